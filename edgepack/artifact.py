@@ -1,0 +1,26 @@
+"""An artifact: a file in the store, by what it is and where it came from."""
+
+
+from edgepack.spec import Spec
+
+
+class Artifact(Spec):
+    """A file in the content-addressed store."""
+
+    kind: str  # weights, onnx, tuning-records, compiled-model, bundle, measurement, ...
+    name: str  # a file name for people, e.g. digits-rpi4.edgepack
+    sha256: str
+    size: int  # bytes
+    made_by: str  # the stage
+    parents: tuple[str, ...] = ()  # sha256 of the artifacts it was made from
+
+
+def human_size(size: float) -> str:
+    """A size in bytes for people: ``5.3 MB``, decimal units."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:  # noqa: PLR2004 - decimal prefix
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+

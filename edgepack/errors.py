@@ -1,0 +1,161 @@
+"""Every error a user can meet, one class an exit code.
+
+    EdgepackError                 1   a defect of ours, or a failure nobody classified
+    ├── UsageError                2   wrong arguments
+    │   ├── ConfigError           2   one or more mistakes in YAML, each with file:line:column
+    │   └── InputError            2   a model, weights or data file that cannot be used
+    ├── GateError                 3   the release was built and measured, and a gate said no
+    ├── UnreachableError          4   the board cannot be reached, or stopped answering
+    │   └── AgentError            4   the agent on the board failed or was killed
+    ├── DeployError               5   the deploy failed; the board runs what it ran before
+    │   └── PreflightError        5   the board cannot take this release; nothing was sent
+    ├── IntegrityError            6   bytes are not what their digest says
+    │   └── TrustError            6   an unknown or changed host key
+    ├── FleetError                7   some of several targets failed
+    ├── LockedError              75   somebody else holds the lock
+    └── Interrupted             130   Ctrl-C
+
+An error says what failed (``message``), ``where`` (file:line:column, device, stage), ``why``, the
+``state`` things are in now, and the ``next`` command or step. Only the message is required.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class EdgepackError(Exception):
+    """The root of all errors that are shown to users without a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str | None = None,
+        why: str | None = None,
+        state: str | None = None,
+        next: str | None = None,  # noqa: A002 - the field's plain name reads best at the raise site
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.why = why
+        self.state = state
+        self.next = next
+
+    def to_json(self) -> dict[str, object]:
+        """The error as the ``error`` object of a JSON document."""
+        fields = {"where": self.where, "why": self.why, "state": self.state, "next": self.next}
+        return {
+            "type": type(self).__name__,
+            "message": self.message,
+            **{k: v for k, v in fields.items() if v is not None},
+            "exit_code": self.exit_code,
+        }
+
+    def render(self) -> str:
+        """The error as the lines a terminal shows, without colour."""
+        head = f"{self.where}: {self.message}" if self.where else self.message
+        parts = [f"error: {head}"]
+        parts += [
+            f"  {label}: {text}"
+            for label, text in (("why", self.why), ("state", self.state), ("next", self.next))
+            if text
+        ]
+        return "\n".join(parts)
+
+
+class UsageError(EdgepackError):
+    """Wrong arguments on the command line or to the Python API."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One mistake in a YAML file: ``line`` and ``column`` count from 1."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.message}"
+
+
+class ConfigError(UsageError):
+    """All mistakes found in a recipe, target or devices file, reported at once."""
+
+    def __init__(self, problems: list[Problem], *, next: str | None = None) -> None:  # noqa: A002
+        self.problems = sorted(problems)
+        count = len(problems)
+        files = ", ".join(sorted({p.file for p in problems}))
+        super().__init__(f"{count} mistake{'s' if count != 1 else ''} in {files}", next=next)
+
+    def to_json(self) -> dict[str, object]:
+        """The error with its list of problems."""
+        return {**super().to_json(), "problems": [vars(p) for p in self.problems]}
+
+    def render(self) -> str:
+        """The list of problems, one a line, then their count."""
+        return "\n".join([*(str(p) for p in self.problems), super().render()])
+
+
+class InputError(UsageError):
+    """A model, weights or data file that is missing, empty, corrupt or of the wrong shape."""
+
+
+class GateError(EdgepackError):
+    """A gate of the recipe failed: the release exists and was measured, and must not ship."""
+
+    exit_code = 3
+
+
+class UnreachableError(EdgepackError):
+    """The device did not answer, or the connection was lost."""
+
+    exit_code = 4
+
+
+class AgentError(UnreachableError):
+    """The agent on the board failed, was killed, or answered something that is not its protocol."""
+
+
+class DeployError(EdgepackError):
+    """The deploy did not happen; the board still runs what it ran before."""
+
+    exit_code = 5
+
+
+class PreflightError(DeployError):
+    """The board lacks something this release needs; not a byte was sent."""
+
+
+class IntegrityError(EdgepackError):
+    """A file is not what its digest or signature says."""
+
+    exit_code = 6
+
+
+class TrustError(IntegrityError):
+    """The device's host key is unknown or changed."""
+
+
+class FleetError(EdgepackError):
+    """Some of several targets failed; the others are done."""
+
+    exit_code = 7
+
+
+class LockedError(EdgepackError):
+    """Another edgepack process holds the lock on this device or run."""
+
+    exit_code = 75
+
+
+class Interrupted(EdgepackError):  # noqa: N818 - it is not an error of anybody's
+    """Ctrl-C. Whatever was finished is kept."""
+
+    exit_code = 130
