@@ -1,0 +1,1 @@
+"""Bundles: the release as one file."""

@@ -1,0 +1,293 @@
+"""Bundles as files: pack, read the manifest, verify, extract.
+
+A bundle is a ustar archive in one zstd frame: ``manifest.json`` first, then the files in the manifest's
+order. Reading trusts nothing: sizes are known before bytes are taken, so a bomb stops at its first lie.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from edgepack.bundle import frame, ustar
+from edgepack.bundle.manifest import EXECUTABLE, NAME, PLAIN, Contents, FileEntry, Manifest
+from edgepack.errors import InputError, IntegrityError, UsageError
+
+MAX_MANIFEST = 8 << 20  # bytes
+MAX_FILES = 4 << 30  # bytes of all files together, unless the caller says otherwise
+_CHUNK = 1 << 20
+
+
+def pack(out: Path, contents: Contents, files: Mapping[str, Path | bytes]) -> Path:
+    """Write a bundle atomically and return ``out``.
+
+    Args:
+        out: The bundle; its folder is made where missing.
+        contents: The manifest but for its list of files.
+        files: Path inside the bundle to a file on disk, or its bytes. What lies under ``bin/`` is executable.
+
+    Raises:
+        InputError: A file is missing, or changes while it is packed.
+        ValueError: A path is not one a bundle may hold.
+    """
+    entries = tuple(_entry(path, files[path]) for path in sorted(files))
+    manifest = Manifest(**{name: getattr(contents, name) for name in Contents.model_fields}, files=entries)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            with frame.compressor().stream_writer(file, closefd=False) as tar:
+                data = manifest.to_bytes()
+                tar.write(
+                    ustar.header(ustar.Header(NAME, len(data), PLAIN)) + data + ustar.padding(len(data))
+                )
+                for entry in entries:
+                    _write_member(tar, entry, files[entry.path])
+                tar.write(ustar.END)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        Path(name).replace(out)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_folder(out.parent)
+    return out
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest alone: it is the first member, so little else is read. Its files are not checked.
+
+    Raises:
+        InputError: The file cannot be read, or is of another schema version.
+        IntegrityError: It is not a sound bundle as far as was read.
+    """
+    with _opened(path) as reader:
+        return _manifest(reader, path)
+
+
+def verify(path: Path, *, digest: str | None = None, max_bytes: int = MAX_FILES) -> Manifest:
+    """Check every byte of a bundle against its manifest, and the manifest against ``digest`` if given.
+
+    Raises:
+        InputError: The file cannot be read, or is of another schema version.
+        IntegrityError: What is wrong, where.
+    """
+    with _opened(path) as reader:
+        manifest = _manifest(reader, path, digest=digest)
+        for entry, data in _files(reader, manifest, max_bytes):
+            _checked(entry, data)
+        _end(reader)
+    return manifest
+
+
+def extract(path: Path, dest: Path, *, digest: str | None = None, max_bytes: int = MAX_FILES) -> Manifest:
+    """Verify a bundle and unpack it into ``dest``, all of it or nothing.
+
+    Args:
+        path: The bundle.
+        dest: A folder that does not exist yet, or is empty.
+        digest: The release digest it must have, if known.
+        max_bytes: Limit on the unpacked size.
+
+    Raises:
+        UsageError: ``dest`` holds something already, or cannot be written.
+        InputError: The bundle cannot be read, or is of another schema version.
+        IntegrityError: What is wrong, where; ``dest`` is as it was.
+    """
+    if dest.is_symlink() or (dest.exists() and (not dest.is_dir() or any(dest.iterdir()))):
+        raise UsageError("the destination is not an empty folder", where=str(dest), next="name a new folder")
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        temp = Path(tempfile.mkdtemp(dir=dest.parent, prefix=f".{dest.name}."))
+    except OSError as error:
+        raise UsageError("cannot write the destination", where=str(dest), why=error.strerror) from error
+    try:
+        with _opened(path) as reader:
+            manifest = _manifest(reader, path, digest=digest)
+            for entry, data in _files(reader, manifest, max_bytes):
+                _place(temp, entry, data)
+            _end(reader)
+        (temp / NAME).write_bytes(manifest.to_bytes())
+        temp.chmod(0o755)
+        temp.replace(dest)
+    except OSError as error:
+        raise UsageError("cannot write the destination", where=str(dest), why=error.strerror) from error
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+    _sync_folder(dest.parent)
+    return manifest
+
+
+def inspect(path: Path) -> dict[str, object]:
+    """What ``edgepack bundle inspect`` shows: the manifest, the release digest and the sizes in bytes."""
+    manifest = read_manifest(path)
+    return {
+        "path": str(path),
+        "digest": manifest.digest,
+        "size": path.stat().st_size,
+        "unpacked_size": sum(entry.size for entry in manifest.files),
+        "manifest": manifest.model_dump(mode="json"),
+    }
+
+
+def _entry(path: str, source: Path | bytes) -> FileEntry:
+    sha256, size = hashlib.sha256(), 0
+    with _source(path, source) as chunks:
+        for chunk in chunks:
+            sha256.update(chunk)
+            size += len(chunk)
+    return FileEntry(
+        path=path,
+        sha256=sha256.hexdigest(),
+        size=size,
+        mode=EXECUTABLE if path.startswith("bin/") else PLAIN,
+    )
+
+
+def _write_member(tar: BinaryIO, entry: FileEntry, source: Path | bytes) -> None:
+    tar.write(ustar.header(ustar.Header(entry.path, entry.size, entry.mode)))
+    sha256 = hashlib.sha256()
+    with _source(entry.path, source) as chunks:
+        for chunk in chunks:
+            sha256.update(chunk)
+            tar.write(chunk)
+    if sha256.hexdigest() != entry.sha256:
+        raise InputError("the file changed while it was packed", where=str(source))
+    tar.write(ustar.padding(entry.size))
+
+
+@contextmanager
+def _source(path: str, source: Path | bytes) -> Iterator[Iterator[bytes]]:
+    """The bytes of one file to pack, in chunks."""
+    if isinstance(source, bytes):
+        yield iter([source])
+        return
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        raise InputError(f"cannot pack {path}", where=str(source), why=error.strerror) from error
+    with file:
+        yield iter(lambda: file.read(_CHUNK), b"")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[frame.Reader]:
+    """A reader of the bundle; what it finds wrong becomes an IntegrityError that names the bundle."""
+    try:
+        with closing(frame.Reader(path)) as reader:
+            yield reader
+    except FileNotFoundError as error:
+        raise InputError("no such bundle", where=str(path)) from error
+    except IsADirectoryError as error:
+        raise InputError("a folder is not a bundle", where=str(path)) from error
+    except PermissionError as error:
+        raise InputError("cannot read the bundle", where=str(path), why=error.strerror) from error
+    except ValueError as error:
+        raise IntegrityError(
+            "the bundle is damaged",
+            where=str(path),
+            why=str(error),
+            state="nothing of it was used",
+            next="fetch it again, or build it again with: edgepack package",
+        ) from error
+
+
+def _manifest(reader: frame.Reader, path: Path, *, digest: str | None = None) -> Manifest:
+    member = ustar.parse(reader.take(ustar.BLOCK))
+    if member.name != NAME or member.mode != PLAIN:
+        raise ValueError(f"its first member is {member.name!r}, not {NAME}")
+    if member.size > MAX_MANIFEST:
+        raise ValueError(f"its manifest of {member.size} bytes is above the limit of {MAX_MANIFEST}")
+    data = reader.take(member.size)
+    _padding(reader, member.size)
+    if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+        raise ValueError(f"its release digest is {hashlib.sha256(data).hexdigest()}, not {digest}")
+    try:
+        manifest = Manifest.parse(data, where=f"{path}:{NAME}")
+    except InputError as error:
+        if "schema" in error.message:
+            raise
+        raise ValueError(f"{NAME}: {error.message}: {error.why}") from error
+    if manifest.to_bytes() != data:
+        raise ValueError(f"{NAME} is not in its canonical form")
+    return manifest
+
+
+def _files(
+    reader: frame.Reader, manifest: Manifest, max_bytes: int
+) -> Iterator[tuple[FileEntry, Iterator[bytes]]]:
+    """Each file the manifest lists, with its bytes; the caller takes all of them before the next."""
+    total = sum(entry.size for entry in manifest.files)
+    if total > max_bytes:
+        raise ValueError(f"its files take {total} bytes unpacked, above the limit of {max_bytes}")
+    for entry in manifest.files:
+        block = reader.take(ustar.BLOCK)
+        if block == bytes(ustar.BLOCK):
+            raise ValueError(f"{entry.path} is missing")
+        member = ustar.parse(block)
+        if member.name != entry.path:
+            raise ValueError(f"found {member.name!r} where the manifest has {entry.path!r}")
+        if (member.size, member.mode) != (entry.size, entry.mode):
+            raise ValueError(
+                f"{entry.path} has size {member.size} and mode {member.mode:o}, "
+                f"the manifest says {entry.size} and {entry.mode:o}"
+            )
+        yield entry, _bytes(reader, entry.size)
+        _padding(reader, entry.size)
+
+
+def _bytes(reader: frame.Reader, size: int) -> Iterator[bytes]:
+    while size:
+        chunk = reader.take(min(size, _CHUNK))
+        size -= len(chunk)
+        yield chunk
+
+
+def _padding(reader: frame.Reader, size: int) -> None:
+    zeros = ustar.padding(size)
+    if reader.take(len(zeros)) != zeros:
+        raise ValueError("hidden bytes between two members")
+
+
+def _end(reader: frame.Reader) -> None:
+    block = reader.take(ustar.BLOCK)
+    if block != bytes(ustar.BLOCK):
+        raise ValueError(f"{ustar.parse(block).name!r} is not in the manifest, or is there twice")
+    if reader.take(ustar.BLOCK) != bytes(ustar.BLOCK) or reader.some(1):
+        raise ValueError("hidden bytes after the last member")
+
+
+def _checked(entry: FileEntry, data: Iterator[bytes], out: BinaryIO | None = None) -> None:
+    sha256 = hashlib.sha256()
+    for chunk in data:
+        sha256.update(chunk)
+        if out:
+            out.write(chunk)
+    if sha256.hexdigest() != entry.sha256:
+        raise ValueError(f"{entry.path} has sha256 {sha256.hexdigest()}, the manifest says {entry.sha256}")
+
+
+def _place(root: Path, entry: FileEntry, data: Iterator[bytes]) -> None:
+    """Write one file below ``root``, a fresh folder of our own: nothing in it can be a link."""
+    path = root / entry.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        _checked(entry, data, file)
+        os.fchmod(file.fileno(), entry.mode)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename inside ``folder`` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,176 @@
+"""The manifest: what a bundle is, for what, made of what. Its bytes name the release.
+
+The release digest is the sha256 of ``manifest.json``, and the manifest holds the sha256 of every other
+file. So the digest stands for all bytes of the release, whatever the compressor did to them. Nothing in
+it depends on when or where the bundle was made: the same inputs give the same digest.
+"""
+
+import hashlib
+import re
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from edgepack.jsonfile import Document
+from edgepack.outcome import Finite, Variant
+from edgepack.recipe import DType, Preprocess, Recipe
+from edgepack.spec import Spec
+from edgepack.store import sha256_json
+from edgepack.target import Abi, Gpu, Target
+
+NAME = "manifest.json"
+PLAIN: Final = 0o644
+EXECUTABLE: Final = 0o755
+MAX_PATH = 100  # bytes: the name field of a ustar header
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+
+_PATH = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*(/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)*")
+
+
+class FileEntry(Spec):
+    """One file of the bundle. Paths are relative, with ``/``, and no part starts with a dot."""
+
+    path: str
+    sha256: Sha256
+    size: Count = Field(description="Bytes.")
+    mode: Literal[0o644, 0o755] = PLAIN
+
+    @model_validator(mode="after")
+    def _plain_path(self) -> Self:
+        if len(self.path) > MAX_PATH or not _PATH.fullmatch(self.path):
+            raise ValueError(f"{self.path!r} is not a path a bundle may hold")
+        return self
+
+
+class Tokenizer(Spec):
+    """How text becomes the input tensor."""
+
+    kind: str = Field(description="'bytes', 'words', or module:callable of the user's own.")
+    length: int = Field(ge=1, description="Tokens a sample; shorter ones are padded with 0.")
+    vocabulary: tuple[str, ...] = Field(default=(), description="words: token i+1 is vocabulary[i]; 0 pads.")
+
+
+class TensorInfo(Spec):
+    """An input or output of the model, batch included."""
+
+    name: str
+    shape: tuple[Annotated[int, Field(ge=1)], ...]
+    dtype: DType
+
+
+class InputInfo(TensorInfo):
+    """An input, and how the user's image or text becomes it."""
+
+    preprocess: Preprocess | None = None
+    tokenizer: Tokenizer | None = None
+
+
+class RecipeInfo(Spec):
+    """The recipe the bundle was made from; ``digest`` is the sha256 of ``content``'s canonical JSON."""
+
+    digest: Sha256
+    content: dict[str, Any]
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        """The record of a parsed recipe."""
+        content = recipe.model_dump(mode="json")
+        return cls(digest=sha256_json(content), content=content)
+
+
+class TargetInfo(Spec):
+    """What the board must be. Preflight reads this before a byte is sent."""
+
+    name: str
+    abi: Abi
+    device_kind: Literal["cpu", "cuda"]
+    tvm: dict[str, Any]
+    cpu_features: tuple[str, ...] = Field(default=(), description="ISA features the kernels use.")
+    gpu: Gpu | None = None
+
+    @classmethod
+    def of(cls, target: Target) -> Self:
+        """The record of a parsed target."""
+        return cls(
+            name=target.name,
+            abi=target.abi,
+            device_kind=target.device_kind,
+            tvm=target.tvm,
+            cpu_features=target.cpu.features,
+            gpu=target.gpu,
+        )
+
+
+class ModelFigures(Spec):
+    """The model after one stage: ``source``, then each compression step. Neighbours are before and after."""
+
+    stage: str
+    parameters: Count | None = None
+    macs: Count | None = Field(default=None, description="Multiply-accumulates of one inference.")
+    size: Count | None = Field(default=None, description="Bytes of the weights or ONNX file at this stage.")
+    accuracy: Finite | None = Field(default=None, ge=0, le=1, description="On the test split.")
+
+
+class Accuracy(Spec):
+    """Accuracy on the test split, 0..1; the board's own is in the report, taken after the bundle exists."""
+
+    samples: int | None = Field(default=None, ge=1)
+    torch: Finite | None = Field(default=None, ge=0, le=1, description="The trained model, fp32, in torch.")
+    onnxruntime: Finite | None = Field(default=None, ge=0, le=1, description="This bundle's ONNX model.")
+
+
+class Contents(Document):
+    """All of the manifest but the list of files: what ``pack`` is given."""
+
+    hint = "pack the bundle again with this edgepack"
+
+    kind: Literal["bundle"] = "bundle"
+    edgepack: Literal[1] = Field(default=1, description="Version of the manifest schema.")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    version: str = Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+_]*$")
+    variant: Variant = "release"
+    agent_protocol: int = Field(ge=1, description="Version of the protocol bin/edgepack-agent speaks.")
+    recipe: RecipeInfo
+    target: TargetInfo
+    tools: dict[str, str] = Field(default_factory=dict, description="Versions of what made the bundle.")
+    inputs: tuple[InputInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    classes: tuple[str, ...] | None = Field(default=None, description="Names of the output's classes.")
+    compression: tuple[ModelFigures, ...] = ()
+    accuracy: Accuracy = Accuracy()
+
+    @property
+    def filename(self) -> str:
+        """``name-version-target.edgepack``; the baseline says so."""
+        baseline = "-baseline" if self.variant == "baseline" else ""
+        return f"{self.name}{baseline}-{self.version}-{self.target.name}.edgepack"
+
+
+class Manifest(Contents):
+    """The manifest of one bundle."""
+
+    files: tuple[FileEntry, ...]
+
+    @model_validator(mode="after")
+    def _sound_list(self) -> Self:
+        paths = [entry.path for entry in self.files]
+        for first, second in pairwise(paths):
+            if first >= second:
+                raise ValueError(f"files are not sorted, or {second!r} is listed twice")
+        known = set(paths)
+        for path in paths:
+            inside = next((str(p) for p in PurePosixPath(path).parents if str(p) in known), None)
+            if inside:
+                raise ValueError(f"{path!r} lies inside the file {inside!r}")
+        if NAME in known:
+            raise ValueError(f"{NAME} cannot list itself")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """The release digest: sha256 of ``manifest.json``."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
