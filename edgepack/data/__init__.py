@@ -1,0 +1,6 @@
+"""Labelled samples: from a user's callable, arrays, images or text to one kind of split."""
+
+from edgepack.data.loading import load_data
+from edgepack.data.splits import Splits, stratified_split, top1
+
+__all__ = ["Splits", "load_data", "stratified_split", "top1"]

@@ -1,0 +1,75 @@
+"""The recipe's ``data`` block to :class:`Splits`."""
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack.data.images import load_images
+from edgepack.data.splits import Splits, checked, stratified_split
+from edgepack.data.text import load_text
+from edgepack.data.user_code import call
+from edgepack.errors import InputError
+
+if TYPE_CHECKING:
+    from edgepack.recipe import Data
+
+
+def load_data(spec: "Data", base: Path) -> Splits:
+    """Load and check the samples ``spec`` names; relative paths start at ``base``, the recipe's folder.
+
+    Sources without a split of their own are split per class by ``test_fraction`` and ``seed``.
+
+    Raises:
+        InputError: for anything missing, unreadable or inconsistent, with the file and line.
+    """
+    if spec.source is not None:
+        splits = call(spec.source, base)
+        if not isinstance(splits, Splits):
+            raise InputError(
+                f"{spec.source} returned a {type(splits).__name__}",
+                where=spec.source,
+                next="return edgepack.data.Splits(x_train, y_train, x_test, y_test)",
+            )
+        return checked(splits, spec.source)
+    if spec.npz is not None:
+        return checked(_load_npz(base / spec.npz, spec.test_fraction, spec.seed), str(base / spec.npz))
+    if spec.images is not None:
+        folder = base / spec.images.folder
+        x, y, classes = load_images(folder, spec.images.preprocess)
+        train, test = stratified_split(y, spec.test_fraction, spec.seed)
+        return checked(Splits(x[train], y[train], x[test], y[test], classes=classes), str(folder))
+    for kind, text in (("csv", spec.csv), ("jsonl", spec.jsonl)):
+        if text is not None:
+            return checked(load_text(text, kind, base, spec.test_fraction, spec.seed), str(base / text.file))
+    raise InputError("the data block names no source", next="give one of source, npz, images, csv, jsonl")
+
+
+def _load_npz(path: Path, test_fraction: float, seed: int) -> Splits:
+    import numpy as np
+
+    where = str(path)
+    if not path.is_file():
+        raise InputError("there is no such data file", where=where)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays: dict[str, np.ndarray] = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        raise InputError(
+            "the file is not an .npz of plain arrays",
+            where=where,
+            why=str(error),
+            next="write it with numpy.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)",
+        ) from error
+    if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
+        return Splits(arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"])
+    if {"x", "y"} <= arrays.keys():
+        x, y = arrays["x"], arrays["y"]
+        if y.ndim != 1 or len(x) != len(y):
+            raise InputError(f"x has {len(x)} samples and y the shape {list(y.shape)}", where=where)
+        train, test = stratified_split(y, test_fraction, seed)
+        return Splits(x[train], y[train], x[test], y[test])
+    raise InputError(
+        f"the arrays are {', '.join(arrays) or 'none'}",
+        where=where,
+        next="store x_train, y_train, x_test, y_test",
+    )

@@ -1,0 +1,173 @@
+"""One form for every ONNX file, so that the same model has the same sha256 on every machine."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack.errors import InputError
+
+if TYPE_CHECKING:
+    import onnx
+
+_MAX_PROTO = 2**31 - 1  # bytes: protobuf's limit for one message
+
+
+def canonicalise(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """A copy of ``model`` in canonical form; what it computes is unchanged.
+
+    Local functions are inlined, ``Constant`` nodes become initializers, dead nodes and unused
+    initializers go, initializers leave the list of inputs, tensors are stored as raw bytes, every node
+    has a unique name and every value an inferred shape. Producer, doc strings and metadata (which hold
+    source paths and stack traces) are dropped. Deterministic: equal models give equal bytes.
+
+    Raises:
+        InputError: if shape inference finds the model to be inconsistent.
+    """
+    import onnx
+    import onnx.inliner
+
+    copy = onnx.inliner.inline_local_functions(model) if model.functions else onnx.ModelProto()
+    if not model.functions:
+        copy.CopyFrom(model)
+    for field in (
+        "producer_name",
+        "producer_version",
+        "doc_string",
+        "domain",
+        "model_version",
+        "metadata_props",
+    ):
+        copy.ClearField(field)
+    graph = copy.graph
+    graph.name = "main"
+    _lift_constants(graph)
+    _drop_dead(graph)
+    _name_nodes(graph)
+    _strip(graph)
+    _raw_tensors(graph)
+    used = {node.domain for g in _graphs(graph) for node in g.node} | {""}
+    imports = sorted((op for op in copy.opset_import if op.domain in used), key=lambda op: op.domain)
+    imports = [onnx.helper.make_opsetid(op.domain, op.version) for op in imports]
+    del copy.opset_import[:]
+    copy.opset_import.extend(imports)
+    del graph.value_info[:]
+    try:
+        return onnx.shape_inference.infer_shapes(copy, check_type=True, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise InputError("the ONNX graph is inconsistent", why=str(error).strip()) from error
+
+
+def save_onnx(model: "onnx.ModelProto", path: Path) -> None:
+    """Write ``model`` to ``path`` atomically, with deterministic bytes.
+
+    Raises:
+        InputError: if the model is larger than one protobuf message can be (2 GiB).
+    """
+    if model.ByteSize() > _MAX_PROTO:
+        raise InputError("the model is larger than 2 GiB", why="that is the limit of an .onnx file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(model.SerializeToString(deterministic=True))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _graphs(graph: "onnx.GraphProto") -> "Iterator[onnx.GraphProto]":
+    """``graph`` and the graphs inside its control-flow nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node or inner.output:
+                    yield from _graphs(inner)
+
+
+def _lift_constants(graph: "onnx.GraphProto") -> None:
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain == "" and node.attribute[0].name == "value":
+            tensor = graph.initializer.add()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+        else:
+            kept.append(node)
+    nodes = [_copied(node) for node in kept]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _copied(node: "onnx.NodeProto") -> "onnx.NodeProto":
+    import onnx
+
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
+
+
+def _drop_dead(graph: "onnx.GraphProto") -> None:
+    live = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):  # nodes are in topological order
+        if live.intersection(node.output):
+            kept.append(_copied(node))
+            live.update(node.input)
+            for attribute in node.attribute:
+                for inner in (attribute.g, *attribute.graphs):
+                    live.update(name for g in _graphs(inner) for n in g.node for name in n.input)
+                    live.update(value.name for g in _graphs(inner) for value in g.output)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    constants = {tensor.name for tensor in graph.initializer}
+    for i in reversed(range(len(graph.initializer))):
+        if graph.initializer[i].name not in live:
+            del graph.initializer[i]
+    for i in reversed(range(len(graph.input))):
+        if graph.input[i].name in constants:  # IR version 3 listed initializers as inputs too
+            del graph.input[i]
+
+
+def _name_nodes(graph: "onnx.GraphProto") -> None:
+    taken: set[str] = set()
+    for g in _graphs(graph):
+        for i, node in enumerate(g.node):
+            name = node.name or f"{node.op_type}_{i}"
+            unique, n = name, 1
+            while unique in taken:
+                unique, n = f"{name}_{n}", n + 1
+            node.name = unique
+            taken.add(unique)
+
+
+def _strip(graph: "onnx.GraphProto") -> None:
+    for g in _graphs(graph):
+        for thing in (g, *g.node, *g.input, *g.output, *g.value_info, *g.initializer):
+            thing.ClearField("doc_string")
+            thing.ClearField("metadata_props")
+        for node in g.node:
+            for attribute in node.attribute:
+                attribute.ClearField("doc_string")
+            attributes = sorted((_copied_attribute(a) for a in node.attribute), key=lambda a: a.name)
+            del node.attribute[:]
+            node.attribute.extend(attributes)
+
+
+def _copied_attribute(attribute: "onnx.AttributeProto") -> "onnx.AttributeProto":
+    import onnx
+
+    copy = onnx.AttributeProto()
+    copy.CopyFrom(attribute)
+    return copy
+
+
+def _raw_tensors(graph: "onnx.GraphProto") -> None:
+    """Store every initializer as raw bytes: exporters differ in whether they use typed fields."""
+    from onnx import TensorProto, numpy_helper
+
+    for g in _graphs(graph):
+        for tensor in g.initializer:
+            if tensor.HasField("raw_data") or tensor.data_type == TensorProto.STRING:
+                continue
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))

@@ -1,0 +1,85 @@
+"""Parameters, multiply-accumulates and size of an .onnx file."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack.export.importing import load_onnx
+
+if TYPE_CHECKING:
+    import onnx
+
+# Inputs that hold settings, not weights: operator -> positions.
+_SETTINGS = {
+    "QuantizeLinear": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "Clip": (1, 2),
+    "Pad": (1, 2),
+    "Resize": (1, 2, 3),
+    "Reshape": (1,),
+}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a model costs before anything is compiled."""
+
+    parameters: int  # weights and biases, quantized ones included; scales and zero points are not counted
+    macs: int  # multiply-accumulates of one inference
+    size: int  # bytes of the file
+
+
+def count(path: Path) -> Counts:
+    """Count the model at ``path``: shapes must be static.
+
+    MACs are those of Conv, ConvTranspose, Gemm and MatMul, also where their operands pass through
+    QuantizeLinear and DequantizeLinear; a bias addition is not counted, nor are element-wise operators.
+    Parameters are those in the file: folded batch normalisation leaves one bias a channel.
+    """
+    import onnx
+
+    model = onnx.shape_inference.infer_shapes(load_onnx(path), data_prop=True)
+    shapes = _shapes(model)
+    macs = sum(_macs(node, shapes) for node in model.graph.node)
+    return Counts(parameters=_parameters(model), macs=macs, size=path.stat().st_size)
+
+
+def _shapes(model: "onnx.ModelProto") -> dict[str, tuple[int, ...]]:
+    graph = model.graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        shapes[value.name] = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+    return shapes
+
+
+def _macs(node: "onnx.NodeProto", shapes: dict[str, tuple[int, ...]]) -> int:
+    if node.op_type == "Conv":  # weight [co, ci/groups, *kernel]
+        return math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
+    if node.op_type == "ConvTranspose":  # weight [ci, co/groups, *kernel]
+        return math.prod(shapes[node.input[0]]) * math.prod(shapes[node.input[1]][1:])
+    if node.op_type == "Gemm":
+        transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if transposed else 1]
+    if node.op_type == "MatMul":
+        return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+    return 0
+
+
+def _parameters(model: "onnx.ModelProto") -> int:
+    from onnx import TensorProto
+
+    settings: set[str] = set()
+    dequantized: set[str] = set()
+    for node in model.graph.node:
+        settings.update(node.input[i] for i in _SETTINGS.get(node.op_type, ()) if i < len(node.input))
+        if node.op_type == "DequantizeLinear":
+            dequantized.add(node.input[0])
+    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+    return sum(
+        math.prod(tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.dims
+        and tensor.name not in settings
+        and (tensor.data_type in floats or tensor.name in dequantized)
+    )

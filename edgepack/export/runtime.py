@@ -1,0 +1,165 @@
+"""onnxruntime as the reference: run, accuracy, and parity of torch and ONNX."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.errors import EdgepackError, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+THREADS = 1
+
+
+def open_session(path: Path, *, threads: int = THREADS) -> Any:
+    """A quiet onnxruntime CPU session with a fixed number of threads.
+
+    Raises:
+        InputError: if onnxruntime cannot load the model.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    if not path.is_file():
+        raise InputError("there is no such model file", where=str(path))
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no public base class
+        raise InputError(
+            "onnxruntime cannot load the model", where=str(path), why=str(error).strip()
+        ) from error
+
+
+def run_onnx(path: Path, inputs: "Mapping[str, np.ndarray]", *, threads: int = THREADS) -> "list[np.ndarray]":
+    """The model's outputs, in its order, for one batch of ``inputs`` by name.
+
+    Raises:
+        InputError: if names, shapes or dtypes are not the model's.
+    """
+    return _run(open_session(path, threads=threads), inputs, path)
+
+
+def _run(session: Any, inputs: "Mapping[str, np.ndarray]", path: Path) -> "list[np.ndarray]":
+    try:
+        return list(session.run(None, dict(inputs)))
+    except Exception as error:  # onnxruntime's exceptions share no public base class
+        given = ", ".join(f"{name}: {value.dtype}{list(value.shape)}" for name, value in inputs.items())
+        wanted = ", ".join(f"{i.name}: {i.type}{i.shape}" for i in session.get_inputs())
+        raise InputError(
+            f"the model does not run on {given}",
+            where=str(path),
+            why=str(error).strip(),
+            next=f"the model takes {wanted}",
+        ) from error
+
+
+def predict(path: Path, x: "np.ndarray", *, threads: int = THREADS) -> "np.ndarray":
+    """The first output for every sample of ``x``; the model has one input and a static batch.
+
+    ``x`` is ``[N, ...]`` over the model's own shape without its batch. Samples go through in the
+    model's batches (normally of 1); the last one is padded. Returns ``[N, ...]``.
+
+    Raises:
+        InputError: if the model has several inputs, or a sample has another shape or kind.
+    """
+    import numpy as np
+
+    session = open_session(path, threads=threads)
+    specs = session.get_inputs()
+    if len(specs) != 1:
+        names = ", ".join(spec.name for spec in specs)
+        raise InputError(
+            f"the model has {len(specs)} inputs ({names}); a data set feeds one", where=str(path)
+        )
+    name, shape, dtype = specs[0].name, specs[0].shape, _numpy_dtype(specs[0].type)
+    if list(x.shape[1:]) != list(shape[1:]) or not np.can_cast(x.dtype, dtype, "same_kind"):
+        raise InputError(
+            f"a sample is {x.dtype}{list(x.shape[1:])}; input {name!r} takes {dtype}{list(shape[1:])}",
+            where=str(path),
+            next="make the data's samples and model.inputs agree",
+        )
+    if len(x) == 0:
+        raise InputError("there are no samples", where=str(path))
+    batch = shape[0]
+    rows = []
+    for start in range(0, len(x), batch):
+        part = np.ascontiguousarray(x[start : start + batch], dtype=dtype)
+        short = batch - len(part)
+        if short:
+            part = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
+        rows.append(_run(session, {name: part}, path)[0][: batch - short])
+    return np.concatenate(rows)
+
+
+def evaluate(path: Path, x: "np.ndarray", y: "np.ndarray", *, threads: int = THREADS) -> float:
+    """Top-1 accuracy (0..1) of a classifier: ``x`` is ``[N, ...]``, ``y`` integer labels ``[N]``."""
+    from edgepack.data import top1
+
+    return top1(predict(path, x, threads=threads), y)
+
+
+def _numpy_dtype(kind: str) -> "np.dtype[Any]":
+    import numpy as np
+
+    names = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
+    return np.dtype(names.get(kind, kind.removeprefix("tensor(").removesuffix(")")))
+
+
+def relative_error(a: "np.ndarray", b: "np.ndarray") -> float:
+    """``max |a - b| / max |b|``: the largest difference, in units of the reference ``b``'s largest value.
+
+    Infinite where shapes differ or either side holds a NaN or an infinity.
+    """
+    import numpy as np
+
+    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("inf")
+    if a.size == 0:
+        return 0.0
+    wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+    scale = float(np.abs(wide_b).max())
+    difference = float(np.abs(wide_a - wide_b).max())
+    return difference / scale if scale > 0 else (0.0 if difference == 0 else float("inf"))
+
+
+def parity(
+    module: "torch.nn.Module", path: Path, inputs: "Sequence[np.ndarray]", *, limit: float | None = 1e-4
+) -> float:
+    """The largest relative error of onnxruntime's outputs from torch's, over all outputs.
+
+    ``inputs`` are one batch, in the model's order. ``limit`` None only measures.
+
+    Raises:
+        EdgepackError: above ``limit``, naming the worst output.
+    """
+    import torch
+    from torch.utils import _pytree
+
+    session = open_session(path)
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            reference = _pytree.tree_leaves(module(*(torch.from_numpy(array) for array in inputs)))
+    finally:
+        module.train(training)
+    names = [spec.name for spec in session.get_inputs()]
+    outputs = _run(session, dict(zip(names, inputs, strict=True)), path)
+    errors = {
+        spec.name: relative_error(got, want.numpy())
+        for spec, got, want in zip(session.get_outputs(), outputs, reference, strict=True)
+    }
+    worst = max(errors, key=lambda name: errors[name])
+    if limit is not None and not errors[worst] <= limit:
+        raise EdgepackError(
+            f"output {worst!r} of the exported model is {errors[worst]:.2e} from torch's; {limit:.0e} is allowed",
+            where=str(path),
+            why="torch and onnxruntime disagree on the same input",
+            next="look for dropout, random numbers or control flow in forward()",
+        )
+    return errors[worst]
