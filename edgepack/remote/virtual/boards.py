@@ -1,0 +1,320 @@
+"""Virtual boards come up, are listed, and go down again without a trace."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from edgepack.device import Device
+from edgepack.errors import UsageError
+from edgepack.paths import state_dir
+from edgepack.remote.virtual import rootfs, sshd, supervisor
+from edgepack.remote.virtual.kinds import KINDS, Kind
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_PORT_ATTEMPTS = 5
+_STOP_TIMEOUT_MS = 5000
+
+
+@dataclass(frozen=True)
+class Board:
+    """A running virtual board; as a context manager it goes down at the end of the block.
+
+    ``folder`` holds its keys, log and files, which the next ``up`` of the same name finds again.
+    ``mode`` is how it is contained, see ``edgepack.remote.virtual.supervisor``.
+    """
+
+    name: str
+    kind: str
+    device: Device
+    folder: Path
+    mode: str
+    owned: bool
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        down(self.name)
+
+
+def up(kind: str, name: str | None = None, *, owned: bool = False) -> Board:
+    """Start a virtual board and return it as soon as its sshd answers.
+
+    Args:
+        kind: one of ``KINDS``.
+        name: the board's name, the kind's if not given; a number is appended while that one is taken.
+        owned: the board goes down when the calling process ends, however it ends. Otherwise it runs
+            until ``down``.
+
+    Raises:
+        UsageError: the kind or name is unknown or taken, or this machine lacks something; says what.
+
+    """
+    spec = _kind(kind)
+    if name is not None and not _NAME.fullmatch(name):
+        raise UsageError(f"'{name}' cannot be a board's name", why="names are made of a-z, 0-9 and '-'")
+    needs = _needs(spec)
+    with _lock():
+        taken = {board.name for board in running()}
+        if name in taken:
+            raise UsageError(f"virtual board '{name}' is already up", next=f"edgepack devices down {name}")
+        name = name or next(n for n in _names(kind) if n not in taken)
+        return _start(spec, name, needs, owned=owned)
+
+
+def running() -> list[Board]:
+    """The virtual boards that are up, by name. What a crash or reboot left of others is removed."""
+    found = []
+    for folder in sorted(_home().iterdir()) if _home().is_dir() else []:
+        state = _state(folder)
+        if state is None:
+            continue
+        if _alive(state["supervisor"]) and _alive(state["sshd"]):
+            found.append(_board(folder, state))
+        else:
+            _stop(folder, state)
+    return found
+
+
+def down(name: str) -> bool:
+    """Stop a virtual board with every process of its sessions; its files stay for the next ``up``.
+
+    Returns whether it was up.
+    """
+    folder = _home() / name
+    state = _state(folder) if _NAME.fullmatch(name) else None
+    if state is None:
+        return False
+    was_up = _alive(state["sshd"])
+    _stop(folder, state)
+    return was_up
+
+
+def purge(name: str) -> bool:
+    """Stop a virtual board and remove its files and keys. Returns whether there was anything."""
+    down(name)
+    folder = _home() / name
+    if not _NAME.fullmatch(name) or not folder.is_dir():
+        return False
+    with _lock():
+        shutil.rmtree(folder)
+    return True
+
+
+def _home() -> Path:
+    return state_dir() / "virtual"
+
+
+def _kind(kind: str) -> Kind:
+    if kind not in KINDS:
+        raise UsageError(
+            f"there is no kind of virtual board '{kind}'", why=f"the kinds are {', '.join(KINDS)}"
+        )
+    return KINDS[kind]
+
+
+def _names(kind: str) -> Iterator[str]:
+    yield kind
+    number = 2
+    while True:
+        yield f"{kind}-{number}"
+        number += 1
+
+
+def _needs(kind: Kind) -> dict[str, Any]:
+    """What the supervisor needs of this machine for this kind, checked before anything is started."""
+    needs: dict[str, Any] = {
+        "sshd": sshd.find("sshd", "openssh-server"),
+        "rootfs": None,
+        "qemu": None,
+        "host_binfmt": False,
+    }
+    sshd.find("ssh-keygen", "openssh-client")
+    if kind.emulated:
+        if os.geteuid() != 0:
+            raise UsageError(
+                f"virtual board '{kind.name}' needs root",
+                why="an aarch64 userland needs mounts and a user namespace with all user ids",
+                next="run as root (sudo), or use the kind 'host', which any user can bring up",
+            )
+        needs["qemu"] = sshd.find("qemu-aarch64-static", "qemu-user-static")
+        sshd.find("mmdebstrap", "mmdebstrap")
+        needs["host_binfmt"] = _host_runs_aarch64()
+        needs["rootfs"] = str(rootfs.ensure())
+    return needs
+
+
+def _host_runs_aarch64() -> bool:
+    """Whether binfmt_misc of the host runs aarch64 binaries with an interpreter opened beforehand (flag F)."""
+    registered = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
+    if not registered.exists():
+        return False
+    lines = registered.read_text().splitlines()
+    return "enabled" in lines and any(line.startswith("flags:") and "F" in line for line in lines)
+
+
+def _start(kind: Kind, name: str, needs: dict[str, Any], *, owned: bool) -> Board:
+    folder = _home() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    host_key = sshd.make_keys(folder)
+    if kind.emulated:
+        (folder / "cpuinfo").write_text(kind.cpuinfo())
+        user, work_dir = rootfs.USER, "edgepack"
+    else:
+        user, work_dir = pwd.getpwuid(os.geteuid()).pw_name, str(folder / "home" / "edgepack")
+        Path(work_dir).mkdir(parents=True, exist_ok=True)
+    mode = "chroot" if kind.emulated else "namespace"
+    for _ in range(_PORT_ATTEMPTS):
+        port = sshd.free_port()
+        config = sshd.write_config(folder, needs["sshd"], port, kind.qemu_cpu)
+        device = Device(
+            host="127.0.0.1",
+            port=port,
+            user=user,
+            target=kind.target,
+            identity_file=str(folder / "client_key"),
+            host_key=host_key,
+            work_dir=work_dir,
+            emulated=kind.emulated,
+        )
+        plan = {
+            **needs,
+            "folder": str(folder),
+            "name": name,
+            "port": port,
+            "mode": mode,
+            "sshd": [needs["sshd"], "-D", "-e", "-f", str(config)],
+            "accounts": {} if kind.emulated else _accounts(folder),
+            "owner": _identity(os.getpid()) if owned else None,
+            "board": {"kind": kind.name, "device": device.model_dump(), "owned": owned},
+        }
+        failure = _launch(plan)
+        if failure is None:
+            state = _state(folder)
+            if state is not None:
+                return _board(folder, state)
+            failure = (1, "it went down at once")
+        status, why = failure
+        if status == supervisor.REFUSED and mode == "namespace":
+            mode = "plain"  # inside an unprivileged container
+        elif "Address already in use" not in why:
+            break
+    raise UsageError(
+        f"virtual board '{name}' did not come up",
+        why=why,
+        state="nothing of it is running",
+        next=_advice(status),
+    )
+
+
+def _advice(status: int) -> str:
+    if status == supervisor.REFUSED:
+        return (
+            "this machine does not allow the namespaces: in Docker, run the container with --privileged; "
+            "else see user.max_user_namespaces in sysctl. The kind 'host' works without"
+        )
+    return "see docs/virtual-boards.md, section 'When a board does not come up'"
+
+
+def _launch(plan: dict[str, Any]) -> tuple[int, str] | None:
+    """Start the supervisor. ``None`` if the board is up, else exit status and reason."""
+    if os.geteuid() == 0:
+        # sshd's privilege separation folder, compiled into it; Debian makes it only where sshd is a service.
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    command = [sys.executable, "-I", "-S", supervisor.__file__]
+    result = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, check=False)
+    return (
+        None
+        if result.returncode == 0
+        else (result.returncode, result.stderr.strip() or "the supervisor died")
+    )
+
+
+def _accounts(folder: Path) -> dict[str, str]:
+    """Copies of the host's account files in which this user lives in the board's own home folder.
+
+    Shell start-up files of the host then stay out of it. For root a shadow entry without password ("*")
+    stands in: without PAM, sshd turns away accounts with a locked one ("!"), as root's often is.
+    """
+    me = pwd.getpwuid(os.geteuid())
+    entry = ":".join((me.pw_name, "x", str(me.pw_uid), str(me.pw_gid), "", str(folder / "home"), me.pw_shell))
+    others = [o for o in Path("/etc/passwd").read_text().splitlines() if not o.startswith(f"{me.pw_name}:")]
+    passwd, shadow = folder / "passwd", folder / "shadow"
+    passwd.write_text("\n".join([entry, *others]) + "\n")
+    shown = {str(passwd): "/etc/passwd"}
+    if me.pw_uid == 0:
+        shadow.write_text(f"{me.pw_name}:*:19000::::::\n")
+        shown[str(shadow)] = "/etc/shadow"
+    return shown
+
+
+def _stop(folder: Path, state: dict[str, Any]) -> None:
+    """End a board's processes and wait until they are gone; then its state file goes."""
+    sid, _ = supervisor.process(state["supervisor"][0]) or (state["supervisor"][0], 0)
+    _end(state["supervisor"], signal.SIGTERM)
+    _end(state["supervisor"], signal.SIGKILL)
+    _end(state["sshd"], signal.SIGKILL)
+    if state["mode"] == "plain":
+        supervisor.kill_leftovers(str(folder), sid)
+    (folder / "board.json").unlink(missing_ok=True)
+
+
+def _end(identity: list[int], number: signal.Signals) -> None:
+    """Signal a process, if it is still the one we know, and wait for its end."""
+    with contextlib.suppress(ProcessLookupError):
+        fd = os.pidfd_open(identity[0])
+        try:
+            if _alive(identity):
+                signal.pidfd_send_signal(fd, number)
+                watch = select.poll()
+                watch.register(fd, select.POLLIN)
+                watch.poll(_STOP_TIMEOUT_MS)
+        finally:
+            os.close(fd)
+
+
+def _identity(pid: int) -> list[int]:
+    found = supervisor.process(pid)
+    return [pid, found[1] if found else 0]
+
+
+def _alive(identity: list[int]) -> bool:
+    found = supervisor.process(identity[0])
+    return found is not None and found[1] == identity[1]
+
+
+def _state(folder: Path) -> dict[str, Any] | None:
+    try:
+        state: dict[str, Any] = json.loads((folder / "board.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    return state
+
+
+def _board(folder: Path, state: dict[str, Any]) -> Board:
+    device = Device.model_validate(state["device"])
+    return Board(folder.name, state["kind"], device, folder, state["mode"], state["owned"])
+
+
+@contextlib.contextmanager
+def _lock() -> Iterator[None]:
+    _home().mkdir(parents=True, exist_ok=True)
+    with _home().with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,99 @@
+"""Keys and configuration of a virtual board's sshd, and the port it listens on."""
+
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+from edgepack.errors import UsageError
+from edgepack.remote.virtual.supervisor import MARKER
+
+_PENALTIES = (
+    9,
+    8,
+)  # the release that brought PerSourcePenalties: it would lock loopback out after bad logins
+
+
+def find(program: str, package: str) -> str:
+    """The path of a system program.
+
+    Raises:
+        UsageError: it is not installed; names the Debian package.
+
+    """
+    found = shutil.which(program, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    if found is None:
+        raise UsageError(
+            f"{program} is not installed, virtual boards need it",
+            next=f"apt-get install {package}, or make setup as root",
+        )
+    return found
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def make_keys(folder: Path) -> str:
+    """Make the board's host key and the client's key, once; returns the host's public key."""
+    keygen = find("ssh-keygen", "openssh-client")
+    for name in ("host_key", "client_key"):
+        if not (folder / name).exists():
+            command = [
+                keygen,
+                "-q",
+                "-t",
+                "ed25519",
+                "-N",
+                "",
+                "-C",
+                f"edgepack-{name}",
+                "-f",
+                str(folder / name),
+            ]
+            subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    shutil.copyfile(folder / "client_key.pub", folder / "authorized_keys")
+    return " ".join((folder / "host_key.pub").read_text().split()[:2])
+
+
+def write_config(folder: Path, sshd: str, port: int, qemu_cpu: str | None) -> Path:
+    """Write ``sshd_config`` for one start of the board. Only what is set here applies; nothing of the host's."""
+    chrooted = qemu_cpu is not None
+    keys = "/run/authorized_keys" if chrooted else str(folder / "authorized_keys").replace("%", "%%")
+    environment = f'"{MARKER}={folder}"' + (f" QEMU_CPU={qemu_cpu}" if qemu_cpu else "")
+    lines = [
+        f"Port {port}",
+        "ListenAddress 127.0.0.1",
+        f'HostKey "{folder / "host_key"}"',
+        f'AuthorizedKeysFile "{keys}"',
+        "AuthenticationMethods publickey",
+        "PermitRootLogin prohibit-password",
+        "StrictModes no",
+        "UsePAM no",
+        "UseDNS no",
+        "PrintMotd no",
+        "PrintLastLog no",
+        "PidFile none",
+        "MaxSessions 64",
+        "MaxStartups 64:30:128",
+        "Subsystem sftp internal-sftp",
+        f"SetEnv {environment}",
+        *(["ChrootDirectory /run/board"] if chrooted else []),
+        *(["PerSourcePenalties no"] if _version(sshd) >= _PENALTIES else []),
+    ]
+    config = folder / "sshd_config"
+    config.write_text("\n".join(lines) + "\n")
+    return config
+
+
+def _version(sshd: str) -> tuple[int, int]:
+    # Old releases do not know -V, and print the same line with their usage.
+    result = subprocess.run(
+        [sshd, "-V"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    found = re.search(r"OpenSSH_(\d+)\.(\d+)", result.stderr + result.stdout)
+    return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -1,0 +1,399 @@
+"""The process that owns one virtual board: it makes the namespaces, starts sshd and takes all down again.
+
+It runs on its own (``python -I supervisor.py < plan.json``) and imports the standard library only, so
+that a board is up in a fraction of a second. Exit status 0: the board answers and ``board.json`` is
+written. 1: it failed, the reason is on stderr. 3: this machine refuses the namespaces asked for.
+
+Three ways to run sshd, by ``plan["mode"]``:
+
+* ``chroot``: PID, mount and UTS namespaces of root, then a user namespace with a binfmt_misc of its own
+  (Linux 6.7) in which foreign binaries run under qemu. Sessions see only the board's own file system.
+* ``namespace``: PID and mount namespace with the host's file system; for a normal user inside a user
+  namespace of that user.
+* ``plain``: no namespace. Leftovers of sessions are found by session id and environment.
+
+In the first two, sshd is process 1 of its PID namespace: when it dies, the kernel kills every process of
+every session and drops every mount. sshd is tied to the supervisor by PR_SET_PDEATHSIG, and the
+supervisor watches its owner's pidfd, so a SIGKILL of either leaves nothing behind.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+REFUSED = 3
+MARKER = "EDGEPACK_VIRTUAL_BOARD"  # in the environment of every session, its value is the board's folder
+START_TIMEOUT_S = 15.0
+
+# <sched.h>, <sys/mount.h>, <sys/prctl.h>
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x04000000, 0x10000000, 0x20000000
+MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 0x2, 0x4, 0x1000, 0x4000, 0x40000
+PR_SET_PDEATHSIG = 1
+ALL_IDS = "0 0 4294967295\n"
+
+# ELF, 64 bit, little endian, any OS ABI, ET_EXEC or ET_DYN, EM_AARCH64 (kernel: admin-guide/binfmt-misc.rst).
+# Flags: P keeps argv[0], O and C pass the open file and its credentials, F opens qemu here and now, so
+# that it need not exist inside the board's file system.
+AARCH64_MAGIC = rb"\x7fELF\x02\x01\x01" + rb"\x00" * 9 + rb"\x02\x00\xb7\x00"
+AARCH64_MASK = rb"\xff" * 7 + rb"\x00" + rb"\xff" * 8 + rb"\xfe\xff\xff\xff"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class RefusedError(OSError):
+    """The kernel, or the container this runs in, does not allow the namespaces."""
+
+
+def _call(what: str, result: int) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _unshare(flags: int, what: str) -> None:
+    try:
+        _call(f"new {what} namespace", _libc.unshare(ctypes.c_int(flags)))
+    except OSError as error:
+        raise RefusedError(error.errno, error.strerror) from None
+
+
+def _mount(source: str, target: Path | str, kind: str | None, flags: int = 0, data: str = "") -> None:
+    result = _libc.mount(
+        source.encode(),
+        os.fsencode(target),
+        kind and kind.encode(),
+        ctypes.c_ulong(flags),
+        data.encode() or None,
+    )
+    _call(f"mount {kind or source} on {target}", result)
+
+
+def process(pid: int) -> tuple[int, int] | None:
+    """Session id and start time (clock ticks after boot) of a live process, ``None`` if gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else (int(fields[3]), int(fields[19]))
+
+
+def leftovers(folder: str, sid: int) -> Iterator[int]:
+    """Processes of a ``plain`` board: those of the supervisor's session, and those that carry its marker."""
+    mark = f"{MARKER}={folder}".encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        found = process(int(entry.name))
+        try:
+            marked = mark in (entry / "environ").read_bytes().split(b"\0")
+        except OSError:  # another user's process, or gone meanwhile: not a session of ours
+            marked = False
+        if found and (found[0] == sid or marked):
+            yield int(entry.name)
+
+
+def kill_leftovers(folder: str, sid: int) -> None:
+    """Kill until none is left: a process may fork between being seen and being killed."""
+    deadline = time.monotonic() + 5
+    while (pids := list(leftovers(folder, sid))) and time.monotonic() < deadline:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+# --- inside: what becomes sshd, process 1 of the board ---------------------------------------------------
+
+
+def _private_mounts() -> None:
+    _unshare(CLONE_NEWNS, "mount")
+    _mount("none", "/", None, MS_REC | MS_PRIVATE)
+
+
+def _refusable_mount(source: str, target: Path | str, kind: str) -> None:
+    try:
+        _mount(source, target, kind)
+    except PermissionError as error:
+        raise RefusedError(error.errno, error.strerror) from None
+
+
+def _escape(path: Path) -> str:
+    return "".join("\\" + c if c in "\\,:" else c for c in str(path))
+
+
+def _writable_root(plan: dict[str, Any], root: Path) -> None:
+    """Mount the board's own writable view of the shared root file system at ``root``."""
+    folder, base = Path(plan["folder"]), Path(plan["rootfs"])
+    copy, upper, work = folder / "root", folder / "upper", folder / "work"
+    if not copy.exists():
+        upper.mkdir(mode=0o755, exist_ok=True)
+        work.mkdir(mode=0o755, exist_ok=True)
+        options = f"lowerdir={_escape(base)},upperdir={_escape(upper)},workdir={_escape(work)}"
+        try:
+            _mount("overlay", root, "overlay", 0, options)
+        except OSError:  # e.g. the state directory is itself on an overlay: a container
+            partial = folder / "root.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            subprocess.run(["cp", "-a", "--reflink=auto", str(base), str(partial)], check=True)  # noqa: S607 - PATH is ours
+            partial.rename(copy)
+        else:
+            return
+    _mount(str(copy), root, None, MS_BIND | MS_REC)
+
+
+def _devices(root: Path) -> None:
+    _mount("tmpfs", root / "dev", "tmpfs", MS_NOSUID, "mode=755,size=64k")
+    for name in ("null", "zero", "full", "random", "urandom", "tty"):
+        (root / "dev" / name).touch()
+        _mount(f"/dev/{name}", root / "dev" / name, None, MS_BIND)
+    for name in ("pts", "shm"):
+        (root / "dev" / name).mkdir()
+    _mount("/dev/pts", root / "dev/pts", None, MS_BIND)
+    _mount("tmpfs", root / "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=64m")
+    links = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+    for name, link in links.items():
+        (root / "dev" / name).symlink_to(link)
+
+
+def _register_qemu(plan: dict[str, Any]) -> None:
+    """Make the kernel run aarch64 binaries under qemu, for this user namespace only."""
+    where = Path("/run/binfmt")
+    where.mkdir()
+    entry = b":qemu-aarch64:M::%s:%s:%s:POCF" % (AARCH64_MAGIC, AARCH64_MASK, os.fsencode(plan["qemu"]))
+    try:
+        _mount("binfmt_misc", where, "binfmt_misc")
+        (where / "register").write_bytes(entry)
+    except OSError:
+        # Before Linux 6.7 binfmt_misc cannot be mounted in a user namespace. The host's own registration
+        # (Debian's qemu-user-static makes one at boot) serves just as well if it opened qemu beforehand.
+        if not plan["host_binfmt"]:
+            raise
+
+
+def _enter_chroot(plan: dict[str, Any], mapped: "Handshake") -> None:
+    _private_mounts()
+    _unshare(CLONE_NEWUTS, "UTS")
+    name = plan["name"].encode()
+    _call("set the host name", _libc.sethostname(name, ctypes.c_size_t(len(name))))
+    # A /run of our own: ChrootDirectory must hang below folders only root can write, and the host's is
+    # left alone.
+    _mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
+    root = Path("/run/board")
+    for made in (root, Path("/run/sshd")):
+        made.mkdir(mode=0o755)
+    shutil.copyfile(Path(plan["folder"]) / "authorized_keys", "/run/authorized_keys")
+    _writable_root(plan, root)
+    for inside in (root / "proc", Path("/proc")):
+        _refusable_mount("proc", inside, "proc")
+    _mount(str(Path(plan["folder"]) / "cpuinfo"), root / "proc/cpuinfo", None, MS_BIND)
+    _devices(root)
+    # The native sshd looks up the board's users, not the host's.
+    for name_of in ("passwd", "group", "shadow"):
+        _mount(str(root / "etc" / name_of), f"/etc/{name_of}", None, MS_BIND)
+    _unshare(CLONE_NEWUSER | CLONE_NEWNS, "user")
+    mapped.ask()
+    _register_qemu(plan)
+
+
+def _enter_namespace(plan: dict[str, Any]) -> None:
+    _private_mounts()
+    _refusable_mount("proc", "/proc", "proc")
+    for shown, replaced in plan["accounts"].items():
+        _mount(shown, replaced, None, MS_BIND)
+
+
+class Handshake:
+    """Lets the inner process wait until the outer one has written its id maps."""
+
+    def __init__(self) -> None:
+        self.inner, self.outer = socket.socketpair()
+
+    def ask(self) -> None:
+        """Inner side: ask for the maps and wait."""
+        self.inner.send(b"?")
+        if self.inner.recv(1) != b"!":
+            raise OSError("the supervisor could not map user ids")
+
+    def answer(self, pid: int) -> None:
+        """Outer side: write the maps when asked; returns when the inner side has gone on or died."""
+        self.inner.close()
+        if self.outer.recv(1) == b"?":
+            for kind in ("uid", "gid"):
+                Path(f"/proc/{pid}/{kind}_map").write_text(ALL_IDS)
+            self.outer.send(b"!")
+
+
+def _become_sshd(plan: dict[str, Any], status: int, mapped: Handshake) -> None:
+    """Enter the namespaces and exec sshd. Never returns; failures go to ``status`` as JSON."""
+    try:
+        mapped.outer.close()
+        if plan["mode"] == "chroot":
+            _enter_chroot(plan, mapped)
+        elif plan["mode"] == "namespace":
+            _enter_namespace(plan)
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        watch = select.poll()
+        watch.register(status, 0)
+        if any(event & select.POLLERR for _, event in watch.poll(0)):  # the supervisor died before prctl
+            os._exit(1)
+        environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        os.execve(plan["sshd"][0], plan["sshd"], environment)  # noqa: S606 - this process becomes sshd
+    except OSError as error:
+        os.write(status, json.dumps([isinstance(error, RefusedError), error.strerror or str(error)]).encode())
+    except subprocess.CalledProcessError as error:
+        os.write(status, json.dumps([False, str(error)]).encode())
+    finally:
+        os._exit(1)
+
+
+# --- outside: the supervisor ------------------------------------------------------------------------------
+
+
+class FailedError(Exception):
+    """The board did not come up. ``status`` is the exit status."""
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def _start(plan: dict[str, Any]) -> int:
+    """Start sshd as ``plan["mode"]`` says and return its pid."""
+    try:
+        if plan["mode"] != "plain":
+            if os.geteuid() != 0:
+                user, group = os.geteuid(), os.getegid()
+                _unshare(CLONE_NEWUSER, "user")
+                Path("/proc/self/setgroups").write_text("deny")
+                Path("/proc/self/uid_map").write_text(f"{user} {user} 1\n")
+                Path("/proc/self/gid_map").write_text(f"{group} {group} 1\n")
+            _unshare(CLONE_NEWPID, "PID")
+    except OSError as error:
+        raise FailedError(error.strerror or str(error), REFUSED) from None
+    reading, writing = os.pipe()  # closed by exec
+    mapped = Handshake()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        _become_sshd(plan, writing, mapped)
+    os.close(writing)
+    mapped.answer(pid)
+    with os.fdopen(reading, "rb") as stream:
+        failure = stream.read()
+    mapped.outer.close()
+    if failure:
+        os.waitpid(pid, 0)
+        refused, message = json.loads(failure)
+        raise FailedError(message, REFUSED if refused else 1)
+    return pid
+
+
+def _await_port(pid: int, port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            raise FailedError(f"sshd ended at once: {log.read_text(errors='replace').strip()}")
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
+                if probe.recv(4) == b"SSH-":
+                    return
+        except OSError:
+            pass  # not listening yet
+        if time.monotonic() > deadline:
+            raise FailedError(
+                f"sshd does not answer on port {port}: {log.read_text(errors='replace').strip()}"
+            )
+        time.sleep(0.005)
+
+
+def _watch(pid: int, owner: int | None, stop: int) -> None:
+    """Return when sshd ends, the owner ends, or somebody says stop."""
+    watch = select.poll()
+    for fd in (os.pidfd_open(pid), owner, stop):
+        if fd is not None:
+            watch.register(fd, select.POLLIN)
+    watch.poll()
+
+
+def _owner(plan: dict[str, Any]) -> int | None:
+    if plan["owner"] is None:
+        return None
+    pid, started = plan["owner"]
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise FailedError("the process that wanted this board is gone") from None
+    found = process(pid)
+    if found is None or found[1] != started:
+        raise FailedError("the process that wanted this board is gone")
+    return fd
+
+
+def _supervise(plan: dict[str, Any], ready: int) -> None:
+    folder = Path(plan["folder"])
+    state, log = folder / "board.json", folder / "sshd.log"
+    stop, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    owner = _owner(plan)
+    pid = _start(plan)
+    try:
+        _await_port(pid, plan["port"], log)
+        me, child = process(os.getpid()), process(pid)
+        if me is None or child is None:
+            raise FailedError(f"sshd ended at once: {log.read_text(errors='replace').strip()}")
+        processes = {"supervisor": [os.getpid(), me[1]], "sshd": [pid, child[1]]}
+        partial = state.with_suffix(".partial")
+        partial.write_text(json.dumps({**plan["board"], "mode": plan["mode"], **processes}))
+        partial.replace(state)
+        os.write(ready, b"0")
+        os.close(ready)
+        _watch(pid, owner, stop)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        if plan["mode"] == "plain":
+            kill_leftovers(plan["folder"], os.getsid(0))
+        state.unlink(missing_ok=True)
+
+
+def main() -> int:
+    """Read the plan from stdin, start the board, and leave its supervisor running in the background."""
+    plan = json.load(sys.stdin)
+    reading, writing = os.pipe()
+    if os.fork() != 0:
+        os.close(writing)
+        with os.fdopen(reading, "rb") as stream:
+            answer = stream.read()
+        sys.stderr.write(answer[1:].decode())
+        return int(answer[:1] or b"1")
+    os.close(reading)
+    os.setsid()
+    log = os.open(Path(plan["folder"]) / "sshd.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, fd in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, fd)
+    try:
+        _supervise(plan, writing)
+    except FailedError as failure:
+        os.write(writing, f"{failure.status}{failure}".encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
