@@ -1,6 +1,7 @@
 """Compression: one file a method, registered here by hand.
 
-A method's file holds its ``Spec`` (torch-free: recipes are read without torch) and its function.
+A method's file holds its ``Spec`` (torch-free: recipes are read without torch) and its ``apply``; see
+edgepack/compress/method.py for the contract and docs/add-a-compression-method.md for how to add one.
 """
 
 from typing import Annotated
