@@ -1,0 +1,47 @@
+"""The command line: argv → api → print. No decisions are taken here."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from edgepack import __version__
+from edgepack.cli import board, bundle, config, devices, work
+from edgepack.cli.console import guard
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="edgepack")
+def edgepack() -> None:
+    """From a trained model to a measured release on your own boards.
+
+    Start with `edgepack init model.onnx`, then `edgepack check` and `edgepack run` on the recipe it writes.
+    """
+
+
+for command in (
+    config.init,
+    config.check,
+    config.schema,
+    config.targets,
+    config.completion,
+    config.doctor,
+    work.run,
+    work.compress,
+    work.tune,
+    work.package,
+    work.compile_,
+    work.report,
+    bundle.bundle,
+    board.deploy,
+    board.rollback,
+    board.bench,
+    devices.devices,
+):
+    edgepack.add_command(command)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    sys.exit(guard(lambda: edgepack.main(args, prog_name="edgepack", standalone_mode=False), as_json="--json" in args))

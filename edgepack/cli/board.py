@@ -1,0 +1,60 @@
+"""Commands that act on a board with a bundle at hand."""
+
+from pathlib import Path
+
+import click
+
+from edgepack import api
+from edgepack.artifact import human_size
+from edgepack.cli import options
+from edgepack.cli.console import emit_json, progress
+
+_BUNDLE = click.argument("bundle", type=click.Path(path_type=Path, dir_okay=False))
+
+
+@click.command()
+@_BUNDLE
+@options.complete_device
+@options.json_option
+def deploy(bundle: Path, device: str, as_json: bool) -> None:
+    """Install BUNDLE on DEVICE: preflight, upload, verify there, try it, switch `current` over."""
+    with progress() as listener:
+        done = api.deploy(bundle, device, listener=listener)
+    if as_json:
+        emit_json({"edgepack": 1, **done.to_json()})
+    elif done.changed:
+        click.echo(f"{device}: {done.digest[:12]} is current, {human_size(done.bytes_sent)} sent in {done.seconds:.1f} s")
+    else:
+        click.echo(f"{device}: {done.digest[:12]} was current already; nothing sent")
+
+
+@click.command()
+@click.argument("name")
+@options.complete_device
+@options.json_option
+def rollback(name: str, device: str, as_json: bool) -> None:
+    """Go back to the release of NAME that was current on DEVICE before this one."""
+    done = api.rollback(name, device)
+    if as_json:
+        emit_json({"edgepack": 1, **done.to_json()})
+    else:
+        click.echo(f"{device}: {name} is back at {done.digest[:12]}")
+
+
+@click.command()
+@_BUNDLE
+@options.complete_device
+@click.option("--runs", type=click.IntRange(min=2), default=100, show_default=True)
+@click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@options.json_option
+def bench(bundle: Path, device: str, runs: int, warmup: int, threads: int, as_json: bool) -> None:
+    """Measure BUNDLE on DEVICE without installing it; nothing stays there."""
+    with progress():
+        measured = api.bench(bundle, device, runs=runs, warmup=warmup, threads=threads)
+    if as_json:
+        emit_json(measured.model_dump(mode="json"))
+        return
+    from edgepack.report.terminal import print_measurement
+
+    print_measurement(measured)

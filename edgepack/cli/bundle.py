@@ -1,0 +1,53 @@
+"""Commands about a bundle file; no board is touched."""
+
+from pathlib import Path
+
+import click
+
+from edgepack import api
+from edgepack.artifact import human_size
+from edgepack.cli import options
+from edgepack.cli.console import emit_json
+
+_FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+
+
+@click.group()
+def bundle() -> None:
+    """Look into a bundle, verify it, unpack it."""
+
+
+@bundle.command()
+@_FILE
+@options.json_option
+def inspect(file: Path, as_json: bool) -> None:
+    """Print what the bundle is, for what, and made of what."""
+    manifest = api.inspect(file)
+    if as_json:
+        emit_json({**manifest.model_dump(mode="json"), "digest": manifest.digest})
+        return
+    click.echo(f"{manifest.name} {manifest.version} ({manifest.variant}) for {manifest.target.name}")
+    click.echo(f"digest   {manifest.digest}")
+    click.echo(f"board    {manifest.target.abi.arch}, glibc ≥ {manifest.target.abi.libc}, {manifest.target.device_kind}")
+    for label, tensors in (("input", manifest.inputs), ("output", manifest.outputs)):
+        for tensor in tensors:
+            click.echo(f"{label:<8} {tensor.name} {tensor.dtype}{list(tensor.shape)}")
+    for entry in manifest.files:
+        click.echo(f"{human_size(entry.size):>9}  {entry.sha256[:12]}  {entry.path}")
+
+
+@bundle.command()
+@_FILE
+def verify(file: Path) -> None:
+    """Check every byte of the bundle against its manifest."""
+    manifest = api.verify(file)
+    click.echo(f"{file}: ok, {len(manifest.files)} files, digest {manifest.digest}", err=True)
+
+
+@bundle.command()
+@_FILE
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def extract(file: Path, folder: Path) -> None:
+    """Verify the bundle and unpack it into a new FOLDER."""
+    api.extract(file, folder)
+    click.echo(f"unpacked into {folder}", err=True)

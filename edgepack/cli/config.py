@@ -1,0 +1,100 @@
+"""Commands about what the user writes: recipes, targets, schemas, and this machine."""
+
+from pathlib import Path
+
+import click
+from click.shell_completion import get_completion_class
+
+from edgepack import api
+from edgepack.cli import options
+from edgepack.cli.console import emit_json
+from edgepack.errors import ConfigError, GateError, UsageError
+
+
+@click.command()
+@click.argument("model")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("recipe.yaml"), show_default=True)
+@click.option("-t", "--target", "targets", multiple=True, help="Targets to build for; several times for several.")
+@click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
+def init(model: str, out: Path, targets: tuple[str, ...], force: bool) -> None:
+    """Write a commented recipe for your own MODEL: an .onnx file or module:callable."""
+    path = api.init(model, out=out, targets=targets, force=force)
+    click.echo(f"wrote {path}\nnext: edgepack check {path}", err=True)
+
+
+@click.command()
+@options.recipe_argument
+@options.json_option
+def check(recipe: Path, as_json: bool) -> int:
+    """Report every mistake in RECIPE at once, as file:line:column."""
+    problems = api.check(recipe)
+    if as_json:
+        emit_json({"edgepack": 1, "recipe": str(recipe), "problems": [vars(p) for p in problems]})
+        return ConfigError.exit_code if problems else 0
+    if problems:
+        raise ConfigError(problems)
+    click.echo(f"{recipe}: ok", err=True)
+    return 0
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["recipe", "target", "devices"]))
+def schema(kind: str) -> None:
+    """Print the JSON Schema of a recipe, target or devices file, for editors."""
+    emit_json(api.schema(kind))
+
+
+@click.group(invoke_without_command=True)
+@options.json_option
+@click.pass_context
+def targets(context: click.Context, as_json: bool) -> None:
+    """List what edgepack can build for; `targets show NAME` prints one."""
+    if context.invoked_subcommand:
+        return
+    found = api.targets()
+    if as_json:
+        emit_json({"edgepack": 1, "targets": [t.model_dump(mode="json") for t in found]})
+        return
+    width = max(len(t.name) for t in found)
+    for t in found:
+        chip = f"{t.cpu.cores}× {t.cpu.name}" + (f" + {t.gpu.name} ({t.gpu.arch})" if t.gpu else "")
+        click.echo(f"{t.name:<{width}}  {t.abi.arch:<8} glibc {t.abi.libc:<5} {t.family:<13} {t.title} · {chip}")
+
+
+@targets.command("show")
+@click.argument("name")
+@click.option("--tvm", is_flag=True, help="Print only what TVM gets.")
+def show_target(name: str, tvm: bool) -> None:
+    """Print one target as JSON."""
+    target = api.target(name)
+    emit_json(target.tvm if tvm else target.model_dump(mode="json"))
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the completion script: `eval "$(edgepack completion bash)"`."""
+    made = get_completion_class(shell)
+    if made is None:
+        raise UsageError(f"click has no completion for {shell}")
+    click.echo(made(context.find_root().command, {}, "edgepack", "_EDGEPACK_COMPLETE").source())
+
+
+@click.command()
+@options.json_option
+def doctor(as_json: bool) -> None:
+    """Say what this machine can do: compilers, virtual boards, caches, and what is missing for the rest."""
+    findings = api.doctor()
+    if as_json:
+        emit_json({"edgepack": 1, "findings": [vars(f) for f in findings]})
+    else:
+        for finding in findings:
+            mark = "ok     " if finding.ok else ("FAILED " if finding.required else "missing")
+            click.echo(f"{mark} {finding.name:<16} {finding.detail}")
+            if not finding.ok:
+                click.echo(f"        {'':<16} {finding.hint}")
+    broken = [f.name for f in findings if f.required and not f.ok]
+    if broken:
+        raise GateError(f"not usable here: {', '.join(broken)}")
+

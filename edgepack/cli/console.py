@@ -1,0 +1,87 @@
+"""The terminal: results on stdout, progress and errors on stderr, honouring NO_COLOR and non-terminals."""
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from edgepack.errors import EdgepackError, Interrupted
+
+
+def emit_json(document: dict[str, Any]) -> None:
+    """Print one JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, sort_keys=False) + "\n")
+
+
+def show_error(error: EdgepackError, *, as_json: bool) -> None:
+    """The error on stderr for people, and as the one document on stdout when JSON was asked for."""
+    if as_json:
+        emit_json({"edgepack": 1, "error": error.to_json()})
+    text = error.render()
+    if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
+        text = text.replace("error:", click.style("error:", fg="red", bold=True), 1)
+    sys.stderr.write(text + "\n")
+
+
+def write_crash_log(error: BaseException) -> str:
+    """Keep the traceback of a defect in a file and return its path."""
+    from edgepack.paths import state_dir
+
+    folder = state_dir() / "crashes"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    path.write_text("".join(traceback.format_exception(error)))
+    return str(path)
+
+
+def guard(command: Callable[[], Any], *, as_json: bool) -> int:
+    """Run a command and turn whatever it raises into a message and an exit code."""
+    try:
+        result = command()
+    except EdgepackError as error:
+        show_error(error, as_json=as_json)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        show_error(Interrupted("interrupted", state="whatever was finished is kept"), as_json=as_json)
+        return Interrupted.exit_code
+    except BrokenPipeError:
+        # The reader of stdout went away (`edgepack targets | head`): that is not an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a defect becomes a report, not a traceback
+        if os.environ.get("EDGEPACK_TRACEBACK"):
+            traceback.print_exc()
+        log = write_crash_log(error)
+        defect = EdgepackError(
+            f"internal error: {type(error).__name__}: {error}",
+            state=f"the traceback is in {log}",
+            next="please report it with that file; EDGEPACK_TRACEBACK=1 shows it here",
+        )
+        show_error(defect, as_json=as_json)
+        return defect.exit_code
+    return result if isinstance(result, int) else 0
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Callable[[Any], None]]:
+    """A listener for the run's events: live lines on a terminal, one line an event elsewhere."""
+    from edgepack.cli.live import LiveListener, PlainListener
+
+    if quiet:
+        yield lambda _event: None
+    elif sys.stderr.isatty():
+        with LiveListener() as listener:
+            yield listener
+    else:
+        yield PlainListener(sys.stderr)

@@ -1,0 +1,56 @@
+"""Options that several commands share, and what the shell completes."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+
+def _complete_target(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from edgepack import api
+
+    return [CompletionItem(t.name, help=t.title) for t in api.targets() if t.name.startswith(incomplete)]
+
+
+def _complete_device(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from edgepack import api
+
+    return [CompletionItem(d.name, help=d.device.host) for d in api.devices() if d.name.startswith(incomplete)]
+
+
+def complete_device(function: Any) -> Any:
+    """The DEVICE argument."""
+    return click.argument("device", shell_complete=_complete_device)(function)
+
+
+def recipe_argument(function: Any) -> Any:
+    """The RECIPE argument."""
+    return click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))(function)
+
+
+def targets_option(function: Any) -> Any:
+    """``--target``, several times."""
+    return click.option(
+        "-t", "--target", "targets", multiple=True, shell_complete=_complete_target,
+        help="Only this target of the recipe; several times for several.",
+    )(function)  # fmt: skip
+
+
+def target_option(function: Any) -> Any:
+    """``--target``, once and required."""
+    return click.option(
+        "-t", "--target", required=True, shell_complete=_complete_target, help="What to build for; see `edgepack targets`."
+    )(function)
+
+
+def fresh_option(function: Any) -> Any:
+    """``--fresh STAGE``."""
+    return click.option(
+        "--fresh", multiple=True, metavar="STAGE", help="Run this stage anew even if cached; `all` for every stage."
+    )(function)
+
+
+def json_option(function: Any) -> Any:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(function)

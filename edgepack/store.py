@@ -1,0 +1,149 @@
+"""The content-addressed store: files by sha256, and which stage made which from what.
+
+Layout under the root::
+
+    blobs/ab/abcdef…        a file, read-only, named by its sha256
+    stages/KEY.json         what a stage made when its ingredients hashed to KEY
+    last/SCOPE.json         the ingredients a stage last ran with, to explain a miss
+
+Everything is written to a temporary name, flushed and renamed, so that a crash leaves either the old
+state or the new one. A blob that no longer matches its digest counts as missing.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgepack.artifact import Artifact
+from edgepack.paths import cache_dir
+from edgepack.spec import Spec
+
+_CHUNK = 1 << 20
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 of a file's bytes, as hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: the same value gives the same text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def sha256_json(value: Any) -> str:
+    """The sha256 of a value's canonical JSON, as hex."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` in one step: temporary file, fsync, rename, fsync of the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class Record(Spec):
+    """What one stage made: its files by role, its figures, and how long it took."""
+
+    artifacts: dict[str, Artifact]
+    figures: dict[str, Any]
+    seconds: float
+
+
+class Store:
+    """The artifact store under ``root`` (default: the user's cache directory)."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or cache_dir() / "store"
+
+    def path(self, artifact: Artifact) -> Path:
+        """Where the artifact's bytes are; read-only."""
+        return self.root / "blobs" / artifact.sha256[:2] / artifact.sha256
+
+    def add(self, source: Path, *, kind: str, name: str, made_by: str, parents: tuple[str, ...] = ()) -> Artifact:
+        """Copy a file into the store."""
+        digest = sha256_file(source)
+        artifact = Artifact(
+            kind=kind, name=name, sha256=digest, size=source.stat().st_size, made_by=made_by, parents=parents
+        )
+        blob = self.path(artifact)
+        if not self._intact(artifact):
+            blob.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=blob.parent, prefix=".new-")
+            try:
+                with os.fdopen(handle, "wb") as to, source.open("rb") as origin:
+                    shutil.copyfileobj(origin, to, _CHUNK)
+                    to.flush()
+                    os.fsync(to.fileno())
+                Path(temporary).chmod(0o444)
+                Path(temporary).replace(blob)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        return artifact
+
+    def find(self, key: str) -> Record | None:
+        """What the stage with this key made, if all of it is still here, byte for byte."""
+        path = self.root / "stages" / f"{key}.json"
+        try:
+            record = Record.model_validate_json(path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        return record if all(self._intact(a) for a in record.artifacts.values()) else None
+
+    def save(self, key: str, record: Record) -> None:
+        """Remember what a stage made; its artifacts were added before."""
+        write_atomic(self.root / "stages" / f"{key}.json", record.model_dump_json().encode())
+
+    def last(self, scope: str) -> dict[str, Any] | None:
+        """The ingredients this scope last ran with."""
+        try:
+            value = json.loads(self._last_path(scope).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        return value if isinstance(value, dict) else None
+
+    def remember(self, scope: str, ingredients: dict[str, Any]) -> None:
+        """Keep the ingredients of this scope, to explain the next miss."""
+        write_atomic(self._last_path(scope), canonical_json(ingredients).encode())
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A temporary folder on the store's file system, removed afterwards."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=".work-") as folder:
+            yield Path(folder)
+
+    def _last_path(self, scope: str) -> Path:
+        return self.root / "last" / f"{hashlib.sha256(scope.encode()).hexdigest()[:32]}.json"
+
+    def _intact(self, artifact: Artifact) -> bool:
+        blob = self.path(artifact)
+        try:
+            return blob.stat().st_size == artifact.size and sha256_file(blob) == artifact.sha256
+        except FileNotFoundError:
+            return False
