@@ -1,0 +1,1 @@
+"""Everything that happens on a board, over SSH: sessions, transfers, preflight, install, rollback."""

@@ -1,0 +1,195 @@
+"""A session with a board: run commands, stream them, move files. Everything on a board goes through it."""
+
+import contextlib
+import io
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from edgepack.device import Device
+from edgepack.errors import EdgepackError, UnreachableError
+from edgepack.remote.connection import Connection, open_connection, trust
+from edgepack.remote.process import Process
+from edgepack.remote.transfer import Progress, Transfer
+
+__all__ = ["Completed", "Process", "Progress", "SSHSession", "Session", "connect", "trust"]
+
+_DF_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a command ended. ``returncode`` is 128+N where signal N ended it, as in a shell."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Session(Protocol):
+    """What edgepack needs of a connection to a board."""
+
+    name: str
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float | None = None, check: bool = False
+    ) -> Completed:
+        """Run a command to its end."""
+        ...
+
+    def stream(self, argv: Sequence[str]) -> Process:
+        """Start a command that is talked to while it runs."""
+        ...
+
+    def put(self, source: Path, dest: str, *, mode: int = 0o644, progress: Progress | None = None) -> None:
+        """Send a file."""
+        ...
+
+    def put_bytes(self, data: bytes, dest: str, mode: int = 0o644) -> None:
+        """Send bytes as a file."""
+        ...
+
+    def get(self, source: str, dest: Path) -> None:
+        """Fetch a file."""
+        ...
+
+    def close(self) -> None:
+        """End the session."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def connect(name: str, device: Device) -> "SSHSession":
+    """Open a session with a device of ``devices.yaml``.
+
+    Honours ``~/.ssh/config`` (HostName, User, Port, IdentityFile, IdentitiesOnly, ProxyJump,
+    ProxyCommand, ConnectTimeout, HostKeyAlias, UserKnownHostsFile, Include), ssh-agent and known_hosts.
+
+    Raises:
+        TrustError: The host key is unknown, changed or revoked.
+        UnreachableError: The device does not answer or does not let us in.
+        UsageError: The SSH configuration cannot be used.
+    """
+    return SSHSession(name, open_connection(name, device))
+
+
+class SSHSession:
+    """A ``Session`` over one SSH connection. Relative paths start in the login directory."""
+
+    def __init__(self, name: str, connection: Connection) -> None:
+        self.name = name
+        self._connection = connection
+        self._transfer = Transfer(name, connection.transport, self._free_bytes)
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float | None = None, check: bool = False
+    ) -> Completed:
+        """Run a command, feed it ``stdin``, and return what it said.
+
+        Args:
+            argv: The command and its arguments, handed over unchanged.
+            stdin: All of its standard input.
+            timeout: Seconds after which the command is killed on the board.
+            check: Raise when the exit code is not 0.
+
+        Raises:
+            UnreachableError: The connection was lost, or the command did not end in time.
+            EdgepackError: ``check``, and the exit code is not 0.
+        """
+        with self.stream(argv) as process:
+            # In a thread: the command may fill its output before it reads its input.
+            feeder = threading.Thread(target=_feed, args=(process, stdin), daemon=True)
+            feeder.start()
+            try:
+                code = process.wait(timeout)
+            except TimeoutError as error:
+                process.terminate()
+                raise UnreachableError(
+                    f"a command did not end within {timeout:g} s: {process.command[:200]}",
+                    where=self.name,
+                    why=_tail(process.stderr) or "it said nothing",
+                    state="the command was killed on the device",
+                    next="is the board overloaded or out of memory? `edgepack devices info` shows its state",
+                ) from error
+            completed = Completed(code, process.read(timeout), process.stderr)
+        if check and code != 0:
+            raise EdgepackError(
+                f"a command failed with exit code {code}: {process.command[:200]}",
+                where=self.name,
+                why=_tail(completed.stderr) or _tail(completed.stdout) or "it said nothing",
+            )
+        return completed
+
+    def stream(self, argv: Sequence[str]) -> Process:
+        """Start a command; use it as a context manager, which ends the command on the board.
+
+        Raises:
+            UnreachableError: The connection is lost, or the server starts no command.
+        """
+        return Process(self.name, self._connection.transport, argv)
+
+    def put(self, source: Path, dest: str, *, mode: int = 0o644, progress: Progress | None = None) -> None:
+        """Send a file; ``dest`` has all of it, or is what it was before. Its folder must exist.
+
+        ``progress`` is called with the number of bytes just sent.
+
+        Raises:
+            DeployError: The board cannot take it: no space, no permission, no such folder.
+            UnreachableError: The connection was lost.
+        """
+        with source.open("rb") as file:
+            size = source.stat().st_size
+            self._transfer.put(file, size, dest, mode=mode, progress=progress)
+
+    def put_bytes(self, data: bytes, dest: str, mode: int = 0o644) -> None:
+        """Send bytes as a file, as ``put`` does."""
+        self._transfer.put(io.BytesIO(data), len(data), dest, mode=mode)
+
+    def get(self, source: str, dest: Path) -> None:
+        """Fetch a file of the board.
+
+        Raises:
+            EdgepackError: There is no such file, or it may not be read.
+            UnreachableError: The connection was lost.
+        """
+        self._transfer.get(source, dest)
+
+    def close(self) -> None:
+        """Close the connection; commands that still run end themselves on the board."""
+        with contextlib.suppress(EOFError, OSError):  # the peer may be gone
+            self._transfer.close()
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _free_bytes(self, path: str) -> int | None:
+        """Free space for the login user under ``path``, bytes; None where df cannot say."""
+        answer = self.run(["df", "-Pk", path], timeout=_DF_TIMEOUT_S)
+        numbers = re.search(rb"\s\d+\s+\d+\s+(\d+)\s+\d+%", answer.stdout)
+        return int(numbers[1]) * 1024 if numbers else None
+
+
+def _feed(process: Process, data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):  # it ended without reading all; its exit code tells
+        if data:
+            process.stdin.write(data)
+        process.stdin.close()
+
+
+def _tail(text: bytes, lines: int = 5) -> str:
+    return "\n".join(text.decode(errors="replace").strip().splitlines()[-lines:])

@@ -1,0 +1,168 @@
+"""Files to and from a board over SFTP: pipelined, checked, durable, atomic."""
+
+import posixpath
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from edgepack.artifact import human_size
+from edgepack.errors import DeployError, EdgepackError, UnreachableError
+from edgepack.remote.process import lost
+
+if TYPE_CHECKING:
+    from paramiko import SFTPClient, SFTPFile, Transport
+
+Progress = Callable[[int], None]  # called with the number of bytes just sent
+
+_CHUNK = 32_768  # what every SFTP server takes in one write (draft-ietf-secsh-filexfer-02, 3)
+_CMD_EXTENDED = 200  # SSH_FXP_EXTENDED
+
+
+class Transfer:
+    """The SFTP side of a session; opened on first use. Safe to share between threads."""
+
+    def __init__(self, device: str, transport: "Transport", free_bytes: Callable[[str], int | None]) -> None:
+        """``free_bytes`` asks the board for the free space under a path: SFTP does not say "disk full"."""
+        self._device = device
+        self._transport = transport
+        self._free_bytes = free_bytes
+        self._lock = threading.Lock()
+        self._client: SFTPClient | None = None
+
+    def put(
+        self, source: BinaryIO, size: int, dest: str, *, mode: int, progress: Progress | None = None
+    ) -> None:
+        """Write ``size`` bytes to ``dest``: under a temporary name, flushed to the disk, then renamed.
+
+        Raises:
+            DeployError: The board cannot take the file; ``dest`` is what it was before.
+            UnreachableError: The connection was lost; ``dest`` is what it was before.
+        """
+        folder, name = posixpath.split(dest)
+        temporary = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}.part")
+        with self._lock:
+            client = self._sftp()
+            try:
+                with client.open(temporary, "wb") as file:
+                    _write(file, source, size, progress)
+                    file.chmod(mode)
+                    _fsync(client, file.handle)
+                client.posix_rename(temporary, dest)
+            except (OSError, EOFError) as error:
+                raise self._explain_write(client, error, temporary, dest, size) from error
+            except BaseException:  # Ctrl-C, or the progress callback: leave no half file behind
+                self._discard(client, temporary)
+                raise
+
+    def get(self, source: str, dest: Path) -> None:
+        """Read a file of the board into ``dest``, atomically.
+
+        Raises:
+            EdgepackError: There is no such file, or it may not be read.
+            UnreachableError: The connection was lost.
+        """
+        temporary = dest.with_name(f".{dest.name}.{secrets.token_hex(4)}.part")
+        with self._lock:
+            client = self._sftp()
+            try:
+                client.get(source, str(temporary))
+                temporary.replace(dest)
+            except (OSError, EOFError) as error:
+                if not self._transport.is_active():
+                    raise lost(self._device, self._transport, f"reading {source}") from error
+                raise EdgepackError(
+                    f"cannot read {source}",
+                    where=self._device,
+                    why=getattr(error, "strerror", None) or str(error),
+                ) from error
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the SFTP channel, if there is one."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _sftp(self) -> "SFTPClient":
+        import paramiko
+
+        if self._client is not None:
+            return self._client
+        try:
+            client = paramiko.SFTPClient.from_transport(self._transport)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            if not self._transport.is_active():
+                raise lost(self._device, self._transport, "opening SFTP") from error
+            raise UnreachableError(
+                "the board offers no SFTP",
+                where=self._device,
+                why=str(error) or "its SSH server has no sftp subsystem",
+                next="install openssh-sftp-server on the board and restart its SSH server",
+            ) from error
+        if client is None:  # paramiko's type says so; it happens only where the channel was closed at once
+            raise lost(self._device, self._transport, "opening SFTP")
+        self._client = client
+        return client
+
+    def _discard(self, client: "SFTPClient", path: str) -> None:
+        try:
+            client.remove(path)
+        except (OSError, EOFError):
+            return  # it was never made, or the connection is gone; the installer clears what is left
+
+    def _explain_write(
+        self, client: "SFTPClient", error: Exception, temporary: str, dest: str, size: int
+    ) -> EdgepackError:
+        """The error to show for a failed write. SFTP itself says only "Failure" when the disk is full."""
+        if not self._transport.is_active():
+            return lost(self._device, self._transport, f"sending {dest}")
+        free = self._free_bytes(posixpath.dirname(dest) or ".")  # before the half file is removed
+        self._discard(client, temporary)
+        if isinstance(error, FileNotFoundError):
+            why = "the folder does not exist"
+        elif isinstance(error, PermissionError):
+            why = "permission denied"
+        elif free is not None and free < size:
+            why = f"the disk is full: {human_size(free)} free, {human_size(size)} needed"
+        else:
+            why = f"the SFTP server says: {error}"
+        return DeployError(
+            f"cannot write {dest}",
+            where=self._device,
+            why=why,
+            state="the file is what it was before",
+            next="free space on the board, or set another work_dir in devices.yaml"
+            if "disk is full" in why
+            else "check work_dir in devices.yaml, and that the login user may write there",
+        )
+
+
+def _write(file: "SFTPFile", source: BinaryIO, size: int, progress: Progress | None) -> None:
+    """Send ``size`` bytes and check that the server has as many."""
+    left = size
+    while left > 0:
+        chunk = source.read(min(_CHUNK, left))
+        if not chunk:
+            raise EdgepackError(f"a file shrank while it was sent: {left} bytes are missing")
+        left -= len(chunk)
+        # Pipelined, paramiko does not look at the answers to the last hundred writes. The last write
+        # goes unpipelined: it takes in every answer still due, errors among them.
+        file.set_pipelined(left > 0)
+        file.write(chunk)
+        if progress is not None:
+            progress(len(chunk))
+    written = file.stat().st_size
+    if written != size:
+        raise OSError(f"{written} of {size} bytes were written")
+
+
+def _fsync(client: "SFTPClient", handle: bytes) -> None:
+    """Flush an open remote file to its disk (OpenSSH PROTOCOL, 4.6), where the server knows how."""
+    try:
+        client._request(_CMD_EXTENDED, "fsync@openssh.com", handle)  # type: ignore[attr-defined]  # noqa: SLF001 - paramiko has no public call for extensions
+    except OSError as error:
+        if error.errno is not None or "unsupported" not in str(error).lower():
+            raise
