@@ -1,6 +1,7 @@
 """Virtual boards, met as their users meet them: over SSH."""
 
 import base64
+import json
 import os
 import shutil
 import signal
@@ -24,7 +25,7 @@ from edgepack.remote.virtual.boards import Board
 
 
 def _lacks() -> str:
-    programs = ("sshd", "ssh-keygen", "qemu-aarch64-static", "mmdebstrap")
+    programs = ("sshd", "qemu-aarch64-static", "mmdebstrap")
     path = f"{os.environ['PATH']}:/usr/sbin"
     missing = [name for name in programs if shutil.which(name, path=path) is None]
     return ", ".join(missing + (["root"] if os.geteuid() != 0 else []))
@@ -238,11 +239,10 @@ def test_a_killed_sshd_ends_its_board():
 
 def test_a_state_file_from_before_a_reboot_is_not_taken_for_a_running_board(home):
     board = virtual.up("host")
-    state = (board.folder / "board.json").read_text()
+    state, known = (board.folder / "board.json").read_text(), _processes(board)
     virtual.down("host")
     # Another process has the number now: this one.
-    numbers = _identities(state)
-    for pid, started in numbers:
+    for pid, started in (known["supervisor"], known["sshd"]):
         state = state.replace(f"[{pid}, {started}]", f"[{os.getpid()}, {started}]")
     (board.folder / "board.json").write_text(state)
     assert virtual.running() == []  # and this process is still alive to say so
@@ -293,22 +293,11 @@ def test_wrong_names_are_refused_with_the_right_ones():
 
 
 def test_a_missing_program_is_named_with_its_package(monkeypatch):
-    monkeypatch.setattr(
-        "shutil.which", lambda name, path=None: None if "qemu" in name else f"/usr/bin/{name}"
-    )
+    monkeypatch.setattr("shutil.which", lambda name, **_: None if "qemu" in name else f"/usr/bin/{name}")
     with pytest.raises(UsageError) as missing:
         virtual.up("rpi4")
     assert "qemu-user-static" in missing.value.next
 
 
 def _processes(board: Board) -> dict:
-    import json
-
     return json.loads((board.folder / "board.json").read_text())
-
-
-def _identities(state: str) -> list[list[int]]:
-    import json
-
-    document = json.loads(state)
-    return [document["supervisor"], document["sshd"]]

@@ -70,7 +70,8 @@ def up(kind: str, name: str | None = None, *, owned: bool = False) -> Board:
         raise UsageError(f"'{name}' cannot be a board's name", why="names are made of a-z, 0-9 and '-'")
     needs = _needs(spec)
     with _lock():
-        taken = {board.name for board in running()}
+        _reap()
+        taken = {folder.name for folder, _ in _known()}
         if name in taken:
             raise UsageError(f"virtual board '{name}' is already up", next=f"edgepack devices down {name}")
         name = name or next(n for n in _names(kind) if n not in taken)
@@ -79,16 +80,10 @@ def up(kind: str, name: str | None = None, *, owned: bool = False) -> Board:
 
 def running() -> list[Board]:
     """The virtual boards that are up, by name. What a crash or reboot left of others is removed."""
-    found = []
-    for folder in sorted(_home().iterdir()) if _home().is_dir() else []:
-        state = _state(folder)
-        if state is None:
-            continue
-        if _alive(state["supervisor"]) and _alive(state["sshd"]):
-            found.append(_board(folder, state))
-        else:
-            _stop(folder, state)
-    return found
+    if any(not _is_up(state) for _, state in _known()):
+        with _lock():
+            _reap()
+    return [_board(folder, state) for folder, state in _known() if _is_up(state)]
 
 
 def down(name: str) -> bool:
@@ -96,24 +91,48 @@ def down(name: str) -> bool:
 
     Returns whether it was up.
     """
-    folder = _home() / name
-    state = _state(folder) if _NAME.fullmatch(name) else None
-    if state is None:
-        return False
-    was_up = _alive(state["sshd"])
-    _stop(folder, state)
-    return was_up
+    with _lock():
+        return _take_down(name)
 
 
 def purge(name: str) -> bool:
     """Stop a virtual board and remove its files and keys. Returns whether there was anything."""
-    down(name)
     folder = _home() / name
-    if not _NAME.fullmatch(name) or not folder.is_dir():
+    if not _NAME.fullmatch(name):
         return False
     with _lock():
+        _take_down(name)
+        if not folder.is_dir():
+            return False
         shutil.rmtree(folder)
     return True
+
+
+def _known() -> list[tuple[Path, dict[str, Any]]]:
+    """The folders that have a state file, with its content: boards that are up, or ended by a crash."""
+    folders = sorted(_home().iterdir()) if _home().is_dir() else []
+    return [(folder, state) for folder in folders if (state := _state(folder)) is not None]
+
+
+def _is_up(state: dict[str, Any]) -> bool:
+    return _alive(state["supervisor"]) and _alive(state["sshd"])
+
+
+def _reap() -> None:
+    """Clear away what a crash or reboot left. The caller holds the lock: no ``up`` is between two steps."""
+    for folder, state in _known():
+        if not _is_up(state):
+            _stop(folder, state)
+
+
+def _take_down(name: str) -> bool:
+    folder = _home() / name
+    state = _state(folder) if _NAME.fullmatch(name) else None
+    if state is None:
+        return False
+    was_up = _is_up(state)
+    _stop(folder, state)
+    return was_up
 
 
 def _home() -> Path:
@@ -144,7 +163,6 @@ def _needs(kind: Kind) -> dict[str, Any]:
         "qemu": None,
         "host_binfmt": False,
     }
-    sshd.find("ssh-keygen", "openssh-client")
     if kind.emulated:
         if os.geteuid() != 0:
             raise UsageError(
@@ -177,7 +195,7 @@ def _start(kind: Kind, name: str, needs: dict[str, Any], *, owned: bool) -> Boar
         (folder / "cpuinfo").write_text(kind.cpuinfo())
         user, work_dir = rootfs.USER, "edgepack"
     else:
-        user, work_dir = pwd.getpwuid(os.geteuid()).pw_name, str(folder / "home" / "edgepack")
+        (user, _), work_dir = _login(), str(folder / "home" / "edgepack")
         Path(work_dir).mkdir(parents=True, exist_ok=True)
     mode = "chroot" if kind.emulated else "namespace"
     for _ in range(_PORT_ATTEMPTS):
@@ -246,27 +264,38 @@ def _launch(plan: dict[str, Any]) -> tuple[int, str] | None:
     )
 
 
+def _login() -> tuple[str, str]:
+    """Name and shell of the user this runs as."""
+    try:
+        entry = pwd.getpwuid(os.geteuid())
+    except KeyError:  # docker run --user 1000
+        return "edgepack", "/bin/sh"
+    return entry.pw_name, entry.pw_shell
+
+
 def _accounts(folder: Path) -> dict[str, str]:
     """Copies of the host's account files in which this user lives in the board's own home folder.
 
     Shell start-up files of the host then stay out of it. For root a shadow entry without password ("*")
     stands in: without PAM, sshd turns away accounts with a locked one ("!"), as root's often is.
     """
-    me = pwd.getpwuid(os.geteuid())
-    entry = ":".join((me.pw_name, "x", str(me.pw_uid), str(me.pw_gid), "", str(folder / "home"), me.pw_shell))
-    others = [o for o in Path("/etc/passwd").read_text().splitlines() if not o.startswith(f"{me.pw_name}:")]
+    user, shell = _login()
+    entry = ":".join((user, "x", str(os.geteuid()), str(os.getegid()), "", str(folder / "home"), shell))
+    others = [o for o in Path("/etc/passwd").read_text().splitlines() if not o.startswith(f"{user}:")]
     passwd, shadow = folder / "passwd", folder / "shadow"
     passwd.write_text("\n".join([entry, *others]) + "\n")
     shown = {str(passwd): "/etc/passwd"}
-    if me.pw_uid == 0:
-        shadow.write_text(f"{me.pw_name}:*:19000::::::\n")
+    if os.geteuid() == 0:
+        shadow.write_text(f"{user}:*:19000::::::\n")
         shown[str(shadow)] = "/etc/shadow"
     return shown
 
 
 def _stop(folder: Path, state: dict[str, Any]) -> None:
     """End a board's processes and wait until they are gone; then its state file goes."""
-    sid, _ = supervisor.process(state["supervisor"][0]) or (state["supervisor"][0], 0)
+    sid = state["supervisor"][0]
+    if supervisor.process(sid) is not None and not _alive(state["supervisor"]):
+        sid = -1  # the number is another process's now: Linux reuses it only once the session is empty
     _end(state["supervisor"], signal.SIGTERM)
     _end(state["supervisor"], signal.SIGKILL)
     _end(state["sshd"], signal.SIGKILL)

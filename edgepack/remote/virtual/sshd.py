@@ -40,24 +40,23 @@ def free_port() -> int:
 
 def make_keys(folder: Path) -> str:
     """Make the board's host key and the client's key, once; returns the host's public key."""
-    keygen = find("ssh-keygen", "openssh-client")
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    form, openssh = serialization.PrivateFormat.OpenSSH, serialization.PublicFormat.OpenSSH
     for name in ("host_key", "client_key"):
-        if not (folder / name).exists():
-            command = [
-                keygen,
-                "-q",
-                "-t",
-                "ed25519",
-                "-N",
-                "",
-                "-C",
-                f"edgepack-{name}",
-                "-f",
-                str(folder / name),
-            ]
-            subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        private = folder / name
+        if private.exists():
+            continue
+        key = Ed25519PrivateKey.generate()
+        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, openssh)
+        private.with_suffix(".pub").write_bytes(public + b"\n")
+        partial = private.with_suffix(".partial")
+        partial.touch(mode=0o600)
+        partial.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+        partial.rename(private)
     shutil.copyfile(folder / "client_key.pub", folder / "authorized_keys")
-    return " ".join((folder / "host_key.pub").read_text().split()[:2])
+    return (folder / "host_key.pub").read_text().strip()
 
 
 def write_config(folder: Path, sshd: str, port: int, qemu_cpu: str | None) -> Path:
