@@ -6,6 +6,8 @@ from pydantic import Field
 
 from edgepack.spec import Spec
 
+stage: Literal["onnx"] = "onnx"
+
 
 class QuantizeStatic(Spec):
     """Quantize weights per channel and activations per tensor to int8, calibrated on training data."""

@@ -1,0 +1,189 @@
+"""Everything wrong in a recipe that can be known without torch or TVM, at once and in well under a second.
+
+Three layers: the file's form and keys (``edgepack.yaml``), what contradicts itself in it (``edgepack.recipe``),
+and here what it names: targets, devices, files, modules.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgepack.device import VIRTUAL_KINDS, VIRTUAL_PREFIX, Devices, examine_devices
+from edgepack.errors import Problem
+from edgepack.explain import Finding, Location, near_miss
+from edgepack.recipe import Data, Model, Recipe, TargetEntry, examine_recipe
+from edgepack.reference import reference_mistake
+from edgepack.target import HOST, Target, examine_target, target_names, unknown_target
+
+_LINE_BYTES = 1 << 20  # of a data file's first line
+_WEIGHTS = (".safetensors", ".pt", ".pth")
+
+
+def check(path: Path) -> list[Problem]:
+    """Every mistake in a recipe and in what it names, sorted by place. Paths in it are relative to its folder."""
+    checked = examine_recipe(path)
+    problems: list[Problem] = []
+    if checked.model is not None:
+        checked.add(_model(checked.model.model, path.parent))
+        if checked.model.data is not None:
+            checked.add(_data(checked.model.data, path.parent))
+        findings, problems = _targets(checked.model)
+        checked.add(findings)
+    return sorted({*checked.problems, *problems})
+
+
+def _model(model: Model, base: Path) -> Iterator[Finding]:
+    here = ("model",)
+    if model.source is not None:
+        yield from _reference((*here, "source"), model.source, base)
+    if model.onnx is not None:
+        yield from _file((*here, "onnx"), model.onnx, base, suffixes=(".onnx",))
+    if model.weights is not None:
+        yield from _file((*here, "weights"), model.weights, base, suffixes=_WEIGHTS)
+
+
+def _data(data: Data, base: Path) -> Iterator[Finding]:
+    here = ("data",)
+    if data.source is not None:
+        yield from _reference((*here, "source"), data.source, base)
+    if data.npz is not None:
+        yield from _file((*here, "npz"), data.npz, base, suffixes=(".npz",))
+    if data.images is not None:
+        yield from _image_folder((*here, "images", "folder"), base / data.images.folder)
+    for kind in ("csv", "jsonl"):
+        text = getattr(data, kind)
+        if text is None:
+            continue
+        mistakes = list(_file((*here, kind, "file"), text.file, base))
+        yield from mistakes or _columns((*here, kind), kind, base / text.file, (text.text, text.label))
+        if ":" in text.tokenizer:
+            yield from _reference((*here, kind, "tokenizer"), text.tokenizer, base, arguments=1)
+
+
+def _reference(location: Location, reference: str, base: Path, *, arguments: int = 0) -> Iterator[Finding]:
+    mistake = reference_mistake(reference, base, arguments=arguments)
+    if mistake is not None:
+        yield Finding(location, mistake)
+
+
+def _file(location: Location, name: str, base: Path, *, suffixes: tuple[str, ...] = ()) -> Iterator[Finding]:
+    path = base / name
+    if suffixes and path.suffix not in suffixes:
+        yield Finding(location, f"expected a file that ends in {' or '.join(suffixes)}, got {name}")
+    elif not path.exists():
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = near_miss(path.name, beside)
+        yield Finding(location, f"no such file: {path}{hint if 'did you mean' in hint else ''}")
+    elif not path.is_file():
+        yield Finding(location, f"not a file: {path}")
+    elif path.stat().st_size == 0:
+        yield Finding(location, f"the file is empty (0 bytes): {path}")
+
+
+def _image_folder(location: Location, folder: Path) -> Iterator[Finding]:
+    if not folder.is_dir():
+        yield Finding(location, f"no such folder: {folder}")
+        return
+    classes = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    if len(classes) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
+        yield Finding(
+            location, f"expected one sub-folder of images for each of two classes or more in {folder}"
+        )
+    for empty in sorted(c.name for c in classes if not any(c.iterdir())):
+        yield Finding(location, f"the class folder `{empty}` in {folder} is empty")
+
+
+def _columns(location: Location, kind: str, path: Path, wanted: tuple[str, str]) -> Iterator[Finding]:
+    """The two columns that are read have to be in the first line: a CSV's header, or a JSONL's first object."""
+    with path.open("rb") as stream:
+        raw = stream.readline(_LINE_BYTES)
+    try:
+        line = raw.decode("utf-8-sig")
+        columns = list(json.loads(line)) if kind == "jsonl" else next(csv.reader([line]))
+    except (ValueError, TypeError, csv.Error, StopIteration):
+        form = "a JSON object" if kind == "jsonl" else "a CSV header in UTF-8"
+        yield Finding((*location, "file"), f"the first line of {path} is not {form}")
+        return
+    for key, column in zip(("text", "label"), wanted, strict=True):
+        if column not in columns:
+            yield Finding(
+                (*location, key), f"{path} has no column `{column}`{near_miss(column, columns, say='it has')}"
+            )
+
+
+def _targets(recipe: Recipe) -> tuple[list[Finding], list[Problem]]:
+    """Findings in the recipe, and problems in the target and device files it names."""
+    findings: list[Finding] = []
+    problems: list[Problem] = []
+    names = target_names()
+    devices = examine_devices()
+    if any(entry.device and not entry.device.startswith(VIRTUAL_PREFIX) for entry in recipe.targets):
+        problems += devices.problems
+    for index, entry in enumerate(recipe.targets):
+        here: Location = ("targets", index)
+        target = None
+        if entry.target in names:
+            checked = examine_target(entry.target)
+            problems += checked.problems
+            target = checked.model if not checked.problems else None
+        else:
+            findings.append(Finding((*here, "target"), unknown_target(entry.target)))
+        if target is not None and recipe.bench.threads > target.cpu.cores:
+            message = f"{recipe.bench.threads} threads, and {target.name} has {target.cpu.cores} cores"
+            findings.append(Finding(("bench", "threads"), message, depends=((*here, "target"),)))
+        if devices.model is not None:
+            findings += _device((*here, "device"), entry, target, devices.model)
+    return findings, problems
+
+
+def _device(here: Location, entry: TargetEntry, target: Target | None, devices: Devices) -> Iterator[Finding]:
+    if entry.device is None:
+        return
+    if entry.device.startswith(VIRTUAL_PREFIX):
+        kind = entry.device.removeprefix(VIRTUAL_PREFIX)
+        if kind not in VIRTUAL_KINDS:
+            yield Finding(here, f"unknown virtual board `{kind}`{near_miss(kind, VIRTUAL_KINDS)}")
+        elif target is not None:
+            yield from _virtual_mistakes(here, kind, target)
+        return
+    if entry.device not in devices.devices:
+        if devices.devices:
+            hint = near_miss(entry.device, devices.devices)
+        else:
+            hint = "; devices.yaml has none yet (edgepack devices add), and virtual:rpi4 needs no hardware"
+        yield Finding(here, f"unknown device `{entry.device}`{hint}")
+        return
+    board = devices.devices[entry.device].target
+    if board not in target_names():
+        yield Finding(here, f"device `{entry.device}` says it is a `{board}`: {unknown_target(board)}")
+    elif target is not None:
+        yield from _fit(here, f"device `{entry.device}`", examine_target(board).model, target)
+
+
+def _virtual_mistakes(here: Location, kind: str, target: Target) -> Iterator[Finding]:
+    if target.gpu is not None:
+        yield Finding(
+            here,
+            f"{target.name} needs a GPU, and a virtual board has none; leave `device` out to stop at the bundle",
+        )
+    elif kind == "host":
+        yield from _fit(here, "this machine", examine_target(HOST).model, target)
+    elif target.abi.arch != "aarch64":
+        # qemu-user emulates every feature of the architecture, so only the architecture has to fit.
+        yield Finding(here, f"virtual:{kind} is an aarch64 board, and {target.name} is for {target.abi.arch}")
+
+
+def _fit(here: Location, board: str, has: Target | None, target: Target) -> Iterator[Finding]:
+    """Code for ``target`` has to run on a board that is a ``has``."""
+    if has is None:
+        return  # its file has mistakes, which are reported
+    if has.abi.arch != target.abi.arch:
+        yield Finding(here, f"{board} is {has.abi.arch}, and {target.name} is for {target.abi.arch}")
+        return
+    lacks = sorted(set(target.cpu.features) - set(has.cpu.features))
+    if lacks:
+        yield Finding(here, f"{board} lacks {', '.join(lacks)}, which {target.name} uses")
+    if target.gpu is not None and (has.gpu is None or has.gpu.arch != target.gpu.arch):
+        other = f"has {has.gpu.arch}" if has.gpu else "has none"
+        yield Finding(here, f"{target.name} needs a GPU of {target.gpu.arch}, and {board} {other}")
