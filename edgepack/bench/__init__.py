@@ -1,0 +1,1 @@
+"""Measurements on the board, their statistics and their validity."""

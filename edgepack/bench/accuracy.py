@@ -1,0 +1,81 @@
+"""Accuracy on the board, and how far its outputs are from onnxruntime's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from edgepack.errors import InputError
+from edgepack.outcome import Finite
+from edgepack.spec import Spec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class BoardAccuracy(Spec):
+    """What the model answers on the board, over ``samples`` test samples."""
+
+    samples: int = Field(ge=1)
+    accuracy: Finite | None = Field(default=None, ge=0, le=1, description="None without labels.")
+    parity: Finite | None = Field(default=None, ge=0, description="None where an output is NaN or infinite.")
+    agreement: Finite | None = Field(default=None, ge=0, le=1, description="Share of equal classes.")
+    why: str | None = Field(default=None, description="Why a figure is missing.")
+
+
+def parity(ours: np.ndarray, reference: np.ndarray) -> float | None:
+    """The largest absolute difference over the largest absolute reference value: max|a-b| / max|b|.
+
+    None where either holds NaN or an infinity; the plain largest difference where the reference is all 0.
+
+    Raises:
+        InputError: The shapes differ.
+    """
+    import numpy as np
+
+    if ours.shape != reference.shape:
+        raise InputError(f"outputs of shape {ours.shape} cannot be compared with {reference.shape}")
+    if not ours.size:
+        return 0.0
+    a, b = ours.astype(np.float64), reference.astype(np.float64)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return None
+    scale = float(np.abs(b).max())
+    return float(np.abs(a - b).max()) / (scale or 1.0)
+
+
+def score(
+    outputs: np.ndarray, *, labels: np.ndarray | None = None, reference: np.ndarray | None = None
+) -> BoardAccuracy:
+    """Accuracy and parity of a classifier's outputs.
+
+    Args:
+        outputs: (N, classes), any real dtype, from the board.
+        labels: (N,) integers.
+        reference: (N, classes), the same model in onnxruntime.
+
+    Raises:
+        InputError: No samples, or shapes that do not belong together.
+    """
+    import numpy as np
+
+    if outputs.ndim != 2 or not len(outputs):  # noqa: PLR2004 - samples and classes
+        raise InputError(f"a classifier's outputs are (samples, classes), not {outputs.shape}")
+    if labels is not None and labels.shape != (len(outputs),):
+        raise InputError(f"{len(outputs)} samples with labels of shape {labels.shape}")
+    classes = outputs.argmax(axis=1)
+    finite = bool(np.isfinite(outputs).all())
+    figures = BoardAccuracy(
+        samples=len(outputs),
+        # A row with NaN has no class: argmax would name the NaN's place.
+        accuracy=None
+        if labels is None
+        else float((np.isfinite(outputs).all(axis=1) & (classes == labels)).mean()),
+        parity=None if reference is None else parity(outputs, reference),
+        agreement=None if reference is None else float((classes == reference.argmax(axis=1)).mean()),
+        why=None if finite else "the board's outputs hold NaN or infinity",
+    )
+    if finite and reference is not None and figures.parity is None:
+        return figures.model_copy(update={"why": "onnxruntime's outputs hold NaN or infinity"})
+    return figures

@@ -1,0 +1,161 @@
+"""Statistics of latency samples, and whether they can be believed. Pure functions over samples in ns."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from pydantic import Field
+
+from edgepack.outcome import Finite
+from edgepack.spec import Spec
+
+MIN_SAMPLES = 30
+MAX_DRIFT = 0.05  # of the median, between the medians of the two halves
+MAX_SPREAD = 0.10  # of the median, interquartile range
+MAX_FREQUENCY_CHANGE = 0.02  # of the frequency before
+MODE_SHARE = 0.10  # of the samples on the smaller side of a gap
+MODE_GAP = 3.0  # times the wider side's interquartile range
+MODE_STEP = 0.02  # of the median
+
+NS_PER_MS = 1e6
+
+
+class Latency(Spec):
+    """A summary of samples; every figure in milliseconds."""
+
+    p50: Finite
+    p90: Finite
+    p99: Finite
+    mean: Finite
+    min: Finite
+    max: Finite
+    iqr: Finite = Field(description="p75 - p25.")
+
+
+class BoardState(Spec):
+    """What the board says about itself at one moment; None is what it does not say."""
+
+    governor: str | None = Field(default=None, description="cpufreq's scaling governor.")
+    frequency_khz: tuple[int, ...] = Field(
+        default=(), description="Of each core, cpufreq's scaling_cur_freq."
+    )
+    temperature_c: Finite | None = Field(default=None, description="The hottest thermal zone.")
+    throttled: bool | None = Field(default=None, description="Throttled now, or since it was last asked.")
+
+
+class Verdict(Spec):
+    """Whether a measurement can be believed, and all that speaks against it."""
+
+    valid: bool
+    reasons: tuple[str, ...] = ()
+
+
+def percentile(samples: Sequence[float], q: float) -> float:
+    """The ``q``-th percentile (0..100) by linear interpolation between order statistics.
+
+    Definition 7 of Hyndman and Fan, "Sample Quantiles in Statistical Packages", The American Statistician
+    50 (1996): the default of numpy and R.
+
+    Raises:
+        ValueError: No samples, or ``q`` outside 0..100.
+    """
+    if not samples or not 0 <= q <= 100:  # noqa: PLR2004 - percent
+        raise ValueError("a percentile needs samples and a q of 0..100")
+    return _of_sorted(sorted(samples), q)
+
+
+def _of_sorted(ordered: Sequence[float], q: float) -> float:
+    rank = (len(ordered) - 1) * q / 100
+    below = math.floor(rank)
+    low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
+    return low + (high - low) * (rank - below)
+
+
+def summary(samples_ns: Sequence[int]) -> Latency:
+    """Percentiles, mean and range of samples in nanoseconds, in milliseconds.
+
+    Raises:
+        ValueError: No samples.
+    """
+    if not samples_ns:
+        raise ValueError("no samples to summarise")
+    ordered = sorted(sample / NS_PER_MS for sample in samples_ns)
+    return Latency(
+        p50=_of_sorted(ordered, 50),
+        p90=_of_sorted(ordered, 90),
+        p99=_of_sorted(ordered, 99),
+        mean=math.fsum(ordered) / len(ordered),
+        min=ordered[0],
+        max=ordered[-1],
+        iqr=_of_sorted(ordered, 75) - _of_sorted(ordered, 25),
+    )
+
+
+def modes_gap(samples: Sequence[float]) -> float | None:
+    """The width of an empty gap that splits the samples in two groups, or None where they are one group.
+
+    The gap is the widest between neighbours that leaves at least a tenth of the samples on either side; it
+    counts if it is wider than three interquartile ranges of the wider group and than 2 % of the median.
+    """
+    ordered = sorted(samples)
+    least = max(2, math.ceil(len(ordered) * MODE_SHARE))
+    inner = ordered[least - 1 : len(ordered) - least + 1]
+    gaps = [(high - low, index) for index, (low, high) in enumerate(pairwise(inner), start=least)]
+    if not gaps:
+        return None
+    gap, split = max(gaps)
+    spread = max(_of_sorted(side, 75) - _of_sorted(side, 25) for side in (ordered[:split], ordered[split:]))
+    if gap <= MODE_GAP * spread or gap <= MODE_STEP * _of_sorted(ordered, 50):
+        return None
+    return gap
+
+
+def judge(
+    samples_ns: Sequence[int],
+    *,
+    before: BoardState,
+    after: BoardState,
+    emulated: bool = False,
+) -> Verdict:
+    """Whether latency samples, in the order they were taken, can be believed.
+
+    Args:
+        samples_ns: One inference each.
+        before: The board before the first sample.
+        after: The board after the last.
+        emulated: The board is emulated: its latency means nothing, whatever the samples look like.
+
+    Raises:
+        ValueError: No samples.
+    """
+    median = percentile(samples_ns, 50)
+    reasons = ["emulated: latency says nothing about the real board"] if emulated else []
+    if len(samples_ns) < MIN_SAMPLES:
+        reasons.append(f"too few samples: {len(samples_ns)}, at least {MIN_SAMPLES} are needed")
+    elif gap := modes_gap(samples_ns):
+        reasons.append(f"bimodal: two groups of samples, {gap / NS_PER_MS:.3g} ms apart")
+    half = len(samples_ns) // 2
+    if len(samples_ns) >= MIN_SAMPLES:
+        change = percentile(samples_ns[half:], 50) - percentile(samples_ns[:half], 50)
+        if abs(change) > MAX_DRIFT * median:
+            reasons.append(f"drift: the second half's median is {change / median:+.1%} off the first's")
+    spread = percentile(samples_ns, 75) - percentile(samples_ns, 25)
+    if spread > MAX_SPREAD * median:
+        reasons.append(f"spread: the interquartile range is {spread / median:.0%} of the median")
+    return Verdict(valid=not (reasons + _board(before, after)), reasons=(*reasons, *_board(before, after)))
+
+
+def _board(before: BoardState, after: BoardState) -> list[str]:
+    reasons = []
+    if before.throttled or after.throttled:
+        reasons.append("throttled: heat or supply voltage held the clock down")
+    changes = [
+        (new - old) / old for old, new in zip(before.frequency_khz, after.frequency_khz, strict=False) if old
+    ]
+    worst = max(changes, key=abs, default=0.0)
+    if abs(worst) > MAX_FREQUENCY_CHANGE:
+        governor = f" (governor {after.governor})" if after.governor else ""
+        reasons.append(f"frequency changed by {worst:+.0%} during the run{governor}")
+    if before.governor != after.governor:
+        reasons.append(f"governor changed from {before.governor} to {after.governor}")
+    return reasons

@@ -1,0 +1,157 @@
+"""The figures of the before/after table: one list that the terminal, Markdown and HTML share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from edgepack.report import format as fmt
+from edgepack.report.document import Gate, Report, Row
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table.
+
+    Attributes:
+        label: The line's name.
+        source: The field of ``Row`` it comes from: the key of ``Row.missing``.
+        value: The figure of a row, or None.
+        show: The figure as text.
+        change: How before and after are compared; None for figures that are not.
+        of_board: It means nothing on an emulated device, is labelled there, and is not compared.
+    """
+
+    label: str
+    source: str
+    value: Callable[[Row], float | None]
+    show: Callable[[float], str]
+    change: Literal["size", "speed", "points"] | None = None
+    of_board: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of one row: its text, its exact value, and what to say about it."""
+
+    text: str
+    value: float | None
+    emulated: bool = False
+    why: str | None = None
+
+
+def _field(
+    label: str, name: str, show: Callable[[float], str], change: Literal["size", "points"] | None
+) -> Figure:
+    return Figure(label, name, lambda row: getattr(row, name), show, change)
+
+
+def _latency(label: str, name: str) -> Figure:
+    def value(row: Row) -> float | None:
+        return getattr(row.measurement.latency, name) if row.measurement else None
+
+    return Figure(label, "measurement", value, fmt.milliseconds, "speed", of_board=True)
+
+
+FIGURES: tuple[Figure, ...] = (
+    _field("ONNX model", "onnx_size", fmt.size, "size"),
+    _field("Compiled model", "compiled_size", fmt.size, "size"),
+    _field("Bundle", "bundle_size", fmt.size, "size"),
+    _field("Parameters", "parameters", fmt.count, "size"),
+    _field("MACs", "macs", fmt.count, "size"),
+    _field("Accuracy, torch fp32", "accuracy_torch", fmt.percent, "points"),
+    _field("Accuracy, onnxruntime", "accuracy_onnxruntime", fmt.percent, "points"),
+    _field("Accuracy, on the board", "accuracy_board", fmt.percent, "points"),
+    _field("Parity with onnxruntime", "parity", fmt.plain, None),
+    _latency("Latency p50", "p50"),
+    _latency("Latency p90", "p90"),
+    _latency("Latency p99", "p99"),
+    Figure(
+        "First inference",
+        "measurement",
+        lambda row: row.measurement.first_ms if row.measurement else None,
+        fmt.milliseconds,
+        "speed",
+        of_board=True,
+    ),
+    Figure(
+        "Load time",
+        "measurement",
+        lambda row: row.measurement.load_ms if row.measurement else None,
+        fmt.milliseconds,
+        "speed",
+        of_board=True,
+    ),
+    Figure(
+        "Peak resident set",
+        "measurement",
+        lambda row: row.measurement.peak_rss_kib if row.measurement else None,
+        fmt.kib,
+        "size",
+        of_board=True,
+    ),
+)
+
+
+def cell(report: Report, figure: Figure, target: str, variant: Literal["baseline", "release"]) -> Cell:
+    """A figure of one variant on one target, or a dash and why."""
+    row = report.row(target, variant)
+    if row is None:
+        failed = next((error.message for error in report.errors if error.target in {target, None}), None)
+        return Cell(fmt.DASH, None, why=failed or f"there is no {variant}")
+    value = figure.value(row)
+    if value is None:
+        return Cell(fmt.DASH, None, why=row.missing.get(figure.source, "not measured"))
+    return Cell(figure.show(value), value, emulated=figure.of_board and row.emulated)
+
+
+def change(figure: Figure, before: Cell, after: Cell) -> str:
+    """How the release compares with the baseline; empty where they cannot be compared."""
+    if figure.change is None or before.value is None or after.value is None:
+        return ""
+    if before.emulated or after.emulated:
+        return ""
+    if figure.change == "points":
+        return fmt.points(before.value, after.value)
+    words = ("faster", "slower") if figure.change == "speed" else ("smaller", "larger")
+    return fmt.ratio(before.value, after.value, smaller=words[0], larger=words[1])
+
+
+def footnotes(report: Report, target: str) -> list[str]:
+    """Why figures of a target are missing, each reason once with all it explains."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for variant in ("baseline", "release"):
+        for figure in FIGURES:
+            found = cell(report, figure, target, variant)
+            if found.why:
+                reasons.setdefault((variant, found.why), []).append(figure.label)
+    every = [figure.label for figure in FIGURES]
+    return [
+        f"{variant}: {'all figures' if labels == every else ', '.join(labels)}: {why}"
+        for (variant, why), labels in reasons.items()
+    ]
+
+
+def headline(report: Report) -> str:
+    """The run in a few words."""
+    total = len(report.targets)
+    failed = len({error.target for error in report.errors if error.target})
+    gates = sum(gate.status == "failed" for gate in report.gates)
+    if any(error.target is None for error in report.errors):
+        return "the run failed"
+    if failed:
+        return f"{failed} of {total} target{'s' if total != 1 else ''} failed"
+    if gates:
+        return f"{gates} gate{'s' if gates != 1 else ''} failed: not to be shipped"
+    return f"{total} target{'s' if total != 1 else ''} done"
+
+
+def emulated_targets(report: Report) -> tuple[str, ...]:
+    """Targets measured on emulated devices."""
+    return tuple(dict.fromkeys(row.target for row in report.rows if row.emulated))
+
+
+def describe_gate(gate: Gate) -> str:
+    """A gate in one line: its name, target, value and limit, and why it did not pass."""
+    value = fmt.DASH if gate.value is None else fmt.significant(gate.value, 4)
+    line = f"{gate.name} on {gate.target}: {value}, limit {fmt.significant(gate.limit, 4)}"
+    return f"{line} ({gate.why})" if gate.why else line

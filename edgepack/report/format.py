@@ -1,0 +1,90 @@
+"""Numbers for people: the same figure reads the same in the terminal, Markdown and HTML."""
+
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+DASH = "\N{EM DASH}"
+THIN = "\N{NO-BREAK SPACE}"
+
+_MINUTE, _HOUR = 60, 3600
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """``digits`` significant digits without an exponent where the number is of everyday size."""
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e9:  # noqa: PLR2004 - beyond, an exponent reads better
+        return f"{value:.{digits - 1}e}"
+    rounded = float(f"{value:.{digits - 1}e}")
+    whole = len(str(int(abs(rounded)))) if abs(rounded) >= 1 else 0
+    if not whole:
+        leading = -int(f"{abs(rounded):e}".partition("e")[2])
+        return f"{rounded:.{leading + digits - 1}f}"
+    return f"{rounded:,.{max(0, digits - whole)}f}"
+
+
+def size(value: float) -> str:
+    """Bytes in decimal units: ``5.30 MB``."""
+    return _scaled(value, ("B", "kB", "MB", "GB"))
+
+
+def count(value: float) -> str:
+    """A count: ``2.30 M``."""
+    return _scaled(value, ("", "k", "M", "G"))
+
+
+def _scaled(value: float, units: tuple[str, ...]) -> str:
+    power = 0
+    # 999.5 would be shown as 1,000 of the smaller unit.
+    while value >= 999.5 and power < len(units) - 1:  # noqa: PLR2004 - decimal prefixes
+        value /= 1000
+        power += 1
+    number = significant(value) if power else f"{value:.0f}"
+    return f"{number}{THIN}{units[power]}" if units[power] else number
+
+
+def milliseconds(value: float) -> str:
+    """``1.23 ms``."""
+    return f"{significant(value)}{THIN}ms"
+
+
+def percent(value: float) -> str:
+    """A share 0..1: ``97.50 %``."""
+    return f"{value * 100:.2f}{THIN}%"
+
+
+def kib(value: float) -> str:
+    """KiB as bytes in decimal units."""
+    return size(value * 1024)
+
+
+def plain(value: float) -> str:
+    """A ratio such as parity, three significant digits."""
+    return significant(value)
+
+
+def duration(seconds: float) -> str:
+    """``0.4 s``, ``3 min 20 s``, ``1 h 05 min``."""
+    if seconds < _MINUTE:
+        return f"{seconds:.1f}{THIN}s"
+    whole = round(seconds)
+    if whole < _HOUR:
+        return f"{whole // 60}{THIN}min {whole % 60:02}{THIN}s"
+    return f"{whole // 3600}{THIN}h {whole % 3600 // 60:02}{THIN}min"
+
+
+def ratio(before: float, after: float, *, smaller: str, larger: str) -> str:
+    """How much smaller or larger: 3.9 times smaller; ``same`` within half a percent."""
+    if not before or not after:
+        return DASH
+    factor = before / after
+    if abs(factor - 1) < 0.005:  # noqa: PLR2004 - half a percent
+        return "same"
+    return f"{factor:.2f}{TIMES} {smaller}" if factor > 1 else f"{1 / factor:.2f}{TIMES} {larger}"
+
+
+def points(before: float, after: float) -> str:
+    """A difference of shares in percentage points: minus 0.28 pt."""
+    change = (after - before) * 100
+    if abs(change) < 0.005:  # noqa: PLR2004 - below what is shown
+        return "same"
+    return f"{'+' if change > 0 else MINUS}{abs(change):.2f}{THIN}pt"

@@ -1,0 +1,212 @@
+"""The report as GitHub-flavoured Markdown: for a pull request or a release page."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from edgepack.report import format as fmt
+from edgepack.report.document import Report
+from edgepack.report.figures import FIGURES, Cell, cell, change, footnotes, headline
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!&])")
+
+
+def to_markdown(report: Report) -> str:
+    """The whole report; everything that came from outside is escaped."""
+    return "\n".join(_lines(report)).rstrip() + "\n"
+
+
+def escape(text: object) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    recipe = report.recipe
+    yield f"# {escape(recipe.name)} {escape(recipe.version)}: {escape(headline(report))}"
+    yield ""
+    yield (
+        f"Run {escape(report.run_id)}, {escape(report.started)}, took {fmt.duration(report.seconds)}, "
+        f"exit code {report.exit_code}."
+    )
+    yield from _problems(report)
+    yield from _before_after(report)
+    yield from _compression(report)
+    yield from _gates(report)
+    yield from _tuning(report)
+    yield from _board(report)
+    yield from _stages(report)
+    yield from _provenance(report)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]], *, numbers_from: int = 1) -> Iterator[str]:
+    titles = list(head)
+    yield ""
+    yield f"| {' | '.join(titles)} |"
+    yield f"|{'|'.join(' ---: ' if i >= numbers_from else ' --- ' for i in range(len(titles)))}|"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+    yield ""
+
+
+def _problems(report: Report) -> Iterator[str]:
+    if not report.errors:
+        return
+    yield from ("", "## Problems", "")
+    for error in report.errors:
+        place = ", ".join(escape(part) for part in (error.target, error.stage, error.where) if part)
+        yield f"- **{escape(error.message)}**{f' ({place})' if place else ''}, exit code {error.exit_code}"
+        for label in ("why", "state", "next"):
+            text = getattr(error, label)
+            if text:
+                yield f"  - {label}: {escape(text)}"
+
+
+def _before_after(report: Report) -> Iterator[str]:
+    if report.rows:
+        yield from ("", "## Before and after")
+    for target in dict.fromkeys(row.target for row in report.rows):
+        row = report.row(target, "release") or report.row(target, "baseline")
+        device = f" on {escape(row.device)}" if row and row.device else ""
+        emulated = " (emulated)" if row and row.emulated else ""
+        yield from ("", f"### {escape(target)}{device}{emulated}")
+        lines = []
+        for figure in FIGURES:
+            before = cell(report, figure, target, "baseline")
+            after = cell(report, figure, target, "release")
+            lines.append((figure.label, _text(before), _text(after), change(figure, before, after)))
+        yield from _table(("", "baseline", "release", "change"), lines)
+        yield from (f"- {fmt.DASH} {escape(note)}" for note in footnotes(report, target))
+        for measured in (r for r in report.rows if r.target == target and r.measurement):
+            verdict = measured.measurement.verdict if measured.measurement else None
+            if verdict and not verdict.valid:
+                yield f"- {measured.variant}: not valid: {escape('; '.join(verdict.reasons))}"
+
+
+def _text(found: Cell) -> str:
+    return f"{found.text} *emulated*" if found.emulated else found.text
+
+
+def _compression(report: Report) -> Iterator[str]:
+    if not report.compression:
+        return
+    yield from ("", "## The model, stage by stage")
+    yield from _table(
+        ("stage", "parameters", "MACs", "size", "accuracy"),
+        (
+            (
+                escape(stage.stage),
+                _or_dash(stage.parameters, fmt.count),
+                _or_dash(stage.macs, fmt.count),
+                _or_dash(stage.size, fmt.size),
+                _or_dash(stage.accuracy, fmt.percent),
+            )
+            for stage in report.compression
+        ),
+    )
+
+
+def _or_dash(value: float | None, show: Callable[[float], str]) -> str:
+    return fmt.DASH if value is None else show(value)
+
+
+def _gates(report: Report) -> Iterator[str]:
+    if not report.gates:
+        return
+    yield from ("", "## Gates")
+    yield from _table(
+        ("gate", "target", "status", "why", "value", "limit"),
+        (
+            (
+                escape(gate.name),
+                escape(gate.target),
+                f"**{gate.status}**" if gate.status == "failed" else gate.status,
+                escape(gate.why or ""),
+                fmt.DASH if gate.value is None else fmt.significant(gate.value, 4),
+                fmt.significant(gate.limit, 4),
+            )
+            for gate in report.gates
+        ),
+        numbers_from=4,
+    )
+
+
+def _tuning(report: Report) -> Iterator[str]:
+    if not report.tuning:
+        return
+    yield from ("", "## Tuning")
+    rows = []
+    for tuning in report.tuning:
+        tuned = sum(kernel.tuned for kernel in tuning.kernels)
+        label = " *emulated*" if tuning.emulated else ""
+        rows.append(
+            (
+                escape(tuning.target),
+                tuning.variant,
+                str(tuning.trials),
+                fmt.duration(tuning.seconds),
+                f"{tuned} of {len(tuning.kernels)}",
+                fmt.DASH if tuning.tuned_share is None else fmt.percent(tuning.tuned_share),
+                f"{fmt.milliseconds(tuning.curve[-1].predicted_ms)}{label}" if tuning.curve else fmt.DASH,
+            )
+        )
+    yield from _table(
+        ("target", "variant", "trials", "time", "kernels tuned", "share of runtime", "predicted"),
+        rows,
+        numbers_from=2,
+    )
+
+
+def _board(report: Report) -> Iterator[str]:
+    measured = [row for row in report.rows if row.measurement]
+    if not measured:
+        return
+    yield from ("", "## Board state")
+    rows = []
+    for row in measured:
+        for moment in ("before", "after"):
+            state = getattr(row.measurement, moment)
+            rows.append(
+                (
+                    escape(row.target),
+                    row.variant,
+                    moment,
+                    escape(state.governor or fmt.DASH),
+                    ", ".join(f"{khz / 1000:.0f}" for khz in state.frequency_khz) or fmt.DASH,
+                    _or_dash(state.temperature_c, "{:.1f}".format),
+                    {None: fmt.DASH, True: "yes", False: "no"}[state.throttled],
+                )
+            )
+    yield from _table(("target", "variant", "", "governor", "MHz", "°C", "throttled"), rows, numbers_from=4)
+
+
+def _stages(report: Report) -> Iterator[str]:
+    if not report.stages:
+        return
+    yield from ("", "## Stages")
+    yield from _table(
+        ("stage", "target", "variant", "status", "why", "time"),
+        (
+            (
+                escape(outcome.stage),
+                escape(outcome.target or ""),
+                outcome.variant or "",
+                outcome.status,
+                escape(outcome.why or ""),
+                fmt.duration(outcome.seconds),
+            )
+            for outcome in report.stages
+        ),
+        numbers_from=5,
+    )
+
+
+def _provenance(report: Report) -> Iterator[str]:
+    host = report.host
+    yield from ("", "## Provenance", "")
+    yield f"- recipe {escape(report.recipe.path or report.recipe.name)}, sha256 `{escape(report.recipe.digest)}`"
+    for row in report.rows:
+        if row.bundle_digest:
+            yield f"- {escape(row.target)} {row.variant}: release `{escape(row.bundle_digest)}`"
+    cpu = f", {escape(host.cpu)}" if host.cpu else ""
+    yield f"- host {escape(host.system)} {escape(host.machine)}{cpu}, {host.cores} cores, Python {escape(host.python)}"
+    yield f"- {', '.join(f'{escape(name)} {escape(ver)}' for name, ver in sorted(report.tools.items()))}"

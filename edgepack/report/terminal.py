@@ -1,0 +1,95 @@
+"""The before/after table on stdout: rich on a terminal, aligned plain text anywhere else."""
+
+from collections.abc import Iterator
+from typing import IO
+
+from edgepack.report import format as fmt
+from edgepack.report.document import Report
+from edgepack.report.figures import FIGURES, Cell, cell, change, describe_gate, footnotes, headline
+
+_HEAD = ("", "baseline", "release", "change")
+_MARKS = {"passed": "pass", "failed": "FAIL", "skipped": "skip"}
+_COLOURS = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
+
+
+def print_report(report: Report, file: IO[str]) -> None:
+    """Print the table, the gates and what is missing to ``file``.
+
+    Colours and rules only where ``file`` is a terminal; NO_COLOR is honoured.
+    """
+    if file.isatty():
+        _print_rich(report, file)
+    else:
+        file.write("\n".join(plain_lines(report)) + "\n")
+
+
+def plain_lines(report: Report) -> Iterator[str]:
+    """The report as plain text, one line each, as wide as it needs to be."""
+    yield f"{report.recipe.name} {report.recipe.version}: {headline(report)}"
+    for target in _measured(report):
+        yield ""
+        yield _title(report, target)
+        rows = [_HEAD, *_rows(report, target)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+        for label, *cells in rows:
+            right = "  ".join(text.rjust(width) for text, width in zip(cells, widths[1:], strict=True))
+            yield f"  {label.ljust(widths[0])}  {right}".rstrip()
+        yield from (f"  {note}" for note in _notes(report, target))
+    if report.gates:
+        yield ""
+        yield "gates"
+        yield from (f"  {_MARKS[gate.status]}  {describe_gate(gate)}" for gate in report.gates)
+
+
+def _print_rich(report: Report, file: IO[str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=file, highlight=False)
+    console.print(Text(f"{report.recipe.name} {report.recipe.version}: {headline(report)}", style="bold"))
+    for target in _measured(report):
+        table = Table(
+            title=Text(_title(report, target), style="bold"), title_justify="left", box=box.SIMPLE_HEAD
+        )
+        for index, name in enumerate(_HEAD):
+            table.add_column(name, justify="right" if index else "left")
+        for label, before, after, compared in _rows(report, target):
+            table.add_row(Text(label), Text(before, style="dim"), Text(after), Text(compared, style="cyan"))
+        console.print(table)
+        for note in _notes(report, target):
+            console.print(Text(f"  {note}", style="yellow"))
+    for gate in report.gates:
+        console.print(
+            Text(f"  {_MARKS[gate.status]}  ", style=_COLOURS[gate.status]) + Text(describe_gate(gate))
+        )
+
+
+def _measured(report: Report) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(row.target for row in report.rows))
+
+
+def _title(report: Report, target: str) -> str:
+    row = report.row(target, "release") or report.row(target, "baseline")
+    device = f" on {row.device}" if row and row.device else ""
+    return f"{target}{device}{' (emulated)' if row and row.emulated else ''}"
+
+
+def _rows(report: Report, target: str) -> Iterator[tuple[str, str, str, str]]:
+    for figure in FIGURES:
+        before = cell(report, figure, target, "baseline")
+        after = cell(report, figure, target, "release")
+        yield figure.label, _text(before), _text(after), change(figure, before, after)
+
+
+def _text(found: Cell) -> str:
+    return f"{found.text} emulated" if found.emulated else found.text
+
+
+def _notes(report: Report, target: str) -> list[str]:
+    notes = [f"{fmt.DASH} {note}" for note in footnotes(report, target)]
+    for row in report.rows:
+        if row.target == target and row.measurement and not row.emulated:
+            notes += [f"! {row.variant}: {reason}" for reason in row.measurement.verdict.reasons]
+    return notes
