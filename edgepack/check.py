@@ -14,7 +14,7 @@ from edgepack.errors import Problem
 from edgepack.explain import Finding, Location, near_miss
 from edgepack.recipe import Data, Model, Recipe, TargetEntry, examine_recipe
 from edgepack.reference import reference_mistake
-from edgepack.target import HOST, Target, examine_target, target_names, unknown_target
+from edgepack.target import Target, examine_target, target_names, unknown_target
 
 _LINE_BYTES = 1 << 20  # of a data file's first line
 _WEIGHTS = (".safetensors", ".pt", ".pth")
@@ -141,49 +141,34 @@ def _device(here: Location, entry: TargetEntry, target: Target | None, devices: 
     if entry.device is None:
         return
     if entry.device.startswith(VIRTUAL_PREFIX):
-        kind = entry.device.removeprefix(VIRTUAL_PREFIX)
-        if kind not in VIRTUAL_KINDS:
-            yield Finding(here, f"unknown virtual board `{kind}`{near_miss(kind, VIRTUAL_KINDS)}")
-        elif target is not None:
-            yield from _virtual_mistakes(here, kind, target)
-        return
-    if entry.device not in devices.devices:
-        if devices.devices:
-            hint = near_miss(entry.device, devices.devices)
-        else:
-            hint = "; devices.yaml has none yet (edgepack devices add), and virtual:rpi4 needs no hardware"
+        board = entry.device.removeprefix(VIRTUAL_PREFIX)
+        if board not in VIRTUAL_KINDS:
+            yield Finding(here, f"unknown virtual board `{board}`{near_miss(board, VIRTUAL_KINDS)}")
+            return
+    elif entry.device in devices.devices:
+        board = devices.devices[entry.device].target
+        if board not in target_names():
+            yield Finding(here, f"device `{entry.device}` says it is a `{board}`: {unknown_target(board)}")
+            return
+    else:
+        hint = (
+            near_miss(entry.device, devices.devices)
+            or "; devices.yaml has none, and virtual:rpi4 needs no hardware"
+        )
         yield Finding(here, f"unknown device `{entry.device}`{hint}")
         return
-    board = devices.devices[entry.device].target
-    if board not in target_names():
-        yield Finding(here, f"device `{entry.device}` says it is a `{board}`: {unknown_target(board)}")
-    elif target is not None:
-        yield from _fit(here, f"device `{entry.device}`", examine_target(board).model, target)
+    has = examine_target(board).model  # None if its file has mistakes, which are reported elsewhere
+    mistake = misfit(f"`{entry.device}`", has, target) if has and target else None
+    if mistake is not None:
+        hint = "; leave `device` out to stop at the bundle" if target and target.gpu else ""
+        yield Finding(here, mistake + hint)
 
 
-def _virtual_mistakes(here: Location, kind: str, target: Target) -> Iterator[Finding]:
-    if target.gpu is not None:
-        yield Finding(
-            here,
-            f"{target.name} needs a GPU, and a virtual board has none; leave `device` out to stop at the bundle",
-        )
-    elif kind == "host":
-        yield from _fit(here, "this machine", examine_target(HOST).model, target)
-    elif target.abi.arch != "aarch64":
-        # qemu-user emulates every feature of the architecture, so only the architecture has to fit.
-        yield Finding(here, f"virtual:{kind} is an aarch64 board, and {target.name} is for {target.abi.arch}")
-
-
-def _fit(here: Location, board: str, has: Target | None, target: Target) -> Iterator[Finding]:
-    """Code for ``target`` has to run on a board that is a ``has``."""
-    if has is None:
-        return  # its file has mistakes, which are reported
+def misfit(board: str, has: Target, target: Target) -> str | None:
+    """Why code for ``target`` cannot run on ``board``, which is a ``has``; None if it can."""
     if has.abi.arch != target.abi.arch:
-        yield Finding(here, f"{board} is {has.abi.arch}, and {target.name} is for {target.abi.arch}")
-        return
-    lacks = sorted(set(target.cpu.features) - set(has.cpu.features))
-    if lacks:
-        yield Finding(here, f"{board} lacks {', '.join(lacks)}, which {target.name} uses")
+        return f"{board} is {has.abi.arch}, and {target.name} is for {target.abi.arch}"
     if target.gpu is not None and (has.gpu is None or has.gpu.arch != target.gpu.arch):
-        other = f"has {has.gpu.arch}" if has.gpu else "has none"
-        yield Finding(here, f"{target.name} needs a GPU of {target.gpu.arch}, and {board} {other}")
+        return f"{target.name} needs a GPU of {target.gpu.arch}, and {board} has {has.gpu.arch if has.gpu else 'none'}"
+    lacks = sorted(set(target.cpu.features) - set(has.cpu.features))
+    return f"{board} lacks {', '.join(lacks)}, which {target.name} uses" if lacks else None

@@ -35,6 +35,10 @@ def _source(module: str, base: Path) -> Path | str | None:
     """The module's source file; a text that says why not; None if it is there and has no Python source."""
     search: list[str] | None = [str(base), *sys.path]
     parts = module.split(".")
+    if parts[0] in sys.stdlib_module_names and (
+        (base / f"{parts[0]}.py").exists() or (base / parts[0]).is_dir()
+    ):
+        return f"`{parts[0]}` next to the recipe has the name of a module of Python's own; rename it"
     spec: ModuleSpec | None = None
     for depth, part in enumerate(parts):
         if search is None:
