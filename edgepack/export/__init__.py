@@ -4,7 +4,7 @@ from edgepack.export.canonical import canonicalise, save_onnx
 from edgepack.export.counting import Counts, count
 from edgepack.export.importing import import_onnx, load_onnx
 from edgepack.export.runtime import evaluate, parity, predict, relative_error, run_onnx
-from edgepack.export.torch_to_onnx import OPSET, to_onnx
+from edgepack.export.torch_to_onnx import OPSET, example_inputs, to_onnx
 
 __all__ = [
     "OPSET",
@@ -12,6 +12,7 @@ __all__ = [
     "canonicalise",
     "count",
     "evaluate",
+    "example_inputs",
     "import_onnx",
     "load_onnx",
     "parity",

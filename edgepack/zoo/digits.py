@@ -1,4 +1,4 @@
-"""A small real classifier: scikit-learn's 1,797 handwritten digits (8x8) and a CNN of 58,954 parameters.
+"""A small real classifier: scikit-learn's 1,797 handwritten digits (8x8) and a CNN of 59,082 parameters.
 
 The network has what compression meets in larger ones: a residual block, a depthwise-separable block,
 batch normalisation everywhere. It reaches 98 to 99 % on the test split.
@@ -50,7 +50,8 @@ class Digits(nn.Module):
         """Logits ``[N, 10]``."""
         x = self.residual(self.stem(x))
         x = self.last(self.pointwise(self.depthwise(x)))
-        return torch.as_tensor(self.classifier(self.pool(x).flatten(1)))
+        logits: torch.Tensor = self.classifier(self.pool(x).flatten(1))
+        return logits
 
 
 def network() -> Digits:
@@ -61,7 +62,7 @@ def network() -> Digits:
 
 
 def splits() -> Splits:
-    """1,437 training and 360 test digits as float32 ``[N, 1, 8, 8]`` in 0..1, stratified, always the same."""
+    """1,438 training and 359 test digits as float32 ``[N, 1, 8, 8]`` in 0..1, stratified, always the same."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -68,8 +68,8 @@ class MobileNetV2(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``[N, classes]``."""
-        features: torch.Tensor = self.pool(self.features(x))
-        return torch.as_tensor(self.classifier(features.flatten(1)))
+        logits: torch.Tensor = self.classifier(self.pool(self.features(x)).flatten(1))
+        return logits
 
 
 def network(seed: int = 0) -> MobileNetV2:

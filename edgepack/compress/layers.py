@@ -1,0 +1,75 @@
+"""Layers whose sizes compression may change, and how a module is counted."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+# Class name in torch.nn -> the attributes that hold its sizes.
+_CONVOLUTION = ("in_channels", "out_channels", "groups")
+SIZES = {
+    "Conv1d": _CONVOLUTION,
+    "Conv2d": _CONVOLUTION,
+    "Conv3d": _CONVOLUTION,
+    "Linear": ("in_features", "out_features"),
+    "BatchNorm1d": ("num_features",),
+    "BatchNorm2d": ("num_features",),
+    "BatchNorm3d": ("num_features",),
+}
+
+
+def sizes(layer: "torch.nn.Module") -> dict[str, int]:
+    """The sizes of ``layer`` that compression may have changed; empty for every other class."""
+    return {name: int(getattr(layer, name)) for name in SIZES.get(type(layer).__name__, ())}
+
+
+def shrink(layer: "torch.nn.Module", new: dict[str, int], tensors: "dict[str, torch.Tensor]") -> None:
+    """Give ``layer`` the sizes ``new`` and replace its parameters and buffers by ``tensors``, in place."""
+    from torch import nn
+
+    for name, value in new.items():
+        setattr(layer, name, value)
+    for name, tensor in tensors.items():
+        old = getattr(layer, name)
+        if isinstance(old, nn.Parameter):
+            setattr(layer, name, nn.Parameter(tensor.clone(), requires_grad=old.requires_grad))
+        else:
+            setattr(layer, name, tensor.clone())
+
+
+@dataclass(frozen=True)
+class ModuleCounts:
+    """Parameters and multiply-accumulates of a torch module."""
+
+    parameters: int
+    macs: int  # of Conv and Linear layers, one inference of the batch given
+
+
+def count_module(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> ModuleCounts:
+    """Run ``module`` once on ``examples`` and count the MACs of its convolutions and linear layers."""
+    import torch
+    from torch import nn
+
+    macs = 0
+
+    def hook(layer: Any, _inputs: Any, output: Any) -> None:
+        nonlocal macs
+        if isinstance(layer, nn.Linear):
+            macs += output.numel() * layer.in_features
+        else:
+            macs += output.numel() * math.prod(layer.weight.shape[1:])
+
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    handles = [layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, kinds)]
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            module(*examples)
+    finally:
+        module.train(training)
+        for handle in handles:
+            handle.remove()
+    return ModuleCounts(parameters=sum(p.numel() for p in module.parameters()), macs=macs)
