@@ -1,0 +1,67 @@
+#!/bin/sh
+# Installs the Debian packages edgepack uses, when root; names them when not. Quick when all are there.
+set -eu
+
+# program, package, what it is for
+needs="\
+sshd                openssh-server    virtual boards
+ssh                 openssh-client    reaching boards by hand
+qemu-aarch64-static qemu-user-static  emulated ARM boards
+mmdebstrap          mmdebstrap        emulated ARM boards
+valgrind            valgrind          the agent's leak test
+clang               clang             the agent's fuzz test"
+
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+missing=$(echo "$needs" | while read -r program package _; do
+    command -v "$program" >/dev/null || echo "$package"
+done | sort -u | tr '\n' ' ')
+
+# A Python without ensurepip cannot make a virtual environment: Debian splits it off.
+python="${PYTHON:-python3}"
+venv=""
+if [ ! -x .venv/bin/python ]; then
+    if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))'; then
+        echo "edgepack needs Python 3.11 or 3.12, '$python' is not: make PYTHON=/path/to/python3.11 ..." >&2
+        exit 1
+    fi
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || venv="python3-venv "
+fi
+
+[ -n "$missing$venv" ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "Installing Debian packages: $venv$missing" >&2
+    # Debian starts a server as soon as it is installed. This one is wanted as a program only: no sshd
+    # opens a port of this machine because somebody tried a demo.
+    case "$missing" in *openssh-server*)
+        if [ ! -e /usr/sbin/policy-rc.d ]; then
+            printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+            chmod 755 /usr/sbin/policy-rc.d
+            trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        fi
+        ;;
+    esac
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086 - lists of package names
+    if apt-get -qq update && apt-get -qq install --no-install-recommends $venv$missing >/dev/null; then
+        case "$missing" in *openssh-server*)
+            if command -v systemctl >/dev/null && systemctl --quiet disable ssh.service 2>/dev/null; then
+                echo "openssh-server is installed, its service stays off (systemctl enable --now ssh)" >&2
+            fi
+            ;;
+        esac
+        exit 0
+    fi
+    echo "apt-get could not install them." >&2
+fi
+
+echo "These Debian packages are missing: $venv$missing" >&2
+echo "  install them with: sudo apt-get install $venv$missing" >&2
+echo "$needs" | while read -r _ package purpose; do
+    case " $missing" in *" $package "*) echo "  $package: $purpose" >&2 ;; esac
+done
+if [ -n "$venv" ]; then
+    echo "  python3-venv: without it there is no virtual environment, nothing can go on" >&2
+    exit 1
+fi
+echo "Going on without; what needs them says so." >&2

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Resolves pyproject.toml in a scratch environment and writes what came out to constraints.txt.
+set -eu
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+"${PYTHON:-python3}" -m venv "$scratch/venv"
+# shellcheck disable=SC2086 - PIP_ARGS is a list
+"$scratch/venv/bin/python" -m pip install --quiet ${PIP_ARGS:-} --editable '.[dev]'
+{
+    echo "# The environment edgepack is tested in: Python 3.11, Linux x86-64. Used by the Makefile (pip install -c)."
+    echo "# To move it: make update-constraints, then make test-all."
+    # Local versions (torch's +cpu) name a build, not a release: any build of the release will do.
+    "$scratch/venv/bin/python" -m pip freeze --exclude-editable | grep -v '^#' | sed 's/+[a-z0-9.]*$//'
+} >"$scratch/constraints.txt"
+cp "$scratch/constraints.txt" constraints.txt
