@@ -3,6 +3,7 @@
 from typing import Any
 
 from edgepack.schedules.common import cpu_space
+from edgepack.schedules.fallback import cpu_pass
 from edgepack.target import Target
 
 
@@ -14,7 +15,4 @@ def space(target: Target) -> Any:
 
 def fallback(target: Target) -> Any:
     """A pass that schedules every kernel nobody tuned."""
-    import tvm
-
-    del target
-    return tvm.transform.Sequential([])
+    return cpu_pass(target)

@@ -1,0 +1,212 @@
+"""Convolutions, matrix products and windows: reductions whose outputs share inputs.
+
+The register tile is vectorised along an axis of the weights (their layout packed so that a step of the
+reduction reads one contiguous run) or along an axis of the data, whichever ``tiles.best_tile`` finds cheaper.
+The accumulators of a tile live in registers over the whole reduction, and the epilogue (bias, activation,
+residual, requantization) runs on the tile before it goes to memory.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgepack.schedules.kernel import Axis, Block, Load, dimension_of, element_bytes, output_axes, written_by
+from edgepack.schedules.tiles import Machine, Operand, Tile, best_tile
+
+PARALLEL_WORK = 50_000  # multiply-adds below which waking threads costs more than it gains
+UNROLL_TAPS = 32  # reduction steps unrolled completely, enough for a 5x5 window
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A register tile on two axes of a block."""
+
+    vector: Axis
+    unroll: Axis | None
+    tile: Tile
+    packed: Load | None  # the operand to lay out along the vector (or unrolled) axis
+    pack: Axis | None
+    pack_extent: int
+
+
+def plan(block: Block, cpu: Machine, free: list[Any]) -> Plan | None:
+    """Choose axes and tile for a reduction; None if no axis can be vectorised with profit.
+
+    Args:
+        block: The reduction.
+        cpu: The machine.
+        free: Buffers whose layout may be chosen at compile time.
+    """
+    operands = _operands(block)
+    if operands is None or not block.reduced or not output_axes(block):
+        return None
+    plans = []
+    for vector in block.spatial:
+        if vector.extent == 1:
+            continue
+        packed = next((load for load in operands if _packable(load, vector, free)), None)
+        if any(load.uses(vector) and load is not packed and load.stride(vector) is None for load in operands):
+            continue
+        for unroll in (None, *block.spatial):
+            if unroll is not None and (unroll.position == vector.position or unroll.extent == 1):
+                continue
+            plans.append(_plan(block, cpu, operands, vector, unroll, packed, free))
+    return min(plans, key=lambda p: p.tile.cycles, default=None)
+
+
+def _plan(
+    block: Block,
+    cpu: Machine,
+    operands: tuple[Load, ...],
+    vector: Axis,
+    unroll: Axis | None,
+    packed: Load | None,
+    free: list[Any],
+) -> Plan:
+    reads = tuple(
+        Operand(
+            along_vector=load.uses(vector),
+            along_unroll=unroll is not None and load.uses(unroll),
+            contiguous=load is packed or load.stride(vector) in (0, 1),
+        )
+        for load in operands
+    )
+    steps = 1
+    for axis in block.reduced:
+        steps *= axis.extent
+    tile = best_tile(
+        cpu,
+        element_bytes(block.output),
+        vector=vector.extent,
+        unroll=unroll.extent if unroll else 1,
+        reduction=steps,
+        carried=steps > UNROLL_TAPS,
+        operands=reads,
+        contiguous_store=written_by(block).stride(vector) == 1,
+    )
+    if packed is not None:
+        return Plan(vector, unroll, tile, packed, vector, tile.vector)
+    if unroll is not None:
+        broadcast = next((load for load in operands if _packable(load, unroll, free)), None)
+        if broadcast is not None:
+            return Plan(vector, unroll, tile, broadcast, unroll, tile.unroll)
+    return Plan(vector, unroll, tile, None, None, 1)
+
+
+def schedule(sch: Any, block: Block, chosen: Plan, epilogue: tuple[str, dict[int, int]] | None) -> None:
+    """Apply a plan to a block of the schedule.
+
+    Args:
+        sch: The schedule.
+        block: The reduction.
+        chosen: Its plan.
+        epilogue: The only consumer, injective, and which of its axes follows which axis of ``block``.
+    """
+    rv = sch.get_sblock(block.name)
+    if chosen.packed is not None and chosen.pack is not None:
+        _pack(sch, rv, chosen.packed, chosen.pack, chosen.pack_extent)
+    if epilogue is None:
+        tail = sch.cache_write(rv, 0, "global")
+        follows = {axis.position: number for number, axis in enumerate(output_axes(block))}
+    else:
+        tail, follows = sch.get_sblock(epilogue[0]), epilogue[1]
+    _accumulate_along(sch, rv, block, chosen.vector)
+    spatial, reduced, unrolled, lanes = _tile(sch, rv, block, chosen)
+    sch.reverse_compute_at(tail, spatial[-1], preserve_unit_loops=True)
+    _schedule_tail(sch, tail, len(spatial), follows[chosen.vector.position], chosen)
+    _unroll_taps(sch, block, reduced)
+    inner = len(unrolled) + len(lanes)
+    _vectorize(sch, [*unrolled, *lanes])
+    if block.work >= PARALLEL_WORK and len(spatial) > 1:
+        sch.parallel(sch.fuse(*spatial[:-1]))
+    init = sch.decompose_reduction(rv, reduced[0])
+    _vectorize(sch, sch.get_loops(init)[-inner:])
+
+
+def _accumulate_along(sch: Any, rv: Any, block: Block, vector: Axis) -> None:
+    """Make the vectorised axis the innermost dimension of the accumulators."""
+    dimension = [axis.position for axis in output_axes(block)].index(vector.position)
+    last = len(block.store.indices) - 1
+    if dimension != last:
+
+        def rotated(*index: Any) -> list[Any]:
+            return [*(i for number, i in enumerate(index) if number != dimension), index[dimension]]
+
+        sch.transform_layout(rv, ("write", 0), rotated)
+
+
+def _tile(sch: Any, rv: Any, block: Block, chosen: Plan) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    """Split and reorder: outer spatial loops, reduction, unrolled loops, vector loops."""
+    loops = sch.get_loops(rv)
+    vector_outer, vector_inner = sch.split(loops[chosen.vector.position], [None, chosen.tile.vector])
+    lanes = [vector_inner]
+    if chosen.tile.pieces.count > 1:
+        lanes = list(sch.split(vector_inner, [None, chosen.tile.pieces.lanes]))
+    unroll_outer, unrolled = [], []
+    if chosen.unroll is not None:
+        outer, inner = sch.split(loops[chosen.unroll.position], [None, chosen.tile.unroll])
+        unroll_outer, unrolled = [outer], [inner]
+    tiled = {chosen.vector.position} | ({chosen.unroll.position} if chosen.unroll else set())
+    rest = [loops[axis.position] for axis in block.spatial if axis.position not in tiled]
+    # The packed operand's tile stays in cache while the other axes run.
+    if chosen.pack is chosen.vector:
+        spatial = [vector_outer, *rest, *unroll_outer]
+    else:
+        spatial = (
+            [*unroll_outer, *rest, vector_outer] if chosen.pack else [*rest, *unroll_outer, vector_outer]
+        )
+    reduced = [loops[axis.position] for axis in block.reduced]
+    sch.reorder(*spatial, *reduced, *unrolled, *lanes)
+    return spatial, reduced, unrolled, lanes
+
+
+def _vectorize(sch: Any, loops: list[Any]) -> None:
+    """Vectorise the innermost loop and unroll the others."""
+    *outer, lanes = loops
+    sch.vectorize(lanes)
+    for loop in outer:
+        sch.unroll(loop)
+
+
+def _unroll_taps(sch: Any, block: Block, reduced: list[Any]) -> None:
+    steps = 1
+    for axis, loop in zip(reversed(block.reduced), reversed(reduced), strict=True):
+        steps *= axis.extent
+        if steps > UNROLL_TAPS:
+            return
+        sch.unroll(loop)
+
+
+def _schedule_tail(sch: Any, tail: Any, depth: int, vector: int, chosen: Plan) -> None:
+    """Unroll the loops of the epilogue inside the tile, its loop number ``vector`` innermost and vectorised."""
+    loops = sch.get_loops(tail)[depth:]
+    others = [loop for number, loop in enumerate(loops) if number != vector]
+    lanes = loops[vector]
+    sch.reorder(*others, lanes)
+    inner = [lanes]
+    if chosen.tile.pieces.count > 1:
+        inner = list(sch.split(lanes, [None, chosen.tile.pieces.lanes]))
+    _vectorize(sch, [*others, *inner])
+
+
+def _pack(sch: Any, rv: Any, load: Load, axis: Axis, extent: int) -> None:
+    """Lay a constant operand out as ``[axis / extent, other dimensions, axis % extent]``, before run time."""
+    dimension = dimension_of(load, axis)
+    copy = sch.cache_read(rv, load.position, "global")
+
+    def packed(*index: Any) -> list[Any]:
+        rest = [i for number, i in enumerate(index) if number != dimension]
+        return [index[dimension] // extent, *rest, index[dimension] % extent]
+
+    sch.transform_layout(rv, ("read", load.position), packed)
+    sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
+
+
+def _operands(block: Block) -> tuple[Load, ...] | None:
+    """The loads of a block, or None if it reads one buffer at several places."""
+    sources = [load.position for load in block.loads]
+    return block.loads if len(set(sources)) == len(sources) else None
+
+
+def _packable(load: Load, axis: Axis, free: list[Any]) -> bool:
+    """Whether the operand's layout is ours to choose and exactly one of its dimensions is the axis."""
+    return dimension_of(load, axis) is not None and any(load.buffer.same_as(buffer) for buffer in free)

@@ -1,0 +1,54 @@
+"""Schedules for element-by-element kernels and for reductions that no register tile fits."""
+
+from typing import Any
+
+from edgepack.schedules.kernel import Block, element_bytes, output_axes
+from edgepack.schedules.tiles import MAX_VECTOR, Machine, divisors
+
+PARALLEL_ELEMENTS = 16_384  # below, waking threads costs more than it gains
+INDEPENDENT = 8  # reductions interleaved so that their additions overlap
+
+
+def elementwise(sch: Any, block: Block, cpu: Machine) -> None:
+    """Vectorise the innermost dimension of the output, run the others in parallel."""
+    loops = sch.get_loops(sch.get_sblock(block.name))
+    order = [axis for axis in output_axes(block) or block.axes if axis.extent > 1]
+    if not order:
+        return
+    rest = [axis.position for axis in block.axes if axis.position not in {a.position for a in order}]
+    sch.reorder(*(loops[p] for p in rest), *(loops[axis.position] for axis in order))
+    inner = order[-1]
+    width = _width(inner.extent, cpu.lanes(element_bytes(block.output)))
+    outer, lanes = sch.split(loops[inner.position], [None, width])
+    sch.vectorize(lanes)
+    if block.work >= PARALLEL_ELEMENTS:
+        sch.parallel(sch.fuse(*(loops[p] for p in rest), *(loops[a.position] for a in order[:-1]), outer))
+
+
+def reduction(sch: Any, block: Block, cpu: Machine) -> None:
+    """Interleave a few outputs so that their reductions overlap, run the others in parallel."""
+    del cpu
+    rv = sch.get_sblock(block.name)
+    loops = sch.get_loops(rv)
+    spatial = [loops[axis.position] for axis in block.spatial]
+    reduced = [loops[axis.position] for axis in block.reduced]
+    if not spatial:
+        return
+    fused = sch.fuse(*spatial)
+    total = block.work
+    for axis in block.reduced:
+        total //= axis.extent
+    width = divisors(total, INDEPENDENT)[-1]
+    outer, inner = sch.split(fused, [None, width])
+    sch.reorder(outer, *reduced, inner)
+    if block.work >= PARALLEL_ELEMENTS:
+        sch.parallel(outer)
+    init = sch.decompose_reduction(rv, reduced[0])
+    for statement in (rv, init):
+        sch.unroll(sch.get_loops(statement)[-1])
+
+
+def _width(extent: int, lanes: int) -> int:
+    """A vector length dividing the extent: several full registers if possible."""
+    whole = [n for n in divisors(extent, MAX_VECTOR) if n % lanes == 0 and n <= 4 * lanes]
+    return whole[-1] if whole else divisors(extent, MAX_VECTOR)[-1]
