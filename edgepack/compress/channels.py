@@ -110,7 +110,11 @@ class Channels:
         found = False
         for name, numbers in self.outputs.items():
             values = self._scores(name, criterion)
-            mine = [(position[r], v) for r, v in zip(map(self.root, numbers), values, strict=False) if r in position]
+            mine = [
+                (position[r], v)
+                for r, v in zip(map(self.root, numbers), values, strict=False)
+                if r in position
+            ]
             if not mine:
                 continue
             found = True
@@ -154,7 +158,11 @@ class Channels:
             keep_out = [i for i, number in enumerate(numbers) if self.root(number) not in removed]
             if name not in self.inputs:
                 state = {key: value for key, value in layer.state_dict().items() if value.dim() == 1}
-                shrink(layer, {"num_features": len(keep_out)}, {key: value[keep_out] for key, value in state.items()})
+                shrink(
+                    layer,
+                    {"num_features": len(keep_out)},
+                    {key: value[keep_out] for key, value in state.items()},
+                )
                 continue
             keep_in = [i for i, number in enumerate(self.inputs[name]) if self.root(number) not in removed]
             in_name, out_name, *grouped = SIZES[type(layer).__name__]

@@ -87,7 +87,9 @@ def save(module: "torch.nn.Module", path: Path) -> None:
     state = module.state_dict()
     strange = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if strange:
-        raise InputError(f"the module's state {strange[0]!r} is a {type(state[strange[0]]).__name__}, not a tensor")
+        raise InputError(
+            f"the module's state {strange[0]!r} is a {type(state[strange[0]]).__name__}, not a tensor"
+        )
     layers = {name: sizes(layer) for name, layer in module.named_modules() if sizes(layer)}
     metadata = {"edgepack": json.dumps({"checkpoint": _VERSION, "sizes": layers}, sort_keys=True)}
     # Clones: safetensors refuses tensors that share memory (tied weights).
@@ -122,7 +124,9 @@ def _read_safetensors(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, s
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError("the file is not safetensors, or is cut off", where=str(path), why=str(error)) from error
+        raise InputError(
+            "the file is not safetensors, or is cut off", where=str(path), why=str(error)
+        ) from error
 
 
 def _read_pt(path: Path) -> "dict[str, torch.Tensor]":
@@ -180,13 +184,16 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _restore_sizes(module: "torch.nn.Module", state: "dict[str, torch.Tensor]", record: str, path: Path) -> None:
+def _restore_sizes(
+    module: "torch.nn.Module", state: "dict[str, torch.Tensor]", record: str, path: Path
+) -> None:
     """Resize the layers whose recorded sizes differ from the module's."""
     try:
         document = json.loads(record)
         if document["checkpoint"] != _VERSION:
             raise InputError(
-                f"the checkpoint has version {document['checkpoint']}, this edgepack reads {_VERSION}", where=str(path)
+                f"the checkpoint has version {document['checkpoint']}, this edgepack reads {_VERSION}",
+                where=str(path),
             )
         layers = dict(module.named_modules())
         for name, wanted in document["sizes"].items():

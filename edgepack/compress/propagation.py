@@ -58,7 +58,11 @@ class Walk(torch.fx.Interpreter):
         """Compute the node, then track its channels."""
         value = super().run_node(n)
         tracked = self._track(n, value)
-        if tracked is None and n.op not in {"placeholder", "get_attr", "output"} and _name(n) not in _QUESTIONS:
+        if (
+            tracked is None
+            and n.op not in {"placeholder", "get_attr", "output"}
+            and _name(n) not in _QUESTIONS
+        ):
             self._lock_inputs(n, f"{_label(n, self.submodules)} needs all of them")
         self._tracked[n] = tracked
         return value
@@ -122,7 +126,9 @@ class Walk(torch.fx.Interpreter):
         channels = self._channels
         is_linear = isinstance(layer, nn.Linear)
         axis = value.dim() - 1 if is_linear else value.dim() - len(layer.kernel_size) - 1
-        n_in, n_out = (layer.in_features, layer.out_features) if is_linear else (layer.in_channels, layer.out_channels)
+        n_in, n_out = (
+            (layer.in_features, layer.out_features) if is_linear else (layer.in_channels, layer.out_channels)
+        )
         if incoming is None or incoming.axis != axis:
             if incoming is not None:
                 channels.lock(incoming.numbers, f"{name} reads them along another axis")
@@ -138,7 +144,9 @@ class Walk(torch.fx.Interpreter):
             for a, b in zip(channels.inputs[name], incoming.numbers, strict=True):
                 channels.tie(a, b)
         if name in self._shared:
-            channels.lock([*incoming.numbers, *channels.outputs[name]], "its weights are shared with another layer")
+            channels.lock(
+                [*incoming.numbers, *channels.outputs[name]], "its weights are shared with another layer"
+            )
         return Tracked(axis, channels.outputs[name])
 
     def _tie_groups(self, incoming: list[int], outgoing: list[int], groups: int) -> None:
@@ -149,7 +157,9 @@ class Walk(torch.fx.Interpreter):
                 self._channels.tie(block[0], number)
 
     def _norm(self, name: str, incoming: Tracked) -> Tracked:
-        for a, b in zip(self._channels.outputs.setdefault(name, incoming.numbers), incoming.numbers, strict=True):
+        for a, b in zip(
+            self._channels.outputs.setdefault(name, incoming.numbers), incoming.numbers, strict=True
+        ):
             self._channels.tie(a, b)
         if name in self._shared:
             self._channels.lock(incoming.numbers, "its scales are shared with another layer")

@@ -37,7 +37,9 @@ class PruneChannels(Spec):
         default="l1", description="Importance: norm of the filter, or scale of its batch normalisation."
     )
     round_to: int = Field(default=1, ge=1, description="Layers keep a multiple of this many channels.")
-    skip: tuple[str, ...] = Field(default=(), description="Layers that keep all channels: names, * and ? match.")
+    skip: tuple[str, ...] = Field(
+        default=(), description="Layers that keep all channels: names, * and ? match."
+    )
     fine_tune: Train | None = Field(default=None, description="Train afterwards, on the training split.")
 
 
@@ -153,7 +155,9 @@ def _check_equal(
             next=next_step,
         ) from error
     for got, want in zip(outputs, expected, strict=True):
-        if got.shape != want.shape or not torch.allclose(got, want, _TOLERANCE, _TOLERANCE * float(want.abs().max())):
+        if got.shape != want.shape or not torch.allclose(
+            got, want, _TOLERANCE, _TOLERANCE * float(want.abs().max())
+        ):
             raise EdgepackError(
                 "the pruned model does not compute what the masked original does",
                 why="an operation in forward() mixes channels in a way the analysis does not know",

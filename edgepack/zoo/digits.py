@@ -69,4 +69,6 @@ def splits() -> Splits:
     x = (digits.images[:, None] / 16).astype("float32")
     y = digits.target.astype("int64")
     train, test = stratified_split(y, test_fraction=0.2, seed=0)
-    return Splits(x[train], y[train], x[test], y[test], classes=tuple(str(name) for name in digits.target_names))
+    return Splits(
+        x[train], y[train], x[test], y[test], classes=tuple(str(name) for name in digits.target_names)
+    )
