@@ -1,0 +1,1 @@
+"""The agent: the one program on the board, its cross build, and its protocol."""

@@ -1,0 +1,84 @@
+"""Building the agent: C11 over TVM's C ABI, cross-compiled by zig, cached by everything that goes into it.
+
+The agent is linked against stand-ins that hold only the names of ``libtvm_ffi.so`` and
+``libtvm_runtime.so`` (``src/stubs``): the real libraries are a matter of the bundle, so building needs
+no wheel and no network. It finds them at ``../lib`` from its own folder, as a bundle lays them out.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+
+from edgepack.errors import EdgepackError
+from edgepack.lower.toolchain import compile_c
+from edgepack.paths import cache_dir
+
+SOURCES = Path(__file__).parent / "src"
+
+_WARNINGS = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror")
+_OPTIMISE = ("-O2", "-g0", "-s", "-Wl,--gc-sections", "-ffunction-sections", "-Wl,--build-id=none")
+# --no-as-needed: nothing in libtvm_runtime.so is called by name, and without it no model can be loaded.
+_LINK = ("-Wl,--no-as-needed", "-Wl,-rpath,$ORIGIN/../lib", "-ldl", "-lm")
+_STUBS = ("tvm_ffi", "tvm_runtime")
+
+
+def build_agent(arch: str, libc: str) -> Path:
+    """The agent for an architecture and a glibc floor, e.g. ``("aarch64", "2.31")``.
+
+    Raises:
+        EdgepackError: zig or the headers of apache-tvm-ffi are missing, or the compiler failed.
+    """
+    built = cache_dir() / "agent" / f"{arch}-{libc}-{agent_key(arch, libc)[:16]}" / "edgepack-agent"
+    if built.is_file():
+        return built
+    built.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=built.parent) as folder:
+        stubs = [_stub(name, Path(folder), arch, libc) for name in _STUBS]
+        made = Path(folder) / "edgepack-agent"
+        flags = (*_WARNINGS, *_OPTIMISE, *_defines(), f"-I{_headers()}", *_LINK)
+        compile_c([*sorted(SOURCES.glob("*.c")), *stubs], made, arch, libc, flags)
+        made.chmod(0o755)
+        os.replace(made, built)  # noqa: PTH105 - atomic, and the same inode for whoever runs the old one
+    return built
+
+
+def agent_key(arch: str, libc: str) -> str:
+    """The sha256 of what the binary is made from: sources, headers, flags, compiler, target."""
+    digest = hashlib.sha256()
+    words = (arch, libc, importlib.metadata.version("ziglang"), *_WARNINGS, *_OPTIMISE, *_LINK, *_defines())
+    headers = _headers()
+    files = [*SOURCES.rglob("*.[ch]"), headers / "tvm/ffi/c_api.h", headers / "dlpack/dlpack.h"]
+    for word in words:
+        digest.update(word.encode() + b"\0")
+    for path in sorted(files):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _stub(name: str, folder: Path, arch: str, libc: str) -> Path:
+    out = folder / f"lib{name}.so"
+    flags = ("-shared", "-fPIC", "-nostdlib", f"-Wl,-soname,{out.name}")
+    return compile_c([SOURCES / "stubs" / f"{name}.c"], out, arch, libc, flags)
+
+
+def _defines() -> tuple[str, ...]:
+    version = importlib.metadata.version
+    return (
+        f'-DEDGEPACK_VERSION="{version("edgepack")}"',
+        f'-DEDGEPACK_TVM_VERSION="{version("apache-tvm")}"',
+    )
+
+
+def _headers() -> Path:
+    spec = importlib.util.find_spec("tvm_ffi")  # finds the package without importing it
+    folder = Path(spec.origin).parent / "include" if spec and spec.origin else None
+    if folder is None or not (folder / "tvm/ffi/c_api.h").is_file():
+        raise EdgepackError(
+            "TVM's C headers are not installed",
+            why="no apache-tvm-ffi package in this Python, or one without its include folder",
+            next="pip install edgepack again, in this environment",
+        )
+    return folder

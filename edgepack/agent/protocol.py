@@ -1,0 +1,435 @@
+"""Talking to the agent on a board: typed results of ``info``, ``run`` and ``bench``.
+
+``measure`` is a stream with its own bookkeeping and is spoken by ``edgepack.tune.runner``. The protocol
+itself is written down in docs/agent-protocol.md; ``PROTOCOL`` and ``PROTOCOL_VERSION`` in agent.h move
+together.
+"""
+
+import io
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+from pydantic import Field, ValidationError
+
+from edgepack.errors import AgentError
+from edgepack.spec import Spec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PROTOCOL = 1
+
+DeviceKind = Literal["cpu", "cuda"]
+
+# What to try next, by the kind of the agent's failure.
+_NEXT = {
+    "usage": "the agent on the board may be of another version: deploy again",
+    "input": "check the inputs' number, shapes and dtypes against the bundle's manifest",
+    "model": "compile the model again for this target; `edgepack devices info` shows what the board has",
+    "output": "free space on the board, or choose another work_dir in devices.yaml",
+    "device": "install the JetPack release the target names, or build for the board's CPU",
+    "crash": "check that the target matches the board; `edgepack devices info` shows its CPU",
+}
+_SIGNAL_BASE = 128  # a shell's exit code for "ended by signal N" is 128 + N
+
+
+class Completed(Protocol):
+    """How a command on the board ended."""
+
+    @property
+    def returncode(self) -> int: ...  # noqa: D102 - as in subprocess
+
+    @property
+    def stdout(self) -> bytes: ...  # noqa: D102 - as in subprocess
+
+    @property
+    def stderr(self) -> bytes: ...  # noqa: D102 - as in subprocess
+
+
+class Session(Protocol):
+    """What this module needs of ``edgepack.remote.session.Session``."""
+
+    name: str
+
+    def run(self, argv: Sequence[str], *, timeout: float | None = None, check: bool = False) -> Completed:
+        """Run a command to its end."""
+
+    def put_bytes(self, data: bytes, dest: str) -> None:
+        """Send bytes as a file."""
+
+    def get(self, source: str, dest: Path) -> None:
+        """Fetch a file."""
+
+
+class Zone(Spec):
+    """A thermal zone and its temperature."""
+
+    zone: str
+    celsius: float
+
+
+class Throttling(Spec):
+    """What slows the board down now; None is what the board does not tell."""
+
+    raspberry_pi_flags: int | None = Field(default=None, description="As `vcgencmd get_throttled`.")
+    undervoltage: bool | None = None
+    events: int = Field(description="x86: thermal throttle events since boot, summed over cores.")
+    cooling: tuple[str, ...] | None = Field(default=None, description="Cooling devices at work, fans apart.")
+
+
+class State(Spec):
+    """The state of the board at one moment; lists hold one entry a core."""
+
+    governor: tuple[str, ...]
+    frequency_khz: tuple[int, ...]
+    frequency_max_khz: tuple[int, ...]
+    temperature: tuple[Zone, ...]
+    throttling: Throttling
+    load_1min: float | None
+    memory_available_kib: int
+
+    @property
+    def temperature_c(self) -> float | None:
+        """The hottest zone in degrees Celsius."""
+        return max((zone.celsius for zone in self.temperature), default=None)
+
+    @property
+    def throttled(self) -> bool | None:
+        """Whether anything holds the clocks down at this moment; None when the board cannot tell."""
+        told = self.throttling
+        if (told.raspberry_pi_flags, told.undervoltage, told.cooling) == (None, None, None):
+            return None
+        now = (told.raspberry_pi_flags or 0) & 0xF  # the higher bits are "has happened since boot"
+        return bool(now or told.undervoltage or told.cooling)
+
+
+class Disk(Spec):
+    """Free space where releases go."""
+
+    path: str
+    free_bytes: int | None
+
+
+class Runtime(Spec):
+    """Versions the agent was built against (tvm) and runs with (tvm_ffi)."""
+
+    tvm: str
+    tvm_ffi: str
+
+
+class Cuda(Spec):
+    """What the board has for CUDA models."""
+
+    l4t: str | None = Field(description="First line of /etc/nv_tegra_release.")
+    runtimes: tuple[str, ...] = Field(description="libcudart files found.")
+    driver: bool = Field(description="libcuda.so.1 can be loaded.")
+    loadable: bool = Field(description="The CUDA runtime that TVM's library needs can be loaded.")
+
+
+class BoardInfo(Spec):
+    """What the board is, from ``info``."""
+
+    ok: Literal[True]
+    protocol: int
+    agent: str
+    arch: str
+    libc: str
+    kernel: str
+    board: str | None
+    emulation: str | None
+    cpu: str | None
+    features: tuple[str, ...]
+    cores: int
+    page_size: int
+    memory_total_kib: int
+    memory_available_kib: int
+    disk: Disk
+    runtime: Runtime
+    cuda: Cuda
+    state: State
+
+
+class Output(Spec):
+    """One output of the model: of one sample, with counts over all samples."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    nan: int
+    inf: int
+
+
+class Ran(Spec):
+    """The result line of ``run``."""
+
+    ok: Literal[True]
+    samples: int
+    outputs: tuple[Output, ...]
+
+
+class BenchStart(Spec):
+    """The first line of ``bench``."""
+
+    ok: Literal[True]
+    protocol: int
+    load_ms: float
+    first_ms: float
+    warmup: int
+    runs: int
+    threads: int
+    before: State
+
+
+class BenchSample(Spec):
+    """One line of ``bench`` per timed inference."""
+
+    ns: int
+
+
+class BenchEnd(Spec):
+    """The last line of ``bench``."""
+
+    peak_rss_kib: int
+    outputs: tuple[Output, ...]
+    after: State
+
+
+class BenchRaw(Spec):
+    """Everything ``bench`` measured, unsummarised."""
+
+    load_ms: float = Field(description="Loading the model's library and starting its virtual machine.")
+    first_ms: float = Field(description="The first inference after loading.")
+    samples_ns: tuple[int, ...] = Field(description="Each timed inference, in order, CLOCK_MONOTONIC.")
+    warmup: int = Field(description="Inferences between the first and the timed ones.")
+    threads: int
+    peak_rss_kib: int = Field(description="VmHWM of the agent's process.")
+    outputs: tuple[Output, ...]
+    before: State
+    after: State
+
+
+Line = TypeVar("Line", bound=Spec)
+
+
+def info(session: Session, agent: str, *, work_dir: str = ".") -> BoardInfo:
+    """Probe the board.
+
+    Args:
+        session: A connection to the board.
+        agent: The agent's path on the board.
+        work_dir: Where releases would go: its free space is reported.
+
+    Raises:
+        AgentError: The agent failed or speaks another protocol.
+    """
+    (line,) = _lines(session, "info", [agent, "info", "--work-dir", work_dir], 60.0, count=1)
+    _check_protocol(session, line)
+    return _parse(session, "info", BoardInfo, line)
+
+
+def run(
+    session: Session,
+    agent: str,
+    model: str,
+    inputs: Mapping[str, "np.ndarray"],
+    *,
+    each: bool = False,
+    threads: int = 1,
+    device: DeviceKind = "cpu",
+    scratch: str = "/tmp",  # noqa: S108 - mktemp makes a folder of our own in it
+    timeout: float | None = None,
+) -> list["np.ndarray"]:
+    """Run the model on the board and fetch its outputs.
+
+    Args:
+        session: A connection to the board.
+        agent: The agent's path on the board.
+        model: The compiled model's path on the board.
+        inputs: The model's inputs, in its own order; shapes as the model has them, or with ``each``
+            with one axis of N samples in front.
+        each: Run once a sample; the outputs are stacked the same way.
+        threads: Threads of TVM's pool.
+        device: Where the kernels run.
+        scratch: A folder on the board for inputs and outputs while this runs.
+        timeout: Seconds for the whole command.
+
+    Raises:
+        AgentError: The model or the agent failed; its words are in ``why``.
+    """
+    import numpy as np
+
+    with _uploaded(session, inputs, scratch) as (folder, words):
+        options = ["--output-dir", folder, "--threads", str(threads), "--device", device]
+        argv = [agent, "run", "--model", model, *words, *options, *(["--each"] if each else [])]
+        (line,) = _lines(session, "run", argv, timeout, count=1)
+        ran = _parse(session, "run", Ran, line)
+        with tempfile.TemporaryDirectory() as here:
+            outputs = []
+            for index in range(len(ran.outputs)):
+                local = Path(here) / f"output-{index}.npy"
+                session.get(f"{folder}/{local.name}", local)
+                outputs.append(np.load(local, allow_pickle=False))
+    return outputs
+
+
+def bench(
+    session: Session,
+    agent: str,
+    model: str,
+    inputs: Mapping[str, "np.ndarray"],
+    *,
+    warmup: int = 10,
+    runs: int = 100,
+    threads: int = 1,
+    device: DeviceKind = "cpu",
+    cores: Sequence[int] = (),
+    scratch: str = "/tmp",  # noqa: S108 - mktemp makes a folder of our own in it
+    timeout: float | None = None,
+) -> BenchRaw:
+    """Measure the model's latency on the board.
+
+    Args:
+        session: A connection to the board.
+        agent: The agent's path on the board.
+        model: The compiled model's path on the board.
+        inputs: The model's inputs, in its own order and shapes.
+        warmup: Inferences after the first one that are not timed.
+        runs: Timed inferences.
+        threads: Threads of TVM's pool.
+        device: Where the kernels run.
+        cores: Pin the process to these cores; none: the scheduler and TVM's pool choose.
+        scratch: A folder on the board for the inputs while this runs.
+        timeout: Seconds for the whole command.
+
+    Raises:
+        AgentError: The model or the agent failed; its words are in ``why``.
+    """
+    with _uploaded(session, inputs, scratch) as (_, words):
+        options = [
+            "--warmup",
+            str(warmup),
+            "--runs",
+            str(runs),
+            "--threads",
+            str(threads),
+            "--device",
+            device,
+        ]
+        pinning = ["--cores", ",".join(map(str, cores))] if cores else []
+        argv = [agent, "bench", "--model", model, *words, *options, *pinning]
+        first, *samples, last = _lines(session, "bench", argv, timeout, count=runs + 2)
+    _check_protocol(session, first)
+    start = _parse(session, "bench", BenchStart, first)
+    end = _parse(session, "bench", BenchEnd, last)
+    return BenchRaw(
+        load_ms=start.load_ms,
+        first_ms=start.first_ms,
+        samples_ns=tuple(_parse(session, "bench", BenchSample, line).ns for line in samples),
+        warmup=start.warmup,
+        threads=start.threads,
+        peak_rss_kib=end.peak_rss_kib,
+        outputs=end.outputs,
+        before=start.before,
+        after=end.after,
+    )
+
+
+@contextmanager
+def _uploaded(
+    session: Session, inputs: Mapping[str, "np.ndarray"], scratch: str
+) -> Iterator[tuple[str, list[str]]]:
+    """A folder of our own on the board with the inputs in it, and the agent's arguments naming them."""
+    import numpy as np
+
+    made = session.run(["mktemp", "-d", f"{scratch}/edgepack.XXXXXX"], timeout=60.0, check=True)
+    folder = made.stdout.decode().strip()
+    try:
+        words = []
+        for index, array in enumerate(inputs.values()):
+            buffer = io.BytesIO()
+            np.save(buffer, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)
+            session.put_bytes(buffer.getvalue(), f"{folder}/input-{index}.npy")
+            words += ["--input", f"{folder}/input-{index}.npy"]
+        yield folder, words
+    finally:
+        session.run(["rm", "-rf", "--", folder], timeout=60.0)
+
+
+def _lines(
+    session: Session, command: str, argv: list[str], timeout: float | None, *, count: int
+) -> list[bytes]:
+    """Run the agent and return its ``count`` result lines.
+
+    Raises:
+        AgentError: It failed, was killed, or wrote another number of lines.
+    """
+    done = session.run(argv, timeout=timeout)
+    lines = done.stdout.splitlines()
+    if done.returncode != 0:
+        raise _failed(session, command, done, lines)
+    if len(lines) != count:
+        raise AgentError(
+            f"the agent's {command} wrote {len(lines)} lines, not {count}",
+            where=session.name,
+            why=done.stderr.decode(errors="replace").strip()[-400:] or None,
+            next="the agent on the board may be of another version: deploy again",
+        )
+    return lines
+
+
+def _failed(session: Session, command: str, done: Completed, lines: list[bytes]) -> AgentError:
+    try:
+        failure = Failure.model_validate_json(lines[-1] if lines else b"")
+    except ValidationError:
+        code = done.returncode
+        killed = f"by signal {code - _SIGNAL_BASE}" if code > _SIGNAL_BASE else f"with exit code {code}"
+        return AgentError(
+            f"the agent's {command} ended {killed} before it could say why",
+            where=session.name,
+            why=done.stderr.decode(errors="replace").strip()[-400:] or "it said nothing",
+            state="the release on the board is as it was",
+            next="is the board out of memory? `edgepack devices info` shows its state",
+        )
+    return AgentError(
+        f"the agent's {command} failed",
+        where=session.name,
+        why=failure.error,
+        state="the release on the board is as it was",
+        next=_NEXT.get(failure.kind),
+    )
+
+
+class Failure(Spec):
+    """The line every command ends with when it fails."""
+
+    ok: Literal[False]
+    kind: str
+    error: str
+
+
+class _Version(Spec, extra="ignore"):
+    protocol: int
+
+
+def _check_protocol(session: Session, line: bytes) -> None:
+    version = _parse(session, "info", _Version, line).protocol
+    if version != PROTOCOL:
+        raise AgentError(
+            f"the agent speaks protocol {version}, this edgepack speaks {PROTOCOL}",
+            where=session.name,
+            next="deploy again with this edgepack, which brings its own agent",
+        )
+
+
+def _parse(session: Session, command: str, model: type[Line], line: bytes) -> Line:
+    try:
+        return model.model_validate_json(line)
+    except ValidationError as error:
+        raise AgentError(
+            f"the agent's {command} wrote a line that is not its protocol",
+            where=session.name,
+            why=f"{error.errors()[0]['msg']}: {line[:200]!r}",
+            next="the agent on the board may be of another version: deploy again",
+        ) from error

@@ -1,0 +1,45 @@
+/* edgepack-agent: the one program edgepack runs on a board. docs/agent-protocol.md is its contract. */
+#ifndef EDGEPACK_AGENT_H
+#define EDGEPACK_AGENT_H
+
+#include "tvm.h"
+
+/* Raised when a line that the agent writes or a frame that it reads changes its meaning. */
+enum { PROTOCOL_VERSION = 1 };
+
+enum { MAX_CORES = 64 };
+
+/* The options of all commands; each command fills those it takes. */
+struct options {
+    const char *model, *output_dir, *root, *work_dir;
+    const char *inputs[16];
+    int input_count;
+    enum device device;
+    bool each;
+    int64_t threads, warmup, runs, repeats;
+    double timeout_s, min_ms, cooldown_ms;
+    int cores[MAX_CORES];
+    int core_count;
+};
+
+/* Parses the arguments after the command's name. */
+bool options_parse(const char *command, int count, char **words, struct options *options, struct failure *failure);
+
+/* The commands; each writes its results to stdout. */
+bool run(const struct options *options, struct failure *failure);
+bool bench(const struct options *options, struct failure *failure);
+bool measure(const struct options *options, struct failure *failure);
+
+/* Tells TVM's thread pool how many threads to use; before its first use. */
+bool set_threads(int64_t threads, struct failure *failure);
+
+/* Pins this process to `cores` and keeps TVM from moving its threads elsewhere; none: no pinning. */
+bool pin_cores(const int *cores, int count, struct failure *failure);
+
+/* What the process is busy with, for the message of a crash. */
+void crash_stage(const char *stage);
+
+/* From here on a deadly signal ends the process with a JSON error and STATUS_CRASH. */
+void crash_report(void);
+
+#endif

@@ -1,0 +1,168 @@
+#include "board.h"
+
+#include <glob.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PATH_SIZE = 512, TEXT_SIZE = 256 };
+
+bool board_read(const char *root, const char *path, char *text, size_t size)
+{
+    char full[PATH_SIZE];
+    if (snprintf(full, sizeof full, "%s%s", root, path) >= (int)sizeof full)
+        return false;
+    FILE *file = fopen(full, "rb");
+    if (file == NULL)
+        return false;
+    size_t length = fread(text, 1, size - 1, file);
+    bool good = !ferror(file); /* thermal zones that sleep answer EAGAIN */
+    fclose(file);
+    while (length > 0 && (text[length - 1] == '\n' || text[length - 1] == '\0'))
+        length--;
+    text[length] = '\0';
+    return good;
+}
+
+bool board_field(const char *text, const char *key, char *value, size_t size)
+{
+    size_t key_length = strlen(key);
+    for (const char *line = text; line != NULL; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, key, key_length) != 0)
+            continue;
+        const char *at = line + key_length + strspn(line + key_length, " \t");
+        if (*at != ':')
+            continue;
+        at += 1 + strspn(at + 1, " \t");
+        snprintf(value, size, "%.*s", (int)strcspn(at, "\n"), at);
+        return true;
+    }
+    return false;
+}
+
+int64_t board_kib(const char *root, const char *path, const char *key)
+{
+    char text[4096], value[64];
+    if (!board_read(root, path, text, sizeof text) || !board_field(text, key, value, sizeof value))
+        return -1;
+    return strtoll(value, NULL, 10);
+}
+
+/* Calls `each` with every path that matches ROOT/PATTERN, without the root. */
+static void for_each(const char *root, const char *pattern, void (*each)(const char *root, const char *path, void *context),
+                     void *context)
+{
+    char full[PATH_SIZE];
+    glob_t found;
+    snprintf(full, sizeof full, "%s%s", root, pattern);
+    if (glob(full, 0, NULL, &found) == 0)
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            each(root, found.gl_pathv[i] + strlen(root), context);
+    globfree(&found);
+}
+
+/* Reads the file NAME in the directory `path`. */
+static bool read_in(const char *root, const char *path, const char *name, char *text, size_t size)
+{
+    char full[PATH_SIZE];
+    if (snprintf(full, sizeof full, "%s/%s", path, name) >= (int)sizeof full)
+        return false;
+    return board_read(root, full, text, size);
+}
+
+static void add_text(const char *root, const char *path, void *json)
+{
+    char text[TEXT_SIZE];
+    if (board_read(root, path, text, sizeof text))
+        json_text(json, NULL, text);
+}
+
+static void add_number(const char *root, const char *path, void *json)
+{
+    char text[TEXT_SIZE];
+    if (board_read(root, path, text, sizeof text))
+        json_integer(json, NULL, strtoll(text, NULL, 10));
+}
+
+static void add_temperature(const char *root, const char *path, void *json)
+{
+    char type[TEXT_SIZE], degrees[TEXT_SIZE];
+    if (!read_in(root, path, "type", type, sizeof type) || !read_in(root, path, "temp", degrees, sizeof degrees))
+        return;
+    json_open(json, NULL, '{');
+    json_text(json, "zone", type);
+    json_real(json, "celsius", (double)strtoll(degrees, NULL, 10) / 1000);
+    json_close(json, '}');
+}
+
+static void add_sum(const char *root, const char *path, void *sum)
+{
+    char text[TEXT_SIZE];
+    if (board_read(root, path, text, sizeof text))
+        *(int64_t *)sum += strtoll(text, NULL, 10);
+}
+
+/* Devices that slow the CPU or GPU down; a fan that runs is no throttling. */
+static void add_cooling(const char *root, const char *path, void *json)
+{
+    char type[TEXT_SIZE], state[TEXT_SIZE];
+    if (!read_in(root, path, "type", type, sizeof type) || !read_in(root, path, "cur_state", state, sizeof state))
+        return;
+    if (strtoll(state, NULL, 10) > 0 && strstr(type, "fan") == NULL)
+        json_text(json, NULL, type);
+}
+
+/* The Raspberry Pi's under-voltage alarm, from the hwmon driver rpi_volt. */
+static void add_undervoltage(const char *root, const char *path, void *alarm)
+{
+    char text[TEXT_SIZE];
+    if (read_in(root, path, "name", text, sizeof text) && strcmp(text, "rpi_volt") == 0 &&
+        read_in(root, path, "in0_lcrit_alarm", text, sizeof text))
+        *(int64_t *)alarm = strtoll(text, NULL, 10);
+}
+
+static void add_throttling(struct json *json, const char *root)
+{
+    char flags[TEXT_SIZE];
+    int64_t undervoltage = -1, events = 0;
+    json_open(json, "throttling", '{');
+    /* Bits as of `vcgencmd get_throttled`: 0 under-voltage, 1 capped, 2 throttled, 16.. since boot. */
+    if (board_read(root, "/sys/devices/platform/soc/soc:firmware/get_throttled", flags, sizeof flags))
+        json_integer(json, "raspberry_pi_flags", strtoll(flags, NULL, 16));
+    for_each(root, "/sys/class/hwmon/hwmon*", add_undervoltage, &undervoltage);
+    if (undervoltage >= 0)
+        json_bool(json, "undervoltage", undervoltage != 0);
+    for_each(root, "/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count", add_sum, &events);
+    json_integer(json, "events", events);
+    if (board_read(root, "/sys/class/thermal/cooling_device0/type", flags, sizeof flags)) {
+        json_open(json, "cooling", '[');
+        for_each(root, "/sys/class/thermal/cooling_device*", add_cooling, json);
+        json_close(json, ']');
+    }
+    json_close(json, '}');
+}
+
+static void add_list(struct json *json, const char *key, const char *root, const char *pattern,
+                     void (*each)(const char *root, const char *path, void *json))
+{
+    json_open(json, key, '[');
+    for_each(root, pattern, each, json);
+    json_close(json, ']');
+}
+
+void board_state(struct json *json, const char *key, const char *root)
+{
+    char load[TEXT_SIZE];
+    json_open(json, key, '{');
+    add_list(json, "governor", root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor", add_text);
+    add_list(json, "frequency_khz", root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq", add_number);
+    add_list(json, "frequency_max_khz", root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq", add_number);
+    add_list(json, "temperature", root, "/sys/class/thermal/thermal_zone*", add_temperature);
+    add_throttling(json, root);
+    if (board_read(root, "/proc/loadavg", load, sizeof load))
+        json_real(json, "load_1min", strtod(load, NULL));
+    else
+        json_null(json, "load_1min");
+    json_integer(json, "memory_available_kib", board_kib(root, "/proc/meminfo", "MemAvailable"));
+    json_close(json, '}');
+}

@@ -1,0 +1,66 @@
+#include "elf_check.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#if defined(__aarch64__)
+enum { THIS_MACHINE = EM_AARCH64 };
+#elif defined(__x86_64__)
+enum { THIS_MACHINE = EM_X86_64 };
+#else
+#error "edgepack-agent is for aarch64 and x86_64"
+#endif
+
+static const char *machine_name(unsigned machine)
+{
+    switch (machine) {
+    case EM_AARCH64: return "aarch64";
+    case EM_X86_64: return "x86_64";
+    case EM_ARM: return "32-bit ARM";
+    default: return "another machine";
+    }
+}
+
+static bool check_segments(FILE *file, const Elf64_Ehdr *head, const char *path, uint64_t size, struct failure *failure)
+{
+    Elf64_Phdr segment;
+    if (head->e_phentsize != sizeof segment || fseeko(file, (off_t)head->e_phoff, SEEK_SET) != 0)
+        return fail(failure, STATUS_INPUT, "%s is damaged: its program headers are not where it says", path);
+    for (unsigned i = 0; i < head->e_phnum; i++) {
+        if (fread(&segment, sizeof segment, 1, file) != 1)
+            return fail(failure, STATUS_INPUT, "%s is truncated within its program headers", path);
+        if (segment.p_offset > size || segment.p_filesz > size - segment.p_offset)
+            return fail(failure, STATUS_INPUT, "%s is truncated: it is %llu bytes long and needs %llu", path,
+                        (unsigned long long)size, (unsigned long long)(segment.p_offset + segment.p_filesz));
+    }
+    return true;
+}
+
+static bool check_file(FILE *file, const char *path, struct failure *failure)
+{
+    struct stat info;
+    Elf64_Ehdr head;
+    if (fstat(fileno(file), &info) != 0 || !S_ISREG(info.st_mode))
+        return fail(failure, STATUS_INPUT, "%s is not a regular file", path);
+    if (fread(&head, sizeof head, 1, file) != 1 || memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 ||
+        head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_ident[EI_DATA] != ELFDATA2LSB || head.e_type != ET_DYN)
+        return fail(failure, STATUS_INPUT, "%s is not a shared library", path);
+    if (head.e_machine != THIS_MACHINE)
+        return fail(failure, STATUS_INPUT, "%s is built for %s, this board is %s", path, machine_name(head.e_machine),
+                    machine_name(THIS_MACHINE));
+    return check_segments(file, &head, path, (uint64_t)info.st_size, failure);
+}
+
+bool elf_check(const char *path, struct failure *failure)
+{
+    FILE *file = fopen(path, "rb");
+    if (file == NULL)
+        return fail(failure, STATUS_INPUT, "%s cannot be opened: %s", path, strerror(errno));
+    bool good = check_file(file, path, failure);
+    fclose(file);
+    return good;
+}

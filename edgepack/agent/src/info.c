@@ -1,0 +1,129 @@
+#include "info.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <glob.h>
+#include <gnu/libc-version.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+#include <tvm/ffi/c_api.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "board.h"
+#include "cpu.h"
+
+static void add_disk(struct json *json, const char *work_dir)
+{
+    struct statvfs disk;
+    json_open(json, "disk", '{');
+    json_text(json, "path", work_dir);
+    if (statvfs(work_dir, &disk) == 0)
+        json_integer(json, "free_bytes", (int64_t)disk.f_bavail * (int64_t)disk.f_frsize);
+    else
+        json_null(json, "free_bytes");
+    json_close(json, '}');
+}
+
+/* "qemu-user" when this process is interpreted: qemu fakes /proc/self/maps and not this file, which
+ * shows the emulator's own pages. */
+static const char *emulation(const char *root)
+{
+    char full[512], line[1024];
+    const char *found = NULL;
+    snprintf(full, sizeof full, "%s/proc/thread-self/maps", root);
+    FILE *maps = fopen(full, "r");
+    if (maps == NULL)
+        return NULL;
+    while (found == NULL && fgets(line, sizeof line, maps) != NULL)
+        if (strstr(line, "/qemu-") != NULL)
+            found = "qemu-user";
+    fclose(maps);
+    return found;
+}
+
+static void add_paths(struct json *json, const char *root, const char *pattern)
+{
+    char full[512];
+    glob_t found;
+    snprintf(full, sizeof full, "%s%s", root, pattern);
+    if (glob(full, 0, NULL, &found) == 0)
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            json_text(json, NULL, found.gl_pathv[i] + strlen(root));
+    globfree(&found);
+}
+
+static bool loads(const char *library)
+{
+    void *handle = dlopen(library, RTLD_LAZY | RTLD_LOCAL);
+    if (handle != NULL)
+        dlclose(handle);
+    return handle != NULL;
+}
+
+/* JetPack's release (L4T), the driver, and every CUDA runtime in the places where JetPack puts it.
+ * "loadable" asks the dynamic loader for what libtvm_runtime_cuda.so needs. */
+static void add_cuda(struct json *json, const char *root)
+{
+    char l4t[256];
+    bool jetson = board_read(root, "/etc/nv_tegra_release", l4t, sizeof l4t);
+    l4t[jetson ? strcspn(l4t, "\n") : 0] = '\0';
+    json_open(json, "cuda", '{');
+    json_text(json, "l4t", jetson ? l4t : NULL);
+    json_open(json, "runtimes", '[');
+    add_paths(json, root, "/usr/local/cuda*/lib64/libcudart.so.*");
+    add_paths(json, root, "/usr/local/cuda*/targets/*/lib/libcudart.so.*");
+    add_paths(json, root, "/usr/lib/*-linux-gnu/libcudart.so.*");
+    json_close(json, ']');
+    json_bool(json, "driver", loads("libcuda.so.1"));
+    json_bool(json, "loadable", loads("libcudart.so.13"));
+    json_close(json, '}');
+}
+
+static void add_runtime(struct json *json)
+{
+    char ffi[32];
+    TVMFFIVersion version;
+    TVMFFIGetVersion(&version);
+    snprintf(ffi, sizeof ffi, "%u.%u.%u", version.major, version.minor, version.patch);
+    json_open(json, "runtime", '{');
+    json_text(json, "tvm", EDGEPACK_TVM_VERSION); /* the runtime has no call that tells */
+    json_text(json, "tvm_ffi", ffi);
+    json_close(json, '}');
+}
+
+static void add_system(struct json *json, const char *root)
+{
+    char model[256];
+    struct utsname system;
+    bool known = board_read(root, "/proc/device-tree/model", model, sizeof model) ||
+                 board_read(root, "/sys/class/dmi/id/product_name", model, sizeof model);
+    uname(&system);
+    json_text(json, "arch", system.machine);
+    json_text(json, "libc", gnu_get_libc_version());
+    json_text(json, "kernel", system.release);
+    json_text(json, "board", known ? model : NULL);
+    json_text(json, "emulation", emulation(root));
+}
+
+bool info(const char *root, const char *work_dir, struct failure *failure)
+{
+    struct json json = {stdout, false};
+    json_open(&json, NULL, '{');
+    json_bool(&json, "ok", true);
+    json_integer(&json, "protocol", PROTOCOL_VERSION);
+    json_text(&json, "agent", EDGEPACK_VERSION);
+    add_system(&json, root);
+    cpu_describe(&json, root);
+    json_integer(&json, "cores", sysconf(_SC_NPROCESSORS_ONLN));
+    json_integer(&json, "page_size", sysconf(_SC_PAGESIZE));
+    json_integer(&json, "memory_total_kib", board_kib(root, "/proc/meminfo", "MemTotal"));
+    json_integer(&json, "memory_available_kib", board_kib(root, "/proc/meminfo", "MemAvailable"));
+    add_disk(&json, work_dir);
+    add_runtime(&json);
+    add_cuda(&json, root);
+    board_state(&json, "state", root);
+    return json_end(&json) || fail(failure, STATUS_OUTPUT, "stdout cannot be written: %s", strerror(errno));
+}

@@ -1,0 +1,26 @@
+/* The header line of one candidate in the stream of `measure`:
+ *     job ID SIZE FUNCTION DTYPE:SHAPE...
+ * followed by SIZE bytes of a shared library. */
+#ifndef EDGEPACK_JOB_H
+#define EDGEPACK_JOB_H
+
+#include "dtype.h"
+
+enum { MAX_ARGUMENTS = 64, MAX_LINE = 16384 };
+#define MAX_LIBRARY ((size_t)256 << 20) /* bytes */
+
+struct job {
+    char id[65];
+    char function[257];
+    size_t size;
+    struct tensor_type arguments[MAX_ARGUMENTS];
+    int argument_count;
+    struct failure failure; /* status STATUS_OK, or why this candidate cannot be run */
+};
+
+/* Parses a line without its newline. False when ID or SIZE cannot be read: the stream is lost then,
+ * since nobody knows where the next frame starts. A mistake in the rest lands in `job->failure` and
+ * costs only this candidate. */
+bool job_parse(const char *line, size_t length, struct job *job, struct failure *failure);
+
+#endif

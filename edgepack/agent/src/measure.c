@@ -1,0 +1,207 @@
+/* `measure`: candidates for a kernel come in on stdin as frames, one result line goes out for each. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "candidate.h"
+#include "json.h"
+
+/* Set by SIGTERM, SIGHUP and SIGINT, and when nobody reads the results any more. */
+static volatile sig_atomic_t stopped;
+
+static void on_stop(int signal_number)
+{
+    stopped = signal_number;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_stop}; /* no SA_RESTART: reads and polls must end */
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* Reads a line without its newline. 1: a line; 0: the end of the stream; -1: too long or cut off. */
+static int read_line(char *line, size_t *length)
+{
+    int c;
+    *length = 0;
+    while ((c = getc(stdin)) != EOF && c != '\n') {
+        if (*length == MAX_LINE)
+            return -1;
+        line[(*length)++] = (char)c;
+    }
+    return c == '\n' ? 1 : *length == 0 ? 0 : -1;
+}
+
+/* Moves `size` bytes from stdin into the file `to`; -1 only drops them. */
+static bool read_library(size_t size, int to, struct failure *failure)
+{
+    char chunk[65536];
+    while (size > 0) {
+        size_t wanted = size < sizeof chunk ? size : sizeof chunk;
+        size_t got = fread(chunk, 1, wanted, stdin);
+        if (got != wanted)
+            return fail(failure, STATUS_STREAM, "the stream ended within a frame");
+        for (size_t at = 0; to >= 0 && at < got;) {
+            ssize_t written = write(to, chunk + at, got - at);
+            if (written < 0)
+                return fail(failure, STATUS_INTERNAL, "no memory for a candidate of %zu bytes: %s", size, strerror(errno));
+            at += (size_t)written;
+        }
+        size -= got;
+    }
+    return true;
+}
+
+static double now_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Waits until `alive` hangs up, which is when the child has ended. False at the deadline, at a stop
+ * signal, or when the reader of the results has gone. */
+static bool wait_for_end(int alive, double timeout_s)
+{
+    double deadline = now_s() + timeout_s;
+    struct pollfd watched[] = {{alive, 0, 0}, {STDOUT_FILENO, 0, 0}};
+    while (!stopped) {
+        double left_ms = (deadline - now_s()) * 1e3;
+        if (left_ms <= 0)
+            return false;
+        /* Never longer than a second: a signal may come between the test of `stopped` and poll. */
+        int ready = poll(watched, 2, left_ms < 1000 ? (int)left_ms + 1 : 1000);
+        if (ready > 0 && watched[0].revents != 0)
+            return true;
+        if (ready > 0 && watched[1].revents & POLLERR)
+            stopped = SIGPIPE;
+    }
+    return false;
+}
+
+/* Words how a child died that did not get to its end. */
+static void word_death(int how, bool in_time, double timeout_s, struct failure *failure)
+{
+    if (!in_time)
+        fail(failure, STATUS_CRASH, "killed after %g s: it did not end in time", timeout_s);
+    else if (WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL)
+        fail(failure, STATUS_CRASH, "killed by SIGKILL: the board ran out of memory");
+    else if (WIFSIGNALED(how))
+        fail(failure, STATUS_CRASH, "killed by signal %d (%s)", WTERMSIG(how), strsignal(WTERMSIG(how)));
+    else
+        fail(failure, STATUS_CRASH, "the kernel ended its process with exit code %d", WEXITSTATUS(how));
+}
+
+static bool run_child(const struct job *job, int library, const struct options *options, struct verdict *verdict, struct failure *failure)
+{
+    int alive[2], how = 0;
+    pid_t parent = getpid();
+    if (pipe2(alive, O_CLOEXEC) != 0)
+        return fail(failure, STATUS_INTERNAL, "no pipe: %s", strerror(errno));
+    pid_t child = fork();
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent)
+            _exit(1); /* the parent died before the line above */
+        close(alive[0]);
+        candidate_child(job, library, options, verdict);
+    }
+    close(alive[1]);
+    if (child < 0) {
+        close(alive[0]);
+        return fail(failure, STATUS_INTERNAL, "no process: %s", strerror(errno));
+    }
+    bool in_time = wait_for_end(alive[0], options->timeout_s);
+    close(alive[0]);
+    kill(child, SIGKILL); /* if it has ended, it is a zombie until waitpid: the number is still its own */
+    while (waitpid(child, &how, 0) < 0 && errno == EINTR)
+        continue;
+    if (!verdict->done)
+        word_death(how, in_time, options->timeout_s, &verdict->failure);
+    return true;
+}
+
+static bool write_verdict(const struct job *job, const struct verdict *verdict, const struct options *options, struct failure *failure)
+{
+    struct json json = {stdout, false};
+    const struct failure *why = &verdict->failure;
+    json_open(&json, NULL, '{');
+    json_text(&json, "id", job->id);
+    json_bool(&json, "ok", why->status == STATUS_OK);
+    if (why->status == STATUS_OK) {
+        json_open(&json, "ms", '[');
+        for (int64_t i = 0; i < options->repeats; i++)
+            json_real(&json, NULL, verdict->ms[i]);
+        json_close(&json, ']');
+        json_integer(&json, "calls", verdict->calls);
+    } else {
+        json_text(&json, "kind", status_name(why->status));
+        json_text(&json, "error", why->text);
+    }
+    return json_end(&json) || fail(failure, STATUS_OUTPUT, "nobody reads the results");
+}
+
+/* Reads the rest of the frame and runs it. The library lives in memory only: nothing to clean up. */
+static bool run_job(const struct job *job, const struct options *options, struct verdict *verdict, struct failure *failure)
+{
+    int library = -1;
+    *verdict = (struct verdict){.failure = job->failure};
+    if (job->failure.status == STATUS_OK && (library = memfd_create("candidate", MFD_CLOEXEC)) < 0)
+        fail(&verdict->failure, STATUS_INTERNAL, "no memory file: %s", strerror(errno));
+    bool good = read_library(job->size, library, failure);
+    if (good && library >= 0)
+        good = run_child(job, library, options, verdict, failure);
+    if (library >= 0)
+        close(library);
+    return good && !stopped && write_verdict(job, verdict, options, failure);
+}
+
+static void cool_down(double milliseconds)
+{
+    struct timespec pause = {(time_t)(milliseconds / 1e3), (long)(milliseconds * 1e6) % 1000000000};
+    nanosleep(&pause, NULL); /* a stop signal ends it early, as it should */
+}
+
+static bool serve(const struct options *options, struct verdict *verdict, struct failure *failure)
+{
+    static char line[MAX_LINE];
+    static struct job job;
+    size_t length;
+    int got;
+    while (!stopped && (got = read_line(line, &length)) != 0) {
+        if (got < 0)
+            return fail(failure, STATUS_STREAM, "a header line is longer than %d bytes or was cut off", MAX_LINE);
+        if (length == 3 && memcmp(line, "end", 3) == 0)
+            return true;
+        if (!job_parse(line, length, &job, failure) || !run_job(&job, options, verdict, failure))
+            return false;
+        cool_down(options->cooldown_ms);
+    }
+    return true;
+}
+
+bool measure(const struct options *options, struct failure *failure)
+{
+    struct verdict *verdict = mmap(NULL, sizeof *verdict, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (verdict == MAP_FAILED)
+        return fail(failure, STATUS_INTERNAL, "out of memory");
+    catch_signals();
+    bool good = serve(options, verdict, failure);
+    munmap(verdict, sizeof *verdict);
+    if (stopped)
+        return fail(failure, STATUS_STREAM, "stopped by signal %d (%s)", (int)stopped, strsignal(stopped));
+    return good;
+}

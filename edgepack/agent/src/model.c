@@ -1,0 +1,148 @@
+#include "model.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "elf_check.h"
+
+/* Sorting and random operators live in a library of their own, which a bundle has if it needs it. */
+static void load_extra_runtime(void)
+{
+    dlopen("libtvm_runtime_extra.so", RTLD_LAZY | RTLD_GLOBAL);
+}
+
+static bool start_machine(struct model *model, struct failure *failure)
+{
+    enum { POOLED_ALLOCATOR = 2 }; /* kPooled in tvm/runtime/memory/memory_manager.h */
+    const DLDevice device = tvm_device(model->device);
+    /* The first device runs the kernels; shape computations need the CPU besides a GPU. */
+    const TVMFFIAny devices[] = {
+        tvm_integer(device.device_type), tvm_integer(0), tvm_integer(POOLED_ALLOCATOR),
+        tvm_integer(kDLCPU),             tvm_integer(0), tvm_integer(POOLED_ALLOCATOR),
+    };
+    TVMFFIObjectHandle function;
+    TVMFFIAny machine;
+    if (!tvm_module_function(model->library, "vm_load_executable", &function, failure))
+        return false;
+    if (function == NULL)
+        return fail(failure, STATUS_MODEL, "cannot load the model: the library holds no Relax executable");
+    bool good = tvm_call(function, "cannot load the model", NULL, 0, &machine, failure);
+    tvm_release(function);
+    if (!good)
+        return false;
+    model->machine = machine.v_obj;
+    if (!tvm_module_function(model->machine, "vm_initialization", &function, failure))
+        return false;
+    good = tvm_call(function, "cannot start the model", devices, model->device == DEVICE_CPU ? 3 : 6, NULL, failure);
+    tvm_release(function);
+    return good;
+}
+
+bool model_load(struct model *model, const char *path, enum device device, struct failure *failure)
+{
+    *model = (struct model){.device = device};
+    if (!elf_check(path, failure) || !tvm_open_device(device, failure))
+        return false;
+    load_extra_runtime();
+    char full[PATH_MAX]; /* the loader searches its own directories for a name without a slash */
+    if (realpath(path, full) == NULL)
+        return fail(failure, STATUS_INPUT, "%s cannot be opened: %s", path, strerror(errno));
+    if (!tvm_load_module(full, &model->library, failure) || !start_machine(model, failure))
+        return false;
+    if (!tvm_module_function(model->machine, "main", &model->entry, failure))
+        return false;
+    if (model->entry == NULL)
+        return fail(failure, STATUS_MODEL, "cannot load the model: it has no function main");
+    return true;
+}
+
+/* How many inputs `main` takes. */
+static bool model_arity(struct model *model, int64_t *arity, struct failure *failure)
+{
+    const TVMFFIAny name = tvm_text("main");
+    TVMFFIObjectHandle function;
+    TVMFFIAny count;
+    if (!tvm_module_function(model->machine, "get_function_arity", &function, failure))
+        return false;
+    bool good = tvm_call(function, "cannot ask the model for its inputs", &name, 1, &count, failure);
+    tvm_release(function);
+    if (good)
+        *arity = count.v_int64;
+    return good;
+}
+
+bool model_set_inputs(struct model *model, const struct tensor_type *types, int count, struct failure *failure)
+{
+    int64_t arity;
+    if (!model_arity(model, &arity, failure))
+        return false;
+    if (arity != count)
+        return fail(failure, STATUS_INPUT, "the model takes %lld inputs, %d were given", (long long)arity, count);
+    for (; model->input_count < count; model->input_count++)
+        if (!tvm_tensor(&types[model->input_count], model->device, &model->inputs[model->input_count], failure))
+            return false;
+    return true;
+}
+
+static void drop_outputs(struct model *model)
+{
+    while (model->output_count > 0)
+        tvm_release(model->outputs[--model->output_count]);
+}
+
+static bool keep_output(struct model *model, TVMFFIAny result, struct failure *failure);
+
+static bool keep_tuple(struct model *model, TVMFFIAny tuple, struct failure *failure)
+{
+    TVMFFIAny size;
+    bool good = tvm_call_global("ffi.ArraySize", "cannot read the outputs", &tuple, 1, &size, failure);
+    for (int64_t i = 0; good && i < size.v_int64; i++) {
+        const TVMFFIAny arguments[] = {tuple, tvm_integer(i)};
+        TVMFFIAny item;
+        good = tvm_call_global("ffi.ArrayGetItem", "cannot read the outputs", arguments, 2, &item, failure) &&
+               keep_output(model, item, failure);
+    }
+    tvm_release(tuple.v_obj);
+    return good;
+}
+
+/* Appends `result`, whose reference it takes over, to the outputs; tuples are flattened. */
+static bool keep_output(struct model *model, TVMFFIAny result, struct failure *failure)
+{
+    if (result.type_index == kTVMFFIArray)
+        return keep_tuple(model, result, failure);
+    if (result.type_index == kTVMFFITensor && model->output_count < MAX_TENSORS) {
+        model->outputs[model->output_count++] = result.v_obj;
+        return true;
+    }
+    if (result.type_index >= kTVMFFIStaticObjectBegin)
+        tvm_release(result.v_obj);
+    return fail(failure, STATUS_MODEL, result.type_index == kTVMFFITensor ? "the model has more outputs than the agent takes"
+                                                                          : "the model has an output that is not a tensor");
+}
+
+bool model_run(struct model *model, struct failure *failure)
+{
+    TVMFFIAny arguments[MAX_TENSORS];
+    TVMFFIAny result;
+    drop_outputs(model);
+    for (int i = 0; i < model->input_count; i++)
+        arguments[i] = tvm_object(model->inputs[i]);
+    if (!tvm_call(model->entry, "the inference failed", arguments, model->input_count, &result, failure))
+        return false;
+    return keep_output(model, result, failure) && tvm_synchronise(model->device, failure);
+}
+
+void model_free(struct model *model)
+{
+    drop_outputs(model);
+    while (model->input_count > 0)
+        tvm_release(model->inputs[--model->input_count]);
+    tvm_release(model->entry);
+    tvm_release(model->machine);
+    tvm_release(model->library);
+    *model = (struct model){0};
+}

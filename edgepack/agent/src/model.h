@@ -1,0 +1,30 @@
+/* A compiled model: a Relax executable in a shared library, run by TVM's virtual machine. */
+#ifndef EDGEPACK_MODEL_H
+#define EDGEPACK_MODEL_H
+
+#include "tvm.h"
+
+enum { MAX_TENSORS = 16 };
+
+struct model {
+    enum device device;
+    TVMFFIObjectHandle library, machine, entry;
+    TVMFFIObjectHandle inputs[MAX_TENSORS];
+    int input_count;
+    TVMFFIObjectHandle outputs[MAX_TENSORS]; /* of the last run; in the order of the model's results */
+    int output_count;
+};
+
+/* Loads `path`, starts the virtual machine and finds the function `main`. */
+bool model_load(struct model *model, const char *path, enum device device, struct failure *failure);
+
+/* Allocates the inputs on the device; their number must be the model's. */
+bool model_set_inputs(struct model *model, const struct tensor_type *types, int count, struct failure *failure);
+
+/* One inference: from the inputs to `outputs`, finished on the device when it returns. */
+bool model_run(struct model *model, struct failure *failure);
+
+/* Safe on a zeroed struct. */
+void model_free(struct model *model);
+
+#endif

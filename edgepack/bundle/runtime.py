@@ -1,0 +1,194 @@
+"""The runtime libraries of a bundle, from the pinned wheels of apache-tvm and apache-tvm-ffi.
+
+Wheels are on PyPI for both architectures; a wheel is 95 MB and only its libraries are kept. The digest
+of every wheel and of every library is pinned here. All are stripped already. What they need of a board:
+
+======================== ======= ======= ============ =================== =======================
+library                  aarch64 x86_64  glibc floor  libstdc++ (both)    what for
+======================== ======= ======= ============ =================== =======================
+libtvm_ffi.so            2.2 MB  2.5 MB  2.17         GLIBCXX_3.4.21      the C ABI
+libtvm_runtime.so        3.0 MB  3.4 MB  2.27         GLIBCXX_3.4.22      virtual machine, threads
+libtvm_runtime_extra.so  1.3 MB  1.3 MB  2.27         GLIBCXX_3.4.22      sort and random operators
+libtvm_runtime_cuda.so   0.5 MB  0.5 MB  2.17         GLIBCXX_3.4.22      CUDA; needs libcudart.so.13
+======================== ======= ======= ============ =================== =======================
+
+GLIBCXX_3.4.22 came with GCC 6: every Debian, Ubuntu and JetPack with glibc 2.27 has it.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.errors import EdgepackError, IntegrityError
+from edgepack.paths import cache_dir
+
+TVM_VERSION = "0.27.0.post1"
+FFI_VERSION = "0.1.14.post1"
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A file on PyPI."""
+
+    requirement: str
+    filename: str
+    sha256: str
+    platform: str
+
+
+@dataclass(frozen=True)
+class Library:
+    """A shared library inside a wheel; ``member`` is also its path below site-packages."""
+
+    wheel: Wheel
+    member: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """Its file name."""
+        return self.member.rpartition("/")[2]
+
+
+def _tvm(arch: str, sha256: str) -> Wheel:
+    name = f"apache_tvm-{TVM_VERSION}-py3-none-manylinux_2_27_{arch}.manylinux_2_28_{arch}.whl"
+    return Wheel(f"apache-tvm=={TVM_VERSION}", name, sha256, f"manylinux_2_28_{arch}")
+
+
+def _ffi(arch: str, sha256: str) -> Wheel:
+    name = f"apache_tvm_ffi-{FFI_VERSION}-cp311-cp311-manylinux_2_24_{arch}.manylinux_2_28_{arch}.whl"
+    return Wheel(f"apache-tvm-ffi=={FFI_VERSION}", name, sha256, f"manylinux_2_28_{arch}")
+
+
+_TVM_ARM = _tvm("aarch64", "4acfdb7653e4e1ba7a707bdf2833db72eb8fda7d04d99141f2a4e1da43171fb7")
+_FFI_ARM = _ffi("aarch64", "c7a759781d4fbf2b99fa12f2741f250b882b06acc2747bb02831d491d1ac7d3c")
+_TVM_X86 = _tvm("x86_64", "f503fc903b6e16fda5daacac6698ecb8bc38937f57da7aa29f6c7ab169d08657")
+_FFI_X86 = _ffi("x86_64", "4b01a5a3fa07ed3315d5ef1e05d3542dae57a119ef7e77c54bc062414e242f65")
+
+_FFI = "tvm_ffi/lib/libtvm_ffi.so"
+_RUNTIME = "tvm/lib/libtvm_runtime.so"
+_EXTRA = "tvm/lib/libtvm_runtime_extra.so"
+_CUDA = "tvm/lib/libtvm_runtime_cuda.so"
+
+LIBRARIES = {
+    "aarch64": (
+        Library(_FFI_ARM, _FFI, "673d816bd962daddb55d8b0f8ae137e797500307951d0f721227731df0c13e24"),
+        Library(_TVM_ARM, _RUNTIME, "ba06950fac134b8d71549111fad2c6605cd6f738061fe0482f217c37ccbdff05"),
+        Library(_TVM_ARM, _EXTRA, "741979814c4028d536a8a8ed1b9a6306ab23812ab3853803e5146cdde5778dcf"),
+        Library(_TVM_ARM, _CUDA, "c277ef1b0b4afef83d0fa99f50b7ea72632c64a7020ce7ce887d225de13266e6"),
+    ),
+    "x86_64": (
+        Library(_FFI_X86, _FFI, "e44372c658f0b5b6833f29402edfdd49d14a1e8ca50999d7e099f7c1f0822baa"),
+        Library(_TVM_X86, _RUNTIME, "43544bbeaea3cd3ffa919f7eac77244753aff28d1440c42f1ba8df03fa6e3948"),
+        Library(_TVM_X86, _EXTRA, "12a6fc3e6f1e50ae105d0b580c2ecddbac23473fa906f1fdc92693eae5bc22eb"),
+        Library(_TVM_X86, _CUDA, "38782fe727adf51a82fa93de2a003044e16cd421564864a340dbd7f341215ffe"),
+    ),
+}
+
+
+def runtime_libs(arch: str, cuda: bool, *, extra: bool = False) -> dict[str, Path]:
+    """The libraries a bundle for ``arch`` carries, by file name, each checked against its digest.
+
+    On a host of the same architecture they are those of the installed packages; others are downloaded
+    by pip once and kept. ``extra`` adds the sort and random operators.
+
+    Raises:
+        IntegrityError: A library or a wheel is not the pinned one.
+        EdgepackError: A wheel cannot be downloaded, or nothing is pinned for ``arch``.
+    """
+    if arch not in LIBRARIES:
+        raise EdgepackError(f"no TVM runtime is pinned for {arch}", next=f"known: {', '.join(LIBRARIES)}")
+    unwanted = {name for name, wanted in ((_CUDA, cuda), (_EXTRA, extra)) if not wanted}
+    wanted = [library for library in LIBRARIES[arch] if library.member not in unwanted]
+    for wheel in dict.fromkeys(library.wheel for library in wanted if _find(library) is None):
+        _fetch(wheel, [library for library in LIBRARIES[arch] if library.wheel == wheel])
+    return {library.name: _checked(library) for library in wanted}
+
+
+def _kept(library: Library) -> Path:
+    return cache_dir() / "runtime" / library.wheel.sha256[:16] / library.name
+
+
+def _installed(library: Library) -> Path | None:
+    spec = importlib.util.find_spec(library.member.partition("/")[0])
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent.parent / library.member
+    return path if path.is_file() and _sha256(path) == library.sha256 else None
+
+
+def _find(library: Library) -> Path | None:
+    kept = _kept(library)
+    return kept if kept.is_file() else _installed(library)
+
+
+def _checked(library: Library) -> Path:
+    path = _find(library)
+    if path is None:
+        raise IntegrityError(
+            f"{library.name} is gone", where=str(_kept(library)), why="the cache changed while it was read"
+        )
+    if _sha256(path) != library.sha256:
+        raise IntegrityError(
+            f"{library.name} is not the library that {library.wheel.requirement} brings",
+            where=str(path),
+            why=f"its sha256 is not {library.sha256}",
+            next=f"remove the folder {path.parent} and run the command again",
+        )
+    return path
+
+
+def _fetch(wheel: Wheel, libraries: list[Library]) -> None:
+    """Download a wheel, check it, keep its libraries."""
+    target = _kept(libraries[0]).parent
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target) as folder:
+        path = _download(wheel, Path(folder))
+        if _sha256(path) != wheel.sha256:
+            raise IntegrityError(
+                f"{wheel.filename} is not the pinned wheel",
+                where=str(path),
+                why=f"its sha256 is not {wheel.sha256}",
+                state="nothing of it was kept",
+                next="check the package index that pip is configured for",
+            )
+        with zipfile.ZipFile(path) as archive:
+            for library in libraries:
+                unpacked = Path(folder) / library.name
+                with archive.open(library.member) as source, unpacked.open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
+                os.replace(unpacked, target / library.name)  # noqa: PTH105 - atomic: another run may do the same
+
+
+def _download(wheel: Wheel, folder: Path) -> Path:
+    # The interpreter's version only selects the file: its libraries are used, never its Python modules.
+    selection = ["--python-version", "3.11", "--platform", wheel.platform]
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
+    argv = [sys.executable, "-m", "pip", "download", *quiet, "--no-deps", "--only-binary=:all:"]
+    done = subprocess.run(
+        [*argv, *selection, "--dest", str(folder), wheel.requirement],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    path = folder / wheel.filename
+    if done.returncode != 0 or not path.is_file():
+        raise EdgepackError(
+            f"cannot download the TVM runtime {wheel.filename}",
+            why=done.stderr.strip()[-400:] or "pip chose another file",
+            state="nothing was changed",
+            next="connect this machine to a package index once; afterwards it works offline",
+        )
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
