@@ -5,6 +5,7 @@ import logging
 import socket
 import subprocess
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -165,7 +166,9 @@ def _proxy_command(command: str, stack: ExitStack) -> socket.socket:
     """A socket whose other end is the standard input and output of ssh_config's ProxyCommand."""
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], stdin=theirs, stdout=theirs)
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", f"exec {command}"], stdin=theirs.fileno(), stdout=theirs.fileno()
+        )
     stack.callback(process.wait)
     stack.callback(process.terminate)
     return ours
@@ -210,7 +213,7 @@ def _handshake(
     return transport
 
 
-def _preferred(offered: tuple[str, ...], known: list[str]) -> tuple[str, ...]:
+def _preferred(offered: Sequence[str], known: list[str]) -> tuple[str, ...]:
     """Host key algorithms with those of the known keys in front, as ssh orders them."""
     if "ssh-rsa" in known:  # an RSA key signs with SHA-2 today
         known = ["rsa-sha2-512", "rsa-sha2-256", *known]

@@ -35,6 +35,11 @@ class Session(Protocol):
 
     name: str
 
+    @property
+    def alive(self) -> bool:
+        """Whether the connection still stands, as far as is known."""
+        ...
+
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float | None = None, check: bool = False
     ) -> Completed:
@@ -55,6 +60,10 @@ class Session(Protocol):
 
     def get(self, source: str, dest: Path) -> None:
         """Fetch a file."""
+        ...
+
+    def read(self, source: str) -> bytes | None:
+        """The bytes of a small file; None where there is no such file."""
         ...
 
     def close(self) -> None:
@@ -89,6 +98,11 @@ class SSHSession:
         self.name = name
         self._connection = connection
         self._transfer = Transfer(name, connection.transport, self._free_bytes)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection still stands: a dead peer is noticed within the heartbeat."""
+        return bool(self._connection.transport.is_active())
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float | None = None, check: bool = False
@@ -162,6 +176,15 @@ class SSHSession:
             UnreachableError: The connection was lost.
         """
         self._transfer.get(source, dest)
+
+    def read(self, source: str) -> bytes | None:
+        """The bytes of a small file of the board; None where there is no such file.
+
+        Raises:
+            EdgepackError: It may not be read.
+            UnreachableError: The connection was lost.
+        """
+        return self._transfer.read(source)
 
     def close(self) -> None:
         """Close the connection; commands that still run end themselves on the board."""

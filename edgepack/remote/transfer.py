@@ -13,6 +13,7 @@ from edgepack.remote.process import lost
 
 if TYPE_CHECKING:
     from paramiko import SFTPClient, SFTPFile, Transport
+    from paramiko.sftp_handle import SFTPHandle
 
 Progress = Callable[[int], None]  # called with the number of bytes just sent
 
@@ -70,15 +71,27 @@ class Transfer:
                 client.get(source, str(temporary))
                 temporary.replace(dest)
             except (OSError, EOFError) as error:
-                if not self._transport.is_active():
-                    raise lost(self._device, self._transport, f"reading {source}") from error
-                raise EdgepackError(
-                    f"cannot read {source}",
-                    where=self._device,
-                    why=getattr(error, "strerror", None) or str(error),
-                ) from error
+                raise self._explain_read(error, source) from error
             finally:
                 temporary.unlink(missing_ok=True)
+
+    def read(self, source: str) -> bytes | None:
+        """The bytes of a small file of the board; None where there is no such file.
+
+        Raises:
+            EdgepackError: It may not be read.
+            UnreachableError: The connection was lost.
+        """
+        with self._lock:
+            client = self._sftp()
+            try:
+                with client.open(source, "rb") as file:
+                    file.prefetch()
+                    return file.read()
+            except FileNotFoundError:
+                return None
+            except (OSError, EOFError) as error:
+                raise self._explain_read(error, source) from error
 
     def close(self) -> None:
         """Close the SFTP channel, if there is one."""
@@ -112,6 +125,12 @@ class Transfer:
             client.remove(path)
         except (OSError, EOFError):
             return  # it was never made, or the connection is gone; the installer clears what is left
+
+    def _explain_read(self, error: Exception, path: str) -> EdgepackError:
+        if not self._transport.is_active():
+            return lost(self._device, self._transport, f"reading {path}")
+        why = getattr(error, "strerror", None) or str(error)
+        return EdgepackError(f"cannot read {path}", where=self._device, why=why)
 
     def _explain_write(
         self, client: "SFTPClient", error: Exception, temporary: str, dest: str, size: int
@@ -159,7 +178,7 @@ def _write(file: "SFTPFile", source: BinaryIO, size: int, progress: Progress | N
         raise OSError(f"{written} of {size} bytes were written")
 
 
-def _fsync(client: "SFTPClient", handle: bytes) -> None:
+def _fsync(client: "SFTPClient", handle: "SFTPHandle | bytes") -> None:
     """Flush an open remote file to its disk (OpenSSH PROTOCOL, 4.6), where the server knows how."""
     try:
         client._request(_CMD_EXTENDED, "fsync@openssh.com", handle)  # type: ignore[attr-defined]  # noqa: SLF001 - paramiko has no public call for extensions

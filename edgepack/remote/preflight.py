@@ -1,0 +1,245 @@
+"""Preflight: everything a board must have for a release, looked up before a byte of it is sent.
+
+One script asks the board, then each check reads its answer. All that fails is reported at once.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from edgepack.artifact import human_size
+from edgepack.bundle.manifest import Manifest, TargetInfo
+from edgepack.errors import PreflightError
+from edgepack.remote.layout import script, work_path
+from edgepack.remote.session import Session
+
+TOOLS = ("sha256sum", "flock", "readlink", "ln", "mv", "cp", "sync", "df")
+# Outputs of the smoke test, the history, and what the file system itself needs for directories.
+MARGIN = 8 << 20  # bytes
+
+# The compiler's names of ISA features, where /proc/cpuinfo has others.
+_CPUINFO_NAMES = {
+    "aarch64": {
+        "crc": "crc32",
+        "dotprod": "asimddp",
+        "fullfp16": "asimdhp",
+        "lse": "atomics",
+        "neon": "asimd",
+    },
+    "x86_64": {"lzcnt": "abm"},
+}
+# glibc's own libraries come with the libc floor.
+_GLIBC = re.compile(r"(lib(c|m|dl|rt|pthread|util|mvec|resolv)|ld-linux[-\w]*)\.so\.\d+")
+_LIBRARY_PACKAGES = {"libstdc++.so.6": "libstdc++6", "libgomp.so.1": "libgomp1", "libgcc_s.so.1": "libgcc-s1"}
+_JETPACK_OF_L4T = {"32": "4 (CUDA 10.2)", "34": "5 (CUDA 11.4)", "35": "5 (CUDA 11.4)", "36": "6 (CUDA 12.6)"}
+
+# `test -w` also says no on a read-only file system. The loader's cache comes first, then the folders it
+# searches without one; CUDA's own folder is looked at only to say that it is not on the loader's path.
+_PROBE = """\
+work=$1
+arch=$2
+shift 2
+folder=$work
+while [ ! -d "$folder" ]; do
+  up=$(dirname "$folder")
+  if [ "$up" = "$folder" ]; then break; fi
+  folder=$up
+done
+echo "arch $(uname -m)"
+echo "bits $(getconf LONG_BIT 2>/dev/null)"
+echo "libc $(getconf GNU_LIBC_VERSION 2>/dev/null || ldd --version 2>&1 | head -n 1)"
+echo "folder $folder"
+if [ -w "$folder" ]; then echo "writable yes"; fi
+line=$(df -Pk "$folder" 2>/dev/null | tail -n 1)
+echo "df $line"
+point=${line##*% }
+while read -r _ mounted _ options _; do
+  if [ "$mounted" = "$point" ]; then echo "options $options"; fi
+done 2>/dev/null </proc/mounts
+for tool in TOOLS; do command -v "$tool" >/dev/null || echo "lacks $tool"; done
+while IFS=: read -r key value; do
+  case $key in Features*|flags*) echo "features $value"; break;; esac
+done 2>/dev/null </proc/cpuinfo
+for node in /dev/nvgpu /dev/nvhost-gpu /dev/nvidia0; do if [ -e "$node" ]; then echo "gpu $node"; fi; done
+read -r l4t 2>/dev/null </etc/nv_tegra_release && echo "l4t $l4t"
+cache=$({ ldconfig -p || /sbin/ldconfig -p; } 2>/dev/null)
+for library in "$@"; do
+  case $cache in *"	$library ("*) echo "library $library"; continue;; esac
+  for place in "/lib/$arch-linux-gnu" "/usr/lib/$arch-linux-gnu" /lib64 /usr/lib64 /lib /usr/lib /usr/local/lib; do
+    if [ -e "$place/$library" ]; then echo "library $library"; break; fi
+  done
+  for place in /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib; do
+    if [ -e "$place/$library" ]; then echo "aside $library $place"; break; fi
+  done
+done
+exit 0
+""".replace("TOOLS", " ".join(TOOLS))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a board said of itself. ``None`` or empty where it did not say."""
+
+    arch: str
+    bits: int | None
+    libc: str | None  # "2.36"; None where the C library is not glibc
+    folder: str  # the work directory, or its nearest parent that exists
+    writable: bool
+    noexec: bool
+    free_bytes: int | None
+    cpu_features: frozenset[str]
+    lacking_tools: tuple[str, ...]
+    libraries: frozenset[str]
+    aside: dict[str, str]  # libraries found off the loader's path, with their folder
+    gpu: bool
+    l4t: str | None  # NVIDIA's release line on a Jetson
+
+
+def preflight(
+    session: Session,
+    manifest: Manifest,
+    size: int,
+    *,
+    work_dir: str = "edgepack",
+    libraries: Collection[str] = (),
+) -> Facts:
+    """Check that a board can take and run a release; one round trip, nothing is written.
+
+    Args:
+        session: The board.
+        manifest: The release's.
+        size: Bytes that will be written.
+        work_dir: Where releases live on the board.
+        libraries: Names of shared libraries the release needs from the board; see ``edgepack.remote.elf``.
+
+    Returns:
+        What the board said.
+
+    Raises:
+        PreflightError: Every check that failed.
+        UnreachableError: The connection was lost.
+    """
+    target = manifest.target
+    wanted = sorted(name for name in libraries if not _GLIBC.fullmatch(name))
+    facts = _parse(script(session, _PROBE, work_path(work_dir), target.abi.arch, *wanted))
+    problems = list(_problems(facts, target, size, wanted))
+    if problems:
+        count = f"{len(problems)} thing{'s' if len(problems) > 1 else ''}"
+        raise PreflightError(
+            f"the board cannot take {manifest.name} {manifest.version} for {target.name}: {count} missing",
+            where=session.name,
+            why="".join(f"\n    - {problem}" for problem in problems),
+            state="nothing was sent; the release in use is untouched",
+            next="correct the above, or build for the target this board is: edgepack targets",
+        )
+    return facts
+
+
+def _problems(facts: Facts, target: TargetInfo, size: int, libraries: list[str]) -> Iterator[str]:
+    if facts.arch != target.abi.arch:
+        # What follows from another CPU (its features, its library folders) would only be noise.
+        yield f"CPU: it is {facts.arch}, the release is for {target.abi.arch}"
+    else:
+        for check in (_userland, _features):
+            yield from check(facts, target)
+        yield from _libraries(facts, target, libraries)
+    yield from _storage(facts, size)
+    for tool in facts.lacking_tools:
+        yield f"tools: there is no {tool} (Debian: apt install coreutils util-linux)"
+
+
+def _userland(facts: Facts, target: TargetInfo) -> Iterator[str]:
+    if facts.bits not in {None, 64}:
+        yield f"userland: {facts.bits}-bit programs on a 64-bit kernel; install the 64-bit system image"
+    if facts.libc is None:
+        yield f"libc: it is not glibc; the release needs glibc {target.abi.libc} or later"
+    elif _version(facts.libc) < _version(target.abi.libc):
+        yield f"libc: glibc {facts.libc}, the release needs {target.abi.libc} or later; upgrade the system image"
+
+
+def _features(facts: Facts, target: TargetInfo) -> Iterator[str]:
+    if not facts.cpu_features:
+        return  # no /proc, or a kernel that does not say
+    names = _CPUINFO_NAMES[target.abi.arch]
+    # cpuinfo writes avx512_vnni where compilers write avx512vnni
+    present = {feature.replace("_", "") for feature in facts.cpu_features}
+    missing = [name for name in target.cpu_features if names.get(name, name).replace("_", "") not in present]
+    if missing:
+        yield f"CPU: it lacks {', '.join(missing)}, which the kernels of {target.name} use"
+
+
+def _libraries(facts: Facts, target: TargetInfo, libraries: list[str]) -> Iterator[str]:
+    for name in libraries:
+        if name in facts.libraries:
+            continue
+        if name.startswith("libcuda"):
+            yield _cuda(facts, target, name)
+        elif name in _LIBRARY_PACKAGES:
+            yield f"library: {name} is missing (Debian: apt install {_LIBRARY_PACKAGES[name]})"
+        else:
+            yield f"library: {name} is missing"
+    if target.device_kind == "cuda" and not facts.gpu:
+        yield "GPU: there is no NVIDIA device node under /dev; is this a Jetson, and its driver loaded?"
+
+
+def _cuda(facts: Facts, target: TargetInfo, name: str) -> str:
+    needs = f"CUDA {target.gpu.cuda} (JetPack {target.gpu.jetpack})" if target.gpu else "CUDA"
+    if name in facts.aside:
+        folder = facts.aside[name]
+        return (
+            f"CUDA: {name} is in {folder}, which is not on the loader's path: "
+            f"echo {folder} | sudo tee /etc/ld.so.conf.d/cuda.conf && sudo ldconfig"
+        )
+    release = re.search(r"R(\d+)", facts.l4t or "")
+    jetpack = _JETPACK_OF_L4T.get(release[1]) if release else None
+    has = f"; this board has JetPack {jetpack}: upgrade it" if jetpack else ""
+    return f"CUDA: {name} is missing; the release needs {needs}{has}"
+
+
+def _storage(facts: Facts, size: int) -> Iterator[str]:
+    if not facts.writable:
+        yield f"work directory: the login user may not write in {facts.folder}; set work_dir in devices.yaml"
+    if facts.noexec:
+        yield f"work directory: {facts.folder} is mounted noexec, so the agent cannot run there; set work_dir"
+    if facts.free_bytes is not None and facts.free_bytes < size + MARGIN:
+        yield (
+            f"disk: {human_size(facts.free_bytes)} free in {facts.folder}, {human_size(size + MARGIN)} needed"
+        )
+
+
+def _parse(answer: str) -> Facts:
+    said: dict[str, list[str]] = {}
+    for line in answer.splitlines():
+        word, _, rest = line.partition(" ")
+        said.setdefault(word, []).append(rest.strip())
+
+    def one(word: str) -> str:
+        return said.get(word, [""])[0]
+
+    libc = re.search(r"(?:glibc|GLIBC|GNU libc)\D*(\d+\.\d+)", one("libc"))
+    disk = re.search(r"\s\d+\s+\d+\s+(\d+)\s+\d+%", one("df"))
+    return Facts(
+        arch=one("arch"),
+        bits=int(one("bits")) if one("bits").isdigit() else None,
+        libc=libc[1] if libc else None,
+        folder=one("folder"),
+        writable="writable" in said,
+        # The last mount on a point is the one that is seen.
+        noexec="noexec" in said.get("options", [""])[-1].split(","),
+        free_bytes=int(disk[1]) * 1024 if disk else None,
+        cpu_features=frozenset(one("features").split()),
+        lacking_tools=tuple(said.get("lacks", ())),
+        libraries=frozenset(said.get("library", ())),
+        aside=dict(_pair(text) for text in said.get("aside", ())),
+        gpu="gpu" in said,
+        l4t=one("l4t") or None,
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, folder = text.partition(" ")
+    return name, folder
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))

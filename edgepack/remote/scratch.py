@@ -1,0 +1,59 @@
+"""A bundle on a board for the length of one run: measured or tried, never installed."""
+
+import posixpath
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from edgepack.errors import DeployError, UnreachableError
+from edgepack.remote.layout import SCRATCH, inspect, root_of, script, work_path
+from edgepack.remote.preflight import preflight
+from edgepack.remote.session import Session
+from edgepack.remote.staging import Progress, donors, stage, unpacked
+
+# A client that was killed leaves its folder behind; after a day nobody is using it any more.
+_REMOVE = """\
+cd "$1" || exit
+rm -rf "$2"
+find . -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {} +
+"""
+
+
+@contextmanager
+def scratch(
+    session: Session, bundle: Path, *, work_dir: str = "edgepack", progress: Progress | None = None
+) -> Iterator[str]:
+    """A folder on the board with the bundle unpacked in it, removed at the end, whatever happens.
+
+    Files that an installed release has already are linked, not sent. ``progress`` is told of the bytes
+    sent so far, and to send in all.
+
+    Raises:
+        PreflightError: The board cannot take it; nothing was sent.
+        DeployError: The board could not take it after all, or has other bytes than were sent.
+        InputError, IntegrityError: The bundle is not sound.
+        UnreachableError: The connection was lost.
+    """
+    base = work_path(work_dir)
+    with unpacked(bundle) as source:
+        manifest = source.manifest
+        # The baseline is linked against the files of the release of the same name, too: the runtime is one.
+        roots = dict.fromkeys((root_of(manifest, work_dir), posixpath.join(base, manifest.name)))
+        releases = [
+            posixpath.join(posixpath.relpath(root, base), "releases", digest)
+            for root in roots
+            for digest in inspect(session, root).digests
+        ]
+        links = donors(session, manifest, [posixpath.join(base, release) for release in releases])
+        links = {path: posixpath.relpath(donor, base) for path, donor in links.items()}
+        size = sum(entry.size for entry in source.entries if entry.path not in links)
+        preflight(session, manifest, size, work_dir=work_dir, libraries=source.libraries())
+        folder = posixpath.join(SCRATCH, f"{manifest.digest[:16]}-{secrets.token_hex(4)}")
+        try:
+            stage(session, source, base, folder, links=links, progress=progress)
+            yield posixpath.join(base, folder)
+        finally:
+            # A board that is gone cannot be cleaned now; its next scratch run does it, see _REMOVE.
+            with suppress(UnreachableError, DeployError):
+                script(session, _REMOVE, posixpath.join(base, SCRATCH), posixpath.basename(folder))

@@ -1,0 +1,111 @@
+"""The smoke test: one inference on the board, through the bundle's own agent, against the sample it carries."""
+
+import io
+import posixpath
+from typing import TYPE_CHECKING
+
+from edgepack.bundle.manifest import Manifest
+from edgepack.errors import DeployError, InputError
+from edgepack.remote.session import Session
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Largest difference from the sample's output, relative to its largest magnitude. Wide on purpose: an
+# int8 kernel may round a step elsewhere than onnxruntime does, and how far is the business of the
+# recipe's gates. A wrong library, a wrong CPU or a damaged model is off by far more, or does not run.
+TOLERANCE = 0.05
+TIMEOUT_S = 300.0  # the first inference of a large model under emulation
+
+_AGENT = "bin/edgepack-agent"
+_MODEL = "model/model.so"
+_RUN = """\
+cd "$1" || exit
+out=$2
+shift 2
+rm -rf "$out" && mkdir "$out" && exec "./AGENT" run --model MODEL --output-dir "$out" "$@"
+""".replace("AGENT", _AGENT).replace("MODEL", _MODEL)
+
+
+def smoke(session: Session, manifest: Manifest, folder: str) -> None:
+    """Run the release that is unpacked in ``folder`` on the board once, and compare its outputs.
+
+    The outputs stay in ``<folder>.smoke``, for the caller to remove with whatever else it removes.
+
+    Raises:
+        DeployError: The agent failed, or an output differs.
+        InputError: The bundle carries no sample.
+        UnreachableError: The connection was lost.
+    """
+    paths = {entry.path for entry in manifest.files}
+    inputs = [f"sample/input-{index}.npy" for index in range(len(manifest.inputs))]
+    outputs = [f"output-{index}.npy" for index in range(len(manifest.outputs))]
+    lacking = ({_AGENT, _MODEL, *inputs} | {f"sample/{name}" for name in outputs}) - paths
+    if lacking:
+        raise InputError(
+            f"the bundle cannot be tested on the board: it has no {', '.join(sorted(lacking))}",
+            where=manifest.filename,
+            next="build it again: edgepack package",
+        )
+    out = f"../{posixpath.basename(folder)}.smoke"
+    options = [word for path in inputs for word in ("--input", path)] + [
+        "--device",
+        manifest.target.device_kind,
+    ]
+    completed = session.run(["/bin/sh", "-c", _RUN, "edgepack", folder, out, *options], timeout=TIMEOUT_S)
+    if completed.returncode != 0:
+        said = (completed.stderr + completed.stdout).decode(errors="replace").strip()
+        raise _failed(
+            session, manifest, f"the agent ended with {_ended(completed.returncode)}: {said[-800:]}"
+        )
+    for name in outputs:
+        actual = _load(session, posixpath.join(folder, out, name))
+        expected = _load(session, posixpath.join(folder, "sample", name))
+        if difference := compare(actual, expected):
+            raise _failed(session, manifest, f"{name}: {difference}")
+
+
+def compare(actual: "np.ndarray", expected: "np.ndarray") -> str | None:
+    """What is wrong with an output, or None. Both are of any shape and dtype."""
+    import numpy as np
+
+    if (actual.shape, actual.dtype) != (expected.shape, expected.dtype):
+        return f"it is {actual.dtype} {actual.shape}, the sample is {expected.dtype} {expected.shape}"
+    got, want = actual.astype(np.float64), expected.astype(np.float64)
+    if not np.isfinite(got).all():
+        return "it holds NaN or Inf"
+    largest = float(np.abs(want).max(initial=0.0))
+    difference = float(np.abs(got - want).max(initial=0.0))
+    if difference > TOLERANCE * largest:
+        return f"it differs by {difference:.3g}, where the sample's largest value is {largest:.3g}"
+    return None
+
+
+def _load(session: Session, path: str) -> "np.ndarray":
+    import numpy as np
+
+    data = session.read(path)
+    try:
+        array: np.ndarray = np.load(io.BytesIO(data or b""), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise DeployError(
+            f"{path} is not an array",
+            where=session.name,
+            why="there is no such file" if data is None else str(error),
+            state="the release in use was not touched",
+        ) from error
+    return array
+
+
+def _ended(code: int) -> str:
+    return f"signal {code - 128}" if code > 128 else f"exit code {code}"  # noqa: PLR2004 - the shell's convention
+
+
+def _failed(session: Session, manifest: Manifest, why: str) -> DeployError:
+    return DeployError(
+        f"{manifest.name} {manifest.version} does not work on this board",
+        where=session.name,
+        why=why,
+        state="the release in use was not touched",
+        next="is the device's target the board it is? Compare: edgepack devices info, edgepack targets show",
+    )

@@ -1,0 +1,159 @@
+"""Bringing a bundle's files onto a board: what is there already is linked, the rest is sent, all is checked."""
+
+import posixpath
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.bundle import archive
+from edgepack.bundle.manifest import NAME, PLAIN, FileEntry, Manifest
+from edgepack.errors import DeployError
+from edgepack.remote import elf
+from edgepack.remote.layout import checksums, read_manifest, script
+from edgepack.remote.session import Session
+
+Progress = Callable[[int, int], None]  # bytes sent so far, bytes to send in all
+
+# Reads its orders from stdin, up to "end"; the checksums follow. Paths of bundles and digests have no
+# blanks (edgepack.bundle.manifest). Releases are never written in place, so they may share files.
+_STAGE = """\
+mkdir -p "$1" && cd "$1" || exit
+stage=$2
+while read -r order first second; do
+  case $order in
+    drop) rm -rf "$first" || exit;;
+    dir) mkdir -p "$stage/$first" || exit;;
+    link) [ -e "$stage/$first" ] || ln "$second" "$stage/$first" 2>/dev/null || cp -p "$second" "$stage/$first";;
+    end) break;;
+  esac
+done
+cd "$stage" && LC_ALL=C sha256sum -c - 2>/dev/null
+exit 0
+"""
+_VERIFY = """\
+cd "$1" && LC_ALL=C sha256sum -c - 2>/dev/null
+sync -f . 2>/dev/null || sync
+exit 0
+"""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """A bundle, verified and unpacked on this machine."""
+
+    manifest: Manifest
+    folder: Path
+
+    @property
+    def entries(self) -> tuple[FileEntry, ...]:
+        """Every file of the release, the manifest itself at the end."""
+        size = (self.folder / NAME).stat().st_size
+        own = FileEntry(path=NAME, sha256=self.manifest.digest, size=size, mode=PLAIN)
+        return (*self.manifest.files, own)
+
+    def libraries(self) -> frozenset[str]:
+        """Shared libraries the release needs from the board: linked to, and not in the bundle itself."""
+        own = {posixpath.basename(entry.path) for entry in self.manifest.files}
+        linked = {name for entry in self.manifest.files for name in elf.needed(self.folder / entry.path)}
+        return frozenset(linked - own)
+
+
+@contextmanager
+def unpacked(bundle: Path) -> Iterator[Unpacked]:
+    """A bundle unpacked into a temporary folder here.
+
+    Raises:
+        InputError, IntegrityError: As ``edgepack.bundle.archive.extract``.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="edgepack-"))
+    try:
+        manifest = archive.extract(bundle, folder / "bundle")
+        yield Unpacked(manifest, folder / "bundle")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def donors(session: Session, manifest: Manifest, releases: Sequence[str]) -> dict[str, str]:
+    """For files of ``manifest``, where on the board the same bytes with the same mode lie already."""
+    found: dict[tuple[str, int], str] = {}
+    for folder in releases:
+        other = read_manifest(session, folder)
+        for entry in other.files if other else ():
+            found[entry.sha256, entry.mode] = posixpath.join(folder, entry.path)
+    keys = {entry.path: (entry.sha256, entry.mode) for entry in manifest.files}
+    return {path: found[key] for path, key in keys.items() if key in found}
+
+
+def stage(
+    session: Session,
+    source: Unpacked,
+    base: str,
+    folder: str,
+    *,
+    links: dict[str, str],
+    drop: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> int:
+    """Fill ``base/folder`` on the board with the release, and verify every file there.
+
+    Files that are there already, whole, are kept: an interrupted transfer goes on where it stopped.
+
+    Args:
+        session: The board.
+        source: The release.
+        base: A folder of the board; made where missing.
+        folder: The release's folder, relative to ``base``.
+        links: Path in the release to the same file elsewhere on the board, relative to ``base`` (``donors``).
+        drop: Folders to remove first, relative to ``base``.
+        progress: Told of the bytes sent so far, and to send in all.
+
+    Returns:
+        The number of bytes sent.
+
+    Raises:
+        DeployError: The board could not take it, or has other bytes than were sent.
+        UnreachableError: The connection was lost; what was sent is kept for the next try.
+    """
+    folders = sorted({posixpath.dirname(entry.path) for entry in source.entries})
+    orders = [
+        *(f"drop {path}" for path in drop),
+        *(f"dir {path or '.'}" for path in folders),
+        *(f"link {path} {donor}" for path, donor in sorted(links.items())),
+        "end\n",
+    ]
+    sums = checksums(source.manifest)
+    answer = script(session, _STAGE, base, folder, stdin="\n".join(orders) + sums)
+    missing = [entry for entry in source.entries if entry.path not in _good(answer)]
+    if not missing:
+        return 0
+    dest = posixpath.join(base, folder)
+    total, sent = sum(entry.size for entry in missing), 0
+
+    def advance(size: int) -> None:
+        nonlocal sent
+        sent += size
+        if progress is not None:
+            progress(sent, total)
+
+    for entry in missing:
+        target = posixpath.join(dest, entry.path)
+        session.put(source.folder / entry.path, target, mode=entry.mode, progress=advance)
+    good = _good(script(session, _VERIFY, dest, stdin=sums))
+    wrong = [entry.path for entry in source.entries if entry.path not in good]
+    if wrong:
+        raise DeployError(
+            f"the board does not hold what was sent: {', '.join(wrong[:3])}",
+            where=session.name,
+            why="their sha256 on the board differs from the manifest's: a bad card or bad memory",
+            state="the release in use was not touched",
+            next="check the board's storage (dmesg, fsck), then deploy again",
+        )
+    return total
+
+
+def _good(answer: str) -> frozenset[str]:
+    """Paths that ``sha256sum -c`` found right."""
+    return frozenset(line.removesuffix(": OK") for line in answer.splitlines() if line.endswith(": OK"))
