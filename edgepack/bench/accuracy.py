@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -43,6 +44,19 @@ def parity(ours: np.ndarray, reference: np.ndarray) -> float | None:
         return None
     scale = float(np.abs(b).max())
     return float(np.abs(a - b).max()) / (scale or 1.0)
+
+
+def worst_parity(ours: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float | None:
+    """The largest ``parity`` over a model's outputs; None where any of them is NaN or infinite.
+
+    Raises:
+        InputError: The number of outputs or a shape differs.
+    """
+    if len(ours) != len(reference):
+        raise InputError(f"{len(ours)} outputs cannot be compared with {len(reference)}")
+    each = [parity(a, b) for a, b in zip(ours, reference, strict=True)]
+    known = [value for value in each if value is not None]
+    return max(known, default=0.0) if len(known) == len(each) else None
 
 
 def score(

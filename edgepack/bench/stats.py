@@ -40,7 +40,11 @@ class BoardState(Spec):
         default=(), description="Of each core, cpufreq's scaling_cur_freq."
     )
     temperature_c: Finite | None = Field(default=None, description="The hottest thermal zone.")
-    throttled: bool | None = Field(default=None, description="Throttled now, or since it was last asked.")
+    throttled: bool | None = Field(
+        default=None, description="At this moment; after the samples: or meanwhile."
+    )
+    load_1min: Finite | None = Field(default=None, description="Load average over the last minute.")
+    memory_available_kib: int | None = None
 
 
 class Verdict(Spec):

@@ -4,8 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from edgepack.outcome import Variant
 from edgepack.report import format as fmt
 from edgepack.report.document import Gate, Report, Row
+
+EMULATED = "emulated"
+VARIANTS: tuple[Variant, ...] = ("baseline", "release")
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ FIGURES: tuple[Figure, ...] = (
 )
 
 
-def cell(report: Report, figure: Figure, target: str, variant: Literal["baseline", "release"]) -> Cell:
+def cell(report: Report, figure: Figure, target: str, variant: Variant) -> Cell:
     """A figure of one variant on one target, or a dash and why."""
     row = report.row(target, variant)
     if row is None:
@@ -105,10 +109,10 @@ def cell(report: Report, figure: Figure, target: str, variant: Literal["baseline
 
 
 def change(figure: Figure, before: Cell, after: Cell) -> str:
-    """How the release compares with the baseline; empty where they cannot be compared."""
-    if figure.change is None or before.value is None or after.value is None:
-        return ""
+    """How the release compares with the baseline, or ``emulated``; empty where there is nothing to compare."""
     if before.emulated or after.emulated:
+        return EMULATED
+    if figure.change is None or before.value is None or after.value is None:
         return ""
     if figure.change == "points":
         return fmt.points(before.value, after.value)
@@ -118,17 +122,26 @@ def change(figure: Figure, before: Cell, after: Cell) -> str:
 
 def footnotes(report: Report, target: str) -> list[str]:
     """Why figures of a target are missing, each reason once with all it explains."""
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for variant in ("baseline", "release"):
+    reasons: dict[str, list[str]] = {}
+    for variant in VARIANTS:
+        labels: dict[str, list[str]] = {}
         for figure in FIGURES:
             found = cell(report, figure, target, variant)
             if found.why:
-                reasons.setdefault((variant, found.why), []).append(figure.label)
-    every = [figure.label for figure in FIGURES]
-    return [
-        f"{variant}: {'all figures' if labels == every else ', '.join(labels)}: {why}"
-        for (variant, why), labels in reasons.items()
-    ]
+                labels.setdefault(found.why, []).append(figure.label)
+        for why, named in labels.items():
+            what = "all figures" if len(named) == len(FIGURES) else ", ".join(named)
+            reasons.setdefault(why, []).append(f"{variant}: {what}")
+    return [f"{'; '.join(what)}: {why}" for why, what in reasons.items()]
+
+
+def doubts(report: Report, target: str) -> list[str]:
+    """What speaks against the latencies of a target, said once where it holds for both variants."""
+    reasons: dict[tuple[str, ...], list[str]] = {}
+    for row in report.rows:
+        if row.target == target and row.measurement and row.measurement.verdict.reasons:
+            reasons.setdefault(row.measurement.verdict.reasons, []).append(row.variant)
+    return [f"latency of {' and '.join(who)} not valid: {'; '.join(why)}" for why, who in reasons.items()]
 
 
 def headline(report: Report) -> str:
@@ -152,6 +165,11 @@ def emulated_targets(report: Report) -> tuple[str, ...]:
 
 def describe_gate(gate: Gate) -> str:
     """A gate in one line: its name, target, value and limit, and why it did not pass."""
-    value = fmt.DASH if gate.value is None else fmt.significant(gate.value, 4)
-    line = f"{gate.name} on {gate.target}: {value}, limit {fmt.significant(gate.limit, 4)}"
+    value = fmt.DASH if gate.value is None else fmt.six(gate.value)
+    line = f"{gate.name} on {gate.target}: {value}, limit {fmt.six(gate.limit)}"
     return f"{line} ({gate.why})" if gate.why else line
+
+
+def measured_targets(report: Report) -> tuple[str, ...]:
+    """Targets that have a row, in order."""
+    return tuple(dict.fromkeys(row.target for row in report.rows))

@@ -1,11 +1,25 @@
 """Numbers for people: the same figure reads the same in the terminal, Markdown and HTML."""
 
+import re
+
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 DASH = "\N{EM DASH}"
 THIN = "\N{NO-BREAK SPACE}"
 
 _MINUTE, _HOUR = 60, 3600
+# What moves a terminal's cursor or colours, and what XML forbids.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def printable(value: object) -> str:
+    """Text from outside without control characters: each becomes U+FFFD."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))
+
+
+def six(value: float) -> str:
+    """Up to six significant digits, for limits and the values held against them."""
+    return f"{value:,.6g}"
 
 
 def significant(value: float, digits: int = 3) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from edgepack.report import format as fmt
 from edgepack.report.document import Report
-from edgepack.report.figures import FIGURES, Cell, cell, change, footnotes, headline
+from edgepack.report.figures import FIGURES, cell, change, doubts, footnotes, headline, measured_targets
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!&])")
 
@@ -17,7 +17,7 @@ def to_markdown(report: Report) -> str:
 
 def escape(text: object) -> str:
     """Text that Markdown shows as it is, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+    return _SPECIAL.sub(r"\\\1", " ".join(fmt.printable(text).split()))
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -62,28 +62,25 @@ def _problems(report: Report) -> Iterator[str]:
 
 
 def _before_after(report: Report) -> Iterator[str]:
-    if report.rows:
+    if report.targets:
         yield from ("", "## Before and after")
-    for target in dict.fromkeys(row.target for row in report.rows):
+    for target in report.targets:
         row = report.row(target, "release") or report.row(target, "baseline")
         device = f" on {escape(row.device)}" if row and row.device else ""
         emulated = " (emulated)" if row and row.emulated else ""
         yield from ("", f"### {escape(target)}{device}{emulated}")
-        lines = []
-        for figure in FIGURES:
-            before = cell(report, figure, target, "baseline")
-            after = cell(report, figure, target, "release")
-            lines.append((figure.label, _text(before), _text(after), change(figure, before, after)))
-        yield from _table(("", "baseline", "release", "change"), lines)
+        if target in measured_targets(report):
+            yield from _table(("", "baseline", "release", "change"), _figures(report, target))
+        yield ""
         yield from (f"- {fmt.DASH} {escape(note)}" for note in footnotes(report, target))
-        for measured in (r for r in report.rows if r.target == target and r.measurement):
-            verdict = measured.measurement.verdict if measured.measurement else None
-            if verdict and not verdict.valid:
-                yield f"- {measured.variant}: not valid: {escape('; '.join(verdict.reasons))}"
+        yield from (f"- {escape(doubt)}" for doubt in doubts(report, target))
 
 
-def _text(found: Cell) -> str:
-    return f"{found.text} *emulated*" if found.emulated else found.text
+def _figures(report: Report, target: str) -> Iterator[tuple[str, str, str, str]]:
+    for figure in FIGURES:
+        before = cell(report, figure, target, "baseline")
+        after = cell(report, figure, target, "release")
+        yield figure.label, before.text, after.text, change(figure, before, after)
 
 
 def _compression(report: Report) -> Iterator[str]:
@@ -121,8 +118,8 @@ def _gates(report: Report) -> Iterator[str]:
                 escape(gate.target),
                 f"**{gate.status}**" if gate.status == "failed" else gate.status,
                 escape(gate.why or ""),
-                fmt.DASH if gate.value is None else fmt.significant(gate.value, 4),
-                fmt.significant(gate.limit, 4),
+                fmt.DASH if gate.value is None else fmt.six(gate.value),
+                fmt.six(gate.limit),
             )
             for gate in report.gates
         ),

@@ -1,10 +1,9 @@
 """HTML and SVG elements that escape whatever they are given, so that nothing has to remember to."""
 
 import html
-import re
 
-# Not allowed in XML, and of no use in HTML.
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+from edgepack.report.format import printable
+
 _VOID = frozenset({"br", "hr", "meta", "circle", "line", "path", "rect", "polyline", "use"})
 
 
@@ -18,7 +17,7 @@ def text(value: object) -> Markup:
     """A value as text; markup stays as it is."""
     if isinstance(value, Markup):
         return value
-    return Markup(html.escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))))
+    return Markup(html.escape(printable(value)))
 
 
 def join(*parts: object) -> Markup:
@@ -40,4 +39,4 @@ def el(tag: str, /, *children: object, **attributes: object) -> Markup:
 
 def _attribute(value: object) -> str:
     shown = f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-    return html.escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", shown))
+    return html.escape(printable(shown))

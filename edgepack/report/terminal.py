@@ -5,7 +5,16 @@ from typing import IO
 
 from edgepack.report import format as fmt
 from edgepack.report.document import Report
-from edgepack.report.figures import FIGURES, Cell, cell, change, describe_gate, footnotes, headline
+from edgepack.report.figures import (
+    FIGURES,
+    cell,
+    change,
+    describe_gate,
+    doubts,
+    footnotes,
+    headline,
+    measured_targets,
+)
 
 _HEAD = ("", "baseline", "release", "change")
 _MARKS = {"passed": "pass", "failed": "FAIL", "skipped": "skip"}
@@ -20,17 +29,17 @@ def print_report(report: Report, file: IO[str]) -> None:
     if file.isatty():
         _print_rich(report, file)
     else:
-        file.write("\n".join(plain_lines(report)) + "\n")
+        file.writelines(f"{_clean(line)}\n" for line in plain_lines(report))
 
 
 def plain_lines(report: Report) -> Iterator[str]:
     """The report as plain text, one line each, as wide as it needs to be."""
     yield f"{report.recipe.name} {report.recipe.version}: {headline(report)}"
-    for target in _measured(report):
+    for target in report.targets:
         yield ""
         yield _title(report, target)
-        rows = [_HEAD, *_rows(report, target)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+        rows = [_HEAD, *_rows(report, target)] if target in measured_targets(report) else []
+        widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(_HEAD))]
         for label, *cells in rows:
             right = "  ".join(text.rjust(width) for text, width in zip(cells, widths[1:], strict=True))
             yield f"  {label.ljust(widths[0])}  {right}".rstrip()
@@ -48,26 +57,30 @@ def _print_rich(report: Report, file: IO[str]) -> None:
     from rich.text import Text
 
     console = Console(file=file, highlight=False)
-    console.print(Text(f"{report.recipe.name} {report.recipe.version}: {headline(report)}", style="bold"))
-    for target in _measured(report):
+    console.print(
+        Text(_clean(f"{report.recipe.name} {report.recipe.version}: {headline(report)}"), style="bold")
+    )
+    for target in report.targets:
         table = Table(
-            title=Text(_title(report, target), style="bold"), title_justify="left", box=box.SIMPLE_HEAD
+            title=Text(_clean(_title(report, target)), style="bold"),
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
         )
         for index, name in enumerate(_HEAD):
             table.add_column(name, justify="right" if index else "left")
         for label, before, after, compared in _rows(report, target):
             table.add_row(Text(label), Text(before, style="dim"), Text(after), Text(compared, style="cyan"))
-        console.print(table)
+        if target in measured_targets(report):
+            console.print(table)
+        else:
+            console.print(Text(_clean(_title(report, target)), style="bold"))
         for note in _notes(report, target):
-            console.print(Text(f"  {note}", style="yellow"))
+            console.print(Text(_clean(f"  {note}"), style="yellow"))
     for gate in report.gates:
         console.print(
-            Text(f"  {_MARKS[gate.status]}  ", style=_COLOURS[gate.status]) + Text(describe_gate(gate))
+            Text(f"  {_MARKS[gate.status]}  ", style=_COLOURS[gate.status])
+            + Text(_clean(describe_gate(gate)))
         )
-
-
-def _measured(report: Report) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(row.target for row in report.rows))
 
 
 def _title(report: Report, target: str) -> str:
@@ -80,16 +93,14 @@ def _rows(report: Report, target: str) -> Iterator[tuple[str, str, str, str]]:
     for figure in FIGURES:
         before = cell(report, figure, target, "baseline")
         after = cell(report, figure, target, "release")
-        yield figure.label, _text(before), _text(after), change(figure, before, after)
-
-
-def _text(found: Cell) -> str:
-    return f"{found.text} emulated" if found.emulated else found.text
+        yield figure.label, before.text, after.text, change(figure, before, after)
 
 
 def _notes(report: Report, target: str) -> list[str]:
-    notes = [f"{fmt.DASH} {note}" for note in footnotes(report, target)]
-    for row in report.rows:
-        if row.target == target and row.measurement and not row.emulated:
-            notes += [f"! {row.variant}: {reason}" for reason in row.measurement.verdict.reasons]
-    return notes
+    missing = [f"{fmt.DASH} {note}" for note in footnotes(report, target)]
+    return missing + [f"! {doubt}" for doubt in doubts(report, target)]
+
+
+def _clean(line: str) -> str:
+    """One line without control characters: text from a board cannot move the cursor."""
+    return fmt.printable(" ".join(line.splitlines()))
