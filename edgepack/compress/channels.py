@@ -11,7 +11,7 @@ import traceback
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgepack.compress.layers import SIZES, shrink
 from edgepack.errors import InputError

@@ -190,7 +190,7 @@ def _weighted_nodes(graph: "onnx.GraphProto") -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """onnxruntime's quantizer prints, and logs advice to the root logger."""
+    """The quantizer prints, and logs advice to the root logger."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -107,7 +107,8 @@ def outputs(module: "torch.nn.Module", x: "np.ndarray", batch: int = 256) -> "np
     module.eval()
     try:
         with torch.no_grad():
-            return torch.cat([module(part) for part in to_tensor(x).split(batch)]).numpy()
+            result: np.ndarray = torch.cat([module(part) for part in to_tensor(x).split(batch)]).numpy()
+            return result
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise InputError(
             f"{type(module).__name__} does not run on the samples",

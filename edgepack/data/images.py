@@ -67,7 +67,8 @@ def preprocess_image(path: Path, spec: "Preprocess") -> "np.ndarray":
             raise InputError(
                 f"preprocess.{name} has {len(values)} values for {channels} channels", where=where
             )
-    pixels = (pixels * np.float32(spec.scale) - np.float32(spec.mean)) / np.float32(spec.std)
+    mean, std = np.asarray(spec.mean, dtype=np.float32), np.asarray(spec.std, dtype=np.float32)
+    pixels = (pixels * np.float32(spec.scale) - mean) / std
     return np.ascontiguousarray(
         pixels.transpose(2, 0, 1) if spec.layout == "nchw" else pixels, dtype=np.float32
     )
@@ -90,7 +91,8 @@ def load_images(folder: Path, spec: "Preprocess") -> "tuple[np.ndarray, np.ndarr
             where=str(folder),
             next="make one sub-folder of images a class",
         )
-    samples, labels = [], []
+    samples: list[np.ndarray] = []
+    labels: list[int] = []
     for label, entry in enumerate(classes):
         files = sorted(file for file in entry.iterdir() if file.suffix.lower() in SUFFIXES)
         if not files:

@@ -18,7 +18,7 @@ def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: i
     )
 
 
-class Residual(nn.Module):
+class Residual(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
     """Two 3x3 convolutions, added to their input."""
 
     def __init__(self, channels: int) -> None:
@@ -33,7 +33,7 @@ class Residual(nn.Module):
         return torch.relu(x + self.second(self.first(x)))
 
 
-class Digits(nn.Module):
+class Digits(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
     """``[N, 1, 8, 8]`` in 0..1 to logits ``[N, 10]``."""
 
     def __init__(self) -> None:

@@ -33,7 +33,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int =
     return [convolution, nn.BatchNorm2d(outputs)]
 
 
-class InvertedResidual(nn.Module):
+class InvertedResidual(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
     """Expand 1x1, depthwise 3x3, project 1x1 without activation; added to its input where shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
@@ -50,7 +50,7 @@ class InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
     """``[N, 3, 224, 224]`` to logits ``[N, 1000]``."""
 
     def __init__(self, classes: int = 1000) -> None:
@@ -93,7 +93,8 @@ def network(seed: int = 0) -> MobileNetV2:
         for layer in model.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = 0.1
-    return model.eval()
+    model.eval()
+    return model
 
 
 def export(path: Path, seed: int = 0) -> Path:
