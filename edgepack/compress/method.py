@@ -2,7 +2,7 @@
 
 A method is a module in this folder with
 
-- ``stage``: ``"torch"`` if it changes a ``torch.nn.Module``, ``"onnx"`` if it changes an .onnx file.
+- ``STAGE``: ``"torch"`` if it changes a ``torch.nn.Module``, ``"onnx"`` if it changes an .onnx file.
   All torch steps of a recipe run before the export, all ONNX steps after it.
 - one frozen :class:`edgepack.spec.Spec` with ``method: Literal["its-name"]`` and its options; the
   module must import without torch, onnx or numpy, because recipes are read without them.
@@ -49,7 +49,7 @@ class Result:
 class TorchMethod(Protocol):
     """A method on ``torch.nn.Module``."""
 
-    stage: Literal["torch"]
+    STAGE: Literal["torch"]
 
     def apply(self, module: "torch.nn.Module", step: Any, context: Context) -> Result:
         """Compress a copy of ``module``."""
@@ -59,7 +59,7 @@ class TorchMethod(Protocol):
 class OnnxMethod(Protocol):
     """A method on .onnx files in canonical form."""
 
-    stage: Literal["onnx"]
+    STAGE: Literal["onnx"]
 
     def apply(self, model: Path, out: Path, step: Any, context: Context) -> Metrics:
         """Compress ``model`` into ``out``, canonical again."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgepack.compress.channels import Cell, Channels
     from edgepack.compress.method import Context, Result
 
-stage: Literal["torch"] = "torch"
+STAGE: Literal["torch"] = "torch"
 
 _TOLERANCE = 1e-3  # relative; pruning only leaves terms out of sums, rounding aside
 

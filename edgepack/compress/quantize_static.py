@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from edgepack.compress.method import Context, Metrics
 
-stage: Literal["onnx"] = "onnx"
+STAGE: Literal["onnx"] = "onnx"
 
 
 class QuantizeStatic(Spec):
