@@ -82,25 +82,24 @@ def problems(root: Path) -> Iterator[str]:
         if step.keyword == "FROM" and step.rest not in SUITES:
             yield f"{where}: base image {step.rest} is not one of {', '.join(SUITES)}"
         if step.keyword == "RUN":
-            yield from (f"{where}: {message}" for message in _unknown_targets(step.rest, targets))
+            unknown = [name for name in _made(step.rest) if name not in targets]
+            yield from (f"{where}: make {name}: the Makefile has no such target" for name in unknown)
         if step.keyword == "COPY":
             for source in shlex.split(step.rest)[:-1]:
                 if not (root / source).exists():
                     yield f"{where}: {source} does not exist"
                 elif ignored(source, patterns):
                     yield f"{where}: {source} is kept out by .dockerignore"
-    if not any(step.keyword == "RUN" and "make " in step.rest for step in instructions):
+    if not any(step.keyword == "RUN" and list(_made(step.rest)) for step in instructions):
         yield "Dockerfile: no step runs make; the build host must be set up by the Makefile's own targets"
 
 
-def _unknown_targets(command: str, targets: set[str]) -> Iterator[str]:
+def _made(command: str) -> Iterator[str]:
+    """The make targets a shell command line builds."""
     for part in re.split(r"&&|;|\|\|", command):
-        words = shlex.split(part)
+        words = shlex.split(part, comments=True)
         if words[:1] == ["make"]:
-            named = [w for w in words[1:] if "=" not in w and not w.startswith("-")]
-            yield from (
-                f"make {name}: the Makefile has no such target" for name in named if name not in targets
-            )
+            yield from (word for word in words[1:] if "=" not in word and not word.startswith("-"))
 
 
 class Chroot:
@@ -130,7 +129,7 @@ class Chroot:
         for path in self.binds:
             inside = Path(f"{self.root}{path}")
             inside.mkdir(parents=True, exist_ok=True)
-            mounts.append(f"mount --bind {shlex.quote(str(path))} {shlex.quote(str(inside))}")
+            mounts.append(f"mount -o bind,ro {shlex.quote(str(path))} {shlex.quote(str(inside))}")
         inner = f"cd {shlex.quote(self.directory)} && exec {shlex.join(command)}"
         chroot = f"exec chroot {shlex.quote(str(self.root))} /bin/sh -c {shlex.quote(inner)}"
         script = " && ".join([*mounts, chroot])

@@ -20,7 +20,7 @@ import pytest
 
 from edgepack.errors import UsageError
 from edgepack.remote import virtual
-from edgepack.remote.virtual import supervisor
+from edgepack.remote.virtual import boards, supervisor
 from edgepack.remote.virtual.boards import Board
 
 
@@ -265,21 +265,54 @@ def test_of_many_that_want_the_same_name_one_gets_it():
     assert sorted(outcomes) == sorted(["wanted", *["virtual board 'wanted' is already up"] * 3])
 
 
-def test_without_namespaces_the_host_board_still_works_and_leaves_nothing(monkeypatch):
-    from edgepack.remote.virtual import boards
+@pytest.fixture
+def no_namespaces(monkeypatch):
+    """As in a container without CAP_SYS_ADMIN: the kernel refuses."""
+    launch = boards._launch
 
     def refuse(plan):
         return (supervisor.REFUSED, "no") if plan["mode"] == "namespace" else launch(plan)
 
-    launch = boards._launch
-    monkeypatch.setattr(boards, "_launch", refuse)  # as in a container without CAP_SYS_ADMIN
+    monkeypatch.setattr(boards, "_launch", refuse)
+
+
+@pytest.mark.parametrize("end", ["down", "kill"])
+def test_without_namespaces_the_host_board_still_works_and_leaves_nothing(end, no_namespaces):
     board = virtual.up("host")
     assert board.mode == "plain"
     with ssh(board) as client:
         run(client, "setsid sleep 1000 >/dev/null 2>&1 </dev/null &")
         assert sessions(board)
-        virtual.down("host")
+        if end == "down":
+            assert virtual.down("host")
+        else:
+            os.kill(_processes(board)["supervisor"][0], signal.SIGKILL)
+            assert eventually(lambda: not listens(board))
+            assert virtual.running() == []
     assert nothing_left(board)
+
+
+IN_AN_OVERLAY = """
+    cd "$1" && mkdir lower upper work state
+    mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work state || exit 77
+    XDG_STATE_HOME="$1/state" exec "$2" -c "$3"
+"""
+WRITE_AND_LOOK = """
+    from edgepack.remote import virtual
+    with virtual.up("rpi4", owned=True) as board:
+        print(sorted(p.name for p in board.folder.iterdir() if p.is_dir()))
+        print((board.folder / "root/home/edge").is_dir())
+"""
+
+
+def test_where_the_kernel_refuses_an_overlay_the_board_gets_a_copy(home):
+    # Overlays do not stack on overlays: the state directory of a container.
+    script, code = textwrap.dedent(IN_AN_OVERLAY), textwrap.dedent(WRITE_AND_LOOK)
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", home, sys.executable, code]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "'root'" in result.stdout
+    assert result.stdout.endswith("True\n")
 
 
 def test_wrong_names_are_refused_with_the_right_ones():

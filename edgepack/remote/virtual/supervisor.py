@@ -19,6 +19,7 @@ supervisor watches its owner's pidfd, so a SIGKILL of either leaves nothing behi
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import select
@@ -33,6 +34,13 @@ from pathlib import Path
 from typing import Any
 
 REFUSED = 3
+REFUSALS = {
+    errno.EPERM,
+    errno.EACCES,
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.ENOSPC,
+}  # ENOSPC: a sysctl limit of 0
 MARKER = "EDGEPACK_VIRTUAL_BOARD"  # in the environment of every session, its value is the board's folder
 START_TIMEOUT_S = 15.0
 
@@ -51,10 +59,6 @@ AARCH64_MASK = rb"\xff" * 7 + rb"\x00" + rb"\xff" * 8 + rb"\xfe\xff\xff\xff"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class RefusedError(OSError):
-    """The kernel, or the container this runs in, does not allow the namespaces."""
-
-
 def _call(what: str, result: int) -> None:
     if result != 0:
         number = ctypes.get_errno()
@@ -62,10 +66,7 @@ def _call(what: str, result: int) -> None:
 
 
 def _unshare(flags: int, what: str) -> None:
-    try:
-        _call(f"new {what} namespace", _libc.unshare(ctypes.c_int(flags)))
-    except OSError as error:
-        raise RefusedError(error.errno, error.strerror) from None
+    _call(f"new {what} namespace", _libc.unshare(ctypes.c_int(flags)))
 
 
 def _mount(source: str, target: Path | str, kind: str | None, flags: int = 0, data: str = "") -> None:
@@ -121,13 +122,6 @@ def _private_mounts() -> None:
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
 
 
-def _refusable_mount(source: str, target: Path | str, kind: str) -> None:
-    try:
-        _mount(source, target, kind)
-    except PermissionError as error:
-        raise RefusedError(error.errno, error.strerror) from None
-
-
 def _escape(path: Path) -> str:
     return "".join("\\" + c if c in "\\,:" else c for c in str(path))
 
@@ -174,11 +168,12 @@ def _register_qemu(plan: dict[str, Any]) -> None:
     try:
         _mount("binfmt_misc", where, "binfmt_misc")
         (where / "register").write_bytes(entry)
-    except OSError:
-        # Before Linux 6.7 binfmt_misc cannot be mounted in a user namespace. The host's own registration
-        # (Debian's qemu-user-static makes one at boot) serves just as well if it opened qemu beforehand.
+    except OSError as error:
+        # The host's own registration (Debian's qemu-user-static makes one at boot) serves just as well if
+        # it opened qemu beforehand.
         if not plan["host_binfmt"]:
-            raise
+            why = f"{error.strerror}; Linux before 6.7 cannot, and the host has no registration of its own"
+            raise OSError(0, f"register qemu in a user namespace: {why}") from None
 
 
 def _enter_chroot(plan: dict[str, Any], mapped: "Handshake") -> None:
@@ -195,7 +190,7 @@ def _enter_chroot(plan: dict[str, Any], mapped: "Handshake") -> None:
     shutil.copyfile(Path(plan["folder"]) / "authorized_keys", "/run/authorized_keys")
     _writable_root(plan, root)
     for inside in (root / "proc", Path("/proc")):
-        _refusable_mount("proc", inside, "proc")
+        _mount("proc", inside, "proc")
     _mount(str(Path(plan["folder"]) / "cpuinfo"), root / "proc/cpuinfo", None, MS_BIND)
     _devices(root)
     # The native sshd looks up the board's users, not the host's.
@@ -208,7 +203,7 @@ def _enter_chroot(plan: dict[str, Any], mapped: "Handshake") -> None:
 
 def _enter_namespace(plan: dict[str, Any]) -> None:
     _private_mounts()
-    _refusable_mount("proc", "/proc", "proc")
+    _mount("proc", "/proc", "proc")
     for shown, replaced in plan["accounts"].items():
         _mount(shown, replaced, None, MS_BIND)
 
@@ -250,7 +245,7 @@ def _become_sshd(plan: dict[str, Any], status: int, mapped: Handshake) -> None:
         environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
         os.execve(plan["sshd"][0], plan["sshd"], environment)  # noqa: S606 - this process becomes sshd
     except OSError as error:
-        os.write(status, json.dumps([isinstance(error, RefusedError), error.strerror or str(error)]).encode())
+        os.write(status, json.dumps([error.errno in REFUSALS, error.strerror or str(error)]).encode())
     except subprocess.CalledProcessError as error:
         os.write(status, json.dumps([False, str(error)]).encode())
     finally:
@@ -317,10 +312,10 @@ def _await_port(pid: int, port: int, log: Path) -> None:
         time.sleep(0.005)
 
 
-def _watch(pid: int, owner: int | None, stop: int) -> None:
-    """Return when sshd ends, the owner ends, or somebody says stop."""
+def _watch(sshd: int, owner: int | None, stop: int) -> None:
+    """Return when sshd ends, the owner ends (both are pidfds, or no owner), or somebody says stop."""
     watch = select.poll()
-    for fd in (os.pidfd_open(pid), owner, stop):
+    for fd in (sshd, owner, stop):
         if fd is not None:
             watch.register(fd, select.POLLIN)
     watch.poll()
@@ -350,6 +345,7 @@ def _supervise(plan: dict[str, Any], ready: int) -> None:
         signal.signal(number, lambda *_: None)
     owner = _owner(plan)
     pid = _start(plan)
+    sshd = os.pidfd_open(pid)
     try:
         _await_port(pid, plan["port"], log)
         me, child = process(os.getpid()), process(pid)
@@ -361,11 +357,11 @@ def _supervise(plan: dict[str, Any], ready: int) -> None:
         partial.replace(state)
         os.write(ready, b"0")
         os.close(ready)
-        _watch(pid, owner, stop)
+        _watch(sshd, owner, stop)
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
+            signal.pidfd_send_signal(sshd, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # reaped already: it never came up
             os.waitpid(pid, 0)
         if plan["mode"] == "plain":
             kill_leftovers(plan["folder"], os.getsid(0))
@@ -392,6 +388,8 @@ def main() -> int:
         _supervise(plan, writing)
     except FailedError as failure:
         os.write(writing, f"{failure.status}{failure}".encode())
+    except OSError as error:
+        os.write(writing, f"1{error}".encode())
     return 0
 
 
