@@ -9,7 +9,17 @@ residual, requantization) runs on the tile before it goes to memory.
 from dataclasses import dataclass
 from typing import Any
 
-from edgepack.schedules.kernel import Axis, Block, Load, dimension_of, element_bytes, output_axes, written_by
+from edgepack.schedules import simple
+from edgepack.schedules.kernel import (
+    Axis,
+    Block,
+    Load,
+    depends,
+    dimension_of,
+    element_bytes,
+    output_axes,
+    written_by,
+)
 from edgepack.schedules.tiles import Machine, Operand, Tile, best_tile
 
 PARALLEL_WORK = 50_000  # multiply-adds below which waking threads costs more than it gains
@@ -92,14 +102,26 @@ def _plan(
     return Plan(vector, unroll, tile, None, None, 1)
 
 
-def schedule(sch: Any, block: Block, chosen: Plan, epilogue: tuple[str, dict[int, int]] | None) -> None:
+def schedule(
+    sch: Any,
+    block: Block,
+    chosen: Plan,
+    cpu: Machine,
+    epilogue: tuple[str, dict[int, int]] | None,
+    padding: Block | None,
+) -> bool:
     """Apply a plan to a block of the schedule.
 
     Args:
         sch: The schedule.
         block: The reduction.
         chosen: Its plan.
+        cpu: The machine.
         epilogue: The only consumer, injective, and which of its axes follows which axis of ``block``.
+        padding: The producer that pads the data.
+
+    Returns:
+        Whether the padding was moved into the block's loops; if not it is still to be scheduled.
     """
     rv = sch.get_sblock(block.name)
     if chosen.packed is not None and chosen.pack is not None:
@@ -116,10 +138,35 @@ def schedule(sch: Any, block: Block, chosen: Plan, epilogue: tuple[str, dict[int
     _unroll_taps(sch, block, reduced)
     inner = len(unrolled) + len(lanes)
     _vectorize(sch, [*unrolled, *lanes])
+    shared = _padding_depth(block, chosen, padding.output) if padding else 0
     if block.work >= PARALLEL_WORK and len(spatial) > 1:
-        sch.parallel(sch.fuse(*spatial[:-1]))
+        outer = sch.fuse(*spatial[: shared or -1])
+        sch.parallel(outer)
+    else:
+        outer = spatial[shared - 1]
+    if padding is not None and shared:
+        simple.pad(sch, padding, cpu, outer)
     init = sch.decompose_reduction(rv, reduced[0])
     _vectorize(sch, sch.get_loops(init)[-inner:])
+    return shared > 0
+
+
+def _padding_depth(block: Block, chosen: Plan, padded: Any) -> int:
+    """How many outer loops a block shares with its padding: the planes of a pooling or depthwise window.
+
+    0 if other outputs need the same planes, as in a dense convolution: those pad once, outside.
+    """
+    planes = [axis for axis in block.spatial if axis not in (chosen.vector, chosen.unroll)]
+    data = next((load for load in block.loads if load.buffer.same_as(padded)), None)
+    if data is None or not all(data.uses(axis) for axis in block.spatial if axis.extent > 1):
+        return 0
+    slides = [axis for axis in block.reduced if axis.extent > 1]
+    for index in data.indices:
+        if any(depends(index, axis.var) for axis in planes) and any(
+            depends(index, axis.var) for axis in slides
+        ):
+            return 0
+    return len(planes)
 
 
 def _accumulate_along(sch: Any, rv: Any, block: Block, vector: Axis) -> None:

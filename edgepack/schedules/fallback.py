@@ -39,29 +39,32 @@ def cpu_pass(target: Target) -> Any:
 def schedule_function(function: Any, cpu: Machine) -> Any:
     """Schedule one kernel; a function that is not made of plain blocks is returned as it is."""
     import tvm
-    from tvm import s_tir, tirx
+    from tvm import s_tir
 
     if not isinstance(function.body, s_tir.SBlockRealize):
         return function
     sch = s_tir.Schedule(tvm.IRModule({"main": function}), debug_mask="none")
     free = [function.params[int(i)] for i in (function.attrs or {}).get("layout_free_buffers", [])]
     _inline(sch)
-    done: set[str] = set()
-    for block in _blocks(sch):
-        if block.name in done:
-            continue
-        done.add(block.name)
-        if not block.reduced:
-            simple.elementwise(sch, block, cpu)
-            continue
-        epilogue = _epilogue(sch, block)
+    blocks = {block.name: block for block in _blocks(sch)}
+    for block in [block for block in blocks.values() if block.reduced]:
+        del blocks[block.name]
         chosen = contraction.plan(block, cpu, free)
         if chosen is None:
             simple.reduction(sch, block, cpu)
             continue
+        epilogue = _epilogue(sch, block)
+        padding = _padding(sch, block)
+        moved = contraction.schedule(sch, block, chosen, cpu, epilogue, padding)
         if epilogue:
-            done.add(epilogue[0])
-        contraction.schedule(sch, block, chosen, epilogue)
+            blocks.pop(epilogue[0], None)
+        if padding and moved:
+            blocks.pop(padding.name, None)
+    for block in blocks.values():
+        if conditional(block):
+            simple.pad(sch, block, cpu, None)
+        else:
+            simple.elementwise(sch, block, cpu)
     return sch.mod["main"].with_attr("tirx.is_scheduled", True)
 
 
@@ -72,33 +75,33 @@ def _blocks(sch: Any) -> list[Block]:
 
 def _inline(sch: Any) -> None:
     """Inline what costs nothing to compute again: all injective blocks but padding and expensive functions."""
+    outputs = [sch.get(rv).name_hint for rv in sch.get_output_blocks(sch.get_sblock("root"))]
     for rv in sch.get_child_blocks(sch.get_sblock("root")):
         block = read_block(sch, rv)
-        consumers = sch.get_consumers(rv)
-        if block is None or block.reduced or not consumers:
+        if block is None or block.reduced or block.name in outputs:
             continue
-        feeds_reduction = any(_is_reduction(sch, consumer) for consumer in consumers)
-        if feeds_reduction and (conditional(block) or expensive(block)):
+        consumers = [read_block(sch, consumer) for consumer in sch.get_consumers(rv)]
+        feeds_reduction = any(consumer is None or consumer.reduced for consumer in consumers)
+        if feeds_reduction and conditional(block):
             continue
-        if len(consumers) > 1 and expensive(block):
+        if expensive(block) and (feeds_reduction or len(consumers) > 1):
             continue
-        try:
-            sch.compute_inline(rv)
-        except Exception:
-            pass
-
-
-def _is_reduction(sch: Any, rv: Any) -> bool:
-    block = read_block(sch, rv)
-    return block is None or bool(block.reduced)
+        sch.compute_inline(rv)
 
 
 def _epilogue(sch: Any, block: Block) -> tuple[str, dict[int, int]] | None:
-    consumers = sch.get_consumers(sch.get_sblock(block.name))
-    if len(consumers) != 1:
+    """The block's only consumer and how its axes follow, if it can be computed a tile at a time."""
+    consumers = [read_block(sch, consumer) for consumer in sch.get_consumers(sch.get_sblock(block.name))]
+    if len(consumers) != 1 or consumers[0] is None:
         return None
-    consumer = read_block(sch, consumers[0])
-    if consumer is None:
-        return None
-    axes = follows(consumer, block)
-    return (consumer.name, axes) if axes is not None else None
+    axes = follows(consumers[0], block)
+    return (consumers[0].name, axes) if axes is not None else None
+
+
+def _padding(sch: Any, block: Block) -> Block | None:
+    """The producer that pads the block's data, if there is one and nobody else reads it."""
+    for rv in sch.get_producers(sch.get_sblock(block.name)):
+        producer = read_block(sch, rv)
+        if producer and not producer.reduced and conditional(producer) and len(sch.get_consumers(rv)) == 1:
+            return producer
+    return None

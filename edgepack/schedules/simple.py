@@ -6,6 +6,7 @@ from edgepack.schedules.kernel import Block, element_bytes, output_axes
 from edgepack.schedules.tiles import MAX_VECTOR, Machine, divisors
 
 PARALLEL_ELEMENTS = 16_384  # below, waking threads costs more than it gains
+LONGEST = 256  # elements of an odd vector in straight-line code
 INDEPENDENT = 8  # reductions interleaved so that their additions overlap
 
 
@@ -23,6 +24,32 @@ def elementwise(sch: Any, block: Block, cpu: Machine) -> None:
     sch.vectorize(lanes)
     if block.work >= PARALLEL_ELEMENTS:
         sch.parallel(sch.fuse(*(loops[p] for p in rest), *(loops[a.position] for a in order[:-1]), outer))
+
+
+def pad(sch: Any, block: Block, cpu: Machine, loop: Any | None) -> None:
+    """Schedule a padding stage: fill, then copy the interior without conditions.
+
+    Args:
+        sch: The schedule.
+        block: The padding.
+        cpu: The machine.
+        loop: A loop of the consumer to pad in, the part it needs; the whole at once if None.
+    """
+    rv = sch.get_sblock(block.name)
+    depth = 0
+    if loop is not None:
+        sch.compute_at(rv, loop, preserve_unit_loops=True)
+        depth = len(sch.get_loops(rv)) - len(block.axes)
+    stages = [rv]
+    if sch.can_decompose_padding(rv, sch.get_loops(rv)[depth]):
+        stages.append(sch.decompose_padding(rv, sch.get_loops(rv)[depth]))
+    for stage in stages:
+        loops = sch.get_loops(stage)[depth:]
+        width = _width(int(sch.get(loops[-1]).extent), cpu.lanes(element_bytes(block.output)))
+        outer, lanes = sch.split(loops[-1], [None, width])
+        sch.vectorize(lanes)
+        if loop is None and block.work >= PARALLEL_ELEMENTS:
+            sch.parallel(sch.fuse(*loops[:-1], outer))
 
 
 def reduction(sch: Any, block: Block, cpu: Machine) -> None:
@@ -49,6 +76,8 @@ def reduction(sch: Any, block: Block, cpu: Machine) -> None:
 
 
 def _width(extent: int, lanes: int) -> int:
-    """A vector length dividing the extent: several full registers if possible."""
-    whole = [n for n in divisors(extent, MAX_VECTOR) if n % lanes == 0 and n <= 4 * lanes]
-    return whole[-1] if whole else divisors(extent, MAX_VECTOR)[-1]
+    """A vector length dividing the extent: several full registers if possible, else what LLVM can split well."""
+    whole = [n for n in divisors(extent, 4 * lanes) if n % lanes == 0]
+    if whole:
+        return whole[-1]
+    return extent if extent <= LONGEST else divisors(extent, MAX_VECTOR)[-1]

@@ -13,6 +13,7 @@ from edgepack.target import Target
 STACK_BYTES = 1023  # TVM keeps smaller buffers on the stack, where LLVM turns them into registers
 FMA_LATENCY = 4  # cycles; with two pipes, eight independent accumulators hide it
 PIPES = 2
+LOAD_COST = 1 / 8  # cycles a load costs besides its slot: prefers the tile with more reuse
 MAX_VECTOR = 64  # elements; LLVM splits longer vectors anyway
 
 
@@ -123,7 +124,8 @@ def best_tile(
             registers = shape.registers * height
             if registers > cpu.registers - 4 or registers * cpu.vector_bytes > STACK_BYTES:
                 continue
-            step = max(registers, sum(_loads(o, shape, width, height) for o in operands)) / PIPES
+            loads = sum(_loads(o, shape, width, height) for o in operands)
+            step = max(registers, loads) / PIPES + loads * LOAD_COST
             store = shape.loads * height if contiguous_store else 2 * width * height
             cycles = (reduction * max(step, FMA_LATENCY) + store) / (width * height)
             candidates.append(Tile(shape, height, cycles))
