@@ -11,7 +11,8 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/edgepack-setup
 
-.PHONY: demo test test-all lint format setup system check-docker update-constraints wheel clean help
+.PHONY: demo test test-all lint format setup system test-packages check-docker update-constraints wheel clean help
+.NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -20,10 +21,10 @@ help: ## Show this list
 demo: setup ## Run the main job on real input: digits, for x86-64 and an emulated Raspberry Pi 4
 	$(BIN)/edgepack run recipes/digits.yaml
 
-test: setup lint ## Lint, types and every test that does not take minutes
+test: test-packages setup lint ## Lint, types and every test that does not take minutes
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-test-all: setup lint ## All tests
+test-all: test-packages setup lint ## All tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(STAMP) ## Lint, formatting and types only
@@ -40,9 +41,12 @@ setup: system $(STAMP) ## Virtual environment, pinned dependencies and system pa
 system:
 	@PYTHON='$(PYTHON)' scripts/system-packages.sh
 
+test-packages:
+	@PYTHON='$(PYTHON)' scripts/system-packages.sh --tests
+
 # Two steps: the build backend from the constraints file first, so that nothing unpinned builds edgepack.
 $(STAMP): pyproject.toml constraints.txt | system
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt hatchling editables
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt \
 		--no-build-isolation --editable '.[dev]'

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages edgepack uses, when root; names them when not. Quick when all are there.
+# usage: system-packages.sh [--tests]    --tests: those of the test suite too
 set -eu
 
 # program, package, what it is for
@@ -7,19 +8,33 @@ needs="\
 sshd                openssh-server    virtual boards
 ssh                 openssh-client    reaching boards by hand
 qemu-aarch64-static qemu-user-static  emulated ARM boards
-mmdebstrap          mmdebstrap        emulated ARM boards
-valgrind            valgrind          the agent's leak test
-clang               clang             the agent's fuzz test"
+mmdebstrap          mmdebstrap        emulated ARM boards"
+tests="
+valgrind            valgrind            the agent's leak test
+clang               clang               the agent's fuzz test
+libclang_rt         libclang-rt-14-dev  the agent's fuzz test"
+[ "${1:-}" != --tests ] || needs="$needs$tests"
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+present() {
+    case "$1" in
+    libclang_rt)
+        for file in /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a; do
+            [ ! -e "$file" ] || return 0
+        done
+        return 1
+        ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
+}
 missing=$(echo "$needs" | while read -r program package _; do
-    command -v "$program" >/dev/null || echo "$package"
+    present "$program" || echo "$package"
 done | sort -u | tr '\n' ' ')
 
 # A Python without ensurepip cannot make a virtual environment: Debian splits it off.
 python="${PYTHON:-python3}"
 venv=""
-if [ ! -x .venv/bin/python ]; then
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))'; then
         echo "edgepack needs Python 3.11 or 3.12, '$python' is not: make PYTHON=/path/to/python3.11 ..." >&2
         exit 1

@@ -125,7 +125,7 @@ def test_make_on_a_fresh_checkout_sets_itself_up_first(target, command, tmp_path
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     lines = run(["make", "--dry-run", target], tmp_path)
     assert lines.returncode == 0, lines.stderr
-    steps = ["system-packages.sh", "-m venv .venv", "-c constraints.txt", command]
+    steps = ["system-packages.sh", "-m venv --clear .venv", "-c constraints.txt", command]
     positions = [lines.stdout.find(step) for step in steps]
     assert -1 not in positions, lines.stdout
     assert positions[:3] == sorted(positions[:3])
@@ -143,8 +143,7 @@ def test_a_machine_without_the_system_packages_is_told_their_names(tmp_path):
     script = (ROOT / "scripts/system-packages.sh").read_text()
     fenced = script.replace('PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"', "")
     assert fenced != script
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
     result = subprocess.run(
         ["sh", "-c", fenced],
         cwd=tmp_path,
