@@ -23,7 +23,6 @@ from edgepack.schedules.kernel import (
 from edgepack.schedules.tiles import Machine, Operand, Tile, best_tile
 
 PARALLEL_WORK = 50_000  # multiply-adds below which waking threads costs more than it gains
-UNROLL_TAPS = 32  # reduction steps unrolled completely, enough for a 5x5 window
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,6 @@ def _plan(
         vector=vector.extent,
         unroll=unroll.extent if unroll else 1,
         reduction=steps,
-        carried=steps > UNROLL_TAPS,
         operands=reads,
         contiguous_store=written_by(block).stride(vector) == 1,
     )
@@ -135,7 +133,7 @@ def schedule(
     spatial, reduced, unrolled, lanes = _tile(sch, rv, block, chosen)
     sch.reverse_compute_at(tail, spatial[-1], preserve_unit_loops=True)
     _schedule_tail(sch, tail, len(spatial), follows[chosen.vector.position], chosen)
-    _unroll_taps(sch, block, reduced)
+    _unroll_taps(sch, block, reduced, chosen.tile.unrolled_steps)
     inner = len(unrolled) + len(lanes)
     _vectorize(sch, [*unrolled, *lanes])
     shared = _padding_depth(block, chosen, padding.output) if padding else 0
@@ -214,11 +212,11 @@ def _vectorize(sch: Any, loops: list[Any]) -> None:
         sch.unroll(loop)
 
 
-def _unroll_taps(sch: Any, block: Block, reduced: list[Any]) -> None:
+def _unroll_taps(sch: Any, block: Block, reduced: list[Any], limit: int) -> None:
     steps = 1
     for axis, loop in zip(reversed(block.reduced), reversed(reduced), strict=True):
         steps *= axis.extent
-        if steps > UNROLL_TAPS:
+        if steps > limit:
             return
         sch.unroll(loop)
 

@@ -14,6 +14,7 @@ STACK_BYTES = 1023  # TVM keeps smaller buffers on the stack, where LLVM turns t
 FMA_LATENCY = 4  # cycles; with two pipes, eight independent accumulators hide it
 PIPES = 2
 LOAD_COST = 1 / 8  # cycles a load costs besides its slot: prefers the tile with more reuse
+UNROLLED = 256  # vector instructions of a reduction's body written out; more only costs compile time
 MAX_VECTOR = 64  # elements; LLVM splits longer vectors anyway
 
 
@@ -62,6 +63,11 @@ class Tile:
         """Elements along the vectorised axis."""
         return self.pieces.count * self.pieces.lanes
 
+    @property
+    def unrolled_steps(self) -> int:
+        """Steps of the reduction that may be written out."""
+        return UNROLLED // (self.pieces.registers * self.unroll)
+
 
 def machine(target: Target) -> Machine:
     """The CPU of a target: AVX-512 and NEON have 32 vector registers, older x86 16."""
@@ -100,7 +106,6 @@ def best_tile(
     vector: int,
     unroll: int,
     reduction: int,
-    carried: bool,
     operands: tuple[Operand, ...],
     contiguous_store: bool,
 ) -> Tile:
@@ -112,15 +117,16 @@ def best_tile(
         vector: Extent of the axis to vectorise.
         unroll: Extent of the axis to unroll.
         reduction: Steps of the reduction.
-        carried: Whether the reduction is a loop, rather than unrolled completely.
         operands: How the tile reads its inputs.
         contiguous_store: Whether outputs along the vector lie side by side in memory.
     """
     lanes = cpu.lanes(element_bytes)
     candidates = []
     for width in divisors(vector, MAX_VECTOR):
-        shape = pieces(width, lanes, carried=carried)
         for height in divisors(unroll, 16):
+            shape = pieces(width, lanes, carried=False)
+            if shape.registers * height * reduction > UNROLLED:
+                shape = pieces(width, lanes, carried=True)
             registers = shape.registers * height
             if registers > cpu.registers - 4 or registers * cpu.vector_bytes > STACK_BYTES:
                 continue
