@@ -1,3 +1,19 @@
 """edgepack: from a trained model to a measured release on your own boards."""
 
 __version__ = "0.1.0"
+
+from edgepack.api import bench, build, check, compile, compress, deploy, report, rollback, run, tune  # noqa: A004 - after the version: the build reads it
+
+__all__ = [
+    "__version__",
+    "bench",
+    "build",
+    "check",
+    "compile",
+    "compress",
+    "deploy",
+    "report",
+    "rollback",
+    "run",
+    "tune",
+]

@@ -1,7 +1,8 @@
 """An artifact: a file in the store, by what it is and where it came from."""
 
-
 from edgepack.spec import Spec
+
+USER = "user"  # made_by of what the user brought: a digest in a cache key, never a file in the store
 
 
 class Artifact(Spec):
@@ -22,5 +23,3 @@ def human_size(size: float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
-
-

@@ -23,6 +23,22 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 
+def render(
+    message: str,
+    *,
+    where: str | None = None,
+    why: str | None = None,
+    state: str | None = None,
+    next: str | None = None,  # noqa: A002 - as in EdgepackError
+) -> str:
+    """An error's fields as the lines a terminal shows, without colour."""
+    parts = [f"error: {where}: {message}" if where else f"error: {message}"]
+    parts += [
+        f"  {label}: {text}" for label, text in (("why", why), ("state", state), ("next", next)) if text
+    ]
+    return "\n".join(parts)
+
+
 class EdgepackError(Exception):
     """The root of all errors that are shown to users without a traceback."""
 
@@ -56,14 +72,7 @@ class EdgepackError(Exception):
 
     def render(self) -> str:
         """The error as the lines a terminal shows, without colour."""
-        head = f"{self.where}: {self.message}" if self.where else self.message
-        parts = [f"error: {head}"]
-        parts += [
-            f"  {label}: {text}"
-            for label, text in (("why", self.why), ("state", self.state), ("next", self.next))
-            if text
-        ]
-        return "\n".join(parts)
+        return render(self.message, where=self.where, why=self.why, state=self.state, next=self.next)
 
 
 class UsageError(EdgepackError):

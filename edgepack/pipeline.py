@@ -1,23 +1,33 @@
-"""The run: the stages as one visible tuple, each cached or done; a dead board fails its own rows only."""
+"""The run: the stages as one visible tuple, and what flows from one to the next.
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+The model stages run once; the target stages run for each target, for two variants: ``baseline``, the model
+as it came, and ``release``, after every compression step. A row that fails ends there; the others go on.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from edgepack import fingerprint
 from edgepack.artifact import Artifact
 from edgepack.boards import Boards
-from edgepack.errors import EdgepackError, FleetError, Interrupted, UsageError
-from edgepack.events import Advanced, Event, Listener, StageEnded, StageStarted
-from edgepack.outcome import Outcome, Variant
+from edgepack.bundle.manifest import ModelFigures
+from edgepack.compress import METHODS
+from edgepack.errors import UsageError
+from edgepack.outcome import Variant
 from edgepack.plan import Plan, Row, dump
-from edgepack.stage import Made, Scope, Stage, Work, ingredients, key_of, why_changed
+from edgepack.recipe import Tune
+from edgepack.report.document import Tuning
+from edgepack.runner import Runner, Stopped
+from edgepack.stage import Stage, tool_version
 from edgepack.stages import board, build, model
-from edgepack.store import Record, Store
+from edgepack.store import Record
 
 STAGES: tuple[Stage, ...] = (
-    model.TRAIN,  #           recipe's own first step, or
+    model.TRAIN,  #           the recipe's own first step, or
     model.LOAD,  #            a torch source with weights, or an .onnx file
     model.COMPRESS_TORCH,  #  each torch-level step: prune, …
     model.EXPORT,  #          torch → ONNX, parity with onnxruntime
@@ -30,176 +40,327 @@ STAGES: tuple[Stage, ...] = (
     board.BENCH,  #           measure on the board through the bundle
 )
 
-NAMES = tuple(stage.name for stage in STAGES)
+Until = Literal["evaluate", "tune", "package", "bench"]
+_MANIFEST_TOOLS = ("edgepack", "apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "torch", "ziglang")
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: it ends one row after a failure already recorded
-    """A stage of this row failed; the rest of the row is skipped."""
+@dataclass
+class ModelLine:
+    """A variant after the model stages."""
+
+    variant: Variant
+    onnx: Artifact
+    inputs: list[dict[str, Any]]
+    torch_accuracy: float | None
+    evaluated: Record
+    steps: list[ModelFigures] = field(default_factory=list)
 
 
-class Run:
-    """One run of a plan: does stages, keeps their outcomes and figures for the report."""
+def run(
+    plan: Plan, runner: Runner, boards: Boards, *, until: Until = "bench", budget: Tune | None = None
+) -> list[Artifact]:
+    """Do a plan's stages up to ``until``; returns the release's bundles, or its ONNX model for ``evaluate``.
+
+    Failures are in the runner's report; only KeyboardInterrupt leaves.
+    """
+    try:
+        lines = _Models(plan, runner).lines()
+    except Stopped:
+        return []
+    for row in plan.rows:
+        for line in lines:
+            _known(runner, row, line)
+    if until == "evaluate":
+        return [line.onnx for line in lines if line.variant == "release"]
+    bundles = []
+    for row in plan.rows:
+        targets = _Targets(plan, runner, boards, row, until=until, budget=budget)
+        for line in lines:
+            with suppress(Stopped):  # in the report already; the next row goes on
+                bundle = targets.line(line)
+                if bundle is not None and line.variant == "release":
+                    bundles.append(bundle)
+    return bundles
+
+
+def require_stages(names: Sequence[str]) -> None:
+    """Refuse names that are no stages.
+
+    Raises:
+        UsageError: with the near miss.
+    """
+    known = [stage.name for stage in STAGES]
+    for name in names:
+        if name not in (*known, "all"):
+            near = get_close_matches(name, known, n=1)
+            hint = (
+                f"did you mean {near[0]}?" if near else f"stages: {', '.join(dict.fromkeys(known))}, or all"
+            )
+            raise UsageError(f"there is no stage {name}", next=hint)
+
+
+class _Models:
+    """The stages that do not know any target."""
+
+    def __init__(self, plan: Plan, runner: Runner) -> None:
+        self._plan = plan
+        self._runner = runner
+        recipe = plan.recipe
+        self._model = dump(recipe.model)
+        self._data = None if recipe.data is None else dump(recipe.data)
+        self._model_files = fingerprint.model_inputs(recipe.model, plan.base)
+        self._data_files = fingerprint.data_inputs(recipe.data, plan.base)
+        self._resources = {"base": plan.base}
+
+    def lines(self) -> list[ModelLine]:
+        """The baseline, where there is something to compare, and the release."""
+        recipe = self._plan.recipe
+        source = self._source()
+        if not recipe.compress:
+            self._runner.skip(model.COMPRESS_TORCH, "the recipe compresses nothing", variant="release")
+            return [self._plain("release", source)]
+        lines = [self._plain("baseline", source)] if recipe.bench.baseline else []
+        return [*lines, self._compressed(source)]
+
+    def _source(self) -> Record:
+        stage = model.LOAD if self._plan.recipe.model.train is None else model.TRAIN
+        source = self._do(stage, {**self._model_files, **self._data_files})
+        if "checkpoint" in source.artifacts:
+            self._runner.report.compression(_step("source", source))
+        return source
+
+    def _plain(self, variant: Variant, source: Record) -> ModelLine:
+        """The model as it came."""
+        exported = self._onnx(source, variant)
+        return self._evaluated(variant, source, exported.artifacts["onnx"], [])
+
+    def _compressed(self, source: Record) -> ModelLine:
+        """The model after every step of the recipe: torch steps, export, ONNX steps."""
+        steps: list[ModelFigures] = []
+        at = source
+        pending = list(self._plan.recipe.compress)
+        while pending and METHODS[pending[0].method].STAGE == "torch":
+            step = pending.pop(0)
+            files = {**self._model_files, **self._data_files, "checkpoint": at.artifacts["checkpoint"]}
+            at = self._do(model.COMPRESS_TORCH, files, step=dump(step), label=step.method)
+            steps.append(_step(step.method, at))
+        onnx = self._onnx(at, "release").artifacts["onnx"]
+        for step in pending:
+            files = {**self._data_files, "onnx": onnx}
+            inputs = self._inputs(source)
+            done = self._do(model.COMPRESS_ONNX, files, label=step.method, step=dump(step), inputs=inputs)
+            onnx = done.artifacts["onnx"]
+            steps.append(_step(step.method, done))
+        for figures in steps:
+            self._runner.report.compression(figures)
+        return self._evaluated("release", at, onnx, steps, source=source)
+
+    def _onnx(self, at: Record, variant: Variant) -> Record:
+        if "onnx" in at.artifacts:
+            return at
+        files = {**self._model_files, "checkpoint": at.artifacts["checkpoint"]}
+        return self._do(model.EXPORT, files, variant=variant)
+
+    def _evaluated(
+        self,
+        variant: Variant,
+        at: Record,
+        onnx: Artifact,
+        steps: list[ModelFigures],
+        source: Record | None = None,
+    ) -> ModelLine:
+        inputs = self._inputs(source or at)
+        record = self._do(model.EVALUATE, {**self._data_files, "onnx": onnx}, variant=variant, inputs=inputs)
+        if variant == "baseline" and "onnx" in at.artifacts:
+            self._runner.report.compression(_step("source", record))
+        return ModelLine(variant, onnx, inputs, at.figures.get("accuracy"), record, steps)
+
+    def _inputs(self, source: Record) -> list[dict[str, Any]]:
+        """The model's inputs: an .onnx file brings its own, a torch source has the recipe's."""
+        inputs: list[dict[str, Any]] = source.figures.get("inputs") or self._model["inputs"]
+        return inputs
+
+    def _do(
+        self,
+        stage: Stage,
+        files: dict[str, Artifact],
+        *,
+        variant: Variant | None = None,
+        label: str | None = None,
+        step: dict[str, Any] | None = None,
+        inputs: list[dict[str, Any]] | None = None,
+    ) -> Record:
+        given = self._model["inputs"] if inputs is None else inputs
+        spec = {"model": self._model, "data": self._data, "inputs": given, "step": step}
+        return self._runner.do(
+            stage, spec=spec, inputs=files, variant=variant, label=label, resources=self._resources
+        )
+
+
+def _step(name: str, record: Record) -> ModelFigures:
+    figures = record.figures
+    sizes = [a.size for a in record.artifacts.values() if a.kind in {"checkpoint", "onnx"}]
+    return ModelFigures(
+        stage=name,
+        parameters=figures.get("parameters"),
+        macs=figures.get("macs"),
+        size=figures.get("size", sizes[0] if sizes else None),
+        accuracy=figures.get("accuracy"),
+    )
+
+
+def _known(runner: Runner, row: Row, line: ModelLine) -> None:
+    """Fill in what is known of a row before anything is built for its target."""
+    figures = line.evaluated.figures
+    runner.report.row(
+        row.target.name,
+        line.variant,
+        device=row.device,
+        onnx_size=figures["size"],
+        parameters=figures["parameters"],
+        macs=figures["macs"],
+        accuracy_torch=line.torch_accuracy,
+        accuracy_onnxruntime=figures["accuracy"],
+    )
+
+
+class _Targets:
+    """The stages of one row: one target and its device."""
 
     def __init__(
-        self, plan: Plan, store: Store, boards: Boards, listener: Listener, fresh: Sequence[str] = ()
+        self,
+        plan: Plan,
+        runner: Runner,
+        boards: Boards,
+        row: Row,
+        *,
+        until: Until,
+        budget: Tune | None,
     ) -> None:
-        for name in fresh:
-            if name not in (*NAMES, "all"):
-                near = get_close_matches(name, NAMES, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"stages: {', '.join(NAMES)}, or all"
-                raise UsageError(f"--fresh: no stage named {name}", next=hint)
-        self.plan = plan
-        self.store = store
-        self.boards = boards
-        self.outcomes: list[Outcome] = []
-        self.errors: list[EdgepackError] = []
-        self._listener = listener
-        self._fresh = set(fresh)
-        self._began = time.monotonic()
+        self._plan = plan
+        self._runner = runner
+        self._boards = boards
+        self._row = row
+        self._until = until
+        self._budget = budget
 
-    def do(
+    def line(self, line: ModelLine) -> Artifact | None:
+        """Tune, compile, package, deploy and measure one variant; returns its bundle."""
+        records = self._tuned(line)
+        if self._until == "tune":
+            return None
+        target = dump(self._row.target)
+        compiled = self._do(build.COMPILE, line, {"target": target}, {"onnx": line.onnx, **records})
+        self._figures(line, compiled_size=compiled.artifacts["model"].size)
+        packaged = self._packaged(line, compiled)
+        bundle = packaged.artifacts["bundle"]
+        self._figures(line, bundle_size=bundle.size, bundle_digest=packaged.figures["digest"])
+        if self._until == "package" or self._row.device is None:
+            for stage in (board.DEPLOY, board.BENCH) if self._until == "bench" else ():
+                self._skip(stage, line, "the recipe names no device for this target")
+            return bundle
+        self._on_board(line, bundle)
+        return bundle
+
+    def _tuned(self, line: ModelLine) -> dict[str, Artifact]:
+        row = self._row
+        budget = self._budget or row.tune
+        if not budget.trials and budget.minutes is None:
+            self._skip(build.TUNE, line, "the budget is 0 trials: every kernel has its family's schedule")
+            return {}
+        if row.device is None:
+            self._skip(build.TUNE, line, "the recipe names no device for this target: nothing to measure on")
+            return {}
+        emulated = self._boards.place(row.device).emulated
+        done = self._do(
+            build.TUNE,
+            line,
+            {"target": dump(row.target), "tune": dump(row.tune), "emulated": emulated},
+            {"onnx": line.onnx},
+            resources={"runner": board.tuning_runner(self._boards, row.device), "budget": self._budget},
+        )
+        fields = ("trials", "seconds", "tuned_share", "curve", "kernels")
+        self._runner.report.tuning(
+            Tuning.model_validate_json(
+                json.dumps(
+                    {
+                        "target": row.target.name,
+                        "variant": line.variant,
+                        "emulated": emulated,
+                        **{name: done.figures[name] for name in fields},
+                    }
+                )
+            )
+        )
+        return done.artifacts
+
+    def _packaged(self, line: ModelLine, compiled: Record) -> Record:
+        figures = line.evaluated.figures
+        spec = {
+            "target": dump(self._row.target),
+            "recipe": dump(self._plan.recipe),
+            "variant": line.variant,
+            "tools": {name: tool_version(name) for name in _MANIFEST_TOOLS},
+            "figures": {
+                "inputs": compiled.figures["inputs"],
+                "outputs": compiled.figures["outputs"],
+                "classes": figures["classes"],
+                "vocabulary": figures["vocabulary"],
+                "compression": [dump(step) for step in line.steps],
+                "accuracy": {
+                    "samples": figures["samples"] if figures["accuracy"] is not None else None,
+                    "torch": line.torch_accuracy,
+                    "onnxruntime": figures["accuracy"],
+                },
+            },
+        }
+        files = {"model": compiled.artifacts["model"], "samples": line.evaluated.artifacts["samples"]}
+        return self._do(build.PACKAGE, line, spec, files)
+
+    def _on_board(self, line: ModelLine, bundle: Artifact) -> None:
+        name = self._row.device or ""
+        place = self._boards.place(name)
+        resources = {"boards": self._boards}
+        spec: dict[str, Any] = {"device": name}
+        if line.variant == "release":
+            self._do(board.DEPLOY, line, spec, {"bundle": bundle}, resources=resources, cached=False)
+        spec |= {
+            "host": place.host,
+            "emulated": place.emulated,
+            "device_kind": self._row.target.device_kind,
+            "bench": dump(self._plan.recipe.bench),
+        }
+        self._figures(line, emulated=place.emulated)
+        samples = line.evaluated.artifacts["samples"]
+        done = self._do(board.BENCH, line, spec, {"bundle": bundle, "samples": samples}, resources=resources)
+        measured = self._runner.store.path(done.artifacts["measurement"])
+        self._figures(line, **board.row_figures(measured, done.figures))
+
+    def _figures(self, line: ModelLine, **figures: Any) -> None:
+        self._runner.report.row(self._row.target.name, line.variant, **figures)
+
+    def _skip(self, stage: Stage, line: ModelLine, why: str) -> None:
+        self._runner.skip(stage, why, target=self._row.target.name, variant=line.variant)
+
+    def _do(
         self,
         stage: Stage,
+        line: ModelLine,
+        spec: dict[str, Any],
+        inputs: dict[str, Artifact],
         *,
-        spec: Mapping[str, Any],
-        inputs: Mapping[str, Artifact],
-        target: str | None = None,
-        variant: Variant | None = None,
-        resources: Mapping[str, Any] | None = None,
-        label: str | None = None,
+        resources: dict[str, Any] | None = None,
         cached: bool = True,
     ) -> Record:
-        """Answer from the store, or do the work and keep it.
-
-        Args:
-            stage: what to do.
-            spec: JSON values; part of the key.
-            inputs: artifacts by role; their digests are part of the key.
-            target: for the report, and to remember what this stage last ran with.
-            variant: likewise.
-            resources: what the work needs and the result does not depend on.
-            label: instead of the stage's name, where one stage stands several times in a run.
-            cached: False for what must ask the outside world each time.
-
-        Raises:
-            Stopped: the stage failed; its outcome and error are recorded.
-        """
-        name = label or stage.name
-        scope = Scope(self.plan.recipe.name, name, target, variant)
-        began = time.monotonic()
-        parts = ingredients(stage, spec, inputs)
-        key = key_of(parts)
-        forced = bool(self._fresh & {stage.name, "all"})
-        found = self.store.find(key) if cached and not forced else None
-        if found is not None:
-            self.store.remember(str(scope), parts)
-            self._end(name, target, variant, "cached", began, None, found)
-            return found
-        why = "asked for by --fresh" if forced else why_changed(self.store.last(str(scope)), parts)
-        why = why if cached else "the board is asked each time"
-        self._listener(StageStarted(name, target, variant, why))
-        try:
-            record = self._work(stage, spec, inputs, resources or {}, began)
-        except KeyboardInterrupt:
-            self._fail(name, target, variant, began, Interrupted("interrupted", where=_place(name, target)))
-            raise
-        except EdgepackError as error:
-            if error.where is None:
-                error.where = _place(name, target)
-            self._fail(name, target, variant, began, error)
-            raise Stopped from error
-        if cached:
-            self.store.save(key, record)
-            self.store.remember(str(scope), parts)
-        self._end(name, target, variant, "done", began, why, record)
-        return record
-
-    def skip(self, stage: Stage, why: str, *, target: str | None = None, variant: Variant | None = None) -> None:
-        """Record that a stage was left out, and why."""
-        self._record(Outcome(stage=stage.name, target=target, variant=variant, status="skipped", why=why))
-
-    def advanced(self, text: str, share: float | None = None) -> None:
-        """Tell the listener how far the stage at work is."""
-        self._listener(Advanced(text, share))
-
-    def exit_code(self, *, gates_failed: bool) -> int:
-        """0, a failed gate's 3, the one error's own code, or 7 when some rows failed and others did not."""
-        codes = {error.exit_code for error in self.errors}
-        if Interrupted.exit_code in codes:
-            return Interrupted.exit_code
-        if not codes:
-            return 3 if gates_failed else 0
-        failed = {o.target for o in self.outcomes if o.status == "failed"}
-        if None not in failed and len(failed) < len(self.plan.rows):
-            return FleetError.exit_code
-        return codes.pop() if len(codes) == 1 else FleetError.exit_code
-
-    def _work(
-        self,
-        stage: Stage,
-        spec: Mapping[str, Any],
-        inputs: Mapping[str, Artifact],
-        resources: Mapping[str, Any],
-        began: float,
-    ) -> Record:
-        with self.store.scratch() as scratch:
-            paths = {role: self.store.path(artifact) for role, artifact in inputs.items()}
-            made: Made = stage.run(Work(spec, paths, scratch, {**resources, "advanced": self.advanced}))
-            parents = tuple(artifact.sha256 for artifact in inputs.values())
-            artifacts = {
-                role: self.store.add(
-                    output.path, kind=output.kind, name=output.name, made_by=stage.name, parents=parents
-                )
-                for role, output in made.files.items()
-            }
-        return Record(artifacts=artifacts, figures=dict(made.figures), seconds=time.monotonic() - began)
-
-    def _end(
-        self,
-        stage: str,
-        target: str | None,
-        variant: Variant | None,
-        status: Any,
-        began: float,
-        why: str | None,
-        record: Record,
-    ) -> None:
-        self._record(
-            Outcome(
-                stage=stage,
-                target=target,
-                variant=variant,
-                status=status,
-                seconds=time.monotonic() - began,
-                started=began - self._began,
-                why=why,
-                artifacts=tuple(record.artifacts.values()),
-            )
+        return self._runner.do(
+            stage,
+            spec=spec,
+            inputs=inputs,
+            target=self._row.target.name,
+            variant=line.variant,
+            resources=resources,
+            cached=cached,
         )
 
-    def _fail(
-        self, stage: str, target: str | None, variant: Variant | None, began: float, error: EdgepackError
-    ) -> None:
-        self.errors.append(error)
-        self._record(
-            Outcome(
-                stage=stage,
-                target=target,
-                variant=variant,
-                status="failed",
-                seconds=time.monotonic() - began,
-                started=began - self._began,
-                why=error.message,
-            )
-        )
 
-    def _record(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-        self._listener(StageEnded(outcome))
-
-
-def _place(stage: str, target: str | None) -> str:
-    return f"stage {stage}, target {target}" if target else f"stage {stage}"
-
-
-__all__ = ["NAMES", "STAGES", "Callable", "Event", "Path", "Row", "Run", "Stopped", "dump"]
+__all__ = ["STAGES", "ModelLine", "Until", "run"]

@@ -1,9 +1,10 @@
-"""Recipe × targets → Plan. Everything wrong in YAML ends here, before torch or tvm is imported."""
+"""A recipe and its targets become a plan. Everything wrong in YAML ends here, before torch or tvm is imported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, overload
 
 from edgepack.check import check
 from edgepack.errors import ConfigError, UsageError
@@ -70,6 +71,10 @@ def make_plan(path: Path, *, only: Sequence[str] = ()) -> Plan:
     return Plan(recipe, path, rows)
 
 
-def dump(spec: Spec | None) -> dict[str, object] | None:
+@overload
+def dump(spec: Spec) -> dict[str, Any]: ...
+@overload
+def dump(spec: None) -> None: ...
+def dump(spec: Spec | None) -> dict[str, Any] | None:
     """A spec as JSON values, for cache keys and manifests."""
     return None if spec is None else spec.model_dump(mode="json")

@@ -282,10 +282,10 @@ def _steps(recipe: Recipe) -> Iterator[Finding]:
     on_onnx = None
     for index, step in enumerate(recipe.compress):
         here = ("compress", index, "method")
-        if METHODS[step.method].stage == "onnx":
+        if METHODS[step.method].STAGE == "onnx":
             on_onnx = on_onnx or step.method
             continue
-        if recipe.model.source is None:
+        if recipe.model.onnx is not None and recipe.model.source is None:
             message = (
                 f"{step.method} changes a torch module, and the model is an .onnx file; it needs model.source"
             )

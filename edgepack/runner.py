@@ -2,33 +2,39 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
-from edgepack.artifact import Artifact
-from edgepack.boards import Boards
-from edgepack.errors import EdgepackError, FleetError, GateError, Interrupted
+from edgepack.artifact import USER, Artifact
+from edgepack.errors import EdgepackError, Interrupted
 from edgepack.events import Advanced, Listener, StageEnded, StageStarted
 from edgepack.outcome import Outcome, Variant
-from edgepack.plan import Plan
+from edgepack.report.builder import ReportBuilder
 from edgepack.stage import Scope, Stage, Work, ingredients, key_of, why_changed
 from edgepack.store import Record, Store
 
+_KEPT = "whatever was finished is kept"
 
-class Stopped(Exception):  # noqa: N818 - not an error: it ends one row after a failure already recorded
+
+class Stopped(Exception):  # noqa: N818 - not an error: it ends a row whose failure is already recorded
     """A stage of this row failed; the rest of the row is skipped."""
 
 
-class Run:
-    """One run of a plan: does stages, keeps their outcomes and figures for the report."""
+class Runner:
+    """Does the stages of one run and tells the report and the listener about each."""
 
     def __init__(
-        self, plan: Plan, store: Store, boards: Boards, listener: Listener, fresh: Sequence[str] = ()
+        self,
+        recipe: str,
+        store: Store,
+        report: ReportBuilder,
+        listener: Listener,
+        fresh: Sequence[str] = (),
     ) -> None:
-        self.plan = plan
         self.store = store
-        self.boards = boards
-        self.outcomes: list[Outcome] = []
+        self.report = report
         self.errors: list[EdgepackError] = []
+        self._recipe = recipe
         self._listener = listener
         self._fresh = set(fresh)
         self._began = time.monotonic()
@@ -58,57 +64,57 @@ class Run:
             cached: False for what must ask the outside world each time.
 
         Raises:
-            Stopped: the stage failed; its outcome and error are recorded.
+            Stopped: the stage failed; its outcome and error are in the report.
         """
         name = label or stage.name
-        scope = Scope(self.plan.recipe.name, name, target, variant)
+        place = {"stage": name, "target": target, "variant": variant}
+        scope = str(Scope(self._recipe, name, target, variant))
         began = time.monotonic()
         parts = ingredients(stage, spec, inputs)
         key = key_of(parts)
         forced = bool(self._fresh & {stage.name, "all"})
         found = self.store.find(key) if cached and not forced else None
         if found is not None:
-            self.store.remember(str(scope), parts)
-            self._end(name, target, variant, "cached", began, None, found)
+            self.store.remember(scope, parts)
+            self._end(place, "cached", began, record=found)
             return found
-        why = "asked for by --fresh" if forced else why_changed(self.store.last(str(scope)), parts)
-        why = why if cached else "the board is asked each time"
+        if not cached:
+            why = "the board is asked each time"
+        elif forced:
+            why = "asked for by --fresh"
+        else:
+            why = why_changed(self.store.last(scope), parts)
         self._listener(StageStarted(name, target, variant, why))
         try:
             record = self._work(stage, spec, inputs, resources or {}, began)
-        except KeyboardInterrupt:
-            self._fail(name, target, variant, began, Interrupted("interrupted", where=_place(name, target)))
-            raise
+        except (KeyboardInterrupt, Interrupted) as error:
+            stop = error if isinstance(error, Interrupted) else Interrupted("interrupted", state=_KEPT)
+            self._fail(stop, place, began)
+            raise KeyboardInterrupt from error
         except EdgepackError as error:
-            if error.where is None:
-                error.where = _place(name, target)
-            self._fail(name, target, variant, began, error)
+            self._fail(error, place, began)
             raise Stopped from error
         if cached:
             self.store.save(key, record)
-            self.store.remember(str(scope), parts)
-        self._end(name, target, variant, "done", began, why, record)
+            self.store.remember(scope, parts)
+        self._end(place, "done", began, why=why, record=record)
         return record
 
-    def skip(self, stage: Stage, why: str, *, target: str | None = None, variant: Variant | None = None) -> None:
+    def skip(
+        self, stage: Stage, why: str, *, target: str | None = None, variant: Variant | None = None
+    ) -> None:
         """Record that a stage was left out, and why."""
         self._record(Outcome(stage=stage.name, target=target, variant=variant, status="skipped", why=why))
+
+    def interrupted(self) -> None:
+        """Ctrl-C between two stages: nothing was at work, the report says so all the same."""
+        if not any(isinstance(error, Interrupted) for error in self.errors):
+            self.errors.append(Interrupted("interrupted", state=_KEPT))
+            self.report.error(self.errors[-1])
 
     def advanced(self, text: str, share: float | None = None) -> None:
         """Tell the listener how far the stage at work is."""
         self._listener(Advanced(text, share))
-
-    def exit_code(self, *, gates_failed: bool) -> int:
-        """0, a failed gate's 3, the one error's own code, or 7 when some rows failed and others did not."""
-        codes = {error.exit_code for error in self.errors}
-        if Interrupted.exit_code in codes:
-            return Interrupted.exit_code
-        if not codes:
-            return GateError.exit_code if gates_failed else 0
-        failed = {o.target for o in self.outcomes if o.status == "failed"}
-        if None not in failed and len(failed) < len(self.plan.rows):
-            return FleetError.exit_code
-        return codes.pop() if len(codes) == 1 else FleetError.exit_code
 
     def _work(
         self,
@@ -119,7 +125,7 @@ class Run:
         began: float,
     ) -> Record:
         with self.store.scratch() as scratch:
-            paths = {role: self.store.path(artifact) for role, artifact in inputs.items()}
+            paths = self._linked(inputs, scratch / "inputs")
             made = stage.run(Work(spec, paths, scratch, {**resources, "advanced": self.advanced}))
             parents = tuple(artifact.sha256 for artifact in inputs.values())
             artifacts = {
@@ -130,49 +136,41 @@ class Run:
             }
         return Record(artifacts=artifacts, figures=dict(made.figures), seconds=time.monotonic() - began)
 
+    def _linked(self, inputs: Mapping[str, Artifact], folder: Path) -> dict[str, Path]:
+        """The stored inputs under names with their suffix, which many readers go by."""
+        paths = {}
+        for role, artifact in inputs.items():
+            if artifact.made_by != USER:
+                paths[role] = folder / role / artifact.name
+                paths[role].parent.mkdir(parents=True)
+                paths[role].symlink_to(self.store.path(artifact).resolve())
+        return paths
+
+    def _fail(self, error: EdgepackError, place: dict[str, Any], began: float) -> None:
+        self.errors.append(error)
+        self.report.error(error, stage=place["stage"], target=place["target"])
+        self._end(place, "failed", began, why=error.message)
+
     def _end(
         self,
-        stage: str,
-        target: str | None,
-        variant: Variant | None,
-        status: Literal["done", "cached"],
+        place: dict[str, Any],
+        status: Literal["done", "cached", "failed"],
         began: float,
-        why: str | None,
-        record: Record,
+        *,
+        why: str | None = None,
+        record: Record | None = None,
     ) -> None:
         self._record(
             Outcome(
-                stage=stage,
-                target=target,
-                variant=variant,
+                **place,
                 status=status,
                 seconds=time.monotonic() - began,
                 started=began - self._began,
                 why=why,
-                artifacts=tuple(record.artifacts.values()),
-            )
-        )
-
-    def _fail(
-        self, stage: str, target: str | None, variant: Variant | None, began: float, error: EdgepackError
-    ) -> None:
-        self.errors.append(error)
-        self._record(
-            Outcome(
-                stage=stage,
-                target=target,
-                variant=variant,
-                status="failed",
-                seconds=time.monotonic() - began,
-                started=began - self._began,
-                why=error.message,
+                artifacts=tuple(record.artifacts.values()) if record else (),
             )
         )
 
     def _record(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
+        self.report.outcome(outcome)
         self._listener(StageEnded(outcome))
-
-
-def _place(stage: str, target: str | None) -> str:
-    return f"stage {stage}, target {target}" if target else f"stage {stage}"

@@ -99,7 +99,11 @@ def code_digest(parts: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         root = PACKAGE / part
-        files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.suffix in {".py", ".c", ".h"})
+        files = (
+            [root]
+            if root.is_file()
+            else sorted(p for p in root.rglob("*") if p.suffix in {".py", ".c", ".h"})
+        )
         for path in files:
             digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -84,7 +84,9 @@ class Store:
         """Where the artifact's bytes are; read-only."""
         return self.root / "blobs" / artifact.sha256[:2] / artifact.sha256
 
-    def add(self, source: Path, *, kind: str, name: str, made_by: str, parents: tuple[str, ...] = ()) -> Artifact:
+    def add(
+        self, source: Path, *, kind: str, name: str, made_by: str, parents: tuple[str, ...] = ()
+    ) -> Artifact:
         """Copy a file into the store."""
         digest = sha256_file(source)
         artifact = Artifact(

@@ -44,4 +44,8 @@ for command in (
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     args = list(sys.argv[1:] if argv is None else argv)
-    sys.exit(guard(lambda: edgepack.main(args, prog_name="edgepack", standalone_mode=False), as_json="--json" in args))
+    sys.exit(
+        guard(
+            lambda: edgepack.main(args, prog_name="edgepack", standalone_mode=False), as_json="--json" in args
+        )
+    )

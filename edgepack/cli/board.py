@@ -1,5 +1,6 @@
 """Commands that act on a board with a bundle at hand."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -21,9 +22,11 @@ def deploy(bundle: Path, device: str, as_json: bool) -> None:
     with progress() as listener:
         done = api.deploy(bundle, device, listener=listener)
     if as_json:
-        emit_json({"edgepack": 1, **done.to_json()})
+        emit_json({"edgepack": 1, **asdict(done)})
     elif done.changed:
-        click.echo(f"{device}: {done.digest[:12]} is current, {human_size(done.bytes_sent)} sent in {done.seconds:.1f} s")
+        click.echo(
+            f"{device}: {done.digest[:12]} is current, {human_size(done.bytes_sent)} sent in {done.seconds:.1f} s"
+        )
     else:
         click.echo(f"{device}: {done.digest[:12]} was current already; nothing sent")
 
@@ -36,7 +39,7 @@ def rollback(name: str, device: str, as_json: bool) -> None:
     """Go back to the release of NAME that was current on DEVICE before this one."""
     done = api.rollback(name, device)
     if as_json:
-        emit_json({"edgepack": 1, **done.to_json()})
+        emit_json({"edgepack": 1, **asdict(done)})
     else:
         click.echo(f"{device}: {name} is back at {done.digest[:12]}")
 
@@ -48,13 +51,17 @@ def rollback(name: str, device: str, as_json: bool) -> None:
 @click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @options.json_option
-def bench(bundle: Path, device: str, runs: int, warmup: int, threads: int, as_json: bool) -> None:
+def bench(bundle: Path, device: str, *, runs: int, warmup: int, threads: int, as_json: bool) -> None:
     """Measure BUNDLE on DEVICE without installing it; nothing stays there."""
     with progress():
         measured = api.bench(bundle, device, runs=runs, warmup=warmup, threads=threads)
     if as_json:
         emit_json(measured.model_dump(mode="json"))
         return
-    from edgepack.report.terminal import print_measurement
-
-    print_measurement(measured)
+    latency = measured.latency
+    label = " (emulated: compare with nothing)" if measured.emulated else ""
+    click.echo(f"p50 {latency.p50:.3f} ms, p90 {latency.p90:.3f} ms, p99 {latency.p99:.3f} ms{label}")
+    click.echo(
+        f"first {measured.first_ms:.3f} ms, load {measured.load_ms:.1f} ms, peak {measured.peak_rss_kib} KiB"
+    )
+    click.echo(f"verdict: {measured.verdict.describe()}")

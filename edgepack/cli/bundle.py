@@ -28,7 +28,9 @@ def inspect(file: Path, as_json: bool) -> None:
         return
     click.echo(f"{manifest.name} {manifest.version} ({manifest.variant}) for {manifest.target.name}")
     click.echo(f"digest   {manifest.digest}")
-    click.echo(f"board    {manifest.target.abi.arch}, glibc ≥ {manifest.target.abi.libc}, {manifest.target.device_kind}")
+    click.echo(
+        f"board    {manifest.target.abi.arch}, glibc ≥ {manifest.target.abi.libc}, {manifest.target.device_kind}"
+    )
     for label, tensors in (("input", manifest.inputs), ("output", manifest.outputs)):
         for tensor in tensors:
             click.echo(f"{label:<8} {tensor.name} {tensor.dtype}{list(tensor.shape)}")

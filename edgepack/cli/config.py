@@ -1,6 +1,7 @@
 """Commands about what the user writes: recipes, targets, schemas, and this machine."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 from click.shell_completion import get_completion_class
@@ -14,7 +15,9 @@ from edgepack.errors import ConfigError, GateError, UsageError
 @click.command()
 @click.argument("model")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("recipe.yaml"), show_default=True)
-@click.option("-t", "--target", "targets", multiple=True, help="Targets to build for; several times for several.")
+@click.option(
+    "-t", "--target", "targets", multiple=True, help="Targets to build for; several times for several."
+)
 @click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
 def init(model: str, out: Path, targets: tuple[str, ...], force: bool) -> None:
     """Write a commented recipe for your own MODEL: an .onnx file or module:callable."""
@@ -39,7 +42,7 @@ def check(recipe: Path, as_json: bool) -> int:
 
 @click.command()
 @click.argument("kind", type=click.Choice(["recipe", "target", "devices"]))
-def schema(kind: str) -> None:
+def schema(kind: Literal["recipe", "target", "devices"]) -> None:
     """Print the JSON Schema of a recipe, target or devices file, for editors."""
     emit_json(api.schema(kind))
 
@@ -57,8 +60,10 @@ def targets(context: click.Context, as_json: bool) -> None:
         return
     width = max(len(t.name) for t in found)
     for t in found:
-        chip = f"{t.cpu.cores}× {t.cpu.name}" + (f" + {t.gpu.name} ({t.gpu.arch})" if t.gpu else "")
-        click.echo(f"{t.name:<{width}}  {t.abi.arch:<8} glibc {t.abi.libc:<5} {t.family:<13} {t.title} · {chip}")
+        chip = f"{t.cpu.cores}x {t.cpu.name}" + (f" + {t.gpu.name} ({t.gpu.arch})" if t.gpu else "")
+        click.echo(
+            f"{t.name:<{width}}  {t.abi.arch:<8} glibc {t.abi.libc:<5} {t.family:<13} {t.title} · {chip}"
+        )
 
 
 @targets.command("show")
@@ -97,4 +102,3 @@ def doctor(as_json: bool) -> None:
     broken = [f.name for f in findings if f.required and not f.ok]
     if broken:
         raise GateError(f"not usable here: {', '.join(broken)}")
-

@@ -21,10 +21,17 @@ def list_(as_json: bool) -> None:
         emit_json({"edgepack": 1, "devices": [d.to_json() for d in found]})
         return
     if not found:
-        click.echo("no devices yet: write devices.yaml (docs/add-a-device.md), or `edgepack devices up --virtual rpi4`", err=True)
+        click.echo(
+            "no devices yet: write devices.yaml (docs/add-a-device.md), or `edgepack devices up --virtual rpi4`",
+            err=True,
+        )
     for d in found:
-        where = f"{d.device.user + '@' if d.device.user else ''}{d.device.host}" + (f":{d.device.port}" if d.device.port else "")
-        click.echo(f"{d.name:<20} {d.device.target:<14} {where}{'  virtual' if d.virtual else ''}{'  emulated' if d.device.emulated else ''}")
+        where = f"{d.device.user + '@' if d.device.user else ''}{d.device.host}" + (
+            f":{d.device.port}" if d.device.port else ""
+        )
+        click.echo(
+            f"{d.name:<20} {d.device.target:<14} {where}{'  virtual' if d.virtual else ''}{'  emulated' if d.device.emulated else ''}"
+        )
 
 
 @devices.command()
@@ -48,7 +55,9 @@ def trust(device: str) -> None:
 
 
 @devices.command()
-@click.option("--virtual", "kind", required=True, type=click.Choice(["host", "rpi3", "rpi4", "rpi5", "arm64"]))
+@click.option(
+    "--virtual", "kind", required=True, type=click.Choice(["host", "rpi3", "rpi4", "rpi5", "arm64"])
+)
 @click.option("--name", help="Default: the kind's name.")
 def up(kind: str, name: str | None) -> None:
     """Start a virtual board: a real sshd, with an emulated userland for the Pis."""

@@ -74,7 +74,9 @@ class LiveListener:
             self._place = _place(event.stage, event.target, event.variant)
             self._progress.reset(self._task, description=self._place, total=None)
         elif isinstance(event, StageEnded):
-            self._console.print(_line(event.outcome), style=_STYLE[event.outcome.status], markup=False, highlight=False)
+            self._console.print(
+                _line(event.outcome), style=_STYLE[event.outcome.status], markup=False, highlight=False
+            )
         else:
             self._progress.update(
                 self._task,

@@ -7,16 +7,22 @@ import click
 from click.shell_completion import CompletionItem
 
 
-def _complete_target(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _complete_target(
+    _context: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     from edgepack import api
 
     return [CompletionItem(t.name, help=t.title) for t in api.targets() if t.name.startswith(incomplete)]
 
 
-def _complete_device(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _complete_device(
+    _context: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
     from edgepack import api
 
-    return [CompletionItem(d.name, help=d.device.host) for d in api.devices() if d.name.startswith(incomplete)]
+    return [
+        CompletionItem(d.name, help=d.device.host) for d in api.devices() if d.name.startswith(incomplete)
+    ]
 
 
 def complete_device(function: Any) -> Any:
@@ -40,17 +46,26 @@ def targets_option(function: Any) -> Any:
 def target_option(function: Any) -> Any:
     """``--target``, once and required."""
     return click.option(
-        "-t", "--target", required=True, shell_complete=_complete_target, help="What to build for; see `edgepack targets`."
+        "-t",
+        "--target",
+        required=True,
+        shell_complete=_complete_target,
+        help="What to build for; see `edgepack targets`.",
     )(function)
 
 
 def fresh_option(function: Any) -> Any:
     """``--fresh STAGE``."""
     return click.option(
-        "--fresh", multiple=True, metavar="STAGE", help="Run this stage anew even if cached; `all` for every stage."
+        "--fresh",
+        multiple=True,
+        metavar="STAGE",
+        help="Run this stage anew even if cached; `all` for every stage.",
     )(function)
 
 
 def json_option(function: Any) -> Any:
     """``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(
+        function
+    )

@@ -1,25 +1,37 @@
 """Commands that build: the whole run, or a part of it."""
 
+import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from edgepack import api
+from edgepack.artifact import human_size
 from edgepack.cli import options
 from edgepack.cli.console import emit_json, progress
+from edgepack.errors import render
+
+if TYPE_CHECKING:
+    from edgepack.report.document import Report
 
 
-def _finish(report: Any, *, as_json: bool) -> int:
-    """Print a report's table or document; its exit code is the command's."""
+def _finish(report: "Report", *, as_json: bool) -> int:
+    """Print a report's table or document, and its errors on stderr; its exit code is the command's."""
     if as_json:
         emit_json(report.model_dump(mode="json"))
     else:
         from edgepack.report.terminal import print_report
 
-        print_report(report)
-        click.echo(f"\nreport: {api.run_folder(report) / 'report.html'}", err=True)
-    return int(report.exit_code)
+        print_report(report, sys.stdout)
+    for error in report.errors:
+        fields = error.model_dump(include={"where", "why", "state", "next"})
+        place = " ".join(part for part in (error.stage, error.target) if part)
+        click.echo(render(f"{place}: {error.message}" if place else error.message, **fields), err=True)
+    if not as_json:
+        click.echo(f"report: {api.run_folder(report) / 'report.html'}", err=True)
+    return report.exit_code
 
 
 @click.command()
@@ -51,7 +63,9 @@ def compress(recipe: Path, fresh: tuple[str, ...], as_json: bool) -> int:
 @click.option("--trials", type=click.IntRange(min=1), help="Instead of the recipe's budget.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after this long.")
 @options.json_option
-def tune(recipe: Path, targets: tuple[str, ...], trials: int | None, minutes: float | None, as_json: bool) -> int:
+def tune(
+    recipe: Path, targets: tuple[str, ...], trials: int | None, minutes: float | None, as_json: bool
+) -> int:
     """Tune the model's kernels on each target's board; goes on where the last tuning stopped."""
     with progress() as listener:
         report = api.tune(recipe, targets=targets, trials=trials, minutes=minutes, listener=listener)
@@ -62,12 +76,18 @@ def tune(recipe: Path, targets: tuple[str, ...], trials: int | None, minutes: fl
 @options.recipe_argument
 @options.targets_option
 @options.fresh_option
-@click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder for the bundles.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="Folder for the bundles.",
+)
 @options.json_option
 def package(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], out: Path, as_json: bool) -> int:
     """Build a bundle for each target and put it into a folder; no board is touched unless tuning is asked for."""
     with progress() as listener:
-        report, bundles = api.package(recipe, targets=targets, fresh=fresh, out=out, listener=listener)
+        report, bundles = api.build(recipe, targets=targets, fresh=fresh, out=out, listener=listener)
     code = _finish(report, as_json=as_json)
     for path in bundles:
         click.echo(f"bundle: {path}", err=True)
@@ -77,24 +97,40 @@ def package(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], out:
 @click.command("compile")
 @click.argument("model", type=click.Path(path_type=Path, dir_okay=False))
 @options.target_option
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Default: MODEL-TARGET.so beside the current folder.")
-@click.option("--dump", type=click.Path(path_type=Path, file_okay=False), help="Write the module after each lowering phase here.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Default: MODEL-TARGET.so beside the current folder."
+)
+@click.option(
+    "--dump",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the module after each lowering phase here.",
+)
 @options.json_option
-def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_json: bool) -> int:
+def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_json: bool) -> None:
     """Compile MODEL (.onnx, or a recipe's release) for one target, with the kernels tuned so far."""
     with progress() as listener:
         compiled = api.compile(model, target, out=out, dump=dump, listener=listener)
     if as_json:
-        emit_json({"edgepack": 1, **compiled.to_json()})
-        return 0
-    for line in compiled.summary():
-        click.echo(line)
-    return 0
+        emit_json({"edgepack": 1, **asdict(compiled), "path": str(compiled.path)})
+        return
+    tuned = sum(kernel.tuned for kernel in compiled.kernels)
+    click.echo(f"{compiled.path}: {human_size(compiled.path.stat().st_size)}, {compiled.seconds:.1f} s")
+    click.echo(f"kernels: {len(compiled.kernels)}, {tuned} tuned, the others scheduled by rule")
+    for kind, tensors in (("input", compiled.inputs), ("output", compiled.outputs)):
+        for tensor in tensors:
+            click.echo(f"{kind}: {tensor.name} {tensor.dtype}{list(tensor.shape)}")
 
 
 @click.command()
 @click.argument("run", default="latest")
 @options.json_option
-def report(run: str, as_json: bool) -> int:
+def report(run: str, as_json: bool) -> None:
     """Show the report of a RUN again: its id, a folder, a report.json, or `latest`."""
-    return _finish(api.report(run), as_json=as_json) * 0
+    found = api.report(run)
+    if as_json:
+        emit_json(found.model_dump(mode="json"))
+        return
+    from edgepack.report.terminal import print_report
+
+    print_report(found, sys.stdout)
+    click.echo(f"report: {api.run_folder(found) / 'report.html'}", err=True)

@@ -1,0 +1,320 @@
+"""The public functions: what the command line does, callable from Python.
+
+Every function raises the errors of :mod:`edgepack.errors` and prints nothing. Heavy packages are imported
+when a function needs them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgepack.errors import EdgepackError, Problem, UsageError
+from edgepack.events import Listener, ignore
+
+if TYPE_CHECKING:
+    from edgepack.artifact import Artifact
+    from edgepack.bench.measurement import Measurement
+    from edgepack.bundle.manifest import Manifest
+    from edgepack.doctor import Finding
+    from edgepack.fleet import Known
+    from edgepack.lower import Compiled
+    from edgepack.pipeline import Until
+    from edgepack.recipe import Tune
+    from edgepack.remote.install import Installed
+    from edgepack.remote.virtual import Board
+    from edgepack.report.document import Report
+    from edgepack.target import Target
+
+
+def init(
+    model: str, *, out: Path = Path("recipe.yaml"), targets: Sequence[str] = (), force: bool = False
+) -> Path:
+    """Write a commented recipe for a model of the user's own: an .onnx file or ``module:callable``."""
+    from edgepack.init import init as write
+
+    return write(out, model=model, targets=tuple(targets), force=force)
+
+
+def check(recipe: Path | str) -> list[Problem]:
+    """Every mistake in a recipe, each with its line and column; empty when there is none."""
+    from edgepack.check import check as examine
+
+    return examine(Path(recipe))
+
+
+def schema(kind: Literal["recipe", "target", "devices"]) -> dict[str, Any]:
+    """The JSON Schema of a recipe, target or devices file."""
+    from edgepack.schema import schema as make
+
+    return make(kind)
+
+
+def targets() -> "list[Target]":
+    """Every target edgepack can build for, shipped and the user's own."""
+    from edgepack.target import list_targets
+
+    return list_targets()
+
+
+def target(name: str) -> "Target":
+    """One target by name, or by the path of its file."""
+    from edgepack.target import load_target
+
+    return load_target(name)
+
+
+def run(
+    recipe: Path | str,
+    *,
+    targets: Sequence[str] = (),
+    fresh: Sequence[str] = (),
+    listener: Listener = ignore,
+) -> "Report":
+    """The whole job: compress, tune, compile, package, deploy, measure, report.
+
+    Args:
+        recipe: the recipe's path.
+        targets: only these of the recipe's targets.
+        fresh: stages to do anew although they are cached; ``all`` for every one.
+        listener: called with the events of :mod:`edgepack.events`.
+
+    Returns:
+        The report, also written to the run's folder. What failed is in it; ``exit_code`` sums it up.
+
+    Raises:
+        ConfigError: the recipe has mistakes; nothing was done.
+    """
+    return _run(Path(recipe), "bench", targets=targets, fresh=fresh, listener=listener)[0]
+
+
+def compress(recipe: Path | str, *, fresh: Sequence[str] = (), listener: Listener = ignore) -> "Report":
+    """Train or load the model and compress it; nothing is built for a target."""
+    return _run(Path(recipe), "evaluate", fresh=fresh, listener=listener)[0]
+
+
+def tune(
+    recipe: Path | str,
+    *,
+    targets: Sequence[str] = (),
+    trials: int | None = None,
+    minutes: float | None = None,
+    listener: Listener = ignore,
+) -> "Report":
+    """Tune the kernels on each target's board, within the recipe's budget or the one given.
+
+    Goes on where the last tuning stopped; the records serve every later build for the same target.
+    """
+    from edgepack.recipe import Tune
+
+    budget = Tune(trials=trials or 0, minutes=minutes) if trials or minutes else None
+    return _run(Path(recipe), "tune", targets=targets, fresh=("tune",), listener=listener, budget=budget)[0]
+
+
+def build(
+    recipe: Path | str,
+    *,
+    out: Path,
+    targets: Sequence[str] = (),
+    fresh: Sequence[str] = (),
+    listener: Listener = ignore,
+) -> "tuple[Report, list[Path]]":
+    """Build the release bundle of each target into the folder ``out``; returns the report and the bundles."""
+    from edgepack.store import Store, write_atomic
+
+    report, artifacts, _ = _run(Path(recipe), "package", targets=targets, fresh=fresh, listener=listener)
+    paths = [out / artifact.name for artifact in artifacts]
+    for artifact, path in zip(artifacts, paths, strict=True):
+        write_atomic(path, Store().path(artifact).read_bytes())
+    return report, paths
+
+
+def compile(  # noqa: A001 - the field's word; called as edgepack.compile
+    model: Path | str,
+    target: str,
+    *,
+    out: Path | None = None,
+    dump: Path | None = None,
+    listener: Listener = ignore,
+) -> "Compiled":
+    """Compile an .onnx file, or a recipe's release model, for one target, with the kernels tuned so far.
+
+    Args:
+        model: the .onnx file or the recipe.
+        target: the target's name.
+        out: the shared library to write; default ``MODEL-TARGET.so`` in the current folder.
+        dump: a folder that gets the module after each lowering phase.
+        listener: called with the events of :mod:`edgepack.events`.
+    """
+    from edgepack.events import Advanced
+    from edgepack.lower import compile_model
+    from edgepack.stages.build import record_root
+    from edgepack.target import load_target
+    from edgepack.tune.store import RecordStore
+
+    path = Path(model)
+    chosen = load_target(target)
+    onnx = _release_onnx(path, listener) if path.suffix in {".yaml", ".yml"} else path
+    return compile_model(
+        onnx,
+        chosen,
+        out or Path(f"{path.stem}-{chosen.name}.so"),
+        records=RecordStore(record_root(emulated=False)).folder(chosen),
+        dump=dump,
+        progress=lambda text: listener(Advanced(text)),
+    )
+
+
+def report(run: str = "latest") -> "Report":
+    """The report of an earlier run: by its id, a folder, a report.json, or ``latest``."""
+    from edgepack.runs import find
+
+    return find(run)
+
+
+def run_folder(report: "Report") -> Path:
+    """Where a run's report.json, report.md and report.html are."""
+    from edgepack.runs import folder_of
+
+    return folder_of(report)
+
+
+def inspect(bundle: Path) -> "Manifest":
+    """A bundle's manifest; its files are not checked."""
+    from edgepack.bundle.archive import read_manifest
+
+    return read_manifest(bundle)
+
+
+def verify(bundle: Path) -> "Manifest":
+    """Check every byte of a bundle against its manifest."""
+    from edgepack.bundle.archive import verify as check_all
+
+    return check_all(bundle)
+
+
+def extract(bundle: Path, folder: Path) -> "Manifest":
+    """Verify a bundle and unpack it into a new folder."""
+    from edgepack.bundle.archive import extract as unpack
+
+    return unpack(bundle, folder)
+
+
+def deploy(bundle: Path, device: str, *, listener: Listener = ignore) -> "Installed":
+    """Install a bundle on a device: preflight, upload, verify there, try it, switch ``current`` over.
+
+    Raises:
+        PreflightError: the board cannot take it; nothing was sent.
+        DeployError: it failed; the board runs what it ran before.
+        UnreachableError, TrustError, IntegrityError, LockedError: as their names say.
+    """
+    from edgepack.fleet import deploy as install
+
+    return install(bundle, device, listener)
+
+
+def rollback(name: str, device: str) -> "Installed":
+    """Go back to the release of ``name`` that was in use before the current one."""
+    from edgepack.fleet import rollback as back
+
+    return back(name, device)
+
+
+def bench(bundle: Path, device: str, *, runs: int = 100, warmup: int = 10, threads: int = 1) -> "Measurement":
+    """Measure a bundle on a device without installing it; nothing stays there."""
+    from edgepack.fleet import bench as measure
+    from edgepack.recipe import Bench
+
+    return measure(bundle, device, Bench(runs=runs, warmup=warmup, threads=threads))
+
+
+def devices() -> "list[Known]":
+    """The devices of devices.yaml and the running virtual boards."""
+    from edgepack.fleet import devices as known
+
+    return known()
+
+
+def device_info(device: str) -> dict[str, Any]:
+    """Probe a device through the agent, and list the releases it holds."""
+    from edgepack.fleet import info
+
+    return info(device)
+
+
+def trust(device: str) -> str:
+    """Fetch a device's host key and add it to known_hosts; returns its fingerprint."""
+    from edgepack.fleet import trust as accept
+
+    return accept(device)
+
+
+def board_up(kind: str, name: str | None = None) -> "Board":
+    """Start a virtual board that runs until :func:`boards_down`."""
+    from edgepack.remote import virtual
+
+    return virtual.up(kind, name)
+
+
+def boards_down(name: str | None = None, *, everything: bool = False, purge: bool = False) -> list[str]:
+    """Stop a virtual board, or all; ``purge`` forgets their files too. Returns the names."""
+    from edgepack.remote import virtual
+
+    if (name is None) == (not everything):
+        raise UsageError("name one board, or ask for all", next="edgepack devices down NAME, or --all")
+    names = [board.name for board in virtual.running()] if name is None else [name]
+    for each in names:
+        virtual.down(each)
+        if purge:
+            virtual.purge(each)
+    return names
+
+
+def doctor() -> "list[Finding]":
+    """What this machine can do, and what it lacks for the rest."""
+    from edgepack.doctor import examine
+
+    return examine()
+
+
+def _run(
+    path: Path,
+    until: "Until",
+    *,
+    targets: Sequence[str] = (),
+    fresh: Sequence[str] = (),
+    listener: Listener = ignore,
+    budget: "Tune | None" = None,
+) -> "tuple[Report, list[Artifact], list[EdgepackError]]":
+    from edgepack import pipeline, runs
+    from edgepack.boards import Boards
+    from edgepack.plan import make_plan
+    from edgepack.report.builder import ReportBuilder, recipe_ref
+    from edgepack.runner import Runner
+    from edgepack.store import Store
+
+    plan = make_plan(path, only=targets)
+    pipeline.require_stages(fresh)
+    builder = ReportBuilder(
+        run_id=runs.new_run_id(plan.recipe.name), recipe=recipe_ref(plan.recipe, path.name)
+    )
+    runner = Runner(plan.recipe.name, Store(), builder, listener, fresh)
+    artifacts: list[Artifact] = []
+    try:
+        with Boards() as boards:
+            artifacts = pipeline.run(plan, runner, boards, until=until, budget=budget)
+    except KeyboardInterrupt:
+        runner.interrupted()
+    builder.check(plan.recipe.gates)
+    made = builder.build()
+    runs.save(made)
+    return made, artifacts, runner.errors
+
+
+def _release_onnx(recipe: Path, listener: Listener) -> Path:
+    """The ONNX model that a recipe's compression ends with."""
+    from edgepack.store import Store
+
+    _, artifacts, errors = _run(recipe, "evaluate", listener=listener)
+    if errors:
+        raise errors[0]
+    return Store().path(artifacts[0])
