@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgepack.agent import protocol
-from edgepack.bench.accuracy import BoardAccuracy, score
+from edgepack.bench.accuracy import BoardAccuracy, score, worst_parity
 from edgepack.bench.measurement import Measurement
 from edgepack.bench.stats import BoardState
 from edgepack.errors import InputError
-from edgepack.recipe import Bench, Input
+from edgepack.recipe import Bench
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,68 +100,53 @@ def evaluate(
     session: protocol.Session,
     agent: str,
     model: str,
-    spec: Input,
-    samples: np.ndarray,
+    inputs: Mapping[str, np.ndarray],
     *,
     labels: np.ndarray | None = None,
-    reference: np.ndarray | None = None,
+    reference: Sequence[np.ndarray] = (),
     threads: int = 1,
     device: protocol.DeviceKind = "cpu",
     timeout: float | None = None,
 ) -> BoardAccuracy:
     """Run test samples on the board and score what comes back.
 
+    Samples go to the board in chunks of 64 MiB, so that a large test split fits a small ``/tmp``.
+
     Args:
         session: A connection to the board.
         agent: The agent's path on the board.
-        model: The compiled model's path on the board; one input, its first output the class scores.
-        spec: The input; its first axis is the batch.
-        samples: (N, *sample), cast to the input's dtype.
-        labels: (N,) integers, for the accuracy.
-        reference: (N, classes), onnxruntime's outputs, for the parity.
+        model: The compiled model's path on the board; its first output holds the class scores.
+        inputs: The model's inputs in its own order, each (N, *shape): N samples of the shape it takes.
+        labels: N * batch integers, for the accuracy.
+        reference: onnxruntime's outputs, each (N, *shape), for the parity; all of the model's, in order.
         threads: Threads of TVM's pool.
         device: Where the kernels run.
         timeout: Seconds for each command on the board.
 
     Raises:
-        InputError: The samples do not fit the input, or there are none.
+        InputError: No samples, or arrays that do not belong together.
         AgentError: The model or the agent failed.
         UnreachableError: The connection was lost.
     """
     import numpy as np
 
-    parts = []
-    for count, batches in _batches(samples, spec):
-        outputs = protocol.run(
-            session,
-            agent,
-            model,
-            {spec.name: batches},
-            each=True,
-            threads=threads,
-            device=device,
-            timeout=timeout,
+    count = min((len(array) for array in inputs.values()), default=0)
+    if not count or any(len(array) != count for array in (*inputs.values(), *reference)):
+        raise InputError("inputs and reference outputs hold different numbers of samples, or none")
+    per_chunk = max(1, _CHUNK_BYTES // max(sum(array[:1].nbytes for array in inputs.values()), 1))
+    chunks = []
+    for start in range(0, count, per_chunk):
+        part = {name: array[start : start + per_chunk] for name, array in inputs.items()}
+        chunks.append(
+            protocol.run(
+                session, agent, model, part, each=True, threads=threads, device=device, timeout=timeout
+            )
         )
-        first = outputs[0]  # (batches, batch, ...)
-        parts.append(first.reshape(first.shape[0] * spec.shape[0], -1)[:count])
-    flat = None if reference is None else reference.reshape(len(reference), -1)
-    return score(np.concatenate(parts), labels=labels, reference=flat)
-
-
-def _batches(samples: np.ndarray, spec: Input) -> Iterator[tuple[int, np.ndarray]]:
-    """Samples as (batches, *spec.shape) a chunk, the last batch filled with copies, and how many are real."""
-    import numpy as np
-
-    batch, *sample = spec.shape
-    if not len(samples) or samples.shape[1:] != tuple(sample):
-        raise InputError(
-            f"samples of shape {samples.shape} do not fit the input {spec.name!r}",
-            why=f"it takes {spec.shape}, batch first, and at least one sample",
-        )
-    cast = samples.astype(spec.dtype, copy=False)
-    per_chunk = max(1, _CHUNK_BYTES // max(cast[:1].nbytes * batch, 1)) * batch
-    for start in range(0, len(cast), per_chunk):
-        chunk = cast[start : start + per_chunk]
-        missing = -len(chunk) % batch
-        filled = np.concatenate([chunk, np.repeat(chunk[-1:], missing, axis=0)])
-        yield len(chunk), filled.reshape(-1, *spec.shape)
+    outputs = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+    classes = outputs[0].shape[-1] if labels is not None else outputs[0][0].size
+    found = score(
+        outputs[0].reshape(-1, classes),
+        labels=None if labels is None else labels.reshape(-1),
+        reference=reference[0].reshape(-1, classes) if reference else None,
+    )
+    return found.model_copy(update={"parity": worst_parity(outputs, reference)}) if reference else found
