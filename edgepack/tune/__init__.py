@@ -1,0 +1,29 @@
+"""Tuning on the board: MetaSchedule's search, our builder, our runner, records that are never lost."""
+
+from edgepack.tune.events import (
+    BatchMeasured,
+    ConnectionLost,
+    Reconnected,
+    TuneEvent,
+    TuningStarted,
+    UntunedMeasured,
+)
+from edgepack.tune.result import CurvePoint, KernelResult, TuneResult
+from edgepack.tune.run import tune
+from edgepack.tune.runner import BoardRunner
+from edgepack.tune.store import RecordStore
+
+__all__ = [
+    "BatchMeasured",
+    "BoardRunner",
+    "ConnectionLost",
+    "CurvePoint",
+    "KernelResult",
+    "Reconnected",
+    "RecordStore",
+    "TuneEvent",
+    "TuneResult",
+    "TuningStarted",
+    "UntunedMeasured",
+    "tune",
+]

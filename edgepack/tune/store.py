@@ -1,0 +1,188 @@
+"""Tuning records on disk: one folder for one kind of board and one TVM, never served to another.
+
+MetaSchedule's database compares workloads and not targets (apache/tvm#15549), so the target is in the path:
+``<root>/<target name>-<digest>/``. The digest covers everything that decides what a record is worth: TVM's
+target dict, the ABI, the CPU and GPU blocks of the target, TVM's version. ``key.json`` beside the records
+spells it out for people. Inside, MetaSchedule's own formats:
+
+- ``workload.json``, ``tuning_record.json``: every candidate ever measured, appended as results come;
+- ``untuned.json``: milliseconds of the family's fallback schedule, by workload;
+- ``best/<digest>/``: the records that ``compile_model`` applies to one model, made by ``publish``.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from edgepack.errors import IntegrityError, LockedError
+from edgepack.target import Target
+
+WORKLOADS = "workload.json"
+RECORDS = "tuning_record.json"
+FORMAT = 1
+
+
+def key(target: Target) -> dict[str, Any]:
+    """What records depend on; two targets share records if and only if their keys are equal."""
+    facts = target.model_dump(mode="json", include={"tvm", "abi", "cpu", "gpu"})
+    return {"format": FORMAT, "apache-tvm": version("apache-tvm"), **facts}
+
+
+def digest(document: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of a document's canonical JSON."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class RecordStore:
+    """All tuning records of a user, under ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, target: Target) -> Path:
+        """The folder of this target's records, made if missing.
+
+        Raises:
+            IntegrityError: The folder holds records of something else.
+        """
+        wanted = key(target)
+        folder = self.root / f"{target.name}-{digest(wanted)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        described = folder / "key.json"
+        if not described.exists():
+            _write(described, json.dumps(wanted, indent=2, sort_keys=True) + "\n")
+        try:
+            found = json.loads(described.read_text(encoding="utf-8"))
+        except json.JSONDecodeError:
+            found = None
+        if found != wanted:
+            raise IntegrityError(
+                f"the tuning records in {folder} are not those of target {target.name}",
+                where=str(described),
+                why="its key differs from what the folder's name says",
+                state="nothing was read from it",
+                next=f"move {folder} away and tune again",
+            )
+        return folder
+
+    @contextlib.contextmanager
+    def locked(self, target: Target) -> Iterator[Path]:
+        """The target's folder for writing: repaired after a crash, and nobody else's until the end.
+
+        Raises:
+            LockedError: Another process tunes for this target.
+        """
+        folder = self.folder(target)
+        with (folder / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise LockedError(
+                    f"another process is tuning for {target.name}",
+                    where=str(folder),
+                    state="its records are being written; this process measured nothing",
+                    next="wait for it to finish, or stop it",
+                ) from error
+            repair(folder)
+            yield folder
+
+
+def open_database(folder: Path) -> Any:
+    """MetaSchedule's ``JSONDatabase`` over a folder."""
+    from tvm.s_tir.meta_schedule.database import JSONDatabase
+
+    return JSONDatabase(str(folder / WORKLOADS), str(folder / RECORDS), allow_missing=True)
+
+
+def repair(folder: Path) -> int:
+    """Drop what a killed process left half written; returns how many records were dropped.
+
+    Raises:
+        IntegrityError: A workload other than the last is damaged: records refer to workloads by line.
+    """
+    workloads, bad = _split(folder / WORKLOADS)
+    if bad and bad != [len(workloads)]:
+        raise IntegrityError(
+            "a tuning workload is damaged",
+            where=f"{folder / WORKLOADS}:{bad[0] + 1}",
+            state="the records were left as they are",
+            next=f"move {folder} away and tune again",
+        )
+    if bad:
+        _write(folder / WORKLOADS, "".join(f"{line}\n" for line in workloads))
+    records, bad = _split(folder / RECORDS)
+    kept = [line for line in records if json.loads(line)[0] < len(workloads)]
+    dropped = len(records) - len(kept) + len(bad)
+    if dropped:
+        _write(folder / RECORDS, "".join(f"{line}\n" for line in kept))
+    return dropped
+
+
+def read_untuned(folder: Path) -> dict[str, float]:
+    """Milliseconds of the fallback schedule, by workload."""
+    path = folder / "untuned.json"
+    if not path.exists():
+        return {}
+    return {str(k): float(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
+
+
+def write_untuned(folder: Path, untuned: Mapping[str, float]) -> None:
+    """Replace the milliseconds of the fallback schedules."""
+    _write(folder / "untuned.json", json.dumps(dict(untuned), indent=1, sort_keys=True) + "\n")
+
+
+def publish(folder: Path, records: Iterable[Any]) -> Path:
+    """Write one record a workload as a database of its own, for ``compile_model(records=…)``.
+
+    The folder's name and bytes depend on the records alone, so they can be part of a cache key.
+    """
+    from tvm.s_tir.meta_schedule.database import MemoryDatabase
+
+    workloads, lines = [], []
+    for index, record in enumerate(records):
+        workloads.append(json.dumps(record.workload.as_json()))
+        lines.append(json.dumps([index, record.as_json()]))
+    del MemoryDatabase
+    out = folder / "best" / digest([workloads, lines])
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / WORKLOADS, "".join(f"{line}\n" for line in workloads))
+    _write(out / RECORDS, "".join(f"{line}\n" for line in lines))
+    return out
+
+
+def _split(path: Path) -> tuple[list[str], list[int]]:
+    """The lines that are JSON, and the numbers of those that are not."""
+    good: list[str] = []
+    bad: list[int] = []
+    if not path.exists():
+        return good, bad
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+        try:
+            json.loads(line)
+        except json.JSONDecodeError:
+            bad.append(number)
+        else:
+            good.append(line)
+    return good, bad
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file atomically and durably."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    with scratch.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
