@@ -112,6 +112,11 @@ def runtime_libs(arch: str, cuda: bool, *, extra: bool = False) -> dict[str, Pat
     return {library.name: _checked(library) for library in wanted}
 
 
+def needs_extra(model: Path) -> bool:
+    """Whether a compiled model calls operators of ``libtvm_runtime_extra.so``, by the names in it."""
+    return b"tvm.contrib." in model.read_bytes()
+
+
 def _kept(library: Library) -> Path:
     return cache_dir() / "runtime" / library.wheel.sha256[:16] / library.name
 

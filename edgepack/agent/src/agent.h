@@ -23,7 +23,8 @@ struct options {
 };
 
 /* Parses the arguments after the command's name. */
-bool options_parse(const char *command, int count, char **words, struct options *options, struct failure *failure);
+bool options_parse(const char *command, int count, char **words, struct options *options,
+                   struct failure *failure);
 
 /* The commands; each writes its results to stdout. */
 bool run(const struct options *options, struct failure *failure);

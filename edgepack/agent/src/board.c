@@ -49,8 +49,8 @@ int64_t board_kib(const char *root, const char *path, const char *key)
 }
 
 /* Calls `each` with every path that matches ROOT/PATTERN, without the root. */
-static void for_each(const char *root, const char *pattern, void (*each)(const char *root, const char *path, void *context),
-                     void *context)
+static void for_each(const char *root, const char *pattern,
+                     void (*each)(const char *root, const char *path, void *context), void *context)
 {
     char full[PATH_SIZE];
     glob_t found;
@@ -87,7 +87,8 @@ static void add_number(const char *root, const char *path, void *json)
 static void add_temperature(const char *root, const char *path, void *json)
 {
     char type[TEXT_SIZE], degrees[TEXT_SIZE];
-    if (!read_in(root, path, "type", type, sizeof type) || !read_in(root, path, "temp", degrees, sizeof degrees))
+    if (!read_in(root, path, "type", type, sizeof type) ||
+        !read_in(root, path, "temp", degrees, sizeof degrees))
         return;
     json_open(json, NULL, '{');
     json_text(json, "zone", type);
@@ -106,7 +107,8 @@ static void add_sum(const char *root, const char *path, void *sum)
 static void add_cooling(const char *root, const char *path, void *json)
 {
     char type[TEXT_SIZE], state[TEXT_SIZE];
-    if (!read_in(root, path, "type", type, sizeof type) || !read_in(root, path, "cur_state", state, sizeof state))
+    if (!read_in(root, path, "type", type, sizeof type) ||
+        !read_in(root, path, "cur_state", state, sizeof state))
         return;
     if (strtoll(state, NULL, 10) > 0 && strstr(type, "fan") == NULL)
         json_text(json, NULL, type);
@@ -132,7 +134,8 @@ static void add_throttling(struct json *json, const char *root)
     for_each(root, "/sys/class/hwmon/hwmon*", add_undervoltage, &undervoltage);
     if (undervoltage >= 0)
         json_bool(json, "undervoltage", undervoltage != 0);
-    for_each(root, "/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count", add_sum, &events);
+    for_each(root, "/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count", add_sum,
+             &events);
     json_integer(json, "events", events);
     if (board_read(root, "/sys/class/thermal/cooling_device0/type", flags, sizeof flags)) {
         json_open(json, "cooling", '[');
@@ -155,8 +158,10 @@ void board_state(struct json *json, const char *key, const char *root)
     char load[TEXT_SIZE];
     json_open(json, key, '{');
     add_list(json, "governor", root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor", add_text);
-    add_list(json, "frequency_khz", root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq", add_number);
-    add_list(json, "frequency_max_khz", root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq", add_number);
+    add_list(json, "frequency_khz", root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq",
+             add_number);
+    add_list(json, "frequency_max_khz", root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
+             add_number);
     add_list(json, "temperature", root, "/sys/class/thermal/thermal_zone*", add_temperature);
     add_throttling(json, root);
     if (board_read(root, "/proc/loadavg", load, sizeof load))

@@ -39,14 +39,17 @@ static void isolate(void)
         signal(signal_number, SIG_DFL);
 }
 
-static bool make_argument(const struct tensor_type *type, int index, struct candidate *candidate, struct failure *failure)
+static bool make_argument(const struct tensor_type *type, int index, struct candidate *candidate,
+                          struct failure *failure)
 {
     TVMFFIObjectHandle tensor;
     void *data = malloc(type->size + 1);
     if (data == NULL)
-        return fail(failure, STATUS_INTERNAL, "out of memory: argument %d takes %zu bytes", index, type->size);
+        return fail(failure, STATUS_INTERNAL, "out of memory: argument %d takes %zu bytes", index,
+                    type->size);
     fill_reproducible(type, data, (uint64_t)index);
-    bool good = tvm_tensor(type, candidate->device, &tensor, failure) && tvm_tensor_write(tensor, data, type->size, failure);
+    bool good = tvm_tensor(type, candidate->device, &tensor, failure) &&
+                tvm_tensor_write(tensor, data, type->size, failure);
     free(data);
     if (good)
         candidate->arguments[candidate->count++] = tvm_object(tensor);
@@ -57,7 +60,8 @@ static bool load(const struct job *job, int library, struct candidate *candidate
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", library);
-    if (!tvm_open_device(candidate->device, failure) || !tvm_load_module(path, &candidate->library, failure) ||
+    if (!tvm_open_device(candidate->device, failure) ||
+        !tvm_load_module(path, &candidate->library, failure) ||
         !tvm_module_function(candidate->library, job->function, &candidate->function, failure))
         return false;
     if (candidate->function == NULL)
@@ -73,7 +77,8 @@ static bool time_calls(const struct candidate *candidate, int64_t calls, double 
 {
     double start = now_ms();
     for (int64_t i = 0; i < calls; i++)
-        if (!tvm_call(candidate->function, "the kernel failed", candidate->arguments, candidate->count, NULL, failure))
+        if (!tvm_call(candidate->function, "the kernel failed", candidate->arguments, candidate->count, NULL,
+                      failure))
             return false;
     if (!tvm_synchronise(candidate->device, failure))
         return false;
@@ -105,7 +110,8 @@ static bool sample(const struct candidate *candidate, const struct options *opti
     return true;
 }
 
-_Noreturn void candidate_child(const struct job *job, int library, const struct options *options, struct verdict *verdict)
+_Noreturn void candidate_child(const struct job *job, int library, const struct options *options,
+                               struct verdict *verdict)
 {
     struct candidate candidate = {.device = options->device};
     isolate();

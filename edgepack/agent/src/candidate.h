@@ -16,6 +16,7 @@ struct verdict {
 };
 
 /* Runs in the child; never returns. `library` is a descriptor of the shared library. */
-_Noreturn void candidate_child(const struct job *job, int library, const struct options *options, struct verdict *verdict);
+_Noreturn void candidate_child(const struct job *job, int library, const struct options *options,
+                               struct verdict *verdict);
 
 #endif

@@ -12,12 +12,12 @@ static const struct {
     unsigned implementer, part;
     const char *name;
 } CORES[] = {
-    {0x41, 0xD03, "Cortex-A53"}, {0x41, 0xD04, "Cortex-A35"},  {0x41, 0xD05, "Cortex-A55"},
-    {0x41, 0xD07, "Cortex-A57"}, {0x41, 0xD08, "Cortex-A72"},  {0x41, 0xD09, "Cortex-A73"},
-    {0x41, 0xD0A, "Cortex-A75"}, {0x41, 0xD0B, "Cortex-A76"},  {0x41, 0xD0C, "Neoverse-N1"},
-    {0x41, 0xD40, "Neoverse-V1"}, {0x41, 0xD41, "Cortex-A78"}, {0x41, 0xD42, "Cortex-A78AE"},
+    {0x41, 0xD03, "Cortex-A53"},  {0x41, 0xD04, "Cortex-A35"},  {0x41, 0xD05, "Cortex-A55"},
+    {0x41, 0xD07, "Cortex-A57"},  {0x41, 0xD08, "Cortex-A72"},  {0x41, 0xD09, "Cortex-A73"},
+    {0x41, 0xD0A, "Cortex-A75"},  {0x41, 0xD0B, "Cortex-A76"},  {0x41, 0xD0C, "Neoverse-N1"},
+    {0x41, 0xD40, "Neoverse-V1"}, {0x41, 0xD41, "Cortex-A78"},  {0x41, 0xD42, "Cortex-A78AE"},
     {0x41, 0xD49, "Neoverse-N2"}, {0x41, 0xD4F, "Neoverse-V2"}, {0x41, 0xD83, "Neoverse-V3AE"},
-    {0x4E, 0x003, "Denver-2"},   {0x4E, 0x004, "Carmel"},
+    {0x4E, 0x003, "Denver-2"},    {0x4E, 0x004, "Carmel"},
 };
 
 /* Bits of AT_HWCAP and AT_HWCAP2 on aarch64: Linux, arch/arm64/include/uapi/asm/hwcap.h. */
@@ -26,11 +26,12 @@ static const struct {
     unsigned bit;
     const char *name;
 } HWCAPS[] = {
-    {AT_HWCAP, 0, "fp"},        {AT_HWCAP, 1, "asimd"},    {AT_HWCAP, 3, "aes"},       {AT_HWCAP, 4, "pmull"},
-    {AT_HWCAP, 5, "sha1"},      {AT_HWCAP, 6, "sha2"},     {AT_HWCAP, 7, "crc32"},     {AT_HWCAP, 8, "atomics"},
-    {AT_HWCAP, 9, "fphp"},      {AT_HWCAP, 10, "asimdhp"}, {AT_HWCAP, 12, "asimdrdm"}, {AT_HWCAP, 20, "asimddp"},
-    {AT_HWCAP, 22, "sve"},      {AT_HWCAP, 23, "asimdfhm"}, {AT_HWCAP2, 1, "sve2"},    {AT_HWCAP2, 13, "i8mm"},
-    {AT_HWCAP2, 14, "bf16"},
+    {AT_HWCAP, 0, "fp"},       {AT_HWCAP, 1, "asimd"},     {AT_HWCAP, 3, "aes"},
+    {AT_HWCAP, 4, "pmull"},    {AT_HWCAP, 5, "sha1"},      {AT_HWCAP, 6, "sha2"},
+    {AT_HWCAP, 7, "crc32"},    {AT_HWCAP, 8, "atomics"},   {AT_HWCAP, 9, "fphp"},
+    {AT_HWCAP, 10, "asimdhp"}, {AT_HWCAP, 12, "asimdrdm"}, {AT_HWCAP, 20, "asimddp"},
+    {AT_HWCAP, 22, "sve"},     {AT_HWCAP, 23, "asimdfhm"}, {AT_HWCAP2, 1, "sve2"},
+    {AT_HWCAP2, 13, "i8mm"},   {AT_HWCAP2, 14, "bf16"},
 };
 
 static const char *core_name(unsigned implementer, unsigned part, char *unknown, size_t size)
@@ -51,7 +52,8 @@ static bool arm_cores(const char *cpuinfo, char *cores, size_t size)
     for (const char *at = strstr(cpuinfo, "CPU part"); at != NULL; at = strstr(at + 1, "CPU part")) {
         if (!board_field(at, "CPU part", part, sizeof part))
             continue;
-        const char *name = core_name((unsigned)strtoul(implementer, NULL, 0), (unsigned)strtoul(part, NULL, 0), unknown, sizeof unknown);
+        const char *name = core_name((unsigned)strtoul(implementer, NULL, 0),
+                                     (unsigned)strtoul(part, NULL, 0), unknown, sizeof unknown);
         size_t used = strlen(cores);
         if (strstr(cores, name) == NULL)
             snprintf(cores + used, size - used, "%s%s", used > 0 ? " + " : "", name);

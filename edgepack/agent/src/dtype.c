@@ -31,7 +31,8 @@ const struct dtype *dtype_by_npy(const char *name, size_t length)
     for (size_t i = 0; i < DTYPE_COUNT; i++) {
         const char *npy = DTYPES[i].npy;
         /* numpy writes '|' where byte order means nothing, and accepts '<' there too. */
-        if (same(npy, name, length) || (npy[0] == '|' && length == 3 && name[0] == '<' && memcmp(npy + 1, name + 1, 2) == 0))
+        if (same(npy, name, length) ||
+            (npy[0] == '|' && length == 3 && name[0] == '<' && memcmp(npy + 1, name + 1, 2) == 0))
             return &DTYPES[i];
     }
     return NULL;
@@ -51,7 +52,8 @@ bool tensor_type_complete(struct tensor_type *type, struct failure *failure)
     for (int i = 0; i < type->rank; i++) {
         if (type->shape[i] < 0)
             return fail(failure, STATUS_INPUT, "dimension %d of the shape is negative", i);
-        if (__builtin_mul_overflow(type->size, (size_t)type->shape[i], &type->size) || type->size > PTRDIFF_MAX)
+        if (__builtin_mul_overflow(type->size, (size_t)type->shape[i], &type->size) ||
+            type->size > PTRDIFF_MAX)
             return fail(failure, STATUS_INPUT, "the shape has more elements than memory can hold");
     }
     return true;
@@ -63,21 +65,27 @@ bool tensor_type_parse(const char *text, size_t length, struct tensor_type *type
     const char *colon = memchr(text, ':', length);
     *type = (struct tensor_type){0};
     if (colon == NULL)
-        return fail(failure, STATUS_INPUT, "'%.*s' is not DTYPE:DIMxDIM, e.g. float32:1x3x224x224", (int)length, text);
+        return fail(failure, STATUS_INPUT, "'%.*s' is not DTYPE:DIMxDIM, e.g. float32:1x3x224x224",
+                    (int)length, text);
     type->dtype = dtype_by_name(text, (size_t)(colon - text));
     if (type->dtype == NULL)
         return fail(failure, STATUS_INPUT, "'%.*s' is no dtype the agent knows", (int)(colon - text), text);
     for (const char *at = colon + 1; at < end; at++) {
         int64_t dimension = 0;
         if (type->rank == MAX_RANK)
-            return fail(failure, STATUS_INPUT, "'%.*s' has more than %d dimensions", (int)length, text, MAX_RANK);
+            return fail(failure, STATUS_INPUT, "'%.*s' has more than %d dimensions", (int)length, text,
+                        MAX_RANK);
         if (*at < '0' || *at > '9')
-            return fail(failure, STATUS_INPUT, "'%.*s' has a dimension that is not a number", (int)length, text);
+            return fail(failure, STATUS_INPUT, "'%.*s' has a dimension that is not a number", (int)length,
+                        text);
         for (; at < end && *at >= '0' && *at <= '9'; at++)
-            if (__builtin_mul_overflow(dimension, 10, &dimension) || __builtin_add_overflow(dimension, *at - '0', &dimension))
-                return fail(failure, STATUS_INPUT, "'%.*s' has a dimension that is too large", (int)length, text);
+            if (__builtin_mul_overflow(dimension, 10, &dimension) ||
+                __builtin_add_overflow(dimension, *at - '0', &dimension))
+                return fail(failure, STATUS_INPUT, "'%.*s' has a dimension that is too large", (int)length,
+                            text);
         if (at < end && (*at != 'x' || at + 1 == end))
-            return fail(failure, STATUS_INPUT, "'%.*s' does not separate its dimensions by x", (int)length, text);
+            return fail(failure, STATUS_INPUT, "'%.*s' does not separate its dimensions by x", (int)length,
+                        text);
         type->shape[type->rank++] = dimension;
     }
     return tensor_type_complete(type, failure);
@@ -118,7 +126,8 @@ void count_not_finite(const struct dtype *dtype, const void *data, size_t size, 
 /* k/8 for k in -8..8 as IEEE 754 half precision. */
 static uint16_t eighths_as_half(int k)
 {
-    static const uint16_t MAGNITUDE[] = {0x0000, 0x3000, 0x3400, 0x3600, 0x3800, 0x3900, 0x3A00, 0x3B00, 0x3C00};
+    static const uint16_t MAGNITUDE[] = {0x0000, 0x3000, 0x3400, 0x3600, 0x3800,
+                                         0x3900, 0x3A00, 0x3B00, 0x3C00};
     return (uint16_t)(k < 0 ? 0x8000 | MAGNITUDE[-k] : MAGNITUDE[k]);
 }
 
@@ -128,7 +137,11 @@ static void fill_float(const struct dtype *dtype, char *at, uint32_t random)
     uint16_t half = eighths_as_half(eighths);
     float single = (float)eighths / 8;
     double twice = (double)eighths / 8;
-    memcpy(at, dtype->size == 2 ? (void *)&half : dtype->size == 4 ? (void *)&single : (void *)&twice, dtype->size);
+    memcpy(at,
+           dtype->size == 2   ? (void *)&half
+           : dtype->size == 4 ? (void *)&single
+                              : (void *)&twice,
+           dtype->size);
 }
 
 static void fill_integer(const struct dtype *dtype, char *at, uint32_t random)

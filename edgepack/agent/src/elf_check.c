@@ -25,7 +25,8 @@ static const char *machine_name(unsigned machine)
     }
 }
 
-static bool check_segments(FILE *file, const Elf64_Ehdr *head, const char *path, uint64_t size, struct failure *failure)
+static bool check_segments(FILE *file, const Elf64_Ehdr *head, const char *path, uint64_t size,
+                           struct failure *failure)
 {
     Elf64_Phdr segment;
     if (head->e_phentsize != sizeof segment || fseeko(file, (off_t)head->e_phoff, SEEK_SET) != 0)
@@ -50,8 +51,8 @@ static bool check_file(FILE *file, const char *path, struct failure *failure)
         head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_ident[EI_DATA] != ELFDATA2LSB || head.e_type != ET_DYN)
         return fail(failure, STATUS_INPUT, "%s is not a shared library", path);
     if (head.e_machine != THIS_MACHINE)
-        return fail(failure, STATUS_INPUT, "%s is built for %s, this board is %s", path, machine_name(head.e_machine),
-                    machine_name(THIS_MACHINE));
+        return fail(failure, STATUS_INPUT, "%s is built for %s, this board is %s", path,
+                    machine_name(head.e_machine), machine_name(THIS_MACHINE));
     return check_segments(file, &head, path, (uint64_t)info.st_size, failure);
 }
 

@@ -8,11 +8,13 @@
 #include "info.h"
 #include "json.h"
 
-static const char USAGE[] =
-    "edgepack-agent info [--work-dir DIR]\n"
-    "edgepack-agent run --model M.so --input A.npy... --output-dir DIR [--each] [--threads N] [--device cpu|cuda]\n"
-    "edgepack-agent bench --model M.so --input A.npy... [--warmup W] [--runs R] [--threads N] [--cores A,B] [--device cpu|cuda]\n"
-    "edgepack-agent measure [--timeout S] [--repeats N] [--min-ms X] [--cooldown-ms C] [--cores A,B] [--device cpu|cuda] < frames\n";
+static const char USAGE[] = "edgepack-agent info [--work-dir DIR]\n"
+                            "edgepack-agent run --model M.so --input A.npy... --output-dir DIR [--each] "
+                            "[--threads N] [--device cpu|cuda]\n"
+                            "edgepack-agent bench --model M.so --input A.npy... [--warmup W] [--runs R] "
+                            "[--threads N] [--cores A,B] [--device cpu|cuda]\n"
+                            "edgepack-agent measure [--timeout S] [--repeats N] [--min-ms X] [--cooldown-ms "
+                            "C] [--cores A,B] [--device cpu|cuda] < frames\n";
 
 /* The one error line of the protocol on stdout, and its text on stderr for people. */
 static int report(const struct failure *failure)

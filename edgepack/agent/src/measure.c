@@ -57,7 +57,8 @@ static bool read_library(size_t size, int to, struct failure *failure)
         for (size_t at = 0; to >= 0 && at < got;) {
             ssize_t written = write(to, chunk + at, got - at);
             if (written < 0)
-                return fail(failure, STATUS_INTERNAL, "no memory for a candidate of %zu bytes: %s", size, strerror(errno));
+                return fail(failure, STATUS_INTERNAL, "no memory for a candidate of %zu bytes: %s", size,
+                            strerror(errno));
             at += (size_t)written;
         }
         size -= got;
@@ -105,7 +106,8 @@ static void word_death(int how, bool in_time, double timeout_s, struct failure *
         fail(failure, STATUS_CRASH, "the kernel ended its process with exit code %d", WEXITSTATUS(how));
 }
 
-static bool run_child(const struct job *job, int library, const struct options *options, struct verdict *verdict, struct failure *failure)
+static bool run_child(const struct job *job, int library, const struct options *options,
+                      struct verdict *verdict, struct failure *failure)
 {
     int alive[2], how = 0;
     pid_t parent = getpid();
@@ -134,7 +136,8 @@ static bool run_child(const struct job *job, int library, const struct options *
     return true;
 }
 
-static bool write_verdict(const struct job *job, const struct verdict *verdict, const struct options *options, struct failure *failure)
+static bool write_verdict(const struct job *job, const struct verdict *verdict, const struct options *options,
+                          struct failure *failure)
 {
     struct json json = {stdout, false};
     const struct failure *why = &verdict->failure;
@@ -155,7 +158,8 @@ static bool write_verdict(const struct job *job, const struct verdict *verdict, 
 }
 
 /* Reads the rest of the frame and runs it. The library lives in memory only: nothing to clean up. */
-static bool run_job(const struct job *job, const struct options *options, struct verdict *verdict, struct failure *failure)
+static bool run_job(const struct job *job, const struct options *options, struct verdict *verdict,
+                    struct failure *failure)
 {
     int library = -1;
     *verdict = (struct verdict){.failure = job->failure};
@@ -183,7 +187,8 @@ static bool serve(const struct options *options, struct verdict *verdict, struct
     int got;
     while (!stopped && (got = read_line(line, &length)) != 0) {
         if (got < 0)
-            return fail(failure, STATUS_STREAM, "a header line is longer than %d bytes or was cut off", MAX_LINE);
+            return fail(failure, STATUS_STREAM, "a header line is longer than %d bytes or was cut off",
+                        MAX_LINE);
         if (length == 3 && memcmp(line, "end", 3) == 0)
             return true;
         if (!job_parse(line, length, &job, failure) || !run_job(&job, options, verdict, failure))
@@ -195,7 +200,8 @@ static bool serve(const struct options *options, struct verdict *verdict, struct
 
 bool measure(const struct options *options, struct failure *failure)
 {
-    struct verdict *verdict = mmap(NULL, sizeof *verdict, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct verdict *verdict =
+        mmap(NULL, sizeof *verdict, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (verdict == MAP_FAILED)
         return fail(failure, STATUS_INTERNAL, "out of memory");
     catch_signals();

@@ -20,8 +20,12 @@ static bool start_machine(struct model *model, struct failure *failure)
     const DLDevice device = tvm_device(model->device);
     /* The first device runs the kernels; shape computations need the CPU besides a GPU. */
     const TVMFFIAny devices[] = {
-        tvm_integer(device.device_type), tvm_integer(0), tvm_integer(POOLED_ALLOCATOR),
-        tvm_integer(kDLCPU),             tvm_integer(0), tvm_integer(POOLED_ALLOCATOR),
+        tvm_integer(device.device_type),
+        tvm_integer(0),
+        tvm_integer(POOLED_ALLOCATOR),
+        tvm_integer(kDLCPU),
+        tvm_integer(0),
+        tvm_integer(POOLED_ALLOCATOR),
     };
     TVMFFIObjectHandle function;
     TVMFFIAny machine;
@@ -36,7 +40,8 @@ static bool start_machine(struct model *model, struct failure *failure)
     model->machine = machine.v_obj;
     if (!tvm_module_function(model->machine, "vm_initialization", &function, failure))
         return false;
-    good = tvm_call(function, "cannot start the model", devices, model->device == DEVICE_CPU ? 3 : 6, NULL, failure);
+    good = tvm_call(function, "cannot start the model", devices, model->device == DEVICE_CPU ? 3 : 6, NULL,
+                    failure);
     tvm_release(function);
     return good;
 }
@@ -74,15 +79,18 @@ static bool model_arity(struct model *model, int64_t *arity, struct failure *fai
     return good;
 }
 
-bool model_set_inputs(struct model *model, const struct tensor_type *types, int count, struct failure *failure)
+bool model_set_inputs(struct model *model, const struct tensor_type *types, int count,
+                      struct failure *failure)
 {
     int64_t arity;
     if (!model_arity(model, &arity, failure))
         return false;
     if (arity != count)
-        return fail(failure, STATUS_INPUT, "the model takes %lld inputs, %d were given", (long long)arity, count);
+        return fail(failure, STATUS_INPUT, "the model takes %lld inputs, %d were given", (long long)arity,
+                    count);
     for (; model->input_count < count; model->input_count++)
-        if (!tvm_tensor(&types[model->input_count], model->device, &model->inputs[model->input_count], failure))
+        if (!tvm_tensor(&types[model->input_count], model->device, &model->inputs[model->input_count],
+                        failure))
             return false;
     return true;
 }
@@ -120,8 +128,9 @@ static bool keep_output(struct model *model, TVMFFIAny result, struct failure *f
     }
     if (result.type_index >= kTVMFFIStaticObjectBegin)
         tvm_release(result.v_obj);
-    return fail(failure, STATUS_MODEL, result.type_index == kTVMFFITensor ? "the model has more outputs than the agent takes"
-                                                                          : "the model has an output that is not a tensor");
+    return fail(failure, STATUS_MODEL,
+                result.type_index == kTVMFFITensor ? "the model has more outputs than the agent takes"
+                                                   : "the model has an output that is not a tensor");
 }
 
 bool model_run(struct model *model, struct failure *failure)

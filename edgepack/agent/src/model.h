@@ -19,7 +19,8 @@ struct model {
 bool model_load(struct model *model, const char *path, enum device device, struct failure *failure);
 
 /* Allocates the inputs on the device; their number must be the model's. */
-bool model_set_inputs(struct model *model, const struct tensor_type *types, int count, struct failure *failure);
+bool model_set_inputs(struct model *model, const struct tensor_type *types, int count,
+                      struct failure *failure);
 
 /* One inference: from the inputs to `outputs`, finished on the device when it returns. */
 bool model_run(struct model *model, struct failure *failure);

@@ -87,7 +87,8 @@ static bool take_descr(struct cursor *c, struct tensor_type *type, struct failur
         return fail(failure, STATUS_INPUT, "its dtype is not a plain one");
     type->dtype = dtype_by_npy(text, length);
     if (type->dtype == NULL)
-        return fail(failure, STATUS_INPUT, "its dtype '%.*s' is not supported: little-endian numbers and bool are",
+        return fail(failure, STATUS_INPUT,
+                    "its dtype '%.*s' is not supported: little-endian numbers and bool are",
                     length > 32 ? 32 : (int)length, text);
     return true;
 }
@@ -231,9 +232,11 @@ bool npy_create(struct npy *npy, const char *path, const struct tensor_type *typ
     while ((length + 11) % 64 != 0)
         header[length++] = ' ';
     header[length++] = '\n';
-    const unsigned char head[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(length & 0xFF), (unsigned char)(length >> 8)};
+    const unsigned char head[10] = {
+        0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(length & 0xFF), (unsigned char)(length >> 8)};
     *npy = (struct npy){.path = path, .type = *type, .file = fopen(path, "wb")};
-    if (npy->file == NULL || fwrite(head, 1, 10, npy->file) != 10 || fwrite(header, 1, (size_t)length, npy->file) != (size_t)length)
+    if (npy->file == NULL || fwrite(head, 1, 10, npy->file) != 10 ||
+        fwrite(header, 1, (size_t)length, npy->file) != (size_t)length)
         return cannot_write(npy, failure);
     return true;
 }

@@ -34,13 +34,16 @@ static const struct option {
 };
 enum { OPTION_COUNT = sizeof OPTIONS / sizeof OPTIONS[0] };
 
-static bool parse_integer(const struct option *option, const char *text, int64_t *value, struct failure *failure)
+static bool parse_integer(const struct option *option, const char *text, int64_t *value,
+                          struct failure *failure)
 {
     char *end;
     errno = 0;
     *value = strtoll(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || (double)*value < option->low || (double)*value > option->high)
-        return fail(failure, STATUS_USAGE, "%s takes a whole number from %.0f to %.0f, not '%s'", option->name, option->low, option->high, text);
+    if (end == text || *end != '\0' || errno != 0 || (double)*value < option->low ||
+        (double)*value > option->high)
+        return fail(failure, STATUS_USAGE, "%s takes a whole number from %.0f to %.0f, not '%s'",
+                    option->name, option->low, option->high, text);
     return true;
 }
 
@@ -49,7 +52,8 @@ static bool parse_real(const struct option *option, const char *text, double *va
     char *end;
     *value = strtod(text, &end);
     if (end == text || *end != '\0' || !isfinite(*value) || *value < option->low || *value > option->high)
-        return fail(failure, STATUS_USAGE, "%s takes a number from %g to %g, not '%s'", option->name, option->low, option->high, text);
+        return fail(failure, STATUS_USAGE, "%s takes a number from %g to %g, not '%s'", option->name,
+                    option->low, option->high, text);
     return true;
 }
 
@@ -58,8 +62,10 @@ static bool parse_cores(const char *text, struct options *options, struct failur
     for (const char *at = text;; at++) {
         char *end;
         long core = strtol(at, &end, 10);
-        if (end == at || *at < '0' || *at > '9' || core > 1023 || options->core_count == MAX_CORES || (*end != ',' && *end != '\0'))
-            return fail(failure, STATUS_USAGE, "--cores takes core numbers from 0 to 1023, e.g. 2,3, not '%s'", text);
+        if (end == at || *at < '0' || *at > '9' || core > 1023 || options->core_count == MAX_CORES ||
+            (*end != ',' && *end != '\0'))
+            return fail(failure, STATUS_USAGE,
+                        "--cores takes core numbers from 0 to 1023, e.g. 2,3, not '%s'", text);
         options->cores[options->core_count++] = (int)core;
         at = end;
         if (*at == '\0')
@@ -75,7 +81,8 @@ static bool parse_device(const char *text, enum device *device, struct failure *
     return true;
 }
 
-static bool store(const struct option *option, const char *text, struct options *options, struct failure *failure)
+static bool store(const struct option *option, const char *text, struct options *options,
+                  struct failure *failure)
 {
     void *field = (char *)options + option->offset;
     switch (option->kind) {
@@ -104,14 +111,25 @@ static const struct option *find(const char *word, enum command command)
 
 static enum command command_by_name(const char *name)
 {
-    return strcmp(name, "run") == 0 ? RUN : strcmp(name, "bench") == 0 ? BENCH : strcmp(name, "measure") == 0 ? MEASURE : INFO;
+    return strcmp(name, "run") == 0       ? RUN
+           : strcmp(name, "bench") == 0   ? BENCH
+           : strcmp(name, "measure") == 0 ? MEASURE
+                                          : INFO;
 }
 
-bool options_parse(const char *command_name, int count, char **words, struct options *options, struct failure *failure)
+bool options_parse(const char *command_name, int count, char **words, struct options *options,
+                   struct failure *failure)
 {
     enum command command = command_by_name(command_name);
     unsigned long given = 0;
-    *options = (struct options){.threads = 1, .warmup = 10, .runs = 100, .repeats = 3, .timeout_s = 10, .min_ms = 20, .root = "", .work_dir = "."};
+    *options = (struct options){.threads = 1,
+                                .warmup = 10,
+                                .runs = 100,
+                                .repeats = 3,
+                                .timeout_s = 10,
+                                .min_ms = 20,
+                                .root = "",
+                                .work_dir = "."};
     for (int i = 0; i < count; i++) {
         const struct option *option = find(words[i], command);
         if (option == NULL)

@@ -25,7 +25,8 @@ bool pin_cores(const int *cores, int count, struct failure *failure)
     for (int i = 0; i < count; i++)
         CPU_SET((size_t)cores[i], &set);
     if (count > 0 && sched_setaffinity(0, sizeof set, &set) != 0)
-        return fail(failure, STATUS_USAGE, "cannot pin to core %d%s: %s", cores[0], count > 1 ? " and others" : "", strerror(errno));
+        return fail(failure, STATUS_USAGE, "cannot pin to core %d%s: %s", cores[0],
+                    count > 1 ? " and others" : "", strerror(errno));
     if (count > 0 && setenv("TVM_BIND_THREADS", "0", 1) != 0)
         return fail(failure, STATUS_INTERNAL, "out of memory");
     return true;
@@ -71,7 +72,8 @@ static void on_crash(int signal_number)
 
 void crash_report(void)
 {
-#if !defined(__SANITIZE_ADDRESS__) && !defined(EDGEPACK_SANITIZED) /* sanitizers report crashes themselves */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(EDGEPACK_SANITIZED) /* sanitizers report crashes themselves \
+                                                                    */
     static char stack[65536]; /* a crash may be an overflow of the ordinary stack */
     static const int SIGNALS[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
     const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};

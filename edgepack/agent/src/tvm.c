@@ -56,8 +56,8 @@ static bool raised(const char *doing, struct failure *failure)
     if (error == NULL)
         return fail(failure, STATUS_MODEL, "%s: TVM failed without an error", doing);
     const TVMFFIErrorCell *cell = payload(error);
-    fail(failure, STATUS_MODEL, "%s: %.*s: %.*s", doing, (int)(cell->kind.size > 128 ? 128 : cell->kind.size), cell->kind.data,
-         (int)(cell->message.size > 3072 ? 3072 : cell->message.size), cell->message.data);
+    fail(failure, STATUS_MODEL, "%s: %.*s: %.*s", doing, (int)(cell->kind.size > 128 ? 128 : cell->kind.size),
+         cell->kind.data, (int)(cell->message.size > 3072 ? 3072 : cell->message.size), cell->message.data);
     tvm_release(error);
     return false;
 }
@@ -109,7 +109,8 @@ bool tvm_load_module(const char *path, TVMFFIObjectHandle *module, struct failur
 {
     const TVMFFIAny arguments[] = {tvm_text(path), tvm_text("so")};
     TVMFFIAny loaded;
-    if (!tvm_call_global("ffi.Module.load_from_file.so", "cannot load the model", arguments, 2, &loaded, failure))
+    if (!tvm_call_global("ffi.Module.load_from_file.so", "cannot load the model", arguments, 2, &loaded,
+                         failure))
         return false;
     *module = loaded.v_obj;
     return true;
@@ -129,7 +130,8 @@ bool tvm_open_device(enum device device, struct failure *failure)
         return true;
     if (dlopen("libtvm_runtime_cuda.so", RTLD_NOW | RTLD_GLOBAL) == NULL)
         return fail(failure, STATUS_DEVICE,
-                    "TVM's CUDA runtime cannot be loaded: %s; it needs CUDA 13 (JetPack 7) and the NVIDIA driver on the board",
+                    "TVM's CUDA runtime cannot be loaded: %s; it needs CUDA 13 (JetPack 7) and the NVIDIA "
+                    "driver on the board",
                     dlerror());
     if (!tvm_call_global("runtime.GetDeviceAttr", "cannot ask for a GPU", arguments, 3, &exists, failure)) {
         failure->status = STATUS_DEVICE;
@@ -148,7 +150,8 @@ static bool make_shape(const struct tensor_type *type, TVMFFIAny *shape, struct 
     return tvm_call_global("ffi.Shape", "cannot make a shape", dimensions, type->rank, shape, failure);
 }
 
-bool tvm_tensor(const struct tensor_type *type, enum device device, TVMFFIObjectHandle *tensor, struct failure *failure)
+bool tvm_tensor(const struct tensor_type *type, enum device device, TVMFFIObjectHandle *tensor,
+                struct failure *failure)
 {
     TVMFFIAny arguments[4] = {any(kTVMFFINone), any(kTVMFFIDataType), any(kTVMFFIDevice), any(kTVMFFINone)};
     TVMFFIAny made;
@@ -157,14 +160,16 @@ bool tvm_tensor(const struct tensor_type *type, enum device device, TVMFFIObject
         return false;
     arguments[1].v_dtype = type->dtype->dl;
     arguments[2].v_device = tvm_device(device);
-    bool good = tvm_call_global("runtime.TVMTensorAllocWithScope", "cannot allocate a tensor", arguments, 4, &made, failure);
+    bool good = tvm_call_global("runtime.TVMTensorAllocWithScope", "cannot allocate a tensor", arguments, 4,
+                                &made, failure);
     tvm_release(arguments[0].v_obj);
     if (good)
         *tensor = made.v_obj;
     return good;
 }
 
-static bool copy(const char *function, TVMFFIObjectHandle tensor, void *data, size_t size, struct failure *failure)
+static bool copy(const char *function, TVMFFIObjectHandle tensor, void *data, size_t size,
+                 struct failure *failure)
 {
     TVMFFIAny arguments[3] = {tvm_object(tensor), any(kTVMFFIOpaquePtr), tvm_integer((int64_t)size)};
     arguments[1].v_ptr = data;

@@ -11,7 +11,7 @@
 enum device { DEVICE_CPU, DEVICE_CUDA };
 
 TVMFFIAny tvm_integer(int64_t value);
-TVMFFIAny tvm_text(const char *value); /* borrowed */
+TVMFFIAny tvm_text(const char *value);           /* borrowed */
 TVMFFIAny tvm_object(TVMFFIObjectHandle object); /* borrowed; NULL becomes None */
 
 /* Drops a reference; NULL is allowed. */
@@ -39,7 +39,8 @@ bool tvm_open_device(enum device device, struct failure *failure);
 DLDevice tvm_device(enum device device);
 
 /* A tensor in the memory of `device`; release it with tvm_release. */
-bool tvm_tensor(const struct tensor_type *type, enum device device, TVMFFIObjectHandle *tensor, struct failure *failure);
+bool tvm_tensor(const struct tensor_type *type, enum device device, TVMFFIObjectHandle *tensor,
+                struct failure *failure);
 bool tvm_tensor_write(TVMFFIObjectHandle tensor, const void *data, size_t size, struct failure *failure);
 bool tvm_tensor_read(TVMFFIObjectHandle tensor, void *data, size_t size, struct failure *failure);
 const DLTensor *tvm_tensor_view(TVMFFIObjectHandle tensor);

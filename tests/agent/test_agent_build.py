@@ -1,0 +1,149 @@
+"""Building the agent and fetching the runtime: cached by content, pinned by digest, for old boards too."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from agent_kit import LIBC, need
+
+from edgepack.agent import build
+from edgepack.bundle import runtime
+from edgepack.errors import EdgepackError, IntegrityError
+
+
+def symbols(path, *flags):
+    done = subprocess.run(
+        [need("nm", "binutils"), "-D", *flags, path], capture_output=True, text=True, check=True
+    )
+    return {line.split()[-1] for line in done.stdout.splitlines()}
+
+
+def glibc_floor(path):
+    versions = re.findall(rb"GLIBC_2\.(\d+)\0", path.read_bytes())
+    return max(map(int, versions))
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
+def test_the_agent_needs_no_newer_glibc_than_its_floor(arch):
+    assert glibc_floor(build.build_agent(arch, LIBC)) <= int(LIBC.partition(".")[2])
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
+def test_the_stand_ins_name_what_the_real_libraries_have(arch):
+    wanted = {
+        name for name in symbols(build.build_agent(arch, LIBC), "--undefined-only") if name.startswith("TVM")
+    }
+    libraries = runtime.runtime_libs(arch, cuda=False)
+    assert wanted
+    assert wanted <= symbols(libraries["libtvm_ffi.so"], "--defined-only")
+
+
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+    """A copy of the agent's sources and a cache, both to play with."""
+    shutil.copytree(build.SOURCES, tmp_path / "src")
+    monkeypatch.setattr(build, "SOURCES", tmp_path / "src")
+    monkeypatch.setattr(build, "cache_dir", lambda: tmp_path / "cache")
+    return tmp_path / "src"
+
+
+def test_the_agent_is_built_once_and_again_when_a_source_changes(sources):
+    first = build.build_agent("x86_64", LIBC)
+    before = first.stat().st_mtime_ns
+    assert build.build_agent("x86_64", LIBC).stat().st_mtime_ns == before
+    header = sources / "fail.h"
+    header.write_text(header.read_text() + "/* changed */\n")
+    assert build.build_agent("x86_64", LIBC) != first
+
+
+def test_a_broken_source_is_an_error_with_the_compilers_words(sources):
+    (sources / "fail.c").write_text("int x = ;\n")
+    with pytest.raises(EdgepackError) as caught:
+        build.build_agent("x86_64", LIBC)
+    assert "fail.c:1:9: error: expected expression" in caught.value.why
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
+def test_the_runtime_is_the_pinned_one(arch):
+    libraries = runtime.runtime_libs(arch, cuda=True, extra=True)
+    assert sorted(libraries) == [
+        "libtvm_ffi.so",
+        "libtvm_runtime.so",
+        "libtvm_runtime_cuda.so",
+        "libtvm_runtime_extra.so",
+    ]
+    assert all(glibc_floor(path) <= 27 for path in libraries.values())
+    assert "libtvm_runtime_cuda.so" not in runtime.runtime_libs(arch, cuda=False)
+
+
+def test_a_changed_library_in_the_cache_is_refused(tmp_path, monkeypatch):
+    libraries = runtime.runtime_libs("aarch64", cuda=False)
+    for path in libraries.values():
+        target = tmp_path / "runtime" / path.parent.name / path.name
+        target.parent.mkdir(parents=True)
+        target.write_bytes(path.read_bytes()[:-1] + b"!")
+    monkeypatch.setattr(runtime, "cache_dir", lambda: tmp_path)
+    with pytest.raises(IntegrityError, match="is not the library that apache-tvm"):
+        runtime.runtime_libs("aarch64", cuda=False)
+
+
+def test_a_wheel_that_is_not_the_pinned_one_is_refused(tmp_path, monkeypatch):
+    def wrong(wheel, folder):
+        (folder / wheel.filename).write_bytes(b"something else")
+        return folder / wheel.filename
+
+    monkeypatch.setattr(runtime, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(runtime, "_download", wrong)
+    with pytest.raises(IntegrityError, match="is not the pinned wheel"):
+        runtime.runtime_libs("aarch64", cuda=False)
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_without_a_network_it_works_from_the_cache_and_else_says_what_to_do(tmp_path, monkeypatch):
+    runtime.runtime_libs("aarch64", cuda=False)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    assert runtime.runtime_libs("aarch64", cuda=False)
+    monkeypatch.setattr(runtime, "cache_dir", lambda: tmp_path)
+    with pytest.raises(EdgepackError) as caught:
+        runtime.runtime_libs("aarch64", cuda=False)
+    assert "connect this machine" in caught.value.next
+
+
+def test_sorting_models_need_the_extra_library_and_run_with_it(bundle, tmp_path):
+    import numpy as np
+
+    assert runtime.needs_extra(bundle.library("sort"))
+    assert not runtime.needs_extra(bundle.library("mlp"))
+    shutil.copytree(bundle.root, tmp_path / "with")
+    shutil.copy(
+        runtime.runtime_libs("x86_64", cuda=False, extra=True)["libtvm_runtime_extra.so"],
+        tmp_path / "with/lib",
+    )
+    values = np.random.default_rng(3).standard_normal((1, 8)).astype(np.float32)
+    np.save(tmp_path / "x.npy", values)
+    argv = [
+        tmp_path / "with/bin/edgepack-agent",
+        "run",
+        "--model",
+        bundle.library("sort"),
+        "--input",
+        tmp_path / "x.npy",
+    ]
+    subprocess.run([*argv, "--output-dir", tmp_path], check=True, capture_output=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "output-0.npy"), np.argsort(values))
+
+
+def test_an_unknown_architecture_is_named():
+    with pytest.raises(EdgepackError, match="no TVM runtime is pinned for riscv64"):
+        runtime.runtime_libs("riscv64", cuda=False)
+
+
+def test_it_imports_nothing_heavy():
+    code = "import sys, edgepack.agent.build, edgepack.agent.protocol, edgepack.bundle.runtime; print({'tvm', 'tvm_ffi', 'numpy', 'torch'} & set(sys.modules))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "set()\n"
+    )

@@ -1,0 +1,99 @@
+"""`info`: what a board is, read from /proc and /sys under a root."""
+
+import json
+import platform
+
+import pytest
+
+PI = {
+    "/proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.4\0",
+    "/proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd evtstrm crc32 cpuid\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n",
+    "/proc/meminfo": "MemTotal:        3884336 kB\nMemFree: 1 kB\nMemAvailable:    3400000 kB\n",
+    "/proc/loadavg": "0.25 0.10 0.05 1/200 4242\n",
+    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "ondemand\n",
+    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "600000\n",
+    "/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq": "1800000\n",
+    "/sys/devices/system/cpu/cpu1/cpufreq/scaling_governor": "ondemand\n",
+    "/sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "1800000\n",
+    "/sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n",
+    "/sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
+    "/sys/class/thermal/thermal_zone0/temp": "82277\n",
+    "/sys/class/hwmon/hwmon0/name": "cpu_thermal\n",
+    "/sys/class/hwmon/hwmon1/name": "rpi_volt\n",
+    "/sys/class/hwmon/hwmon1/in0_lcrit_alarm": "1\n",
+}
+JETSON = {
+    "/proc/device-tree/model": "NVIDIA Jetson AGX Orin Developer Kit\0",
+    "/etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081\n# more\n",
+    "/proc/cpuinfo": "CPU implementer\t: 0x41\nCPU part\t: 0xd42\n\nCPU implementer\t: 0x41\nCPU part\t: 0xd42\n",
+    "/usr/local/cuda-12.6/lib64/libcudart.so.12": "",
+    "/sys/class/thermal/cooling_device0/type": "pwm-fan\n",
+    "/sys/class/thermal/cooling_device0/cur_state": "3\n",
+    "/sys/class/thermal/cooling_device1/type": "cpufreq-cpu0\n",
+    "/sys/class/thermal/cooling_device1/cur_state": "2\n",
+    "/sys/class/thermal/thermal_zone0/type": "cv0-thermal\n",  # sleeps: it has no temperature to read
+}
+
+
+def plant(root, files):
+    for path, text in files.items():
+        target = root / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    return root
+
+
+def probe(bundle, *words):
+    done = bundle.run("info", *words)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_this_machine(bundle, tmp_path):
+    told = probe(bundle, "--work-dir", tmp_path)
+    assert told["protocol"] == 1
+    assert told["arch"] == platform.machine()
+    assert told["libc"] == platform.libc_ver()[1]
+    assert told["kernel"] == platform.release()
+    assert told["emulation"] is None
+    assert {"avx2", "fma"} <= set(told["features"])
+    assert told["memory_total_kib"] > told["memory_available_kib"] > 0
+    assert told["disk"]["free_bytes"] > 0
+    assert told["cuda"]["driver"] is False
+
+
+def test_a_raspberry_pi_that_throttles(bundle, tmp_path):
+    told = probe(bundle, "--root", plant(tmp_path, PI))
+    assert told["board"] == "Raspberry Pi 4 Model B Rev 1.4"
+    assert told["cpu"] == "Cortex-A72"
+    assert told["features"] == ["fp", "asimd", "evtstrm", "crc32", "cpuid"]
+    assert (told["memory_total_kib"], told["memory_available_kib"]) == (3884336, 3400000)
+    state = told["state"]
+    assert state["governor"] == ["ondemand", "ondemand"]
+    assert state["frequency_khz"] == [600000, 1800000]
+    assert state["temperature"] == [{"zone": "cpu-thermal", "celsius": 82.277}]
+    assert state["throttling"] == {"raspberry_pi_flags": 0x50005, "undervoltage": True, "events": 0}
+    assert state["load_1min"] == pytest.approx(0.25)
+
+
+def test_a_jetson_with_its_cuda(bundle, tmp_path):
+    told = probe(bundle, "--root", plant(tmp_path, JETSON))
+    assert told["cpu"] == "Cortex-A78AE"
+    assert told["cuda"]["l4t"] == "# R36 (release), REVISION: 4.3, GCID: 38968081"
+    assert told["cuda"]["runtimes"] == ["/usr/local/cuda-12.6/lib64/libcudart.so.12"]
+    assert told["state"]["throttling"]["cooling"] == ["cpufreq-cpu0"]  # the fan is no throttling
+    assert told["state"]["temperature"] == []
+
+
+def test_a_board_that_tells_nothing(bundle, tmp_path):
+    told = probe(bundle, "--root", tmp_path, "--work-dir", tmp_path / "nowhere")
+    assert (told["board"], told["cpu"], told["features"]) == (None, None, [])
+    assert told["disk"]["free_bytes"] is None
+    assert told["state"]["load_1min"] is None
+
+
+def test_emulation_is_seen(arm_bundle):
+    told = probe(arm_bundle)
+    assert (told["arch"], told["emulation"]) == ("aarch64", "qemu-user")
+    assert "asimd" in told["features"]
+    assert told["cpu"] is None  # /proc/cpuinfo is the host's

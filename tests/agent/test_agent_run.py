@@ -1,0 +1,173 @@
+"""`run` and `bench`: a compiled model on .npy files, its outputs, its errors in words."""
+
+import json
+
+import numpy as np
+import pytest
+from agent_kit import mlp
+
+
+def result(done):
+    """The last line of stdout as JSON."""
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def x(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.random.default_rng(1).standard_normal((1, 64), np.float32))
+    return path
+
+
+@pytest.fixture
+def xs(tmp_path):
+    path = tmp_path / "xs.npy"
+    np.save(path, np.random.default_rng(2).standard_normal((7, 1, 64), np.float32))
+    return path
+
+
+def test_run_gives_the_models_output(bundle, x, tmp_path):
+    done = bundle.run("run", "--model", bundle.library("mlp"), "--input", x, "--output-dir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert result(done) == {
+        "ok": True,
+        "samples": 1,
+        "outputs": [{"dtype": "float32", "shape": [1, 10], "nan": 0, "inf": 0}],
+    }
+    np.testing.assert_allclose(
+        np.load(tmp_path / "out/output-0.npy"), mlp()[1](np.load(x)), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_each_runs_every_sample_and_stacks_the_outputs(bundle, xs, tmp_path):
+    done = bundle.run(
+        "run", "--model", bundle.library("mlp"), "--input", xs, "--output-dir", tmp_path, "--each"
+    )
+    assert result(done)["samples"] == 7
+    out = np.load(tmp_path / "output-0.npy")
+    assert out.shape == (7, 1, 10)
+    np.testing.assert_allclose(out, mlp()[1](np.load(xs)), rtol=1e-4, atol=1e-4)
+
+
+def test_a_relative_path_without_a_slash_is_a_file_and_not_a_system_library(bundle, x, tmp_path):
+    (tmp_path / "model.so").write_bytes(bundle.library("mlp").read_bytes())
+    done = bundle.run("run", "--model", "model.so", "--input", x, "--output-dir", ".", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_all_dtypes_go_in_and_come_out_and_not_finite_values_are_counted(bundle, tmp_path):
+    floats = np.array([[0, -1, 1], [2, 3, -4]])  # logarithm: one -Inf, two NaN
+    inputs = {name: floats.astype(name) for name in ("float32", "float16")}
+    inputs |= {name: np.arange(6).reshape(2, 3).astype(name) for name in ("int8", "uint8", "int32", "int64")}
+    inputs["bool"] = np.array([[True, False, True], [False, False, True]])
+    words = []
+    for name, array in inputs.items():
+        np.save(tmp_path / f"{name}.npy", array)
+        words += ["--input", tmp_path / f"{name}.npy"]
+    done = bundle.run("run", "--model", bundle.library("dtypes"), *words, "--output-dir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    outputs = result(done)["outputs"]
+    assert [output["dtype"] for output in outputs] == list(inputs)
+    assert [(output["nan"], output["inf"]) for output in outputs[:3]] == [(2, 1), (2, 1), (0, 0)]
+    for index, (name, array) in enumerate(inputs.items()):
+        out = np.load(tmp_path / f"output-{index}.npy")
+        assert out.dtype == array.dtype
+        if name == "bool":
+            np.testing.assert_array_equal(out, ~array)
+        elif not name.startswith("float"):
+            np.testing.assert_array_equal(out, array + array)
+
+
+def test_bench_reports_every_sample_and_the_board_before_and_after(bundle, x):
+    done = bundle.run(
+        "bench", "--model", bundle.library("mlp"), "--input", x, "--warmup", 2, "--runs", 20, "--threads", 2
+    )
+    first, *samples, last = map(json.loads, done.stdout.splitlines())
+    assert (first["runs"], first["warmup"], first["threads"]) == (20, 2, 2)
+    assert first["load_ms"] > 0
+    assert first["first_ms"] > 0
+    assert len(samples) == 20
+    assert all(sample["ns"] > 0 for sample in samples)
+    assert last["peak_rss_kib"] > 4000  # the runtime alone is 5 MB on disk
+    assert (
+        first["before"].keys()
+        == last["after"].keys()
+        >= {"governor", "frequency_khz", "temperature", "throttling"}
+    )
+
+
+def test_an_input_of_the_wrong_shape_comes_back_in_tvms_words(bundle, xs, tmp_path):
+    done = bundle.run("run", "--model", bundle.library("mlp"), "--input", xs, "--output-dir", tmp_path)
+    assert done.returncode == 4
+    assert "expect Tensor with ndim 2 but get 3" in result(done)["error"]
+    assert b"param=x" in done.stderr
+
+
+def test_a_model_with_an_operator_of_the_extra_library_names_what_is_missing(bundle, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((1, 8), np.float32))
+    done = bundle.run(
+        "run", "--model", bundle.library("sort"), "--input", tmp_path / "x.npy", "--output-dir", tmp_path
+    )
+    assert done.returncode == 4
+    assert "tvm.contrib.sort" in result(done)["error"]
+
+
+MISTAKES = {
+    "--input X --input X": (3, "takes 1 inputs, 2 were given"),
+    "--input nowhere.npy": (3, "nowhere.npy cannot be opened: No such file"),
+    "--input X --device cuda": (7, "libtvm_runtime_cuda.so"),
+    "--input X --threads 0": (2, "--threads takes a whole number from 1 to 256"),
+    "--input X --threads 1x": (2, "not '1x'"),
+    "--input X --each --each": (2, "--each was given twice"),
+    "--input X --frobnicate": (2, "run has no option '--frobnicate'"),
+    "--input X --runs 3": (2, "run has no option '--runs'"),
+    "--input": (2, "--input needs a value"),
+    "": (2, "run needs --input"),
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_mistakes_are_named_with_their_exit_code(bundle, x, tmp_path, words):
+    code, text = MISTAKES[words]
+    arguments = [str(x) if word == "X" else word for word in words.split()]
+    done = bundle.run("run", "--model", bundle.library("mlp"), "--output-dir", tmp_path, *arguments)
+    assert done.returncode == code
+    assert result(done)["ok"] is False
+    assert text in result(done)["error"]
+    assert text.encode() in done.stderr
+
+
+def test_an_output_folder_that_cannot_be_made_is_an_output_failure(bundle, x):
+    done = bundle.run("run", "--model", bundle.library("mlp"), "--input", x, "--output-dir", "/proc/nowhere")
+    assert (done.returncode, result(done)["kind"]) == (5, "output")
+
+
+def test_a_full_disk_is_an_output_failure(bundle, xs, tmp_path):
+    (tmp_path / "output-0.npy").symlink_to("/dev/full")
+    done = bundle.run(
+        "run", "--model", bundle.library("mlp"), "--input", xs, "--output-dir", tmp_path, "--each"
+    )
+    assert (done.returncode, result(done)["kind"]) == (5, "output")
+    assert "No space left on device" in result(done)["error"]
+
+
+def test_a_truncated_or_foreign_model_is_named_before_it_is_loaded(bundle, x, tmp_path):
+    whole = bundle.library("mlp").read_bytes()
+    machine = bytearray(whole)
+    machine[18:20] = (183).to_bytes(2, "little")  # EM_AARCH64
+    cases = {
+        "short": (whole[: len(whole) // 2], "is truncated"),
+        "arm": (machine, "is built for aarch64, this board is x86_64"),
+    }
+    for name, (content, text) in cases.items():
+        path = tmp_path / f"{name}.so"
+        path.write_bytes(content)
+        done = bundle.run("run", "--model", path, "--input", x, "--output-dir", tmp_path)
+        assert done.returncode == 3
+        assert text in result(done)["error"]
+
+
+def test_the_arm_agent_runs_the_arm_model(arm_bundle, x, tmp_path):
+    done = arm_bundle.run("run", "--model", arm_bundle.library("mlp"), "--input", x, "--output-dir", tmp_path)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "output-0.npy"), mlp()[1](np.load(x)), rtol=1e-4, atol=1e-4)
