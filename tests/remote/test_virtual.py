@@ -315,6 +315,31 @@ def test_where_the_kernel_refuses_an_overlay_the_board_gets_a_copy(home):
     assert result.stdout.endswith("True\n")
 
 
+def test_a_strict_umask_does_not_lock_the_board_user_out():
+    before = os.umask(0o077)
+    try:
+        board = virtual.up("rpi4")
+    finally:
+        os.umask(before)
+    with ssh(board) as client:
+        assert run(client, "whoami; touch mine && ls") == (0, "edge\nmine")
+
+
+def test_a_board_that_cannot_come_up_says_why_and_leaves_nothing(home, monkeypatch):
+    find = boards.sshd.find
+    monkeypatch.setattr(
+        boards.sshd, "find", lambda name, package: "/lost/qemu" if "qemu" in name else find(name, package)
+    )
+    with pytest.raises(UsageError) as failed:
+        virtual.up("rpi4")
+    assert failed.value.why.startswith(
+        "register qemu in a user namespace, which takes Linux 6.7: No such file"
+    )
+    assert list(supervisor.leftovers(str(home / "edgepack/virtual/rpi4"), -1)) == []
+    assert not (home / "edgepack/virtual/rpi4/board.json").exists()
+    assert str(home) not in Path("/proc/self/mounts").read_text()
+
+
 def test_wrong_names_are_refused_with_the_right_ones():
     with pytest.raises(UsageError) as unknown:
         virtual.up("rpi6")

@@ -192,11 +192,14 @@ def _start(kind: Kind, name: str, needs: dict[str, Any], *, owned: bool) -> Boar
     folder.chmod(0o700)
     host_key = sshd.make_keys(folder)
     if kind.emulated:
-        (folder / "cpuinfo").write_text(kind.cpuinfo())
+        (folder / "cpuinfo").write_text(kind.cpuinfo(len(os.sched_getaffinity(0))))
         user, work_dir = rootfs.USER, "edgepack"
     else:
         (user, _), work_dir = _login(), str(folder / "home" / "edgepack")
         Path(work_dir).mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            # Compiled into sshd as its privilege separation folder; Debian makes it where sshd is a service.
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     mode = "chroot" if kind.emulated else "namespace"
     for _ in range(_PORT_ATTEMPTS):
         port = sshd.free_port()
@@ -252,9 +255,6 @@ def _advice(status: int) -> str:
 
 def _launch(plan: dict[str, Any]) -> tuple[int, str] | None:
     """Start the supervisor. ``None`` if the board is up, else exit status and reason."""
-    if os.geteuid() == 0:
-        # sshd's privilege separation folder, compiled into it; Debian makes it only where sshd is a service.
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     command = [sys.executable, "-I", "-S", supervisor.__file__]
     result = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, check=False)
     return (

@@ -41,8 +41,8 @@ class Kind:
         """Whether instructions are emulated, so that latency means nothing."""
         return self.qemu_cpu is not None
 
-    def cpuinfo(self, cores: int = 4) -> str:
-        """The board's /proc/cpuinfo."""
+    def cpuinfo(self, cores: int) -> str:
+        """The board's /proc/cpuinfo, for as many cores as sessions can use here."""
         variant, part, revision = self.core
         cpus = (
             _CPUINFO.format(index=i, features=self.features, variant=variant, part=part, revision=revision)

@@ -116,11 +116,12 @@ def _build(root: Path) -> None:
 def _finish(tree: Path) -> None:
     for name, text in _ETC.items():
         (tree / "etc" / name).write_text(text)
-    (tree / "etc/shadow").chmod(0o600)
+        (tree / "etc" / name).chmod(0o600 if name == "shadow" else 0o644)
     for name in _UNUSED:
         shutil.rmtree(tree / name, ignore_errors=True)
     home = tree / "home" / USER
-    home.mkdir(parents=True)
+    home.mkdir()
+    home.chmod(0o755)
     os.chown(home, 1000, 1000)
 
 

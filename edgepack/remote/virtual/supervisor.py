@@ -172,8 +172,8 @@ def _register_qemu(plan: dict[str, Any]) -> None:
         # The host's own registration (Debian's qemu-user-static makes one at boot) serves just as well if
         # it opened qemu beforehand.
         if not plan["host_binfmt"]:
-            why = f"{error.strerror}; Linux before 6.7 cannot, and the host has no registration of its own"
-            raise OSError(0, f"register qemu in a user namespace: {why}") from None
+            what = f"register qemu in a user namespace, which takes Linux 6.7: {error.strerror}"
+            raise OSError(0, f"{what}; and the host has no registration of its own") from None
 
 
 def _enter_chroot(plan: dict[str, Any], mapped: "Handshake") -> None:
@@ -380,6 +380,7 @@ def main() -> int:
         return int(answer[:1] or b"1")
     os.close(reading)
     os.setsid()
+    os.umask(0o022)  # board users read what root makes here
     log = os.open(Path(plan["folder"]) / "sshd.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, fd in ((nothing, 0), (log, 1), (log, 2)):
