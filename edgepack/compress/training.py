@@ -23,11 +23,13 @@ _CLIP = 1.0  # the largest norm of all gradients together: one bad batch cannot 
 class Train(Spec):
     """A training run: Adam on cross-entropy, cosine decay to 0, fixed seed."""
 
-    epochs: int = Field(ge=1)
-    lr: float = Field(default=1e-3, gt=0)
-    batch_size: int = Field(default=64, ge=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    seed: int = 0
+    epochs: int = Field(ge=1, description="Passes over the training split.")
+    lr: float = Field(
+        default=1e-3, gt=0, description="Learning rate at the start; it falls to 0 along a cosine."
+    )
+    batch_size: int = Field(default=64, ge=1, description="Samples a step.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Adam's L2 penalty.")
+    seed: int = Field(default=0, description="Seed of initial weights and of the order of samples.")
 
 
 def silent(_text: str, _share: float) -> None:
