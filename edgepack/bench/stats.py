@@ -132,21 +132,29 @@ def judge(
     Raises:
         ValueError: No samples.
     """
-    median = percentile(samples_ns, 50)
     reasons = ["emulated: latency says nothing about the real board"] if emulated else []
+    reasons += _samples(samples_ns) + _board(before, after)
+    return Verdict(valid=not reasons, reasons=tuple(reasons))
+
+
+def _samples(samples_ns: Sequence[int]) -> list[str]:
+    median = percentile(samples_ns, 50)
     if len(samples_ns) < MIN_SAMPLES:
-        reasons.append(f"too few samples: {len(samples_ns)}, at least {MIN_SAMPLES} are needed")
-    elif gap := modes_gap(samples_ns):
+        return [f"too few samples: {len(samples_ns)}, at least {MIN_SAMPLES} are needed"]
+    if not median:
+        return ["the board's clock is too coarse: half of the samples took no time"]
+    reasons = []
+    gap = modes_gap(samples_ns)
+    if gap is not None:
         reasons.append(f"bimodal: two groups of samples, {gap / NS_PER_MS:.3g} ms apart")
     half = len(samples_ns) // 2
-    if len(samples_ns) >= MIN_SAMPLES:
-        change = percentile(samples_ns[half:], 50) - percentile(samples_ns[:half], 50)
-        if abs(change) > MAX_DRIFT * median:
-            reasons.append(f"drift: the second half's median is {change / median:+.1%} off the first's")
+    change = percentile(samples_ns[half:], 50) - percentile(samples_ns[:half], 50)
+    if abs(change) > MAX_DRIFT * median:
+        reasons.append(f"drift: the second half's median is {change / median:+.1%} off the first's")
     spread = percentile(samples_ns, 75) - percentile(samples_ns, 25)
     if spread > MAX_SPREAD * median:
         reasons.append(f"spread: the interquartile range is {spread / median:.0%} of the median")
-    return Verdict(valid=not (reasons + _board(before, after)), reasons=(*reasons, *_board(before, after)))
+    return reasons
 
 
 def _board(before: BoardState, after: BoardState) -> list[str]:

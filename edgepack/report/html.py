@@ -1,7 +1,6 @@
 """The report as one self-contained HTML file: no script, no request, nothing but this page."""
 
 from importlib.resources import files
-from pathlib import Path
 
 from edgepack.report import format as fmt
 from edgepack.report import sections
@@ -9,18 +8,11 @@ from edgepack.report.document import Report
 from edgepack.report.elements import exact, grid, section, target_title
 from edgepack.report.figures import FIGURES, cell, change, emulated_targets, headline, measured_targets
 from edgepack.report.markup import Markup, el, join
-from edgepack.store import write_atomic
 
 # Nothing may be fetched: what a browser enforces is also what we promise.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 _TILES = ("Bundle", "Accuracy, on the board", "Latency p50")
-
-
-def save_html(report: Report, path: Path) -> Path:
-    """Write the page atomically and return ``path``."""
-    write_atomic(path, to_html(report).encode())
-    return path
 
 
 def to_html(report: Report) -> str:

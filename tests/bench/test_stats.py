@@ -82,6 +82,7 @@ def test_a_few_outliers_do_not_spoil_a_run():
 @pytest.mark.parametrize(
     ("values", "says"),
     [
+        ([0] * 60 + [1] * 40, "clock is too coarse"),
         (steady(29), "too few samples: 29"),
         (steady(50) + steady(50, centre=1.2e6), "drift: the second half's median is +"),
         ([int(value * 1.2 ** (i % 2)) for i, value in enumerate(steady(100))], "bimodal: two groups"),
