@@ -1,4 +1,4 @@
-"""Schedules of this family."""
+"""Raspberry Pi 3, 4 and 5: Cortex-A53 and A72 without dot products, A76 with."""
 
 from typing import Any
 
@@ -6,11 +6,12 @@ from edgepack.schedules.common import cpu_space
 from edgepack.schedules.fallback import cpu_pass
 from edgepack.target import Target
 
+UNROLL_STEPS = (0, 16, 64)  # the A53 decodes two instructions a cycle in order and has 32 KiB for them
+
 
 def space(target: Target) -> Any:
     """The MetaSchedule search space."""
-    del target
-    return cpu_space()
+    return cpu_space(target, unroll_steps=UNROLL_STEPS)
 
 
 def fallback(target: Target) -> Any:

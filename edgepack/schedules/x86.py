@@ -1,4 +1,4 @@
-"""Schedules of this family."""
+"""x86-64 servers and PCs: AVX2 or AVX-512, VNNI where the target has it."""
 
 from typing import Any
 
@@ -6,11 +6,12 @@ from edgepack.schedules.common import cpu_space
 from edgepack.schedules.fallback import cpu_pass
 from edgepack.target import Target
 
+UNROLL_STEPS = (0, 16, 64, 512)  # choices for the size of unrolled bodies
+
 
 def space(target: Target) -> Any:
     """The MetaSchedule search space."""
-    del target
-    return cpu_space()
+    return cpu_space(target, unroll_steps=UNROLL_STEPS)
 
 
 def fallback(target: Target) -> Any:
