@@ -109,8 +109,12 @@ def _syntax(file: str, text: str, error: yaml.MarkedYAMLError) -> Problem:
     said = error.problem or error.context or "not YAML"
     if mark and text[mark.index : mark.index + 1] == "\t":
         return Problem(file, line, column, "a tab; YAML is indented with spaces")
+    opened = error.context_mark
+    if opened and said == "found unexpected end of stream":
+        return Problem(file, opened.line + 1, opened.column + 1, "the quote that opens here is never closed")
     hint = _HINTS.get(said)
-    context = f" ({error.context})" if error.context and not hint else ""
+    since = f" that starts on line {opened.line + 1}" if opened else ""
+    context = f" ({error.context}{since})" if error.context and not hint else ""
     return Problem(file, line, column, f"not valid YAML: {hint or said}{context}")
 
 
@@ -218,9 +222,12 @@ class _Builder:
 
     def _scalar(self, event: Event, location: Location) -> Any:
         text: str = event.value
-        if _SURROGATE.search(text):
-            self._problem(event, "text holds half a surrogate pair, which is no character", location)
-            return ""
+        if _SURROGATE.search(text):  # JSON escapes what is beyond U+FFFF as a pair of surrogates
+            try:
+                text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+            except UnicodeDecodeError:
+                self._problem(event, "text holds half a surrogate pair, which is no character", location)
+                return ""
         if event.style is not None:  # quoted, or a block: text
             return text
         if text in _NULL:

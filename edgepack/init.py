@@ -84,7 +84,7 @@ def init(out: Path, *, model: str, targets: tuple[str, ...] = (), force: bool = 
     rows = [load_target(name) for name in dict.fromkeys(targets or ("host",))]
     block, name, is_torch = _model(model, out.parent)
     targets_block = "".join(_row(target) for target in rows)
-    measured = "    device:" in targets_block
+    measured = any(line.startswith("    device:") for line in targets_block.splitlines())
     text = _TEMPLATE.format(
         file=out.name,
         name=name,

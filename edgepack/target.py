@@ -1,6 +1,7 @@
 """A target: for what a model is built. Data only; shipped in ``targets/*.yaml``."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,15 +143,18 @@ def mistakes(target: Target) -> Iterator[Finding]:
 
 
 def target_files() -> dict[str, Path]:
-    """Every target's name with its file: those shipped, then the user's own in ``targets/`` of the config folder."""
-    own = sorted((config_dir() / "targets").glob("*.yaml"))
-    files = {path.stem: path for path in sorted(shipped("targets").glob("*.yaml"))}
-    return {**{path.stem: path for path in own}, **files}
+    """Every target's name with its file: those shipped, and the user's own in ``targets/`` of the config folder.
+
+    A file of the user's with the name of a shipped target comes up here, and is refused when it is read: what
+    ``rpi4`` means must not depend on the machine.
+    """
+    folders = (shipped("targets"), config_dir() / "targets")
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
 def target_names() -> list[str]:
     """The names a recipe may use."""
-    return sorted([*target_files(), HOST])
+    return sorted({*target_files(), HOST})
 
 
 def load_target(name_or_path: str | Path) -> Target:
@@ -186,9 +190,10 @@ def examine_target(name_or_path: str | Path) -> Checked[Target]:
     name = str(name_or_path)
     if _is_path(name):
         return _examine_file(Path(name), ())
-    if name == HOST:
+    files = target_files()
+    if name == HOST and HOST not in files:
         return validate(Document(HOST, host.describe()), Target)
-    return _examine_file(target_files()[name], ())
+    return _examine_file(files[name], ())
 
 
 def unknown_target(name: str) -> str:
@@ -210,7 +215,7 @@ def _examine_file(path: Path, outer: tuple[Path, ...]) -> Checked[Target]:
         )
     document, more = _extended(document, (*outer, path.resolve()))
     checked = validate(document, Target, problems=[*problems, *more])
-    if checked.model is not None:
+    if checked.model is not None and not more:
         checked.add(mistakes(checked.model))
         checked.add(_name_mistakes(checked.model, path))
     return checked
@@ -221,26 +226,22 @@ def _extended(document: Document, chain: tuple[Path, ...]) -> tuple[Document, li
     if "extends" not in document.data:
         return document, []
     base = document.data["extends"]
-    own = document.data
     files = target_files()
-    at: Location = ("extends",)
+    problem = None
     if not isinstance(base, str) or base not in files:
-        message = f"unknown target `{base}`{near_miss(str(base), files)}"
-        return _with_data(document, own), [document.problem(Finding(at, message))]
-    if files[base].resolve() in chain:
-        return _with_data(document, own), [
-            document.problem(Finding(at, f"`{base}` extends this target in turn"))
-        ]
-    below = _examine_file(files[base], chain)
-    if below.model is None or below.problems:
-        message = f"`{base}` has mistakes of its own: {files[base]}"
-        return _with_data(document, own), [document.problem(Finding(at, message))]
-    merged = _merge(below.model.model_dump(mode="json", exclude_none=True, exclude={"name"}), own)
-    return _with_data(document, merged), []
-
-
-def _with_data(document: Document, data: Any) -> Document:
-    return Document(document.file, data, document.values, document.keys, document.bad)
+        problem = f"unknown target `{base}`{near_miss(str(base), files)}"
+    elif files[base].resolve() in chain:
+        problem = f"`{base}` extends this target in turn"
+    else:
+        below = _examine_file(files[base], chain)
+        if below.problems:
+            problem = f"`{base}` has mistakes of its own: edgepack targets show {base}"
+    if problem is not None or below.model is None:
+        # Laid over some target, so that what it should have come with is not missed key by key.
+        below = _examine_file(shipped("targets") / "arm64.yaml", chain)
+    problems = [document.problem(Finding(("extends",), problem))] if problem else []
+    inherited = below.result().model_dump(mode="json", exclude_none=True, exclude={"name"})
+    return replace(document, data=_merge(inherited, document.data)), problems
 
 
 def _merge(base: Any, own: Any) -> Any:

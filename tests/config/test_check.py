@@ -1,0 +1,492 @@
+"""edgepack check: everything wrong in a recipe, at once, at the right place, and quickly."""
+
+import copy
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgepack.check import check
+from edgepack.errors import ConfigError
+from edgepack.paths import shipped
+from edgepack.recipe import load_recipe
+
+MODULE = """\
+import somewhere_that_is_not_installed
+from os.path import join as joined
+
+def network():
+    return None
+
+def with_arguments(width, depth=2, *, bias):
+    return None
+
+def tokenize(text):
+    return [1]
+
+if True:
+    def conditional():
+        return None
+
+table = {"a": 1}
+"""
+
+RECIPE = """\
+edgepack: 1
+name: mine
+model:
+  source: my_net:network
+  inputs:
+    - name: x
+      shape: [1, 4]
+data:
+  npz: data.npz
+compress:
+  - method: prune-channels
+    ratio: 0.5
+  - method: quantize-static
+targets:
+  - target: arm64
+    device: virtual:arm64
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A user's configuration of their own."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "config" / "edgepack"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A recipe's folder with a module, data and weights beside it."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "my_net.py").write_text(MODULE)
+    (folder / "data.npz").write_bytes(b"not looked into")
+    (folder / "empty.onnx").write_bytes(b"")
+    (folder / "other.onnx").write_bytes(b"not looked into")
+    (folder / "texts.csv").write_text("review,label\ngood,1\n")
+    (folder / "texts.jsonl").write_text('{"text": "good", "lable": 1}\n')
+    for name in ("images/cat", "images/dog", "one/cat"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "1.png").write_bytes(b"x")
+    (folder / "one" / "dog").mkdir()
+    return folder
+
+
+def found(folder: Path, text: str) -> list[str]:
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(text)
+    return [f"{p.line}:{p.column}: {p.message}".replace(str(folder), ".") for p in check(recipe)]
+
+
+def test_a_right_recipe_has_no_problems(folder):
+    assert found(folder, RECIPE) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        # what the model is
+        ("  source: my_net:network\n", "", "3:1: expected source or onnx"),
+        (
+            "my_net:network\n",
+            "my_net:network\n  onnx: other.onnx\n",
+            "3:1: expected source or onnx, not both",
+        ),
+        ("my_net:network\n", "my_net\n", "4:11: expected module:callable, got the text 'my_net'"),
+        (
+            "my_net:network",
+            "my_nte:network",
+            "4:11: no module `my_nte` next to the recipe (.) or on Python's path; did you mean `my_net`?",
+        ),
+        ("my_net:network", "my_net.deep:network", "4:11: no module `my_net.deep`: `my_net` is not a package"),
+        ("my_net:network", "my_net:netwrok", "4:11: `my_net` has no `netwrok`; did you mean `network`?"),
+        (
+            "my_net:network",
+            "edgepack.zoo.digit:network",
+            "4:11: no module `edgepack.zoo.digit` in `edgepack.zoo`; did you mean `digits`?",
+        ),
+        (
+            "my_net:network",
+            "my_net:with_arguments",
+            "4:11: `my_net:with_arguments` is called with no arguments, and needs width, bias",
+        ),
+        (
+            "my_net:network\n",
+            "my_net:network\n  weights: w.bin\n",
+            "5:12: expected a file that ends in .safetensors or .pt or .pth, got w.bin",
+        ),
+        ("my_net:network\n", "my_net:network\n  weights: w.pt\n", "5:12: no such file: ./w.pt"),
+        (
+            "    - name: x\n      shape: [1, 4]\n",
+            "    - {name: x, shape: [1]}\n    - {name: x, shape: [1]}\n",
+            "7:14: a second input named `x`",
+        ),
+        ("shape: [1, 4]", "shape: [1, 0]", "7:18: expected a number at least 1, got the number 0"),
+        # data
+        (
+            "  npz: data.npz\n",
+            "  npz: data.npz\n  images: {folder: images}\n",
+            "8:1: expected exactly one of source, npz, images, csv, jsonl, got npz and images",
+        ),
+        ("npz: data.npz", "npz: dta.npz", "9:8: no such file: ./dta.npz; did you mean `data.npz`?"),
+        ("npz: data.npz", "npz: images", "9:8: expected a file that ends in .npz, got images"),
+        ("npz: data.npz", "images: {folder: nowhere}", "9:20: no such folder: ./nowhere"),
+        ("npz: data.npz", "images: {folder: one}", "9:20: the class folder `dog` in ./one is empty"),
+        (
+            "npz: data.npz",
+            "images: {folder: images, preprocess: {mean: [1, 2]}}",
+            "9:47: 2 values for 3 channels (rgb)",
+        ),
+        (
+            "npz: data.npz",
+            "images: {folder: images, preprocess: {std: [0.0]}}",
+            "9:46: a standard deviation of 0 divides by 0",
+        ),
+        (
+            "npz: data.npz",
+            "csv: {file: texts.csv}",
+            "9:8: ./texts.csv has no column `text`; it has: label, review",
+        ),
+        (
+            "npz: data.npz",
+            "jsonl: {file: texts.jsonl}",
+            "9:10: ./texts.jsonl has no column `label`; did you mean `lable`?",
+        ),
+        (
+            "npz: data.npz",
+            "csv: {file: texts.csv, text: review, tokenizer: my_net:tokenise}",
+            "9:51: `my_net` has no `tokenise`; did you mean `tokenize`?",
+        ),
+        # compression
+        (
+            "prune-channels",
+            "prune-chanels",
+            "11:13: unknown method `prune-chanels`; did you mean `prune-channels`?",
+        ),
+        ("ratio: 0.5", "ratoi: 0.5", "12:5: unknown key `ratoi`; did you mean `ratio`?"),
+        ("ratio: 0.5", "ratio: 50%", "12:12: expected a number, got the text '50%'"),
+        (
+            "  - method: quantize-static\n",
+            "  - methd: quantize-static\n",
+            "13:5: unknown key `methd`; did you mean `method`?",
+        ),
+        ("  - method: quantize-static\n", "  - samples: 3\n", "13:5: missing key `method`"),
+        # budget, gates
+        (
+            "targets:",
+            "tune: {minutes: 3}\ntargets:",
+            "14:8: minutes without trials tune nothing; set trials to the most you would measure",
+        ),
+        (
+            "    device: virtual:arm64\n",
+            "gates: {p90_ms: 3}\n",
+            "16:9: `p90_ms` is measured on a board, and no target of the recipe has a `device`",
+        ),
+        ("targets:", "bench: {threads: 5}\ntargets:", "14:18: 5 threads, and arm64 has 4 cores"),
+        # targets and devices
+        ("target: arm64", "target: rpi44", "15:13: unknown target `rpi44`; did you mean `rpi4`?"),
+        ("virtual:arm64", "virtual:rpi9", "16:13: unknown virtual board `rpi9`; did you mean `rpi5`?"),
+        (
+            "virtual:arm64",
+            "bench-pi",
+            "16:13: unknown device `bench-pi`; devices.yaml has none, and virtual:rpi4 needs no hardware",
+        ),
+        (
+            "target: arm64",
+            "target: rpi5",
+            "16:13: `virtual:arm64` lacks aes, crc, dotprod, fullfp16, lse, sha2, which rpi5 uses",
+        ),
+        (
+            "target: arm64",
+            "target: jetson-orin",
+            "16:13: jetson-orin needs a GPU of sm_87, and `virtual:arm64` has none; leave `device` out to stop at the bundle",
+        ),
+        (
+            "target: arm64",
+            "target: x86-64-v3",
+            "16:13: `virtual:arm64` is aarch64, and x86-64-v3 is for x86_64",
+        ),
+        (
+            "  - target: arm64\n    device: virtual:arm64\n",
+            "  - {target: arm64}\n  - {target: arm64}\n",
+            "16:5: a second row for arm64",
+        ),
+        (
+            "  - target: arm64\n    device: virtual:arm64\n",
+            "  []\n",
+            "15:3: expected at least 1 item, got an empty list",
+        ),
+    ],
+)
+def test_one_mistake_is_one_problem_at_its_place(folder, old, new, expected):
+    assert old in RECIPE
+    problems = found(folder, RECIPE.replace(old, new))
+
+    assert problems == [expected]
+
+
+def test_names_that_only_running_the_module_could_tell_pass(folder):
+    (folder / "star.py").write_text("from os.path import *\n")
+    for reference in ("star:anything", "my_net:conditional", "my_net:joined", "my_net:table"):
+        assert found(folder, RECIPE.replace("my_net:network", reference)) == []
+
+
+def test_user_code_is_read_never_run(folder):
+    (folder / "loud.py").write_text("open('ran', 'w')\ndef network(): ...\n")
+    assert found(folder, RECIPE.replace("my_net:network", "loud:network")) == []
+    assert not (folder / "ran").exists()
+    assert "loud" not in sys.modules
+
+
+def test_a_module_that_is_not_python_or_hides_the_standard_library(folder):
+    (folder / "broken.py").write_text("def network(:\n")
+    (folder / "json.py").write_text("def network(): ...\n")
+    assert "./broken.py is not valid Python, line 1" in found(folder, RECIPE.replace("my_net:", "broken:"))[0]
+    assert "has the name of a module of Python's own" in found(folder, RECIPE.replace("my_net:", "json:"))[0]
+
+
+def onnx_recipe(**changes: str) -> str:
+    lines = {"onnx": "empty.onnx", **changes}
+    model = "".join(f"  {key}: {value}\n" for key, value in lines.items())
+    return f"edgepack: 1\nname: mine\nmodel:\n{model}targets:\n  - target: arm64\n"
+
+
+def test_onnx_models(folder):
+    assert found(folder, onnx_recipe()) == ["4:9: the file is empty (0 bytes): ./empty.onnx"]
+    assert found(folder, onnx_recipe(onnx="images")) == [
+        "4:9: expected a file that ends in .onnx, got images"
+    ]
+    (folder / "model.onnx").write_bytes(b"x")
+    assert found(folder, onnx_recipe(onnx="model.onnx")) == []
+    assert found(folder, onnx_recipe(onnx="model.onnx", weights="data.npz"))[0].startswith(
+        "5:3: `weights` needs a torch source"
+    )
+    torch_step = onnx_recipe(onnx="model.onnx") + "compress:\n  - {method: prune-channels, ratio: 0.5}\n"
+    assert found(folder, torch_step) == [
+        "8:14: prune-channels changes a torch module, and the model is an .onnx file; it needs model.source"
+    ]
+
+
+def test_torch_steps_come_before_onnx_steps(folder):
+    swapped = RECIPE.replace("  - method: quantize-static\n", "").replace(
+        "compress:\n", "compress:\n  - method: quantize-static\n"
+    )
+    assert found(folder, swapped) == [
+        "12:13: prune-channels changes the torch module, so it comes before quantize-static, which changes the ONNX graph"
+    ]
+
+
+def test_what_needs_data_says_so(folder):
+    text = RECIPE.replace("data:\n  npz: data.npz\n", "").replace(
+        "    ratio: 0.5\n", "    ratio: 0.5\n    fine_tune: {epochs: 1}\n"
+    )
+    text += "gates: {accuracy_drop: 0.1}\nbench: {accuracy_samples: 10}\n"
+    text = text.replace("  inputs:", "  train: {epochs: 1}\n  inputs:")
+    assert [line.split(" needs")[0] for line in found(folder, text)] == [
+        "5:3: training",
+        "12:5: fine-tuning",
+        "13:13: calibration",
+        "17:9: measuring accuracy",
+        "18:9: measuring accuracy",
+    ]
+
+
+def test_all_layers_report_at_once_and_nothing_echoes(folder):
+    text = (
+        RECIPE.replace("name: mine", "name: Not Good")
+        .replace("my_net:network", "my_net:nowhere")
+        .replace("  inputs:", "  train: {epoch: 3}\n  inputs:")
+        .replace("ratio: 0.5", "ratio: 5")
+        .replace("data.npz", "no.npz")
+        .replace("target: arm64", "target: arm46")
+        + "extra: 1\nextra: 2\n"
+    )
+    assert [line.split(": ", 1)[1].split(";")[0] for line in found(folder, text)] == [
+        "expected a name of lower-case letters, digits, - and _, got the text 'Not Good'",
+        "`my_net` has no `nowhere`",
+        "unknown key `epoch`",
+        "no such file: ./no.npz",
+        "expected a number below 1, got the number 5",
+        "unknown target `arm46`",
+        "unknown key `extra`",
+        "key `extra` is already set on line 18",
+    ]
+
+
+def test_findings_behind_a_removed_list_item_keep_their_place(folder):
+    text = RECIPE.replace(
+        "  - target: arm64\n", "  - {targt: arm64}\n  - {target: arm65}\n  - target: rpi55\n"
+    )
+    assert [line.split(": ")[0] for line in found(folder, text)] == ["15:6", "16:14", "17:13"]
+
+
+def test_devices(folder, home):
+    home.mkdir(parents=True)
+    devices = home / "devices.yaml"
+    devices.write_text(
+        "edgepack: 1\ndevices:\n  bench-pi: {host: 10.0.0.7, target: rpi4}\n  odd: {host: a, target: rpi}\n"
+    )
+    use = RECIPE.replace("virtual:arm64", "{}")
+    assert found(folder, use.format("bench-pi")) == []
+    assert found(folder, use.format("bench-ip")) == [
+        "16:13: unknown device `bench-ip`; did you mean `bench-pi`?"
+    ]
+    assert found(folder, use.format("bench-pi").replace("arm64", "rpi5")) == [
+        "16:13: `bench-pi` lacks aes, dotprod, fullfp16, lse, sha2, which rpi5 uses"
+    ]
+    assert found(folder, use.format("odd"))[0].startswith(
+        "16:13: device `odd` says it is a `rpi`: unknown target `rpi`"
+    )
+    devices.write_text("edgepack: 1\ndevices:\n  bench-pi: {hots: 10.0.0.7, target: rpi4}\n")
+    problems = check_text(folder, use.format("bench-pi"))
+    assert (problems[0].file, problems[0].line, problems[0].message) == (
+        str(devices),
+        3,
+        "unknown key `hots`; did you mean `host`?",
+    )
+
+
+def check_text(folder: Path, text: str):
+    (folder / "recipe.yaml").write_text(text)
+    return check(folder / "recipe.yaml")
+
+
+def test_mistakes_in_a_users_target_are_reported_in_its_own_file(folder, home):
+    (home / "targets").mkdir(parents=True)
+    own = home / "targets" / "my-board.yaml"
+    own.write_text("edgepack: 1\nname: my-board\nextends: rpi4\nfamly: x86\n")
+    problems = check_text(folder, RECIPE.replace("target: arm64", "target: my-board"))
+    assert [(p.file, p.line) for p in problems] == [(str(own), 4)]
+
+
+def test_virtual_host_must_have_what_the_target_uses(folder):
+    if platform.machine() != "x86_64":
+        pytest.skip("the machine is not x86-64, so no x86 target fits virtual:host")
+    text = RECIPE.replace("virtual:arm64", "virtual:host")
+    assert found(folder, text) == ["16:13: `virtual:host` is x86_64, and arm64 is for aarch64"]
+    assert found(folder, text.replace("target: arm64", "target: host")) == []
+
+
+def test_load_recipe_raises_all_of_the_files_own_mistakes(folder):
+    (folder / "recipe.yaml").write_text(RECIPE.replace("ratio: 0.5", "ratio: 5").replace("[1, 4]", "[0]"))
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(folder / "recipe.yaml")
+    assert [p.line for p in caught.value.problems] == [7, 12]
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("recipe", sorted(shipped("recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_recipes_are_right(recipe):
+    messages = [p.message for p in check(recipe)]
+    # The templates name files of the user's; and this machine may be too old for x86-64-v3, or no x86 at all.
+    users = ("no such file: ", "no module `my_text`", "`virtual:host` ")
+    assert [m for m in messages if not m.startswith(users)] == []
+    if recipe.stem == "digits":
+        assert [m for m in messages if not m.startswith("`virtual:host` ")] == []
+
+
+def test_check_imports_neither_torch_nor_tvm_nor_numpy():
+    code = (
+        "import sys; from pathlib import Path; from edgepack.check import check;"
+        f"check(Path({str(shipped('recipes') / 'digits.yaml')!r}));"
+        "print([m for m in ('torch', 'tvm', 'onnx', 'onnxruntime', 'numpy', 'sklearn', 'paramiko') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def locations(node, at=()):
+    yield at
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from locations(value, (*at, key))
+    if isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from locations(value, (*at, index))
+
+
+DIGITS = yaml.safe_load((shipped("recipes") / "digits.yaml").read_text())
+PLACES = [at for at in locations(DIGITS) if at]
+REPLACEMENTS = [
+    None,
+    True,
+    -1,
+    0,
+    3.5,
+    "",
+    "text",
+    "a:b",
+    [],
+    [1],
+    {},
+    {"x": 1},
+    "virtual:",
+    [[]],
+    [None],
+    10**17,
+]
+
+
+def parent_of(data, at):
+    for part in at[:-1]:
+        data = data[part]
+    return data
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=250)
+def test_any_mutation_gives_problems_inside_the_file_never_a_traceback(tmp_path_factory, data):
+    recipe = copy.deepcopy(DIGITS)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.sampled_from([p for p in locations(recipe) if p]))
+        parent = parent_of(recipe, at)
+        action = data.draw(st.sampled_from(["replace", "delete", "rename", "add"]))
+        if action == "replace":
+            parent[at[-1]] = data.draw(st.sampled_from(REPLACEMENTS))
+        elif action == "delete" and len(parent) > 1:
+            del parent[at[-1]]
+        elif action == "rename" and isinstance(parent, dict):
+            parent[at[-1] + data.draw(st.sampled_from(["s", "_", "x y"]))] = parent.pop(at[-1])
+        elif action == "add" and isinstance(parent, dict):
+            parent["surely-unknown"] = data.draw(st.sampled_from(REPLACEMENTS))
+    path = tmp_path_factory.getbasetemp() / "mutated.yaml"
+    text = yaml.safe_dump(recipe, sort_keys=False)
+    path.write_text(text)
+    lines = text.splitlines()
+    for problem in check(path):
+        assert problem.file == str(path)
+        assert 1 <= problem.line <= len(lines)
+        assert 1 <= problem.column <= len(lines[problem.line - 1]) + 1
+        assert problem.message
+
+
+@pytest.mark.parametrize("at", [p for p in PLACES if isinstance(p[-1], str) and p[0] != "compress"], ids=str)
+def test_any_misspelt_key_is_named_at_its_own_place(tmp_path, at):
+    recipe = copy.deepcopy(DIGITS)
+    parent = parent_of(recipe, at)
+    items = [(key + "z" if key == at[-1] else key, value) for key, value in parent.items()]
+    parent.clear()
+    parent.update(items)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    unknown = [
+        p for p in check(path) if p.message.startswith(f"unknown key `{at[-1]}z`; did you mean `{at[-1]}`?")
+    ]
+    assert len(unknown) == 1
+    line = path.read_text().splitlines()[unknown[0].line - 1]
+    assert line[unknown[0].column - 1 :].startswith(f"{at[-1]}z:")
+
+
+def test_npz_content_is_not_looked_into(folder):
+    np.savez(folder / "data.npz", x=np.zeros(1))
+    assert found(folder, RECIPE) == []
