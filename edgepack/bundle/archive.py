@@ -123,18 +123,6 @@ def extract(path: Path, dest: Path, *, digest: str | None = None, max_bytes: int
     return manifest
 
 
-def inspect(path: Path) -> dict[str, object]:
-    """What ``edgepack bundle inspect`` shows: the manifest, the release digest and the sizes in bytes."""
-    manifest = read_manifest(path)
-    return {
-        "path": str(path),
-        "digest": manifest.digest,
-        "size": path.stat().st_size,
-        "unpacked_size": sum(entry.size for entry in manifest.files),
-        "manifest": manifest.model_dump(mode="json"),
-    }
-
-
 def _entry(path: str, source: Path | bytes) -> FileEntry:
     sha256, size = hashlib.sha256(), 0
     with _source(path, source) as chunks:
@@ -179,14 +167,8 @@ def _source(path: str, source: Path | bytes) -> Iterator[Iterator[bytes]]:
 def _opened(path: Path) -> Iterator[frame.Reader]:
     """A reader of the bundle; what it finds wrong becomes an IntegrityError that names the bundle."""
     try:
-        with closing(frame.Reader(path)) as reader:
+        with closing(_reader(path)) as reader:
             yield reader
-    except FileNotFoundError as error:
-        raise InputError("no such bundle", where=str(path)) from error
-    except IsADirectoryError as error:
-        raise InputError("a folder is not a bundle", where=str(path)) from error
-    except PermissionError as error:
-        raise InputError("cannot read the bundle", where=str(path), why=error.strerror) from error
     except ValueError as error:
         raise IntegrityError(
             "the bundle is damaged",
@@ -195,6 +177,15 @@ def _opened(path: Path) -> Iterator[frame.Reader]:
             state="nothing of it was used",
             next="fetch it again, or build it again with: edgepack package",
         ) from error
+
+
+def _reader(path: Path) -> frame.Reader:
+    try:
+        return frame.Reader(path)
+    except FileNotFoundError as error:
+        raise InputError("no such bundle", where=str(path)) from error
+    except OSError as error:
+        raise InputError("cannot read the bundle", where=str(path), why=error.strerror) from error
 
 
 def _manifest(reader: frame.Reader, path: Path, *, digest: str | None = None) -> Manifest:

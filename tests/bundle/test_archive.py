@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgepack.bundle import frame, ustar
-from edgepack.bundle.archive import extract, inspect, pack, read_manifest, verify
+from edgepack.bundle.archive import extract, pack, read_manifest, verify
 from edgepack.errors import EdgepackError, InputError, IntegrityError, UsageError
 
 
@@ -90,13 +90,21 @@ def test_other_tools_can_open_it(bundle, tmp_path):
     assert tree(tmp_path / "gnu").keys() == FILES.keys() | {"manifest.json"}
 
 
-def test_inspect_gives_the_manifest_digest_and_sizes(bundle, tmp_path):
-    shown = inspect(bundle)
+def test_the_digest_is_that_of_the_manifests_bytes(bundle, tmp_path):
+    manifest = extract(bundle, tmp_path / "dest")
+    assert manifest.digest == hashlib.sha256((tmp_path / "dest/manifest.json").read_bytes()).hexdigest()
+
+
+def test_an_empty_folder_is_filled(bundle, tmp_path):
+    (tmp_path / "dest").mkdir()
     extract(bundle, tmp_path / "dest")
-    manifest = (tmp_path / "dest/manifest.json").read_bytes()
-    assert shown["digest"] == hashlib.sha256(manifest).hexdigest()
-    assert shown["size"] == bundle.stat().st_size
-    assert shown["unpacked_size"] == sum(len(data) for data in FILES.values())
+    assert tree(tmp_path / "dest").keys() == FILES.keys() | {"manifest.json"}
+
+
+def test_a_destination_that_cannot_be_written_is_a_usage_error(bundle, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match="cannot write"):
+        extract(bundle, tmp_path / "file" / "dest")
 
 
 def test_another_release_is_told_by_its_digest(bundle):
@@ -119,7 +127,7 @@ def test_a_full_folder_is_left_alone(bundle, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-@pytest.mark.parametrize("call", [read_manifest, verify, inspect])
+@pytest.mark.parametrize("call", [read_manifest, verify])
 def test_what_cannot_be_read_is_an_input_error(call, tmp_path):
     for path in (tmp_path / "missing", tmp_path):
         with pytest.raises(InputError):
