@@ -132,7 +132,8 @@ def footnotes(report: Report, target: str) -> list[str]:
         for why, named in labels.items():
             what = "all figures" if len(named) == len(FIGURES) else ", ".join(named)
             reasons.setdefault(why, []).append(f"{variant}: {what}")
-    return [f"{'; '.join(what)}: {why}" for why, what in reasons.items()]
+    whole = [f"{variant}: all figures" for variant in VARIANTS]
+    return [f"{'all figures' if what == whole else '; '.join(what)}: {why}" for why, what in reasons.items()]
 
 
 def doubts(report: Report, target: str) -> list[str]:

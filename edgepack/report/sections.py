@@ -217,7 +217,11 @@ def board(report: Report) -> Markup | None:
         return None
     head = ("Target", "Variant", "Governor", "MHz", "°C", "Throttled", "Verdict")
     note = "Before the first sample, and after the last where that differs. A dash is what the board does not say."
-    return section("Board state", note, table(head, map(_board_line, measured), cls="board"))
+    against = [
+        f"{target}: {doubt}" for target in measured_targets(report) for doubt in doubts(report, target)
+    ]
+    small = notes(*(el("span", line, cls="warn") for line in against))
+    return section("Board state", note, table(head, map(_board_line, measured), cls="board"), small)
 
 
 def _board_line(row: Row) -> tuple[object, ...]:
@@ -232,9 +236,7 @@ def _board_line(row: Row) -> tuple[object, ...]:
         _both(_clock(before), _clock(after)),
         _both(figure(before.temperature_c, "{:.1f}".format), figure(after.temperature_c, "{:.1f}".format)),
         _both(_throttled(before), _throttled(after)),
-        el("span", "valid", cls="good")
-        if verdict.valid
-        else el("span", "; ".join(verdict.reasons), cls="warn"),
+        el("span", "valid", cls="good") if verdict.valid else el("span", "not valid", cls="warn"),
     )
 
 

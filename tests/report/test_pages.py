@@ -154,7 +154,7 @@ def test_a_missing_figure_is_a_dash_with_its_reason_and_never_0():
     lines = {words(row[0]): words(row[2]) for row in cards(PAGES["bad"], "x86-64-v3")[1].iter("tr")}
     assert lines["Bundle"] == "—"
     dead = cards(PAGES["bad"], "rpi4")[0]
-    assert "baseline: all figures" in words(dead)
+    assert "— all figures: " in words(dead)
     assert dead.find(".//table") is None
 
 
