@@ -12,6 +12,10 @@ from edgepack.spec import Spec
 from edgepack.store import write_atomic
 
 
+class SchemaVersionError(InputError):
+    """The document is sound, and of a schema version that this edgepack does not read."""
+
+
 def readable_json(value: Any) -> bytes:
     """The one spelling of a document: sorted keys, two-space indent, UTF-8, a newline at the end.
 
@@ -45,7 +49,8 @@ class Document(Spec):
         """Read a document back.
 
         Raises:
-            InputError: The file cannot be read, is another document, or is of another schema version.
+            InputError: The file cannot be read, or is another document.
+            SchemaVersionError: It is of another schema version.
         """
         try:
             data = path.read_bytes()
@@ -58,7 +63,8 @@ class Document(Spec):
         """Read a document from its bytes; ``where`` names them in errors.
 
         Raises:
-            InputError: As for ``load``.
+            InputError: It is another document, or not a valid one.
+            SchemaVersionError: It is of another schema version.
         """
         (kind,) = get_args(cls.model_fields["kind"].annotation)
         versions: tuple[int, ...] = get_args(cls.model_fields["edgepack"].annotation)
@@ -72,7 +78,7 @@ class Document(Spec):
         version = value.get("edgepack")
         if version not in versions or isinstance(version, bool):
             newer = isinstance(version, int) and version > max(versions)
-            raise InputError(
+            raise SchemaVersionError(
                 f"{kind} schema {version!r} is not one this edgepack reads",
                 where=where,
                 why=f"it reads {', '.join(map(str, versions))}",

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from edgepack.bundle import frame, ustar
 from edgepack.bundle.manifest import EXECUTABLE, NAME, PLAIN, Contents, FileEntry, Manifest
 from edgepack.errors import InputError, IntegrityError, UsageError
+from edgepack.jsonfile import SchemaVersionError
 
 MAX_MANIFEST = 8 << 20  # bytes
 MAX_FILES = 4 << 30  # bytes of all files together, unless the caller says otherwise
@@ -200,9 +201,9 @@ def _manifest(reader: frame.Reader, path: Path, *, digest: str | None = None) ->
         raise ValueError(f"its release digest is {hashlib.sha256(data).hexdigest()}, not {digest}")
     try:
         manifest = Manifest.parse(data, where=f"{path}:{NAME}")
+    except SchemaVersionError:
+        raise
     except InputError as error:
-        if "schema" in error.message:
-            raise
         raise ValueError(f"{NAME}: {error.message}: {error.why}") from error
     if manifest.to_bytes() != data:
         raise ValueError(f"{NAME} is not in its canonical form")

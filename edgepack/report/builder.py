@@ -46,7 +46,7 @@ class ReportBuilder:
         self._stages.append(outcome)
 
     def row(self, target: str, variant: Variant, **figures: Any) -> None:
-        """Add figures, by their names in ``Row``, to the row of a variant on a target.
+        """Add figures, by their names in ``Row``, to the row of a variant on a target; ``missing`` is merged.
 
         Raises:
             ValueError: ``Row`` has no such field.
@@ -54,7 +54,9 @@ class ReportBuilder:
         unknown = figures.keys() - Row.model_fields.keys()
         if unknown:
             raise ValueError(f"a row has no {', '.join(sorted(unknown))}")
-        self._rows.setdefault((target, variant), {}).update(figures)
+        row = self._rows.setdefault((target, variant), {})
+        reasons = row.get("missing", {}) | figures.get("missing", {})
+        row.update(figures, missing=reasons)
 
     def missing(self, target: str, variant: Variant, why: str, *fields: str) -> None:
         """Say why figures of a row are missing; a figure that is there after all is not touched.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from edgepack.errors import Interrupted
 from edgepack.outcome import Variant
 from edgepack.report import format as fmt
 from edgepack.report.document import Gate, Report, Row
@@ -150,6 +151,8 @@ def headline(report: Report) -> str:
     total = len(report.targets)
     failed = len({error.target for error in report.errors if error.target})
     gates = sum(gate.status == "failed" for gate in report.gates)
+    if report.exit_code == Interrupted.exit_code:
+        return "interrupted"
     if any(error.target is None for error in report.errors):
         return "the run failed"
     if failed:

@@ -227,6 +227,16 @@ def test_hidden_bytes_are_found(bundle, tmp_path):
     assert "between two members" in refused(bundle_of(bundle, tar[:at] + b"!" + tar[at + 1 :]), tmp_path)
 
 
+def test_a_bundle_of_a_newer_edgepack_is_not_called_damaged(bundle):
+    tar = tar_of(bundle)
+    first = members(tar)[0]
+    newer = first[512:].replace(b'"edgepack": 1,\n  "files"', b'"edgepack": 7,\n  "files"')
+    bundle_of(bundle, first[:512] + newer + tar[len(first) :])
+    with pytest.raises(InputError, match="bundle schema 7") as caught:
+        verify(bundle)
+    assert caught.value.next == "upgrade edgepack"
+
+
 def test_a_bomb_is_refused_before_it_opens(bundle, tmp_path):
     with pytest.raises(IntegrityError) as caught:
         verify(bundle, max_bytes=10)

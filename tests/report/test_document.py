@@ -20,6 +20,7 @@ from edgepack.outcome import Outcome
 from edgepack.recipe import Gates
 from edgepack.report.builder import this_host, tool_versions
 from edgepack.report.document import Report, Row
+from edgepack.report.figures import headline
 from edgepack.report.gates import check_gates
 
 
@@ -78,8 +79,8 @@ def test_rows_are_ordered_by_target_then_baseline_first():
 def test_a_reason_lasts_only_as_long_as_its_figure_is_missing():
     made = samples.builder()
     made.missing("a", "release", "no data", "accuracy_board", "parity")
-    made.row("a", "release", parity=0.0)
-    assert made.build().rows[0].missing == {"accuracy_board": "no data"}
+    made.row("a", "release", parity=0.0, missing={"macs": "dynamic shapes"})
+    assert made.build().rows[0].missing == {"accuracy_board": "no data", "macs": "dynamic shapes"}
 
 
 @pytest.mark.parametrize(
@@ -190,6 +191,23 @@ def test_a_failed_gate_is_exit_code_3_and_a_skipped_one_is_not():
 def test_a_gate_never_passes_a_value_above_its_limit(limit, value):
     found = check_gates(Gates(accuracy_drop=limit), [row(accuracy_torch=1.0, accuracy_board=1 - value)])
     assert (found[0].status == "failed") == (1.0 - (1 - value) > limit)
+
+
+@pytest.mark.parametrize(
+    ("error", "target", "says"),
+    [
+        (None, None, "1 target done"),
+        (Interrupted("x"), "a", "interrupted"),
+        (InputError("x"), None, "the run failed"),
+        (UnreachableError("x"), "a", "1 of 1 target failed"),
+    ],
+)
+def test_the_headline(error, target, says):
+    made = samples.builder()
+    made.row("a", "release", parameters=1)
+    if error:
+        made.error(error, target=target)
+    assert headline(made.build()) == says
 
 
 def test_host_and_tools_are_of_this_machine():
