@@ -20,16 +20,20 @@ if TYPE_CHECKING:
 SIGTERM_CODE = 128 + 15  # what a shell calls the exit code of a process ended by SIGTERM
 _KILL_TIMEOUT_S = 15.0
 _CHANNEL_TIMEOUT_S = 30.0
+_BROKEN_S = 0.5
+_GRACE_S = 0.3  # for a process that ends by itself when its input does
 # A daemon that inherited stderr keeps it open for ever; what the command itself said is there by then.
 _STDERR_GRACE_S = 5.0
 _CHUNK = 1 << 16
 
 # The first line on stderr is ours: the process group. `kill -0` of the parent at the start keeps the
 # watch away where the parent cannot be seen (another user's, another pid namespace). The watcher is in
-# the group it ends, so it catches TERM: its own must not stop it before KILL, ours must.
+# the group it ends, so it catches TERM: its own must not stop it before KILL, ours must. The main shell
+# catches it to stay for the command's exit code. Signals interrupt `wait`, so it is asked again.
 _WRAPPER = """\
 echo "edgepack-group $$" >&2
 exec 3<&0
+trap : TERM
 "$@" <&3 3<&- &
 command=$!
 exec 3<&- </dev/null
@@ -37,10 +41,15 @@ parent=$PPID
 (
   exec >/dev/null 2>&1
   kill -0 "$parent" || exit
-  trap 'told=yes' TERM
   told=
-  while [ -z "$told" ] && kill -0 "$parent"; do sleep 5; done
-  [ -z "$told" ] || exit
+  nap=
+  trap 'told=yes; kill "$nap"' TERM
+  while [ -z "$told" ] && kill -0 "$parent"; do
+    sleep 5 &
+    nap=$!
+    wait "$nap"
+  done
+  [ -z "$told" ] || { wait; exit; }
   kill -TERM -$$ || kill -TERM "$command"
   sleep 2
   kill -KILL -$$ || kill -KILL "$command"
@@ -48,6 +57,10 @@ parent=$PPID
 watcher=$!
 wait "$command"
 status=$?
+while kill -0 "$command" 2>/dev/null; do
+  wait "$command"
+  status=$?
+done
 kill -KILL "$watcher" 2>/dev/null
 exit "$status"
 """
@@ -225,7 +238,7 @@ class Process:
             return code
         if self._terminated:
             return SIGTERM_CODE
-        if not self._transport.is_active():
+        if broken(self._transport):
             raise lost(self._device, self._transport, self.command)
         return code  # -1: a signal ended the wrapper too, e.g. the kernel out of memory
 
@@ -255,6 +268,7 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         self.stdin.close()
+        self._channel.status_event.wait(_GRACE_S)
         self.terminate()
         self._channel.close()
 
@@ -266,7 +280,7 @@ def _open(device: str, transport: "Transport", command: str) -> "Channel":
         channel = transport.open_session(timeout=_CHANNEL_TIMEOUT_S)
         channel.exec_command(command)
     except (paramiko.SSHException, EOFError, OSError) as error:
-        if not transport.is_active():
+        if broken(transport):
             raise lost(device, transport, "starting a command") from error
         raise UnreachableError(
             "the SSH server did not start a command",
@@ -275,6 +289,14 @@ def _open(device: str, transport: "Transport", command: str) -> "Channel":
             next="does a plain `ssh` with a command work? MaxSessions in its sshd_config may be too low",
         ) from error
     return channel
+
+
+def broken(transport: "Transport") -> bool:
+    """Whether a call failed because the connection is gone: channels may hear of it a moment earlier."""
+    deadline = time.monotonic() + _BROKEN_S
+    while transport.is_active() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not transport.is_active()
 
 
 def lost(device: str, transport: "Transport", doing: str) -> UnreachableError:

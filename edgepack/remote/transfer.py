@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from edgepack.artifact import human_size
 from edgepack.errors import DeployError, EdgepackError, UnreachableError
-from edgepack.remote.process import lost
+from edgepack.remote.process import broken, lost
 
 if TYPE_CHECKING:
     from paramiko import SFTPClient, SFTPFile, Transport
@@ -43,6 +43,8 @@ class Transfer:
         """
         folder, name = posixpath.split(dest)
         temporary = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}.part")
+        import paramiko
+
         with self._lock:
             client = self._sftp()
             try:
@@ -51,7 +53,7 @@ class Transfer:
                     file.chmod(mode)
                     _fsync(client, file.handle)
                 client.posix_rename(temporary, dest)
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, paramiko.SSHException) as error:
                 raise self._explain_write(client, error, temporary, dest, size) from error
             except BaseException:  # Ctrl-C, or the progress callback: leave no half file behind
                 self._discard(client, temporary)
@@ -65,12 +67,14 @@ class Transfer:
             UnreachableError: The connection was lost.
         """
         temporary = dest.with_name(f".{dest.name}.{secrets.token_hex(4)}.part")
+        import paramiko
+
         with self._lock:
             client = self._sftp()
             try:
                 client.get(source, str(temporary))
                 temporary.replace(dest)
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, paramiko.SSHException) as error:
                 raise self._explain_read(error, source) from error
             finally:
                 temporary.unlink(missing_ok=True)
@@ -82,6 +86,8 @@ class Transfer:
             EdgepackError: It may not be read.
             UnreachableError: The connection was lost.
         """
+        import paramiko
+
         with self._lock:
             client = self._sftp()
             try:
@@ -90,7 +96,7 @@ class Transfer:
                     return file.read()
             except FileNotFoundError:
                 return None
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, paramiko.SSHException) as error:
                 raise self._explain_read(error, source) from error
 
     def close(self) -> None:
@@ -107,7 +113,7 @@ class Transfer:
         try:
             client = paramiko.SFTPClient.from_transport(self._transport)
         except (paramiko.SSHException, EOFError, OSError) as error:
-            if not self._transport.is_active():
+            if broken(self._transport):
                 raise lost(self._device, self._transport, "opening SFTP") from error
             raise UnreachableError(
                 "the board offers no SFTP",
@@ -121,13 +127,15 @@ class Transfer:
         return client
 
     def _discard(self, client: "SFTPClient", path: str) -> None:
+        import paramiko
+
         try:
             client.remove(path)
-        except (OSError, EOFError):
+        except (OSError, EOFError, paramiko.SSHException):
             return  # it was never made, or the connection is gone; the installer clears what is left
 
     def _explain_read(self, error: Exception, path: str) -> EdgepackError:
-        if not self._transport.is_active():
+        if broken(self._transport):
             return lost(self._device, self._transport, f"reading {path}")
         why = getattr(error, "strerror", None) or str(error)
         return EdgepackError(f"cannot read {path}", where=self._device, why=why)
@@ -136,7 +144,7 @@ class Transfer:
         self, client: "SFTPClient", error: Exception, temporary: str, dest: str, size: int
     ) -> EdgepackError:
         """The error to show for a failed write. SFTP itself says only "Failure" when the disk is full."""
-        if not self._transport.is_active():
+        if broken(self._transport):
             return lost(self._device, self._transport, f"sending {dest}")
         free = self._free_bytes(posixpath.dirname(dest) or ".")  # before the half file is removed
         self._discard(client, temporary)

@@ -1,0 +1,126 @@
+"""A real sshd on loopback, as the user who runs the tests, with files of its own only."""
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from edgepack.device import Device
+
+
+def lacking(what: str) -> NoReturn:
+    """Skip the test, saying what this machine lacks; in CI that is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def need(program: str) -> str:
+    """The path of a program."""
+    found = shutil.which(program, path=os.environ["PATH"] + os.pathsep + "/usr/sbin:/sbin")
+    return found or lacking(f"{program} is not installed")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def keygen(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
+    subprocess.run([need("ssh-keygen"), "-q", "-t", kind, "-N", passphrase, "-f", path], check=True)
+    return path
+
+
+def public(path: Path) -> str:
+    """The public half of a key as 'type blob'."""
+    return " ".join(Path(f"{path}.pub").read_text().split()[:2])
+
+
+@dataclass
+class Sshd:
+    """One running sshd."""
+
+    folder: Path
+    identity: Path
+    host_key: Path
+    extra: str = ""
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Sshd":
+        self.folder.mkdir(exist_ok=True)
+        config = self.folder / "sshd_config"
+        keys = self.folder / "authorized_keys"
+        keys.write_text(public(self.identity) + "\n")
+        config.write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.host_key}\nPidFile none\n"
+            f"AuthorizedKeysFile {keys}\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nMaxSessions 50\n"
+            f"MaxStartups 100\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+            f"Subsystem sftp internal-sftp\n{self.extra}\n"
+        )
+        if os.getuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)  # its privilege separation directory
+        log = (self.folder / "log").open("wb")
+        self.process = subprocess.Popen([need("sshd"), "-D", "-e", "-f", config], stdout=log, stderr=log)
+        log.close()
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with socket.socket() as sock:
+                if sock.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return self
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise RuntimeError(f"sshd did not start: {(self.folder / 'log').read_text()}")
+
+    def stop(self) -> None:
+        self.kill_sessions()
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(10)
+
+    def sessions(self) -> list[int]:
+        """Process ids of the connections' server processes."""
+        assert self.process is not None
+        found, todo = [], [self.process.pid]
+        while todo:
+            path = Path(f"/proc/{todo.pop()}/task")
+            children = [int(c) for t in path.glob("*/children") for c in t.read_text().split()]
+            servers = [c for c in children if _name(c).startswith("sshd")]
+            found += servers
+            todo += servers
+        return found
+
+    def kill_sessions(self) -> None:
+        """Cut every connection, as a crash of the server side does."""
+        for pid in self.sessions():
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                continue
+
+    def device(self, **changes: object) -> Device:
+        fields = {
+            "host": "127.0.0.1",
+            "target": "host",
+            "port": self.port,
+            "user": getpass.getuser(),
+            "identity_file": str(self.identity),
+            "host_key": public(self.host_key),
+        }
+        return Device.model_validate({**fields, **changes})
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
