@@ -10,6 +10,7 @@ from edgepack.report import format as fmt
 from edgepack.report.document import Gate, Report, Row
 
 EMULATED = "emulated"
+_ON_BOARD = frozenset({"measurement", "accuracy_board", "parity"})
 VARIANTS: tuple[Variant, ...] = ("baseline", "release")
 
 
@@ -100,13 +101,28 @@ FIGURES: tuple[Figure, ...] = (
 def cell(report: Report, figure: Figure, target: str, variant: Variant) -> Cell:
     """A figure of one variant on one target, or a dash and why."""
     row = report.row(target, variant)
-    if row is None:
-        failed = next((error.message for error in report.errors if error.target in {target, None}), None)
-        return Cell(fmt.DASH, None, why=failed or f"there is no {variant}")
-    value = figure.value(row)
-    if value is None:
-        return Cell(fmt.DASH, None, why=row.missing.get(figure.source, "not measured"))
+    value = figure.value(row) if row else None
+    if row is None or value is None:
+        said = row.missing.get(figure.source) if row else None
+        return Cell(fmt.DASH, None, why=said or _why_missing(report, figure, target, variant))
     return Cell(figure.show(value), value, emulated=figure.of_board and row.emulated)
+
+
+def _why_missing(report: Report, figure: Figure, target: str, variant: Variant) -> str:
+    """Why nobody filled in a figure: what failed for the target, or in the whole run, or was skipped."""
+    ended = [o for o in report.stages if o.target in {target, None} and o.variant in {variant, None}]
+    ended += [o for o in report.stages if o.target == target and o.variant not in {variant, None}]
+    for outcome in ended:
+        if outcome.status == "failed":
+            return f"{outcome.stage} failed: {outcome.why}" if outcome.why else f"{outcome.stage} failed"
+    for error in report.errors:
+        if error.target in {target, None}:
+            return error.message
+    if figure.source in _ON_BOARD:
+        for outcome in ended:
+            if outcome.status == "skipped" and outcome.stage == "bench" and outcome.why:
+                return outcome.why
+    return "not measured"
 
 
 def change(figure: Figure, before: Cell, after: Cell) -> str:

@@ -20,7 +20,7 @@ from edgepack.outcome import Outcome
 from edgepack.recipe import Gates
 from edgepack.report.builder import this_host, tool_versions
 from edgepack.report.document import Report, Row
-from edgepack.report.figures import headline
+from edgepack.report.figures import FIGURES, cell, headline
 from edgepack.report.gates import check_gates
 
 
@@ -208,6 +208,32 @@ def test_the_headline(error, target, says):
     if error:
         made.error(error, target=target)
     assert headline(made.build()) == says
+
+
+BUNDLE, P50 = (next(f for f in FIGURES if f.label == label) for label in ("Bundle", "Latency p50"))
+
+
+def test_a_figure_nobody_filled_in_is_explained_by_what_failed_or_was_skipped():
+    made = samples.builder()
+    made.row("a", "release", parameters=1)
+    assert cell(made.build(), BUNDLE, "a", "release").why == "not measured"
+    made.outcome(Outcome(stage="bench", target="a", variant="release", status="skipped", why="no device"))
+    assert cell(made.build(), P50, "a", "release").why == "no device"
+    assert cell(made.build(), BUNDLE, "a", "release").why == "not measured"
+    made.outcome(Outcome(stage="compile", target="a", variant="baseline", status="failed", why="no zig"))
+    assert cell(made.build(), BUNDLE, "a", "release").why == "compile failed: no zig"
+    made.outcome(Outcome(stage="compile", target="a", variant="release", status="failed", why="disk full"))
+    assert cell(made.build(), BUNDLE, "a", "release").why == "compile failed: disk full"
+    assert cell(made.build(), BUNDLE, "b", "release").why == "not measured"
+    made.missing("a", "release", "said already", "bundle_size")
+    assert cell(made.build(), BUNDLE, "a", "release").why == "said already"
+
+
+def test_an_error_of_the_whole_run_explains_every_target():
+    made = samples.builder()
+    made.row("a", "release", parameters=1)
+    made.error(InputError("no such weights"))
+    assert cell(made.build(), BUNDLE, "a", "release").why == "no such weights"
 
 
 def test_host_and_tools_are_of_this_machine():
