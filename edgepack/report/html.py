@@ -12,7 +12,7 @@ from edgepack.report.markup import Markup, el, join
 # Nothing may be fetched: what a browser enforces is also what we promise.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
-_TILES = ("Bundle", "Accuracy, on the board", "Latency p50")
+_TILES = ("Bundle", "Accuracy (board)", "Latency p50")
 
 
 def to_html(report: Report) -> str:

@@ -61,21 +61,21 @@ def _print_rich(report: Report, file: IO[str]) -> None:
         Text(_clean(f"{report.recipe.name} {report.recipe.version}: {headline(report)}"), style="bold")
     )
     for target in report.targets:
-        table = Table(
-            title=Text(_clean(_title(report, target)), style="bold"),
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-        )
-        for index, name in enumerate(_HEAD):
-            table.add_column(name, justify="right" if index else "left")
-        for label, before, after, compared in _rows(report, target):
-            table.add_row(Text(label), Text(before, style="dim"), Text(after), Text(compared, style="cyan"))
+        console.print()
+        console.print(Text(_clean(_title(report, target)), style="bold"))
         if target in measured_targets(report):
+            table = Table(box=box.SIMPLE_HEAD)
+            for index, name in enumerate(_HEAD):
+                table.add_column(name, justify="right" if index else "left")
+            for label, before, after, compared in _rows(report, target):
+                table.add_row(
+                    Text(label), Text(before, style="dim"), Text(after), Text(compared, style="cyan")
+                )
             console.print(table)
-        else:
-            console.print(Text(_clean(_title(report, target)), style="bold"))
         for note in _notes(report, target):
             console.print(Text(_clean(f"  {note}"), style="yellow"))
+    if report.gates:
+        console.print()
     for gate in report.gates:
         console.print(
             Text(f"  {_MARKS[gate.status]}  ", style=_COLOURS[gate.status])

@@ -150,7 +150,7 @@ def test_emulated_latency_is_not_compared_in_text_either(render):
 
 
 def test_a_missing_figure_is_a_dash_with_its_reason_and_never_0():
-    assert "release: Accuracy, torch fp32: the int8 model exists as ONNX only" in words(tree(PAGES["good"]))
+    assert "release: Accuracy (torch fp32): the int8 model exists as ONNX only" in words(tree(PAGES["good"]))
     lines = {words(row[0]): words(row[2]) for row in cards(PAGES["bad"], "x86-64-v3")[1].iter("tr")}
     assert lines["Bundle"] == "—"
     dead = cards(PAGES["bad"], "rpi4")[0]
