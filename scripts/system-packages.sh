@@ -65,6 +65,12 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
             fi
             ;;
         esac
+        # systemd would have done this on its own, had services been allowed to start just now: aarch64
+        # binaries run through qemu from here on. Linux 6.7 and newer do not need it.
+        case "$missing" in *qemu-user-static*)
+            [ ! -d /run/systemd/system ] || systemctl restart systemd-binfmt.service || true
+            ;;
+        esac
         exit 0
     fi
     echo "apt-get could not install them." >&2
