@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import InputError
-from edgepack.lower import phases, toolchain
+from edgepack.lower import library, phases
 from edgepack.schedules import tvm_target
 from edgepack.target import Target
 
@@ -39,6 +39,7 @@ class Compiled:
     kernels: tuple[Kernel, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    requires: tuple[str, ...]  # what the board must have
     seconds: float
 
 
@@ -87,13 +88,32 @@ def compile_model(
     mod = phases.run(mod, context, after=phases.APPLIED, dump=dump, progress=progress)
     if progress:
         progress("build")
+    library.use_our_cuda_compiler(target)
     with tvm.transform.PassContext(opt_level=3):
         executable = tvm.relax.build(mod, target=context.tvm_target, relax_pipeline=None)
     if progress:
         progress("link")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    executable.export_library(str(out), fcompile=toolchain.fcompile(target), workspace_dir=None)
-    return Compiled(out, kernels, inputs, outputs, time.monotonic() - start)
+    library.export(executable, target, out)
+    return Compiled(
+        path=out,
+        kernels=kernels,
+        inputs=inputs,
+        outputs=outputs,
+        requires=requires(target),
+        seconds=time.monotonic() - start,
+    )
+
+
+def requires(target: Target) -> tuple[str, ...]:
+    """What a board must have to run models compiled for the target, for people."""
+    needs = [f"{target.abi.arch} Linux with glibc {target.abi.libc} or later"]
+    if target.cpu.features:
+        needs.append(f"a CPU with {', '.join(target.cpu.features)}")
+    if target.gpu:
+        needs.append(f"a GPU of compute capability {target.gpu.arch} ({target.gpu.name})")
+        major = target.gpu.cuda.split(".")[0]
+        needs.append(f"the CUDA {target.gpu.cuda} runtime, libcudart.so.{major}: JetPack {target.gpu.jetpack} or later")
+    return tuple(needs)
 
 
 def tuning_tasks(onnx_path: Path, target: Target) -> list[Any]:

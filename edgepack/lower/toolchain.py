@@ -1,10 +1,9 @@
-"""zig as the one cross compiler and linker: any host to aarch64 and x86_64 Linux with a glibc floor."""
+"""Zig as the one cross compiler and linker: any host to aarch64 and x86_64 Linux with a glibc floor."""
 
 import importlib.util
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from edgepack.errors import EdgepackError
 from edgepack.target import Target
@@ -26,7 +25,7 @@ def zig() -> Path:
 
 
 def triple(arch: str, libc: str) -> str:
-    """zig's target triple, e.g. ``aarch64-linux-gnu.2.31``."""
+    """Zig's target triple, e.g. ``aarch64-linux-gnu.2.31``."""
     return f"{arch}-linux-gnu.{libc}"
 
 
@@ -48,17 +47,6 @@ def link_shared(objects: Sequence[Path], out: Path, target: Target) -> Path:
     """
     flags = ["-shared", "-fPIC", "-s", "-Wl,--build-id=none"]
     return compile_c(objects, out, target.abi.arch, target.abi.libc, flags)
-
-
-def fcompile(target: Target) -> Callable[..., None]:
-    """The linker as ``export_library(fcompile=…)`` wants it."""
-
-    def link(output: str, objects: Sequence[str], **options: Any) -> None:
-        del options
-        link_shared([Path(path) for path in objects], Path(output), target)
-
-    link.output_format = "so"  # type: ignore[attr-defined]  # read by export_library
-    return link
 
 
 def _run(argv: list[str], out: Path) -> None:
