@@ -21,7 +21,6 @@ class BoardAccuracy(Spec):
     samples: int = Field(ge=1)
     accuracy: Finite | None = Field(default=None, ge=0, le=1, description="None without labels.")
     parity: Finite | None = Field(default=None, ge=0, description="None where an output is NaN or infinite.")
-    agreement: Finite | None = Field(default=None, ge=0, le=1, description="Share of equal classes.")
     why: str | None = Field(default=None, description="Why a figure is missing.")
 
 
@@ -78,18 +77,19 @@ def score(
         raise InputError(f"a classifier's outputs are (samples, classes), not {outputs.shape}")
     if labels is not None and labels.shape != (len(outputs),):
         raise InputError(f"{len(outputs)} samples with labels of shape {labels.shape}")
-    classes = outputs.argmax(axis=1)
-    finite = bool(np.isfinite(outputs).all())
-    figures = BoardAccuracy(
-        samples=len(outputs),
-        # A row with NaN has no class: argmax would name the NaN's place.
-        accuracy=None
-        if labels is None
-        else float((np.isfinite(outputs).all(axis=1) & (classes == labels)).mean()),
-        parity=None if reference is None else parity(outputs, reference),
-        agreement=None if reference is None else float((classes == reference.argmax(axis=1)).mean()),
-        why=None if finite else "the board's outputs hold NaN or infinity",
+    # A row with NaN has no class: argmax would name the NaN's place. An infinity is larger or smaller than all.
+    right = (
+        (outputs.argmax(axis=1) == labels) & ~np.isnan(outputs).any(axis=1) if labels is not None else None
     )
-    if finite and reference is not None and figures.parity is None:
-        return figures.model_copy(update={"why": "onnxruntime's outputs hold NaN or infinity"})
-    return figures
+    found = None if reference is None else parity(outputs, reference)
+    why = None
+    if not np.isfinite(outputs).all():
+        why = "the board's outputs hold NaN or infinity"
+    elif reference is not None and found is None:
+        why = "onnxruntime's outputs hold NaN or infinity"
+    return BoardAccuracy(
+        samples=len(outputs),
+        accuracy=None if right is None else float(right.mean()),
+        parity=found,
+        why=why,
+    )

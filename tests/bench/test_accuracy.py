@@ -49,7 +49,7 @@ def test_integers_do_not_wrap_around():
 def test_score_counts_what_is_right():
     outputs = np.eye(4, dtype=np.float32)
     found = score(outputs, labels=np.array([0, 1, 2, 0]), reference=outputs[:, ::-1])
-    assert (found.samples, found.accuracy, found.parity, found.agreement) == (4, 0.75, 1.0, 0.0)
+    assert (found.samples, found.accuracy, found.parity) == (4, 0.75, 1.0)
 
 
 def test_a_nan_is_a_wrong_answer_and_is_said():
@@ -60,9 +60,15 @@ def test_a_nan_is_a_wrong_answer_and_is_said():
     assert "NaN" in str(found.why)
 
 
+def test_an_infinite_score_is_still_an_answer():
+    outputs = np.array([[-np.inf, 0.0], [np.inf, 0.0]], np.float32)
+    found = score(outputs, labels=np.array([1, 0]), reference=np.zeros((2, 2), np.float32))
+    assert (found.accuracy, found.parity) == (1.0, None)
+
+
 def test_without_labels_there_is_no_accuracy():
     found = score(np.eye(3), reference=np.eye(3))
-    assert (found.accuracy, found.parity, found.agreement) == (None, 0.0, 1.0)
+    assert (found.accuracy, found.parity) == (None, 0.0)
 
 
 @pytest.mark.parametrize(

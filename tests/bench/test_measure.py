@@ -105,7 +105,6 @@ def test_accuracy_and_parity_come_from_the_board(board, weights, monkeypatch):
     found = evaluate(Here(), *board, {"x": x}, labels=labels, reference=[expected])
     assert found.samples == 33
     assert found.accuracy == pytest.approx(22 / 33)
-    assert found.agreement == 1
     assert found.parity < 1e-6
     wrong = evaluate(Here(), *board, {"x": x}, reference=[expected * 2])
     assert wrong.accuracy is None
