@@ -138,8 +138,8 @@ def change(figure: Figure, before: Cell, after: Cell) -> str:
 
 
 def footnotes(report: Report, target: str) -> list[str]:
-    """Why figures of a target are missing, each reason once with all it explains."""
-    reasons: dict[str, list[str]] = {}
+    """Why figures of a target are missing: each reason once, with the figures and variants it explains."""
+    explained: dict[tuple[str, str], list[str]] = {}
     for variant in VARIANTS:
         labels: dict[str, list[str]] = {}
         for figure in FIGURES:
@@ -148,9 +148,11 @@ def footnotes(report: Report, target: str) -> list[str]:
                 labels.setdefault(found.why, []).append(figure.label)
         for why, named in labels.items():
             what = "all figures" if len(named) == len(FIGURES) else ", ".join(named)
-            reasons.setdefault(why, []).append(f"{variant}: {what}")
-    whole = [f"{variant}: all figures" for variant in VARIANTS]
-    return [f"{'all figures' if what == whole else '; '.join(what)}: {why}" for why, what in reasons.items()]
+            explained.setdefault((why, what), []).append(variant)
+    return [
+        f"{what}: {why}" if len(variants) == len(VARIANTS) else f"{variants[0]}: {what}: {why}"
+        for (why, what), variants in explained.items()
+    ]
 
 
 def doubts(report: Report, target: str) -> list[str]:
