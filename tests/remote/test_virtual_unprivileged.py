@@ -56,10 +56,12 @@ def as_user(tmp_path_factory):
             return False
 
     usable = [p for p in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}") if runnable(p)]
-    if not usable:
-        pytest.skip("no Python that an unprivileged user can run and that sees edgepack")
-    yield lambda code: run(code, usable[0])
-    shutil.rmtree(home)
+    try:
+        if not usable:
+            pytest.skip("no Python that an unprivileged user can run and that sees edgepack")
+        yield lambda code: run(code, usable[0])
+    finally:
+        shutil.rmtree(home)
 
 
 def test_the_host_kind_works(as_user):
