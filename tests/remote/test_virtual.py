@@ -326,9 +326,9 @@ def test_a_strict_umask_does_not_lock_the_board_user_out():
 
 
 def test_a_board_that_cannot_come_up_says_why_and_leaves_nothing(home, monkeypatch):
-    find = boards.sshd.find
+    find = boards.programs.find
     monkeypatch.setattr(
-        boards.sshd, "find", lambda name, package: "/lost/qemu" if "qemu" in name else find(name, package)
+        boards.programs, "find", lambda name, package: "/lost/qemu" if "qemu" in name else find(name, package)
     )
     with pytest.raises(UsageError) as failed:
         virtual.up("rpi4")

@@ -20,7 +20,7 @@ from typing import Any, Self
 from edgepack.device import Device
 from edgepack.errors import UsageError
 from edgepack.paths import state_dir
-from edgepack.remote.virtual import rootfs, sshd, supervisor
+from edgepack.remote.virtual import programs, rootfs, sshd, supervisor
 from edgepack.remote.virtual.kinds import KINDS, Kind
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -158,20 +158,24 @@ def _names(kind: str) -> Iterator[str]:
 def _needs(kind: Kind) -> dict[str, Any]:
     """What the supervisor needs of this machine for this kind, checked before anything is started."""
     needs: dict[str, Any] = {
-        "sshd": sshd.find("sshd", "openssh-server"),
+        "sshd": programs.find("sshd", "openssh-server"),
         "rootfs": None,
         "qemu": None,
         "host_binfmt": False,
     }
     if kind.emulated:
+        if os.uname().machine == "aarch64":
+            raise UsageError(
+                f"virtual board '{kind.name}' emulates ARM on other machines, and this one is ARM",
+                next="use the kind 'host', which runs at full speed",
+            )
         if os.geteuid() != 0:
             raise UsageError(
                 f"virtual board '{kind.name}' needs root",
                 why="an aarch64 userland needs mounts and a user namespace with all user ids",
                 next="run as root (sudo), or use the kind 'host', which any user can bring up",
             )
-        needs["qemu"] = sshd.find("qemu-aarch64-static", "qemu-user-static")
-        sshd.find("mmdebstrap", "mmdebstrap")
+        needs["qemu"] = programs.find("qemu-aarch64-static", "qemu-user-static")
         needs["host_binfmt"] = _host_runs_aarch64()
         needs["rootfs"] = str(rootfs.ensure())
     return needs

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgepack.errors import UsageError
 from edgepack.paths import cache_dir
+from edgepack.remote.virtual import programs
 
 SUITE = "bookworm"  # what Raspberry Pi OS 12 is built from: glibc 2.36
 ARCH = "arm64"
@@ -66,7 +67,7 @@ def ensure() -> Path:
     """The root file system's folder; built if it is not there yet (about ten seconds and 30 MB of download).
 
     Raises:
-        UsageError: mmdebstrap failed; its last lines say why.
+        UsageError: mmdebstrap is missing or failed; its last lines say why.
 
     """
     root = location()
@@ -84,7 +85,7 @@ def _build(root: Path) -> None:
     try:
         tree = partial / "root"
         command = [
-            "mmdebstrap",
+            programs.find("mmdebstrap", "mmdebstrap"),
             "--mode=root",
             "--variant=extract",
             f"--arch={ARCH}",

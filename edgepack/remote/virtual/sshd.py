@@ -6,29 +6,10 @@ import socket
 import subprocess
 from pathlib import Path
 
-from edgepack.errors import UsageError
 from edgepack.remote.virtual.supervisor import MARKER
 
-_PENALTIES = (
-    9,
-    8,
-)  # the release that brought PerSourcePenalties: it would lock loopback out after bad logins
-
-
-def find(program: str, package: str) -> str:
-    """The path of a system program.
-
-    Raises:
-        UsageError: it is not installed; names the Debian package.
-
-    """
-    found = shutil.which(program, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    if found is None:
-        raise UsageError(
-            f"{program} is not installed, virtual boards need it",
-            next=f"apt-get install {package}, or make setup as root",
-        )
-    return found
+# The release that brought PerSourcePenalties, which would lock loopback out after some bad logins.
+_PENALTIES = (9, 8)
 
 
 def free_port() -> int:
