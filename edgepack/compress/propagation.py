@@ -133,6 +133,8 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
 
     def _concatenation(self, n: torch.fx.Node, value: torch.Tensor) -> Tracked | None:
         parts: Any = n.args[0] if n.args else n.kwargs["tensors"]
+        if isinstance(parts, torch.fx.Node):  # what chunk() and split() return: their channels are locked
+            return None
         dim: Any = n.args[1] if len(n.args) > 1 else n.kwargs.get("dim", n.kwargs.get("axis", 0))
         axis = dim % value.dim()
         numbers: list[int] = []

@@ -10,6 +10,9 @@ from edgepack.errors import InputError
 if TYPE_CHECKING:
     import onnx
 
+IR_VERSION = 10
+"""Every canonical file has it: initializers need not be inputs (4), and what opset 23 needs is there."""
+
 _MAX_PROTO = 2**31 - 1  # bytes: protobuf's limit for one message
 
 
@@ -39,6 +42,7 @@ def canonicalise(model: "onnx.ModelProto") -> "onnx.ModelProto":
         "metadata_props",
     ):
         copy.ClearField(field)
+    copy.ir_version = IR_VERSION
     graph = copy.graph
     graph.name = "main"
     _lift_constants(graph)

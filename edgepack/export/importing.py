@@ -3,18 +3,18 @@
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from edgepack.errors import InputError
 from edgepack.export.canonical import canonicalise, save_onnx
-from edgepack.recipe import Input
+from edgepack.recipe import DType, Input
 
 if TYPE_CHECKING:
     import onnx
 
 MIN_OPSET, MAX_OPSET = 7, 23
-"""Older opsets cannot be converted, newer ones are not known to every tool behind this one."""
-MIN_IR, MAX_IR = 3, 11
+"""onnxruntime guarantees 7 and later; newer ones are not known to every tool behind this one."""
+_MIN_IR = 3
 _UPGRADE_BELOW, _UPGRADE_TO = 13, 18  # per-channel DequantizeLinear came with opset 13
 
 
@@ -77,11 +77,11 @@ def import_onnx(path: Path, inputs: Sequence[Input], out: Path) -> tuple[Input, 
     _fix_inputs(model, inputs, str(path))
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
-    model = canonicalise(model)
+    model = canonicalise(_folded(canonicalise(model), str(path)))
     for value in model.graph.output:
         if None in _dims(value):
             raise InputError(
-                f"the shape of output {value.name!r} depends on the data",
+                f"the shape of output {value.name!r} is not known before the model runs",
                 where=str(path),
                 why=f"shape inference finds {_dims(value)}",
                 next="export the model with static shapes",
@@ -90,18 +90,33 @@ def import_onnx(path: Path, inputs: Sequence[Input], out: Path) -> tuple[Input, 
     return model_inputs(model)
 
 
-def model_inputs(model: "onnx.ModelProto") -> tuple[Input, ...]:
-    """The inputs of a model with static shapes."""
-    from onnx import helper
+def _folded(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
+    """Constants folded: the arithmetic on shapes that dynamic exports carry, and batch normalisation."""
+    import onnxscript.optimizer
 
-    return tuple(
-        Input(
-            name=value.name,
-            shape=tuple(dim or 1 for dim in _dims(value)),
-            dtype=str(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)),  # type: ignore[arg-type] # pydantic checks it
-        )
-        for value in model.graph.input
-    )
+    try:
+        folded: onnx.ModelProto = onnxscript.optimizer.optimize(model)
+    except Exception as error:  # onnxscript's passes raise errors of no common class
+        raise InputError("the graph cannot be simplified", where=where, why=str(error).strip()) from error
+    return folded
+
+
+def model_inputs(model: "onnx.ModelProto") -> tuple[Input, ...]:
+    """The inputs of a model with static shapes; InputError for an element type no board takes."""
+    from onnx import TensorProto, helper
+
+    found = []
+    for value in model.graph.input:
+        kind = value.type.tensor_type.elem_type
+        dtype = str(helper.tensor_dtype_to_np_dtype(kind)) if kind else "no tensor"
+        if dtype not in get_args(DType):
+            shown = TensorProto.DataType.Name(kind).lower() if kind else dtype
+            raise InputError(
+                f"input {value.name!r} is {shown}", why=f"inputs may be {', '.join(get_args(DType))}"
+            )
+        shape = tuple(dim or 1 for dim in _dims(value))
+        found.append(Input.model_validate({"name": value.name, "shape": shape, "dtype": dtype}))
+    return tuple(found)
 
 
 def _opset(model: "onnx.ModelProto") -> int:
@@ -118,11 +133,11 @@ def _check_versions(model: "onnx.ModelProto", where: str) -> None:
             where=where,
             next=f"export the model again with opset {_UPGRADE_TO}",
         )
-    if not MIN_IR <= model.ir_version <= MAX_IR:
+    if not _MIN_IR <= model.ir_version <= onnx.IR_VERSION:
         raise InputError(
-            f"IR version {model.ir_version} is outside {MIN_IR} to {MAX_IR}",
+            f"IR version {model.ir_version} is outside {_MIN_IR} to {onnx.IR_VERSION}",
             where=where,
-            next=f"export the model again with opset {_UPGRADE_TO}, or with onnx older than {onnx.__version__}",
+            next=f"export the model again with opset {_UPGRADE_TO}",
         )
     local = {function.domain for function in model.functions}
     foreign = sorted(

@@ -24,7 +24,7 @@ def open_session(path: Path, *, threads: int = THREADS) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only
+    options.log_severity_level = 4  # what fails is raised, and shown once
     if not path.is_file():
         raise InputError("there is no such model file", where=str(path))
     try:
