@@ -202,6 +202,7 @@ def _handshake(
         options = transport.get_security_options()
         options.key_types = _preferred(options.key_types, keyring.key_types())
         transport.start_client(timeout=_HANDSHAKE_TIMEOUT_S)
+        transport.get_remote_server_key()  # start_client says nothing when its time is up; this does
     except (paramiko.SSHException, EOFError, OSError) as error:
         sock.close()
         raise UnreachableError(

@@ -64,7 +64,8 @@ class Sshd:
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.host_key}\nPidFile none\n"
             f"AuthorizedKeysFile {keys}\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nMaxSessions 50\n"
             f"MaxStartups 100\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-            f"Subsystem sftp internal-sftp\n{self.extra}\n"
+            # bash reads ~/.bashrc for commands over SSH; the user's own may be slow or noisy.
+            f"SetEnv HOME={self.folder}\nSubsystem sftp internal-sftp\n{self.extra}\n"
         )
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # its privilege separation directory

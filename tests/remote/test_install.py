@@ -1,0 +1,414 @@
+"""Releases on a board: installed whole or not at all."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import small_bundles
+
+from edgepack.bundle.archive import read_manifest
+from edgepack.errors import (
+    DeployError,
+    InputError,
+    IntegrityError,
+    LockedError,
+    PreflightError,
+    UnreachableError,
+    UsageError,
+)
+from edgepack.remote.install import install, releases, rollback, scratch
+from edgepack.remote.lock import lock
+from edgepack.remote.smoke import compare
+
+
+@pytest.fixture
+def work(tmp_path) -> Path:
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def deploy(session, tmp_path, work):
+    """Packs a bundle as asked for and installs it."""
+
+    def run(version: str = "1.0.0", *, keep: int = 3, progress=None, **bundle):
+        packed = small_bundles.make(tmp_path, version=version, **bundle)
+        return install(session, packed, work_dir=str(work), keep=keep, progress=progress)
+
+    return run
+
+
+def version(work: Path) -> str:
+    """The version that runs now."""
+    return read_installed(work / "digits/current").version
+
+
+def read_installed(folder: Path):
+    from edgepack.bundle.manifest import Manifest
+
+    return Manifest.load(folder / "manifest.json")
+
+
+def model(text: str) -> bytes:
+    return text.encode() * 50_000
+
+
+def leftovers(work: Path) -> list[str]:
+    """What has no business on the board after an install has ended."""
+    return [path.name for path in (work / "digits/releases").iterdir() if len(path.name) != 64]
+
+
+class Counting:
+    """A session that counts its round trips by command."""
+
+    def __init__(self, session):
+        self._session = session
+        self.commands = 0
+
+    def run(self, *args, **options):
+        self.commands += 1
+        return self._session.run(*args, **options)
+
+    def stream(self, *args, **options):
+        self.commands += 1
+        return self._session.stream(*args, **options)
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+
+def test_a_first_install(deploy, work, tmp_path):
+    seen = []
+    done = deploy(progress=lambda sent, total: seen.append((sent, total)))
+    bundle = tmp_path / "1.0.0-release.edgepack"
+    digest = read_manifest(bundle).digest
+    assert (done.digest, done.changed, done.previous) == (digest, True, None)
+    assert done.path == f"{work}/digits/releases/{digest}"
+    current = work / "digits/current"
+    assert str(current.readlink()) == f"releases/{digest}"
+    assert read_installed(current).digest == digest
+    assert (current / "bin/edgepack-agent").stat().st_mode & 0o777 == 0o755
+    assert (current / "model/model.so").stat().st_mode & 0o777 == 0o644
+    assert seen[-1] == (done.bytes_sent, done.bytes_sent)
+    assert leftovers(work) == []
+
+
+def test_an_unchanged_release_costs_one_round_trip_and_no_byte(deploy, session, work, tmp_path):
+    first = deploy()
+    counting = Counting(session)
+    again = install(counting, tmp_path / "1.0.0-release.edgepack", work_dir=str(work))
+    assert (again.changed, again.bytes_sent, again.digest) == (False, 0, first.digest)
+    assert counting.commands == 1
+    assert len((work / "digits/history").read_text().splitlines()) == 1
+
+
+def test_only_new_files_are_sent_and_the_old_ones_are_shared(deploy, work):
+    first = deploy("1.0.0")
+    second = deploy("1.1.0", model=model("b"))
+    assert second.previous == first.digest
+    assert second.bytes_sent < 60_000  # the model and the manifest
+    library = work / "digits/current/lib/libtvm_runtime.so"
+    assert library.stat().st_nlink == 2
+    assert version(work) == "1.1.0"
+
+
+def test_damage_to_the_release_in_use_is_found_and_mended(deploy, work):
+    first = deploy()
+    current = work / "digits/current"
+    (current / "model/model.so").write_bytes(b"bit rot")
+    (current / "sample/input-0.npy").unlink()
+    mended = deploy()
+    assert (mended.changed, mended.digest) == (True, first.digest)
+    assert 0 < mended.bytes_sent < 200_000
+    assert (current / "model/model.so").read_bytes() == b"\x00model" * 20_000
+    assert deploy().changed is False
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (small_bundles.CRASHES, "signal 11"),
+        (small_bundles.COMPUTES_NONSENSE, "differs by"),
+        ("echo no such model >&2; exit 3", "exit code 3: no such model"),
+        ("exit 0", "is not an array"),
+    ],
+)
+def test_a_release_that_does_not_work_never_becomes_current(deploy, work, body, why):
+    deploy("1.0.0")
+    before = sorted(path.name for path in (work / "digits/releases").iterdir())
+    with pytest.raises(DeployError) as raised:
+        deploy("2.0.0", body=body)
+    assert why in f"{raised.value.message} {raised.value.why}"
+    assert raised.value.exit_code == 5
+    assert "not touched" in (raised.value.state or "")
+    assert version(work) == "1.0.0"
+    assert sorted(path.name for path in (work / "digits/releases").iterdir()) == before
+
+
+def test_preflight_comes_before_the_first_byte(deploy, work):
+    with pytest.raises(PreflightError, match="1 thing missing"):
+        deploy(libc="2.999")
+    assert not work.exists()
+
+
+def test_libraries_are_read_out_of_the_bundle(deploy, work):
+    """A release linked to a library that neither it nor the board has is refused before it is sent."""
+    needs = bytearray(Path("/bin/true").read_bytes())
+    assert b"libc.so.6" in needs
+    missing = bytes(needs.replace(b"libc.so.6\0", b"libq.so.7\0"))
+    with pytest.raises(PreflightError) as raised:
+        deploy(library=missing)
+    assert "libq.so.7 is missing" in (raised.value.why or "")
+    assert not work.exists()
+
+
+def test_rollback_goes_back_and_once_more_forward(deploy, session, work):
+    first, second = deploy("1.0.0"), deploy("2.0.0")
+    back = rollback(session, "digits", str(work))
+    assert (back.digest, back.previous, back.changed) == (first.digest, second.digest, True)
+    assert version(work) == "1.0.0"
+    forward = rollback(session, "digits", str(work))
+    assert forward.digest == second.digest
+    assert version(work) == "2.0.0"
+    assert leftovers(work) == []
+
+
+@pytest.mark.parametrize("installed", [0, 1])
+def test_rollback_without_a_previous_release_refuses_and_says_why(deploy, session, work, installed):
+    for _ in range(installed):
+        deploy()
+    with pytest.raises(DeployError, match="no release of digits to go back to") as raised:
+        rollback(session, "digits", str(work))
+    assert raised.value.exit_code == 5
+    assert raised.value.state
+    assert work.exists() == bool(installed)  # asking changes nothing
+
+
+def test_rollback_to_a_damaged_release_is_refused(deploy, session, work):
+    first, _ = deploy("1.0.0"), deploy("2.0.0", model=model("b"))
+    (work / "digits/releases" / first.digest / "model/model.so").write_bytes(b"bit rot")
+    with pytest.raises(DeployError, match="is damaged"):
+        rollback(session, "digits", str(work))
+    assert version(work) == "2.0.0"
+
+
+def test_rollback_to_a_release_that_does_not_run_any_more_is_refused(deploy, session, work, tmp_path):
+    flag = tmp_path / "the board was upgraded"
+    deploy("1.0.0", body=f'[ ! -e "{flag}" ] || exit 9; {small_bundles.WORKS}')
+    deploy("2.0.0")
+    flag.touch()
+    with pytest.raises(DeployError) as raised:
+        rollback(session, "digits", str(work))
+    assert "exit code 9" in (raised.value.why or "")
+    assert version(work) == "2.0.0"
+    assert leftovers(work) == []
+
+
+def test_old_releases_go_and_the_one_before_always_stays(deploy, session, work):
+    for number in range(4):
+        deploy(f"1.{number}.0", model=model(str(number)))
+    listed = releases(session, "digits", str(work))
+    assert [(release.version, release.current, release.previous) for release in listed] == [
+        ("1.3.0", True, False),
+        ("1.2.0", False, True),
+        ("1.1.0", False, False),
+    ]
+    assert all(release.installed for release in listed)
+    rollback(session, "digits", str(work))  # to 1.2.0: now 1.3.0 is the one before
+    deploy("1.4.0", keep=1)
+    assert [release.version for release in releases(session, "digits", str(work))] == ["1.4.0", "1.2.0"]
+
+
+def test_a_release_that_is_still_there_is_installed_again_without_sending_it(deploy, session, work):
+    first = deploy("1.0.0")
+    deploy("2.0.0")
+    again = deploy("1.0.0")
+    assert (again.digest, again.changed, again.bytes_sent) == (first.digest, True, 0)
+    assert version(work) == "1.0.0"
+    versions = [release.version for release in releases(session, "digits", str(work))]
+    assert versions == ["1.0.0", "2.0.0"]
+
+
+def test_releases_of_a_board_that_has_none(session, work):
+    assert releases(session, "digits", str(work)) == []
+
+
+def test_the_baseline_and_other_names_have_folders_of_their_own(deploy, work):
+    deploy()
+    deploy(variant="baseline")
+    deploy(name="faces")
+    assert sorted(path.name for path in work.iterdir()) == ["digits", "digits-baseline", "faces"]
+
+
+def test_one_installer_at_a_time(deploy, session, open_session, work):
+    deploy("1.0.0")
+    other = open_session()
+    with lock(other, str(work / "digits")):
+        with pytest.raises(LockedError) as raised:
+            deploy("2.0.0")
+        assert deploy("1.0.0").changed is False  # looking needs no lock
+        with pytest.raises(LockedError):
+            rollback(session, "digits", str(work))
+    assert raised.value.exit_code == 75
+    assert "since" in (raised.value.why or "")
+    assert version(work) == "1.0.0"
+    assert deploy("2.0.0").changed
+
+
+def test_the_lock_of_a_dead_installer_is_free(deploy, own_sshd, own_session, work):
+    deploy("1.0.0")
+    holder = lock(own_session, str(work / "digits"))
+    holder.__enter__()
+    own_sshd.kill_sessions()
+    assert deploy("2.0.0").changed
+
+
+def test_a_connection_killed_during_the_upload_changes_nothing_and_the_next_try_goes_on(
+    deploy, own_sshd, own_session, work, tmp_path
+):
+    deploy("1.0.0")
+    bundle = small_bundles.make(tmp_path, version="2.0.0", model=os.urandom(2_000_000), library=model("z"))
+
+    def kill(sent: int, _: int) -> None:
+        if sent > 1_000_000:
+            own_sshd.kill_sessions()
+
+    with pytest.raises(UnreachableError):
+        install(own_session, bundle, work_dir=str(work), progress=kill)
+    assert version(work) == "1.0.0"
+    from edgepack.remote.session import connect
+
+    with connect("board", own_sshd.device()) as session:
+        done = install(session, bundle, work_dir=str(work))
+    # What had arrived whole, the library, is not sent again; the samples are those of 1.0.0.
+    assert done.bytes_sent == 2_000_000 + len(read_manifest(bundle).to_bytes())
+    assert version(work) == "2.0.0"
+    assert leftovers(work) == []
+
+
+def test_ctrl_c_during_the_upload_changes_nothing(deploy, work):
+    deploy("1.0.0")
+
+    def interrupt(sent: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        deploy("2.0.0", model=model("b"), progress=interrupt)
+    assert version(work) == "1.0.0"
+    assert deploy("3.0.0", model=model("c")).changed
+    assert leftovers(work) == []
+
+
+def test_a_disk_that_fills_up_during_the_upload(session, small_disk, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgepack.remote.preflight.MARGIN", 0)
+    work = small_disk / "work"
+    install(session, small_bundles.make(tmp_path), work_dir=str(work))
+    bundle = small_bundles.make(tmp_path, version="2.0.0", model=os.urandom(2_000_000))
+
+    def fill(sent: int, _: int) -> None:
+        if not (small_disk / "log").exists():
+            (small_disk / "log").write_bytes(bytes(shutil.disk_usage(small_disk).free - 500_000))
+
+    with pytest.raises(DeployError) as raised:
+        install(session, bundle, work_dir=str(work), progress=fill)
+    assert "disk is full" in (raised.value.why or "")
+    assert version(work) == "1.0.0"
+    (small_disk / "log").unlink()
+    assert install(session, bundle, work_dir=str(work)).changed
+    assert version(work) == "2.0.0"
+
+
+def test_bytes_that_change_on_their_way_are_found_on_the_board(session, tmp_path, work):
+    bundle = small_bundles.make(tmp_path)
+
+    class Corrupting(Counting):
+        def put(self, source, dest, **options):
+            if dest.endswith("model.so"):
+                (tmp_path / "other").write_bytes(source.read_bytes()[:-1] + b"?")
+                source = tmp_path / "other"
+            self._session.put(source, dest, **options)
+
+    with pytest.raises(DeployError, match=r"does not hold what was sent: model/model\.so"):
+        install(Corrupting(session), bundle, work_dir=str(work))
+    assert not (work / "digits/current").exists()
+    assert install(session, bundle, work_dir=str(work)).bytes_sent == 120_000  # the damaged file alone
+
+
+def test_a_bundle_that_is_not_sound_is_not_sent(session, tmp_path, work):
+    bundle = small_bundles.make(tmp_path)
+    data = bytearray(bundle.read_bytes())
+    data[-200] ^= 1
+    bundle.write_bytes(data)
+    with pytest.raises(IntegrityError):
+        install(session, bundle, work_dir=str(work))
+    with pytest.raises(InputError):
+        install(session, tmp_path / "none.edgepack", work_dir=str(work))
+    assert not work.exists()
+
+
+def test_names_and_numbers_that_make_no_sense(session, deploy, work):
+    for name in ("../digits", "", "a b", "digits/.."):
+        with pytest.raises(UsageError):
+            rollback(session, name, str(work))
+    with pytest.raises(UsageError):
+        deploy(keep=0)
+
+
+def test_a_work_directory_with_blanks_and_quotes(session, tmp_path):
+    work = tmp_path / "it's my board"
+    done = install(session, small_bundles.make(tmp_path), work_dir=str(work))
+    assert done.path.startswith(str(work))
+    assert version(work) == "1.0.0"
+    assert releases(session, "digits", str(work))[0].current
+
+
+def test_scratch_shares_what_is_installed_and_goes_away(session, deploy, work, tmp_path):
+    deploy()
+    bundle = small_bundles.make(tmp_path, variant="baseline", model=model("b"))
+    sent = []
+    with scratch(
+        session, bundle, work_dir=str(work), progress=lambda *sizes: sent.append(sizes[1])
+    ) as folder:
+        assert read_installed(Path(folder)).digest == read_manifest(bundle).digest
+        assert (Path(folder) / "lib/libtvm_runtime.so").stat().st_nlink == 2
+        assert (
+            session.run([f"{folder}/bin/edgepack-agent", "run", "--output-dir", str(tmp_path)]).returncode
+            == 0
+        )
+        assert Path(folder).is_relative_to(work / ".scratch")
+    assert sent[-1] < 60_000
+    assert list((work / ".scratch").iterdir()) == []
+    assert version(work) == "1.0.0"
+
+
+def test_scratch_goes_away_after_a_failure_too(session, work, tmp_path):
+    folders = []
+
+    def fail() -> None:
+        with scratch(session, small_bundles.make(tmp_path), work_dir=str(work)) as folder:
+            folders.append(Path(folder))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not folders[0].exists()
+    assert list(work.iterdir()) == [work / ".scratch"]
+
+
+def test_scratch_looks_before_it_sends(session, work, tmp_path):
+    bundle = small_bundles.make(tmp_path, libc="2.999")
+    with pytest.raises(PreflightError), scratch(session, bundle, work_dir=str(work)):
+        pytest.fail("the block must not run")
+    assert not work.exists()
+
+
+def test_outputs_are_compared_by_shape_type_and_size():
+    import numpy as np
+
+    want = np.array([[1.0, -2.0]], dtype=np.float32)
+    assert compare(want + np.float32(0.05), want) is None
+    assert "differs" in (compare(want + np.float32(0.2), want) or "")
+    assert "NaN" in (compare(want * np.float32(np.nan), want) or "")
+    assert "float64" in (compare(want.astype(np.float64), want) or "")
+    assert "(2,)" in (compare(want[0], want) or "")
+    assert compare(np.zeros((1, 0), np.float32), np.zeros((1, 0), np.float32)) is None

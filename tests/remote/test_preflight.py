@@ -1,0 +1,178 @@
+"""What a board lacks is said at once, before anything is written to it."""
+
+import importlib.util
+import platform
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import small_bundles
+from loopback import lacking
+
+from edgepack.artifact import human_size
+from edgepack.bundle.archive import read_manifest
+from edgepack.errors import PreflightError
+from edgepack.remote.elf import needed
+from edgepack.remote.preflight import Facts, _problems, preflight
+
+JETSON = Facts(
+    arch="aarch64",
+    bits=64,
+    libc="2.39",
+    folder="edgepack",
+    writable=True,
+    noexec=False,
+    free_bytes=10**10,
+    cpu_features=frozenset(
+        ["fp", "asimd", "aes", "pmull", "sha1", "sha2", "crc32", "atomics", "fphp", "asimdhp", "asimddp"]
+    ),
+    lacking_tools=(),
+    libraries=frozenset({"libstdc++.so.6", "libcudart.so.13", "libcuda.so.1"}),
+    aside={},
+    gpu=True,
+    l4t="# R38 (release), REVISION: 2.0",
+)
+LIBRARIES = ["libcudart.so.13", "libstdc++.so.6"]
+
+
+def check(session, tmp_path, *, size=1000, work_dir=None, libraries=(), **bundle):
+    manifest = read_manifest(small_bundles.make(tmp_path, **bundle))
+    return preflight(
+        session, manifest, size, work_dir=work_dir or str(tmp_path / "work"), libraries=libraries
+    )
+
+
+def complaints(session, tmp_path, **options) -> str:
+    with pytest.raises(PreflightError) as raised:
+        check(session, tmp_path, **options)
+    assert raised.value.exit_code == 5
+    assert "nothing was sent" in (raised.value.state or "")
+    assert raised.value.where == "board"
+    assert not (tmp_path / "work").exists()
+    return raised.value.why or ""
+
+
+def on_jetson(tmp_path, facts: Facts) -> list[str]:
+    features = ("aes", "crc", "dotprod", "fullfp16", "lse", "neon", "sha2")
+    bundle = small_bundles.make(tmp_path, arch="aarch64", libc="2.39", gpu=True, features=features)
+    return list(_problems(facts, read_manifest(bundle).target, 1000, LIBRARIES))
+
+
+def test_a_board_that_has_everything_passes_and_nothing_is_written(session, tmp_path):
+    facts = check(session, tmp_path, libraries=["libc.so.6", "libstdc++.so.6", "ld-linux-x86-64.so.2"])
+    assert facts.arch == platform.machine()
+    assert facts.libc == platform.libc_ver()[1]
+    assert facts.folder == str(tmp_path)
+    assert (facts.free_bytes or 0) > 0
+    assert facts.cpu_features
+    assert not (tmp_path / "work").exists()
+
+
+def test_another_cpu_is_named_without_the_noise_that_follows_from_it(session, tmp_path):
+    other = "aarch64" if platform.machine() == "x86_64" else "x86_64"
+    why = complaints(session, tmp_path, arch=other, features=("neon",), gpu=True, libraries=["libx.so.1"])
+    assert f"CPU: it is {platform.machine()}, the release is for {other}" in why
+    assert len(why.strip().splitlines()) == 1
+
+
+def test_all_that_is_missing_is_reported_at_once(session, tmp_path):
+    why = complaints(
+        session,
+        tmp_path,
+        libc="2.999",
+        features=("quantum",),
+        libraries=["libnothere.so.4", "libc.so.6"],
+        size=1 << 50,
+    )
+    lines = why.strip().splitlines()
+    assert [line.split(":")[0].strip(" -") for line in lines] == ["libc", "CPU", "library", "disk"]
+    assert "needs 2.999" in lines[0]
+    assert "quantum" in lines[1]
+    assert "libnothere.so.4" in lines[2]
+    assert human_size((1 << 50) + (8 << 20)) in lines[3]
+
+
+def test_a_small_disk(session, tmp_path, small_disk):
+    why = complaints(session, tmp_path, work_dir=str(small_disk / "a/b"), size=3_900_000)
+    assert "disk:" in why
+    assert str(small_disk) in why
+
+
+def test_a_read_only_or_noexec_file_system(session, tmp_path, small_disk):
+    remounted = subprocess.run(
+        ["mount", "-o", "remount,ro,noexec", small_disk], check=False, capture_output=True
+    )
+    if remounted.returncode != 0:
+        lacking("remounting a tmpfs")
+    why = complaints(session, tmp_path, work_dir=str(small_disk / "work"))
+    assert "may not write" in why
+    assert "noexec" in why
+
+
+def test_a_relative_work_directory_is_looked_up_from_the_login_directory(session, tmp_path):
+    facts = check(session, tmp_path, work_dir="edgepack-that-does-not-exist")
+    assert facts.folder == "."
+
+
+def test_a_jetson_that_fits(tmp_path):
+    assert on_jetson(tmp_path, JETSON) == []
+
+
+def test_jetpack_6_is_told_apart(tmp_path):
+    old = replace(
+        JETSON, libraries=frozenset({"libstdc++.so.6"}), l4t="# R36 (release), REVISION: 4.3", libc="2.35"
+    )
+    libc, cuda = on_jetson(tmp_path, old)
+    assert "glibc 2.35" in libc
+    assert "libcudart.so.13 is missing" in cuda
+    assert "needs CUDA 13.0 (JetPack 7.2)" in cuda
+    assert "JetPack 6 (CUDA 12.6): upgrade it" in cuda
+
+
+def test_cuda_that_the_loader_does_not_find_is_not_called_missing(tmp_path):
+    aside = replace(
+        JETSON,
+        libraries=frozenset({"libstdc++.so.6"}),
+        aside={"libcudart.so.13": "/usr/local/cuda-13.0/lib64"},
+    )
+    (problem,) = on_jetson(tmp_path, aside)
+    assert "/usr/local/cuda-13.0/lib64, which is not on the loader's path" in problem
+    assert "ldconfig" in problem
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"gpu": False}, "GPU"),
+        ({"bits": 32}, "32-bit programs"),
+        ({"libc": None}, "not glibc"),
+        ({"libraries": frozenset({"libcudart.so.13"})}, "apt install libstdc++6"),
+        ({"cpu_features": frozenset({"fp", "asimd", "aes", "crc32", "sha2"})}, "dotprod, fullfp16, lse"),
+        ({"lacking_tools": ("flock",)}, "there is no flock"),
+        ({"writable": False}, "the login user may not write in edgepack"),
+        ({"free_bytes": 1000}, "disk: 1.0 kB free"),
+    ],
+)
+def test_one_thing_missing(tmp_path, change, word):
+    (problem,) = on_jetson(tmp_path, replace(JETSON, **change))
+    assert word in problem
+
+
+def test_a_board_that_hides_its_cpu_features_is_believed(tmp_path):
+    assert on_jetson(tmp_path, replace(JETSON, cpu_features=frozenset())) == []
+
+
+def test_needed_libraries_of_real_files(tmp_path):
+    folder = Path(importlib.util.find_spec("tvm_ffi").origin).parent / "lib"
+    libraries = needed(folder / "libtvm_ffi.so")
+    assert {"libstdc++.so.6", "libc.so.6"} <= set(libraries)
+    (tmp_path / "text").write_text("\x7fELF")
+    assert needed(tmp_path / "text") == ()
+
+
+def test_a_damaged_library_is_an_error(tmp_path):
+    damaged = tmp_path / "lib.so"
+    damaged.write_bytes(b"\x7fELF\x02\x01" + bytes(48) + b"\xff" * 8)
+    with pytest.raises(ValueError, match=r"lib\.so is a damaged ELF file"):
+        needed(damaged)
