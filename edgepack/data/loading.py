@@ -51,7 +51,7 @@ def _load_npz(path: Path, test_fraction: float, seed: int) -> Splits:
     if not path.is_file():
         raise InputError("there is no such data file", where=where)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays: dict[str, np.ndarray] = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise InputError(

@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import io
 import json
 import re
 from collections import Counter
@@ -116,7 +117,7 @@ def _open(path: Path) -> str:
 
 def _read_csv(path: Path, spec: "Text") -> Iterator[tuple[str, str, int]]:
     """Text, label and line of each row."""
-    reader = csv.DictReader(_open(path).splitlines(keepends=True), strict=True)
+    reader = csv.DictReader(io.StringIO(_open(path), newline=""), strict=True)
     try:
         columns = list(reader.fieldnames or ())
         for column in (spec.text, spec.label):
@@ -128,7 +129,9 @@ def _read_csv(path: Path, spec: "Text") -> Iterator[tuple[str, str, int]]:
                 raise InputError(f"the row does not have {len(columns)} fields", where=where)
             yield row[spec.text], row[spec.label].strip(), reader.line_num
     except csv.Error as error:
-        raise InputError("the file is not CSV", where=f"{path}:{reader.line_num}", why=str(error)) from error
+        raise InputError(
+            "the file is not CSV", where=f"{path}:{reader.reader.line_num}", why=str(error)
+        ) from error
 
 
 def _read_jsonl(path: Path, spec: "Text") -> Iterator[tuple[str, str, int]]:
