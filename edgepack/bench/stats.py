@@ -12,6 +12,7 @@ from edgepack.spec import Spec
 MIN_SAMPLES = 30
 MAX_DRIFT = 0.05  # of the median, between the medians of the two halves
 MAX_SPREAD = 0.10  # of the median, interquartile range
+MAX_TAIL = 3.0  # p99 over the median
 MAX_FREQUENCY_CHANGE = 0.02  # of the frequency before
 MODE_SHARE = 0.10  # of the samples on the smaller side of a gap
 MODE_GAP = 3.0  # times the wider side's interquartile range
@@ -154,6 +155,9 @@ def _samples(samples_ns: Sequence[int]) -> list[str]:
     spread = percentile(samples_ns, 75) - percentile(samples_ns, 25)
     if spread > MAX_SPREAD * median:
         reasons.append(f"spread: the interquartile range is {spread / median:.0%} of the median")
+    tail = percentile(samples_ns, 99) / median
+    if tail > MAX_TAIL:
+        reasons.append(f"tail: p99 is {tail:.1f} times the median: something else ran on the board")
     return reasons
 
 

@@ -16,6 +16,8 @@ from edgepack.report.markup import Markup, el, join
 WIDTH = 560
 _PAD = 8
 _MAX_BINS = 48
+_TICK_WIDTH = 8  # of one character, in the widest font of the stack
+_LONG = 10_000  # from here on a tick beside an axis is abbreviated
 
 
 def svg(height: float, label: str, *children: object) -> Markup:
@@ -52,13 +54,15 @@ def _axis(
     """An axis over ``span`` at ``y`` with round ticks, and its scale."""
     (left, right), (low, high) = span, values
     scale = _Scale(left, right, low, high)
-    marks = [
-        join(
-            el("line", x1=scale(value), x2=scale(value), y1=y, y2=y + 4, cls="rule"),
-            words(scale(value), y + 17, f"{value:,.10g}", "tick", "middle"),
-        )
-        for value in ticks(low, high)
-    ]
+    marks = []
+    for value in ticks(low, high):
+        x, shown = scale(value), f"{value:,.10g}"
+        half = len(shown) * _TICK_WIDTH / 2
+        anchor = "start" if x < half else "end" if x > WIDTH - half else "middle"
+        marks += [
+            el("line", x1=x, x2=x, y1=y, y2=y + 4, cls="rule"),
+            words(x, y + 17, shown, "tick", anchor),
+        ]
     return join(
         el("line", x1=left, x2=right, y1=y, y2=y, cls="rule"),
         *marks,
@@ -88,7 +92,7 @@ def bars(label: str, items: Sequence[tuple[str, float | None, str]]) -> Markup:
         cls = "release" if index == len(items) - 1 else "baseline"
         length = (value or 0) / largest * (WIDTH - 260)
         parts += [
-            words(0, y + 17, _short(name, 22), "name"),
+            words(0, y + 17, _short(name, 20), "name"),
             el("rect", x=160, y=y + 5, width=max(length, 1.0), height=16, rx=2, cls=cls)
             if value is not None
             else None,
@@ -98,66 +102,56 @@ def bars(label: str, items: Sequence[tuple[str, float | None, str]]) -> Markup:
 
 
 def comparison(label: str, measured: Sequence[tuple[Variant, Measurement]]) -> Markup:
-    """p50 to p99 of each variant on one axis from zero: a bar to p50, a whisker to p90 and p99."""
-    row, top, left, right = 34, 4, 76, WIDTH - 110
+    """Each variant on one axis from zero: a bar to p50, whiskers to p90 and p99.
+
+    A p99 far above p90 would leave no room for the rest: its whisker ends in an arrow at the edge.
+    """
+    row, top, left, right = 40, 4, 76, WIDTH - 124
     bottom = top + row * len(measured)
-    high = max(m.latency.p99 for _, m in measured) or 1.0
+    high = max(min(m.latency.p99, m.latency.p90 * 2.5) for _, m in measured) or 1.0
     axis, scale = _axis((left, right), (0.0, high), bottom, "ms")
     parts = [axis]
     for index, (variant, m) in enumerate(measured):
         y = top + index * row
-        middle = y + 15.0
+        middle = y + 17.0
+        p50, p90, p99 = (scale(min(value, high)) for value in (m.latency.p50, m.latency.p90, m.latency.p99))
+        off = m.latency.p99 > high
+        end = (
+            el(
+                "path",
+                d=f"M{p99 - 6:.1f} {middle - 5}L{p99:.1f} {middle}L{p99 - 6:.1f} {middle + 5}",
+                cls="arrow",
+            )
+            if off
+            else el("line", x1=p99, x2=p99, y1=middle - 8, y2=middle + 8, cls="whisker")
+        )
         parts += [
-            words(0, y + 19, variant, "name"),
-            el(
-                "rect",
-                x=left,
-                y=y + 6,
-                width=max(scale(m.latency.p50) - left, 1.0),
-                height=18,
-                rx=2,
-                cls=variant,
-            ),
-            el("line", x1=scale(m.latency.p50), x2=scale(m.latency.p99), y1=middle, y2=middle, cls="whisker"),
-            el(
-                "line",
-                x1=scale(m.latency.p90),
-                x2=scale(m.latency.p90),
-                y1=middle - 5,
-                y2=middle + 5,
-                cls="whisker",
-            ),
-            el(
-                "line",
-                x1=scale(m.latency.p99),
-                x2=scale(m.latency.p99),
-                y1=middle - 8,
-                y2=middle + 8,
-                cls="whisker",
-            ),
-            words(scale(m.latency.p99) + 8, y + 19, f"p50 {fmt.milliseconds(m.latency.p50)}", "value"),
+            words(0, y + 21, variant, "name"),
+            el("rect", x=left, y=y + 8, width=max(p50 - left, 1.0), height=18, rx=2, cls=variant),
+            el("line", x1=p50, x2=p99, y1=middle, y2=middle, cls="whisker"),
+            el("line", x1=p90, x2=p90, y1=middle - 5, y2=middle + 5, cls="whisker"),
+            end,
+            words(p99 + 8, y + 15, f"p50 {fmt.milliseconds(m.latency.p50)}", "value"),
+            words(p99 + 8, y + 30, f"p99 {fmt.milliseconds(m.latency.p99)}", "tick"),
         ]
     return svg(bottom + 36, label, *parts)
 
 
 def histogram(label: str, variant: Variant, measured: Measurement) -> Markup:
-    """The samples of one variant on an axis of their own, with p50, p90 and p99; the far tail is counted."""
+    """The samples of one variant on an axis of their own, with p50, p90 and p99.
+
+    The axis ends where the bulk of the samples does; how many lie above, and up to where, is said below.
+    """
     samples = [sample / NS_PER_MS for sample in measured.samples_ns]
-    latency = measured.latency
-    low, high = latency.min, latency.p99 + (latency.p99 - latency.p50) * 0.5
-    high = min(high, latency.max) if high > low else latency.max
-    if high <= low:
-        low, high = low * 0.95, (high * 1.05) or 1.0
+    low, high = _bulk(measured)
     shown = [sample for sample in samples if sample <= high]
     edges = _bins(shown, low, high)
     counts = [0] * edges
     for sample in shown:
         counts[min(int((sample - low) / (high - low) * edges), edges - 1)] += 1
-    top, bottom = 52, 160
-    left, right = _PAD, WIDTH - _PAD
+    top, bottom, left, right = 52, 160, _PAD, WIDTH - _PAD
     axis, scale = _axis((left, right), (low, high), bottom, "ms")
-    width = (right - left) / edges
-    tallest = max(counts)
+    width, tallest = (right - left) / edges, max(counts)
     columns = [
         el(
             "rect",
@@ -172,24 +166,40 @@ def histogram(label: str, variant: Variant, measured: Measurement) -> Markup:
     ]
     marks = []
     for index, name in enumerate(("p50", "p90", "p99")):
-        value = getattr(latency, name)
-        x = scale(value)
-        y = 12.0 + index * 15
-        late = x > WIDTH * 0.7
-        marks += [
-            el("line", x1=x, x2=x, y1=y - 8, y2=bottom, cls=f"mark {name}"),
-            words(
-                x + (-5 if late else 5),
-                y,
-                f"{name} {fmt.milliseconds(value)}",
-                "value halo",
-                "end" if late else None,
-            ),
-        ]
-    hidden = len(samples) - len(shown)
-    tail = f"{hidden} more above, up to {fmt.milliseconds(latency.max)}" if hidden else ""
-    note = words(left, bottom + 32, f"{len(samples)} samples{'; ' if tail else ''}{tail}", "tick")
-    return svg(bottom + 38, label, axis, *columns, *marks, note)
+        value = getattr(measured.latency, name)
+        if value <= high:
+            marks.append(_mark(name, scale(value), 12.0 + index * 15, value))
+    notes = [f"{len(samples)} samples"]
+    if len(shown) < len(samples):
+        notes.append(f"{len(samples) - len(shown)} more to the right")
+        notes += [f"p99 {fmt.milliseconds(measured.latency.p99)}"] if measured.latency.p99 > high else []
+        notes.append(f"max {fmt.milliseconds(measured.latency.max)}")
+    return svg(bottom + 38, label, axis, *columns, *marks, words(left, bottom + 32, ", ".join(notes), "tick"))
+
+
+def _bulk(measured: Measurement) -> tuple[float, float]:
+    """Where the axis of a histogram begins and ends: p99 and some more, unless that is far from p90."""
+    latency = measured.latency
+    spread = max(latency.p90 - latency.p50, latency.p50 * 0.02)
+    high = min(latency.p99 + (latency.p99 - latency.p50) * 0.5, latency.p90 + 6 * spread, latency.max)
+    if high > latency.min:
+        return latency.min, high
+    return latency.min * 0.95, latency.min * 1.05 or 1.0
+
+
+def _mark(name: str, x: float, y: float, value: float) -> Markup:
+    """A percentile: a line down to the axis and its words, on the side where there is room."""
+    late = x > WIDTH * 0.7
+    return join(
+        el("line", x1=x, x2=x, y1=y - 8, y2=160, cls=f"mark {name}"),
+        words(
+            x + (-5 if late else 5),
+            y,
+            f"{name} {fmt.milliseconds(value)}",
+            "value halo",
+            "end" if late else None,
+        ),
+    )
 
 
 def _bins(samples: Sequence[float], low: float, high: float) -> int:
@@ -214,7 +224,7 @@ def dots(label: str, items: Sequence[tuple[str, str, float]]) -> Markup:
     for index, (name, cls, value) in enumerate(items):
         y = top + index * row + 13.0
         parts += [
-            words(0, y + 4, _short(name, 32), "name"),
+            words(0, y + 4, _short(name, 28), "name"),
             el("line", x1=left, x2=right, y1=y, y2=y, cls="guide"),
             el("circle", cx=scale(value * 100), cy=y, r=6, cls=cls),
             words(right + 12, y + 4, fmt.percent(value), "value"),
@@ -224,7 +234,7 @@ def dots(label: str, items: Sequence[tuple[str, str, float]]) -> Markup:
 
 def curve(label: str, points: Sequence[CurvePoint]) -> Markup:
     """The predicted latency over trials, from zero, a step down at each improvement."""
-    left, right, top, bottom = 52, WIDTH - 90, 10, 170
+    left, right, top, bottom = 60, WIDTH - 104, 10, 170
     high = max(point.predicted_ms for point in points) or 1.0
     last = points[-1]
     axis, scale = _axis((left, right), (0.0, float(max(last.trials, 1))), bottom, "trials")
@@ -235,7 +245,9 @@ def curve(label: str, points: Sequence[CurvePoint]) -> Markup:
     grid = [
         join(
             el("line", x1=left, x2=right, y1=y(value), y2=y(value), cls="guide"),
-            words(left - 8, y(value) + 4, f"{value:,.10g}", "tick", "end"),
+            words(
+                left - 8, y(value) + 4, fmt.count(value) if high >= _LONG else f"{value:,.10g}", "tick", "end"
+            ),
         )
         for value in ticks(0.0, high, 4)
     ]

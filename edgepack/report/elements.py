@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from edgepack.report import format as fmt
 from edgepack.report.document import Report
-from edgepack.report.figures import Cell
+from edgepack.report.figures import Cell, device_of
 from edgepack.report.markup import Markup, el
 
 EMULATED_PILL = el("span", "emulated", cls="pill emulated")
@@ -65,6 +65,6 @@ def figure(value: float | None, show: Callable[[float], str]) -> Markup:
 
 def target_title(report: Report, target: str) -> Markup:
     """A card's heading: target, device, and whether it was emulated."""
-    row = report.row(target, "release") or report.row(target, "baseline")
-    device = el("span", f" on {row.device}", cls="soft") if row and row.device else None
-    return el("h3", target, device, " ", EMULATED_PILL if row and row.emulated else None)
+    device, emulated = device_of(report, target)
+    named = el("span", f" on {device}", cls="soft") if device else None
+    return el("h3", target, named, " ", EMULATED_PILL if emulated else None)

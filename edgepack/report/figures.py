@@ -180,6 +180,13 @@ def headline(report: Report) -> str:
     return f"{total} target{'s' if total != 1 else ''} done"
 
 
+def device_of(report: Report, target: str) -> tuple[str | None, bool]:
+    """The device a target was measured on, if any, and whether that is emulated."""
+    rows = [row for row in report.rows if row.target == target]
+    device = next((row.device for row in reversed(rows) if row.device), None)
+    return device, any(row.emulated for row in rows)
+
+
 def emulated_targets(report: Report) -> tuple[str, ...]:
     """Targets measured on emulated devices."""
     return tuple(dict.fromkeys(row.target for row in report.rows if row.emulated))

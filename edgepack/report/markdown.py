@@ -5,7 +5,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 from edgepack.report import format as fmt
 from edgepack.report.document import Report
-from edgepack.report.figures import FIGURES, cell, change, doubts, footnotes, headline, measured_targets
+from edgepack.report.figures import (
+    FIGURES,
+    cell,
+    change,
+    device_of,
+    doubts,
+    footnotes,
+    headline,
+    measured_targets,
+)
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!&])")
 
@@ -65,10 +74,9 @@ def _before_after(report: Report) -> Iterator[str]:
     if report.targets:
         yield from ("", "## Before and after")
     for target in report.targets:
-        row = report.row(target, "release") or report.row(target, "baseline")
-        device = f" on {escape(row.device)}" if row and row.device else ""
-        emulated = " (emulated)" if row and row.emulated else ""
-        yield from ("", f"### {escape(target)}{device}{emulated}")
+        device, emulated = device_of(report, target)
+        place = f" on {escape(device)}" if device else ""
+        yield from ("", f"### {escape(target)}{place}{' (emulated)' if emulated else ''}")
         if target in measured_targets(report):
             yield from _table(("", "baseline", "release", "change"), _figures(report, target))
         yield ""

@@ -10,6 +10,7 @@ from edgepack.report.figures import (
     cell,
     change,
     describe_gate,
+    device_of,
     doubts,
     footnotes,
     headline,
@@ -84,9 +85,8 @@ def _print_rich(report: Report, file: IO[str]) -> None:
 
 
 def _title(report: Report, target: str) -> str:
-    row = report.row(target, "release") or report.row(target, "baseline")
-    device = f" on {row.device}" if row and row.device else ""
-    return f"{target}{device}{' (emulated)' if row and row.emulated else ''}"
+    device, emulated = device_of(report, target)
+    return f"{target}{f' on {device}' if device else ''}{' (emulated)' if emulated else ''}"
 
 
 def _rows(report: Report, target: str) -> Iterator[tuple[str, str, str, str]]:

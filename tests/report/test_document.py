@@ -20,7 +20,7 @@ from edgepack.outcome import Outcome
 from edgepack.recipe import Gates
 from edgepack.report.builder import this_host, tool_versions
 from edgepack.report.document import Report, Row
-from edgepack.report.figures import FIGURES, cell, headline
+from edgepack.report.figures import FIGURES, cell, device_of, headline
 from edgepack.report.gates import check_gates
 
 
@@ -227,6 +227,14 @@ def test_a_figure_nobody_filled_in_is_explained_by_what_failed_or_was_skipped():
     assert cell(made.build(), BUNDLE, "b", "release").why == "not measured"
     made.missing("a", "release", "said already", "bundle_size")
     assert cell(made.build(), BUNDLE, "a", "release").why == "said already"
+
+
+def test_a_target_is_emulated_if_any_of_its_rows_is():
+    made = samples.builder()
+    made.row("a", "baseline", device="d", emulated=True)
+    made.row("a", "release", parameters=1)
+    assert device_of(made.build(), "a") == ("d", True)
+    assert device_of(made.build(), "b") == (None, False)
 
 
 def test_an_error_of_the_whole_run_explains_every_target():

@@ -211,6 +211,12 @@ def sound(svg: ET.Element) -> None:
         }
         assert all(map(math.isfinite, at.values()))
         assert all(-1 <= value <= max(width, height) + 1 for value in at.values()), element.attrib
+        if element.tag == "text":
+            # The widest fonts of the stack take about 8 units a character.
+            length = 8 * len(element.text or "")
+            start = at["x"] - {"end": length, "middle": length / 2}.get(element.get("text-anchor", ""), 0)
+            assert start >= -4, element.text
+            assert start + length <= width + 4, element.text
         if element.tag == "rect":
             assert at["x"] + at["width"] <= width + 1
             assert at["y"] + at["height"] <= height + 1
@@ -239,7 +245,7 @@ def test_any_samples_can_be_drawn(values):
     assert f"{len(values)} samples" in note
 
 
-@given(st.lists(st.floats(0, 1e9), min_size=1, max_size=30), st.floats(0, 1))
+@given(st.lists(st.floats(0, 1e9).map(lambda v: round(v, 6)), min_size=1, max_size=30), st.floats(0, 1))
 def test_any_curve_bar_and_share_can_be_drawn(values, share):
     points = [CurvePoint(seconds=i, trials=i * 8, predicted_ms=v) for i, v in enumerate(values)]
     sound(parse(charts.curve("c", points)))
