@@ -40,7 +40,8 @@ def _model(model: Model, base: Path) -> Iterator[Finding]:
     if model.onnx is not None:
         yield from _file((*here, "onnx"), model.onnx, base, suffixes=(".onnx",))
     if model.weights is not None:
-        yield from _file((*here, "weights"), model.weights, base, suffixes=_WEIGHTS)
+        mistakes = list(_file((*here, "weights"), model.weights, base, suffixes=_WEIGHTS))
+        yield from mistakes or _weights((*here, "weights"), base / model.weights)
 
 
 def _data(data: Data, base: Path) -> Iterator[Finding]:
@@ -48,7 +49,8 @@ def _data(data: Data, base: Path) -> Iterator[Finding]:
     if data.source is not None:
         yield from _reference((*here, "source"), data.source, base)
     if data.npz is not None:
-        yield from _file((*here, "npz"), data.npz, base, suffixes=(".npz",))
+        mistakes = list(_file((*here, "npz"), data.npz, base, suffixes=(".npz",)))
+        yield from mistakes or _arrays((*here, "npz"), base / data.npz)
     if data.images is not None:
         yield from _image_folder((*here, "images", "folder"), base / data.images.folder)
     for kind in ("csv", "jsonl"):
@@ -79,6 +81,32 @@ def _file(location: Location, name: str, base: Path, *, suffixes: tuple[str, ...
         yield Finding(location, f"not a file: {path}")
     elif path.stat().st_size == 0:
         yield Finding(location, f"the file is empty (0 bytes): {path}")
+
+
+def _weights(location: Location, path: Path) -> Iterator[Finding]:
+    """A .safetensors file starts with the length of its header, 8 bytes little-endian, and the header in JSON."""
+    if path.suffix != ".safetensors":
+        return
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        start = stream.read(1)
+    if start != b"{" or length + 8 > path.stat().st_size:
+        yield Finding(location, f"not a safetensors file, or cut off: {path}")
+
+
+def _arrays(location: Location, path: Path) -> Iterator[Finding]:
+    """An .npz file is a zip of .npy files, one an array."""
+    from zipfile import BadZipFile, ZipFile
+
+    try:
+        with ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+    except BadZipFile:
+        yield Finding(location, f"not an .npz file, or cut off: {path}")
+        return
+    for array in ("x_train", "y_train", "x_test", "y_test"):
+        if array not in names:
+            yield Finding(location, f"{path} has no array `{array}`; it has: {', '.join(sorted(names))}")
 
 
 def _image_folder(location: Location, folder: Path) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from edgepack.explain import Finding, Location
 
 Event = Any  # a yaml.Event; the stubs give most of its attributes no type
 
-MAX_BYTES = 256 << 10
+MAX_BYTES = 64 << 10
 MAX_DEPTH = 32
 MAX_DIGITS = 19  # of a 64-bit integer
 
@@ -156,9 +156,7 @@ class _Builder:
 
     def _node(self, event: Event, events: Iterator[Event], location: Location) -> Any:
         self.values[location] = (event.start_mark.line + 1, event.start_mark.column + 1)
-        if len(location) > MAX_DEPTH:
-            self._problem(event, f"nested more than {MAX_DEPTH} levels deep")
-            raise _TooDeepError
+        self._check_depth(event, len(location))
         self._properties(event, location)
         if isinstance(event, yaml.AliasEvent):
             return None
@@ -181,6 +179,22 @@ class _Builder:
         if event.tag is not None:
             self._problem(event, f"tag {event.tag}: tags are not supported", location)
 
+    def _check_depth(self, event: Event, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            self._problem(event, f"nested more than {MAX_DEPTH} levels deep")
+            raise _TooDeepError
+
+    def _skip(self, event: Event, events: Iterator[Event], location: Location) -> None:
+        """Read past a node whose first event is ``event``."""
+        depth = 0
+        while True:
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            self._check_depth(event, len(location) + depth)
+            if not depth:
+                return
+            event = next(events)
+
     def _sequence(self, events: Iterator[Event], location: Location) -> list[Any]:
         items: list[Any] = []
         while not isinstance(event := next(events), yaml.SequenceEndEvent):
@@ -193,11 +207,11 @@ class _Builder:
             key = self._key(event, events, location)
             value = next(events)
             if key is None:
-                _skip(value, events)
+                self._skip(value, events, location)
             elif key in entries:
                 line = self.keys[*location, key][0]
                 self._problem(event, f"key `{key}` is already set on line {line}")
-                _skip(value, events)
+                self._skip(value, events, location)
             else:
                 self.keys[*location, key] = (event.start_mark.line + 1, event.start_mark.column + 1)
                 entries[key] = self._node(value, events, (*location, key))
@@ -209,7 +223,7 @@ class _Builder:
         self._properties(event, location)
         key = self._scalar(event, location) if isinstance(event, yaml.ScalarEvent) else None
         if len(self.problems) > before or isinstance(key, str):
-            _skip(event, events)
+            self._skip(event, events, location)
             return key if isinstance(key, str) else None
         if not isinstance(event, yaml.ScalarEvent):
             self._problem(event, "a key is text, not a list or mapping", location)
@@ -217,7 +231,7 @@ class _Builder:
             self._problem(event, "a value without a key", location)
         else:
             self._problem(event, f'a key is text; quote it: "{event.value}"', location)
-        _skip(event, events)
+        self._skip(event, events, location)
         return None
 
     def _scalar(self, event: Event, location: Location) -> Any:
@@ -246,14 +260,3 @@ class _Builder:
                 return 0.0
             return number
         return text
-
-
-def _skip(event: Event, events: Iterator[Event]) -> None:
-    """Read past a node whose first event is ``event``."""
-    depth = 0
-    while True:
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if not depth:
-            return
-        event = next(events)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from edgepack.compress import METHODS, CompressStep
 from edgepack.compress.training import Train
-from edgepack.explain import Finding
+from edgepack.explain import Finding, Location
 from edgepack.spec import Filled, Name, Reference, Spec, Version
 from edgepack.yaml import Checked, examine
 
@@ -197,6 +197,7 @@ def mistakes(recipe: Recipe) -> Iterator[Finding]:
         yield from _data(recipe.data)
     else:
         yield from _needs_data(recipe)
+    yield from _sample_mistakes(recipe)
     yield from _steps(recipe)
     for where, tune in _tunes(recipe):
         if tune.minutes is not None and tune.trials == 0:
@@ -256,6 +257,28 @@ def _data(data: Data) -> Iterator[Finding]:
         yield Finding(("data", "images", "preprocess", "std"), "a standard deviation of 0 divides by 0")
     if preprocess.crop and min(preprocess.crop) < 1:
         yield Finding(("data", "images", "preprocess", "crop"), "height and width are at least 1 pixel")
+
+
+def _sample_mistakes(recipe: Recipe) -> Iterator[Finding]:
+    """What the data block says of a sample has to be what the model's one input takes."""
+    if recipe.data is None or len(recipe.model.inputs) != 1:
+        return
+    gives: tuple[list[int], str] | None = None
+    for kind in ("csv", "jsonl"):
+        text: Text | None = getattr(recipe.data, kind)
+        if text is not None:
+            gives = [text.length], "int64"
+    images = recipe.data.images
+    if images is not None and images.preprocess.crop is not None:
+        channels = 1 if images.preprocess.color == "gray" else 3
+        crop = list(images.preprocess.crop)
+        gives = [channels, *crop] if images.preprocess.layout == "nchw" else [*crop, channels], "float32"
+    takes = recipe.model.inputs[0]
+    if gives is not None and (list(takes.shape[1:]), takes.dtype) != gives:
+        shape, dtype = gives
+        message = f"the data gives {dtype} samples of {shape}, and the input takes {takes.dtype} of {list(takes.shape[1:])}"
+        here: Location = ("model", "inputs", 0)
+        yield Finding((*here, "shape"), message, depends=(here, ("data",)))
 
 
 def _needs_data(recipe: Recipe) -> Iterator[Finding]:

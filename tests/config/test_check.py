@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from edgepack.check import check
 from edgepack.errors import ConfigError
@@ -64,13 +65,17 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "config" / "edgepack"
 
 
+def write_npz(path, *names):
+    np.savez(path, **dict.fromkeys(names, np.zeros(1)))
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A recipe's folder with a module, data and weights beside it."""
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "my_net.py").write_text(MODULE)
-    (folder / "data.npz").write_bytes(b"not looked into")
+    write_npz(folder / "data.npz", "x_train", "y_train", "x_test", "y_test")
     (folder / "empty.onnx").write_bytes(b"")
     (folder / "other.onnx").write_bytes(b"not looked into")
     (folder / "texts.csv").write_text("review,label\ngood,1\n")
@@ -152,21 +157,6 @@ def test_a_right_recipe_has_no_problems(folder):
             "images: {folder: images, preprocess: {std: [0.0]}}",
             "9:46: a standard deviation of 0 divides by 0",
         ),
-        (
-            "npz: data.npz",
-            "csv: {file: texts.csv}",
-            "9:8: ./texts.csv has no column `text`; it has: label, review",
-        ),
-        (
-            "npz: data.npz",
-            "jsonl: {file: texts.jsonl}",
-            "9:10: ./texts.jsonl has no column `label`; did you mean `lable`?",
-        ),
-        (
-            "npz: data.npz",
-            "csv: {file: texts.csv, text: review, tokenizer: my_net:tokenise}",
-            "9:51: `my_net` has no `tokenise`; did you mean `tokenize`?",
-        ),
         # compression
         (
             "prune-channels",
@@ -233,6 +223,23 @@ def test_one_mistake_is_one_problem_at_its_place(folder, old, new, expected):
     problems = found(folder, RECIPE.replace(old, new))
 
     assert problems == [expected]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("csv: {file: texts.csv}", "10:8: ./texts.csv has no column `text`; it has: label, review"),
+        ("csv: {file: texts.txt, text: review}", "10:15: no such file: ./texts.txt; did you mean `texts.csv`?"),
+        ("jsonl: {file: texts.jsonl}", "10:10: ./texts.jsonl has no column `label`; did you mean `lable`?"),
+        ("jsonl: {file: texts.csv}", "10:17: the first line of ./texts.csv is not a JSON object"),
+        ("csv: {file: texts.csv, text: review, tokenizer: my_net:tokenise}", "10:51: `my_net` has no `tokenise`; did you mean `tokenize`?"),
+        ("csv: {file: texts.csv, text: review, tokenizer: word}", "10:51: expected one of bytes, words or module:callable, got the text 'word'; did you mean `words`?"),
+        ("csv: {file: texts.csv, text: review, tokenizer: my_net:tokenize}", None),
+    ],
+)  # fmt: skip
+def test_text(folder, data, expected):
+    text = RECIPE.replace("[1, 4]\n", "[1, 128]\n      dtype: int64\n").replace("npz: data.npz", data)
+    assert found(folder, text) == ([] if expected is None else [expected])
 
 
 def test_names_that_only_running_the_module_could_tell_pass(folder):
@@ -444,7 +451,7 @@ def parent_of(data, at):
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=150)
 def test_any_mutation_gives_problems_inside_the_file_never_a_traceback(tmp_path_factory, data):
     recipe = copy.deepcopy(DIGITS)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -487,6 +494,38 @@ def test_any_misspelt_key_is_named_at_its_own_place(tmp_path, at):
     assert line[unknown[0].column - 1 :].startswith(f"{at[-1]}z:")
 
 
-def test_npz_content_is_not_looked_into(folder):
-    np.savez(folder / "data.npz", x=np.zeros(1))
-    assert found(folder, RECIPE) == []
+def test_data_and_weights_that_are_cut_off_or_something_else(folder):
+    write_npz(folder / "data.npz", "x_train", "y_train", "x_tset")
+    assert [line.split(";")[0] for line in found(folder, RECIPE)] == [
+        "9:8: ./data.npz has no array `x_test`",
+        "9:8: ./data.npz has no array `y_test`",
+    ]
+    whole = (folder / "data.npz").read_bytes()
+    (folder / "data.npz").write_bytes(whole[:-30])
+    assert found(folder, RECIPE) == ["9:8: not an .npz file, or cut off: ./data.npz"]
+    write_npz(folder / "data.npz", "x_train", "y_train", "x_test", "y_test")
+    weights = RECIPE.replace("  inputs:", "  weights: w.safetensors\n  inputs:")
+    save_file({"a": np.zeros(100, np.float32)}, folder / "w.safetensors")
+    assert found(folder, weights) == []
+    (folder / "w.safetensors").write_bytes((folder / "w.safetensors").read_bytes()[:40])
+    assert found(folder, weights) == ["5:12: not a safetensors file, or cut off: ./w.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("data", "given", "expected"),
+    [
+        ("csv: {file: texts.csv, text: review, length: 4}", "[1, 4], dtype: int64", None),
+        ("csv: {file: texts.csv, text: review, length: 5}", "[1, 4], dtype: int64", "int64 samples of [5], and the input takes int64 of [4]"),
+        ("csv: {file: texts.csv, text: review, length: 4}", "[1, 4]", "int64 samples of [4], and the input takes float32 of [4]"),
+        ("images: {folder: images, preprocess: {crop: [8, 6]}}", "[1, 3, 8, 6]", None),
+        ("images: {folder: images, preprocess: {crop: [8, 6], layout: nhwc, color: gray}}", "[1, 8, 6, 1]", None),
+        ("images: {folder: images, preprocess: {crop: [8, 6]}}", "[1, 3, 6, 8]", "float32 samples of [3, 8, 6], and the input takes float32 of [3, 6, 8]"),
+        ("images: {folder: images}", "[1, 3, 6, 8]", None),
+    ],
+)  # fmt: skip
+def test_samples_have_the_shape_the_model_takes(folder, data, given, expected):
+    text = RECIPE.replace(
+        "    - name: x\n      shape: [1, 4]\n", f"    - {{name: x, shape: {given}}}\n"
+    ).replace("npz: data.npz", data)
+    says = f"6:24: the data gives {expected}"
+    assert found(folder, text) == ([] if expected is None else [says])
