@@ -1,11 +1,14 @@
-"""Layers whose sizes compression may change, and how a module is counted."""
+"""Layers whose sizes compression may change, how a module is run and counted."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+    from edgepack.recipe import Input
 
 # Class name in torch.nn -> the attributes that hold its sizes.
 _CONVOLUTION = ("in_channels", "out_channels", "groups")
@@ -37,6 +40,21 @@ def shrink(layer: "torch.nn.Module", new: dict[str, int], tensors: "dict[str, to
             setattr(layer, name, nn.Parameter(tensor.clone(), requires_grad=old.requires_grad))
         else:
             setattr(layer, name, tensor.clone())
+
+
+def example_inputs(inputs: "Sequence[Input]", seed: int = 0) -> "tuple[torch.Tensor, ...]":
+    """One tensor for each input: standard normal for floats, zeros for integers and booleans."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    tensors = []
+    for spec in inputs:
+        dtype = getattr(torch, spec.dtype)
+        if dtype.is_floating_point:
+            tensors.append(torch.randn(spec.shape, generator=generator).to(dtype))
+        else:
+            tensors.append(torch.zeros(spec.shape, dtype=dtype))
+    return tuple(tensors)
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,9 @@ def apply(module: "torch.nn.Module", step: PruneChannels, context: "Context") ->
     import copy
 
     from edgepack.compress.channels import analyse
-    from edgepack.compress.layers import count_module
+    from edgepack.compress.layers import count_module, example_inputs
     from edgepack.compress.method import Result
     from edgepack.compress.training import accuracy, train
-    from edgepack.export import example_inputs
 
     if step.fine_tune is not None and context.data is None:
         raise InputError("fine_tune needs samples", next="add a data block to the recipe, or drop fine_tune")

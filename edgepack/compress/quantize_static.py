@@ -63,7 +63,7 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: "Context") -> "
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    from edgepack.export import canonicalise, load_onnx, save_onnx
+    from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
 
     if context.data is None:
         raise InputError(

@@ -1,10 +1,10 @@
 """torch to ONNX and ONNX as it comes: one canonical file, checked against onnxruntime."""
 
-from edgepack.export.canonical import canonicalise, save_onnx
 from edgepack.export.counting import Counts, count
-from edgepack.export.importing import import_onnx, load_onnx
+from edgepack.export.importing import import_onnx
 from edgepack.export.runtime import evaluate, parity, predict, relative_error, run_onnx
-from edgepack.export.torch_to_onnx import OPSET, example_inputs, to_onnx
+from edgepack.export.torch_to_onnx import OPSET, to_onnx
+from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
 
 __all__ = [
     "OPSET",
@@ -12,7 +12,6 @@ __all__ = [
     "canonicalise",
     "count",
     "evaluate",
-    "example_inputs",
     "import_onnx",
     "load_onnx",
     "parity",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.export.importing import load_onnx
+from edgepack.onnxfile import load_onnx
 
 if TYPE_CHECKING:
     import onnx

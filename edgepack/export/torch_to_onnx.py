@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.compress.layers import example_inputs
 from edgepack.errors import EdgepackError, InputError
-from edgepack.export.canonical import canonicalise, save_onnx
+from edgepack.onnxfile import canonicalise, save_onnx
 from edgepack.recipe import Input
 
 if TYPE_CHECKING:
@@ -22,21 +23,6 @@ if TYPE_CHECKING:
 
 OPSET = 18
 """The exported opset: 18 is the exporter's own, so that no version conversion runs after it."""
-
-
-def example_inputs(inputs: Sequence[Input], seed: int = 0) -> "tuple[torch.Tensor, ...]":
-    """One tensor for each input: standard normal for floats, zeros for integers and booleans."""
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    tensors = []
-    for spec in inputs:
-        dtype = getattr(torch, spec.dtype)
-        if dtype.is_floating_point:
-            tensors.append(torch.randn(spec.shape, generator=generator).to(dtype))
-        else:
-            tensors.append(torch.zeros(spec.shape, dtype=dtype))
-    return tuple(tensors)
 
 
 def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> Path:

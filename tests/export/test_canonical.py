@@ -7,7 +7,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.errors import InputError
-from edgepack.export import canonicalise, run_onnx, save_onnx
+from edgepack.export import run_onnx
+from edgepack.onnxfile import canonicalise, save_onnx
 
 
 def model(nodes=None, initializers=(), opset=18, **fields):

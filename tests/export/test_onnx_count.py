@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepack.export import canonicalise, count, save_onnx
+from edgepack.export import count
+from edgepack.onnxfile import canonicalise, save_onnx
 
 
 def tensor(name, *shape, dtype="float32"):

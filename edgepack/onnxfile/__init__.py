@@ -1,0 +1,6 @@
+"""The .onnx file itself: read and checked, in canonical form, written with deterministic bytes."""
+
+from edgepack.onnxfile.canonical import canonicalise, save_onnx
+from edgepack.onnxfile.reading import load_onnx, opset_of
+
+__all__ = ["canonicalise", "load_onnx", "opset_of", "save_onnx"]

@@ -1,0 +1,127 @@
+"""Reading an .onnx file: checked before anything believes it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack.errors import InputError
+
+if TYPE_CHECKING:
+    import onnx
+
+MIN_OPSET, MAX_OPSET = 7, 23
+"""onnxruntime guarantees 7 and later; newer ones are not known to every tool behind this one."""
+_MIN_IR = 3
+
+
+def load_onnx(path: Path) -> "onnx.ModelProto":
+    """The checked model at ``path``, external data inlined. Shapes may still be dynamic.
+
+    Raises:
+        InputError: for a file that is missing, empty, corrupt, of an unknown opset or IR version, with
+            operators of other domains, or with external data that is not a plain file of its own
+            inside the model's folder (onnxruntime and onnx would follow a link out of it).
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    where = str(path)
+    if not path.is_file():
+        raise InputError("there is no such model file", where=where)
+    if path.stat().st_size == 0:
+        raise InputError(
+            "the model file is empty (0 bytes)", where=where, next="export or copy the model again"
+        )
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except DecodeError as error:
+        raise InputError(
+            "the file is not an ONNX model, or is cut off", where=where, why=str(error)
+        ) from error
+    if not model.HasField("graph") or not model.graph.node:
+        raise InputError("the file holds no ONNX graph", where=where)
+    _check_versions(model, where)
+    _load_external_data(model, path)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        raise InputError("the ONNX model is invalid", where=where, why=str(error).strip()) from error
+    return model
+
+
+def opset_of(model: "onnx.ModelProto") -> int:
+    """The version of ONNX's own operators; 0 if the model does not say."""
+    return next((int(op.version) for op in model.opset_import if op.domain in ("", "ai.onnx")), 0)
+
+
+def _check_versions(model: "onnx.ModelProto", where: str) -> None:
+    import onnx
+
+    opset = opset_of(model)
+    if not MIN_OPSET <= opset <= MAX_OPSET:
+        raise InputError(
+            f"opset {opset} is outside {MIN_OPSET} to {MAX_OPSET}",
+            where=where,
+            next="export the model again with opset 18",
+        )
+    if not _MIN_IR <= model.ir_version <= onnx.IR_VERSION:
+        raise InputError(
+            f"IR version {model.ir_version} is outside {_MIN_IR} to {onnx.IR_VERSION}",
+            where=where,
+            next="export the model again with opset 18",
+        )
+    local = {function.domain for function in model.functions}
+    foreign = sorted(
+        {f"{n.domain}.{n.op_type}" for n in model.graph.node} - {f".{n.op_type}" for n in model.graph.node}
+    )
+    foreign = [name for name in foreign if name.rpartition(".")[0] not in {"ai.onnx", *local}]
+    if foreign:
+        raise InputError(
+            f"operators that are not ONNX's own: {', '.join(foreign[:5])}",
+            where=where,
+            why="only the standard operators can be compiled",
+            next="export the model without the runtime's own optimisations",
+        )
+
+
+def _tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":
+    # The very iterator that load_external_data_for_model uses: what is checked is what is read.
+    from onnx.external_data_helper import _get_all_tensors
+
+    yield from _get_all_tensors(model)
+
+
+def _load_external_data(model: "onnx.ModelProto", path: Path) -> None:
+    import onnx
+
+    folder = path.resolve().parent
+    for tensor in _tensors(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+        _check_external(folder, location, f"{path}, tensor {tensor.name}")
+    try:
+        onnx.load_external_data_for_model(model, str(folder))
+    except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        raise InputError(
+            "the external data cannot be read", where=str(path), why=str(error).strip()
+        ) from error
+
+
+def _check_external(folder: Path, location: str, where: str) -> None:
+    file = folder / location
+    if not location or Path(location).is_absolute():
+        raise InputError(f"external data {location!r} is not a relative path", where=where)
+    if not file.resolve().is_relative_to(folder):
+        raise InputError(f"external data {location!r} lies outside the model's folder", where=where)
+    if not file.exists():
+        raise InputError(
+            f"external data {location!r} is missing", where=where, next="copy it beside the .onnx file"
+        )
+    if not file.is_file() or file.stat().st_nlink > 1:
+        raise InputError(
+            f"external data {location!r} is not a plain file of its own",
+            where=where,
+            why="a hard link or special file may lead out of the model's folder",
+            next="copy the file instead of linking it",
+        )
