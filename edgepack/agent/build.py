@@ -1,8 +1,7 @@
 """Building the agent: C11 over TVM's C ABI, cross-compiled by zig, cached by everything that goes into it.
 
-The agent is linked against stand-ins that hold only the names of ``libtvm_ffi.so`` and
-``libtvm_runtime.so`` (``src/stubs``): the real libraries are a matter of the bundle, so building needs
-no wheel and no network. It finds them at ``../lib`` from its own folder, as a bundle lays them out.
+The agent is linked against libc alone. It loads ``libtvm_runtime.so`` and ``libtvm_ffi.so`` at run time
+from ``../lib``, where a bundle has them, so that building needs no wheel and ``info`` no runtime.
 """
 
 import hashlib
@@ -20,9 +19,7 @@ SOURCES = Path(__file__).parent / "src"
 
 _WARNINGS = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror")
 _OPTIMISE = ("-O2", "-g0", "-s", "-Wl,--gc-sections", "-ffunction-sections", "-Wl,--build-id=none")
-# --no-as-needed: nothing in libtvm_runtime.so is called by name, and without it no model can be loaded.
-_LINK = ("-Wl,--no-as-needed", "-Wl,-rpath,$ORIGIN/../lib", "-ldl", "-lm")
-_STUBS = ("tvm_ffi", "tvm_runtime")
+_LINK = ("-Wl,-rpath,$ORIGIN/../lib", "-ldl")
 
 
 def build_agent(arch: str, libc: str) -> Path:
@@ -34,13 +31,13 @@ def build_agent(arch: str, libc: str) -> Path:
     built = cache_dir() / "agent" / f"{arch}-{libc}-{agent_key(arch, libc)[:16]}" / "edgepack-agent"
     if built.is_file():
         return built
-    built.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=built.parent) as folder:
-        stubs = [_stub(name, Path(folder), arch, libc) for name in _STUBS]
+    (cache_dir() / "agent").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir() / "agent") as folder:
         made = Path(folder) / "edgepack-agent"
         flags = (*_WARNINGS, *_OPTIMISE, *_defines(), f"-I{_headers()}", *_LINK)
-        compile_c([*sorted(SOURCES.glob("*.c")), *stubs], made, arch, libc, flags)
+        compile_c(sorted(SOURCES.glob("*.c")), made, arch, libc, flags)
         made.chmod(0o755)
+        built.parent.mkdir(exist_ok=True)
         os.replace(made, built)  # noqa: PTH105 - atomic, and the same inode for whoever runs the old one
     return built
 
@@ -50,18 +47,12 @@ def agent_key(arch: str, libc: str) -> str:
     digest = hashlib.sha256()
     words = (arch, libc, importlib.metadata.version("ziglang"), *_WARNINGS, *_OPTIMISE, *_LINK, *_defines())
     headers = _headers()
-    files = [*SOURCES.rglob("*.[ch]"), headers / "tvm/ffi/c_api.h", headers / "dlpack/dlpack.h"]
+    files = [*SOURCES.glob("*.[ch]"), headers / "tvm/ffi/c_api.h", headers / "dlpack/dlpack.h"]
     for word in words:
         digest.update(word.encode() + b"\0")
     for path in sorted(files):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def _stub(name: str, folder: Path, arch: str, libc: str) -> Path:
-    out = folder / f"lib{name}.so"
-    flags = ("-shared", "-fPIC", "-nostdlib", f"-Wl,-soname,{out.name}")
-    return compile_c([SOURCES / "stubs" / f"{name}.c"], out, arch, libc, flags)
 
 
 def _defines() -> tuple[str, ...]:

@@ -117,7 +117,8 @@ class Runtime(Spec):
     """Versions the agent was built against (tvm) and runs with (tvm_ffi)."""
 
     tvm: str
-    tvm_ffi: str
+    tvm_ffi: str | None = Field(description="None when the runtime cannot be loaded.")
+    error: str | None = Field(description="Why it cannot be loaded.")
 
 
 class Cuda(Spec):
@@ -199,7 +200,7 @@ class BenchEnd(Spec):
 class BenchRaw(Spec):
     """Everything ``bench`` measured, unsummarised."""
 
-    load_ms: float = Field(description="Loading the model's library and starting its virtual machine.")
+    load_ms: float = Field(description="Loading the runtime and the model, and starting its virtual machine.")
     first_ms: float = Field(description="The first inference after loading.")
     samples_ns: tuple[int, ...] = Field(description="Each timed inference, in order, CLOCK_MONOTONIC.")
     warmup: int = Field(description="Inferences between the first and the timed ones.")

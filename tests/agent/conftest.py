@@ -80,34 +80,10 @@ def sanitized(bundle, tmp_path_factory):
     """The agent under AddressSanitizer and UndefinedBehaviorSanitizer, beside the same libraries."""
     clang = need("clang", "clang libclang-rt-14-dev")
     out = bundle.root / "bin" / "edgepack-agent-sanitized"
-    subprocess.run(
-        [
-            clang,
-            *(
-                "-std=c11",
-                "-D_GNU_SOURCE",
-                "-DEDGEPACK_SANITIZED",
-                '-DEDGEPACK_VERSION="test"',
-                '-DEDGEPACK_TVM_VERSION="test"',
-            ),
-            *(
-                "-O1",
-                "-g",
-                "-fsanitize=address,undefined",
-                "-fno-sanitize-recover=undefined",
-                f"-I{headers()}",
-            ),
-            *map(str, SOURCES.glob("*.c")),
-            *(
-                "-o",
-                str(out),
-                f"-L{bundle.root}/lib",
-                "-Wl,--no-as-needed,-rpath,$ORIGIN/../lib",
-                "-ltvm_runtime",
-                "-ltvm_ffi",
-            ),
-            *("-ldl", "-lm"),
-        ],
-        check=True,
-    )
+    sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+    defines = ('-DEDGEPACK_VERSION="test"', '-DEDGEPACK_TVM_VERSION="test"', "-D_GNU_SOURCE")
+    sources = map(str, SOURCES.glob("*.c"))
+    link = ("-Wl,-rpath,$ORIGIN/../lib", "-ldl")
+    options = ("-std=c11", "-O1", "-g", *sanitizers, *defines, f"-I{headers()}")
+    subprocess.run([clang, *options, *sources, *link, "-o", str(out)], check=True)
     return out

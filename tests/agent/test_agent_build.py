@@ -1,5 +1,6 @@
 """Building the agent and fetching the runtime: cached by content, pinned by digest, for old boards too."""
 
+import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -31,13 +32,15 @@ def test_the_agent_needs_no_newer_glibc_than_its_floor(arch):
 
 
 @pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
-def test_the_stand_ins_name_what_the_real_libraries_have(arch):
-    wanted = {
-        name for name in symbols(build.build_agent(arch, LIBC), "--undefined-only") if name.startswith("TVM")
-    }
-    libraries = runtime.runtime_libs(arch, cuda=False)
-    assert wanted
-    assert wanted <= symbols(libraries["libtvm_ffi.so"], "--defined-only")
+def test_the_agent_needs_libc_alone_and_the_runtime_has_what_it_looks_up(arch):
+    agent = build.build_agent(arch, LIBC)
+    header = subprocess.run(
+        [need("objdump", "binutils"), "-p", agent], capture_output=True, text=True, check=True
+    )
+    assert set(re.findall(r"NEEDED +(\S+)", header.stdout)) <= {"libc.so.6", "libdl.so.2"}
+    wanted = set(re.findall(r'{"(TVMFFI\w+)", &ffi', (build.SOURCES / "tvm.c").read_text()))
+    assert "TVMFFIFunctionCall" in wanted
+    assert wanted <= symbols(runtime.runtime_libs(arch, cuda=False)["libtvm_ffi.so"], "--defined-only")
 
 
 @pytest.fixture
@@ -63,6 +66,7 @@ def test_a_broken_source_is_an_error_with_the_compilers_words(sources):
     with pytest.raises(EdgepackError) as caught:
         build.build_agent("x86_64", LIBC)
     assert "fail.c:1:9: error: expected expression" in caught.value.why
+    assert list((sources.parent / "cache/agent").iterdir()) == []
 
 
 @pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
@@ -76,6 +80,11 @@ def test_the_runtime_is_the_pinned_one(arch):
     ]
     assert all(glibc_floor(path) <= 27 for path in libraries.values())
     assert "libtvm_runtime_cuda.so" not in runtime.runtime_libs(arch, cuda=False)
+
+
+def test_the_pinned_versions_are_those_edgepack_compiles_with():
+    assert importlib.metadata.version("apache-tvm") == runtime.TVM_VERSION
+    assert importlib.metadata.version("apache-tvm-ffi") == runtime.FFI_VERSION
 
 
 def test_a_changed_library_in_the_cache_is_refused(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 import json
 import platform
+import shutil
+import subprocess
 
 import pytest
 
@@ -90,6 +92,15 @@ def test_a_board_that_tells_nothing(bundle, tmp_path):
     assert (told["board"], told["cpu"], told["features"]) == (None, None, [])
     assert told["disk"]["free_bytes"] is None
     assert told["state"]["load_1min"] is None
+
+
+def test_a_board_without_the_runtime_is_probed_all_the_same(bundle, tmp_path):
+    (tmp_path / "bin").mkdir()
+    shutil.copy(bundle.agent, tmp_path / "bin/agent")
+    done = subprocess.run([tmp_path / "bin/agent", "info"], capture_output=True, check=True)
+    told = json.loads(done.stdout)["runtime"]
+    assert told["tvm_ffi"] is None
+    assert "libtvm_ffi.so" in told["error"]
 
 
 def test_emulation_is_seen(arm_bundle):

@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from agent_kit import mlp
+from agent_kit import LIBC, mlp
+
+from edgepack.lower.toolchain import compile_c
 
 
 def result(done):
@@ -165,6 +167,22 @@ def test_a_truncated_or_foreign_model_is_named_before_it_is_loaded(bundle, x, tm
         done = bundle.run("run", "--model", path, "--input", x, "--output-dir", tmp_path)
         assert done.returncode == 3
         assert text in result(done)["error"]
+
+
+def test_a_model_that_ends_the_process_is_a_crash_with_its_line(bundle, x, tmp_path):
+    """A library may do anything while it is loaded: here a constructor calls _exit and another aborts."""
+    for body, text in (("_exit(0);", "exit code 0"), ("abort();", "signal 6")):
+        source = tmp_path / "model.c"
+        source.write_text(
+            f"#include <stdlib.h>\n#include <unistd.h>\n__attribute__((constructor)) void f(void) {{ {body} }}"
+        )
+        model = compile_c([source], tmp_path / "model.so", "x86_64", LIBC, ("-shared", "-fPIC"))
+        done = bundle.run("run", "--model", model, "--input", x, "--output-dir", tmp_path)
+        assert (done.returncode, result(done)["kind"]) == (8, "crash")
+        assert (
+            f"died while loading the model: {'it ended its process with ' if 'exit' in text else 'killed by '}{text}"
+            in result(done)["error"]
+        )
 
 
 def test_the_arm_agent_runs_the_arm_model(arm_bundle, x, tmp_path):

@@ -22,25 +22,17 @@ struct options {
     int core_count;
 };
 
+/* Bits, so that an option can name the set of commands that take it. */
+enum command { INFO = 1, RUN = 2, BENCH = 4, MEASURE = 8 };
+
 /* Parses the arguments after the command's name. */
-bool options_parse(const char *command, int count, char **words, struct options *options,
+bool options_parse(enum command command, int count, char **words, struct options *options,
                    struct failure *failure);
 
 /* The commands; each writes its results to stdout. */
+bool info(const struct options *options, struct failure *failure);
 bool run(const struct options *options, struct failure *failure);
 bool bench(const struct options *options, struct failure *failure);
 bool measure(const struct options *options, struct failure *failure);
-
-/* Tells TVM's thread pool how many threads to use; before its first use. */
-bool set_threads(int64_t threads, struct failure *failure);
-
-/* Pins this process to `cores` and keeps TVM from moving its threads elsewhere; none: no pinning. */
-bool pin_cores(const int *cores, int count, struct failure *failure);
-
-/* What the process is busy with, for the message of a crash. */
-void crash_stage(const char *stage);
-
-/* From here on a deadly signal ends the process with a JSON error and STATUS_CRASH. */
-void crash_report(void);
 
 #endif

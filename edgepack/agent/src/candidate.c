@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "process.h"
+
 struct candidate {
     TVMFFIObjectHandle library, function;
     TVMFFIAny arguments[MAX_ARGUMENTS];

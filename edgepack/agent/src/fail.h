@@ -14,7 +14,7 @@ enum status {
     STATUS_OUTPUT = 5,   /* a result cannot be written, e.g. the disk is full */
     STATUS_STREAM = 6,   /* the stream of `measure` is not the protocol */
     STATUS_DEVICE = 7,   /* no GPU, or its runtime library is missing */
-    STATUS_CRASH = 8,    /* the model killed the process: SIGSEGV, SIGILL, SIGFPE, SIGBUS, SIGABRT */
+    STATUS_CRASH = 8,    /* the process that ran the model died: SIGSEGV, SIGILL, out of memory, ... */
 };
 
 struct failure {

@@ -8,6 +8,7 @@
 #include "agent.h"
 #include "board.h"
 #include "feed.h"
+#include "process.h"
 
 static int64_t now_ns(void)
 {
@@ -24,8 +25,7 @@ static bool finish(struct json *json, struct failure *failure)
 static bool prepare(struct model *model, struct inputs *inputs, const struct options *options,
                     struct failure *failure)
 {
-    crash_report();
-    crash_stage("loading the model");
+    enter_stage("loading the model");
     return set_threads(options->threads, failure) &&
            pin_cores(options->cores, options->core_count, failure) &&
            model_load(model, options->model, options->device, failure) &&
@@ -39,7 +39,7 @@ static bool run_samples(struct model *model, struct inputs *inputs, struct outpu
         return fail(failure, STATUS_OUTPUT, "%s cannot be created: %s", options->output_dir, strerror(errno));
     if (inputs->samples == 0)
         return fail(failure, STATUS_INPUT, "the inputs hold no sample");
-    crash_stage("running the model");
+    enter_stage("running the model");
     for (int64_t sample = 0; sample < inputs->samples; sample++)
         if (!inputs_next(inputs, model, failure) || !model_run(model, failure) ||
             !outputs_save(outputs, model, options, sample, inputs->samples, failure))
@@ -121,7 +121,7 @@ static bool bench_model(struct model *model, struct inputs *inputs, const struct
 {
     static struct outputs outputs;
     int64_t loaded = now_ns(), first;
-    crash_stage("running the model");
+    enter_stage("running the model");
     if (!inputs_next(inputs, model, failure) || !time_runs(model, 1, &first, failure) ||
         !write_start(options, (double)(loaded - started) / 1e6, (double)first / 1e6, failure) ||
         !time_runs(model, options->warmup, NULL, failure) ||

@@ -1,5 +1,4 @@
-#include "info.h"
-
+/* `info`: what this board is, as one JSON line. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <glob.h>
@@ -8,7 +7,6 @@
 #include <string.h>
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
-#include <tvm/ffi/c_api.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -84,13 +82,15 @@ static void add_cuda(struct json *json, const char *root)
 
 static void add_runtime(struct json *json)
 {
-    char ffi[32];
-    TVMFFIVersion version;
-    TVMFFIGetVersion(&version);
-    snprintf(ffi, sizeof ffi, "%u.%u.%u", version.major, version.minor, version.patch);
+    char version[32];
+    struct failure failure;
+    bool loads = tvm_open(&failure);
+    if (loads)
+        tvm_version(version, sizeof version);
     json_open(json, "runtime", '{');
     json_text(json, "tvm", EDGEPACK_TVM_VERSION); /* the runtime has no call that tells */
-    json_text(json, "tvm_ffi", ffi);
+    json_text(json, "tvm_ffi", loads ? version : NULL);
+    json_text(json, "error", loads ? NULL : failure.text);
     json_close(json, '}');
 }
 
@@ -108,8 +108,9 @@ static void add_system(struct json *json, const char *root)
     json_text(json, "emulation", emulation(root));
 }
 
-bool info(const char *root, const char *work_dir, struct failure *failure)
+bool info(const struct options *options, struct failure *failure)
 {
+    const char *root = options->root;
     struct json json = {stdout, false};
     json_open(&json, NULL, '{');
     json_bool(&json, "ok", true);
@@ -121,7 +122,7 @@ bool info(const char *root, const char *work_dir, struct failure *failure)
     json_integer(&json, "page_size", sysconf(_SC_PAGESIZE));
     json_integer(&json, "memory_total_kib", board_kib(root, "/proc/meminfo", "MemTotal"));
     json_integer(&json, "memory_available_kib", board_kib(root, "/proc/meminfo", "MemAvailable"));
-    add_disk(&json, work_dir);
+    add_disk(&json, options->work_dir);
     add_runtime(&json);
     add_cuda(&json, root);
     board_state(&json, "state", root);

@@ -1,12 +1,9 @@
-#include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "agent.h"
-#include "info.h"
 #include "json.h"
+#include "process.h"
 
 static const char USAGE[] = "edgepack-agent info [--work-dir DIR]\n"
                             "edgepack-agent run --model M.so --input A.npy... --output-dir DIR [--each] "
@@ -29,21 +26,47 @@ static int report(const struct failure *failure)
     return failure->status;
 }
 
+static const struct {
+    const char *name;
+    enum command command;
+    bool (*action)(const struct options *, struct failure *);
+    bool supervised; /* runs a whole model in the process */
+} COMMANDS[] = {
+    {"info", INFO, info, false},
+    {"run", RUN, run, true},
+    {"bench", BENCH, bench, true},
+    {"measure", MEASURE, measure, false},
+};
+
+/* A command with its options, as the work of a process. */
+struct task {
+    bool (*action)(const struct options *, struct failure *);
+    struct options options;
+};
+
+static int work(void *context)
+{
+    static struct failure failure;
+    const struct task *task = context;
+    return task->action(&task->options, &failure) ? STATUS_OK : report(&failure);
+}
+
 int main(int count, char **words)
 {
     static struct failure failure;
-    struct options options;
-    const char *command = count > 1 ? words[1] : "";
-    bool (*action)(const struct options *, struct failure *) = strcmp(command, "run") == 0       ? run
-                                                               : strcmp(command, "bench") == 0   ? bench
-                                                               : strcmp(command, "measure") == 0 ? measure
-                                                                                                 : NULL;
-    if (action == NULL && strcmp(command, "info") != 0) {
-        fail(&failure, STATUS_USAGE, "'%.100s' is not one of info, run, bench, measure", command);
-        return report(&failure);
+    struct task task;
+    const char *name = count > 1 ? words[1] : "";
+    for (size_t i = 0; i < sizeof COMMANDS / sizeof COMMANDS[0]; i++) {
+        int code;
+        if (strcmp(COMMANDS[i].name, name) != 0)
+            continue;
+        task.action = COMMANDS[i].action;
+        if (!options_parse(COMMANDS[i].command, count - 2, words + 2, &task.options, &failure))
+            return report(&failure);
+        if (!COMMANDS[i].supervised)
+            return work(&task);
+        return supervise(work, &task, &code, &failure) ? code : report(&failure);
     }
-    if (!options_parse(command, count - 2, words + 2, &options, &failure))
-        return report(&failure);
-    bool good = action != NULL ? action(&options, &failure) : info(options.root, options.work_dir, &failure);
-    return good ? STATUS_OK : report(&failure);
+    fail(&failure, STATUS_USAGE, "'%.100s' is not one of info, run, bench, measure", name);
+    return report(&failure);
 }

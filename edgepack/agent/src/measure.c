@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "candidate.h"
 #include "json.h"
+#include "process.h"
 
 /* Set by SIGTERM, SIGHUP and SIGINT, and when nobody reads the results any more. */
 static volatile sig_atomic_t stopped;
@@ -20,6 +20,7 @@ static volatile sig_atomic_t stopped;
 static void on_stop(int signal_number)
 {
     stopped = signal_number;
+    close(STDIN_FILENO); /* a read that is just about to start must not wait */
 }
 
 static void catch_signals(void)
@@ -96,14 +97,11 @@ static bool wait_for_end(int alive, double timeout_s)
 /* Words how a child died that did not get to its end. */
 static void word_death(int how, bool in_time, double timeout_s, struct failure *failure)
 {
-    if (!in_time)
-        fail(failure, STATUS_CRASH, "killed after %g s: it did not end in time", timeout_s);
-    else if (WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL)
-        fail(failure, STATUS_CRASH, "killed by SIGKILL: the board ran out of memory");
-    else if (WIFSIGNALED(how))
-        fail(failure, STATUS_CRASH, "killed by signal %d (%s)", WTERMSIG(how), strsignal(WTERMSIG(how)));
+    char text[128];
+    if (in_time)
+        fail(failure, STATUS_CRASH, "%s", death_text(how, text, sizeof text));
     else
-        fail(failure, STATUS_CRASH, "the kernel ended its process with exit code %d", WEXITSTATUS(how));
+        fail(failure, STATUS_CRASH, "killed after %g s: it did not end in time", timeout_s);
 }
 
 static bool run_child(const struct job *job, int library, const struct options *options,
@@ -115,9 +113,7 @@ static bool run_child(const struct job *job, int library, const struct options *
         return fail(failure, STATUS_INTERNAL, "no pipe: %s", strerror(errno));
     pid_t child = fork();
     if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() != parent)
-            _exit(1); /* the parent died before the line above */
+        die_with_parent(parent);
         close(alive[0]);
         candidate_child(job, library, options, verdict);
     }
@@ -200,6 +196,8 @@ static bool serve(const struct options *options, struct verdict *verdict, struct
 
 bool measure(const struct options *options, struct failure *failure)
 {
+    if (!tvm_open(failure)) /* once, and not in every child; it starts no threads */
+        return false;
     struct verdict *verdict =
         mmap(NULL, sizeof *verdict, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (verdict == MAP_FAILED)

@@ -49,7 +49,7 @@ static bool start_machine(struct model *model, struct failure *failure)
 bool model_load(struct model *model, const char *path, enum device device, struct failure *failure)
 {
     *model = (struct model){.device = device};
-    if (!elf_check(path, failure) || !tvm_open_device(device, failure))
+    if (!elf_check(path, failure) || !tvm_open(failure) || !tvm_open_device(device, failure))
         return false;
     load_extra_runtime();
     char full[PATH_MAX]; /* the loader searches its own directories for a name without a slash */

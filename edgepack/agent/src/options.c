@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum command { RUN = 1, BENCH = 2, MEASURE = 4, INFO = 8 };
 enum kind { TEXT, INTEGER, REAL, FLAG, INPUT, CORES, DEVICE };
 
 static const struct option {
@@ -109,18 +108,20 @@ static const struct option *find(const char *word, enum command command)
     return NULL;
 }
 
-static enum command command_by_name(const char *name)
+static const char *command_name(enum command command)
 {
-    return strcmp(name, "run") == 0       ? RUN
-           : strcmp(name, "bench") == 0   ? BENCH
-           : strcmp(name, "measure") == 0 ? MEASURE
-                                          : INFO;
+    switch (command) {
+    case INFO: return "info";
+    case RUN: return "run";
+    case BENCH: return "bench";
+    case MEASURE: return "measure";
+    }
+    return "";
 }
 
-bool options_parse(const char *command_name, int count, char **words, struct options *options,
+bool options_parse(enum command command, int count, char **words, struct options *options,
                    struct failure *failure)
 {
-    enum command command = command_by_name(command_name);
     unsigned long given = 0;
     *options = (struct options){.threads = 1,
                                 .warmup = 10,
@@ -133,7 +134,7 @@ bool options_parse(const char *command_name, int count, char **words, struct opt
     for (int i = 0; i < count; i++) {
         const struct option *option = find(words[i], command);
         if (option == NULL)
-            return fail(failure, STATUS_USAGE, "%s has no option '%s'", command_name, words[i]);
+            return fail(failure, STATUS_USAGE, "%s has no option '%s'", command_name(command), words[i]);
         unsigned long bit = 1ul << (option - OPTIONS);
         if (given & bit && option->kind != INPUT)
             return fail(failure, STATUS_USAGE, "%s was given twice", option->name);
@@ -145,6 +146,6 @@ bool options_parse(const char *command_name, int count, char **words, struct opt
     }
     for (int i = 0; i < OPTION_COUNT; i++)
         if (OPTIONS[i].required & command && !(given & 1ul << i))
-            return fail(failure, STATUS_USAGE, "%s needs %s", command_name, OPTIONS[i].name);
+            return fail(failure, STATUS_USAGE, "%s needs %s", command_name(command), OPTIONS[i].name);
     return true;
 }

@@ -1,13 +1,17 @@
-/* What the agent does to its own process: threads, cores, deadly signals. */
+/* What the agent does with processes: threads, cores, and a child that may die. */
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent.h"
+#include "process.h"
 
 bool set_threads(int64_t threads, struct failure *failure)
 {
@@ -32,55 +36,69 @@ bool pin_cores(const int *cores, int count, struct failure *failure)
     return true;
 }
 
-static const char *volatile stage = "starting";
-
-void crash_stage(const char *now)
+const char *death_text(int how, char *text, size_t size)
 {
-    stage = now;
+    int number = WIFSIGNALED(how) ? WTERMSIG(how) : 0;
+    if (number == 0)
+        snprintf(text, size, "it ended its process with exit code %d", WEXITSTATUS(how));
+    else
+        snprintf(text, size, "killed by signal %d (%s)%s", number, strsignal(number),
+                 number == SIGKILL  ? ": the board ran out of memory"
+                 : number == SIGILL ? ": it is built for another CPU"
+                                    : "");
+    return text;
 }
 
-/* Only async-signal-safe calls from here on. */
-static void say(int to, const char *text)
+void die_with_parent(pid_t parent)
 {
-    ssize_t written = write(to, text, strlen(text));
-    (void)written; /* there is nobody left to tell */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(STATUS_INTERNAL); /* it died before the line above */
 }
 
-static const char *crash_text(int signal_number)
+/* What the supervised child tells its parent, in memory they share. */
+struct progress {
+    const char *stage; /* a literal: it has the same address in both */
+    bool done;
+    int code;
+};
+static struct progress own; /* of a process that nobody supervises */
+static struct progress *progress = &own;
+
+void enter_stage(const char *stage)
 {
-    switch (signal_number) {
-    case SIGILL: return "SIGILL, an instruction this CPU does not have: the model is built for another CPU";
-    case SIGBUS: return "SIGBUS: the model file is damaged or the disk failed";
-    case SIGFPE: return "SIGFPE";
-    case SIGABRT: return "SIGABRT";
-    default: return "SIGSEGV: the model file is damaged or not built for this runtime";
+    progress->stage = stage;
+}
+
+static bool await(pid_t child, struct failure *failure)
+{
+    int how = 0;
+    char text[128];
+    while (waitpid(child, &how, 0) < 0 && errno == EINTR)
+        continue;
+    if (progress->done)
+        return true;
+    return fail(failure, STATUS_CRASH, "the process died while %s: %s", progress->stage,
+                death_text(how, text, sizeof text));
+}
+
+bool supervise(int (*work)(void *context), void *context, int *code, struct failure *failure)
+{
+    pid_t parent = getpid();
+    progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (progress == MAP_FAILED)
+        return fail(failure, STATUS_INTERNAL, "out of memory");
+    progress->stage = "starting";
+    pid_t child = fork();
+    if (child < 0)
+        return fail(failure, STATUS_INTERNAL, "no process: %s", strerror(errno));
+    if (child == 0) {
+        die_with_parent(parent);
+        progress->code = work(context);
+        progress->done = true;
+        exit(progress->code);
     }
-}
-
-static void on_crash(int signal_number)
-{
-    for (int to = STDOUT_FILENO; to <= STDERR_FILENO; to++) {
-        say(to, to == STDOUT_FILENO ? "{\"ok\":false,\"kind\":\"crash\",\"error\":\"" : "edgepack-agent: ");
-        say(to, "killed while ");
-        say(to, stage);
-        say(to, " by ");
-        say(to, crash_text(signal_number));
-        say(to, to == STDOUT_FILENO ? "\"}\n" : "\n");
-    }
-    _exit(STATUS_CRASH);
-}
-
-void crash_report(void)
-{
-#if !defined(__SANITIZE_ADDRESS__) && !defined(EDGEPACK_SANITIZED) /* sanitizers report crashes themselves \
-                                                                    */
-    static char stack[65536]; /* a crash may be an overflow of the ordinary stack */
-    static const int SIGNALS[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
-    const stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
-    struct sigaction action = {.sa_handler = on_crash, .sa_flags = (int)(SA_ONSTACK | SA_RESETHAND)};
-    sigaltstack(&alternate, NULL);
-    sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof SIGNALS / sizeof SIGNALS[0]; i++)
-        sigaction(SIGNALS[i], &action, NULL);
-#endif
+    bool good = await(child, failure);
+    *code = progress->code;
+    return good;
 }

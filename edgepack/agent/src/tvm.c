@@ -1,8 +1,51 @@
 #include "tvm.h"
 
 #include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The functions of libtvm_ffi.so that the agent calls. They are looked up at run time and not linked, so
+ * that `info` works on a board without a runtime, and so that a process that only waits stays small. */
+static struct {
+    int (*get_global)(const TVMFFIByteArray *name, TVMFFIObjectHandle *out);
+    int (*call)(TVMFFIObjectHandle function, TVMFFIAny *arguments, int32_t count, TVMFFIAny *result);
+    int (*release)(TVMFFIObjectHandle object);
+    void (*take_error)(TVMFFIObjectHandle *error);
+    void (*version)(TVMFFIVersion *version);
+} ffi;
+
+static const struct {
+    const char *name;
+    void *function; /* where its address goes */
+} SYMBOLS[] = {
+    {"TVMFFIFunctionGetGlobal", &ffi.get_global}, {"TVMFFIFunctionCall", &ffi.call},
+    {"TVMFFIObjectDecRef", &ffi.release},         {"TVMFFIErrorMoveFromRaised", &ffi.take_error},
+    {"TVMFFIGetVersion", &ffi.version},
+};
+
+bool tvm_open(struct failure *failure)
+{
+    /* RTLD_GLOBAL: models and kernels find the runtime's symbols without naming the library. Loading the
+     * second one registers the virtual machine and the functions that are called by name below. */
+    void *library = dlopen("libtvm_ffi.so", RTLD_NOW | RTLD_GLOBAL);
+    if (library == NULL || dlopen("libtvm_runtime.so", RTLD_NOW | RTLD_GLOBAL) == NULL)
+        return fail(failure, STATUS_MODEL, "the TVM runtime cannot be loaded: %s", dlerror());
+    for (size_t i = 0; i < sizeof SYMBOLS / sizeof SYMBOLS[0]; i++) {
+        void *address = dlsym(library, SYMBOLS[i].name);
+        if (address == NULL)
+            return fail(failure, STATUS_MODEL, "libtvm_ffi.so has no function %s", SYMBOLS[i].name);
+        memcpy(SYMBOLS[i].function, &address, sizeof address); /* C has no cast from data to function */
+    }
+    return true;
+}
+
+void tvm_version(char *text, size_t size)
+{
+    TVMFFIVersion version;
+    ffi.version(&version);
+    snprintf(text, size, "%u.%u.%u", version.major, version.minor, version.patch);
+}
 
 /* Objects carry their payload right after the header (c_api.h, "layout = { TVMFFIObject, ... }"). */
 static void *payload(TVMFFIObjectHandle object)
@@ -45,14 +88,14 @@ TVMFFIAny tvm_object(TVMFFIObjectHandle object)
 void tvm_release(TVMFFIObjectHandle object)
 {
     if (object != NULL)
-        TVMFFIObjectDecRef(object);
+        ffi.release(object);
 }
 
 /* Takes the pending error of this thread and words it. */
 static bool raised(const char *doing, struct failure *failure)
 {
     TVMFFIObjectHandle error = NULL;
-    TVMFFIErrorMoveFromRaised(&error);
+    ffi.take_error(&error);
     if (error == NULL)
         return fail(failure, STATUS_MODEL, "%s: TVM failed without an error", doing);
     const TVMFFIErrorCell *cell = payload(error);
@@ -69,7 +112,7 @@ bool tvm_call(TVMFFIObjectHandle function, const char *doing, const TVMFFIAny *a
     TVMFFIAny *out = result != NULL ? result : &unused;
     *out = any(kTVMFFINone);
     /* The ABI takes the arguments as non-const and does not write to them. */
-    if (TVMFFIFunctionCall(function, (TVMFFIAny *)(uintptr_t)arguments, count, out) != 0)
+    if (ffi.call(function, (TVMFFIAny *)(uintptr_t)arguments, count, out) != 0)
         return raised(doing, failure);
     if (result == NULL && unused.type_index >= kTVMFFIStaticObjectBegin)
         tvm_release(unused.v_obj);
@@ -81,7 +124,7 @@ bool tvm_call_global(const char *name, const char *doing, const TVMFFIAny *argum
 {
     TVMFFIByteArray key = {name, strlen(name)};
     TVMFFIObjectHandle function = NULL;
-    if (TVMFFIFunctionGetGlobal(&key, &function) != 0)
+    if (ffi.get_global(&key, &function) != 0)
         return raised(doing, failure);
     if (function == NULL)
         return fail(failure, STATUS_MODEL, "%s: this TVM runtime has no function %s", doing, name);

@@ -10,6 +10,12 @@
 /* A device as users name it. */
 enum device { DEVICE_CPU, DEVICE_CUDA };
 
+/* Loads the runtime from ../lib; before any other function here. */
+bool tvm_open(struct failure *failure);
+
+/* The version that libtvm_ffi.so says it has. */
+void tvm_version(char *text, size_t size);
+
 TVMFFIAny tvm_integer(int64_t value);
 TVMFFIAny tvm_text(const char *value);           /* borrowed */
 TVMFFIAny tvm_object(TVMFFIObjectHandle object); /* borrowed; NULL becomes None */

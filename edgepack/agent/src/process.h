@@ -1,0 +1,30 @@
+/* Threads, cores, and work in a child process that may die. */
+#ifndef EDGEPACK_PROCESS_H
+#define EDGEPACK_PROCESS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "fail.h"
+
+/* Tells TVM's thread pool how many threads to use; before its first use. */
+bool set_threads(int64_t threads, struct failure *failure);
+
+/* Pins this process to `cores` and keeps TVM from moving its threads elsewhere; none: no pinning. */
+bool pin_cores(const int *cores, int count, struct failure *failure);
+
+/* Words the status that waitpid gave, into `text`, and returns it. */
+const char *death_text(int how, char *text, size_t size);
+
+/* In a child: from here on the kernel kills it when its parent ends, however that ends. */
+void die_with_parent(pid_t parent);
+
+/* Does `work` in a child and gives its result as `code`. False, with STATUS_CRASH, when the child died
+ * before the end of it: a damaged or foreign model can do anything, even call exit. */
+bool supervise(int (*work)(void *context), void *context, int *code, struct failure *failure);
+
+/* What the supervised child is busy with, for the message if it dies; a string literal. */
+void enter_stage(const char *stage);
+
+#endif
