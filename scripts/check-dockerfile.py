@@ -3,7 +3,7 @@
 
 By default: every make target its RUN steps name exists, every file it copies exists and reaches the
 build context. With ``--run`` (root): make the base image's Debian release with mmdebstrap, copy the tree
-into it as COPY would, and run the RUN steps in order in a chroot, then the entry point's command.
+into it as COPY would, and run the RUN steps in order with it as their root, then the entry point's command.
 """
 
 import argparse
@@ -102,7 +102,7 @@ def _made(command: str) -> Iterator[str]:
             yield from (word for word in words[1:] if "=" not in word and not word.startswith("-"))
 
 
-class Chroot:
+class Machine:
     """A fresh Debian below ``folder``, with the steps' own mounts; nothing of it outlives a step."""
 
     def __init__(self, folder: Path, binds: list[Path]) -> None:
@@ -125,16 +125,25 @@ class Chroot:
 
     def run(self, command: list[str]) -> int:
         """Run a command inside, as Docker's RUN does: /proc, /dev, network, and nothing else of the host."""
-        mounts = [f"mount -t proc proc {self.root}/proc", f"mount --rbind /dev {self.root}/dev"]
+        root = shlex.quote(str(self.root))
+        script = [f"mount --rbind {root} {root}", f"mount --rbind /dev {root}/dev", f"mkdir -p {root}/.old"]
         for path in self.binds:
-            inside = Path(f"{self.root}{path}")
-            inside.mkdir(parents=True, exist_ok=True)
-            mounts.append(f"mount -o bind,ro {shlex.quote(str(path))} {shlex.quote(str(inside))}")
-        inner = f"cd {shlex.quote(self.directory)} && exec {shlex.join(command)}"
-        chroot = f"exec chroot {shlex.quote(str(self.root))} /bin/sh -c {shlex.quote(inner)}"
-        script = " && ".join([*mounts, chroot])
-        unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "/bin/sh", "-c", script]
-        return subprocess.run(unshare, env=self.environment, check=False).returncode
+            inside = shlex.quote(f"{self.root}{path}")
+            script += [f"mkdir -p {inside}", f"mount -o bind,ro {shlex.quote(str(path))} {inside}"]
+        # A real change of root, as a container engine makes: in a mere chroot the kernel refuses user
+        # namespaces, which emulated boards need.
+        script += [
+            f"cd {root}",
+            "pivot_root . .old",
+            "mount -t proc proc /proc",
+            "mount -t sysfs -o ro sysfs /sys",
+            "umount -l /.old",
+            f"cd {shlex.quote(self.directory)}",
+            f"exec {shlex.join(command)}",
+        ]
+        unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+        shell = ["/bin/sh", "-c", " && ".join(script)]
+        return subprocess.run([*unshare, *shell], env=self.environment, check=False).returncode
 
 
 def copy_context(root: Path, sources: list[str], dest: Path) -> None:
@@ -149,7 +158,7 @@ def copy_context(root: Path, sources: list[str], dest: Path) -> None:
                 shutil.copy2(path, dest / inside)
 
 
-def perform(box: Chroot, step: Instruction, root: Path) -> int:
+def perform(box: Machine, step: Instruction, root: Path) -> int:
     """Do what one instruction says; returns its exit status."""
     match step.keyword:
         case "FROM":
@@ -187,7 +196,7 @@ def rehearse(root: Path, binds: list[Path], extra: list[str]) -> int:
         *(Instruction(0, "RUN", command) for command in extra),
     ]
     with tempfile.TemporaryDirectory(prefix="edgepack-docker-") as folder:
-        box = Chroot(Path(folder), binds)
+        box = Machine(Path(folder), binds)
         for step in [*steps, *last]:
             sys.stderr.write(f"== {step.keyword} {step.rest}\n")
             if status := perform(box, step, root):

@@ -69,6 +69,9 @@ def test_the_host_kind_works(as_user):
         import base64, os, paramiko
         from edgepack.remote import virtual
         with virtual.up("host", owned=True) as board, paramiko.SSHClient() as client:
+            if board.mode == "plain":
+                print("plain")
+                raise SystemExit
             device = board.device
             key = paramiko.Ed25519Key(data=base64.b64decode(device.host_key.split()[1]))
             client.get_host_keys().add(f"[{device.host}]:{device.port}", "ssh-ed25519", key)
@@ -78,6 +81,8 @@ def test_the_host_kind_works(as_user):
         assert virtual.running() == []
     """)
     assert result.returncode == 0, result.stderr
+    if result.stdout == "plain\n":
+        pytest.skip("no namespaces here, and a user without an account can log in only inside one")
     assert result.stdout.split() == [str(USER if os.geteuid() == 0 else os.geteuid()), "mine"]
 
 
