@@ -6,8 +6,10 @@ and here what it names: targets, devices, files, modules.
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 from edgepack.device import VIRTUAL_KINDS, VIRTUAL_PREFIX, Devices, examine_devices
 from edgepack.errors import Problem
@@ -17,6 +19,8 @@ from edgepack.reference import reference_mistake
 from edgepack.target import Target, examine_target, target_names, unknown_target
 
 _LINE_BYTES = 1 << 20  # of a data file's first line
+P = ParamSpec("P")
+
 _WEIGHTS = (".safetensors", ".pt", ".pth")
 
 
@@ -31,6 +35,21 @@ def check(path: Path) -> list[Problem]:
         findings, problems = _targets(checked.model)
         checked.add(findings)
     return sorted({*checked.problems, *problems})
+
+
+def _reading(
+    findings: Callable[Concatenate[Location, P], Iterator[Finding]],
+) -> Callable[Concatenate[Location, P], Iterator[Finding]]:
+    """A file that cannot be read at all is a finding too."""
+
+    @wraps(findings)
+    def guarded(location: Location, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Finding]:
+        try:
+            yield from findings(location, *args, **kwargs)
+        except OSError as error:
+            yield Finding(location, f"cannot be read: {(error.strerror or str(error)).lower()}")
+
+    return guarded
 
 
 def _model(model: Model, base: Path) -> Iterator[Finding]:
@@ -63,12 +82,14 @@ def _data(data: Data, base: Path) -> Iterator[Finding]:
             yield from _reference((*here, kind, "tokenizer"), text.tokenizer, base, arguments=1)
 
 
+@_reading
 def _reference(location: Location, reference: str, base: Path, *, arguments: int = 0) -> Iterator[Finding]:
     mistake = reference_mistake(reference, base, arguments=arguments)
     if mistake is not None:
         yield Finding(location, mistake)
 
 
+@_reading
 def _file(location: Location, name: str, base: Path, *, suffixes: tuple[str, ...] = ()) -> Iterator[Finding]:
     path = base / name
     if suffixes and path.suffix not in suffixes:
@@ -83,6 +104,7 @@ def _file(location: Location, name: str, base: Path, *, suffixes: tuple[str, ...
         yield Finding(location, f"the file is empty (0 bytes): {path}")
 
 
+@_reading
 def _weights(location: Location, path: Path) -> Iterator[Finding]:
     """A .safetensors file starts with the length of its header, 8 bytes little-endian, and the header in JSON."""
     if path.suffix != ".safetensors":
@@ -94,6 +116,7 @@ def _weights(location: Location, path: Path) -> Iterator[Finding]:
         yield Finding(location, f"not a safetensors file, or cut off: {path}")
 
 
+@_reading
 def _arrays(location: Location, path: Path) -> Iterator[Finding]:
     """An .npz file is a zip of .npy files, one an array."""
     from zipfile import BadZipFile, ZipFile
@@ -109,6 +132,7 @@ def _arrays(location: Location, path: Path) -> Iterator[Finding]:
             yield Finding(location, f"{path} has no array `{array}`; it has: {', '.join(sorted(names))}")
 
 
+@_reading
 def _image_folder(location: Location, folder: Path) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding(location, f"no such folder: {folder}")
@@ -122,6 +146,7 @@ def _image_folder(location: Location, folder: Path) -> Iterator[Finding]:
         yield Finding(location, f"the class folder `{empty}` in {folder} is empty")
 
 
+@_reading
 def _columns(location: Location, kind: str, path: Path, wanted: tuple[str, str]) -> Iterator[Finding]:
     """The two columns that are read have to be in the first line: a CSV's header, or a JSONL's first object."""
     with path.open("rb") as stream:

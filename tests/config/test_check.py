@@ -511,6 +511,18 @@ def test_data_and_weights_that_are_cut_off_or_something_else(folder):
     assert found(folder, weights) == ["5:12: not a safetensors file, or cut off: ./w.safetensors"]
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "a\\0b", "data.npz/x", "d/../" * 1000 + "x"])
+def test_file_names_no_file_can_have(folder, name):
+    for text in (
+        onnx_recipe(onnx=f'"{name}.onnx"'),
+        RECIPE.replace("npz: data.npz", f'images: {{folder: "{name}"}}'),
+        RECIPE.replace("npz: data.npz", f'npz: "{name}.npz"'),
+        RECIPE.replace("  inputs:", f'  weights: "{name}.pt"\n  inputs:'),
+    ):
+        (problem,) = found(folder, text)
+        assert "no such f" in problem or "cannot be read: file name too long" in problem
+
+
 @pytest.mark.parametrize(
     ("data", "given", "expected"),
     [
