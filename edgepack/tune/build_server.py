@@ -1,6 +1,6 @@
 """A process that builds candidate kernels: imports TVM once, then keeps forked workers busy.
 
-``python -m edgepack.tune.build_server WORKERS TIMEOUT_S NICE`` reads pickled ``(id, module JSON, target JSON, out)``
+``python -m edgepack.tune.build_server TARGET_JSON WORKERS TIMEOUT_S`` reads pickled ``(id, module JSON, out)``
 from stdin and answers pickled ``(id, error or None)`` on stdout, in the order in which builds finish. A worker
 that crashes or runs out of time costs its candidate alone: it is replaced by a fresh fork, which takes
 milliseconds, where a fresh interpreter would import TVM again. EOF on stdin ends everything.
@@ -14,9 +14,12 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import Any
 
-Job = tuple[int, str, str, str]
+from edgepack.target import Target
+
+Job = tuple[int, str, str]
 _BUILDS_PER_WORKER = 200  # LLVM and TVM keep a little memory of every build
 
 
@@ -31,25 +34,31 @@ class Worker:
     builds: int = field(default=0)
 
 
-def build(module: str, target: str, out: str) -> None:
+def build(module: str, target: Target, out: str) -> None:
     """Compile a scheduled module, given as TVM's JSON, and link it into the shared library ``out``."""
     import tvm
     from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 
+    from edgepack.lower import library
+    from edgepack.schedules import tvm_target
     from edgepack.tune.link import fcompile
 
     mod = tvm.ir.load_json(module)
     # Weights arrive in the layout the schedule wants, as in the compiled model: not part of what is timed.
     mod = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(mod)
-    library = tvm.driver.build(mod, target=tvm.ir.load_json(target))
-    library.export_library(out, fcompile=fcompile)
+    library.use_our_cuda_compiler(target)
+    built = tvm.tirx.build(mod, target=tvm_target(target))
+    if target.gpu:
+        library.export(built, target, Path(out))
+    else:
+        built.export_library(out, fcompile=fcompile)
 
 
-def work(pipe: Connection) -> None:
+def work(pipe: Connection, target: Target) -> None:
     """A worker's life: build what comes, say what went wrong."""
     while True:
         try:
-            job, module, target, out = pipe.recv()
+            job, module, out = pipe.recv()
         except EOFError:
             return
         try:
@@ -61,18 +70,17 @@ def work(pipe: Connection) -> None:
             pipe.send((job, None))
 
 
-def spawn() -> Worker:
+def spawn(target: Target) -> Worker:
     """Fork a worker. The server is single-threaded and has imported TVM, so the child is ready at once."""
     ours, theirs = Pipe()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
             ours.close()
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(2, 1)  # stdout is the server's protocol; nobody may print into it
-            work(theirs)
+            work(theirs, target)
             status = 0
         finally:
             os._exit(status)
@@ -83,10 +91,11 @@ def spawn() -> Worker:
 class Server:
     """The loop: hand out jobs, collect answers, replace the dead."""
 
-    def __init__(self, workers: int, timeout_s: float) -> None:
+    def __init__(self, target: Target, workers: int, timeout_s: float) -> None:
+        self._target = target
         self._timeout_s = timeout_s
         self._waiting: deque[Job] = deque()
-        self._workers = [spawn() for _ in range(workers)]
+        self._workers = [spawn(target) for _ in range(workers)]
         self._jobs = Connection(os.dup(0), writable=False)
         self._answers = Connection(os.dup(1), readable=False)
 
@@ -142,7 +151,7 @@ class Server:
         if worker.job is not None:
             self._answers.send((worker.job, error))
         _kill(worker)
-        self._workers[self._workers.index(worker)] = spawn()
+        self._workers[self._workers.index(worker)] = spawn(self._target)
 
 
 def _kill(worker: Worker) -> None:
@@ -151,13 +160,12 @@ def _kill(worker: Worker) -> None:
     worker.pipe.close()
 
 
-def main(workers: str, timeout_s: str, nice: str) -> None:
+def main(target: str, workers: str, timeout_s: str) -> None:
     """Serve stdin and stdout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    os.nice(int(nice))
     import tvm  # noqa: F401 - once, for all workers
 
-    server = Server(int(workers), float(timeout_s))
+    server = Server(Target.model_validate_json(target), int(workers), float(timeout_s))
     try:
         server.serve()
     finally:

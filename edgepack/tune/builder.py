@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from edgepack.errors import EdgepackError
+from edgepack.target import Target
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,12 @@ Done = Callable[[Built], None]
 class Builder:
     """Builds candidates in forked processes; ``done`` is called from a thread as they finish."""
 
-    def __init__(self, done: Done, *, workers: int, timeout_s: float = 30.0, nice: int = 0) -> None:
+    def __init__(self, done: Done, target: Target, *, workers: int, timeout_s: float = 30.0) -> None:
         self._done = done
         self._open: set[int] = set()
         self._lock = threading.Lock()
-        argv = [sys.executable, "-m", "edgepack.tune.build_server", str(workers), str(timeout_s), str(nice)]
+        server = [sys.executable, "-m", "edgepack.tune.build_server"]
+        argv = [*server, target.model_dump_json(), str(workers), str(timeout_s)]
         self._process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
@@ -46,8 +48,8 @@ class Builder:
         self._reader = threading.Thread(target=self._read, name="edgepack-builds", daemon=True)
         self._reader.start()
 
-    def submit(self, job: int, mod: Any, target: Any, out: Path) -> None:
-        """Ask for one build. ``mod`` is scheduled; ``target`` is TVM's.
+    def submit(self, job: int, mod: Any, out: Path) -> None:
+        """Ask for one build of a scheduled module.
 
         Raises:
             EdgepackError: The build server is gone.
@@ -57,7 +59,7 @@ class Builder:
         with self._lock:
             self._open.add(job)
         try:
-            self._jobs.send((job, tvm.ir.save_json(mod), tvm.ir.save_json(target), str(out)))
+            self._jobs.send((job, tvm.ir.save_json(mod), str(out)))
         except OSError as error:
             raise EdgepackError(
                 "the process that builds candidates ended",

@@ -88,4 +88,4 @@ class Journal:
     def publish(self, tasks: list[Task]) -> Path:
         """The folder for ``compile_model``: the best record of each tuned kernel."""
         chosen = sorted((task for task in tasks if task.tuned), key=lambda task: task.workload)
-        return publish(self.folder, [task.best for task in chosen])
+        return publish(self.folder, [(task.mod, task.best, task.best_s) for task in chosen])

@@ -13,12 +13,14 @@ import queue
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from edgepack.errors import EdgepackError
+from edgepack.target import Target
 from edgepack.tune.builder import Builder, Built
 from edgepack.tune.events import BatchMeasured, ConnectionLost, Reconnected, TuneEvent, UntunedMeasured
 from edgepack.tune.journal import Journal
@@ -61,7 +63,7 @@ class Batch:
     candidates: list[Any]
     trials: bool = True  # False: the fallback schedule, which is no trial and leaves no record
     seconds: dict[int, float | None] = field(default_factory=dict)  # by position; None: not measured
-    failed: int = 0
+    errors: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -71,7 +73,8 @@ class Batch:
     def take(self, position: int, measured: Measured) -> None:
         """Note one answer."""
         self.seconds[position] = None if measured.lost else min(measured.ms, default=1000 * DEAD_S) / 1000
-        self.failed += measured.error is not None
+        if measured.error is not None:
+            self.errors.append(measured.error)
 
 
 @dataclass(frozen=True)
@@ -118,26 +121,24 @@ class Loop:
         self,
         tasks: list[Task],
         *,
-        tvm_target: Any,
+        target: Target,
         journal: Journal,
         runner: Runner,
         budget: Budget,
         batch: int,
         build_workers: int,
-        timeout_s: float,
         progress: Callable[[TuneEvent], None],
     ) -> None:
         self.tasks = tasks
         self.curve: list[CurvePoint] = []
-        self.failed = 0
+        self.errors: Counter[str] = Counter()
         self.new_trials = 0
-        self._target = tvm_target
+        self._target = target
         self._journal = journal
         self._runner = runner
         self._budget = budget
         self._batch = batch
         self._build_workers = build_workers
-        self._timeout_s = timeout_s
         self._progress = progress
         self._ids = itertools.count()
         self._jobs: dict[int, Job] = {}
@@ -155,7 +156,7 @@ class Loop:
         with tempfile.TemporaryDirectory(prefix="edgepack-tune-") as scratch:
             self._scratch = Path(scratch)
             try:
-                with Builder(self._built, workers=self._build_workers) as self._builder:
+                with Builder(self._built, self._target, workers=self._build_workers) as self._builder:
                     try:
                         self._runner.start(self._measured, self._progress)
                         self._measure_untuned()
@@ -186,7 +187,7 @@ class Loop:
             self._submit(Batch(task, [self._journal.fallback(task)], trials=False))
         for count in range(1, len(todo) + 1):
             batch, _, measured = self._next()
-            seconds = min(measured.ms) / 1000 if measured.ms else self._timeout_s
+            seconds = min(measured.ms) / 1000 if measured.ms else self._target.tune.timeout_s
             self._journal.add_untuned(batch.task, seconds)
             self._progress(UntunedMeasured(count, len(todo)))
         self._mark()
@@ -220,7 +221,7 @@ class Loop:
             arguments = tuple(_argument(info) for info in candidate.args_info)
             with self._jobs_lock:
                 self._jobs[number] = Job(batch, position, library, arguments)
-            self._builder.submit(number, candidate.sch.mod, self._target, library)
+            self._builder.submit(number, candidate.sch.mod, library)
 
     def _built(self, built: Built) -> None:
         """From the builder's thread: on to the board, or dead."""
@@ -281,14 +282,14 @@ class Loop:
         if known:
             task.learn([candidate for candidate, _ in known], [seconds for _, seconds in known])
         self.new_trials += len(known)
-        self.failed += batch.failed
+        self.errors.update(batch.errors)
         self._mark()
         self._progress(
             BatchMeasured(
                 kernel=task.name,
                 trials=self.trials,
                 trials_wanted=self._budget.trials,
-                failed=self.failed,
+                failed=self.errors.total(),
                 seconds=self._budget.seconds,
                 seconds_left=self._budget.seconds_left(self.trials, self.new_trials),
                 kernel_ms=1000 * task.now_s,

@@ -40,6 +40,7 @@ class TuneResult:
     trials: int  # measured candidates of this model, earlier runs included
     new_trials: int
     failed: int  # of the new ones: did not build, crashed, or ran out of time
+    errors: tuple[tuple[str, int], ...]  # why, and how often, the most frequent first
     seconds: float
     stopped: Literal["trials", "minutes", "exhausted"]
     records: Path  # for compile_model(records=…): the best record of each tuned kernel

@@ -50,22 +50,24 @@ def tune(
     """
     if trials is None and minutes is None:
         raise UsageError("tuning needs a budget", next="give trials, minutes or both")
+    from edgepack.lower import tuning_tasks
     from edgepack.schedules import tvm_target
 
     with store.locked(target) as folder, _other_cores(target, runner) as threads:
         budget = Budget(trials, minutes)
         journal = Journal(folder, target, tvm_target(target))
-        tasks = open_tasks(onnx_path, target, batch=_BATCH, threads=threads, seed=seed)
+        extracted = tuning_tasks(onnx_path, target)
+        batch = _batch_size(trials, len(extracted))
+        tasks = open_tasks(extracted, target, batch=batch, threads=threads, seed=seed)
         journal.load(tasks)
         loop = Loop(
             tasks,
-            tvm_target=tvm_target(target),
+            target=target,
             journal=journal,
             runner=runner,
             budget=budget,
-            batch=_batch_size(trials, tasks),
+            batch=batch,
             build_workers=threads,
-            timeout_s=target.tune.timeout_s,
             progress=progress,
         )
         progress(TuningStarted(len(tasks), loop.trials, trials, minutes))
@@ -86,7 +88,8 @@ def tune(
             target=target.name,
             trials=loop.trials,
             new_trials=loop.new_trials,
-            failed=loop.failed,
+            failed=loop.errors.total(),
+            errors=tuple(loop.errors.most_common()),
             seconds=budget.seconds,
             stopped=stopped,
             records=records,
@@ -95,11 +98,11 @@ def tune(
         )
 
 
-def _batch_size(trials: int | None, tasks: list[Task]) -> int:
+def _batch_size(trials: int | None, kernels: int) -> int:
     """So large that the board is never idle, so small that every kernel gets its turn three times."""
     if trials is None:
         return _BATCH
-    return min(_BATCH, max(_SMALLEST_BATCH, trials // (3 * max(1, len(tasks)))))
+    return min(_BATCH, max(_SMALLEST_BATCH, trials // (3 * max(1, kernels))))
 
 
 @contextmanager

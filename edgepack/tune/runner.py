@@ -25,7 +25,8 @@ from edgepack.tune.transport import Process, Transport
 
 _AHEAD = 4
 _BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-_ATTEMPTS_PER_FLIGHT = 2
+_FLIGHTS = 2  # a candidate that was in flight when the connection died this often is dead
+_HANGING_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,8 @@ class BoardRunner:
                         self._recover(error)
         except EdgepackError as error:
             self.failure = error
+        except Exception as error:  # noqa: BLE001 - a defect: whoever waits for results must hear of it
+            self.failure = EdgepackError("the runner failed", why=f"{type(error).__name__}: {error}")
         while (candidate := self._take(block=False)) is not None:
             self._results(Measured(candidate.id, lost=True))
         for candidate in self._flying:
@@ -157,22 +160,23 @@ class BoardRunner:
         return None
 
     def _send(self, candidate: Candidate) -> None:
-        if self._process is None:
+        process = self._process
+        if process is None:
             raise UnreachableError("there is no connection to the board")
         body = candidate.library.read_bytes()
         words = ["job", str(candidate.id), str(len(body)), candidate.function, *candidate.arguments]
-        self._process.stdin.write(" ".join(words).encode() + b"\n" + body)
+        process.stdin.write(" ".join(words).encode() + b"\n" + body)
 
     def _answer(self) -> None:
         """Read one answer. The agent enforces the timeout; ours is for an agent that hangs."""
-        if self._process is None:
+        process = self._process  # close() takes it away from another thread
+        if process is None:
             raise UnreachableError("there is no connection to the board")
-        timeout = 2 * self._tuning.timeout_s + self._tuning.cooldown_ms / 1000 + 30
-        line = self._process.readline(timeout)  # TimeoutError is an OSError: the agent hangs, start over
+        timeout = 2 * self._tuning.timeout_s + self._tuning.cooldown_ms / 1000 + _HANGING_S
+        line = process.readline(timeout)  # TimeoutError is an OSError: the agent hangs, start over
         if not line:
-            raise UnreachableError(
-                "the agent ended", why=self._process.stderr.decode(errors="replace").strip() or None
-            )
+            said = process.stderr.decode(errors="replace").strip()
+            raise UnreachableError("the agent ended", why=said or None)
         try:
             answer = json.loads(line)
             measured = Measured(
@@ -200,7 +204,7 @@ class BoardRunner:
         flown = [replace(c, flights=c.flights + 1) for c in self._flying]
         self._flying.clear()
         for candidate in flown:
-            if candidate.flights < _ATTEMPTS_PER_FLIGHT:
+            if candidate.flights < _FLIGHTS:
                 self._again.append(candidate)
             else:
                 self._results(Measured(candidate.id, error=f"the connection was lost twice with it: {error}"))

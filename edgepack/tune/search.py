@@ -1,18 +1,19 @@
 """One kernel's search, and the choice of the kernel to search next."""
 
+import importlib.util
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from edgepack.target import Target
-from edgepack.tune import intrinsics
 from edgepack.tune.cost_model import Knowledge, cost_model
 
-# Evolutionary search scores POPULATION x (GENERATIONS + 1) candidates for a batch. MetaSchedule's 512 x 5 takes
-# 17 s on two cores; a quarter of the population and fewer generations find the same kernels (docs/tuning.md).
-POPULATION = 128
-GENERATIONS = 3
+# Evolutionary search scores POPULATION_PER_TRIAL x batch x (GENERATIONS + 1) candidates to pick a batch. MetaSchedule's
+# 512 x 5 takes 17 s of two cores; this takes 1.5 s, so that building, not searching, is what a trial costs.
+_POPULATION_PER_TRIAL = 2
+_SMALLEST_POPULATION = 24
+_GENERATIONS = 2
 _EMPTY_BATCHES = 2  # a search that finds nothing new this often in a row is over
 _SLOPE_WEIGHT = 0.2  # Ansor's alpha
 _WINDOW = 3  # batches over which progress is measured
@@ -102,23 +103,20 @@ def choose(tasks: Sequence[Task]) -> Task | None:
     return max(free, key=Task.gain, default=None)
 
 
-def open_tasks(onnx_path: Path, target: Target, *, batch: int, threads: int, seed: int) -> list[Task]:
-    """The model's kernels, ready to be searched.
-
-    Raises:
-        InputError: The model cannot be used.
-    """
+def open_tasks(
+    extracted: Sequence[Any], target: Target, *, batch: int, threads: int, seed: int
+) -> list[Task]:
+    """The model's kernels, as ``tuning_tasks`` extracts them, ready to be searched ``batch`` candidates at a time."""
     from tvm.s_tir.meta_schedule import TuneContext
     from tvm.s_tir.meta_schedule.database import MemoryDatabase
     from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch
     from tvm.s_tir.meta_schedule.utils import fork_seed
 
-    from edgepack.lower import tuning_tasks
     from edgepack.lower.build import workload
     from edgepack.schedules import FAMILIES, tvm_target
 
-    intrinsics.register(target)
-    extracted = tuning_tasks(onnx_path, target)
+    _skip_tensor_intrinsics()
+    population = max(_SMALLEST_POPULATION, _POPULATION_PER_TRIAL * batch)
     knowledge = Knowledge(threads=threads, seed=seed)
     tasks = []
     for item, random in zip(extracted, fork_seed(seed, len(extracted)), strict=True):
@@ -127,7 +125,11 @@ def open_tasks(onnx_path: Path, target: Target, *, batch: int, threads: int, see
             mod,
             target=tvm_target(target),
             space_generator=FAMILIES[target.family].space(target),
-            search_strategy=EvolutionarySearch(population_size=POPULATION, genetic_num_iters=GENERATIONS),
+            search_strategy=EvolutionarySearch(
+                population_size=population,
+                init_min_unmeasured=population // 2,
+                genetic_num_iters=_GENERATIONS,
+            ),
             task_name=item.task_name,
             rand_state=random,
             num_threads=threads,
@@ -148,3 +150,14 @@ def open_tasks(onnx_path: Path, target: Target, *, batch: int, threads: int, see
             )
         )
     return tasks
+
+
+def _skip_tensor_intrinsics() -> None:
+    """Keep ``TuneContext`` from importing TVM's tensor intrinsics: 15 to 50 s of parsing, for every backend.
+
+    The families register their own (``schedules.intrinsics``). The package stays importable by its submodules.
+    """
+    name = "tvm.s_tir.tensor_intrin"
+    spec = importlib.util.find_spec(name)
+    if spec is not None and name not in sys.modules:
+        sys.modules[name] = importlib.util.module_from_spec(spec)

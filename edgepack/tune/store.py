@@ -15,6 +15,8 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -138,22 +140,29 @@ def write_untuned(folder: Path, untuned: Mapping[str, float]) -> None:
     _write(folder / "untuned.json", json.dumps(dict(untuned), indent=1, sort_keys=True) + "\n")
 
 
-def publish(folder: Path, records: Iterable[Any]) -> Path:
-    """Write one record a workload as a database of its own, for ``compile_model(records=…)``.
+def publish(folder: Path, chosen: Iterable[tuple[Any, Any, float]]) -> Path:
+    """Write (module, record, seconds) as a database of its own, for ``compile_model(records=…)``.
 
-    The folder's name and bytes depend on the records alone, so they can be part of a cache key.
+    The folder's name and bytes depend on these alone, so they can be part of a cache key.
     """
-    from tvm.s_tir.meta_schedule.database import MemoryDatabase
+    from tvm.s_tir.meta_schedule.database import TuningRecord
 
-    workloads, lines = [], []
-    for index, record in enumerate(records):
-        workloads.append(json.dumps(record.workload.as_json()))
-        lines.append(json.dumps([index, record.as_json()]))
-    del MemoryDatabase
-    out = folder / "best" / digest([workloads, lines])
-    out.mkdir(parents=True, exist_ok=True)
-    _write(out / WORKLOADS, "".join(f"{line}\n" for line in workloads))
-    _write(out / RECORDS, "".join(f"{line}\n" for line in lines))
+    best = folder / "best"
+    best.mkdir(exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=best, prefix="."))
+    for name in (WORKLOADS, RECORDS):
+        (scratch / name).touch()
+    database = open_database(scratch)
+    for mod, record, seconds in chosen:
+        entry = database.commit_workload(mod)
+        database.commit_tuning_record(
+            TuningRecord(record.trace, entry, [seconds], record.target, record.args_info)
+        )
+    out = best / digest([(scratch / name).read_text(encoding="utf-8") for name in (WORKLOADS, RECORDS)])
+    if out.exists():
+        shutil.rmtree(scratch)
+    else:
+        scratch.replace(out)
     return out
 
 

@@ -1,0 +1,153 @@
+"""A board that is a process of this machine, and a small network to tune."""
+
+import queue
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgepack.errors import UnreachableError
+from edgepack.target import Target
+
+CRASHING_KERNEL = """
+__attribute__((visibility("default"))) int __tvm_ffi_main(void *self, void *args, int count, void *result) {
+    volatile int *nowhere = 0;
+    return *nowhere;
+}
+"""
+
+
+def target(name="x86-64-v3", **changes):
+    """An x86-64-v3 target that measures quickly."""
+    fields = {
+        "edgepack": 1,
+        "name": name,
+        "title": "for tests",
+        "family": "x86",
+        "abi": {"arch": "x86_64", "libc": "2.31"},
+        "tvm": {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "x86-64-v3", "num-cores": 1},
+        "cpu": {"name": "any", "cores": 1, "vector_bits": 256, "l1d_kib": 32, "l2_kib": 256},
+        "memory_mib": 1024,
+        "tune": {"timeout_s": 20.0, "repeats": 2, "min_repeat_ms": 1},
+    }
+    return Target.model_validate({**fields, **changes}, strict=False)
+
+
+def two_convolutions(path):
+    """3x3 with ReLU, then 1x1: two kernels."""
+    random = np.random.default_rng(0)
+    weights = {
+        "w1": random.standard_normal((16, 8, 3, 3)).astype("float32"),
+        "w2": random.standard_normal((16, 16, 1, 1)).astype("float32"),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "w2"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "two_convolutions",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16, 16, 16])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+    return Path(path)
+
+
+class LocalProcess:
+    """A process here, with the interface of one on a board."""
+
+    def __init__(self, argv):
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+        self._lines = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.stdin = self
+        self.answers = 0
+
+    def _read(self):
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(b"")
+
+    @property
+    def stderr(self):
+        return b""
+
+    def write(self, data):
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._process.stdin.write(view) :]
+        except ValueError as error:  # we closed it
+            raise BrokenPipeError(str(error)) from error
+        return len(data)
+
+    def readline(self, timeout=None):
+        try:
+            line = self._lines.get(timeout=timeout)
+        except queue.Empty as error:
+            raise TimeoutError from error
+        self.answers += bool(line)
+        return line
+
+    def kill(self):
+        self._process.kill()
+
+    def terminate(self):
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            pipe.close()
+
+
+class LocalBoard:
+    """Connects to an agent on this machine; the agent can be killed after some answers, or stay away."""
+
+    def __init__(self, agent, *, dies_after=(), refuses=0):
+        self.agent = str(agent)
+        self.connections = 0
+        self._dies_after = list(dies_after)
+        self._refuses = refuses
+
+    def connect(self):
+        self.connections += 1
+        if self._refuses and self.connections > 1:
+            self._refuses -= 1
+            raise UnreachableError("the board is away")
+        return self, self.agent
+
+    def stream(self, argv):
+        process = LocalProcess(argv)
+        if self._dies_after:
+            process = _Mortal(process, self._dies_after.pop(0))
+        return process
+
+    def close(self):
+        pass
+
+
+class _Mortal:
+    """Kills the agent after so many answers."""
+
+    def __init__(self, process, answers):
+        self._process = process
+        self._left = answers
+
+    def __getattr__(self, name):
+        return getattr(self._process, name)
+
+    def readline(self, timeout=None):
+        if self._left == 0:
+            self._process.kill()
+        self._left -= 1
+        return self._process.readline(timeout)
