@@ -7,10 +7,8 @@ depthwise and grouped convolutions. What the walk does not know keeps its channe
 with a reason, never guessed.
 """
 
-import traceback
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.compress.layers import SIZES, shrink
@@ -187,6 +185,7 @@ def analyse(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> 
     import torch.fx
 
     from edgepack.compress.propagation import Walk
+    from edgepack.data.user_code import spot
 
     try:
         graph = torch.fx.Tracer().trace(module)
@@ -194,8 +193,8 @@ def analyse(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> 
     except Exception as error:  # tracing runs the user's forward() on proxies: anything can come out
         raise InputError(
             f"{type(module).__name__} cannot be traced, so its channels are not known",
-            where=_spot(error),
-            why=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
+            where=spot(error),
+            why=f"{type(error).__name__}: {error}".strip().partition("\n")[0].partition(". ")[0],
             next="keep forward() free of branches and loops on tensor values, or drop prune-channels",
         ) from error
     channels = Channels(module)
@@ -211,13 +210,3 @@ def _shared_parameters(module: "torch.nn.Module") -> set[str]:
         for parameter in layer.parameters(recurse=False):
             owners[id(parameter)].add(name)
     return {name for names in owners.values() if len(names) > 1 for name in names}
-
-
-def _spot(error: BaseException) -> str | None:
-    """The deepest line of the error's traceback that is neither torch's nor ours: the user's."""
-    import torch
-
-    library = (Path(torch.__file__).parent, Path(__file__).parent)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not any(Path(f.filename).is_relative_to(folder) for folder in library)]
-    return f"{own[-1].filename}:{own[-1].lineno}" if own else None

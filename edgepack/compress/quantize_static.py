@@ -6,14 +6,9 @@ around float operators (Q/DQ), the form every compiler reads; see Jacob et al. 2
 the arithmetic and Wu et al. 2020, arXiv:2004.09602, for the calibration methods.
 """
 
-import contextlib
 import difflib
 import fnmatch
-import io
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,6 +59,7 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: "Context") -> "
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
+    from edgepack.onnxfile.quiet import quiet
 
     if context.data is None:
         raise InputError(
@@ -78,7 +74,7 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: "Context") -> "
         "percentile": CalibrationMethod.Percentile,
     }
     symmetric = step.activations == "int8"
-    with tempfile.TemporaryDirectory(prefix="edgepack-quantize-") as folder, _quiet():
+    with tempfile.TemporaryDirectory(prefix="edgepack-quantize-") as folder, quiet():
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
         # Names matter to skip: onnxruntime's optimiser would fuse and rename nodes.
         quant_pre_process(str(model), str(prepared), skip_optimization=True, skip_symbolic_shape=True)
@@ -186,16 +182,3 @@ def _weighted_nodes(graph: "onnx.GraphProto") -> tuple[int, int]:
     weighted = [n for n in graph.node if n.op_type in {"Conv", "ConvTranspose", "Gemm", "MatMul"}]
     quantized = sum(n.input[1] in dequantized for n in weighted)
     return quantized, sum(n.input[1] in constants for n in weighted)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The quantizer prints, and logs advice to the root logger."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)

@@ -43,10 +43,8 @@ def preprocess_image(path: Path, spec: "Preprocess") -> "np.ndarray":
         raise InputError("the image cannot be read", where=where, why=str(error)) from error
     if spec.resize is not None:
         factor = spec.resize / min(image.size)
-        size = (max(spec.resize, round(image.width * factor)), max(spec.resize, round(image.height * factor)))
-        image = image.resize(
-            size if min(size) == spec.resize else (spec.resize, spec.resize), Image.Resampling.BILINEAR
-        )
+        size = (round(image.width * factor), round(image.height * factor))
+        image = image.resize(size, Image.Resampling.BILINEAR)
     if spec.crop is not None:
         height, width = spec.crop
         if image.height < height or image.width < width:

@@ -90,6 +90,25 @@ def guarded(function: Callable[..., Any], reference: str, base: Path, *args: Any
         raise _user_error(error, f"{reference} failed", base.resolve()) from error
 
 
+_TOOLS = ("torch", "onnxscript", "onnx_ir", "edgepack.compress", "edgepack.export")
+
+
+def spot(error: BaseException) -> str | None:
+    """``file:line`` of the deepest frame, over the error and its causes, that is the model's own code."""
+    folders = []
+    for name in _TOOLS:
+        found = importlib.util.find_spec(name)
+        folders += [] if found is None else list(found.submodule_search_locations or ())
+    cause: BaseException | None = error
+    place = None
+    while cause is not None:
+        for frame in traceback.extract_tb(cause.__traceback__):
+            if Path(frame.filename).is_file() and not frame.filename.startswith(tuple(folders)):
+                place = f"{frame.filename}:{frame.lineno}"
+        cause = cause.__cause__
+    return place
+
+
 def _user_error(error: BaseException, message: str, folder: Path) -> InputError:
     why = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError) and error.filename:

@@ -5,17 +5,15 @@ TorchScript exporter it replaced (seconds, not tenths), folds batch normalisatio
 by itself, and names weights as the module does.
 """
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.compress.layers import example_inputs
+from edgepack.data.user_code import spot
 from edgepack.errors import EdgepackError, InputError
 from edgepack.onnxfile import canonicalise, save_onnx
+from edgepack.onnxfile.quiet import quiet
 from edgepack.recipe import Input
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
     modes = {name: child.training for name, child in module.named_modules()}
     module.eval()
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             flat = _pytree.tree_leaves(_forward(module, inputs, examples))
             names = ["output"] if len(flat) == 1 else [f"output_{i}" for i in range(len(flat))]
             program = torch.onnx.export(
@@ -59,6 +57,7 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
     except torch.onnx.OnnxExporterError as error:
         raise InputError(
             f"torch cannot export {type(module).__name__} to ONNX",
+            where=spot(error),
             why=_first_cause(error),
             next="avoid data-dependent control flow and in-place indexing in forward()",
         ) from error
@@ -79,7 +78,7 @@ def _forward(module: "torch.nn.Module", inputs: Sequence[Input], examples: "tupl
         raise InputError(
             f"{type(module).__name__} does not run on the recipe's inputs",
             where=f"model.inputs ({shapes})",
-            why=f"{type(error).__name__}: {error}",
+            why=_first_cause(error),
             next="make model.inputs the shapes that forward() takes, batch included",
         ) from error
 
@@ -87,18 +86,5 @@ def _forward(module: "torch.nn.Module", inputs: Sequence[Input], examples: "tupl
 def _first_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns about its own internals (torchvision missing, deprecated treespecs), and prints."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    first_line = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first_line}"

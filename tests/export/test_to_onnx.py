@@ -130,13 +130,15 @@ def test_a_model_that_does_not_run_on_the_recipes_inputs(tmp_path):
         to_onnx(digits.network(), (), tmp_path / "m.onnx")
 
 
-def test_a_model_torch_cannot_export(tmp_path):
+def test_a_model_torch_cannot_export_names_the_line_and_nothing_else(tmp_path, capfd):
     class Branch(nn.Module):
         def forward(self, x):
             return x + 1 if x.sum() > 0 else x - 1
 
-    with pytest.raises(InputError, match="torch cannot export Branch"):
+    with pytest.raises(InputError, match="torch cannot export Branch") as caught:
         to_onnx(Branch(), (Input(name="x", shape=(1, 3)),), tmp_path / "m.onnx")
+    assert caught.value.where == f"{__file__}:{Branch.forward.__code__.co_firstlineno + 1}"
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
