@@ -9,7 +9,7 @@ import posixpath
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edgepack.bundle.archive import read_manifest as read_bundle
 from edgepack.bundle.manifest import Manifest
-from edgepack.errors import DeployError, EdgepackError, UsageError
+from edgepack.errors import DeployError, EdgepackError, UnreachableError, UsageError
 from edgepack.remote.layout import (
     Inspection,
     checksums,
@@ -178,8 +178,7 @@ def rollback(session: Session, name: str, work_dir: str = "edgepack") -> Install
         manifest = _checked_release(session, path, digest)
         with _discarding(session, root, digest):
             smoke(session, manifest, path)
-        line = _history_line("rollback", manifest)
-        script(session, _PUBLISH, root, digest, digest, line)
+        _publish(session, root, digest, "rollback", manifest)
     return Installed(
         digest, path, before.current, changed=True, bytes_sent=0, seconds=time.monotonic() - started
     )
@@ -228,8 +227,22 @@ def _replace(
     with _discarding(session, root, folder):
         smoke(session, manifest, posixpath.join(base, folder))
     gone = _superfluous(session, root, before, manifest.digest, keep)
-    script(session, _PUBLISH, root, folder, manifest.digest, _history_line("install", manifest), *gone)
+    _publish(session, root, folder, "install", manifest, gone=gone)
     return sent
+
+
+def _publish(
+    session: Session, root: str, folder: str, action: str, manifest: Manifest, *, gone: Sequence[str] = ()
+) -> None:
+    """Make the release in ``releases/<folder>`` current, note it down, and remove those in ``gone``."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # ours: many boards have no clock of their own
+    owner = f"{getpass.getuser()}@{socket.gethostname()}"
+    line = f"{now} {action} {manifest.digest} {manifest.version} by {owner}"
+    try:
+        script(session, _PUBLISH, root, folder, manifest.digest, line, *gone)
+    except UnreachableError as error:
+        error.state = f"current is the old release or {manifest.digest[:12]}, whole either way"
+        raise
 
 
 def _donors(session: Session, source: Unpacked, root: str, before: Inspection) -> dict[str, str]:
@@ -262,7 +275,7 @@ def _superfluous(session: Session, root: str, before: Inspection, digest: str, k
     return _oldest_first(others, _history(session, root))[: max(excess, 0)] if excess > 0 else []
 
 
-def _oldest_first(digests: "tuple[str, ...] | list[str]", history: dict[str, tuple[str, str]]) -> list[str]:
+def _oldest_first(digests: Sequence[str], history: dict[str, tuple[str, str]]) -> list[str]:
     order = {digest: index for index, digest in enumerate(history)}
     return sorted(digests, key=lambda digest: order.get(digest, -1))
 
@@ -276,13 +289,6 @@ def _history(session: Session, root: str) -> dict[str, tuple[str, str]]:
             found.pop(match[3], None)
             found[match[3]] = (match[1], match[4])
     return found
-
-
-def _history_line(action: str, manifest: Manifest) -> str:
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # ours: many boards have no clock of their own
-    return (
-        f"{now} {action} {manifest.digest} {manifest.version} by {getpass.getuser()}@{socket.gethostname()}"
-    )
 
 
 def _checked_release(session: Session, path: str, digest: str) -> Manifest:

@@ -17,7 +17,7 @@ from edgepack.errors import DeployError, InputError, UsageError
 from edgepack.remote.session import Session
 
 SCRATCH = ".scratch"
-TIMEOUT_S = 120.0  # for a script that hashes or removes a release on a slow card
+TIMEOUT_S = 600.0  # for a script that hashes or removes a release on a slow card
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
