@@ -112,7 +112,9 @@ def requires(target: Target) -> tuple[str, ...]:
     if target.gpu:
         needs.append(f"a GPU of compute capability {target.gpu.arch} ({target.gpu.name})")
         major = target.gpu.cuda.split(".")[0]
-        needs.append(f"the CUDA {target.gpu.cuda} runtime, libcudart.so.{major}: JetPack {target.gpu.jetpack} or later")
+        needs.append(
+            f"the CUDA {target.gpu.cuda} runtime, libcudart.so.{major}: JetPack {target.gpu.jetpack} or later"
+        )
     return tuple(needs)
 
 

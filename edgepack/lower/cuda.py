@@ -44,7 +44,9 @@ def compile_cubin(code: str, arch: str) -> bytes:
     """
     wish = os.environ.get("EDGEPACK_CUDA_COMPILER", "")
     if wish not in {"", "nvcc", "nvrtc"}:
-        raise EdgepackError(f"EDGEPACK_CUDA_COMPILER is {wish!r}", next="set it to nvcc or nvrtc, or unset it")
+        raise EdgepackError(
+            f"EDGEPACK_CUDA_COMPILER is {wish!r}", next="set it to nvcc or nvrtc, or unset it"
+        )
     compiler = nvcc() if wish != "nvrtc" else None
     if compiler:
         return _run_nvcc(compiler, code, arch)
@@ -72,17 +74,18 @@ def embed(blob: bytes, source: str, cubin: bytes) -> bytes:
     Raises:
         EdgepackError: The blob does not hold the source in that form.
     """
-    code = _string(source.encode())
-    kind, form = _string(b"cuda"), _string(b"cuda")
-    end = blob.find(code)
-    start = blob.rfind(kind, 0, blob.rfind(form, 0, end)) + len(kind) if end >= 0 else -1
-    size = end + len(code) - start - 8
-    if start < len(kind) or blob[start : start + 8] != struct.pack("<Q", size) or blob[start + 8 :][:12] != form:
-        raise EdgepackError("the compiled module does not hold its CUDA source as expected", next="report this")
-    table = blob[start + 8 + len(form) : end]
-    module = _string(b"cubin") + table + _string(cubin)
-    body = blob[8:start] + _string(module) + blob[end + len(code) :]
-    return _string(body)
+    kind = _string(b"cuda")  # of the module, and again the format of its code
+    end = blob.find(_string(source.encode())) + 8 + len(source.encode())
+    start = blob.find(kind)
+    while 0 <= start < end:
+        module = start + len(kind)
+        head = struct.pack("<Q", end - module - 8) + kind
+        if blob.startswith(head, module):
+            table = blob[module + len(head) : end - len(source.encode()) - 8]
+            compiled = _string(_string(b"cubin") + table + _string(cubin))
+            return _string(blob[8:module] + compiled + blob[end:])
+        start = blob.find(kind, start + 1)
+    raise EdgepackError("the compiled module does not hold its CUDA source as expected", next="report this")
 
 
 def kernels(path: Path) -> tuple[CudaKernel, ...]:

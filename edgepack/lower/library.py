@@ -1,6 +1,5 @@
 """A built executable as one shared library for the board, the same bytes for the same model."""
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ def export(executable: Any, target: Target, out: Path) -> None:
             toolchain.link_shared([Path(path) for path in objects], Path(output), target)
 
         executable.export_library(str(linked), fcompile=link, fpack_imports=pack, workspace_dir=folder)
-        os.replace(linked, out)
+        linked.replace(out)
 
 
 def use_our_cuda_compiler(target: Target) -> None:
@@ -50,8 +49,9 @@ def _pack_imports(module: Any, target: Target, folder: Path) -> Path:
 
     blob = _ffi_api.ModulePackImportsToTensor(module).numpy().tobytes()
     for device in _imports(module):
-        source = device.inspect_source("cuda") if device.kind == "cuda" and target.gpu else ""
-        if source and target.gpu:
+        source = device.inspect_source("cuda") if device.kind == "cuda" else ""
+        # A TVM that has the CUDA runtime compiled it already, through use_our_cuda_compiler.
+        if target.gpu and source and source.encode() in blob:
             blob = cuda.embed(blob, source, cuda.compile_cubin(source, target.gpu.arch))
     content = folder / "imports.bin"
     content.write_bytes(blob)

@@ -90,7 +90,9 @@ def compile_cubin(code: str, arch: str, path: Path) -> bytes:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 
 
-def _read(size: "ctypes._NamedFuncPointer", content: "ctypes._NamedFuncPointer", program: ctypes.c_void_p) -> bytes:
+def _read(
+    size: "ctypes._NamedFuncPointer", content: "ctypes._NamedFuncPointer", program: ctypes.c_void_p
+) -> bytes:
     length = ctypes.c_size_t()
     size(program, ctypes.byref(length))
     buffer = ctypes.create_string_buffer(length.value)

@@ -45,39 +45,32 @@ def plan(block: Block, cpu: Machine, free: list[Any]) -> Plan | None:
         cpu: The machine.
         free: Buffers whose layout may be chosen at compile time.
     """
-    operands = _operands(block)
-    if operands is None or not block.reduced or not output_axes(block):
+    if not block.reduced or not output_axes(block) or not _reads_apart(block):
         return None
-    plans = []
-    for vector in block.spatial:
-        if vector.extent == 1:
-            continue
-        packed = next((load for load in operands if _packable(load, vector, free)), None)
-        if any(load.uses(vector) and load is not packed and load.stride(vector) is None for load in operands):
-            continue
-        for unroll in (None, *block.spatial):
-            if unroll is not None and (unroll.position == vector.position or unroll.extent == 1):
-                continue
-            plans.append(_plan(block, cpu, operands, vector, unroll, packed, free))
+    axes = [axis for axis in block.spatial if axis.extent > 1]
+    plans = [
+        _plan(block, cpu, vector, unroll, free)
+        for vector in axes
+        for unroll in (None, *axes)
+        if unroll is not vector and _vectorisable(block, vector, free)
+    ]
     return min(plans, key=lambda p: p.tile.cycles, default=None)
 
 
-def _plan(
-    block: Block,
-    cpu: Machine,
-    operands: tuple[Load, ...],
-    vector: Axis,
-    unroll: Axis | None,
-    packed: Load | None,
-    free: list[Any],
-) -> Plan:
+def _vectorisable(block: Block, vector: Axis, free: list[Any]) -> bool:
+    """Whether every operand moves by a fixed stride along the axis, or can be packed along it."""
+    return all(load.stride(vector) is not None or _packable(load, vector, free) for load in block.loads)
+
+
+def _plan(block: Block, cpu: Machine, vector: Axis, unroll: Axis | None, free: list[Any]) -> Plan:
+    packed = next((load for load in block.loads if _packable(load, vector, free)), None)
     reads = tuple(
         Operand(
             along_vector=load.uses(vector),
             along_unroll=unroll is not None and load.uses(unroll),
             contiguous=load is packed or load.stride(vector) in (0, 1),
         )
-        for load in operands
+        for load in block.loads
     )
     steps = 1
     for axis in block.reduced:
@@ -94,7 +87,7 @@ def _plan(
     if packed is not None:
         return Plan(vector, unroll, tile, packed, vector, tile.vector)
     if unroll is not None:
-        broadcast = next((load for load in operands if _packable(load, unroll, free)), None)
+        broadcast = next((load for load in block.loads if _packable(load, unroll, free)), None)
         if broadcast is not None:
             return Plan(vector, unroll, tile, broadcast, unroll, tile.unroll)
     return Plan(vector, unroll, tile, None, None, 1)
@@ -104,6 +97,7 @@ def schedule(
     sch: Any,
     block: Block,
     chosen: Plan,
+    *,
     cpu: Machine,
     epilogue: tuple[str, dict[int, int]] | None,
     padding: Block | None,
@@ -235,7 +229,7 @@ def _schedule_tail(sch: Any, tail: Any, depth: int, vector: int, chosen: Plan) -
 
 def _pack(sch: Any, rv: Any, load: Load, axis: Axis, extent: int) -> None:
     """Lay a constant operand out as ``[axis / extent, other dimensions, axis % extent]``, before run time."""
-    dimension = dimension_of(load, axis)
+    dimension = next(number for number, index in enumerate(load.indices) if index.same_as(axis.var))
     copy = sch.cache_read(rv, load.position, "global")
 
     def packed(*index: Any) -> list[Any]:
@@ -246,10 +240,9 @@ def _pack(sch: Any, rv: Any, load: Load, axis: Axis, extent: int) -> None:
     sch.annotate(copy, "meta_schedule.layout_rewrite_preproc", True)
 
 
-def _operands(block: Block) -> tuple[Load, ...] | None:
-    """The loads of a block, or None if it reads one buffer at several places."""
-    sources = [load.position for load in block.loads]
-    return block.loads if len(set(sources)) == len(sources) else None
+def _reads_apart(block: Block) -> bool:
+    """Whether the block reads each of its operands at one place."""
+    return len({load.position for load in block.loads}) == len(block.loads)
 
 
 def _packable(load: Load, axis: Axis, free: list[Any]) -> bool:

@@ -6,12 +6,15 @@ injective blocks behind a reduction becomes its epilogue, and each remaining sta
 primitives, which check that the result computes what the kernel computed.
 """
 
+import logging
 from typing import Any
 
 from edgepack.schedules import contraction, simple
 from edgepack.schedules.kernel import Block, conditional, expensive, follows, read_block
 from edgepack.schedules.tiles import Machine, machine
 from edgepack.target import Target
+
+_log = logging.getLogger(__name__)
 
 
 def cpu_pass(target: Target) -> Any:
@@ -21,7 +24,7 @@ def cpu_pass(target: Target) -> Any:
 
     cpu = machine(target)
 
-    @tvm.transform.module_pass(opt_level=0, name="ScheduleUntuned")
+    @tvm.transform.module_pass(opt_level=0, name="ScheduleUntuned")  # type: ignore[untyped-decorator]  # TVM is untyped
     def run(mod: Any, _context: Any) -> Any:
         scheduled = {}
         for name, function in mod.functions.items():
@@ -37,25 +40,36 @@ def cpu_pass(target: Target) -> Any:
 
 
 def schedule_function(function: Any, cpu: Machine) -> Any:
-    """Schedule one kernel; a function that is not made of plain blocks is returned as it is."""
+    """Schedule one kernel; what is not made of plain blocks with static extents stays serial."""
     import tvm
     from tvm import s_tir
 
     if not isinstance(function.body, s_tir.SBlockRealize):
         return function
     sch = s_tir.Schedule(tvm.IRModule({"main": function}), debug_mask="none")
-    free = [function.params[int(i)] for i in (function.attrs or {}).get("layout_free_buffers", [])]
+    constants = [function.params[int(i)] for i in (function.attrs or {}).get("layout_free_buffers", [])]
+    free = [buffer for buffer in constants if _readers(sch, buffer) == 1]
+    try:
+        _schedule(sch, cpu, free)
+    except s_tir.ScheduleError as error:
+        # A kernel of a shape no rule foresaw is slow, not a failed build.
+        _log.warning("a kernel gets no schedule: %s", str(error).strip().splitlines()[-1])
+        return function
+    return sch.mod["main"].with_attr("tirx.is_scheduled", True)
+
+
+def _schedule(sch: Any, cpu: Machine, free: list[Any]) -> None:
     _inline(sch)
     blocks = {block.name: block for block in _blocks(sch)}
     for block in [block for block in blocks.values() if block.reduced]:
         del blocks[block.name]
         chosen = contraction.plan(block, cpu, free)
         if chosen is None:
-            simple.reduction(sch, block, cpu)
+            simple.reduction(sch, block)
             continue
         epilogue = _epilogue(sch, block)
         padding = _padding(sch, block)
-        moved = contraction.schedule(sch, block, chosen, cpu, epilogue, padding)
+        moved = contraction.schedule(sch, block, chosen, cpu=cpu, epilogue=epilogue, padding=padding)
         if epilogue:
             blocks.pop(epilogue[0], None)
         if padding and moved:
@@ -65,12 +79,16 @@ def schedule_function(function: Any, cpu: Machine) -> Any:
             simple.pad(sch, block, cpu, None)
         else:
             simple.elementwise(sch, block, cpu)
-    return sch.mod["main"].with_attr("tirx.is_scheduled", True)
 
 
 def _blocks(sch: Any) -> list[Block]:
     found = [read_block(sch, block) for block in sch.get_child_blocks(sch.get_sblock("root"))]
     return [block for block in found if block is not None]
+
+
+def _readers(sch: Any, buffer: Any) -> int:
+    blocks = [sch.get(rv) for rv in sch.get_child_blocks(sch.get_sblock("root"))]
+    return sum(region.source.same_as(buffer) for block in blocks for region in block.reads)
 
 
 def _inline(sch: Any) -> None:

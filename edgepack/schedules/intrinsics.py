@@ -93,7 +93,7 @@ def _functions(dot: Dot) -> tuple[Any, Any]:
     data_vector, weight_vector, sums = f"{data}x{four}", f"{weight}x{four}", f"{accumulator}x{lanes}"
     intrinsic = dot.llvm
 
-    @T.prim_func(s_tir=True)
+    @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]  # TVM is untyped
     def describe(
         A: T.Buffer((4,), data, offset_factor=1),  # type: ignore[valid-type]  # noqa: N803 - as TVM names them
         B: T.Buffer((lanes, 4), weight, offset_factor=1),  # type: ignore[valid-type]  # noqa: N803
@@ -108,7 +108,7 @@ def _functions(dot: Dot) -> tuple[Any, Any]:
                         vi, vk = T.axis.remap("SR", [i, k])
                         C[vi] = C[vi] + T.cast(A[vk], accumulator) * T.cast(B[vi, vk], accumulator)
 
-    @T.prim_func(s_tir=True)
+    @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]  # TVM is untyped
     def implement(
         A: T.Buffer((4,), data, offset_factor=1),  # type: ignore[valid-type]  # noqa: N803
         B: T.Buffer((lanes, 4), weight, offset_factor=1),  # type: ignore[valid-type]  # noqa: N803

@@ -181,7 +181,7 @@ def element_bytes(buffer: Any) -> int:
     import tvm
 
     kind = tvm.DataType(str(buffer.dtype))
-    return max(1, kind.bits * kind.lanes // 8)
+    return max(1, int(kind.bits * kind.lanes) // 8)
 
 
 def conditional(block: Block) -> bool:

@@ -52,9 +52,8 @@ def pad(sch: Any, block: Block, cpu: Machine, loop: Any | None) -> None:
             sch.parallel(sch.fuse(*loops[:-1], outer))
 
 
-def reduction(sch: Any, block: Block, cpu: Machine) -> None:
+def reduction(sch: Any, block: Block) -> None:
     """Interleave a few outputs so that their reductions overlap, run the others in parallel."""
-    del cpu
     rv = sch.get_sblock(block.name)
     loops = sch.get_loops(rv)
     spatial = [loops[axis.position] for axis in block.spatial]

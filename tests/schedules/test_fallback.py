@@ -13,7 +13,7 @@ MACHINES = {
 }
 
 
-def conv2d(data, kernel, stride=1, pad=0, dilation=1, groups=1, dtype="float32", residual=False):
+def conv2d(data, kernel, *, stride=1, pad=0, dilation=1, groups=1, dtype="float32", residual=False):
     from tvm import te, topi
 
     x = te.placeholder(data, dtype, "x")
@@ -33,10 +33,12 @@ def conv1d(data, kernel, stride=1):
     from tvm import te, topi
 
     x, w = te.placeholder(data, name="x"), te.placeholder(kernel, name="w")
-    return te.create_prim_func([x, w, topi.nn.conv1d(x, w, strides=stride)]).with_attr("layout_free_buffers", [1])
+    return te.create_prim_func([x, w, topi.nn.conv1d(x, w, strides=stride)]).with_attr(
+        "layout_free_buffers", [1]
+    )
 
 
-def matmul(m, k, n, dtype="float32", constant=True, transposed=False):
+def matmul(m, k, n, *, dtype="float32", constant=True, transposed=False):
     from tvm import te, topi
 
     a, b = te.placeholder((m, k), dtype, "a"), te.placeholder((n, k) if transposed else (k, n), dtype, "b")
@@ -100,7 +102,11 @@ def softmax(x):
 def layer_norm(shape):
     from tvm import te, topi
 
-    x, g, b = te.placeholder(shape, name="x"), te.placeholder(shape[-1:], name="g"), te.placeholder(shape[-1:], name="b")
+    x, g, b = (
+        te.placeholder(shape, name="x"),
+        te.placeholder(shape[-1:], name="g"),
+        te.placeholder(shape[-1:], name="b"),
+    )
     return te.create_prim_func([x, g, b, topi.nn.layer_norm(x, g, b, [len(shape) - 1])])
 
 
@@ -168,7 +174,9 @@ def arguments(function):
             value = np.asarray(random.uniform(0.1, 1.0, shape), dtype)
         else:
             info = np.iinfo(dtype)
-            value = np.asarray(random.integers(max(info.min, -128), min(info.max, 255), shape, endpoint=True), dtype)
+            value = np.asarray(
+                random.integers(max(info.min, -128), min(info.max, 255), shape, endpoint=True), dtype
+            )
         found.append(value)
     return found
 

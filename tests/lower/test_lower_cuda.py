@@ -1,0 +1,89 @@
+"""CUDA kernels in the library: compiled for the board's architecture, found in the file itself."""
+
+import os
+import struct
+
+import pytest
+
+from edgepack.errors import EdgepackError
+from edgepack.lower import compile_model, cuda, nvrtc
+from edgepack.target import load_target
+
+SOURCE = """
+#ifdef __CUDACC_RTC__
+#include <cuda/std/cstdint>
+#include <cuda/std/type_traits>
+using cuda::std::int64_t;
+static_assert(cuda::std::is_same_v<cuda::std::int8_t, signed char> && cuda::std::is_signed<int>::value, "");
+#else
+#include <cstdint>
+#endif
+extern "C" __global__ void __launch_bounds__(32) twice(float* y, const float* x, int64_t n) {
+  if (threadIdx.x < n) y[threadIdx.x] = 2 * x[threadIdx.x];
+}
+"""
+
+
+def _require(found, what):
+    if not found:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{what} is missing")
+        pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(params=["nvcc", "nvrtc"])
+def compiler(request, monkeypatch):
+    if request.param == "nvcc":
+        _require(cuda.nvcc(), "nvcc")
+    else:
+        _require(nvrtc.library(), "NVRTC (pip install 'edgepack[cuda]')")
+    monkeypatch.setenv("EDGEPACK_CUDA_COMPILER", request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("arch", ["sm_87", "sm_110"])
+def test_a_cubin_names_its_kernels_and_architecture(compiler, arch, tmp_path):
+    library = tmp_path / "some.bin"
+    library.write_bytes(b"\x7fELF not a cubin" + b"\0" * 99 + cuda.compile_cubin(SOURCE, arch) + b"tail")
+    assert cuda.kernels(library) == (cuda.CudaKernel("twice", arch),)
+
+
+def test_a_compile_error_is_shown(compiler):
+    with pytest.raises(EdgepackError) as caught:
+        cuda.compile_cubin("__global__ void f() { nonsense; }", "sm_87")
+    assert "nonsense" in caught.value.why
+
+
+def test_a_jetson_build_carries_its_kernels(compiler, one_node, tmp_path):
+    path = one_node("Softmax", {"x": [1, 40]}, {}, out_shape=[1, 40])
+    compiled = compile_model(path, load_target("jetson-orin"), tmp_path / "m.so")
+    kernels = cuda.kernels(compiled.path)
+    assert kernels
+    assert {kernel.arch for kernel in kernels} == {"sm_87"}
+    assert all("softmax" in kernel.name for kernel in kernels)
+    assert b"__global__" not in compiled.path.read_bytes(), "the source is replaced, boards cannot compile it"
+    assert any("CUDA 13.0" in need and "JetPack 7.2" in need for need in compiled.requires)
+
+
+def test_without_a_compiler_the_extra_is_named(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    monkeypatch.setattr(nvrtc, "library", lambda: None)
+    with pytest.raises(EdgepackError) as caught:
+        cuda.compile_cubin(SOURCE, "sm_87")
+    assert "edgepack[cuda]" in caught.value.next
+
+
+def test_embed_replaces_source_by_cubin():
+    def string(content):
+        return struct.pack("<Q", len(content)) + content
+
+    table = struct.pack("<Q", 1) + string(b"twice") + string(b"cuda")
+    module = string(b"cuda") + table + string(SOURCE.encode())
+    before = string(b"tree" + string(b"_lib") + string(b"cuda") + string(module) + string(b"other"))
+    after = cuda.embed(before, SOURCE, b"CUBIN")
+    module = string(b"cubin") + table + string(b"CUBIN")
+    assert after == string(b"tree" + string(b"_lib") + string(b"cuda") + string(module) + string(b"other"))
+    with pytest.raises(EdgepackError):
+        cuda.embed(before, "other source", b"CUBIN")
