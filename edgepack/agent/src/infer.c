@@ -139,8 +139,9 @@ bool bench(const struct options *options, struct failure *failure)
     struct inputs inputs;
     struct model model = {0};
     int64_t *samples = calloc((size_t)options->runs, sizeof *samples);
-    bool good = samples != NULL || fail(failure, STATUS_INTERNAL, "out of memory");
-    good = inputs_open(&inputs, options, failure) && good;
+    if (samples == NULL)
+        return fail(failure, STATUS_INTERNAL, "out of memory: %lld runs", (long long)options->runs);
+    bool good = inputs_open(&inputs, options, failure);
     int64_t started = now_ns();
     good = good && prepare(&model, &inputs, options, failure) &&
            bench_model(&model, &inputs, options, started, samples, failure);

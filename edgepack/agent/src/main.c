@@ -23,7 +23,7 @@ static int report(const struct failure *failure)
     json_text(&json, "error", failure->text);
     json_end(&json);
     fprintf(stderr, "edgepack-agent: %s\n%s", failure->text, failure->status == STATUS_USAGE ? USAGE : "");
-    return failure->status;
+    return (int)failure->status;
 }
 
 static const struct {

@@ -1,0 +1,162 @@
+"""What the agent's lines say, as types. docs/agent-protocol.md describes each field's meaning."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from edgepack.spec import Spec
+
+
+class Zone(Spec):
+    """A thermal zone and its temperature."""
+
+    zone: str
+    celsius: float
+
+
+class Throttling(Spec):
+    """What slows the board down now; None is what the board does not tell."""
+
+    raspberry_pi_flags: int | None = Field(default=None, description="As `vcgencmd get_throttled`.")
+    undervoltage: bool | None = None
+    events: int = Field(description="x86: thermal throttle events since boot, summed over cores.")
+    cooling: tuple[str, ...] | None = Field(default=None, description="Cooling devices at work, fans apart.")
+
+
+class State(Spec):
+    """The state of the board at one moment; lists hold one entry a core."""
+
+    governor: tuple[str, ...]
+    frequency_khz: tuple[int, ...]
+    frequency_max_khz: tuple[int, ...]
+    temperature: tuple[Zone, ...]
+    throttling: Throttling
+    load_1min: float | None
+    memory_available_kib: int
+
+    @property
+    def temperature_c(self) -> float | None:
+        """The hottest zone in degrees Celsius."""
+        return max((zone.celsius for zone in self.temperature), default=None)
+
+    @property
+    def throttled(self) -> bool | None:
+        """Whether anything holds the clocks down at this moment; None when the board cannot tell."""
+        told = self.throttling
+        if (told.raspberry_pi_flags, told.undervoltage, told.cooling) == (None, None, None):
+            return None
+        now = (told.raspberry_pi_flags or 0) & 0xF  # the higher bits are "has happened since boot"
+        return bool(now or told.undervoltage or told.cooling)
+
+
+class Disk(Spec):
+    """Free space where releases go."""
+
+    path: str
+    free_bytes: int | None
+
+
+class Runtime(Spec):
+    """Versions the agent was built against (tvm) and runs with (tvm_ffi)."""
+
+    tvm: str
+    tvm_ffi: str | None = Field(description="None when the runtime cannot be loaded.")
+    error: str | None = Field(description="Why it cannot be loaded.")
+
+
+class Cuda(Spec):
+    """What the board has for CUDA models."""
+
+    l4t: str | None = Field(description="First line of /etc/nv_tegra_release.")
+    runtimes: tuple[str, ...] = Field(description="libcudart files found.")
+    driver: bool = Field(description="libcuda.so.1 can be loaded.")
+    loadable: bool = Field(description="The CUDA runtime that TVM's library needs can be loaded.")
+
+
+class BoardInfo(Spec):
+    """What the board is, from ``info``."""
+
+    ok: Literal[True]
+    protocol: int
+    agent: str
+    arch: str
+    libc: str
+    kernel: str
+    board: str | None
+    emulation: str | None
+    cpu: str | None
+    features: tuple[str, ...]
+    cores: int
+    page_size: int
+    memory_total_kib: int
+    memory_available_kib: int
+    disk: Disk
+    runtime: Runtime
+    cuda: Cuda
+    state: State
+
+
+class Output(Spec):
+    """One output of the model: of one sample, with counts over all samples."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    nan: int
+    inf: int
+
+
+class Ran(Spec):
+    """The result line of ``run``."""
+
+    ok: Literal[True]
+    samples: int
+    outputs: tuple[Output, ...]
+
+
+class BenchStart(Spec):
+    """The first line of ``bench``."""
+
+    ok: Literal[True]
+    protocol: int
+    load_ms: float
+    first_ms: float
+    warmup: int
+    runs: int
+    threads: int
+    before: State
+
+
+class BenchSample(Spec):
+    """One line of ``bench`` per timed inference."""
+
+    ns: int
+
+
+class BenchEnd(Spec):
+    """The last line of ``bench``."""
+
+    peak_rss_kib: int
+    outputs: tuple[Output, ...]
+    after: State
+
+
+class BenchRaw(Spec):
+    """Everything ``bench`` measured, unsummarised."""
+
+    load_ms: float = Field(description="Loading the runtime and the model, and starting its virtual machine.")
+    first_ms: float = Field(description="The first inference after loading.")
+    samples_ns: tuple[int, ...] = Field(description="Each timed inference, in order, CLOCK_MONOTONIC.")
+    warmup: int = Field(description="Inferences between the first and the timed ones.")
+    threads: int
+    peak_rss_kib: int = Field(description="VmHWM of the agent's process.")
+    outputs: tuple[Output, ...]
+    before: State
+    after: State
+
+
+class Failure(Spec):
+    """The line every command ends with when it fails."""
+
+    ok: Literal[False]
+    kind: str
+    error: str
