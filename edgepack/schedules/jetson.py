@@ -17,9 +17,9 @@ def space(target: Target) -> Any:
     from tvm.s_tir.meta_schedule.space_generator import PostOrderApply
 
     return PostOrderApply(
-        sch_rules=schedule_rule.create("cuda"),
-        postprocs=postproc.create("cuda"),
-        mutator_probs=mutator.create("cuda"),
+        sch_rules=schedule_rule.ScheduleRule.create("cuda"),
+        postprocs=postproc.Postproc.create("cuda"),
+        mutator_probs=mutator.Mutator.create("cuda"),
     )
 
 
