@@ -69,7 +69,7 @@ def run(
         return []
     for row in plan.rows:
         for line in lines:
-            _known(runner, row, line)
+            _known(runner, boards, row, line)
     if until == "evaluate":
         return [line.onnx for line in lines if line.variant == "release"]
     bundles = []
@@ -209,13 +209,14 @@ def _step(name: str, record: Record) -> ModelFigures:
     )
 
 
-def _known(runner: Runner, row: Row, line: ModelLine) -> None:
+def _known(runner: Runner, boards: Boards, row: Row, line: ModelLine) -> None:
     """Fill in what is known of a row before anything is built for its target."""
     figures = line.evaluated.figures
     runner.report.row(
         row.target.name,
         line.variant,
         device=row.device,
+        emulated=row.device is not None and boards.place(row.device).emulated,
         onnx_size=figures["size"],
         parameters=figures["parameters"],
         macs=figures["macs"],
@@ -330,7 +331,6 @@ class _Targets:
             "device_kind": self._row.target.device_kind,
             "bench": dump(self._plan.recipe.bench),
         }
-        self._figures(line, emulated=place.emulated)
         samples = line.evaluated.artifacts["samples"]
         done = self._do(board.BENCH, line, spec, {"bundle": bundle, "samples": samples}, resources=resources)
         measured = self._runner.store.path(done.artifacts["measurement"])

@@ -54,6 +54,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
+            os.fchmod(file.fileno(), 0o644)  # mkstemp's 0600 would make reports private
             os.fsync(file.fileno())
         Path(temporary).replace(path)
     except BaseException:

@@ -47,8 +47,8 @@ def rollback(name: str, device: str, as_json: bool) -> None:
 @click.command()
 @_BUNDLE
 @options.complete_device
-@click.option("--runs", type=click.IntRange(min=2), default=100, show_default=True)
-@click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True)
+@click.option("--runs", type=click.IntRange(2, 1_000_000), default=100, show_default=True)
+@click.option("--warmup", type=click.IntRange(0, 1_000_000), default=10, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @options.json_option
 def bench(bundle: Path, device: str, *, runs: int, warmup: int, threads: int, as_json: bool) -> None:

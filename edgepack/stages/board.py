@@ -91,22 +91,23 @@ def _inputs(samples: "dict[str, np.ndarray]", rows: Any, *, squeeze: bool = Fals
 def _answers(
     session: "Session", folder: str, samples: "dict[str, np.ndarray]", spec: Bench, device: Any
 ) -> "BoardAccuracy":
-    """Run test samples, evenly spaced over the split, and hold the first output against onnxruntime's."""
+    """Run test samples, evenly spaced over the split, and hold the outputs against onnxruntime's."""
     import numpy as np
 
-    from edgepack.agent.protocol import run
-    from edgepack.bench.accuracy import score
+    from edgepack.bench.measure import evaluate
 
     count = len(samples["output_0"])
     rows = np.linspace(0, count - 1, min(spec.accuracy_samples or count, count)).astype(int)
-    agent, model = f"{folder}/bin/edgepack-agent", f"{folder}/model/model.so"
-    outputs = run(
-        session, agent, model, _inputs(samples, rows), each=True, threads=spec.threads, device=device
+    return evaluate(
+        session,
+        f"{folder}/bin/edgepack-agent",
+        f"{folder}/model/model.so",
+        _inputs(samples, rows),
+        labels=samples["labels"][rows].reshape(-1) if "labels" in samples else None,
+        reference=[samples[name][rows] for name in samples if name.startswith("output_")],
+        threads=spec.threads,
+        device=device,
     )
-    reference = samples["output_0"][rows]
-    labels = samples["labels"][rows].reshape(-1) if "labels" in samples else None
-    flat = (-1, reference.shape[-1]) if labels is not None else (len(rows), -1)
-    return score(outputs[0].reshape(flat), labels=labels, reference=reference.reshape(flat))
 
 
 def row_figures(measurement: Path, figures: dict[str, Any]) -> dict[str, Any]:
