@@ -1,7 +1,8 @@
 """Layers whose sizes compression may change, how a module is run and counted."""
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,21 @@ def shrink(layer: "torch.nn.Module", new: dict[str, int], tensors: "dict[str, to
             setattr(layer, name, tensor.clone())
 
 
+@contextlib.contextmanager
+def inference(module: "torch.nn.Module") -> Iterator[None]:
+    """Eval mode without gradients inside; afterwards every layer has the mode it had before."""
+    import torch
+
+    modes = [(layer, layer.training) for layer in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
 def example_inputs(inputs: "Sequence[Input]", seed: int = 0) -> "tuple[torch.Tensor, ...]":
     """One tensor for each input: standard normal for floats, zeros for integers and booleans."""
     import torch
@@ -67,7 +83,6 @@ class ModuleCounts:
 
 def count_module(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> ModuleCounts:
     """Run ``module`` once on ``examples`` and count the MACs of its convolutions and linear layers."""
-    import torch
     from torch import nn
 
     macs = 0
@@ -81,13 +96,10 @@ def count_module(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]"
 
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     handles = [layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, kinds)]
-    training = module.training
-    module.eval()
     try:
-        with torch.no_grad():
+        with inference(module):
             module(*examples)
     finally:
-        module.train(training)
         for handle in handles:
             handle.remove()
     return ModuleCounts(parameters=sum(p.numel() for p in module.parameters()), macs=macs)

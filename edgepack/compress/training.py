@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from edgepack.compress.layers import inference
 from edgepack.errors import InputError
 from edgepack.spec import Spec
 
@@ -18,6 +19,7 @@ Progress = Callable[[str, float], None]
 """Called with a short text and the share done (0..1)."""
 
 _CLIP = 1.0  # the largest norm of all gradients together: one bad batch cannot throw the weights away
+_FORWARD_ERRORS = (RuntimeError, TypeError, ValueError, IndexError)  # what torch's layers raise
 
 
 class Train(Spec):
@@ -68,7 +70,10 @@ def train(
             order = torch.randperm(len(x))
             total = 0.0
             for index in order[: batches * spec.batch_size].split(spec.batch_size):
-                loss = functional.cross_entropy(module(x[index]), y[index])
+                try:
+                    loss = functional.cross_entropy(module(x[index]), y[index])
+                except _FORWARD_ERRORS as error:
+                    raise _does_not_run(module, data.x_train, error) from error
                 if not torch.isfinite(loss):
                     raise InputError(
                         f"the loss became {loss.item()} in epoch {epoch}",
@@ -105,20 +110,20 @@ def outputs(module: "torch.nn.Module", x: "np.ndarray", batch: int = 256) -> "np
     """The module's output for every sample, in eval mode: ``[N, ...]``; the mode is restored afterwards."""
     import torch
 
-    training = module.training
-    module.eval()
     try:
-        with torch.no_grad():
+        with inference(module):
             result: np.ndarray = torch.cat([module(part) for part in to_tensor(x).split(batch)]).numpy()
             return result
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise InputError(
-            f"{type(module).__name__} does not run on the samples",
-            why=str(error).strip(),
-            next=f"a sample is {x.dtype}{list(x.shape[1:])}: make the model take batches of it",
-        ) from error
-    finally:
-        module.train(training)
+    except _FORWARD_ERRORS as error:
+        raise _does_not_run(module, x, error) from error
+
+
+def _does_not_run(module: "torch.nn.Module", x: "np.ndarray", error: Exception) -> InputError:
+    return InputError(
+        f"{type(module).__name__} does not run on the samples",
+        why=str(error).strip(),
+        next=f"a sample is {x.dtype}{list(x.shape[1:])}: make the model take batches of it",
+    )
 
 
 def accuracy(module: "torch.nn.Module", x: "np.ndarray", y: "np.ndarray") -> float:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.compress.layers import inference
 from edgepack.errors import EdgepackError, InputError
 
 if TYPE_CHECKING:
@@ -141,13 +142,8 @@ def parity(
     from torch.utils import _pytree
 
     session = open_session(path)
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            reference = _pytree.tree_leaves(module(*(torch.from_numpy(array) for array in inputs)))
-    finally:
-        module.train(training)
+    with inference(module):
+        reference = _pytree.tree_leaves(module(*(torch.from_numpy(array) for array in inputs)))
     names = [spec.name for spec in session.get_inputs()]
     outputs = _run(session, dict(zip(names, inputs, strict=True)), path)
     errors = {

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.compress.layers import example_inputs
+from edgepack.compress.layers import example_inputs, inference
 from edgepack.data.user_code import spot
 from edgepack.errors import EdgepackError, InputError
 from edgepack.onnxfile import canonicalise, save_onnx
@@ -39,10 +39,8 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
             "the model's inputs are unknown", next="add model.inputs to the recipe: name and shape"
         )
     examples = example_inputs(inputs)
-    modes = {name: child.training for name, child in module.named_modules()}
-    module.eval()
     try:
-        with torch.no_grad(), quiet():
+        with inference(module), quiet():
             flat = _pytree.tree_leaves(_forward(module, inputs, examples))
             names = ["output"] if len(flat) == 1 else [f"output_{i}" for i in range(len(flat))]
             program = torch.onnx.export(
@@ -61,9 +59,6 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
             why=_first_cause(error),
             next="avoid data-dependent control flow and in-place indexing in forward()",
         ) from error
-    finally:
-        for name, child in module.named_modules():
-            child.training = modes[name]
     if program is None:
         raise EdgepackError("torch.onnx.export returned nothing")
     save_onnx(canonicalise(program.model_proto), path)

@@ -76,6 +76,19 @@ def test_samples_the_model_cannot_take_are_refused():
     assert "float32[4]" in caught.value.next
 
 
+def test_a_batch_the_model_cannot_take_is_refused_in_training_too():
+    with pytest.raises(InputError, match="does not run on the samples") as caught:
+        train(mlp(), tiny(), Train(epochs=1, batch_size=1))
+    assert "more than 1 value per channel" in caught.value.why
+
+
+def test_measuring_leaves_every_layer_in_its_mode():
+    module = mlp().train()
+    module[1].eval()
+    accuracy(module, tiny().x_test, tiny().y_test)
+    assert (module.training, module[0].training, module[1].training) == (True, True, False)
+
+
 @pytest.mark.parametrize(
     ("given", "taken"),
     [("float64", torch.float32), ("uint8", torch.float32), ("int32", torch.int64), ("int64", torch.int64)],
