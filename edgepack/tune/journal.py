@@ -75,8 +75,10 @@ class Journal:
 
         from edgepack.schedules import FAMILIES
 
+        # A module of its own: the pass works in place, and the task's module is what records are looked up by.
+        copy = tvm.IRModule(dict(task.mod.functions.items()), attrs=task.mod.attrs)
         with self._tvm_target, tvm.transform.PassContext(opt_level=3):
-            mod = FAMILIES[self._target.family].fallback(self._target)(task.mod)
+            mod = FAMILIES[self._target.family].fallback(self._target)(copy)
         return Fallback(Schedule(mod), list(ArgInfo.from_entry_func(mod, remove_preproc=True)))
 
     def add_untuned(self, task: Task, seconds: float) -> None:

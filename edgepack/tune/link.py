@@ -18,7 +18,7 @@ def fcompile(output: str, objects: Sequence[str], **options: Any) -> None:
         RuntimeError: lld failed; its words are the message.
     """
     del options
-    argv = [str(zig()), "ld.lld", "-shared", "-o", output, *map(str, objects)]
+    argv = [str(zig()), "ld.lld", "-shared", "-s", "-o", output, *map(str, objects)]
     # close_fds=False lets CPython use vfork: TVM makes the caller's address space expensive to fork.
     done = subprocess.run(argv, capture_output=True, text=True, check=False, close_fds=False)
     if done.returncode:

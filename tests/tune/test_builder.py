@@ -10,17 +10,20 @@ import tvm
 from tune_kit import target
 from tvm import te
 
+from edgepack.lower import cuda, nvrtc
+from edgepack.schedules import FAMILIES, tvm_target
+from edgepack.target import load_target
 from edgepack.tune.builder import Builder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def mod():
     a = te.placeholder((64,), name="a")
     function = te.create_prim_func([a, te.compute((64,), lambda i: a[i] * 2.0, name="b")])
     return tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def broken():
     """A module TVM cannot compile: it calls an operator nobody knows how to lower."""
     a = te.placeholder((64,), name="a")
@@ -95,3 +98,21 @@ def test_closing_reports_unfinished_builds_as_lost(mod, tmp_path):
     answers = [done.get(timeout=1) for _ in range(3)]
     assert sorted(answer.id for answer in answers) == [0, 1, 2]
     assert any(answer.lost for answer in answers)
+
+
+@pytest.mark.parametrize("name", ["rpi4", "jetson-orin"])
+def test_a_candidate_is_built_for_the_board_not_for_this_machine(name, mod, tmp_path):
+    board = load_target(name)
+    if board.gpu and not (cuda.nvcc() or nvrtc.library()):
+        message = "needs a CUDA compiler: pip install 'edgepack[cuda]'"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
+    with tvm_target(board):
+        scheduled = FAMILIES[board.family].fallback(board)(mod)
+    done = queue.Queue()
+    with Builder(done.put, board, workers=1) as builder:
+        builder.submit(0, scheduled, tmp_path / "a.so")
+        assert done.get(timeout=120).error is None
+    library = (tmp_path / "a.so").read_bytes()
+    assert library[18] == 183  # e_machine: AArch64
+    kernels = cuda.kernels(tmp_path / "a.so")
+    assert [kernel.arch for kernel in kernels] == ([board.gpu.arch] if board.gpu else [])

@@ -7,7 +7,9 @@ import pytest
 from tune_kit import LocalBoard, target
 
 from edgepack.errors import Interrupted, UnreachableError, UsageError
-from edgepack.lower import compile_model
+from edgepack.lower import compile_model, tuning_tasks
+from edgepack.lower.build import workload
+from edgepack.schedules import tvm_target
 from edgepack.tune import (
     BatchMeasured,
     BoardRunner,
@@ -19,6 +21,8 @@ from edgepack.tune import (
     tune,
 )
 from edgepack.tune import runner as runner_module
+from edgepack.tune.journal import Journal
+from edgepack.tune.search import open_tasks
 from edgepack.tune.store import RECORDS, read_untuned, write_untuned
 
 
@@ -167,6 +171,16 @@ def test_minutes_end_a_run_too(net, agent, tmp_path):
     assert result.stopped == "minutes"
     assert result.seconds >= 6
     assert all(batch.seconds_left is not None for batch in events.of(BatchMeasured))
+
+
+def test_timing_the_fallback_leaves_the_kernel_as_it_is(net, tmp_path):
+    board = target()
+    tasks = open_tasks(tuning_tasks(net, board), board, batch=4, threads=1, seed=0)
+    journal = Journal(tmp_path, board, tvm_target(board))
+    for task in tasks:
+        scheduled = journal.fallback(task)
+        assert workload(task.mod["main"]) == task.workload
+        assert workload(scheduled.sch.mod["main"]) != task.workload
 
 
 def test_no_budget_is_a_usage_error(net, agent, tmp_path):
