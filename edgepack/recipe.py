@@ -88,7 +88,7 @@ class Data(Spec):
     )
     npz: Filled | None = Field(
         default=None,
-        description="An .npz file with x_train, y_train, x_test and y_test, relative to the recipe.",
+        description="An .npz file with x_train, y_train, x_test and y_test, or x and y; relative to the recipe.",
     )
     images: Images | None = Field(default=None, description="A folder of images.")
     csv: Text | None = Field(default=None, description="A CSV file of text.")
