@@ -99,8 +99,8 @@ def test_progress_and_curve_only_get_better(tuned):
 def test_the_best_is_kept_and_compiled_in(tuned, net, tmp_path):
     store, _, result, _ = tuned
     fastest = {}
-    for workload, (_, seconds, *_) in records_on_disk(store):
-        fastest[workload] = min(fastest.get(workload, 1e10), *seconds)
+    for entry, (_, seconds, *_) in records_on_disk(store):
+        fastest[entry] = min(fastest.get(entry, 1e10), *seconds)
     assert sorted(1000 * s for s in fastest.values()) == pytest.approx(
         sorted(k.best_ms for k in result.kernels)
     )
