@@ -263,9 +263,9 @@ def boards_down(name: str | None = None, *, everything: bool = False, purge: boo
         raise UsageError("name one board, or ask for all", next="edgepack devices down NAME, or --all")
     names = [board.name for board in virtual.running()] if name is None else [name]
     for each in names:
-        virtual.down(each)
-        if purge:
-            virtual.purge(each)
+        was_there = virtual.purge(each) if purge else virtual.down(each)
+        if not was_there:
+            raise UsageError(f"no virtual board named {each} is up", next="edgepack devices list")
     return names
 
 

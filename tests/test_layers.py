@@ -30,11 +30,12 @@ LAYERS = (
     ("init", "check"),
     ("schema", "fingerprint", "zoo"),
     # What a recipe is and what it asks for: steps and training have their specs beside the code that does them.
-    ("recipe", "compress", "export", "data", "outcome"),
-    ("target", "device", "events", "stage"),
-    ("host", "reference", "store"),
-    ("yaml", "artifact", "jsonfile"),
-    ("document", "explain"),
+    ("recipe", "compress", "export", "data"),
+    ("target", "device", "events", "stage", "onnxfile"),
+    ("outcome",),
+    ("host", "reference", "yaml", "jsonfile"),
+    ("document", "explain", "store"),
+    ("artifact",),
     ("spec", "paths"),
     ("errors",),
 )

@@ -10,6 +10,7 @@ from edgepack.report import format as fmt
 from edgepack.report.document import Gate, Report, Row
 
 EMULATED = "emulated"
+NOT_VALID = "not valid"
 _ON_BOARD = frozenset({"measurement", "accuracy_board", "parity"})
 VARIANTS: tuple[Variant, ...] = ("baseline", "release")
 
@@ -42,6 +43,7 @@ class Cell:
     text: str
     value: float | None
     emulated: bool = False
+    believed: bool = True  # False where the measurement's verdict is that it is not valid
     why: str | None = None
 
 
@@ -105,7 +107,8 @@ def cell(report: Report, figure: Figure, target: str, variant: Variant) -> Cell:
     if row is None or value is None:
         said = row.missing.get(figure.source) if row else None
         return Cell(fmt.DASH, None, why=said or _why_missing(report, figure, target, variant))
-    return Cell(figure.show(value), value, emulated=figure.of_board and row.emulated)
+    believed = row.measurement is None or row.measurement.verdict.valid
+    return Cell(figure.show(value), value, emulated=figure.of_board and row.emulated, believed=believed)
 
 
 def _why_missing(report: Report, figure: Figure, target: str, variant: Variant) -> str:
@@ -129,6 +132,8 @@ def change(figure: Figure, before: Cell, after: Cell) -> str:
     """How the release compares with the baseline, or ``emulated``; empty where there is nothing to compare."""
     if before.emulated or after.emulated:
         return EMULATED
+    if figure.of_board and not (before.believed and after.believed):
+        return NOT_VALID
     if figure.change is None or before.value is None or after.value is None:
         return ""
     if figure.change == "points":

@@ -139,7 +139,7 @@ def _package(work: Work) -> Made:
     from edgepack.bundle.archive import pack
     from edgepack.bundle.examples import example_files
     from edgepack.bundle.manifest import Accuracy, Contents, ModelFigures, RecipeInfo, TargetInfo, TensorInfo
-    from edgepack.bundle.runtime import runtime_libs
+    from edgepack.bundle.runtime import needs_extra, runtime_libs
 
     target = _target(work)
     recipe = Recipe.model_validate_json(json.dumps(work.spec["recipe"]))
@@ -164,7 +164,9 @@ def _package(work: Work) -> Made:
         "model/model.so": work.inputs["model"],
         "bin/edgepack-agent": build_agent(target.abi.arch, target.abi.libc),
     }
-    libraries = runtime_libs(target.abi.arch, cuda=target.device_kind == "cuda")
+    libraries = runtime_libs(
+        target.abi.arch, cuda=target.device_kind == "cuda", extra=needs_extra(work.inputs["model"])
+    )
     files |= {f"lib/{name}": path for name, path in libraries.items()}
     files |= {f"examples/{name}": path for name, path in example_files().items()}
     with np.load(work.inputs["samples"], allow_pickle=False) as samples:

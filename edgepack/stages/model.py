@@ -216,15 +216,15 @@ def _samples(inputs: tuple[Input, ...], data: "Splits | None") -> "dict[str, np.
 
 
 _TORCH_TOOLS = ("torch", "numpy", "scikit-learn", "safetensors", "pillow")
-_ONNX_TOOLS = ("onnx", "onnxruntime", "numpy", "scikit-learn", "pillow")
+_ONNX_TOOLS = ("onnx", "onnxscript", "onnxruntime", "numpy", "scikit-learn", "pillow")
+_MODEL_CODE = ("compress/checkpoint.py", "compress/layers.py", "data", "zoo")
+_ONNX_CODE = ("compress", "data", "export", "onnxfile", "zoo")
 
-TRAIN = Stage(
-    "train", 1, _TORCH_TOOLS, ("compress/training.py", "compress/checkpoint.py", "data", "zoo"), _train
-)
-LOAD = Stage("load", 1, (*_TORCH_TOOLS, "onnx"), ("compress/checkpoint.py", "data", "export", "zoo"), _load)
+TRAIN = Stage("train", 1, _TORCH_TOOLS, ("compress/training.py", *_MODEL_CODE), _train)
+LOAD = Stage("load", 1, (*_TORCH_TOOLS, *_ONNX_TOOLS), ("export", "onnxfile", *_MODEL_CODE), _load)
 COMPRESS_TORCH = Stage("compress", 1, _TORCH_TOOLS, ("compress", "data", "zoo"), _compress_torch)
-EXPORT = Stage(
-    "export", 1, (*_TORCH_TOOLS, "onnx", "onnxscript", "onnxruntime"), ("compress", "export"), _export
+EXPORT = Stage("export", 1, (*_TORCH_TOOLS, *_ONNX_TOOLS), ("export", "onnxfile", *_MODEL_CODE), _export)
+COMPRESS_ONNX = Stage("compress", 1, _ONNX_TOOLS, _ONNX_CODE, _compress_onnx)
+EVALUATE = Stage(
+    "evaluate", 1, _ONNX_TOOLS, ("export", "onnxfile", "data", "zoo", "stages/model.py"), _evaluate
 )
-COMPRESS_ONNX = Stage("compress", 1, _ONNX_TOOLS, ("compress", "data", "export", "zoo"), _compress_onnx)
-EVALUATE = Stage("evaluate", 1, _ONNX_TOOLS, ("data", "export", "stages/model.py", "zoo"), _evaluate)
