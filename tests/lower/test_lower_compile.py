@@ -96,7 +96,14 @@ def test_a_record_of_a_task_is_found_by_the_build(network, x86, tmp_path):
     np.testing.assert_allclose(run(compiled.path, value), reference(network, value), rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["arm64", "rpi3", "rpi4", "rpi5", "jetson-cpu", "x86-64-v4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rpi4",
+        "x86-64-v4",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("arm64", "rpi3", "rpi5", "jetson-cpu")),
+    ],
+)
 def test_every_cpu_target_links(name, network, tmp_path):
     target = load_target(name)
     compiled = compile_model(network, target, tmp_path / "m.so")
