@@ -49,7 +49,7 @@ $(STAMP): pyproject.toml constraints.txt | system
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt hatchling editables
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt \
-		--no-build-isolation --editable '.[dev]'
+		--no-build-isolation --editable '.[cuda,dev]'
 	@touch $@
 
 wheel: $(STAMP) ## Build dist/edgepack-*.whl

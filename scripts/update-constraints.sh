@@ -6,7 +6,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 "${PYTHON:-python3}" -m venv "$scratch/venv"
 # shellcheck disable=SC2086 - PIP_ARGS is a list
-"$scratch/venv/bin/python" -m pip install --quiet ${PIP_ARGS:-} --editable '.[dev]'
+"$scratch/venv/bin/python" -m pip install --quiet ${PIP_ARGS:-} --editable '.[cuda,dev]'
 {
     echo "# The environment edgepack is tested in: Python 3.11, Linux x86-64. Used by the Makefile (pip install -c)."
     echo "# To move it: make update-constraints, then make test-all."

@@ -57,7 +57,7 @@ def tuning_figures(result: "TuneResult") -> dict[str, Any]:
         "failed": result.failed,
         "seconds": result.seconds,
         "stopped": result.stopped,
-        "tuned_share": result.tuned_share,
+        "tuned_share": min(1.0, max(0.0, result.tuned_share)),  # a sum of floats may miss 0 or 1 by a hair
         "predicted_ms": result.predicted_ms,
         "untuned_ms": result.untuned_ms,
         "curve": [
@@ -214,8 +214,16 @@ def _input_info(recipe: Recipe, tensor: Any, vocabulary: list[str]) -> "InputInf
 
 _TVM = ("apache-tvm", "apache-tvm-ffi")
 
-TUNE = Stage("tune", 1, (*_TVM, "xgboost-cpu", "ziglang", "onnx"), ("lower", "schedules", "tune"), _tune)
-COMPILE = Stage("compile", 1, (*_TVM, "ziglang", "onnx", "numpy"), ("lower", "schedules"), _compile)
+TUNE = Stage(
+    "tune",
+    1,
+    (*_TVM, "xgboost-cpu", "ziglang", "onnx"),
+    ("lower", "schedules", "stages/build.py", "tune"),
+    _tune,
+)
+COMPILE = Stage(
+    "compile", 1, (*_TVM, "ziglang", "onnx", "numpy"), ("lower", "schedules", "stages/build.py"), _compile
+)
 PACKAGE = Stage(
     "package", 1, (*_TVM, "ziglang", "zstandard"), ("agent", "bundle", "stages/build.py"), _package
 )
