@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any
 
 from edgepack import fingerprint
 from edgepack.artifact import Artifact
@@ -20,7 +20,7 @@ from edgepack.errors import UsageError
 from edgepack.outcome import Variant
 from edgepack.plan import Plan, Row, dump
 from edgepack.recipe import Tune
-from edgepack.report.document import Tuning
+from edgepack.report.document import Tuning, Until
 from edgepack.runner import Runner, Stopped
 from edgepack.stage import Stage, tool_version
 from edgepack.stages import board, build, model
@@ -40,7 +40,6 @@ STAGES: tuple[Stage, ...] = (
     board.BENCH,  #           measure on the board through the bundle
 )
 
-Until = Literal["evaluate", "tune", "package", "bench"]
 _MANIFEST_TOOLS = ("edgepack", "apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "torch", "ziglang")
 
 
@@ -361,6 +360,3 @@ class _Targets:
             resources=resources,
             cached=cached,
         )
-
-
-__all__ = ["STAGES", "ModelLine", "Until", "run"]

@@ -36,7 +36,7 @@ LAYERS = (
     ("host", "reference", "yaml", "jsonfile"),
     ("document", "explain", "store"),
     ("artifact",),
-    ("spec", "paths"),
+    ("spec", "paths", "interrupt"),
     ("errors",),
 )
 RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row}

@@ -64,4 +64,5 @@ def bench(bundle: Path, device: str, *, runs: int, warmup: int, threads: int, as
     click.echo(
         f"first {measured.first_ms:.3f} ms, load {measured.load_ms:.1f} ms, peak {measured.peak_rss_kib} KiB"
     )
-    click.echo(f"verdict: {measured.verdict.describe()}")
+    reasons = "; ".join(measured.verdict.reasons)
+    click.echo("measurement is valid" if measured.verdict.valid else f"measurement is not valid: {reasons}")

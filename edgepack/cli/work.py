@@ -1,6 +1,7 @@
 """Commands that build: the whole run, or a part of it."""
 
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from edgepack.cli.console import emit_json, progress
 from edgepack.errors import render
 
 if TYPE_CHECKING:
-    from edgepack.report.document import Report
+    from edgepack.report.document import Report, Tuning
 
 
 def _finish(report: "Report", *, as_json: bool) -> int:
@@ -69,7 +70,26 @@ def tune(
     """Tune the model's kernels on each target's board; goes on where the last tuning stopped."""
     with progress() as listener:
         report = api.tune(recipe, targets=targets, trials=trials, minutes=minutes, listener=listener)
-    return _finish(report, as_json=as_json)
+    code = _finish(report, as_json=as_json)
+    if not as_json:
+        for tuning in report.tuning:
+            _show_tuning(tuning)
+    return code
+
+
+def _show_tuning(tuning: "Tuning") -> None:
+    """What was found, and the kernels that stayed on their family's schedule, the heaviest first."""
+    rest = sorted((k for k in tuning.kernels if not k.tuned), key=lambda k: -(k.share or 0))
+    done = len(tuning.kernels) - len(rest)
+    emulated = " (emulated: these times mean nothing)" if tuning.emulated else ""
+    click.echo(
+        f"{tuning.target} {tuning.variant}: {tuning.trials} trials, {done} of {len(tuning.kernels)} kernels tuned, "
+        f"{tuning.tuned_share or 0:.0%} of the predicted runtime{emulated}"
+    )
+    if rest:
+        click.echo(f"untuned, {sum(k.share or 0 for k in rest):.0%} of the predicted runtime:")
+    for kernel in rest:
+        click.echo(f"  {kernel.share or 0:6.1%}  {kernel.name}")
 
 
 @click.command()
@@ -111,7 +131,8 @@ def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_j
     with progress() as listener:
         compiled = api.compile(model, target, out=out, dump=dump, listener=listener)
     if as_json:
-        emit_json({"edgepack": 1, **asdict(compiled), "path": str(compiled.path)})
+        cuda = [asdict(kernel) for kernel in api.cuda_kernels(compiled.path)]
+        emit_json({"edgepack": 1, **asdict(compiled), "path": str(compiled.path), "cuda_kernels": cuda})
         return
     tuned = sum(kernel.tuned for kernel in compiled.kernels)
     click.echo(f"{compiled.path}: {human_size(compiled.path.stat().st_size)}, {compiled.seconds:.1f} s")
@@ -119,6 +140,11 @@ def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_j
     for kind, tensors in (("input", compiled.inputs), ("output", compiled.outputs)):
         for tensor in tensors:
             click.echo(f"{kind}: {tensor.name} {tensor.dtype}{list(tensor.shape)}")
+    device = Counter(kernel.arch for kernel in api.cuda_kernels(compiled.path))
+    for arch, count in device.items():
+        click.echo(f"CUDA kernels in the library: {count} for {arch}")
+    for need in compiled.requires:
+        click.echo(f"the board needs: {need}")
 
 
 @click.command()

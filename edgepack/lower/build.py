@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import InputError
+from edgepack.interrupt import deferred
 from edgepack.lower import library, phases
 from edgepack.schedules import tvm_target
 from edgepack.target import Target
@@ -66,10 +67,23 @@ def compile_model(
         InputError: The model cannot be used: missing, corrupt, an operator TVM lacks, a shape that is not static.
         EdgepackError: A phase, the code generator or the linker failed.
     """
+    with deferred() as interrupt_point:
+
+        def tell(step: str) -> None:
+            interrupt_point()
+            if progress:
+                progress(step)
+
+        return _compile(_context(onnx_path, target, records), out, dump, tell)
+
+
+def _compile(
+    context: phases.Context, out: Path, dump: Path | None, progress: Callable[[str], None]
+) -> Compiled:
     import tvm
 
     start = time.monotonic()
-    context = _context(onnx_path, target, records)
+    target = context.target
     mod = phases.run(None, context, until=phases.KERNELS, dump=dump, progress=progress)
     workloads = {var.name_hint: workload(function) for var, function in _kernels(mod)}
     mod = phases.run(mod, context, after=phases.KERNELS, until=phases.APPLIED, dump=dump, progress=progress)
@@ -84,15 +98,13 @@ def compile_model(
         for name, count in sorted(calls.items())
         if name in workloads
     )
-    inputs, outputs = _signature(onnx_path, mod["main"])
+    inputs, outputs = _signature(context.model, mod["main"])
     mod = phases.run(mod, context, after=phases.APPLIED, dump=dump, progress=progress)
-    if progress:
-        progress("build")
+    progress("build")
     library.use_our_cuda_compiler(target)
     with tvm.transform.PassContext(opt_level=3):
         executable = tvm.relax.build(mod, target=context.tvm_target, relax_pipeline=None)
-    if progress:
-        progress("link")
+    progress("link")
     library.export(executable, target, out)
     return Compiled(
         path=out,

@@ -11,7 +11,7 @@ from edgepack.bundle.manifest import ModelFigures, RecipeInfo
 from edgepack.errors import EdgepackError, FleetError, GateError, Interrupted
 from edgepack.outcome import Outcome, Variant
 from edgepack.recipe import Gates, Recipe
-from edgepack.report.document import ErrorRecord, Gate, Host, RecipeRef, Report, Row, Tuning
+from edgepack.report.document import ErrorRecord, Gate, Host, RecipeRef, Report, Row, Tuning, Until
 from edgepack.report.gates import check_gates
 
 _TOOLS = ("edgepack", "apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxruntime", "torch", "ziglang")
@@ -25,12 +25,14 @@ class ReportBuilder:
         *,
         run_id: str,
         recipe: RecipeRef,
+        until: Until = "bench",
         tools: dict[str, str] | None = None,
         host: Host | None = None,
         started: datetime | None = None,
     ) -> None:
         self._run_id = run_id
         self._recipe = recipe
+        self._until = until
         self._tools = tool_versions() if tools is None else tools
         self._host = host or this_host()
         self._started = started or datetime.now(UTC)
@@ -95,6 +97,7 @@ class ReportBuilder:
             run_id=self._run_id,
             started=self._started.astimezone(UTC).isoformat(timespec="seconds"),
             seconds=max(0.0, (datetime.now(UTC) - self._started).total_seconds()),
+            until=self._until,
             recipe=self._recipe,
             tools=self._tools,
             host=self._host,

@@ -11,6 +11,7 @@ from edgepack.outcome import Finite, Outcome, Variant
 from edgepack.spec import Spec
 
 Count = Annotated[int, Field(ge=0)]
+Until = Literal["evaluate", "tune", "package", "bench"]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -125,6 +126,7 @@ class Report(Document):
     run_id: str
     started: str = Field(description="ISO 8601, UTC.")
     seconds: Finite = Field(ge=0, description="Wall clock of the whole run.")
+    until: Until = Field(default="bench", description="The stage the run was asked to stop after.")
     recipe: RecipeRef
     tools: dict[str, str] = Field(description="Versions of edgepack and what it used.")
     host: Host

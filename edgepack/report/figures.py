@@ -12,6 +12,7 @@ from edgepack.report.document import Gate, Report, Row
 EMULATED = "emulated"
 NOT_VALID = "not valid"
 _ON_BOARD = frozenset({"measurement", "accuracy_board", "parity"})
+_OF_BUILD = frozenset({"compiled_size", "bundle_size"})
 VARIANTS: tuple[Variant, ...] = ("baseline", "release")
 
 
@@ -100,6 +101,14 @@ FIGURES: tuple[Figure, ...] = (
 )
 
 
+def figures_of(report: Report) -> tuple[Figure, ...]:
+    """The figures a run can have: one that stops early leaves out those of the stages it was not asked for."""
+    if report.until == "bench":
+        return FIGURES
+    left_out = _ON_BOARD if report.until == "package" else _ON_BOARD | _OF_BUILD
+    return tuple(figure for figure in FIGURES if figure.source not in left_out)
+
+
 def cell(report: Report, figure: Figure, target: str, variant: Variant) -> Cell:
     """A figure of one variant on one target, or a dash and why."""
     row = report.row(target, variant)
@@ -147,12 +156,12 @@ def footnotes(report: Report, target: str) -> list[str]:
     explained: dict[tuple[str, str], list[str]] = {}
     for variant in VARIANTS:
         labels: dict[str, list[str]] = {}
-        for figure in FIGURES:
+        for figure in figures_of(report):
             found = cell(report, figure, target, variant)
             if found.why:
                 labels.setdefault(found.why, []).append(figure.label)
         for why, named in labels.items():
-            what = "all figures" if len(named) == len(FIGURES) else ", ".join(named)
+            what = "all figures" if len(named) == len(figures_of(report)) else ", ".join(named)
             explained.setdefault((why, what), []).append(variant)
     return [
         f"{what}: {why}" if len(variants) == len(VARIANTS) else f"{variants[0]}: {what}: {why}"

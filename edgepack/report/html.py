@@ -6,7 +6,7 @@ from edgepack.report import format as fmt
 from edgepack.report import sections
 from edgepack.report.document import Report
 from edgepack.report.elements import exact, grid, section, target_title
-from edgepack.report.figures import FIGURES, cell, change, emulated_targets, headline, measured_targets
+from edgepack.report.figures import cell, change, emulated_targets, figures_of, headline, measured_targets
 from edgepack.report.markup import Markup, el, join
 
 # Nothing may be fetched: what a browser enforces is also what we promise.
@@ -66,7 +66,7 @@ def _header(report: Report) -> Markup:
 
 def _tiles(report: Report, target: str) -> Markup:
     tiles = []
-    for figure in (figure for figure in FIGURES if figure.label in _TILES):
+    for figure in (figure for figure in figures_of(report) if figure.label in _TILES):
         before = cell(report, figure, target, "baseline")
         after = cell(report, figure, target, "release")
         tiles.append(

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from edgepack.report import format as fmt
 from edgepack.report.document import Report
 from edgepack.report.figures import (
-    FIGURES,
     cell,
     change,
     device_of,
     doubts,
+    figures_of,
     footnotes,
     headline,
     measured_targets,
@@ -85,7 +85,7 @@ def _before_after(report: Report) -> Iterator[str]:
 
 
 def _figures(report: Report, target: str) -> Iterator[tuple[str, str, str, str]]:
-    for figure in FIGURES:
+    for figure in figures_of(report):
         before = cell(report, figure, target, "baseline")
         after = cell(report, figure, target, "release")
         yield figure.label, before.text, after.text, change(figure, before, after)

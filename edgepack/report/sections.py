@@ -18,7 +18,7 @@ from edgepack.report.elements import (
     table,
     target_title,
 )
-from edgepack.report.figures import FIGURES, Figure, cell, change, doubts, footnotes, measured_targets
+from edgepack.report.figures import Figure, cell, change, doubts, footnotes, measured_targets
 from edgepack.report.markup import Markup, el, join
 
 
@@ -69,7 +69,7 @@ def _figures(report: Report, target: str) -> Markup:
     return el(
         "div",
         target_title(report, target),
-        table(("", "Baseline", "Release", "Change"), map(line, FIGURES), numbers=(1, 2, 3))
+        table(("", "Baseline", "Release", "Change"), map(line, figures_of(report)), numbers=(1, 2, 3))
         if measured
         else None,
         notes(*small),

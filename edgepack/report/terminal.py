@@ -6,12 +6,12 @@ from typing import IO
 from edgepack.report import format as fmt
 from edgepack.report.document import Report
 from edgepack.report.figures import (
-    FIGURES,
     cell,
     change,
     describe_gate,
     device_of,
     doubts,
+    figures_of,
     footnotes,
     headline,
     measured_targets,
@@ -90,7 +90,7 @@ def _title(report: Report, target: str) -> str:
 
 
 def _rows(report: Report, target: str) -> Iterator[tuple[str, str, str, str]]:
-    for figure in FIGURES:
+    for figure in figures_of(report):
         before = cell(report, figure, target, "baseline")
         after = cell(report, figure, target, "release")
         yield figure.label, before.text, after.text, change(figure, before, after)

@@ -1,5 +1,6 @@
 """Tuning on the board: MetaSchedule's search, our builder, our runner, records that are never lost."""
 
+from edgepack.tune.best import best_records
 from edgepack.tune.events import (
     BatchMeasured,
     ConnectionLost,
@@ -25,5 +26,6 @@ __all__ = [
     "TuneResult",
     "TuningStarted",
     "UntunedMeasured",
+    "best_records",
     "tune",
 ]

@@ -128,6 +128,7 @@ class Loop:
         batch: int,
         build_workers: int,
         progress: Callable[[TuneEvent], None],
+        interrupt_point: Callable[[], None] = lambda: None,
     ) -> None:
         self.tasks = tasks
         self.curve: list[CurvePoint] = []
@@ -140,6 +141,7 @@ class Loop:
         self._batch = batch
         self._build_workers = build_workers
         self._progress = progress
+        self._interrupt_point = interrupt_point  # raises KeyboardInterrupt after Ctrl-C
         self._ids = itertools.count()
         self._jobs: dict[int, Job] = {}
         self._jobs_lock = threading.Lock()
@@ -194,6 +196,7 @@ class Loop:
 
     def _search(self) -> Stopped:
         while True:
+            self._interrupt_point()
             if self._budget.out_of_time():
                 return "minutes"
             pending = sum(len(b.candidates) for b in self._batches)
@@ -248,6 +251,7 @@ class Loop:
             EdgepackError: The runner gave up.
         """
         while True:
+            self._interrupt_point()
             if self._runner.failure:
                 raise self._runner.failure
             try:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgepack.errors import Interrupted, UsageError
+from edgepack.interrupt import deferred
 from edgepack.target import Target
 from edgepack.tune.events import TuneEvent, TuningStarted
 from edgepack.tune.journal import Journal
@@ -53,7 +54,11 @@ def tune(
     from edgepack.lower import tuning_tasks
     from edgepack.schedules import tvm_target
 
-    with store.locked(target) as folder, _other_cores(target, runner) as threads:
+    with (
+        store.locked(target) as folder,
+        _other_cores(target, runner) as threads,
+        deferred() as interrupt_point,
+    ):
         budget = Budget(trials, minutes)
         journal = Journal(folder, target, tvm_target(target))
         extracted = tuning_tasks(onnx_path, target)
@@ -69,6 +74,7 @@ def tune(
             batch=batch,
             build_workers=threads,
             progress=progress,
+            interrupt_point=interrupt_point,
         )
         progress(TuningStarted(len(tasks), loop.trials, trials, minutes))
         try:

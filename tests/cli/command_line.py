@@ -46,9 +46,7 @@ class Cli:
         return {**os.environ, **kinds, "HOME": str(self.home), **self.environment}
 
     def __call__(self, *args, **options):
-        done = subprocess.run(
-            self.argv(*args), check=False, timeout=TIMEOUT_S, **self.options(), **options
-        )
+        done = subprocess.run(self.argv(*args), check=False, timeout=TIMEOUT_S, **self.options(), **options)
         return Done(done.returncode, done.stdout, done.stderr)
 
     def start(self, *args):

@@ -1,0 +1,42 @@
+"""Ctrl-C where Python runs inside C++: asked for at safe points instead of raised anywhere.
+
+A KeyboardInterrupt raised in one of the callbacks TVM makes into Python crosses C++ frames that do not expect
+it, and the process dies with std::terminate. Inside :func:`deferred` the first Ctrl-C only sets a flag, which
+the caller asks for between two steps; a second one is raised where it comes, for those who cannot wait.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def deferred() -> Iterator[Callable[[], None]]:
+    """Defer Ctrl-C; yields the function that raises KeyboardInterrupt if there was one.
+
+    It is raised at the end of the block at the latest. Outside the main thread, where no handler can be set,
+    nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    asked = False
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            signal.default_int_handler(number, frame)
+        asked = True
+
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+        check()
+    finally:
+        signal.signal(signal.SIGINT, before)
