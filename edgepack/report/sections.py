@@ -18,7 +18,7 @@ from edgepack.report.elements import (
     table,
     target_title,
 )
-from edgepack.report.figures import Figure, cell, change, doubts, footnotes, measured_targets
+from edgepack.report.figures import Figure, cell, change, doubts, figures_of, footnotes, measured_targets
 from edgepack.report.markup import Markup, el, join
 
 
