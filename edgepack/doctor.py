@@ -93,6 +93,7 @@ def _programs(*names: str) -> str:
 
 
 def _cuda() -> str:
-    from edgepack.lower.cuda import compiler
+    from edgepack.lower.cuda import compile_cubin, nvcc
 
-    return compiler()
+    compile_cubin('extern "C" __global__ void empty() {}', "sm_87")
+    return f"{nvcc() or 'NVRTC'} compiles for sm_87"

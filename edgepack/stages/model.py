@@ -63,9 +63,8 @@ def _checkpoint(work: Work, module: Any, name: str) -> dict[str, Output]:
 
 def _figures(module: Any, inputs: tuple[Input, ...], data: "Splits | None") -> dict[str, Any]:
     """Parameters, MACs and test accuracy of a torch module."""
-    from edgepack.compress.layers import count_module
+    from edgepack.compress.layers import count_module, example_inputs
     from edgepack.compress.training import accuracy
-    from edgepack.export.torch_to_onnx import example_inputs
 
     counts = count_module(module, example_inputs(inputs))
     return {
@@ -135,8 +134,8 @@ def _export(work: Work) -> Made:
     """Torch to ONNX, checked against onnxruntime."""
     import numpy as np
 
+    from edgepack.compress.layers import example_inputs
     from edgepack.export import parity, to_onnx
-    from edgepack.export.torch_to_onnx import example_inputs
 
     module = _restored(work)
     inputs = _inputs(work.spec["inputs"])
