@@ -41,7 +41,7 @@ def _finish(report: "Report", *, as_json: bool) -> int:
 @options.fresh_option
 @options.json_option
 def run(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], as_json: bool) -> int:
-    """Do the whole job: compress, compile, tune, package, deploy, benchmark, report."""
+    """Do the whole job: compress, tune, compile, package, deploy, benchmark, report."""
     with progress() as listener:
         report = api.run(recipe, targets=targets, fresh=fresh, listener=listener)
     return _finish(report, as_json=as_json)
@@ -118,7 +118,7 @@ def package(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], out:
 @click.argument("model", type=click.Path(path_type=Path, dir_okay=False))
 @options.target_option
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="Default: MODEL-TARGET.so beside the current folder."
+    "-o", "--out", type=click.Path(path_type=Path), help="Default: MODEL-TARGET.so in the current folder."
 )
 @click.option(
     "--dump",
