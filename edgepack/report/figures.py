@@ -141,10 +141,10 @@ def change(figure: Figure, before: Cell, after: Cell) -> str:
     """How the release compares with the baseline, or ``emulated``; empty where there is nothing to compare."""
     if before.emulated or after.emulated:
         return EMULATED
-    if figure.of_board and not (before.believed and after.believed):
-        return NOT_VALID
     if figure.change is None or before.value is None or after.value is None:
         return ""
+    if figure.of_board and not (before.believed and after.believed):
+        return NOT_VALID
     if figure.change == "points":
         return fmt.points(before.value, after.value)
     words = ("faster", "slower") if figure.change == "speed" else ("smaller", "larger")
