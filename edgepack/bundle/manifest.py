@@ -51,7 +51,9 @@ class Tokenizer(Spec):
 
     kind: str = Field(description="'bytes', 'words', or module:callable of the user's own.")
     length: int = Field(ge=1, description="Tokens a sample; shorter ones are padded with 0.")
-    vocabulary: tuple[str, ...] = Field(default=(), description="words: the word of each id; 0 pads, 1 is any other word.")
+    vocabulary: tuple[str, ...] = Field(
+        default=(), description="words: the word of each id; 0 pads, 1 is any other word."
+    )
 
 
 class TensorInfo(Spec):
