@@ -106,7 +106,13 @@ def tune(
     """
     from edgepack.recipe import Tune
 
-    budget = Tune(trials=trials or 0, minutes=minutes) if trials or minutes else None
+    for name, value in (("trials", trials), ("minutes", minutes)):
+        if value is not None and value <= 0:
+            raise UsageError(
+                f"{name} is {value}: a budget is more than 0", next="leave it out for the recipe's"
+            )
+    given = trials is not None or minutes is not None
+    budget = Tune(trials=trials or 0, minutes=minutes) if given else None
     return _run(Path(recipe), "tune", targets=targets, fresh=("tune",), listener=listener, budget=budget)[0]
 
 
@@ -271,7 +277,7 @@ def boards_down(name: str | None = None, *, everything: bool = False, purge: boo
     names = [board.name for board in virtual.running()] if name is None else [name]
     for each in names:
         was_there = virtual.purge(each) if purge else virtual.down(each)
-        if not was_there:
+        if not was_there and name is not None:  # of all, one may have gone by itself meanwhile
             raise UsageError(f"no virtual board named {each} is up", next="edgepack devices list")
     return names
 

@@ -19,6 +19,7 @@ class Place:
 
     name: str
     host: str
+    port: int | None
     emulated: bool
     virtual: bool
 
@@ -53,9 +54,10 @@ class Boards:
             from edgepack.remote.virtual.kinds import KINDS
 
             kind = KINDS[name.removeprefix(VIRTUAL_PREFIX)]
-            return Place(name, "virtual", kind.emulated, virtual=True)
+            return Place(name, "virtual", None, kind.emulated, virtual=True)
         device = self.device(name)
-        return Place(name, device.host, device.emulated, virtual=name not in load_devices().devices)
+        own = name in load_devices().devices
+        return Place(name, device.host, device.port, device.emulated, virtual=not own)
 
     def device(self, name: str) -> Device:
         """The device of this name; a virtual one is up when this returns.

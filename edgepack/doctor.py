@@ -1,7 +1,6 @@
 """What this machine can do: each finding is a real try, not a version guess."""
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,9 +39,10 @@ def examine() -> list[Finding]:
 def _try(name: str, check: Callable[[], str], hint: str, *, required: bool = True) -> Finding:
     try:
         return Finding(name, ok=True, required=required, detail=check())
-    except (EdgepackError, OSError, ImportError, subprocess.SubprocessError) as error:
+    except Exception as error:  # noqa: BLE001 - a broken installation fails in its own ways; each is a finding
         detail = error.why or error.message if isinstance(error, EdgepackError) else str(error)
-        return Finding(name, ok=False, required=required, detail=detail.splitlines()[0][:120], hint=hint)
+        first = next(iter(detail.splitlines()), "") or type(error).__name__
+        return Finding(name, ok=False, required=required, detail=first[:120], hint=hint)
 
 
 def _tvm() -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edgepack.artifact import human_size
 from edgepack.outcome import Outcome
 
 
@@ -29,6 +30,11 @@ class Advanced:
 
     text: str
     share: float | None = None
+
+    @classmethod
+    def sent(cls, done: int, total: int) -> "Advanced":
+        """So many bytes of all were sent."""
+        return cls(f"{human_size(done)} of {human_size(total)} sent", done / total if total else 1.0)
 
 
 Event = StageStarted | StageEnded | Advanced

@@ -39,12 +39,13 @@ def devices() -> list[Known]:
 
 def deploy(bundle: Path, device: str, listener: Listener) -> "Installed":
     """Install a bundle on a device; the progress is that of the bytes sent."""
-    from edgepack.artifact import human_size
+    from edgepack.bundle.archive import read_manifest
     from edgepack.remote.install import install
 
     def sent(done: int, total: int) -> None:
-        listener(Advanced(f"{human_size(done)} of {human_size(total)} sent", done / total if total else 1.0))
+        listener(Advanced.sent(done, total))
 
+    read_manifest(bundle)  # a file that is none is told before any board is asked, or brought up
     with Boards() as boards:
         session = boards.session(device)
         return install(session, bundle, work_dir=boards.device(device).work_dir, progress=sent)

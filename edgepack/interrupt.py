@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from edgepack.errors import Interrupted
+
 
 @contextmanager
 def deferred() -> Iterator[Callable[[], None]]:
@@ -38,5 +40,13 @@ def deferred() -> Iterator[Callable[[], None]]:
     try:
         yield check
         check()
+    except Interrupted:
+        raise
+    except Exception as error:
+        if (
+            asked
+        ):  # often what fails after a Ctrl-C fails by it: the terminal sends it to child processes, too
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.signal(signal.SIGINT, before)

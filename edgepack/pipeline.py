@@ -33,7 +33,8 @@ STAGES: tuple[Stage, ...] = (
     model.EXPORT,  #          torch → ONNX, parity with onnxruntime
     model.COMPRESS_ONNX,  #   each ONNX-level step: quantize, …
     model.EVALUATE,  #        accuracy in onnxruntime, counts, samples with expected outputs
-    build.TUNE,  #            kernels, on the board
+    build.TUNE,  #            kernels, on the board, or
+    build.RECALL,  #          what was measured for such boards before
     build.COMPILE,  #         ONNX → Relax → shared library
     build.PACKAGE,  #         the bundle
     board.DEPLOY,  #          install over SSH; never cached: the board is asked
@@ -88,7 +89,7 @@ def require_stages(names: Sequence[str]) -> None:
     Raises:
         UsageError: with the near miss.
     """
-    known = [stage.name for stage in STAGES]
+    known = [*(stage.name for stage in STAGES), *METHODS]  # a step's outcome bears its method's name
     for name in names:
         if name not in (*known, "all"):
             near = get_close_matches(name, known, n=1)
@@ -125,7 +126,7 @@ class _Models:
         stage = model.LOAD if self._plan.recipe.model.train is None else model.TRAIN
         source = self._do(stage, {**self._model_files, **self._data_files})
         if "checkpoint" in source.artifacts:
-            self._runner.report.compression(_step("source", source))
+            self._compression("source", source)
         return source
 
     def _plain(self, variant: Variant, source: Record) -> ModelLine:
@@ -142,16 +143,14 @@ class _Models:
             step = pending.pop(0)
             files = {**self._model_files, **self._data_files, "checkpoint": at.artifacts["checkpoint"]}
             at = self._do(model.COMPRESS_TORCH, files, step=dump(step), label=step.method)
-            steps.append(_step(step.method, at))
+            steps.append(self._compression(step.method, at))
         onnx = self._onnx(at, "release").artifacts["onnx"]
         for step in pending:
             files = {**self._data_files, "onnx": onnx}
             inputs = self._inputs(source)
             done = self._do(model.COMPRESS_ONNX, files, label=step.method, step=dump(step), inputs=inputs)
             onnx = done.artifacts["onnx"]
-            steps.append(_step(step.method, done))
-        for figures in steps:
-            self._runner.report.compression(figures)
+            steps.append(self._compression(step.method, done))
         return self._evaluated("release", at, onnx, steps, source=source)
 
     def _onnx(self, at: Record, variant: Variant) -> Record:
@@ -171,8 +170,22 @@ class _Models:
         inputs = self._inputs(source or at)
         record = self._do(model.EVALUATE, {**self._data_files, "onnx": onnx}, variant=variant, inputs=inputs)
         if variant == "baseline" and "onnx" in at.artifacts:
-            self._runner.report.compression(_step("source", record))
+            self._compression("source", record)
         return ModelLine(variant, onnx, inputs, at.figures.get("accuracy"), record, steps)
+
+    def _compression(self, name: str, record: Record) -> ModelFigures:
+        """Tell the report of the model after a step; at once, for the next step may fail."""
+        figures = record.figures
+        sizes = [a.size for a in record.artifacts.values() if a.kind in {"checkpoint", "onnx"}]
+        after = ModelFigures(
+            stage=name,
+            parameters=figures.get("parameters"),
+            macs=figures.get("macs"),
+            size=figures.get("size", sizes[0] if sizes else None),
+            accuracy=figures.get("accuracy"),
+        )
+        self._runner.report.compression(after)
+        return after
 
     def _inputs(self, source: Record) -> list[dict[str, Any]]:
         """The model's inputs: an .onnx file brings its own, a torch source has the recipe's."""
@@ -194,18 +207,6 @@ class _Models:
         return self._runner.do(
             stage, spec=spec, inputs=files, variant=variant, label=label, resources=self._resources
         )
-
-
-def _step(name: str, record: Record) -> ModelFigures:
-    figures = record.figures
-    sizes = [a.size for a in record.artifacts.values() if a.kind in {"checkpoint", "onnx"}]
-    return ModelFigures(
-        stage=name,
-        parameters=figures.get("parameters"),
-        macs=figures.get("macs"),
-        size=figures.get("size", sizes[0] if sizes else None),
-        accuracy=figures.get("accuracy"),
-    )
 
 
 def _known(runner: Runner, boards: Boards, row: Row, line: ModelLine) -> None:
@@ -246,11 +247,15 @@ class _Targets:
 
     def line(self, line: ModelLine) -> Artifact | None:
         """Tune, compile, package, deploy and measure one variant; returns its bundle."""
+        from edgepack.lower.cuda import compiler_identity
+
         records = self._tuned(line)
         if self._until == "tune":
             return None
-        target = dump(self._row.target)
-        compiled = self._do(build.COMPILE, line, {"target": target}, {"onnx": line.onnx, **records})
+        spec: dict[str, Any] = {"target": dump(self._row.target)}
+        if self._row.target.gpu is not None:
+            spec["cuda_compiler"] = compiler_identity()
+        compiled = self._do(build.COMPILE, line, spec, {"onnx": line.onnx, **records})
         self._figures(line, compiled_size=compiled.artifacts["model"].size)
         packaged = self._packaged(line, compiled)
         bundle = packaged.artifacts["bundle"]
@@ -264,20 +269,19 @@ class _Targets:
 
     def _tuned(self, line: ModelLine) -> dict[str, Artifact]:
         row = self._row
-        budget = self._budget or row.tune
-        if not budget.trials and budget.minutes is None:
-            self._skip(build.TUNE, line, "the budget is 0 trials: every kernel has its family's schedule")
-            return {}
+        # More or less than the recipe asks for, this once; the search is the recipe's.
+        budget = self._budget and self._budget.model_copy(update={"seed": row.tune.seed})
+        if not (budget or row.tune).trials and (budget or row.tune).minutes is None:
+            return self._recalled(line, "the budget is 0 trials")
         if row.device is None:
-            self._skip(build.TUNE, line, "the recipe names no device for this target: nothing to measure on")
-            return {}
+            return self._recalled(line, "the recipe names no device for this target: nothing to measure on")
         emulated = self._boards.place(row.device).emulated
         done = self._do(
             build.TUNE,
             line,
             {"target": dump(row.target), "tune": dump(row.tune), "emulated": emulated},
             {"onnx": line.onnx},
-            resources={"runner": board.tuning_runner(self._boards, row.device), "budget": self._budget},
+            resources={"runner": board.tuning_runner(self._boards, row.device), "budget": budget},
         )
         fields = ("trials", "seconds", "tuned_share", "curve", "kernels")
         self._runner.report.tuning(
@@ -293,6 +297,17 @@ class _Targets:
             )
         )
         return done.artifacts
+
+    def _recalled(self, line: ModelLine, why: str) -> dict[str, Artifact]:
+        """Without measuring anything: the best of what was measured earlier for this kind of board."""
+        row = self._row
+        emulated = row.device is not None and self._boards.place(row.device).emulated
+        measured = {} if self._until == "tune" else build.measured(row.target, emulated=emulated)
+        if not measured:
+            self._skip(build.TUNE, line, f"{why}; every kernel has its family's schedule")
+            return {}
+        spec = {"target": dump(row.target), "emulated": emulated}
+        return self._do(build.RECALL, line, spec, {"onnx": line.onnx, **measured}).artifacts
 
     def _packaged(self, line: ModelLine, compiled: Record) -> Record:
         figures = line.evaluated.figures
@@ -326,6 +341,7 @@ class _Targets:
             self._do(board.DEPLOY, line, spec, {"bundle": bundle}, resources=resources, cached=False)
         spec |= {
             "host": place.host,
+            "port": place.port,
             "emulated": place.emulated,
             "device_kind": self._row.target.device_kind,
             "bench": dump(self._plan.recipe.bench),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from edgepack import crash
 from edgepack.artifact import USER, Artifact
 from edgepack.errors import EdgepackError, Interrupted
 from edgepack.events import Advanced, Listener, StageEnded, StageStarted
@@ -72,7 +73,7 @@ class Runner:
         began = time.monotonic()
         parts = ingredients(stage, spec, inputs)
         key = key_of(parts)
-        forced = bool(self._fresh & {stage.name, "all"})
+        forced = bool(self._fresh & {stage.name, name, "all"})
         found = self.store.find(key) if cached and not forced else None
         if found is not None:
             self.store.remember(scope, parts)
@@ -86,17 +87,18 @@ class Runner:
             why = why_changed(self.store.last(scope), parts)
         self._listener(StageStarted(name, target, variant, why))
         try:
-            record = self._work(stage, spec, inputs, resources or {}, began)
+            record, keep = self._work(stage, spec, inputs, resources or {}, began)
+            if cached and keep:
+                record = self.store.save(key, record)
+                self.store.remember(scope, parts)
         except (KeyboardInterrupt, Interrupted) as error:
             stop = error if isinstance(error, Interrupted) else Interrupted("interrupted", state=_KEPT)
             self._fail(stop, place, began)
             raise KeyboardInterrupt from error
-        except EdgepackError as error:
-            self._fail(error, place, began)
+        except Exception as error:
+            # A defect, too, costs its own row only: the others go on, and there is a report of it all.
+            self._fail(crash.as_error(error), place, began)
             raise Stopped from error
-        if cached:
-            self.store.save(key, record)
-            self.store.remember(scope, parts)
         self._end(place, "done", began, why=why, record=record)
         return record
 
@@ -123,7 +125,8 @@ class Runner:
         inputs: Mapping[str, Artifact],
         resources: Mapping[str, Any],
         began: float,
-    ) -> Record:
+    ) -> tuple[Record, bool]:
+        """The work's result, and whether it may answer for its ingredients another time."""
         with self.store.scratch() as scratch:
             paths = self._linked(inputs, scratch / "inputs")
             made = stage.run(Work(spec, paths, scratch, {**resources, "advanced": self.advanced}))
@@ -134,7 +137,8 @@ class Runner:
                 )
                 for role, output in made.files.items()
             }
-        return Record(artifacts=artifacts, figures=dict(made.figures), seconds=time.monotonic() - began)
+        seconds = time.monotonic() - began
+        return Record(artifacts=artifacts, figures=dict(made.figures), seconds=seconds), made.keep
 
     def _linked(self, inputs: Mapping[str, Artifact], folder: Path) -> dict[str, Path]:
         """The stored inputs under names with their suffix, which many readers go by."""

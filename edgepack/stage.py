@@ -38,6 +38,7 @@ class Made:
 
     files: Mapping[str, Output] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
+    keep: bool = True  # False: it is less than its spec promises, and must not answer for it another time
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def code_digest(parts: tuple[str, ...]) -> str:
         files = (
             [root]
             if root.is_file()
-            else sorted(p for p in root.rglob("*") if p.suffix in {".py", ".c", ".h"})
+            else sorted(p for p in root.rglob("*") if p.is_file() and p.suffix != ".pyc")
         )
         for path in files:
             digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")

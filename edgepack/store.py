@@ -10,13 +10,14 @@ Everything is written to a temporary name, flushed and renamed, so that a crash 
 state or the new one. A blob that no longer matches its digest counts as missing.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,29 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def _lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a folder's flock, which the kernel lets go of when this process ends, however it ends.
+
+    Raises:
+        BlockingIOError: not ``wait``, and somebody else holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _abandoned(folder: Path) -> bool:
+    try:
+        with _lock(folder, wait=False):
+            return True
+    except OSError:  # at work, or removed meanwhile
+        return False
 
 
 class Record(Spec):
@@ -118,9 +142,14 @@ class Store:
             return None
         return record if all(self._intact(a) for a in record.artifacts.values()) else None
 
-    def save(self, key: str, record: Record) -> None:
-        """Remember what a stage made; its artifacts were added before."""
-        write_atomic(self.root / "stages" / f"{key}.json", record.model_dump_json().encode())
+    def save(self, key: str, record: Record) -> Record:
+        """Remember what a stage made; its artifacts were added before.
+
+        Returns the record as ``find`` will: a run that did the work goes on with what a later one is told.
+        """
+        data = record.model_dump_json().encode()
+        write_atomic(self.root / "stages" / f"{key}.json", data)
+        return Record.model_validate_json(data)
 
     def last(self, scope: str) -> dict[str, Any] | None:
         """The ingredients this scope last ran with."""
@@ -136,10 +165,16 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A temporary folder on the store's file system, removed afterwards."""
+        """A temporary folder on the store's file system, removed afterwards; by the next run after a crash."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.root, prefix=".work-") as folder:
-            yield Path(folder)
+        with ExitStack() as stack:
+            with _lock(self.root):  # nobody takes a folder that is not locked yet for an abandoned one
+                for left in self.root.glob(".work-*"):
+                    if _abandoned(left):
+                        shutil.rmtree(left, ignore_errors=True)
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self.root, prefix=".work-")))
+                stack.enter_context(_lock(folder))
+            yield folder
 
     def _last_path(self, scope: str) -> Path:
         return self.root / "last" / f"{hashlib.sha256(scope.encode()).hexdigest()[:32]}.json"

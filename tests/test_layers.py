@@ -35,7 +35,7 @@ LAYERS = (
     ("outcome",),
     ("host", "reference", "yaml", "jsonfile"),
     ("document", "explain", "store"),
-    ("artifact",),
+    ("artifact", "crash"),
     ("spec", "paths", "interrupt"),
     ("errors",),
 )

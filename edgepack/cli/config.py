@@ -88,17 +88,18 @@ def completion(context: click.Context, shell: str) -> None:
 
 @click.command()
 @options.json_option
-def doctor(as_json: bool) -> None:
+def doctor(as_json: bool) -> int:
     """Say what this machine can do: compilers, virtual boards, caches, and what is missing for the rest."""
     findings = api.doctor()
+    broken = [f.name for f in findings if f.required and not f.ok]
     if as_json:
         emit_json({"edgepack": 1, "findings": [vars(f) for f in findings]})
-    else:
-        for finding in findings:
-            mark = "ok     " if finding.ok else ("FAILED " if finding.required else "missing")
-            click.echo(f"{mark} {finding.name:<16} {finding.detail}")
-            if not finding.ok:
-                click.echo(f"        {'':<16} {finding.hint}")
-    broken = [f.name for f in findings if f.required and not f.ok]
+        return GateError.exit_code if broken else 0
+    for finding in findings:
+        mark = "ok     " if finding.ok else ("FAILED " if finding.required else "missing")
+        click.echo(f"{mark} {finding.name:<16} {finding.detail}")
+        if not finding.ok:
+            click.echo(f"        {'':<16} {finding.hint}")
     if broken:
         raise GateError(f"not usable here: {', '.join(broken)}")
+    return 0

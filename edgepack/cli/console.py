@@ -3,20 +3,19 @@
 import json
 import os
 import sys
-import time
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import click
 
-from edgepack.errors import EdgepackError, Interrupted
+from edgepack.errors import EdgepackError, Interrupted, UsageError
 
 
 def emit_json(document: dict[str, Any]) -> None:
     """Print one JSON document on stdout."""
     sys.stdout.write(json.dumps(document, indent=2, sort_keys=False) + "\n")
+    sys.stdout.flush()  # a reader that went away is noticed here, and not at the interpreter's end
 
 
 def show_error(error: EdgepackError, *, as_json: bool) -> None:
@@ -29,17 +28,6 @@ def show_error(error: EdgepackError, *, as_json: bool) -> None:
     sys.stderr.write(text + "\n")
 
 
-def write_crash_log(error: BaseException) -> str:
-    """Keep the traceback of a defect in a file and return its path."""
-    from edgepack.paths import state_dir
-
-    folder = state_dir() / "crashes"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-    path.write_text("".join(traceback.format_exception(error)))
-    return str(path)
-
-
 def guard(command: Callable[[], Any], *, as_json: bool) -> int:
     """Run a command and turn whatever it raises into a message and an exit code."""
     try:
@@ -48,6 +36,8 @@ def guard(command: Callable[[], Any], *, as_json: bool) -> int:
         show_error(error, as_json=as_json)
         return error.exit_code
     except click.ClickException as error:
+        if as_json:
+            emit_json({"edgepack": 1, "error": UsageError(error.format_message()).to_json()})
         error.show()
         return error.exit_code
     except click.exceptions.Exit as error:
@@ -60,28 +50,25 @@ def guard(command: Callable[[], Any], *, as_json: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the last line of defence: a defect becomes a report, not a traceback
-        if os.environ.get("EDGEPACK_TRACEBACK"):
-            traceback.print_exc()
-        log = write_crash_log(error)
-        defect = EdgepackError(
-            f"internal error: {type(error).__name__}: {error}",
-            state=f"the traceback is in {log}",
-            next="please report it with that file; EDGEPACK_TRACEBACK=1 shows it here",
-        )
+        from edgepack.crash import as_error
+
+        defect = as_error(error)
         show_error(defect, as_json=as_json)
         return defect.exit_code
     return result if isinstance(result, int) else 0
 
 
 @contextmanager
-def progress(*, quiet: bool = False) -> Iterator[Callable[[Any], None]]:
-    """A listener for the run's events: live lines on a terminal, one line an event elsewhere."""
+def progress() -> Iterator[Callable[[Any], None]]:
+    """A listener for the run's events: live lines on a terminal, one line an event elsewhere.
+
+    What user code and libraries print meanwhile goes to stderr: stdout is for the result.
+    """
     from edgepack.cli.live import LiveListener, PlainListener
 
-    if quiet:
-        yield lambda _event: None
-    elif sys.stderr.isatty():
-        with LiveListener() as listener:
-            yield listener
-    else:
-        yield PlainListener(sys.stderr)
+    with redirect_stdout(sys.stderr):
+        if sys.stderr.isatty():
+            with LiveListener() as listener:
+                yield listener
+        else:
+            yield PlainListener(sys.stderr)

@@ -53,7 +53,7 @@ class LiveListener:
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn(),
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TimeElapsedColumn(),
             console=self._console, transient=True,
         )  # fmt: skip
         self._task = self._progress.add_task("starting", total=None)

@@ -1,10 +1,13 @@
 """Options that several commands share, and what the shell completes."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
+
+from edgepack.errors import EdgepackError
 
 
 def _complete_target(
@@ -12,7 +15,9 @@ def _complete_target(
 ) -> list[CompletionItem]:
     from edgepack import api
 
-    return [CompletionItem(t.name, help=t.title) for t in api.targets() if t.name.startswith(incomplete)]
+    with suppress(EdgepackError):  # a mistake in a file is told when a command runs, not on TAB
+        return [CompletionItem(t.name, help=t.title) for t in api.targets() if t.name.startswith(incomplete)]
+    return []
 
 
 def _complete_device(
@@ -20,9 +25,11 @@ def _complete_device(
 ) -> list[CompletionItem]:
     from edgepack import api
 
-    return [
-        CompletionItem(d.name, help=d.device.host) for d in api.devices() if d.name.startswith(incomplete)
-    ]
+    with suppress(EdgepackError):
+        return [
+            CompletionItem(d.name, help=d.device.host) for d in api.devices() if d.name.startswith(incomplete)
+        ]
+    return []
 
 
 def complete_device(function: Any) -> Any:

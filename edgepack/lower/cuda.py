@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edgepack.errors import EdgepackError, InputError
 from edgepack.lower import nvrtc
+from edgepack.stage import tool_version
 
 EM_CUDA = 190  # e_machine of a cubin
 _ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -32,6 +33,17 @@ def nvcc() -> str | None:
     """The nvcc on PATH or in ``CUDA_HOME``, None if there is none."""
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     return shutil.which("nvcc") or (shutil.which("nvcc", path=f"{home}/bin") if home else None)
+
+
+def compiler_identity() -> str:
+    """Which CUDA compiler compiles here, with its version: what it makes depends on it. Empty if there is none."""
+    wish = os.environ.get("EDGEPACK_CUDA_COMPILER", "")
+    compiler = nvcc() if wish != "nvrtc" else None
+    if compiler:
+        done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
+        return " ".join(done.stdout.split()) or compiler
+    library = nvrtc.library() if wish != "nvcc" else None
+    return f"{library.name} {tool_version('nvidia-cuda-nvrtc')}" if library else ""
 
 
 def compile_cubin(code: str, arch: str) -> bytes:

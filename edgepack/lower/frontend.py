@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from edgepack.errors import InputError
-from edgepack.export import load_onnx
+from edgepack.onnxfile import load_onnx
 
 HINTS = {
     "LSTM": "recurrent layers are not compiled yet; export the loop unrolled, or use a convolutional model",

@@ -84,7 +84,8 @@ def _check_versions(model: "onnx.ModelProto", where: str) -> None:
         )
 
 
-def _tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":
+def tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":
+    """Every tensor that may keep its bytes in another file: initializers, attributes, subgraphs, functions."""
     # The very iterator that load_external_data_for_model uses: what is checked is what is read.
     from onnx.external_data_helper import _get_all_tensors
 
@@ -95,7 +96,7 @@ def _load_external_data(model: "onnx.ModelProto", path: Path) -> None:
     import onnx
 
     folder = path.resolve().parent
-    for tensor in _tensors(model):
+    for tensor in tensors(model):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")

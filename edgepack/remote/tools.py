@@ -6,6 +6,7 @@ digest covers every byte, so what is there under its name is right, and is sent 
 
 import hashlib
 import posixpath
+import secrets
 
 from edgepack.agent.build import build_agent
 from edgepack.bundle.runtime import runtime_libs
@@ -16,17 +17,19 @@ from edgepack.target import Target
 
 TOOLS = ".tools"
 
-# Older tools go: one set is 6 MB, and nothing but this edgepack's own digest is ever asked for.
+# What nobody asked for in a day goes: one set is 6 MB. Younger ones may be another run's, at work now.
 _PREPARE = """\
-root=$1
-digest=$2
-mkdir -p "$root" && cd "$root" || exit 1
-if [ -d "$digest" ]; then echo there; exit 0; fi
-for old in * .new-*; do if [ -d "$old" ]; then rm -rf -- "$old"; fi; done
-mkdir -p ".new-$digest/bin" ".new-$digest/lib" && echo missing
+mkdir -p "$1" && cd "$1" || exit 1
+find . -mindepth 1 -maxdepth 1 -mmin +1440 ! -name "$2" -exec rm -rf {} +
+if [ -d "$2" ]; then touch "$2"; echo there; exit 0; fi
+mkdir -p "$3/bin" "$3/lib" && echo missing
 """
+# Two runs may bring the same tools at once: the second finds the first's, and its own copy goes.
 _FINISH = """\
-cd "$1" && chmod 755 ".new-$2/bin/edgepack-agent" && sync && mv -T -- ".new-$2" "$2"
+cd "$1" && chmod 755 "$3/bin/edgepack-agent" && sync || exit 1
+mv -T -- "$3" "$2" 2>/dev/null && exit 0
+rm -rf -- "$3"
+[ -d "$2" ]
 """
 
 
@@ -43,8 +46,9 @@ def ensure_tools(session: Session, target: Target, work_dir: str) -> str:
     names = "".join(f"{name} {sha256_file(path)}\n" for name, path in sorted(files.items()))
     digest = hashlib.sha256(names.encode()).hexdigest()[:32]
     root = posixpath.join(work_path(work_dir), TOOLS)
-    if script(session, _PREPARE, root, digest).strip() != "there":
+    new = f".new-{secrets.token_hex(8)}"
+    if script(session, _PREPARE, root, digest, new).strip() != "there":
         for name, path in files.items():
-            session.put(path, f"{root}/.new-{digest}/{name}")
-        script(session, _FINISH, root, digest)
+            session.put(path, f"{root}/{new}/{name}")
+        script(session, _FINISH, root, digest, new)
     return f"{root}/{digest}/bin/edgepack-agent"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.events import Advanced
 from edgepack.recipe import Bench
 from edgepack.stage import Made, Output, Stage, Work
 
@@ -32,7 +33,11 @@ def tuning_runner(boards: "Boards", name: str) -> "Callable[[Target], BoardRunne
 
         def connect() -> "tuple[Session, str]":
             session = boards.new_session(name)
-            return session, ensure_tools(session, target, boards.device(name).work_dir)
+            try:
+                return session, ensure_tools(session, target, boards.device(name).work_dir)
+            except BaseException:
+                session.close()
+                raise
 
         return BoardRunner(
             connect, target.tune, device=target.device_kind, shares_host=boards.place(name).virtual
@@ -47,7 +52,12 @@ def _deploy(work: Work) -> Made:
 
     boards, name = work.resources["boards"], work.spec["device"]
     device = boards.device(name)
-    done = install(boards.session(name), work.inputs["bundle"], work_dir=device.work_dir)
+
+    def sent(done: int, total: int) -> None:
+        told = Advanced.sent(done, total)
+        work.resources["advanced"](told.text, told.share)
+
+    done = install(boards.session(name), work.inputs["bundle"], work_dir=device.work_dir, progress=sent)
     return Made(figures={"digest": done.digest, "changed": done.changed, "bytes_sent": done.bytes_sent})
 
 

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.artifact import Artifact
+from edgepack.fingerprint import of_user
 from edgepack.paths import data_dir
 from edgepack.recipe import Input, Preprocess, Recipe, Text, Tune
 from edgepack.stage import Made, Output, Stage, Work
@@ -45,7 +47,30 @@ def _tune(work: Work) -> Made:
             progress=lambda event: _tell(work, event),
         )
     files = {name: Output(result.records / name, "tuning-records", name) for name in RECORD_FILES}
-    return Made(files, tuning_figures(result))
+    # A smaller budget than the recipe's does not answer for the recipe's: the next run measures the rest.
+    wanted = work.spec["tune"]["trials"]
+    keep = work.resources.get("budget") is None or result.trials >= wanted or result.stopped == "exhausted"
+    return Made(files, tuning_figures(result), keep=keep)
+
+
+def measured(target: Target, *, emulated: bool) -> dict[str, Artifact]:
+    """What was measured for this target so far, as inputs of RECALL; empty where nothing was."""
+    from edgepack.tune import RecordStore
+
+    folder = RecordStore(record_root(emulated=emulated)).path(target)
+    files = {name: folder / name for name in (*RECORD_FILES, "untuned.json")}
+    return {name: of_user(path) for name, path in files.items() if path.is_file()}
+
+
+def _recall(work: Work) -> Made:
+    """The best records measured so far for the model's kernels, by tuning of whichever model."""
+    from edgepack.tune import RecordStore, best_records
+
+    store = RecordStore(record_root(emulated=work.spec["emulated"]))
+    records = best_records(work.inputs["onnx"], _target(work), store)
+    if records is None or not (records / RECORD_FILES[1]).stat().st_size:
+        return Made()
+    return Made({name: Output(records / name, "tuning-records", name) for name in RECORD_FILES})
 
 
 def tuning_figures(result: "TuneResult") -> dict[str, Any]:
@@ -218,12 +243,21 @@ TUNE = Stage(
     "tune",
     1,
     (*_TVM, "xgboost-cpu", "ziglang", "onnx"),
-    ("lower", "schedules", "stages/build.py", "tune"),
+    ("agent", "lower", "onnxfile", "schedules", "stages/build.py", "tune"),
     _tune,
 )
+RECALL = Stage("tune", 1, TUNE.tools, TUNE.code, _recall)
 COMPILE = Stage(
-    "compile", 1, (*_TVM, "ziglang", "onnx", "numpy"), ("lower", "schedules", "stages/build.py"), _compile
+    "compile",
+    1,
+    (*_TVM, "ziglang", "onnx", "numpy"),
+    ("lower", "onnxfile", "schedules", "stages/build.py"),
+    _compile,
 )
 PACKAGE = Stage(
-    "package", 1, (*_TVM, "ziglang", "zstandard"), ("agent", "bundle", "stages/build.py"), _package
+    "package",
+    1,
+    (*_TVM, "ziglang", "zstandard"),
+    ("agent", "bundle", "lower/toolchain.py", "stages/build.py"),
+    _package,
 )

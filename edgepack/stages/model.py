@@ -216,14 +216,27 @@ def _samples(inputs: tuple[Input, ...], data: "Splits | None") -> "dict[str, np.
 
 _TORCH_TOOLS = ("torch", "numpy", "scikit-learn", "safetensors", "pillow")
 _ONNX_TOOLS = ("onnx", "onnxscript", "onnxruntime", "numpy", "scikit-learn", "pillow")
-_MODEL_CODE = ("compress/checkpoint.py", "compress/layers.py", "data", "zoo")
-_ONNX_CODE = ("compress", "data", "export", "onnxfile", "zoo")
+_MODEL_CODE = (
+    "compress/checkpoint.py",
+    "compress/layers.py",
+    "compress/training.py",
+    "data",
+    "export",
+    "onnxfile",
+    "stages/model.py",
+    "zoo",
+)
+_STEP_CODE = ("compress", "data", "export", "onnxfile", "stages/model.py", "zoo")
 
-TRAIN = Stage("train", 1, _TORCH_TOOLS, ("compress/training.py", *_MODEL_CODE), _train)
-LOAD = Stage("load", 1, (*_TORCH_TOOLS, *_ONNX_TOOLS), ("export", "onnxfile", *_MODEL_CODE), _load)
-COMPRESS_TORCH = Stage("compress", 1, _TORCH_TOOLS, ("compress", "data", "zoo"), _compress_torch)
-EXPORT = Stage("export", 1, (*_TORCH_TOOLS, *_ONNX_TOOLS), ("export", "onnxfile", *_MODEL_CODE), _export)
-COMPRESS_ONNX = Stage("compress", 1, _ONNX_TOOLS, _ONNX_CODE, _compress_onnx)
+TRAIN = Stage("train", 1, _TORCH_TOOLS, _MODEL_CODE, _train)
+LOAD = Stage("load", 1, (*_TORCH_TOOLS, *_ONNX_TOOLS), _MODEL_CODE, _load)
+COMPRESS_TORCH = Stage("compress", 1, _TORCH_TOOLS, _STEP_CODE, _compress_torch)
+EXPORT = Stage("export", 1, (*_TORCH_TOOLS, *_ONNX_TOOLS), _MODEL_CODE, _export)
+COMPRESS_ONNX = Stage("compress", 1, _ONNX_TOOLS, _STEP_CODE, _compress_onnx)
 EVALUATE = Stage(
-    "evaluate", 1, _ONNX_TOOLS, ("export", "onnxfile", "data", "zoo", "stages/model.py"), _evaluate
+    "evaluate",
+    1,
+    _ONNX_TOOLS,
+    ("compress/layers.py", "data", "export", "onnxfile", "stages/model.py", "zoo"),
+    _evaluate,
 )

@@ -48,6 +48,10 @@ class RecordStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def path(self, target: Target) -> Path:
+        """Where this target's records are, or would be."""
+        return self.root / f"{target.name}-{digest(key(target))}"
+
     def folder(self, target: Target) -> Path:
         """The folder of this target's records, made if missing.
 
@@ -55,7 +59,7 @@ class RecordStore:
             IntegrityError: The folder holds records of something else.
         """
         wanted = key(target)
-        folder = self.root / f"{target.name}-{digest(wanted)}"
+        folder = self.path(target)
         folder.mkdir(parents=True, exist_ok=True)
         described = folder / "key.json"
         if not described.exists():

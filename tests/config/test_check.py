@@ -209,7 +209,7 @@ def test_a_right_recipe_has_no_problems(folder):
         (
             "  - target: arm64\n    device: virtual:arm64\n",
             "  - {target: arm64}\n  - {target: arm64}\n",
-            "16:5: a second row for arm64",
+            "16:5: a second row for arm64: a release is built once for a target; `edgepack deploy` brings it to more boards",
         ),
         (
             "  - target: arm64\n    device: virtual:arm64\n",
