@@ -21,6 +21,7 @@ from edgepack.outcome import Variant
 from edgepack.plan import Plan, Row, dump
 from edgepack.recipe import Tune
 from edgepack.report.document import Tuning, Until
+from edgepack.report.figures import BUILT
 from edgepack.runner import Runner, Stopped
 from edgepack.stage import Stage, tool_version
 from edgepack.stages import board, build, model
@@ -41,6 +42,7 @@ STAGES: tuple[Stage, ...] = (
     board.BENCH,  #           measure on the board through the bundle
 )
 
+_NO_BASELINE = "the recipe's bench.baseline is false"
 _MANIFEST_TOOLS = ("edgepack", "apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "torch", "ziglang")
 
 
@@ -76,6 +78,9 @@ def run(
     for row in plan.rows:
         targets = _Targets(plan, runner, boards, row, until=until, budget=budget)
         for line in lines:
+            if line.variant == "baseline" and not plan.recipe.bench.baseline:
+                runner.report.missing(row.target.name, "baseline", _NO_BASELINE, *BUILT)
+                continue
             with suppress(Stopped):  # in the report already; the next row goes on
                 bundle = targets.line(line)
                 if bundle is not None and line.variant == "release":
@@ -119,24 +124,26 @@ class _Models:
         if not recipe.compress:
             self._runner.skip(model.COMPRESS_TORCH, "the recipe compresses nothing", variant="release")
             return [self._plain("release", source)]
-        lines = [self._plain("baseline", source)] if recipe.bench.baseline else []
-        return [*lines, self._compressed(source)]
+        baseline = self._plain("baseline", source)
+        return [baseline, self._compressed(source, baseline.steps)]
 
     def _source(self) -> Record:
         stage = model.LOAD if self._plan.recipe.model.train is None else model.TRAIN
-        source = self._do(stage, {**self._model_files, **self._data_files})
-        if "checkpoint" in source.artifacts:
-            self._compression("source", source)
-        return source
+        return self._do(stage, {**self._model_files, **self._data_files})
 
     def _plain(self, variant: Variant, source: Record) -> ModelLine:
-        """The model as it came."""
+        """The model as it came. Torch says what it is at once, an .onnx file when it has been evaluated."""
+        in_torch = "checkpoint" in source.artifacts
+        steps = [self._compression("source", source)] if in_torch else []
         exported = self._onnx(source, variant)
-        return self._evaluated(variant, source, exported.artifacts["onnx"], [])
+        line = self._evaluated(variant, source, exported.artifacts["onnx"], steps)
+        if not in_torch:
+            line.steps.append(self._compression("source", line.evaluated))
+        return line
 
-    def _compressed(self, source: Record) -> ModelLine:
+    def _compressed(self, source: Record, before: list[ModelFigures]) -> ModelLine:
         """The model after every step of the recipe: torch steps, export, ONNX steps."""
-        steps: list[ModelFigures] = []
+        steps = list(before)
         at = source
         pending = list(self._plan.recipe.compress)
         while pending and METHODS[pending[0].method].STAGE == "torch":
@@ -169,8 +176,6 @@ class _Models:
     ) -> ModelLine:
         inputs = self._inputs(source or at)
         record = self._do(model.EVALUATE, {**self._data_files, "onnx": onnx}, variant=variant, inputs=inputs)
-        if variant == "baseline" and "onnx" in at.artifacts:
-            self._compression("source", record)
         return ModelLine(variant, onnx, inputs, at.figures.get("accuracy"), record, steps)
 
     def _compression(self, name: str, record: Record) -> ModelFigures:
@@ -223,6 +228,12 @@ def _known(runner: Runner, boards: Boards, row: Row, line: ModelLine) -> None:
         accuracy_torch=line.torch_accuracy,
         accuracy_onnxruntime=figures["accuracy"],
     )
+    if figures["accuracy"] is None:
+        labels = "the recipe has no labelled data"
+        runner.report.missing(row.target.name, line.variant, labels, "accuracy_torch", "accuracy_onnxruntime")
+    elif line.torch_accuracy is None:
+        never = "the model came as ONNX"
+        runner.report.missing(row.target.name, line.variant, never, "accuracy_torch")
 
 
 class _Targets:

@@ -123,7 +123,11 @@ class Gates(Spec):
 class Tune(Spec):
     """Budget of the on-board tuning, per target and model; it stops at whichever comes first."""
 
-    trials: int = Field(default=0, ge=0, description="Measured candidates in all; 0 leaves kernels untuned.")
+    trials: int = Field(
+        default=0,
+        ge=0,
+        description="Measured candidates in all; 0 is no limit beside minutes, and no tuning without.",
+    )
     minutes: float | None = Field(
         default=None, gt=0, description="Stop after this long, with trials left or not."
     )
@@ -146,7 +150,7 @@ class TargetEntry(Spec):
     """One row of the run: a target, and the device that stands for it (none: stop at the bundle)."""
 
     target: Filled = Field(description="A target's name: see edgepack targets.")
-    device: Filled | None = Field(default=None, description="A name of devices.yaml, or virtual:NAME.")
+    device: Filled | None = Field(default=None, description="A name of devices.yaml, or virtual:KIND.")
     tune: Tune | None = Field(default=None, description="Instead of the recipe's tune block.")
 
 
@@ -199,10 +203,6 @@ def mistakes(recipe: Recipe) -> Iterator[Finding]:
         yield from _needs_data(recipe)
     yield from _sample_mistakes(recipe)
     yield from _steps(recipe)
-    for where, tune in _tunes(recipe):
-        if tune.minutes is not None and tune.trials == 0:
-            message = "minutes without trials tune nothing; set trials to the most you would measure"
-            yield Finding((*where, "minutes"), message, on_key=True)
     yield from _rows(recipe)
 
 
@@ -261,7 +261,12 @@ def _data(data: Data) -> Iterator[Finding]:
 
 def _sample_mistakes(recipe: Recipe) -> Iterator[Finding]:
     """What the data block says of a sample has to be what the model's one input takes."""
-    if recipe.data is None or len(recipe.model.inputs) != 1:
+    if recipe.data is None:
+        return
+    if len({entry.name for entry in recipe.model.inputs}) > 1:
+        message = "data feeds models of one input only; without `data`, parity is measured on random inputs"
+        yield Finding(("model", "inputs", 1), message)
+    if len(recipe.model.inputs) != 1:
         return
     gives: tuple[list[int], str] | None = None
     for kind in ("csv", "jsonl"):
@@ -316,13 +321,6 @@ def _steps(recipe: Recipe) -> Iterator[Finding]:
         if on_onnx is not None:
             message = f"{step.method} changes the torch module, so it comes before {on_onnx}, which changes the ONNX graph"
             yield Finding(here, message)
-
-
-def _tunes(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], Tune]]:
-    yield ("tune",), recipe.tune
-    for index, entry in enumerate(recipe.targets):
-        if entry.tune is not None:
-            yield ("targets", index, "tune"), entry.tune
 
 
 def _rows(recipe: Recipe) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from edgepack.errors import PreflightError
 from edgepack.remote.layout import script, work_path
 from edgepack.remote.session import Session
 
-TOOLS = ("sha256sum", "flock", "readlink", "ln", "mv", "cp", "sync", "df")
+TOOLS = ("sha256sum", "flock", "readlink", "ln", "mv", "cp", "sync", "df", "find")
 # Outputs of the smoke test, the history, and what the file system itself needs for directories.
 MARGIN = 8 << 20  # bytes
 

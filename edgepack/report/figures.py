@@ -11,8 +11,9 @@ from edgepack.report.document import Gate, Report, Row
 
 EMULATED = "emulated"
 NOT_VALID = "not valid"
-_ON_BOARD = frozenset({"measurement", "accuracy_board", "parity"})
+_ON_BOARD = frozenset({"measurement", "accuracy_board", "parity"})  # fields of Row
 _OF_BUILD = frozenset({"compiled_size", "bundle_size"})
+BUILT = _OF_BUILD | _ON_BOARD  # what a variant has that was built for the target
 VARIANTS: tuple[Variant, ...] = ("baseline", "release")
 
 
@@ -105,7 +106,7 @@ def figures_of(report: Report) -> tuple[Figure, ...]:
     """The figures a run can have: one that stops early leaves out those of the stages it was not asked for."""
     if report.until == "bench":
         return FIGURES
-    left_out = _ON_BOARD if report.until == "package" else _ON_BOARD | _OF_BUILD
+    left_out = _ON_BOARD if report.until == "package" else BUILT
     return tuple(figure for figure in FIGURES if figure.source not in left_out)
 
 
@@ -134,6 +135,9 @@ def _why_missing(report: Report, figure: Figure, target: str, variant: Variant) 
         for outcome in ended:
             if outcome.status == "skipped" and outcome.stage == "bench" and outcome.why:
                 return outcome.why
+    if variant == "baseline":
+        uncompressed = [o.why for o in report.stages if o.stage == "compress" and o.status == "skipped"]
+        return next((why for why in uncompressed if why), "not measured")
     return "not measured"
 
 

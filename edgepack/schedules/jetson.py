@@ -1,18 +1,12 @@
-"""NVIDIA Jetson: CUDA kernels on the GPU, or the CPU alone where the target has no gpu section."""
+"""NVIDIA Jetson: CUDA kernels on the GPU. Its CPU alone is ``jetson-cpu``, of the family ``arm_cpu``."""
 
 from typing import Any
 
-from edgepack.schedules.common import cpu_space
-from edgepack.schedules.fallback import cpu_pass
 from edgepack.target import Target
 
-UNROLL_STEPS = (0, 16, 64, 512)  # elements, for the CPU
 
-
-def space(target: Target) -> Any:
-    """The MetaSchedule search space: shared-memory tiling with thread binding, or the CPU's."""
-    if target.gpu is None:
-        return cpu_space(target, unroll_steps=UNROLL_STEPS)
+def space(_target: Target) -> Any:
+    """The MetaSchedule search space: shared-memory tiling with thread binding."""
     from tvm.s_tir.meta_schedule import mutator, postproc, schedule_rule
     from tvm.s_tir.meta_schedule.space_generator import PostOrderApply
 
@@ -23,10 +17,8 @@ def space(target: Target) -> Any:
     )
 
 
-def fallback(target: Target) -> Any:
-    """A pass that schedules every kernel nobody tuned; on the GPU with TVM's dlight rules, first match first."""
-    if target.gpu is None:
-        return cpu_pass(target)
+def fallback(_target: Target) -> Any:
+    """A pass that schedules every kernel nobody tuned, with TVM's dlight rules, first match first."""
     from tvm.s_tir import dlight
 
     return dlight.ApplyDefaultSchedule(

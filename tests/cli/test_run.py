@@ -201,12 +201,25 @@ def test_the_release_runs_on_a_board_that_stays_and_rolls_back(cli, second):
     assert cli("devices", "list").out == ""
 
 
+def test_without_a_baseline_on_the_board_it_is_still_known_on_the_host(cli, second):
+    cli.write("alone.yaml", RECIPE.replace("runs: 10", "runs: 10\n  baseline: false"))
+    report = cli("run", "alone.yaml", "--json", "-t", "x86-64-v3").json
+    before = rows(report)["x86-64-v3", "baseline"]
+    assert before["accuracy_torch"] == rows(second.json)["x86-64-v3", "baseline"]["accuracy_torch"]
+    assert before["measurement"] is None
+    assert "bench.baseline" in before["missing"]["measurement"]
+
+
 def test_a_bundle_shows_and_checks_itself(cli, second):
     assert cli("package", "recipe.yaml", "-t", "rpi4", "-o", "out").code == 0
     bundle = "out/end-to-end-1.2.0-rpi4.edgepack"
     shown = cli("bundle", "inspect", bundle, "--json").json
     assert shown["target"]["abi"] == {"arch": "aarch64", "libc": "2.31"}
-    assert [figures["stage"] for figures in shown["compression"]] == ["prune-channels", "quantize-static"]
+    assert [figures["stage"] for figures in shown["compression"]] == [
+        "source",
+        "prune-channels",
+        "quantize-static",
+    ]
     assert cli("bundle", "verify", bundle).code == 0
     assert cli("bundle", "extract", bundle, "unpacked").code == 0
     assert (cli.folder / "unpacked/bin/edgepack-agent").stat().st_mode & 0o111

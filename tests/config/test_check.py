@@ -136,6 +136,11 @@ def test_a_right_recipe_has_no_problems(folder):
             "    - {name: x, shape: [1]}\n    - {name: x, shape: [1]}\n",
             "7:14: a second input named `x`",
         ),
+        (
+            "      shape: [1, 4]\n",
+            "      shape: [1, 4]\n    - {name: z, shape: [1]}\n",
+            "8:7: data feeds models of one input only; without `data`, parity is measured on random inputs",
+        ),
         ("shape: [1, 4]", "shape: [1, 0]", "7:18: expected a number at least 1, got the number 0"),
         # data
         (
@@ -172,11 +177,6 @@ def test_a_right_recipe_has_no_problems(folder):
         ),
         ("  - method: quantize-static\n", "  - samples: 3\n", "13:5: missing key `method`"),
         # budget, gates
-        (
-            "targets:",
-            "tune: {minutes: 3}\ntargets:",
-            "14:8: minutes without trials tune nothing; set trials to the most you would measure",
-        ),
         (
             "    device: virtual:arm64\n",
             "gates: {p90_ms: 3}\n",
