@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from edgepack.errors import Interrupted, UnreachableError
 from edgepack.interrupt import deferred
 
 
@@ -34,6 +35,20 @@ def test_the_second_one_is_raised_at_once():
         interrupt()
         interrupt()
         pytest.fail("went on after the second one")
+
+
+def test_what_fails_after_it_fails_by_it():
+    with pytest.raises(KeyboardInterrupt), deferred():
+        interrupt()
+        raise UnreachableError("the agent was interrupted, too")
+    with pytest.raises(UnreachableError), deferred():
+        raise UnreachableError("nobody interrupted")
+
+
+def test_one_that_was_told_already_stays_as_it_was_told():
+    with pytest.raises(Interrupted, match="tuning"), deferred():
+        interrupt()
+        raise Interrupted("tuning was stopped")
 
 
 def test_the_handler_of_before_comes_back():

@@ -1,0 +1,36 @@
+"""The doctor survives every patient."""
+
+import pytest
+
+from edgepack import doctor
+from edgepack.errors import EdgepackError
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (EdgepackError("no network", why="DNS says no"), "DNS says no"),
+        (EdgepackError("no network"), "no network"),
+        (ImportError("libtvm.so: undefined symbol\nand more"), "libtvm.so: undefined symbol"),
+        (AttributeError("x" * 500), "x" * 120),
+        (OSError(), "OSError"),
+        (RuntimeError(""), "RuntimeError"),
+    ],
+)
+def test_whatever_fails_is_a_finding(error, detail):
+    def check():
+        raise error
+
+    found = doctor._try("tvm", check, "reinstall")
+    assert (found.ok, found.detail, found.hint) == (False, detail, "reinstall")
+
+
+def test_what_works_says_so():
+    found = doctor._try("cache", lambda: "3 GB free", "free some", required=False)
+    assert (found.ok, found.detail, found.hint) == (True, "3 GB free", "")
+
+
+def test_missing_programs_are_named():
+    assert doctor._programs("sh") == "sh"
+    with pytest.raises(EdgepackError, match="not installed: no-such-program"):
+        doctor._programs("sh", "/usr/no-such-program")
