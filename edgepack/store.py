@@ -172,7 +172,9 @@ class Store:
                 for left in self.root.glob(".work-*"):
                     if _abandoned(left):
                         shutil.rmtree(left, ignore_errors=True)
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self.root, prefix=".work-")))
+                folder = Path(
+                    stack.enter_context(tempfile.TemporaryDirectory(dir=self.root, prefix=".work-"))
+                )
                 stack.enter_context(_lock(folder))
             yield folder
 

@@ -266,7 +266,7 @@ def _failed(session: Session, command: str, done: Completed, lines: list[bytes])
     except ValidationError:
         code = done.returncode
         killed = f"by signal {code - _SIGNAL_BASE}" if code > _SIGNAL_BASE else f"with exit code {code}"
-        if code < 0:  # sshd's word for a shell that went together with the agent; it does not say which signal
+        if code < 0:  # the shell around it went, too: sshd then tells no number
             killed = "by a signal"
         return AgentError(
             f"the agent's {command} ended {killed} before it could say why",

@@ -34,7 +34,8 @@ def _tune(work: Work) -> Made:
 
     target = _target(work)
     # `edgepack tune` may spend more than the recipe asks for; the result stands for the recipe's budget too.
-    budget = work.resources.get("budget") or Tune.model_validate_json(json.dumps(work.spec["tune"]))
+    asked = Tune.model_validate_json(json.dumps(work.spec["tune"]))
+    budget = work.resources.get("budget") or asked
     with work.resources["runner"](target) as runner:
         result = tune(
             work.inputs["onnx"],
@@ -48,9 +49,14 @@ def _tune(work: Work) -> Made:
         )
     files = {name: Output(result.records / name, "tuning-records", name) for name in RECORD_FILES}
     # A smaller budget than the recipe's does not answer for the recipe's: the next run measures the rest.
-    wanted = work.spec["tune"]["trials"]
-    keep = work.resources.get("budget") is None or result.trials >= wanted or result.stopped == "exhausted"
+    keep = work.resources.get("budget") is None or _suffices(result, asked)
     return Made(files, tuning_figures(result), keep=keep)
+
+
+def _suffices(result: "TuneResult", asked: Tune) -> bool:
+    trials = asked.trials > 0 and result.trials >= asked.trials
+    minutes = asked.minutes is not None and result.seconds >= 60 * asked.minutes
+    return trials or minutes or result.stopped == "exhausted"
 
 
 def measured(target: Target, *, emulated: bool) -> dict[str, Artifact]:
