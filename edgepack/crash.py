@@ -6,10 +6,11 @@ import tempfile
 import time
 import traceback
 
-from edgepack.errors import EdgepackError
+from edgepack.errors import EdgepackError, InputError
 from edgepack.paths import state_dir
 
-# The machine's fault and not ours: no traceback helps.
+# The user's or the machine's fault and not ours: no traceback helps.
+_NAME = {errno.ENAMETOOLONG, errno.ELOOP}
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
 
@@ -23,6 +24,8 @@ def as_error(error: Exception) -> EdgepackError:
             where=None if error.filename is None else str(error.filename),
             next="free space or mend the permissions; XDG_CACHE_HOME and XDG_DATA_HOME move edgepack's files",
         )
+    if isinstance(error, OSError) and error.errno in _NAME:
+        return InputError((error.strerror or str(error)).lower(), where=str(error.filename))
     if os.environ.get("EDGEPACK_TRACEBACK"):
         traceback.print_exception(error)
     return EdgepackError(

@@ -159,4 +159,6 @@ def report(run: str, as_json: bool) -> None:
     from edgepack.report.terminal import print_report
 
     print_report(found, sys.stdout)
-    click.echo(f"report: {api.run_folder(found) / 'report.html'}", err=True)
+    page = api.run_folder(found) / "report.html"
+    if page.is_file():  # not where the report came from another machine
+        click.echo(f"report: {page}", err=True)

@@ -128,6 +128,8 @@ def test_the_doctor_prints_once_and_says_whether_it_will_do(run, monkeypatch, as
         ("deploy", "none.edgepack", "virtual:host"),
         ("bench", "none.edgepack", "virtual:host"),
         ("report", "none.json"),
+        ("report", "n" * 300),
+        ("compile", "n" * 300, "--target", "rpi4"),
         ("check", "none.yaml"),
         ("run", "none.yaml", "--json"),
         ("tune", "none.yaml"),
@@ -144,7 +146,7 @@ def test_the_doctor_prints_once_and_says_whether_it_will_do(run, monkeypatch, as
         ("devices", "up", "--virtual", "none"),
         ("devices", "up", "--virtual", "host", "--name", "../x"),
     ],
-    ids=" ".join,
+    ids=lambda args: " ".join(args)[:40],
 )
 def test_what_is_not_there_is_a_usage_error(run, args, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
