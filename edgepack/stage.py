@@ -21,6 +21,7 @@ from edgepack.paths import PACKAGE
 from edgepack.store import sha256_json
 
 KEY_VERSION = 1
+ABSENT = "absent"  # the version of a tool that is not installed
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,13 @@ class Scope:
 
 @cache
 def tool_version(distribution: str) -> str:
-    """The installed version of a distribution; ``absent`` when it is not installed."""
+    """The installed version of a distribution; ABSENT when it is not installed."""
     if distribution == "python":
         return platform.python_version()
     try:
         return version(distribution)
     except PackageNotFoundError:
-        return "absent"
+        return ABSENT
 
 
 @cache
@@ -138,7 +139,7 @@ def why_changed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str
     return shown if len(changes) <= 3 else f"{shown} and {len(changes) - 3} more changes"  # noqa: PLR2004
 
 
-_ABSENT = object()
+_MISSING = object()
 
 
 def _differences(path: str, a: Any, b: Any) -> list[tuple[str, Any, Any]]:
@@ -146,7 +147,7 @@ def _differences(path: str, a: Any, b: Any) -> list[tuple[str, Any, Any]]:
         found = []
         for name in sorted({*a, *b}):
             inner = f"{path}.{name}" if path else str(name)
-            found += _differences(inner, a.get(name, _ABSENT), b.get(name, _ABSENT))
+            found += _differences(inner, a.get(name, _MISSING), b.get(name, _MISSING))
         return found
     return [] if a == b else [(path, a, b)]
 
@@ -158,9 +159,9 @@ def _change(path: str, a: Any, b: Any) -> str:
     if head == "code":
         return f"edgepack's {rest} changed"
     name = rest or head
-    if a is _ABSENT:
+    if a is _MISSING:
         return f"{name} is new"
-    if b is _ABSENT:
+    if b is _MISSING:
         return f"{name} is gone"
     if isinstance(a, str | int | float | bool | None) and len(f"{a}{b}") < 60:  # noqa: PLR2004 - fits a line
         return f"{name} {a} → {b}"

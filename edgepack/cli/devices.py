@@ -5,6 +5,7 @@ import click
 from edgepack import api
 from edgepack.cli import options
 from edgepack.cli.console import emit_json
+from edgepack.device import VIRTUAL_KINDS
 
 
 @click.group()
@@ -55,9 +56,7 @@ def trust(device: str) -> None:
 
 
 @devices.command()
-@click.option(
-    "--virtual", "kind", required=True, type=click.Choice(["host", "rpi3", "rpi4", "rpi5", "arm64"])
-)
+@click.option("--virtual", "kind", required=True, type=click.Choice(VIRTUAL_KINDS))
 @click.option("--name", help="Default: the kind's name.")
 def up(kind: str, name: str | None) -> None:
     """Start a virtual board: a real sshd, with an emulated userland for the Pis."""

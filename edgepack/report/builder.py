@@ -3,7 +3,6 @@
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from edgepack.outcome import Outcome, Variant
 from edgepack.recipe import Gates, Recipe
 from edgepack.report.document import ErrorRecord, Gate, Host, RecipeRef, Report, Row, Tuning, Until
 from edgepack.report.gates import check_gates
+from edgepack.stage import ABSENT, tool_version
 
 _TOOLS = ("edgepack", "apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxruntime", "torch", "ziglang")
 
@@ -149,13 +149,8 @@ def recipe_ref(recipe: Recipe, path: str | None = None) -> RecipeRef:
 
 def tool_versions() -> dict[str, str]:
     """Versions of edgepack and the packages that shape its results; absent ones are left out."""
-    found = {}
-    for name in _TOOLS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {name: tool_version(name) for name in _TOOLS}
+    return {name: release for name, release in found.items() if release != ABSENT}
 
 
 def this_host() -> Host:

@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import IntegrityError, LockedError
+from edgepack.store import write_atomic
 from edgepack.target import Target
 
 WORKLOADS = "workload.json"
@@ -63,7 +63,7 @@ class RecordStore:
         folder.mkdir(parents=True, exist_ok=True)
         described = folder / "key.json"
         if not described.exists():
-            _write(described, json.dumps(wanted, indent=2, sort_keys=True) + "\n")
+            write_atomic(described, (json.dumps(wanted, indent=2, sort_keys=True) + "\n").encode())
         try:
             found = json.loads(described.read_text(encoding="utf-8"))
         except json.JSONDecodeError:
@@ -122,12 +122,12 @@ def repair(folder: Path) -> int:
             next=f"move {folder} away and tune again",
         )
     if bad:
-        _write(folder / WORKLOADS, "".join(f"{line}\n" for line in workloads))
+        write_atomic(folder / WORKLOADS, "".join(f"{line}\n" for line in workloads).encode())
     records, bad = _split(folder / RECORDS)
     kept = [line for line in records if json.loads(line)[0] < len(workloads)]
     dropped = len(records) - len(kept) + len(bad)
     if dropped:
-        _write(folder / RECORDS, "".join(f"{line}\n" for line in kept))
+        write_atomic(folder / RECORDS, "".join(f"{line}\n" for line in kept).encode())
     return dropped
 
 
@@ -141,7 +141,9 @@ def read_untuned(folder: Path) -> dict[str, float]:
 
 def write_untuned(folder: Path, untuned: Mapping[str, float]) -> None:
     """Replace the milliseconds of the fallback schedules."""
-    _write(folder / "untuned.json", json.dumps(dict(untuned), indent=1, sort_keys=True) + "\n")
+    write_atomic(
+        folder / "untuned.json", (json.dumps(dict(untuned), indent=1, sort_keys=True) + "\n").encode()
+    )
 
 
 def publish(folder: Path, chosen: Iterable[tuple[Any, Any, float]]) -> Path:
@@ -163,10 +165,12 @@ def publish(folder: Path, chosen: Iterable[tuple[Any, Any, float]]) -> Path:
             TuningRecord(record.trace, entry, [seconds], record.target, record.args_info)
         )
     out = best / digest([(scratch / name).read_text(encoding="utf-8") for name in (WORKLOADS, RECORDS)])
-    if out.exists():
-        shutil.rmtree(scratch)
-    else:
+    try:
         scratch.replace(out)
+    except OSError:  # it is there already, by an earlier run or by one beside this
+        shutil.rmtree(scratch)
+        if not out.is_dir():
+            raise
     return out
 
 
@@ -184,18 +188,3 @@ def _split(path: Path) -> tuple[list[str], list[int]]:
         else:
             good.append(line)
     return good, bad
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file atomically and durably."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
