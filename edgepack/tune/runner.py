@@ -233,7 +233,11 @@ class BoardRunner:
 
     def _open(self) -> None:
         self._transport, agent = self._connect()
-        self._process = self._transport.stream(measure_argv(agent, self._tuning, self._device))
+        try:
+            self._process = self._transport.stream(measure_argv(agent, self._tuning, self._device))
+        except BaseException:
+            self._shut()  # the next attempt has a connection of its own
+            raise
 
     def _shut(self) -> None:
         """End the agent and close the connection; on a dead connection both may fail, and nothing is lost by it."""

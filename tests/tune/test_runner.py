@@ -92,6 +92,23 @@ def test_it_keeps_knocking_with_growing_pauses(agent, kernel, monkeypatch):
     ]  # fmt: skip
 
 
+def test_a_connection_on_which_the_agent_does_not_start_is_closed():
+    class Board:
+        closed = 0
+
+        def stream(self, argv):
+            raise UnreachableError("no more channels")
+
+        def close(self):
+            self.closed += 1
+
+    board = Board()
+    runner = BoardRunner(lambda: (board, "agent"), target().tune)
+    with pytest.raises(UnreachableError):
+        runner.start(lambda _: None, lambda _: None)
+    assert board.closed == 1
+
+
 def test_a_board_that_stays_away_ends_the_run_with_a_reason(agent, kernel):
     session = Session(LocalBoard(agent, dies_after=[1], refuses=10**6), patience_s=0.1)
     with session.runner:
