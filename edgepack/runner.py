@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,7 +77,8 @@ class Runner:
         forced = bool(self._fresh & {stage.name, name, "all"})
         found = self.store.find(key) if cached and not forced else None
         if found is not None:
-            self.store.remember(scope, parts)
+            with suppress(OSError):  # a full disk or a store for reading alone: only an explanation is lost
+                self.store.remember(scope, parts)
             self._end(place, "cached", began, record=found)
             return found
         if not cached:

@@ -68,6 +68,18 @@ def test_work_is_done_once(make):
     assert outcomes(runner) == [("export", None, "done", "first run")]
 
 
+def test_a_store_that_cannot_be_written_answers_all_the_same(make, monkeypatch):
+    calls, runner = Calls(), make()
+    do(runner, calls)
+
+    def refuse(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(runner.store, "remember", refuse)
+    do(runner, calls)
+    assert [status for _, _, status, _ in outcomes(runner)] == ["done", "cached"]
+
+
 def test_a_change_is_named(make):
     calls = Calls()
     do(make(), calls, target="rpi4")

@@ -96,7 +96,7 @@ def test_a_connection_on_which_the_agent_does_not_start_is_closed():
     class Board:
         closed = 0
 
-        def stream(self, argv):
+        def stream(self, _argv):
             raise UnreachableError("no more channels")
 
         def close(self):
