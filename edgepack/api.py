@@ -104,6 +104,7 @@ def tune(
 
     Goes on where the last tuning stopped; the records serve every later build for the same target.
     """
+    from edgepack.plan import make_plan
     from edgepack.recipe import Tune
 
     for name, value in (("trials", trials), ("minutes", minutes)):
@@ -112,6 +113,17 @@ def tune(
                 f"{name} is {value}: a budget is more than 0", next="leave it out for the recipe's"
             )
     given = trials is not None or minutes is not None
+    rows = make_plan(Path(recipe), only=targets).rows
+    if not given and not any(row.tune.trials or row.tune.minutes for row in rows):
+        raise UsageError(
+            "the recipe has no budget for tuning", where=str(recipe), next="give --trials, --minutes or both"
+        )
+    if all(row.device is None for row in rows):
+        raise UsageError(
+            "no target of the recipe has a device to measure on",
+            where=str(recipe),
+            next="name one in the recipe's targets; docs/add-a-device.md",
+        )
     budget = Tune(trials=trials or 0, minutes=minutes) if given else None
     return _run(Path(recipe), "tune", targets=targets, fresh=("tune",), listener=listener, budget=budget)[0]
 
@@ -159,11 +171,16 @@ def compile(  # noqa: A001 - the field's word; called as edgepack.compile
 
     path = Path(model)
     chosen = load_target(target)
+    library = out or Path(f"{path.stem}-{chosen.name}.so")
+    if library.is_dir() or any(parent.is_file() for parent in library.parents):
+        raise UsageError(
+            "cannot write the library there", where=str(library), why="a folder or a file is in the way"
+        )
     onnx = _release_onnx(path, listener) if path.suffix in {".yaml", ".yml"} else path
     return compile_model(
         onnx,
         chosen,
-        out or Path(f"{path.stem}-{chosen.name}.so"),
+        library,
         records=best_records(onnx, chosen, RecordStore(record_root(emulated=False))),
         dump=dump,
         progress=lambda text: listener(Advanced(text)),

@@ -111,6 +111,20 @@ def test_an_unknown_target(cli, tiny_onnx):
     refused(cli("targets", "show", "x86"), 2, "x86")
 
 
+def test_tuning_without_a_budget_or_a_board(cli, tiny_onnx):
+    path = recipe(cli, tiny_onnx)
+    refused(cli("tune", path.name), 2, "no budget", "--trials")
+    path.write_text(path.read_text().replace("    device: virtual:host\n", ""))
+    refused(cli("tune", path.name, "--trials", "4"), 2, "no target of the recipe has a device")
+
+
+def test_a_library_that_cannot_be_written(cli, tiny_onnx):
+    recipe(cli, tiny_onnx)
+    (cli.folder / "taken").write_text("a file")
+    for out in (".", "taken/x.so"):
+        refused(cli("compile", "tiny.onnx", "-t", "host", "-o", out), 2, "in the way")
+
+
 def test_an_unreachable_host(cli, bundle):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
