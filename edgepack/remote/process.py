@@ -162,7 +162,10 @@ class Stdin:
         """
         try:
             self._channel.sendall(data)
-        except OSError as error:
+        except (
+            OSError,
+            EOFError,
+        ) as error:  # EOFError: paramiko's word for a connection that ended in mid-packet
             raise BrokenPipeError(str(error)) from error
         return len(data)
 

@@ -11,7 +11,7 @@ import pytest
 from loopback import need
 
 from edgepack.errors import DeployError, EdgepackError, UnreachableError
-from edgepack.remote.process import Process
+from edgepack.remote.process import Process, Stdin
 
 
 def wait_until(condition, seconds: float = 30) -> bool:
@@ -280,3 +280,13 @@ def test_the_wrapper_is_plain_posix_shell():
     command = shell_command(["sh", "-c", "echo hi; exit 7"]).replace("/bin/sh", dash, 1)
     ended = subprocess.run([dash, "-c", command], capture_output=True, check=False, timeout=30)
     assert (ended.returncode, ended.stdout) == (7, b"hi\n")
+
+
+@pytest.mark.parametrize("error", [OSError("Socket is closed"), EOFError()])
+def test_writing_to_a_process_that_is_gone_is_a_broken_pipe(error):
+    class Gone:
+        def sendall(self, data):
+            raise error
+
+    with pytest.raises(BrokenPipeError):
+        Stdin(Gone()).write(b"data")
