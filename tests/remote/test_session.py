@@ -285,7 +285,7 @@ def test_the_wrapper_is_plain_posix_shell():
 @pytest.mark.parametrize("error", [OSError("Socket is closed"), EOFError()])
 def test_writing_to_a_process_that_is_gone_is_a_broken_pipe(error):
     class Gone:
-        def sendall(self, data):
+        def sendall(self, _data):
             raise error
 
     with pytest.raises(BrokenPipeError):
