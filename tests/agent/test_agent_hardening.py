@@ -161,7 +161,12 @@ def torment_arguments(sanitized, bundle, x, seconds):
     while time.monotonic() < deadline:
         words = arguments(rng, bundle.library("mlp"), x, x.parent)
         done = subprocess.run(
-            [sanitized, *words], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60
+            [sanitized, *words],
+            cwd=x.parent,  # words may name the folder for outputs
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=60,
         )
         assert done.returncode in EXIT_CODES - {8}, (words, done.stderr.decode()[-3000:])
         assert b"Sanitizer" not in done.stderr, (words, done.stderr.decode()[-3000:])
