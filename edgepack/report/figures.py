@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from edgepack.bench.measurement import Measurement
 from edgepack.errors import Interrupted
 from edgepack.outcome import Variant
 from edgepack.report import format as fmt
@@ -55,11 +56,16 @@ def _field(
     return Figure(label, name, lambda row: getattr(row, name), show, change)
 
 
-def _latency(label: str, name: str) -> Figure:
-    def value(row: Row) -> float | None:
-        return getattr(row.measurement.latency, name) if row.measurement else None
+def _measured(
+    label: str,
+    value: Callable[[Measurement], float],
+    show: Callable[[float], str],
+    change: Literal["size", "speed"],
+) -> Figure:
+    def of(row: Row) -> float | None:
+        return value(row.measurement) if row.measurement else None
 
-    return Figure(label, "measurement", value, fmt.milliseconds, "speed", of_board=True)
+    return Figure(label, "measurement", of, show, change, of_board=True)
 
 
 FIGURES: tuple[Figure, ...] = (
@@ -72,33 +78,12 @@ FIGURES: tuple[Figure, ...] = (
     _field("Accuracy (onnxruntime)", "accuracy_onnxruntime", fmt.percent, "points"),
     _field("Accuracy (board)", "accuracy_board", fmt.percent, "points"),
     _field("Parity with onnxruntime", "parity", fmt.plain, None),
-    _latency("Latency p50", "p50"),
-    _latency("Latency p90", "p90"),
-    _latency("Latency p99", "p99"),
-    Figure(
-        "First inference",
-        "measurement",
-        lambda row: row.measurement.first_ms if row.measurement else None,
-        fmt.milliseconds,
-        "speed",
-        of_board=True,
-    ),
-    Figure(
-        "Load time",
-        "measurement",
-        lambda row: row.measurement.load_ms if row.measurement else None,
-        fmt.milliseconds,
-        "speed",
-        of_board=True,
-    ),
-    Figure(
-        "Peak resident set",
-        "measurement",
-        lambda row: row.measurement.peak_rss_kib if row.measurement else None,
-        fmt.kib,
-        "size",
-        of_board=True,
-    ),
+    _measured("Latency p50", lambda m: m.latency.p50, fmt.milliseconds, "speed"),
+    _measured("Latency p90", lambda m: m.latency.p90, fmt.milliseconds, "speed"),
+    _measured("Latency p99", lambda m: m.latency.p99, fmt.milliseconds, "speed"),
+    _measured("First inference", lambda m: m.first_ms, fmt.milliseconds, "speed"),
+    _measured("Load time", lambda m: m.load_ms, fmt.milliseconds, "speed"),
+    _measured("Peak resident set", lambda m: m.peak_rss_kib, fmt.kib, "size"),
 )
 
 
