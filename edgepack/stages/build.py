@@ -107,7 +107,13 @@ def tuning_figures(result: "TuneResult") -> dict[str, Any]:
 
 
 def _tell(work: Work, event: "TuneEvent") -> None:
-    from edgepack.tune.events import BatchMeasured, ConnectionLost, Reconnected, TuningStarted
+    from edgepack.tune.events import (
+        BatchMeasured,
+        ConnectionLost,
+        Reconnected,
+        TuningStarted,
+        UntunedMeasured,
+    )
 
     advanced = work.resources["advanced"]
     if isinstance(event, BatchMeasured):
@@ -119,6 +125,8 @@ def _tell(work: Work, event: "TuneEvent") -> None:
             f"{event.tuned_share:.0%} of runtime tuned{left}",
             None if share is None else min(share, 1.0),
         )
+    elif isinstance(event, UntunedMeasured):
+        advanced(f"{event.done}/{event.kernels} kernels timed untuned", None)
     elif isinstance(event, TuningStarted):
         advanced(f"{event.kernels} kernels, {event.trials_done} trials on record", None)
     elif isinstance(event, ConnectionLost):
