@@ -1,0 +1,1 @@
+"""edgepack beside its peers, interleaved in one run on one machine: ``make bench``."""
