@@ -1,0 +1,202 @@
+"""edgepack itself, on the path of its users: a recipe, tuning on a board, a bundle, and the bundle's agent.
+
+The board is this machine, as the virtual board ``host``. Tuning records live in one store beside the cells'
+folders, so that a kernel which two nets share is tuned once, and a second run finds its trials done.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.protocol import Cold, Precision, Prepared, Session, Task, Unsupported
+
+_TARGETS = ("x86-64-v4", "x86-64-v3")
+_BUNDLE = "bundle"  # the unpacked bundle, in the task's folder
+_TUNING_SHARE = 0.9  # of the minutes; the rest is for compiling
+_WARMUP_S = 0.3
+_WARMUP_RUNS = (3, 20_000)  # least and most
+
+
+class Edgepack:
+    """The release bundle, timed by its own agent."""
+
+    title = "edgepack"
+    requirements: tuple[str, ...] = ()
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+
+    def prepare(self, task: Task) -> Prepared:
+        """Run a recipe up to its bundle, and unpack that."""
+        from edgepack import api
+
+        task.folder.mkdir(parents=True, exist_ok=True)
+        records = task.folder.parent / "edgepack-records"
+        os.environ["XDG_DATA_HOME"] = str(records)  # edgepack's own variable for where records live
+        onnx, notes = task.onnx, {}
+        if task.precision == "int8":
+            onnx, notes = _quantized(task)
+        recipe = task.folder / "recipe.yaml"
+        recipe.write_text(json.dumps(_recipe(task, onnx), indent=1), encoding="utf-8")
+        report, bundles = api.build(recipe, out=task.folder)
+        for error in report.errors:
+            words = f"{error.stage or 'build'}: {error.message}" + (f": {error.why}" if error.why else "")
+            raise Unsupported(words) if error.type == "InputError" else RuntimeError(words)
+        unpacked = task.folder / _BUNDLE
+        shutil.rmtree(unpacked, ignore_errors=True)
+        api.extract(bundles[0], unpacked)
+        return Prepared(
+            model=tuple(sorted((unpacked / "model").iterdir())),
+            runtime=(_agent(task), *sorted((unpacked / "lib").iterdir())),
+            notes={**notes, "bundle_bytes": bundles[0].stat().st_size, **_notes(report)},
+        )
+
+    def load(self, task: Task, prepared: Prepared) -> Session:  # noqa: ARG002 - all is in the folder
+        """Nothing is loaded here: each block of runs is a process of the agent's."""
+        return AgentSession(task)
+
+    def cold(self, task: Task, prepared: Prepared, inputs: Mapping[str, np.ndarray]) -> Cold:  # noqa: ARG002
+        """Start the agent and wait for the line it writes after the first inference."""
+        argv = [*_bench(task, _save_inputs(task, inputs)), "--warmup", "0", "--runs", "1"]
+        began = time.perf_counter_ns()
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as agent:
+            first = agent.stdout.readline()
+            took = time.perf_counter_ns() - began
+            rest = agent.stdout.read().splitlines()
+        start = json.loads(first)
+        if not start["ok"]:
+            raise RuntimeError(start["error"])
+        return Cold(took, round(start["load_ms"] * 1e6), json.loads(rest[-1])["peak_rss_kib"])
+
+
+class AgentSession:
+    """Runs and times a bundle's model through its agent.
+
+    The agent has no resident mode: a block of runs is a process that loads the model, warms up for
+    ``_WARMUP_S`` seconds, and then takes its samples with its own clock. What starting costs is in no sample.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._files: list[Path] = []
+        self._warmup = 0
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """One inference in a process of its own."""
+        self._files = _save_inputs(self._task, inputs)
+        out = self._task.folder / "outputs"
+        shutil.rmtree(out, ignore_errors=True)
+        argv = [*_command(self._task, "run", self._files), "--output-dir", str(out)]
+        (answer,) = _lines(argv)
+        return [np.load(out / f"output-{i}.npy") for i in range(len(answer["outputs"]))]
+
+    def time(self, runs: int) -> list[int]:
+        """The agent's samples, after a warm-up as long as a first look at the latency calls for."""
+        if not self._warmup:
+            fastest = min(self._samples(warmup=1, runs=3))
+            least, most = _WARMUP_RUNS
+            self._warmup = min(max(least, round(_WARMUP_S * 1e9 / fastest)), most)
+        return self._samples(warmup=self._warmup, runs=runs)
+
+    def _samples(self, *, warmup: int, runs: int) -> list[int]:
+        argv = [*_bench(self._task, self._files), "--warmup", str(warmup), "--runs", str(runs)]
+        _, *samples, _ = _lines(argv)
+        return [sample["ns"] for sample in samples]
+
+
+def _recipe(task: Task, onnx: Path) -> dict[str, Any]:
+    """As a user would write it."""
+    return {
+        "edgepack": 1,
+        "name": f"{task.net}-{task.precision}",
+        "model": {"onnx": str(onnx.resolve())},
+        "tune": {"trials": task.trials, "minutes": _TUNING_SHARE * task.minutes},
+        "bench": {"baseline": False},
+        "targets": [{"target": _target(), "device": "virtual:host"}],
+    }
+
+
+def _target() -> str:
+    """The highest shipped target that this CPU can run."""
+    from edgepack import host
+
+    level = host.describe()["tvm"].get("mcpu")
+    if level not in _TARGETS:
+        raise Unsupported(f"edgepack ships {' and '.join(_TARGETS)} for x86, and this CPU is {level}")
+    return level
+
+
+def _quantized(task: Task) -> tuple[Path, dict[str, Any]]:
+    """The recipe step quantize-static, on the calibration data that all contestants get."""
+    from edgepack.compress import METHODS
+    from edgepack.compress.method import Context
+    from edgepack.data import Splits
+    from edgepack.errors import InputError
+
+    method = METHODS["quantize-static"]
+    with np.load(task.calibration, allow_pickle=False) as arrays:
+        samples = arrays[arrays.files[0]]
+    x = samples.reshape(-1, *samples.shape[2:])  # a data set has no batch axis of the model's
+    y = np.zeros(len(x), np.int64)  # calibration reads no labels
+    step = method.QuantizeStatic(method="quantize-static", samples=len(x))
+    out = task.folder / "quantized.onnx"
+    try:
+        metrics = method.apply(task.onnx, out, step, Context(inputs=(), data=Splits(x, y, x, y)))
+    except InputError as error:
+        raise Unsupported(f"quantize-static: {error.message}") from error
+    counts = f"{metrics['quantized']} of {metrics['quantized'] + metrics['float']} weighted nodes"
+    return out, {"quantization": f"quantize-static: {counts} in Q/DQ form, which runs in fp32"}
+
+
+def _notes(report: Any) -> dict[str, Any]:
+    """Tuning in figures, and for what was built."""
+    notes = {"target": report.rows[0].target, "tvm": report.tools.get("apache-tvm")}
+    for tuning in report.tuning:
+        notes |= {
+            "trials": tuning.trials,
+            "tuning_seconds": round(tuning.seconds, 1),
+            "kernels": len(tuning.kernels),
+            "kernels_tuned": sum(kernel.tuned for kernel in tuning.kernels),
+            "tuned_share": tuning.tuned_share,
+        }
+    return notes
+
+
+def _agent(task: Task) -> Path:
+    return task.folder / _BUNDLE / "bin" / "edgepack-agent"
+
+
+def _save_inputs(task: Task, inputs: Mapping[str, np.ndarray]) -> list[Path]:
+    """The inputs as files, in the order in which the bundle's manifest names them."""
+    manifest = json.loads((task.folder / _BUNDLE / "manifest.json").read_text(encoding="utf-8"))
+    files = []
+    for index, tensor in enumerate(manifest["inputs"]):
+        files.append(task.folder / f"input-{index}.npy")
+        np.save(files[-1], np.ascontiguousarray(inputs[tensor["name"]]), allow_pickle=False)
+    return files
+
+
+def _command(task: Task, word: str, inputs: Sequence[Path]) -> list[str]:
+    model = task.folder / _BUNDLE / "model" / "model.so"
+    given = [part for path in inputs for part in ("--input", str(path))]
+    return [str(_agent(task)), word, "--model", str(model), *given, "--threads", str(task.threads)]
+
+
+def _bench(task: Task, inputs: Sequence[Path]) -> list[str]:
+    """Pinned to the cores that this process may use: the benchmark gives every contestant the same."""
+    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+    return [*_command(task, "bench", inputs), "--cores", cores]
+
+
+def _lines(argv: Sequence[str]) -> list[dict[str, Any]]:
+    """What the agent answers; a failure is its last line."""
+    done = subprocess.run(argv, stdout=subprocess.PIPE, check=False)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    if done.returncode:
+        raise RuntimeError(f"the agent failed: {lines[-1]['error'] if lines else done.returncode}")
+    return lines
