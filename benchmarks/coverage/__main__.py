@@ -1,0 +1,97 @@
+"""`python -m benchmarks.coverage`: run the cases, keep the results, write docs/onnx-coverage.md.
+
+python -m benchmarks.coverage                       all cases, some 20 minutes on 2 cores
+python -m benchmarks.coverage --cases '^test_conv'  some, beside the results there are
+python -m benchmarks.coverage --resume --minutes 5  go on where the last run stopped, for 5 minutes
+python -m benchmarks.coverage --page                only the page, from the results there are
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.coverage import results
+from benchmarks.coverage.cases import Case, bind, collect, left_out
+from benchmarks.coverage.contestants import TARGET, board, contestants, preload
+from benchmarks.coverage.pool import Tell, run_all
+
+HERE = Path(__file__).parent
+Job = tuple[str, Case]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.coverage", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--cases", default="", metavar="PATTERN", help="regular expression; default all")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="edgepack, stock, stock_bound; default all")
+    parser.add_argument("--resume", action="store_true", help="skip cases that the results have")
+    parser.add_argument("--minutes", type=float, default=0.0, help="start no case after so many minutes")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seconds", type=float, default=120.0, help="time limit of a case")
+    parser.add_argument("--target", default=TARGET)
+    parser.add_argument("--results", type=Path, default=HERE / "RESULTS.json")
+    parser.add_argument("--out", type=Path, default=HERE.parents[1] / "docs/onnx-coverage.md")
+    parser.add_argument("--page", action="store_true", help="write the page from the results there are")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = _arguments()
+    rows = results.read(options.results)
+    if not options.page:
+        run(options, rows)
+    return 0
+
+
+def run(options: argparse.Namespace, rows: dict[str, results.Row]) -> None:
+    """Run the chosen cases and put what became of them into `rows` and the file of results."""
+    preload()
+    cases = collect(options.cases)
+    with tempfile.TemporaryDirectory(prefix="edgepack-coverage-board-") as folder:
+        works = contestants(board(Path(folder), options.target), options.target)
+        chosen = options.only or list(works)
+        deadline = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
+        jobs = _jobs(cases, chosen, rows, options.resume, deadline)
+
+        def work(job: Job, tell: Tell) -> dict[str, object]:
+            name, case = job
+            return works[name](case, tell)
+
+        results_of_work = run_all(jobs, work, processes=options.processes, seconds=options.seconds)
+        for done, ((name, case), result) in enumerate(results_of_work, 1):
+            if result["status"] == "passed":
+                del result["step"]
+            rows[case.name][name] = result
+            if done % 100 == 0:
+                print(f"{done} done, at {case.name}", file=sys.stderr)
+                results.write(options.results, rows, options.target)
+        results.write(options.results, rows, options.target)
+
+
+def _jobs(
+    cases: list[Case], chosen: list[str], rows: dict[str, results.Row], resume: bool, deadline: float
+) -> Iterator[Job]:
+    """The work to do; what needs none is put into `rows` at once."""
+    for case in cases:
+        row = rows.setdefault(case.name, {})
+        reason = left_out(case)
+        opset = {op.domain: op.version for op in case.model.opset_import}.get("", 0)
+        row |= {"name": case.name, "operator": case.operator, "opset": opset, "bound": sorted(case.shaping)}
+        if reason:
+            rows[case.name] = {**row, "left_out": reason}
+            continue
+        for name in chosen:
+            if (resume and name in row) or time.monotonic() > deadline:
+                continue
+            if name == "stock_bound" and bind(case)[0] is case.model:
+                continue  # as `stock`
+            yield name, case
+
+
+if __name__ == "__main__":
+    sys.exit(main())

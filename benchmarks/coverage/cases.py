@@ -1,0 +1,210 @@
+"""The cases: what the onnx package generates for each operator, and the light models in its wheel.
+
+A case is a model, its inputs and the outputs it should have. Some are left out, each with its reason
+(`left_out`); of the others, inputs that shape the computation are bound as constants (`bind`), because
+exporters write them as constants and an ahead-of-time compiler needs them before the model runs.
+"""
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+SHAPING: dict[str, tuple[int, ...]] = {
+    "AffineGrid": (1,),  # size
+    "BlackmanWindow": (0,),
+    "CenterCropPad": (1,),  # shape
+    "Col2Im": (1, 2),  # image_shape, block_shape
+    "ConstantOfShape": (0,),
+    "CumProd": (1,),  # axis
+    "CumSum": (1,),  # axis
+    "DFT": (1, 2),  # dft_length, axis
+    "Dropout": (1, 2),  # ratio, training_mode
+    "Expand": (1,),
+    "HammingWindow": (0,),
+    "HannWindow": (0,),
+    "Loop": (0,),  # trip count
+    "MaxUnpool": (2,),  # output_shape
+    "MelWeightMatrix": (0, 1, 2, 3, 4),
+    "NonMaxSuppression": (2, 3, 4),  # max_output_boxes_per_class, thresholds
+    "OneHot": (1,),  # depth
+    "Pad": (1, 2, 3),  # pads, constant_value, axes
+    "Range": (0, 1, 2),
+    "Reshape": (1,),
+    "Resize": (1, 2, 3),  # roi, scales, sizes
+    "STFT": (1, 3),  # frame_step, frame_length
+    "Slice": (1, 2, 3, 4),  # starts, ends, axes, steps
+    "Split": (1,),
+    "Squeeze": (1,),
+    "Tile": (1,),
+    "TopK": (1,),  # k
+    "Trilu": (1,),  # k
+    "Unsqueeze": (1,),
+    "Upsample": (1,),  # scales
+} | {
+    f"Reduce{kind}": (1,)  # axes
+    for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+}
+"""The inputs of each operator that shape what it computes, by position."""
+
+PLAIN = {
+    getattr(TensorProto, name)
+    for name in [
+        "FLOAT",
+        "FLOAT16",
+        "DOUBLE",
+        "INT8",
+        "INT16",
+        "INT32",
+        "INT64",
+        "UINT8",
+        "UINT16",
+        "UINT32",
+        "UINT64",
+        "BOOL",
+    ]
+}
+RANDOM = {
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+}
+LOSSES = {"NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"}
+TRAINING_DOMAIN, ML_DOMAIN = "ai.onnx.preview.training", "ai.onnx.ml"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, its inputs in the model's order, and what it should compute."""
+
+    name: str
+    operator: str
+    model: onnx.ModelProto
+    inputs: tuple[object, ...]
+    outputs: tuple[object, ...]
+    rtol: float
+    atol: float
+    shaping: frozenset[str] = field(default_factory=frozenset)  # inputs that `bind` makes constants
+
+    @property
+    def expanded(self) -> bool:
+        """Whether the operator stands in it as the primitives its definition gives."""
+        return "_expanded" in self.name
+
+
+def collect(pattern: str = "") -> list[Case]:
+    """All cases whose name contains a match of the regular expression, in the order of their names."""
+    found = [*_node_cases(), *_light_models()]
+    return sorted((case for case in found if re.search(pattern, case.name)), key=lambda case: case.name)
+
+
+def _node_cases() -> Iterator[Case]:
+    from onnx.backend.test.case.node import collect_testcases
+
+    with warnings.catch_warnings():  # its reference code divides by zero on purpose
+        warnings.simplefilter("ignore")
+        made = collect_testcases(None)
+    plain = {case.name: case.model.graph for case in made if len(case.model.graph.node) == 1}
+    for case in made:
+        base = plain.get(re.sub(r"_expanded(_ver\d+)?$", "", case.name), case.model.graph)
+        ((inputs, outputs),) = case.data_sets
+        yield Case(
+            name=case.name,
+            operator=base.node[0].op_type,
+            model=case.model,
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            rtol=case.rtol,
+            atol=case.atol,
+            shaping=_shaping(base),
+        )
+
+
+def _shaping(graph: onnx.GraphProto) -> frozenset[str]:
+    """Names of the graph's inputs that shape what its nodes compute."""
+    inputs = {value.name for value in graph.input}
+    shaping: set[str] = set()
+    for node in graph.node:
+        at = [index for index in SHAPING.get(node.op_type, ()) if index < len(node.input)]
+        shaping |= {node.input[index] for index in at}
+    return frozenset(shaping & inputs)
+
+
+def _light_models() -> Iterator[Case]:
+    """Real networks of the wheel, weights filled with constants, with tolerances and input as its own runner has them."""
+    from onnx.backend.test.case.model import collect_testcases
+
+    folder = Path(onnx.__file__).parent / "backend/test/data/light"
+    for case in collect_testcases():
+        if case.kind != "real":
+            continue
+        path = folder / f"light_{case.model_name}.onnx"
+        model = onnx.load(path)
+        constants = {tensor.name for tensor in model.graph.initializer}
+        (value,) = (v for v in model.graph.input if v.name not in constants)
+        shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        data = (np.arange(np.prod(shape)).reshape(shape) / np.prod(shape)).astype(np.float32)
+        expected = TensorProto()
+        expected.ParseFromString(path.with_name(f"{path.stem}_output_0.pb").read_bytes())
+        outputs = (numpy_helper.to_array(expected),)
+        yield Case(path.stem, "(network)", model, (data,), outputs, case.rtol, case.atol)
+
+
+def left_out(case: Case) -> str | None:
+    """Why a case is outside the subset that counts, or None if it is in it."""
+    domains = {node.domain for node in case.model.graph.node}
+    if TRAINING_DOMAIN in domains or case.operator in LOSSES or _trains(case):
+        return "training"
+    if ML_DOMAIN in domains:
+        return f"classical machine learning, domain {ML_DOMAIN}"
+    kinds = {value.type.WhichOneof("value") for value in (*case.model.graph.input, *case.model.graph.output)}
+    if "sequence_type" in kinds:
+        return "sequences"
+    if "optional_type" in kinds:
+        return "optional types"
+    types = _types([*case.model.graph.input, *case.model.graph.output])
+    if TensorProto.STRING in types:
+        return "strings"
+    if types - PLAIN:
+        return "element types that .npy files and boards' inputs do not have: bfloat16, float8, 4 and 2 bits"
+    if case.operator in RANDOM:
+        return "random outputs: the case cannot say what is right"
+    return None
+
+
+def _trains(case: Case) -> bool:
+    for node in case.model.graph.node:
+        if any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute):
+            return True
+    names = [value.name for value in case.model.graph.input]
+    switch = next((index for index, name in enumerate(names) if name in {"t", "training_mode"}), None)
+    return case.operator == "Dropout" and switch is not None and bool(np.all(case.inputs[switch]))
+
+
+def _types(values: Iterable[onnx.ValueInfoProto]) -> set[int]:
+    return {value.type.tensor_type.elem_type for value in values}
+
+
+def bind(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """The model with its shaping inputs as constants, and the inputs that are left."""
+    names = [value.name for value in case.model.graph.input]
+    values = dict(zip(names, case.inputs, strict=True))
+    if not case.shaping & set(names):
+        return case.model, values
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    model.ir_version = max(model.ir_version, 4)  # before, initializers had to be inputs as well
+    kept = [value for value in case.model.graph.input if value.name not in case.shaping]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    for name in sorted(case.shaping):
+        model.graph.initializer.append(numpy_helper.from_array(values.pop(name), name))
+    return model, values

@@ -1,0 +1,169 @@
+"""What a case goes through: edgepack from the .onnx file to the agent's output, and stock TVM's importer and VM.
+
+Both give `status` and, unless it is `passed`, `why`:
+
+`refused`   not compiled, and the message says that it cannot be: an InputError of ours, a not-implemented of TVM's
+`failed`    an error on the way that nobody expected
+`wrong`     compiled and ran, and gave something else than the case expects
+"""
+
+import contextlib
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from benchmarks.coverage.cases import Case, bind
+from benchmarks.coverage.pool import Tell
+
+TARGET = "x86-64-v3"
+
+
+def preload() -> None:
+    """Import what the contestants need, once, before processes are forked."""
+    import onnxscript.optimizer
+    import tvm.relax.backend.cpu_generic
+    import tvm.relax.frontend.onnx
+
+    import edgepack.agent.protocol
+    import edgepack.export
+    import edgepack.lower
+    import edgepack.schedules
+
+    del onnxscript, tvm, edgepack
+
+
+def board(folder: Path, target: str = TARGET) -> Path:
+    """The agent and its libraries as a bundle lays them out; returns the agent's path."""
+    from edgepack.agent.build import build_agent
+    from edgepack.bundle.runtime import runtime_libs
+    from edgepack.target import load_target
+
+    abi = load_target(target).abi
+    for name in ("bin", "lib"):
+        (folder / name).mkdir(parents=True)
+    for name, path in runtime_libs(abi.arch, cuda=False).items():
+        shutil.copy(path, folder / "lib" / name)
+    return Path(shutil.copy(build_agent(abi.arch, abi.libc), folder / "bin" / "edgepack-agent"))
+
+
+class Here:
+    """This machine in the place of a board: the part of a session that `edgepack.agent.protocol.run` needs."""
+
+    name = "here"
+
+    def run(
+        self, argv: Sequence[str], *, timeout: float | None = None, check: bool = False
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command to its end."""
+        return subprocess.run(argv, capture_output=True, timeout=timeout, check=check)
+
+    def put_bytes(self, data: bytes, dest: str) -> None:
+        """Write a file."""
+        Path(dest).write_bytes(data)
+
+    def get(self, source: str, dest: Path) -> None:
+        """Copy a file."""
+        shutil.copy(source, dest)
+
+
+def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> dict[str, Any]:
+    """The way of a user's .onnx file: import, lower, link, run by the agent."""
+    from edgepack.agent import protocol
+    from edgepack.errors import EdgepackError, InputError
+    from edgepack.export import import_onnx
+    from edgepack.lower import compile_model
+    from edgepack.target import load_target
+
+    model, inputs = bind(case)
+    with tempfile.TemporaryDirectory(prefix="edgepack-coverage-") as name:
+        folder = Path(name)
+        onnx.save(model, folder / "case.onnx")
+        try:
+            tell({"step": "import"})
+            taken = import_onnx(folder / "case.onnx", (), folder / "model.onnx")
+            tell({"step": "compile"})
+            compile_model(folder / "model.onnx", load_target(target), folder / "model.so")
+            tell({"step": "run"})
+            arrays = {spec.name: inputs[spec.name] for spec in taken}
+            outputs = protocol.run(Here(), str(agent), str(folder / "model.so"), arrays, scratch=name)
+        except InputError as error:
+            return {"status": "refused", "why": _words(error, name)}
+        except EdgepackError as error:
+            return {"status": "failed", "why": _words(error, name)}
+    return verdict(case, outputs)
+
+
+def _words(error: Any, folder: str) -> str:
+    why = "; ".join(part for part in (error.message, error.why) if part)
+    return why.replace(f"{folder}/", "")
+
+
+def stock(case: Case, tell: Tell, *, bound: bool) -> dict[str, Any]:
+    """Stock TVM: its importer with its defaults, its default pipeline, its virtual machine, in this process."""
+    import tvm
+    from tvm import relax
+    from tvm.relax.frontend.onnx import from_onnx
+
+    names = [value.name for value in case.model.graph.input]
+    model, inputs = bind(case) if bound else (case.model, dict(zip(names, case.inputs, strict=True)))
+    with warnings.catch_warnings(), contextlib.redirect_stdout(None):
+        warnings.simplefilter("ignore")
+        try:
+            tell({"step": "import"})
+            mod = relax.transform.DecomposeOpsForInference()(from_onnx(model))
+            tell({"step": "compile"})
+            machine = relax.VirtualMachine(tvm.compile(mod, tvm.target.Target("llvm")), tvm.cpu())
+            tell({"step": "run"})
+            given = machine["main"](*[tvm.runtime.tensor(np.asarray(value)) for value in inputs.values()])
+        except NotImplementedError as error:  # tvm.error.OpNotImplemented is one
+            return {"status": "refused", "why": _last(error)}
+        except Exception as error:  # noqa: BLE001 - an importer's asserts, type errors and internal errors alike
+            return {"status": "failed", "why": f"{type(error).__name__}: {_last(error)}"}
+    outputs = [given] if hasattr(given, "numpy") else list(given)
+    return verdict(case, [output.numpy() for output in outputs])
+
+
+def _last(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else "no message"
+
+
+def verdict(case: Case, outputs: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Whether the outputs are those of the case: their number, shapes, element types, and values within its tolerance."""
+    expected = [np.asarray(value) for value in case.outputs]
+    if len(outputs) != len(expected):
+        return {"status": "wrong", "why": f"{len(outputs)} outputs instead of {len(expected)}"}
+    for index, (got, want) in enumerate(zip(outputs, expected, strict=True)):
+        form = f"{got.dtype}{list(got.shape)}", f"{want.dtype}{list(want.shape)}"
+        if form[0] != form[1]:
+            return {"status": "wrong", "why": f"output {index} is {form[0]} instead of {form[1]}"}
+        close = np.isclose(got, want, rtol=case.rtol, atol=case.atol, equal_nan=True)
+        if not close.all():
+            worst = _worst(got, want)
+            count = f"{int((~close).sum())} of {close.size} values"
+            return {
+                "status": "wrong",
+                "why": f"output {index}: {count} are not as expected, off by up to {worst:.3g}",
+            }
+    return {"status": "passed"}
+
+
+def _worst(got: np.ndarray, want: np.ndarray) -> float:
+    with np.errstate(all="ignore"):
+        return float(np.nanmax(np.abs(got.astype("float64") - want.astype("float64"))))
+
+
+def contestants(agent: Path, target: str = TARGET) -> Mapping[str, Any]:
+    """What runs on each case, by the name in the results."""
+    return {
+        "edgepack": lambda case, tell: edgepack(case, tell, agent=agent, target=target),
+        "stock": lambda case, tell: stock(case, tell, bound=False),
+        "stock_bound": lambda case, tell: stock(case, tell, bound=True),
+    }

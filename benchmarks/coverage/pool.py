@@ -1,0 +1,120 @@
+"""A process for each piece of work: killed when its time is over, and a crash costs that piece alone.
+
+The processes are forked from this one, which has imported everything: starting one takes some ten
+milliseconds, and none sees what another did.
+"""
+
+import gc
+import json
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
+
+Job = TypeVar("Job")
+Tell = Callable[[dict[str, Any]], None]
+Work = Callable[[Any, Tell], dict[str, Any]]
+
+
+@dataclass
+class _Running:
+    job: Any
+    process: Any
+    pipe: Connection
+    started: float
+    told: dict[str, Any] = field(default_factory=dict)
+
+
+def run_all(
+    jobs: Iterable[Job], work: Work, *, processes: int = 2, seconds: float = 60.0
+) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """Do `work(job, tell)` for every job in a process of its own; yields what became of each, as they end.
+
+    `work` returns JSON values. What it told before it crashed or ran out of time is kept, together with
+    `status` `crashed` or `timed out`; an exception that it lets through is `failed`.
+    """
+    context = multiprocessing.get_context("fork")
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page of this process
+    waiting, running = iter(jobs), []
+    exhausted = False
+    try:
+        while True:
+            while not exhausted and len(running) < processes:
+                try:
+                    job = next(waiting)
+                except StopIteration:
+                    exhausted = True
+                    break
+                running.append(_start(context, job, work))
+            if not running:
+                return
+            wait([each.pipe for each in running], timeout=0.5)
+            for each in list(running):
+                result = _look(each, seconds)
+                if result is not None:
+                    running.remove(each)
+                    yield each.job, result
+    finally:
+        for each in running:
+            _kill(each)
+        gc.unfreeze()
+
+
+def _start(context: Any, job: Any, work: Work) -> _Running:
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(work, job, there))
+    process.start()
+    there.close()
+    return _Running(job, process, here, time.monotonic())
+
+
+def _child(work: Work, job: Any, pipe: Connection) -> None:
+    os.setpgid(0, 0)  # what the work starts is killed with it
+    silence = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(silence, stream)
+    try:
+        result = work(job, lambda told: pipe.send_bytes(json.dumps({"told": told}).encode()))
+    except Exception as error:  # noqa: BLE001 - whatever it is belongs into the table
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        why = f"{type(error).__name__}: {error} ({os.path.basename(last.filename)}:{last.lineno})"  # noqa: PTH119
+        result = {"status": "failed", "why": why}
+    pipe.send_bytes(json.dumps({"result": result}).encode())
+    pipe.close()
+    os._exit(0)  # no destructors: TVM's threads may be in anything
+
+
+def _look(each: _Running, seconds: float) -> dict[str, Any] | None:
+    """What became of a process, or None while it works."""
+    while each.pipe.poll():
+        try:
+            message = json.loads(each.pipe.recv_bytes())
+        except EOFError:
+            each.process.join()
+            code = each.process.exitcode
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            return {**each.told, "status": "crashed", "why": how}
+        if "result" in message:
+            _kill(each)
+            return {**each.told, **message["result"]}
+        each.told.update(message["told"])
+    if time.monotonic() - each.started > seconds:
+        _kill(each)
+        return {**each.told, "status": "timed out", "why": f"not done after {seconds:g} s"}
+    return None
+
+
+def _kill(each: _Running) -> None:
+    """End the process and all it started."""
+    try:
+        os.killpg(each.process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        each.process.kill()  # before it had made its own group
+    each.process.join()
+    each.pipe.close()

@@ -1,0 +1,161 @@
+"""The coverage run: its cases, its processes, its verdicts, and a few cases through everything."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.coverage.cases import Case, bind, left_out
+from benchmarks.coverage.contestants import verdict
+from benchmarks.coverage.pool import run_all
+
+ROOT = Path(__file__).parents[2]
+
+
+def case(operator="Reshape", inputs=None, outputs=None, shaping=(), dtype=TensorProto.FLOAT, **attributes):
+    """A case of one node; inputs and outputs by name."""
+    inputs = {"x": np.zeros((2, 3), "float32")} if inputs is None else inputs
+    outputs = {"y": np.zeros((3, 2), "float32")} if outputs is None else outputs
+    node = helper.make_node(operator, list(inputs), list(outputs), **attributes)
+
+    def info(name, value):
+        kind = helper.np_dtype_to_tensor_dtype(value.dtype) if isinstance(value, np.ndarray) else dtype
+        return helper.make_tensor_value_info(name, kind, np.shape(value))
+
+    graph = helper.make_graph(
+        [node],
+        "case",
+        [info(*pair) for pair in inputs.items()],
+        [info(*pair) for pair in outputs.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=3)
+    return Case(
+        "test_case",
+        operator,
+        model,
+        tuple(inputs.values()),
+        tuple(outputs.values()),
+        1e-3,
+        1e-7,
+        frozenset(shaping),
+    )
+
+
+def test_shaping_inputs_become_constants():
+    inputs = {"x": np.zeros((2, 3), "float32"), "shape": np.array([3, 2])}
+    model, left = bind(case(inputs=inputs, shaping=["shape"]))
+    assert list(left) == ["x"] == [value.name for value in model.graph.input]
+    (constant,) = model.graph.initializer
+    assert numpy_helper.to_array(constant).tolist() == [3, 2]
+    assert model.ir_version == 4  # in older files an initializer is an input too
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (case, None),
+        (lambda: case("Dropout", {"x": np.ones(3, "float32"), "t": np.array(True)}), "training"),
+        (lambda: case("BatchNormalization", training_mode=1), "training"),
+        (lambda: case("Bernoulli"), "random outputs"),
+        (lambda: case("Identity", {"x": None}, dtype=TensorProto.BFLOAT16), "element types"),
+        (lambda: case("Identity", {"x": None}, dtype=TensorProto.STRING), "strings"),
+    ],
+)
+def test_cases_outside_the_subset_say_why(made, reason):
+    found = left_out(made())
+    assert found is None if reason is None else found.startswith(reason)
+
+
+def test_sequences_and_optional_types_are_left_out():
+    made = case()
+    tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, [1])
+    for kind, reason in (("sequence", "sequences"), ("optional", "optional types")):
+        made.model.graph.output[0].type.CopyFrom(getattr(helper, f"make_{kind}_type_proto")(tensor))
+        assert left_out(made) == reason
+
+
+@pytest.mark.parametrize(
+    ("got", "why"),
+    [
+        (np.array([1, 2, 3.0001], "float32"), None),
+        (np.array([1, 2, 3.1], "float32"), "output 0: 1 of 3 values are not as expected, off by up to 0.1"),
+        (np.array([1, 2, np.nan], "float32"), "output 0: 1 of 3 values are not as expected, off by up to 0"),
+        (np.array([1, 2, 3.0]), "output 0 is float64[3] instead of float32[3]"),
+        (np.array([[1, 2, 3]], "float32"), "output 0 is float32[1, 3] instead of float32[3]"),
+    ],
+)
+def test_outputs_are_compared_within_the_cases_tolerance(got, why):
+    found = verdict(case(outputs={"y": np.array([1, 2, 3], "float32")}), [got])
+    assert found == ({"status": "passed"} if why is None else {"status": "wrong", "why": why})
+
+
+def test_a_missing_output_is_wrong():
+    assert verdict(case(), [])["why"] == "0 outputs instead of 1"
+
+
+def _work(job, tell):
+    tell({"step": job})
+    if job == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job == "raise":
+        raise ValueError("no such thing")
+    if job == "hang":
+        subprocess.run(["sleep", "600"], check=False)
+    if job == "exit":
+        os._exit(3)
+    return {"status": "passed"}
+
+
+def test_a_crash_or_a_hang_costs_one_job():
+    start = time.monotonic()
+    done = dict(run_all(["crash", "hang", "raise", "exit", "fine", "good"], _work, processes=2, seconds=3))
+    assert done["crash"] == {"step": "crash", "status": "crashed", "why": "killed by SIGKILL"}
+    assert done["hang"] == {"step": "hang", "status": "timed out", "why": "not done after 3 s"}
+    assert done["exit"]["why"] == "ended with exit code 3"
+    assert done["raise"]["status"] == "failed"
+    assert done["raise"]["why"].startswith("ValueError: no such thing (test_coverage.py:")
+    assert done["fine"] == {"step": "fine", "status": "passed"}
+    assert time.monotonic() - start < 300  # the sleep was killed, not waited for
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    """A run of ten cases by everyone, as `make coverage` does it: rows by name."""
+    results = tmp_path_factory.mktemp("coverage") / "results.json"
+    names = "abs,relu_expanded_ver18,slice,lstm_defaults,conv_with_strides_no_padding,"
+    names += "training_dropout_default,sequence_insert_at_back,nonzero_example,argmax_default_axis_example"
+    pattern = f"^test_({names.replace(',', '|')})$"
+    argv = [sys.executable, "-m", "benchmarks.coverage", "--cases", pattern, "--results", results]
+    subprocess.run(argv, cwd=ROOT, check=True)
+    document = json.loads(results.read_text())
+    assert len(document["cases"]) == 9
+    return {row["name"].removeprefix("test_"): row for row in document["cases"]}
+
+
+@pytest.mark.parametrize("name", ["abs", "relu_expanded_ver18", "slice", "conv_with_strides_no_padding"])
+def test_supported_operators_pass(small_run, name):
+    assert small_run[name]["edgepack"] == {"status": "passed"}
+
+
+def test_refused_and_left_out_cases_say_why(small_run):
+    lstm = small_run["lstm_defaults"]
+    assert lstm["edgepack"]["status"] == lstm["stock"]["status"] == "refused"
+    assert "LSTM" in lstm["edgepack"]["why"]
+    assert "not known before the model runs" in small_run["nonzero_example"]["edgepack"]["why"]
+    assert small_run["training_dropout_default"]["left_out"] == "training"
+    assert small_run["sequence_insert_at_back"]["left_out"] == "sequences"
+    assert "edgepack" not in small_run["sequence_insert_at_back"]
+
+
+def test_stock_tvm_runs_cases_as_they_are_and_with_the_same_constants(small_run):
+    sliced = small_run["slice"]
+    assert sliced["bound"] == ["axes", "ends", "starts", "steps"]
+    assert {"stock", "stock_bound"} <= set(sliced)
+    assert "stock_bound" not in small_run["abs"]  # nothing is bound: as `stock`
