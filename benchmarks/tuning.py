@@ -68,7 +68,7 @@ def network(name: str, scratch: Path) -> Path:
     if name != "mobilenet_v2":
         return Path(name).resolve()
     net = scratch / "mobilenet_v2.onnx"
-    subprocess.run([sys.executable, "-m", "edgepack.zoo.mobilenet_v2", str(net)], check=True)
+    subprocess.run([sys.executable, "-m", "edgepack.zoo", "mobilenet_v2", str(net)], check=True)
     return net
 
 

@@ -1,21 +1,10 @@
-"""MobileNetV2 at 224x224, width 1.0 (Sandler et al. 2018, arXiv:1801.04381), with seeded random weights.
-
-For benchmarks and tests of everything after training: the shapes are the real ones (3,504,872
-parameters, about 301 million MACs), the weights mean nothing. Batch normalisation holds the statistics of
-the network's own activations, so that values neither vanish nor explode and outputs depend on the input.
-
-``python -m edgepack.zoo.mobilenet_v2 out.onnx`` writes the network as ONNX.
-"""
-
-import sys
-from pathlib import Path
+"""MobileNetV2 at width 1.0 (Sandler et al. 2018, arXiv:1801.04381)."""
 
 import torch
 from torch import nn
 
-from edgepack.recipe import Input
+from edgepack.zoo.weights import seeded
 
-INPUTS = (Input(name="image", shape=(1, 3, 224, 224)),)
 # Expansion, output channels, repeats, stride of the first: table 2 of the paper.
 _BLOCKS = (
     (1, 16, 1, 1),
@@ -74,37 +63,4 @@ class MobileNetV2(nn.Module):  # type: ignore[misc] # torch is untyped here (pyp
 
 def network(seed: int = 0) -> MobileNetV2:
     """MobileNetV2 in eval mode; the same ``seed`` gives the same weights."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        model = MobileNetV2()
-        for layer in model.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_in")
-            elif isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=0.05)
-                nn.init.normal_(layer.bias, std=0.05)  # zeros would be dropped on export
-            elif isinstance(layer, nn.BatchNorm2d):
-                layer.momentum = None  # the next forward pass sets the statistics instead of blending them in
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # sums over several threads round differently
-        model.train()
-        model(torch.randn(4, 3, 128, 128))
-        torch.set_num_threads(threads)
-        for layer in model.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.momentum = 0.1
-    model.eval()
-    return model
-
-
-def export(path: Path, seed: int = 0) -> Path:
-    """Write ``network(seed)`` as canonical ONNX with input ``image`` float32[1, 3, 224, 224]."""
-    from edgepack.export import to_onnx
-
-    return to_onnx(network(seed), INPUTS, path)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:  # noqa: PLR2004 - the program and one argument
-        sys.exit("usage: python -m edgepack.zoo.mobilenet_v2 OUT.onnx")
-    export(Path(sys.argv[1]))
+    return seeded(MobileNetV2, seed, sample=(4, 3, 128, 128))

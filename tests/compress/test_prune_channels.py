@@ -12,7 +12,7 @@ from edgepack.compress.prune_channels import PruneChannels
 from edgepack.compress.training import Train
 from edgepack.errors import EdgepackError, InputError
 from edgepack.recipe import Input
-from edgepack.zoo import mobilenet_v2
+from edgepack.zoo import NETS
 
 
 def step(**options):
@@ -44,7 +44,9 @@ def test_the_digits_network_is_pruned_and_recovers_by_fine_tuning(teacher, data,
 
 
 def test_mobilenet_v2_keeps_a_multiple_of_eight_everywhere():
-    result = prune_channels.apply(mobilenet_v2.network(), step(round_to=8), Context(mobilenet_v2.INPUTS))
+    result = prune_channels.apply(
+        NETS["mobilenet_v2"].network(), step(round_to=8), Context(NETS["mobilenet_v2"].inputs)
+    )
     layers = dict(result.metrics["layers"])
     assert layers.pop("classifier") == [1000, 1000]
     assert all(after % 8 == 0 and 0 < after < before for before, after in layers.values())

@@ -13,7 +13,7 @@ from torch import nn
 from edgepack.errors import EdgepackError, InputError
 from edgepack.export import OPSET, count, evaluate, parity, predict, relative_error, run_onnx, to_onnx
 from edgepack.recipe import Input
-from edgepack.zoo import digits, mobilenet_v2
+from edgepack.zoo import NETS, digits
 
 DIGITS = (Input(name="image", shape=(1, 1, 8, 8)),)
 
@@ -159,9 +159,9 @@ def test_relative_error(a, b, error):
 
 def test_mobilenet_v2_is_the_real_one(tmp_path):
     torch.set_num_threads(1)
-    module = mobilenet_v2.network()
+    module = NETS["mobilenet_v2"].network()
     assert sum(p.numel() for p in module.parameters()) == 3_504_872
-    path = mobilenet_v2.export(tmp_path / "m.onnx")
+    path = NETS["mobilenet_v2"].export(tmp_path / "m.onnx")
     counts = count(path)
     assert counts.macs == 300_774_272
     assert counts.size == path.stat().st_size
@@ -175,7 +175,8 @@ def test_mobilenet_v2_is_the_real_one(tmp_path):
 
 
 def test_the_zoo_gives_the_same_network_every_time():
-    a, b, c = mobilenet_v2.network(), mobilenet_v2.network(), mobilenet_v2.network(seed=1)
+    net = NETS["mobilenet_v2"]
+    a, b, c = net.network(), net.network(), net.network(seed=1)
     assert all(
         torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
     )

@@ -1,0 +1,36 @@
+"""``python -m edgepack.zoo NET OUT.onnx`` writes a network of the zoo as ONNX; without arguments it lists them."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from edgepack.errors import EdgepackError
+from edgepack.zoo import NETS
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    listing = "\n".join(
+        f"  {net.name:20} {net.title}: {net.parameters:,} parameters, {net.macs / 1e6:,.1f} million MACs"
+        for net in NETS.values()
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m edgepack.zoo",
+        description="Write a network with random weights as ONNX.",
+        epilog=f"networks:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("net", choices=NETS, metavar="NET", help="one of the networks below")
+    parser.add_argument("out", type=Path, metavar="OUT.onnx")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights")
+    options = parser.parse_args(arguments)
+    try:
+        NETS[options.net].export(options.out, options.seed)
+    except EdgepackError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

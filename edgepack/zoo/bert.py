@@ -1,0 +1,82 @@
+"""A transformer encoder of BERT-tiny's size: 2 layers, hidden 128, 2 heads (Turc et al. 2019, arXiv:1908.08962).
+
+The architecture is that of BERT (Devlin et al. 2018, arXiv:1810.04805) for one segment without padding: all
+tokens are attended to, and the segment embedding is that of segment 0.
+"""
+
+import torch
+from torch import nn
+
+from edgepack.zoo.weights import seeded
+
+VOCABULARY = 30522
+_LAYERS, _HIDDEN, _HEADS, _FEED_FORWARD = 2, 128, 2, 512
+_POSITIONS, _SEGMENTS = 512, 2
+_EPSILON = 1e-12  # of BERT's layer normalisation
+
+
+class Attention(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+    """Multi-head self-attention over ``[N, tokens, hidden]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Linear(_HIDDEN, _HIDDEN)
+        self.key = nn.Linear(_HIDDEN, _HIDDEN)
+        self.value = nn.Linear(_HIDDEN, _HIDDEN)
+        self.output = nn.Linear(_HIDDEN, _HIDDEN)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[N, tokens, hidden]``, unchanged in shape."""
+        query, key, value = (self._heads(layer(x)) for layer in (self.query, self.key, self.value))
+        scores = query @ key.transpose(-2, -1) * (_HIDDEN // _HEADS) ** -0.5
+        context = torch.softmax(scores, dim=-1) @ value
+        mixed: torch.Tensor = self.output(context.transpose(1, 2).flatten(2))
+        return mixed
+
+    @staticmethod
+    def _heads(x: torch.Tensor) -> torch.Tensor:
+        """``[N, tokens, hidden]`` to ``[N, heads, tokens, hidden/heads]``."""
+        return x.unflatten(2, (_HEADS, _HIDDEN // _HEADS)).transpose(1, 2)
+
+
+class Layer(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+    """Attention and two linear layers, each added to its input and normalised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = Attention()
+        self.attention_norm = nn.LayerNorm(_HIDDEN, _EPSILON)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(_HIDDEN, _FEED_FORWARD), nn.GELU(), nn.Linear(_FEED_FORWARD, _HIDDEN)
+        )
+        self.feed_forward_norm = nn.LayerNorm(_HIDDEN, _EPSILON)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[N, tokens, hidden]``, unchanged in shape."""
+        x = self.attention_norm(x + self.attention(x))
+        y: torch.Tensor = self.feed_forward_norm(x + self.feed_forward(x))
+        return y
+
+
+class BertTiny(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+    """Token ids ``[N, tokens]`` to hidden states ``[N, tokens, hidden]`` and the pooled first one ``[N, hidden]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(VOCABULARY, _HIDDEN)
+        self.positions = nn.Embedding(_POSITIONS, _HIDDEN)
+        self.segments = nn.Embedding(_SEGMENTS, _HIDDEN)
+        self.norm = nn.LayerNorm(_HIDDEN, _EPSILON)
+        self.layers = nn.Sequential(*(Layer() for _ in range(_LAYERS)))
+        self.pooler = nn.Linear(_HIDDEN, _HIDDEN)
+
+    def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states and pooled state."""
+        place = self.positions.weight[: ids.shape[1]] + self.segments.weight[0]
+        hidden = self.layers(self.norm(self.words(ids) + place))
+        return hidden, torch.tanh(self.pooler(hidden[:, 0]))
+
+
+def network(seed: int = 0) -> BertTiny:
+    """The encoder in eval mode; the same ``seed`` gives the same weights."""
+    return seeded(BertTiny, seed)
