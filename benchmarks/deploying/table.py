@@ -1,0 +1,84 @@
+"""The results as a table for the terminal and as Markdown."""
+
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+HEAD = ("link", "step", "way", "seconds, median (range)", "sent", "received")
+BEYOND = """\
+What the commands do is not the same. `scp` and `rsync` write into the folder that the application uses, file by
+file, and end when the last byte is sent. `edgepack deploy` also checks the board first (architecture, libc, CPU
+features, free space, libraries), takes a lock, writes into a folder of its own and flushes it to the disk,
+compares the sha256 of every file there, runs one inference on the board and compares its result, and then
+switches to the new release in one rename; releases before it stay for the rollback, which verifies and tries
+the old one in the same way. Its seconds hold the start of Python, too; the JSON has those after connecting
+(`said.after_connecting_s`)."""
+COUNTED = "Bytes are what TCP carries in each direction, SSH's own included; TCP's and IP's headers are not."
+
+
+def rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """One row for each link, step and way that was measured or failed."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for sample in document["samples"]:
+        groups.setdefault((sample["link"], sample["step"], sample["way"]), []).append(sample)
+    steps = list(dict.fromkeys(step for _, step, _ in groups))
+    for key in sorted(
+        groups, key=lambda k: (k[0] != "loopback", steps.index(k[1]), document["ways"].index(k[2]))
+    ):
+        samples = groups[key]
+        failed = [sample["error"] for sample in samples if "error" in sample]
+        good = [sample for sample in samples if "error" not in sample]
+        if failed:
+            yield (*key, f"{len(failed)} of {len(samples)} failed: {failed[0]}", "", "")
+        if good:
+            yield (
+                *key,
+                seconds([s["seconds"] for s in good]),
+                *(size(good, way) for way in ("sent", "received")),
+            )
+    for way, why in document["left_out"].items():
+        yield ("all", "all", way, f"left out: {why}", "", "")
+
+
+def seconds(values: list[float]) -> str:
+    """Median and range."""
+    middle = f"{statistics.median(values):.2f}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.2f} to {max(values):.2f})"
+
+
+def size(samples: list[dict[str, Any]], direction: str) -> str:
+    """The median of bytes, in the unit that fits."""
+    value = statistics.median(sample[direction] for sample in samples)
+    return f"{value / 1e6:.2f} MB" if value >= 1e5 else f"{value / 1e3:.1f} kB"
+
+
+def headline(document: dict[str, Any]) -> str:
+    """What was deployed, in a sentence."""
+    change, sizes = document["change"], document["files_bytes"]
+    rtt = (
+        f", the limited link with a round-trip time of {document['rtt_ms']:g} ms"
+        if document["rtt_ms"]
+        else ""
+    )
+    return (
+        f"{document['net']}: {sizes['first'] / 1e6:.1f} MB in files. The redeploy changes one layer's weights "
+        f"({change['tensor']}, {change['bytes'] / 1e3:.0f} kB), which changes {', '.join(change['files'])}{rtt}."
+    )
+
+
+def text(document: dict[str, Any]) -> str:
+    """For the terminal."""
+    table = [HEAD, *rows(document)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(HEAD))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+    return "\n".join([headline(document), COUNTED, "", *lines])
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """For docs/performance.md."""
+    lines = ["| " + " | ".join(row) + " |" for row in [HEAD, *rows(document)]]
+    lines.insert(1, "|---|---|---|---|---:|---:|")
+    return "\n\n".join([headline(document), COUNTED, "\n".join(lines), BEYOND]) + "\n"
