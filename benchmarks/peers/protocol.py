@@ -37,10 +37,7 @@ class Task:
 
     def calibration_samples(self) -> list[dict[str, np.ndarray]]:
         """The calibration data, one dict of inputs (batch of 1, as the model takes them) a sample."""
-        with np.load(self.calibration, allow_pickle=False) as arrays:
-            data = {name: arrays[name] for name in arrays.files}
-        count = len(next(iter(data.values())))
-        return [{name: array[i] for name, array in data.items()} for i in range(count)]
+        return rows(self.calibration)
 
     def to_json(self) -> str:
         """As one line."""
@@ -86,7 +83,15 @@ class Session(Protocol):
 
 
 class Contestant(Protocol):
-    """One way to run a net on this machine."""
+    """One way to run a net on this machine.
+
+    Two things a contestant may have besides, and the benchmark asks for by ``getattr``:
+
+    - ``threads_share = True``: what ``prepare`` makes serves every number of threads, so that it is made once
+      and ``task.folder`` is the same for all of them. Otherwise each number of threads has a folder of its own.
+    - ``cold(task, prepared, inputs) -> Cold``: a cold start, for a contestant whose inference runs in a process
+      other than Python's. Otherwise the worker measures its own start, load and first inference.
+    """
 
     title: str  # as the table prints it
     requirements: tuple[str, ...]  # of its environment, pinned, for pip; none: edgepack's own
@@ -103,6 +108,14 @@ class Contestant(Protocol):
 
     def load(self, task: Task, prepared: Prepared) -> Session:
         """Load what ``prepare`` made, in a fresh process with ``task.threads`` threads to use."""
+
+
+def rows(path: Path) -> list[dict[str, np.ndarray]]:
+    """The samples of an .npz file whose arrays have a leading axis of samples, one dict each."""
+    with np.load(path, allow_pickle=False) as arrays:
+        data = {name: arrays[name] for name in arrays.files}
+    count = len(next(iter(data.values())))
+    return [{name: array[i] for name, array in data.items()} for i in range(count)]
 
 
 def timed(infer: Callable[[], object], runs: int) -> list[int]:

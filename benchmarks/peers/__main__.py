@@ -1,0 +1,248 @@
+"""edgepack beside its peers: python -m benchmarks.peers [--nets a,b] [--peers x,y] [--minutes M].
+
+Measures the groups that fit into the minutes and writes results/*.json, charts/*.svg and RESULTS.md below
+--out (benchmarks/). Nets, environments and what contestants prepared are kept in edgepack's cache directory.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import campaign, nets
+from benchmarks.peers.document import load_groups
+from benchmarks.peers.groups import Settings
+from benchmarks.peers.markdown import write_report
+from benchmarks.peers.places import CACHE, RESULTS, ROOT
+from benchmarks.peers.preparing import Registry
+from benchmarks.peers.schedule import Plan
+from edgepack.errors import EdgepackError, UsageError
+
+REGISTRY = "benchmarks.peers.contestants:CONTESTANTS"
+PRECISIONS = ("fp32", "int8")
+_GIB = 1 << 30
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    words = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = words.add_argument
+    add("--nets", default="", help="names of edgepack.zoo.NETS, with commas (all)")
+    add("--peers", default="", help="contestants, with commas (all)")
+    add("--precisions", default="", help=f"of {', '.join(PRECISIONS)} (both)")
+    add("--threads", default="1,2", help="numbers of threads, with commas (%(default)s)")
+    add("--minutes", type=_positive, default=120.0, help="of the whole run (%(default)g)")
+    add("--prepare-minutes", type=_positive, default=10.0, help="of preparing one cell (%(default)g)")
+    add("--trials", type=_count, default=256, help="tuning trials for those who tune (%(default)s)")
+    add("--rounds", type=_count, default=Plan.rounds, help="ABBA rounds of a group (%(default)s)")
+    add(
+        "--group-seconds",
+        type=_positive,
+        default=Plan.seconds,
+        help="of timing a group; slow contestants take part in fewer rounds for it (%(default)g)",
+    )
+    add("--colds", type=_count, default=5, help="cold starts of each contestant (%(default)s)")
+    add(
+        "--canary-limit",
+        type=_positive,
+        default=100 * Plan.drift,
+        metavar="PERCENT",
+        help="drift of the canary from which on a block is discarded (%(default)g)",
+    )
+    add("--seed", type=int, default=0, help="of the random orders (%(default)s)")
+    add("--out", type=Path, default=RESULTS, help="where the results go (benchmarks/)")
+    add("--missing", action="store_true", help="only groups that have no results yet")
+    add("--replace", action="store_true", help="let a group lose contestants that --peers leaves out")
+    add("--fresh", action="store_true", help="prepare anew what an earlier run has prepared")
+    add("--report", action="store_true", help="measure nothing: write RESULTS.md and the charts anew")
+    return words
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return value
+
+
+def chosen(text: str, known: Sequence[str], what: str) -> list[str]:
+    """The names in ``text``, in the order of ``known``; all where it names none.
+
+    Raises:
+        UsageError: There is no such name.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise UsageError(
+            f"unknown {what}: {', '.join(unknown)}", next=f"choose from {', '.join(known)}", where=f"--{what}"
+        )
+    return [name for name in known if name in names] if names else list(known)
+
+
+def thread_counts(text: str, cores: int) -> list[int]:
+    """The numbers in ``text``.
+
+    Raises:
+        UsageError: Not numbers of threads for which this machine has a core each.
+    """
+    try:
+        counts = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        counts = []
+    if not counts or any(not 1 <= count <= cores for count in counts):
+        raise UsageError(
+            f"{text!r} are not numbers of threads",
+            where="--threads",
+            why=f"this process may run on {cores} cores",
+            next=f"numbers from 1 to {cores}, with commas",
+        )
+    return sorted(set(counts))
+
+
+def describe_machine() -> dict[str, Any]:
+    """What the results say about this machine."""
+    from edgepack import host
+
+    words = host.describe()
+    cpu = words["cpu"]
+    return {
+        "cpu": cpu["name"],
+        "cores": cpu["cores"],
+        "features": cpu["features"],
+        "caches_kib": {level: cpu[f"{level}_kib"] for level in ("l1d", "l2", "l3") if f"{level}_kib" in cpu},
+        "cache_bytes": 1024 * max(cpu.get("l3_kib", 0), cpu["l2_kib"]),
+        "memory_gib": round(words["memory_mib"] * 2**20 / _GIB, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "libc": " ".join(platform.libc_ver()),
+        "python": platform.python_version(),
+        "virtual": "hypervisor" in Path("/proc/cpuinfo").read_text(),
+    }
+
+
+def commit() -> str | None:
+    """The checkout's commit, with a plus sign where sources differ from it."""
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed else "")
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(
+        ["git", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,  # noqa: S607 - the user's git
+    ).stdout.strip()
+
+
+def measured_limits(threads: Sequence[int], say: Callable[[str], None]) -> Mapping[int, Mapping[str, Any]]:
+    """The machine's limits for each number of threads."""
+    from benchmarks.peers import limits
+
+    found = {}
+    for count in threads:
+        one = found[count] = limits.measure(count).to_json()
+        int8 = f"{one['int8']['peak']:.0f} GOP/s int8" if one["int8"] else "no int8 dot product"
+        say(
+            f"limits, {count} threads: {one['fp32']['peak']:.0f} GFLOP/s fp32, {int8},"
+            f" {one['read']['peak']:.1f} GB/s read"
+        )
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark; the exit code."""
+    options = parser().parse_args(argv)
+    try:
+        return bench(options)
+    except EdgepackError as error:
+        print(error.render(), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; groups that were done are saved", file=sys.stderr)
+        return 130
+
+
+def bench(options: argparse.Namespace) -> int:
+    """What the options ask for; 0, or 7 where groups were left out."""
+    from benchmarks.peers.contestants import CONTESTANTS
+    from benchmarks.peers.limits import canary
+    from edgepack.zoo import NETS
+
+    results = options.out / "results"
+    if options.report:
+        print(write_report(load_groups(results), options.out))
+        return 0
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    threads = thread_counts(options.threads, len(cores))
+    peers = chosen(options.peers, list(CONTESTANTS), "peers")
+    wanted = campaign.cells(
+        chosen(options.nets, list(NETS), "nets"),
+        chosen(options.precisions, PRECISIONS, "precisions"),
+        threads,
+    )
+    if options.missing:
+        there = {(group.net, group.precision, group.threads) for group in load_groups(results)}
+        wanted = [cell for cell in wanted if (cell.net, cell.precision, cell.threads) not in there]
+    elif not options.replace:
+        campaign.refuse_to_drop(results, wanted, peers)
+    settings = Settings(
+        registry=Registry(REGISTRY, CONTESTANTS),
+        plan=Plan(rounds=options.rounds, seconds=options.group_seconds, drift=options.canary_limit / 100),
+        canary=canary,
+        cores=cores,
+        seed=options.seed,
+        trials=options.trials,
+        prepare_minutes=options.prepare_minutes,
+        colds=options.colds,
+        fresh=options.fresh,
+        cache=CACHE,
+        machine=describe_machine(),
+        limits=measured_limits(threads, _say),
+        commit=commit(),
+        say=_say,
+    )
+    left = campaign.run(
+        settings,
+        wanted,
+        peers,
+        results,
+        minutes=options.minutes,
+        artifacts=nets.artifacts,
+        after=lambda: write_report(load_groups(results), options.out),
+    )
+    if not left:
+        return 0
+    _say(f"{len(left)} groups were not measured:")
+    for one in left:
+        _say(f"  {one.cell}: {one.reason}")
+    _say(f"to measure them: {campaign.command_for(left, peers)}")
+    return 7
+
+
+def _say(words: str) -> None:
+    print(words, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

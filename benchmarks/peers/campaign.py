@@ -1,0 +1,149 @@
+"""A run of many groups within a budget: what fits, what was left out, and how to go on."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from benchmarks.peers.document import Group, Roofline, load_groups
+from benchmarks.peers.groups import GroupRun, Settings
+from benchmarks.peers.nets import Artifacts
+from benchmarks.peers.roofline import roofline
+from edgepack.errors import EdgepackError, UsageError
+
+COLD_S = 2.0  # guess of a cold start, for the plan
+LOAD_S = 8.0  # guess of a contestant's load, comparison and warm-up
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One group to measure."""
+
+    net: str
+    precision: str
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.net} {self.precision} {self.threads}t"
+
+
+@dataclass(frozen=True)
+class Left:
+    """A group that was not measured."""
+
+    cell: Cell
+    reason: str
+
+
+def cells(nets: Sequence[str], precisions: Sequence[str], threads: Sequence[int]) -> list[Cell]:
+    """In the order of measuring: all nets at one precision and thread count before the next."""
+    return [Cell(net, precision, count) for count, precision, net in product(threads, precisions, nets)]
+
+
+def refuse_to_drop(results: Path, wanted: Sequence[Cell], peers: Sequence[str]) -> None:
+    """See to it that no group loses contestants by being measured again without them.
+
+    Raises:
+        UsageError: One would.
+    """
+    for group in load_groups(results):
+        lost = sorted(set(group.entries) - set(peers))
+        if Cell(group.net, group.precision, group.threads) in wanted and lost:
+            raise UsageError(
+                f"the results of {', '.join(lost)} would be lost",
+                where=group.key,
+                why="a group is replaced as a whole: ratios are of contestants that ran side by side",
+                next="name them in --peers too, keep this run apart with --out DIR, or drop them with --replace",
+            )
+
+
+def estimate(settings: Settings, peers: int, earlier: Group | None) -> float:
+    """Seconds that measuring a group takes, without preparing."""
+    if earlier is not None and set(earlier.plan.items()) == set(vars(settings.plan).items()):
+        prepared = sum(
+            entry.prepare_seconds or 0.0 for entry in earlier.entries.values() if not entry.prepared_before
+        )
+        return max(5.0, earlier.seconds - prepared)
+    return settings.plan.seconds + peers * (LOAD_S + settings.colds * COLD_S)
+
+
+def run(
+    settings: Settings,
+    wanted: Sequence[Cell],
+    peers: Sequence[str],
+    results: Path,
+    *,
+    minutes: float,
+    artifacts: Callable[[str], Artifacts],
+    after: Callable[[], None],
+) -> list[Left]:
+    """Measure the groups that fit, each saved as soon as it is done; those left out, with the reason.
+
+    ``after`` is called after each saved group.
+    """
+    end = time.monotonic() + 60 * minutes
+    earlier = {(group.net, group.precision, group.threads): group for group in load_groups(results)}
+    needs = {
+        cell: estimate(settings, len(peers), earlier.get((cell.net, cell.precision, cell.threads)))
+        for cell in wanted
+    }
+    _say_plan(settings, needs, minutes)
+    left = []
+    for cell in wanted:
+        remaining = end - time.monotonic()
+        if remaining < needs[cell]:
+            reason = f"{remaining / 60:.1f} of {minutes:g} minutes were left, it needs about {needs[cell] / 60:.1f}"
+            left.append(Left(cell, reason))
+            continue
+        settings.say(f"{cell}: {remaining / 60:.1f} minutes left")
+        try:
+            made = artifacts(cell.net)
+        except EdgepackError as error:
+            left.append(Left(cell, error.render()))
+            continue
+        group = GroupRun(settings, made, peers, cell.precision, cell.threads)
+        group.prepare(end - needs[cell])
+        measured = group.measure(_roofline(settings, made, cell))
+        path = measured.save_in(results)
+        after()
+        kept = sum(block.discarded is None for block in measured.blocks)
+        settings.say(f"  {kept} of {len(measured.blocks)} blocks kept, {measured.seconds:.0f} s: {path.name}")
+    return left
+
+
+def _roofline(settings: Settings, made: Artifacts, cell: Cell) -> Roofline | None:
+    limits = settings.limits.get(cell.threads)
+    peak = None if limits is None else limits[cell.precision]
+    if peak is None:
+        return None
+    return roofline(
+        made.onnx,
+        made.macs,
+        cell.precision,
+        peak_gops=peak["peak"],
+        bandwidth_gbs=limits["read"]["peak"],
+        cache_bytes=settings.machine.get("cache_bytes", 0),
+    )
+
+
+def _say_plan(settings: Settings, needs: dict[Cell, float], minutes: float) -> None:
+    total, fit = 0.0, 0
+    for seconds in needs.values():
+        total += seconds
+        fit += total <= 60 * minutes
+    settings.say(
+        f"{len(needs)} groups, about {total / 60:.0f} minutes of measuring; {fit} fit into {minutes:g} minutes"
+        f" if everything is prepared already (preparing: up to {settings.prepare_minutes:g} minutes each)"
+    )
+
+
+def command_for(left: Sequence[Left], peers: Sequence[str]) -> str:
+    """What measures the groups that were left out (and, between them, no others of the same kinds)."""
+    nets = ",".join(dict.fromkeys(one.cell.net for one in left))
+    precisions = ",".join(dict.fromkeys(one.cell.precision for one in left))
+    threads = ",".join(str(count) for count in dict.fromkeys(one.cell.threads for one in left))
+    return (
+        f"python -m benchmarks.peers --nets {nets} --precisions {precisions} --threads {threads}"
+        f" --peers {','.join(peers)} --missing"
+    )

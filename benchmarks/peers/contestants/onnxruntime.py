@@ -1,0 +1,124 @@
+"""onnxruntime, CPU execution provider; int8 by its own static quantization.
+
+int8 is the path that onnxruntime's documentation recommends for x86-64 with VNNI: Q/DQ format, u8 activations,
+s8 weights, a scale for each channel; shape inference and fusion come first (``quant_pre_process``). Recurrent
+networks have no static quantization there, so they are quantized dynamically, as the same page says.
+https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.protocol import (
+    Precision,
+    Prepared,
+    Session,
+    Task,
+    Unsupported,
+    distribution_files,
+    timed,
+)
+
+_RECURRENT = {"LSTM", "GRU", "RNN"}
+_DYNAMIC = {"LSTM", "MatMul", "Gemm"}  # what quantize_dynamic has integer operators for
+
+
+class Onnxruntime:
+    """The wheel as it comes, all graph optimizations on."""
+
+    title = "onnxruntime"
+    requirements: tuple[str, ...] = ()
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    threads_share = True
+
+    def prepare(self, task: Task) -> Prepared:
+        """fp32 is the model itself; int8 is quantized into the folder."""
+        import onnxruntime
+
+        notes: dict[str, Any] = {"onnxruntime": onnxruntime.__version__}
+        model = task.onnx
+        if task.precision == "int8":
+            model = task.folder / "int8.onnx"
+            notes["quantization"] = _quantize(task, model)
+        return Prepared((model,), distribution_files("onnxruntime", "numpy"), notes)
+
+    def load(self, task: Task, prepared: Prepared) -> Session:
+        """A session with ``task.threads`` threads in the one pool that a sequential graph uses."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = task.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        return _Loaded(
+            onnxruntime.InferenceSession(str(prepared.model[0]), options, providers=["CPUExecutionProvider"])
+        )
+
+
+class _Loaded:
+    """A session with inputs and outputs bound."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._inputs: dict[str, np.ndarray] = {}
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        self._inputs = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
+        outputs = self._session.run(None, self._inputs)
+        for name, value in self._inputs.items():
+            self._binding.bind_cpu_input(name, value)
+        self._binding.clear_binding_outputs()
+        for node, value in zip(self._session.get_outputs(), outputs, strict=True):
+            buffer = np.empty_like(value)
+            self._inputs[f"output {node.name}"] = buffer  # kept alive for the binding
+            self._binding.bind_output(node.name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
+        return list(outputs)
+
+    def time(self, runs: int) -> list[int]:
+        return timed(partial(self._session.run_with_iobinding, self._binding), runs)
+
+
+def _quantize(task: Task, out: Path) -> str:
+    """Write the int8 model and say how it was made."""
+    import onnx
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    operators = {node.op_type for node in onnx.load(task.onnx, load_external_data=False).graph.node}
+    if operators & _RECURRENT:
+        if not operators & _DYNAMIC:
+            raise Unsupported(
+                f"quantize_dynamic has no integer operator for {', '.join(sorted(operators & _RECURRENT))}"
+            )
+        quantization.quantize_dynamic(
+            task.onnx, out, per_channel=True, weight_type=quantization.QuantType.QInt8
+        )
+        return "dynamic, per-channel s8 weights"
+    ready = task.folder / "preprocessed.onnx"
+    quant_pre_process(str(task.onnx), str(ready))
+    quantization.quantize_static(
+        ready,
+        out,
+        _Reader(task.calibration_samples()),
+        quant_format=quantization.QuantFormat.QDQ,
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
+        per_channel=True,
+        calibrate_method=quantization.CalibrationMethod.MinMax,
+    )
+    return "static Q/DQ, min-max, u8 activations, per-channel s8 weights"
+
+
+class _Reader:
+    """Calibration data as onnxruntime asks for it."""
+
+    def __init__(self, samples: list[dict[str, np.ndarray]]) -> None:
+        self._samples = iter(samples)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._samples, None)

@@ -1,0 +1,109 @@
+"""What a contestant makes of a net, in a process of its own, and kept for the next run."""
+
+import hashlib
+import inspect
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.environments import Environment
+from benchmarks.peers.processes import Worker
+from benchmarks.peers.protocol import Contestant, Task
+from edgepack.stage import code_digest
+from edgepack.store import sha256_file, sha256_json, write_atomic
+
+GRACE_S = 60  # beyond its minutes, before a contestant that does not keep to them is ended
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Where contestants come from, for this process and for theirs."""
+
+    reference: str  # module:attribute
+    contestants: Mapping[str, Contestant]
+    paths: Sequence[Path] = ()  # more folders to import from
+
+
+@dataclass(frozen=True)
+class Made:
+    """The worker's answer to prepare, and how it came about."""
+
+    prepared: dict[str, Any]  # model, runtime, notes
+    model_bytes: int
+    runtime_bytes: int
+    seconds: float
+    before: bool  # by an earlier run
+
+
+def prepare(
+    registry: Registry, name: str, task: Task, environment: Environment, cores: Sequence[int], *, fresh: bool
+) -> Made:
+    """Let contestant ``name`` prepare, unless it has prepared the same before.
+
+    Raises:
+        WorkerFailed: It could not, or not in time.
+    """
+    task.folder.mkdir(parents=True, exist_ok=True)
+    record = task.folder.parent / f"{task.folder.name}.prepared.json"
+    key = _key(registry.contestants[name], task, environment)
+    found = None if fresh else _recorded(record, key)
+    if found is not None:
+        return found
+    record.unlink(missing_ok=True)
+    start = time.monotonic()
+    with Worker(
+        environment.python,
+        registry.reference,
+        name,
+        cores=cores,
+        folder=task.folder,
+        paths=registry.paths,
+    ) as worker:
+        answer = worker.ask("prepare", 60 * task.minutes + GRACE_S, task=json.loads(task.to_json()))
+    made = Made(
+        {part: answer[part] for part in ("model", "runtime", "notes")},
+        answer["model_bytes"],
+        answer["runtime_bytes"],
+        time.monotonic() - start,
+        before=False,
+    )
+    write_atomic(record, (json.dumps({"key": key, "made": asdict(made)}) + "\n").encode())
+    return made
+
+
+def _recorded(record: Path, key: str) -> Made | None:
+    if not record.is_file():
+        return None
+    words = json.loads(record.read_text())
+    made = Made(**{**words["made"], "before": True})
+    files = (*made.prepared["model"], *made.prepared["runtime"])
+    return made if words["key"] == key and all(Path(path).exists() for path in files) else None
+
+
+def _key(contestant: Contestant, task: Task, environment: Environment) -> str:
+    """Of all that shapes the result. Minutes do not: they only end what trials would go on with."""
+    parts = {
+        "onnx": sha256_file(task.onnx),
+        "calibration": sha256_file(task.calibration),
+        "precision": task.precision,
+        "threads": None if getattr(contestant, "threads_share", False) else task.threads,
+        "trials": task.trials,
+        "environment": environment.digest,
+        "contestant": _source(contestant),
+        # Without an environment of its own, it may use edgepack itself.
+        "edgepack": None if contestant.requirements else _edgepack(),
+    }
+    return sha256_json(parts)
+
+
+def _source(contestant: Contestant) -> str:
+    module = sys.modules[type(contestant).__module__]
+    return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
+
+
+def _edgepack() -> str:
+    return code_digest(("agent", "bundle", "compress", "lower", "schedules", "tune", "stages"))
