@@ -1,8 +1,12 @@
 """Everyone who competes. Each file imports its runtime inside its methods, so that this list costs nothing."""
 
+from benchmarks.peers.contestants.edgepack import Edgepack
 from benchmarks.peers.contestants.onnxruntime import Onnxruntime
+from benchmarks.peers.contestants.tvm import Tvm
 from benchmarks.peers.protocol import Contestant
 
 CONTESTANTS: dict[str, Contestant] = {
+    "edgepack": Edgepack(),
+    "tvm": Tvm(),
     "onnxruntime": Onnxruntime(),
 }

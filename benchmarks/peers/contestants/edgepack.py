@@ -30,6 +30,7 @@ class Edgepack:
     title = "edgepack"
     requirements: tuple[str, ...] = ()
     precisions: tuple[Precision, ...] = ("fp32", "int8")
+    threads_share = True
 
     def prepare(self, task: Task) -> Prepared:
         """Run a recipe up to its bundle, and unpack that."""
@@ -150,7 +151,7 @@ def _quantized(task: Task) -> tuple[Path, dict[str, Any]]:
     except InputError as error:
         raise Unsupported(f"quantize-static: {error.message}") from error
     counts = f"{metrics['quantized']} of {metrics['quantized'] + metrics['float']} weighted nodes"
-    return out, {"quantization": f"quantize-static: {counts} in Q/DQ form, which runs in fp32"}
+    return out, {"quantization": f"quantize-static: {counts} in Q/DQ form"}
 
 
 def _notes(report: Any) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def _notes(report: Any) -> dict[str, Any]:
             "tuning_seconds": round(tuning.seconds, 1),
             "kernels": len(tuning.kernels),
             "kernels_tuned": sum(kernel.tuned for kernel in tuning.kernels),
-            "tuned_share": tuning.tuned_share,
+            "tuned_share": round(tuning.tuned_share or 0.0, 3),
         }
     return notes
 

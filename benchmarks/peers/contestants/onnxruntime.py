@@ -43,7 +43,7 @@ class Onnxruntime:
         model = task.onnx
         if task.precision == "int8":
             model = task.folder / "int8.onnx"
-            notes["quantization"] = _quantize(task, model)
+            notes["quantization"] = quantize(task, model)
         return Prepared((model,), distribution_files("onnxruntime", "numpy"), notes)
 
     def load(self, task: Task, prepared: Prepared) -> Session:
@@ -83,7 +83,7 @@ class _Loaded:
         return timed(partial(self._session.run_with_iobinding, self._binding), runs)
 
 
-def _quantize(task: Task, out: Path) -> str:
+def quantize(task: Task, out: Path) -> str:
     """Write the int8 model and say how it was made."""
     import onnx
     from onnxruntime import quantization

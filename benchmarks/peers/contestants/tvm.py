@@ -1,0 +1,149 @@
+"""Stock TVM, untuned: its ONNX importer and ``tvm.compile`` as they come, in TVM's own virtual machine.
+
+int8: TVM has no quantizer of its own any more, so its importer gets the Q/DQ model of onnxruntime's.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.contestants.onnxruntime import quantize
+from benchmarks.peers.protocol import (
+    Precision,
+    Prepared,
+    Session,
+    Task,
+    Unsupported,
+    distribution_files,
+    timed,
+)
+
+# The versions that edgepack itself builds with; onnxruntime and sympy for its quantizer.
+REQUIREMENTS = (
+    "apache-tvm==0.27.0.post1",
+    "apache-tvm-ffi==0.1.14.post1",
+    "numpy==2.4.6",
+    "onnx==1.23.2",
+    "onnxruntime==1.31.1",
+    "sympy==1.14.0",
+)
+_COMPILER = "libtvm_compiler.so"
+
+
+class Tvm:
+    """``tvm.compile`` with its default pipeline."""
+
+    title = "TVM, untuned"
+    requirements = REQUIREMENTS
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    threads_share = True
+
+    def prepare(self, task: Task) -> Prepared:
+        """Import, compile and export as a shared library."""
+        task.folder.mkdir(parents=True, exist_ok=True)
+        model, notes = source(task)
+        return build(task, model, notes)
+
+    def load(self, task: Task, prepared: Prepared) -> Session:
+        """Load the library with TVM's runtime alone: no compiler, no LLVM in the process."""
+        os.environ["TVM_USE_RUNTIME_LIB"] = "1"
+        os.environ["TVM_NUM_THREADS"] = str(task.threads)
+        os.environ["TVM_BIND_THREADS"] = "0"  # the benchmark has pinned this process; TVM would unpin it
+        import tvm
+        from tvm.runtime.vm import VirtualMachine
+
+        library, names = prepared.model
+        machine = VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
+        return _Loaded(machine["main"], json.loads(names.read_text(encoding="utf-8")))
+
+
+class _Loaded:
+    """The compiled function with its inputs in place."""
+
+    def __init__(self, function: Any, names: list[str]) -> None:
+        self._function = function
+        self._names = names
+        self._inputs: list[Any] = []
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """One inference on new inputs."""
+        import tvm
+
+        self._inputs = [tvm.runtime.tensor(np.ascontiguousarray(inputs[name])) for name in self._names]
+        return [tensor.numpy() for tensor in _flat(self._function(*self._inputs))]
+
+    def time(self, runs: int) -> list[int]:
+        """The function itself; the virtual machine allocates outputs from its own pool."""
+        return timed(partial(self._function, *self._inputs), runs)
+
+
+def source(task: Task) -> tuple[Path, dict[str, Any]]:
+    """The ONNX model to import, and how it was quantized where it was."""
+    if task.precision == "fp32":
+        return task.onnx, {}
+    model = task.folder / "int8.onnx"
+    return model, {"quantization": f"onnxruntime's: {quantize(task, model)}"}
+
+
+def target() -> dict[str, Any]:
+    """This machine, by the name that LLVM has for it."""
+    from tvm.target import codegen
+
+    return {"kind": "llvm", "mcpu": codegen.llvm_get_system_cpu(), "num-cores": os.cpu_count()}
+
+
+def imported(model: Path) -> Any:
+    """The Relax module.
+
+    Raises:
+        Unsupported: The importer has no conversion for an operator; its own words.
+    """
+    import onnx
+    import tvm
+    from tvm.relax.frontend.onnx import from_onnx
+
+    try:
+        return from_onnx(onnx.load(model))
+    except tvm.error.OpNotImplemented as error:
+        raise Unsupported(f"TVM's ONNX importer: {_last_line(error)}") from error
+
+
+def build(task: Task, model: Path, notes: dict[str, Any], pipeline: Any = None) -> Prepared:
+    """Compile ``model``, after ``pipeline`` where one is given, and export it."""
+    import onnx
+    import tvm
+
+    where = target()
+    library, names = task.folder / "model.so", task.folder / "inputs.json"
+    module = imported(model)
+    if pipeline is not None:
+        module = pipeline(module)
+    tvm.compile(module, target=tvm.target.Target(where)).export_library(str(library))
+    graph = onnx.load(model, load_external_data=False).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    names.write_text(json.dumps([value.name for value in graph.input if value.name not in constants]))
+    return Prepared(
+        (library, names), tuple(_runtime()), {**notes, "tvm": tvm.__version__, "mcpu": where["mcpu"]}
+    )
+
+
+def _runtime() -> Iterator[Path]:
+    """Python modules and libraries of TVM but for the compiler, and what they import."""
+    for path in distribution_files("apache-tvm", "apache-tvm-ffi"):
+        if path.name != _COMPILER and (path.suffix == ".py" or ".so" in path.name):
+            yield path
+    yield from distribution_files("numpy", "ml_dtypes", "typing_extensions")
+
+
+def _flat(value: Any) -> list[Any]:
+    return [value] if hasattr(value, "numpy") else [leaf for part in value for leaf in _flat(part)]
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
