@@ -147,11 +147,11 @@ def commit() -> str | None:
 
 def _git(*words: str) -> str:
     return subprocess.run(
-        ["git", *words],
+        ["git", *words],  # noqa: S607 - whichever git the user has
         cwd=ROOT,
         capture_output=True,
         text=True,
-        check=True,  # noqa: S607 - the user's git
+        check=True,
     ).stdout.strip()
 
 
@@ -222,15 +222,12 @@ def bench(options: argparse.Namespace) -> int:
         commit=commit(),
         say=_say,
     )
-    left = campaign.run(
-        settings,
-        wanted,
-        peers,
-        results,
-        minutes=options.minutes,
-        artifacts=nets.artifacts,
-        after=lambda: write_report(load_groups(results), options.out),
-    )
+    try:
+        left = campaign.run(
+            settings, wanted, peers, results, minutes=options.minutes, artifacts=nets.artifacts
+        )
+    finally:  # what was measured before a Ctrl-C is worth a table, too
+        _say(f"written: {write_report(load_groups(results), options.out)}")
     if not left:
         return 0
     _say(f"{len(left)} groups were not measured:")

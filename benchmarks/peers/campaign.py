@@ -76,12 +76,8 @@ def run(
     *,
     minutes: float,
     artifacts: Callable[[str], Artifacts],
-    after: Callable[[], None],
 ) -> list[Left]:
-    """Measure the groups that fit, each saved as soon as it is done; those left out, with the reason.
-
-    ``after`` is called after each saved group.
-    """
+    """Measure the groups that fit, each saved as soon as it is done; those left out, with the reason."""
     end = time.monotonic() + 60 * minutes
     earlier = {(group.net, group.precision, group.threads): group for group in load_groups(results)}
     needs = {
@@ -106,7 +102,6 @@ def run(
         group.prepare(end - needs[cell])
         measured = group.measure(_roofline(settings, made, cell))
         path = measured.save_in(results)
-        after()
         kept = sum(block.discarded is None for block in measured.blocks)
         settings.say(f"  {kept} of {len(measured.blocks)} blocks kept, {measured.seconds:.0f} s: {path.name}")
     return left

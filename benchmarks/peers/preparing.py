@@ -100,9 +100,11 @@ def _key(contestant: Contestant, task: Task, environment: Environment) -> str:
     return sha256_json(parts)
 
 
-def _source(contestant: Contestant) -> str:
-    module = sys.modules[type(contestant).__module__]
-    return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()
+def _source(contestant: Contestant) -> list[str]:
+    """Digests of the files of its class and of the classes it builds on."""
+    modules = dict.fromkeys(one.__module__ for one in type(contestant).__mro__ if one is not object)
+    texts = [inspect.getsource(sys.modules[name]) for name in modules]
+    return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 
 
 def _edgepack() -> str:

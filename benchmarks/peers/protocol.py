@@ -70,7 +70,11 @@ class Cold:
 
 
 class Session(Protocol):
-    """A loaded model, ready to run."""
+    """A loaded model, ready to run.
+
+    A session whose ``time`` warms up by itself each time says so with ``warms_up = True``; others are given some
+    untimed inferences at the start of each block.
+    """
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """One inference; inputs by name, outputs in the order of the ONNX model's."""

@@ -4,10 +4,10 @@ A *round* is a random order of all contestants followed by the same order backwa
 of the machine meets everyone alike. A *block* is a contestant's turn: some untimed inferences that fill
 the caches again, then the timed ones. A fixed piece of work, the *canary*, runs on each of the cell's cores right
 before and after a block; where it is more than ``Plan.drift`` off its reference, the block is discarded and
-taken again. The reference is the lower quartile of a burst of canaries before the first round (whatever disturbs one makes it
-slower). Where a block keeps
-failing and a new burst has another quartile, the machine has settled at another pace: the rounds so far are
-dropped, the new quartile is the reference, and the count of rounds starts anew.
+taken again. The reference is the lower quartile of a burst of canaries before the first round, because whatever
+disturbs a canary makes it slower. Where a block keeps failing and a new burst has another quartile, the machine
+has settled at another pace: the rounds so far are dropped, the new quartile is the reference, and the count of
+rounds starts anew.
 """
 
 import random

@@ -69,17 +69,35 @@ def ratio(a: Rounds, b: Rounds, *, seed: int = 0, resamples: int = RESAMPLES) ->
     common = sorted(key for key in set(a) & set(b) if len(a[key]) and len(b[key]))
     if not common:
         raise ValueError("no round in common")
-    sides = [[np.asarray(side[key], np.float64) for key in common] for side in (a, b)]
-    value = _of_medians(sides, range(len(common)))
-    if len(common) < LEAST_ROUNDS:
-        return Ratio(value, None, None, len(common))
-    draws = np.random.default_rng(seed).integers(len(common), size=(resamples, len(common)))
-    drawn = [_of_medians(sides, draw) for draw in draws]
+    count = len(common)
+    once = np.ones((1, count), np.int64)
+    a_side, b_side = (_Medians([side[key] for key in common]) for side in (a, b))
+    value = float(a_side.weighted(once)[0] / b_side.weighted(once)[0])
+    if count < LEAST_ROUNDS:
+        return Ratio(value, None, None, count)
+    draws = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    times = np.stack([np.bincount(draw, minlength=count) for draw in draws])
+    drawn = a_side.weighted(times) / b_side.weighted(times)
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(drawn, (tail, 100 - tail))
-    return Ratio(value, float(low), float(high), len(common))
+    return Ratio(value, float(low), float(high), count)
 
 
-def _of_medians(sides: Sequence[Sequence[np.ndarray]], rounds: Sequence[int] | np.ndarray) -> float:
-    a, b = (np.median(np.concatenate([side[index] for index in rounds])) for side in sides)
-    return float(a / b)
+class _Medians:
+    """The median of samples whose rounds count several times, without writing them out."""
+
+    def __init__(self, rounds: Sequence[Sequence[int]]) -> None:
+        samples = np.concatenate([np.asarray(one, np.float64) for one in rounds])
+        order = np.argsort(samples, kind="stable")
+        self._sorted = samples[order]
+        self._round = np.repeat(np.arange(len(rounds)), [len(one) for one in rounds])[order]
+
+    def weighted(self, times: np.ndarray) -> np.ndarray:
+        """One median a row of ``times`` ``[resamples, rounds]``: how often each round counts."""
+        medians = np.empty(len(times))
+        for index, row in enumerate(times):
+            reached = np.cumsum(row[self._round])
+            total = int(reached[-1])
+            low, high = np.searchsorted(reached, ((total - 1) // 2, total // 2), side="right")
+            medians[index] = (self._sorted[low] + self._sorted[high]) / 2
+        return medians

@@ -119,7 +119,7 @@ class Server:
 
     def time(self, command: dict[str, Any]) -> dict[str, Any]:
         """``untimed`` inferences, then the nanoseconds of each of ``runs``."""
-        if command["untimed"]:
+        if command["untimed"] and not getattr(self.session, "warms_up", False):
             self.session.time(command["untimed"])
         samples = [int(sample) for sample in self.session.time(command["runs"])]
         if len(samples) != command["runs"]:

@@ -1,0 +1,132 @@
+"""Ratios to edgepack as SVG files: bars with intervals, one row a contestant, one part a net.
+
+The files stand alone in a Markdown page, so each carries its style, for light and for dark.
+"""
+
+import math
+from collections.abc import Sequence
+
+from benchmarks.peers.ranking import OURS, Ranked, Standing
+from edgepack.report import format as fmt
+from edgepack.report.markup import Markup, el
+
+WIDTH = 760
+_LEFT, _RIGHT = 190, 610  # of the axis
+_ROW, _GAP, _TOP = 17, 30, 52
+_LEAST, _MOST = 0.1, 30.0  # of the axis, at the widest; beyond it a bar ends in an arrow
+_TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+_STYLE = """
+svg { --paper: #ffffff; --ink: #1b1f23; --soft: #565e67; --rule: #ddd8cc; --slower: #3f7f9f; --faster: #c2562d; }
+@media (prefers-color-scheme: dark) {
+  svg { --paper: #14171a; --ink: #e9e6df; --soft: #a4abb3; --rule: #343b42; --slower: #6fb3d2; --faster: #f0906a; }
+}
+.paper { fill: var(--paper); }
+text { fill: var(--ink); font: 12px system-ui, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
+.title { font-size: 15px; font-weight: 600; } .net { font-weight: 600; font-size: 13px; }
+.soft { fill: var(--soft); }
+.guide { stroke: var(--rule); } .one { stroke: var(--ink); stroke-width: 1.5; }
+.slower { fill: var(--slower); } .faster { fill: var(--faster); } .even { fill: var(--soft); }
+.whisker { stroke: var(--ink); stroke-width: 1.5; fill: none; }
+"""
+
+
+def ratios(title: str, ranked: Sequence[Ranked]) -> Markup | None:
+    """The chart of all groups of one kind; None where there is no ratio to draw."""
+    parts = [(one, _compared(one)) for one in ranked]
+    parts = [(one, compared) for one, compared in parts if compared]
+    if not parts:
+        return None
+    values = [bound for _, compared in parts for one in compared for bound in _bounds(one)]
+    scale = _Scale(min(0.5, *values), max(2.0, *values))
+    bottom = _TOP + sum(_GAP + _ROW * len(compared) for _, compared in parts) + 8
+    drawn: list[Markup] = []
+    y = _TOP
+    for one, compared in parts:
+        y += _GAP
+        drawn.append(_text(8, y - 8, f"{one.group.title}: edgepack {_ms(one)}", "net"))
+        for standing in compared:
+            drawn += _bar(standing, y, scale)
+            y += _ROW
+    ticks = [tick for tick in _TICKS if scale.low <= tick <= scale.high]
+    grid = [
+        el("line", x1=scale(tick), x2=scale(tick), y1=_TOP, y2=bottom, cls="one" if tick == 1 else "guide")
+        for tick in ticks
+    ]
+    labels = [_text(scale(tick), bottom + 16, f"{tick:g}", "soft", "middle") for tick in ticks]
+    height = bottom + 30
+    return el(
+        "svg",
+        el("title", f"Ratio of medians to edgepack, {title}"),
+        el("style", Markup(_STYLE)),
+        el("rect", width=WIDTH, height=height, cls="paper"),
+        _text(8, 20, f"Median latency as a multiple of edgepack's: {title}", "title"),
+        _text(scale(1) - 8, 42, "peer is faster", "soft", "end"),
+        _text(scale(1) + 8, 42, "edgepack is faster", "soft"),
+        *grid,
+        *drawn,
+        *labels,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {WIDTH} {height}",
+        width=WIDTH,
+        height=height,
+        role="img",
+    )
+
+
+class _Scale:
+    """A logarithmic scale from ratios to x."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = max(low / 1.15, _LEAST), min(high * 1.15, _MOST)
+
+    def __call__(self, value: float) -> float:
+        share = math.log(min(max(value, self.low), self.high) / self.low) / math.log(self.high / self.low)
+        return _LEFT + share * (_RIGHT - _LEFT)
+
+
+def _compared(ranked: Ranked) -> list[Standing]:
+    return [one for one in ranked.order if one.name != OURS and one.to_ours is not None]
+
+
+def _bounds(one: Standing) -> list[float]:
+    ratio = one.to_ours
+    return [] if ratio is None else [bound for bound in (ratio.low, ratio.value, ratio.high) if bound]
+
+
+def _ms(ranked: Ranked) -> str:
+    return fmt.milliseconds(ranked.ours.times.median / 1e6) if ranked.ours else fmt.DASH
+
+
+def _bar(one: Standing, y: float, scale: _Scale) -> list[Markup]:
+    ratio = one.to_ours
+    if ratio is None:
+        return []
+    start, end = sorted((scale(1.0), scale(ratio.value)))
+    cls = "even" if not ratio.decided else "faster" if ratio.value < 1 else "slower"
+    parts = [
+        _text(_LEFT - 8, y + 12, one.entry.title, anchor="end"),
+        el("rect", x=start, y=y + 2, width=max(end - start, 1.0), height=_ROW - 5, rx=1.5, cls=cls),
+    ]
+    middle = y + _ROW / 2
+    if not scale.low <= ratio.value <= scale.high:
+        tip = scale(ratio.value)
+        back = tip + (6 if ratio.value < scale.low else -6)
+        shape = f"M{back:.1f} {middle - 5:.1f}L{tip:.1f} {middle:.1f}L{back:.1f} {middle + 5:.1f}"
+        parts.append(el("path", d=shape, cls="whisker"))
+    elif ratio.low is not None and ratio.high is not None:
+        low, high = scale(ratio.low), scale(ratio.high)
+        shape = "".join(
+            f"M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"
+            for x1, y1, x2, y2 in (
+                (low, middle, high, middle),
+                (low, middle - 4, low, middle + 4),
+                (high, middle - 4, high, middle + 4),
+            )
+        )
+        parts.append(el("path", d=shape, cls="whisker"))
+    words = f"{fmt.significant(ratio.value)}{fmt.TIMES}, {fmt.milliseconds(one.times.median / 1e6)}"
+    return [*parts, _text(_RIGHT + 12, y + 12, words)]
+
+
+def _text(x: float, y: float, words: str, cls: str | None = None, anchor: str | None = None) -> Markup:
+    return el("text", words, x=x, y=y, cls=cls, text_anchor=anchor)

@@ -1,0 +1,98 @@
+"""What the groups say: figures of each contestant, and how they compare with edgepack. Pure functions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.peers.document import Entry, Group
+from benchmarks.peers.statistics import Ratio, Summary, ratio, summarise
+
+OURS = "edgepack"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One measured contestant of a group."""
+
+    name: str
+    entry: Entry
+    times: Summary
+    rounds: int
+    discarded: int  # blocks
+    to_ours: Ratio | None  # of medians, contestant over edgepack: above 1, edgepack is faster
+    roofline_share: float | None
+
+    @property
+    def cold_ns(self) -> float | None:
+        """Median of the cold starts."""
+        return median(cold.start_ns for cold in self.entry.cold) if self.entry.cold else None
+
+    @property
+    def cold_load_ns(self) -> float | None:
+        """Median of loading in a cold start."""
+        return median(cold.load_ns for cold in self.entry.cold) if self.entry.cold else None
+
+    @property
+    def peak_rss_kib(self) -> float | None:
+        """Median of the cold starts' peak resident sets."""
+        return median(cold.peak_rss_kib for cold in self.entry.cold) if self.entry.cold else None
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A group and its measured contestants, the fastest first."""
+
+    group: Group
+    order: tuple[Standing, ...]
+
+    @property
+    def ours(self) -> Standing | None:
+        """Where edgepack stands, if it was measured."""
+        return next((one for one in self.order if one.name == OURS), None)
+
+    @property
+    def best_peer(self) -> Standing | None:
+        """The fastest of the others."""
+        return next((one for one in self.order if one.name != OURS), None)
+
+    @property
+    def ahead(self) -> tuple[Standing, ...]:
+        """Who is faster than edgepack beyond chance, the fastest first."""
+        found = [one for one in self.order if one.to_ours and one.to_ours.decided and one.to_ours.value < 1]
+        return tuple(sorted(found, key=_value))
+
+
+def _value(standing: Standing) -> float:
+    return standing.to_ours.value if standing.to_ours else float("inf")
+
+
+def rank(group: Group) -> Ranked:
+    """All figures of a group, from its raw samples."""
+    ours = group.kept(OURS) if _measured(group, OURS) else {}
+    found = []
+    for name, entry in group.entries.items():
+        if entry.status != "measured":
+            continue
+        rounds = group.kept(name)
+        times = summarise([sample for samples in rounds.values() for sample in samples])
+        found.append(
+            Standing(
+                name,
+                entry,
+                times,
+                len(rounds),
+                sum(block.contestant == name and block.discarded is not None for block in group.blocks),
+                ratio(rounds, ours, seed=group.seed) if set(rounds) & set(ours) else None,
+                group.roofline.ns / times.median if group.roofline else None,
+            )
+        )
+    return Ranked(group, tuple(sorted(found, key=lambda standing: standing.times.median)))
+
+
+def _measured(group: Group, name: str) -> bool:
+    return name in group.entries and group.entries[name].status == "measured"
+
+
+def losses(groups: Sequence[Ranked]) -> list[Ranked]:
+    """Where somebody is ahead of edgepack, the largest distance first."""
+    return sorted((ranked for ranked in groups if ranked.ahead), key=lambda ranked: _value(ranked.ahead[0]))
