@@ -33,8 +33,8 @@ class Counts:
 def count(path: Path) -> Counts:
     """Count the model at ``path``: shapes must be static.
 
-    MACs are those of Conv, ConvTranspose, Gemm and MatMul, also where their operands pass through
-    QuantizeLinear and DequantizeLinear; a bias addition is not counted, nor are element-wise operators.
+    MACs are those of Conv, ConvTranspose, Gemm, MatMul, RNN, GRU and LSTM, also where their operands pass
+    through QuantizeLinear and DequantizeLinear; a bias addition is not counted, nor are element-wise operators.
     Parameters are those in the file: folded batch normalisation leaves one bias a channel.
     """
     import onnx
@@ -63,6 +63,9 @@ def _macs(node: "onnx.NodeProto", shapes: dict[str, tuple[int, ...]]) -> int:
         return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if transposed else 1]
     if node.op_type == "MatMul":
         return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+    if node.op_type in ("RNN", "GRU", "LSTM"):  # input [tokens, batch, ci], weights [directions, gates, ...]
+        steps = math.prod(shapes[node.input[0]][:2])
+        return steps * (math.prod(shapes[node.input[1]]) + math.prod(shapes[node.input[2]]))
     return 0
 
 

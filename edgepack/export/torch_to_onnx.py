@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.compress.layers import example_inputs, inference
 from edgepack.data.user_code import spot
 from edgepack.errors import EdgepackError, InputError
+from edgepack.export.folding import fold_weights
 from edgepack.onnxfile import canonicalise, save_onnx
 from edgepack.onnxfile.quiet import quiet
 from edgepack.recipe import Input
@@ -61,6 +62,7 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
         ) from error
     if program is None:
         raise EdgepackError("torch.onnx.export returned nothing")
+    fold_weights(program.model)
     save_onnx(canonicalise(program.model_proto), path)
     return path
 

@@ -53,8 +53,21 @@ def counted(tmp_path, nodes, x, initializers):
         (helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=1), [2, 6], [(4, 6), (4,)], (28, 2 * 4 * 6)),
         (helper.make_node("Gemm", ["x", "w"], ["y"], transA=1), [6, 2], [(6, 4)], (24, 2 * 4 * 6)),
         (helper.make_node("MatMul", ["x", "w"], ["y"]), [3, 2, 6], [(6, 4)], (24, 3 * 2 * 4 * 6)),
+        # 5 tokens of 6 numbers, 4 hidden: weights [directions, gates * 4, 6] and [directions, gates * 4, 4].
+        (
+            helper.make_node("LSTM", ["x", "w", "b"], ["y"], hidden_size=4),
+            [5, 1, 6],
+            [(1, 16, 6), (1, 16, 4)],
+            (160, 5 * 160),
+        ),
+        (
+            helper.make_node("GRU", ["x", "w", "b"], ["y"], hidden_size=4, direction="bidirectional"),
+            [5, 1, 6],
+            [(2, 12, 6), (2, 12, 4)],
+            (240, 5 * 240),
+        ),
     ],
-    ids=["conv", "depthwise", "transposed", "gemm", "gemm transA", "matmul"],
+    ids=["conv", "depthwise", "transposed", "gemm", "gemm transA", "matmul", "lstm", "gru"],
 )
 def test_operators(tmp_path, node, x, weights, expected):
     initializers = [tensor(name, *shape) for name, shape in zip("wb", weights, strict=False)]
