@@ -32,6 +32,13 @@ class Net:
         module: nn.Module = getattr(importlib.import_module(self.module), self.function)(seed)
         return module
 
+    def architecture(self) -> "nn.Module":
+        """The network in eval mode without values, at next to no cost; ``load_state_dict(..., assign=True)`` gives it some."""
+        import torch
+
+        with torch.device("meta"):
+            return self.network()
+
     def samples(self, count: int, seed: int = 0) -> "Mapping[str, np.ndarray]":
         """``count`` random samples: an array ``[count, *input.shape]`` for each input, by its name.
 

@@ -24,8 +24,13 @@ def seeded(make: Callable[[], Module], seed: int, sample: tuple[int, ...] | None
     """The module that ``make`` builds, with random weights from ``seed``, in eval mode.
 
     ``sample`` is the shape of the standard normal batch that sets the statistics of batch normalisation;
-    networks without it need none. torch's own random state is left as it was.
+    networks without it need none. torch's own random state is left as it was. Under ``torch.device("meta")``
+    the module has shapes and no values, and costs next to nothing.
     """
+    if torch.get_default_device().type == "meta":
+        model = make()
+        model.eval()
+        return model
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = make()

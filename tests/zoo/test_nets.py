@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch.utils import _pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgepack.export import count, parity, run_onnx
@@ -25,8 +26,8 @@ TORCHVISION = {
 
 def meta(net: Net) -> tuple[torch.nn.Module, int]:
     """The network without memory, and the MACs that torch counts in one run of it."""
+    module = net.architecture()
     with torch.device("meta"):
-        module = net.network()
         inputs = [torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in net.inputs]
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             module(*inputs)
@@ -156,6 +157,19 @@ def test_the_same_seed_gives_the_same_weights_whatever_happened_before():
     net.network()
     assert torch.equal(torch.random.get_rng_state(), state), "torch's own random state is left alone"
     assert not any(layer.training for layer in a.modules())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_an_architecture_takes_the_weights_of_a_network(name):
+    net = NETS[name]
+    full, empty = net.network(), net.architecture()
+    assert {tensor.device.type for tensor in empty.state_dict().values()} == {"meta"}
+    empty.load_state_dict(full.state_dict(), assign=True)
+    (x,) = (torch.from_numpy(array[0]) for array in net.samples(1).values())
+    with torch.no_grad():
+        for a, b in zip(_pytree.tree_leaves(full(x)), _pytree.tree_leaves(empty(x)), strict=True):
+            assert torch.equal(a, b)
+    assert not any(layer.training for layer in empty.modules())
 
 
 def test_samples_are_of_the_inputs_shape_and_kind():
