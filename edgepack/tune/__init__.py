@@ -3,7 +3,9 @@
 from edgepack.tune.best import best_records
 from edgepack.tune.events import (
     BatchMeasured,
+    CandidateMeasured,
     ConnectionLost,
+    PhaseEnded,
     Reconnected,
     TuneEvent,
     TuningStarted,
@@ -17,9 +19,11 @@ from edgepack.tune.store import RecordStore
 __all__ = [
     "BatchMeasured",
     "BoardRunner",
+    "CandidateMeasured",
     "ConnectionLost",
     "CurvePoint",
     "KernelResult",
+    "PhaseEnded",
     "Reconnected",
     "RecordStore",
     "TuneEvent",

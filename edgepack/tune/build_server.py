@@ -1,7 +1,7 @@
 """A process that builds candidate kernels: imports TVM once, then keeps forked workers busy.
 
 ``python -m edgepack.tune.build_server TARGET_JSON WORKERS TIMEOUT_S`` reads pickled ``(id, module JSON, out)``
-from stdin and answers pickled ``(id, error or None)`` on stdout, in the order in which builds finish. A worker
+from stdin and answers pickled ``(id, error or None, (began, ended))`` on stdout, in the order in which builds finish. A worker
 that crashes or runs out of time costs its candidate alone: it is replaced by a fresh fork, which takes
 milliseconds, where a fresh interpreter would import TVM again. EOF on stdin ends everything.
 """
@@ -30,6 +30,7 @@ class Worker:
     pid: int
     pipe: Connection
     job: int | None = None
+    began: float = 0.0  # time.monotonic(), the same clock for all processes of a machine
     deadline: float = 0.0
     builds: int = field(default=0)
 
@@ -132,7 +133,8 @@ class Server:
             return [key.fileobj for key, _ in selector.select(timeout)]
 
     def _start(self, worker: Worker, job: Job) -> None:
-        worker.job, worker.deadline = job[0], time.monotonic() + self._timeout_s
+        worker.job, worker.began = job[0], time.monotonic()
+        worker.deadline = worker.began + self._timeout_s
         worker.builds += 1
         worker.pipe.send(job)
 
@@ -142,14 +144,17 @@ class Server:
         except (EOFError, OSError):
             self._replace(worker, "the compiler crashed")
             return
-        worker.job = None
-        self._answers.send(answer)
+        self._answer(worker, *answer)
         if worker.builds >= _BUILDS_PER_WORKER:
             self._replace(worker, None)
 
+    def _answer(self, worker: Worker, job: int, error: str | None) -> None:
+        worker.job = None
+        self._answers.send((job, error, (worker.began, time.monotonic())))
+
     def _replace(self, worker: Worker, error: str | None) -> None:
         if worker.job is not None:
-            self._answers.send((worker.job, error))
+            self._answer(worker, worker.job, error)
         _kill(worker)
         self._workers[self._workers.index(worker)] = spawn(self._target)
 

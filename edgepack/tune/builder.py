@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from edgepack.errors import EdgepackError
 from edgepack.target import Target
+from edgepack.tune.events import Span
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Built:
     id: int
     error: str | None = None
     lost: bool = False  # the build server ended before it was done: nothing is known of it
+    span: Span | None = None  # a worker was at it; None where it is lost
 
 
 Done = Callable[[Built], None]
@@ -71,12 +73,12 @@ class Builder:
     def _read(self) -> None:
         while True:
             try:
-                job, error = self._answers.recv()
+                job, error, span = self._answers.recv()
             except (EOFError, OSError):
                 break
             with self._lock:
                 self._open.discard(job)
-            self._done(Built(job, error))
+            self._done(Built(job, error, span=Span(*span)))
         with self._lock:
             lost, self._open = self._open, set()
         for job in lost:

@@ -1,6 +1,16 @@
 """What ``tune`` tells its caller while it works, one frozen dataclass an event."""
 
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Phase = Literal["search", "build", "transfer", "measure"]
+
+
+class Span(NamedTuple):
+    """A stretch of time: ``time.monotonic()`` at both ends."""
+
+    began: float
+    ended: float
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,28 @@ class BatchMeasured:
 
 
 @dataclass(frozen=True)
+class CandidateMeasured:
+    """One candidate has its answer and its record; comes from the builder's or the runner's thread."""
+
+    workload: str  # structural hash of the kernel, as in KernelResult
+    seconds: float  # since this run began
+    ms: float | None  # the least of its repeats; None: it did not build, crashed or ran out of time
+
+
+@dataclass(frozen=True)
+class PhaseEnded:
+    """A piece of work is done, of a trial or a fallback; comes from the thread that saw it end.
+
+    Phases overlap: one kernel is searched while the candidates of another are built and measured. ``transfer``
+    is the sending of one library; ``measure`` begins when the board has it and the answer before it was in.
+    """
+
+    phase: Phase
+    began: float  # seconds since this run began
+    ended: float
+
+
+@dataclass(frozen=True)
 class ConnectionLost:
     """The board stopped answering; the next attempt follows after ``wait_s`` seconds."""
 
@@ -53,4 +85,12 @@ class Reconnected:
     retried: int
 
 
-TuneEvent = TuningStarted | UntunedMeasured | BatchMeasured | ConnectionLost | Reconnected
+TuneEvent = (
+    TuningStarted
+    | UntunedMeasured
+    | BatchMeasured
+    | CandidateMeasured
+    | PhaseEnded
+    | ConnectionLost
+    | Reconnected
+)

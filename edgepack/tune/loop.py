@@ -22,7 +22,17 @@ from typing import Any, Literal, Protocol
 from edgepack.errors import EdgepackError
 from edgepack.target import Target
 from edgepack.tune.builder import Builder, Built
-from edgepack.tune.events import BatchMeasured, ConnectionLost, Reconnected, TuneEvent, UntunedMeasured
+from edgepack.tune.events import (
+    BatchMeasured,
+    CandidateMeasured,
+    ConnectionLost,
+    Phase,
+    PhaseEnded,
+    Reconnected,
+    Span,
+    TuneEvent,
+    UntunedMeasured,
+)
 from edgepack.tune.journal import Journal
 from edgepack.tune.result import CurvePoint
 from edgepack.tune.runner import Candidate, Measured
@@ -207,7 +217,9 @@ class Loop:
             if task is None and not self._batches:
                 return "exhausted"
             if task is not None:
+                began = time.monotonic()
                 candidates = task.generate(min(self._batch, left))
+                self._ended("search", Span(began, time.monotonic()))
                 if candidates:
                     self._submit_batch(Batch(task, candidates))
             self._collect(wait=task is None)
@@ -228,6 +240,7 @@ class Loop:
 
     def _built(self, built: Built) -> None:
         """From the builder's thread: on to the board, or dead."""
+        self._ended("build", built.span)
         if built.error is not None or built.lost:
             self._measured(Measured(built.id, error=built.error, lost=built.lost))
             return
@@ -237,11 +250,15 @@ class Loop:
 
     def _measured(self, measured: Measured) -> None:
         """From the runner's thread: the record goes to disk at once."""
+        self._ended("transfer", measured.transfer)
+        self._ended("measure", measured.measure)
         with self._jobs_lock:
             job = self._jobs.pop(measured.id)
         job.library.unlink(missing_ok=True)
         if job.batch.trials and not measured.lost:
             self._journal.append(job.batch.task, job.batch.candidates[job.position], measured)
+            least = min(measured.ms, default=None)
+            self._progress(CandidateMeasured(job.batch.task.workload, self._budget.seconds, least))
         self._done.put((job.batch, job.position, measured))
 
     def _next(self) -> tuple[Batch, int, Measured]:
@@ -284,7 +301,9 @@ class Loop:
         for candidate, seconds in known:
             task.add(self._journal.record(task, candidate, [seconds]))
         if known:
+            began = time.monotonic()
             task.learn([candidate for candidate, _ in known], [seconds for _, seconds in known])
+            self._ended("search", Span(began, time.monotonic()))
         self.new_trials += len(known)
         self.errors.update(batch.errors)
         self._mark()
@@ -302,6 +321,11 @@ class Loop:
                 tuned_share=self.tuned_share(),
             )
         )
+
+    def _ended(self, phase: Phase, span: Span | None) -> None:
+        if span is not None:
+            began = self._budget.began
+            self._progress(PhaseEnded(phase, span.began - began, span.ended - began))
 
     def _mark(self) -> None:
         self.curve.append(CurvePoint(self._budget.seconds, self.trials, 1000 * self.predicted_s()))

@@ -20,7 +20,7 @@ from typing import Self
 
 from edgepack.errors import EdgepackError, UnreachableError
 from edgepack.target import Tuning
-from edgepack.tune.events import ConnectionLost, Reconnected
+from edgepack.tune.events import ConnectionLost, Reconnected, Span
 from edgepack.tune.transport import Process, Transport
 
 _AHEAD = 4
@@ -48,6 +48,8 @@ class Measured:
     ms: tuple[float, ...] = ()
     error: str | None = None
     lost: bool = False  # the run ended before it was measured: nothing is known of it
+    transfer: Span | None = None  # its library was sent; None where it never was, or got no answer
+    measure: Span | None = None  # the board was at it
 
 
 Results = Callable[[Measured], None]
@@ -83,6 +85,8 @@ class BoardRunner:
         self._waiting: queue.SimpleQueue[Candidate | None] = queue.SimpleQueue()
         self._flying: deque[Candidate] = deque()
         self._again: deque[Candidate] = deque()
+        self._sent: dict[int, Span] = {}  # of the candidates in flight
+        self._answered = 0.0  # when the last answer came
         self._transport: Transport | None = None
         self._process: Process | None = None
         self._closing = threading.Event()
@@ -165,7 +169,9 @@ class BoardRunner:
             raise UnreachableError("there is no connection to the board")
         body = candidate.library.read_bytes()
         words = ["job", str(candidate.id), str(len(body)), candidate.function, *candidate.arguments]
+        began = time.monotonic()
         process.stdin.write(" ".join(words).encode() + b"\n" + body)
+        self._sent[candidate.id] = Span(began, time.monotonic())
 
     def _answer(self) -> None:
         """Read one answer. The agent enforces the timeout; ours is for an agent that hangs."""
@@ -177,6 +183,7 @@ class BoardRunner:
         if not line:
             said = process.stderr.decode(errors="replace").strip()
             raise UnreachableError("the agent ended", why=said or None)
+        now = time.monotonic()
         try:
             answer = json.loads(line)
             measured = Measured(
@@ -191,7 +198,10 @@ class BoardRunner:
         for candidate in self._flying:
             if candidate.id == measured.id:
                 self._flying.remove(candidate)
-                self._results(measured)
+                sent = self._sent.pop(candidate.id)
+                at_work = Span(max(sent.ended, self._answered), now)
+                self._answered = now
+                self._results(replace(measured, transfer=sent, measure=at_work))
                 return
 
     def _recover(self, error: OSError | EdgepackError) -> None:

@@ -13,7 +13,9 @@ from edgepack.schedules import tvm_target
 from edgepack.tune import (
     BatchMeasured,
     BoardRunner,
+    CandidateMeasured,
     ConnectionLost,
+    PhaseEnded,
     Reconnected,
     RecordStore,
     TuningStarted,
@@ -94,6 +96,32 @@ def test_progress_and_curve_only_get_better(tuned):
     assert all(a.predicted_ms >= b.predicted_ms for a, b in itertools.pairwise(result.curve))
     assert result.curve[-1].predicted_ms == pytest.approx(result.predicted_ms)
     assert result.curve[0].trials == 0
+
+
+def test_every_trial_is_told_with_its_time(tuned):
+    _, _, result, events = tuned
+    told = events.of(CandidateMeasured)
+    assert len(told) == 16
+    assert all(0 < event.seconds <= result.seconds for event in told)
+    for kernel in result.kernels:
+        times = [event.ms for event in told if event.workload == kernel.workload and event.ms is not None]
+        assert min(times) == pytest.approx(kernel.best_ms)
+
+
+def test_every_piece_of_every_phase_is_told(tuned):
+    _, _, result, events = tuned
+    pieces = {
+        phase: sorted((e.began, e.ended) for e in events.of(PhaseEnded) if e.phase == phase)
+        for phase in ("search", "build", "transfer", "measure")
+    }
+    # A candidate that does not run has all three as well: what fails is its execution.
+    assert [len(pieces[phase]) for phase in ("build", "transfer", "measure")] == [16, 16, 16]
+    assert len(pieces["search"]) >= 2 * len(events.of(BatchMeasured))  # generate, learn
+    for spans in pieces.values():
+        assert all(0 <= began <= ended <= result.seconds for began, ended in spans)
+    one_at_a_time = pieces["search"], pieces["transfer"], pieces["measure"]
+    for spans in one_at_a_time:
+        assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
 
 
 def test_the_best_is_kept_and_compiled_in(tuned, net, tmp_path):
