@@ -14,7 +14,21 @@ from edgepack.yaml import Checked, examine
 
 SCHEMA_VERSION = 1
 
-DType = Literal["float32", "float16", "int8", "uint8", "int32", "int64", "bool"]
+DType = Literal[
+    "float32",
+    "float16",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+]
+"""What the agent reads and writes: the element types of .npy files, complex numbers and text apart."""
 
 
 class Input(Spec):

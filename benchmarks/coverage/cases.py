@@ -99,6 +99,12 @@ class Case:
         """Whether the operator stands in it as the primitives its definition gives."""
         return "_expanded" in self.name
 
+    def values(self) -> dict[str, np.ndarray]:
+        """The inputs by name, in the model's order."""
+        constants = {tensor.name for tensor in self.model.graph.initializer}
+        names = [value.name for value in self.model.graph.input if value.name not in constants]
+        return dict(zip(names, self.inputs, strict=True))
+
 
 def collect(pattern: str = "") -> list[Case]:
     """All cases whose name contains a match of the regular expression, in the order of their names."""
@@ -149,7 +155,7 @@ def _light_models() -> Iterator[Case]:
         path = folder / f"light_{case.model_name}.onnx"
         model = onnx.load(path)
         constants = {tensor.name for tensor in model.graph.initializer}
-        (value,) = (v for v in model.graph.input if v.name not in constants)
+        (value,) = (each for each in model.graph.input if each.name not in constants)
         shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         data = (np.arange(np.prod(shape)).reshape(shape) / np.prod(shape)).astype(np.float32)
         expected = TensorProto()
@@ -184,9 +190,8 @@ def _trains(case: Case) -> bool:
     for node in case.model.graph.node:
         if any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute):
             return True
-    names = [value.name for value in case.model.graph.input]
-    switch = next((index for index, name in enumerate(names) if name in {"t", "training_mode"}), None)
-    return case.operator == "Dropout" and switch is not None and bool(np.all(case.inputs[switch]))
+    switch = [value for name, value in case.values().items() if name in {"t", "training_mode"}]
+    return case.operator == "Dropout" and bool(switch) and bool(np.all(switch))
 
 
 def _types(values: Iterable[onnx.ValueInfoProto]) -> set[int]:
@@ -195,9 +200,8 @@ def _types(values: Iterable[onnx.ValueInfoProto]) -> set[int]:
 
 def bind(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     """The model with its shaping inputs as constants, and the inputs that are left."""
-    names = [value.name for value in case.model.graph.input]
-    values = dict(zip(names, case.inputs, strict=True))
-    if not case.shaping & set(names):
+    values = case.values()
+    if not case.shaping & set(values):
         return case.model, values
     model = onnx.ModelProto()
     model.CopyFrom(case.model)

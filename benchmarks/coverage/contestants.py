@@ -111,8 +111,7 @@ def stock(case: Case, tell: Tell, *, bound: bool) -> dict[str, Any]:
     from tvm import relax
     from tvm.relax.frontend.onnx import from_onnx
 
-    names = [value.name for value in case.model.graph.input]
-    model, inputs = bind(case) if bound else (case.model, dict(zip(names, case.inputs, strict=True)))
+    model, inputs = bind(case) if bound else (case.model, case.values())
     with warnings.catch_warnings(), contextlib.redirect_stdout(None):
         warnings.simplefilter("ignore")
         try:

@@ -1,7 +1,7 @@
 """torch to ONNX and ONNX as it comes: one canonical file, checked against onnxruntime."""
 
 from edgepack.export.counting import Counts, count
-from edgepack.export.importing import import_onnx
+from edgepack.export.importing import folded, import_onnx
 from edgepack.export.runtime import evaluate, parity, predict, relative_error, run_onnx
 from edgepack.export.torch_to_onnx import OPSET, to_onnx
 from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
@@ -12,6 +12,7 @@ __all__ = [
     "canonicalise",
     "count",
     "evaluate",
+    "folded",
     "import_onnx",
     "load_onnx",
     "parity",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 from edgepack.errors import InputError
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of, save_onnx
+from edgepack.onnxfile.quiet import quiet
 from edgepack.recipe import DType, Input
 
 if TYPE_CHECKING:
@@ -36,11 +37,14 @@ def import_onnx(path: Path, inputs: Sequence[Input], out: Path) -> tuple[Input, 
                 why=str(error).strip(),
                 next=f"export the model again with opset {_UPGRADE_BELOW} or later",
             ) from error
+    declared = _declared_shapes(model)
     _fix_inputs(model, inputs, str(path))
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
-    model = canonicalise(_folded(canonicalise(model), str(path)))
+    model = canonicalise(folded(canonicalise(model), str(path)))
     for value in model.graph.output:
+        if None in _dims(value) and value.name in declared:
+            value.type.CopyFrom(declared[value.name].type)
         if None in _dims(value):
             raise InputError(
                 f"the shape of output {value.name!r} is not known before the model runs",
@@ -52,15 +56,28 @@ def import_onnx(path: Path, inputs: Sequence[Input], out: Path) -> tuple[Input, 
     return model_inputs(model)
 
 
-def _folded(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
+def _declared_shapes(model: "onnx.ModelProto") -> "dict[str, onnx.ValueInfoProto]":
+    """Outputs whose shape the file tells, if the inputs' shapes leave no choice: inference does not find each of them."""
+    if any(None in _dims(value) for value in model.graph.input):
+        return {}
+    declared = {}
+    for value in model.graph.output:
+        if None not in _dims(value):
+            declared[value.name] = type(value)()
+            declared[value.name].CopyFrom(value)
+    return declared
+
+
+def folded(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
     """Constants folded: the arithmetic on shapes that dynamic exports carry, and batch normalisation."""
     import onnxscript.optimizer
 
     try:
-        folded: onnx.ModelProto = onnxscript.optimizer.optimize(model)
+        with quiet():
+            simpler: onnx.ModelProto = onnxscript.optimizer.optimize(model)
     except Exception as error:  # onnxscript's passes raise errors of no common class
         raise InputError("the graph cannot be simplified", where=where, why=str(error).strip()) from error
-    return folded
+    return simpler
 
 
 def model_inputs(model: "onnx.ModelProto") -> tuple[Input, ...]:
@@ -119,6 +136,12 @@ def _fix_inputs(model: "onnx.ModelProto", inputs: Sequence[Input], where: str) -
         value.CopyFrom(helper.make_tensor_value_info(spec.name, wanted, spec.shape))
     for name, value in values.items():
         dims = _dims(value)
+        if any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in value.type.tensor_type.shape.dim):
+            raise InputError(
+                f"input {name!r} is empty: one of its axes has no elements",
+                where=where,
+                next="give the model inputs of at least one element along each axis",
+            )
         if None in dims:
             raise InputError(
                 f"input {name!r} has a dynamic shape {_shown(dims)}",

@@ -3,39 +3,118 @@
 import contextlib
 import io
 import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from edgepack.errors import InputError
-from edgepack.onnxfile import load_onnx
-
-HINTS = {
-    "LSTM": "recurrent layers are not compiled yet; export the loop unrolled, or use a convolutional model",
-    "GRU": "recurrent layers are not compiled yet; export the loop unrolled, or use a convolutional model",
-    "RNN": "recurrent layers are not compiled yet; export the loop unrolled, or use a convolutional model",
-    "Loop": "export the model without data-dependent control flow",
-    "Scan": "export the model without data-dependent control flow",
-    "QLinearConv": "quantize in Q/DQ form (QuantFormat.QDQ), which the compiler reads",
-    "QLinearMatMul": "quantize in Q/DQ form (QuantFormat.QDQ), which the compiler reads",
-    "ConvInteger": "quantize in Q/DQ form (QuantFormat.QDQ), which the compiler reads",
-}
+from edgepack.export import folded
+from edgepack.lower.importer import ValueType, importer
+from edgepack.lower.support import Obstacle
+from edgepack.onnxfile import canonicalise, load_onnx, opset_of
+from edgepack.onnxfile.reading import nodes
 
 
 def import_onnx(mod: Any, context: Any) -> Any:
     """Import ``context.model``; ``mod`` is None.
 
     Raises:
-        InputError: A broken file, an operator TVM cannot import (with its node), or an input shape that is
-            not static.
+        InputError: A broken file, an operator that cannot be imported (with its node), or an input shape that
+            is not static.
     """
     del mod
-    model = load_onnx(context.model)
     where = str(context.model)
-    importer = _importer(where)(static_shapes(model.graph, where), "float32", sanitize=False)
-    opset = next((op.version for op in model.opset_import if op.domain in ("", "ai.onnx")), 1)
+    made, obstacles, _ = imported(load_onnx(context.model), where)
+    if obstacles:
+        raise obstacles[0].error(where, len(obstacles) - 1)
+    return made
+
+
+def imported(model: Any, where: str) -> tuple[Any, list[Obstacle], Any]:
+    """The Relax module of a model, all that stands in its way, and the model as it was imported.
+
+    Operators that TVM cannot import and that ONNX defines by simpler ones are replaced by their definition.
+
+    Raises:
+        InputError: As ``prepared``.
+    """
+    model = prepared(model, where)
+    obstacles: list[Obstacle] = []
+    made = to_relax(model, where, obstacles.append)
+    defined = {each.operator for each in obstacles if _is_function(each.operator, opset_of(model))}
+    inlined = _inlined(model, defined, where) if defined else None
+    if inlined is None:
+        return made, obstacles, model
+    inside: list[Obstacle] = []
+    made = to_relax(inlined, where, inside.append)
+    known = {node.name for node in nodes(model)}
+    origin = f"it comes from ONNX's definition of {', '.join(sorted(defined))}"
+    left = [each if each.node in known else replace(each, why=f"{each.why}; {origin}") for each in inside]
+    return made, left, inlined
+
+
+def _is_function(operator: str, opset: int) -> bool:
+    """Whether ONNX defines the operator by others."""
+    import onnx
+
+    schema = onnx.defs.get_schema(operator, opset)
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def _inlined(model: Any, operators: Iterable[str], where: str) -> Any:
+    """The model with these operators replaced by what ONNX defines them to be; None if the inliner cannot."""
+    import onnx.inliner
+
+    typed = onnx.ModelProto()
+    typed.CopyFrom(model)
+    for tensor in model.graph.initializer:  # the inliner asks for the type of each input
+        info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        typed.graph.value_info.append(info)
+    chosen = [("", operator) for operator in sorted(operators)]
+    try:
+        plain = onnx.inliner.inline_selected_functions(typed, chosen, inline_schema_functions=True)
+    except RuntimeError:
+        return None
+    return canonicalise(folded(canonicalise(plain), where))
+
+
+def to_relax(model: Any, where: str, report: Callable[[Obstacle], None]) -> Any:
+    """Import a prepared model; ``report`` is told what stands in the way, and may raise or return."""
+    shapes = static_shapes(model.graph, where)
+    made = importer(model, shapes, value_types(model.graph), report)
     # TVM warns about what load_onnx has checked, and prints the operands of a failing node to stdout.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        return importer.from_onnx(model.graph, opset)
+        return made.from_onnx(model.graph, opset_of(model))
+
+
+def prepared(model: Any, where: str) -> Any:
+    """The model in canonical form with an open batch axis bound to 1, every value's type inferred.
+
+    Raises:
+        InputError: Another axis of an input has no fixed size, or the model contradicts itself.
+    """
+    shapes = static_shapes(model.graph, where)
+    for value in model.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
+            if dim.dim_value != size:
+                dim.dim_value = size  # drops the symbol
+                for output in model.graph.output:
+                    output.type.tensor_type.ClearField("shape")
+    return canonicalise(model)
+
+
+def value_types(graph: Any) -> dict[str, ValueType]:
+    """Element type and shape of each value for which ONNX's inference found both."""
+    import onnx
+
+    found = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        tensor = value.type.tensor_type
+        shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim)
+        if tensor.elem_type and tensor.HasField("shape") and -1 not in shape:
+            found[value.name] = (str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape)
+    return found
 
 
 def static_shapes(graph: Any, where: str) -> dict[str, list[int]]:
@@ -64,49 +143,3 @@ def static_shapes(graph: Any, where: str) -> dict[str, list[int]]:
                 )
         shapes[value.name] = shape
     return shapes
-
-
-def _importer(where: str) -> Any:
-    """TVM's importer, with errors that name the node."""
-    from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
-
-    class Importer(ONNXGraphImporter):  # type: ignore[misc]  # TVM is untyped
-        def _check_for_unsupported_ops(self, graph: Any) -> None:
-            from tvm.relax.frontend.onnx.onnx_frontend import _get_convert_map
-
-            known = {*_get_convert_map(), "If", "Constant"}
-            missing = {node.op_type: node for node in reversed(graph.node) if node.op_type not in known}
-            for operator, node in missing.items():
-                raise InputError(
-                    f"operator {operator} cannot be compiled",
-                    where=f"{where}, node {_name(node)}",
-                    why=f"TVM's ONNX importer lacks it; unsupported in this model: {', '.join(sorted(missing))}",
-                    next=HINTS.get(
-                        operator, "replace it by operators that can be, or export with another opset"
-                    ),
-                )
-
-        def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
-            try:
-                return super()._convert_operator(op_name, inputs, attrs, opset)
-            except Exception as error:
-                name = attrs["tvm_custom"]["name"]
-                raise InputError(
-                    f"operator {op_name} (opset {opset}) cannot be imported in this form",
-                    where=f"{where}, node {name or op_name}",
-                    why=_reason(error),
-                    next=HINTS.get(
-                        op_name, "export the model with another opset, or with static shapes and constants"
-                    ),
-                ) from error
-
-    return Importer
-
-
-def _name(node: Any) -> str:
-    return node.name or f"that computes {node.output[0]}"
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"

@@ -92,15 +92,32 @@ def _graphs(graph: "onnx.GraphProto") -> "Iterator[onnx.GraphProto]":
 def _lift_constants(graph: "onnx.GraphProto") -> None:
     kept = []
     for node in graph.node:
-        if node.op_type == "Constant" and node.domain == "" and node.attribute[0].name == "value":
-            tensor = graph.initializer.add()
-            tensor.CopyFrom(node.attribute[0].t)
-            tensor.name = node.output[0]
-        else:
+        value = _constant(node)
+        if value is None:
             kept.append(node)
+        else:
+            tensor = graph.initializer.add()
+            tensor.CopyFrom(value)
+            tensor.name = node.output[0]
     nodes = [_copied(node) for node in kept]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _constant(node: "onnx.NodeProto") -> "onnx.TensorProto | None":
+    """The tensor a Constant node stands for; None for other nodes, and for text and sparse tensors."""
+    import onnx
+
+    if node.op_type != "Constant" or node.domain or len(node.attribute) != 1:
+        return None
+    (attribute,) = node.attribute
+    if attribute.name == "value":
+        return attribute.t
+    kinds = {"value_float": "float32", "value_floats": "float32", "value_int": "int64", "value_ints": "int64"}
+    if attribute.name not in kinds:
+        return None
+    value = onnx.helper.get_attribute_value(attribute)
+    return onnx.numpy_helper.from_array(onnx.helper.np.asarray(value, kinds[attribute.name]))
 
 
 def _copied(node: "onnx.NodeProto") -> "onnx.NodeProto":

@@ -1,6 +1,6 @@
 """Reading an .onnx file: checked before anything believes it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,17 +10,18 @@ if TYPE_CHECKING:
     import onnx
 
 MIN_OPSET, MAX_OPSET = 7, 23
-"""onnxruntime guarantees 7 and later; newer ones are not known to every tool behind this one."""
+"""onnxruntime guarantees 7 and later. Newer ones are written as 23, which every tool behind this one knows."""
 _MIN_IR = 3
 
 
 def load_onnx(path: Path) -> "onnx.ModelProto":
-    """The checked model at ``path``, external data inlined. Shapes may still be dynamic.
+    """The checked model at ``path``, external data inlined, in opset ``MAX_OPSET`` or older. Shapes may still be dynamic.
 
     Raises:
         InputError: for a file that is missing, empty, corrupt, of an unknown opset or IR version, with
-            operators of other domains, or with external data that is not a plain file of its own
-            inside the model's folder (onnxruntime and onnx would follow a link out of it).
+            operators of other domains or some that opset ``MAX_OPSET`` does not have, or with external
+            data that is not a plain file of its own inside the model's folder (onnxruntime and onnx would
+            follow a link out of it).
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -38,7 +39,7 @@ def load_onnx(path: Path) -> "onnx.ModelProto":
         raise InputError(
             "the file is not an ONNX model, or is cut off", where=where, why=str(error)
         ) from error
-    if not model.HasField("graph") or not model.graph.node:
+    if not model.HasField("graph") or not model.graph.output:
         raise InputError("the file holds no ONNX graph", where=where)
     _check_versions(model, where)
     _load_external_data(model, path)
@@ -46,7 +47,7 @@ def load_onnx(path: Path) -> "onnx.ModelProto":
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise InputError("the ONNX model is invalid", where=where, why=str(error).strip()) from error
-    return model
+    return model if opset_of(model) <= MAX_OPSET else _as_older_opset(model, where)
 
 
 def opset_of(model: "onnx.ModelProto") -> int:
@@ -57,10 +58,10 @@ def opset_of(model: "onnx.ModelProto") -> int:
 def _check_versions(model: "onnx.ModelProto", where: str) -> None:
     import onnx
 
-    opset = opset_of(model)
-    if not MIN_OPSET <= opset <= MAX_OPSET:
+    opset, newest = opset_of(model), onnx.defs.onnx_opset_version()
+    if not MIN_OPSET <= opset <= newest:
         raise InputError(
-            f"opset {opset} is outside {MIN_OPSET} to {MAX_OPSET}",
+            f"opset {opset} is outside {MIN_OPSET} to {newest}",
             where=where,
             next="export the model again with opset 18",
         )
@@ -82,6 +83,53 @@ def _check_versions(model: "onnx.ModelProto", where: str) -> None:
             why="only the standard operators can be compiled",
             next="export the model without the runtime's own optimisations",
         )
+
+
+def _as_older_opset(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
+    """The same model in opset ``MAX_OPSET``; most operators are older than the opset of their file says."""
+    import onnx
+
+    opset = opset_of(model)
+    newer = sorted({node.op_type for node in nodes(model) if _since(node, opset) > MAX_OPSET})
+    if newer:
+        try:
+            converted: onnx.ModelProto = onnx.version_converter.convert_version(model, MAX_OPSET)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"opset {opset} cannot be written as opset {MAX_OPSET}",
+                where=where,
+                why=f"of {', '.join(newer)}: {str(error).strip().partition('failed: ')[2] or str(error).strip()}",
+                next="export the model again with opset 18",
+            ) from error
+        return converted
+    for entry in model.opset_import:
+        if entry.domain in {"", "ai.onnx"}:
+            entry.version = MAX_OPSET
+    return model
+
+
+def _since(node: "onnx.NodeProto", opset: int) -> int:
+    """The opset in which this operator got the definition it has in ``opset``; 0 for a function of the model's own."""
+    import onnx
+
+    if node.domain not in {"", "ai.onnx"}:
+        return 0
+    return int(onnx.defs.get_schema(node.op_type, opset).since_version)
+
+
+def nodes(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":
+    """Every node: of the graph, of the graphs inside its nodes, of the model's functions."""
+
+    def inside(found: "Iterable[onnx.NodeProto]") -> "Iterator[onnx.NodeProto]":
+        for node in found:
+            yield node
+            for attribute in node.attribute:
+                for graph in (attribute.g, *attribute.graphs):
+                    yield from inside(graph.node)
+
+    yield from inside(model.graph.node)
+    for function in model.functions:
+        yield from inside(function.node)
 
 
 def tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -10,6 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.errors import InputError
 from edgepack.export import import_onnx, load_onnx, relative_error, run_onnx
+from edgepack.onnxfile import opset_of
+from edgepack.onnxfile.reading import MAX_OPSET
 from edgepack.recipe import Input
 
 WEIGHTS = np.arange(12, dtype="float32").reshape(3, 4)
@@ -81,6 +84,30 @@ def test_versions_nobody_knows(tmp_path, fields, message):
     with pytest.raises(InputError, match=message) as caught:
         load_onnx(written(tmp_path, model(**fields)))
     assert "export the model again" in caught.value.next
+
+
+def test_an_opset_newer_than_the_tools_is_written_as_the_newest_they_know(tmp_path):
+    assert onnx.defs.onnx_opset_version() > MAX_OPSET
+    same = load_onnx(written(tmp_path, model(opset=MAX_OPSET + 1)))  # MatMul is the same in both
+    assert opset_of(same) == MAX_OPSET
+    changed = model(opset=25)
+    changed.graph.node.append(helper.make_node("Flatten", ["y"], ["z"]))  # 25 has more element types
+    del changed.graph.output[:]
+    changed.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [2, 4]))
+    path = written(tmp_path, changed)
+    assert opset_of(load_onnx(path)) == MAX_OPSET
+    import_onnx(path, (), tmp_path / "out.onnx")
+    (z,) = run_onnx(tmp_path / "out.onnx", {"x": np.ones((2, 3), "float32")})
+    assert np.array_equal(z, np.ones((2, 3)) @ WEIGHTS)
+
+
+def test_an_operator_that_older_opsets_lack_is_named(tmp_path):
+    newer = model(opset=24)
+    newer.graph.node.append(helper.make_node("Swish", ["y"], ["z"]))
+    newer.graph.output[0].name = "z"
+    with pytest.raises(InputError, match="opset 24 cannot be written as opset 23") as caught:
+        load_onnx(written(tmp_path, newer))
+    assert "Swish" in caught.value.why
 
 
 def test_an_invalid_graph_and_foreign_operators(tmp_path):
@@ -159,8 +186,8 @@ def test_inputs_that_contradict_the_model(tmp_path, given, message):
 
 
 def test_an_input_no_board_takes(tmp_path):
-    path = written(tmp_path, model(weights=WEIGHTS.astype("float64"), dtype=TensorProto.DOUBLE))
-    with pytest.raises(InputError, match="input 'x' is double"):
+    path = written(tmp_path, model(weights=WEIGHTS.astype(ml_dtypes.bfloat16), dtype=TensorProto.BFLOAT16))
+    with pytest.raises(InputError, match="input 'x' is bfloat16"):
         import_onnx(path, (), tmp_path / "out.onnx")
 
 
