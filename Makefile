@@ -11,7 +11,7 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/edgepack-setup
 
-.PHONY: demo test test-all lint format setup system test-packages check-docker update-constraints wheel clean help
+.PHONY: demo test test-all bench coverage lint format setup system test-packages check-docker update-constraints wheel clean help
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -26,6 +26,14 @@ test: test-packages setup lint ## Lint, types and every test that does not take 
 
 test-all: test-packages setup lint ## All tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The results that stand in benchmarks/ come from a machine with nothing else to do; so should yours.
+bench: setup ## edgepack beside its peers; a part of it: make bench NETS=ds_cnn,lstm PEERS=onnxruntime MINUTES=20
+	$(BIN)/python -m benchmarks.peers $(if $(NETS),--nets '$(NETS)') $(if $(PEERS),--peers '$(PEERS)') \
+		$(if $(MINUTES),--minutes '$(MINUTES)') $(BENCH_ARGS)
+
+coverage: setup ## The onnx package's own test cases through edgepack and stock TVM; writes docs/onnx-coverage.md
+	$(BIN)/python -m benchmarks.coverage $(COVERAGE_ARGS)
 
 lint: $(STAMP) ## Lint, formatting and types only
 	$(BIN)/ruff check .
