@@ -1,7 +1,9 @@
 """Everyone who competes. Each file imports its runtime inside its methods, so that this list costs nothing."""
 
 from benchmarks.peers.contestants.edgepack import Edgepack
+from benchmarks.peers.contestants.mnn import Mnn
 from benchmarks.peers.contestants.onnxruntime import Onnxruntime
+from benchmarks.peers.contestants.openvino import Openvino
 from benchmarks.peers.contestants.tvm import Tvm
 from benchmarks.peers.protocol import Contestant
 
@@ -9,4 +11,6 @@ CONTESTANTS: dict[str, Contestant] = {
     "edgepack": Edgepack(),
     "tvm": Tvm(),
     "onnxruntime": Onnxruntime(),
+    "openvino": Openvino(),
+    "mnn": Mnn(),
 }

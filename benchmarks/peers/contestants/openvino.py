@@ -1,0 +1,114 @@
+"""OpenVINO's CPU plugin; int8 by NNCF's post-training quantization.
+
+The model goes from ONNX to OpenVINO's IR without compression to fp16. The plugin computes in bfloat16 wherever
+the CPU can, unless told otherwise, so the precision of everything that is not quantized is set to f32.
+https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide/quantizing-models-post-training/basic-quantization-flow.html
+"""
+
+import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.protocol import Precision, Prepared, Session, Task, distribution_files, timed
+
+# Of the wheel's plugins and readers of formats, inference of an IR on a CPU loads the CPU plugin and the IR reader.
+_UNUSED = (
+    "_gpu_",
+    "_npu_",
+    "_gguf_",
+    "_jax_",
+    "_onnx_",
+    "_paddle_",
+    "_pytorch_",
+    "_tensorflow_",
+    "cache.json",
+)
+
+
+class Openvino:
+    """The wheel as it comes, told that latency counts."""
+
+    title = "OpenVINO"
+    requirements: tuple[str, ...] = ("openvino==2026.4.1", "nncf==3.4.0", "numpy==2.4.6")
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    threads_share = True
+
+    def prepare(self, task: Task) -> Prepared:
+        """Write the model as IR: ``model.xml`` and ``model.bin``."""
+        _no_telemetry()
+        import openvino
+
+        model = openvino.convert_model(task.onnx)
+        notes: dict[str, Any] = {"openvino": openvino.__version__, "inference precision": "f32"}
+        if task.precision == "int8":
+            import nncf
+
+            model, notes["quantization"] = _quantized(model, task)
+            notes["nncf"] = nncf.__version__
+        path = task.folder / "model.xml"
+        openvino.save_model(model, path, compress_to_fp16=False)
+        runtime = distribution_files("openvino")
+        used = tuple(file for file in runtime if not any(word in file.name for word in _UNUSED))
+        return Prepared((path, path.with_suffix(".bin")), used, notes)
+
+    def load(self, task: Task, prepared: Prepared) -> Session:
+        """Compile for the CPU with one stream of ``task.threads`` threads."""
+        _no_telemetry()
+        import openvino
+
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": task.threads,
+            "NUM_STREAMS": "1",
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        compiled = openvino.Core().compile_model(prepared.model[0], "CPU", settings)
+        return _Loaded(compiled.create_infer_request(), len(compiled.outputs))
+
+
+class _Loaded:
+    """An inference request whose input tensors are our arrays."""
+
+    def __init__(self, request: Any, outputs: int) -> None:
+        self._request = request
+        self._outputs = outputs
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        import openvino
+
+        for name, value in inputs.items():
+            # The tensor shares the array's memory and keeps it alive.
+            tensor = openvino.Tensor(np.ascontiguousarray(value), shared_memory=True)
+            self._request.set_tensor(name, tensor)
+        self._request.infer()
+        return [self._request.get_output_tensor(i).data.copy() for i in range(self._outputs)]
+
+    def time(self, runs: int) -> list[int]:
+        # The outputs are seen through the request's own memory, as in the other contestants.
+        return timed(partial(self._request.infer, share_outputs=True), runs)
+
+
+def _quantized(model: Any, task: Task) -> tuple[Any, str]:
+    """The model in int8, and how it was made: NNCF's defaults but for what depends on the model."""
+    import nncf
+
+    # Layer normalisation, which OpenVINO calls MVN, is the mark of a transformer.
+    attention = any(op.get_type_name() == "MVN" for op in model.get_ops())
+    samples = task.calibration_samples()
+    quantized = nncf.quantize(
+        model,
+        nncf.Dataset(samples),
+        target_device=nncf.TargetDevice.CPU,
+        model_type=nncf.ModelType.TRANSFORMER if attention else None,
+        subset_size=len(samples),
+    )
+    kind = "transformer, preset mixed" if attention else "preset performance"
+    return quantized, f"nncf.quantize, {kind}, fast bias correction, {len(samples)} samples"
+
+
+def _no_telemetry() -> None:
+    """Let openvino and nncf send nothing home: without the package for it, both do without."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # importing it fails
