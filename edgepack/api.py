@@ -6,9 +6,10 @@ when a function needs them.
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgepack.errors import EdgepackError, Problem, UsageError
+from edgepack.errors import ConfigError, EdgepackError, Problem, UsageError
 from edgepack.events import Listener, ignore
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from edgepack.fleet import Known
     from edgepack.lower import Compiled
     from edgepack.lower.cuda import CudaKernel
+    from edgepack.lower.deep import Examined
     from edgepack.recipe import Tune
     from edgepack.remote.install import Installed
     from edgepack.remote.virtual import Board
@@ -40,6 +42,35 @@ def check(recipe: Path | str) -> list[Problem]:
     from edgepack.check import check as examine
 
     return examine(Path(recipe))
+
+
+def examine(path: Path | str) -> "Examined":
+    """Everything that keeps a model from being lowered, before anything is built: an .onnx file's, or a recipe's.
+
+    A recipe's model is taken as it comes, before compression; a torch source is exported.
+
+    Raises:
+        ConfigError: the recipe has mistakes.
+        InputError: a torch source cannot be loaded or exported.
+    """
+    from edgepack.lower.deep import examine as lowerable
+    from edgepack.recipe import load_recipe
+
+    if Path(path).suffix not in {".yaml", ".yml"}:
+        return lowerable(Path(path))
+    problems = check(path)
+    if problems:
+        raise ConfigError(problems)
+    model, base = load_recipe(Path(path)).model, Path(path).parent
+    if model.onnx is not None:
+        return lowerable(base / model.onnx, model.inputs)
+    from edgepack.compress.checkpoint import load_source
+    from edgepack.export import to_onnx
+
+    untrained = model.model_copy(update={"weights": None})
+    with TemporaryDirectory(prefix="edgepack-check-") as folder:
+        exported = to_onnx(load_source(untrained, base), model.inputs, Path(folder, "model.onnx"))
+        return lowerable(exported)
 
 
 def schema(kind: Literal["recipe", "target", "devices"]) -> dict[str, Any]:

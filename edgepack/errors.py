@@ -4,6 +4,7 @@
     ├── UsageError                2   wrong arguments
     │   ├── ConfigError           2   one or more mistakes in YAML, each with file:line:column
     │   └── InputError            2   a model, weights or data file that cannot be used
+    │       └── UnsupportedError  2   a model that cannot be lowered, with everything that stands in its way
     ├── GateError                 3   the release was built and measured, and a gate said no
     ├── UnreachableError          4   the board cannot be reached, or stopped answering
     │   └── AgentError            4   the agent on the board failed or was killed
@@ -19,8 +20,10 @@ An error says what failed (``message``), ``where`` (file:line:column, device, st
 ``state`` things are in now, and the ``next`` command or step. Only the message is required.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
+
+SHOWN_NODES = 8
 
 
 def render(
@@ -114,6 +117,49 @@ class ConfigError(UsageError):
 
 class InputError(UsageError):
     """A model, weights or data file that is missing, empty, corrupt or of the wrong shape."""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """One thing in a model that cannot be lowered; ``operator`` and ``node`` are empty where it is no node's."""
+
+    operator: str
+    node: str
+    message: str
+    why: str
+    next: str
+
+    def error(self, model: str) -> InputError:
+        """The same as an error about a model."""
+        where = f"{model}, node {self.node}" if self.node else model
+        return InputError(self.message, where=where, why=self.why or None, next=self.next or None)
+
+
+class UnsupportedError(InputError):
+    """All that keeps a model from being lowered, reported at once."""
+
+    def __init__(self, model: str, obstacles: list[Obstacle]) -> None:
+        self.obstacles = obstacles
+        count = len(obstacles)
+        super().__init__(f"{count} obstacle{'s' if count != 1 else ''} to compiling {model}")
+
+    def to_json(self) -> dict[str, object]:
+        """The error with its list of obstacles."""
+        return {**super().to_json(), "obstacles": [vars(obstacle) for obstacle in self.obstacles]}
+
+    def render(self) -> str:
+        """The obstacles, alike ones together with the names of their nodes, then their count."""
+        alike: dict[Obstacle, list[str]] = {}
+        for obstacle in self.obstacles:
+            alike.setdefault(replace(obstacle, node=""), []).append(obstacle.node)
+        parts = []
+        for obstacle, nodes in alike.items():
+            named = [node for node in nodes if node]
+            shown = ", ".join(named[:SHOWN_NODES])
+            more = f" and {len(named) - SHOWN_NODES} more" if len(named) > SHOWN_NODES else ""
+            where = f"node{'s' if len(named) > 1 else ''} {shown}{more}" if named else None
+            parts.append(render(obstacle.message, where=where, why=obstacle.why, next=obstacle.next))
+        return "\n".join([*parts, super().render()])
 
 
 class GateError(EdgepackError):

@@ -33,7 +33,7 @@ def preload() -> None:
 
     import edgepack.agent.protocol
     import edgepack.export
-    import edgepack.lower
+    import edgepack.lower.deep
     import edgepack.schedules
 
     del onnxscript, tvm, edgepack
@@ -79,12 +79,17 @@ def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> di
     from edgepack.errors import EdgepackError, InputError
     from edgepack.export import import_onnx
     from edgepack.lower import compile_model
+    from edgepack.lower.deep import examine
     from edgepack.target import load_target
 
     model, inputs = bind(case)
     with tempfile.TemporaryDirectory(prefix="edgepack-coverage-") as name:
         folder = Path(name)
         onnx.save(model, folder / "case.onnx")
+        examined = examine(folder / "case.onnx")
+        tell(
+            {"deep": "; ".join(f"{o.message}: {o.why}" for o in examined.obstacles).replace(f"{folder}/", "")}
+        )
         try:
             tell({"step": "import"})
             taken = import_onnx(folder / "case.onnx", (), folder / "model.onnx")

@@ -9,7 +9,7 @@ from click.shell_completion import get_completion_class
 from edgepack import api
 from edgepack.cli import options
 from edgepack.cli.console import emit_json
-from edgepack.errors import ConfigError, GateError, UsageError
+from edgepack.errors import ConfigError, GateError, UnsupportedError, UsageError
 
 
 @click.command()
@@ -27,9 +27,18 @@ def init(model: str, out: Path, targets: tuple[str, ...], force: bool) -> None:
 
 @click.command()
 @options.recipe_argument
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Lower the model, too, and name every operator that cannot be; takes an .onnx file as well.",
+)
 @options.json_option
-def check(recipe: Path, as_json: bool) -> int:
+def check(recipe: Path, deep: bool, as_json: bool) -> int:
     """Report every mistake in RECIPE at once, as file:line:column."""
+    if deep:
+        return _check_deep(recipe, as_json=as_json)
+    if recipe.suffix == ".onnx":
+        raise UsageError(f"{recipe} is a model, not a recipe", next=f"edgepack check --deep {recipe}")
     problems = api.check(recipe)
     if as_json:
         emit_json({"edgepack": 1, "recipe": str(recipe), "problems": [vars(p) for p in problems]})
@@ -37,6 +46,20 @@ def check(recipe: Path, as_json: bool) -> int:
     if problems:
         raise ConfigError(problems)
     click.echo(f"{recipe}: ok", err=True)
+    return 0
+
+
+def _check_deep(path: Path, *, as_json: bool) -> int:
+    examined = api.examine(path)
+    if as_json:
+        fields = {**vars(examined), "obstacles": [vars(obstacle) for obstacle in examined.obstacles]}
+        emit_json({"edgepack": 1, "model": str(path), **fields})
+        return UnsupportedError.exit_code if examined.obstacles else 0
+    if examined.obstacles:
+        raise UnsupportedError(str(path), list(examined.obstacles))
+    nodes = sum(examined.operators.values())
+    counts = f"{nodes} nodes of {len(examined.operators)} operators, {examined.parameters:,} parameters"
+    click.echo(f"{path}: can be compiled: {counts}, {examined.kernels} kernels", err=True)
     return 0
 
 

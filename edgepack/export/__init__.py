@@ -1,7 +1,7 @@
 """torch to ONNX and ONNX as it comes: one canonical file, checked against onnxruntime."""
 
 from edgepack.export.counting import Counts, count
-from edgepack.export.importing import folded, import_onnx
+from edgepack.export.importing import fitted, folded, import_onnx, open_batch
 from edgepack.export.runtime import evaluate, parity, predict, relative_error, run_onnx
 from edgepack.export.torch_to_onnx import OPSET, to_onnx
 from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
@@ -12,9 +12,11 @@ __all__ = [
     "canonicalise",
     "count",
     "evaluate",
+    "fitted",
     "folded",
     "import_onnx",
     "load_onnx",
+    "open_batch",
     "parity",
     "predict",
     "relative_error",

@@ -24,36 +24,75 @@ def import_onnx(path: Path, inputs: Sequence[Input], out: Path) -> tuple[Input, 
     Raises:
         InputError: as :func:`edgepack.onnxfile.load_onnx`; also where a shape stays dynamic, or ``inputs`` contradict the model.
     """
+    model = fitted(load_onnx(path), inputs, str(path))
+    save_onnx(model, out)
+    return model_inputs(model)
+
+
+def fitted(model: "onnx.ModelProto", inputs: Sequence[Input], where: str) -> "onnx.ModelProto":
+    """A checked model with its shapes fixed by ``inputs``, an old opset upgraded, constants folded, in canonical form.
+
+    Raises:
+        InputError: as :func:`import_onnx`.
+    """
     import onnx
 
-    model = load_onnx(path)
     if opset_of(model) < _UPGRADE_BELOW:
         try:
             model = onnx.version_converter.convert_version(model, _UPGRADE_TO)
         except RuntimeError as error:
             raise InputError(
                 f"opset {opset_of(model)} cannot be upgraded to {_UPGRADE_TO}",
-                where=str(path),
+                where=where,
                 why=str(error).strip(),
                 next=f"export the model again with opset {_UPGRADE_BELOW} or later",
             ) from error
     declared = _declared_shapes(model)
-    _fix_inputs(model, inputs, str(path))
+    _fix_inputs(model, inputs, where)
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
-    model = canonicalise(folded(canonicalise(model), str(path)))
+    model = canonicalise(folded(canonicalise(model), where))
     for value in model.graph.output:
         if None in _dims(value) and value.name in declared:
             value.type.CopyFrom(declared[value.name].type)
         if None in _dims(value):
             raise InputError(
                 f"the shape of output {value.name!r} is not known before the model runs",
-                where=str(path),
-                why=f"shape inference finds {_dims(value)}",
+                where=f"{where}, node {_origin(model.graph, value.name)}",
+                why=f"shape inference finds {_shown(_dims(value))}",
                 next="export the model with static shapes",
             )
-    save_onnx(model, out)
-    return model_inputs(model)
+    return model
+
+
+def _origin(graph: "onnx.GraphProto", name: str) -> str:
+    """The first node on the way to a value whose output shape is not known, with its operator."""
+    known = {
+        value.name for value in (*graph.input, *graph.value_info, *graph.output) if None not in _dims(value)
+    }
+    makers = {output: node for node in graph.node for output in node.output}
+    while True:
+        node = makers[name]
+        above = [each for each in node.input if each in makers and each not in known]
+        if not above:
+            return f"{node.name} ({node.op_type})"
+        name = above[0]
+
+
+def open_batch(model: "onnx.ModelProto") -> tuple[Input, ...]:
+    """Inputs whose first axis alone is open (the batch), with a batch of 1: shapes for :func:`fitted`."""
+    from onnx import helper
+
+    constants = {tensor.name for tensor in model.graph.initializer}
+    found = []
+    for value in model.graph.input:
+        dims = _dims(value)
+        if value.name in constants or not dims or dims[0] is not None or None in dims[1:]:
+            continue
+        dtype = str(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+        if value.type.tensor_type.HasField("shape") and dtype in get_args(DType):
+            found.append(Input.model_validate({"name": value.name, "shape": (1, *dims[1:]), "dtype": dtype}))
+    return tuple(found)
 
 
 def _declared_shapes(model: "onnx.ModelProto") -> "dict[str, onnx.ValueInfoProto]":

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from edgepack.errors import InputError
-from edgepack.export import folded
+from edgepack.errors import InputError, Obstacle, UnsupportedError
+from edgepack.export import fitted, folded, open_batch
 from edgepack.lower.importer import ValueType, importer
-from edgepack.lower.support import Obstacle
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of
+from edgepack.onnxfile.canonical import IR_VERSION
 from edgepack.onnxfile.reading import nodes
 
 
@@ -25,8 +25,10 @@ def import_onnx(mod: Any, context: Any) -> Any:
     del mod
     where = str(context.model)
     made, obstacles, _ = imported(load_onnx(context.model), where)
+    if len(obstacles) == 1:
+        raise obstacles[0].error(where)
     if obstacles:
-        raise obstacles[0].error(where, len(obstacles) - 1)
+        raise UnsupportedError(where, obstacles)
     return made
 
 
@@ -89,19 +91,21 @@ def to_relax(model: Any, where: str, report: Callable[[Obstacle], None]) -> Any:
 
 
 def prepared(model: Any, where: str) -> Any:
-    """The model in canonical form with an open batch axis bound to 1, every value's type inferred.
+    """The model in canonical form, an open batch axis bound to 1, every value's type inferred.
+
+    A file that the pipeline made is in this form; any other goes through what an import does to it.
 
     Raises:
-        InputError: Another axis of an input has no fixed size, or the model contradicts itself.
+        InputError: Another axis of an input has no fixed size, or as :func:`edgepack.export.import_onnx`.
     """
-    shapes = static_shapes(model.graph, where)
-    for value in model.graph.input:
-        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
-            if dim.dim_value != size:
-                dim.dim_value = size  # drops the symbol
-                for output in model.graph.output:
-                    output.type.tensor_type.ClearField("shape")
-    return canonicalise(model)
+    static_shapes(model.graph, where)
+    if model.ir_version == IR_VERSION and _bytes(canonicalise(model)) == _bytes(model):
+        return model
+    return fitted(model, open_batch(model), where)
+
+
+def _bytes(model: Any) -> bytes:
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def value_types(graph: Any) -> dict[str, ValueType]:

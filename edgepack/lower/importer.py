@@ -7,7 +7,8 @@ that it never looks at, and an output of another type than ONNX's inference find
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from edgepack.lower.support import Obstacle, missing, unusable
+from edgepack.errors import Obstacle
+from edgepack.lower.support import missing, unusable
 from edgepack.onnxfile.reading import nodes as every_node
 
 ValueType = tuple[str, tuple[int, ...]]

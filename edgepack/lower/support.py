@@ -6,9 +6,7 @@ which type each value must have. What is left is here: advice by operator, and l
 show (found by ``make coverage``).
 """
 
-from dataclasses import dataclass
-
-from edgepack.errors import InputError
+from edgepack.errors import Obstacle
 
 _RECURRENT = "recurrent layers are not compiled yet; export the loop unrolled, or use a convolutional model"
 _CONTROL = "export the model without data-dependent control flow"
@@ -29,25 +27,6 @@ ADVICE = {
 
 ELSEWHERE = "replace it by operators that can be compiled, or compute it outside the model"
 OTHER_FORM = "export the model with another opset, or with static shapes and constants"
-
-
-@dataclass(frozen=True)
-class Obstacle:
-    """Something in a model that cannot be lowered."""
-
-    operator: str  # "" where it is not one operator's
-    node: str  # the node's name
-    message: str
-    why: str
-    next: str
-
-    def error(self, model: str, others: int = 0) -> InputError:
-        """The same as an error, for a model with so many other obstacles."""
-        where = f"{model}, node {self.node}" if self.operator else model
-        step = (
-            f"{self.next}\n  {others} more: edgepack check --deep {model} lists all" if others else self.next
-        )
-        return InputError(self.message, where=where, why=self.why, next=step)
 
 
 def missing(operator: str, node: str) -> Obstacle:

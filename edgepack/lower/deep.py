@@ -1,0 +1,141 @@
+"""``check --deep``: everything in a model that cannot be lowered, found by lowering it as far as kernels.
+
+No kernel is scheduled, compiled or linked. The phases are those of a build, so a model that passes is one that
+they take.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from edgepack.errors import EdgepackError, InputError, Obstacle
+from edgepack.export import fitted, open_batch
+from edgepack.lower import phases
+from edgepack.lower.frontend import imported, value_types
+from edgepack.lower.support import ADVICE, OTHER_FORM, missing
+from edgepack.onnxfile import load_onnx
+from edgepack.onnxfile.reading import nodes
+from edgepack.recipe import Input
+from edgepack.schedules import tvm_target
+from edgepack.target import load_target
+
+IMPORT = "import"  # the phase that `imported` does
+TARGET = "arm64"  # as far as kernels, the phases are the same for every CPU
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A model as the compiler sees it, and what stands in its way; ``kernels`` is 0 where something does."""
+
+    obstacles: tuple[Obstacle, ...]
+    operators: dict[str, int]
+    parameters: int
+    kernels: int
+
+
+def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:
+    """Lower a model as far as its kernels, and report all that stands in the way at once.
+
+    Args:
+        path: The .onnx file.
+        inputs: Shapes for inputs that the file leaves open; an open first axis alone (the batch) becomes 1.
+
+    Raises:
+        InputError: The file is missing or holds no ONNX model.
+    """
+    try:
+        model = load_onnx(path)
+        model = fitted(model, inputs or open_batch(model), str(path))
+        made, obstacles, lowered = imported(model, str(path))
+    except InputError as error:
+        return Examined(tuple(_refused(path, inputs, error)), {}, 0, 0)
+    operators = dict(Counter(node.op_type for node in model.graph.node).most_common())
+    parameters = sum(prod(tensor.dims) for tensor in model.graph.initializer)
+    if obstacles:
+        return Examined(tuple(obstacles), operators, parameters, 0)
+    target = load_target(TARGET)
+    context = phases.Context(path, target, tvm_target(target))
+    try:
+        kernels = _kernels(phases.run(made, context, after=IMPORT, until=phases.KERNELS))
+    except EdgepackError as error:
+        return Examined(tuple(_located(lowered, context, error)), operators, parameters, 0)
+    return Examined((), operators, parameters, kernels)
+
+
+def _refused(path: Path, inputs: Sequence[Input], error: InputError) -> list[Obstacle]:
+    """Why the import refused the file: all inputs of open shape and all foreign operators, or its own words."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except (OSError, ValueError, DecodeError):
+        raise error from None  # not an ONNX file
+    found = []
+    fixed = {value.name for value in inputs} | {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        open_axes = [str(i) for i, dim in enumerate(dims) if i and not dim.dim_value]
+        if open_axes and value.name not in fixed:
+            message = f"input {value.name!r} has no fixed size along axis {', '.join(open_axes)}"
+            step = f"fix it in the recipe: model.inputs: [{{name: {value.name}, shape: [...]}}]"
+            found.append(Obstacle("", "", message, "kernels are compiled for fixed shapes", step))
+    own = {"", "ai.onnx", *(function.domain for function in model.functions)}
+    for node in nodes(model):
+        if node.domain not in own:
+            name = node.name or f"that computes {node.output[0]}"
+            found.append(missing(f"{node.domain}.{node.op_type}", name))
+    return found or [_as_obstacle(error)]
+
+
+def _as_obstacle(error: EdgepackError, operator: str = "", node: str = "") -> Obstacle:
+    return Obstacle(operator, node, error.message, error.why or "", error.next or "")
+
+
+def _located(model: Any, context: phases.Context, error: EdgepackError) -> Iterator[Obstacle]:
+    """The nodes that fail alone as the whole model does; the error itself if none does."""
+    found = False
+    for node in model.graph.node:
+        try:
+            made, _, _ = imported(_single(model, node), str(context.model))
+            phases.run(made, context, after=IMPORT, until=phases.KERNELS)
+        except EdgepackError as alone:
+            found = True
+            why = alone.why or alone.message
+            message = f"operator {node.op_type} cannot be lowered in this form"
+            yield Obstacle(node.op_type, node.name, message, why, ADVICE.get(node.op_type, OTHER_FORM))
+    if not found:
+        yield _as_obstacle(error)
+
+
+def _single(model: Any, node: Any) -> Any:
+    """A model of one of the nodes, with the constants it has in the whole."""
+    import onnx
+
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    types = value_types(model.graph)
+
+    def info(name: str) -> Any:
+        dtype, shape = types[name]
+        return onnx.helper.make_tensor_value_info(
+            name, onnx.helper.np_dtype_to_tensor_dtype(onnx.helper.np.dtype(dtype)), shape
+        )
+
+    names = [name for name in dict.fromkeys(node.input) if name]
+    graph = onnx.helper.make_graph(
+        [node],
+        "main",
+        [info(name) for name in names if name not in constants],
+        [info(name) for name in node.output if name],
+        [constants[name] for name in names if name in constants],
+    )
+    return onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+def _kernels(mod: Any) -> int:
+    from tvm import tirx
+
+    return sum(isinstance(function, tirx.PrimFunc) for function in mod.functions.values())
