@@ -1,0 +1,159 @@
+"""Contestants of the peers benchmark that need nothing but numpy, each with one way to behave."""
+
+# ruff: noqa: ARG002, T201 - methods are the protocol's, and libraries print
+
+import os
+import time
+
+import numpy as np
+
+from benchmarks.peers.protocol import Cold, Prepared, Unsupported, timed
+
+
+class Right:
+    """y = 2 x, as the reference has it."""
+
+    title = "right"
+    requirements = ()
+    precisions = ("fp32", "int8")
+    offset = 0.0
+
+    def prepare(self, task):
+        print("libraries print what they like")
+        path = task.folder / "model.txt"
+        path.write_text("two")
+        runs = task.folder / "prepared-times.txt"
+        runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
+        return Prepared((path,), (), {"place": str(task.folder), "threads": task.threads})
+
+    def load(self, task, prepared):
+        assert prepared.model[0].read_text() == "two"
+        print('{"ok": "a line that looks like an answer"}')
+        return RightSession(self.offset)
+
+
+class RightSession:
+    """Doubles."""
+
+    def __init__(self, offset):
+        self.offset, self.x = offset, np.zeros(1)
+
+    def run(self, inputs):
+        self.x = inputs["x"]
+        return [2 * self.x + np.float32(self.offset)]
+
+    def time(self, runs):
+        return timed(lambda: self.x * 2, runs)
+
+
+class Shared(Right):
+    """One preparation for every number of threads."""
+
+    title = "shared"
+    threads_share = True
+
+
+class Wrong(Right):
+    """Far off."""
+
+    title = "wrong"
+    offset = 1.0
+
+
+class Fp32Only(Right):
+    """No int8."""
+
+    title = "fp32 only"
+    precisions = ("fp32",)
+
+
+class Refusing(Right):
+    """Says why it cannot."""
+
+    title = "refusing"
+
+    def prepare(self, task):
+        raise Unsupported(f"no operator for {task.net}")
+
+
+class Raising(Right):
+    """Fails while preparing."""
+
+    title = "raising"
+
+    def prepare(self, task):
+        raise RuntimeError("a converter's last words")
+
+
+class Crashing(Right):
+    """Dies while loading, after some words."""
+
+    title = "crashing"
+
+    def load(self, task, prepared):
+        os.write(2, b"the heap is gone\n")
+        os.abort()
+
+
+class Hanging(Right):
+    """Never comes back from a timed call; a child of its own session keeps running."""
+
+    title = "hanging"
+
+    def load(self, task, prepared):
+        return HangingSession(0.0)
+
+
+class HangingSession(RightSession):
+    """See above."""
+
+    def time(self, runs):
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(600)
+        time.sleep(600)
+
+
+class BreakingLater(Right):
+    """Breaks in the middle of being timed."""
+
+    title = "breaking"
+
+    def load(self, task, prepared):
+        return BreakingSession(0.0)
+
+
+class BreakingSession(RightSession):
+    """Exits at the tenth call."""
+
+    calls = 0
+
+    def time(self, runs):
+        self.calls += 1
+        if self.calls == 10:
+            os._exit(3)
+        return super().time(runs)
+
+
+class OwnCold(Right):
+    """Measures its cold start itself."""
+
+    title = "own cold start"
+
+    def cold(self, task, prepared, inputs):
+        assert inputs["x"].shape == (1, 3)
+        return Cold(start_ns=5, load_ns=4, peak_rss_kib=3)
+
+
+CONTESTANTS = {
+    "right": Right(),
+    "shared": Shared(),
+    "wrong": Wrong(),
+    "fp32_only": Fp32Only(),
+    "refusing": Refusing(),
+    "raising": Raising(),
+    "crashing": Crashing(),
+    "hanging": Hanging(),
+    "breaking": BreakingLater(),
+    "own_cold": OwnCold(),
+}

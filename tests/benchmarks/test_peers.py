@@ -1,0 +1,126 @@
+"""A smoke run: one net, two peers, everything real. Structure and correctness only, never time."""
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from benchmarks.peers import __main__ as command
+from benchmarks.peers import environments, places
+from benchmarks.peers.correctness import FP32_ERROR, INT8_COSINE
+from benchmarks.peers.document import load_groups
+
+PEERS = ("edgepack", "onnxruntime")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of its own: nothing is there yet, nothing is left behind."""
+    for module in (command, command.nets):
+        monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def test_one_net_and_two_peers(cache, tmp_path, capsys):
+    options = [
+        *("--nets", "autoencoder", "--peers", ",".join(PEERS), "--threads", "1", "--trials", "1"),
+        *(
+            "--prepare-minutes",
+            "1",
+            "--rounds",
+            "3",
+            "--colds",
+            "1",
+            "--group-seconds",
+            "4",
+            "--minutes",
+            "10",
+        ),
+        *("--canary-limit", "1000000", "--out", str(tmp_path)),  # a busy machine is no failure of a test
+    ]
+    assert command.main(options) == 0
+    assert (cache / "nets" / "autoencoder" / "model.onnx").is_file()
+    groups = load_groups(tmp_path / "results")
+    assert [group.key for group in groups] == ["autoencoder-fp32-1t", "autoencoder-int8-1t"]
+    for group in groups:
+        assert set(group.entries) == set(PEERS)
+        assert group.roofline.macs == 264_192
+        for name, entry in group.entries.items():
+            assert entry.status == "measured", f"{group.key}, {name}: {entry.reason}"
+            assert len(group.kept(name)) == 3
+            assert min(sample for samples in group.kept(name).values() for sample in samples) > 0
+            assert entry.model_bytes > 200_000  # of 270,000 parameters in int8
+            assert entry.cold[0].start_ns > entry.cold[0].load_ns > 0
+            assert entry.cold[0].peak_rss_kib > 1000
+            if group.precision == "fp32":
+                assert entry.relative_error <= FP32_ERROR
+            else:
+                assert entry.cosine >= INT8_COSINE
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "### Autoencoder (MLPerf Tiny), int8, 1 thread" in text
+    assert text.count("| **edgepack** |") == 2
+    assert str(tmp_path) not in text
+    for chart in ("fp32-1t", "int8-1t"):
+        assert ET.parse(tmp_path / "charts" / f"{chart}.svg").getroot().get("viewBox")  # noqa: S314 - our own
+    again = command.main(["--report", "--out", str(tmp_path)])
+    assert again == 0
+    assert (tmp_path / "RESULTS.md").read_text() == text
+    assert "autoencoder int8 1t" in capsys.readouterr().out
+
+
+def test_the_report_in_the_repository_is_that_of_its_results(tmp_path):
+    """RESULTS.md, as committed, is generated from the committed JSON."""
+    groups = load_groups(places.RESULTS / "results")
+    written = places.RESULTS / "RESULTS.md"
+    if not groups:
+        assert not written.exists(), "a table without its raw samples"
+        return
+    assert command.write_report(groups, tmp_path).read_text() == written.read_text()
+
+
+def test_without_requirements_the_environment_is_this_one(tmp_path):
+    found = environments.environment("x", (), tmp_path)
+    assert "numpy" in found.packages
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_environment_is_built_once_and_a_broken_one_anew(tmp_path, monkeypatch):
+    # --no-index: what pip needs is not looked for anywhere.
+    requirements = ("--no-index", "--find-links", str(_wheel(tmp_path)), "tiny==1.0")
+    built = []
+    monkeypatch.setattr(environments, "_build", _counting(environments._build, built))
+    found = environments.environment("x", requirements, tmp_path / "environments")
+    assert found.packages["tiny"] == "1.0"
+    assert environments.environment("x", requirements, tmp_path / "environments") == found
+    assert len(built) == 1
+    (found.python.parents[1] / "ready.json").unlink()  # as if the building had been cut off
+    assert environments.environment("x", requirements, tmp_path / "environments") == found
+    assert len(built) == 2
+
+
+def test_an_environment_that_cannot_be_built_says_why_and_leaves_nothing(tmp_path):
+    with pytest.raises(environments.EnvironmentFailed, match="absent"):
+        environments.environment("x", ("--no-index", "absent==1.0"), tmp_path)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def _counting(build, built):
+    def counted(*words):
+        built.append(words)
+        build(*words)
+
+    return counted
+
+
+def _wheel(folder):
+    """A folder with a wheel of one empty module."""
+    import zipfile
+
+    wheels = folder / "wheels"
+    wheels.mkdir()
+    info = "tiny-1.0.dist-info"
+    with zipfile.ZipFile(wheels / "tiny-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny.py", "")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", f"tiny.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    return wheels

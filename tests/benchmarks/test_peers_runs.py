@@ -1,0 +1,114 @@
+"""Runs of several groups, and the command line."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from peers_setup import QUICK, doubling, quick
+
+from benchmarks.peers import __main__ as command
+from benchmarks.peers import campaign
+from benchmarks.peers.document import load_groups
+from edgepack.errors import EdgepackError, UsageError
+
+
+@pytest.fixture
+def net(tmp_path):
+    return doubling(tmp_path / "net")
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return quick(tmp_path / "cache")
+
+
+def run(settings, net, tmp_path, wanted, *, minutes=10, names=("right",)):
+    return campaign.run(
+        settings,
+        wanted,
+        list(names),
+        tmp_path / "results",
+        minutes=minutes,
+        artifacts=lambda name: _of(net, name),
+    )
+
+
+def _of(net, name):
+    if name == "broken":
+        raise EdgepackError("the net cannot be exported", where=name)
+    return replace(net, net=name)
+
+
+def test_groups_are_measured_in_breadth_saved_and_completed_in_parts(settings, net, tmp_path):
+    wanted = campaign.cells(["one", "two"], ["fp32", "int8"], [1])
+    assert [str(cell) for cell in wanted] == ["one fp32 1t", "two fp32 1t", "one int8 1t", "two int8 1t"]
+    plan = replace(QUICK, seconds=5.0)
+    settings = replace(settings, plan=plan)
+    assert run(settings, net, tmp_path, wanted[:1]) == []
+    first = (tmp_path / "results" / "one-fp32-1t.json").read_bytes()
+    assert run(settings, net, tmp_path, wanted[1:2]) == []
+    assert (tmp_path / "results" / "one-fp32-1t.json").read_bytes() == first
+    assert [group.key for group in load_groups(tmp_path / "results")] == ["one-fp32-1t", "two-fp32-1t"]
+    run(settings, net, tmp_path, wanted[:1])
+    assert (tmp_path / "results" / "one-fp32-1t.json").read_bytes() != first
+
+
+def test_what_does_not_fit_is_named_with_the_command_for_it(settings, net, tmp_path):
+    words = []
+    settings = replace(settings, plan=replace(QUICK, seconds=600.0), say=words.append)
+    wanted = campaign.cells(["one", "broken"], ["fp32"], [1])
+    left = run(settings, net, tmp_path, wanted, minutes=1)
+    assert [str(one.cell) for one in left] == ["one fp32 1t", "broken fp32 1t"]
+    assert all("minutes were left" in one.reason for one in left)
+    assert words[0].startswith("2 groups, about 20 minutes of measuring; 0 fit into 1 minutes")
+    assert campaign.command_for(left, ["right"]) == (
+        "python -m benchmarks.peers --nets one,broken --precisions fp32 --threads 1 --peers right --missing"
+    )
+    left = run(replace(settings, plan=replace(QUICK, seconds=1.0)), net, tmp_path, wanted)
+    assert [(str(one.cell), "cannot be exported" in one.reason) for one in left] == [("broken fp32 1t", True)]
+
+
+def test_a_group_does_not_lose_contestants_by_accident(settings, net, tmp_path):
+    wanted = campaign.cells(["one"], ["fp32"], [1])
+    run(
+        replace(settings, plan=replace(QUICK, seconds=1.0)), net, tmp_path, wanted, names=("right", "raising")
+    )
+    results = tmp_path / "results"
+    with pytest.raises(UsageError, match="raising would be lost"):
+        campaign.refuse_to_drop(results, wanted, ["right"])
+    campaign.refuse_to_drop(results, wanted, ["right", "raising", "wrong"])
+    campaign.refuse_to_drop(results, campaign.cells(["two"], ["fp32"], [1]), ["right"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--nets", "resnet"], "unknown nets: resnet"),
+        (["--peers", "tensorflow"], "unknown peers: tensorflow"),
+        (["--precisions", "fp64"], "unknown precisions: fp64"),
+        (["--threads", "99"], "'99' are not numbers of threads"),
+        (["--threads", "one"], "'one' are not numbers of threads"),
+    ],
+)
+def test_mistakes_are_told_without_a_traceback(argv, words, tmp_path, capsys):
+    assert command.main([*argv, "--out", str(tmp_path)]) == 2
+    shown = capsys.readouterr().err
+    assert words in shown
+    assert "next:" in shown
+
+
+@pytest.mark.parametrize(
+    "argv", [["--minutes", "0"], ["--rounds", "-1"], ["--trials", "x"], ["--minutes", "inf"]]
+)
+def test_numbers_that_make_no_sense_are_refused(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        command.main(argv)
+    assert caught.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_a_damaged_result_is_named(tmp_path, capsys):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "one-fp32-1t.json").write_text(json.dumps({"kind": "other"}))
+    assert command.main(["--report", "--out", str(tmp_path)]) == 2
+    assert "one-fp32-1t.json" in capsys.readouterr().err

@@ -1,0 +1,217 @@
+"""Orders, warm-up, the canary and its consequences, with contestants and a machine made of numbers."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.peers.processes import WorkerFailed
+from benchmarks.peers.schedule import Measurement, Plan, Warm, orders, rounds_of, runs_of, warm_up
+
+MS = 1_000_000
+
+
+class Machine:
+    """A pace that scripts change, a canary of 3 ms, and a log of who ran."""
+
+    def __init__(self):
+        self.pace = 1.0
+        self.readings = iter(())
+        self.seconds = 0.0
+        self.running = None
+        self.log = []
+
+    def canary(self):
+        assert self.running is None, "a contestant runs while the canary does"
+        return (round(3 * MS * next(self.readings, self.pace)),)
+
+    def clock(self):
+        return self.seconds
+
+    def pause(self, seconds):
+        self.seconds += seconds
+
+
+class Fake:
+    """A contestant that takes ``ns`` an inference."""
+
+    def __init__(self, machine, name, ns, breaks_at=None):
+        self.machine, self.name, self.ns, self.calls, self.breaks_at = machine, name, ns, 0, breaks_at
+
+    def resume(self):
+        assert self.machine.running is None, "two run at once"
+        self.machine.running = self.name
+
+    def stop(self):
+        self.machine.running = None
+
+    def time(self, untimed, runs, timeout_s):  # noqa: ARG002 - Subject's
+        assert self.machine.running == self.name
+        self.calls += 1
+        if self.calls == self.breaks_at:
+            raise WorkerFailed("it broke")
+        self.machine.log.append((self.name, untimed, runs))
+        spent = round(self.ns * self.machine.pace)
+        self.machine.seconds += (untimed + runs) * spent / 1e9
+        return [spent] * runs
+
+
+def measure(machine, fakes, plan):
+    subjects = {fake.name: fake for fake in fakes}
+    warm = {fake.name: Warm(fake.ns, 0, True) for fake in fakes}
+    chance = random.Random(0)
+    return Measurement(
+        subjects, warm, plan, machine.canary, chance, pause=machine.pause, clock=machine.clock
+    ).run()
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=9, unique=True), st.integers())
+def test_a_round_is_an_order_and_its_mirror_image(names, seed):
+    order = orders(names, random.Random(seed))
+    assert order == order[::-1]
+    assert sorted(order[: len(names)]) == sorted(names)
+
+
+def test_orders_differ_from_round_to_round():
+    chance = random.Random(0)
+    assert len({tuple(orders("abcdef", chance)) for _ in range(20)}) > 15
+
+
+@given(st.floats(1, 1e11))
+def test_a_block_has_the_planned_length_within_its_bounds(ns):
+    plan = Plan()
+    untimed, runs = runs_of(ns, plan)
+    if ns >= plan.slow_ns:
+        assert (untimed, runs) == (0, 1)
+        return
+    assert untimed >= 1
+    assert plan.least_runs <= runs <= plan.most_runs
+    if plan.least_runs < runs < plan.most_runs:
+        assert abs(runs * ns - plan.block_ns) <= ns
+
+
+def test_every_round_has_two_blocks_of_each_and_one_runs_at_a_time():
+    machine = Machine()
+    course = measure(machine, [Fake(machine, name, 2 * MS) for name in "abc"], Plan(rounds=4))
+    assert len(course.turns) == 4 * 6
+    assert all(turn.discarded is None for turn in course.turns)
+    for number in range(4):
+        order = [turn.contestant for turn in course.turns if turn.round == number]
+        assert order == order[::-1]
+    assert len(course.references) == 1
+    assert not course.notes
+
+
+def test_a_block_beside_a_drifting_canary_is_discarded_and_taken_again():
+    machine = Machine()
+    plan = Plan(rounds=1, burst=5)
+    machine.readings = iter([1] * 5 + [1, 1.04])
+    course = measure(machine, [Fake(machine, "a", MS)], plan)
+    assert [turn.discarded for turn in course.turns] == ["canary +4.0%", None, None]
+    assert [turn.position for turn in course.turns] == [0, 0, 1]
+    machine.readings = iter([1] * 5 + [0.96, 1])
+    course = measure(machine, [Fake(machine, "a", MS)], plan)
+    assert course.turns[0].discarded == "canary -4.0%"
+    machine.readings = iter([1] * 5 + [1.02, 0.98, 1, 1])
+    assert [turn.discarded for turn in measure(machine, [Fake(machine, "a", MS)], plan).turns] == [None, None]
+
+
+def test_one_slow_core_is_enough():
+    machine = Machine()
+    plan = Plan(rounds=1, burst=3, retakes=0)
+    readings = iter([(100, 100)] * 3)
+    machine.canary = lambda: next(readings, (100, 104))
+    course = measure(machine, [Fake(machine, "a", MS)], plan)
+    assert course.turns[0].discarded == "canary +4.0%"
+
+
+def test_a_machine_that_settles_at_another_pace_starts_anew():
+    machine = Machine()
+
+    class Slowing(Fake):
+        def time(self, untimed, runs, timeout_s):
+            if self.calls == 4:
+                self.machine.pace = 1.2
+            return super().time(untimed, runs, timeout_s)
+
+    course = measure(machine, [Slowing(machine, "a", MS), Fake(machine, "b", MS)], Plan(rounds=5))
+    assert [reference[0] for reference in course.references] == [3 * MS, round(3.6 * MS)]
+    kept = [turn for turn in course.turns if turn.discarded is None]
+    assert {turn.samples_ns[0] for turn in kept} == {round(1.2 * MS)}
+    assert {name: sum(turn.contestant == name for turn in kept) for name in "ab"} == {"a": 10, "b": 10}
+    assert any(turn.discarded == "before a change of pace" for turn in course.turns)
+    assert "settled at 3.600 ms instead of 3.000 ms" in course.notes[0]
+
+
+def test_a_machine_that_never_settles_ends_in_time_and_says_so():
+    machine = Machine()
+    chance = random.Random(1)
+    machine.canary = lambda: (round(3 * MS * chance.uniform(0.5, 2)),)
+    plan = Plan(rounds=30, seconds=20, burst=3)
+    course = measure(machine, [Fake(machine, name, 10 * MS) for name in "abc"], plan)
+    assert machine.seconds < 6 * plan.seconds
+    assert any("ended after" in note for note in course.notes)
+    assert len(course.references) <= plan.restarts + 1
+
+
+def test_who_breaks_leaves_and_the_others_go_on():
+    machine = Machine()
+    fakes = [Fake(machine, "a", MS), Fake(machine, "b", MS, breaks_at=3)]
+    course = measure(machine, fakes, Plan(rounds=5))
+    assert course.failed == {"b": "it broke"}
+    assert sum(turn.contestant == "a" for turn in course.turns) == 10
+    assert sum(turn.contestant == "b" for turn in course.turns) == 2
+    course = measure(machine, [Fake(machine, "a", MS, breaks_at=1)], Plan(rounds=5))
+    assert not course.turns
+    assert set(course.failed) == {"a"}
+
+
+def test_the_slow_take_part_in_fewer_rounds_and_nobody_in_too_few():
+    plan = Plan(rounds=15, seconds=60)
+    warm = {"fast": Warm(MS, 0, True), "slow": Warm(300 * MS, 0, True), "slower": Warm(20_000 * MS, 0, True)}
+    rounds = rounds_of(warm, plan, 3 * MS)
+    assert rounds["fast"] == 15
+    assert 5 <= rounds["slow"] < 15
+    assert rounds["slower"] == 5
+    machine = Machine()
+    course = measure(machine, [Fake(machine, "a", MS), Fake(machine, "b", 3000 * MS)], plan)
+    found = {name: {t.round for t in course.turns if t.contestant == name} for name in "ab"}
+    assert found["b"] == set(range(5))
+    assert found["a"] == set(range(15))
+
+
+def test_warm_up_goes_on_until_three_blocks_agree():
+    machine = Machine()
+
+    class Warming(Fake):
+        def time(self, untimed, runs, timeout_s):
+            self.ns = max(MS, self.ns * 0.8)
+            return super().time(untimed, runs, timeout_s)
+
+    fake = Warming(machine, "a", 5 * MS)
+    found = warm_up(fake, Plan())
+    assert found.stable
+    assert found.inference_ns == MS
+    assert machine.running is None
+    assert found.inferences == sum(runs for _, _, runs in machine.log)
+
+
+def test_warm_up_gives_up_on_what_never_settles_and_says_so():
+    machine = Machine()
+
+    class Restless(Fake):
+        def time(self, untimed, runs, timeout_s):
+            self.ns *= 1.2
+            return super().time(untimed, runs, timeout_s)
+
+    plan = Plan()
+    assert not warm_up(Restless(machine, "a", MS), plan).stable
+    assert machine.seconds < 3 * plan.warm_ns / 1e9
+
+
+def test_warm_up_stops_who_breaks():
+    machine = Machine()
+    with pytest.raises(WorkerFailed):
+        warm_up(Fake(machine, "a", MS, breaks_at=2), Plan())
+    assert machine.running is None
