@@ -1,0 +1,164 @@
+"""``torch.compile`` for the CPU: Inductor with max-autotune and freezing, as PyTorch's CPU tutorials have it.
+
+https://docs.pytorch.org/tutorials/unstable/max_autotune_on_CPU_tutorial.html
+int8 is PyTorch 2 Export quantization with torchao's quantizer for Inductor on x86, static for images and features,
+dynamic for token ids: https://docs.pytorch.org/ao/stable/tutorials_source/pt2e_quant_x86_inductor.html
+
+A compiled module cannot be saved, so that loading compiles again; what Inductor keeps in its cache folder, compiled
+kernels and autotuning results among it, is made by ``prepare`` and found by ``load``.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.protocol import (
+    Precision,
+    Prepared,
+    Session,
+    Task,
+    Unsupported,
+    distribution_files,
+    timed,
+)
+
+_MODE = "max-autotune-no-cudagraphs"
+_NEEDED = ("torch", "numpy", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec", "filelock")
+_IMPORTED = (*_NEEDED, "typing_extensions", "setuptools")
+
+
+class TorchCompile:
+    """``torch.compile(module)`` in inference mode."""
+
+    title = "torch.compile"
+    requirements = (
+        "torch==2.13.0",
+        "torchao==0.18.0",
+        "numpy==2.4.6",
+        "pydantic==2.14.3",  # these three: for edgepack.zoo, where the networks are
+        "pyyaml==6.0.3",
+        "platformdirs==4.14.7",
+    )
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+
+    def prepare(self, task: Task) -> Prepared:
+        """Quantize where asked for, and compile once, so that the cache is filled."""
+        compiler = os.environ.get("CXX", "g++")
+        if shutil.which(compiler) is None:
+            raise Unsupported(f"Inductor needs a C++ compiler, and there is no {compiler}")
+        task.folder.mkdir(parents=True, exist_ok=True)
+        torch = _torch(task)
+        notes = {"torch": torch.__version__, "mode": f"{_MODE}, freezing", "compiler": compiler}
+        if task.precision == "int8":
+            notes["quantization"] = _quantize(task)
+        session = self.load(task, Prepared((), ()))
+        session.run(task.calibration_samples()[0])
+        saved = _exported(task) if task.precision == "int8" else task.weights
+        cache = (path for path in _cache(task).rglob("*") if path.is_file())
+        runtime = distribution_files(*_IMPORTED, *(["torchao"] if task.precision == "int8" else []))
+        return Prepared((saved, *sorted(cache)), runtime, notes)
+
+    def load(self, task: Task, prepared: Prepared) -> Session:  # noqa: ARG002 - paths follow from the task
+        """The network with its weights, compiled for its input shapes by a first inference."""
+        torch = _torch(task)
+        if task.precision == "int8":
+            import torchao.quantization.pt2e.quantize_pt2e  # noqa: F401 - registers the operators
+
+            module = torch.export.load(_exported(task)).module()
+        else:
+            module = _network(task)
+        compiled = torch.compile(module, mode=_MODE)
+        session = _Loaded(compiled, [given.name for given in _inputs(task)])
+        session.run({given.name: np.zeros(given.shape, given.dtype) for given in _inputs(task)})
+        return session
+
+
+class _Loaded:
+    """A compiled module and the tensors of its last inputs."""
+
+    def __init__(self, compiled: Any, names: list[str]) -> None:
+        self._compiled = compiled
+        self._names = names
+        self._inputs: list[Any] = []
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """One inference; compiles at the first."""
+        import torch
+
+        self._inputs = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._names]
+        with torch.inference_mode():
+            outputs = self._compiled(*self._inputs)
+        return [tensor.numpy() for tensor in ([outputs] if isinstance(outputs, torch.Tensor) else outputs)]
+
+    def time(self, runs: int) -> list[int]:
+        """Calls of the compiled module, guards and all."""
+        import torch
+
+        with torch.inference_mode():
+            return timed(partial(self._compiled, *self._inputs), runs)
+
+
+def _torch(task: Task) -> Any:
+    """Torch with ``task.threads`` threads and Inductor set up; compiles in this process, no helpers stay."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_cache(task))
+    import torch
+    import torch._inductor.config as inductor
+
+    torch.set_num_threads(task.threads)
+    inductor.freezing = True
+    inductor.compile_threads = 1
+    return torch
+
+
+def _inputs(task: Task) -> tuple[Any, ...]:
+    from edgepack.zoo import NETS
+
+    return NETS[task.net].inputs
+
+
+def _network(task: Task) -> Any:
+    import torch
+
+    from edgepack.zoo import NETS
+
+    module = NETS[task.net].architecture()
+    module.load_state_dict(torch.load(task.weights, weights_only=True), assign=True)
+    return module.eval()
+
+
+def _quantize(task: Task) -> str:
+    """Quantize the network, save it as an exported program, and say how."""
+    import torch
+    from torchao.quantization.pt2e import move_exported_model_to_eval
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    names = [given.name for given in _inputs(task)]
+    samples = [tuple(torch.from_numpy(row[name]) for name in names) for row in task.calibration_samples()]
+    dynamic = not any(tensor.is_floating_point() for tensor in samples[0])
+    quantizer = x86.X86InductorQuantizer()
+    quantizer.set_global(x86.get_default_x86_inductor_quantization_config(is_dynamic=dynamic))
+    with torch.no_grad():
+        module = prepare_pt2e(torch.export.export(_network(task), samples[0]).module(), quantizer)
+        for sample in samples:
+            module(*sample)
+        module = convert_pt2e(module)
+        move_exported_model_to_eval(module)
+        count = sum("quantize_per_channel" in str(node.target) for node in module.graph.nodes)
+        if not count:
+            raise Unsupported("X86InductorQuantizer finds no layer to quantize")
+        torch.export.save(torch.export.export(module, samples[0]), _exported(task))
+    return f"PT2E, X86InductorQuantizer, {'dynamic' if dynamic else 'static'}, {count} weights per channel"
+
+
+def _cache(task: Task) -> Path:
+    return task.folder / "inductor"
+
+
+def _exported(task: Task) -> Path:
+    return task.folder / "quantized.pt2"
