@@ -107,9 +107,9 @@ class Case:
 
 
 def collect(pattern: str = "") -> list[Case]:
-    """All cases whose name contains a match of the regular expression, in the order of their names."""
-    found = [*_node_cases(), *_light_models()]
-    return sorted((case for case in found if re.search(pattern, case.name)), key=lambda case: case.name)
+    """All cases whose name contains a match of the regular expression, by name, the networks last."""
+    found = [*sorted(_node_cases(), key=lambda case: case.name), *_light_models()]
+    return [case for case in found if re.search(pattern, case.name)]
 
 
 def _node_cases() -> Iterator[Case]:

@@ -31,11 +31,11 @@ class _Running:
 
 
 def run_all(
-    jobs: Iterable[Job], work: Work, *, processes: int = 2, seconds: float = 60.0
+    jobs: Iterable[Job], work: Work, *, processes: int, limit: Callable[[Job], float]
 ) -> Iterator[tuple[Job, dict[str, Any]]]:
     """Do `work(job, tell)` for every job in a process of its own; yields what became of each, as they end.
 
-    `work` returns JSON values. What it told before it crashed or ran out of time is kept, together with
+    `limit` gives a job's seconds. `work` returns JSON values. What it told before it crashed or ran out of time is kept, together with
     `status` `crashed` or `timed out`; an exception that it lets through is `failed`.
     """
     context = multiprocessing.get_context("fork")
@@ -56,7 +56,7 @@ def run_all(
                 return
             wait([each.pipe for each in running], timeout=0.5)
             for each in list(running):
-                result = _look(each, seconds)
+                result = _look(each, limit(each.job))
                 if result is not None:
                     running.remove(each)
                     yield each.job, result

@@ -115,7 +115,8 @@ def _work(job, tell):
 
 def test_a_crash_or_a_hang_costs_one_job():
     start = time.monotonic()
-    done = dict(run_all(["crash", "hang", "raise", "exit", "fine", "good"], _work, processes=2, seconds=3))
+    jobs = ["crash", "hang", "raise", "exit", "fine", "good"]
+    done = dict(run_all(jobs, _work, processes=2, limit=lambda _: 3))
     assert done["crash"] == {"step": "crash", "status": "crashed", "why": "killed by SIGKILL"}
     assert done["hang"] == {"step": "hang", "status": "timed out", "why": "not done after 3 s"}
     assert done["exit"]["why"] == "ended with exit code 3"
@@ -128,14 +129,26 @@ def test_a_crash_or_a_hang_costs_one_job():
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory):
     """A run of ten cases by everyone, as `make coverage` does it: rows by name."""
-    results = tmp_path_factory.mktemp("coverage") / "results.json"
+    folder = tmp_path_factory.mktemp("coverage")
+    results, page = folder / "results.json", folder / "page.md"
     names = "abs,relu_expanded_ver18,slice,lstm_defaults,conv_with_strides_no_padding,"
     names += "training_dropout_default,sequence_insert_at_back,nonzero_example,argmax_default_axis_example"
     pattern = f"^test_({names.replace(',', '|')})$"
-    argv = [sys.executable, "-m", "benchmarks.coverage", "--cases", pattern, "--results", results]
+    argv = [
+        sys.executable,
+        "-m",
+        "benchmarks.coverage",
+        "--cases",
+        pattern,
+        "--results",
+        results,
+        "--out",
+        page,
+    ]
     subprocess.run(argv, cwd=ROOT, check=True)
     document = json.loads(results.read_text())
     assert len(document["cases"]) == 9
+    assert "9 cases, of which 7 count" in page.read_text()
     return {row["name"].removeprefix("test_"): row for row in document["cases"]}
 
 
