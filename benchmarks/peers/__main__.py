@@ -41,7 +41,12 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", default="1,2", help="numbers of threads, with commas (%(default)s)")
     add("--minutes", type=_positive, default=120.0, help="of the whole run (%(default)g)")
     add("--prepare-minutes", type=_positive, default=10.0, help="of preparing one cell (%(default)g)")
-    add("--trials", type=_count, default=256, help="tuning trials for those who tune (%(default)s)")
+    add(
+        "--trials",
+        type=_whole,
+        default=256,
+        help="tuning trials for those who tune (%(default)s); 0: edgepack untuned",
+    )
     add("--rounds", type=_count, default=Plan.rounds, help="ABBA rounds of a group (%(default)s)")
     add(
         "--group-seconds",
@@ -70,6 +75,13 @@ def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below zero")
     return value
 
 

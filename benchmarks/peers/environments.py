@@ -56,10 +56,10 @@ def environment(name: str, requirements: Sequence[str], folder: Path) -> Environ
 
 
 def _build(home: Path, python: Path, requirements: Sequence[str]) -> None:
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--python", str(python)]
     try:
-        _run([sys.executable, "-m", "venv", str(home)])
-        _run([*pip, *requirements])
+        _run([sys.executable, "-m", "venv", "--without-pip", str(home)])
+        _run([*pip, "install", "--quiet", *requirements])
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise

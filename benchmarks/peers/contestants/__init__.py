@@ -4,13 +4,17 @@ from benchmarks.peers.contestants.edgepack import Edgepack
 from benchmarks.peers.contestants.mnn import Mnn
 from benchmarks.peers.contestants.onnxruntime import Onnxruntime
 from benchmarks.peers.contestants.openvino import Openvino
+from benchmarks.peers.contestants.torch_compile import TorchCompile
 from benchmarks.peers.contestants.tvm import Tvm
+from benchmarks.peers.contestants.tvm_metaschedule import TvmMetaSchedule
 from benchmarks.peers.protocol import Contestant
 
 CONTESTANTS: dict[str, Contestant] = {
     "edgepack": Edgepack(),
     "tvm": Tvm(),
+    "tvm_metaschedule": TvmMetaSchedule(),
     "onnxruntime": Onnxruntime(),
     "openvino": Openvino(),
     "mnn": Mnn(),
+    "torch_compile": TorchCompile(),
 }

@@ -82,6 +82,8 @@ class AgentSession:
     ``_WARMUP_S`` seconds, and then takes its samples with its own clock. What starting costs is in no sample.
     """
 
+    warms_up = True
+
     def __init__(self, task: Task) -> None:
         self._task = task
         self._files: list[Path] = []
@@ -116,7 +118,8 @@ def _recipe(task: Task, onnx: Path) -> dict[str, Any]:
         "edgepack": 1,
         "name": f"{task.net}-{task.precision}",
         "model": {"onnx": str(onnx.resolve())},
-        "tune": {"trials": task.trials, "minutes": _TUNING_SHARE * task.minutes},
+        # Without trials, minutes alone would be a budget.
+        "tune": {"trials": task.trials, "minutes": _TUNING_SHARE * task.minutes} if task.trials else {},
         "bench": {"baseline": False},
         "targets": [{"target": _target(), "device": "virtual:host"}],
     }
