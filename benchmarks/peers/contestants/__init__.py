@@ -2,6 +2,7 @@
 
 from benchmarks.peers.contestants.edgepack import Edgepack
 from benchmarks.peers.contestants.mnn import Mnn
+from benchmarks.peers.contestants.ncnn import Ncnn
 from benchmarks.peers.contestants.onnxruntime import Onnxruntime
 from benchmarks.peers.contestants.openvino import Openvino
 from benchmarks.peers.contestants.torch_compile import TorchCompile
@@ -15,6 +16,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "tvm_metaschedule": TvmMetaSchedule(),
     "onnxruntime": Onnxruntime(),
     "openvino": Openvino(),
+    "ncnn": Ncnn(),
     "mnn": Mnn(),
     "torch_compile": TorchCompile(),
 }

@@ -1,0 +1,143 @@
+"""ncnn, converted by pnnx from TorchScript, which is the way that ncnn's authors recommend.
+
+int8 models of ncnn are made by the programs ncnn2table and ncnn2int8. Neither the wheels of ncnn and pnnx nor ncnn's
+source distribution on PyPI hold them, and Debian 12 has no package of ncnn, so there is nothing to make one with.
+https://github.com/Tencent/ncnn/wiki/quantized-int8-inference
+"""
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.protocol import (
+    Precision,
+    Prepared,
+    Session,
+    Task,
+    Unsupported,
+    distribution_files,
+    timed,
+)
+
+NCNN = "1.0.20261020"
+PNNX = "20261020"
+_TYPES = {"float32": "f32", "int64": "i64", "int32": "i32"}
+
+
+class Ncnn:
+    """The wheel as it comes: layouts, Winograd and matrix products by its defaults, nothing below fp32."""
+
+    title = "ncnn"
+    requirements: tuple[str, ...] = (
+        f"ncnn=={NCNN}",
+        f"pnnx=={PNNX}",
+        "torch==2.13.0",
+        "numpy==2.4.6",
+        "pydantic==2.14.3",  # these two for edgepack.zoo
+        "pyyaml==6.0.3",
+    )
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    threads_share = True
+
+    def prepare(self, task: Task) -> Prepared:
+        """Trace the torch module and let pnnx write ``net.ncnn.param`` and ``net.ncnn.bin``."""
+        if task.precision == "int8":
+            raise Unsupported("its int8 tools, ncnn2table and ncnn2int8, are in no PyPI or Debian 12 package")
+        _convert(task)
+        model = (task.folder / "net.ncnn.param", task.folder / "net.ncnn.bin")
+        for file in model:
+            if not file.is_file():
+                raise Unsupported(f"pnnx wrote no {file.name}")
+        notes = {"ncnn": NCNN, "pnnx": PNNX, "fp16 and bf16": "off"}
+        return Prepared(model, distribution_files("ncnn"), notes)
+
+    def load(self, task: Task, prepared: Prepared) -> Session:
+        """A net with ``task.threads`` threads and fp32 in storage and arithmetic."""
+        import ncnn
+
+        net = ncnn.Net()
+        net.opt.num_threads = task.threads
+        net.opt.use_fp16_packed = False
+        net.opt.use_fp16_storage = False
+        net.opt.use_fp16_arithmetic = False
+        net.opt.use_bf16_storage = False
+        param, weights = prepared.model
+        if net.load_param(str(param)) != 0 or net.load_model(str(weights)) != 0:
+            raise Unsupported(
+                "ncnn cannot load what pnnx wrote: a layer is unknown to it, or its weights are"
+            )
+        return _Loaded(net)
+
+
+class _Loaded:
+    """A net and its input matrices. ncnn has no batch dimension: the leading 1 goes away and comes back."""
+
+    def __init__(self, net: Any) -> None:
+        self._net = net
+        self._outputs: list[str] = net.output_names()
+        self._inputs: dict[str, Any] = {}
+        self._arrays: list[np.ndarray] = []  # the matrices look into these
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        import ncnn
+
+        # pnnx calls the inputs in0, in1 ... in the order of the module's arguments, which is the ONNX model's.
+        self._arrays = [_matrix(value) for value in inputs.values()]
+        self._inputs = {f"in{i}": ncnn.Mat(array) for i, array in enumerate(self._arrays)}
+        return [np.array(output)[np.newaxis] for output in self._infer()]
+
+    def time(self, runs: int) -> list[int]:
+        return timed(self._infer, runs)
+
+    def _infer(self) -> list[Any]:
+        # An extractor remembers what it has computed, so each inference takes a new one.
+        extractor = self._net.create_extractor()
+        for name, matrix in self._inputs.items():
+            extractor.input(name, matrix)
+        outputs = []
+        for name in self._outputs:
+            status, output = extractor.extract(name)
+            if status != 0:
+                raise Unsupported(f"ncnn cannot compute the output {name}: status {status}")
+            outputs.append(output)
+        return outputs
+
+
+def _matrix(value: np.ndarray) -> np.ndarray:
+    integer = np.issubdtype(value.dtype, np.integer)
+    return np.ascontiguousarray(value[0], np.int32 if integer else np.float32)
+
+
+def _convert(task: Task) -> None:
+    import pnnx
+    import torch
+
+    from edgepack.zoo import NETS
+
+    net = NETS[task.net]
+    module = net.network()
+    module.load_state_dict(torch.load(task.weights, weights_only=True))
+    sample = task.calibration_samples()[0]
+    arguments = tuple(torch.from_numpy(sample[spec.name]) for spec in net.inputs)
+    path: Path = task.folder / "net.pt"
+    torch.jit.trace(module, arguments).save(str(path))
+    shapes = [f"[{','.join(map(str, spec.shape))}]{_TYPES[spec.dtype]}" for spec in net.inputs]
+    command = [pnnx.EXEC_PATH, path.name, f"inputshape={','.join(shapes)}", "fp16=0"]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=task.folder,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=60 * task.minutes,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Unsupported(f"pnnx did not end within {task.minutes:g} minutes") from None
+    if done.returncode:
+        last = ([line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"])[-1]
+        raise Unsupported(f"pnnx ended with status {done.returncode}: {last[:300]}")
