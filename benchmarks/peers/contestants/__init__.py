@@ -1,6 +1,8 @@
 """Everyone who competes. Each file imports its runtime inside its methods, so that this list costs nothing."""
 
 from benchmarks.peers.contestants.edgepack import Edgepack
+from benchmarks.peers.contestants.executorch import Executorch
+from benchmarks.peers.contestants.litert import Litert
 from benchmarks.peers.contestants.mnn import Mnn
 from benchmarks.peers.contestants.ncnn import Ncnn
 from benchmarks.peers.contestants.onnxruntime import Onnxruntime
@@ -16,7 +18,9 @@ CONTESTANTS: dict[str, Contestant] = {
     "tvm_metaschedule": TvmMetaSchedule(),
     "onnxruntime": Onnxruntime(),
     "openvino": Openvino(),
+    "executorch": Executorch(),
     "ncnn": Ncnn(),
     "mnn": Mnn(),
+    "litert": Litert(),
     "torch_compile": TorchCompile(),
 }

@@ -1,0 +1,184 @@
+"""ExecuTorch with its XNNPACK delegate; int8 by PT2E with ``XNNPACKQuantizer``.
+
+The model goes the way of ExecuTorch's documentation of that backend: ``torch.export``,
+``to_edge_transform_and_lower`` with ``XnnpackPartitioner``, a .pte file. int8 is the quantization described there
+for convolutional and linear networks: static, symmetric weights with a scale for each channel, asymmetric 8-bit
+activations. https://docs.pytorch.org/executorch/stable/backends/xnnpack/xnnpack-quantization.html
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.protocol import (
+    Precision,
+    Prepared,
+    Session,
+    Task,
+    Unsupported,
+    distribution_files,
+    timed,
+)
+
+_WITH_WEIGHTS = ("conv2d", "conv1d", "linear", "lstm", "gru")  # where nearly all of the arithmetic is
+
+
+class Executorch:
+    """The wheel's Python binding over the C++ runtime, with the XNNPACK delegate it is built with."""
+
+    title = "ExecuTorch (XNNPACK)"
+    requirements: tuple[str, ...] = (
+        "executorch==1.5.1",
+        "torch==2.13.0",
+        "torchao==0.18.0",
+        "numpy==2.4.6",
+        "pydantic==2.14.3",  # edgepack.zoo's
+        "pyyaml==6.0.3",  # edgepack.zoo's
+    )
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    threads_share = True
+
+    def prepare(self, task: Task) -> Prepared:
+        """Write ``model.pte``."""
+        import executorch.version
+        import torch
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.devtools.backend_debug import get_delegation_info
+        from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
+        from executorch.exir.passes import MemoryPlanningPass
+
+        notes: dict[str, Any] = {"executorch": executorch.version.__version__, "torch": torch.__version__}
+        network, samples = _network(task)
+        program = torch.export.export(network, samples[0])
+        if task.precision == "int8":
+            program, found = _quantized(program, samples)
+            notes.update(found)
+        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        notes.update(_delegation(get_delegation_info(edge.exported_program().graph_module)))
+        # Inputs stay where the caller has them: memory planned for them would be overwritten by each run.
+        plan = MemoryPlanningPass(alloc_graph_input=False)
+        model = task.folder / "model.pte"
+        model.write_bytes(edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=plan)).buffer)
+        runtime = _runtime_files()
+        native = [path for path in runtime if path.parent.name == "lib" and "executorch" in path.name]
+        notes["runtime_without_python_and_torch_bytes"] = sum(path.stat().st_size for path in native)
+        return Prepared((model,), runtime, notes)
+
+    def load(self, task: Task, prepared: Prepared) -> Session:
+        """The method ``forward``, with ``task.threads`` threads in the pool that delegate and kernels share.
+
+        The binding is imported without its wrapper, ``executorch.runtime``, whose import loads the exporter, too.
+        """
+        import torch  # the binding's libraries link to torch's
+        from executorch.extension.pybindings import _C as binding  # noqa: N811
+
+        torch.set_num_threads(task.threads)
+        binding._unsafe_reset_threadpool(task.threads)  # noqa: SLF001 - the only call there is
+        if (count := binding._threadpool_get_thread_count()) != task.threads:  # noqa: SLF001
+            raise Unsupported(f"its thread pool has {count} threads, whatever is asked for")
+        program = binding._load_program(str(prepared.model[0]))  # noqa: SLF001 - all are named so
+        return _Loaded(program, program.load_method("forward"))
+
+
+class _Loaded:
+    """A method whose inputs are set."""
+
+    def __init__(self, program: Any, method: Any) -> None:
+        self._program = program  # owns what the method reads
+        self._method = method
+        self._inputs: list[Any] = []
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        import torch
+
+        self._inputs = [torch.from_numpy(np.ascontiguousarray(value)) for value in inputs.values()]
+        self._method.set_inputs(self._inputs)
+        self._method.execute()
+        return [output.numpy() for output in self._method.get_outputs()]  # copies
+
+    def time(self, runs: int) -> list[int]:
+        return timed(self._method.execute, runs)
+
+
+def _network(task: Task) -> tuple[Any, list[tuple[Any, ...]]]:
+    """The torch module, and the calibration samples in the order of its arguments."""
+    import torch
+
+    from edgepack.zoo import NETS
+
+    net = NETS[task.net]
+    network = net.network()
+    network.load_state_dict(torch.load(task.weights, weights_only=True))
+    rows = task.calibration_samples()
+    samples = [tuple(torch.from_numpy(row[spec.name]) for spec in net.inputs) for row in rows]
+    return network.eval(), samples
+
+
+def _quantized(program: Any, samples: Sequence[tuple[Any, ...]]) -> tuple[Any, dict[str, Any]]:
+    """The program with quantize and dequantize operators, and what was quantized.
+
+    Raises:
+        Unsupported: Nothing that matters was.
+    """
+    import torch
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    observed = prepare_pt2e(program.module(), quantizer)
+    with torch.no_grad():
+        for sample in samples:
+            observed(*sample)
+    integer, real = _operators(observed.graph)
+    weights = {name: count for name, count in real.items() if name in _WITH_WEIGHTS}
+    if not any(name in _WITH_WEIGHTS for name in integer) or "lstm" in weights or "gru" in weights:
+        left = ", ".join(sorted(weights)) or "every operator"
+        raise Unsupported(f"XNNPACKQuantizer leaves {left} of this network in fp32")
+    notes = {
+        "quantization": "static PT2E, symmetric per-channel s8 weights, asymmetric s8 activations",
+        "int8_operators": dict(integer),
+        "fp32_operators": dict(real),
+    }
+    return torch.export.export(convert_pt2e(observed), samples[0]), notes
+
+
+def _operators(graph: Any) -> tuple[Counter[str], Counter[str]]:
+    """How often each operator was annotated by the quantizer, and how often it was not."""
+    integer: Counter[str] = Counter()
+    real: Counter[str] = Counter()
+    for node in graph.nodes:
+        if node.op == "call_function" and str(node.target).startswith("aten."):
+            annotation = node.meta.get("quantization_annotation")
+            taken = annotation is not None and annotation._annotated  # noqa: SLF001 - named so
+            (integer if taken else real)[str(node.target).split(".")[1]] += 1
+    return integer, real
+
+
+def _delegation(info: Any) -> dict[str, Any]:
+    """What XNNPACK computes and what falls to ExecuTorch's own kernels."""
+    own = {
+        name: count.non_delegated
+        for name, count in info.delegation_by_operator.items()
+        if count.non_delegated and name != "getitem"
+    }
+    return {
+        "xnnpack_subgraphs": info.num_delegated_subgraphs,
+        "xnnpack_nodes": info.num_delegated_nodes,
+        "nodes_outside_xnnpack": own,
+    }
+
+
+def _runtime_files() -> tuple[Path, ...]:
+    """The binding and the libraries it links to: ExecuTorch's and torch's; not the exporter."""
+    own = [
+        path
+        for path in distribution_files("executorch")
+        if path.parent.name in {"lib", "pybindings"} and ".so" in path.name
+    ]
+    return (*own, *distribution_files("torch", "typing_extensions", "numpy"))

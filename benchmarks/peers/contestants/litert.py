@@ -1,0 +1,182 @@
+"""LiteRT, the runtime that was TensorFlow Lite; converted by litert-torch, int8 by ai-edge-quantizer.
+
+Both are LiteRT's own, documented path from PyTorch: https://developers.google.com/edge/litert/conversion/pytorch
+int8 is the quantizer's recipe ``static_wi8_ai8`` (symmetric s8 weights with a scale for each channel, asymmetric
+s8 activations, min-max calibration). Inputs and outputs keep the types of the fp32 model, as other contestants' do.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.protocol import (
+    Precision,
+    Prepared,
+    Session,
+    Task,
+    Unsupported,
+    distribution_files,
+    timed,
+)
+
+_SIGNATURE = "serving_default"
+_FREE = {"DELEGATE", "QUANTIZE", "DEQUANTIZE", "RESHAPE", "TRANSPOSE", "CAST"}  # no arithmetic to count
+
+
+class Litert:
+    """The interpreter of the ``ai-edge-litert`` wheel with its default delegate, XNNPACK."""
+
+    title = "LiteRT"
+    requirements: tuple[str, ...] = (
+        "litert-torch==0.10.0",
+        "litert-converter==0.5.0",
+        "ai-edge-litert==2.3.0",
+        "ai-edge-quantizer==0.10.0",
+        "torch==2.13.0",
+        "torchao==0.18.0",
+        "jax==0.10.2",
+        "numpy==2.4.6",
+        "pydantic==2.11.10",  # edgepack.zoo's; newer ones want a newer typing_extensions than litert-torch
+        "pyyaml==6.0.3",  # edgepack.zoo's
+    )
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    threads_share = True
+
+    def prepare(self, task: Task) -> Prepared:
+        """Write ``fp32.tflite``, and ``int8.tflite`` from it."""
+        from importlib.metadata import version
+
+        names = ("ai-edge-litert", "litert-torch", "litert-converter", "ai-edge-quantizer", "torch")
+        notes: dict[str, Any] = {name: version(name) for name in names}
+        model = task.folder / "fp32.tflite"
+        _convert(task, model)
+        if task.precision == "int8":
+            fp32, model = model, task.folder / "int8.tflite"
+            _quantize(task, fp32, model)
+            fp32.unlink()
+            notes["quantization"] = "static_wi8_ai8: per-channel s8 weights, s8 activations, min-max"
+        nodes = _nodes(model)
+        if task.precision == "int8":
+            notes.update(_integer(nodes))
+        notes.update(_delegation(nodes))
+        if any(value.dtype == np.int64 for value in task.calibration_samples()[0].values()):
+            notes["inputs"] = "int32 where the network has int64: litert-torch narrows them"
+        return Prepared((model,), distribution_files("ai-edge-litert", "numpy"), notes)
+
+    def load(self, task: Task, prepared: Prepared) -> Session:
+        """An interpreter, and through it XNNPACK, with ``task.threads`` threads."""
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(str(prepared.model[0]), num_threads=task.threads)
+        interpreter.allocate_tensors()
+        return _Loaded(interpreter)
+
+
+class _Loaded:
+    """An interpreter with its tensors allocated."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+        runner = interpreter.get_signature_runner(_SIGNATURE)
+        # litert-torch names them args_0, output_0 and so on, in the order of the torch module's.
+        self._inputs = _in_order(runner.get_input_details())
+        self._outputs = _in_order(runner.get_output_details())
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        for detail, value in zip(self._inputs, inputs.values(), strict=True):
+            self._interpreter.set_tensor(detail["index"], value.astype(detail["dtype"], copy=False))
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs]  # copies
+
+    def time(self, runs: int) -> list[int]:
+        return timed(self._interpreter.invoke, runs)
+
+
+def _in_order(details: Mapping[str, Any]) -> list[Any]:
+    return [details[name] for name in sorted(details, key=lambda name: int(name.rpartition("_")[2]))]
+
+
+def _convert(task: Task, out: Path) -> None:
+    import litert_torch
+    import torch
+
+    from edgepack.zoo import NETS
+
+    net = NETS[task.net]
+    network = net.network()
+    network.load_state_dict(torch.load(task.weights, weights_only=True))
+    row = task.calibration_samples()[0]
+    sample = tuple(torch.from_numpy(row[spec.name]) for spec in net.inputs)
+    litert_torch.convert(network.eval(), sample).export(str(out))
+
+
+def _quantize(task: Task, fp32: Path, out: Path) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_quantizer import qtyping, quantizer, recipe
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+
+    details = Interpreter(str(fp32)).get_signature_runner(_SIGNATURE).get_input_details()
+    types = {name: details[name]["dtype"] for name in sorted(details)}
+    samples = [
+        {name: value.astype(dtype) for (name, dtype), value in zip(types.items(), row.values(), strict=True)}
+        for row in task.calibration_samples()
+    ]
+    work = quantizer.Quantizer(str(fp32), recipe.static_wi8_ai8())
+    for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+        work.update_quantization_recipe(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    statistics = work.calibrate({_SIGNATURE: samples}, num_threads=task.threads)
+    out.unlink(missing_ok=True)
+    work.quantize(statistics).export_model(str(out))
+
+
+def _nodes(model: Path) -> list[dict[str, Any]]:
+    """The interpreter's nodes, a ``DELEGATE`` for each part that XNNPACK took."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(model))
+    interpreter.allocate_tensors()
+    return list(interpreter._get_ops_details())  # noqa: SLF001 - there is no other list of them
+
+
+def _integer(nodes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many operators compute in int8, and how many were left in fp32.
+
+    Raises:
+        Unsupported: None computes in int8.
+    """
+    integer: Counter[str] = Counter()
+    real: Counter[str] = Counter()
+    for node in nodes:
+        if node["op_name"] not in _FREE:
+            (integer if np.int8 in node["result_types"] else real)[node["op_name"]] += 1
+    if not integer:
+        raise Unsupported("ai-edge-quantizer leaves every operator of this network in fp32")
+    return {"int8_operators": dict(integer), "fp32_operators": dict(real)}
+
+
+def _delegation(nodes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What XNNPACK computes and what falls to LiteRT's own kernels.
+
+    A delegate's node says what goes in and what comes out; the nodes between are those it replaces.
+    """
+    own = [node for node in nodes if node["op_name"] != "DELEGATE"]
+    parts = [node for node in nodes if node["op_name"] == "DELEGATE"]
+    maker = {int(tensor): node for node in own for tensor in node["outputs"]}
+    taken: set[int] = set()
+    for part in parts:
+        ends = {int(tensor) for tensor in part["inputs"]}
+        wanted = [int(tensor) for tensor in part["outputs"]]
+        while wanted:
+            node = maker.get(wanted.pop())
+            if node is not None and node["index"] not in taken:
+                taken.add(node["index"])
+                wanted += [int(tensor) for tensor in node["inputs"] if int(tensor) not in ends]
+    left = Counter(node["op_name"] for node in own if node["index"] not in taken)
+    return {
+        "xnnpack_subgraphs": len(parts),
+        "xnnpack_nodes": len(taken),
+        "nodes_outside_xnnpack": dict(left),
+    }
