@@ -1,9 +1,9 @@
 """How usable is an untuned build? Ours, stock TVM's and (given records) a tuned one, on this machine.
 
-    python benchmarks/untuned.py model.onnx [--target x86-64-v4] [--records DIR] [--runs 20]
+    python -m benchmarks.untuned model.onnx [--target x86-64-v4] [--records DIR] [--runs 20]
 
 The builds run in turn, one inference each, one thread, in processes of their own; the table shows the minimum,
-the median and the spread between quartiles. The model must have fp32 inputs.
+the median and the spread between quartiles.
 """
 
 import argparse
@@ -38,18 +38,30 @@ def serve(path: Path) -> None:
     import tvm
     from tvm import relax
 
-    shapes = json.loads(sys.stdin.readline())
+    given = json.loads(sys.stdin.readline())
     random = np.random.default_rng(0)
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
-    inputs = [tvm.runtime.tensor(random.normal(size=shape).astype("float32")) for shape in shapes]
+    inputs = [
+        # Whole numbers are token ids and the like: 0 and 1 are in every vocabulary.
+        tvm.runtime.tensor(
+            (random.normal(size=shape) if "float" in dtype else random.integers(0, 2, shape)).astype(dtype)
+        )
+        for shape, dtype in given
+    ]
     for _ in sys.stdin:
         start = time.perf_counter()
         machine["main"](*inputs)
         print((time.perf_counter() - start) * 1e3, flush=True)
 
 
-def measure(paths: dict[str, Path], shapes: list[list[int]], runs: int) -> dict[str, list[float]]:
-    """Milliseconds of each build, interleaved, the first inference of each left out."""
+def measure(paths: dict[str, Path], inputs: list[tuple[list[int], str]], runs: int) -> dict[str, list[float]]:
+    """Milliseconds of each build, interleaved, the first inference of each left out.
+
+    Args:
+        paths: The libraries by name.
+        inputs: Shape and element type of each input.
+        runs: Timed inferences of each.
+    """
     environment = {**os.environ, "TVM_NUM_THREADS": "1"}
     servers = {
         name: subprocess.Popen(
@@ -63,7 +75,7 @@ def measure(paths: dict[str, Path], shapes: list[list[int]], runs: int) -> dict[
     }
     samples: dict[str, list[float]] = {name: [] for name in paths}
     for server in servers.values():
-        server.stdin.write(json.dumps(shapes) + "\n")
+        server.stdin.write(json.dumps(inputs) + "\n")
     for turn in range(runs + 1):
         for name, server in servers.items():
             server.stdin.write("go\n")
@@ -105,7 +117,7 @@ def main() -> None:
             print(f"{sum(k.tuned for k in tuned.kernels)} of {len(tuned.kernels)} kernels have records")
         print(f"{options.model.name} for {target.name}, one thread, {options.runs} interleaved runs")
         print(f"{'build':20} {'min ms':>9} {'p50 ms':>9} {'p25-p75 ms':>17} {'x best':>7}")
-        samples = measure(paths, [list(spec.shape) for spec in compiled.inputs], options.runs)
+        samples = measure(paths, [(list(spec.shape), spec.dtype) for spec in compiled.inputs], options.runs)
         best = min(min(values) for values in samples.values())
         for name, values in samples.items():
             low, middle, high = statistics.quantiles(values, n=4)

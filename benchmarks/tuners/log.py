@@ -1,0 +1,113 @@
+"""What a tuner does, as lines of JSON on disk while it does it: whenever it is ended, the log is whole.
+
+Seconds are counted from the start of the tuner's process.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+PHASES = ("search", "build", "transfer", "measure")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of one tuner."""
+
+    net: str
+    target: str
+    folder: str  # where it keeps its records, and its log
+    minutes: float
+    trials: int
+    seed: int
+    began: float  # time.monotonic() when its process was started
+    build_timeout_s: float = 30.0  # of stock's builder
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate that was tried."""
+
+    seconds: float  # when its time was known
+    workload: str
+    ms: float | None  # None: it did not build, crashed or ran out of time
+
+
+@dataclass
+class Log:
+    """All that one run said. ``pieces`` are (began, ended) of each phase."""
+
+    trials: list[Trial] = field(default_factory=list)
+    pieces: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {p: [] for p in PHASES})
+    profile: dict[str, float] = field(default_factory=dict)  # MetaSchedule's own, the last one
+    notes: list[str] = field(default_factory=list)
+
+
+class Writer:
+    """Appends to the log of a job; safe from any thread, as a line is one write."""
+
+    def __init__(self, job: Job) -> None:
+        self._began = job.began
+        self._path = Path(job.folder) / "log.jsonl"
+
+    def __enter__(self) -> Self:
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @property
+    def now(self) -> float:
+        """Seconds since the process was started."""
+        return time.monotonic() - self._began
+
+    def trial(self, seconds: float, workload: str, ms: float | None) -> None:
+        """A candidate has its answer."""
+        self._write({"trial": workload, "at": seconds, "ms": ms})
+
+    def piece(self, phase: str, began: float, ended: float | None) -> None:
+        """A phase was at work; without an end it has only begun."""
+        self._write({"phase": phase, "began": began, "ended": ended})
+
+    def profile(self, seconds: dict[str, float]) -> None:
+        """What MetaSchedule's profiler says so far."""
+        self._write({"profile": seconds})
+
+    def note(self, text: str) -> None:
+        """Something a reader of the results should know."""
+        self._write({"note": text})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+
+
+def read(lines: Iterable[str], seconds: float) -> Log:
+    """The log of a run that took ``seconds``; a line torn by its end is left out.
+
+    Work that had begun and did not end before the run did is counted up to then.
+    """
+    log = Log()
+    open_pieces: dict[tuple[str, float], float] = {}
+    for text in lines:
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if "trial" in line:
+            log.trials.append(Trial(line["at"], line["trial"], line["ms"]))
+        elif "phase" in line:
+            open_pieces[line["phase"], line["began"]] = seconds if line["ended"] is None else line["ended"]
+        elif "profile" in line:
+            log.profile = line["profile"]
+        else:
+            log.notes.append(line["note"])
+    for (phase, began), ended in sorted(open_pieces.items()):
+        log.pieces[phase].append((began, max(began, min(ended, seconds))))
+    return log
