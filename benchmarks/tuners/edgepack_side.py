@@ -21,6 +21,7 @@ def main(job: Job, log: Writer) -> None:
     def listen(event: Any) -> None:
         if isinstance(event, CandidateMeasured):
             log.trial(log.now, event.workload, event.ms)
+            log.recorded(1)  # its record was written before the event
         elif isinstance(event, PhaseEnded):
             log.piece(event.phase, began + event.began, began + event.ended)
         elif isinstance(event, BatchMeasured):

@@ -45,6 +45,7 @@ class Log:
     pieces: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {p: [] for p in PHASES})
     profile: dict[str, float] = field(default_factory=dict)  # MetaSchedule's own, the last one
     notes: list[str] = field(default_factory=list)
+    recorded: int = 0  # trials that are in the tuner's records
 
 
 class Writer:
@@ -80,6 +81,10 @@ class Writer:
         """What MetaSchedule's profiler says so far."""
         self._write({"profile": seconds})
 
+    def recorded(self, count: int) -> None:
+        """So many more trials are on disk as records."""
+        self._write({"recorded": count})
+
     def note(self, text: str) -> None:
         """Something a reader of the results should know."""
         self._write({"note": text})
@@ -106,6 +111,8 @@ def read(lines: Iterable[str], seconds: float) -> Log:
             open_pieces[line["phase"], line["began"]] = seconds if line["ended"] is None else line["ended"]
         elif "profile" in line:
             log.profile = line["profile"]
+        elif "recorded" in line:
+            log.recorded += line["recorded"]
         else:
             log.notes.append(line["note"])
     for (phase, began), ended in sorted(open_pieces.items()):

@@ -85,6 +85,7 @@ def figures(
         "seconds": seconds,
         "tried": len(log.trials),
         "failed": len(log.trials) - len(ran),
+        "recorded": log.recorded,
         "trials_per_minute": 60 * len(log.trials) / seconds,
         "trials_each_minute": rates(log.trials, seconds),
         "first_result_s": min((trial.seconds for trial in ran), default=None),

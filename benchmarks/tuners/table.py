@@ -11,8 +11,10 @@ A trial is a candidate that was tried; the failed ones did not build, crashed or
 sum over the net's kernels of calls x best candidate, or the fallback's time where that is less, each measured alone;
 *built* is the median of whole inferences on one thread of the library made with those records, in turns with
 the others'. Phases overlap in edgepack, so their seconds are those in which at least one process was at it; stock's
-follow one another, and its search is what MetaSchedule's profiler says. Stock measures in its own processes
-and transfers nothing. What is left of the run's seconds went into imports, into extracting the kernels and
+follow one another, and its search is what MetaSchedule's profiler says, up to the last batch. Stock measures in its
+own processes and transfers nothing. It writes a kernel's records when its scheduler comes back to that kernel, the first
+time after every kernel has had a batch of 64; until then its measurements count here, and are lost when it is
+ended: *built* is from the records. What is left of the run's seconds went into imports, into extracting the kernels and
 preparing their search spaces, and into waiting."""
 
 
@@ -27,6 +29,7 @@ def rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     yield row("seconds", "seconds", form="{:.0f}")
     yield row("trials", "tried", form="{:.0f}")
     yield row("of them failed", "failed", form="{:.0f}")
+    yield row("on record at the end", "recorded", form="{:.0f}")
     yield row("trials a minute", "trials_per_minute")
     yield row("first result after, s", "first_result_s", form="{:.0f}")
     yield row("predicted untuned, ms", "untuned_ms", form="{:.2f}")

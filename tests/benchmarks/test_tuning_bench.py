@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 import time
 import xml.etree.ElementTree as ET
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.tuners import chart, results, table
 from benchmarks.tuners.curve import Point, at, band, busy, curve, rates
 from benchmarks.tuners.log import PHASES, Job, Log, Trial, Writer, read
-from benchmarks.tuners.stock_side import search_seconds
+from benchmarks.tuners.stock_side import Picked, search_seconds
 from benchmarks.tuning import STOCK, parse
 
 WEIGHTS = {"a": 1, "b": 3}
@@ -85,12 +86,14 @@ def test_what_is_logged_is_read_back_and_a_torn_line_left_out(tmp_path):
         log.profile({"EvoSearch": 1.0})
         log.profile({"EvoSearch": 2.0})
         log.note("slow")
+        log.recorded(2)
+        log.recorded(1)
         assert log.now >= 0
     text = (tmp_path / "log.jsonl").read_text()
     found = read([*text.splitlines(), '{"trial": "a", "at"'], seconds=9.0)
     assert found.trials == [Trial(3.0, "a", 1.5), Trial(4.0, "b", None)]
     assert found.pieces == {"search": [], "build": [(1.0, 2.0)], "transfer": [], "measure": [(2.5, 9.0)]}
-    assert (found.profile, found.notes) == ({"EvoSearch": 2.0}, ["slow"])
+    assert (found.profile, found.notes, found.recorded) == ({"EvoSearch": 2.0}, ["slow"], 3)
 
 
 def test_the_profilers_scopes_within_scopes_are_counted_once():
@@ -103,6 +106,18 @@ def test_the_profilers_scopes_within_scopes_are_counted_once():
         "SendToBuilder": 40.0,
     }
     assert search_seconds(profile) == pytest.approx(6.5)
+
+
+def test_the_kernel_at_work_is_read_from_the_schedulers_log():
+    picked = Picked(["a", "b"])
+    with pytest.raises(RuntimeError, match="which kernel"):
+        _ = picked.workload
+    picked.handle(
+        logging.makeLogRecord({"msg": '[task_scheduler.cc:195] TaskScheduler picks Task #1: "conv2d"'})
+    )
+    assert picked.workload == "b"
+    picked.handle(logging.makeLogRecord({"msg": "Sending 64 sample(s) to builder"}))
+    assert picked.workload == "b"
 
 
 def _log():
