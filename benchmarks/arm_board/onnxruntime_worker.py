@@ -1,0 +1,24 @@
+"""Runs in the emulated userland: a model a number of times with onnxruntime, one thread, bound inputs and outputs.
+
+onnxruntime_worker.py MODEL INPUTS.npz OUTPUTS.npz RUNS
+"""
+
+import sys
+
+import numpy as np
+import onnxruntime
+
+model, inputs, outputs, runs = sys.argv[1:]
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+options.inter_op_num_threads = 1
+session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+binding = session.io_binding()
+with np.load(inputs, allow_pickle=False) as arrays:
+    for name in arrays.files:
+        binding.bind_cpu_input(name, np.ascontiguousarray(arrays[name]))
+for output in session.get_outputs():
+    binding.bind_output(output.name)
+for _ in range(int(runs)):
+    session.run_with_iobinding(binding)
+np.savez(outputs, **{f"output-{i}": value for i, value in enumerate(binding.copy_outputs_to_cpu())})
