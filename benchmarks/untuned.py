@@ -1,6 +1,6 @@
 """How usable is an untuned build? Ours, stock TVM's and (given records) a tuned one, on this machine.
 
-    python -m benchmarks.untuned model.onnx [--target x86-64-v4] [--records DIR] [--runs 20]
+    python benchmarks/untuned.py model.onnx [--target x86-64-v4] [--records DIR] [--runs 20]
 
 The builds run in turn, one inference each, one thread, in processes of their own; the table shows the minimum,
 the median and the spread between quartiles.

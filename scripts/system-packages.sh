@@ -12,7 +12,8 @@ mmdebstrap          mmdebstrap        emulated ARM boards"
 tests="
 valgrind            valgrind            the agent's leak test
 clang               clang               the agent's fuzz test
-libclang_rt         libclang-rt-14-dev  the agent's fuzz test"
+libclang_rt         libclang-rt-14-dev  the agent's fuzz test
+rsync               rsync               the deploy benchmark"
 [ "${1:-}" != --tests ] || needs="$needs$tests"
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"

@@ -2,13 +2,14 @@
 
 import asyncio
 import io
+import os
 import platform
 import shutil
 
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.deploy import STEPS, parse, run
@@ -29,6 +30,7 @@ cp "$(dirname "$0")/../sample/output-0.npy" "$out/output-0.npy"
 """
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(
     steps=st.lists(st.tuples(st.integers(1, 5000), st.floats(0, 2)), min_size=1, max_size=40),
     rate=st.floats(10, 1e6),
@@ -43,6 +45,7 @@ def test_a_bucket_never_lets_more_pass_than_its_rate_and_burst(steps, rate, burs
         assert passed <= burst + rate * now + 1e-6 * passed + 1e-3
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(sizes=st.lists(st.integers(1, 5000), min_size=1, max_size=40), rate=st.floats(10, 1e6))
 def test_a_busy_bucket_is_not_slower_than_its_rate(sizes, rate):
     bucket, now = Bucket(rate, 0.0), 0.0
@@ -165,15 +168,17 @@ def versions(tmp_path):
 
 
 def test_first_deploy_redeploy_and_rollback_by_every_way(versions, tmp_path):
-    if shutil.which("sshd", path="/usr/sbin:/usr/bin") is None:
-        pytest.skip("there is no sshd (Debian: openssh-server)")
+    lacking = [why for way in WAYS.values() if (why := way.missing())]
+    if shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        lacking.append("sshd is not installed (Debian: openssh-server)")
+    if lacking:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("; ".join(lacking))
     options = parse(["--repeat", "1", "--mbit", "0"])
     samples = list(run(options, *versions, tmp_path))
-    present = [name for name, way in WAYS.items() if way.missing() is None]
     assert not [sample["error"] for sample in samples if "error" in sample]
-    assert {(s["way"], s["step"]) for s in samples} == {(way, step) for way in present for step in STEPS}
+    assert {(s["way"], s["step"]) for s in samples} == {(way, step) for way in WAYS for step in STEPS}
     sent = {(s["way"], s["step"]): s["sent"] for s in samples}
-    for way in present:
+    for way in WAYS:
         assert sent[way, "first"] > versions[0].size or way == "rsync -az"  # SSH's own bytes come on top
     assert 200_000 < sent["edgepack", "redeploy"] < sent["edgepack", "first"]  # the runtime is there already
     assert sent["edgepack", "rollback"] < 50_000
@@ -186,7 +191,7 @@ def test_first_deploy_redeploy_and_rollback_by_every_way(versions, tmp_path):
         "left_out": {},
         "samples": samples,
     }
-    assert text(document).count("redeploy") == len(present) + 1  # the headline has the word, too
+    assert text(document).count("redeploy") == len(WAYS) + 1  # the headline has the word, too
     assert "inference" in markdown(document)
 
 

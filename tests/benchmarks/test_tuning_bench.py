@@ -7,7 +7,7 @@ import time
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.tuners import chart, results, table
@@ -29,6 +29,7 @@ TRIALS = st.lists(
 )
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(trials=TRIALS)
 def test_a_curve_starts_untuned_never_rises_and_ends_at_the_best_of_each_kernel(trials):
     points = curve(trials, WEIGHTS, UNTUNED)
@@ -55,6 +56,7 @@ def test_a_band_is_the_least_the_median_and_the_most():
     assert [(b.x, b.low, b.median, b.high) for b in bands] == [(0, 10, 10, 10), (5, 1, 2, 6), (10, 1, 2, 6)]
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 10)), max_size=30))
 def test_busy_seconds_count_what_overlaps_once(starts):
     pieces = [(float(began), float(began + length)) for began, length in starts]
@@ -62,6 +64,7 @@ def test_busy_seconds_count_what_overlaps_once(starts):
     assert busy(pieces) == len(covered)
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(
     seconds=st.floats(1, 1000),
     shares=st.lists(st.floats(0, 1), max_size=50),
@@ -193,6 +196,7 @@ def test_results_are_written_and_the_charts_are_well_formed(tmp_path):
     assert len(lines.findall("{http://www.w3.org/2000/svg}circle")) == 1  # stock built nothing
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(st.lists(st.floats(0, 300), max_size=5))
 def test_labels_keep_their_order_and_distance(wanted):
     places = chart.spread(wanted, 20.0, 50.0)
