@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,16 +64,16 @@ class Edgepack:
 
     def cold(self, task: Task, prepared: Prepared, inputs: Mapping[str, np.ndarray]) -> Cold:  # noqa: ARG002
         """Start the agent and wait for the line it writes after the first inference."""
-        argv = [*_bench(task, _save_inputs(task, inputs)), "--warmup", "0", "--runs", "1"]
-        began = time.perf_counter_ns()
-        with subprocess.Popen(argv, stdout=subprocess.PIPE) as agent:
-            first = agent.stdout.readline()
-            took = time.perf_counter_ns() - began
-            rest = agent.stdout.read().splitlines()
-        start = json.loads(first)
-        if not start["ok"]:
-            raise RuntimeError(start["error"])
-        return Cold(took, round(start["load_ms"] * 1e6), json.loads(rest[-1])["peak_rss_kib"])
+        with tempfile.TemporaryDirectory(prefix="edgepack-bench-") as scratch:
+            files = _save_inputs(task, inputs, Path(scratch))
+            argv = [*_bench(task, files), "--warmup", "0", "--runs", "1"]
+            began = time.perf_counter_ns()
+            with subprocess.Popen(argv, stdout=subprocess.PIPE) as agent:
+                first = agent.stdout.readline()
+                took = time.perf_counter_ns() - began
+                rest = agent.stdout.read()
+        start, *_, end = _parsed(first + rest, agent.returncode)
+        return Cold(took, round(start["load_ms"] * 1e6), end["peak_rss_kib"])
 
 
 class AgentSession:
@@ -82,21 +83,19 @@ class AgentSession:
     ``_WARMUP_S`` seconds, and then takes its samples with its own clock. What starting costs is in no sample.
     """
 
-    warms_up = True
-
     def __init__(self, task: Task) -> None:
         self._task = task
+        self._scratch = tempfile.TemporaryDirectory(prefix="edgepack-bench-")
         self._files: list[Path] = []
         self._warmup = 0
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """One inference in a process of its own."""
-        self._files = _save_inputs(self._task, inputs)
-        out = self._task.folder / "outputs"
-        shutil.rmtree(out, ignore_errors=True)
-        argv = [*_command(self._task, "run", self._files), "--output-dir", str(out)]
+        scratch = Path(self._scratch.name)
+        self._files = _save_inputs(self._task, inputs, scratch)
+        argv = [*_command(self._task, "run", self._files), "--output-dir", str(scratch)]
         (answer,) = _lines(argv)
-        return [np.load(out / f"output-{i}.npy") for i in range(len(answer["outputs"]))]
+        return [np.load(scratch / f"output-{i}.npy") for i in range(len(answer["outputs"]))]
 
     def time(self, runs: int) -> list[int]:
         """The agent's samples, after a warm-up as long as a first look at the latency calls for."""
@@ -175,12 +174,12 @@ def _agent(task: Task) -> Path:
     return task.folder / _BUNDLE / "bin" / "edgepack-agent"
 
 
-def _save_inputs(task: Task, inputs: Mapping[str, np.ndarray]) -> list[Path]:
+def _save_inputs(task: Task, inputs: Mapping[str, np.ndarray], folder: Path) -> list[Path]:
     """The inputs as files, in the order in which the bundle's manifest names them."""
     manifest = json.loads((task.folder / _BUNDLE / "manifest.json").read_text(encoding="utf-8"))
     files = []
     for index, tensor in enumerate(manifest["inputs"]):
-        files.append(task.folder / f"input-{index}.npy")
+        files.append(folder / f"input-{index}.npy")
         np.save(files[-1], np.ascontiguousarray(inputs[tensor["name"]]), allow_pickle=False)
     return files
 
@@ -198,9 +197,14 @@ def _bench(task: Task, inputs: Sequence[Path]) -> list[str]:
 
 
 def _lines(argv: Sequence[str]) -> list[dict[str, Any]]:
-    """What the agent answers; a failure is its last line."""
+    """What the agent answers."""
     done = subprocess.run(argv, stdout=subprocess.PIPE, check=False)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    if done.returncode:
-        raise RuntimeError(f"the agent failed: {lines[-1]['error'] if lines else done.returncode}")
+    return _parsed(done.stdout, done.returncode)
+
+
+def _parsed(output: bytes, code: int) -> list[dict[str, Any]]:
+    """The agent's lines; a failure is its last one."""
+    lines = [json.loads(line) for line in output.splitlines()]
+    if code:
+        raise RuntimeError(f"the agent failed: {lines[-1]['error'] if lines else f'exit status {code}'}")
     return lines

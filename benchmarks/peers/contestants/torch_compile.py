@@ -1,8 +1,8 @@
-"""``torch.compile`` for the CPU: Inductor with max-autotune and freezing, as PyTorch's CPU tutorials have it.
+"""``torch.compile`` for the CPU: Inductor with freezing, each precision in the mode of its own tutorial.
 
-https://docs.pytorch.org/tutorials/unstable/max_autotune_on_CPU_tutorial.html
+fp32 is max-autotune: https://docs.pytorch.org/tutorials/unstable/max_autotune_on_CPU_tutorial.html
 int8 is PyTorch 2 Export quantization with torchao's quantizer for Inductor on x86, static for images and features,
-dynamic for token ids: https://docs.pytorch.org/ao/stable/tutorials_source/pt2e_quant_x86_inductor.html
+dynamic for token ids, and the default mode: https://docs.pytorch.org/ao/stable/tutorials_source/pt2e_quant_x86_inductor.html
 
 A compiled module cannot be saved, so that loading compiles again; what Inductor keeps in its cache folder, compiled
 kernels and autotuning results among it, is made by ``prepare`` and found by ``load``.
@@ -27,7 +27,7 @@ from benchmarks.peers.protocol import (
     timed,
 )
 
-_MODE = "max-autotune-no-cudagraphs"
+_MODES = {"fp32": "max-autotune-no-cudagraphs", "int8": "default"}
 _NEEDED = ("torch", "numpy", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec", "filelock")
 _IMPORTED = (*_NEEDED, "typing_extensions", "setuptools")
 
@@ -53,7 +53,11 @@ class TorchCompile:
             raise Unsupported(f"Inductor needs a C++ compiler, and there is no {compiler}")
         task.folder.mkdir(parents=True, exist_ok=True)
         torch = _torch(task)
-        notes = {"torch": torch.__version__, "mode": f"{_MODE}, freezing", "compiler": compiler}
+        notes = {
+            "torch": torch.__version__,
+            "mode": f"{_MODES[task.precision]}, freezing",
+            "compiler": compiler,
+        }
         if task.precision == "int8":
             notes["quantization"] = _quantize(task)
         session = self.load(task, Prepared((), ()))
@@ -72,7 +76,7 @@ class TorchCompile:
             module = torch.export.load(_exported(task)).module()
         else:
             module = _network(task)
-        compiled = torch.compile(module, mode=_MODE)
+        compiled = torch.compile(module, mode=_MODES[task.precision])
         session = _Loaded(compiled, [given.name for given in _inputs(task)])
         session.run({given.name: np.zeros(given.shape, given.dtype) for given in _inputs(task)})
         return session

@@ -56,12 +56,16 @@ class TvmMetaSchedule(untuned.Tvm):
         for number, attempt in enumerate(_BUILDER_TIMEOUTS_S):
             tuning = _Tuning(attempt, model, task.folder / f"tuning-{number}")
             told.append(f"{attempt}: {tuning.run(task.trials, deadline)}")
-            ran, dead = tuning.counted()
-            if ran:
+            counts = tuning.counted()
+            if counts[True]:
                 pipeline = relax.get_pipeline(
                     "static_shape_tuning", target=_target(), total_trials=0, work_dir=str(tuning.folder)
                 )
-                notes |= {"tuning": "; ".join(told), "trials": ran + dead, "trials_failed": dead}
+                notes |= {
+                    "tuning": "; ".join(told),
+                    "trials": counts.total(),
+                    "trials_failed": counts[False],
+                }
                 return untuned.build(task, model, notes, pipeline)
         raise Unsupported(f"no candidate ran on {os.cpu_count()} cores; {'; '.join(told)}")
 
@@ -81,26 +85,26 @@ class _Tuning:
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(parents=True)
         self._repair()
-        left = trials - sum(self.counted())
+        left = trials - self.counted().total()
         began = time.monotonic()
         if left > 0 and began < deadline:
             self._tune(left, deadline)
             self._repair()
         shutil.rmtree(self._scratch, ignore_errors=True)
         sent = sum(int(number) for number in _SENT.findall(self._log()))
-        ran = self.counted()[0]
+        ran = self.counted()[True]
         minutes = (time.monotonic() - began) / 60
         built = max(self._built, ran)
         return f"{sent} candidates sent to the builder, at least {built} built, {ran} ran, {minutes:.1f} min"
 
-    def counted(self) -> tuple[int, int]:
-        """Candidates that ran, and those that did not."""
+    def counted(self) -> Counter[bool]:
+        """Candidates that ran, under True, and those that did not."""
         counts: Counter[bool] = Counter()
         for line in _lines(self.folder / "tuning_record.json"):
             with contextlib.suppress(json.JSONDecodeError):  # the last one may be half written
                 seconds = json.loads(line)[1][1]
                 counts[bool(seconds) and min(seconds) < _DEAD_S] += 1
-        return counts[True], counts[False]
+        return counts
 
     def _tune(self, trials: int, deadline: float) -> None:
         words = [self._attempt, str(self._model), str(self.folder), str(trials)]
@@ -127,7 +131,7 @@ class _Tuning:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)  # its workers, too
             child.wait()
-        if child.returncode > 0 and not self.counted()[0]:
+        if child.returncode > 0 and not self.counted()[True]:
             last = self._log().strip().splitlines()[-1:]
             raise RuntimeError(f"MetaSchedule ended with {child.returncode}: {''.join(last)}")
 
