@@ -151,7 +151,8 @@ def commit() -> str | None:
     """The checkout's commit, with a plus sign where sources differ from it."""
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no")
+        written = (":!benchmarks/results", ":!benchmarks/charts", ":!benchmarks/RESULTS.md")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *written)
     except (OSError, subprocess.CalledProcessError):
         return None
     return head + ("+" if changed else "")

@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.peers.document import Group, Roofline, load_groups
 from benchmarks.peers.groups import GroupRun, Settings
 from benchmarks.peers.nets import Artifacts
+from benchmarks.peers.preparing import folder_for, record_of
 from benchmarks.peers.roofline import roofline
 from edgepack.errors import EdgepackError, UsageError
 
@@ -84,7 +85,7 @@ def run(
         cell: estimate(settings, len(peers), earlier.get((cell.net, cell.precision, cell.threads)))
         for cell in wanted
     }
-    _say_plan(settings, needs, minutes)
+    _say_plan(settings, needs, peers, minutes)
     left = []
     for cell in wanted:
         remaining = end - time.monotonic()
@@ -122,15 +123,27 @@ def _roofline(settings: Settings, made: Artifacts, cell: Cell) -> Roofline | Non
     )
 
 
-def _say_plan(settings: Settings, needs: dict[Cell, float], minutes: float) -> None:
+def _say_plan(settings: Settings, needs: dict[Cell, float], peers: Sequence[str], minutes: float) -> None:
     total, fit = 0.0, 0
     for seconds in needs.values():
         total += seconds
         fit += total <= 60 * minutes
     settings.say(
-        f"{len(needs)} groups, about {total / 60:.0f} minutes of measuring; {fit} fit into {minutes:g} minutes"
-        f" if everything is prepared already (preparing: up to {settings.prepare_minutes:g} minutes each)"
+        f"{len(needs)} groups, about {total / 60:.0f} minutes of measuring;"
+        f" {fit} fit into {minutes:g} minutes once everything is prepared"
     )
+    folders = {
+        folder_for(settings.cache, name, contestant, cell.net, precision=cell.precision, threads=cell.threads)
+        for cell in needs
+        for name, contestant in settings.registry.contestants.items()
+        if name in peers and cell.precision in contestant.precisions
+    }
+    new = sum(settings.fresh or not record_of(folder).is_file() for folder in folders)
+    if new:
+        settings.say(
+            f"{new} of {len(folders)} preparations are not done yet; each may take up to"
+            f" {settings.prepare_minutes:g} of these minutes, and fewer groups will fit"
+        )
 
 
 def command_for(left: Sequence[Left], peers: Sequence[str]) -> str:

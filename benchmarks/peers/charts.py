@@ -33,8 +33,7 @@ text { fill: var(--ink); font: 12px system-ui, "Segoe UI", Roboto, "Liberation S
 def ratios(title: str, ranked: Sequence[Ranked]) -> Markup | None:
     """The chart of all groups of one kind; None where there is no ratio to draw."""
     parts = [(one, _compared(one)) for one in ranked]
-    parts = [(one, compared) for one, compared in parts if compared]
-    if not parts:
+    if not any(compared for _, compared in parts):
         return None
     values = [bound for _, compared in parts for one in compared for bound in _bounds(one)]
     scale = _Scale(min(0.5, *values), max(2.0, *values))
@@ -43,7 +42,7 @@ def ratios(title: str, ranked: Sequence[Ranked]) -> Markup | None:
     y = _TOP
     for one, compared in parts:
         y += _GAP
-        drawn.append(_text(8, y - 8, f"{one.group.title}: edgepack {_ms(one)}", "net"))
+        drawn.append(_text(8, y - 8, f"{one.group.title}: {_ms(one)}", "net"))
         for standing in compared:
             drawn += _bar(standing, y, scale)
             y += _ROW
@@ -94,7 +93,9 @@ def _bounds(one: Standing) -> list[float]:
 
 
 def _ms(ranked: Ranked) -> str:
-    return fmt.milliseconds(ranked.ours.times.median / 1e6) if ranked.ours else fmt.DASH
+    if ranked.ours is None:
+        return "edgepack has no time"
+    return f"edgepack {fmt.milliseconds(ranked.ours.times.median / 1e6)}"
 
 
 def _bar(one: Standing, y: float, scale: _Scale) -> list[Markup]:

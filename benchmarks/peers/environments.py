@@ -17,6 +17,7 @@ from pathlib import Path
 from edgepack.store import sha256_json
 
 LIMIT_S = 1200  # of building one
+_failed: dict[Path, str] = {}  # in this process: what failed once is not tried for every group
 
 
 class EnvironmentFailed(Exception):  # noqa: N818 - a result, listed with its reason
@@ -45,6 +46,8 @@ def environment(name: str, requirements: Sequence[str], folder: Path) -> Environ
     wanted = {"python": platform.python_version(), "requirements": list(requirements)}
     home = folder / f"{name}-{sha256_json(wanted)[:12]}"
     python, ready = home / "bin" / "python", home / "ready.json"
+    if home in _failed:
+        raise EnvironmentFailed(_failed[home])
     folder.mkdir(parents=True, exist_ok=True)
     with home.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -60,8 +63,10 @@ def _build(home: Path, python: Path, requirements: Sequence[str]) -> None:
     try:
         _run([sys.executable, "-m", "venv", "--without-pip", str(home)])
         _run([*pip, "install", "--quiet", *requirements])
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(home, ignore_errors=True)
+        if isinstance(error, EnvironmentFailed):
+            _failed[home] = str(error)
         raise
 
 

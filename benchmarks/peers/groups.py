@@ -16,7 +16,7 @@ from benchmarks.peers.document import Block, ColdStart, Entry, Group, Roofline, 
 from benchmarks.peers.environments import Environment, EnvironmentFailed, environment
 from benchmarks.peers.nets import Artifacts
 from benchmarks.peers.places import CACHE, ROOT
-from benchmarks.peers.preparing import Made, Registry, prepare
+from benchmarks.peers.preparing import Made, Registry, folder_for, prepare
 from benchmarks.peers.processes import Worker, WorkerFailed
 from benchmarks.peers.protocol import Task
 from benchmarks.peers.schedule import Measurement, Plan, Turn, Warm, warm_up
@@ -124,8 +124,14 @@ class GroupRun:
             runner.name, contestant.requirements, settings.cache / "environments"
         )
         runner.entry["packages"] = runner.environment.packages if contestant.requirements else {}
-        shared = getattr(contestant, "threads_share", False)
-        folder = f"{self._net.net}-{self._precision}" if shared else self.key
+        folder = folder_for(
+            settings.cache,
+            runner.name,
+            contestant,
+            self._net.net,
+            precision=self._precision,
+            threads=self._threads,
+        )
         runner.task = Task(
             net=self._net.net,
             onnx=self._net.onnx,
@@ -133,7 +139,7 @@ class GroupRun:
             calibration=self._net.calibration,
             precision=self._precision,
             threads=self._threads,
-            folder=settings.cache / "prepared" / runner.name / folder,
+            folder=folder,
             trials=settings.trials,
             minutes=minutes,
         )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from benchmarks.peers import charts
 from benchmarks.peers.document import Entry, Group
@@ -186,7 +187,32 @@ def _group(ranked: Ranked) -> list[str]:
             f"Roofline {_ms(group.roofline.ns)}, bound by {group.roofline.bound}:"
             f" {fmt.count(group.roofline.macs)}MAC, {fmt.size(group.roofline.bytes)}."
         )
-    return [*lines, " ".join(notes), ""]
+    return [*lines, " ".join(notes), "", *_preparation(group), ""]
+
+
+def _preparation(group: Group) -> list[str]:
+    """How each contestant made its model, in its own words: what kind of int8 it is, and how long it tuned."""
+    rows = []
+    for entry in group.entries.values():
+        if not entry.notes:
+            continue
+        seconds = fmt.duration(entry.prepare_seconds) if entry.prepare_seconds is not None else fmt.DASH
+        words = "; ".join(f"{key.replace('_', ' ')}: {_note(value)}" for key, value in entry.notes.items())
+        rows.append([entry.title, seconds, words])
+    if not rows:
+        return []
+    kinds = [
+        f"{entry.title}: {entry.notes['quantization']}"
+        for entry in group.entries.values()
+        if "quantization" in entry.notes and entry.status == "measured"
+    ]
+    shown = [f"What int8 is: {'; '.join(kinds)}.", ""] if kinds else []
+    summary = "<details><summary>How each was prepared</summary>"
+    return [*shown, summary, "", *table(("contestant", "took", "notes"), rows, right=9), "", "</details>"]
+
+
+def _note(value: Any) -> str:
+    return fmt.significant(value, 4) if isinstance(value, float) else str(value)
 
 
 def _row(one: Standing) -> list[str]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.environments import Environment
-from benchmarks.peers.processes import Worker
+from benchmarks.peers.processes import Worker, WorkerFailed
 from benchmarks.peers.protocol import Contestant, Task
 from edgepack.stage import code_digest
 from edgepack.store import sha256_file, sha256_json, write_atomic
 
+_failed: dict[str, WorkerFailed] = {}  # in this process, by key: what failed is not tried for other threads
 GRACE_S = 60  # beyond its minutes, before a contestant that does not keep to them is ended
 
 
@@ -39,6 +40,19 @@ class Made:
     before: bool  # by an earlier run
 
 
+def folder_for(
+    cache: Path, name: str, contestant: Contestant, net: str, *, precision: str, threads: int
+) -> Path:
+    """Where a contestant prepares a cell: the same for all numbers of threads where it says so."""
+    shared = getattr(contestant, "threads_share", False)
+    return cache / "prepared" / name / (f"{net}-{precision}" if shared else f"{net}-{precision}-{threads}t")
+
+
+def record_of(folder: Path) -> Path:
+    """The file that says what was prepared in ``folder``, and from what."""
+    return folder.parent / f"{folder.name}.prepared.json"
+
+
 def prepare(
     registry: Registry, name: str, task: Task, environment: Environment, cores: Sequence[int], *, fresh: bool
 ) -> Made:
@@ -48,22 +62,20 @@ def prepare(
         WorkerFailed: It could not, or not in time.
     """
     task.folder.mkdir(parents=True, exist_ok=True)
-    record = task.folder.parent / f"{task.folder.name}.prepared.json"
-    key = _key(registry.contestants[name], task, environment)
-    found = None if fresh else _recorded(record, key)
-    if found is not None:
+    record = record_of(task.folder)
+    key = _key(name, registry.contestants[name], task, environment)
+    found = _recorded(record, key)
+    if found is not None and not fresh:
         return found
+    if key in _failed:
+        raise _failed[key]
     record.unlink(missing_ok=True)
     start = time.monotonic()
-    with Worker(
-        environment.python,
-        registry.reference,
-        name,
-        cores=cores,
-        folder=task.folder,
-        paths=registry.paths,
-    ) as worker:
-        answer = worker.ask("prepare", 60 * task.minutes + GRACE_S, task=json.loads(task.to_json()))
+    try:
+        answer = _ask(registry, name, task, environment, cores)
+    except WorkerFailed as error:
+        _failed[key] = error
+        raise
     made = Made(
         {part: answer[part] for part in ("model", "runtime", "notes")},
         answer["model_bytes"],
@@ -75,6 +87,15 @@ def prepare(
     return made
 
 
+def _ask(
+    registry: Registry, name: str, task: Task, environment: Environment, cores: Sequence[int]
+) -> dict[str, Any]:
+    with Worker(
+        environment.python, registry.reference, name, cores=cores, folder=task.folder, paths=registry.paths
+    ) as worker:
+        return worker.ask("prepare", 60 * task.minutes + GRACE_S, task=json.loads(task.to_json()))
+
+
 def _recorded(record: Path, key: str) -> Made | None:
     if not record.is_file():
         return None
@@ -84,7 +105,7 @@ def _recorded(record: Path, key: str) -> Made | None:
     return made if words["key"] == key and all(Path(path).exists() for path in files) else None
 
 
-def _key(contestant: Contestant, task: Task, environment: Environment) -> str:
+def _key(name: str, contestant: Contestant, task: Task, environment: Environment) -> str:
     """Of all that shapes the result. Minutes do not: they only end what trials would go on with."""
     parts = {
         "onnx": sha256_file(task.onnx),
@@ -93,6 +114,7 @@ def _key(contestant: Contestant, task: Task, environment: Environment) -> str:
         "threads": None if getattr(contestant, "threads_share", False) else task.threads,
         "trials": task.trials,
         "environment": environment.digest,
+        "name": name,
         "contestant": _source(contestant),
         # Without an environment of its own, it may use edgepack itself.
         "edgepack": None if contestant.requirements else _edgepack(),

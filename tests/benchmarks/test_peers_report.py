@@ -141,9 +141,23 @@ def test_cells_without_a_time_stand_in_their_table_and_in_the_list_of_reasons():
     assert "edgepack not supported" in text.partition("## Where edgepack stands")[2]
 
 
+def test_how_models_were_made_is_told():
+    entries = {
+        "edgepack": entry(
+            "edgepack", prepare_seconds=61.0, notes={"quantization": "Q/DQ, run in fp32", "trials": 32}
+        ),
+        "fast": entry("Fast", notes={"share": 0.123456}),
+    }
+    text = report([rank(group({"edgepack": 4.0, "fast": 2.0}, precision="int8", entries=entries))])
+    assert "What int8 is: edgepack: Q/DQ, run in fp32." in text
+    assert "| edgepack | 1\u00a0min 01\u00a0s | quantization: Q/DQ, run in fp32; trials: 32 |" in text
+    assert "| Fast | \N{EM DASH} | share: 0.1235 |" in text
+
+
 def test_the_report_and_its_charts_are_files_and_old_charts_go(tmp_path):
     groups = [
         group({"edgepack": 4.0, "slow": 400.0, "fast": 2.0, "fastest": 0.01}),
+        group({"slow": 1.0}, net="vgg16"),
         group({"slow": 1.0}, threads=2),
     ]
     (tmp_path / "charts").mkdir()
@@ -156,7 +170,7 @@ def test_the_report_and_its_charts_are_files_and_old_charts_go(tmp_path):
     root = ET.parse(tmp_path / "charts" / "fp32-1t.svg").getroot()  # noqa: S314 - our own
     words = "".join(root.itertext())
     assert "prefers-color-scheme: dark" in words
-    for title in ("Slow", "Fast", "ResNet-18"):
+    for title in ("Slow", "Fast", "ResNet-18: edgepack 4.00", "VGG-16: edgepack has no time"):
         assert title in words
     bars = [
         part

@@ -60,7 +60,11 @@ def test_what_does_not_fit_is_named_with_the_command_for_it(settings, net, tmp_p
     left = run(settings, net, tmp_path, wanted, minutes=1)
     assert [str(one.cell) for one in left] == ["one fp32 1t", "broken fp32 1t"]
     assert all("minutes were left" in one.reason for one in left)
-    assert words[0].startswith("2 groups, about 20 minutes of measuring; 0 fit into 1 minutes")
+    assert (
+        words[0]
+        == "2 groups, about 20 minutes of measuring; 0 fit into 1 minutes once everything is prepared"
+    )
+    assert words[1].startswith("2 of 2 preparations are not done yet; each may take up to 1 ")
     assert campaign.command_for(left, ["right"]) == (
         "python -m benchmarks.peers --nets one,broken --precisions fp32 --threads 1 --peers right --missing"
     )
