@@ -83,7 +83,8 @@ class ReportBuilder:
     def error(self, error: EdgepackError, *, stage: str | None = None, target: str | None = None) -> None:
         """Add an error; without a target it is one of the whole run."""
         fields: dict[str, Any] = error.to_json()
-        fields["problems"] = tuple(fields.get("problems", ()))
+        for several in ("problems", "obstacles"):
+            fields[several] = tuple(fields.get(several, ()))
         self._errors.append(ErrorRecord(**fields, stage=stage, target=target))
 
     def check(self, gates: Gates) -> tuple[Gate, ...]:

@@ -114,6 +114,20 @@ class ErrorRecord(Spec):
     state: str | None = None
     next: str | None = None
     problems: tuple[dict[str, Any], ...] = ()
+    obstacles: tuple[dict[str, Any], ...] = Field(
+        default=(), description="What keeps a model from being lowered: operator, node, message, why, next."
+    )
+
+    @property
+    def details(self) -> tuple[tuple[str, str], ...]:
+        """What else there is to say, in words: each problem of a recipe, each obstacle in a model."""
+        problems = [("problem", ": ".join(str(value) for value in one.values())) for one in self.problems]
+        obstacles = []
+        for one in self.obstacles if len(self.obstacles) > 1 else ():  # a single one is the error itself
+            place = f" (node {one['node']})" if one["node"] else ""
+            words = "; ".join(one[part] for part in ("why", "next") if one[part])
+            obstacles.append(("obstacle", f"{one['message']}{place}: {words}"))
+        return (*problems, *obstacles)
 
 
 class Report(Document):

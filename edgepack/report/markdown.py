@@ -68,6 +68,7 @@ def _problems(report: Report) -> Iterator[str]:
             text = getattr(error, label)
             if text:
                 yield f"  - {label}: {escape(text)}"
+        yield from (f"  - {label}: {escape(text)}" for label, text in error.details)
 
 
 def _before_after(report: Report) -> Iterator[str]:

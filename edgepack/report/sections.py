@@ -30,7 +30,7 @@ def problems(report: Report) -> Markup | None:
     for error in report.errors:
         place = [part for part in (error.target, error.stage, error.where) if part]
         lines = [(name, getattr(error, name)) for name in ("why", "state", "next")]
-        lines += [("problem", ": ".join(str(v) for v in problem.values())) for problem in error.problems]
+        lines += error.details
         blocks.append(
             el(
                 "div",

@@ -8,13 +8,17 @@ from pydantic import ValidationError
 
 from edgepack.errors import (
     AgentError,
+    ConfigError,
     DeployError,
     EdgepackError,
     FleetError,
     InputError,
     Interrupted,
     LockedError,
+    Obstacle,
+    Problem,
     UnreachableError,
+    UnsupportedError,
 )
 from edgepack.outcome import Outcome
 from edgepack.recipe import Gates
@@ -22,6 +26,8 @@ from edgepack.report.builder import this_host, tool_versions
 from edgepack.report.document import Report, Row
 from edgepack.report.figures import FIGURES, cell, device_of, headline
 from edgepack.report.gates import check_gates
+from edgepack.report.html import to_html
+from edgepack.report.markdown import to_markdown
 
 
 @pytest.mark.parametrize("make", [samples.good, samples.bad, samples.empty])
@@ -124,6 +130,31 @@ def test_exit_codes_of_errors(errors, code):
     for error, target in errors:
         made.error(error, target=target)
     assert made.build().exit_code == code
+
+
+LSTM = Obstacle("LSTM", "lstm 1", "LSTM is not lowered", "the importer has none", "unroll it")
+LOOP = Obstacle("Loop", "", "Loop is not lowered", "it has no static length", "export without it")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (UnsupportedError("m.onnx", [LSTM]), ["LSTM is not lowered", "lstm 1", "the importer has none"]),
+        (
+            UnsupportedError("m.onnx", [LSTM, LOOP]),
+            [LSTM.message, "lstm 1", LOOP.message, LOOP.why, LOOP.next],
+        ),
+        (ConfigError([Problem("r.yaml", 1, 2, "no such key: x")]), ["r.yaml", "no such key: x"]),
+    ],
+    ids=["one obstacle", "two obstacles", "a mistake in YAML"],
+)
+def test_the_report_has_all_that_an_error_says(error, words):
+    made = samples.builder()
+    made.error(error, target="a")
+    report = made.build()
+    assert Report.model_validate_json(report.model_dump_json()) == report
+    for page in (to_html(report), to_markdown(report)):
+        assert [word for word in words if word not in page] == []
 
 
 def test_a_single_target_that_fails_gives_its_own_code():
