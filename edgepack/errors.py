@@ -129,19 +129,18 @@ class Obstacle:
     why: str
     next: str
 
-    def error(self, model: str) -> InputError:
-        """The same as an error about a model."""
-        where = f"{model}, node {self.node}" if self.node else model
-        return InputError(self.message, where=where, why=self.why or None, next=self.next or None)
-
 
 class UnsupportedError(InputError):
     """All that keeps a model from being lowered, reported at once."""
 
     def __init__(self, model: str, obstacles: list[Obstacle]) -> None:
         self.obstacles = obstacles
-        count = len(obstacles)
-        super().__init__(f"{count} obstacle{'s' if count != 1 else ''} to compiling {model}")
+        if len(obstacles) == 1:
+            (only,) = obstacles
+            where = f"{model}, node {only.node}" if only.node else model
+            super().__init__(only.message, where=where, why=only.why or None, next=only.next or None)
+        else:
+            super().__init__(f"{len(obstacles)} obstacles to compiling {model}")
 
     def to_json(self) -> dict[str, object]:
         """The error with its list of obstacles."""
@@ -149,6 +148,8 @@ class UnsupportedError(InputError):
 
     def render(self) -> str:
         """The obstacles, alike ones together with the names of their nodes, then their count."""
+        if len(self.obstacles) == 1:
+            return super().render()
         alike: dict[Obstacle, list[str]] = {}
         for obstacle in self.obstacles:
             alike.setdefault(replace(obstacle, node=""), []).append(obstacle.node)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from edgepack.errors import InputError
+from edgepack.errors import InputError, Obstacle, UnsupportedError
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of, save_onnx
 from edgepack.onnxfile.quiet import quiet
 from edgepack.recipe import DType, Input
@@ -56,17 +56,16 @@ def fitted(model: "onnx.ModelProto", inputs: Sequence[Input], where: str) -> "on
         if None in _dims(value) and value.name in declared:
             value.type.CopyFrom(declared[value.name].type)
         if None in _dims(value):
-            raise InputError(
-                f"the shape of output {value.name!r} is not known before the model runs",
-                where=f"{where}, node {_origin(model.graph, value.name)}",
-                why=f"shape inference finds {_shown(_dims(value))}",
-                next="export the model with static shapes",
-            )
+            node = _origin(model.graph, value.name)
+            message = f"the shape of output {value.name!r} is not known before the model runs"
+            why = f"shape inference finds {_shown(_dims(value))}, from {node.op_type} on"
+            obstacle = Obstacle(node.op_type, node.name, message, why, "export the model with static shapes")
+            raise UnsupportedError(where, [obstacle])
     return model
 
 
-def _origin(graph: "onnx.GraphProto", name: str) -> str:
-    """The first node on the way to a value whose output shape is not known, with its operator."""
+def _origin(graph: "onnx.GraphProto", name: str) -> "onnx.NodeProto":
+    """The first node on the way to a value whose output has no known shape."""
     known = {
         value.name for value in (*graph.input, *graph.value_info, *graph.output) if None not in _dims(value)
     }
@@ -75,7 +74,7 @@ def _origin(graph: "onnx.GraphProto", name: str) -> str:
         node = makers[name]
         above = [each for each in node.input if each in makers and each not in known]
         if not above:
-            return f"{node.name} ({node.op_type})"
+            return node
         name = above[0]
 
 

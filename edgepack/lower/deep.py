@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from edgepack.errors import EdgepackError, InputError, Obstacle
+from edgepack.errors import EdgepackError, InputError, Obstacle, UnsupportedError
 from edgepack.export import fitted, open_batch
 from edgepack.lower import phases
 from edgepack.lower.frontend import imported, value_types
@@ -46,14 +46,21 @@ def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:
     Raises:
         InputError: The file is missing or holds no ONNX model.
     """
+    from onnx import TensorProto
+
     try:
         model = load_onnx(path)
         model = fitted(model, inputs or open_batch(model), str(path))
         made, obstacles, lowered = imported(model, str(path))
+    except UnsupportedError as error:
+        return Examined(tuple(error.obstacles), {}, 0, 0)
     except InputError as error:
         return Examined(tuple(_refused(path, inputs, error)), {}, 0, 0)
     operators = dict(Counter(node.op_type for node in model.graph.node).most_common())
-    parameters = sum(prod(tensor.dims) for tensor in model.graph.initializer)
+    constants = model.graph.initializer
+    parameters = sum(
+        prod(tensor.dims) for tensor in constants if tensor.data_type != TensorProto.INT64
+    )  # no shapes
     if obstacles:
         return Examined(tuple(obstacles), operators, parameters, 0)
     target = load_target(TARGET)

@@ -25,8 +25,6 @@ def import_onnx(mod: Any, context: Any) -> Any:
     del mod
     where = str(context.model)
     made, obstacles, _ = imported(load_onnx(context.model), where)
-    if len(obstacles) == 1:
-        raise obstacles[0].error(where)
     if obstacles:
         raise UnsupportedError(where, obstacles)
     return made

@@ -1,0 +1,83 @@
+"""`edgepack check --deep`: what cannot be lowered, from the command line."""
+
+import pytest
+from onnx import TensorProto, helper, save
+
+
+@pytest.fixture
+def hopeless(cli):
+    """A model with operators that cannot be lowered, in the working directory."""
+    nodes = [
+        helper.make_node("Det", ["x"], ["d"], name="first"),
+        helper.make_node("IsInf", ["d"], ["i"], name="second", detect_negative=0),
+        helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch"])
+    graph = helper.make_graph(nodes, "g", [x], [y])
+    path = cli.folder / "hopeless.onnx"
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return path
+
+
+def test_a_model_with_obstacles_has_exit_code_2_and_all_of_them(cli, hopeless):
+    done = cli("check", "--deep", "hopeless.onnx")
+    assert done.code == 2
+    assert done.out == ""
+    for words in (
+        "node first: operator Det",
+        "node second: operator IsInf",
+        "detect_negative",
+        "2 obstacles",
+    ):
+        assert words in done.err
+    assert "Traceback" not in done.err
+    document = cli("check", "--deep", "hopeless.onnx", "--json")
+    assert document.code == 2
+    assert [(each["operator"], each["node"]) for each in document.json["obstacles"]] == [
+        ("Det", "first"),
+        ("IsInf", "second"),
+    ]
+    assert cli("compile", "hopeless.onnx", "--target", "rpi4").code == 2
+
+
+def test_a_model_that_can_be_compiled_and_a_recipe_with_it(cli, tiny_onnx):
+    (cli.folder / "tiny.onnx").write_bytes(tiny_onnx.read_bytes())
+    done = cli("check", "--deep", "tiny.onnx")
+    assert done.code == 0, done.err
+    assert "can be compiled" in done.err
+    recipe = "edgepack: 1\nname: tiny\nmodel:\n  onnx: tiny.onnx\ntargets:\n  - target: rpi4\n"
+    cli.write("recipe.yaml", recipe)
+    document = cli("check", "recipe.yaml", "--deep", "--json")
+    assert document.code == 0, document.err
+    assert document.json["obstacles"] == []
+    assert document.json["kernels"] > 0
+    cli.write("recipe.yaml", recipe.replace("rpi4", "rpi44"))
+    assert "unknown target" in cli("check", "recipe.yaml", "--deep").err
+
+
+def test_a_torch_source_is_exported_first(cli):
+    (cli.folder / "net.py").write_text(
+        "import torch\n\n\nclass Net(torch.nn.Module):\n    def forward(self, x):\n"
+        "        return torch.linalg.det(x)\n\n\ndef network():\n    return Net()\n"
+    )
+    cli.write(
+        "recipe.yaml",
+        "edgepack: 1\nname: net\nmodel:\n  source: net:network\n  inputs:\n"
+        "    - {name: x, shape: [1, 3, 3]}\ntargets:\n  - target: rpi4\n",
+    )
+    done = cli("check", "--deep", "recipe.yaml")
+    assert done.code == 2
+    assert "operator Det cannot be compiled" in done.err
+
+
+def test_without_deep_a_model_is_no_recipe(cli, hopeless):
+    done = cli("check", "hopeless.onnx")
+    assert done.code == 2
+    assert "edgepack check --deep hopeless.onnx" in done.err
+
+
+def test_a_missing_model(cli):
+    done = cli("check", "--deep", "nowhere.onnx")
+    assert done.code == 2
+    assert "there is no such model file" in done.err

@@ -1,0 +1,170 @@
+"""What cannot be lowered is named, all of it, before anything is built; what is not named compiles and is right."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgepack.errors import InputError, UnsupportedError
+from edgepack.lower import compile_model
+from edgepack.lower.deep import examine
+from edgepack.target import load_target
+
+FLOAT = TensorProto.FLOAT
+
+
+def node(operator, inputs, outputs, **attributes):
+    return helper.make_node(operator, inputs, outputs, name=outputs[0].upper(), **attributes)
+
+
+def model(path, nodes, inputs, outputs, constants=(), *, opset=18, imports=()):
+    """A model in a file; inputs by name and shape, outputs by name and element type."""
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in inputs.items()],
+        [onnx.ValueInfoProto(name=name) for name in outputs],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in dict(constants).items()],
+    )
+    for value, kind in zip(graph.output, outputs.values(), strict=True):
+        value.type.tensor_type.elem_type = kind
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset), *imports], ir_version=10)
+    inferred = onnx.shape_inference.infer_shapes(made)
+    for value in inferred.graph.output:
+        value.type.tensor_type.shape.SetInParent()
+    onnx.save(inferred, path)
+    return path
+
+
+def operators(examined):
+    return [(obstacle.operator, obstacle.node) for obstacle in examined.obstacles]
+
+
+@pytest.fixture
+def hopeless(tmp_path):
+    """A model with three nodes that cannot be lowered, of two operators, among some that can."""
+    nodes = [
+        node("Det", ["x"], ["d"]),
+        node("Det", ["z"], ["e"]),
+        node("Add", ["d", "e"], ["s"]),
+        node("IsInf", ["s"], ["i"], detect_negative=0),
+        node("Cast", ["i"], ["y"], to=FLOAT),
+    ]
+    return model(tmp_path / "hopeless.onnx", nodes, {"x": ["n", 3, 3], "z": ["n", 3, 3]}, {"y": FLOAT})
+
+
+def test_every_obstacle_is_named_at_once(hopeless):
+    examined = examine(hopeless)
+    assert operators(examined) == [("Det", "D"), ("Det", "E"), ("IsInf", "I")]
+    assert examined.operators == {"Det": 2, "Add": 1, "IsInf": 1, "Cast": 1}
+    assert examined.kernels == 0
+    assert "detect_negative" in examined.obstacles[2].why
+    assert all(obstacle.next for obstacle in examined.obstacles)
+    text = UnsupportedError("m.onnx", list(examined.obstacles)).render()
+    assert "nodes D, E: operator Det cannot be compiled" in text
+    assert text.endswith("error: 3 obstacles to compiling m.onnx")
+
+
+def test_compiling_refuses_what_the_check_refuses(hopeless, tmp_path):
+    with pytest.raises(UnsupportedError) as caught:
+        compile_model(hopeless, load_target("x86-64-v3"), tmp_path / "m.so")
+    assert tuple(caught.value.obstacles) == examine(hopeless).obstacles
+    assert not (tmp_path / "m.so").exists()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "outputs", "why"),
+    [
+        # TVM's converter of IsInf finds both signs whatever the attribute says.
+        ([node("IsInf", ["x"], ["y"], detect_positive=0)], {}, {"y": TensorProto.BOOL}, "detect_positive"),
+        # It resizes without the low-pass filter.
+        (
+            [node("Resize", ["x", "", "s"], ["y"], mode="linear", antialias=1)],
+            {"s": np.array([1, 1, 0.5, 0.5], "float32")},
+            {"y": FLOAT},
+            "antialias",
+        ),
+        # Of the mean it makes a scalar.
+        (
+            [node("LayerNormalization", ["x", "s"], ["y", "m", "v"], axis=-1)],
+            {"s": np.ones(8, "float32")},
+            {"y": FLOAT, "m": FLOAT},
+            None,
+        ),
+    ],
+    ids=["attribute", "another attribute", "defined by simpler operators"],
+)
+def test_what_tvm_would_ignore_is_an_obstacle(tmp_path, nodes, constants, outputs, why):
+    path = model(tmp_path / "m.onnx", nodes, {"x": [1, 2, 8, 8]}, outputs, constants)
+    obstacles = examine(path).obstacles
+    assert [why in obstacle.why for obstacle in obstacles] == ([] if why is None else [True])
+
+
+def run(path, *inputs):
+    import tvm
+    from tvm import relax
+
+    machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
+    found = machine["main"](*[tvm.runtime.tensor(value) for value in inputs])
+    return [found.numpy()] if hasattr(found, "numpy") else [each.numpy() for each in found]
+
+
+def test_an_operator_that_onnx_defines_by_others_is_compiled_as_these(tmp_path):
+    import onnxruntime
+
+    nodes = [
+        node("Celu", ["x"], ["c"], alpha=2.0),
+        node("LayerNormalization", ["c", "s"], ["y", "mean"], axis=-1),
+    ]
+    constants = {"s": np.linspace(1, 2, 8).astype("float32")}
+    path = model(tmp_path / "m.onnx", nodes, {"x": ["n", 8]}, {"y": FLOAT, "mean": FLOAT}, constants)
+    assert examine(path).obstacles == ()
+    compiled = compile_model(path, load_target("x86-64-v3"), tmp_path / "m.so")
+    value = np.random.default_rng(0).normal(size=(1, 8)).astype("float32")
+    expected = onnxruntime.InferenceSession(str(path)).run(None, {"x": value})
+    for got, want in zip(run(compiled.path, value), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_that_can_be_lowered_is_counted(network):
+    examined = examine(network)
+    assert examined.obstacles == ()
+    assert examined.operators["Conv"] == 3
+    assert examined.parameters == 16 * 27 + 16 * 9 + 24 * 16 + 24 * 10 + 16 + 16 + 24 + 10
+    assert examined.kernels > 3
+
+
+def test_every_input_of_open_shape_is_named(tmp_path):
+    nodes = [node("Add", ["a", "b"], ["y"])]
+    path = model(tmp_path / "m.onnx", nodes, {"a": [1, "h"], "b": ["n", 3, "w"]}, {"y": FLOAT})
+    first, second = examine(path).obstacles
+    assert "'a' has no fixed size along axis 1" in first.message
+    assert "'b' has no fixed size along axis 2" in second.message
+    assert "model.inputs: [{name: b" in second.next
+
+
+def test_every_foreign_operator_is_named(tmp_path):
+    nodes = [
+        helper.make_node("Gelu", ["x"], ["g"], name="first", domain="com.microsoft"),
+        helper.make_node("Gelu", ["g"], ["y"], domain="com.microsoft"),
+    ]
+    imports = [helper.make_opsetid("com.microsoft", 1)]
+    path = model(tmp_path / "m.onnx", nodes, {"x": [1, 3]}, {"y": FLOAT}, imports=imports)
+    assert operators(examine(path)) == [
+        ("com.microsoft.Gelu", "first"),
+        ("com.microsoft.Gelu", "that computes y"),
+    ]
+
+
+def test_a_shape_that_depends_on_the_data_names_the_node(tmp_path):
+    nodes = [node("NonZero", ["x"], ["n"]), node("Cast", ["n"], ["y"], to=FLOAT)]
+    path = model(tmp_path / "m.onnx", nodes, {"x": [2, 3]}, {"y": FLOAT})
+    (obstacle,) = examine(path).obstacles
+    assert "not known before the model runs" in obstacle.message
+    assert obstacle.node == "N"
+
+
+def test_a_file_that_is_no_model_is_an_error_and_no_obstacle(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"no model")
+    with pytest.raises(InputError, match="not an ONNX model"):
+        examine(tmp_path / "m.onnx")
