@@ -27,7 +27,7 @@ from benchmarks.peers.contestants import tvm as untuned
 from benchmarks.peers.protocol import Prepared, Task, Unsupported
 
 _BUILDER_TIMEOUTS_S = {"as documented": 30.0, "with a builder timeout of 600 s": 600.0}
-_HOPELESS_S = 90.0  # nothing built by then: three workers in a row ran into the documented timeout
+_HOPELESS = 3  # timeouts without a candidate built: workers in a row had not enough time
 _TUNING_SHARE = 0.85  # of the minutes; the rest is for importing and compiling
 _DEAD_S = 1e9  # MetaSchedule writes 1e10 seconds for a candidate that did not run
 _SENT = re.compile(r"Sending (\d+) sample")
@@ -117,14 +117,14 @@ class _Tuning:
                 env={**os.environ, "TMPDIR": str(self._scratch)},
                 start_new_session=True,
             )
-        first_sent = None
+        first_sent, patience = None, _HOPELESS * _BUILDER_TIMEOUTS_S[self._attempt]
         try:
             while child.poll() is None and time.monotonic() < deadline:
                 self._built = max(self._built, len(list(self._scratch.glob("*/tvm_tmp_mod.*"))))
                 if first_sent is None and _SENT.search(self._log()):
                     first_sent = time.monotonic()
-                hopeless = first_sent is not None and time.monotonic() - first_sent > _HOPELESS_S
-                if hopeless and not self._built and _BUILDER_TIMEOUTS_S[self._attempt] < _HOPELESS_S:
+                late = first_sent is not None and time.monotonic() - first_sent > patience
+                if late and not self._built and not self.counted()[True]:
                     break
                 time.sleep(1)
         finally:

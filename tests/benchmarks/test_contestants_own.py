@@ -1,0 +1,226 @@
+"""The contestants around edgepack and TVM on a tiny net: what they compute and how they say no, never time."""
+
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.peers.contestants import CONTESTANTS, tvm_metaschedule
+from benchmarks.peers.contestants.edgepack import Edgepack
+from benchmarks.peers.contestants.torch_compile import TorchCompile
+from benchmarks.peers.contestants.tvm import Tvm
+from benchmarks.peers.protocol import Task, Unsupported, size
+
+OURS = {"edgepack": Edgepack, "tvm": Tvm}
+SHAPES = {"x": (1, 4, 8, 8), "a": (1, 6), "b": (1, 6)}
+# What contestants set for their own process, which here is the tests'.
+VARIABLES = ("XDG_DATA_HOME", "TVM_USE_RUNTIME_LIB", "TVM_NUM_THREADS", "TVM_BIND_THREADS")
+
+
+@pytest.fixture(autouse=True)
+def _restored_environment(monkeypatch):
+    for name in VARIABLES:
+        before = os.environ.get(name)
+        monkeypatch.setenv(name, before or "")  # remembers what to restore
+        if before is None:
+            monkeypatch.delenv(name)
+
+
+def value(name, shape=None):
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape or SHAPES[name])
+
+
+def convolution():
+    """3x3 with a ReLU, then the mean of each channel."""
+    weights = np.random.default_rng(0).standard_normal((8, 4, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="c", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"], name="r"),
+        helper.make_node("GlobalAveragePool", ["r"], ["y"], name="y"),
+    ]
+    return helper.make_graph(
+        nodes, "net", [value("x")], [value("y", (1, 8, 1, 1))], [numpy_helper.from_array(weights, "w")]
+    )
+
+
+def two_inputs():
+    """a - b: inputs that must not be swapped."""
+    node = helper.make_node("Sub", ["a", "b"], ["y"], name="y")
+    return helper.make_graph([node], "net", [value("a"), value("b")], [value("y", (1, 6))])
+
+
+def unknown_to_tvm():
+    """An operator that TVM's importer lacks."""
+    node = helper.make_node("Det", ["m"], ["y"], name="the_determinant")
+    return helper.make_graph([node], "net", [value("m", (2, 3, 3))], [value("y", (2,))])
+
+
+@pytest.fixture
+def task(tmp_path):
+    """Makes the task of a graph."""
+
+    def make(graph, precision="fp32"):
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.save(model, tmp_path / "model.onnx")
+        random = np.random.default_rng(1)
+        shapes = {
+            given.name: [dim.dim_value for dim in given.type.tensor_type.shape.dim] for given in graph.input
+        }
+        samples = {
+            name: random.standard_normal((8, *shape), dtype=np.float32) for name, shape in shapes.items()
+        }
+        np.savez(tmp_path / "calibration.npz", **samples)
+        return Task(
+            net="net",
+            onnx=tmp_path / "model.onnx",
+            weights=tmp_path / "weights.pt",
+            calibration=tmp_path / "calibration.npz",
+            precision=precision,
+            threads=1,
+            folder=tmp_path / "cells" / "net",
+            trials=0,
+            minutes=1.0,
+        )
+
+    return make
+
+
+def reference(task, inputs):
+    session = onnxruntime.InferenceSession(task.onnx, providers=["CPUExecutionProvider"])
+    return session.run(None, inputs)
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize(
+    ("graph", "precision"), [(convolution, "fp32"), (convolution, "int8"), (two_inputs, "fp32")]
+)
+def test_outputs_are_those_of_onnxruntime(task, name, graph, precision):
+    cell = task(graph(), precision)
+    contestant = OURS[name]()
+    prepared = contestant.prepare(cell)
+    assert size(prepared.model) > 0
+    assert size(prepared.runtime) > 1_000_000  # TVM's runtime
+    assert ("quantization" in prepared.notes) == (precision == "int8")
+    json.dumps(dict(prepared.notes))
+    session = contestant.load(cell, prepared)
+    for sample in cell.calibration_samples()[:2]:
+        (got,), (want,) = session.run(sample), reference(cell, sample)
+        assert got.shape == want.shape
+        tolerance = 1e-5 if precision == "fp32" else 0.05
+        assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
+    samples = session.time(7)
+    assert len(samples) == 7
+    assert min(samples) > 0
+
+
+def test_a_cold_start_of_the_bundle_is_the_agents(task):
+    cell = task(two_inputs())
+    contestant = Edgepack()
+    prepared = contestant.prepare(cell)
+    cold = contestant.cold(cell, prepared, cell.calibration_samples()[0])
+    assert cold.start_ns > cold.load_ns > 0
+    assert 1_000 < cold.peak_rss_kib < 100_000  # the agent's: Python alone with numpy has more
+    assert {path.parent.name for path in (*prepared.model, *prepared.runtime)} == {"model", "bin", "lib"}
+
+
+def test_the_agents_own_words_are_the_reason(task):
+    cell = task(two_inputs())
+    contestant = Edgepack()
+    contestant.prepare(cell)
+    session = contestant.load(cell, None)
+    with pytest.raises(RuntimeError, match=r"the agent failed: .*shape"):
+        session.run({"a": np.zeros((1, 6), np.float32), "b": np.zeros((1, 7), np.float32)})
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_an_operator_nobody_can_import_is_named(task, name):
+    with pytest.raises(Unsupported, match="Det"):
+        OURS[name]().prepare(task(unknown_to_tvm()))
+
+
+def test_edgepack_says_that_its_calibration_feeds_one_input(task):
+    with pytest.raises(Unsupported, match="quantize-static: the model has 2 inputs"):
+        Edgepack().prepare(task(two_inputs(), "int8"))
+
+
+def test_without_a_compiler_there_is_no_inductor(task, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(Unsupported, match="no-such-compiler"):
+        TorchCompile().prepare(task(convolution()))
+
+
+def test_all_four_are_registered():
+    for name in ("edgepack", "tvm", "tvm_metaschedule", "torch_compile"):
+        assert CONTESTANTS[name].precisions == ("fp32", "int8")
+
+
+SLEEPER = """
+import os, subprocess, sys, time
+print("Sending 64 sample(s) to builder", flush=True)
+worker = subprocess.Popen(["sleep", "600"])
+open({pids!r}, "w").write(f"{{os.getpid()}} {{worker.pid}}")
+time.sleep(600)
+"""
+
+
+def alive(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.fixture
+def sleeper(tmp_path, monkeypatch):
+    """A tuning that sends candidates to a worker and never hears of them; the file gets the two processes."""
+    pids = tmp_path / "pids"
+    (tmp_path / "sleeper.py").write_text(SLEEPER.format(pids=str(pids)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(tvm_metaschedule, "__name__", "sleeper")
+    return pids
+
+
+def tuning(tmp_path):
+    return tvm_metaschedule._Tuning("as documented", tmp_path / "model.onnx", tmp_path / "tuning")
+
+
+@pytest.mark.parametrize("why", ["deadline", "hopeless"])
+def test_tuning_ends_with_all_its_processes(tmp_path, sleeper, monkeypatch, why):
+    timeout_s, wait_s = (600, 5) if why == "deadline" else (0.2, 300)
+    monkeypatch.setitem(tvm_metaschedule._BUILDER_TIMEOUTS_S, "as documented", timeout_s)
+    deadline = time.monotonic() + wait_s
+    told = tuning(tmp_path).run(64, deadline)
+    assert told.startswith("64 candidates sent to the builder, at least 0 built, 0 ran")
+    pids = [int(word) for word in sleeper.read_text().split()]
+    assert len(pids) == 2
+    assert not any(alive(pid) for pid in pids)
+    assert (time.monotonic() < deadline) == (why == "hopeless")
+
+
+def test_records_of_an_earlier_run_count_and_a_half_written_one_goes(tmp_path, sleeper):
+    folder = tmp_path / "tuning"
+    folder.mkdir()
+    records = [json.dumps([0, [[], [seconds], {}, []]]) for seconds in (0.001, 1e10, 0.002)]
+    (folder / "tuning_record.json").write_text("\n".join(records) + "\n[1, [[], [0.0")
+    (folder / "workload.json").write_text("[]\n[")
+    attempt = tuning(tmp_path)
+    attempt.run(3, time.monotonic() + 300)
+    assert not sleeper.exists()  # nothing was left to tune
+    assert (attempt.counted()[True], attempt.counted()[False]) == (2, 1)
+    assert (folder / "tuning_record.json").read_text() == "\n".join(records) + "\n"
+    assert (folder / "workload.json").read_text() == "[]\n"
+
+
+def test_task_of_other_threads_is_the_same_but_for_them(task):
+    cell = task(two_inputs())
+    contestant = Edgepack()
+    prepared = contestant.prepare(cell)
+    session = contestant.load(replace(cell, threads=2), prepared)
+    sample = cell.calibration_samples()[0]
+    np.testing.assert_array_equal(session.run(sample)[0], sample["a"] - sample["b"])
+    assert len(session.time(3)) == 3
