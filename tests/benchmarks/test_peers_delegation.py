@@ -9,13 +9,13 @@ from benchmarks.peers.contestants import executorch, litert
 from benchmarks.peers.protocol import Unsupported
 
 
-def node(index, name, inputs, outputs, results=(np.float32,)):
+def node(index, name, inputs, outputs, reads=(np.float32,)):
     return {
         "index": index,
         "op_name": name,
         "inputs": np.array(inputs, np.int32),
         "outputs": np.array(outputs, np.int32),
-        "result_types": list(results),
+        "operand_types": list(reads),
     }
 
 
@@ -47,17 +47,21 @@ def test_litert_without_a_delegate_leaves_every_node_to_its_kernels():
 
 def test_litert_counts_operators_by_what_they_compute_in():
     nodes = [
-        node(0, "QUANTIZE", [0], [1], [np.int8]),
-        node(1, "CONV_2D", [1, 2], [3], [np.int8]),
-        node(2, "DEQUANTIZE", [3], [4]),
-        node(3, "GELU", [4], [5]),
+        node(0, "QUANTIZE", [0], [1]),
+        node(1, "CONV_2D", [1, 2], [3], [np.int8, np.int8]),
+        node(2, "DEQUANTIZE", [3], [4], [np.int8]),
+        node(3, "FULLY_CONNECTED", [4, 6], [5], [np.float32, np.int8]),  # dynamic: its weights are int8
+        node(4, "GELU", [5], [7]),
     ]
-    assert litert._integer(nodes) == {"int8_operators": {"CONV_2D": 1}, "fp32_operators": {"GELU": 1}}
+    assert litert._integer(nodes) == {
+        "int8_operators": {"CONV_2D": 1, "FULLY_CONNECTED": 1},
+        "fp32_operators": {"GELU": 1},
+    }
 
 
 def test_litert_int8_without_an_int8_operator_is_unsupported():
     with pytest.raises(Unsupported, match="every operator of this network in fp32"):
-        litert._integer([node(0, "QUANTIZE", [0], [1], [np.int8]), node(1, "TANH", [1], [2])])
+        litert._integer([node(0, "QUANTIZE", [0], [1]), node(1, "TANH", [1], [2])])
 
 
 def test_litert_outputs_are_in_the_order_of_their_numbers():

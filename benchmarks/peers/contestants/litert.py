@@ -3,6 +3,8 @@
 Both are LiteRT's own, documented path from PyTorch: https://developers.google.com/edge/litert/conversion/pytorch
 int8 is the quantizer's recipe ``static_wi8_ai8`` (symmetric s8 weights with a scale for each channel, asymmetric
 s8 activations, min-max calibration). Inputs and outputs keep the types of the fp32 model, as other contestants' do.
+Recurrent networks, whose states do not bear 8 bits at every step, get ``dynamic_wi8_afp32``: matrix products in
+int8, each with the range of its own input, and the rest in fp32.
 """
 
 from collections import Counter
@@ -52,12 +54,11 @@ class Litert:
         names = ("ai-edge-litert", "litert-torch", "litert-converter", "ai-edge-quantizer", "torch")
         notes: dict[str, Any] = {name: version(name) for name in names}
         model = task.folder / "fp32.tflite"
-        _convert(task, model)
+        recurrent = _convert(task, model)
         if task.precision == "int8":
             fp32, model = model, task.folder / "int8.tflite"
-            _quantize(task, fp32, model)
+            notes["quantization"] = _quantize(task, fp32, model, dynamic=recurrent)
             fp32.unlink()
-            notes["quantization"] = "static_wi8_ai8: per-channel s8 weights, s8 activations, min-max"
         nodes = _nodes(model)
         if task.precision == "int8":
             notes.update(_integer(nodes))
@@ -99,7 +100,8 @@ def _in_order(details: Mapping[str, Any]) -> list[Any]:
     return [details[name] for name in sorted(details, key=lambda name: int(name.rpartition("_")[2]))]
 
 
-def _convert(task: Task, out: Path) -> None:
+def _convert(task: Task, out: Path) -> bool:
+    """Write the fp32 model; whether it has recurrent layers."""
     import litert_torch
     import torch
 
@@ -111,25 +113,35 @@ def _convert(task: Task, out: Path) -> None:
     row = task.calibration_samples()[0]
     sample = tuple(torch.from_numpy(row[spec.name]) for spec in net.inputs)
     litert_torch.convert(network.eval(), sample).export(str(out))
+    return any(isinstance(layer, torch.nn.RNNBase) for layer in network.modules())
 
 
-def _quantize(task: Task, fp32: Path, out: Path) -> None:
+def _quantize(task: Task, fp32: Path, out: Path, *, dynamic: bool) -> str:
+    """Write the int8 model and say how it was made."""
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import qtyping, quantizer, recipe
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
+    out.unlink(missing_ok=True)
+    if dynamic:
+        work = quantizer.Quantizer(str(fp32), recipe.dynamic_wi8_afp32())
+        work.quantize().export_model(str(out))
+        return "dynamic_wi8_afp32: per-channel s8 weights, inputs of matrix products quantized as they come"
     details = Interpreter(str(fp32)).get_signature_runner(_SIGNATURE).get_input_details()
-    types = {name: details[name]["dtype"] for name in sorted(details)}
+    types = [detail["dtype"] for detail in _in_order(details)]
     samples = [
-        {name: value.astype(dtype) for (name, dtype), value in zip(types.items(), row.values(), strict=True)}
+        {
+            f"args_{i}": value.astype(dtype)
+            for i, (dtype, value) in enumerate(zip(types, row.values(), strict=True))
+        }
         for row in task.calibration_samples()
     ]
     work = quantizer.Quantizer(str(fp32), recipe.static_wi8_ai8())
     for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
         work.update_quantization_recipe(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
     statistics = work.calibrate({_SIGNATURE: samples}, num_threads=task.threads)
-    out.unlink(missing_ok=True)
     work.quantize(statistics).export_model(str(out))
+    return "static_wi8_ai8: per-channel s8 weights, s8 activations, min-max"
 
 
 def _nodes(model: Path) -> list[dict[str, Any]]:
@@ -142,7 +154,7 @@ def _nodes(model: Path) -> list[dict[str, Any]]:
 
 
 def _integer(nodes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """How many operators compute in int8, and how many were left in fp32.
+    """How many operators read int8 values or weights, and how many were left in fp32.
 
     Raises:
         Unsupported: None computes in int8.
@@ -151,7 +163,7 @@ def _integer(nodes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     real: Counter[str] = Counter()
     for node in nodes:
         if node["op_name"] not in _FREE:
-            (integer if np.int8 in node["result_types"] else real)[node["op_name"]] += 1
+            (integer if np.int8 in node["operand_types"] else real)[node["op_name"]] += 1
     if not integer:
         raise Unsupported("ai-edge-quantizer leaves every operator of this network in fp32")
     return {"int8_operators": dict(integer), "fp32_operators": dict(real)}
