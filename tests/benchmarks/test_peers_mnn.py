@@ -87,7 +87,7 @@ class _Fixed:
 )
 def test_agreement_of_int8_with_fp32(task, tmp_path, monkeypatch, int8, cosine):
     models = {"fp32": _Fixed([3.0, 4.0]), "int8": _Fixed(int8)}
-    monkeypatch.setattr(mnn, "_load", lambda path, _threads: models[path.name])
+    monkeypatch.setattr(mnn, "_load", lambda path, _threads, _level: models[path.name])
     assert mnn._cosine(task, tmp_path / "fp32", tmp_path / "int8") == pytest.approx(cosine)
 
 
@@ -105,3 +105,11 @@ def test_the_first_method_that_agrees_is_kept(task, tmp_path, tools, monkeypatch
     assert how.startswith("mnnquant, ADMM activations")
     assert "KL: mnnquant died of SIGABRT" in how
     assert "EMA: cosine 0.500" in how
+
+
+@pytest.mark.parametrize(
+    ("errors", "level"), [((0, 0, 0, 0), 3), ((0, 0, 0, 1e-2), 2), ((0, 0, 1e-2, 1e-2), 1), ((0, 1, 1, 1), 0)]
+)
+def test_winograd_takes_the_largest_tiles_that_are_exact_enough(task, tmp_path, monkeypatch, errors, level):
+    monkeypatch.setattr(mnn, "_load", lambda _path, _threads, level: _Fixed([1.0, -2.0 + errors[level]]))
+    assert mnn._winograd(task, tmp_path / "fp32") == level

@@ -123,7 +123,7 @@ def _convert(task: Task) -> None:
     sample = task.calibration_samples()[0]
     arguments = tuple(torch.from_numpy(sample[spec.name]) for spec in net.inputs)
     path: Path = task.folder / "net.pt"
-    torch.jit.trace(module, arguments).save(str(path))
+    torch.jit.trace(module, arguments, check_trace=False).save(str(path))
     shapes = [f"[{','.join(map(str, spec.shape))}]{_TYPES[spec.dtype]}" for spec in net.inputs]
     command = [pnnx.EXEC_PATH, path.name, f"inputshape={','.join(shapes)}", "fp16=0"]
     try:
