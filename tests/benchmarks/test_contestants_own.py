@@ -162,13 +162,15 @@ def test_all_four_are_registered():
 
 
 SLEEPER = """
-import os, subprocess, sys, time
-print("Sending 64 sample(s) to builder", flush=True)
-worker = subprocess.Popen(["sleep", "600"])
-with open({pids!r} + ".new", "w") as file:
-    file.write(f"{{os.getpid()}} {{worker.pid}}")
-os.rename({pids!r} + ".new", {pids!r})
-time.sleep(600)
+import os, subprocess, time
+
+def tune(*words):
+    print("Sending 64 sample(s) to builder", flush=True)
+    worker = subprocess.Popen(["sleep", "600"])
+    with open({pids!r} + ".new", "w") as file:
+        file.write(f"{{os.getpid()}} {{worker.pid}}")
+    os.rename({pids!r} + ".new", {pids!r})
+    time.sleep(600)
 """
 
 

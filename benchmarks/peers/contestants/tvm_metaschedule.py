@@ -5,8 +5,6 @@ as documented first. Its builder gives a worker process 30 seconds for a candida
 and starts the worker anew after that, so that on a slow machine no candidate is ever built. Where that is
 seen, the same tuning starts again through ``tune_relax``, the public function below the pipeline, whose
 builder takes a longer timeout. The notes say which one it was.
-
-    python -m benchmarks.peers.contestants.tvm_metaschedule ATTEMPT MODEL FOLDER TRIALS
 """
 
 import contextlib
@@ -107,10 +105,11 @@ class _Tuning:
         return counts
 
     def _tune(self, trials: int, deadline: float) -> None:
+        program = f"import sys; from {__name__} import tune; tune(*sys.argv[1:])"
         words = [self._attempt, str(self._model), str(self.folder), str(trials)]
         with (self.folder / "log.txt").open("wb") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", __name__, *words],
+                [sys.executable, "-c", program, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -157,8 +156,8 @@ def _target() -> Any:
     return tvm.target.Target(untuned.target())
 
 
-def main(attempt: str, model: str, folder: str, trials: str) -> None:
-    """Tune; the records go to ``folder``."""
+def tune(attempt: str, model: str, folder: str, trials: str) -> None:
+    """In the child: MetaSchedule's search, whose records go to ``folder``."""
     import tvm
     from tvm import relax
     from tvm.s_tir import meta_schedule as ms
@@ -185,7 +184,3 @@ def main(attempt: str, model: str, folder: str, trials: str) -> None:
         max_trials_global=int(trials),
         builder=ms.builder.LocalBuilder(timeout_sec=_BUILDER_TIMEOUTS_S[attempt]),
     )
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
