@@ -40,7 +40,12 @@ def parser() -> argparse.ArgumentParser:
     add("--precisions", default="", help=f"of {', '.join(PRECISIONS)} (both)")
     add("--threads", default="1,2", help="numbers of threads, with commas (%(default)s)")
     add("--minutes", type=_positive, default=120.0, help="of the whole run (%(default)g)")
-    add("--prepare-minutes", type=_positive, default=10.0, help="of preparing one cell (%(default)g)")
+    add(
+        "--prepare-minutes",
+        type=_positive,
+        default=Settings.prepare_minutes,
+        help="of preparing one cell (%(default)g)",
+    )
     add(
         "--trials",
         type=_whole,
@@ -54,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         default=Plan.seconds,
         help="of timing a group; slow contestants take part in fewer rounds for it (%(default)g)",
     )
-    add("--colds", type=_count, default=5, help="cold starts of each contestant (%(default)s)")
+    add("--colds", type=_count, default=Settings.colds, help="cold starts of each contestant (%(default)s)")
     add(
         "--canary-limit",
         type=_positive,
@@ -67,6 +72,11 @@ def parser() -> argparse.ArgumentParser:
     add("--missing", action="store_true", help="only groups that have no results yet")
     add("--replace", action="store_true", help="let a group lose contestants that --peers leaves out")
     add("--fresh", action="store_true", help="prepare anew what an earlier run has prepared")
+    add(
+        "--prepare",
+        action="store_true",
+        help="only prepare; a later run finds it done and has time to measure",
+    )
     add("--report", action="store_true", help="measure nothing: write RESULTS.md and the charts anew")
     return words
 
@@ -231,22 +241,30 @@ def bench(options: argparse.Namespace) -> int:
         fresh=options.fresh,
         cache=CACHE,
         machine=describe_machine(),
-        limits=measured_limits(threads, _say),
+        limits={} if options.prepare else measured_limits(threads, _say),
         commit=commit(),
         say=_say,
     )
+    if options.prepare:
+        left = campaign.prepare(settings, wanted, peers, minutes=options.minutes, artifacts=nets.artifacts)
+        return _tell_left(left, "prepared", "")
     try:
         left = campaign.run(
             settings, wanted, peers, results, minutes=options.minutes, artifacts=nets.artifacts
         )
     finally:  # what was measured before a Ctrl-C is worth a table, too
         _say(f"written: {write_report(load_groups(results), options.out)}")
+    return _tell_left(left, "measured", campaign.command_for(left, peers))
+
+
+def _tell_left(left: Sequence[campaign.Left], what: str, remedy: str) -> int:
+    """Name the groups that were left out, and the exit code."""
     if not left:
         return 0
-    _say(f"{len(left)} groups were not measured:")
+    _say(f"{len(left)} groups were not {what}:")
     for one in left:
         _say(f"  {one.cell}: {one.reason}")
-    _say(f"to measure them: {campaign.command_for(left, peers)}")
+    _say(f"for them: {remedy or 'the same command again'}")
     return 7
 
 

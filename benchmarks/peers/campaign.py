@@ -13,8 +13,8 @@ from benchmarks.peers.preparing import folder_for, record_of
 from benchmarks.peers.roofline import roofline
 from edgepack.errors import EdgepackError, UsageError
 
-COLD_S = 2.0  # guess of a cold start, for the plan
-LOAD_S = 8.0  # guess of a contestant's load, comparison and warm-up
+COLD_S = 1.0  # guess of a cold start, for the plan
+LOAD_S = 5.0  # guess of a contestant's load, comparison and warm-up
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,12 @@ def run(
     }
     _say_plan(settings, needs, peers, minutes)
     left = []
+    guessed = took = 0.0  # of the groups so far, in seconds of measuring: what the guesses are worth
     for cell in wanted:
         remaining = end - time.monotonic()
-        if remaining < needs[cell]:
-            reason = f"{remaining / 60:.1f} of {minutes:g} minutes were left, it needs about {needs[cell] / 60:.1f}"
+        need = needs[cell] * (took / guessed if guessed else 1.0)
+        if remaining < need:
+            reason = f"{remaining / 60:.1f} of {minutes:g} minutes were left, it needs about {need / 60:.1f}"
             left.append(Left(cell, reason))
             continue
         settings.say(f"{cell}: {remaining / 60:.1f} minutes left")
@@ -100,11 +102,36 @@ def run(
             left.append(Left(cell, error.render()))
             continue
         group = GroupRun(settings, made, peers, cell.precision, cell.threads)
-        group.prepare(end - needs[cell])
+        group.prepare(end - need)
+        start = time.monotonic()
         measured = group.measure(_roofline(settings, made, cell))
+        guessed, took = guessed + needs[cell], took + time.monotonic() - start
         path = measured.save_in(results)
         kept = sum(block.discarded is None for block in measured.blocks)
         settings.say(f"  {kept} of {len(measured.blocks)} blocks kept, {measured.seconds:.0f} s: {path.name}")
+    return left
+
+
+def prepare(
+    settings: Settings,
+    wanted: Sequence[Cell],
+    peers: Sequence[str],
+    *,
+    minutes: float,
+    artifacts: Callable[[str], Artifacts],
+) -> list[Left]:
+    """Prepare all groups and measure none; those for which no time was left, with the reason."""
+    end = time.monotonic() + 60 * minutes
+    left = []
+    for cell in wanted:
+        settings.say(f"{cell}: {(end - time.monotonic()) / 60:.1f} minutes left")
+        if time.monotonic() > end:
+            left.append(Left(cell, f"the {minutes:g} minutes were over"))
+            continue
+        try:
+            GroupRun(settings, artifacts(cell.net), peers, cell.precision, cell.threads).prepare(end)
+        except EdgepackError as error:
+            left.append(Left(cell, error.render()))
     return left
 
 

@@ -37,7 +37,7 @@ class Settings:
     seed: int = 0
     trials: int = 256
     prepare_minutes: float = 10.0
-    colds: int = 5
+    colds: int = 3
     fresh: bool = False
     cache: Path = CACHE
     machine: Mapping[str, Any] = field(default_factory=dict)

@@ -29,7 +29,7 @@ class Plan:
 
     rounds: int = 15
     least_rounds: int = 5  # of contestants so slow that their share of the time allows no more
-    seconds: float = 120.0  # of a group, shared equally by its contestants
+    seconds: float = 90.0  # of a group, shared equally by its contestants
     block_ns: int = 75_000_000
     untimed_ns: int = 15_000_000
     least_runs: int = 3

@@ -72,6 +72,22 @@ def test_what_does_not_fit_is_named_with_the_command_for_it(settings, net, tmp_p
     assert [(str(one.cell), "cannot be exported" in one.reason) for one in left] == [("broken fp32 1t", True)]
 
 
+def test_preparing_alone_leaves_less_to_do(settings, net, tmp_path):
+    words = []
+    settings = replace(settings, say=words.append)
+    wanted = campaign.cells(["one", "broken"], ["fp32"], [1])
+    left = campaign.prepare(settings, wanted, ["right"], minutes=5, artifacts=lambda name: _of(net, name))
+    assert [str(one.cell) for one in left] == ["broken fp32 1t"]
+    assert not (tmp_path / "results").exists()
+    words.clear()
+    run(settings, net, tmp_path, wanted[:1])
+    assert not any("preparations" in line for line in words)
+    (group,) = load_groups(tmp_path / "results")
+    assert group.entries["right"].prepared_before
+    left = campaign.prepare(settings, wanted, ["right"], minutes=0, artifacts=lambda name: _of(net, name))
+    assert [one.reason for one in left] == ["the 0 minutes were over"] * 2
+
+
 def test_a_group_does_not_lose_contestants_by_accident(settings, net, tmp_path):
     wanted = campaign.cells(["one"], ["fp32"], [1])
     run(
