@@ -1,7 +1,8 @@
 /* A qemu plugin that counts how often each translated block of a user-mode guest runs.
  *
  * qemu-aarch64 -plugin counter.so,out=FOLDER PROGRAM ... writes, at the end of each process,
- *   PID.counts  a record a block that ran: address, runs, instructions (u64 each), then the instructions (u32 each)
+ *   PID.counts  threads that ever were (u64), and a record a block that ran: address, runs, instructions (u64 each),
+ *               then the instructions (u32 each)
  *   PID.maps    /proc/PID/maps, anew whenever code ran that it did not have yet: where each file was loaded, though
  *               it may have been unloaded since
  *
@@ -23,6 +24,7 @@ struct qemu_info;
 enum inline_op { INLINE_ADD_U64 };
 void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, void (*translated)(plugin_id, struct qemu_plugin_tb *));
 void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, enum inline_op op, void *at, uint64_t value);
+void qemu_plugin_register_vcpu_init_cb(plugin_id id, void (*started)(plugin_id, unsigned index));
 void qemu_plugin_register_atexit_cb(plugin_id id, void (*ended)(plugin_id, void *), void *data);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *tb);
@@ -43,6 +45,7 @@ static struct range {
 static size_t range_count;
 static char *out, *maps;
 static size_t maps_size;
+static uint64_t threads;
 
 static void add_range(uint64_t start, uint64_t end)
 {
@@ -108,6 +111,12 @@ static void translated(plugin_id id, struct qemu_plugin_tb *tb)
     qemu_plugin_register_vcpu_tb_exec_inline(tb, INLINE_ADD_U64, &block->runs, 1);
 }
 
+static void started(plugin_id id, unsigned index)
+{
+    (void)id, (void)index;
+    threads++;
+}
+
 static FILE *create(const char *suffix)
 {
     char path[4096];
@@ -122,6 +131,8 @@ static void ended(plugin_id id, void *data)
 {
     (void)id, (void)data;
     FILE *file = create("counts");
+    if (file != NULL)
+        fwrite(&threads, sizeof threads, 1, file);
     for (struct block *block = blocks; file != NULL && block != NULL; block = block->next)
         if (block->runs > 0) {
             fwrite(&block->address, sizeof block->address, 3, file);
@@ -144,6 +155,7 @@ __attribute__((visibility("default"))) int qemu_plugin_install(plugin_id id, con
     }
     out = argv[0] + 4;
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+    qemu_plugin_register_vcpu_init_cb(id, started);
     qemu_plugin_register_atexit_cb(id, ended, NULL);
     return 0;
 }

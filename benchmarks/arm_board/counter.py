@@ -111,7 +111,7 @@ def count(argv: Sequence[str], *, cpu: str, root: Path, environment: Mapping[str
     Processes that it forks are counted, too, and what ran before the fork in both: it drops out of differences.
 
     Raises:
-        EdgepackError: qemu or the program failed.
+        EdgepackError: qemu or the program failed, or it ran more than one thread.
     """
     words = [word for name, value in environment.items() for word in ("-E", f"{name}={value}")]
     with tempfile.TemporaryDirectory(prefix="edgepack-count-") as folder:
@@ -122,12 +122,20 @@ def count(argv: Sequence[str], *, cpu: str, root: Path, environment: Mapping[str
             raise EdgepackError("qemu's plugin wrote no counts", where=argv[0], why="is the disk full?")
         counted = Profile({}, {})
         for maps in processes:
-            counted += profile(maps.with_suffix(".counts").read_bytes(), maps.read_text())
+            data = maps.with_suffix(".counts").read_bytes()
+            (threads,) = struct.unpack_from("<Q", data)
+            if threads != 1:
+                raise EdgepackError(
+                    f"the program ran {threads} threads, and counts are exact for one only",
+                    where=argv[0],
+                    next="tell its libraries to start none",
+                )
+            counted += profile(data[8:], maps.read_text())
         return counted
 
 
 def records(data: bytes) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-    """Address, runs and instructions of each block in the plugin's file."""
+    """Address, runs and instructions of each block: the plugin's file after its first number."""
     at = 0
     while at < len(data):
         address, runs, length = struct.unpack_from("<3Q", data, at)

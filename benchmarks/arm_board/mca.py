@@ -1,11 +1,11 @@
 """llvm-mca's prediction of loops: cycles an iteration, and which share of the multiply-add units' peak that is.
 
 llvm-mca takes every load as an L1 hit, every branch as predicted, and the fetch of instructions as free: what it says
-is a floor. It knows a core by LLVM's scheduling model only. LLVM schedules the Cortex-A72 and, for want of a model of its
-own, the Cortex-A76 by that of the Cortex-A57, which starts one 128-bit multiply-add a cycle. For the A72 that is the
-rate in Arm's guide (Cortex-A72 Software Optimization Guide, UAN 0016A, section 3.15: Q-form, one a cycle). The A76
-starts two (Cortex-A76 Software Optimization Guide, PJDOC-466751330-7215, section 3.17: pipelines V0 and V1); the
-Neoverse N1 has its pipeline and, since LLVM 16, a model, so that one stands in for it, and both are shown.
+is a floor. It knows a core by LLVM's scheduling model only. LLVM schedules the Cortex-A72 and, for want of a model of
+its own, the Cortex-A76 by the Cortex-A57's (AArch64Processors.td), which starts one 128-bit multiply-add a cycle. For
+the A72 that agrees with OSACA's machine model, which was measured (RRZE-HPC/OSACA, osaca/data/a72.yml: fmla 1.0). The
+A76 starts two, on its pipelines V0 and V1 (Arm, Cortex-A76 Software Optimization Guide); the Neoverse N1 is its sibling
+for servers, has a model since LLVM 16 (two a cycle, as in OSACA's n1.yml), and stands in for it. Both are shown.
 """
 
 import json

@@ -19,6 +19,7 @@ from edgepack.remote.virtual.kinds import KINDS
 SUITE = "bookworm"
 PYTHON = "3.11"  # the suite's, for which the wheels are chosen
 PACKAGES = ("base-files", "libc-bin", "libc6", "libgomp1", "libstdc++6", f"python{PYTHON}")
+_LAYOUT = 2  # counts up when this file builds something else from the same packages
 WHEELS = ("onnxruntime", "numpy")  # in the versions of this environment
 SITE = "opt/site"
 _PLATFORMS = (
@@ -44,7 +45,7 @@ def ensure() -> Path:
         UsageError: mmdebstrap is missing, or this is not root.
         EdgepackError: mmdebstrap or pip failed; their last words are in ``why``.
     """
-    content = "\n".join((SUITE, *PACKAGES, *requirements()))
+    content = "\n".join((str(_LAYOUT), SUITE, *PACKAGES, *requirements()))
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     root = cache_dir() / "benchmarks" / "arm" / f"userland-{SUITE}-{digest}"
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +75,9 @@ def _build(root: Path) -> None:
         quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
         pip = [sys.executable, "-m", "pip", "install", *quiet, "--target", str(tree / SITE)]
         tools.output([*pip, *wanted, *platforms, *requirements()])
+        # Else Python compiles its library in the emulator, at each start; a host with another Python has it so.
+        compiling = [sys.executable, "-m", "compileall", "-q", "-x", "/tests?/"]
+        tools.output([*compiling, str(tree / SITE), str(tree / "usr" / "lib" / f"python{PYTHON}")])
         for name in _UNUSED:
             shutil.rmtree(tree / name, ignore_errors=True)
         tree.chmod(0o755)
@@ -107,5 +111,7 @@ def python() -> tuple[str, dict[str, str]]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        # Else a thread of onnxruntime's compresses and sends usage data beside the inference, and is counted.
+        "ORT_DISABLE_TELEMETRY": "1",
     }
     return str(root / "usr" / "bin" / f"python{PYTHON}"), environment
