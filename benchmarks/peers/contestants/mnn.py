@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,7 @@ class Mnn:
 
     def prepare(self, task: Task) -> Prepared:
         """Write ``fp32.mnn``, and ``int8.mnn`` from it."""
+        end = time.monotonic() + 60 * task.minutes
         notes: dict[str, Any] = {
             "MNN": VERSION,
             "api": "Module",
@@ -55,15 +57,15 @@ class Mnn:
         convert = ["mnnconvert", "-f", "ONNX", "--modelFile", str(task.onnx), "--MNNModel", str(model)]
         convert += ["--bizCode", "edgepack"]
         try:
-            _tool(convert, model, task.minutes)
+            _tool(convert, model, end)
         except Unsupported:
             if task.precision == "int8":  # what follows cannot be quantized, mnnconvert's help says
                 raise
             # mnnconvert 3.6.1 dies of SIGSEGV when it writes an LSTM as a loop, as it does unless told otherwise.
-            _tool([*convert, "--useOriginRNNImpl"], model, task.minutes)
+            _tool([*convert, "--useOriginRNNImpl"], model, end)
             notes["converter"] = "--useOriginRNNImpl"
         if task.precision == "int8":
-            model, notes["quantization"] = _quantized(task, model)
+            model, notes["quantization"] = _quantized(task, model, end)
         else:
             notes["Winograd level"] = _winograd(task, model)
         # The converter and quantizer are half of the wheel, and inference does not read them.
@@ -128,7 +130,7 @@ def _winograd(task: Task, fp32: Path) -> int:
     return 0
 
 
-def _quantized(task: Task, fp32: Path) -> tuple[Path, str]:
+def _quantized(task: Task, fp32: Path, end: float) -> tuple[Path, str]:
     """The int8 model, and how it was made.
 
     MNN's guide has three ways to find the scales of activations and says to try them and keep what is good: here
@@ -147,7 +149,7 @@ def _quantized(task: Task, fp32: Path) -> tuple[Path, str]:
         }
         config.write_text(json.dumps(words))
         try:
-            _tool(["mnnquant", str(fp32), str(model), str(config)], model, task.minutes)
+            _tool(["mnnquant", str(fp32), str(model), str(config)], model, end)
         except Unsupported as error:
             failed.append(f"{method}: {error}")
             continue
@@ -189,8 +191,10 @@ def _write_calibration(task: Task) -> Path:
     return home
 
 
-def _tool(words: Sequence[str], made: Path, minutes: float) -> None:
+def _tool(words: Sequence[str], made: Path, end: float) -> None:
     """Run ``words``, a name of ``_tools`` and its arguments, in a process that keeps its prints and its crashes.
+
+    ``end`` is when it must have ended, by the monotonic clock.
 
     Raises:
         Unsupported: It did not write ``made``.
@@ -198,12 +202,15 @@ def _tool(words: Sequence[str], made: Path, minutes: float) -> None:
     made.unlink(missing_ok=True)
     program = "import sys, _tools; getattr(_tools, sys.argv[1])(sys.argv[1:])"
     command = [sys.executable, "-c", program, *words]
+    left = max(1.0, end - time.monotonic())
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=60 * minutes, check=False
+            command, capture_output=True, text=True, errors="replace", timeout=left, check=False
         )
     except subprocess.TimeoutExpired:
-        raise Unsupported(f"{words[0]} did not end within {minutes:g} minutes") from None
+        raise Unsupported(
+            f"{words[0]} was stopped after {left:.0f} s, when the time to prepare was over"
+        ) from None
     if done.returncode or not made.is_file():
         said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         wrong = [
