@@ -1,12 +1,13 @@
 """What is counted: edgepack's build and onnxruntime's wheel, each running one net in the emulator, one thread.
 
-Each program runs a model twice and, in another process, three times. The difference is one inference with everything
-in place: loading, the first inference's allocations and the program's end are in both.
+Counted is the third inference, with everything in place. onnxruntime's stands between two marks. edgepack's is what
+its agent executes more when it runs the model three times instead of twice; loading, the first inferences and the
+end are in both, and what differs else is another line on stdout.
 """
 
 import importlib.metadata
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from edgepack.errors import EdgepackError
 from edgepack.remote.virtual.kinds import KINDS
 from edgepack.target import load_target
 
-RUNS = (2, 3)
 _WORKER = Path(__file__).with_name("onnxruntime_worker.py")
 _LIBRARY = "libonnxruntime.so"
 
@@ -67,12 +67,11 @@ def edgepack(
             np.save(inputs[-1], np.ascontiguousarray(arrays[tensor.name][-1]), allow_pickle=False)
     common = ["--model", str(model), *inputs, "--threads", "1"]
 
-    def infer(runs: int) -> Profile:
-        # The agent's first inference is not among the timed ones.
-        argv = [str(agent), "bench", *common, "--warmup", "0", "--runs", str(runs - 1)]
-        return counter.count(argv, cpu=_cpu(target), root=board, environment={})
-
-    inference = _between(infer)
+    # The agent's first inference is none of these runs.
+    bench = [str(agent), "bench", *common, "--warmup", "0", "--runs"]
+    fewer, more = (
+        counter.count([*bench, str(runs)], cpu=_cpu(target), root=board, environment={}) for runs in (1, 2)
+    )
     outputs = folder / "outputs"
     tools.output([*_emulator(target, board), str(agent), "run", *common, "--output-dir", str(outputs)])
     got = [np.load(outputs / f"output-{i}.npy") for i in range(len(compiled.outputs))]
@@ -80,7 +79,7 @@ def edgepack(
     measured = Measured(
         name="edgepack",
         version=importlib.metadata.version("edgepack"),
-        inference=inference,
+        inference=more - fewer,
         error=_error(net, got),
         model_bytes=model.stat().st_size,
         runtime_bytes=sum(path.stat().st_size for path in (agent, *(folder / "lib").iterdir())),
@@ -100,11 +99,8 @@ def onnxruntime(net: Artifacts, target: str, board: Path, folder: Path) -> Measu
     with np.load(net.inputs, allow_pickle=False) as arrays:
         np.savez(inputs, **{name: arrays[name][-1] for name in arrays.files})
 
-    def infer(runs: int) -> Profile:
-        argv = [python, str(_WORKER), str(net.onnx), str(inputs), str(outputs), str(runs)]
-        return counter.count(argv, cpu=_cpu(target), root=board, environment=environment)
-
-    inference = _between(infer)
+    argv = [python, str(_WORKER), str(net.onnx), str(inputs), str(outputs)]
+    inference = counter.count(argv, cpu=_cpu(target), root=board, environment=environment)
     with np.load(outputs, allow_pickle=False) as arrays:
         got = [arrays[f"output-{i}"] for i in range(len(arrays.files))]
     folder_of_library = userland.ensure() / userland.SITE / "onnxruntime" / "capi"
@@ -118,12 +114,6 @@ def onnxruntime(net: Artifacts, target: str, board: Path, folder: Path) -> Measu
         runtime_bytes=library.stat().st_size,
         notes="aarch64 wheel, CPU execution provider, all optimizations",
     )
-
-
-def _between(infer: Callable[[int], Profile]) -> Profile:
-    """What one more inference executes."""
-    fewer, more = (infer(runs) for runs in RUNS)
-    return more - fewer
 
 
 def _cpu(target: str) -> str:

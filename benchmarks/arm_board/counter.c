@@ -6,8 +6,9 @@
  *   PID.maps    /proc/PID/maps, anew whenever code ran that it did not have yet: where each file was loaded, though
  *               it may have been unloaded since
  *
- * The counters are plain additions in the translated code: exact for a guest with one thread. A forked process has
- * those of its parent up to the fork.
+ * A guest that calls getsid at least twice is counted between its last two calls; others from start to end. The
+ * counters are plain additions in the translated code: exact for a guest with one thread. A forked process has those
+ * of its parent up to the fork.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -22,9 +23,14 @@ struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 struct qemu_info;
 enum inline_op { INLINE_ADD_U64 };
+enum { GETSID = 156 }; /* aarch64's number */
 void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id, void (*translated)(plugin_id, struct qemu_plugin_tb *));
 void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, enum inline_op op, void *at, uint64_t value);
 void qemu_plugin_register_vcpu_init_cb(plugin_id id, void (*started)(plugin_id, unsigned index));
+void qemu_plugin_register_vcpu_syscall_cb(plugin_id id,
+                                          void (*called)(plugin_id, unsigned index, int64_t number, uint64_t,
+                                                         uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
+                                                         uint64_t, uint64_t));
 void qemu_plugin_register_atexit_cb(plugin_id id, void (*ended)(plugin_id, void *), void *data);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *tb);
@@ -35,7 +41,9 @@ int qemu_plugin_version = 1;
 
 struct block {
     struct block *next;
-    uint64_t address, runs, length; /* as in the file */
+    uint64_t runs;        /* from the start */
+    uint64_t mark, kept;  /* runs at the last mark, and between the last two */
+    uint64_t address, length;
     uint32_t words[];
 };
 static struct block *blocks;
@@ -45,7 +53,7 @@ static struct range {
 static size_t range_count;
 static char *out, *maps;
 static size_t maps_size;
-static uint64_t threads;
+static uint64_t threads, marks;
 
 static void add_range(uint64_t start, uint64_t end)
 {
@@ -117,6 +125,19 @@ static void started(plugin_id id, unsigned index)
     threads++;
 }
 
+static void called(plugin_id id, unsigned index, int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
+                   uint64_t e, uint64_t f, uint64_t g, uint64_t h)
+{
+    (void)id, (void)index, (void)a, (void)b, (void)c, (void)d, (void)e, (void)f, (void)g, (void)h;
+    if (number != GETSID)
+        return;
+    marks++;
+    for (struct block *block = blocks; block != NULL; block = block->next) {
+        block->kept = block->runs - block->mark;
+        block->mark = block->runs;
+    }
+}
+
 static FILE *create(const char *suffix)
 {
     char path[4096];
@@ -133,11 +154,13 @@ static void ended(plugin_id id, void *data)
     FILE *file = create("counts");
     if (file != NULL)
         fwrite(&threads, sizeof threads, 1, file);
-    for (struct block *block = blocks; file != NULL && block != NULL; block = block->next)
-        if (block->runs > 0) {
-            fwrite(&block->address, sizeof block->address, 3, file);
+    for (struct block *block = blocks; file != NULL && block != NULL; block = block->next) {
+        uint64_t head[] = {block->address, marks >= 2 ? block->kept : block->runs, block->length};
+        if (head[1] > 0) {
+            fwrite(head, sizeof head[0], 3, file);
             fwrite(block->words, sizeof block->words[0], block->length, file);
         }
+    }
     bool good = file != NULL && !ferror(file) && fclose(file) == 0;
     /* The map comes last and tells the reader that all is there. */
     file = good ? create("maps") : NULL;
@@ -156,6 +179,7 @@ __attribute__((visibility("default"))) int qemu_plugin_install(plugin_id id, con
     out = argv[0] + 4;
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
     qemu_plugin_register_vcpu_init_cb(id, started);
+    qemu_plugin_register_vcpu_syscall_cb(id, called);
     qemu_plugin_register_atexit_cb(id, ended, NULL);
     return 0;
 }

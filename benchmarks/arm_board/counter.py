@@ -108,6 +108,7 @@ def count(argv: Sequence[str], *, cpu: str, root: Path, environment: Mapping[str
         root: The folder where the program finds its libraries and ``/proc/cpuinfo``, before those of this machine.
         environment: All that the program has in its environment.
 
+    A program that marks a part of itself by calls of getsid is counted between the last two of them.
     Processes that it forks are counted, too, and what ran before the fork in both: it drops out of differences.
 
     Raises:

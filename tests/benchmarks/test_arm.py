@@ -204,6 +204,21 @@ def test_instructions_are_counted_one_by_one(tmp_path):
     assert between.by_file() == {program.name: 3 * 3000}
 
 
+def test_a_marked_part_is_counted_alone(tmp_path):
+    _need(tools.qemu)
+    source, program = tmp_path / "marked.c", tmp_path / "marked"
+    mark = "mov x0, 0\\nmov x8, 156\\nsvc 0\\n"
+    loop = "mov x19, 500\\n1: subs x19, x19, 1\\nb.ne 1b\\n"
+    source.write_text(
+        f'__asm__(".globl _start\\n_start: {loop}{mark}{loop}{mark}{loop}fmul s0, s1, s2\\n{mark}{loop}'
+        'mov x0, 0\\nmov x8, 94\\nsvc 0\\n");'
+    )
+    compile_c([source], program, "aarch64", "2.31", ("-static", "-nostdlib", "-ffreestanding"))
+    counted = counter.count([str(program)], cpu="cortex-a72", root=tmp_path, environment={})
+    assert counted.total == 1 + 2 * 500 + 1 + 3  # between the second mark and the third, with its own call
+    assert counted.by_kind()["other vector and fp"] == 1
+
+
 def test_a_program_with_threads_is_refused(tmp_path, monkeypatch):
     _need(tools.qemu)
     source, program = tmp_path / "threads.c", tmp_path / "threads"
