@@ -52,10 +52,13 @@ def fitted(model: "onnx.ModelProto", inputs: Sequence[Input], where: str) -> "on
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
     model = canonicalise(folded(canonicalise(model), where))
+    if not model.graph.input:
+        why = "what it computes is the same every time"
+        raise InputError("the model has no input", where=where, why=why, next="use its output as a constant")
     for value in model.graph.output:
         if None in _dims(value) and value.name in declared:
             value.type.CopyFrom(declared[value.name].type)
-        if None in _dims(value):
+        if None in _dims(value) and value.name not in {tensor.name for tensor in model.graph.initializer}:
             node = _origin(model.graph, value.name)
             message = f"the shape of output {value.name!r} is not known before the model runs"
             why = f"shape inference finds {_shown(_dims(value))}, from {node.op_type} on"

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from edgepack.export import fitted, folded, open_batch
 from edgepack.lower.importer import ValueType, importer
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of
 from edgepack.onnxfile.canonical import IR_VERSION
+from edgepack.onnxfile.inlining import inlined, is_function
 from edgepack.onnxfile.reading import nodes
 
 
@@ -41,41 +42,17 @@ def imported(model: Any, where: str) -> tuple[Any, list[Obstacle], Any]:
     model = prepared(model, where)
     obstacles: list[Obstacle] = []
     made = to_relax(model, where, obstacles.append)
-    defined = {each.operator for each in obstacles if _is_function(each.operator, opset_of(model))}
-    inlined = _inlined(model, defined, where) if defined else None
-    if inlined is None:
+    defined = {each.operator for each in obstacles if is_function(each.operator, opset_of(model))}
+    plain = inlined(model, defined) if defined else None
+    if plain is None:
         return made, obstacles, model
+    plain = canonicalise(folded(canonicalise(plain), where))
     inside: list[Obstacle] = []
-    made = to_relax(inlined, where, inside.append)
+    made = to_relax(plain, where, inside.append)
     known = {node.name for node in nodes(model)}
     origin = f"it comes from ONNX's definition of {', '.join(sorted(defined))}"
     left = [each if each.node in known else replace(each, why=f"{each.why}; {origin}") for each in inside]
-    return made, left, inlined
-
-
-def _is_function(operator: str, opset: int) -> bool:
-    """Whether ONNX defines the operator by others."""
-    import onnx
-
-    schema = onnx.defs.get_schema(operator, opset)
-    return bool(schema.has_function or schema.has_context_dependent_function)
-
-
-def _inlined(model: Any, operators: Iterable[str], where: str) -> Any:
-    """The model with these operators replaced by what ONNX defines them to be; None if the inliner cannot."""
-    import onnx.inliner
-
-    typed = onnx.ModelProto()
-    typed.CopyFrom(model)
-    for tensor in model.graph.initializer:  # the inliner asks for the type of each input
-        info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-        typed.graph.value_info.append(info)
-    chosen = [("", operator) for operator in sorted(operators)]
-    try:
-        plain = onnx.inliner.inline_selected_functions(typed, chosen, inline_schema_functions=True)
-    except RuntimeError:
-        return None
-    return canonicalise(folded(canonicalise(plain), where))
+    return made, left, plain
 
 
 def to_relax(model: Any, where: str, report: Callable[[Obstacle], None]) -> Any:

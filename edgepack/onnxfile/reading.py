@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.errors import InputError
+from edgepack.onnxfile.inlining import inlined, is_function
 
 if TYPE_CHECKING:
     import onnx
@@ -86,26 +87,49 @@ def _check_versions(model: "onnx.ModelProto", where: str) -> None:
 
 
 def _as_older_opset(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
-    """The same model in opset ``MAX_OPSET``; most operators are older than the opset of their file says."""
+    """The same model in opset ``MAX_OPSET``; most operators are older than the opset of their file says.
+
+    Those that are not are converted, or replaced by what ONNX defines them to be.
+    """
     import onnx
 
     opset = opset_of(model)
-    newer = sorted({node.op_type for node in nodes(model) if _since(node, opset) > MAX_OPSET})
+    newer = _newer(model)
+    defined = {operator for operator in newer if is_function(operator, opset)}
     if newer:
         try:
-            converted: onnx.ModelProto = onnx.version_converter.convert_version(model, MAX_OPSET)
+            return _converted(model)
         except (RuntimeError, ValueError) as error:
+            plain = (
+                inlined(onnx.shape_inference.infer_shapes(model, data_prop=True), defined)
+                if defined
+                else None
+            )
+            if plain is not None and not defined <= _newer(plain):
+                return _as_older_opset(plain, where)
             raise InputError(
                 f"opset {opset} cannot be written as opset {MAX_OPSET}",
                 where=where,
-                why=f"of {', '.join(newer)}: {str(error).strip().partition('failed: ')[2] or str(error).strip()}",
+                why=f"of {', '.join(sorted(newer))}: {str(error).strip().rpartition('failed: ')[2]}",
                 next="export the model again with opset 18",
             ) from error
-        return converted
     for entry in model.opset_import:
         if entry.domain in {"", "ai.onnx"}:
             entry.version = MAX_OPSET
     return model
+
+
+def _newer(model: "onnx.ModelProto") -> set[str]:
+    """Operators of the model that opset ``MAX_OPSET`` lacks, or defines in another way."""
+    opset = opset_of(model)
+    return {node.op_type for node in nodes(model) if _since(node, opset) > MAX_OPSET}
+
+
+def _converted(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    import onnx
+
+    converted: onnx.ModelProto = onnx.version_converter.convert_version(model, MAX_OPSET)
+    return converted
 
 
 def _since(node: "onnx.NodeProto", opset: int) -> int:

@@ -101,13 +101,33 @@ def test_an_opset_newer_than_the_tools_is_written_as_the_newest_they_know(tmp_pa
     assert np.array_equal(z, np.ones((2, 3)) @ WEIGHTS)
 
 
-def test_an_operator_that_older_opsets_lack_is_named(tmp_path):
+def test_an_operator_that_older_opsets_lack_is_replaced_by_its_definition(tmp_path):
     newer = model(opset=24)
     newer.graph.node.append(helper.make_node("Swish", ["y"], ["z"]))
-    newer.graph.output[0].name = "z"
-    with pytest.raises(InputError, match="opset 24 cannot be written as opset 23") as caught:
+    newer.graph.output[0].CopyFrom(helper.make_tensor_value_info("z", TensorProto.FLOAT, [2, 4]))
+    path = written(tmp_path, newer)
+    assert opset_of(load_onnx(path)) == MAX_OPSET
+    import_onnx(path, (), tmp_path / "out.onnx")
+    x = np.ones((2, 3), "float32") / 8
+    (z,) = run_onnx(tmp_path / "out.onnx", {"x": x})
+    np.testing.assert_allclose(z, x @ WEIGHTS / (1 + np.exp(-x @ WEIGHTS)), rtol=1e-6)
+
+
+def test_an_operator_without_a_definition_in_older_opsets_is_named(tmp_path):
+    newer = model(opset=26)
+    newer.graph.node.append(helper.make_node("BitCast", ["y"], ["z"], to=TensorProto.INT32))
+    newer.graph.output[0].CopyFrom(helper.make_tensor_value_info("z", TensorProto.INT32, [2, 4]))
+    with pytest.raises(InputError, match="opset 26 cannot be written as opset 23") as caught:
         load_onnx(written(tmp_path, newer))
-    assert "Swish" in caught.value.why
+    assert "BitCast" in caught.value.why
+
+
+def test_a_model_without_inputs_is_refused(tmp_path):
+    constant = model()
+    constant.graph.initializer.append(numpy_helper.from_array(np.ones((2, 3), "float32"), "x"))
+    del constant.graph.input[:]
+    with pytest.raises(InputError, match="no input"):
+        import_onnx(written(tmp_path, constant), (), tmp_path / "out.onnx")
 
 
 def test_an_invalid_graph_and_foreign_operators(tmp_path):

@@ -1,0 +1,41 @@
+"""Operators replaced by what ONNX defines them to be: simpler ones."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def is_function(operator: str, opset: int) -> bool:
+    """Whether ONNX defines the operator by others."""
+    import onnx
+
+    schema = onnx.defs.get_schema(operator, opset)
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def inlined(model: "onnx.ModelProto", operators: Iterable[str]) -> "onnx.ModelProto | None":
+    """A copy of a model with inferred types, these operators replaced by their definitions.
+
+    None where a definition asks for more than is known of the node.
+    """
+    import onnx.inliner
+
+    opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+    typed = onnx.ModelProto()
+    typed.CopyFrom(model)
+    for tensor in model.graph.initializer:  # the inliner asks for the type of each input
+        info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        typed.graph.value_info.append(info)
+    for node in (node for node in typed.graph.node if node.op_type in set(operators)):
+        # The inliner leaves what refers to a default without a value.
+        given = {attribute.name for attribute in node.attribute}
+        schema = onnx.defs.get_schema(node.op_type, opset)
+        defaults = [each.default_value for name, each in schema.attributes.items() if name not in given]
+        node.attribute.extend(default for default in defaults if default.name)
+    chosen = [("", operator) for operator in sorted(operators)]
+    try:
+        return onnx.inliner.inline_selected_functions(typed, chosen, inline_schema_functions=True)
+    except RuntimeError:
+        return None
