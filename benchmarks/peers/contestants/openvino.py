@@ -14,7 +14,8 @@ import numpy as np
 
 from benchmarks.peers.protocol import Precision, Prepared, Session, Task, distribution_files, timed
 
-# Of the wheel's plugins and readers of formats, inference of an IR on a CPU loads the CPU plugin and the IR reader.
+# Inference of an IR on a CPU loads, of the wheel's plugins and readers of formats, the CPU plugin and the IR
+# reader; importing the package loads the TensorFlow reader.
 _UNUSED = (
     "_gpu_",
     "_npu_",
