@@ -24,7 +24,7 @@ _UNUSED = (
     "_onnx_",
     "_paddle_",
     "_pytorch_",
-    "_tensorflow_",
+    "_tensorflow_lite_",
     "cache.json",
 )
 
