@@ -41,8 +41,14 @@ class Litert:
         "torchao==0.18.0",
         "jax==0.10.2",
         "numpy==2.4.6",
-        "pydantic==2.11.10",  # edgepack.zoo's; newer ones want a newer typing_extensions than litert-torch
         "pyyaml==6.0.3",  # edgepack.zoo's
+        "pydantic==2.11.10",  # edgepack.zoo's; newer ones want a newer typing_extensions than litert-torch's xdsl
+        "typing_extensions==4.12.2",  # from here on: what pip would find, too, after many minutes of search
+        "typing-inspection==0.4.2",
+        "anyio==4.14.2",
+        "kagglehub==1.0.2",
+        "kagglesdk==0.1.37",
+        "transformers==5.23.0",
     )
     precisions: tuple[Precision, ...] = ("fp32", "int8")
     threads_share = True
