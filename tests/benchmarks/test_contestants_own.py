@@ -228,14 +228,15 @@ def test_records_of_an_earlier_run_count_and_a_half_written_one_goes(tmp_path, s
     folder = tmp_path / "tuning"
     folder.mkdir()
     records = [json.dumps([0, [[], [seconds], {}, []]]) for seconds in (0.001, 1e10, 0.002)]
-    (folder / "tuning_record.json").write_text("\n".join(records) + "\n[1, [[], [0.0")
-    (folder / "workload.json").write_text("[]\n[")
+    (folder / tvm_metaschedule._RECORDS).write_text("\n".join(records) + "\n[1, [[], [0.0")
+    (folder / tvm_metaschedule._WORKLOADS).write_text("[]\n[")
     attempt = tuning(tmp_path)
     attempt.run(3, time.monotonic() + 300)
     assert not sleeper.exists()  # nothing was left to tune
     assert (attempt.counted()[True], attempt.counted()[False]) == (2, 1)
-    assert (folder / "tuning_record.json").read_text() == "\n".join(records) + "\n"
-    assert (folder / "workload.json").read_text() == "[]\n"
+    assert attempt.kernels() == 1
+    assert (folder / tvm_metaschedule._RECORDS).read_text() == "\n".join(records) + "\n"
+    assert (folder / tvm_metaschedule._WORKLOADS).read_text() == "[]\n"
 
 
 def test_task_of_other_threads_is_the_same_but_for_them(task):

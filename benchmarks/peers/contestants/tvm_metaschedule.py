@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ _BUILDER_TIMEOUTS_S = {"as documented": 30.0, "with a builder timeout of 600 s":
 _HOPELESS = 3  # timeouts without a candidate built: workers in a row had not enough time
 _TUNING_SHARE = 0.85  # of the minutes; the rest is for importing and compiling
 _DEAD_S = 1e9  # MetaSchedule writes 1e10 seconds for a candidate that did not run
+_WORKLOADS, _RECORDS = "database_workload.json", "database_tuning_record.json"
 _SENT = re.compile(r"Sending (\d+) sample")
 _PR_SET_PDEATHSIG = 1
 
@@ -63,6 +65,7 @@ class TvmMetaSchedule(untuned.Tvm):
                     "tuning": "; ".join(told),
                     "trials": counts.total(),
                     "trials_failed": counts[False],
+                    "kernels_tuned": tuning.kernels(),
                 }
                 return untuned.build(task, model, notes, pipeline)
         raise Unsupported(f"no candidate ran on {os.cpu_count()} cores; {'; '.join(told)}")
@@ -97,12 +100,18 @@ class _Tuning:
 
     def counted(self) -> Counter[bool]:
         """Candidates that ran, under True, and those that did not."""
-        counts: Counter[bool] = Counter()
-        for line in _lines(self.folder / "tuning_record.json"):
+        return Counter(ran for _, ran in self._recorded())
+
+    def kernels(self) -> int:
+        """Kernels that have a candidate that ran."""
+        return len({kernel for kernel, ran in self._recorded() if ran})
+
+    def _recorded(self) -> Iterator[tuple[int, bool]]:
+        """A kernel's number, and whether the candidate ran."""
+        for line in _lines(self.folder / _RECORDS):
             with contextlib.suppress(json.JSONDecodeError):  # the last one may be half written
-                seconds = json.loads(line)[1][1]
-                counts[bool(seconds) and min(seconds) < _DEAD_S] += 1
-        return counts
+                kernel, (_, seconds, *_) = json.loads(line)
+                yield kernel, bool(seconds) and min(seconds) < _DEAD_S
 
     def _tune(self, trials: int, deadline: float) -> None:
         program = f"import sys; from {__name__} import tune; tune(*sys.argv[1:])"
@@ -119,7 +128,7 @@ class _Tuning:
         first_sent, patience = None, _HOPELESS * _BUILDER_TIMEOUTS_S[self._attempt]
         try:
             while child.poll() is None and time.monotonic() < deadline:
-                self._built = max(self._built, len(list(self._scratch.glob("*/tvm_tmp_mod.*"))))
+                self._built = max(self._built, len(list(self._scratch.glob("*/tvm_tmp_mod.tar"))))
                 if first_sent is None and _SENT.search(self._log()):
                     first_sent = time.monotonic()
                 late = first_sent is not None and time.monotonic() - first_sent > patience
@@ -136,7 +145,7 @@ class _Tuning:
 
     def _repair(self) -> None:
         """Drop a last line that a killed process left half written."""
-        for name in ("workload.json", "tuning_record.json"):
+        for name in (_WORKLOADS, _RECORDS):
             lines = _lines(self.folder / name)
             if lines and not lines[-1].endswith("\n"):
                 (self.folder / name).write_text("".join(lines[:-1]), encoding="utf-8")
