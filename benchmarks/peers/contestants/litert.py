@@ -5,8 +5,6 @@ int8 is the quantizer's recipe ``static_wi8_ai8`` (symmetric s8 weights with a s
 s8 activations). Inputs and outputs keep the types of the fp32 model, as other contestants' do. One default is
 changed: the quantizer averages the ranges of the samples, the first weighing most, and so cuts off what the other
 samples reach; here it takes the widest, its own ``min_max_update``, as other contestants' calibration does.
-Recurrent networks, whose states do not bear 8 bits at every step, get ``dynamic_wi8_afp32``: matrix products in
-int8, each with the range of its own input, and the rest in fp32.
 """
 
 from collections import Counter
@@ -62,10 +60,10 @@ class Litert:
         names = ("ai-edge-litert", "litert-torch", "litert-converter", "ai-edge-quantizer", "torch")
         notes: dict[str, Any] = {name: version(name) for name in names}
         model = task.folder / "fp32.tflite"
-        recurrent = _convert(task, model)
+        _convert(task, model)
         if task.precision == "int8":
             fp32, model = model, task.folder / "int8.tflite"
-            notes["quantization"] = _quantize(task, fp32, model, dynamic=recurrent)
+            notes["quantization"] = _quantize(task, fp32, model)
             fp32.unlink()
         nodes = _nodes(model)
         if task.precision == "int8":
@@ -108,8 +106,8 @@ def _in_order(details: Mapping[str, Any]) -> list[Any]:
     return [details[name] for name in sorted(details, key=lambda name: int(name.rpartition("_")[2]))]
 
 
-def _convert(task: Task, out: Path) -> bool:
-    """Write the fp32 model; whether it has recurrent layers."""
+def _convert(task: Task, out: Path) -> None:
+    """Write the fp32 model."""
     import litert_torch
     import torch
 
@@ -121,10 +119,9 @@ def _convert(task: Task, out: Path) -> bool:
     row = task.calibration_samples()[0]
     sample = tuple(torch.from_numpy(row[spec.name]) for spec in net.inputs)
     litert_torch.convert(network.eval(), sample).export(str(out))
-    return any(isinstance(layer, torch.nn.RNNBase) for layer in network.modules())
 
 
-def _quantize(task: Task, fp32: Path, out: Path, *, dynamic: bool) -> str:
+def _quantize(task: Task, fp32: Path, out: Path) -> str:
     """Write the int8 model and say how it was made."""
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe, recipe_manager
@@ -132,10 +129,6 @@ def _quantize(task: Task, fp32: Path, out: Path, *, dynamic: bool) -> str:
     from ai_edge_quantizer.utils.qsv_utils import min_max_update
 
     out.unlink(missing_ok=True)
-    if dynamic:
-        work = quantizer.Quantizer(str(fp32), recipe.dynamic_wi8_afp32())
-        work.quantize().export_model(str(out))
-        return "dynamic_wi8_afp32: per-channel s8 weights, inputs of matrix products quantized as they come"
     details = Interpreter(str(fp32)).get_signature_runner(_SIGNATURE).get_input_details()
     types = [detail["dtype"] for detail in _in_order(details)]
     samples = [
