@@ -67,7 +67,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rtt-ms", type=float, default=0.0, help="round-trip time of the limited link")
     parser.add_argument("--repeat", type=int, default=5, help="repetitions on loopback")
     parser.add_argument("--limited-repeat", type=int, default=3, help="repetitions on the limited link")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/deploy"), help="where results go")
+    parser.add_argument(
+        "--out", type=Path, default=Path("benchmarks/results/deploy"), help="where results go"
+    )
     options = parser.parse_args(argv)
     if min(options.repeat, options.limited_repeat) < 1 or options.mbit < 0 or options.rtt_ms < 0:
         parser.error("repetitions are 1 or more; --mbit and --rtt-ms are 0 or more")

@@ -77,7 +77,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--stock", nargs="*", default=list(STOCK), choices=list(STOCK), help="which of stock's settings"
     )
     parser.add_argument("--runs", type=int, default=30, help="timed inferences of each built library")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tuning"), help="where results go")
+    parser.add_argument(
+        "--out", type=Path, default=Path("benchmarks/results/tuning"), help="where results go"
+    )
     options = parser.parse_args(argv)
     if options.minutes <= 0 or options.repeat < 1 or options.runs < 2:
         parser.error("--minutes is more than 0, --repeat 1 or more, --runs 2 or more")
