@@ -1,13 +1,13 @@
 """ARM evidence without a board: executed instructions in an emulator, predicted cycles of the hot loops.
 
-    python -m benchmarks.arm [--nets mobilenet_v2 ds_cnn] [--targets rpi4 rpi5] [--json benchmarks/arm.json]
+    python -m benchmarks.arm [--nets mobilenet_v2 ds_cnn] [--targets rpi4 rpi5] [--out benchmarks/results/arm]
 
 For each net and target: edgepack's build and onnxruntime's aarch64 wheel run the same input in qemu, which counts
 every instruction of one inference; then llvm-mca predicts the loops in which edgepack's build spends its
 instructions. All of it is prediction, and is printed as such. Builds use tuning records of the target where this
 machine has some (made with a board), and edgepack's fallback schedules otherwise.
 
-Markdown goes to stdout, everything to the JSON file. Needs, as Debian packages: qemu-user, mmdebstrap, llvm-19; and
+Writes arm.json (everything) and arm.md into the folder, after each cell, and prints the latter. Needs, as Debian packages: qemu-user, mmdebstrap, llvm-19; and
 root, once, to build the emulated userland.
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument(
         "--top", type=int, default=5, help="loops of each cell to print (all are in the JSON)"
     )
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/arm.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/arm"), help="where results go")
     options = parser.parse_args()
     try:
         versions = needs()
@@ -50,9 +50,11 @@ def main() -> None:
                 document["cells"].append(cells.measure(net, target, tuned=not options.untuned))
             except EdgepackError as error:  # nothing can be counted here at all
                 parser.exit(error.exit_code, error.render() + "\n")
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    print(report.markdown(document, options.top))
+            page = report.markdown(document, options.top)
+            options.out.mkdir(parents=True, exist_ok=True)
+            (options.out / "arm.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            (options.out / "arm.md").write_text(page, encoding="utf-8")
+    print(page)
     if all(cell["failures"] for cell in document["cells"]):
         parser.exit(1, "error: nothing could be counted whole; the reasons are above\n")
 

@@ -265,7 +265,7 @@ def test_missing_programs_are_named_with_their_package(monkeypatch, capsys, tmp_
     assert error.value.next == "apt-get install qemu-user"
     with pytest.raises(UsageError, match="llvm-mca of LLVM 16"):
         tools.llvm("llvm-mca")
-    monkeypatch.setattr("sys.argv", ["arm", "--json", str(tmp_path / "arm.json")])
+    monkeypatch.setattr("sys.argv", ["arm", "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
         arm.main()
     assert stop.value.code == UsageError.exit_code
@@ -323,10 +323,11 @@ def test_the_smallest_net_from_end_to_end(tmp_path, monkeypatch, capsys):
     _need(arm.needs)
     if os.geteuid() != 0:
         pytest.skip("the aarch64 userland needs root to be built")
-    out = tmp_path / "arm.json"
-    monkeypatch.setattr("sys.argv", ["arm", "--nets", "autoencoder", "--targets", "rpi5", "--json", str(out)])
+    monkeypatch.setattr(
+        "sys.argv", ["arm", "--nets", "autoencoder", "--targets", "rpi5", "--out", str(tmp_path)]
+    )
     arm.main()
-    (cell,) = json.loads(out.read_text())["cells"]
+    (cell,) = json.loads((tmp_path / "arm.json").read_text())["cells"]
     assert cell["failures"] == {}
     for name in ("edgepack", "onnxruntime"):
         found = cell["contenders"][name]
@@ -339,4 +340,6 @@ def test_the_smallest_net_from_end_to_end(tmp_path, monkeypatch, capsys):
         summary = cells.summary(cell, core)
         assert 0.9 < summary["macs_share"] < 1.1
         assert 0 < summary["share_of_peak"] <= 1.01
-    assert "Prediction, not measurement." in capsys.readouterr().out
+    page = capsys.readouterr().out
+    assert "Prediction, not measurement." in page
+    assert (tmp_path / "arm.md").read_text() == page.removesuffix("\n")
