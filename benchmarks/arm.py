@@ -7,8 +7,8 @@ every instruction of one inference; then llvm-mca predicts the loops in which ed
 instructions. All of it is prediction, and is printed as such. Builds use tuning records of the target where this
 machine has some (made with a board), and edgepack's fallback schedules otherwise.
 
-Writes arm.json (everything) and arm.md into the folder, after each cell, and prints the latter. Needs, as Debian packages: qemu-user, mmdebstrap, llvm-19; and
-root, once, to build the emulated userland.
+Writes arm.json (everything) and arm.md into the folder, after each cell, and prints the latter. Needs, as Debian
+packages: qemu-user, mmdebstrap, llvm-19; and root, once, to build the emulated userland.
 """
 
 import argparse
