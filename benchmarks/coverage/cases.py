@@ -126,12 +126,17 @@ def _node_cases() -> Iterator[Case]:
             name=case.name,
             operator=base.node[0].op_type,
             model=case.model,
-            inputs=tuple(inputs),
-            outputs=tuple(outputs),
+            inputs=tuple(map(_array, inputs)),
+            outputs=tuple(map(_array, outputs)),
             rtol=case.rtol,
             atol=case.atol,
             shaping=_shaping(base),
         )
+
+
+def _array(value: object) -> object:
+    """Some cases give tensors as messages."""
+    return numpy_helper.to_array(value) if isinstance(value, TensorProto) else value
 
 
 def _shaping(graph: onnx.GraphProto) -> frozenset[str]:

@@ -91,6 +91,8 @@ def open_batch(model: "onnx.ModelProto") -> tuple[Input, ...]:
         dims = _dims(value)
         if value.name in constants or not dims or dims[0] is not None or None in dims[1:]:
             continue
+        if value.type.tensor_type.shape.dim and value.type.tensor_type.shape.dim[0].HasField("dim_value"):
+            continue  # 0, which is not open
         dtype = str(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
         if value.type.tensor_type.HasField("shape") and dtype in get_args(DType):
             found.append(Input.model_validate({"name": value.name, "shape": (1, *dims[1:]), "dtype": dtype}))

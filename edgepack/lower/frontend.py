@@ -9,7 +9,8 @@ from typing import Any
 
 from edgepack.errors import InputError, Obstacle, UnsupportedError
 from edgepack.export import fitted, folded, open_batch
-from edgepack.lower.importer import ValueType, importer
+from edgepack.lower.importer import importer
+from edgepack.lower.support import ValueType
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of
 from edgepack.onnxfile.canonical import IR_VERSION
 from edgepack.onnxfile.inlining import inlined, is_function
@@ -84,7 +85,7 @@ def _bytes(model: Any) -> bytes:
 
 
 def value_types(graph: Any) -> dict[str, ValueType]:
-    """Element type and shape of each value for which ONNX's inference found both."""
+    """Element type and shape of each value that is a constant, or for which ONNX's inference found both."""
     import onnx
 
     found = {}
@@ -93,6 +94,8 @@ def value_types(graph: Any) -> dict[str, ValueType]:
         shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim)
         if tensor.elem_type and tensor.HasField("shape") and -1 not in shape:
             found[value.name] = (str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape)
+    for tensor in graph.initializer:
+        found[tensor.name] = (str(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)), tuple(tensor.dims))
     return found
 
 
@@ -111,7 +114,7 @@ def static_shapes(graph: Any, where: str) -> dict[str, list[int]]:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if dim.HasField("dim_value") and dim.dim_value > 0:
                 shape.append(dim.dim_value)
-            elif axis == 0:
+            elif axis == 0 and not dim.HasField("dim_value"):
                 shape.append(1)
             else:
                 raise InputError(

@@ -8,11 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgepack.errors import Obstacle
-from edgepack.lower.support import missing, unusable
+from edgepack.lower.support import Node, ValueType, limit, missing, unusable
 from edgepack.onnxfile.reading import nodes as every_node
-
-ValueType = tuple[str, tuple[int, ...]]
-"""Element type and shape."""
 
 UNREAD = {
     ("Conv", "kernel_shape"),  # the weight's shape tells
@@ -65,7 +62,7 @@ class _Attributes(dict[str, Any]):
 def importer(
     model: Any,
     shapes: dict[str, list[int]],
-    types: dict[str, "ValueType"],
+    types: dict[str, ValueType],
     report: Callable[[Obstacle], None],
 ) -> Any:
     """TVM's importer, which tells ``report`` about each node that it cannot import, or would import wrongly.
@@ -84,6 +81,7 @@ def importer(
 
     watched_inputs = _watched_inputs()
     nodes = {node.name: node for node in every_node(model)}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
 
     class Importer(ONNXGraphImporter):  # type: ignore[misc]  # TVM is untyped
         def _check_for_unsupported_ops(self, graph: Any) -> None:
@@ -93,6 +91,10 @@ def importer(
             node = nodes[attrs["tvm_custom"]["name"]]
             if op_name not in _get_convert_map():
                 report(missing(op_name, node.name))
+                return self._zeros(node)
+            beyond = limit(Node(node, types, constants))
+            if beyond is not None:
+                report(beyond)
                 return self._zeros(node)
             watched, given = _Attributes(attrs), watched_inputs(inputs)
             try:
@@ -138,7 +140,7 @@ def _watched_inputs() -> Any:
     return Inputs
 
 
-def _mistyped(node: Any, made: Any, types: dict[str, "ValueType"]) -> str | None:
+def _mistyped(node: Any, made: Any, types: dict[str, ValueType]) -> str | None:
     """What TVM makes of a node's outputs against what ONNX says they are."""
     from tvm import relax, tirx
 
@@ -157,7 +159,7 @@ def _mistyped(node: Any, made: Any, types: dict[str, "ValueType"]) -> str | None
     return None
 
 
-def _shown(kind: "ValueType") -> str:
+def _shown(kind: ValueType) -> str:
     return f"{kind[0]}{list(kind[1])}"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from edgepack.errors import EdgepackError
 from edgepack.lower import simplify
 from edgepack.lower.frontend import import_onnx
+from edgepack.lower.legalize import legalizations
 from edgepack.schedules import FAMILIES
 from edgepack.target import Target
 
@@ -43,7 +44,7 @@ def _legalize(mod: Module, context: Context) -> Module:
     passes = (
         relax.backend.DispatchSampling(),
         relax.backend.DispatchSortScan(),
-        relax.transform.LegalizeOps(),
+        relax.transform.LegalizeOps(legalizations()),
     )
     return _sequential(mod, *passes, relax.transform.FoldConstant(), relax.transform.DeadCodeElimination())
 
@@ -91,16 +92,32 @@ def _schedule_untuned(mod: Module, context: Context) -> Module:
 
 def _prepack(mod: Module, context: Context) -> Module:
     """Move the layout rewrites that schedules asked for out of the kernels, and do them here and now."""
-    from tvm import relax
+    from tvm import relax, tirx
 
     if context.target.gpu:
         return mod
+    # The pass cannot read kernels that are several loops under no block, such as a scan or a scatter.
+    opaque = {
+        name: function
+        for name, function in mod.functions.items()
+        if isinstance(function, tirx.PrimFunc) and not _is_blocks(function)
+    }
+    for name in opaque:
+        del mod[name]
+    mod = relax.transform.SplitLayoutRewritePreproc()(mod)
+    mod.update(opaque)
     return _sequential(
         mod,
-        relax.transform.SplitLayoutRewritePreproc(),
         relax.transform.FoldConstant(),
         relax.transform.DeadCodeElimination(),
     )
+
+
+def _is_blocks(function: Any) -> bool:
+    """Whether a kernel is one block, as those that come from te.compute are."""
+    from tvm import s_tir
+
+    return isinstance(function.body, s_tir.SBlockRealize) and function.body.block.name_hint == "root"
 
 
 def _lower_dataflow(mod: Module, context: Context) -> Module:
@@ -209,7 +226,7 @@ def run(
                 f"lowering phase {number:02d}-{phase.name} failed",
                 where=f"{context.model} for {context.target.name}",
                 why=f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else error!r}",
-                next="look at the module before this phase: edgepack compile --dump DIR …",
+                next=f"edgepack check --deep {context.model} names the node; edgepack compile --dump DIR … shows the module",
             ) from error
         if dump:
             dump.mkdir(parents=True, exist_ok=True)

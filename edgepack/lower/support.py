@@ -6,7 +6,14 @@ which type each value must have. What is left is here: advice by operator, and l
 show (found by ``make coverage``).
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
 from edgepack.errors import Obstacle
+
+ValueType = tuple[str, tuple[int, ...]]
+"""Element type and shape."""
 
 _RECURRENT = "recurrent layers are not compiled yet; export the loop unrolled, or use a convolutional model"
 _CONTROL = "export the model without data-dependent control flow"
@@ -27,6 +34,125 @@ ADVICE = {
 
 ELSEWHERE = "replace it by operators that can be compiled, or compute it outside the model"
 OTHER_FORM = "export the model with another opset, or with static shapes and constants"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node as the limits look at it."""
+
+    proto: Any  # onnx.NodeProto
+    types: Mapping[str, ValueType]
+    constants: Mapping[str, Any]  # onnx.TensorProto
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """An attribute's value; text as str."""
+        import onnx
+
+        for attribute in self.proto.attribute:
+            if attribute.name == name:
+                value = onnx.helper.get_attribute_value(attribute)
+                return value.decode() if isinstance(value, bytes) else value
+        return default
+
+    def input_type(self, index: int) -> ValueType | None:
+        """Element type and shape of an input; None where there is none or they are not known."""
+        return self.types.get(self.proto.input[index]) if index < len(self.proto.input) else None
+
+    def constant(self, index: int) -> Any:
+        """A constant input as an array; None where there is none."""
+        import onnx
+
+        name = self.proto.input[index] if index < len(self.proto.input) else ""
+        return onnx.numpy_helper.to_array(self.constants[name]) if name in self.constants else None
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A form of an operator that TVM imports and then computes wrongly, or cannot compile."""
+
+    operator: str
+    applies: Callable[[Node], bool]
+    why: str
+    next: str
+
+
+def _resized_by_fractions(node: Node) -> bool:
+    """The output's size is rounded, and TVM takes the ratio of the sizes in the place of the scale."""
+    scales, data = node.constant(2), node.input_type(0)
+    if scales is None or data is None or len(scales) != len(data[1]):
+        return False
+    if node.attribute("coordinate_transformation_mode") == "tf_crop_and_resize":
+        return False  # the region tells where to look
+    exact = [float(scale) * size for scale, size in zip(scales, data[1], strict=True)]
+    return any(abs(size - round(size)) > _ROUNDING * size for size in exact)
+
+
+def _of_integers(node: Node) -> bool:
+    data = node.input_type(0)
+    return data is not None and not data[0].startswith("float")
+
+
+def _of_truth_values(node: Node) -> bool:
+    data = node.input_type(0)
+    return data is not None and data[0] == "bool"
+
+
+def _over_all_axes(node: Node) -> bool:
+    data = node.input_type(0)
+    return data is not None and node.attribute("axis", -1) in {0, -len(data[1])} and len(data[1]) > 1
+
+
+_ROUNDING = 1e-4  # of a size: scales are float32
+
+LIMITS = (
+    Limit(
+        "Resize",
+        _resized_by_fractions,
+        "the scales do not give whole sizes, and TVM then takes the ratio of the rounded sizes as the scale",
+        "give the sizes in the place of the scales",
+    ),
+    Limit(
+        "Resize",
+        lambda node: node.attribute("coordinate_transformation_mode") == "half_pixel_symmetric",
+        "TVM does not know the coordinate transformation half_pixel_symmetric",
+        "export with half_pixel, align_corners or asymmetric",
+    ),
+    Limit(
+        "RoiAlign",
+        lambda node: node.attribute("mode", "avg") == "max",
+        "TVM takes the maximum of interpolated values, ONNX that of their weighted terms",
+        "export with mode avg",
+    ),
+    Limit(
+        "NonMaxSuppression",
+        lambda _: True,
+        "how many boxes it selects depends on the data, and shapes are fixed here",
+        "let the model end with boxes and scores, and select outside of it",
+    ),
+    Limit(
+        "RMSNormalization",
+        _over_all_axes,
+        "TVM normalises over all axes only in one dimension",
+        "reshape to one dimension before it",
+    ),
+    *(
+        Limit(operator, _of_truth_values, "TVM has no order of truth values", "cast to uint8 before it")
+        for operator in ("ReduceMax", "ReduceMin")
+    ),
+    Limit(
+        "Pow", _of_integers, "TVM computes powers of floating-point numbers only", "cast to float32 before it"
+    ),
+)
+"""Found by `make coverage`, where TVM gives other values than ONNX, or fails long after the import."""
+
+
+def limit(node: Node) -> Obstacle | None:
+    """The first limit that a node is beyond."""
+    for each in LIMITS:
+        if each.operator == node.proto.op_type and each.applies(node):
+            message = f"operator {each.operator} cannot be compiled in this form"
+            return Obstacle(each.operator, node.proto.name, message, each.why, each.next)
+    return None
 
 
 def missing(operator: str, node: str) -> Obstacle:

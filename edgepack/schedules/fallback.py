@@ -48,9 +48,8 @@ def schedule_function(function: Any, cpu: Machine) -> Any:
         return function
     sch = s_tir.Schedule(tvm.IRModule({"main": function}), debug_mask="none")
     constants = [function.params[int(i)] for i in (function.attrs or {}).get("layout_free_buffers", [])]
-    free = [buffer for buffer in constants if _readers(sch, buffer) == 1]
     try:
-        _schedule(sch, cpu, free)
+        _schedule(sch, cpu, [buffer for buffer in constants if _readers(sch, buffer) == 1])
     except s_tir.ScheduleError as error:
         # A kernel of a shape no rule foresaw is slow, not a failed build.
         _log.warning("a kernel gets no schedule: %s", str(error).strip().splitlines()[-1])

@@ -1,0 +1,90 @@
+"""Operators that TVM's own legalization gets wrong, or that LLVM has no intrinsic for."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+_SERIES_BELOW = 0.5  # where exp(x) - exp(-x) loses digits, and four terms of the series are exact to 1e-9
+
+
+def legalizations() -> dict[str, Callable[[Any, Any], Any]]:
+    """What ``LegalizeOps`` takes in the place of TVM's rules, by operator."""
+    return {
+        "relax.cosh": _elementwise(_cosh),
+        "relax.sinh": _elementwise(_sinh),
+        "relax.max": _extreme("max", -math.inf),
+        "relax.min": _extreme("min", math.inf),
+    }
+
+
+def _elementwise(function: Callable[[Any, str], Any]) -> Callable[[Any, Any], Any]:
+    def legalize(builder: Any, call: Any) -> Any:
+        from tvm import te
+
+        def compute(x: Any) -> Any:
+            return te.compute(x.shape, lambda *at: function(x(*at), str(x.dtype)), name="compute")
+
+        return builder.call_te(compute, call.args[0], primfunc_name_hint=call.op.name.partition(".")[2])
+
+    return legalize
+
+
+def _cosh(x: Any, dtype: str) -> Any:
+    from tvm import tirx
+
+    return (tirx.exp(x) + tirx.exp(-x)) * tirx.const(0.5, dtype)
+
+
+def _sinh(x: Any, dtype: str) -> Any:
+    from tvm import tirx
+
+    def const(value: float) -> Any:
+        return tirx.const(value, dtype)
+
+    square = x * x
+    series = x * (const(1) + square * (const(1 / 6) + square * (const(1 / 120) + square * const(1 / 5040))))
+    return tirx.Select(tirx.abs(x) < const(_SERIES_BELOW), series, (tirx.exp(x) - tirx.exp(-x)) * const(0.5))
+
+
+def _extreme(name: str, identity: float) -> Callable[[Any, Any], Any]:
+    """A maximum or minimum that starts from infinity.
+
+    TVM's starts from the smallest number, so that of nothing but -inf (a masked row of attention) it makes
+    -3.4e38. For integers that is right, and its rule is taken.
+    """
+
+    def legalize(builder: Any, call: Any) -> Any:
+        import tvm
+        from tvm import te, tirx
+
+        ty = call.args[0].ty
+        if not str(ty.dtype).startswith("float"):
+            return tvm.ir.Op.get(call.op.name).get_attr("FLegalize")(builder, call)
+        rank = len(ty.shape)
+        axis = range(rank) if call.attrs.axis is None else call.attrs.axis
+        axes = sorted(int(each) % rank for each in axis)
+        extreme = getattr(tirx, name)
+        combine = te.comm_reducer(
+            lambda x, y: extreme(x, y),  # noqa: PLW0108 - the reducer counts a function's parameters
+            lambda dtype: tirx.const(identity, dtype),
+            name=name,
+        )
+
+        def compute(x: Any) -> Any:
+            reduced = {each: te.reduce_axis((0, x.shape[each]), name=f"k{each}") for each in axes}
+            kept = [each for each in range(rank) if each not in reduced]
+            keep = bool(call.attrs.keepdims)
+            shape = [1 if each in reduced else x.shape[each] for each in range(rank) if keep or each in kept]
+
+            def element(*at: Any) -> Any:
+                outer = dict(zip(range(rank) if keep else kept, at, strict=True))
+                return combine(
+                    x(*[reduced.get(each, outer.get(each)) for each in range(rank)]),
+                    axis=list(reduced.values()),
+                )
+
+            return te.compute(shape, element, name=f"x_red_{name}")
+
+        return builder.call_te(compute, call.args[0], primfunc_name_hint=name)
+
+    return legalize
