@@ -13,7 +13,9 @@ tests="
 valgrind            valgrind            the agent's leak test
 clang               clang               the agent's fuzz test
 libclang_rt         libclang-rt-14-dev  the agent's fuzz test
-rsync               rsync               the deploy benchmark"
+rsync               rsync               the deploy benchmark
+qemu-aarch64        qemu-user           the instruction counts of the ARM benchmark
+llvm-mca-19         llvm-19             the predicted cycles of the ARM benchmark"
 [ "${1:-}" != --tests ] || needs="$needs$tests"
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"

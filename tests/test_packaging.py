@@ -186,3 +186,14 @@ def test_a_dockerfile_that_drifts_from_the_makefile_is_caught(right, wrong, mess
     result = check_dockerfile(tmp_path)
     assert result.returncode == 1
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")])
+def test_onnxruntime_reports_nothing_unless_the_user_says_so(before, after):
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"ORT_DISABLE_TELEMETRY": before} if before else {}
+    code = "import edgepack, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == after

@@ -65,6 +65,7 @@ class Worker:
             **dict.fromkeys(_THREADS, str(len(cores))),
             "PYTHONPATH": os.pathsep.join(str(path) for path in (ROOT, *paths)),
             "PYTHONNOUSERSITE": "1",
+            "ORT_DISABLE_TELEMETRY": "1",  # a thread of onnxruntime's that would run beside the inference
         }
         command = [str(python), "-P", "-m", "benchmarks.peers.worker"]
         with self._log.open("wb") as log:
