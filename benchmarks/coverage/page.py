@@ -17,6 +17,11 @@ STATUSES = {
 EDGEPACK, STOCK, BOUND = "edgepack", "stock", "stock_bound"
 _REASON_LENGTH = 140
 NETWORKS = "(network)"
+_COMMON = (  # what every reason of its kind starts with
+    r"^operator \w+ (\(opset \d+\) )?cannot be (compiled|imported|lowered)( in this form)?; ",
+    r"^output \d+: \d+ of \d+ values are not as expected: ",
+    r"^lowering phase [\w-]+ failed; ",
+)
 
 
 def page(rows: Iterable[Row], environment: dict[str, str], target: str) -> str:
@@ -141,17 +146,9 @@ def _why(rows: list[Row]) -> str:
 
 def shortened(why: str) -> str:
     """A reason without the names and figures of the one case it comes from."""
-    text = re.sub(
-        r"^operator \w+ (\(opset \d+\) )?cannot be (compiled|imported in this form|lowered in this form); ",
-        "",
-        why,
-    )
-    text = re.sub(
-        r"output \d+: \d+ of \d+ values are not as expected, off by up to \S+",
-        "values are not as expected",
-        text,
-    )
-    text = re.sub(r"'[^']*'", "…", text)
+    for pattern in _COMMON:
+        why = re.sub(pattern, "", why)
+    text = re.sub(r"'[^']*'", "…", why)
     text = re.sub(r"(?<=\w)\[[\d, ]*\]", "[…]", text)
     text = text if len(text) <= _REASON_LENGTH else f"{text[:_REASON_LENGTH]}…"
     return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.coverage.cases import Case, bind, left_out
 from benchmarks.coverage.contestants import verdict
+from benchmarks.coverage.page import broken_promises, page
 from benchmarks.coverage.pool import run_all
 
 UNEXPECTED = "output 0: 1 of 3 values are not as expected"
@@ -132,7 +133,7 @@ def test_a_crash_or_a_hang_costs_one_job():
 def small_run(tmp_path_factory):
     """A run of ten cases by everyone, as `make coverage` does it: rows by name."""
     folder = tmp_path_factory.mktemp("coverage")
-    results, page = folder / "results.json", folder / "page.md"
+    results, out = folder / "results.json", folder / "page.md"
     names = "abs,relu_expanded_ver18,slice,lstm_defaults,conv_with_strides_no_padding,"
     names += "training_dropout_default,sequence_insert_at_back,nonzero_example,argmax_default_axis_example"
     pattern = f"^test_({names.replace(',', '|')})$"
@@ -145,12 +146,12 @@ def small_run(tmp_path_factory):
         "--results",
         results,
         "--out",
-        page,
+        out,
     ]
     subprocess.run(argv, cwd=ROOT, check=True)
     document = json.loads(results.read_text())
     assert len(document["cases"]) == 9
-    assert "9 cases, of which 7 count" in page.read_text()
+    assert "9 cases, of which 7 count" in out.read_text()
     return {row["name"].removeprefix("test_"): row for row in document["cases"]}
 
 
@@ -174,3 +175,48 @@ def test_stock_tvm_runs_cases_as_they_are_and_with_the_same_constants(small_run)
     assert sliced["bound"] == ["axes", "ends", "starts", "steps"]
     assert {"stock", "stock_bound"} <= set(sliced)
     assert "stock_bound" not in small_run["abs"]  # nothing is bound: as `stock`
+
+
+def row(name, operator, **results):
+    return {"name": name, "operator": operator, "opset": 18, "bound": [], **results}
+
+
+PASSED, WRONG = {"status": "passed"}, {"status": "wrong", "why": f"{UNEXPECTED}: other values", "step": "run"}
+REFUSED = {
+    "status": "refused",
+    "why": "operator Det cannot be compiled; TVM's ONNX importer lacks it",
+    "step": "compile",
+    "deep": "operator Det cannot be compiled: TVM's ONNX importer lacks it",
+}
+BROKEN = {"status": "failed", "why": "lowering phase 11-prepack failed", "step": "compile"}
+ROWS = [
+    row("test_det", "Det", edgepack=REFUSED, stock=REFUSED),
+    row("test_det_nd", "Det", edgepack=REFUSED, stock=REFUSED),
+    row("test_add", "Add", edgepack=PASSED, stock=PASSED),
+    row("test_add_more", "Add", edgepack=WRONG, stock=WRONG, stock_bound=PASSED),
+    row("test_cumsum", "CumSum", edgepack=BROKEN, stock=PASSED),
+    row("test_seq", "SequenceAt", left_out="sequences"),
+]
+
+
+def test_the_page_counts_and_gives_reasons():
+    text = page(ROWS, {"machine": "x86_64", "onnx": "1.2"}, "x86-64-v3")
+    assert "6 cases, of which 5 count" in text
+    assert "| passed | 1 | 2 | 3 |" in text
+    assert "| refused | 2 | 2 | 2 |" in text
+    assert "| wrong | 1 | 1 | 0 |" in text
+    assert "| 1 | sequences |" in text
+    assert "| Add | 1 of 2 |  | 2 of 2 |  | wrong: other values |" in text
+    assert "| Det | 0 of 2 |  | 0 of 2 |  | refused: TVM's ONNX importer lacks it (2) |" in text
+    assert "| SequenceAt |  |  |  | 1 | left out: sequences |" in text
+
+
+def test_a_case_that_passes_the_deep_check_and_does_not_compile_is_listed():
+    assert [each["name"] for each in broken_promises(ROWS[:-1])] == ["test_cumsum"]
+    assert "- `test_cumsum`: lowering phase 11-prepack failed" in page(ROWS, {"machine": "x"}, "x86-64-v3")
+
+
+def test_what_check_deep_says_is_kept(small_run):
+    assert "operator LSTM cannot be compiled" in small_run["lstm_defaults"]["edgepack"]["deep"]
+    assert "deep" not in small_run["abs"]["edgepack"]
+    assert broken_promises(each for each in small_run.values() if "edgepack" in each) == []
