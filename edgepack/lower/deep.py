@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.errors import EdgepackError, InputError, Obstacle, UnsupportedError
-from edgepack.export import fitted, open_batch
+from edgepack.export.importing import fitted, open_batch
 from edgepack.lower import phases
 from edgepack.lower.frontend import imported, value_types
 from edgepack.lower.support import ADVICE, OTHER_FORM, missing

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgepack.errors import InputError, Obstacle, UnsupportedError
-from edgepack.export import fitted, folded, open_batch
+from edgepack.export.importing import fitted, folded, open_batch
 from edgepack.lower.importer import importer
 from edgepack.lower.support import ValueType
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of

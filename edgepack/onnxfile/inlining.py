@@ -28,6 +28,9 @@ def inlined(model: "onnx.ModelProto", operators: Iterable[str]) -> "onnx.ModelPr
     for tensor in model.graph.initializer:  # the inliner asks for the type of each input
         info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
         typed.graph.value_info.append(info)
+    typed.graph.value_info.append(
+        onnx.ValueInfoProto(type=onnx.TypeProto())
+    )  # of an input left out, named ""
     for node in (node for node in typed.graph.node if node.op_type in set(operators)):
         # The inliner leaves what refers to a default without a value.
         given = {attribute.name for attribute in node.attribute}

@@ -257,7 +257,7 @@ TUNE = Stage(
     "tune",
     1,
     (*_TVM, "xgboost-cpu", "ziglang", "onnx"),
-    ("agent", "lower", "onnxfile", "schedules", "stages/build.py", "tune"),
+    ("agent", "export/importing.py", "lower", "onnxfile", "schedules", "stages/build.py", "tune"),
     _tune,
 )
 RECALL = Stage("tune", 1, TUNE.tools, TUNE.code, _recall)
@@ -265,7 +265,7 @@ COMPILE = Stage(
     "compile",
     1,
     (*_TVM, "ziglang", "onnx", "numpy"),
-    ("lower", "onnxfile", "schedules", "stages/build.py"),
+    ("export/importing.py", "lower", "onnxfile", "schedules", "stages/build.py"),
     _compile,
 )
 PACKAGE = Stage(

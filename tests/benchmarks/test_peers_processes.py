@@ -62,6 +62,9 @@ def test_a_stopped_worker_answers_when_it_is_continued(net, tmp_path):
         (process,) = [
             child for child in psutil.Process().children() if "benchmarks.peers.worker" in child.cmdline()
         ]
+        deadline = time.monotonic() + 20  # a signal takes effect when the process is next seen to
+        while process.status() != "stopped" and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert process.status() == "stopped"
         assert process.cpu_affinity() == [CORES[0]]
         running.resume()
