@@ -168,3 +168,10 @@ def test_a_file_that_is_no_model_is_an_error_and_no_obstacle(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"no model")
     with pytest.raises(InputError, match="not an ONNX model"):
         examine(tmp_path / "m.onnx")
+
+
+def test_a_definition_is_found_for_a_node_that_leaves_inputs_out(tmp_path):
+    inputs = {name: [1, 2, 4, 8] for name in ("q", "k", "v", "past_k", "past_v")}
+    nodes = [node("Attention", ["q", "k", "v", "", "past_k", "past_v"], ["y", "pk", "pv"], is_causal=1)]
+    path = model(tmp_path / "m.onnx", nodes, inputs, {"y": FLOAT, "pk": FLOAT, "pv": FLOAT}, opset=23)
+    assert examine(path).obstacles == ()
