@@ -41,7 +41,7 @@ def preload() -> None:
 
 
 def board(folder: Path, target: str = TARGET) -> Path:
-    """The agent and its libraries as a bundle lays them out; returns the agent's path."""
+    """The agent and its libraries as a bundle of a model that sorts lays them out; returns the agent's path."""
     from edgepack.agent.build import build_agent
     from edgepack.bundle.runtime import runtime_libs
     from edgepack.target import load_target
@@ -49,7 +49,7 @@ def board(folder: Path, target: str = TARGET) -> Path:
     abi = load_target(target).abi
     for name in ("bin", "lib"):
         (folder / name).mkdir(parents=True)
-    for name, path in runtime_libs(abi.arch, cuda=False).items():
+    for name, path in runtime_libs(abi.arch, cuda=False, extra=True).items():
         shutil.copy(path, folder / "lib" / name)
     return Path(shutil.copy(build_agent(abi.arch, abi.libc), folder / "bin" / "edgepack-agent"))
 
