@@ -98,13 +98,13 @@ def _jobs(
 ) -> Iterator[Job]:
     """The work to do; what needs none is put into `rows` at once."""
     for case in cases:
-        row = rows.setdefault(case.name, {})
-        reason = left_out(case)
         opset = {op.domain: op.version for op in case.model.opset_import}.get("", 0)
-        row |= {"name": case.name, "operator": case.operator, "opset": opset, "bound": sorted(case.shaping)}
+        about = {"name": case.name, "operator": case.operator, "opset": opset, "bound": sorted(case.shaping)}
+        reason = left_out(case)
         if reason:
-            rows[case.name] = {**row, "left_out": reason}
+            rows[case.name] = {**about, "left_out": reason}
             continue
+        row = rows[case.name] = {**rows.get(case.name, {}), **about}
         for name in chosen:
             if (resume and name in row) or time.monotonic() > deadline:
                 continue

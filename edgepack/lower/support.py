@@ -102,6 +102,11 @@ def _over_all_axes(node: Node) -> bool:
     return data is not None and node.attribute("axis", -1) in {0, -len(data[1])} and len(data[1]) > 1
 
 
+def _of_unsorted_types(node: Node) -> bool:
+    data = node.input_type(0)
+    return data is not None and data[0] in {"int16", "uint16", "uint32", "uint64"}
+
+
 _ROUNDING = 1e-4  # of a size: scales are float32
 
 LIMITS = (

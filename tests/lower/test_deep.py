@@ -100,6 +100,14 @@ def test_what_tvm_would_ignore_is_an_obstacle(tmp_path, nodes, constants, output
     assert [why in obstacle.why for obstacle in obstacles] == ([] if why is None else [True])
 
 
+@pytest.mark.parametrize(("dtype", "count"), [(TensorProto.UINT16, 1), (TensorProto.INT32, 0)])
+def test_types_that_the_runtime_cannot_sort_are_an_obstacle(tmp_path, dtype, count):
+    nodes = [node("Cast", ["x"], ["c"], to=dtype), node("TopK", ["c", "k"], ["y", "at"])]
+    outputs = {"y": dtype, "at": TensorProto.INT64}
+    path = model(tmp_path / "m.onnx", nodes, {"x": [1, 6]}, outputs, {"k": [2]})
+    assert [obstacle.operator for obstacle in examine(path).obstacles] == ["TopK"] * count
+
+
 def run(path, *inputs):
     import tvm
     from tvm import relax
