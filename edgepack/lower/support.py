@@ -145,6 +145,12 @@ LIMITS = (
         for operator in ("ReduceMax", "ReduceMin")
     ),
     Limit(
+        "TopK",
+        _of_unsorted_types,
+        "TVM's runtime sorts floating-point numbers, int8, uint8, int32 and int64",
+        "cast to int32 or int64 before it",
+    ),
+    Limit(
         "Pow", _of_integers, "TVM computes powers of floating-point numbers only", "cast to float32 before it"
     ),
 )
