@@ -256,7 +256,7 @@ _TVM = ("apache-tvm", "apache-tvm-ffi")
 TUNE = Stage(
     "tune",
     1,
-    (*_TVM, "xgboost-cpu", "ziglang", "onnx"),
+    (*_TVM, "xgboost-cpu", "ziglang", "onnx", "onnxscript"),
     ("agent", "export/importing.py", "lower", "onnxfile", "schedules", "stages/build.py", "tune"),
     _tune,
 )
@@ -264,7 +264,7 @@ RECALL = Stage("tune", 1, TUNE.tools, TUNE.code, _recall)
 COMPILE = Stage(
     "compile",
     1,
-    (*_TVM, "ziglang", "onnx", "numpy"),
+    (*_TVM, "ziglang", "onnx", "onnxscript", "numpy"),
     ("export/importing.py", "lower", "onnxfile", "schedules", "stages/build.py"),
     _compile,
 )
