@@ -46,8 +46,8 @@ def method(groups: Sequence[Group]) -> list[str]:
             "- **Canary.** A fixed piece of arithmetic runs on each of the cell's cores before and after every block."
             f" Where it is more than {plan['drift']:.0%} off its reference, the block is discarded and taken again,"
             f" up to {plan['retakes']} times. The reference is the lower quartile of {plan['burst']} canaries before"
-            " the first round; where the machine settles at another pace, the rounds so far are dropped and the group"
-            " starts anew. Discarded blocks stay in the JSON, marked."
+            " the first round, taken until two bursts agree; where the machine settles at another pace, the rounds so"
+            " far are dropped and the group starts anew. Discarded blocks stay in the JSON, marked."
         ),
         (
             f"- **Intervals.** {LEVEL:.0%} percentile intervals of a paired block bootstrap: {RESAMPLES} times, whole"

@@ -5,9 +5,10 @@ of the machine meets everyone alike. A *block* is a contestant's turn: some unti
 the caches again, then the timed ones. A fixed piece of work, the *canary*, runs on each of the cell's cores right
 before and after a block; where it is more than ``Plan.drift`` off its reference, the block is discarded and
 taken again. The reference is the lower quartile of a burst of canaries before the first round, because whatever
-disturbs a canary makes it slower. Where a block keeps failing and a new burst has another quartile, the machine
-has settled at another pace: the rounds so far are dropped, the new quartile is the reference, and the count of
-rounds starts anew.
+disturbs a canary makes it slower, and of bursts that follow each other until one agrees with the one before.
+Where a block keeps failing and such bursts have another quartile, the machine has settled at another pace: the
+rounds so far are dropped, the new quartile is the reference, and the count of rounds starts anew. A disturbance
+that passes is waited for instead.
 """
 
 import random
@@ -37,7 +38,7 @@ class Plan:
     slow_ns: int = 1_000_000_000  # from here on an inference is a block of its own, without untimed ones
     drift: float = 0.03
     retakes: int = 5
-    restarts: int = 2
+    settling: int = 5  # bursts, a second apart, until two agree
     burst: int = 25  # canaries for a reference
     stable: float = 0.03  # warm-up ends when three blocks' medians lie as close together
     warm_ns: int = 3_000_000_000  # the longest warm-up, unless three blocks take longer
@@ -164,7 +165,7 @@ class Measurement:
 
     def run(self) -> Course:
         """All rounds, within three times the plan's seconds."""
-        self._reference = self._burst()
+        self._reference = self._settled() or self._burst()
         self.course.references.append(self._reference)
         until = rounds_of(self._warm, self._plan, sum(self._reference))
         number = first = 0
@@ -238,16 +239,26 @@ class Measurement:
         readings = [self._canary() for _ in range(self._plan.burst)]
         return tuple(sorted(core)[len(core) // 4] for core in zip(*readings, strict=True))
 
+    def _settled(self) -> tuple[int, ...] | None:
+        """The pace of a burst that agrees with the one a second before it; None where none does."""
+        before = self._burst()
+        for _ in range(self._plan.settling):
+            self._pause(1.0)
+            now = self._burst()
+            if all(abs(new / old - 1) <= self._plan.drift for new, old in zip(now, before, strict=True)):
+                return now
+            before = now
+        return None
+
     def _moved(self, number: int) -> bool:
         """After a block that kept failing: drop what there is if the machine runs at another pace now."""
-        self._pause(1.0)
-        now = self._burst()
-        if self._drift(now) is None:
-            note = f"round {number}: a block failed {self._plan.retakes + 1} times while the pace stayed"
-        elif len(self.course.references) > self._plan.restarts:
+        now = self._settled()
+        if now is None:
             note = (
-                f"round {number}: the machine's pace changed once more, and the measurement went on as it was"
+                f"round {number}: a block failed {self._plan.retakes + 1} times while the pace was not steady"
             )
+        elif self._drift(now) is None:
+            note = f"round {number}: a block failed {self._plan.retakes + 1} times while the pace stayed"
         else:
             note = (
                 f"round {number}: the canary settled at {_ms(now)} instead of {_ms(self._reference)};"
