@@ -76,14 +76,15 @@ class _Loaded:
     def __init__(self, request: Any, outputs: int) -> None:
         self._request = request
         self._outputs = outputs
+        self._inputs: list[np.ndarray] = []
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         import openvino
 
-        for name, value in inputs.items():
-            # The tensor shares the array's memory and keeps it alive.
-            tensor = openvino.Tensor(np.ascontiguousarray(value), shared_memory=True)
-            self._request.set_tensor(name, tensor)
+        # The request shares the arrays' memory and does not keep it: without this list, `time` reads freed memory.
+        self._inputs = [np.ascontiguousarray(value) for value in inputs.values()]
+        for name, value in zip(inputs, self._inputs, strict=True):
+            self._request.set_tensor(name, openvino.Tensor(value, shared_memory=True))
         self._request.infer()
         return [self._request.get_output_tensor(i).data.copy() for i in range(self._outputs)]
 
