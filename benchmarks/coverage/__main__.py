@@ -34,7 +34,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="edgepack, stock, stock_bound; default all")
     parser.add_argument("--resume", action="store_true", help="skip cases that the results have")
     parser.add_argument("--minutes", type=float, default=0.0, help="start no case after so many minutes")
-    parser.add_argument("--processes", type=int, default=3 * (os.cpu_count() or 1))
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--seconds", type=float, default=60.0, help="time limit of a case; ten times that for a network"
     )
