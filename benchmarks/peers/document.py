@@ -42,7 +42,7 @@ class Entry(Spec):
     cosine: Finite | None = None
     sqnr_db: Finite | None = None
     model_bytes: int | None = None
-    runtime_bytes: int | None = None  # everything else that inference reads
+    runtime_bytes: int | None = None  # everything else that inference reads, but for Python and numpy
     load_ns: int | None = None  # in the process that was timed
     call_ns: Finite | None = None  # of a Python function that does nothing, in the same process
     warm_inferences: int | None = None

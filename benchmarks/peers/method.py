@@ -65,7 +65,7 @@ def method(groups: Sequence[Group]) -> list[str]:
         ),
         (
             "- **Size.** Files of the model, and all others that inference may read (libraries, Python packages with"
-            " what they need); the Python interpreter itself is not counted."
+            " what they need). Python and numpy are not counted: a release would call most of these libraries from C."
         ),
         (
             "- **Roofline.** The larger of multiply-adds at the measured arithmetic peak and bytes (weights, inputs"

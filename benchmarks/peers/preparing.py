@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from benchmarks.peers.environments import Environment
@@ -123,10 +124,19 @@ def _key(name: str, contestant: Contestant, task: Task, environment: Environment
 
 
 def _source(contestant: Contestant) -> list[str]:
-    """Digests of the files of its class and of the classes it builds on."""
-    modules = dict.fromkeys(one.__module__ for one in type(contestant).__mro__ if one is not object)
+    """Digests of its own file and of the contestants' files beside it that it takes classes or functions from."""
+    package = type(contestant).__module__.rpartition(".")[0]
+    modules = [type(contestant).__module__]
+    for name in modules:  # which grows
+        used = {_home(value) for value in vars(sys.modules[name]).values()}
+        modules += sorted(one for one in used - {*modules} if package and one.rpartition(".")[0] == package)
     texts = [inspect.getsource(sys.modules[name]) for name in modules]
     return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+
+
+def _home(value: object) -> str:
+    """The module that a module, class or function is, or comes from."""
+    return value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
 
 
 def _edgepack() -> str:

@@ -56,7 +56,7 @@ class Prepared:
     """What ``prepare`` made."""
 
     model: tuple[Path, ...]  # the files of the model itself
-    runtime: tuple[Path, ...]  # all other files that inference reads: libraries, Python packages
+    runtime: tuple[Path, ...]  # all other files that inference reads, but for Python and numpy
     notes: Mapping[str, Any] = field(default_factory=dict)  # versions, path of quantization, tuning trials
 
 

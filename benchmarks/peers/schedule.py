@@ -13,6 +13,7 @@ that passes is waited for instead.
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -162,9 +163,19 @@ class Measurement:
         self._subjects, self._warm, self._plan = subjects, warm, plan
         self._canary, self._chance, self._pause = canary, chance, pause
         self._reference: tuple[int, ...] = ()
+        self._given_up: Counter[str] = Counter()  # blocks that kept failing, by what the pace did meanwhile
 
     def run(self) -> Course:
         """All rounds, within three times the plan's seconds."""
+        self._rounds()
+        for pace, blocks in sorted(self._given_up.items()):
+            turns = "1 turn was" if blocks == 1 else f"{blocks} turns were"
+            self.course.notes.append(
+                f"{turns} given up after {self._plan.retakes + 1} discarded blocks while the pace {pace}"
+            )
+        return self.course
+
+    def _rounds(self) -> None:
         self._reference = self._settled() or self._burst()
         self.course.references.append(self._reference)
         until = rounds_of(self._warm, self._plan, sum(self._reference))
@@ -187,7 +198,6 @@ class Measurement:
             number += 1
             if not settled:
                 first = number
-        return self.course
 
     def _round(self, number: int, order: Sequence[str]) -> bool:
         """One round; False when the machine has settled elsewhere and all so far was dropped."""
@@ -253,24 +263,17 @@ class Measurement:
     def _moved(self, number: int) -> bool:
         """After a block that kept failing: drop what there is if the machine runs at another pace now."""
         now = self._settled()
-        if now is None:
-            note = (
-                f"round {number}: a block failed {self._plan.retakes + 1} times while the pace was not steady"
-            )
-        elif self._drift(now) is None:
-            note = f"round {number}: a block failed {self._plan.retakes + 1} times while the pace stayed"
-        else:
-            note = (
-                f"round {number}: the canary settled at {_ms(now)} instead of {_ms(self._reference)};"
-                " the rounds before were dropped"
-            )
-            self._drop()
-            self._reference = now
-            self.course.references.append(now)
-            self.course.notes.append(note)
-            return True
-        self.course.notes.append(note)
-        return False
+        if now is None or self._drift(now) is None:
+            self._given_up["was not steady" if now is None else "stayed"] += 1
+            return False
+        self.course.notes.append(
+            f"round {number}: the canary settled at {_ms(now)} instead of {_ms(self._reference)};"
+            " the rounds before were dropped"
+        )
+        self._drop()
+        self._reference = now
+        self.course.references.append(now)
+        return True
 
     def _drop(self) -> None:
         self.course.turns = [

@@ -17,7 +17,7 @@ from edgepack.lower import phases
 from edgepack.lower.frontend import imported, value_types
 from edgepack.lower.support import ADVICE, OTHER_FORM, missing
 from edgepack.onnxfile import load_onnx
-from edgepack.onnxfile.reading import nodes
+from edgepack.onnxfile.reading import foreign
 from edgepack.recipe import Input
 from edgepack.schedules import tvm_target
 from edgepack.target import load_target
@@ -90,11 +90,9 @@ def _refused(path: Path, inputs: Sequence[Input], error: InputError) -> list[Obs
             message = f"input {value.name!r} has no fixed size along axis {', '.join(open_axes)}"
             step = f"fix it in the recipe: model.inputs: [{{name: {value.name}, shape: [...]}}]"
             found.append(Obstacle("", "", message, "kernels are compiled for fixed shapes", step))
-    own = {"", "ai.onnx", *(function.domain for function in model.functions)}
-    for node in nodes(model):
-        if node.domain not in own:
-            name = node.name or f"that computes {node.output[0]}"
-            found.append(missing(f"{node.domain}.{node.op_type}", name))
+    for node in foreign(model):
+        name = node.name or f"that computes {node.output[0]}"
+        found.append(missing(f"{node.domain}.{node.op_type}", name))
     return found or [_as_obstacle(error)]
 
 

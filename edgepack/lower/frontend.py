@@ -44,7 +44,7 @@ def imported(model: Any, where: str) -> tuple[Any, list[Obstacle], Any]:
     obstacles: list[Obstacle] = []
     made = to_relax(model, where, obstacles.append)
     defined = {each.operator for each in obstacles if is_function(each.operator, opset_of(model))}
-    plain = inlined(model, defined) if defined else None
+    plain = inlined(model, defined, opset_of(model)) if defined else None
     if plain is None:
         return made, obstacles, model
     plain = canonicalise(folded(canonicalise(plain), where))
@@ -75,13 +75,9 @@ def prepared(model: Any, where: str) -> Any:
         InputError: Another axis of an input has no fixed size, or as :func:`edgepack.export.import_onnx`.
     """
     static_shapes(model.graph, where)
-    if model.ir_version == IR_VERSION and _bytes(canonicalise(model)) == _bytes(model):
+    if model.ir_version == IR_VERSION and canonicalise(model) == model:
         return model
     return fitted(model, open_batch(model), where)
-
-
-def _bytes(model: Any) -> bytes:
-    return bytes(model.SerializeToString(deterministic=True))
 
 
 def value_types(graph: Any) -> dict[str, ValueType]:

@@ -1,10 +1,13 @@
 """Operators replaced by what ONNX defines them to be: simpler ones."""
 
-from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import onnx
+
+STANDARD = ("", "ai.onnx")
+"""Names of the domain of ONNX's own operators."""
 
 
 def is_function(operator: str, opset: int) -> bool:
@@ -15,14 +18,13 @@ def is_function(operator: str, opset: int) -> bool:
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 
-def inlined(model: "onnx.ModelProto", operators: Iterable[str]) -> "onnx.ModelProto | None":
+def inlined(model: "onnx.ModelProto", operators: AbstractSet[str], opset: int) -> "onnx.ModelProto | None":
     """A copy of a model with inferred types, these operators replaced by their definitions.
 
     None where a definition asks for more than is known of the node.
     """
     import onnx.inliner
 
-    opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
     typed = onnx.ModelProto()
     typed.CopyFrom(model)
     for tensor in model.graph.initializer:  # the inliner asks for the type of each input
@@ -31,7 +33,9 @@ def inlined(model: "onnx.ModelProto", operators: Iterable[str]) -> "onnx.ModelPr
     typed.graph.value_info.append(
         onnx.ValueInfoProto(type=onnx.TypeProto())
     )  # of an input left out, named ""
-    for node in (node for node in typed.graph.node if node.op_type in set(operators)):
+    for node in typed.graph.node:
+        if node.op_type not in operators or node.domain not in STANDARD:
+            continue
         # The inliner leaves what refers to a default without a value.
         given = {attribute.name for attribute in node.attribute}
         schema = onnx.defs.get_schema(node.op_type, opset)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.errors import InputError
-from edgepack.onnxfile.inlining import inlined, is_function
+from edgepack.onnxfile.inlining import STANDARD, inlined, is_function
 
 if TYPE_CHECKING:
     import onnx
@@ -53,7 +53,7 @@ def load_onnx(path: Path) -> "onnx.ModelProto":
 
 def opset_of(model: "onnx.ModelProto") -> int:
     """The version of ONNX's own operators; 0 if the model does not say."""
-    return next((int(op.version) for op in model.opset_import if op.domain in ("", "ai.onnx")), 0)
+    return next((int(op.version) for op in model.opset_import if op.domain in STANDARD), 0)
 
 
 def _check_versions(model: "onnx.ModelProto", where: str) -> None:
@@ -72,14 +72,10 @@ def _check_versions(model: "onnx.ModelProto", where: str) -> None:
             where=where,
             next="export the model again with opset 18",
         )
-    local = {function.domain for function in model.functions}
-    foreign = sorted(
-        {f"{n.domain}.{n.op_type}" for n in model.graph.node} - {f".{n.op_type}" for n in model.graph.node}
-    )
-    foreign = [name for name in foreign if name.rpartition(".")[0] not in {"ai.onnx", *local}]
-    if foreign:
+    others = sorted({f"{node.domain}.{node.op_type}" for node in foreign(model)})
+    if others:
         raise InputError(
-            f"operators that are not ONNX's own: {', '.join(foreign[:5])}",
+            f"operators that are not ONNX's own: {', '.join(others[:5])}",
             where=where,
             why="only the standard operators can be compiled",
             next="export the model without the runtime's own optimisations",
@@ -101,7 +97,7 @@ def _as_older_opset(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
             return _converted(model)
         except (RuntimeError, ValueError) as error:
             plain = (
-                inlined(onnx.shape_inference.infer_shapes(model, data_prop=True), defined)
+                inlined(onnx.shape_inference.infer_shapes(model, data_prop=True), defined, opset)
                 if defined
                 else None
             )
@@ -114,7 +110,7 @@ def _as_older_opset(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
                 next="export the model again with opset 18",
             ) from error
     for entry in model.opset_import:
-        if entry.domain in {"", "ai.onnx"}:
+        if entry.domain in STANDARD:
             entry.version = MAX_OPSET
     return model
 
@@ -136,7 +132,7 @@ def _since(node: "onnx.NodeProto", opset: int) -> int:
     """The opset in which this operator got the definition it has in ``opset``; 0 for a function of the model's own."""
     import onnx
 
-    if node.domain not in {"", "ai.onnx"}:
+    if node.domain not in STANDARD:
         return 0
     return int(onnx.defs.get_schema(node.op_type, opset).since_version)
 
@@ -154,6 +150,12 @@ def nodes(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":
     yield from inside(model.graph.node)
     for function in model.functions:
         yield from inside(function.node)
+
+
+def foreign(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":
+    """Nodes whose operator is neither ONNX's nor one of the model's own functions."""
+    own = {*STANDARD, *(function.domain for function in model.functions)}
+    return (node for node in nodes(model) if node.domain not in own)
 
 
 def tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":

@@ -162,10 +162,8 @@ class Stdin:
         """
         try:
             self._channel.sendall(data)
-        except (
-            OSError,
-            EOFError,
-        ) as error:  # EOFError: paramiko's word for a connection that ended in mid-packet
+        except (OSError, EOFError) as error:
+            # EOFError is paramiko's word for a connection that ended in mid-packet.
             raise BrokenPipeError(str(error)) from error
         return len(data)
 

@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.peers.contestants import CONTESTANTS, tvm_metaschedule
-from benchmarks.peers.contestants.edgepack import Edgepack
+from benchmarks.peers.contestants.edgepack import AgentSession, Edgepack
 from benchmarks.peers.contestants.torch_compile import TorchCompile
 from benchmarks.peers.contestants.tvm import Tvm
 from benchmarks.peers.protocol import Task, Unsupported, size
+from benchmarks.peers.worker import Server
 
 OURS = {"edgepack": Edgepack, "tvm": Tvm}
 SHAPES = {"x": (1, 4, 8, 8), "a": (1, 6), "b": (1, 6)}
@@ -118,6 +119,21 @@ def test_outputs_are_those_of_onnxruntime(task, name, graph, precision):
     samples = session.time(7)
     assert len(samples) == 7
     assert min(samples) > 0
+
+
+def test_a_block_of_the_agents_is_one_process(task, monkeypatch):
+    started = []
+
+    def agent(_self, *, warmup, runs):
+        started.append((warmup, runs))
+        return [1_000_000] * runs
+
+    monkeypatch.setattr(AgentSession, "_samples", agent)
+    server = Server("benchmarks.peers.contestants:CONTESTANTS", "edgepack")
+    server.session = AgentSession(task(two_inputs()))
+    for _ in range(2):
+        assert len(server.time({"untimed": 15, "runs": 7})["samples_ns"]) == 7
+    assert started == [(1, 3), (300, 7), (300, 7)], "the first is a look at the latency"
 
 
 def test_a_cold_start_of_the_bundle_is_the_agents(task):

@@ -1,6 +1,9 @@
 """A whole group with contestants of every behaviour, in real processes."""
 
+import importlib
+import linecache
 import os
+import sys
 import time
 from dataclasses import replace
 
@@ -107,6 +110,38 @@ def test_what_was_prepared_is_used_again_until_something_changes(settings, net):
     assert prepare("right", replace(settings, trials=7)) == 4
     np.savez(net.calibration, x=np.ones((2, 1, 3), np.float32))
     assert prepare("right", replace(settings, trials=7)) == 5
+
+
+def test_a_change_of_what_a_contestant_takes_from_another_prepares_anew(settings, net, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "kin"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "parent.py").write_text("def title():\n    return 'one'\n")
+    (package / "child.py").write_text(
+        "from peers_fakes import Right\n"
+        "from kin.parent import title\n\n\n"
+        "class Child(Right):\n    title = title()\n\n\n"
+        "CONTESTANTS = {'child': Child()}\n"
+    )
+
+    def prepare():
+        """How often it has prepared by now."""
+        for name in [name for name in sys.modules if name.partition(".")[0] == "kin"]:
+            monkeypatch.delitem(sys.modules, name)
+        importlib.invalidate_caches()
+        linecache.clearcache()
+        found = importlib.import_module("kin.child").CONTESTANTS
+        registry = replace(settings.registry, reference="kin.child:CONTESTANTS", contestants=found)
+        registry = replace(registry, paths=(*registry.paths, tmp_path))
+        run = GroupRun(replace(settings, registry=registry), net, ["child"], "fp32", 1)
+        run.prepare(time.monotonic() + 60)
+        folder = settings.cache / "prepared" / "child" / "double-fp32-1t"
+        return len((folder / "prepared-times.txt").read_text())
+
+    assert [prepare(), prepare()] == [1, 1]
+    (package / "parent.py").write_text("def title():\n    return 'another'\n")
+    assert [prepare(), prepare()] == [2, 2]
 
 
 def test_a_contestant_without_the_precision_is_not_asked(settings, net):

@@ -81,6 +81,8 @@ class AgentSession:
     ``_WARMUP_S`` seconds, and then takes its samples with its own clock. What starting costs is in no sample.
     """
 
+    warms_up = True
+
     def __init__(self, task: Task) -> None:
         self._task = task
         self._files: list[Path] = []

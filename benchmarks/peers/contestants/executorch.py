@@ -184,4 +184,4 @@ def _runtime_files() -> tuple[Path, ...]:
         for path in distribution_files("executorch")
         if path.parent.name in {"lib", "pybindings"} and ".so" in path.name
     ]
-    return (*own, *distribution_files("torch", "typing_extensions", "numpy"))
+    return (*own, *distribution_files("torch", "typing_extensions"))

@@ -71,7 +71,7 @@ class Litert:
         notes.update(_delegation(nodes))
         if any(value.dtype == np.int64 for value in task.calibration_samples()[0].values()):
             notes["inputs"] = "int32 where the network has int64: litert-torch narrows them"
-        return Prepared((model,), distribution_files("ai-edge-litert", "numpy"), notes)
+        return Prepared((model,), distribution_files("ai-edge-litert"), notes)
 
     def load(self, task: Task, prepared: Prepared) -> Session:
         """An interpreter, and through it XNNPACK, with ``task.threads`` threads."""

@@ -44,7 +44,7 @@ class Onnxruntime:
         if task.precision == "int8":
             model = task.folder / "int8.onnx"
             notes["quantization"] = quantize(task, model)
-        return Prepared((model,), distribution_files("onnxruntime", "numpy"), notes)
+        return Prepared((model,), distribution_files("onnxruntime"), notes)
 
     def load(self, task: Task, prepared: Prepared) -> Session:
         """A session with ``task.threads`` threads in the one pool that a sequential graph uses."""

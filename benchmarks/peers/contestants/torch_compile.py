@@ -30,7 +30,7 @@ from benchmarks.peers.protocol import (
 
 _MODES = {"fp32": "max-autotune-no-cudagraphs", "int8": "default"}
 _RECURRENT = re.compile(r"aten\.(lstm|gru|rnn)")
-_NEEDED = ("torch", "numpy", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec", "filelock")
+_NEEDED = ("torch", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fsspec", "filelock")
 _IMPORTED = (*_NEEDED, "typing_extensions", "setuptools")
 
 

@@ -137,7 +137,7 @@ def _runtime() -> Iterator[Path]:
     for path in distribution_files("apache-tvm", "apache-tvm-ffi"):
         if path.name != _COMPILER and (path.suffix == ".py" or ".so" in path.name):
             yield path
-    yield from distribution_files("numpy", "ml_dtypes", "typing_extensions")
+    yield from distribution_files("ml_dtypes", "typing_extensions")
 
 
 def _flat(value: Any) -> list[Any]:
