@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from edgepack.errors import EdgepackError
-from edgepack.zoo import NETS
+from edgepack.errors import EdgepackError, UsageError
+from edgepack.zoo import NETS, Net
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,11 +25,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the weights")
     options = parser.parse_args(arguments)
     try:
-        NETS[options.net].export(options.out, options.seed)
+        _write(NETS[options.net], options.out, options.seed)
     except EdgepackError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{error.render()}\n")
         return error.exit_code
     return 0
+
+
+def _write(net: Net, out: Path, seed: int) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+        net.export(out, seed)
+    except OSError as error:
+        raise UsageError(
+            "cannot write the model", where=str(out), why=error.strerror, next="give another path"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -200,3 +200,6 @@ def test_the_program_writes_a_net_and_refuses_others(tmp_path, capsys):
         __main__.main(["resnet19", str(out)])
     assert stopped.value.code == 2
     assert "resnet18" in capsys.readouterr().err
+    assert __main__.main(["autoencoder", str(out / "below" / "a-file.onnx")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {out / 'below' / 'a-file.onnx'}: cannot write the model")
