@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.coverage import results
 from benchmarks.coverage.cases import Case, bind, collect, left_out
 from benchmarks.coverage.contestants import TARGET, board, contestants, preload
-from benchmarks.coverage.page import NETWORKS, page
+from benchmarks.coverage.page import BOUND, EDGEPACK, STOCK, page
 from benchmarks.coverage.pool import Tell, run_all
 
 HERE = Path(__file__).parent
@@ -31,7 +31,7 @@ def _arguments() -> argparse.Namespace:
         prog="python -m benchmarks.coverage", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--cases", default="", metavar="PATTERN", help="regular expression; default all")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="edgepack, stock, stock_bound; default all")
+    parser.add_argument("--only", nargs="+", choices=(EDGEPACK, STOCK, BOUND), help="default all")
     parser.add_argument("--resume", action="store_true", help="skip cases that the results have")
     parser.add_argument("--minutes", type=float, default=0.0, help="start no case after so many minutes")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace, rows: dict[str, results.Row]) -> None:
             return works[name](case, tell)
 
         def limit(job: Job) -> float:
-            return options.seconds * (NETWORK_FACTOR if job[1].operator == NETWORKS else 1)
+            return options.seconds * (NETWORK_FACTOR if job[1].operator == results.NETWORKS else 1)
 
         made = run_all(jobs, work, processes=options.processes, limit=limit)
         try:

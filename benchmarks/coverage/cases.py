@@ -15,6 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from benchmarks.coverage.results import NETWORKS
+
 SHAPING: dict[str, tuple[int, ...]] = {
     "AffineGrid": (1,),  # size
     "BlackmanWindow": (0,),
@@ -166,7 +168,7 @@ def _light_models() -> Iterator[Case]:
         expected = TensorProto()
         expected.ParseFromString(path.with_name(f"{path.stem}_output_0.pb").read_bytes())
         outputs = (numpy_helper.to_array(expected),)
-        yield Case(path.stem, "(network)", model, (data,), outputs, case.rtol, case.atol)
+        yield Case(path.stem, NETWORKS, model, (data,), outputs, case.rtol, case.atol)
 
 
 def left_out(case: Case) -> str | None:

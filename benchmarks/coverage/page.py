@@ -4,7 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from benchmarks.coverage.results import Row
+from benchmarks.coverage.results import NETWORKS, Row
 
 STATUSES = {
     "passed": "compiled, run, and as expected",
@@ -16,7 +16,6 @@ STATUSES = {
 }
 EDGEPACK, STOCK, BOUND = "edgepack", "stock", "stock_bound"
 _REASON_LENGTH = 140
-NETWORKS = "(network)"
 _COMMON = (  # what every reason of its kind starts with
     r"^operator \w+ (\(opset \d+\) )?cannot be (compiled|imported|lowered)( in this form)?; ",
     r"^output \d+: \d+ of \d+ values are not as expected: ",

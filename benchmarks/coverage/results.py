@@ -1,12 +1,14 @@
 """What became of each case, as JSON: one line a case, so that a change shows as a line of the diff."""
 
 import json
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from edgepack.store import write_atomic
+
+NETWORKS = "(network)"  # in the place of an operator, for cases that are whole networks
 TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxscript")
 Row = dict[str, Any]
 
@@ -28,6 +30,4 @@ def write(path: Path, rows: dict[str, Row], target: str) -> None:
     """Write all rows, atomically."""
     head = json.dumps({"edgepack": 1, "target": target, "environment": environment()}, indent=1)
     lines = ",\n".join(json.dumps(rows[name], sort_keys=True) for name in sorted(rows))
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(f'{head.removesuffix("}").rstrip()},\n "cases": [\n{lines}\n]}}\n', encoding="utf-8")
-    partial.replace(path)
+    write_atomic(path, f'{head.removesuffix("}").rstrip()},\n "cases": [\n{lines}\n]}}\n'.encode())
