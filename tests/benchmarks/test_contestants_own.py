@@ -133,7 +133,7 @@ def test_a_block_of_the_agents_is_one_process(task, monkeypatch):
     server.session = AgentSession(task(two_inputs()))
     for _ in range(2):
         assert len(server.time({"untimed": 15, "runs": 7})["samples_ns"]) == 7
-    assert started == [(1, 3), (300, 7), (300, 7)], "the first is a look at the latency"
+    assert started == [(1, 3), (100, 7), (100, 7)], "the first is a look at the latency"
 
 
 def test_a_cold_start_of_the_bundle_is_the_agents(task):

@@ -1,5 +1,6 @@
 """A real sshd on loopback, as the user who runs the tests, with files of its own only."""
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -93,9 +94,7 @@ class Sshd:
         assert self.process is not None
         found, todo = [], [self.process.pid]
         while todo:
-            path = Path(f"/proc/{todo.pop()}/task")
-            children = [int(c) for t in path.glob("*/children") for c in t.read_text().split()]
-            servers = [c for c in children if _name(c).startswith("sshd")]
+            servers = [child for child in _children(todo.pop()) if _name(child).startswith("sshd")]
             found += servers
             todo += servers
         return found
@@ -118,6 +117,15 @@ class Sshd:
             "host_key": public(self.host_key),
         }
         return Device.model_validate({**fields, **changes})
+
+
+def _children(pid: int) -> list[int]:
+    """Process ids of a process's children; none once it has ended, be it meanwhile."""
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += [int(child) for child in path.read_text().split()]
+    return found
 
 
 def _name(pid: int) -> str:

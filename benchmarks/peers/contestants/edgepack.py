@@ -21,7 +21,7 @@ _TARGETS = ("x86-64-v4", "x86-64-v3")
 _BUNDLE = "bundle"  # the unpacked bundle, in the task's folder
 _TUNING_SHARE = 0.9  # of the minutes; the rest is for compiling
 _CANNOT = ("InputError", "UnsupportedError")  # of edgepack.errors: the model is at fault, not edgepack
-_WARMUP_S = 0.3
+_WARMUP_S = 0.1
 _WARMUP_RUNS = (3, 20_000)  # least and most
 
 
