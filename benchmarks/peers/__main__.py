@@ -227,7 +227,7 @@ def bench(options: argparse.Namespace) -> int:
     if options.missing:
         there = {(group.net, group.precision, group.threads) for group in load_groups(results)}
         wanted = [cell for cell in wanted if (cell.net, cell.precision, cell.threads) not in there]
-    elif not options.replace:
+    elif not (options.prepare or options.replace):
         campaign.refuse_to_drop(results, wanted, peers)
     settings = Settings(
         registry=Registry(REGISTRY, CONTESTANTS),

@@ -100,6 +100,17 @@ def test_a_group_does_not_lose_contestants_by_accident(settings, net, tmp_path):
     campaign.refuse_to_drop(results, campaign.cells(["two"], ["fp32"], [1]), ["right"])
 
 
+def test_preparing_some_contestants_costs_the_others_nothing(settings, net, tmp_path, monkeypatch, capsys):
+    run(settings, net, tmp_path, campaign.cells(["ds_cnn"], ["fp32"], [1]))
+    asked = []
+    monkeypatch.setattr(campaign, "prepare", lambda *given, **_: asked.append(given[2]) or [])
+    argv = ["--nets=ds_cnn", "--peers=ncnn", "--precisions=fp32", "--threads=1", f"--out={tmp_path}"]
+    assert command.main(["--prepare", *argv]) == 0
+    assert asked == [["ncnn"]]
+    assert command.main(argv) == 2
+    assert "the results of right would be lost" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
