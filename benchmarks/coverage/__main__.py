@@ -1,6 +1,6 @@
 """`python -m benchmarks.coverage`: run the cases, keep the results, write docs/onnx-coverage.md.
 
-python -m benchmarks.coverage                       all cases, some 20 minutes on 2 cores
+python -m benchmarks.coverage                       all cases, some 15 minutes on 2 cores
 python -m benchmarks.coverage --cases '^test_conv'  some, beside the results there are
 python -m benchmarks.coverage --resume --minutes 5  go on where the last run stopped, for 5 minutes
 python -m benchmarks.coverage --page                only the page, from the results there are
