@@ -5,12 +5,15 @@ from statistics import median
 
 from benchmarks.peers.correctness import FP32_ERROR, INT8_COSINE
 from benchmarks.peers.document import Group
+from benchmarks.peers.groups import CANARIES
 from benchmarks.peers.statistics import LEVEL, RESAMPLES
 
 
 def method(groups: Sequence[Group]) -> list[str]:
     """Lines of a Markdown list."""
-    plan = groups[-1].plan
+    latest = max(groups, key=lambda group: group.when)
+    plan = latest.plan
+    others = [group.key for group in groups if group.plan != plan]
     entries = [entry for group in groups for entry in group.entries.values()]
     calls = [entry.call_ns for entry in entries if entry.call_ns is not None]
     ready = [cold.ready_ns for entry in entries for cold in entry.cold if cold.ready_ns]
@@ -43,11 +46,13 @@ def method(groups: Sequence[Group]) -> list[str]:
             " where it was the latter."
         ),
         (
-            "- **Canary.** A fixed piece of arithmetic runs on each of the cell's cores before and after every block."
-            f" Where it is more than {plan['drift']:.0%} off its reference, the block is discarded and taken again,"
-            f" up to {plan['retakes']} times. The reference is the lower quartile of {plan['burst']} canaries before"
-            " the first round, taken until two bursts agree; where the machine settles at another pace, the rounds so"
-            " far are dropped and the group starts anew. Discarded blocks stay in the JSON, marked."
+            "- **Canary.** A fixed piece of arithmetic runs on each of the cell's cores before and after every block;"
+            f" a reading is the median of {CANARIES}. A block begins when a reading is within {plan['drift']:.0%} of the"
+            " reference; where it is not any more after the block, the block is discarded and taken again, up to"
+            f" {plan['retakes']} times. The reference is the lower quartile of {plan['burst']} readings before the first"
+            f" round, taken until two bursts agree. Where the pace is another one for more than {plan['patience']:g} s"
+            " and steady, the rounds so far are dropped and the group starts anew. Discarded blocks stay in the JSON,"
+            " marked."
         ),
         (
             f"- **Intervals.** {LEVEL:.0%} percentile intervals of a paired block bootstrap: {RESAMPLES} times, whole"
@@ -71,6 +76,13 @@ def method(groups: Sequence[Group]) -> list[str]:
             "- **Roofline.** The larger of multiply-adds at the measured arithmetic peak and bytes (weights, inputs"
             " and outputs once, at the precision) beyond the last-level cache at the measured read bandwidth;"
             " activations are taken to stay in the caches. The share is that time over the median."
+        ),
+        *(
+            [
+                f"- **Earlier settings.** The numbers above are of {latest.key}; others hold for {', '.join(others)}."
+            ]
+            if others
+            else []
         ),
     ]
 

@@ -3,12 +3,12 @@
 A *round* is a random order of all contestants followed by the same order backwards (ABBA), so that a slow drift
 of the machine meets everyone alike. A *block* is a contestant's turn: some untimed inferences that fill
 the caches again, then the timed ones. A fixed piece of work, the *canary*, runs on each of the cell's cores right
-before and after a block; where it is more than ``Plan.drift`` off its reference, the block is discarded and
-taken again. The reference is the lower quartile of a burst of canaries before the first round, because whatever
-disturbs a canary makes it slower, and of bursts that follow each other until one agrees with the one before.
-Where a block keeps failing and such bursts have another quartile, the machine has settled at another pace: the
-rounds so far are dropped, the new quartile is the reference, and the count of rounds starts anew. A disturbance
-that passes is waited for instead.
+before and after a block. Before it, it runs until it is at most ``Plan.drift`` off its reference, so that a
+disturbance that passes is waited for; where it is off after the block, the block is discarded and taken again. The
+reference is the lower quartile of a burst of canaries before the first round, because whatever disturbs a canary
+makes it slower, and of bursts that follow each other until one agrees with the one before. Where waiting for
+``Plan.patience`` seconds is of no use and such bursts have another quartile, the machine has settled at another
+pace: the rounds so far are dropped, the new quartile is the reference, and the count of rounds starts anew.
 """
 
 import random
@@ -39,6 +39,9 @@ class Plan:
     slow_ns: int = 1_000_000_000  # from here on an inference is a block of its own, without untimed ones
     drift: float = 0.03
     retakes: int = 5
+    patience: float = (
+        20.0  # seconds until a canary that is off its reference is no passing disturbance any more
+    )
     settling: int = 5  # bursts, a second apart, until two agree
     burst: int = 25  # canaries for a reference
     stable: float = 0.03  # warm-up ends when three blocks' medians lie as close together
@@ -163,16 +166,19 @@ class Measurement:
         self._subjects, self._warm, self._plan = subjects, warm, plan
         self._canary, self._chance, self._pause = canary, chance, pause
         self._reference: tuple[int, ...] = ()
-        self._given_up: Counter[str] = Counter()  # blocks that kept failing, by what the pace did meanwhile
+        self._given_up: Counter[str] = Counter()  # turns without a block that counts, by the reason
+        self._waited = 0.0  # seconds, for the canary to come back
+        self._deadline = 0.0
 
     def run(self) -> Course:
         """All rounds, within three times the plan's seconds."""
+        self._deadline = self._clock() + OVERTIME * self._plan.seconds
         self._rounds()
-        for pace, blocks in sorted(self._given_up.items()):
-            turns = "1 turn was" if blocks == 1 else f"{blocks} turns were"
-            self.course.notes.append(
-                f"{turns} given up after {self._plan.retakes + 1} discarded blocks while the pace {pace}"
-            )
+        for reason, count in sorted(self._given_up.items()):
+            turns = "1 turn was" if count == 1 else f"{count} turns were"
+            self.course.notes.append(f"{turns} given up: {reason}")
+        if self._waited >= 1:
+            self.course.notes.append(f"{self._waited:.0f} s went by in waiting for disturbances to pass")
         return self.course
 
     def _rounds(self) -> None:
@@ -180,7 +186,6 @@ class Measurement:
         self.course.references.append(self._reference)
         until = rounds_of(self._warm, self._plan, sum(self._reference))
         number = first = 0
-        deadline = self._clock() + OVERTIME * self._plan.seconds
         while number - first < max(until.values(), default=0):
             left = [
                 name
@@ -189,9 +194,10 @@ class Measurement:
             ]
             if not left:
                 break
-            if self._clock() > deadline:
+            if self._clock() > self._deadline:
                 self.course.notes.append(
-                    f"ended after {number - first} rounds: retaken blocks took {OVERTIME} times the group's time"
+                    f"ended after {number - first} rounds: waiting and retaken blocks took {OVERTIME} times the"
+                    " group's time"
                 )
                 break
             settled = self._round(number, orders(left, self._chance))
@@ -202,24 +208,38 @@ class Measurement:
     def _round(self, number: int, order: Sequence[str]) -> bool:
         """One round; False when the machine has settled elsewhere and all so far was dropped."""
         for position, name in enumerate(order):
-            if name in self.course.failed:
-                continue
-            for attempt in range(self._plan.retakes + 1):
-                self._pause(0.05 * attempt)
-                turn = self._turn(number, position, name)
-                if turn is None or turn.discarded is None:
+            for _ in range(self._plan.retakes + 1):
+                if name in self.course.failed or self._clock() > self._deadline:
+                    break
+                before = self._quiet()
+                if before is None:
+                    if self._moved(number):
+                        return False
+                    self._given_up["the pace was not that of the reference for long"] += 1
+                    break
+                turn = self._turn(number, position, name, before)
+                if turn is not None and turn.discarded is None:
                     break
             else:
-                if self._moved(number):
-                    return False
+                self._given_up[f"{self._plan.retakes + 1} blocks in a row were discarded"] += 1
         return True
 
-    def _turn(self, number: int, position: int, name: str) -> Turn | None:
-        """One block, or None where the contestant broke."""
+    def _quiet(self) -> tuple[int, ...] | None:
+        """A canary at the reference's pace, waited for; None where that takes too long."""
+        began = self._clock()
+        while self._drift(reading := self._canary()) is not None:
+            if self._clock() - began > self._plan.patience:
+                self._waited += self._clock() - began
+                return None
+            self._pause(0.05)
+        self._waited += self._clock() - began
+        return reading
+
+    def _turn(self, number: int, position: int, name: str, before: tuple[int, ...]) -> Turn | None:
+        """One block after the canary ``before``, or None where the contestant broke."""
         inference_ns = self._warm[name].inference_ns
         untimed, runs = runs_of(inference_ns, self._plan)
         subject = self._subjects[name]
-        before = self._canary()
         subject.resume()
         try:
             samples = subject.time(untimed, runs, 60 + 20 * (untimed + runs) * inference_ns / 1e9)
@@ -229,18 +249,14 @@ class Measurement:
         finally:
             subject.stop()
         after = self._canary()
-        turn = Turn(name, number, position, tuple(samples), before, after, self._drift(before, after))
+        turn = Turn(name, number, position, tuple(samples), before, after, self._drift(after))
         self.course.turns.append(turn)
         return turn
 
-    def _drift(self, *readings: tuple[int, ...]) -> str | None:
-        """Why the block does not count: the canary's worst reading, where it is too far off."""
+    def _drift(self, reading: tuple[int, ...]) -> str | None:
+        """How far the canary is off its reference on the worst core, where that is too far."""
         worst = max(
-            (
-                now / then - 1
-                for reading in readings
-                for now, then in zip(reading, self._reference, strict=True)
-            ),
+            (now / then - 1 for now, then in zip(reading, self._reference, strict=True)),
             key=abs,
         )
         return f"canary {worst:+.1%}" if abs(worst) > self._plan.drift else None
@@ -261,10 +277,9 @@ class Measurement:
         return None
 
     def _moved(self, number: int) -> bool:
-        """After a block that kept failing: drop what there is if the machine runs at another pace now."""
+        """Whether the machine runs at another pace for good; what there is is dropped then."""
         now = self._settled()
         if now is None or self._drift(now) is None:
-            self._given_up["was not steady" if now is None else "stayed"] += 1
             return False
         self.course.notes.append(
             f"round {number}: the canary settled at {_ms(now)} instead of {_ms(self._reference)};"

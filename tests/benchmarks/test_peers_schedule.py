@@ -110,9 +110,12 @@ def test_a_block_beside_a_drifting_canary_is_discarded_and_taken_again():
     course = measure(machine, [Fake(machine, "a", MS)], plan)
     assert [turn.discarded for turn in course.turns] == ["canary +4.0%", None, None]
     assert [turn.position for turn in course.turns] == [0, 0, 1]
-    machine.readings = iter([1] * 10 + [0.96, 1])
+    machine.readings = iter([1] * 10 + [1, 0.96])
     course = measure(machine, [Fake(machine, "a", MS)], plan)
     assert course.turns[0].discarded == "canary -4.0%"
+    machine.readings = iter([1] * 10 + [1.3, 0.96, 1.04])
+    course = measure(machine, [Fake(machine, "a", MS)], plan)
+    assert [turn.discarded for turn in course.turns] == [None, None], "it begins when the canary is back"
     machine.readings = iter([1] * 10 + [1.02, 0.98, 1, 1])
     assert [turn.discarded for turn in measure(machine, [Fake(machine, "a", MS)], plan).turns] == [None, None]
 
@@ -120,7 +123,7 @@ def test_a_block_beside_a_drifting_canary_is_discarded_and_taken_again():
 def test_one_slow_core_is_enough():
     machine = Machine()
     plan = Plan(rounds=1, burst=3, retakes=0)
-    readings = iter([(100, 100)] * 6)
+    readings = iter([(100, 100)] * 7)
     machine.canary = lambda: next(readings, (100, 104))
     course = measure(machine, [Fake(machine, "a", MS)], plan)
     assert course.turns[0].discarded == "canary +4.0%"
@@ -152,32 +155,44 @@ def test_a_machine_that_never_settles_ends_in_time_and_says_so():
     course = measure(machine, [Fake(machine, name, 10 * MS) for name in "abc"], plan)
     assert machine.seconds < 6 * plan.seconds
     assert any("ended after" in note for note in course.notes)
-    (given_up,) = [note for note in course.notes if "not steady" in note]
+    (given_up,) = [note for note in course.notes if "blocks in a row were discarded" in note]
     count = int(given_up.split()[0])
     failing = [turn for turn in course.turns if turn.discarded]
     assert 1 < count <= len(failing) / (plan.retakes + 1)
+    assert any("went by in waiting" in note for note in course.notes)
 
 
-def test_a_disturbance_that_passes_is_waited_for_and_costs_no_round():
+@pytest.mark.parametrize("lasts_s", [0.5, 8, 15])
+def test_a_disturbance_that_passes_is_waited_for_and_costs_no_block(lasts_s):
     machine = Machine()
-    paces = iter(())
+    begins, plan = 10.0, Plan(rounds=15)
 
-    def pause(seconds):
-        machine.seconds += seconds
-        machine.pace = next(paces, 1.0) if seconds >= 1 else machine.pace
+    def canary():
+        disturbed = begins <= machine.seconds < begins + lasts_s
+        return (round(3 * MS * (1.3 if disturbed else 1.0)),)
 
-    machine.pause = pause
-
-    class Disturbed(Fake):
-        def time(self, untimed, runs, timeout_s):
-            nonlocal paces
-            if self.calls == 2:
-                machine.pace, paces = 1.3, iter([1.5, 1.2])
-            return super().time(untimed, runs, timeout_s)
-
-    course = measure(machine, [Disturbed(machine, "a", MS)], Plan(rounds=4, burst=3))
+    machine.canary = canary
+    course = measure(machine, [Fake(machine, name, 10 * MS) for name in "abcdef"], plan)
     assert len(course.references) == 1
-    assert sum(turn.discarded is None for turn in course.turns) >= 2 * 4 - 1
+    assert sum(turn.discarded is None for turn in course.turns) == 2 * 6 * plan.rounds
+    assert sum(turn.discarded is not None for turn in course.turns) <= 1
+    assert [f"{lasts_s:.0f} s went by in waiting for disturbances to pass"] == course.notes or lasts_s < 1
+
+
+def test_a_pace_that_keeps_changing_costs_the_turns_that_wait_for_it():
+    machine = Machine()
+    plan = Plan(rounds=2, seconds=100)
+
+    def canary():
+        at = machine.seconds
+        return (round(3 * MS * (1.0 if at < 8 or at > 60 else 1.3 + 0.1 * (int(at) % 2))),)
+
+    machine.canary = canary
+    course = measure(machine, [Fake(machine, name, 500 * MS) for name in "ab"], plan)
+    assert any("given up: the pace was not that of the reference for long" in note for note in course.notes)
+    kept = [turn for turn in course.turns if turn.discarded is None]
+    assert kept
+    assert all(turn.canary_before_ns == turn.canary_after_ns == (3 * MS,) for turn in kept)
 
 
 def test_who_breaks_leaves_and_the_others_go_on():
