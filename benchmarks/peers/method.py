@@ -50,9 +50,9 @@ def method(groups: Sequence[Group]) -> list[str]:
             f" a reading is the median of {CANARIES}. A block begins when a reading is within {plan['drift']:.0%} of the"
             " reference; where it is not any more after the block, the block is discarded and taken again, up to"
             f" {plan['retakes']} times. The reference is the lower quartile of {plan['burst']} readings before the first"
-            f" round, taken until two bursts agree. Where the pace is another one for more than {plan['patience']:g} s"
-            " and steady, the rounds so far are dropped and the group starts anew. Discarded blocks stay in the JSON,"
-            " marked."
+            f" round, taken until two bursts agree. Where the pace is slower for more than {plan['patience']:g} s,"
+            " or faster, and steady, the rounds so far are dropped and the group starts anew. Discarded blocks stay in"
+            " the JSON, marked."
         ),
         (
             f"- **Intervals.** {LEVEL:.0%} percentile intervals of a paired block bootstrap: {RESAMPLES} times, whole"

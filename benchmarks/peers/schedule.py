@@ -7,13 +7,13 @@ before and after a block. Before it, it runs until it is at most ``Plan.drift`` 
 disturbance that passes is waited for; where it is off after the block, the block is discarded and taken again. The
 reference is the lower quartile of a burst of canaries before the first round, because whatever disturbs a canary
 makes it slower, and of bursts that follow each other until one agrees with the one before. Where waiting for
-``Plan.patience`` seconds is of no use and such bursts have another quartile, the machine has settled at another
-pace: the rounds so far are dropped, the new quartile is the reference, and the count of rounds starts anew.
+``Plan.patience`` seconds is of no use, or a canary is faster than the reference, and such bursts have another
+quartile, the machine has settled at another pace: the rounds so far are dropped, the new quartile is the reference,
+and the count of rounds starts anew.
 """
 
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -166,7 +166,7 @@ class Measurement:
         self._subjects, self._warm, self._plan = subjects, warm, plan
         self._canary, self._chance, self._pause = canary, chance, pause
         self._reference: tuple[int, ...] = ()
-        self._given_up: Counter[str] = Counter()  # turns without a block that counts, by the reason
+        self._given_up = 0  # turns without a block that counts
         self._waited = 0.0  # seconds, for the canary to come back
         self._deadline = 0.0
 
@@ -174,9 +174,9 @@ class Measurement:
         """All rounds, within three times the plan's seconds."""
         self._deadline = self._clock() + OVERTIME * self._plan.seconds
         self._rounds()
-        for reason, count in sorted(self._given_up.items()):
-            turns = "1 turn was" if count == 1 else f"{count} turns were"
-            self.course.notes.append(f"{turns} given up: {reason}")
+        if self._given_up:
+            turns = "1 turn was" if self._given_up == 1 else f"{self._given_up} turns were"
+            self.course.notes.append(f"{turns} given up after {self._plan.retakes + 1} tries")
         if self._waited >= 1:
             self.course.notes.append(f"{self._waited:.0f} s went by in waiting for disturbances to pass")
         return self.course
@@ -215,22 +215,25 @@ class Measurement:
                 if before is None:
                     if self._moved(number):
                         return False
-                    self._given_up["the pace was not that of the reference for long"] += 1
-                    break
+                    continue
                 turn = self._turn(number, position, name, before)
                 if turn is not None and turn.discarded is None:
                     break
             else:
-                self._given_up[f"{self._plan.retakes + 1} blocks in a row were discarded"] += 1
+                self._given_up += 1
         return True
 
     def _quiet(self) -> tuple[int, ...] | None:
-        """A canary at the reference's pace, waited for; None where that takes too long."""
+        """A canary at the reference's pace, waited for; None where that takes too long, or it is faster.
+
+        Nothing makes a canary faster than its own pace: then it was the reference that was disturbed.
+        """
         began = self._clock()
         while self._drift(reading := self._canary()) is not None:
-            if self._clock() - began > self._plan.patience:
-                self._waited += self._clock() - began
-                return None
+            faster = min(now / then for now, then in zip(reading, self._reference, strict=True)) < 1
+            if faster or self._clock() - began > self._plan.patience:
+                reading = None
+                break
             self._pause(0.05)
         self._waited += self._clock() - began
         return reading
