@@ -75,7 +75,8 @@ def method(groups: Sequence[Group]) -> list[str]:
         (
             "- **Roofline.** The larger of multiply-adds at the measured arithmetic peak and bytes (weights, inputs"
             " and outputs once, at the precision) beyond the last-level cache at the measured read bandwidth;"
-            " activations are taken to stay in the caches. The share is that time over the median."
+            " activations are taken to stay in the caches. The share is that time over the median; above 100 % the"
+            " contestant multiplies less than the definition does, as Winograd's convolutions do."
         ),
         *(
             [
