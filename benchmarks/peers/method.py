@@ -51,7 +51,7 @@ def method(groups: Sequence[Group]) -> list[str]:
             " reference; where it is not any more after the block, the block is discarded and taken again, up to"
             f" {plan['retakes']} times. The reference is the lower quartile of {plan['burst']} readings before the first"
             f" round, taken until two bursts agree. Where the pace is slower for more than {plan['patience']:g} s,"
-            " or faster, and steady, the rounds so far are dropped and the group starts anew. Discarded blocks stay in"
+            f" or more than {plan['faster']:.0%} faster, and steady, the rounds so far are dropped and the group starts anew. Discarded blocks stay in"
             " the JSON, marked."
         ),
         (

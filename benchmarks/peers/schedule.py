@@ -7,7 +7,7 @@ before and after a block. Before it, it runs until it is at most ``Plan.drift`` 
 disturbance that passes is waited for; where it is off after the block, the block is discarded and taken again. The
 reference is the lower quartile of a burst of canaries before the first round, because whatever disturbs a canary
 makes it slower, and of bursts that follow each other until one agrees with the one before. Where waiting for
-``Plan.patience`` seconds is of no use, or a canary is faster than the reference, and such bursts have another
+``Plan.patience`` seconds is of no use, or a canary is far faster than the reference, and such bursts have another
 quartile, the machine has settled at another pace: the rounds so far are dropped, the new quartile is the reference,
 and the count of rounds starts anew.
 """
@@ -42,6 +42,7 @@ class Plan:
     patience: float = (
         20.0  # seconds until a canary that is off its reference is no passing disturbance any more
     )
+    faster: float = 0.1  # a canary that far below its reference shows that this was taken in a disturbance
     settling: int = 5  # bursts, a second apart, until two agree
     burst: int = 25  # canaries for a reference
     stable: float = 0.03  # warm-up ends when three blocks' medians lie as close together
@@ -224,14 +225,14 @@ class Measurement:
         return True
 
     def _quiet(self) -> tuple[int, ...] | None:
-        """A canary at the reference's pace, waited for; None where that takes too long, or it is faster.
+        """A canary at the reference's pace, waited for; None where that takes too long, or it is far too fast.
 
-        Nothing makes a canary faster than its own pace: then it was the reference that was disturbed.
+        Nothing makes a canary that much faster than its own pace: then it was the reference that was disturbed.
         """
         began = self._clock()
         while self._drift(reading := self._canary()) is not None:
-            faster = min(now / then for now, then in zip(reading, self._reference, strict=True)) < 1
-            if faster or self._clock() - began > self._plan.patience:
+            pace = min(now / then for now, then in zip(reading, self._reference, strict=True))
+            if pace < 1 - self._plan.faster or self._clock() - began > self._plan.patience:
                 reading = None
                 break
             self._pause(0.05)

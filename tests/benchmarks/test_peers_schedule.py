@@ -159,6 +159,16 @@ def test_a_reference_taken_in_a_disturbance_is_replaced_by_a_faster_one():
     assert machine.seconds < plan.seconds
 
 
+def test_a_jitter_about_as_large_as_the_limit_drops_no_round():
+    machine = Machine()
+    chance = random.Random(2)
+    machine.canary = lambda: tuple(round(3 * MS * chance.uniform(0.97, 1.03)) for _ in range(2))
+    plan = Plan(rounds=15)
+    course = measure(machine, [Fake(machine, name, 10 * MS) for name in "abcdef"], plan)
+    assert len(course.references) == 1
+    assert sum(turn.discarded is None for turn in course.turns) >= 0.95 * 2 * 6 * plan.rounds
+
+
 def test_a_machine_that_never_settles_ends_in_time_and_says_so():
     machine = Machine()
     chance = random.Random(1)
