@@ -22,7 +22,7 @@ svg { --paper: #ffffff; --ink: #1b1f23; --soft: #565e67; --rule: #ddd8cc; --slow
 }
 .paper { fill: var(--paper); }
 text { fill: var(--ink); font: 12px system-ui, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
-.title { font-size: 15px; font-weight: 600; } .net { font-weight: 600; font-size: 13px; }
+.title { font-size: 15px; font-weight: 600; } .net { font-weight: 600; font-size: 13px; paint-order: stroke; stroke: var(--paper); stroke-width: 5px; }
 .soft { fill: var(--soft); }
 .guide { stroke: var(--rule); } .one { stroke: var(--ink); stroke-width: 1.5; }
 .slower { fill: var(--slower); } .faster { fill: var(--faster); } .even { fill: var(--soft); }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from benchmarks.tuners.curve import Band
 from benchmarks.tuners.log import PHASES
 from edgepack.report.charts import ticks
+from edgepack.report.format import significant
 from edgepack.report.markup import Markup, el, join
 
 WIDTH, HEIGHT = 760, 380
@@ -69,7 +70,8 @@ def curves(title: str, unit: str, series: Sequence[Series]) -> Markup:
     drawn = [_series(one, x, y) for one in series]
     wanted = [y(one.band[-1].median) for one in series]
     labels = [
-        _label(one, middle) for one, middle in zip(series, spread(wanted, 2.4 * _LINE, _TOP), strict=True)
+        _label(one, middle)
+        for one, middle in zip(series, spread(wanted, 2.4 * _LINE, _TOP, _BOTTOM), strict=True)
     ]
     return _page(
         title,
@@ -85,13 +87,16 @@ def curves(title: str, unit: str, series: Sequence[Series]) -> Markup:
     )
 
 
-def spread(wanted: Sequence[float], gap: float, top: float) -> list[float]:
-    """Places as near to those wanted as a least distance between neighbours allows, from ``top`` downwards."""
+def spread(wanted: Sequence[float], gap: float, top: float, bottom: float) -> list[float]:
+    """Places near those wanted with a least distance between neighbours, from ``top`` to ``bottom`` if they fit."""
     order = sorted(range(len(wanted)), key=wanted.__getitem__)
     places = [0.0] * len(wanted)
     last = top - gap
     for index in order:
         places[index] = last = max(wanted[index], last + gap)
+    below = bottom + gap
+    for index in reversed(order):  # those that were pushed beyond the bottom push back
+        places[index] = below = min(places[index], below - gap)
     return places
 
 
@@ -136,10 +141,10 @@ def _series(one: Series, x: Callable[[float], float], y: Callable[[float], float
 
 
 def _label(one: Series, y: float) -> Markup:
-    measured = "" if one.measured_ms is None else f", built {one.measured_ms:.2f} ms"
+    measured = "" if one.measured_ms is None else f", built {significant(one.measured_ms)} ms"
     return join(
         _text(_RIGHT + 14, y, one.label, f"name f{one.color}"),
-        _text(_RIGHT + 14, y + _LINE, f"{one.band[-1].median:.2f} ms{measured}", "soft"),
+        _text(_RIGHT + 14, y + _LINE, f"{significant(one.band[-1].median)} ms{measured}", "soft"),
     )
 
 

@@ -32,10 +32,10 @@ def rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     yield row("on record at the end", "recorded", form="{:.0f}")
     yield row("trials a minute", "trials_per_minute")
     yield row("first result after, s", "first_result_s", form="{:.0f}")
-    yield row("predicted untuned, ms", "untuned_ms", form="{:.2f}")
-    yield row("predicted, ms", "predicted_ms", form="{:.2f}")
-    yield row("built untuned, ms", "built_untuned_ms", form="{:.2f}")
-    yield row("built, ms", "built_ms", form="{:.2f}")
+    yield row("predicted untuned, ms", "untuned_ms", form="{:.3g}")
+    yield row("predicted, ms", "predicted_ms", form="{:.3g}")
+    yield row("built untuned, ms", "built_untuned_ms", form="{:.3g}")
+    yield row("built, ms", "built_ms", form="{:.3g}")
     for phase in PHASES:
         yield row(f"{phase}, busy s", "busy_s", phase)
 
