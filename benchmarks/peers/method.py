@@ -13,7 +13,6 @@ def method(groups: Sequence[Group]) -> list[str]:
     """Lines of a Markdown list."""
     latest = max(groups, key=lambda group: group.when)
     plan = latest.plan
-    others = [group.key for group in groups if group.plan != plan]
     entries = [entry for group in groups for entry in group.entries.values()]
     calls = [entry.call_ns for entry in entries if entry.call_ns is not None]
     ready = [cold.ready_ns for entry in entries for cold in entry.cold if cold.ready_ns]
@@ -51,8 +50,8 @@ def method(groups: Sequence[Group]) -> list[str]:
             " reference; where it is not any more after the block, the block is discarded and taken again, up to"
             f" {plan['retakes']} times. The reference is the lower quartile of {plan['burst']} readings before the first"
             f" round, taken until two bursts agree. Where the pace is slower for more than {plan['patience']:g} s,"
-            f" or more than {plan['faster']:.0%} faster, and steady, the rounds so far are dropped and the group starts anew. Discarded blocks stay in"
-            " the JSON, marked."
+            f" or more than {plan['faster']:.0%} faster, and steady, the rounds so far are dropped and the group starts"
+            " anew. Discarded blocks stay in the JSON, marked."
         ),
         (
             f"- **Intervals.** {LEVEL:.0%} percentile intervals of a paired block bootstrap: {RESAMPLES} times, whole"
@@ -78,14 +77,24 @@ def method(groups: Sequence[Group]) -> list[str]:
             " activations are taken to stay in the caches. The share is that time over the median; above 100 % the"
             " contestant multiplies less than the definition does, as Winograd's convolutions do."
         ),
-        *(
-            [
-                f"- **Earlier settings.** The numbers above are of {latest.key}; others hold for {', '.join(others)}."
-            ]
-            if others
-            else []
-        ),
+        *_other_settings(groups, latest),
     ]
+
+
+def _other_settings(groups: Sequence[Group], latest: Group) -> list[str]:
+    """Which groups were measured with other numbers than those above, and with which."""
+    found: dict[str, list[str]] = {}
+    for group in groups:
+        differing = sorted(name for name, value in latest.plan.items() if group.plan.get(name) != value)
+        if differing:
+            words = ", ".join(f"{name} {group.plan.get(name)}" for name in differing)
+            found.setdefault(words, []).append(group.key)
+    listed = "; ".join(f"{words} in {', '.join(keys)}" for words, keys in found.items())
+    return (
+        [f"- **Other settings.** The numbers above are those of {latest.key}. Others: {listed}."]
+        if found
+        else []
+    )
 
 
 def _samples() -> int:

@@ -39,9 +39,7 @@ class Plan:
     slow_ns: int = 1_000_000_000  # from here on an inference is a block of its own, without untimed ones
     drift: float = 0.03
     retakes: int = 5
-    patience: float = (
-        20.0  # seconds until a canary that is off its reference is no passing disturbance any more
-    )
+    patience: float = 20.0  # seconds to wait for a canary that is off its reference
     faster: float = 0.1  # a canary that far below its reference shows that this was taken in a disturbance
     settling: int = 5  # bursts, a second apart, until two agree
     burst: int = 25  # canaries for a reference

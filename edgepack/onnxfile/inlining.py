@@ -30,9 +30,8 @@ def inlined(model: "onnx.ModelProto", operators: AbstractSet[str], opset: int) -
     for tensor in model.graph.initializer:  # the inliner asks for the type of each input
         info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
         typed.graph.value_info.append(info)
-    typed.graph.value_info.append(
-        onnx.ValueInfoProto(type=onnx.TypeProto())
-    )  # of an input left out, named ""
+    # An input that is left out has the name "", and the inliner asks for its type, too.
+    typed.graph.value_info.append(onnx.ValueInfoProto(type=onnx.TypeProto()))
     for node in typed.graph.node:
         if node.op_type not in operators or node.domain not in STANDARD:
             continue

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.peers.document import Block, ColdStart, Entry, Group, Roofline, jsonable
 from benchmarks.peers.markdown import report, table, write_report
+from benchmarks.peers.method import method
 from benchmarks.peers.ranking import losses, rank
 from benchmarks.peers.schedule import Plan
 
@@ -180,6 +181,15 @@ def test_the_report_and_its_charts_are_files_and_old_charts_go(tmp_path):
     assert [bar.get("class") for bar in bars] == ["faster", "faster", "slower"]
     assert all(0 < float(bar.get("width")) < 760 for bar in bars)
     assert write_report(groups, tmp_path).read_text() == text
+
+
+def test_groups_measured_with_other_settings_are_named_with_them():
+    new = group({"edgepack": 1.0}, net="vgg16", when="2026-02-02T00:00:00+00:00")
+    old = group({"edgepack": 1.0}, plan={**vars(Plan()), "drift": 0.2}, when="2026-01-01T00:00:00+00:00")
+    lines = "\n".join(method([old, new]))
+    assert "within 3%" in lines, "the latest group's"
+    assert "those of vgg16-fp32-1t. Others: drift 0.2 in resnet18-fp32-1t." in lines
+    assert "Others:" not in "\n".join(method([new]))
 
 
 def test_there_is_a_report_of_nothing(tmp_path):

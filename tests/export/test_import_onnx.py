@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgepack.errors import InputError
 from edgepack.export import import_onnx, load_onnx, relative_error, run_onnx
 from edgepack.onnxfile import opset_of
-from edgepack.onnxfile.reading import MAX_OPSET
+from edgepack.onnxfile.reading import MAX_OPSET, foreign
 from edgepack.recipe import Input
 
 WEIGHTS = np.arange(12, dtype="float32").reshape(3, 4)
@@ -141,6 +141,21 @@ def test_an_invalid_graph_and_foreign_operators(tmp_path):
     foreign.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     with pytest.raises(InputError, match=r"not ONNX's own: com\.microsoft\.MatMul"):
         load_onnx(written(tmp_path, foreign))
+
+
+def test_a_foreign_operator_in_a_branch_is_foreign():
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, (2,))
+    inner = helper.make_graph(
+        [helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")], "then", [], [y]
+    )
+    plain = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "else", [], [y])
+    chosen = helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=plain)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, (2,))
+    c = helper.make_tensor_value_info("c", TensorProto.BOOL, ())
+    made = helper.make_model(helper.make_graph([chosen], "main", [x, c], [y]))
+    assert [node.op_type for node in foreign(made)] == ["Gelu"]
+    made.functions.append(helper.make_function("com.microsoft", "Gelu", ["x"], ["y"], [], []))
+    assert not list(foreign(made)), "it is the model's own function"
 
 
 def test_external_data_beside_the_model_is_taken_in(tmp_path):
