@@ -114,8 +114,8 @@ def _overview(ranked: Sequence[Ranked]) -> list[str]:
     return [
         (
             f"Of {len(ranked)} groups, edgepack has a time beside a peer's in {len(timed)}: in {len(lead)} of them"
-            f" nobody is faster beyond chance, in {len(behind)} somebody is. Each cell: edgepack's place by median"
-            " among those that were measured, and the fastest peer's ratio."
+            f" nobody is faster beyond chance, in {len(behind)} somebody is. Each cell: edgepack's place"
+            " among those that were measured, by ratio, and the fastest peer's ratio."
         ),
         "",
         *table(

@@ -58,8 +58,9 @@ class Ranked:
     @property
     def ahead(self) -> tuple[Standing, ...]:
         """Who is faster than edgepack beyond chance, the fastest first."""
-        found = [one for one in self.order if one.to_ours and one.to_ours.decided and one.to_ours.value < 1]
-        return tuple(sorted(found, key=_value))
+        return tuple(
+            one for one in self.order if one.to_ours and one.to_ours.decided and one.to_ours.value < 1
+        )
 
 
 def _value(standing: Standing) -> float:
@@ -86,7 +87,8 @@ def rank(group: Group) -> Ranked:
                 group.roofline.ns / times.median if group.roofline else None,
             )
         )
-    return Ranked(group, tuple(sorted(found, key=lambda standing: standing.times.median)))
+    # By ratio, which compares blocks that ran side by side: medians of different rounds may order them differently.
+    return Ranked(group, tuple(sorted(found, key=lambda standing: (_value(standing), standing.times.median))))
 
 
 def _measured(group: Group, name: str) -> bool:

@@ -77,6 +77,13 @@ def test_the_report_in_the_repository_is_that_of_its_results(tmp_path):
     assert command.write_report(groups, tmp_path).read_text() == written.read_text()
 
 
+def test_the_documented_losses_are_those_of_the_report():
+    """docs/performance.md repeats the report's rows of one thread."""
+    page = (places.RESULTS.parent / "docs/performance.md").read_text().splitlines()
+    rows = [line for line in (places.RESULTS / "RESULTS.md").read_text().splitlines() if "\u00d7 [" in line]
+    assert [line for line in page if "\u00d7 [" in line] == [row for row in rows if ", 1 thread |" in row]
+
+
 def test_without_requirements_the_environment_is_this_one(tmp_path):
     found = environments.environment("x", (), tmp_path)
     assert "numpy" in found.packages

@@ -83,6 +83,16 @@ def group(medians, net="resnet18", threads=1, precision="fp32", **more):
     return Group(**{**fields, **more})
 
 
+def test_order_is_by_ratio_where_rounds_differ():
+    """Medians alone would put the one first that took part while the machine was fast."""
+    fast, slow = group({"edgepack": 4.0, "early": 2.0}), group({"edgepack": 8.0, "late": 3.0})
+    late = tuple(block.model_copy(update={"round": block.round + 5}) for block in slow.blocks)
+    both = {"blocks": fast.blocks + late, "entries": {**fast.entries, **slow.entries}}
+    one = rank(fast.model_copy(update=both))
+    assert [standing.name for standing in one.order] == ["late", "early", "edgepack"]
+    assert one.best_peer.name == one.ahead[0].name == "late"
+
+
 def test_figures_and_ratios_stand_in_the_table_the_fastest_first():
     one = rank(group({"edgepack": 4.0, "slow": 8.0, "fast": 2.0}))
     assert [standing.name for standing in one.order] == ["fast", "edgepack", "slow"]
