@@ -50,18 +50,36 @@ def main() -> int:
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
     )  # so that `finally` ends the children
-    rows = results.read(options.results)
+    found = results.read(options.results, options.target)
+    if options.page and not found.rows:
+        sys.exit(f"{options.results}: no results there to make the page from; run without --page first")
     if not options.page:
-        run(options, rows)
-    options.out.write_text(page(rows.values(), results.environment(), options.target), encoding="utf-8")
-    counted = [row for row in rows.values() if "edgepack" in row]
+        found = _to_go_on_with(found, options)
+        run(options, found)
+    options.out.write_text(page(found.rows.values(), found.environment, found.target), encoding="utf-8")
+    counted = [row for row in found.rows.values() if "edgepack" in row]
     passed = sum(row["edgepack"]["status"] == "passed" for row in counted)
     print(f"{passed} of {len(counted)} cases pass; see {options.out}", file=sys.stderr)
     return 0
 
 
-def run(options: argparse.Namespace, rows: dict[str, results.Row]) -> None:
-    """Run the chosen cases and put what became of them into `rows` and the file of results."""
+def _to_go_on_with(found: results.Results, options: argparse.Namespace) -> results.Results:
+    """The results there are, or none of them if a whole run replaces what other tools or another target gave."""
+    here = results.Results({}, results.environment(), options.target)
+    if (found.environment, found.target) == (here.environment, here.target):
+        return found
+    if options.cases or options.only or options.resume or options.minutes:
+        sys.exit(
+            f"{options.results}: made for {found.target} with {found.environment}, which a part made for"
+            f" {here.target} with {here.environment} cannot stand beside; run everything, or name another file"
+            " with --results"
+        )
+    return here
+
+
+def run(options: argparse.Namespace, found: results.Results) -> None:
+    """Run the chosen cases and put what became of them into `found` and the file of results."""
+    rows = found.rows
     preload()
     cases = collect(options.cases)
     with tempfile.TemporaryDirectory(prefix="edgepack-coverage-board-") as folder:
@@ -87,10 +105,10 @@ def run(options: argparse.Namespace, rows: dict[str, results.Row]) -> None:
                 rows[case.name][name] = result
                 if done % 100 == 0:
                     print(f"{done} done, at {case.name}", file=sys.stderr)
-                    results.write(options.results, rows, options.target)
+                    results.write(options.results, found)
         finally:
             made.close()
-            results.write(options.results, rows, options.target)
+            results.write(options.results, found)
 
 
 def _jobs(

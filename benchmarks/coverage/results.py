@@ -2,6 +2,7 @@
 
 import json
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,27 @@ def environment() -> dict[str, str]:
     return {"machine": platform.machine(), **{tool: version(tool) for tool in TOOLS}}
 
 
-def read(path: Path) -> dict[str, Row]:
-    """The rows of an earlier run by the case's name; empty if there is none."""
+@dataclass(frozen=True)
+class Results:
+    """The rows by the case's name, and what they were made with."""
+
+    rows: dict[str, Row]
+    environment: dict[str, str]
+    target: str
+
+
+def read(path: Path, target: str) -> Results:
+    """An earlier run's results; if there are none, empty ones of this environment and `target`."""
     if not path.is_file():
-        return {}
+        return Results({}, environment(), target)
     document = json.loads(path.read_text(encoding="utf-8"))
-    return {row["name"]: row for row in document["cases"]}
+    rows = {row["name"]: row for row in document["cases"]}
+    return Results(rows, document["environment"], document["target"])
 
 
-def write(path: Path, rows: dict[str, Row], target: str) -> None:
+def write(path: Path, results: Results) -> None:
     """Write all rows, atomically."""
-    head = json.dumps({"edgepack": 1, "target": target, "environment": environment()}, indent=1)
-    lines = ",\n".join(json.dumps(rows[name], sort_keys=True) for name in sorted(rows))
+    about = {"edgepack": 1, "target": results.target, "environment": results.environment}
+    head = json.dumps(about, indent=1)
+    lines = ",\n".join(json.dumps(results.rows[name], sort_keys=True) for name in sorted(results.rows))
     write_atomic(path, f'{head.removesuffix("}").rstrip()},\n "cases": [\n{lines}\n]}}\n'.encode())

@@ -16,6 +16,7 @@ from benchmarks.coverage.cases import Case, bind, left_out
 from benchmarks.coverage.contestants import verdict
 from benchmarks.coverage.page import broken_promises, page
 from benchmarks.coverage.pool import run_all
+from benchmarks.coverage.results import Results, read, write
 
 UNEXPECTED = "output 0: 1 of 3 values are not as expected"
 ROOT = Path(__file__).parents[2]
@@ -220,3 +221,34 @@ def test_what_check_deep_says_is_kept(small_run):
     assert "operator LSTM cannot be compiled" in small_run["lstm_defaults"]["edgepack"]["deep"]
     assert "deep" not in small_run["abs"]["edgepack"]
     assert broken_promises(each for each in small_run.values() if "edgepack" in each) == []
+
+
+def _coverage(*argv):
+    command = [sys.executable, "-m", "benchmarks.coverage", *map(str, argv)]
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+
+
+def test_results_of_other_tools_keep_their_name_and_are_not_mixed(tmp_path):
+    path, out = tmp_path / "results.json", tmp_path / "page.md"
+    write(path, Results({"test_add": ROWS[2]}, {"machine": "sparc", "onnx": "0.1"}, "rpi4"))
+    before = path.read_bytes()
+    assert _coverage("--page", "--results", path, "--out", out).returncode == 0
+    assert "for rpi4 on sparc" in " ".join(out.read_text().split())
+    assert "With onnx 0.1." in out.read_text()
+    part = _coverage("--cases", "^test_abs$", "--results", path, "--out", out)
+    assert part.returncode == 1
+    assert part.stderr.startswith(f"{path}: made for rpi4 with {{'machine': 'sparc', 'onnx': '0.1'}}")
+    assert path.read_bytes() == before
+
+
+def test_without_results_there_is_no_page(tmp_path):
+    done = _coverage("--page", "--results", tmp_path / "none.json", "--out", tmp_path / "page.md")
+    assert done.returncode == 1
+    assert "run without --page first" in done.stderr
+    assert not (tmp_path / "page.md").exists()
+
+
+def test_the_page_in_the_repository_is_that_of_its_results():
+    found = read(ROOT / "benchmarks/coverage/RESULTS.json", "none")
+    committed = (ROOT / "docs/onnx-coverage.md").read_text()
+    assert page(found.rows.values(), found.environment, found.target) == committed
