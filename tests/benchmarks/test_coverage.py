@@ -6,17 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.coverage.__main__ import _to_go_on_with
 from benchmarks.coverage.cases import Case, bind, left_out
 from benchmarks.coverage.contestants import verdict
 from benchmarks.coverage.page import broken_promises, page
 from benchmarks.coverage.pool import run_all
-from benchmarks.coverage.results import Results, read, write
+from benchmarks.coverage.results import Results, environment, read, write
 
 UNEXPECTED = "output 0: 1 of 3 values are not as expected"
 ROOT = Path(__file__).parents[2]
@@ -239,6 +241,17 @@ def test_results_of_other_tools_keep_their_name_and_are_not_mixed(tmp_path):
     assert part.returncode == 1
     assert part.stderr.startswith(f"{path}: made for rpi4 with {{'machine': 'sparc', 'onnx': '0.1'}}")
     assert path.read_bytes() == before
+
+
+def test_a_whole_run_replaces_results_of_other_tools_and_goes_on_with_its_own():
+    def whole(target):
+        return Namespace(target=target, results="r.json", cases="", only=None, resume=False, minutes=0.0)
+
+    here = Results({"test_add": ROWS[2]}, environment(), "rpi4")
+    assert _to_go_on_with(here, whole("rpi4")) is here
+    assert _to_go_on_with(here, whole("rpi5")) == Results({}, environment(), "rpi5")
+    old = Results(here.rows, {"machine": "sparc"}, "rpi4")
+    assert _to_go_on_with(old, whole("rpi4")) == Results({}, environment(), "rpi4")
 
 
 def test_without_results_there_is_no_page(tmp_path):

@@ -81,7 +81,10 @@ def test_the_documented_losses_are_those_of_the_report():
     """docs/performance.md repeats the report's rows of one thread."""
     page = (places.RESULTS.parent / "docs/performance.md").read_text().splitlines()
     rows = [line for line in (places.RESULTS / "RESULTS.md").read_text().splitlines() if "\u00d7 [" in line]
-    assert [line for line in page if "\u00d7 [" in line] == [row for row in rows if ", 1 thread |" in row]
+    there = [line for line in page if "\u00d7 [" in line]
+    assert there == [row for row in rows if ", 1 thread |" in row], (
+        "copy them from RESULTS.md, and read the text"
+    )
 
 
 def test_without_requirements_the_environment_is_this_one(tmp_path):
