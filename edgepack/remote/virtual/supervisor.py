@@ -43,6 +43,7 @@ REFUSALS = {
 }  # ENOSPC: a sysctl limit of 0
 MARKER = "EDGEPACK_VIRTUAL_BOARD"  # in the environment of every session, its value is the board's folder
 START_TIMEOUT_S = 15.0
+EXEC_TIMEOUT_S = 0.2  # a large program's first pages, read from a slow disk
 
 # <sched.h>, <sys/mount.h>, <sys/prctl.h>
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x04000000, 0x10000000, 0x20000000
@@ -89,18 +90,32 @@ def process(pid: int) -> tuple[int, int] | None:
     return None if fields[0] in "ZX" else (int(fields[3]), int(fields[19]))
 
 
+def _environment(process: Path) -> bytes:
+    """The environment of ``/proc/PID``, while a process is in execve as well.
+
+    The kernel shows nothing until the new program's is in place. A program without any looks the same,
+    hence the limit; a kernel thread is told by its missing ``exe``.
+    """
+    deadline = time.monotonic() + EXEC_TIMEOUT_S
+    while not (environment := (process / "environ").read_bytes()) and time.monotonic() < deadline:
+        (process / "exe").readlink()
+        time.sleep(0.001)
+    return environment
+
+
 def leftovers(folder: str, sid: int) -> Iterator[int]:
     """Processes of a ``plain`` board: those of the supervisor's session, and those that carry its marker."""
     mark = f"{MARKER}={folder}".encode()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
-        found = process(int(entry.name))
+        if (found := process(int(entry.name))) is None:
+            continue
         try:
-            marked = mark in (entry / "environ").read_bytes().split(b"\0")
+            marked = mark in _environment(entry).split(b"\0")
         except OSError:  # another user's process, or gone meanwhile: not a session of ours
             marked = False
-        if found and (found[0] == sid or marked):
+        if found[0] == sid or marked:
             yield int(entry.name)
 
 
