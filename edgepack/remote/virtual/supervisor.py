@@ -90,15 +90,15 @@ def process(pid: int) -> tuple[int, int] | None:
     return None if fields[0] in "ZX" else (int(fields[3]), int(fields[19]))
 
 
-def _environment(process: Path) -> bytes:
+def _environment(entry: Path) -> bytes:
     """The environment of ``/proc/PID``, while a process is in execve as well.
 
     The kernel shows nothing until the new program's is in place. A program without any looks the same,
     hence the limit; a kernel thread is told by its missing ``exe``.
     """
     deadline = time.monotonic() + EXEC_TIMEOUT_S
-    while not (environment := (process / "environ").read_bytes()) and time.monotonic() < deadline:
-        (process / "exe").readlink()
+    while not (environment := (entry / "environ").read_bytes()) and time.monotonic() < deadline:
+        (entry / "exe").readlink()
         time.sleep(0.001)
     return environment
 
