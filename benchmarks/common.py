@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edgepack.host import describe
+from edgepack.config.host import describe
 
 
 def network(name: str, scratch: Path) -> Path:

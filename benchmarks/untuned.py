@@ -20,9 +20,10 @@ def build_stock(model: Path, target_name: str, out: Path) -> None:
     """What ``tvm.compile`` makes of the imported model, linked like ours."""
     import tvm
 
-    from edgepack.lower import library, phases
+    from edgepack.config.target import load_target
+    from edgepack.lower import phases
+    from edgepack.lower.emit import library
     from edgepack.schedules import tvm_target
-    from edgepack.target import load_target
 
     target = load_target(target_name)
     context = phases.Context(model, target, tvm_target(target))
@@ -103,8 +104,8 @@ def main() -> None:
         serve(options.model)
         return
 
+    from edgepack.config.target import load_target
     from edgepack.lower import compile_model
-    from edgepack.target import load_target
 
     target = load_target(options.target)
     with tempfile.TemporaryDirectory() as folder:

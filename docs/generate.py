@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from edgepack.recipe import Recipe
-from edgepack.schema import KINDS, render
+from edgepack.config.recipe import Recipe
+from edgepack.config.schema import KINDS, render
+from edgepack.config.target import Target
 from edgepack.spec import PATTERNS
-from edgepack.target import Target
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {"recipe.md": (Recipe,), "add-a-target.md": (Target,)}

@@ -9,37 +9,37 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgepack.engine.events import Listener, ignore
 from edgepack.errors import ConfigError, EdgepackError, Problem, UsageError
-from edgepack.events import Listener, ignore
 
 if TYPE_CHECKING:
-    from edgepack.artifact import Artifact
     from edgepack.bench.measurement import Measurement
     from edgepack.bundle.manifest import Manifest
+    from edgepack.config.recipe import Tune
+    from edgepack.config.target import Target
     from edgepack.doctor import Finding
-    from edgepack.fleet import Known
+    from edgepack.engine.artifact import Artifact
     from edgepack.lower import Compiled
-    from edgepack.lower.cuda import CudaKernel
     from edgepack.lower.deep import Examined
-    from edgepack.recipe import Tune
     from edgepack.remote.install import Installed
     from edgepack.remote.virtual import Board
     from edgepack.report.document import Report, Until
-    from edgepack.target import Target
+    from edgepack.run.fleet import Known
+    from edgepack.toolchain.cuda import CudaKernel
 
 
 def init(
     model: str, *, out: Path = Path("recipe.yaml"), targets: Sequence[str] = (), force: bool = False
 ) -> Path:
     """Write a commented recipe for a model of the user's own: an .onnx file or ``module:callable``."""
-    from edgepack.init import init as write
+    from edgepack.config.init import init as write
 
     return write(out, model=model, targets=tuple(targets), force=force)
 
 
 def check(recipe: Path | str) -> list[Problem]:
     """Every mistake in a recipe, each with its line and column; empty when there is none."""
-    from edgepack.check import check as examine
+    from edgepack.config.check import check as examine
 
     return examine(Path(recipe))
 
@@ -53,8 +53,8 @@ def examine(path: Path | str) -> "Examined":
         ConfigError: the recipe has mistakes.
         InputError: a torch source cannot be loaded or exported.
     """
+    from edgepack.config.recipe_file import load_recipe
     from edgepack.lower.deep import examine as lowerable
-    from edgepack.recipe import load_recipe
 
     if Path(path).suffix not in {".yaml", ".yml"}:
         return lowerable(Path(path))
@@ -64,8 +64,8 @@ def examine(path: Path | str) -> "Examined":
     model, base = load_recipe(Path(path)).model, Path(path).parent
     if model.onnx is not None:
         return lowerable(base / model.onnx, model.inputs)
-    from edgepack.compress.checkpoint import load_source
     from edgepack.export import to_onnx
+    from edgepack.torchnet.checkpoint import load_source
 
     untrained = model.model_copy(update={"weights": None})
     with TemporaryDirectory(prefix="edgepack-check-") as folder:
@@ -75,21 +75,21 @@ def examine(path: Path | str) -> "Examined":
 
 def schema(kind: Literal["recipe", "target", "devices"]) -> dict[str, Any]:
     """The JSON Schema of a recipe, target or devices file."""
-    from edgepack.schema import schema as make
+    from edgepack.config.schema import schema as make
 
     return make(kind)
 
 
 def targets() -> "list[Target]":
     """Every target edgepack can build for, shipped and the user's own."""
-    from edgepack.target import list_targets
+    from edgepack.config.target import list_targets
 
     return list_targets()
 
 
 def target(name: str) -> "Target":
     """One target by name, or by the path of its file."""
-    from edgepack.target import load_target
+    from edgepack.config.target import load_target
 
     return load_target(name)
 
@@ -107,7 +107,7 @@ def run(
         recipe: the recipe's path.
         targets: only these of the recipe's targets.
         fresh: stages to do anew although they are cached; ``all`` for every one.
-        listener: called with the events of :mod:`edgepack.events`.
+        listener: called with the events of :mod:`edgepack.engine.events`.
 
     Returns:
         The report, also written to the run's folder. What failed is in it; ``exit_code`` sums it up.
@@ -135,8 +135,8 @@ def tune(
 
     Goes on where the last tuning stopped; the records serve every later build for the same target.
     """
-    from edgepack.plan import make_plan
-    from edgepack.recipe import Tune
+    from edgepack.config.plan import make_plan
+    from edgepack.config.recipe import Tune
 
     for name, value in (("trials", trials), ("minutes", minutes)):
         if value is not None and value <= 0:
@@ -168,7 +168,8 @@ def build(
     listener: Listener = ignore,
 ) -> "tuple[Report, list[Path]]":
     """Build the release bundle of each target into the folder ``out``; returns the report and the bundles."""
-    from edgepack.store import Store, write_atomic
+    from edgepack.base.files import write_atomic
+    from edgepack.engine.store import Store
 
     report, artifacts, _ = _run(Path(recipe), "package", targets=targets, fresh=fresh, listener=listener)
     paths = [out / artifact.name for artifact in artifacts]
@@ -192,12 +193,12 @@ def compile(  # noqa: A001 - the field's word; called as edgepack.compile
         target: the target's name.
         out: the shared library to write; default ``MODEL-TARGET.so`` in the current folder.
         dump: a folder that gets the module after each lowering phase.
-        listener: called with the events of :mod:`edgepack.events`.
+        listener: called with the events of :mod:`edgepack.engine.events`.
     """
-    from edgepack.events import Advanced
+    from edgepack.config.target import load_target
+    from edgepack.engine.events import Advanced
     from edgepack.lower import compile_model
-    from edgepack.stages.build import record_root
-    from edgepack.target import load_target
+    from edgepack.run.stages.build import record_root
     from edgepack.tune import RecordStore, best_records
 
     path = Path(model)
@@ -220,21 +221,21 @@ def compile(  # noqa: A001 - the field's word; called as edgepack.compile
 
 def cuda_kernels(library: Path) -> "tuple[CudaKernel, ...]":
     """The CUDA kernels inside a compiled library, read from its cubins; empty for CPU targets."""
-    from edgepack.lower.cuda import kernels
+    from edgepack.toolchain.cuda import kernels
 
     return kernels(library)
 
 
 def report(run: str = "latest") -> "Report":
     """The report of an earlier run: by its id, a folder, a report.json, or ``latest``."""
-    from edgepack.runs import find
+    from edgepack.run.runs import find
 
     return find(run)
 
 
 def run_folder(report: "Report") -> Path:
     """Where a run's report.json, report.md and report.html are."""
-    from edgepack.runs import folder_of
+    from edgepack.run.runs import folder_of
 
     return folder_of(report)
 
@@ -268,43 +269,43 @@ def deploy(bundle: Path, device: str, *, listener: Listener = ignore) -> "Instal
         DeployError: it failed; the board runs what it ran before.
         UnreachableError, TrustError, IntegrityError, LockedError: as their names say.
     """
-    from edgepack.fleet import deploy as install
+    from edgepack.run.fleet import deploy as install
 
     return install(bundle, device, listener)
 
 
 def rollback(name: str, device: str) -> "Installed":
     """Go back to the release of ``name`` that was in use before the current one."""
-    from edgepack.fleet import rollback as back
+    from edgepack.run.fleet import rollback as back
 
     return back(name, device)
 
 
 def bench(bundle: Path, device: str, *, runs: int = 100, warmup: int = 10, threads: int = 1) -> "Measurement":
     """Measure a bundle on a device without installing it; nothing stays there."""
-    from edgepack.fleet import bench as measure
-    from edgepack.recipe import Bench
+    from edgepack.config.recipe import Bench
+    from edgepack.run.fleet import bench as measure
 
     return measure(bundle, device, Bench(runs=runs, warmup=warmup, threads=threads))
 
 
 def devices() -> "list[Known]":
     """The devices of devices.yaml and the running virtual boards."""
-    from edgepack.fleet import devices as known
+    from edgepack.run.fleet import devices as known
 
     return known()
 
 
 def device_info(device: str) -> dict[str, Any]:
     """Probe a device through the agent, and list the releases it holds."""
-    from edgepack.fleet import info
+    from edgepack.run.fleet import info
 
     return info(device)
 
 
 def trust(device: str) -> str:
     """Fetch a device's host key and add it to known_hosts; returns its fingerprint."""
-    from edgepack.fleet import trust as accept
+    from edgepack.run.fleet import trust as accept
 
     return accept(device)
 
@@ -346,12 +347,12 @@ def _run(
     listener: Listener = ignore,
     budget: "Tune | None" = None,
 ) -> "tuple[Report, list[Artifact], list[EdgepackError]]":
-    from edgepack import pipeline, runs
-    from edgepack.boards import Boards
-    from edgepack.plan import make_plan
+    from edgepack.config.plan import make_plan
+    from edgepack.engine.runner import Runner
+    from edgepack.engine.store import Store
+    from edgepack.remote.boards import Boards
     from edgepack.report.builder import ReportBuilder, recipe_ref
-    from edgepack.runner import Runner
-    from edgepack.store import Store
+    from edgepack.run import pipeline, runs
 
     plan = make_plan(path, only=targets)
     pipeline.require_stages(fresh)
@@ -374,7 +375,7 @@ def _run(
 
 def _release_onnx(recipe: Path, listener: Listener) -> Path:
     """The ONNX model that a recipe's compression ends with."""
-    from edgepack.store import Store
+    from edgepack.engine.store import Store
 
     _, artifacts, errors = _run(recipe, "evaluate", listener=listener)
     if errors:

@@ -72,7 +72,7 @@ def _wheels() -> str:
 
 
 def _cache() -> str:
-    from edgepack.paths import cache_dir
+    from edgepack.base.paths import cache_dir
 
     folder = cache_dir()
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def _programs(*names: str) -> str:
 
 
 def _cuda() -> str:
-    from edgepack.lower.cuda import compile_cubin, nvcc
+    from edgepack.toolchain.cuda import compile_cubin, nvcc
 
     compile_cubin('extern "C" __global__ void empty() {}', "sm_87")
     return f"{nvcc() or 'NVRTC'} compiles for sm_87"

@@ -8,8 +8,8 @@ from benchmarks.arm_board import contenders, loops, mca, userland
 from benchmarks.arm_board.contenders import Measured
 from benchmarks.arm_board.mca import Prediction
 from benchmarks.peers.nets import Artifacts, artifacts
+from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
-from edgepack.target import load_target
 from edgepack.zoo import NETS
 
 
@@ -51,7 +51,7 @@ def _words(error: EdgepackError) -> str:
 
 
 def _records(made: Artifacts, target: str) -> Path | None:
-    from edgepack.stages.build import record_root
+    from edgepack.run.stages.build import record_root
     from edgepack.tune.best import best_records
     from edgepack.tune.store import RecordStore
 

@@ -18,9 +18,9 @@ from benchmarks.arm_board import counter, tools, userland
 from benchmarks.arm_board.counter import Profile
 from benchmarks.peers.correctness import distance
 from benchmarks.peers.nets import Artifacts
+from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
 from edgepack.remote.virtual.kinds import KINDS
-from edgepack.target import load_target
 
 _WORKER = Path(__file__).with_name("onnxruntime_worker.py")
 _LIBRARY = "libonnxruntime.so"

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.arm_board import tools
+from edgepack.base.paths import cache_dir
 from edgepack.errors import EdgepackError
-from edgepack.lower.toolchain import zig
-from edgepack.paths import cache_dir
+from edgepack.toolchain.zig import zig
 
 _FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
 _SOURCE = Path(__file__).with_name("counter.c")

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.arm_board import tools
+from edgepack.base.paths import cache_dir
 from edgepack.errors import UsageError
-from edgepack.paths import cache_dir
 from edgepack.remote.virtual.kinds import KINDS
 
 SUITE = "bookworm"

@@ -44,7 +44,7 @@ def board(folder: Path, target: str = TARGET) -> Path:
     """The agent and its libraries as a bundle of a model that sorts lays them out; returns the agent's path."""
     from edgepack.agent.build import build_agent
     from edgepack.bundle.runtime import runtime_libs
-    from edgepack.target import load_target
+    from edgepack.config.target import load_target
 
     abi = load_target(target).abi
     for name in ("bin", "lib"):
@@ -77,11 +77,11 @@ class Here:
 def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> dict[str, Any]:
     """The way of a user's .onnx file: import, lower, link, run by the agent."""
     from edgepack.agent import protocol
+    from edgepack.config.target import load_target
     from edgepack.errors import EdgepackError, InputError
-    from edgepack.export import import_onnx
     from edgepack.lower import compile_model
     from edgepack.lower.deep import examine
-    from edgepack.target import load_target
+    from edgepack.onnxfile.importing import import_onnx
 
     model, inputs = bind(case)
     with tempfile.TemporaryDirectory(prefix="edgepack-coverage-") as name:

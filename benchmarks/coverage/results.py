@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edgepack.store import write_atomic
+from edgepack.base.files import write_atomic
 
 NETWORKS = "(network)"  # in the place of an operator, for cases that are whole networks
 TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxscript")

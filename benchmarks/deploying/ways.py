@@ -13,7 +13,7 @@ from typing import Protocol
 import yaml
 
 from benchmarks.deploying.versions import NAME, Version, digests
-from edgepack.device import Device
+from edgepack.config.device import Device
 
 BOARD = "board"
 

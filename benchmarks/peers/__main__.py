@@ -139,7 +139,7 @@ def thread_counts(text: str, cores: int) -> list[int]:
 
 def describe_machine() -> dict[str, Any]:
     """What the results say about this machine."""
-    from edgepack import host
+    from edgepack.config import host
 
     words = host.describe()
     cpu = words["cpu"]

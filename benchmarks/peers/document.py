@@ -13,10 +13,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from edgepack.jsonfile import Document
-from edgepack.outcome import Finite
-from edgepack.spec import Spec
-from edgepack.store import write_atomic
+from edgepack.base.files import write_atomic
+from edgepack.spec import Finite, Spec
+from edgepack.spec.document import JsonDocument
 
 Status = Literal["measured", "wrong", "failed", "unsupported"]
 _NUMBERS = re.compile(r"\[\s+([-\d.e+]+(?:,\s+[-\d.e+]+)*)\s+\]")
@@ -81,7 +80,7 @@ class Roofline(Spec):
     bound: Literal["compute", "memory"]
 
 
-class Group(Document):
+class Group(JsonDocument):
     """One group of the table."""
 
     hint: ClassVar[str] = "run the group again"

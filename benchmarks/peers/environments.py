@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.store import sha256_json
+from edgepack.base.files import sha256_json
 
 LIMIT_S = 1200  # of building one
 _failed: dict[Path, str] = {}  # in this process: what failed once is not tried for every group

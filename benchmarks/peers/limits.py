@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.peers import limits_kernels as kernels
 from benchmarks.peers.limits_kernels import Stream, Variant
-from edgepack import host
+from edgepack.config import host
 from edgepack.errors import EdgepackError
 
 SAMPLES = 40

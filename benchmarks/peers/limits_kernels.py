@@ -20,10 +20,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack import host
+from edgepack.base.paths import cache_dir
+from edgepack.config import host
 from edgepack.errors import EdgepackError
-from edgepack.lower.toolchain import zig
-from edgepack.paths import cache_dir
+from edgepack.toolchain.zig import zig
 
 UNROLLS = (4, 8, 12, 16, 24)
 CANARY = (32, 12)  # bytes, unroll: the same code on every machine, split where vectors are narrower

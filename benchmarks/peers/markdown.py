@@ -10,8 +10,8 @@ from benchmarks.peers.document import Entry, Group
 from benchmarks.peers.method import method
 from benchmarks.peers.ranking import OURS, Ranked, Standing, losses, rank
 from benchmarks.peers.statistics import Ratio
+from edgepack.base.files import write_atomic
 from edgepack.report import format as fmt
-from edgepack.store import write_atomic
 
 REGENERATE = "python -m benchmarks.peers --report"
 _STATUS = {"wrong": "wrong outputs", "failed": "failed", "unsupported": "not supported"}

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers.places import CACHE, ROOT
+from edgepack.base.files import sha256_json
+from edgepack.engine.stage import code_digest, tool_version
 from edgepack.errors import EdgepackError
-from edgepack.stage import code_digest, tool_version
-from edgepack.store import sha256_json
 
 CALIBRATION_SAMPLES = 32
 INPUT_SAMPLES = 3  # outputs are compared on all of them, timed on the last

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edgepack.paths import cache_dir
+from edgepack.base.paths import cache_dir
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout: what workers import from
 CACHE = cache_dir() / "benchmarks"

@@ -10,10 +10,10 @@ from benchmarks.tuners.log import Job, Writer
 
 def main(job: Job, log: Writer) -> None:
     """Tune, imports and the board's start within the minutes."""
+    from edgepack.config.target import load_target
     from edgepack.remote.session import connect
     from edgepack.remote.tools import ensure_tools
     from edgepack.remote.virtual import up
-    from edgepack.target import load_target
     from edgepack.tune import BatchMeasured, BoardRunner, CandidateMeasured, PhaseEnded, RecordStore, tune
 
     target = load_target(job.target)

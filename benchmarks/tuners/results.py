@@ -22,9 +22,9 @@ _RECORDS = ("workload.json", "tuning_record.json")
 
 def kernels(net: Path, target_name: str) -> dict[str, int]:
     """Calls an inference of each kernel that can be tuned, by workload."""
+    from edgepack.config.target import load_target
     from edgepack.lower import tuning_tasks
     from edgepack.lower.build import workload
-    from edgepack.target import load_target
 
     found: Counter[str] = Counter()
     for task in tuning_tasks(net, load_target(target_name)):
@@ -42,7 +42,7 @@ def add(
     runs: int,
 ) -> None:
     """One repetition: each tuner's figures, and its library's time beside the untuned ones'."""
-    from edgepack.target import load_target
+    from edgepack.config.target import load_target
     from edgepack.tune import RecordStore
     from edgepack.tune.store import read_untuned
 
@@ -123,8 +123,8 @@ def build_and_measure(
     net: Path, target_name: str, folders: Mapping[str, Path], runs: int
 ) -> dict[str, list[float]]:
     """Milliseconds of whole inferences: both untuned libraries, and each tuner's that found anything."""
+    from edgepack.config.target import load_target
     from edgepack.lower import compile_model
-    from edgepack.target import load_target
     from edgepack.tune import RecordStore, best_records
 
     target = load_target(target_name)

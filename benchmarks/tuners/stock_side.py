@@ -54,10 +54,10 @@ def main(job: Job, log: Writer) -> None:
     from tvm.s_tir import meta_schedule as ms
     from tvm.s_tir.meta_schedule.relax_integration import extracted_tasks_to_tune_contexts
 
+    from edgepack.config.target import load_target
     from edgepack.lower import tuning_tasks
     from edgepack.lower.build import workload
     from edgepack.schedules import FAMILIES
-    from edgepack.target import load_target
 
     target = load_target(job.target)
     contexts, weights = extracted_tasks_to_tune_contexts(

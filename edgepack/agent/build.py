@@ -11,9 +11,9 @@ import os
 import tempfile
 from pathlib import Path
 
+from edgepack.base.paths import cache_dir
 from edgepack.errors import EdgepackError
-from edgepack.lower.toolchain import compile_c
-from edgepack.paths import cache_dir
+from edgepack.toolchain.zig import compile_c
 
 SOURCES = Path(__file__).parent / "src"
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from edgepack.errors import InputError
-from edgepack.outcome import Finite
-from edgepack.spec import Spec
+from edgepack.spec import Finite, Spec
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,8 +9,8 @@ from edgepack.agent import protocol
 from edgepack.bench.accuracy import BoardAccuracy, score, worst_parity
 from edgepack.bench.measurement import Measurement
 from edgepack.bench.stats import BoardState
+from edgepack.config.recipe import Bench
 from edgepack.errors import InputError
-from edgepack.recipe import Bench
 
 if TYPE_CHECKING:
     import numpy as np

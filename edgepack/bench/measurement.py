@@ -6,11 +6,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field
 
 from edgepack.bench.stats import BoardState, Latency, Verdict, judge, summary
-from edgepack.jsonfile import Document
-from edgepack.outcome import Finite
+from edgepack.spec import Finite
+from edgepack.spec.document import JsonDocument
 
 
-class Measurement(Document):
+class Measurement(JsonDocument):
     """The latency of one model on one board."""
 
     hint = "measure again with: edgepack bench"

@@ -6,8 +6,7 @@ from itertools import pairwise
 
 from pydantic import Field
 
-from edgepack.outcome import Finite
-from edgepack.spec import Spec
+from edgepack.spec import Finite, Spec
 
 MIN_SAMPLES = 30
 MAX_DRIFT = 0.05  # of the median, between the medians of the two halves

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from edgepack.bundle import frame, ustar
 from edgepack.bundle.manifest import EXECUTABLE, NAME, PLAIN, Contents, FileEntry, Manifest
 from edgepack.errors import InputError, IntegrityError, UsageError
-from edgepack.jsonfile import SchemaVersionError
+from edgepack.spec.document import SchemaVersionError
 
 MAX_MANIFEST = 8 << 20  # bytes
 MAX_FILES = 4 << 30  # bytes of all files together, unless the caller says otherwise

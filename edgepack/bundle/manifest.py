@@ -13,12 +13,12 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from edgepack.jsonfile import Document
-from edgepack.outcome import Finite, Variant
-from edgepack.recipe import DType, Preprocess, Recipe
-from edgepack.spec import Spec
-from edgepack.store import sha256_json
-from edgepack.target import Abi, Gpu, Target
+from edgepack.base.files import sha256_json
+from edgepack.config.recipe import Recipe
+from edgepack.config.target import Abi, Gpu, Target
+from edgepack.engine.outcome import Variant
+from edgepack.spec import DType, Finite, Preprocess, Spec
+from edgepack.spec.document import JsonDocument
 
 NAME = "manifest.json"
 PLAIN: Final = 0o644
@@ -125,7 +125,7 @@ class Accuracy(Spec):
     onnxruntime: Finite | None = Field(default=None, ge=0, le=1, description="This bundle's ONNX model.")
 
 
-class Contents(Document):
+class Contents(JsonDocument):
     """All of the manifest but the list of files: what ``pack`` is given."""
 
     hint = "pack the bundle again with this edgepack"

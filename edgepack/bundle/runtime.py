@@ -26,8 +26,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack.base.paths import cache_dir
 from edgepack.errors import EdgepackError, IntegrityError
-from edgepack.paths import cache_dir
 
 TVM_VERSION = "0.27.0.post1"
 FFI_VERSION = "0.1.14.post1"

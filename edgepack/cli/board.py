@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from edgepack import api
-from edgepack.artifact import human_size
+from edgepack.base.text import human_size
 from edgepack.cli import options
 from edgepack.cli.console import emit_json, progress
 

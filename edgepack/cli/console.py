@@ -50,7 +50,7 @@ def guard(command: Callable[[], Any], *, as_json: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the last line of defence: a defect becomes a report, not a traceback
-        from edgepack.crash import as_error
+        from edgepack.base.crash import as_error
 
         defect = as_error(error)
         show_error(defect, as_json=as_json)

@@ -5,7 +5,7 @@ import click
 from edgepack import api
 from edgepack.cli import options
 from edgepack.cli.console import emit_json
-from edgepack.device import VIRTUAL_KINDS
+from edgepack.config.device import VIRTUAL_KINDS
 
 
 @click.group()

@@ -7,8 +7,8 @@ from typing import Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from edgepack.events import Advanced, Event, StageEnded, StageStarted
-from edgepack.outcome import Outcome
+from edgepack.engine.events import Advanced, Event, StageEnded, StageStarted
+from edgepack.engine.outcome import Outcome
 
 _MARK = {"done": "✓", "cached": "·", "failed": "✗", "skipped": "-"}
 _STYLE = {"done": "green", "cached": "dim", "failed": "bold red", "skipped": "dim"}

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from edgepack import api
-from edgepack.artifact import human_size
+from edgepack.base.text import human_size
 from edgepack.cli import options
 from edgepack.cli.console import emit_json, progress
 from edgepack.errors import render
 
 if TYPE_CHECKING:
-    from edgepack.report.document import Report, Tuning
+    from edgepack.report.document import Report, TuningRow
 
 
 def _finish(report: "Report", *, as_json: bool) -> int:
@@ -77,7 +77,7 @@ def tune(
     return code
 
 
-def _show_tuning(tuning: "Tuning") -> None:
+def _show_tuning(tuning: "TuningRow") -> None:
     """What was found, and the kernels that stayed on their family's schedule, the heaviest first."""
     rest = sorted((k for k in tuning.kernels if not k.tuned), key=lambda k: -(k.share or 0))
     done = len(tuning.kernels) - len(rest)

@@ -11,8 +11,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgepack.compress.layers import SIZES, shrink
 from edgepack.errors import InputError
+from edgepack.torchnet.layers import SIZES, shrink
 
 if TYPE_CHECKING:
     import torch

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from edgepack.compress.training import Progress, silent
+from edgepack.torchnet.training import Progress, silent
 
 if TYPE_CHECKING:
     import torch
 
     from edgepack.data import Splits
-    from edgepack.recipe import Input
+    from edgepack.spec import Input
 
 Metrics = Mapping[str, Any]
 """Figures for the report, as JSON values."""

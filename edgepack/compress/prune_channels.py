@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from edgepack.compress.training import Train
 from edgepack.errors import EdgepackError, InputError
-from edgepack.spec import Spec
+from edgepack.spec import Spec, Train
 
 if TYPE_CHECKING:
     import torch
@@ -57,9 +56,9 @@ def apply(module: "torch.nn.Module", step: PruneChannels, context: "Context") ->
     import copy
 
     from edgepack.compress.channels import analyse
-    from edgepack.compress.layers import count_module, example_inputs
     from edgepack.compress.method import Result
-    from edgepack.compress.training import accuracy, train
+    from edgepack.torchnet.layers import count_module, example_inputs
+    from edgepack.torchnet.training import accuracy, train
 
     if step.fine_tune is not None and context.data is None:
         raise InputError("fine_tune needs samples", next="add a data block to the recipe, or drop fine_tune")

@@ -9,7 +9,7 @@ from edgepack.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgepack.recipe import Preprocess
+    from edgepack.spec import Preprocess
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 

@@ -11,7 +11,7 @@ from edgepack.data.user_code import call
 from edgepack.errors import InputError
 
 if TYPE_CHECKING:
-    from edgepack.recipe import Data
+    from edgepack.spec import Data
 
 
 def load_data(spec: "Data", base: Path) -> Splits:

@@ -15,7 +15,7 @@ from edgepack.data.user_code import guarded, importable, resolve
 from edgepack.errors import InputError
 
 if TYPE_CHECKING:
-    from edgepack.recipe import Text
+    from edgepack.spec import Text
 
 PAD, UNKNOWN = 0, 1
 PAD_WORD, UNKNOWN_WORD = "<pad>", "<unk>"

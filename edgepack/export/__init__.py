@@ -1,10 +1,10 @@
 """torch to ONNX and ONNX as it comes: one canonical file, checked against onnxruntime."""
 
-from edgepack.export.counting import Counts, count
-from edgepack.export.importing import fitted, folded, import_onnx, open_batch
 from edgepack.export.runtime import evaluate, parity, predict, relative_error, run_onnx
 from edgepack.export.torch_to_onnx import OPSET, to_onnx
 from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
+from edgepack.onnxfile.counting import Counts, count
+from edgepack.onnxfile.importing import fitted, folded, import_onnx, open_batch
 
 __all__ = [
     "OPSET",

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.compress.layers import inference
 from edgepack.errors import EdgepackError, InputError
+from edgepack.torchnet.layers import inference
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.compress.layers import example_inputs, inference
 from edgepack.data.user_code import spot
 from edgepack.errors import EdgepackError, InputError
 from edgepack.export.folding import fold_weights
 from edgepack.onnxfile import canonicalise, save_onnx
 from edgepack.onnxfile.quiet import quiet
-from edgepack.recipe import Input
+from edgepack.spec import Input
+from edgepack.torchnet.layers import example_inputs, inference
 
 if TYPE_CHECKING:
     import torch

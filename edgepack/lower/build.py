@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgepack.base.interrupt import deferred
+from edgepack.config.target import Target
 from edgepack.errors import InputError
-from edgepack.interrupt import deferred
-from edgepack.lower import library, phases
+from edgepack.lower import phases
+from edgepack.lower.emit import library
 from edgepack.schedules import tvm_target
-from edgepack.target import Target
 
 
 @dataclass(frozen=True)

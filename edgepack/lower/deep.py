@@ -11,16 +11,16 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError, InputError, Obstacle, UnsupportedError
-from edgepack.export.importing import fitted, open_batch
 from edgepack.lower import phases
-from edgepack.lower.frontend import imported, value_types
-from edgepack.lower.support import ADVICE, OTHER_FORM, missing
+from edgepack.lower.onnx.frontend import imported, value_types
+from edgepack.lower.onnx.support import ADVICE, OTHER_FORM, missing
 from edgepack.onnxfile import load_onnx
+from edgepack.onnxfile.importing import fitted, open_batch
 from edgepack.onnxfile.reading import foreign
-from edgepack.recipe import Input
 from edgepack.schedules import tvm_target
-from edgepack.target import load_target
+from edgepack.spec import Input
 
 IMPORT = "import"  # the phase that `imported` does
 TARGET = "arm64"  # as far as kernels, the phases are the same for every CPU

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
-from edgepack.lower import simplify
-from edgepack.lower.frontend import import_onnx
-from edgepack.lower.legalize import legalizations
+from edgepack.lower.graph import simplify
+from edgepack.lower.graph.legalize import legalizations
+from edgepack.lower.onnx.frontend import import_onnx
 from edgepack.schedules import FAMILIES
-from edgepack.target import Target
 
 Module = Any  # tvm.IRModule; TVM is imported only when something is lowered
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from edgepack.device import Device
+from edgepack.config.device import Device
 from edgepack.errors import TrustError, UnreachableError
 from edgepack.remote import sshconfig
 from edgepack.remote.auth import authenticate

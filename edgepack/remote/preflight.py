@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from edgepack.artifact import human_size
+from edgepack.base.text import human_size
 from edgepack.bundle.manifest import Manifest, TargetInfo
 from edgepack.errors import PreflightError
 from edgepack.remote.layout import script, work_path

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from edgepack.device import Device
+from edgepack.config.device import Device
 from edgepack.errors import EdgepackError, UnreachableError
 from edgepack.remote.connection import Connection, open_connection, trust
 from edgepack.remote.process import Process

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.device import Device
+from edgepack.config.device import Device
 from edgepack.errors import UsageError
 
 if TYPE_CHECKING:

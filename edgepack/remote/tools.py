@@ -9,11 +9,11 @@ import posixpath
 import secrets
 
 from edgepack.agent.build import build_agent
+from edgepack.base.files import sha256_file
 from edgepack.bundle.runtime import runtime_libs
+from edgepack.config.target import Target
 from edgepack.remote.layout import script, work_path
 from edgepack.remote.session import Session
-from edgepack.store import sha256_file
-from edgepack.target import Target
 
 TOOLS = ".tools"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from edgepack.artifact import human_size
+from edgepack.base.text import human_size
 from edgepack.errors import DeployError, EdgepackError, UnreachableError
 from edgepack.remote.process import broken, lost
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.bundle.manifest import ModelFigures, RecipeInfo
+from edgepack.config.recipe import Gates, Recipe
+from edgepack.engine.outcome import Outcome, Variant
+from edgepack.engine.stage import ABSENT, tool_version
 from edgepack.errors import EdgepackError, FleetError, GateError, Interrupted
-from edgepack.outcome import Outcome, Variant
-from edgepack.recipe import Gates, Recipe
-from edgepack.report.document import ErrorRecord, Gate, Host, RecipeRef, Report, Row, Tuning, Until
+from edgepack.report.document import ErrorRecord, Gate, Host, RecipeRef, Report, Row, TuningRow, Until
 from edgepack.report.gates import check_gates
-from edgepack.stage import ABSENT, tool_version
 
 _TOOLS = ("edgepack", "apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxruntime", "torch", "ziglang")
 
@@ -39,7 +39,7 @@ class ReportBuilder:
         self._rows: dict[tuple[str, Variant], dict[str, Any]] = {}
         self._compression: list[ModelFigures] = []
         self._stages: list[Outcome] = []
-        self._tuning: list[Tuning] = []
+        self._tuning: list[TuningRow] = []
         self._gates: tuple[Gate, ...] = ()
         self._errors: list[ErrorRecord] = []
 
@@ -76,7 +76,7 @@ class ReportBuilder:
         """Add the model's figures after a stage: ``source`` first."""
         self._compression.append(figures)
 
-    def tuning(self, tuning: Tuning) -> None:
+    def tuning(self, tuning: TuningRow) -> None:
         """Add what tuning did for a variant on a target."""
         self._tuning.append(tuning)
 

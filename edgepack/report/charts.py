@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from edgepack.bench.measurement import Measurement
 from edgepack.bench.stats import NS_PER_MS, percentile
-from edgepack.outcome import Variant
+from edgepack.engine.outcome import Variant
 from edgepack.report import format as fmt
 from edgepack.report.document import CurvePoint
 from edgepack.report.markup import Markup, el, join

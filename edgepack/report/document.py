@@ -6,9 +6,9 @@ from pydantic import Field
 
 from edgepack.bench.measurement import Measurement
 from edgepack.bundle.manifest import ModelFigures
-from edgepack.jsonfile import Document
-from edgepack.outcome import Finite, Outcome, Variant
-from edgepack.spec import Spec
+from edgepack.engine.outcome import Outcome, Variant
+from edgepack.spec import Finite, Spec
+from edgepack.spec.document import JsonDocument
 
 Count = Annotated[int, Field(ge=0)]
 Until = Literal["evaluate", "tune", "package", "bench"]
@@ -75,7 +75,7 @@ class TunedKernel(Spec):
     share: Share | None = Field(default=None, description="Of the predicted runtime.")
 
 
-class Tuning(Spec):
+class TuningRow(Spec):
     """What tuning did for one variant on one target."""
 
     target: str
@@ -130,7 +130,7 @@ class ErrorRecord(Spec):
         return (*problems, *obstacles)
 
 
-class Report(Document):
+class Report(JsonDocument):
     """All that a run did, measured and decided."""
 
     hint = "run the recipe again with: edgepack run"
@@ -147,7 +147,7 @@ class Report(Document):
     rows: tuple[Row, ...] = ()
     compression: tuple[ModelFigures, ...] = Field(default=(), description="The model after each stage.")
     stages: tuple[Outcome, ...] = ()
-    tuning: tuple[Tuning, ...] = ()
+    tuning: tuple[TuningRow, ...] = ()
     gates: tuple[Gate, ...] = ()
     errors: tuple[ErrorRecord, ...] = ()
     exit_code: int

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgepack.bench.measurement import Measurement
+from edgepack.engine.outcome import Variant
 from edgepack.errors import Interrupted
-from edgepack.outcome import Variant
 from edgepack.report import format as fmt
 from edgepack.report.document import Gate, Report, Row
 

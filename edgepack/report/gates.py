@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from edgepack.outcome import Variant
-from edgepack.recipe import Gates
+from edgepack.config.recipe import Gates
+from edgepack.engine.outcome import Variant
 from edgepack.report.document import Gate, Row
 
 _KIB, _MIB_IN_KIB = 1024, 1024

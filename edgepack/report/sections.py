@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from edgepack.bench.stats import BoardState
-from edgepack.outcome import Outcome
+from edgepack.engine.outcome import Outcome
 from edgepack.report import charts
 from edgepack.report import format as fmt
-from edgepack.report.document import Report, Row, Tuning
+from edgepack.report.document import Report, Row, TuningRow
 from edgepack.report.elements import (
     EMULATED_PILL,
     exact,
@@ -174,7 +174,7 @@ def tuning(report: Report) -> Markup | None:
     return section("Tuning", note, legend("tuned", "untuned"), grid(*map(_tuned, report.tuning)))
 
 
-def _tuned(of: Tuning) -> Markup:
+def _tuned(of: TuningRow) -> Markup:
     known = [kernel for kernel in of.kernels if kernel.share is not None]
     ordered = sorted(known, key=lambda kernel: (not kernel.tuned, -(kernel.share or 0.0), kernel.name))
     rest = [kernel for kernel in of.kernels if kernel.share is None]

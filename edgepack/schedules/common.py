@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from edgepack.config.target import Target
 from edgepack.schedules import intrinsics
-from edgepack.target import Target
 
 INNERMOST = 64  # the longest innermost tile of multi-level tiling
 JOBS_PER_CORE = 16  # parallel chunks a core, so that uneven ones balance

@@ -26,7 +26,7 @@ PARALLEL_WORK = 50_000  # multiply-adds below which waking threads costs more th
 
 
 @dataclass(frozen=True)
-class Plan:
+class TilePlan:
     """A register tile on two axes of a block."""
 
     vector: Axis
@@ -37,7 +37,7 @@ class Plan:
     pack_extent: int
 
 
-def plan(block: Block, cpu: Machine, free: list[Any]) -> Plan | None:
+def plan(block: Block, cpu: Machine, free: list[Any]) -> TilePlan | None:
     """Choose axes and tile for a reduction; None if no axis can be vectorised with profit.
 
     Args:
@@ -62,7 +62,7 @@ def _vectorisable(block: Block, vector: Axis, free: list[Any]) -> bool:
     return all(load.stride(vector) is not None or _packable(load, vector, free) for load in block.loads)
 
 
-def _plan(block: Block, cpu: Machine, vector: Axis, unroll: Axis | None, free: list[Any]) -> Plan:
+def _plan(block: Block, cpu: Machine, vector: Axis, unroll: Axis | None, free: list[Any]) -> TilePlan:
     packed = next((load for load in block.loads if _packable(load, vector, free)), None)
     reads = tuple(
         Operand(
@@ -85,18 +85,18 @@ def _plan(block: Block, cpu: Machine, vector: Axis, unroll: Axis | None, free: l
         contiguous_store=written_by(block).stride(vector) == 1,
     )
     if packed is not None:
-        return Plan(vector, unroll, tile, packed, vector, tile.vector)
+        return TilePlan(vector, unroll, tile, packed, vector, tile.vector)
     if unroll is not None:
         broadcast = next((load for load in block.loads if _packable(load, unroll, free)), None)
         if broadcast is not None:
-            return Plan(vector, unroll, tile, broadcast, unroll, tile.unroll)
-    return Plan(vector, unroll, tile, None, None, 1)
+            return TilePlan(vector, unroll, tile, broadcast, unroll, tile.unroll)
+    return TilePlan(vector, unroll, tile, None, None, 1)
 
 
 def schedule(
     sch: Any,
     block: Block,
-    chosen: Plan,
+    chosen: TilePlan,
     *,
     cpu: Machine,
     epilogue: tuple[str, dict[int, int]] | None,
@@ -143,7 +143,7 @@ def schedule(
     return shared > 0
 
 
-def _padding_depth(block: Block, chosen: Plan, padded: Any) -> int:
+def _padding_depth(block: Block, chosen: TilePlan, padded: Any) -> int:
     """How many outer loops a block shares with its padding: the planes of a pooling or depthwise window.
 
     0 if other outputs need the same planes, as in a dense convolution: those pad once, outside.
@@ -173,7 +173,9 @@ def _accumulate_along(sch: Any, rv: Any, block: Block, vector: Axis) -> None:
         sch.transform_layout(rv, ("write", 0), rotated)
 
 
-def _tile(sch: Any, rv: Any, block: Block, chosen: Plan) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+def _tile(
+    sch: Any, rv: Any, block: Block, chosen: TilePlan
+) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
     """Split and reorder: outer spatial loops, reduction, unrolled loops, vector loops."""
     loops = sch.get_loops(rv)
     vector_outer, vector_inner = sch.split(loops[chosen.vector.position], [None, chosen.tile.vector])
@@ -215,7 +217,7 @@ def _unroll_taps(sch: Any, block: Block, reduced: list[Any], limit: int) -> None
         sch.unroll(loop)
 
 
-def _schedule_tail(sch: Any, tail: Any, depth: int, vector: int, chosen: Plan) -> None:
+def _schedule_tail(sch: Any, tail: Any, depth: int, vector: int, chosen: TilePlan) -> None:
     """Unroll the loops of the epilogue inside the tile, its loop number ``vector`` innermost and vectorised."""
     loops = sch.get_loops(tail)[depth:]
     others = [loop for number, loop in enumerate(loops) if number != vector]

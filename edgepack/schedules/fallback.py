@@ -9,10 +9,10 @@ primitives, which check that the result computes what the kernel computed.
 import logging
 from typing import Any
 
+from edgepack.config.target import Target
 from edgepack.schedules import contraction, simple
 from edgepack.schedules.kernel import Block, conditional, expensive, follows, read_block
 from edgepack.schedules.tiles import Machine, machine
-from edgepack.target import Target
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ bytes of one operand with a ``[lanes, 4]`` tile of the other and add each sum to
 from dataclasses import dataclass
 from typing import Any
 
+from edgepack.config.target import Target
 from edgepack.schedules.kernel import Block, depends, read_block
-from edgepack.target import Target
 
 
 @dataclass(frozen=True)

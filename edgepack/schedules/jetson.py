@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edgepack.target import Target
+from edgepack.config.target import Target
 
 
 def space(_target: Target) -> Any:

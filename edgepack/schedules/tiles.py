@@ -8,7 +8,7 @@ Enough for High-Performance BLIS", 2016), plus the stores at the end.
 
 from dataclasses import dataclass
 
-from edgepack.target import Target
+from edgepack.config.target import Target
 
 STACK_BYTES = 1023  # TVM keeps smaller buffers on the stack, where LLVM turns them into registers
 FMA_LATENCY = 4  # cycles; with two pipes, eight independent accumulators hide it

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from edgepack.config.target import Target
 from edgepack.schedules.common import cpu_space
 from edgepack.schedules.fallback import cpu_pass
-from edgepack.target import Target
 
 UNROLL_STEPS = (0, 16, 64, 512)  # choices for the size of unrolled bodies
 

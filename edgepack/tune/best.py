@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edgepack.target import Target
+from edgepack.config.target import Target
 from edgepack.tune.store import RECORDS, RecordStore, open_database, publish, read_untuned
 
 

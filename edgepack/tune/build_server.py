@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
-from edgepack.target import Target
+from edgepack.config.target import Target
 
 Job = tuple[int, str, str]
 _BUILDS_PER_WORKER = 200  # LLVM and TVM keep a little memory of every build
@@ -40,7 +40,7 @@ def build(module: str, target: Target, out: str) -> None:
     import tvm
     from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 
-    from edgepack.lower import library
+    from edgepack.lower.emit import library
     from edgepack.schedules import tvm_target
     from edgepack.tune.link import fcompile
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
-from edgepack.target import Target
 from edgepack.tune.events import Span
 
 

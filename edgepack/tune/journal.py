@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edgepack.target import Target
+from edgepack.config.target import Target
 from edgepack.tune.runner import Measured
 from edgepack.tune.search import DEAD_S, Task
 from edgepack.tune.store import RECORDS, open_database, publish, read_untuned, write_untuned

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from edgepack.lower.toolchain import zig
+from edgepack.toolchain.zig import zig
 
 
 def fcompile(output: str, objects: Sequence[str], **options: Any) -> None:

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
-from edgepack.target import Target
 from edgepack.tune.builder import Builder, Built
 from edgepack.tune.events import (
     BatchMeasured,

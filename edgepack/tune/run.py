@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgepack.base.interrupt import deferred
+from edgepack.config.target import Target
 from edgepack.errors import Interrupted, UsageError
-from edgepack.interrupt import deferred
-from edgepack.target import Target
 from edgepack.tune.events import TuneEvent, TuningStarted
 from edgepack.tune.journal import Journal
 from edgepack.tune.loop import Budget, Loop, Runner, Stopped

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from edgepack.config.target import Tuning
 from edgepack.errors import EdgepackError, UnreachableError
-from edgepack.target import Tuning
 from edgepack.tune.events import ConnectionLost, Reconnected, Span
 from edgepack.tune.transport import Process, Transport
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgepack.target import Target
+from edgepack.config.target import Target
 from edgepack.tune.cost_model import Knowledge, cost_model
 
 # Evolutionary search scores POPULATION_PER_TRIAL x batch x (GENERATIONS + 1) candidates to pick a batch. MetaSchedule's

@@ -21,9 +21,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from edgepack.base.files import write_atomic
+from edgepack.config.target import Target
 from edgepack.errors import IntegrityError, LockedError
-from edgepack.store import write_atomic
-from edgepack.target import Target
 
 WORKLOADS = "workload.json"
 RECORDS = "tuning_record.json"

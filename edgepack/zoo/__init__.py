@@ -4,7 +4,7 @@
 classifier with real data. ``python -m edgepack.zoo NET OUT.onnx`` writes one of ``NETS`` as ONNX.
 """
 
-from edgepack.recipe import Input
+from edgepack.spec import Input
 from edgepack.zoo.net import Net
 
 _IMAGE = (Input(name="image", shape=(1, 3, 224, 224)),)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.recipe import Input
+from edgepack.spec import Input
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.lower.toolchain import compile_c
+from edgepack.toolchain.zig import compile_c
 
 LIBC = "2.27"
 TARGETS = {

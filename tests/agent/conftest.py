@@ -20,7 +20,7 @@ from agent_kit import (
 
 from edgepack.agent.build import SOURCES, build_agent
 from edgepack.bundle.runtime import runtime_libs
-from edgepack.lower.toolchain import compile_c
+from edgepack.toolchain.zig import compile_c
 
 
 def _bundle(root, arch, prefix=()):

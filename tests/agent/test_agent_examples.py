@@ -11,7 +11,7 @@ import pytest
 from agent_kit import LIBC, mlp, need
 
 from edgepack.bundle.examples import example_files
-from edgepack.lower.toolchain import compile_c
+from edgepack.toolchain.zig import compile_c
 
 
 def unpack(bundle, root):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from agent_kit import LIBC, mlp
 
-from edgepack.lower.toolchain import compile_c
+from edgepack.toolchain.zig import compile_c
 
 
 def result(done):

@@ -19,10 +19,10 @@ from edgepack.bench.measure import board_state, evaluate, measure
 from edgepack.bench.measurement import Measurement
 from edgepack.bench.stats import summary
 from edgepack.bundle.runtime import runtime_libs
+from edgepack.config.recipe import Bench
+from edgepack.config.target import load_target
 from edgepack.errors import AgentError, InputError
 from edgepack.lower import compile_model
-from edgepack.recipe import Bench
-from edgepack.target import load_target
 
 CLASSES, FEATURES = 5, 12
 

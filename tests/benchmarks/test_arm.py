@@ -9,7 +9,7 @@ import pytest
 from benchmarks import arm
 from benchmarks.arm_board import cells, counter, loops, mca, report, tools
 from edgepack.errors import EdgepackError, UsageError
-from edgepack.lower.toolchain import compile_c
+from edgepack.toolchain.zig import compile_c
 
 # As llvm-objdump writes it: a kernel that jumps to what it computes, whose parallel part has no symbol either, and
 # an error helper that all share. Two loops nested, and one that branches within.

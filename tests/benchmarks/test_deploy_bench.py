@@ -19,7 +19,7 @@ from benchmarks.deploying.versions import NAME, change_layer, settle, unpack
 from benchmarks.deploying.ways import WAYS, Failed, Place, check
 from edgepack.bundle import archive
 from edgepack.bundle.manifest import Contents
-from edgepack.device import Device
+from edgepack.config.device import Device
 
 _AGENT = """#!/bin/sh
 while [ $# -gt 0 ]; do

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.peers import limits, limits_kernels
-from edgepack import host
+from edgepack.config import host
 from edgepack.errors import EdgepackError
 
 FMA, DOT = r"\bvfmadd\w*ps\b|\bfmla\b", r"\bvpdpbusd\b|\bsdot\b"

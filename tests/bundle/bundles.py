@@ -1,8 +1,8 @@
 """A small bundle for the tests here, made of real recipe and target objects."""
 
 from edgepack.bundle.manifest import Contents, InputInfo, ModelFigures, RecipeInfo, TargetInfo, TensorInfo
-from edgepack.recipe import Recipe
-from edgepack.target import Target
+from edgepack.config.recipe import Recipe
+from edgepack.config.target import Target
 
 RECIPE = Recipe.model_validate_json(
     """{"edgepack": 1, "name": "digits", "model": {"source": "pkg:model"}, "targets": [{"target": "rpi4"}]}"""

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from edgepack.bundle.archive import pack, read_manifest
 from edgepack.bundle.manifest import FileEntry, Manifest, RecipeInfo
+from edgepack.config.recipe import Recipe
 from edgepack.errors import InputError
-from edgepack.recipe import Recipe
 
 SHA = "0" * 64
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.paths import cache_dir
+from edgepack.base.paths import cache_dir
 
 # Rebuildable and slow to make: shared with every other test. The artifact store is not.
 SHARED = ("agent", "runtime", "virtual")

@@ -14,9 +14,9 @@ from edgepack.cli import main
 from edgepack.cli.console import guard, progress
 from edgepack.cli.live import LiveListener, PlainListener
 from edgepack.doctor import Finding
+from edgepack.engine.events import Advanced, StageEnded, StageStarted
+from edgepack.engine.outcome import Outcome
 from edgepack.errors import ConfigError, GateError, LockedError, Problem, UnreachableError
-from edgepack.events import Advanced, StageEnded, StageStarted
-from edgepack.outcome import Outcome
 
 
 @pytest.fixture(autouse=True)

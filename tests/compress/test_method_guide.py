@@ -5,7 +5,7 @@ from pathlib import Path
 
 from edgepack.compress import __file__ as package
 from edgepack.compress.method import Context
-from edgepack.compress.training import accuracy
+from edgepack.torchnet.training import accuracy
 
 GUIDE = Path(package).parents[2] / "docs" / "add-a-compression-method.md"
 

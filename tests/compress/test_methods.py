@@ -42,7 +42,7 @@ def test_steps_are_told_apart_by_method_and_strict():
 
 def test_reading_recipes_imports_nothing_heavy():
     code = (
-        "import sys, edgepack.compress, edgepack.compress.training, edgepack.compress.method, edgepack.export, edgepack.data;"
+        "import sys, edgepack.compress, edgepack.torchnet.training, edgepack.compress.method, edgepack.export, edgepack.data;"
         "print(sorted({'torch', 'tvm', 'onnx', 'onnxruntime', 'numpy', 'sklearn', 'PIL'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

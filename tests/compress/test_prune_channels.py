@@ -9,9 +9,8 @@ from torch import nn
 from edgepack.compress import prune_channels
 from edgepack.compress.method import Context
 from edgepack.compress.prune_channels import PruneChannels
-from edgepack.compress.training import Train
 from edgepack.errors import EdgepackError, InputError
-from edgepack.recipe import Input
+from edgepack.spec import Input, Train
 from edgepack.zoo import NETS
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from edgepack.compress import prune_channels
 from edgepack.compress.method import Context
 from edgepack.compress.prune_channels import PruneChannels
-from edgepack.recipe import Input
+from edgepack.spec import Input
 
 
 def conv(inputs, outputs, groups=1, kernel=3):

@@ -15,8 +15,9 @@ from edgepack.compress import quantize_static
 from edgepack.compress.method import Context
 from edgepack.compress.quantize_static import QuantizeStatic
 from edgepack.errors import InputError
-from edgepack.export import count, evaluate, to_onnx
-from edgepack.recipe import Input
+from edgepack.export import evaluate, to_onnx
+from edgepack.onnxfile.counting import count
+from edgepack.spec import Input
 
 
 def step(**options):

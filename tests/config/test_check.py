@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from edgepack.check import check
+from edgepack.base.paths import shipped
+from edgepack.config.check import check
+from edgepack.config.recipe_file import load_recipe
 from edgepack.errors import ConfigError
-from edgepack.paths import shipped
-from edgepack.recipe import load_recipe
 
 MODULE = """\
 import somewhere_that_is_not_installed
@@ -402,7 +402,7 @@ def test_shipped_recipes_are_right(recipe):
 
 def test_check_imports_neither_torch_nor_tvm_nor_numpy():
     code = (
-        "import sys; from pathlib import Path; from edgepack.check import check;"
+        "import sys; from pathlib import Path; from edgepack.config.check import check;"
         f"check(Path({str(shipped('recipes') / 'digits.yaml')!r}));"
         "print([m for m in ('torch', 'tvm', 'onnx', 'onnxruntime', 'numpy', 'sklearn', 'paramiko') if m in sys.modules])"
     )

@@ -2,10 +2,10 @@
 
 import pytest
 
-from edgepack.device import VIRTUAL_KINDS, Device, devices_path, load_devices
+from edgepack.config.device import VIRTUAL_KINDS, Device, devices_path, load_devices
+from edgepack.config.target import target_names
 from edgepack.errors import ConfigError
 from edgepack.remote.virtual import KINDS
-from edgepack.target import target_names
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgepack.check import check
+from edgepack.config.check import check
+from edgepack.config.init import init
+from edgepack.config.recipe_file import load_recipe
+from edgepack.config.target import target_names
 from edgepack.errors import InputError, UsageError
-from edgepack.init import init
-from edgepack.recipe import load_recipe
-from edgepack.target import target_names
 
 
 def save_model(path, shape, dtype=TensorProto.FLOAT, name="x"):

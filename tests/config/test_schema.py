@@ -7,11 +7,11 @@ import re
 import jsonschema
 import pytest
 
-from edgepack.paths import shipped
-from edgepack.recipe import Recipe
-from edgepack.schema import KINDS, render, schema
-from edgepack.target import Target
-from edgepack.yaml import examine, load
+from edgepack.base.paths import shipped
+from edgepack.config.recipe import Recipe
+from edgepack.config.schema import KINDS, render, schema
+from edgepack.config.target import Target
+from edgepack.config.yaml_model import examine, load
 
 SHIPPED = [
     (kind[:-1], path) for kind in ("targets", "recipes") for path in sorted(shipped(kind).glob("*.yaml"))

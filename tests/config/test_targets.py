@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgepack import host
+import edgepack
+from edgepack.base.paths import shipped
+from edgepack.config import host
+from edgepack.config.target import HOST, Target, list_targets, load_target, target_names
 from edgepack.errors import ConfigError, UsageError
-from edgepack.paths import shipped
-from edgepack.target import HOST, Target, list_targets, load_target, target_names
 
 FILES = sorted(shipped("targets").glob("*.yaml"))
 WANTED = {
@@ -59,7 +60,7 @@ def test_libc_floors_are_not_below_the_runtimes_own():
 
 @pytest.mark.parametrize("name", sorted(WANTED))
 def test_the_family_has_schedules(name):
-    assert (Path(host.__file__).parent / "schedules" / f"{load_target(name).family}.py").is_file()
+    assert (Path(edgepack.__file__).parent / "schedules" / f"{load_target(name).family}.py").is_file()
 
 
 LLVM = """
@@ -214,8 +215,8 @@ HASWELL = ZEN4.split(" avx512f", maxsplit=1)[0]
 
 
 def machine(tmp_path: Path, cpuinfo: str, monkeypatch, arch: str, caches: dict[str, str]) -> Target:
-    from edgepack.document import Document
-    from edgepack.yaml import validate
+    from edgepack.config.yaml_document import YamlDocument
+    from edgepack.config.yaml_model import validate
 
     proc, sys_ = tmp_path / "proc", tmp_path / "sys"
     proc.mkdir()
@@ -229,7 +230,7 @@ def machine(tmp_path: Path, cpuinfo: str, monkeypatch, arch: str, caches: dict[s
             (folder / name).write_text(value + "\n")
     monkeypatch.setattr("platform.machine", lambda: arch)
     monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
-    return validate(Document(HOST, host.describe(proc, sys_)), Target).result()
+    return validate(YamlDocument(HOST, host.describe(proc, sys_)), Target).result()
 
 
 @pytest.mark.parametrize(

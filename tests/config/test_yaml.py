@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from edgepack.document import MAX_BYTES, read
+from edgepack.config.yaml_document import MAX_BYTES, read
+from edgepack.config.yaml_model import load, parse
 from edgepack.errors import ConfigError
 from edgepack.spec import PATTERNS, Spec
-from edgepack.yaml import load, parse
 
 
 def problems_of(tmp_path: Path, content: str | bytes) -> list[str]:
@@ -291,7 +291,7 @@ def test_form_and_content_are_reported_together(tmp_path):
 
 
 def test_every_pattern_of_every_schema_is_said_in_words():
-    from edgepack.schema import KINDS, schema
+    from edgepack.config.schema import KINDS, schema
 
     def patterns(node):
         if isinstance(node, dict):

@@ -8,7 +8,7 @@ from torch import nn
 
 from edgepack.export import parity, to_onnx
 from edgepack.export.folding import fold_weights
-from edgepack.recipe import Input
+from edgepack.spec import Input
 
 
 def operators(path):

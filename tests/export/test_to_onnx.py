@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from edgepack.errors import EdgepackError, InputError
-from edgepack.export import OPSET, count, evaluate, parity, predict, relative_error, run_onnx, to_onnx
-from edgepack.recipe import Input
+from edgepack.export import OPSET, evaluate, parity, predict, relative_error, run_onnx, to_onnx
+from edgepack.onnxfile.counting import count
+from edgepack.spec import Input
 from edgepack.zoo import NETS, digits
 
 DIGITS = (Input(name="image", shape=(1, 1, 8, 8)),)
@@ -48,7 +49,7 @@ def test_no_trace_of_the_machine_is_in_the_file(exported):
 def test_the_same_model_gives_the_same_bytes_in_another_process(exported, tmp_path):
     _, path = exported
     code = (
-        "import sys; from pathlib import Path; from edgepack.export import to_onnx; from edgepack.recipe import Input;"
+        "import sys; from pathlib import Path; from edgepack.export import to_onnx; from edgepack.spec import Input;"
         "from edgepack.zoo import digits;"
         "to_onnx(digits.network(), (Input(name='image', shape=(1, 1, 8, 8)),), Path(sys.argv[1]))"
     )

@@ -5,10 +5,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgepack.config.target import load_target
 from edgepack.errors import InputError, UnsupportedError
 from edgepack.lower import compile_model
 from edgepack.lower.deep import examine
-from edgepack.target import load_target
 
 FLOAT = TensorProto.FLOAT
 

@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
+from edgepack.config.target import load_target
 from edgepack.lower import compile_model, tuning_tasks
 from edgepack.lower.phases import names
-from edgepack.target import load_target
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,10 @@ import struct
 
 import pytest
 
+from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
-from edgepack.lower import compile_model, cuda, nvrtc
-from edgepack.target import load_target
+from edgepack.lower import compile_model
+from edgepack.toolchain import cuda, nvrtc
 
 SOURCE = """
 #ifdef __CUDACC_RTC__

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError, InputError
-from edgepack.lower import compile_model, toolchain
-from edgepack.target import load_target
+from edgepack.lower import compile_model
+from edgepack.toolchain import zig as toolchain
 
 
 def compile_for_host(path, tmp_path):

@@ -6,10 +6,10 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+from edgepack.config.target import load_target
 from edgepack.lower import compile_model
 from edgepack.lower.deep import examine
-from edgepack.lower.support import LIMITS
-from edgepack.target import load_target
+from edgepack.lower.onnx.support import LIMITS
 
 MASKED = np.array([[-np.inf, -np.inf, -np.inf], [1, -np.inf, 3]], "float32")
 STEPS = np.concatenate([-np.geomspace(10, 1e-6, 20), [0], np.geomspace(1e-6, 10, 20)]).astype("float32")

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-from edgepack.device import Device
+from edgepack.config.device import Device
 
 
 def lacking(what: str) -> NoReturn:

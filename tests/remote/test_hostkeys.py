@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from loopback import keygen, need, public
 
-from edgepack.device import Device
+from edgepack.config.device import Device
 from edgepack.errors import TrustError
 from edgepack.remote.hostkeys import HostKey, Keyring, Verdict, read, remember
 from edgepack.remote.sshconfig import resolve

@@ -10,7 +10,7 @@ import pytest
 import small_bundles
 from loopback import lacking
 
-from edgepack.artifact import human_size
+from edgepack.base.text import human_size
 from edgepack.bundle.archive import read_manifest
 from edgepack.errors import PreflightError
 from edgepack.remote.elf import needed

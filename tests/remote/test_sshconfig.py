@@ -4,7 +4,7 @@ import getpass
 
 import pytest
 
-from edgepack.device import Device
+from edgepack.config.device import Device
 from edgepack.errors import UsageError
 from edgepack.remote.sshconfig import resolve
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from edgepack.config.target import load_target
 from edgepack.remote import tools
-from edgepack.target import load_target
 
 DAY_S = 86_400
 

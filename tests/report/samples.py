@@ -2,15 +2,15 @@
 
 import random
 
-from edgepack.artifact import Artifact
 from edgepack.bench.measurement import Measurement
 from edgepack.bench.stats import BoardState
 from edgepack.bundle.manifest import ModelFigures
+from edgepack.config.recipe import Gates
+from edgepack.engine.artifact import Artifact
+from edgepack.engine.outcome import Outcome
 from edgepack.errors import ConfigError, Problem, UnreachableError
-from edgepack.outcome import Outcome
-from edgepack.recipe import Gates
 from edgepack.report.builder import ReportBuilder
-from edgepack.report.document import CurvePoint, Host, RecipeRef, Report, TunedKernel, Tuning
+from edgepack.report.document import CurvePoint, Host, RecipeRef, Report, TunedKernel, TuningRow
 
 GATES = Gates(accuracy_drop=0.01, parity=1e-4, p90_ms=0.5, bundle_kib=6000, peak_rss_mib=64)
 STATE = BoardState(
@@ -122,7 +122,7 @@ def good() -> Report:
             TunedKernel(name="softmax", tuned=False, share=0.06),
         ]
         made.tuning(
-            Tuning(
+            TuningRow(
                 target=target, variant="release", trials=120, seconds=48.0, tuned_share=0.85, curve=tuple(points),
                 kernels=tuple(kernels), emulated=emulated,
             )

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from edgepack.config.recipe import Gates
+from edgepack.engine.outcome import Outcome
 from edgepack.errors import (
     AgentError,
     ConfigError,
@@ -20,8 +22,6 @@ from edgepack.errors import (
     UnreachableError,
     UnsupportedError,
 )
-from edgepack.outcome import Outcome
-from edgepack.recipe import Gates
 from edgepack.report.builder import this_host, tool_versions
 from edgepack.report.document import Report, Row
 from edgepack.report.figures import FIGURES, cell, device_of, headline

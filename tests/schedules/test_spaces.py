@@ -7,10 +7,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from edgepack.config.target import list_targets, load_target
 from edgepack.schedules import FAMILIES, tvm_target
 from edgepack.schedules.fallback import schedule_function
 from edgepack.schedules.tiles import machine
-from edgepack.target import list_targets, load_target
 
 
 @pytest.fixture(autouse=True)

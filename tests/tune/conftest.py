@@ -7,7 +7,7 @@ from tune_kit import CRASHING_KERNEL, target, two_convolutions
 
 from edgepack.agent.build import build_agent
 from edgepack.bundle.runtime import runtime_libs
-from edgepack.lower.toolchain import compile_c
+from edgepack.toolchain.zig import compile_c
 
 
 @pytest.fixture(scope="session")

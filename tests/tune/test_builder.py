@@ -10,9 +10,9 @@ import tvm
 from tune_kit import target
 from tvm import te
 
-from edgepack.lower import cuda, nvrtc
+from edgepack.config.target import load_target
 from edgepack.schedules import FAMILIES, tvm_target
-from edgepack.target import load_target
+from edgepack.toolchain import cuda, nvrtc
 from edgepack.tune.builder import Builder
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgepack.config.target import Target
 from edgepack.errors import UnreachableError
-from edgepack.target import Target
 
 CRASHING_KERNEL = """
 __attribute__((visibility("default"))) int __tvm_ffi_main(void *self, void *args, int count, void *result) {

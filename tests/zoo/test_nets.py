@@ -10,7 +10,8 @@ import torch
 from torch.utils import _pytree
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgepack.export import count, parity, run_onnx
+from edgepack.export import parity, run_onnx
+from edgepack.onnxfile.counting import count
 from edgepack.zoo import NETS, Net, __main__
 from edgepack.zoo.mobilenet_v3 import _divisible
 

@@ -125,7 +125,7 @@ def _recipe(task: Task, onnx: Path) -> dict[str, Any]:
 
 def _target() -> str:
     """The highest shipped target that this CPU can run."""
-    from edgepack import host
+    from edgepack.config import host
 
     level = host.describe()["tvm"].get("mcpu")
     if level not in _TARGETS:

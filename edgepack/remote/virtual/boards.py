@@ -17,9 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from edgepack.device import Device
+from edgepack.base.paths import state_dir
+from edgepack.config.device import Device
 from edgepack.errors import UsageError
-from edgepack.paths import state_dir
 from edgepack.remote.virtual import programs, rootfs, sshd, supervisor
 from edgepack.remote.virtual.kinds import KINDS, Kind
 

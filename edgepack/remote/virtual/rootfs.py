@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgepack.base.paths import cache_dir
 from edgepack.errors import UsageError
-from edgepack.paths import cache_dir
 from edgepack.remote.virtual import programs
 
 SUITE = "bookworm"  # what Raspberry Pi OS 12 is built from: glibc 2.36

@@ -1,0 +1,47 @@
+"""What nobody expected: a traceback goes into a file, and the user gets an error like any other."""
+
+import errno
+import os
+import tempfile
+import time
+import traceback
+
+from edgepack.base.paths import state_dir
+from edgepack.errors import EdgepackError, InputError
+
+# The user's or the machine's fault and not ours: no traceback helps.
+_NAME = {errno.ENAMETOOLONG, errno.ELOOP}
+_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+
+
+def as_error(error: Exception) -> EdgepackError:
+    """The error to show for an exception of any kind; a defect's traceback is kept in a file."""
+    if isinstance(error, EdgepackError):
+        return error
+    if isinstance(error, OSError) and error.errno in _MACHINE:
+        return EdgepackError(
+            (error.strerror or str(error)).lower(),
+            where=None if error.filename is None else str(error.filename),
+            next="free space or mend the permissions; XDG_CACHE_HOME and XDG_DATA_HOME move edgepack's files",
+        )
+    if isinstance(error, OSError) and error.errno in _NAME:
+        return InputError((error.strerror or str(error)).lower(), where=str(error.filename))
+    if os.environ.get("EDGEPACK_TRACEBACK"):
+        traceback.print_exception(error)
+    return EdgepackError(
+        f"internal error: {type(error).__name__}: {error}",
+        state=_keep(error),
+        next="please report it with that file; EDGEPACK_TRACEBACK=1 shows it here",
+    )
+
+
+def _keep(error: Exception) -> str:
+    folder = state_dir() / "crashes"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, path = tempfile.mkstemp(dir=folder, prefix=time.strftime("%Y%m%d-%H%M%S-"), suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError as failed:
+        return f"the traceback could not be kept: {failed}"
+    return f"the traceback is in {path}"

@@ -1,0 +1,37 @@
+"""Words for people: near misses of a typing slip, sizes."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_SIMILAR = 0.6  # difflib's ratio from which a known name may be what was meant
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name that ``word`` is most likely a slip of, letter case aside; None when nothing is near."""
+    names = {name.lower(): name for name in sorted(known, reverse=True)}
+    near = get_close_matches(word.lower(), names, n=1, cutoff=_SIMILAR)
+    return names[near[0]] if near else None
+
+
+def near_miss(word: str, known: Iterable[str], *, say: str = "known") -> str:
+    """``; did you mean `x`?``, or the list of what there is when nothing is near; empty where there is nothing."""
+    names = sorted(known)
+    near = nearest(word, names)
+    if near is not None:
+        return f"; did you mean `{near}`?"
+    return f"; {say}: {', '.join(names)}" if names else ""
+
+
+def suggestion(word: str, known: Iterable[str], *, otherwise: str) -> str:
+    """``did you mean x?`` as an error's next step, or ``otherwise`` when nothing is near."""
+    near = nearest(word, known)
+    return f"did you mean {near}?" if near is not None else otherwise
+
+
+def human_size(size: float) -> str:
+    """A size in bytes for people: ``5.3 MB``, decimal units."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:  # noqa: PLR2004 - decimal prefix
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -1,0 +1,1 @@
+"""What people write, recipe, target and devices, and every mistake in it, at its place."""

@@ -1,0 +1,232 @@
+"""Everything wrong in a recipe that can be known without torch or TVM, at once and in well under a second.
+
+Three layers: the file's form and keys (``edgepack.config.yaml_model``), what contradicts itself in it (``edgepack.config.recipe_file``),
+and here what it names: targets, devices, files, modules.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, ParamSpec
+
+from edgepack.base.text import near_miss
+from edgepack.config.device import VIRTUAL_KINDS, VIRTUAL_PREFIX, Devices, examine_devices
+from edgepack.config.mistakes import Location, Mistake
+from edgepack.config.recipe import Recipe, TargetEntry
+from edgepack.config.recipe_file import examine_recipe
+from edgepack.config.reference import reference_mistake
+from edgepack.config.target import Target, examine_target, target_names, unknown_target
+from edgepack.errors import Problem
+from edgepack.spec import Data, Model
+
+_LINE_BYTES = 1 << 20  # of a data file's first line
+P = ParamSpec("P")
+
+_WEIGHTS = (".safetensors", ".pt", ".pth")
+
+
+def check(path: Path) -> list[Problem]:
+    """Every mistake in a recipe and in what it names, sorted by place. Paths in it are relative to its folder."""
+    checked = examine_recipe(path)
+    problems: list[Problem] = []
+    if checked.model is not None:
+        checked.add(_model(checked.model.model, path.parent))
+        if checked.model.data is not None:
+            checked.add(_data(checked.model.data, path.parent))
+        findings, problems = _targets(checked.model)
+        checked.add(findings)
+    return sorted({*checked.problems, *problems})
+
+
+def _reading(
+    findings: Callable[Concatenate[Location, P], Iterator[Mistake]],
+) -> Callable[Concatenate[Location, P], Iterator[Mistake]]:
+    """A file that cannot be read at all is a finding too."""
+
+    @wraps(findings)
+    def guarded(location: Location, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Mistake]:
+        try:
+            yield from findings(location, *args, **kwargs)
+        except OSError as error:
+            yield Mistake(location, f"cannot be read: {(error.strerror or str(error)).lower()}")
+
+    return guarded
+
+
+def _model(model: Model, base: Path) -> Iterator[Mistake]:
+    here = ("model",)
+    if model.source is not None:
+        yield from _reference((*here, "source"), model.source, base)
+    if model.onnx is not None:
+        yield from _file((*here, "onnx"), model.onnx, base, suffixes=(".onnx",))
+    if model.weights is not None:
+        mistakes = list(_file((*here, "weights"), model.weights, base, suffixes=_WEIGHTS))
+        yield from mistakes or _weights((*here, "weights"), base / model.weights)
+
+
+def _data(data: Data, base: Path) -> Iterator[Mistake]:
+    here = ("data",)
+    if data.source is not None:
+        yield from _reference((*here, "source"), data.source, base)
+    if data.npz is not None:
+        mistakes = list(_file((*here, "npz"), data.npz, base, suffixes=(".npz",)))
+        yield from mistakes or _arrays((*here, "npz"), base / data.npz)
+    if data.images is not None:
+        yield from _image_folder((*here, "images", "folder"), base / data.images.folder)
+    for kind in ("csv", "jsonl"):
+        text = getattr(data, kind)
+        if text is None:
+            continue
+        mistakes = list(_file((*here, kind, "file"), text.file, base))
+        yield from mistakes or _columns((*here, kind), kind, base / text.file, (text.text, text.label))
+        if ":" in text.tokenizer:
+            yield from _reference((*here, kind, "tokenizer"), text.tokenizer, base, arguments=1)
+
+
+@_reading
+def _reference(location: Location, reference: str, base: Path, *, arguments: int = 0) -> Iterator[Mistake]:
+    mistake = reference_mistake(reference, base, arguments=arguments)
+    if mistake is not None:
+        yield Mistake(location, mistake)
+
+
+@_reading
+def _file(location: Location, name: str, base: Path, *, suffixes: tuple[str, ...] = ()) -> Iterator[Mistake]:
+    path = base / name
+    if suffixes and path.suffix not in suffixes:
+        yield Mistake(location, f"expected a file that ends in {' or '.join(suffixes)}, got {name}")
+    elif not path.exists():
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = near_miss(path.name, beside)
+        yield Mistake(location, f"no such file: {path}{hint if 'did you mean' in hint else ''}")
+    elif not path.is_file():
+        yield Mistake(location, f"not a file: {path}")
+    elif path.stat().st_size == 0:
+        yield Mistake(location, f"the file is empty (0 bytes): {path}")
+
+
+@_reading
+def _weights(location: Location, path: Path) -> Iterator[Mistake]:
+    """A .safetensors file starts with the length of its header, 8 bytes little-endian, and the header in JSON."""
+    if path.suffix != ".safetensors":
+        return
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        start = stream.read(1)
+    if start != b"{" or length + 8 > path.stat().st_size:
+        yield Mistake(location, f"not a safetensors file, or cut off: {path}")
+
+
+@_reading
+def _arrays(location: Location, path: Path) -> Iterator[Mistake]:
+    """An .npz file is a zip of .npy files, one an array."""
+    from zipfile import BadZipFile, ZipFile
+
+    try:
+        with ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+    except BadZipFile:
+        yield Mistake(location, f"not an .npz file, or cut off: {path}")
+        return
+    if {"x", "y"} <= set(names):
+        return  # split by us
+    for array in ("x_train", "y_train", "x_test", "y_test"):
+        if array not in names:
+            yield Mistake(location, f"{path} has no array `{array}`; it has: {', '.join(sorted(names))}")
+
+
+@_reading
+def _image_folder(location: Location, folder: Path) -> Iterator[Mistake]:
+    if not folder.is_dir():
+        yield Mistake(location, f"no such folder: {folder}")
+        return
+    classes = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    if len(classes) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
+        yield Mistake(
+            location, f"expected one sub-folder of images for each of two classes or more in {folder}"
+        )
+    for empty in sorted(c.name for c in classes if not any(c.iterdir())):
+        yield Mistake(location, f"the class folder `{empty}` in {folder} is empty")
+
+
+@_reading
+def _columns(location: Location, kind: str, path: Path, wanted: tuple[str, str]) -> Iterator[Mistake]:
+    """The two columns that are read have to be in the first line: a CSV's header, or a JSONL's first object."""
+    with path.open("rb") as stream:
+        raw = stream.readline(_LINE_BYTES)
+    try:
+        line = raw.decode("utf-8-sig")
+        columns = list(json.loads(line)) if kind == "jsonl" else next(csv.reader([line]))
+    except (ValueError, TypeError, csv.Error, StopIteration):
+        form = "a JSON object" if kind == "jsonl" else "a CSV header in UTF-8"
+        yield Mistake((*location, "file"), f"the first line of {path} is not {form}")
+        return
+    for key, column in zip(("text", "label"), wanted, strict=True):
+        if column not in columns:
+            yield Mistake(
+                (*location, key), f"{path} has no column `{column}`{near_miss(column, columns, say='it has')}"
+            )
+
+
+def _targets(recipe: Recipe) -> tuple[list[Mistake], list[Problem]]:
+    """Findings in the recipe, and problems in the target and device files it names."""
+    findings: list[Mistake] = []
+    problems: list[Problem] = []
+    names = target_names()
+    devices = examine_devices()
+    if any(entry.device and not entry.device.startswith(VIRTUAL_PREFIX) for entry in recipe.targets):
+        problems += devices.problems
+    for index, entry in enumerate(recipe.targets):
+        here: Location = ("targets", index)
+        target = None
+        if entry.target in names:
+            checked = examine_target(entry.target)
+            problems += checked.problems
+            target = checked.model if not checked.problems else None
+        else:
+            findings.append(Mistake((*here, "target"), unknown_target(entry.target)))
+        if target is not None and recipe.bench.threads > target.cpu.cores:
+            message = f"{recipe.bench.threads} threads, and {target.name} has {target.cpu.cores} cores"
+            findings.append(Mistake(("bench", "threads"), message, depends=((*here, "target"),)))
+        if devices.model is not None:
+            findings += _device((*here, "device"), entry, target, devices.model)
+    return findings, problems
+
+
+def _device(here: Location, entry: TargetEntry, target: Target | None, devices: Devices) -> Iterator[Mistake]:
+    if entry.device is None:
+        return
+    if entry.device.startswith(VIRTUAL_PREFIX):
+        board = entry.device.removeprefix(VIRTUAL_PREFIX)
+        if board not in VIRTUAL_KINDS:
+            yield Mistake(here, f"unknown virtual board `{board}`{near_miss(board, VIRTUAL_KINDS)}")
+            return
+    elif entry.device in devices.devices:
+        board = devices.devices[entry.device].target
+        if board not in target_names():
+            yield Mistake(here, f"device `{entry.device}` says it is a `{board}`: {unknown_target(board)}")
+            return
+    else:
+        hint = (
+            near_miss(entry.device, devices.devices)
+            or "; devices.yaml has none, and virtual:rpi4 needs no hardware"
+        )
+        yield Mistake(here, f"unknown device `{entry.device}`{hint}")
+        return
+    has = examine_target(board).model  # None if its file has mistakes, which are reported elsewhere
+    mistake = misfit(f"`{entry.device}`", has, target) if has and target else None
+    if mistake is not None:
+        hint = "; leave `device` out to stop at the bundle" if target and target.gpu else ""
+        yield Mistake(here, mistake + hint)
+
+
+def misfit(board: str, has: Target, target: Target) -> str | None:
+    """Why code for ``target`` cannot run on ``board``, which is a ``has``; None if it can."""
+    if has.abi.arch != target.abi.arch:
+        return f"{board} is {has.abi.arch}, and {target.name} is for {target.abi.arch}"
+    if target.gpu is not None and (has.gpu is None or has.gpu.arch != target.gpu.arch):
+        return f"{target.name} needs a GPU of {target.gpu.arch}, and {board} has {has.gpu.arch if has.gpu else 'none'}"
+    lacks = sorted(set(target.cpu.features) - set(has.cpu.features))
+    return f"{board} lacks {', '.join(lacks)}, which {target.name} uses" if lacks else None

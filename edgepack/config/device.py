@@ -1,0 +1,62 @@
+"""A device: where a release goes. The user's own ``devices.yaml``."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edgepack.base.paths import config_dir
+from edgepack.config.yaml_document import YamlDocument
+from edgepack.config.yaml_model import Checked, examine
+from edgepack.spec import Filled, Spec
+
+SCHEMA_VERSION = 1
+
+VIRTUAL_PREFIX = "virtual:"
+VIRTUAL_KINDS = ("arm64", "host", "rpi3", "rpi4", "rpi5")  # each stands for the target of its name
+
+
+class Device(Spec):
+    """One board. ``host`` may be an alias of ``~/.ssh/config``; what is set here wins over it."""
+
+    host: Filled = Field(description="Host name, address or alias in ~/.ssh/config.")
+    target: Filled = Field(description="The target this board is, e.g. rpi4.")
+    user: Filled | None = Field(default=None, description="Login name.")
+    port: int | None = Field(default=None, ge=1, le=65535, description="Port of the board's sshd.")
+    identity_file: Filled | None = Field(
+        default=None, description="Private key, if not ssh-agent's or the config's."
+    )
+    host_key: Filled | None = Field(default=None, description="Pinned host key: 'ssh-ed25519 AAAA…'.")
+    work_dir: Filled = Field(
+        default="edgepack", description="Where releases live; relative to the login directory."
+    )
+    emulated: bool = Field(default=False, description="Latency on this device means nothing.")
+
+
+class Devices(Spec):
+    """The whole ``devices.yaml``."""
+
+    edgepack: Literal[1] = Field(description="Version of the devices schema.")
+    devices: dict[str, Device] = Field(default_factory=dict, description="Boards by the name recipes use.")
+
+
+def devices_path() -> Path:
+    """Where the user's ``devices.yaml`` is, if there is one."""
+    return config_dir() / "devices.yaml"
+
+
+def load_devices(path: Path | None = None) -> Devices:
+    """Read a devices file; without ``path`` the user's own, which may not exist.
+
+    Raises:
+        ConfigError: with every mistake in the file.
+    """
+    return examine_devices(path).result()
+
+
+def examine_devices(path: Path | None = None) -> Checked[Devices]:
+    """Read a devices file and collect every mistake."""
+    path = path or devices_path()
+    if path == devices_path() and not path.exists():
+        return Checked(YamlDocument(str(path), None), Devices(edgepack=1), [])
+    return examine(path, Devices, stand_ins={"edgepack": 1})

@@ -1,0 +1,172 @@
+"""A recipe's file: read, and what contradicts itself in a recipe whose every key is right."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgepack.compress import METHODS
+from edgepack.config.mistakes import Location, Mistake
+from edgepack.config.recipe import Recipe
+from edgepack.config.yaml_model import Checked, examine
+from edgepack.spec import Data, Model, Text
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe. Whether the files and targets it names exist is the business of ``edgepack.config.check``.
+
+    Raises:
+        ConfigError: with every mistake in the file.
+    """
+    return examine_recipe(path).result()
+
+
+def examine_recipe(path: Path) -> Checked[Recipe]:
+    """Read a recipe and collect every mistake that the file alone shows."""
+    nothing = {"edgepack": 1, "name": "unnamed", "model": {}, "targets": [{"target": "unnamed"}]}
+    checked = examine(path, Recipe, stand_ins=nothing)
+    if checked.model is not None:
+        checked.add(mistakes(checked.model))
+    return checked
+
+
+def mistakes(recipe: Recipe) -> Iterator[Mistake]:
+    """What contradicts itself in a recipe whose every key is right."""
+    yield from _model(recipe.model)
+    if recipe.data is not None:
+        yield from _data(recipe.data)
+    else:
+        yield from _needs_data(recipe)
+    yield from _sample_mistakes(recipe)
+    yield from _steps(recipe)
+    yield from _rows(recipe)
+
+
+def _model(model: Model) -> Iterator[Mistake]:
+    here = ("model",)
+    if (model.source is None) == (model.onnx is None):
+        both = model.source is not None
+        sources = ((*here, "source"), (*here, "onnx"))
+        yield Mistake(
+            here, f"expected source or onnx{', not both' if both else ''}", on_key=True, depends=sources
+        )
+        return
+    if model.onnx is not None:
+        for key in ("weights", "train"):
+            if getattr(model, key) is not None:
+                yield Mistake(
+                    (*here, key), f"`{key}` needs a torch source; an .onnx file has its weights", on_key=True
+                )
+    elif not model.inputs:
+        message = "missing key `inputs` in `model`: a torch source does not tell its shapes"
+        yield Mistake(here, message, on_key=True, depends=((*here, "inputs"),))
+    if model.weights is not None and model.train is not None:
+        yield Mistake((*here, "train"), "expected weights or train, not both", on_key=True)
+    seen: set[str] = set()
+    for index, entry in enumerate(model.inputs):
+        if entry.name in seen:
+            yield Mistake((*here, "inputs", index, "name"), f"a second input named `{entry.name}`")
+        seen.add(entry.name)
+
+
+def _data(data: Data) -> Iterator[Mistake]:
+    kinds = ("source", "npz", "images", "csv", "jsonl")
+    given = [kind for kind in kinds if getattr(data, kind) is not None]
+    if len(given) != 1:
+        got = f", got {' and '.join(given)}" if given else ""
+        yield Mistake(
+            ("data",),
+            f"expected exactly one of {', '.join(kinds)}{got}",
+            on_key=True,
+            depends=tuple(("data", k) for k in kinds),
+        )
+    if data.images is None:
+        return
+    preprocess = data.images.preprocess
+    channels = 1 if preprocess.color == "gray" else 3
+    for key in ("mean", "std"):
+        count = len(getattr(preprocess, key))
+        if count not in (1, channels):
+            message = f"{count} values for {channels} channel{'s' * (channels > 1)} ({preprocess.color})"
+            yield Mistake(("data", "images", "preprocess", key), message)
+    if 0.0 in preprocess.std:
+        yield Mistake(("data", "images", "preprocess", "std"), "a standard deviation of 0 divides by 0")
+    if preprocess.crop and min(preprocess.crop) < 1:
+        yield Mistake(("data", "images", "preprocess", "crop"), "height and width are at least 1 pixel")
+
+
+def _sample_mistakes(recipe: Recipe) -> Iterator[Mistake]:
+    """What the data block says of a sample has to be what the model's one input takes."""
+    if recipe.data is None:
+        return
+    if len({entry.name for entry in recipe.model.inputs}) > 1:
+        message = "data feeds models of one input only; without `data`, parity is measured on random inputs"
+        yield Mistake(("model", "inputs", 1), message)
+    if len(recipe.model.inputs) != 1:
+        return
+    gives: tuple[list[int], str] | None = None
+    for kind in ("csv", "jsonl"):
+        text: Text | None = getattr(recipe.data, kind)
+        if text is not None:
+            gives = [text.length], "int64"
+    images = recipe.data.images
+    if images is not None and images.preprocess.crop is not None:
+        channels = 1 if images.preprocess.color == "gray" else 3
+        crop = list(images.preprocess.crop)
+        gives = [channels, *crop] if images.preprocess.layout == "nchw" else [*crop, channels], "float32"
+    takes = recipe.model.inputs[0]
+    if gives is not None and (list(takes.shape[1:]), takes.dtype) != gives:
+        shape, dtype = gives
+        message = f"the data gives {dtype} samples of {shape}, and the input takes {takes.dtype} of {list(takes.shape[1:])}"
+        here: Location = ("model", "inputs", 0)
+        yield Mistake((*here, "shape"), message, depends=(here, ("data",)))
+
+
+def _needs_data(recipe: Recipe) -> Iterator[Mistake]:
+    missing = (("data",),)
+    if recipe.model.train is not None:
+        yield Mistake(("model", "train"), "training needs `data`", on_key=True, depends=missing)
+    for index, step in enumerate(recipe.compress):
+        here = ("compress", index)
+        if getattr(step, "fine_tune", None) is not None:
+            yield Mistake((*here, "fine_tune"), "fine-tuning needs `data`", on_key=True, depends=missing)
+        if step.method == "quantize-static":
+            yield Mistake((*here, "method"), "calibration needs `data`", depends=missing)
+    if recipe.gates.accuracy_drop is not None:
+        yield Mistake(
+            ("gates", "accuracy_drop"), "measuring accuracy needs `data`", on_key=True, depends=missing
+        )
+    if recipe.bench.accuracy_samples is not None:
+        yield Mistake(
+            ("bench", "accuracy_samples"), "measuring accuracy needs `data`", on_key=True, depends=missing
+        )
+
+
+def _steps(recipe: Recipe) -> Iterator[Mistake]:
+    on_onnx = None
+    for index, step in enumerate(recipe.compress):
+        here = ("compress", index, "method")
+        if METHODS[step.method].STAGE == "onnx":
+            on_onnx = on_onnx or step.method
+            continue
+        if recipe.model.onnx is not None and recipe.model.source is None:
+            message = (
+                f"{step.method} changes a torch module, and the model is an .onnx file; it needs model.source"
+            )
+            yield Mistake(here, message, depends=(("model", "source"), ("model", "onnx")))
+        if on_onnx is not None:
+            message = f"{step.method} changes the torch module, so it comes before {on_onnx}, which changes the ONNX graph"
+            yield Mistake(here, message)
+
+
+def _rows(recipe: Recipe) -> Iterator[Mistake]:
+    seen: set[str] = set()
+    for index, entry in enumerate(recipe.targets):
+        if entry.target in seen:
+            # A report has one row for each target and variant: two boards would overwrite each other's figures.
+            hint = "a release is built once for a target; `edgepack deploy` brings it to more boards"
+            yield Mistake(("targets", index), f"a second row for {entry.target}: {hint}")
+        seen.add(entry.target)
+    if not any(entry.device for entry in recipe.targets):
+        for key in ("accuracy_drop", "parity", "p90_ms", "peak_rss_mib"):
+            if getattr(recipe.gates, key) is not None:
+                message = "is measured on a board, and no target of the recipe has a `device`"
+                yield Mistake(("gates", key), f"`{key}` {message}", on_key=True, depends=(("targets",),))

@@ -1,0 +1,260 @@
+"""A target: for what a model is built. Data only; shipped in ``targets/*.yaml``."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from edgepack.base.paths import config_dir, shipped
+from edgepack.base.text import near_miss
+from edgepack.config import host
+from edgepack.config.mistakes import Location, Mistake
+from edgepack.config.yaml_document import YamlDocument, read
+from edgepack.config.yaml_model import Checked, validate
+from edgepack.errors import ConfigError, Problem, UsageError
+from edgepack.spec import Filled, Glibc, GpuArch, Name, Spec, TwoNumbers
+
+SCHEMA_VERSION = 1
+HOST = "host"  # the one target without a file: the machine edgepack runs on
+
+Family = Literal["arm_cpu", "raspberry_pi", "jetson", "x86"]
+
+
+class Abi(Spec):
+    """What the board's userland must offer to every binary in the bundle."""
+
+    arch: Literal["aarch64", "x86_64"] = Field(description="As uname -m says it.")
+    libc: Glibc = Field(
+        description='The glibc floor, e.g. "2.31": binaries run with this version and later ones.'
+    )
+
+
+class Cpu(Spec):
+    """The CPU as the schedules see it. Cache sizes in KiB, a core's own for L1 and L2 where private."""
+
+    name: Filled = Field(description="The core's name.")
+    cores: int = Field(ge=1, description="Cores a release may count on.")
+    vector_bits: int = Field(ge=64, description="Width of a vector register that the schedules use.")
+    features: tuple[Filled, ...] = Field(
+        default=(),
+        description="ISA features the schedules may use, in LLVM's spelling, e.g. dotprod, avx512vnni.",
+    )
+    l1d_kib: int = Field(ge=1, description="L1 data cache of a core, KiB.")
+    l2_kib: int = Field(ge=1, description="L2 cache, KiB: a core's own, or the shared one.")
+    l3_kib: int | None = Field(default=None, ge=1, description="L3 cache, KiB.")
+
+
+class Gpu(Spec):
+    """The GPU of a Jetson, and the CUDA the board must have."""
+
+    name: Filled = Field(description="The GPU's name.")
+    arch: GpuArch = Field(description="Compute capability as nvcc names it, e.g. sm_87.")
+    cuda: TwoNumbers = Field(description="The lowest CUDA runtime the bundle works with.")
+    jetpack: TwoNumbers = Field(description="The JetPack release that brings this CUDA.")
+
+
+class Tuning(Spec):
+    """How candidates are measured on this board."""
+
+    timeout_s: float = Field(
+        default=10.0, gt=0, description="A candidate that takes longer is dead, seconds."
+    )
+    cooldown_ms: int = Field(default=0, ge=0, description="Pause after each candidate, ms.")
+    cores: tuple[int, ...] = Field(default=(0,), min_length=1, description="Cores candidates are pinned to.")
+    repeats: int = Field(default=3, ge=1, description="Samples per candidate.")
+    min_repeat_ms: int = Field(default=20, ge=1, description="Each sample runs the kernel this long, ms.")
+
+
+class Note(Spec):
+    """A fact about the board and where it comes from."""
+
+    text: Filled = Field(description="The fact.")
+    source: Filled = Field(description="Manual, datasheet or measurement it comes from.")
+
+
+class Target(Spec):
+    """One kind of board: TVM target, ABI, schedule family, limits."""
+
+    edgepack: Literal[1] = Field(description="Version of the target schema.")
+    name: Name = Field(description="What recipes call it.")
+    extends: Filled | None = Field(
+        default=None, description="A target this one starts from; what is written here wins, key by key."
+    )
+    title: Filled = Field(description="What people call it.")
+    family: Family = Field(description="The schedule family, edgepack/schedules/<family>.py.")
+    abi: Abi = Field(description="The board's userland.")
+    tvm: dict[str, Any] = Field(description="TVM's target dict, handed over as it is.")
+    cpu: Cpu = Field(description="The board's CPU.")
+    gpu: Gpu | None = Field(
+        default=None, description="The GPU kernels run on; without it they run on the CPU."
+    )
+    memory_mib: int = Field(ge=64, description="Memory a release may count on, MiB.")
+    tune: Tuning = Field(default=Tuning(), description="How candidates are measured.")
+    notes: tuple[Note, ...] = Field(default=(), description="Facts about the board, with their sources.")
+
+    @property
+    def device_kind(self) -> Literal["cpu", "cuda"]:
+        """Where the model's kernels run on this target."""
+        return "cuda" if self.gpu else "cpu"
+
+    @property
+    def host_tvm(self) -> dict[str, Any]:
+        """The CPU part of TVM's target dict."""
+        part: dict[str, Any] = self.tvm["host"] if self.gpu else self.tvm
+        return part
+
+
+def mistakes(target: Target) -> Iterator[Mistake]:
+    """What contradicts itself in a target whose every key is right."""
+    kind = target.tvm.get("kind")
+    expected = "cuda" if target.gpu else "llvm"
+    if kind != expected:
+        why = "a target with a gpu" if target.gpu else "a target without a gpu"
+        yield Mistake(("tvm", "kind"), f"expected {expected} for {why}, got {kind!r}", depends=(("gpu",),))
+        return
+    if (target.family == "jetson") != (target.gpu is not None):
+        yield Mistake(
+            ("family",), "the jetson family is for targets with a gpu, the others for those without"
+        )
+    if target.gpu and target.tvm.get("arch") != target.gpu.arch:
+        yield Mistake(
+            ("tvm", "arch"), f"expected {target.gpu.arch} as in gpu.arch, got {target.tvm.get('arch')!r}"
+        )
+    where: Location = ("tvm", "host") if target.gpu else ("tvm",)
+    cpu = target.tvm.get("host") if target.gpu else target.tvm
+    if not isinstance(cpu, dict):
+        yield Mistake(("tvm",), "missing key `host` in `tvm`: the CPU beside the GPU", on_key=True)
+        return
+    triple = cpu.get("mtriple")
+    if not isinstance(triple, str) or not triple.startswith(f"{target.abi.arch}-linux-gnu"):
+        yield Mistake(
+            (*where, "mtriple"), f"expected {target.abi.arch}-linux-gnu as in abi.arch, got {triple!r}"
+        )
+    if not isinstance(cpu.get("mcpu"), str):
+        yield Mistake((*where, "mcpu"), "expected LLVM's name of the CPU, e.g. cortex-a72")
+    if cpu.get("num-cores") != target.cpu.cores:
+        got = cpu.get("num-cores")
+        yield Mistake((*where, "num-cores"), f"expected {target.cpu.cores} as in cpu.cores, got {got!r}")
+    for index, core in enumerate(target.tune.cores):
+        if not 0 <= core < target.cpu.cores:
+            last = target.cpu.cores - 1
+            yield Mistake(("tune", "cores", index), f"there is no core {core}; the CPU has 0 to {last}")
+
+
+def target_files() -> dict[str, Path]:
+    """Every target's name with its file: those shipped, and the user's own in ``targets/`` of the config folder.
+
+    A file of the user's with the name of a shipped target comes up here, and is refused when it is read: what
+    ``rpi4`` means must not depend on the machine.
+    """
+    folders = (shipped("targets"), config_dir() / "targets")
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def target_names() -> list[str]:
+    """The names a recipe may use."""
+    return sorted({*target_files(), HOST})
+
+
+def load_target(name_or_path: str | Path) -> Target:
+    """A target by its name, or by the path of a file (with a ``/`` or a ``.yaml``).
+
+    ``host`` is the machine this runs on, looked up now, so that what is built for it says for what.
+
+    Raises:
+        UsageError: there is no such target.
+        ConfigError: with every mistake in its file.
+    """
+    name = str(name_or_path)
+    if not _is_path(name) and name not in target_names():
+        raise UsageError(unknown_target(name), next="edgepack targets")
+    return examine_target(name_or_path).result()
+
+
+def list_targets() -> list[Target]:
+    """All targets, ``host`` included.
+
+    Raises:
+        ConfigError: with the mistakes in all target files.
+    """
+    checked = [examine_target(name) for name in target_names()]
+    problems = [problem for each in checked for problem in each.problems]
+    if problems:
+        raise ConfigError(problems)
+    return [each.model for each in checked if each.model is not None]
+
+
+def examine_target(name_or_path: str | Path) -> Checked[Target]:
+    """Read a target and collect every mistake."""
+    name = str(name_or_path)
+    if _is_path(name):
+        return _examine_file(Path(name), ())
+    files = target_files()
+    if name == HOST and HOST not in files:
+        return validate(YamlDocument(HOST, host.describe()), Target)
+    return _examine_file(files[name], ())
+
+
+def unknown_target(name: str) -> str:
+    """What to say of a name that is no target's, with the near miss."""
+    return f"unknown target `{name}`{near_miss(name, target_names())}"
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or name.endswith(".yaml")
+
+
+def _examine_file(path: Path, outer: tuple[Path, ...]) -> Checked[Target]:
+    document, problems = read(path)
+    if not isinstance(document.data, dict):
+        return (
+            validate(document, Target, problems=problems)
+            if document.values
+            else Checked(document, None, problems)
+        )
+    document, more = _extended(document, (*outer, path.resolve()))
+    checked = validate(document, Target, problems=[*problems, *more])
+    if checked.model is not None and not more:
+        checked.add(mistakes(checked.model))
+        checked.add(_name_mistakes(checked.model, path))
+    return checked
+
+
+def _extended(document: YamlDocument, chain: tuple[Path, ...]) -> tuple[YamlDocument, list[Problem]]:
+    """The document laid over the target that its ``extends`` names; mappings merge, all else replaces."""
+    if "extends" not in document.data:
+        return document, []
+    base = document.data["extends"]
+    files = target_files()
+    problem = None
+    if not isinstance(base, str) or base not in files:
+        problem = f"unknown target `{base}`{near_miss(str(base), files)}"
+    elif files[base].resolve() in chain:
+        problem = f"`{base}` extends this target in turn"
+    else:
+        below = _examine_file(files[base], chain)
+        if below.problems:
+            problem = f"`{base}` has mistakes of its own: edgepack targets show {base}"
+    if problem is not None or below.model is None:
+        # Laid over some target, so that what it should have come with is not missed key by key.
+        below = _examine_file(shipped("targets") / "arm64.yaml", chain)
+    problems = [document.problem(Mistake(("extends",), problem))] if problem else []
+    inherited = below.result().model_dump(mode="json", exclude_none=True, exclude={"name"})
+    return replace(document, data=_merge(inherited, document.data)), problems
+
+
+def _merge(base: Any, own: Any) -> Any:
+    if isinstance(base, dict) and isinstance(own, dict):
+        return {**base, **{key: _merge(base.get(key), value) for key, value in own.items()}}
+    return own
+
+
+def _name_mistakes(target: Target, path: Path) -> Iterator[Mistake]:
+    if path.parent == config_dir() / "targets":
+        if target.name == HOST or (shipped("targets") / f"{target.name}.yaml").exists():
+            message = f"`{target.name}` is a target that edgepack ships; give yours another name and extend that one"
+            yield Mistake(("name",), message)
+        elif target.name != path.stem:
+            yield Mistake(("name",), f"expected {path.stem}, the file's own name, got {target.name}")

@@ -1,0 +1,159 @@
+"""YAML files as pydantic models: every mistake at once, each at its own position.
+
+The form of a file is examined by ``edgepack.document``, its content by pydantic in strict mode, and pydantic's
+errors are put in plain words by ``edgepack.explain``.
+"""
+
+import json
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from edgepack.config.mistakes import Location, Mistake, explain, locate
+from edgepack.config.yaml_document import YamlDocument, read
+from edgepack.errors import ConfigError, Problem
+from edgepack.spec import Spec
+
+S = TypeVar("S", bound=Spec)
+
+
+@dataclass(frozen=True)
+class Checked(Generic[S]):
+    """What is known of a file: the model when there is no mistake, else what could be saved of it.
+
+    ``model`` is None when too little is right to go on; ``removed`` says which parts ``model`` lacks.
+    """
+
+    document: YamlDocument
+    model: S | None
+    problems: list[Problem]
+    removed: frozenset[Location] = frozenset()
+
+    def result(self) -> S:
+        """The model.
+
+        Raises:
+            ConfigError: with every mistake, if there is one.
+        """
+        if self.problems or self.model is None:
+            raise ConfigError(self.problems)
+        return self.model
+
+    def add(self, findings: Iterable[Mistake]) -> None:
+        """Add findings about ``model``, except those about parts that already have a problem."""
+        for finding in findings:
+            location = _original(finding.location, self.removed)
+            if not any(_overlap(a, r) for a in finding.depends or (location,) for r in self.removed):
+                self.problems.append(
+                    self.document.problem(Mistake(location, finding.message, on_key=finding.on_key))
+                )
+
+
+def _overlap(one: Location, other: Location) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
+
+
+def load(path: Path) -> YamlDocument:
+    """Read a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, or is not YAML as understood here; with every problem.
+    """
+    document, problems = read(path)
+    if problems:
+        raise ConfigError(problems)
+    return document
+
+
+def parse(path: Path, model: type[S]) -> S:
+    """Read a YAML file as ``model``.
+
+    Raises:
+        ConfigError: with every mistake in the file.
+    """
+    return examine(path, model).result()
+
+
+def examine(path: Path, model: type[S], *, stand_ins: dict[str, Any] | None = None) -> Checked[S]:
+    """Read a YAML file as ``model`` and collect every mistake; never raises for what the file holds.
+
+    ``stand_ins`` fill in for top-level keys that are missing or wrong, so that the rest can still be examined.
+    """
+    document, problems = read(path)
+    if not document.values:  # not a document at all: nothing more to say
+        return Checked(document, None, problems)
+    return validate(document, model, problems=problems, stand_ins=stand_ins)
+
+
+def validate(
+    document: YamlDocument,
+    model: type[S],
+    *,
+    problems: list[Problem] | None = None,
+    stand_ins: dict[str, Any] | None = None,
+) -> Checked[S]:
+    """Validate a document as ``model``, and add what is wrong to ``problems``, what is known to be."""
+    problems = list(problems or [])
+    try:
+        return Checked(document, _validate(document.data, model), problems, document.bad)
+    except ValidationError as error:
+        findings = explain(error, document.data, model)
+    problems += [document.problem(f) for f in findings if f.location not in document.bad]
+    saved, removed = _salvage(document.data, model, stand_ins or {})
+    echoes = {location for finding in findings for location in finding.depends}
+    return Checked(document, saved, problems, removed | document.bad | echoes)
+
+
+def _validate(data: Any, model: type[S]) -> S:
+    # Through JSON, because pydantic's strict mode takes lists for tuples from JSON only.
+    return model.model_validate_json(json.dumps(data))
+
+
+def _salvage(data: Any, model: type[S], stand_ins: dict[str, Any]) -> tuple[S | None, frozenset[Location]]:
+    """Take wrong parts out until the rest is valid; None if nothing useful stays."""
+    removed: set[Location] = set()
+    while True:
+        kept = _without(data, removed)
+        if isinstance(kept, dict):
+            removed |= {(key,) for key in stand_ins if key not in kept}
+            kept = {**stand_ins, **kept}
+        try:
+            return _validate(kept, model), frozenset(removed)
+        except ValidationError as error:
+            wrong = {_outermost(line, kept) for line in error.errors(include_url=False)}
+        wrong = {_original(location, removed) for location in wrong}
+        if () in wrong or wrong <= removed:
+            return None, frozenset(removed)
+        removed |= wrong
+
+
+def _outermost(line: ErrorDetails, data: Any) -> Location:
+    """What has to go for an error to go: the wrong part, or what lacks a required one."""
+    missing = line["type"] == "missing"
+    location = locate(line["loc"], data, missing=missing)
+    return location[:-1] if missing else location
+
+
+def _original(location: Location, removed: AbstractSet[Location]) -> Location:
+    """A location in data some parts of which were removed, as a location in the whole data."""
+    path: Location = ()
+    for part in location:
+        if isinstance(part, int):
+            for index in sorted(p[-1] for p in removed if p[:-1] == path and isinstance(p[-1], int)):
+                part += index <= part  # noqa: PLW2901 - the index moves past each removed item
+        path += (part,)
+    return path
+
+
+def _without(data: Any, removed: set[Location], at: Location = ()) -> Any:
+    if isinstance(data, dict):
+        return {k: _without(v, removed, (*at, k)) for k, v in data.items() if (*at, k) not in removed}
+    if isinstance(data, list):
+        return [_without(v, removed, (*at, i)) for i, v in enumerate(data) if (*at, i) not in removed]
+    return data

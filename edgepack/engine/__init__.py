@@ -1,0 +1,1 @@
+"""The machinery under a run: artifacts and their store, stages and their cache keys, events."""

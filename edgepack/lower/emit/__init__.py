@@ -1,0 +1,1 @@
+"""From scheduled kernels to files: the virtual machine's library."""

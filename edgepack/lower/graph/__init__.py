@@ -1,0 +1,1 @@
+"""Passes on the Relax graph, from import to calls of kernels."""

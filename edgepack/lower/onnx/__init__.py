@@ -1,0 +1,1 @@
+"""From an .onnx file to Relax: TVM's converters under watch, and what they cannot take."""

@@ -1,0 +1,122 @@
+"""The devices of a run: found by name, virtual ones brought up and taken down, one session each."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from edgepack.config.device import VIRTUAL_PREFIX, Device, load_devices
+from edgepack.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgepack.remote.session import Session
+
+
+@dataclass(frozen=True)
+class Place:
+    """What is known of a device before it is reached; part of a measurement's cache key."""
+
+    name: str
+    host: str
+    port: int | None
+    emulated: bool
+    virtual: bool
+
+
+class Boards:
+    """Devices and open sessions by name. What this object brought up, it takes down when it is left.
+
+    ``virtual:KIND`` is the running virtual board of that kind, or a new one that lives as long as this
+    object; any other name is one of the user's ``devices.yaml`` or of a running virtual board.
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._devices: dict[str, Device] = {}
+        self._sessions: dict[str, Session] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def place(self, name: str) -> Place:
+        """What is known of a device without reaching it.
+
+        Raises:
+            UsageError: no such device.
+        """
+        if name.startswith(VIRTUAL_PREFIX):
+            from edgepack.remote.virtual.kinds import KINDS
+
+            kind = KINDS[name.removeprefix(VIRTUAL_PREFIX)]
+            return Place(name, "virtual", None, kind.emulated, virtual=True)
+        device = self.device(name)
+        own = name in load_devices().devices
+        return Place(name, device.host, device.port, device.emulated, virtual=not own)
+
+    def device(self, name: str) -> Device:
+        """The device of this name; a virtual one is up when this returns.
+
+        Raises:
+            UsageError: no such device.
+        """
+        if name not in self._devices:
+            virtual = name.startswith(VIRTUAL_PREFIX)
+            self._devices[name] = self._virtual(name) if virtual else find_device(name)
+        return self._devices[name]
+
+    def session(self, name: str) -> "Session":
+        """An open session to the device, connected on first use and again when it was lost.
+
+        Raises:
+            UnreachableError: the device does not answer.
+            TrustError: its host key is unknown or changed.
+        """
+        session = self._sessions.get(name)
+        if session is None or not session.alive:
+            session = self.new_session(name)
+            self._stack.callback(session.close)
+            self._sessions[name] = session
+        return session
+
+    def new_session(self, name: str) -> "Session":
+        """A session of the caller's own, to be closed by the caller."""
+        from edgepack.remote.session import connect
+
+        return connect(name, self.device(name))
+
+    def _virtual(self, name: str) -> Device:
+        from edgepack.remote import virtual
+
+        kind = name.removeprefix(VIRTUAL_PREFIX)
+        for board in virtual.running():
+            if board.kind == kind and not board.owned:
+                return board.device
+        board = virtual.up(kind, owned=True)
+        self._stack.callback(virtual.down, board.name)
+        return board.device
+
+
+def find_device(name: str) -> Device:
+    """The device ``name`` of the user's devices.yaml, or the running virtual board of that name.
+
+    Raises:
+        UsageError: no such device; the near miss is named.
+    """
+    from edgepack.remote import virtual
+
+    known = dict(load_devices().devices) | {board.name: board.device for board in virtual.running()}
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, n=1)
+    hint = (
+        f"did you mean {near[0]}?"
+        if near
+        else "`edgepack devices list` shows what there is; docs/add-a-device.md"
+    )
+    raise UsageError(f"no device named {name}", next=hint)

@@ -1,0 +1,142 @@
+"""What a recipe refers to outside itself, by content: model, weights, data files and user code."""
+
+import ast
+import hashlib
+import importlib.util
+import os
+from pathlib import Path
+
+from edgepack.base.files import sha256_file
+from edgepack.base.paths import PACKAGE
+from edgepack.engine.artifact import USER, Artifact
+from edgepack.spec import Data, Model
+
+_SOURCE = {".py"}
+
+
+def model_inputs(model: Model, base: Path) -> dict[str, Artifact]:
+    """The digests of everything ``model`` names, by role."""
+    found = {}
+    if model.source is not None:
+        found["model_code"] = _code(model.source, base)
+    if model.onnx is not None:
+        found["onnx_file"] = of_user(base / model.onnx)
+        found |= _external(base / model.onnx)
+    if model.weights is not None:
+        found["weights_file"] = of_user(base / model.weights)
+    return found
+
+
+def data_inputs(data: Data | None, base: Path) -> dict[str, Artifact]:
+    """The digests of everything ``data`` names, by role."""
+    if data is None:
+        return {}
+    found = {}
+    if data.source is not None:
+        found["data_code"] = _code(data.source, base)
+    if data.npz is not None:
+        found["data_file"] = of_user(base / data.npz)
+    if data.images is not None:
+        found["data_images"] = of_user(base / data.images.folder)
+    for text in (data.csv, data.jsonl):
+        if text is not None:
+            found["data_file"] = of_user(base / text.file)
+            if ":" in text.tokenizer:
+                found["tokenizer_code"] = _code(text.tokenizer, base)
+    return found
+
+
+def _external(path: Path) -> dict[str, Artifact]:
+    """The files an .onnx model keeps its tensors in. A file that is no model names none: loading it will say so."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from edgepack.onnxfile.reading import tensors
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError):
+        return {}
+    entries = [entry for tensor in tensors(model) for entry in tensor.external_data]
+    names = sorted({entry.value for entry in entries if entry.key == "location"})
+    return {
+        f"onnx_data {name}": of_user(path.parent / name) for name in names if (path.parent / name).is_file()
+    }
+
+
+def of_user(path: Path) -> Artifact:
+    """What the user brought: a file, or a folder as the digest over its files' names and contents; empty where there is nothing."""
+    if path.is_dir():
+        return _files(path, sorted(p for p in path.rglob("*") if p.is_file()))
+    if not path.is_file():
+        return Artifact(kind="input", name=path.name, sha256="", size=0, made_by=USER)
+    return Artifact(
+        kind="input", name=path.name, sha256=sha256_file(path), size=path.stat().st_size, made_by=USER
+    )
+
+
+def _code(reference: str, base: Path) -> Artifact:
+    """The source behind ``module:callable``: the user's own files beside the recipe, or the installed package.
+
+    Beside the recipe, imports are followed; an installed package counts by its own files only.
+    """
+    top = reference.partition(":")[0].partition(".")[0]
+    own = _beside(top, base)
+    if own:
+        return _files(base, own)
+    if top == PACKAGE.name:
+        return _files(PACKAGE / "zoo", _sources(PACKAGE / "zoo"))
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+    if len(folders) == 1:
+        return _files(folders[0], _sources(folders[0]))
+    if folders:  # a namespace package, in several places
+        return _files(Path("/"), [path.resolve() for folder in folders for path in _sources(folder)])
+    if spec is None or spec.origin is None:
+        return Artifact(kind="input", name=reference, sha256="", size=0, made_by=USER)
+    return of_user(Path(spec.origin))
+
+
+def _beside(top: str, base: Path) -> list[Path]:
+    """The module or package ``top`` in the recipe's folder, and all it imports from there; empty if not there."""
+    found = set(_module(top, base))
+    if (base / f"{top}.py").is_file():
+        found |= set(base.glob("*.py"))  # a module may import its neighbours by name at run time
+    pending = list(found)
+    while pending:
+        for name in _imported(pending.pop()):
+            new = set(_module(name, base)) - found
+            found |= new
+            pending += new
+    return sorted(found)
+
+
+def _module(name: str, base: Path) -> list[Path]:
+    single, package = base / f"{name}.py", base / name
+    return ([single] if single.is_file() else []) + (_sources(package) if package.is_dir() else [])
+
+
+def _imported(path: Path) -> set[str]:
+    """The first names of what a source file imports."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return set()  # importing it will say so
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module and not n.level}
+    return {name.partition(".")[0] for name in names}
+
+
+def _sources(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix in _SOURCE and p.is_file())
+
+
+def _files(root: Path, paths: list[Path]) -> Artifact:
+    digest, size = hashlib.sha256(), 0
+    for path in paths:
+        digest.update(os.fsencode(f"{path.relative_to(root).as_posix()}\0{sha256_file(path)}\0"))
+        size += path.stat().st_size
+    return Artifact(kind="input", name=root.name, sha256=digest.hexdigest(), size=size, made_by=USER)

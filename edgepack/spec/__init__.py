@@ -1,0 +1,47 @@
+"""The nouns that several rooms share, frozen and strict: what a model, its samples and its training are.
+
+Imports: base, errors.
+"""
+
+from edgepack.spec.base import (
+    PATTERNS,
+    Count,
+    Filled,
+    Finite,
+    Glibc,
+    GpuArch,
+    Name,
+    Reference,
+    Share,
+    Spec,
+    TwoNumbers,
+    Version,
+)
+from edgepack.spec.data import Data, Images, Preprocess, Text
+from edgepack.spec.document import JsonDocument, SchemaVersionError
+from edgepack.spec.model import DType, Input, Model, Train
+
+__all__ = [
+    "PATTERNS",
+    "Count",
+    "DType",
+    "Data",
+    "Filled",
+    "Finite",
+    "Glibc",
+    "GpuArch",
+    "Images",
+    "Input",
+    "JsonDocument",
+    "Model",
+    "Name",
+    "Preprocess",
+    "Reference",
+    "SchemaVersionError",
+    "Share",
+    "Spec",
+    "Text",
+    "Train",
+    "TwoNumbers",
+    "Version",
+]

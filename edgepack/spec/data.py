@@ -1,0 +1,62 @@
+"""The samples a recipe names, and how files become the input tensor."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from edgepack.spec.base import Filled, Reference, Spec
+
+
+class Preprocess(Spec):
+    """How an image file becomes the input tensor, in this order: resize, crop, scale, normalise, layout."""
+
+    resize: int | None = Field(default=None, ge=1, description="Shorter side, pixels.")
+    crop: tuple[int, int] | None = Field(default=None, description="Centre crop, height and width, pixels.")
+    color: Literal["rgb", "bgr", "gray"] = Field(default="rgb", description="Channels, in this order.")
+    scale: float = Field(default=1 / 255, description="Pixel values are multiplied by this.")
+    mean: tuple[float, ...] = Field(
+        default=(0.0,), description="Subtracted after scaling; one value, or one a channel."
+    )
+    std: tuple[float, ...] = Field(
+        default=(1.0,), description="Divided by last; one value, or one a channel."
+    )
+    layout: Literal["nchw", "nhwc"] = Field(default="nchw", description="Order of the tensor's axes.")
+
+
+class Images(Spec):
+    """A folder with one sub-folder of images a class."""
+
+    folder: Filled = Field(description="The folder, relative to the recipe.")
+    preprocess: Preprocess = Field(default=Preprocess(), description="From file to tensor.")
+
+
+class Text(Spec):
+    """A CSV (with a header) or JSONL file of labelled text, tokenised by bytes, words or a user's callable."""
+
+    file: Filled = Field(description="The file, relative to the recipe.")
+    text: Filled = Field(default="text", description="The column or key that holds the text.")
+    label: Filled = Field(default="label", description="The column or key that holds the class.")
+    tokenizer: Literal["bytes", "words"] | Reference = Field(
+        default="words", description="bytes, words, or module:callable from a text to a list of ids."
+    )
+    vocabulary: int = Field(default=4096, ge=2, description="Distinct tokens kept.")
+    length: int = Field(default=128, ge=1, description="Tokens a sample; shorter ones are padded with 0.")
+
+
+class Data(Spec):
+    """Labelled samples, split into train, calibration (part of train) and test. Exactly one source."""
+
+    source: Reference | None = Field(
+        default=None, description="module:callable returning edgepack.data.Splits."
+    )
+    npz: Filled | None = Field(
+        default=None,
+        description="An .npz file with x_train, y_train, x_test and y_test, or x and y; relative to the recipe.",
+    )
+    images: Images | None = Field(default=None, description="A folder of images.")
+    csv: Text | None = Field(default=None, description="A CSV file of text.")
+    jsonl: Text | None = Field(default=None, description="A JSONL file of text.")
+    test_fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="Where the source has no split of its own."
+    )
+    seed: int = Field(default=0, description="Seed of that split.")

@@ -1,0 +1,1 @@
+"""Compilers that are not TVM: zig for C and linking, nvcc and NVRTC for CUDA."""

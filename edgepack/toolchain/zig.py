@@ -1,0 +1,59 @@
+"""Zig as the one cross compiler and linker: any host to aarch64 and x86_64 Linux with a glibc floor."""
+
+import importlib.util
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgepack.config.target import Target
+from edgepack.errors import EdgepackError
+
+
+def zig() -> Path:
+    """The zig binary of the ``ziglang`` wheel.
+
+    Raises:
+        EdgepackError: The wheel is not installed.
+    """
+    spec = importlib.util.find_spec("ziglang")
+    binary = Path(spec.origin).parent / "zig" if spec and spec.origin else None
+    if binary is None or not binary.is_file():
+        raise EdgepackError(
+            "zig is not installed", why="no ziglang package in this Python", next="pip install ziglang"
+        )
+    return binary
+
+
+def triple(arch: str, libc: str) -> str:
+    """Zig's target triple, e.g. ``aarch64-linux-gnu.2.31``."""
+    return f"{arch}-linux-gnu.{libc}"
+
+
+def compile_c(sources: Sequence[Path], out: Path, arch: str, libc: str, flags: Sequence[str] = ()) -> Path:
+    """Compile and link C sources into ``out`` for the architecture and glibc floor.
+
+    Raises:
+        EdgepackError: zig failed; its own words are in ``why``.
+    """
+    _run([str(zig()), "cc", "-target", triple(arch, libc), *flags, "-o", str(out), *map(str, sources)], out)
+    return out
+
+
+def link_shared(objects: Sequence[Path], out: Path, target: Target) -> Path:
+    """Link objects into a shared library for the target, the same bytes for the same objects.
+
+    Raises:
+        EdgepackError: zig failed; its own words are in ``why``.
+    """
+    flags = ["-shared", "-fPIC", "-s", "-Wl,--build-id=none"]
+    return compile_c(objects, out, target.abi.arch, target.abi.libc, flags)
+
+
+def _run(argv: list[str], out: Path) -> None:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EdgepackError(
+            f"zig could not build {out.name}",
+            why=done.stderr.strip() or f"exit status {done.returncode}",
+            next=f"run it by hand: {' '.join(argv)}",
+        )

@@ -1,0 +1,1 @@
+"""torch modules: from source and checkpoint, their layers' sizes, training."""

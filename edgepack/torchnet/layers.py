@@ -1,0 +1,105 @@
+"""Layers whose sizes compression may change, how a module is run and counted."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgepack.spec import Input
+
+# Class name in torch.nn -> the attributes that hold its sizes.
+_CONVOLUTION = ("in_channels", "out_channels", "groups")
+SIZES = {
+    "Conv1d": _CONVOLUTION,
+    "Conv2d": _CONVOLUTION,
+    "Conv3d": _CONVOLUTION,
+    "Linear": ("in_features", "out_features"),
+    "BatchNorm1d": ("num_features",),
+    "BatchNorm2d": ("num_features",),
+    "BatchNorm3d": ("num_features",),
+}
+
+
+def sizes(layer: "torch.nn.Module") -> dict[str, int]:
+    """The sizes of ``layer`` that compression may have changed; empty for every other class."""
+    return {name: int(getattr(layer, name)) for name in SIZES.get(type(layer).__name__, ())}
+
+
+def shrink(layer: "torch.nn.Module", new: dict[str, int], tensors: "dict[str, torch.Tensor]") -> None:
+    """Give ``layer`` the sizes ``new`` and replace its parameters and buffers by ``tensors``, in place."""
+    from torch import nn
+
+    for name, value in new.items():
+        setattr(layer, name, value)
+    for name, tensor in tensors.items():
+        old = getattr(layer, name)
+        if isinstance(old, nn.Parameter):
+            setattr(layer, name, nn.Parameter(tensor.clone(), requires_grad=old.requires_grad))
+        else:
+            setattr(layer, name, tensor.clone())
+
+
+@contextlib.contextmanager
+def inference(module: "torch.nn.Module") -> Iterator[None]:
+    """Eval mode without gradients inside; afterwards every layer has the mode it had before."""
+    import torch
+
+    modes = [(layer, layer.training) for layer in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
+def example_inputs(inputs: "Sequence[Input]", seed: int = 0) -> "tuple[torch.Tensor, ...]":
+    """One tensor for each input: standard normal for floats, zeros for integers and booleans."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    tensors = []
+    for spec in inputs:
+        dtype = getattr(torch, spec.dtype)
+        if dtype.is_floating_point:
+            tensors.append(torch.randn(spec.shape, generator=generator).to(dtype))
+        else:
+            tensors.append(torch.zeros(spec.shape, dtype=dtype))
+    return tuple(tensors)
+
+
+@dataclass(frozen=True)
+class ModuleCounts:
+    """Parameters and multiply-accumulates of a torch module."""
+
+    parameters: int
+    macs: int  # of Conv and Linear layers, one inference of the batch given
+
+
+def count_module(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> ModuleCounts:
+    """Run ``module`` once on ``examples`` and count the MACs of its convolutions and linear layers."""
+    from torch import nn
+
+    macs = 0
+
+    def hook(layer: Any, _inputs: Any, output: Any) -> None:
+        nonlocal macs
+        if isinstance(layer, nn.Linear):
+            macs += output.numel() * layer.in_features
+        else:
+            macs += output.numel() * math.prod(layer.weight.shape[1:])
+
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    handles = [layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, kinds)]
+    try:
+        with inference(module):
+            module(*examples)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return ModuleCounts(parameters=sum(p.numel() for p in module.parameters()), macs=macs)

@@ -1,0 +1,72 @@
+"""Ctrl-C waits for a safe point, the second one does not, and the handler of before comes back."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from edgepack.base.interrupt import deferred
+from edgepack.errors import Interrupted, UnreachableError
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_it_is_raised_where_it_is_asked_for():
+    reached = False
+    with pytest.raises(KeyboardInterrupt), deferred() as interrupt_point:
+        interrupt_point()
+        interrupt()
+        reached = True
+        interrupt_point()
+        pytest.fail("went on after the safe point")
+    assert reached
+
+
+def test_it_is_raised_at_the_end_if_nobody_asked():
+    with pytest.raises(KeyboardInterrupt), deferred():
+        interrupt()
+
+
+def test_the_second_one_is_raised_at_once():
+    with pytest.raises(KeyboardInterrupt), deferred():
+        interrupt()
+        interrupt()
+        pytest.fail("went on after the second one")
+
+
+def test_what_fails_after_it_fails_by_it():
+    with pytest.raises(KeyboardInterrupt), deferred():
+        interrupt()
+        raise UnreachableError("the agent was interrupted, too")
+    with pytest.raises(UnreachableError), deferred():
+        raise UnreachableError("nobody interrupted")
+
+
+def test_one_that_was_told_already_stays_as_it_was_told():
+    with pytest.raises(Interrupted, match="tuning"), deferred():
+        interrupt()
+        raise Interrupted("tuning was stopped")
+
+
+def test_the_handler_of_before_comes_back():
+    before = signal.getsignal(signal.SIGINT)
+    with deferred():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_in_another_thread_nothing_changes():
+    seen = []
+
+    def work():
+        with deferred() as interrupt_point:
+            interrupt_point()
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGINT)]

@@ -1,0 +1,42 @@
+"""What tests of several rooms share: a trained digits network, made once."""
+
+import copy
+
+import pytest
+
+from edgepack.spec import Input, Train
+
+
+@pytest.fixture(scope="session")
+def data():
+    from edgepack.zoo import digits
+
+    return digits.splits()
+
+
+@pytest.fixture(scope="session")
+def _trained(data):
+    import torch
+
+    from edgepack.torchnet.training import train
+    from edgepack.zoo import digits
+
+    torch.set_num_threads(1)  # small layers: threads cost more than they bring
+    module = digits.network()
+    metrics = train(module, data, Train(epochs=6, lr=2e-3))
+    return module, metrics
+
+
+@pytest.fixture
+def teacher(_trained):
+    return copy.deepcopy(_trained[0])
+
+
+@pytest.fixture
+def teacher_metrics(_trained):
+    return _trained[1]
+
+
+@pytest.fixture
+def inputs():
+    return (Input(name="image", shape=(1, 1, 8, 8)),)

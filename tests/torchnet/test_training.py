@@ -1,0 +1,98 @@
+"""Training: it learns, it repeats, it says what is wrong."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgepack.data import Splits
+from edgepack.errors import InputError
+from edgepack.spec import Train
+from edgepack.torchnet.training import accuracy, to_tensor, train
+from edgepack.zoo import digits
+
+
+def tiny(samples=130, classes=3, width=5):
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, classes, samples)
+    x = (generator.standard_normal((samples, width)) + 3 * np.eye(width)[y]).astype("float32")
+    return Splits(x[:100], y[:100], x[100:], y[100:])
+
+
+def mlp(width=5, classes=3):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(width, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, classes))
+
+
+def test_the_digits_network_learns_digits(teacher, teacher_metrics, data):
+    assert teacher_metrics["test_accuracy"] >= 0.97
+    assert accuracy(teacher, data.x_test, data.y_test) == teacher_metrics["test_accuracy"]
+    assert not teacher.training
+
+
+def test_the_zoo_network_is_of_the_documented_size():
+    assert sum(p.numel() for p in digits.network().parameters()) == 59_082
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_random_state_alone():
+    runs = []
+    for seed in (1, 1, 2):
+        module = mlp()
+        state = torch.random.get_rng_state()
+        train(module, tiny(), Train(epochs=2, seed=seed))
+        assert torch.equal(torch.random.get_rng_state(), state)
+        runs.append(module[0].weight)
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_a_last_batch_of_one_sample_does_not_break_batch_normalisation():
+    data = tiny()
+    one_over = dataclasses.replace(data, x_train=data.x_train[:65], y_train=data.y_train[:65])
+    assert train(mlp(), one_over, Train(epochs=1, batch_size=64))["loss"] > 0
+
+
+def test_progress_counts_epochs():
+    seen = []
+    train(mlp(), tiny(), Train(epochs=3), lambda text, share: seen.append((text.split(",")[0], share)))
+    assert seen == [("epoch 1/3", 1 / 3), ("epoch 2/3", 2 / 3), ("epoch 3/3", 1.0)]
+
+
+def test_a_loss_that_is_not_a_number_names_the_learning_rate():
+    with pytest.raises(InputError, match=r"the loss became nan in epoch \d+") as caught:
+        train(mlp(), tiny(), Train(epochs=3, lr=1e30))
+    assert "1e+30" in caught.value.why
+
+
+def test_a_label_without_an_output_is_refused():
+    with pytest.raises(InputError, match="label 2 has no output: the model has 2 classes"):
+        train(mlp(classes=2), tiny(), Train(epochs=1))
+
+
+def test_samples_the_model_cannot_take_are_refused():
+    with pytest.raises(InputError, match="does not run on the samples") as caught:
+        accuracy(mlp(), np.zeros((3, 4), "float32"), np.zeros(3, "int64"))
+    assert "float32[4]" in caught.value.next
+
+
+def test_a_batch_the_model_cannot_take_is_refused_in_training_too():
+    with pytest.raises(InputError, match="does not run on the samples") as caught:
+        train(mlp(), tiny(), Train(epochs=1, batch_size=1))
+    assert "more than 1 value per channel" in caught.value.why
+
+
+def test_measuring_leaves_every_layer_in_its_mode():
+    module = mlp().train()
+    module[1].eval()
+    accuracy(module, tiny().x_test, tiny().y_test)
+    assert (module.training, module[0].training, module[1].training) == (True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [("float64", torch.float32), ("uint8", torch.float32), ("int32", torch.int64), ("int64", torch.int64)],
+)
+def test_pixels_become_floats_and_token_ids_integers(given, taken):
+    assert to_tensor(np.ones((1, 2), given)).dtype == taken
