@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgepack.remote.install import Installed
     from edgepack.remote.virtual import Board
     from edgepack.report.document import Report, Until
-    from edgepack.run.fleet import Known
+    from edgepack.run.fleet import NamedDevice
     from edgepack.toolchain.cuda import CudaKernel
 
 
@@ -289,7 +289,7 @@ def bench(bundle: Path, device: str, *, runs: int = 100, warmup: int = 10, threa
     return measure(bundle, device, Bench(runs=runs, warmup=warmup, threads=threads))
 
 
-def devices() -> "list[Known]":
+def devices() -> "list[NamedDevice]":
     """The devices of devices.yaml and the running virtual boards."""
     from edgepack.run.fleet import devices as known
 

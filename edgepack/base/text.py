@@ -13,13 +13,24 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return names[near[0]] if near else None
 
 
-def near_miss(word: str, known: Iterable[str], *, say: str = "known") -> str:
-    """``; did you mean `x`?``, or the list of what there is when nothing is near; empty where there is nothing."""
-    names = sorted(known)
-    near = nearest(word, names)
+def near_miss(
+    word: str, known: Iterable[str], *, say: str = "known:", quote: str = "`", most: int | None = None
+) -> str:
+    """``; did you mean `x`?``, or the list of what there is when nothing is near; empty where there is nothing.
+
+    Args:
+        word: what was written.
+        known: what could have been meant.
+        say: what introduces the list.
+        quote: around the near miss.
+        most: names of the list that are shown; all if None.
+    """
+    near = nearest(word, known)
     if near is not None:
-        return f"; did you mean `{near}`?"
-    return f"; {say}: {', '.join(names)}" if names else ""
+        return f"; did you mean {quote}{near}{quote}?"
+    names = sorted(known)
+    more = ", ..." if most is not None and len(names) > most else ""
+    return f"; {say} {', '.join(names[:most])}{more}" if names else ""
 
 
 def suggestion(word: str, known: Iterable[str], *, otherwise: str) -> str:

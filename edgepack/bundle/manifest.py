@@ -7,6 +7,7 @@ it depends on when or where the bundle was made: the same inputs give the same d
 
 import hashlib
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, Literal, Self
@@ -14,10 +15,11 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from edgepack.base.files import sha256_json
+from edgepack.compress import Step
 from edgepack.config.recipe import Recipe
 from edgepack.config.target import Abi, Gpu, Target
-from edgepack.engine.outcome import Variant
-from edgepack.spec import DType, Finite, Preprocess, Spec
+from edgepack.spec import Count, Finite, ModelFigures, Name, Preprocess, Spec, Tensor, Version
+from edgepack.spec.candidate import RELEASE
 from edgepack.spec.document import JsonDocument
 
 NAME = "manifest.json"
@@ -26,7 +28,6 @@ EXECUTABLE: Final = 0o755
 MAX_PATH = 100  # bytes: the name field of a ustar header
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
 
 _PATH = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*(/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)*")
 
@@ -56,15 +57,7 @@ class Tokenizer(Spec):
     )
 
 
-class TensorInfo(Spec):
-    """An input or output of the model, batch included."""
-
-    name: str
-    shape: tuple[Annotated[int, Field(ge=1)], ...]
-    dtype: DType
-
-
-class InputInfo(TensorInfo):
+class InputInfo(Tensor):
     """An input, and how the user's image or text becomes it."""
 
     preprocess: Preprocess | None = None
@@ -72,15 +65,19 @@ class InputInfo(TensorInfo):
 
 
 class RecipeInfo(Spec):
-    """The recipe the bundle was made from; ``digest`` is the sha256 of ``content``'s canonical JSON."""
+    """What of the recipe shaped this release; ``digest`` is the sha256 of ``content``'s canonical JSON.
+
+    Its targets, gates and bench settings did not: a change there leaves the release as it is.
+    """
 
     digest: Sha256
     content: dict[str, Any]
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Self:
-        """The record of a parsed recipe."""
-        content = recipe.model_dump(mode="json")
+    def of(cls, recipe: Recipe, steps: Sequence[Step]) -> Self:
+        """The record of a parsed recipe, compressed by ``steps``."""
+        content = recipe.model_dump(mode="json", include={"edgepack", "name", "version", "model", "data"})
+        content["compress"] = [step.model_dump(mode="json") for step in steps]
         return cls(digest=sha256_json(content), content=content)
 
 
@@ -107,16 +104,6 @@ class TargetInfo(Spec):
         )
 
 
-class ModelFigures(Spec):
-    """The model after one stage: ``source``, then each compression step. Neighbours are before and after."""
-
-    stage: str
-    parameters: Count | None = None
-    macs: Count | None = Field(default=None, description="Multiply-accumulates of one inference.")
-    size: Count | None = Field(default=None, description="Bytes of the weights or ONNX file at this stage.")
-    accuracy: Finite | None = Field(default=None, ge=0, le=1, description="On the test split.")
-
-
 class Accuracy(Spec):
     """Accuracy on the test split, 0..1; the board's own is in the report, taken after the bundle exists."""
 
@@ -132,24 +119,24 @@ class Contents(JsonDocument):
 
     kind: Literal["bundle"] = "bundle"
     edgepack: Literal[1] = Field(default=1, description="Version of the manifest schema.")
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    version: str = Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+_]*$")
-    variant: Variant = "release"
+    name: Name
+    version: Version
+    variant: Name = Field(default=RELEASE, description="The candidate it was made of.")
     agent_protocol: int = Field(ge=1, description="Version of the protocol bin/edgepack-agent speaks.")
     recipe: RecipeInfo
     target: TargetInfo
     tools: dict[str, str] = Field(default_factory=dict, description="Versions of what made the bundle.")
     inputs: tuple[InputInfo, ...]
-    outputs: tuple[TensorInfo, ...]
+    outputs: tuple[Tensor, ...]
     classes: tuple[str, ...] | None = Field(default=None, description="Names of the output's classes.")
     compression: tuple[ModelFigures, ...] = ()
     accuracy: Accuracy = Accuracy()
 
     @property
     def filename(self) -> str:
-        """``name-version-target.edgepack``; the baseline says so."""
-        baseline = "-baseline" if self.variant == "baseline" else ""
-        return f"{self.name}{baseline}-{self.version}-{self.target.name}.edgepack"
+        """``name-version-target.edgepack``; what is not the release says so after the name."""
+        variant = "" if self.variant == RELEASE else f"-{self.variant}"
+        return f"{self.name}{variant}-{self.version}-{self.target.name}.edgepack"
 
 
 class Manifest(Contents):

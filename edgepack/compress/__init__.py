@@ -1,20 +1,8 @@
-"""Compression: one file a method, registered here by hand.
+"""Compression: one file a method, registered by hand in registry.py; other packages add theirs by entry point.
 
-A method's file holds its ``Spec`` (torch-free: recipes are read without torch) and its ``apply``; see
-edgepack/compress/method.py for the contract and docs/add-a-compression-method.md for how to add one.
+Imports: torchnet, onnxfile, data, spec, base, errors.
 """
 
-from typing import Annotated
+from edgepack.compress.method import Context, Method, Need, OnnxMethod, Step, TorchMethod, TorchResult
 
-from pydantic import Field
-
-from edgepack.compress import prune_channels, quantize_static
-
-METHODS = {
-    "prune-channels": prune_channels,
-    "quantize-static": quantize_static,
-}
-
-CompressStep = Annotated[
-    prune_channels.PruneChannels | quantize_static.QuantizeStatic, Field(discriminator="method")
-]
+__all__ = ["Context", "Method", "Need", "OnnxMethod", "Step", "TorchMethod", "TorchResult"]

@@ -1,33 +1,28 @@
 """Structured pruning: whole channels go, so that every runtime gains.
 
-Which channels must go together is found in the traced graph (edgepack/compress/channels.py); the idea of
-grouping dependent channels is that of DepGraph (Fang et al. 2023, arXiv:2301.12900). A channel's
-importance is the norm of the filter that makes it (L1: Li et al. 2017, arXiv:1608.08710; L2: He et al.
-2018, arXiv:1808.06866) or the scale of its batch normalisation (Liu et al. 2017, arXiv:1708.06519).
+Which channels must go together is found in the traced graph (edgepack/torchnet/channels), how much each matters by
+edgepack/compress/importance.py.
 """
 
-import difflib
-import fnmatch
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from edgepack.compress.method import Context, Need, Step, TorchMethod, TorchResult
+from edgepack.compress.selection import select
 from edgepack.errors import EdgepackError, InputError
-from edgepack.spec import Spec, Train
+from edgepack.spec import Train
 
 if TYPE_CHECKING:
     import torch
 
-    from edgepack.compress.channels import Cell, Channels
-    from edgepack.compress.method import Context, Result
-
-STAGE: Literal["torch"] = "torch"
+    from edgepack.torchnet.channels import ChannelGraph, ChannelGroup
 
 _TOLERANCE = 1e-3  # relative; pruning only leaves terms out of sums, rounding aside
 
 
-class PruneChannels(Spec):
+class PruneChannels(Step):
     """Remove the least important channels of each layer, then fine-tune."""
 
     method: Literal["prune-channels"]
@@ -42,7 +37,7 @@ class PruneChannels(Spec):
     fine_tune: Train | None = Field(default=None, description="Train afterwards, on the training split.")
 
 
-def apply(module: "torch.nn.Module", step: PruneChannels, context: "Context") -> "Result":
+def apply(module: "torch.nn.Module", step: PruneChannels, context: Context) -> TorchResult:
     """Prune a copy of ``module``, check it against the original with those channels masked, fine-tune it.
 
     Metrics: ``parameters`` and ``macs`` as ``[before, after]``; ``layers``: name to channels ``[before,
@@ -55,8 +50,7 @@ def apply(module: "torch.nn.Module", step: PruneChannels, context: "Context") ->
     """
     import copy
 
-    from edgepack.compress.channels import analyse
-    from edgepack.compress.method import Result
+    from edgepack.torchnet.channels import analyse, remove
     from edgepack.torchnet.layers import count_module, example_inputs
     from edgepack.torchnet.training import accuracy, train
 
@@ -64,29 +58,30 @@ def apply(module: "torch.nn.Module", step: PruneChannels, context: "Context") ->
         raise InputError("fine_tune needs samples", next="add a data block to the recipe, or drop fine_tune")
     pruned = copy.deepcopy(module).eval()
     examples = example_inputs(context.inputs)
-    channels = analyse(pruned, examples)
-    _lock_skipped(channels, step.skip)
-    cells = channels.cells()
+    graph = analyse(pruned, examples)
+    producers = {name: (name,) for name in graph.producers}
+    for name in select(step.skip, producers, kind="layer", where="compress, prune-channels, skip"):
+        graph.sets.lock(graph.outputs[name], "skipped by the recipe")
     removed: set[int] = set()
-    for cell in cells:
-        removed |= _least_important(channels, cell, step)
+    for group in graph.groups():
+        removed |= _least_important(graph, group, step)
     if not removed:
         raise InputError(
             f"{type(module).__name__} has no channels to remove with ratio {step.ratio:g}, round_to {step.round_to}",
-            why="; ".join(f"{name}: {why}" for name, why in list(channels.reasons().items())[:4]) or None,
+            why="; ".join(f"{name}: {why}" for name, why in list(graph.reasons().items())[:4]) or None,
             next="raise ratio, lower round_to, or drop this step",
         )
     before = count_module(pruned, examples)
-    widths = {name: channels.width(name) for name in channels.producers}
-    expected = _masked_outputs(pruned, channels, removed, examples)
-    channels.remove(removed)
+    widths = {name: graph.width(name) for name in graph.producers}
+    expected = _masked_outputs(pruned, graph, removed, examples)
+    remove(graph, removed)
     _check_equal(pruned, examples, expected)
     after = count_module(pruned, examples)
     metrics: dict[str, Any] = {
         "parameters": [before.parameters, after.parameters],
         "macs": [before.macs, after.macs],
-        "layers": {name: [width, channels.width(name)] for name, width in widths.items()},
-        "kept_whole": channels.reasons(),
+        "layers": {name: [width, graph.width(name)] for name, width in widths.items()},
+        "kept_whole": graph.reasons(),
     }
     if context.data is not None:
         x, y = context.data.x_test, context.data.y_test
@@ -94,35 +89,44 @@ def apply(module: "torch.nn.Module", step: PruneChannels, context: "Context") ->
         if step.fine_tune is not None:
             trained = train(pruned, context.data, step.fine_tune, context.progress)
             metrics["accuracy"]["fine_tune"] = trained["test_accuracy"]
-    return Result(pruned, metrics)
+    return TorchResult(pruned, metrics)
 
 
-def _lock_skipped(channels: "Channels", patterns: tuple[str, ...]) -> None:
-    for pattern in patterns:
-        matched = fnmatch.filter(channels.producers, pattern)
-        if not matched:
-            near = difflib.get_close_matches(pattern, channels.producers, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(channels.producers)}"
-            raise InputError(f"no layer is called {pattern!r}{hint}", where="compress, prune-channels, skip")
-        for name in matched:
-            channels.lock(channels.outputs[name], "skipped by the recipe")
+def _needs(step: PruneChannels) -> tuple[Need, ...]:
+    return (Need("labels", "fine-tuning", "fine_tune"),) if step.fine_tune is not None else ()
 
 
-def _least_important(channels: "Channels", cell: "Cell", step: PruneChannels) -> set[int]:
-    """The members of ``cell`` to remove: those of least importance, a whole number of ``round_to``."""
+METHOD = TorchMethod(
+    spec=PruneChannels,
+    apply=apply,
+    needs=_needs,
+    distributions=("torch",),
+    sources=(
+        "compress/importance.py",
+        "compress/prune_channels.py",
+        "compress/selection.py",
+        "torchnet/channels",
+    ),
+)
+
+
+def _least_important(graph: "ChannelGraph", group: "ChannelGroup", step: PruneChannels) -> set[int]:
+    """The members of ``group`` to remove: those of least importance, a whole number of ``round_to``."""
+    from edgepack.compress.importance import importance
+
     # A layer with n channels a member keeps a multiple of round_to if the members kept are a multiple of this.
-    multiple = math.lcm(*(step.round_to // math.gcd(step.round_to, n) for n in cell.multiplicity.values()))
-    size = len(cell.members)
+    multiple = math.lcm(*(step.round_to // math.gcd(step.round_to, n) for n in group.multiplicity.values()))
+    size = len(group.members)
     keep = max(multiple, round(size * (1 - step.ratio) / multiple) * multiple)
     if keep >= size:
         return set()
-    scores = channels.importance(cell, step.criterion)
+    scores = importance(graph, group, step.criterion)
     order = sorted(range(size), key=lambda i: (scores[i], -i))
-    return {cell.members[i] for i in order[: size - keep]}
+    return {group.members[i] for i in order[: size - keep]}
 
 
 def _masked_outputs(
-    module: "torch.nn.Module", channels: "Channels", removed: set[int], examples: "tuple[torch.Tensor, ...]"
+    module: "torch.nn.Module", graph: "ChannelGraph", removed: set[int], examples: "tuple[torch.Tensor, ...]"
 ) -> "list[torch.Tensor]":
     """What the original computes when nothing reads the removed channels."""
     import copy
@@ -130,8 +134,10 @@ def _masked_outputs(
     import torch
     from torch.utils import _pytree
 
+    from edgepack.torchnet.channels import mask
+
     masked = copy.deepcopy(module)
-    channels.mask(masked, removed)
+    mask(graph, masked, removed)
     with torch.no_grad():
         return list(_pytree.tree_leaves(masked(*examples)))
 

@@ -6,27 +6,22 @@ around float operators (Q/DQ), the form every compiler reads; see Jacob et al. 2
 the arithmetic and Wu et al. 2020, arXiv:2004.09602, for the calibration methods.
 """
 
-import difflib
-import fnmatch
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from edgepack.compress.method import Context, Metrics, Need, OnnxMethod, Step
+from edgepack.compress.selection import select
 from edgepack.errors import InputError
-from edgepack.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from edgepack.compress.method import Context, Metrics
 
-STAGE: Literal["onnx"] = "onnx"
-
-
-class QuantizeStatic(Spec):
+class QuantizeStatic(Step):
     """Quantize weights per channel and activations per tensor to int8, calibrated on training data."""
 
     method: Literal["quantize-static"]
@@ -44,7 +39,7 @@ class QuantizeStatic(Spec):
     seed: int = Field(default=0, description="Chooses the calibration samples.")
 
 
-def apply(model: Path, out: Path, step: QuantizeStatic, context: "Context") -> "Metrics":
+def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Metrics:
     """Quantize ``model`` into ``out``.
 
     Metrics: ``samples`` used; ``size`` bytes ``[before, after]``; ``quantized`` and ``float``: numbers of
@@ -103,6 +98,15 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: "Context") -> "
     }
 
 
+METHOD = OnnxMethod(
+    spec=QuantizeStatic,
+    apply=apply,
+    needs=lambda _: (Need("samples", "calibration"),),
+    distributions=("onnx", "onnxruntime", "numpy"),
+    sources=("compress/quantize_static.py", "compress/selection.py"),
+)
+
+
 def _layer(node: "onnx.NodeProto", constants: set[str]) -> str:
     """The name of the layer whose weights the node uses: ``stem.0`` for ``stem.0.weight``."""
     weights = [name for name in node.input if name in constants]
@@ -112,20 +116,7 @@ def _layer(node: "onnx.NodeProto", constants: set[str]) -> str:
 def _skipped(graph: "onnx.GraphProto", patterns: tuple[str, ...]) -> list[str]:
     constants = {tensor.name for tensor in graph.initializer}
     names = {node.name: (node.name, _layer(node, constants)) for node in graph.node}
-    known = sorted({name for both in names.values() for name in both if name})
-    found = []
-    for pattern in patterns:
-        matched = [
-            node for node, both in names.items() if any(fnmatch.fnmatchcase(name, pattern) for name in both)
-        ]
-        if not matched:
-            near = difflib.get_close_matches(pattern, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known[:8])}, ..."
-            raise InputError(
-                f"no layer or node is called {pattern!r}{hint}", where="compress, quantize-static, skip"
-            )
-        found += matched
-    return found
+    return select(patterns, names, kind="layer or node", where="compress, quantize-static, skip")
 
 
 def _calibration_batches(

@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec
 from edgepack.base.text import near_miss
 from edgepack.config.device import VIRTUAL_KINDS, VIRTUAL_PREFIX, Devices, examine_devices
 from edgepack.config.mistakes import Location, Mistake
-from edgepack.config.recipe import Recipe, TargetEntry
+from edgepack.config.recipe import Recipe
 from edgepack.config.recipe_file import examine_recipe
 from edgepack.config.reference import reference_mistake
 from edgepack.config.target import Target, examine_target, target_names, unknown_target
@@ -166,7 +166,8 @@ def _columns(location: Location, kind: str, path: Path, wanted: tuple[str, str])
     for key, column in zip(("text", "label"), wanted, strict=True):
         if column not in columns:
             yield Mistake(
-                (*location, key), f"{path} has no column `{column}`{near_miss(column, columns, say='it has')}"
+                (*location, key),
+                f"{path} has no column `{column}`{near_miss(column, columns, say='it has:')}",
             )
 
 
@@ -176,7 +177,8 @@ def _targets(recipe: Recipe) -> tuple[list[Mistake], list[Problem]]:
     problems: list[Problem] = []
     names = target_names()
     devices = examine_devices()
-    if any(entry.device and not entry.device.startswith(VIRTUAL_PREFIX) for entry in recipe.targets):
+    named = [name for entry in recipe.targets for name in entry.boards]
+    if not all(name.startswith(VIRTUAL_PREFIX) for name in named):
         problems += devices.problems
     for index, entry in enumerate(recipe.targets):
         here: Location = ("targets", index)
@@ -191,32 +193,32 @@ def _targets(recipe: Recipe) -> tuple[list[Mistake], list[Problem]]:
             message = f"{recipe.bench.threads} threads, and {target.name} has {target.cpu.cores} cores"
             findings.append(Mistake(("bench", "threads"), message, depends=((*here, "target"),)))
         if devices.model is not None:
-            findings += _device((*here, "device"), entry, target, devices.model)
+            if entry.device is not None:
+                findings += _device((*here, "device"), entry.device, target, devices.model)
+            for number, name in enumerate(entry.devices):
+                findings += _device((*here, "devices", number), name, target, devices.model)
     return findings, problems
 
 
-def _device(here: Location, entry: TargetEntry, target: Target | None, devices: Devices) -> Iterator[Mistake]:
-    if entry.device is None:
-        return
-    if entry.device.startswith(VIRTUAL_PREFIX):
-        board = entry.device.removeprefix(VIRTUAL_PREFIX)
+def _device(here: Location, name: str, target: Target | None, devices: Devices) -> Iterator[Mistake]:
+    if name.startswith(VIRTUAL_PREFIX):
+        board = name.removeprefix(VIRTUAL_PREFIX)
         if board not in VIRTUAL_KINDS:
             yield Mistake(here, f"unknown virtual board `{board}`{near_miss(board, VIRTUAL_KINDS)}")
             return
-    elif entry.device in devices.devices:
-        board = devices.devices[entry.device].target
+    elif name in devices.devices:
+        board = devices.devices[name].target
         if board not in target_names():
-            yield Mistake(here, f"device `{entry.device}` says it is a `{board}`: {unknown_target(board)}")
+            yield Mistake(here, f"device `{name}` says it is a `{board}`: {unknown_target(board)}")
             return
     else:
         hint = (
-            near_miss(entry.device, devices.devices)
-            or "; devices.yaml has none, and virtual:rpi4 needs no hardware"
+            near_miss(name, devices.devices) or "; devices.yaml has none, and virtual:rpi4 needs no hardware"
         )
-        yield Mistake(here, f"unknown device `{entry.device}`{hint}")
+        yield Mistake(here, f"unknown device `{name}`{hint}")
         return
     has = examine_target(board).model  # None if its file has mistakes, which are reported elsewhere
-    mistake = misfit(f"`{entry.device}`", has, target) if has and target else None
+    mistake = misfit(f"`{name}`", has, target) if has and target else None
     if mistake is not None:
         hint = "; leave `device` out to stop at the bundle" if target and target.gpu else ""
         yield Mistake(here, mistake + hint)

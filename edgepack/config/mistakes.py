@@ -4,13 +4,13 @@ import types
 import typing
 from collections import defaultdict
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from edgepack.base.text import near_miss
+from edgepack.base.text import near_miss, nearest
+from edgepack.compress.registry import REGISTRY
 from edgepack.spec import PATTERNS
 
 Location = tuple[str | int, ...]
@@ -80,7 +80,7 @@ def explain(error: ValidationError, data: Any, model: type[BaseModel]) -> list[M
         if any(line["type"] == "extra_forbidden" for line in lines):
             key = str(location[-1])
             allowed = allowed_keys(model, data, location[:-1])
-            hint = near_miss(key, allowed, say="allowed here")
+            hint = near_miss(key, allowed, say="allowed here:")
             misspelt = tuple((*location[:-1], k) for k in allowed if hint == f"; did you mean `{k}`?")
             findings.append(Mistake(location, f"unknown key `{key}`{hint}", on_key=True, depends=misspelt))
             meant |= set(misspelt)
@@ -120,13 +120,14 @@ def _tag(location: Location, line: ErrorDetails, value: Any) -> Mistake:
     context = line.get("ctx", {})
     name = str(context["discriminator"]).strip("'")
     if line["type"] == "union_tag_invalid":
+        tag = str(context["tag"])
+        if name == "method" and tag in REGISTRY.unusable:
+            return Mistake((*location, name), f"method `{tag}` cannot be used: {REGISTRY.unusable[tag]}")
         tags = [t.strip("'") for t in str(context["expected_tags"]).split(", ")]
-        return Mistake(
-            (*location, name), f"unknown {name} `{context['tag']}`{near_miss(str(context['tag']), tags)}"
-        )
-    near = get_close_matches(name, value if isinstance(value, dict) else [], n=1)
-    if near:
-        return Mistake((*location, near[0]), f"unknown key `{near[0]}`; did you mean `{name}`?", on_key=True)
+        return Mistake((*location, name), f"unknown {name} `{tag}`{near_miss(tag, tags)}")
+    near = nearest(name, value if isinstance(value, dict) else [])
+    if near is not None:
+        return Mistake((*location, near), f"unknown key `{near}`; did you mean `{name}`?", on_key=True)
     if name in value:
         return Mistake((*location, name), f"expected the name of a {name}, got {_got(value[name])}")
     return Mistake(location, f"missing key `{name}`")
@@ -169,8 +170,8 @@ def _hint(lines: list[ErrorDetails], value: Any, options: list[Any]) -> str:
         scalar = isinstance(value, (int, float))
         return "; quote it if it is meant as text" if kinds == {"string_type"} and scalar else ""
     if "literal_error" in kinds:
-        near = get_close_matches(value.lower(), [str(o) for o in options], n=1)
-        return f"; did you mean `{near[0]}`?" if near else ""
+        near = nearest(value, [str(o) for o in options])
+        return f"; did you mean `{near}`?" if near is not None else ""
     if "bool_type" in kinds and value.lower() in _TEXT_BOOLS:
         return f"; write {_TEXT_BOOLS[value.lower()]}"
     if kinds & {"int_type", "float_type"}:

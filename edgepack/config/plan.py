@@ -2,25 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, overload
 
 from edgepack.base.files import sha256_json
+from edgepack.base.text import suggestion
 from edgepack.config.check import check
 from edgepack.config.recipe import Recipe, Tune
 from edgepack.config.recipe_file import load_recipe
 from edgepack.config.target import Target, load_target
 from edgepack.errors import ConfigError, UsageError
-from edgepack.spec import Spec
 
 
 @dataclass(frozen=True)
-class Row:
-    """One target of the run, and the device that stands for it."""
+class TargetPlan:
+    """One target of the run, the devices that stand for it, and its tuning budget."""
 
     target: Target
-    device: str | None
+    devices: tuple[str, ...]
     tune: Tune
 
 
@@ -30,7 +28,7 @@ class Plan:
 
     recipe: Recipe
     path: Path
-    rows: tuple[Row, ...]
+    targets: tuple[TargetPlan, ...]
 
     @property
     def base(self) -> Path:
@@ -56,26 +54,16 @@ def make_plan(path: Path, *, only: Sequence[str] = ()) -> Plan:
     """
     problems = check(path)
     if problems:
-        raise ConfigError(problems, next=f"mend them, then: edgepack check {path}")
+        raise ConfigError(problems, next=f"correct them, then: edgepack check {path}")
     recipe = load_recipe(path)
     names = [entry.target for entry in recipe.targets]
     for name in only:
         if name not in names:
-            near = get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(names)}"
+            hint = suggestion(name, names, otherwise=f"it has: {', '.join(names)}")
             raise UsageError(f"the recipe has no target {name}", where=str(path), next=hint)
-    rows = tuple(
-        Row(load_target(entry.target), entry.device, entry.tune or recipe.tune)
+    targets = tuple(
+        TargetPlan(load_target(entry.target), entry.boards, entry.tune or recipe.tune)
         for entry in recipe.targets
         if not only or entry.target in only
     )
-    return Plan(recipe, path, rows)
-
-
-@overload
-def dump(spec: Spec) -> dict[str, Any]: ...
-@overload
-def dump(spec: None) -> None: ...
-def dump(spec: Spec | None) -> dict[str, Any] | None:
-    """A spec as JSON values, for cache keys and manifests."""
-    return None if spec is None else spec.model_dump(mode="json")
+    return Plan(recipe, path, targets)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgepack.compress import CompressStep
+from edgepack.compress.registry import CompressStep
 from edgepack.spec import Data, Filled, Model, Name, Spec, Version
 
 SCHEMA_VERSION = 1
@@ -58,11 +58,20 @@ class Bench(Spec):
 
 
 class TargetEntry(Spec):
-    """One row of the run: a target, and the device that stands for it (none: stop at the bundle)."""
+    """One row of the run: a target, and the devices that stand for it (none: stop at the bundle)."""
 
     target: Filled = Field(description="A target's name: see edgepack targets.")
     device: Filled | None = Field(default=None, description="A name of devices.yaml, or virtual:KIND.")
+    devices: tuple[Filled, ...] = Field(
+        default=(),
+        description="Several, instead of device: kernels are tuned on the first, the release goes to all.",
+    )
     tune: Tune | None = Field(default=None, description="Instead of the recipe's tune block.")
+
+    @property
+    def boards(self) -> tuple[str, ...]:
+        """The devices by name, in the order they were named."""
+        return self.devices if self.device is None else (self.device, *self.devices)
 
 
 class Recipe(Spec):

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgepack.compress import METHODS
+from edgepack.compress import Need
+from edgepack.compress.registry import METHODS
 from edgepack.config.mistakes import Location, Mistake
 from edgepack.config.recipe import Recipe
 from edgepack.config.yaml_model import Checked, examine
@@ -35,6 +36,7 @@ def mistakes(recipe: Recipe) -> Iterator[Mistake]:
         yield from _data(recipe.data)
     else:
         yield from _needs_data(recipe)
+    yield from _needs_torch(recipe)
     yield from _sample_mistakes(recipe)
     yield from _steps(recipe)
     yield from _rows(recipe)
@@ -124,27 +126,37 @@ def _needs_data(recipe: Recipe) -> Iterator[Mistake]:
     missing = (("data",),)
     if recipe.model.train is not None:
         yield Mistake(("model", "train"), "training needs `data`", on_key=True, depends=missing)
+    for index, need in _needs(recipe):
+        if need.kind in {"labels", "samples"}:
+            where, on_key = ("compress", index, need.option), need.option != "method"
+            yield Mistake(where, f"{need.purpose} needs `data`", on_key=on_key, depends=missing)
+    for block, key in (("gates", "accuracy_drop"), ("bench", "accuracy_samples")):
+        if getattr(getattr(recipe, block), key) is not None:
+            yield Mistake((block, key), "measuring accuracy needs `data`", on_key=True, depends=missing)
+
+
+def _needs_torch(recipe: Recipe) -> Iterator[Mistake]:
+    if recipe.model.source is not None:
+        return
+    for index, need in _needs(recipe):
+        if need.kind in {"teacher", "gradients"}:
+            where, on_key = ("compress", index, need.option), need.option != "method"
+            message = f"{need.purpose} needs a torch model: model.source"
+            yield Mistake(where, message, on_key=on_key, depends=(("model", "source"), ("model", "onnx")))
+
+
+def _needs(recipe: Recipe) -> Iterator[tuple[int, Need]]:
+    """What each step asks for, with the step's number."""
     for index, step in enumerate(recipe.compress):
-        here = ("compress", index)
-        if getattr(step, "fine_tune", None) is not None:
-            yield Mistake((*here, "fine_tune"), "fine-tuning needs `data`", on_key=True, depends=missing)
-        if step.method == "quantize-static":
-            yield Mistake((*here, "method"), "calibration needs `data`", depends=missing)
-    if recipe.gates.accuracy_drop is not None:
-        yield Mistake(
-            ("gates", "accuracy_drop"), "measuring accuracy needs `data`", on_key=True, depends=missing
-        )
-    if recipe.bench.accuracy_samples is not None:
-        yield Mistake(
-            ("bench", "accuracy_samples"), "measuring accuracy needs `data`", on_key=True, depends=missing
-        )
+        for need in METHODS[step.method].needs(step):
+            yield index, need
 
 
 def _steps(recipe: Recipe) -> Iterator[Mistake]:
     on_onnx = None
     for index, step in enumerate(recipe.compress):
         here = ("compress", index, "method")
-        if METHODS[step.method].STAGE == "onnx":
+        if METHODS[step.method].level == "onnx":
             on_onnx = on_onnx or step.method
             continue
         if recipe.model.onnx is not None and recipe.model.source is None:
@@ -161,11 +173,15 @@ def _rows(recipe: Recipe) -> Iterator[Mistake]:
     seen: set[str] = set()
     for index, entry in enumerate(recipe.targets):
         if entry.target in seen:
-            # A report has one row for each target and variant: two boards would overwrite each other's figures.
-            hint = "a release is built once for a target; `edgepack deploy` brings it to more boards"
+            hint = "a release is built once for a target; its `devices` names more boards, and `edgepack deploy` brings it to others"
             yield Mistake(("targets", index), f"a second row for {entry.target}: {hint}")
         seen.add(entry.target)
-    if not any(entry.device for entry in recipe.targets):
+        if entry.device is not None and entry.devices:
+            yield Mistake(("targets", index, "devices"), "expected device or devices, not both", on_key=True)
+        for number, name in enumerate(entry.devices):
+            if name in entry.devices[:number]:
+                yield Mistake(("targets", index, "devices", number), f"`{name}` is there already")
+    if not any(entry.boards for entry in recipe.targets):
         for key in ("accuracy_drop", "parity", "p90_ms", "peak_rss_mib"):
             if getattr(recipe.gates, key) is not None:
                 message = "is measured on a board, and no target of the recipe has a `device`"

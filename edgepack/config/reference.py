@@ -28,7 +28,7 @@ def reference_mistake(reference: str, base: Path, *, arguments: int = 0) -> str 
     names, dynamic = _names(tree)
     if name in names:
         return _signature_mistake(names[name], reference, arguments)
-    return None if dynamic else f"`{module}` has no `{name}`{near_miss(name, names, say='it has')}"
+    return None if dynamic else f"`{module}` has no `{name}`{near_miss(name, names, say='it has:')}"
 
 
 def _source(module: str, base: Path) -> Path | str | None:

@@ -95,6 +95,16 @@ class Target(Spec):
     notes: tuple[Note, ...] = Field(default=(), description="Facts about the board, with their sources.")
 
     @property
+    def kernels(self) -> "Target":
+        """This target with only what shapes kernels and the library they are in: a part of cache keys.
+
+        Its title, notes, memory and how candidates are measured are at neutral values.
+        """
+        return self.model_copy(
+            update={"title": self.name, "extends": None, "memory_mib": 64, "tune": Tuning(), "notes": ()}
+        )
+
+    @property
     def device_kind(self) -> Literal["cpu", "cuda"]:
         """Where the model's kernels run on this target."""
         return "cuda" if self.gpu else "cpu"

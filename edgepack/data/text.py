@@ -1,7 +1,6 @@
 """Labelled text from CSV or JSONL, and its tokenizers."""
 
 import csv
-import difflib
 import io
 import json
 import re
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.base.text import near_miss
 from edgepack.data.splits import Splits, stratified_split
 from edgepack.data.user_code import guarded, importable, resolve
 from edgepack.errors import InputError
@@ -158,6 +158,5 @@ def _read_jsonl(path: Path, spec: "Text") -> Iterator[tuple[str, str, int]]:
 
 
 def _missing(kind: str, name: str, known: list[str], where: str) -> InputError:
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known) or 'none'}"
+    hint = near_miss(name, known, say="there are", quote="'") or "; there are none"
     return InputError(f"there is no {kind} {name!r}{hint}", where=where)

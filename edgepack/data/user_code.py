@@ -1,7 +1,6 @@
 """``module:callable``: a user's own Python beside the recipe, imported only while it is needed."""
 
 import contextlib
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from edgepack.base.text import nearest
 from edgepack.errors import EdgepackError, InputError
 
 
@@ -70,9 +70,9 @@ def resolve(reference: str, base: Path) -> Callable[..., Any]:
     function = getattr(module, attribute, None)
     if function is None:
         names = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
-        near = difflib.get_close_matches(attribute, names, 1)
+        near = nearest(attribute, names)
         raise InputError(
-            f"module {name!r} has no {attribute!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+            f"module {name!r} has no {attribute!r}" + (f"; did you mean {near!r}?" if near else ""),
             where=getattr(module, "__file__", None) or reference,
         )
     if not callable(function):

@@ -1,146 +1,137 @@
-"""Doing stages: from the store or by work, with outcomes, errors and progress kept for the report."""
+"""Doing one stage: from the store or by work. Whoever listens is told of each; nothing else is known here."""
 
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal
 
 from edgepack.base import crash
 from edgepack.engine.artifact import USER, Artifact
-from edgepack.engine.events import Advanced, Listener, StageEnded, StageStarted
-from edgepack.engine.outcome import Outcome, Variant
-from edgepack.engine.stage import Scope, Stage, Work, ingredients, key_of, why_changed
-from edgepack.engine.store import Record, Store
+from edgepack.engine.events import Advanced, ErrorRecord, Listener, Scope, StageEnded, StageStarted
+from edgepack.engine.keys import ingredients_of, key_of, why_changed
+from edgepack.engine.stage import F, R, Request, S, Stage, Work
+from edgepack.engine.store import Record, StageRecord, Store
 from edgepack.errors import EdgepackError, Interrupted
-from edgepack.report.builder import ReportBuilder
 
 _KEPT = "whatever was finished is kept"
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: it ends a row whose failure is already recorded
-    """A stage of this row failed; the rest of the row is skipped."""
+class StageFailed(Exception):  # noqa: N818 - not an error to show: listeners have been told of the one behind it
+    """A stage failed: what needs its result cannot go on."""
 
 
-class Runner:
-    """Does the stages of one run and tells the report and the listener about each."""
+class Runner(Generic[R]):
+    """Does the stages of one run, each piece of work once."""
 
-    def __init__(
-        self,
-        recipe: str,
-        store: Store,
-        report: ReportBuilder,
-        listener: Listener,
-        fresh: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, recipe: str, store: Store, listener: Listener, fresh: Sequence[str] = ()) -> None:
         self.store = store
-        self.report = report
         self.errors: list[EdgepackError] = []
         self._recipe = recipe
         self._listener = listener
         self._fresh = set(fresh)
         self._began = time.monotonic()
+        self._finished: dict[str, Record | StageFailed] = {}  # by key, in this run
 
-    def do(
-        self,
-        stage: Stage,
-        *,
-        spec: Mapping[str, Any],
-        inputs: Mapping[str, Artifact],
-        target: str | None = None,
-        variant: Variant | None = None,
-        resources: Mapping[str, Any] | None = None,
-        label: str | None = None,
-        cached: bool = True,
-    ) -> Record:
-        """Answer from the store, or do the work and keep it.
-
-        Args:
-            stage: what to do.
-            spec: JSON values; part of the key.
-            inputs: artifacts by role; their digests are part of the key.
-            target: for the report, and to remember what this stage last ran with.
-            variant: likewise.
-            resources: what the work needs and the result does not depend on.
-            label: instead of the stage's name, where one stage stands several times in a run.
-            cached: False for what must ask the outside world each time.
+    def do(self, stage: Stage[S, F, R], request: Request[S], scope: Scope, resources: R) -> StageRecord[F]:
+        """Answer from the store or from what this run did before, or do the work and keep it.
 
         Raises:
-            Stopped: the stage failed; its outcome and error are in the report.
+            StageFailed: the stage failed, now or for another candidate; the listener has the error.
+            KeyboardInterrupt: Ctrl-C, after the listener was told.
         """
-        name = label or stage.name
-        place = {"stage": name, "target": target, "variant": variant}
-        scope = str(Scope(self._recipe, name, target, variant))
-        began = time.monotonic()
-        parts = ingredients(stage, spec, inputs)
+        parts = ingredients_of(stage, request)
         key = key_of(parts)
-        forced = bool(self._fresh & {stage.name, name, "all"})
-        found = self.store.find(key) if cached and not forced else None
+        if stage.cached and key in self._finished:
+            return self._shared(stage, self._finished[key], scope)
+        try:
+            record = self._do(stage, request, scope, resources, parts)
+        except StageFailed as failed:
+            self._finished[key] = failed
+            raise
+        self._finished[key] = record
+        return record.typed(stage.figures)
+
+    def skip(self, why: str, scope: Scope) -> None:
+        """Tell that a stage was left out, and why."""
+        self._listener(StageEnded(scope=scope, status="skipped", why=why))
+
+    def interrupted(self) -> Interrupted | None:
+        """Ctrl-C between two stages: the error, unless a stage at work has told of one."""
+        if any(isinstance(error, Interrupted) for error in self.errors):
+            return None
+        self.errors.append(Interrupted("interrupted", state=_KEPT))
+        return self.errors[-1]
+
+    @property
+    def seconds(self) -> float:
+        """Since this run began."""
+        return time.monotonic() - self._began
+
+    def _shared(self, stage: Stage[S, F, R], before: Record | StageFailed, scope: Scope) -> StageRecord[F]:
+        """What another candidate's identical work gave in this run."""
+        if isinstance(before, StageFailed):
+            raise StageFailed from before
+        artifacts = tuple(before.artifacts.values())
+        self._listener(StageEnded(scope=scope, status="shared", artifacts=artifacts, figures=before.figures))
+        return before.typed(stage.figures)
+
+    def _do(
+        self,
+        stage: Stage[S, F, R],
+        request: Request[S],
+        scope: Scope,
+        resources: R,
+        parts: dict[str, Any],
+    ) -> Record:
+        began = time.monotonic()
+        key, place = key_of(parts), scope.key(self._recipe)
+        forced = bool(self._fresh & {stage.name, scope.label, *request.aliases, "all"})
+        found = self.store.find(key) if stage.cached and not forced else None
         if found is not None:
             with suppress(OSError):  # a full disk or a store for reading alone: only an explanation is lost
-                self.store.remember(scope, parts)
-            self._end(place, "cached", began, record=found)
+                self.store.remember(place, parts)
+            self._end(scope, "cached", began, record=found)
             return found
-        if not cached:
+        if not stage.cached:
             why = "the board is asked each time"
         elif forced:
             why = "asked for by --fresh"
         else:
-            why = why_changed(self.store.last(scope), parts)
-        self._listener(StageStarted(name, target, variant, why))
+            why = why_changed(self.store.last(place), parts)
+        self._listener(StageStarted(scope=scope, why=why))
         try:
-            record, keep = self._work(stage, spec, inputs, resources or {}, began)
-            if cached and keep:
+            record, keep = self._work(stage, request, resources, began)
+            if stage.cached and keep:
                 record = self.store.save(key, record)
-                self.store.remember(scope, parts)
+                self.store.remember(place, parts)
         except (KeyboardInterrupt, Interrupted) as error:
             stop = error if isinstance(error, Interrupted) else Interrupted("interrupted", state=_KEPT)
-            self._fail(stop, place, began)
+            self._fail(stop, scope, began)
             raise KeyboardInterrupt from error
         except Exception as error:
-            # A defect, too, costs its own row only: the others go on, and there is a report of it all.
-            self._fail(crash.as_error(error), place, began)
-            raise Stopped from error
-        self._end(place, "done", began, why=why, record=record)
+            # A defect, too, costs what needs this result only: the rest goes on, and there is a report of it all.
+            self._fail(crash.as_error(error), scope, began)
+            raise StageFailed from error
+        self._end(scope, "done", began, why=why, record=record)
         return record
 
-    def skip(
-        self, stage: Stage, why: str, *, target: str | None = None, variant: Variant | None = None
-    ) -> None:
-        """Record that a stage was left out, and why."""
-        self._record(Outcome(stage=stage.name, target=target, variant=variant, status="skipped", why=why))
-
-    def interrupted(self) -> None:
-        """Ctrl-C between two stages: nothing was at work, the report says so all the same."""
-        if not any(isinstance(error, Interrupted) for error in self.errors):
-            self.errors.append(Interrupted("interrupted", state=_KEPT))
-            self.report.error(self.errors[-1])
-
-    def advanced(self, text: str, share: float | None = None) -> None:
-        """Tell the listener how far the stage at work is."""
-        self._listener(Advanced(text, share))
-
     def _work(
-        self,
-        stage: Stage,
-        spec: Mapping[str, Any],
-        inputs: Mapping[str, Artifact],
-        resources: Mapping[str, Any],
-        began: float,
+        self, stage: Stage[S, F, R], request: Request[S], resources: R, began: float
     ) -> tuple[Record, bool]:
         """The work's result, and whether it may answer for its ingredients another time."""
         with self.store.scratch() as scratch:
-            paths = self._linked(inputs, scratch / "inputs")
-            made = stage.run(Work(spec, paths, scratch, {**resources, "advanced": self.advanced}))
-            parents = tuple(artifact.sha256 for artifact in inputs.values())
+            paths = self._linked(request.inputs, scratch / "inputs")
+            result = stage.run(Work(request.spec, paths, scratch, resources, self._advanced))
+            parents = tuple(artifact.sha256 for artifact in request.inputs.values())
             artifacts = {
                 role: self.store.add(
                     output.path, kind=output.kind, name=output.name, made_by=stage.name, parents=parents
                 )
-                for role, output in made.files.items()
+                for role, output in result.files.items()
             }
-        seconds = time.monotonic() - began
-        return Record(artifacts=artifacts, figures=dict(made.figures), seconds=seconds), made.keep
+        figures = result.figures.model_dump(mode="json")
+        return Record(artifacts=artifacts, figures=figures, seconds=time.monotonic() - began), result.keep
 
     def _linked(self, inputs: Mapping[str, Artifact], folder: Path) -> dict[str, Path]:
         """The stored inputs under names with their suffix, which many readers go by."""
@@ -152,31 +143,32 @@ class Runner:
                 paths[role].symlink_to(self.store.path(artifact).resolve())
         return paths
 
-    def _fail(self, error: EdgepackError, place: dict[str, Any], began: float) -> None:
+    def _advanced(self, text: str, share: float | None = None) -> None:
+        self._listener(Advanced(text=text, share=share))
+
+    def _fail(self, error: EdgepackError, scope: Scope, began: float) -> None:
         self.errors.append(error)
-        self.report.error(error, stage=place["stage"], target=place["target"])
-        self._end(place, "failed", began, why=error.message)
+        self._end(scope, "failed", began, why=error.message, error=ErrorRecord.of(error, scope))
 
     def _end(
         self,
-        place: dict[str, Any],
+        scope: Scope,
         status: Literal["done", "cached", "failed"],
         began: float,
         *,
         why: str | None = None,
         record: Record | None = None,
+        error: ErrorRecord | None = None,
     ) -> None:
-        self._record(
-            Outcome(
-                **place,
+        self._listener(
+            StageEnded(
+                scope=scope,
                 status=status,
                 seconds=time.monotonic() - began,
                 started=began - self._began,
                 why=why,
                 artifacts=tuple(record.artifacts.values()) if record else (),
+                figures=record.figures if record else None,
+                error=error,
             )
         )
-
-    def _record(self, outcome: Outcome) -> None:
-        self.report.outcome(outcome)
-        self._listener(StageEnded(outcome))

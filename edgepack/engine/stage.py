@@ -1,32 +1,79 @@
-"""The stage contract: a step of the pipeline whose result depends on nothing but its ingredients.
+"""The stage contract: a step of a run whose result depends on nothing but its ingredients.
 
-A stage declares which tools and which of edgepack's own source folders shape its result. Its cache key
-is the sha256 over *all* ingredients: stage name and version, spec, the digest of every input, tool
-versions and the digest of that source code. The function that does the work sees only the spec, the
-input files and ``resources`` (a board session, a progress callback), which must not change the result.
-See docs/architecture.md, "The stage contract".
+A stage has a typed spec, typed figures, and says which tools and source files shape its result for a spec
+(:class:`Ingredients`). The function that does the work sees the spec, the input files, and ``resources`` (a way to
+reach a board, the recipe's folder), which must not change the result. The cache key over all of it is made in
+``edgepack.engine.keys``. See docs/architecture.md, "The stage contract".
 """
 
-import hashlib
-import platform
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
-from edgepack.base.files import sha256_json
-from edgepack.base.paths import PACKAGE
+from edgepack.base.progress import Progress
 from edgepack.engine.artifact import Artifact
+from edgepack.spec import Spec
 
-KEY_VERSION = 1
-ABSENT = "absent"  # the version of a tool that is not installed
+S = TypeVar("S", bound=Spec)  # what is asked of a stage
+F = TypeVar("F", bound=Spec)  # the figures it finds
+R = TypeVar("R")  # what its work may use, and its result does not depend on
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What shapes a stage's result besides its spec and inputs.
+
+    Attributes:
+        tools: distributions, by whose versions the result may differ.
+        sources: files and folders of edgepack, relative to the package; absolute ones for code from elsewhere.
+        identities: tools that are no distributions, e.g. a CUDA toolkit, by name with what tells their versions apart.
+    """
+
+    tools: tuple[str, ...] = ()
+    sources: tuple[str | Path, ...] = ()
+    identities: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request(Generic[S]):
+    """One piece of work for a stage.
+
+    Attributes:
+        spec: part of the key.
+        inputs: artifacts by role; their digests are part of the key.
+        label: instead of the stage's name, where one stage stands several times in a run.
+        aliases: further names that ``--fresh`` knows it by.
+    """
+
+    spec: S
+    inputs: Mapping[str, Artifact]
+    label: str | None = None
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skip:
+    """No work for a stage, and why."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Work(Generic[S, R]):
+    """What a stage's ``run`` may look at."""
+
+    spec: S
+    inputs: Mapping[str, Path]
+    scratch: Path
+    resources: R
+    progress: Progress
 
 
 @dataclass(frozen=True)
 class Output:
-    """A file a stage made: the role it plays for later stages, and its kind and name for people."""
+    """A file a stage made: its kind and name are for people."""
 
     path: Path
     kind: str
@@ -34,135 +81,33 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Made:
-    """All that a stage made: files by role, and figures (JSON values)."""
+class StageResult(Generic[F]):
+    """All that a stage made: its figures, and files by the role they play for later stages."""
 
+    figures: F
     files: Mapping[str, Output] = field(default_factory=dict)
-    figures: Mapping[str, Any] = field(default_factory=dict)
     keep: bool = True  # False: it is less than its spec promises, and must not answer for it another time
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a stage's function may look at."""
-
-    spec: Mapping[str, Any]
-    inputs: Mapping[str, Path]
-    scratch: Path
-    resources: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of the pipeline.
+class Stage(ABC, Generic[S, F, R]):
+    """One step of a run.
 
     Attributes:
         name: as it stands in reports.
+        figures: the type of what ``run`` finds.
         version: raised when the meaning of the result changes although the code's digest would not tell.
-        tools: distributions whose versions are part of the key.
-        code: files and folders of edgepack whose source is part of the key.
-        run: does the work.
+        cached: False for what must ask the outside world each time.
     """
 
     name: str
-    version: int
-    tools: tuple[str, ...]
-    code: tuple[str, ...]
-    run: Callable[[Work], Made]
+    figures: type[F]
+    version: int = 1
+    cached: bool = True
 
+    @abstractmethod
+    def ingredients(self, spec: S) -> Ingredients:
+        """What else shapes the result for this spec."""
 
-@dataclass(frozen=True)
-class Scope:
-    """Where in the run a stage stands: for which target, variant and step."""
-
-    recipe: str
-    stage: str
-    target: str | None = None
-    variant: str | None = None
-
-    def __str__(self) -> str:
-        return "/".join(part or "-" for part in (self.recipe, self.stage, self.target, self.variant))
-
-
-@cache
-def tool_version(distribution: str) -> str:
-    """The installed version of a distribution; ABSENT when it is not installed."""
-    if distribution == "python":
-        return platform.python_version()
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return ABSENT
-
-
-@cache
-def code_digest(parts: tuple[str, ...]) -> str:
-    """The sha256 over edgepack's own source files below ``parts``, names included."""
-    digest = hashlib.sha256()
-    for part in parts:
-        root = PACKAGE / part
-        files = (
-            [root]
-            if root.is_file()
-            else sorted(p for p in root.rglob("*") if p.is_file() and p.suffix != ".pyc")
-        )
-        for path in files:
-            digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def ingredients(stage: Stage, spec: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> dict[str, Any]:
-    """Everything a stage's result depends on, as one JSON object."""
-    return {
-        "key_version": KEY_VERSION,
-        "stage": {"name": stage.name, "version": stage.version},
-        "spec": dict(spec),
-        "inputs": {role: artifact.sha256 for role, artifact in inputs.items()},
-        "tools": {tool: tool_version(tool) for tool in ("python", *stage.tools)},
-        "code": {part: code_digest((part,)) for part in stage.code},
-    }
-
-
-def key_of(parts: Mapping[str, Any]) -> str:
-    """The cache key: sha256 over the canonical JSON of all ingredients."""
-    return sha256_json(parts)
-
-
-def why_changed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
-    """In words: what differs between the ingredients of the last run and these."""
-    if before is None:
-        return "first run"
-    changes = [_change(path, a, b) for path, a, b in _differences("", before, now)]
-    if not changes:
-        return "its stored result was missing or damaged"
-    shown = ", ".join(changes[:3])
-    return shown if len(changes) <= 3 else f"{shown} and {len(changes) - 3} more changes"  # noqa: PLR2004
-
-
-_MISSING = object()
-
-
-def _differences(path: str, a: Any, b: Any) -> list[tuple[str, Any, Any]]:
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        found = []
-        for name in sorted({*a, *b}):
-            inner = f"{path}.{name}" if path else str(name)
-            found += _differences(inner, a.get(name, _MISSING), b.get(name, _MISSING))
-        return found
-    return [] if a == b else [(path, a, b)]
-
-
-def _change(path: str, a: Any, b: Any) -> str:
-    head, _, rest = path.partition(".")
-    if head == "inputs":
-        return f"{rest} changed"
-    if head == "code":
-        return f"edgepack's {rest} changed"
-    name = rest or head
-    if a is _MISSING:
-        return f"{name} is new"
-    if b is _MISSING:
-        return f"{name} is gone"
-    if isinstance(a, str | int | float | bool | None) and len(f"{a}{b}") < 60:  # noqa: PLR2004 - fits a line
-        return f"{name} {a} → {b}"
-    return f"{name} changed"
+    @abstractmethod
+    def run(self, work: Work[S, R]) -> StageResult[F]:
+        """Do the work."""

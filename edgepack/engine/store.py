@@ -16,14 +16,16 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 from edgepack.base.files import CHUNK, canonical_json, sha256_file, write_atomic
 from edgepack.base.paths import cache_dir
 from edgepack.engine.artifact import Artifact
+from edgepack.engine.stage import F
 from edgepack.spec import Spec
 
 
@@ -50,12 +52,28 @@ def _abandoned(folder: Path) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class StageRecord(Generic[F]):
+    """What one stage made, its figures as the stage's own type."""
+
+    artifacts: Mapping[str, Artifact]
+    figures: F
+    seconds: float
+
+
 class Record(Spec):
-    """What one stage made: its files by role, its figures, and how long it took."""
+    """What one stage made, as it is stored: its files by role, its figures as JSON values, how long it took."""
 
     artifacts: dict[str, Artifact]
     figures: dict[str, Any]
     seconds: float
+
+    def typed(self, figures: type[F]) -> StageRecord[F]:
+        """The record with figures of the stage's type."""
+        # Through JSON, because pydantic's strict mode takes lists for tuples from JSON only.
+        return StageRecord(
+            self.artifacts, figures.model_validate_json(json.dumps(self.figures)), self.seconds
+        )
 
 
 class Store:

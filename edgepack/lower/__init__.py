@@ -1,5 +1,10 @@
-"""From an ONNX file to a shared library for the board: one numbered list of phases (``phases.PHASES``)."""
+"""From an ONNX file to a library for the board: ``phases.phases_for`` is the list of phases that runs.
 
-from edgepack.lower.build import Compiled, Kernel, TensorSpec, compile_model, tuning_tasks
+Imports: schedules, toolchain, config, onnxfile, spec, base, errors.
+"""
 
-__all__ = ["Compiled", "Kernel", "TensorSpec", "compile_model", "tuning_tasks"]
+from edgepack.lower.build import compile_model, tuning_tasks
+from edgepack.lower.facts import workload
+from edgepack.lower.result import Compiled, Kernel
+
+__all__ = ["Compiled", "Kernel", "compile_model", "tuning_tasks", "workload"]

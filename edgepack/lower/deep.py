@@ -14,15 +14,16 @@ from typing import Any
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError, InputError, Obstacle, UnsupportedError
 from edgepack.lower import phases
+from edgepack.lower.conditions import kernels
 from edgepack.lower.onnx.frontend import imported, value_types
 from edgepack.lower.onnx.support import ADVICE, OTHER_FORM, missing
+from edgepack.lower.phase import Lowering
 from edgepack.onnxfile import load_onnx
 from edgepack.onnxfile.importing import fitted, open_batch
 from edgepack.onnxfile.reading import foreign
 from edgepack.schedules import tvm_target
 from edgepack.spec import Input
 
-IMPORT = "import"  # the phase that `imported` does
 TARGET = "arm64"  # as far as kernels, the phases are the same for every CPU
 
 
@@ -64,12 +65,17 @@ def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:
     if obstacles:
         return Examined(tuple(obstacles), operators, parameters, 0)
     target = load_target(TARGET)
-    context = phases.Context(path, target, tvm_target(target))
+    lowering = Lowering(path, target, tvm_target(target))
     try:
-        kernels = _kernels(phases.run(made, context, after=IMPORT, until=phases.KERNELS))
+        count = sum(1 for _ in kernels(_to_kernels(made, lowering)))
     except EdgepackError as error:
-        return Examined(tuple(_located(lowered, context, error)), operators, parameters, 0)
-    return Examined((), operators, parameters, kernels)
+        return Examined(tuple(_located(lowered, lowering, error)), operators, parameters, 0)
+    return Examined((), operators, parameters, count)
+
+
+def _to_kernels(mod: Any, lowering: Lowering) -> Any:
+    items = phases.phases_for(lowering.target, phases.executor_for(lowering.target))
+    return phases.run(items, lowering, mod, after=phases.IMPORT, until=phases.KERNELS)
 
 
 def _refused(path: Path, inputs: Sequence[Input], error: InputError) -> list[Obstacle]:
@@ -100,13 +106,13 @@ def _as_obstacle(error: EdgepackError, operator: str = "", node: str = "") -> Ob
     return Obstacle(operator, node, error.message, error.why or "", error.next or "")
 
 
-def _located(model: Any, context: phases.Context, error: EdgepackError) -> Iterator[Obstacle]:
+def _located(model: Any, lowering: Lowering, error: EdgepackError) -> Iterator[Obstacle]:
     """The nodes that fail alone as the whole model does; the error itself if none does."""
     found = False
     for node in model.graph.node:
         try:
-            made, _, _ = imported(_single(model, node), str(context.model))
-            phases.run(made, context, after=IMPORT, until=phases.KERNELS)
+            made, _, _ = imported(_single(model, node), str(lowering.model))
+            _to_kernels(made, lowering)
         except EdgepackError as alone:
             found = True
             why = alone.why or alone.message
@@ -138,9 +144,3 @@ def _single(model: Any, node: Any) -> Any:
         [constants[name] for name in names if name in constants],
     )
     return onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-
-
-def _kernels(mod: Any) -> int:
-    from tvm import tirx
-
-    return sum(isinstance(function, tirx.PrimFunc) for function in mod.functions.values())

@@ -1,234 +1,253 @@
-"""The lowering as one visible, numbered tuple of phases, each of which can be dumped and looked at.
+"""The lowering as one visible list for each target and executor, every phase of which can be dumped and looked at.
 
-A phase takes the module and the ``Context`` and returns the module. ``run`` executes a slice of the list,
-under TVM's target and pass contexts, and writes the module after each phase when asked to.
+``phases_for`` returns the list that runs, grouped by level; ``run`` executes it under TVM's target and pass contexts,
+writes the module after each phase when asked to, and records facts at the marks.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
-from edgepack.lower.graph import simplify
+from edgepack.lower import facts
+from edgepack.lower.conditions import DECODED, FUSED, INFERENCE, LEGAL, SCHEDULED, STATIC, is_plain, kernels
+from edgepack.lower.emit import vm
+from edgepack.lower.graph.constants import decode_in_kernels
 from edgepack.lower.graph.legalize import legalizations
-from edgepack.lower.onnx.frontend import import_onnx
+from edgepack.lower.onnx.frontend import import_model
+from edgepack.lower.phase import Lowering, Mark, Module, Phase, checking, sequence, verify
 from edgepack.schedules import FAMILIES
 
-Module = Any  # tvm.IRModule; TVM is imported only when something is lowered
+Executor = Literal["vm"]
+Item = Phase | Mark
+
+IMPORT = "import"  # the first phase, which needs no module
+KERNELS = "kernels"  # the mark at which the kernels are what tuning sees
 
 
-@dataclass(frozen=True)
-class Context:
-    """What the phases know besides the module."""
-
-    model: Path
-    target: Target
-    tvm_target: Any
-    database: Any | None = None  # MetaSchedule database with this target's records
+def executor_for(_target: Target) -> Executor:
+    """What runs a model on this target."""
+    return "vm"
 
 
-@dataclass(frozen=True)
-class Phase:
-    """One step of the lowering: a name for dumps and errors, and a function of module and context."""
+def _canonical() -> Sequence[Any]:
+    from tvm.relax import transform
 
-    name: str
-    run: Callable[[Module, Context], Module]
+    return (
+        transform.DecomposeOpsForInference(),
+        transform.CanonicalizeBindings(),
+        transform.EliminateCommonSubexpr(),
+        transform.DeadCodeElimination(),
+    )
 
 
-def _legalize(mod: Module, context: Context) -> Module:
+def _fold() -> Sequence[Any]:
+    from tvm.relax import transform
+
+    return (transform.FoldConstant(), transform.DeadCodeElimination())
+
+
+def _simplify() -> Sequence[Any]:
+    from tvm.relax import transform
+
+    return (
+        transform.FoldBatchnormToConv2D(),
+        transform.FoldConstant(),
+        transform.EliminateCommonSubexpr(),
+        transform.DeadCodeElimination(),
+    )
+
+
+def _legalize() -> Sequence[Any]:
     from tvm import relax
 
-    del context
-    passes = (
+    return (
         relax.backend.DispatchSampling(),
         relax.backend.DispatchSortScan(),
         relax.transform.LegalizeOps(legalizations()),
+        *_fold(),
     )
-    return _sequential(mod, *passes, relax.transform.FoldConstant(), relax.transform.DeadCodeElimination())
 
 
-def _annotate_patterns(mod: Module, context: Context) -> Module:
+def _annotate_patterns() -> Sequence[Any]:
+    from tvm.relax import transform
+
+    return (transform.AnnotateTIROpPattern(),)
+
+
+def _fuse_ops() -> Sequence[Any]:
+    from tvm.relax import transform
+
+    return (transform.FuseOps(),)
+
+
+def _fuse_tir() -> Sequence[Any]:
+    from tvm.relax import transform
+
+    return (transform.FuseTIR(),)
+
+
+def _free_weight_layouts() -> Sequence[Any]:
+    from tvm.relax import transform
+
+    return (transform.AttachAttrLayoutFreeBuffers(),)
+
+
+def _apply_records(mod: Module, lowering: Lowering) -> Module:
     from tvm import relax
 
-    del context
-    return relax.transform.AnnotateTIROpPattern()(mod)
-
-
-def _fuse_ops(mod: Module, context: Context) -> Module:
-    from tvm import relax
-
-    del context
-    return relax.transform.FuseOps()(mod)
-
-
-def _fuse_tir(mod: Module, context: Context) -> Module:
-    from tvm import relax
-
-    del context
-    return relax.transform.FuseTIR()(mod)
-
-
-def _free_weight_layouts(mod: Module, context: Context) -> Module:
-    """Mark the constant arguments of each kernel: a CPU schedule may choose their layout."""
-    from tvm import relax
-
-    return mod if context.target.gpu else relax.transform.AttachAttrLayoutFreeBuffers()(mod)
-
-
-def _apply_records(mod: Module, context: Context) -> Module:
-    from tvm import relax
-
-    if context.database is None:
+    if lowering.database is None:
         return mod
-    with context.database:
+    with lowering.database:
         return relax.transform.MetaScheduleApplyDatabase()(mod)
 
 
-def _schedule_untuned(mod: Module, context: Context) -> Module:
-    return FAMILIES[context.target.family].fallback(context.target)(mod)
+def _schedule_untuned(mod: Module, lowering: Lowering) -> Module:
+    return FAMILIES[lowering.target.family].fallback(lowering.target)(mod)
 
 
-def _prepack(mod: Module, context: Context) -> Module:
-    """Move the layout rewrites that schedules asked for out of the kernels, and do them here and now."""
-    from tvm import relax, tirx
+def _prepack(mod: Module, lowering: Lowering) -> Module:
+    from tvm import relax
 
-    if context.target.gpu:
-        return mod
     # The pass cannot read kernels that are several loops under no block, such as a scan or a scatter.
-    opaque = {
-        name: function
-        for name, function in mod.functions.items()
-        if isinstance(function, tirx.PrimFunc) and not _is_blocks(function)
-    }
-    for name in opaque:
-        del mod[name]
+    opaque = {var: function for var, function in kernels(mod) if not is_plain(function)}
+    for var in opaque:
+        del mod[var]
     mod = relax.transform.SplitLayoutRewritePreproc()(mod)
     mod.update(opaque)
-    return _sequential(
-        mod,
-        relax.transform.FoldConstant(),
-        relax.transform.DeadCodeElimination(),
-    )
+    return sequence(_fold)(mod, lowering)
 
 
-def _is_blocks(function: Any) -> bool:
-    """Whether a kernel is one block, as those that come from te.compute are."""
-    from tvm import s_tir
-
-    return isinstance(function.body, s_tir.SBlockRealize) and function.body.block.name_hint == "root"
-
-
-def _lower_dataflow(mod: Module, context: Context) -> Module:
-    from tvm import relax
-
-    del context
-    return _sequential(
-        mod,
-        relax.transform.RewriteDataflowReshape(),
-        relax.transform.ToNonDataflow(),
-        relax.transform.RemovePurityChecking(),
-        relax.transform.CallTIRRewrite(),
-    )
-
-
-def _lower_vm(mod: Module, context: Context) -> Module:
-    from tvm import relax
-
-    del context
-    return _sequential(
-        mod,
-        relax.transform.StaticPlanBlockMemory(),
-        relax.transform.LowerAllocTensor(),
-        relax.transform.KillAfterLastUse(),
-        relax.transform.LowerRuntimeBuiltin(),
-        relax.transform.ComputePrimValue(),
-        relax.transform.VMShapeLower(),
-        relax.transform.AttachGlobalSymbol(),
-    )
-
-
-PHASES: tuple[Phase, ...] = (
-    # The graph
-    Phase("import", import_onnx),  # 0: ONNX -> Relax, static shapes, parameters as constants
-    Phase("canonicalise", simplify.canonicalise),  # 1: one form for each thing, inference form of batch norm
-    Phase("fold-weights", simplify.fold_weights),  # 2: DequantizeLinear of a constant becomes a constant
-    # Integer kernels for the Q/DQ pairs around activations belong between these two phases.
-    Phase("simplify", simplify.simplify),  # 3: constants, batch norm into convolution, common and dead code
-    # Kernels
-    Phase("legalize", _legalize),  # 4: operators become calls of TIR functions
-    Phase("annotate-patterns", _annotate_patterns),  # 5
-    Phase("fuse-ops", _fuse_ops),  # 6
-    Phase("fuse-tir", _fuse_tir),  # 7: one TIR function a kernel
-    Phase("free-weight-layouts", _free_weight_layouts),  # 8: tuning tasks are extracted after this phase
-    # Schedules
-    Phase("apply-records", _apply_records),  # 9: kernels somebody tuned
-    Phase("schedule-untuned", _schedule_untuned),  # 10: the family's fallback for all others
-    Phase("prepack", _prepack),  # 11: weights in the layout the schedules asked for
-    # The virtual machine
-    Phase("lower-dataflow", _lower_dataflow),  # 12
-    Phase("lower-vm", _lower_vm),  # 13: memory plan, VM builtins
+ONNX: tuple[Item, ...] = (
+    # ONNX -> Relax, parameters as constants
+    Phase(IMPORT, "onnx", import_model, ensures=(STATIC,)),
 )
+CANONICAL = Phase(  # one form for each thing, inference form of batch norm
+    "canonicalise", "graph", sequence(_canonical), requires=(STATIC,), ensures=(STATIC, INFERENCE)
+)
+DECODE_IN_KERNELS = Phase(  # int8 weights go to the kernels that can take them
+    "decode-in-kernels", "graph", decode_in_kernels, requires=(STATIC,), ensures=(STATIC,)
+)
+# Q/DQ to integer kernels, layouts, Winograd and recurrent layers belong between these two.
+FOLD_WEIGHTS = Phase(  # all other encoded constants are decoded here and now
+    "fold-weights", "graph", sequence(_fold), ensures=(STATIC, DECODED)
+)
+SIMPLIFY = Phase(  # constants, batch norm into convolution, common and dead code
+    "simplify", "graph", sequence(_simplify), requires=(STATIC, DECODED), ensures=(STATIC, DECODED)
+)
+KERNEL_PHASES: tuple[Item, ...] = (
+    # operators become calls of TIR functions
+    Phase("legalize", "kernels", sequence(_legalize), requires=(DECODED, INFERENCE), ensures=(LEGAL,)),
+    Phase("annotate-patterns", "kernels", sequence(_annotate_patterns), requires=(LEGAL,), ensures=(LEGAL,)),
+    Mark("constants", facts.record_constants),
+    Phase("fuse-ops", "kernels", sequence(_fuse_ops), requires=(LEGAL,), ensures=(LEGAL,)),
+    # one TIR function a kernel
+    Phase("fuse-tir", "kernels", sequence(_fuse_tir), requires=(LEGAL,), ensures=(LEGAL, FUSED)),
+)
+FREE_LAYOUTS = Phase(  # marks the constants whose layout a CPU schedule may choose
+    "free-weight-layouts", "kernels", sequence(_free_weight_layouts), requires=(FUSED,), ensures=(FUSED,)
+)
+SCHEDULE_PHASES: tuple[Item, ...] = (
+    Mark(KERNELS, facts.record_kernels),
+    # kernels somebody tuned
+    Phase("apply-records", "schedules", _apply_records, requires=(FUSED,), ensures=(FUSED,)),
+    Mark("tuned", facts.record_tuned),
+    # the family's fallback for all others
+    Phase("schedule-untuned", "schedules", _schedule_untuned, requires=(FUSED,), ensures=(SCHEDULED,)),
+)
+PREPACK = Phase(  # weights in the layout the schedules asked for, done here and not on the board
+    "prepack", "schedules", _prepack, requires=(FUSED, SCHEDULED), ensures=(FUSED, SCHEDULED)
+)
+EMIT: dict[Executor, tuple[Item, ...]] = {"vm": vm.PHASES}
 
-KERNELS = "free-weight-layouts"  # after it the kernels are what tuning sees
-APPLIED = "apply-records"  # after it tuned kernels are marked as scheduled
+
+def phases_for(target: Target, executor: Executor) -> tuple[Item, ...]:
+    """The list that lowers a model for a target and executor, in order.
+
+    On a GPU, TVM's rules choose no layouts for weights, and its convolutions take fp32 weights alone.
+    """
+    on_cpu = target.gpu is None
+    return (
+        *ONNX,
+        CANONICAL,
+        *((DECODE_IN_KERNELS,) if on_cpu else ()),
+        FOLD_WEIGHTS,
+        SIMPLIFY,
+        *KERNEL_PHASES,
+        *((FREE_LAYOUTS,) if on_cpu else ()),
+        *SCHEDULE_PHASES,
+        *((PREPACK,) if on_cpu else ()),
+        Mark("packed-functions", facts.record_packed),
+        *EMIT[executor],
+    )
 
 
-def _sequential(mod: Module, *passes: Any) -> Module:
-    import tvm
-
-    return tvm.transform.Sequential(list(passes))(mod)
-
-
-def names() -> Sequence[str]:
-    """The names of all phases in order."""
-    return [phase.name for phase in PHASES]
+def names(items: Sequence[Item]) -> list[str]:
+    """The names of the phases among them, in order."""
+    return [item.name for item in items if isinstance(item, Phase)]
 
 
 def run(
-    mod: Module | None,
-    context: Context,
+    items: Sequence[Item],
+    lowering: Lowering,
+    mod: Module | None = None,
     *,
     after: str | None = None,
     until: str | None = None,
     dump: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Module:
-    """Run the phases after ``after`` (from the first if None) up to and including ``until``.
+    """Run phases and marks, those after ``after`` (from the first if None) up to and including ``until``.
 
     Args:
+        items: What ``phases_for`` returned.
+        lowering: Model, target and records; gets the facts.
         mod: The module so far; None before the first phase.
-        context: Model, target and records.
-        after: Name of the last phase that ``mod`` has been through.
-        until: Name of the last phase to run; all if None.
+        after: Name of the last phase or mark that ``mod`` has been through.
+        until: Name of the last phase or mark to run; all if None.
         dump: Folder in which to write ``NN-name.py`` after each phase.
         progress: Called with each phase's name before it runs.
 
     Raises:
-        EdgepackError: A pass failed; the message names the phase and the model.
+        EdgepackError: A pass failed, or a condition does not hold; the message names the phase and the model.
     """
-    import tvm
-
-    first = names().index(after) + 1 if after else 0
-    last = names().index(until) if until else len(PHASES) - 1
-    for number in range(first, last + 1):
-        phase = PHASES[number]
+    every = [item.name for item in items]
+    first = every.index(after) + 1 if after else 0
+    last = every.index(until) if until else len(every) - 1
+    numbers = {name: number for number, name in enumerate(names(items))}
+    for item in items[first : last + 1]:
+        if isinstance(item, Mark):
+            item.record(mod, lowering)
+            continue
         if progress:
-            progress(phase.name)
-        try:
-            with context.tvm_target, tvm.transform.PassContext(opt_level=3):
-                mod = phase.run(mod, context)
-        except EdgepackError:
-            raise
-        except Exception as error:
-            raise EdgepackError(
-                f"lowering phase {number:02d}-{phase.name} failed",
-                where=f"{context.model} for {context.target.name}",
-                why=f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else error!r}",
-                next=f"edgepack check --deep {context.model} names the node; edgepack compile --dump DIR … shows the module",
-            ) from error
+            progress(item.name)
+        mod = _run(item, numbers[item.name], mod, lowering)
         if dump:
             dump.mkdir(parents=True, exist_ok=True)
-            (dump / f"{number:02d}-{phase.name}.py").write_text(mod.script(show_meta=False), encoding="utf-8")
+            path = dump / f"{numbers[item.name]:02d}-{item.name}.py"
+            path.write_text(mod.script(show_meta=False), encoding="utf-8")
+    return mod
+
+
+def _run(phase: Phase, number: int, mod: Module | None, lowering: Lowering) -> Module:
+    import tvm
+
+    try:
+        with lowering.tvm_target, tvm.transform.PassContext(opt_level=3):
+            if checking():
+                verify(phase.requires, mod, when="before", phase=phase)
+            mod = phase.run(mod, lowering)
+            if checking():
+                verify(phase.ensures, mod, when="after", phase=phase)
+    except EdgepackError:
+        raise
+    except Exception as error:
+        said = str(error).strip()
+        raise EdgepackError(
+            f"lowering phase {number:02d}-{phase.name} failed",
+            where=f"{lowering.model} for {lowering.target.name}",
+            why=f"{type(error).__name__}: {said.splitlines()[-1] if said else repr(error)}",
+            next=f"edgepack check --deep {lowering.model} names the node; edgepack compile --dump DIR … shows the module",
+        ) from error
     return mod

@@ -1,10 +1,10 @@
 """A model from elsewhere, made to fit: static shapes, a known opset, canonical form."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from edgepack.base.text import near_miss
 from edgepack.errors import InputError, Obstacle, UnsupportedError
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of, save_onnx
 from edgepack.onnxfile.quiet import quiet
@@ -156,8 +156,7 @@ def _fix_inputs(model: "onnx.ModelProto", inputs: Sequence[Input], where: str) -
     values = {value.name: value for value in model.graph.input if value.name not in constants}
     for spec in inputs:
         if spec.name not in values:
-            near = difflib.get_close_matches(spec.name, values, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(values)}"
+            hint = near_miss(spec.name, values, say="it has", quote="'")
             raise InputError(f"the model has no input {spec.name!r}{hint}", where=where)
         value = values[spec.name]
         dims = _dims(value)

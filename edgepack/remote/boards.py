@@ -2,10 +2,10 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from edgepack.base.text import suggestion
 from edgepack.config.device import VIRTUAL_PREFIX, Device, load_devices
 from edgepack.errors import UsageError
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class DeviceIdentity:
     """What is known of a device before it is reached; part of a measurement's cache key."""
 
     name: str
@@ -44,7 +44,7 @@ class Boards:
     ) -> None:
         self._stack.close()
 
-    def place(self, name: str) -> Place:
+    def identify(self, name: str) -> DeviceIdentity:
         """What is known of a device without reaching it.
 
         Raises:
@@ -54,10 +54,10 @@ class Boards:
             from edgepack.remote.virtual.kinds import KINDS
 
             kind = KINDS[name.removeprefix(VIRTUAL_PREFIX)]
-            return Place(name, "virtual", None, kind.emulated, virtual=True)
+            return DeviceIdentity(name, "virtual", None, kind.emulated, virtual=True)
         device = self.device(name)
         own = name in load_devices().devices
-        return Place(name, device.host, device.port, device.emulated, virtual=not own)
+        return DeviceIdentity(name, device.host, device.port, device.emulated, virtual=not own)
 
     def device(self, name: str) -> Device:
         """The device of this name; a virtual one is up when this returns.
@@ -113,10 +113,5 @@ def find_device(name: str) -> Device:
     known = dict(load_devices().devices) | {board.name: board.device for board in virtual.running()}
     if name in known:
         return known[name]
-    near = get_close_matches(name, known, n=1)
-    hint = (
-        f"did you mean {near[0]}?"
-        if near
-        else "`edgepack devices list` shows what there is; docs/add-a-device.md"
-    )
-    raise UsageError(f"no device named {name}", next=hint)
+    otherwise = "`edgepack devices list` shows what there is; docs/add-a-device.md"
+    raise UsageError(f"no device named {name}", next=suggestion(name, known, otherwise=otherwise))

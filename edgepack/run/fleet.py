@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Known:
+class NamedDevice:
     """A device edgepack can reach by name."""
 
     name: str
@@ -29,12 +29,14 @@ class Known:
         return {"name": self.name, "virtual": self.virtual, **self.device.model_dump(mode="json")}
 
 
-def devices() -> list[Known]:
+def devices() -> list[NamedDevice]:
     """The devices of devices.yaml, then the running virtual boards."""
     from edgepack.remote import virtual
 
-    own = [Known(name, device, virtual=False) for name, device in sorted(load_devices().devices.items())]
-    return own + [Known(board.name, board.device, virtual=True) for board in virtual.running()]
+    own = [
+        NamedDevice(name, device, virtual=False) for name, device in sorted(load_devices().devices.items())
+    ]
+    return own + [NamedDevice(board.name, board.device, virtual=True) for board in virtual.running()]
 
 
 def deploy(bundle: Path, device: str, listener: Listener) -> "Installed":

@@ -19,7 +19,8 @@ from edgepack.spec.base import (
 )
 from edgepack.spec.data import Data, Images, Preprocess, Text
 from edgepack.spec.document import JsonDocument, SchemaVersionError
-from edgepack.spec.model import DType, Input, Model, Train
+from edgepack.spec.figures import ModelFacts, ModelFigures
+from edgepack.spec.model import DType, Input, Model, Tensor, Train
 
 __all__ = [
     "PATTERNS",
@@ -34,12 +35,15 @@ __all__ = [
     "Input",
     "JsonDocument",
     "Model",
+    "ModelFacts",
+    "ModelFigures",
     "Name",
     "Preprocess",
     "Reference",
     "SchemaVersionError",
     "Share",
     "Spec",
+    "Tensor",
     "Text",
     "Train",
     "TwoNumbers",

@@ -35,6 +35,14 @@ class Input(Spec):
     dtype: DType = Field(default="float32", description="Element type.")
 
 
+class Tensor(Spec):
+    """An input or output of a model, batch included."""
+
+    name: str
+    shape: tuple[Annotated[int, Field(ge=1)], ...]
+    dtype: DType
+
+
 class Train(Spec):
     """A training run: Adam on cross-entropy, cosine decay to 0, fixed seed."""
 

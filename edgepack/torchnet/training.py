@@ -1,12 +1,14 @@
-"""Training a classifier: a recipe's first step, and the fine-tuning inside compression methods."""
+"""Training: a recipe's first step, and the fine-tuning inside compression methods."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from edgepack.base.progress import Progress, silent
 from edgepack.errors import InputError
 from edgepack.spec import Train
 from edgepack.torchnet.layers import inference
+from edgepack.torchnet.objective import Batch, Objective
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,20 +16,18 @@ if TYPE_CHECKING:
 
     from edgepack.data import Splits
 
-Progress = Callable[[str, float], None]
-"""Called with a short text and the share done (0..1)."""
-
 _SMALL_PARAMETERS = 1_000_000
 _CLIP = 1.0  # the largest norm of all gradients together: one bad batch cannot throw the weights away
 _FORWARD_ERRORS = (RuntimeError, TypeError, ValueError, IndexError)  # what torch's layers raise
 
 
-def silent(_text: str, _share: float) -> None:
-    """The progress nobody watches."""
-
-
 def train(
-    module: "torch.nn.Module", data: "Splits", spec: Train, progress: Progress = silent
+    module: "torch.nn.Module",
+    data: "Splits",
+    spec: Train,
+    progress: Progress = silent,
+    *,
+    objective: Objective | None = None,
 ) -> dict[str, float]:
     """Train ``module`` in place on the training split and leave it in eval mode.
 
@@ -35,22 +35,32 @@ def train(
     arXiv:1608.03983) over all batches, gradients clipped to norm 1. The same seed, data and thread
     count give the same weights; the caller's random state is left alone.
 
-    Returns ``{"loss": mean of the last epoch, "train_accuracy": 0..1, "test_accuracy": 0..1}``.
+    Args:
+        module: what to train.
+        data: training and test samples.
+        spec: epochs, learning rate, batch size, seed.
+        progress: told after each epoch.
+        objective: what to minimise; cross-entropy if None.
+
+    Returns ``{"loss": mean of the last epoch, "train_accuracy": 0..1, "test_accuracy": 0..1}``, the loss alone
+    where the objective does not classify.
 
     Raises:
         InputError: if ``module`` does not run on the samples, does not return ``[N, classes]`` with a
             class for every label, or the loss becomes NaN or infinite.
     """
     import torch
-    from torch.nn import functional
 
+    objective = objective or Objective()
     x, y = to_tensor(data.x_train), torch.from_numpy(data.y_train)
-    _check_classes(module, data)
+    if objective.classifies:
+        _check_classes(module, data)
     # A last batch of one sample has no variance, which batch normalisation refuses.
     batches = max(1, len(x) // spec.batch_size + (len(x) % spec.batch_size > 1))
+    steps = spec.epochs * batches
     optimizer = torch.optim.Adam(module.parameters(), lr=spec.lr, weight_decay=spec.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=spec.epochs * batches)
-    mean_loss = 0.0
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    mean_loss, done = 0.0, 0
     with _threads_for(module), torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         for epoch in range(1, spec.epochs + 1):
@@ -58,10 +68,9 @@ def train(
             order = torch.randperm(len(x))
             total = 0.0
             for index in order[: batches * spec.batch_size].split(spec.batch_size):
-                try:
-                    loss = functional.cross_entropy(module(x[index]), y[index])
-                except _FORWARD_ERRORS as error:
-                    raise _does_not_run(module, data.x_train, error) from error
+                if objective.before_step is not None:
+                    objective.before_step(module, done / steps)
+                loss = _loss(module, objective, x[index], y[index], data)
                 if not torch.isfinite(loss):
                     raise InputError(
                         f"the loss became {loss.item()} in epoch {epoch}",
@@ -74,15 +83,36 @@ def train(
                 torch.nn.utils.clip_grad_norm_(module.parameters(), _CLIP)
                 optimizer.step()
                 schedule.step()
+                done += 1
+                if objective.after_step is not None:
+                    objective.after_step(module, done / steps)
                 total += loss.item()
             mean_loss = total / batches
             progress(f"epoch {epoch}/{spec.epochs}, loss {mean_loss:.4f}", epoch / spec.epochs)
     module.eval()
+    if not objective.classifies:
+        return {"loss": mean_loss}
     return {
         "loss": mean_loss,
         "train_accuracy": accuracy(module, data.x_train, data.y_train),
         "test_accuracy": accuracy(module, data.x_test, data.y_test),
     }
+
+
+def _loss(
+    module: "torch.nn.Module", objective: Objective, x: "torch.Tensor", y: "torch.Tensor", data: "Splits"
+) -> "torch.Tensor":
+    import torch
+
+    try:
+        taught = None
+        if objective.teacher is not None:
+            with torch.no_grad():
+                taught = objective.teacher(x)
+        loss = objective.loss(Batch(module(x), y, taught))
+    except _FORWARD_ERRORS as error:
+        raise _does_not_run(module, data.x_train, error) from error
+    return loss if objective.regulariser is None else loss + objective.regulariser(module)
 
 
 @contextmanager

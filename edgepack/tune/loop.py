@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
@@ -34,12 +34,11 @@ from edgepack.tune.events import (
     UntunedMeasured,
 )
 from edgepack.tune.journal import Journal
-from edgepack.tune.result import CurvePoint
+from edgepack.tune.result import CurvePoint, StopReason
 from edgepack.tune.runner import Candidate, Measured
 from edgepack.tune.search import DEAD_S, Task, choose
 
 _IN_FLIGHT = 2  # batches: one being built and measured, one that waits for it
-Stopped = Literal["trials", "minutes", "exhausted"]
 
 
 class Runner(Protocol):
@@ -158,7 +157,7 @@ class Loop:
         self._done: queue.SimpleQueue[tuple[Batch, int, Measured]] = queue.SimpleQueue()
         self._batches: list[Batch] = []
 
-    def run(self) -> Stopped:
+    def run(self) -> StopReason:
         """Until the budget is used or nothing new can be found.
 
         Raises:
@@ -204,7 +203,7 @@ class Loop:
             self._progress(UntunedMeasured(count, len(todo)))
         self._mark()
 
-    def _search(self) -> Stopped:
+    def _search(self) -> StopReason:
         while True:
             self._interrupt_point()
             if self._budget.out_of_time():
@@ -328,7 +327,11 @@ class Loop:
             self._progress(PhaseEnded(phase, span.began - began, span.ended - began))
 
     def _mark(self) -> None:
-        self.curve.append(CurvePoint(self._budget.seconds, self.trials, 1000 * self.predicted_s()))
+        self.curve.append(
+            CurvePoint(
+                seconds=self._budget.seconds, trials=self.trials, predicted_ms=1000 * self.predicted_s()
+            )
+        )
 
     def _abandon(self) -> None:
         """Count what came back of unfinished batches: builder and runner are closed, nothing more will come."""

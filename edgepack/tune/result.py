@@ -4,6 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
+from edgepack.spec import Count, Finite, Spec
+
+StopReason = Literal["trials", "minutes", "exhausted"]
+
 
 @dataclass(frozen=True)
 class KernelResult:
@@ -23,13 +29,12 @@ class KernelResult:
         return self.weight * (self.best_ms if self.tuned and self.best_ms is not None else self.untuned_ms)
 
 
-@dataclass(frozen=True)
-class CurvePoint:
-    """Progress at one moment of this run."""
+class CurvePoint(Spec):
+    """The best known sum of the kernels' latencies after so much tuning."""
 
-    seconds: float
-    trials: int
-    predicted_ms: float
+    seconds: Finite = Field(ge=0)
+    trials: Count
+    predicted_ms: Finite = Field(ge=0)
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class TuneResult:
     failed: int  # of the new ones: did not build, crashed, or ran out of time
     errors: tuple[tuple[str, int], ...]  # why, and how often, the most frequent first
     seconds: float
-    stopped: Literal["trials", "minutes", "exhausted"]
+    stopped: StopReason
     records: Path  # for compile_model(records=…): the best record of each tuned kernel
     kernels: tuple[KernelResult, ...]
     curve: tuple[CurvePoint, ...]

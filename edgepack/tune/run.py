@@ -10,8 +10,8 @@ from edgepack.config.target import Target
 from edgepack.errors import Interrupted, UsageError
 from edgepack.tune.events import TuneEvent, TuningStarted
 from edgepack.tune.journal import Journal
-from edgepack.tune.loop import Budget, Loop, Runner, Stopped
-from edgepack.tune.result import KernelResult, TuneResult
+from edgepack.tune.loop import Budget, Loop, Runner
+from edgepack.tune.result import KernelResult, StopReason, TuneResult
 from edgepack.tune.search import DEAD_S, Task, open_tasks
 from edgepack.tune.store import RecordStore
 
@@ -80,7 +80,7 @@ def tune(
         try:
             timed = all(task.workload in journal.untuned for task in tasks)
             used = trials is not None and loop.trials >= trials
-            stopped: Stopped = "trials" if timed and used else loop.run()
+            stopped: StopReason = "trials" if timed and used else loop.run()
         except KeyboardInterrupt as error:
             raise Interrupted(
                 "tuning was stopped",

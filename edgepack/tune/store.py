@@ -19,9 +19,10 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from edgepack.base.files import write_atomic
+from edgepack.base.paths import data_dir
 from edgepack.config.target import Target
 from edgepack.errors import IntegrityError, LockedError
 
@@ -47,6 +48,11 @@ class RecordStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @classmethod
+    def of_user(cls, *, emulated: bool) -> Self:
+        """The user's own. What an emulated board measured is never served to a real one."""
+        return cls(data_dir() / ("records-emulated" if emulated else "records"))
 
     def path(self, target: Target) -> Path:
         """Where this target's records are, or would be."""

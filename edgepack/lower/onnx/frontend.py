@@ -1,4 +1,4 @@
-"""Phase 0: an ONNX file becomes a Relax module with static shapes, parameters bound as constants."""
+"""The first phase: an ONNX file becomes a Relax module with static shapes, parameters bound as constants."""
 
 import contextlib
 import io
@@ -10,6 +10,7 @@ from typing import Any
 from edgepack.errors import InputError, Obstacle, UnsupportedError
 from edgepack.lower.onnx.converters import importer
 from edgepack.lower.onnx.support import ValueType
+from edgepack.lower.phase import Lowering
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of
 from edgepack.onnxfile.canonical import IR_VERSION
 from edgepack.onnxfile.importing import fitted, folded, open_batch
@@ -17,19 +18,19 @@ from edgepack.onnxfile.inlining import inlined, is_function
 from edgepack.onnxfile.reading import nodes
 
 
-def import_onnx(mod: Any, context: Any) -> Any:
-    """Import ``context.model``; ``mod`` is None.
+def import_model(mod: Any, lowering: Lowering) -> Any:
+    """The phase: Relax of the lowering's model; ``mod`` is None.
 
     Raises:
         InputError: A broken file, an operator that cannot be imported (with its node), or an input shape that
             is not static.
     """
     del mod
-    where = str(context.model)
-    made, obstacles, _ = imported(load_onnx(context.model), where)
+    where = str(lowering.model)
+    relax, obstacles, _ = imported(load_onnx(lowering.model), where)
     if obstacles:
         raise UnsupportedError(where, obstacles)
-    return made
+    return relax
 
 
 def imported(model: Any, where: str) -> tuple[Any, list[Obstacle], Any]:

@@ -1,1 +1,1 @@
-"""The stages of a run, by what they work on: the model, the build for a target, the board."""
+"""What the stages of the pipeline do: one file each, in the order of ``edgepack.run.pipeline.STAGES``."""

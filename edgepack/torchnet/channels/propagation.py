@@ -1,4 +1,4 @@
-"""The walk through a traced graph that fills :class:`edgepack.compress.channels.Channels`."""
+"""The walk through a traced graph that fills a :class:`~edgepack.torchnet.channels.graph.ChannelGraph`."""
 
 from typing import Any
 
@@ -6,8 +6,11 @@ import torch
 import torch.fx
 from torch import nn
 
-from edgepack.compress.axis_rules import FUNCTIONS, MODULES, Tracked, operation
-from edgepack.compress.channels import INPUT, OUTPUT, Channels
+from edgepack.torchnet.channels.axis_rules import FUNCTIONS, MODULES, Tracked, operation
+from edgepack.torchnet.channels.graph import ChannelGraph
+
+INPUT = "its channels are the model's input"
+OUTPUT = "its channels are the model's output"
 
 _BINARY = frozenset(
     (
@@ -34,9 +37,10 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
     """Runs the graph on example inputs and tracks the channels of every tensor."""
 
-    def __init__(self, traced: torch.fx.GraphModule, channels: Channels, shared: set[str]) -> None:
+    def __init__(self, traced: torch.fx.GraphModule, graph: ChannelGraph, shared: set[str]) -> None:
         super().__init__(traced)
-        self._channels = channels
+        self._graph = graph
+        self._sets = graph.sets
         self._shared = shared  # layers whose weights other layers use too
         self._tracked: dict[torch.fx.Node, Tracked | None] = {}
 
@@ -74,30 +78,28 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
         return rule(incoming, n, self._value(n.args[0]).shape, value.shape)
 
     def _producer(self, name: str, layer: Any, incoming: Tracked | None, value: torch.Tensor) -> Tracked:
-        channels = self._channels
+        graph, sets = self._graph, self._sets
         is_linear = isinstance(layer, nn.Linear)
         axis = value.dim() - 1 if is_linear else value.dim() - len(layer.kernel_size) - 1
         n_in, n_out = (
             (layer.in_features, layer.out_features) if is_linear else (layer.in_channels, layer.out_channels)
         )
         if incoming is not None and incoming.axis != axis:
-            channels.lock(incoming.numbers, f"{name} reads them along another axis")
+            sets.lock(incoming.numbers, f"{name} reads them along another axis")
             incoming = None
         if incoming is None:
-            incoming = Tracked(axis, channels.fresh(n_in))
-            channels.lock(incoming.numbers, INPUT)
-        if name not in channels.inputs:
-            channels.inputs[name] = incoming.numbers
-            channels.outputs[name] = channels.fresh(n_out)
+            incoming = Tracked(axis, sets.fresh(n_in))
+            sets.lock(incoming.numbers, INPUT)
+        if name not in graph.inputs:
+            graph.inputs[name] = incoming.numbers
+            graph.outputs[name] = sets.fresh(n_out)
             if not is_linear and layer.groups > 1:
-                self._tie_groups(incoming.numbers, channels.outputs[name], layer.groups)
+                self._tie_groups(incoming.numbers, graph.outputs[name], layer.groups)
         else:  # the layer is used more than once
-            self._tie(channels.inputs[name], incoming.numbers)
+            self._tie(graph.inputs[name], incoming.numbers)
         if name in self._shared:
-            channels.lock(
-                [*incoming.numbers, *channels.outputs[name]], "its weights are shared with another layer"
-            )
-        return Tracked(axis, channels.outputs[name])
+            sets.lock([*incoming.numbers, *graph.outputs[name]], "its weights are shared with another layer")
+        return Tracked(axis, graph.outputs[name])
 
     def _tie_groups(self, incoming: list[int], outgoing: list[int], groups: int) -> None:
         """Groups stay or go whole, what they read and what they write."""
@@ -107,9 +109,9 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
             self._tie([block[0]] * (len(block) - 1), block[1:])
 
     def _norm(self, name: str, incoming: Tracked) -> Tracked:
-        self._tie(self._channels.outputs.setdefault(name, incoming.numbers), incoming.numbers)
+        self._tie(self._graph.outputs.setdefault(name, incoming.numbers), incoming.numbers)
         if name in self._shared:
-            self._channels.lock(incoming.numbers, "its scales are shared with another layer")
+            self._sets.lock(incoming.numbers, "its scales are shared with another layer")
         return incoming
 
     def _binary(self, n: torch.fx.Node, value: torch.Tensor) -> Tracked | None:
@@ -141,8 +143,8 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
         for part in parts:
             tracked = self._of(part)
             if tracked is None:
-                tracked = Tracked(axis, self._channels.fresh(self._value(part).shape[axis]))
-                self._channels.lock(tracked.numbers, INPUT)
+                tracked = Tracked(axis, self._sets.fresh(self._value(part).shape[axis]))
+                self._sets.lock(tracked.numbers, INPUT)
             if tracked.axis != axis:
                 return None
             numbers += tracked.numbers
@@ -150,7 +152,7 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
 
     def _tie(self, some: list[int], others: list[int]) -> None:
         for a, b in zip(some, others, strict=True):
-            self._channels.tie(a, b)
+            self._sets.tie(a, b)
 
     def _of(self, argument: Any) -> Tracked | None:
         return self._tracked.get(argument) if isinstance(argument, torch.fx.Node) else None
@@ -162,7 +164,7 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
         for source in n.all_input_nodes:
             tracked = self._tracked.get(source)
             if tracked is not None:
-                self._channels.lock(tracked.numbers, reason)
+                self._sets.lock(tracked.numbers, reason)
 
     def _label(self, n: torch.fx.Node) -> str:
         if n.op == "call_module":

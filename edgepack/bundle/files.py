@@ -1,0 +1,59 @@
+"""The files of a release: model, agent, runtime libraries, examples, one sample with its outputs."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack.agent.build import build_agent
+from edgepack.bundle.examples import example_files
+from edgepack.bundle.manifest import TargetInfo
+from edgepack.bundle.runtime import runtime_libs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def release_files(
+    target: TargetInfo, model: Path, samples: Path, *, runtime: Sequence[str]
+) -> dict[str, Path | bytes]:
+    """What goes into a bundle, by its path there.
+
+    Args:
+        target: what the board must be.
+        model: the compiled model.
+        samples: an .npz file with ``input_0``…, ``output_0``…, each ``[N, *shape]``; the first sample is taken.
+        runtime: names of the runtime libraries the model needs.
+
+    Raises:
+        IntegrityError: a runtime library is not the pinned one.
+        EdgepackError: the agent cannot be built, or a runtime library cannot be had.
+    """
+    files: dict[str, Path | bytes] = {
+        "model/model.so": model,
+        "bin/edgepack-agent": build_agent(target.abi.arch, target.abi.libc),
+    }
+    files |= {f"lib/{name}": path for name, path in runtime_libs(target.abi.arch, runtime).items()}
+    files |= {f"examples/{name}": path for name, path in example_files().items()}
+    files |= _first_sample(samples)
+    return files
+
+
+def _first_sample(path: Path) -> dict[str, Path | bytes]:
+    import numpy as np
+
+    files: dict[str, Path | bytes] = {}
+    with np.load(path, allow_pickle=False) as samples:
+        for name in samples.files:
+            kind, _, index = name.partition("_")
+            if index:
+                files[f"sample/{kind}-{index}.npy"] = _npy(samples[name][0])
+    return files
+
+
+def _npy(array: "np.ndarray") -> bytes:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()

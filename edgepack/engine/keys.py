@@ -1,0 +1,93 @@
+"""The cache key of a stage's work: the sha256 over all of its ingredients, and in words what changed between two."""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edgepack.base.files import sha256_json
+from edgepack.base.paths import PACKAGE
+from edgepack.base.versions import tool_version
+from edgepack.engine.stage import F, R, Request, S, Stage
+
+KEY_VERSION = 2
+_SHOWN = 3  # changes named in a sentence
+_LINE = 60  # characters of two values that fit a line
+
+
+@cache
+def code_digest(part: str | Path) -> str:
+    """The sha256 over the source files at or below ``part``, names included; relative ones are edgepack's own."""
+    root = PACKAGE / part
+    base = PACKAGE if root.is_relative_to(PACKAGE) else root.parent
+    files = (
+        [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file() and p.suffix != ".pyc")
+    )
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.relative_to(base).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def ingredients_of(stage: Stage[S, F, R], request: Request[S]) -> dict[str, Any]:
+    """Everything the result depends on, as one JSON object."""
+    shaping = stage.ingredients(request.spec)
+    return {
+        "key_version": KEY_VERSION,
+        "stage": {"name": stage.name, "version": stage.version},
+        "spec": request.spec.model_dump(mode="json"),
+        "inputs": {role: artifact.sha256 for role, artifact in request.inputs.items()},
+        "tools": {tool: tool_version(tool) for tool in ("python", *shaping.tools)} | dict(shaping.identities),
+        "code": {_named(part): code_digest(part) for part in shaping.sources},
+    }
+
+
+def _named(part: str | Path) -> str:
+    """What a source is called in a key: never by where this machine keeps it."""
+    return part if isinstance(part, str) else part.name
+
+
+def key_of(ingredients: Mapping[str, Any]) -> str:
+    """The cache key: sha256 over the canonical JSON of all ingredients."""
+    return sha256_json(ingredients)
+
+
+def why_changed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
+    """In words: what differs between the ingredients of the last run and these."""
+    if before is None:
+        return "first run"
+    changes = [_change(path, a, b) for path, a, b in _differences("", before, now)]
+    if not changes:
+        return "its stored result was missing or damaged"
+    shown = ", ".join(changes[:_SHOWN])
+    return shown if len(changes) <= _SHOWN else f"{shown} and {len(changes) - _SHOWN} more changes"
+
+
+_MISSING = object()
+
+
+def _differences(path: str, a: Any, b: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        found = []
+        for name in sorted({*a, *b}):
+            inner = f"{path}.{name}" if path else str(name)
+            found += _differences(inner, a.get(name, _MISSING), b.get(name, _MISSING))
+        return found
+    return [] if a == b else [(path, a, b)]
+
+
+def _change(path: str, a: Any, b: Any) -> str:
+    head, _, rest = path.partition(".")
+    if head == "inputs":
+        return f"{rest} changed"
+    if head == "code":
+        return f"edgepack's {rest} changed"
+    name = rest or head
+    if a is _MISSING:
+        return f"{name} is new"
+    if b is _MISSING:
+        return f"{name} is gone"
+    if isinstance(a, str | int | float | bool | None) and len(f"{a}{b}") < _LINE:
+        return f"{name} {a} → {b}"
+    return f"{name} changed"

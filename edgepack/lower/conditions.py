@@ -1,0 +1,147 @@
+"""What holds for a module between phases. Each is a question that a walk over the module answers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from edgepack.lower.phase import Condition, Module
+
+_SCHEDULED = "tirx.is_scheduled"
+
+
+def kernels(mod: Module) -> Iterator[tuple[Any, Any]]:
+    """Name and function of every kernel."""
+    from tvm import tirx
+
+    for var, function in mod.functions.items():
+        if isinstance(function, tirx.PrimFunc):
+            yield var, function
+
+
+def graphs(mod: Module) -> Iterator[Any]:
+    """Every Relax function."""
+    from tvm import relax
+
+    for function in mod.functions.values():
+        if isinstance(function, relax.Function):
+            yield function
+
+
+def calls(function: Any) -> Iterator[Any]:
+    """Every call in a Relax function, in post order."""
+    from tvm import ir, relax
+
+    found: list[Any] = []
+
+    def visit(expr: Any) -> None:
+        if isinstance(expr, ir.Call):
+            found.append(expr)
+
+    relax.analysis.post_order_visit(function, visit)
+    yield from found
+
+
+def operator(call: Any) -> str:
+    """The name of the operator a call is of; empty where it calls a function."""
+    return str(getattr(call.op, "name", ""))
+
+
+def is_scheduled(function: Any) -> bool:
+    """Whether a kernel has its schedule."""
+    return bool(function.attrs and function.attrs.get(_SCHEDULED))
+
+
+def is_plain(function: Any) -> bool:
+    """Whether a kernel is one block, as those that come from te.compute are; others are kept as TVM wrote them."""
+    from tvm import s_tir
+
+    return isinstance(function.body, s_tir.SBlockRealize) and function.body.block.name_hint == "root"
+
+
+def _static(mod: Module) -> str | None:
+    from tvm import relax, tirx
+
+    for function in graphs(mod):
+        for block in function.body.blocks:
+            for binding in block.bindings:
+                types = (
+                    binding.var.ty.fields if isinstance(binding.var.ty, relax.TupleType) else [binding.var.ty]
+                )
+                for ty in types:
+                    if isinstance(ty, relax.TensorType) and not (
+                        isinstance(ty.shape, relax.ShapeExpr)
+                        and all(isinstance(dim, tirx.IntImm) for dim in ty.shape)
+                    ):
+                        return f"{binding.var.name_hint} is {ty}"
+    return None
+
+
+def _inference(mod: Module) -> str | None:
+    training = {"relax.nn.dropout"}
+    found = {operator(call) for function in graphs(mod) for call in calls(function)} & training
+    return f"there is {', '.join(sorted(found))}" if found else None
+
+
+def _decoded(mod: Module) -> str | None:
+    from tvm import ir
+
+    for function in graphs(mod):
+        for call in calls(function):
+            if operator(call) == "relax.dequantize" and all(isinstance(a, ir.GenericConst) for a in call.args):
+                return f"a constant of {call.args[0].ty} is decoded at run time"
+    return None
+
+
+def _legal(mod: Module) -> str | None:
+    """Only calls of kernels and of packed functions, and what the virtual machine does itself."""
+    kept = ("relax.call_", "relax.builtin.", "relax.memory.", "relax.vm.", "relax.reshape", "relax.shape_of")
+    for function in graphs(mod):
+        for call in calls(function):
+            name = operator(call)
+            if name.startswith("relax.") and not name.startswith(kept):
+                return f"{name} is no call of a kernel"
+    return None
+
+
+def _fused(mod: Module) -> str | None:
+    from tvm import relax
+
+    left = [
+        var.name_hint
+        for var, function in mod.functions.items()
+        if isinstance(function, relax.Function) and function.attrs and function.attrs.get("Primitive")
+    ]
+    return f"{', '.join(left)} is still a group of kernels" if left else None
+
+
+def _scheduled(mod: Module) -> str | None:
+    left = [
+        var.name_hint for var, function in kernels(mod) if is_plain(function) and not is_scheduled(function)
+    ]
+    return f"{', '.join(left)} has no schedule" if left else None
+
+
+def _sequential(mod: Module) -> str | None:
+    from tvm import relax
+
+    for function in graphs(mod):
+        if any(isinstance(block, relax.DataflowBlock) for block in function.body.blocks):
+            return "there is a dataflow block"
+    return None
+
+
+def _planned(mod: Module) -> str | None:
+    for function in graphs(mod):
+        for call in calls(function):
+            if operator(call) in {"relax.builtin.alloc_tensor", "relax.call_tir"}:
+                return f"there is {operator(call)}"
+    return None
+
+
+STATIC = Condition("every shape is static", _static)
+INFERENCE = Condition("no operator is of training alone", _inference)
+DECODED = Condition("no constant is decoded in a step of its own", _decoded)
+LEGAL = Condition("the graph is calls of kernels alone", _legal)
+FUSED = Condition("a kernel is one function", _fused)
+SCHEDULED = Condition("every kernel has a schedule", _scheduled)
+SEQUENTIAL = Condition("the graph is a sequence", _sequential)
+PLANNED = Condition("memory is planned", _planned)

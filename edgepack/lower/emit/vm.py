@@ -1,0 +1,67 @@
+"""The virtual machine's way out: memory plan and bytecode, then one shared library."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgepack.config.target import Target
+from edgepack.lower.conditions import FUSED, LEGAL, PLANNED, SCHEDULED, SEQUENTIAL
+from edgepack.lower.phase import Facts, Lowering, Module, Phase, sequence
+
+
+def _sequence_passes() -> Sequence[Any]:
+    from tvm.relax import transform
+
+    return (
+        transform.RewriteDataflowReshape(),
+        transform.ToNonDataflow(),
+        transform.RemovePurityChecking(),
+        transform.CallTIRRewrite(),
+    )
+
+
+def _machine_passes() -> Sequence[Any]:
+    from tvm.relax import transform
+
+    return (
+        transform.StaticPlanBlockMemory(),
+        transform.LowerAllocTensor(),
+        transform.KillAfterLastUse(),
+        transform.LowerRuntimeBuiltin(),
+        transform.ComputePrimValue(),
+        transform.VMShapeLower(),
+        transform.AttachGlobalSymbol(),
+    )
+
+
+PHASES: tuple[Phase, ...] = (
+    Phase(
+        "lower-dataflow",
+        "emit",
+        sequence(_sequence_passes),
+        requires=(LEGAL, FUSED, SCHEDULED),
+        ensures=(SEQUENTIAL,),
+    ),
+    Phase("lower-vm", "emit", sequence(_machine_passes), requires=(SEQUENTIAL,), ensures=(PLANNED,)),
+)
+
+
+def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], None]) -> None:
+    """Generate code and link the library ``out``."""
+    import tvm
+
+    from edgepack.lower.emit import library
+
+    progress("build")
+    library.use_our_cuda_compiler(lowering.target)
+    with tvm.transform.PassContext(opt_level=3):
+        executable = tvm.relax.build(mod, target=lowering.tvm_target, relax_pipeline=None)
+    progress("link")
+    library.export(executable, lowering.target, out)
+
+
+def runtime(target: Target, facts: Facts) -> tuple[str, ...]:
+    """File names of the libraries that a model needs beside it: TVM's runtime, and parts of it that not all need."""
+    extra = ("libtvm_runtime_extra.so",) if facts.packed else ()
+    cuda = ("libtvm_runtime_cuda.so",) if target.gpu is not None else ()
+    return ("libtvm_ffi.so", "libtvm_runtime.so", *extra, *cuda)

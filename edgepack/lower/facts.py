@@ -1,0 +1,128 @@
+"""What is recorded at the marks of the lowering: kernels, their calls, the signature, constants, packed functions."""
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from edgepack.lower.conditions import calls, graphs, is_scheduled, kernels, operator
+from edgepack.lower.graph.constants import DECODES
+from edgepack.lower.phase import Facts, Lowering, Module
+from edgepack.spec import Tensor
+from edgepack.spec.encoding import DENSE, ConstantSummary, Decoded
+
+
+def workload(function: Any) -> str:
+    """Structural hash of a kernel as MetaSchedule normalises it, in hexadecimal."""
+    import tvm_ffi
+    from tvm.s_tir.meta_schedule.tune_context import _normalize_mod
+
+    return f"{tvm_ffi.structural_hash(_normalize_mod(function)) & (2**64 - 1):016x}"
+
+
+def record_kernels(mod: Module, lowering: Lowering) -> None:
+    """What tuning sees: the workload of every kernel."""
+    lowering.facts.workloads = {var.name_hint: workload(function) for var, function in kernels(mod)}
+
+
+def record_tuned(mod: Module, lowering: Lowering) -> None:
+    """Which kernels records have scheduled, how often each is called, and the signature."""
+    facts = lowering.facts
+    facts.tuned = {var.name_hint for var, function in kernels(mod) if is_scheduled(function)}
+    called = (
+        call.args[0].name_hint
+        for function in graphs(mod)
+        for call in calls(function)
+        if operator(call) == "relax.call_tir"
+    )
+    facts.calls = dict(Counter(called))
+    facts.inputs, facts.outputs = _signature(lowering.model, mod["main"])
+
+
+def record_constants(mod: Module, lowering: Lowering) -> None:
+    """The constants of the graph by encoding: those a kernel decodes, those decoded here, and dense ones."""
+    from tvm import ir, relax
+
+    in_kernels: list[Any] = []
+    for function in graphs(mod):
+        for call in calls(function):
+            if operator(call) != "relax.call_tir":
+                continue
+            attrs = mod[call.args[0]].attrs
+            positions = attrs.get(DECODES, ()) if attrs else ()
+            in_kernels += [call.args[1].fields[int(position)] for position in positions]
+    everything: list[Any] = []
+
+    def visit(expr: Any) -> None:
+        if isinstance(expr, ir.GenericConst):
+            everything.append(expr)
+
+    for function in graphs(mod):
+        relax.analysis.post_order_visit(function, visit)
+    dense = [constant for constant in everything if not any(constant.same_as(each) for each in in_kernels)]
+    _summarise(lowering.facts, in_kernels, dense)
+
+
+def _summarise(facts: Facts, in_kernels: list[Any], dense: list[Any]) -> None:
+    sizes: dict[tuple[str, Decoded], list[int]] = {}
+    for constant in in_kernels:
+        sizes.setdefault((str(constant.ty.dtype), "kernel"), []).append(_bytes(constant))
+    for constant in dense:
+        sizes.setdefault((DENSE, "build"), []).append(_bytes(constant))
+    facts.constants = tuple(
+        ConstantSummary(
+            encoding=encoding,
+            decoded=decoded,
+            count=len(each),
+            stored_bytes=sum(each),
+            resident_bytes=sum(each),
+        )
+        for (encoding, decoded), each in sorted(sizes.items())
+    )
+
+
+def record_packed(mod: Module, lowering: Lowering) -> None:
+    """The functions that the model calls by name at run time: TVM's sorting, random numbers and the like."""
+    import tvm_ffi
+    from tvm import ir, relax
+
+    found: set[str] = set()
+    for _, function in kernels(mod):
+        strings: list[Any] = []
+        tvm_ffi.structural_walk(function.body, (ir.StringImm, strings.append))
+        found.update(str(string.value) for string in strings)
+
+    def visit(expr: Any) -> None:
+        if isinstance(expr, relax.ExternFunc):
+            found.add(str(expr.global_symbol))
+        elif isinstance(expr, ir.Call):
+            found.update(str(arg.value) for arg in expr.args if isinstance(arg, ir.StringImm))
+
+    for function in graphs(mod):
+        relax.analysis.post_order_visit(function, visit)
+    lowering.facts.packed = {name for name in found if name.startswith("tvm.contrib.")}
+
+
+def _bytes(constant: Any) -> int:
+    import tvm
+
+    kind = tvm.DataType(str(constant.ty.dtype))
+    return math.prod(int(dim) for dim in constant.ty.shape) * int(kind.bits * kind.lanes + 7) // 8
+
+
+def _signature(onnx_path: Path, main: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    import onnx
+    from tvm import relax
+
+    graph = onnx.load(onnx_path, load_external_data=False).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    names = [value.name for value in graph.input if value.name not in constants]
+    fields = main.ret_ty.fields if isinstance(main.ret_ty, relax.TupleType) else [main.ret_ty]
+    inputs = tuple(_tensor(name, var.ty) for name, var in zip(names, main.params, strict=True))
+    outputs = tuple(_tensor(value.name, ty) for value, ty in zip(graph.output, fields, strict=True))
+    return inputs, outputs
+
+
+def _tensor(name: str, ty: Any) -> Tensor:
+    shape = tuple(int(dim) for dim in ty.shape)
+    return Tensor.model_validate({"name": name, "shape": shape, "dtype": str(ty.dtype)})

@@ -1,0 +1,32 @@
+"""What a lowering makes, and what is known of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from edgepack.spec import Count, Spec, Tensor
+from edgepack.spec.encoding import ConstantSummary
+
+
+class Kernel(Spec):
+    """A kernel of the compiled model."""
+
+    name: str
+    workload: str = Field(description="Structural hash, by which tuning records are looked up.")
+    tuned: bool = Field(description="Records scheduled it; otherwise its family's schedule.")
+    calls: Count = Field(description="Of one inference.")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What ``compile_model`` made."""
+
+    path: Path
+    kernels: tuple[Kernel, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    constants: tuple[ConstantSummary, ...]  # by encoding, and when they are decoded
+    runtime: tuple[str, ...]  # file names of the runtime libraries it needs on the board
+    requires: tuple[str, ...]  # what the board must have, for people
+    seconds: float

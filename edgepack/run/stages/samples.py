@@ -1,0 +1,31 @@
+"""The recipe's samples, as the stages load them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack.errors import InputError
+from edgepack.spec import Data
+
+if TYPE_CHECKING:
+    from edgepack.data import Splits
+
+
+def samples(data: Data | None, base: Path) -> "Splits | None":
+    """The recipe's samples. What they are made from is part of the key, so the arrays need not be stored."""
+    from edgepack.data import load_data
+
+    return None if data is None else load_data(data, base)
+
+
+def required_samples(data: Data | None, base: Path) -> "Splits":
+    """The recipe's samples.
+
+    Raises:
+        InputError: it has none.
+    """
+    found = samples(data, base)
+    if found is None:
+        raise InputError(
+            "this step needs data and the recipe has none", next="add a data block to the recipe"
+        )
+    return found

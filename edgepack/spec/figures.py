@@ -1,0 +1,33 @@
+"""What is known of a model at one point of its way: counted and measured on the build host."""
+
+from typing import Self
+
+from pydantic import Field
+
+from edgepack.spec.base import Count, Finite, Spec
+
+
+class ModelFacts(Spec):
+    """A model's cost and accuracy."""
+
+    parameters: Count | None = None
+    macs: Count | None = Field(default=None, description="Multiply-accumulates of one inference.")
+    size: Count | None = Field(default=None, description="Bytes of the weights or ONNX file at this stage.")
+    accuracy: Finite | None = Field(default=None, ge=0, le=1, description="On the test split.")
+
+
+class ModelFigures(ModelFacts):
+    """The model after one stage: ``source``, then each compression step. Neighbours are before and after."""
+
+    stage: str
+
+    @classmethod
+    def of(cls, stage: str, facts: ModelFacts) -> Self:
+        """The facts after a stage."""
+        return cls(
+            stage=stage,
+            parameters=facts.parameters,
+            macs=facts.macs,
+            size=facts.size,
+            accuracy=facts.accuracy,
+        )
