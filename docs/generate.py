@@ -1,24 +1,21 @@
-"""Write what is generated from the models: ``schemas/*.json``, and the tables of keys in ``docs/``.
+"""Write what is generated from the models: ``schemas/*.json``, and the tables of keys and methods in ``docs/``.
 
-Run it after changing a field of a recipe, target or device; the tests compare.
+Run it after changing a field of a recipe, target or device, or a compression method; the tests compare.
 """  # noqa: INP001 - a script, not a package
 
 import re
-import types
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
-
+from edgepack.compress.registry import METHODS
 from edgepack.config.recipe import Recipe
 from edgepack.config.schema import KINDS, render
+from edgepack.config.tables import methods_table, reachable, table
 from edgepack.config.target import Target
-from edgepack.spec import PATTERNS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {"recipe.md": (Recipe,), "add-a-target.md": (Target,)}
-_MARKED = re.compile(r"(<!-- keys: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_KEYS = re.compile(r"(<!-- keys: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_METHODS = re.compile(r"(<!-- methods -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def generated() -> dict[Path, str]:
@@ -27,80 +24,13 @@ def generated() -> dict[Path, str]:
     for name, roots in PAGES.items():
         models = {model.__name__: model for root in roots for model in reachable(root)}
         page = ROOT / "docs" / name
-        files[page] = _MARKED.sub(
+        text = _KEYS.sub(
             lambda found, models=models: f"{found[1]}{table(models[found[2]])}{found[3]}", page.read_text()
         )
-    return files
-
-
-def reachable(model: type[BaseModel]) -> list[type[BaseModel]]:
-    """The model and those its fields hold, each once, in order."""
-    found = [model]
-    for field in model.model_fields.values():
-        found += [m for inner in _models(field.annotation) for m in reachable(inner)]
-    return list(dict.fromkeys(found))
-
-
-def table(model: type[BaseModel]) -> str:
-    """The Markdown table of a model's keys."""
-    rows = ["| key | value | default | |", "|---|---|---|---|"]
-    for name, field in model.model_fields.items():
-        if field.is_required():
-            default = "required"
-        elif field.default is PydanticUndefined or isinstance(field.default, BaseModel):
-            default = "its own defaults"
-        else:
-            default = f"`{_yaml(field.default)}`" if field.default is not None else ""
-        rows.append(
-            f"| `{name}` | {_words(field.annotation, field.metadata)} | {default} | {field.description or ''} |"
+        files[page] = _METHODS.sub(
+            lambda found: f"{found[1]}{methods_table(METHODS.values())}{found[2]}", text
         )
-    return "\n".join(rows) + "\n"
-
-
-def _yaml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return f"[{', '.join(_yaml(v) for v in value)}]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for a in get_args(annotation) for m in _models(a)]
-
-
-def _words(annotation: Any, metadata: list[Any]) -> str:
-    """A type in words, with its bounds."""
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        inner = [m for a in args[1:] for m in getattr(a, "metadata", [a])]
-        return _words(args[0], inner)
-    if origin in (Union, types.UnionType):
-        return " or ".join(_words(a, metadata) for a in args if a is not type(None))
-    if origin is Literal:
-        return ", ".join(f"`{a}`" for a in args)
-    if origin is tuple:
-        return f"list of {len(args)}" if Ellipsis not in args else f"list of {_words(args[0], [])}"
-    if origin is dict:
-        return f"name: {_words(args[1], [])}" if args[1] is not Any else "mapping"
-    if _models(annotation):
-        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    pattern = next((m.pattern for m in metadata if getattr(m, "pattern", None)), None)
-    plain = {str: "text", int: "whole number", float: "number", bool: "true or false"}[annotation]
-    return (PATTERNS[pattern] if pattern not in (None, r"\S") else plain) + _bounds(metadata)
-
-
-def _bounds(metadata: list[Any]) -> str:
-    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    found = [
-        f"{sign} {getattr(m, key):g}"
-        for m in metadata
-        for key, sign in signs.items()
-        if getattr(m, key, None) is not None
-    ]
-    return f" {', '.join(found)}" if found else ""
+    return files
 
 
 if __name__ == "__main__":

@@ -15,17 +15,20 @@ from edgepack.errors import ConfigError, EdgepackError, Problem, UsageError
 if TYPE_CHECKING:
     from edgepack.bench.measurement import Measurement
     from edgepack.bundle.manifest import Manifest
+    from edgepack.compress import Method
     from edgepack.config.recipe import Tune
     from edgepack.config.target import Target
     from edgepack.doctor import Finding
     from edgepack.engine.artifact import Artifact
     from edgepack.lower import Compiled
     from edgepack.lower.deep import Examined
+    from edgepack.lower.emit.cubin import CudaKernel
     from edgepack.remote.install import Installed
     from edgepack.remote.virtual import Board
-    from edgepack.report.document import Report, Until
+    from edgepack.report.document import Report
     from edgepack.run.fleet import NamedDevice
-    from edgepack.toolchain.cuda import CudaKernel
+    from edgepack.run.strategy import Strategy
+    from edgepack.run.trace import Until
 
 
 def init(
@@ -65,11 +68,10 @@ def examine(path: Path | str) -> "Examined":
     if model.onnx is not None:
         return lowerable(base / model.onnx, model.inputs)
     from edgepack.export import to_onnx
-    from edgepack.torchnet.checkpoint import load_source
+    from edgepack.torchnet.source import build_source
 
-    untrained = model.model_copy(update={"weights": None})
     with TemporaryDirectory(prefix="edgepack-check-") as folder:
-        exported = to_onnx(load_source(untrained, base), model.inputs, Path(folder, "model.onnx"))
+        exported = to_onnx(build_source(model.source or "", base), model.inputs, Path(folder, "model.onnx"))
         return lowerable(exported)
 
 
@@ -100,6 +102,7 @@ def run(
     targets: Sequence[str] = (),
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
+    strategy: "Strategy | None" = None,
 ) -> "Report":
     """The whole job: compress, tune, compile, package, deploy, measure, report.
 
@@ -107,7 +110,8 @@ def run(
         recipe: the recipe's path.
         targets: only these of the recipe's targets.
         fresh: stages to do anew although they are cached; ``all`` for every one.
-        listener: called with the events of :mod:`edgepack.engine.events`.
+        listener: called with the events of :mod:`edgepack.engine.events` and :mod:`edgepack.run.trace`.
+        strategy: proposes the candidates; by default the model as it came and the recipe's release.
 
     Returns:
         The report, also written to the run's folder. What failed is in it; ``exit_code`` sums it up.
@@ -115,7 +119,7 @@ def run(
     Raises:
         ConfigError: the recipe has mistakes; nothing was done.
     """
-    return _run(Path(recipe), "bench", targets=targets, fresh=fresh, listener=listener)[0]
+    return _run(Path(recipe), "bench", targets=targets, fresh=fresh, listener=listener, strategy=strategy)[0]
 
 
 def compress(recipe: Path | str, *, fresh: Sequence[str] = (), listener: Listener = ignore) -> "Report":
@@ -144,12 +148,12 @@ def tune(
                 f"{name} is {value}: a budget is more than 0", next="leave it out for the recipe's"
             )
     given = trials is not None or minutes is not None
-    rows = make_plan(Path(recipe), only=targets).rows
-    if not given and not any(row.tune.trials or row.tune.minutes for row in rows):
+    planned = make_plan(Path(recipe), only=targets).targets
+    if not given and not any(target.tune.trials or target.tune.minutes for target in planned):
         raise UsageError(
             "the recipe has no budget for tuning", where=str(recipe), next="give --trials, --minutes or both"
         )
-    if all(row.device is None for row in rows):
+    if not any(target.devices for target in planned):
         raise UsageError(
             "no target of the recipe has a device to measure on",
             where=str(recipe),
@@ -198,7 +202,6 @@ def compile(  # noqa: A001 - the field's word; called as edgepack.compile
     from edgepack.config.target import load_target
     from edgepack.engine.events import Advanced
     from edgepack.lower import compile_model
-    from edgepack.run.stages.build import record_root
     from edgepack.tune import RecordStore, best_records
 
     path = Path(model)
@@ -213,29 +216,29 @@ def compile(  # noqa: A001 - the field's word; called as edgepack.compile
         onnx,
         chosen,
         library,
-        records=best_records(onnx, chosen, RecordStore(record_root(emulated=False))),
+        records=best_records(onnx, chosen, RecordStore.of_user(emulated=False)),
         dump=dump,
-        progress=lambda text: listener(Advanced(text)),
+        progress=lambda text: listener(Advanced(text=text)),
     )
 
 
 def cuda_kernels(library: Path) -> "tuple[CudaKernel, ...]":
     """The CUDA kernels inside a compiled library, read from its cubins; empty for CPU targets."""
-    from edgepack.toolchain.cuda import kernels
+    from edgepack.lower.emit.cubin import kernels
 
     return kernels(library)
 
 
 def report(run: str = "latest") -> "Report":
     """The report of an earlier run: by its id, a folder, a report.json, or ``latest``."""
-    from edgepack.run.runs import find
+    from edgepack.report.saved import find
 
     return find(run)
 
 
 def run_folder(report: "Report") -> Path:
     """Where a run's report.json, report.md and report.html are."""
-    from edgepack.run.runs import folder_of
+    from edgepack.report.saved import folder_of
 
     return folder_of(report)
 
@@ -338,6 +341,46 @@ def doctor() -> "list[Finding]":
     return examine()
 
 
+def methods() -> "list[Method[Any]]":
+    """Every compression method, those of other packages included."""
+    from edgepack.compress.registry import METHODS
+
+    return list(METHODS.values())
+
+
+def unusable_methods() -> dict[str, str]:
+    """The methods that installed packages offer and that cannot be used, with the reason."""
+    from edgepack.compress.registry import REGISTRY
+
+    return dict(REGISTRY.unusable)
+
+
+def method_options(name: str) -> str:
+    """The options of a compression method as a Markdown table.
+
+    Raises:
+        UsageError: there is no such method.
+    """
+    from edgepack.base.text import suggestion
+    from edgepack.compress.registry import METHODS, REGISTRY
+    from edgepack.config.tables import table
+
+    if name in REGISTRY.unusable:
+        raise UsageError(f"method {name} cannot be used", why=REGISTRY.unusable[name])
+    if name not in METHODS:
+        raise UsageError(
+            f"there is no method {name}", next=suggestion(name, METHODS, otherwise="edgepack methods")
+        )
+    return table(METHODS[name].spec)
+
+
+def stages() -> list[str]:
+    """The names that ``fresh`` takes: stages and compression methods."""
+    from edgepack.run.pipeline import stage_names
+
+    return stage_names()
+
+
 def _run(
     path: Path,
     until: "Until",
@@ -346,31 +389,44 @@ def _run(
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
     budget: "Tune | None" = None,
+    strategy: "Strategy | None" = None,
 ) -> "tuple[Report, list[Artifact], list[EdgepackError]]":
     from edgepack.config.plan import make_plan
+    from edgepack.engine.events import ErrorRecord
     from edgepack.engine.runner import Runner
     from edgepack.engine.store import Store
     from edgepack.remote.boards import Boards
-    from edgepack.report.builder import ReportBuilder, recipe_ref
-    from edgepack.run import pipeline, runs
+    from edgepack.report import saved
+    from edgepack.report.fold import fold
+    from edgepack.run.begin import begin
+    from edgepack.run.pipeline import Pipeline, require_stages
+    from edgepack.run.state import Resources
+    from edgepack.run.trace import RunEnded, RunInterrupted, Trace
 
     plan = make_plan(path, only=targets)
-    pipeline.require_stages(fresh)
-    builder = ReportBuilder(
-        run_id=runs.new_run_id(plan.recipe.name), recipe=recipe_ref(plan.recipe, path.name), until=until
-    )
-    runner = Runner(plan.recipe.name, Store(), builder, listener, fresh)
+    require_stages(fresh, plan)
+    trace = Trace()
+
+    def tell(event: Any) -> None:
+        trace(event)
+        listener(event)
+
+    runner: Runner[Resources] = Runner(plan.recipe.name, Store(), tell, fresh)
     artifacts: list[Artifact] = []
-    try:
-        with Boards() as boards:
-            artifacts = pipeline.run(plan, runner, boards, until=until, budget=budget)
-    except KeyboardInterrupt:
-        runner.interrupted()
-    if until == "bench":  # a part of a run has not measured what gates ask for
-        builder.check(plan.recipe.gates)
-    made = builder.build()
-    runs.save(made)
-    return made, artifacts, runner.errors
+    with Boards() as boards:
+        begun = begin(plan, boards, until)
+        tell(begun)
+        try:
+            artifacts = Pipeline(plan, runner, boards, until=until, budget=budget).run(strategy)
+        except KeyboardInterrupt:
+            error = runner.interrupted()
+            if error is not None:
+                tell(RunInterrupted(error=ErrorRecord.of(error)))
+    tell(RunEnded(seconds=runner.seconds))
+    trace.save(begun.run_id)
+    report = fold(trace.events)
+    saved.save(report)
+    return report, artifacts, runner.errors
 
 
 def _release_onnx(recipe: Path, listener: Listener) -> Path:

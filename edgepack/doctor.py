@@ -64,10 +64,7 @@ def _compiler() -> str:
 def _wheels() -> str:
     from edgepack.bundle.runtime import runtime_libs
 
-    sizes = [
-        sum(p.stat().st_size for p in runtime_libs(arch, cuda=False).values())
-        for arch in ("aarch64", "x86_64")
-    ]
+    sizes = [sum(p.stat().st_size for p in runtime_libs(arch).values()) for arch in ("aarch64", "x86_64")]
     return f"TVM runtime for aarch64 and x86_64 ({max(sizes) / 1e6:.1f} MB)"
 
 

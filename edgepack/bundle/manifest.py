@@ -21,6 +21,7 @@ from edgepack.config.target import Abi, Gpu, Target
 from edgepack.spec import Count, Finite, ModelFigures, Name, Preprocess, Spec, Tensor, Version
 from edgepack.spec.candidate import RELEASE
 from edgepack.spec.document import JsonDocument
+from edgepack.spec.encoding import ConstantSummary
 
 NAME = "manifest.json"
 PLAIN: Final = 0o644
@@ -130,6 +131,9 @@ class Contents(JsonDocument):
     outputs: tuple[Tensor, ...]
     classes: tuple[str, ...] | None = Field(default=None, description="Names of the output's classes.")
     compression: tuple[ModelFigures, ...] = ()
+    constants: tuple[ConstantSummary, ...] = Field(
+        default=(), description="The model's constants by encoding, and when they are decoded."
+    )
     accuracy: Accuracy = Accuracy()
 
     @property

@@ -23,11 +23,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.base.paths import cache_dir
 from edgepack.errors import EdgepackError, IntegrityError
+from edgepack.lower.emit.vm import BASE
 
 TVM_VERSION = "0.27.0.post1"
 FFI_VERSION = "0.1.14.post1"
@@ -93,28 +95,26 @@ LIBRARIES = {
 }
 
 
-def runtime_libs(arch: str, cuda: bool, *, extra: bool = False) -> dict[str, Path]:
-    """The libraries a bundle for ``arch`` carries, by file name, each checked against its digest.
+def runtime_libs(arch: str, names: Sequence[str] = BASE) -> dict[str, Path]:
+    """Runtime libraries for ``arch`` by file name, each checked against its digest.
 
     On a host of the same architecture they are those of the installed packages; others are downloaded
-    by pip once and kept. ``extra`` adds the sort and random operators.
+    by pip once and kept. A compiled model says which it needs (``Compiled.runtime``).
 
     Raises:
         IntegrityError: A library or a wheel is not the pinned one.
-        EdgepackError: A wheel cannot be downloaded, or nothing is pinned for ``arch``.
+        EdgepackError: A wheel cannot be downloaded, or nothing is pinned for ``arch`` or of that name.
     """
     if arch not in LIBRARIES:
         raise EdgepackError(f"no TVM runtime is pinned for {arch}", next=f"known: {', '.join(LIBRARIES)}")
-    unwanted = {name for name, wanted in ((_CUDA, cuda), (_EXTRA, extra)) if not wanted}
-    wanted = [library for library in LIBRARIES[arch] if library.member not in unwanted]
+    pinned = {library.name: library for library in LIBRARIES[arch]}
+    for name in names:
+        if name not in pinned:
+            raise EdgepackError(f"no runtime library {name} is pinned", next=f"known: {', '.join(pinned)}")
+    wanted = [pinned[name] for name in names]
     for wheel in dict.fromkeys(library.wheel for library in wanted if _find(library) is None):
         _fetch(wheel, [library for library in LIBRARIES[arch] if library.wheel == wheel])
     return {library.name: _checked(library) for library in wanted}
-
-
-def needs_extra(model: Path) -> bool:
-    """Whether a compiled model calls operators of ``libtvm_runtime_extra.so``, by the names in it."""
-    return b"tvm.contrib." in model.read_bytes()
 
 
 def _kept(library: Library) -> Path:

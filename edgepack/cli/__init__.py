@@ -24,6 +24,7 @@ for command in (
     config.check,
     config.schema,
     config.targets,
+    config.methods,
     config.completion,
     config.doctor,
     work.run,

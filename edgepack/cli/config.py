@@ -99,6 +99,26 @@ def show_target(name: str, tvm: bool) -> None:
 
 
 @click.command()
+@click.argument("method", required=False, shell_complete=options.complete_method)
+@options.json_option
+def methods(method: str | None, as_json: bool) -> None:
+    """List the compression methods, those of other packages included; with METHOD its options."""
+    if method is not None:
+        click.echo(api.method_options(method), nl=False)
+        return
+    found, unusable = api.methods(), api.unusable_methods()
+    if as_json:
+        listed = [{"name": m.name, "level": m.level, "origin": m.origin, "summary": m.summary} for m in found]
+        emit_json({"edgepack": 1, "methods": listed, "unusable": unusable})
+        return
+    width = max(len(m.name) for m in found)
+    for m in found:
+        click.echo(f"{m.name:<{width}}  {m.level:<6} {m.origin:<12} {m.summary}")
+    for name, why in unusable.items():
+        click.echo(f"{name}: cannot be used: {why}", err=True)
+
+
+@click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:

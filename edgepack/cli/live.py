@@ -1,29 +1,47 @@
 """Progress on stderr: rich on a terminal, plain lines in a log."""
 
 import time
+from collections import Counter
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from edgepack.engine.events import Advanced, Event, StageEnded, StageStarted
-from edgepack.engine.outcome import Outcome
+from edgepack.engine.events import Advanced, Scope, StageEnded, StageStarted
+from edgepack.run.trace import RunStarted
 
 _MARK = {"done": "✓", "cached": "·", "failed": "✗", "skipped": "-"}
 _STYLE = {"done": "green", "cached": "dim", "failed": "bold red", "skipped": "dim"}
 _QUIET_SECONDS = 5.0
 
 
-def _place(stage: str, target: str | None, variant: str | None) -> str:
-    return " ".join(part for part in (stage, target, variant) if part)
+class _Words:
+    """Events as lines; a device is named where its target has several."""
+
+    def __init__(self) -> None:
+        self._several: set[str] = set()
+
+    def begin(self, event: RunStarted) -> None:
+        """Learn which targets have several devices."""
+        counted = Counter(at.target for at in event.placements)
+        self._several = {target for target, count in counted.items() if count > 1}
+
+    def place(self, scope: Scope) -> str:
+        """Where something happens."""
+        device = scope.device if scope.target in self._several else None
+        return " ".join(part for part in (scope.label, scope.target, scope.variant, device) if part)
+
+    def line(self, event: StageEnded) -> str:
+        """What became of a stage."""
+        took = f"{event.seconds:6.1f} s" if event.status in {"done", "failed"} else f"{event.status:>8}"
+        why = f"  {event.why}" if event.why else ""
+        return f"{_MARK[event.status]} {self.place(event.scope):<44} {took}{why}"
 
 
-def _line(outcome: Outcome) -> str:
-    place = _place(outcome.stage, outcome.target, outcome.variant)
-    took = f"{outcome.seconds:6.1f} s" if outcome.status in {"done", "failed"} else f"{outcome.status:>8}"
-    why = f"  {outcome.why}" if outcome.why else ""
-    return f"{_MARK[outcome.status]} {place:<44} {took}{why}"
+def _is_worth_telling(event: Any) -> bool:
+    """Whether a stage ended in a way of its own, not by what another candidate did."""
+    return isinstance(event, StageEnded) and event.status != "shared"
 
 
 class PlainListener:
@@ -31,13 +49,16 @@ class PlainListener:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._words = _Words()
         self._spoke = time.monotonic()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Any) -> None:
         """Print what is worth a line in a log."""
         now = time.monotonic()
-        if isinstance(event, StageEnded):
-            self._say(_line(event.outcome))
+        if isinstance(event, RunStarted):
+            self._words.begin(event)
+        elif _is_worth_telling(event):
+            self._say(self._words.line(event))
         elif isinstance(event, Advanced) and now - self._spoke > _QUIET_SECONDS:
             self._say(f"  {event.text}")
 
@@ -52,6 +73,7 @@ class LiveListener:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
+        self._words = _Words()
         self._progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TimeElapsedColumn(),
             console=self._console, transient=True,
@@ -68,16 +90,18 @@ class LiveListener:
     ) -> None:
         self._progress.stop()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Any) -> None:
         """Redraw what changed."""
-        if isinstance(event, StageStarted):
-            self._place = _place(event.stage, event.target, event.variant)
+        if isinstance(event, RunStarted):
+            self._words.begin(event)
+        elif isinstance(event, StageStarted):
+            self._place = self._words.place(event.scope)
             self._progress.reset(self._task, description=self._place, total=None)
-        elif isinstance(event, StageEnded):
+        elif _is_worth_telling(event):
             self._console.print(
-                _line(event.outcome), style=_STYLE[event.outcome.status], markup=False, highlight=False
+                self._words.line(event), style=_STYLE[event.status], markup=False, highlight=False
             )
-        else:
+        elif isinstance(event, Advanced):
             self._progress.update(
                 self._task,
                 description=f"{self._place}  {event.text}",

@@ -61,12 +61,30 @@ def target_option(function: Any) -> Any:
     )(function)
 
 
+def _complete_stage(
+    _context: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from edgepack import api
+
+    return [CompletionItem(name) for name in (*api.stages(), "all") if name.startswith(incomplete)]
+
+
+def complete_method(
+    _context: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Compression methods, for a METHOD argument."""
+    from edgepack import api
+
+    return [CompletionItem(m.name, help=m.summary) for m in api.methods() if m.name.startswith(incomplete)]
+
+
 def fresh_option(function: Any) -> Any:
     """``--fresh STAGE``."""
     return click.option(
         "--fresh",
         multiple=True,
         metavar="STAGE",
+        shell_complete=_complete_stage,
         help="Run this stage anew even if cached; `all` for every stage.",
     )(function)
 

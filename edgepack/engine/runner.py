@@ -52,6 +52,10 @@ class Runner(Generic[R]):
         self._finished[key] = record
         return record.typed(stage.figures)
 
+    def tell(self, event: Any) -> None:
+        """Pass an event of the run's own on to the listener."""
+        self._listener(event)
+
     def skip(self, why: str, scope: Scope) -> None:
         """Tell that a stage was left out, and why."""
         self._listener(StageEnded(scope=scope, status="skipped", why=why))
@@ -60,8 +64,9 @@ class Runner(Generic[R]):
         """Ctrl-C between two stages: the error, unless a stage at work has told of one."""
         if any(isinstance(error, Interrupted) for error in self.errors):
             return None
-        self.errors.append(Interrupted("interrupted", state=_KEPT))
-        return self.errors[-1]
+        error = Interrupted("interrupted", state=_KEPT)
+        self.errors.append(error)
+        return error
 
     @property
     def seconds(self) -> float:

@@ -86,7 +86,9 @@ def _decoded(mod: Module) -> str | None:
 
     for function in graphs(mod):
         for call in calls(function):
-            if operator(call) == "relax.dequantize" and all(isinstance(a, ir.GenericConst) for a in call.args):
+            if operator(call) == "relax.dequantize" and all(
+                isinstance(a, ir.GenericConst) for a in call.args
+            ):
                 return f"a constant of {call.args[0].ty} is decoded at run time"
     return None
 

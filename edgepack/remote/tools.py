@@ -12,6 +12,7 @@ from edgepack.agent.build import build_agent
 from edgepack.base.files import sha256_file
 from edgepack.bundle.runtime import runtime_libs
 from edgepack.config.target import Target
+from edgepack.lower.emit.vm import BASE, CUDA
 from edgepack.remote.layout import script, work_path
 from edgepack.remote.session import Session
 
@@ -41,10 +42,10 @@ def ensure_tools(session: Session, target: Target, work_dir: str) -> str:
         UnreachableError: the connection was lost.
     """
     files = {"bin/edgepack-agent": build_agent(target.abi.arch, target.abi.libc)}
-    libraries = runtime_libs(target.abi.arch, cuda=target.device_kind == "cuda")
-    files |= {f"lib/{name}": path for name, path in libraries.items()}
-    names = "".join(f"{name} {sha256_file(path)}\n" for name, path in sorted(files.items()))
-    digest = hashlib.sha256(names.encode()).hexdigest()[:32]
+    names = (*BASE, CUDA) if target.device_kind == "cuda" else BASE
+    files |= {f"lib/{name}": path for name, path in runtime_libs(target.abi.arch, names).items()}
+    listed = "".join(f"{name} {sha256_file(path)}\n" for name, path in sorted(files.items()))
+    digest = hashlib.sha256(listed.encode()).hexdigest()[:32]
     root = posixpath.join(work_path(work_dir), TOOLS)
     new = f".new-{secrets.token_hex(8)}"
     if script(session, _PREPARE, root, digest, new).strip() != "there":

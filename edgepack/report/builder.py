@@ -1,42 +1,39 @@
-"""Building a report while the run goes on: what is known is kept, whatever fails later."""
+"""Building a report piece by piece: what is known is kept, whatever failed later."""
 
-import os
-import platform
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from edgepack.bundle.manifest import ModelFigures, RecipeInfo
-from edgepack.config.recipe import Gates, Recipe
-from edgepack.engine.outcome import Outcome, Variant
-from edgepack.engine.stage import ABSENT, tool_version
-from edgepack.errors import EdgepackError, FleetError, GateError, Interrupted
-from edgepack.report.document import ErrorRecord, Gate, Host, RecipeRef, Report, Row, TuningRow, Until
+from edgepack.config.recipe import Gates
+from edgepack.engine.events import ErrorRecord
+from edgepack.errors import FleetError, GateError, Interrupted
+from edgepack.report.document import Gate, Outcome, Report, Row, TuningRow
 from edgepack.report.gates import check_gates
+from edgepack.run.trace import Host, RecipeRef, Until
+from edgepack.spec import ModelFigures
+from edgepack.spec.candidate import BASELINE
 
-_TOOLS = ("edgepack", "apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxruntime", "torch", "ziglang")
+_KEY = {"target", "variant", "device"}
 
 
 class ReportBuilder:
-    """Collects what the pipeline learns, in any order; ``build`` makes the report of it at any time."""
+    """Collects what a run tells, in any order; ``build`` makes the report of it at any time."""
 
     def __init__(
         self,
         *,
         run_id: str,
         recipe: RecipeRef,
+        started: str,
+        tools: dict[str, str],
+        host: Host,
         until: Until = "bench",
-        tools: dict[str, str] | None = None,
-        host: Host | None = None,
-        started: datetime | None = None,
     ) -> None:
         self._run_id = run_id
         self._recipe = recipe
-        self._until = until
-        self._tools = tool_versions() if tools is None else tools
-        self._host = host or this_host()
-        self._started = started or datetime.now(UTC)
-        self._rows: dict[tuple[str, Variant], dict[str, Any]] = {}
+        self._until: Until = until
+        self._tools = tools
+        self._host = host
+        self._started = started
+        self._rows: dict[tuple[str, str | None, str], dict[str, Any]] = {}
         self._compression: list[ModelFigures] = []
         self._stages: list[Outcome] = []
         self._tuning: list[TuningRow] = []
@@ -47,20 +44,18 @@ class ReportBuilder:
         """Add a stage's outcome."""
         self._stages.append(outcome)
 
-    def row(self, target: str, variant: Variant, **figures: Any) -> None:
-        """Add figures, by their names in ``Row``, to the row of a variant on a target; ``missing`` is merged.
+    def row(self, target: str, variant: str, *, device: str | None = None, **figures: Any) -> None:
+        """Add figures, by their names in ``Row``, to the row of a variant on a target and device.
 
         Raises:
             ValueError: ``Row`` has no such field.
         """
-        unknown = figures.keys() - Row.model_fields.keys()
+        unknown = figures.keys() - (Row.model_fields.keys() - _KEY)
         if unknown:
             raise ValueError(f"a row has no {', '.join(sorted(unknown))}")
-        row = self._rows.setdefault((target, variant), {})
-        reasons = row.get("missing", {}) | figures.get("missing", {})
-        row.update(figures, missing=reasons)
+        self._rows.setdefault((target, device, variant), {"missing": {}}).update(figures)
 
-    def missing(self, target: str, variant: Variant, why: str, *fields: str) -> None:
+    def missing(self, target: str, variant: str, why: str, *fields: str, device: str | None = None) -> None:
         """Say why figures of a row are missing; a figure that is there after all is not touched.
 
         Raises:
@@ -69,8 +64,8 @@ class ReportBuilder:
         unknown = set(fields) - Row.model_fields.keys()
         if unknown:
             raise ValueError(f"a row has no {', '.join(sorted(unknown))}")
-        row = self._rows.setdefault((target, variant), {})
-        row["missing"] = row.get("missing", {}) | dict.fromkeys(fields, why)
+        row = self._rows.setdefault((target, device, variant), {"missing": {}})
+        row["missing"] |= dict.fromkeys(fields, why)
 
     def compression(self, figures: ModelFigures) -> None:
         """Add the model's figures after a stage: ``source`` first."""
@@ -80,24 +75,21 @@ class ReportBuilder:
         """Add what tuning did for a variant on a target."""
         self._tuning.append(tuning)
 
-    def error(self, error: EdgepackError, *, stage: str | None = None, target: str | None = None) -> None:
+    def error(self, error: ErrorRecord) -> None:
         """Add an error; without a target it is one of the whole run."""
-        fields: dict[str, Any] = error.to_json()
-        for several in ("problems", "obstacles"):
-            fields[several] = tuple(fields.get(several, ()))
-        self._errors.append(ErrorRecord(**fields, stage=stage, target=target))
+        self._errors.append(error)
 
     def check(self, gates: Gates) -> tuple[Gate, ...]:
         """Judge the recipe's gates on the rows so far, instead of any judged before."""
         self._gates = check_gates(gates, self._all_rows())
         return self._gates
 
-    def build(self) -> Report:
-        """The report of what is known now."""
+    def build(self, seconds: float = 0.0) -> Report:
+        """The report of what is known now, after so many seconds."""
         report = Report(
             run_id=self._run_id,
-            started=self._started.astimezone(UTC).isoformat(timespec="seconds"),
-            seconds=max(0.0, (datetime.now(UTC) - self._started).total_seconds()),
+            started=self._started,
+            seconds=seconds,
             until=self._until,
             recipe=self._recipe,
             tools=self._tools,
@@ -113,22 +105,25 @@ class ReportBuilder:
         return report.model_copy(update={"exit_code": exit_code(report)})
 
     def _all_rows(self) -> tuple[Row, ...]:
-        targets = list(dict.fromkeys(target for target, _ in self._rows))
-        ordered = sorted(self._rows, key=lambda key: (targets.index(key[0]), key[1] != "baseline"))
+        places = list(dict.fromkeys((target, device) for target, device, _ in self._rows))
+        targets = list(dict.fromkeys(target for target, _ in places))
+        ordered = sorted(
+            self._rows, key=lambda key: (targets.index(key[0]), places.index(key[:2]), key[2] != BASELINE)
+        )
         rows = []
-        for target, variant in ordered:
-            figures = self._rows[target, variant]
-            reasons = figures.get("missing", {})
-            still = {field: why for field, why in reasons.items() if figures.get(field) is None}
-            rows.append(Row(**(figures | {"target": target, "variant": variant, "missing": still})))
+        for target, device, variant in ordered:
+            figures = self._rows[target, device, variant]
+            still = {field: why for field, why in figures["missing"].items() if figures.get(field) is None}
+            key = {"target": target, "device": device, "variant": variant, "missing": still}
+            rows.append(Row(**{**figures, **key}))
         return tuple(rows)
 
 
 def exit_code(report: Report) -> int:
     """The exit code of a run, as in edgepack/errors.py.
 
-    An interrupt wins; then an error of the whole run; then the targets' errors: one code where every target
-    failed with it, else 7 for a part of the fleet; then a failed gate. 0 is a release that may ship.
+    An interrupt wins; then an error of the whole run; then the targets' errors: one code where every target, on
+    every device, failed with it, else 7 for a part of the fleet; then a failed gate. 0 is a release that may ship.
     """
     errors = report.errors
     if any(error.exit_code == Interrupted.exit_code for error in errors):
@@ -138,37 +133,9 @@ def exit_code(report: Report) -> int:
             return error.exit_code
     if errors:
         codes = {error.exit_code for error in errors}
-        everywhere = {error.target for error in errors} >= set(report.targets)
+        failed = {(error.target, error.device) for error in errors}
+        everywhere = all(
+            {(place.target, None), (place.target, place.device)} & failed for place in report.placements
+        )
         return codes.pop() if everywhere and len(codes) == 1 else FleetError.exit_code
     return GateError.exit_code if any(gate.status == "failed" for gate in report.gates) else 0
-
-
-def recipe_ref(recipe: Recipe, path: str | None = None) -> RecipeRef:
-    """The reference a report holds to a recipe."""
-    return RecipeRef(name=recipe.name, version=recipe.version, digest=RecipeInfo.of(recipe).digest, path=path)
-
-
-def tool_versions() -> dict[str, str]:
-    """Versions of edgepack and the packages that shape its results; absent ones are left out."""
-    found = {name: tool_version(name) for name in _TOOLS}
-    return {name: release for name, release in found.items() if release != ABSENT}
-
-
-def this_host() -> Host:
-    """The machine this process runs on."""
-    return Host(
-        system=f"{platform.system()} {platform.release()}",
-        machine=platform.machine(),
-        cores=os.cpu_count() or 1,
-        python=platform.python_version(),
-        cpu=_cpu_name(Path("/proc/cpuinfo")),
-    )
-
-
-def _cpu_name(cpuinfo: Path) -> str | None:
-    """The CPU's name where Linux tells it; ARM kernels mostly do not."""
-    try:
-        lines = cpuinfo.read_text(errors="replace").splitlines()
-    except OSError:
-        return None
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)

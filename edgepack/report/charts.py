@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from edgepack.bench.measurement import Measurement
 from edgepack.bench.stats import NS_PER_MS, percentile
-from edgepack.engine.outcome import Variant
 from edgepack.report import format as fmt
-from edgepack.report.document import CurvePoint
 from edgepack.report.markup import Markup, el, join
+from edgepack.spec.candidate import BASELINE, RELEASE
+from edgepack.tune.result import CurvePoint
 
 WIDTH = 560
 _PAD = 8
@@ -81,6 +81,11 @@ class _Scale:
         return self._left + (value - self._low) * self._factor
 
 
+def _colour(variant: str) -> str:
+    """The class that colours a variant: the release stands out from all others."""
+    return RELEASE if variant == RELEASE else BASELINE
+
+
 def bars(label: str, items: Sequence[tuple[str, float | None, str]]) -> Markup:
     """Horizontal bars from zero, one a stage: (name, value, text of the value). The last is the release."""
     row, top = 30, 6
@@ -101,7 +106,7 @@ def bars(label: str, items: Sequence[tuple[str, float | None, str]]) -> Markup:
     return svg(height, label, *parts)
 
 
-def comparison(label: str, measured: Sequence[tuple[Variant, Measurement]]) -> Markup:
+def comparison(label: str, measured: Sequence[tuple[str, Measurement]]) -> Markup:
     """Each variant on one axis from zero: a bar to p50, whiskers to p90 and p99.
 
     A p99 far above p90 would leave no room for the rest: its whisker ends in an arrow at the edge.
@@ -127,7 +132,7 @@ def comparison(label: str, measured: Sequence[tuple[Variant, Measurement]]) -> M
         )
         parts += [
             words(0, y + 21, variant, "name"),
-            el("rect", x=left, y=y + 8, width=max(p50 - left, 1.0), height=18, rx=2, cls=variant),
+            el("rect", x=left, y=y + 8, width=max(p50 - left, 1.0), height=18, rx=2, cls=_colour(variant)),
             el("line", x1=p50, x2=p99, y1=middle, y2=middle, cls="whisker"),
             el("line", x1=p90, x2=p90, y1=middle - 5, y2=middle + 5, cls="whisker"),
             end,
@@ -137,7 +142,7 @@ def comparison(label: str, measured: Sequence[tuple[Variant, Measurement]]) -> M
     return svg(bottom + 36, label, *parts)
 
 
-def histogram(label: str, variant: Variant, measured: Measurement) -> Markup:
+def histogram(label: str, variant: str, measured: Measurement) -> Markup:
     """The samples of one variant on an axis of their own, with p50, p90 and p99.
 
     The axis ends where the bulk of the samples does; how many lie above, and up to where, is said below.
@@ -159,7 +164,7 @@ def histogram(label: str, variant: Variant, measured: Measurement) -> Markup:
             y=bottom - count / tallest * (bottom - top),
             width=max(width - 1.0, 0.5),
             height=count / tallest * (bottom - top),
-            cls=variant,
+            cls=_colour(variant),
         )
         for index, count in enumerate(counts)
         if count
@@ -226,7 +231,7 @@ def dots(label: str, items: Sequence[tuple[str, str, float]]) -> Markup:
         parts += [
             words(0, y + 4, _short(name, 28), "name"),
             el("line", x1=left, x2=right, y1=y, y2=y, cls="guide"),
-            el("circle", cx=scale(value * 100), cy=y, r=6, cls=cls),
+            el("circle", cx=scale(value * 100), cy=y, r=6, cls=_colour(cls)),
             words(right + 12, y + 4, fmt.percent(value), "value"),
         ]
     return svg(bottom + 36, label, *parts)

@@ -1,44 +1,40 @@
 """The report of one run as a versioned document. docs/report.md explains every field."""
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from edgepack.bench.measurement import Measurement
-from edgepack.bundle.manifest import ModelFigures
-from edgepack.engine.outcome import Outcome, Variant
-from edgepack.spec import Finite, Spec
-from edgepack.spec.document import JsonDocument
-
-Count = Annotated[int, Field(ge=0)]
-Until = Literal["evaluate", "tune", "package", "bench"]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
-
-class RecipeRef(Spec):
-    """The recipe of the run."""
-
-    name: str
-    version: str
-    digest: str = Field(description="sha256 of its canonical JSON.")
-    path: str | None = None
+from edgepack.engine.artifact import Artifact
+from edgepack.engine.events import ErrorRecord
+from edgepack.run.stages.tune import TunedKernel
+from edgepack.run.trace import Host, Placement, RecipeRef, Until
+from edgepack.spec import Count, Finite, JsonDocument, ModelFigures, Share, Spec
+from edgepack.spec.candidate import BASELINE
+from edgepack.tune.result import CurvePoint
 
 
-class Host(Spec):
-    """The machine that built and drove the run, not the boards."""
+class Outcome(Spec):
+    """What became of one stage; stages that serve every target have neither target nor variant."""
 
-    system: str
-    machine: str
-    cores: int = Field(ge=1)
-    python: str
-    cpu: str | None = None
+    stage: str
+    target: str | None = None
+    variant: str | None = None
+    device: str | None = None
+    status: Literal["done", "cached", "failed", "skipped"]
+    seconds: Finite = Field(default=0.0, ge=0, description="Wall clock.")
+    started: Finite | None = Field(default=None, ge=0, description="Seconds after the run began.")
+    why: str | None = Field(
+        default=None, description="Why it was not cached, why it failed, why it was skipped."
+    )
+    artifacts: tuple[Artifact, ...] = ()
 
 
 class Row(Spec):
-    """One variant on one target. None is a missing figure; ``missing`` says why it is missing."""
+    """One variant on one target and device. None is a missing figure; ``missing`` says why it is missing."""
 
     target: str
-    variant: Variant
+    variant: str
     device: str | None = Field(default=None, description="Where it was measured.")
     emulated: bool = Field(default=False, description="Latency and resident set mean nothing.")
     onnx_size: Count | None = Field(default=None, description="The ONNX model, bytes.")
@@ -58,28 +54,11 @@ class Row(Spec):
     missing: dict[str, str] = Field(default_factory=dict, description="Field to why it is None.")
 
 
-class CurvePoint(Spec):
-    """The best known sum of the kernels' latencies after so much tuning."""
-
-    seconds: Finite = Field(ge=0)
-    trials: Count
-    predicted_ms: Finite = Field(ge=0)
-
-
-class TunedKernel(Spec):
-    """One kernel, weighted by how often the model calls it."""
-
-    name: str
-    tuned: bool
-    best_ms: Finite | None = Field(default=None, ge=0, description="Of one call.")
-    share: Share | None = Field(default=None, description="Of the predicted runtime.")
-
-
 class TuningRow(Spec):
     """What tuning did for one variant on one target."""
 
     target: str
-    variant: Variant
+    variant: str
     trials: Count
     seconds: Finite = Field(ge=0)
     tuned_share: Share | None = Field(
@@ -91,43 +70,15 @@ class TuningRow(Spec):
 
 
 class Gate(Spec):
-    """One gate of the recipe on one target, and how it went."""
+    """One gate of the recipe on one target and device, and how it went."""
 
     name: str
     target: str
+    device: str | None = None
     limit: Finite
     value: Finite | None = None
     status: Literal["passed", "failed", "skipped"]
     why: str | None = Field(default=None, description="Why it failed or was skipped.")
-
-
-class ErrorRecord(Spec):
-    """An error as the user saw it; the fields of edgepack.errors.EdgepackError."""
-
-    type: str
-    message: str
-    exit_code: int
-    stage: str | None = None
-    target: str | None = None
-    where: str | None = None
-    why: str | None = None
-    state: str | None = None
-    next: str | None = None
-    problems: tuple[dict[str, Any], ...] = ()
-    obstacles: tuple[dict[str, Any], ...] = Field(
-        default=(), description="What keeps a model from being lowered: operator, node, message, why, next."
-    )
-
-    @property
-    def details(self) -> tuple[tuple[str, str], ...]:
-        """What else there is to say, in words: each problem of a recipe, each obstacle in a model."""
-        problems = [("problem", ": ".join(str(value) for value in one.values())) for one in self.problems]
-        obstacles = []
-        for one in self.obstacles if len(self.obstacles) > 1 else ():  # a single one is the error itself
-            place = f" (node {one['node']})" if one["node"] else ""
-            words = "; ".join(one[part] for part in ("why", "next") if one[part])
-            obstacles.append(("obstacle", f"{one['message']}{place}: {words}"))
-        return (*problems, *obstacles)
 
 
 class Report(JsonDocument):
@@ -155,11 +106,44 @@ class Report(JsonDocument):
     @property
     def targets(self) -> tuple[str, ...]:
         """Every target of the run, in the order it was first mentioned."""
-        named = [row.target for row in self.rows]
-        named += [outcome.target for outcome in self.stages if outcome.target]
-        named += [error.target for error in self.errors if error.target]
-        return tuple(dict.fromkeys(named))
+        return tuple(dict.fromkeys(place.target for place in self.placements))
 
-    def row(self, target: str, variant: Variant) -> Row | None:
-        """The row of one variant on one target, if there is one."""
-        return next((r for r in self.rows if (r.target, r.variant) == (target, variant)), None)
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """Every target with each of its devices, in the order of the rows; one that has none yet stands alone."""
+        found = list(dict.fromkeys((row.target, row.device, row.emulated) for row in self.rows))
+        mentioned = [outcome.target for outcome in self.stages] + [error.target for error in self.errors]
+        known = {target for target, _, _ in found}
+        found += [
+            (target, None, False) for target in dict.fromkeys(mentioned) if target and target not in known
+        ]
+        return tuple(
+            Placement(target=target, device=device, emulated=emulated) for target, device, emulated in found
+        )
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Every variant that has a row, the baseline first."""
+        named = dict.fromkeys(row.variant for row in self.rows)
+        return tuple(sorted(named, key=lambda name: name != BASELINE))
+
+    @property
+    def releases(self) -> tuple[tuple[str, str, str], ...]:
+        """Target, variant and release digest of every bundle."""
+        found = ((row.target, row.variant, row.bundle_digest) for row in self.rows)
+        return tuple(dict.fromkeys((t, v, digest) for t, v, digest in found if digest))
+
+    def shown_device(self, target: str | None, device: str | None) -> str | None:
+        """The device, where the target has several and it would be unclear without."""
+        several = len({at.device for at in self.placements if at.target == target}) > 1
+        return device if several else None
+
+    def named(self, thing: Row | Outcome) -> str:
+        """What the place of a thing is called: its target, and its device where the target has several."""
+        device = self.shown_device(thing.target, thing.device)
+        return f"{thing.target} ({device})" if device else thing.target or ""
+
+    def row(self, place: Placement, variant: str) -> Row | None:
+        """The row of one variant at one place, if there is one."""
+        key = (place.target, place.device, variant)
+        return next((r for r in self.rows if (r.target, r.device, r.variant) == key), None)

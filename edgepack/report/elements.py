@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from edgepack.report import format as fmt
-from edgepack.report.document import Report
-from edgepack.report.figures import Cell, device_of
+from edgepack.report.figures import Cell
 from edgepack.report.markup import Markup, el
+from edgepack.run.trace import Placement
 
 EMULATED_PILL = el("span", "emulated", cls="pill emulated")
 
@@ -63,8 +63,7 @@ def figure(value: float | None, show: Callable[[float], str]) -> Markup:
     return exact(Cell(fmt.DASH, None, why="not measured") if value is None else Cell(show(value), value))
 
 
-def target_title(report: Report, target: str) -> Markup:
+def card_title(at: Placement) -> Markup:
     """A card's heading: target, device, and whether it was emulated."""
-    device, emulated = device_of(report, target)
-    named = el("span", f" on {device}", cls="soft") if device else None
-    return el("h3", target, named, " ", EMULATED_PILL if emulated else None)
+    named = el("span", f" on {at.device}", cls="soft") if at.device else None
+    return el("h3", at.target, named, " ", EMULATED_PILL if at.emulated else None)

@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgepack.bench.measurement import Measurement
-from edgepack.engine.outcome import Variant
 from edgepack.errors import Interrupted
 from edgepack.report import format as fmt
 from edgepack.report.document import Gate, Report, Row
+from edgepack.run.trace import Placement
+from edgepack.spec.candidate import BASELINE, RELEASE
 
 EMULATED = "emulated"
 NOT_VALID = "not valid"
 _ON_BOARD = frozenset({"measurement", "accuracy_board", "parity"})  # fields of Row
 _OF_BUILD = frozenset({"compiled_size", "bundle_size"})
 BUILT = _OF_BUILD | _ON_BOARD  # what a variant has that was built for the target
-VARIANTS: tuple[Variant, ...] = ("baseline", "release")
+VARIANTS = (BASELINE, RELEASE)
 
 
 @dataclass(frozen=True)
@@ -95,35 +96,63 @@ def figures_of(report: Report) -> tuple[Figure, ...]:
     return tuple(figure for figure in FIGURES if figure.source not in left_out)
 
 
-def cell(report: Report, figure: Figure, target: str, variant: Variant) -> Cell:
-    """A figure of one variant on one target, or a dash and why."""
-    row = report.row(target, variant)
+def columns(report: Report) -> tuple[str, ...]:
+    """The variants that stand beside each other: baseline and release, or all candidates of a search."""
+    named = report.variants
+    return VARIANTS if set(named) <= set(VARIANTS) else named
+
+
+def cell(report: Report, figure: Figure, at: Placement, variant: str) -> Cell:
+    """A figure of one variant at one placement, or a dash and why."""
+    row = report.row(at, variant)
     value = figure.value(row) if row else None
     if row is None or value is None:
         said = row.missing.get(figure.source) if row else None
-        return Cell(fmt.DASH, None, why=said or _why_missing(report, figure, target, variant))
+        return Cell(fmt.DASH, None, why=said or _why_missing(report, figure, at, variant))
     believed = row.measurement is None or row.measurement.verdict.valid
     return Cell(figure.show(value), value, emulated=figure.of_board and row.emulated, believed=believed)
 
 
-def _why_missing(report: Report, figure: Figure, target: str, variant: Variant) -> str:
+def _why_missing(report: Report, figure: Figure, at: Placement, variant: str) -> str:
     """Why nobody filled in a figure: what failed for the target, or in the whole run, or was skipped."""
-    ended = [o for o in report.stages if o.target in {target, None} and o.variant in {variant, None}]
-    ended += [o for o in report.stages if o.target == target and o.variant not in {variant, None}]
+    here = [o for o in report.stages if o.device in {at.device, None}]
+    ended = [o for o in here if o.target in {at.target, None} and o.variant in {variant, None}]
+    ended += [o for o in here if o.target == at.target and o.variant not in {variant, None}]
     for outcome in ended:
         if outcome.status == "failed":
             return f"{outcome.stage} failed: {outcome.why}" if outcome.why else f"{outcome.stage} failed"
     for error in report.errors:
-        if error.target in {target, None}:
+        if error.target in {at.target, None} and error.device in {at.device, None}:
             return error.message
     if figure.source in _ON_BOARD:
         for outcome in ended:
             if outcome.status == "skipped" and outcome.stage == "bench" and outcome.why:
                 return outcome.why
-    if variant == "baseline":
+    if variant == BASELINE:
         uncompressed = [o.why for o in report.stages if o.stage == "compress" and o.status == "skipped"]
         return next((why for why in uncompressed if why), "not measured")
     return "not measured"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the before/after table: a figure of every variant, and how the release compares."""
+
+    figure: Figure
+    cells: tuple[Cell, ...]  # as ``columns``
+    change: str
+
+
+def table_lines(report: Report, at: Placement) -> list[Line]:
+    """The before/after table of one placement."""
+    names = columns(report)
+    lines = []
+    for figure in figures_of(report):
+        cells = {name: cell(report, figure, at, name) for name in names}
+        both = cells.get(BASELINE), cells.get(RELEASE)
+        compared = change(figure, both[0], both[1]) if both[0] and both[1] else ""
+        lines.append(Line(figure, tuple(cells.values()), compared))
+    return lines
 
 
 def change(figure: Figure, before: Cell, after: Cell) -> str:
@@ -140,31 +169,42 @@ def change(figure: Figure, before: Cell, after: Cell) -> str:
     return fmt.ratio(before.value, after.value, smaller=words[0], larger=words[1])
 
 
-def footnotes(report: Report, target: str) -> list[str]:
-    """Why figures of a target are missing: each reason once, with the figures and variants it explains."""
+def footnotes(report: Report, at: Placement) -> list[str]:
+    """Why figures of a placement are missing: each reason once, with the figures and variants it explains."""
     explained: dict[tuple[str, str], list[str]] = {}
-    for variant in VARIANTS:
+    names = columns(report)
+    for variant in names:
         labels: dict[str, list[str]] = {}
         for figure in figures_of(report):
-            found = cell(report, figure, target, variant)
+            found = cell(report, figure, at, variant)
             if found.why:
                 labels.setdefault(found.why, []).append(figure.label)
         for why, named in labels.items():
             what = "all figures" if len(named) == len(figures_of(report)) else ", ".join(named)
             explained.setdefault((why, what), []).append(variant)
     return [
-        f"{what}: {why}" if len(variants) == len(VARIANTS) else f"{variants[0]}: {what}: {why}"
+        f"{what}: {why}" if len(variants) == len(names) else f"{', '.join(variants)}: {what}: {why}"
         for (why, what), variants in explained.items()
     ]
 
 
-def doubts(report: Report, target: str) -> list[str]:
-    """What speaks against the latencies of a target, said once where it holds for both variants."""
+def doubts(report: Report, at: Placement) -> list[str]:
+    """What speaks against the latencies of a placement, said once where it holds for several variants."""
     reasons: dict[tuple[str, ...], list[str]] = {}
-    for row in report.rows:
-        if row.target == target and row.measurement and row.measurement.verdict.reasons:
+    for row in rows_at(report, at):
+        if row.measurement and row.measurement.verdict.reasons:
             reasons.setdefault(row.measurement.verdict.reasons, []).append(row.variant)
     return [f"latency of {' and '.join(who)} not valid: {'; '.join(why)}" for why, who in reasons.items()]
+
+
+def rows_at(report: Report, at: Placement) -> list[Row]:
+    """The rows of one placement."""
+    return [row for row in report.rows if (row.target, row.device) == (at.target, at.device)]
+
+
+def title(report: Report, at: Placement) -> str:
+    """A placement in words: the target, the device it was measured on, and whether that is emulated."""
+    return f"{at.target}{f' on {at.device}' if at.device else ''}{' (emulated)' if at.emulated else ''}"
 
 
 def headline(report: Report) -> str:
@@ -183,13 +223,6 @@ def headline(report: Report) -> str:
     return f"{total} target{'s' if total != 1 else ''} done"
 
 
-def device_of(report: Report, target: str) -> tuple[str | None, bool]:
-    """The device a target was measured on, if any, and whether that is emulated."""
-    rows = [row for row in report.rows if row.target == target]
-    device = next((row.device for row in reversed(rows) if row.device), None)
-    return device, any(row.emulated for row in rows)
-
-
 def emulated_targets(report: Report) -> tuple[str, ...]:
     """Targets measured on emulated devices."""
     return tuple(dict.fromkeys(row.target for row in report.rows if row.emulated))
@@ -198,10 +231,16 @@ def emulated_targets(report: Report) -> tuple[str, ...]:
 def describe_gate(gate: Gate) -> str:
     """A gate in one line: its name, target, value and limit, and why it did not pass."""
     value = fmt.DASH if gate.value is None else fmt.six(gate.value)
-    line = f"{gate.name} on {gate.target}: {value}, limit {fmt.six(gate.limit)}"
+    line = f"{gate.name} on {gate_place(gate)}: {value}, limit {fmt.six(gate.limit)}"
     return f"{line} ({gate.why})" if gate.why else line
 
 
-def measured_targets(report: Report) -> tuple[str, ...]:
-    """Targets that have a row, in order."""
-    return tuple(dict.fromkeys(row.target for row in report.rows))
+def gate_place(gate: Gate) -> str:
+    """Where a gate was judged: the device is named where the target has several."""
+    return f"{gate.target} ({gate.device})" if gate.device else gate.target
+
+
+def measured(report: Report) -> tuple[Placement, ...]:
+    """The placements that have a row, in order."""
+    known = {(row.target, row.device) for row in report.rows}
+    return tuple(at for at in report.placements if (at.target, at.device) in known)

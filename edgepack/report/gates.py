@@ -1,11 +1,12 @@
 """Gates: what the recipe demands of a release, checked against what was measured."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from edgepack.config.recipe import Gates
-from edgepack.engine.outcome import Variant
 from edgepack.report.document import Gate, Row
+from edgepack.spec.candidate import BASELINE, RELEASE
 
 _KIB, _MIB_IN_KIB = 1024, 1024
 
@@ -22,30 +23,34 @@ _Rule = Callable[[Row, Row | None], _Value]
 
 
 def check_gates(gates: Gates, rows: Iterable[Row]) -> tuple[Gate, ...]:
-    """Every gate the recipe sets, on the release of every target.
+    """Every gate the recipe sets, on the release of every target and device.
 
     A value equal to its limit passes. A gate whose value is missing, or whose figure means nothing on an
     emulated device, is skipped and says why; the error that made it missing has its own exit code.
     """
-    by_key: dict[tuple[str, Variant], Row] = {(row.target, row.variant): row for row in rows}
+    by_key = {(row.target, row.device, row.variant): row for row in rows}
+    boards = Counter(target for target, _, variant in by_key if variant == RELEASE)
     results = []
-    for (target, variant), row in by_key.items():
-        if variant == "release":
-            baseline = by_key.get((target, "baseline"))
-            for name, rule in _RULES.items():
-                limit = getattr(gates, name)
-                if limit is not None:
-                    results.append(_judge(name, target, limit, rule(row, baseline)))
+    for (target, device, variant), row in by_key.items():
+        if variant != RELEASE:
+            continue
+        baseline = by_key.get((target, device, BASELINE))
+        named = device if boards[target] > 1 else None
+        for name, rule in _RULES.items():
+            limit = getattr(gates, name)
+            if limit is not None:
+                gate = Gate(name=name, target=target, device=named, limit=limit, status="passed")
+                results.append(_judged(gate, rule(row, baseline)))
     return tuple(results)
 
 
-def _judge(name: str, target: str, limit: float, found: _Value) -> Gate:
+def _judged(gate: Gate, found: _Value) -> Gate:
     if found.value is None:
-        return Gate(name=name, target=target, limit=limit, status="skipped", why=found.why)
-    if found.value > limit:
-        why = f"{found.value:.6g} is above {limit:.6g}"
-        return Gate(name=name, target=target, limit=limit, value=found.value, status="failed", why=why)
-    return Gate(name=name, target=target, limit=limit, value=found.value, status="passed")
+        return gate.model_copy(update={"status": "skipped", "why": found.why})
+    if found.value > gate.limit:
+        why = f"{found.value:.6g} is above {gate.limit:.6g}"
+        return gate.model_copy(update={"value": found.value, "status": "failed", "why": why})
+    return gate.model_copy(update={"value": found.value})
 
 
 def _missing(row: Row, field: str) -> _Value:

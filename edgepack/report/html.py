@@ -5,9 +5,11 @@ from importlib.resources import files
 from edgepack.report import format as fmt
 from edgepack.report import sections
 from edgepack.report.document import Report
-from edgepack.report.elements import exact, grid, section, target_title
-from edgepack.report.figures import cell, change, emulated_targets, figures_of, headline, measured_targets
+from edgepack.report.elements import card_title, exact, grid, section
+from edgepack.report.figures import cell, change, emulated_targets, figures_of, headline, measured
 from edgepack.report.markup import Markup, el, join
+from edgepack.run.trace import Placement
+from edgepack.spec.candidate import BASELINE, RELEASE
 
 # Nothing may be fetched: what a browser enforces is also what we promise.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -60,15 +62,15 @@ def _header(report: Report) -> Markup:
             cls="lead",
         ),
         el("p", *(el("span", f"{name} ", el("b", value)) for name, value in facts), cls="meta"),
-        grid(*(_tiles(report, target) for target in measured_targets(report))) if report.rows else None,
+        grid(*(_tiles(report, at) for at in measured(report))) if report.rows else None,
     )
 
 
-def _tiles(report: Report, target: str) -> Markup:
+def _tiles(report: Report, at: Placement) -> Markup:
     tiles = []
     for figure in (figure for figure in figures_of(report) if figure.label in _TILES):
-        before = cell(report, figure, target, "baseline")
-        after = cell(report, figure, target, "release")
+        before = cell(report, figure, at, BASELINE)
+        after = cell(report, figure, at, RELEASE)
         tiles.append(
             el(
                 "div",
@@ -79,7 +81,7 @@ def _tiles(report: Report, target: str) -> Markup:
                 cls="tile",
             )
         )
-    return el("div", target_title(report, target), el("div", *tiles, cls="tiles"), cls="card")
+    return el("div", card_title(at), el("div", *tiles, cls="tiles"), cls="card")
 
 
 def _provenance(report: Report) -> Markup:
@@ -88,9 +90,8 @@ def _provenance(report: Report) -> Markup:
     lines: list[tuple[str, object]] = [
         ("Recipe", join(recipe.path or recipe.name, " ", el("code", recipe.digest))),
         *(
-            (f"Release, {row.target} {row.variant}", el("code", row.bundle_digest))
-            for row in report.rows
-            if row.bundle_digest
+            (f"Release, {target} {variant}", el("code", digest))
+            for target, variant, digest in report.releases
         ),
         ("Build host", f"{host.system} {host.machine}{cpu}, {host.cores} cores, Python {host.python}"),
         ("Tools", ", ".join(f"{name} {version}" for name, version in sorted(report.tools.items()))),

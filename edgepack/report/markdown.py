@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from edgepack.report import format as fmt
 from edgepack.report.document import Report
 from edgepack.report.figures import (
-    cell,
-    change,
-    device_of,
+    columns,
     doubts,
-    figures_of,
     footnotes,
+    gate_place,
     headline,
-    measured_targets,
+    measured,
+    table_lines,
 )
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!&])")
@@ -62,7 +61,8 @@ def _problems(report: Report) -> Iterator[str]:
         return
     yield from ("", "## Problems", "")
     for error in report.errors:
-        place = ", ".join(escape(part) for part in (error.target, error.stage, error.where) if part)
+        parts = (error.target, report.shown_device(error.target, error.device), error.stage, error.where)
+        place = ", ".join(escape(part) for part in parts if part)
         yield f"- **{escape(error.message)}**{f' ({place})' if place else ''}, exit code {error.exit_code}"
         for label in ("why", "state", "next"):
             text = getattr(error, label)
@@ -72,24 +72,22 @@ def _problems(report: Report) -> Iterator[str]:
 
 
 def _before_after(report: Report) -> Iterator[str]:
-    if report.targets:
+    if report.placements:
         yield from ("", "## Before and after")
-    for target in report.targets:
-        device, emulated = device_of(report, target)
-        place = f" on {escape(device)}" if device else ""
-        yield from ("", f"### {escape(target)}{place}{' (emulated)' if emulated else ''}")
-        if target in measured_targets(report):
-            yield from _table(("", "baseline", "release", "change"), _figures(report, target))
+    for at in report.placements:
+        device = f" on {escape(at.device)}" if at.device else ""
+        yield from ("", f"### {escape(at.target)}{device}{' (emulated)' if at.emulated else ''}")
+        if at in measured(report):
+            yield from _table(
+                ("", *map(escape, columns(report)), "change"),
+                (
+                    (line.figure.label, *(cell.text for cell in line.cells), line.change)
+                    for line in table_lines(report, at)
+                ),
+            )
         yield ""
-        yield from (f"- {fmt.DASH} {escape(note)}" for note in footnotes(report, target))
-        yield from (f"- {escape(doubt)}" for doubt in doubts(report, target))
-
-
-def _figures(report: Report, target: str) -> Iterator[tuple[str, str, str, str]]:
-    for figure in figures_of(report):
-        before = cell(report, figure, target, "baseline")
-        after = cell(report, figure, target, "release")
-        yield figure.label, before.text, after.text, change(figure, before, after)
+        yield from (f"- {fmt.DASH} {escape(note)}" for note in footnotes(report, at))
+        yield from (f"- {escape(doubt)}" for doubt in doubts(report, at))
 
 
 def _compression(report: Report) -> Iterator[str]:
@@ -124,7 +122,7 @@ def _gates(report: Report) -> Iterator[str]:
         (
             (
                 escape(gate.name),
-                escape(gate.target),
+                escape(gate_place(gate)),
                 f"**{gate.status}**" if gate.status == "failed" else gate.status,
                 escape(gate.why or ""),
                 fmt.DASH if gate.value is None else fmt.six(gate.value),
@@ -147,7 +145,7 @@ def _tuning(report: Report) -> Iterator[str]:
         rows.append(
             (
                 escape(tuning.target),
-                tuning.variant,
+                escape(tuning.variant),
                 str(tuning.trials),
                 fmt.duration(tuning.seconds),
                 f"{tuned} of {len(tuning.kernels)}",
@@ -173,8 +171,8 @@ def _board(report: Report) -> Iterator[str]:
             state = getattr(row.measurement, moment)
             rows.append(
                 (
-                    escape(row.target),
-                    row.variant,
+                    escape(report.named(row)),
+                    escape(row.variant),
                     moment,
                     escape(state.governor or fmt.DASH),
                     ", ".join(f"{khz / 1000:.0f}" for khz in state.frequency_khz) or fmt.DASH,
@@ -194,8 +192,8 @@ def _stages(report: Report) -> Iterator[str]:
         (
             (
                 escape(outcome.stage),
-                escape(outcome.target or ""),
-                outcome.variant or "",
+                escape(report.named(outcome)),
+                escape(outcome.variant or ""),
                 outcome.status,
                 escape(outcome.why or ""),
                 fmt.duration(outcome.seconds),
@@ -210,9 +208,8 @@ def _provenance(report: Report) -> Iterator[str]:
     host = report.host
     yield from ("", "## Provenance", "")
     yield f"- recipe {escape(report.recipe.path or report.recipe.name)}, sha256 `{escape(report.recipe.digest)}`"
-    for row in report.rows:
-        if row.bundle_digest:
-            yield f"- {escape(row.target)} {row.variant}: release `{escape(row.bundle_digest)}`"
+    for target, variant, digest in report.releases:
+        yield f"- {escape(target)} {escape(variant)}: release `{escape(digest)}`"
     cpu = f", {escape(host.cpu)}" if host.cpu else ""
     yield f"- host {escape(host.system)} {escape(host.machine)}{cpu}, {host.cores} cores, Python {escape(host.python)}"
     yield f"- {', '.join(f'{escape(name)} {escape(ver)}' for name, ver in sorted(report.tools.items()))}"

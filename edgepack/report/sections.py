@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from edgepack.bench.stats import BoardState
-from edgepack.engine.outcome import Outcome
 from edgepack.report import charts
 from edgepack.report import format as fmt
-from edgepack.report.document import Report, Row, TuningRow
+from edgepack.report.document import Outcome, Report, Row, TuningRow
 from edgepack.report.elements import (
     EMULATED_PILL,
+    card_title,
     exact,
     figure,
     grid,
@@ -16,10 +16,20 @@ from edgepack.report.elements import (
     notes,
     section,
     table,
-    target_title,
 )
-from edgepack.report.figures import Figure, cell, change, doubts, figures_of, footnotes, measured_targets
+from edgepack.report.figures import (
+    VARIANTS,
+    Line,
+    columns,
+    doubts,
+    footnotes,
+    gate_place,
+    measured,
+    rows_at,
+    table_lines,
+)
 from edgepack.report.markup import Markup, el, join
+from edgepack.run.trace import Placement
 
 
 def problems(report: Report) -> Markup | None:
@@ -28,7 +38,8 @@ def problems(report: Report) -> Markup | None:
         return None
     blocks = []
     for error in report.errors:
-        place = [part for part in (error.target, error.stage, error.where) if part]
+        device = report.shown_device(error.target, error.device)
+        place = [part for part in (error.target, device, error.stage, error.where) if part]
         lines = [(name, getattr(error, name)) for name in ("why", "state", "next")]
         lines += error.details
         blocks.append(
@@ -44,33 +55,32 @@ def problems(report: Report) -> Markup | None:
 
 
 def before_after(report: Report) -> Markup | None:
-    """Every figure of baseline and release, a card a target; a target that failed early says why."""
-    if not report.targets:
+    """Every figure of all variants, a card a target and device; one that failed early says why."""
+    if not report.placements:
         return None
     note = "The model as trained (baseline) and after compression (release), each through its own bundle."
-    return section("Before and after", note, grid(*(_figures(report, target) for target in report.targets)))
+    return section("Before and after", note, grid(*(_figures(report, at) for at in report.placements)))
 
 
-def _figures(report: Report, target: str) -> Markup:
-    def line(of: Figure) -> tuple[object, ...]:
-        before = cell(report, of, target, "baseline")
-        after = cell(report, of, target, "release")
-        emulated = before.emulated or after.emulated
+def _figures(report: Report, at: Placement) -> Markup:
+    names = columns(report)
+
+    def line(of: Line) -> tuple[object, ...]:
+        emulated = any(cell.emulated for cell in of.cells)
         return (
-            of.label,
-            el("td", exact(before), cls="num baseline"),
-            el("td", exact(after), cls="num release"),
-            el("td", change(of, before, after), cls="num emulated" if emulated else "num"),
+            of.figure.label,
+            *(el("td", exact(cell), cls=f"num {name}") for name, cell in zip(names, of.cells, strict=True)),
+            el("td", of.change, cls="num emulated" if emulated else "num"),
         )
 
-    small = [f"{fmt.DASH} {note}" for note in footnotes(report, target)]
-    small += [el("span", doubt, cls="warn") for doubt in doubts(report, target)]
-    measured = target in measured_targets(report)
+    small = [f"{fmt.DASH} {note}" for note in footnotes(report, at)]
+    small += [el("span", doubt, cls="warn") for doubt in doubts(report, at)]
+    head = ("", *(name.capitalize() if name in VARIANTS else name for name in names), "Change")
     return el(
         "div",
-        target_title(report, target),
-        table(("", "Baseline", "Release", "Change"), map(line, figures_of(report)), numbers=(1, 2, 3))
-        if measured
+        card_title(at),
+        table(head, map(line, table_lines(report, at)), numbers=range(1, len(head)))
+        if at in measured(report)
         else None,
         notes(*small),
         cls="card",
@@ -99,25 +109,25 @@ def compression(report: Report) -> Markup | None:
 
 
 def latency(report: Report) -> Markup | None:
-    """How the samples are distributed, a card a target."""
+    """How the samples are distributed, a card a target and device."""
     cards = []
-    for target in measured_targets(report):
-        rows = [row for row in report.rows if row.target == target and row.measurement]
+    for at in measured(report):
+        rows = [row for row in rows_at(report, at) if row.measurement]
         if rows:
-            cards.append(_distribution(report, target, rows))
+            cards.append(_distribution(at, rows))
     if not cards:
         return None
     note = "Each histogram has an axis of its own. Percentiles interpolate (Hyndman and Fan, type 7)."
-    return section("Latency", note, legend("baseline", "release"), grid(*cards))
+    return section("Latency", note, legend(*VARIANTS), grid(*cards))
 
 
-def _distribution(report: Report, target: str, rows: list[Row]) -> Markup:
+def _distribution(at: Placement, rows: list[Row]) -> Markup:
     comparable = [(row.variant, row.measurement) for row in rows if row.measurement and not row.emulated]
     parts: list[Markup] = []
     if comparable:
         parts += [
             el("h4", "p50, with whiskers to p90 and p99"),
-            charts.comparison(f"Latency on {target}, p50 to p99", comparable),
+            charts.comparison(f"Latency on {at.target}, p50 to p99", comparable),
         ]
     for row in rows:
         if row.measurement:
@@ -127,39 +137,38 @@ def _distribution(report: Report, target: str, rows: list[Row]) -> Markup:
             parts += [
                 el("h4", f"{row.variant}, {threads} thread{plural}", el("span", emulated, cls="warn")),
                 charts.histogram(
-                    f"Latency of the {row.variant} on {target}{emulated}", row.variant, row.measurement
+                    f"Latency of the {row.variant} on {at.target}{emulated}", row.variant, row.measurement
                 ),
             ]
-    return el("div", target_title(report, target), *parts, cls="card")
+    return el("div", card_title(at), *parts, cls="card")
 
 
 def accuracy(report: Report) -> Markup | None:
-    """Accuracy in torch, in onnxruntime and on the board, a card a target."""
+    """Accuracy in torch, in onnxruntime and on the board, a card a target and device."""
     cards = []
-    places = (("torch", "torch fp32"), ("onnxruntime", "onnxruntime"), ("board", "on the board"))
-    for target in measured_targets(report):
+    runs = (("torch", "torch fp32"), ("onnxruntime", "onnxruntime"), ("board", "on the board"))
+    for at in measured(report):
         items = [
-            (f"{row.variant}, {place}", row.variant, getattr(row, f"accuracy_{name}"))
-            for row in report.rows
-            if row.target == target
-            for name, place in places
+            (f"{row.variant}, {run}", row.variant, getattr(row, f"accuracy_{name}"))
+            for row in rows_at(report, at)
+            for name, run in runs
             if getattr(row, f"accuracy_{name}") is not None
         ]
         if items:
-            chart = charts.dots(f"Accuracy on {target}", items)
-            cards.append(el("div", target_title(report, target), chart, _samples(report, target), cls="card"))
+            chart = charts.dots(f"Accuracy on {at.target}", items)
+            cards.append(el("div", card_title(at), chart, _samples(report, at), cls="card"))
     if not cards:
         return None
     note = (
         "On the test split; the board's own through the bundle it would ship. The axis does not start at 0."
     )
-    return section("Accuracy", note, legend("baseline", "release"), grid(*cards))
+    return section("Accuracy", note, legend(*VARIANTS), grid(*cards))
 
 
-def _samples(report: Report, target: str) -> Markup | None:
+def _samples(report: Report, at: Placement) -> Markup | None:
     lines = []
-    for row in report.rows:
-        if row.target == target and row.accuracy_samples is not None:
+    for row in rows_at(report, at):
+        if row.accuracy_samples is not None:
             parity = f", parity with onnxruntime {fmt.plain(row.parity)}" if row.parity is not None else ""
             samples = figure(row.accuracy_samples, "{:,}".format)
             lines.append(join(f"{row.variant}: ", samples, f" samples on the board{parity}"))
@@ -212,25 +221,29 @@ def _tuned(of: TuningRow) -> Markup:
 
 def board(report: Report) -> Markup | None:
     """What the board said before and after the measurement, and whether that can be believed."""
-    measured = [row for row in report.rows if row.measurement]
-    if not measured:
+    rows = [row for row in report.rows if row.measurement]
+    if not rows:
         return None
     head = ("Target", "Variant", "Governor", "MHz", "°C", "Throttled", "Verdict")
     note = "Before the first sample, and after the last where that differs. A dash is what the board does not say."
     against = [
-        f"{target}: {doubt}" for target in measured_targets(report) for doubt in doubts(report, target)
+        f"{report.named(rows_at(report, at)[0])}: {doubt}"
+        for at in measured(report)
+        for doubt in doubts(report, at)
     ]
     small = notes(*(el("span", line, cls="warn") for line in against))
-    return section("Board state", note, table(head, map(_board_line, measured), cls="board"), small)
+    return section(
+        "Board state", note, table(head, (_board_line(report, row) for row in rows), cls="board"), small
+    )
 
 
-def _board_line(row: Row) -> tuple[object, ...]:
+def _board_line(report: Report, row: Row) -> tuple[object, ...]:
     if row.measurement is None:
         return (row.target, row.variant)
     verdict = row.measurement.verdict
     before, after = row.measurement.before, row.measurement.after
     return (
-        el("td", row.target, cls="keep"),
+        el("td", report.named(row), cls="keep"),
         row.variant,
         _both(before.governor or fmt.DASH, after.governor or fmt.DASH),
         _both(_clock(before), _clock(after)),
@@ -265,7 +278,7 @@ def gates(report: Report) -> Markup | None:
     rows = [
         (
             gate.name,
-            el("td", gate.target, cls="keep"),
+            el("td", gate_place(gate), cls="keep"),
             el("span", gate.status, cls=f"pill {colours[gate.status]}"),
             figure(gate.value, fmt.six),
             figure(gate.limit, fmt.six),
@@ -289,7 +302,9 @@ def stages(report: Report) -> Markup | None:
         starts.append(clock if outcome.started is None else outcome.started)
         clock = max(clock, starts[-1] + outcome.seconds)
     total = max(clock, report.seconds)
-    rows = [_stage(outcome, start, total) for outcome, start in zip(report.stages, starts, strict=True)]
+    rows = [
+        _stage(report, outcome, start, total) for outcome, start in zip(report.stages, starts, strict=True)
+    ]
     head = ("Stage", "When", "Time", "Status", "Why")
     return section(
         "Stages",
@@ -299,8 +314,8 @@ def stages(report: Report) -> Markup | None:
     )
 
 
-def _stage(outcome: Outcome, start: float, total: float) -> tuple[object, ...]:
-    whom = " ".join(part for part in (outcome.target, outcome.variant) if part)
+def _stage(report: Report, outcome: Outcome, start: float, total: float) -> tuple[object, ...]:
+    whom = " ".join(part for part in (report.named(outcome), outcome.variant) if part)
     colour = {"done": "good", "cached": "soft", "failed": "bad", "skipped": "warn"}[outcome.status]
     made = notes(*(f"{artifact.name}, {fmt.size(artifact.size)}" for artifact in outcome.artifacts))
     label = f"{outcome.stage} {whom} at {fmt.duration(start)}"

@@ -6,18 +6,17 @@ from typing import IO
 from edgepack.report import format as fmt
 from edgepack.report.document import Report
 from edgepack.report.figures import (
-    cell,
-    change,
+    columns,
     describe_gate,
-    device_of,
     doubts,
-    figures_of,
     footnotes,
     headline,
-    measured_targets,
+    measured,
+    table_lines,
+    title,
 )
+from edgepack.run.trace import Placement
 
-_HEAD = ("", "baseline", "release", "change")
 _MARKS = {"passed": "pass", "failed": "FAIL", "skipped": "skip"}
 _COLOURS = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 
@@ -36,15 +35,16 @@ def print_report(report: Report, file: IO[str]) -> None:
 def plain_lines(report: Report) -> Iterator[str]:
     """The report as plain text, one line each, as wide as it needs to be."""
     yield f"{report.recipe.name} {report.recipe.version}: {headline(report)}"
-    for target in report.targets:
+    for at in report.placements:
         yield ""
-        yield _title(report, target)
-        rows = [_HEAD, *_rows(report, target)] if target in measured_targets(report) else []
-        widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(_HEAD))]
+        yield title(report, at)
+        head = _head(report)
+        rows = [head, *_rows(report, at)] if at in measured(report) else []
+        widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(head))]
         for label, *cells in rows:
             right = "  ".join(text.rjust(width) for text, width in zip(cells, widths[1:], strict=True))
             yield f"  {label.ljust(widths[0])}  {right}".rstrip()
-        yield from (f"  {note}" for note in _notes(report, target))
+        yield from (f"  {note}" for note in _notes(report, at))
     if report.gates:
         yield ""
         yield "gates"
@@ -61,19 +61,18 @@ def _print_rich(report: Report, file: IO[str]) -> None:
     console.print(
         Text(_clean(f"{report.recipe.name} {report.recipe.version}: {headline(report)}"), style="bold")
     )
-    for target in report.targets:
+    for at in report.placements:
         console.print()
-        console.print(Text(_clean(_title(report, target)), style="bold"))
-        if target in measured_targets(report):
+        console.print(Text(_clean(title(report, at)), style="bold"))
+        if at in measured(report):
             table = Table(box=box.SIMPLE_HEAD)
-            for index, name in enumerate(_HEAD):
+            for index, name in enumerate(_head(report)):
                 table.add_column(name, justify="right" if index else "left")
-            for label, before, after, compared in _rows(report, target):
-                table.add_row(
-                    Text(label), Text(before, style="dim"), Text(after), Text(compared, style="cyan")
-                )
+            for label, before, *others, compared in _rows(report, at):
+                after = [Text(text) for text in others]
+                table.add_row(Text(label), Text(before, style="dim"), *after, Text(compared, style="cyan"))
             console.print(table)
-        for note in _notes(report, target):
+        for note in _notes(report, at):
             console.print(Text(_clean(f"  {note}"), style="yellow"))
     if report.gates:
         console.print()
@@ -84,21 +83,18 @@ def _print_rich(report: Report, file: IO[str]) -> None:
         )
 
 
-def _title(report: Report, target: str) -> str:
-    device, emulated = device_of(report, target)
-    return f"{target}{f' on {device}' if device else ''}{' (emulated)' if emulated else ''}"
+def _head(report: Report) -> tuple[str, ...]:
+    return ("", *columns(report), "change")
 
 
-def _rows(report: Report, target: str) -> Iterator[tuple[str, str, str, str]]:
-    for figure in figures_of(report):
-        before = cell(report, figure, target, "baseline")
-        after = cell(report, figure, target, "release")
-        yield figure.label, before.text, after.text, change(figure, before, after)
+def _rows(report: Report, at: Placement) -> Iterator[tuple[str, ...]]:
+    for line in table_lines(report, at):
+        yield (line.figure.label, *(cell.text for cell in line.cells), line.change)
 
 
-def _notes(report: Report, target: str) -> list[str]:
-    missing = [f"{fmt.DASH} {note}" for note in footnotes(report, target)]
-    return missing + [f"! {doubt}" for doubt in doubts(report, target)]
+def _notes(report: Report, at: Placement) -> list[str]:
+    missing = [f"{fmt.DASH} {note}" for note in footnotes(report, at)]
+    return missing + [f"! {doubt}" for doubt in doubts(report, at)]
 
 
 def _clean(line: str) -> str:

@@ -4,6 +4,8 @@ import ast
 import hashlib
 import importlib.util
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.base.files import sha256_file
@@ -12,6 +14,22 @@ from edgepack.engine.artifact import USER, Artifact
 from edgepack.spec import Data, Model
 
 _SOURCE = {".py"}
+
+
+@dataclass(frozen=True)
+class UserFiles:
+    """Digests of what the recipe names, by role: they are part of keys, and never files in the store."""
+
+    code: Mapping[str, Artifact]  # the source behind model.source
+    model: Mapping[str, Artifact]  # weights, or the .onnx file with its external data
+    data: Mapping[str, Artifact]
+
+
+def user_files(model: Model, data: Data | None, base: Path) -> UserFiles:
+    """The digests of everything a recipe names."""
+    found = model_inputs(model, base)
+    code = {role: found.pop(role) for role in ("model_code",) if role in found}
+    return UserFiles(code, found, data_inputs(data, base))
 
 
 def model_inputs(model: Model, base: Path) -> dict[str, Artifact]:

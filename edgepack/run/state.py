@@ -14,6 +14,7 @@ from edgepack.engine.store import StageRecord
 from edgepack.remote.boards import Boards, DeviceIdentity
 from edgepack.run.candidates import Candidate
 from edgepack.run.figures import SOURCE, SourceFigures, StepFigures
+from edgepack.run.fingerprint import UserFiles
 from edgepack.spec import Input, ModelFigures
 from edgepack.spec.candidate import RELEASE
 
@@ -33,15 +34,6 @@ class Resources:
     boards: Boards
     device: str = ""
     budget: Tune | None = None
-
-
-@dataclass(frozen=True)
-class UserFiles:
-    """Digests of what the recipe names, by role: they are part of keys, and never files in the store."""
-
-    code: Mapping[str, Artifact]  # the source behind model.source
-    model: Mapping[str, Artifact]  # weights, or the .onnx file with its external data
-    data: Mapping[str, Artifact]
 
 
 @dataclass

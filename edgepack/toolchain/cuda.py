@@ -1,32 +1,14 @@
-"""CUDA kernels without a GPU: nvcc where there is one, else NVRTC; and what a library's kernels need.
-
-TVM, built here without the CUDA runtime, leaves the kernels in the library as source, for whoever loads it to
-compile. A board has no compiler, so ``embed`` replaces that source by a cubin for the board's architecture.
-"""
+"""CUDA source to a cubin without a GPU: by nvcc where there is one, else by NVRTC."""
 
 import os
 import shutil
-import struct
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.engine.stage import tool_version
-from edgepack.errors import EdgepackError, InputError
+from edgepack.base.versions import tool_version
+from edgepack.errors import EdgepackError
 from edgepack.toolchain import nvrtc
-
-EM_CUDA = 190  # e_machine of a cubin
-_ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-
-
-@dataclass(frozen=True)
-class CudaKernel:
-    """A kernel inside a compiled model: its name and the architecture it is compiled for."""
-
-    name: str
-    arch: str
 
 
 def nvcc() -> str | None:
@@ -72,52 +54,6 @@ def compile_cubin(code: str, arch: str) -> bytes:
     )
 
 
-def embed(blob: bytes, source: str, cubin: bytes) -> bytes:
-    """Replace a CUDA module's source by its cubin in TVM's packed imports.
-
-    The module is serialised as its format, a table of its functions, and the code, each string preceded by its
-    length in 8 bytes; the module as a whole and the blob are preceded by their lengths, too.
-
-    Args:
-        blob: TVM's packed imports.
-        source: The CUDA source inside.
-        cubin: What it compiles to.
-
-    Raises:
-        EdgepackError: The blob does not hold the source in that form.
-    """
-    kind = _string(b"cuda")  # of the module, and again the format of its code
-    end = blob.find(_string(source.encode())) + 8 + len(source.encode())
-    start = blob.find(kind)
-    while 0 <= start < end:
-        module = start + len(kind)
-        head = struct.pack("<Q", end - module - 8) + kind
-        if blob.startswith(head, module):
-            table = blob[module + len(head) : end - len(source.encode()) - 8]
-            compiled = _string(_string(b"cubin") + table + _string(cubin))
-            return _string(blob[8:module] + compiled + blob[end:])
-        start = blob.find(kind, start + 1)
-    raise EdgepackError("the compiled module does not hold its CUDA source as expected", next="report this")
-
-
-def kernels(path: Path) -> tuple[CudaKernel, ...]:
-    """The CUDA kernels inside a compiled model, read from the cubins in the file itself.
-
-    Raises:
-        InputError: The file cannot be read.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}", why=str(error)) from error
-    found: list[CudaKernel] = []
-    position = data.find(b"\x7fELF", 1)
-    while position >= 0:
-        found += _cubin_kernels(data[position:])
-        position = data.find(b"\x7fELF", position + 4)
-    return tuple(found)
-
-
 def _run_nvcc(compiler: str, code: str, arch: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
         source, cubin = Path(folder, "kernels.cu"), Path(folder, "kernels.cubin")
@@ -131,38 +67,3 @@ def _run_nvcc(compiler: str, code: str, arch: str) -> bytes:
                 next="use a CUDA toolkit that knows this architecture, or EDGEPACK_CUDA_COMPILER=nvrtc",
             )
         return cubin.read_bytes()
-
-
-def _cubin_kernels(data: bytes) -> list[CudaKernel]:
-    """The kernels of the cubin that ``data`` starts with; none if it is another kind of ELF file."""
-    if len(data) < _ELF_HEADER.size:
-        return []
-    header = _ELF_HEADER.unpack_from(data)
-    machine, sections_at, flags, section_size, count, names_index = (
-        header[2],
-        header[6],
-        header[7],
-        header[11],
-        header[12],
-        header[13],
-    )
-    if machine != EM_CUDA or section_size != _SECTION.size or len(data) < sections_at + count * section_size:
-        return []
-    sections = [_SECTION.unpack_from(data, sections_at + i * section_size) for i in range(count)]
-    names_at = sections[names_index][4]
-    found = []
-    for section in sections:
-        start = names_at + section[0]
-        name = data[start : data.index(b"\0", start)].decode(errors="replace")
-        if name.startswith(".text."):
-            found.append(CudaKernel(name.removeprefix(".text."), f"sm_{_architecture(flags)}"))
-    return found
-
-
-def _architecture(flags: int) -> int:
-    """The SM version in a cubin's e_flags: bits 8 to 15 since CUDA 13's ELF ABI 8, bits 0 to 7 before."""
-    return flags >> 8 & 0xFF or flags & 0xFF
-
-
-def _string(content: bytes) -> bytes:
-    return struct.pack("<Q", len(content)) + content

@@ -5,7 +5,6 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
 
 
@@ -39,14 +38,14 @@ def compile_c(sources: Sequence[Path], out: Path, arch: str, libc: str, flags: S
     return out
 
 
-def link_shared(objects: Sequence[Path], out: Path, target: Target) -> Path:
-    """Link objects into a shared library for the target, the same bytes for the same objects.
+def link_shared(objects: Sequence[Path], out: Path, arch: str, libc: str) -> Path:
+    """Link objects into a shared library for the architecture and glibc floor, the same bytes for the same objects.
 
     Raises:
         EdgepackError: zig failed; its own words are in ``why``.
     """
     flags = ["-shared", "-fPIC", "-s", "-Wl,--build-id=none"]
-    return compile_c(objects, out, target.abi.arch, target.abi.libc, flags)
+    return compile_c(objects, out, arch, libc, flags)
 
 
 def _run(argv: list[str], out: Path) -> None:

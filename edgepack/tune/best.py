@@ -18,8 +18,7 @@ def best_records(onnx_path: Path, target: Target, store: RecordStore) -> Path | 
     folder = store.folder(target)
     if not (folder / RECORDS).is_file():
         return None
-    from edgepack.lower import tuning_tasks
-    from edgepack.lower.build import workload
+    from edgepack.lower import tuning_tasks, workload
 
     database, untuned = open_database(folder), read_untuned(folder)
     chosen = []

@@ -112,7 +112,7 @@ def open_tasks(
     from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch
     from tvm.s_tir.meta_schedule.utils import fork_seed
 
-    from edgepack.lower.build import workload
+    from edgepack.lower import workload
     from edgepack.schedules import FAMILIES, tvm_target
 
     _skip_tensor_intrinsics()

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.config.target import Target
-from edgepack.toolchain import cuda
-from edgepack.toolchain import zig as toolchain
+from edgepack.lower.emit import cubin
+from edgepack.toolchain import cuda, zig
 
 
 def export(executable: Any, target: Target, out: Path) -> None:
@@ -24,7 +24,7 @@ def export(executable: Any, target: Target, out: Path) -> None:
             return str(_pack_imports(module, target, Path(folder)))
 
         def link(output: str, objects: Sequence[str], **_options: Any) -> None:
-            toolchain.link_shared([Path(path) for path in objects], Path(output), target)
+            zig.link_shared([Path(path) for path in objects], Path(output), target.abi.arch, target.abi.libc)
 
         executable.export_library(str(linked), fcompile=link, fpack_imports=pack, workspace_dir=folder)
         linked.replace(out)
@@ -53,7 +53,7 @@ def _pack_imports(module: Any, target: Target, folder: Path) -> Path:
         source = device.inspect_source("cuda") if device.kind == "cuda" else ""
         # A TVM that has the CUDA runtime compiled it already, through use_our_cuda_compiler.
         if target.gpu and source and source.encode() in blob:
-            blob = cuda.embed(blob, source, cuda.compile_cubin(source, target.gpu.arch))
+            blob = cubin.embed(blob, source, cuda.compile_cubin(source, target.gpu.arch))
     content = folder / "imports.bin"
     content.write_bytes(blob)
     symbol = _ffi_api.ModuleImportsBlobName()

@@ -8,6 +8,10 @@ from edgepack.config.target import Target
 from edgepack.lower.conditions import FUSED, LEGAL, PLANNED, SCHEDULED, SEQUENTIAL
 from edgepack.lower.phase import Facts, Lowering, Module, Phase, sequence
 
+BASE = ("libtvm_ffi.so", "libtvm_runtime.so")  # every model: the C ABI, virtual machine and threads
+EXTRA = "libtvm_runtime_extra.so"  # those that sort, or draw random numbers
+CUDA = "libtvm_runtime_cuda.so"
+
 
 def _sequence_passes() -> Sequence[Any]:
     from tvm.relax import transform
@@ -62,6 +66,6 @@ def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], 
 
 def runtime(target: Target, facts: Facts) -> tuple[str, ...]:
     """File names of the libraries that a model needs beside it: TVM's runtime, and parts of it that not all need."""
-    extra = ("libtvm_runtime_extra.so",) if facts.packed else ()
-    cuda = ("libtvm_runtime_cuda.so",) if target.gpu is not None else ()
-    return ("libtvm_ffi.so", "libtvm_runtime.so", *extra, *cuda)
+    extra = (EXTRA,) if facts.packed else ()
+    cuda = (CUDA,) if target.gpu is not None else ()
+    return (*BASE, *extra, *cuda)

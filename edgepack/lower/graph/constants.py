@@ -34,7 +34,7 @@ def decode_in_kernels(mod: Module, _lowering: Lowering) -> Module:
 def _mutator(mod: Module) -> Any:
     from tvm.relax.expr_functor import PyExprMutator, mutator
 
-    @mutator  # type: ignore[untyped-decorator]  # TVM is untyped
+    @mutator
     class Decoder(PyExprMutator):  # type: ignore[misc]  # TVM is untyped
         def visit_call_(self, call: Any) -> Any:
             call = self.visit_expr_post_order(call)

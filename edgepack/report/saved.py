@@ -1,12 +1,10 @@
-"""Runs on disk: a folder each, with the report as JSON, Markdown and HTML."""
+"""Reports on disk: a folder for each run, with its report as JSON, Markdown and HTML."""
 
-import os
-from datetime import UTC, datetime
-from difflib import get_close_matches
 from pathlib import Path
 
 from edgepack.base.files import write_atomic
 from edgepack.base.paths import data_dir
+from edgepack.base.text import suggestion
 from edgepack.errors import InputError
 from edgepack.report.document import Report
 
@@ -16,12 +14,6 @@ _REPORT = "report.json"
 def runs_dir() -> Path:
     """The folder of all runs."""
     return data_dir() / "runs"
-
-
-def new_run_id(recipe: str) -> str:
-    """A name for a run that starts now: sortable, and unlike that of any run beside it."""
-    now = datetime.now(UTC)
-    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}-{recipe}-{os.getpid()}"
 
 
 def folder_of(report: Report) -> Path:
@@ -59,6 +51,5 @@ def find(run: str) -> Report:
         return Report.load(runs_dir() / run / _REPORT)
     if not known:
         raise InputError("there is no run yet", next="edgepack run RECIPE")
-    near = get_close_matches(run, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"the latest is {known[-1]}"
+    hint = suggestion(run, known, otherwise=f"the latest is {known[-1]}")
     raise InputError(f"there is no run {run}", where=str(runs_dir()), next=hint)

@@ -1,0 +1,90 @@
+"""Tables for the documentation: the keys of what people write, and the compression methods, in Markdown."""
+
+import types
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from edgepack.compress import Method
+from edgepack.spec import PATTERNS
+
+
+def methods_table(methods: Iterable[Method[Any]]) -> str:
+    """The Markdown table of compression methods."""
+    rows = ["| method | changes | from | what it does |", "|---|---|---|---|"]
+    level = {"torch": "the torch module", "onnx": "the .onnx file"}
+    for method in methods:
+        rows.append(f"| `{method.name}` | {level[method.level]} | {method.origin} | {method.summary} |")
+    return "\n".join(rows) + "\n"
+
+
+def reachable(model: type[BaseModel]) -> list[type[BaseModel]]:
+    """The model and those its fields hold, each once, in order."""
+    found = [model]
+    for field in model.model_fields.values():
+        found += [m for inner in _models(field.annotation) for m in reachable(inner)]
+    return list(dict.fromkeys(found))
+
+
+def table(model: type[BaseModel]) -> str:
+    """The Markdown table of a model's keys."""
+    rows = ["| key | value | default | |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        if field.is_required():
+            default = "required"
+        elif field.default is PydanticUndefined or isinstance(field.default, BaseModel):
+            default = "its own defaults"
+        else:
+            default = f"`{_yaml(field.default)}`" if field.default is not None else ""
+        rows.append(
+            f"| `{name}` | {_words(field.annotation, field.metadata)} | {default} | {field.description or ''} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(_yaml(v) for v in value)}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for a in get_args(annotation) for m in _models(a)]
+
+
+def _words(annotation: Any, metadata: list[Any]) -> str:
+    """A type in words, with its bounds."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        inner = [m for a in args[1:] for m in getattr(a, "metadata", [a])]
+        return _words(args[0], inner)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_words(a, metadata) for a in args if a is not type(None))
+    if origin is Literal:
+        return ", ".join(f"`{a}`" for a in args)
+    if origin is tuple:
+        return f"list of {len(args)}" if Ellipsis not in args else f"list of {_words(args[0], [])}"
+    if origin is dict:
+        return f"name: {_words(args[1], [])}" if args[1] is not Any else "mapping"
+    if _models(annotation):
+        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+    pattern = next((m.pattern for m in metadata if getattr(m, "pattern", None)), None)
+    plain = {str: "text", int: "whole number", float: "number", bool: "true or false"}[annotation]
+    return (PATTERNS[pattern] if pattern not in (None, r"\S") else plain) + _bounds(metadata)
+
+
+def _bounds(metadata: list[Any]) -> str:
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    found = [
+        f"{sign} {getattr(m, key):g}"
+        for m in metadata
+        for key, sign in signs.items()
+        if getattr(m, key, None) is not None
+    ]
+    return f" {', '.join(found)}" if found else ""

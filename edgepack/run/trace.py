@@ -1,0 +1,150 @@
+"""The trace of a run: its typed events in order, in memory and on disk. The report is a fold over it.
+
+On disk a trace is one JSON object a line, ``traces/RUN.jsonl`` in edgepack's data directory. How far a stage is
+(``Advanced``) is for those who watch, and not kept.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from edgepack.base.files import canonical_json, write_atomic
+from edgepack.base.paths import data_dir
+from edgepack.config.recipe import Gates
+from edgepack.engine.events import Advanced, ErrorRecord, StageEnded, StageStarted
+from edgepack.errors import InputError
+from edgepack.spec import Finite, Spec
+
+TRACE_VERSION = 1
+
+Until = Literal["evaluate", "tune", "package", "bench"]
+
+
+class RecipeRef(Spec):
+    """The recipe of the run."""
+
+    name: str
+    version: str
+    digest: str = Field(description="sha256 of its canonical JSON.")
+    path: str | None = None
+
+
+class Host(Spec):
+    """The machine that built and drove the run, not the boards."""
+
+    system: str
+    machine: str
+    cores: int = Field(ge=1)
+    python: str
+    cpu: str | None = None
+
+
+class Placement(Spec):
+    """A target of the run and one device that stands for it, if any."""
+
+    target: str
+    device: str | None = None
+    emulated: bool = False
+
+
+class RunStarted(Spec):
+    """The run begins: with what, where, on what."""
+
+    event: Literal["run-started"] = "run-started"
+    trace: Literal[1] = Field(default=1, description="Version of the trace's schema.")
+    run_id: str
+    started: str = Field(description="ISO 8601, UTC.")
+    until: Until
+    recipe: RecipeRef
+    gates: Gates
+    tools: dict[str, str]
+    host: Host
+    placements: tuple[Placement, ...]
+
+
+class CandidatePromoted(Spec):
+    """A candidate is through the model stages, and goes on to the targets."""
+
+    event: Literal["candidate-promoted"] = "candidate-promoted"
+    candidate: str
+
+
+class CandidateNotBuilt(Spec):
+    """Nothing of a candidate is built for a target, and why."""
+
+    event: Literal["candidate-not-built"] = "candidate-not-built"
+    candidate: str
+    target: str
+    why: str
+
+
+class RunInterrupted(Spec):
+    """Ctrl-C between two stages."""
+
+    event: Literal["run-interrupted"] = "run-interrupted"
+    error: ErrorRecord
+
+
+class RunEnded(Spec):
+    """The run is over."""
+
+    event: Literal["run-ended"] = "run-ended"
+    seconds: Finite = Field(ge=0)
+
+
+TraceEvent = (
+    RunStarted | StageStarted | StageEnded | CandidatePromoted | CandidateNotBuilt | RunInterrupted | RunEnded
+)
+_EVENT: TypeAdapter[TraceEvent] = TypeAdapter(Annotated[TraceEvent, Field(discriminator="event")])
+
+
+class Trace:
+    """Collects a run's events; a listener."""
+
+    def __init__(self, events: Iterable[TraceEvent] = ()) -> None:
+        self.events: list[TraceEvent] = list(events)
+
+    def __call__(self, event: Any) -> None:
+        """Keep an event, but for progress."""
+        if not isinstance(event, Advanced):
+            self.events.append(event)
+
+    def save(self, run_id: str) -> Path:
+        """Write the trace; returns the file."""
+        lines = (canonical_json(event.model_dump(mode="json")) + "\n" for event in self.events)
+        path = trace_path(run_id)
+        write_atomic(path, "".join(lines).encode())
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> "Trace":
+        """Read a trace back.
+
+        Raises:
+            InputError: the file cannot be read, or a line is no event of this version.
+        """
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError("cannot read the trace", where=str(path), why=str(error)) from error
+        events = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                json.loads(line)
+                events.append(_EVENT.validate_json(line))
+            except (ValueError, ValidationError) as error:
+                why = str(error).partition("\n")[0]
+                raise InputError("not an event of a trace", where=f"{path}:{number}", why=why) from error
+        if not events or not isinstance(events[0], RunStarted):
+            raise InputError(
+                "not the trace of a run", where=str(path), why="it does not begin with run-started"
+            )
+        return cls(events)
+
+
+def trace_path(run_id: str) -> Path:
+    """Where a run's trace is."""
+    return data_dir() / "traces" / f"{run_id}.jsonl"
