@@ -14,7 +14,8 @@ from pathlib import Path
 
 from benchmarks.peers.places import CACHE, ROOT
 from edgepack.base.files import sha256_json
-from edgepack.engine.stage import code_digest, tool_version
+from edgepack.base.versions import tool_version
+from edgepack.engine.keys import code_digest
 from edgepack.errors import EdgepackError
 
 CALIBRATION_SAMPLES = 32

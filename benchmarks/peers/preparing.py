@@ -15,7 +15,7 @@ from benchmarks.peers.environments import Environment
 from benchmarks.peers.processes import Worker, WorkerFailed
 from benchmarks.peers.protocol import Contestant, Task
 from edgepack.base.files import sha256_file, sha256_json, write_atomic
-from edgepack.engine.stage import code_digest
+from edgepack.engine.keys import code_digest
 
 _failed: dict[str, WorkerFailed] = {}  # in this process, by key: what failed is not tried for other threads
 GRACE_S = 60  # beyond its minutes, before a contestant that does not keep to them is ended

@@ -107,7 +107,7 @@ def _bytes(constant: Any) -> int:
     import tvm
 
     kind = tvm.DataType(str(constant.ty.dtype))
-    return math.prod(int(dim) for dim in constant.ty.shape) * int(kind.bits * kind.lanes + 7) // 8
+    return math.prod(int(dim) for dim in constant.ty.shape) * (int(kind.bits * kind.lanes + 7) // 8)
 
 
 def _signature(onnx_path: Path, main: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

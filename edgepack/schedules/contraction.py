@@ -22,6 +22,7 @@ from edgepack.schedules.kernel import (
 )
 from edgepack.schedules.tiles import Machine, Operand, Tile, best_tile
 
+WIDENING = 1  # instructions from a vector of bytes to one of floats that compete with multiply-adds
 PARALLEL_WORK = 50_000  # multiply-adds below which waking threads costs more than it gains
 
 
@@ -69,6 +70,7 @@ def _plan(block: Block, cpu: Machine, vector: Axis, unroll: Axis | None, free: l
             along_vector=load.uses(vector),
             along_unroll=unroll is not None and load.uses(unroll),
             contiguous=load is packed or load.stride(vector) in (0, 1),
+            widening=WIDENING if load.buffer.dtype != block.output.dtype else 0,
         )
         for load in block.loads
     )

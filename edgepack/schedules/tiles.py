@@ -48,6 +48,7 @@ class Operand:
     along_vector: bool
     along_unroll: bool
     contiguous: bool = True  # along the vector
+    widening: int = 0  # instructions that make a loaded vector what is multiplied
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,10 @@ def best_tile(
             registers = shape.registers * height
             if registers > cpu.registers - 4 or registers * cpu.vector_bytes > STACK_BYTES:
                 continue
-            loads = sum(_loads(o, shape, width, height) for o in operands)
-            step = max(registers, loads) / PIPES + loads * LOAD_COST
+            each = [_loads(o, shape, width, height) for o in operands]
+            loads = sum(each)
+            widened = sum(o.widening * count for o, count in zip(operands, each, strict=True))
+            step = max(registers + widened, loads) / PIPES + loads * LOAD_COST
             store = shape.loads * height if contiguous_store else 2 * width * height
             cycles = (reduction * max(step, FMA_LATENCY) + store) / (width * height)
             candidates.append(Tile(shape, height, cycles))

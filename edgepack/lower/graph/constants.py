@@ -1,37 +1,45 @@
 """Encoded constants in the graph: which of them travel on to the kernel that reads them, and stay small.
 
 A dense int8 weight comes from ONNX as ``dequantize(q, scale, zero point)`` of constants. Where the kernel that reads
-it can decode it, the two become one function, so that the weight stays int8 in the compiled model and in memory, and
-is widened in registers. Everything else is folded here, on the build host.
-
-The values are the same either way: the kernel multiplies each element by its scale before anything else, as the fold
-does, and nothing is reassociated.
+it can decode it, the weight stays int8 in the compiled model and in memory, and is widened in registers; its scale,
+one number or one an output channel, is applied to the sum afterwards. Everything else is decoded here, on the build
+host.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from edgepack.config.target import Target
 from edgepack.lower.phase import Lowering, Module
 
 DECODES = "edgepack.decodes"
 """Attribute of a kernel: the positions of the arguments that it decodes."""
 
+# Multiply-adds that a widened vector must serve for its widening not to show, by architecture; None: it always shows.
+# AVX2 and AVX-512 extend and convert beside the multiply-adds, NEON takes five instructions for eight bytes in their
+# place (docs/encodings.md has the measurements).
+_REUSE = {"x86_64": 7, "aarch64": None}
+_MOST_REUSE = 16  # the longest register tile along an axis of the data
 
-def decode_in_kernels(mod: Module, _lowering: Lowering) -> Module:
-    """Hand int8 weights to the kernels that can take them: dense convolutions and matrix products with a constant.
 
-    Depthwise and grouped convolutions use each weight a few times only, and decoding would cost more than it saves.
+def decode_in_kernels(mod: Module, lowering: Lowering) -> Module:
+    """Hand symmetric int8 weights to the kernels that can take them: dense convolutions and matrix products.
+
+    Not those that would be slower for it: depthwise and grouped convolutions and small feature maps use each weight a
+    few times only.
     """
     from tvm import relax
 
-    mutator = _mutator(mod)
+    mutator = _mutator(mod, lowering.target)
     for var, function in list(mod.functions.items()):
         if isinstance(function, relax.Function):
             mutator.builder_.update_func(var, mutator.visit_expr(function))
     return relax.transform.DeadCodeElimination()(mutator.builder_.get())
 
 
-def _mutator(mod: Module) -> Any:
+def _mutator(mod: Module, target: Target) -> Any:
     from tvm.relax.expr_functor import PyExprMutator, mutator
 
     @mutator
@@ -39,75 +47,73 @@ def _mutator(mod: Module) -> Any:
         def visit_call_(self, call: Any) -> Any:
             call = self.visit_expr_post_order(call)
             kernel = _KERNELS.get(str(getattr(call.op, "name", "")))
-            if kernel is None:
+            weight = None if kernel is None else Weight.read(call.args[1], self.lookup_binding)
+            if kernel is None or weight is None:
                 return call
-            weight = _Weight.read(call.args[1], self.lookup_binding)
-            if weight is None:
+            if not _pays(target, weight, kernel.positions(call)):
                 return call
-            made = kernel(self.builder_, call, weight)
+            made = kernel.make(self.builder_, call, weight)
             return call if made is None else made
 
     return Decoder(mod)
 
 
-class _Weight:
-    """A constant weight as a dequantized one: int8 elements, a scale for all or for each index of one axis."""
+class Weight:
+    """A constant weight ``[…]`` of int8 elements, with a scale for all, or for each index of ``axis``."""
 
     def __init__(self, elements: Any, scale: Any, axis: int) -> None:
-        self.elements = elements
-        self.scale = scale
+        self.elements = elements  # relax constant, int8
+        self.scale = scale  # numpy, float32
         self.axis = axis
 
     @classmethod
-    def read(cls, value: Any, lookup: Callable[[Any], Any]) -> "_Weight | None":
-        """The weight behind a value; None where it is not symmetric int8 made fp32, perhaps with axes permuted."""
+    def read(cls, value: Any, lookup: Callable[[Any], Any]) -> "Weight | None":
+        """The weight behind a value; None where it is not symmetric int8 made fp32, perhaps with its axes permuted."""
         from tvm import ir, relax
 
         call = lookup(value) if isinstance(value, relax.Var) else value
-        if getattr(getattr(call, "op", None), "name", "") == "relax.permute_dims":
+        operator = getattr(getattr(call, "op", None), "name", "")
+        if operator == "relax.permute_dims":
             inner = cls.read(call.args[0], lookup)
             return None if inner is None else inner.permuted(_axes(call))
-        if getattr(getattr(call, "op", None), "name", "") != "relax.dequantize":
+        if operator != "relax.dequantize" or not all(isinstance(each, ir.GenericConst) for each in call.args):
             return None
         elements, scale, zero = call.args
-        if not all(isinstance(each, ir.GenericConst) for each in call.args):
-            return None
         if str(elements.ty.dtype) != "int8" or str(call.attrs.out_dtype) != "float32":
             return None
         if str(scale.ty.dtype) != "float32" or zero.value.numpy().any():
             return None
-        return cls(elements, scale, int(call.attrs.axis) % len(elements.ty.shape))
+        return cls(elements, scale.value.numpy(), int(call.attrs.axis) % len(elements.ty.shape))
 
     @property
-    def per_axis(self) -> bool:
-        """Whether there is a scale for each index of ``axis``."""
-        return bool(self.scale.value.numpy().size > 1)
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return tuple(int(dim) for dim in self.elements.ty.shape)
 
-    def permuted(self, axes: list[int]) -> "_Weight":
+    def permuted(self, axes: list[int]) -> "Weight":
         """The same weight with its axes in another order, done here."""
         import numpy as np
         from tvm import relax
 
         elements = relax.const(np.ascontiguousarray(self.elements.value.numpy().transpose(axes)))
-        return _Weight(elements, self.scale, axes.index(self.axis))
+        return Weight(elements, self.scale, axes.index(self.axis))
 
-    def decode(self, elements: Any, scale: Any) -> Any:
-        """As te: each element widened, times its scale."""
-        from tvm import te
+    def scales_along(self, axis: int) -> bool:
+        """Whether the scale can be applied after the sum over all axes but ``axis``."""
+        return bool(self.scale.size == 1 or self.axis == axis)
 
-        def element(*at: Any) -> Any:
-            factor = scale(at[self.axis]) if self.per_axis else scale()
-            return elements(*at).astype("float32") * factor
-
-        return te.compute(elements.shape, element, name="decode")
-
-    def arguments(self) -> tuple[Any, Any]:
-        """Elements and scale, the latter ``[n]`` or a scalar."""
-        import numpy as np
+    def scale_as(self, shape: list[int]) -> Any:
+        """The scale as a constant that broadcasts over an output: -1 stands where its channels are."""
         from tvm import relax
 
-        values = self.scale.value.numpy()
-        return self.elements, relax.const(values.reshape(-1) if self.per_axis else np.float32(values.item()))
+        return relax.const(self.scale.reshape(shape if self.scale.size > 1 else [1] * len(shape)))
+
+
+def widened(elements: Any) -> Any:
+    """As te: the elements as floats."""
+    from tvm import te
+
+    return te.compute(elements.shape, lambda *at: elements(*at).astype("float32"), name="widen")
 
 
 def _axes(call: Any) -> list[int]:
@@ -115,60 +121,98 @@ def _axes(call: Any) -> list[int]:
     return [int(axis) % rank for axis in call.attrs.axes] if call.attrs.axes else list(range(rank))[::-1]
 
 
-def _convolution(builder: Any, call: Any, weight: _Weight) -> Any:
-    from tvm import topi
+def _pays(target: Target, weight: Weight, extents: list[int]) -> bool:
+    """Whether a kernel that uses each weight once at every position of ``extents`` is no slower for decoding it."""
+    arch, cpu = target.abi.arch, target.cpu
+    positions = math.prod(extents)
+    if positions == 1:  # bound by loading the weights, where a byte is loaded faster than four
+        cached = 1024 * (cpu.l3_kib or cpu.l2_kib)
+        return _REUSE[arch] is not None or 4 * math.prod(weight.shape) > cached
+    reuse = max(n for extent in extents for n in range(1, _MOST_REUSE + 1) if extent % n == 0)
+    least = _REUSE[arch]
+    return least is not None and reuse >= least
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that can take an encoded weight.
+
+    Attributes:
+        positions: of a call: the extents along which the same weights are used again and again.
+        make: the call with the weight encoded, or None where it has a form that the kernel cannot take.
+    """
+
+    positions: Callable[[Any], list[int]]
+    make: Callable[[Any, Any, Weight], Any]
+
+
+def _feature_map(call: Any) -> list[int]:
+    sizes = [int(dim) for dim in call.ty.shape]
+    return [size for size, axis in zip(sizes, str(call.attrs.out_layout), strict=True) if axis != "C"]
+
+
+def _rows(call: Any) -> list[int]:
+    return [int(dim) for dim in call.args[0].ty.shape][:-1]
+
+
+def _convolution(builder: Any, call: Any, weight: Weight) -> Any:
+    """``conv(x, w)`` as ``conv(x, widened q) * scale``."""
+    from tvm import relax, topi
 
     attrs = call.attrs
-    plain = str(attrs.data_layout) == str(attrs.out_layout) and int(attrs.groups) == 1
-    if not plain or attrs.out_dtype not in (None, "", "float32"):
+    kernel, data = str(attrs.kernel_layout), str(attrs.data_layout)
+    if int(attrs.groups) != 1 or data != str(attrs.out_layout) or not weight.scales_along(kernel.index("O")):
+        return None
+    if attrs.out_dtype not in (None, "", "float32"):
         return None
 
-    def compute(data: Any, elements: Any, scale: Any) -> Any:
+    def compute(inputs: Any, elements: Any) -> Any:
         return topi.nn.conv(
-            inp=data,
-            filt=weight.decode(elements, scale),
+            inp=inputs,
+            filt=widened(elements),
             stride=[int(step) for step in attrs.strides],
             padding=[int(width) for width in attrs.padding],
             dilation=[int(step) for step in attrs.dilation],
             groups=1,
-            data_layout=str(attrs.data_layout),
-            kernel_layout=str(attrs.kernel_layout),
+            data_layout=data,
+            kernel_layout=kernel,
             out_dtype=None,
         )
 
     name = call.op.name.rpartition(".")[2]
-    return builder.call_te(
-        compute,
-        call.args[0],
-        *weight.arguments(),
-        primfunc_name_hint=name,
-        primfunc_attrs={DECODES: [1]},
-    )
+    total = _call(builder, compute, call.args[0], weight, name)
+    return relax.op.multiply(total, weight.scale_as([-1 if axis == "C" else 1 for axis in data]))
 
 
-def _matmul(builder: Any, call: Any, weight: _Weight) -> Any:
-    from tvm import te
+def _matmul(builder: Any, call: Any, weight: Weight) -> Any:
+    """``x @ w`` as ``(x @ widened q) * scale``."""
+    from tvm import relax, te
 
     data = call.args[0]
-    if len(weight.elements.ty.shape) != 2 or len(data.ty.shape) < 2:  # noqa: PLR2004 - a matrix
+    if len(weight.shape) != 2 or len(data.ty.shape) < 2 or not weight.scales_along(1):  # noqa: PLR2004 - a matrix
         return None
     if call.attrs.out_dtype not in (None, "", "float32"):
         return None
 
-    def compute(a: Any, elements: Any, scale: Any) -> Any:
-        b = weight.decode(elements, scale)
+    def compute(a: Any, elements: Any) -> Any:
+        b = widened(elements)
         k = te.reduce_axis((0, elements.shape[0]), name="k")
         shape = [*a.shape[:-1], elements.shape[1]]
         return te.compute(shape, lambda *at: te.sum(a(*at[:-1], k) * b(k, at[-1]), axis=k), name="matmul")
 
-    return builder.call_te(
-        compute, data, *weight.arguments(), primfunc_name_hint="matmul", primfunc_attrs={DECODES: [1]}
-    )
+    total = _call(builder, compute, data, weight, "matmul")
+    return relax.op.multiply(total, weight.scale_as([1] * (len(data.ty.shape) - 1) + [-1]))
 
 
-_KERNELS: dict[str, Callable[[Any, Any, _Weight], Any]] = {
-    "relax.nn.conv1d": _convolution,
-    "relax.nn.conv2d": _convolution,
-    "relax.matmul": _matmul,
+def _call(builder: Any, compute: Callable[[Any, Any], Any], data: Any, weight: Weight, name: str) -> Any:
+    attributes = {DECODES: [1]}
+    call = builder.call_te(compute, data, weight.elements, primfunc_name_hint=name, primfunc_attrs=attributes)
+    return builder.emit(call)
+
+
+_KERNELS: dict[str, Kernel] = {
+    "relax.nn.conv1d": Kernel(_feature_map, _convolution),
+    "relax.nn.conv2d": Kernel(_feature_map, _convolution),
+    "relax.matmul": Kernel(_rows, _matmul),
 }
-"""Which kernels can take an encoded weight: the operator's name, and the kernel that decodes it."""
+"""The kernels that can take an encoded weight, by the operator's name."""
