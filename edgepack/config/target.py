@@ -83,7 +83,7 @@ class Target(Spec):
         default=None, description="A target this one starts from; what is written here wins, key by key."
     )
     title: Filled = Field(description="What people call it.")
-    family: Family = Field(description="The schedule family, edgepack/schedules/<family>.py.")
+    family: Family = Field(description="The schedule family, one of edgepack/schedules/families.py.")
     abi: Abi = Field(description="The board's userland.")
     tvm: dict[str, Any] = Field(description="TVM's target dict, handed over as it is.")
     cpu: Cpu = Field(description="The board's CPU.")

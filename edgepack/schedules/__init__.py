@@ -1,13 +1,9 @@
-"""Schedules, one module a family: what MetaSchedule may try, and what a kernel gets that nobody tuned."""
+"""Schedules: what MetaSchedule may try, and what a kernel gets that nobody tuned; families and kernel rules as data.
 
-from edgepack.schedules import arm_cpu, jetson, raspberry_pi, x86
-from edgepack.schedules.common import tvm_target
+Imports: config.
+"""
 
-FAMILIES = {
-    "arm_cpu": arm_cpu,
-    "jetson": jetson,
-    "raspberry_pi": raspberry_pi,
-    "x86": x86,
-}
+from edgepack.schedules.families import FAMILIES
+from edgepack.schedules.spaces import tvm_target
 
 __all__ = ["FAMILIES", "tvm_target"]

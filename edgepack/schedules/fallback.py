@@ -1,23 +1,23 @@
 """The fallback schedule of CPU targets: every kernel nobody tuned gets tiles, vectors and threads.
 
-A kernel is taken apart into stages: producers that can be computed where they are used are inlined, a chain of
-injective blocks behind a reduction becomes its epilogue, and each remaining stage is scheduled by the first of
-``contraction``, ``simple.reduction`` and ``simple.elementwise`` that fits. All of it goes through TVM's schedule
-primitives, which check that the result computes what the kernel computed.
+A kernel is taken apart into blocks: producers that can be computed where they are used are inlined, a chain of
+injective blocks behind a reduction becomes its epilogue, and each remaining block is scheduled by the cheapest of the
+``rules`` that fit. All of it goes through TVM's schedule primitives, which check that the result computes what the
+kernel computed.
 """
 
 import logging
 from typing import Any
 
 from edgepack.config.target import Target
-from edgepack.schedules import contraction, simple
 from edgepack.schedules.kernel import Block, conditional, expensive, follows, read_block
+from edgepack.schedules.rules import RULES, KernelRule, Surroundings, choose
 from edgepack.schedules.tiles import Machine, machine
 
 _log = logging.getLogger(__name__)
 
 
-def cpu_pass(target: Target) -> Any:
+def cpu_pass(target: Target, rules: tuple[KernelRule, ...] = RULES) -> Any:
     """A module pass that schedules all functions without a schedule."""
     import tvm
     from tvm import tirx
@@ -31,7 +31,7 @@ def cpu_pass(target: Target) -> Any:
             if isinstance(function, tirx.PrimFunc) and not (
                 function.attrs and function.attrs.get("tirx.is_scheduled")
             ):
-                scheduled[name] = schedule_function(function, cpu)
+                scheduled[name] = schedule_function(function, cpu, rules)
         for name, function in scheduled.items():
             mod.update_func(name, function)
         return mod
@@ -39,7 +39,7 @@ def cpu_pass(target: Target) -> Any:
     return run
 
 
-def schedule_function(function: Any, cpu: Machine) -> Any:
+def schedule_function(function: Any, cpu: Machine, rules: tuple[KernelRule, ...] = RULES) -> Any:
     """Schedule one kernel; what is not made of plain blocks with static extents stays serial."""
     import tvm
     from tvm import s_tir
@@ -49,7 +49,7 @@ def schedule_function(function: Any, cpu: Machine) -> Any:
     sch = s_tir.Schedule(tvm.IRModule({"main": function}), debug_mask="none")
     constants = [function.params[int(i)] for i in (function.attrs or {}).get("layout_free_buffers", [])]
     try:
-        _schedule(sch, cpu, [buffer for buffer in constants if _readers(sch, buffer) == 1])
+        _schedule(sch, cpu, tuple(buffer for buffer in constants if _readers(sch, buffer) == 1), rules)
     except s_tir.ScheduleError as error:
         # A kernel of a shape no rule foresaw is slow, not a failed build.
         _log.warning("a kernel gets no schedule: %s", str(error).strip().splitlines()[-1])
@@ -57,27 +57,24 @@ def schedule_function(function: Any, cpu: Machine) -> Any:
     return sch.mod["main"].with_attr("tirx.is_scheduled", True)
 
 
-def _schedule(sch: Any, cpu: Machine, free: list[Any]) -> None:
+def _schedule(sch: Any, cpu: Machine, free: tuple[Any, ...], rules: tuple[KernelRule, ...]) -> None:
+    """Schedule every block, reductions first: they take their epilogues and padding with them."""
     _inline(sch)
-    blocks = {block.name: block for block in _blocks(sch)}
-    for block in [block for block in blocks.values() if block.reduced]:
-        del blocks[block.name]
-        chosen = contraction.plan(block, cpu, free)
-        if chosen is None:
-            simple.reduction(sch, block)
+    left = {block.name: block for block in _blocks(sch)}
+    for block in sorted(left.values(), key=lambda block: not block.reduced):
+        if block.name not in left:
             continue
-        epilogue = _epilogue(sch, block)
-        padding = _padding(sch, block)
-        moved = contraction.schedule(sch, block, chosen, cpu=cpu, epilogue=epilogue, padding=padding)
-        if epilogue:
-            blocks.pop(epilogue[0], None)
-        if padding and moved:
-            blocks.pop(padding.name, None)
-    for block in blocks.values():
-        if conditional(block):
-            simple.pad(sch, block, cpu, None)
-        else:
-            simple.elementwise(sch, block, cpu)
+        del left[block.name]
+        around = (
+            Surroundings(free, _epilogue(sch, block), _padding(sch, block))
+            if block.reduced
+            else Surroundings()
+        )
+        chosen = choose(rules, block, cpu, around)
+        if chosen is not None:
+            rule, cost = chosen
+            for name in rule.apply(sch, block, cpu, around, cost):
+                left.pop(name, None)
 
 
 def _blocks(sch: Any) -> list[Block]:

@@ -52,6 +52,14 @@ def pad(sch: Any, block: Block, cpu: Machine, loop: Any | None) -> None:
             sch.parallel(sch.fuse(*loops[:-1], outer))
 
 
+def interleaved(block: Block) -> int:
+    """How many outputs of a reduction are summed at once, so that their additions overlap."""
+    outputs = block.work
+    for axis in block.reduced:
+        outputs //= axis.extent
+    return divisors(outputs, INDEPENDENT)[-1]
+
+
 def reduction(sch: Any, block: Block) -> None:
     """Interleave a few outputs so that their reductions overlap, run the others in parallel."""
     rv = sch.get_sblock(block.name)
@@ -60,12 +68,7 @@ def reduction(sch: Any, block: Block) -> None:
     reduced = [loops[axis.position] for axis in block.reduced]
     if not spatial:
         return
-    fused = sch.fuse(*spatial)
-    total = block.work
-    for axis in block.reduced:
-        total //= axis.extent
-    width = divisors(total, INDEPENDENT)[-1]
-    outer, inner = sch.split(fused, [None, width])
+    outer, inner = sch.split(sch.fuse(*spatial), [None, interleaved(block)])
     sch.reorder(outer, *reduced, inner)
     if block.work >= PARALLEL_ELEMENTS:
         sch.parallel(outer)

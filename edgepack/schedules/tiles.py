@@ -14,6 +14,7 @@ STACK_BYTES = 1023  # TVM keeps smaller buffers on the stack, where LLVM turns t
 FMA_LATENCY = 4  # cycles; with two pipes, eight independent accumulators hide it
 PIPES = 2
 LOAD_COST = 1 / 8  # cycles a load costs besides its slot: prefers the tile with more reuse
+GATHER = 2  # instructions for an element that does not lie beside the others: load or store, and its address
 UNROLLED = 256  # vector instructions of a reduction's body written out; more only costs compile time
 MAX_VECTOR = 64  # elements; LLVM splits longer vectors anyway
 
@@ -25,6 +26,7 @@ class Machine:
     vector_bytes: int
     registers: int
     cores: int
+    features: frozenset[str] = frozenset()  # instructions, as targets name them
 
     def lanes(self, element_bytes: int) -> int:
         """Elements in a vector register."""
@@ -73,7 +75,9 @@ class Tile:
 def machine(target: Target) -> Machine:
     """The CPU of a target: AVX-512 and NEON have 32 vector registers, older x86 16."""
     wide = target.abi.arch == "aarch64" or target.cpu.vector_bits >= 512  # noqa: PLR2004 - AVX-512
-    return Machine(target.cpu.vector_bits // 8, 32 if wide else 16, target.cpu.cores)
+    return Machine(
+        target.cpu.vector_bits // 8, 32 if wide else 16, target.cpu.cores, frozenset(target.cpu.features)
+    )
 
 
 def pieces(extent: int, lanes: int, *, carried: bool) -> Pieces:
@@ -135,7 +139,7 @@ def best_tile(
             loads = sum(each)
             widened = sum(o.widening * count for o, count in zip(operands, each, strict=True))
             step = max(registers + widened, loads) / PIPES + loads * LOAD_COST
-            store = shape.loads * height if contiguous_store else 2 * width * height
+            store = shape.loads * height if contiguous_store else GATHER * width * height
             cycles = (reduction * max(step, FMA_LATENCY) + store) / (width * height)
             candidates.append(Tile(shape, height, cycles))
     return min(candidates, key=lambda tile: tile.cycles)
@@ -144,5 +148,5 @@ def best_tile(
 def _loads(operand: Operand, shape: Pieces, width: int, height: int) -> int:
     vector = 1
     if operand.along_vector:
-        vector = shape.loads if operand.contiguous else 2 * width  # gathered element by element
+        vector = shape.loads if operand.contiguous else GATHER * width  # element by element
     return vector * (height if operand.along_unroll else 1)

@@ -1,4 +1,4 @@
-"""What the families share: TVM's target object and the CPU search space."""
+"""MetaSchedule's search spaces, and TVM's target object."""
 
 from typing import Any
 
@@ -73,4 +73,16 @@ def cpu_space(target: Target, *, unroll_steps: tuple[int, ...]) -> Any:
             mutator.MutateUnroll(): 0.03,
             mutator.MutateParallel(JOBS_PER_CORE): 0.02,
         },
+    )
+
+
+def cuda_space() -> Any:
+    """MetaSchedule's search space for an NVIDIA GPU: shared-memory tiling with thread binding."""
+    from tvm.s_tir.meta_schedule import mutator, postproc, schedule_rule
+    from tvm.s_tir.meta_schedule.space_generator import PostOrderApply
+
+    return PostOrderApply(
+        sch_rules=schedule_rule.ScheduleRule.create("cuda"),
+        postprocs=postproc.Postproc.create("cuda"),
+        mutator_probs=mutator.Mutator.create("cuda"),
     )
