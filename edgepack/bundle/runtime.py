@@ -29,7 +29,7 @@ from pathlib import Path
 
 from edgepack.base.paths import cache_dir
 from edgepack.errors import EdgepackError, IntegrityError
-from edgepack.lower.emit.vm import BASE
+from edgepack.spec.runtime import BASE
 
 TVM_VERSION = "0.27.0.post1"
 FFI_VERSION = "0.1.14.post1"

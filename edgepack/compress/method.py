@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from edgepack.base.progress import Progress, silent
 from edgepack.spec import Input, Spec
-from edgepack.torchnet.checkpoint import Rebuild
 
 if TYPE_CHECKING:
     import torch
 
     from edgepack.data import Splits
+    from edgepack.torchnet.checkpoint import Rebuild
 
 Level = Literal["torch", "onnx"]
 """What a method changes: a ``torch.nn.Module`` before the export, or an .onnx file after it."""
@@ -127,6 +127,10 @@ class Method(ABC, Generic[T]):
         """The first line of its spec's docstring."""
         return (self.spec.__doc__ or "").strip().partition("\n")[0]
 
+    def tools(self) -> tuple[str, ...]:
+        """The packages by whose versions its result may differ, its own among them."""
+        return self.distributions if self.origin == "edgepack" else (self.origin, *self.distributions)
+
     def code(self) -> tuple[str | Path, ...]:
         """The files and folders that shape its result: ``sources``, or where ``spec`` comes from."""
         if self.sources:
@@ -149,7 +153,7 @@ class TorchMethod(Method[T]):
     """
 
     apply: "Callable[[torch.nn.Module, T, Context], TorchResult]"
-    rebuild: Rebuild | None = None
+    rebuild: "Rebuild | None" = None
 
     @property
     def level(self) -> Level:

@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, Literal
 
+from pydantic import ValidationError
+
 from edgepack.base import crash
 from edgepack.engine.artifact import USER, Artifact
 from edgepack.engine.events import Advanced, ErrorRecord, Listener, Scope, StageEnded, StageStarted
@@ -92,7 +94,7 @@ class Runner(Generic[R]):
         began = time.monotonic()
         key, place = key_of(parts), scope.key(self._recipe)
         forced = bool(self._fresh & {stage.name, scope.label, *request.aliases, "all"})
-        found = self.store.find(key) if stage.cached and not forced else None
+        found = self._stored(stage, key) if stage.cached and not forced else None
         if found is not None:
             with suppress(OSError):  # a full disk or a store for reading alone: only an explanation is lost
                 self.store.remember(place, parts)
@@ -120,6 +122,15 @@ class Runner(Generic[R]):
             raise StageFailed from error
         self._end(scope, "done", began, why=why, record=record)
         return record
+
+    def _stored(self, stage: Stage[S, F, R], key: str) -> Record | None:
+        """What the store has under a key, if its figures are of the stage's type."""
+        found = self.store.find(key)
+        with suppress(ValidationError):
+            if found is not None:
+                found.typed(stage.figures)
+                return found
+        return None
 
     def _work(
         self, stage: Stage[S, F, R], request: Request[S], resources: R, began: float

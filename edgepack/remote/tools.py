@@ -12,9 +12,9 @@ from edgepack.agent.build import build_agent
 from edgepack.base.files import sha256_file
 from edgepack.bundle.runtime import runtime_libs
 from edgepack.config.target import Target
-from edgepack.lower.emit.vm import BASE, CUDA
 from edgepack.remote.layout import script, work_path
 from edgepack.remote.session import Session
+from edgepack.spec.runtime import BASE, CUDA
 
 TOOLS = ".tools"
 

@@ -8,9 +8,8 @@ from edgepack.engine.events import StageEnded
 from edgepack.report.builder import ReportBuilder
 from edgepack.report.document import Outcome, Report, TuningRow
 from edgepack.report.figures import BUILT
-from edgepack.run.figures import SOURCE, SourceFigures, StepFigures
+from edgepack.run.figures import SOURCE, EvaluateFigures, SourceFigures, StepFigures
 from edgepack.run.stages.bench import BenchFigures
-from edgepack.run.stages.evaluate import EvaluateFigures
 from edgepack.run.stages.package import PackageFigures
 from edgepack.run.stages.tune import TuneFigures
 from edgepack.run.trace import (

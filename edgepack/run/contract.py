@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from edgepack.engine.stage import F, Request, S, Skip, Stage
 from edgepack.run.state import CandidateRun, DeviceRun, Resources, TargetRun
 
+NO_DEVICE = "the recipe names no device for this target"
+
 
 class ModelStage(Stage[S, F, Resources]):
     """Runs for a candidate; candidates that begin with the same steps share its results."""

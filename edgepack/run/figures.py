@@ -1,10 +1,12 @@
-"""The figures that several stages share: of a model as it came, and after a compression step."""
+"""The figures that one stage finds and others use: of the model on its way, and of its compiled form."""
 
 from typing import Any, Literal
 
 from pydantic import Field
 
-from edgepack.spec import Input, ModelFacts
+from edgepack.lower.result import Kernel
+from edgepack.spec import Count, Input, ModelFacts, Spec, Tensor
+from edgepack.spec.encoding import ConstantSummary
 
 SOURCE = "source"  # what the model as it came is called among the steps
 
@@ -27,3 +29,21 @@ class StepFigures(ModelFacts):
 
     level: Literal["torch", "onnx"]
     metrics: dict[str, Any]
+
+
+class EvaluateFigures(ModelFacts):
+    """The model in onnxruntime."""
+
+    samples: Count = Field(description="Batches in samples.npz.")
+    classes: tuple[str, ...]
+    vocabulary: tuple[str, ...]
+
+
+class CompileFigures(Spec):
+    """What the library holds, and needs at run time."""
+
+    kernels: tuple[Kernel, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    constants: tuple[ConstantSummary, ...]
+    runtime: tuple[str, ...]

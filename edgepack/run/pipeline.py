@@ -20,9 +20,11 @@ from edgepack.remote.boards import Boards
 from edgepack.run import fingerprint
 from edgepack.run.candidates import Candidate, step_labels
 from edgepack.run.contract import DeviceStage, ModelStage, TargetStage
+from edgepack.run.figures import CompileFigures
 from edgepack.run.stages.bench import BenchFigures, BenchStage
-from edgepack.run.stages.compile import CompileFigures, CompileStage
-from edgepack.run.stages.compress import CompressOnnxStage, CompressTorchStage
+from edgepack.run.stages.compile import CompileStage
+from edgepack.run.stages.compress_onnx import CompressOnnxStage
+from edgepack.run.stages.compress_torch import CompressTorchStage
 from edgepack.run.stages.deploy import DeployStage
 from edgepack.run.stages.evaluate import EvaluateStage
 from edgepack.run.stages.export import ExportStage
@@ -38,7 +40,6 @@ from edgepack.run.trace import CandidateNotBuilt, CandidatePromoted, Until
 PipelineStage = ModelStage[Any, Any] | TargetStage[Any, Any] | DeviceStage[Any, Any]
 
 EVALUATE = EvaluateStage()
-TUNE = TuneStage()
 COMPILE = CompileStage()
 BENCH = BenchStage()
 
@@ -49,8 +50,8 @@ STAGES: tuple[PipelineStage, ...] = (
     ExportStage(),  #                     torch → ONNX, parity with onnxruntime
     CompressOnnxStage(),  #               each step on ONNX: quantize, …
     EVALUATE,  #                          accuracy in onnxruntime, counts, samples with expected outputs
-    TUNE,  #                              kernels, on the board, or
-    RecallStage(TUNE),  #                 what was measured for such boards before
+    TuneStage(),  #                       kernels, on the board, or
+    RecallStage(),  #                     what was measured for such boards before
     COMPILE,  #                           ONNX → Relax → shared library
     PackageStage(EVALUATE, COMPILE),  #   the bundle
     DeployStage(),  #                     install over SSH; never cached: the board is asked

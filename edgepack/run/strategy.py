@@ -6,9 +6,8 @@ from typing import Protocol
 
 from edgepack.config.recipe import Recipe
 from edgepack.run.candidates import Candidate
+from edgepack.run.figures import CompileFigures, EvaluateFigures
 from edgepack.run.stages.bench import BenchFigures
-from edgepack.run.stages.compile import CompileFigures
-from edgepack.run.stages.evaluate import EvaluateFigures
 from edgepack.spec import ModelFigures
 from edgepack.spec.candidate import BASELINE, RELEASE
 

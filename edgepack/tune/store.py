@@ -28,6 +28,7 @@ from edgepack.errors import IntegrityError, LockedError
 
 WORKLOADS = "workload.json"
 RECORDS = "tuning_record.json"
+UNTUNED = "untuned.json"
 FORMAT = 1
 
 
@@ -57,6 +58,11 @@ class RecordStore:
     def path(self, target: Target) -> Path:
         """Where this target's records are, or would be."""
         return self.root / f"{target.name}-{digest(key(target))}"
+
+    def files(self, target: Target) -> dict[str, Path]:
+        """What was measured for this target so far, by any model's tuning; empty where nothing was."""
+        names = (WORKLOADS, RECORDS, UNTUNED)
+        return {name: path for name in names if (path := self.path(target) / name).is_file()}
 
     def folder(self, target: Target) -> Path:
         """The folder of this target's records, made if missing.
@@ -139,7 +145,7 @@ def repair(folder: Path) -> int:
 
 def read_untuned(folder: Path) -> dict[str, float]:
     """Milliseconds of the fallback schedule, by workload."""
-    path = folder / "untuned.json"
+    path = folder / UNTUNED
     if not path.exists():
         return {}
     return {str(k): float(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
@@ -147,9 +153,7 @@ def read_untuned(folder: Path) -> dict[str, float]:
 
 def write_untuned(folder: Path, untuned: Mapping[str, float]) -> None:
     """Replace the milliseconds of the fallback schedules."""
-    write_atomic(
-        folder / "untuned.json", (json.dumps(dict(untuned), indent=1, sort_keys=True) + "\n").encode()
-    )
+    write_atomic(folder / UNTUNED, (json.dumps(dict(untuned), indent=1, sort_keys=True) + "\n").encode())
 
 
 def publish(folder: Path, chosen: Iterable[tuple[Any, Any, float]]) -> Path:

@@ -1,60 +1,84 @@
-"""Doing one stage: from the store, by work, interrupted, failed, or broken; and what the report says of each."""
+"""Doing one stage: from the store, by work, interrupted, failed, or broken; and what listeners are told of each."""
+
+from dataclasses import dataclass
 
 import pytest
 
 from edgepack.engine.artifact import USER, Artifact
-from edgepack.engine.events import Advanced, StageEnded, StageStarted
-from edgepack.engine.runner import Runner, Stopped
-from edgepack.engine.stage import Made, Output, Stage
+from edgepack.engine.events import Advanced, Scope, StageEnded, StageStarted
+from edgepack.engine.runner import Runner, StageFailed
+from edgepack.engine.stage import Ingredients, Output, Request, Stage, StageResult
 from edgepack.engine.store import Store
 from edgepack.errors import EdgepackError, Interrupted, UnreachableError
-from edgepack.report.builder import ReportBuilder
-from edgepack.report.document import Host, RecipeRef
+from edgepack.spec import Spec
 
 
-def builder():
-    return ReportBuilder(
-        run_id="r",
-        recipe=RecipeRef(name="r", version="1.0.0", digest="0"),
-        tools={},
-        host=Host(system="Linux", machine="x86_64", cores=2, python="3.11"),
-    )
+class Asked(Spec):
+    a: int = 1
+
+
+class Found(Spec):
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resources:
+    word: str = "half"
+
+
+class Calls(Stage):
+    """A stage whose work counts; it raises ``error`` if there is one."""
+
+    name = "export"
+    figures = Found
+
+    def __init__(self, error=None, keep=True, cached=True):
+        self.works = []
+        self.error = error
+        self.keep = keep
+        self.cached = cached
+
+    def ingredients(self, spec):
+        return Ingredients()
+
+    def run(self, work):
+        self.works.append(work)
+        work.progress(work.resources.word, 0.5)
+        if self.error is not None:
+            raise self.error
+        path = work.scratch / "out.bin"
+        path.write_bytes(b"".join(p.read_bytes() for p in work.inputs.values()) + repr(work.spec).encode())
+        files = {"onnx": Output(path, "onnx", "model.onnx")}
+        return StageResult(Found(shape=(1, 2)), files, keep=self.keep)
 
 
 @pytest.fixture
 def make(tmp_path):
     def runner(fresh=(), events=None):
-        listener = (lambda _: None) if events is None else events.append
-        return Runner("recipe", Store(tmp_path / "store"), builder(), listener, fresh)
+        told = [] if events is None else events
+        made = Runner("recipe", Store(tmp_path / "store"), told.append, fresh)
+        made.told = told
+        return made
 
     return runner
 
 
-class Calls:
-    """A stage whose function counts; it raises ``error`` if there is one."""
-
-    def __init__(self, error=None, keep=True):
-        self.works = []
-        self.error = error
-        self.stage = Stage("export", 1, (), (), self.run)
-        self.keep = keep
-
-    def run(self, work):
-        self.works.append(work)
-        work.resources["advanced"]("half", 0.5)
-        if self.error is not None:
-            raise self.error
-        path = work.scratch / "out.bin"
-        path.write_bytes(b"".join(p.read_bytes() for p in work.inputs.values()) + repr(work.spec).encode())
-        return Made({"onnx": Output(path, "onnx", "model.onnx")}, {"shape": (1, 2)}, keep=self.keep)
+def do(runner, calls, spec=None, inputs=None, *, label=None, aliases=(), **place):
+    request = Request(spec or Asked(), inputs or {}, label, aliases)
+    scope = Scope(stage=calls.name, label=label or calls.name, **place)
+    return runner.do(calls, request, scope, Resources())
 
 
-def do(runner, calls, spec=None, inputs=None, **options):
-    return runner.do(calls.stage, spec=spec or {"a": 1}, inputs=inputs or {}, **options)
+def ended(runner):
+    return [event for event in runner.told if isinstance(event, StageEnded)]
 
 
 def outcomes(runner):
-    return [(o.stage, o.target, o.status, o.why) for o in runner.report.build().stages]
+    return [(e.scope.label, e.scope.target, e.status, e.why) for e in ended(runner)]
+
+
+def errors(runner):
+    return [event.error for event in ended(runner) if event.error is not None]
 
 
 def test_work_is_done_once(make):
@@ -63,9 +87,29 @@ def test_work_is_done_once(make):
     again = do(make(), calls)
     assert len(calls.works) == 1
     assert first == again
+    assert first.figures == Found(shape=(1, 2))
     assert runner.store.path(first.artifacts["onnx"]).is_file()
     assert first.artifacts["onnx"].made_by == "export"
     assert outcomes(runner) == [("export", None, "done", "first run")]
+
+
+def test_work_that_two_candidates_ask_for_is_done_once_and_told_to_both(make):
+    calls, runner = Calls(), make(fresh=("all",))
+    first = do(runner, calls, candidate="one", variant="one")
+    second = do(runner, calls, candidate="two", variant="two")
+    assert len(calls.works) == 1
+    assert first == second
+    assert [(e.scope.candidate, e.status) for e in ended(runner)] == [("one", "done"), ("two", "shared")]
+    assert ended(runner)[1].figures == ended(runner)[0].figures == {"shape": [1, 2]}
+
+
+def test_work_that_failed_for_one_candidate_fails_for_the_next_and_is_told_once(make):
+    calls, runner = Calls(EdgepackError("no")), make()
+    for candidate in ("one", "two"):
+        with pytest.raises(StageFailed):
+            do(runner, calls, candidate=candidate)
+    assert len(calls.works) == 1
+    assert [error.message for error in errors(runner)] == ["no"]
 
 
 def test_a_store_that_cannot_be_written_answers_all_the_same(make, monkeypatch):
@@ -75,18 +119,30 @@ def test_a_store_that_cannot_be_written_answers_all_the_same(make, monkeypatch):
     def refuse(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(runner.store, "remember", refuse)
-    do(runner, calls)
-    assert [status for _, _, status, _ in outcomes(runner)] == ["done", "cached"]
+    again = make()
+    monkeypatch.setattr(again.store, "remember", refuse)
+    do(again, calls)
+    assert [status for _, _, status, _ in outcomes(runner)] == ["done"]
+    assert [status for _, _, status, _ in outcomes(again)] == ["cached"]
 
 
 def test_a_change_is_named(make):
     calls = Calls()
     do(make(), calls, target="rpi4")
     runner = make()
-    do(runner, calls, spec={"a": 2}, target="rpi4")
-    do(runner, calls, spec={"a": 2}, target="rpi3")
-    assert outcomes(runner) == [("export", "rpi4", "done", "a 1 → 2"), ("export", "rpi3", "cached", None)]
+    do(runner, calls, Asked(a=2), target="rpi4")
+    third = make()
+    do(third, calls, Asked(a=2), target="rpi3")
+    assert outcomes(runner) == [("export", "rpi4", "done", "a 1 → 2")]
+    assert outcomes(third) == [("export", "rpi3", "cached", None)]
+
+
+@pytest.mark.parametrize("place", [{"variant": "other"}, {"device": "pi"}, {"target": "rpi4"}])
+def test_what_a_stage_last_ran_with_is_kept_for_each_place(make, place):
+    do(make(), Calls())
+    runner = make()
+    do(runner, Calls(), Asked(a=2), **place)
+    assert outcomes(runner)[0][3] == "first run"
 
 
 def test_a_damaged_result_is_made_again(make):
@@ -100,22 +156,31 @@ def test_a_damaged_result_is_made_again(make):
     assert outcomes(again) == [("export", None, "done", "its stored result was missing or damaged")]
 
 
-@pytest.mark.parametrize("fresh", ["export", "prune-channels", "all"])
-def test_fresh_by_the_name_of_the_stage_its_label_or_all(make, fresh):
-    calls = Calls()
-    do(make(), calls, label="prune-channels")
-    runner = make(fresh=(fresh,))
-    do(runner, calls, label="prune-channels")
+def test_figures_that_are_not_the_stages_are_found_anew(make):
+    calls, runner = Calls(), make()
+    do(runner, calls)
+    (record,) = (runner.store.root / "stages").iterdir()
+    record.write_text(record.read_text().replace("[1,2]", '"none"'))
+    assert do(make(), calls).figures == Found(shape=(1, 2))
     assert len(calls.works) == 2
-    assert outcomes(runner) == [("prune-channels", None, "done", "asked for by --fresh")]
-    do(make(fresh=("train",)), calls, label="prune-channels")
+
+
+@pytest.mark.parametrize("fresh", ["export", "prune-channels-2", "prune-channels", "all"])
+def test_fresh_by_the_name_of_the_stage_its_label_its_alias_or_all(make, fresh):
+    calls, named = Calls(), {"label": "prune-channels-2", "aliases": ("prune-channels",)}
+    do(make(), calls, **named)
+    runner = make(fresh=(fresh,))
+    do(runner, calls, **named)
+    assert len(calls.works) == 2
+    assert outcomes(runner) == [("prune-channels-2", None, "done", "asked for by --fresh")]
+    do(make(fresh=("train",)), calls, **named)
     assert len(calls.works) == 2
 
 
 def test_what_asks_the_board_is_never_cached(make):
-    calls = Calls()
-    do(make(), calls, cached=False)
-    do(make(), calls, cached=False)
+    calls, runner = Calls(cached=False), make()
+    do(runner, calls)
+    do(runner, calls)
     do(make(), calls)
     assert len(calls.works) == 3
 
@@ -143,25 +208,25 @@ def test_inputs_are_there_under_their_names_and_those_of_the_user_count_by_diges
 def test_an_error_ends_its_row_only(make):
     runner = make()
     error = UnreachableError("no route to host", where="pi")
-    with pytest.raises(Stopped):
-        do(runner, Calls(error), target="rpi4")
+    with pytest.raises(StageFailed):
+        do(runner, Calls(error), Asked(a=7), target="rpi4", device="pi")
     do(runner, Calls(), target="rpi3")
-    report = runner.report.build()
     assert outcomes(runner) == [
         ("export", "rpi4", "failed", "no route to host"),
         ("export", "rpi3", "done", "first run"),
     ]
-    assert [(e.message, e.target, e.exit_code) for e in report.errors] == [("no route to host", "rpi4", 4)]
+    assert [(e.message, e.stage, e.target, e.device, e.exit_code) for e in errors(runner)] == [
+        ("no route to host", "export", "rpi4", "pi", 4)
+    ]
     assert runner.errors == [error]
-    assert report.exit_code == 7
 
 
 def test_a_defect_ends_its_row_only_and_leaves_its_traceback_in_a_file(make, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     runner = make()
-    with pytest.raises(Stopped):
+    with pytest.raises(StageFailed):
         do(runner, Calls(RuntimeError("surprise")), target="rpi4")
-    (error,) = runner.report.build().errors
+    (error,) = errors(runner)
     assert error.message == "internal error: RuntimeError: surprise"
     assert error.exit_code == 1
     (log,) = (tmp_path / "state/edgepack/crashes").iterdir()
@@ -172,16 +237,16 @@ def test_a_defect_ends_its_row_only_and_leaves_its_traceback_in_a_file(make, tmp
 def test_a_full_disk_is_no_defect(make, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     runner = make()
-    with pytest.raises(Stopped):
+    with pytest.raises(StageFailed):
         do(runner, Calls(OSError(28, "No space left on device", "/cache/blob")))
-    (error,) = runner.report.build().errors
+    (error,) = errors(runner)
     assert (error.message, error.where) == ("no space left on device", "/cache/blob")
     assert not (tmp_path / "state").exists()
 
 
-def test_a_failed_stage_is_tried_again_and_leaves_no_files(make):
+def test_a_failed_stage_is_tried_again_by_the_next_run_and_leaves_no_files(make):
     runner = make()
-    with pytest.raises(Stopped):
+    with pytest.raises(StageFailed):
         do(runner, Calls(EdgepackError("no")))
     assert not [p for p in runner.store.root.rglob("*") if p.is_file()]
     calls = Calls()
@@ -190,31 +255,29 @@ def test_a_failed_stage_is_tried_again_and_leaves_no_files(make):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("tuning was stopped", state="kept")])
-def test_ctrl_c_leaves_the_run_and_is_in_the_report_once(make, error):
+def test_ctrl_c_leaves_the_run_and_is_told_once(make, error):
     runner = make()
     with pytest.raises(KeyboardInterrupt):
         do(runner, Calls(error), target="rpi4")
-    runner.interrupted()
-    report = runner.report.build()
-    assert [e.exit_code for e in report.errors] == [130]
-    assert report.stages[0].status == "failed"
-    assert report.exit_code == 130
+    assert runner.interrupted() is None
+    assert [e.exit_code for e in errors(runner)] == [130]
+    assert ended(runner)[0].status == "failed"
 
 
-def test_ctrl_c_between_stages_is_in_the_report(make):
+def test_ctrl_c_between_stages_is_an_error_of_the_run(make):
     runner = make()
-    runner.interrupted()
-    assert runner.report.build().exit_code == 130
+    assert runner.interrupted().exit_code == 130
+    assert runner.interrupted() is None
 
 
 def test_events_tell_what_happens(make):
-    events = []
-    runner = make(events=events)
+    runner = make()
     calls = Calls()
-    do(runner, calls, target="rpi4", variant="release")
-    do(runner, calls, target="rpi4", variant="release")
-    runner.skip(calls.stage, "no device", target="rpi4")
-    assert events[0] == StageStarted("export", "rpi4", "release", "first run")
-    assert events[1] == Advanced("half", 0.5)
-    ended = [event.outcome.status for event in events[2:] if isinstance(event, StageEnded)]
-    assert ended == ["done", "cached", "skipped"]
+    place = {"target": "rpi4", "candidate": "release", "variant": "release"}
+    do(runner, calls, **place)
+    do(make(events=runner.told), calls, **place)
+    runner.skip("no device", Scope(stage="bench", label="bench", target="rpi4"))
+    scope = Scope(stage="export", label="export", **place)
+    assert runner.told[0] == StageStarted(scope=scope, why="first run")
+    assert runner.told[1] == Advanced(text="half", share=0.5)
+    assert [event.status for event in ended(runner)] == ["done", "cached", "skipped"]

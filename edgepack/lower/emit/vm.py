@@ -7,10 +7,7 @@ from typing import Any
 from edgepack.config.target import Target
 from edgepack.lower.conditions import FUSED, LEGAL, PLANNED, SCHEDULED, SEQUENTIAL
 from edgepack.lower.phase import Facts, Lowering, Module, Phase, sequence
-
-BASE = ("libtvm_ffi.so", "libtvm_runtime.so")  # every model: the C ABI, virtual machine and threads
-EXTRA = "libtvm_runtime_extra.so"  # those that sort, or draw random numbers
-CUDA = "libtvm_runtime_cuda.so"
+from edgepack.spec.runtime import BASE, CUDA, EXTRA
 
 
 def _sequence_passes() -> Sequence[Any]:

@@ -7,8 +7,7 @@ from edgepack.bench.accuracy import BoardAccuracy
 from edgepack.bench.measurement import Measurement
 from edgepack.config.recipe import Bench
 from edgepack.engine.stage import Ingredients, Output, Request, Skip, StageResult, Work
-from edgepack.run.contract import DeviceStage
-from edgepack.run.stages.deploy import NO_DEVICE
+from edgepack.run.contract import NO_DEVICE, DeviceStage
 from edgepack.run.state import DeviceRun, Resources
 from edgepack.spec import Spec
 

@@ -4,28 +4,17 @@ from collections.abc import Iterator
 
 from edgepack.config.target import Target
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
-from edgepack.lower.result import Kernel
 from edgepack.run.contract import TargetStage
+from edgepack.run.figures import CompileFigures
 from edgepack.run.stages import records
 from edgepack.run.state import Resources, TargetRun
-from edgepack.spec import Spec, Tensor
-from edgepack.spec.encoding import ConstantSummary
+from edgepack.spec import Spec
 
 
 class CompileSpec(Spec):
     """For what."""
 
     target: Target
-
-
-class CompileFigures(Spec):
-    """What the library holds, and needs at run time."""
-
-    kernels: tuple[Kernel, ...]
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    constants: tuple[ConstantSummary, ...]
-    runtime: tuple[str, ...]
 
 
 class CompileStage(TargetStage[CompileSpec, CompileFigures]):

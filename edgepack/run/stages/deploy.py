@@ -4,11 +4,9 @@ from collections.abc import Iterator
 
 from edgepack.engine.events import Advanced
 from edgepack.engine.stage import Ingredients, Request, Skip, StageResult, Work
-from edgepack.run.contract import DeviceStage
+from edgepack.run.contract import NO_DEVICE, DeviceStage
 from edgepack.run.state import DeviceRun, Resources
 from edgepack.spec import Count, Spec
-
-NO_DEVICE = "the recipe names no device for this target"
 
 
 class DeploySpec(Spec):

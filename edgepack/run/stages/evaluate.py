@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.run.contract import ModelStage
+from edgepack.run.figures import EvaluateFigures
 from edgepack.run.stages import onnx_models
 from edgepack.run.stages.samples import samples
 from edgepack.run.state import CandidateRun, Resources
-from edgepack.spec import Count, Data, Input, ModelFacts, Spec
+from edgepack.spec import Data, Input, Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,14 +26,6 @@ class EvaluateSpec(Spec):
     data: Data | None
 
 
-class EvaluateFigures(ModelFacts):
-    """The model in onnxruntime."""
-
-    samples: Count = Field(description="Batches in samples.npz.")
-    classes: tuple[str, ...]
-    vocabulary: tuple[str, ...]
-
-
 class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
     """The last stage that knows no target."""
 
@@ -44,7 +35,7 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
     def ingredients(self, spec: EvaluateSpec) -> Ingredients:
         """The code that runs and counts .onnx files."""
         del spec
-        return Ingredients(onnx_models.TOOLS, (*onnx_models.SOURCES, "export", "run/stages/evaluate.py"))
+        return Ingredients(onnx_models.TOOLS, (*onnx_models.SOURCES, "run/stages/evaluate.py"))
 
     def requests(self, at: CandidateRun) -> Iterator[Request[EvaluateSpec]]:
         """One."""
@@ -55,7 +46,7 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
         """Run the test samples, or made-up ones."""
         import numpy as np
 
-        from edgepack.export import run_onnx
+        from edgepack.export.runtime import run_onnx
 
         path, inputs = work.inputs["onnx"], work.spec.inputs
         data = samples(work.spec.data, work.resources.base)

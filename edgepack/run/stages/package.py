@@ -1,6 +1,7 @@
 """``package``: the bundle, of the compiled model and all that runs it on the board."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from edgepack.agent.protocol import PROTOCOL
 from edgepack.base.versions import tool_version
@@ -8,10 +9,13 @@ from edgepack.bundle.manifest import Accuracy, Contents, InputInfo, RecipeInfo, 
 from edgepack.config.recipe import Recipe
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.run.contract import TargetStage
-from edgepack.run.stages.compile import CompileFigures, CompileStage
-from edgepack.run.stages.evaluate import EvaluateFigures, EvaluateStage
+from edgepack.run.figures import CompileFigures, EvaluateFigures
 from edgepack.run.state import Resources, TargetRun
 from edgepack.spec import Spec, Tensor
+
+if TYPE_CHECKING:
+    from edgepack.run.stages.compile import CompileStage
+    from edgepack.run.stages.evaluate import EvaluateStage
 
 _MANIFEST_TOOLS = ("edgepack", "apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "torch", "ziglang")
 
@@ -35,7 +39,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
     name = "package"
     figures = PackageFigures
 
-    def __init__(self, evaluate: EvaluateStage, compile_: CompileStage) -> None:
+    def __init__(self, evaluate: "EvaluateStage", compile_: "CompileStage") -> None:
         self._evaluate = evaluate
         self._compile = compile_
 

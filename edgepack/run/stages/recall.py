@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from edgepack.config.target import Target
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.run.contract import TargetStage
+from edgepack.run.fingerprint import of_user
 from edgepack.run.stages import records
-from edgepack.run.stages.tune import TuneStage
 from edgepack.run.state import Resources, TargetRun
 from edgepack.spec import Spec
 
@@ -30,17 +30,17 @@ class RecallStage(TargetStage[RecallSpec, RecallFigures]):
     name = "recall"
     figures = RecallFigures
 
-    def __init__(self, tune: TuneStage) -> None:
-        self._tune = tune
-
     def ingredients(self, spec: RecallSpec) -> Ingredients:
         """All that names kernels."""
         return records.ingredients(spec.target, "run/stages/recall.py", "tune")
 
     def requests(self, at: TargetRun) -> Iterator[Request[RecallSpec]]:
         """One, where ``tune`` was left out and something was measured before."""
-        measured = records.measured(at.target.target, emulated=at.emulated)
-        if measured and at.find(self._tune) is None:
+        from edgepack.tune.store import RecordStore
+
+        files = RecordStore.of_user(emulated=at.emulated).files(at.target.target)
+        measured = {name: of_user(path) for name, path in files.items()}
+        if measured and records.FILES[0] not in at.artifacts:
             spec = RecallSpec(target=at.target.target.kernels, emulated=at.emulated)
             yield Request(spec, {"onnx": at.model.artifacts["onnx"], **measured})
 

@@ -128,7 +128,9 @@ class TuneStage(TargetStage[TuneSpec, TuneFigures]):
         return StageResult(TuneFigures.of(result), files, keep=keep)
 
     def _without(self, why: str, at: TargetRun) -> str:
-        nothing = not records.measured(at.target.target, emulated=at.emulated)
+        from edgepack.tune.store import RecordStore
+
+        nothing = not RecordStore.of_user(emulated=at.emulated).files(at.target.target)
         return f"{why}; every kernel has its family's schedule" if nothing else why
 
 

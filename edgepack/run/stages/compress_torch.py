@@ -1,24 +1,23 @@
-"""``compress``: one step of a candidate, on the torch module before the export or on the .onnx file after it."""
+"""``compress`` before the export: one step of a candidate on the torch module."""
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from pydantic import SerializeAsAny
 
-from edgepack.compress import Context, Method, OnnxMethod, Step, TorchMethod
-from edgepack.engine.stage import Ingredients, Output, Request, Skip, StageResult, Work
+from edgepack.compress import Context, Step, TorchMethod
+from edgepack.engine.stage import Ingredients, Request, Skip, StageResult, Work
 from edgepack.run.candidates import method_of
 from edgepack.run.contract import ModelStage
 from edgepack.run.figures import SOURCE, StepFigures
-from edgepack.run.stages import onnx_models, torch_models
+from edgepack.run.stages import torch_models
 from edgepack.run.stages.samples import samples
 from edgepack.run.state import CandidateRun, Resources
 from edgepack.spec import Data, Input, Spec
 from edgepack.spec.candidate import RELEASE
 from edgepack.torchnet.checkpoint import Change
 
-_SOURCES = ("compress/__init__.py", "compress/method.py", "run/stages/compress.py")
+_SOURCES = ("compress/__init__.py", "compress/method.py", "run/stages/compress_torch.py")
 
 
 class TorchStepSpec(Spec):
@@ -31,14 +30,6 @@ class TorchStepSpec(Spec):
     rebuilt: torch_models.Rebuilt  # the steps before it
 
 
-class OnnxStepSpec(Spec):
-    """One step, with which samples."""
-
-    inputs: tuple[Input, ...]
-    data: Data | None
-    step: SerializeAsAny[Step]
-
-
 class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
     """The steps that change the torch module."""
 
@@ -49,7 +40,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         """The method's own code and tools, those that restore what it starts from, and no other method's."""
         method = method_of(spec.step)
         return Ingredients(
-            tuple(dict.fromkeys((*torch_models.TOOLS, *_tools(method)))),
+            tuple(dict.fromkeys((*torch_models.TOOLS, *method.tools()))),
             tuple(dict.fromkeys((*torch_models.SOURCES, *_SOURCES, *method.code(), *spec.rebuilt.sources))),
         )
 
@@ -83,7 +74,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         if not isinstance(method, TorchMethod):
             raise TypeError(f"{method.name} is no method on torch")
         start = torch_models.restored(spec.source, base, work.inputs["checkpoint"])
-        context = _context(spec, work)
+        context = Context(spec.inputs, samples(spec.data, base), work.progress)
         if "teacher" in work.inputs:
             context = replace(
                 context,
@@ -97,46 +88,3 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         facts = torch_models.facts(result.module, spec.inputs, context.data, files)
         figures = StepFigures(level="torch", metrics=dict(result.metrics), **facts.model_dump())
         return StageResult(figures, files)
-
-
-class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
-    """The steps that change the .onnx file."""
-
-    name = "compress"
-    figures = StepFigures
-
-    def ingredients(self, spec: OnnxStepSpec) -> Ingredients:
-        """The method's own code and tools, and no other method's."""
-        method = method_of(spec.step)
-        return Ingredients(
-            tuple(dict.fromkeys((*onnx_models.TOOLS, *_tools(method)))),
-            tuple(dict.fromkeys((*onnx_models.SOURCES, *_SOURCES, *method.code()))),
-        )
-
-    def requests(self, at: CandidateRun) -> Iterator[Request[OnnxStepSpec]]:
-        """One for each step on ONNX."""
-        for label, step in zip(at.candidate.labels, at.candidate.steps, strict=True):
-            if isinstance(method_of(step), OnnxMethod):
-                spec = OnnxStepSpec(inputs=at.inputs, data=at.plan.recipe.data, step=step)
-                files = {**at.files.data, "onnx": at.artifacts["onnx"]}
-                yield Request(spec, files, label, aliases=(step.method,))
-
-    def run(self, work: Work[OnnxStepSpec, Resources]) -> StageResult[StepFigures]:
-        """Apply the method to the file."""
-        method = method_of(work.spec.step)
-        if not isinstance(method, OnnxMethod):
-            raise TypeError(f"{method.name} is no method on ONNX")
-        out = work.scratch / "model.onnx"
-        context = _context(work.spec, work)
-        metrics = method.apply(work.inputs["onnx"], out, work.spec.step, context)
-        facts = onnx_models.facts(out, context.data)
-        figures = StepFigures(level="onnx", metrics=dict(metrics), **facts.model_dump())
-        return StageResult(figures, {"onnx": Output(out, "onnx", f"{method.name}.onnx")})
-
-
-def _tools(method: Method[Any]) -> tuple[str, ...]:
-    return (method.origin, *method.distributions) if method.origin != "edgepack" else method.distributions
-
-
-def _context(spec: TorchStepSpec | OnnxStepSpec, work: Work[Any, Resources]) -> Context:
-    return Context(spec.inputs, samples(spec.data, work.resources.base), work.progress)
