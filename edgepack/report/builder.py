@@ -45,7 +45,7 @@ class ReportBuilder:
         self._stages.append(outcome)
 
     def row(self, target: str, variant: str, *, device: str | None = None, **figures: Any) -> None:
-        """Add figures, by their names in ``Row``, to the row of a variant on a target and device.
+        """Add figures, by their names in ``Row``, to the row of a variant on a target and device; ``missing`` is merged.
 
         Raises:
             ValueError: ``Row`` has no such field.
@@ -53,7 +53,9 @@ class ReportBuilder:
         unknown = figures.keys() - (Row.model_fields.keys() - _KEY)
         if unknown:
             raise ValueError(f"a row has no {', '.join(sorted(unknown))}")
-        self._rows.setdefault((target, device, variant), {"missing": {}}).update(figures)
+        row = self._rows.setdefault((target, device, variant), {"missing": {}})
+        reasons = row["missing"] | figures.get("missing", {})
+        row.update(figures, missing=reasons)
 
     def missing(self, target: str, variant: str, why: str, *fields: str, device: str | None = None) -> None:
         """Say why figures of a row are missing; a figure that is there after all is not touched.

@@ -4,13 +4,16 @@ import random
 
 from edgepack.bench.measurement import Measurement
 from edgepack.bench.stats import BoardState
-from edgepack.bundle.manifest import ModelFigures
 from edgepack.config.recipe import Gates
 from edgepack.engine.artifact import Artifact
-from edgepack.engine.outcome import Outcome
+from edgepack.engine.events import ErrorRecord, Scope
 from edgepack.errors import ConfigError, Problem, UnreachableError
 from edgepack.report.builder import ReportBuilder
-from edgepack.report.document import CurvePoint, Host, RecipeRef, Report, TunedKernel, TuningRow
+from edgepack.report.document import Outcome, Report, TuningRow
+from edgepack.run.stages.tune import TunedKernel
+from edgepack.run.trace import Host, RecipeRef
+from edgepack.spec import ModelFigures
+from edgepack.tune.result import CurvePoint
 
 GATES = Gates(accuracy_drop=0.01, parity=1e-4, p90_ms=0.5, bundle_kib=6000, peak_rss_mib=64)
 STATE = BoardState(
@@ -41,10 +44,19 @@ def measurement(centre_ms: float, *, device: str, emulated: bool = False, runs: 
 def builder() -> ReportBuilder:
     return ReportBuilder(
         run_id="20261122-111500-digits",
+        started="2026-11-22T11:15:00+00:00",
         recipe=RecipeRef(name="digits", version="0.1.0", digest="3f" * 32, path="recipes/digits.yaml"),
         tools={"edgepack": "0.1.0", "apache-tvm": "0.27.0.post1", "torch": "2.13.0"},
         host=Host(system="Linux 6.1", machine="x86_64", cores=2, python="3.11.7", cpu="A CPU @ 2.50GHz"),
     )
+
+
+def failed(
+    made: ReportBuilder, error, *, target: str | None = None, stage: str = "", device: str | None = None
+) -> None:
+    """Add an error; without a target it is one of the whole run."""
+    scope = Scope(stage=stage, label=stage, target=target, device=device) if target else None
+    made.error(ErrorRecord.of(error, scope))
 
 
 def good() -> Report:
@@ -95,7 +107,7 @@ def good() -> Report:
                 measurement=measurement(milli * slow, device=device, emulated=emulated),
             )
             if variant == "baseline":
-                made.row(target, variant, accuracy_torch=0.9861)
+                made.row(target, variant, device=device, accuracy_torch=0.9861)
             stage(
                 "tune",
                 42.0 if variant == "release" else 30.2,
@@ -109,7 +121,8 @@ def good() -> Report:
             )
             stage("package", 0.4, target=target, variant=variant, artifacts=(blob,))
             stage("bench", 3.2, target=target, variant=variant, why="a measurement is never cached")
-        made.missing(target, "release", "the int8 model exists as ONNX only", "accuracy_torch", "macs")
+        why = "the int8 model exists as ONNX only"
+        made.missing(target, "release", why, "accuracy_torch", "macs", device=device)
         points = [
             CurvePoint(seconds=t * 0.4, trials=t, predicted_ms=0.1 + 0.9 / (1 + t / 9))
             for t in range(0, 128, 8)
@@ -145,6 +158,7 @@ def bad() -> Report:
     made.row(
         "x86-64-v3",
         "release",
+        device=HOSTILE,
         accuracy_board=0.61,
         accuracy_samples=360,
         measurement=Measurement.of(
@@ -152,7 +166,7 @@ def bad() -> Report:
             peak_rss_kib=70_000, before=STATE, after=throttled,
         ),
     )  # fmt: skip
-    made.missing("x86-64-v3", "release", HOSTILE, "bundle_size", "parity")
+    made.missing("x86-64-v3", "release", HOSTILE, "bundle_size", "parity", device=HOSTILE)
     made.outcome(Outcome(stage="train", status="cached"))
     made.outcome(
         Outcome(stage=HOSTILE, status="failed", seconds=3.5, why=HOSTILE, target="rpi4", variant="release")
@@ -160,12 +174,13 @@ def bad() -> Report:
     made.outcome(
         Outcome(stage="bench", status="skipped", why="deploy failed", target="rpi4", variant="release")
     )
-    made.error(
+    failed(
+        made,
         UnreachableError(HOSTILE, where="pi@shelf-3", why="connection refused", state="nothing was sent", next="ping shelf-3"),
         stage="deploy",
         target="rpi4",
     )  # fmt: skip
-    made.error(ConfigError([Problem("a.yaml", 3, 7, HOSTILE)]), stage="check", target="rpi4")
+    failed(made, ConfigError([Problem("a.yaml", 3, 7, HOSTILE)]), stage="check", target="rpi4")
     made.check(GATES)
     return frozen(made.build())
 
@@ -175,5 +190,5 @@ def empty() -> Report:
 
 
 def frozen(report: Report) -> Report:
-    """The report as if it had been made at a fixed time, so that tests see the same bytes."""
-    return report.model_copy(update={"started": "2026-11-22T11:15:00+00:00", "seconds": 176.4})
+    """The report as if it had taken a fixed time."""
+    return report.model_copy(update={"seconds": 176.4})

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edgepack.config.recipe import Gates
-from edgepack.engine.outcome import Outcome
 from edgepack.errors import (
     AgentError,
     ConfigError,
@@ -22,12 +21,13 @@ from edgepack.errors import (
     UnreachableError,
     UnsupportedError,
 )
-from edgepack.report.builder import this_host, tool_versions
-from edgepack.report.document import Report, Row
-from edgepack.report.figures import FIGURES, cell, device_of, headline
+from edgepack.report.document import Outcome, Report, Row
+from edgepack.report.figures import FIGURES, cell, columns, headline, title
 from edgepack.report.gates import check_gates
 from edgepack.report.html import to_html
 from edgepack.report.markdown import to_markdown
+from edgepack.run.begin import this_host, tool_versions
+from edgepack.run.trace import Placement
 
 
 @pytest.mark.parametrize("make", [samples.good, samples.bad, samples.empty])
@@ -128,7 +128,7 @@ def test_exit_codes_of_errors(errors, code):
     for target in ("a", "b"):
         made.row(target, "release", parameters=1)
     for error, target in errors:
-        made.error(error, target=target)
+        samples.failed(made, error, target=target)
     assert made.build().exit_code == code
 
 
@@ -150,7 +150,7 @@ LOOP = Obstacle("Loop", "", "Loop is not lowered", "it has no static length", "e
 )
 def test_the_report_has_all_that_an_error_says(error, words):
     made = samples.builder()
-    made.error(error, target="a")
+    samples.failed(made, error, target="a")
     report = made.build()
     assert Report.model_validate_json(report.model_dump_json()) == report
     for page in (to_html(report), to_markdown(report)):
@@ -159,10 +159,14 @@ def test_the_report_has_all_that_an_error_says(error, words):
 
 def test_a_single_target_that_fails_gives_its_own_code():
     made = samples.builder()
-    made.error(UnreachableError("x"), target="a", stage="deploy")
+    samples.failed(made, UnreachableError("x"), target="a", stage="deploy")
     report = made.build()
     assert (report.targets, report.exit_code) == (("a",), 4)
     assert (report.errors[0].type, report.errors[0].stage) == ("UnreachableError", "deploy")
+
+
+def at(target) -> Placement:
+    return Placement(target=target)
 
 
 def row(**figures) -> Row:
@@ -237,7 +241,7 @@ def test_the_headline(error, target, says):
     made = samples.builder()
     made.row("a", "release", parameters=1)
     if error:
-        made.error(error, target=target)
+        samples.failed(made, error, target=target)
     assert headline(made.build()) == says
 
 
@@ -247,32 +251,65 @@ BUNDLE, P50 = (next(f for f in FIGURES if f.label == label) for label in ("Bundl
 def test_a_figure_nobody_filled_in_is_explained_by_what_failed_or_was_skipped():
     made = samples.builder()
     made.row("a", "release", parameters=1)
-    assert cell(made.build(), BUNDLE, "a", "release").why == "not measured"
+    assert cell(made.build(), BUNDLE, at("a"), "release").why == "not measured"
     made.outcome(Outcome(stage="bench", target="a", variant="release", status="skipped", why="no device"))
-    assert cell(made.build(), P50, "a", "release").why == "no device"
-    assert cell(made.build(), BUNDLE, "a", "release").why == "not measured"
+    assert cell(made.build(), P50, at("a"), "release").why == "no device"
+    assert cell(made.build(), BUNDLE, at("a"), "release").why == "not measured"
     made.outcome(Outcome(stage="compile", target="a", variant="baseline", status="failed", why="no zig"))
-    assert cell(made.build(), BUNDLE, "a", "release").why == "compile failed: no zig"
+    assert cell(made.build(), BUNDLE, at("a"), "release").why == "compile failed: no zig"
     made.outcome(Outcome(stage="compile", target="a", variant="release", status="failed", why="disk full"))
-    assert cell(made.build(), BUNDLE, "a", "release").why == "compile failed: disk full"
-    assert cell(made.build(), BUNDLE, "b", "release").why == "not measured"
+    assert cell(made.build(), BUNDLE, at("a"), "release").why == "compile failed: disk full"
+    assert cell(made.build(), BUNDLE, at("b"), "release").why == "not measured"
     made.missing("a", "release", "said already", "bundle_size")
-    assert cell(made.build(), BUNDLE, "a", "release").why == "said already"
+    assert cell(made.build(), BUNDLE, at("a"), "release").why == "said already"
 
 
-def test_a_target_is_emulated_if_any_of_its_rows_is():
+def test_a_placement_says_its_device_and_whether_it_is_emulated():
     made = samples.builder()
     made.row("a", "baseline", device="d", emulated=True)
-    made.row("a", "release", parameters=1)
-    assert device_of(made.build(), "a") == ("d", True)
-    assert device_of(made.build(), "b") == (None, False)
+    made.row("a", "release", device="d", emulated=True, parameters=1)
+    samples.failed(made, UnreachableError("x"), target="b")
+    report = made.build()
+    assert [title(report, at) for at in report.placements] == ["a on d (emulated)", "b"]
+
+
+def test_every_device_of_a_target_has_rows_gates_and_an_exit_code_of_its_own():
+    made = samples.builder()
+    for device, parity in (("one", 0.01), ("two", 1.0)):
+        for variant in ("baseline", "release"):
+            made.row("a", variant, device=device, parity=parity)
+    made.check(Gates(parity=0.1))
+    report = made.build()
+    assert [(gate.target, gate.device, gate.status) for gate in report.gates] == [
+        ("a", "one", "passed"),
+        ("a", "two", "failed"),
+    ]
+    assert report.exit_code == 3
+    for page in (to_html(report), to_markdown(report)):
+        assert page.count("on one") == page.count("on two") > 0
+    samples.failed(made, UnreachableError("x"), target="a", device="two")
+    assert made.build().exit_code == FleetError.exit_code
+    samples.failed(made, UnreachableError("x"), target="a", device="one")
+    assert made.build().exit_code == UnreachableError.exit_code
+
+
+def test_candidates_of_a_search_stand_beside_each_other():
+    made = samples.builder()
+    for variant, size in (("small", 3), ("baseline", 9), ("tiny", 1)):
+        made.row("a", variant, bundle_size=size)
+    report = made.build()
+    assert columns(report) == ("baseline", "small", "tiny")
+    assert [row.variant for row in report.rows] == ["baseline", "small", "tiny"]
+    assert "| Bundle | 9 B | 3 B | 1 B |" in to_markdown(report).replace("\N{NO-BREAK SPACE}", " ")
+    for name in columns(report):
+        assert name in to_html(report)
 
 
 def test_an_error_of_the_whole_run_explains_every_target():
     made = samples.builder()
     made.row("a", "release", parameters=1)
-    made.error(InputError("no such weights"))
-    assert cell(made.build(), BUNDLE, "a", "release").why == "no such weights"
+    samples.failed(made, InputError("no such weights"))
+    assert cell(made.build(), BUNDLE, at("a"), "release").why == "no such weights"
 
 
 def test_host_and_tools_are_of_this_machine():

@@ -3,10 +3,10 @@
 import pytest
 
 from edgepack import api
-from edgepack.errors import InputError, UsageError
+from edgepack.errors import InputError
+from edgepack.report import saved
 from edgepack.report.builder import ReportBuilder
-from edgepack.report.document import Host, RecipeRef
-from edgepack.run import runs
+from edgepack.run.trace import Host, RecipeRef
 
 HOST = Host(system="Linux", machine="x86_64", cores=2, python="3.11")
 
@@ -19,14 +19,15 @@ def home(tmp_path, monkeypatch):
 
 def save(run_id):
     recipe = RecipeRef(name="digits", version="1.0.0", digest="0")
-    report = ReportBuilder(run_id=run_id, recipe=recipe, tools={}, host=HOST).build()
-    runs.save(report)
+    started = "2026-01-01T00:00:00+00:00"
+    report = ReportBuilder(run_id=run_id, recipe=recipe, started=started, tools={}, host=HOST).build()
+    saved.save(report)
     return report
 
 
 def test_a_run_is_found_by_id_folder_file_and_as_the_latest(tmp_path):
     old, new = save("20260101-000000-000-digits-1"), save("20260102-000000-000-digits-1")
-    folder = runs.folder_of(old)
+    folder = saved.folder_of(old)
     assert {path.name for path in folder.iterdir()} == {"report.json", "report.md", "report.html"}
     assert api.report() == new
     for name in (old.run_id, str(folder), str(folder / "report.json")):
@@ -35,7 +36,7 @@ def test_a_run_is_found_by_id_folder_file_and_as_the_latest(tmp_path):
 
 def test_a_run_without_a_report_is_none(tmp_path):
     kept = save("20260101-000000-000-digits-1")
-    (runs.runs_dir() / "20260102-000000-000-digits-1").mkdir()
+    (saved.runs_dir() / "20260102-000000-000-digits-1").mkdir()
     assert api.report() == kept
 
 
@@ -50,13 +51,3 @@ def test_what_is_no_run_is_named_with_the_near_miss():
     with pytest.raises(InputError) as caught:
         api.report("zzz")
     assert "the latest is" in caught.value.render()
-
-
-def test_ids_say_when_and_what():
-    assert runs.new_run_id("digits").split("-")[3] == "digits"
-
-
-@pytest.mark.parametrize("budget", [{"trials": 0}, {"minutes": 0}, {"trials": -1}, {"minutes": -0.5}])
-def test_a_budget_of_nothing_is_refused(budget):
-    with pytest.raises(UsageError, match="more than 0"):
-        api.tune("recipe.yaml", **budget)
