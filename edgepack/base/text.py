@@ -7,10 +7,14 @@ _SIMILAR = 0.6  # difflib's ratio from which a known name may be what was meant
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that ``word`` is most likely a slip of, letter case aside; None when nothing is near."""
-    names = {name.lower(): name for name in sorted(known, reverse=True)}
-    near = get_close_matches(word.lower(), names, n=1, cutoff=_SIMILAR)
-    return names[near[0]] if near else None
+    """The known name that ``word`` is most likely a slip of; None when nothing is near, letter case aside."""
+    names = sorted(known)
+    exact = get_close_matches(word, names, n=1, cutoff=_SIMILAR)
+    if exact:
+        return exact[0]
+    lower = {name.lower(): name for name in names}
+    near = get_close_matches(word.lower(), lower, n=1, cutoff=_SIMILAR)
+    return lower[near[0]] if near else None
 
 
 def near_miss(

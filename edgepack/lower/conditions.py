@@ -71,7 +71,7 @@ def _static(mod: Module) -> str | None:
                         isinstance(ty.shape, relax.ShapeExpr)
                         and all(isinstance(dim, tirx.IntImm) for dim in ty.shape)
                     ):
-                        return f"{binding.var.name_hint} is {ty}"
+                        return f"{binding.var} is {ty}"
     return None
 
 

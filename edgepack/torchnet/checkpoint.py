@@ -125,7 +125,7 @@ def _document(text: str, path: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(text)
         version = document["checkpoint"]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise InputError("the checkpoint's record of its layers is corrupt", where=str(path)) from error
+        raise InputError("the checkpoint's record of layer sizes is corrupt", where=str(path)) from error
     if version not in _VERSIONS:
         read = " and ".join(map(str, _VERSIONS))
         raise InputError(f"the checkpoint has version {version}, this edgepack reads {read}", where=str(path))

@@ -1,5 +1,6 @@
 """The torch module that a recipe's ``module:callable`` builds."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,25 @@ from edgepack.errors import InputError
 
 if TYPE_CHECKING:
     import torch
+
+    from edgepack.spec import Model
+    from edgepack.torchnet.checkpoint import Rebuild, Restored
+
+
+def load_source(model: "Model", base: Path, rebuilders: "Mapping[str, Rebuild]") -> "Restored":
+    """The module that ``model.source`` builds, with ``model.weights`` if given, in eval mode.
+
+    Weights may be a checkpoint of edgepack's own: its changes are made again by ``rebuilders``.
+
+    Raises:
+        InputError: as :func:`build_source`; if the weights are missing, unsafe, corrupt, or do not fit.
+    """
+    from edgepack.torchnet.checkpoint import Restored, load
+
+    if model.source is None:
+        raise InputError("the recipe's model has no source", next="give model.source as module:callable")
+    module = build_source(model.source, base)
+    return Restored(module) if model.weights is None else load(module, base / model.weights, rebuilders)
 
 
 def build_source(reference: str, base: Path) -> "torch.nn.Module":

@@ -27,7 +27,7 @@ def _bundle(root, arch, prefix=()):
     for folder in ("bin", "lib", "model", "sample"):
         (root / folder).mkdir(parents=True)
     shutil.copy(build_agent(arch, LIBC), root / "bin" / "edgepack-agent")
-    for name, path in runtime_libs(arch, cuda=False).items():
+    for name, path in runtime_libs(arch).items():
         shutil.copy(path, root / "lib" / name)
     return Bundle(root, arch, prefix)
 

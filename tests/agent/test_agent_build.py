@@ -12,6 +12,7 @@ from agent_kit import LIBC, need
 from edgepack.agent import build
 from edgepack.bundle import runtime
 from edgepack.errors import EdgepackError, IntegrityError
+from edgepack.spec.runtime import BASE, CUDA, EXTRA
 
 
 def symbols(path, *flags):
@@ -40,7 +41,7 @@ def test_the_agent_needs_libc_alone_and_the_runtime_has_what_it_looks_up(arch):
     assert set(re.findall(r"NEEDED +(\S+)", header.stdout)) <= {"libc.so.6", "libdl.so.2"}
     wanted = set(re.findall(r'{"(TVMFFI\w+)", &ffi', (build.SOURCES / "tvm.c").read_text()))
     assert "TVMFFIFunctionCall" in wanted
-    assert wanted <= symbols(runtime.runtime_libs(arch, cuda=False)["libtvm_ffi.so"], "--defined-only")
+    assert wanted <= symbols(runtime.runtime_libs(arch)["libtvm_ffi.so"], "--defined-only")
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_a_broken_source_is_an_error_with_the_compilers_words(sources):
 
 @pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
 def test_the_runtime_is_the_pinned_one(arch):
-    libraries = runtime.runtime_libs(arch, cuda=True, extra=True)
+    libraries = runtime.runtime_libs(arch, (*BASE, EXTRA, CUDA))
     assert sorted(libraries) == [
         "libtvm_ffi.so",
         "libtvm_runtime.so",
@@ -79,7 +80,7 @@ def test_the_runtime_is_the_pinned_one(arch):
         "libtvm_runtime_extra.so",
     ]
     assert all(glibc_floor(path) <= 27 for path in libraries.values())
-    assert "libtvm_runtime_cuda.so" not in runtime.runtime_libs(arch, cuda=False)
+    assert "libtvm_runtime_cuda.so" not in runtime.runtime_libs(arch)
 
 
 def test_the_pinned_versions_are_those_edgepack_compiles_with():
@@ -88,14 +89,14 @@ def test_the_pinned_versions_are_those_edgepack_compiles_with():
 
 
 def test_a_changed_library_in_the_cache_is_refused(tmp_path, monkeypatch):
-    libraries = runtime.runtime_libs("aarch64", cuda=False)
+    libraries = runtime.runtime_libs("aarch64")
     for path in libraries.values():
         target = tmp_path / "runtime" / path.parent.name / path.name
         target.parent.mkdir(parents=True)
         target.write_bytes(path.read_bytes()[:-1] + b"!")
     monkeypatch.setattr(runtime, "cache_dir", lambda: tmp_path)
     with pytest.raises(IntegrityError, match="is not the library that apache-tvm"):
-        runtime.runtime_libs("aarch64", cuda=False)
+        runtime.runtime_libs("aarch64")
 
 
 def test_a_wheel_that_is_not_the_pinned_one_is_refused(tmp_path, monkeypatch):
@@ -106,48 +107,54 @@ def test_a_wheel_that_is_not_the_pinned_one_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "cache_dir", lambda: tmp_path)
     monkeypatch.setattr(runtime, "_download", wrong)
     with pytest.raises(IntegrityError, match="is not the pinned wheel"):
-        runtime.runtime_libs("aarch64", cuda=False)
+        runtime.runtime_libs("aarch64")
     assert not list(tmp_path.rglob("*.so"))
 
 
 def test_without_a_network_it_works_from_the_cache_and_else_says_what_to_do(tmp_path, monkeypatch):
-    runtime.runtime_libs("aarch64", cuda=False)
+    runtime.runtime_libs("aarch64")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    assert runtime.runtime_libs("aarch64", cuda=False)
+    assert runtime.runtime_libs("aarch64")
     monkeypatch.setattr(runtime, "cache_dir", lambda: tmp_path)
     with pytest.raises(EdgepackError) as caught:
-        runtime.runtime_libs("aarch64", cuda=False)
+        runtime.runtime_libs("aarch64")
     assert "connect this machine" in caught.value.next
 
 
 def test_sorting_models_need_the_extra_library_and_run_with_it(bundle, tmp_path):
     import numpy as np
 
-    assert runtime.needs_extra(bundle.library("sort"))
-    assert not runtime.needs_extra(bundle.library("mlp"))
+    shutil.copytree(bundle.root, tmp_path / "without")
     shutil.copytree(bundle.root, tmp_path / "with")
-    shutil.copy(
-        runtime.runtime_libs("x86_64", cuda=False, extra=True)["libtvm_runtime_extra.so"],
-        tmp_path / "with/lib",
-    )
+    shutil.copy(runtime.runtime_libs("x86_64", (EXTRA,))[EXTRA], tmp_path / "with/lib")
     values = np.random.default_rng(3).standard_normal((1, 8)).astype(np.float32)
     np.save(tmp_path / "x.npy", values)
-    argv = [
-        tmp_path / "with/bin/edgepack-agent",
+    options = [
         "run",
         "--model",
         bundle.library("sort"),
         "--input",
         tmp_path / "x.npy",
+        "--output-dir",
+        tmp_path,
     ]
-    subprocess.run([*argv, "--output-dir", tmp_path], check=True, capture_output=True)
+    without = subprocess.run(
+        [tmp_path / "without/bin/edgepack-agent", *options], capture_output=True, check=False
+    )
+    assert without.returncode != 0
+    subprocess.run([tmp_path / "with/bin/edgepack-agent", *options], check=True, capture_output=True)
     np.testing.assert_array_equal(np.load(tmp_path / "output-0.npy"), np.argsort(values))
 
 
 def test_an_unknown_architecture_is_named():
     with pytest.raises(EdgepackError, match="no TVM runtime is pinned for riscv64"):
-        runtime.runtime_libs("riscv64", cuda=False)
+        runtime.runtime_libs("riscv64")
+
+
+def test_an_unknown_library_is_named():
+    with pytest.raises(EdgepackError, match=r"no runtime library libtvm_runtime_vulkan.so is pinned"):
+        runtime.runtime_libs("x86_64", ("libtvm_runtime_vulkan.so",))
 
 
 def test_it_imports_nothing_heavy():

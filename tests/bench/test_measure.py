@@ -69,7 +69,7 @@ def board(tmp_path_factory, weights):
         (root / folder).mkdir()
     compile_model(root / "m.onnx", target, root / "model/model.so")
     shutil.copy(build_agent(target.abi.arch, target.abi.libc), root / "bin/edgepack-agent")
-    for name, path in runtime_libs("x86_64", cuda=False).items():
+    for name, path in runtime_libs("x86_64").items():
         shutil.copy(path, root / "lib" / name)
     return str(root / "bin/edgepack-agent"), str(root / "model/model.so")
 

@@ -1,8 +1,9 @@
 """A small bundle for the tests here, made of real recipe and target objects."""
 
-from edgepack.bundle.manifest import Contents, InputInfo, ModelFigures, RecipeInfo, TargetInfo, TensorInfo
+from edgepack.bundle.manifest import Contents, InputInfo, RecipeInfo, TargetInfo
 from edgepack.config.recipe import Recipe
 from edgepack.config.target import Target
+from edgepack.spec import ModelFigures, Tensor
 
 RECIPE = Recipe.model_validate_json(
     """{"edgepack": 1, "name": "digits", "model": {"source": "pkg:model"}, "targets": [{"target": "rpi4"}]}"""
@@ -28,11 +29,11 @@ def contents(**changes: object) -> Contents:
         "name": "digits",
         "version": "0.1.0",
         "agent_protocol": 1,
-        "recipe": RecipeInfo.of(RECIPE),
+        "recipe": RecipeInfo.of(RECIPE, RECIPE.compress),
         "target": TargetInfo.of(TARGET),
         "tools": {"apache-tvm": "0.27.0.post1"},
         "inputs": (InputInfo(name="image", shape=(1, 1, 8, 8), dtype="float32"),),
-        "outputs": (TensorInfo(name="logits", shape=(1, 10), dtype="float32"),),
+        "outputs": (Tensor(name="logits", shape=(1, 10), dtype="float32"),),
         "compression": (ModelFigures(stage="source", parameters=100, macs=2000, size=400, accuracy=0.975),),
     }
     return Contents(**(fields | changes))

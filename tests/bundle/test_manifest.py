@@ -29,8 +29,10 @@ def test_bytes_round_trip_and_name_the_release():
 
 def test_the_recipe_inside_can_be_parsed_again(tmp_path):
     made = read_manifest(pack(tmp_path / "a.edgepack", contents(), FILES))
-    assert Recipe.model_validate_json(json.dumps(made.recipe.content)) == RECIPE
-    assert made.recipe == RecipeInfo.of(RECIPE)
+    shaping = {"targets": RECIPE.model_dump(mode="json")["targets"], **made.recipe.content}
+    assert Recipe.model_validate_json(json.dumps(shaping)) == RECIPE
+    assert set(made.recipe.content) == {"edgepack", "name", "version", "model", "data", "compress"}
+    assert made.recipe == RecipeInfo.of(RECIPE, RECIPE.compress)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,19 @@ from edgepack import api
 from edgepack.cli import main
 from edgepack.cli.console import guard, progress
 from edgepack.cli.live import LiveListener, PlainListener
+from edgepack.config.recipe import Gates
 from edgepack.doctor import Finding
-from edgepack.engine.events import Advanced, StageEnded, StageStarted
-from edgepack.engine.outcome import Outcome
+from edgepack.engine.events import Advanced, Scope, StageEnded, StageStarted
 from edgepack.errors import ConfigError, GateError, LockedError, Problem, UnreachableError
+from edgepack.run.trace import Host, Placement, RecipeRef, RunStarted
+
+
+def scope(stage, **place):
+    return Scope(stage=stage, label=stage, **place)
+
+
+def ended(stage, status, *, seconds=0.0, why=None, **place):
+    return StageEnded(scope=scope(stage, **place), status=status, seconds=seconds, why=why)
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +105,7 @@ def test_a_mistake_on_the_command_line_is_a_document_too(run):
 def test_what_user_code_prints_is_not_the_result(capsys):
     with progress() as listener:
         sys.stdout.write("epoch 1\n")
-        listener(StageEnded(Outcome(stage="train", status="cached")))
+        listener(ended("train", "cached"))
     said = capsys.readouterr()
     assert said.out == ""
     assert "epoch 1" in said.err
@@ -196,8 +205,8 @@ def test_names_of_targets_and_devices_complete(tmp_path):
 def test_brackets_in_what_a_stage_says_are_text(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     with LiveListener() as listener:
-        listener(StageStarted("tune", "rpi4", "release", "first run"))
-        listener(Advanced("connection lost ([/dev/null] is gone)", 0.5))
+        listener(StageStarted(scope=scope("tune", target="rpi4", variant="release"), why="first run"))
+        listener(Advanced(text="connection lost ([/dev/null] is gone)", share=0.5))
         listener._progress.refresh()
         rendered = io.StringIO()
         listener._console.file = rendered
@@ -208,20 +217,34 @@ def test_brackets_in_what_a_stage_says_are_text(monkeypatch):
 def test_plain_progress_is_a_line_for_each_stage_that_ended():
     out = io.StringIO()
     listener = PlainListener(out)
-    listener(StageStarted("compile", "rpi4", "release", "first run"))
-    listener(
-        StageEnded(
-            Outcome(
-                stage="compile", target="rpi4", variant="release", status="failed", seconds=1.25, why="no"
-            )
-        )
-    )
-    listener(StageEnded(Outcome(stage="bench", target="rpi4", status="skipped", why="no device")))
+    here = {"target": "rpi4", "variant": "release"}
+    listener(StageStarted(scope=scope("compile", **here), why="first run"))
+    listener(ended("compile", "failed", seconds=1.25, why="no", **here))
+    listener(ended("evaluate", "shared"))
+    listener(ended("bench", "skipped", why="no device", target="rpi4", device="pi"))
     first, second = out.getvalue().splitlines()
     assert first.split() == ["✗", "compile", "rpi4", "release", "1.2", "s", "no"]
     assert second.split() == ["-", "bench", "rpi4", "skipped", "no", "device"]
 
 
+def test_a_device_is_named_where_its_target_has_several():
+    out = io.StringIO()
+    listener = PlainListener(out)
+    placements = tuple(Placement(target="rpi4", device=name) for name in ("pi", "pi2"))
+    listener(
+        RunStarted(
+            run_id="r", started="now", until="bench", recipe=RecipeRef(name="r", version="1", digest="0"),
+            gates=Gates(), tools={}, host=Host(system="Linux", machine="x86_64", cores=2, python="3.11"),
+            placements=(*placements, Placement(target="rpi5", device="five")),
+        )
+    )  # fmt: skip
+    listener(ended("deploy", "done", target="rpi4", variant="release", device="pi2"))
+    listener(ended("deploy", "done", target="rpi5", variant="release", device="five"))
+    first, second = out.getvalue().splitlines()
+    assert first.split()[:5] == ["✓", "deploy", "rpi4", "release", "pi2"]
+    assert "five" not in second
+
+
 def test_bytes_sent_are_said_with_their_share():
-    assert Advanced.sent(500_000, 2_000_000) == Advanced("500.0 kB of 2.0 MB sent", 0.25)
+    assert Advanced.sent(500_000, 2_000_000) == Advanced(text="500.0 kB of 2.0 MB sent", share=0.25)
     assert Advanced.sent(0, 0).share == 1.0

@@ -6,15 +6,19 @@ import sys
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from edgepack.compress import METHODS, CompressStep
+from edgepack.compress import OnnxMethod, TorchMethod
+from edgepack.compress.registry import METHODS, CompressStep
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_has_a_stage_a_spec_and_an_apply(name):
     method = METHODS[name]
-    assert method.STAGE in {"torch", "onnx"}
+    assert isinstance(method, TorchMethod | OnnxMethod)
+    assert method.level in {"torch", "onnx"}
     assert callable(method.apply)
-    assert method.__doc__
+    assert method.name == name
+    assert method.summary.endswith(".")
+    assert sys.modules[method.spec.__module__].__doc__
     schema = TypeAdapter(CompressStep).json_schema()
     spec = schema["$defs"][schema["discriminator"]["mapping"][name].rpartition("/")[2]]
     assert spec["properties"]["method"]["const"] == name

@@ -205,7 +205,23 @@ def test_a_right_recipe_has_no_problems(folder):
         (
             "  - target: arm64\n    device: virtual:arm64\n",
             "  - {target: arm64}\n  - {target: arm64}\n",
-            "16:5: a second row for arm64: a release is built once for a target; `edgepack deploy` brings it to more boards",
+            "16:5: a second row for arm64: a release is built once for a target; its `devices` names more boards, "
+            "and `edgepack deploy` brings it to others",
+        ),
+        (
+            "device: virtual:arm64",
+            "devices: [virtual:arm64, virtual:amr64]",
+            "16:30: unknown virtual board `amr64`; did you mean `arm64`?",
+        ),
+        (
+            "device: virtual:arm64",
+            "devices: [virtual:arm64, virtual:arm64]",
+            "16:30: `virtual:arm64` is there already",
+        ),
+        (
+            "device: virtual:arm64",
+            "device: virtual:arm64\n    devices: [virtual:rpi4]",
+            "17:5: expected device or devices, not both",
         ),
         (
             "  - target: arm64\n    device: virtual:arm64\n",

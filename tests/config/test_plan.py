@@ -31,15 +31,15 @@ def recipe(tmp_path):
 
 def test_each_target_is_a_row_with_its_own_budget(recipe):
     plan = make_plan(recipe)
-    assert [(row.target.name, row.device, row.tune.trials) for row in plan.rows] == [
-        ("rpi4", "virtual:rpi4", 4),
-        ("arm64", None, 8),
+    assert [(target.target.name, target.devices, target.tune.trials) for target in plan.targets] == [
+        ("rpi4", ("virtual:rpi4",), 4),
+        ("arm64", (), 8),
     ]
     assert plan.base == recipe.parent
 
 
 def test_only_some_targets(recipe):
-    assert [row.target.name for row in make_plan(recipe, only=["arm64"]).rows] == ["arm64"]
+    assert [target.target.name for target in make_plan(recipe, only=["arm64"]).targets] == ["arm64"]
     with pytest.raises(UsageError, match="no target rpi3") as caught:
         make_plan(recipe, only=["rpi3"])
     assert "did you mean rpi4?" in caught.value.render()

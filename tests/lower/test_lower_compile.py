@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 
 from edgepack.config.target import load_target
-from edgepack.lower import compile_model, tuning_tasks
-from edgepack.lower.phases import names
+from edgepack.lower import compile_model, phases, tuning_tasks
 
 
 @pytest.fixture(scope="module")
 def x86():
     return load_target("x86-64-v3")
+
+
+@pytest.fixture(scope="module")
+def names(x86):
+    return phases.names(phases.phases_for(x86, "vm"))
 
 
 def run(path, *inputs):
@@ -30,7 +34,7 @@ def reference(path, value):
     return onnxruntime.InferenceSession(str(path)).run(None, {"x": value})[0]
 
 
-def test_fp32_network_matches_onnxruntime(network, x86, tmp_path):
+def test_fp32_network_matches_onnxruntime(network, x86, tmp_path, names):
     dump, steps = tmp_path / "dump", []
     compiled = compile_model(network, x86, tmp_path / "m.so", dump=dump, progress=steps.append)
     value = np.random.default_rng(1).normal(size=(1, 3, 15, 15)).astype("float32")
@@ -39,15 +43,15 @@ def test_fp32_network_matches_onnxruntime(network, x86, tmp_path):
     assert np.abs(got - expected).max() / np.abs(expected).max() < 1e-5
     assert [spec.shape for spec in compiled.inputs] == [(1, 3, 15, 15)]
     assert [(spec.name, spec.shape, spec.dtype) for spec in compiled.outputs] == [("y", (1, 10), "float32")]
-    assert sorted(path.name for path in dump.iterdir()) == [f"{i:02d}-{n}.py" for i, n in enumerate(names())]
-    assert steps == [*names(), "build", "link"]
+    assert sorted(path.name for path in dump.iterdir()) == [f"{i:02d}-{n}.py" for i, n in enumerate(names)]
+    assert steps == [*names, "build", "link"]
     assert not any(kernel.tuned for kernel in compiled.kernels)
     assert {kernel.calls for kernel in compiled.kernels} == {1}
 
 
-def test_weights_are_packed_before_run_time(network, x86, tmp_path):
+def test_weights_are_packed_before_run_time(network, x86, tmp_path, names):
     compile_model(network, x86, tmp_path / "m.so", dump=tmp_path)
-    prepacked = (tmp_path / f"{names().index('prepack'):02d}-prepack.py").read_text()
+    prepacked = (tmp_path / f"{names.index('prepack'):02d}-prepack.py").read_text()
     assert "_prepacked" in prepacked
     assert "weight_prepack" not in prepacked
 
@@ -58,7 +62,7 @@ def test_the_same_model_gives_the_same_bytes(network, x86, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.so", "elsewhere"]
 
 
-def test_quantized_network_matches_up_to_rounding(quantized_network, x86, tmp_path):
+def test_quantized_network_matches_up_to_rounding(quantized_network, x86, tmp_path, names):
     """Sums in another order may round to the neighbouring quantum: few outputs, one quantum each."""
     compiled = compile_model(quantized_network, x86, tmp_path / "q.so", dump=tmp_path)
     random = np.random.default_rng(2)
@@ -68,7 +72,7 @@ def test_quantized_network_matches_up_to_rounding(quantized_network, x86, tmp_pa
         differences.append(np.abs(run(compiled.path, value) - reference(quantized_network, value)))
     assert np.median(differences) < 1e-5
     assert np.max(differences) < 0.2, "more than a few flips of the activations' quantum, 0.05"
-    folded = (tmp_path / f"{names().index('fold-weights'):02d}-fold-weights.py").read_text()
+    folded = (tmp_path / f"{names.index('fold-weights'):02d}-fold-weights.py").read_text()
     remaining = [line for line in folded.splitlines() if "R.dequantize(metadata" in line]
     assert not remaining
 

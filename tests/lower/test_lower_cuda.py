@@ -8,6 +8,7 @@ import pytest
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
 from edgepack.lower import compile_model
+from edgepack.lower.emit import cubin
 from edgepack.toolchain import cuda, nvrtc
 
 SOURCE = """
@@ -46,7 +47,7 @@ def compiler(request, monkeypatch):
 def test_a_cubin_names_its_kernels_and_architecture(compiler, arch, tmp_path):
     library = tmp_path / "some.bin"
     library.write_bytes(b"\x7fELF not a cubin" + b"\0" * 99 + cuda.compile_cubin(SOURCE, arch) + b"tail")
-    assert cuda.kernels(library) == (cuda.CudaKernel("twice", arch),)
+    assert cubin.kernels(library) == (cubin.CudaKernel("twice", arch),)
 
 
 def test_a_compile_error_is_shown(compiler):
@@ -58,7 +59,7 @@ def test_a_compile_error_is_shown(compiler):
 def test_a_jetson_build_carries_its_kernels(compiler, one_node, tmp_path):
     path = one_node("Softmax", {"x": [1, 40]}, {}, out_shape=[1, 40])
     compiled = compile_model(path, load_target("jetson-orin"), tmp_path / "m.so")
-    kernels = cuda.kernels(compiled.path)
+    kernels = cubin.kernels(compiled.path)
     assert kernels
     assert {kernel.arch for kernel in kernels} == {"sm_87"}
     assert all("softmax" in kernel.name for kernel in kernels)
@@ -83,8 +84,8 @@ def test_embed_replaces_source_by_cubin():
     table = struct.pack("<Q", 1) + string(b"twice") + string(b"cuda")
     module = string(b"cuda") + table + string(SOURCE.encode())
     before = string(b"tree" + string(b"_lib") + string(b"cuda") + string(module) + string(b"other"))
-    after = cuda.embed(before, SOURCE, b"CUBIN")
+    after = cubin.embed(before, SOURCE, b"CUBIN")
     module = string(b"cubin") + table + string(b"CUBIN")
     assert after == string(b"tree" + string(b"_lib") + string(b"cuda") + string(module) + string(b"other"))
     with pytest.raises(EdgepackError):
-        cuda.embed(before, "other source", b"CUBIN")
+        cubin.embed(before, "other source", b"CUBIN")

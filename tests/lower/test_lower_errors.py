@@ -6,7 +6,7 @@ import pytest
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError, InputError
 from edgepack.lower import compile_model
-from edgepack.toolchain import zig as toolchain
+from edgepack.toolchain import zig
 
 
 def compile_for_host(path, tmp_path):
@@ -53,6 +53,6 @@ def test_a_failing_compiler_says_why(tmp_path):
     source = tmp_path / "broken.c"
     source.write_text("int f(void) { return missing; }\n")
     with pytest.raises(EdgepackError) as caught:
-        toolchain.compile_c([source], tmp_path / "broken.o", "aarch64", "2.31", ["-c"])
+        zig.compile_c([source], tmp_path / "broken.o", "aarch64", "2.31", ["-c"])
     assert "missing" in caught.value.why
     assert "aarch64-linux-gnu.2.31" in caught.value.next

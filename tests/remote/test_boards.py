@@ -10,7 +10,7 @@ from edgepack.errors import DeployError, UsageError
 from edgepack.remote import session as sessions
 from edgepack.remote import tools, virtual
 from edgepack.remote.boards import Boards, find_device
-from edgepack.run.stages.board import tuning_runner
+from edgepack.run.stages.tune import tuning_runner
 
 DEVICES = """\
 edgepack: 1
@@ -87,8 +87,8 @@ def opened(monkeypatch):
 
 def test_places_say_where_without_reaching_it(up):
     with Boards() as boards:
-        pi, sim, rpi4 = (boards.place(name) for name in ("pi", "sim", "virtual:rpi4"))
-        assert boards.place("virtual:host").emulated is False
+        pi, sim, rpi4 = (boards.identify(name) for name in ("pi", "sim", "virtual:rpi4"))
+        assert boards.identify("virtual:host").emulated is False
     assert (pi.host, pi.port, pi.emulated, pi.virtual) == ("10.0.0.7", 2222, False, False)
     assert (sim.port, sim.emulated) == (None, True)
     assert (rpi4.emulated, rpi4.virtual) == (True, True)
@@ -108,7 +108,7 @@ def test_a_running_board_is_a_device_by_its_name(up):
     up[0].append(Board("desk", "rpi4", owned=False))
     assert find_device("desk").port == 4022
     with Boards() as boards:
-        assert boards.place("desk").virtual
+        assert boards.identify("desk").virtual
 
 
 def test_a_board_is_brought_up_once_and_taken_down(up):

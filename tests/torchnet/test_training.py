@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from edgepack.data import Splits
 from edgepack.errors import InputError
 from edgepack.spec import Train
+from edgepack.torchnet.objective import Objective
 from edgepack.torchnet.training import accuracy, to_tensor, train
 from edgepack.zoo import digits
 
@@ -96,3 +98,57 @@ def test_measuring_leaves_every_layer_in_its_mode():
 )
 def test_pixels_become_floats_and_token_ids_integers(given, taken):
     assert to_tensor(np.ones((1, 2), given)).dtype == taken
+
+
+def test_a_teacher_can_be_what_is_learnt_from():
+    data = tiny()
+    teacher = mlp().eval()
+    with torch.no_grad():
+        taught = teacher(to_tensor(data.x_train))
+    student = nn.Linear(5, 3)
+    seen = []
+
+    def loss(batch):
+        seen.append(batch.labels.dtype)
+        return functional.mse_loss(batch.outputs, batch.teacher)
+
+    before = functional.mse_loss(student(to_tensor(data.x_train)), taught).item()
+    got = train(student, data, Train(epochs=60, lr=0.02), objective=Objective(loss=loss, teacher=teacher))
+    assert got["loss"] < before / 2
+    assert set(seen) == {torch.int64}
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_a_regulariser_pulls_where_the_loss_does_not():
+    def small(module):
+        return sum(p.abs().sum() for p in module.parameters())
+
+    norms = []
+    for regulariser in (None, small):
+        module = mlp()
+        train(module, tiny(), Train(epochs=5, lr=0.01), objective=Objective(regulariser=regulariser))
+        norms.append(small(module).item())
+    assert norms[1] < norms[0] * 0.9
+
+
+def test_hooks_see_the_share_of_steps_and_may_change_weights():
+    shares = {"before": [], "after": []}
+
+    def after(module, share):
+        shares["after"].append(share)
+        with torch.no_grad():
+            module[0].weight[0] = 0
+
+    module = mlp()
+    objective = Objective(before_step=lambda _, share: shares["before"].append(share), after_step=after)
+    train(module, tiny(), Train(epochs=2, batch_size=50), objective=objective)
+    assert shares == {"before": [0, 0.25, 0.5, 0.75], "after": [0.25, 0.5, 0.75, 1.0]}
+    assert (module[0].weight[0] == 0).all()
+
+
+def test_an_objective_that_does_not_classify_needs_no_class_for_a_label():
+    module = nn.Linear(5, 1)
+    objective = Objective(loss=lambda batch: batch.outputs.square().mean(), classifies=False)
+    assert set(train(module, tiny(), Train(epochs=1), objective=objective)) == {"loss"}
+    with pytest.raises(InputError, match="label 2 has no output"):
+        train(module, tiny(), Train(epochs=1))

@@ -16,7 +16,7 @@ def agent(tmp_path_factory):
     for folder in ("bin", "lib"):
         (root / folder).mkdir()
     shutil.copy(build_agent("x86_64", "2.31"), root / "bin" / "edgepack-agent")
-    for name, path in runtime_libs("x86_64", cuda=False).items():
+    for name, path in runtime_libs("x86_64").items():
         shutil.copy(path, root / "lib" / name)
     return root / "bin" / "edgepack-agent"
 

@@ -11,6 +11,7 @@ from tune_kit import target
 from tvm import te
 
 from edgepack.config.target import load_target
+from edgepack.lower.emit import cubin
 from edgepack.schedules import FAMILIES, tvm_target
 from edgepack.toolchain import cuda, nvrtc
 from edgepack.tune.builder import Builder
@@ -114,5 +115,5 @@ def test_a_candidate_is_built_for_the_board_not_for_this_machine(name, mod, tmp_
         assert done.get(timeout=120).error is None
     library = (tmp_path / "a.so").read_bytes()
     assert library[18] == 183  # e_machine: AArch64
-    kernels = cuda.kernels(tmp_path / "a.so")
+    kernels = cubin.kernels(tmp_path / "a.so")
     assert [kernel.arch for kernel in kernels] == ([board.gpu.arch] if board.gpu else [])

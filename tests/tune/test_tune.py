@@ -7,8 +7,7 @@ import pytest
 from tune_kit import LocalBoard, target
 
 from edgepack.errors import Interrupted, UnreachableError, UsageError
-from edgepack.lower import compile_model, tuning_tasks
-from edgepack.lower.build import workload
+from edgepack.lower import compile_model, tuning_tasks, workload
 from edgepack.schedules import tvm_target
 from edgepack.tune import (
     BatchMeasured,

@@ -55,13 +55,10 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
         return StageResult(figures, {"onnx": Output(path, "onnx", "model.onnx")})
 
     def _torch(self, work: Work[LoadSpec, Resources]) -> StageResult[SourceFigures]:
-        from edgepack.torchnet.checkpoint import Restored, load
-        from edgepack.torchnet.source import build_source
+        from edgepack.torchnet.source import load_source
 
         model, base = work.spec.model, work.resources.base
-        found = Restored(build_source(model.source or "", base))
-        if model.weights is not None:
-            found = load(found.module, base / model.weights, torch_models.rebuilders())
+        found = load_source(model, base, torch_models.rebuilders())
         files = torch_models.saved(found.module, work.scratch, "loaded", found.changes)
         data = samples(work.spec.data, base)
         facts = torch_models.facts(found.module, model.inputs, data, files)

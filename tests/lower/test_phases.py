@@ -1,0 +1,148 @@
+"""The list of phases that runs: by target, with conditions that hold before and after each, and facts at its marks."""
+
+import numpy as np
+import pytest
+
+from edgepack.config.target import load_target
+from edgepack.errors import EdgepackError
+from edgepack.lower import compile_model, conditions, phases
+from edgepack.lower.phase import CHECK, Condition, Lowering, Mark, Phase
+from edgepack.schedules import tvm_target
+from edgepack.spec.runtime import BASE, CUDA, EXTRA
+
+CPU = [
+    "import", "canonicalise", "decode-in-kernels", "fold-weights", "simplify", "legalize", "annotate-patterns",
+    "fuse-ops", "fuse-tir", "free-weight-layouts", "apply-records", "schedule-untuned", "prepack",
+    "lower-dataflow", "lower-vm",
+]  # fmt: skip
+
+
+def items(target="x86-64-v3"):
+    return phases.phases_for(load_target(target), "vm")
+
+
+def lowering(model, target="x86-64-v3"):
+    chosen = load_target(target)
+    return Lowering(model, chosen, tvm_target(chosen))
+
+
+def test_the_list_is_made_for_the_target():
+    assert phases.names(items("rpi4")) == phases.names(items("x86-64-v4")) == CPU
+    gone = {"decode-in-kernels", "free-weight-layouts", "prepack"}
+    assert phases.names(items("jetson-orin")) == [name for name in CPU if name not in gone]
+    levels = [item.level for item in items() if isinstance(item, Phase)]
+    order = ["onnx", "graph", "kernels", "schedules", "emit"]
+    assert levels == sorted(levels, key=order.index)
+    assert set(levels) == set(order)
+
+
+def test_every_phase_states_what_holds(subtests=None):
+    for target in ("x86-64-v3", "jetson-orin"):
+        for item in items(target):
+            if isinstance(item, Phase):
+                assert item.ensures, item.name
+                assert item.requires or item.name in {"import", "fold-weights"}, item.name
+
+
+@pytest.mark.parametrize("target", ["x86-64-v3", "rpi4", "jetson-orin"])
+@pytest.mark.parametrize("model", ["network", "quantized_network"])
+def test_the_conditions_hold_for_real_networks(model, target, request, monkeypatch):
+    monkeypatch.setenv(CHECK, "1")
+    at = lowering(request.getfixturevalue(model), target)
+    mod = phases.run(items(target), at)
+    for condition in (conditions.PLANNED, conditions.SEQUENTIAL):
+        assert condition.violation(mod) is None
+
+
+CONDITIONS = {
+    "every shape is static", "no operator is of training alone", "no constant is decoded in a step of its own",
+    "the graph is calls of kernels alone", "a kernel is one function", "every kernel has a schedule",
+    "the graph is a sequence", "memory is planned",
+}  # fmt: skip
+
+
+def test_every_condition_can_be_violated(quantized_network):
+    """Each of them is false somewhere on the way, or it would say nothing."""
+    at, mod, violated = lowering(quantized_network), None, set()
+    every = {
+        condition.name: condition
+        for item in items()
+        if isinstance(item, Phase)
+        for condition in (*item.requires, *item.ensures)
+    }
+    assert set(every) == CONDITIONS
+    for name in CPU:
+        mod = phases.run(
+            items(), at, mod, after=CPU[CPU.index(name) - 1] if name != "import" else None, until=name
+        )
+        violated |= {key for key, condition in every.items() if condition.violation(mod) is not None}
+    never = set(every) - violated
+    assert never == {"every shape is static", "no operator is of training alone"}
+    assert conditions.STATIC.violation(_module(dynamic=True)) is not None
+    assert "relax.nn.dropout" in conditions.INFERENCE.violation(_module(dynamic=False))
+
+
+def _module(*, dynamic):
+    from tvm import relax, tirx
+
+    builder = relax.BlockBuilder()
+    size = tirx.Var("n", "int64") if dynamic else 4
+    x = relax.Var("x", relax.TensorType((size, 4), "float32"))
+    with builder.function("main", [x]):
+        y = builder.emit(relax.op.nn.relu(x) if dynamic else relax.op.nn.dropout(x))
+        builder.emit_func_output(y)
+    return builder.get()
+
+
+@pytest.mark.parametrize("when", ["requires", "ensures"])
+def test_a_condition_that_does_not_hold_is_named_with_its_phase(when, network, monkeypatch):
+    never = Condition("the moon is made of cheese", lambda _: "it is not")
+    spoilt = tuple(
+        Phase(item.name, item.level, item.run, **{when: (never,)})
+        if isinstance(item, Phase) and item.name == "simplify"
+        else item
+        for item in items()
+    )
+    phases.run(spoilt, lowering(network), until="simplify")
+    monkeypatch.setenv(CHECK, "1")
+    with pytest.raises(EdgepackError, match="cheese does not hold .* phase simplify") as caught:
+        phases.run(spoilt, lowering(network), until="simplify")
+    assert caught.value.why == "it is not"
+
+
+def test_a_phase_that_fails_is_named_with_the_model(network):
+    def broken(_mod, _lowering):
+        raise ValueError("first line\nlast line")
+
+    spoilt = tuple(
+        Phase(item.name, item.level, broken) if item.name == "legalize" else item for item in items()
+    )
+    with pytest.raises(EdgepackError, match="lowering phase 05-legalize failed") as caught:
+        phases.run(spoilt, lowering(network))
+    assert caught.value.why == "ValueError: last line"
+    assert str(network) in caught.value.where
+
+
+def test_facts_are_recorded_at_marks(network):
+    at = lowering(network)
+    marks = [item.name for item in items() if isinstance(item, Mark)]
+    assert marks == ["constants", "kernels", "tuned", "packed-functions"]
+    mod = phases.run(items(), at, until="kernels")
+    assert at.facts.workloads
+    assert at.facts.calls == {}
+    phases.run(items(), at, mod, after="kernels")
+    assert set(at.facts.calls) <= set(at.facts.workloads)
+    assert [tensor.name for tensor in at.facts.outputs] == ["y"]
+    assert at.facts.packed == set()
+
+
+def test_what_a_model_needs_at_run_time_is_known_from_its_lowering(network, one_node, tmp_path):
+    plain = compile_model(network, load_target("rpi4"), tmp_path / "a.so")
+    assert plain.runtime == BASE
+    count = {"k": np.array([3], "int64")}
+    top = one_node("TopK", {"x": [1, 8]}, count, outputs=("y", "i"), out_shape=[1, 3])
+    sorting = compile_model(top, load_target("rpi4"), tmp_path / "b.so")
+    assert sorting.runtime == (*BASE, EXTRA)
+    assert b"tvm.contrib.sort" in sorting.path.read_bytes()
+    assert b"tvm.contrib." not in plain.path.read_bytes()
+    assert compile_model(network, load_target("jetson-orin"), tmp_path / "c.so").runtime == (*BASE, CUDA)
