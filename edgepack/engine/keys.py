@@ -39,13 +39,10 @@ def ingredients_of(stage: Stage[S, F, R], request: Request[S]) -> dict[str, Any]
         "spec": request.spec.model_dump(mode="json"),
         "inputs": {role: artifact.sha256 for role, artifact in request.inputs.items()},
         "tools": {tool: tool_version(tool) for tool in ("python", *shaping.tools)} | dict(shaping.identities),
-        "code": {_named(part): code_digest(part) for part in shaping.sources},
+        "code": {part: code_digest(part) for part in shaping.sources if isinstance(part, str)},
+        # Code from elsewhere goes by its name: where this machine keeps it shapes nothing.
+        "code_of_others": {p.name: code_digest(p) for p in shaping.sources if isinstance(p, Path)},
     }
-
-
-def _named(part: str | Path) -> str:
-    """What a source is called in a key: never by where this machine keeps it."""
-    return part if isinstance(part, str) else part.name
 
 
 def key_of(ingredients: Mapping[str, Any]) -> str:

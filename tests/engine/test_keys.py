@@ -113,7 +113,7 @@ def test_code_from_elsewhere_counts_by_its_content_and_not_by_its_place(tmp_path
         package.mkdir(parents=True)
         (package / "method.py").write_text(text)
         found = made(stage=Compile(Ingredients(sources=(package,))))
-        assert list(found["code"]) == ["my_methods"]
+        assert list(found["code_of_others"]) == ["my_methods"]
         digests.append(key_of(found))
     assert digests[0] == digests[1] != digests[2]
 
