@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import campaign, nets
-from benchmarks.peers.document import load_groups
-from benchmarks.peers.groups import Settings
-from benchmarks.peers.markdown import write_report
-from benchmarks.peers.places import CACHE, RESULTS, ROOT
-from benchmarks.peers.preparing import Registry
-from benchmarks.peers.schedule import Plan
+from benchmarks.kit import nets
+from benchmarks.kit.interleaving import Plan
+from benchmarks.kit.places import CACHE, RESULTS, ROOT
+from benchmarks.peers import campaign
+from benchmarks.peers.measure import Settings
+from benchmarks.peers.page import write_report
+from benchmarks.peers.prepare import Registry
+from benchmarks.peers.results import load_groups
 from edgepack.errors import EdgepackError, UsageError
 
 REGISTRY = "benchmarks.peers.contestants:CONTESTANTS"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from benchmarks.peers.document import Group, Roofline, load_groups
-from benchmarks.peers.groups import GroupRun, Settings
-from benchmarks.peers.nets import Artifacts
-from benchmarks.peers.preparing import folder_for, record_of
+from benchmarks.kit.nets import Artifacts
+from benchmarks.peers.measure import GroupRun, Settings
+from benchmarks.peers.prepare import folder_for, record_of
+from benchmarks.peers.results import Group, Roofline, load_groups
 from benchmarks.peers.roofline import roofline
 from edgepack.errors import EdgepackError, UsageError
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from statistics import median
 
-from benchmarks.peers.correctness import FP32_ERROR, INT8_COSINE
-from benchmarks.peers.document import Group
-from benchmarks.peers.groups import CANARIES
-from benchmarks.peers.statistics import LEVEL, RESAMPLES
+from benchmarks.kit.correctness import FP32_ERROR, INT8_COSINE
+from benchmarks.kit.statistics import LEVEL, RESAMPLES
+from benchmarks.peers.measure import CANARIES
+from benchmarks.peers.results import Group
 
 
 def method(groups: Sequence[Group]) -> list[str]:
@@ -98,12 +98,12 @@ def _other_settings(groups: Sequence[Group], latest: Group) -> list[str]:
 
 
 def _samples() -> int:
-    from benchmarks.peers.nets import CALIBRATION_SAMPLES
+    from benchmarks.kit.nets import CALIBRATION_SAMPLES
 
     return CALIBRATION_SAMPLES
 
 
 def _inputs() -> int:
-    from benchmarks.peers.nets import INPUT_SAMPLES
+    from benchmarks.kit.nets import INPUT_SAMPLES
 
     return INPUT_SAMPLES

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.peers.document import Entry, Group
-from benchmarks.peers.statistics import Ratio, Summary, ratio, summarise
+from benchmarks.kit.statistics import Ratio, Summary, ratio, summarise
+from benchmarks.peers.results import Entry, Group
 
 OURS = "edgepack"
 

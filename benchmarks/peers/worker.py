@@ -106,7 +106,7 @@ class Server:
         """Infer every sample of ``inputs`` and compare with ``reference``."""
         from dataclasses import asdict
 
-        from benchmarks.peers.correctness import distance, worse
+        from benchmarks.kit.correctness import distance, worse
         from benchmarks.peers.protocol import rows
 
         found = None

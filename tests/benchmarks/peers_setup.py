@@ -8,10 +8,10 @@ import onnx
 import peers_fakes
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.peers.groups import Settings
-from benchmarks.peers.nets import Artifacts, write_reference
-from benchmarks.peers.preparing import Registry
-from benchmarks.peers.schedule import Plan
+from benchmarks.kit.interleaving import Plan
+from benchmarks.kit.nets import Artifacts, write_reference
+from benchmarks.peers.measure import Settings
+from benchmarks.peers.prepare import Registry
 
 HERE = Path(__file__).parent
 CORES = tuple(sorted(os.sched_getaffinity(0)))

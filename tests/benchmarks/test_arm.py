@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from benchmarks import arm
-from benchmarks.arm_board import cells, counter, loops, mca, report, tools
+from benchmarks.arm import __main__ as arm
+from benchmarks.arm import counter, loops, mca, measure, page, tools
 from edgepack.errors import EdgepackError, UsageError
 from edgepack.toolchain.zig import compile_c
 
@@ -301,20 +301,20 @@ def _cell():
 
 
 def test_a_summary_weighs_loops_by_their_iterations():
-    found = cells.summary(_cell(), "cortex-a72")
+    found = measure.summary(_cell(), "cortex-a72")
     assert found == {"executed_share": 0.5, "macs_share": 0.5, "cycles": 4000.0, "share_of_peak": 0.5}
-    assert cells.summary(_cell(), "cortex-a76") is None
+    assert measure.summary(_cell(), "cortex-a76") is None
 
 
 def test_the_page_says_that_it_predicts_and_what_failed():
     document = {"tools": {"qemu": "7.2", "llvm": "19"}, "cells": [_cell()]}
-    page = report.markdown(document, top=5)
-    assert "Prediction, not measurement." in page
-    assert "- N for rpi4, onnxruntime: it broke: badly" in page
-    assert "| `conv` | cortex-a72 (A57 model) | 50.0% | 5 | 8 | 4.0 | 50% |" in page
-    assert "it branches within" in page
-    assert "| N | rpi4 | 0.01 | 20% | 0.62 | 2.0 | failed |" in page
-    for table in (block for block in page.split("\n\n") if block.startswith("|")):
+    text = page.markdown(document, top=5)
+    assert "Prediction, not measurement." in text
+    assert "- N for rpi4, onnxruntime: it broke: badly" in text
+    assert "| `conv` | cortex-a72 (A57 model) | 50.0% | 5 | 8 | 4.0 | 50% |" in text
+    assert "it branches within" in text
+    assert "| N | rpi4 | 0.01 | 20% | 0.62 | 2.0 | failed |" in text
+    for table in (block for block in text.split("\n\n") if block.startswith("|")):
         assert len({line.count("|") for line in table.strip().splitlines()}) == 1
 
 
@@ -337,9 +337,9 @@ def test_the_smallest_net_from_end_to_end(tmp_path, monkeypatch, capsys):
         assert found["relative_error"] < 1e-3
     assert {row["core"] for row in cell["loops"]} == {"cortex-a76", "neoverse-n1"}
     for core in ("cortex-a76", "neoverse-n1"):
-        summary = cells.summary(cell, core)
+        summary = measure.summary(cell, core)
         assert 0.9 < summary["macs_share"] < 1.1
         assert 0 < summary["share_of_peak"] <= 1.01
-    page = capsys.readouterr().out
-    assert "Prediction, not measurement." in page
-    assert (tmp_path / "arm.md").read_text() == page.removesuffix("\n")
+    shown = capsys.readouterr().out
+    assert "Prediction, not measurement." in shown
+    assert (tmp_path / "arm.md").read_text() == shown.removesuffix("\n")

@@ -4,10 +4,10 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from benchmarks.kit import environments, places
+from benchmarks.kit.correctness import FP32_ERROR, INT8_COSINE
 from benchmarks.peers import __main__ as command
-from benchmarks.peers import environments, places
-from benchmarks.peers.correctness import FP32_ERROR, INT8_COSINE
-from benchmarks.peers.document import load_groups
+from benchmarks.peers.results import load_groups
 
 PEERS = ("edgepack", "onnxruntime")
 

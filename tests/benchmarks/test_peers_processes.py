@@ -9,7 +9,7 @@ import psutil
 import pytest
 from peers_setup import CORES, HERE, REGISTRY, doubling
 
-from benchmarks.peers.processes import Worker, WorkerFailed
+from benchmarks.kit.processes import Worker, WorkerFailed
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from peers_setup import QUICK, doubling, quick
 
 from benchmarks.peers import __main__ as command
 from benchmarks.peers import campaign
-from benchmarks.peers.document import load_groups
+from benchmarks.peers.results import load_groups
 from edgepack.errors import EdgepackError, UsageError
 
 

@@ -1,0 +1,110 @@
+"""The document as Markdown."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from benchmarks.arm.measure import summary
+
+NOTICE = """\
+**Prediction, not measurement.** No ARM board took part. Instructions were counted in an emulator and are exact; cycles
+are what LLVM's scheduling models say of loops whose data is in the L1 cache. Neither is a time: caches, memory, branch
+prediction and clocks are in none of these figures, and fewer instructions need not be faster ones.
+"""
+
+
+def markdown(document: dict[str, Any], top: int) -> str:
+    """Both tables; of the loops, those with the largest share of each cell's instructions."""
+    cells = document["cells"]
+    tools = document["tools"]
+    parts = [
+        NOTICE,
+        f"qemu {tools['qemu']}, llvm-mca {tools['llvm']}; one thread, batch 1, fp32.\n",
+        "### Executed instructions per inference (counted in the emulator)\n",
+        _counts(cells),
+        *_failures(cells),
+        "### Hot loops of edgepack's builds (predicted by llvm-mca)\n",
+        _summaries(cells),
+        _loops(cells, top),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns after the first two are figures."""
+    rule = ["---" if index < 2 else "---:" for index in range(len(head))]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
+
+
+def _counts(cells: list[dict[str, Any]]) -> str:
+    head = ["net", "target"]
+    for name in ("edgepack", "onnxruntime"):
+        head += [f"{name}, M", "multiply-adds", "per MAC", "model + runtime, MB"]
+    rows = []
+    for cell in cells:
+        row = [cell["title"], cell["target"]]
+        for name in ("edgepack", "onnxruntime"):
+            found = cell["contenders"].get(name)
+            row += _figures(found, cell["macs"]) if found else ["failed", "", "", ""]
+        ours, theirs = (cell["contenders"].get(name) for name in ("edgepack", "onnxruntime"))
+        row.append(f"{ours['instructions'] / theirs['instructions']:.2f}" if ours and theirs else "")
+        row.append(ours["notes"] if ours else "")
+        rows.append(row)
+    return _table([*head, "ours / theirs", "edgepack's schedules"], rows)
+
+
+def _figures(found: dict[str, Any], macs: int) -> list[str]:
+    kinds = found["by_kind"]
+    multiplying = sum(count for kind, count in kinds.items() if "multiply-add" in kind or "dot" in kind)
+    megabytes = (found["model_bytes"] + found["runtime_bytes"]) / 1e6
+    total = found["instructions"]
+    return [f"{total / 1e6:.2f}", f"{multiplying / total:.0%}", f"{total / macs:.2f}", f"{megabytes:.1f}"]
+
+
+def _failures(cells: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        f"- {cell['title']} for {cell['target']}, {name}: {' '.join(why.split())}"
+        for cell in cells
+        for name, why in cell["failures"].items()
+    ]
+    return ["Failed:\n", "\n".join(lines) + "\n"] if lines else []
+
+
+def _cores(cell: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(row["core"] for row in cell["loops"]))
+
+
+def _model(cell: dict[str, Any], core: str) -> str:
+    models = (row["model"] for row in cell["loops"] if row["core"] == core and "model" in row)
+    return f"{core} ({next(models, '?')} model)"
+
+
+def _summaries(cells: list[dict[str, Any]]) -> str:
+    rows = []
+    for cell in cells:
+        for core in _cores(cell):
+            if found := summary(cell, core):
+                figures = [f"{found[key]:.0%}" for key in ("executed_share", "macs_share")]
+                figures += [f"{found['cycles'] / 1e6:.2f}", f"{found['share_of_peak']:.0%}"]
+                rows.append([cell["title"], _model(cell, core), *figures])
+    head = ["net", "core", "of all instructions", "of all MACs", "predicted M cycles", "share of peak"]
+    return _table(head, rows) if rows else ""
+
+
+def _loops(cells: list[dict[str, Any]], top: int) -> str:
+    head = ["kernel", "core", "of all instructions", "instructions", "MACs", "cycles", "share of peak"]
+    parts = []
+    for cell in cells:
+        rows = []
+        for core in _cores(cell):
+            own = [row for row in cell["loops"] if row["core"] == core]
+            for row in sorted(own, key=lambda row: -row["executed_share"])[:top]:
+                figures = [f"{row['executed_share']:.1%}", str(row["instructions"])]
+                if "cycles" in row:
+                    figures += [str(row["macs"]), f"{row['cycles']:.1f}", f"{row['share_of_peak']:.0%}"]
+                else:
+                    figures += ["", row["skipped"], ""]
+                rows.append([f"`{row['kernel']}`", _model(cell, core), *figures])
+        if rows:
+            title = f"{cell['title']} for {cell['target']}, an iteration of each loop:\n\n"
+            parts.append(title + _table(head, rows))
+    return "\n".join(parts)

@@ -1,0 +1,1 @@
+"""The two tuners: each tunes in a process of its own and logs what it does."""

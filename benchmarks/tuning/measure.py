@@ -1,0 +1,189 @@
+"""One run's figures, the libraries built from what it found, and the files that say so."""
+
+import json
+import shutil
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tuning import charts as drawing
+from benchmarks.tuning import page
+from benchmarks.tuning.contestants.stock import search_seconds
+from benchmarks.tuning.curves import Band, Point, band, busy, curve, rates
+from benchmarks.tuning.log import PHASES, Log, Trial
+from benchmarks.untuned import build_stock, measure
+
+EDGEPACK = "edgepack"
+_RECORDS = ("workload.json", "tuning_record.json")
+
+
+def kernels(net: Path, target_name: str) -> dict[str, int]:
+    """Calls an inference of each kernel that can be tuned, by workload."""
+    from edgepack.config.target import load_target
+    from edgepack.lower import tuning_tasks
+    from edgepack.lower.build import workload
+
+    found: Counter[str] = Counter()
+    for task in tuning_tasks(net, load_target(target_name)):
+        found[workload(task.dispatched[0]["main"])] += int(task.weight)
+    return dict(found)
+
+
+def add(
+    document: dict[str, Any],
+    net: Path,
+    weights: Mapping[str, int],
+    folders: Mapping[str, Path],
+    logs: Mapping[str, tuple[Log, float]],
+    *,
+    runs: int,
+) -> None:
+    """One repetition: each tuner's figures, and its library's time beside the untuned ones'."""
+    from edgepack.config.target import load_target
+    from edgepack.tune import RecordStore
+    from edgepack.tune.store import read_untuned
+
+    target = load_target(document["target"])
+    untuned = read_untuned(RecordStore(folders[EDGEPACK]).folder(target))
+    lacking = weights.keys() - untuned.keys()
+    if lacking:
+        raise SystemExit(
+            f"edgepack timed {len(weights) - len(lacking)} of {len(weights)} kernels untuned within "
+            f"{document['minutes']:g} minutes: give it more"
+        )
+    for side, folder in folders.items():
+        if side != EDGEPACK:
+            _as_store(folder, RecordStore(folder).folder(target), untuned)
+    built = build_and_measure(net, document["target"], folders, runs)
+    document["untuned_runs"].append({name: built[name] for name in ("untuned", "stock untuned")})
+    for side, (log, seconds) in logs.items():
+        own = "untuned" if side == EDGEPACK else "stock untuned"
+        document["runs"][side].append(
+            {
+                **figures(log, seconds, weights, untuned, stock=side != EDGEPACK),
+                "built_ms": statistics.median(built[side]) if side in built else None,
+                "built_untuned_ms": statistics.median(built[own]),
+                "built_samples_ms": built.get(side, []),
+            }
+        )
+
+
+def figures(
+    log: Log, seconds: float, weights: Mapping[str, int], untuned: Mapping[str, float], *, stock: bool
+) -> dict[str, Any]:
+    """What a run did, in numbers, with the raw trials and pieces of work."""
+    points = curve(log.trials, weights, untuned)
+    ran = [trial for trial in log.trials if trial.ms is not None]
+    seconds_busy = {phase: busy(log.pieces[phase]) for phase in PHASES}
+    if stock:
+        seconds_busy["search"] = search_seconds(log.profile)
+    names = list(weights)
+    return {
+        "seconds": seconds,
+        "tried": len(log.trials),
+        "failed": len(log.trials) - len(ran),
+        "recorded": log.recorded,
+        "trials_per_minute": 60 * len(log.trials) / seconds,
+        "trials_each_minute": rates(log.trials, seconds),
+        "first_result_s": min((trial.seconds for trial in ran), default=None),
+        "untuned_ms": points[0].predicted_ms,
+        "predicted_ms": points[-1].predicted_ms,
+        "busy_s": seconds_busy,
+        "notes": log.notes[:3],
+        "kernels": [
+            {"workload": name, "calls": weights[name], "untuned_ms": untuned[name]} for name in names
+        ],
+        "trials": [
+            [round(t.seconds, 3), names.index(t.workload) if t.workload in weights else None, t.ms]
+            for t in log.trials
+        ],
+        "pieces": {
+            phase: [[round(began, 3), round(ended, 3)] for began, ended in log.pieces[phase]]
+            for phase in PHASES
+        },
+        "profile": log.profile,
+    }
+
+
+def points_of(run: Mapping[str, Any]) -> list[Point]:
+    """The curve of a run, from what ``figures`` kept of it."""
+    names = [kernel["workload"] for kernel in run["kernels"]]
+    trials = [Trial(at, "" if kernel is None else names[kernel], ms) for at, kernel, ms in run["trials"]]
+    return curve(
+        trials,
+        {kernel["workload"]: kernel["calls"] for kernel in run["kernels"]},
+        {kernel["workload"]: kernel["untuned_ms"] for kernel in run["kernels"]},
+    )
+
+
+def build_and_measure(
+    net: Path, target_name: str, folders: Mapping[str, Path], runs: int
+) -> dict[str, list[float]]:
+    """Milliseconds of whole inferences: both untuned libraries, and each tuner's that found anything."""
+    from edgepack.config.target import load_target
+    from edgepack.lower import compile_model
+    from edgepack.tune import RecordStore, best_records
+
+    target = load_target(target_name)
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = {"untuned": Path(scratch, "untuned.so"), "stock untuned": Path(scratch, "stock.so")}
+        compiled = compile_model(net, target, paths["untuned"])
+        build_stock(net, target_name, paths["stock untuned"])
+        for side, folder in folders.items():
+            records = best_records(net, target, RecordStore(folder))
+            if records is not None and (records / _RECORDS[1]).stat().st_size:
+                paths[side] = Path(scratch, f"{side}.so")
+                compile_model(net, target, paths[side], records=records)
+        return measure(paths, [(list(spec.shape), spec.dtype) for spec in compiled.inputs], runs)
+
+
+def write(document: dict[str, Any], out: Path) -> None:
+    """JSON, Markdown and charts into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "tuning.json").write_text(json.dumps(document) + "\n")
+    drawn = charts(document)
+    for name, markup in drawn.items():
+        (out / name).write_text(markup + "\n")
+    (out / "tuning.md").write_text(page.markdown(document, list(drawn)))
+
+
+def charts(document: dict[str, Any]) -> dict[str, str]:
+    """The SVG files by name."""
+    series: dict[str, list[drawing.Series]] = {"minutes": [], "trials": []}
+    rows = []
+    for color, (side, label) in enumerate(document["sides"].items()):
+        runs = document["runs"][side]
+        lines = [points_of(run) for run in runs]
+        measured = [run["built_ms"] for run in runs if run["built_ms"] is not None]
+        end_ms = statistics.median(measured) if measured else None
+        by_time = band(lines, "seconds", min(run["seconds"] for run in runs))
+        in_minutes = [Band(b.x / 60, b.low, b.median, b.high) for b in by_time]
+        series["minutes"].append(drawing.Series(label, color, in_minutes, end_ms))
+        by_trials = band(lines, "trials", min(points[-1].trials for points in lines))
+        series["trials"].append(drawing.Series(label, color, by_trials, end_ms))
+        seconds = {p: statistics.median(run["busy_s"][p] for run in runs) for p in PHASES}
+        rows.append((label, color, seconds, statistics.median(run["seconds"] for run in runs)))
+    net = document["net"]
+    return {
+        "tuning-minutes.svg": drawing.curves(
+            f"Tuning {net}: latency against minutes", "minutes", series["minutes"]
+        ),
+        "tuning-trials.svg": drawing.curves(
+            f"Tuning {net}: latency against trials", "trials", series["trials"]
+        ),
+        "tuning-phases.svg": drawing.phases(f"Tuning {net}: time by phase", rows),
+    }
+
+
+def _as_store(folder: Path, store: Path, untuned: Mapping[str, float]) -> None:
+    """Stock's records where edgepack looks for its own, so that the same rule chooses the best of both."""
+    from edgepack.tune.store import repair, write_untuned
+
+    for name in _RECORDS:
+        if (folder / name).exists():
+            shutil.copy(folder / name, store / name)
+    repair(store)
+    write_untuned(store, untuned)
