@@ -1,8 +1,9 @@
-"""How far a contestant's outputs are from onnxruntime's in fp32. Runs in the contestant's process: numpy only."""
+"""Samples as arrays, and how far outputs are from onnxruntime's in fp32. Runs in any environment: numpy alone."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -34,6 +35,14 @@ class Distance:
             shown = "not finite" if self.cosine is None else f"{self.cosine:.4f}"
             return f"cosine {shown}, below {INT8_COSINE}"
         return None
+
+
+def rows(path: Path) -> list[dict[str, np.ndarray]]:
+    """The samples of an .npz file whose arrays have a leading axis of samples, one dict each."""
+    with np.load(path, allow_pickle=False) as arrays:
+        data = {name: arrays[name] for name in arrays.files}
+    count = len(next(iter(data.values())))
+    return [{name: array[i] for name, array in data.items()} for i in range(count)]
 
 
 def distance(outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> Distance:

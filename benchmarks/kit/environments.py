@@ -8,16 +8,20 @@ import fcntl
 import json
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.kit.processes import SAID, ProcessFailed, run
 from edgepack.base.files import sha256_json
 
 LIMIT_S = 1200  # of building one
 _failed: dict[Path, str] = {}  # in this process: what failed once is not tried for every group
+_INSTALLED = """\
+import importlib.metadata as m, json
+print(json.dumps({d.metadata['Name']: d.version for d in m.distributions()}, sort_keys=True))
+"""
 
 
 class EnvironmentFailed(Exception):  # noqa: N818 - a result, listed with its reason
@@ -30,7 +34,11 @@ class Environment:
 
     python: Path
     packages: dict[str, str]  # installed distributions: version
-    digest: str  # of the interpreter's version and the packages
+
+    @property
+    def digest(self) -> str:
+        """Of the interpreter's version and the packages."""
+        return sha256_json({"python": platform.python_version(), "packages": self.packages})
 
 
 def environment(name: str, requirements: Sequence[str], folder: Path) -> Environment:
@@ -42,7 +50,7 @@ def environment(name: str, requirements: Sequence[str], folder: Path) -> Environ
         EnvironmentFailed: pip could not install them, in its own words.
     """
     if not requirements:
-        return _described(Path(sys.executable), _installed(Path(sys.executable)))
+        return Environment(Path(sys.executable), _installed(Path(sys.executable)))
     wanted = {"python": platform.python_version(), "requirements": list(requirements)}
     home = folder / f"{name}-{sha256_json(wanted)[:12]}"
     python, ready = home / "bin" / "python", home / "ready.json"
@@ -55,43 +63,24 @@ def environment(name: str, requirements: Sequence[str], folder: Path) -> Environ
             shutil.rmtree(home, ignore_errors=True)
             _build(home, python, requirements)
             ready.write_text(json.dumps({**wanted, "packages": _installed(python)}, indent=2) + "\n")
-    return _described(python, json.loads(ready.read_text())["packages"])
+    return Environment(python, json.loads(ready.read_text())["packages"])
 
 
 def _build(home: Path, python: Path, requirements: Sequence[str]) -> None:
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--python", str(python)]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--python", python]
     try:
-        _run([sys.executable, "-m", "venv", "--without-pip", str(home)])
-        _run([*pip, "install", "--quiet", *requirements])
+        run([sys.executable, "-m", "venv", "--without-pip", home], timeout_s=LIMIT_S)
+        run([*pip, "install", "--quiet", *requirements], timeout_s=LIMIT_S)
     except BaseException as error:
         shutil.rmtree(home, ignore_errors=True)
-        if isinstance(error, EnvironmentFailed):
-            _failed[home] = str(error)
+        if isinstance(error, ProcessFailed):
+            lines = [line for line in error.said.splitlines() if line.strip()]
+            words = " ".join([line for line in lines if line.startswith("ERROR")] or lines[-3:])
+            _failed[home] = words[:SAID] or f"building its environment: {error.how}"
+            raise EnvironmentFailed(_failed[home]) from error
         raise
 
 
-def _run(command: Sequence[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise EnvironmentFailed(f"building its environment took more than {LIMIT_S} s") from error
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("ERROR")] or lines[-3:]
-        raise EnvironmentFailed(" ".join(errors)[:600] or f"exit status {done.returncode}")
-    return done.stdout
-
-
 def _installed(python: Path) -> dict[str, str]:
-    program = (
-        "import importlib.metadata as m, json;"
-        "print(json.dumps({d.metadata['Name']: d.version for d in m.distributions()}, sort_keys=True))"
-    )
-    packages: dict[str, str] = json.loads(_run([str(python), "-c", program]))
+    packages: dict[str, str] = json.loads(run([python, "-c", _INSTALLED]))
     return packages
-
-
-def _described(python: Path, packages: dict[str, str]) -> Environment:
-    return Environment(
-        python, packages, sha256_json({"python": platform.python_version(), "packages": packages})
-    )

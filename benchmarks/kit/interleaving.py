@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
 
-from benchmarks.kit.processes import WorkerFailed
+from benchmarks.kit.processes import ProcessFailed
 
 OVERTIME = 3  # times a group's seconds, after which it ends whatever is missing
 Canary = Callable[[], tuple[int, ...]]  # nanoseconds on each core
@@ -103,7 +103,7 @@ def warm_up(subject: Subject, plan: Plan) -> Warm:
     """Run until stable: the medians of the last three blocks within ``plan.stable`` of each other.
 
     Raises:
-        WorkerFailed: It broke.
+        ProcessFailed: It broke.
     """
     taken: list[float] = []
     spent = inferences = 0
@@ -144,6 +144,30 @@ def rounds_of(warm: Mapping[str, Warm], plan: Plan, canary_ns: float) -> dict[st
 
 def _clamp(value: float, least: int, most: int) -> int:
     return max(least, min(most, round(value)))
+
+
+def in_turns(subjects: Mapping[str, Subject], runs: int, seed: int = 0) -> dict[str, list[int]]:
+    """Nanoseconds of ``runs`` inferences of each, one a turn, after one that does not count.
+
+    A look at some builds side by side: no canary guards it, so that nothing is discarded or taken again.
+
+    Raises:
+        ProcessFailed: One broke.
+    """
+    warm = {}
+    for name, subject in subjects.items():
+        subject.resume()
+        warm[name] = Warm(subject.time(0, 1, 600)[0], 1, stable=False)
+        subject.stop()
+    plan = Plan(rounds=-(-runs // 2), seconds=1e9, slow_ns=0)  # every inference is slow: a block of its own
+    chance = random.Random(seed)  # noqa: S311 - an order, no secret
+    course = Measurement(subjects, warm, plan, lambda: (1,), chance, pause=lambda _: None).run()
+    for name, why in course.failed.items():
+        raise ProcessFailed(f"{name}: {why}")
+    taken: dict[str, list[int]] = {name: [] for name in subjects}
+    for turn in course.turns:
+        taken[turn.contestant] += turn.samples_ns
+    return {name: samples[:runs] for name, samples in taken.items()}
 
 
 class Measurement:
@@ -245,7 +269,7 @@ class Measurement:
         subject.resume()
         try:
             samples = subject.time(untimed, runs, 60 + 20 * (untimed + runs) * inference_ns / 1e9)
-        except WorkerFailed as error:
+        except ProcessFailed as error:
             self.course.failed[name] = str(error)
             return None
         finally:

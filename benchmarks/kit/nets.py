@@ -1,21 +1,22 @@
-"""What all contestants are given: each net as files, made once and kept in the cache.
+"""The networks that are measured, as files: made once and kept in the cache.
 
     python -m benchmarks.kit.nets NET FOLDER
 
-makes them in a process of its own, so that torch stays out of the benchmark's.
+makes them in a process of its own, so that torch and its threads are not in the one that measures.
 """
 
 import json
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.kit.places import CACHE, ROOT
+from benchmarks.kit import places
+from benchmarks.kit.processes import ProcessFailed, run
 from edgepack.base.files import sha256_json
+from edgepack.base.text import near_miss
 from edgepack.engine.stage import code_digest, tool_version
-from edgepack.errors import EdgepackError
+from edgepack.errors import EdgepackError, UsageError
 
 CALIBRATION_SAMPLES = 32
 INPUT_SAMPLES = 3  # outputs are compared on all of them, timed on the last
@@ -58,6 +59,25 @@ class Artifacts:
         return self.folder / "reference.npz"
 
 
+def network(name: str) -> Path:
+    """A network as an .onnx file: a key of ``edgepack.zoo.NETS``, or the user's own file.
+
+    Raises:
+        UsageError: There is neither such a network nor such a file.
+    """
+    from edgepack.zoo import NETS
+
+    path = Path(name)
+    if path.suffix == ".onnx":
+        if not path.is_file():
+            raise UsageError(f"there is no file {name}")
+        return path.resolve()
+    if name not in NETS:
+        known = near_miss(name, NETS, say="give an .onnx file or one of")
+        raise UsageError(f"there is no network {name}{known}")
+    return artifacts(name).onnx
+
+
 def artifacts(net: str) -> Artifacts:
     """The files of ``edgepack.zoo.NETS[net]``, made if they are not there or of other sources.
 
@@ -66,17 +86,20 @@ def artifacts(net: str) -> Artifacts:
     """
     from edgepack.zoo import NETS
 
-    folder = CACHE / "nets" / net
-    found = Artifacts(net, NETS[net].title, NETS[net].macs, folder)
-    key = _key()
-    if not _made_from(folder, key):
+    folder = places.CACHE / "nets" / net
+    made, key = folder / "made.json", _key()
+    if not made.is_file() or json.loads(made.read_text())["key"] != key:
         fresh = folder.with_name(f"{net}.new")
         shutil.rmtree(fresh, ignore_errors=True)
-        _make_apart(net, fresh)
+        try:
+            run([sys.executable, "-m", __name__, net, fresh], cwd=places.ROOT, timeout_s=_LIMIT_S)
+        except ProcessFailed as error:
+            why = (error.said.splitlines() or [error.how])[-1]
+            raise EdgepackError("the net cannot be exported", where=net, why=why) from error
         (fresh / "made.json").write_text(json.dumps({"key": key}) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
-    return found
+    return Artifacts(net, NETS[net].title, NETS[net].macs, folder)
 
 
 def _key() -> str:
@@ -85,24 +108,6 @@ def _key() -> str:
     return sha256_json(
         {"tools": tools, "code": code, "seeds": _SEEDS, "samples": [CALIBRATION_SAMPLES, INPUT_SAMPLES]}
     )
-
-
-def _made_from(folder: Path, key: str) -> bool:
-    made = folder / "made.json"
-    return made.is_file() and json.loads(made.read_text())["key"] == key
-
-
-def _make_apart(net: str, folder: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.kit.nets", net, str(folder)]
-    try:
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=_LIMIT_S)
-    except subprocess.CalledProcessError as error:
-        words = error.stderr.strip().splitlines()
-        raise EdgepackError(
-            "the net cannot be exported", where=net, why=words[-1] if words else f"exit {error.returncode}"
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise EdgepackError("the export did not end", where=net, why=f"after {_LIMIT_S} s") from error
 
 
 def make(net: str, folder: Path) -> None:
@@ -126,7 +131,7 @@ def write_reference(made: Artifacts) -> None:
     """Run onnxruntime on ``made.inputs`` and write ``made.reference``."""
     import numpy as np
 
-    from benchmarks.peers.protocol import rows
+    from benchmarks.kit.correctness import rows
     from edgepack.export.runtime import open_session
 
     session = open_session(made.onnx)

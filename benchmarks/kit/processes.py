@@ -1,79 +1,139 @@
-"""The benchmark's side of a worker: start, ask, stop and continue, and an end that leaves nothing behind."""
+"""Other processes: run to their end, kept to a deadline, or asked with a line of JSON; none leaves anything behind.
 
+Contestants run programs with it in environments of their own: Python alone at the top, psutil where a worker is.
+"""
+
+import contextlib
 import json
 import os
 import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
-import psutil
-
-from benchmarks.kit.places import ROOT
-
-TAIL_LINES = 6
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "TVM_NUM_THREADS",
-)
+SAID = 600  # characters of a process's last words
 
 
-class WorkerFailed(Exception):  # noqa: N818 - a result, listed with its reason
-    """A worker answered with an error, died or hung; the message says which, in one paragraph."""
+class ProcessFailed(Exception):  # noqa: N818 - a result, listed with its reason
+    """A process ended badly, answered with an error or hung; the message says which, in one paragraph.
 
-    def __init__(self, words: str, *, unsupported: bool = False, timed_out: bool = False) -> None:
-        super().__init__(words)
+    ``how`` and ``said`` are its parts: what became of the process, and its last words.
+    """
+
+    def __init__(
+        self, how: str, said: str = "", *, unsupported: bool = False, timed_out: bool = False
+    ) -> None:
+        super().__init__(f"{how}; its last words: {said}" if said else how)
+        self.how, self.said = how, said
         self.unsupported = unsupported
         self.timed_out = timed_out
 
 
+def how_it_ended(status: int) -> str:
+    """An exit status in words."""
+    if status == -signal.SIGKILL:
+        return "killed (SIGKILL): most likely out of memory"
+    return f"died of {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+
+
+def run(
+    argv: Sequence[object],
+    *,
+    text: str | None = None,
+    timeout_s: float | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> str:
+    """What a program prints, once it has ended; ``text`` is its standard input.
+
+    Raises:
+        ProcessFailed: It failed or took too long; ``said`` is all it printed, what went to stderr last.
+    """
+    try:
+        done = subprocess.run(
+            [str(word) for word in argv],
+            input=text,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            cwd=cwd,
+            env=env,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ProcessFailed(f"did not end within {timeout_s:g} s", timed_out=True) from None
+    if done.returncode:
+        raise ProcessFailed(how_it_ended(done.returncode), (done.stdout + done.stderr).strip())
+    return done.stdout
+
+
+def run_until(
+    argv: Sequence[str],
+    end: float,
+    *,
+    log: IO[Any],
+    env: Mapping[str, str] | None = None,
+    given_up: Callable[[], bool] = lambda: False,
+    poll_s: float = 1.0,
+) -> int | None:
+    """Run a program in a session of its own, which is ended when ``end`` comes on the monotonic clock or it is given up.
+
+    Returns:
+        Its exit status; None where it was ended.
+    """
+    child = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True
+    )
+    try:
+        while (left := end - time.monotonic()) > 0 and not given_up():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return child.wait(min(poll_s, left))
+        return child.poll()
+    finally:
+        signal_group(child.pid, signal.SIGKILL)  # what it started, too
+        child.wait()
+
+
+def signal_group(group: int, number: signal.Signals) -> None:
+    """Send a signal to a process group, unless it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
 class Worker:
-    """A process of one contestant. After a failure it has ended."""
+    """A process in a session of its own that answers commands, each a line of JSON. After a failure it has ended.
+
+    Its side is ``benchmarks.kit.serving``.
+    """
 
     def __init__(
         self,
-        python: Path,
-        registry: str,
-        name: str,
+        argv: Sequence[str],
         *,
-        cores: Sequence[int],
-        folder: Path,
-        paths: Sequence[Path] = (),
+        folder: Path | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         """Start it.
 
         Args:
-            python: Of the contestant's environment.
-            registry: ``module:attribute`` of the dict of contestants.
-            name: The contestant.
-            cores: CPUs it may run on; libraries are told to use as many threads.
-            folder: Its working directory, where its stderr is kept, too.
-            paths: More folders to import from.
+            argv: The program.
+            folder: Its working directory, where its stderr is kept, too; None: those of this process.
+            env: All its variables; None: those of this process.
         """
-        self.name = name
-        folder.mkdir(parents=True, exist_ok=True)
-        self._log = folder / "stderr.txt"
-        environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
-            **dict.fromkeys(_THREADS, str(len(cores))),
-            "PYTHONPATH": os.pathsep.join(str(path) for path in (ROOT, *paths)),
-            "PYTHONNOUSERSITE": "1",
-            "ORT_DISABLE_TELEMETRY": "1",  # a thread of onnxruntime's that would run beside the inference
-        }
-        command = [str(python), "-P", "-m", "benchmarks.peers.worker"]
-        with self._log.open("wb") as log:
+        self._log = None if folder is None else folder / "stderr.txt"
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.nullcontext() if self._log is None else self._log.open("wb") as log:
             self.spawned_ns = time.monotonic_ns()
             self._process = subprocess.Popen(
-                [*command, registry, name, ",".join(map(str, cores))],
+                argv,
                 cwd=folder,
-                env=environment,
+                env=env,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -90,11 +150,11 @@ class Worker:
     ) -> None:
         self.close()
 
-    def ask(self, do: str, timeout_s: float, **words: Any) -> dict[str, Any]:
+    def ask(self, do: str, timeout_s: float, **words: Any) -> Any:
         """The answer to one command.
 
         Raises:
-            WorkerFailed: An error, an early end, or no answer in time; the worker has ended.
+            ProcessFailed: An error, an early end, or no answer in time; the worker has ended.
         """
         line = json.dumps({"do": do, **words}, default=str) + "\n"
         try:
@@ -107,9 +167,15 @@ class Worker:
             self._fail(self._how_it_ended())
         if "error" in answer:
             self.close()
-            raise WorkerFailed(answer["error"]["words"], unsupported=answer["error"]["kind"] == "unsupported")
-        ok: dict[str, Any] = answer["ok"]
-        return ok
+            raise ProcessFailed(
+                answer["error"]["words"], unsupported=answer["error"]["kind"] == "unsupported"
+            )
+        return answer["ok"]
+
+    def time(self, untimed: int, runs: int, timeout_s: float) -> list[int]:
+        """Nanoseconds of ``runs`` inferences, after ``untimed`` others: what interleaved timing asks of a subject."""
+        samples: list[int] = self.ask("time", timeout_s, untimed=untimed, runs=runs)["samples_ns"]
+        return samples
 
     def _read_line(self, deadline: float) -> bytes:
         stdout = self._process.stdout
@@ -127,22 +193,18 @@ class Worker:
 
     def _how_it_ended(self) -> str:
         try:
-            status = self._process.wait(timeout=10)
+            return how_it_ended(self._process.wait(timeout=10))
         except subprocess.TimeoutExpired:
             return "it closed its output"
-        if status == -signal.SIGKILL:
-            return "killed (SIGKILL): most likely out of memory"
-        return f"died of {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
 
-    def _fail(self, words: str, *, timed_out: bool = False) -> None:
+    def _fail(self, how: str, *, timed_out: bool = False) -> None:
         self.close()
-        tail = self.last_words()
-        raise WorkerFailed(f"{words}; its last words: {tail}" if tail else words, timed_out=timed_out)
+        raise ProcessFailed(how, self._last_words(), timed_out=timed_out)
 
-    def last_words(self) -> str:
+    def _last_words(self) -> str:
         """The end of its stderr, on one line."""
-        lines = self._log.read_text("utf-8", "replace").splitlines()
-        return " | ".join(line.strip() for line in lines if line.strip())[-600:] if lines else ""
+        text = "" if self._log is None else self._log.read_text("utf-8", "replace")
+        return " | ".join(line.strip() for line in text.splitlines() if line.strip())[-SAID:]
 
     def settle(self) -> None:
         """Find descendants that left the process group, for ``stop`` and ``resume``."""
@@ -163,28 +225,22 @@ class Worker:
         self._signal(signal.SIGKILL)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
-            try:
+            with contextlib.suppress(BrokenPipeError):  # a command that it did not read
                 pipe.close()
-            except BrokenPipeError:  # a command that it did not read
-                continue
 
     def _signal(self, number: signal.Signals) -> None:
-        for send, target in [(os.killpg, self._process.pid), *((os.kill, pid) for pid in self._others)]:
-            try:
-                send(target, number)
-            except ProcessLookupError:
-                continue
+        signal_group(self._process.pid, number)
+        for pid in self._others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _outsiders(self) -> list[int]:
-        try:
-            children = psutil.Process(self._process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
+        import psutil
+
         found = []
-        for child in children:
-            try:
-                if os.getpgid(child.pid) != self._process.pid:
-                    found.append(child.pid)
-            except ProcessLookupError:
-                continue
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self._process.pid).children(recursive=True):
+                with contextlib.suppress(ProcessLookupError):
+                    if os.getpgid(child.pid) != self._process.pid:
+                        found.append(child.pid)
         return found

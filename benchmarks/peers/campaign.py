@@ -25,6 +25,11 @@ class Cell:
     precision: str
     threads: int
 
+    @classmethod
+    def of(cls, group: Group) -> "Cell":
+        """The cell that a group's results are of."""
+        return cls(group.net, group.precision, group.threads)
+
     def __str__(self) -> str:
         return f"{self.net} {self.precision} {self.threads}t"
 
@@ -50,7 +55,7 @@ def refuse_to_drop(results: Path, wanted: Sequence[Cell], peers: Sequence[str]) 
     """
     for group in load_groups(results):
         lost = sorted(set(group.entries) - set(peers))
-        if Cell(group.net, group.precision, group.threads) in wanted and lost:
+        if Cell.of(group) in wanted and lost:
             raise UsageError(
                 f"the results of {', '.join(lost)} would be lost",
                 where=group.key,
@@ -80,11 +85,8 @@ def run(
 ) -> list[Left]:
     """Measure the groups that fit, each saved as soon as it is done; those left out, with the reason."""
     end = time.monotonic() + 60 * minutes
-    earlier = {(group.net, group.precision, group.threads): group for group in load_groups(results)}
-    needs = {
-        cell: estimate(settings, len(peers), earlier.get((cell.net, cell.precision, cell.threads)))
-        for cell in wanted
-    }
+    earlier = {Cell.of(group): group for group in load_groups(results)}
+    needs = {cell: estimate(settings, len(peers), earlier.get(cell)) for cell in wanted}
     _say_plan(settings, needs, peers, minutes)
     left = []
     guessed = took = 0.0  # of the groups so far, in seconds of measuring: what the guesses are worth
@@ -160,7 +162,7 @@ def _say_plan(settings: Settings, needs: dict[Cell, float], peers: Sequence[str]
         f" {fit} fit into {minutes:g} minutes once everything is prepared"
     )
     folders = {
-        folder_for(settings.cache, name, contestant, cell.net, precision=cell.precision, threads=cell.threads)
+        folder_for(name, contestant, cell.net, precision=cell.precision, threads=cell.threads)
         for cell in needs
         for name, contestant in settings.registry.contestants.items()
         if name in peers and cell.precision in contestant.precisions

@@ -9,12 +9,12 @@ Current High Performance Computers", 1995), over arrays of at least four times t
 go past the caches, so that no line is read only to be overwritten.
 """
 
-import argparse
 import ctypes
 import functools
 import json
 import os
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.kit.command import finish, parser
 from benchmarks.peers import limits_kernels as kernels
 from benchmarks.peers.limits_kernels import Stream, Variant
 from edgepack.config import host
-from edgepack.errors import EdgepackError
 
 SAMPLES = 40
 SAMPLE_NS = (
@@ -233,17 +233,12 @@ def aligned(size: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    words = parser("peers.limits", __doc__)
     everything = range(1, len(os.sched_getaffinity(0)) + 1)
-    parser.add_argument("--threads", type=int, nargs="+", default=[*everything], choices=everything)
-    parser.add_argument("--json", action="store_true", help="with all samples")
-    options = parser.parse_args()
-    try:
-        found = [measure(threads) for threads in options.threads]
-    except EdgepackError as error:
-        parser.exit(error.exit_code, error.render() + "\n")
+    words.add_argument("--threads", type=int, nargs="+", default=[*everything], choices=everything)
+    words.add_argument("--json", action="store_true", help="with all samples")
+    options = words.parse_args()
+    found = [measure(threads) for threads in options.threads]
     if options.json:
         print(json.dumps([limits.to_json() for limits in found], indent=1))
         return
@@ -262,4 +257,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(finish(main))

@@ -12,18 +12,11 @@ Which width and unrolling are the fastest is for whoever measures; ``variants`` 
 
 import ctypes
 import functools
-import hashlib
-import importlib.metadata
-import os
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.base.paths import cache_dir
+from benchmarks.kit.native import shared_library
 from edgepack.config import host
-from edgepack.errors import EdgepackError
-from edgepack.toolchain.zig import zig
 
 UNROLLS = (4, 8, 12, 16, 24)
 CANARY = (32, 12)  # bytes, unroll: the same code on every machine, split where vectors are narrower
@@ -189,23 +182,4 @@ def build() -> Path:
     Raises:
         EdgepackError: zig is missing or refused the code; its words are in ``why``.
     """
-    code = source(here())
-    made_of = (code, *FLAGS, str(host.describe()["cpu"]), importlib.metadata.version("ziglang"))
-    digest = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
-    out = cache_dir() / "benchmarks" / "limits" / digest / "limits.so"
-    if out.is_file():
-        return out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        file, made = Path(folder, "limits.c"), Path(folder, "limits.so")
-        file.write_text(code)
-        argv = [str(zig()), "cc", *FLAGS, "-o", str(made), str(file)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise EdgepackError(
-                "zig could not compile the kernels that measure this machine",
-                why=done.stderr.strip()[-400:] or f"exit status {done.returncode}",
-                next="the first error names the instruction or the flag that this CPU or zig lacks",
-            )
-        os.replace(made, out)  # noqa: PTH105 - atomic: another benchmark may do the same
-    return out
+    return shared_library("limits", source(here()), FLAGS, made_for=str(host.describe()["cpu"]))

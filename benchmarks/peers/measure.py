@@ -12,19 +12,17 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any
 
+from benchmarks.kit import places
 from benchmarks.kit.correctness import Distance
 from benchmarks.kit.environments import Environment, EnvironmentFailed, environment
-from benchmarks.kit.interleaving import Measurement, Plan, Turn, Warm, warm_up
+from benchmarks.kit.interleaving import Course, Measurement, Plan, Warm, warm_up
 from benchmarks.kit.nets import Artifacts
-from benchmarks.kit.places import CACHE, ROOT
-from benchmarks.kit.processes import Worker, WorkerFailed
+from benchmarks.kit.processes import ProcessFailed, Worker
 from benchmarks.peers.prepare import Made, Registry, folder_for, prepare
 from benchmarks.peers.protocol import Task
 from benchmarks.peers.results import Block, ColdStart, Entry, Group, Roofline, jsonable, key
 
-LOAD_LIMIT_S = 300
-RUN_LIMIT_S = 300
-COLD_LIMIT_S = 300
+LIMIT_S = 300  # of a load, of the inferences that are compared, of a cold start
 CANARIES = 3  # for a reading, their median: an interrupt in one of them is no drift
 
 
@@ -41,7 +39,6 @@ class Settings:
     prepare_minutes: float = 10.0
     colds: int = 3
     fresh: bool = False
-    cache: Path = CACHE
     machine: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # threads: Limits.to_json()
     commit: str | None = None
@@ -49,7 +46,7 @@ class Settings:
 
 
 @dataclass
-class _Runner:
+class _Participant:
     """A contestant in the group: the entry it will have, and its process while there is one."""
 
     name: str
@@ -61,7 +58,7 @@ class _Runner:
     warm: Warm | None = None
 
     def out(self, phase: str, error: Exception) -> None:
-        unsupported = isinstance(error, WorkerFailed) and error.unsupported
+        unsupported = isinstance(error, ProcessFailed) and error.unsupported
         self.fail(phase, str(error), "unsupported" if unsupported else "failed")
 
     def fail(self, phase: str, reason: str, status: str = "failed") -> None:
@@ -73,17 +70,10 @@ class _Runner:
     def alive(self) -> bool:
         return self.entry["status"] == "measured"
 
-    # What the schedule asks of a subject.
-
-    def resume(self) -> None:
-        self.worker.resume()
-
-    def stop(self) -> None:
-        self.worker.stop()
-
-    def time(self, untimed: int, runs: int, timeout_s: float) -> list[int]:
-        samples: list[int] = self.worker.ask("time", timeout_s, untimed=untimed, runs=runs)["samples_ns"]
-        return samples
+    @property
+    def words(self) -> dict[str, Any]:
+        """What its process needs to know to load the model."""
+        return {"task": asdict(self.task), "prepared": self.made.prepared}
 
 
 class GroupRun:
@@ -97,95 +87,88 @@ class GroupRun:
         self._start = time.monotonic()
         self._when = datetime.now(UTC).isoformat(timespec="seconds")
         self._cores = settings.cores[-threads:]  # the first core serves interrupts on many machines
-        self.key = key(net.net, precision, threads)
         contestants = settings.registry.contestants
-        self._runners = [
-            _Runner(name, {"title": contestants[name].title, "status": "measured"}) for name in names
+        self._all = [
+            _Participant(name, {"title": contestants[name].title, "status": "measured"}) for name in names
         ]
-        self._chance = random.Random(f"{settings.seed} {self.key}")  # noqa: S311 - an order, no secret
+        seed = f"{settings.seed} {key(net.net, precision, threads)}"
+        self._chance = random.Random(seed)  # noqa: S311 - an order, no secret
 
     def prepare(self, deadline: float) -> None:
         """Environments, and what each contestant makes of the net; none takes longer than is left."""
-        for runner in self._runners:
+        for one in self._all:
             left = (deadline - time.monotonic()) / 60
             try:
-                self._prepare(runner, max(0.5, min(self._settings.prepare_minutes, left)))
+                self._prepare(one, max(0.5, min(self._settings.prepare_minutes, left)))
             except EnvironmentFailed as error:
-                runner.out("environment", error)
-            except (WorkerFailed, OSError) as error:
-                runner.out("prepare", error)
-            self._tell(runner, "prepared")
+                one.out("environment", error)
+            except (ProcessFailed, OSError) as error:
+                one.out("prepare", error)
+            self._tell(one, "prepared")
 
-    def _prepare(self, runner: _Runner, minutes: float) -> None:
-        settings = self._settings
-        contestant = settings.registry.contestants[runner.name]
+    def _prepare(self, one: _Participant, minutes: float) -> None:
+        settings, net = self._settings, self._net
+        contestant = settings.registry.contestants[one.name]
         if self._precision not in contestant.precisions:
-            runner.fail("prepare", f"has no {self._precision} path", "unsupported")
+            one.fail("prepare", f"has no {self._precision} path", "unsupported")
             return
-        runner.environment = environment(
-            runner.name, contestant.requirements, settings.cache / "environments"
-        )
-        runner.entry["packages"] = runner.environment.packages if contestant.requirements else {}
-        folder = folder_for(
-            settings.cache,
-            runner.name,
-            contestant,
-            self._net.net,
+        one.environment = environment(one.name, contestant.requirements, places.CACHE / "environments")
+        one.entry["packages"] = one.environment.packages if contestant.requirements else {}
+        one.task = Task(
+            net=net.net,
+            onnx=net.onnx,
+            weights=net.weights,
+            calibration=net.calibration,
             precision=self._precision,
             threads=self._threads,
-        )
-        runner.task = Task(
-            net=self._net.net,
-            onnx=self._net.onnx,
-            weights=self._net.weights,
-            calibration=self._net.calibration,
-            precision=self._precision,
-            threads=self._threads,
-            folder=folder,
+            folder=folder_for(
+                one.name, contestant, net.net, precision=self._precision, threads=self._threads
+            ),
             trials=settings.trials,
             minutes=minutes,
         )
-        runner.made = prepare(
-            settings.registry,
-            runner.name,
-            runner.task,
-            runner.environment,
-            settings.cores,
-            fresh=settings.fresh,
+        one.made = prepare(
+            settings.registry, one.name, one.task, one.environment, settings.cores, fresh=settings.fresh
         )
-        runner.entry |= {
-            "model_bytes": runner.made.model_bytes,
-            "runtime_bytes": runner.made.runtime_bytes,
-            "prepare_seconds": runner.made.seconds,
-            "prepared_before": runner.made.before,
-            "notes": tidy(runner.made.prepared["notes"]),
+        one.entry |= {
+            "model_bytes": one.made.model_bytes,
+            "runtime_bytes": one.made.runtime_bytes,
+            "prepare_seconds": one.made.seconds,
+            "prepared_before": one.made.before,
+            "notes": tidy(one.made.prepared["notes"]),
         }
 
     def measure(self, roofline: Roofline | None = None) -> Group:
         """Load, compare, warm up, time, and start from cold."""
         affinity = os.sched_getaffinity(0)
         with ExitStack() as processes:
-            for runner in self._shuffled():
-                self._load(runner, processes)
-            subjects = {runner.name: runner for runner in self._runners if runner.alive}
-            warm = {name: runner.warm for name, runner in subjects.items() if runner.warm is not None}
-            measurement = Measurement(subjects, warm, self._settings.plan, self._canary, self._chance)
+            for one in self._shuffled():
+                self._load(one, processes)
+            timed = [one for one in self._all if one.alive]
+            measurement = Measurement(
+                {one.name: one.worker for one in timed},
+                {one.name: one.warm for one in timed},
+                self._settings.plan,
+                self._canary,
+                self._chance,
+            )
             try:
                 course = measurement.run()
             finally:
                 os.sched_setaffinity(0, affinity)
-        for runner in self._runners:
-            if runner.name in course.failed:
-                runner.fail("time", course.failed[runner.name])
-            elif runner.alive and not _kept(course.turns, runner.name):
-                runner.fail("time", "no block was kept: the machine was not quiet while it ran")
+        kept = {turn.contestant for turn in course.turns if turn.discarded is None}
+        for one in timed:
+            if one.name in course.failed:
+                one.fail("time", course.failed[one.name])
+            elif one.name not in kept:
+                one.fail("time", "no block was kept: the machine was not quiet while it ran")
         self._cold_starts()
-        return self._group(roofline, course.turns, course.references, course.notes)
+        return self._group(roofline, course)
 
-    def _shuffled(self) -> list[_Runner]:
-        runners = [runner for runner in self._runners if runner.alive]
-        self._chance.shuffle(runners)
-        return runners
+    def _shuffled(self) -> list[_Participant]:
+        alive = [one for one in self._all if one.alive]
+        self._chance.shuffle(alive)
+        return alive
 
     def _canary(self) -> tuple[int, ...]:
         readings = []
@@ -194,30 +177,19 @@ class GroupRun:
             readings.append(median_low(self._settings.canary() for _ in range(CANARIES)))
         return tuple(readings)
 
-    def _start_worker(self, runner: _Runner) -> Worker:
-        return Worker(
-            runner.environment.python,
-            self._settings.registry.reference,
-            runner.name,
-            cores=self._cores,
-            folder=runner.task.folder,
-            paths=self._settings.registry.paths,
-        )
+    def _start_worker(self, one: _Participant) -> Worker:
+        return self._settings.registry.start(one.name, one.environment, self._cores, one.task.folder)
 
-    @staticmethod
-    def _words(runner: _Runner) -> dict[str, Any]:
-        return {"task": json.loads(runner.task.to_json()), "prepared": runner.made.prepared}
-
-    def _load(self, runner: _Runner, processes: ExitStack) -> None:
+    def _load(self, one: _Participant, processes: ExitStack) -> None:
         """A process with the model loaded, its outputs compared, warm and stopped."""
         phase = "load"
         try:
-            runner.worker = processes.enter_context(self._start_worker(runner))
-            loaded = runner.worker.ask("load", LOAD_LIMIT_S, **self._words(runner))
+            one.worker = processes.enter_context(self._start_worker(one))
+            loaded = one.worker.ask("load", LIMIT_S, **one.words)
             phase = "run"
             files = {"inputs": self._net.inputs, "reference": self._net.reference}
-            found = Distance(**runner.worker.ask("run", RUN_LIMIT_S, **files))
-            runner.entry |= {
+            found = Distance(**one.worker.ask("run", LIMIT_S, **files))
+            one.entry |= {
                 **loaded,
                 "relative_error": found.relative,
                 "cosine": found.cosine,
@@ -225,45 +197,33 @@ class GroupRun:
             }
             wrong = found.wrong(self._precision)
             if wrong is not None:
-                runner.fail("run", wrong, "wrong")
+                one.fail("run", wrong, "wrong")
             else:
                 phase = "warm-up"
-                runner.worker.settle()
-                runner.warm = warm_up(runner, self._settings.plan)
-                runner.entry |= {
-                    "warm_inferences": runner.warm.inferences,
-                    "warm_stable": runner.warm.stable,
-                }
-        except WorkerFailed as error:
-            runner.out(phase, error)
-        self._tell(runner, "loaded")
+                one.worker.settle()
+                one.warm = warm_up(one.worker, self._settings.plan)
+                one.entry |= {"warm_inferences": one.warm.inferences, "warm_stable": one.warm.stable}
+        except ProcessFailed as error:
+            one.out(phase, error)
+        self._tell(one, "loaded")
 
     def _cold_starts(self) -> None:
         """Fresh processes, one at a time, in a new random order each time around."""
-        taken: dict[str, list[ColdStart]] = {runner.name: [] for runner in self._runners}
+        taken: dict[str, list[ColdStart]] = {one.name: [] for one in self._all}
         for _ in range(self._settings.colds):
-            for runner in self._shuffled():
-                if "cold_reason" in runner.entry:
+            for one in self._shuffled():
+                if "cold_reason" in one.entry:
                     continue
                 try:
-                    taken[runner.name].append(self._cold_start(runner))
-                except WorkerFailed as error:
-                    runner.entry["cold_reason"] = shown(str(error))
-        for runner in self._runners:
-            runner.entry["cold"] = tuple(taken[runner.name])
+                    with self._start_worker(one) as worker:
+                        words = one.words | {"inputs": self._net.inputs, "spawned_ns": worker.spawned_ns}
+                        taken[one.name].append(ColdStart(**worker.ask("cold", LIMIT_S, **words)))
+                except ProcessFailed as error:
+                    one.entry["cold_reason"] = shown(str(error))
+        for one in self._all:
+            one.entry["cold"] = tuple(taken[one.name])
 
-    def _cold_start(self, runner: _Runner) -> ColdStart:
-        with self._start_worker(runner) as worker:
-            words = self._words(runner) | {"inputs": self._net.inputs, "spawned_ns": worker.spawned_ns}
-            return ColdStart(**worker.ask("cold", COLD_LIMIT_S, **words))
-
-    def _group(
-        self,
-        roofline: Roofline | None,
-        turns: Sequence[Turn],
-        references: Sequence[tuple[int, ...]],
-        notes: Sequence[str],
-    ) -> Group:
+    def _group(self, roofline: Roofline | None, course: Course) -> Group:
         settings = self._settings
         limits = settings.limits.get(self._threads)
         return Group(
@@ -280,29 +240,25 @@ class GroupRun:
             plan=asdict(settings.plan),
             limits=None if limits is None else dict(limits),
             roofline=roofline,
-            canary_references_ns=tuple(references),
-            notes=tuple(notes),
-            entries={runner.name: Entry(**runner.entry) for runner in self._runners},
-            blocks=tuple(Block(**vars(turn)) for turn in turns),
+            canary_references_ns=tuple(course.references),
+            notes=tuple(course.notes),
+            entries={one.name: Entry(**one.entry) for one in self._all},
+            blocks=tuple(Block(**vars(turn)) for turn in course.turns),
         )
 
-    def _tell(self, runner: _Runner, done: str) -> None:
-        entry = runner.entry
-        if runner.alive:
+    def _tell(self, one: _Participant, done: str) -> None:
+        entry = one.entry
+        if one.alive:
             words = done
         else:
             words = f"{entry['status']} ({entry['phase']}): {entry['reason'].splitlines()[0][:200]}"
-        self._settings.say(f"  {runner.name:18} {words}")
-
-
-def _kept(turns: Sequence[Turn], name: str) -> int:
-    return sum(turn.contestant == name and turn.discarded is None for turn in turns)
+        self._settings.say(f"  {one.name:18} {words}")
 
 
 def shown(text: str) -> str:
     """Without the paths of this machine, for a file that others read."""
     home = str(Path.home())
-    for path, word in ((str(CACHE), "CACHE"), (str(ROOT), "."), (home, "~")):
+    for path, word in ((str(places.CACHE), "CACHE"), (str(places.ROOT), "."), (home, "~")):
         text = text.replace(path, word) if path != "/" else text
     return text
 

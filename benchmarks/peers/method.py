@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from benchmarks.kit.correctness import FP32_ERROR, INT8_COSINE
+from benchmarks.kit.nets import CALIBRATION_SAMPLES, INPUT_SAMPLES
 from benchmarks.kit.statistics import LEVEL, RESAMPLES
 from benchmarks.peers.measure import CANARIES
 from benchmarks.peers.results import Group
@@ -21,8 +22,8 @@ def method(groups: Sequence[Group]) -> list[str]:
     return [
         (
             f"- **Same work.** Random weights and inputs from fixed seeds, the same for all; int8 is each peer's own"
-            f" recommended path on the same {_samples()} calibration samples. Before a time counts, outputs on"
-            f" {_inputs()} inputs are compared with onnxruntime's in fp32: in fp32 max |y - ref| may be"
+            f" recommended path on the same {CALIBRATION_SAMPLES} calibration samples. Before a time counts, outputs on"
+            f" {INPUT_SAMPLES} inputs are compared with onnxruntime's in fp32: in fp32 max |y - ref| may be"
             f" {FP32_ERROR:.0e} of max |ref|; in int8 the cosine must reach {INT8_COSINE}, which tells a broken"
             " conversion from a coarse one and says nothing about accuracy. Cells that fail are listed as wrong."
         ),
@@ -95,15 +96,3 @@ def _other_settings(groups: Sequence[Group], latest: Group) -> list[str]:
         if found
         else []
     )
-
-
-def _samples() -> int:
-    from benchmarks.kit.nets import CALIBRATION_SAMPLES
-
-    return CALIBRATION_SAMPLES
-
-
-def _inputs() -> int:
-    from benchmarks.kit.nets import INPUT_SAMPLES
-
-    return INPUT_SAMPLES

@@ -1,16 +1,17 @@
 """RESULTS.md and its charts from the results of groups."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.kit.documents import write_text
 from benchmarks.kit.statistics import Ratio
+from benchmarks.kit.tables import markdown
 from benchmarks.peers import charts
 from benchmarks.peers.method import method
 from benchmarks.peers.ranking import OURS, Ranked, Standing, losses, rank
 from benchmarks.peers.results import Entry, Group
-from edgepack.base.files import write_atomic
 from edgepack.report import format as fmt
 
 REGENERATE = "python -m benchmarks.peers --report"
@@ -34,20 +35,18 @@ _COLUMNS = (
 def write_report(groups: Sequence[Group], out: Path) -> Path:
     """Write RESULTS.md and charts/*.svg below ``out``; the path of the first."""
     ranked = [rank(group) for group in groups]
-    out.mkdir(parents=True, exist_ok=True)
-    folder = out / "charts"
-    for old in folder.glob("*.svg"):
+    for old in (out / "charts").glob("*.svg"):
         old.unlink()
     drawn = []
     for precision, threads in sorted({(group.precision, group.threads) for group in groups}):
         part = [one for one in ranked if (one.group.precision, one.group.threads) == (precision, threads)]
-        svg = charts.ratios(f"{precision}, {_threads(threads)}", part)
+        title, name = f"{precision}, {_threads(threads)}", f"charts/{precision}-{threads}t.svg"
+        svg = charts.ratios(title, part)
         if svg is not None:
-            folder.mkdir(exist_ok=True)
-            write_atomic(folder / f"{precision}-{threads}t.svg", svg.encode())
-            drawn.append((f"{precision}, {_threads(threads)}", f"charts/{precision}-{threads}t.svg"))
+            write_text(out / name, svg)
+            drawn.append((title, name))
     path = out / "RESULTS.md"
-    write_atomic(path, report(ranked, drawn).encode())
+    write_text(path, report(ranked, drawn))
     return path
 
 
@@ -76,15 +75,6 @@ def report(ranked: Sequence[Ranked], drawn: Sequence[tuple[str, str]] = ()) -> s
     lines += ["## The machine's limits", "", *_limits(ranked), ""]
     lines += ["## How it was measured", "", *method([one.group for one in ranked]), ""]
     return "\n".join(lines)
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1) -> list[str]:
-    """A Markdown table; columns from ``right`` on are set flush right."""
-    rule = ["---" if index < right else "---:" for index in range(len(columns))]
-    return [
-        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
-        for row in (columns, rule, *rows)
-    ]
 
 
 def _threads(count: int) -> str:
@@ -118,7 +108,7 @@ def _overview(ranked: Sequence[Ranked]) -> list[str]:
             " among those that were measured, by ratio, and the fastest peer's ratio."
         ),
         "",
-        *table(
+        *markdown(
             ["net", *(f"{precision}, {_threads(threads)}" for precision, threads in columns)], rows, right=9
         ),
     ]
@@ -157,7 +147,7 @@ def _losses(ranked: Sequence[Ranked]) -> list[str]:
     return [
         "By size of the gap. Groups in which edgepack has no time are listed further down.",
         "",
-        *table(columns, rows),
+        *markdown(columns, rows),
     ]
 
 
@@ -173,7 +163,7 @@ def _group(ranked: Ranked) -> list[str]:
             )
     kept = sum(block.discarded is None for block in group.blocks)
     rounds = max((one.rounds for one in ranked.order), default=0)
-    lines = [f"### {_name(group)}", "", *table(_COLUMNS, rows), ""]
+    lines = [f"### {_name(group)}", "", *markdown(_COLUMNS, rows), ""]
     notes = [f"{_rounds(rounds)}, {kept} of {len(group.blocks)} blocks kept, {group.when[:10]}."]
     fewer = [f"{one.entry.title} ({one.rounds})" for one in ranked.order if one.rounds < rounds]
     if fewer:
@@ -208,7 +198,7 @@ def _preparation(group: Group) -> list[str]:
     ]
     shown = [f"What int8 is: {'; '.join(kinds)}.", ""] if kinds else []
     summary = "<details><summary>How each was prepared</summary>"
-    return [*shown, summary, "", *table(("contestant", "took", "notes"), rows, right=9), "", "</details>"]
+    return [*shown, summary, "", *markdown(("contestant", "took", "notes"), rows, right=9), "", "</details>"]
 
 
 def _note(value: Any) -> str:
@@ -225,9 +215,9 @@ def _row(one: Standing) -> list[str]:
         _ms(one.times.iqr),
         "1" if one.name == OURS else _ratio(one.to_ours),
         _distance(entry),
-        _ms(one.cold_ns),
-        _ms(one.cold_load_ns),
-        fmt.kib(one.peak_rss_kib) if one.peak_rss_kib else fmt.DASH,
+        _ms(one.cold("start_ns")),
+        _ms(one.cold("load_ns")),
+        fmt.kib(resident) if (resident := one.cold("peak_rss_kib")) else fmt.DASH,
         _size(entry),
         fmt.percent(one.roofline_share) if one.roofline_share is not None else fmt.DASH,
     ]
@@ -279,7 +269,7 @@ def _without(ranked: Sequence[Ranked]) -> list[str]:
     if not told:
         return ["Every contestant was measured in every group."]
     rows = [[title, "; ".join(groups), words, reason] for (title, words, reason), groups in told.items()]
-    return table(("contestant", "groups", "what", "reason"), rows, right=9)
+    return markdown(("contestant", "groups", "what", "reason"), rows, right=9)
 
 
 def _limits(ranked: Sequence[Ranked]) -> list[str]:
@@ -310,5 +300,5 @@ def _limits(ranked: Sequence[Ranked]) -> list[str]:
             f" {machine['memory_gib']} GiB, {machine['system']}. The canary took {span} over the groups."
         ),
         "",
-        *table(("", "fp32 FMA", "int8 dot product", "memory read", "triad"), rows),
+        *markdown(("", "fp32 FMA", "int8 dot product", "memory read", "triad"), rows),
     ]

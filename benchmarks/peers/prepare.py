@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,14 +12,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from benchmarks.kit import places
 from benchmarks.kit.environments import Environment
-from benchmarks.kit.processes import Worker, WorkerFailed
+from benchmarks.kit.processes import ProcessFailed, Worker
 from benchmarks.peers.protocol import Contestant, Task
 from edgepack.base.files import sha256_file, sha256_json, write_atomic
 from edgepack.engine.stage import code_digest
 
-_failed: dict[str, WorkerFailed] = {}  # in this process, by key: what failed is not tried for other threads
 GRACE_S = 60  # beyond its minutes, before a contestant that does not keep to them is ended
+_failed: dict[str, ProcessFailed] = {}  # in this process, by key: what failed is not tried for other threads
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "TVM_NUM_THREADS",
+)
+_KIT = "benchmarks.kit"
+# What of edgepack shapes a bundle.
+_EDGEPACK = ("agent", "bundle", "compress", "lower", "schedules", "tune", "run/stages")
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,22 @@ class Registry:
     reference: str  # module:attribute
     contestants: Mapping[str, Contestant]
     paths: Sequence[Path] = ()  # more folders to import from
+
+    def start(self, name: str, environment: Environment, cores: Sequence[int], folder: Path) -> Worker:
+        """A process of a contestant, which works in ``folder``.
+
+        It may run on ``cores``, and libraries are told to use as many threads.
+        """
+        variables = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
+            **dict.fromkeys(_THREADS, str(len(cores))),
+            "PYTHONPATH": os.pathsep.join(map(str, (places.ROOT, *self.paths))),
+            "PYTHONNOUSERSITE": "1",
+            "ORT_DISABLE_TELEMETRY": "1",  # a thread of onnxruntime's that would run beside the inference
+        }
+        command = [str(environment.python), "-P", "-m", "benchmarks.peers.worker"]
+        argv = [*command, self.reference, name, ",".join(map(str, cores))]
+        return Worker(argv, folder=folder, env=variables)
 
 
 @dataclass(frozen=True)
@@ -41,12 +69,10 @@ class Made:
     before: bool  # by an earlier run
 
 
-def folder_for(
-    cache: Path, name: str, contestant: Contestant, net: str, *, precision: str, threads: int
-) -> Path:
+def folder_for(name: str, contestant: Contestant, net: str, *, precision: str, threads: int) -> Path:
     """Where a contestant prepares a cell: the same for all numbers of threads where it says so."""
-    shared = getattr(contestant, "threads_share", False)
-    return cache / "prepared" / name / (f"{net}-{precision}" if shared else f"{net}-{precision}-{threads}t")
+    cell = f"{net}-{precision}" if contestant.threads_share else f"{net}-{precision}-{threads}t"
+    return places.CACHE / "prepared" / name / cell
 
 
 def record_of(folder: Path) -> Path:
@@ -60,9 +86,8 @@ def prepare(
     """Let contestant ``name`` prepare, unless it has prepared the same before.
 
     Raises:
-        WorkerFailed: It could not, or not in time.
+        ProcessFailed: It could not, or not in time.
     """
-    task.folder.mkdir(parents=True, exist_ok=True)
     record = record_of(task.folder)
     key = _key(name, registry.contestants[name], task, environment)
     found = _recorded(record, key)
@@ -73,8 +98,9 @@ def prepare(
     record.unlink(missing_ok=True)
     start = time.monotonic()
     try:
-        answer = _ask(registry, name, task, environment, cores)
-    except WorkerFailed as error:
+        with registry.start(name, environment, cores, task.folder) as worker:
+            answer = worker.ask("prepare", 60 * task.minutes + GRACE_S, task=asdict(task))
+    except ProcessFailed as error:
         _failed[key] = error
         raise
     made = Made(
@@ -86,15 +112,6 @@ def prepare(
     )
     write_atomic(record, (json.dumps({"key": key, "made": asdict(made)}) + "\n").encode())
     return made
-
-
-def _ask(
-    registry: Registry, name: str, task: Task, environment: Environment, cores: Sequence[int]
-) -> dict[str, Any]:
-    with Worker(
-        environment.python, registry.reference, name, cores=cores, folder=task.folder, paths=registry.paths
-    ) as worker:
-        return worker.ask("prepare", 60 * task.minutes + GRACE_S, task=json.loads(task.to_json()))
 
 
 def _recorded(record: Path, key: str) -> Made | None:
@@ -112,24 +129,24 @@ def _key(name: str, contestant: Contestant, task: Task, environment: Environment
         "onnx": sha256_file(task.onnx),
         "calibration": sha256_file(task.calibration),
         "precision": task.precision,
-        "threads": None if getattr(contestant, "threads_share", False) else task.threads,
+        "threads": None if contestant.threads_share else task.threads,
         "trials": task.trials,
         "environment": environment.digest,
         "name": name,
         "contestant": _source(contestant),
         # Without an environment of its own, it may use edgepack itself.
-        "edgepack": None if contestant.requirements else _edgepack(),
+        "edgepack": None if contestant.requirements else code_digest(_EDGEPACK),
     }
     return sha256_json(parts)
 
 
 def _source(contestant: Contestant) -> list[str]:
-    """Digests of its own file and of the contestants' files beside it that it takes classes or functions from."""
+    """Digests of its own file, and of those beside it and in the kit that it takes classes or functions from."""
     package = type(contestant).__module__.rpartition(".")[0]
     modules = [type(contestant).__module__]
     for name in modules:  # which grows
-        used = {_home(value) for value in vars(sys.modules[name]).values()}
-        modules += sorted(one for one in used - {*modules} if package and one.rpartition(".")[0] == package)
+        used = {_home(value) for value in vars(sys.modules[name]).values()} - {*modules, ""}
+        modules += sorted(one for one in used if one.rpartition(".")[0] in {package or None, _KIT})
     texts = [inspect.getsource(sys.modules[name]) for name in modules]
     return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 
@@ -137,7 +154,3 @@ def _source(contestant: Contestant) -> list[str]:
 def _home(value: object) -> str:
     """The module that a module, class or function is, or comes from."""
     return value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
-
-
-def _edgepack() -> str:
-    return code_digest(("agent", "bundle", "compress", "lower", "schedules", "tune", "stages"))

@@ -22,20 +22,9 @@ class Standing:
     to_ours: Ratio | None  # of medians, contestant over edgepack: above 1, edgepack is faster
     roofline_share: float | None
 
-    @property
-    def cold_ns(self) -> float | None:
-        """Median of the cold starts."""
-        return median(cold.start_ns for cold in self.entry.cold) if self.entry.cold else None
-
-    @property
-    def cold_load_ns(self) -> float | None:
-        """Median of loading in a cold start."""
-        return median(cold.load_ns for cold in self.entry.cold) if self.entry.cold else None
-
-    @property
-    def peak_rss_kib(self) -> float | None:
-        """Median of the cold starts' peak resident sets."""
-        return median(cold.peak_rss_kib for cold in self.entry.cold) if self.entry.cold else None
+    def cold(self, figure: str) -> float | None:
+        """The median of a figure of the cold starts."""
+        return median(getattr(cold, figure) for cold in self.entry.cold) if self.entry.cold else None
 
 
 @dataclass(frozen=True)

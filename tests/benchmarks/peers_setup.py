@@ -39,7 +39,7 @@ def doubling(folder):
     return made
 
 
-def quick(cache):
+def quick():
     """Settings with the fakes, a canary that never drifts, and few short blocks."""
     machine = {
         "cpu": "a cpu",
@@ -56,7 +56,6 @@ def quick(cache):
         cores=CORES,
         prepare_minutes=1.0,
         colds=2,
-        cache=cache,
         machine=machine,
         say=[].append,
     )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.kit.interleaving import Measurement, Plan, Warm, orders, rounds_of, runs_of, warm_up
-from benchmarks.kit.processes import WorkerFailed
+from benchmarks.kit.processes import ProcessFailed
 
 MS = 1_000_000
 
@@ -50,7 +50,7 @@ class Fake:
         assert self.machine.running == self.name
         self.calls += 1
         if self.calls == self.breaks_at:
-            raise WorkerFailed("it broke")
+            raise ProcessFailed("it broke")
         self.machine.log.append((self.name, untimed, runs))
         spent = round(self.ns * self.machine.pace)
         self.machine.seconds += (untimed + runs) * spent / 1e9
@@ -272,6 +272,6 @@ def test_warm_up_gives_up_on_what_never_settles_and_says_so():
 
 def test_warm_up_stops_who_breaks():
     machine = Machine()
-    with pytest.raises(WorkerFailed):
+    with pytest.raises(ProcessFailed):
         warm_up(Fake(machine, "a", MS, breaks_at=2), Plan())
     assert machine.running is None

@@ -15,8 +15,7 @@ PEERS = ("edgepack", "onnxruntime")
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """A cache of its own: nothing is there yet, nothing is left behind."""
-    for module in (command, command.nets):
-        monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(places, "CACHE", tmp_path / "cache")
     return tmp_path / "cache"
 
 

@@ -2,9 +2,7 @@
 
 import json
 import os
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,12 +10,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.peers.contestants import CONTESTANTS, tvm_metaschedule
+from benchmarks.peers.contestants import CONTESTANTS
 from benchmarks.peers.contestants.edgepack import AgentSession, Edgepack
 from benchmarks.peers.contestants.torch_compile import TorchCompile
 from benchmarks.peers.contestants.tvm import Tvm
 from benchmarks.peers.protocol import Task, Unsupported, size
-from benchmarks.peers.worker import Server
+from benchmarks.peers.server import Server
 
 OURS = {"edgepack": Edgepack, "tvm": Tvm}
 SHAPES = {"x": (1, 4, 8, 8), "a": (1, 6), "b": (1, 6)}
@@ -175,84 +173,6 @@ def test_without_a_compiler_there_is_no_inductor(task, monkeypatch):
 def test_all_four_are_registered():
     for name in ("edgepack", "tvm", "tvm_metaschedule", "torch_compile"):
         assert CONTESTANTS[name].precisions == ("fp32", "int8")
-
-
-SLEEPER = """
-import os, subprocess, time
-
-def tune(*words):
-    print("Sending 64 sample(s) to builder", flush=True)
-    worker = subprocess.Popen(["sleep", "600"])
-    with open({pids!r} + ".new", "w") as file:
-        file.write(f"{{os.getpid()}} {{worker.pid}}")
-    os.rename({pids!r} + ".new", {pids!r})
-    time.sleep(600)
-"""
-
-
-def alive(pid):
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
-@pytest.fixture
-def sleeper(tmp_path, monkeypatch):
-    """A tuning that sends candidates to a worker and never hears of them; the file gets the two processes."""
-    pids = tmp_path / "pids"
-    (tmp_path / "sleeper.py").write_text(SLEEPER.format(pids=str(pids)))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(tvm_metaschedule, "__name__", "sleeper")
-    return pids
-
-
-def tuning(tmp_path):
-    return tvm_metaschedule._Tuning("as documented", tmp_path / "model.onnx", tmp_path / "tuning")
-
-
-class Clock:
-    """Stands at 0 until the tuning and its worker run; then it jumps."""
-
-    def __init__(self, pids, jump_s):
-        self._pids, self._jump_s = pids, jump_s
-        self._seen = 0
-
-    def monotonic(self):
-        self._seen += self._pids.exists()
-        return self._seen * self._jump_s
-
-    def sleep(self, _):
-        time.sleep(0.05)
-
-
-@pytest.mark.parametrize(("jump_s", "minutes"), [(80, 1), (10, 600)], ids=["deadline", "hopeless"])
-def test_tuning_ends_with_all_its_processes(tmp_path, sleeper, monkeypatch, jump_s, minutes):
-    clock = Clock(sleeper, jump_s)
-    monkeypatch.setattr(tvm_metaschedule, "time", clock)
-    told = tuning(tmp_path).run(64, 60 * minutes)
-    assert told.startswith("64 candidates sent to the builder, at least 0 built, 0 ran")
-    pids = [int(word) for word in sleeper.read_text().split()]
-    assert len(pids) == 2
-    for _ in range(1000):  # a signal takes its time on a busy machine
-        if not any(alive(pid) for pid in pids):
-            break
-        time.sleep(0.02)
-    assert not any(alive(pid) for pid in pids)
-    assert (clock.monotonic() > 60 * minutes) == (minutes == 1)  # the other one gave up long before
-
-
-def test_records_of_an_earlier_run_count_and_a_half_written_one_goes(tmp_path, sleeper):
-    folder = tmp_path / "tuning"
-    folder.mkdir()
-    records = [json.dumps([0, [[], [seconds], {}, []]]) for seconds in (0.001, 1e10, 0.002)]
-    (folder / tvm_metaschedule._RECORDS).write_text("\n".join(records) + "\n[1, [[], [0.0")
-    (folder / tvm_metaschedule._WORKLOADS).write_text("[]\n[")
-    attempt = tuning(tmp_path)
-    attempt.run(3, time.monotonic() + 300)
-    assert not sleeper.exists()  # nothing was left to tune
-    assert (attempt.counted()[True], attempt.counted()[False]) == (2, 1)
-    assert attempt.kernels() == 1
-    assert (folder / tvm_metaschedule._RECORDS).read_text() == "\n".join(records) + "\n"
-    assert (folder / tvm_metaschedule._WORKLOADS).read_text() == "[]\n"
 
 
 def test_task_of_other_threads_is_the_same_but_for_them(task):

@@ -9,6 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from benchmarks.kit import places
 from benchmarks.peers import limits, limits_kernels
 from edgepack.config import host
 from edgepack.errors import EdgepackError
@@ -117,7 +118,7 @@ def test_the_canary_tells_its_time():
 
 
 def test_a_compiler_that_fails_is_told(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(places, "CACHE", tmp_path)
     monkeypatch.setattr(limits_kernels, "FLAGS", ("-march=nosuchcpu",))
     with pytest.raises(EdgepackError, match="zig could not compile") as error:
         limits_kernels.build()

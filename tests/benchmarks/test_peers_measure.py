@@ -13,7 +13,7 @@ import psutil
 import pytest
 from peers_setup import CORES, QUICK, doubling, quick
 
-from benchmarks.peers import measure
+from benchmarks.kit import places
 from benchmarks.peers.measure import GroupRun
 from benchmarks.peers.results import load_groups
 
@@ -24,8 +24,9 @@ def net(tmp_path):
 
 
 @pytest.fixture
-def settings(tmp_path):
-    return quick(tmp_path / "cache")
+def settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "CACHE", tmp_path / "cache")
+    return quick()
 
 
 def measured(settings, net, names, precision="fp32", threads=1):
@@ -98,7 +99,7 @@ def test_what_was_prepared_is_used_again_until_something_changes(settings, net):
         run = GroupRun(settings, net, [name], precision, threads)
         run.prepare(time.monotonic() + 60)
         folder = f"double-{precision}" + ("" if name == "shared" else f"-{threads}t")
-        return len((settings.cache / "prepared" / name / folder / "prepared-times.txt").read_text())
+        return len((places.CACHE / "prepared" / name / folder / "prepared-times.txt").read_text())
 
     assert [prepare("right"), prepare("right")] == [1, 1]
     if len(CORES) > 1:
@@ -106,7 +107,7 @@ def test_what_was_prepared_is_used_again_until_something_changes(settings, net):
         assert [prepare("shared"), prepare("shared", threads=2)] == [1, 1]
     assert prepare("right", replace(settings, fresh=True)) == 2
     assert prepare("right", replace(settings, trials=7)) == 3
-    (settings.cache / "prepared" / "right" / "double-fp32-1t" / "model.txt").unlink()
+    (places.CACHE / "prepared" / "right" / "double-fp32-1t" / "model.txt").unlink()
     assert prepare("right", replace(settings, trials=7)) == 4
     np.savez(net.calibration, x=np.ones((2, 1, 3), np.float32))
     assert prepare("right", replace(settings, trials=7)) == 5
@@ -136,7 +137,7 @@ def test_a_change_of_what_a_contestant_takes_from_another_prepares_anew(settings
         registry = replace(registry, paths=(*registry.paths, tmp_path))
         run = GroupRun(replace(settings, registry=registry), net, ["child"], "fp32", 1)
         run.prepare(time.monotonic() + 60)
-        folder = settings.cache / "prepared" / "child" / "double-fp32-1t"
+        folder = places.CACHE / "prepared" / "child" / "double-fp32-1t"
         return len((folder / "prepared-times.txt").read_text())
 
     assert [prepare(), prepare()] == [1, 1]
@@ -163,7 +164,6 @@ def test_a_restless_machine_leaves_cells_without_a_time_and_says_why(settings, n
     assert all(block.discarded for block in group.blocks)
 
 
-def test_notes_hold_no_path_of_this_machine(settings, net, monkeypatch):
-    monkeypatch.setattr(measure, "CACHE", settings.cache)
+def test_notes_hold_no_path_of_this_machine(settings, net):
     group = measured(settings, net, ["right"])
     assert group.entries["right"].notes["place"] == "CACHE/prepared/right/double-fp32-1t"

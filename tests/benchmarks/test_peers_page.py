@@ -5,8 +5,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from benchmarks.kit.interleaving import Plan
+from benchmarks.kit.tables import markdown
 from benchmarks.peers.method import method
-from benchmarks.peers.page import report, table, write_report
+from benchmarks.peers.page import report, write_report
 from benchmarks.peers.ranking import losses, rank
 from benchmarks.peers.results import Block, ColdStart, Entry, Group, Roofline, jsonable
 
@@ -207,7 +208,7 @@ def test_there_is_a_report_of_nothing(tmp_path):
 
 
 def test_a_table_keeps_its_columns():
-    assert table(["a", "b"], [["x|y", "1\n2"]]) == ["| a | b |", "| --- | ---: |", "| x\\|y | 1 2 |"]
+    assert markdown(["a", "b"], [["x|y", "1\n2"]]) == ["| a | b |", "| --- | ---: |", "| x\\|y | 1 2 |"]
 
 
 def test_notes_become_json():

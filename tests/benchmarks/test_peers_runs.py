@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from peers_setup import QUICK, doubling, quick
 
+from benchmarks.kit import places
 from benchmarks.peers import __main__ as command
 from benchmarks.peers import campaign
 from benchmarks.peers.results import load_groups
@@ -18,8 +19,9 @@ def net(tmp_path):
 
 
 @pytest.fixture
-def settings(tmp_path):
-    return quick(tmp_path / "cache")
+def settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "CACHE", tmp_path / "cache")
+    return quick()
 
 
 def run(settings, net, tmp_path, wanted, *, minutes=10, names=("right",)):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import Cold, Precision, Prepared, Session, Task, Unsupported
+from benchmarks.peers.protocol import Cold, Contestant, Prepared, Session, Task, Unsupported
 
 _TARGETS = ("x86-64-v4", "x86-64-v3")
 _BUNDLE = "bundle"  # the unpacked bundle, in the task's folder
@@ -25,13 +25,10 @@ _WARMUP_S = 0.1
 _WARMUP_RUNS = (3, 20_000)  # least and most
 
 
-class Edgepack:
+class Edgepack(Contestant):
     """The release bundle, timed by its own agent."""
 
     title = "edgepack"
-    requirements: tuple[str, ...] = ()
-    precisions: tuple[Precision, ...] = ("fp32", "int8")
-    threads_share = True
 
     def prepare(self, task: Task) -> Prepared:
         """Run a recipe up to its bundle, and unpack that."""
@@ -74,7 +71,7 @@ class Edgepack:
         return Cold(took, round(start["load_ms"] * 1e6), end["peak_rss_kib"])
 
 
-class AgentSession:
+class AgentSession(Session):
     """Runs and times a bundle's model through its agent.
 
     The agent has no resident mode: a block of runs is a process that loads the model, warms up for

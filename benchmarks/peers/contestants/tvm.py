@@ -13,15 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.contestants.onnxruntime import quantize
-from benchmarks.peers.protocol import (
-    Precision,
-    Prepared,
-    Session,
-    Task,
-    Unsupported,
-    distribution_files,
-    timed,
-)
+from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
 
 # The versions that edgepack itself builds with; onnxruntime and sympy for its quantizer.
 REQUIREMENTS = (
@@ -35,13 +27,11 @@ REQUIREMENTS = (
 _COMPILER = "libtvm_compiler.so"
 
 
-class Tvm:
+class Tvm(Contestant):
     """``tvm.compile`` with its default pipeline."""
 
     title = "TVM, untuned"
     requirements = REQUIREMENTS
-    precisions: tuple[Precision, ...] = ("fp32", "int8")
-    threads_share = True
 
     def prepare(self, task: Task) -> Prepared:
         """Import, compile and export as a shared library."""
@@ -59,27 +49,22 @@ class Tvm:
 
         library, names = prepared.model
         machine = VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
-        return _Loaded(machine["main"], json.loads(names.read_text(encoding="utf-8")))
+        return _Function(machine["main"], json.loads(names.read_text(encoding="utf-8")))
 
 
-class _Loaded:
+class _Function(Session):
     """The compiled function with its inputs in place."""
 
     def __init__(self, function: Any, names: list[str]) -> None:
         self._function = function
         self._names = names
-        self._inputs: list[Any] = []
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """One inference on new inputs."""
         import tvm
 
-        self._inputs = [tvm.runtime.tensor(np.ascontiguousarray(inputs[name])) for name in self._names]
-        return [tensor.numpy() for tensor in _flat(self._function(*self._inputs))]
-
-    def time(self, runs: int) -> list[int]:
-        """The function itself; the virtual machine allocates outputs from its own pool."""
-        return timed(partial(self._function, *self._inputs), runs)
+        tensors = [tvm.runtime.tensor(np.ascontiguousarray(inputs[name])) for name in self._names]
+        self.infer = partial(self._function, *tensors)  # outputs are from the virtual machine's own pool
+        return [tensor.numpy() for tensor in _flat(self.infer())]
 
 
 def source(task: Task) -> tuple[Path, dict[str, Any]]:

@@ -1,0 +1,91 @@
+"""Models as edgepack and as stock TVM build them: most of what benchmarks take from inside edgepack is taken here."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from edgepack.config.target import load_target
+
+
+def build(model: Path, target_name: str, out: Path, records: Path | None = None) -> Any:
+    """An .onnx file as edgepack's library; what ``compile_model`` says of it.
+
+    Raises:
+        EdgepackError: The model cannot be compiled.
+    """
+    from edgepack.lower import compile_model
+
+    return compile_model(model, load_target(target_name), out, records=records)
+
+
+def build_stock(model: Path, target_name: str, out: Path) -> None:
+    """What ``tvm.compile`` makes of the imported model, linked like edgepack's."""
+    import tvm
+
+    from edgepack.lower import phases
+    from edgepack.lower.emit import library
+    from edgepack.schedules import tvm_target
+
+    target = load_target(target_name)
+    context = phases.Context(model, target, tvm_target(target))
+    module = phases.run(None, context, until="import")
+    library.export(tvm.compile(module, target=context.tvm_target), target, out)
+
+
+def place_agent(folder: Path, target_name: str, model: Path | None = None) -> Path:
+    """The agent and the libraries that a compiled model needs, as a bundle lays them out; the agent's path.
+
+    Without a model it is all of them.
+    """
+    from edgepack.agent.build import build_agent
+    from edgepack.bundle.runtime import needs_extra, runtime_libs
+
+    abi = load_target(target_name).abi
+    for name in ("bin", "lib"):
+        (folder / name).mkdir(parents=True)
+    extra = model is None or needs_extra(model)
+    for name, path in runtime_libs(abi.arch, cuda=False, extra=extra).items():
+        shutil.copy2(path, folder / "lib" / name)
+    return Path(shutil.copy2(build_agent(abi.arch, abi.libc), folder / "bin" / "edgepack-agent"))
+
+
+def tuning_tasks(model: Path, target_name: str) -> list[tuple[str, Any]]:
+    """The kernels that can be tuned, as MetaSchedule's tasks, each with its workload's name in the records."""
+    from edgepack import lower
+    from edgepack.lower.build import workload
+
+    tasks = lower.tuning_tasks(model, load_target(target_name))
+    return [(workload(task.dispatched[0]["main"]), task) for task in tasks]
+
+
+def calls(model: Path, target_name: str) -> dict[str, int]:
+    """Calls an inference of each kernel that can be tuned, by workload."""
+    found: Counter[str] = Counter()
+    for name, task in tuning_tasks(model, target_name):
+        found[name] += int(task.weight)
+    return dict(found)
+
+
+def search_space(target_name: str) -> Any:
+    """The space of schedules that edgepack searches for a target."""
+    from edgepack.schedules import FAMILIES
+
+    target = load_target(target_name)
+    return FAMILIES[target.family].space(target)
+
+
+def best_records(model: Path, target_name: str, root: Path | None = None) -> Path | None:
+    """The best records of a model below ``root``, or among those that boards of this user made; None without any."""
+    from edgepack import tune
+    from edgepack.run.stages.build import record_root
+
+    store = tune.RecordStore(root or record_root(emulated=False))
+    return tune.best_records(model, load_target(target_name), store)
+
+
+def record_folder(root: Path, target_name: str) -> Path:
+    """Where edgepack keeps the records of a target, below ``root``."""
+    from edgepack.tune import RecordStore
+
+    return RecordStore(root).folder(load_target(target_name))
