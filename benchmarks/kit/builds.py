@@ -50,20 +50,25 @@ def place_agent(folder: Path, target_name: str, model: Path | None = None) -> Pa
     return Path(shutil.copy2(build_agent(abi.arch, abi.libc), folder / "bin" / "edgepack-agent"))
 
 
-def tuning_tasks(model: Path, target_name: str) -> list[tuple[str, Any]]:
-    """The kernels that can be tuned, as MetaSchedule's tasks, each with its workload's name in the records."""
+def tuning_tasks(model: Path, target_name: str) -> list[Any]:
+    """The kernels that can be tuned, as MetaSchedule extracts them."""
     from edgepack import lower
-    from edgepack.lower.build import workload
 
-    tasks = lower.tuning_tasks(model, load_target(target_name))
-    return [(workload(task.dispatched[0]["main"]), task) for task in tasks]
+    return list(lower.tuning_tasks(model, load_target(target_name)))
+
+
+def workload(module: Any) -> str:
+    """The name that a kernel has in edgepack's records, from a module of it."""
+    from edgepack.lower import build as lowering
+
+    return lowering.workload(module["main"])
 
 
 def calls(model: Path, target_name: str) -> dict[str, int]:
     """Calls an inference of each kernel that can be tuned, by workload."""
     found: Counter[str] = Counter()
-    for name, task in tuning_tasks(model, target_name):
-        found[name] += int(task.weight)
+    for task in tuning_tasks(model, target_name):
+        found[workload(task.dispatched[0])] += int(task.weight)
     return dict(found)
 
 

@@ -25,32 +25,36 @@ _DEAD_S = 1e9  # MetaSchedule writes 1e10 seconds for a candidate that did not r
 _SENT = re.compile(r"Sending (\d+) sample")
 
 
-def tune(
-    tasks: Sequence[Any],
-    folder: Path,
-    trials: int,
-    *,
-    builder: Any,
-    space: Any = "post-order-apply",
-    seed: int | None = None,
-    **parts: Any,
-) -> None:
-    """Search for schedules of extracted tasks, with MetaSchedule's defaults but for what is given; records go to ``folder``.
+class Tuning:
+    """The search itself, as ``tune_relax``, the public function below TVM's pipelines, has it; records go to ``folder``.
 
-    This is what ``tune_relax``, the public function below TVM's pipelines, does with a module's tasks.
+    ``contexts`` are the tasks in the order in which the scheduler counts them.
     """
-    from tvm.s_tir import meta_schedule as ms
-    from tvm.s_tir.meta_schedule.relax_integration import extracted_tasks_to_tune_contexts
 
-    contexts, weights = extracted_tasks_to_tune_contexts(list(tasks), str(folder), space, seed=seed)
-    ms.tune.tune_tasks(
-        tasks=contexts,
-        task_weights=weights,
-        work_dir=str(folder),
-        max_trials_global=trials,
-        builder=builder,
-        **parts,
-    )
+    def __init__(
+        self,
+        tasks: Sequence[Any],
+        folder: str,
+        *,
+        space: Any = "post-order-apply",
+        seed: int | None = None,
+    ) -> None:
+        from tvm.s_tir.meta_schedule.relax_integration import extracted_tasks_to_tune_contexts
+
+        self._folder = folder
+        self.contexts, self._weights = extracted_tasks_to_tune_contexts(tasks, folder, space, seed=seed)
+
+    def run(self, trials: int, **parts: Any) -> None:
+        """Search until the trials are used; of ``parts``, those that are not given are MetaSchedule's defaults."""
+        from tvm.s_tir.meta_schedule.tune import tune_tasks
+
+        tune_tasks(
+            tasks=self.contexts,
+            task_weights=self._weights,
+            work_dir=self._folder,
+            max_trials_global=trials,
+            **parts,
+        )
 
 
 class Search:

@@ -1,7 +1,8 @@
-"""Median, p90, quartiles, and the interval of a ratio of medians. Pure functions over nanoseconds."""
+"""Median, p90, quartiles, and the interval of a ratio of medians. Pure functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -81,6 +82,18 @@ def ratio(a: Rounds, b: Rounds, *, seed: int = 0, resamples: int = RESAMPLES) ->
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(drawn, (tail, 100 - tail))
     return Ratio(value, float(low), float(high), count)
+
+
+def median_and_range(values: Sequence[float | None], form: str) -> str:
+    """``2.0 (1.0 to 3.0)`` of the values there are, each in the format ``form``."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "none"
+    middle = form.format(median(known))
+    lacking = f", {len(values) - len(known)} without" if len(known) < len(values) else ""
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({form.format(min(known))} to {form.format(max(known))}{lacking})"
 
 
 class _Medians:

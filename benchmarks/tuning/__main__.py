@@ -2,6 +2,7 @@
 
     python -m benchmarks.tuning --minutes 5
     python -m benchmarks.tuning --minutes 10 --repeat 3 --net resnet18 --stock patient
+    python -m benchmarks.tuning --page       measures nothing: the page and the charts from the results there are
 
 All tune the same kernels, in the same search space, for the same time, on this machine: edgepack through a
 virtual board's real sshd and the agent, stock in its own processes, once as it is and once with a builder that
@@ -14,8 +15,6 @@ import argparse
 import json
 import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,22 +23,32 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import machine, network
-from benchmarks.tuning import measure, page
+from benchmarks.kit import command, documents
+from benchmarks.kit.builds import calls
+from benchmarks.kit.machine import summary
+from benchmarks.kit.metaschedule import BUILD_TIMEOUT_S
+from benchmarks.kit.nets import network
+from benchmarks.kit.places import RESULTS
+from benchmarks.kit.processes import how_it_ended, run_until
+from benchmarks.tuning import page
 from benchmarks.tuning.log import Job, Log, read
+from benchmarks.tuning.measure import EDGEPACK, add
 
-EDGEPACK = "edgepack"
-STOCK = {"default": ("stock TVM", 30.0), "patient": ("stock TVM, 300 s builds", 300.0)}
+STOCK = {"default": ("stock TVM", BUILD_TIMEOUT_S), "patient": ("stock TVM, 300 s builds", 300.0)}
 _GRACE_S = 120.0  # edgepack ends by itself; this is for one that does not
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run what the arguments say, print the table, write JSON, Markdown and charts."""
-    options = parse()
+    options = parse(argv)
+    results = options.out / "tuning.json"
+    if options.page:
+        page.write(documents.read(results), options.out)
+        return
     sides = {EDGEPACK: EDGEPACK} | {name: STOCK[name][0] for name in options.stock}
     document: dict[str, Any] = {
         "benchmark": "tuning",
-        "machine": machine(),
+        "machine": summary(),
         "net": Path(options.net).name,
         "target": options.target,
         "minutes": options.minutes,
@@ -49,48 +58,42 @@ def main() -> None:
         "untuned_runs": [],
     }
     order = random.Random(0)  # noqa: S311 - an order of turns, no secret
+    net = network(options.net)
+    kernels = calls(net, options.target)
     with tempfile.TemporaryDirectory(prefix="edgepack-benchmark-") as scratch:
-        net = network(options.net, Path(scratch))
-        kernels = measure.kernels(net, options.target)
         for number in range(options.repeat):
             folders = {side: Path(scratch) / f"{side}-{number}" for side in sides}
             logs: dict[str, tuple[Log, float]] = {}
             for side in order.sample(list(sides), len(sides)):
                 print(f"run {number + 1} of {options.repeat}: {sides[side]}", file=sys.stderr, flush=True)
                 logs[side] = spawn(side, net, folders[side], options, seed=number)
-            measure.add(document, net, kernels, folders, logs, runs=options.runs)
-            measure.write(document, options.out)  # after each, so that an end in between loses little
+            add(document, net, kernels, folders, logs, runs=options.runs)
+            # After each, so that an end in between loses little.
+            documents.write(results, document, indent=None)
+            page.write(document, options.out)
     print(page.text(document))
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--minutes", type=float, default=5.0, help="of each run")
-    parser.add_argument("--trials", type=int, help="stop a run earlier, after so many")
-    parser.add_argument("--net", default="mobilenet_v2", help="a network of edgepack.zoo, or an .onnx file")
-    parser.add_argument("--target", default="host", help="must be this machine")
-    parser.add_argument("--repeat", type=int, default=1, help="runs of each tuner")
-    parser.add_argument(
-        "--stock", nargs="*", default=list(STOCK), choices=list(STOCK), help="which of stock's settings"
-    )
-    parser.add_argument("--runs", type=int, default=30, help="timed inferences of each built library")
-    parser.add_argument(
-        "--out", type=Path, default=Path("benchmarks/results/tuning"), help="where results go"
-    )
-    options = parser.parse_args(argv)
-    if options.minutes <= 0 or options.repeat < 1 or options.runs < 2:
-        parser.error("--minutes is more than 0, --repeat 1 or more, --runs 2 or more")
-    if options.trials is not None and options.trials < 1:
-        parser.error("--trials is 1 or more")
-    return options
+    parser = command.parser("tuning", __doc__)
+    add = parser.add_argument
+    add("--minutes", type=command.above(0), default=5.0, help="of each run")
+    add("--trials", type=command.whole(1), help="stop a run earlier, after so many")
+    add("--net", default="mobilenet_v2", help="a network of edgepack.zoo, or an .onnx file")
+    add("--target", default="host", help="must be this machine")
+    add("--repeat", type=command.whole(1), default=1, help="runs of each tuner")
+    add("--stock", nargs="*", default=list(STOCK), choices=list(STOCK), help="which of stock's settings")
+    add("--runs", type=command.whole(2), default=30, help="timed inferences of each built library")
+    add("--out", type=Path, default=RESULTS / "results/tuning", help="where results go")
+    add("--page", action="store_true", help="measure nothing: write the page and the charts anew")
+    return parser.parse_args(argv)
 
 
 def spawn(side: str, net: Path, folder: Path, options: argparse.Namespace, *, seed: int) -> tuple[Log, float]:
-    """Run one tuner in a process group of its own, ended when the minutes are over; its log and its seconds."""
+    """Run one tuner in a process of its own, ended when the minutes are over; its log and its seconds."""
     folder.mkdir()
+    began = time.monotonic()
     job = Job(
         net=str(net),
         target=options.target,
@@ -98,36 +101,22 @@ def spawn(side: str, net: Path, folder: Path, options: argparse.Namespace, *, se
         minutes=options.minutes,
         trials=options.trials or 1_000_000,
         seed=seed,
-        began=time.monotonic(),
-        build_timeout_s=STOCK[side][1] if side in STOCK else 30.0,
+        began=began,
+        build_timeout_s=STOCK[side][1] if side in STOCK else BUILD_TIMEOUT_S,
     )
-    module = (
-        "benchmarks.tuning.contestants.edgepack"
-        if side == EDGEPACK
-        else "benchmarks.tuning.contestants.stock"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, json.dumps(asdict(job))],
-        start_new_session=True,
-        stdout=sys.stderr,  # stock logs there; the table alone is on stdout
-        env={**os.environ, "TVM_NUM_THREADS": "1"},
-    )
-    try:
-        # edgepack ends itself; stock knows no time limit.
-        code = process.wait(60 * options.minutes + (_GRACE_S if side == EDGEPACK else 0))
-        if code:
-            raise SystemExit(f"{side} ended with {code}")
-    except subprocess.TimeoutExpired:
-        if side == EDGEPACK:
-            raise SystemExit(f"edgepack did not end by itself {_GRACE_S:.0f} s after its time") from None
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    seconds = time.monotonic() - job.began
+    kind = "edgepack" if side == EDGEPACK else "stock"
+    argv = [sys.executable, "-m", f"benchmarks.tuning.contestants.{kind}", json.dumps(asdict(job))]
+    # edgepack ends itself; stock knows no time limit. The table alone is on stdout.
+    end = began + 60 * options.minutes + (_GRACE_S if side == EDGEPACK else 0)
+    status = run_until(argv, end, log=sys.stderr, env={**os.environ, "TVM_NUM_THREADS": "1"}, poll_s=60)
+    if status:
+        raise SystemExit(f"{side} {how_it_ended(status)}")
+    if status is None and side == EDGEPACK:
+        raise SystemExit(f"edgepack did not end by itself {_GRACE_S:.0f} s after its time")
+    seconds = time.monotonic() - began
     log = folder / "log.jsonl"
     return read(log.read_text(encoding="utf-8").splitlines() if log.exists() else [], seconds), seconds
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.finish(main))

@@ -1,31 +1,56 @@
-"""The curves and the phases as SVG files that stand alone, with their own style for light and dark pages."""
+"""The curves and the phases as SVG files."""
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from benchmarks.tuning.curves import Band
+from benchmarks.kit.svg import chart, style, words
+from benchmarks.tuning.curves import Band, band
 from benchmarks.tuning.log import PHASES
+from benchmarks.tuning.measure import points_of
 from edgepack.report.charts import ticks
 from edgepack.report.format import significant
 from edgepack.report.markup import Markup, el, join
 
-WIDTH, HEIGHT = 760, 380
+_HEIGHT = 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 560, 52, 320
 _LINE = 16  # height of a line of text
-_STYLE = """
-svg { --paper: #ffffff; --ink: #1b1f23; --soft: #565e67; --rule: #ddd8cc; --c0: #0e6f5f; --c1: #c2562d; --c2: #6353a8; }
-@media (prefers-color-scheme: dark) {
-  svg { --paper: #14171a; --ink: #e9e6df; --soft: #a4abb3; --rule: #343b42; --c0: #46c3a6; --c1: #f0906a; --c2: #a99cf0; }
-}
-.paper { fill: var(--paper); }
-text { fill: var(--ink); font: 12px system-ui, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
-.title { font-size: 15px; font-weight: 600; } .name { font-weight: 600; } .soft { fill: var(--soft); }
+_STYLE = style(
+    {"c0": ("#0e6f5f", "#46c3a6"), "c1": ("#c2562d", "#f0906a"), "c2": ("#6353a8", "#a99cf0")},
+    """\
+.name { font-weight: 600; } .soft { fill: var(--soft); }
 .guide { stroke: var(--rule); } .axis { stroke: var(--soft); }
 .line { fill: none; stroke-width: 2; } .band { opacity: 0.18; }
 .l0 { stroke: var(--c0); } .l1 { stroke: var(--c1); stroke-dasharray: 7 3; } .l2 { stroke: var(--c2); stroke-dasharray: 2 3; }
 .f0 { fill: var(--c0); } .f1 { fill: var(--c1); } .f2 { fill: var(--c2); }
 .end { fill: var(--paper); stroke-width: 2; stroke-dasharray: none; }
-"""
+""",
+)
+
+
+def charts(document: dict[str, Any]) -> dict[str, str]:
+    """The SVG files by name."""
+    series: dict[str, list[Series]] = {"minutes": [], "trials": []}
+    rows = []
+    for color, (side, label) in enumerate(document["sides"].items()):
+        runs = document["runs"][side]
+        lines = [points_of(run) for run in runs]
+        measured = [run["built_ms"] for run in runs if run["built_ms"] is not None]
+        end_ms = statistics.median(measured) if measured else None
+        by_time = band(lines, "seconds", min(run["seconds"] for run in runs))
+        in_minutes = [Band(b.x / 60, b.low, b.median, b.high) for b in by_time]
+        series["minutes"].append(Series(label, color, in_minutes, end_ms))
+        by_trials = band(lines, "trials", min(points[-1].trials for points in lines))
+        series["trials"].append(Series(label, color, by_trials, end_ms))
+        seconds = {p: statistics.median(run["busy_s"][p] for run in runs) for p in PHASES}
+        rows.append((label, color, seconds, statistics.median(run["seconds"] for run in runs)))
+    net = document["net"]
+    drawn = {
+        f"tuning-{axis}.svg": curves(f"Tuning {net}: latency against {axis}", axis, series[axis])
+        for axis in series
+    }
+    return drawn | {"tuning-phases.svg": phases(f"Tuning {net}: time by phase", rows)}
 
 
 @dataclass(frozen=True)
@@ -56,14 +81,14 @@ def curves(title: str, unit: str, series: Sequence[Series]) -> Markup:
     grid = [
         join(
             el("line", x1=_LEFT, x2=_RIGHT, y1=y(tick), y2=y(tick), cls="guide"),
-            _text(_LEFT - 8, y(tick) + 4, f"{tick:,.10g}", "soft", "end"),
+            words(_LEFT - 8, y(tick) + 4, f"{tick:,.10g}", "soft", "end"),
         )
         for tick in ticks(low, high)
     ]
     marks = [
         join(
             el("line", x1=x(tick), x2=x(tick), y1=_BOTTOM, y2=_BOTTOM + 4, cls="axis"),
-            _text(x(tick), _BOTTOM + 18, f"{tick:,.10g}", "soft", "middle"),
+            words(x(tick), _BOTTOM + 18, f"{tick:,.10g}", "soft", "middle"),
         )
         for tick in ticks(0.0, end)
     ]
@@ -73,17 +98,20 @@ def curves(title: str, unit: str, series: Sequence[Series]) -> Markup:
         _label(one, middle)
         for one, middle in zip(series, spread(wanted, 2.4 * _LINE, _TOP, _BOTTOM), strict=True)
     ]
-    return _page(
+    return chart(
         title,
-        HEIGHT,
+        _STYLE,
+        _HEIGHT,
         *grid,
         el("line", x1=_LEFT, x2=_RIGHT, y1=_BOTTOM, y2=_BOTTOM, cls="axis"),
         *marks,
-        _text((_LEFT + _RIGHT) / 2, _BOTTOM + 38, unit, "soft", "middle"),
-        _text(8, 40, "predicted milliseconds of an inference, sum of the kernels", "soft"),
+        words((_LEFT + _RIGHT) / 2, _BOTTOM + 38, unit, "soft", "middle"),
+        words(8, 40, "predicted milliseconds of an inference, sum of the kernels", "soft"),
         *drawn,
         *labels,
-        _text(8, HEIGHT - 6, "Band: least to most of the runs. Circle: the built library, measured.", "soft"),
+        words(
+            8, _HEIGHT - 6, "Band: least to most of the runs. Circle: the built library, measured.", "soft"
+        ),
     )
 
 
@@ -107,22 +135,23 @@ def phases(
     longest = most_s or max(seconds for *_, seconds in rows)
     parts, y = [], float(_TOP)
     for label, color, busy, seconds in rows:
-        parts.append(_text(8, y, f"{label}: {seconds:.0f} s", "name"))
+        parts.append(words(8, y, f"{label}: {seconds:.0f} s", "name"))
         y += 8
         for phase in PHASES:
             length = busy[phase] / longest * (_RIGHT - 110)
             parts += [
-                _text(102, y + 12, phase, anchor="end"),
+                words(102, y + 12, phase, anchor="end"),
                 el("rect", x=110, y=y + 2, width=max(length, 1.0), height=12, rx=1.5, cls=f"f{color}"),
-                _text(118 + length, y + 12, f"{busy[phase]:.1f} s, {busy[phase] / seconds:.0%}"),
+                words(118 + length, y + 12, f"{busy[phase]:.1f} s, {busy[phase] / seconds:.0%}"),
             ]
             y += 18
         y += 26
-    return _page(
+    return chart(
         title,
+        _STYLE,
         y + 4,
         *parts,
-        _text(8, y - 6, "Seconds in which at least one process was at it; phases may overlap.", "soft"),
+        words(8, y - 6, "Seconds in which at least one process was at it; phases may overlap.", "soft"),
     )
 
 
@@ -143,26 +172,6 @@ def _series(one: Series, x: Callable[[float], float], y: Callable[[float], float
 def _label(one: Series, y: float) -> Markup:
     measured = "" if one.measured_ms is None else f", built {significant(one.measured_ms)} ms"
     return join(
-        _text(_RIGHT + 14, y, one.label, f"name f{one.color}"),
-        _text(_RIGHT + 14, y + _LINE, f"{significant(one.band[-1].median)} ms{measured}", "soft"),
+        words(_RIGHT + 14, y, one.label, f"name f{one.color}"),
+        words(_RIGHT + 14, y + _LINE, f"{significant(one.band[-1].median)} ms{measured}", "soft"),
     )
-
-
-def _page(title: str, height: float, *parts: Markup) -> Markup:
-    return el(
-        "svg",
-        el("title", title),
-        el("style", Markup(_STYLE)),
-        el("rect", width=WIDTH, height=height, cls="paper"),
-        _text(8, 20, title, "title"),
-        *parts,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {WIDTH} {height:.0f}",
-        width=WIDTH,
-        height=height,
-        role="img",
-    )
-
-
-def _text(x: float, y: float, words: str, cls: str | None = None, anchor: str | None = None) -> Markup:
-    return el("text", words, x=x, y=y, cls=cls, text_anchor=anchor)

@@ -4,8 +4,9 @@ Seconds are counted from the start of the tuner's process.
 """
 
 import json
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -118,3 +119,10 @@ def read(lines: Iterable[str], seconds: float) -> Log:
     for (phase, began), ended in sorted(open_pieces.items()):
         log.pieces[phase].append((began, max(began, min(ended, seconds))))
     return log
+
+
+def started(main: Callable[[Job, Writer], None]) -> None:
+    """Run a tuner as the program that it is: the job comes as JSON."""
+    job = Job(**json.loads(sys.argv[1]))
+    with Writer(job) as log:
+        main(job, log)

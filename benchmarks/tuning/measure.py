@@ -1,35 +1,21 @@
-"""One run's figures, the libraries built from what it found, and the files that say so."""
+"""One run's figures, and the libraries built from what it found."""
 
-import json
 import shutil
 import statistics
 import tempfile
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tuning import charts as drawing
-from benchmarks.tuning import page
+from benchmarks.kit import metaschedule
+from benchmarks.kit.builds import best_records, build, build_stock, record_folder
+from benchmarks.kit.libraries import measure
 from benchmarks.tuning.contestants.stock import search_seconds
-from benchmarks.tuning.curves import Band, Point, band, busy, curve, rates
+from benchmarks.tuning.curves import Point, busy, curve, rates
 from benchmarks.tuning.log import PHASES, Log, Trial
-from benchmarks.untuned import build_stock, measure
+from edgepack.tune.store import RECORDS, WORKLOADS, read_untuned, repair, write_untuned
 
 EDGEPACK = "edgepack"
-_RECORDS = ("workload.json", "tuning_record.json")
-
-
-def kernels(net: Path, target_name: str) -> dict[str, int]:
-    """Calls an inference of each kernel that can be tuned, by workload."""
-    from edgepack.config.target import load_target
-    from edgepack.lower import tuning_tasks
-    from edgepack.lower.build import workload
-
-    found: Counter[str] = Counter()
-    for task in tuning_tasks(net, load_target(target_name)):
-        found[workload(task.dispatched[0]["main"])] += int(task.weight)
-    return dict(found)
 
 
 def add(
@@ -42,12 +28,8 @@ def add(
     runs: int,
 ) -> None:
     """One repetition: each tuner's figures, and its library's time beside the untuned ones'."""
-    from edgepack.config.target import load_target
-    from edgepack.tune import RecordStore
-    from edgepack.tune.store import read_untuned
-
-    target = load_target(document["target"])
-    untuned = read_untuned(RecordStore(folders[EDGEPACK]).folder(target))
+    target = document["target"]
+    untuned = read_untuned(record_folder(folders[EDGEPACK], target))
     lacking = weights.keys() - untuned.keys()
     if lacking:
         raise SystemExit(
@@ -56,8 +38,8 @@ def add(
         )
     for side, folder in folders.items():
         if side != EDGEPACK:
-            _as_store(folder, RecordStore(folder).folder(target), untuned)
-    built = build_and_measure(net, document["target"], folders, runs)
+            _as_store(folder, record_folder(folder, target), untuned)
+    built = build_and_measure(net, target, folders, runs)
     document["untuned_runs"].append({name: built[name] for name in ("untuned", "stock untuned")})
     for side, (log, seconds) in logs.items():
         own = "untuned" if side == EDGEPACK else "stock untuned"
@@ -123,67 +105,23 @@ def build_and_measure(
     net: Path, target_name: str, folders: Mapping[str, Path], runs: int
 ) -> dict[str, list[float]]:
     """Milliseconds of whole inferences: both untuned libraries, and each tuner's that found anything."""
-    from edgepack.config.target import load_target
-    from edgepack.lower import compile_model
-    from edgepack.tune import RecordStore, best_records
-
-    target = load_target(target_name)
     with tempfile.TemporaryDirectory() as scratch:
         paths = {"untuned": Path(scratch, "untuned.so"), "stock untuned": Path(scratch, "stock.so")}
-        compiled = compile_model(net, target, paths["untuned"])
+        compiled = build(net, target_name, paths["untuned"])
         build_stock(net, target_name, paths["stock untuned"])
         for side, folder in folders.items():
-            records = best_records(net, target, RecordStore(folder))
-            if records is not None and (records / _RECORDS[1]).stat().st_size:
+            records = best_records(net, target_name, folder)
+            if records is not None and (records / RECORDS).stat().st_size:
                 paths[side] = Path(scratch, f"{side}.so")
-                compile_model(net, target, paths[side], records=records)
-        return measure(paths, [(list(spec.shape), spec.dtype) for spec in compiled.inputs], runs)
-
-
-def write(document: dict[str, Any], out: Path) -> None:
-    """JSON, Markdown and charts into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "tuning.json").write_text(json.dumps(document) + "\n")
-    drawn = charts(document)
-    for name, markup in drawn.items():
-        (out / name).write_text(markup + "\n")
-    (out / "tuning.md").write_text(page.markdown(document, list(drawn)))
-
-
-def charts(document: dict[str, Any]) -> dict[str, str]:
-    """The SVG files by name."""
-    series: dict[str, list[drawing.Series]] = {"minutes": [], "trials": []}
-    rows = []
-    for color, (side, label) in enumerate(document["sides"].items()):
-        runs = document["runs"][side]
-        lines = [points_of(run) for run in runs]
-        measured = [run["built_ms"] for run in runs if run["built_ms"] is not None]
-        end_ms = statistics.median(measured) if measured else None
-        by_time = band(lines, "seconds", min(run["seconds"] for run in runs))
-        in_minutes = [Band(b.x / 60, b.low, b.median, b.high) for b in by_time]
-        series["minutes"].append(drawing.Series(label, color, in_minutes, end_ms))
-        by_trials = band(lines, "trials", min(points[-1].trials for points in lines))
-        series["trials"].append(drawing.Series(label, color, by_trials, end_ms))
-        seconds = {p: statistics.median(run["busy_s"][p] for run in runs) for p in PHASES}
-        rows.append((label, color, seconds, statistics.median(run["seconds"] for run in runs)))
-    net = document["net"]
-    return {
-        "tuning-minutes.svg": drawing.curves(
-            f"Tuning {net}: latency against minutes", "minutes", series["minutes"]
-        ),
-        "tuning-trials.svg": drawing.curves(
-            f"Tuning {net}: latency against trials", "trials", series["trials"]
-        ),
-        "tuning-phases.svg": drawing.phases(f"Tuning {net}: time by phase", rows),
-    }
+                build(net, target_name, paths[side], records)
+        return measure(paths, compiled.inputs, runs)
 
 
 def _as_store(folder: Path, store: Path, untuned: Mapping[str, float]) -> None:
     """Stock's records where edgepack looks for its own, so that the same rule chooses the best of both."""
-    from edgepack.tune.store import repair, write_untuned
-
-    for name in _RECORDS:
+    names = {metaschedule.WORKLOADS: WORKLOADS, metaschedule.RECORDS: RECORDS}
+    for name, own in names.items():
         if (folder / name).exists():
-            shutil.copy(folder / name, store / name)
+            shutil.copy(folder / name, store / own)
     repair(store)
     write_untuned(store, untuned)

@@ -1,9 +1,13 @@
-"""The results as a table for the terminal and as Markdown."""
+"""The results as a page with charts, and as a table for the terminal."""
 
-import statistics
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from benchmarks.kit.documents import write_text
+from benchmarks.kit.statistics import median_and_range
+from benchmarks.kit.tables import markdown, plain
+from benchmarks.tuning.charts import charts
 from benchmarks.tuning.log import PHASES
 
 READ = """\
@@ -24,7 +28,10 @@ def rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     yield ("median (least to most)", *document["sides"].values())
 
     def row(name: str, *path: str, form: str = "{:.1f}") -> tuple[str, ...]:
-        return (name, *(cell([_dig(run, path) for run in runs[side]], form) for side in document["sides"]))
+        return (
+            name,
+            *(median_and_range([_dig(run, path) for run in runs[side]], form) for side in document["sides"]),
+        )
 
     yield row("seconds", "seconds", form="{:.0f}")
     yield row("trials", "tried", form="{:.0f}")
@@ -38,18 +45,6 @@ def rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     yield row("built, ms", "built_ms", form="{:.3g}")
     for phase in PHASES:
         yield row(f"{phase}, busy s", "busy_s", phase)
-
-
-def cell(values: Sequence[float | None], form: str) -> str:
-    """Median and range of the runs that have the figure."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "none"
-    middle = form.format(statistics.median(known))
-    lacking = f", {len(values) - len(known)} without" if len(known) < len(values) else ""
-    if len(values) == 1:
-        return middle
-    return f"{middle} ({form.format(min(known))} to {form.format(max(known))}{lacking})"
 
 
 def notes(document: dict[str, Any]) -> list[str]:
@@ -66,13 +61,7 @@ def notes(document: dict[str, Any]) -> list[str]:
 
 def text(document: dict[str, Any]) -> str:
     """For the terminal."""
-    table = list(rows(document))
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in table
-    ]
-    return "\n".join([headline(document), "", *lines, *notes(document)])
+    return "\n".join([headline(document), "", *plain(list(rows(document))), *notes(document)])
 
 
 def headline(document: dict[str, Any]) -> str:
@@ -85,14 +74,21 @@ def headline(document: dict[str, Any]) -> str:
     )
 
 
-def markdown(document: dict[str, Any], charts: Sequence[str]) -> str:
-    """For docs/performance.md; ``charts`` are the SVG files' names beside it."""
+def write(document: dict[str, Any], out: Path) -> None:
+    """Write the page and the charts into a folder."""
+    drawn = charts(document)
+    for name, markup in drawn.items():
+        write_text(out / name, markup + "\n")
+    write_text(out / "tuning.md", page(document, list(drawn)))
+
+
+def page(document: dict[str, Any], drawn: Sequence[str]) -> str:
+    """The page as Markdown; ``drawn`` are the names of the charts beside it."""
     head, *rest = rows(document)
-    lines = ["| " + " | ".join(row) + " |" for row in (head, *rest)]
-    lines.insert(1, "|---|" + "---:|" * (len(head) - 1))
-    images = [f"![{name.removesuffix('.svg')}]({name})" for name in charts]
+    images = [f"![{name.removesuffix('.svg')}]({name})" for name in drawn]
     said = [f"- {note}" for note in notes(document)]
-    parts = [headline(document), "\n".join(lines), READ, *images, "\n".join(said)]
+    table = "\n".join(markdown(head, rest, tight=True))
+    parts = [headline(document), table, READ, *images, "\n".join(said)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -1,7 +1,6 @@
-"""benchmarks/tuning.py: the log, curves of trials, busy seconds, figures, table and charts. Tuning has its own tests."""
+"""benchmarks/tuning: the log, curves of trials, busy seconds, figures, table and charts. Tuning has its own tests."""
 
 import itertools
-import json
 import logging
 import time
 import xml.etree.ElementTree as ET
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.kit import documents
 from benchmarks.tuning import charts, measure, page
 from benchmarks.tuning.__main__ import STOCK, parse
 from benchmarks.tuning.contestants.stock import Picked, search_seconds
@@ -174,16 +174,16 @@ def test_the_table_says_what_was_found_and_what_was_not():
 
 
 def test_results_are_written_and_the_charts_are_well_formed(tmp_path):
-    measure.write(_document(), tmp_path / "out")
+    page.write(_document(), tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {
-        "tuning.json",
         "tuning.md",
         "tuning-minutes.svg",
         "tuning-trials.svg",
         "tuning-phases.svg",
     }
-    assert json.loads((tmp_path / "out" / "tuning.json").read_text())["net"] == "small"
+    documents.write(tmp_path / "out" / "tuning.json", _document(), indent=None)
+    assert documents.read(tmp_path / "out" / "tuning.json")["net"] == "small"
     for name in sorted(names):
         if name.endswith(".svg"):
             drawing = ET.fromstring((tmp_path / "out" / name).read_text())  # noqa: S314 - our own file

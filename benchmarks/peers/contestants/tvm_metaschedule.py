@@ -88,4 +88,4 @@ def tune(attempt: str, model: str, folder: str, trials: str) -> None:
         module = tvm.transform.Sequential(passes)(module)
     tasks = ms.relax_integration.extract_tasks(module, target, {})
     builder = ms.builder.LocalBuilder(timeout_sec=_BUILDER_TIMEOUTS_S[attempt])
-    metaschedule.tune(tasks, Path(folder), int(trials), builder=builder)
+    metaschedule.Tuning(tasks, folder).run(int(trials), builder=builder)

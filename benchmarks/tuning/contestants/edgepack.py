@@ -1,11 +1,10 @@
 """Tune with edgepack: through a virtual board on this machine, its sshd and the agent."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tuning.log import Job, Writer
+from benchmarks.tuning.log import Job, Writer, started
 
 
 def main(job: Job, log: Writer) -> None:
@@ -50,6 +49,4 @@ def main(job: Job, log: Writer) -> None:
 
 
 if __name__ == "__main__":
-    given = Job(**json.loads(sys.argv[1]))
-    with Writer(given) as writer:
-        main(given, writer)
+    started(main)

@@ -9,14 +9,14 @@ kernel has had a batch. The curve has each candidate when it was measured, which
 records when the time was over is logged, too, because only they survive the process.
 """
 
-import json
 import logging
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tuning.log import Job, Writer
+from benchmarks.kit import builds
+from benchmarks.kit.metaschedule import Tuning
+from benchmarks.tuning.log import Job, Writer, started
 
 # The profiler's names for what is neither building nor running candidates, nor writing records.
 SEARCH = ("EvoSearch", "InitializeTask", "MeasureCallback/UpdateCostModel")
@@ -52,41 +52,25 @@ class Picked(logging.Handler):
 def main(job: Job, log: Writer) -> None:
     """Tune until the trials are used; whoever started this ends it when the minutes are over."""
     from tvm.s_tir import meta_schedule as ms
-    from tvm.s_tir.meta_schedule.relax_integration import extracted_tasks_to_tune_contexts
 
     from edgepack.config.target import load_target
-    from edgepack.lower import tuning_tasks
-    from edgepack.lower.build import workload
-    from edgepack.schedules import FAMILIES
 
-    target = load_target(job.target)
-    contexts, weights = extracted_tasks_to_tune_contexts(
-        tuning_tasks(Path(job.net), target),
+    limits = load_target(job.target).tune
+    tuning = Tuning(
+        builds.tuning_tasks(Path(job.net), job.target),
         job.folder,
-        FAMILIES[target.family].space(target),
+        space=builds.search_space(job.target),
         seed=job.seed,
     )
-    config = ms.runner.EvaluatorConfig(
-        number=1, repeat=target.tune.repeats, min_repeat_ms=target.tune.min_repeat_ms
-    )
-    picked = Picked([workload(context.mod["main"]) for context in contexts])
+    picked = Picked([builds.workload(context.mod) for context in tuning.contexts])
     ms.task_scheduler.gradient_based.logger.addHandler(picked)
+    config = ms.runner.EvaluatorConfig(number=1, repeat=limits.repeats, min_repeat_ms=limits.min_repeat_ms)
     builder = ms.builder.LocalBuilder(timeout_sec=job.build_timeout_s)
-    runner = ms.runner.LocalRunner(evaluator_config=config, timeout_sec=target.tune.timeout_s)
+    runner = ms.runner.LocalRunner(evaluator_config=config, timeout_sec=limits.timeout_s)
     with ms.Profiler() as profiler:
         builder, runner, recorder = watched(builder, runner, picked, profiler, log)
-        ms.tune.tune_tasks(
-            tasks=contexts,
-            task_weights=weights,
-            work_dir=job.folder,
-            max_trials_global=job.trials,
-            builder=builder,
-            runner=runner,
-            measure_callbacks=[*ms.MeasureCallback.create("default"), recorder],
-            database=ms.database.JSONDatabase(
-                str(Path(job.folder) / "workload.json"), str(Path(job.folder) / "tuning_record.json")
-            ),
-        )
+        callbacks = [*ms.MeasureCallback.create("default"), recorder]
+        tuning.run(job.trials, builder=builder, runner=runner, measure_callbacks=callbacks)
     log.profile(_seconds(profiler))
 
 
@@ -157,6 +141,4 @@ def _last_line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    given = Job(**json.loads(sys.argv[1]))
-    with Writer(given) as writer:
-        main(given, writer)
+    started(main)
