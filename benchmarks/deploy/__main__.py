@@ -2,6 +2,7 @@
 
     python -m benchmarks.deploy
     python -m benchmarks.deploy --net resnet18 --mbit 8 --repeat 5 --rtt-ms 20
+    python -m benchmarks.deploy --page       measures nothing: the page from the results there are
 
 The board is a real sshd on loopback. Everybody reaches it through the same relay, which counts the bytes and,
 for the second link, lets 8 Mbit/s pass in each direction. The redeploy brings a build of the same net in which
@@ -20,24 +21,31 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import machine, network
-from benchmarks.deploy.contestants import WAYS, Failed, Place, Way, check
+from benchmarks.deploy import page
+from benchmarks.deploy.contestants import WAYS, Destination, Way, WayFailed, check
 from benchmarks.deploy.link import Link
-from benchmarks.deploy.page import markdown, text
 from benchmarks.deploy.versions import Version, make
+from benchmarks.kit import command, documents
+from benchmarks.kit.machine import summary
+from benchmarks.kit.nets import network
+from benchmarks.kit.places import RESULTS
 
 STEPS = ("first", "redeploy", "rollback")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run what the arguments say, print the table, write JSON and Markdown."""
-    options = parse()
+    options = parse(argv)
+    results = options.out / "deploy.json"
+    if options.page:
+        page.write(documents.read(results), options.out)
+        return
     with tempfile.TemporaryDirectory(prefix="edgepack-benchmark-") as folder:
         scratch = Path(folder)
-        first, second, change = make(network(options.net, scratch), scratch)
+        first, second, change = make(network(options.net), scratch)
         document = {
             "benchmark": "deploy",
-            "machine": machine(("ssh", "-V"), ("rsync", "--version")),
+            "machine": summary(("ssh", "-V"), ("rsync", "--version")),
             "net": options.net,
             "change": {"tensor": change.tensor, "bytes": change.bytes, "files": list(change.files)},
             "files_bytes": {"first": first.size, "second": second.size},
@@ -47,38 +55,27 @@ def main() -> None:
             },
             "rtt_ms": options.rtt_ms,
             "ways": options.ways,
-            "left_out": left_out(options.ways),
+            "left_out": {name: why for name in options.ways if (why := WAYS[name].missing())},
             "samples": list(run(options, first, second, scratch)),
         }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "deploy.json").write_text(json.dumps(document, indent=1) + "\n")
-    (options.out / "deploy.md").write_text(markdown(document))
-    print(text(document))
+    documents.write(results, document)
+    page.write(document, options.out)
+    print(page.text(document))
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--net", default="mobilenet_v2", help="a network of edgepack.zoo, or an .onnx file")
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="only these")
-    parser.add_argument("--mbit", type=float, default=8.0, help="of the limited link; 0 leaves it out")
-    parser.add_argument("--rtt-ms", type=float, default=0.0, help="round-trip time of the limited link")
-    parser.add_argument("--repeat", type=int, default=5, help="repetitions on loopback")
-    parser.add_argument("--limited-repeat", type=int, default=3, help="repetitions on the limited link")
-    parser.add_argument(
-        "--out", type=Path, default=Path("benchmarks/results/deploy"), help="where results go"
-    )
-    options = parser.parse_args(argv)
-    if min(options.repeat, options.limited_repeat) < 1 or options.mbit < 0 or options.rtt_ms < 0:
-        parser.error("repetitions are 1 or more; --mbit and --rtt-ms are 0 or more")
-    return options
-
-
-def left_out(names: Sequence[str]) -> dict[str, str]:
-    """The ways that cannot start here, with the reason."""
-    return {name: why for name in names if (why := WAYS[name].missing())}
+    parser = command.parser("deploy", __doc__)
+    add, number, count = parser.add_argument, command.at_least(0), command.whole(1)
+    add("--net", default="mobilenet_v2", help="a network of edgepack.zoo, or an .onnx file")
+    add("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="only these")
+    add("--mbit", type=number, default=8.0, help="of the limited link; 0 leaves it out")
+    add("--rtt-ms", type=number, default=0.0, help="round-trip time of the limited link")
+    add("--repeat", type=count, default=5, help="repetitions on loopback")
+    add("--limited-repeat", type=count, default=3, help="repetitions on the limited link")
+    add("--out", type=Path, default=RESULTS / "results/deploy", help="where results go")
+    add("--page", action="store_true", help="measure nothing: write the page anew")
+    return parser.parse_args(argv)
 
 
 def run(
@@ -98,29 +95,30 @@ def run(
                 device = board.device.model_copy(update={"port": link.port})
                 for repetition in range(options.limited_repeat if settings else options.repeat):
                     for way in order.sample(ways, len(ways)):
-                        folder = (
-                            Path(board.device.work_dir)
-                            / f"benchmark-{repetition}-{way.name.replace(' ', '')}"
-                        )
-                        place = Place(device, folder, scratch)
+                        own = f"benchmark-{repetition}-{way.name.replace(' ', '')}"
+                        folder = Path(board.device.work_dir) / own
                         try:
-                            for sample in steps(way, place, link, first, second):
+                            for sample in steps(
+                                way, Destination(device, folder, scratch), link, first, second
+                            ):
                                 yield {"link": name, "repetition": repetition, **sample}
                         finally:
                             shutil.rmtree(folder, ignore_errors=True)
 
 
-def steps(way: Way, place: Place, link: Link, first: Version, second: Version) -> Iterator[dict[str, Any]]:
+def steps(
+    way: Way, there: Destination, link: Link, first: Version, second: Version
+) -> Iterator[dict[str, Any]]:
     """First deploy, redeploy, rollback by one way; it ends at the first that fails."""
-    way.prepare(place)
+    way.prepare(there)
     todo = ((way.deploy, first), (way.deploy, second), (way.back, first))
     for step, (act, version) in zip(STEPS, todo, strict=True):
         link.count()
         try:
-            done = act(place, version)
+            done = act(there, version)
             sample = {"seconds": done.seconds, **link.count(), "said": done.said}
-            check(way, place, version)
-        except Failed as failure:
+            check(way, there, version)
+        except WayFailed as failure:
             sample = {"error": str(failure)}
         print(f"{way.name:10} {step:9} {json.dumps(sample)}", file=sys.stderr, flush=True)
         yield {"way": way.name, "step": step, **sample}
@@ -129,4 +127,4 @@ def steps(way: Way, place: Place, link: Link, first: Version, second: Version) -
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.finish(main))

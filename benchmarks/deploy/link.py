@@ -3,21 +3,22 @@
     python -m benchmarks.deploy.link PORT [RATE] [DELAY]
 
 relays connections to 127.0.0.1:PORT, at RATE bit/s in each direction (0: as fast as it goes), each way DELAY
-seconds long. It says its own port on stdout. For each line on stdin it answers one JSON line with the bytes
-since the last: ``sent`` towards PORT, and ``received`` from there. They are what TCP carries, SSH's own
-bytes among them; TCP's and IP's headers are not counted. EOF on stdin ends it.
+seconds long. It is a worker (``benchmarks.kit.serving``): asked for ``port``, it says its own; asked to ``count``, the
+bytes since the last count: ``sent`` towards PORT, and ``received`` from there. They are what TCP carries, SSH's own
+bytes among them; TCP's and IP's headers are not counted.
 """
 
 import asyncio
 import contextlib
 import json
 import socket
-import subprocess
 import sys
-from types import TracebackType
-from typing import Self
+
+from benchmarks.kit.processes import Worker
+from benchmarks.kit.serving import pipes
 
 BITS = 8
+_ANSWER_S = 60
 _BURST_S = 0.02  # what an idle link may pass at once, as seconds of its rate: one tick of a coarse clock
 _SLICE_S = 0.005  # a limited link forwards pieces this long, so that connections share it
 _PIECE = 65_536  # bytes; what an unlimited one forwards at once
@@ -136,47 +137,33 @@ class Relay:
         return counted
 
 
-class Link:
+class Link(Worker):
     """A ``Relay`` in a process of its own, so that it takes no turns with whoever is timed."""
 
     def __init__(self, port: int, mbit: float | None = None, delay_ms: float = 0.0) -> None:
-        self._argv = [str(port), str((mbit or 0) * 1e6), str(delay_ms / 1000)]
-
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, *self._argv],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+        super().__init__(
+            [sys.executable, "-m", __name__, str(port), str((mbit or 0) * 1e6), str(delay_ms / 1000)]
         )
-        self.port = int(self._process.stdout.readline())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
+        self.port: int = self.ask("port", _ANSWER_S)
 
     def count(self) -> dict[str, int]:
         """Bytes ``sent`` to the board and ``received`` from it since the last count."""
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        counted: dict[str, int] = self.ask("count", _ANSWER_S)
+        return counted
 
 
-async def main(port: int, bits_per_s: float, delay_s: float) -> None:
+async def main(port: int, bits_per_s: float = 0.0, delay_s: float = 0.0) -> None:
     """Relay until stdin ends."""
+    commands, answers = pipes()
     relay = Relay(port, bits_per_s / BITS or None, delay_s)
     server = await relay.serve()
-    print(server.sockets[0].getsockname()[1], flush=True)
+    own_port = server.sockets[0].getsockname()[1]
     loop = asyncio.get_running_loop()
-    while await loop.run_in_executor(None, sys.stdin.readline):
-        print(json.dumps(relay.count()), flush=True)
+    while line := await loop.run_in_executor(None, commands.readline):
+        answer = own_port if json.loads(line)["do"] == "port" else relay.count()
+        answers.write(json.dumps({"ok": answer}) + "\n")
     server.close()
 
 
 if __name__ == "__main__":
-    values = [float(word) for word in sys.argv[1:]] + [0.0, 0.0]
-    asyncio.run(main(int(values[0]), values[1], values[2]))
+    asyncio.run(main(int(sys.argv[1]), *map(float, sys.argv[2:])))

@@ -1,10 +1,16 @@
-"""The results as a table for the terminal and as Markdown."""
+"""The results as a page, and as a table for the terminal."""
 
 import statistics
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from benchmarks.kit.documents import write_text
+from benchmarks.kit.statistics import median_and_range
+from benchmarks.kit.tables import markdown, plain
+
 HEAD = ("link", "step", "way", "seconds, median (range)", "sent", "received")
+_LEFT = 4  # columns
 BEYOND = """\
 What the commands do is not the same. `scp` and `rsync` write into the folder that the application uses, file by
 file, and end when the last byte is sent. `edgepack deploy` also checks the board first (architecture, libc, CPU
@@ -31,19 +37,10 @@ def rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         if failed:
             yield (*key, f"{len(failed)} of {len(samples)} failed: {failed[0]}", "", "")
         if good:
-            yield (
-                *key,
-                seconds([s["seconds"] for s in good]),
-                *(size(good, way) for way in ("sent", "received")),
-            )
+            seconds = median_and_range([sample["seconds"] for sample in good], "{:.2f}")
+            yield (*key, seconds, *(size(good, way) for way in ("sent", "received")))
     for way, why in document["left_out"].items():
         yield ("all", "all", way, f"left out: {why}", "", "")
-
-
-def seconds(values: list[float]) -> str:
-    """Median and range."""
-    middle = f"{statistics.median(values):.2f}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):.2f} to {max(values):.2f})"
 
 
 def size(samples: list[dict[str, Any]], direction: str) -> str:
@@ -68,17 +65,15 @@ def headline(document: dict[str, Any]) -> str:
 
 def text(document: dict[str, Any]) -> str:
     """For the terminal."""
-    table = [HEAD, *rows(document)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(HEAD))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
-    return "\n".join([headline(document), COUNTED, "", *lines])
+    return "\n".join([headline(document), COUNTED, "", *plain([HEAD, *rows(document)], right=len(HEAD))])
 
 
-def markdown(document: dict[str, Any]) -> str:
-    """For docs/performance.md."""
-    lines = ["| " + " | ".join(row) + " |" for row in [HEAD, *rows(document)]]
-    lines.insert(1, "|---|---|---|---|---:|---:|")
-    return "\n\n".join([headline(document), COUNTED, "\n".join(lines), BEYOND]) + "\n"
+def page(document: dict[str, Any]) -> str:
+    """The page as Markdown."""
+    table = "\n".join(markdown(HEAD, rows(document), _LEFT, tight=True))
+    return "\n\n".join([headline(document), COUNTED, table, BEYOND]) + "\n"
+
+
+def write(document: dict[str, Any], out: Path) -> None:
+    """Write the page into a folder."""
+    write_text(out / "deploy.md", page(document))

@@ -1,15 +1,17 @@
 """Two releases of one net that differ in one layer's weights, as bundles and as folders of files."""
 
-import hashlib
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
+
+from benchmarks.kit.processes import ProcessFailed, run
+from edgepack.base.files import sha256_file
+from edgepack.errors import EdgepackError, UsageError
 
 NAME = "redeploy"
 _RECIPE = """\
@@ -47,7 +49,7 @@ class Change:
 def digests(folder: Path) -> dict[str, str]:
     """Every file below a folder with its sha256."""
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(folder)): sha256_file(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -68,7 +70,7 @@ def change_layer(model: Path, out: Path) -> tuple[str, int]:
         key=lambda tensor: (np.prod(tensor.dims), tensor.name),
     )
     if not weights:
-        raise SystemExit(f"{model} has no fp32 weights with two axes or more: there is no layer to change")
+        raise UsageError(f"{model} has no fp32 weights with two axes or more: there is no layer to change")
     chosen = weights[len(weights) // 2]
     values = onnx.numpy_helper.to_array(chosen)
     chosen.CopyFrom(onnx.numpy_helper.from_array(-values, chosen.name))
@@ -114,8 +116,8 @@ def _build(model: Path, version: str, scratch: Path) -> Version:
     recipe = scratch / f"{version}.yaml"
     recipe.write_text(_RECIPE.format(name=NAME, version=version, onnx=model))
     out = scratch / f"bundle-{version}"
-    argv = [sys.executable, "-m", "edgepack", "package", str(recipe), "--out", str(out)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"edgepack package of version {version} failed:\n{done.stderr.strip()}")
+    try:
+        run([sys.executable, "-m", "edgepack", "package", recipe, "--out", out])
+    except ProcessFailed as error:
+        raise EdgepackError(f"edgepack package of version {version} {error.how}", why=error.said) from error
     return unpack(next(out.glob("*.edgepack")), scratch / version)

@@ -1,10 +1,11 @@
-"""benchmarks/deploy.py: the link, the change of one layer, and all three steps with a small bundle."""
+"""benchmarks/deploy: the link, the change of one layer, and all three steps with a small bundle."""
 
 import asyncio
 import io
 import os
 import platform
 import shutil
+import signal
 
 import numpy as np
 import onnx
@@ -13,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.deploy.__main__ import STEPS, parse, run
-from benchmarks.deploy.contestants import WAYS, Failed, Place, check
+from benchmarks.deploy.contestants import WAYS, Destination, WayFailed, check
 from benchmarks.deploy.link import Bucket, Link, Relay
-from benchmarks.deploy.page import markdown, text
+from benchmarks.deploy.page import page, text
 from benchmarks.deploy.versions import NAME, change_layer, settle, unpack
 from edgepack.bundle import archive
 from edgepack.bundle.manifest import Contents
 from edgepack.config.device import Device
+from edgepack.errors import UsageError
 
 _AGENT = """#!/bin/sh
 while [ $# -gt 0 ]; do
@@ -117,7 +119,7 @@ def test_one_layer_changes_and_nothing_else(tmp_path):
 
 
 def test_a_model_without_weights_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match="no layer to change"):
+    with pytest.raises(UsageError, match="no layer to change"):
         change_layer(_model(tmp_path / "a.onnx", (7,)), tmp_path / "b.onnx")
 
 
@@ -192,14 +194,14 @@ def test_first_deploy_redeploy_and_rollback_by_every_way(versions, tmp_path):
         "samples": samples,
     }
     assert text(document).count("redeploy") == len(WAYS) + 1  # the headline has the word, too
-    assert "inference" in markdown(document)
+    assert "inference" in page(document)
 
 
 def test_what_does_not_hold_the_version_has_failed(versions, tmp_path):
     first, second = versions
-    place = Place(Device(host="127.0.0.1", target="host"), first.folder, tmp_path)
+    place = Destination(Device(host="127.0.0.1", target="host"), first.folder, tmp_path)
     check(WAYS["scp -r"], place, first)
-    with pytest.raises(Failed, match=r"manifest\.json, model/model\.so"):
+    with pytest.raises(WayFailed, match=r"manifest\.json, model/model\.so"):
         check(WAYS["scp -r"], place, second)
 
 
@@ -232,4 +234,8 @@ def test_a_link_in_its_own_process_answers_and_ends():
         assert link.port > 0
         assert link.count() == {"sent": 0, "received": 0}
         process = link._process
-    assert process.returncode == 0
+        process.stdin.close()
+        assert process.wait(60) == 0
+    with Link(1) as link:
+        process = link._process
+    assert process.returncode == -signal.SIGKILL
