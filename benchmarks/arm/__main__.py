@@ -1,6 +1,7 @@
 """ARM evidence without a board: executed instructions in an emulator, predicted cycles of the hot loops.
 
     python -m benchmarks.arm [--nets mobilenet_v2 ds_cnn] [--targets rpi4 rpi5] [--out benchmarks/results/arm]
+    python -m benchmarks.arm --page        counts nothing: the page from the results there are
 
 For each net and target: edgepack's build and onnxruntime's aarch64 wheel run the same input in qemu, which counts
 every instruction of one inference; then llvm-mca predicts the loops in which edgepack's build spends its
@@ -11,52 +12,48 @@ Writes arm.json (everything) and arm.md into the folder, after each cell, and pr
 packages: qemu-user, mmdebstrap, llvm-19; and root, once, to build the emulated userland.
 """
 
-import argparse
-import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.arm import contestants, measure, page, tools
-from edgepack.errors import EdgepackError
+from benchmarks.kit import command, documents
+from benchmarks.kit.places import RESULTS
 from edgepack.zoo import NETS
 
 DOCUMENT = 1  # version of the JSON
 NETS_BY_DEFAULT = ("ds_cnn", "autoencoder", "mobilenet_v2", "mobilenet_v3_large", "bert_tiny")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what the arguments say; 1 where nothing could be counted."""
     targets = contestants.targets()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--nets", nargs="+", choices=NETS, default=NETS_BY_DEFAULT, metavar="NET")
-    parser.add_argument("--targets", nargs="+", choices=targets, default=targets, metavar="TARGET")
-    parser.add_argument("--untuned", action="store_true", help="leave tuning records out")
-    parser.add_argument(
-        "--top", type=int, default=5, help="loops of each cell to print (all are in the JSON)"
-    )
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/arm"), help="where results go")
-    options = parser.parse_args()
-    try:
-        versions = needs()
-    except EdgepackError as error:
-        parser.exit(error.exit_code, error.render() + "\n")
-    document = {"edgepack": DOCUMENT, "kind": "arm-prediction", "tools": versions, "cells": []}
+    parser = command.parser("arm", __doc__)
+    add = parser.add_argument
+    add("--nets", nargs="+", choices=NETS, default=NETS_BY_DEFAULT, metavar="NET")
+    add("--targets", nargs="+", choices=targets, default=targets, metavar="TARGET")
+    add("--untuned", action="store_true", help="leave tuning records out")
+    add("--top", type=int, default=5, help="loops of each cell to print (all are in the JSON)")
+    add("--out", type=Path, default=RESULTS / "results/arm", help="where results go")
+    add("--page", action="store_true", help="count nothing: write the page anew")
+    options = parser.parse_args(argv)
+    results = options.out / "arm.json"
+    if options.page:
+        page.write(documents.read(results), options.out, options.top)
+        return 0
+    document = {"edgepack": DOCUMENT, "kind": "arm-prediction", "tools": needs(), "cells": []}
     for net in options.nets:
         for target in options.targets:
             print(f"{net} for {target}", file=sys.stderr, flush=True)
-            try:
-                document["cells"].append(measure.measure(net, target, tuned=not options.untuned))
-            except EdgepackError as error:  # nothing can be counted here at all
-                parser.exit(error.exit_code, error.render() + "\n")
-            text = page.markdown(document, options.top)
-            options.out.mkdir(parents=True, exist_ok=True)
-            (options.out / "arm.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-            (options.out / "arm.md").write_text(text, encoding="utf-8")
-    print(text)
+            document["cells"].append(measure.measure(net, target, tuned=not options.untuned))
+            documents.write(results, document)
+            page.write(document, options.out, options.top)
+    print(page.page(document, options.top))
     if all(cell["failures"] for cell in document["cells"]):
-        parser.exit(1, "error: nothing could be counted whole; the reasons are above\n")
+        print("error: nothing could be counted whole; the reasons are above", file=sys.stderr)
+        return 1
+    return 0
 
 
 def needs() -> dict[str, str]:
@@ -73,4 +70,4 @@ def needs() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.finish(main))

@@ -5,9 +5,6 @@ not emulated and not counted. Counts are exact and repeat; they are **no time**:
 pipelines or clocks.
 """
 
-import hashlib
-import importlib.metadata
-import os
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.arm import tools
-from edgepack.base.paths import cache_dir
+from benchmarks.kit.native import shared_library
 from edgepack.errors import EdgepackError
-from edgepack.toolchain.zig import zig
 
 _FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
 _SOURCE = Path(__file__).with_name("counter.c")
@@ -87,16 +83,7 @@ class Profile:
 
 def plugin() -> Path:
     """The compiled plugin; built once and kept."""
-    made_of = (_SOURCE.read_text(), *_FLAGS, importlib.metadata.version("ziglang"))
-    digest = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
-    out = cache_dir() / "benchmarks" / "arm" / f"counter-{digest}.so"
-    if not out.is_file():
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-            made = Path(folder, out.name)
-            tools.output([str(zig()), "cc", *_FLAGS, "-o", str(made), str(_SOURCE)])
-            os.replace(made, out)  # noqa: PTH105 - atomic
-    return out
+    return shared_library("counter", _SOURCE.read_text(), _FLAGS)
 
 
 def count(argv: Sequence[str], *, cpu: str, root: Path, environment: Mapping[str, str]) -> Profile:

@@ -1,14 +1,13 @@
-"""One net on one target: the counts of both contenders, and the predictions for edgepack's hot loops, as JSON values."""
+"""One net on one target: the counts of both contestants, and the predictions for edgepack's hot loops, as JSON values."""
 
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from benchmarks.arm import contestants, loops, mca, userland
-from benchmarks.arm.contestants import Measured
-from benchmarks.arm.mca import Prediction
-from benchmarks.kit.nets import Artifacts, artifacts
-from edgepack.config.target import load_target
+from benchmarks.arm.counter import Profile
+from benchmarks.kit.builds import best_records
+from benchmarks.kit.nets import artifacts
 from edgepack.errors import EdgepackError
 from edgepack.zoo import NETS
 
@@ -34,13 +33,12 @@ def measure(net: str, target: str, *, tuned: bool = True) -> dict[str, Any]:
             own.mkdir()
             try:
                 if name == "edgepack":
-                    records = _records(made, target) if tuned else None
-                    measured, model = contestants.edgepack(made, target, board, own, records)
-                    cell["contenders"][name] = contestants.describe(measured)
-                    cell["loops"] = _loops(measured, model, target)
+                    records = best_records(made.onnx, target) if tuned else None
+                    words, ran, model = contestants.edgepack(made, target, board, own, records)
+                    cell["contenders"][name] = words
+                    cell["loops"] = _loops(ran, model, target)
                 else:
-                    measured = contestants.onnxruntime(made, target, board, own)
-                    cell["contenders"][name] = contestants.describe(measured)
+                    cell["contenders"][name] = contestants.onnxruntime(made, target, board, own)
             except EdgepackError as error:
                 cell["failures"][name] = _words(error)
     return cell
@@ -50,54 +48,39 @@ def _words(error: EdgepackError) -> str:
     return f"{error.message}: {error.why}" if error.why else error.message
 
 
-def _records(made: Artifacts, target: str) -> Path | None:
-    from edgepack.run.stages.build import record_root
-    from edgepack.tune.best import best_records
-    from edgepack.tune.store import RecordStore
-
-    return best_records(made.onnx, load_target(target), RecordStore(record_root(emulated=False)))
-
-
-def _loops(measured: Measured, model: Path, target: str) -> list[dict[str, Any]]:
+def _loops(ran: Profile, model: Path, target: str) -> list[dict[str, Any]]:
     """What llvm-mca predicts for the loops that ran and multiply, on each core that stands for the target."""
     code = loops.disassemble(model)
     candidates = (loop for kernel, body in code.items() for loop in loops.innermost(kernel, body))
-    ran = [
-        loop for loop in loops.weighed(candidates, measured.inference.runs, str(model)) if mca.work(loop)[1]
-    ]
-    straight = [loop for loop in ran if loop.straight]
+    found = [loop for loop in loops.weighed(candidates, ran.runs, str(model)) if mca.work(loop)[1]]
     rows = []
     for core in mca.CORES[target]:
-        rows += [_row(prediction, measured.inference.total) for prediction in mca.predict(straight, core)]
         rows += [
             {
                 "core": core,
-                "kernel": loop.kernel,
-                "executed_share": loop.executed / measured.inference.total,
-                "iterations": loop.iterations,
-                "instructions": len(loop.body),
-                "skipped": "it branches within: llvm-mca predicts straight code only",
+                "model": prediction.model,
+                **_of(prediction.loop, ran.total),
+                "kind": prediction.kind,
+                "macs": prediction.macs,
+                "cycles": prediction.cycles,
+                "peak_macs_per_cycle": prediction.peak,
+                "share_of_peak": prediction.share,
             }
-            for loop in ran
-            if not loop.straight
+            for prediction in mca.predict([loop for loop in found if loop.straight], core)
+        ]
+        skipped = "it branches within: llvm-mca predicts straight code only"
+        rows += [
+            {"core": core, **_of(loop, ran.total), "skipped": skipped} for loop in found if not loop.straight
         ]
     return rows
 
 
-def _row(prediction: Prediction, total: int) -> dict[str, Any]:
-    loop = prediction.loop
+def _of(loop: loops.Loop, total: int) -> dict[str, Any]:
     return {
-        "core": prediction.core,
-        "model": prediction.model,
         "kernel": loop.kernel,
         "executed_share": loop.executed / total,
         "iterations": loop.iterations,
         "instructions": len(loop.body),
-        "kind": prediction.kind,
-        "macs": prediction.macs,
-        "cycles": prediction.cycles,
-        "peak_macs_per_cycle": prediction.peak,
-        "share_of_peak": prediction.share,
     }
 
 

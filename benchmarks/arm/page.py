@@ -1,9 +1,12 @@
-"""The document as Markdown."""
+"""The results as a page."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.arm.measure import summary
+from benchmarks.kit.documents import write_text
+from benchmarks.kit.tables import markdown
 
 NOTICE = """\
 **Prediction, not measurement.** No ARM board took part. Instructions were counted in an emulator and are exact; cycles
@@ -12,7 +15,7 @@ prediction and clocks are in none of these figures, and fewer instructions need 
 """
 
 
-def markdown(document: dict[str, Any], top: int) -> str:
+def page(document: dict[str, Any], top: int) -> str:
     """Both tables; of the loops, those with the largest share of each cell's instructions."""
     cells = document["cells"]
     tools = document["tools"]
@@ -29,10 +32,14 @@ def markdown(document: dict[str, Any], top: int) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def write(document: dict[str, Any], out: Path, top: int) -> None:
+    """Write the page into a folder."""
+    write_text(out / "arm.md", page(document, top))
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Columns after the first two are figures."""
-    rule = ["---" if index < 2 else "---:" for index in range(len(head))]
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
+    return "\n".join(markdown(head, rows, right=2)) + "\n"
 
 
 def _counts(cells: list[dict[str, Any]]) -> str:

@@ -2,9 +2,9 @@
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
+from benchmarks.kit.processes import SAID, ProcessFailed, run
 from edgepack.errors import EdgepackError, UsageError
 
 LLVM = 16  # the first with a scheduling model of the Neoverse N1, which is the Cortex-A76's pipeline
@@ -76,11 +76,11 @@ def output(argv: list[str], text: str | None = None) -> str:
     Raises:
         EdgepackError: It failed; its last words are in ``why``.
     """
-    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
-    if done.returncode:
+    try:
+        return run(argv, text=text)
+    except ProcessFailed as error:
         raise EdgepackError(
-            f"{Path(argv[0]).name} failed with exit status {done.returncode}",
-            why=(done.stderr or done.stdout).strip()[-400:] or "it said nothing",
+            f"{Path(argv[0]).name} failed: it {error.how}",
+            why=error.said[-SAID:] or "it said nothing",
             next=f"run it by hand: {' '.join(argv)}",
-        )
-    return done.stdout
+        ) from error

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.arm import tools
-from edgepack.base.paths import cache_dir
+from benchmarks.kit import places
 from edgepack.errors import UsageError
 from edgepack.remote.virtual.kinds import KINDS
 
@@ -47,7 +47,7 @@ def ensure() -> Path:
     """
     content = "\n".join((str(_LAYOUT), SUITE, *PACKAGES, *requirements()))
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-    root = cache_dir() / "benchmarks" / "arm" / f"userland-{SUITE}-{digest}"
+    root = places.CACHE / "arm" / f"userland-{SUITE}-{digest}"
     root.parent.mkdir(parents=True, exist_ok=True)
     with root.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -52,16 +52,16 @@ def place_agent(folder: Path, target_name: str, model: Path | None = None) -> Pa
 
 def tuning_tasks(model: Path, target_name: str) -> list[Any]:
     """The kernels that can be tuned, as MetaSchedule extracts them."""
-    from edgepack import lower
+    from edgepack.lower import tuning_tasks as extract
 
-    return list(lower.tuning_tasks(model, load_target(target_name)))
+    return list(extract(model, load_target(target_name)))
 
 
 def workload(module: Any) -> str:
     """The name that a kernel has in edgepack's records, from a module of it."""
-    from edgepack.lower import build as lowering
+    from edgepack.lower.build import workload as name
 
-    return lowering.workload(module["main"])
+    return name(module["main"])
 
 
 def calls(model: Path, target_name: str) -> dict[str, int]:
@@ -82,11 +82,11 @@ def search_space(target_name: str) -> Any:
 
 def best_records(model: Path, target_name: str, root: Path | None = None) -> Path | None:
     """The best records of a model below ``root``, or among those that boards of this user made; None without any."""
-    from edgepack import tune
     from edgepack.run.stages.build import record_root
+    from edgepack.tune import RecordStore
+    from edgepack.tune import best_records as best
 
-    store = tune.RecordStore(root or record_root(emulated=False))
-    return tune.best_records(model, load_target(target_name), store)
+    return best(model, load_target(target_name), RecordStore(root or record_root(emulated=False)))
 
 
 def record_folder(root: Path, target_name: str) -> Path:

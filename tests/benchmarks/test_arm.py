@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.arm import __main__ as arm
 from benchmarks.arm import counter, loops, mca, measure, page, tools
+from benchmarks.kit.command import finish
 from edgepack.errors import EdgepackError, UsageError
 from edgepack.toolchain.zig import compile_c
 
@@ -265,10 +266,11 @@ def test_missing_programs_are_named_with_their_package(monkeypatch, capsys, tmp_
     assert error.value.next == "apt-get install qemu-user"
     with pytest.raises(UsageError, match="llvm-mca of LLVM 16"):
         tools.llvm("llvm-mca")
+    with pytest.raises(UsageError) as error:
+        arm.main(["--out", str(tmp_path)])
+    assert "apt-get install" in error.value.next
     monkeypatch.setattr("sys.argv", ["arm", "--out", str(tmp_path)])
-    with pytest.raises(SystemExit) as stop:
-        arm.main()
-    assert stop.value.code == UsageError.exit_code
+    assert finish(arm.main) == UsageError.exit_code
     assert "apt-get install" in capsys.readouterr().err
     assert not (tmp_path / "arm.json").exists()
 
@@ -308,7 +310,7 @@ def test_a_summary_weighs_loops_by_their_iterations():
 
 def test_the_page_says_that_it_predicts_and_what_failed():
     document = {"tools": {"qemu": "7.2", "llvm": "19"}, "cells": [_cell()]}
-    text = page.markdown(document, top=5)
+    text = page.page(document, top=5)
     assert "Prediction, not measurement." in text
     assert "- N for rpi4, onnxruntime: it broke: badly" in text
     assert "| `conv` | cortex-a72 (A57 model) | 50.0% | 5 | 8 | 4.0 | 50% |" in text
@@ -319,14 +321,11 @@ def test_the_page_says_that_it_predicts_and_what_failed():
 
 
 @pytest.mark.slow
-def test_the_smallest_net_from_end_to_end(tmp_path, monkeypatch, capsys):
+def test_the_smallest_net_from_end_to_end(tmp_path, capsys):
     _need(arm.needs)
     if os.geteuid() != 0:
         pytest.skip("the aarch64 userland needs root to be built")
-    monkeypatch.setattr(
-        "sys.argv", ["arm", "--nets", "autoencoder", "--targets", "rpi5", "--out", str(tmp_path)]
-    )
-    arm.main()
+    assert arm.main(["--nets", "autoencoder", "--targets", "rpi5", "--out", str(tmp_path)]) == 0
     (cell,) = json.loads((tmp_path / "arm.json").read_text())["cells"]
     assert cell["failures"] == {}
     for name in ("edgepack", "onnxruntime"):
