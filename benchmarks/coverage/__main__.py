@@ -17,31 +17,31 @@ from pathlib import Path
 
 from benchmarks.coverage import results
 from benchmarks.coverage.cases import Case, bind, collect, left_out
-from benchmarks.coverage.contestants import TARGET, board, contestants, preload
+from benchmarks.coverage.contestants import TARGET, contestants, preload
 from benchmarks.coverage.page import BOUND, EDGEPACK, STOCK, page
 from benchmarks.coverage.pool import Tell, run_all
+from benchmarks.kit import command
+from benchmarks.kit.builds import place_agent
+from benchmarks.kit.documents import write_text
+from benchmarks.kit.places import ROOT
 
-HERE = Path(__file__).parent
 NETWORK_FACTOR = 10
 Job = tuple[str, Case]
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.coverage", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("--cases", default="", metavar="PATTERN", help="regular expression; default all")
-    parser.add_argument("--only", nargs="+", choices=(EDGEPACK, STOCK, BOUND), help="default all")
-    parser.add_argument("--resume", action="store_true", help="skip cases that the results have")
-    parser.add_argument("--minutes", type=float, default=0.0, help="start no case after so many minutes")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument(
-        "--seconds", type=float, default=60.0, help="time limit of a case; ten times that for a network"
-    )
-    parser.add_argument("--target", default=TARGET)
-    parser.add_argument("--results", type=Path, default=HERE / "RESULTS.json")
-    parser.add_argument("--out", type=Path, default=HERE.parents[1] / "docs/onnx-coverage.md")
-    parser.add_argument("--page", action="store_true", help="write the page from the results there are")
+    parser = command.parser("coverage", __doc__)
+    add = parser.add_argument
+    add("--cases", default="", metavar="PATTERN", help="regular expression; default all")
+    add("--only", nargs="+", choices=(EDGEPACK, STOCK, BOUND), help="default all")
+    add("--resume", action="store_true", help="skip cases that the results have")
+    add("--minutes", type=float, default=0.0, help="start no case after so many minutes")
+    add("--processes", type=int, default=os.cpu_count() or 1)
+    add("--seconds", type=float, default=60.0, help="time limit of a case; ten times that for a network")
+    add("--target", default=TARGET)
+    add("--results", type=Path, default=Path(__file__).with_name("RESULTS.json"))
+    add("--out", type=Path, default=ROOT / "docs/onnx-coverage.md")
+    add("--page", action="store_true", help="write the page from the results there are")
     return parser.parse_args()
 
 
@@ -56,7 +56,7 @@ def main() -> int:
     if not options.page:
         found = _to_go_on_with(found, options)
         run(options, found)
-    options.out.write_text(page(found.rows.values(), found.environment, found.target), encoding="utf-8")
+    write_text(options.out, page(found.rows.values(), found.environment, found.target))
     counted = [row for row in found.rows.values() if "edgepack" in row]
     passed = sum(row["edgepack"]["status"] == "passed" for row in counted)
     print(f"{passed} of {len(counted)} cases pass; see {options.out}", file=sys.stderr)
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace, found: results.Results) -> None:
     preload()
     cases = collect(options.cases)
     with tempfile.TemporaryDirectory(prefix="edgepack-coverage-board-") as folder:
-        works = contestants(board(Path(folder), options.target), options.target)
+        works = contestants(place_agent(Path(folder), options.target), options.target)
         chosen = options.only or list(works)
         deadline = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
         jobs = _jobs(cases, chosen, rows, options.resume, deadline)
@@ -132,4 +132,4 @@ def _jobs(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.finish(main))

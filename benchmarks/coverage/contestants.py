@@ -21,6 +21,8 @@ import onnx
 
 from benchmarks.coverage.cases import Case, bind
 from benchmarks.coverage.pool import Tell
+from benchmarks.kit.builds import build
+from edgepack.errors import EdgepackError, InputError
 
 TARGET = "x86-64-v3"
 ROUNDING = 0.01  # of the largest value: differences below it are told apart from other wrong values
@@ -38,20 +40,6 @@ def preload() -> None:
     import edgepack.schedules
 
     del onnxscript, tvm, edgepack
-
-
-def board(folder: Path, target: str = TARGET) -> Path:
-    """The agent and its libraries as a bundle of a model that sorts lays them out; returns the agent's path."""
-    from edgepack.agent.build import build_agent
-    from edgepack.bundle.runtime import runtime_libs
-    from edgepack.config.target import load_target
-
-    abi = load_target(target).abi
-    for name in ("bin", "lib"):
-        (folder / name).mkdir(parents=True)
-    for name, path in runtime_libs(abi.arch, cuda=False, extra=True).items():
-        shutil.copy(path, folder / "lib" / name)
-    return Path(shutil.copy(build_agent(abi.arch, abi.libc), folder / "bin" / "edgepack-agent"))
 
 
 class Here:
@@ -77,9 +65,6 @@ class Here:
 def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> dict[str, Any]:
     """The way of a user's .onnx file: import, lower, link, run by the agent."""
     from edgepack.agent import protocol
-    from edgepack.config.target import load_target
-    from edgepack.errors import EdgepackError, InputError
-    from edgepack.lower import compile_model
     from edgepack.lower.deep import examine
     from edgepack.onnxfile.importing import import_onnx
 
@@ -95,7 +80,7 @@ def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> di
             tell({"step": "import"})
             taken = import_onnx(folder / "case.onnx", (), folder / "model.onnx")
             tell({"step": "compile"})
-            compile_model(folder / "model.onnx", load_target(target), folder / "model.so")
+            build(folder / "model.onnx", target, folder / "model.so")
             tell({"step": "run"})
             arrays = {spec.name: inputs[spec.name] for spec in taken}
             outputs = protocol.run(Here(), str(agent), str(folder / "model.so"), arrays, scratch=name)
@@ -106,7 +91,7 @@ def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> di
     return verdict(case, outputs)
 
 
-def _words(error: Any, folder: str) -> str:
+def _words(error: EdgepackError, folder: str) -> str:
     why = "; ".join(part for part in (error.message, error.why) if part)
     return why.replace(f"{folder}/", "")
 

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 from benchmarks.coverage.results import NETWORKS, Row
+from benchmarks.kit.tables import markdown
 
 STATUSES = {
     "passed": "compiled, run, and as expected",
@@ -16,6 +17,7 @@ STATUSES = {
 }
 EDGEPACK, STOCK, BOUND = "edgepack", "stock", "stock_bound"
 _REASON_LENGTH = 140
+_COLUMNS = ("operator", "passed", "expanded", "stock TVM", "left out", "what does not pass, and why")
 _COMMON = (  # what every reason of its kind starts with
     r"^operator \w+ (\(opset \d+\) )?cannot be (compiled|imported|lowered)( in this form)?; ",
     r"^output \d+: \d+ of \d+ values are not as expected: ",
@@ -55,20 +57,22 @@ def _counts(every: list[Row], counted: list[Row]) -> Iterator[str]:
     bound = [status(row, BOUND) for row in counted]
     ours = [status(row, EDGEPACK) for row in counted]
     yield f"\n## Counts\n\n{len(every):,} cases, of which {len(counted):,} count:\n"
-    yield "| | edgepack | stock TVM, cases as they are | stock TVM, same constants | |\n|---|---|---|---|---|"
-    for name, meaning in STATUSES.items():
-        numbers = " | ".join(f"{Counter(each)[name]:,}" for each in (ours, stock, bound))
-        yield f"| {name} | {numbers} | {meaning} |"
-    missing = Counter(stock)["not run"]
-    if missing:
-        yield f"| not run | 0 | {missing:,} | {Counter(bound)['not run']:,} | not in these results |"
+    meanings = dict(STATUSES)
+    if "not run" in stock:
+        meanings["not run"] = "not in these results"
+    rows = [
+        [name, *(f"{each.count(name):,}" for each in (ours, stock, bound)), meaning]
+        for name, meaning in meanings.items()
+    ]
+    columns = ("", "edgepack", "stock TVM, cases as they are", "stock TVM, same constants", "")
+    yield from markdown(columns, rows, len(columns), tight=True)
     yield (
         "\nInputs that shape the computation (the shape of a Reshape, the axes of a reduction, `k` …: `SHAPING` in"
         "\n[cases.py](../benchmarks/coverage/cases.py)) are bound as constants, as exporters write them. Left out are:\n"
     )
-    yield "| cases | left out because of |\n|---|---|"
-    for reason, count in Counter(row["left_out"] for row in every if "left_out" in row).most_common():
-        yield f"| {count:,} | {reason} |"
+    left = Counter(row["left_out"] for row in every if "left_out" in row).most_common()
+    reasons = [(f"{count:,}", reason) for reason, count in left]
+    yield from markdown(("cases", "left out because of"), reasons, 2, tight=True)
 
 
 def status(row: Row, contestant: str) -> str:
@@ -104,10 +108,10 @@ def _operators(every: list[Row]) -> Iterator[str]:
         "\n## Operator by operator\n\nCases whose name ends in `_expanded` hold what ONNX defines the operator to be;"
         " they stand in their own column.\n"
     )
-    yield "| operator | passed | expanded | stock TVM | left out | what does not pass, and why |\n|---|---|---|---|---|---|"
     groups = defaultdict(list)
     for row in every:
         groups[row["operator"]].append(row)
+    lines = []
     for operator in sorted(groups, key=lambda name: (name != NETWORKS, name.lower())):
         rows = groups[operator]
         counted = [row for row in rows if EDGEPACK in row]
@@ -115,15 +119,9 @@ def _operators(every: list[Row]) -> Iterator[str]:
         expanded = [row for row in counted if "_expanded" in row["name"]]
         best = sum("passed" in {status(row, STOCK), status(row, BOUND)} for row in counted)
         stock = f"{best} of {len(counted)}" if counted else ""
-        cells = [
-            operator,
-            _share(plain),
-            _share(expanded),
-            stock,
-            str(len(rows) - len(counted) or ""),
-            _why(rows),
-        ]
-        yield f"| {' | '.join(cells)} |"
+        left = str(len(rows) - len(counted) or "")
+        lines.append([operator, _share(plain), _share(expanded), stock, left, _why(rows)])
+    yield from markdown(_COLUMNS, lines, len(_COLUMNS), tight=True)
 
 
 def _share(rows: list[Row]) -> str:
@@ -150,4 +148,4 @@ def shortened(why: str) -> str:
     text = re.sub(r"'[^']*'", "…", why)
     text = re.sub(r"(?<=\w)\[[\d, ]*\]", "[…]", text)
     text = text if len(text) <= _REASON_LENGTH else f"{text[:_REASON_LENGTH]}…"
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return text.replace("<", "&lt;")

@@ -123,9 +123,10 @@ def test_a_crash_or_a_hang_costs_one_job():
     start = time.monotonic()
     jobs = ["crash", "hang", "raise", "exit", "fine", "good"]
     done = dict(run_all(jobs, _work, processes=2, limit=lambda _: 3))
-    assert done["crash"] == {"step": "crash", "status": "crashed", "why": "killed by SIGKILL"}
+    killed = "killed (SIGKILL): most likely out of memory"
+    assert done["crash"] == {"step": "crash", "status": "crashed", "why": killed}
     assert done["hang"] == {"step": "hang", "status": "timed out", "why": "not done after 3 s"}
-    assert done["exit"]["why"] == "ended with exit code 3"
+    assert done["exit"]["why"] == "exited with status 3"
     assert done["raise"]["status"] == "failed"
     assert done["raise"]["why"].startswith("ValueError: no such thing (test_coverage.py:")
     assert done["fine"] == {"step": "fine", "status": "passed"}
