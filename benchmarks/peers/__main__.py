@@ -93,7 +93,7 @@ def measured_limits(threads: Sequence[int], say: Callable[[str], None]) -> Mappi
 
     found = {}
     for count in threads:
-        one = found[count] = limits.measure(count).to_json()
+        one = found[count] = limits.measure(count)
         int8 = f"{one['int8']['peak']:.0f} GOP/s int8" if one["int8"] else "no int8 dot product"
         say(
             f"limits, {count} threads: {one['fp32']['peak']:.0f} GFLOP/s fp32, {int8},"

@@ -40,7 +40,9 @@ class Settings:
     colds: int = 3
     fresh: bool = False
     machine: Mapping[str, Any] = field(default_factory=dict)
-    limits: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # threads: Limits.to_json()
+    limits: Mapping[int, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # by threads, as limits.measure says them
     commit: str | None = None
     say: Callable[[str], None] = print
 
