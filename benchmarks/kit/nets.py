@@ -26,37 +26,22 @@ _LIMIT_S = 900
 
 @dataclass(frozen=True)
 class Artifacts:
-    """The files of one net."""
+    """The files of one net; arrays are by the name of an input or an output, ``[samples, *shape]``."""
 
     net: str
     title: str
     macs: int  # of one inference, as published
-    folder: Path
+    onnx: Path  # the fp32 model, canonical ONNX
+    weights: Path  # the torch module's state_dict
+    calibration: Path  # for quantization
+    inputs: Path  # what is inferred, compared and timed
+    reference: Path  # the fp32 outputs of onnxruntime for them: ``output_0`` and so on
 
-    @property
-    def onnx(self) -> Path:
-        """The fp32 model, canonical ONNX."""
-        return self.folder / "model.onnx"
-
-    @property
-    def weights(self) -> Path:
-        """The torch module's state_dict."""
-        return self.folder / "weights.pt"
-
-    @property
-    def calibration(self) -> Path:
-        """For quantization: by input name, ``[samples, *shape]``."""
-        return self.folder / "calibration.npz"
-
-    @property
-    def inputs(self) -> Path:
-        """What is inferred, compared and timed: by input name, ``[samples, *shape]``."""
-        return self.folder / "inputs.npz"
-
-    @property
-    def reference(self) -> Path:
-        """The fp32 outputs of onnxruntime for ``inputs``: ``output_0`` and so on, ``[samples, *shape]``."""
-        return self.folder / "reference.npz"
+    @classmethod
+    def below(cls, folder: Path, net: str, title: str, macs: int) -> "Artifacts":
+        """The files of a net in a folder of its own."""
+        names = ("model.onnx", "weights.pt", "calibration.npz", "inputs.npz", "reference.npz")
+        return cls(net, title, macs, *(folder / name for name in names))
 
 
 def network(name: str) -> Path:
@@ -99,7 +84,7 @@ def artifacts(net: str) -> Artifacts:
         (fresh / "made.json").write_text(json.dumps({"key": key}) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
-    return Artifacts(net, NETS[net].title, NETS[net].macs, folder)
+    return Artifacts.below(folder, net, NETS[net].title, NETS[net].macs)
 
 
 def _key() -> str:
@@ -119,7 +104,7 @@ def make(net: str, folder: Path) -> None:
 
     definition = NETS[net]
     folder.mkdir(parents=True)
-    made = Artifacts(net, definition.title, definition.macs, folder)
+    made = Artifacts.below(folder, net, definition.title, definition.macs)
     definition.export(made.onnx, seed=_SEEDS["weights"])
     torch.save(definition.network(_SEEDS["weights"]).state_dict(), made.weights)
     np.savez(made.calibration, **definition.samples(CALIBRATION_SAMPLES, _SEEDS["calibration"]))

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kit import nets
 from benchmarks.kit.command import above, chosen, finish, parser, whole
 from benchmarks.kit.interleaving import Plan
 from benchmarks.kit.machine import commit, details
@@ -20,7 +19,7 @@ from benchmarks.peers import campaign
 from benchmarks.peers.measure import Settings
 from benchmarks.peers.page import write_report
 from benchmarks.peers.prepare import Registry
-from benchmarks.peers.results import load_groups
+from benchmarks.peers.results import Cell, load_groups
 from edgepack.errors import UsageError
 
 REGISTRY = "benchmarks.peers.contestants:CONTESTANTS"
@@ -127,7 +126,7 @@ def bench(options: argparse.Namespace) -> int:
         threads,
     )
     if options.missing:
-        there = {campaign.Cell.of(group) for group in load_groups(results)}
+        there = {group.cell for group in load_groups(results)}
         wanted = [cell for cell in wanted if cell not in there]
     elif not (options.prepare or options.replace):
         campaign.refuse_to_drop(results, wanted, peers)
@@ -147,24 +146,22 @@ def bench(options: argparse.Namespace) -> int:
         say=_say,
     )
     if options.prepare:
-        left = campaign.prepare(settings, wanted, peers, minutes=options.minutes, artifacts=nets.artifacts)
+        left = campaign.prepare(settings, wanted, peers, minutes=options.minutes)
         return _tell_left(left, "prepared", "")
     try:
-        left = campaign.run(
-            settings, wanted, peers, results, minutes=options.minutes, artifacts=nets.artifacts
-        )
+        left = campaign.run(settings, wanted, peers, results, minutes=options.minutes)
     finally:  # what was measured before a Ctrl-C is worth a table, too
         _say(f"written: {write_report(load_groups(results), options.out)}")
     return _tell_left(left, "measured", campaign.command_for(left, peers))
 
 
-def _tell_left(left: Sequence[campaign.Left], what: str, remedy: str) -> int:
+def _tell_left(left: Mapping[Cell, str], what: str, remedy: str) -> int:
     """Name the groups that were left out, and the exit code."""
     if not left:
         return 0
     _say(f"{len(left)} groups were not {what}:")
-    for one in left:
-        _say(f"  {one.cell}: {one.reason}")
+    for cell, reason in left.items():
+        _say(f"  {cell}: {reason}")
     _say(f"for them: {remedy or 'the same command again'}")
     return 7
 

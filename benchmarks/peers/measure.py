@@ -20,7 +20,8 @@ from benchmarks.kit.nets import Artifacts
 from benchmarks.kit.processes import ProcessFailed, Worker
 from benchmarks.peers.prepare import Made, Registry, folder_for, prepare
 from benchmarks.peers.protocol import Task
-from benchmarks.peers.results import Block, ColdStart, Entry, Group, Roofline, jsonable, key
+from benchmarks.peers.results import Block, Cell, ColdStart, Entry, Group, Roofline, jsonable
+from benchmarks.peers.roofline import roofline
 
 LIMIT_S = 300  # of a load, of the inferences that are compared, of a cold start
 CANARIES = 3  # for a reading, their median: an interrupt in one of them is no drift
@@ -81,20 +82,16 @@ class _Participant:
 class GroupRun:
     """Measures one group. ``prepare`` first, then ``measure``; each is of use alone for the budget."""
 
-    def __init__(
-        self, settings: Settings, net: Artifacts, names: Sequence[str], precision: str, threads: int
-    ) -> None:
-        self._settings, self._net = settings, net
-        self._precision, self._threads = precision, threads
+    def __init__(self, settings: Settings, net: Artifacts, names: Sequence[str], cell: Cell) -> None:
+        self._settings, self._net, self._cell = settings, net, cell
         self._start = time.monotonic()
         self._when = datetime.now(UTC).isoformat(timespec="seconds")
-        self._cores = settings.cores[-threads:]  # the first core serves interrupts on many machines
+        self._cores = settings.cores[-cell.threads :]  # the first core serves interrupts on many machines
         contestants = settings.registry.contestants
         self._all = [
             _Participant(name, {"title": contestants[name].title, "status": "measured"}) for name in names
         ]
-        seed = f"{settings.seed} {key(net.net, precision, threads)}"
-        self._chance = random.Random(seed)  # noqa: S311 - an order, no secret
+        self._chance = random.Random(f"{settings.seed} {cell.key}")  # noqa: S311 - an order, no secret
 
     def prepare(self, deadline: float) -> None:
         """Environments, and what each contestant makes of the net; none takes longer than is left."""
@@ -109,10 +106,10 @@ class GroupRun:
             self._tell(one, "prepared")
 
     def _prepare(self, one: _Participant, minutes: float) -> None:
-        settings, net = self._settings, self._net
+        settings, net, cell = self._settings, self._net, self._cell
         contestant = settings.registry.contestants[one.name]
-        if self._precision not in contestant.precisions:
-            one.fail("prepare", f"has no {self._precision} path", "unsupported")
+        if cell.precision not in contestant.precisions:
+            one.fail("prepare", f"has no {cell.precision} path", "unsupported")
             return
         one.environment = environment(one.name, contestant.requirements, places.CACHE / "environments")
         one.entry["packages"] = one.environment.packages if contestant.requirements else {}
@@ -121,11 +118,9 @@ class GroupRun:
             onnx=net.onnx,
             weights=net.weights,
             calibration=net.calibration,
-            precision=self._precision,
-            threads=self._threads,
-            folder=folder_for(
-                one.name, contestant, net.net, precision=self._precision, threads=self._threads
-            ),
+            precision=cell.precision,
+            threads=cell.threads,
+            folder=folder_for(one.name, contestant, cell),
             trials=settings.trials,
             minutes=minutes,
         )
@@ -140,7 +135,7 @@ class GroupRun:
             "notes": tidy(one.made.prepared["notes"]),
         }
 
-    def measure(self, roofline: Roofline | None = None) -> Group:
+    def measure(self) -> Group:
         """Load, compare, warm up, time, and start from cold."""
         affinity = os.sched_getaffinity(0)
         with ExitStack() as processes:
@@ -165,7 +160,7 @@ class GroupRun:
             elif one.name not in kept:
                 one.fail("time", "no block was kept: the machine was not quiet while it ran")
         self._cold_starts()
-        return self._group(roofline, course)
+        return self._group(course)
 
     def _shuffled(self) -> list[_Participant]:
         alive = [one for one in self._all if one.alive]
@@ -197,7 +192,7 @@ class GroupRun:
                 "cosine": found.cosine,
                 "sqnr_db": found.sqnr_db,
             }
-            wrong = found.wrong(self._precision)
+            wrong = found.wrong(self._cell.precision)
             if wrong is not None:
                 one.fail("run", wrong, "wrong")
             else:
@@ -225,14 +220,26 @@ class GroupRun:
         for one in self._all:
             one.entry["cold"] = tuple(taken[one.name])
 
-    def _group(self, roofline: Roofline | None, course: Course) -> Group:
+    def _roofline(self) -> Roofline | None:
+        settings, precision = self._settings, self._cell.precision
+        limits = settings.limits.get(self._cell.threads)
+        if limits is None or limits[precision] is None:
+            return None
+        return roofline(
+            self._net.onnx,
+            self._net.macs,
+            precision,
+            peak_gops=limits[precision]["peak"],
+            bandwidth_gbs=limits["read"]["peak"],
+            cache_bytes=settings.machine.get("cache_bytes", 0),
+        )
+
+    def _group(self, course: Course) -> Group:
         settings = self._settings
-        limits = settings.limits.get(self._threads)
+        limits = settings.limits.get(self._cell.threads)
         return Group(
-            net=self._net.net,
+            **asdict(self._cell),
             title=self._net.title,
-            precision=self._precision,
-            threads=self._threads,
             when=self._when,
             seconds=round(time.monotonic() - self._start, 1),
             command=f"make bench NETS={self._net.net}",
@@ -241,7 +248,7 @@ class GroupRun:
             machine=dict(settings.machine),
             plan=asdict(settings.plan),
             limits=None if limits is None else dict(limits),
-            roofline=roofline,
+            roofline=self._roofline(),
             canary_references_ns=tuple(course.references),
             notes=tuple(course.notes),
             entries={one.name: Entry(**one.entry) for one in self._all},

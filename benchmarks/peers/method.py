@@ -47,8 +47,8 @@ def _other_settings(groups: Sequence[Group], latest: Group) -> list[str]:
         differing = sorted(name for name, value in latest.plan.items() if group.plan.get(name) != value)
         if differing:
             words = ", ".join(f"{name} {group.plan.get(name)}" for name in differing)
-            found.setdefault(words, []).append(group.key)
+            found.setdefault(words, []).append(group.cell.key)
     if not found:
         return []
     listed = "; ".join(f"{words} in {', '.join(keys)}" for words, keys in found.items())
-    return [f"- **Other settings.** The numbers above are those of {latest.key}. Others: {listed}."]
+    return [f"- **Other settings.** The numbers above are those of {latest.cell.key}. Others: {listed}."]

@@ -16,6 +16,7 @@ from benchmarks.kit import places
 from benchmarks.kit.environments import Environment
 from benchmarks.kit.processes import ProcessFailed, Worker
 from benchmarks.peers.protocol import Contestant, Task
+from benchmarks.peers.results import Cell
 from edgepack.base.files import sha256_file, sha256_json, write_atomic
 from edgepack.engine.stage import code_digest
 
@@ -69,10 +70,10 @@ class Made:
     before: bool  # by an earlier run
 
 
-def folder_for(name: str, contestant: Contestant, net: str, *, precision: str, threads: int) -> Path:
+def folder_for(name: str, contestant: Contestant, cell: Cell) -> Path:
     """Where a contestant prepares a cell: the same for all numbers of threads where it says so."""
-    cell = f"{net}-{precision}" if contestant.threads_share else f"{net}-{precision}-{threads}t"
-    return places.CACHE / "prepared" / name / cell
+    own = f"{cell.net}-{cell.precision}" if contestant.threads_share else cell.key
+    return places.CACHE / "prepared" / name / own
 
 
 def record_of(folder: Path) -> Path:

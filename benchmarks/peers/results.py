@@ -8,17 +8,34 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from edgepack.base.files import write_atomic
 from edgepack.spec import Finite, Spec
 from edgepack.spec.document import JsonDocument
 
 Status = Literal["measured", "wrong", "failed", "unsupported"]
 _NUMBERS = re.compile(r"\[\s+([-\d.e+]+(?:,\s+[-\d.e+]+)*)\s+\]")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Which group it is."""
+
+    net: str
+    precision: str
+    threads: int
+
+    @property
+    def key(self) -> str:
+        """Also the name of its file."""
+        return f"{self.net}-{self.precision}-{self.threads}t"
+
+    def __str__(self) -> str:
+        return f"{self.net} {self.precision} {self.threads}t"
 
 
 class ColdStart(Spec):
@@ -106,9 +123,9 @@ class Group(JsonDocument):
     blocks: tuple[Block, ...]
 
     @property
-    def key(self) -> str:
-        """Also the file's name."""
-        return key(self.net, self.precision, self.threads)
+    def cell(self) -> Cell:
+        """Which group it is."""
+        return Cell(self.net, self.precision, self.threads)
 
     def kept(self, contestant: str) -> dict[int, list[int]]:
         """The samples that count, by round."""
@@ -126,15 +143,7 @@ class Group(JsonDocument):
 
     def save_in(self, folder: Path) -> Path:
         """Write it under its name, atomically."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.key}.json"
-        write_atomic(path, self.to_bytes())
-        return path
-
-
-def key(net: str, precision: str, threads: int) -> str:
-    """A group's name."""
-    return f"{net}-{precision}-{threads}t"
+        return self.save(folder / f"{self.cell.key}.json")
 
 
 def load_groups(folder: Path) -> list[Group]:

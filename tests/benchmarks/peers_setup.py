@@ -29,7 +29,7 @@ def doubling(folder):
         [numpy_helper.from_array(np.array([2], np.float32), "two")],
     )
     folder.mkdir()
-    made = Artifacts("double", "Doubling", 3, folder)
+    made = Artifacts.below(folder, "double", "Doubling", 3)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), made.onnx)
     x = np.arange(1, 7, dtype=np.float32).reshape(2, 1, 3)
     np.savez(made.calibration, x=x)

@@ -39,12 +39,12 @@ def test_one_net_and_two_peers(cache, tmp_path, capsys):
     assert command.main(options) == 0
     assert (cache / "nets" / "autoencoder" / "model.onnx").is_file()
     groups = load_groups(tmp_path / "results")
-    assert [group.key for group in groups] == ["autoencoder-fp32-1t", "autoencoder-int8-1t"]
+    assert [group.cell.key for group in groups] == ["autoencoder-fp32-1t", "autoencoder-int8-1t"]
     for group in groups:
         assert set(group.entries) == set(PEERS)
         assert group.roofline.macs == 264_192
         for name, entry in group.entries.items():
-            assert entry.status == "measured", f"{group.key}, {name}: {entry.reason}"
+            assert entry.status == "measured", f"{group.cell.key}, {name}: {entry.reason}"
             assert len(group.kept(name)) == 3
             assert min(sample for samples in group.kept(name).values() for sample in samples) > 0
             assert entry.model_bytes > 200_000  # of 270,000 parameters in int8

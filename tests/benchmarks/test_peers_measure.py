@@ -15,7 +15,7 @@ from peers_setup import CORES, QUICK, doubling, quick
 
 from benchmarks.kit import places
 from benchmarks.peers.measure import GroupRun
-from benchmarks.peers.results import load_groups
+from benchmarks.peers.results import Cell, load_groups
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def settings(tmp_path, monkeypatch):
 
 
 def measured(settings, net, names, precision="fp32", threads=1):
-    run = GroupRun(settings, net, names, precision, threads)
+    run = GroupRun(settings, net, names, Cell(net.net, precision, threads))
     run.prepare(time.monotonic() + 60)
     return run.measure()
 
@@ -96,7 +96,7 @@ def test_a_document_comes_back_as_it_was(settings, net, tmp_path):
 def test_what_was_prepared_is_used_again_until_something_changes(settings, net):
     def prepare(name, settings=settings, precision="fp32", threads=1):
         """How often it has prepared in this folder by now."""
-        run = GroupRun(settings, net, [name], precision, threads)
+        run = GroupRun(settings, net, [name], Cell(net.net, precision, threads))
         run.prepare(time.monotonic() + 60)
         folder = f"double-{precision}" + ("" if name == "shared" else f"-{threads}t")
         return len((places.CACHE / "prepared" / name / folder / "prepared-times.txt").read_text())
@@ -135,7 +135,7 @@ def test_a_change_of_what_a_contestant_takes_from_another_prepares_anew(settings
         found = importlib.import_module("kin.child").CONTESTANTS
         registry = replace(settings.registry, reference="kin.child:CONTESTANTS", contestants=found)
         registry = replace(registry, paths=(*registry.paths, tmp_path))
-        run = GroupRun(replace(settings, registry=registry), net, ["child"], "fp32", 1)
+        run = GroupRun(replace(settings, registry=registry), net, ["child"], Cell(net.net, "fp32", 1))
         run.prepare(time.monotonic() + 60)
         folder = places.CACHE / "prepared" / "child" / "double-fp32-1t"
         return len((folder / "prepared-times.txt").read_text())
