@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.arm import counter, tools, userland
 from benchmarks.arm.counter import Profile
 from benchmarks.arm.mca import CORES
-from benchmarks.kit import builds
+from benchmarks.kit import agent, builds
 from benchmarks.kit.correctness import distance, rows
 from benchmarks.kit.nets import Artifacts
 from edgepack.errors import EdgepackError
@@ -35,21 +35,18 @@ def edgepack(
     """
     model = folder / "model" / "model.so"
     compiled = builds.build(net.onnx, target, model, records)
-    agent = builds.place_agent(folder, target, model)
-    inputs = []
-    for index, tensor in enumerate(compiled.inputs):
-        inputs += ["--input", str(folder / f"input-{index}.npy")]
-        np.save(inputs[-1], np.ascontiguousarray(rows(net.inputs)[-1][tensor.name]), allow_pickle=False)
-    common = ["--model", str(model), *inputs, "--threads", "1"]
+    program = agent.place(folder, target, model)
+    inputs = agent.save_inputs(folder, [one.name for one in compiled.inputs], rows(net.inputs)[-1])
 
     # The agent's first inference is none of these runs.
-    bench = [str(agent), "bench", *common, "--warmup", "0", "--runs"]
+    bench = [*agent.command(program, "bench", model, inputs, 1), "--warmup", "0", "--runs"]
     fewer, more = (
         counter.count([*bench, str(runs)], cpu=_cpu(target), root=board, environment={}) for runs in (1, 2)
     )
     outputs = folder / "outputs"
     emulator = [tools.qemu(), "-cpu", _cpu(target), "-L", str(board)]
-    tools.output([*emulator, str(agent), "run", *common, "--output-dir", str(outputs)])
+    run = agent.command(program, "run", model, inputs, 1)
+    tools.output([*emulator, *run, "--output-dir", str(outputs)])
     got = [np.load(outputs / f"output-{i}.npy") for i in range(len(compiled.outputs))]
     tuned = sum(kernel.tuned for kernel in compiled.kernels)
     inference = more - fewer
@@ -58,7 +55,7 @@ def edgepack(
         version=importlib.metadata.version("edgepack"),
         error=_error(net, got),
         model=model,
-        runtime=[agent, *(folder / "lib").iterdir()],
+        runtime=[program, *(folder / "lib").iterdir()],
         notes=f"{tuned} of {len(compiled.kernels)} kernels tuned",
     )
     return words, inference, model

@@ -20,8 +20,7 @@ from benchmarks.coverage.cases import Case, bind, collect, left_out
 from benchmarks.coverage.contestants import TARGET, contestants, preload
 from benchmarks.coverage.page import BOUND, EDGEPACK, STOCK, page
 from benchmarks.coverage.pool import Tell, run_all
-from benchmarks.kit import command
-from benchmarks.kit.builds import place_agent
+from benchmarks.kit import agent, command
 from benchmarks.kit.documents import write_text
 from benchmarks.kit.places import ROOT
 
@@ -83,7 +82,7 @@ def run(options: argparse.Namespace, found: results.Results) -> None:
     preload()
     cases = collect(options.cases)
     with tempfile.TemporaryDirectory(prefix="edgepack-coverage-board-") as folder:
-        works = contestants(place_agent(Path(folder), options.target), options.target)
+        works = contestants(agent.place(Path(folder), options.target), options.target)
         chosen = options.only or list(works)
         deadline = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
         jobs = _jobs(cases, chosen, rows, options.resume, deadline)

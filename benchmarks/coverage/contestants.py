@@ -22,6 +22,7 @@ import onnx
 from benchmarks.coverage.cases import Case, bind
 from benchmarks.coverage.pool import Tell
 from benchmarks.kit.builds import build
+from benchmarks.kit.processes import last_line
 from edgepack.errors import EdgepackError, InputError
 
 TARGET = "x86-64-v3"
@@ -113,16 +114,11 @@ def stock(case: Case, tell: Tell, *, bound: bool) -> dict[str, Any]:
             tell({"step": "run"})
             given = machine["main"](*[tvm.runtime.tensor(np.asarray(value)) for value in inputs.values()])
         except NotImplementedError as error:  # tvm.error.OpNotImplemented is one
-            return {"status": "refused", "why": _last(error)}
+            return {"status": "refused", "why": last_line(error) or "no message"}
         except Exception as error:  # noqa: BLE001 - an importer's asserts, type errors and internal errors alike
-            return {"status": "failed", "why": f"{type(error).__name__}: {_last(error)}"}
+            return {"status": "failed", "why": f"{type(error).__name__}: {last_line(error) or 'no message'}"}
     outputs = [given] if hasattr(given, "numpy") else list(given)
     return verdict(case, [output.numpy() for output in outputs])
-
-
-def _last(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else "no message"
 
 
 def verdict(case: Case, outputs: Sequence[np.ndarray]) -> dict[str, Any]:

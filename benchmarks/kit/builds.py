@@ -1,6 +1,5 @@
 """Models as edgepack and as stock TVM build them: most of what benchmarks take from inside edgepack is taken here."""
 
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -31,23 +30,6 @@ def build_stock(model: Path, target_name: str, out: Path) -> None:
     context = phases.Context(model, target, tvm_target(target))
     module = phases.run(None, context, until="import")
     library.export(tvm.compile(module, target=context.tvm_target), target, out)
-
-
-def place_agent(folder: Path, target_name: str, model: Path | None = None) -> Path:
-    """The agent and the libraries that a compiled model needs, as a bundle lays them out; the agent's path.
-
-    Without a model it is all of them.
-    """
-    from edgepack.agent.build import build_agent
-    from edgepack.bundle.runtime import needs_extra, runtime_libs
-
-    abi = load_target(target_name).abi
-    for name in ("bin", "lib"):
-        (folder / name).mkdir(parents=True)
-    extra = model is None or needs_extra(model)
-    for name, path in runtime_libs(abi.arch, cuda=False, extra=extra).items():
-        shutil.copy2(path, folder / "lib" / name)
-    return Path(shutil.copy2(build_agent(abi.arch, abi.libc), folder / "bin" / "edgepack-agent"))
 
 
 def tuning_tasks(model: Path, target_name: str) -> list[Any]:

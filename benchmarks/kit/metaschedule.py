@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kit.processes import run_until
+from benchmarks.kit.processes import last_line, run_until
 
 BUILD_TIMEOUT_S = 30.0  # a candidate, by default
 WORKLOADS, RECORDS = "database_workload.json", "database_tuning_record.json"
@@ -127,8 +127,7 @@ class Search:
             environment = {**os.environ, "TMPDIR": str(self._scratch)}
             status = run_until(argv, end, log=log, env=environment, given_up=hopeless)
         if status and status > 0 and not self.counted()[True]:
-            last = self._log().strip().splitlines()[-1:]
-            raise RuntimeError(f"MetaSchedule ended with {status}: {''.join(last)}")
+            raise RuntimeError(f"MetaSchedule ended with {status}: {last_line(self._log())}")
 
     def _repair(self) -> None:
         """Drop a last line that a killed process left half written."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.kit import places
-from benchmarks.kit.processes import ProcessFailed, run
+from benchmarks.kit.processes import ProcessFailed, last_line, run
 from edgepack.base.files import sha256_json
 from edgepack.base.text import near_miss
 from edgepack.engine.stage import code_digest, tool_version
@@ -79,7 +79,7 @@ def artifacts(net: str) -> Artifacts:
         try:
             run([sys.executable, "-m", __name__, net, fresh], cwd=places.ROOT, timeout_s=_LIMIT_S)
         except ProcessFailed as error:
-            why = (error.said.splitlines() or [error.how])[-1]
+            why = last_line(error.said) or error.how
             raise EdgepackError("the net cannot be exported", where=net, why=why) from error
         (fresh / "made.json").write_text(json.dumps({"key": key}) + "\n")
         shutil.rmtree(folder, ignore_errors=True)

@@ -40,6 +40,11 @@ def how_it_ended(status: int) -> str:
     return f"died of {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
 
 
+def last_line(text: object) -> str:
+    """The last line with words in it; empty where there is none."""
+    return next((line.strip() for line in reversed(str(text).splitlines()) if line.strip()), "")
+
+
 def run(
     argv: Sequence[object],
     *,

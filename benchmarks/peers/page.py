@@ -1,6 +1,6 @@
 """RESULTS.md and its charts from the results of groups."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,7 +11,7 @@ from benchmarks.kit.tables import markdown
 from benchmarks.peers import charts
 from benchmarks.peers.method import method
 from benchmarks.peers.ranking import OURS, Ranked, Standing, losses, rank
-from benchmarks.peers.results import Entry, Group
+from benchmarks.peers.results import Cell, Entry, Group
 from edgepack.report import format as fmt
 
 REGENERATE = "python -m benchmarks.peers --report"
@@ -40,7 +40,7 @@ def write_report(groups: Sequence[Group], out: Path) -> Path:
     drawn = []
     for precision, threads in sorted({(group.precision, group.threads) for group in groups}):
         part = [one for one in ranked if (one.group.precision, one.group.threads) == (precision, threads)]
-        title, name = f"{precision}, {_threads(threads)}", f"charts/{precision}-{threads}t.svg"
+        title, name = _kind(precision, threads), f"charts/{precision}-{threads}t.svg"
         svg = charts.ratios(title, part)
         if svg is not None:
             write_text(out / name, svg)
@@ -77,25 +77,25 @@ def report(ranked: Sequence[Ranked], drawn: Sequence[tuple[str, str]] = ()) -> s
     return "\n".join(lines)
 
 
-def _threads(count: int) -> str:
-    return f"{count} thread" if count == 1 else f"{count} threads"
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _rounds(count: int) -> str:
-    return f"{count} round" if count == 1 else f"{count} rounds"
+def _kind(precision: str, threads: int) -> str:
+    return f"{precision}, {_several(threads, 'thread')}"
 
 
 def _name(group: Group) -> str:
-    return f"{group.title}, {group.precision}, {_threads(group.threads)}"
+    return f"{group.title}, {_kind(group.precision, group.threads)}"
 
 
 def _overview(ranked: Sequence[Ranked]) -> list[str]:
     """One row a net, one column a precision and number of threads."""
     columns = sorted({(one.group.precision, one.group.threads) for one in ranked})
     nets = list(dict.fromkeys((one.group.net, one.group.title) for one in ranked))
-    cells = {(one.group.net, one.group.precision, one.group.threads): _place(one) for one in ranked}
+    places = {one.group.cell: _place(one) for one in ranked}
     rows = [
-        [title, *(cells.get((net, precision, threads), "not measured") for precision, threads in columns)]
+        [title, *(places.get(Cell(net, *column), "not measured") for column in columns)]
         for net, title in nets
     ]
     behind = losses(ranked)
@@ -108,9 +108,7 @@ def _overview(ranked: Sequence[Ranked]) -> list[str]:
             " among those that were measured, by ratio, and the fastest peer's ratio."
         ),
         "",
-        *markdown(
-            ["net", *(f"{precision}, {_threads(threads)}" for precision, threads in columns)], rows, right=9
-        ),
+        *markdown(["net", *(_kind(*column) for column in columns)], rows, right=9),
     ]
 
 
@@ -128,17 +126,16 @@ def _place(ranked: Ranked) -> str:
 def _losses(ranked: Sequence[Ranked]) -> list[str]:
     rows = []
     for one in losses(ranked):
-        first = one.ahead[0]
-        slower = 1 / first.to_ours.value
-        low, high = 1 / first.to_ours.high, 1 / first.to_ours.low
+        first, *others = one.ahead
+        ratio = first.to_ours
         rows.append(
             [
                 _name(one.group),
-                f"{fmt.significant(slower)}{fmt.TIMES} [{fmt.significant(low)}, {fmt.significant(high)}]",
+                _interval(1 / ratio.value, 1 / ratio.high, 1 / ratio.low, fmt.TIMES),
                 first.entry.title,
                 _ms(first.times.median),
-                _ms(one.ours.times.median) if one.ours else fmt.DASH,
-                ", ".join(other.entry.title for other in one.ahead[1:]) or fmt.DASH,
+                _ms(one.ours.times.median),
+                ", ".join(other.entry.title for other in others) or fmt.DASH,
             ]
         )
     if not rows:
@@ -164,7 +161,7 @@ def _group(ranked: Ranked) -> list[str]:
     kept = sum(block.discarded is None for block in group.blocks)
     rounds = max((one.rounds for one in ranked.order), default=0)
     lines = [f"### {_name(group)}", "", *markdown(_COLUMNS, rows), ""]
-    notes = [f"{_rounds(rounds)}, {kept} of {len(group.blocks)} blocks kept, {group.when[:10]}."]
+    notes = [f"{_several(rounds, 'round')}, {kept} of {len(group.blocks)} blocks kept, {group.when[:10]}."]
     fewer = [f"{one.entry.title} ({one.rounds})" for one in ranked.order if one.rounds < rounds]
     if fewer:
         notes.append(f"Fewer rounds: {', '.join(fewer)}.")
@@ -186,9 +183,8 @@ def _preparation(group: Group) -> list[str]:
     for entry in group.entries.values():
         if not entry.notes:
             continue
-        seconds = fmt.duration(entry.prepare_seconds) if entry.prepare_seconds is not None else fmt.DASH
         words = "; ".join(f"{key.replace('_', ' ')}: {_note(value)}" for key, value in entry.notes.items())
-        rows.append([entry.title, seconds, words])
+        rows.append([entry.title, _or_dash(fmt.duration, entry.prepare_seconds), words])
     if not rows:
         return []
     kinds = [
@@ -217,19 +213,22 @@ def _row(one: Standing) -> list[str]:
         _distance(entry),
         _ms(one.cold("start_ns")),
         _ms(one.cold("load_ns")),
-        fmt.kib(resident) if (resident := one.cold("peak_rss_kib")) else fmt.DASH,
-        _size(entry),
-        fmt.percent(one.roofline_share) if one.roofline_share is not None else fmt.DASH,
+        _or_dash(fmt.kib, one.cold("peak_rss_kib")),
+        f"{_or_dash(fmt.size, entry.model_bytes)} + {_or_dash(fmt.size, entry.runtime_bytes)}",
+        _or_dash(fmt.percent, one.roofline_share),
     ]
 
 
 def _ratio(found: Ratio | None) -> str:
     if found is None:
         return fmt.DASH
-    value = fmt.significant(found.value)
     if found.low is None or found.high is None:
-        return f"{value} (too few rounds)"
-    return f"{value} [{fmt.significant(found.low)}, {fmt.significant(found.high)}]"
+        return f"{fmt.significant(found.value)} (too few rounds)"
+    return _interval(found.value, found.low, found.high)
+
+
+def _interval(value: float, low: float, high: float, unit: str = "") -> str:
+    return f"{fmt.significant(value)}{unit} [{fmt.significant(low)}, {fmt.significant(high)}]"
 
 
 def _distance(entry: Entry) -> str:
@@ -239,14 +238,12 @@ def _distance(entry: Entry) -> str:
     return f"{entry.relative_error:.1e}, cos {entry.cosine:.4f}{noise}"
 
 
-def _size(entry: Entry) -> str:
-    if entry.model_bytes is None or entry.runtime_bytes is None:
-        return fmt.DASH
-    return f"{fmt.size(entry.model_bytes)} + {fmt.size(entry.runtime_bytes)}"
+def _or_dash(form: Callable[[float], str], value: float | None) -> str:
+    return fmt.DASH if value is None else form(value)
 
 
 def _ms(ns: float | None) -> str:
-    return fmt.DASH if ns is None else fmt.milliseconds(ns / 1e6)
+    return _or_dash(lambda value: fmt.milliseconds(value / 1e6), ns)
 
 
 def _short(text: str) -> str:
@@ -285,7 +282,7 @@ def _limits(ranked: Sequence[Ranked]) -> list[str]:
             f"{group.limits[name]['peak']:.4g} {group.limits[name]['unit']}" if group.limits[name] else "none"
             for name in ("fp32", "int8", "read", "triad")
         ]
-        rows.append([_threads(threads), *cells])
+        rows.append([_several(threads, "thread"), *cells])
     machine = next(iter(latest.values())).machine
     references = [
         median(core) / 1e6

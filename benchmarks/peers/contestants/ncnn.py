@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.kit.processes import ProcessFailed, run
+from benchmarks.kit.processes import ProcessFailed, last_line, run
 from benchmarks.peers.contestants import zoo
 from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
 
@@ -109,5 +109,5 @@ def _convert(task: Task) -> None:
     try:
         run(command, cwd=task.folder, timeout_s=60 * task.minutes)
     except ProcessFailed as error:
-        last = (error.said.splitlines() or ["it said nothing"])[-1]
+        last = last_line(error.said) or "it said nothing"
         raise Unsupported(f"pnnx {error.how}: {last[:300]}") from None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.kit.processes import last_line
 from benchmarks.peers.contestants.onnxruntime import quantize
 from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
 
@@ -95,7 +96,7 @@ def imported(model: Path) -> Any:
     try:
         return from_onnx(onnx.load(model))
     except tvm.error.OpNotImplemented as error:
-        raise Unsupported(f"TVM's ONNX importer: {_last_line(error)}") from error
+        raise Unsupported(f"TVM's ONNX importer: {last_line(error)}") from error
 
 
 def build(task: Task, model: Path, notes: dict[str, Any], pipeline: Any = None) -> Prepared:
@@ -127,8 +128,3 @@ def _runtime() -> Iterator[Path]:
 
 def _flat(value: Any) -> list[Any]:
     return [value] if hasattr(value, "numpy") else [leaf for part in value for leaf in _flat(part)]
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__

@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.kit import builds
 from benchmarks.kit.metaschedule import Tuning
+from benchmarks.kit.processes import last_line
 from benchmarks.tuning.log import Job, Writer, started
 
 # The profiler's names for what is neither building nor running candidates, nor writing records.
@@ -91,7 +92,7 @@ def watched(builder: Any, runner: Any, picked: Picked, profiler: Any, log: Write
             for _ in failures:
                 log.trial(log.now, picked.workload, None)
             if failures:
-                log.note(f"{len(failures)} of {len(results)} builds failed: {_last_line(failures[0])}")
+                log.note(f"{len(failures)} of {len(results)} builds failed: {last_line(failures[0])[:200]}")
             return results
 
     @derived_object
@@ -107,7 +108,7 @@ def watched(builder: Any, runner: Any, picked: Picked, profiler: Any, log: Write
                 log.trial(log.now, picked.workload, 1000 * min(seconds) if seconds else None)
             failures = [str(result.error_msg) for result in results if result.error_msg is not None]
             if failures:
-                log.note(f"{len(failures)} of {len(results)} runs failed: {_last_line(failures[0])}")
+                log.note(f"{len(failures)} of {len(results)} runs failed: {last_line(failures[0])[:200]}")
             return futures
 
     @derived_object
@@ -134,10 +135,6 @@ def search_seconds(profile: dict[str, float]) -> float:
 
 def _seconds(profiler: Any) -> dict[str, float]:
     return {str(name): float(seconds) for name, seconds in profiler.get().items()}
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or [""])[-1][:200]
 
 
 if __name__ == "__main__":
