@@ -45,7 +45,9 @@ def llvm(tool: str) -> str:
     Raises:
         UsageError: There is none, or it is older than ``LLVM``.
     """
-    numbered = {int(number): path for path, number in _numbered(tool)}
+    files = (path for place in _PLACES for path in Path(place).glob(f"{tool}-*"))
+    named = ((path.name.removeprefix(f"{tool}-"), path) for path in files)
+    numbered = {int(number): path for number, path in named if number.isdigit()}
     if numbered and max(numbered) >= LLVM:
         return str(numbered[max(numbered)])
     plain = shutil.which(tool, path=":".join(_PLACES))
@@ -55,11 +57,6 @@ def llvm(tool: str) -> str:
     raise UsageError(
         f"{tool} of LLVM {LLVM} or later is not installed", why=found, next="apt-get install llvm-19"
     )
-
-
-def _numbered(tool: str) -> list[tuple[Path, str]]:
-    files = (path for place in _PLACES for path in Path(place).glob(f"{tool}-*"))
-    return [(path, path.name.removeprefix(f"{tool}-")) for path in files if re.search(r"-\d+$", path.name)]
 
 
 def llvm_version(tool: str) -> str:

@@ -1,7 +1,6 @@
 """An aarch64 Debian with Python, NumPy and onnxruntime, for qemu-user: built once and kept."""
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import os
@@ -47,43 +46,31 @@ def ensure() -> Path:
     """
     content = "\n".join((str(_LAYOUT), SUITE, *PACKAGES, *requirements()))
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-    root = places.CACHE / "arm" / f"userland-{SUITE}-{digest}"
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with root.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not root.is_dir():
-            _build(root)
-    return root
+    return places.made_once(places.CACHE / "arm" / f"userland-{SUITE}-{digest}", _build)
 
 
-def _build(root: Path) -> None:
+def _build(tree: Path) -> None:
     if os.geteuid() != 0:
         raise UsageError(
             "the aarch64 userland needs root to be built",
             why="mmdebstrap unpacks Debian packages with their owners",
             next="run the benchmark as root once; afterwards any user can",
         )
-    partial = Path(tempfile.mkdtemp(prefix="building-", dir=root.parent))
-    tree = partial / "root"
-    try:
-        debian = ["--mode=root", "--variant=extract", "--arch=arm64", "--skip=check/qemu"]
-        hooks = [f"--hook-dir={_HOOKS}"] if _HOOKS.is_dir() else []
-        program = tools.find("mmdebstrap", "mmdebstrap")
-        tools.output([program, *debian, f"--include={','.join(PACKAGES)}", *hooks, SUITE, str(tree)])
-        wanted = ["--no-deps", "--only-binary=:all:", "--python-version", PYTHON, "--implementation", "cp"]
-        platforms = [word for name in _PLATFORMS for word in ("--platform", name)]
-        quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
-        pip = [sys.executable, "-m", "pip", "install", *quiet, "--target", str(tree / SITE)]
-        tools.output([*pip, *wanted, *platforms, *requirements()])
-        # Else Python compiles its library in the emulator, at each start; a host with another Python has it so.
-        compiling = [sys.executable, "-m", "compileall", "-q", "-x", "/tests?/"]
-        tools.output([*compiling, str(tree / SITE), str(tree / "usr" / "lib" / f"python{PYTHON}")])
-        for name in _UNUSED:
-            shutil.rmtree(tree / name, ignore_errors=True)
-        tree.chmod(0o755)
-        tree.rename(root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    debian = ["--mode=root", "--variant=extract", "--arch=arm64", "--skip=check/qemu"]
+    hooks = [f"--hook-dir={_HOOKS}"] if _HOOKS.is_dir() else []
+    program = tools.find("mmdebstrap", "mmdebstrap")
+    tools.output([program, *debian, f"--include={','.join(PACKAGES)}", *hooks, SUITE, str(tree)])
+    wanted = ["--no-deps", "--only-binary=:all:", "--python-version", PYTHON, "--implementation", "cp"]
+    platforms = [word for name in _PLATFORMS for word in ("--platform", name)]
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
+    pip = [sys.executable, "-m", "pip", "install", *quiet, "--target", str(tree / SITE)]
+    tools.output([*pip, *wanted, *platforms, *requirements()])
+    # Else Python compiles its library in the emulator, at each start; a host with another Python has it so.
+    compiling = [sys.executable, "-m", "compileall", "-q", "-x", "/tests?/"]
+    tools.output([*compiling, str(tree / SITE), str(tree / "usr" / "lib" / f"python{PYTHON}")])
+    for name in _UNUSED:
+        shutil.rmtree(tree / name, ignore_errors=True)
+    tree.chmod(0o755)
 
 
 @contextlib.contextmanager

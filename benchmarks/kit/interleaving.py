@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Protocol
 
-from benchmarks.kit.processes import ProcessFailed
+from benchmarks.kit.processes import ProcessFailed, Worker
+from edgepack.spec import Spec
 
 OVERTIME = 3  # times a group's seconds, after which it ends whatever is missing
 Canary = Callable[[], tuple[int, ...]]  # nanoseconds on each core
@@ -47,19 +47,6 @@ class Plan:
     warm_ns: int = 3_000_000_000  # the longest warm-up, unless three blocks take longer
 
 
-class Subject(Protocol):
-    """A loaded contestant."""
-
-    def resume(self) -> None:
-        """Let it run."""
-
-    def stop(self) -> None:
-        """Give it no processor time."""
-
-    def time(self, untimed: int, runs: int, timeout_s: float) -> list[int]:
-        """Nanoseconds of ``runs`` inferences, after ``untimed`` others."""
-
-
 @dataclass(frozen=True)
 class Warm:
     """A warm-up and what it taught."""
@@ -69,24 +56,23 @@ class Warm:
     stable: bool
 
 
-@dataclass(frozen=True)
-class Turn:
-    """One block."""
+class Block(Spec):
+    """One contestant's turn in a round."""
 
     contestant: str
     round: int
     position: int  # in its round
-    samples_ns: tuple[int, ...]
-    canary_before_ns: tuple[int, ...]
+    discarded: str | None  # why it does not count
+    canary_before_ns: tuple[int, ...]  # on each core
     canary_after_ns: tuple[int, ...]
-    discarded: str | None  # why it does not count, or None
+    samples_ns: tuple[int, ...]
 
 
 @dataclass
 class Course:
     """What a group's measurement was like."""
 
-    turns: list[Turn] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
     references: list[tuple[int, ...]] = field(default_factory=list)  # of the canary, one a start
     failed: dict[str, str] = field(default_factory=dict)  # contestant: why it left
     notes: list[str] = field(default_factory=list)
@@ -99,7 +85,7 @@ def orders(names: Sequence[str], chance: random.Random) -> list[str]:
     return order + order[::-1]
 
 
-def warm_up(subject: Subject, plan: Plan) -> Warm:
+def warm_up(subject: Worker, plan: Plan) -> Warm:
     """Run until stable: the medians of the last three blocks within ``plan.stable`` of each other.
 
     Raises:
@@ -146,7 +132,7 @@ def _clamp(value: float, least: int, most: int) -> int:
     return max(least, min(most, round(value)))
 
 
-def in_turns(subjects: Mapping[str, Subject], runs: int, seed: int = 0) -> dict[str, list[int]]:
+def in_turns(subjects: Mapping[str, Worker], runs: int, seed: int = 0) -> dict[str, list[int]]:
     """Nanoseconds of ``runs`` inferences of each, one a turn, after one that does not count.
 
     A look at some builds side by side: no canary guards it, so that nothing is discarded or taken again.
@@ -165,8 +151,8 @@ def in_turns(subjects: Mapping[str, Subject], runs: int, seed: int = 0) -> dict[
     for name, why in course.failed.items():
         raise ProcessFailed(f"{name}: {why}")
     taken: dict[str, list[int]] = {name: [] for name in subjects}
-    for turn in course.turns:
-        taken[turn.contestant] += turn.samples_ns
+    for block in course.blocks:
+        taken[block.contestant] += block.samples_ns
     return {name: samples[:runs] for name, samples in taken.items()}
 
 
@@ -175,7 +161,7 @@ class Measurement:
 
     def __init__(
         self,
-        subjects: Mapping[str, Subject],
+        subjects: Mapping[str, Worker],
         warm: Mapping[str, Warm],
         plan: Plan,
         canary: Canary,
@@ -239,8 +225,8 @@ class Measurement:
                     if self._moved(number):
                         return False
                     continue
-                turn = self._turn(number, position, name, before)
-                if turn is not None and turn.discarded is None:
+                block = self._block(number, position, name, before)
+                if block is not None and block.discarded is None:
                     break
             else:
                 self._given_up += 1
@@ -261,7 +247,7 @@ class Measurement:
         self._waited += self._clock() - began
         return reading
 
-    def _turn(self, number: int, position: int, name: str, before: tuple[int, ...]) -> Turn | None:
+    def _block(self, number: int, position: int, name: str, before: tuple[int, ...]) -> Block | None:
         """One block after the canary ``before``, or None where the contestant broke."""
         inference_ns = self._warm[name].inference_ns
         untimed, runs = runs_of(inference_ns, self._plan)
@@ -275,9 +261,17 @@ class Measurement:
         finally:
             subject.stop()
         after = self._canary()
-        turn = Turn(name, number, position, tuple(samples), before, after, self._drift(after))
-        self.course.turns.append(turn)
-        return turn
+        block = Block(
+            contestant=name,
+            round=number,
+            position=position,
+            discarded=self._drift(after),
+            canary_before_ns=before,
+            canary_after_ns=after,
+            samples_ns=tuple(samples),
+        )
+        self.course.blocks.append(block)
+        return block
 
     def _drift(self, reading: tuple[int, ...]) -> str | None:
         """How far the canary is off its reference on the worst core, where that is too far."""
@@ -311,16 +305,13 @@ class Measurement:
             f"round {number}: the canary settled at {_ms(now)} instead of {_ms(self._reference)};"
             " the rounds before were dropped"
         )
-        self._drop()
+        self.course.blocks = [
+            block if block.discarded else block.model_copy(update={"discarded": "before a change of pace"})
+            for block in self.course.blocks
+        ]
         self._reference = now
         self.course.references.append(now)
         return True
-
-    def _drop(self) -> None:
-        self.course.turns = [
-            turn if turn.discarded else Turn(**{**vars(turn), "discarded": "before a change of pace"})
-            for turn in self.course.turns
-        ]
 
 
 def _ms(reading: tuple[int, ...]) -> str:

@@ -1,7 +1,6 @@
 """C code as a shared library of this machine, compiled with zig once and kept."""
 
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,21 +17,19 @@ def shared_library(name: str, code: str, flags: Sequence[str], *, made_for: str 
     Raises:
         EdgepackError: zig is missing or refused the code; its words are in ``why``.
     """
-    parts = "\0".join((code, *flags, made_for, version("ziglang")))
-    out = places.CACHE / name / f"{hashlib.sha256(parts.encode()).hexdigest()[:16]}.so"
-    if out.is_file():
-        return out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        source, made = Path(folder, f"{name}.c"), Path(folder, out.name)
+
+    def compile_to(out: Path) -> None:
+        source = out.with_name(f"{name}.c")
         source.write_text(code)
         try:
-            run([zig(), "cc", *flags, "-o", made, source])
+            run([zig(), "cc", *flags, "-o", out, source])
         except ProcessFailed as error:
             raise EdgepackError(
                 f"zig could not compile {name}.c for this machine",
                 why=error.said[-SAID:] or error.how,
                 next="the first error names the instruction or the flag that this CPU or zig lacks",
             ) from error
-        made.replace(out)  # atomic: another benchmark may do the same
-    return out
+
+    parts = "\0".join((code, *flags, made_for, version("ziglang")))
+    digest = hashlib.sha256(parts.encode()).hexdigest()[:16]
+    return places.made_once(places.CACHE / name / f"{digest}.so", compile_to)

@@ -20,7 +20,7 @@ from benchmarks.kit.nets import Artifacts
 from benchmarks.kit.processes import ProcessFailed, Worker
 from benchmarks.peers.prepare import Made, Registry, folder_for, prepare
 from benchmarks.peers.protocol import Task
-from benchmarks.peers.results import Block, Cell, ColdStart, Entry, Group, Roofline, jsonable
+from benchmarks.peers.results import Cell, ColdStart, Entry, Group, Roofline, jsonable
 from benchmarks.peers.roofline import roofline
 
 LIMIT_S = 300  # of a load, of the inferences that are compared, of a cold start
@@ -153,7 +153,7 @@ class GroupRun:
                 course = measurement.run()
             finally:
                 os.sched_setaffinity(0, affinity)
-        kept = {turn.contestant for turn in course.turns if turn.discarded is None}
+        kept = {block.contestant for block in course.blocks if block.discarded is None}
         for one in timed:
             if one.name in course.failed:
                 one.fail("time", course.failed[one.name])
@@ -252,7 +252,7 @@ class GroupRun:
             canary_references_ns=tuple(course.references),
             notes=tuple(course.notes),
             entries={one.name: Entry(**one.entry) for one in self._all},
-            blocks=tuple(Block(**vars(turn)) for turn in course.turns),
+            blocks=tuple(course.blocks),
         )
 
     def _tell(self, one: _Participant, done: str) -> None:

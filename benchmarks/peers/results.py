@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from benchmarks.kit.interleaving import Block
 from edgepack.spec import Finite, Spec
 from edgepack.spec.document import JsonDocument
 
@@ -71,18 +72,6 @@ class Entry(Spec):
         default_factory=dict
     )  # the contestant's own: versions, path of quantization, trials
     packages: dict[str, str] = Field(default_factory=dict)  # of its environment
-
-
-class Block(Spec):
-    """One contestant's turn in a round."""
-
-    contestant: str
-    round: int
-    position: int
-    discarded: str | None
-    canary_before_ns: tuple[int, ...]  # on each core
-    canary_after_ns: tuple[int, ...]
-    samples_ns: tuple[int, ...]
 
 
 class Roofline(Spec):

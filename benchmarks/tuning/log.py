@@ -70,27 +70,15 @@ class Writer:
         """Seconds since the process was started."""
         return time.monotonic() - self._began
 
-    def trial(self, seconds: float, workload: str, ms: float | None) -> None:
-        """A candidate has its answer."""
-        self._write({"trial": workload, "at": seconds, "ms": ms})
+    def write(self, **line: Any) -> None:
+        """One line, of one kind.
 
-    def piece(self, phase: str, began: float, ended: float | None) -> None:
-        """A phase was at work; without an end it has only begun."""
-        self._write({"phase": phase, "began": began, "ended": ended})
-
-    def profile(self, seconds: dict[str, float]) -> None:
-        """What MetaSchedule's profiler says so far."""
-        self._write({"profile": seconds})
-
-    def recorded(self, count: int) -> None:
-        """So many more trials are on disk as records."""
-        self._write({"recorded": count})
-
-    def note(self, text: str) -> None:
-        """Something a reader of the results should know."""
-        self._write({"note": text})
-
-    def _write(self, line: dict[str, Any]) -> None:
+        trial, at, ms: A candidate of the workload ``trial`` has its answer.
+        phase, began, ended: A phase was at work; without an end it has only begun.
+        profile: What MetaSchedule's profiler says so far.
+        recorded: So many more trials are on disk as records.
+        note: Something a reader of the results should know.
+        """
         self._file.write(json.dumps(line) + "\n")
 
 

@@ -94,10 +94,10 @@ def test_a_block_has_the_planned_length_within_its_bounds(ns):
 def test_every_round_has_two_blocks_of_each_and_one_runs_at_a_time():
     machine = Machine()
     course = measure(machine, [Fake(machine, name, 2 * MS) for name in "abc"], Plan(rounds=4))
-    assert len(course.turns) == 4 * 6
-    assert all(turn.discarded is None for turn in course.turns)
+    assert len(course.blocks) == 4 * 6
+    assert all(turn.discarded is None for turn in course.blocks)
     for number in range(4):
-        order = [turn.contestant for turn in course.turns if turn.round == number]
+        order = [turn.contestant for turn in course.blocks if turn.round == number]
         assert order == order[::-1]
     assert len(course.references) == 1
     assert not course.notes
@@ -108,16 +108,19 @@ def test_a_block_beside_a_drifting_canary_is_discarded_and_taken_again():
     plan = Plan(rounds=1, burst=5)
     machine.readings = iter([1] * 10 + [1, 1.04])
     course = measure(machine, [Fake(machine, "a", MS)], plan)
-    assert [turn.discarded for turn in course.turns] == ["canary +4.0%", None, None]
-    assert [turn.position for turn in course.turns] == [0, 0, 1]
+    assert [turn.discarded for turn in course.blocks] == ["canary +4.0%", None, None]
+    assert [turn.position for turn in course.blocks] == [0, 0, 1]
     machine.readings = iter([1] * 10 + [1, 0.96])
     course = measure(machine, [Fake(machine, "a", MS)], plan)
-    assert course.turns[0].discarded == "canary -4.0%"
+    assert course.blocks[0].discarded == "canary -4.0%"
     machine.readings = iter([1] * 10 + [1.3, 0.96, 1.04])
     course = measure(machine, [Fake(machine, "a", MS)], plan)
-    assert [turn.discarded for turn in course.turns] == [None, None], "it begins when the canary is back"
+    assert [turn.discarded for turn in course.blocks] == [None, None], "it begins when the canary is back"
     machine.readings = iter([1] * 10 + [1.02, 0.98, 1, 1])
-    assert [turn.discarded for turn in measure(machine, [Fake(machine, "a", MS)], plan).turns] == [None, None]
+    assert [turn.discarded for turn in measure(machine, [Fake(machine, "a", MS)], plan).blocks] == [
+        None,
+        None,
+    ]
 
 
 def test_one_slow_core_is_enough():
@@ -126,7 +129,7 @@ def test_one_slow_core_is_enough():
     readings = iter([(100, 100)] * 7)
     machine.canary = lambda: next(readings, (100, 104))
     course = measure(machine, [Fake(machine, "a", MS)], plan)
-    assert course.turns[0].discarded == "canary +4.0%"
+    assert course.blocks[0].discarded == "canary +4.0%"
 
 
 def test_a_machine_that_settles_at_another_pace_starts_anew():
@@ -140,10 +143,10 @@ def test_a_machine_that_settles_at_another_pace_starts_anew():
 
     course = measure(machine, [Slowing(machine, "a", MS), Fake(machine, "b", MS)], Plan(rounds=5))
     assert [reference[0] for reference in course.references] == [3 * MS, round(3.6 * MS)]
-    kept = [turn for turn in course.turns if turn.discarded is None]
+    kept = [turn for turn in course.blocks if turn.discarded is None]
     assert {turn.samples_ns[0] for turn in kept} == {round(1.2 * MS)}
     assert {name: sum(turn.contestant == name for turn in kept) for name in "ab"} == {"a": 10, "b": 10}
-    assert any(turn.discarded == "before a change of pace" for turn in course.turns)
+    assert any(turn.discarded == "before a change of pace" for turn in course.blocks)
     assert "settled at 3.600 ms instead of 3.000 ms" in course.notes[0]
 
 
@@ -153,7 +156,7 @@ def test_a_reference_taken_in_a_disturbance_is_replaced_by_a_faster_one():
     plan = Plan(rounds=15)
     course = measure(machine, [Fake(machine, name, 10 * MS) for name in "abc"], plan)
     assert [reference[0] for reference in course.references] == [4.5 * MS, 3 * MS]
-    kept = [turn for turn in course.turns if turn.discarded is None]
+    kept = [turn for turn in course.blocks if turn.discarded is None]
     assert len(kept) == 2 * 3 * plan.rounds
     assert {turn.canary_before_ns[0] for turn in kept} == {3 * MS}
     assert machine.seconds < plan.seconds
@@ -166,7 +169,7 @@ def test_a_jitter_about_as_large_as_the_limit_drops_no_round():
     plan = Plan(rounds=15)
     course = measure(machine, [Fake(machine, name, 10 * MS) for name in "abcdef"], plan)
     assert len(course.references) == 1
-    assert sum(turn.discarded is None for turn in course.turns) >= 0.95 * 2 * 6 * plan.rounds
+    assert sum(turn.discarded is None for turn in course.blocks) >= 0.95 * 2 * 6 * plan.rounds
 
 
 def test_a_machine_that_never_settles_ends_in_time_and_says_so():
@@ -194,8 +197,8 @@ def test_a_disturbance_that_passes_is_waited_for_and_costs_no_block(lasts_s):
     machine.canary = canary
     course = measure(machine, [Fake(machine, name, 10 * MS) for name in "abcdef"], plan)
     assert len(course.references) == 1
-    assert sum(turn.discarded is None for turn in course.turns) == 2 * 6 * plan.rounds
-    assert sum(turn.discarded is not None for turn in course.turns) <= 1
+    assert sum(turn.discarded is None for turn in course.blocks) == 2 * 6 * plan.rounds
+    assert sum(turn.discarded is not None for turn in course.blocks) <= 1
     assert [f"{lasts_s:.0f} s went by in waiting for disturbances to pass"] == course.notes or lasts_s < 1
 
 
@@ -209,7 +212,7 @@ def test_a_pace_that_keeps_changing_for_a_minute_is_waited_for_as_well():
 
     machine.canary = canary
     course = measure(machine, [Fake(machine, name, 500 * MS) for name in "ab"], plan)
-    kept = [turn for turn in course.turns if turn.discarded is None]
+    kept = [turn for turn in course.blocks if turn.discarded is None]
     assert len(kept) == 2 * 2 * plan.rounds
     assert len(course.references) == 1
     assert all(turn.canary_before_ns == turn.canary_after_ns == (3 * MS,) for turn in kept)
@@ -220,10 +223,10 @@ def test_who_breaks_leaves_and_the_others_go_on():
     fakes = [Fake(machine, "a", MS), Fake(machine, "b", MS, breaks_at=3)]
     course = measure(machine, fakes, Plan(rounds=5))
     assert course.failed == {"b": "it broke"}
-    assert sum(turn.contestant == "a" for turn in course.turns) == 10
-    assert sum(turn.contestant == "b" for turn in course.turns) == 2
+    assert sum(turn.contestant == "a" for turn in course.blocks) == 10
+    assert sum(turn.contestant == "b" for turn in course.blocks) == 2
     course = measure(machine, [Fake(machine, "a", MS, breaks_at=1)], Plan(rounds=5))
-    assert not course.turns
+    assert not course.blocks
     assert set(course.failed) == {"a"}
 
 
@@ -236,7 +239,7 @@ def test_the_slow_take_part_in_fewer_rounds_and_nobody_in_too_few():
     assert rounds["slower"] == 5
     machine = Machine()
     course = measure(machine, [Fake(machine, "a", MS), Fake(machine, "b", 3000 * MS)], plan)
-    found = {name: {t.round for t in course.turns if t.contestant == name} for name in "ab"}
+    found = {name: {t.round for t in course.blocks if t.contestant == name} for name in "ab"}
     assert found["b"] == set(range(5))
     assert found["a"] == set(range(15))
 

@@ -4,12 +4,12 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from benchmarks.kit.interleaving import Plan
+from benchmarks.kit.interleaving import Block, Plan
 from benchmarks.kit.tables import markdown
 from benchmarks.peers.method import method
 from benchmarks.peers.page import report, write_report
 from benchmarks.peers.ranking import losses, rank
-from benchmarks.peers.results import Block, ColdStart, Entry, Group, Roofline, jsonable
+from benchmarks.peers.results import ColdStart, Entry, Group, Roofline, jsonable
 
 
 def entry(title, **more):

@@ -19,10 +19,10 @@ def main(job: Job, log: Writer) -> None:
 
     def listen(event: Any) -> None:
         if isinstance(event, CandidateMeasured):
-            log.trial(log.now, event.workload, event.ms)
-            log.recorded(1)  # its record was written before the event
+            log.write(trial=event.workload, at=log.now, ms=event.ms)
+            log.write(recorded=1)  # its record was written before the event
         elif isinstance(event, PhaseEnded):
-            log.piece(event.phase, began + event.began, began + event.ended)
+            log.write(phase=event.phase, began=began + event.began, ended=began + event.ended)
         elif isinstance(event, BatchMeasured):
             print(f"  {log.now:6.0f} s {event.trials:5} trials {event.predicted_ms:8.3f} ms", file=sys.stderr)
 
@@ -45,7 +45,7 @@ def main(job: Job, log: Writer) -> None:
             progress=listen,
         )
     for why, count in result.errors[:3]:
-        log.note(f"{count} candidates failed: {why}")
+        log.write(note=f"{count} candidates failed: {why}")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def main(job: Job, log: Writer) -> None:
         builder, runner, recorder = watched(builder, runner, picked, profiler, log)
         callbacks = [*ms.MeasureCallback.create("default"), recorder]
         tuning.run(job.trials, builder=builder, runner=runner, measure_callbacks=callbacks)
-    log.profile(_seconds(profiler))
+    log.write(profile=_seconds(profiler))
 
 
 def watched(builder: Any, runner: Any, picked: Picked, profiler: Any, log: Writer) -> tuple[Any, Any, Any]:
@@ -83,32 +83,35 @@ def watched(builder: Any, runner: Any, picked: Picked, profiler: Any, log: Write
     @derived_object
     class Builder(ms.builder.PyBuilder):
         def build(self, build_inputs: Any) -> Any:
-            log.profile(_seconds(profiler))
+            log.write(profile=_seconds(profiler))
             began = log.now
-            log.piece("build", began, None)
+            log.write(phase="build", began=began, ended=None)
             results = builder.build(build_inputs)
-            log.piece("build", began, log.now)
+            log.write(phase="build", began=began, ended=log.now)
             failures = [str(result.error_msg) for result in results if result.error_msg is not None]
             for _ in failures:
-                log.trial(log.now, picked.workload, None)
+                log.write(trial=picked.workload, at=log.now, ms=None)
             if failures:
-                log.note(f"{len(failures)} of {len(results)} builds failed: {last_line(failures[0])[:200]}")
+                said = last_line(failures[0])[:200]
+                log.write(note=f"{len(failures)} of {len(results)} builds failed: {said}")
             return results
 
     @derived_object
     class Runner(ms.runner.PyRunner):
         def run(self, runner_inputs: Any) -> Any:
             began = log.now
-            log.piece("measure", began, None)
+            log.write(phase="measure", began=began, ended=None)
             futures = runner.run(runner_inputs)  # LocalRunner waits for every one
-            log.piece("measure", began, log.now)
+            log.write(phase="measure", began=began, ended=log.now)
             results = [future.result() for future in futures]
             for result in results:
                 seconds = [] if result.run_secs is None else [float(value) for value in result.run_secs]
-                log.trial(log.now, picked.workload, 1000 * min(seconds) if seconds else None)
+                ms = 1000 * min(seconds) if seconds else None
+                log.write(trial=picked.workload, at=log.now, ms=ms)
             failures = [str(result.error_msg) for result in results if result.error_msg is not None]
             if failures:
-                log.note(f"{len(failures)} of {len(results)} runs failed: {last_line(failures[0])[:200]}")
+                said = last_line(failures[0])[:200]
+                log.write(note=f"{len(failures)} of {len(results)} runs failed: {said}")
             return futures
 
     @derived_object
@@ -117,8 +120,8 @@ def watched(builder: Any, runner: Any, picked: Picked, profiler: Any, log: Write
             self, task_scheduler: Any, task_id: int, candidates: Any, built: Any, measured: Any
         ) -> None:
             del task_scheduler, task_id, built, measured
-            log.recorded(len(candidates))
-            log.profile(_seconds(profiler))
+            log.write(recorded=len(candidates))
+            log.write(profile=_seconds(profiler))
 
     return Builder(), Runner(), Recorder()
 
