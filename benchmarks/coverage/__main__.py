@@ -46,9 +46,6 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = _arguments()
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
-    )  # so that `finally` ends the children
     found = results.read(options.results, options.target)
     if options.page and not found.rows:
         sys.exit(f"{options.results}: no results there to make the page from; run without --page first")
@@ -79,6 +76,9 @@ def _to_go_on_with(found: results.Results, options: argparse.Namespace) -> resul
 def run(options: argparse.Namespace, found: results.Results) -> None:
     """Run the chosen cases and put what became of them into `found` and the file of results."""
     rows = found.rows
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # so that `finally` ends the children
     preload()
     cases = collect(options.cases)
     with tempfile.TemporaryDirectory(prefix="edgepack-coverage-board-") as folder:

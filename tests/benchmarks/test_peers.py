@@ -66,16 +66,6 @@ def test_one_net_and_two_peers(cache, tmp_path, capsys):
     assert "autoencoder int8 1t" in capsys.readouterr().out
 
 
-def test_the_report_in_the_repository_is_that_of_its_results(tmp_path):
-    """RESULTS.md, as committed, is generated from the committed JSON."""
-    groups = load_groups(places.RESULTS / "results")
-    written = places.RESULTS / "RESULTS.md"
-    if not groups:
-        assert not written.exists(), "a table without its raw samples"
-        return
-    assert command.write_report(groups, tmp_path).read_text() == written.read_text()
-
-
 def test_the_documented_losses_are_those_of_the_report():
     """docs/performance.md repeats the report's rows of one thread."""
     page = (places.RESULTS.parent / "docs/performance.md").read_text().splitlines()
