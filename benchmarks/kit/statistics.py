@@ -51,8 +51,8 @@ def summarise(samples: Sequence[int]) -> Summary:
     """
     if not samples:
         raise ValueError("no samples to summarise")
-    p25, median, p75, p90 = np.percentile(np.asarray(samples, np.float64), (25, 50, 75, 90))
-    return Summary(float(median), float(p90), float(p25), float(p75))
+    p25, p50, p75, p90 = np.percentile(np.asarray(samples, np.float64), (25, 50, 75, 90))
+    return Summary(float(p50), float(p90), float(p25), float(p75))
 
 
 def ratio(a: Rounds, b: Rounds, *, seed: int = 0, resamples: int = RESAMPLES) -> Ratio:

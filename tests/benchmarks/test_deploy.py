@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.deploy.__main__ import STEPS, parse, run
+from benchmarks.deploy.__main__ import parse
 from benchmarks.deploy.contestants import WAYS, Destination, WayFailed, check
 from benchmarks.deploy.link import Bucket, Link, Relay
+from benchmarks.deploy.measure import STEPS, run
 from benchmarks.deploy.page import page, text
 from benchmarks.deploy.versions import NAME, change_layer, settle, unpack
 from edgepack.bundle import archive

@@ -67,9 +67,8 @@ def test_documents_are_written_as_they_were_read(tmp_path, name, indent):
     assert (tmp_path / "again.json").read_bytes() == committed.read_bytes()
 
 
-def test_the_page_of_coverage(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["coverage", "--page", "--out", str(tmp_path / "page.md")])
-    assert coverage.main() == 0
+def test_the_page_of_coverage(tmp_path):
+    assert coverage.main(["--page", "--out", str(tmp_path / "page.md")]) == 0
     assert (tmp_path / "page.md").read_bytes() == (ROOT / "docs/onnx-coverage.md").read_bytes()
     committed = RESULTS / "coverage/RESULTS.json"
     cases.write(tmp_path / "again.json", cases.read(committed, "none"))
