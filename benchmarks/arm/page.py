@@ -5,31 +5,23 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arm.measure import summary
-from benchmarks.kit.documents import write_text
+from benchmarks.kit.documents import filled, write_text
 from benchmarks.kit.tables import markdown
 
-NOTICE = """\
-**Prediction, not measurement.** No ARM board took part. Instructions were counted in an emulator and are exact; cycles
-are what LLVM's scheduling models say of loops whose data is in the L1 cache. Neither is a time: caches, memory, branch
-prediction and clocks are in none of these figures, and fewer instructions need not be faster ones.
-"""
+_WORDS = Path(__file__).with_name("page.md")
 
 
 def page(document: dict[str, Any], top: int) -> str:
     """Both tables; of the loops, those with the largest share of each cell's instructions."""
     cells = document["cells"]
-    tools = document["tools"]
-    parts = [
-        NOTICE,
-        f"qemu {tools['qemu']}, llvm-mca {tools['llvm']}; one thread, batch 1, fp32.\n",
-        "### Executed instructions per inference (counted in the emulator)\n",
-        _counts(cells),
-        *_failures(cells),
-        "### Hot loops of edgepack's builds (predicted by llvm-mca)\n",
-        _summaries(cells),
-        _loops(cells, top),
-    ]
-    return "\n".join(part for part in parts if part)
+    return filled(
+        _WORDS,
+        **document["tools"],
+        counts=_counts(cells),
+        failures=_failures(cells),
+        summaries=_summaries(cells),
+        loops=_loops(cells, top),
+    )
 
 
 def write(document: dict[str, Any], out: Path, top: int) -> None:
@@ -39,7 +31,7 @@ def write(document: dict[str, Any], out: Path, top: int) -> None:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Columns after the first two are figures."""
-    return "\n".join(markdown(head, rows, right=2)) + "\n"
+    return "\n".join(markdown(head, rows, right=2))
 
 
 def _counts(cells: list[dict[str, Any]]) -> str:
@@ -67,13 +59,13 @@ def _figures(found: dict[str, Any], macs: int) -> list[str]:
     return [f"{total / 1e6:.2f}", f"{multiplying / total:.0%}", f"{total / macs:.2f}", f"{megabytes:.1f}"]
 
 
-def _failures(cells: list[dict[str, Any]]) -> list[str]:
+def _failures(cells: list[dict[str, Any]]) -> str:
     lines = [
         f"- {cell['title']} for {cell['target']}, {name}: {' '.join(why.split())}"
         for cell in cells
         for name, why in cell["failures"].items()
     ]
-    return ["Failed:\n", "\n".join(lines) + "\n"] if lines else []
+    return "\n".join(["Failed:\n", *lines]) if lines else ""
 
 
 def _cores(cell: dict[str, Any]) -> list[str]:
@@ -112,6 +104,6 @@ def _loops(cells: list[dict[str, Any]], top: int) -> str:
                     figures += ["", row["skipped"], ""]
                 rows.append([f"`{row['kernel']}`", _model(cell, core), *figures])
         if rows:
-            title = f"{cell['title']} for {cell['target']}, an iteration of each loop:\n\n"
-            parts.append(title + _table(head, rows))
-    return "\n".join(parts)
+            title = f"{cell['title']} for {cell['target']}, an iteration of each loop:"
+            parts += [title, _table(head, rows)]
+    return "\n\n".join(parts)

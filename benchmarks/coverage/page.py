@@ -2,9 +2,11 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from benchmarks.coverage.results import NETWORKS, Row
+from benchmarks.kit.documents import filled
 from benchmarks.kit.tables import markdown
 
 STATUSES = {
@@ -17,6 +19,7 @@ STATUSES = {
 }
 EDGEPACK, STOCK, BOUND = "edgepack", "stock", "stock_bound"
 _REASON_LENGTH = 140
+_WORDS = Path(__file__).with_name("page.md")
 _COLUMNS = ("operator", "passed", "expanded", "stock TVM", "left out", "what does not pass, and why")
 _COMMON = (  # what every reason of its kind starts with
     r"^operator \w+ (\(opset \d+\) )?cannot be (compiled|imported|lowered)( in this form)?; ",
@@ -29,34 +32,32 @@ def page(rows: Iterable[Row], environment: dict[str, str], target: str) -> str:
     """The page as Markdown."""
     every = list(rows)
     counted = [row for row in every if "left_out" not in row and EDGEPACK in row]
-    tools = ", ".join(f"{name} {version}" for name, version in environment.items() if name != "machine")
-    parts = [
-        _HEAD.format(target=target, machine=environment["machine"], tools=tools),
-        *_counts(every, counted),
-        *_promise(counted),
-        *_operators(every),
-    ]
-    return "\n".join(parts) + "\n"
+    refused = [row for row in counted if row[EDGEPACK].get("deep")]
+    broken = broken_promises(counted)
+    return filled(
+        _WORDS,
+        target=target,
+        machine=environment["machine"],
+        tools=", ".join(f"{name} {version}" for name, version in environment.items() if name != "machine"),
+        every=len(every),
+        counted=len(counted),
+        counts=_counts(counted),
+        left_out=_left_out(every),
+        refused=len(refused),
+        passed=len(counted) - len(refused),
+        compiled=sum(status(row, EDGEPACK) in {"passed", "wrong"} for row in refused),
+        broken=len(broken),
+        promises="\n".join(f"- `{row['name']}`: {row[EDGEPACK].get('why', '')}" for row in broken),
+        operators=_operators(every),
+    )
 
 
-_HEAD = """\
-<!-- Written by `make coverage`; do not edit. -->
-# ONNX coverage
-
-What of ONNX edgepack compiles, measured: the cases that the onnx package generates for each operator, and the light
-models in its wheel, go through edgepack's own import, lowering and agent for {target} on {machine}, and their outputs
-are compared with the expected ones, within each case's own tolerance. Stock TVM runs beside it: its importer and its
-virtual machine with their defaults, on the cases as they are, and again with the same inputs bound as constants.
-`edgepack check --deep MODEL.onnx` asks the same of a model of yours.
-
-With {tools}. `make coverage` writes this page and [RESULTS.json](../benchmarks/coverage/RESULTS.json), one line a case."""
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(markdown(columns, rows, len(columns), tight=True))
 
 
-def _counts(every: list[Row], counted: list[Row]) -> Iterator[str]:
-    stock = [status(row, STOCK) for row in counted]
-    bound = [status(row, BOUND) for row in counted]
-    ours = [status(row, EDGEPACK) for row in counted]
-    yield f"\n## Counts\n\n{len(every):,} cases, of which {len(counted):,} count:\n"
+def _counts(counted: list[Row]) -> str:
+    ours, stock, bound = ([status(row, one) for row in counted] for one in (EDGEPACK, STOCK, BOUND))
     meanings = dict(STATUSES)
     if "not run" in stock:
         meanings["not run"] = "not in these results"
@@ -64,32 +65,18 @@ def _counts(every: list[Row], counted: list[Row]) -> Iterator[str]:
         [name, *(f"{each.count(name):,}" for each in (ours, stock, bound)), meaning]
         for name, meaning in meanings.items()
     ]
-    columns = ("", "edgepack", "stock TVM, cases as they are", "stock TVM, same constants", "")
-    yield from markdown(columns, rows, len(columns), tight=True)
-    yield (
-        "\nInputs that shape the computation (the shape of a Reshape, the axes of a reduction, `k` …: `SHAPING` in"
-        "\n[cases.py](../benchmarks/coverage/cases.py)) are bound as constants, as exporters write them. Left out are:\n"
-    )
+    return _table(("", "edgepack", "stock TVM, cases as they are", "stock TVM, same constants", ""), rows)
+
+
+def _left_out(every: list[Row]) -> str:
     left = Counter(row["left_out"] for row in every if "left_out" in row).most_common()
-    reasons = [(f"{count:,}", reason) for reason, count in left]
-    yield from markdown(("cases", "left out because of"), reasons, 2, tight=True)
+    return _table(("cases", "left out because of"), [(f"{count:,}", reason) for reason, count in left])
 
 
 def status(row: Row, contestant: str) -> str:
     """What became of a case; where nothing was bound, `stock_bound` is `stock`."""
     result = row.get(contestant) or (row.get(STOCK) if contestant == BOUND else None)
     return str(result["status"]) if result else "not run"
-
-
-def _promise(counted: list[Row]) -> Iterator[str]:
-    """`check --deep` against what then happened."""
-    broken = broken_promises(counted)
-    refused = [row for row in counted if row[EDGEPACK].get("deep")]
-    yield f"\n## What `check --deep` says\n\nIt refuses {len(refused):,} of the cases and lets {len(counted) - len(refused):,} pass."
-    compiled = [row["name"] for row in refused if status(row, EDGEPACK) in {"passed", "wrong"}]
-    yield f"Of those it refuses, {len(compiled)} compile; of those it lets pass, {len(broken)} do not compile."
-    for row in broken:
-        yield f"- `{row['name']}`: {row[EDGEPACK].get('why', '')}"
 
 
 def broken_promises(counted: Iterable[Row]) -> list[Row]:
@@ -103,11 +90,7 @@ def broken_promises(counted: Iterable[Row]) -> list[Row]:
     ]
 
 
-def _operators(every: list[Row]) -> Iterator[str]:
-    yield (
-        "\n## Operator by operator\n\nCases whose name ends in `_expanded` hold what ONNX defines the operator to be;"
-        " they stand in their own column.\n"
-    )
+def _operators(every: list[Row]) -> str:
     groups = defaultdict(list)
     for row in every:
         groups[row["operator"]].append(row)
@@ -121,7 +104,7 @@ def _operators(every: list[Row]) -> Iterator[str]:
         stock = f"{best} of {len(counted)}" if counted else ""
         left = str(len(rows) - len(counted) or "")
         lines.append([operator, _share(plain), _share(expanded), stock, left, _why(rows)])
-    yield from markdown(_COLUMNS, lines, len(_COLUMNS), tight=True)
+    return _table(_COLUMNS, lines)
 
 
 def _share(rows: list[Row]) -> str:

@@ -5,20 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kit.documents import write_text
+from benchmarks.kit.documents import filled, write_text
 from benchmarks.kit.statistics import median_and_range
 from benchmarks.kit.tables import markdown, plain
 
 HEAD = ("link", "step", "way", "seconds, median (range)", "sent", "received")
 _LEFT = 4  # columns
-BEYOND = """\
-What the commands do is not the same. `scp` and `rsync` write into the folder that the application uses, file by
-file, and end when the last byte is sent. `edgepack deploy` also checks the board first (architecture, libc, CPU
-features, free space, libraries), takes a lock, writes into a folder of its own and flushes it to the disk,
-compares the sha256 of every file there, runs one inference on the board and compares its result, and then
-switches to the new release in one rename; releases before it stay for the rollback, which verifies and tries
-the old one in the same way. Its seconds hold the start of Python, too; the JSON has those after connecting
-(`said.after_connecting_s`)."""
+_WORDS = Path(__file__).with_name("page.md")
 COUNTED = "Bytes are what TCP carries in each direction, SSH's own included; TCP's and IP's headers are not."
 
 
@@ -71,7 +64,7 @@ def text(document: dict[str, Any]) -> str:
 def page(document: dict[str, Any]) -> str:
     """The page as Markdown."""
     table = "\n".join(markdown(HEAD, rows(document), _LEFT, tight=True))
-    return "\n\n".join([headline(document), COUNTED, table, BEYOND]) + "\n"
+    return filled(_WORDS, headline=headline(document), counted=COUNTED, table=table)
 
 
 def write(document: dict[str, Any], out: Path) -> None:

@@ -1,6 +1,7 @@
 """Committed results: JSON documents, and the pages and charts that are written from them."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ def read(path: Path) -> dict[str, Any]:
 def write(path: Path, document: Mapping[str, Any], *, indent: int | None = 1) -> None:
     """Write a document, atomically."""
     write_text(path, json.dumps(document, indent=indent) + "\n")
+
+
+def filled(template: Path, **parts: object) -> str:
+    """A page: the words of ``template`` with the parts in their places; what is empty leaves no gap."""
+    text = template.read_text(encoding="utf-8").format(**parts)
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
 def write_text(path: Path, text: str) -> None:

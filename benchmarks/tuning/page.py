@@ -4,22 +4,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kit.documents import write_text
+from benchmarks.kit.documents import filled, write_text
 from benchmarks.kit.statistics import median_and_range
 from benchmarks.kit.tables import markdown, plain
 from benchmarks.tuning.charts import charts
 from benchmarks.tuning.log import PHASES
 
-READ = """\
-A trial is a candidate that was tried; the failed ones did not build, crashed or ran out of time. *Predicted* is the
-sum over the net's kernels of calls x best candidate, or the fallback's time where that is less, each measured alone;
-*built* is the median of whole inferences on one thread of the library made with those records, in turns with
-the others'. Phases overlap in edgepack, so their seconds are those in which at least one process was at it; stock's
-follow one another, and its search is what MetaSchedule's profiler says, up to the last batch. Stock measures in its
-own processes and transfers nothing. It writes a kernel's records when its scheduler comes back to that kernel, the first
-time after every kernel has had a batch of 64; until then its measurements count here, and are lost when it is
-ended: *built* is from the records. What is left of the run's seconds went into imports, into extracting the kernels and
-preparing their search spaces, and into waiting."""
+_WORDS = Path(__file__).with_name("page.md")
 
 
 def rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -85,11 +76,13 @@ def write(document: dict[str, Any], out: Path) -> None:
 def page(document: dict[str, Any], drawn: Sequence[str]) -> str:
     """The page as Markdown; ``drawn`` are the names of the charts beside it."""
     head, *rest = rows(document)
-    images = [f"![{name.removesuffix('.svg')}]({name})" for name in drawn]
-    said = [f"- {note}" for note in notes(document)]
-    table = "\n".join(markdown(head, rest, tight=True))
-    parts = [headline(document), table, READ, *images, "\n".join(said)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return filled(
+        _WORDS,
+        headline=headline(document),
+        table="\n".join(markdown(head, rest, tight=True)),
+        charts="\n\n".join(f"![{name.removesuffix('.svg')}]({name})" for name in drawn),
+        notes="\n".join(f"- {note}" for note in notes(document)),
+    )
 
 
 def _dig(run: dict[str, Any], path: Sequence[str]) -> float | None:
