@@ -21,9 +21,8 @@ Job = tuple[str, Case]
 def run(options: argparse.Namespace, found: results.Results) -> None:
     """Run the chosen cases and put what became of them into `found` and the file of results."""
     rows = found.rows
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
-    )  # so that `finally` ends the children
+    # So that `finally` ends the children.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     preload()
     cases = collect(options.cases)
     with tempfile.TemporaryDirectory(prefix="edgepack-coverage-board-") as folder:

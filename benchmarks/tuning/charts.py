@@ -128,11 +128,9 @@ def spread(wanted: Sequence[float], gap: float, top: float, bottom: float) -> li
     return places
 
 
-def phases(
-    title: str, rows: Sequence[tuple[str, int, dict[str, float], float]], most_s: float | None = None
-) -> Markup:
+def phases(title: str, rows: Sequence[tuple[str, int, dict[str, float], float]]) -> Markup:
     """Busy seconds of each phase, one group of bars a tuner: (label, color, seconds by phase, seconds of the run)."""
-    longest = most_s or max(seconds for *_, seconds in rows)
+    longest = max(seconds for *_, seconds in rows)
     parts, y = [], float(_TOP)
     for label, color, busy, seconds in rows:
         parts.append(words(8, y, f"{label}: {seconds:.0f} s", "name"))
