@@ -10,12 +10,14 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.coverage.results import NETWORKS
+from edgepack.spec.model import DType
 
 SHAPING: dict[str, tuple[int, ...]] = {
     "AffineGrid": (1,),  # size
@@ -54,31 +56,9 @@ SHAPING: dict[str, tuple[int, ...]] = {
 }
 """The inputs of each operator that shape what it computes, by position."""
 
-PLAIN = {
-    getattr(TensorProto, name)
-    for name in [
-        "FLOAT",
-        "FLOAT16",
-        "DOUBLE",
-        "INT8",
-        "INT16",
-        "INT32",
-        "INT64",
-        "UINT8",
-        "UINT16",
-        "UINT32",
-        "UINT64",
-        "BOOL",
-    ]
-}
-RANDOM = {
-    "Bernoulli",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-}
+PLAIN = {helper.np_dtype_to_tensor_dtype(np.dtype(name)) for name in get_args(DType)}
+RANDOM = {f"Random{kind}{like}" for kind in ("Normal", "Uniform") for like in ("", "Like")}
+RANDOM |= {"Bernoulli", "Multinomial"}
 LOSSES = {"NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"}
 TRAINING_DOMAIN, ML_DOMAIN = "ai.onnx.preview.training", "ai.onnx.ml"
 

@@ -21,6 +21,9 @@ import onnx
 
 from benchmarks.coverage.cases import Case, bind
 from benchmarks.coverage.pool import Tell
+from benchmarks.kit.builds import build
+from benchmarks.kit.processes import last_line
+from edgepack.errors import EdgepackError, InputError
 
 TARGET = "x86-64-v3"
 ROUNDING = 0.01  # of the largest value: differences below it are told apart from other wrong values
@@ -38,20 +41,6 @@ def preload() -> None:
     import edgepack.schedules
 
     del onnxscript, tvm, edgepack
-
-
-def board(folder: Path, target: str = TARGET) -> Path:
-    """The agent and its libraries as a bundle of a model that sorts lays them out; returns the agent's path."""
-    from edgepack.agent.build import build_agent
-    from edgepack.bundle.runtime import runtime_libs
-    from edgepack.config.target import load_target
-
-    abi = load_target(target).abi
-    for name in ("bin", "lib"):
-        (folder / name).mkdir(parents=True)
-    for name, path in runtime_libs(abi.arch, cuda=False, extra=True).items():
-        shutil.copy(path, folder / "lib" / name)
-    return Path(shutil.copy(build_agent(abi.arch, abi.libc), folder / "bin" / "edgepack-agent"))
 
 
 class Here:
@@ -77,9 +66,6 @@ class Here:
 def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> dict[str, Any]:
     """The way of a user's .onnx file: import, lower, link, run by the agent."""
     from edgepack.agent import protocol
-    from edgepack.config.target import load_target
-    from edgepack.errors import EdgepackError, InputError
-    from edgepack.lower import compile_model
     from edgepack.lower.deep import examine
     from edgepack.onnxfile.importing import import_onnx
 
@@ -95,7 +81,7 @@ def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> di
             tell({"step": "import"})
             taken = import_onnx(folder / "case.onnx", (), folder / "model.onnx")
             tell({"step": "compile"})
-            compile_model(folder / "model.onnx", load_target(target), folder / "model.so")
+            build(folder / "model.onnx", target, folder / "model.so")
             tell({"step": "run"})
             arrays = {spec.name: inputs[spec.name] for spec in taken}
             outputs = protocol.run(Here(), str(agent), str(folder / "model.so"), arrays, scratch=name)
@@ -106,7 +92,7 @@ def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> di
     return verdict(case, outputs)
 
 
-def _words(error: Any, folder: str) -> str:
+def _words(error: EdgepackError, folder: str) -> str:
     why = "; ".join(part for part in (error.message, error.why) if part)
     return why.replace(f"{folder}/", "")
 
@@ -128,16 +114,11 @@ def stock(case: Case, tell: Tell, *, bound: bool) -> dict[str, Any]:
             tell({"step": "run"})
             given = machine["main"](*[tvm.runtime.tensor(np.asarray(value)) for value in inputs.values()])
         except NotImplementedError as error:  # tvm.error.OpNotImplemented is one
-            return {"status": "refused", "why": _last(error)}
+            return {"status": "refused", "why": last_line(error) or "no message"}
         except Exception as error:  # noqa: BLE001 - an importer's asserts, type errors and internal errors alike
-            return {"status": "failed", "why": f"{type(error).__name__}: {_last(error)}"}
+            return {"status": "failed", "why": f"{type(error).__name__}: {last_line(error) or 'no message'}"}
     outputs = [given] if hasattr(given, "numpy") else list(given)
     return verdict(case, [output.numpy() for output in outputs])
-
-
-def _last(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else "no message"
 
 
 def verdict(case: Case, outputs: Sequence[np.ndarray]) -> dict[str, Any]:

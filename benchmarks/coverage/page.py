@@ -2,9 +2,12 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from benchmarks.coverage.results import NETWORKS, Row
+from benchmarks.kit.documents import filled
+from benchmarks.kit.tables import markdown
 
 STATUSES = {
     "passed": "compiled, run, and as expected",
@@ -16,6 +19,8 @@ STATUSES = {
 }
 EDGEPACK, STOCK, BOUND = "edgepack", "stock", "stock_bound"
 _REASON_LENGTH = 140
+_WORDS = Path(__file__).with_name("page.md")
+_COLUMNS = ("operator", "passed", "expanded", "stock TVM", "left out", "what does not pass, and why")
 _COMMON = (  # what every reason of its kind starts with
     r"^operator \w+ (\(opset \d+\) )?cannot be (compiled|imported|lowered)( in this form)?; ",
     r"^output \d+: \d+ of \d+ values are not as expected: ",
@@ -27,65 +32,51 @@ def page(rows: Iterable[Row], environment: dict[str, str], target: str) -> str:
     """The page as Markdown."""
     every = list(rows)
     counted = [row for row in every if "left_out" not in row and EDGEPACK in row]
-    tools = ", ".join(f"{name} {version}" for name, version in environment.items() if name != "machine")
-    parts = [
-        _HEAD.format(target=target, machine=environment["machine"], tools=tools),
-        *_counts(every, counted),
-        *_promise(counted),
-        *_operators(every),
-    ]
-    return "\n".join(parts) + "\n"
-
-
-_HEAD = """\
-<!-- Written by `make coverage`; do not edit. -->
-# ONNX coverage
-
-What of ONNX edgepack compiles, measured: the cases that the onnx package generates for each operator, and the light
-models in its wheel, go through edgepack's own import, lowering and agent for {target} on {machine}, and their outputs
-are compared with the expected ones, within each case's own tolerance. Stock TVM runs beside it: its importer and its
-virtual machine with their defaults, on the cases as they are, and again with the same inputs bound as constants.
-`edgepack check --deep MODEL.onnx` asks the same of a model of yours.
-
-With {tools}. `make coverage` writes this page and [RESULTS.json](../benchmarks/coverage/RESULTS.json), one line a case."""
-
-
-def _counts(every: list[Row], counted: list[Row]) -> Iterator[str]:
-    stock = [status(row, STOCK) for row in counted]
-    bound = [status(row, BOUND) for row in counted]
-    ours = [status(row, EDGEPACK) for row in counted]
-    yield f"\n## Counts\n\n{len(every):,} cases, of which {len(counted):,} count:\n"
-    yield "| | edgepack | stock TVM, cases as they are | stock TVM, same constants | |\n|---|---|---|---|---|"
-    for name, meaning in STATUSES.items():
-        numbers = " | ".join(f"{Counter(each)[name]:,}" for each in (ours, stock, bound))
-        yield f"| {name} | {numbers} | {meaning} |"
-    missing = Counter(stock)["not run"]
-    if missing:
-        yield f"| not run | 0 | {missing:,} | {Counter(bound)['not run']:,} | not in these results |"
-    yield (
-        "\nInputs that shape the computation (the shape of a Reshape, the axes of a reduction, `k` …: `SHAPING` in"
-        "\n[cases.py](../benchmarks/coverage/cases.py)) are bound as constants, as exporters write them. Left out are:\n"
+    refused = [row for row in counted if row[EDGEPACK].get("deep")]
+    broken = broken_promises(counted)
+    return filled(
+        _WORDS,
+        target=target,
+        machine=environment["machine"],
+        tools=", ".join(f"{name} {version}" for name, version in environment.items() if name != "machine"),
+        every=len(every),
+        counted=len(counted),
+        counts=_counts(counted),
+        left_out=_left_out(every),
+        refused=len(refused),
+        passed=len(counted) - len(refused),
+        compiled=sum(status(row, EDGEPACK) in {"passed", "wrong"} for row in refused),
+        broken=len(broken),
+        promises="\n".join(f"- `{row['name']}`: {row[EDGEPACK].get('why', '')}" for row in broken),
+        operators=_operators(every),
     )
-    yield "| cases | left out because of |\n|---|---|"
-    for reason, count in Counter(row["left_out"] for row in every if "left_out" in row).most_common():
-        yield f"| {count:,} | {reason} |"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(markdown(columns, rows, len(columns), tight=True))
+
+
+def _counts(counted: list[Row]) -> str:
+    ours, stock, bound = ([status(row, one) for row in counted] for one in (EDGEPACK, STOCK, BOUND))
+    meanings = dict(STATUSES)
+    if "not run" in stock:
+        meanings["not run"] = "not in these results"
+    rows = [
+        [name, *(f"{each.count(name):,}" for each in (ours, stock, bound)), meaning]
+        for name, meaning in meanings.items()
+    ]
+    return _table(("", "edgepack", "stock TVM, cases as they are", "stock TVM, same constants", ""), rows)
+
+
+def _left_out(every: list[Row]) -> str:
+    left = Counter(row["left_out"] for row in every if "left_out" in row).most_common()
+    return _table(("cases", "left out because of"), [(f"{count:,}", reason) for reason, count in left])
 
 
 def status(row: Row, contestant: str) -> str:
     """What became of a case; where nothing was bound, `stock_bound` is `stock`."""
     result = row.get(contestant) or (row.get(STOCK) if contestant == BOUND else None)
     return str(result["status"]) if result else "not run"
-
-
-def _promise(counted: list[Row]) -> Iterator[str]:
-    """`check --deep` against what then happened."""
-    broken = broken_promises(counted)
-    refused = [row for row in counted if row[EDGEPACK].get("deep")]
-    yield f"\n## What `check --deep` says\n\nIt refuses {len(refused):,} of the cases and lets {len(counted) - len(refused):,} pass."
-    compiled = [row["name"] for row in refused if status(row, EDGEPACK) in {"passed", "wrong"}]
-    yield f"Of those it refuses, {len(compiled)} compile; of those it lets pass, {len(broken)} do not compile."
-    for row in broken:
-        yield f"- `{row['name']}`: {row[EDGEPACK].get('why', '')}"
 
 
 def broken_promises(counted: Iterable[Row]) -> list[Row]:
@@ -99,15 +90,11 @@ def broken_promises(counted: Iterable[Row]) -> list[Row]:
     ]
 
 
-def _operators(every: list[Row]) -> Iterator[str]:
-    yield (
-        "\n## Operator by operator\n\nCases whose name ends in `_expanded` hold what ONNX defines the operator to be;"
-        " they stand in their own column.\n"
-    )
-    yield "| operator | passed | expanded | stock TVM | left out | what does not pass, and why |\n|---|---|---|---|---|---|"
+def _operators(every: list[Row]) -> str:
     groups = defaultdict(list)
     for row in every:
         groups[row["operator"]].append(row)
+    lines = []
     for operator in sorted(groups, key=lambda name: (name != NETWORKS, name.lower())):
         rows = groups[operator]
         counted = [row for row in rows if EDGEPACK in row]
@@ -115,15 +102,9 @@ def _operators(every: list[Row]) -> Iterator[str]:
         expanded = [row for row in counted if "_expanded" in row["name"]]
         best = sum("passed" in {status(row, STOCK), status(row, BOUND)} for row in counted)
         stock = f"{best} of {len(counted)}" if counted else ""
-        cells = [
-            operator,
-            _share(plain),
-            _share(expanded),
-            stock,
-            str(len(rows) - len(counted) or ""),
-            _why(rows),
-        ]
-        yield f"| {' | '.join(cells)} |"
+        left = str(len(rows) - len(counted) or "")
+        lines.append([operator, _share(plain), _share(expanded), stock, left, _why(rows)])
+    return _table(_COLUMNS, lines)
 
 
 def _share(rows: list[Row]) -> str:
@@ -150,4 +131,4 @@ def shortened(why: str) -> str:
     text = re.sub(r"'[^']*'", "…", why)
     text = re.sub(r"(?<=\w)\[[\d, ]*\]", "[…]", text)
     text = text if len(text) <= _REASON_LENGTH else f"{text[:_REASON_LENGTH]}…"
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return text.replace("<", "&lt;")

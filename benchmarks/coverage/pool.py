@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
+from benchmarks.kit.processes import how_it_ended
+
 Job = TypeVar("Job")
 Tell = Callable[[dict[str, Any]], None]
 Work = Callable[[Any, Tell], dict[str, Any]]
@@ -97,9 +99,7 @@ def _look(each: _Running, seconds: float) -> dict[str, Any] | None:
             message = json.loads(each.pipe.recv_bytes())
         except EOFError:
             each.process.join()
-            code = each.process.exitcode
-            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            return {**each.told, "status": "crashed", "why": how}
+            return {**each.told, "status": "crashed", "why": how_it_ended(each.process.exitcode)}
         if "result" in message:
             _kill(each)
             return {**each.told, **message["result"]}

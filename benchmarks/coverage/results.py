@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edgepack.base.files import write_atomic
+from benchmarks.kit.documents import write_text
 
 NETWORKS = "(network)"  # in the place of an operator, for cases that are whole networks
 TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxscript")
@@ -42,4 +42,4 @@ def write(path: Path, results: Results) -> None:
     about = {"edgepack": 1, "target": results.target, "environment": results.environment}
     head = json.dumps(about, indent=1)
     lines = ",\n".join(json.dumps(results.rows[name], sort_keys=True) for name in sorted(results.rows))
-    write_atomic(path, f'{head.removesuffix("}").rstrip()},\n "cases": [\n{lines}\n]}}\n'.encode())
+    write_text(path, f'{head.removesuffix("}").rstrip()},\n "cases": [\n{lines}\n]}}\n')

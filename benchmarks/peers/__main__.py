@@ -6,63 +6,50 @@ Measures the groups that fit into the minutes and writes results/*.json, charts/
 
 import argparse
 import os
-import platform
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import campaign, nets
-from benchmarks.peers.document import load_groups
-from benchmarks.peers.groups import Settings
-from benchmarks.peers.markdown import write_report
-from benchmarks.peers.places import CACHE, RESULTS, ROOT
-from benchmarks.peers.preparing import Registry
-from benchmarks.peers.schedule import Plan
-from edgepack.errors import EdgepackError, UsageError
+from benchmarks.kit.command import above, chosen, finish, parser, whole
+from benchmarks.kit.interleaving import Plan
+from benchmarks.kit.machine import commit, details
+from benchmarks.kit.places import RESULTS
+from benchmarks.peers import campaign
+from benchmarks.peers.measure import Settings
+from benchmarks.peers.page import write_report
+from benchmarks.peers.prepare import Registry
+from benchmarks.peers.results import Cell, load_groups
+from edgepack.errors import UsageError
 
 REGISTRY = "benchmarks.peers.contestants:CONTESTANTS"
 PRECISIONS = ("fp32", "int8")
-_GIB = 1 << 30
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options."""
-    words = argparse.ArgumentParser(
-        prog="python -m benchmarks.peers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    words = parser("peers", __doc__)
     add = words.add_argument
     add("--nets", default="", help="names of edgepack.zoo.NETS, with commas (all)")
     add("--peers", default="", help="contestants, with commas (all)")
     add("--precisions", default="", help=f"of {', '.join(PRECISIONS)} (both)")
     add("--threads", default="1,2", help="numbers of threads, with commas (%(default)s)")
-    add("--minutes", type=_positive, default=120.0, help="of the whole run (%(default)g)")
-    add(
-        "--prepare-minutes",
-        type=_positive,
-        default=Settings.prepare_minutes,
-        help="of preparing one cell (%(default)g)",
-    )
-    add(
-        "--trials",
-        type=_whole,
-        default=256,
-        help="tuning trials for those who tune (%(default)s); 0: edgepack untuned",
-    )
-    add("--rounds", type=_count, default=Plan.rounds, help="ABBA rounds of a group (%(default)s)")
+    add("--minutes", type=above(0), default=120.0, help="of the whole run (%(default)g)")
+    minutes, trials = Settings.prepare_minutes, Settings.trials
+    add("--prepare-minutes", type=above(0), default=minutes, help="of preparing one cell (%(default)g)")
+    tuning = "tuning trials for those who tune (%(default)s); 0: edgepack untuned"
+    add("--trials", type=whole(0), default=trials, help=tuning)
+    add("--rounds", type=whole(1), default=Plan.rounds, help="ABBA rounds of a group (%(default)s)")
     add(
         "--group-seconds",
-        type=_positive,
+        type=above(0),
         default=Plan.seconds,
         help="of timing a group; slow contestants take part in fewer rounds for it (%(default)g)",
     )
-    add("--colds", type=_count, default=Settings.colds, help="cold starts of each contestant (%(default)s)")
+    add("--colds", type=whole(1), default=Settings.colds, help="cold starts of each contestant (%(default)s)")
     add(
         "--canary-limit",
-        type=_positive,
+        type=above(0),
         default=100 * Plan.drift,
         metavar="PERCENT",
         help="drift of the canary from which on a block is discarded (%(default)g)",
@@ -72,49 +59,11 @@ def parser() -> argparse.ArgumentParser:
     add("--missing", action="store_true", help="only groups that have no results yet")
     add("--replace", action="store_true", help="let a group lose contestants that --peers leaves out")
     add("--fresh", action="store_true", help="prepare anew what an earlier run has prepared")
-    add(
-        "--prepare",
-        action="store_true",
-        help="only prepare; a later run finds it done and has time to measure",
-    )
-    add("--report", action="store_true", help="measure nothing: write RESULTS.md and the charts anew")
+    only = "only prepare; a later run finds it done and has time to measure"
+    add("--prepare", action="store_true", help=only)
+    anew = "measure nothing: write RESULTS.md and the charts anew"
+    add("--page", "--report", action="store_true", help=anew)
     return words
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above zero")
-    return value
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below zero")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above zero")
-    return value
-
-
-def chosen(text: str, known: Sequence[str], what: str) -> list[str]:
-    """The names in ``text``, in the order of ``known``; all where it names none.
-
-    Raises:
-        UsageError: There is no such name.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        raise UsageError(
-            f"unknown {what}: {', '.join(unknown)}", next=f"choose from {', '.join(known)}", where=f"--{what}"
-        )
-    return [name for name in known if name in names] if names else list(known)
 
 
 def thread_counts(text: str, cores: int) -> list[int]:
@@ -137,54 +86,13 @@ def thread_counts(text: str, cores: int) -> list[int]:
     return sorted(set(counts))
 
 
-def describe_machine() -> dict[str, Any]:
-    """What the results say about this machine."""
-    from edgepack.config import host
-
-    words = host.describe()
-    cpu = words["cpu"]
-    return {
-        "cpu": cpu["name"],
-        "cores": cpu["cores"],
-        "features": cpu["features"],
-        "caches_kib": {level: cpu[f"{level}_kib"] for level in ("l1d", "l2", "l3") if f"{level}_kib" in cpu},
-        "cache_bytes": 1024 * max(cpu.get("l3_kib", 0), cpu["l2_kib"]),
-        "memory_gib": round(words["memory_mib"] * 2**20 / _GIB, 1),
-        "system": f"{platform.system()} {platform.release()}",
-        "libc": " ".join(platform.libc_ver()),
-        "python": platform.python_version(),
-        "virtual": "hypervisor" in Path("/proc/cpuinfo").read_text(),
-    }
-
-
-def commit() -> str | None:
-    """The checkout's commit, with a plus sign where sources differ from it."""
-    try:
-        head = _git("rev-parse", "--short=12", "HEAD")
-        written = (":!benchmarks/results", ":!benchmarks/charts", ":!benchmarks/RESULTS.md")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *written)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + ("+" if changed else "")
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(
-        ["git", *words],  # noqa: S607 - whichever git the user has
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-
-
 def measured_limits(threads: Sequence[int], say: Callable[[str], None]) -> Mapping[int, Mapping[str, Any]]:
     """The machine's limits for each number of threads."""
     from benchmarks.peers import limits
 
     found = {}
     for count in threads:
-        one = found[count] = limits.measure(count).to_json()
+        one = found[count] = limits.measure(count)
         int8 = f"{one['int8']['peak']:.0f} GOP/s int8" if one["int8"] else "no int8 dot product"
         say(
             f"limits, {count} threads: {one['fp32']['peak']:.0f} GFLOP/s fp32, {int8},"
@@ -195,15 +103,8 @@ def measured_limits(threads: Sequence[int], say: Callable[[str], None]) -> Mappi
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; the exit code."""
-    options = parser().parse_args(argv)
-    try:
-        return bench(options)
-    except EdgepackError as error:
-        print(error.render(), file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; groups that were done are saved", file=sys.stderr)
-        return 130
+    given = options().parse_args(argv)
+    return finish(lambda: bench(given))
 
 
 def bench(options: argparse.Namespace) -> int:
@@ -213,7 +114,7 @@ def bench(options: argparse.Namespace) -> int:
     from edgepack.zoo import NETS
 
     results = options.out / "results"
-    if options.report:
+    if options.page:
         print(write_report(load_groups(results), options.out))
         return 0
     cores = tuple(sorted(os.sched_getaffinity(0)))
@@ -225,8 +126,8 @@ def bench(options: argparse.Namespace) -> int:
         threads,
     )
     if options.missing:
-        there = {(group.net, group.precision, group.threads) for group in load_groups(results)}
-        wanted = [cell for cell in wanted if (cell.net, cell.precision, cell.threads) not in there]
+        there = {group.cell for group in load_groups(results)}
+        wanted = [cell for cell in wanted if cell not in there]
     elif not (options.prepare or options.replace):
         campaign.refuse_to_drop(results, wanted, peers)
     settings = Settings(
@@ -239,31 +140,28 @@ def bench(options: argparse.Namespace) -> int:
         prepare_minutes=options.prepare_minutes,
         colds=options.colds,
         fresh=options.fresh,
-        cache=CACHE,
-        machine=describe_machine(),
+        machine=details(),
         limits={} if options.prepare else measured_limits(threads, _say),
         commit=commit(),
         say=_say,
     )
     if options.prepare:
-        left = campaign.prepare(settings, wanted, peers, minutes=options.minutes, artifacts=nets.artifacts)
+        left = campaign.prepare(settings, wanted, peers, minutes=options.minutes)
         return _tell_left(left, "prepared", "")
     try:
-        left = campaign.run(
-            settings, wanted, peers, results, minutes=options.minutes, artifacts=nets.artifacts
-        )
+        left = campaign.run(settings, wanted, peers, results, minutes=options.minutes)
     finally:  # what was measured before a Ctrl-C is worth a table, too
         _say(f"written: {write_report(load_groups(results), options.out)}")
     return _tell_left(left, "measured", campaign.command_for(left, peers))
 
 
-def _tell_left(left: Sequence[campaign.Left], what: str, remedy: str) -> int:
+def _tell_left(left: Mapping[Cell, str], what: str, remedy: str) -> int:
     """Name the groups that were left out, and the exit code."""
     if not left:
         return 0
     _say(f"{len(left)} groups were not {what}:")
-    for one in left:
-        _say(f"  {one.cell}: {one.reason}")
+    for cell, reason in left.items():
+        _say(f"  {cell}: {reason}")
     _say(f"for them: {remedy or 'the same command again'}")
     return 7
 

@@ -1,40 +1,18 @@
 """A run of many groups within a budget: what fits, what was left out, and how to go on."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from itertools import product
 from pathlib import Path
 
-from benchmarks.peers.document import Group, Roofline, load_groups
-from benchmarks.peers.groups import GroupRun, Settings
-from benchmarks.peers.nets import Artifacts
-from benchmarks.peers.preparing import folder_for, record_of
-from benchmarks.peers.roofline import roofline
+from benchmarks.kit.nets import artifacts
+from benchmarks.peers.measure import GroupRun, Settings
+from benchmarks.peers.prepare import folder_for, record_of
+from benchmarks.peers.results import Cell, Group, load_groups
 from edgepack.errors import EdgepackError, UsageError
 
 COLD_S = 1.0  # guess of a cold start, for the plan
 LOAD_S = 5.0  # guess of a contestant's load, comparison and warm-up
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One group to measure."""
-
-    net: str
-    precision: str
-    threads: int
-
-    def __str__(self) -> str:
-        return f"{self.net} {self.precision} {self.threads}t"
-
-
-@dataclass(frozen=True)
-class Left:
-    """A group that was not measured."""
-
-    cell: Cell
-    reason: str
 
 
 def cells(nets: Sequence[str], precisions: Sequence[str], threads: Sequence[int]) -> list[Cell]:
@@ -50,10 +28,10 @@ def refuse_to_drop(results: Path, wanted: Sequence[Cell], peers: Sequence[str]) 
     """
     for group in load_groups(results):
         lost = sorted(set(group.entries) - set(peers))
-        if Cell(group.net, group.precision, group.threads) in wanted and lost:
+        if group.cell in wanted and lost:
             raise UsageError(
                 f"the results of {', '.join(lost)} would be lost",
-                where=group.key,
+                where=group.cell.key,
                 why="a group is replaced as a whole: ratios are of contestants that ran side by side",
                 next="name them in --peers too, keep this run apart with --out DIR, or drop them with --replace",
             )
@@ -76,35 +54,30 @@ def run(
     results: Path,
     *,
     minutes: float,
-    artifacts: Callable[[str], Artifacts],
-) -> list[Left]:
+) -> dict[Cell, str]:
     """Measure the groups that fit, each saved as soon as it is done; those left out, with the reason."""
     end = time.monotonic() + 60 * minutes
-    earlier = {(group.net, group.precision, group.threads): group for group in load_groups(results)}
-    needs = {
-        cell: estimate(settings, len(peers), earlier.get((cell.net, cell.precision, cell.threads)))
-        for cell in wanted
-    }
+    earlier = {group.cell: group for group in load_groups(results)}
+    needs = {cell: estimate(settings, len(peers), earlier.get(cell)) for cell in wanted}
     _say_plan(settings, needs, peers, minutes)
-    left = []
+    left = {}
     guessed = took = 0.0  # of the groups so far, in seconds of measuring: what the guesses are worth
     for cell in wanted:
         remaining = end - time.monotonic()
         need = needs[cell] * (took / guessed if guessed else 1.0)
         if remaining < need:
-            reason = f"{remaining / 60:.1f} of {minutes:g} minutes were left, it needs about {need / 60:.1f}"
-            left.append(Left(cell, reason))
+            fits = f"{remaining / 60:.1f} of {minutes:g} minutes were left"
+            left[cell] = f"{fits}, it needs about {need / 60:.1f}"
             continue
         settings.say(f"{cell}: {remaining / 60:.1f} minutes left")
         try:
-            made = artifacts(cell.net)
+            group = GroupRun(settings, artifacts(cell.net), peers, cell)
         except EdgepackError as error:
-            left.append(Left(cell, error.render()))
+            left[cell] = error.render()
             continue
-        group = GroupRun(settings, made, peers, cell.precision, cell.threads)
         group.prepare(end - need)
         start = time.monotonic()
-        measured = group.measure(_roofline(settings, made, cell))
+        measured = group.measure()
         guessed, took = guessed + needs[cell], took + time.monotonic() - start
         path = measured.save_in(results)
         kept = sum(block.discarded is None for block in measured.blocks)
@@ -113,41 +86,21 @@ def run(
 
 
 def prepare(
-    settings: Settings,
-    wanted: Sequence[Cell],
-    peers: Sequence[str],
-    *,
-    minutes: float,
-    artifacts: Callable[[str], Artifacts],
-) -> list[Left]:
+    settings: Settings, wanted: Sequence[Cell], peers: Sequence[str], *, minutes: float
+) -> dict[Cell, str]:
     """Prepare all groups and measure none; those for which no time was left, with the reason."""
     end = time.monotonic() + 60 * minutes
-    left = []
+    left = {}
     for cell in wanted:
         settings.say(f"{cell}: {(end - time.monotonic()) / 60:.1f} minutes left")
         if time.monotonic() > end:
-            left.append(Left(cell, f"the {minutes:g} minutes were over"))
+            left[cell] = f"the {minutes:g} minutes were over"
             continue
         try:
-            GroupRun(settings, artifacts(cell.net), peers, cell.precision, cell.threads).prepare(end)
+            GroupRun(settings, artifacts(cell.net), peers, cell).prepare(end)
         except EdgepackError as error:
-            left.append(Left(cell, error.render()))
+            left[cell] = error.render()
     return left
-
-
-def _roofline(settings: Settings, made: Artifacts, cell: Cell) -> Roofline | None:
-    limits = settings.limits.get(cell.threads)
-    peak = None if limits is None else limits[cell.precision]
-    if peak is None:
-        return None
-    return roofline(
-        made.onnx,
-        made.macs,
-        cell.precision,
-        peak_gops=peak["peak"],
-        bandwidth_gbs=limits["read"]["peak"],
-        cache_bytes=settings.machine.get("cache_bytes", 0),
-    )
 
 
 def _say_plan(settings: Settings, needs: dict[Cell, float], peers: Sequence[str], minutes: float) -> None:
@@ -160,7 +113,7 @@ def _say_plan(settings: Settings, needs: dict[Cell, float], peers: Sequence[str]
         f" {fit} fit into {minutes:g} minutes once everything is prepared"
     )
     folders = {
-        folder_for(settings.cache, name, contestant, cell.net, precision=cell.precision, threads=cell.threads)
+        folder_for(name, contestant, cell)
         for cell in needs
         for name, contestant in settings.registry.contestants.items()
         if name in peers and cell.precision in contestant.precisions
@@ -173,11 +126,12 @@ def _say_plan(settings: Settings, needs: dict[Cell, float], peers: Sequence[str]
         )
 
 
-def command_for(left: Sequence[Left], peers: Sequence[str]) -> str:
+def command_for(left: Collection[Cell], peers: Sequence[str]) -> str:
     """What measures the groups that were left out (and, between them, no others of the same kinds)."""
-    nets = ",".join(dict.fromkeys(one.cell.net for one in left))
-    precisions = ",".join(dict.fromkeys(one.cell.precision for one in left))
-    threads = ",".join(str(count) for count in dict.fromkeys(one.cell.threads for one in left))
+    nets, precisions, threads = (
+        ",".join(dict.fromkeys(str(getattr(cell, part)) for cell in left))
+        for part in ("net", "precision", "threads")
+    )
     return (
         f"python -m benchmarks.peers --nets {nets} --precisions {precisions} --threads {threads}"
         f" --peers {','.join(peers)} --missing"

@@ -1,33 +1,27 @@
-"""Ratios to edgepack as SVG files: bars with intervals, one row a contestant, one part a net.
-
-The files stand alone in a Markdown page, so each carries its style, for light and for dark.
-"""
+"""Ratios to edgepack as SVG files: bars with intervals, one row a contestant, one part a net."""
 
 import math
 from collections.abc import Sequence
 
+from benchmarks.kit.svg import chart, style, words
 from benchmarks.peers.ranking import OURS, Ranked, Standing
 from edgepack.report import format as fmt
 from edgepack.report.markup import Markup, el
 
-WIDTH = 760
 _LEFT, _RIGHT = 190, 610  # of the axis
 _ROW, _GAP, _TOP = 17, 30, 52
 _LEAST, _MOST = 0.1, 30.0  # of the axis, at the widest; beyond it a bar ends in an arrow
 _TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
-_STYLE = """
-svg { --paper: #ffffff; --ink: #1b1f23; --soft: #565e67; --rule: #ddd8cc; --slower: #3f7f9f; --faster: #c2562d; }
-@media (prefers-color-scheme: dark) {
-  svg { --paper: #14171a; --ink: #e9e6df; --soft: #a4abb3; --rule: #343b42; --slower: #6fb3d2; --faster: #f0906a; }
-}
-.paper { fill: var(--paper); }
-text { fill: var(--ink); font: 12px system-ui, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
-.title { font-size: 15px; font-weight: 600; } .net { font-weight: 600; font-size: 13px; paint-order: stroke; stroke: var(--paper); stroke-width: 5px; }
+_STYLE = style(
+    {"slower": ("#3f7f9f", "#6fb3d2"), "faster": ("#c2562d", "#f0906a")},
+    """\
+.net { font-weight: 600; font-size: 13px; paint-order: stroke; stroke: var(--paper); stroke-width: 5px; }
 .soft { fill: var(--soft); }
 .guide { stroke: var(--rule); } .one { stroke: var(--ink); stroke-width: 1.5; }
 .slower { fill: var(--slower); } .faster { fill: var(--faster); } .even { fill: var(--soft); }
 .whisker { stroke: var(--ink); stroke-width: 1.5; fill: none; }
-"""
+""",
+)
 
 
 def ratios(title: str, ranked: Sequence[Ranked]) -> Markup | None:
@@ -42,7 +36,7 @@ def ratios(title: str, ranked: Sequence[Ranked]) -> Markup | None:
     y = _TOP
     for one, compared in parts:
         y += _GAP
-        drawn.append(_text(8, y - 8, f"{one.group.title}: {_ms(one)}", "net"))
+        drawn.append(words(8, y - 8, f"{one.group.title}: {_ms(one)}", "net"))
         for standing in compared:
             drawn += _bar(standing, y, scale)
             y += _ROW
@@ -51,24 +45,17 @@ def ratios(title: str, ranked: Sequence[Ranked]) -> Markup | None:
         el("line", x1=scale(tick), x2=scale(tick), y1=_TOP, y2=bottom, cls="one" if tick == 1 else "guide")
         for tick in ticks
     ]
-    labels = [_text(scale(tick), bottom + 16, f"{tick:g}", "soft", "middle") for tick in ticks]
-    height = bottom + 30
-    return el(
-        "svg",
-        el("title", f"Ratio of medians to edgepack, {title}"),
-        el("style", Markup(_STYLE)),
-        el("rect", width=WIDTH, height=height, cls="paper"),
-        _text(8, 20, f"Median latency as a multiple of edgepack's: {title}", "title"),
-        _text(scale(1) - 8, 42, "peer is faster", "soft", "end"),
-        _text(scale(1) + 8, 42, "edgepack is faster", "soft"),
+    labels = [words(scale(tick), bottom + 16, f"{tick:g}", "soft", "middle") for tick in ticks]
+    return chart(
+        f"Median latency as a multiple of edgepack's: {title}",
+        _STYLE,
+        bottom + 30,
+        words(scale(1) - 8, 42, "peer is faster", "soft", "end"),
+        words(scale(1) + 8, 42, "edgepack is faster", "soft"),
         *grid,
         *drawn,
         *labels,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {WIDTH} {height}",
-        width=WIDTH,
-        height=height,
-        role="img",
+        label=f"Ratio of medians to edgepack, {title}",
     )
 
 
@@ -105,7 +92,7 @@ def _bar(one: Standing, y: float, scale: _Scale) -> list[Markup]:
     start, end = sorted((scale(1.0), scale(ratio.value)))
     cls = "even" if not ratio.decided else "faster" if ratio.value < 1 else "slower"
     parts = [
-        _text(_LEFT - 8, y + 12, one.entry.title, anchor="end"),
+        words(_LEFT - 8, y + 12, one.entry.title, anchor="end"),
         el("rect", x=start, y=y + 2, width=max(end - start, 1.0), height=_ROW - 5, rx=1.5, cls=cls),
     ]
     middle = y + _ROW / 2
@@ -125,9 +112,5 @@ def _bar(one: Standing, y: float, scale: _Scale) -> list[Markup]:
             )
         )
         parts.append(el("path", d=shape, cls="whisker"))
-    words = f"{fmt.significant(ratio.value)}{fmt.TIMES}, {fmt.milliseconds(one.times.median / 1e6)}"
-    return [*parts, _text(_RIGHT + 12, y + 12, words)]
-
-
-def _text(x: float, y: float, words: str, cls: str | None = None, anchor: str | None = None) -> Markup:
-    return el("text", words, x=x, y=y, cls=cls, text_anchor=anchor)
+    told = f"{fmt.significant(ratio.value)}{fmt.TIMES}, {fmt.milliseconds(one.times.median / 1e6)}"
+    return [*parts, words(_RIGHT + 12, y + 12, told)]

@@ -9,29 +9,26 @@ Current High Performance Computers", 1995), over arrays of at least four times t
 go past the caches, so that no line is read only to be overwritten.
 """
 
-import argparse
 import ctypes
 import functools
 import json
 import os
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from benchmarks.kit.command import finish, parser
 from benchmarks.peers import limits_kernels as kernels
 from benchmarks.peers.limits_kernels import Stream, Variant
 from edgepack.config import host
-from edgepack.errors import EdgepackError
 
 SAMPLES = 40
-SAMPLE_NS = (
-    5_000_000  # of an arithmetic kernel: long against a clock's resolution, short against a time slice
-)
+SAMPLE_NS = 5_000_000  # of an arithmetic kernel: long to a clock's resolution, short to a time slice
 TRY_NS = 1_000_000  # of each variant, while choosing
 TRIES = 7
 PASSES = 10  # samples of a stream kernel
@@ -39,58 +36,11 @@ STREAM_BYTES = 512 << 20  # three arrays of triad, at least
 CANARY_STEPS = 2_000_000  # 24 million vector multiply-adds, 3.2 ms at two a cycle and 3.7 GHz
 
 
-@dataclass(frozen=True)
-class Limit:
-    """One limit and how it came about."""
-
-    unit: str
-    kernel: str
-    samples: tuple[float, ...]
-
-    @property
-    def peak(self) -> float:
-        """The best sample: what the machine can do."""
-        return max(self.samples)
-
-    @property
-    def median(self) -> float:
-        """The middle sample: what it did most of the time."""
-        return statistics.median(self.samples)
-
-    @property
-    def spread(self) -> float:
-        """Distance between quartiles as a share of the median: how still the machine was."""
-        low, middle, high = statistics.quantiles(self.samples, n=4)
-        return (high - low) / middle
-
-    def to_json(self) -> dict[str, Any]:
-        """With the derived figures."""
-        return {**asdict(self), "peak": self.peak, "median": self.median, "spread": self.spread}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What so many threads of this machine, a core each, can do at most."""
-
-    cpu: str
-    threads: int
-    fp32: Limit  # GFLOP/s, fused multiply-add
-    int8: Limit | None  # GOP/s, dot-product instruction; None: the CPU has none
-    triad: Limit  # GB/s
-    read: Limit  # GB/s
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        parts = {name: getattr(self, name) for name in ("fp32", "int8", "triad", "read")}
-        return {
-            "cpu": self.cpu,
-            "threads": self.threads,
-            **{name: limit.to_json() if limit else None for name, limit in parts.items()},
-        }
-
-
-def measure(threads: int) -> Limits:
+def measure(threads: int) -> dict[str, Any]:
     """The limits of this machine for ``threads`` threads, each on a core of its own. About two seconds a thread.
+
+    As JSON values: ``fp32`` (fused multiply-add), ``int8`` (dot-product instruction; None where the CPU has none),
+    ``triad`` and ``read`` (of memory), each as ``_limit`` has it.
 
     Raises:
         ValueError: There are fewer cores to run on.
@@ -100,9 +50,23 @@ def measure(threads: int) -> Limits:
     if not 1 <= threads <= len(cores):
         raise ValueError(f"cannot measure {threads} threads: this process may run on {len(cores)} cores")
     with _team(cores[:threads]) as run:
-        arithmetic = {kind: _arithmetic(run, threads, kind) for kind in ("fma", "dot")}
-        triad, read = _streams(run, threads)
-    return Limits(host.describe()["cpu"]["name"], threads, arithmetic["fma"], arithmetic["dot"], triad, read)
+        return {
+            "cpu": host.describe()["cpu"]["name"],
+            "threads": threads,
+            "fp32": _arithmetic(run, threads, "fma", "GFLOP/s"),
+            "int8": _arithmetic(run, threads, "dot", "GOP/s"),
+            **_streams(run, threads),
+        }
+
+
+def _limit(unit: str, kernel: str, samples: Sequence[float]) -> dict[str, Any]:
+    """One limit: what the machine can do, what it did most of the time, and how still it was.
+
+    ``spread`` is the distance between the quartiles as a share of the median.
+    """
+    low, middle, high = statistics.quantiles(samples, n=4)
+    found = {"unit": unit, "kernel": kernel, "samples": tuple(samples), "peak": max(samples)}
+    return found | {"median": statistics.median(samples), "spread": (high - low) / middle}
 
 
 def canary() -> int:
@@ -111,24 +75,24 @@ def canary() -> int:
     Its time moves with the core's clock and with whoever else runs on the core, and with nothing else.
     """
     variant, state = _canary_state()
-    span = (ctypes.c_int64 * 2)()
-    arrived = ctypes.c_int(0)
-    library = kernels.library()
-    library.timed(
-        library[variant.name],
-        ctypes.c_void_p(state.ctypes.data),
-        ctypes.c_long(CANARY_STEPS),
-        ctypes.byref(arrived),
-        1,
-        span,
-    )
-    return span[1] - span[0]
+    start, end = _span(variant.name, state.ctypes.data, CANARY_STEPS, ctypes.c_int(0), 1)
+    return end - start
 
 
 @functools.cache
 def _canary_state() -> tuple[Variant, np.ndarray]:
     variant = Variant("fma", *kernels.CANARY)
     return variant, new_state(variant)
+
+
+def _span(name: str, state: int, steps: int, arrived: ctypes.c_int, threads: int) -> tuple[int, int]:
+    """Start and end of a kernel that begins once ``threads`` threads have arrived, in nanoseconds."""
+    span = (ctypes.c_int64 * 2)()
+    library = kernels.library()
+    where, count = ctypes.c_void_p(state), ctypes.c_long(steps)
+    # ctypes lets go of the interpreter's lock during the call.
+    library.timed(library[name], where, count, ctypes.byref(arrived), threads, span)
+    return span[0], span[1]
 
 
 # A kernel on every thread at once, each with its own state: the nanoseconds from the first start to the last end.
@@ -138,27 +102,16 @@ Run = Callable[[str, Sequence[int], int], int]
 @contextmanager
 def _team(cores: Sequence[int]) -> Iterator[Run]:
     """Threads that stay, each pinned to a core."""
-    library = kernels.library()
     pools = [ThreadPoolExecutor(1, initializer=os.sched_setaffinity, initargs=(0, {core})) for core in cores]
 
     def run(name: str, states: Sequence[int], steps: int) -> int:
         arrived = ctypes.c_int(0)
-        spans = [(ctypes.c_int64 * 2)() for _ in cores]
         started = [
-            pool.submit(
-                library.timed,  # ctypes lets go of the interpreter's lock during the call
-                library[name],
-                ctypes.c_void_p(state),
-                ctypes.c_long(steps),
-                ctypes.byref(arrived),
-                len(cores),
-                span,
-            )
-            for pool, state, span in zip(pools, states, spans, strict=True)
+            pool.submit(_span, name, state, steps, arrived, len(cores))
+            for pool, state in zip(pools, states, strict=True)
         ]
-        for future in started:
-            future.result()
-        return max(span[1] for span in spans) - min(span[0] for span in spans)
+        starts, ends = zip(*(future.result() for future in started), strict=True)
+        return max(ends) - min(starts)
 
     try:
         yield run
@@ -167,24 +120,21 @@ def _team(cores: Sequence[int]) -> Iterator[Run]:
             pool.shutdown()
 
 
-def _arithmetic(run: Run, threads: int, kind: str) -> Limit | None:
-    """The fastest variant of a kind, chosen by short tries, then measured."""
+def _arithmetic(run: Run, threads: int, kind: str, unit: str) -> dict[str, Any] | None:
+    """The fastest variant of a kind, chosen by short tries, then measured; None where there is no variant."""
+
+    def rates(variant: Variant, ns: int, count: int) -> list[float]:
+        states = [new_state(variant) for _ in range(threads)]
+        places = [state.ctypes.data for state in states]
+        steps = _steps(run, variant.name, places, ns)
+        work = 2 * variant.macs * steps * threads
+        return [work / run(variant.name, places, steps) for _ in range(count)]
+
     candidates = [variant for variant in kernels.here() if variant.kind == kind]
     if not candidates:
         return None
-    tried = {}
-    for variant in candidates:
-        states = [new_state(variant) for _ in range(threads)]
-        places = [state.ctypes.data for state in states]
-        steps = _steps(run, variant.name, places, TRY_NS)
-        tried[variant] = min(run(variant.name, places, steps) for _ in range(TRIES)) / (steps * variant.macs)
-    best = min(tried, key=lambda variant: tried[variant])
-    states = [new_state(best) for _ in range(threads)]
-    places = [state.ctypes.data for state in states]
-    steps = _steps(run, best.name, places, SAMPLE_NS)
-    work = 2 * best.macs * steps * threads
-    samples = tuple(work / run(best.name, places, steps) for _ in range(SAMPLES))
-    return Limit("GFLOP/s" if kind == "fma" else "GOP/s", best.name, samples)
+    best = max(candidates, key=lambda variant: max(rates(variant, TRY_NS, TRIES)))
+    return _limit(unit, best.name, rates(best, SAMPLE_NS, SAMPLES))
 
 
 def _steps(run: Run, name: str, places: Sequence[int], ns: int) -> int:
@@ -195,7 +145,7 @@ def _steps(run: Run, name: str, places: Sequence[int], ns: int) -> int:
     return max(1, steps * ns // took)
 
 
-def _streams(run: Run, threads: int) -> tuple[Limit, Limit]:
+def _streams(run: Run, threads: int) -> dict[str, Any]:
     l3_bytes = 1024 * host.describe()["cpu"].get("l3_kib", 0)
     count = max(STREAM_BYTES, 12 * l3_bytes) // (3 * threads) // 512 * 128
     arrays = [[aligned(4 * count).view(np.float32) for _ in "abc"] for _ in range(threads)]
@@ -204,13 +154,13 @@ def _streams(run: Run, threads: int) -> tuple[Limit, Limit]:
             array.fill(1.0)
     states = [Stream(*(array.ctypes.data for array in own), count, 0.0) for own in arrays]
     places = [ctypes.addressof(state) for state in states]
-    samples = {}
-    for name, names in (("triad", 3), ("read_all", 1)):
+    found = {}
+    for name, kernel, names in (("triad", "triad", 3), ("read", "read_all", 1)):
         steps = 3 // names  # passes: as many bytes for both
-        run(name, places, 1)
+        run(kernel, places, 1)
         work = names * 4 * count * threads * steps
-        samples[name] = tuple(work / run(name, places, steps) for _ in range(PASSES))
-    return Limit("GB/s", "triad", samples["triad"]), Limit("GB/s", "read_all", samples["read_all"])
+        found[name] = _limit("GB/s", kernel, [work / run(kernel, places, steps) for _ in range(PASSES)])
+    return found
 
 
 def new_state(variant: Variant) -> np.ndarray:
@@ -233,33 +183,28 @@ def aligned(size: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    words = parser("peers.limits", __doc__)
     everything = range(1, len(os.sched_getaffinity(0)) + 1)
-    parser.add_argument("--threads", type=int, nargs="+", default=[*everything], choices=everything)
-    parser.add_argument("--json", action="store_true", help="with all samples")
-    options = parser.parse_args()
-    try:
-        found = [measure(threads) for threads in options.threads]
-    except EdgepackError as error:
-        parser.exit(error.exit_code, error.render() + "\n")
+    words.add_argument("--threads", type=int, nargs="+", default=[*everything], choices=everything)
+    words.add_argument("--json", action="store_true", help="with all samples")
+    options = words.parse_args()
+    found = [measure(threads) for threads in options.threads]
     if options.json:
-        print(json.dumps([limits.to_json() for limits in found], indent=1))
+        print(json.dumps(found, indent=1))
         return
-    print(found[0].cpu)
+    print(found[0]["cpu"])
     print(f"{'threads':>7} {'limit':6} {'peak':>9} {'median':>9} {'IQR':>6}  unit     kernel")
     for limits in found:
         for name in ("fp32", "int8", "triad", "read"):
-            limit = getattr(limits, name)
+            limit = limits[name]
             if limit is None:
-                print(f"{limits.threads:7} {name:6} {'-':>9}  no dot-product instruction")
+                print(f"{limits['threads']:7} {name:6} {'-':>9}  no dot-product instruction")
                 continue
-            figures = f"{limit.peak:9.1f} {limit.median:9.1f} {limit.spread:6.1%}"
-            print(f"{limits.threads:7} {name:6} {figures}  {limit.unit:8} {limit.kernel}")
+            figures = f"{limit['peak']:9.1f} {limit['median']:9.1f} {limit['spread']:6.1%}"
+            print(f"{limits['threads']:7} {name:6} {figures}  {limit['unit']:8} {limit['kernel']}")
     times = sorted(canary() for _ in range(21))
     print(f"canary {times[10] / 1e6:.3f} ms (quartiles {times[5] / 1e6:.3f} and {times[15] / 1e6:.3f})")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(finish(main))

@@ -12,18 +12,11 @@ Which width and unrolling are the fastest is for whoever measures; ``variants`` 
 
 import ctypes
 import functools
-import hashlib
-import importlib.metadata
-import os
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.base.paths import cache_dir
+from benchmarks.kit.native import shared_library
 from edgepack.config import host
-from edgepack.errors import EdgepackError
-from edgepack.toolchain.zig import zig
 
 UNROLLS = (4, 8, 12, 16, 24)
 CANARY = (32, 12)  # bytes, unroll: the same code on every machine, split where vectors are narrower
@@ -36,71 +29,7 @@ _DOTS = {
     "dotprod": (16, "int32x4_t", "vdotq_s32({x}, (int8x16_t)u, (int8x16_t)s)"),
 }
 
-_HEAD = """\
-#include <stdatomic.h>
-#include <stdint.h>
-#include <time.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#endif
-
-typedef void kernel(void *, long);
-
-static int64_t now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-
-/* Waits until as many threads as `threads` are here, then runs the kernel; span: start and end, ns. */
-void timed(kernel *run, void *state, long steps, atomic_int *arrived, int threads, int64_t *span)
-{
-    atomic_fetch_add(arrived, 1);
-    while (atomic_load(arrived) < threads) {
-    }
-    span[0] = now();
-    run(state, steps);
-    span[1] = now();
-}
-
-struct stream {
-    float *a, *b, *c;
-    long count; /* floats, a multiple of 128 */
-    double sum;
-};
-
-typedef float wide __attribute__((vector_size(64)));
-
-void triad(void *state, long steps)
-{
-    struct stream *s = state;
-    for (long step = 0; step < steps; step++) {
-        wide *a = (wide *)s->a, *b = (wide *)s->b, *c = (wide *)s->c;
-        for (long i = 0; i < s->count / 16; i++)
-            __builtin_nontemporal_store(b[i] + 3.0f * c[i], a + i);
-        __asm__ volatile("" ::: "memory"); /* each pass counts */
-    }
-}
-
-void read_all(void *state, long steps)
-{
-    struct stream *s = state;
-    s->sum = 0;
-    for (long step = 0; step < steps; step++) {
-        wide *a = (wide *)s->a, sums[8] = {0};
-        for (long i = 0; i < s->count / 16; i += 8)
-            for (int k = 0; k < 8; k++)
-                sums[k] += a[i + k];
-        for (int k = 0; k < 8; k++)
-            for (int lane = 0; lane < 16; lane++)
-                s->sum += sums[k][lane];
-        __asm__ volatile("" ::: "memory");
-    }
-}
-"""
+_HEAD = Path(__file__).with_name("limits.c")
 
 
 class Stream(ctypes.Structure):
@@ -150,7 +79,7 @@ def variants(features: set[str], vector_bits: int) -> tuple[Variant, ...]:
 def source(wanted: tuple[Variant, ...]) -> str:
     """The C file with the stream kernels, these variants and the canary."""
     canary = Variant("fma", *CANARY)
-    return _HEAD + "".join(_function(v) for v in dict.fromkeys((*wanted, canary)))
+    return _HEAD.read_text() + "".join(_function(v) for v in dict.fromkeys((*wanted, canary)))
 
 
 def _function(variant: Variant) -> str:
@@ -189,23 +118,4 @@ def build() -> Path:
     Raises:
         EdgepackError: zig is missing or refused the code; its words are in ``why``.
     """
-    code = source(here())
-    made_of = (code, *FLAGS, str(host.describe()["cpu"]), importlib.metadata.version("ziglang"))
-    digest = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
-    out = cache_dir() / "benchmarks" / "limits" / digest / "limits.so"
-    if out.is_file():
-        return out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        file, made = Path(folder, "limits.c"), Path(folder, "limits.so")
-        file.write_text(code)
-        argv = [str(zig()), "cc", *FLAGS, "-o", str(made), str(file)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise EdgepackError(
-                "zig could not compile the kernels that measure this machine",
-                why=done.stderr.strip()[-400:] or f"exit status {done.returncode}",
-                next="the first error names the instruction or the flag that this CPU or zig lacks",
-            )
-        os.replace(made, out)  # noqa: PTH105 - atomic: another benchmark may do the same
-    return out
+    return shared_library("limits", source(here()), FLAGS, made_for=str(host.describe()["cpu"]))

@@ -5,20 +5,23 @@ This module runs in every peer's environment, so it needs Python and numpy only.
 benchmark itself imports the file, too, to read ``requirements``.
 """
 
-import json
-import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
+
+from benchmarks.kit.correctness import rows
+from benchmarks.kit.serving import timed
 
 Precision = Literal["fp32", "int8"]
 
 
 class Unsupported(Exception):  # noqa: N818 - a result, not a fault
     """The contestant cannot do this cell, and its message says why, in one sentence."""
+
+    kind = "unsupported"  # to benchmarks.kit.serving
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,9 @@ class Task:
         """The calibration data, one dict of inputs (batch of 1, as the model takes them) a sample."""
         return rows(self.calibration)
 
-    def to_json(self) -> str:
-        """As one line."""
-        return json.dumps(asdict(self), default=str)
-
     @classmethod
-    def from_json(cls, text: str) -> "Task":
-        """The inverse of ``to_json``."""
-        words = json.loads(text)
+    def from_json(cls, words: Mapping[str, Any]) -> "Task":
+        """The inverse of ``asdict``, once that has been JSON, where paths are text."""
         paths = {key: Path(words[key]) for key in ("onnx", "weights", "calibration", "folder")}
         return cls(**{**words, **paths})
 
@@ -69,37 +67,37 @@ class Cold:
     peak_rss_kib: int
 
 
-class Session(Protocol):
+class Session:
     """A loaded model, ready to run.
 
     A session whose ``time`` warms up by itself each time says so with ``warms_up = True``; others are given some
     untimed inferences at the start of each block.
     """
 
+    warms_up = False
+    infer: Callable[[], object]  # one inference on the inputs of the last ``run``, which ``time`` calls
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """One inference; inputs by name, outputs in the order of the ONNX model's."""
+        raise NotImplementedError
 
     def time(self, runs: int) -> list[int]:
         """Nanoseconds of ``runs`` inferences, one after the other, on the inputs of the last ``run``.
 
         Through the thinnest call that the runtime's Python binding has: inputs and outputs stay where they are.
         """
+        return timed(self.infer, runs)
 
 
-class Contestant(Protocol):
-    """One way to run a net on this machine.
-
-    Two things a contestant may have besides, and the benchmark asks for by ``getattr``:
-
-    - ``threads_share = True``: what ``prepare`` makes serves every number of threads, so that it is made once
-      and ``task.folder`` is the same for all of them. Otherwise each number of threads has a folder of its own.
-    - ``cold(task, prepared, inputs) -> Cold``: a cold start, for a contestant whose inference runs in a process
-      other than Python's. Otherwise the worker measures its own start, load and first inference.
-    """
+class Contestant:
+    """One way to run a net on this machine."""
 
     title: str  # as the table prints it
-    requirements: tuple[str, ...]  # of its environment, pinned, for pip; none: edgepack's own
-    precisions: tuple[Precision, ...]
+    requirements: tuple[str, ...] = ()  # of its environment, pinned, for pip; none: edgepack's own
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    # What ``prepare`` makes serves every number of threads, so that it is made once and ``task.folder`` is the
+    # same for all of them. Otherwise each number of threads has a folder of its own.
+    threads_share = True
 
     def prepare(self, task: Task) -> Prepared:
         """Convert, quantize, tune and compile; in a process of its own, in the contestant's environment.
@@ -109,28 +107,18 @@ class Contestant(Protocol):
         Raises:
             Unsupported: It cannot. Any other exception is reported as a failure, with its words.
         """
+        raise NotImplementedError
 
     def load(self, task: Task, prepared: Prepared) -> Session:
         """Load what ``prepare`` made, in a fresh process with ``task.threads`` threads to use."""
+        raise NotImplementedError
 
+    def cold(self, task: Task, prepared: Prepared, inputs: Mapping[str, np.ndarray]) -> Cold | None:  # noqa: ARG002
+        """A cold start, by a contestant whose inference runs in a process other than Python's.
 
-def rows(path: Path) -> list[dict[str, np.ndarray]]:
-    """The samples of an .npz file whose arrays have a leading axis of samples, one dict each."""
-    with np.load(path, allow_pickle=False) as arrays:
-        data = {name: arrays[name] for name in arrays.files}
-    count = len(next(iter(data.values())))
-    return [{name: array[i] for name, array in data.items()} for i in range(count)]
-
-
-def timed(infer: Callable[[], object], runs: int) -> list[int]:
-    """Nanoseconds of each of ``runs`` calls."""
-    clock = time.perf_counter_ns
-    samples = []
-    for _ in range(runs):
-        start = clock()
-        infer()
-        samples.append(clock() - start)
-    return samples
+        None: the worker measures its own start, load and first inference.
+        """
+        return None
 
 
 def distribution_files(*names: str) -> tuple[Path, ...]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.peers.document import Entry, Group
-from benchmarks.peers.statistics import Ratio, Summary, ratio, summarise
+from benchmarks.kit.statistics import Ratio, Summary, ratio, summarise
+from benchmarks.peers.results import Entry, Group
 
 OURS = "edgepack"
 
@@ -18,24 +18,12 @@ class Standing:
     entry: Entry
     times: Summary
     rounds: int
-    discarded: int  # blocks
     to_ours: Ratio | None  # of medians, contestant over edgepack: above 1, edgepack is faster
     roofline_share: float | None
 
-    @property
-    def cold_ns(self) -> float | None:
-        """Median of the cold starts."""
-        return median(cold.start_ns for cold in self.entry.cold) if self.entry.cold else None
-
-    @property
-    def cold_load_ns(self) -> float | None:
-        """Median of loading in a cold start."""
-        return median(cold.load_ns for cold in self.entry.cold) if self.entry.cold else None
-
-    @property
-    def peak_rss_kib(self) -> float | None:
-        """Median of the cold starts' peak resident sets."""
-        return median(cold.peak_rss_kib for cold in self.entry.cold) if self.entry.cold else None
+    def cold(self, figure: str) -> float | None:
+        """The median of a figure of the cold starts."""
+        return median(getattr(cold, figure) for cold in self.entry.cold) if self.entry.cold else None
 
 
 @dataclass(frozen=True)
@@ -69,11 +57,10 @@ def _value(standing: Standing) -> float:
 
 def rank(group: Group) -> Ranked:
     """All figures of a group, from its raw samples."""
-    ours = group.kept(OURS) if _measured(group, OURS) else {}
+    measured = {name: entry for name, entry in group.entries.items() if entry.status == "measured"}
+    ours = group.kept(OURS) if OURS in measured else {}
     found = []
-    for name, entry in group.entries.items():
-        if entry.status != "measured":
-            continue
+    for name, entry in measured.items():
         rounds = group.kept(name)
         times = summarise([sample for samples in rounds.values() for sample in samples])
         found.append(
@@ -82,17 +69,12 @@ def rank(group: Group) -> Ranked:
                 entry,
                 times,
                 len(rounds),
-                sum(block.contestant == name and block.discarded is not None for block in group.blocks),
                 ratio(rounds, ours, seed=group.seed) if set(rounds) & set(ours) else None,
                 group.roofline.ns / times.median if group.roofline else None,
             )
         )
     # By ratio, which compares blocks that ran side by side: medians of different rounds may order them differently.
     return Ranked(group, tuple(sorted(found, key=lambda standing: (_value(standing), standing.times.median))))
-
-
-def _measured(group: Group, name: str) -> bool:
-    return name in group.entries and group.entries[name].status == "measured"
 
 
 def losses(groups: Sequence[Ranked]) -> list[Ranked]:

@@ -9,7 +9,7 @@ from the inference before, so only what exceeds it counts.
 import math
 from pathlib import Path
 
-from benchmarks.peers.document import Roofline
+from benchmarks.peers.results import Roofline
 from edgepack.onnxfile import load_onnx
 
 _BYTES = {"fp32": 4, "int8": 1}  # of a weight

@@ -8,10 +8,10 @@ import onnx
 import peers_fakes
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.peers.groups import Settings
-from benchmarks.peers.nets import Artifacts, write_reference
-from benchmarks.peers.preparing import Registry
-from benchmarks.peers.schedule import Plan
+from benchmarks.kit.interleaving import Plan
+from benchmarks.kit.nets import Artifacts, write_reference
+from benchmarks.peers.measure import Settings
+from benchmarks.peers.prepare import Registry
 
 HERE = Path(__file__).parent
 CORES = tuple(sorted(os.sched_getaffinity(0)))
@@ -29,7 +29,7 @@ def doubling(folder):
         [numpy_helper.from_array(np.array([2], np.float32), "two")],
     )
     folder.mkdir()
-    made = Artifacts("double", "Doubling", 3, folder)
+    made = Artifacts.below(folder, "double", "Doubling", 3)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), made.onnx)
     x = np.arange(1, 7, dtype=np.float32).reshape(2, 1, 3)
     np.savez(made.calibration, x=x)
@@ -39,7 +39,7 @@ def doubling(folder):
     return made
 
 
-def quick(cache):
+def quick():
     """Settings with the fakes, a canary that never drifts, and few short blocks."""
     machine = {
         "cpu": "a cpu",
@@ -56,7 +56,6 @@ def quick(cache):
         cores=CORES,
         prepare_minutes=1.0,
         colds=2,
-        cache=cache,
         machine=machine,
         say=[].append,
     )

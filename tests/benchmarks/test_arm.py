@@ -6,8 +6,9 @@ import struct
 
 import pytest
 
-from benchmarks import arm
-from benchmarks.arm_board import cells, counter, loops, mca, report, tools
+from benchmarks.arm import __main__ as arm
+from benchmarks.arm import counter, loops, mca, measure, page, tools
+from benchmarks.kit.command import finish
 from edgepack.errors import EdgepackError, UsageError
 from edgepack.toolchain.zig import compile_c
 
@@ -265,10 +266,11 @@ def test_missing_programs_are_named_with_their_package(monkeypatch, capsys, tmp_
     assert error.value.next == "apt-get install qemu-user"
     with pytest.raises(UsageError, match="llvm-mca of LLVM 16"):
         tools.llvm("llvm-mca")
+    with pytest.raises(UsageError) as error:
+        arm.main(["--out", str(tmp_path)])
+    assert "apt-get install" in error.value.next
     monkeypatch.setattr("sys.argv", ["arm", "--out", str(tmp_path)])
-    with pytest.raises(SystemExit) as stop:
-        arm.main()
-    assert stop.value.code == UsageError.exit_code
+    assert finish(arm.main) == UsageError.exit_code
     assert "apt-get install" in capsys.readouterr().err
     assert not (tmp_path / "arm.json").exists()
 
@@ -301,32 +303,29 @@ def _cell():
 
 
 def test_a_summary_weighs_loops_by_their_iterations():
-    found = cells.summary(_cell(), "cortex-a72")
+    found = measure.summary(_cell(), "cortex-a72")
     assert found == {"executed_share": 0.5, "macs_share": 0.5, "cycles": 4000.0, "share_of_peak": 0.5}
-    assert cells.summary(_cell(), "cortex-a76") is None
+    assert measure.summary(_cell(), "cortex-a76") is None
 
 
 def test_the_page_says_that_it_predicts_and_what_failed():
     document = {"tools": {"qemu": "7.2", "llvm": "19"}, "cells": [_cell()]}
-    page = report.markdown(document, top=5)
-    assert "Prediction, not measurement." in page
-    assert "- N for rpi4, onnxruntime: it broke: badly" in page
-    assert "| `conv` | cortex-a72 (A57 model) | 50.0% | 5 | 8 | 4.0 | 50% |" in page
-    assert "it branches within" in page
-    assert "| N | rpi4 | 0.01 | 20% | 0.62 | 2.0 | failed |" in page
-    for table in (block for block in page.split("\n\n") if block.startswith("|")):
+    text = page.page(document, top=5)
+    assert "Prediction, not measurement." in text
+    assert "- N for rpi4, onnxruntime: it broke: badly" in text
+    assert "| `conv` | cortex-a72 (A57 model) | 50.0% | 5 | 8 | 4.0 | 50% |" in text
+    assert "it branches within" in text
+    assert "| N | rpi4 | 0.01 | 20% | 0.62 | 2.0 | failed |" in text
+    for table in (block for block in text.split("\n\n") if block.startswith("|")):
         assert len({line.count("|") for line in table.strip().splitlines()}) == 1
 
 
 @pytest.mark.slow
-def test_the_smallest_net_from_end_to_end(tmp_path, monkeypatch, capsys):
+def test_the_smallest_net_from_end_to_end(tmp_path, capsys):
     _need(arm.needs)
     if os.geteuid() != 0:
         pytest.skip("the aarch64 userland needs root to be built")
-    monkeypatch.setattr(
-        "sys.argv", ["arm", "--nets", "autoencoder", "--targets", "rpi5", "--out", str(tmp_path)]
-    )
-    arm.main()
+    assert arm.main(["--nets", "autoencoder", "--targets", "rpi5", "--out", str(tmp_path)]) == 0
     (cell,) = json.loads((tmp_path / "arm.json").read_text())["cells"]
     assert cell["failures"] == {}
     for name in ("edgepack", "onnxruntime"):
@@ -337,9 +336,9 @@ def test_the_smallest_net_from_end_to_end(tmp_path, monkeypatch, capsys):
         assert found["relative_error"] < 1e-3
     assert {row["core"] for row in cell["loops"]} == {"cortex-a76", "neoverse-n1"}
     for core in ("cortex-a76", "neoverse-n1"):
-        summary = cells.summary(cell, core)
+        summary = measure.summary(cell, core)
         assert 0.9 < summary["macs_share"] < 1.1
         assert 0 < summary["share_of_peak"] <= 1.01
-    page = capsys.readouterr().out
-    assert "Prediction, not measurement." in page
-    assert (tmp_path / "arm.md").read_text() == page.removesuffix("\n")
+    shown = capsys.readouterr().out
+    assert "Prediction, not measurement." in shown
+    assert (tmp_path / "arm.md").read_text() == shown.removesuffix("\n")

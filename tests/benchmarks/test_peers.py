@@ -4,10 +4,10 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from benchmarks.kit import environments, places
+from benchmarks.kit.correctness import FP32_ERROR, INT8_COSINE
 from benchmarks.peers import __main__ as command
-from benchmarks.peers import environments, places
-from benchmarks.peers.correctness import FP32_ERROR, INT8_COSINE
-from benchmarks.peers.document import load_groups
+from benchmarks.peers.results import load_groups
 
 PEERS = ("edgepack", "onnxruntime")
 
@@ -15,8 +15,7 @@ PEERS = ("edgepack", "onnxruntime")
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """A cache of its own: nothing is there yet, nothing is left behind."""
-    for module in (command, command.nets):
-        monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(places, "CACHE", tmp_path / "cache")
     return tmp_path / "cache"
 
 
@@ -40,12 +39,12 @@ def test_one_net_and_two_peers(cache, tmp_path, capsys):
     assert command.main(options) == 0
     assert (cache / "nets" / "autoencoder" / "model.onnx").is_file()
     groups = load_groups(tmp_path / "results")
-    assert [group.key for group in groups] == ["autoencoder-fp32-1t", "autoencoder-int8-1t"]
+    assert [group.cell.key for group in groups] == ["autoencoder-fp32-1t", "autoencoder-int8-1t"]
     for group in groups:
         assert set(group.entries) == set(PEERS)
         assert group.roofline.macs == 264_192
         for name, entry in group.entries.items():
-            assert entry.status == "measured", f"{group.key}, {name}: {entry.reason}"
+            assert entry.status == "measured", f"{group.cell.key}, {name}: {entry.reason}"
             assert len(group.kept(name)) == 3
             assert min(sample for samples in group.kept(name).values() for sample in samples) > 0
             assert entry.model_bytes > 200_000  # of 270,000 parameters in int8
@@ -65,16 +64,6 @@ def test_one_net_and_two_peers(cache, tmp_path, capsys):
     assert again == 0
     assert (tmp_path / "RESULTS.md").read_text() == text
     assert "autoencoder int8 1t" in capsys.readouterr().out
-
-
-def test_the_report_in_the_repository_is_that_of_its_results(tmp_path):
-    """RESULTS.md, as committed, is generated from the committed JSON."""
-    groups = load_groups(places.RESULTS / "results")
-    written = places.RESULTS / "RESULTS.md"
-    if not groups:
-        assert not written.exists(), "a table without its raw samples"
-        return
-    assert command.write_report(groups, tmp_path).read_text() == written.read_text()
 
 
 def test_the_documented_losses_are_those_of_the_report():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.peers.correctness import Distance, distance, worse
+from benchmarks.kit.correctness import Distance, distance, worse
 from benchmarks.peers.roofline import model_bytes, roofline
 
 arrays = npst.arrays(np.float32, (2, 3), elements=st.floats(-100, 100, width=32))

@@ -58,8 +58,8 @@ def test_a_tool_gets_its_name_and_arguments_as_one_list(tmp_path, tools):
     ("body", "reason"),
     [
         ("import os; os.abort()", "mnnquant died of SIGABRT and wrote no model"),
-        ("print('Error: no such op'); print('done')", "ended with status 0 and wrote no model.*no such op"),
-        ("raise SystemExit(3)", "ended with status 3 and wrote no model.*said nothing"),
+        ("print('Error: no such op'); print('done')", "exited with status 0 and wrote no model.*no such op"),
+        ("raise SystemExit(3)", "exited with status 3 and wrote no model.*said nothing"),
     ],
 )
 def test_a_tool_that_makes_nothing_is_a_reason(tmp_path, tools, body, reason):

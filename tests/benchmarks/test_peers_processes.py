@@ -9,7 +9,8 @@ import psutil
 import pytest
 from peers_setup import CORES, HERE, REGISTRY, doubling
 
-from benchmarks.peers.processes import Worker, WorkerFailed
+from benchmarks.kit.environments import Environment
+from benchmarks.kit.processes import ProcessFailed
 
 
 @pytest.fixture
@@ -22,9 +23,7 @@ def children():
 
 
 def worker(tmp_path, name):
-    return Worker(
-        Path(sys.executable), REGISTRY.reference, name, cores=CORES[:1], folder=tmp_path, paths=[HERE]
-    )
+    return REGISTRY.start(name, Environment(Path(sys.executable), {}), CORES[:1], tmp_path)
 
 
 def answer(running, net, tmp_path):
@@ -48,7 +47,7 @@ def test_a_hanging_worker_is_ended_with_all_it_started(net, tmp_path):
     before = children()
     with worker(tmp_path, "hanging") as running:
         answer(running, net, tmp_path)
-        with pytest.raises(WorkerFailed, match="no answer to 'time' within 1 s") as caught:
+        with pytest.raises(ProcessFailed, match="no answer to 'time' within 1 s") as caught:
             running.ask("time", 1, untimed=0, runs=1)
     assert caught.value.timed_out
     time.sleep(0.1)

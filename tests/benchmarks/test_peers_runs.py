@@ -6,31 +6,28 @@ from dataclasses import replace
 import pytest
 from peers_setup import QUICK, doubling, quick
 
+from benchmarks.kit import places
 from benchmarks.peers import __main__ as command
 from benchmarks.peers import campaign
-from benchmarks.peers.document import load_groups
+from benchmarks.peers.results import load_groups
 from edgepack.errors import EdgepackError, UsageError
 
 
 @pytest.fixture
-def net(tmp_path):
-    return doubling(tmp_path / "net")
+def net(tmp_path, monkeypatch):
+    made = doubling(tmp_path / "net")
+    monkeypatch.setattr(campaign, "artifacts", lambda name: _of(made, name))
+    return made
 
 
 @pytest.fixture
-def settings(tmp_path):
-    return quick(tmp_path / "cache")
+def settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "CACHE", tmp_path / "cache")
+    return quick()
 
 
-def run(settings, net, tmp_path, wanted, *, minutes=10, names=("right",)):
-    return campaign.run(
-        settings,
-        wanted,
-        list(names),
-        tmp_path / "results",
-        minutes=minutes,
-        artifacts=lambda name: _of(net, name),
-    )
+def run(settings, tmp_path, wanted, *, minutes=10, names=("right",)):
+    return campaign.run(settings, wanted, list(names), tmp_path / "results", minutes=minutes)
 
 
 def _of(net, name):
@@ -44,12 +41,12 @@ def test_groups_are_measured_in_breadth_saved_and_completed_in_parts(settings, n
     assert [str(cell) for cell in wanted] == ["one fp32 1t", "two fp32 1t", "one int8 1t", "two int8 1t"]
     plan = replace(QUICK, seconds=5.0)
     settings = replace(settings, plan=plan)
-    assert run(settings, net, tmp_path, wanted[:1]) == []
+    assert run(settings, tmp_path, wanted[:1]) == {}
     first = (tmp_path / "results" / "one-fp32-1t.json").read_bytes()
-    assert run(settings, net, tmp_path, wanted[1:2]) == []
+    assert run(settings, tmp_path, wanted[1:2]) == {}
     assert (tmp_path / "results" / "one-fp32-1t.json").read_bytes() == first
-    assert [group.key for group in load_groups(tmp_path / "results")] == ["one-fp32-1t", "two-fp32-1t"]
-    run(settings, net, tmp_path, wanted[:1])
+    assert [group.cell.key for group in load_groups(tmp_path / "results")] == ["one-fp32-1t", "two-fp32-1t"]
+    run(settings, tmp_path, wanted[:1])
     assert (tmp_path / "results" / "one-fp32-1t.json").read_bytes() != first
 
 
@@ -57,9 +54,9 @@ def test_what_does_not_fit_is_named_with_the_command_for_it(settings, net, tmp_p
     words = []
     settings = replace(settings, plan=replace(QUICK, seconds=600.0), say=words.append)
     wanted = campaign.cells(["one", "broken"], ["fp32"], [1])
-    left = run(settings, net, tmp_path, wanted, minutes=1)
-    assert [str(one.cell) for one in left] == ["one fp32 1t", "broken fp32 1t"]
-    assert all("minutes were left" in one.reason for one in left)
+    left = run(settings, tmp_path, wanted, minutes=1)
+    assert [str(cell) for cell in left] == ["one fp32 1t", "broken fp32 1t"]
+    assert all("minutes were left" in reason for reason in left.values())
     assert (
         words[0]
         == "2 groups, about 20 minutes of measuring; 0 fit into 1 minutes once everything is prepared"
@@ -68,31 +65,30 @@ def test_what_does_not_fit_is_named_with_the_command_for_it(settings, net, tmp_p
     assert campaign.command_for(left, ["right"]) == (
         "python -m benchmarks.peers --nets one,broken --precisions fp32 --threads 1 --peers right --missing"
     )
-    left = run(replace(settings, plan=replace(QUICK, seconds=1.0)), net, tmp_path, wanted)
-    assert [(str(one.cell), "cannot be exported" in one.reason) for one in left] == [("broken fp32 1t", True)]
+    left = run(replace(settings, plan=replace(QUICK, seconds=1.0)), tmp_path, wanted)
+    told = [(str(cell), "cannot be exported" in reason) for cell, reason in left.items()]
+    assert told == [("broken fp32 1t", True)]
 
 
 def test_preparing_alone_leaves_less_to_do(settings, net, tmp_path):
     words = []
     settings = replace(settings, say=words.append)
     wanted = campaign.cells(["one", "broken"], ["fp32"], [1])
-    left = campaign.prepare(settings, wanted, ["right"], minutes=5, artifacts=lambda name: _of(net, name))
-    assert [str(one.cell) for one in left] == ["broken fp32 1t"]
+    left = campaign.prepare(settings, wanted, ["right"], minutes=5)
+    assert [str(cell) for cell in left] == ["broken fp32 1t"]
     assert not (tmp_path / "results").exists()
     words.clear()
-    run(settings, net, tmp_path, wanted[:1])
+    run(settings, tmp_path, wanted[:1])
     assert not any("preparations" in line for line in words)
     (group,) = load_groups(tmp_path / "results")
     assert group.entries["right"].prepared_before
-    left = campaign.prepare(settings, wanted, ["right"], minutes=0, artifacts=lambda name: _of(net, name))
-    assert [one.reason for one in left] == ["the 0 minutes were over"] * 2
+    left = campaign.prepare(settings, wanted, ["right"], minutes=0)
+    assert list(left.values()) == ["the 0 minutes were over"] * 2
 
 
 def test_a_group_does_not_lose_contestants_by_accident(settings, net, tmp_path):
     wanted = campaign.cells(["one"], ["fp32"], [1])
-    run(
-        replace(settings, plan=replace(QUICK, seconds=1.0)), net, tmp_path, wanted, names=("right", "raising")
-    )
+    run(replace(settings, plan=replace(QUICK, seconds=1.0)), tmp_path, wanted, names=("right", "raising"))
     results = tmp_path / "results"
     with pytest.raises(UsageError, match="raising would be lost"):
         campaign.refuse_to_drop(results, wanted, ["right"])
@@ -101,9 +97,9 @@ def test_a_group_does_not_lose_contestants_by_accident(settings, net, tmp_path):
 
 
 def test_preparing_some_contestants_costs_the_others_nothing(settings, net, tmp_path, monkeypatch, capsys):
-    run(settings, net, tmp_path, campaign.cells(["ds_cnn"], ["fp32"], [1]))
+    run(settings, tmp_path, campaign.cells(["ds_cnn"], ["fp32"], [1]))
     asked = []
-    monkeypatch.setattr(campaign, "prepare", lambda *given, **_: asked.append(given[2]) or [])
+    monkeypatch.setattr(campaign, "prepare", lambda *given, **_: asked.append(given[2]) or {})
     argv = ["--nets=ds_cnn", "--peers=ncnn", "--precisions=fp32", "--threads=1", f"--out={tmp_path}"]
     assert command.main(["--prepare", *argv]) == 0
     assert asked == [["ncnn"]]

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import Cold, Precision, Prepared, Session, Task, Unsupported
+from benchmarks.kit.agent import answers, command, save_inputs
+from benchmarks.peers.protocol import Cold, Contestant, Prepared, Session, Task, Unsupported
 
 _TARGETS = ("x86-64-v4", "x86-64-v3")
 _BUNDLE = "bundle"  # the unpacked bundle, in the task's folder
@@ -25,13 +26,10 @@ _WARMUP_S = 0.1
 _WARMUP_RUNS = (3, 20_000)  # least and most
 
 
-class Edgepack:
+class Edgepack(Contestant):
     """The release bundle, timed by its own agent."""
 
     title = "edgepack"
-    requirements: tuple[str, ...] = ()
-    precisions: tuple[Precision, ...] = ("fp32", "int8")
-    threads_share = True
 
     def prepare(self, task: Task) -> Prepared:
         """Run a recipe up to its bundle, and unpack that."""
@@ -54,7 +52,7 @@ class Edgepack:
         api.extract(bundles[0], unpacked)
         return Prepared(
             model=tuple(sorted((unpacked / "model").iterdir())),
-            runtime=(_agent(task), *sorted((unpacked / "lib").iterdir())),
+            runtime=(unpacked / "bin" / "edgepack-agent", *sorted((unpacked / "lib").iterdir())),
             notes={**notes, "bundle_bytes": bundles[0].stat().st_size, **_notes(report)},
         )
 
@@ -64,17 +62,17 @@ class Edgepack:
 
     def cold(self, task: Task, prepared: Prepared, inputs: Mapping[str, np.ndarray]) -> Cold:  # noqa: ARG002
         """Start the agent and wait for the line it writes after the first inference."""
-        argv = [*_bench(task, _save_inputs(task, inputs)), "--warmup", "0", "--runs", "1"]
+        argv = [*_bench(task, _saved(task, inputs)), "--warmup", "0", "--runs", "1"]
         began = time.perf_counter_ns()
         with subprocess.Popen(argv, stdout=subprocess.PIPE) as agent:
             first = agent.stdout.readline()
             took = time.perf_counter_ns() - began
             rest = agent.stdout.read()
-        start, *_, end = _parsed(first + rest, agent.returncode)
+        start, *_, end = answers(first + rest, agent.returncode)
         return Cold(took, round(start["load_ms"] * 1e6), end["peak_rss_kib"])
 
 
-class AgentSession:
+class AgentSession(Session):
     """Runs and times a bundle's model through its agent.
 
     The agent has no resident mode: a block of runs is a process that loads the model, warms up for
@@ -85,15 +83,14 @@ class AgentSession:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._files: list[Path] = []
+        self._inputs: list[str] = []
         self._warmup = 0
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """One inference in a process of its own."""
-        self._files = _save_inputs(self._task, inputs)
+        self._inputs = _saved(self._task, inputs)
         out = _scratch(self._task)
-        argv = [*_command(self._task, "run", self._files), "--output-dir", str(out)]
-        (answer,) = _lines(argv)
+        (answer,) = _asked([*_command(self._task, "run", self._inputs), "--output-dir", str(out)])
         return [np.load(out / f"output-{i}.npy") for i in range(len(answer["outputs"]))]
 
     def time(self, runs: int) -> list[int]:
@@ -105,8 +102,8 @@ class AgentSession:
         return self._samples(warmup=self._warmup, runs=runs)
 
     def _samples(self, *, warmup: int, runs: int) -> list[int]:
-        argv = [*_bench(self._task, self._files), "--warmup", str(warmup), "--runs", str(runs)]
-        _, *samples, _ = _lines(argv)
+        argv = [*_bench(self._task, self._inputs), "--warmup", str(warmup), "--runs", str(runs)]
+        _, *samples, _ = _asked(argv)
         return [sample["ns"] for sample in samples]
 
 
@@ -135,20 +132,18 @@ def _target() -> str:
 
 def _quantized(task: Task) -> tuple[Path, dict[str, Any]]:
     """The recipe step quantize-static, on the calibration data that all contestants get."""
-    from edgepack.compress import METHODS
-    from edgepack.compress.method import Context
+    from edgepack.compress import Context, quantize_static
     from edgepack.data import Splits
     from edgepack.errors import InputError
 
-    method = METHODS["quantize-static"]
     with np.load(task.calibration, allow_pickle=False) as arrays:
         samples = arrays[arrays.files[0]]
     x = samples.reshape(-1, *samples.shape[2:])  # a data set has no batch axis of the model's
     y = np.zeros(len(x), np.int64)  # calibration reads no labels
-    step = method.QuantizeStatic(method="quantize-static", samples=len(x))
+    step = quantize_static.QuantizeStatic(method="quantize-static", samples=len(x))
     out = task.folder / "quantized.onnx"
     try:
-        metrics = method.apply(task.onnx, out, step, Context(inputs=(), data=Splits(x, y, x, y)))
+        metrics = quantize_static.apply(task.onnx, out, step, Context(inputs=(), data=Splits(x, y, x, y)))
     except InputError as error:
         raise Unsupported(f"quantize-static: {error.message}") from error
     counts = f"{metrics['quantized']} of {metrics['quantized'] + metrics['float']} weighted nodes"
@@ -169,10 +164,6 @@ def _notes(report: Any) -> dict[str, Any]:
     return notes
 
 
-def _agent(task: Task) -> Path:
-    return task.folder / _BUNDLE / "bin" / "edgepack-agent"
-
-
 def _scratch(task: Task) -> Path:
     """For inputs and outputs; cells with other threads may be loaded at the same time."""
     folder = task.folder / f"session-{task.threads}"
@@ -180,37 +171,23 @@ def _scratch(task: Task) -> Path:
     return folder
 
 
-def _save_inputs(task: Task, inputs: Mapping[str, np.ndarray]) -> list[Path]:
-    """The inputs as files, in the order in which the bundle's manifest names them."""
+def _saved(task: Task, inputs: Mapping[str, np.ndarray]) -> list[str]:
+    """The inputs in files, in the order in which the bundle's manifest names them."""
     manifest = json.loads((task.folder / _BUNDLE / "manifest.json").read_text(encoding="utf-8"))
-    files = []
-    for index, tensor in enumerate(manifest["inputs"]):
-        files.append(_scratch(task) / f"input-{index}.npy")
-        np.save(files[-1], np.ascontiguousarray(inputs[tensor["name"]]), allow_pickle=False)
-    return files
+    return save_inputs(_scratch(task), [tensor["name"] for tensor in manifest["inputs"]], inputs)
 
 
-def _command(task: Task, word: str, inputs: Sequence[Path]) -> list[str]:
-    model = task.folder / _BUNDLE / "model" / "model.so"
-    given = [part for path in inputs for part in ("--input", str(path))]
-    return [str(_agent(task)), word, "--model", str(model), *given, "--threads", str(task.threads)]
+def _command(task: Task, do: str, inputs: Sequence[str]) -> list[str]:
+    bundle = task.folder / _BUNDLE
+    return command(bundle / "bin" / "edgepack-agent", do, bundle / "model" / "model.so", inputs, task.threads)
 
 
-def _bench(task: Task, inputs: Sequence[Path]) -> list[str]:
+def _bench(task: Task, inputs: Sequence[str]) -> list[str]:
     """Pinned to the cores that this process may use: the benchmark gives every contestant the same."""
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     return [*_command(task, "bench", inputs), "--cores", cores]
 
 
-def _lines(argv: Sequence[str]) -> list[dict[str, Any]]:
-    """What the agent answers."""
+def _asked(argv: Sequence[str]) -> list[dict[str, Any]]:
     done = subprocess.run(argv, stdout=subprocess.PIPE, check=False)
-    return _parsed(done.stdout, done.returncode)
-
-
-def _parsed(output: bytes, code: int) -> list[dict[str, Any]]:
-    """The agent's lines; a failure is its last one."""
-    lines = [json.loads(line) for line in output.splitlines()]
-    if code:
-        raise RuntimeError(f"the agent failed: {lines[-1]['error'] if lines else f'exit status {code}'}")
-    return lines
+    return answers(done.stdout, done.returncode)

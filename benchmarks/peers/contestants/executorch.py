@@ -13,27 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import (
-    Precision,
-    Prepared,
-    Session,
-    Task,
-    Unsupported,
-    distribution_files,
-    timed,
-)
+from benchmarks.peers.contestants import zoo
+from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
 
-_RECURRENT = {
-    "lstm",
-    "gru",
-}  # one operator each in the exported program: XNNPACKQuantizer does not look inside
+# One operator each in the exported program: XNNPACKQuantizer does not look inside.
+_RECURRENT = {"lstm", "gru"}
 
 
-class Executorch:
+class Executorch(Contestant):
     """The wheel's Python binding over the C++ runtime, with the XNNPACK delegate it is built with."""
 
     title = "ExecuTorch (XNNPACK)"
-    requirements: tuple[str, ...] = (
+    requirements = (
         "executorch==1.5.1",
         "torch==2.13.0",
         "torchao==0.18.0",
@@ -41,8 +32,6 @@ class Executorch:
         "pydantic==2.14.3",  # edgepack.zoo's
         "pyyaml==6.0.3",  # edgepack.zoo's
     )
-    precisions: tuple[Precision, ...] = ("fp32", "int8")
-    threads_share = True
 
     def prepare(self, task: Task) -> Prepared:
         """Write ``model.pte``."""
@@ -54,8 +43,8 @@ class Executorch:
         from executorch.exir.passes import MemoryPlanningPass
 
         notes: dict[str, Any] = {"executorch": executorch.version.__version__, "torch": torch.__version__}
-        network, samples = _network(task)
-        program = torch.export.export(network, samples[0])
+        samples = zoo.samples(task)
+        program = torch.export.export(zoo.network(task), samples[0])
         if task.precision == "int8":
             program, found = _quantized(program, samples)
             notes.update(found)
@@ -83,15 +72,16 @@ class Executorch:
         if (count := binding._threadpool_get_thread_count()) != task.threads:  # noqa: SLF001
             raise Unsupported(f"its thread pool has {count} threads, whatever is asked for")
         program = binding._load_program(str(prepared.model[0]))  # noqa: SLF001 - all are named so
-        return _Loaded(program, program.load_method("forward"))
+        return _Method(program, program.load_method("forward"))
 
 
-class _Loaded:
+class _Method(Session):
     """A method whose inputs are set."""
 
     def __init__(self, program: Any, method: Any) -> None:
         self._program = program  # owns what the method reads
         self._method = method
+        self.infer = method.execute
         self._inputs: list[Any] = []
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -101,23 +91,6 @@ class _Loaded:
         self._method.set_inputs(self._inputs)
         self._method.execute()
         return [output.numpy() for output in self._method.get_outputs()]  # copies
-
-    def time(self, runs: int) -> list[int]:
-        return timed(self._method.execute, runs)
-
-
-def _network(task: Task) -> tuple[Any, list[tuple[Any, ...]]]:
-    """The torch module, and the calibration samples in the order of its arguments."""
-    import torch
-
-    from edgepack.zoo import NETS
-
-    net = NETS[task.net]
-    network = net.network()
-    network.load_state_dict(torch.load(task.weights, weights_only=True))
-    rows = task.calibration_samples()
-    samples = [tuple(torch.from_numpy(row[spec.name]) for spec in net.inputs) for row in rows]
-    return network.eval(), samples
 
 
 def _quantized(program: Any, samples: Sequence[tuple[Any, ...]]) -> tuple[Any, dict[str, Any]]:

@@ -14,25 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import (
-    Precision,
-    Prepared,
-    Session,
-    Task,
-    Unsupported,
-    distribution_files,
-    timed,
-)
+from benchmarks.peers.contestants import zoo
+from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
 
 _SIGNATURE = "serving_default"
 _FREE = {"DELEGATE", "QUANTIZE", "DEQUANTIZE", "RESHAPE", "TRANSPOSE", "CAST"}  # no arithmetic to count
 
 
-class Litert:
+class Litert(Contestant):
     """The interpreter of the ``ai-edge-litert`` wheel with its default delegate, XNNPACK."""
 
     title = "LiteRT"
-    requirements: tuple[str, ...] = (
+    requirements = (
         "litert-torch==0.10.0",
         "litert-converter==0.5.0",
         "ai-edge-litert==2.3.0",
@@ -50,8 +43,6 @@ class Litert:
         "kagglesdk==0.1.37",
         "transformers==5.23.0",
     )
-    precisions: tuple[Precision, ...] = ("fp32", "int8")
-    threads_share = True
 
     def prepare(self, task: Task) -> Prepared:
         """Write ``fp32.tflite``, and ``int8.tflite`` from it."""
@@ -60,7 +51,9 @@ class Litert:
         names = ("ai-edge-litert", "litert-torch", "litert-converter", "ai-edge-quantizer", "torch")
         notes: dict[str, Any] = {name: version(name) for name in names}
         model = task.folder / "fp32.tflite"
-        _convert(task, model)
+        import litert_torch
+
+        litert_torch.convert(zoo.network(task), zoo.samples(task)[0]).export(str(model))
         if task.precision == "int8":
             fp32, model = model, task.folder / "int8.tflite"
             notes["quantization"] = _quantize(task, fp32, model)
@@ -79,14 +72,15 @@ class Litert:
 
         interpreter = Interpreter(str(prepared.model[0]), num_threads=task.threads)
         interpreter.allocate_tensors()
-        return _Loaded(interpreter)
+        return _Interpreter(interpreter)
 
 
-class _Loaded:
+class _Interpreter(Session):
     """An interpreter with its tensors allocated."""
 
     def __init__(self, interpreter: Any) -> None:
         self._interpreter = interpreter
+        self.infer = interpreter.invoke
         runner = interpreter.get_signature_runner(_SIGNATURE)
         # litert-torch names them args_0, output_0 and so on, in the order of the torch module's.
         self._inputs = _in_order(runner.get_input_details())
@@ -98,27 +92,9 @@ class _Loaded:
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(detail["index"]) for detail in self._outputs]  # copies
 
-    def time(self, runs: int) -> list[int]:
-        return timed(self._interpreter.invoke, runs)
-
 
 def _in_order(details: Mapping[str, Any]) -> list[Any]:
     return [details[name] for name in sorted(details, key=lambda name: int(name.rpartition("_")[2]))]
-
-
-def _convert(task: Task, out: Path) -> None:
-    """Write the fp32 model."""
-    import litert_torch
-    import torch
-
-    from edgepack.zoo import NETS
-
-    net = NETS[task.net]
-    network = net.network()
-    network.load_state_dict(torch.load(task.weights, weights_only=True))
-    row = task.calibration_samples()[0]
-    sample = tuple(torch.from_numpy(row[spec.name]) for spec in net.inputs)
-    litert_torch.convert(network.eval(), sample).export(str(out))
 
 
 def _quantize(task: Task, fp32: Path, out: Path) -> str:

@@ -8,8 +8,6 @@ https://mnn-docs.readthedocs.io/en/latest/tools/compress.html
 
 import json
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,15 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import (
-    Precision,
-    Prepared,
-    Session,
-    Task,
-    Unsupported,
-    distribution_files,
-    timed,
-)
+from benchmarks.kit.processes import ProcessFailed, how_it_ended, run
+from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
 
 VERSION = "3.6.1"
 _AGREES = 0.9  # cosine of the outputs in int8 and fp32; the benchmark itself asks for as much
@@ -37,13 +28,11 @@ _WINOGRAD_MEMORY_LEVEL = 3  # MNN's Interpreter::HintMode
 _FASTEST = 3  # its level by default
 
 
-class Mnn:
+class Mnn(Contestant):
     """The wheel as it comes, through its Module API."""
 
     title = "MNN"
-    requirements: tuple[str, ...] = (f"MNN=={VERSION}", "numpy==2.4.6")
-    precisions: tuple[Precision, ...] = ("fp32", "int8")
-    threads_share = True
+    requirements = (f"MNN=={VERSION}", "numpy==2.4.6")
 
     def prepare(self, task: Task) -> Prepared:
         """Write ``fp32.mnn``, and ``int8.mnn`` from it."""
@@ -77,7 +66,7 @@ class Mnn:
         return _load(prepared.model[0], task.threads, prepared.notes.get("Winograd level", _FASTEST))
 
 
-def _load(model: Path, threads: int, level: int) -> "_Loaded":
+def _load(model: Path, threads: int, level: int) -> "_Module":
     """``level`` from 0 to 3: how large the tiles of Winograd's transform may be; it trades memory for time."""
     from MNN import nn
 
@@ -86,21 +75,20 @@ def _load(model: Path, threads: int, level: int) -> "_Loaded":
     manager = nn.create_runtime_manager((settings,))
     manager.set_hint(_WINOGRAD_MEMORY_LEVEL, level)
     module = nn.load_module_from_file(str(model), [], [], runtime_manager=manager, shape_mutable=False)
-    return _Loaded(module)
+    return _Module(module)
 
 
-class _Loaded:
+class _Module(Session):
     """A module and its input variables."""
 
     def __init__(self, module: Any) -> None:
         self._module = module
         self._names: list[str] = module.get_info()["inputNames"]
-        self._inputs: list[Any] = []
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         from MNN import expr
 
-        self._inputs = []
+        variables = []
         for name in self._names:
             value = np.ascontiguousarray(inputs[name])
             if value.dtype == np.int64:
@@ -108,12 +96,10 @@ class _Loaded:
             kind = expr.int if value.dtype == np.int32 else expr.float
             variable = expr.placeholder(list(value.shape), expr.NCHW, kind)
             variable.write(value)
-            self._inputs.append(variable)
-        outputs = self._module.onForward(self._inputs)
+            variables.append(variable)
+        self.infer = partial(self._module.onForward, variables)
+        outputs = self.infer()
         return [np.array(expr.convert(output, expr.NCHW).read()) for output in outputs]
-
-    def time(self, runs: int) -> list[int]:
-        return timed(partial(self._module.onForward, self._inputs), runs)
 
 
 def _winograd(task: Task, fp32: Path) -> int:
@@ -204,23 +190,18 @@ def _tool(words: Sequence[str], made: Path, end: float) -> None:
     command = [sys.executable, "-c", program, *words]
     left = max(1.0, end - time.monotonic())
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=left, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise Unsupported(
-            f"{words[0]} was stopped after {left:.0f} s, when the time to prepare was over"
-        ) from None
-    if done.returncode or not made.is_file():
-        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        said, how = run(command, timeout_s=left), how_it_ended(0)
+    except ProcessFailed as error:
+        if error.timed_out:
+            raise Unsupported(
+                f"{words[0]} was stopped after {left:.0f} s, when the time to prepare was over"
+            ) from None
+        said, how = error.said, error.how
+        made.unlink(missing_ok=True)
+    if not made.is_file():
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
         wrong = [
-            line for line in said if re.search("error|fail|not support|can't|invalid", line, re.IGNORECASE)
+            line for line in lines if re.search("error|fail|not support|can't|invalid", line, re.IGNORECASE)
         ]
-        last = (wrong or said or ["it said nothing"])[-1]
-        raise Unsupported(
-            f"{words[0]} {_ended(done.returncode)} and wrote no model; its last words: {last[:200]}"
-        )
-
-
-def _ended(status: int) -> str:
-    return f"died of {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        last = (wrong or lines or ["it said nothing"])[-1]
+        raise Unsupported(f"{words[0]} {how} and wrote no model; its last words: {last[:200]}")

@@ -5,33 +5,25 @@ source distribution on PyPI hold them, and Debian 12 has no package of ncnn, so 
 https://github.com/Tencent/ncnn/wiki/quantized-int8-inference
 """
 
-import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import (
-    Precision,
-    Prepared,
-    Session,
-    Task,
-    Unsupported,
-    distribution_files,
-    timed,
-)
+from benchmarks.kit.processes import ProcessFailed, last_line, run
+from benchmarks.peers.contestants import zoo
+from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
 
 NCNN = "1.0.20261020"
 PNNX = "20261020"
 _TYPES = {"float32": "f32", "int64": "i64", "int32": "i32"}
 
 
-class Ncnn:
+class Ncnn(Contestant):
     """The wheel as it comes: layouts, Winograd and matrix products by its defaults, nothing below fp32."""
 
     title = "ncnn"
-    requirements: tuple[str, ...] = (
+    requirements = (
         f"ncnn=={NCNN}",
         f"pnnx=={PNNX}",
         "torch==2.13.0",
@@ -39,8 +31,6 @@ class Ncnn:
         "pydantic==2.14.3",  # these two for edgepack.zoo
         "pyyaml==6.0.3",
     )
-    precisions: tuple[Precision, ...] = ("fp32", "int8")
-    threads_share = True
 
     def prepare(self, task: Task) -> Prepared:
         """Trace the torch module and let pnnx write ``net.ncnn.param`` and ``net.ncnn.bin``."""
@@ -69,10 +59,10 @@ class Ncnn:
             raise Unsupported(
                 "ncnn cannot load what pnnx wrote: a layer is unknown to it, or its weights are"
             )
-        return _Loaded(net)
+        return _Net(net)
 
 
-class _Loaded:
+class _Net(Session):
     """A net and its input matrices. ncnn has no batch dimension: the leading 1 goes away and comes back."""
 
     def __init__(self, net: Any) -> None:
@@ -87,12 +77,9 @@ class _Loaded:
         # pnnx calls the inputs in0, in1 ... in the order of the module's arguments, which is the ONNX model's.
         self._arrays = [_matrix(value) for value in inputs.values()]
         self._inputs = {f"in{i}": ncnn.Mat(array) for i, array in enumerate(self._arrays)}
-        return [np.array(output)[np.newaxis] for output in self._infer()]
+        return [np.array(output)[np.newaxis] for output in self.infer()]
 
-    def time(self, runs: int) -> list[int]:
-        return timed(self._infer, runs)
-
-    def _infer(self) -> list[Any]:
+    def infer(self) -> list[Any]:
         # An extractor remembers what it has computed, so each inference takes a new one.
         extractor = self._net.create_extractor()
         for name, matrix in self._inputs.items():
@@ -115,29 +102,12 @@ def _convert(task: Task) -> None:
     import pnnx
     import torch
 
-    from edgepack.zoo import NETS
-
-    net = NETS[task.net]
-    module = net.network()
-    module.load_state_dict(torch.load(task.weights, weights_only=True))
-    sample = task.calibration_samples()[0]
-    arguments = tuple(torch.from_numpy(sample[spec.name]) for spec in net.inputs)
-    path: Path = task.folder / "net.pt"
-    torch.jit.trace(module, arguments, check_trace=False).save(str(path))
-    shapes = [f"[{','.join(map(str, spec.shape))}]{_TYPES[spec.dtype]}" for spec in net.inputs]
+    path = task.folder / "net.pt"
+    torch.jit.trace(zoo.network(task), zoo.samples(task)[0], check_trace=False).save(str(path))
+    shapes = [f"[{','.join(map(str, given.shape))}]{_TYPES[given.dtype]}" for given in zoo.inputs(task)]
     command = [pnnx.EXEC_PATH, path.name, f"inputshape={','.join(shapes)}", "fp16=0"]
     try:
-        done = subprocess.run(
-            command,
-            cwd=task.folder,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=60 * task.minutes,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise Unsupported(f"pnnx did not end within {task.minutes:g} minutes") from None
-    if done.returncode:
-        last = ([line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"])[-1]
-        raise Unsupported(f"pnnx ended with status {done.returncode}: {last[:300]}")
+        run(command, cwd=task.folder, timeout_s=60 * task.minutes)
+    except ProcessFailed as error:
+        last = last_line(error.said) or "it said nothing"
+        raise Unsupported(f"pnnx {error.how}: {last[:300]}") from None

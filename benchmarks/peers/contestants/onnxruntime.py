@@ -13,27 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import (
-    Precision,
-    Prepared,
-    Session,
-    Task,
-    Unsupported,
-    distribution_files,
-    timed,
-)
+from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
 
 _RECURRENT = {"LSTM", "GRU", "RNN"}
 _DYNAMIC = {"LSTM", "MatMul", "Gemm"}  # what quantize_dynamic has integer operators for
 
 
-class Onnxruntime:
+class Onnxruntime(Contestant):
     """The wheel as it comes, all graph optimizations on."""
 
     title = "onnxruntime"
-    requirements: tuple[str, ...] = ()
-    precisions: tuple[Precision, ...] = ("fp32", "int8")
-    threads_share = True
 
     def prepare(self, task: Task) -> Prepared:
         """fp32 is the model itself; int8 is quantized into the folder."""
@@ -54,17 +43,18 @@ class Onnxruntime:
         options.intra_op_num_threads = task.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        return _Loaded(
+        return _Bound(
             onnxruntime.InferenceSession(str(prepared.model[0]), options, providers=["CPUExecutionProvider"])
         )
 
 
-class _Loaded:
+class _Bound(Session):
     """A session with inputs and outputs bound."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
         self._binding = session.io_binding()
+        self.infer = partial(session.run_with_iobinding, self._binding)
         self._inputs: dict[str, np.ndarray] = {}
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -78,9 +68,6 @@ class _Loaded:
             self._inputs[f"output {node.name}"] = buffer  # kept alive for the binding
             self._binding.bind_output(node.name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
         return list(outputs)
-
-    def time(self, runs: int) -> list[int]:
-        return timed(partial(self._session.run_with_iobinding, self._binding), runs)
 
 
 def quantize(task: Task, out: Path) -> str:

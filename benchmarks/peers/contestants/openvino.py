@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import Precision, Prepared, Session, Task, distribution_files, timed
+from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, distribution_files
 
 # Inference of an IR on a CPU loads, of the wheel's plugins and readers of formats, the CPU plugin and the IR
 # reader; importing the package loads the TensorFlow reader.
@@ -29,13 +29,11 @@ _UNUSED = (
 )
 
 
-class Openvino:
+class Openvino(Contestant):
     """The wheel as it comes, told that latency counts."""
 
     title = "OpenVINO"
-    requirements: tuple[str, ...] = ("openvino==2026.4.1", "nncf==3.4.0", "numpy==2.4.6")
-    precisions: tuple[Precision, ...] = ("fp32", "int8")
-    threads_share = True
+    requirements = ("openvino==2026.4.1", "nncf==3.4.0", "numpy==2.4.6")
 
     def prepare(self, task: Task) -> Prepared:
         """Write the model as IR: ``model.xml`` and ``model.bin``."""
@@ -67,14 +65,16 @@ class Openvino:
             "INFERENCE_PRECISION_HINT": "f32",
         }
         compiled = openvino.Core().compile_model(prepared.model[0], "CPU", settings)
-        return _Loaded(compiled.create_infer_request(), len(compiled.outputs))
+        return _Request(compiled.create_infer_request(), len(compiled.outputs))
 
 
-class _Loaded:
+class _Request(Session):
     """An inference request whose input tensors are our arrays."""
 
     def __init__(self, request: Any, outputs: int) -> None:
         self._request = request
+        # The outputs are seen through the request's own memory, as in the other contestants.
+        self.infer = partial(request.infer, share_outputs=True)
         self._outputs = outputs
         self._inputs: list[np.ndarray] = []
 
@@ -87,10 +87,6 @@ class _Loaded:
             self._request.set_tensor(name, openvino.Tensor(value, shared_memory=True))
         self._request.infer()
         return [self._request.get_output_tensor(i).data.copy() for i in range(self._outputs)]
-
-    def time(self, runs: int) -> list[int]:
-        # The outputs are seen through the request's own memory, as in the other contestants.
-        return timed(partial(self._request.infer, share_outputs=True), runs)
 
 
 def _quantized(model: Any, task: Task) -> tuple[Any, str]:

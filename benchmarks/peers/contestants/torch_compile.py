@@ -18,15 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import (
-    Precision,
-    Prepared,
-    Session,
-    Task,
-    Unsupported,
-    distribution_files,
-    timed,
-)
+from benchmarks.peers.contestants import zoo
+from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
 
 _MODES = {"fp32": "max-autotune-no-cudagraphs", "int8": "default"}
 _RECURRENT = re.compile(r"aten\.(lstm|gru|rnn)")
@@ -34,7 +27,7 @@ _NEEDED = ("torch", "sympy", "mpmath", "networkx", "jinja2", "markupsafe", "fssp
 _IMPORTED = (*_NEEDED, "typing_extensions", "setuptools")
 
 
-class TorchCompile:
+class TorchCompile(Contestant):
     """``torch.compile(module)`` in inference mode."""
 
     title = "torch.compile"
@@ -46,7 +39,7 @@ class TorchCompile:
         "pyyaml==6.0.3",
         "platformdirs==4.14.7",
     )
-    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    threads_share = False
 
     def prepare(self, task: Task) -> Prepared:
         """Quantize where asked for, and compile once, so that the cache is filled."""
@@ -77,36 +70,34 @@ class TorchCompile:
 
             module = torch.export.load(_exported(task)).module()
         else:
-            module = _network(task)
+            module = zoo.network(task)
         compiled = torch.compile(module, mode=_MODES[task.precision])
-        session = _Loaded(compiled, [given.name for given in _inputs(task)])
-        session.run({given.name: np.zeros(given.shape, given.dtype) for given in _inputs(task)})
+        session = _Compiled(compiled, [given.name for given in zoo.inputs(task)])
+        session.run({given.name: np.zeros(given.shape, given.dtype) for given in zoo.inputs(task)})
         return session
 
 
-class _Loaded:
-    """A compiled module and the tensors of its last inputs."""
+class _Compiled(Session):
+    """A compiled module, which compiles at its first inference."""
 
     def __init__(self, compiled: Any, names: list[str]) -> None:
         self._compiled = compiled
         self._names = names
-        self._inputs: list[Any] = []
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """One inference; compiles at the first."""
         import torch
 
-        self._inputs = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._names]
+        tensors = [torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._names]
+        self.infer = partial(self._compiled, *tensors)  # guards and all
         with torch.inference_mode():
-            outputs = self._compiled(*self._inputs)
+            outputs = self.infer()
         return [tensor.numpy() for tensor in ([outputs] if isinstance(outputs, torch.Tensor) else outputs)]
 
     def time(self, runs: int) -> list[int]:
-        """Calls of the compiled module, guards and all."""
         import torch
 
         with torch.inference_mode():
-            return timed(partial(self._compiled, *self._inputs), runs)
+            return super().time(runs)
 
 
 def _torch(task: Task) -> Any:
@@ -121,22 +112,6 @@ def _torch(task: Task) -> Any:
     return torch
 
 
-def _inputs(task: Task) -> tuple[Any, ...]:
-    from edgepack.zoo import NETS
-
-    return NETS[task.net].inputs
-
-
-def _network(task: Task) -> Any:
-    import torch
-
-    from edgepack.zoo import NETS
-
-    module = NETS[task.net].architecture()
-    module.load_state_dict(torch.load(task.weights, weights_only=True), assign=True)
-    return module.eval()
-
-
 def _quantize(task: Task) -> str:
     """Quantize the network, save it as an exported program, and say how."""
     import torch
@@ -144,13 +119,12 @@ def _quantize(task: Task) -> str:
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
-    names = [given.name for given in _inputs(task)]
-    samples = [tuple(torch.from_numpy(row[name]) for name in names) for row in task.calibration_samples()]
+    samples = zoo.samples(task)
     dynamic = not any(tensor.is_floating_point() for tensor in samples[0])
     quantizer = x86.X86InductorQuantizer()
     quantizer.set_global(x86.get_default_x86_inductor_quantization_config(is_dynamic=dynamic))
     with torch.no_grad():
-        module = torch.export.export(_network(task), samples[0]).module()
+        module = torch.export.export(zoo.network(task), samples[0]).module()
         recurrent = {str(node.target) for node in module.graph.nodes if _RECURRENT.match(str(node.target))}
         if recurrent:
             raise Unsupported(f"X86InductorQuantizer has no pattern for {', '.join(sorted(recurrent))}")

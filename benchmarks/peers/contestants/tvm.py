@@ -12,16 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.kit.processes import last_line
 from benchmarks.peers.contestants.onnxruntime import quantize
-from benchmarks.peers.protocol import (
-    Precision,
-    Prepared,
-    Session,
-    Task,
-    Unsupported,
-    distribution_files,
-    timed,
-)
+from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
 
 # The versions that edgepack itself builds with; onnxruntime and sympy for its quantizer.
 REQUIREMENTS = (
@@ -35,13 +28,11 @@ REQUIREMENTS = (
 _COMPILER = "libtvm_compiler.so"
 
 
-class Tvm:
+class Tvm(Contestant):
     """``tvm.compile`` with its default pipeline."""
 
     title = "TVM, untuned"
     requirements = REQUIREMENTS
-    precisions: tuple[Precision, ...] = ("fp32", "int8")
-    threads_share = True
 
     def prepare(self, task: Task) -> Prepared:
         """Import, compile and export as a shared library."""
@@ -59,27 +50,22 @@ class Tvm:
 
         library, names = prepared.model
         machine = VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
-        return _Loaded(machine["main"], json.loads(names.read_text(encoding="utf-8")))
+        return _Function(machine["main"], json.loads(names.read_text(encoding="utf-8")))
 
 
-class _Loaded:
+class _Function(Session):
     """The compiled function with its inputs in place."""
 
     def __init__(self, function: Any, names: list[str]) -> None:
         self._function = function
         self._names = names
-        self._inputs: list[Any] = []
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """One inference on new inputs."""
         import tvm
 
-        self._inputs = [tvm.runtime.tensor(np.ascontiguousarray(inputs[name])) for name in self._names]
-        return [tensor.numpy() for tensor in _flat(self._function(*self._inputs))]
-
-    def time(self, runs: int) -> list[int]:
-        """The function itself; the virtual machine allocates outputs from its own pool."""
-        return timed(partial(self._function, *self._inputs), runs)
+        tensors = [tvm.runtime.tensor(np.ascontiguousarray(inputs[name])) for name in self._names]
+        self.infer = partial(self._function, *tensors)  # outputs are from the virtual machine's own pool
+        return [tensor.numpy() for tensor in _flat(self.infer())]
 
 
 def source(task: Task) -> tuple[Path, dict[str, Any]]:
@@ -110,7 +96,7 @@ def imported(model: Path) -> Any:
     try:
         return from_onnx(onnx.load(model))
     except tvm.error.OpNotImplemented as error:
-        raise Unsupported(f"TVM's ONNX importer: {_last_line(error)}") from error
+        raise Unsupported(f"TVM's ONNX importer: {last_line(error)}") from error
 
 
 def build(task: Task, model: Path, notes: dict[str, Any], pipeline: Any = None) -> Prepared:
@@ -142,8 +128,3 @@ def _runtime() -> Iterator[Path]:
 
 def _flat(value: Any) -> list[Any]:
     return [value] if hasattr(value, "numpy") else [leaf for part in value for leaf in _flat(part)]
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__

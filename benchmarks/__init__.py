@@ -1,0 +1,4 @@
+"""Benchmarks of edgepack beside others; each package here is one, ``python -m benchmarks.NAME``, but for ``kit``.
+
+``kit`` holds what they share; committed results lie in ``results/``.
+"""

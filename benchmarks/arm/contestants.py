@@ -1,0 +1,128 @@
+"""What is counted: edgepack's build and onnxruntime's wheel, each running one net in the emulator, one thread.
+
+Counted is the third inference, with everything in place. onnxruntime's stands between two marks. edgepack's is what
+its agent executes more when it runs the model three times instead of twice; loading, the first inferences and the
+end are in both, and what differs else is another line on stdout.
+"""
+
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.arm import counter, tools, userland
+from benchmarks.arm.counter import Profile
+from benchmarks.arm.mca import CORES
+from benchmarks.kit import agent, builds
+from benchmarks.kit.correctness import distance, rows
+from benchmarks.kit.nets import Artifacts
+from edgepack.errors import EdgepackError
+from edgepack.remote.virtual.kinds import KINDS
+
+_WORKER = Path(__file__).with_name("onnxruntime_worker.py")
+_LIBRARY = "libonnxruntime.so"
+
+
+def edgepack(
+    net: Artifacts, target: str, board: Path, folder: Path, records: Path | None
+) -> tuple[dict[str, Any], Profile, Path]:
+    """Compile for the target and count the agent; also what ran, and the compiled model.
+
+    Raises:
+        EdgepackError: The model cannot be compiled or run, or its outputs are wrong.
+    """
+    model = folder / "model" / "model.so"
+    compiled = builds.build(net.onnx, target, model, records)
+    program = agent.place(folder, target, compiled.runtime)
+    inputs = agent.save_inputs(folder, [one.name for one in compiled.inputs], rows(net.inputs)[-1])
+
+    # The agent's first inference is none of these runs.
+    bench = [*agent.command(program, "bench", model, inputs, 1), "--warmup", "0", "--runs"]
+    fewer, more = (
+        counter.count([*bench, str(runs)], cpu=_cpu(target), root=board, environment={}) for runs in (1, 2)
+    )
+    outputs = folder / "outputs"
+    emulator = [tools.qemu(), "-cpu", _cpu(target), "-L", str(board)]
+    run = agent.command(program, "run", model, inputs, 1)
+    tools.output([*emulator, *run, "--output-dir", str(outputs)])
+    got = [np.load(outputs / f"output-{i}.npy") for i in range(len(compiled.outputs))]
+    tuned = sum(kernel.tuned for kernel in compiled.kernels)
+    inference = more - fewer
+    words = _described(
+        inference,
+        version=importlib.metadata.version("edgepack"),
+        error=_error(net, got),
+        model=model,
+        runtime=[program, *(folder / "lib").iterdir()],
+        notes=f"{tuned} of {len(compiled.kernels)} kernels tuned",
+    )
+    return words, inference, model
+
+
+def onnxruntime(net: Artifacts, target: str, board: Path, folder: Path) -> dict[str, Any]:
+    """Count the aarch64 wheel through its Python interface, with inputs and outputs bound.
+
+    Raises:
+        EdgepackError: It cannot run, or its outputs are wrong.
+    """
+    python, environment = userland.python()
+    inputs, outputs = folder / "inputs.npz", folder / "outputs.npz"
+    np.savez(inputs, **rows(net.inputs)[-1])
+
+    argv = [python, str(_WORKER), str(net.onnx), str(inputs), str(outputs)]
+    inference = counter.count(argv, cpu=_cpu(target), root=board, environment=environment)
+    with np.load(outputs, allow_pickle=False) as arrays:
+        got = [arrays[f"output-{i}"] for i in range(len(arrays.files))]
+    folder_of_library = userland.ensure() / userland.SITE / "onnxruntime" / "capi"
+    (library,) = folder_of_library.glob(f"{_LIBRARY}.*")
+    return _described(
+        inference,
+        version=library.name.removeprefix(f"{_LIBRARY}."),
+        error=_error(net, got),
+        model=net.onnx,
+        runtime=[library],
+        notes="aarch64 wheel, CPU execution provider, all optimizations",
+    )
+
+
+def targets() -> list[str]:
+    """The targets with a core to emulate and to predict for."""
+    return [name for name in KINDS if name in CORES]
+
+
+def _cpu(target: str) -> str:
+    cpu = KINDS[target].qemu_cpu
+    if cpu is None:
+        raise EdgepackError(f"{target} is not emulated", next=f"targets: {', '.join(targets())}")
+    return cpu
+
+
+def _error(net: Artifacts, got: Sequence[np.ndarray]) -> float | None:
+    """The relative error of the outputs for the last input sample against onnxruntime's on this machine.
+
+    Raises:
+        EdgepackError: They are no result of this net; a count of such a run would mean nothing.
+    """
+    expected = rows(net.reference)[-1]
+    found = distance(got, [expected[f"output_{i}"] for i in range(len(expected))])
+    if wrong := found.wrong("fp32"):
+        raise EdgepackError(f"the outputs are wrong: {wrong}", where=net.net)
+    return found.relative
+
+
+def _described(
+    inference: Profile, *, version: str, error: float | None, model: Path, runtime: Sequence[Path], notes: str
+) -> dict[str, Any]:
+    """As JSON values; ``runtime`` is what has to be on the board beside the model, without Python."""
+    return {
+        "version": version,
+        "instructions": inference.total,
+        "by_kind": inference.by_kind(),
+        "by_file": inference.by_file(),
+        "relative_error": error,
+        "model_bytes": model.stat().st_size,
+        "runtime_bytes": sum(path.stat().st_size for path in runtime),
+        "notes": notes,
+    }

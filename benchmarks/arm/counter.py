@@ -1,0 +1,165 @@
+"""Executed instructions of an aarch64 program, exactly, through ``counter.c`` in qemu-aarch64.
+
+The guest's user-mode instructions are counted, one by one, by the place they stand at; what its kernel would do is
+not emulated and not counted. Counts are exact and repeat; they are **no time**: nothing is said here about caches,
+pipelines or clocks.
+"""
+
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.arm import tools
+from benchmarks.kit.native import shared_library
+from edgepack.errors import EdgepackError
+
+_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
+_SOURCE = Path(__file__).with_name("counter.c")
+
+# Arm Architecture Reference Manual (DDI 0487), C4.1: mask and value of the encodings, the first that fits wins.
+_KINDS = (
+    ("fp32 multiply-add", 0xBFA0FC00, 0x0E20CC00),  # FMLA, FMLS vector (bit 23: FMLS)
+    ("fp32 multiply-add", 0xBF80B400, 0x0F801000),  # by element, both
+    ("fp32 multiply-add", 0xFF000000, 0x1F000000),  # FMADD and its kin, scalar
+    ("int8 dot product", 0x9FE0FC00, 0x0E809400),  # SDOT, UDOT vector
+    ("int8 dot product", 0x9FC0F400, 0x0F80E000),  # by element
+    ("int multiply-add", 0x9F20DC00, 0x0E208000),  # SMLAL, UMLAL, SMLSL, UMLSL vector
+    ("int multiply-add", 0x9F00B400, 0x0F002000),  # by element
+    ("other vector and fp", 0x0E000000, 0x0E000000),
+    ("load and store", 0x0A000000, 0x08000000),
+    ("branch", 0x1C000000, 0x14000000),
+)
+OTHER = "integer"
+KINDS = (*dict.fromkeys(kind for kind, _, _ in _KINDS), OTHER)
+
+# The file an instruction was loaded from, and its distance from where the file's first byte lies.
+Place = tuple[str, int]
+
+
+def kind(word: int) -> str:
+    """What sort of instruction an A64 encoding is: one of ``KINDS``."""
+    return next((name for name, mask, value in _KINDS if word & mask == value), OTHER)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How often each instruction ran. Taken from another one, what ran in between."""
+
+    runs: Mapping[Place, int]
+    words: Mapping[Place, int]  # the encodings
+
+    @property
+    def total(self) -> int:
+        """Executed instructions."""
+        return sum(self.runs.values())
+
+    def __add__(self, other: "Profile") -> "Profile":
+        sums = dict(self.runs)
+        for place, runs in other.runs.items():
+            sums[place] = sums.get(place, 0) + runs
+        return Profile(sums, {**self.words, **other.words})
+
+    def __sub__(self, other: "Profile") -> "Profile":
+        left = {place: runs - other.runs.get(place, 0) for place, runs in self.runs.items()}
+        return Profile({place: runs for place, runs in left.items() if runs}, self.words)
+
+    def by_kind(self) -> dict[str, int]:
+        """Executed instructions of each kind."""
+        sums = dict.fromkeys(KINDS, 0)
+        for place, runs in self.runs.items():
+            sums[kind(self.words[place])] += runs
+        return sums
+
+    def by_file(self) -> dict[str, int]:
+        """Executed instructions by the name of the file they stand in, most first."""
+        sums: dict[str, int] = {}
+        for (file, _), runs in self.runs.items():
+            name = Path(file).name
+            sums[name] = sums.get(name, 0) + runs
+        return dict(sorted(sums.items(), key=lambda pair: -pair[1]))
+
+
+def plugin() -> Path:
+    """The compiled plugin; built once and kept."""
+    return shared_library("counter", _SOURCE.read_text(), _FLAGS)
+
+
+def count(argv: Sequence[str], *, cpu: str, root: Path, environment: Mapping[str, str]) -> Profile:
+    """Run an aarch64 program to its end and count its instructions.
+
+    Args:
+        argv: The program and its arguments; paths of this machine.
+        cpu: qemu's CPU model: an instruction the core lacks ends the program, and programs that look see this core.
+        root: The folder where the program finds its libraries and ``/proc/cpuinfo``, before those of this machine.
+        environment: All that the program has in its environment.
+
+    A program that marks a part of itself by calls of getsid is counted between the last two of them.
+    Processes that it forks are counted, too, and what ran before the fork in both: it drops out of differences.
+
+    Raises:
+        EdgepackError: qemu or the program failed, or it ran more than one thread.
+    """
+    words = [word for name, value in environment.items() for word in ("-E", f"{name}={value}")]
+    with tempfile.TemporaryDirectory(prefix="edgepack-count-") as folder:
+        emulator = [tools.qemu(), "-cpu", cpu, "-L", str(root), *words, "-plugin", f"{plugin()},out={folder}"]
+        tools.output([*emulator, *argv])
+        processes = sorted(Path(folder).glob("*.maps"))
+        if not processes:
+            raise EdgepackError("qemu's plugin wrote no counts", where=argv[0], why="is the disk full?")
+        counted = Profile({}, {})
+        for maps in processes:
+            data = maps.with_suffix(".counts").read_bytes()
+            (threads,) = struct.unpack_from("<Q", data)
+            if threads != 1:
+                raise EdgepackError(
+                    f"the program ran {threads} threads, and counts are exact for one only",
+                    where=argv[0],
+                    next="tell its libraries to start none",
+                )
+            counted += profile(data[8:], maps.read_text())
+        return counted
+
+
+def records(data: bytes) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+    """Address, runs and instructions of each block: the plugin's file after its first number."""
+    at = 0
+    while at < len(data):
+        address, runs, length = struct.unpack_from("<3Q", data, at)
+        yield address, runs, struct.unpack_from(f"<{length}I", data, at + 24)
+        at += 24 + 4 * length
+
+
+def places(maps: str) -> list[tuple[int, int, int, str]]:
+    """Start, end, address of the file's first byte, and path of each file's mapping, from /proc/PID/maps."""
+    found = []
+    first: dict[str, int] = {}
+    for line in dict.fromkeys(maps.splitlines()):
+        span, _, offset, _, _, file = line.split(maxsplit=5)
+        start, end = (int(word, 16) for word in span.split("-"))
+        if int(offset, 16) == 0:
+            first[file] = start
+        found.append((start, end, first.get(file, start), file))
+    return found
+
+
+def profile(data: bytes, maps: str) -> Profile:
+    """One process's counts, from what the plugin wrote."""
+    mappings = places(maps)
+    runs: dict[Place, int] = {}
+    words: dict[Place, int] = {}
+    for address, times, encoded in records(data):
+        base, file = _file(mappings, address)
+        for index, word in enumerate(encoded):
+            place = (file, address + 4 * index - base)
+            runs[place] = runs.get(place, 0) + times
+            words[place] = word
+    return Profile(runs, words)
+
+
+def _file(mappings: Iterable[tuple[int, int, int, str]], address: int) -> tuple[int, str]:
+    for start, end, base, file in mappings:
+        if start <= address < end:
+            return base, file
+    return 0, "(no file)"

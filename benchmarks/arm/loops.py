@@ -1,0 +1,163 @@
+"""Innermost loops of a compiled model, found in its disassembly and weighed by how often they ran.
+
+A branch to an earlier place of the same kernel is a back edge, and what stands between the two is a loop. It is
+innermost if no other loop lies inside, and straight if its only branch is the one at its end: then an iteration is
+exactly its instructions. Code for failed checks lies behind a kernel's end and jumps back, too; it does not run, and
+drops out by its weight.
+
+What a kernel computes, and the parts of it that run on the thread pool, are functions without a symbol, behind all
+others. They belong to the kernel that calls them, jumps to them, or takes their address (ADRP and ADD, or ADR).
+"""
+
+import bisect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.arm import tools
+from benchmarks.arm.counter import Place
+
+_LABEL = re.compile(r"^([0-9a-f]+) <(.+)>:$")
+_LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)(?:\s+(.*?))?\s*$")
+_TARGET = re.compile(r"0x([0-9a-f]+)(?: <[^>]*>)?$")
+_ADDRESS = re.compile(r"^(x\d+), 0x([0-9a-f]+)")
+_OFFSET = re.compile(r"^x\d+, (x\d+), #0x([0-9a-f]+)$")
+_BRANCHES = ("b", "bl", "blr", "br", "ret", "cbz", "cbnz", "tbz", "tbnz")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One line of a disassembly."""
+
+    address: int
+    mnemonic: str
+    operands: str
+
+    @property
+    def is_branch(self) -> bool:
+        """Whether control may go elsewhere."""
+        return self.mnemonic in _BRANCHES or self.mnemonic.startswith("b.")
+
+    @property
+    def target(self) -> int | None:
+        """Where a direct branch goes; None: no branch, a call, or not known."""
+        if not self.is_branch or self.mnemonic in {"bl", "blr", "br", "ret"}:
+            return None
+        match = _TARGET.search(self.operands)
+        return int(match.group(1), 16) if match else None
+
+
+@dataclass(frozen=True)
+class Loop:
+    """An innermost loop."""
+
+    kernel: str
+    body: tuple[Instruction, ...]
+    iterations: int = 0  # how often its last instruction ran
+    executed: int = 0  # instructions, in all iterations
+
+    @property
+    def straight(self) -> bool:
+        """Whether the last instruction is its only branch."""
+        return not any(instruction.is_branch for instruction in self.body[:-1])
+
+
+def disassemble(library: Path) -> dict[str, list[Instruction]]:
+    """The kernels of a compiled model, by name.
+
+    Raises:
+        EdgepackError: llvm-objdump cannot read the file.
+    """
+    argv = [tools.llvm("llvm-objdump"), "--disassemble", "--no-show-raw-insn", str(library)]
+    return parse(tools.output(argv).splitlines())
+
+
+def parse(lines: Iterable[str]) -> dict[str, list[Instruction]]:
+    """The kernels in llvm-objdump's output, with the functions that are theirs."""
+    code: list[Instruction] = []
+    names: dict[int, str] = {}  # by the function's first address
+    for line in lines:
+        if label := _LABEL.match(line):
+            names[int(label.group(1), 16)] = label.group(2).removeprefix("__tvm_ffi_")
+        elif match := _LINE.match(line):
+            address, mnemonic, operands = match.groups()
+            code.append(Instruction(int(address, 16), mnemonic, (operands or "").partition("//")[0].strip()))
+    owners = _owners(code, names)
+    starts = sorted(owners)
+    functions: dict[str, list[Instruction]] = {}
+    for instruction in code:
+        functions.setdefault(owners[_start(starts, instruction.address)], []).append(instruction)
+    return functions
+
+
+def _owners(code: list[Instruction], names: dict[int, str]) -> dict[int, str]:
+    """The kernel of each function, by its first address: its own symbol, or that of the first to refer to it."""
+    places = {instruction.address for instruction in code}
+    symbols = sorted(names)
+    referrer: dict[int, int] = {}
+    for at, to in _references(code, symbols):
+        if to in places and to not in names:
+            referrer.setdefault(to, at)
+    starts = sorted({*names, *referrer})
+    owners = {}
+    for first in starts:
+        start, seen = first, set()
+        while start not in names:
+            seen.add(start)
+            start = _start(starts, referrer[start])
+            if start in seen:  # only its own loops refer to it
+                start = _start(symbols, start)
+        owners[first] = names[start]
+    return owners
+
+
+def _start(starts: list[int], address: int) -> int:
+    """The last start at or before an address."""
+    return starts[bisect.bisect_right(starts, address) - 1]
+
+
+def _references(code: Iterable[Instruction], symbols: list[int]) -> Iterator[tuple[int, int]]:
+    """Where an instruction calls, jumps out to, or takes the address of, what: both addresses."""
+    pages: dict[str, int] = {}
+    for step in code:
+        if step.mnemonic in {"adr", "adrp"} and (match := _ADDRESS.match(step.operands)):
+            register, address = match.group(1), int(match.group(2), 16)
+            if step.mnemonic == "adr":
+                yield step.address, address
+            else:
+                pages[register] = address
+        elif step.mnemonic == "add" and (match := _OFFSET.match(step.operands)) and match.group(1) in pages:
+            yield step.address, pages[match.group(1)] + int(match.group(2), 16)
+        elif step.mnemonic in {"b", "bl"} and (match := _TARGET.search(step.operands)):
+            address = int(match.group(1), 16)
+            if step.mnemonic == "bl" or _start(symbols, step.address) != _start(symbols, address):
+                yield step.address, address
+        if step.is_branch:
+            pages.clear()
+        elif step.mnemonic != "adrp":
+            pages.pop(step.operands.partition(",")[0], None)  # written over
+
+
+def innermost(kernel: str, code: list[Instruction]) -> Iterator[Loop]:
+    """The innermost loops of a kernel, in the order of their ends."""
+    places = {instruction.address: index for index, instruction in enumerate(code)}
+    edges = [
+        (places[instruction.target], index)
+        for index, instruction in enumerate(code)
+        if instruction.target in places and places[instruction.target] <= index
+    ]
+    for start, end in edges:
+        inside = any(start <= s and e <= end and (s, e) != (start, end) for s, e in edges)
+        if not inside:
+            yield Loop(kernel, tuple(code[start : end + 1]))
+
+
+def weighed(loops: Iterable[Loop], runs: Mapping[Place, int], file: str) -> list[Loop]:
+    """The loops that ran, with their iterations, most executed instructions first."""
+    found = []
+    for loop in loops:
+        times = [runs.get((file, instruction.address), 0) for instruction in loop.body]
+        if times[-1]:
+            found.append(Loop(loop.kernel, loop.body, times[-1], sum(times)))
+    return sorted(found, key=lambda loop: -loop.executed)

@@ -1,0 +1,140 @@
+"""llvm-mca's prediction of loops: cycles an iteration, and which share of the multiply-add units' peak that is.
+
+llvm-mca takes every load as an L1 hit, every branch as predicted, and the fetch of instructions as free: what it says
+is a floor. It knows a core by LLVM's scheduling model only. LLVM schedules the Cortex-A72 and, for want of a model of
+its own, the Cortex-A76 by the Cortex-A57's (AArch64Processors.td), which starts one 128-bit multiply-add a cycle. For
+the A72 that agrees with OSACA's machine model, which was measured (RRZE-HPC/OSACA, osaca/data/a72.yml: fmla 1.0). The
+A76 starts two, on its pipelines V0 and V1 (Arm, Cortex-A76 Software Optimization Guide); the Neoverse N1 is its sibling
+for servers, has a model since LLVM 16 (two a cycle, as in OSACA's n1.yml), and stands in for it. Both are shown.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.arm import tools
+from benchmarks.arm.loops import Instruction, Loop
+from edgepack.errors import EdgepackError
+
+ITERATIONS = 200
+TRIPLE = "aarch64-linux-gnu"
+
+# Cores a target's loops are predicted for, in LLVM's names: the target's own, then what stands in for it.
+CORES: Mapping[str, tuple[str, ...]] = {"rpi4": ("cortex-a72",), "rpi5": ("cortex-a76", "neoverse-n1")}
+
+# Multiply-adds of one instruction, by mnemonic and the arrangement of the destination.
+_VECTOR = re.compile(r"^v\d+\.(\w+)")
+_MACS = {
+    "fma": ({"fmla", "fmls"}, {"4s": 4, "2s": 2, "8h": 8, "4h": 4, "2d": 2}),
+    "dot": ({"sdot", "udot"}, {"4s": 16, "2s": 8}),
+    "mlal": ({"smlal", "umlal", "smlal2", "umlal2"}, {"8h": 8, "4s": 4, "2d": 2}),
+}
+_SCALAR = {"fmadd", "fmsub", "fnmadd", "fnmsub"}
+_WIDEST = {
+    "fma": "fmla v{i}.4s, v30.4s, v31.4s",
+    "dot": "sdot v{i}.4s, v30.16b, v31.16b",
+    "mlal": "smlal v{i}.4s, v30.4h, v31.4h",
+}
+_WIDEST_MACS = {"fma": 4, "dot": 16, "mlal": 4}
+_PEAK_UNROLL = 24
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one loop on one core."""
+
+    loop: Loop
+    core: str
+    model: str  # the scheduling model, by the prefix of its resources: A57, N1
+    kind: str  # fma, dot, mlal: the sort of multiply-add that does most of the work
+    macs: int  # of that sort, an iteration
+    cycles: float  # an iteration
+    peak: float  # multiply-adds a cycle at most, by the same model
+
+    @property
+    def share(self) -> float:
+        """Of the unit's peak."""
+        return self.macs / (self.cycles * self.peak)
+
+
+def macs(instruction: Instruction) -> tuple[str, int]:
+    """The sort of multiply-add an instruction is, and how many it does; ``("", 0)`` for others."""
+    if instruction.mnemonic in _SCALAR:
+        return "fma", 1
+    arrangement = _VECTOR.match(instruction.operands)
+    for kind, (mnemonics, lanes) in _MACS.items():
+        if instruction.mnemonic in mnemonics:
+            return kind, lanes.get(arrangement.group(1), 1) if arrangement else 1
+    return "", 0
+
+
+def work(loop: Loop) -> tuple[str, int]:
+    """The sort of multiply-add that a loop does most, and how many an iteration."""
+    sums: dict[str, int] = {}
+    for kind, count in map(macs, loop.body):
+        sums[kind] = sums.get(kind, 0) + count
+    sums.pop("", None)
+    return max(sums.items(), key=lambda item: item[1], default=("", 0))
+
+
+def predict(loops: Sequence[Loop], core: str) -> list[Prediction]:
+    """Predict straight loops that multiply and add.
+
+    Raises:
+        EdgepackError: llvm-mca refused the code; its words are in ``why``.
+    """
+    if not loops:
+        return []
+    kinds = sorted({work(loop)[0] for loop in loops})
+    regions = {f"peak-{kind}": _peak(kind) for kind in kinds}
+    regions |= {f"loop-{index}": assembly(loop) for index, loop in enumerate(loops)}
+    text = "".join(f"# LLVM-MCA-BEGIN {name}\n{code}# LLVM-MCA-END\n" for name, code in regions.items())
+    argv = [
+        tools.llvm("llvm-mca"),
+        f"-mtriple={TRIPLE}",
+        f"-mcpu={core}",
+        f"-iterations={ITERATIONS}",
+        "-json",
+        "-",
+    ]
+    model, cycles = parse(tools.output(argv, text))
+    peaks = {kind: _PEAK_UNROLL * _WIDEST_MACS[kind] / cycles[f"peak-{kind}"] for kind in kinds}
+    found = []
+    for index, loop in enumerate(loops):
+        kind, count = work(loop)
+        found.append(Prediction(loop, core, model, kind, count, cycles[f"loop-{index}"], peaks[kind]))
+    return found
+
+
+def _peak(kind: str) -> str:
+    """Nothing but independent multiply-adds, more than any latency needs."""
+    return "".join(f"{_WIDEST[kind].format(i=i)}\n" for i in range(_PEAK_UNROLL))
+
+
+def assembly(loop: Loop) -> str:
+    """A loop's body as llvm-mca reads it: the branch at its end goes to itself, for targets mean nothing there."""
+    lines = [f"{step.mnemonic} {step.operands}".strip() for step in loop.body[:-1]]
+    last = loop.body[-1]
+    operands = re.sub(r"0x[0-9a-f]+(?: <[^>]*>)?$", ".", last.operands)
+    return "\n".join([*lines, f"{last.mnemonic} {operands}"]) + "\n"
+
+
+def parse(text: str) -> tuple[str, dict[str, float]]:
+    """The scheduling model's name, and cycles an iteration of each region, from llvm-mca's JSON.
+
+    Raises:
+        EdgepackError: It is not what llvm-mca writes.
+    """
+    try:
+        document = json.loads(text)
+        resources = document["TargetInfo"]["Resources"]
+        model = resources[0].partition("Unit")[0]
+        summaries = {region["Name"]: region["SummaryView"] for region in document["CodeRegions"]}
+        return model, {name: view["TotalCycles"] / view["Iterations"] for name, view in summaries.items()}
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise EdgepackError(
+            "llvm-mca's JSON is not as expected",
+            why=f"{type(error).__name__}: {error}",
+            next="this benchmark is written for LLVM 16 to 19: apt-get install llvm-19",
+        ) from error

@@ -1,0 +1,99 @@
+"""One net on one target: the counts of both contestants, and the predictions for edgepack's hot loops, as JSON values."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.arm import contestants, loops, mca, userland
+from benchmarks.arm.counter import Profile
+from benchmarks.kit.builds import best_records
+from benchmarks.kit.nets import artifacts
+from edgepack.errors import EdgepackError
+from edgepack.zoo import NETS
+
+
+def measure(net: str, target: str, *, tuned: bool = True) -> dict[str, Any]:
+    """Count and predict one cell; what fails stands in it with its reason.
+
+    Args:
+        net: A key of the zoo.
+        target: One of ``contestants.targets()``.
+        tuned: Take tuning records of this target where this machine has some.
+    """
+    cell: dict[str, Any] = {"net": net, "title": NETS[net].title, "target": target, "macs": NETS[net].macs}
+    cell |= {"contenders": {}, "failures": {}, "loops": []}
+    try:
+        made = artifacts(net)
+    except EdgepackError as error:
+        cell["failures"] = dict.fromkeys(("edgepack", "onnxruntime"), _words(error))
+        return cell
+    with userland.board(target) as board, tempfile.TemporaryDirectory(prefix="edgepack-arm-") as folder:
+        for name in ("edgepack", "onnxruntime"):
+            own = Path(folder, name)
+            own.mkdir()
+            try:
+                if name == "edgepack":
+                    records = best_records(made.onnx, target) if tuned else None
+                    words, ran, model = contestants.edgepack(made, target, board, own, records)
+                    cell["contenders"][name] = words
+                    cell["loops"] = _loops(ran, model, target)
+                else:
+                    cell["contenders"][name] = contestants.onnxruntime(made, target, board, own)
+            except EdgepackError as error:
+                cell["failures"][name] = _words(error)
+    return cell
+
+
+def _words(error: EdgepackError) -> str:
+    return f"{error.message}: {error.why}" if error.why else error.message
+
+
+def _loops(ran: Profile, model: Path, target: str) -> list[dict[str, Any]]:
+    """What llvm-mca predicts for the loops that ran and multiply, on each core that stands for the target."""
+    code = loops.disassemble(model)
+    candidates = (loop for kernel, body in code.items() for loop in loops.innermost(kernel, body))
+    found = [loop for loop in loops.weighed(candidates, ran.runs, str(model)) if mca.work(loop)[1]]
+    rows = []
+    for core in mca.CORES[target]:
+        rows += [
+            {
+                "core": core,
+                "model": prediction.model,
+                **_of(prediction.loop, ran.total),
+                "kind": prediction.kind,
+                "macs": prediction.macs,
+                "cycles": prediction.cycles,
+                "peak_macs_per_cycle": prediction.peak,
+                "share_of_peak": prediction.share,
+            }
+            for prediction in mca.predict([loop for loop in found if loop.straight], core)
+        ]
+        skipped = "it branches within: llvm-mca predicts straight code only"
+        rows += [
+            {"core": core, **_of(loop, ran.total), "skipped": skipped} for loop in found if not loop.straight
+        ]
+    return rows
+
+
+def _of(loop: loops.Loop, total: int) -> dict[str, Any]:
+    return {
+        "kernel": loop.kernel,
+        "executed_share": loop.executed / total,
+        "iterations": loop.iterations,
+        "instructions": len(loop.body),
+    }
+
+
+def summary(cell: dict[str, Any], core: str) -> dict[str, float] | None:
+    """All predicted loops of a cell together: coverage, cycles an inference, share of the peak; None without any."""
+    rows = [row for row in cell["loops"] if row["core"] == core and "cycles" in row]
+    if not rows:
+        return None
+    cycles = sum(row["iterations"] * row["cycles"] for row in rows)
+    least = sum(row["iterations"] * row["macs"] / row["peak_macs_per_cycle"] for row in rows)
+    return {
+        "executed_share": sum(row["executed_share"] for row in rows),
+        "macs_share": sum(row["iterations"] * row["macs"] for row in rows) / cell["macs"],
+        "cycles": cycles,
+        "share_of_peak": least / cycles,
+    }

@@ -1,0 +1,109 @@
+"""The results as a page."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.arm.measure import summary
+from benchmarks.kit.documents import filled, write_text
+from benchmarks.kit.tables import markdown
+
+_WORDS = Path(__file__).with_name("page.md")
+
+
+def page(document: dict[str, Any], top: int) -> str:
+    """Both tables; of the loops, those with the largest share of each cell's instructions."""
+    cells = document["cells"]
+    return filled(
+        _WORDS,
+        **document["tools"],
+        counts=_counts(cells),
+        failures=_failures(cells),
+        summaries=_summaries(cells),
+        loops=_loops(cells, top),
+    )
+
+
+def write(document: dict[str, Any], out: Path, top: int) -> None:
+    """Write the page into a folder."""
+    write_text(out / "arm.md", page(document, top))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns after the first two are figures."""
+    return "\n".join(markdown(head, rows, right=2))
+
+
+def _counts(cells: list[dict[str, Any]]) -> str:
+    head = ["net", "target"]
+    for name in ("edgepack", "onnxruntime"):
+        head += [f"{name}, M", "multiply-adds", "per MAC", "model + runtime, MB"]
+    rows = []
+    for cell in cells:
+        row = [cell["title"], cell["target"]]
+        for name in ("edgepack", "onnxruntime"):
+            found = cell["contenders"].get(name)
+            row += _figures(found, cell["macs"]) if found else ["failed", "", "", ""]
+        ours, theirs = (cell["contenders"].get(name) for name in ("edgepack", "onnxruntime"))
+        row.append(f"{ours['instructions'] / theirs['instructions']:.2f}" if ours and theirs else "")
+        row.append(ours["notes"] if ours else "")
+        rows.append(row)
+    return _table([*head, "ours / theirs", "edgepack's schedules"], rows)
+
+
+def _figures(found: dict[str, Any], macs: int) -> list[str]:
+    kinds = found["by_kind"]
+    multiplying = sum(count for kind, count in kinds.items() if "multiply-add" in kind or "dot" in kind)
+    megabytes = (found["model_bytes"] + found["runtime_bytes"]) / 1e6
+    total = found["instructions"]
+    return [f"{total / 1e6:.2f}", f"{multiplying / total:.0%}", f"{total / macs:.2f}", f"{megabytes:.1f}"]
+
+
+def _failures(cells: list[dict[str, Any]]) -> str:
+    lines = [
+        f"- {cell['title']} for {cell['target']}, {name}: {' '.join(why.split())}"
+        for cell in cells
+        for name, why in cell["failures"].items()
+    ]
+    return "\n".join(["Failed:\n", *lines]) if lines else ""
+
+
+def _cores(cell: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(row["core"] for row in cell["loops"]))
+
+
+def _model(cell: dict[str, Any], core: str) -> str:
+    models = (row["model"] for row in cell["loops"] if row["core"] == core and "model" in row)
+    return f"{core} ({next(models, '?')} model)"
+
+
+def _summaries(cells: list[dict[str, Any]]) -> str:
+    rows = []
+    for cell in cells:
+        for core in _cores(cell):
+            if found := summary(cell, core):
+                figures = [f"{found[key]:.0%}" for key in ("executed_share", "macs_share")]
+                figures += [f"{found['cycles'] / 1e6:.2f}", f"{found['share_of_peak']:.0%}"]
+                rows.append([cell["title"], _model(cell, core), *figures])
+    head = ["net", "core", "of all instructions", "of all MACs", "predicted M cycles", "share of peak"]
+    return _table(head, rows) if rows else ""
+
+
+def _loops(cells: list[dict[str, Any]], top: int) -> str:
+    head = ["kernel", "core", "of all instructions", "instructions", "MACs", "cycles", "share of peak"]
+    parts = []
+    for cell in cells:
+        rows = []
+        for core in _cores(cell):
+            own = [row for row in cell["loops"] if row["core"] == core]
+            for row in sorted(own, key=lambda row: -row["executed_share"])[:top]:
+                figures = [f"{row['executed_share']:.1%}", str(row["instructions"])]
+                if "cycles" in row:
+                    figures += [str(row["macs"]), f"{row['cycles']:.1f}", f"{row['share_of_peak']:.0%}"]
+                else:
+                    figures += ["", row["skipped"], ""]
+                rows.append([f"`{row['kernel']}`", _model(cell, core), *figures])
+        if rows:
+            title = f"{cell['title']} for {cell['target']}, an iteration of each loop:"
+            parts += [title, _table(head, rows)]
+    return "\n\n".join(parts)

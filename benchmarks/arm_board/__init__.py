@@ -1,1 +1,0 @@
-"""ARM evidence without a board: executed instructions in an emulator, and predicted cycles of hot loops."""

@@ -1,0 +1,74 @@
+"""The chosen cases through the chosen contestants, and what became of each into the results."""
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.coverage import results
+from benchmarks.coverage.cases import Case, bind, collect, left_out
+from benchmarks.coverage.contestants import contestants, preload
+from benchmarks.coverage.pool import Tell, run_all
+from benchmarks.kit import agent
+
+NETWORK_FACTOR = 10
+Job = tuple[str, Case]
+
+
+def run(options: argparse.Namespace, found: results.Results) -> None:
+    """Run the chosen cases and put what became of them into `found` and the file of results."""
+    rows = found.rows
+    # So that `finally` ends the children.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    preload()
+    cases = collect(options.cases)
+    with tempfile.TemporaryDirectory(prefix="edgepack-coverage-board-") as folder:
+        works = contestants(agent.place(Path(folder), options.target), options.target)
+        chosen = options.only or list(works)
+        deadline = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
+        jobs = _jobs(cases, chosen, rows, options.resume, deadline)
+
+        def work(job: Job, tell: Tell) -> dict[str, object]:
+            name, case = job
+            return works[name](case, tell)
+
+        def limit(job: Job) -> float:
+            return options.seconds * (NETWORK_FACTOR if job[1].operator == results.NETWORKS else 1)
+
+        made = run_all(jobs, work, processes=options.processes, limit=limit)
+        try:
+            for done, ((name, case), result) in enumerate(made, 1):
+                if result["status"] == "passed":
+                    del result["step"]
+                if not result.get("deep", "-"):
+                    del result["deep"]  # nothing in the way
+                rows[case.name][name] = result
+                if done % 100 == 0:
+                    print(f"{done} done, at {case.name}", file=sys.stderr)
+                    results.write(options.results, found)
+        finally:
+            made.close()
+            results.write(options.results, found)
+
+
+def _jobs(
+    cases: list[Case], chosen: list[str], rows: dict[str, results.Row], resume: bool, deadline: float
+) -> Iterator[Job]:
+    """The work to do; what needs none is put into `rows` at once."""
+    for case in cases:
+        opset = {op.domain: op.version for op in case.model.opset_import}.get("", 0)
+        about = {"name": case.name, "operator": case.operator, "opset": opset, "bound": sorted(case.shaping)}
+        reason = left_out(case)
+        if reason:
+            rows[case.name] = {**about, "left_out": reason}
+            continue
+        row = rows[case.name] = {**rows.get(case.name, {}), **about}
+        for name in chosen:
+            if (resume and name in row) or time.monotonic() > deadline:
+                continue
+            if name == "stock_bound" and bind(case)[0] is case.model:
+                continue  # as `stock`
+            yield name, case

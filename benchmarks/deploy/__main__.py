@@ -1,0 +1,76 @@
+"""Seconds and bytes of a first deploy, a redeploy and a rollback: edgepack beside scp and rsync.
+
+    python -m benchmarks.deploy
+    python -m benchmarks.deploy --net resnet18 --mbit 8 --repeat 5 --rtt-ms 20
+    python -m benchmarks.deploy --page       measures nothing: the page from the results there are
+
+The board is a real sshd on loopback. Everybody reaches it through the same relay, which counts the bytes and,
+for the second link, lets 8 Mbit/s pass in each direction. The redeploy brings a build of the same net in which
+one layer's weights were changed; the rollback goes back from it. Seconds are those of the whole command, its
+start and the SSH handshake within; after each, every file on the board is compared with what should be there.
+The ways take turns, in another order each time.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.deploy import page
+from benchmarks.deploy.contestants import WAYS
+from benchmarks.deploy.measure import run
+from benchmarks.deploy.versions import make
+from benchmarks.kit import command, documents
+from benchmarks.kit.machine import summary
+from benchmarks.kit.nets import network
+from benchmarks.kit.places import RESULTS
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run what the arguments say, print the table, write JSON and Markdown."""
+    options = parse(argv)
+    results = options.out / "deploy.json"
+    if options.page:
+        page.write(documents.read(results), options.out)
+        return
+    with tempfile.TemporaryDirectory(prefix="edgepack-benchmark-") as folder:
+        scratch = Path(folder)
+        first, second, change = make(network(options.net), scratch)
+        document = {
+            "benchmark": "deploy",
+            "machine": summary(("ssh", "-V"), ("rsync", "--version")),
+            "net": options.net,
+            "change": {"tensor": change.tensor, "bytes": change.bytes, "files": list(change.files)},
+            "files_bytes": {"first": first.size, "second": second.size},
+            "bundle_bytes": {
+                "first": first.bundle.stat().st_size,
+                "second": second.bundle.stat().st_size,
+            },
+            "rtt_ms": options.rtt_ms,
+            "ways": options.ways,
+            "left_out": {name: why for name in options.ways if (why := WAYS[name].missing())},
+            "samples": list(run(options, first, second, scratch)),
+        }
+    documents.write(results, document)
+    page.write(document, options.out)
+    print(page.text(document))
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = command.parser("deploy", __doc__)
+    add, number, count = parser.add_argument, command.at_least(0), command.whole(1)
+    add("--net", default="mobilenet_v2", help="a network of edgepack.zoo, or an .onnx file")
+    add("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="only these")
+    add("--mbit", type=number, default=8.0, help="of the limited link; 0 leaves it out")
+    add("--rtt-ms", type=number, default=0.0, help="round-trip time of the limited link")
+    add("--repeat", type=count, default=5, help="repetitions on loopback")
+    add("--limited-repeat", type=count, default=3, help="repetitions on the limited link")
+    add("--out", type=Path, default=RESULTS / "results/deploy", help="where results go")
+    add("--page", action="store_true", help="measure nothing: write the page anew")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(command.finish(main))

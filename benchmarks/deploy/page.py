@@ -1,0 +1,72 @@
+"""The results as a page, and as a table for the terminal."""
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kit.documents import filled, write_text
+from benchmarks.kit.statistics import median_and_range
+from benchmarks.kit.tables import markdown, plain
+
+HEAD = ("link", "step", "way", "seconds, median (range)", "sent", "received")
+_LEFT = 4  # columns
+_WORDS = Path(__file__).with_name("page.md")
+COUNTED = "Bytes are what TCP carries in each direction, SSH's own included; TCP's and IP's headers are not."
+
+
+def rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """One row for each link, step and way that was measured or failed."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for sample in document["samples"]:
+        groups.setdefault((sample["link"], sample["step"], sample["way"]), []).append(sample)
+    steps = list(dict.fromkeys(step for _, step, _ in groups))
+    for key in sorted(
+        groups, key=lambda k: (k[0] != "loopback", steps.index(k[1]), document["ways"].index(k[2]))
+    ):
+        samples = groups[key]
+        failed = [sample["error"] for sample in samples if "error" in sample]
+        good = [sample for sample in samples if "error" not in sample]
+        if failed:
+            yield (*key, f"{len(failed)} of {len(samples)} failed: {failed[0]}", "", "")
+        if good:
+            seconds = median_and_range([sample["seconds"] for sample in good], "{:.2f}")
+            yield (*key, seconds, *(size(good, way) for way in ("sent", "received")))
+    for way, why in document["left_out"].items():
+        yield ("all", "all", way, f"left out: {why}", "", "")
+
+
+def size(samples: list[dict[str, Any]], direction: str) -> str:
+    """The median of bytes, in the unit that fits."""
+    value = statistics.median(sample[direction] for sample in samples)
+    return f"{value / 1e6:.2f} MB" if value >= 1e5 else f"{value / 1e3:.1f} kB"
+
+
+def headline(document: dict[str, Any]) -> str:
+    """What was deployed, in a sentence."""
+    change, sizes = document["change"], document["files_bytes"]
+    rtt = (
+        f", the limited link with a round-trip time of {document['rtt_ms']:g} ms"
+        if document["rtt_ms"]
+        else ""
+    )
+    return (
+        f"{document['net']}: {sizes['first'] / 1e6:.1f} MB in files. The redeploy changes one layer's weights "
+        f"({change['tensor']}, {change['bytes'] / 1e3:.0f} kB), which changes {', '.join(change['files'])}{rtt}."
+    )
+
+
+def text(document: dict[str, Any]) -> str:
+    """For the terminal."""
+    return "\n".join([headline(document), COUNTED, "", *plain([HEAD, *rows(document)], right=len(HEAD))])
+
+
+def page(document: dict[str, Any]) -> str:
+    """The page as Markdown."""
+    table = "\n".join(markdown(HEAD, rows(document), _LEFT, tight=True))
+    return filled(_WORDS, headline=headline(document), counted=COUNTED, table=table)
+
+
+def write(document: dict[str, Any], out: Path) -> None:
+    """Write the page into a folder."""
+    write_text(out / "deploy.md", page(document))

@@ -1,0 +1,318 @@
+"""Who is timed when: interleaved blocks in a random order and its mirror image, guarded by a canary.
+
+A *round* is a random order of all contestants followed by the same order backwards (ABBA), so that a slow drift
+of the machine meets everyone alike. A *block* is a contestant's turn: some untimed inferences that fill
+the caches again, then the timed ones. A fixed piece of work, the *canary*, runs on each of the cell's cores right
+before and after a block. Before it, it runs until it is at most ``Plan.drift`` off its reference, so that a
+disturbance that passes is waited for; where it is off after the block, the block is discarded and taken again. The
+reference is the lower quartile of a burst of canaries before the first round, because whatever disturbs a canary
+makes it slower, and of bursts that follow each other until one agrees with the one before. Where waiting for
+``Plan.patience`` seconds is of no use, or a canary is far faster than the reference, and such bursts have another
+quartile, the machine has settled at another pace: the rounds so far are dropped, the new quartile is the reference,
+and the count of rounds starts anew.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from benchmarks.kit.processes import ProcessFailed, Worker
+from edgepack.spec import Spec
+
+OVERTIME = 3  # times a group's seconds, after which it ends whatever is missing
+Canary = Callable[[], tuple[int, ...]]  # nanoseconds on each core
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a group is measured."""
+
+    rounds: int = 15
+    least_rounds: int = 5  # of contestants so slow that their share of the time allows no more
+    seconds: float = 90.0  # of a group, shared equally by its contestants
+    block_ns: int = 75_000_000
+    untimed_ns: int = 15_000_000
+    least_runs: int = 3
+    most_runs: int = 100  # more would only fill the file of results
+    slow_ns: int = 1_000_000_000  # from here on an inference is a block of its own, without untimed ones
+    drift: float = 0.03
+    retakes: int = 5
+    patience: float = 20.0  # seconds to wait for a canary that is off its reference
+    faster: float = 0.1  # a canary that far below its reference shows that this was taken in a disturbance
+    settling: int = 5  # bursts, a second apart, until two agree
+    burst: int = 25  # canaries for a reference
+    stable: float = 0.03  # warm-up ends when three blocks' medians lie as close together
+    warm_ns: int = 3_000_000_000  # the longest warm-up, unless three blocks take longer
+
+
+@dataclass(frozen=True)
+class Warm:
+    """A warm-up and what it taught."""
+
+    inference_ns: float  # median of the last three blocks
+    inferences: int
+    stable: bool
+
+
+class Block(Spec):
+    """One contestant's turn in a round."""
+
+    contestant: str
+    round: int
+    position: int  # in its round
+    discarded: str | None  # why it does not count
+    canary_before_ns: tuple[int, ...]  # on each core
+    canary_after_ns: tuple[int, ...]
+    samples_ns: tuple[int, ...]
+
+
+@dataclass
+class Course:
+    """What a group's measurement was like."""
+
+    blocks: list[Block] = field(default_factory=list)
+    references: list[tuple[int, ...]] = field(default_factory=list)  # of the canary, one a start
+    failed: dict[str, str] = field(default_factory=dict)  # contestant: why it left
+    notes: list[str] = field(default_factory=list)
+
+
+def orders(names: Sequence[str], chance: random.Random) -> list[str]:
+    """One round: a random order and its mirror image."""
+    order = list(names)
+    chance.shuffle(order)
+    return order + order[::-1]
+
+
+def warm_up(subject: Worker, plan: Plan) -> Warm:
+    """Run until stable: the medians of the last three blocks within ``plan.stable`` of each other.
+
+    Raises:
+        ProcessFailed: It broke.
+    """
+    taken: list[float] = []
+    spent = inferences = 0
+    runs, stable = 1, False
+    subject.resume()
+    try:
+        while len(taken) < 4 or not (stable or spent > plan.warm_ns):
+            samples = subject.time(0, runs, 120 + spent / 1e8)
+            inferences += len(samples)
+            spent += sum(samples)
+            taken.append(median(samples))
+            runs = _clamp(plan.block_ns / 3 / max(taken[-1], 1), 1, 10 * plan.most_runs)
+            last = taken[-3:]
+            stable = max(last) <= (1 + plan.stable) * min(last)
+    finally:
+        subject.stop()
+    return Warm(median(taken[-3:]), inferences, stable)
+
+
+def runs_of(inference_ns: float, plan: Plan) -> tuple[int, int]:
+    """Untimed and timed inferences of a block."""
+    if inference_ns >= plan.slow_ns:
+        return 0, 1
+    least = max(inference_ns, 1.0)
+    untimed = _clamp(plan.untimed_ns / least, 1, 10 * plan.most_runs)
+    return untimed, _clamp(plan.block_ns / least, plan.least_runs, plan.most_runs)
+
+
+def rounds_of(warm: Mapping[str, Warm], plan: Plan, canary_ns: float) -> dict[str, int]:
+    """How many rounds each takes part in: all, unless its share of the time allows fewer."""
+    rounds = {}
+    for name, one in warm.items():
+        turn_ns = sum(runs_of(one.inference_ns, plan)) * one.inference_ns + 2 * canary_ns
+        share = plan.seconds * 1e9 / len(warm)
+        rounds[name] = _clamp(share / (2 * turn_ns), min(plan.least_rounds, plan.rounds), plan.rounds)
+    return rounds
+
+
+def _clamp(value: float, least: int, most: int) -> int:
+    return max(least, min(most, round(value)))
+
+
+def in_turns(subjects: Mapping[str, Worker], runs: int, seed: int = 0) -> dict[str, list[int]]:
+    """Nanoseconds of ``runs`` inferences of each, one a turn, after one that does not count.
+
+    A look at some builds side by side: no canary guards it, so that nothing is discarded or taken again.
+
+    Raises:
+        ProcessFailed: One broke.
+    """
+    warm = {}
+    for name, subject in subjects.items():
+        subject.resume()
+        warm[name] = Warm(subject.time(0, 1, 600)[0], 1, stable=False)
+        subject.stop()
+    plan = Plan(rounds=-(-runs // 2), seconds=1e9, slow_ns=0)  # every inference is slow: a block of its own
+    chance = random.Random(seed)  # noqa: S311 - an order, no secret
+    course = Measurement(subjects, warm, plan, lambda: (1,), chance, pause=lambda _: None).run()
+    for name, why in course.failed.items():
+        raise ProcessFailed(f"{name}: {why}")
+    taken: dict[str, list[int]] = {name: [] for name in subjects}
+    for block in course.blocks:
+        taken[block.contestant] += block.samples_ns
+    return {name: samples[:runs] for name, samples in taken.items()}
+
+
+class Measurement:
+    """The rounds of one group. ``run`` once; ``course`` holds what was measured, whatever happens."""
+
+    def __init__(
+        self,
+        subjects: Mapping[str, Worker],
+        warm: Mapping[str, Warm],
+        plan: Plan,
+        canary: Canary,
+        chance: random.Random,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.course = Course()
+        self._clock = clock
+        self._subjects, self._warm, self._plan = subjects, warm, plan
+        self._canary, self._chance, self._pause = canary, chance, pause
+        self._reference: tuple[int, ...] = ()
+        self._given_up = 0  # turns without a block that counts
+        self._waited = 0.0  # seconds, for the canary to come back
+        self._deadline = 0.0
+
+    def run(self) -> Course:
+        """All rounds, within three times the plan's seconds."""
+        self._deadline = self._clock() + OVERTIME * self._plan.seconds
+        self._rounds()
+        if self._given_up:
+            turns = "1 turn was" if self._given_up == 1 else f"{self._given_up} turns were"
+            self.course.notes.append(f"{turns} given up after {self._plan.retakes + 1} tries")
+        if self._waited >= 1:
+            self.course.notes.append(f"{self._waited:.0f} s went by in waiting for disturbances to pass")
+        return self.course
+
+    def _rounds(self) -> None:
+        self._reference = self._settled() or self._burst()
+        self.course.references.append(self._reference)
+        until = rounds_of(self._warm, self._plan, sum(self._reference))
+        number = first = 0
+        while number - first < max(until.values(), default=0):
+            left = [
+                name
+                for name in self._subjects
+                if until[name] > number - first and name not in self.course.failed
+            ]
+            if not left:
+                break
+            if self._clock() > self._deadline:
+                self.course.notes.append(
+                    f"ended after {number - first} rounds: waiting and retaken blocks took {OVERTIME} times the"
+                    " group's time"
+                )
+                break
+            settled = self._round(number, orders(left, self._chance))
+            number += 1
+            if not settled:
+                first = number
+
+    def _round(self, number: int, order: Sequence[str]) -> bool:
+        """One round; False when the machine has settled elsewhere and all so far was dropped."""
+        for position, name in enumerate(order):
+            for _ in range(self._plan.retakes + 1):
+                if name in self.course.failed or self._clock() > self._deadline:
+                    break
+                before = self._quiet()
+                if before is None:
+                    if self._moved(number):
+                        return False
+                    continue
+                block = self._block(number, position, name, before)
+                if block is not None and block.discarded is None:
+                    break
+            else:
+                self._given_up += 1
+        return True
+
+    def _quiet(self) -> tuple[int, ...] | None:
+        """A canary at the reference's pace, waited for; None where that takes too long, or it is far too fast.
+
+        Nothing makes a canary that much faster than its own pace: then it was the reference that was disturbed.
+        """
+        began = self._clock()
+        while self._drift(reading := self._canary()) is not None:
+            pace = min(now / then for now, then in zip(reading, self._reference, strict=True))
+            if pace < 1 - self._plan.faster or self._clock() - began > self._plan.patience:
+                reading = None
+                break
+            self._pause(0.05)
+        self._waited += self._clock() - began
+        return reading
+
+    def _block(self, number: int, position: int, name: str, before: tuple[int, ...]) -> Block | None:
+        """One block after the canary ``before``, or None where the contestant broke."""
+        inference_ns = self._warm[name].inference_ns
+        untimed, runs = runs_of(inference_ns, self._plan)
+        subject = self._subjects[name]
+        subject.resume()
+        try:
+            samples = subject.time(untimed, runs, 60 + 20 * (untimed + runs) * inference_ns / 1e9)
+        except ProcessFailed as error:
+            self.course.failed[name] = str(error)
+            return None
+        finally:
+            subject.stop()
+        after = self._canary()
+        block = Block(
+            contestant=name,
+            round=number,
+            position=position,
+            discarded=self._drift(after),
+            canary_before_ns=before,
+            canary_after_ns=after,
+            samples_ns=tuple(samples),
+        )
+        self.course.blocks.append(block)
+        return block
+
+    def _drift(self, reading: tuple[int, ...]) -> str | None:
+        """How far the canary is off its reference on the worst core, where that is too far."""
+        worst = max(
+            (now / then - 1 for now, then in zip(reading, self._reference, strict=True)),
+            key=abs,
+        )
+        return f"canary {worst:+.1%}" if abs(worst) > self._plan.drift else None
+
+    def _burst(self) -> tuple[int, ...]:
+        readings = [self._canary() for _ in range(self._plan.burst)]
+        return tuple(sorted(core)[len(core) // 4] for core in zip(*readings, strict=True))
+
+    def _settled(self) -> tuple[int, ...] | None:
+        """The pace of a burst that agrees with the one a second before it; None where none does."""
+        before = self._burst()
+        for _ in range(self._plan.settling):
+            self._pause(1.0)
+            now = self._burst()
+            if all(abs(new / old - 1) <= self._plan.drift for new, old in zip(now, before, strict=True)):
+                return now
+            before = now
+        return None
+
+    def _moved(self, number: int) -> bool:
+        """Whether the machine runs at another pace for good; what there is is dropped then."""
+        now = self._settled()
+        if now is None or self._drift(now) is None:
+            return False
+        self.course.notes.append(
+            f"round {number}: the canary settled at {_ms(now)} instead of {_ms(self._reference)};"
+            " the rounds before were dropped"
+        )
+        self.course.blocks = [
+            block if block.discarded else block.model_copy(update={"discarded": "before a change of pace"})
+            for block in self.course.blocks
+        ]
+        self._reference = now
+        self.course.references.append(now)
+        return True
+
+
+def _ms(reading: tuple[int, ...]) -> str:
+    return " and ".join(f"{ns / 1e6:.3f} ms" for ns in reading)

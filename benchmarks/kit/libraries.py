@@ -1,0 +1,69 @@
+"""Compiled libraries timed side by side, on one thread, each in a process of its own.
+
+    python -m benchmarks.kit.libraries LIBRARY INPUTS
+
+is such a process, a worker (``benchmarks.kit.serving``).
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kit.interleaving import in_turns
+from benchmarks.kit.places import ROOT
+from benchmarks.kit.processes import Worker
+from benchmarks.kit.serving import serve, timed
+
+
+def measure(paths: Mapping[str, Path], inputs: Sequence[Any], runs: int) -> dict[str, list[float]]:
+    """Milliseconds of each build, interleaved, the first inference of each left out.
+
+    Args:
+        paths: The libraries by name.
+        inputs: Of all of them: what ``build`` says of its model's.
+        runs: Timed inferences of each.
+    """
+    environment = {**os.environ, "TVM_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    given = json.dumps([(spec.shape, spec.dtype) for spec in inputs])
+    with ExitStack() as processes:
+        workers = {
+            name: processes.enter_context(
+                Worker([sys.executable, "-m", __name__, str(path), given], env=environment)
+            )
+            for name, path in paths.items()
+        }
+        taken = in_turns(workers, runs)
+    return {name: [ns / 1e6 for ns in samples] for name, samples in taken.items()}
+
+
+class _Library:
+    """A loaded library and its inputs."""
+
+    def __init__(self) -> None:
+        import numpy as np
+        import tvm
+        from tvm import relax
+
+        path, inputs = sys.argv[1], json.loads(sys.argv[2])
+        random = np.random.default_rng(0)
+        machine = relax.VirtualMachine(tvm.runtime.load_module(path), tvm.cpu())
+        # Whole numbers are token ids and the like: 0 and 1 are in every vocabulary.
+        tensors = [
+            random.normal(size=shape) if "float" in dtype else random.integers(0, 2, shape)
+            for shape, dtype in inputs
+        ]
+        given = [tensor.astype(dtype) for tensor, (_, dtype) in zip(tensors, inputs, strict=True)]
+        self._infer = partial(machine["main"], *map(tvm.runtime.tensor, given))
+
+    def time(self, command: dict[str, Any]) -> dict[str, list[int]]:
+        timed(self._infer, command["untimed"])
+        return {"samples_ns": timed(self._infer, command["runs"])}
+
+
+if __name__ == "__main__":
+    serve(_Library)

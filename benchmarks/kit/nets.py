@@ -1,0 +1,130 @@
+"""The networks that are measured, as files: made once and kept in the cache.
+
+    python -m benchmarks.kit.nets NET FOLDER
+
+makes them in a process of its own, so that torch and its threads are not in the one that measures.
+"""
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.kit import places
+from benchmarks.kit.processes import ProcessFailed, last_line, run
+from edgepack.base.files import sha256_json
+from edgepack.base.text import near_miss
+from edgepack.base.versions import tool_version
+from edgepack.engine.keys import code_digest
+from edgepack.errors import EdgepackError, UsageError
+
+CALIBRATION_SAMPLES = 32
+INPUT_SAMPLES = 3  # outputs are compared on all of them, timed on the last
+_SEEDS = {"weights": 0, "calibration": 1, "inputs": 2}
+_LIMIT_S = 900
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """The files of one net; arrays are by the name of an input or an output, ``[samples, *shape]``."""
+
+    net: str
+    title: str
+    macs: int  # of one inference, as published
+    onnx: Path  # the fp32 model, canonical ONNX
+    weights: Path  # the torch module's state_dict
+    calibration: Path  # for quantization
+    inputs: Path  # what is inferred, compared and timed
+    reference: Path  # the fp32 outputs of onnxruntime for them: ``output_0`` and so on
+
+    @classmethod
+    def below(cls, folder: Path, net: str, title: str, macs: int) -> "Artifacts":
+        """The files of a net in a folder of its own."""
+        names = ("model.onnx", "weights.pt", "calibration.npz", "inputs.npz", "reference.npz")
+        return cls(net, title, macs, *(folder / name for name in names))
+
+
+def network(name: str) -> Path:
+    """A network as an .onnx file: a key of ``edgepack.zoo.NETS``, or the user's own file.
+
+    Raises:
+        UsageError: There is neither such a network nor such a file.
+    """
+    from edgepack.zoo import NETS
+
+    path = Path(name)
+    if path.suffix == ".onnx":
+        if not path.is_file():
+            raise UsageError(f"there is no file {name}")
+        return path.resolve()
+    if name not in NETS:
+        known = near_miss(name, NETS, say="give an .onnx file or one of")
+        raise UsageError(f"there is no network {name}{known}")
+    return artifacts(name).onnx
+
+
+def artifacts(net: str) -> Artifacts:
+    """The files of ``edgepack.zoo.NETS[net]``, made if they are not there or of other sources.
+
+    Raises:
+        EdgepackError: They cannot be made.
+    """
+    from edgepack.zoo import NETS
+
+    folder = places.CACHE / "nets" / net
+    made, key = folder / "made.json", _key()
+    if not made.is_file() or json.loads(made.read_text())["key"] != key:
+        fresh = folder.with_name(f"{net}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            run([sys.executable, "-m", __name__, net, fresh], cwd=places.ROOT, timeout_s=_LIMIT_S)
+        except ProcessFailed as error:
+            why = last_line(error.said) or error.how
+            raise EdgepackError("the net cannot be exported", where=net, why=why) from error
+        (fresh / "made.json").write_text(json.dumps({"key": key}) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.rename(folder)
+    return Artifacts.below(folder, net, NETS[net].title, NETS[net].macs)
+
+
+def _key() -> str:
+    tools = {name: tool_version(name) for name in ("python", "numpy", "onnx", "onnxruntime", "torch")}
+    code = [code_digest(part) for part in ("zoo", "export", "onnxfile")]
+    return sha256_json(
+        {"tools": tools, "code": code, "seeds": _SEEDS, "samples": [CALIBRATION_SAMPLES, INPUT_SAMPLES]}
+    )
+
+
+def make(net: str, folder: Path) -> None:
+    """Write the files of ``net`` into ``folder``."""
+    import numpy as np
+    import torch
+
+    from edgepack.zoo import NETS
+
+    definition = NETS[net]
+    folder.mkdir(parents=True)
+    made = Artifacts.below(folder, net, definition.title, definition.macs)
+    definition.export(made.onnx, seed=_SEEDS["weights"])
+    torch.save(definition.network(_SEEDS["weights"]).state_dict(), made.weights)
+    np.savez(made.calibration, **definition.samples(CALIBRATION_SAMPLES, _SEEDS["calibration"]))
+    np.savez(made.inputs, **definition.samples(INPUT_SAMPLES, _SEEDS["inputs"]))
+    write_reference(made)
+
+
+def write_reference(made: Artifacts) -> None:
+    """Run onnxruntime on ``made.inputs`` and write ``made.reference``."""
+    import numpy as np
+
+    from benchmarks.kit.correctness import rows
+    from edgepack.export.runtime import open_session
+
+    session = open_session(made.onnx)
+    outputs = [session.run(None, row) for row in rows(made.inputs)]
+    stacked = {f"output_{i}": np.stack(column) for i, column in enumerate(zip(*outputs, strict=True))}
+    np.savez(made.reference, **stacked)
+
+
+if __name__ == "__main__":
+    make(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,25 @@
+"""Where the benchmarks keep things, and things that are made once and kept."""
+
+import fcntl
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from edgepack.base.paths import cache_dir
+
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout: what other processes import from
+CACHE = cache_dir() / "benchmarks"
+RESULTS = ROOT / "benchmarks"
+
+
+def made_once(path: Path, make: Callable[[Path], None]) -> Path:
+    """``path``, a file or a folder whose name says all it depends on; made beside it, by one process, if it is not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            with tempfile.TemporaryDirectory(prefix="building-", dir=path.parent) as folder:
+                made = Path(folder, path.name)
+                make(made)
+                made.rename(path)
+    return path

@@ -1,0 +1,251 @@
+"""Other processes: run to their end, kept to a deadline, or asked with a line of JSON; none leaves anything behind.
+
+Contestants run programs with it in environments of their own: Python alone at the top, psutil where a worker is.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+SAID = 600  # characters of a process's last words
+
+
+class ProcessFailed(Exception):  # noqa: N818 - a result, listed with its reason
+    """A process ended badly, answered with an error or hung; the message says which, in one paragraph.
+
+    ``how`` and ``said`` are its parts: what became of the process, and its last words.
+    """
+
+    def __init__(
+        self, how: str, said: str = "", *, unsupported: bool = False, timed_out: bool = False
+    ) -> None:
+        super().__init__(f"{how}; its last words: {said}" if said else how)
+        self.how, self.said = how, said
+        self.unsupported = unsupported
+        self.timed_out = timed_out
+
+
+def how_it_ended(status: int) -> str:
+    """An exit status in words."""
+    if status == -signal.SIGKILL:
+        return "killed (SIGKILL): most likely out of memory"
+    return f"died of {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+
+
+def last_line(text: object) -> str:
+    """The last line with words in it; empty where there is none."""
+    return next((line.strip() for line in reversed(str(text).splitlines()) if line.strip()), "")
+
+
+def run(
+    argv: Sequence[object],
+    *,
+    text: str | None = None,
+    timeout_s: float | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> str:
+    """What a program prints, once it has ended; ``text`` is its standard input.
+
+    Raises:
+        ProcessFailed: It failed or took too long; ``said`` is all it printed, what went to stderr last.
+    """
+    try:
+        done = subprocess.run(
+            [str(word) for word in argv],
+            input=text,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            cwd=cwd,
+            env=env,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ProcessFailed(f"did not end within {timeout_s:g} s", timed_out=True) from None
+    if done.returncode:
+        raise ProcessFailed(how_it_ended(done.returncode), (done.stdout + done.stderr).strip())
+    return done.stdout
+
+
+def run_until(
+    argv: Sequence[str],
+    end: float,
+    *,
+    log: IO[Any],
+    env: Mapping[str, str] | None = None,
+    given_up: Callable[[], bool] = lambda: False,
+    poll_s: float = 1.0,
+) -> int | None:
+    """Run a program in a session of its own, which is ended when ``end`` comes on the monotonic clock or it is given up.
+
+    Returns:
+        Its exit status; None where it was ended.
+    """
+    child = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True
+    )
+    try:
+        while (left := end - time.monotonic()) > 0 and not given_up():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return child.wait(min(poll_s, left))
+        return child.poll()
+    finally:
+        signal_group(child.pid, signal.SIGKILL)  # what it started, too
+        child.wait()
+
+
+def signal_group(group: int, number: signal.Signals) -> None:
+    """Send a signal to a process group, unless it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+class Worker:
+    """A process in a session of its own that answers commands, each a line of JSON. After a failure it has ended.
+
+    Its side is ``benchmarks.kit.serving``.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        folder: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it.
+
+        Args:
+            argv: The program.
+            folder: Its working directory, where its stderr is kept, too; None: those of this process.
+            env: All its variables; None: those of this process.
+        """
+        self._log = None if folder is None else folder / "stderr.txt"
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.nullcontext() if self._log is None else self._log.open("wb") as log:
+            self.spawned_ns = time.monotonic_ns()
+            self._process = subprocess.Popen(
+                argv,
+                cwd=folder,
+                env=env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._unread = b""
+        self._others: list[int] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def ask(self, do: str, timeout_s: float, **words: Any) -> Any:
+        """The answer to one command.
+
+        Raises:
+            ProcessFailed: An error, an early end, or no answer in time; the worker has ended.
+        """
+        line = json.dumps({"do": do, **words}, default=str) + "\n"
+        try:
+            self._process.stdin.write(line.encode())
+            self._process.stdin.flush()
+            answer = json.loads(self._read_line(time.monotonic() + timeout_s))
+        except TimeoutError:
+            self._fail(f"no answer to {do!r} within {timeout_s:.0f} s", timed_out=True)
+        except (BrokenPipeError, EOFError):
+            self._fail(self._how_it_ended())
+        if "error" in answer:
+            self.close()
+            raise ProcessFailed(
+                answer["error"]["words"], unsupported=answer["error"]["kind"] == "unsupported"
+            )
+        return answer["ok"]
+
+    def time(self, untimed: int, runs: int, timeout_s: float) -> list[int]:
+        """Nanoseconds of ``runs`` inferences, after ``untimed`` others: what interleaved timing asks of a subject."""
+        samples: list[int] = self.ask("time", timeout_s, untimed=untimed, runs=runs)["samples_ns"]
+        return samples
+
+    def _read_line(self, deadline: float) -> bytes:
+        stdout = self._process.stdout
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            while b"\n" not in self._unread:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise TimeoutError
+                part = os.read(stdout.fileno(), 1 << 20)
+                if not part:
+                    raise EOFError
+                self._unread += part
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+    def _how_it_ended(self) -> str:
+        try:
+            return how_it_ended(self._process.wait(timeout=10))
+        except subprocess.TimeoutExpired:
+            return "it closed its output"
+
+    def _fail(self, how: str, *, timed_out: bool = False) -> None:
+        self.close()
+        raise ProcessFailed(how, self._last_words(), timed_out=timed_out)
+
+    def _last_words(self) -> str:
+        """The end of its stderr, on one line."""
+        text = "" if self._log is None else self._log.read_text("utf-8", "replace")
+        return " | ".join(line.strip() for line in text.splitlines() if line.strip())[-SAID:]
+
+    def settle(self) -> None:
+        """Find descendants that left the process group, for ``stop`` and ``resume``."""
+        self._others = self._outsiders()
+
+    def stop(self) -> None:
+        """Give it no processor time."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it run."""
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End it and all it started."""
+        if self._process.poll() is None:
+            self._others = self._outsiders()
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(BrokenPipeError):  # a command that it did not read
+                pipe.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        signal_group(self._process.pid, number)
+        for pid in self._others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _outsiders(self) -> list[int]:
+        import psutil
+
+        found = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self._process.pid).children(recursive=True):
+                with contextlib.suppress(ProcessLookupError):
+                    if os.getpgid(child.pid) != self._process.pid:
+                        found.append(child.pid)
+        return found

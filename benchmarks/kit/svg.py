@@ -1,0 +1,43 @@
+"""The frame and the style of charts: SVG files that stand alone in a page, for light and for dark."""
+
+from collections.abc import Mapping
+
+from edgepack.report.markup import Markup, el
+
+WIDTH = 760
+_STYLE = """
+svg {{ --paper: #ffffff; --ink: #1b1f23; --soft: #565e67; --rule: #ddd8cc; {light} }}
+@media (prefers-color-scheme: dark) {{
+  svg {{ --paper: #14171a; --ink: #e9e6df; --soft: #a4abb3; --rule: #343b42; {dark} }}
+}}
+.paper {{ fill: var(--paper); }}
+text {{ fill: var(--ink); font: 12px system-ui, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }}
+.title {{ font-size: 15px; font-weight: 600; }} {rules}"""
+
+
+def style(colors: Mapping[str, tuple[str, str]], rules: str) -> Markup:
+    """The style of a chart: its own colours, for light and for dark, and its own rules after the common ones."""
+    light, dark = (" ".join(f"--{name}: {both[side]};" for name, both in colors.items()) for side in (0, 1))
+    return el("style", Markup(_STYLE.format(light=light, dark=dark, rules=rules)))
+
+
+def chart(title: str, own_style: Markup, height: float, *parts: Markup | None, label: str = "") -> Markup:
+    """A chart under its title; ``label`` is what a screen reader says instead of it."""
+    return el(
+        "svg",
+        el("title", label or title),
+        own_style,
+        el("rect", width=WIDTH, height=height, cls="paper"),
+        words(8, 20, title, "title"),
+        *parts,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {WIDTH} {height:.0f}",
+        width=WIDTH,
+        height=height,
+        role="img",
+    )
+
+
+def words(x: float, y: float, text: str, cls: str | None = None, anchor: str | None = None) -> Markup:
+    """Text with its baseline at ``y``."""
+    return el("text", text, x=x, y=y, cls=cls, text_anchor=anchor)

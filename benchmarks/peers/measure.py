@@ -1,0 +1,277 @@
+"""One group of the table: a net at a precision with a number of threads, all contestants at once."""
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median_low
+from typing import Any
+
+from benchmarks.kit import places
+from benchmarks.kit.correctness import Distance
+from benchmarks.kit.environments import Environment, EnvironmentFailed, environment
+from benchmarks.kit.interleaving import Course, Measurement, Plan, Warm, warm_up
+from benchmarks.kit.nets import Artifacts
+from benchmarks.kit.processes import ProcessFailed, Worker
+from benchmarks.peers.prepare import Made, Registry, folder_for, prepare
+from benchmarks.peers.protocol import Task
+from benchmarks.peers.results import Cell, ColdStart, Entry, Group, Roofline, jsonable
+from benchmarks.peers.roofline import roofline
+
+LIMIT_S = 300  # of a load, of the inferences that are compared, of a cold start
+CANARIES = 3  # for a reading, their median: an interrupt in one of them is no drift
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for all groups of a run."""
+
+    registry: Registry
+    plan: Plan
+    canary: Callable[[], int]
+    cores: tuple[int, ...]  # those of this machine
+    seed: int = 0
+    trials: int = 256
+    prepare_minutes: float = 10.0
+    colds: int = 3
+    fresh: bool = False
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[int, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # by threads, as limits.measure says them
+    commit: str | None = None
+    say: Callable[[str], None] = print
+
+
+@dataclass
+class _Participant:
+    """A contestant in the group: the entry it will have, and its process while there is one."""
+
+    name: str
+    entry: dict[str, Any]
+    environment: Environment | None = None
+    task: Task | None = None
+    made: Made | None = None
+    worker: Worker | None = None
+    warm: Warm | None = None
+
+    def out(self, phase: str, error: Exception) -> None:
+        unsupported = isinstance(error, ProcessFailed) and error.unsupported
+        self.fail(phase, str(error), "unsupported" if unsupported else "failed")
+
+    def fail(self, phase: str, reason: str, status: str = "failed") -> None:
+        self.entry |= {"status": status, "phase": phase, "reason": shown(reason)}
+        if self.worker is not None:
+            self.worker.close()
+
+    @property
+    def alive(self) -> bool:
+        return self.entry["status"] == "measured"
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """What its process needs to know to load the model."""
+        return {"task": asdict(self.task), "prepared": self.made.prepared}
+
+
+class GroupRun:
+    """Measures one group. ``prepare`` first, then ``measure``; each is of use alone for the budget."""
+
+    def __init__(self, settings: Settings, net: Artifacts, names: Sequence[str], cell: Cell) -> None:
+        self._settings, self._net, self._cell = settings, net, cell
+        self._start = time.monotonic()
+        self._when = datetime.now(UTC).isoformat(timespec="seconds")
+        self._cores = settings.cores[-cell.threads :]  # the first core serves interrupts on many machines
+        contestants = settings.registry.contestants
+        self._all = [
+            _Participant(name, {"title": contestants[name].title, "status": "measured"}) for name in names
+        ]
+        self._chance = random.Random(f"{settings.seed} {cell.key}")  # noqa: S311 - an order, no secret
+
+    def prepare(self, deadline: float) -> None:
+        """Environments, and what each contestant makes of the net; none takes longer than is left."""
+        for one in self._all:
+            left = (deadline - time.monotonic()) / 60
+            try:
+                self._prepare(one, max(0.5, min(self._settings.prepare_minutes, left)))
+            except EnvironmentFailed as error:
+                one.out("environment", error)
+            except (ProcessFailed, OSError) as error:
+                one.out("prepare", error)
+            self._tell(one, "prepared")
+
+    def _prepare(self, one: _Participant, minutes: float) -> None:
+        settings, net, cell = self._settings, self._net, self._cell
+        contestant = settings.registry.contestants[one.name]
+        if cell.precision not in contestant.precisions:
+            one.fail("prepare", f"has no {cell.precision} path", "unsupported")
+            return
+        one.environment = environment(one.name, contestant.requirements, places.CACHE / "environments")
+        one.entry["packages"] = one.environment.packages if contestant.requirements else {}
+        one.task = Task(
+            net=net.net,
+            onnx=net.onnx,
+            weights=net.weights,
+            calibration=net.calibration,
+            precision=cell.precision,
+            threads=cell.threads,
+            folder=folder_for(one.name, contestant, cell),
+            trials=settings.trials,
+            minutes=minutes,
+        )
+        one.made = prepare(
+            settings.registry, one.name, one.task, one.environment, settings.cores, fresh=settings.fresh
+        )
+        one.entry |= {
+            "model_bytes": one.made.model_bytes,
+            "runtime_bytes": one.made.runtime_bytes,
+            "prepare_seconds": one.made.seconds,
+            "prepared_before": one.made.before,
+            "notes": tidy(one.made.prepared["notes"]),
+        }
+
+    def measure(self) -> Group:
+        """Load, compare, warm up, time, and start from cold."""
+        affinity = os.sched_getaffinity(0)
+        with ExitStack() as processes:
+            for one in self._shuffled():
+                self._load(one, processes)
+            timed = [one for one in self._all if one.alive]
+            measurement = Measurement(
+                {one.name: one.worker for one in timed},
+                {one.name: one.warm for one in timed},
+                self._settings.plan,
+                self._canary,
+                self._chance,
+            )
+            try:
+                course = measurement.run()
+            finally:
+                os.sched_setaffinity(0, affinity)
+        kept = {block.contestant for block in course.blocks if block.discarded is None}
+        for one in timed:
+            if one.name in course.failed:
+                one.fail("time", course.failed[one.name])
+            elif one.name not in kept:
+                one.fail("time", "no block was kept: the machine was not quiet while it ran")
+        self._cold_starts()
+        return self._group(course)
+
+    def _shuffled(self) -> list[_Participant]:
+        alive = [one for one in self._all if one.alive]
+        self._chance.shuffle(alive)
+        return alive
+
+    def _canary(self) -> tuple[int, ...]:
+        readings = []
+        for core in self._cores:
+            os.sched_setaffinity(0, {core})
+            readings.append(median_low(self._settings.canary() for _ in range(CANARIES)))
+        return tuple(readings)
+
+    def _start_worker(self, one: _Participant) -> Worker:
+        return self._settings.registry.start(one.name, one.environment, self._cores, one.task.folder)
+
+    def _load(self, one: _Participant, processes: ExitStack) -> None:
+        """A process with the model loaded, its outputs compared, warm and stopped."""
+        phase = "load"
+        try:
+            one.worker = processes.enter_context(self._start_worker(one))
+            loaded = one.worker.ask("load", LIMIT_S, **one.words)
+            phase = "run"
+            files = {"inputs": self._net.inputs, "reference": self._net.reference}
+            found = Distance(**one.worker.ask("run", LIMIT_S, **files))
+            one.entry |= {
+                **loaded,
+                "relative_error": found.relative,
+                "cosine": found.cosine,
+                "sqnr_db": found.sqnr_db,
+            }
+            wrong = found.wrong(self._cell.precision)
+            if wrong is not None:
+                one.fail("run", wrong, "wrong")
+            else:
+                phase = "warm-up"
+                one.worker.settle()
+                one.warm = warm_up(one.worker, self._settings.plan)
+                one.entry |= {"warm_inferences": one.warm.inferences, "warm_stable": one.warm.stable}
+        except ProcessFailed as error:
+            one.out(phase, error)
+        self._tell(one, "loaded")
+
+    def _cold_starts(self) -> None:
+        """Fresh processes, one at a time, in a new random order each time around."""
+        taken: dict[str, list[ColdStart]] = {one.name: [] for one in self._all}
+        for _ in range(self._settings.colds):
+            for one in self._shuffled():
+                if "cold_reason" in one.entry:
+                    continue
+                try:
+                    with self._start_worker(one) as worker:
+                        words = one.words | {"inputs": self._net.inputs, "spawned_ns": worker.spawned_ns}
+                        taken[one.name].append(ColdStart(**worker.ask("cold", LIMIT_S, **words)))
+                except ProcessFailed as error:
+                    one.entry["cold_reason"] = shown(str(error))
+        for one in self._all:
+            one.entry["cold"] = tuple(taken[one.name])
+
+    def _roofline(self) -> Roofline | None:
+        settings, precision = self._settings, self._cell.precision
+        limits = settings.limits.get(self._cell.threads)
+        if limits is None or limits[precision] is None:
+            return None
+        return roofline(
+            self._net.onnx,
+            self._net.macs,
+            precision,
+            peak_gops=limits[precision]["peak"],
+            bandwidth_gbs=limits["read"]["peak"],
+            cache_bytes=settings.machine.get("cache_bytes", 0),
+        )
+
+    def _group(self, course: Course) -> Group:
+        settings = self._settings
+        limits = settings.limits.get(self._cell.threads)
+        return Group(
+            **asdict(self._cell),
+            title=self._net.title,
+            when=self._when,
+            seconds=round(time.monotonic() - self._start, 1),
+            command=f"make bench NETS={self._net.net}",
+            commit=settings.commit,
+            seed=settings.seed,
+            machine=dict(settings.machine),
+            plan=asdict(settings.plan),
+            limits=None if limits is None else dict(limits),
+            roofline=self._roofline(),
+            canary_references_ns=tuple(course.references),
+            notes=tuple(course.notes),
+            entries={one.name: Entry(**one.entry) for one in self._all},
+            blocks=tuple(course.blocks),
+        )
+
+    def _tell(self, one: _Participant, done: str) -> None:
+        entry = one.entry
+        if one.alive:
+            words = done
+        else:
+            words = f"{entry['status']} ({entry['phase']}): {entry['reason'].splitlines()[0][:200]}"
+        self._settings.say(f"  {one.name:18} {words}")
+
+
+def shown(text: str) -> str:
+    """Without the paths of this machine, for a file that others read."""
+    home = str(Path.home())
+    for path, word in ((str(places.CACHE), "CACHE"), (str(places.ROOT), "."), (home, "~")):
+        text = text.replace(path, word) if path != "/" else text
+    return text
+
+
+def tidy(notes: Mapping[str, Any]) -> dict[str, Any]:
+    """A contestant's notes as JSON values, without the paths of this machine."""
+    return json.loads(shown(json.dumps(jsonable(notes), ensure_ascii=False)))

@@ -1,0 +1,155 @@
+"""The results of one group as a JSON file: net, precision and threads, measured together in one run.
+
+A group's file is replaced as a whole when the group is measured again, because ratios are taken between blocks
+of the same rounds. Files of other groups stay, so that a table can be completed in parts.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from benchmarks.kit.interleaving import Block
+from edgepack.spec import Finite, Spec
+from edgepack.spec.document import JsonDocument
+
+Status = Literal["measured", "wrong", "failed", "unsupported"]
+_NUMBERS = re.compile(r"\[\s+([-\d.e+]+(?:,\s+[-\d.e+]+)*)\s+\]")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Which group it is."""
+
+    net: str
+    precision: str
+    threads: int
+
+    @property
+    def key(self) -> str:
+        """Also the name of its file."""
+        return f"{self.net}-{self.precision}-{self.threads}t"
+
+    def __str__(self) -> str:
+        return f"{self.net} {self.precision} {self.threads}t"
+
+
+class ColdStart(Spec):
+    """One fresh process: from its start to the first output."""
+
+    start_ns: int
+    load_ns: int  # of that, loading the model
+    ready_ns: int  # of that, until Python and numpy were imported; 0 where no Python takes part
+    peak_rss_kib: int
+
+
+class Entry(Spec):
+    """What became of one contestant in the group."""
+
+    title: str
+    status: Status
+    phase: str | None = None  # where it failed: environment, prepare, load, run, warm-up, time, cold
+    reason: str | None = None
+    relative_error: Finite | None = None  # max |y - ref| / max |ref|, the worst output and sample
+    cosine: Finite | None = None
+    sqnr_db: Finite | None = None
+    model_bytes: int | None = None
+    runtime_bytes: int | None = None  # everything else that inference reads, but for Python and numpy
+    load_ns: int | None = None  # in the process that was timed
+    call_ns: Finite | None = None  # of a Python function that does nothing, in the same process
+    warm_inferences: int | None = None
+    warm_stable: bool | None = None
+    cold: tuple[ColdStart, ...] = ()
+    cold_reason: str | None = None  # why there is no cold start
+    prepare_seconds: Finite | None = None
+    prepared_before: bool = False  # taken from an earlier run
+    notes: dict[str, Any] = Field(
+        default_factory=dict
+    )  # the contestant's own: versions, path of quantization, trials
+    packages: dict[str, str] = Field(default_factory=dict)  # of its environment
+
+
+class Roofline(Spec):
+    """The least time of an inference on this machine."""
+
+    macs: int
+    bytes: int  # of weights, inputs and outputs at the precision
+    peak_gops: Finite  # arithmetic, two operations a multiply-add
+    bandwidth_gbs: Finite
+    cache_bytes: int  # of the last level
+    ns: Finite
+    bound: Literal["compute", "memory"]
+
+
+class Group(JsonDocument):
+    """One group of the table."""
+
+    hint: ClassVar[str] = "run the group again"
+
+    kind: Literal["peers-group"] = "peers-group"
+    edgepack: Literal[1] = 1
+    net: str
+    title: str
+    precision: Literal["fp32", "int8"]
+    threads: int
+    when: str  # UTC, ISO 8601
+    seconds: Finite  # of the whole group
+    command: str
+    commit: str | None  # of the checkout
+    seed: int
+    machine: dict[str, Any]
+    plan: dict[str, Any]
+    limits: dict[str, Any] | None
+    roofline: Roofline | None
+    canary_references_ns: tuple[tuple[int, ...], ...]
+    notes: tuple[str, ...]
+    entries: dict[str, Entry]
+    blocks: tuple[Block, ...]
+
+    @property
+    def cell(self) -> Cell:
+        """Which group it is."""
+        return Cell(self.net, self.precision, self.threads)
+
+    def kept(self, contestant: str) -> dict[int, list[int]]:
+        """The samples that count, by round."""
+        rounds: dict[int, list[int]] = {}
+        for block in self.blocks:
+            if block.contestant == contestant and block.discarded is None:
+                rounds.setdefault(block.round, []).extend(block.samples_ns)
+        return rounds
+
+    def to_bytes(self) -> bytes:
+        """As ``Document`` writes it, with every list of numbers on one line."""
+        text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+        joined = _NUMBERS.sub(lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]", text)
+        return joined.encode() + b"\n"
+
+    def save_in(self, folder: Path) -> Path:
+        """Write it under its name, atomically."""
+        return self.save(folder / f"{self.cell.key}.json")
+
+
+def load_groups(folder: Path) -> list[Group]:
+    """All groups in ``folder``, by file name.
+
+    Raises:
+        InputError: A file is not a group's, or of another schema version.
+    """
+    return [Group.load(path) for path in sorted(folder.glob("*.json"))]
+
+
+def jsonable(value: Any) -> Any:
+    """Notes of a contestant as JSON values: numbers that are not finite become None, other objects words."""
+    if isinstance(value, Mapping):
+        return {str(name): jsonable(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(part) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

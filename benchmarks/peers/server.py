@@ -1,0 +1,92 @@
+"""What a contestant's process does when it is asked. It has its cores and its pipes before numpy is imported here."""
+
+import time
+from dataclasses import asdict
+from functools import reduce
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kit.correctness import distance, rows, worse
+from benchmarks.kit.serving import timed
+from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, size
+
+
+class Server:
+    """One contestant and what it has loaded."""
+
+    def __init__(self, registry: str, name: str) -> None:
+        module, _, attribute = registry.partition(":")
+        self.contestant: Contestant = getattr(import_module(module), attribute)[name]
+        self.session: Session | None = None
+
+    def prepare(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Paths of what was made, and its sizes."""
+        prepared = self.contestant.prepare(Task.from_json(command["task"]))
+        return {
+            "model": prepared.model,
+            "runtime": prepared.runtime,
+            "notes": dict(prepared.notes),
+            "model_bytes": size(prepared.model),
+            "runtime_bytes": size(prepared.runtime),
+        }
+
+    def load(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Load the model; also how long a call of a Python function takes that does nothing."""
+        from statistics import median  # here, as it would make a cold start longer
+
+        start = time.perf_counter_ns()
+        self.session = self.contestant.load(*_given(command))
+        return {
+            "load_ns": time.perf_counter_ns() - start,
+            "call_ns": median(timed(lambda: None, 1000)),
+        }
+
+    def run(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Infer every sample of ``inputs`` and compare with ``reference``."""
+        pairs = zip(rows(Path(command["inputs"])), rows(Path(command["reference"])), strict=True)
+        found = [
+            distance(self.session.run(row), [want[f"output_{i}"] for i in range(len(want))])
+            for row, want in pairs
+        ]
+        return asdict(reduce(worse, found))
+
+    def time(self, command: dict[str, Any]) -> dict[str, Any]:
+        """``untimed`` inferences, then the nanoseconds of each of ``runs``."""
+        if command["untimed"] and not self.session.warms_up:
+            self.session.time(command["untimed"])
+        samples = [int(sample) for sample in self.session.time(command["runs"])]
+        if len(samples) != command["runs"]:
+            raise ValueError(f"{len(samples)} times for {command['runs']} inferences")
+        return {"samples_ns": samples}
+
+    def cold(self, command: dict[str, Any]) -> dict[str, Any]:
+        """A cold start: this process's own, unless the contestant has a process of its own for inference."""
+        ready = time.monotonic_ns()
+        task, prepared = _given(command)
+        inputs = rows(Path(command["inputs"]))[0]
+        own = self.contestant.cold(task, prepared, inputs)
+        if own is not None:
+            return {**asdict(own), "ready_ns": 0}
+        start = time.monotonic_ns()
+        session = self.contestant.load(task, prepared)
+        loaded = time.monotonic_ns()
+        session.run(inputs)
+        return {
+            "start_ns": time.monotonic_ns() - command["spawned_ns"],
+            "load_ns": loaded - start,
+            "peak_rss_kib": _peak_rss_kib(),
+            "ready_ns": ready - command["spawned_ns"],
+        }
+
+
+def _given(command: dict[str, Any]) -> tuple[Task, Prepared]:
+    words = command["prepared"]
+    model, runtime = (tuple(Path(path) for path in words[key]) for key in ("model", "runtime"))
+    return Task.from_json(command["task"]), Prepared(model, runtime, words["notes"])
+
+
+def _peak_rss_kib() -> int:
+    """The kernel's own count for this process, from its last exec on."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))

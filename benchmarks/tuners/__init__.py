@@ -1,1 +1,0 @@
-"""The parts of ``benchmarks/tuning.py``: the two tuners, what they log, curves and charts of it."""

@@ -1,0 +1,122 @@
+"""Latency against trials and against minutes: edgepack's tuning beside MetaSchedule's own builder and runner.
+
+    python -m benchmarks.tuning --minutes 5
+    python -m benchmarks.tuning --minutes 10 --repeat 3 --net resnet18 --stock patient
+    python -m benchmarks.tuning --page       measures nothing: the page and the charts from the results there are
+
+All tune the same kernels, in the same search space, for the same time, on this machine: edgepack through a
+virtual board's real sshd and the agent, stock in its own processes, once as it is and once with a builder that
+waits 300 s for a candidate instead of 30. Each run starts in a fresh process and folder, in another order each
+time; the clock includes imports. Then each tuner's library is built and timed, in turns with the others and
+with untuned ones. Run it on a quiet machine, and give ``--repeat`` to see the spread.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kit import command, documents
+from benchmarks.kit.builds import calls
+from benchmarks.kit.machine import summary
+from benchmarks.kit.metaschedule import BUILD_TIMEOUT_S
+from benchmarks.kit.nets import network
+from benchmarks.kit.places import RESULTS
+from benchmarks.kit.processes import how_it_ended, run_until
+from benchmarks.tuning import page
+from benchmarks.tuning.log import Job, Log, read
+from benchmarks.tuning.measure import EDGEPACK, add
+
+STOCK = {"default": ("stock TVM", BUILD_TIMEOUT_S), "patient": ("stock TVM, 300 s builds", 300.0)}
+_GRACE_S = 120.0  # edgepack ends by itself; this is for one that does not
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run what the arguments say, print the table, write JSON, Markdown and charts."""
+    options = parse(argv)
+    results = options.out / "tuning.json"
+    if options.page:
+        page.write(documents.read(results), options.out)
+        return
+    sides = {EDGEPACK: EDGEPACK} | {name: STOCK[name][0] for name in options.stock}
+    document: dict[str, Any] = {
+        "benchmark": "tuning",
+        "machine": summary(),
+        "net": Path(options.net).name,
+        "target": options.target,
+        "minutes": options.minutes,
+        "trials": options.trials,
+        "sides": sides,
+        "runs": {side: [] for side in sides},
+        "untuned_runs": [],
+    }
+    order = random.Random(0)  # noqa: S311 - an order of turns, no secret
+    net = network(options.net)
+    kernels = calls(net, options.target)
+    with tempfile.TemporaryDirectory(prefix="edgepack-benchmark-") as scratch:
+        for number in range(options.repeat):
+            folders = {side: Path(scratch) / f"{side}-{number}" for side in sides}
+            logs: dict[str, tuple[Log, float]] = {}
+            for side in order.sample(list(sides), len(sides)):
+                print(f"run {number + 1} of {options.repeat}: {sides[side]}", file=sys.stderr, flush=True)
+                logs[side] = spawn(side, net, folders[side], options, seed=number)
+            add(document, net, kernels, folders, logs, runs=options.runs)
+            # After each, so that an end in between loses little.
+            documents.write(results, document, indent=None)
+            page.write(document, options.out)
+    print(page.text(document))
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = command.parser("tuning", __doc__)
+    add = parser.add_argument
+    add("--minutes", type=command.above(0), default=5.0, help="of each run")
+    add("--trials", type=command.whole(1), help="stop a run earlier, after so many")
+    add("--net", default="mobilenet_v2", help="a network of edgepack.zoo, or an .onnx file")
+    add("--target", default="host", help="must be this machine")
+    add("--repeat", type=command.whole(1), default=1, help="runs of each tuner")
+    add("--stock", nargs="*", default=list(STOCK), choices=list(STOCK), help="which of stock's settings")
+    add("--runs", type=command.whole(2), default=30, help="timed inferences of each built library")
+    add("--out", type=Path, default=RESULTS / "results/tuning", help="where results go")
+    add("--page", action="store_true", help="measure nothing: write the page and the charts anew")
+    return parser.parse_args(argv)
+
+
+def spawn(side: str, net: Path, folder: Path, options: argparse.Namespace, *, seed: int) -> tuple[Log, float]:
+    """Run one tuner in a process of its own, ended when the minutes are over; its log and its seconds."""
+    folder.mkdir()
+    began = time.monotonic()
+    job = Job(
+        net=str(net),
+        target=options.target,
+        folder=str(folder),
+        minutes=options.minutes,
+        trials=options.trials or 1_000_000,
+        seed=seed,
+        began=began,
+        build_timeout_s=STOCK[side][1] if side in STOCK else BUILD_TIMEOUT_S,
+    )
+    kind = "edgepack" if side == EDGEPACK else "stock"
+    argv = [sys.executable, "-m", f"benchmarks.tuning.contestants.{kind}", json.dumps(asdict(job))]
+    # edgepack ends itself; stock knows no time limit. The table alone is on stdout.
+    end = began + 60 * options.minutes + (_GRACE_S if side == EDGEPACK else 0)
+    status = run_until(argv, end, log=sys.stderr, env={**os.environ, "TVM_NUM_THREADS": "1"}, poll_s=60)
+    if status:
+        raise SystemExit(f"{side} {how_it_ended(status)}")
+    if status is None and side == EDGEPACK:
+        raise SystemExit(f"edgepack did not end by itself {_GRACE_S:.0f} s after its time")
+    seconds = time.monotonic() - began
+    log = folder / "log.jsonl"
+    return read(log.read_text(encoding="utf-8").splitlines() if log.exists() else [], seconds), seconds
+
+
+if __name__ == "__main__":
+    sys.exit(command.finish(main))

@@ -1,0 +1,144 @@
+"""Tune with MetaSchedule's own builder, runner, cost model and scheduler, in edgepack's search space.
+
+Builder and runner are TVM's ``LocalBuilder`` and ``LocalRunner``; what stands around them here only notes
+when they were at work, and what came out. The time of the search is MetaSchedule's profiler's. Stock measures
+in this machine's own processes, so it transfers nothing.
+
+MetaSchedule's scheduler writes a kernel's records when it comes back to that kernel, the first time after every
+kernel has had a batch. The curve has each candidate when it was measured, which is kinder; how many had become
+records when the time was over is logged, too, because only they survive the process.
+"""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kit import builds
+from benchmarks.kit.metaschedule import Tuning
+from benchmarks.kit.processes import last_line
+from benchmarks.tuning.log import Job, Writer, started
+
+# The profiler's names for what is neither building nor running candidates, nor writing records.
+SEARCH = ("EvoSearch", "InitializeTask", "MeasureCallback/UpdateCostModel")
+_PICKS = re.compile(r"TaskScheduler picks Task #(\d+)")
+
+
+class Picked(logging.Handler):
+    """The kernel that the scheduler is at: it tells its log, and neither the builder nor the runner."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self._names = names
+        self._workload: str | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Listen for "TaskScheduler picks Task #3"."""
+        found = _PICKS.search(record.getMessage())
+        if found:
+            self._workload = self._names[int(found[1])]
+
+    @property
+    def workload(self) -> str:
+        """Of the batch at work.
+
+        Raises:
+            RuntimeError: The scheduler says its picks in other words than this TVM's.
+        """
+        if self._workload is None:
+            raise RuntimeError("TVM's scheduler did not log which kernel it picked: trials have no kernel")
+        return self._workload
+
+
+def main(job: Job, log: Writer) -> None:
+    """Tune until the trials are used; whoever started this ends it when the minutes are over."""
+    from tvm.s_tir import meta_schedule as ms
+
+    from edgepack.config.target import load_target
+
+    limits = load_target(job.target).tune
+    tuning = Tuning(
+        builds.tuning_tasks(Path(job.net), job.target),
+        job.folder,
+        space=builds.search_space(job.target),
+        seed=job.seed,
+    )
+    picked = Picked([builds.workload(context.mod) for context in tuning.contexts])
+    ms.task_scheduler.gradient_based.logger.addHandler(picked)
+    config = ms.runner.EvaluatorConfig(number=1, repeat=limits.repeats, min_repeat_ms=limits.min_repeat_ms)
+    builder = ms.builder.LocalBuilder(timeout_sec=job.build_timeout_s)
+    runner = ms.runner.LocalRunner(evaluator_config=config, timeout_sec=limits.timeout_s)
+    with ms.Profiler() as profiler:
+        builder, runner, recorder = watched(builder, runner, picked, profiler, log)
+        callbacks = [*ms.MeasureCallback.create("default"), recorder]
+        tuning.run(job.trials, builder=builder, runner=runner, measure_callbacks=callbacks)
+    log.write(profile=_seconds(profiler))
+
+
+def watched(builder: Any, runner: Any, picked: Picked, profiler: Any, log: Writer) -> tuple[Any, Any, Any]:
+    """The builder and the runner with a clock around them, and a callback that counts records."""
+    from tvm.ir.utils import derived_object
+    from tvm.s_tir import meta_schedule as ms
+
+    @derived_object
+    class Builder(ms.builder.PyBuilder):
+        def build(self, build_inputs: Any) -> Any:
+            log.write(profile=_seconds(profiler))
+            began = log.now
+            log.write(phase="build", began=began, ended=None)
+            results = builder.build(build_inputs)
+            log.write(phase="build", began=began, ended=log.now)
+            failures = [str(result.error_msg) for result in results if result.error_msg is not None]
+            for _ in failures:
+                log.write(trial=picked.workload, at=log.now, ms=None)
+            if failures:
+                said = last_line(failures[0])[:200]
+                log.write(note=f"{len(failures)} of {len(results)} builds failed: {said}")
+            return results
+
+    @derived_object
+    class Runner(ms.runner.PyRunner):
+        def run(self, runner_inputs: Any) -> Any:
+            began = log.now
+            log.write(phase="measure", began=began, ended=None)
+            futures = runner.run(runner_inputs)  # LocalRunner waits for every one
+            log.write(phase="measure", began=began, ended=log.now)
+            results = [future.result() for future in futures]
+            for result in results:
+                seconds = [] if result.run_secs is None else [float(value) for value in result.run_secs]
+                ms = 1000 * min(seconds) if seconds else None
+                log.write(trial=picked.workload, at=log.now, ms=ms)
+            failures = [str(result.error_msg) for result in results if result.error_msg is not None]
+            if failures:
+                said = last_line(failures[0])[:200]
+                log.write(note=f"{len(failures)} of {len(results)} runs failed: {said}")
+            return futures
+
+    @derived_object
+    class Recorder(ms.measure_callback.PyMeasureCallback):
+        def apply(
+            self, task_scheduler: Any, task_id: int, candidates: Any, built: Any, measured: Any
+        ) -> None:
+            del task_scheduler, task_id, built, measured
+            log.write(recorded=len(candidates))
+            log.write(profile=_seconds(profiler))
+
+    return Builder(), Runner(), Recorder()
+
+
+def search_seconds(profile: dict[str, float]) -> float:
+    """The search's share of what the profiler says. It counts scopes within scopes; only whole ones are added."""
+    chosen = [name for name in profile if name.startswith(SEARCH)]
+    return sum(
+        profile[name]
+        for name in chosen
+        if not any(name != other and name.startswith(f"{other}/") for other in chosen)
+    )
+
+
+def _seconds(profiler: Any) -> dict[str, float]:
+    return {str(name): float(seconds) for name, seconds in profiler.get().items()}
+
+
+if __name__ == "__main__":
+    started(main)

@@ -1,0 +1,132 @@
+"""The small parts that benchmarks share: command lines, programs, tables, things made once."""
+
+import sys
+import time
+
+import pytest
+
+from benchmarks.kit import command, nets, places
+from benchmarks.kit.processes import ProcessFailed, last_line, run, run_until
+from benchmarks.kit.statistics import median_and_range
+from benchmarks.kit.tables import markdown, plain
+from edgepack.errors import UsageError
+
+
+def python(code):
+    return [sys.executable, "-c", code]
+
+
+def test_names_are_chosen_in_the_order_they_are_known_in():
+    assert command.chosen(" b,a", ["a", "b", "c"], "letters") == ["a", "b"]
+    assert command.chosen("", ["a", "b"], "letters") == ["a", "b"]
+
+
+def test_a_slip_of_a_name_gets_the_near_one_and_others_the_list():
+    with pytest.raises(UsageError, match="unknown nets: resnet81") as error:
+        command.chosen("resnet81", ["lstm", "resnet18"], "nets")
+    assert error.value.next == "did you mean resnet18?"
+    with pytest.raises(UsageError) as error:
+        command.chosen("x", ["lstm", "resnet18"], "nets")
+    assert error.value.next == "choose from lstm, resnet18"
+
+
+def test_a_network_is_one_of_the_zoo_or_a_file(tmp_path):
+    (tmp_path / "own.onnx").touch()
+    assert nets.network(str(tmp_path / "own.onnx")) == tmp_path / "own.onnx"
+    with pytest.raises(UsageError, match="there is no file"):
+        nets.network(str(tmp_path / "none.onnx"))
+    with pytest.raises(UsageError, match="no network resnet8; did you mean `resnet18`"):
+        nets.network("resnet8")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fits", "fails"),
+    [
+        (command.above(0), ["0.1", "5"], ["0", "-1", "inf", "nan", "x"]),
+        (command.at_least(0), ["0", "2.5"], ["-0.1", "inf", ""]),
+        (command.whole(1), ["1", "30"], ["0", "1.5", "x"]),
+    ],
+)
+def test_numbers_have_bounds(kind, fits, fails):
+    assert [kind(text) for text in fits] == [float(text) for text in fits]
+    for text in fails:
+        with pytest.raises(command.argparse.ArgumentTypeError, match="is not a"):
+            kind(text)
+
+
+def test_an_error_ends_a_program_with_its_own_code_and_words(capsys):
+    def wrong():
+        raise UsageError("no such thing", next="another")
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert command.finish(wrong) == 2
+    assert "no such thing" in capsys.readouterr().err
+    assert command.finish(interrupted) == 130
+    assert command.finish(lambda: None) == 0
+
+
+def test_a_programs_output_is_its_own_and_its_failure_has_its_last_words():
+    assert run(python("print(input())"), text="given") == "given\n"
+    with pytest.raises(ProcessFailed, match="exited with status 3; its last words: one\ntwo") as error:
+        run(python("import sys; print('one'); print('two', file=sys.stderr); sys.exit(3)"))
+    assert (error.value.how, last_line(error.value.said)) == ("exited with status 3", "two")
+    with pytest.raises(ProcessFailed, match="died of SIGABRT"):
+        run(python("import os; os.abort()"))
+    with pytest.raises(ProcessFailed, match="did not end within") as error:
+        run(python("import time; time.sleep(60)"), timeout_s=0.5)
+    assert error.value.timed_out
+
+
+def test_a_program_ends_by_itself_or_is_ended(tmp_path):
+    with (tmp_path / "log").open("wb") as log:
+        assert run_until(python("raise SystemExit(5)"), time.monotonic() + 60, log=log) == 5
+        began = time.monotonic()
+        assert run_until(python("import time; time.sleep(600)"), began + 0.5, log=log) is None
+        asked = []
+        forever = python("import time; time.sleep(600)")
+        given_up = lambda: asked.append(1) or len(asked) > 2  # noqa: E731
+        assert run_until(forever, began + 600, log=log, given_up=given_up, poll_s=0.05) is None
+    assert len(asked) == 3
+    assert time.monotonic() - began < 300
+
+
+def test_tables_for_pages_and_for_the_terminal():
+    assert markdown(["", "b"], [["x|y", "1\n2"]]) == ["|  | b |", "| --- | ---: |", "| x\\|y | 1 2 |"]
+    assert markdown(["", "b"], [["x", ""]], 2, tight=True) == ["| | b |", "|---|---|", "| x |  |"]
+    assert plain([("name", "n"), ("a", "10")]) == ["name   n", "a     10"]
+    assert plain([("name", "n"), ("a", "10")], right=2) == ["name  n", "a     10"]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([], "none"),
+        ([None], "none"),
+        ([1.0], "1.0"),
+        ([3, 1, 2], "2.0 (1.0 to 3.0)"),
+        ([1, None], "1.0 (1.0 to 1.0, 1 without)"),
+    ],
+)
+def test_a_median_comes_with_its_range(values, shown):
+    assert median_and_range(values, "{:.1f}") == shown
+
+
+def test_what_is_made_once_is_whole_or_not_there(tmp_path):
+    made = []
+
+    def make(path):
+        path.write_text("whole")
+        made.append(path)
+        if len(made) == 1:
+            raise OSError("the disk is full")
+
+    wanted = tmp_path / "kept" / "thing"
+    with pytest.raises(OSError, match="full"):
+        places.made_once(wanted, make)
+    assert not wanted.exists()
+    for _ in range(2):
+        assert places.made_once(wanted, make).read_text() == "whole"
+    assert len(made) == 2
+    assert sorted(path.name for path in wanted.parent.iterdir()) == ["thing", "thing.lock"]

@@ -1,0 +1,96 @@
+"""Everything in the repository that is generated from committed results comes out of them byte for byte."""
+
+import json
+import shutil
+
+import pytest
+
+from benchmarks.arm import __main__ as arm
+from benchmarks.coverage import __main__ as coverage
+from benchmarks.coverage import results as cases
+from benchmarks.deploy import __main__ as deploy
+from benchmarks.kit import documents
+from benchmarks.kit.places import RESULTS, ROOT
+from benchmarks.peers import __main__ as peers
+from benchmarks.peers.results import load_groups
+from benchmarks.tuning import __main__ as tuning
+
+
+def files(folder):
+    """Names and contents."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_the_report_of_peers_and_its_charts(tmp_path):
+    (tmp_path / "results").symlink_to(RESULTS / "results")
+    assert peers.main(["--page", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "RESULTS.md").read_bytes() == (RESULTS / "RESULTS.md").read_bytes()
+    charts = files(RESULTS / "charts")
+    assert {"fp32-1t.svg", "int8-1t.svg"} <= set(charts)
+    assert files(tmp_path / "charts") == charts
+
+
+def test_the_results_of_peers(tmp_path):
+    groups = load_groups(RESULTS / "results")
+    assert {group.cell.key for group in groups} == {
+        path.stem for path in (RESULTS / "results").glob("*.json")
+    }
+    assert groups
+    for group in groups:
+        assert (
+            group.save_in(tmp_path).read_bytes()
+            == (RESULTS / "results" / f"{group.cell.key}.json").read_bytes()
+        )
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "made"),
+    [
+        (arm, "arm", {"arm.md"}),
+        (deploy, "deploy", {"deploy.md"}),
+        (tuning, "tuning", {"tuning.md", "tuning-minutes.svg", "tuning-phases.svg", "tuning-trials.svg"}),
+    ],
+    ids=["arm", "deploy", "tuning"],
+)
+def test_pages_beside_their_results(tmp_path, command, name, made):
+    committed = RESULTS / "results" / name
+    shutil.copy(committed / f"{name}.json", tmp_path)
+    assert not command.main(["--page", "--out", str(tmp_path)])
+    assert files(tmp_path) == files(committed)
+    assert set(files(tmp_path)) == {*made, f"{name}.json"}
+
+
+@pytest.mark.parametrize(("name", "indent"), [("arm", 1), ("deploy", 1), ("tuning", None)])
+def test_documents_are_written_as_they_were_read(tmp_path, name, indent):
+    committed = RESULTS / "results" / name / f"{name}.json"
+    documents.write(tmp_path / "again.json", documents.read(committed), indent=indent)
+    assert (tmp_path / "again.json").read_bytes() == committed.read_bytes()
+
+
+def test_the_page_of_coverage(tmp_path):
+    assert coverage.main(["--page", "--out", str(tmp_path / "page.md")]) == 0
+    assert (tmp_path / "page.md").read_bytes() == (ROOT / "docs/onnx-coverage.md").read_bytes()
+    committed = RESULTS / "coverage/RESULTS.json"
+    cases.write(tmp_path / "again.json", cases.read(committed, "none"))
+    assert (tmp_path / "again.json").read_bytes() == committed.read_bytes()
+
+
+def test_the_documented_deploys_are_those_of_the_results():
+    """docs/performance.md repeats the page."""
+    assert (RESULTS / "results/deploy/deploy.md").read_text().strip() in (
+        ROOT / "docs/performance.md"
+    ).read_text()
+
+
+@pytest.mark.parametrize("command", [arm, deploy, tuning], ids=["arm", "deploy", "tuning"])
+def test_without_results_there_is_no_page(tmp_path, command, capsys):
+    ended = command.command.finish(lambda: command.main(["--page", "--out", str(tmp_path)]))
+    assert ended == 2
+    assert "run without --page first" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_document_is_named(tmp_path):
+    (tmp_path / "arm.json").write_text(json.dumps({"cells": []})[:-1])
+    with pytest.raises(documents.InputError, match="not a JSON document"):
+        arm.main(["--page", "--out", str(tmp_path)])
