@@ -392,41 +392,15 @@ def _run(
     strategy: "Strategy | None" = None,
 ) -> "tuple[Report, list[Artifact], list[EdgepackError]]":
     from edgepack.config.plan import make_plan
-    from edgepack.engine.events import ErrorRecord
-    from edgepack.engine.runner import Runner
-    from edgepack.engine.store import Store
-    from edgepack.remote.boards import Boards
     from edgepack.report import saved
     from edgepack.report.fold import fold
-    from edgepack.run.begin import begin
-    from edgepack.run.pipeline import Pipeline, require_stages
-    from edgepack.run.state import Resources
-    from edgepack.run.trace import RunEnded, RunInterrupted, Trace
+    from edgepack.run.execute import execute
 
     plan = make_plan(path, only=targets)
-    require_stages(fresh, plan)
-    trace = Trace()
-
-    def tell(event: Any) -> None:
-        trace(event)
-        listener(event)
-
-    runner: Runner[Resources] = Runner(plan.recipe.name, Store(), tell, fresh)
-    artifacts: list[Artifact] = []
-    with Boards() as boards:
-        begun = begin(plan, boards, until)
-        tell(begun)
-        try:
-            artifacts = Pipeline(plan, runner, boards, until=until, budget=budget).run(strategy)
-        except KeyboardInterrupt:
-            error = runner.interrupted()
-            if error is not None:
-                tell(RunInterrupted(error=ErrorRecord.of(error)))
-    tell(RunEnded(seconds=runner.seconds))
-    trace.save(begun.run_id)
-    report = fold(trace.events)
+    done = execute(plan, until, fresh=fresh, listener=listener, budget=budget, strategy=strategy)
+    report = fold(done.trace.events)
     saved.save(report)
-    return report, artifacts, runner.errors
+    return report, done.artifacts, done.errors
 
 
 def _release_onnx(recipe: Path, listener: Listener) -> Path:

@@ -1,1 +1,4 @@
-"""Measurements on the board, their statistics and their validity."""
+"""Measurements on the board, their statistics and their validity.
+
+Imports: agent, config, errors, spec.
+"""

@@ -1,1 +1,4 @@
-"""Bundles: the release as one file."""
+"""Bundles: the release as one file.
+
+Imports: agent, base, compress, config, errors, spec.
+"""

@@ -1,4 +1,7 @@
-"""The command line: argv → api → print. No decisions are taken here."""
+"""The command line: argv → api → print. No decisions are taken here.
+
+Imports: __init__, api, base, config, engine, errors, report, run.
+"""
 
 import sys
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Compression: one file a method, registered by hand in registry.py; other packages add theirs by entry point.
 
-Imports: torchnet, onnxfile, data, spec, base, errors.
+Imports: base, data, errors, onnxfile, spec, torchnet.
 """
 
 from edgepack.compress.method import Context, Method, Need, OnnxMethod, Step, TorchMethod, TorchResult

@@ -1,4 +1,7 @@
-"""Labelled samples: from a user's callable, arrays, images or text to one kind of split."""
+"""Labelled samples: from a user's callable, arrays, images or text to one kind of split.
+
+Imports: base, errors, spec.
+"""
 
 from edgepack.data.loading import load_data
 from edgepack.data.splits import Splits, stratified_split, top1

@@ -1,4 +1,7 @@
-"""torch to ONNX and ONNX as it comes: one canonical file, checked against onnxruntime."""
+"""torch to ONNX and ONNX as it comes: one canonical file, checked against onnxruntime.
+
+Imports: data, errors, onnxfile, spec, torchnet.
+"""
 
 from edgepack.export.runtime import evaluate, parity, predict, relative_error, run_onnx
 from edgepack.export.torch_to_onnx import OPSET, to_onnx

@@ -1,6 +1,6 @@
 """From an ONNX file to a library for the board: ``phases.phases_for`` is the list of phases that runs.
 
-Imports: schedules, toolchain, config, onnxfile, spec, base, errors.
+Imports: base, config, errors, onnxfile, schedules, spec, toolchain.
 """
 
 from edgepack.lower.build import compile_model, tuning_tasks

@@ -1,4 +1,7 @@
-"""The .onnx file itself: read and checked, in canonical form, written with deterministic bytes."""
+"""The .onnx file itself: read and checked, in canonical form, written with deterministic bytes.
+
+Imports: base, errors, spec.
+"""
 
 from edgepack.onnxfile.canonical import canonicalise, save_onnx
 from edgepack.onnxfile.reading import load_onnx, opset_of

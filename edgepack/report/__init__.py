@@ -1,1 +1,4 @@
-"""The report of a run: JSON, Markdown, HTML, terminal."""
+"""The report of a run: JSON, Markdown, HTML, terminal.
+
+Imports: base, bench, config, engine, errors, run, spec, tune.
+"""

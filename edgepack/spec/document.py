@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from edgepack.base.files import write_atomic
 from edgepack.errors import InputError
-from edgepack.spec import Spec
+from edgepack.spec.base import Spec
 
 
 class SchemaVersionError(InputError):

@@ -1,1 +1,4 @@
-"""torch modules: from source and checkpoint, their layers' sizes, training."""
+"""torch modules: from source and checkpoint, their layers' sizes, training.
+
+Imports: base, data, errors, spec.
+"""

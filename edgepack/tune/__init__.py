@@ -1,4 +1,7 @@
-"""Tuning on the board: MetaSchedule's search, our builder, our runner, records that are never lost."""
+"""Tuning on the board: MetaSchedule's search, our builder, our runner, records that are never lost.
+
+Imports: base, config, errors, lower, schedules, spec, toolchain.
+"""
 
 from edgepack.tune.best import best_records
 from edgepack.tune.events import (

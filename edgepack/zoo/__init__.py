@@ -2,6 +2,8 @@
 
 ``NETS`` are real architectures with random weights, for everything after training; ``digits`` is a small
 classifier with real data. ``python -m edgepack.zoo NET OUT.onnx`` writes one of ``NETS`` as ONNX.
+
+Imports: data, errors, export, spec.
 """
 
 from edgepack.spec import Input

@@ -1,4 +1,7 @@
-"""The examples every bundle carries, for people who put the model into a program of their own."""
+"""The examples every bundle carries, for people who put the model into a program of their own.
+
+Imports: nothing.
+"""
 
 from pathlib import Path
 

@@ -1,1 +1,4 @@
-"""From scheduled kernels to files: the virtual machine's library."""
+"""From scheduled kernels to files: the virtual machine's library.
+
+Imports: config, errors, lower.conditions, lower.phase, spec, toolchain.
+"""

@@ -1,1 +1,4 @@
-"""Passes on the Relax graph, from import to calls of kernels."""
+"""Passes on the Relax graph, from import to calls of kernels.
+
+Imports: config, lower.phase.
+"""

@@ -1,4 +1,7 @@
-"""Boards without hardware: a real sshd on loopback, in this machine's userland or an emulated ARM one."""
+"""Boards without hardware: a real sshd on loopback, in this machine's userland or an emulated ARM one.
+
+Imports: base, config, errors.
+"""
 
 from edgepack.remote.virtual.boards import Board, down, purge, running, up
 from edgepack.remote.virtual.kinds import KINDS, Kind

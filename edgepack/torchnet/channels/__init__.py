@@ -1,6 +1,6 @@
 """Which channels of a torch network depend on each other, found in its traced graph, and their removal.
 
-Imports: data, spec, base, errors.
+Imports: data, errors, torchnet.layers.
 """
 
 from edgepack.torchnet.channels.analysis import analyse
