@@ -30,7 +30,9 @@ def modules() -> dict[str, Path]:
     found = {}
     for path in PACKAGE.rglob("*.py"):
         relative = path.relative_to(PACKAGE)
-        if relative.parts[0] == "_data" or (relative.parts[:2] == ("bundle", "examples") and path.stem != "__init__"):
+        if relative.parts[0] == "_data" or (
+            relative.parts[:2] == ("bundle", "examples") and path.stem != "__init__"
+        ):
             continue  # not imported: data, and programs that travel in bundles
         parts = [part for part in relative.with_suffix("").parts if part != "__init__"]
         found[".".join(parts) or "__init__"] = path
@@ -112,6 +114,15 @@ def test_a_folder_says_what_lives_there_and_what_it_imports(folder):
     paragraphs = (ast.get_docstring(ast.parse(MODULES[folder].read_text())) or "").split("\n\n")
     assert len(paragraphs) > 1, f"{folder}/__init__.py: say what lives there, and what it imports"
     assert " ".join(paragraphs[-1].split()) == f"Imports: {', '.join(expected(folder)) or 'nothing'}."
+
+
+def test_a_noun_names_one_thing():
+    places = {}
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    assert not {name: where for name, where in places.items() if len(where) > 1}
 
 
 def test_a_file_has_a_size_that_one_can_read():

@@ -33,12 +33,12 @@ def build_agent(arch: str, libc: str) -> Path:
         return built
     (cache_dir() / "agent").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir() / "agent") as folder:
-        made = Path(folder) / "edgepack-agent"
+        fresh = Path(folder) / "edgepack-agent"
         flags = (*_WARNINGS, *_OPTIMISE, *_defines(), f"-I{_headers()}", *_LINK)
-        compile_c(sorted(SOURCES.glob("*.c")), made, arch, libc, flags)
-        made.chmod(0o755)
+        compile_c(sorted(SOURCES.glob("*.c")), fresh, arch, libc, flags)
+        fresh.chmod(0o755)
         built.parent.mkdir(exist_ok=True)
-        os.replace(made, built)  # noqa: PTH105 - atomic, and the same inode for whoever runs the old one
+        os.replace(fresh, built)  # noqa: PTH105 - atomic, and the same inode for whoever runs the old one
     return built
 
 

@@ -36,9 +36,9 @@ __all__ = [
     "PROTOCOL",
     "BenchRaw",
     "BoardInfo",
-    "Completed",
+    "CommandResult",
     "DeviceKind",
-    "Session",
+    "BoardShell",
     "State",
     "Throttling",
     "Zone",
@@ -63,7 +63,7 @@ _NEXT = {
 _SIGNAL_BASE = 128  # a shell's exit code for "ended by signal N" is 128 + N
 
 
-class Completed(Protocol):
+class CommandResult(Protocol):
     """How a command on the board ended."""
 
     @property
@@ -76,12 +76,12 @@ class Completed(Protocol):
     def stderr(self) -> bytes: ...  # noqa: D102 - as in subprocess
 
 
-class Session(Protocol):
+class BoardShell(Protocol):
     """What this module needs of ``edgepack.remote.session.Session``."""
 
     name: str
 
-    def run(self, argv: Sequence[str], *, timeout: float | None = None, check: bool = False) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout: float | None = None, check: bool = False) -> CommandResult:
         """Run a command to its end."""
 
     def put_bytes(self, data: bytes, dest: str) -> None:
@@ -94,7 +94,7 @@ class Session(Protocol):
 Line = TypeVar("Line", bound=Spec)
 
 
-def info(session: Session, agent: str, *, work_dir: str = ".") -> BoardInfo:
+def info(session: BoardShell, agent: str, *, work_dir: str = ".") -> BoardInfo:
     """Probe the board.
 
     Args:
@@ -111,7 +111,7 @@ def info(session: Session, agent: str, *, work_dir: str = ".") -> BoardInfo:
 
 
 def run(
-    session: Session,
+    session: BoardShell,
     agent: str,
     model: str,
     inputs: Mapping[str, "np.ndarray"],
@@ -156,7 +156,7 @@ def run(
 
 
 def bench(
-    session: Session,
+    session: BoardShell,
     agent: str,
     model: str,
     inputs: Mapping[str, "np.ndarray"],
@@ -219,13 +219,13 @@ def bench(
 
 @contextmanager
 def _uploaded(
-    session: Session, inputs: Mapping[str, "np.ndarray"], scratch: str
+    session: BoardShell, inputs: Mapping[str, "np.ndarray"], scratch: str
 ) -> Iterator[tuple[str, list[str]]]:
     """A folder of our own on the board with the inputs in it, and the agent's arguments naming them."""
     import numpy as np
 
-    made = session.run(["mktemp", "-d", f"{scratch}/edgepack.XXXXXX"], timeout=60.0, check=True)
-    folder = made.stdout.decode().strip()
+    created = session.run(["mktemp", "-d", f"{scratch}/edgepack.XXXXXX"], timeout=60.0, check=True)
+    folder = created.stdout.decode().strip()
     try:
         words = []
         for index, array in enumerate(inputs.values()):
@@ -239,7 +239,7 @@ def _uploaded(
 
 
 def _lines(
-    session: Session, command: str, argv: list[str], timeout: float | None, *, count: int
+    session: BoardShell, command: str, argv: list[str], timeout: float | None, *, count: int
 ) -> list[bytes]:
     """Run the agent and return its ``count`` result lines.
 
@@ -260,7 +260,7 @@ def _lines(
     return lines
 
 
-def _failed(session: Session, command: str, done: Completed, lines: list[bytes]) -> AgentError:
+def _failed(session: BoardShell, command: str, done: CommandResult, lines: list[bytes]) -> AgentError:
     try:
         failure = Failure.model_validate_json(lines[-1] if lines else b"")
     except ValidationError:
@@ -288,7 +288,7 @@ class _Version(Spec, extra="ignore"):
     protocol: int
 
 
-def _check_protocol(session: Session, line: bytes) -> None:
+def _check_protocol(session: BoardShell, line: bytes) -> None:
     version = _parse(session, "info", _Version, line).protocol
     if version != PROTOCOL:
         raise AgentError(
@@ -298,7 +298,7 @@ def _check_protocol(session: Session, line: bytes) -> None:
         )
 
 
-def _parse(session: Session, command: str, model: type[Line], line: bytes) -> Line:
+def _parse(session: BoardShell, command: str, model: type[Line], line: bytes) -> Line:
     try:
         return model.model_validate_json(line)
     except ValidationError as error:

@@ -96,7 +96,7 @@ class BoardInfo(Spec):
     state: State
 
 
-class Output(Spec):
+class ModelOutput(Spec):
     """One output of the model: of one sample, with counts over all samples."""
 
     dtype: str
@@ -110,7 +110,7 @@ class Ran(Spec):
 
     ok: Literal[True]
     samples: int
-    outputs: tuple[Output, ...]
+    outputs: tuple[ModelOutput, ...]
 
 
 class BenchStart(Spec):
@@ -136,7 +136,7 @@ class BenchEnd(Spec):
     """The last line of ``bench``."""
 
     peak_rss_kib: int
-    outputs: tuple[Output, ...]
+    outputs: tuple[ModelOutput, ...]
     after: State
 
 
@@ -149,7 +149,7 @@ class BenchRaw(Spec):
     warmup: int = Field(description="Inferences between the first and the timed ones.")
     threads: int
     peak_rss_kib: int = Field(description="VmHWM of the agent's process.")
-    outputs: tuple[Output, ...]
+    outputs: tuple[ModelOutput, ...]
     before: State
     after: State
 

@@ -22,7 +22,7 @@ def as_error(error: Exception) -> EdgepackError:
         return EdgepackError(
             (error.strerror or str(error)).lower(),
             where=None if error.filename is None else str(error.filename),
-            next="free space or mend the permissions; XDG_CACHE_HOME and XDG_DATA_HOME move edgepack's files",
+            next="free space or correct the permissions; XDG_CACHE_HOME and XDG_DATA_HOME move edgepack's files",
         )
     if isinstance(error, OSError) and error.errno in _NAME:
         return InputError((error.strerror or str(error)).lower(), where=str(error.filename))

@@ -20,7 +20,7 @@ _STICKY = 0xF0000  # raspberry_pi_flags: what has happened since boot
 
 
 def measure(
-    session: protocol.Session,
+    session: protocol.BoardShell,
     agent: str,
     model: str,
     inputs: Mapping[str, np.ndarray],
@@ -97,7 +97,7 @@ def board_state(state: protocol.State, *, since: protocol.State | None = None) -
 
 
 def evaluate(
-    session: protocol.Session,
+    session: protocol.BoardShell,
     agent: str,
     model: str,
     inputs: Mapping[str, np.ndarray],

@@ -165,7 +165,7 @@ def _source(path: str, source: Path | bytes) -> Iterator[Iterator[bytes]]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[frame.Reader]:
+def _opened(path: Path) -> Iterator[frame.FrameReader]:
     """A reader of the bundle; what it finds wrong becomes an IntegrityError that names the bundle."""
     try:
         with closing(_reader(path)) as reader:
@@ -180,16 +180,16 @@ def _opened(path: Path) -> Iterator[frame.Reader]:
         ) from error
 
 
-def _reader(path: Path) -> frame.Reader:
+def _reader(path: Path) -> frame.FrameReader:
     try:
-        return frame.Reader(path)
+        return frame.FrameReader(path)
     except FileNotFoundError as error:
         raise InputError("no such bundle", where=str(path)) from error
     except OSError as error:
         raise InputError("cannot read the bundle", where=str(path), why=error.strerror) from error
 
 
-def _manifest(reader: frame.Reader, path: Path, *, digest: str | None = None) -> Manifest:
+def _manifest(reader: frame.FrameReader, path: Path, *, digest: str | None = None) -> Manifest:
     member = ustar.parse(reader.take(ustar.BLOCK))
     if member.name != NAME or member.mode != PLAIN:
         raise ValueError(f"its first member is {member.name!r}, not {NAME}")
@@ -211,7 +211,7 @@ def _manifest(reader: frame.Reader, path: Path, *, digest: str | None = None) ->
 
 
 def _files(
-    reader: frame.Reader, manifest: Manifest, max_bytes: int
+    reader: frame.FrameReader, manifest: Manifest, max_bytes: int
 ) -> Iterator[tuple[FileEntry, Iterator[bytes]]]:
     """Each file the manifest lists, with its bytes; the caller takes all of them before the next."""
     total = sum(entry.size for entry in manifest.files)
@@ -233,20 +233,20 @@ def _files(
         _padding(reader, entry.size)
 
 
-def _bytes(reader: frame.Reader, size: int) -> Iterator[bytes]:
+def _bytes(reader: frame.FrameReader, size: int) -> Iterator[bytes]:
     while size:
         chunk = reader.take(min(size, _CHUNK))
         size -= len(chunk)
         yield chunk
 
 
-def _padding(reader: frame.Reader, size: int) -> None:
+def _padding(reader: frame.FrameReader, size: int) -> None:
     zeros = ustar.padding(size)
     if reader.take(len(zeros)) != zeros:
         raise ValueError("hidden bytes between two members")
 
 
-def _end(reader: frame.Reader) -> None:
+def _end(reader: frame.FrameReader) -> None:
     block = reader.take(ustar.BLOCK)
     if block != bytes(ustar.BLOCK):
         raise ValueError(f"{ustar.parse(block).name!r} is not in the manifest, or is there twice")

@@ -55,7 +55,7 @@ def check(file: BinaryIO) -> None:
     file.seek(0)
 
 
-class Reader:
+class FrameReader:
     """Sequential reads of the decompressed bytes, never more in memory than asked for."""
 
     def __init__(self, path: Path) -> None:

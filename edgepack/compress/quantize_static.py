@@ -154,14 +154,14 @@ def _reader(feeds: "list[dict[str, np.ndarray]]") -> Any:
     """The feeds as onnxruntime's calibrators take them."""
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc] # onnxruntime is untyped
+    class CalibrationBatches(CalibrationDataReader):  # type: ignore[misc] # onnxruntime is untyped
         def __init__(self) -> None:
             self._feeds = iter(feeds)
 
         def get_next(self) -> "dict[str, np.ndarray] | None":
             return next(self._feeds, None)
 
-    return Reader()
+    return CalibrationBatches()
 
 
 def _weighted_nodes(graph: "onnx.GraphProto") -> tuple[int, int]:

@@ -13,7 +13,7 @@ from edgepack.config.device import Device
 from edgepack.errors import TrustError, UnreachableError
 from edgepack.remote import sshconfig
 from edgepack.remote.auth import authenticate
-from edgepack.remote.hostkeys import HostKey, Keyring, Verdict, remember
+from edgepack.remote.hostkeys import HostKey, Keyring, KeyVerdict, remember
 from edgepack.remote.sshconfig import Endpoint
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ def trust(name: str, device: Device, *, fingerprint: str | None = None) -> str:
             next="read the board's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
         )
     verdict = keyring.judge(key)
-    if verdict is Verdict.UNKNOWN:
+    if verdict is KeyVerdict.UNKNOWN:
         remember(endpoint, key)
-    elif verdict is not Verdict.KNOWN:
+    elif verdict is not KeyVerdict.KNOWN:
         raise keyring.refusal(key, verdict)
     return key.fingerprint
 

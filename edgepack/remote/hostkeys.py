@@ -74,7 +74,7 @@ class Entry:
         return found
 
 
-class Verdict(Enum):
+class KeyVerdict(Enum):
     """What the known keys say of the key a server shows."""
 
     KNOWN = "known"
@@ -151,15 +151,15 @@ class Keyring:
         entries = self.entries or self._plain
         return list(dict.fromkeys(entry.key.type for entry in entries if not entry.revoked))
 
-    def judge(self, key: HostKey) -> Verdict:
+    def judge(self, key: HostKey) -> KeyVerdict:
         """What is known of the key the server shows."""
         if self.pinned:
-            return Verdict.KNOWN if key == self.pinned else Verdict.CHANGED
+            return KeyVerdict.KNOWN if key == self.pinned else KeyVerdict.CHANGED
         if any(entry.key == key and entry.revoked for entry in (*self.entries, *self._plain)):
-            return Verdict.REVOKED
+            return KeyVerdict.REVOKED
         if any(entry.key == key for entry in (*self.entries, *self._plain)):
-            return Verdict.KNOWN
-        return Verdict.CHANGED if any(not entry.revoked for entry in self.entries) else Verdict.UNKNOWN
+            return KeyVerdict.KNOWN
+        return KeyVerdict.CHANGED if any(not entry.revoked for entry in self.entries) else KeyVerdict.UNKNOWN
 
     def check(self, key: HostKey) -> None:
         """Return if the server may be spoken to.
@@ -168,9 +168,9 @@ class Keyring:
             TrustError: The key is unknown, changed or revoked.
         """
         verdict = self.judge(key)
-        if verdict is Verdict.UNKNOWN:
+        if verdict is KeyVerdict.UNKNOWN:
             raise self._unknown(key)
-        if verdict is not Verdict.KNOWN:
+        if verdict is not KeyVerdict.KNOWN:
             raise self.refusal(key, verdict)
 
     def _unknown(self, key: HostKey) -> TrustError:
@@ -189,7 +189,7 @@ class Keyring:
             f"on the board, then: {trust}",
         )
 
-    def refusal(self, key: HostKey, verdict: Verdict) -> TrustError:
+    def refusal(self, key: HostKey, verdict: KeyVerdict) -> TrustError:
         """The error for a key that was changed or revoked."""
         known = ", ".join(
             [f"{entry.key.type} {entry.key.fingerprint} ({entry.source})" for entry in self.entries]

@@ -32,7 +32,7 @@ from edgepack.remote.preflight import preflight
 from edgepack.remote.scratch import scratch
 from edgepack.remote.session import Session
 from edgepack.remote.smoke import smoke
-from edgepack.remote.staging import Progress, Unpacked, donors, stage, unpacked
+from edgepack.remote.staging import BytesSent, Unpacked, donors, stage, unpacked
 
 __all__ = ["Installed", "Release", "install", "releases", "rollback", "scratch"]
 
@@ -97,7 +97,7 @@ def install(
     *,
     work_dir: str = "edgepack",
     keep: int = KEEP,
-    progress: Progress | None = None,
+    progress: BytesSent | None = None,
 ) -> Installed:
     """Make a bundle the current release of its name on a board.
 
@@ -214,7 +214,7 @@ def _replace(
     *,
     links: dict[str, str],
     keep: int,
-    progress: Progress | None,
+    progress: BytesSent | None,
 ) -> int:
     """Stage, try and publish under the lock; returns the bytes sent."""
     manifest = source.manifest

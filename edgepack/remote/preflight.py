@@ -77,7 +77,7 @@ exit 0
 
 
 @dataclass(frozen=True)
-class Facts:
+class BoardFacts:
     """What a board said of itself. ``None`` or empty where it did not say."""
 
     arch: str
@@ -102,7 +102,7 @@ def preflight(
     *,
     work_dir: str = "edgepack",
     libraries: Collection[str] = (),
-) -> Facts:
+) -> BoardFacts:
     """Check that a board can take and run a release; one round trip, nothing is written.
 
     Args:
@@ -135,7 +135,7 @@ def preflight(
     return facts
 
 
-def _problems(facts: Facts, target: TargetInfo, size: int, libraries: list[str]) -> Iterator[str]:
+def _problems(facts: BoardFacts, target: TargetInfo, size: int, libraries: list[str]) -> Iterator[str]:
     if facts.arch != target.abi.arch:
         # What follows from another CPU (its features, its library folders) would only be noise.
         yield f"CPU: it is {facts.arch}, the release is for {target.abi.arch}"
@@ -148,7 +148,7 @@ def _problems(facts: Facts, target: TargetInfo, size: int, libraries: list[str])
         yield f"tools: there is no {tool} (Debian: apt install coreutils util-linux)"
 
 
-def _userland(facts: Facts, target: TargetInfo) -> Iterator[str]:
+def _userland(facts: BoardFacts, target: TargetInfo) -> Iterator[str]:
     if facts.bits not in {None, 64}:
         yield f"userland: {facts.bits}-bit programs on a 64-bit kernel; install the 64-bit system image"
     if facts.libc is None:
@@ -157,7 +157,7 @@ def _userland(facts: Facts, target: TargetInfo) -> Iterator[str]:
         yield f"libc: glibc {facts.libc}, the release needs {target.abi.libc} or later; upgrade the system image"
 
 
-def _features(facts: Facts, target: TargetInfo) -> Iterator[str]:
+def _features(facts: BoardFacts, target: TargetInfo) -> Iterator[str]:
     if not facts.cpu_features:
         return  # no /proc, or a kernel that does not say
     names = _CPUINFO_NAMES[target.abi.arch]
@@ -168,7 +168,7 @@ def _features(facts: Facts, target: TargetInfo) -> Iterator[str]:
         yield f"CPU: it lacks {', '.join(missing)}, which the kernels of {target.name} use"
 
 
-def _libraries(facts: Facts, target: TargetInfo, libraries: list[str]) -> Iterator[str]:
+def _libraries(facts: BoardFacts, target: TargetInfo, libraries: list[str]) -> Iterator[str]:
     for name in libraries:
         if name in facts.libraries:
             continue
@@ -182,7 +182,7 @@ def _libraries(facts: Facts, target: TargetInfo, libraries: list[str]) -> Iterat
         yield "GPU: there is no NVIDIA device node under /dev; is this a Jetson, and its driver loaded?"
 
 
-def _cuda(facts: Facts, target: TargetInfo, name: str) -> str:
+def _cuda(facts: BoardFacts, target: TargetInfo, name: str) -> str:
     needs = f"CUDA {target.gpu.cuda} (JetPack {target.gpu.jetpack})" if target.gpu else "CUDA"
     if name in facts.aside:
         folder = facts.aside[name]
@@ -196,7 +196,7 @@ def _cuda(facts: Facts, target: TargetInfo, name: str) -> str:
     return f"CUDA: {name} is missing; the release needs {needs}{has}"
 
 
-def _storage(facts: Facts, size: int) -> Iterator[str]:
+def _storage(facts: BoardFacts, size: int) -> Iterator[str]:
     if not facts.writable:
         yield f"work directory: the login user may not write in {facts.folder}; set work_dir in devices.yaml"
     if facts.noexec:
@@ -207,7 +207,7 @@ def _storage(facts: Facts, size: int) -> Iterator[str]:
         )
 
 
-def _parse(answer: str) -> Facts:
+def _parse(answer: str) -> BoardFacts:
     said: dict[str, list[str]] = {}
     for line in answer.splitlines():
         word, _, rest = line.partition(" ")
@@ -218,7 +218,7 @@ def _parse(answer: str) -> Facts:
 
     libc = re.search(r"(?:glibc|GLIBC|GNU libc)\D*(\d+\.\d+)", one("libc"))
     disk = re.search(r"\s\d+\s+\d+\s+(\d+)\s+\d+%", one("df"))
-    return Facts(
+    return BoardFacts(
         arch=one("arch"),
         bits=int(one("bits")) if one("bits").isdigit() else None,
         libc=libc[1] if libc else None,

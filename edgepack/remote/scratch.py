@@ -10,7 +10,7 @@ from edgepack.errors import DeployError, UnreachableError
 from edgepack.remote.layout import SCRATCH, inspect, root_of, script, work_path
 from edgepack.remote.preflight import preflight
 from edgepack.remote.session import Session
-from edgepack.remote.staging import Progress, donors, stage, unpacked
+from edgepack.remote.staging import BytesSent, donors, stage, unpacked
 
 # A client that was killed leaves its folder behind; after a day nobody is using it any more.
 _REMOVE = """\
@@ -22,7 +22,7 @@ find . -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {} +
 
 @contextmanager
 def scratch(
-    session: Session, bundle: Path, *, work_dir: str = "edgepack", progress: Progress | None = None
+    session: Session, bundle: Path, *, work_dir: str = "edgepack", progress: BytesSent | None = None
 ) -> Iterator[str]:
     """A folder on the board with the bundle unpacked in it, removed at the end, whatever happens.
 

@@ -14,9 +14,9 @@ from edgepack.config.device import Device
 from edgepack.errors import EdgepackError, UnreachableError
 from edgepack.remote.connection import Connection, open_connection, trust
 from edgepack.remote.process import Process
-from edgepack.remote.transfer import Progress, Transfer
+from edgepack.remote.transfer import ChunkSent, Transfer
 
-__all__ = ["Completed", "Process", "Progress", "SSHSession", "Session", "connect", "trust"]
+__all__ = ["Completed", "Process", "ChunkSent", "SSHSession", "Session", "connect", "trust"]
 
 _DF_TIMEOUT_S = 15.0
 
@@ -50,7 +50,7 @@ class Session(Protocol):
         """Start a command that is talked to while it runs."""
         ...
 
-    def put(self, source: Path, dest: str, *, mode: int = 0o644, progress: Progress | None = None) -> None:
+    def put(self, source: Path, dest: str, *, mode: int = 0o644, progress: ChunkSent | None = None) -> None:
         """Send a file."""
         ...
 
@@ -151,7 +151,7 @@ class SSHSession:
         """
         return Process(self.name, self._connection.transport, argv)
 
-    def put(self, source: Path, dest: str, *, mode: int = 0o644, progress: Progress | None = None) -> None:
+    def put(self, source: Path, dest: str, *, mode: int = 0o644, progress: ChunkSent | None = None) -> None:
         """Send a file; ``dest`` has all of it, or is what it was before. Its folder must exist.
 
         ``progress`` is called with the number of bytes just sent.

@@ -15,7 +15,7 @@ from edgepack.remote import elf
 from edgepack.remote.layout import checksums, read_manifest, script
 from edgepack.remote.session import Session
 
-Progress = Callable[[int, int], None]  # bytes sent so far, bytes to send in all
+BytesSent = Callable[[int, int], None]  # bytes sent so far, bytes to send in all
 
 # Reads its orders from stdin, up to "end"; the checksums follow. Paths of bundles and digests have no
 # blanks (edgepack.bundle.manifest). Releases are never written in place, so they may share files.
@@ -95,7 +95,7 @@ def stage(
     *,
     links: dict[str, str],
     drop: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: BytesSent | None = None,
 ) -> int:
     """Fill ``base/folder`` on the board with the release, and verify every file there.
 

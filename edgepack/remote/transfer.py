@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from paramiko import SFTPClient, SFTPFile, Transport
     from paramiko.sftp_handle import SFTPHandle
 
-Progress = Callable[[int], None]  # called with the number of bytes just sent
+ChunkSent = Callable[[int], None]  # called with the number of bytes just sent
 
 _CHUNK = 32_768  # what every SFTP server takes in one write (draft-ietf-secsh-filexfer-02, 3)
 _CMD_EXTENDED = 200  # SSH_FXP_EXTENDED
@@ -33,7 +33,7 @@ class Transfer:
         self._client: SFTPClient | None = None
 
     def put(
-        self, source: BinaryIO, size: int, dest: str, *, mode: int, progress: Progress | None = None
+        self, source: BinaryIO, size: int, dest: str, *, mode: int, progress: ChunkSent | None = None
     ) -> None:
         """Write ``size`` bytes to ``dest``: under a temporary name, flushed to the disk, then renamed.
 
@@ -167,7 +167,7 @@ class Transfer:
         )
 
 
-def _write(file: "SFTPFile", source: BinaryIO, size: int, progress: Progress | None) -> None:
+def _write(file: "SFTPFile", source: BinaryIO, size: int, progress: ChunkSent | None) -> None:
     """Send ``size`` bytes and check that the server has as many."""
     left = size
     while left > 0:

@@ -106,7 +106,7 @@ def cost_model(knowledge: Knowledge, seed: int) -> Any:
         return [tensor.numpy() for tensor in extractor.extract_from(context, candidates)]
 
     @derived_object
-    class Model(PyCostModel):  # type: ignore[misc]  # TVM is untyped
+    class LearnedCostModel(PyCostModel):  # type: ignore[misc]  # TVM is untyped
         def update(self, context: Any, candidates: Any, results: Any) -> None:
             """Learn from measured candidates."""
             seconds = [min(float(s) for s in result.run_secs) for result in results]
@@ -118,4 +118,4 @@ def cost_model(knowledge: Knowledge, seed: int) -> Any:
                 return random.random(len(candidates))
             return knowledge.score(features(context, candidates))
 
-    return Model()
+    return LearnedCostModel()

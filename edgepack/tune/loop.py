@@ -35,13 +35,13 @@ from edgepack.tune.events import (
 )
 from edgepack.tune.journal import Journal
 from edgepack.tune.result import CurvePoint, StopReason
-from edgepack.tune.runner import Candidate, Measured
+from edgepack.tune.runner import KernelCandidate, Measured
 from edgepack.tune.search import DEAD_S, Task, choose
 
 _IN_FLIGHT = 2  # batches: one being built and measured, one that waits for it
 
 
-class Runner(Protocol):
+class Measurer(Protocol):
     """What measures candidates: ``BoardRunner``."""
 
     @property
@@ -57,7 +57,7 @@ class Runner(Protocol):
     ) -> None:
         """Connect; the callbacks are called from a thread."""
 
-    def submit(self, candidate: Candidate) -> None:
+    def submit(self, candidate: KernelCandidate) -> None:
         """Queue one candidate."""
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class Runner(Protocol):
 
 
 @dataclass(eq=False)
-class Batch:
+class CandidateBatch:
     """Candidates of one kernel on their way; ``seconds`` fills up as answers come."""
 
     task: Task
@@ -90,7 +90,7 @@ class Batch:
 class Job:
     """Where an answer belongs."""
 
-    batch: Batch
+    batch: CandidateBatch
     position: int
     library: Path
     arguments: tuple[str, ...]
@@ -132,7 +132,7 @@ class Loop:
         *,
         target: Target,
         journal: Journal,
-        runner: Runner,
+        runner: Measurer,
         budget: Budget,
         batch: int,
         build_workers: int,
@@ -154,8 +154,8 @@ class Loop:
         self._ids = itertools.count()
         self._jobs: dict[int, Job] = {}
         self._jobs_lock = threading.Lock()
-        self._done: queue.SimpleQueue[tuple[Batch, int, Measured]] = queue.SimpleQueue()
-        self._batches: list[Batch] = []
+        self._done: queue.SimpleQueue[tuple[CandidateBatch, int, Measured]] = queue.SimpleQueue()
+        self._batches: list[CandidateBatch] = []
 
     def run(self) -> StopReason:
         """Until the budget is used or nothing new can be found.
@@ -195,7 +195,7 @@ class Loop:
         """Time the fallback schedule of every kernel that has not been timed in an earlier run."""
         todo = [task for task in self.tasks if task.workload not in self._journal.untuned]
         for task in todo:
-            self._submit(Batch(task, [self._journal.fallback(task)], trials=False))
+            self._submit(CandidateBatch(task, [self._journal.fallback(task)], trials=False))
         for count in range(1, len(todo) + 1):
             batch, _, measured = self._next()
             seconds = min(measured.ms) / 1000 if measured.ms else self._target.tune.timeout_s
@@ -220,15 +220,15 @@ class Loop:
                 candidates = task.generate(min(self._batch, left))
                 self._ended("search", Span(began, time.monotonic()))
                 if candidates:
-                    self._submit_batch(Batch(task, candidates))
+                    self._submit_batch(CandidateBatch(task, candidates))
             self._collect(wait=task is None)
 
-    def _submit_batch(self, batch: Batch) -> None:
+    def _submit_batch(self, batch: CandidateBatch) -> None:
         batch.task.busy = True
         self._batches.append(batch)
         self._submit(batch)
 
-    def _submit(self, batch: Batch) -> None:
+    def _submit(self, batch: CandidateBatch) -> None:
         for position, candidate in enumerate(batch.candidates):
             number = next(self._ids)
             library = self._scratch / f"{number}.so"
@@ -245,7 +245,7 @@ class Loop:
             return
         with self._jobs_lock:
             job = self._jobs[built.id]
-        self._runner.submit(Candidate(built.id, job.library, "main", job.arguments))
+        self._runner.submit(KernelCandidate(built.id, job.library, "main", job.arguments))
 
     def _measured(self, measured: Measured) -> None:
         """From the runner's thread: the record goes to disk at once."""
@@ -260,7 +260,7 @@ class Loop:
             self._progress(CandidateMeasured(job.batch.task.workload, self._budget.seconds, least))
         self._done.put((job.batch, job.position, measured))
 
-    def _next(self) -> tuple[Batch, int, Measured]:
+    def _next(self) -> tuple[CandidateBatch, int, Measured]:
         """The next answer.
 
         Raises:
@@ -291,7 +291,7 @@ class Loop:
                 self._finish(batch)
                 wait = False
 
-    def _finish(self, batch: Batch) -> None:
+    def _finish(self, batch: CandidateBatch) -> None:
         self._batches.remove(batch)
         task = batch.task
         task.busy = False

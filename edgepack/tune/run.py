@@ -10,7 +10,7 @@ from edgepack.config.target import Target
 from edgepack.errors import Interrupted, UsageError
 from edgepack.tune.events import TuneEvent, TuningStarted
 from edgepack.tune.journal import Journal
-from edgepack.tune.loop import Budget, Loop, Runner
+from edgepack.tune.loop import Budget, Loop, Measurer
 from edgepack.tune.result import KernelResult, StopReason, TuneResult
 from edgepack.tune.search import DEAD_S, Task, open_tasks
 from edgepack.tune.store import RecordStore
@@ -22,7 +22,7 @@ _SMALLEST_BATCH = 4
 def tune(
     onnx_path: Path,
     target: Target,
-    runner: Runner,
+    runner: Measurer,
     *,
     trials: int | None = None,
     minutes: float | None = None,
@@ -112,7 +112,7 @@ def _batch_size(trials: int | None, kernels: int) -> int:
 
 
 @contextmanager
-def _other_cores(target: Target, runner: Runner) -> Iterator[int]:
+def _other_cores(target: Target, runner: Measurer) -> Iterator[int]:
     """Keep this thread, and all it starts, off the cores that measure, if those are ours; yields how many are left."""
     before = os.sched_getaffinity(0)
     rest = before - set(target.tune.cores) if runner.shares_host else before

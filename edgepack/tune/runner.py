@@ -21,7 +21,7 @@ from typing import Self
 from edgepack.config.target import Tuning
 from edgepack.errors import EdgepackError, UnreachableError
 from edgepack.tune.events import ConnectionLost, Reconnected, Span
-from edgepack.tune.transport import Process, Transport
+from edgepack.tune.transport import BoardProcess, Transport
 
 _AHEAD = 4
 _BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
@@ -30,7 +30,7 @@ _HANGING_S = 30.0
 
 
 @dataclass(frozen=True)
-class Candidate:
+class KernelCandidate:
     """A library to measure: its one function takes ``arguments``, each ``dtype:AxBxC``."""
 
     id: int
@@ -82,13 +82,13 @@ class BoardRunner:
         self._device = device
         self.shares_host = shares_host
         self._patience_s = patience_s
-        self._waiting: queue.SimpleQueue[Candidate | None] = queue.SimpleQueue()
-        self._flying: deque[Candidate] = deque()
-        self._again: deque[Candidate] = deque()
+        self._waiting: queue.SimpleQueue[KernelCandidate | None] = queue.SimpleQueue()
+        self._flying: deque[KernelCandidate] = deque()
+        self._again: deque[KernelCandidate] = deque()
         self._sent: dict[int, Span] = {}  # of the candidates in flight
         self._answered = 0.0  # when the last answer came
         self._transport: Transport | None = None
-        self._process: Process | None = None
+        self._process: BoardProcess | None = None
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self.failure: EdgepackError | None = None
@@ -106,7 +106,7 @@ class BoardRunner:
         self._thread = threading.Thread(target=self._run, name="edgepack-runner", daemon=True)
         self._thread.start()
 
-    def submit(self, candidate: Candidate) -> None:
+    def submit(self, candidate: KernelCandidate) -> None:
         """Queue one candidate."""
         self._waiting.put(candidate)
 
@@ -156,14 +156,14 @@ class BoardRunner:
             if self._flying:
                 self._answer()
 
-    def _take(self, *, block: bool) -> Candidate | None:
+    def _take(self, *, block: bool) -> KernelCandidate | None:
         if self._again:
             return self._again.popleft()
         with suppress(queue.Empty):
             return self._waiting.get(block=block)
         return None
 
-    def _send(self, candidate: Candidate) -> None:
+    def _send(self, candidate: KernelCandidate) -> None:
         process = self._process
         if process is None:
             raise UnreachableError("there is no connection to the board")

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from typing import Protocol
 
 
-class Stdin(Protocol):
+class BoardStdin(Protocol):
     """The standard input of a process on the board."""
 
     def write(self, data: bytes, /) -> int:
         """Send all of it; raises OSError when the process or the connection is gone."""
 
 
-class Process(Protocol):
+class BoardProcess(Protocol):
     """A process on the board."""
 
     @property
-    def stdin(self) -> Stdin:
+    def stdin(self) -> BoardStdin:
         """Its standard input."""
 
     @property
@@ -32,7 +32,7 @@ class Process(Protocol):
 class Transport(Protocol):
     """A connection to a board."""
 
-    def stream(self, argv: Sequence[str]) -> Process:
+    def stream(self, argv: Sequence[str]) -> BoardProcess:
         """Start a process whose standard streams are ours; raises UnreachableError."""
 
     def close(self) -> None:

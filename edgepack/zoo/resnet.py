@@ -19,7 +19,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Mo
     ]
 
 
-class Block(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+class ResidualBlock(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
     """Convolutions added to the block's input, which a 1x1 convolution fits where shapes differ."""
 
     def __init__(self, layers: list[nn.Module], inputs: int, outputs: int, stride: int) -> None:
@@ -33,16 +33,16 @@ class Block(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject
         return torch.relu(self.layers(x) + self.shortcut(x))
 
 
-def _basic(inputs: int, width: int, stride: int) -> Block:
+def _basic(inputs: int, width: int, stride: int) -> ResidualBlock:
     """Two 3x3 convolutions."""
     layers = [*_conv(inputs, width, 3, stride), nn.ReLU(), *_conv(width, width, 3)]
-    return Block(layers, inputs, width, stride)
+    return ResidualBlock(layers, inputs, width, stride)
 
 
-def _bottleneck(inputs: int, width: int, stride: int) -> Block:
+def _bottleneck(inputs: int, width: int, stride: int) -> ResidualBlock:
     """1x1 down to ``width``, 3x3, 1x1 up to four times ``width``."""
     layers = [*_conv(inputs, width, 1), nn.ReLU(), *_conv(width, width, 3, stride), nn.ReLU()]
-    return Block([*layers, *_conv(width, 4 * width, 1)], inputs, 4 * width, stride)
+    return ResidualBlock([*layers, *_conv(width, 4 * width, 1)], inputs, 4 * width, stride)
 
 
 class ResNet(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)

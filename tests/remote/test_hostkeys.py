@@ -9,7 +9,7 @@ from loopback import keygen, need, public
 
 from edgepack.config.device import Device
 from edgepack.errors import TrustError
-from edgepack.remote.hostkeys import HostKey, Keyring, Verdict, read, remember
+from edgepack.remote.hostkeys import HostKey, Keyring, KeyVerdict, read, remember
 from edgepack.remote.sshconfig import resolve
 
 
@@ -32,7 +32,7 @@ def endpoint(port: int = 22, host: str = "board.lan"):
     return resolve(Device(host=host, target="rpi4", port=port))
 
 
-def judge(key: HostKey, port: int = 22, **options) -> Verdict:
+def judge(key: HostKey, port: int = 22, **options) -> KeyVerdict:
     return Keyring(endpoint(port), device="pi", **options).judge(key)
 
 
@@ -45,32 +45,32 @@ def test_the_fingerprint_is_the_one_ssh_keygen_prints(keys, key):
 
 def test_a_key_in_known_hosts_is_known_and_another_is_a_change(known_hosts, key, other):
     known_hosts.write_text(f"# mine\n\nelsewhere {other}\nboard.lan,192.0.2.7 {key} comment\n")
-    assert judge(key) is Verdict.KNOWN
-    assert judge(other) is Verdict.CHANGED
+    assert judge(key) is KeyVerdict.KNOWN
+    assert judge(other) is KeyVerdict.CHANGED
 
 
 def test_without_a_line_the_key_is_unknown(known_hosts, key):
-    assert judge(key) is Verdict.UNKNOWN
+    assert judge(key) is KeyVerdict.UNKNOWN
     known_hosts.write_text(f"other.lan {key}\n")
-    assert judge(key) is Verdict.UNKNOWN
+    assert judge(key) is KeyVerdict.UNKNOWN
 
 
 def test_names_hashed_by_ssh_keygen_are_found(known_hosts, key):
     known_hosts.write_text(f"board.lan {key}\n[board.lan]:2222 {key}\n")
     subprocess.run([need("ssh-keygen"), "-q", "-H", "-f", known_hosts], check=True, capture_output=True)
     assert "board" not in known_hosts.read_text()
-    assert judge(key) is Verdict.KNOWN
-    assert judge(key, port=2222) is Verdict.KNOWN
-    assert Keyring(endpoint(host="board.wan"), device="pi").judge(key) is Verdict.UNKNOWN
+    assert judge(key) is KeyVerdict.KNOWN
+    assert judge(key, port=2222) is KeyVerdict.KNOWN
+    assert Keyring(endpoint(host="board.wan"), device="pi").judge(key) is KeyVerdict.UNKNOWN
 
 
 def test_another_port_has_its_own_name_and_may_use_the_plain_one(known_hosts, key, other):
     known_hosts.write_text(f"[board.lan]:2222 {key}\n")
-    assert judge(key, port=2222) is Verdict.KNOWN
-    assert judge(key, port=22) is Verdict.UNKNOWN
+    assert judge(key, port=2222) is KeyVerdict.KNOWN
+    assert judge(key, port=22) is KeyVerdict.UNKNOWN
     known_hosts.write_text(f"board.lan {key}\n")
-    assert judge(key, port=2222) is Verdict.KNOWN  # as ssh does
-    assert judge(other, port=2222) is Verdict.UNKNOWN  # another port may be another machine
+    assert judge(key, port=2222) is KeyVerdict.KNOWN  # as ssh does
+    assert judge(other, port=2222) is KeyVerdict.UNKNOWN  # another port may be another machine
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_another_port_has_its_own_name_and_may_use_the_plain_one(known_hosts, ke
 )
 def test_patterns(known_hosts, key, patterns, known):
     known_hosts.write_text(f"{patterns} {key}\n")
-    assert judge(key) is (Verdict.KNOWN if known else Verdict.UNKNOWN)
+    assert judge(key) is (KeyVerdict.KNOWN if known else KeyVerdict.UNKNOWN)
 
 
 def test_a_revoked_key_is_refused_even_where_it_is_known(known_hosts, key):
     known_hosts.write_text(f"board.lan {key}\n@revoked * {key}\n")
-    assert judge(key) is Verdict.REVOKED
+    assert judge(key) is KeyVerdict.REVOKED
     with pytest.raises(TrustError, match="REVOKED"):
         Keyring(endpoint(), device="pi").check(key)
 
@@ -102,13 +102,13 @@ def test_certificate_authorities_and_damaged_lines_trust_nobody(known_hosts, key
         f"@cert-authority *.lan {key}\nboard.lan ssh-rsa {damaged.split()[1]}\nboard.lan {key.type}\n"
         f"board.lan ssh-rsa {str(key).split()[1]}\nboard.lan\n|1|x|y {key}\n"
     )
-    assert judge(key) is Verdict.UNKNOWN
+    assert judge(key) is KeyVerdict.UNKNOWN
 
 
 def test_the_pinned_key_wins_over_known_hosts(known_hosts, key, other):
     known_hosts.write_text(f"board.lan {key}\n")
-    assert judge(key, pinned=str(other)) is Verdict.CHANGED
-    assert judge(other, pinned=f"{other} root@board") is Verdict.KNOWN
+    assert judge(key, pinned=str(other)) is KeyVerdict.CHANGED
+    assert judge(other, pinned=f"{other} root@board") is KeyVerdict.KNOWN
 
 
 @pytest.mark.parametrize("pinned", ["", "ssh-ed25519", "ssh-ed25519 ???", "ssh-rsa {blob}"])
@@ -131,7 +131,7 @@ def test_remember_only_appends(home, known_hosts, key, other):
     known_hosts.write_text(before)
     assert remember(endpoint(2222), key) == known_hosts
     assert known_hosts.read_text() == f"{before}\n[board.lan]:2222 {key}\n"
-    assert judge(key, port=2222) is Verdict.KNOWN
+    assert judge(key, port=2222) is KeyVerdict.KNOWN
 
 
 def test_remember_makes_a_private_file_and_hashes_where_the_configuration_says_so(home, key):
@@ -144,7 +144,7 @@ def test_remember_makes_a_private_file_and_hashes_where_the_configuration_says_s
         [need("ssh-keygen"), "-F", "board.lan", "-f", path], capture_output=True, check=False
     )
     assert found.returncode == 0
-    assert judge(key) is Verdict.KNOWN
+    assert judge(key) is KeyVerdict.KNOWN
 
 
 def test_remember_without_a_file_names_the_other_way(key):

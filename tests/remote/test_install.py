@@ -117,9 +117,9 @@ def test_damage_to_the_release_in_use_is_found_and_mended(deploy, work):
     current = work / "digits/current"
     (current / "model/model.so").write_bytes(b"bit rot")
     (current / "sample/input-0.npy").unlink()
-    mended = deploy()
-    assert (mended.changed, mended.digest) == (True, first.digest)
-    assert 0 < mended.bytes_sent < 200_000
+    repaired = deploy()
+    assert (repaired.changed, repaired.digest) == (True, first.digest)
+    assert 0 < repaired.bytes_sent < 200_000
     assert (current / "model/model.so").read_bytes() == b"\x00model" * 20_000
     assert deploy().changed is False
 

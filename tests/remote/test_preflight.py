@@ -14,9 +14,9 @@ from edgepack.base.text import human_size
 from edgepack.bundle.archive import read_manifest
 from edgepack.errors import PreflightError
 from edgepack.remote.elf import needed
-from edgepack.remote.preflight import Facts, _problems, preflight
+from edgepack.remote.preflight import BoardFacts, _problems, preflight
 
-JETSON = Facts(
+JETSON = BoardFacts(
     arch="aarch64",
     bits=64,
     libc="2.39",
@@ -53,7 +53,7 @@ def complaints(session, tmp_path, **options) -> str:
     return raised.value.why or ""
 
 
-def on_jetson(tmp_path, facts: Facts) -> list[str]:
+def on_jetson(tmp_path, facts: BoardFacts) -> list[str]:
     features = ("aes", "crc", "dotprod", "fullfp16", "lse", "neon", "sha2")
     bundle = small_bundles.make(tmp_path, arch="aarch64", libc="2.39", gpu=True, features=features)
     return list(_problems(facts, read_manifest(bundle).target, 1000, LIBRARIES))

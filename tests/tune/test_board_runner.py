@@ -8,7 +8,7 @@ from tune_kit import LocalBoard, target
 from edgepack.errors import UnreachableError
 from edgepack.tune import BoardRunner, ConnectionLost, Reconnected
 from edgepack.tune import runner as runner_module
-from edgepack.tune.runner import Candidate
+from edgepack.tune.runner import KernelCandidate
 
 ADD = ("float32:1024",) * 3
 
@@ -28,7 +28,7 @@ class Session:
 
     def measure(self, *libraries):
         for number, library in enumerate(libraries):
-            self.runner.submit(Candidate(number, library, "main", ADD))
+            self.runner.submit(KernelCandidate(number, library, "main", ADD))
         answers = [self.results.get(timeout=60) for _ in libraries]
         return {answer.id: answer for answer in answers}
 
@@ -121,7 +121,7 @@ def test_a_board_that_stays_away_ends_the_run_with_a_reason(agent, kernel):
 def test_closing_answers_what_was_not_measured_as_lost(agent, kernel):
     session = Session(LocalBoard(agent))
     for number in range(50):
-        session.runner.submit(Candidate(number, kernel, "main", ADD))
+        session.runner.submit(KernelCandidate(number, kernel, "main", ADD))
     session.results.get(timeout=60)
     session.runner.close()
     rest = [session.results.get(timeout=1) for _ in range(49)]

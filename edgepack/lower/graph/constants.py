@@ -134,7 +134,7 @@ def _pays(target: Target, weight: Weight, extents: list[int]) -> bool:
 
 
 @dataclass(frozen=True)
-class Kernel:
+class WeightReader:
     """A kernel that can take an encoded weight.
 
     Attributes:
@@ -210,9 +210,9 @@ def _call(builder: Any, compute: Callable[[Any, Any], Any], data: Any, weight: W
     return builder.emit(call)
 
 
-_KERNELS: dict[str, Kernel] = {
-    "relax.nn.conv1d": Kernel(_feature_map, _convolution),
-    "relax.nn.conv2d": Kernel(_feature_map, _convolution),
-    "relax.matmul": Kernel(_rows, _matmul),
+_KERNELS: dict[str, WeightReader] = {
+    "relax.nn.conv1d": WeightReader(_feature_map, _convolution),
+    "relax.nn.conv2d": WeightReader(_feature_map, _convolution),
+    "relax.matmul": WeightReader(_rows, _matmul),
 }
 """The kernels that can take an encoded weight, by the operator's name."""
