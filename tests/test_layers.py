@@ -65,7 +65,7 @@ IMPORTS = {name: imported(path) - {name} for name, path in MODULES.items()}
 
 
 def room(module: str) -> str:
-    return module.split(".")[0]
+    return module.partition(".")[0]
 
 
 def expected(folder: str) -> list[str]:

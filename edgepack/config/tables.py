@@ -13,11 +13,12 @@ from edgepack.spec import PATTERNS
 
 def methods_table(methods: Iterable[Method[Any]]) -> str:
     """The Markdown table of compression methods."""
-    rows = ["| method | changes | from | what it does |", "|---|---|---|---|"]
     level = {"torch": "the torch module", "onnx": "the .onnx file"}
-    for method in methods:
-        rows.append(f"| `{method.name}` | {level[method.level]} | {method.origin} | {method.summary} |")
-    return "\n".join(rows) + "\n"
+    rows = [
+        f"| `{method.name}` | {level[method.level]} | {method.origin} | {method.summary} |\n"
+        for method in methods
+    ]
+    return "".join(("| method | changes | from | what it does |\n", "|---|---|---|---|\n", *rows))
 
 
 def reachable(model: type[BaseModel]) -> list[type[BaseModel]]:

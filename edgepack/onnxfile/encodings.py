@@ -36,7 +36,7 @@ def encoded_constants(model: "onnx.ModelProto") -> tuple[EncodedConstant, ...]:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     found: dict[str, EncodedConstant] = {}
     used: set[str] = set()
-    for node, encoding, tensors in _decoders(model, constants):
+    for encoding, tensors in _decoders(model, constants):
         elements, *settings = tensors
         # The settings' type is that of the decoded elements: scales are as wide as what they scale.
         decoded = helper.tensor_dtype_to_np_dtype(settings[0].data_type if settings else elements.data_type)
@@ -72,12 +72,12 @@ def encoded_constants(model: "onnx.ModelProto") -> tuple[EncodedConstant, ...]:
 
 def _decoders(
     model: "onnx.ModelProto", constants: Constants
-) -> "Iterator[tuple[onnx.NodeProto, str, list[onnx.TensorProto]]]":
+) -> "Iterator[tuple[str, list[onnx.TensorProto]]]":
     for node in model.graph.node:
         for name, recognise in ENCODINGS.items():
             tensors = recognise(node, constants)
             if tensors is not None:
-                yield node, name, tensors
+                yield name, tensors
                 break
 
 

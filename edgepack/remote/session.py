@@ -16,7 +16,7 @@ from edgepack.remote.connection import Connection, open_connection, trust
 from edgepack.remote.process import Process
 from edgepack.remote.transfer import ChunkSent, Transfer
 
-__all__ = ["Completed", "Process", "ChunkSent", "SSHSession", "Session", "connect", "trust"]
+__all__ = ["ChunkSent", "Completed", "Process", "SSHSession", "Session", "connect", "trust"]
 
 _DF_TIMEOUT_S = 15.0
 

@@ -202,7 +202,7 @@ def rows_at(report: Report, at: Placement) -> list[Row]:
     return [row for row in report.rows if (row.target, row.device) == (at.target, at.device)]
 
 
-def title(report: Report, at: Placement) -> str:
+def title(at: Placement) -> str:
     """A placement in words: the target, the device it was measured on, and whether that is emulated."""
     return f"{at.target}{f' on {at.device}' if at.device else ''}{' (emulated)' if at.emulated else ''}"
 

@@ -37,7 +37,7 @@ def plain_lines(report: Report) -> Iterator[str]:
     yield f"{report.recipe.name} {report.recipe.version}: {headline(report)}"
     for at in report.placements:
         yield ""
-        yield title(report, at)
+        yield title(at)
         head = _head(report)
         rows = [head, *_rows(report, at)] if at in measured(report) else []
         widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(head))]
@@ -63,7 +63,7 @@ def _print_rich(report: Report, file: IO[str]) -> None:
     )
     for at in report.placements:
         console.print()
-        console.print(Text(_clean(title(report, at)), style="bold"))
+        console.print(Text(_clean(title(at)), style="bold"))
         if at in measured(report):
             table = Table(box=box.SIMPLE_HEAD)
             for index, name in enumerate(_head(report)):

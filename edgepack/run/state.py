@@ -85,13 +85,8 @@ class CandidateRun(_Run):
                 self.torch_accuracy = found.accuracy
         if isinstance(found, SourceFigures):
             self.inputs, self.changed_by = found.inputs, found.changed_by
-            self.artifacts.update(
-                {
-                    SOURCE: record.artifacts[role]
-                    for role in ("checkpoint", "onnx")
-                    if role in record.artifacts
-                }
-            )
+            role = "checkpoint" if "checkpoint" in record.artifacts else "onnx"
+            self.artifacts[SOURCE] = record.artifacts[role]
 
     def scope(self, stage: Stage[Any, Any, Any], label: str | None = None) -> Scope:
         """Where a model stage stands."""

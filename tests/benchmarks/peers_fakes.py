@@ -1,6 +1,6 @@
 """Contestants of the peers benchmark that need nothing but numpy, each with one way to behave."""
 
-# ruff: noqa: ARG002, T201 - methods are the protocol's, and libraries print
+# ruff: noqa: T201 - methods are the protocol's, and libraries print
 
 import os
 import time

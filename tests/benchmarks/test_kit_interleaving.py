@@ -46,7 +46,7 @@ class Fake:
     def stop(self):
         self.machine.running = None
 
-    def time(self, untimed, runs, timeout_s):  # noqa: ARG002 - Subject's
+    def time(self, untimed, runs, timeout_s):
         assert self.machine.running == self.name
         self.calls += 1
         if self.calls == self.breaks_at:

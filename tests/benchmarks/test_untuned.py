@@ -23,7 +23,7 @@ class Numbered:
     def stop(self):
         self.running = False
 
-    def time(self, untimed, runs, timeout_s):  # noqa: ARG002 - a subject's
+    def time(self, untimed, runs, timeout_s):
         assert self.running
         assert (untimed, runs) == (0, 1)
         self.count += 1

@@ -205,8 +205,10 @@ def test_a_right_recipe_has_no_problems(folder):
         (
             "  - target: arm64\n    device: virtual:arm64\n",
             "  - {target: arm64}\n  - {target: arm64}\n",
-            "16:5: a second row for arm64: a release is built once for a target; its `devices` names more boards, "
-            "and `edgepack deploy` brings it to others",
+            (
+                "16:5: a second row for arm64: a release is built once for a target; its `devices` names more boards, "
+                "and `edgepack deploy` brings it to others"
+            ),
         ),
         (
             "device: virtual:arm64",

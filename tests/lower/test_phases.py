@@ -36,7 +36,7 @@ def test_the_list_is_made_for_the_target():
     assert set(levels) == set(order)
 
 
-def test_every_phase_states_what_holds(subtests=None):
+def test_every_phase_states_what_holds():
     for target in ("x86-64-v3", "jetson-orin"):
         for item in items(target):
             if isinstance(item, Phase):
@@ -105,7 +105,7 @@ def test_a_condition_that_does_not_hold_is_named_with_its_phase(when, network, m
     )
     phases.run(spoilt, lowering(network), until="simplify")
     monkeypatch.setenv(CHECK, "1")
-    with pytest.raises(EdgepackError, match="cheese does not hold .* phase simplify") as caught:
+    with pytest.raises(EdgepackError, match=r"cheese does not hold .* phase simplify") as caught:
         phases.run(spoilt, lowering(network), until="simplify")
     assert caught.value.why == "it is not"
 

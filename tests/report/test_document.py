@@ -270,7 +270,7 @@ def test_a_placement_says_its_device_and_whether_it_is_emulated():
     made.row("a", "release", device="d", emulated=True, parameters=1)
     samples.failed(made, UnreachableError("x"), target="b")
     report = made.build()
-    assert [title(report, at) for at in report.placements] == ["a on d (emulated)", "b"]
+    assert [title(at) for at in report.placements] == ["a on d (emulated)", "b"]
 
 
 def test_every_device_of_a_target_has_rows_gates_and_an_exit_code_of_its_own():

@@ -49,10 +49,10 @@ class Balanced(HTMLParser):
         super().__init__()
         self.open: list[str] = []
 
-    def handle_starttag(self, tag, attrs):  # noqa: ARG002 - HTMLParser's signature
+    def handle_starttag(self, tag, attrs):
         self.open.append(tag)
 
-    def handle_startendtag(self, tag, attrs):  # noqa: ARG002 - HTMLParser's signature
+    def handle_startendtag(self, tag, attrs):
         assert tag in VOID
 
     def handle_endtag(self, tag):
