@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -32,6 +33,7 @@ def examine() -> list[Finding]:
             "virtual host", lambda: _programs("/usr/sbin/sshd"), "apt install openssh-server", required=False
         ),
         _try("virtual ARM", _emulation, "apt install qemu-user-static mmdebstrap, as root", required=False),
+        _try("methods", _methods, "update or uninstall the package that offers it", required=False),
         _try("CUDA compiler", _cuda, "install nvcc, or: pip install 'edgepack[cuda]'", required=False),
     ]
 
@@ -76,6 +78,15 @@ def _cache() -> str:
     with tempfile.TemporaryFile(dir=folder):
         pass
     return f"{folder}, {shutil.disk_usage(folder).free / 1e9:.0f} GB free"
+
+
+def _methods() -> str:
+    from edgepack.compress.registry import REGISTRY
+
+    if REGISTRY.unusable:
+        raise EdgepackError("; ".join(f"{name}: {why}" for name, why in REGISTRY.unusable.items()))
+    packages = Counter(method.origin for method in REGISTRY.methods.values())
+    return f"{len(REGISTRY.methods)} compression methods from {', '.join(packages)}"
 
 
 def _emulation() -> str:

@@ -30,6 +30,16 @@ def test_what_works_says_so():
     assert (found.ok, found.detail, found.hint) == (True, "3 GB free", "")
 
 
+def test_a_method_that_cannot_be_used_is_a_finding(monkeypatch):
+    from edgepack.compress import registry
+
+    assert doctor._methods() == "2 compression methods from edgepack"
+    broken = registry.Registry(registry.METHODS, {"low-rank": "of thin: ImportError: no torch"})
+    monkeypatch.setattr(registry, "REGISTRY", broken)
+    found = next(f for f in doctor.examine() if f.name == "methods")
+    assert (found.ok, found.required, found.detail) == (False, False, "low-rank: of thin: ImportError: no torch")
+
+
 def test_missing_programs_are_named():
     assert doctor._programs("sh") == "sh"
     with pytest.raises(EdgepackError, match="not installed: no-such-program"):

@@ -1,6 +1,5 @@
 """Commands that act on a board with a bundle at hand."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -22,7 +21,7 @@ def deploy(bundle: Path, device: str, as_json: bool) -> None:
     with progress() as listener:
         done = api.deploy(bundle, device, listener=listener)
     if as_json:
-        emit_json({"edgepack": 1, **asdict(done)})
+        emit_json({"edgepack": 1, **vars(done)})
     elif done.changed:
         click.echo(
             f"{device}: {done.digest[:12]} is current, {human_size(done.bytes_sent)} sent in {done.seconds:.1f} s"
@@ -39,7 +38,7 @@ def rollback(name: str, device: str, as_json: bool) -> None:
     """Go back to the release of NAME that was current on DEVICE before this one."""
     done = api.rollback(name, device)
     if as_json:
-        emit_json({"edgepack": 1, **asdict(done)})
+        emit_json({"edgepack": 1, **vars(done)})
     else:
         click.echo(f"{device}: {name} is back at {done.digest[:12]}")
 

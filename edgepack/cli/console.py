@@ -3,19 +3,39 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import click
+from pydantic_core import to_jsonable_python
 
+from edgepack.base.text import human_size
 from edgepack.errors import EdgepackError, Interrupted, UsageError
+from edgepack.spec.encoding import DENSE, ConstantSummary
 
 
 def emit_json(document: dict[str, Any]) -> None:
-    """Print one JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, sort_keys=False) + "\n")
+    """Print one JSON document on stdout; its values may be models, dataclasses and paths."""
+    sys.stdout.write(json.dumps(to_jsonable_python(document), indent=2) + "\n")
     sys.stdout.flush()  # a reader that went away is noticed here, and not at the interpreter's end
+
+
+def constants_in_words(constants: Sequence[ConstantSummary]) -> list[str]:
+    """A model's weights by encoding: where each is decoded, and what it takes."""
+    when = {
+        "build": "decoded on the build host",
+        "install": "decoded when installed",
+        "load": "decoded when loaded",
+        "kernel": "decoded in the kernels",
+    }
+    lines = []
+    for some in constants:
+        stored, resident = human_size(some.stored_bytes), human_size(some.resident_bytes)
+        size = stored if stored == resident else f"{stored}, {resident} in memory"
+        how = "" if some.encoding == DENSE else f", {when[some.decoded]}"
+        lines.append(f"{some.count} {some.encoding}, {size}{how}")
+    return lines
 
 
 def show_error(error: EdgepackError, *, as_json: bool) -> None:

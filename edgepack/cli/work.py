@@ -2,7 +2,6 @@
 
 import sys
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import click
 from edgepack import api
 from edgepack.base.text import human_size
 from edgepack.cli import options
-from edgepack.cli.console import emit_json, progress
+from edgepack.cli.console import constants_in_words, emit_json, progress
 from edgepack.errors import render
 
 if TYPE_CHECKING:
@@ -131,8 +130,8 @@ def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_j
     with progress() as listener:
         compiled = api.compile(model, target, out=out, dump=dump, listener=listener)
     if as_json:
-        cuda = [asdict(kernel) for kernel in api.cuda_kernels(compiled.path)]
-        emit_json({"edgepack": 1, **asdict(compiled), "path": str(compiled.path), "cuda_kernels": cuda})
+        cuda = api.cuda_kernels(compiled.path)
+        emit_json({"edgepack": 1, **vars(compiled), "cuda_kernels": cuda})
         return
     tuned = sum(kernel.tuned for kernel in compiled.kernels)
     click.echo(f"{compiled.path}: {human_size(compiled.path.stat().st_size)}, {compiled.seconds:.1f} s")
@@ -140,6 +139,8 @@ def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_j
     for kind, tensors in (("input", compiled.inputs), ("output", compiled.outputs)):
         for tensor in tensors:
             click.echo(f"{kind}: {tensor.name} {tensor.dtype}{list(tensor.shape)}")
+    for line in constants_in_words(compiled.constants):
+        click.echo(f"weights: {line}")
     device = Counter(kernel.arch for kernel in api.cuda_kernels(compiled.path))
     for arch, count in device.items():
         click.echo(f"CUDA kernels in the library: {count} for {arch}")

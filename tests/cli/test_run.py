@@ -220,7 +220,24 @@ def test_a_bundle_shows_and_checks_itself(cli, second):
         "prune-channels",
         "quantize-static",
     ]
+    in_words = cli("bundle", "inspect", bundle).out
+    assert shown["constants"]
+    assert all(f"weights  {c['count']} {c['encoding']}, " in in_words for c in shown["constants"])
     assert cli("bundle", "verify", bundle).code == 0
     assert cli("bundle", "extract", bundle, "unpacked").code == 0
     assert (cli.folder / "unpacked/bin/edgepack-agent").stat().st_mode & 0o111
     assert (cli.folder / "unpacked/examples/infer.py").is_file()
+
+
+def test_compile_says_what_it_made_in_words_and_as_a_document(cli, second):
+    document = cli("compile", "recipe.yaml", "--target", "x86-64-v3", "--json").json
+    assert document["edgepack"] == 1
+    assert document["inputs"] == [{"name": "image", "shape": [1, 1, 8, 8], "dtype": "float32"}]
+    weights = {(c["encoding"], c["decoded"]): c for c in document["constants"]}
+    int8 = weights["int8", "kernel"]
+    assert int8["stored_bytes"] == int8["resident_bytes"] < weights["dense", "build"]["stored_bytes"]
+    assert sum(kernel["calls"] for kernel in document["kernels"]) > 0
+    said = cli("compile", "recipe.yaml", "--target", "x86-64-v3").out
+    assert f"weights: {int8['count']} int8, " in said
+    assert "decoded in the kernels" in said
+    assert said.startswith(document["path"])
