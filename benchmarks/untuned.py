@@ -1,8 +1,8 @@
 """How usable is an untuned build? Ours, stock TVM's and (given records) a tuned one, on this machine.
 
-    python -m benchmarks.untuned model.onnx [--target x86-64-v4] [--records DIR] [--runs 20]
+    python -m benchmarks.untuned model.onnx [--target x86-64-v4] [--records DIR] [--without PHASE] [--runs 20]
 
-The builds run in turn, one inference each, one thread, in processes of their own; the table shows the minimum,
+``--without`` adds our build with a phase of the lowering left out: what that phase is worth. The builds run in turn, one inference each, one thread, in processes of their own; the table shows the minimum,
 the median and the spread between quartiles.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.kit import command
-from benchmarks.kit.builds import build, build_stock
+from benchmarks.kit.builds import build, build_stock, build_without
 from benchmarks.kit.libraries import measure
 from benchmarks.kit.tables import plain
 
@@ -24,23 +24,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--target", default="x86-64-v4")
     parser.add_argument("--records", type=Path, help="a folder with workload.json and tuning_record.json")
+    parser.add_argument("--without", action="append", default=[], metavar="PHASE", help="may be repeated")
     parser.add_argument("--runs", type=command.whole(2), default=20)
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         paths = {"edgepack untuned": Path(folder, "ours.so"), "stock tvm.compile": Path(folder, "stock.so")}
         compiled = build(options.model, options.target, paths["edgepack untuned"])
         build_stock(options.model, options.target, paths["stock tvm.compile"])
+        for phase in options.without:
+            paths[f"without {phase}"] = Path(folder, f"{phase}.so")
+            build_without(options.model, options.target, paths[f"without {phase}"], phase)
         if options.records:
             paths["edgepack tuned"] = Path(folder, "tuned.so")
             tuned = build(options.model, options.target, paths["edgepack tuned"], options.records)
             print(f"{sum(k.tuned for k in tuned.kernels)} of {len(tuned.kernels)} kernels have records")
         samples = measure(paths, compiled.inputs, options.runs)
+        sizes = {name: path.stat().st_size for name, path in paths.items()}
     print(f"{options.model.name} for {options.target}, one thread, {options.runs} interleaved runs")
     best = min(min(values) for values in samples.values())
-    rows = [("build", "min ms", "p50 ms", "p25-p75 ms", "x best")]
+    rows = [("build", "library kB", "min ms", "p50 ms", "p25-p75 ms", "x best")]
     for name, values in samples.items():
-        low, middle, high = (f"{value:.2f}" for value in statistics.quantiles(values, n=4))
-        rows.append((name, f"{min(values):.2f}", middle, f"{low}-{high}", f"{min(values) / best:.2f}"))
+        low, middle, high = (f"{value:.3f}" for value in statistics.quantiles(values, n=4))
+        size = f"{sizes[name] / 1000:,.0f}"
+        rows.append((name, size, f"{min(values):.3f}", middle, f"{low}-{high}", f"{min(values) / best:.2f}"))
     print("\n".join(plain(rows)))
 
 

@@ -37,7 +37,11 @@ def test_a_method_that_cannot_be_used_is_a_finding(monkeypatch):
     broken = registry.Registry(registry.METHODS, {"low-rank": "of thin: ImportError: no torch"})
     monkeypatch.setattr(registry, "REGISTRY", broken)
     found = next(f for f in doctor.examine() if f.name == "methods")
-    assert (found.ok, found.required, found.detail) == (False, False, "low-rank: of thin: ImportError: no torch")
+    assert (found.ok, found.required, found.detail) == (
+        False,
+        False,
+        "low-rank: of thin: ImportError: no torch",
+    )
 
 
 def test_missing_programs_are_named():

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.config.target import load_target
+from edgepack.errors import UsageError
 
 
 def build(model: Path, target_name: str, out: Path, records: Path | None = None) -> Any:
@@ -16,6 +17,28 @@ def build(model: Path, target_name: str, out: Path, records: Path | None = None)
     from edgepack.lower import compile_model
 
     return compile_model(model, load_target(target_name), out, records=records)
+
+
+def build_without(model: Path, target_name: str, out: Path, phase: str) -> None:
+    """An .onnx file as edgepack's library, with a phase of the lowering left out.
+
+    Raises:
+        UsageError: There is no such phase for the target.
+    """
+    from edgepack.base.text import near_miss
+    from edgepack.lower import phases
+    from edgepack.lower.emit import vm
+    from edgepack.lower.phase import Lowering
+    from edgepack.schedules import tvm_target
+
+    target = load_target(target_name)
+    items = phases.phases_for(target, phases.executor_for(target))
+    if phase not in phases.names(items):
+        known = near_miss(phase, phases.names(items), say="phases:")
+        raise UsageError(f"{target_name} has no phase {phase}{known}")
+    lowering = Lowering(model, target, tvm_target(target))
+    module = phases.run([item for item in items if item.name != phase], lowering)
+    vm.build(module, lowering, out, lambda _: None)
 
 
 def build_stock(model: Path, target_name: str, out: Path) -> None:

@@ -1,7 +1,7 @@
 """YAML files as pydantic models: every mistake at once, each at its own position.
 
-The form of a file is examined by ``edgepack.document``, its content by pydantic in strict mode, and pydantic's
-errors are put in plain words by ``edgepack.explain``.
+The form of a file is examined by ``edgepack.config.yaml_document``, its content by pydantic in strict mode, and pydantic's
+errors are put in plain words by ``edgepack.config.mistakes``.
 """
 
 import json

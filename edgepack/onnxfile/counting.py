@@ -1,11 +1,13 @@
 """Parameters, multiply-accumulates and size of an .onnx file."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.onnxfile import load_onnx
+from edgepack.onnxfile.encodings import encoded_constants
 
 if TYPE_CHECKING:
     import onnx
@@ -28,6 +30,7 @@ class Counts:
     parameters: int  # weights and biases, quantized ones included; scales and zero points are not counted
     macs: int  # multiply-accumulates of one inference
     size: int  # bytes of the file
+    encodings: dict[str, int]  # stored bytes of the constants, by encoding
 
 
 def count(path: Path) -> Counts:
@@ -42,7 +45,10 @@ def count(path: Path) -> Counts:
     model = onnx.shape_inference.infer_shapes(load_onnx(path), data_prop=True)
     shapes = _shapes(model)
     macs = sum(_macs(node, shapes) for node in model.graph.node)
-    return Counts(parameters=_parameters(model), macs=macs, size=path.stat().st_size)
+    encodings: Counter[str] = Counter()
+    for constant in encoded_constants(model):
+        encodings[constant.encoding] += constant.stored_bytes
+    return Counts(_parameters(model), macs, path.stat().st_size, dict(encodings))
 
 
 def _shapes(model: "onnx.ModelProto") -> dict[str, tuple[int, ...]]:

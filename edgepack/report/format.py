@@ -1,6 +1,7 @@
 """Numbers for people: the same figure reads the same in the terminal, Markdown and HTML."""
 
 import re
+from collections.abc import Mapping
 
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -39,6 +40,12 @@ def significant(value: float, digits: int = 3) -> str:
 def size(value: float) -> str:
     """Bytes in decimal units: ``5.30 MB``."""
     return _scaled(value, ("B", "kB", "MB", "GB"))
+
+
+def encodings(stored: Mapping[str, int]) -> str:
+    """Stored bytes by encoding, the largest first: ``5.10 kB int8, 2.00 kB dense``."""
+    largest = sorted(stored.items(), key=lambda each: -each[1])
+    return ", ".join(f"{size(value)} {name}" for name, value in largest) or DASH
 
 
 def count(value: float) -> str:

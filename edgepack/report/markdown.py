@@ -95,13 +95,14 @@ def _compression(report: Report) -> Iterator[str]:
         return
     yield from ("", "## The model, stage by stage")
     yield from _table(
-        ("stage", "parameters", "MACs", "size", "accuracy"),
+        ("stage", "parameters", "MACs", "size", "weights", "accuracy"),
         (
             (
                 escape(stage.stage),
                 _or_dash(stage.parameters, fmt.count),
                 _or_dash(stage.macs, fmt.count),
                 _or_dash(stage.size, fmt.size),
+                fmt.encodings(stage.encodings),
                 _or_dash(stage.accuracy, fmt.percent),
             )
             for stage in report.compression

@@ -103,9 +103,18 @@ def compression(report: Report) -> Markup | None:
         items = [(stage, value, fmt.DASH if value is None else show(value)) for stage, value in values]
         machine = (el("data", value=repr(value)) for _, value in values if value is not None)
         panels.append(el("div", el("h3", title), charts.bars(f"{title} by stage", items), *machine))
-    return section(
-        "The model, stage by stage", "Each compression step, from the source model on.", grid(*panels)
-    )
+    encoded = [
+        el(
+            "li",
+            f"{stage.stage}: {fmt.encodings(stage.encodings)}",
+            *(el("data", value=repr(value)) for value in stage.encodings.values()),
+        )
+        for stage in report.compression
+        if stage.encodings
+    ]
+    weights = (el("h3", "Weights by encoding"), el("ul", *encoded)) if encoded else ()
+    note = "Each compression step, from the source model on."
+    return section("The model, stage by stage", note, grid(*panels), *weights)
 
 
 def latency(report: Report) -> Markup | None:

@@ -14,6 +14,9 @@ class ModelFacts(Spec):
     macs: Count | None = Field(default=None, description="Multiply-accumulates of one inference.")
     size: Count | None = Field(default=None, description="Bytes of the weights or ONNX file at this stage.")
     accuracy: Finite | None = Field(default=None, ge=0, le=1, description="On the test split.")
+    encodings: dict[str, Count] = Field(
+        default_factory=dict, description="Stored bytes of an ONNX file's constants, by encoding."
+    )
 
 
 class ModelFigures(ModelFacts):
@@ -30,4 +33,5 @@ class ModelFigures(ModelFacts):
             macs=facts.macs,
             size=facts.size,
             accuracy=facts.accuracy,
+            encodings=facts.encodings,
         )

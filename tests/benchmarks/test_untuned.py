@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks import untuned
 from benchmarks.kit.interleaving import in_turns
 from benchmarks.kit.processes import ProcessFailed
+from edgepack.errors import UsageError
 
 
 class Numbered:
@@ -51,7 +52,8 @@ def test_a_library_that_breaks_is_told():
         in_turns({"a": Numbered([], "a"), "b": Numbered([], "b", breaks_at=3)}, 4)
 
 
-def test_both_untuned_builds_stand_in_the_table(tmp_path, capsys):
+@pytest.fixture
+def small(tmp_path):
     weights = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"], name="y")],
@@ -62,12 +64,22 @@ def test_both_untuned_builds_stand_in_the_table(tmp_path, capsys):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, tmp_path / "small.onnx")
-    untuned.main([str(tmp_path / "small.onnx"), "--target", "host", "--runs", "3"])
+    return tmp_path / "small.onnx"
+
+
+def test_the_builds_stand_in_the_table(small, capsys):
+    untuned.main([str(small), "--target", "host", "--runs", "3", "--without", "prepack"])
     first, head, *rows = capsys.readouterr().out.splitlines()
     assert first == "small.onnx for host, one thread, 3 interleaved runs"
     assert head.split("  ")[0] == "build"
     assert [row.rpartition("  ")[0].split("  ")[0] for row in rows] == [
         "edgepack untuned",
         "stock tvm.compile",
+        "without prepack",
     ]
     assert min(float(row.split()[-1]) for row in rows) == 1
+
+
+def test_a_phase_that_is_not_there_is_named(small):
+    with pytest.raises(UsageError, match="host has no phase prepak; did you mean `prepack`"):
+        untuned.main([str(small), "--target", "host", "--without", "prepak"])

@@ -102,6 +102,55 @@ def test_a_weight_stays_int8_and_the_outputs_are_onnxruntimes(case, tmp_path):
     assert error(path, result, given["x"]) <= 1e-5
 
 
+TABLES = {
+    "one scale, asymmetric": ((40, 6), "uint8", 0, (), [3, 5]),
+    "one scale, symmetric": ((40, 6), "int8", 0, (), [4]),
+    "a scale a row": ((40, 6), "int8", 0, 0, [2, 3]),
+    "a scale and a zero a row": ((40, 6, 2), "uint8", 0, 0, [3]),
+    "a scale a column": ((40, 6), "uint8", 0, 1, [3, 5]),
+    "columns are taken": ((6, 40), "uint8", 1, 0, [2, 2]),
+    "columns are taken, a scale each": ((6, 40, 3), "uint8", 1, 1, [2, 2]),
+    "one row": ((40, 6), "uint8", 0, 0, []),
+}
+
+
+@pytest.mark.parametrize("target", ["x86-64-v3", "rpi4"])
+@pytest.mark.parametrize("case", TABLES)
+def test_an_embedding_stays_8_bit_and_means_the_same(case, target, tmp_path):
+    import onnx
+    import onnxruntime
+    import tvm
+    from onnx import TensorProto, helper, numpy_helper
+    from tvm import relax
+
+    shape, dtype, axis, along, taken = TABLES[case]
+    random = np.random.default_rng(5)
+    table, settings = integers(*shape, dtype=dtype), () if along == () else (shape[along],)
+    scale = random.uniform(0.01, 0.03, settings).astype("float32")
+    zero = (integers(*settings, dtype=dtype) if dtype == "uint8" else np.zeros(settings, dtype)).astype(dtype)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=0 if along == () else along),
+        helper.make_node("Gather", ["w", "at"], ["y"], axis=axis),
+    ]
+    constants = [
+        numpy_helper.from_array(np.asarray(v), n) for n, v in {"q": table, "s": scale, "z": zero}.items()
+    ]
+    signature = [
+        [helper.make_tensor_value_info("at", TensorProto.INT64, taken)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    ]
+    graph = helper.make_graph(nodes, "embedding", *signature, constants)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(canonicalise(onnx.shape_inference.infer_shapes(made, strict_mode=True)), tmp_path / "m.onnx")
+    result = compile_model(tmp_path / "m.onnx", load_target(target), tmp_path / "m.so")
+    assert by_form(result)[dtype, "kernel"].stored_bytes == table.size
+    if target != "rpi4":
+        at = random.integers(-shape[axis], shape[axis], taken)  # from the end, too
+        (want,) = onnxruntime.InferenceSession(str(tmp_path / "m.onnx")).run(None, {"at": at})
+        machine = relax.VirtualMachine(tvm.runtime.load_module(str(result.path)), tvm.cpu())
+        np.testing.assert_allclose(machine["main"](tvm.runtime.tensor(at)).numpy(), want, rtol=1e-6)
+
+
 FOLDED = {
     "depthwise": {"weight": integers(8, 1, 3, 3), "operator": "Conv", "x": [1, 8, 16, 16], "group": 8},
     "a small feature map": {"weight": integers(16, 8, 3, 3), "operator": "Conv", "x": [1, 8, 5, 5], "pads": [1] * 4},

@@ -91,3 +91,28 @@ def test_quantized_weights_count_and_their_scales_do_not(tmp_path):
     ]
     weights = [tensor("w", 5, 3, 3, 3, dtype="int8"), tensor("s", 5), tensor("z", 5, dtype="int8")]
     assert counted(tmp_path, nodes, [1, 3, 8, 8], weights) == (135, 5 * 36 * 27)
+
+
+def test_weights_are_counted_by_encoding_with_what_decodes_them(tmp_path):
+    def decoded(name):
+        return helper.make_node("DequantizeLinear", [f"{name}_q", f"{name}_s", f"{name}_z"], [name], axis=0)
+
+    sizes = {"w_q": 5 * 3 * 9, "w_s": 5 * 4, "w_z": 5, "b_q": 5 * 4, "b_s": 5 * 4, "b_z": 5 * 4, "a": 4}
+    constants = [
+        tensor("w_q", 5, 3, 3, 3, dtype="int8"), tensor("w_s", 5), tensor("w_z", 5, dtype="int8"),
+        tensor("b_q", 5, dtype="int32"), tensor("b_s", 5), tensor("b_z", 5, dtype="int32"),
+        tensor("a", 1),
+    ]  # fmt: skip
+    nodes = [
+        decoded("w"),
+        decoded("b"),
+        helper.make_node("Conv", ["x", "w", "b"], ["c"]),
+        helper.make_node("Mul", ["c", "a"], ["y"]),
+    ]
+    counted(tmp_path, nodes, [1, 3, 8, 8], constants)
+    found = count(tmp_path / "m.onnx").encodings
+    assert found == {
+        "int8": sizes["w_q"] + sizes["w_s"] + sizes["w_z"],
+        "int32": sizes["b_q"] + sizes["b_s"] + sizes["b_z"],
+        "dense": sizes["a"],
+    }

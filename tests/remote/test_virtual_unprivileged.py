@@ -51,7 +51,7 @@ def as_user(tmp_path_factory):
 
     def runnable(python: str) -> bool:
         try:
-            return run("import edgepack.device", python).returncode == 0
+            return run("import edgepack.config.device", python).returncode == 0
         except OSError:
             return False
 

@@ -55,3 +55,8 @@ def test_ratio(before, after, shown):
 )
 def test_points(before, after, shown):
     assert fmt.points(before, after).replace("\u00a0", " ") == shown
+
+
+def test_weights_by_encoding_the_largest_first():
+    assert fmt.encodings({"dense": 96, "int8": 33_900}) == f"33.9{fmt.THIN}kB int8, 96{fmt.THIN}B dense"
+    assert fmt.encodings({}) == fmt.DASH

@@ -1,7 +1,7 @@
 """Encoded constants in the graph: which of them travel on to the kernel that reads them, and stay small.
 
-A dense int8 weight comes from ONNX as ``dequantize(q, scale, zero point)`` of constants. Where the kernel that reads
-it can decode it, the weight stays int8 in the compiled model and in memory, and is widened in registers; its scale,
+A dense 8-bit weight comes from ONNX as ``dequantize(q, scale, zero point)`` of constants. Where the kernel that reads
+it can decode it, the weight stays 8-bit in the compiled model and in memory, and is widened in registers; its scale,
 one number or one an output channel, is applied to the sum afterwards. Everything else is decoded here, on the build
 host.
 """
@@ -25,7 +25,7 @@ _MOST_REUSE = 16  # the longest register tile along an axis of the data
 
 
 def decode_in_kernels(mod: Module, lowering: Lowering) -> Module:
-    """Hand symmetric int8 weights to the kernels that can take them: dense convolutions and matrix products.
+    """Hand 8-bit weights to the kernels that can take them: embeddings, convolutions, matrix products.
 
     Not those that would be slower for it: depthwise and grouped convolutions and small feature maps use each weight a
     few times only.
@@ -47,28 +47,29 @@ def _mutator(mod: Module, target: Target) -> Any:
         def visit_call_(self, call: Any) -> Any:
             call = self.visit_expr_post_order(call)
             kernel = _KERNELS.get(str(getattr(call.op, "name", "")))
-            weight = None if kernel is None else Weight.read(call.args[1], self.lookup_binding)
-            if kernel is None or weight is None:
+            if kernel is None:
                 return call
-            if not _pays(target, weight, kernel.positions(call)):
+            weight = Weight.read(call.args[kernel.argument], self.lookup_binding)
+            if weight is None or not kernel.pays(target, call, weight):
                 return call
-            made = kernel.make(self.builder_, call, weight)
-            return call if made is None else made
+            decoding = kernel.make(self.builder_, call, weight)
+            return call if decoding is None else decoding
 
     return Decoder(mod)
 
 
 class Weight:
-    """A constant weight ``[…]`` of int8 elements, with a scale for all, or for each index of ``axis``."""
+    """A constant weight ``(elements - zero) * scale``, with a scale and zero for all, or for each index of ``axis``."""
 
-    def __init__(self, elements: Any, scale: Any, axis: int) -> None:
-        self.elements = elements  # relax constant, int8
+    def __init__(self, elements: Any, scale: Any, zero: Any, axis: int) -> None:
+        self.elements = elements  # relax constant, int8 or uint8
         self.scale = scale  # numpy, float32
+        self.zero = zero  # numpy, of the elements' type, shaped as the scale
         self.axis = axis
 
     @classmethod
     def read(cls, value: Any, lookup: Callable[[Any], Any]) -> "Weight | None":
-        """The weight behind a value; None where it is not symmetric int8 made fp32, perhaps with its axes permuted."""
+        """The weight behind a value, perhaps with its axes permuted; None where it is not 8-bit integers made fp32."""
         from tvm import ir, relax
 
         call = lookup(value) if isinstance(value, relax.Var) else value
@@ -79,11 +80,12 @@ class Weight:
         if operator != "relax.dequantize" or not all(isinstance(each, ir.GenericConst) for each in call.args):
             return None
         elements, scale, zero = call.args
-        if str(elements.ty.dtype) != "int8" or str(call.attrs.out_dtype) != "float32":
+        if str(elements.ty.dtype) not in {"int8", "uint8"} or str(call.attrs.out_dtype) != "float32":
             return None
-        if str(scale.ty.dtype) != "float32" or zero.value.numpy().any():
+        if str(scale.ty.dtype) != "float32":
             return None
-        return cls(elements, scale.value.numpy(), int(call.attrs.axis) % len(elements.ty.shape))
+        axis = int(call.attrs.axis) % len(elements.ty.shape)
+        return cls(elements, scale.value.numpy(), zero.value.numpy(), axis)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -96,11 +98,12 @@ class Weight:
         from tvm import relax
 
         elements = relax.const(np.ascontiguousarray(self.elements.value.numpy().transpose(axes)))
-        return Weight(elements, self.scale, axes.index(self.axis))
+        return Weight(elements, self.scale, self.zero, axes.index(self.axis))
 
-    def scales_along(self, axis: int) -> bool:
-        """Whether the scale can be applied after the sum over all axes but ``axis``."""
-        return bool(self.scale.size == 1 or self.axis == axis)
+    def sums_along(self, axis: int) -> bool:
+        """Whether the scale can be applied after the sum over all axes but ``axis``, and there is nothing else to do."""
+        symmetric = str(self.elements.ty.dtype) == "int8" and not self.zero.any()
+        return bool(symmetric and (self.scale.size == 1 or self.axis == axis))
 
     def scale_as(self, shape: list[int]) -> Any:
         """The scale as a constant that broadcasts over an output: -1 stands where its channels are."""
@@ -121,7 +124,7 @@ def _axes(call: Any) -> list[int]:
     return [int(axis) % rank for axis in call.attrs.axes] if call.attrs.axes else list(range(rank))[::-1]
 
 
-def _pays(target: Target, weight: Weight, extents: list[int]) -> bool:
+def _reused(target: Target, weight: Weight, extents: list[int]) -> bool:
     """Whether a kernel that uses each weight once at every position of ``extents`` is no slower for decoding it."""
     arch, cpu = target.abi.arch, target.cpu
     positions = math.prod(extents)
@@ -138,12 +141,26 @@ class WeightReader:
     """A kernel that can take an encoded weight.
 
     Attributes:
-        positions: of a call: the extents along which the same weights are used again and again.
+        argument: where the weight stands in a call.
+        pays: whether the kernel is no slower for decoding the weight.
         make: the call with the weight encoded, or None where it has a form that the kernel cannot take.
     """
 
-    positions: Callable[[Any], list[int]]
+    argument: int
+    pays: Callable[[Target, Any, Weight], bool]
     make: Callable[[Any, Any, Weight], Any]
+
+
+def _embedding_pays(_target: Target, _call: Any, _weight: Weight) -> bool:
+    return True  # reads the rows it is asked for, each once
+
+
+def _convolution_pays(target: Target, call: Any, weight: Weight) -> bool:
+    return _reused(target, weight, _feature_map(call))
+
+
+def _matmul_pays(target: Target, call: Any, weight: Weight) -> bool:
+    return _reused(target, weight, _rows(call))
 
 
 def _feature_map(call: Any) -> list[int]:
@@ -161,7 +178,7 @@ def _convolution(builder: Any, call: Any, weight: Weight) -> Any:
 
     attrs = call.attrs
     kernel, data = str(attrs.kernel_layout), str(attrs.data_layout)
-    if int(attrs.groups) != 1 or data != str(attrs.out_layout) or not weight.scales_along(kernel.index("O")):
+    if int(attrs.groups) != 1 or data != str(attrs.out_layout) or not weight.sums_along(kernel.index("O")):
         return None
     if attrs.out_dtype not in (None, "", "float32"):
         return None
@@ -180,7 +197,7 @@ def _convolution(builder: Any, call: Any, weight: Weight) -> Any:
         )
 
     name = call.op.name.rpartition(".")[2]
-    total = _call(builder, compute, call.args[0], weight, name)
+    total = _call(builder, compute, [call.args[0], weight.elements], name, weight=1)
     return relax.op.multiply(total, weight.scale_as([-1 if axis == "C" else 1 for axis in data]))
 
 
@@ -189,7 +206,7 @@ def _matmul(builder: Any, call: Any, weight: Weight) -> Any:
     from tvm import relax, te
 
     data = call.args[0]
-    if len(weight.shape) != 2 or len(data.ty.shape) < 2 or not weight.scales_along(1):  # noqa: PLR2004 - a matrix
+    if len(weight.shape) != 2 or len(data.ty.shape) < 2 or not weight.sums_along(1):  # noqa: PLR2004 - a matrix
         return None
     if call.attrs.out_dtype not in (None, "", "float32"):
         return None
@@ -200,19 +217,50 @@ def _matmul(builder: Any, call: Any, weight: Weight) -> Any:
         shape = [*a.shape[:-1], elements.shape[1]]
         return te.compute(shape, lambda *at: te.sum(a(*at[:-1], k) * b(k, at[-1]), axis=k), name="matmul")
 
-    total = _call(builder, compute, data, weight, "matmul")
+    total = _call(builder, compute, [data, weight.elements], "matmul", weight=1)
     return relax.op.multiply(total, weight.scale_as([1] * (len(data.ty.shape) - 1) + [-1]))
 
 
-def _call(builder: Any, compute: Callable[[Any, Any], Any], data: Any, weight: Weight, name: str) -> Any:
-    attributes = {DECODES: [1]}
-    call = builder.call_te(compute, data, weight.elements, primfunc_name_hint=name, primfunc_attrs=attributes)
-    return builder.emit(call)
+def _take(builder: Any, call: Any, weight: Weight) -> Any:
+    """``take(w, indices)`` as ``(widened take(q, indices) - zero) * scale``."""
+    from tvm import relax, topi
+
+    if call.attrs.axis is None:  # of the flattened table
+        return None
+    axis, indices, mode = int(call.attrs.axis), call.args[1], str(call.attrs.mode)
+    rank, inserted = len(weight.shape), len(indices.ty.shape)
+
+    def settings(values: Any) -> Any:
+        """Scales or zeros as a tensor that broadcasts over the rows taken."""
+        values = values.astype("float32")
+        if values.size > 1 and weight.axis == axis:  # one a row
+            taken = builder.emit(relax.op.take(relax.const(values.ravel()), indices, mode=mode))
+            return relax.op.expand_dims(taken, list(range(inserted, inserted + rank - axis - 1)))
+        along = weight.axis if weight.axis < axis else weight.axis - 1 + inserted
+        shape = [values.size if place == along else 1 for place in range(rank - 1 + inserted)]
+        return relax.const(values.reshape(shape))
+
+    def compute(elements: Any, at: Any) -> Any:
+        return widened(topi.take(elements, at, axis=axis, mode=mode))
+
+    rows = _call(builder, compute, [weight.elements, indices], "take", weight=0)
+    if weight.zero.any():
+        rows = builder.emit(relax.op.subtract(rows, settings(weight.zero)))
+    return relax.op.multiply(rows, settings(weight.scale))
+
+
+def _call(
+    builder: Any, compute: Callable[[Any, Any], Any], args: list[Any], name: str, *, weight: int
+) -> Any:
+    return builder.emit(
+        builder.call_te(compute, *args, primfunc_name_hint=name, primfunc_attrs={DECODES: [weight]})
+    )
 
 
 _KERNELS: dict[str, WeightReader] = {
-    "relax.nn.conv1d": WeightReader(_feature_map, _convolution),
-    "relax.nn.conv2d": WeightReader(_feature_map, _convolution),
-    "relax.matmul": WeightReader(_rows, _matmul),
+    "relax.nn.conv1d": WeightReader(1, _convolution_pays, _convolution),
+    "relax.nn.conv2d": WeightReader(1, _convolution_pays, _convolution),
+    "relax.matmul": WeightReader(1, _matmul_pays, _matmul),
+    "relax.take": WeightReader(0, _embedding_pays, _take),
 }
 """The kernels that can take an encoded weight, by the operator's name."""

@@ -1,7 +1,7 @@
 """What of ONNX cannot be lowered, and what to do about it: the one place that knows.
 
 Most of it is not written down but asked: TVM's importer has a table of operators, its converters read some
-attributes and inputs and not others (``edgepack.lower.importer`` watches them), and ONNX's own inference tells
+attributes and inputs and not others (``edgepack.lower.onnx.converters`` watches them), and ONNX's own inference tells
 which type each value must have. What is left is here: advice by operator, and limits that only wrong results
 show (found by ``make coverage``).
 """

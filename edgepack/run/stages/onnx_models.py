@@ -29,5 +29,6 @@ def facts(path: Path, data: "Splits | None") -> ModelFacts:
         parameters=counts.parameters,
         macs=counts.macs,
         size=counts.size,
+        encodings=counts.encodings,
         accuracy=None if data is None else evaluate(path, data.x_test, data.y_test),
     )
