@@ -50,7 +50,9 @@ def resolves(dotted):
 def absent(text, names):
     """The files and names of a text that are not there."""
     imports = [
-        f"{module}.{name.strip()}" for module, several in IMPORT.findall(text) for name in several.split(",")
+        f"{module}.{name.strip()}"
+        for module, several in IMPORT.findall(text)
+        for name in re.sub(r" as \w+", "", several).split(",")
     ]
     return [
         *(file for file in FILE.findall(text) if not (ROOT / file).exists() and file not in MADE),

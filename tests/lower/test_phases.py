@@ -1,8 +1,11 @@
 """The list of phases that runs: by target, with conditions that hold before and after each, and facts at its marks."""
 
+import re
+
 import numpy as np
 import pytest
 
+from edgepack.base.paths import PACKAGE
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
 from edgepack.lower import compile_model, conditions, phases
@@ -146,3 +149,12 @@ def test_what_a_model_needs_at_run_time_is_known_from_its_lowering(network, one_
     assert b"tvm.contrib.sort" in sorting.path.read_bytes()
     assert b"tvm.contrib." not in plain.path.read_bytes()
     assert compile_model(network, load_target("jetson-orin"), tmp_path / "c.so").runtime == (*BASE, CUDA)
+
+
+def test_the_page_has_the_list():
+    page = (PACKAGE.parent / "docs" / "schedules.md").read_text()
+    table = re.search(r"<!-- phases -->\n(.*?)<!-- end -->", page, re.DOTALL)[1]
+    drawn = re.findall(r"^\| (\d\d) \| ([\w-]+) \| (\w+) \|", table, re.MULTILINE)
+    here = [item for item in items() if isinstance(item, Phase)]
+    assert drawn == [(f"{number:02d}", item.name, item.level) for number, item in enumerate(here)]
+    assert re.search(r"A GPU's list lacks 02, 09 and 12:", page)
