@@ -43,6 +43,11 @@ REPLACEMENTS = [
 ]
 
 
+def replacements():
+    """Copies: a later mutation may change what an earlier one has put in."""
+    return st.sampled_from(REPLACEMENTS).map(copy.deepcopy)
+
+
 def parent_of(data, at):
     for part in at[:-1]:
         data = data[part]
@@ -58,13 +63,13 @@ def test_any_mutation_gives_problems_inside_the_file_never_a_traceback(tmp_path_
         parent = parent_of(recipe, at)
         action = data.draw(st.sampled_from(["replace", "delete", "rename", "add"]))
         if action == "replace":
-            parent[at[-1]] = data.draw(st.sampled_from(REPLACEMENTS))
+            parent[at[-1]] = data.draw(replacements())
         elif action == "delete" and len(parent) > 1:
             del parent[at[-1]]
         elif action == "rename" and isinstance(parent, dict):
             parent[at[-1] + data.draw(st.sampled_from(["s", "_", "x y"]))] = parent.pop(at[-1])
         elif action == "add" and isinstance(parent, dict):
-            parent["surely-unknown"] = data.draw(st.sampled_from(REPLACEMENTS))
+            parent["surely-unknown"] = data.draw(replacements())
     path = tmp_path_factory.getbasetemp() / "mutated.yaml"
     text = yaml.safe_dump(recipe, sort_keys=False)
     path.write_text(text)
