@@ -4,11 +4,18 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _SIMILAR = 0.6  # difflib's ratio from which a known name may be what was meant
+_BEGINNING = 3  # letters from which a beginning says what was meant
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that ``word`` is most likely a slip of; None when nothing is near, letter case aside."""
+    """The known name that ``word`` is most likely a slip of, or the beginning of; None when nothing is near.
+
+    Letter case counts only where it tells known names apart.
+    """
     names = sorted(known)
+    begun = [name for name in names if name.lower().startswith(word.lower())]
+    if len(word) >= _BEGINNING and len(begun) == 1:
+        return begun[0]
     exact = get_close_matches(word, names, n=1, cutoff=_SIMILAR)
     if exact:
         return exact[0]

@@ -112,9 +112,11 @@ def compression(report: Report) -> Markup | None:
         for stage in report.compression
         if stage.encodings
     ]
-    weights = (el("h3", "Weights by encoding"), el("ul", *encoded)) if encoded else ()
-    note = "Each compression step, from the source model on."
-    return section("The model, stage by stage", note, grid(*panels), *weights)
+    if encoded:
+        panels.append(el("div", el("h3", "Weights by encoding"), el("ul", *encoded)))
+    return section(
+        "The model, stage by stage", "Each compression step, from the source model on.", grid(*panels)
+    )
 
 
 def latency(report: Report) -> Markup | None:

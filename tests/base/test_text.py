@@ -1,0 +1,42 @@
+"""Words for people: the near miss that is named is the one that was meant."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgepack.base.text import near_miss, nearest, suggestion
+
+STAGES = ("train", "load", "prune-channels", "export", "quantize-static", "tune", "compile", "bench")
+NAMES = st.lists(st.text("abcdeFG-_", min_size=1, max_size=12), min_size=1, max_size=8, unique_by=str.lower)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("prune", "prune-channels"), ("prune-chanels", "prune-channels"), ("Tune", "tune"), ("tun", "tune"),
+        ("exprot", "export"), ("quant", "quantize-static"), ("zebra", None), ("", None), ("co", None),
+    ],
+)  # fmt: skip
+def test_a_slip_and_a_beginning(word, meant):
+    assert nearest(word, STAGES) == meant
+
+
+def test_letter_case_counts_where_it_tells_names_apart():
+    assert nearest("Conv_1", ("conv_1", "Conv_10")) == "Conv_10"
+    assert nearest("conv_1", ("Conv_2", "conv_2")) == "conv_2"
+    assert nearest("CONV", ("conv2d", "relu")) == "conv2d"
+
+
+@given(NAMES, st.data())
+def test_a_known_name_with_one_letter_off_finds_a_known_name_at_least_as_near(names, data):
+    name = data.draw(st.sampled_from(names).filter(lambda name: len(name) > 4))
+    at = data.draw(st.integers(0, len(name) - 1))
+    assert nearest(name[:at] + name[at + 1 :], names) in names
+
+
+@given(st.text(max_size=20), NAMES)
+def test_what_is_said_names_what_is_known(word, names):
+    said = near_miss(word, names)
+    meant = nearest(word, names)
+    assert (f"did you mean `{meant}`?" in said) if meant else all(name in said for name in names)
+    assert suggestion(word, names, otherwise="look") == (f"did you mean {meant}?" if meant else "look")
