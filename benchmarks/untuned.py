@@ -14,8 +14,8 @@ from pathlib import Path
 
 from benchmarks.kit import command
 from benchmarks.kit.builds import build, build_stock
+from benchmarks.kit.documents import plain
 from benchmarks.kit.libraries import measure
-from benchmarks.kit.tables import plain
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, values in samples.items():
         low, middle, high = (f"{value:.2f}" for value in statistics.quantiles(values, n=4))
         rows.append((name, f"{min(values):.2f}", middle, f"{low}-{high}", f"{min(values) / best:.2f}"))
-    print("\n".join(plain(rows)))
+    print(plain(rows))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """RESULTS.md and its charts from the results of groups."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.kit.documents import filled, write_text
+from benchmarks.kit.documents import filled, markdown, write_text
 from benchmarks.kit.statistics import Ratio
-from benchmarks.kit.tables import markdown
 from benchmarks.peers import charts
 from benchmarks.peers.method import method
 from benchmarks.peers.ranking import OURS, Ranked, Standing, losses, rank
@@ -67,10 +66,6 @@ def report(ranked: Sequence[Ranked], drawn: Sequence[tuple[str, str]] = ()) -> s
     )
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1) -> str:
-    return "\n".join(markdown(columns, rows, right))
-
-
 def _several(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
@@ -100,7 +95,7 @@ def _overview(ranked: Sequence[Ranked]) -> str:
         f" nobody is faster beyond chance, in {len(behind)} somebody is. Each cell: edgepack's place"
         " among those that were measured, by ratio, and the fastest peer's ratio."
     )
-    return f"{told}\n\n{_table(['net', *(_kind(*column) for column in columns)], rows, right=9)}"
+    return f"{told}\n\n{markdown(['net', *(_kind(*column) for column in columns)], rows, right=9)}"
 
 
 def _place(ranked: Ranked) -> str:
@@ -133,7 +128,7 @@ def _losses(ranked: Sequence[Ranked]) -> str:
         return "In no measured group is a peer faster beyond chance."
     columns = ("group", "slower by [95 %]", "than", "its median", "edgepack's", "also faster than edgepack")
     told = "By size of the gap. Groups in which edgepack has no time are listed further down."
-    return f"{told}\n\n{_table(columns, rows)}"
+    return f"{told}\n\n{markdown(columns, rows)}"
 
 
 def _group(ranked: Ranked) -> str:
@@ -161,7 +156,9 @@ def _group(ranked: Ranked) -> str:
             f"Roofline {_ms(group.roofline.ns)}, bound by {group.roofline.bound}:"
             f" {fmt.count(group.roofline.macs)}MAC, {fmt.size(group.roofline.bytes)}."
         )
-    return "\n\n".join([f"### {_name(group)}", _table(_COLUMNS, rows), " ".join(notes), *_preparation(group)])
+    return "\n\n".join(
+        [f"### {_name(group)}", markdown(_COLUMNS, rows), " ".join(notes), *_preparation(group)]
+    )
 
 
 def _preparation(group: Group) -> list[str]:
@@ -181,7 +178,7 @@ def _preparation(group: Group) -> list[str]:
     ]
     shown = [f"What int8 is: {'; '.join(kinds)}."] if kinds else []
     summary = "<details><summary>How each was prepared</summary>"
-    return [*shown, summary, _table(("contestant", "took", "notes"), rows, right=9), "</details>"]
+    return [*shown, summary, markdown(("contestant", "took", "notes"), rows, right=9), "</details>"]
 
 
 def _note(value: Any) -> str:
@@ -253,7 +250,7 @@ def _without(ranked: Sequence[Ranked]) -> str:
     if not told:
         return "Every contestant was measured in every group."
     rows = [[title, "; ".join(groups), words, reason] for (title, words, reason), groups in told.items()]
-    return _table(("contestant", "groups", "what", "reason"), rows, right=9)
+    return markdown(("contestant", "groups", "what", "reason"), rows, right=9)
 
 
 def _limits(ranked: Sequence[Ranked]) -> str:
@@ -283,4 +280,4 @@ def _limits(ranked: Sequence[Ranked]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores{virtual}, {machine['memory_gib']} GiB, {machine['system']}."
         f" The canary took {span} over the groups."
     )
-    return f"{told}\n\n{_table(('', 'fp32 FMA', 'int8 dot product', 'memory read', 'triad'), rows)}"
+    return f"{told}\n\n{markdown(('', 'fp32 FMA', 'int8 dot product', 'memory read', 'triad'), rows)}"

@@ -4,8 +4,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from benchmarks.kit.documents import markdown
 from benchmarks.kit.interleaving import Block, Plan
-from benchmarks.kit.tables import markdown
 from benchmarks.peers.method import method
 from benchmarks.peers.page import report, write_report
 from benchmarks.peers.ranking import losses, rank
@@ -208,7 +208,7 @@ def test_there_is_a_report_of_nothing(tmp_path):
 
 
 def test_a_table_keeps_its_columns():
-    assert markdown(["a", "b"], [["x|y", "1\n2"]]) == ["| a | b |", "| --- | ---: |", "| x\\|y | 1 2 |"]
+    assert markdown(["a", "b"], [["x|y", "1\n2"]]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 2 |"
 
 
 def test_notes_become_json():
