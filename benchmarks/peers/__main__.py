@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.kit.command import above, chosen, finish, parser, whole
 from benchmarks.kit.interleaving import Plan
-from benchmarks.kit.machine import commit, details
+from benchmarks.kit.machine import commit, summary
 from benchmarks.kit.places import RESULTS
 from benchmarks.peers import campaign
 from benchmarks.peers.measure import Settings
@@ -140,7 +140,7 @@ def bench(options: argparse.Namespace) -> int:
         prepare_minutes=options.prepare_minutes,
         colds=options.colds,
         fresh=options.fresh,
-        machine=details(),
+        machine=summary(),
         limits={} if options.prepare else measured_limits(threads, _say),
         commit=commit(),
         say=_say,
