@@ -13,29 +13,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.kit import command
-from benchmarks.kit.builds import build, build_stock
 from benchmarks.kit.documents import plain
-from benchmarks.kit.libraries import measure
+from benchmarks.kit.libraries import build_stock, measure
+from edgepack.config.target import load_target
+from edgepack.lower import compile_model
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Build, measure and print."""
     parser = command.parser("untuned", __doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--target", default="x86-64-v4")
     parser.add_argument("--records", type=Path, help="a folder with workload.json and tuning_record.json")
     parser.add_argument("--runs", type=command.whole(2), default=20)
     options = parser.parse_args(argv)
+    model, target = options.model, load_target(options.target)
     with tempfile.TemporaryDirectory() as folder:
         paths = {"edgepack untuned": Path(folder, "ours.so"), "stock tvm.compile": Path(folder, "stock.so")}
-        compiled = build(options.model, options.target, paths["edgepack untuned"])
-        build_stock(options.model, options.target, paths["stock tvm.compile"])
+        compiled = compile_model(model, target, paths["edgepack untuned"])
+        build_stock(model, target, paths["stock tvm.compile"])
         if options.records:
             paths["edgepack tuned"] = Path(folder, "tuned.so")
-            tuned = build(options.model, options.target, paths["edgepack tuned"], options.records)
+            tuned = compile_model(model, target, paths["edgepack tuned"], records=options.records)
             print(f"{sum(k.tuned for k in tuned.kernels)} of {len(tuned.kernels)} kernels have records")
         samples = measure(paths, compiled.inputs, options.runs)
-    print(f"{options.model.name} for {options.target}, one thread, {options.runs} interleaved runs")
+    print(f"{model.name} for {options.target}, one thread, {options.runs} interleaved runs")
     best = min(min(values) for values in samples.values())
     rows = [("build", "min ms", "p50 ms", "p25-p75 ms", "x best")]
     for name, values in samples.items():

@@ -15,10 +15,12 @@ import numpy as np
 from benchmarks.arm import counter, tools, userland
 from benchmarks.arm.counter import Profile
 from benchmarks.arm.mca import CORES
-from benchmarks.kit import agent, builds
+from benchmarks.kit import agent
 from benchmarks.kit.correctness import distance, rows
 from benchmarks.kit.nets import Artifacts
+from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
+from edgepack.lower import compile_model
 from edgepack.remote.virtual.kinds import KINDS
 
 _WORKER = Path(__file__).with_name("onnxruntime_worker.py")
@@ -34,7 +36,7 @@ def edgepack(
         EdgepackError: The model cannot be compiled or run, or its outputs are wrong.
     """
     model = folder / "model" / "model.so"
-    compiled = builds.build(net.onnx, target, model, records)
+    compiled = compile_model(net.onnx, load_target(target), model, records=records)
     program = agent.place(folder, target, compiled.runtime)
     inputs = agent.save_inputs(folder, [one.name for one in compiled.inputs], rows(net.inputs)[-1])
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from benchmarks.arm import contestants, loops, mca, userland
 from benchmarks.arm.counter import Profile
-from benchmarks.kit.builds import best_records
 from benchmarks.kit.nets import artifacts
+from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
+from edgepack.tune import RecordStore, best_records
 from edgepack.zoo import NETS
 
 
@@ -33,7 +34,8 @@ def measure(net: str, target: str, *, tuned: bool = True) -> dict[str, Any]:
             own.mkdir()
             try:
                 if name == "edgepack":
-                    records = best_records(made.onnx, target) if tuned else None
+                    store = RecordStore.of_user(emulated=False)
+                    records = best_records(made.onnx, load_target(target), store) if tuned else None
                     words, ran, model = contestants.edgepack(made, target, board, own, records)
                     cell["contenders"][name] = words
                     cell["loops"] = _loops(ran, model, target)

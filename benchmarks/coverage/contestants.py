@@ -21,9 +21,10 @@ import onnx
 
 from benchmarks.coverage.cases import Case, bind
 from benchmarks.coverage.pool import Tell
-from benchmarks.kit.builds import build
 from benchmarks.kit.processes import last_line
+from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError, InputError
+from edgepack.lower import compile_model
 
 TARGET = "x86-64-v3"
 ROUNDING = 0.01  # of the largest value: differences below it are told apart from other wrong values
@@ -81,7 +82,7 @@ def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> di
             tell({"step": "import"})
             taken = import_onnx(folder / "case.onnx", (), folder / "model.onnx")
             tell({"step": "compile"})
-            build(folder / "model.onnx", target, folder / "model.so")
+            compile_model(folder / "model.onnx", load_target(target), folder / "model.so")
             tell({"step": "run"})
             arrays = {spec.name: inputs[spec.name] for spec in taken}
             outputs = protocol.run(Here(), str(agent), str(folder / "model.so"), arrays, scratch=name)

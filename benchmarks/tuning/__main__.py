@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kit import command, documents
-from benchmarks.kit.builds import calls
 from benchmarks.kit.machine import summary
 from benchmarks.kit.metaschedule import BUILD_TIMEOUT_S
 from benchmarks.kit.nets import network
@@ -32,7 +31,7 @@ from benchmarks.kit.places import RESULTS
 from benchmarks.kit.processes import how_it_ended, run_until
 from benchmarks.tuning import page
 from benchmarks.tuning.log import Job, Log, read
-from benchmarks.tuning.measure import EDGEPACK, add
+from benchmarks.tuning.measure import EDGEPACK, add, calls
 
 STOCK = {"default": ("stock TVM", BUILD_TIMEOUT_S), "patient": ("stock TVM, 300 s builds", 300.0)}
 _GRACE_S = 120.0  # edgepack ends by itself; this is for one that does not

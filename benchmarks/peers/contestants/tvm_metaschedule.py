@@ -75,9 +75,8 @@ def tune(attempt: str, model: str, folder: str, trials: str) -> None:
     end_with_parent()
     module, target = untuned.imported(Path(model)), _target()
     if attempt == _DOCUMENTED:
-        relax.get_pipeline("static_shape_tuning", target=target, total_trials=int(trials), work_dir=folder)(
-            module
-        )
+        tuning = {"total_trials": int(trials), "work_dir": folder}
+        relax.get_pipeline("static_shape_tuning", target=target, **tuning)(module)
         return
     passes = (  # those of the pipeline before its tuning
         relax.transform.DecomposeOpsForInference(),
@@ -86,6 +85,5 @@ def tune(attempt: str, model: str, folder: str, trials: str) -> None:
     )
     with target:
         module = tvm.transform.Sequential(passes)(module)
-    tasks = ms.relax_integration.extract_tasks(module, target, {})
     builder = ms.builder.LocalBuilder(timeout_sec=_BUILDER_TIMEOUTS_S[attempt])
-    metaschedule.Tuning(tasks, folder).run(int(trials), builder=builder)
+    ms.relax_integration.tune_relax(module, {}, target, folder, int(trials), builder=builder)

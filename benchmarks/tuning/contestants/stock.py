@@ -14,10 +14,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kit import builds
-from benchmarks.kit.metaschedule import Tuning
 from benchmarks.kit.processes import last_line
 from benchmarks.tuning.log import Job, Writer, started
+from edgepack.config.target import load_target
+from edgepack.lower import tuning_tasks, workload
+from edgepack.schedules import FAMILIES
 
 # The profiler's names for what is neither building nor running candidates, nor writing records.
 SEARCH = ("EvoSearch", "InitializeTask", "MeasureCallback/UpdateCostModel")
@@ -54,16 +55,16 @@ def main(job: Job, log: Writer) -> None:
     """Tune until the trials are used; whoever started this ends it when the minutes are over."""
     from tvm.s_tir import meta_schedule as ms
 
-    from edgepack.config.target import load_target
-
-    limits = load_target(job.target).tune
-    tuning = Tuning(
-        builds.tuning_tasks(Path(job.net), job.target),
+    target = load_target(job.target)
+    limits = target.tune
+    # What ``tune_relax``, the public function below TVM's pipelines, does with the tasks it extracts.
+    contexts, weights = ms.relax_integration.extracted_tasks_to_tune_contexts(
+        tuning_tasks(Path(job.net), target),
         job.folder,
-        space=builds.search_space(job.target),
+        FAMILIES[target.family].space(target),
         seed=job.seed,
     )
-    picked = Picked([builds.workload(context.mod) for context in tuning.contexts])
+    picked = Picked([workload(context.mod["main"]) for context in contexts])
     ms.task_scheduler.gradient_based.logger.addHandler(picked)
     config = ms.runner.EvaluatorConfig(number=1, repeat=limits.repeats, min_repeat_ms=limits.min_repeat_ms)
     builder = ms.builder.LocalBuilder(timeout_sec=job.build_timeout_s)
@@ -71,7 +72,15 @@ def main(job: Job, log: Writer) -> None:
     with ms.Profiler() as profiler:
         builder, runner, recorder = watched(builder, runner, picked, profiler, log)
         callbacks = [*ms.MeasureCallback.create("default"), recorder]
-        tuning.run(job.trials, builder=builder, runner=runner, measure_callbacks=callbacks)
+        ms.tune.tune_tasks(
+            tasks=contexts,
+            task_weights=weights,
+            work_dir=job.folder,
+            max_trials_global=job.trials,
+            builder=builder,
+            runner=runner,
+            measure_callbacks=callbacks,
+        )
     log.write(profile=_seconds(profiler))
 
 
