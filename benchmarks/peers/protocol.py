@@ -58,12 +58,13 @@ class Prepared:
     notes: Mapping[str, Any] = field(default_factory=dict)  # versions, path of quantization, tuning trials
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cold:
     """One cold start, in a process of its own."""
 
     start_ns: int  # from the start of the process to the first output
     load_ns: int  # of that, loading the model
+    ready_ns: int = 0  # of that, until Python and numpy were imported; 0 where no Python takes part
     peak_rss_kib: int
 
 

@@ -6,10 +6,12 @@ import pytest
 
 from benchmarks.kit.documents import markdown
 from benchmarks.kit.interleaving import Block, Plan
+from benchmarks.peers.measure import tidy
 from benchmarks.peers.method import method
 from benchmarks.peers.page import report, write_report
+from benchmarks.peers.protocol import Cold
 from benchmarks.peers.ranking import losses, rank
-from benchmarks.peers.results import ColdStart, Entry, Group, Roofline, jsonable
+from benchmarks.peers.results import Entry, Group, Roofline
 
 
 def entry(title, **more):
@@ -26,9 +28,7 @@ def entry(title, **more):
             "call_ns": 50.0,
             "warm_inferences": 10,
             "warm_stable": True,
-            "cold": (
-                ColdStart(start_ns=30_000_000, load_ns=20_000_000, ready_ns=1_000_000, peak_rss_kib=1000),
-            )
+            "cold": (Cold(start_ns=30_000_000, load_ns=20_000_000, ready_ns=1_000_000, peak_rss_kib=1000),)
             * 3,
             **more,
         }
@@ -212,4 +212,4 @@ def test_a_table_keeps_its_columns():
 
 
 def test_notes_become_json():
-    assert jsonable({"a": float("nan"), 2: (1, {3}), "c": None}) == {"a": None, "2": [1, "{3}"], "c": None}
+    assert tidy({"a": float("nan"), 2: (1, {3}), "c": None}) == {"a": None, "2": [1, "{3}"], "c": None}

@@ -69,7 +69,8 @@ class Edgepack(Contestant):
             took = time.perf_counter_ns() - began
             rest = agent.stdout.read()
         start, *_, end = answers(first + rest, agent.returncode)
-        return Cold(took, round(start["load_ms"] * 1e6), end["peak_rss_kib"])
+        load_ns = round(start["load_ms"] * 1e6)
+        return Cold(start_ns=took, load_ns=load_ns, peak_rss_kib=end["peak_rss_kib"])
 
 
 class AgentSession(Session):
