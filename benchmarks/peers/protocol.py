@@ -34,7 +34,7 @@ class Task:
     calibration: Path  # .npz: one array an input, by the input's name, with a leading axis of samples
     precision: Precision
     threads: int
-    folder: Path  # the contestant's own, kept from run to run: what prepare makes goes here
+    folder: Path  # the contestant's own, there and kept from run to run: what prepare makes goes here
     trials: int  # tuning trials for those who tune
     minutes: float  # the longest that prepare may take
 
