@@ -27,7 +27,6 @@ NETS_BY_DEFAULT = ("ds_cnn", "autoencoder", "mobilenet_v2", "mobilenet_v3_large"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the arguments say; 1 where nothing could be counted."""
     targets = contestants.targets()
     parser = command.parser("arm", __doc__)
     add = parser.add_argument

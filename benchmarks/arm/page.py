@@ -23,7 +23,6 @@ def page(document: dict[str, Any], top: int) -> str:
 
 
 def write(document: dict[str, Any], out: Path, top: int) -> None:
-    """Write the page into a folder."""
     write_text(out / "arm.md", page(document, top))
 
 

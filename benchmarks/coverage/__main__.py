@@ -22,7 +22,6 @@ from benchmarks.kit.places import ROOT
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = command.parser("coverage", __doc__)
     add = parser.add_argument
     add("--cases", default="", metavar="PATTERN", help="regular expression; default all")
@@ -39,7 +38,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the arguments say, and write the page."""
     options = parse(argv)
     found = results.read(options.results, options.target)
     if options.page and not found.rows:

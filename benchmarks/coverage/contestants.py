@@ -132,7 +132,6 @@ def _difference(case: Case, outputs: Sequence[np.ndarray], expected: Sequence[np
 
 
 def _how(got: np.ndarray, want: np.ndarray) -> str:
-    """What the difference looks like: rounding, or something else."""
     if got.dtype.kind == "f":
         if (np.isfinite(got) != np.isfinite(want)).any():
             return "infinite or not a number"

@@ -28,7 +28,6 @@ _COMMON = (  # what every reason of its kind starts with
 
 
 def page(rows: Iterable[Row], environment: dict[str, str], target: str) -> str:
-    """The page as Markdown."""
     every = list(rows)
     counted = [row for row in every if "left_out" not in row and EDGEPACK in row]
     refused = [row for row in counted if row[EDGEPACK].get("deep")]

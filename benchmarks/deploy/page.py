@@ -52,16 +52,13 @@ def headline(document: dict[str, Any]) -> str:
 
 
 def text(document: dict[str, Any]) -> str:
-    """For the terminal."""
     return "\n".join([headline(document), COUNTED, "", plain([HEAD, *rows(document)], right=len(HEAD))])
 
 
 def page(document: dict[str, Any]) -> str:
-    """The page as Markdown."""
     table = markdown(HEAD, rows(document), right=4, tight=True)
     return filled(_WORDS, headline=headline(document), counted=COUNTED, table=table)
 
 
 def write(document: dict[str, Any], out: Path) -> None:
-    """Write the page into a folder."""
     write_text(out / "deploy.md", page(document))

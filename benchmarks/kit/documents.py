@@ -25,7 +25,6 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, document: Mapping[str, Any], *, indent: int | None = 1) -> None:
-    """Write a document, atomically."""
     write_text(path, json.dumps(document, indent=indent) + "\n")
 
 

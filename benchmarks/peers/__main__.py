@@ -27,7 +27,6 @@ PRECISIONS = ("fp32", "int8")
 
 
 def options() -> argparse.ArgumentParser:
-    """The command line."""
     words = parser("peers", __doc__)
     add = words.add_argument
     add("--nets", default="", help="names of edgepack.zoo.NETS, with commas (all)")
@@ -102,7 +101,6 @@ def measured_limits(threads: Sequence[int], say: Callable[[str], None]) -> Mappi
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the exit code."""
     given = options().parse_args(argv)
     return finish(lambda: bench(given))
 

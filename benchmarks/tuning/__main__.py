@@ -38,7 +38,6 @@ _GRACE_S = 120.0  # edgepack ends by itself; this is for one that does not
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run what the arguments say, print the table, write JSON, Markdown and charts."""
     options = parse(argv)
     results = options.out / "tuning.json"
     if options.page:
@@ -74,7 +73,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = command.parser("tuning", __doc__)
     add = parser.add_argument
     add("--minutes", type=command.above(0), default=5.0, help="of each run")

@@ -50,7 +50,6 @@ def notes(document: dict[str, Any]) -> list[str]:
 
 
 def text(document: dict[str, Any]) -> str:
-    """For the terminal."""
     return "\n".join([headline(document), "", plain(list(rows(document))), *notes(document)])
 
 
@@ -65,7 +64,6 @@ def headline(document: dict[str, Any]) -> str:
 
 
 def write(document: dict[str, Any], out: Path) -> None:
-    """Write the page and the charts into a folder."""
     drawn = charts(document)
     for name, markup in drawn.items():
         write_text(out / name, markup + "\n")

@@ -7,8 +7,7 @@ import pytest
 from benchmarks.kit.documents import markdown
 from benchmarks.kit.interleaving import Block, Plan
 from benchmarks.peers.measure import tidy
-from benchmarks.peers.method import method
-from benchmarks.peers.page import report, write_report
+from benchmarks.peers.page import method, report, write_report
 from benchmarks.peers.protocol import Cold
 from benchmarks.peers.ranking import losses, rank
 from benchmarks.peers.results import Entry, Group, Roofline
