@@ -7,7 +7,8 @@ Measures the groups that fit into the minutes and writes results/*.json, charts/
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from benchmarks.peers.measure import Settings
 from benchmarks.peers.page import write_report
 from benchmarks.peers.prepare import Registry
 from benchmarks.peers.results import Cell, load_groups
-from edgepack.errors import UsageError
 
 REGISTRY = "benchmarks.peers.contestants:CONTESTANTS"
 PRECISIONS = ("fp32", "int8")
+_say = partial(print, flush=True)
 
 
 def options() -> argparse.ArgumentParser:
@@ -39,20 +40,11 @@ def options() -> argparse.ArgumentParser:
     tuning = "tuning trials for those who tune (%(default)s); 0: edgepack untuned"
     add("--trials", type=whole(0), default=trials, help=tuning)
     add("--rounds", type=whole(1), default=Plan.rounds, help="ABBA rounds of a group (%(default)s)")
-    add(
-        "--group-seconds",
-        type=above(0),
-        default=Plan.seconds,
-        help="of timing a group; slow contestants take part in fewer rounds for it (%(default)g)",
-    )
+    timing = "of timing a group; slow contestants take part in fewer rounds for it (%(default)g)"
+    add("--group-seconds", type=above(0), default=Plan.seconds, help=timing)
     add("--colds", type=whole(1), default=Settings.colds, help="cold starts of each contestant (%(default)s)")
-    add(
-        "--canary-limit",
-        type=above(0),
-        default=100 * Plan.drift,
-        metavar="PERCENT",
-        help="drift of the canary from which on a block is discarded (%(default)g)",
-    )
+    drift = "per cent that the canary may drift before a block is discarded (%(default)g)"
+    add("--canary-limit", type=above(0), default=100 * Plan.drift, metavar="PERCENT", help=drift)
     add("--seed", type=int, default=0, help="of the random orders (%(default)s)")
     add("--out", type=Path, default=RESULTS, help="where the results go (benchmarks/)")
     add("--missing", action="store_true", help="only groups that have no results yet")
@@ -65,27 +57,7 @@ def options() -> argparse.ArgumentParser:
     return words
 
 
-def thread_counts(text: str, cores: int) -> list[int]:
-    """The numbers in ``text``.
-
-    Raises:
-        UsageError: Not numbers of threads for which this machine has a core each.
-    """
-    try:
-        counts = [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        counts = []
-    if not counts or any(not 1 <= count <= cores for count in counts):
-        raise UsageError(
-            f"{text!r} are not numbers of threads",
-            where="--threads",
-            why=f"this process may run on {cores} cores",
-            next=f"numbers from 1 to {cores}, with commas",
-        )
-    return sorted(set(counts))
-
-
-def measured_limits(threads: Sequence[int], say: Callable[[str], None]) -> Mapping[int, Mapping[str, Any]]:
+def measured_limits(threads: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:
     """The machine's limits for each number of threads."""
     from benchmarks.peers import limits
 
@@ -93,7 +65,7 @@ def measured_limits(threads: Sequence[int], say: Callable[[str], None]) -> Mappi
     for count in threads:
         one = found[count] = limits.measure(count)
         int8 = f"{one['int8']['peak']:.0f} GOP/s int8" if one["int8"] else "no int8 dot product"
-        say(
+        _say(
             f"limits, {count} threads: {one['fp32']['peak']:.0f} GFLOP/s fp32, {int8},"
             f" {one['read']['peak']:.1f} GB/s read"
         )
@@ -116,7 +88,8 @@ def bench(options: argparse.Namespace) -> int:
         print(write_report(load_groups(results), options.out))
         return 0
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    threads = thread_counts(options.threads, len(cores))
+    counts = [str(count) for count in range(1, len(cores) + 1)]  # a core for each
+    threads = [int(count) for count in chosen(options.threads, counts, "threads")]
     peers = chosen(options.peers, list(CONTESTANTS), "peers")
     wanted = campaign.cells(
         chosen(options.nets, list(NETS), "nets"),
@@ -139,7 +112,7 @@ def bench(options: argparse.Namespace) -> int:
         colds=options.colds,
         fresh=options.fresh,
         machine=summary(),
-        limits={} if options.prepare else measured_limits(threads, _say),
+        limits={} if options.prepare else measured_limits(threads),
         commit=commit(),
         say=_say,
     )
@@ -162,10 +135,6 @@ def _tell_left(left: Mapping[Cell, str], what: str, remedy: str) -> int:
         _say(f"  {cell}: {reason}")
     _say(f"for them: {remedy or 'the same command again'}")
     return 7
-
-
-def _say(words: str) -> None:
-    print(words, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """This machine's own limits, measured: fp32 and int8 arithmetic peaks and memory bandwidth.
 
-    python -m benchmarks.peers.limits [--threads 1 2] [--json]
-
 A limit is the best of its samples: what slows a sample down (another process, a hypervisor, a lower clock) is
 no property of the machine. The samples stay beside it. A multiply-add counts as two operations. Bandwidth
 counts the bytes that the kernel names, as STREAM does (McCalpin, "Memory Bandwidth and Machine Balance in
@@ -19,10 +17,8 @@ instruction's latency, and do one multiply-add on each in every step:
 
 import ctypes
 import functools
-import json
 import os
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,7 +28,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.kit.command import finish, parser
 from benchmarks.kit.native import shared_library
 from edgepack.config import host
 
@@ -290,31 +285,3 @@ def aligned(size: int) -> np.ndarray:
     room = np.zeros(size + 64, np.uint8)
     start = -room.ctypes.data % 64
     return room[start : start + size]
-
-
-def main() -> None:
-    words = parser("peers.limits", __doc__)
-    everything = range(1, len(os.sched_getaffinity(0)) + 1)
-    words.add_argument("--threads", type=int, nargs="+", default=[*everything], choices=everything)
-    words.add_argument("--json", action="store_true", help="with all samples")
-    options = words.parse_args()
-    found = [measure(threads) for threads in options.threads]
-    if options.json:
-        print(json.dumps(found, indent=1))
-        return
-    print(found[0]["cpu"])
-    print(f"{'threads':>7} {'limit':6} {'peak':>9} {'median':>9} {'IQR':>6}  unit     kernel")
-    for limits in found:
-        for name in ("fp32", "int8", "triad", "read"):
-            limit = limits[name]
-            if limit is None:
-                print(f"{limits['threads']:7} {name:6} {'-':>9}  no dot-product instruction")
-                continue
-            figures = f"{limit['peak']:9.1f} {limit['median']:9.1f} {limit['spread']:6.1%}"
-            print(f"{limits['threads']:7} {name:6} {figures}  {limit['unit']:8} {limit['kernel']}")
-    times = sorted(canary() for _ in range(21))
-    print(f"canary {times[10] / 1e6:.3f} ms (quartiles {times[5] / 1e6:.3f} and {times[15] / 1e6:.3f})")
-
-
-if __name__ == "__main__":
-    sys.exit(finish(main))

@@ -113,8 +113,8 @@ def test_preparing_some_contestants_costs_the_others_nothing(settings, net, tmp_
         (["--nets", "resnet"], "unknown nets: resnet"),
         (["--peers", "tensorflow"], "unknown peers: tensorflow"),
         (["--precisions", "fp64"], "unknown precisions: fp64"),
-        (["--threads", "99"], "'99' are not numbers of threads"),
-        (["--threads", "one"], "'one' are not numbers of threads"),
+        (["--threads", "99"], "unknown threads: 99"),
+        (["--threads", "one"], "unknown threads: one"),
     ],
 )
 def test_mistakes_are_told_without_a_traceback(argv, words, tmp_path, capsys):
