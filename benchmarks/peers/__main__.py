@@ -16,11 +16,13 @@ from benchmarks.kit.command import above, chosen, finish, parser, whole
 from benchmarks.kit.interleaving import Plan
 from benchmarks.kit.machine import commit, summary
 from benchmarks.kit.places import RESULTS
-from benchmarks.peers import campaign
+from benchmarks.peers import campaign, limits
+from benchmarks.peers.contestants import CONTESTANTS
 from benchmarks.peers.measure import Settings
 from benchmarks.peers.page import write_report
 from benchmarks.peers.prepare import Registry
 from benchmarks.peers.results import Cell, load_groups
+from edgepack.zoo import NETS
 
 REGISTRY = "benchmarks.peers.contestants:CONTESTANTS"
 PRECISIONS = ("fp32", "int8")
@@ -59,8 +61,6 @@ def options() -> argparse.ArgumentParser:
 
 def measured_limits(threads: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:
     """The machine's limits for each number of threads."""
-    from benchmarks.peers import limits
-
     found = {}
     for count in threads:
         one = found[count] = limits.measure(count)
@@ -79,10 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """What the options ask for; 0, or 7 where groups were left out."""
-    from benchmarks.peers.contestants import CONTESTANTS
-    from benchmarks.peers.limits import canary
-    from edgepack.zoo import NETS
-
     results = options.out / "results"
     if options.page:
         print(write_report(load_groups(results), options.out))
@@ -104,7 +100,7 @@ def bench(options: argparse.Namespace) -> int:
     settings = Settings(
         registry=Registry(REGISTRY, CONTESTANTS),
         plan=Plan(rounds=options.rounds, seconds=options.group_seconds, drift=options.canary_limit / 100),
-        canary=canary,
+        canary=limits.canary,
         cores=cores,
         seed=options.seed,
         trials=options.trials,

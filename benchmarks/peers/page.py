@@ -85,10 +85,9 @@ def _overview(ranked: Sequence[Ranked]) -> str:
     columns = sorted({(one.group.precision, one.group.threads) for one in ranked})
     nets = list(dict.fromkeys((one.group.net, one.group.title) for one in ranked))
     places = {one.group.cell: _place(one) for one in ranked}
-    rows = [
-        [title, *(places.get(Cell(net, *column), "not measured") for column in columns)]
-        for net, title in nets
-    ]
+    rows = []
+    for net, title in nets:
+        rows.append([title, *(places.get(Cell(net, *column), "not measured") for column in columns)])
     behind = losses(ranked)
     timed = [one for one in ranked if one.ours is not None and one.best_peer is not None]
     lead = [one for one in timed if not one.ahead]
@@ -138,11 +137,8 @@ def _group(ranked: Ranked) -> str:
     rows = [_row(one) for one in ranked.order]
     for entry in group.entries.values():
         if entry.status != "measured":
-            figures = {_COLUMNS.index("outputs against onnxruntime fp32"): _distance(entry)}
             words = f"{_STATUS[entry.status]}: {_short(entry.reason or '')}"
-            rows.append(
-                [entry.title, words, *(figures.get(index, fmt.DASH) for index in range(2, len(_COLUMNS)))]
-            )
+            rows.append([entry.title, words, *[fmt.DASH] * 3, _distance(entry), *[fmt.DASH] * 5])
     kept = sum(block.discarded is None for block in group.blocks)
     rounds = max((one.rounds for one in ranked.order), default=0)
     notes = [f"{_several(rounds, 'round')}, {kept} of {len(group.blocks)} blocks kept, {group.when[:10]}."]
@@ -158,26 +154,21 @@ def _group(ranked: Ranked) -> str:
             f"Roofline {_ms(group.roofline.ns)}, bound by {group.roofline.bound}:"
             f" {fmt.count(group.roofline.macs)}MAC, {fmt.size(group.roofline.bytes)}."
         )
-    return "\n\n".join(
-        [f"### {_name(group)}", markdown(_COLUMNS, rows), " ".join(notes), *_preparation(group)]
-    )
+    title = f"### {_name(group)}"
+    return "\n\n".join([title, markdown(_COLUMNS, rows), " ".join(notes), *_preparation(group)])
 
 
 def _preparation(group: Group) -> list[str]:
     """How each contestant made its model, in its own words: what kind of int8 it is, and how long it tuned."""
-    rows = []
+    rows, kinds = [], []
     for entry in group.entries.values():
-        if not entry.notes:
-            continue
-        words = "; ".join(f"{key.replace('_', ' ')}: {_note(value)}" for key, value in entry.notes.items())
-        rows.append([entry.title, _or_dash(fmt.duration, entry.prepare_seconds), words])
+        if entry.notes:
+            words = (f"{key.replace('_', ' ')}: {_note(value)}" for key, value in entry.notes.items())
+            rows.append([entry.title, _or_dash(fmt.duration, entry.prepare_seconds), "; ".join(words)])
+        if "quantization" in entry.notes and entry.status == "measured":
+            kinds.append(f"{entry.title}: {entry.notes['quantization']}")
     if not rows:
         return []
-    kinds = [
-        f"{entry.title}: {entry.notes['quantization']}"
-        for entry in group.entries.values()
-        if "quantization" in entry.notes and entry.status == "measured"
-    ]
     shown = [f"What int8 is: {'; '.join(kinds)}."] if kinds else []
     summary = "<details><summary>How each was prepared</summary>"
     return [*shown, summary, markdown(("contestant", "took", "notes"), rows, right=9), "</details>"]
@@ -189,9 +180,8 @@ def _note(value: Any) -> str:
 
 def _row(one: Standing) -> list[str]:
     entry = one.entry
-    title = f"**{entry.title}**" if one.name == OURS else entry.title
     return [
-        title,
+        f"**{entry.title}**" if one.name == OURS else entry.title,
         _ms(one.times.median),
         _ms(one.times.p90),
         _ms(one.times.iqr),
@@ -233,7 +223,7 @@ def _ms(ns: float | None) -> str:
 
 
 def _short(text: str) -> str:
-    line = text.splitlines()[0] if text else ""
+    line, *_ = text.splitlines() or [""]
     return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -270,12 +260,8 @@ def _limits(ranked: Sequence[Ranked]) -> str:
         ]
         rows.append([_several(threads, "thread"), *cells])
     machine = next(iter(latest.values())).machine
-    references = [
-        median(core) / 1e6
-        for one in ranked
-        for core in zip(*one.group.canary_references_ns, strict=True)
-        if core
-    ]
+    cores = [core for one in ranked for core in zip(*one.group.canary_references_ns, strict=True)]
+    references = [median(core) / 1e6 for core in cores]
     span = f"{min(references):.3f} to {max(references):.3f} ms" if references else "unknown"
     virtual = ", a virtual machine" if machine["virtual"] else ""
     told = (

@@ -8,12 +8,8 @@ import numpy as np
 
 from benchmarks.peers.protocol import Task, Unsupported
 
-REQUIREMENTS = (
-    "torch==2.13.0",
-    "numpy==2.4.6",
-    "pydantic==2.14.3",
-    "pyyaml==6.0.3",
-)  # the last two are edgepack.zoo's
+# The last two are edgepack.zoo's.
+REQUIREMENTS = ("torch==2.13.0", "numpy==2.4.6", "pydantic==2.14.3", "pyyaml==6.0.3")
 
 
 def network(task: Task) -> Any:
