@@ -35,16 +35,9 @@ class Search:
     def run(
         self, argv: Sequence[str], trials: int, end: float, build_timeout_s: float = BUILD_TIMEOUT_S
     ) -> str:
-        """Search until the trials are done, ``end`` comes on the monotonic clock, or there is no hope.
+        """Search until the trials are done, ``end`` comes on the monotonic clock, or there is no hope; what happened.
 
-        Args:
-            argv: The program that tunes; how many trials are left is its last argument.
-            trials: With those of an earlier search.
-            end: When it is ended.
-            build_timeout_s: What the builder gives a candidate.
-
-        Returns:
-            What happened.
+        ``argv`` is the program that tunes; how many of the trials an earlier search has left is its last argument.
 
         Raises:
             RuntimeError: It failed before a candidate ran.
