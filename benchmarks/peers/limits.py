@@ -206,23 +206,20 @@ Run = Callable[[str, Sequence[int], int], int]
 
 @contextmanager
 def _team(cores: Sequence[int]) -> Iterator[Run]:
-    """Threads that stay, each pinned to a core."""
-    pools = [ThreadPoolExecutor(1, initializer=os.sched_setaffinity, initargs=(0, {core})) for core in cores]
+    """Threads that stay, one for each core: each waits for the others before it begins."""
+    with ThreadPoolExecutor(len(cores)) as pool:
 
-    def run(name: str, states: Sequence[int], steps: int) -> int:
-        arrived = ctypes.c_int(0)
-        started = [
-            pool.submit(_span, name, state, steps, arrived, len(cores))
-            for pool, state in zip(pools, states, strict=True)
-        ]
-        starts, ends = zip(*(future.result() for future in started), strict=True)
-        return max(ends) - min(starts)
+        def run(name: str, states: Sequence[int], steps: int) -> int:
+            arrived = ctypes.c_int(0)
 
-    try:
+            def pinned(core: int, state: int) -> tuple[int, int]:
+                os.sched_setaffinity(0, {core})
+                return _span(name, state, steps, arrived, len(cores))
+
+            starts, ends = zip(*pool.map(pinned, cores, states), strict=True)
+            return max(ends) - min(starts)
+
         yield run
-    finally:
-        for pool in pools:
-            pool.shutdown()
 
 
 def _arithmetic(run: Run, threads: int, kind: str, unit: str) -> dict[str, Any] | None:
