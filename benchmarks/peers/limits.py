@@ -82,11 +82,6 @@ class Variant:
         """Multiply-adds a step: of fp32 by the lane, of int8 by the byte."""
         return self.unroll * (self.bytes // 4 if self.kind == "fma" else self.bytes)
 
-    @property
-    def state_bytes(self) -> int:
-        """Two operands and the accumulators."""
-        return (2 + self.unroll) * self.bytes
-
 
 def variants(features: set[str], vector_bits: int) -> tuple[Variant, ...]:
     """The arithmetic kernels for a CPU with these features (LLVM's names)."""
@@ -267,13 +262,11 @@ def _streams(run: Run, threads: int) -> dict[str, Any]:
 
 def new_state(variant: Variant) -> np.ndarray:
     """Operands and accumulators for an arithmetic kernel, as bytes; the values stay finite for ever."""
-    state = aligned(variant.state_bytes)
-    if variant.kind == "fma":
-        vectors = state.view(np.float32).reshape(-1, variant.bytes // 4)
-        vectors[0], vectors[1] = 0.5, 1.0  # x = x / 2 + 1 goes to 2
-    else:
-        vectors = state.reshape(-1, variant.bytes)
-        vectors[0], vectors[1] = 3, 1
+    vectors = 2 + variant.unroll
+    state = aligned(vectors * variant.bytes)
+    fma = variant.kind == "fma"
+    operands = state.view(np.float32 if fma else np.uint8).reshape(vectors, -1)
+    operands[0], operands[1] = (0.5, 1.0) if fma else (3, 1)  # x = x / 2 + 1 goes to 2
     return state
 
 
