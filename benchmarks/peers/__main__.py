@@ -128,7 +128,7 @@ def _tell_left(left: Mapping[Cell, str], what: str, remedy: str) -> int:
         return 0
     _say(f"{len(left)} groups were not {what}:")
     for cell, reason in left.items():
-        _say(f"  {cell}: {reason}")
+        _say(f"  {cell.key}: {reason}")
     _say(f"for them: {remedy or 'the same command again'}")
     return 7
 

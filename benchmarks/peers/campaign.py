@@ -67,7 +67,7 @@ def run(
             fits = f"{remaining / 60:.1f} of {minutes:g} minutes were left"
             left[cell] = f"{fits}, it needs about {need / 60:.1f}"
             continue
-        settings.say(f"{cell}: {remaining / 60:.1f} minutes left")
+        settings.say(f"{cell.key}: {remaining / 60:.1f} minutes left")
         try:
             group = GroupRun(settings, artifacts(cell.net), peers, cell)
         except EdgepackError as error:
@@ -90,7 +90,7 @@ def prepare(
     end = time.monotonic() + 60 * minutes
     left = {}
     for cell in wanted:
-        settings.say(f"{cell}: {(end - time.monotonic()) / 60:.1f} minutes left")
+        settings.say(f"{cell.key}: {(end - time.monotonic()) / 60:.1f} minutes left")
         if time.monotonic() > end:
             left[cell] = f"the {minutes:g} minutes were over"
             continue

@@ -33,9 +33,6 @@ class Cell:
         """Also the name of its file."""
         return f"{self.net}-{self.precision}-{self.threads}t"
 
-    def __str__(self) -> str:
-        return f"{self.net} {self.precision} {self.threads}t"
-
 
 class Entry(Spec):
     """What became of one contestant in the group."""
