@@ -56,8 +56,13 @@ def report(ranked: Sequence[Ranked], drawn: Sequence[tuple[str, str]] = ()) -> s
     if not ranked:
         return "# edgepack beside its peers\n\nThere are no results yet.\n"
     pictures = [f"![Ratio to edgepack by net and contestant: {title}]({path})" for title, path in drawn]
+    timed = [one for one in ranked if one.ours is not None and one.best_peer is not None]
     return filled(
         _WORDS,
+        groups=len(ranked),
+        timed=len(timed),
+        lead=sum(not one.ahead for one in timed),
+        behind=len(losses(ranked)),
         overview=_overview(ranked),
         losses=_losses(ranked),
         charts="\n\n".join(pictures),
@@ -88,15 +93,7 @@ def _overview(ranked: Sequence[Ranked]) -> str:
     rows = []
     for net, title in nets:
         rows.append([title, *(places.get(Cell(net, *column), "not measured") for column in columns)])
-    behind = losses(ranked)
-    timed = [one for one in ranked if one.ours is not None and one.best_peer is not None]
-    lead = [one for one in timed if not one.ahead]
-    told = (
-        f"Of {len(ranked)} groups, edgepack has a time beside a peer's in {len(timed)}: in {len(lead)} of them"
-        f" nobody is faster beyond chance, in {len(behind)} somebody is. Each cell: edgepack's place"
-        " among those that were measured, by ratio, and the fastest peer's ratio."
-    )
-    return f"{told}\n\n{markdown(['net', *(_kind(*column) for column in columns)], rows, right=9)}"
+    return markdown(["net", *(_kind(*column) for column in columns)], rows, right=9)
 
 
 def _place(ranked: Ranked) -> str:
