@@ -27,14 +27,13 @@ NETS_BY_DEFAULT = ("ds_cnn", "autoencoder", "mobilenet_v2", "mobilenet_v3_large"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the arguments say; 1 where nothing could be counted."""
     targets = contestants.targets()
     parser = command.parser("arm", __doc__)
     add = parser.add_argument
     add("--nets", nargs="+", choices=NETS, default=NETS_BY_DEFAULT, metavar="NET")
     add("--targets", nargs="+", choices=targets, default=targets, metavar="TARGET")
     add("--untuned", action="store_true", help="leave tuning records out")
-    add("--top", type=int, default=5, help="loops of each cell to print (all are in the JSON)")
+    add("--top", type=command.whole(1), default=5, help="loops of each cell to print (all are in the JSON)")
     add("--out", type=Path, default=RESULTS / "results/arm", help="where results go")
     add("--page", action="store_true", help="count nothing: write the page anew")
     options = parser.parse_args(argv)

@@ -15,10 +15,12 @@ import numpy as np
 from benchmarks.arm import counter, tools, userland
 from benchmarks.arm.counter import Profile
 from benchmarks.arm.mca import CORES
-from benchmarks.kit import agent, builds
+from benchmarks.kit import agent
 from benchmarks.kit.correctness import distance, rows
 from benchmarks.kit.nets import Artifacts
+from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
+from edgepack.lower import compile_model
 from edgepack.remote.virtual.kinds import KINDS
 
 _WORKER = Path(__file__).with_name("onnxruntime_worker.py")
@@ -34,30 +36,26 @@ def edgepack(
         EdgepackError: The model cannot be compiled or run, or its outputs are wrong.
     """
     model = folder / "model" / "model.so"
-    compiled = builds.build(net.onnx, target, model, records)
+    compiled = compile_model(net.onnx, load_target(target), model, records=records)
     program = agent.place(folder, target, compiled.runtime)
     inputs = agent.save_inputs(folder, [one.name for one in compiled.inputs], rows(net.inputs)[-1])
 
     # The agent's first inference is none of these runs.
     bench = [*agent.command(program, "bench", model, inputs, 1), "--warmup", "0", "--runs"]
-    fewer, more = (
-        counter.count([*bench, str(runs)], cpu=_cpu(target), root=board, environment={}) for runs in (1, 2)
-    )
+    cpu = KINDS[target].qemu_cpu
+    fewer, more = (counter.count([*bench, str(runs)], cpu=cpu, root=board, environment={}) for runs in (1, 2))
     outputs = folder / "outputs"
-    emulator = [tools.qemu(), "-cpu", _cpu(target), "-L", str(board)]
     run = agent.command(program, "run", model, inputs, 1)
+    emulator = [tools.qemu(), "-cpu", cpu, "-L", str(board)]
     tools.output([*emulator, *run, "--output-dir", str(outputs)])
     got = [np.load(outputs / f"output-{i}.npy") for i in range(len(compiled.outputs))]
     tuned = sum(kernel.tuned for kernel in compiled.kernels)
     inference = more - fewer
-    words = _described(
-        inference,
-        version=importlib.metadata.version("edgepack"),
-        error=_error(net, got),
-        model=model,
-        runtime=[program, *(folder / "lib").iterdir()],
-        notes=f"{tuned} of {len(compiled.kernels)} kernels tuned",
-    )
+    words = {
+        "version": importlib.metadata.version("edgepack"),
+        **_described(net, got, inference, model, [program, *(folder / "lib").iterdir()]),
+        "notes": f"{tuned} of {len(compiled.kernels)} kernels tuned",
+    }
     return words, inference, model
 
 
@@ -72,19 +70,17 @@ def onnxruntime(net: Artifacts, target: str, board: Path, folder: Path) -> dict[
     np.savez(inputs, **rows(net.inputs)[-1])
 
     argv = [python, str(_WORKER), str(net.onnx), str(inputs), str(outputs)]
-    inference = counter.count(argv, cpu=_cpu(target), root=board, environment=environment)
+    cpu = KINDS[target].qemu_cpu
+    inference = counter.count(argv, cpu=cpu, root=board, environment=environment)
     with np.load(outputs, allow_pickle=False) as arrays:
         got = [arrays[f"output-{i}"] for i in range(len(arrays.files))]
     folder_of_library = userland.ensure() / userland.SITE / "onnxruntime" / "capi"
     (library,) = folder_of_library.glob(f"{_LIBRARY}.*")
-    return _described(
-        inference,
-        version=library.name.removeprefix(f"{_LIBRARY}."),
-        error=_error(net, got),
-        model=net.onnx,
-        runtime=[library],
-        notes="aarch64 wheel, CPU execution provider, all optimizations",
-    )
+    return {
+        "version": library.name.removeprefix(f"{_LIBRARY}."),
+        **_described(net, got, inference, net.onnx, [library]),
+        "notes": "aarch64 wheel, CPU execution provider, all optimizations",
+    }
 
 
 def targets() -> list[str]:
@@ -92,37 +88,23 @@ def targets() -> list[str]:
     return [name for name in KINDS if name in CORES]
 
 
-def _cpu(target: str) -> str:
-    cpu = KINDS[target].qemu_cpu
-    if cpu is None:
-        raise EdgepackError(f"{target} is not emulated", next=f"targets: {', '.join(targets())}")
-    return cpu
-
-
-def _error(net: Artifacts, got: Sequence[np.ndarray]) -> float | None:
-    """The relative error of the outputs for the last input sample against onnxruntime's on this machine.
+def _described(
+    net: Artifacts, got: Sequence[np.ndarray], inference: Profile, model: Path, runtime: Sequence[Path]
+) -> dict[str, Any]:
+    """As JSON values; ``runtime`` is what has to be on the board beside the model, without Python.
 
     Raises:
-        EdgepackError: They are no result of this net; a count of such a run would mean nothing.
+        EdgepackError: The outputs are no result of this net's last input; a count of such a run would mean nothing.
     """
     expected = rows(net.reference)[-1]
     found = distance(got, [expected[f"output_{i}"] for i in range(len(expected))])
     if wrong := found.wrong("fp32"):
         raise EdgepackError(f"the outputs are wrong: {wrong}", where=net.net)
-    return found.relative
-
-
-def _described(
-    inference: Profile, *, version: str, error: float | None, model: Path, runtime: Sequence[Path], notes: str
-) -> dict[str, Any]:
-    """As JSON values; ``runtime`` is what has to be on the board beside the model, without Python."""
     return {
-        "version": version,
         "instructions": inference.total,
         "by_kind": inference.by_kind(),
         "by_file": inference.by_file(),
-        "relative_error": error,
+        "relative_error": found.relative,
         "model_bytes": model.stat().st_size,
         "runtime_bytes": sum(path.stat().st_size for path in runtime),
-        "notes": notes,
     }

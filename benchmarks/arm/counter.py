@@ -7,7 +7,8 @@ pipelines or clocks.
 
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,23 +48,20 @@ def kind(word: int) -> str:
 class Profile:
     """How often each instruction ran. Taken from another one, what ran in between."""
 
-    runs: Mapping[Place, int]
+    runs: Counter[Place]
     words: Mapping[Place, int]  # the encodings
 
     @property
     def total(self) -> int:
         """Executed instructions."""
-        return sum(self.runs.values())
+        return self.runs.total()
 
     def __add__(self, other: "Profile") -> "Profile":
-        sums = dict(self.runs)
-        for place, runs in other.runs.items():
-            sums[place] = sums.get(place, 0) + runs
-        return Profile(sums, {**self.words, **other.words})
+        return Profile(self.runs + other.runs, {**self.words, **other.words})
 
     def __sub__(self, other: "Profile") -> "Profile":
-        left = {place: runs - other.runs.get(place, 0) for place, runs in self.runs.items()}
-        return Profile({place: runs for place, runs in left.items() if runs}, self.words)
+        left = {place: runs - other.runs[place] for place, runs in self.runs.items()}
+        return Profile(Counter({place: runs for place, runs in left.items() if runs}), self.words)
 
     def by_kind(self) -> dict[str, int]:
         """Executed instructions of each kind."""
@@ -74,15 +72,13 @@ class Profile:
 
     def by_file(self) -> dict[str, int]:
         """Executed instructions by the name of the file they stand in, most first."""
-        sums: dict[str, int] = {}
+        sums: Counter[str] = Counter()
         for (file, _), runs in self.runs.items():
-            name = Path(file).name
-            sums[name] = sums.get(name, 0) + runs
-        return dict(sorted(sums.items(), key=lambda pair: -pair[1]))
+            sums[Path(file).name] += runs
+        return dict(sums.most_common())
 
 
 def plugin() -> Path:
-    """The compiled plugin; built once and kept."""
     return shared_library("counter", _SOURCE.read_text(), _FLAGS)
 
 
@@ -108,7 +104,7 @@ def count(argv: Sequence[str], *, cpu: str, root: Path, environment: Mapping[str
         processes = sorted(Path(folder).glob("*.maps"))
         if not processes:
             raise EdgepackError("qemu's plugin wrote no counts", where=argv[0], why="is the disk full?")
-        counted = Profile({}, {})
+        counted = Profile(Counter(), {})
         for maps in processes:
             data = maps.with_suffix(".counts").read_bytes()
             (threads,) = struct.unpack_from("<Q", data)
@@ -147,19 +143,13 @@ def places(maps: str) -> list[tuple[int, int, int, str]]:
 def profile(data: bytes, maps: str) -> Profile:
     """One process's counts, from what the plugin wrote."""
     mappings = places(maps)
-    runs: dict[Place, int] = {}
+    runs: Counter[Place] = Counter()
     words: dict[Place, int] = {}
     for address, times, encoded in records(data):
-        base, file = _file(mappings, address)
+        inside = ((base, file) for start, end, base, file in mappings if start <= address < end)
+        base, file = next(inside, (0, "(no file)"))
         for index, word in enumerate(encoded):
             place = (file, address + 4 * index - base)
-            runs[place] = runs.get(place, 0) + times
+            runs[place] += times
             words[place] = word
     return Profile(runs, words)
-
-
-def _file(mappings: Iterable[tuple[int, int, int, str]], address: int) -> tuple[int, str]:
-    for start, end, base, file in mappings:
-        if start <= address < end:
-            return base, file
-    return 0, "(no file)"

@@ -113,7 +113,6 @@ def _owners(code: list[Instruction], names: dict[int, str]) -> dict[int, str]:
 
 
 def _start(starts: list[int], address: int) -> int:
-    """The last start at or before an address."""
     return starts[bisect.bisect_right(starts, address) - 1]
 
 

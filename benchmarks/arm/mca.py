@@ -10,6 +10,7 @@ for servers, has a model since LLVM 16 (two a cycle, as in OSACA's n1.yml), and 
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -71,11 +72,10 @@ def macs(instruction: Instruction) -> tuple[str, int]:
 
 def work(loop: Loop) -> tuple[str, int]:
     """The sort of multiply-add that a loop does most, and how many an iteration."""
-    sums: dict[str, int] = {}
+    sums: Counter[str] = Counter()
     for kind, count in map(macs, loop.body):
-        sums[kind] = sums.get(kind, 0) + count
-    sums.pop("", None)
-    return max(sums.items(), key=lambda item: item[1], default=("", 0))
+        sums[kind] += count
+    return max(sums.items(), key=lambda item: item[1])
 
 
 def predict(loops: Sequence[Loop], core: str) -> list[Prediction]:
@@ -90,15 +90,8 @@ def predict(loops: Sequence[Loop], core: str) -> list[Prediction]:
     regions = {f"peak-{kind}": _peak(kind) for kind in kinds}
     regions |= {f"loop-{index}": assembly(loop) for index, loop in enumerate(loops)}
     text = "".join(f"# LLVM-MCA-BEGIN {name}\n{code}# LLVM-MCA-END\n" for name, code in regions.items())
-    argv = [
-        tools.llvm("llvm-mca"),
-        f"-mtriple={TRIPLE}",
-        f"-mcpu={core}",
-        f"-iterations={ITERATIONS}",
-        "-json",
-        "-",
-    ]
-    model, cycles = parse(tools.output(argv, text))
+    options = [f"-mtriple={TRIPLE}", f"-mcpu={core}", f"-iterations={ITERATIONS}", "-json", "-"]
+    model, cycles = parse(tools.output([tools.llvm("llvm-mca"), *options], text))
     peaks = {kind: _PEAK_UNROLL * _WIDEST_MACS[kind] / cycles[f"peak-{kind}"] for kind in kinds}
     found = []
     for index, loop in enumerate(loops):

@@ -6,19 +6,17 @@ from typing import Any
 
 from benchmarks.arm import contestants, loops, mca, userland
 from benchmarks.arm.counter import Profile
-from benchmarks.kit.builds import best_records
 from benchmarks.kit.nets import artifacts
+from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
+from edgepack.tune import RecordStore, best_records
 from edgepack.zoo import NETS
 
 
 def measure(net: str, target: str, *, tuned: bool = True) -> dict[str, Any]:
     """Count and predict one cell; what fails stands in it with its reason.
 
-    Args:
-        net: A key of the zoo.
-        target: One of ``contestants.targets()``.
-        tuned: Take tuning records of this target where this machine has some.
+    ``tuned`` takes tuning records of this target where this machine has some.
     """
     cell: dict[str, Any] = {"net": net, "title": NETS[net].title, "target": target, "macs": NETS[net].macs}
     cell |= {"contenders": {}, "failures": {}, "loops": []}
@@ -28,19 +26,18 @@ def measure(net: str, target: str, *, tuned: bool = True) -> dict[str, Any]:
         cell["failures"] = dict.fromkeys(("edgepack", "onnxruntime"), _words(error))
         return cell
     with userland.board(target) as board, tempfile.TemporaryDirectory(prefix="edgepack-arm-") as folder:
-        for name in ("edgepack", "onnxruntime"):
-            own = Path(folder, name)
-            own.mkdir()
-            try:
-                if name == "edgepack":
-                    records = best_records(made.onnx, target) if tuned else None
-                    words, ran, model = contestants.edgepack(made, target, board, own, records)
-                    cell["contenders"][name] = words
-                    cell["loops"] = _loops(ran, model, target)
-                else:
-                    cell["contenders"][name] = contestants.onnxruntime(made, target, board, own)
-            except EdgepackError as error:
-                cell["failures"][name] = _words(error)
+        try:
+            store = RecordStore.of_user(emulated=False)
+            records = best_records(made.onnx, load_target(target), store) if tuned else None
+            words, ran, model = contestants.edgepack(made, target, board, Path(folder), records)
+            cell["contenders"]["edgepack"] = words
+            cell["loops"] = _loops(ran, model, target)
+        except EdgepackError as error:
+            cell["failures"]["edgepack"] = _words(error)
+        try:
+            cell["contenders"]["onnxruntime"] = contestants.onnxruntime(made, target, board, Path(folder))
+        except EdgepackError as error:
+            cell["failures"]["onnxruntime"] = _words(error)
     return cell
 
 
@@ -68,10 +65,8 @@ def _loops(ran: Profile, model: Path, target: str) -> list[dict[str, Any]]:
             }
             for prediction in mca.predict([loop for loop in found if loop.straight], core)
         ]
-        skipped = "it branches within: llvm-mca predicts straight code only"
-        rows += [
-            {"core": core, **_of(loop, ran.total), "skipped": skipped} for loop in found if not loop.straight
-        ]
+        why = {"skipped": "it branches within: llvm-mca predicts straight code only"}
+        rows += [{"core": core, **_of(loop, ran.total), **why} for loop in found if not loop.straight]
     return rows
 
 

@@ -1,12 +1,10 @@
 """The results as a page."""
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.arm.measure import summary
-from benchmarks.kit.documents import filled, write_text
-from benchmarks.kit.tables import markdown
+from benchmarks.kit.documents import filled, markdown, write_text
 
 _WORDS = Path(__file__).with_name("page.md")
 
@@ -20,18 +18,12 @@ def page(document: dict[str, Any], top: int) -> str:
         counts=_counts(cells),
         failures=_failures(cells),
         summaries=_summaries(cells),
-        loops=_loops(cells, top),
+        loops="\n\n".join(_loops(cell, top) for cell in cells if cell["loops"]),
     )
 
 
 def write(document: dict[str, Any], out: Path, top: int) -> None:
-    """Write the page into a folder."""
     write_text(out / "arm.md", page(document, top))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns after the first two are figures."""
-    return "\n".join(markdown(head, rows, right=2))
 
 
 def _counts(cells: list[dict[str, Any]]) -> str:
@@ -41,14 +33,13 @@ def _counts(cells: list[dict[str, Any]]) -> str:
     rows = []
     for cell in cells:
         row = [cell["title"], cell["target"]]
-        for name in ("edgepack", "onnxruntime"):
-            found = cell["contenders"].get(name)
-            row += _figures(found, cell["macs"]) if found else ["failed", "", "", ""]
         ours, theirs = (cell["contenders"].get(name) for name in ("edgepack", "onnxruntime"))
+        for found in (ours, theirs):
+            row += _figures(found, cell["macs"]) if found else ["failed", "", "", ""]
         row.append(f"{ours['instructions'] / theirs['instructions']:.2f}" if ours and theirs else "")
         row.append(ours["notes"] if ours else "")
         rows.append(row)
-    return _table([*head, "ours / theirs", "edgepack's schedules"], rows)
+    return markdown([*head, "ours / theirs", "edgepack's schedules"], rows, right=2)
 
 
 def _figures(found: dict[str, Any], macs: int) -> list[str]:
@@ -86,24 +77,20 @@ def _summaries(cells: list[dict[str, Any]]) -> str:
                 figures += [f"{found['cycles'] / 1e6:.2f}", f"{found['share_of_peak']:.0%}"]
                 rows.append([cell["title"], _model(cell, core), *figures])
     head = ["net", "core", "of all instructions", "of all MACs", "predicted M cycles", "share of peak"]
-    return _table(head, rows) if rows else ""
+    return markdown(head, rows, right=2) if rows else ""
 
 
-def _loops(cells: list[dict[str, Any]], top: int) -> str:
+def _loops(cell: dict[str, Any], top: int) -> str:
     head = ["kernel", "core", "of all instructions", "instructions", "MACs", "cycles", "share of peak"]
-    parts = []
-    for cell in cells:
-        rows = []
-        for core in _cores(cell):
-            own = [row for row in cell["loops"] if row["core"] == core]
-            for row in sorted(own, key=lambda row: -row["executed_share"])[:top]:
-                figures = [f"{row['executed_share']:.1%}", str(row["instructions"])]
-                if "cycles" in row:
-                    figures += [str(row["macs"]), f"{row['cycles']:.1f}", f"{row['share_of_peak']:.0%}"]
-                else:
-                    figures += ["", row["skipped"], ""]
-                rows.append([f"`{row['kernel']}`", _model(cell, core), *figures])
-        if rows:
-            title = f"{cell['title']} for {cell['target']}, an iteration of each loop:"
-            parts += [title, _table(head, rows)]
-    return "\n\n".join(parts)
+    rows = []
+    for core in _cores(cell):
+        own = [row for row in cell["loops"] if row["core"] == core]
+        for row in sorted(own, key=lambda row: -row["executed_share"])[:top]:
+            figures = [f"{row['executed_share']:.1%}", str(row["instructions"])]
+            if "cycles" in row:
+                figures += [str(row["macs"]), f"{row['cycles']:.1f}", f"{row['share_of_peak']:.0%}"]
+            else:
+                figures += ["", row["skipped"], ""]
+            rows.append([f"`{row['kernel']}`", _model(cell, core), *figures])
+    table = markdown(head, rows, right=2)
+    return f"{cell['title']} for {cell['target']}, an iteration of each loop:\n\n{table}"

@@ -45,18 +45,14 @@ def llvm(tool: str) -> str:
     Raises:
         UsageError: There is none, or it is older than ``LLVM``.
     """
-    files = (path for place in _PLACES for path in Path(place).glob(f"{tool}-*"))
-    named = ((path.name.removeprefix(f"{tool}-"), path) for path in files)
-    numbered = {int(number): path for number, path in named if number.isdigit()}
-    if numbered and max(numbered) >= LLVM:
-        return str(numbered[max(numbered)])
-    plain = shutil.which(tool, path=":".join(_PLACES))
-    if plain and int(llvm_version(plain).partition(".")[0]) >= LLVM:
-        return plain
-    found = f"the newest here is {max(numbered)}" if numbered else "there is none here"
-    raise UsageError(
-        f"{tool} of LLVM {LLVM} or later is not installed", why=found, next="apt-get install llvm-19"
-    )
+    names = [f"{tool}-{number}" for number in range(99, LLVM - 1, -1)] + [tool]
+    installed = (shutil.which(name, path=":".join(_PLACES)) for name in names)
+    newest = next(filter(None, installed), None)
+    why = f"{newest} is {llvm_version(newest)}" if newest else "there is none here"
+    if newest is None or int(llvm_version(newest).partition(".")[0]) < LLVM:
+        wanted = f"{tool} of LLVM {LLVM} or later is not installed"
+        raise UsageError(wanted, why=why, next="apt-get install llvm-19")
+    return newest
 
 
 def llvm_version(tool: str) -> str:

@@ -33,7 +33,6 @@ _UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale
 
 
 def requirements() -> tuple[str, ...]:
-    """The wheels, pinned."""
     return tuple(f"{name}=={importlib.metadata.version(name)}" for name in WHEELS)
 
 

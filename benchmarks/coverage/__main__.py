@@ -22,15 +22,15 @@ from benchmarks.kit.places import ROOT
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = command.parser("coverage", __doc__)
     add = parser.add_argument
-    add("--cases", default="", metavar="PATTERN", help="regular expression; default all")
+    add("--cases", type=command.pattern, default="", metavar="PATTERN", help="regular expression; default all")
     add("--only", nargs="+", choices=(EDGEPACK, STOCK, BOUND), help="default all")
     add("--resume", action="store_true", help="skip cases that the results have")
-    add("--minutes", type=float, default=0.0, help="start no case after so many minutes")
-    add("--processes", type=int, default=os.cpu_count() or 1)
-    add("--seconds", type=float, default=60.0, help="time limit of a case; ten times that for a network")
+    add("--minutes", type=command.at_least(0), default=0.0, help="start no case after so many minutes")
+    add("--processes", type=command.whole(1), default=os.cpu_count() or 1)
+    limit = "time limit of a case; ten times that for a network"
+    add("--seconds", type=command.above(0), default=60.0, help=limit)
     add("--target", default=TARGET)
     add("--results", type=Path, default=Path(__file__).with_name("RESULTS.json"))
     add("--out", type=Path, default=ROOT / "docs/onnx-coverage.md")
@@ -39,7 +39,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the arguments say, and write the page."""
     options = parse(argv)
     found = results.read(options.results, options.target)
     if options.page and not found.rows:

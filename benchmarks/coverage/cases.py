@@ -7,7 +7,7 @@ exporters write them as constants and an ahead-of-time compiler needs them befor
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -123,12 +123,13 @@ def _array(value: object) -> object:
 
 def _shaping(graph: onnx.GraphProto) -> frozenset[str]:
     """Names of the graph's inputs that shape what its nodes compute."""
-    inputs = {value.name for value in graph.input}
-    shaping: set[str] = set()
-    for node in graph.node:
-        at = [index for index in SHAPING.get(node.op_type, ()) if index < len(node.input)]
-        shaping |= {node.input[index] for index in at}
-    return frozenset(shaping & inputs)
+    shaping = {
+        node.input[index]
+        for node in graph.node
+        for index in SHAPING.get(node.op_type, ())
+        if index < len(node.input)
+    }
+    return frozenset(shaping & {value.name for value in graph.input})
 
 
 def _light_models() -> Iterator[Case]:
@@ -158,12 +159,13 @@ def left_out(case: Case) -> str | None:
         return "training"
     if ML_DOMAIN in domains:
         return f"classical machine learning, domain {ML_DOMAIN}"
-    kinds = {value.type.WhichOneof("value") for value in (*case.model.graph.input, *case.model.graph.output)}
+    around = [value.type for value in (*case.model.graph.input, *case.model.graph.output)]
+    kinds = {kind.WhichOneof("value") for kind in around}
     if "sequence_type" in kinds:
         return "sequences"
     if "optional_type" in kinds:
         return "optional types"
-    types = _types([*case.model.graph.input, *case.model.graph.output])
+    types = {kind.tensor_type.elem_type for kind in around}
     if TensorProto.STRING in types:
         return "strings"
     if types - PLAIN:
@@ -176,15 +178,11 @@ def left_out(case: Case) -> str | None:
 
 
 def _trains(case: Case) -> bool:
-    for node in case.model.graph.node:
-        if any(attribute.name == "training_mode" and attribute.i for attribute in node.attribute):
-            return True
+    attributes = [attribute for node in case.model.graph.node for attribute in node.attribute]
+    if any(attribute.name == "training_mode" and attribute.i for attribute in attributes):
+        return True
     switch = [value for name, value in case.values().items() if name in {"t", "training_mode"}]
     return case.operator == "Dropout" and bool(switch) and bool(np.all(switch))
-
-
-def _types(values: Iterable[onnx.ValueInfoProto]) -> set[int]:
-    return {value.type.tensor_type.elem_type for value in values}
 
 
 def bind(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:

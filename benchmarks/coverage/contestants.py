@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ import onnx
 
 from benchmarks.coverage.cases import Case, bind
 from benchmarks.coverage.pool import Tell
-from benchmarks.kit.builds import build
 from benchmarks.kit.processes import last_line
+from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError, InputError
+from edgepack.lower import compile_model
 
 TARGET = "x86-64-v3"
 ROUNDING = 0.01  # of the largest value: differences below it are told apart from other wrong values
@@ -31,16 +33,10 @@ ROUNDING = 0.01  # of the largest value: differences below it are told apart fro
 
 def preload() -> None:
     """Import what the contestants need, once, before processes are forked."""
-    import onnxscript.optimizer
-    import tvm.relax.backend.cpu_generic
-    import tvm.relax.frontend.onnx
-
-    import edgepack.agent.protocol
-    import edgepack.export
-    import edgepack.lower.deep
-    import edgepack.schedules
-
-    del onnxscript, tvm, edgepack
+    for name in ("onnxscript.optimizer", "tvm.relax.backend.cpu_generic", "tvm.relax.frontend.onnx"):
+        import_module(name)
+    for name in ("agent.protocol", "export", "lower.deep", "schedules"):
+        import_module(f"edgepack.{name}")
 
 
 class Here:
@@ -74,27 +70,21 @@ def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> di
         folder = Path(name)
         onnx.save(model, folder / "case.onnx")
         examined = examine(folder / "case.onnx")
-        tell(
-            {"deep": "; ".join(f"{o.message}: {o.why}" for o in examined.obstacles).replace(f"{folder}/", "")}
-        )
+        deep = "; ".join(f"{o.message}: {o.why}" for o in examined.obstacles)
+        tell({"deep": deep.replace(f"{folder}/", "")})
         try:
             tell({"step": "import"})
             taken = import_onnx(folder / "case.onnx", (), folder / "model.onnx")
             tell({"step": "compile"})
-            build(folder / "model.onnx", target, folder / "model.so")
+            compile_model(folder / "model.onnx", load_target(target), folder / "model.so")
             tell({"step": "run"})
             arrays = {spec.name: inputs[spec.name] for spec in taken}
             outputs = protocol.run(Here(), str(agent), str(folder / "model.so"), arrays, scratch=name)
-        except InputError as error:
-            return {"status": "refused", "why": _words(error, name)}
         except EdgepackError as error:
-            return {"status": "failed", "why": _words(error, name)}
+            why = "; ".join(part for part in (error.message, error.why) if part)
+            status = "refused" if isinstance(error, InputError) else "failed"
+            return {"status": status, "why": why.replace(f"{folder}/", "")}
     return verdict(case, outputs)
-
-
-def _words(error: EdgepackError, folder: str) -> str:
-    why = "; ".join(part for part in (error.message, error.why) if part)
-    return why.replace(f"{folder}/", "")
 
 
 def stock(case: Case, tell: Tell, *, bound: bool) -> dict[str, Any]:
@@ -123,25 +113,25 @@ def stock(case: Case, tell: Tell, *, bound: bool) -> dict[str, Any]:
 
 def verdict(case: Case, outputs: Sequence[np.ndarray]) -> dict[str, Any]:
     """Whether the outputs are those of the case: their number, shapes, element types, and values within its tolerance."""
-    expected = [np.asarray(value) for value in case.outputs]
+    why = _difference(case, outputs, [np.asarray(value) for value in case.outputs])
+    return {"status": "wrong", "why": why} if why else {"status": "passed"}
+
+
+def _difference(case: Case, outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> str | None:
     if len(outputs) != len(expected):
-        return {"status": "wrong", "why": f"{len(outputs)} outputs instead of {len(expected)}"}
+        return f"{len(outputs)} outputs instead of {len(expected)}"
     for index, (got, want) in enumerate(zip(outputs, expected, strict=True)):
-        form = f"{got.dtype}{list(got.shape)}", f"{want.dtype}{list(want.shape)}"
-        if form[0] != form[1]:
-            return {"status": "wrong", "why": f"output {index} is {form[0]} instead of {form[1]}"}
+        form, wanted = f"{got.dtype}{list(got.shape)}", f"{want.dtype}{list(want.shape)}"
+        if form != wanted:
+            return f"output {index} is {form} instead of {wanted}"
         close = np.isclose(got, want, rtol=case.rtol, atol=case.atol, equal_nan=True)
         if not close.all():
             count = f"{int((~close).sum())} of {close.size} values"
-            return {
-                "status": "wrong",
-                "why": f"output {index}: {count} are not as expected: {_how(got, want)}",
-            }
-    return {"status": "passed"}
+            return f"output {index}: {count} are not as expected: {_how(got, want)}"
+    return None
 
 
 def _how(got: np.ndarray, want: np.ndarray) -> str:
-    """What the difference looks like: rounding, or something else."""
     if got.dtype.kind == "f":
         if (np.isfinite(got) != np.isfinite(want)).any():
             return "infinite or not a number"

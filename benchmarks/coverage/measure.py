@@ -66,6 +66,7 @@ def _jobs(
             rows[case.name] = {**about, "left_out": reason}
             continue
         row = rows[case.name] = {**rows.get(case.name, {}), **about}
+        row.pop("left_out", None)  # by an earlier run
         for name in chosen:
             if (resume and name in row) or time.monotonic() > deadline:
                 continue

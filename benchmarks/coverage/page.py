@@ -2,12 +2,11 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.coverage.results import NETWORKS, Row
-from benchmarks.kit.documents import filled
-from benchmarks.kit.tables import markdown
+from benchmarks.kit.documents import filled, markdown
 
 STATUSES = {
     "passed": "compiled, run, and as expected",
@@ -29,7 +28,6 @@ _COMMON = (  # what every reason of its kind starts with
 
 
 def page(rows: Iterable[Row], environment: dict[str, str], target: str) -> str:
-    """The page as Markdown."""
     every = list(rows)
     counted = [row for row in every if "left_out" not in row and EDGEPACK in row]
     refused = [row for row in counted if row[EDGEPACK].get("deep")]
@@ -52,10 +50,6 @@ def page(rows: Iterable[Row], environment: dict[str, str], target: str) -> str:
     )
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(markdown(columns, rows, len(columns), tight=True))
-
-
 def _counts(counted: list[Row]) -> str:
     ours, stock, bound = ([status(row, one) for row in counted] for one in (EDGEPACK, STOCK, BOUND))
     meanings = dict(STATUSES)
@@ -65,12 +59,14 @@ def _counts(counted: list[Row]) -> str:
         [name, *(f"{each.count(name):,}" for each in (ours, stock, bound)), meaning]
         for name, meaning in meanings.items()
     ]
-    return _table(("", "edgepack", "stock TVM, cases as they are", "stock TVM, same constants", ""), rows)
+    columns = ("", "edgepack", "stock TVM, cases as they are", "stock TVM, same constants", "")
+    return markdown(columns, rows, len(columns), tight=True)
 
 
 def _left_out(every: list[Row]) -> str:
     left = Counter(row["left_out"] for row in every if "left_out" in row).most_common()
-    return _table(("cases", "left out because of"), [(f"{count:,}", reason) for reason, count in left])
+    rows = [(f"{count:,}", reason) for reason, count in left]
+    return markdown(("cases", "left out because of"), rows, 2, tight=True)
 
 
 def status(row: Row, contestant: str) -> str:
@@ -104,7 +100,7 @@ def _operators(every: list[Row]) -> str:
         stock = f"{best} of {len(counted)}" if counted else ""
         left = str(len(rows) - len(counted) or "")
         lines.append([operator, _share(plain), _share(expanded), stock, left, _why(rows)])
-    return _table(_COLUMNS, lines)
+    return markdown(_COLUMNS, lines, len(_COLUMNS), tight=True)
 
 
 def _share(rows: list[Row]) -> str:

@@ -5,7 +5,6 @@ milliseconds, and none sees what another did.
 """
 
 import gc
-import json
 import multiprocessing
 import os
 import signal
@@ -13,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ class _Running:
     process: Any
     pipe: Connection
     started: float
+    seconds: float  # until its time is over
     told: dict[str, Any] = field(default_factory=dict)
 
 
@@ -37,28 +38,23 @@ def run_all(
 ) -> Iterator[tuple[Job, dict[str, Any]]]:
     """Do `work(job, tell)` for every job in a process of its own; yields what became of each, as they end.
 
-    `limit` gives a job's seconds. `work` returns JSON values. What it told before it crashed or ran out of time is kept, together with
+    `limit` gives a job's seconds. What `work` told before it crashed or ran out of time is kept, together with
     `status` `crashed` or `timed out`; an exception that it lets through is `failed`.
     """
     context = multiprocessing.get_context("fork")
     gc.collect()
     gc.freeze()  # a collection in a child would copy every page of this process
-    waiting, running = iter(jobs), []
-    exhausted = False
+    waiting = iter(jobs)
+    running: list[_Running] = []
     try:
         while True:
-            while not exhausted and len(running) < processes:
-                try:
-                    job = next(waiting)
-                except StopIteration:
-                    exhausted = True
-                    break
-                running.append(_start(context, job, work))
+            free = processes - len(running)
+            running.extend(_start(context, job, work, limit(job)) for job in islice(waiting, free))
             if not running:
                 return
             wait([each.pipe for each in running], timeout=0.5)
             for each in list(running):
-                result = _look(each, limit(each.job))
+                result = _look(each)
                 if result is not None:
                     running.remove(each)
                     yield each.job, result
@@ -68,12 +64,12 @@ def run_all(
         gc.unfreeze()
 
 
-def _start(context: Any, job: Any, work: Work) -> _Running:
+def _start(context: Any, job: Any, work: Work, seconds: float) -> _Running:
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(work, job, there))
     process.start()
     there.close()
-    return _Running(job, process, here, time.monotonic())
+    return _Running(job, process, here, time.monotonic(), seconds)
 
 
 def _child(work: Work, job: Any, pipe: Connection) -> None:
@@ -82,21 +78,21 @@ def _child(work: Work, job: Any, pipe: Connection) -> None:
     for stream in (0, 1, 2):
         os.dup2(silence, stream)
     try:
-        result = work(job, lambda told: pipe.send_bytes(json.dumps({"told": told}).encode()))
+        result = work(job, lambda told: pipe.send({"told": told}))
     except Exception as error:  # noqa: BLE001 - whatever it is belongs into the table
         last = traceback.extract_tb(error.__traceback__)[-1]
         why = f"{type(error).__name__}: {error} ({os.path.basename(last.filename)}:{last.lineno})"  # noqa: PTH119
         result = {"status": "failed", "why": why}
-    pipe.send_bytes(json.dumps({"result": result}).encode())
+    pipe.send({"result": result})
     pipe.close()
     os._exit(0)  # no destructors: TVM's threads may be in anything
 
 
-def _look(each: _Running, seconds: float) -> dict[str, Any] | None:
+def _look(each: _Running) -> dict[str, Any] | None:
     """What became of a process, or None while it works."""
     while each.pipe.poll():
         try:
-            message = json.loads(each.pipe.recv_bytes())
+            message = each.pipe.recv()
         except EOFError:
             each.process.join()
             return {**each.told, "status": "crashed", "why": how_it_ended(each.process.exitcode)}
@@ -104,9 +100,9 @@ def _look(each: _Running, seconds: float) -> dict[str, Any] | None:
             _kill(each)
             return {**each.told, **message["result"]}
         each.told.update(message["told"])
-    if time.monotonic() - each.started > seconds:
+    if time.monotonic() - each.started > each.seconds:
         _kill(each)
-        return {**each.told, "status": "timed out", "why": f"not done after {seconds:g} s"}
+        return {**each.told, "status": "timed out", "why": f"not done after {each.seconds:g} s"}
     return None
 
 

@@ -38,7 +38,6 @@ def read(path: Path, target: str) -> Results:
 
 
 def write(path: Path, results: Results) -> None:
-    """Write all rows, atomically."""
     about = {"edgepack": 1, "target": results.target, "environment": results.environment}
     head = json.dumps(about, indent=1)
     lines = ",\n".join(json.dumps(results.rows[name], sort_keys=True) for name in sorted(results.rows))

@@ -28,7 +28,6 @@ from benchmarks.kit.places import RESULTS
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run what the arguments say, print the table, write JSON and Markdown."""
     options = parse(argv)
     results = options.out / "deploy.json"
     if options.page:
@@ -41,12 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             "benchmark": "deploy",
             "machine": summary(("ssh", "-V"), ("rsync", "--version")),
             "net": options.net,
-            "change": {"tensor": change.tensor, "bytes": change.bytes, "files": list(change.files)},
+            "change": change,
             "files_bytes": {"first": first.size, "second": second.size},
-            "bundle_bytes": {
-                "first": first.bundle.stat().st_size,
-                "second": second.bundle.stat().st_size,
-            },
+            "bundle_bytes": {"first": first.bundle.stat().st_size, "second": second.bundle.stat().st_size},
             "rtt_ms": options.rtt_ms,
             "ways": options.ways,
             "left_out": {name: why for name in options.ways if (why := WAYS[name].missing())},
@@ -58,7 +54,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = command.parser("deploy", __doc__)
     add, number, count = parser.add_argument, command.at_least(0), command.whole(1)
     add("--net", default="mobilenet_v2", help="a network of edgepack.zoo, or an .onnx file")

@@ -5,8 +5,9 @@ import os
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -26,14 +27,6 @@ class Destination:
     device: Device  # through the link
     folder: Path
     scratch: Path  # the caller's own, for settings
-
-
-@dataclass(frozen=True)
-class Done:
-    """A command that ended well: how long it took, from its start to its end, and what it said of itself."""
-
-    seconds: float
-    said: dict[str, float] = field(default_factory=dict)
 
 
 class WayFailed(Exception):  # noqa: N818 - a result, not a fault
@@ -57,11 +50,11 @@ class Way:
         """What a user does once for a board, not timed: make the folder."""
         there.folder.mkdir(parents=True)
 
-    def deploy(self, there: Destination, version: Version) -> Done:
-        """Bring a version to the board."""
+    def deploy(self, there: Destination, version: Version) -> dict[str, Any]:
+        """Bring a version to the board: ``seconds`` it took, and what it ``said`` of itself."""
         raise NotImplementedError
 
-    def back(self, there: Destination, version: Version) -> Done:
+    def back(self, there: Destination, version: Version) -> dict[str, Any]:
         """Go back to ``version``, which was there before: by copying it again, unless there is more to the way."""
         return self.deploy(there, version)
 
@@ -83,22 +76,23 @@ class _Edgepack(Way):
         config.mkdir(parents=True, exist_ok=True)
         (config / "devices.yaml").write_text(yaml.safe_dump(document))
 
-    def deploy(self, there: Destination, version: Version) -> Done:
+    def deploy(self, there: Destination, version: Version) -> dict[str, Any]:
         return self._run(there, "deploy", str(version.bundle), BOARD)
 
-    def back(self, there: Destination, version: Version) -> Done:
+    def back(self, there: Destination, version: Version) -> dict[str, Any]:
         del version  # the board knows what was there before
         return self._run(there, "rollback", NAME, BOARD)
 
     def live(self, there: Destination) -> Path:
         return (there.folder / NAME / "current").resolve()
 
-    def _run(self, there: Destination, *words: str) -> Done:
+    def _run(self, there: Destination, *words: str) -> dict[str, Any]:
         seconds, said = _timed([sys.executable, "-m", "edgepack", *words, "--json"], there)
         answer = json.loads(said)
         if not answer["changed"]:
             raise WayFailed(f"edgepack {words[0]} says that it changed nothing")
-        return Done(seconds, {"after_connecting_s": answer["seconds"], "files_sent": answer["bytes_sent"]})
+        own = {"after_connecting_s": answer["seconds"], "files_sent": answer["bytes_sent"]}
+        return {"seconds": seconds, "said": own}
 
 
 class _Scp(Way):
@@ -107,10 +101,10 @@ class _Scp(Way):
     name = "scp -r"
     needs = ("scp", "openssh-client")
 
-    def deploy(self, there: Destination, version: Version) -> Done:
+    def deploy(self, there: Destination, version: Version) -> dict[str, Any]:
         options = [*_ssh_options(there), "-P", str(there.device.port)]
-        argv = ["scp", "-rq", *options, f"{version.folder}/.", f"{_login(there.device)}:{there.folder}"]
-        return Done(_timed(argv, there)[0])
+        argv = ["scp", "-rq", *options, f"{version.folder}/.", _address(there)]
+        return {"seconds": _timed(argv, there)[0], "said": {}}
 
 
 class _Rsync(Way):
@@ -122,10 +116,10 @@ class _Rsync(Way):
         self._options = options
         self.name = f"rsync {options}"
 
-    def deploy(self, there: Destination, version: Version) -> Done:
+    def deploy(self, there: Destination, version: Version) -> dict[str, Any]:
         shell = " ".join(["ssh", *_ssh_options(there), "-p", str(there.device.port)])
-        target = f"{_login(there.device)}:{there.folder}/"
-        return Done(_timed(["rsync", self._options, "-e", shell, f"{version.folder}/", target], there)[0])
+        argv = ["rsync", self._options, "-e", shell, f"{version.folder}/", f"{_address(there)}/"]
+        return {"seconds": _timed(argv, there)[0], "said": {}}
 
 
 WAYS: dict[str, Way] = {way.name: way for way in (_Edgepack(), _Scp(), _Rsync("-a"), _Rsync("-az"))}
@@ -137,16 +131,13 @@ def check(way: Way, there: Destination, version: Version) -> None:
     Raises:
         WayFailed: It is not.
     """
-    found = digests(way.live(there))
-    wrong = sorted(
-        path for path in version.files.keys() | found if version.files.get(path) != found.get(path)
-    )
+    wrong = sorted({path for path, _ in version.files.items() ^ digests(way.live(there)).items()})
     if wrong:
         raise WayFailed(f"{way.name}: the board does not hold the version: {', '.join(wrong[:3])}")
 
 
-def _login(device: Device) -> str:
-    return f"{device.user}@{device.host}"
+def _address(there: Destination) -> str:
+    return f"{there.device.user}@{there.device.host}:{there.folder}"
 
 
 def _ssh_options(there: Destination) -> list[str]:

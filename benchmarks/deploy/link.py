@@ -11,6 +11,7 @@ bytes among them; TCP's and IP's headers are not counted.
 import asyncio
 import contextlib
 import json
+import math
 import socket
 import sys
 
@@ -29,23 +30,20 @@ _QUEUE = 4096  # pieces under way on a link with delay
 class Bucket:
     """A token bucket as virtual scheduling (ITU-T I.371, generic cell rate algorithm).
 
-    Args:
-        rate: Bytes a second; None lets everything pass at once.
-        burst: Bytes that may pass at once after the link was idle.
+    ``rate`` is bytes a second, None lets everything pass at once; so many bytes as ``burst`` may pass at once after
+    the link was idle.
     """
 
     def __init__(self, rate: float | None, burst: float) -> None:
         self._rate = rate
         self._burst = burst
-        self._idle_from: float | None = None
+        self._idle_from = -math.inf
 
     def take(self, size: int, now: float) -> float:
         """Seconds from ``now`` until the last of ``size`` more bytes has passed."""
         if self._rate is None:
             return 0.0
-        earliest = now - self._burst / self._rate
-        start = earliest if self._idle_from is None else max(self._idle_from, earliest)
-        self._idle_from = start + size / self._rate
+        self._idle_from = max(self._idle_from, now - self._burst / self._rate) + size / self._rate
         return max(0.0, self._idle_from - now)
 
 
@@ -75,21 +73,18 @@ class Direction:
 async def _land(flying: "asyncio.Queue[tuple[float, bytes]]", writer: asyncio.StreamWriter) -> None:
     """Write each piece when it is due; an empty one ends the connection in this direction."""
     loop = asyncio.get_running_loop()
-    gone = False
-    while True:
+    ended = False
+    while not ended:
         due, piece = await flying.get()
+        ended = not piece
         await asyncio.sleep(due - loop.time())
-        try:
-            if not piece:
+        # Where whoever should read it is gone, what still comes is dropped, as on a wire.
+        with contextlib.suppress(OSError):
+            if ended:
                 writer.write_eof()
-                return
-            if not gone:
+            elif not writer.is_closing():
                 writer.write(piece)
                 await writer.drain()
-        except OSError:  # whoever should read it is gone; what still comes is dropped, as on a wire
-            if not piece:
-                return
-            gone = True
 
 
 class Relay:
@@ -148,8 +143,7 @@ class Link(Worker):
 
     def count(self) -> dict[str, int]:
         """Bytes ``sent`` to the board and ``received`` from it since the last count."""
-        counted: dict[str, int] = self.ask("count", _ANSWER_S)
-        return counted
+        return self.ask("count", _ANSWER_S)
 
 
 async def main(port: int, bits_per_s: float = 0.0, delay_s: float = 0.0) -> None:

@@ -34,14 +34,12 @@ def run(
                 for repetition in range(options.limited_repeat if settings else options.repeat):
                     for way in order.sample(ways, len(ways)):
                         own = f"benchmark-{repetition}-{way.name.replace(' ', '')}"
-                        folder = Path(board.device.work_dir) / own
+                        there = Destination(device, Path(board.device.work_dir) / own, scratch)
                         try:
-                            for sample in steps(
-                                way, Destination(device, folder, scratch), link, first, second
-                            ):
+                            for sample in steps(way, there, link, first, second):
                                 yield {"link": name, "repetition": repetition, **sample}
                         finally:
-                            shutil.rmtree(folder, ignore_errors=True)
+                            shutil.rmtree(there.folder, ignore_errors=True)
 
 
 def steps(
@@ -53,8 +51,7 @@ def steps(
     for step, (act, version) in zip(STEPS, todo, strict=True):
         link.count()
         try:
-            done = act(there, version)
-            sample = {"seconds": done.seconds, **link.count(), "said": done.said}
+            sample = act(there, version) | link.count()
             check(way, there, version)
         except WayFailed as failure:
             sample = {"error": str(failure)}

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kit.documents import filled, write_text
+from benchmarks.kit.documents import filled, markdown, plain, write_text
 from benchmarks.kit.statistics import median_and_range
-from benchmarks.kit.tables import markdown, plain
 
 HEAD = ("link", "step", "way", "seconds, median (range)", "sent", "received")
-_LEFT = 4  # columns
 _WORDS = Path(__file__).with_name("page.md")
 COUNTED = "Bytes are what TCP carries in each direction, SSH's own included; TCP's and IP's headers are not."
 
@@ -45,28 +43,22 @@ def size(samples: list[dict[str, Any]], direction: str) -> str:
 def headline(document: dict[str, Any]) -> str:
     """What was deployed, in a sentence."""
     change, sizes = document["change"], document["files_bytes"]
-    rtt = (
-        f", the limited link with a round-trip time of {document['rtt_ms']:g} ms"
-        if document["rtt_ms"]
-        else ""
-    )
+    rtt = document["rtt_ms"] and f", the limited link with a round-trip time of {document['rtt_ms']:g} ms"
     return (
         f"{document['net']}: {sizes['first'] / 1e6:.1f} MB in files. The redeploy changes one layer's weights "
-        f"({change['tensor']}, {change['bytes'] / 1e3:.0f} kB), which changes {', '.join(change['files'])}{rtt}."
+        f"({change['tensor']}, {change['bytes'] / 1e3:.0f} kB), which changes {', '.join(change['files'])}"
+        f"{rtt or ''}."
     )
 
 
 def text(document: dict[str, Any]) -> str:
-    """For the terminal."""
-    return "\n".join([headline(document), COUNTED, "", *plain([HEAD, *rows(document)], right=len(HEAD))])
+    return "\n".join([headline(document), COUNTED, "", plain([HEAD, *rows(document)], right=len(HEAD))])
 
 
 def page(document: dict[str, Any]) -> str:
-    """The page as Markdown."""
-    table = "\n".join(markdown(HEAD, rows(document), _LEFT, tight=True))
+    table = markdown(HEAD, rows(document), right=4, tight=True)
     return filled(_WORDS, headline=headline(document), counted=COUNTED, table=table)
 
 
 def write(document: dict[str, Any], out: Path) -> None:
-    """Write the page into a folder."""
     write_text(out / "deploy.md", page(document))

@@ -5,12 +5,14 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
 from benchmarks.kit.processes import ProcessFailed, run
 from edgepack.base.files import sha256_file
+from edgepack.bundle.archive import extract
 from edgepack.errors import EdgepackError, UsageError
 
 NAME = "redeploy"
@@ -37,22 +39,10 @@ class Version:
         return sum((self.folder / path).stat().st_size for path in self.files)
 
 
-@dataclass(frozen=True)
-class Change:
-    """What differs between the two."""
-
-    tensor: str
-    bytes: int  # of the tensor
-    files: tuple[str, ...]  # that are not the same in both
-
-
 def digests(folder: Path) -> dict[str, str]:
     """Every file below a folder with its sha256."""
-    return {
-        str(path.relative_to(folder)): sha256_file(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): sha256_file(path) for path in files}
 
 
 def change_layer(model: Path, out: Path) -> tuple[str, int]:
@@ -61,16 +51,14 @@ def change_layer(model: Path, out: Path) -> tuple[str, int]:
     It is the middle one, by size, of the fp32 tensors with two axes or more.
     """
     loaded = onnx.load(model)
-    weights = sorted(
-        (
-            tensor
-            for tensor in loaded.graph.initializer
-            if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1
-        ),
-        key=lambda tensor: (np.prod(tensor.dims), tensor.name),
-    )
+    weights = [
+        tensor
+        for tensor in loaded.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1
+    ]
     if not weights:
         raise UsageError(f"{model} has no fp32 weights with two axes or more: there is no layer to change")
+    weights.sort(key=lambda tensor: (np.prod(tensor.dims), tensor.name))
     chosen = weights[len(weights) // 2]
     values = onnx.numpy_helper.to_array(chosen)
     chosen.CopyFrom(onnx.numpy_helper.from_array(-values, chosen.name))
@@ -78,13 +66,13 @@ def change_layer(model: Path, out: Path) -> tuple[str, int]:
     return chosen.name, values.nbytes
 
 
-def make(model: Path, scratch: Path) -> tuple[Version, Version, Change]:
-    """Build both releases for this machine, as ``edgepack package`` does, untuned."""
+def make(model: Path, scratch: Path) -> tuple[Version, Version, dict[str, Any]]:
+    """Build both releases for this machine, as ``edgepack package`` does, untuned; also what differs between them."""
     changed = scratch / "changed.onnx"
     tensor, size = change_layer(model, changed)
     first = _build(model.resolve(), "1.0.0", scratch)
     second = _build(changed, "1.1.0", scratch)
-    return first, second, Change(tensor, size, settle(first, second))
+    return first, second, {"tensor": tensor, "bytes": size, "files": settle(first, second)}
 
 
 def settle(first: Version, second: Version) -> tuple[str, ...]:
@@ -106,8 +94,6 @@ def settle(first: Version, second: Version) -> tuple[str, ...]:
 
 def unpack(bundle: Path, folder: Path) -> Version:
     """The bundle's files, verified."""
-    from edgepack.bundle.archive import extract
-
     extract(bundle, folder)
     return Version(bundle, folder, digests(folder))
 

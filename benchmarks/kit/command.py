@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,6 +34,15 @@ def at_least(limit: float) -> Callable[[str], float]:
 def whole(least: int) -> Callable[[str], int]:
     """A whole number, ``least`` or more."""
     return _number(int, f"a whole number, {least} or more", lambda value: value >= least)
+
+
+def pattern(text: str) -> str:
+    """A regular expression, as the type of an argument."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
+    return text
 
 
 def _number(kind: type, wanted: str, fits: Callable[[Any], bool]) -> Callable[[str], Any]:

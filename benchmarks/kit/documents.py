@@ -1,8 +1,8 @@
-"""Committed results: JSON documents, and the pages and charts that are written from them."""
+"""Committed results: JSON documents, and the pages, tables and charts that are written from them."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,20 @@ def read(path: Path) -> dict[str, Any]:
         InputError: There is none, or it is damaged.
     """
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("no results there", where=str(path), next="run without --page first") from None
     except ValueError as error:
         raise InputError("not a JSON document", where=str(path), why=str(error)) from error
-    return document
 
 
 def write(path: Path, document: Mapping[str, Any], *, indent: int | None = 1) -> None:
-    """Write a document, atomically."""
     write_text(path, json.dumps(document, indent=indent) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a page or a chart, atomically; its folder is made."""
+    write_atomic(path, text.encode())
 
 
 def filled(template: Path, **parts: object) -> str:
@@ -36,6 +39,31 @@ def filled(template: Path, **parts: object) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a page or a chart, atomically; its folder is made."""
-    write_atomic(path, text.encode())
+def markdown(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1, *, tight: bool = False
+) -> str:
+    """A Markdown table; columns from ``right`` on are set flush right.
+
+    ``tight`` writes the rule, and columns without a name, without spaces.
+    """
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    rule = ["---" if index < right else "---:" for index in range(len(columns))]
+    head = [line(columns), line(rule)]
+    if tight:
+        head = [head[0].replace("|  |", "| |"), f"|{'|'.join(rule)}|"]
+    return "\n".join([*head, *map(line, rows)])
+
+
+def plain(rows: Sequence[Sequence[str]], right: int = 1) -> str:
+    """A table for the terminal: columns as wide as their widest cell, from ``right`` on flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if index < right else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

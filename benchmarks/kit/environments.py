@@ -82,5 +82,4 @@ def _build(home: Path, python: Path, requirements: Sequence[str]) -> None:
 
 
 def _installed(python: Path) -> dict[str, str]:
-    packages: dict[str, str] = json.loads(run([python, "-c", _INSTALLED]))
-    return packages
+    return json.loads(run([python, "-c", _INSTALLED]))

@@ -156,36 +156,30 @@ def in_turns(subjects: Mapping[str, Worker], runs: int, seed: int = 0) -> dict[s
     return {name: samples[:runs] for name, samples in taken.items()}
 
 
+@dataclass
 class Measurement:
     """The rounds of one group. ``run`` once; ``course`` holds what was measured, whatever happens."""
 
-    def __init__(
-        self,
-        subjects: Mapping[str, Worker],
-        warm: Mapping[str, Warm],
-        plan: Plan,
-        canary: Canary,
-        chance: random.Random,
-        *,
-        pause: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.course = Course()
-        self._clock = clock
-        self._subjects, self._warm, self._plan = subjects, warm, plan
-        self._canary, self._chance, self._pause = canary, chance, pause
-        self._reference: tuple[int, ...] = ()
-        self._given_up = 0  # turns without a block that counts
-        self._waited = 0.0  # seconds, for the canary to come back
-        self._deadline = 0.0
+    subjects: Mapping[str, Worker]
+    warm: Mapping[str, Warm]
+    plan: Plan
+    canary: Canary
+    chance: random.Random
+    pause: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    course: Course = field(default_factory=Course, init=False)
+    _reference: tuple[int, ...] = field(default=(), init=False)
+    _given_up: int = field(default=0, init=False)  # turns without a block that counts
+    _waited: float = field(default=0.0, init=False)  # seconds, for the canary to come back
+    _deadline: float = field(default=0.0, init=False)
 
     def run(self) -> Course:
         """All rounds, within three times the plan's seconds."""
-        self._deadline = self._clock() + OVERTIME * self._plan.seconds
+        self._deadline = self.clock() + OVERTIME * self.plan.seconds
         self._rounds()
         if self._given_up:
             turns = "1 turn was" if self._given_up == 1 else f"{self._given_up} turns were"
-            self.course.notes.append(f"{turns} given up after {self._plan.retakes + 1} tries")
+            self.course.notes.append(f"{turns} given up after {self.plan.retakes + 1} tries")
         if self._waited >= 1:
             self.course.notes.append(f"{self._waited:.0f} s went by in waiting for disturbances to pass")
         return self.course
@@ -193,23 +187,16 @@ class Measurement:
     def _rounds(self) -> None:
         self._reference = self._settled() or self._burst()
         self.course.references.append(self._reference)
-        until = rounds_of(self._warm, self._plan, sum(self._reference))
+        until = rounds_of(self.warm, self.plan, sum(self._reference))
         number = first = 0
-        while number - first < max(until.values(), default=0):
-            left = [
-                name
-                for name in self._subjects
-                if until[name] > number - first and name not in self.course.failed
-            ]
-            if not left:
+        while left := [
+            name for name in self.subjects if until[name] > number - first and name not in self.course.failed
+        ]:
+            if self.clock() > self._deadline:
+                why = f"waiting and retaken blocks took {OVERTIME} times the group's time"
+                self.course.notes.append(f"ended after {number - first} rounds: {why}")
                 break
-            if self._clock() > self._deadline:
-                self.course.notes.append(
-                    f"ended after {number - first} rounds: waiting and retaken blocks took {OVERTIME} times the"
-                    " group's time"
-                )
-                break
-            settled = self._round(number, orders(left, self._chance))
+            settled = self._round(number, orders(left, self.chance))
             number += 1
             if not settled:
                 first = number
@@ -217,8 +204,8 @@ class Measurement:
     def _round(self, number: int, order: Sequence[str]) -> bool:
         """One round; False when the machine has settled elsewhere and all so far was dropped."""
         for position, name in enumerate(order):
-            for _ in range(self._plan.retakes + 1):
-                if name in self.course.failed or self._clock() > self._deadline:
+            for _ in range(self.plan.retakes + 1):
+                if name in self.course.failed or self.clock() > self._deadline:
                     break
                 before = self._quiet()
                 if before is None:
@@ -237,21 +224,21 @@ class Measurement:
 
         Nothing makes a canary that much faster than its own pace: then it was the reference that was disturbed.
         """
-        began = self._clock()
-        while self._drift(reading := self._canary()) is not None:
+        began = self.clock()
+        while self._drift(reading := self.canary()) is not None:
             pace = min(now / then for now, then in zip(reading, self._reference, strict=True))
-            if pace < 1 - self._plan.faster or self._clock() - began > self._plan.patience:
+            if pace < 1 - self.plan.faster or self.clock() - began > self.plan.patience:
                 reading = None
                 break
-            self._pause(0.05)
-        self._waited += self._clock() - began
+            self.pause(0.05)
+        self._waited += self.clock() - began
         return reading
 
     def _block(self, number: int, position: int, name: str, before: tuple[int, ...]) -> Block | None:
         """One block after the canary ``before``, or None where the contestant broke."""
-        inference_ns = self._warm[name].inference_ns
-        untimed, runs = runs_of(inference_ns, self._plan)
-        subject = self._subjects[name]
+        inference_ns = self.warm[name].inference_ns
+        untimed, runs = runs_of(inference_ns, self.plan)
+        subject = self.subjects[name]
         subject.resume()
         try:
             samples = subject.time(untimed, runs, 60 + 20 * (untimed + runs) * inference_ns / 1e9)
@@ -260,7 +247,7 @@ class Measurement:
             return None
         finally:
             subject.stop()
-        after = self._canary()
+        after = self.canary()
         block = Block(
             contestant=name,
             round=number,
@@ -275,23 +262,21 @@ class Measurement:
 
     def _drift(self, reading: tuple[int, ...]) -> str | None:
         """How far the canary is off its reference on the worst core, where that is too far."""
-        worst = max(
-            (now / then - 1 for now, then in zip(reading, self._reference, strict=True)),
-            key=abs,
-        )
-        return f"canary {worst:+.1%}" if abs(worst) > self._plan.drift else None
+        drifts = (now / then - 1 for now, then in zip(reading, self._reference, strict=True))
+        worst = max(drifts, key=abs)
+        return f"canary {worst:+.1%}" if abs(worst) > self.plan.drift else None
 
     def _burst(self) -> tuple[int, ...]:
-        readings = [self._canary() for _ in range(self._plan.burst)]
+        readings = [self.canary() for _ in range(self.plan.burst)]
         return tuple(sorted(core)[len(core) // 4] for core in zip(*readings, strict=True))
 
     def _settled(self) -> tuple[int, ...] | None:
         """The pace of a burst that agrees with the one a second before it; None where none does."""
         before = self._burst()
-        for _ in range(self._plan.settling):
-            self._pause(1.0)
+        for _ in range(self.plan.settling):
+            self.pause(1.0)
             now = self._burst()
-            if all(abs(new / old - 1) <= self._plan.drift for new, old in zip(now, before, strict=True)):
+            if all(abs(new / old - 1) <= self.plan.drift for new, old in zip(now, before, strict=True)):
                 return now
             before = now
         return None

@@ -1,4 +1,4 @@
-"""Compiled libraries timed side by side, on one thread, each in a process of its own.
+"""Compiled libraries timed side by side, on one thread, each in a process of its own; and those of stock TVM.
 
     python -m benchmarks.kit.libraries LIBRARY INPUTS
 
@@ -18,23 +18,57 @@ from benchmarks.kit.interleaving import in_turns
 from benchmarks.kit.places import ROOT
 from benchmarks.kit.processes import Worker
 from benchmarks.kit.serving import serve, timed
+from edgepack.base.text import near_miss
+from edgepack.config.target import Target
+from edgepack.errors import UsageError
+
+
+def build_stock(model: Path, target: Target, out: Path) -> None:
+    """What ``tvm.compile`` makes of the imported model, linked like edgepack's."""
+    import tvm
+
+    from edgepack.lower import phases
+    from edgepack.lower.emit import library
+    from edgepack.lower.phase import Lowering
+    from edgepack.schedules import tvm_target
+
+    lowering = Lowering(model, target, tvm_target(target))
+    items = phases.phases_for(target, phases.executor_for(target))
+    module = phases.run(items, lowering, until=phases.IMPORT)
+    library.export(tvm.compile(module, target=lowering.tvm_target), target, out)
+
+
+def build_without(phase: str, model: Path, target: Target, out: Path) -> None:
+    """Edgepack's library with a phase of the lowering left out.
+
+    Raises:
+        UsageError: There is no such phase for the target.
+    """
+    from edgepack.lower import phases
+    from edgepack.lower.emit import vm
+    from edgepack.lower.phase import Lowering
+    from edgepack.schedules import tvm_target
+
+    items = phases.phases_for(target, phases.executor_for(target))
+    names = phases.names(items)
+    if phase not in names:
+        raise UsageError(f"{target.name} has no phase {phase}{near_miss(phase, names, say='phases:')}")
+    lowering = Lowering(model, target, tvm_target(target))
+    module = phases.run([item for item in items if item.name != phase], lowering)
+    vm.build(module, lowering, out, lambda _: None)
 
 
 def measure(paths: Mapping[str, Path], inputs: Sequence[Any], runs: int) -> dict[str, list[float]]:
     """Milliseconds of each build, interleaved, the first inference of each left out.
 
-    Args:
-        paths: The libraries by name.
-        inputs: Of all of them: what ``build`` says of its model's.
-        runs: Timed inferences of each.
+    ``inputs`` are those of all of them, as ``compile_model`` says them.
     """
     environment = {**os.environ, "TVM_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     given = json.dumps([(spec.shape, spec.dtype) for spec in inputs])
+    argv = [sys.executable, "-m", __name__]
     with ExitStack() as processes:
         workers = {
-            name: processes.enter_context(
-                Worker([sys.executable, "-m", __name__, str(path), given], env=environment)
-            )
+            name: processes.enter_context(Worker([*argv, str(path), given], env=environment))
             for name, path in paths.items()
         }
         taken = in_turns(workers, runs)

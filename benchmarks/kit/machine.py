@@ -18,31 +18,21 @@ _WRITTEN = (":!benchmarks/results", ":!benchmarks/charts", ":!benchmarks/RESULTS
 def summary(*programs: Sequence[str]) -> dict[str, Any]:
     """This machine, as far as it matters to a figure; ``programs`` are commands that print their version."""
     described = host.describe()
-    return {
-        "cpu": described["cpu"],
-        "tvm_target": described["tvm"],
-        "system": _system(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in _TOOLS},
-        "programs": {argv[0]: _first_line(argv) for argv in programs},
-    }
-
-
-def details() -> dict[str, Any]:
-    """The same in other words, with what the comparison with peers needs: caches, memory, whether it is virtual."""
-    described = host.describe()
     cpu = described["cpu"]
     return {
         "cpu": cpu["name"],
         "cores": cpu["cores"],
         "features": cpu["features"],
+        "tvm_target": described["tvm"],
         "caches_kib": {level: cpu[f"{level}_kib"] for level in ("l1d", "l2", "l3") if f"{level}_kib" in cpu},
         "cache_bytes": 1024 * max(cpu.get("l3_kib", 0), cpu["l2_kib"]),
         "memory_gib": round(described["memory_mib"] / 1024, 1),
-        "system": _system(),
+        "system": f"{platform.system()} {platform.release()}",
         "libc": " ".join(platform.libc_ver()),
         "python": platform.python_version(),
         "virtual": "hypervisor" in Path("/proc/cpuinfo").read_text(),
+        "versions": {name: version(name) for name in _TOOLS},
+        "programs": {argv[0]: _first_line(argv) for argv in programs},
     }
 
 
@@ -56,10 +46,6 @@ def commit() -> str | None:
     except (OSError, ProcessFailed):
         return None
     return head + ("+" if changed else "")
-
-
-def _system() -> str:
-    return f"{platform.system()} {platform.release()}"
 
 
 def _first_line(argv: Sequence[str]) -> str | None:

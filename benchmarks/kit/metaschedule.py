@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.kit.processes import last_line, run_until
 
@@ -23,38 +22,6 @@ WORKLOADS, RECORDS = "database_workload.json", "database_tuning_record.json"
 _HOPELESS = 3  # timeouts without a candidate built: workers in a row had not enough time
 _DEAD_S = 1e9  # MetaSchedule writes 1e10 seconds for a candidate that did not run
 _SENT = re.compile(r"Sending (\d+) sample")
-
-
-class Tuning:
-    """The search itself, as ``tune_relax``, the public function below TVM's pipelines, has it; records go to ``folder``.
-
-    ``contexts`` are the tasks in the order in which the scheduler counts them.
-    """
-
-    def __init__(
-        self,
-        tasks: Sequence[Any],
-        folder: str,
-        *,
-        space: Any = "post-order-apply",
-        seed: int | None = None,
-    ) -> None:
-        from tvm.s_tir.meta_schedule.relax_integration import extracted_tasks_to_tune_contexts
-
-        self._folder = folder
-        self.contexts, self._weights = extracted_tasks_to_tune_contexts(tasks, folder, space, seed=seed)
-
-    def run(self, trials: int, **parts: Any) -> None:
-        """Search until the trials are used; of ``parts``, those that are not given are MetaSchedule's defaults."""
-        from tvm.s_tir.meta_schedule.tune import tune_tasks
-
-        tune_tasks(
-            tasks=self.contexts,
-            task_weights=self._weights,
-            work_dir=self._folder,
-            max_trials_global=trials,
-            **parts,
-        )
 
 
 class Search:
@@ -68,16 +35,9 @@ class Search:
     def run(
         self, argv: Sequence[str], trials: int, end: float, build_timeout_s: float = BUILD_TIMEOUT_S
     ) -> str:
-        """Search until the trials are done, ``end`` comes on the monotonic clock, or there is no hope.
+        """Search until the trials are done, ``end`` comes on the monotonic clock, or there is no hope; what happened.
 
-        Args:
-            argv: The program that tunes; how many trials are left is its last argument.
-            trials: With those of an earlier search.
-            end: When it is ended.
-            build_timeout_s: What the builder gives a candidate.
-
-        Returns:
-            What happened.
+        ``argv`` is the program that tunes; how many of the trials an earlier search has left is its last argument.
 
         Raises:
             RuntimeError: It failed before a candidate ran.

@@ -11,13 +11,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.kit import places
+from benchmarks.kit.correctness import rows
 from benchmarks.kit.processes import ProcessFailed, last_line, run
 from edgepack.base.files import sha256_json
 from edgepack.base.text import near_miss
 from edgepack.base.versions import tool_version
 from edgepack.engine.keys import code_digest
 from edgepack.errors import EdgepackError, UsageError
+from edgepack.export.runtime import open_session
+from edgepack.zoo import NETS
 
 CALIBRATION_SAMPLES = 32
 INPUT_SAMPLES = 3  # outputs are compared on all of them, timed on the last
@@ -51,8 +56,6 @@ def network(name: str) -> Path:
     Raises:
         UsageError: There is neither such a network nor such a file.
     """
-    from edgepack.zoo import NETS
-
     path = Path(name)
     if path.suffix == ".onnx":
         if not path.is_file():
@@ -70,8 +73,6 @@ def artifacts(net: str) -> Artifacts:
     Raises:
         EdgepackError: They cannot be made.
     """
-    from edgepack.zoo import NETS
-
     folder = places.CACHE / "nets" / net
     made, key = folder / "made.json", _key()
     if not made.is_file() or json.loads(made.read_text())["key"] != key:
@@ -91,17 +92,13 @@ def artifacts(net: str) -> Artifacts:
 def _key() -> str:
     tools = {name: tool_version(name) for name in ("python", "numpy", "onnx", "onnxruntime", "torch")}
     code = [code_digest(part) for part in ("zoo", "export", "onnxfile")]
-    return sha256_json(
-        {"tools": tools, "code": code, "seeds": _SEEDS, "samples": [CALIBRATION_SAMPLES, INPUT_SAMPLES]}
-    )
+    samples = [CALIBRATION_SAMPLES, INPUT_SAMPLES]
+    return sha256_json({"tools": tools, "code": code, "seeds": _SEEDS, "samples": samples})
 
 
 def make(net: str, folder: Path) -> None:
     """Write the files of ``net`` into ``folder``."""
-    import numpy as np
     import torch
-
-    from edgepack.zoo import NETS
 
     definition = NETS[net]
     folder.mkdir(parents=True)
@@ -115,11 +112,6 @@ def make(net: str, folder: Path) -> None:
 
 def write_reference(made: Artifacts) -> None:
     """Run onnxruntime on ``made.inputs`` and write ``made.reference``."""
-    import numpy as np
-
-    from benchmarks.kit.correctness import rows
-    from edgepack.export.runtime import open_session
-
     session = open_session(made.onnx)
     outputs = [session.run(None, row) for row in rows(made.inputs)]
     stacked = {f"output_{i}": np.stack(column) for i, column in enumerate(zip(*outputs, strict=True))}

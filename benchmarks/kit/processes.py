@@ -12,7 +12,6 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Self
 
 SAID = 600  # characters of a process's last words
@@ -86,7 +85,7 @@ def run_until(
     given_up: Callable[[], bool] = lambda: False,
     poll_s: float = 1.0,
 ) -> int | None:
-    """Run a program in a session of its own, which is ended when ``end`` comes on the monotonic clock or it is given up.
+    """Run a program in a session of its own until ``end`` on the monotonic clock, or until it is given up.
 
     Returns:
         Its exit status; None where it was ended.
@@ -123,13 +122,7 @@ class Worker:
         folder: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it.
-
-        Args:
-            argv: The program.
-            folder: Its working directory, where its stderr is kept, too; None: those of this process.
-            env: All its variables; None: those of this process.
-        """
+        """Start it in ``folder``, where its stderr is kept, too; None: in this process's, with its stderr."""
         self._log = None if folder is None else folder / "stderr.txt"
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -150,9 +143,7 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def ask(self, do: str, timeout_s: float, **words: Any) -> Any:
@@ -167,20 +158,21 @@ class Worker:
             self._process.stdin.flush()
             answer = json.loads(self._read_line(time.monotonic() + timeout_s))
         except TimeoutError:
-            self._fail(f"no answer to {do!r} within {timeout_s:.0f} s", timed_out=True)
-        except (BrokenPipeError, EOFError):
-            self._fail(self._how_it_ended())
-        if "error" in answer:
             self.close()
-            raise ProcessFailed(
-                answer["error"]["words"], unsupported=answer["error"]["kind"] == "unsupported"
-            )
+            how = f"no answer to {do!r} within {timeout_s:.0f} s"
+            raise ProcessFailed(how, self._last_words(), timed_out=True) from None
+        except (BrokenPipeError, EOFError):
+            how = self._how_it_ended()
+            self.close()
+            raise ProcessFailed(how, self._last_words()) from None
+        if error := answer.get("error"):
+            self.close()
+            raise ProcessFailed(error["words"], unsupported=error["kind"] == "unsupported")
         return answer["ok"]
 
     def time(self, untimed: int, runs: int, timeout_s: float) -> list[int]:
         """Nanoseconds of ``runs`` inferences, after ``untimed`` others: what interleaved timing asks of a subject."""
-        samples: list[int] = self.ask("time", timeout_s, untimed=untimed, runs=runs)["samples_ns"]
-        return samples
+        return self.ask("time", timeout_s, untimed=untimed, runs=runs)["samples_ns"]
 
     def _read_line(self, deadline: float) -> bytes:
         stdout = self._process.stdout
@@ -202,17 +194,13 @@ class Worker:
         except subprocess.TimeoutExpired:
             return "it closed its output"
 
-    def _fail(self, how: str, *, timed_out: bool = False) -> None:
-        self.close()
-        raise ProcessFailed(how, self._last_words(), timed_out=timed_out)
-
     def _last_words(self) -> str:
         """The end of its stderr, on one line."""
         text = "" if self._log is None else self._log.read_text("utf-8", "replace")
         return " | ".join(line.strip() for line in text.splitlines() if line.strip())[-SAID:]
 
     def settle(self) -> None:
-        """Find descendants that left the process group, for ``stop`` and ``resume``."""
+        """Find what left its process group, for ``stop`` and ``resume``."""
         self._others = self._outsiders()
 
     def stop(self) -> None:
@@ -240,6 +228,7 @@ class Worker:
                 os.kill(pid, number)
 
     def _outsiders(self) -> list[int]:
+        """Descendants that left the process group."""
         import psutil
 
         found = []

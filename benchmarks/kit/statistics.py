@@ -71,17 +71,15 @@ def ratio(a: Rounds, b: Rounds, *, seed: int = 0, resamples: int = RESAMPLES) ->
     if not common:
         raise ValueError("no round in common")
     count = len(common)
-    once = np.ones((1, count), np.int64)
-    a_side, b_side = (_Medians([side[key] for key in common]) for side in (a, b))
-    value = float(a_side.weighted(once)[0] / b_side.weighted(once)[0])
-    if count < LEAST_ROUNDS:
-        return Ratio(value, None, None, count)
     draws = np.random.default_rng(seed).integers(count, size=(resamples, count))
-    times = np.stack([np.bincount(draw, minlength=count) for draw in draws])
-    drawn = a_side.weighted(times) / b_side.weighted(times)
+    times = np.stack([np.ones(count, np.int64), *(np.bincount(draw, minlength=count) for draw in draws)])
+    sides = ([side[key] for key in common] for side in (a, b))
+    value, *drawn = np.divide(*(_medians(side, times) for side in sides))
+    if count < LEAST_ROUNDS:
+        return Ratio(float(value), None, None, count)
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(drawn, (tail, 100 - tail))
-    return Ratio(value, float(low), float(high), count)
+    return Ratio(float(value), float(low), float(high), count)
 
 
 def median_and_range(values: Sequence[float | None], form: str) -> str:
@@ -96,21 +94,13 @@ def median_and_range(values: Sequence[float | None], form: str) -> str:
     return f"{middle} ({form.format(min(known))} to {form.format(max(known))}{lacking})"
 
 
-class _Medians:
-    """The median of samples whose rounds count several times, without writing them out."""
-
-    def __init__(self, rounds: Sequence[Sequence[int]]) -> None:
-        samples = np.concatenate([np.asarray(one, np.float64) for one in rounds])
-        order = np.argsort(samples, kind="stable")
-        self._sorted = samples[order]
-        self._round = np.repeat(np.arange(len(rounds)), [len(one) for one in rounds])[order]
-
-    def weighted(self, times: np.ndarray) -> np.ndarray:
-        """One median a row of ``times`` ``[resamples, rounds]``: how often each round counts."""
-        medians = np.empty(len(times))
-        for index, row in enumerate(times):
-            reached = np.cumsum(row[self._round])
-            total = int(reached[-1])
-            low, high = np.searchsorted(reached, ((total - 1) // 2, total // 2), side="right")
-            medians[index] = (self._sorted[low] + self._sorted[high]) / 2
-        return medians
+def _medians(rounds: Sequence[Sequence[int]], times: np.ndarray) -> np.ndarray:
+    """The median of all samples for each row of ``times`` ``[resamples, rounds]``: how often each round counts."""
+    samples = np.concatenate([np.asarray(one, np.float64) for one in rounds])
+    order = np.argsort(samples, kind="stable")
+    samples, of_round = samples[order], np.repeat(np.arange(len(rounds)), list(map(len, rounds)))[order]
+    medians = np.empty(len(times))
+    for index, row in enumerate(times):
+        drawn = np.repeat(samples, row[of_round])  # sorted, as the samples are
+        medians[index] = (drawn[(len(drawn) - 1) // 2] + drawn[len(drawn) // 2]) / 2
+    return medians

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from edgepack.report.charts import words
 from edgepack.report.markup import Markup, el
 
 WIDTH = 760
@@ -36,8 +37,3 @@ def chart(title: str, own_style: Markup, height: float, *parts: Markup | None, l
         height=height,
         role="img",
     )
-
-
-def words(x: float, y: float, text: str, cls: str | None = None, anchor: str | None = None) -> Markup:
-    """Text with its baseline at ``y``."""
-    return el("text", text, x=x, y=y, cls=cls, text_anchor=anchor)

@@ -7,27 +7,29 @@ Measures the groups that fit into the minutes and writes results/*.json, charts/
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.kit.command import above, chosen, finish, parser, whole
 from benchmarks.kit.interleaving import Plan
-from benchmarks.kit.machine import commit, details
+from benchmarks.kit.machine import commit, summary
 from benchmarks.kit.places import RESULTS
-from benchmarks.peers import campaign
+from benchmarks.peers import campaign, limits
+from benchmarks.peers.contestants import CONTESTANTS
 from benchmarks.peers.measure import Settings
 from benchmarks.peers.page import write_report
 from benchmarks.peers.prepare import Registry
 from benchmarks.peers.results import Cell, load_groups
-from edgepack.errors import UsageError
+from edgepack.zoo import NETS
 
 REGISTRY = "benchmarks.peers.contestants:CONTESTANTS"
 PRECISIONS = ("fp32", "int8")
+_say = partial(print, flush=True)
 
 
 def options() -> argparse.ArgumentParser:
-    """The command line."""
     words = parser("peers", __doc__)
     add = words.add_argument
     add("--nets", default="", help="names of edgepack.zoo.NETS, with commas (all)")
@@ -40,20 +42,11 @@ def options() -> argparse.ArgumentParser:
     tuning = "tuning trials for those who tune (%(default)s); 0: edgepack untuned"
     add("--trials", type=whole(0), default=trials, help=tuning)
     add("--rounds", type=whole(1), default=Plan.rounds, help="ABBA rounds of a group (%(default)s)")
-    add(
-        "--group-seconds",
-        type=above(0),
-        default=Plan.seconds,
-        help="of timing a group; slow contestants take part in fewer rounds for it (%(default)g)",
-    )
+    timing = "of timing a group; slow contestants take part in fewer rounds for it (%(default)g)"
+    add("--group-seconds", type=above(0), default=Plan.seconds, help=timing)
     add("--colds", type=whole(1), default=Settings.colds, help="cold starts of each contestant (%(default)s)")
-    add(
-        "--canary-limit",
-        type=above(0),
-        default=100 * Plan.drift,
-        metavar="PERCENT",
-        help="drift of the canary from which on a block is discarded (%(default)g)",
-    )
+    drift = "per cent that the canary may drift before a block is discarded (%(default)g)"
+    add("--canary-limit", type=above(0), default=100 * Plan.drift, metavar="PERCENT", help=drift)
     add("--seed", type=int, default=0, help="of the random orders (%(default)s)")
     add("--out", type=Path, default=RESULTS, help="where the results go (benchmarks/)")
     add("--missing", action="store_true", help="only groups that have no results yet")
@@ -66,35 +59,13 @@ def options() -> argparse.ArgumentParser:
     return words
 
 
-def thread_counts(text: str, cores: int) -> list[int]:
-    """The numbers in ``text``.
-
-    Raises:
-        UsageError: Not numbers of threads for which this machine has a core each.
-    """
-    try:
-        counts = [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        counts = []
-    if not counts or any(not 1 <= count <= cores for count in counts):
-        raise UsageError(
-            f"{text!r} are not numbers of threads",
-            where="--threads",
-            why=f"this process may run on {cores} cores",
-            next=f"numbers from 1 to {cores}, with commas",
-        )
-    return sorted(set(counts))
-
-
-def measured_limits(threads: Sequence[int], say: Callable[[str], None]) -> Mapping[int, Mapping[str, Any]]:
+def measured_limits(threads: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:
     """The machine's limits for each number of threads."""
-    from benchmarks.peers import limits
-
     found = {}
     for count in threads:
         one = found[count] = limits.measure(count)
         int8 = f"{one['int8']['peak']:.0f} GOP/s int8" if one["int8"] else "no int8 dot product"
-        say(
+        _say(
             f"limits, {count} threads: {one['fp32']['peak']:.0f} GFLOP/s fp32, {int8},"
             f" {one['read']['peak']:.1f} GB/s read"
         )
@@ -102,23 +73,19 @@ def measured_limits(threads: Sequence[int], say: Callable[[str], None]) -> Mappi
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the exit code."""
     given = options().parse_args(argv)
     return finish(lambda: bench(given))
 
 
 def bench(options: argparse.Namespace) -> int:
     """What the options ask for; 0, or 7 where groups were left out."""
-    from benchmarks.peers.contestants import CONTESTANTS
-    from benchmarks.peers.limits import canary
-    from edgepack.zoo import NETS
-
     results = options.out / "results"
     if options.page:
         print(write_report(load_groups(results), options.out))
         return 0
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    threads = thread_counts(options.threads, len(cores))
+    counts = [str(count) for count in range(1, len(cores) + 1)]  # a core for each
+    threads = [int(count) for count in chosen(options.threads, counts, "threads")]
     peers = chosen(options.peers, list(CONTESTANTS), "peers")
     wanted = campaign.cells(
         chosen(options.nets, list(NETS), "nets"),
@@ -133,15 +100,15 @@ def bench(options: argparse.Namespace) -> int:
     settings = Settings(
         registry=Registry(REGISTRY, CONTESTANTS),
         plan=Plan(rounds=options.rounds, seconds=options.group_seconds, drift=options.canary_limit / 100),
-        canary=canary,
+        canary=limits.canary,
         cores=cores,
         seed=options.seed,
         trials=options.trials,
         prepare_minutes=options.prepare_minutes,
         colds=options.colds,
         fresh=options.fresh,
-        machine=details(),
-        limits={} if options.prepare else measured_limits(threads, _say),
+        machine=summary(),
+        limits={} if options.prepare else measured_limits(threads),
         commit=commit(),
         say=_say,
     )
@@ -161,13 +128,9 @@ def _tell_left(left: Mapping[Cell, str], what: str, remedy: str) -> int:
         return 0
     _say(f"{len(left)} groups were not {what}:")
     for cell, reason in left.items():
-        _say(f"  {cell}: {reason}")
+        _say(f"  {cell.key}: {reason}")
     _say(f"for them: {remedy or 'the same command again'}")
     return 7
-
-
-def _say(words: str) -> None:
-    print(words, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Sequence
-from itertools import product
+from itertools import accumulate, product
 from pathlib import Path
 
 from benchmarks.kit.nets import artifacts
@@ -39,11 +39,9 @@ def refuse_to_drop(results: Path, wanted: Sequence[Cell], peers: Sequence[str]) 
 
 def estimate(settings: Settings, peers: int, earlier: Group | None) -> float:
     """Seconds that measuring a group takes, without preparing."""
-    if earlier is not None and set(earlier.plan.items()) == set(vars(settings.plan).items()):
-        prepared = sum(
-            entry.prepare_seconds or 0.0 for entry in earlier.entries.values() if not entry.prepared_before
-        )
-        return max(5.0, earlier.seconds - prepared)
+    if earlier is not None and earlier.plan == vars(settings.plan):
+        new = [entry for entry in earlier.entries.values() if not entry.prepared_before]
+        return max(5.0, earlier.seconds - sum(entry.prepare_seconds or 0.0 for entry in new))
     return settings.plan.seconds + peers * (LOAD_S + settings.colds * COLD_S)
 
 
@@ -69,7 +67,7 @@ def run(
             fits = f"{remaining / 60:.1f} of {minutes:g} minutes were left"
             left[cell] = f"{fits}, it needs about {need / 60:.1f}"
             continue
-        settings.say(f"{cell}: {remaining / 60:.1f} minutes left")
+        settings.say(f"{cell.key}: {remaining / 60:.1f} minutes left")
         try:
             group = GroupRun(settings, artifacts(cell.net), peers, cell)
         except EdgepackError as error:
@@ -92,7 +90,7 @@ def prepare(
     end = time.monotonic() + 60 * minutes
     left = {}
     for cell in wanted:
-        settings.say(f"{cell}: {(end - time.monotonic()) / 60:.1f} minutes left")
+        settings.say(f"{cell.key}: {(end - time.monotonic()) / 60:.1f} minutes left")
         if time.monotonic() > end:
             left[cell] = f"the {minutes:g} minutes were over"
             continue
@@ -104,12 +102,10 @@ def prepare(
 
 
 def _say_plan(settings: Settings, needs: dict[Cell, float], peers: Sequence[str], minutes: float) -> None:
-    total, fit = 0.0, 0
-    for seconds in needs.values():
-        total += seconds
-        fit += total <= 60 * minutes
+    ends = list(accumulate(needs.values(), initial=0.0))
+    fit = sum(end <= 60 * minutes for end in ends[1:])
     settings.say(
-        f"{len(needs)} groups, about {total / 60:.0f} minutes of measuring;"
+        f"{len(needs)} groups, about {ends[-1] / 60:.0f} minutes of measuring;"
         f" {fit} fit into {minutes:g} minutes once everything is prepared"
     )
     folders = {

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from benchmarks.kit.svg import chart, style, words
+from benchmarks.kit.svg import chart, style
 from benchmarks.peers.ranking import OURS, Ranked, Standing
 from edgepack.report import format as fmt
+from edgepack.report.charts import words
 from edgepack.report.markup import Markup, el
 
 _LEFT, _RIGHT = 190, 610  # of the axis
@@ -26,10 +27,11 @@ _STYLE = style(
 
 def ratios(title: str, ranked: Sequence[Ranked]) -> Markup | None:
     """The chart of all groups of one kind; None where there is no ratio to draw."""
-    parts = [(one, _compared(one)) for one in ranked]
-    if not any(compared for _, compared in parts):
+    parts = [(one, [peer for peer in one.order if peer.name != OURS and peer.to_ours]) for one in ranked]
+    found = [peer.to_ours for _, compared in parts for peer in compared]
+    if not found:
         return None
-    values = [bound for _, compared in parts for one in compared for bound in _bounds(one)]
+    values = [bound for ratio in found for bound in (ratio.low, ratio.value, ratio.high) if bound]
     scale = _Scale(min(0.5, *values), max(2.0, *values))
     bottom = _TOP + sum(_GAP + _ROW * len(compared) for _, compared in parts) + 8
     drawn: list[Markup] = []
@@ -40,12 +42,12 @@ def ratios(title: str, ranked: Sequence[Ranked]) -> Markup | None:
         for standing in compared:
             drawn += _bar(standing, y, scale)
             y += _ROW
-    ticks = [tick for tick in _TICKS if scale.low <= tick <= scale.high]
-    grid = [
-        el("line", x1=scale(tick), x2=scale(tick), y1=_TOP, y2=bottom, cls="one" if tick == 1 else "guide")
-        for tick in ticks
-    ]
-    labels = [words(scale(tick), bottom + 16, f"{tick:g}", "soft", "middle") for tick in ticks]
+    grid: list[Markup] = []
+    labels: list[Markup] = []
+    for tick in (tick for tick in _TICKS if scale.low <= tick <= scale.high):
+        x, cls = scale(tick), "one" if tick == 1 else "guide"
+        grid.append(el("line", x1=x, x2=x, y1=_TOP, y2=bottom, cls=cls))
+        labels.append(words(x, bottom + 16, f"{tick:g}", "soft", "middle"))
     return chart(
         f"Median latency as a multiple of edgepack's: {title}",
         _STYLE,
@@ -70,15 +72,6 @@ class _Scale:
         return _LEFT + share * (_RIGHT - _LEFT)
 
 
-def _compared(ranked: Ranked) -> list[Standing]:
-    return [one for one in ranked.order if one.name != OURS and one.to_ours is not None]
-
-
-def _bounds(one: Standing) -> list[float]:
-    ratio = one.to_ours
-    return [] if ratio is None else [bound for bound in (ratio.low, ratio.value, ratio.high) if bound]
-
-
 def _ms(ranked: Ranked) -> str:
     if ranked.ours is None:
         return "edgepack has no time"
@@ -87,8 +80,6 @@ def _ms(ranked: Ranked) -> str:
 
 def _bar(one: Standing, y: float, scale: _Scale) -> list[Markup]:
     ratio = one.to_ours
-    if ratio is None:
-        return []
     start, end = sorted((scale(1.0), scale(ratio.value)))
     cls = "even" if not ratio.decided else "faster" if ratio.value < 1 else "slower"
     parts = [
@@ -103,14 +94,9 @@ def _bar(one: Standing, y: float, scale: _Scale) -> list[Markup]:
         parts.append(el("path", d=shape, cls="whisker"))
     elif ratio.low is not None and ratio.high is not None:
         low, high = scale(ratio.low), scale(ratio.high)
-        shape = "".join(
-            f"M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"
-            for x1, y1, x2, y2 in (
-                (low, middle, high, middle),
-                (low, middle - 4, low, middle + 4),
-                (high, middle - 4, high, middle + 4),
-            )
-        )
+        shape = f"M{low:.1f} {middle:.1f}L{high:.1f} {middle:.1f}"
+        for end in (low, high):
+            shape += f"M{end:.1f} {middle - 4:.1f}L{end:.1f} {middle + 4:.1f}"
         parts.append(el("path", d=shape, cls="whisker"))
     told = f"{fmt.significant(ratio.value)}{fmt.TIMES}, {fmt.milliseconds(one.times.median / 1e6)}"
     return [*parts, words(_RIGHT + 12, y + 12, told)]

@@ -1,4 +1,4 @@
-/* Kernels that measure a machine's limits, and the barrier they start at; limits_kernels.py adds the arithmetic ones. */
+/* Kernels that measure a machine's limits, and the barrier they start at; limits.py adds the arithmetic ones. */
 #include <stdatomic.h>
 #include <stdint.h>
 #include <time.h>

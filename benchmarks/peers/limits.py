@@ -1,30 +1,34 @@
 """This machine's own limits, measured: fp32 and int8 arithmetic peaks and memory bandwidth.
 
-    python -m benchmarks.peers.limits [--threads 1 2] [--json]
-
 A limit is the best of its samples: what slows a sample down (another process, a hypervisor, a lower clock) is
 no property of the machine. The samples stay beside it. A multiply-add counts as two operations. Bandwidth
 counts the bytes that the kernel names, as STREAM does (McCalpin, "Memory Bandwidth and Machine Balance in
 Current High Performance Computers", 1995), over arrays of at least four times the L3 cache together; triad's stores
 go past the caches, so that no line is read only to be overwritten.
+
+The kernels are C, compiled for this very CPU. All have one signature, ``void kernel(void *state, long steps)``. The
+arithmetic ones are generated; they keep ``unroll`` independent accumulators in registers, enough to hide an
+instruction's latency, and do one multiply-add on each in every step:
+
+    fma_<bytes>_<unroll>   fp32: x = x * m + b; state: m, b (one vector each), then the accumulators
+    dot_<bytes>_<unroll>   int8: x += u8 · s8 in fours (VNNI), s8 · s8 on ARM; state: both operands, then the accumulators
+    triad, read            a = b + 3 c with stores past the caches, and the sum of an array; state: a ``Stream``
 """
 
 import ctypes
 import functools
-import json
 import os
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.kit.command import finish, parser
-from benchmarks.peers import limits_kernels as kernels
-from benchmarks.peers.limits_kernels import Stream, Variant
+from benchmarks.kit.native import shared_library
 from edgepack.config import host
 
 SAMPLES = 40
@@ -34,13 +38,109 @@ TRIES = 7
 PASSES = 10  # samples of a stream kernel
 STREAM_BYTES = 512 << 20  # three arrays of triad, at least
 CANARY_STEPS = 2_000_000  # 24 million vector multiply-adds, 3.2 ms at two a cycle and 3.7 GHz
+UNROLLS = (4, 8, 12, 16, 24)
+CANARY = (32, 12)  # bytes, unroll: the same code on every machine, split where vectors are narrower
+FLAGS = ("-std=gnu11", "-O3", "-march=native", "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-psabi")
+
+# One instruction of each ISA that multiplies and adds int8 in groups of four: width, type, expression.
+_DOTS = {
+    "avx512vnni": (64, "__m512i", "_mm512_dpbusd_epi32({x}, u, s)"),
+    "avxvnni": (32, "__m256i", "_mm256_dpbusd_avx_epi32({x}, u, s)"),
+    "dotprod": (16, "int32x4_t", "vdotq_s32({x}, (int8x16_t)u, (int8x16_t)s)"),
+}
+
+_HEAD = Path(__file__).with_name("limits.c")
+
+
+class Stream(ctypes.Structure):
+    """What ``triad`` and ``read_all`` work on."""
+
+    _fields_ = (
+        ("a", ctypes.c_void_p),
+        ("b", ctypes.c_void_p),
+        ("c", ctypes.c_void_p),
+        ("count", ctypes.c_long),
+        ("sum", ctypes.c_double),
+    )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An arithmetic kernel."""
+
+    kind: str  # fma, dot
+    bytes: int  # of a vector
+    unroll: int
+
+    @property
+    def name(self) -> str:
+        """The function's."""
+        return f"{self.kind}_{self.bytes}_{self.unroll}"
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds a step: of fp32 by the lane, of int8 by the byte."""
+        return self.unroll * (self.bytes // 4 if self.kind == "fma" else self.bytes)
+
+
+def variants(features: set[str], vector_bits: int) -> tuple[Variant, ...]:
+    """The arithmetic kernels for a CPU with these features (LLVM's names)."""
+    widths = [width for width in (64, 32, 16) if width * 8 <= vector_bits] or [16]
+    dots = [width for feature, (width, _, _) in _DOTS.items() if feature in features]
+    kinds = [("fma", width) for width in widths[:2]] + [("dot", width) for width in dots]
+    return tuple(Variant(kind, width, unroll) for kind, width in kinds for unroll in UNROLLS)
+
+
+def source(wanted: tuple[Variant, ...]) -> str:
+    """The C file with the stream kernels, these variants and the canary."""
+    canary = Variant("fma", *CANARY)
+    return _HEAD.read_text() + "".join(_function(v) for v in dict.fromkeys((*wanted, canary)))
+
+
+def _function(variant: Variant) -> str:
+    if variant.kind == "fma":
+        kind = f"float __attribute__((vector_size({variant.bytes})))"
+        operands, step = ("m", "b"), "{x} * m + b"
+    else:
+        _, kind, step = next(dot for dot in _DOTS.values() if dot[0] == variant.bytes)
+        operands = ("u", "s")
+    names = [f"x{i}" for i in range(variant.unroll)]
+    loads = "".join(f"    vec {name} = v[{i}];\n" for i, name in enumerate((*operands, *names)))
+    steps = "".join(f"        {name} = {step.format(x=name)};\n" for name in names)
+    stores = "".join(f"    v[{i + 2}] = {name};\n" for i, name in enumerate(names))
+    return (
+        f"\nvoid {variant.name}(void *state, long steps)\n{{\n    typedef {kind} vec;\n    vec *v = state;\n{loads}"
+        f"    for (long i = 0; i < steps; i++) {{\n{steps}    }}\n{stores}}}\n"
+    )
+
+
+@functools.cache
+def here() -> tuple[Variant, ...]:
+    """The variants for this machine."""
+    cpu = host.describe()["cpu"]
+    return variants(set(cpu["features"]), cpu["vector_bits"])
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The kernels of this machine, loaded."""
+    return ctypes.CDLL(str(build()))
+
+
+def build() -> Path:
+    """The kernels of this machine as a shared library; compiled once for each CPU and kept.
+
+    Raises:
+        EdgepackError: zig is missing or refused the code; its words are in ``why``.
+    """
+    return shared_library("limits", source(here()), FLAGS, made_for=str(host.describe()["cpu"]))
 
 
 def measure(threads: int) -> dict[str, Any]:
     """The limits of this machine for ``threads`` threads, each on a core of its own. About two seconds a thread.
 
-    As JSON values: ``fp32`` (fused multiply-add), ``int8`` (dot-product instruction; None where the CPU has none),
-    ``triad`` and ``read`` (of memory), each as ``_limit`` has it.
+    ``fp32`` (fused multiply-add), ``int8`` (dot-product instruction; None where the CPU has none), ``triad`` and
+    ``read`` (of memory) are each as ``_limit`` has it.
 
     Raises:
         ValueError: There are fewer cores to run on.
@@ -81,17 +181,17 @@ def canary() -> int:
 
 @functools.cache
 def _canary_state() -> tuple[Variant, np.ndarray]:
-    variant = Variant("fma", *kernels.CANARY)
+    variant = Variant("fma", *CANARY)
     return variant, new_state(variant)
 
 
 def _span(name: str, state: int, steps: int, arrived: ctypes.c_int, threads: int) -> tuple[int, int]:
     """Start and end of a kernel that begins once ``threads`` threads have arrived, in nanoseconds."""
     span = (ctypes.c_int64 * 2)()
-    library = kernels.library()
+    kernels = library()
     where, count = ctypes.c_void_p(state), ctypes.c_long(steps)
     # ctypes lets go of the interpreter's lock during the call.
-    library.timed(library[name], where, count, ctypes.byref(arrived), threads, span)
+    kernels.timed(kernels[name], where, count, ctypes.byref(arrived), threads, span)
     return span[0], span[1]
 
 
@@ -101,23 +201,20 @@ Run = Callable[[str, Sequence[int], int], int]
 
 @contextmanager
 def _team(cores: Sequence[int]) -> Iterator[Run]:
-    """Threads that stay, each pinned to a core."""
-    pools = [ThreadPoolExecutor(1, initializer=os.sched_setaffinity, initargs=(0, {core})) for core in cores]
+    """Threads that stay, one for each core: each waits for the others before it begins."""
+    with ThreadPoolExecutor(len(cores)) as pool:
 
-    def run(name: str, states: Sequence[int], steps: int) -> int:
-        arrived = ctypes.c_int(0)
-        started = [
-            pool.submit(_span, name, state, steps, arrived, len(cores))
-            for pool, state in zip(pools, states, strict=True)
-        ]
-        starts, ends = zip(*(future.result() for future in started), strict=True)
-        return max(ends) - min(starts)
+        def run(name: str, states: Sequence[int], steps: int) -> int:
+            arrived = ctypes.c_int(0)
 
-    try:
+            def pinned(core: int, state: int) -> tuple[int, int]:
+                os.sched_setaffinity(0, {core})
+                return _span(name, state, steps, arrived, len(cores))
+
+            starts, ends = zip(*pool.map(pinned, cores, states), strict=True)
+            return max(ends) - min(starts)
+
         yield run
-    finally:
-        for pool in pools:
-            pool.shutdown()
 
 
 def _arithmetic(run: Run, threads: int, kind: str, unit: str) -> dict[str, Any] | None:
@@ -130,7 +227,7 @@ def _arithmetic(run: Run, threads: int, kind: str, unit: str) -> dict[str, Any] 
         work = 2 * variant.macs * steps * threads
         return [work / run(variant.name, places, steps) for _ in range(count)]
 
-    candidates = [variant for variant in kernels.here() if variant.kind == kind]
+    candidates = [variant for variant in here() if variant.kind == kind]
     if not candidates:
         return None
     best = max(candidates, key=lambda variant: max(rates(variant, TRY_NS, TRIES)))
@@ -165,13 +262,11 @@ def _streams(run: Run, threads: int) -> dict[str, Any]:
 
 def new_state(variant: Variant) -> np.ndarray:
     """Operands and accumulators for an arithmetic kernel, as bytes; the values stay finite for ever."""
-    state = aligned(variant.state_bytes)
-    if variant.kind == "fma":
-        vectors = state.view(np.float32).reshape(-1, variant.bytes // 4)
-        vectors[0], vectors[1] = 0.5, 1.0  # x = x / 2 + 1 goes to 2
-    else:
-        vectors = state.reshape(-1, variant.bytes)
-        vectors[0], vectors[1] = 3, 1
+    vectors = 2 + variant.unroll
+    state = aligned(vectors * variant.bytes)
+    fma = variant.kind == "fma"
+    operands = state.view(np.float32 if fma else np.uint8).reshape(vectors, -1)
+    operands[0], operands[1] = (0.5, 1.0) if fma else (3, 1)  # x = x / 2 + 1 goes to 2
     return state
 
 
@@ -180,31 +275,3 @@ def aligned(size: int) -> np.ndarray:
     room = np.zeros(size + 64, np.uint8)
     start = -room.ctypes.data % 64
     return room[start : start + size]
-
-
-def main() -> None:
-    words = parser("peers.limits", __doc__)
-    everything = range(1, len(os.sched_getaffinity(0)) + 1)
-    words.add_argument("--threads", type=int, nargs="+", default=[*everything], choices=everything)
-    words.add_argument("--json", action="store_true", help="with all samples")
-    options = words.parse_args()
-    found = [measure(threads) for threads in options.threads]
-    if options.json:
-        print(json.dumps(found, indent=1))
-        return
-    print(found[0]["cpu"])
-    print(f"{'threads':>7} {'limit':6} {'peak':>9} {'median':>9} {'IQR':>6}  unit     kernel")
-    for limits in found:
-        for name in ("fp32", "int8", "triad", "read"):
-            limit = limits[name]
-            if limit is None:
-                print(f"{limits['threads']:7} {name:6} {'-':>9}  no dot-product instruction")
-                continue
-            figures = f"{limit['peak']:9.1f} {limit['median']:9.1f} {limit['spread']:6.1%}"
-            print(f"{limits['threads']:7} {name:6} {figures}  {limit['unit']:8} {limit['kernel']}")
-    times = sorted(canary() for _ in range(21))
-    print(f"canary {times[10] / 1e6:.3f} ms (quartiles {times[5] / 1e6:.3f} and {times[15] / 1e6:.3f})")
-
-
-if __name__ == "__main__":
-    sys.exit(finish(main))

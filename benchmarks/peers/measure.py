@@ -18,9 +18,9 @@ from benchmarks.kit.environments import Environment, EnvironmentFailed, environm
 from benchmarks.kit.interleaving import Course, Measurement, Plan, Warm, warm_up
 from benchmarks.kit.nets import Artifacts
 from benchmarks.kit.processes import ProcessFailed, Worker
-from benchmarks.peers.prepare import Made, Registry, folder_for, prepare
-from benchmarks.peers.protocol import Task
-from benchmarks.peers.results import Cell, ColdStart, Entry, Group, Roofline, jsonable
+from benchmarks.peers.prepare import Registry, folder_for, prepare
+from benchmarks.peers.protocol import Cold, Task
+from benchmarks.peers.results import Cell, Entry, Group
 from benchmarks.peers.roofline import roofline
 
 LIMIT_S = 300  # of a load, of the inferences that are compared, of a cold start
@@ -41,9 +41,7 @@ class Settings:
     colds: int = 3
     fresh: bool = False
     machine: Mapping[str, Any] = field(default_factory=dict)
-    limits: Mapping[int, Mapping[str, Any]] = field(
-        default_factory=dict
-    )  # by threads, as limits.measure says them
+    limits: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # by threads, as limits.measure
     commit: str | None = None
     say: Callable[[str], None] = print
 
@@ -56,7 +54,7 @@ class _Participant:
     entry: dict[str, Any]
     environment: Environment | None = None
     task: Task | None = None
-    made: Made | None = None
+    made: dict[str, Any] | None = None  # what prepare says
     worker: Worker | None = None
     warm: Warm | None = None
 
@@ -76,7 +74,7 @@ class _Participant:
     @property
     def words(self) -> dict[str, Any]:
         """What its process needs to know to load the model."""
-        return {"task": asdict(self.task), "prepared": self.made.prepared}
+        return {"task": asdict(self.task), "prepared": self.made}
 
 
 class GroupRun:
@@ -127,13 +125,8 @@ class GroupRun:
         one.made = prepare(
             settings.registry, one.name, one.task, one.environment, settings.cores, fresh=settings.fresh
         )
-        one.entry |= {
-            "model_bytes": one.made.model_bytes,
-            "runtime_bytes": one.made.runtime_bytes,
-            "prepare_seconds": one.made.seconds,
-            "prepared_before": one.made.before,
-            "notes": tidy(one.made.prepared["notes"]),
-        }
+        figures = ("model_bytes", "runtime_bytes", "prepare_seconds", "prepared_before")
+        one.entry |= {name: one.made[name] for name in figures} | {"notes": tidy(one.made["notes"])}
 
     def measure(self) -> Group:
         """Load, compare, warm up, time, and start from cold."""
@@ -186,14 +179,9 @@ class GroupRun:
             phase = "run"
             files = {"inputs": self._net.inputs, "reference": self._net.reference}
             found = Distance(**one.worker.ask("run", LIMIT_S, **files))
-            one.entry |= {
-                **loaded,
-                "relative_error": found.relative,
-                "cosine": found.cosine,
-                "sqnr_db": found.sqnr_db,
-            }
-            wrong = found.wrong(self._cell.precision)
-            if wrong is not None:
+            one.entry |= loaded
+            one.entry |= {"relative_error": found.relative, "cosine": found.cosine, "sqnr_db": found.sqnr_db}
+            if wrong := found.wrong(self._cell.precision):
                 one.fail("run", wrong, "wrong")
             else:
                 phase = "warm-up"
@@ -206,7 +194,7 @@ class GroupRun:
 
     def _cold_starts(self) -> None:
         """Fresh processes, one at a time, in a new random order each time around."""
-        taken: dict[str, list[ColdStart]] = {one.name: [] for one in self._all}
+        taken: dict[str, list[Cold]] = {one.name: [] for one in self._all}
         for _ in range(self._settings.colds):
             for one in self._shuffled():
                 if "cold_reason" in one.entry:
@@ -214,29 +202,25 @@ class GroupRun:
                 try:
                     with self._start_worker(one) as worker:
                         words = one.words | {"inputs": self._net.inputs, "spawned_ns": worker.spawned_ns}
-                        taken[one.name].append(ColdStart(**worker.ask("cold", LIMIT_S, **words)))
+                        taken[one.name].append(Cold(**worker.ask("cold", LIMIT_S, **words)))
                 except ProcessFailed as error:
                     one.entry["cold_reason"] = shown(str(error))
         for one in self._all:
             one.entry["cold"] = tuple(taken[one.name])
 
-    def _roofline(self) -> Roofline | None:
+    def _group(self, course: Course) -> Group:
         settings, precision = self._settings, self._cell.precision
         limits = settings.limits.get(self._cell.threads)
-        if limits is None or limits[precision] is None:
-            return None
-        return roofline(
-            self._net.onnx,
-            self._net.macs,
-            precision,
-            peak_gops=limits[precision]["peak"],
-            bandwidth_gbs=limits["read"]["peak"],
-            cache_bytes=settings.machine.get("cache_bytes", 0),
-        )
-
-    def _group(self, course: Course) -> Group:
-        settings = self._settings
-        limits = settings.limits.get(self._cell.threads)
+        bound = None
+        if limits and limits[precision]:
+            bound = roofline(
+                self._net.onnx,
+                self._net.macs,
+                precision,
+                peak_gops=limits[precision]["peak"],
+                bandwidth_gbs=limits["read"]["peak"],
+                cache_bytes=settings.machine["cache_bytes"],
+            )
         return Group(
             **asdict(self._cell),
             title=self._net.title,
@@ -247,8 +231,8 @@ class GroupRun:
             seed=settings.seed,
             machine=dict(settings.machine),
             plan=asdict(settings.plan),
-            limits=None if limits is None else dict(limits),
-            roofline=self._roofline(),
+            limits=limits,
+            roofline=bound,
             canary_references_ns=tuple(course.references),
             notes=tuple(course.notes),
             entries={one.name: Entry(**one.entry) for one in self._all},
@@ -273,5 +257,6 @@ def shown(text: str) -> str:
 
 
 def tidy(notes: Mapping[str, Any]) -> dict[str, Any]:
-    """A contestant's notes as JSON values, without the paths of this machine."""
-    return json.loads(shown(json.dumps(jsonable(notes), ensure_ascii=False)))
+    """A contestant's notes as JSON values, without the paths of this machine and without NaN and infinities."""
+    text = shown(json.dumps(notes, ensure_ascii=False, default=str))
+    return json.loads(text, parse_constant=lambda _: None)

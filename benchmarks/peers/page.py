@@ -1,20 +1,21 @@
 """RESULTS.md and its charts from the results of groups."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.kit.documents import filled, write_text
-from benchmarks.kit.statistics import Ratio
-from benchmarks.kit.tables import markdown
+from benchmarks.kit.correctness import FP32_ERROR, INT8_COSINE
+from benchmarks.kit.documents import filled, markdown, write_text
+from benchmarks.kit.nets import CALIBRATION_SAMPLES, INPUT_SAMPLES
+from benchmarks.kit.statistics import LEVEL, RESAMPLES, Ratio
 from benchmarks.peers import charts
-from benchmarks.peers.method import method
+from benchmarks.peers.measure import CANARIES
 from benchmarks.peers.ranking import OURS, Ranked, Standing, losses, rank
 from benchmarks.peers.results import Cell, Entry, Group
 from edgepack.report import format as fmt
 
-_WORDS = Path(__file__).with_name("page.md")
+_WORDS, _METHOD = (Path(__file__).with_name(name) for name in ("page.md", "method.md"))
 _STATUS = {"wrong": "wrong outputs", "failed": "failed", "unsupported": "not supported"}
 _SHORT = 90  # characters of a reason in a table
 _COLUMNS = (
@@ -55,8 +56,13 @@ def report(ranked: Sequence[Ranked], drawn: Sequence[tuple[str, str]] = ()) -> s
     if not ranked:
         return "# edgepack beside its peers\n\nThere are no results yet.\n"
     pictures = [f"![Ratio to edgepack by net and contestant: {title}]({path})" for title, path in drawn]
+    timed = [one for one in ranked if one.ours is not None and one.best_peer is not None]
     return filled(
         _WORDS,
+        groups=len(ranked),
+        timed=len(timed),
+        lead=sum(not one.ahead for one in timed),
+        behind=len(losses(ranked)),
         overview=_overview(ranked),
         losses=_losses(ranked),
         charts="\n\n".join(pictures),
@@ -65,10 +71,6 @@ def report(ranked: Sequence[Ranked], drawn: Sequence[tuple[str, str]] = ()) -> s
         limits=_limits(ranked),
         method="\n".join(method([one.group for one in ranked])),
     )
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1) -> str:
-    return "\n".join(markdown(columns, rows, right))
 
 
 def _several(count: int, what: str) -> str:
@@ -88,19 +90,10 @@ def _overview(ranked: Sequence[Ranked]) -> str:
     columns = sorted({(one.group.precision, one.group.threads) for one in ranked})
     nets = list(dict.fromkeys((one.group.net, one.group.title) for one in ranked))
     places = {one.group.cell: _place(one) for one in ranked}
-    rows = [
-        [title, *(places.get(Cell(net, *column), "not measured") for column in columns)]
-        for net, title in nets
-    ]
-    behind = losses(ranked)
-    timed = [one for one in ranked if one.ours is not None and one.best_peer is not None]
-    lead = [one for one in timed if not one.ahead]
-    told = (
-        f"Of {len(ranked)} groups, edgepack has a time beside a peer's in {len(timed)}: in {len(lead)} of them"
-        f" nobody is faster beyond chance, in {len(behind)} somebody is. Each cell: edgepack's place"
-        " among those that were measured, by ratio, and the fastest peer's ratio."
-    )
-    return f"{told}\n\n{_table(['net', *(_kind(*column) for column in columns)], rows, right=9)}"
+    rows = []
+    for net, title in nets:
+        rows.append([title, *(places.get(Cell(net, *column), "not measured") for column in columns)])
+    return markdown(["net", *(_kind(*column) for column in columns)], rows, right=9)
 
 
 def _place(ranked: Ranked) -> str:
@@ -133,7 +126,7 @@ def _losses(ranked: Sequence[Ranked]) -> str:
         return "In no measured group is a peer faster beyond chance."
     columns = ("group", "slower by [95 %]", "than", "its median", "edgepack's", "also faster than edgepack")
     told = "By size of the gap. Groups in which edgepack has no time are listed further down."
-    return f"{told}\n\n{_table(columns, rows)}"
+    return f"{told}\n\n{markdown(columns, rows)}"
 
 
 def _group(ranked: Ranked) -> str:
@@ -141,11 +134,8 @@ def _group(ranked: Ranked) -> str:
     rows = [_row(one) for one in ranked.order]
     for entry in group.entries.values():
         if entry.status != "measured":
-            figures = {_COLUMNS.index("outputs against onnxruntime fp32"): _distance(entry)}
             words = f"{_STATUS[entry.status]}: {_short(entry.reason or '')}"
-            rows.append(
-                [entry.title, words, *(figures.get(index, fmt.DASH) for index in range(2, len(_COLUMNS)))]
-            )
+            rows.append([entry.title, words, *[fmt.DASH] * 3, _distance(entry), *[fmt.DASH] * 5])
     kept = sum(block.discarded is None for block in group.blocks)
     rounds = max((one.rounds for one in ranked.order), default=0)
     notes = [f"{_several(rounds, 'round')}, {kept} of {len(group.blocks)} blocks kept, {group.when[:10]}."]
@@ -161,27 +151,24 @@ def _group(ranked: Ranked) -> str:
             f"Roofline {_ms(group.roofline.ns)}, bound by {group.roofline.bound}:"
             f" {fmt.count(group.roofline.macs)}MAC, {fmt.size(group.roofline.bytes)}."
         )
-    return "\n\n".join([f"### {_name(group)}", _table(_COLUMNS, rows), " ".join(notes), *_preparation(group)])
+    title = f"### {_name(group)}"
+    return "\n\n".join([title, markdown(_COLUMNS, rows), " ".join(notes), *_preparation(group)])
 
 
 def _preparation(group: Group) -> list[str]:
     """How each contestant made its model, in its own words: what kind of int8 it is, and how long it tuned."""
-    rows = []
+    rows, kinds = [], []
     for entry in group.entries.values():
-        if not entry.notes:
-            continue
-        words = "; ".join(f"{key.replace('_', ' ')}: {_note(value)}" for key, value in entry.notes.items())
-        rows.append([entry.title, _or_dash(fmt.duration, entry.prepare_seconds), words])
+        if entry.notes:
+            words = (f"{key.replace('_', ' ')}: {_note(value)}" for key, value in entry.notes.items())
+            rows.append([entry.title, _or_dash(fmt.duration, entry.prepare_seconds), "; ".join(words)])
+        if "quantization" in entry.notes and entry.status == "measured":
+            kinds.append(f"{entry.title}: {entry.notes['quantization']}")
     if not rows:
         return []
-    kinds = [
-        f"{entry.title}: {entry.notes['quantization']}"
-        for entry in group.entries.values()
-        if "quantization" in entry.notes and entry.status == "measured"
-    ]
     shown = [f"What int8 is: {'; '.join(kinds)}."] if kinds else []
     summary = "<details><summary>How each was prepared</summary>"
-    return [*shown, summary, _table(("contestant", "took", "notes"), rows, right=9), "</details>"]
+    return [*shown, summary, markdown(("contestant", "took", "notes"), rows, right=9), "</details>"]
 
 
 def _note(value: Any) -> str:
@@ -190,9 +177,8 @@ def _note(value: Any) -> str:
 
 def _row(one: Standing) -> list[str]:
     entry = one.entry
-    title = f"**{entry.title}**" if one.name == OURS else entry.title
     return [
-        title,
+        f"**{entry.title}**" if one.name == OURS else entry.title,
         _ms(one.times.median),
         _ms(one.times.p90),
         _ms(one.times.iqr),
@@ -234,7 +220,7 @@ def _ms(ns: float | None) -> str:
 
 
 def _short(text: str) -> str:
-    line = text.splitlines()[0] if text else ""
+    line, *_ = text.splitlines() or [""]
     return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -253,7 +239,7 @@ def _without(ranked: Sequence[Ranked]) -> str:
     if not told:
         return "Every contestant was measured in every group."
     rows = [[title, "; ".join(groups), words, reason] for (title, words, reason), groups in told.items()]
-    return _table(("contestant", "groups", "what", "reason"), rows, right=9)
+    return markdown(("contestant", "groups", "what", "reason"), rows, right=9)
 
 
 def _limits(ranked: Sequence[Ranked]) -> str:
@@ -271,16 +257,53 @@ def _limits(ranked: Sequence[Ranked]) -> str:
         ]
         rows.append([_several(threads, "thread"), *cells])
     machine = next(iter(latest.values())).machine
-    references = [
-        median(core) / 1e6
-        for one in ranked
-        for core in zip(*one.group.canary_references_ns, strict=True)
-        if core
-    ]
+    cores = [core for one in ranked for core in zip(*one.group.canary_references_ns, strict=True)]
+    references = [median(core) / 1e6 for core in cores]
     span = f"{min(references):.3f} to {max(references):.3f} ms" if references else "unknown"
     virtual = ", a virtual machine" if machine["virtual"] else ""
     told = (
         f"{machine['cpu']}, {machine['cores']} cores{virtual}, {machine['memory_gib']} GiB, {machine['system']}."
         f" The canary took {span} over the groups."
     )
-    return f"{told}\n\n{_table(('', 'fp32 FMA', 'int8 dot product', 'memory read', 'triad'), rows)}"
+    return f"{told}\n\n{markdown(('', 'fp32 FMA', 'int8 dot product', 'memory read', 'triad'), rows)}"
+
+
+def method(groups: Sequence[Group]) -> list[str]:
+    """A list of how the figures came about: ``method.md``, with what was measured about the measuring."""
+    latest = max(groups, key=lambda group: group.when)
+    plan = latest.plan
+    entries = [entry for group in groups for entry in group.entries.values()]
+    calls = [entry.call_ns for entry in entries if entry.call_ns is not None]
+    ready = [cold.ready_ns for entry in entries for cold in entry.cold if cold.ready_ns]
+    words = _METHOD.read_text(encoding="utf-8").format(
+        **plan,
+        samples=CALIBRATION_SAMPLES,
+        inputs=INPUT_SAMPLES,
+        fp32_error=FP32_ERROR,
+        int8_cosine=INT8_COSINE,
+        block_ms=plan["block_ns"] / 1e6,
+        untimed_ms=plan["untimed_ns"] / 1e6,
+        slow_s=plan["slow_ns"] / 1e9,
+        warm_block_ms=plan["block_ns"] / 3e6,
+        warm_s=plan["warm_ns"] / 1e9,
+        canaries=CANARIES,
+        level=LEVEL,
+        resamples=RESAMPLES,
+        call=f"{median(calls):.0f} ns" if calls else "not measured",
+        python=f"{median(ready) / 1e6:.0f} ms" if ready else "not measured",
+    )
+    return [*(" ".join(item.split()) for item in words.split("\n\n")), *_other_settings(groups, latest)]
+
+
+def _other_settings(groups: Sequence[Group], latest: Group) -> list[str]:
+    """Which groups were measured with other numbers than those above, and with which."""
+    found: dict[str, list[str]] = {}
+    for group in groups:
+        differing = sorted(name for name, value in latest.plan.items() if group.plan.get(name) != value)
+        if differing:
+            words = ", ".join(f"{name} {group.plan.get(name)}" for name in differing)
+            found.setdefault(words, []).append(group.cell.key)
+    if not found:
+        return []
+    listed = "; ".join(f"{words} in {', '.join(keys)}" for words, keys in found.items())
+    return [f"- **Other settings.** The numbers above are those of {latest.cell.key}. Others: {listed}."]

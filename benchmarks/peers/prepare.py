@@ -47,6 +47,7 @@ class Registry:
 
         It may run on ``cores``, and libraries are told to use as many threads.
         """
+        own = os.sched_getaffinity(0)
         variables = {
             **{key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
             **dict.fromkeys(_THREADS, str(len(cores))),
@@ -54,20 +55,12 @@ class Registry:
             "PYTHONNOUSERSITE": "1",
             "ORT_DISABLE_TELEMETRY": "1",  # a thread of onnxruntime's that would run beside the inference
         }
-        command = [str(environment.python), "-P", "-m", "benchmarks.peers.worker"]
-        argv = [*command, self.reference, name, ",".join(map(str, cores))]
-        return Worker(argv, folder=folder, env=variables)
-
-
-@dataclass(frozen=True)
-class Made:
-    """The worker's answer to prepare, and how it came about."""
-
-    prepared: dict[str, Any]  # model, runtime, notes
-    model_bytes: int
-    runtime_bytes: int
-    seconds: float
-    before: bool  # by an earlier run
+        argv = [str(environment.python), "-P", "-m", "benchmarks.peers.server", self.reference, name]
+        os.sched_setaffinity(0, cores)  # inherited, before any library starts threads
+        try:
+            return Worker(argv, folder=folder, env=variables)
+        finally:
+            os.sched_setaffinity(0, own)
 
 
 def folder_for(name: str, contestant: Contestant, cell: Cell) -> Path:
@@ -78,13 +71,13 @@ def folder_for(name: str, contestant: Contestant, cell: Cell) -> Path:
 
 def record_of(folder: Path) -> Path:
     """The file that says what was prepared in ``folder``, and from what."""
-    return folder.parent / f"{folder.name}.prepared.json"
+    return folder.parent / f"{folder.name}.made.json"
 
 
 def prepare(
     registry: Registry, name: str, task: Task, environment: Environment, cores: Sequence[int], *, fresh: bool
-) -> Made:
-    """Let contestant ``name`` prepare, unless it has prepared the same before.
+) -> dict[str, Any]:
+    """What contestant ``name`` prepares, or has prepared before: files, sizes, notes, and how long it took.
 
     Raises:
         ProcessFailed: It could not, or not in time.
@@ -104,24 +97,18 @@ def prepare(
     except ProcessFailed as error:
         _failed[key] = error
         raise
-    made = Made(
-        {part: answer[part] for part in ("model", "runtime", "notes")},
-        answer["model_bytes"],
-        answer["runtime_bytes"],
-        time.monotonic() - start,
-        before=False,
-    )
-    write_atomic(record, (json.dumps({"key": key, "made": asdict(made)}) + "\n").encode())
+    made = answer | {"prepare_seconds": time.monotonic() - start, "prepared_before": False}
+    write_atomic(record, (json.dumps({"key": key, "made": made}) + "\n").encode())
     return made
 
 
-def _recorded(record: Path, key: str) -> Made | None:
+def _recorded(record: Path, key: str) -> dict[str, Any] | None:
     if not record.is_file():
         return None
     words = json.loads(record.read_text())
-    made = Made(**{**words["made"], "before": True})
-    files = (*made.prepared["model"], *made.prepared["runtime"])
-    return made if words["key"] == key and all(Path(path).exists() for path in files) else None
+    made = words["made"]
+    there = all(Path(path).exists() for path in (*made["model"], *made["runtime"]))
+    return made | {"prepared_before": True} if words["key"] == key and there else None
 
 
 def _key(name: str, contestant: Contestant, task: Task, environment: Environment) -> str:

@@ -34,7 +34,7 @@ class Task:
     calibration: Path  # .npz: one array an input, by the input's name, with a leading axis of samples
     precision: Precision
     threads: int
-    folder: Path  # the contestant's own, kept from run to run: what prepare makes goes here
+    folder: Path  # the contestant's own, there and kept from run to run: what prepare makes goes here
     trials: int  # tuning trials for those who tune
     minutes: float  # the longest that prepare may take
 
@@ -58,12 +58,13 @@ class Prepared:
     notes: Mapping[str, Any] = field(default_factory=dict)  # versions, path of quantization, tuning trials
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cold:
     """One cold start, in a process of its own."""
 
     start_ns: int  # from the start of the process to the first output
     load_ns: int  # of that, loading the model
+    ready_ns: int = 0  # of that, until Python and numpy were imported; 0 where no Python takes part
     peak_rss_kib: int
 
 

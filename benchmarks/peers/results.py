@@ -5,9 +5,7 @@ of the same rounds. Files of other groups stay, so that a table can be completed
 """
 
 import json
-import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,10 +13,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from benchmarks.kit.interleaving import Block
+from benchmarks.peers.protocol import Cold, Precision
 from edgepack.spec import Finite, Spec
 from edgepack.spec.document import JsonDocument
 
-Status = Literal["measured", "wrong", "failed", "unsupported"]
 _NUMBERS = re.compile(r"\[\s+([-\d.e+]+(?:,\s+[-\d.e+]+)*)\s+\]")
 
 
@@ -35,24 +33,12 @@ class Cell:
         """Also the name of its file."""
         return f"{self.net}-{self.precision}-{self.threads}t"
 
-    def __str__(self) -> str:
-        return f"{self.net} {self.precision} {self.threads}t"
-
-
-class ColdStart(Spec):
-    """One fresh process: from its start to the first output."""
-
-    start_ns: int
-    load_ns: int  # of that, loading the model
-    ready_ns: int  # of that, until Python and numpy were imported; 0 where no Python takes part
-    peak_rss_kib: int
-
 
 class Entry(Spec):
     """What became of one contestant in the group."""
 
     title: str
-    status: Status
+    status: Literal["measured", "wrong", "failed", "unsupported"]
     phase: str | None = None  # where it failed: environment, prepare, load, run, warm-up, time, cold
     reason: str | None = None
     relative_error: Finite | None = None  # max |y - ref| / max |ref|, the worst output and sample
@@ -64,13 +50,11 @@ class Entry(Spec):
     call_ns: Finite | None = None  # of a Python function that does nothing, in the same process
     warm_inferences: int | None = None
     warm_stable: bool | None = None
-    cold: tuple[ColdStart, ...] = ()
+    cold: tuple[Cold, ...] = ()
     cold_reason: str | None = None  # why there is no cold start
     prepare_seconds: Finite | None = None
     prepared_before: bool = False  # taken from an earlier run
-    notes: dict[str, Any] = Field(
-        default_factory=dict
-    )  # the contestant's own: versions, path of quantization, trials
+    notes: dict[str, Any] = Field(default_factory=dict)  # versions, path of quantization, trials
     packages: dict[str, str] = Field(default_factory=dict)  # of its environment
 
 
@@ -95,7 +79,7 @@ class Group(JsonDocument):
     edgepack: Literal[1] = 1
     net: str
     title: str
-    precision: Literal["fp32", "int8"]
+    precision: Precision
     threads: int
     when: str  # UTC, ISO 8601
     seconds: Finite  # of the whole group
@@ -142,14 +126,3 @@ def load_groups(folder: Path) -> list[Group]:
         InputError: A file is not a group's, or of another schema version.
     """
     return [Group.load(path) for path in sorted(folder.glob("*.json"))]
-
-
-def jsonable(value: Any) -> Any:
-    """Notes of a contestant as JSON values: numbers that are not finite become None, other objects words."""
-    if isinstance(value, Mapping):
-        return {str(name): jsonable(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(part) for part in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -9,10 +9,13 @@ from the inference before, so only what exceeds it counts.
 import math
 from pathlib import Path
 
+from onnx import TensorProto, helper, shape_inference
+
 from benchmarks.peers.results import Roofline
 from edgepack.onnxfile import load_onnx
 
 _BYTES = {"fp32": 4, "int8": 1}  # of a weight
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
 def roofline(
@@ -39,30 +42,22 @@ def model_bytes(onnx: Path, precision: str) -> int:
     In int8, tensors of two and more dimensions have one byte an element and all others (biases) four;
     inputs and outputs stay as the model has them.
     """
-    import onnx as library
+    graph = shape_inference.infer_shapes(load_onnx(onnx), data_prop=True).graph
+    types = {value.name: value.type.tensor_type for value in (*graph.input, *graph.value_info, *graph.output)}
 
-    model = library.shape_inference.infer_shapes(load_onnx(onnx), data_prop=True)
-    graph = model.graph
-    floats = {library.TensorProto.FLOAT, library.TensorProto.FLOAT16, library.TensorProto.DOUBLE}
-    weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer if tensor.data_type in floats}
-    values = {
-        value.name: (
-            tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim),
-            library.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).itemsize,
-        )
-        for value in (*graph.input, *graph.value_info, *graph.output)
-    }
+    def elements(name: str) -> int:
+        return math.prod(dim.dim_value for dim in types[name].shape.dim)
+
     total = sum(
-        math.prod(values[value.name][0]) * values[value.name][1] for value in (*graph.input, *graph.output)
+        elements(value.name) * helper.tensor_dtype_to_np_dtype(types[value.name].elem_type).itemsize
+        for value in (*graph.input, *graph.output)
     )
-    readers: dict[str, list[library.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    for name, shape in weights.items():
-        elements = math.prod(shape)
-        if all(node.op_type == "Gather" and node.input[0] == name for node in readers.get(name, ())):
-            read = sum(math.prod(values[node.output[0]][0]) for node in readers.get(name, ()))
-            elements = min(elements, read)
-        total += elements * (_BYTES[precision] if len(shape) > 1 else 4)
+    for tensor in graph.initializer:
+        if tensor.data_type not in _FLOATS:
+            continue
+        count = math.prod(tensor.dims)
+        readers = [node for node in graph.node if tensor.name in node.input]
+        if all(node.op_type == "Gather" and node.input[0] == tensor.name for node in readers):
+            count = min(count, sum(elements(node.output[0]) for node in readers))
+        total += count * (_BYTES[precision] if len(tensor.dims) > 1 else 4)
     return total

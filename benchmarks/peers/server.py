@@ -1,5 +1,12 @@
-"""What a contestant's process does when it is asked. It has its cores and its pipes before numpy is imported here."""
+"""The process of a contestant, in the contestant's environment: Python and numpy only.
 
+    python -m benchmarks.peers.server REGISTRY CONTESTANT
+
+``REGISTRY`` is ``module:attribute`` of a dict of contestants. Its commands are the methods of ``Server``; how it is
+asked is ``benchmarks.kit.serving``'s.
+"""
+
+import sys
 import time
 from dataclasses import asdict
 from functools import reduce
@@ -8,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kit.correctness import distance, rows, worse
-from benchmarks.kit.serving import timed
+from benchmarks.kit.serving import serve, timed
 from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, size
 
 
@@ -23,13 +30,8 @@ class Server:
     def prepare(self, command: dict[str, Any]) -> dict[str, Any]:
         """Paths of what was made, and its sizes."""
         prepared = self.contestant.prepare(Task.from_json(command["task"]))
-        return {
-            "model": prepared.model,
-            "runtime": prepared.runtime,
-            "notes": dict(prepared.notes),
-            "model_bytes": size(prepared.model),
-            "runtime_bytes": size(prepared.runtime),
-        }
+        sizes = {"model_bytes": size(prepared.model), "runtime_bytes": size(prepared.runtime)}
+        return asdict(prepared) | sizes
 
     def load(self, command: dict[str, Any]) -> dict[str, Any]:
         """Load the model; also how long a call of a Python function takes that does nothing."""
@@ -37,10 +39,8 @@ class Server:
 
         start = time.perf_counter_ns()
         self.session = self.contestant.load(*_given(command))
-        return {
-            "load_ns": time.perf_counter_ns() - start,
-            "call_ns": median(timed(lambda: None, 1000)),
-        }
+        took = time.perf_counter_ns() - start
+        return {"load_ns": took, "call_ns": median(timed(lambda: None, 1000))}
 
     def run(self, command: dict[str, Any]) -> dict[str, Any]:
         """Infer every sample of ``inputs`` and compare with ``reference``."""
@@ -67,7 +67,7 @@ class Server:
         inputs = rows(Path(command["inputs"]))[0]
         own = self.contestant.cold(task, prepared, inputs)
         if own is not None:
-            return {**asdict(own), "ready_ns": 0}
+            return asdict(own)
         start = time.monotonic_ns()
         session = self.contestant.load(task, prepared)
         loaded = time.monotonic_ns()
@@ -75,14 +75,14 @@ class Server:
         return {
             "start_ns": time.monotonic_ns() - command["spawned_ns"],
             "load_ns": loaded - start,
-            "peak_rss_kib": _peak_rss_kib(),
             "ready_ns": ready - command["spawned_ns"],
+            "peak_rss_kib": _peak_rss_kib(),
         }
 
 
 def _given(command: dict[str, Any]) -> tuple[Task, Prepared]:
     words = command["prepared"]
-    model, runtime = (tuple(Path(path) for path in words[key]) for key in ("model", "runtime"))
+    model, runtime = (tuple(map(Path, words[key])) for key in ("model", "runtime"))
     return Task.from_json(command["task"]), Prepared(model, runtime, words["notes"])
 
 
@@ -90,3 +90,7 @@ def _peak_rss_kib() -> int:
     """The kernel's own count for this process, from its last exec on."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+if __name__ == "__main__":
+    serve(lambda: Server(*sys.argv[1:]))

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kit import command, documents
-from benchmarks.kit.builds import calls
 from benchmarks.kit.machine import summary
 from benchmarks.kit.metaschedule import BUILD_TIMEOUT_S
 from benchmarks.kit.nets import network
@@ -32,14 +31,13 @@ from benchmarks.kit.places import RESULTS
 from benchmarks.kit.processes import how_it_ended, run_until
 from benchmarks.tuning import page
 from benchmarks.tuning.log import Job, Log, read
-from benchmarks.tuning.measure import EDGEPACK, add
+from benchmarks.tuning.measure import EDGEPACK, add, calls
 
 STOCK = {"default": ("stock TVM", BUILD_TIMEOUT_S), "patient": ("stock TVM, 300 s builds", 300.0)}
 _GRACE_S = 120.0  # edgepack ends by itself; this is for one that does not
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run what the arguments say, print the table, write JSON, Markdown and charts."""
     options = parse(argv)
     results = options.out / "tuning.json"
     if options.page:
@@ -75,7 +73,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = command.parser("tuning", __doc__)
     add = parser.add_argument
     add("--minutes", type=command.above(0), default=5.0, help="of each run")

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.kit.svg import chart, style, words
+from benchmarks.kit.svg import chart, style
 from benchmarks.tuning.curves import Band, band
 from benchmarks.tuning.log import PHASES
 from benchmarks.tuning.measure import points_of
-from edgepack.report.charts import ticks
+from edgepack.report.charts import ticks, words
 from edgepack.report.format import significant
-from edgepack.report.markup import Markup, el, join
+from edgepack.report.markup import Markup, el
 
 _HEIGHT = 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 560, 52, 320
@@ -47,8 +47,8 @@ def charts(document: dict[str, Any]) -> dict[str, str]:
         rows.append((label, color, seconds, statistics.median(run["seconds"] for run in runs)))
     net = document["net"]
     drawn = {
-        f"tuning-{axis}.svg": curves(f"Tuning {net}: latency against {axis}", axis, series[axis])
-        for axis in series
+        f"tuning-{axis}.svg": curves(f"Tuning {net}: latency against {axis}", axis, found)
+        for axis, found in series.items()
     }
     return drawn | {"tuning-phases.svg": phases(f"Tuning {net}: time by phase", rows)}
 
@@ -78,41 +78,30 @@ def curves(title: str, unit: str, series: Sequence[Series]) -> Markup:
     def y(value: float) -> float:
         return _BOTTOM - (value - low) / (high - low) * (_BOTTOM - _TOP)
 
-    grid = [
-        join(
+    parts: list[Markup] = []
+    for tick in ticks(low, high):
+        parts += [
             el("line", x1=_LEFT, x2=_RIGHT, y1=y(tick), y2=y(tick), cls="guide"),
             words(_LEFT - 8, y(tick) + 4, f"{tick:,.10g}", "soft", "end"),
-        )
-        for tick in ticks(low, high)
-    ]
-    marks = [
-        join(
+        ]
+    parts.append(el("line", x1=_LEFT, x2=_RIGHT, y1=_BOTTOM, y2=_BOTTOM, cls="axis"))
+    for tick in ticks(0.0, end):
+        parts += [
             el("line", x1=x(tick), x2=x(tick), y1=_BOTTOM, y2=_BOTTOM + 4, cls="axis"),
             words(x(tick), _BOTTOM + 18, f"{tick:,.10g}", "soft", "middle"),
-        )
-        for tick in ticks(0.0, end)
-    ]
-    drawn = [_series(one, x, y) for one in series]
+        ]
+    parts.append(words((_LEFT + _RIGHT) / 2, _BOTTOM + 38, unit, "soft", "middle"))
+    parts.append(words(8, 40, "predicted milliseconds of an inference, sum of the kernels", "soft"))
+    for one in series:
+        parts += _series(one, x, y)
     wanted = [y(one.band[-1].median) for one in series]
-    labels = [
-        _label(one, middle)
-        for one, middle in zip(series, spread(wanted, 2.4 * _LINE, _TOP, _BOTTOM), strict=True)
-    ]
-    return chart(
-        title,
-        _STYLE,
-        _HEIGHT,
-        *grid,
-        el("line", x1=_LEFT, x2=_RIGHT, y1=_BOTTOM, y2=_BOTTOM, cls="axis"),
-        *marks,
-        words((_LEFT + _RIGHT) / 2, _BOTTOM + 38, unit, "soft", "middle"),
-        words(8, 40, "predicted milliseconds of an inference, sum of the kernels", "soft"),
-        *drawn,
-        *labels,
-        words(
-            8, _HEIGHT - 6, "Band: least to most of the runs. Circle: the built library, measured.", "soft"
-        ),
-    )
+    for one, middle in zip(series, spread(wanted, 2.4 * _LINE, _TOP, _BOTTOM), strict=True):
+        measured = "" if one.measured_ms is None else f", built {significant(one.measured_ms)} ms"
+        told = f"{significant(one.band[-1].median)} ms{measured}"
+        parts.append(words(_RIGHT + 14, middle, one.label, f"name f{one.color}"))
+        parts.append(words(_RIGHT + 14, middle + _LINE, told, "soft"))
+    below = "Band: least to most of the runs. Circle: the built library, measured."
+    return chart(title, _STYLE, _HEIGHT, *parts, words(8, _HEIGHT - 6, below, "soft"))
 
 
 def spread(wanted: Sequence[float], gap: float, top: float, bottom: float) -> list[float]:
@@ -144,32 +133,19 @@ def phases(title: str, rows: Sequence[tuple[str, int, dict[str, float], float]])
             ]
             y += 18
         y += 26
-    return chart(
-        title,
-        _STYLE,
-        y + 4,
-        *parts,
-        words(8, y - 6, "Seconds in which at least one process was at it; phases may overlap.", "soft"),
-    )
+    below = "Seconds in which at least one process was at it; phases may overlap."
+    return chart(title, _STYLE, y + 4, *parts, words(8, y - 6, below, "soft"))
 
 
-def _series(one: Series, x: Callable[[float], float], y: Callable[[float], float]) -> Markup:
+def _series(one: Series, x: Callable[[float], float], y: Callable[[float], float]) -> list[Markup]:
     there = [f"{x(b.x):.1f} {y(b.high):.1f}" for b in one.band]
     back = [f"{x(b.x):.1f} {y(b.low):.1f}" for b in reversed(one.band)]
     line = "L".join(f"{x(b.x):.1f} {y(b.median):.1f}" for b in one.band)
-    circle = None
-    if one.measured_ms is not None:
-        circle = el("circle", cx=x(one.band[-1].x), cy=y(one.measured_ms), r=4.5, cls=f"end l{one.color}")
-    return join(
+    parts = [
         el("path", d=f"M{'L'.join(there + back)}Z", cls=f"band f{one.color}"),
         el("path", d=f"M{line}", cls=f"line l{one.color}"),
-        circle,
-    )
-
-
-def _label(one: Series, y: float) -> Markup:
-    measured = "" if one.measured_ms is None else f", built {significant(one.measured_ms)} ms"
-    return join(
-        words(_RIGHT + 14, y, one.label, f"name f{one.color}"),
-        words(_RIGHT + 14, y + _LINE, f"{significant(one.band[-1].median)} ms{measured}", "soft"),
-    )
+    ]
+    if one.measured_ms is not None:
+        end = x(one.band[-1].x)
+        parts.append(el("circle", cx=end, cy=y(one.measured_ms), r=4.5, cls=f"end l{one.color}"))
+    return parts

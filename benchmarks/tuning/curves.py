@@ -4,11 +4,8 @@ import statistics
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from benchmarks.tuning.log import Trial
-
-Axis = Literal["seconds", "trials"]
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,9 @@ def curve(
 ) -> list[Point]:
     """The predicted total after each trial: over the net's kernels, calls x the best so far.
 
-    A kernel starts with its untuned time and is never taken for slower than that. Trials of other kernels
-    than the net's count and change nothing.
-
-    Args:
-        trials: In any order.
-        weights: Calls an inference of each kernel, by workload.
-        untuned_ms: Milliseconds of each kernel under its fallback schedule.
+    A kernel starts with its untuned time, under its fallback schedule, and is never taken for slower than that.
+    Trials, in any order, of other kernels than the net's count and change nothing. ``weights`` are calls an inference
+    of each kernel, by workload.
     """
     best = {workload: untuned_ms[workload] for workload in weights}
 
@@ -56,16 +49,15 @@ def curve(
     return points
 
 
-def at(points: Sequence[Point], axis: Axis, x: float) -> float:
+def at(points: Sequence[Point], axis: str, x: float) -> float:
     """The predicted total at a place of the axis: that of the last point not beyond it."""
     return points[max(0, bisect_right(points, x, key=lambda point: getattr(point, axis)) - 1)].predicted_ms
 
 
-def band(curves: Sequence[Sequence[Point]], axis: Axis, end: float, places: int = 200) -> list[Band]:
+def band(curves: Sequence[Sequence[Point]], axis: str, end: float, places: int = 200) -> list[Band]:
     """Least, median and most of several curves, at evenly spaced places from 0 to ``end``."""
     result = []
-    for place in range(places + 1):
-        x = end * place / places
+    for x in (end * place / places for place in range(places + 1)):
         values = [at(points, axis, x) for points in curves]
         result.append(Band(x, min(values), statistics.median(values), max(values)))
     return result

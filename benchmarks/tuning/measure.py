@@ -1,21 +1,32 @@
-"""One run's figures, and the libraries built from what it found."""
+"""One repetition's figures, and the libraries built from what it found."""
 
 import shutil
 import statistics
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.kit import metaschedule
-from benchmarks.kit.builds import best_records, build, build_stock, record_folder
-from benchmarks.kit.libraries import measure
+from benchmarks.kit.libraries import build_stock, measure
 from benchmarks.tuning.contestants.stock import search_seconds
 from benchmarks.tuning.curves import Point, busy, curve, rates
 from benchmarks.tuning.log import PHASES, Log, Trial
+from edgepack.config.target import Target, load_target
+from edgepack.lower import compile_model, tuning_tasks, workload
+from edgepack.tune import RecordStore, best_records
 from edgepack.tune.store import RECORDS, WORKLOADS, read_untuned, repair, write_untuned
 
 EDGEPACK = "edgepack"
+
+
+def calls(net: Path, target_name: str) -> dict[str, int]:
+    """Calls an inference of each kernel that can be tuned, by workload."""
+    found: Counter[str] = Counter()
+    for task in tuning_tasks(net, load_target(target_name)):
+        found[workload(task.dispatched[0]["main"])] += int(task.weight)
+    return dict(found)
 
 
 def add(
@@ -28,8 +39,8 @@ def add(
     runs: int,
 ) -> None:
     """One repetition: each tuner's figures, and its library's time beside the untuned ones'."""
-    target = document["target"]
-    untuned = read_untuned(record_folder(folders[EDGEPACK], target))
+    target = load_target(document["target"])
+    untuned = read_untuned(RecordStore(folders[EDGEPACK]).folder(target))
     lacking = weights.keys() - untuned.keys()
     if lacking:
         raise SystemExit(
@@ -38,7 +49,7 @@ def add(
         )
     for side, folder in folders.items():
         if side != EDGEPACK:
-            _as_store(folder, record_folder(folder, target), untuned)
+            _as_store(folder, RecordStore(folder).folder(target), untuned)
     built = build_and_measure(net, target, folders, runs)
     document["untuned_runs"].append({name: built[name] for name in ("untuned", "stock untuned")})
     for side, (log, seconds) in logs.items():
@@ -102,18 +113,18 @@ def points_of(run: Mapping[str, Any]) -> list[Point]:
 
 
 def build_and_measure(
-    net: Path, target_name: str, folders: Mapping[str, Path], runs: int
+    net: Path, target: Target, folders: Mapping[str, Path], runs: int
 ) -> dict[str, list[float]]:
     """Milliseconds of whole inferences: both untuned libraries, and each tuner's that found anything."""
     with tempfile.TemporaryDirectory() as scratch:
         paths = {"untuned": Path(scratch, "untuned.so"), "stock untuned": Path(scratch, "stock.so")}
-        compiled = build(net, target_name, paths["untuned"])
-        build_stock(net, target_name, paths["stock untuned"])
+        compiled = compile_model(net, target, paths["untuned"])
+        build_stock(net, target, paths["stock untuned"])
         for side, folder in folders.items():
-            records = best_records(net, target_name, folder)
+            records = best_records(net, target, RecordStore(folder))
             if records is not None and (records / RECORDS).stat().st_size:
                 paths[side] = Path(scratch, f"{side}.so")
-                build(net, target_name, paths[side], records)
+                compile_model(net, target, paths[side], records=records)
         return measure(paths, compiled.inputs, runs)
 
 

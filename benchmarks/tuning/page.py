@@ -1,12 +1,13 @@
 """The results as a page with charts, and as a table for the terminal."""
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kit.documents import filled, write_text
+from benchmarks.kit.documents import filled, markdown, plain, write_text
 from benchmarks.kit.statistics import median_and_range
-from benchmarks.kit.tables import markdown, plain
 from benchmarks.tuning.charts import charts
 from benchmarks.tuning.log import PHASES
 
@@ -19,10 +20,8 @@ def rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     yield ("median (least to most)", *document["sides"].values())
 
     def row(name: str, *path: str, form: str = "{:.1f}") -> tuple[str, ...]:
-        return (
-            name,
-            *(median_and_range([_dig(run, path) for run in runs[side]], form) for side in document["sides"]),
-        )
+        found = ([reduce(getitem, path, run) for run in runs[side]] for side in document["sides"])
+        return (name, *(median_and_range(values, form) for values in found))
 
     yield row("seconds", "seconds", form="{:.0f}")
     yield row("trials", "tried", form="{:.0f}")
@@ -51,8 +50,7 @@ def notes(document: dict[str, Any]) -> list[str]:
 
 
 def text(document: dict[str, Any]) -> str:
-    """For the terminal."""
-    return "\n".join([headline(document), "", *plain(list(rows(document))), *notes(document)])
+    return "\n".join([headline(document), "", plain(list(rows(document))), *notes(document)])
 
 
 def headline(document: dict[str, Any]) -> str:
@@ -66,7 +64,6 @@ def headline(document: dict[str, Any]) -> str:
 
 
 def write(document: dict[str, Any], out: Path) -> None:
-    """Write the page and the charts into a folder."""
     drawn = charts(document)
     for name, markup in drawn.items():
         write_text(out / name, markup + "\n")
@@ -79,14 +76,7 @@ def page(document: dict[str, Any], drawn: Sequence[str]) -> str:
     return filled(
         _WORDS,
         headline=headline(document),
-        table="\n".join(markdown(head, rest, tight=True)),
+        table=markdown(head, rest, tight=True),
         charts="\n\n".join(f"![{name.removesuffix('.svg')}]({name})" for name in drawn),
         notes="\n".join(f"- {note}" for note in notes(document)),
     )
-
-
-def _dig(run: dict[str, Any], path: Sequence[str]) -> float | None:
-    value: Any = run
-    for key in path:
-        value = value[key]
-    return value

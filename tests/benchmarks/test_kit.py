@@ -6,9 +6,9 @@ import time
 import pytest
 
 from benchmarks.kit import command, nets, places
+from benchmarks.kit.documents import markdown, plain
 from benchmarks.kit.processes import ProcessFailed, last_line, run, run_until
 from benchmarks.kit.statistics import median_and_range
-from benchmarks.kit.tables import markdown, plain
 from edgepack.errors import UsageError
 
 
@@ -45,6 +45,7 @@ def test_a_network_is_one_of_the_zoo_or_a_file(tmp_path):
         (command.above(0), ["0.1", "5"], ["0", "-1", "inf", "nan", "x"]),
         (command.at_least(0), ["0", "2.5"], ["-0.1", "inf", ""]),
         (command.whole(1), ["1", "30"], ["0", "1.5", "x"]),
+        (command.pattern, ["", "^test_conv"], ["(", "*x"]),
     ],
 )
 def test_numbers_have_bounds(kind, fits, fails):
@@ -93,10 +94,10 @@ def test_a_program_ends_by_itself_or_is_ended(tmp_path):
 
 
 def test_tables_for_pages_and_for_the_terminal():
-    assert markdown(["", "b"], [["x|y", "1\n2"]]) == ["|  | b |", "| --- | ---: |", "| x\\|y | 1 2 |"]
-    assert markdown(["", "b"], [["x", ""]], 2, tight=True) == ["| | b |", "|---|---|", "| x |  |"]
-    assert plain([("name", "n"), ("a", "10")]) == ["name   n", "a     10"]
-    assert plain([("name", "n"), ("a", "10")], right=2) == ["name  n", "a     10"]
+    assert markdown(["", "b"], [["x|y", "1\n2"]]) == "|  | b |\n| --- | ---: |\n| x\\|y | 1 2 |"
+    assert markdown(["", "b"], [["x", ""]], 2, tight=True) == "| | b |\n|---|---|\n| x |  |"
+    assert plain([("name", "n"), ("a", "10")]) == "name   n\na     10"
+    assert plain([("name", "n"), ("a", "10")], right=2) == "name  n\na     10"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.kit.statistics import LEAST_ROUNDS, _Medians, ratio, summarise
+from benchmarks.kit.statistics import LEAST_ROUNDS, _medians, ratio, summarise
 
 times = st.integers(1, 10**10)
 blocks = st.lists(st.lists(times, min_size=1, max_size=8), min_size=LEAST_ROUNDS, max_size=8)
@@ -35,7 +35,7 @@ def test_a_weighted_median_is_that_of_repeated_samples(lists, data):
     counts = data.draw(st.lists(st.integers(0, 3), min_size=len(lists), max_size=len(lists)))
     assume(sum(counts))
     repeated = [sample for one, count in zip(lists, counts, strict=True) for sample in one * count]
-    assert _Medians(lists).weighted(np.array([counts]))[0] == np.median(repeated)
+    assert _medians(lists, np.array([counts]))[0] == np.median(repeated)
 
 
 @given(blocks, blocks, seeds)

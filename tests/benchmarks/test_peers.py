@@ -63,7 +63,7 @@ def test_one_net_and_two_peers(cache, tmp_path, capsys):
     again = command.main(["--report", "--out", str(tmp_path)])
     assert again == 0
     assert (tmp_path / "RESULTS.md").read_text() == text
-    assert "autoencoder int8 1t" in capsys.readouterr().out
+    assert "autoencoder-int8-1t" in capsys.readouterr().out
 
 
 def test_the_documented_losses_are_those_of_the_report():

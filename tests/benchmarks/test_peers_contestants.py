@@ -76,6 +76,7 @@ def task(tmp_path):
             name: random.standard_normal((8, *shape), dtype=np.float32) for name, shape in shapes.items()
         }
         np.savez(tmp_path / "calibration.npz", **samples)
+        (tmp_path / "cells" / "net").mkdir(parents=True)
         return Task(
             net="net",
             onnx=tmp_path / "model.onnx",

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.peers.contestants import executorch, litert
+from benchmarks.peers.contestants import executorch, litert, zoo
 from benchmarks.peers.protocol import Unsupported
 
 
@@ -94,5 +94,5 @@ def test_executorch_counts_what_its_quantizer_annotated():
             SimpleNamespace(op="call_module", target="activation_post_process_0", meta={}),
         ]
     )
-    integer, real = executorch._operators(graph)
-    assert (dict(integer), dict(real)) == ({"linear": 2}, {"embedding": 1})
+    found = zoo.by_precision(executorch._operators(graph), "a quantizer")
+    assert found == {"int8_operators": {"linear": 2}, "fp32_operators": {"embedding": 1}}

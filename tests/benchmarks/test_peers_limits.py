@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.kit import places
-from benchmarks.peers import limits, limits_kernels
+from benchmarks.peers import limits
 from edgepack.config import host
 from edgepack.errors import EdgepackError
 
@@ -18,11 +18,11 @@ FMA, DOT = r"\bvfmadd\w*ps\b|\bfmla\b", r"\bvpdpbusd\b|\bsdot\b"
 
 
 def _run(variant, state, steps):
-    library = limits_kernels.library()
+    library = limits.library()
     library[variant.name](ctypes.c_void_p(state.ctypes.data), ctypes.c_long(steps))
 
 
-@pytest.mark.parametrize("variant", limits_kernels.here(), ids=lambda variant: variant.name)
+@pytest.mark.parametrize("variant", limits.here(), ids=lambda variant: variant.name)
 def test_kernels_compute_what_they_say(variant):
     state = limits.new_state(variant)
     if variant.kind == "fma":
@@ -44,18 +44,18 @@ def test_kernels_compute_what_they_say(variant):
 
 
 def test_a_step_is_as_many_multiply_adds_as_the_variant_says():
-    fma, dot = limits_kernels.Variant("fma", 32, 4), limits_kernels.Variant("dot", 64, 8)
+    fma, dot = limits.Variant("fma", 32, 4), limits.Variant("dot", 64, 8)
     assert (fma.macs, dot.macs) == (4 * 8, 8 * 64)
 
 
 def test_stream_kernels_compute_what_they_say():
-    library = limits_kernels.library()
+    library = limits.library()
     count = 128 * 40
     random = np.random.default_rng(0)
     a, b, c = (limits.aligned(4 * count).view(np.float32) for _ in "abc")
     for array in (a, b, c):
         array[:] = random.integers(0, 100, count)  # sums stay exact
-    state = limits_kernels.Stream(a.ctypes.data, b.ctypes.data, c.ctypes.data, count, 0.0)
+    state = limits.Stream(a.ctypes.data, b.ctypes.data, c.ctypes.data, count, 0.0)
     library.read_all(ctypes.byref(state), ctypes.c_long(2))
     assert state.sum == 2 * a.sum(dtype=np.float64)
     library.triad(ctypes.byref(state), ctypes.c_long(2))
@@ -67,12 +67,12 @@ def test_the_compiler_kept_the_work():
     if objdump is None:
         assert os.environ.get("CI") != "true", "needs objdump: apt-get install binutils"
         pytest.skip("needs objdump: apt-get install binutils")
-    argv = [objdump, "-d", "--no-show-raw-insn", str(limits_kernels.build())]
+    argv = [objdump, "-d", "--no-show-raw-insn", str(limits.build())]
     text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     bodies = dict(re.findall(r"^\w+ <(\w+)>:\n((?:.+\n)+)", text, re.MULTILINE))
     if not {"fma", "neon"} & set(host.describe()["cpu"]["features"]):
         pytest.skip("this CPU has no fused multiply-add")
-    for variant in limits_kernels.here():
+    for variant in limits.here():
         instruction = {"fma": FMA, "dot": DOT}[variant.kind]
         assert len(re.findall(instruction, bodies[variant.name])) >= variant.unroll, variant.name
 
@@ -88,9 +88,9 @@ def test_the_compiler_kept_the_work():
     ],
 )
 def test_variants_follow_the_cpu(features, bits, names):
-    made = limits_kernels.variants(features, bits)
+    made = limits.variants(features, bits)
     assert {variant.name for variant in made if variant.unroll == 12} == names
-    code = limits_kernels.source(made)
+    code = limits.source(made)
     assert all(f"void {variant.name}(void *state, long steps)" in code for variant in made)
 
 
@@ -101,7 +101,7 @@ def test_limits_of_this_machine():
         assert limit["peak"] == max(limit["samples"]) > 0
         assert min(limit["samples"]) <= limit["median"] <= limit["peak"]
         assert limit["spread"] >= 0
-    assert (found["int8"] is None) == all(variant.kind == "fma" for variant in limits_kernels.here())
+    assert (found["int8"] is None) == all(variant.kind == "fma" for variant in limits.here())
     assert found["threads"] == 1
 
 
@@ -118,7 +118,7 @@ def test_the_canary_tells_its_time():
 
 def test_a_compiler_that_fails_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(places, "CACHE", tmp_path)
-    monkeypatch.setattr(limits_kernels, "FLAGS", ("-march=nosuchcpu",))
+    monkeypatch.setattr(limits, "FLAGS", ("-march=nosuchcpu",))
     with pytest.raises(EdgepackError, match="zig could not compile") as error:
-        limits_kernels.build()
+        limits.build()
     assert "nosuchcpu" in error.value.why

@@ -4,12 +4,13 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from benchmarks.kit.documents import markdown
 from benchmarks.kit.interleaving import Block, Plan
-from benchmarks.kit.tables import markdown
-from benchmarks.peers.method import method
-from benchmarks.peers.page import report, write_report
+from benchmarks.peers.measure import tidy
+from benchmarks.peers.page import method, report, write_report
+from benchmarks.peers.protocol import Cold
 from benchmarks.peers.ranking import losses, rank
-from benchmarks.peers.results import ColdStart, Entry, Group, Roofline, jsonable
+from benchmarks.peers.results import Entry, Group, Roofline
 
 
 def entry(title, **more):
@@ -26,9 +27,7 @@ def entry(title, **more):
             "call_ns": 50.0,
             "warm_inferences": 10,
             "warm_stable": True,
-            "cold": (
-                ColdStart(start_ns=30_000_000, load_ns=20_000_000, ready_ns=1_000_000, peak_rss_kib=1000),
-            )
+            "cold": (Cold(start_ns=30_000_000, load_ns=20_000_000, ready_ns=1_000_000, peak_rss_kib=1000),)
             * 3,
             **more,
         }
@@ -208,8 +207,8 @@ def test_there_is_a_report_of_nothing(tmp_path):
 
 
 def test_a_table_keeps_its_columns():
-    assert markdown(["a", "b"], [["x|y", "1\n2"]]) == ["| a | b |", "| --- | ---: |", "| x\\|y | 1 2 |"]
+    assert markdown(["a", "b"], [["x|y", "1\n2"]]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 2 |"
 
 
 def test_notes_become_json():
-    assert jsonable({"a": float("nan"), 2: (1, {3}), "c": None}) == {"a": None, "2": [1, "{3}"], "c": None}
+    assert tidy({"a": float("nan"), 2: (1, {3}), "c": None}) == {"a": None, "2": [1, "{3}"], "c": None}

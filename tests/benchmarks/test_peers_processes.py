@@ -59,7 +59,7 @@ def test_a_stopped_worker_answers_when_it_is_continued(net, tmp_path):
         answer(running, net, tmp_path)
         running.stop()
         (process,) = [
-            child for child in psutil.Process().children() if "benchmarks.peers.worker" in child.cmdline()
+            child for child in psutil.Process().children() if "benchmarks.peers.server" in child.cmdline()
         ]
         deadline = time.monotonic() + 20  # a signal takes effect when the process is next seen to
         while process.status() != "stopped" and time.monotonic() < deadline:
@@ -97,7 +97,7 @@ def _oom(pid):
 
 def test_contestants_import_nothing_heavy():
     program = (
-        "import sys, benchmarks.peers.contestants, benchmarks.peers.worker;"
+        "import sys, benchmarks.peers.contestants, benchmarks.peers.server;"
         "print(*sorted({name.partition('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)))"
     )
     done = subprocess.run(

@@ -35,7 +35,6 @@ class Edgepack(Contestant):
         """Run a recipe up to its bundle, and unpack that."""
         from edgepack import api
 
-        task.folder.mkdir(parents=True, exist_ok=True)
         records = task.folder.parent / "edgepack-records"
         os.environ["XDG_DATA_HOME"] = str(records)  # edgepack's own variable for where records live
         onnx, notes = task.onnx, {}
@@ -62,14 +61,17 @@ class Edgepack(Contestant):
 
     def cold(self, task: Task, prepared: Prepared, inputs: Mapping[str, np.ndarray]) -> Cold:  # noqa: ARG002
         """Start the agent and wait for the line it writes after the first inference."""
-        argv = [*_bench(task, _saved(task, inputs)), "--warmup", "0", "--runs", "1"]
+        session = AgentSession(task)
+        session.feed(inputs)
+        argv = session.bench(warmup=0, runs=1)
         began = time.perf_counter_ns()
         with subprocess.Popen(argv, stdout=subprocess.PIPE) as agent:
             first = agent.stdout.readline()
             took = time.perf_counter_ns() - began
             rest = agent.stdout.read()
         start, *_, end = answers(first + rest, agent.returncode)
-        return Cold(took, round(start["load_ms"] * 1e6), end["peak_rss_kib"])
+        load_ns = round(start["load_ms"] * 1e6)
+        return Cold(start_ns=took, load_ns=load_ns, peak_rss_kib=end["peak_rss_kib"])
 
 
 class AgentSession(Session):
@@ -82,16 +84,28 @@ class AgentSession(Session):
     warms_up = True
 
     def __init__(self, task: Task) -> None:
-        self._task = task
+        self._threads = task.threads
+        self._bundle = task.folder / _BUNDLE
+        self._scratch = task.folder / f"session-{task.threads}"  # others may be loaded at the same time
         self._inputs: list[str] = []
         self._warmup = 0
 
+    def feed(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Put the inputs into files, in the order in which the bundle's manifest names them."""
+        manifest = json.loads((self._bundle / "manifest.json").read_text(encoding="utf-8"))
+        self._scratch.mkdir(exist_ok=True)
+        self._inputs = save_inputs(self._scratch, [tensor["name"] for tensor in manifest["inputs"]], inputs)
+
+    def bench(self, *, warmup: int, runs: int) -> list[str]:
+        """The command, pinned to the cores of this process: the benchmark gives every contestant the same."""
+        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        return [*self._command("bench"), "--cores", cores, "--warmup", str(warmup), "--runs", str(runs)]
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """One inference in a process of its own."""
-        self._inputs = _saved(self._task, inputs)
-        out = _scratch(self._task)
-        (answer,) = _asked([*_command(self._task, "run", self._inputs), "--output-dir", str(out)])
-        return [np.load(out / f"output-{i}.npy") for i in range(len(answer["outputs"]))]
+        self.feed(inputs)
+        (answer,) = _asked([*self._command("run"), "--output-dir", str(self._scratch)])
+        return [np.load(self._scratch / f"output-{i}.npy") for i in range(len(answer["outputs"]))]
 
     def time(self, runs: int) -> list[int]:
         """The agent's samples, after a warm-up as long as a first look at the latency calls for."""
@@ -102,9 +116,17 @@ class AgentSession(Session):
         return self._samples(warmup=self._warmup, runs=runs)
 
     def _samples(self, *, warmup: int, runs: int) -> list[int]:
-        argv = [*_bench(self._task, self._inputs), "--warmup", str(warmup), "--runs", str(runs)]
-        _, *samples, _ = _asked(argv)
+        _, *samples, _ = _asked(self.bench(warmup=warmup, runs=runs))
         return [sample["ns"] for sample in samples]
+
+    def _command(self, do: str) -> list[str]:
+        agent, model = self._bundle / "bin" / "edgepack-agent", self._bundle / "model" / "model.so"
+        return command(agent, do, model, self._inputs, self._threads)
+
+
+def _asked(argv: Sequence[str]) -> list[dict[str, Any]]:
+    done = subprocess.run(argv, stdout=subprocess.PIPE, check=False)
+    return answers(done.stdout, done.returncode)
 
 
 def _recipe(task: Task, onnx: Path) -> dict[str, Any]:
@@ -162,32 +184,3 @@ def _notes(report: Any) -> dict[str, Any]:
             "tuned_share": round(tuning.tuned_share or 0.0, 3),
         }
     return notes
-
-
-def _scratch(task: Task) -> Path:
-    """For inputs and outputs; cells with other threads may be loaded at the same time."""
-    folder = task.folder / f"session-{task.threads}"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-def _saved(task: Task, inputs: Mapping[str, np.ndarray]) -> list[str]:
-    """The inputs in files, in the order in which the bundle's manifest names them."""
-    manifest = json.loads((task.folder / _BUNDLE / "manifest.json").read_text(encoding="utf-8"))
-    return save_inputs(_scratch(task), [tensor["name"] for tensor in manifest["inputs"]], inputs)
-
-
-def _command(task: Task, do: str, inputs: Sequence[str]) -> list[str]:
-    bundle = task.folder / _BUNDLE
-    return command(bundle / "bin" / "edgepack-agent", do, bundle / "model" / "model.so", inputs, task.threads)
-
-
-def _bench(task: Task, inputs: Sequence[str]) -> list[str]:
-    """Pinned to the cores that this process may use: the benchmark gives every contestant the same."""
-    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
-    return [*_command(task, "bench", inputs), "--cores", cores]
-
-
-def _asked(argv: Sequence[str]) -> list[dict[str, Any]]:
-    done = subprocess.run(argv, stdout=subprocess.PIPE, check=False)
-    return answers(done.stdout, done.returncode)

@@ -6,9 +6,7 @@ for convolutional and linear networks: static, symmetric weights with a scale fo
 activations. https://docs.pytorch.org/executorch/stable/backends/xnnpack/xnnpack-quantization.html
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +22,7 @@ class Executorch(Contestant):
     """The wheel's Python binding over the C++ runtime, with the XNNPACK delegate it is built with."""
 
     title = "ExecuTorch (XNNPACK)"
-    requirements = (
-        "executorch==1.5.1",
-        "torch==2.13.0",
-        "torchao==0.18.0",
-        "numpy==2.4.6",
-        "pydantic==2.14.3",  # edgepack.zoo's
-        "pyyaml==6.0.3",  # edgepack.zoo's
-    )
+    requirements = ("executorch==1.5.1", "torchao==0.18.0", *zoo.REQUIREMENTS)
 
     def prepare(self, task: Task) -> Prepared:
         """Write ``model.pte``."""
@@ -47,17 +38,22 @@ class Executorch(Contestant):
         program = torch.export.export(zoo.network(task), samples[0])
         if task.precision == "int8":
             program, found = _quantized(program, samples)
-            notes.update(found)
+            notes |= found
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
-        notes.update(_delegation(get_delegation_info(edge.exported_program().graph_module)))
+        notes |= _delegation(get_delegation_info(edge.exported_program().graph_module))
         # Inputs stay where the caller has them: memory planned for them would be overwritten by each run.
         plan = MemoryPlanningPass(alloc_graph_input=False)
         model = task.folder / "model.pte"
         model.write_bytes(edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=plan)).buffer)
-        runtime = _runtime_files()
-        native = [path for path in runtime if path.parent.name == "lib" and "executorch" in path.name]
+        # The binding and the libraries it links to: ExecuTorch's and torch's; not the exporter.
+        own = [
+            path
+            for path in distribution_files("executorch")
+            if path.parent.name in {"lib", "pybindings"} and ".so" in path.name
+        ]
+        native = [path for path in own if path.parent.name == "lib" and "executorch" in path.name]
         notes["runtime_without_python_and_torch_bytes"] = sum(path.stat().st_size for path in native)
-        return Prepared((model,), runtime, notes)
+        return Prepared((model,), (*own, *distribution_files("torch", "typing_extensions")), notes)
 
     def load(self, task: Task, prepared: Prepared) -> Session:
         """The method ``forward``, with ``task.threads`` threads in the pool that delegate and kernels share.
@@ -108,32 +104,26 @@ def _quantized(program: Any, samples: Sequence[tuple[Any, ...]]) -> tuple[Any, d
 
     quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
     observed = prepare_pt2e(program.module(), quantizer)
-    integer, real = _operators(observed.graph)
-    if recurrent := _RECURRENT & {*integer, *real}:
+    operators = _operators(observed.graph)
+    if recurrent := _RECURRENT & {name for name, _ in operators}:
         raise Unsupported(f"XNNPACKQuantizer leaves {' and '.join(sorted(recurrent))} in fp32")
-    if not integer:
-        raise Unsupported("XNNPACKQuantizer leaves every operator of this network in fp32")
+    notes = zoo.by_precision(operators, "XNNPACKQuantizer")
     with torch.no_grad():
         for sample in samples:
             observed(*sample)
-    notes = {
-        "quantization": "static PT2E, symmetric per-channel s8 weights, asymmetric s8 activations",
-        "int8_operators": dict(integer),
-        "fp32_operators": dict(real),
-    }
-    return torch.export.export(convert_pt2e(observed), samples[0]), notes
+    how = "static PT2E, symmetric per-channel s8 weights, asymmetric s8 activations"
+    return torch.export.export(convert_pt2e(observed), samples[0]), {"quantization": how, **notes}
 
 
-def _operators(graph: Any) -> tuple[Counter[str], Counter[str]]:
-    """How often each operator was annotated by the quantizer, and how often it was not."""
-    integer: Counter[str] = Counter()
-    real: Counter[str] = Counter()
+def _operators(graph: Any) -> list[tuple[str, bool]]:
+    """Each operator, and whether the quantizer annotated it."""
+    found = []
     for node in graph.nodes:
         if node.op == "call_function" and str(node.target).startswith("aten."):
             annotation = node.meta.get("quantization_annotation")
             taken = annotation is not None and annotation._annotated  # noqa: SLF001 - named so
-            (integer if taken else real)[str(node.target).split(".")[1]] += 1
-    return integer, real
+            found.append((str(node.target).split(".")[1], taken))
+    return found
 
 
 def _delegation(info: Any) -> dict[str, Any]:
@@ -148,13 +138,3 @@ def _delegation(info: Any) -> dict[str, Any]:
         "xnnpack_nodes": info.num_delegated_nodes,
         "nodes_outside_xnnpack": own,
     }
-
-
-def _runtime_files() -> tuple[Path, ...]:
-    """The binding and the libraries it links to: ExecuTorch's and torch's; not the exporter."""
-    own = [
-        path
-        for path in distribution_files("executorch")
-        if path.parent.name in {"lib", "pybindings"} and ".so" in path.name
-    ]
-    return (*own, *distribution_files("torch", "typing_extensions"))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.contestants import zoo
-from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
+from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, distribution_files
 
 _SIGNATURE = "serving_default"
 _FREE = {"DELEGATE", "QUANTIZE", "DEQUANTIZE", "RESHAPE", "TRANSPOSE", "CAST"}  # no arithmetic to count
@@ -58,21 +58,26 @@ class Litert(Contestant):
             fp32, model = model, task.folder / "int8.tflite"
             notes["quantization"] = _quantize(task, fp32, model)
             fp32.unlink()
-        nodes = _nodes(model)
+        # A ``DELEGATE`` stands for each part that XNNPACK took. There is no other list of them.
+        nodes = list(_interpreter(model)._get_ops_details())  # noqa: SLF001
         if task.precision == "int8":
-            notes.update(_integer(nodes))
-        notes.update(_delegation(nodes))
+            notes |= _integer(nodes)
+        notes |= _delegation(nodes)
         if any(value.dtype == np.int64 for value in task.calibration_samples()[0].values()):
             notes["inputs"] = "int32 where the network has int64: litert-torch narrows them"
         return Prepared((model,), distribution_files("ai-edge-litert"), notes)
 
     def load(self, task: Task, prepared: Prepared) -> Session:
         """An interpreter, and through it XNNPACK, with ``task.threads`` threads."""
-        from ai_edge_litert.interpreter import Interpreter
+        return _Interpreter(_interpreter(prepared.model[0], task.threads))
 
-        interpreter = Interpreter(str(prepared.model[0]), num_threads=task.threads)
-        interpreter.allocate_tensors()
-        return _Interpreter(interpreter)
+
+def _interpreter(model: Path, threads: int | None = None) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(model), num_threads=threads)
+    interpreter.allocate_tensors()
+    return interpreter
 
 
 class _Interpreter(Session):
@@ -99,18 +104,16 @@ def _in_order(details: Mapping[str, Any]) -> list[Any]:
 
 def _quantize(task: Task, fp32: Path, out: Path) -> str:
     """Write the int8 model and say how it was made."""
-    from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe, recipe_manager
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.utils.qsv_utils import min_max_update
 
     out.unlink(missing_ok=True)
-    details = Interpreter(str(fp32)).get_signature_runner(_SIGNATURE).get_input_details()
-    types = [detail["dtype"] for detail in _in_order(details)]
+    details = _in_order(_interpreter(fp32).get_signature_runner(_SIGNATURE).get_input_details())
     samples = [
         {
-            f"args_{i}": value.astype(dtype)
-            for i, (dtype, value) in enumerate(zip(types, row.values(), strict=True))
+            f"args_{i}": value.astype(detail["dtype"])
+            for i, (detail, value) in enumerate(zip(details, row.values(), strict=True))
         }
         for row in task.calibration_samples()
     ]
@@ -131,29 +134,12 @@ def _quantize(task: Task, fp32: Path, out: Path) -> str:
     return "static_wi8_ai8: per-channel s8 weights, s8 activations, min-max instead of averaged ranges"
 
 
-def _nodes(model: Path) -> list[dict[str, Any]]:
-    """The interpreter's nodes, a ``DELEGATE`` for each part that XNNPACK took."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(model))
-    interpreter.allocate_tensors()
-    return list(interpreter._get_ops_details())  # noqa: SLF001 - there is no other list of them
-
-
-def _integer(nodes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """How many operators read int8 values or weights, and how many were left in fp32.
-
-    Raises:
-        Unsupported: None computes in int8.
-    """
-    integer: Counter[str] = Counter()
-    real: Counter[str] = Counter()
-    for node in nodes:
-        if node["op_name"] not in _FREE:
-            (integer if np.int8 in node["operand_types"] else real)[node["op_name"]] += 1
-    if not integer:
-        raise Unsupported("ai-edge-quantizer leaves every operator of this network in fp32")
-    return {"int8_operators": dict(integer), "fp32_operators": dict(real)}
+def _integer(nodes: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """How many operators read int8 values or weights, and how many were left in fp32."""
+    counted = [node for node in nodes if node["op_name"] not in _FREE]
+    return zoo.by_precision(
+        ((node["op_name"], np.int8 in node["operand_types"]) for node in counted), "ai-edge-quantizer"
+    )
 
 
 def _delegation(nodes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ VERSION = "3.6.1"
 _AGREES = 0.9  # cosine of the outputs in int8 and fp32; the benchmark itself asks for as much
 _CHECKED = 8  # calibration samples
 _NEAR = 5e-4  # relative to the largest output: half of what the benchmark lets pass as fp32
+_WRONG = re.compile("error|fail|not support|can't|invalid", re.IGNORECASE)
 _WINOGRAD_MEMORY_LEVEL = 3  # MNN's Interpreter::HintMode
 _FASTEST = 3  # its level by default
 
@@ -37,11 +38,8 @@ class Mnn(Contestant):
     def prepare(self, task: Task) -> Prepared:
         """Write ``fp32.mnn``, and ``int8.mnn`` from it."""
         end = time.monotonic() + 60 * task.minutes
-        notes: dict[str, Any] = {
-            "MNN": VERSION,
-            "api": "Module",
-            "instructions": "AVX2: no AVX-512 in the wheel",
-        }
+        notes: dict[str, Any] = {"MNN": VERSION, "api": "Module"}
+        notes["instructions"] = "AVX2: no AVX-512 in the wheel"
         model = task.folder / "fp32.mnn"
         convert = ["mnnconvert", "-f", "ONNX", "--modelFile", str(task.onnx), "--MNNModel", str(model)]
         convert += ["--bizCode", "edgepack"]
@@ -123,7 +121,7 @@ def _quantized(task: Task, fp32: Path, end: float) -> tuple[Path, str]:
     the first, KL being the default, whose outputs agree with fp32 on the calibration data, or the best of them.
     """
     samples = _write_calibration(task)
-    best: tuple[float, Path, str] | None = None
+    agreements: dict[str, float] = {}
     failed: list[str] = []
     for method in ("KL", "EMA", "ADMM"):
         config, model = task.folder / f"{method}.json", task.folder / f"{method}.mnn"
@@ -139,16 +137,16 @@ def _quantized(task: Task, fp32: Path, end: float) -> tuple[Path, str]:
         except Unsupported as error:
             failed.append(f"{method}: {error}")
             continue
-        agreement = _cosine(task, fp32, model)
-        if best is None or agreement > best[0]:
-            best = (agreement, model, method)
-        if agreement >= _AGREES:
+        agreements[method] = _cosine(task, fp32, model)
+        if agreements[method] >= _AGREES:
             break
-        failed.append(f"{method}: cosine {agreement:.3f} on the calibration data")
-    if best is None:
+        failed.append(f"{method}: cosine {agreements[method]:.3f} on the calibration data")
+    if not agreements:
         raise Unsupported("; ".join(failed))
+    best = max(agreements, key=agreements.__getitem__)
     before = f" (before it, {'; '.join(failed)})" if failed else ""
-    return best[1], f"mnnquant, {best[2]} activations, MAX_ABS per-channel weights{before}"
+    how = f"mnnquant, {best} activations, MAX_ABS per-channel weights{before}"
+    return task.folder / f"{best}.mnn", how
 
 
 def _cosine(task: Task, fp32: Path, int8: Path) -> float:
@@ -187,21 +185,17 @@ def _tool(words: Sequence[str], made: Path, end: float) -> None:
     """
     made.unlink(missing_ok=True)
     program = "import sys, _tools; getattr(_tools, sys.argv[1])(sys.argv[1:])"
-    command = [sys.executable, "-c", program, *words]
     left = max(1.0, end - time.monotonic())
     try:
-        said, how = run(command, timeout_s=left), how_it_ended(0)
+        said, how = run([sys.executable, "-c", program, *words], timeout_s=left), how_it_ended(0)
     except ProcessFailed as error:
         if error.timed_out:
-            raise Unsupported(
-                f"{words[0]} was stopped after {left:.0f} s, when the time to prepare was over"
-            ) from None
+            how = f"was stopped after {left:.0f} s, when the time to prepare was over"
+            raise Unsupported(f"{words[0]} {how}") from None
         said, how = error.said, error.how
         made.unlink(missing_ok=True)
     if not made.is_file():
         lines = [line.strip() for line in said.splitlines() if line.strip()]
-        wrong = [
-            line for line in lines if re.search("error|fail|not support|can't|invalid", line, re.IGNORECASE)
-        ]
+        wrong = [line for line in lines if _WRONG.search(line)]
         last = (wrong or lines or ["it said nothing"])[-1]
         raise Unsupported(f"{words[0]} {how} and wrote no model; its last words: {last[:200]}")

@@ -23,14 +23,7 @@ class Ncnn(Contestant):
     """The wheel as it comes: layouts, Winograd and matrix products by its defaults, nothing below fp32."""
 
     title = "ncnn"
-    requirements = (
-        f"ncnn=={NCNN}",
-        f"pnnx=={PNNX}",
-        "torch==2.13.0",
-        "numpy==2.4.6",
-        "pydantic==2.14.3",  # these two for edgepack.zoo
-        "pyyaml==6.0.3",
-    )
+    requirements = (f"ncnn=={NCNN}", f"pnnx=={PNNX}", *zoo.REQUIREMENTS)
 
     def prepare(self, task: Task) -> Prepared:
         """Trace the torch module and let pnnx write ``net.ncnn.param`` and ``net.ncnn.bin``."""

@@ -9,6 +9,7 @@ https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,8 @@ class Onnxruntime(Contestant):
         options.intra_op_num_threads = task.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        return _Bound(
-            onnxruntime.InferenceSession(str(prepared.model[0]), options, providers=["CPUExecutionProvider"])
-        )
+        model, providers = str(prepared.model[0]), ["CPUExecutionProvider"]
+        return _Bound(onnxruntime.InferenceSession(model, options, providers=providers))
 
 
 class _Bound(Session):
@@ -79,19 +79,17 @@ def quantize(task: Task, out: Path) -> str:
     operators = {node.op_type for node in onnx.load(task.onnx, load_external_data=False).graph.node}
     if operators & _RECURRENT:
         if not operators & _DYNAMIC:
-            raise Unsupported(
-                f"quantize_dynamic has no integer operator for {', '.join(sorted(operators & _RECURRENT))}"
-            )
-        quantization.quantize_dynamic(
-            task.onnx, out, per_channel=True, weight_type=quantization.QuantType.QInt8
-        )
+            recurrent = ", ".join(sorted(operators & _RECURRENT))
+            raise Unsupported(f"quantize_dynamic has no integer operator for {recurrent}")
+        weights = quantization.QuantType.QInt8
+        quantization.quantize_dynamic(task.onnx, out, per_channel=True, weight_type=weights)
         return "dynamic, per-channel s8 weights"
     ready = task.folder / "preprocessed.onnx"
     quant_pre_process(str(task.onnx), str(ready))
     quantization.quantize_static(
         ready,
         out,
-        _Reader(task.calibration_samples()),
+        SimpleNamespace(get_next=partial(next, iter(task.calibration_samples()), None)),
         quant_format=quantization.QuantFormat.QDQ,
         activation_type=quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,
@@ -99,13 +97,3 @@ def quantize(task: Task, out: Path) -> str:
         calibrate_method=quantization.CalibrationMethod.MinMax,
     )
     return "static Q/DQ, min-max, u8 activations, per-channel s8 weights"
-
-
-class _Reader:
-    """Calibration data as onnxruntime asks for it."""
-
-    def __init__(self, samples: list[dict[str, np.ndarray]]) -> None:
-        self._samples = iter(samples)
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self._samples, None)

@@ -5,6 +5,7 @@ the CPU can, unless told otherwise, so the precision of everything that is not q
 https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide/quantizing-models-post-training/basic-quantization-flow.html
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -16,17 +17,7 @@ from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, distr
 
 # Inference of an IR on a CPU loads, of the wheel's plugins and readers of formats, the CPU plugin and the IR
 # reader; importing the package loads the TensorFlow reader.
-_UNUSED = (
-    "_gpu_",
-    "_npu_",
-    "_gguf_",
-    "_jax_",
-    "_onnx_",
-    "_paddle_",
-    "_pytorch_",
-    "_tensorflow_lite_",
-    "cache.json",
-)
+_UNUSED = re.compile("_(gpu|npu|gguf|jax|onnx|paddle|pytorch|tensorflow_lite)_|cache.json")
 
 
 class Openvino(Contestant):
@@ -50,7 +41,7 @@ class Openvino(Contestant):
         path = task.folder / "model.xml"
         openvino.save_model(model, path, compress_to_fp16=False)
         runtime = distribution_files("openvino")
-        used = tuple(file for file in runtime if not any(word in file.name for word in _UNUSED))
+        used = tuple(file for file in runtime if not _UNUSED.search(file.name))
         return Prepared((path, path.with_suffix(".bin")), used, notes)
 
     def load(self, task: Task, prepared: Prepared) -> Session:

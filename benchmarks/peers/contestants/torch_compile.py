@@ -31,14 +31,7 @@ class TorchCompile(Contestant):
     """``torch.compile(module)`` in inference mode."""
 
     title = "torch.compile"
-    requirements = (
-        "torch==2.13.0",
-        "torchao==0.18.0",
-        "numpy==2.4.6",
-        "pydantic==2.14.3",  # these three: for edgepack.zoo, where the networks are
-        "pyyaml==6.0.3",
-        "platformdirs==4.14.7",
-    )
+    requirements = ("torchao==0.18.0", "platformdirs==4.14.7", *zoo.REQUIREMENTS)
     threads_share = False
 
     def prepare(self, task: Task) -> Prepared:
@@ -46,13 +39,9 @@ class TorchCompile(Contestant):
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
             raise Unsupported(f"Inductor needs a C++ compiler, and there is no {compiler}")
-        task.folder.mkdir(parents=True, exist_ok=True)
         torch = _torch(task)
-        notes = {
-            "torch": torch.__version__,
-            "mode": f"{_MODES[task.precision]}, freezing",
-            "compiler": compiler,
-        }
+        mode = f"{_MODES[task.precision]}, freezing"
+        notes = {"torch": torch.__version__, "mode": mode, "compiler": compiler}
         if task.precision == "int8":
             notes["quantization"] = _quantize(task)
         session = self.load(task, Prepared((), ()))

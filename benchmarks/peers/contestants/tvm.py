@@ -5,7 +5,7 @@ int8: TVM has no quantizer of its own any more, so its importer gets the Q/DQ mo
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ REQUIREMENTS = (
     "onnxruntime==1.31.1",
     "sympy==1.14.0",
 )
-_COMPILER = "libtvm_compiler.so"
 
 
 class Tvm(Contestant):
@@ -36,9 +35,7 @@ class Tvm(Contestant):
 
     def prepare(self, task: Task) -> Prepared:
         """Import, compile and export as a shared library."""
-        task.folder.mkdir(parents=True, exist_ok=True)
-        model, notes = source(task)
-        return build(task, model, notes)
+        return build(task, *source(task))
 
     def load(self, task: Task, prepared: Prepared) -> Session:
         """Load the library with TVM's runtime alone: no compiler, no LLVM in the process."""
@@ -113,17 +110,15 @@ def build(task: Task, model: Path, notes: dict[str, Any], pipeline: Any = None) 
     graph = onnx.load(model, load_external_data=False).graph
     constants = {tensor.name for tensor in graph.initializer}
     names.write_text(json.dumps([value.name for value in graph.input if value.name not in constants]))
-    return Prepared(
-        (library, names), tuple(_runtime()), {**notes, "tvm": tvm.__version__, "mcpu": where["mcpu"]}
-    )
-
-
-def _runtime() -> Iterator[Path]:
-    """Python modules and libraries of TVM but for the compiler, and what they import."""
-    for path in distribution_files("apache-tvm", "apache-tvm-ffi"):
-        if path.name != _COMPILER and (path.suffix == ".py" or ".so" in path.name):
-            yield path
-    yield from distribution_files("ml_dtypes", "typing_extensions")
+    # Python modules and libraries of TVM but for the compiler, and what they import.
+    runtime = [
+        path
+        for path in distribution_files("apache-tvm", "apache-tvm-ffi")
+        if path.name != "libtvm_compiler.so" and (path.suffix == ".py" or ".so" in path.name)
+    ]
+    runtime += distribution_files("ml_dtypes", "typing_extensions")
+    notes = {**notes, "tvm": tvm.__version__, "mcpu": where["mcpu"]}
+    return Prepared((library, names), tuple(runtime), notes)
 
 
 def _flat(value: Any) -> list[Any]:

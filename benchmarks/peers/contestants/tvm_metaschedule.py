@@ -33,9 +33,6 @@ class TvmMetaSchedule(untuned.Tvm):
         Raises:
             Unsupported: No candidate ran in that time; how many were tried.
         """
-        from tvm import relax
-
-        task.folder.mkdir(parents=True, exist_ok=True)
         model, notes = untuned.source(task)
         untuned.imported(model)  # says what it cannot import before anything is tuned
         end = time.monotonic() + 60 * _TUNING_SHARE * task.minutes
@@ -47,9 +44,7 @@ class TvmMetaSchedule(untuned.Tvm):
             told.append(f"{attempt}: {search.run(argv, task.trials, end, timeout_s)}")
             counts = search.counted()
             if counts[True]:
-                pipeline = relax.get_pipeline(
-                    "static_shape_tuning", target=_target(), total_trials=0, work_dir=str(search.folder)
-                )
+                pipeline = _documented(search.folder, trials=0)
                 notes |= {
                     "tuning": "; ".join(told),
                     "trials": counts.total(),
@@ -60,10 +55,12 @@ class TvmMetaSchedule(untuned.Tvm):
         raise Unsupported(f"no candidate ran on {os.cpu_count()} cores; {'; '.join(told)}")
 
 
-def _target() -> Any:
+def _documented(folder: object, trials: int) -> Any:
     import tvm
+    from tvm import relax
 
-    return tvm.target.Target(untuned.target())
+    target = tvm.target.Target(untuned.target())
+    return relax.get_pipeline("static_shape_tuning", target=target, total_trials=trials, work_dir=str(folder))
 
 
 def tune(attempt: str, model: str, folder: str, trials: str) -> None:
@@ -73,11 +70,9 @@ def tune(attempt: str, model: str, folder: str, trials: str) -> None:
     from tvm.s_tir import meta_schedule as ms
 
     end_with_parent()
-    module, target = untuned.imported(Path(model)), _target()
+    module, target = untuned.imported(Path(model)), tvm.target.Target(untuned.target())
     if attempt == _DOCUMENTED:
-        relax.get_pipeline("static_shape_tuning", target=target, total_trials=int(trials), work_dir=folder)(
-            module
-        )
+        _documented(folder, int(trials))(module)
         return
     passes = (  # those of the pipeline before its tuning
         relax.transform.DecomposeOpsForInference(),
@@ -86,6 +81,5 @@ def tune(attempt: str, model: str, folder: str, trials: str) -> None:
     )
     with target:
         module = tvm.transform.Sequential(passes)(module)
-    tasks = ms.relax_integration.extract_tasks(module, target, {})
     builder = ms.builder.LocalBuilder(timeout_sec=_BUILDER_TIMEOUTS_S[attempt])
-    metaschedule.Tuning(tasks, folder).run(int(trials), builder=builder)
+    ms.relax_integration.tune_relax(module, {}, target, folder, int(trials), builder=builder)

@@ -1,10 +1,15 @@
 """A network of the zoo as a torch module, for contestants that convert it; their environments have what that needs."""
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import Task
+from benchmarks.peers.protocol import Task, Unsupported
+
+# The last two are edgepack.zoo's.
+REQUIREMENTS = ("torch==2.13.0", "numpy==2.4.6", "pydantic==2.14.3", "pyyaml==6.0.3")
 
 
 def network(task: Task) -> Any:
@@ -34,3 +39,17 @@ def samples(task: Task) -> list[tuple[Any, ...]]:
         tuple(torch.from_numpy(np.ascontiguousarray(row[name])) for name in names)
         for row in task.calibration_samples()
     ]
+
+
+def by_precision(operators: Iterable[tuple[str, bool]], quantizer: str) -> dict[str, dict[str, int]]:
+    """Notes on how often each operator computes in int8, and how often it does not.
+
+    Raises:
+        Unsupported: None computes in int8.
+    """
+    counts = {True: Counter(), False: Counter()}
+    for name, integer in operators:
+        counts[integer][name] += 1
+    if not counts[True]:
+        raise Unsupported(f"{quantizer} leaves every operator of this network in fp32")
+    return {"int8_operators": dict(counts[True]), "fp32_operators": dict(counts[False])}

@@ -11,13 +11,15 @@ records when the time was over is logged, too, because only they survive the pro
 
 import logging
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kit import builds
-from benchmarks.kit.metaschedule import Tuning
 from benchmarks.kit.processes import last_line
 from benchmarks.tuning.log import Job, Writer, started
+from edgepack.config.target import load_target
+from edgepack.lower import tuning_tasks, workload
+from edgepack.schedules import FAMILIES
 
 # The profiler's names for what is neither building nor running candidates, nor writing records.
 SEARCH = ("EvoSearch", "InitializeTask", "MeasureCallback/UpdateCostModel")
@@ -54,16 +56,16 @@ def main(job: Job, log: Writer) -> None:
     """Tune until the trials are used; whoever started this ends it when the minutes are over."""
     from tvm.s_tir import meta_schedule as ms
 
-    from edgepack.config.target import load_target
-
-    limits = load_target(job.target).tune
-    tuning = Tuning(
-        builds.tuning_tasks(Path(job.net), job.target),
+    target = load_target(job.target)
+    limits = target.tune
+    # What ``tune_relax``, the public function below TVM's pipelines, does with the tasks it extracts.
+    contexts, weights = ms.relax_integration.extracted_tasks_to_tune_contexts(
+        tuning_tasks(Path(job.net), target),
         job.folder,
-        space=builds.search_space(job.target),
+        FAMILIES[target.family].space(target),
         seed=job.seed,
     )
-    picked = Picked([builds.workload(context.mod) for context in tuning.contexts])
+    picked = Picked([workload(context.mod["main"]) for context in contexts])
     ms.task_scheduler.gradient_based.logger.addHandler(picked)
     config = ms.runner.EvaluatorConfig(number=1, repeat=limits.repeats, min_repeat_ms=limits.min_repeat_ms)
     builder = ms.builder.LocalBuilder(timeout_sec=job.build_timeout_s)
@@ -71,7 +73,15 @@ def main(job: Job, log: Writer) -> None:
     with ms.Profiler() as profiler:
         builder, runner, recorder = watched(builder, runner, picked, profiler, log)
         callbacks = [*ms.MeasureCallback.create("default"), recorder]
-        tuning.run(job.trials, builder=builder, runner=runner, measure_callbacks=callbacks)
+        ms.tune.tune_tasks(
+            tasks=contexts,
+            task_weights=weights,
+            work_dir=job.folder,
+            max_trials_global=job.trials,
+            builder=builder,
+            runner=runner,
+            measure_callbacks=callbacks,
+        )
     log.write(profile=_seconds(profiler))
 
 
@@ -80,46 +90,42 @@ def watched(builder: Any, runner: Any, picked: Picked, profiler: Any, log: Write
     from tvm.ir.utils import derived_object
     from tvm.s_tir import meta_schedule as ms
 
+    def at_work(phase: str, work: Callable[[], Any]) -> Any:
+        began = log.now
+        log.write(phase=phase, began=began, ended=None)
+        results = work()
+        log.write(phase=phase, began=began, ended=log.now)
+        return results
+
+    def failures(what: str, results: Sequence[Any]) -> int:
+        told = [str(result.error_msg) for result in results if result.error_msg is not None]
+        if told:
+            log.write(note=f"{len(told)} of {len(results)} {what} failed: {last_line(told[0])[:200]}")
+        return len(told)
+
     @derived_object
     class Builder(ms.builder.PyBuilder):
         def build(self, build_inputs: Any) -> Any:
             log.write(profile=_seconds(profiler))
-            began = log.now
-            log.write(phase="build", began=began, ended=None)
-            results = builder.build(build_inputs)
-            log.write(phase="build", began=began, ended=log.now)
-            failures = [str(result.error_msg) for result in results if result.error_msg is not None]
-            for _ in failures:
+            results = at_work("build", lambda: builder.build(build_inputs))
+            for _ in range(failures("builds", results)):
                 log.write(trial=picked.workload, at=log.now, ms=None)
-            if failures:
-                said = last_line(failures[0])[:200]
-                log.write(note=f"{len(failures)} of {len(results)} builds failed: {said}")
             return results
 
     @derived_object
     class Runner(ms.runner.PyRunner):
         def run(self, runner_inputs: Any) -> Any:
-            began = log.now
-            log.write(phase="measure", began=began, ended=None)
-            futures = runner.run(runner_inputs)  # LocalRunner waits for every one
-            log.write(phase="measure", began=began, ended=log.now)
+            futures = at_work("measure", lambda: runner.run(runner_inputs))  # LocalRunner waits for every one
             results = [future.result() for future in futures]
             for result in results:
-                seconds = [] if result.run_secs is None else [float(value) for value in result.run_secs]
-                ms = 1000 * min(seconds) if seconds else None
+                ms = 1000 * min(map(float, result.run_secs)) if result.run_secs else None
                 log.write(trial=picked.workload, at=log.now, ms=ms)
-            failures = [str(result.error_msg) for result in results if result.error_msg is not None]
-            if failures:
-                said = last_line(failures[0])[:200]
-                log.write(note=f"{len(failures)} of {len(results)} runs failed: {said}")
+            failures("runs", results)
             return futures
 
     @derived_object
     class Recorder(ms.measure_callback.PyMeasureCallback):
-        def apply(
-            self, task_scheduler: Any, task_id: int, candidates: Any, built: Any, measured: Any
-        ) -> None:
-            del task_scheduler, task_id, built, measured
+        def apply(self, _scheduler: Any, _task: int, candidates: Any, _built: Any, _measured: Any) -> None:
             log.write(recorded=len(candidates))
             log.write(profile=_seconds(profiler))
 
