@@ -45,7 +45,6 @@ def test_a_network_is_one_of_the_zoo_or_a_file(tmp_path):
         (command.above(0), ["0.1", "5"], ["0", "-1", "inf", "nan", "x"]),
         (command.at_least(0), ["0", "2.5"], ["-0.1", "inf", ""]),
         (command.whole(1), ["1", "30"], ["0", "1.5", "x"]),
-        (command.pattern, ["", "^test_conv"], ["(", "*x"]),
     ],
 )
 def test_numbers_have_bounds(kind, fits, fails):
@@ -53,6 +52,14 @@ def test_numbers_have_bounds(kind, fits, fails):
     for text in fails:
         with pytest.raises(command.argparse.ArgumentTypeError, match="is not a"):
             kind(text)
+
+
+def test_a_pattern_is_a_regular_expression():
+    assert command.pattern("^test_conv") == "^test_conv"
+    with pytest.raises(
+        command.argparse.ArgumentTypeError, match=r"'\(' is no regular expression: missing \)"
+    ):
+        command.pattern("(")
 
 
 def test_an_error_ends_a_program_with_its_own_code_and_words(capsys):
