@@ -49,7 +49,7 @@ class Instruction:
 
 
 @dataclass(frozen=True)
-class Loop:
+class InnerLoop:
     """An innermost loop."""
 
     kernel: str
@@ -138,7 +138,7 @@ def _references(code: Iterable[Instruction], symbols: list[int]) -> Iterator[tup
             pages.pop(step.operands.partition(",")[0], None)  # written over
 
 
-def innermost(kernel: str, code: list[Instruction]) -> Iterator[Loop]:
+def innermost(kernel: str, code: list[Instruction]) -> Iterator[InnerLoop]:
     """The innermost loops of a kernel, in the order of their ends."""
     places = {instruction.address: index for index, instruction in enumerate(code)}
     edges = [
@@ -149,14 +149,14 @@ def innermost(kernel: str, code: list[Instruction]) -> Iterator[Loop]:
     for start, end in edges:
         inside = any(start <= s and e <= end and (s, e) != (start, end) for s, e in edges)
         if not inside:
-            yield Loop(kernel, tuple(code[start : end + 1]))
+            yield InnerLoop(kernel, tuple(code[start : end + 1]))
 
 
-def weighed(loops: Iterable[Loop], runs: Mapping[Place, int], file: str) -> list[Loop]:
+def weighed(loops: Iterable[InnerLoop], runs: Mapping[Place, int], file: str) -> list[InnerLoop]:
     """The loops that ran, with their iterations, most executed instructions first."""
     found = []
     for loop in loops:
         times = [runs.get((file, instruction.address), 0) for instruction in loop.body]
         if times[-1]:
-            found.append(Loop(loop.kernel, loop.body, times[-1], sum(times)))
+            found.append(InnerLoop(loop.kernel, loop.body, times[-1], sum(times)))
     return sorted(found, key=lambda loop: -loop.executed)

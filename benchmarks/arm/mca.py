@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.arm import tools
-from benchmarks.arm.loops import Instruction, Loop
+from benchmarks.arm.loops import InnerLoop, Instruction
 from edgepack.errors import EdgepackError
 
 ITERATIONS = 200
@@ -45,7 +45,7 @@ _PEAK_UNROLL = 24
 class Prediction:
     """Of one loop on one core."""
 
-    loop: Loop
+    loop: InnerLoop
     core: str
     model: str  # the scheduling model, by the prefix of its resources: A57, N1
     kind: str  # fma, dot, mlal: the sort of multiply-add that does most of the work
@@ -70,7 +70,7 @@ def macs(instruction: Instruction) -> tuple[str, int]:
     return "", 0
 
 
-def work(loop: Loop) -> tuple[str, int]:
+def work(loop: InnerLoop) -> tuple[str, int]:
     """The sort of multiply-add that a loop does most, and how many an iteration."""
     sums: Counter[str] = Counter()
     for kind, count in map(macs, loop.body):
@@ -78,7 +78,7 @@ def work(loop: Loop) -> tuple[str, int]:
     return max(sums.items(), key=lambda item: item[1])
 
 
-def predict(loops: Sequence[Loop], core: str) -> list[Prediction]:
+def predict(loops: Sequence[InnerLoop], core: str) -> list[Prediction]:
     """Predict straight loops that multiply and add.
 
     Raises:
@@ -105,7 +105,7 @@ def _peak(kind: str) -> str:
     return "".join(f"{_WIDEST[kind].format(i=i)}\n" for i in range(_PEAK_UNROLL))
 
 
-def assembly(loop: Loop) -> str:
+def assembly(loop: InnerLoop) -> str:
     """A loop's body as llvm-mca reads it: the branch at its end goes to itself, for targets mean nothing there."""
     lines = [f"{step.mnemonic} {step.operands}".strip() for step in loop.body[:-1]]
     last = loop.body[-1]

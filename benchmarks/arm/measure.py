@@ -70,7 +70,7 @@ def _loops(ran: Profile, model: Path, target: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _of(loop: loops.Loop, total: int) -> dict[str, Any]:
+def _of(loop: loops.InnerLoop, total: int) -> dict[str, Any]:
     return {
         "kernel": loop.kernel,
         "executed_share": loop.executed / total,

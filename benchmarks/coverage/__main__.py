@@ -24,7 +24,9 @@ from benchmarks.kit.places import ROOT
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command.parser("coverage", __doc__)
     add = parser.add_argument
-    add("--cases", type=command.pattern, default="", metavar="PATTERN", help="regular expression; default all")
+    add(
+        "--cases", type=command.pattern, default="", metavar="PATTERN", help="regular expression; default all"
+    )
     add("--only", nargs="+", choices=(EDGEPACK, STOCK, BOUND), help="default all")
     add("--resume", action="store_true", help="skip cases that the results have")
     add("--minutes", type=command.at_least(0), default=0.0, help="start no case after so many minutes")

@@ -15,7 +15,7 @@ from benchmarks.coverage.pool import Tell, run_all
 from benchmarks.kit import agent
 
 NETWORK_FACTOR = 10
-Job = tuple[str, Case]
+TuningJob = tuple[str, Case]
 
 
 def run(options: argparse.Namespace, found: results.Results) -> None:
@@ -31,11 +31,11 @@ def run(options: argparse.Namespace, found: results.Results) -> None:
         deadline = time.monotonic() + 60 * options.minutes if options.minutes else float("inf")
         jobs = _jobs(cases, chosen, rows, options.resume, deadline)
 
-        def work(job: Job, tell: Tell) -> dict[str, object]:
+        def work(job: TuningJob, tell: Tell) -> dict[str, object]:
             name, case = job
             return works[name](case, tell)
 
-        def limit(job: Job) -> float:
+        def limit(job: TuningJob) -> float:
             return options.seconds * (NETWORK_FACTOR if job[1].operator == results.NETWORKS else 1)
 
         made = run_all(jobs, work, processes=options.processes, limit=limit)
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, found: results.Results) -> None:
 
 def _jobs(
     cases: list[Case], chosen: list[str], rows: dict[str, results.Row], resume: bool, deadline: float
-) -> Iterator[Job]:
+) -> Iterator[TuningJob]:
     """The work to do; what needs none is put into `rows` at once."""
     for case in cases:
         opset = {op.domain: op.version for op in case.model.opset_import}.get("", 0)

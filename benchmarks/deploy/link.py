@@ -15,7 +15,7 @@ import math
 import socket
 import sys
 
-from benchmarks.kit.processes import Worker
+from benchmarks.kit.processes import WorkerProcess
 from benchmarks.kit.serving import pipes
 
 BITS = 8
@@ -132,7 +132,7 @@ class Relay:
         return counted
 
 
-class Link(Worker):
+class Link(WorkerProcess):
     """A ``Relay`` in a process of its own, so that it takes no turns with whoever is timed."""
 
     def __init__(self, port: int, mbit: float | None = None, delay_ms: float = 0.0) -> None:

@@ -3,11 +3,11 @@
 A *round* is a random order of all contestants followed by the same order backwards (ABBA), so that a slow drift
 of the machine meets everyone alike. A *block* is a contestant's turn: some untimed inferences that fill
 the caches again, then the timed ones. A fixed piece of work, the *canary*, runs on each of the cell's cores right
-before and after a block. Before it, it runs until it is at most ``Plan.drift`` off its reference, so that a
+before and after a block. Before it, it runs until it is at most ``TimingPlan.drift`` off its reference, so that a
 disturbance that passes is waited for; where it is off after the block, the block is discarded and taken again. The
 reference is the lower quartile of a burst of canaries before the first round, because whatever disturbs a canary
 makes it slower, and of bursts that follow each other until one agrees with the one before. Where waiting for
-``Plan.patience`` seconds is of no use, or a canary is far faster than the reference, and such bursts have another
+``TimingPlan.patience`` seconds is of no use, or a canary is far faster than the reference, and such bursts have another
 quartile, the machine has settled at another pace: the rounds so far are dropped, the new quartile is the reference,
 and the count of rounds starts anew.
 """
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from benchmarks.kit.processes import ProcessFailed, Worker
+from benchmarks.kit.processes import ProcessFailed, WorkerProcess
 from edgepack.spec import Spec
 
 OVERTIME = 3  # times a group's seconds, after which it ends whatever is missing
@@ -26,7 +26,7 @@ Canary = Callable[[], tuple[int, ...]]  # nanoseconds on each core
 
 
 @dataclass(frozen=True)
-class Plan:
+class TimingPlan:
     """How a group is measured."""
 
     rounds: int = 15
@@ -56,7 +56,7 @@ class Warm:
     stable: bool
 
 
-class Block(Spec):
+class TimedBlock(Spec):
     """One contestant's turn in a round."""
 
     contestant: str
@@ -72,7 +72,7 @@ class Block(Spec):
 class Course:
     """What a group's measurement was like."""
 
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[TimedBlock] = field(default_factory=list)
     references: list[tuple[int, ...]] = field(default_factory=list)  # of the canary, one a start
     failed: dict[str, str] = field(default_factory=dict)  # contestant: why it left
     notes: list[str] = field(default_factory=list)
@@ -85,7 +85,7 @@ def orders(names: Sequence[str], chance: random.Random) -> list[str]:
     return order + order[::-1]
 
 
-def warm_up(subject: Worker, plan: Plan) -> Warm:
+def warm_up(subject: WorkerProcess, plan: TimingPlan) -> Warm:
     """Run until stable: the medians of the last three blocks within ``plan.stable`` of each other.
 
     Raises:
@@ -109,7 +109,7 @@ def warm_up(subject: Worker, plan: Plan) -> Warm:
     return Warm(median(taken[-3:]), inferences, stable)
 
 
-def runs_of(inference_ns: float, plan: Plan) -> tuple[int, int]:
+def runs_of(inference_ns: float, plan: TimingPlan) -> tuple[int, int]:
     """Untimed and timed inferences of a block."""
     if inference_ns >= plan.slow_ns:
         return 0, 1
@@ -118,7 +118,7 @@ def runs_of(inference_ns: float, plan: Plan) -> tuple[int, int]:
     return untimed, _clamp(plan.block_ns / least, plan.least_runs, plan.most_runs)
 
 
-def rounds_of(warm: Mapping[str, Warm], plan: Plan, canary_ns: float) -> dict[str, int]:
+def rounds_of(warm: Mapping[str, Warm], plan: TimingPlan, canary_ns: float) -> dict[str, int]:
     """How many rounds each takes part in: all, unless its share of the time allows fewer."""
     rounds = {}
     for name, one in warm.items():
@@ -132,7 +132,7 @@ def _clamp(value: float, least: int, most: int) -> int:
     return max(least, min(most, round(value)))
 
 
-def in_turns(subjects: Mapping[str, Worker], runs: int, seed: int = 0) -> dict[str, list[int]]:
+def in_turns(subjects: Mapping[str, WorkerProcess], runs: int, seed: int = 0) -> dict[str, list[int]]:
     """Nanoseconds of ``runs`` inferences of each, one a turn, after one that does not count.
 
     A look at some builds side by side: no canary guards it, so that nothing is discarded or taken again.
@@ -145,9 +145,11 @@ def in_turns(subjects: Mapping[str, Worker], runs: int, seed: int = 0) -> dict[s
         subject.resume()
         warm[name] = Warm(subject.time(0, 1, 600)[0], 1, stable=False)
         subject.stop()
-    plan = Plan(rounds=-(-runs // 2), seconds=1e9, slow_ns=0)  # every inference is slow: a block of its own
+    plan = TimingPlan(
+        rounds=-(-runs // 2), seconds=1e9, slow_ns=0
+    )  # every inference is slow: a block of its own
     chance = random.Random(seed)  # noqa: S311 - an order, no secret
-    course = Measurement(subjects, warm, plan, lambda: (1,), chance, pause=lambda _: None).run()
+    course = InterleavedMeasurement(subjects, warm, plan, lambda: (1,), chance, pause=lambda _: None).run()
     for name, why in course.failed.items():
         raise ProcessFailed(f"{name}: {why}")
     taken: dict[str, list[int]] = {name: [] for name in subjects}
@@ -157,12 +159,12 @@ def in_turns(subjects: Mapping[str, Worker], runs: int, seed: int = 0) -> dict[s
 
 
 @dataclass
-class Measurement:
+class InterleavedMeasurement:
     """The rounds of one group. ``run`` once; ``course`` holds what was measured, whatever happens."""
 
-    subjects: Mapping[str, Worker]
+    subjects: Mapping[str, WorkerProcess]
     warm: Mapping[str, Warm]
-    plan: Plan
+    plan: TimingPlan
     canary: Canary
     chance: random.Random
     pause: Callable[[float], None] = time.sleep
@@ -234,7 +236,7 @@ class Measurement:
         self._waited += self.clock() - began
         return reading
 
-    def _block(self, number: int, position: int, name: str, before: tuple[int, ...]) -> Block | None:
+    def _block(self, number: int, position: int, name: str, before: tuple[int, ...]) -> TimedBlock | None:
         """One block after the canary ``before``, or None where the contestant broke."""
         inference_ns = self.warm[name].inference_ns
         untimed, runs = runs_of(inference_ns, self.plan)
@@ -248,7 +250,7 @@ class Measurement:
         finally:
             subject.stop()
         after = self.canary()
-        block = Block(
+        block = TimedBlock(
             contestant=name,
             round=number,
             position=position,

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.kit.interleaving import in_turns
 from benchmarks.kit.places import ROOT
-from benchmarks.kit.processes import Worker
+from benchmarks.kit.processes import WorkerProcess
 from benchmarks.kit.serving import serve, timed
 from edgepack.base.text import near_miss
 from edgepack.config.target import Target
@@ -68,7 +68,7 @@ def measure(paths: Mapping[str, Path], inputs: Sequence[Any], runs: int) -> dict
     argv = [sys.executable, "-m", __name__]
     with ExitStack() as processes:
         workers = {
-            name: processes.enter_context(Worker([*argv, str(path), given], env=environment))
+            name: processes.enter_context(WorkerProcess([*argv, str(path), given], env=environment))
             for name, path in paths.items()
         }
         taken = in_turns(workers, runs)

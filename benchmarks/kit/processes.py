@@ -109,7 +109,7 @@ def signal_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-class Worker:
+class WorkerProcess:
     """A process in a session of its own that answers commands, each a line of JSON. After a failure it has ended.
 
     Its side is ``benchmarks.kit.serving``.

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kit.command import above, chosen, finish, parser, whole
-from benchmarks.kit.interleaving import Plan
+from benchmarks.kit.interleaving import TimingPlan
 from benchmarks.kit.machine import commit, summary
 from benchmarks.kit.places import RESULTS
 from benchmarks.peers import campaign, limits
 from benchmarks.peers.contestants import CONTESTANTS
 from benchmarks.peers.measure import Settings
 from benchmarks.peers.page import write_report
-from benchmarks.peers.prepare import Registry
+from benchmarks.peers.prepare import Contestants
 from benchmarks.peers.results import Cell, load_groups
 from edgepack.zoo import NETS
 
@@ -41,12 +41,12 @@ def options() -> argparse.ArgumentParser:
     add("--prepare-minutes", type=above(0), default=minutes, help="of preparing one cell (%(default)g)")
     tuning = "tuning trials for those who tune (%(default)s); 0: edgepack untuned"
     add("--trials", type=whole(0), default=trials, help=tuning)
-    add("--rounds", type=whole(1), default=Plan.rounds, help="ABBA rounds of a group (%(default)s)")
+    add("--rounds", type=whole(1), default=TimingPlan.rounds, help="ABBA rounds of a group (%(default)s)")
     timing = "of timing a group; slow contestants take part in fewer rounds for it (%(default)g)"
-    add("--group-seconds", type=above(0), default=Plan.seconds, help=timing)
+    add("--group-seconds", type=above(0), default=TimingPlan.seconds, help=timing)
     add("--colds", type=whole(1), default=Settings.colds, help="cold starts of each contestant (%(default)s)")
     drift = "per cent that the canary may drift before a block is discarded (%(default)g)"
-    add("--canary-limit", type=above(0), default=100 * Plan.drift, metavar="PERCENT", help=drift)
+    add("--canary-limit", type=above(0), default=100 * TimingPlan.drift, metavar="PERCENT", help=drift)
     add("--seed", type=int, default=0, help="of the random orders (%(default)s)")
     add("--out", type=Path, default=RESULTS, help="where the results go (benchmarks/)")
     add("--missing", action="store_true", help="only groups that have no results yet")
@@ -98,8 +98,10 @@ def bench(options: argparse.Namespace) -> int:
     elif not (options.prepare or options.replace):
         campaign.refuse_to_drop(results, wanted, peers)
     settings = Settings(
-        registry=Registry(REGISTRY, CONTESTANTS),
-        plan=Plan(rounds=options.rounds, seconds=options.group_seconds, drift=options.canary_limit / 100),
+        registry=Contestants(REGISTRY, CONTESTANTS),
+        plan=TimingPlan(
+            rounds=options.rounds, seconds=options.group_seconds, drift=options.canary_limit / 100
+        ),
         canary=limits.canary,
         cores=cores,
         seed=options.seed,

@@ -15,12 +15,12 @@ from typing import Any
 from benchmarks.kit import places
 from benchmarks.kit.correctness import Distance
 from benchmarks.kit.environments import Environment, EnvironmentFailed, environment
-from benchmarks.kit.interleaving import Course, Measurement, Plan, Warm, warm_up
+from benchmarks.kit.interleaving import Course, InterleavedMeasurement, TimingPlan, Warm, warm_up
 from benchmarks.kit.nets import Artifacts
-from benchmarks.kit.processes import ProcessFailed, Worker
-from benchmarks.peers.prepare import Registry, folder_for, prepare
-from benchmarks.peers.protocol import Cold, Task
-from benchmarks.peers.results import Cell, Entry, Group
+from benchmarks.kit.processes import ProcessFailed, WorkerProcess
+from benchmarks.peers.prepare import Contestants, folder_for, prepare
+from benchmarks.peers.protocol import Assignment, Cold
+from benchmarks.peers.results import Cell, ContestantResult, Group
 from benchmarks.peers.roofline import roofline
 
 LIMIT_S = 300  # of a load, of the inferences that are compared, of a cold start
@@ -31,8 +31,8 @@ CANARIES = 3  # for a reading, their median: an interrupt in one of them is no d
 class Settings:
     """What holds for all groups of a run."""
 
-    registry: Registry
-    plan: Plan
+    registry: Contestants
+    plan: TimingPlan
     canary: Callable[[], int]
     cores: tuple[int, ...]  # those of this machine
     seed: int = 0
@@ -53,9 +53,9 @@ class _Participant:
     name: str
     entry: dict[str, Any]
     environment: Environment | None = None
-    task: Task | None = None
+    task: Assignment | None = None
     made: dict[str, Any] | None = None  # what prepare says
-    worker: Worker | None = None
+    worker: WorkerProcess | None = None
     warm: Warm | None = None
 
     def out(self, phase: str, error: Exception) -> None:
@@ -111,7 +111,7 @@ class GroupRun:
             return
         one.environment = environment(one.name, contestant.requirements, places.CACHE / "environments")
         one.entry["packages"] = one.environment.packages if contestant.requirements else {}
-        one.task = Task(
+        one.task = Assignment(
             net=net.net,
             onnx=net.onnx,
             weights=net.weights,
@@ -135,7 +135,7 @@ class GroupRun:
             for one in self._shuffled():
                 self._load(one, processes)
             timed = [one for one in self._all if one.alive]
-            measurement = Measurement(
+            measurement = InterleavedMeasurement(
                 {one.name: one.worker for one in timed},
                 {one.name: one.warm for one in timed},
                 self._settings.plan,
@@ -167,7 +167,7 @@ class GroupRun:
             readings.append(median_low(self._settings.canary() for _ in range(CANARIES)))
         return tuple(readings)
 
-    def _start_worker(self, one: _Participant) -> Worker:
+    def _start_worker(self, one: _Participant) -> WorkerProcess:
         return self._settings.registry.start(one.name, one.environment, self._cores, one.task.folder)
 
     def _load(self, one: _Participant, processes: ExitStack) -> None:
@@ -235,7 +235,7 @@ class GroupRun:
             roofline=bound,
             canary_references_ns=tuple(course.references),
             notes=tuple(course.notes),
-            entries={one.name: Entry(**one.entry) for one in self._all},
+            entries={one.name: ContestantResult(**one.entry) for one in self._all},
             blocks=tuple(course.blocks),
         )
 

@@ -12,7 +12,7 @@ from benchmarks.kit.statistics import LEVEL, RESAMPLES, Ratio
 from benchmarks.peers import charts
 from benchmarks.peers.measure import CANARIES
 from benchmarks.peers.ranking import OURS, Ranked, Standing, losses, rank
-from benchmarks.peers.results import Cell, Entry, Group
+from benchmarks.peers.results import Cell, ContestantResult, Group
 from edgepack.report import format as fmt
 
 _WORDS, _METHOD = (Path(__file__).with_name(name) for name in ("page.md", "method.md"))
@@ -204,7 +204,7 @@ def _interval(value: float, low: float, high: float, unit: str = "") -> str:
     return f"{fmt.significant(value)}{unit} [{fmt.significant(low)}, {fmt.significant(high)}]"
 
 
-def _distance(entry: Entry) -> str:
+def _distance(entry: ContestantResult) -> str:
     if entry.relative_error is None or entry.cosine is None:
         return fmt.DASH
     noise = "" if entry.sqnr_db is None else f", SQNR {entry.sqnr_db:.1f}{fmt.THIN}dB"

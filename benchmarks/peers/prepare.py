@@ -14,8 +14,8 @@ from typing import Any
 
 from benchmarks.kit import places
 from benchmarks.kit.environments import Environment
-from benchmarks.kit.processes import ProcessFailed, Worker
-from benchmarks.peers.protocol import Contestant, Task
+from benchmarks.kit.processes import ProcessFailed, WorkerProcess
+from benchmarks.peers.protocol import Assignment, Contestant
 from benchmarks.peers.results import Cell
 from edgepack.base.files import sha256_file, sha256_json, write_atomic
 from edgepack.engine.keys import code_digest
@@ -35,14 +35,14 @@ _EDGEPACK = ("agent", "bundle", "compress", "lower", "run", "schedules", "toolch
 
 
 @dataclass(frozen=True)
-class Registry:
+class Contestants:
     """Where contestants come from, for this process and for theirs."""
 
     reference: str  # module:attribute
     contestants: Mapping[str, Contestant]
     paths: Sequence[Path] = ()  # more folders to import from
 
-    def start(self, name: str, environment: Environment, cores: Sequence[int], folder: Path) -> Worker:
+    def start(self, name: str, environment: Environment, cores: Sequence[int], folder: Path) -> WorkerProcess:
         """A process of a contestant, which works in ``folder``.
 
         It may run on ``cores``, and libraries are told to use as many threads.
@@ -58,7 +58,7 @@ class Registry:
         argv = [str(environment.python), "-P", "-m", "benchmarks.peers.server", self.reference, name]
         os.sched_setaffinity(0, cores)  # inherited, before any library starts threads
         try:
-            return Worker(argv, folder=folder, env=variables)
+            return WorkerProcess(argv, folder=folder, env=variables)
         finally:
             os.sched_setaffinity(0, own)
 
@@ -75,7 +75,13 @@ def record_of(folder: Path) -> Path:
 
 
 def prepare(
-    registry: Registry, name: str, task: Task, environment: Environment, cores: Sequence[int], *, fresh: bool
+    registry: Contestants,
+    name: str,
+    task: Assignment,
+    environment: Environment,
+    cores: Sequence[int],
+    *,
+    fresh: bool,
 ) -> dict[str, Any]:
     """What contestant ``name`` prepares, or has prepared before: files, sizes, notes, and how long it took.
 
@@ -111,7 +117,7 @@ def _recorded(record: Path, key: str) -> dict[str, Any] | None:
     return made | {"prepared_before": True} if words["key"] == key and there else None
 
 
-def _key(name: str, contestant: Contestant, task: Task, environment: Environment) -> str:
+def _key(name: str, contestant: Contestant, task: Assignment, environment: Environment) -> str:
     """Of all that shapes the result. Minutes do not: they only end what trials would go on with."""
     parts = {
         "onnx": sha256_file(task.onnx),

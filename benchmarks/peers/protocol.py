@@ -25,7 +25,7 @@ class Unsupported(Exception):  # noqa: N818 - a result, not a fault
 
 
 @dataclass(frozen=True)
-class Task:
+class Assignment:
     """One cell of the table, for one contestant."""
 
     net: str  # a key of edgepack.zoo.NETS
@@ -43,7 +43,7 @@ class Task:
         return rows(self.calibration)
 
     @classmethod
-    def from_json(cls, words: Mapping[str, Any]) -> "Task":
+    def from_json(cls, words: Mapping[str, Any]) -> "Assignment":
         """The inverse of ``asdict``, once that has been JSON, where paths are text."""
         paths = {key: Path(words[key]) for key in ("onnx", "weights", "calibration", "folder")}
         return cls(**{**words, **paths})
@@ -68,7 +68,7 @@ class Cold:
     peak_rss_kib: int
 
 
-class Session:
+class LoadedModel:
     """A loaded model, ready to run.
 
     A session whose ``time`` warms up by itself each time says so with ``warms_up = True``; others are given some
@@ -100,7 +100,7 @@ class Contestant:
     # same for all of them. Otherwise each number of threads has a folder of its own.
     threads_share = True
 
-    def prepare(self, task: Task) -> Prepared:
+    def prepare(self, task: Assignment) -> Prepared:
         """Convert, quantize, tune and compile; in a process of its own, in the contestant's environment.
 
         What is in ``task.folder`` from an earlier run may be used again.
@@ -110,11 +110,11 @@ class Contestant:
         """
         raise NotImplementedError
 
-    def load(self, task: Task, prepared: Prepared) -> Session:
+    def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
         """Load what ``prepare`` made, in a fresh process with ``task.threads`` threads to use."""
         raise NotImplementedError
 
-    def cold(self, task: Task, prepared: Prepared, inputs: Mapping[str, np.ndarray]) -> Cold | None:  # noqa: ARG002
+    def cold(self, task: Assignment, prepared: Prepared, inputs: Mapping[str, np.ndarray]) -> Cold | None:  # noqa: ARG002
         """A cold start, by a contestant whose inference runs in a process other than Python's.
 
         None: the worker measures its own start, load and first inference.

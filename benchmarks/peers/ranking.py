@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.kit.statistics import Ratio, Summary, ratio, summarise
-from benchmarks.peers.results import Entry, Group
+from benchmarks.peers.results import ContestantResult, Group
 
 OURS = "edgepack"
 
@@ -15,7 +15,7 @@ class Standing:
     """One measured contestant of a group."""
 
     name: str
-    entry: Entry
+    entry: ContestantResult
     times: Summary
     rounds: int
     to_ours: Ratio | None  # of medians, contestant over edgepack: above 1, edgepack is faster

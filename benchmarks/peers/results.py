@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from benchmarks.kit.interleaving import Block
+from benchmarks.kit.interleaving import TimedBlock
 from benchmarks.peers.protocol import Cold, Precision
 from edgepack.spec import Finite, Spec
 from edgepack.spec.document import JsonDocument
@@ -34,7 +34,7 @@ class Cell:
         return f"{self.net}-{self.precision}-{self.threads}t"
 
 
-class Entry(Spec):
+class ContestantResult(Spec):
     """What became of one contestant in the group."""
 
     title: str
@@ -92,8 +92,8 @@ class Group(JsonDocument):
     roofline: Roofline | None
     canary_references_ns: tuple[tuple[int, ...], ...]
     notes: tuple[str, ...]
-    entries: dict[str, Entry]
-    blocks: tuple[Block, ...]
+    entries: dict[str, ContestantResult]
+    blocks: tuple[TimedBlock, ...]
 
     @property
     def cell(self) -> Cell:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.peers.server REGISTRY CONTESTANT
 
-``REGISTRY`` is ``module:attribute`` of a dict of contestants. Its commands are the methods of ``Server``; how it is
+``REGISTRY`` is ``module:attribute`` of a dict of contestants. Its commands are the methods of ``ContestantServer``; how it is
 asked is ``benchmarks.kit.serving``'s.
 """
 
@@ -16,20 +16,20 @@ from typing import Any
 
 from benchmarks.kit.correctness import distance, rows, worse
 from benchmarks.kit.serving import serve, timed
-from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, size
+from benchmarks.peers.protocol import Assignment, Contestant, LoadedModel, Prepared, size
 
 
-class Server:
+class ContestantServer:
     """One contestant and what it has loaded."""
 
     def __init__(self, registry: str, name: str) -> None:
         module, _, attribute = registry.partition(":")
         self.contestant: Contestant = getattr(import_module(module), attribute)[name]
-        self.session: Session | None = None
+        self.session: LoadedModel | None = None
 
     def prepare(self, command: dict[str, Any]) -> dict[str, Any]:
         """Paths of what was made, and its sizes."""
-        prepared = self.contestant.prepare(Task.from_json(command["task"]))
+        prepared = self.contestant.prepare(Assignment.from_json(command["task"]))
         sizes = {"model_bytes": size(prepared.model), "runtime_bytes": size(prepared.runtime)}
         return asdict(prepared) | sizes
 
@@ -80,10 +80,10 @@ class Server:
         }
 
 
-def _given(command: dict[str, Any]) -> tuple[Task, Prepared]:
+def _given(command: dict[str, Any]) -> tuple[Assignment, Prepared]:
     words = command["prepared"]
     model, runtime = (tuple(map(Path, words[key])) for key in ("model", "runtime"))
-    return Task.from_json(command["task"]), Prepared(model, runtime, words["notes"])
+    return Assignment.from_json(command["task"]), Prepared(model, runtime, words["notes"])
 
 
 def _peak_rss_kib() -> int:
@@ -93,4 +93,4 @@ def _peak_rss_kib() -> int:
 
 
 if __name__ == "__main__":
-    serve(lambda: Server(*sys.argv[1:]))
+    serve(lambda: ContestantServer(*sys.argv[1:]))

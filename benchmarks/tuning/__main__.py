@@ -30,7 +30,7 @@ from benchmarks.kit.nets import network
 from benchmarks.kit.places import RESULTS
 from benchmarks.kit.processes import how_it_ended, run_until
 from benchmarks.tuning import page
-from benchmarks.tuning.log import Job, Log, read
+from benchmarks.tuning.log import Log, TuningJob, read
 from benchmarks.tuning.measure import EDGEPACK, add, calls
 
 STOCK = {"default": ("stock TVM", BUILD_TIMEOUT_S), "patient": ("stock TVM, 300 s builds", 300.0)}
@@ -91,7 +91,7 @@ def spawn(side: str, net: Path, folder: Path, options: argparse.Namespace, *, se
     """Run one tuner in a process of its own, ended when the minutes are over; its log and its seconds."""
     folder.mkdir()
     began = time.monotonic()
-    job = Job(
+    job = TuningJob(
         net=str(net),
         target=options.target,
         folder=str(folder),

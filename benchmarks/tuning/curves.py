@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.tuning.log import Trial
+from benchmarks.tuning.log import TunerTrial
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Band:
 
 
 def curve(
-    trials: Iterable[Trial], weights: Mapping[str, int], untuned_ms: Mapping[str, float]
+    trials: Iterable[TunerTrial], weights: Mapping[str, int], untuned_ms: Mapping[str, float]
 ) -> list[Point]:
     """The predicted total after each trial: over the net's kernels, calls x the best so far.
 
@@ -72,7 +72,7 @@ def busy(pieces: Iterable[tuple[float, float]]) -> float:
     return total
 
 
-def rates(trials: Iterable[Trial], seconds: float, bucket_s: float = 60.0) -> list[float]:
+def rates(trials: Iterable[TunerTrial], seconds: float, bucket_s: float = 60.0) -> list[float]:
     """Trials a minute in each bucket of time; the last one may be shorter, and is scaled to its length."""
     count = max(1, -int(-seconds // bucket_s))
     found = [0] * count

@@ -15,7 +15,7 @@ PHASES = ("search", "build", "transfer", "measure")
 
 
 @dataclass(frozen=True)
-class Job:
+class TuningJob:
     """One run of one tuner."""
 
     net: str
@@ -29,7 +29,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Trial:
+class TunerTrial:
     """One candidate that was tried."""
 
     seconds: float  # when its time was known
@@ -41,7 +41,7 @@ class Trial:
 class Log:
     """All that one run said. ``pieces`` are (began, ended) of each phase."""
 
-    trials: list[Trial] = field(default_factory=list)
+    trials: list[TunerTrial] = field(default_factory=list)
     pieces: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {p: [] for p in PHASES})
     profile: dict[str, float] = field(default_factory=dict)  # MetaSchedule's own, the last one
     notes: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Log:
 class Writer:
     """Appends to the log of a job; safe from any thread, as a line is one write."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TuningJob) -> None:
         self._began = job.began
         self._path = Path(job.folder) / "log.jsonl"
 
@@ -92,7 +92,7 @@ def read(lines: Iterable[str], seconds: float) -> Log:
         except json.JSONDecodeError:
             continue
         if "trial" in line:
-            log.trials.append(Trial(line["at"], line["trial"], line["ms"]))
+            log.trials.append(TunerTrial(line["at"], line["trial"], line["ms"]))
         elif "phase" in line:
             open_pieces[line["phase"], line["began"]] = seconds if line["ended"] is None else line["ended"]
         elif "profile" in line:
@@ -106,8 +106,8 @@ def read(lines: Iterable[str], seconds: float) -> Log:
     return log
 
 
-def started(main: Callable[[Job, Writer], None]) -> None:
+def started(main: Callable[[TuningJob, Writer], None]) -> None:
     """Run a tuner as the program that it is: the job comes as JSON."""
-    job = Job(**json.loads(sys.argv[1]))
+    job = TuningJob(**json.loads(sys.argv[1]))
     with Writer(job) as log:
         main(job, log)

@@ -12,7 +12,7 @@ from benchmarks.kit import metaschedule
 from benchmarks.kit.libraries import build_stock, measure
 from benchmarks.tuning.contestants.stock import search_seconds
 from benchmarks.tuning.curves import Point, busy, curve, rates
-from benchmarks.tuning.log import PHASES, Log, Trial
+from benchmarks.tuning.log import PHASES, Log, TunerTrial
 from edgepack.config.target import Target, load_target
 from edgepack.lower import compile_model, tuning_tasks, workload
 from edgepack.tune import RecordStore, best_records
@@ -104,7 +104,7 @@ def figures(
 def points_of(run: Mapping[str, Any]) -> list[Point]:
     """The curve of a run, from what ``figures`` kept of it."""
     names = [kernel["workload"] for kernel in run["kernels"]]
-    trials = [Trial(at, "" if kernel is None else names[kernel], ms) for at, kernel, ms in run["trials"]]
+    trials = [TunerTrial(at, "" if kernel is None else names[kernel], ms) for at, kernel, ms in run["trials"]]
     return curve(
         trials,
         {kernel["workload"]: kernel["calls"] for kernel in run["kernels"]},

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from edgepack.report import format as fmt
-from edgepack.report.figures import Cell
+from edgepack.report.figures import ShownFigure
 from edgepack.report.markup import Markup, el
 from edgepack.run.trace import Placement
 
@@ -51,7 +51,7 @@ def legend(*names: str) -> Markup:
     return el("p", *(el("span", name, cls=name) for name in names), cls="legend")
 
 
-def exact(found: Cell) -> Markup:
+def exact(found: ShownFigure) -> Markup:
     """A figure, with its exact value for machines; a dash says why on hover."""
     if found.value is None:
         return el("span", found.text, title=found.why)
@@ -60,7 +60,9 @@ def exact(found: Cell) -> Markup:
 
 def figure(value: float | None, show: Callable[[float], str]) -> Markup:
     """A figure outside the before/after table."""
-    return exact(Cell(fmt.DASH, None, why="not measured") if value is None else Cell(show(value), value))
+    return exact(
+        ShownFigure(fmt.DASH, None, why="not measured") if value is None else ShownFigure(show(value), value)
+    )
 
 
 def card_title(at: Placement) -> Markup:

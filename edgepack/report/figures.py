@@ -41,7 +41,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Cell:
+class ShownFigure:
     """One figure of one row: its text, its exact value, and what to say about it."""
 
     text: str
@@ -102,15 +102,17 @@ def columns(report: Report) -> tuple[str, ...]:
     return VARIANTS if set(named) <= set(VARIANTS) else named
 
 
-def cell(report: Report, figure: Figure, at: Placement, variant: str) -> Cell:
+def cell(report: Report, figure: Figure, at: Placement, variant: str) -> ShownFigure:
     """A figure of one variant at one placement, or a dash and why."""
     row = report.row(at, variant)
     value = figure.value(row) if row else None
     if row is None or value is None:
         said = row.missing.get(figure.source) if row else None
-        return Cell(fmt.DASH, None, why=said or _why_missing(report, figure, at, variant))
+        return ShownFigure(fmt.DASH, None, why=said or _why_missing(report, figure, at, variant))
     believed = row.measurement is None or row.measurement.verdict.valid
-    return Cell(figure.show(value), value, emulated=figure.of_board and row.emulated, believed=believed)
+    return ShownFigure(
+        figure.show(value), value, emulated=figure.of_board and row.emulated, believed=believed
+    )
 
 
 def _why_missing(report: Report, figure: Figure, at: Placement, variant: str) -> str:
@@ -139,7 +141,7 @@ class Line:
     """One line of the before/after table: a figure of every variant, and how the release compares."""
 
     figure: Figure
-    cells: tuple[Cell, ...]  # as ``columns``
+    cells: tuple[ShownFigure, ...]  # as ``columns``
     change: str
 
 
@@ -155,7 +157,7 @@ def table_lines(report: Report, at: Placement) -> list[Line]:
     return lines
 
 
-def change(figure: Figure, before: Cell, after: Cell) -> str:
+def change(figure: Figure, before: ShownFigure, after: ShownFigure) -> str:
     """How the release compares with the baseline, or ``emulated``; empty where there is nothing to compare."""
     if before.emulated or after.emulated:
         return EMULATED

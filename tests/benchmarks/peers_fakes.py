@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from benchmarks.peers.protocol import Cold, Contestant, Prepared, Session, Unsupported
+from benchmarks.peers.protocol import Cold, Contestant, LoadedModel, Prepared, Unsupported
 
 
 class Right(Contestant):
@@ -31,7 +31,7 @@ class Right(Contestant):
         return RightSession(self.offset)
 
 
-class RightSession(Session):
+class RightSession(LoadedModel):
     """Doubles."""
 
     def __init__(self, offset):

@@ -8,15 +8,15 @@ import onnx
 import peers_fakes
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.kit.interleaving import Plan
+from benchmarks.kit.interleaving import TimingPlan
 from benchmarks.kit.nets import Artifacts, write_reference
 from benchmarks.peers.measure import Settings
-from benchmarks.peers.prepare import Registry
+from benchmarks.peers.prepare import Contestants
 
 HERE = Path(__file__).parent
 CORES = tuple(sorted(os.sched_getaffinity(0)))
-REGISTRY = Registry("peers_fakes:CONTESTANTS", peers_fakes.CONTESTANTS, (HERE,))
-QUICK = Plan(rounds=3, block_ns=2_000_000, untimed_ns=0, burst=3, drift=100.0, warm_ns=20_000_000)
+REGISTRY = Contestants("peers_fakes:CONTESTANTS", peers_fakes.CONTESTANTS, (HERE,))
+QUICK = TimingPlan(rounds=3, block_ns=2_000_000, untimed_ns=0, burst=3, drift=100.0, warm_ns=20_000_000)
 
 
 def doubling(folder):

@@ -244,7 +244,7 @@ def test_a_core_without_dot_products_has_no_prediction_for_them():
     step = loops.Instruction
     body = (step(0, "sdot", "v0.4s, v1.16b, v2.16b"), step(4, "subs", "x0, x0, #0x1"), step(8, "b.ne", "0x0"))
     with pytest.raises(EdgepackError, match="llvm-mca"):
-        mca.predict([loops.Loop("k", body)], "cortex-a72")
+        mca.predict([loops.InnerLoop("k", body)], "cortex-a72")
 
 
 def test_predictions_stay_below_the_peak():

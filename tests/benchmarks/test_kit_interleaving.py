@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.kit.interleaving import Measurement, Plan, Warm, orders, rounds_of, runs_of, warm_up
+from benchmarks.kit.interleaving import (
+    InterleavedMeasurement,
+    TimingPlan,
+    Warm,
+    orders,
+    rounds_of,
+    runs_of,
+    warm_up,
+)
 from benchmarks.kit.processes import ProcessFailed
 
 MS = 1_000_000
@@ -61,7 +69,7 @@ def measure(machine, fakes, plan):
     subjects = {fake.name: fake for fake in fakes}
     warm = {fake.name: Warm(fake.ns, 0, True) for fake in fakes}
     chance = random.Random(0)
-    return Measurement(
+    return InterleavedMeasurement(
         subjects, warm, plan, machine.canary, chance, pause=machine.pause, clock=machine.clock
     ).run()
 
@@ -80,7 +88,7 @@ def test_orders_differ_from_round_to_round():
 
 @given(st.floats(1, 1e11))
 def test_a_block_has_the_planned_length_within_its_bounds(ns):
-    plan = Plan()
+    plan = TimingPlan()
     untimed, runs = runs_of(ns, plan)
     if ns >= plan.slow_ns:
         assert (untimed, runs) == (0, 1)
@@ -93,7 +101,7 @@ def test_a_block_has_the_planned_length_within_its_bounds(ns):
 
 def test_every_round_has_two_blocks_of_each_and_one_runs_at_a_time():
     machine = Machine()
-    course = measure(machine, [Fake(machine, name, 2 * MS) for name in "abc"], Plan(rounds=4))
+    course = measure(machine, [Fake(machine, name, 2 * MS) for name in "abc"], TimingPlan(rounds=4))
     assert len(course.blocks) == 4 * 6
     assert all(turn.discarded is None for turn in course.blocks)
     for number in range(4):
@@ -105,7 +113,7 @@ def test_every_round_has_two_blocks_of_each_and_one_runs_at_a_time():
 
 def test_a_block_beside_a_drifting_canary_is_discarded_and_taken_again():
     machine = Machine()
-    plan = Plan(rounds=1, burst=5)
+    plan = TimingPlan(rounds=1, burst=5)
     machine.readings = iter([1] * 10 + [1, 1.04])
     course = measure(machine, [Fake(machine, "a", MS)], plan)
     assert [turn.discarded for turn in course.blocks] == ["canary +4.0%", None, None]
@@ -125,7 +133,7 @@ def test_a_block_beside_a_drifting_canary_is_discarded_and_taken_again():
 
 def test_one_slow_core_is_enough():
     machine = Machine()
-    plan = Plan(rounds=1, burst=3, retakes=0)
+    plan = TimingPlan(rounds=1, burst=3, retakes=0)
     readings = iter([(100, 100)] * 7)
     machine.canary = lambda: next(readings, (100, 104))
     course = measure(machine, [Fake(machine, "a", MS)], plan)
@@ -141,7 +149,7 @@ def test_a_machine_that_settles_at_another_pace_starts_anew():
                 self.machine.pace = 1.2
             return super().time(untimed, runs, timeout_s)
 
-    course = measure(machine, [Slowing(machine, "a", MS), Fake(machine, "b", MS)], Plan(rounds=5))
+    course = measure(machine, [Slowing(machine, "a", MS), Fake(machine, "b", MS)], TimingPlan(rounds=5))
     assert [reference[0] for reference in course.references] == [3 * MS, round(3.6 * MS)]
     kept = [turn for turn in course.blocks if turn.discarded is None]
     assert {turn.samples_ns[0] for turn in kept} == {round(1.2 * MS)}
@@ -153,7 +161,7 @@ def test_a_machine_that_settles_at_another_pace_starts_anew():
 def test_a_reference_taken_in_a_disturbance_is_replaced_by_a_faster_one():
     machine = Machine()
     machine.canary = lambda: (round(3 * MS * (1.5 if machine.seconds < 4 else 1.0)),)
-    plan = Plan(rounds=15)
+    plan = TimingPlan(rounds=15)
     course = measure(machine, [Fake(machine, name, 10 * MS) for name in "abc"], plan)
     assert [reference[0] for reference in course.references] == [4.5 * MS, 3 * MS]
     kept = [turn for turn in course.blocks if turn.discarded is None]
@@ -166,7 +174,7 @@ def test_a_jitter_about_as_large_as_the_limit_drops_no_round():
     machine = Machine()
     chance = random.Random(2)
     machine.canary = lambda: tuple(round(3 * MS * chance.uniform(0.97, 1.03)) for _ in range(2))
-    plan = Plan(rounds=15)
+    plan = TimingPlan(rounds=15)
     course = measure(machine, [Fake(machine, name, 10 * MS) for name in "abcdef"], plan)
     assert len(course.references) == 1
     assert sum(turn.discarded is None for turn in course.blocks) >= 0.95 * 2 * 6 * plan.rounds
@@ -176,7 +184,7 @@ def test_a_machine_that_never_settles_ends_in_time_and_says_so():
     machine = Machine()
     chance = random.Random(1)
     machine.canary = lambda: (round(3 * MS * chance.uniform(0.5, 2)),)
-    plan = Plan(rounds=30, seconds=20, burst=3)
+    plan = TimingPlan(rounds=30, seconds=20, burst=3)
     course = measure(machine, [Fake(machine, name, 10 * MS) for name in "abc"], plan)
     assert machine.seconds < 6 * plan.seconds
     assert any("ended after" in note for note in course.notes)
@@ -188,7 +196,7 @@ def test_a_machine_that_never_settles_ends_in_time_and_says_so():
 @pytest.mark.parametrize("lasts_s", [0.5, 8, 15])
 def test_a_disturbance_that_passes_is_waited_for_and_costs_no_block(lasts_s):
     machine = Machine()
-    begins, plan = 10.0, Plan(rounds=15)
+    begins, plan = 10.0, TimingPlan(rounds=15)
 
     def canary():
         disturbed = begins <= machine.seconds < begins + lasts_s
@@ -204,7 +212,7 @@ def test_a_disturbance_that_passes_is_waited_for_and_costs_no_block(lasts_s):
 
 def test_a_pace_that_keeps_changing_for_a_minute_is_waited_for_as_well():
     machine = Machine()
-    plan = Plan(rounds=2, seconds=100)
+    plan = TimingPlan(rounds=2, seconds=100)
 
     def canary():
         at = machine.seconds
@@ -221,17 +229,17 @@ def test_a_pace_that_keeps_changing_for_a_minute_is_waited_for_as_well():
 def test_who_breaks_leaves_and_the_others_go_on():
     machine = Machine()
     fakes = [Fake(machine, "a", MS), Fake(machine, "b", MS, breaks_at=3)]
-    course = measure(machine, fakes, Plan(rounds=5))
+    course = measure(machine, fakes, TimingPlan(rounds=5))
     assert course.failed == {"b": "it broke"}
     assert sum(turn.contestant == "a" for turn in course.blocks) == 10
     assert sum(turn.contestant == "b" for turn in course.blocks) == 2
-    course = measure(machine, [Fake(machine, "a", MS, breaks_at=1)], Plan(rounds=5))
+    course = measure(machine, [Fake(machine, "a", MS, breaks_at=1)], TimingPlan(rounds=5))
     assert not course.blocks
     assert set(course.failed) == {"a"}
 
 
 def test_the_slow_take_part_in_fewer_rounds_and_nobody_in_too_few():
-    plan = Plan(rounds=15, seconds=60)
+    plan = TimingPlan(rounds=15, seconds=60)
     warm = {"fast": Warm(MS, 0, True), "slow": Warm(300 * MS, 0, True), "slower": Warm(20_000 * MS, 0, True)}
     rounds = rounds_of(warm, plan, 3 * MS)
     assert rounds["fast"] == 15
@@ -253,7 +261,7 @@ def test_warm_up_goes_on_until_three_blocks_agree():
             return super().time(untimed, runs, timeout_s)
 
     fake = Warming(machine, "a", 5 * MS)
-    found = warm_up(fake, Plan())
+    found = warm_up(fake, TimingPlan())
     assert found.stable
     assert found.inference_ns == MS
     assert machine.running is None
@@ -268,7 +276,7 @@ def test_warm_up_gives_up_on_what_never_settles_and_says_so():
             self.ns *= 1.2
             return super().time(untimed, runs, timeout_s)
 
-    plan = Plan()
+    plan = TimingPlan()
     assert not warm_up(Restless(machine, "a", MS), plan).stable
     assert machine.seconds < 3 * plan.warm_ns / 1e9
 
@@ -276,5 +284,5 @@ def test_warm_up_gives_up_on_what_never_settles_and_says_so():
 def test_warm_up_stops_who_breaks():
     machine = Machine()
     with pytest.raises(ProcessFailed):
-        warm_up(Fake(machine, "a", MS, breaks_at=2), Plan())
+        warm_up(Fake(machine, "a", MS, breaks_at=2), TimingPlan())
     assert machine.running is None

@@ -14,8 +14,8 @@ from benchmarks.peers.contestants import CONTESTANTS
 from benchmarks.peers.contestants.edgepack import AgentSession, Edgepack
 from benchmarks.peers.contestants.torch_compile import TorchCompile
 from benchmarks.peers.contestants.tvm import Tvm
-from benchmarks.peers.protocol import Task, Unsupported, size
-from benchmarks.peers.server import Server
+from benchmarks.peers.protocol import Assignment, Unsupported, size
+from benchmarks.peers.server import ContestantServer
 
 OURS = {"edgepack": Edgepack, "tvm": Tvm}
 SHAPES = {"x": (1, 4, 8, 8), "a": (1, 6), "b": (1, 6)}
@@ -77,7 +77,7 @@ def task(tmp_path):
         }
         np.savez(tmp_path / "calibration.npz", **samples)
         (tmp_path / "cells" / "net").mkdir(parents=True)
-        return Task(
+        return Assignment(
             net="net",
             onnx=tmp_path / "model.onnx",
             weights=tmp_path / "weights.pt",
@@ -128,7 +128,7 @@ def test_a_block_of_the_agents_is_one_process(task, monkeypatch):
         return [1_000_000] * runs
 
     monkeypatch.setattr(AgentSession, "_samples", agent)
-    server = Server("benchmarks.peers.contestants:CONTESTANTS", "edgepack")
+    server = ContestantServer("benchmarks.peers.contestants:CONTESTANTS", "edgepack")
     server.session = AgentSession(task(two_inputs()))
     for _ in range(2):
         assert len(server.time({"untimed": 15, "runs": 7})["samples_ns"]) == 7

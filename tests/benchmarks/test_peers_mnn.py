@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.peers.contestants import mnn
-from benchmarks.peers.protocol import Task, Unsupported
+from benchmarks.peers.protocol import Assignment, Unsupported
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def task(tmp_path):
     ids = np.array([[[1, 30_521]], [[7, 0]]], np.int64)
     np.savez(calibration, image=image, ids=ids)
     nothing = tmp_path / "absent"
-    return Task("net", nothing, nothing, calibration, "int8", 1, tmp_path, 0, 1.0)
+    return Assignment("net", nothing, nothing, calibration, "int8", 1, tmp_path, 0, 1.0)
 
 
 def _soon():

@@ -5,16 +5,16 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from benchmarks.kit.documents import markdown
-from benchmarks.kit.interleaving import Block, Plan
+from benchmarks.kit.interleaving import TimedBlock, TimingPlan
 from benchmarks.peers.measure import tidy
 from benchmarks.peers.page import method, report, write_report
 from benchmarks.peers.protocol import Cold
 from benchmarks.peers.ranking import losses, rank
-from benchmarks.peers.results import Entry, Group, Roofline
+from benchmarks.peers.results import ContestantResult, Group, Roofline
 
 
 def entry(title, **more):
-    return Entry(
+    return ContestantResult(
         **{
             "title": title,
             "status": "measured",
@@ -37,7 +37,7 @@ def entry(title, **more):
 def group(medians, net="resnet18", threads=1, precision="fp32", **more):
     """Medians in ms, by contestant; five rounds of two blocks, one sample apart."""
     blocks = [
-        Block(
+        TimedBlock(
             contestant=name,
             round=number,
             position=position,
@@ -61,7 +61,7 @@ def group(medians, net="resnet18", threads=1, precision="fp32", **more):
         "commit": "abc",
         "seed": 0,
         "machine": {"cpu": "a cpu", "cores": 2, "virtual": True, "memory_gib": 8.0, "system": "Linux 6"},
-        "plan": vars(Plan()),
+        "plan": vars(TimingPlan()),
         "limits": {
             name: {"peak": 100.0, "unit": unit}
             for name, unit in {"fp32": "GFLOP/s", "int8": "GOP/s", "read": "GB/s", "triad": "GB/s"}.items()
@@ -131,10 +131,12 @@ def test_losses_are_sorted_by_size_and_what_is_even_is_none():
 
 def test_cells_without_a_time_stand_in_their_table_and_in_the_list_of_reasons():
     entries = {
-        "edgepack": Entry(title="edgepack", status="unsupported", phase="prepare", reason="no LSTM"),
+        "edgepack": ContestantResult(
+            title="edgepack", status="unsupported", phase="prepare", reason="no LSTM"
+        ),
         "fast": entry("Fast", cold=(), cold_reason="it | hung"),
         "bad": entry("Bad", status="wrong", phase="run", reason="cosine 0.1000, below 0.9", cosine=0.1),
-        "gone": Entry(title="Gone", status="failed", phase="environment", reason="pip\nsaid no"),
+        "gone": ContestantResult(title="Gone", status="failed", phase="environment", reason="pip\nsaid no"),
     }
     text = report(
         [rank(group({"fast": 2.0}, entries=entries)), rank(group({"fast": 2.0}, entries=entries, threads=2))]
@@ -195,7 +197,9 @@ def test_the_report_and_its_charts_are_files_and_old_charts_go(tmp_path):
 
 def test_groups_measured_with_other_settings_are_named_with_them():
     new = group({"edgepack": 1.0}, net="vgg16", when="2026-02-02T00:00:00+00:00")
-    old = group({"edgepack": 1.0}, plan={**vars(Plan()), "drift": 0.2}, when="2026-01-01T00:00:00+00:00")
+    old = group(
+        {"edgepack": 1.0}, plan={**vars(TimingPlan()), "drift": 0.2}, when="2026-01-01T00:00:00+00:00"
+    )
     lines = "\n".join(method([old, new]))
     assert "within 3%" in lines, "the latest group's"
     assert "those of vgg16-fp32-1t. Others: drift 0.2 in resnet18-fp32-1t." in lines

@@ -14,13 +14,13 @@ from benchmarks.tuning import charts, measure, page
 from benchmarks.tuning.__main__ import STOCK, parse
 from benchmarks.tuning.contestants.stock import Picked, search_seconds
 from benchmarks.tuning.curves import Point, at, band, busy, curve, rates
-from benchmarks.tuning.log import PHASES, Job, Log, Trial, Writer, read
+from benchmarks.tuning.log import PHASES, Log, TunerTrial, TuningJob, Writer, read
 
 WEIGHTS = {"a": 1, "b": 3}
 UNTUNED = {"a": 10.0, "b": 4.0}
 TRIALS = st.lists(
     st.builds(
-        Trial,
+        TunerTrial,
         st.floats(0, 600),
         st.sampled_from(["a", "b", "elsewhere"]),
         st.none() | st.floats(0.001, 100),
@@ -45,7 +45,11 @@ def test_a_curve_starts_untuned_never_rises_and_ends_at_the_best_of_each_kernel(
 
 
 def test_a_curve_holds_its_value_until_the_next_point():
-    points = curve([Trial(30.0, "b", 2.0), Trial(10.0, "a", 7.0), Trial(20.0, "a", None)], WEIGHTS, UNTUNED)
+    points = curve(
+        [TunerTrial(30.0, "b", 2.0), TunerTrial(10.0, "a", 7.0), TunerTrial(20.0, "a", None)],
+        WEIGHTS,
+        UNTUNED,
+    )
     assert [at(points, "seconds", s) for s in (0, 9.9, 10, 29, 30, 99)] == [22, 22, 19, 19, 13, 13]
     assert [at(points, "trials", n) for n in (0, 1, 2, 3, 9)] == [22, 19, 19, 13, 13]
 
@@ -70,7 +74,7 @@ def test_busy_seconds_count_what_overlaps_once(starts):
     shares=st.lists(st.floats(0, 1), max_size=50),
 )
 def test_rates_in_buckets_add_up_to_all_trials(seconds, shares):
-    found = rates([Trial(share * seconds, "a", None) for share in shares], seconds, bucket_s=60.0)
+    found = rates([TunerTrial(share * seconds, "a", None) for share in shares], seconds, bucket_s=60.0)
     lengths = [60.0] * (len(found) - 1) + [seconds - 60.0 * (len(found) - 1)]
     assert 0 < lengths[-1] <= 60
     assert sum(r * length / 60 for r, length in zip(found, lengths, strict=True)) == pytest.approx(
@@ -79,7 +83,7 @@ def test_rates_in_buckets_add_up_to_all_trials(seconds, shares):
 
 
 def test_what_is_logged_is_read_back_and_a_torn_line_left_out(tmp_path):
-    job = Job("net.onnx", "host", str(tmp_path), 1.0, 10, 0, time.monotonic())
+    job = TuningJob("net.onnx", "host", str(tmp_path), 1.0, 10, 0, time.monotonic())
     with Writer(job) as log:
         log.write(trial="a", at=3.0, ms=1.5)
         log.write(trial="b", at=4.0, ms=None)
@@ -94,7 +98,7 @@ def test_what_is_logged_is_read_back_and_a_torn_line_left_out(tmp_path):
         assert log.now >= 0
     text = (tmp_path / "log.jsonl").read_text()
     found = read([*text.splitlines(), '{"trial": "a", "at"'], seconds=9.0)
-    assert found.trials == [Trial(3.0, "a", 1.5), Trial(4.0, "b", None)]
+    assert found.trials == [TunerTrial(3.0, "a", 1.5), TunerTrial(4.0, "b", None)]
     assert found.pieces == {"search": [], "build": [(1.0, 2.0)], "transfer": [], "measure": [(2.5, 9.0)]}
     assert (found.profile, found.notes, found.recorded) == ({"EvoSearch": 2.0}, ["slow"], 3)
 
@@ -125,7 +129,7 @@ def test_the_kernel_at_work_is_read_from_the_schedulers_log():
 
 def _log():
     return Log(
-        trials=[Trial(20.0, "a", 5.0), Trial(40.0, "b", None), Trial(50.0, "b", 3.0)],
+        trials=[TunerTrial(20.0, "a", 5.0), TunerTrial(40.0, "b", None), TunerTrial(50.0, "b", 3.0)],
         pieces={
             "search": [(5.0, 9.0)],
             "build": [(9.0, 12.0), (10.0, 14.0)],

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.kit.agent import answers, command, save_inputs
-from benchmarks.peers.protocol import Cold, Contestant, Prepared, Session, Task, Unsupported
+from benchmarks.peers.protocol import Assignment, Cold, Contestant, LoadedModel, Prepared, Unsupported
 
 _TARGETS = ("x86-64-v4", "x86-64-v3")
 _BUNDLE = "bundle"  # the unpacked bundle, in the task's folder
@@ -31,7 +31,7 @@ class Edgepack(Contestant):
 
     title = "edgepack"
 
-    def prepare(self, task: Task) -> Prepared:
+    def prepare(self, task: Assignment) -> Prepared:
         """Run a recipe up to its bundle, and unpack that."""
         from edgepack import api
 
@@ -55,11 +55,11 @@ class Edgepack(Contestant):
             notes={**notes, "bundle_bytes": bundles[0].stat().st_size, **_notes(report)},
         )
 
-    def load(self, task: Task, prepared: Prepared) -> Session:  # noqa: ARG002 - all is in the folder
+    def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:  # noqa: ARG002 - all is in the folder
         """Nothing is loaded here: each block of runs is a process of the agent's."""
         return AgentSession(task)
 
-    def cold(self, task: Task, prepared: Prepared, inputs: Mapping[str, np.ndarray]) -> Cold:  # noqa: ARG002
+    def cold(self, task: Assignment, prepared: Prepared, inputs: Mapping[str, np.ndarray]) -> Cold:  # noqa: ARG002
         """Start the agent and wait for the line it writes after the first inference."""
         session = AgentSession(task)
         session.feed(inputs)
@@ -74,7 +74,7 @@ class Edgepack(Contestant):
         return Cold(start_ns=took, load_ns=load_ns, peak_rss_kib=end["peak_rss_kib"])
 
 
-class AgentSession(Session):
+class AgentSession(LoadedModel):
     """Runs and times a bundle's model through its agent.
 
     The agent has no resident mode: a block of runs is a process that loads the model, warms up for
@@ -83,7 +83,7 @@ class AgentSession(Session):
 
     warms_up = True
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Assignment) -> None:
         self._threads = task.threads
         self._bundle = task.folder / _BUNDLE
         self._scratch = task.folder / f"session-{task.threads}"  # others may be loaded at the same time
@@ -129,7 +129,7 @@ def _asked(argv: Sequence[str]) -> list[dict[str, Any]]:
     return answers(done.stdout, done.returncode)
 
 
-def _recipe(task: Task, onnx: Path) -> dict[str, Any]:
+def _recipe(task: Assignment, onnx: Path) -> dict[str, Any]:
     """As a user would write it."""
     return {
         "edgepack": 1,
@@ -152,7 +152,7 @@ def _target() -> str:
     return level
 
 
-def _quantized(task: Task) -> tuple[Path, dict[str, Any]]:
+def _quantized(task: Assignment) -> tuple[Path, dict[str, Any]]:
     """The recipe step quantize-static, on the calibration data that all contestants get."""
     from edgepack.compress import Context, quantize_static
     from edgepack.data import Splits

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.contestants import zoo
-from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
+from benchmarks.peers.protocol import (
+    Assignment,
+    Contestant,
+    LoadedModel,
+    Prepared,
+    Unsupported,
+    distribution_files,
+)
 
 # One operator each in the exported program: XNNPACKQuantizer does not look inside.
 _RECURRENT = {"lstm", "gru"}
@@ -24,7 +31,7 @@ class Executorch(Contestant):
     title = "ExecuTorch (XNNPACK)"
     requirements = ("executorch==1.5.1", "torchao==0.18.0", *zoo.REQUIREMENTS)
 
-    def prepare(self, task: Task) -> Prepared:
+    def prepare(self, task: Assignment) -> Prepared:
         """Write ``model.pte``."""
         import executorch.version
         import torch
@@ -55,7 +62,7 @@ class Executorch(Contestant):
         notes["runtime_without_python_and_torch_bytes"] = sum(path.stat().st_size for path in native)
         return Prepared((model,), (*own, *distribution_files("torch", "typing_extensions")), notes)
 
-    def load(self, task: Task, prepared: Prepared) -> Session:
+    def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
         """The method ``forward``, with ``task.threads`` threads in the pool that delegate and kernels share.
 
         The binding is imported without its wrapper, ``executorch.runtime``, whose import loads the exporter, too.
@@ -71,7 +78,7 @@ class Executorch(Contestant):
         return _Method(program, program.load_method("forward"))
 
 
-class _Method(Session):
+class _Method(LoadedModel):
     """A method whose inputs are set."""
 
     def __init__(self, program: Any, method: Any) -> None:

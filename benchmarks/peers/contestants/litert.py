@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.contestants import zoo
-from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, distribution_files
+from benchmarks.peers.protocol import Assignment, Contestant, LoadedModel, Prepared, distribution_files
 
 _SIGNATURE = "serving_default"
 _FREE = {"DELEGATE", "QUANTIZE", "DEQUANTIZE", "RESHAPE", "TRANSPOSE", "CAST"}  # no arithmetic to count
@@ -44,7 +44,7 @@ class Litert(Contestant):
         "transformers==5.23.0",
     )
 
-    def prepare(self, task: Task) -> Prepared:
+    def prepare(self, task: Assignment) -> Prepared:
         """Write ``fp32.tflite``, and ``int8.tflite`` from it."""
         from importlib.metadata import version
 
@@ -67,7 +67,7 @@ class Litert(Contestant):
             notes["inputs"] = "int32 where the network has int64: litert-torch narrows them"
         return Prepared((model,), distribution_files("ai-edge-litert"), notes)
 
-    def load(self, task: Task, prepared: Prepared) -> Session:
+    def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
         """An interpreter, and through it XNNPACK, with ``task.threads`` threads."""
         return _Interpreter(_interpreter(prepared.model[0], task.threads))
 
@@ -80,7 +80,7 @@ def _interpreter(model: Path, threads: int | None = None) -> Any:
     return interpreter
 
 
-class _Interpreter(Session):
+class _Interpreter(LoadedModel):
     """An interpreter with its tensors allocated."""
 
     def __init__(self, interpreter: Any) -> None:
@@ -102,7 +102,7 @@ def _in_order(details: Mapping[str, Any]) -> list[Any]:
     return [details[name] for name in sorted(details, key=lambda name: int(name.rpartition("_")[2]))]
 
 
-def _quantize(task: Task, fp32: Path, out: Path) -> str:
+def _quantize(task: Assignment, fp32: Path, out: Path) -> str:
     """Write the int8 model and say how it was made."""
     from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe, recipe_manager
     from ai_edge_quantizer.algorithm_manager import AlgorithmName

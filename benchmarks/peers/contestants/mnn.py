@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.kit.processes import ProcessFailed, how_it_ended, run
-from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
+from benchmarks.peers.protocol import (
+    Assignment,
+    Contestant,
+    LoadedModel,
+    Prepared,
+    Unsupported,
+    distribution_files,
+)
 
 VERSION = "3.6.1"
 _AGREES = 0.9  # cosine of the outputs in int8 and fp32; the benchmark itself asks for as much
@@ -35,7 +42,7 @@ class Mnn(Contestant):
     title = "MNN"
     requirements = (f"MNN=={VERSION}", "numpy==2.4.6")
 
-    def prepare(self, task: Task) -> Prepared:
+    def prepare(self, task: Assignment) -> Prepared:
         """Write ``fp32.mnn``, and ``int8.mnn`` from it."""
         end = time.monotonic() + 60 * task.minutes
         notes: dict[str, Any] = {"MNN": VERSION, "api": "Module"}
@@ -59,7 +66,7 @@ class Mnn(Contestant):
         runtime = tuple(file for file in distribution_files("MNN") if "tools" not in str(file))
         return Prepared((model,), runtime, notes)
 
-    def load(self, task: Task, prepared: Prepared) -> Session:
+    def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
         """A module with fixed shapes."""
         return _load(prepared.model[0], task.threads, prepared.notes.get("Winograd level", _FASTEST))
 
@@ -76,7 +83,7 @@ def _load(model: Path, threads: int, level: int) -> "_Module":
     return _Module(module)
 
 
-class _Module(Session):
+class _Module(LoadedModel):
     """A module and its input variables."""
 
     def __init__(self, module: Any) -> None:
@@ -100,7 +107,7 @@ class _Module(Session):
         return [np.array(expr.convert(output, expr.NCHW).read()) for output in outputs]
 
 
-def _winograd(task: Task, fp32: Path) -> int:
+def _winograd(task: Assignment, fp32: Path) -> int:
     """The fastest level whose outputs stay near those of the smallest tiles.
 
     The largest, MNN's default, cost three digits: ResNet-50 was off by 3e-3 and would not count as fp32.
@@ -114,7 +121,7 @@ def _winograd(task: Task, fp32: Path) -> int:
     return 0
 
 
-def _quantized(task: Task, fp32: Path, end: float) -> tuple[Path, str]:
+def _quantized(task: Assignment, fp32: Path, end: float) -> tuple[Path, str]:
     """The int8 model, and how it was made.
 
     MNN's guide has three ways to find the scales of activations and says to try them and keep what is good: here
@@ -149,7 +156,7 @@ def _quantized(task: Task, fp32: Path, end: float) -> tuple[Path, str]:
     return task.folder / f"{best}.mnn", how
 
 
-def _cosine(task: Task, fp32: Path, int8: Path) -> float:
+def _cosine(task: Assignment, fp32: Path, int8: Path) -> float:
     """The least cosine of the angle between the outputs of the two models; 0 where their shapes differ."""
     one, other = _load(fp32, 1, _FASTEST), _load(int8, 1, _FASTEST)
     least = 1.0
@@ -162,7 +169,7 @@ def _cosine(task: Task, fp32: Path, int8: Path) -> float:
     return least
 
 
-def _write_calibration(task: Task) -> Path:
+def _write_calibration(task: Assignment) -> Path:
     """The calibration data as mnnquant reads it: a folder a sample, and in it a text file an input."""
     home = task.folder / "calibration"
     for index, sample in enumerate(task.calibration_samples()):

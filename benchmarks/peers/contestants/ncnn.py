@@ -12,7 +12,14 @@ import numpy as np
 
 from benchmarks.kit.processes import ProcessFailed, last_line, run
 from benchmarks.peers.contestants import zoo
-from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
+from benchmarks.peers.protocol import (
+    Assignment,
+    Contestant,
+    LoadedModel,
+    Prepared,
+    Unsupported,
+    distribution_files,
+)
 
 NCNN = "1.0.20261020"
 PNNX = "20261020"
@@ -25,7 +32,7 @@ class Ncnn(Contestant):
     title = "ncnn"
     requirements = (f"ncnn=={NCNN}", f"pnnx=={PNNX}", *zoo.REQUIREMENTS)
 
-    def prepare(self, task: Task) -> Prepared:
+    def prepare(self, task: Assignment) -> Prepared:
         """Trace the torch module and let pnnx write ``net.ncnn.param`` and ``net.ncnn.bin``."""
         if task.precision == "int8":
             raise Unsupported("its int8 tools, ncnn2table and ncnn2int8, are in no PyPI or Debian 12 package")
@@ -37,7 +44,7 @@ class Ncnn(Contestant):
         notes = {"ncnn": NCNN, "pnnx": PNNX, "fp16 and bf16": "off"}
         return Prepared(model, distribution_files("ncnn"), notes)
 
-    def load(self, task: Task, prepared: Prepared) -> Session:
+    def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
         """A net with ``task.threads`` threads and fp32 in storage and arithmetic."""
         import ncnn
 
@@ -55,7 +62,7 @@ class Ncnn(Contestant):
         return _Net(net)
 
 
-class _Net(Session):
+class _Net(LoadedModel):
     """A net and its input matrices. ncnn has no batch dimension: the leading 1 goes away and comes back."""
 
     def __init__(self, net: Any) -> None:
@@ -91,7 +98,7 @@ def _matrix(value: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(value[0], np.int32 if integer else np.float32)
 
 
-def _convert(task: Task) -> None:
+def _convert(task: Assignment) -> None:
     import pnnx
     import torch
 

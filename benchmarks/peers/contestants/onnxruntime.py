@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
+from benchmarks.peers.protocol import (
+    Assignment,
+    Contestant,
+    LoadedModel,
+    Prepared,
+    Unsupported,
+    distribution_files,
+)
 
 _RECURRENT = {"LSTM", "GRU", "RNN"}
 _DYNAMIC = {"LSTM", "MatMul", "Gemm"}  # what quantize_dynamic has integer operators for
@@ -25,7 +32,7 @@ class Onnxruntime(Contestant):
 
     title = "onnxruntime"
 
-    def prepare(self, task: Task) -> Prepared:
+    def prepare(self, task: Assignment) -> Prepared:
         """fp32 is the model itself; int8 is quantized into the folder."""
         import onnxruntime
 
@@ -36,7 +43,7 @@ class Onnxruntime(Contestant):
             notes["quantization"] = quantize(task, model)
         return Prepared((model,), distribution_files("onnxruntime"), notes)
 
-    def load(self, task: Task, prepared: Prepared) -> Session:
+    def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
         """A session with ``task.threads`` threads in the one pool that a sequential graph uses."""
         import onnxruntime
 
@@ -48,7 +55,7 @@ class Onnxruntime(Contestant):
         return _Bound(onnxruntime.InferenceSession(model, options, providers=providers))
 
 
-class _Bound(Session):
+class _Bound(LoadedModel):
     """A session with inputs and outputs bound."""
 
     def __init__(self, session: Any) -> None:
@@ -70,7 +77,7 @@ class _Bound(Session):
         return list(outputs)
 
 
-def quantize(task: Task, out: Path) -> str:
+def quantize(task: Assignment, out: Path) -> str:
     """Write the int8 model and say how it was made."""
     import onnx
     from onnxruntime import quantization

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, distribution_files
+from benchmarks.peers.protocol import Assignment, Contestant, LoadedModel, Prepared, distribution_files
 
 # Inference of an IR on a CPU loads, of the wheel's plugins and readers of formats, the CPU plugin and the IR
 # reader; importing the package loads the TensorFlow reader.
@@ -26,7 +26,7 @@ class Openvino(Contestant):
     title = "OpenVINO"
     requirements = ("openvino==2026.4.1", "nncf==3.4.0", "numpy==2.4.6")
 
-    def prepare(self, task: Task) -> Prepared:
+    def prepare(self, task: Assignment) -> Prepared:
         """Write the model as IR: ``model.xml`` and ``model.bin``."""
         _no_telemetry()
         import openvino
@@ -44,7 +44,7 @@ class Openvino(Contestant):
         used = tuple(file for file in runtime if not _UNUSED.search(file.name))
         return Prepared((path, path.with_suffix(".bin")), used, notes)
 
-    def load(self, task: Task, prepared: Prepared) -> Session:
+    def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
         """Compile for the CPU with one stream of ``task.threads`` threads."""
         _no_telemetry()
         import openvino
@@ -59,7 +59,7 @@ class Openvino(Contestant):
         return _Request(compiled.create_infer_request(), len(compiled.outputs))
 
 
-class _Request(Session):
+class _Request(LoadedModel):
     """An inference request whose input tensors are our arrays."""
 
     def __init__(self, request: Any, outputs: int) -> None:
@@ -80,7 +80,7 @@ class _Request(Session):
         return [self._request.get_output_tensor(i).data.copy() for i in range(self._outputs)]
 
 
-def _quantized(model: Any, task: Task) -> tuple[Any, str]:
+def _quantized(model: Any, task: Assignment) -> tuple[Any, str]:
     """The model in int8, and how it was made: NNCF's defaults but for what depends on the model and the data.
 
     By default NNCF averages the ranges of the samples, which clips where samples differ much in size; on the

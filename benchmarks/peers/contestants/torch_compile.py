@@ -19,7 +19,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.contestants import zoo
-from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
+from benchmarks.peers.protocol import (
+    Assignment,
+    Contestant,
+    LoadedModel,
+    Prepared,
+    Unsupported,
+    distribution_files,
+)
 
 _MODES = {"fp32": "max-autotune-no-cudagraphs", "int8": "default"}
 _RECURRENT = re.compile(r"aten\.(lstm|gru|rnn)")
@@ -34,7 +41,7 @@ class TorchCompile(Contestant):
     requirements = ("torchao==0.18.0", "platformdirs==4.14.7", *zoo.REQUIREMENTS)
     threads_share = False
 
-    def prepare(self, task: Task) -> Prepared:
+    def prepare(self, task: Assignment) -> Prepared:
         """Quantize where asked for, and compile once, so that the cache is filled."""
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
@@ -51,7 +58,7 @@ class TorchCompile(Contestant):
         runtime = distribution_files(*_IMPORTED, *(["torchao"] if task.precision == "int8" else []))
         return Prepared((saved, *sorted(cache)), runtime, notes)
 
-    def load(self, task: Task, prepared: Prepared) -> Session:  # noqa: ARG002 - paths follow from the task
+    def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:  # noqa: ARG002 - paths follow from the task
         """The network with its weights, compiled for its input shapes by a first inference."""
         torch = _torch(task)
         if task.precision == "int8":
@@ -66,7 +73,7 @@ class TorchCompile(Contestant):
         return session
 
 
-class _Compiled(Session):
+class _Compiled(LoadedModel):
     """A compiled module, which compiles at its first inference."""
 
     def __init__(self, compiled: Any, names: list[str]) -> None:
@@ -89,7 +96,7 @@ class _Compiled(Session):
             return super().time(runs)
 
 
-def _torch(task: Task) -> Any:
+def _torch(task: Assignment) -> Any:
     """Torch with ``task.threads`` threads and Inductor set up; compiles in this process, no helpers stay."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_cache(task))
     import torch
@@ -101,7 +108,7 @@ def _torch(task: Task) -> Any:
     return torch
 
 
-def _quantize(task: Task) -> str:
+def _quantize(task: Assignment) -> str:
     """Quantize the network, save it as an exported program, and say how."""
     import torch
     from torchao.quantization.pt2e import move_exported_model_to_eval
@@ -129,9 +136,9 @@ def _quantize(task: Task) -> str:
     return f"PT2E, X86InductorQuantizer, {'dynamic' if dynamic else 'static'}, {count} weights per channel"
 
 
-def _cache(task: Task) -> Path:
+def _cache(task: Assignment) -> Path:
     return task.folder / "inductor"
 
 
-def _exported(task: Task) -> Path:
+def _exported(task: Assignment) -> Path:
     return task.folder / "quantized.pt2"

@@ -14,7 +14,14 @@ import numpy as np
 
 from benchmarks.kit.processes import last_line
 from benchmarks.peers.contestants.onnxruntime import quantize
-from benchmarks.peers.protocol import Contestant, Prepared, Session, Task, Unsupported, distribution_files
+from benchmarks.peers.protocol import (
+    Assignment,
+    Contestant,
+    LoadedModel,
+    Prepared,
+    Unsupported,
+    distribution_files,
+)
 
 # The versions that edgepack itself builds with; onnxruntime and sympy for its quantizer.
 REQUIREMENTS = (
@@ -33,11 +40,11 @@ class Tvm(Contestant):
     title = "TVM, untuned"
     requirements = REQUIREMENTS
 
-    def prepare(self, task: Task) -> Prepared:
+    def prepare(self, task: Assignment) -> Prepared:
         """Import, compile and export as a shared library."""
         return build(task, *source(task))
 
-    def load(self, task: Task, prepared: Prepared) -> Session:
+    def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
         """Load the library with TVM's runtime alone: no compiler, no LLVM in the process."""
         os.environ["TVM_USE_RUNTIME_LIB"] = "1"
         os.environ["TVM_NUM_THREADS"] = str(task.threads)
@@ -50,7 +57,7 @@ class Tvm(Contestant):
         return _Function(machine["main"], json.loads(names.read_text(encoding="utf-8")))
 
 
-class _Function(Session):
+class _Function(LoadedModel):
     """The compiled function with its inputs in place."""
 
     def __init__(self, function: Any, names: list[str]) -> None:
@@ -65,7 +72,7 @@ class _Function(Session):
         return [tensor.numpy() for tensor in _flat(self.infer())]
 
 
-def source(task: Task) -> tuple[Path, dict[str, Any]]:
+def source(task: Assignment) -> tuple[Path, dict[str, Any]]:
     """The ONNX model to import, and how it was quantized where it was."""
     if task.precision == "fp32":
         return task.onnx, {}
@@ -96,7 +103,7 @@ def imported(model: Path) -> Any:
         raise Unsupported(f"TVM's ONNX importer: {last_line(error)}") from error
 
 
-def build(task: Task, model: Path, notes: dict[str, Any], pipeline: Any = None) -> Prepared:
+def build(task: Assignment, model: Path, notes: dict[str, Any], pipeline: Any = None) -> Prepared:
     """Compile ``model``, after ``pipeline`` where one is given, and export it."""
     import onnx
     import tvm

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.kit import metaschedule
 from benchmarks.kit.serving import end_with_parent
 from benchmarks.peers.contestants import tvm as untuned
-from benchmarks.peers.protocol import Prepared, Task, Unsupported
+from benchmarks.peers.protocol import Assignment, Prepared, Unsupported
 
 _DOCUMENTED = "as documented"
 _BUILDER_TIMEOUTS_S = {_DOCUMENTED: metaschedule.BUILD_TIMEOUT_S, "with a builder timeout of 600 s": 600.0}
@@ -27,7 +27,7 @@ class TvmMetaSchedule(untuned.Tvm):
     title = "TVM, MetaSchedule"
     requirements = (*untuned.REQUIREMENTS, "cloudpickle==3.1.2", "psutil==7.2.2", "xgboost-cpu==3.2.0")
 
-    def prepare(self, task: Task) -> Prepared:
+    def prepare(self, task: Assignment) -> Prepared:
         """Tune in the time there is, then compile with the records.
 
         Raises:

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import Task, Unsupported
+from benchmarks.peers.protocol import Assignment, Unsupported
 
 # The last two are edgepack.zoo's.
 REQUIREMENTS = ("torch==2.13.0", "numpy==2.4.6", "pydantic==2.14.3", "pyyaml==6.0.3")
 
 
-def network(task: Task) -> Any:
+def network(task: Assignment) -> Any:
     """The module with the task's weights, in eval mode."""
     import torch
 
@@ -23,14 +23,14 @@ def network(task: Task) -> Any:
     return module.eval()
 
 
-def inputs(task: Task) -> tuple[Any, ...]:
+def inputs(task: Assignment) -> tuple[Any, ...]:
     """Name, shape and element type of the module's arguments, in their order."""
     from edgepack.zoo import NETS
 
     return NETS[task.net].inputs
 
 
-def samples(task: Task) -> list[tuple[Any, ...]]:
+def samples(task: Assignment) -> list[tuple[Any, ...]]:
     """The calibration data as tensors, in the order of the arguments."""
     import torch
 

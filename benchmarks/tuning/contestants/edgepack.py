@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tuning.log import Job, Writer, started
+from benchmarks.tuning.log import TuningJob, Writer, started
 
 
-def main(job: Job, log: Writer) -> None:
+def main(job: TuningJob, log: Writer) -> None:
     """Tune, imports and the board's start within the minutes."""
     from edgepack.config.target import load_target
     from edgepack.remote.session import connect

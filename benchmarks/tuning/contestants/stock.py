@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kit.processes import last_line
-from benchmarks.tuning.log import Job, Writer, started
+from benchmarks.tuning.log import TuningJob, Writer, started
 from edgepack.config.target import load_target
 from edgepack.lower import tuning_tasks, workload
 from edgepack.schedules import FAMILIES
@@ -52,7 +52,7 @@ class Picked(logging.Handler):
         return self._workload
 
 
-def main(job: Job, log: Writer) -> None:
+def main(job: TuningJob, log: Writer) -> None:
     """Tune until the trials are used; whoever started this ends it when the minutes are over."""
     from tvm.s_tir import meta_schedule as ms
 
@@ -104,7 +104,7 @@ def watched(builder: Any, runner: Any, picked: Picked, profiler: Any, log: Write
         return len(told)
 
     @derived_object
-    class Builder(ms.builder.PyBuilder):
+    class ProfiledBuilder(ms.builder.PyBuilder):
         def build(self, build_inputs: Any) -> Any:
             log.write(profile=_seconds(profiler))
             results = at_work("build", lambda: builder.build(build_inputs))
@@ -113,7 +113,7 @@ def watched(builder: Any, runner: Any, picked: Picked, profiler: Any, log: Write
             return results
 
     @derived_object
-    class Runner(ms.runner.PyRunner):
+    class LoggedRunner(ms.runner.PyRunner):
         def run(self, runner_inputs: Any) -> Any:
             futures = at_work("measure", lambda: runner.run(runner_inputs))  # LocalRunner waits for every one
             results = [future.result() for future in futures]
@@ -129,7 +129,7 @@ def watched(builder: Any, runner: Any, picked: Picked, profiler: Any, log: Write
             log.write(recorded=len(candidates))
             log.write(profile=_seconds(profiler))
 
-    return Builder(), Runner(), Recorder()
+    return ProfiledBuilder(), LoggedRunner(), Recorder()
 
 
 def search_seconds(profile: dict[str, float]) -> float:
