@@ -121,9 +121,10 @@ class Sshd:
 
 def _children(pid: int) -> list[int]:
     """Process ids of a process's children; none once it has ended, be it meanwhile."""
-    found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    found: list[int] = []
+    # The process may end at any step: before its threads are listed, or while they are read.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for path in Path(f"/proc/{pid}/task").glob("*/children"):
             found += [int(child) for child in path.read_text().split()]
     return found
 
