@@ -6,7 +6,7 @@ Run it after changing a field of a recipe, target or device, or a compression me
 import re
 from pathlib import Path
 
-from edgepack.compress.registry import METHODS
+from edgepack.compression.registry import METHODS
 from edgepack.config.recipe import Recipe
 from edgepack.config.schema import KINDS, render
 from edgepack.config.tables import methods_table, reachable, table

@@ -13,22 +13,22 @@ from edgepack.engine.events import Listener, ignore
 from edgepack.errors import ConfigError, EdgepackError, Problem, UsageError
 
 if TYPE_CHECKING:
-    from edgepack.bench.measurement import Measurement
     from edgepack.bundle.manifest import Manifest
-    from edgepack.compress import Method
+    from edgepack.compression import Method
     from edgepack.config.recipe import Tune
     from edgepack.config.target import Target
-    from edgepack.doctor import Finding
+    from edgepack.diagnosis import Finding
     from edgepack.engine.artifact import Artifact
     from edgepack.lower import Compiled
     from edgepack.lower.deep import Examined
     from edgepack.lower.emit.cubin import CudaKernel
+    from edgepack.measuring.measurement import Measurement
+    from edgepack.pipeline.fleet import NamedDevice
+    from edgepack.pipeline.strategy import Strategy
+    from edgepack.pipeline.trace import Until
     from edgepack.remote.install import Installed
     from edgepack.remote.virtual import Board
-    from edgepack.report.document import Report
-    from edgepack.run.fleet import NamedDevice
-    from edgepack.run.strategy import Strategy
-    from edgepack.run.trace import Until
+    from edgepack.reporting.document import Report
 
 
 def init(
@@ -110,7 +110,7 @@ def run(
         recipe: the recipe's path.
         targets: only these of the recipe's targets.
         fresh: stages to do anew although they are cached; ``all`` for every one.
-        listener: called with the events of :mod:`edgepack.engine.events` and :mod:`edgepack.run.trace`.
+        listener: called with the events of :mod:`edgepack.engine.events` and :mod:`edgepack.pipeline.trace`.
         strategy: proposes the candidates; by default the model as it came and the recipe's release.
 
     Returns:
@@ -202,7 +202,7 @@ def compile(  # noqa: A001 - the field's word; called as edgepack.compile
     from edgepack.config.target import load_target
     from edgepack.engine.events import Advanced
     from edgepack.lower import compile_model
-    from edgepack.tune import RecordStore, best_records
+    from edgepack.tuning import RecordStore, best_records
 
     path = Path(model)
     chosen = load_target(target)
@@ -231,14 +231,14 @@ def cuda_kernels(library: Path) -> "tuple[CudaKernel, ...]":
 
 def report(run: str = "latest") -> "Report":
     """The report of an earlier run: by its id, a folder, a report.json, or ``latest``."""
-    from edgepack.report.saved import find
+    from edgepack.reporting.saved import find
 
     return find(run)
 
 
 def run_folder(report: "Report") -> Path:
     """Where a run's report.json, report.md and report.html are."""
-    from edgepack.report.saved import folder_of
+    from edgepack.reporting.saved import folder_of
 
     return folder_of(report)
 
@@ -272,14 +272,14 @@ def deploy(bundle: Path, device: str, *, listener: Listener = ignore) -> "Instal
         DeployError: it failed; the board runs what it ran before.
         UnreachableError, TrustError, IntegrityError, LockedError: as their names say.
     """
-    from edgepack.run.fleet import deploy as install
+    from edgepack.pipeline.fleet import deploy as install
 
     return install(bundle, device, listener)
 
 
 def rollback(name: str, device: str) -> "Installed":
     """Go back to the release of ``name`` that was in use before the current one."""
-    from edgepack.run.fleet import rollback as back
+    from edgepack.pipeline.fleet import rollback as back
 
     return back(name, device)
 
@@ -287,28 +287,28 @@ def rollback(name: str, device: str) -> "Installed":
 def bench(bundle: Path, device: str, *, runs: int = 100, warmup: int = 10, threads: int = 1) -> "Measurement":
     """Measure a bundle on a device without installing it; nothing stays there."""
     from edgepack.config.recipe import Bench
-    from edgepack.run.fleet import bench as measure
+    from edgepack.pipeline.fleet import bench as measure
 
     return measure(bundle, device, Bench(runs=runs, warmup=warmup, threads=threads))
 
 
 def devices() -> "list[NamedDevice]":
     """The devices of devices.yaml and the running virtual boards."""
-    from edgepack.run.fleet import devices as known
+    from edgepack.pipeline.fleet import devices as known
 
     return known()
 
 
 def device_info(device: str) -> dict[str, Any]:
     """Probe a device through the agent, and list the releases it holds."""
-    from edgepack.run.fleet import info
+    from edgepack.pipeline.fleet import info
 
     return info(device)
 
 
 def trust(device: str) -> str:
     """Fetch a device's host key and add it to known_hosts; returns its fingerprint."""
-    from edgepack.run.fleet import trust as accept
+    from edgepack.pipeline.fleet import trust as accept
 
     return accept(device)
 
@@ -336,21 +336,21 @@ def boards_down(name: str | None = None, *, everything: bool = False, purge: boo
 
 def doctor() -> "list[Finding]":
     """What this machine can do, and what it lacks for the rest."""
-    from edgepack.doctor import examine
+    from edgepack.diagnosis import examine
 
     return examine()
 
 
 def methods() -> "list[Method[Any]]":
     """Every compression method, those of other packages included."""
-    from edgepack.compress.registry import METHODS
+    from edgepack.compression.registry import METHODS
 
     return list(METHODS.values())
 
 
 def unusable_methods() -> dict[str, str]:
     """The methods that installed packages offer and that cannot be used, with the reason."""
-    from edgepack.compress.registry import REGISTRY
+    from edgepack.compression.registry import REGISTRY
 
     return dict(REGISTRY.unusable)
 
@@ -362,7 +362,7 @@ def method_options(name: str) -> str:
         UsageError: there is no such method.
     """
     from edgepack.base.text import suggestion
-    from edgepack.compress.registry import METHODS, REGISTRY
+    from edgepack.compression.registry import METHODS, REGISTRY
     from edgepack.config.tables import table
 
     if name in REGISTRY.unusable:
@@ -376,7 +376,7 @@ def method_options(name: str) -> str:
 
 def stages() -> list[str]:
     """The names that ``fresh`` takes: stages and compression methods."""
-    from edgepack.run.pipeline import stage_names
+    from edgepack.pipeline.pipeline import stage_names
 
     return stage_names()
 
@@ -392,9 +392,9 @@ def _run(
     strategy: "Strategy | None" = None,
 ) -> "tuple[Report, list[Artifact], list[EdgepackError]]":
     from edgepack.config.plan import make_plan
-    from edgepack.report import saved
-    from edgepack.report.fold import fold
-    from edgepack.run.execute import execute
+    from edgepack.pipeline.execute import execute
+    from edgepack.reporting import saved
+    from edgepack.reporting.fold import fold
 
     plan = make_plan(path, only=targets)
     done = execute(plan, until, fresh=fresh, listener=listener, budget=budget, strategy=strategy)

@@ -13,7 +13,7 @@ import edgepack
 
 PACKAGE = Path(edgepack.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "architecture.md"
-TOP = ("__main__", "__init__", "api", "doctor", "errors")  # the modules that stand beside the rooms
+TOP = ("__main__", "__init__", "api", "diagnosis", "errors")  # the modules that stand beside the rooms
 HEAVY = ("torch", "tvm", "onnx", "onnxruntime", "numpy", "sklearn", "paramiko")
 
 
@@ -133,7 +133,7 @@ def test_a_file_has_a_size_that_one_can_read():
 
 
 @pytest.mark.parametrize(
-    "module", ["edgepack.cli", "edgepack.config.check", "edgepack.config.plan", "edgepack.run.pipeline"]
+    "module", ["edgepack.cli", "edgepack.config.check", "edgepack.config.plan", "edgepack.pipeline.pipeline"]
 )
 def test_starting_imports_nothing_heavy(module):
     code = f"import sys, {module}; print(sorted({set(HEAVY)!r} & set(sys.modules)))"

@@ -9,7 +9,7 @@ from benchmarks.arm.counter import Profile
 from benchmarks.kit.nets import artifacts
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
-from edgepack.tune import RecordStore, best_records
+from edgepack.tuning import RecordStore, best_records
 from edgepack.zoo import NETS
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from edgepack.report.charts import words
-from edgepack.report.markup import Markup, el
+from edgepack.reporting.charts import words
+from edgepack.reporting.markup import Markup, el
 
 WIDTH = 760
 _STYLE = """

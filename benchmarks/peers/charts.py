@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from benchmarks.kit.svg import chart, style
 from benchmarks.peers.ranking import OURS, Ranked, Standing
-from edgepack.report import format as fmt
-from edgepack.report.charts import words
-from edgepack.report.markup import Markup, el
+from edgepack.reporting import format as fmt
+from edgepack.reporting.charts import words
+from edgepack.reporting.markup import Markup, el
 
 _LEFT, _RIGHT = 190, 610  # of the axis
 _ROW, _GAP, _TOP = 17, 30, 52

@@ -13,7 +13,7 @@ from benchmarks.peers import charts
 from benchmarks.peers.measure import CANARIES
 from benchmarks.peers.ranking import OURS, Ranked, Standing, losses, rank
 from benchmarks.peers.results import Cell, ContestantResult, Group
-from edgepack.report import format as fmt
+from edgepack.reporting import format as fmt
 
 _WORDS, _METHOD = (Path(__file__).with_name(name) for name in ("page.md", "method.md"))
 _STATUS = {"wrong": "wrong outputs", "failed": "failed", "unsupported": "not supported"}

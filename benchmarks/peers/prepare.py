@@ -31,7 +31,7 @@ _THREADS = (
 )
 _KIT = "benchmarks.kit"
 # What of edgepack shapes a bundle.
-_EDGEPACK = ("agent", "bundle", "compress", "lower", "run", "schedules", "toolchain", "tune")
+_EDGEPACK = ("agent", "bundle", "compression", "lower", "pipeline", "schedules", "toolchain", "tuning")
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from benchmarks.kit.svg import chart, style
 from benchmarks.tuning.curves import Band, band
 from benchmarks.tuning.log import PHASES
 from benchmarks.tuning.measure import points_of
-from edgepack.report.charts import ticks, words
-from edgepack.report.format import significant
-from edgepack.report.markup import Markup, el
+from edgepack.reporting.charts import ticks, words
+from edgepack.reporting.format import significant
+from edgepack.reporting.markup import Markup, el
 
 _HEIGHT = 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 560, 52, 320

@@ -15,8 +15,8 @@ from benchmarks.tuning.curves import Point, busy, curve, rates
 from benchmarks.tuning.log import PHASES, Log, TunerTrial
 from edgepack.config.target import Target, load_target
 from edgepack.lower import compile_model, tuning_tasks, workload
-from edgepack.tune import RecordStore, best_records
-from edgepack.tune.store import RECORDS, WORKLOADS, read_untuned, repair, write_untuned
+from edgepack.tuning import RecordStore, best_records
+from edgepack.tuning.store import RECORDS, WORKLOADS, read_untuned, repair, write_untuned
 
 EDGEPACK = "edgepack"
 

@@ -1,6 +1,6 @@
 """Talking to the agent on a board: typed results of ``info``, ``run`` and ``bench``.
 
-``measure`` is a stream with its own bookkeeping and is spoken by ``edgepack.tune.runner``. The protocol
+``measure`` is a stream with its own bookkeeping and is spoken by ``edgepack.tuning.runner``. The protocol
 itself is written down in docs/agent-protocol.md; ``PROTOCOL`` and ``PROTOCOL_VERSION`` in agent.h move
 together.
 """

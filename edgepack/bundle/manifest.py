@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from edgepack.base.files import sha256_json
-from edgepack.compress import Step
+from edgepack.compression import Step
 from edgepack.config.recipe import Recipe
 from edgepack.config.target import Abi, Gpu, Target
 from edgepack.spec import Count, Finite, ModelFigures, Name, Preprocess, Spec, Tensor, Version

@@ -1,6 +1,6 @@
 """The command line: argv → api → print. No decisions are taken here.
 
-Imports: __init__, api, base, config, engine, errors, report, run, spec.
+Imports: __init__, api, base, config, engine, errors, pipeline, reporting, spec.
 """
 
 import sys

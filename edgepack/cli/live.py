@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from edgepack.engine.events import Advanced, Scope, StageEnded, StageStarted
-from edgepack.run.trace import RunStarted
+from edgepack.pipeline.trace import RunStarted
 
 _MARK = {"done": "✓", "cached": "·", "failed": "✗", "skipped": "-"}
 _STYLE = {"done": "green", "cached": "dim", "failed": "bold red", "skipped": "dim"}

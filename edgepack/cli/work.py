@@ -14,7 +14,7 @@ from edgepack.cli.console import constants_in_words, emit_json, progress
 from edgepack.errors import render
 
 if TYPE_CHECKING:
-    from edgepack.report.document import Report, TuningRow
+    from edgepack.reporting.document import Report, TuningRow
 
 
 def _finish(report: "Report", *, as_json: bool) -> int:
@@ -22,7 +22,7 @@ def _finish(report: "Report", *, as_json: bool) -> int:
     if as_json:
         emit_json(report.model_dump(mode="json"))
     else:
-        from edgepack.report.terminal import print_report
+        from edgepack.reporting.terminal import print_report
 
         print_report(report, sys.stdout)
     for error in report.errors:
@@ -157,7 +157,7 @@ def report(run: str, as_json: bool) -> None:
     if as_json:
         emit_json(found.model_dump(mode="json"))
         return
-    from edgepack.report.terminal import print_report
+    from edgepack.reporting.terminal import print_report
 
     print_report(found, sys.stdout)
     page = api.run_folder(found) / "report.html"

@@ -1,4 +1,4 @@
 """What people write, recipe, target and devices, and every mistake in it, at its place.
 
-Imports: base, compress, errors, onnxfile, spec.
+Imports: base, compression, errors, onnxfile, spec.
 """

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from edgepack.base.text import near_miss, nearest
-from edgepack.compress.registry import REGISTRY
+from edgepack.compression.registry import REGISTRY
 from edgepack.spec import PATTERNS
 
 Location = tuple[str | int, ...]

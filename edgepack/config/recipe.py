@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgepack.compress.registry import CompressStep
+from edgepack.compression.registry import CompressStep
 from edgepack.spec import Data, Filled, Model, Name, Spec, Version
 
 SCHEMA_VERSION = 1

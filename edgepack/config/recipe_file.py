@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgepack.compress import Need
-from edgepack.compress.registry import METHODS
+from edgepack.compression import Need
+from edgepack.compression.registry import METHODS
 from edgepack.config.mistakes import Location, Mistake
 from edgepack.config.recipe import Recipe
 from edgepack.config.yaml_model import Checked, examine

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from edgepack.compress import Method
+from edgepack.compression import Method
 from edgepack.spec import PATTERNS
 
 

@@ -90,7 +90,7 @@ def guarded(function: Callable[..., Any], reference: str, base: Path, *args: Any
         raise _user_error(error, f"{reference} failed", base.resolve()) from error
 
 
-_TOOLS = ("torch", "onnxscript", "onnx_ir", "edgepack.compress", "edgepack.export", "edgepack.torchnet")
+_TOOLS = ("torch", "onnxscript", "onnx_ir", "edgepack.compression", "edgepack.export", "edgepack.torchnet")
 
 
 def spot(error: BaseException) -> str | None:

@@ -1,6 +1,6 @@
 """What a run tells whoever listens, while it runs: typed events, each with the place it happened at.
 
-Events are plain data: :mod:`edgepack.run.trace` writes them to disk and reads them back, and the report is a fold
+Events are plain data: :mod:`edgepack.pipeline.trace` writes them to disk and reads them back, and the report is a fold
 over them.
 """
 
@@ -121,7 +121,7 @@ class Advanced(Spec):
 
 Event = StageStarted | StageEnded | Advanced
 Listener = Callable[[Any], None]
-"""Called with each event of a run: those above, and those of :mod:`edgepack.run.trace`."""
+"""Called with each event of a run: those above, and those of :mod:`edgepack.pipeline.trace`."""
 
 
 def ignore(_event: Any) -> None:

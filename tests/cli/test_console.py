@@ -14,10 +14,10 @@ from edgepack.cli import main
 from edgepack.cli.console import guard, progress
 from edgepack.cli.live import LiveListener, PlainListener
 from edgepack.config.recipe import Gates
-from edgepack.doctor import Finding
+from edgepack.diagnosis import Finding
 from edgepack.engine.events import Advanced, Scope, StageEnded, StageStarted
 from edgepack.errors import ConfigError, GateError, LockedError, Problem, UnreachableError
-from edgepack.run.trace import Host, Placement, RecipeRef, RunStarted
+from edgepack.pipeline.trace import Host, Placement, RecipeRef, RunStarted
 
 
 def scope(stage, **place):

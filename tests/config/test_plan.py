@@ -4,7 +4,7 @@ import pytest
 
 from edgepack.config.plan import make_plan
 from edgepack.errors import ConfigError, UsageError
-from edgepack.run.pipeline import require_stages
+from edgepack.pipeline.pipeline import require_stages
 
 RECIPE = """\
 edgepack: 1

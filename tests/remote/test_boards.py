@@ -7,10 +7,10 @@ import pytest
 from edgepack.config.device import Device
 from edgepack.config.target import load_target
 from edgepack.errors import DeployError, UsageError
+from edgepack.pipeline.stages.tune import tuning_runner
 from edgepack.remote import session as sessions
 from edgepack.remote import tools, virtual
 from edgepack.remote.boards import Boards, find_device
-from edgepack.run.stages.tune import tuning_runner
 
 DEVICES = """\
 edgepack: 1

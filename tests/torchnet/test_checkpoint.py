@@ -9,9 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from edgepack.compress import prune_channels
-from edgepack.compress.method import Context
-from edgepack.compress.prune_channels import PruneChannels
+from edgepack.compression import prune_channels
+from edgepack.compression.method import Context
+from edgepack.compression.prune_channels import PruneChannels
 from edgepack.errors import InputError
 from edgepack.spec import Model
 from edgepack.torchnet import checkpoint

@@ -154,7 +154,7 @@ def _target() -> str:
 
 def _quantized(task: Assignment) -> tuple[Path, dict[str, Any]]:
     """The recipe step quantize-static, on the calibration data that all contestants get."""
-    from edgepack.compress import Context, quantize_static
+    from edgepack.compression import Context, quantize_static
     from edgepack.data import Splits
     from edgepack.errors import InputError
 

@@ -13,7 +13,7 @@ def main(job: TuningJob, log: Writer) -> None:
     from edgepack.remote.session import connect
     from edgepack.remote.tools import ensure_tools
     from edgepack.remote.virtual import up
-    from edgepack.tune import BatchMeasured, BoardRunner, CandidateMeasured, PhaseEnded, RecordStore, tune
+    from edgepack.tuning import BatchMeasured, BoardRunner, CandidateMeasured, PhaseEnded, RecordStore, tune
 
     target = load_target(job.target)
 

@@ -1,0 +1,175 @@
+"""Static int8 quantization in Q/DQ form, by onnxruntime's quantizer.
+
+Weights become symmetric int8, one scale an output channel; activations one scale a tensor, found by
+running calibration samples of the training split. The file holds QuantizeLinear and DequantizeLinear
+around float operators (Q/DQ), the form every compiler reads; see Jacob et al. 2018, arXiv:1712.05877, for
+the arithmetic and Wu et al. 2020, arXiv:2004.09602, for the calibration methods.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from edgepack.compression.method import Context, Metrics, Need, OnnxMethod, Step
+from edgepack.compression.selection import select
+from edgepack.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+
+class QuantizeStatic(Step):
+    """Quantize weights per channel and activations per tensor to int8, calibrated on training data."""
+
+    method: Literal["quantize-static"]
+    samples: int = Field(default=256, ge=1, description="Calibration samples, from the training split.")
+    calibration: Literal["minmax", "entropy", "percentile"] = Field(
+        default="minmax", description="How an activation's range is chosen from the samples."
+    )
+    activations: Literal["uint8", "int8"] = Field(
+        default="uint8", description="Activations as asymmetric uint8, or as symmetric int8."
+    )
+    per_channel: bool = Field(default=True, description="A scale for each output channel of the weights.")
+    skip: tuple[str, ...] = Field(
+        default=(), description="Layers that stay float: names of layers or nodes, * and ? match."
+    )
+    seed: int = Field(default=0, description="Chooses the calibration samples.")
+
+
+def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Metrics:
+    """Quantize ``model`` into ``out``.
+
+    Metrics: ``samples`` used; ``size`` bytes ``[before, after]``; ``quantized`` and ``float``: numbers of
+    nodes with weights on each side.
+
+    Raises:
+        InputError: without data, if the samples do not fit the model's one input, or a ``skip`` name is
+            unknown.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
+    from edgepack.onnxfile.quiet import quiet
+
+    if context.data is None:
+        raise InputError(
+            "calibration needs samples", next="add a data block to the recipe, or drop quantize-static"
+        )
+    graph = load_onnx(model).graph
+    skipped = _skipped(graph, step.skip)
+    feeds = _calibration_batches(graph, context.data.x_train, step, model)
+    methods = {
+        "minmax": CalibrationMethod.MinMax,
+        "entropy": CalibrationMethod.Entropy,
+        "percentile": CalibrationMethod.Percentile,
+    }
+    symmetric = step.activations == "int8"
+    with tempfile.TemporaryDirectory(prefix="edgepack-quantize-") as folder, quiet():
+        prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
+        # Names matter to skip: onnxruntime's optimiser would fuse and rename nodes.
+        quant_pre_process(str(model), str(prepared), skip_optimization=True, skip_symbolic_shape=True)
+        context.progress(f"calibrating on {len(feeds)} batches", 0.1)
+        quantize_static(
+            str(prepared),
+            str(quantized),
+            _reader(feeds),
+            quant_format=QuantFormat.QDQ,
+            per_channel=step.per_channel,
+            activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=skipped,
+            calibrate_method=methods[step.calibration],
+            extra_options={"ActivationSymmetric": symmetric, "WeightSymmetric": True},
+        )
+        result = canonicalise(onnx.load(quantized))
+    save_onnx(result, out)
+    n_quantized, n_float = _weighted_nodes(result.graph)
+    context.progress("quantized", 1.0)
+    return {
+        "samples": sum(len(next(iter(feed.values()))) for feed in feeds),
+        "size": [model.stat().st_size, out.stat().st_size],
+        "quantized": n_quantized,
+        "float": n_float,
+    }
+
+
+METHOD = OnnxMethod(
+    spec=QuantizeStatic,
+    apply=apply,
+    needs=lambda _: (Need("samples", "calibration"),),
+    distributions=("onnx", "onnxruntime", "numpy"),
+    sources=("compression/quantize_static.py", "compression/selection.py"),
+)
+
+
+def _layer(node: "onnx.NodeProto", constants: set[str]) -> str:
+    """The name of the layer whose weights the node uses: ``stem.0`` for ``stem.0.weight``."""
+    weights = [name for name in node.input if name in constants]
+    return weights[0].rpartition(".")[0] if weights else ""
+
+
+def _skipped(graph: "onnx.GraphProto", patterns: tuple[str, ...]) -> list[str]:
+    constants = {tensor.name for tensor in graph.initializer}
+    names = {node.name: (node.name, _layer(node, constants)) for node in graph.node}
+    return select(patterns, names, kind="layer or node", where="compress, quantize-static, skip")
+
+
+def _calibration_batches(
+    graph: "onnx.GraphProto", x: "np.ndarray", step: QuantizeStatic, model: Path
+) -> "list[dict[str, np.ndarray]]":
+    """Random training samples in the model's batches; what does not fill a batch is left out."""
+    import numpy as np
+    from onnx import helper
+
+    if len(graph.input) != 1:
+        names = ", ".join(value.name for value in graph.input)
+        raise InputError(
+            f"the model has {len(graph.input)} inputs ({names}); a data set feeds one", where=str(model)
+        )
+    tensor = graph.input[0].type.tensor_type
+    shape = [dim.dim_value for dim in tensor.shape.dim]
+    if list(x.shape[1:]) != shape[1:]:
+        raise InputError(
+            f"a sample is {list(x.shape[1:])}; input {graph.input[0].name!r} takes {shape[1:]}",
+            where=str(model),
+            next="make the data's samples and model.inputs agree",
+        )
+    batch = shape[0]
+    chosen = np.random.default_rng(step.seed).permutation(len(x))[: step.samples]
+    chosen = chosen[: max(len(chosen) // batch, 1) * batch]
+    if len(chosen) < batch:
+        raise InputError(
+            f"calibration needs {batch} samples for one batch and has {len(chosen)}", where=str(model)
+        )
+    samples = x[chosen].astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    return [{graph.input[0].name: samples[i : i + batch]} for i in range(0, len(samples), batch)]
+
+
+def _reader(feeds: "list[dict[str, np.ndarray]]") -> Any:
+    """The feeds as onnxruntime's calibrators take them."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class CalibrationBatches(CalibrationDataReader):  # type: ignore[misc] # onnxruntime is untyped
+        def __init__(self) -> None:
+            self._feeds = iter(feeds)
+
+        def get_next(self) -> "dict[str, np.ndarray] | None":
+            return next(self._feeds, None)
+
+    return CalibrationBatches()
+
+
+def _weighted_nodes(graph: "onnx.GraphProto") -> tuple[int, int]:
+    """Convolutions and matrix products that read dequantized weights, and those that read floats."""
+    constants = {tensor.name for tensor in graph.initializer}
+    dequantized = {
+        n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants
+    }
+    weighted = [n for n in graph.node if n.op_type in {"Conv", "ConvTranspose", "Gemm", "MatMul"}]
+    quantized = sum(n.input[1] in dequantized for n in weighted)
+    return quantized, sum(n.input[1] in constants for n in weighted)

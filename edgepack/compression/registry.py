@@ -1,0 +1,26 @@
+"""Every compression method by name: our own, registered here by hand, and those of installed packages."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+from pydantic import Field
+
+from edgepack.compression import prune_channels, quantize_static
+from edgepack.compression.entry_points import Registry, with_entry_points
+from edgepack.compression.method import Method, Step
+
+BUILT_IN: dict[str, Method[Any]] = {
+    "prune-channels": prune_channels.METHOD,
+    "quantize-static": quantize_static.METHOD,
+}
+
+REGISTRY: Registry = with_entry_points(BUILT_IN)
+METHODS = REGISTRY.methods
+
+if TYPE_CHECKING:
+    CompressStep = Step
+else:
+    CompressStep = Annotated[
+        Union[tuple(method.spec for method in METHODS.values())],  # noqa: UP007 - made of what is registered
+        Field(discriminator="method"),
+    ]
+"""A step of a recipe: the spec of one of the methods, told apart by ``method``."""

@@ -1,0 +1,107 @@
+"""What this machine can do: each finding is a real try, not a version guess."""
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from edgepack.errors import EdgepackError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing edgepack needs, or could use, and whether it is here."""
+
+    name: str
+    ok: bool
+    required: bool
+    detail: str
+    hint: str = ""
+
+
+def examine() -> list[Finding]:
+    """Try everything a run may need on the build host."""
+    return [
+        _try("tvm", _tvm, "reinstall edgepack in a fresh environment: pip install edgepack"),
+        _try("cross compiler", _compiler, "pip install ziglang"),
+        _try("runtime wheels", _wheels, "the first package build downloads them; check the network"),
+        _try("cache", _cache, "make the cache directory writable, or set XDG_CACHE_HOME"),
+        _try(
+            "virtual host", lambda: _programs("/usr/sbin/sshd"), "apt install openssh-server", required=False
+        ),
+        _try("virtual ARM", _emulation, "apt install qemu-user-static mmdebstrap, as root", required=False),
+        _try("methods", _methods, "update or uninstall the package that offers it", required=False),
+        _try("CUDA compiler", _cuda, "install nvcc, or: pip install 'edgepack[cuda]'", required=False),
+    ]
+
+
+def _try(name: str, check: Callable[[], str], hint: str, *, required: bool = True) -> Finding:
+    try:
+        return Finding(name, ok=True, required=required, detail=check())
+    except Exception as error:  # noqa: BLE001 - a broken installation fails in its own ways; each is a finding
+        detail = error.why or error.message if isinstance(error, EdgepackError) else str(error)
+        first = next(iter(detail.splitlines()), "") or type(error).__name__
+        return Finding(name, ok=False, required=required, detail=first[:120], hint=hint)
+
+
+def _tvm() -> str:
+    import tvm
+
+    kinds = [name for name in ("llvm", "cuda") if tvm.runtime.enabled(name)]
+    if "llvm" not in kinds:
+        raise EdgepackError("this TVM has no LLVM code generator")
+    return f"{version('apache-tvm')}, ffi {version('apache-tvm-ffi')}, {', '.join(kinds)}"
+
+
+def _compiler() -> str:
+    from edgepack.agent.build import build_agent
+
+    sizes = [build_agent(arch, "2.31").stat().st_size for arch in ("aarch64", "x86_64")]
+    return f"zig {version('ziglang')} builds the agent for aarch64 and x86_64 ({max(sizes) // 1000} kB)"
+
+
+def _wheels() -> str:
+    from edgepack.bundle.runtime import runtime_libs
+
+    sizes = [sum(p.stat().st_size for p in runtime_libs(arch).values()) for arch in ("aarch64", "x86_64")]
+    return f"TVM runtime for aarch64 and x86_64 ({max(sizes) / 1e6:.1f} MB)"
+
+
+def _cache() -> str:
+    from edgepack.base.paths import cache_dir
+
+    folder = cache_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+    return f"{folder}, {shutil.disk_usage(folder).free / 1e9:.0f} GB free"
+
+
+def _methods() -> str:
+    from edgepack.compression.registry import REGISTRY
+
+    if REGISTRY.unusable:
+        raise EdgepackError("; ".join(f"{name}: {why}" for name, why in REGISTRY.unusable.items()))
+    packages = Counter(method.origin for method in REGISTRY.methods.values())
+    return f"{len(REGISTRY.methods)} compression methods from {', '.join(packages)}"
+
+
+def _emulation() -> str:
+    return _programs("qemu-aarch64-static", "mmdebstrap", "/usr/sbin/sshd")
+
+
+def _programs(*names: str) -> str:
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing:
+        raise EdgepackError(f"not installed: {', '.join(Path(name).name for name in missing)}")
+    return ", ".join(Path(name).name for name in names)
+
+
+def _cuda() -> str:
+    from edgepack.toolchain.cuda import compile_cubin, nvcc
+
+    compile_cubin('extern "C" __global__ void empty() {}', "sm_87")
+    return f"{nvcc() or 'NVRTC'} compiles for sm_87"

@@ -1,0 +1,152 @@
+"""Measuring on a board: latency through ``agent bench``, accuracy through ``agent run --each``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from edgepack.agent import protocol
+from edgepack.config.recipe import Bench
+from edgepack.errors import InputError
+from edgepack.measuring.accuracy import BoardAccuracy, score, worst_parity
+from edgepack.measuring.measurement import Measurement
+from edgepack.measuring.stats import BoardState
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_CHUNK_BYTES = 64 << 20  # of samples on the board at once
+_STICKY = 0xF0000  # raspberry_pi_flags: what has happened since boot
+
+
+def measure(
+    session: protocol.BoardShell,
+    agent: str,
+    model: str,
+    inputs: Mapping[str, np.ndarray],
+    spec: Bench,
+    *,
+    emulated: bool,
+    device: protocol.DeviceKind = "cpu",
+    cores: Sequence[int] = (),
+    timeout: float | None = None,
+) -> Measurement:
+    """Measure the latency of a model on a board.
+
+    Args:
+        session: A connection to the board.
+        agent: The agent's path on the board, in an installed release or a scratch folder.
+        model: The compiled model's path on the board.
+        inputs: The model's inputs, in its own order, shapes and dtypes.
+        spec: Warm-up, runs and threads.
+        emulated: The board is emulated: its latency is taken, labelled and never believed.
+        device: Where the kernels run.
+        cores: Pin the process to these cores.
+        timeout: Seconds for the whole command.
+
+    Raises:
+        AgentError: The model or the agent failed.
+        UnreachableError: The connection was lost.
+    """
+    raw = protocol.bench(
+        session,
+        agent,
+        model,
+        inputs,
+        warmup=spec.warmup,
+        runs=spec.runs,
+        threads=spec.threads,
+        device=device,
+        cores=cores,
+        timeout=timeout,
+    )
+    return Measurement.of(
+        raw.samples_ns,
+        device=session.name,
+        emulated=emulated,
+        threads=raw.threads,
+        warmup=raw.warmup,
+        load_ms=raw.load_ms,
+        first_ms=raw.first_ms,
+        peak_rss_kib=raw.peak_rss_kib,
+        before=board_state(raw.before),
+        after=board_state(raw.after, since=raw.before),
+    )
+
+
+def board_state(state: protocol.State, *, since: protocol.State | None = None) -> BoardState:
+    """The agent's view of the board as a measurement keeps it.
+
+    With ``since``, throttling that came and went between the two moments counts as well: new thermal
+    events of x86 cores, new since-boot bits of a Raspberry Pi.
+    """
+    throttled = state.throttled
+    if since is not None:
+        now, then = state.throttling, since.throttling
+        fresh = (now.raspberry_pi_flags or 0) & ~(then.raspberry_pi_flags or 0) & _STICKY
+        if now.events > then.events or fresh:
+            throttled = True
+    return BoardState(
+        governor=", ".join(dict.fromkeys(state.governor)) or None,
+        frequency_khz=state.frequency_khz,
+        temperature_c=state.temperature_c,
+        throttled=throttled,
+        load_1min=state.load_1min,
+        memory_available_kib=state.memory_available_kib,
+    )
+
+
+def evaluate(
+    session: protocol.BoardShell,
+    agent: str,
+    model: str,
+    inputs: Mapping[str, np.ndarray],
+    *,
+    labels: np.ndarray | None = None,
+    reference: Sequence[np.ndarray] = (),
+    threads: int = 1,
+    device: protocol.DeviceKind = "cpu",
+    timeout: float | None = None,
+) -> BoardAccuracy:
+    """Run test samples on the board and score what comes back.
+
+    Samples go to the board in chunks of 64 MiB, so that a large test split fits a small ``/tmp``.
+
+    Args:
+        session: A connection to the board.
+        agent: The agent's path on the board.
+        model: The compiled model's path on the board; its first output holds the class scores.
+        inputs: The model's inputs in its own order, each (N, *shape): N samples of the shape it takes.
+        labels: N * batch integers, for the accuracy.
+        reference: onnxruntime's outputs, each (N, *shape), for the parity; all of the model's, in order.
+        threads: Threads of TVM's pool.
+        device: Where the kernels run.
+        timeout: Seconds for each command on the board.
+
+    Raises:
+        InputError: No samples, or arrays that do not belong together.
+        AgentError: The model or the agent failed.
+        UnreachableError: The connection was lost.
+    """
+    import numpy as np
+
+    count = min((len(array) for array in inputs.values()), default=0)
+    if not count or any(len(array) != count for array in (*inputs.values(), *reference)):
+        raise InputError("inputs and reference outputs hold different numbers of samples, or none")
+    per_chunk = max(1, _CHUNK_BYTES // max(sum(array[:1].nbytes for array in inputs.values()), 1))
+    chunks = []
+    for start in range(0, count, per_chunk):
+        part = {name: array[start : start + per_chunk] for name, array in inputs.items()}
+        chunks.append(
+            protocol.run(
+                session, agent, model, part, each=True, threads=threads, device=device, timeout=timeout
+            )
+        )
+    outputs = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+    classes = outputs[0].shape[-1] if labels is not None else outputs[0][0].size
+    found = score(
+        outputs[0].reshape(-1, classes),
+        labels=None if labels is None else labels.reshape(-1),
+        reference=reference[0].reshape(-1, classes) if reference else None,
+    )
+    return found.model_copy(update={"parity": worst_parity(outputs, reference)}) if reference else found

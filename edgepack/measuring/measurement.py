@@ -1,0 +1,68 @@
+"""A measurement: raw samples, what they sum up to, and the state of the board while they were taken."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import Field
+
+from edgepack.measuring.stats import BoardState, Latency, Verdict, judge, summary
+from edgepack.spec import Finite
+from edgepack.spec.document import JsonDocument
+
+
+class Measurement(JsonDocument):
+    """The latency of one model on one board."""
+
+    hint = "measure again with: edgepack bench"
+
+    kind: Literal["measurement"] = "measurement"
+    edgepack: Literal[1] = Field(default=1, description="Version of the measurement schema.")
+    device: str = Field(description="The device's name.")
+    emulated: bool = Field(description="Latency on this device means nothing.")
+    threads: int = Field(ge=1)
+    warmup: int = Field(ge=0, description="Inferences before the first sample.")
+    samples_ns: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        min_length=1, description="One inference each, in the order they were taken, in nanoseconds."
+    )
+    latency: Latency = Field(description="Of samples_ns, in milliseconds.")
+    load_ms: Finite = Field(ge=0, description="Loading the model and initialising its runtime.")
+    first_ms: Finite = Field(ge=0, description="The first inference after loading.")
+    peak_rss_kib: int = Field(ge=0, description="The process's largest resident set.")
+    before: BoardState
+    after: BoardState
+    verdict: Verdict
+
+    @classmethod
+    def of(
+        cls,
+        samples_ns: Sequence[int],
+        *,
+        device: str,
+        emulated: bool,
+        threads: int,
+        warmup: int,
+        load_ms: float,
+        first_ms: float,
+        peak_rss_kib: int,
+        before: BoardState,
+        after: BoardState,
+    ) -> Self:
+        """A measurement with its summary and verdict.
+
+        Raises:
+            ValueError: No samples.
+        """
+        return cls(
+            device=device,
+            emulated=emulated,
+            threads=threads,
+            warmup=warmup,
+            samples_ns=tuple(samples_ns),
+            latency=summary(samples_ns),
+            load_ms=load_ms,
+            first_ms=first_ms,
+            peak_rss_kib=peak_rss_kib,
+            before=before,
+            after=after,
+            verdict=judge(samples_ns, before=before, after=after, emulated=emulated),
+        )

@@ -1,0 +1,130 @@
+"""What is done with a board outside a run: deploy, roll back, measure, probe, trust."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.config.device import Device, load_devices
+from edgepack.engine.events import Advanced, Listener
+from edgepack.remote.boards import Boards, find_device
+
+if TYPE_CHECKING:
+    from edgepack.config.recipe import Bench
+    from edgepack.measuring.measurement import Measurement
+    from edgepack.remote.install import Installed
+    from edgepack.remote.session import Session
+
+
+@dataclass(frozen=True)
+class NamedDevice:
+    """A device edgepack can reach by name."""
+
+    name: str
+    device: Device
+    virtual: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The device as JSON values."""
+        return {"name": self.name, "virtual": self.virtual, **self.device.model_dump(mode="json")}
+
+
+def devices() -> list[NamedDevice]:
+    """The devices of devices.yaml, then the running virtual boards."""
+    from edgepack.remote import virtual
+
+    own = [
+        NamedDevice(name, device, virtual=False) for name, device in sorted(load_devices().devices.items())
+    ]
+    return own + [NamedDevice(board.name, board.device, virtual=True) for board in virtual.running()]
+
+
+def deploy(bundle: Path, device: str, listener: Listener) -> "Installed":
+    """Install a bundle on a device; the progress is that of the bytes sent."""
+    from edgepack.bundle.archive import read_manifest
+    from edgepack.remote.install import install
+
+    def sent(done: int, total: int) -> None:
+        listener(Advanced.sent(done, total))
+
+    read_manifest(bundle)  # a file that is none is told before any board is asked, or brought up
+    with Boards() as boards:
+        session = boards.session(device)
+        return install(session, bundle, work_dir=boards.device(device).work_dir, progress=sent)
+
+
+def rollback(name: str, device: str) -> "Installed":
+    """Make the previous release of ``name`` current again."""
+    from edgepack.remote.install import rollback as back
+
+    with Boards() as boards:
+        return back(boards.session(device), name, boards.device(device).work_dir)
+
+
+def bench(bundle: Path, device: str, spec: "Bench") -> "Measurement":
+    """Measure a bundle on a device, with its own sample as input; nothing stays there."""
+    import numpy as np
+
+    from edgepack.bundle.archive import extract
+    from edgepack.measuring.measure import measure
+    from edgepack.remote.scratch import scratch
+
+    with Boards() as boards, tempfile.TemporaryDirectory() as temporary:
+        unpacked = Path(temporary) / "bundle"
+        manifest = extract(bundle, unpacked)
+        inputs = {
+            given.name: np.load(unpacked / f"sample/input-{i}.npy", allow_pickle=False)
+            for i, given in enumerate(manifest.inputs)
+        }
+        where = boards.device(device)
+        session = boards.session(device)
+        with scratch(session, bundle, work_dir=where.work_dir) as folder:
+            return measure(
+                session,
+                f"{folder}/bin/edgepack-agent",
+                f"{folder}/model/model.so",
+                inputs,
+                spec,
+                emulated=where.emulated,
+                device=manifest.target.device_kind,
+            )
+
+
+def info(device: str) -> dict[str, Any]:
+    """What the board says of itself through the agent, and the releases it holds."""
+    from edgepack.agent.protocol import info as probe
+    from edgepack.config.target import load_target
+    from edgepack.remote.install import releases
+    from edgepack.remote.tools import ensure_tools
+
+    with Boards() as boards:
+        where = boards.device(device)
+        session = boards.session(device)
+        agent = ensure_tools(session, load_target(where.target), where.work_dir)
+        board = probe(session, agent, work_dir=where.work_dir)
+        held = {
+            name: [vars(release) for release in releases(session, name, where.work_dir)]
+            for name in _release_names(session, where.work_dir)
+        }
+    return {
+        "device": device,
+        "target": where.target,
+        **board.model_dump(mode="json", exclude={"ok"}),
+        "releases": held,
+    }
+
+
+def _release_names(session: "Session", work_dir: str) -> list[str]:
+    from edgepack.remote.layout import script, work_path
+
+    listing = script(
+        session, 'cd "$1" 2>/dev/null || exit 0\nls -d */releases 2>/dev/null || true', work_path(work_dir)
+    )
+    return [line.removesuffix("/releases") for line in listing.splitlines()]
+
+
+def trust(device: str, fingerprint: str | None = None) -> str:
+    """Fetch a device's host key and add it to known_hosts; returns its fingerprint."""
+    from edgepack.remote.session import trust as accept
+
+    return accept(device, find_device(device), fingerprint=fingerprint)

@@ -1,0 +1,214 @@
+"""The pipeline as one visible tuple, which is what runs.
+
+Model stages run for each candidate, target stages for each candidate and target, device stages for each candidate and
+device. What fails ends what needs it; the rest goes on. Work that several candidates ask for is done once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgepack.base.text import suggestion
+from edgepack.compression.registry import METHODS
+from edgepack.config.plan import Plan, TargetPlan
+from edgepack.config.recipe import Tune
+from edgepack.engine.artifact import Artifact
+from edgepack.engine.runner import Runner, StageFailed
+from edgepack.engine.stage import Skip
+from edgepack.errors import UsageError
+from edgepack.pipeline import fingerprint
+from edgepack.pipeline.candidates import Candidate, step_labels
+from edgepack.pipeline.contract import DeviceStage, ModelStage, TargetStage
+from edgepack.pipeline.figures import CompileFigures
+from edgepack.pipeline.stages.bench import BenchFigures, BenchStage
+from edgepack.pipeline.stages.compile import CompileStage
+from edgepack.pipeline.stages.compress_onnx import CompressOnnxStage
+from edgepack.pipeline.stages.compress_torch import CompressTorchStage
+from edgepack.pipeline.stages.deploy import DeployStage
+from edgepack.pipeline.stages.evaluate import EvaluateStage
+from edgepack.pipeline.stages.export import ExportStage
+from edgepack.pipeline.stages.load import LoadStage
+from edgepack.pipeline.stages.package import PackageStage
+from edgepack.pipeline.stages.recall import RecallStage
+from edgepack.pipeline.stages.train import TrainStage
+from edgepack.pipeline.stages.tune import TuneStage
+from edgepack.pipeline.state import CandidateRun, DeviceRun, Resources, TargetRun
+from edgepack.pipeline.strategy import RecipeStrategy, Strategy, Trial
+from edgepack.pipeline.trace import CandidateNotBuilt, CandidatePromoted, Until
+from edgepack.remote.boards import Boards
+
+PipelineStage = ModelStage[Any, Any] | TargetStage[Any, Any] | DeviceStage[Any, Any]
+
+EVALUATE = EvaluateStage()
+COMPILE = CompileStage()
+BENCH = BenchStage()
+
+STAGES: tuple[PipelineStage, ...] = (
+    TrainStage(),  #                      the recipe's own first step, or
+    LoadStage(),  #                       a torch source with weights, or an .onnx file
+    CompressTorchStage(),  #              each step on torch: prune, …
+    ExportStage(),  #                     torch → ONNX, parity with onnxruntime
+    CompressOnnxStage(),  #               each step on ONNX: quantize, …
+    EVALUATE,  #                          accuracy in onnxruntime, counts, samples with expected outputs
+    TuneStage(),  #                       kernels, on the board, or
+    RecallStage(),  #                     what was measured for such boards before
+    COMPILE,  #                           ONNX → Relax → shared library
+    PackageStage(EVALUATE, COMPILE),  #   the bundle
+    DeployStage(),  #                     install over SSH; never cached: the board is asked
+    BENCH,  #                             measure on the board through the bundle
+)
+
+
+@dataclass
+class _Builds:
+    """What is known of one candidate beyond its model."""
+
+    run: CandidateRun
+    compiled: dict[str, CompileFigures] = field(default_factory=dict)
+    measured: dict[tuple[str, str], BenchFigures] = field(default_factory=dict)
+
+    def trial(self) -> Trial:
+        evaluated = self.run.find(EVALUATE)
+        return Trial(
+            self.run.candidate,
+            tuple(self.run.figures),
+            None if evaluated is None else evaluated.figures,
+            self.compiled,
+            self.measured,
+        )
+
+
+class Pipeline:
+    """One run of a plan through the stages up to ``until``."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        runner: Runner[Resources],
+        boards: Boards,
+        *,
+        until: Until,
+        budget: Tune | None = None,
+    ) -> None:
+        self._plan = plan
+        self._runner = runner
+        self._boards = boards
+        self._budget = budget
+        last = [stage.name for stage in STAGES].index(until)
+        self._stages = STAGES[: last + 1]
+        self._files = fingerprint.user_files(plan.recipe.model, plan.recipe.data, plan.base)
+
+    def run(self, strategy: Strategy | None = None) -> list[Artifact]:
+        """Run the rounds of a strategy, the recipe's own if None.
+
+        Returns the bundles of the release, or its ONNX model where no target stage was asked for. What failed is
+        with the listener; only KeyboardInterrupt leaves.
+
+        Raises:
+            ValueError: the strategy proposes a name twice.
+        """
+        strategy = strategy or RecipeStrategy(self._plan.recipe)
+        seen: set[str] = set()
+        results: list[Artifact] = []
+        while candidates := strategy.ask():
+            twice = {c.name for c in candidates} & seen or len({c.name for c in candidates}) < len(candidates)
+            if twice:
+                raise ValueError("a strategy gives every candidate a name of its own")
+            seen |= {candidate.name for candidate in candidates}
+            results += self._round(strategy, candidates)
+        return results
+
+    def _round(self, strategy: Strategy, candidates: Sequence[Candidate]) -> list[Artifact]:
+        builds = [self._model(candidate) for candidate in candidates]
+        promoted = set(strategy.promote([build.trial() for build in builds]))
+        going = [build for build in builds if build.run.candidate.name in promoted]
+        for build in going:
+            self._runner.tell(CandidatePromoted(candidate=build.run.candidate.name))
+        results = []
+        if any(isinstance(stage, TargetStage) for stage in self._stages):
+            for target in self._plan.targets:
+                for build in going:
+                    bundle = self._target(build, target)
+                    if bundle is not None and build.run.candidate.deployed:
+                        results.append(bundle)
+        else:
+            results = [build.run.artifacts["onnx"] for build in going if build.run.candidate.deployed]
+        for build in builds:
+            strategy.tell(build.trial())
+        return results
+
+    def _model(self, candidate: Candidate) -> _Builds:
+        at = CandidateRun(self._plan, candidate, self._files)
+        resources = Resources(self._plan.base, self._boards)
+        try:
+            for stage in self._stages:
+                if isinstance(stage, ModelStage):
+                    self._advance(stage, at, resources)
+        except StageFailed:
+            pass  # the listener was told; the strategy sees that there is nothing to build
+        return _Builds(at)
+
+    def _target(self, build: _Builds, target: TargetPlan) -> Artifact | None:
+        """One candidate for one target and its devices; returns the bundle."""
+        name, candidate = target.target.name, build.run.candidate
+        if candidate.not_built is not None:
+            self._runner.tell(
+                CandidateNotBuilt(candidate=candidate.name, target=name, why=candidate.not_built)
+            )
+            return None
+        identities = {device: self._boards.identify(device) for device in target.devices}
+        at = TargetRun(build.run, target, identities, self._budget)
+        resources = Resources(self._plan.base, self._boards, next(iter(target.devices), ""), self._budget)
+        try:
+            for stage in self._stages:
+                if isinstance(stage, TargetStage):
+                    self._advance(stage, at, resources)
+        except StageFailed:
+            return None
+        compiled = at.find(COMPILE)
+        if compiled is not None:
+            build.compiled[name] = compiled.figures
+        for device in target.devices or (None,):
+            self._device(build, DeviceRun(at, None if device is None else identities[device]))
+        return at.artifacts.get("bundle")
+
+    def _device(self, build: _Builds, at: DeviceRun) -> None:
+        device = "" if at.device is None else at.device.name
+        resources = Resources(self._plan.base, self._boards, device)
+        try:
+            for stage in self._stages:
+                if isinstance(stage, DeviceStage):
+                    self._advance(stage, at, resources)
+        except StageFailed:
+            return
+        measured = at.find(BENCH)
+        if measured is not None:
+            build.measured[at.build.target.target.name, device] = measured.figures
+
+    def _advance(self, stage: Any, at: CandidateRun | TargetRun | DeviceRun, resources: Resources) -> None:
+        """Do the work that a stage has at this point."""
+        for request in stage.requests(at):
+            if isinstance(request, Skip):
+                self._runner.skip(request.why, at.scope(stage))
+                continue
+            record = self._runner.do(stage, request, at.scope(stage, request.label), resources)
+            at.take(stage, request, record)
+
+
+def stage_names(plan: Plan | None = None) -> list[str]:
+    """What ``--fresh`` takes: stages, methods, and the plan's own steps where a method stands more than once."""
+    steps = () if plan is None else step_labels(plan.recipe.compress)
+    return list(dict.fromkeys((*(stage.name for stage in STAGES), *METHODS, *steps)))
+
+
+def require_stages(names: Sequence[str], plan: Plan | None = None) -> None:
+    """Refuse names that are no stages.
+
+    Raises:
+        UsageError: with the near miss.
+    """
+    known = stage_names(plan)
+    for name in names:
+        if name not in (*known, "all"):
+            hint = suggestion(name, known, otherwise=f"stages: {', '.join(known)}, or all")
+            raise UsageError(f"there is no stage {name}", next=hint)

@@ -1,0 +1,120 @@
+"""``bench``: measure on the board, through the bundle's own agent and runtime."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgepack.config.recipe import Bench
+from edgepack.engine.stage import Ingredients, Output, Request, Skip, StageResult, Work
+from edgepack.measuring.accuracy import BoardAccuracy
+from edgepack.measuring.measurement import Measurement
+from edgepack.pipeline.contract import NO_DEVICE, DeviceStage
+from edgepack.pipeline.state import DeviceRun, Resources
+from edgepack.spec import Spec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edgepack.remote.session import Session
+
+
+class BenchSpec(Spec):
+    """Which board, and how to measure."""
+
+    device: str
+    host: str
+    port: int | None
+    emulated: bool
+    device_kind: Literal["cpu", "cuda"]
+    bench: Bench
+
+
+class BenchFigures(Spec):
+    """Latency and memory, and what the model answers there."""
+
+    measurement: Measurement
+    answers: BoardAccuracy
+
+
+class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
+    """Figures from the board."""
+
+    name = "bench"
+    figures = BenchFigures
+
+    def ingredients(self, spec: BenchSpec) -> Ingredients:
+        """What measures; what merely moves bytes does not count."""
+        del spec
+        return Ingredients(("paramiko",), ("agent", "measuring", "pipeline/stages/bench.py"))
+
+    def requests(self, at: DeviceRun) -> Iterator[Request[BenchSpec] | Skip]:
+        """One for each candidate."""
+        if at.device is None:
+            yield Skip(NO_DEVICE)
+            return
+        recipe = at.build.model.plan.recipe
+        spec = BenchSpec(
+            device=at.device.name,
+            host=at.device.host,
+            port=at.device.port,
+            emulated=at.device.emulated,
+            device_kind=at.build.target.target.device_kind,
+            bench=recipe.bench.model_copy(update={"baseline": True}),  # who is measured shapes no figure
+        )
+        files = {"bundle": at.build.artifacts["bundle"], "samples": at.build.model.artifacts["samples"]}
+        yield Request(spec, files)
+
+    def run(self, work: Work[BenchSpec, Resources]) -> StageResult[BenchFigures]:
+        """Latency, accuracy and parity, from a scratch folder that is gone afterwards."""
+        import numpy as np
+
+        from edgepack.measuring.measure import measure
+        from edgepack.remote.scratch import scratch
+
+        spec, boards = work.spec, work.resources.boards
+        session = boards.session(spec.device)
+        with np.load(work.inputs["samples"], allow_pickle=False) as archive:
+            samples = {key: archive[key] for key in archive.files}
+        with scratch(session, work.inputs["bundle"], work_dir=boards.device(spec.device).work_dir) as folder:
+            work.progress("measuring latency", None)
+            measurement = measure(
+                session,
+                f"{folder}/bin/edgepack-agent",
+                f"{folder}/model/model.so",
+                {name: array[0] for name, array in _inputs(samples, slice(0, 1)).items()},
+                spec.bench,
+                emulated=spec.emulated,
+                device=spec.device_kind,
+            )
+            work.progress("measuring accuracy", None)
+            answers = _answers(session, folder, samples, spec)
+        path = measurement.save(work.scratch / "measurement.json")
+        return StageResult(
+            BenchFigures(measurement=measurement, answers=answers),
+            {"measurement": Output(path, "measurement", "measurement.json")},
+        )
+
+
+def _inputs(samples: "dict[str, np.ndarray]", rows: Any) -> "dict[str, np.ndarray]":
+    return {key: array[rows] for key, array in samples.items() if key.startswith("input_")}
+
+
+def _answers(
+    session: "Session", folder: str, samples: "dict[str, np.ndarray]", spec: BenchSpec
+) -> BoardAccuracy:
+    """Run test samples, evenly spaced over the split, and hold the outputs against onnxruntime's."""
+    import numpy as np
+
+    from edgepack.measuring.measure import evaluate
+
+    count = len(samples["output_0"])
+    rows = np.linspace(0, count - 1, min(spec.bench.accuracy_samples or count, count)).astype(int)
+    return evaluate(
+        session,
+        f"{folder}/bin/edgepack-agent",
+        f"{folder}/model/model.so",
+        _inputs(samples, rows),
+        labels=samples["labels"][rows].reshape(-1) if "labels" in samples else None,
+        reference=[samples[name][rows] for name in samples if name.startswith("output_")],
+        threads=spec.bench.threads,
+        device=spec.device_kind,
+    )

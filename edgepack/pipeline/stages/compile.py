@@ -1,0 +1,62 @@
+"""``compile``: ONNX to a library for the target, with the records given to it and the family's schedule for the rest."""
+
+from collections.abc import Iterator
+
+from edgepack.config.target import Target
+from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
+from edgepack.pipeline.contract import TargetStage
+from edgepack.pipeline.figures import CompileFigures
+from edgepack.pipeline.stages import records
+from edgepack.pipeline.state import Resources, TargetRun
+from edgepack.spec import Spec
+
+
+class CompileSpec(Spec):
+    """For what."""
+
+    target: Target
+
+
+class CompileStage(TargetStage[CompileSpec, CompileFigures]):
+    """The compiled model."""
+
+    name = "compile"
+    figures = CompileFigures
+
+    def ingredients(self, spec: CompileSpec) -> Ingredients:
+        """All that makes kernels and the library."""
+        return records.ingredients(spec.target, "pipeline/stages/compile.py")
+
+    def requests(self, at: TargetRun) -> Iterator[Request[CompileSpec]]:
+        """One; records of ``tune`` or ``recall`` are inputs where there are some."""
+        found = {name: at.artifacts[name] for name in records.FILES if name in at.artifacts}
+        yield Request(
+            CompileSpec(target=at.target.target.kernels), {"onnx": at.model.artifacts["onnx"], **found}
+        )
+
+    def run(self, work: Work[CompileSpec, Resources]) -> StageResult[CompileFigures]:
+        """Lower, build, link."""
+        from edgepack.lower import compile_model
+
+        folder = None
+        if records.FILES[1] in work.inputs:
+            folder = work.scratch / "records"
+            folder.mkdir()
+            for name in records.FILES:
+                (folder / name).symlink_to(work.inputs[name])
+        out = work.scratch / "model.so"
+        compiled = compile_model(
+            work.inputs["onnx"],
+            work.spec.target,
+            out,
+            records=folder,
+            progress=lambda step: work.progress(step, None),
+        )
+        figures = CompileFigures(
+            kernels=compiled.kernels,
+            inputs=compiled.inputs,
+            outputs=compiled.outputs,
+            constants=compiled.constants,
+            runtime=compiled.runtime,
+        )
+        return StageResult(figures, {"model": Output(out, "compiled-model", "model.so")})

@@ -1,0 +1,90 @@
+"""``compress`` before the export: one step of a candidate on the torch module."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from pydantic import SerializeAsAny
+
+from edgepack.compression import Context, Step, TorchMethod
+from edgepack.engine.stage import Ingredients, Request, Skip, StageResult, Work
+from edgepack.pipeline.candidates import method_of
+from edgepack.pipeline.contract import ModelStage
+from edgepack.pipeline.figures import SOURCE, StepFigures
+from edgepack.pipeline.stages import torch_models
+from edgepack.pipeline.stages.samples import samples
+from edgepack.pipeline.state import CandidateRun, Resources
+from edgepack.spec import Data, Input, Spec
+from edgepack.spec.candidate import RELEASE
+from edgepack.torchnet.checkpoint import Change
+
+_SOURCES = ("compression/__init__.py", "compression/method.py", "pipeline/stages/compress_torch.py")
+
+
+class TorchStepSpec(Spec):
+    """One step, on which source, with which samples."""
+
+    source: str
+    inputs: tuple[Input, ...]
+    data: Data | None
+    step: SerializeAsAny[Step]
+    rebuilt: torch_models.Rebuilt  # the steps before it
+
+
+class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
+    """The steps that change the torch module."""
+
+    name = "compress"
+    figures = StepFigures
+
+    def ingredients(self, spec: TorchStepSpec) -> Ingredients:
+        """The method's own code and tools, those that restore what it starts from, and no other method's."""
+        method = method_of(spec.step)
+        return Ingredients(
+            tuple(dict.fromkeys((*torch_models.TOOLS, *method.tools()))),
+            tuple(dict.fromkeys((*torch_models.SOURCES, *_SOURCES, *method.code(), *spec.rebuilt.sources))),
+        )
+
+    def requests(self, at: CandidateRun) -> Iterator[Request[TorchStepSpec] | Skip]:
+        """One for each step on torch."""
+        candidate, recipe = at.candidate, at.plan.recipe
+        if not candidate.steps and candidate.name == RELEASE:
+            yield Skip("the recipe compresses nothing")
+        earlier = at.changed_by
+        for label, step in zip(candidate.labels, candidate.steps, strict=True):
+            method = method_of(step)
+            if not isinstance(method, TorchMethod):
+                continue
+            spec = TorchStepSpec(
+                source=recipe.model.source or "",
+                inputs=at.inputs,
+                data=recipe.data,
+                step=step,
+                rebuilt=torch_models.Rebuilt(methods=earlier),
+            )
+            files = {**at.files.code, **at.files.data, "checkpoint": at.artifacts["checkpoint"]}
+            if any(need.kind == "teacher" for need in method.needs(step)):
+                files["teacher"] = at.artifacts[SOURCE]
+            yield Request(spec, files, label, aliases=(step.method,))
+            earlier = (*earlier, step.method)
+
+    def run(self, work: Work[TorchStepSpec, Resources]) -> StageResult[StepFigures]:
+        """Restore the module, apply the method, and save what it made with all changes so far."""
+        spec, base = work.spec, work.resources.base
+        method = method_of(spec.step)
+        if not isinstance(method, TorchMethod):
+            raise TypeError(f"{method.name} is no method on torch")
+        start = torch_models.restored(spec.source, base, work.inputs["checkpoint"])
+        context = Context(spec.inputs, samples(spec.data, base), work.progress)
+        if "teacher" in work.inputs:
+            context = replace(
+                context,
+                teacher=lambda: torch_models.restored(spec.source, base, work.inputs["teacher"]).module,
+            )
+        result = method.apply(start.module, spec.step, context)
+        changes = start.changes
+        if result.change is not None:
+            changes = (*changes, Change(method.name, result.change))
+        files = torch_models.saved(result.module, work.scratch, method.name, changes)
+        facts = torch_models.facts(result.module, spec.inputs, context.data, files)
+        figures = StepFigures(level="torch", metrics=dict(result.metrics), **facts.model_dump())
+        return StageResult(figures, files)

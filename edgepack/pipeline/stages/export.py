@@ -1,0 +1,60 @@
+"""``export``: torch to ONNX, checked against onnxruntime."""
+
+from collections.abc import Iterator
+
+from edgepack.compression import TorchMethod
+from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
+from edgepack.pipeline.candidates import method_of
+from edgepack.pipeline.contract import ModelStage
+from edgepack.pipeline.stages import onnx_models, torch_models
+from edgepack.pipeline.state import CandidateRun, Resources
+from edgepack.spec import Finite, Input, Spec
+
+
+class ExportSpec(Spec):
+    """What to export, and for which inputs."""
+
+    source: str
+    inputs: tuple[Input, ...]
+    rebuilt: torch_models.Rebuilt
+
+
+class ExportFigures(Spec):
+    """How far onnxruntime is from torch: the largest relative error over the outputs."""
+
+    torch_parity: Finite
+
+
+class ExportStage(ModelStage[ExportSpec, ExportFigures]):
+    """A torch module becomes an .onnx file."""
+
+    name = "export"
+    figures = ExportFigures
+
+    def ingredients(self, spec: ExportSpec) -> Ingredients:
+        """The code of the export, and what restores the module."""
+        tools = dict.fromkeys((*torch_models.TOOLS, *onnx_models.TOOLS))
+        sources = ("export", "onnxfile", "pipeline/stages/export.py", "pipeline/stages/onnx_models.py")
+        return Ingredients(tuple(tools), (*torch_models.SOURCES, *sources, *spec.rebuilt.sources))
+
+    def requests(self, at: CandidateRun) -> Iterator[Request[ExportSpec]]:
+        """One, where the model is a torch module."""
+        source = at.plan.recipe.model.source
+        if source is not None:
+            steps = [step.method for step in at.candidate.steps if isinstance(method_of(step), TorchMethod)]
+            rebuilt = torch_models.Rebuilt(methods=(*at.changed_by, *steps))
+            spec = ExportSpec(source=source, inputs=at.inputs, rebuilt=rebuilt)
+            yield Request(spec, {**at.files.code, "checkpoint": at.artifacts["checkpoint"]})
+
+    def run(self, work: Work[ExportSpec, Resources]) -> StageResult[ExportFigures]:
+        """Export, and compare on one random input."""
+        import numpy as np
+
+        from edgepack.export import parity, to_onnx
+        from edgepack.torchnet.layers import example_inputs
+
+        spec = work.spec
+        module = torch_models.restored(spec.source, work.resources.base, work.inputs["checkpoint"]).module
+        path = to_onnx(module, spec.inputs, work.scratch / "model.onnx")
+        error = parity(module, path, [np.asarray(x) for x in example_inputs(spec.inputs, seed=1)])
+        return StageResult(ExportFigures(torch_parity=error), {"onnx": Output(path, "onnx", "model.onnx")})

@@ -1,0 +1,69 @@
+"""``load``: the model as it comes, a torch source with its weights or an .onnx file."""
+
+from collections.abc import Iterator
+
+from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
+from edgepack.pipeline.contract import ModelStage
+from edgepack.pipeline.figures import SourceFigures
+from edgepack.pipeline.stages import onnx_models, torch_models
+from edgepack.pipeline.stages.samples import samples
+from edgepack.pipeline.state import CandidateRun, Resources
+from edgepack.spec import Data, Model, Spec
+
+
+class LoadSpec(Spec):
+    """What to load, and the samples to judge it by."""
+
+    model: Model
+    data: Data | None
+
+
+class LoadStage(ModelStage[LoadSpec, SourceFigures]):
+    """A model that is trained already."""
+
+    name = "load"
+    figures = SourceFigures
+
+    def ingredients(self, spec: LoadSpec) -> Ingredients:
+        """The code of torch modules or of .onnx files; weights may be a checkpoint that any method changed."""
+        if spec.model.onnx is not None:
+            return Ingredients(onnx_models.TOOLS, (*onnx_models.SOURCES, "pipeline/stages/load.py"))
+        rebuilt = torch_models.Rebuilt(methods=tuple(torch_models.rebuilders()))
+        return Ingredients(
+            torch_models.TOOLS, (*torch_models.SOURCES, *rebuilt.sources, "pipeline/stages/load.py")
+        )
+
+    def requests(self, at: CandidateRun) -> Iterator[Request[LoadSpec]]:
+        """One, where the recipe does not train."""
+        recipe = at.plan.recipe
+        if recipe.model.train is None:
+            files = {**at.files.code, **at.files.model, **at.files.data}
+            yield Request(LoadSpec(model=recipe.model, data=recipe.data), files)
+
+    def run(self, work: Work[LoadSpec, Resources]) -> StageResult[SourceFigures]:
+        """Load, check, and count."""
+        return self._onnx(work) if work.spec.model.onnx is not None else self._torch(work)
+
+    def _onnx(self, work: Work[LoadSpec, Resources]) -> StageResult[SourceFigures]:
+        from edgepack.onnxfile.importing import import_onnx
+
+        model, base = work.spec.model, work.resources.base
+        path = work.scratch / "model.onnx"
+        inputs = import_onnx(base / (model.onnx or ""), model.inputs, path)
+        facts = onnx_models.facts(path, samples(work.spec.data, base))
+        figures = SourceFigures(level="onnx", inputs=inputs, **facts.model_dump())
+        return StageResult(figures, {"onnx": Output(path, "onnx", "model.onnx")})
+
+    def _torch(self, work: Work[LoadSpec, Resources]) -> StageResult[SourceFigures]:
+        from edgepack.torchnet.source import load_source
+
+        model, base = work.spec.model, work.resources.base
+        found = load_source(model, base, torch_models.rebuilders())
+        files = torch_models.saved(found.module, work.scratch, "loaded", found.changes)
+        data = samples(work.spec.data, base)
+        facts = torch_models.facts(found.module, model.inputs, data, files)
+        changed_by = tuple(change.method for change in found.changes)
+        figures = SourceFigures(
+            level="torch", inputs=model.inputs, changed_by=changed_by, **facts.model_dump()
+        )
+        return StageResult(figures, files)

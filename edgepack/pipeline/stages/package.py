@@ -1,0 +1,111 @@
+"""``package``: the bundle, of the compiled model and all that runs it on the board."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from edgepack.agent.protocol import PROTOCOL
+from edgepack.base.versions import tool_version
+from edgepack.bundle.manifest import Accuracy, Contents, InputInfo, RecipeInfo, TargetInfo, Tokenizer
+from edgepack.config.recipe import Recipe
+from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
+from edgepack.pipeline.contract import TargetStage
+from edgepack.pipeline.figures import CompileFigures, EvaluateFigures
+from edgepack.pipeline.state import Resources, TargetRun
+from edgepack.spec import Spec, Tensor
+
+if TYPE_CHECKING:
+    from edgepack.pipeline.stages.compile import CompileStage
+    from edgepack.pipeline.stages.evaluate import EvaluateStage
+
+_MANIFEST_TOOLS = ("edgepack", "apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "torch", "ziglang")
+
+
+class PackageSpec(Spec):
+    """All of the manifest but its files, and the runtime libraries that go with it."""
+
+    contents: Contents
+    runtime: tuple[str, ...]
+
+
+class PackageFigures(Spec):
+    """The release digest."""
+
+    digest: str
+
+
+class PackageStage(TargetStage[PackageSpec, PackageFigures]):
+    """The release as one file."""
+
+    name = "package"
+    figures = PackageFigures
+
+    def __init__(self, evaluate: "EvaluateStage", compile_: "CompileStage") -> None:
+        self._evaluate = evaluate
+        self._compile = compile_
+
+    def ingredients(self, spec: PackageSpec) -> Ingredients:
+        """The code of the bundle and of the agent in it."""
+        del spec
+        tools = ("apache-tvm", "apache-tvm-ffi", "ziglang", "zstandard")
+        return Ingredients(tools, ("agent", "bundle", "pipeline/stages/package.py", "toolchain"))
+
+    def requests(self, at: TargetRun) -> Iterator[Request[PackageSpec]]:
+        """One."""
+        compiled = at.of(self._compile)
+        evaluated = at.model.of(self._evaluate)
+        contents = _contents(at, compiled.figures, evaluated.figures)
+        files = {"model": compiled.artifacts["model"], "samples": evaluated.artifacts["samples"]}
+        yield Request(PackageSpec(contents=contents, runtime=compiled.figures.runtime), files)
+
+    def run(self, work: Work[PackageSpec, Resources]) -> StageResult[PackageFigures]:
+        """Gather the files and pack them."""
+        from edgepack.bundle.archive import pack, read_manifest
+        from edgepack.bundle.files import release_files
+
+        contents = work.spec.contents
+        files = release_files(
+            contents.target, work.inputs["model"], work.inputs["samples"], runtime=work.spec.runtime
+        )
+        out = pack(work.scratch / contents.filename, contents, files)
+        figures = PackageFigures(digest=read_manifest(out).digest)
+        return StageResult(figures, {"bundle": Output(out, "bundle", contents.filename)})
+
+
+def _contents(at: TargetRun, compiled: CompileFigures, evaluated: EvaluateFigures) -> Contents:
+    """The manifest of a build: what shaped it, and nothing else of the recipe."""
+    recipe = at.model.plan.recipe
+    return Contents(
+        name=recipe.name,
+        version=recipe.version,
+        variant=at.candidate.name,
+        agent_protocol=PROTOCOL,
+        recipe=RecipeInfo.of(recipe, at.candidate.steps),
+        target=TargetInfo.of(at.target.target),
+        tools={name: tool_version(name) for name in _MANIFEST_TOOLS},
+        inputs=tuple(_input(recipe, tensor, evaluated.vocabulary) for tensor in compiled.inputs),
+        outputs=compiled.outputs,
+        classes=evaluated.classes or None,
+        compression=tuple(at.model.figures),
+        constants=compiled.constants,
+        accuracy=Accuracy(
+            samples=evaluated.samples if evaluated.accuracy is not None else None,
+            torch=at.model.torch_accuracy,
+            onnxruntime=evaluated.accuracy,
+        ),
+    )
+
+
+def _input(recipe: Recipe, tensor: Tensor, vocabulary: tuple[str, ...]) -> InputInfo:
+    """An input with what the application must do to fill it, where the recipe's data block tells."""
+    data = recipe.data
+    text = None if data is None else data.csv or data.jsonl
+    tokenizer = None
+    if text is not None:
+        tokenizer = Tokenizer(kind=text.tokenizer, length=text.length, vocabulary=vocabulary)
+    return InputInfo(
+        name=tensor.name,
+        shape=tensor.shape,
+        dtype=tensor.dtype,
+        preprocess=data.images.preprocess if data is not None and data.images is not None else None,
+        tokenizer=tokenizer,
+    )

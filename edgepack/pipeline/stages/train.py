@@ -1,0 +1,58 @@
+"""``train``: build the source network and train it, the recipe's own first step."""
+
+from collections.abc import Iterator
+
+from edgepack.engine.stage import Ingredients, Request, StageResult, Work
+from edgepack.pipeline.contract import ModelStage
+from edgepack.pipeline.figures import SourceFigures
+from edgepack.pipeline.stages import torch_models
+from edgepack.pipeline.stages.samples import required_samples
+from edgepack.pipeline.state import CandidateRun, Resources
+from edgepack.spec import Data, Input, Spec, Train
+
+
+class TrainSpec(Spec):
+    """What to train, on what, and how."""
+
+    source: str
+    inputs: tuple[Input, ...]
+    train: Train
+    data: Data | None
+
+
+class TrainStage(ModelStage[TrainSpec, SourceFigures]):
+    """A torch source without weights of its own."""
+
+    name = "train"
+    figures = SourceFigures
+
+    def ingredients(self, spec: TrainSpec) -> Ingredients:
+        """The code of torch modules and of training."""
+        del spec
+        return Ingredients(torch_models.TOOLS, (*torch_models.SOURCES, "pipeline/stages/train.py"))
+
+    def requests(self, at: CandidateRun) -> Iterator[Request[TrainSpec]]:
+        """One, where the recipe trains."""
+        model = at.plan.recipe.model
+        if model.source is not None and model.train is not None:
+            spec = TrainSpec(
+                source=model.source, inputs=model.inputs, train=model.train, data=at.plan.recipe.data
+            )
+            yield Request(spec, {**at.files.code, **at.files.data})
+
+    def run(self, work: Work[TrainSpec, Resources]) -> StageResult[SourceFigures]:
+        """Train; the seed makes the initial weights, too."""
+        import torch
+
+        from edgepack.torchnet.source import build_source
+        from edgepack.torchnet.training import train
+
+        spec = work.spec
+        data = required_samples(spec.data, work.resources.base)
+        torch.manual_seed(spec.train.seed)
+        module = build_source(spec.source, work.resources.base)
+        training = train(module, data, spec.train, work.progress)
+        files = torch_models.saved(module, work.scratch, "trained")
+        facts = torch_models.facts(module, spec.inputs, data, files)
+        figures = SourceFigures(level="torch", inputs=spec.inputs, training=training, **facts.model_dump())
+        return StageResult(figures, files)

@@ -1,0 +1,190 @@
+"""``tune``: measure candidates for the model's kernels, on the target's first device."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Self
+
+from pydantic import Field
+
+from edgepack.base.progress import Progress
+from edgepack.config.recipe import Tune
+from edgepack.config.target import Target
+from edgepack.engine.stage import Ingredients, Output, Request, Skip, StageResult, Work
+from edgepack.pipeline.contract import TargetStage
+from edgepack.pipeline.stages import records
+from edgepack.pipeline.state import Resources, TargetRun
+from edgepack.spec import Count, Finite, Share, Spec
+from edgepack.tuning.result import CurvePoint, StopReason, TuneResult
+
+if TYPE_CHECKING:
+    from edgepack.remote.boards import Boards
+    from edgepack.remote.session import Session
+    from edgepack.tuning import BoardRunner
+    from edgepack.tuning.events import TuneEvent
+
+
+class TuneSpec(Spec):
+    """For which kind of board, and how much. Which board of that kind measures does not count."""
+
+    target: Target
+    tune: Tune
+    emulated: bool
+
+
+class TunedKernel(Spec):
+    """One kernel, weighted by how often the model calls it."""
+
+    name: str
+    tuned: bool
+    best_ms: Finite | None = Field(default=None, ge=0, description="Of one call.")
+    share: Share | None = Field(default=None, description="Of the predicted runtime.")
+
+
+class TuneFigures(Spec):
+    """A tuning's outcome; sums are per inference."""
+
+    trials: Count = Field(description="Measured candidates of this model, earlier runs included.")
+    new_trials: Count
+    failed: Count = Field(description="Of the new ones.")
+    seconds: Finite = Field(ge=0)
+    stopped: StopReason
+    tuned_share: Share = Field(description="Tuned kernels' share of the predicted runtime.")
+    predicted_ms: Finite
+    untuned_ms: Finite
+    curve: tuple[CurvePoint, ...]
+    kernels: tuple[TunedKernel, ...]
+
+    @classmethod
+    def of(cls, result: TuneResult) -> Self:
+        """A result in the report's terms."""
+        total = result.predicted_ms or 1.0
+        kernels = (
+            TunedKernel(
+                name=kernel.name,
+                tuned=kernel.tuned,
+                best_ms=kernel.best_ms if kernel.tuned else kernel.untuned_ms,
+                share=min(1.0, kernel.predicted_ms / total),
+            )
+            for kernel in result.kernels
+        )
+        return cls(
+            trials=result.trials,
+            new_trials=result.new_trials,
+            failed=result.failed,
+            seconds=result.seconds,
+            stopped=result.stopped,
+            tuned_share=min(1.0, max(0.0, result.tuned_share)),  # a sum of floats may miss 0 or 1 by a hair
+            predicted_ms=result.predicted_ms,
+            untuned_ms=result.untuned_ms,
+            curve=result.curve,
+            kernels=tuple(kernels),
+        )
+
+
+class TuneStage(TargetStage[TuneSpec, TuneFigures]):
+    """Kernels measured on a board; its result is the records that compile reads."""
+
+    name = "tune"
+    figures = TuneFigures
+
+    def ingredients(self, spec: TuneSpec) -> Ingredients:
+        """All that makes candidates, and the CUDA compiler where kernels go through it."""
+        return records.ingredients(spec.target, "agent", "pipeline/stages/tune.py", "tuning")
+
+    def requests(self, at: TargetRun) -> Iterator[Request[TuneSpec] | Skip]:
+        """One, where there is a budget and a device to measure on."""
+        target = at.target
+        budget = at.budget or target.tune
+        if not budget.trials and budget.minutes is None:
+            yield Skip(self._without("the budget is 0 trials", at))
+        elif not target.devices:
+            yield Skip(self._without("the recipe names no device for this target: nothing to measure on", at))
+        else:
+            spec = TuneSpec(target=target.target, tune=target.tune, emulated=at.emulated)
+            yield Request(spec, {"onnx": at.model.artifacts["onnx"]})
+
+    def run(self, work: Work[TuneSpec, Resources]) -> StageResult[TuneFigures]:
+        """Search and measure; records of earlier runs count."""
+        from edgepack.tuning import RecordStore, tune
+
+        asked, resources = work.spec.tune, work.resources
+        # `edgepack tune` may spend more or less than the recipe asks for; the seed of the search is the recipe's.
+        budget = (
+            asked if resources.budget is None else resources.budget.model_copy(update={"seed": asked.seed})
+        )
+        with tuning_runner(resources.boards, resources.device)(work.spec.target) as runner:
+            result = tune(
+                work.inputs["onnx"],
+                work.spec.target,
+                runner,
+                trials=budget.trials or None,
+                minutes=budget.minutes,
+                seed=budget.seed,
+                store=RecordStore.of_user(emulated=work.spec.emulated),
+                progress=lambda event: _tell(work.progress, event),
+            )
+        files = {name: Output(result.records / name, "tuning-records", name) for name in records.FILES}
+        # A smaller budget than the recipe's does not answer for the recipe's: the next run measures the rest.
+        keep = resources.budget is None or suffices(result, asked)
+        return StageResult(TuneFigures.of(result), files, keep=keep)
+
+    def _without(self, why: str, at: TargetRun) -> str:
+        from edgepack.tuning.store import RecordStore
+
+        nothing = not RecordStore.of_user(emulated=at.emulated).files(at.target.target)
+        return f"{why}; every kernel has its family's schedule" if nothing else why
+
+
+def suffices(result: TuneResult, asked: Tune) -> bool:
+    """Whether a tuning with another budget did all that ``asked`` asks for."""
+    trials = asked.trials > 0 and result.trials >= asked.trials
+    minutes = asked.minutes is not None and result.seconds >= 60 * asked.minutes
+    return trials or minutes or result.stopped == "exhausted"
+
+
+def tuning_runner(boards: "Boards", name: str) -> "Callable[[Target], BoardRunner]":
+    """A way to make the runner that measures candidates on the device ``name``."""
+
+    def make(target: Target) -> "BoardRunner":
+        from edgepack.remote.tools import ensure_tools
+        from edgepack.tuning import BoardRunner
+
+        def connect() -> "tuple[Session, str]":
+            session = boards.new_session(name)
+            try:
+                return session, ensure_tools(session, target, boards.device(name).work_dir)
+            except BaseException:
+                session.close()
+                raise
+
+        return BoardRunner(
+            connect, target.tune, device=target.device_kind, shares_host=boards.identify(name).virtual
+        )
+
+    return make
+
+
+def _tell(progress: Progress, event: "TuneEvent") -> None:
+    from edgepack.tuning import events
+
+    if isinstance(event, events.BatchMeasured):
+        wanted = f"/{event.trials_wanted}" if event.trials_wanted else ""
+        left = "" if event.seconds_left is None else f", {_clock(event.seconds_left)} left"
+        share = event.trials / event.trials_wanted if event.trials_wanted else None
+        progress(
+            f"{event.trials}{wanted} trials, {event.untuned_ms:.3g} → {event.predicted_ms:.3g} ms predicted, "
+            f"{event.tuned_share:.0%} of runtime tuned{left}",
+            None if share is None else min(share, 1.0),
+        )
+    elif isinstance(event, events.UntunedMeasured):
+        progress(f"{event.done}/{event.kernels} kernels timed untuned", None)
+    elif isinstance(event, events.TuningStarted):
+        progress(f"{event.kernels} kernels, {event.trials_done} trials on record", None)
+    elif isinstance(event, events.ConnectionLost):
+        progress(f"connection lost ({event.why}); attempt {event.attempt} in {event.wait_s:.0f} s", None)
+    elif isinstance(event, events.Reconnected):
+        progress(f"connected again, {event.retried} candidates are retried", None)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -1,0 +1,143 @@
+"""Building a report piece by piece: what is known is kept, whatever failed later."""
+
+from typing import Any
+
+from edgepack.config.recipe import Gates
+from edgepack.engine.events import ErrorRecord
+from edgepack.errors import FleetError, GateError, Interrupted
+from edgepack.pipeline.trace import Host, RecipeRef, Until
+from edgepack.reporting.document import Gate, Outcome, Report, Row, TuningRow
+from edgepack.reporting.gates import check_gates
+from edgepack.spec import ModelFigures
+from edgepack.spec.candidate import BASELINE
+
+_KEY = {"target", "variant", "device"}
+
+
+class ReportBuilder:
+    """Collects what a run tells, in any order; ``build`` makes the report of it at any time."""
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        recipe: RecipeRef,
+        started: str,
+        tools: dict[str, str],
+        host: Host,
+        until: Until = "bench",
+    ) -> None:
+        self._run_id = run_id
+        self._recipe = recipe
+        self._until: Until = until
+        self._tools = tools
+        self._host = host
+        self._started = started
+        self._rows: dict[tuple[str, str | None, str], dict[str, Any]] = {}
+        self._compression: list[ModelFigures] = []
+        self._stages: list[Outcome] = []
+        self._tuning: list[TuningRow] = []
+        self._gates: tuple[Gate, ...] = ()
+        self._errors: list[ErrorRecord] = []
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Add a stage's outcome."""
+        self._stages.append(outcome)
+
+    def row(self, target: str, variant: str, *, device: str | None = None, **figures: Any) -> None:
+        """Add figures, by their names in ``Row``, to the row of a variant on a target and device; ``missing`` is merged.
+
+        Raises:
+            ValueError: ``Row`` has no such field.
+        """
+        unknown = figures.keys() - (Row.model_fields.keys() - _KEY)
+        if unknown:
+            raise ValueError(f"a row has no {', '.join(sorted(unknown))}")
+        row = self._rows.setdefault((target, device, variant), {"missing": {}})
+        reasons = row["missing"] | figures.get("missing", {})
+        row.update(figures, missing=reasons)
+
+    def missing(self, target: str, variant: str, why: str, *fields: str, device: str | None = None) -> None:
+        """Say why figures of a row are missing; a figure that is there after all is not touched.
+
+        Raises:
+            ValueError: ``Row`` has no such field.
+        """
+        unknown = set(fields) - Row.model_fields.keys()
+        if unknown:
+            raise ValueError(f"a row has no {', '.join(sorted(unknown))}")
+        row = self._rows.setdefault((target, device, variant), {"missing": {}})
+        row["missing"] |= dict.fromkeys(fields, why)
+
+    def compression(self, figures: ModelFigures) -> None:
+        """Add the model's figures after a stage: ``source`` first."""
+        self._compression.append(figures)
+
+    def tuning(self, tuning: TuningRow) -> None:
+        """Add what tuning did for a variant on a target."""
+        self._tuning.append(tuning)
+
+    def error(self, error: ErrorRecord) -> None:
+        """Add an error; without a target it is one of the whole run."""
+        self._errors.append(error)
+
+    def check(self, gates: Gates) -> tuple[Gate, ...]:
+        """Judge the recipe's gates on the rows so far, instead of any judged before."""
+        self._gates = check_gates(gates, self._all_rows())
+        return self._gates
+
+    def build(self, seconds: float = 0.0) -> Report:
+        """The report of what is known now, after so many seconds."""
+        report = Report(
+            run_id=self._run_id,
+            started=self._started,
+            seconds=seconds,
+            until=self._until,
+            recipe=self._recipe,
+            tools=self._tools,
+            host=self._host,
+            rows=self._all_rows(),
+            compression=tuple(self._compression),
+            stages=tuple(self._stages),
+            tuning=tuple(self._tuning),
+            gates=self._gates,
+            errors=tuple(self._errors),
+            exit_code=0,
+        )
+        return report.model_copy(update={"exit_code": exit_code(report)})
+
+    def _all_rows(self) -> tuple[Row, ...]:
+        places = list(dict.fromkeys((target, device) for target, device, _ in self._rows))
+        targets = list(dict.fromkeys(target for target, _ in places))
+        ordered = sorted(
+            self._rows, key=lambda key: (targets.index(key[0]), places.index(key[:2]), key[2] != BASELINE)
+        )
+        rows = []
+        for target, device, variant in ordered:
+            figures = self._rows[target, device, variant]
+            still = {field: why for field, why in figures["missing"].items() if figures.get(field) is None}
+            key = {"target": target, "device": device, "variant": variant, "missing": still}
+            rows.append(Row(**{**figures, **key}))
+        return tuple(rows)
+
+
+def exit_code(report: Report) -> int:
+    """The exit code of a run, as in edgepack/errors.py.
+
+    An interrupt wins; then an error of the whole run; then the targets' errors: one code where every target, on
+    every device, failed with it, else 7 for a part of the fleet; then a failed gate. 0 is a release that may ship.
+    """
+    errors = report.errors
+    if any(error.exit_code == Interrupted.exit_code for error in errors):
+        return Interrupted.exit_code
+    for error in errors:
+        if error.target is None:
+            return error.exit_code
+    if errors:
+        codes = {error.exit_code for error in errors}
+        failed = {(error.target, error.device) for error in errors}
+        everywhere = all(
+            {(place.target, None), (place.target, place.device)} & failed for place in report.placements
+        )
+        return codes.pop() if everywhere and len(codes) == 1 else FleetError.exit_code
+    return GateError.exit_code if any(gate.status == "failed" for gate in report.gates) else 0

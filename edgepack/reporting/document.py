@@ -1,0 +1,149 @@
+"""The report of one run as a versioned document. docs/report.md explains every field."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from edgepack.engine.artifact import Artifact
+from edgepack.engine.events import ErrorRecord
+from edgepack.measuring.measurement import Measurement
+from edgepack.pipeline.stages.tune import TunedKernel
+from edgepack.pipeline.trace import Host, Placement, RecipeRef, Until
+from edgepack.spec import Count, Finite, JsonDocument, ModelFigures, Share, Spec
+from edgepack.spec.candidate import BASELINE
+from edgepack.tuning.result import CurvePoint
+
+
+class Outcome(Spec):
+    """What became of one stage; stages that serve every target have neither target nor variant."""
+
+    stage: str
+    target: str | None = None
+    variant: str | None = None
+    device: str | None = None
+    status: Literal["done", "cached", "failed", "skipped"]
+    seconds: Finite = Field(default=0.0, ge=0, description="Wall clock.")
+    started: Finite | None = Field(default=None, ge=0, description="Seconds after the run began.")
+    why: str | None = Field(
+        default=None, description="Why it was not cached, why it failed, why it was skipped."
+    )
+    artifacts: tuple[Artifact, ...] = ()
+
+
+class Row(Spec):
+    """One variant on one target and device. None is a missing figure; ``missing`` says why it is missing."""
+
+    target: str
+    variant: str
+    device: str | None = Field(default=None, description="Where it was measured.")
+    emulated: bool = Field(default=False, description="Latency and resident set mean nothing.")
+    onnx_size: Count | None = Field(default=None, description="The ONNX model, bytes.")
+    compiled_size: Count | None = Field(default=None, description="The compiled model, bytes.")
+    bundle_size: Count | None = Field(default=None, description="The .edgepack file, bytes.")
+    bundle_digest: str | None = None
+    parameters: Count | None = None
+    macs: Count | None = Field(default=None, description="Multiply-accumulates of one inference.")
+    accuracy_torch: Share | None = Field(default=None, description="fp32, in torch.")
+    accuracy_onnxruntime: Share | None = None
+    accuracy_board: Share | None = Field(default=None, description="The bundle, on the board.")
+    accuracy_samples: Count | None = Field(default=None, description="Test samples run on the board.")
+    parity: Finite | None = Field(
+        default=None, ge=0, description="max|board-onnxruntime| / max|onnxruntime|."
+    )
+    measurement: Measurement | None = None
+    missing: dict[str, str] = Field(default_factory=dict, description="Field to why it is None.")
+
+
+class TuningRow(Spec):
+    """What tuning did for one variant on one target."""
+
+    target: str
+    variant: str
+    trials: Count
+    seconds: Finite = Field(ge=0)
+    tuned_share: Share | None = Field(
+        default=None, description="Tuned kernels' share of the predicted runtime."
+    )
+    curve: tuple[CurvePoint, ...] = ()
+    kernels: tuple[TunedKernel, ...] = ()
+    emulated: bool = False
+
+
+class Gate(Spec):
+    """One gate of the recipe on one target and device, and how it went."""
+
+    name: str
+    target: str
+    device: str | None = None
+    limit: Finite
+    value: Finite | None = None
+    status: Literal["passed", "failed", "skipped"]
+    why: str | None = Field(default=None, description="Why it failed or was skipped.")
+
+
+class Report(JsonDocument):
+    """All that a run did, measured and decided."""
+
+    hint = "run the recipe again with: edgepack run"
+
+    kind: Literal["report"] = "report"
+    edgepack: Literal[1] = Field(default=1, description="Version of the report schema.")
+    run_id: str
+    started: str = Field(description="ISO 8601, UTC.")
+    seconds: Finite = Field(ge=0, description="Wall clock of the whole run.")
+    until: Until = Field(default="bench", description="The stage the run was asked to stop after.")
+    recipe: RecipeRef
+    tools: dict[str, str] = Field(description="Versions of edgepack and what it used.")
+    host: Host
+    rows: tuple[Row, ...] = ()
+    compression: tuple[ModelFigures, ...] = Field(default=(), description="The model after each stage.")
+    stages: tuple[Outcome, ...] = ()
+    tuning: tuple[TuningRow, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    errors: tuple[ErrorRecord, ...] = ()
+    exit_code: int
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every target of the run, in the order it was first mentioned."""
+        return tuple(dict.fromkeys(place.target for place in self.placements))
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """Every target with each of its devices, in the order of the rows; one that has none yet stands alone."""
+        found = list(dict.fromkeys((row.target, row.device, row.emulated) for row in self.rows))
+        mentioned = [outcome.target for outcome in self.stages] + [error.target for error in self.errors]
+        known = {target for target, _, _ in found}
+        found += [
+            (target, None, False) for target in dict.fromkeys(mentioned) if target and target not in known
+        ]
+        return tuple(
+            Placement(target=target, device=device, emulated=emulated) for target, device, emulated in found
+        )
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Every variant that has a row, the baseline first."""
+        named = dict.fromkeys(row.variant for row in self.rows)
+        return tuple(sorted(named, key=lambda name: name != BASELINE))
+
+    @property
+    def releases(self) -> tuple[tuple[str, str, str], ...]:
+        """Target, variant and release digest of every bundle."""
+        found = ((row.target, row.variant, row.bundle_digest) for row in self.rows)
+        return tuple(dict.fromkeys((t, v, digest) for t, v, digest in found if digest))
+
+    def shown_device(self, target: str | None, device: str | None) -> str | None:
+        """The device, where the target has several and it would be unclear without."""
+        several = len({at.device for at in self.placements if at.target == target}) > 1
+        return device if several else None
+
+    def named(self, thing: Row | Outcome) -> str:
+        """What the place of a thing is called: its target, and its device where the target has several."""
+        device = self.shown_device(thing.target, thing.device)
+        return f"{thing.target} ({device})" if device else thing.target or ""
+
+    def row(self, place: Placement, variant: str) -> Row | None:
+        """The row of one variant at one place, if there is one."""
+        key = (place.target, place.device, variant)
+        return next((r for r in self.rows if (r.target, r.device, r.variant) == key), None)

@@ -1,0 +1,248 @@
+"""The figures of the before/after table: one list that the terminal, Markdown and HTML share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from edgepack.errors import Interrupted
+from edgepack.measuring.measurement import Measurement
+from edgepack.pipeline.trace import Placement
+from edgepack.reporting import format as fmt
+from edgepack.reporting.document import Gate, Report, Row
+from edgepack.spec.candidate import BASELINE, RELEASE
+
+EMULATED = "emulated"
+NOT_VALID = "not valid"
+_ON_BOARD = frozenset({"measurement", "accuracy_board", "parity"})  # fields of Row
+_OF_BUILD = frozenset({"compiled_size", "bundle_size"})
+BUILT = _OF_BUILD | _ON_BOARD  # what a variant has that was built for the target
+VARIANTS = (BASELINE, RELEASE)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table.
+
+    Attributes:
+        label: The line's name.
+        source: The field of ``Row`` it comes from: the key of ``Row.missing``.
+        value: The figure of a row, or None.
+        show: The figure as text.
+        change: How before and after are compared; None for figures that are not.
+        of_board: It means nothing on an emulated device, is labelled there, and is not compared.
+    """
+
+    label: str
+    source: str
+    value: Callable[[Row], float | None]
+    show: Callable[[float], str]
+    change: Literal["size", "speed", "points"] | None = None
+    of_board: bool = False
+
+
+@dataclass(frozen=True)
+class ShownFigure:
+    """One figure of one row: its text, its exact value, and what to say about it."""
+
+    text: str
+    value: float | None
+    emulated: bool = False
+    believed: bool = True  # False where the measurement's verdict is that it is not valid
+    why: str | None = None
+
+
+def _field(
+    label: str, name: str, show: Callable[[float], str], change: Literal["size", "points"] | None
+) -> Figure:
+    return Figure(label, name, lambda row: getattr(row, name), show, change)
+
+
+def _measured(
+    label: str,
+    value: Callable[[Measurement], float],
+    show: Callable[[float], str],
+    change: Literal["size", "speed"],
+) -> Figure:
+    def of(row: Row) -> float | None:
+        return value(row.measurement) if row.measurement else None
+
+    return Figure(label, "measurement", of, show, change, of_board=True)
+
+
+FIGURES: tuple[Figure, ...] = (
+    _field("ONNX model", "onnx_size", fmt.size, "size"),
+    _field("Compiled model", "compiled_size", fmt.size, "size"),
+    _field("Bundle", "bundle_size", fmt.size, "size"),
+    _field("Parameters", "parameters", fmt.count, "size"),
+    _field("MACs", "macs", fmt.count, "size"),
+    _field("Accuracy (torch fp32)", "accuracy_torch", fmt.percent, "points"),
+    _field("Accuracy (onnxruntime)", "accuracy_onnxruntime", fmt.percent, "points"),
+    _field("Accuracy (board)", "accuracy_board", fmt.percent, "points"),
+    _field("Parity with onnxruntime", "parity", fmt.plain, None),
+    _measured("Latency p50", lambda m: m.latency.p50, fmt.milliseconds, "speed"),
+    _measured("Latency p90", lambda m: m.latency.p90, fmt.milliseconds, "speed"),
+    _measured("Latency p99", lambda m: m.latency.p99, fmt.milliseconds, "speed"),
+    _measured("First inference", lambda m: m.first_ms, fmt.milliseconds, "speed"),
+    _measured("Load time", lambda m: m.load_ms, fmt.milliseconds, "speed"),
+    _measured("Peak resident set", lambda m: m.peak_rss_kib, fmt.kib, "size"),
+)
+
+
+def figures_of(report: Report) -> tuple[Figure, ...]:
+    """The figures a run can have: one that stops early leaves out those of the stages it was not asked for."""
+    if report.until == "bench":
+        return FIGURES
+    left_out = _ON_BOARD if report.until == "package" else BUILT
+    return tuple(figure for figure in FIGURES if figure.source not in left_out)
+
+
+def columns(report: Report) -> tuple[str, ...]:
+    """The variants that stand beside each other: baseline and release, or all candidates of a search."""
+    named = report.variants
+    return VARIANTS if set(named) <= set(VARIANTS) else named
+
+
+def cell(report: Report, figure: Figure, at: Placement, variant: str) -> ShownFigure:
+    """A figure of one variant at one placement, or a dash and why."""
+    row = report.row(at, variant)
+    value = figure.value(row) if row else None
+    if row is None or value is None:
+        said = row.missing.get(figure.source) if row else None
+        return ShownFigure(fmt.DASH, None, why=said or _why_missing(report, figure, at, variant))
+    believed = row.measurement is None or row.measurement.verdict.valid
+    return ShownFigure(
+        figure.show(value), value, emulated=figure.of_board and row.emulated, believed=believed
+    )
+
+
+def _why_missing(report: Report, figure: Figure, at: Placement, variant: str) -> str:
+    """Why nobody filled in a figure: what failed for the target, or in the whole run, or was skipped."""
+    here = [o for o in report.stages if o.device in {at.device, None}]
+    ended = [o for o in here if o.target in {at.target, None} and o.variant in {variant, None}]
+    ended += [o for o in here if o.target == at.target and o.variant not in {variant, None}]
+    for outcome in ended:
+        if outcome.status == "failed":
+            return f"{outcome.stage} failed: {outcome.why}" if outcome.why else f"{outcome.stage} failed"
+    for error in report.errors:
+        if error.target in {at.target, None} and error.device in {at.device, None}:
+            return error.message
+    if figure.source in _ON_BOARD:
+        for outcome in ended:
+            if outcome.status == "skipped" and outcome.stage == "bench" and outcome.why:
+                return outcome.why
+    if variant == BASELINE:
+        uncompressed = [o.why for o in report.stages if o.stage == "compress" and o.status == "skipped"]
+        return next((why for why in uncompressed if why), "not measured")
+    return "not measured"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the before/after table: a figure of every variant, and how the release compares."""
+
+    figure: Figure
+    cells: tuple[ShownFigure, ...]  # as ``columns``
+    change: str
+
+
+def table_lines(report: Report, at: Placement) -> list[Line]:
+    """The before/after table of one placement."""
+    names = columns(report)
+    lines = []
+    for figure in figures_of(report):
+        cells = {name: cell(report, figure, at, name) for name in names}
+        both = cells.get(BASELINE), cells.get(RELEASE)
+        compared = change(figure, both[0], both[1]) if both[0] and both[1] else ""
+        lines.append(Line(figure, tuple(cells.values()), compared))
+    return lines
+
+
+def change(figure: Figure, before: ShownFigure, after: ShownFigure) -> str:
+    """How the release compares with the baseline, or ``emulated``; empty where there is nothing to compare."""
+    if before.emulated or after.emulated:
+        return EMULATED
+    if figure.change is None or before.value is None or after.value is None:
+        return ""
+    if figure.of_board and not (before.believed and after.believed):
+        return NOT_VALID
+    if figure.change == "points":
+        return fmt.points(before.value, after.value)
+    words = ("faster", "slower") if figure.change == "speed" else ("smaller", "larger")
+    return fmt.ratio(before.value, after.value, smaller=words[0], larger=words[1])
+
+
+def footnotes(report: Report, at: Placement) -> list[str]:
+    """Why figures of a placement are missing: each reason once, with the figures and variants it explains."""
+    explained: dict[tuple[str, str], list[str]] = {}
+    names = columns(report)
+    for variant in names:
+        labels: dict[str, list[str]] = {}
+        for figure in figures_of(report):
+            found = cell(report, figure, at, variant)
+            if found.why:
+                labels.setdefault(found.why, []).append(figure.label)
+        for why, named in labels.items():
+            what = "all figures" if len(named) == len(figures_of(report)) else ", ".join(named)
+            explained.setdefault((why, what), []).append(variant)
+    return [
+        f"{what}: {why}" if len(variants) == len(names) else f"{', '.join(variants)}: {what}: {why}"
+        for (why, what), variants in explained.items()
+    ]
+
+
+def doubts(report: Report, at: Placement) -> list[str]:
+    """What speaks against the latencies of a placement, said once where it holds for several variants."""
+    reasons: dict[tuple[str, ...], list[str]] = {}
+    for row in rows_at(report, at):
+        if row.measurement and row.measurement.verdict.reasons:
+            reasons.setdefault(row.measurement.verdict.reasons, []).append(row.variant)
+    return [f"latency of {' and '.join(who)} not valid: {'; '.join(why)}" for why, who in reasons.items()]
+
+
+def rows_at(report: Report, at: Placement) -> list[Row]:
+    """The rows of one placement."""
+    return [row for row in report.rows if (row.target, row.device) == (at.target, at.device)]
+
+
+def title(at: Placement) -> str:
+    """A placement in words: the target, the device it was measured on, and whether that is emulated."""
+    return f"{at.target}{f' on {at.device}' if at.device else ''}{' (emulated)' if at.emulated else ''}"
+
+
+def headline(report: Report) -> str:
+    """The run in a few words."""
+    total = len(report.targets)
+    failed = len({error.target for error in report.errors if error.target})
+    gates = sum(gate.status == "failed" for gate in report.gates)
+    if report.exit_code == Interrupted.exit_code:
+        return "interrupted"
+    if any(error.target is None for error in report.errors):
+        return "the run failed"
+    if failed:
+        return f"{failed} of {total} target{'s' if total != 1 else ''} failed"
+    if gates:
+        return f"{gates} gate{'s' if gates != 1 else ''} failed: not to be shipped"
+    return f"{total} target{'s' if total != 1 else ''} done"
+
+
+def emulated_targets(report: Report) -> tuple[str, ...]:
+    """Targets measured on emulated devices."""
+    return tuple(dict.fromkeys(row.target for row in report.rows if row.emulated))
+
+
+def describe_gate(gate: Gate) -> str:
+    """A gate in one line: its name, target, value and limit, and why it did not pass."""
+    value = fmt.DASH if gate.value is None else fmt.six(gate.value)
+    line = f"{gate.name} on {gate_place(gate)}: {value}, limit {fmt.six(gate.limit)}"
+    return f"{line} ({gate.why})" if gate.why else line
+
+
+def gate_place(gate: Gate) -> str:
+    """Where a gate was judged: the device is named where the target has several."""
+    return f"{gate.target} ({gate.device})" if gate.device else gate.target
+
+
+def measured(report: Report) -> tuple[Placement, ...]:
+    """The placements that have a row, in order."""
+    known = {(row.target, row.device) for row in report.rows}
+    return tuple(at for at in report.placements if (at.target, at.device) in known)

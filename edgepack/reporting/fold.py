@@ -1,0 +1,226 @@
+"""From a run's trace to its report: a fold over typed events. The same events give the same report."""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from edgepack.engine.events import StageEnded
+from edgepack.pipeline.figures import SOURCE, EvaluateFigures, SourceFigures, StepFigures
+from edgepack.pipeline.stages.bench import BenchFigures
+from edgepack.pipeline.stages.package import PackageFigures
+from edgepack.pipeline.stages.tune import TuneFigures
+from edgepack.pipeline.trace import (
+    CandidateNotBuilt,
+    CandidatePromoted,
+    Placement,
+    RunEnded,
+    RunInterrupted,
+    RunStarted,
+    TraceEvent,
+)
+from edgepack.reporting.builder import ReportBuilder
+from edgepack.reporting.document import Outcome, Report, TuningRow
+from edgepack.reporting.figures import BUILT
+from edgepack.spec import ModelFigures, Spec
+from edgepack.spec.candidate import RELEASE
+
+F = TypeVar("F", bound=Spec)
+
+_NO_LABELS = "the recipe has no labelled data"
+_NOT_FINITE = "an output held NaN or infinity"
+
+
+def fold(events: Iterable[TraceEvent]) -> Report:
+    """The report of a run.
+
+    Raises:
+        ValueError: the events do not begin with those of a run.
+    """
+    begun, *rest = events
+    if not isinstance(begun, RunStarted):
+        raise ValueError("a trace begins with RunStarted")  # noqa: TRY004 - a wrong value, as a line of a file is
+    folded = _Fold(begun)
+    for event in rest:
+        folded.add(event)
+    return folded.report()
+
+
+class _Fold:
+    """The report so far, and what is known of candidates that have no rows yet."""
+
+    def __init__(self, begun: RunStarted) -> None:
+        self._begun = begun
+        self._seconds = 0.0
+        self._torch_accuracy: dict[str, float | None] = {}
+        self._evaluated: dict[str, EvaluateFigures] = {}
+        self._source_known = False
+        self._builder = ReportBuilder(
+            run_id=begun.run_id,
+            recipe=begun.recipe,
+            started=begun.started,
+            tools=begun.tools,
+            host=begun.host,
+            until=begun.until,
+        )
+
+    def add(self, event: TraceEvent) -> None:
+        """Take in one event."""
+        if isinstance(event, StageEnded):
+            self._stage(event)
+        elif isinstance(event, CandidatePromoted):
+            for place in self._begun.placements:
+                self._open_row(place, event.candidate)
+        elif isinstance(event, CandidateNotBuilt):
+            for place in self._placements(event.target):
+                self._builder.missing(place.target, event.candidate, event.why, *BUILT, device=place.device)
+        elif isinstance(event, RunInterrupted):
+            self._builder.error(event.error)
+        elif isinstance(event, RunEnded):
+            self._seconds = event.seconds
+
+    def report(self) -> Report:
+        """The report of what was added."""
+        if self._begun.until == "bench":  # a part of a run has not measured what gates ask for
+            self._builder.check(self._begun.gates)
+        return self._builder.build(self._seconds)
+
+    def _stage(self, event: StageEnded) -> None:
+        scope = event.scope
+        if event.status != "shared":
+            self._builder.outcome(
+                Outcome(
+                    stage=scope.label,
+                    target=scope.target,
+                    variant=scope.variant,
+                    device=scope.device,
+                    status=event.status,
+                    seconds=event.seconds,
+                    started=event.started,
+                    why=event.why,
+                    artifacts=event.artifacts,
+                )
+            )
+        if event.error is not None:
+            self._builder.error(event.error)
+        if event.figures is not None and scope.stage in _FIGURES:
+            _FIGURES[scope.stage](self, event, scope.candidate or RELEASE)
+
+    def source(self, event: StageEnded, candidate: str) -> None:
+        """The model as it came, the same for every candidate."""
+        found = _typed(event, SourceFigures)
+        if not self._source_known:
+            self._builder.compression(ModelFigures.of(SOURCE, found))
+            self._source_known = True
+        self._torch_accuracy[candidate] = found.accuracy if found.level == "torch" else None
+
+    def step(self, event: StageEnded, candidate: str) -> None:
+        """The model after a compression step; the release's steps go by their labels alone."""
+        found = _typed(event, StepFigures)
+        if event.status != "shared":
+            label = event.scope.label
+            name = label if candidate == RELEASE else f"{candidate}: {label}"
+            self._builder.compression(ModelFigures.of(name, found))
+        if found.level == "torch":
+            self._torch_accuracy[candidate] = found.accuracy
+
+    def evaluated(self, event: StageEnded, candidate: str) -> None:
+        """The model before anything is built for a target."""
+        self._evaluated[candidate] = _typed(event, EvaluateFigures)
+
+    def tuned(self, event: StageEnded, candidate: str) -> None:
+        """What tuning did, measured on the first of the target's devices."""
+        found, target = _typed(event, TuneFigures), event.scope.target
+        self._builder.tuning(
+            TuningRow(
+                target=target or "",
+                variant=candidate,
+                emulated=any(place.emulated for place in self._placements(target)[:1]),
+                trials=found.trials,
+                seconds=found.seconds,
+                tuned_share=found.tuned_share,
+                curve=found.curve,
+                kernels=found.kernels,
+            )
+        )
+
+    def compiled(self, event: StageEnded, candidate: str) -> None:
+        """The library, the same for all devices of a target."""
+        for place in self._placements(event.scope.target):
+            size = _size(event, "compiled-model")
+            self._builder.row(place.target, candidate, device=place.device, compiled_size=size)
+
+    def packaged(self, event: StageEnded, candidate: str) -> None:
+        """The bundle, the same for all devices of a target."""
+        figures = {
+            "bundle_size": _size(event, "bundle"),
+            "bundle_digest": _typed(event, PackageFigures).digest,
+        }
+        for place in self._placements(event.scope.target):
+            self._builder.row(place.target, candidate, device=place.device, **figures)
+
+    def measured(self, event: StageEnded, candidate: str) -> None:
+        """What one device said."""
+        found, target, device = _typed(event, BenchFigures), event.scope.target or "", event.scope.device
+        answers = found.answers
+        self._builder.row(
+            target,
+            candidate,
+            device=device,
+            measurement=found.measurement,
+            accuracy_board=answers.accuracy,
+            accuracy_samples=answers.samples,
+            parity=answers.parity,
+        )
+        if answers.accuracy is None:
+            self._builder.missing(
+                target, candidate, answers.why or _NO_LABELS, "accuracy_board", device=device
+            )
+        if answers.parity is None:
+            self._builder.missing(target, candidate, answers.why or _NOT_FINITE, "parity", device=device)
+
+    def _open_row(self, place: Placement, candidate: str) -> None:
+        """Fill in what is known of a row before anything is built for its target."""
+        figures, torch = self._evaluated[candidate], self._torch_accuracy.get(candidate)
+        self._builder.row(
+            place.target,
+            candidate,
+            device=place.device,
+            emulated=place.emulated,
+            onnx_size=figures.size,
+            parameters=figures.parameters,
+            macs=figures.macs,
+            accuracy_torch=torch,
+            accuracy_onnxruntime=figures.accuracy,
+        )
+        missing: tuple[str, ...] = ()
+        why = _NO_LABELS
+        if figures.accuracy is None:
+            missing = ("accuracy_torch", "accuracy_onnxruntime")
+        elif torch is None:
+            missing, why = ("accuracy_torch",), "the model came as ONNX"
+        self._builder.missing(place.target, candidate, why, *missing, device=place.device)
+
+    def _placements(self, target: str | None) -> list[Placement]:
+        return [place for place in self._begun.placements if place.target == target]
+
+
+_FIGURES: dict[str, Callable[[_Fold, StageEnded, str], None]] = {
+    "train": _Fold.source,
+    "load": _Fold.source,
+    "compress": _Fold.step,
+    "evaluate": _Fold.evaluated,
+    "tune": _Fold.tuned,
+    "compile": _Fold.compiled,
+    "package": _Fold.packaged,
+    "bench": _Fold.measured,
+}
+"""What the report takes from each stage."""
+
+
+def _typed(event: StageEnded, kind: type[F]) -> F:
+    """A stage's figures as its own type."""
+    return kind.model_validate_json(json.dumps(event.figures))
+
+
+def _size(event: StageEnded, kind: str) -> int | None:
+    return next((artifact.size for artifact in event.artifacts if artifact.kind == kind), None)

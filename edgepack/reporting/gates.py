@@ -1,0 +1,100 @@
+"""Gates: what the recipe demands of a release, checked against what was measured."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from edgepack.config.recipe import Gates
+from edgepack.reporting.document import Gate, Row
+from edgepack.spec.candidate import BASELINE, RELEASE
+
+_KIB, _MIB_IN_KIB = 1024, 1024
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A gate's value, or why there is none."""
+
+    value: float | None = None
+    why: str | None = None
+
+
+_Rule = Callable[[Row, Row | None], _Value]
+
+
+def check_gates(gates: Gates, rows: Iterable[Row]) -> tuple[Gate, ...]:
+    """Every gate the recipe sets, on the release of every target and device.
+
+    A value equal to its limit passes. A gate whose value is missing, or whose figure means nothing on an
+    emulated device, is skipped and says why; the error that made it missing has its own exit code.
+    """
+    by_key = {(row.target, row.device, row.variant): row for row in rows}
+    boards = Counter(target for target, _, variant in by_key if variant == RELEASE)
+    results = []
+    for (target, device, variant), row in by_key.items():
+        if variant != RELEASE:
+            continue
+        baseline = by_key.get((target, device, BASELINE))
+        named = device if boards[target] > 1 else None
+        for name, rule in _RULES.items():
+            limit = getattr(gates, name)
+            if limit is not None:
+                gate = Gate(name=name, target=target, device=named, limit=limit, status="passed")
+                results.append(_judged(gate, rule(row, baseline)))
+    return tuple(results)
+
+
+def _judged(gate: Gate, found: _Value) -> Gate:
+    if found.value is None:
+        return gate.model_copy(update={"status": "skipped", "why": found.why})
+    if found.value > gate.limit:
+        why = f"{found.value:.6g} is above {gate.limit:.6g}"
+        return gate.model_copy(update={"value": found.value, "status": "failed", "why": why})
+    return gate.model_copy(update={"value": found.value})
+
+
+def _missing(row: Row, field: str) -> _Value:
+    return _Value(why=row.missing.get(field) or f"{field} was not measured")
+
+
+def _accuracy_drop(row: Row, baseline: Row | None) -> _Value:
+    if row.accuracy_board is None:
+        return _missing(row, "accuracy_board")
+    for source in (baseline, row):
+        if source and source.accuracy_torch is not None:
+            return _Value(source.accuracy_torch - row.accuracy_board)
+    # A model that came as ONNX never was in torch: its own fp32 run is the reference.
+    if baseline and baseline.accuracy_onnxruntime is not None:
+        return _Value(baseline.accuracy_onnxruntime - row.accuracy_board)
+    return _missing(row, "accuracy_torch")
+
+
+def _parity(row: Row, _: Row | None) -> _Value:
+    return _missing(row, "parity") if row.parity is None else _Value(row.parity)
+
+
+def _p90_ms(row: Row, _: Row | None) -> _Value:
+    if row.emulated:
+        return _Value(why="emulated: latency says nothing about the real board")
+    return _Value(row.measurement.latency.p90) if row.measurement else _missing(row, "measurement")
+
+
+def _bundle_kib(row: Row, _: Row | None) -> _Value:
+    return _missing(row, "bundle_size") if row.bundle_size is None else _Value(row.bundle_size / _KIB)
+
+
+def _peak_rss_mib(row: Row, _: Row | None) -> _Value:
+    if row.emulated:
+        return _Value(why="emulated: the resident set holds the emulator too")
+    if row.measurement is None:
+        return _missing(row, "measurement")
+    return _Value(row.measurement.peak_rss_kib / _MIB_IN_KIB)
+
+
+_RULES: dict[str, _Rule] = {
+    "accuracy_drop": _accuracy_drop,
+    "parity": _parity,
+    "p90_ms": _p90_ms,
+    "bundle_kib": _bundle_kib,
+    "peak_rss_mib": _peak_rss_mib,
+}

@@ -1,0 +1,216 @@
+"""The report as GitHub-flavoured Markdown: for a pull request or a release page."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from edgepack.reporting import format as fmt
+from edgepack.reporting.document import Report
+from edgepack.reporting.figures import (
+    columns,
+    doubts,
+    footnotes,
+    gate_place,
+    headline,
+    measured,
+    table_lines,
+)
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!&])")
+
+
+def to_markdown(report: Report) -> str:
+    """The whole report; everything that came from outside is escaped."""
+    return "\n".join(_lines(report)).rstrip() + "\n"
+
+
+def escape(text: object) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(fmt.printable(text).split()))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    recipe = report.recipe
+    yield f"# {escape(recipe.name)} {escape(recipe.version)}: {escape(headline(report))}"
+    yield ""
+    yield (
+        f"Run {escape(report.run_id)}, {escape(report.started)}, took {fmt.duration(report.seconds)}, "
+        f"exit code {report.exit_code}."
+    )
+    yield from _problems(report)
+    yield from _before_after(report)
+    yield from _compression(report)
+    yield from _gates(report)
+    yield from _tuning(report)
+    yield from _board(report)
+    yield from _stages(report)
+    yield from _provenance(report)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]], *, numbers_from: int = 1) -> Iterator[str]:
+    titles = list(head)
+    yield ""
+    yield f"| {' | '.join(titles)} |"
+    yield f"|{'|'.join(' ---: ' if i >= numbers_from else ' --- ' for i in range(len(titles)))}|"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+    yield ""
+
+
+def _problems(report: Report) -> Iterator[str]:
+    if not report.errors:
+        return
+    yield from ("", "## Problems", "")
+    for error in report.errors:
+        parts = (error.target, report.shown_device(error.target, error.device), error.stage, error.where)
+        place = ", ".join(escape(part) for part in parts if part)
+        yield f"- **{escape(error.message)}**{f' ({place})' if place else ''}, exit code {error.exit_code}"
+        for label in ("why", "state", "next"):
+            text = getattr(error, label)
+            if text:
+                yield f"  - {label}: {escape(text)}"
+        yield from (f"  - {label}: {escape(text)}" for label, text in error.details)
+
+
+def _before_after(report: Report) -> Iterator[str]:
+    if report.placements:
+        yield from ("", "## Before and after")
+    for at in report.placements:
+        device = f" on {escape(at.device)}" if at.device else ""
+        yield from ("", f"### {escape(at.target)}{device}{' (emulated)' if at.emulated else ''}")
+        if at in measured(report):
+            yield from _table(
+                ("", *map(escape, columns(report)), "change"),
+                (
+                    (line.figure.label, *(cell.text for cell in line.cells), line.change)
+                    for line in table_lines(report, at)
+                ),
+            )
+        yield ""
+        yield from (f"- {fmt.DASH} {escape(note)}" for note in footnotes(report, at))
+        yield from (f"- {escape(doubt)}" for doubt in doubts(report, at))
+
+
+def _compression(report: Report) -> Iterator[str]:
+    if not report.compression:
+        return
+    yield from ("", "## The model, stage by stage")
+    yield from _table(
+        ("stage", "parameters", "MACs", "size", "weights", "accuracy"),
+        (
+            (
+                escape(stage.stage),
+                _or_dash(stage.parameters, fmt.count),
+                _or_dash(stage.macs, fmt.count),
+                _or_dash(stage.size, fmt.size),
+                fmt.encodings(stage.encodings),
+                _or_dash(stage.accuracy, fmt.percent),
+            )
+            for stage in report.compression
+        ),
+    )
+
+
+def _or_dash(value: float | None, show: Callable[[float], str]) -> str:
+    return fmt.DASH if value is None else show(value)
+
+
+def _gates(report: Report) -> Iterator[str]:
+    if not report.gates:
+        return
+    yield from ("", "## Gates")
+    yield from _table(
+        ("gate", "target", "status", "why", "value", "limit"),
+        (
+            (
+                escape(gate.name),
+                escape(gate_place(gate)),
+                f"**{gate.status}**" if gate.status == "failed" else gate.status,
+                escape(gate.why or ""),
+                fmt.DASH if gate.value is None else fmt.six(gate.value),
+                fmt.six(gate.limit),
+            )
+            for gate in report.gates
+        ),
+        numbers_from=4,
+    )
+
+
+def _tuning(report: Report) -> Iterator[str]:
+    if not report.tuning:
+        return
+    yield from ("", "## Tuning")
+    rows = []
+    for tuning in report.tuning:
+        tuned = sum(kernel.tuned for kernel in tuning.kernels)
+        label = " *emulated*" if tuning.emulated else ""
+        rows.append(
+            (
+                escape(tuning.target),
+                escape(tuning.variant),
+                str(tuning.trials),
+                fmt.duration(tuning.seconds),
+                f"{tuned} of {len(tuning.kernels)}",
+                fmt.DASH if tuning.tuned_share is None else fmt.percent(tuning.tuned_share),
+                f"{fmt.milliseconds(tuning.curve[-1].predicted_ms)}{label}" if tuning.curve else fmt.DASH,
+            )
+        )
+    yield from _table(
+        ("target", "variant", "trials", "time", "kernels tuned", "share of runtime", "predicted"),
+        rows,
+        numbers_from=2,
+    )
+
+
+def _board(report: Report) -> Iterator[str]:
+    measured = [row for row in report.rows if row.measurement]
+    if not measured:
+        return
+    yield from ("", "## Board state")
+    rows = []
+    for row in measured:
+        for moment in ("before", "after"):
+            state = getattr(row.measurement, moment)
+            rows.append(
+                (
+                    escape(report.named(row)),
+                    escape(row.variant),
+                    moment,
+                    escape(state.governor or fmt.DASH),
+                    ", ".join(f"{khz / 1000:.0f}" for khz in state.frequency_khz) or fmt.DASH,
+                    _or_dash(state.temperature_c, "{:.1f}".format),
+                    {None: fmt.DASH, True: "yes", False: "no"}[state.throttled],
+                )
+            )
+    yield from _table(("target", "variant", "", "governor", "MHz", "°C", "throttled"), rows, numbers_from=4)
+
+
+def _stages(report: Report) -> Iterator[str]:
+    if not report.stages:
+        return
+    yield from ("", "## Stages")
+    yield from _table(
+        ("stage", "target", "variant", "status", "why", "time"),
+        (
+            (
+                escape(outcome.stage),
+                escape(report.named(outcome)),
+                escape(outcome.variant or ""),
+                outcome.status,
+                escape(outcome.why or ""),
+                fmt.duration(outcome.seconds),
+            )
+            for outcome in report.stages
+        ),
+        numbers_from=5,
+    )
+
+
+def _provenance(report: Report) -> Iterator[str]:
+    host = report.host
+    yield from ("", "## Provenance", "")
+    yield f"- recipe {escape(report.recipe.path or report.recipe.name)}, sha256 `{escape(report.recipe.digest)}`"
+    for target, variant, digest in report.releases:
+        yield f"- {escape(target)} {escape(variant)}: release `{escape(digest)}`"
+    cpu = f", {escape(host.cpu)}" if host.cpu else ""
+    yield f"- host {escape(host.system)} {escape(host.machine)}{cpu}, {host.cores} cores, Python {escape(host.python)}"
+    yield f"- {', '.join(f'{escape(name)} {escape(ver)}' for name, ver in sorted(report.tools.items()))}"

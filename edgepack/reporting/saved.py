@@ -1,0 +1,55 @@
+"""Reports on disk: a folder for each run, with its report as JSON, Markdown and HTML."""
+
+from pathlib import Path
+
+from edgepack.base.files import write_atomic
+from edgepack.base.paths import data_dir
+from edgepack.base.text import suggestion
+from edgepack.errors import InputError
+from edgepack.reporting.document import Report
+
+_REPORT = "report.json"
+
+
+def runs_dir() -> Path:
+    """The folder of all runs."""
+    return data_dir() / "runs"
+
+
+def folder_of(report: Report) -> Path:
+    """Where a run's files are."""
+    return runs_dir() / report.run_id
+
+
+def save(report: Report) -> Path:
+    """Write a report in all its forms; returns the run's folder."""
+    from edgepack.reporting.html import to_html
+    from edgepack.reporting.markdown import to_markdown
+
+    folder = folder_of(report)
+    write_atomic(folder / "report.md", to_markdown(report).encode())
+    write_atomic(folder / "report.html", to_html(report).encode())
+    report.save(folder / _REPORT)
+    return folder
+
+
+def find(run: str) -> Report:
+    """The report of a run: by its id, a folder, a report.json, or ``latest``.
+
+    Raises:
+        InputError: there is no such run, or its report cannot be read.
+    """
+    path = Path(run)
+    if path.is_file():
+        return Report.load(path)
+    if (path / _REPORT).is_file():
+        return Report.load(path / _REPORT)
+    known = sorted(p.parent.name for p in runs_dir().glob(f"*/{_REPORT}"))
+    if run == "latest" and known:
+        return Report.load(runs_dir() / known[-1] / _REPORT)
+    if run in known:
+        return Report.load(runs_dir() / run / _REPORT)
+    if not known:
+        raise InputError("there is no run yet", next="edgepack run RECIPE")
+    hint = suggestion(run, known, otherwise=f"the latest is {known[-1]}")
+    raise InputError(f"there is no run {run}", where=str(runs_dir()), next=hint)

@@ -1,0 +1,352 @@
+"""The sections of the HTML report, each from the report alone and absent where it has nothing to say."""
+
+from collections.abc import Callable
+
+from edgepack.measuring.stats import BoardState
+from edgepack.pipeline.trace import Placement
+from edgepack.reporting import charts
+from edgepack.reporting import format as fmt
+from edgepack.reporting.document import Outcome, Report, Row, TuningRow
+from edgepack.reporting.elements import (
+    EMULATED_PILL,
+    card_title,
+    exact,
+    figure,
+    grid,
+    legend,
+    notes,
+    section,
+    table,
+)
+from edgepack.reporting.figures import (
+    VARIANTS,
+    Line,
+    columns,
+    doubts,
+    footnotes,
+    gate_place,
+    measured,
+    rows_at,
+    table_lines,
+)
+from edgepack.reporting.markup import Markup, el, join
+
+
+def problems(report: Report) -> Markup | None:
+    """Errors as the user saw them."""
+    if not report.errors:
+        return None
+    blocks = []
+    for error in report.errors:
+        device = report.shown_device(error.target, error.device)
+        place = [part for part in (error.target, device, error.stage, error.where) if part]
+        lines = [(name, getattr(error, name)) for name in ("why", "state", "next")]
+        lines += error.details
+        blocks.append(
+            el(
+                "div",
+                el("h3", error.message, " ", el("span", f"exit code {error.exit_code}", cls="pill bad")),
+                el("p", ", ".join(place), cls="note") if place else None,
+                el("dl", *(join(el("dt", name), el("dd", value)) for name, value in lines if value)),
+                cls="problem",
+            )
+        )
+    return section("Problems", None, *blocks)
+
+
+def before_after(report: Report) -> Markup | None:
+    """Every figure of all variants, a card a target and device; one that failed early says why."""
+    if not report.placements:
+        return None
+    note = "The model as trained (baseline) and after compression (release), each through its own bundle."
+    return section("Before and after", note, grid(*(_figures(report, at) for at in report.placements)))
+
+
+def _figures(report: Report, at: Placement) -> Markup:
+    names = columns(report)
+
+    def line(of: Line) -> tuple[object, ...]:
+        emulated = any(cell.emulated for cell in of.cells)
+        return (
+            of.figure.label,
+            *(el("td", exact(cell), cls=f"num {name}") for name, cell in zip(names, of.cells, strict=True)),
+            el("td", of.change, cls="num emulated" if emulated else "num"),
+        )
+
+    small = [f"{fmt.DASH} {note}" for note in footnotes(report, at)]
+    small += [el("span", doubt, cls="warn") for doubt in doubts(report, at)]
+    head = ("", *(name.capitalize() if name in VARIANTS else name for name in names), "Change")
+    return el(
+        "div",
+        card_title(at),
+        table(head, map(line, table_lines(report, at)), numbers=range(1, len(head)))
+        if at in measured(report)
+        else None,
+        notes(*small),
+        cls="card",
+    )
+
+
+def compression(report: Report) -> Markup | None:
+    """The model after each compression step."""
+    if not report.compression:
+        return None
+    kinds: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+        ("Parameters", "parameters", fmt.count),
+        ("Multiply-accumulates", "macs", fmt.count),
+        ("Size", "size", fmt.size),
+        ("Accuracy", "accuracy", fmt.percent),
+    )
+    panels = []
+    for title, name, show in kinds:
+        values = [(stage.stage, getattr(stage, name)) for stage in report.compression]
+        items = [(stage, value, fmt.DASH if value is None else show(value)) for stage, value in values]
+        machine = (el("data", value=repr(value)) for _, value in values if value is not None)
+        panels.append(el("div", el("h3", title), charts.bars(f"{title} by stage", items), *machine))
+    encoded = [
+        el(
+            "li",
+            f"{stage.stage}: {fmt.encodings(stage.encodings)}",
+            *(el("data", value=repr(value)) for value in stage.encodings.values()),
+        )
+        for stage in report.compression
+        if stage.encodings
+    ]
+    if encoded:
+        panels.append(el("div", el("h3", "Weights by encoding"), el("ul", *encoded)))
+    return section(
+        "The model, stage by stage", "Each compression step, from the source model on.", grid(*panels)
+    )
+
+
+def latency(report: Report) -> Markup | None:
+    """How the samples are distributed, a card a target and device."""
+    cards = []
+    for at in measured(report):
+        rows = [row for row in rows_at(report, at) if row.measurement]
+        if rows:
+            cards.append(_distribution(at, rows))
+    if not cards:
+        return None
+    note = "Each histogram has an axis of its own. Percentiles interpolate (Hyndman and Fan, type 7)."
+    return section("Latency", note, legend(*VARIANTS), grid(*cards))
+
+
+def _distribution(at: Placement, rows: list[Row]) -> Markup:
+    comparable = [(row.variant, row.measurement) for row in rows if row.measurement and not row.emulated]
+    parts: list[Markup] = []
+    if comparable:
+        parts += [
+            el("h4", "p50, with whiskers to p90 and p99"),
+            charts.comparison(f"Latency on {at.target}, p50 to p99", comparable),
+        ]
+    for row in rows:
+        if row.measurement:
+            threads = row.measurement.threads
+            emulated = " (emulated)" if row.emulated else ""
+            plural = "s" if threads != 1 else ""
+            parts += [
+                el("h4", f"{row.variant}, {threads} thread{plural}", el("span", emulated, cls="warn")),
+                charts.histogram(
+                    f"Latency of the {row.variant} on {at.target}{emulated}", row.variant, row.measurement
+                ),
+            ]
+    return el("div", card_title(at), *parts, cls="card")
+
+
+def accuracy(report: Report) -> Markup | None:
+    """Accuracy in torch, in onnxruntime and on the board, a card a target and device."""
+    cards = []
+    runs = (("torch", "torch fp32"), ("onnxruntime", "onnxruntime"), ("board", "on the board"))
+    for at in measured(report):
+        items = [
+            (f"{row.variant}, {run}", row.variant, getattr(row, f"accuracy_{name}"))
+            for row in rows_at(report, at)
+            for name, run in runs
+            if getattr(row, f"accuracy_{name}") is not None
+        ]
+        if items:
+            chart = charts.dots(f"Accuracy on {at.target}", items)
+            cards.append(el("div", card_title(at), chart, _samples(report, at), cls="card"))
+    if not cards:
+        return None
+    note = (
+        "On the test split; the board's own through the bundle it would ship. The axis does not start at 0."
+    )
+    return section("Accuracy", note, legend(*VARIANTS), grid(*cards))
+
+
+def _samples(report: Report, at: Placement) -> Markup | None:
+    lines = []
+    for row in rows_at(report, at):
+        if row.accuracy_samples is not None:
+            parity = f", parity with onnxruntime {fmt.plain(row.parity)}" if row.parity is not None else ""
+            samples = figure(row.accuracy_samples, "{:,}".format)
+            lines.append(join(f"{row.variant}: ", samples, f" samples on the board{parity}"))
+    return notes(*lines)
+
+
+def tuning(report: Report) -> Markup | None:
+    """The tuning curve and how much of the runtime is tuned, a card a target and variant."""
+    if not report.tuning:
+        return None
+    note = "Candidates are measured on the board; the curve is the best known sum of all kernels."
+    return section("Tuning", note, legend("tuned", "untuned"), grid(*map(_tuned, report.tuning)))
+
+
+def _tuned(of: TuningRow) -> Markup:
+    known = [kernel for kernel in of.kernels if kernel.share is not None]
+    ordered = sorted(known, key=lambda kernel: (not kernel.tuned, -(kernel.share or 0.0), kernel.name))
+    rest = [kernel for kernel in of.kernels if kernel.share is None]
+    facts = (
+        figure(of.trials, "{:,}".format),
+        " trials in ",
+        figure(of.seconds, fmt.duration),
+        "; ",
+        figure(of.tuned_share, fmt.percent),
+        " of the predicted runtime is tuned.",
+    )
+    rows = (
+        (
+            el("td", kernel.name, cls="wrap"),
+            "tuned" if kernel.tuned else el("span", "untuned", cls="warn"),
+            figure(kernel.best_ms, fmt.milliseconds),
+            figure(kernel.share, fmt.percent),
+        )
+        for kernel in (*ordered, *rest)
+    )
+    name = f"the {of.variant} for {of.target}"
+    bar = [(kernel.name, kernel.share or 0.0, kernel.tuned) for kernel in ordered]
+    kernels = table(("Kernel", "", "Best", "Share"), rows, numbers=(2, 3))
+    return el(
+        "div",
+        el("h3", f"{of.target}, {of.variant} ", EMULATED_PILL if of.emulated else None),
+        el("p", *facts),
+        charts.curve(f"Tuning of {name}", of.curve) if of.curve else None,
+        el("h4", "Share of the predicted runtime, by kernel") if bar else None,
+        charts.shares(f"Tuned and untuned kernels of {name}", bar) if bar else None,
+        el("details", el("summary", f"{len(of.kernels)} kernels"), kernels) if of.kernels else None,
+        cls="card",
+    )
+
+
+def board(report: Report) -> Markup | None:
+    """What the board said before and after the measurement, and whether that can be believed."""
+    rows = [row for row in report.rows if row.measurement]
+    if not rows:
+        return None
+    head = ("Target", "Variant", "Governor", "MHz", "°C", "Throttled", "Verdict")
+    note = "Before the first sample, and after the last where that differs. A dash is what the board does not say."
+    against = [
+        f"{report.named(rows_at(report, at)[0])}: {doubt}"
+        for at in measured(report)
+        for doubt in doubts(report, at)
+    ]
+    small = notes(*(el("span", line, cls="warn") for line in against))
+    return section(
+        "Board state", note, table(head, (_board_line(report, row) for row in rows), cls="board"), small
+    )
+
+
+def _board_line(report: Report, row: Row) -> tuple[object, ...]:
+    if row.measurement is None:
+        return (row.target, row.variant)
+    verdict = row.measurement.verdict
+    before, after = row.measurement.before, row.measurement.after
+    return (
+        el("td", report.named(row), cls="keep"),
+        row.variant,
+        _both(before.governor or fmt.DASH, after.governor or fmt.DASH),
+        _both(_clock(before), _clock(after)),
+        _both(figure(before.temperature_c, "{:.1f}".format), figure(after.temperature_c, "{:.1f}".format)),
+        _both(_throttled(before), _throttled(after)),
+        el("span", "valid", cls="good") if verdict.valid else el("span", "not valid", cls="warn"),
+    )
+
+
+def _both(before: str, after: str) -> Markup:
+    return join(before) if before == after else join(before, " \N{RIGHTWARDS ARROW} ", after)
+
+
+def _clock(state: BoardState) -> str:
+    cores = sorted(set(state.frequency_khz))
+    ends = dict.fromkeys((cores[0], cores[-1])) if cores else ()
+    return " to ".join(f"{khz / 1000:,.0f}" for khz in ends) or fmt.DASH
+
+
+def _throttled(state: BoardState) -> Markup:
+    if state.throttled is None:
+        return join(fmt.DASH)
+    return el("b", "yes", cls="bad") if state.throttled else join("no")
+
+
+def gates(report: Report) -> Markup | None:
+    """The recipe's gates and how they went."""
+    if not report.gates:
+        return None
+    colours = {"passed": "good", "failed": "bad", "skipped": "warn"}
+
+    rows = [
+        (
+            gate.name,
+            el("td", gate_place(gate), cls="keep"),
+            el("span", gate.status, cls=f"pill {colours[gate.status]}"),
+            figure(gate.value, fmt.six),
+            figure(gate.limit, fmt.six),
+            el("td", gate.why or "", cls="wrap"),
+        )
+        for gate in report.gates
+    ]
+    note = "What the recipe demands of a release. A failed gate ends the run with exit code 3."
+    return section(
+        "Gates", note, table(("Gate", "Target", "", "Value", "Limit", "Why"), rows, numbers=(3, 4))
+    )
+
+
+def stages(report: Report) -> Markup | None:
+    """Every stage's outcome on one clock."""
+    if not report.stages:
+        return None
+    clock = 0.0
+    starts = []
+    for outcome in report.stages:
+        starts.append(clock if outcome.started is None else outcome.started)
+        clock = max(clock, starts[-1] + outcome.seconds)
+    total = max(clock, report.seconds)
+    rows = [
+        _stage(report, outcome, start, total) for outcome, start in zip(report.stages, starts, strict=True)
+    ]
+    head = ("Stage", "When", "Time", "Status", "Why")
+    return section(
+        "Stages",
+        None,
+        legend("done", "cached", "failed", "skipped"),
+        table(head, rows, numbers=(2,), cls="timeline"),
+    )
+
+
+def _stage(report: Report, outcome: Outcome, start: float, total: float) -> tuple[object, ...]:
+    whom = " ".join(part for part in (report.named(outcome), outcome.variant) if part)
+    colour = {"done": "good", "cached": "soft", "failed": "bad", "skipped": "warn"}[outcome.status]
+    made = notes(*(f"{artifact.name}, {fmt.size(artifact.size)}" for artifact in outcome.artifacts))
+    label = f"{outcome.stage} {whom} at {fmt.duration(start)}"
+    return (
+        el("td", outcome.stage, el("span", f" {whom}", cls="soft") if whom else None, cls="wrap"),
+        charts.span(label, start, outcome.seconds, total, outcome.status),
+        figure(outcome.seconds, fmt.duration),
+        el("span", outcome.status, cls=colour),
+        el("td", outcome.why or "", made, cls="wrap"),
+    )
+
+
+SECTIONS: tuple[Callable[[Report], Markup | None], ...] = (
+    problems,
+    before_after,
+    compression,
+    latency,
+    accuracy,
+    tuning,
+    board,
+    gates,
+    stages,
+)

@@ -1,0 +1,102 @@
+"""The before/after table on stdout: rich on a terminal, aligned plain text anywhere else."""
+
+from collections.abc import Iterator
+from typing import IO
+
+from edgepack.pipeline.trace import Placement
+from edgepack.reporting import format as fmt
+from edgepack.reporting.document import Report
+from edgepack.reporting.figures import (
+    columns,
+    describe_gate,
+    doubts,
+    footnotes,
+    headline,
+    measured,
+    table_lines,
+    title,
+)
+
+_MARKS = {"passed": "pass", "failed": "FAIL", "skipped": "skip"}
+_COLOURS = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
+
+
+def print_report(report: Report, file: IO[str]) -> None:
+    """Print the table, the gates and what is missing to ``file``.
+
+    Colours and rules only where ``file`` is a terminal; NO_COLOR is honoured.
+    """
+    if file.isatty():
+        _print_rich(report, file)
+    else:
+        file.writelines(f"{_clean(line)}\n" for line in plain_lines(report))
+
+
+def plain_lines(report: Report) -> Iterator[str]:
+    """The report as plain text, one line each, as wide as it needs to be."""
+    yield f"{report.recipe.name} {report.recipe.version}: {headline(report)}"
+    for at in report.placements:
+        yield ""
+        yield title(at)
+        head = _head(report)
+        rows = [head, *_rows(report, at)] if at in measured(report) else []
+        widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(head))]
+        for label, *cells in rows:
+            right = "  ".join(text.rjust(width) for text, width in zip(cells, widths[1:], strict=True))
+            yield f"  {label.ljust(widths[0])}  {right}".rstrip()
+        yield from (f"  {note}" for note in _notes(report, at))
+    if report.gates:
+        yield ""
+        yield "gates"
+        yield from (f"  {_MARKS[gate.status]}  {describe_gate(gate)}" for gate in report.gates)
+
+
+def _print_rich(report: Report, file: IO[str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=file, highlight=False)
+    console.print(
+        Text(_clean(f"{report.recipe.name} {report.recipe.version}: {headline(report)}"), style="bold")
+    )
+    for at in report.placements:
+        console.print()
+        console.print(Text(_clean(title(at)), style="bold"))
+        if at in measured(report):
+            table = Table(box=box.SIMPLE_HEAD)
+            for index, name in enumerate(_head(report)):
+                table.add_column(name, justify="right" if index else "left")
+            for label, before, *others, compared in _rows(report, at):
+                after = [Text(text) for text in others]
+                table.add_row(Text(label), Text(before, style="dim"), *after, Text(compared, style="cyan"))
+            console.print(table)
+        for note in _notes(report, at):
+            console.print(Text(_clean(f"  {note}"), style="yellow"))
+    if report.gates:
+        console.print()
+    for gate in report.gates:
+        console.print(
+            Text(f"  {_MARKS[gate.status]}  ", style=_COLOURS[gate.status])
+            + Text(_clean(describe_gate(gate)))
+        )
+
+
+def _head(report: Report) -> tuple[str, ...]:
+    return ("", *columns(report), "change")
+
+
+def _rows(report: Report, at: Placement) -> Iterator[tuple[str, ...]]:
+    for line in table_lines(report, at):
+        yield (line.figure.label, *(cell.text for cell in line.cells), line.change)
+
+
+def _notes(report: Report, at: Placement) -> list[str]:
+    missing = [f"{fmt.DASH} {note}" for note in footnotes(report, at)]
+    return missing + [f"! {doubt}" for doubt in doubts(report, at)]
+
+
+def _clean(line: str) -> str:
+    """One line without control characters: text from a board cannot move the cursor."""
+    return fmt.printable(" ".join(line.splitlines()))

@@ -1,0 +1,181 @@
+"""A process that builds candidate kernels: imports TVM once, then keeps forked workers busy.
+
+``python -m edgepack.tuning.build_server TARGET_JSON WORKERS TIMEOUT_S`` reads pickled ``(id, module JSON, out)``
+from stdin and answers pickled ``(id, error or None, (began, ended))`` on stdout, in the order in which builds finish. A worker
+that crashes or runs out of time costs its candidate alone: it is replaced by a fresh fork, which takes
+milliseconds, where a fresh interpreter would import TVM again. EOF on stdin ends everything.
+"""
+
+import os
+import selectors
+import signal
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any
+
+from edgepack.config.target import Target
+
+Job = tuple[int, str, str]
+_BUILDS_PER_WORKER = 200  # LLVM and TVM keep a little memory of every build
+
+
+@dataclass
+class Worker:
+    """A forked child, the job it works on and when that must be done."""
+
+    pid: int
+    pipe: Connection
+    job: int | None = None
+    began: float = 0.0  # time.monotonic(), the same clock for all processes of a machine
+    deadline: float = 0.0
+    builds: int = field(default=0)
+
+
+def build(module: str, target: Target, out: str) -> None:
+    """Compile a scheduled module, given as TVM's JSON, and link it into the shared library ``out``."""
+    import tvm
+    from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
+
+    from edgepack.lower.emit import library
+    from edgepack.schedules import tvm_target
+    from edgepack.tuning.link import fcompile
+
+    mod = tvm.ir.load_json(module)
+    # Weights arrive in the layout the schedule wants, as in the compiled model: not part of what is timed.
+    mod = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(mod)
+    library.use_our_cuda_compiler(target)
+    built = tvm.tirx.build(mod, target=tvm_target(target))
+    if target.gpu:
+        library.export(built, target, Path(out))
+    else:
+        built.export_library(out, fcompile=fcompile)
+
+
+def work(pipe: Connection, target: Target) -> None:
+    """A worker's life: build what comes, say what went wrong."""
+    while True:
+        try:
+            job, module, out = pipe.recv()
+        except EOFError:
+            return
+        try:
+            build(module, target, out)
+        except Exception as error:  # noqa: BLE001 - TVM raises what it likes; the candidate is dead, not the worker
+            lines = str(error).strip().splitlines() or [""]
+            pipe.send((job, f"{type(error).__name__}: {lines[-1]}"))
+        else:
+            pipe.send((job, None))
+
+
+def spawn(target: Target) -> Worker:
+    """Fork a worker. The server is single-threaded and has imported TVM, so the child is ready at once."""
+    ours, theirs = Pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            ours.close()
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(2, 1)  # stdout is the server's protocol; nobody may print into it
+            work(theirs, target)
+            status = 0
+        finally:
+            os._exit(status)
+    theirs.close()
+    return Worker(pid, ours)
+
+
+class Server:
+    """The loop: hand out jobs, collect answers, replace the dead."""
+
+    def __init__(self, target: Target, workers: int, timeout_s: float) -> None:
+        self._target = target
+        self._timeout_s = timeout_s
+        self._waiting: deque[Job] = deque()
+        self._workers = [spawn(target) for _ in range(workers)]
+        self._jobs = Connection(os.dup(0), writable=False)
+        self._answers = Connection(os.dup(1), readable=False)
+
+    def serve(self) -> None:
+        """Until stdin ends."""
+        while True:
+            for worker in self._workers:
+                if worker.job is None and self._waiting:
+                    self._start(worker, self._waiting.popleft())
+            for ready in self._wait():
+                if ready is self._jobs:
+                    try:
+                        self._waiting.append(self._jobs.recv())
+                    except EOFError:
+                        return
+                else:
+                    self._finish(next(w for w in self._workers if w.pipe is ready))
+            now = time.monotonic()
+            for worker in self._workers:
+                if worker.job is not None and now > worker.deadline:
+                    self._replace(worker, f"the build took longer than {self._timeout_s:.0f} s")
+
+    def stop(self) -> None:
+        """Kill and reap the workers."""
+        for worker in self._workers:
+            _kill(worker)
+
+    def _wait(self) -> list[Any]:
+        deadlines = [worker.deadline for worker in self._workers if worker.job is not None]
+        timeout = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        with selectors.DefaultSelector() as selector:
+            for source in (self._jobs, *(worker.pipe for worker in self._workers)):
+                selector.register(source, selectors.EVENT_READ)
+            return [key.fileobj for key, _ in selector.select(timeout)]
+
+    def _start(self, worker: Worker, job: Job) -> None:
+        worker.job, worker.began = job[0], time.monotonic()
+        worker.deadline = worker.began + self._timeout_s
+        worker.builds += 1
+        worker.pipe.send(job)
+
+    def _finish(self, worker: Worker) -> None:
+        try:
+            answer = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._replace(worker, "the compiler crashed")
+            return
+        self._answer(worker, *answer)
+        if worker.builds >= _BUILDS_PER_WORKER:
+            self._replace(worker, None)
+
+    def _answer(self, worker: Worker, job: int, error: str | None) -> None:
+        worker.job = None
+        self._answers.send((job, error, (worker.began, time.monotonic())))
+
+    def _replace(self, worker: Worker, error: str | None) -> None:
+        if worker.job is not None:
+            self._answer(worker, worker.job, error)
+        _kill(worker)
+        self._workers[self._workers.index(worker)] = spawn(self._target)
+
+
+def _kill(worker: Worker) -> None:
+    os.kill(worker.pid, signal.SIGKILL)
+    os.waitpid(worker.pid, 0)
+    worker.pipe.close()
+
+
+def main(target: str, workers: str, timeout_s: str) -> None:
+    """Serve stdin and stdout."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    import tvm  # noqa: F401 - once, for all workers
+
+    server = Server(Target.model_validate_json(target), int(workers), float(timeout_s))
+    try:
+        server.serve()
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

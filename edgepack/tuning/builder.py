@@ -1,0 +1,104 @@
+"""The tuner's side of the build server."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from edgepack.config.target import Target
+from edgepack.errors import EdgepackError
+from edgepack.tuning.events import Span
+
+
+@dataclass(frozen=True)
+class Built:
+    """The end of one build."""
+
+    id: int
+    error: str | None = None
+    lost: bool = False  # the build server ended before it was done: nothing is known of it
+    span: Span | None = None  # a worker was at it; None where it is lost
+
+
+Done = Callable[[Built], None]
+
+
+class Builder:
+    """Builds candidates in forked processes; ``done`` is called from a thread as they finish."""
+
+    def __init__(self, done: Done, target: Target, *, workers: int, timeout_s: float = 30.0) -> None:
+        self._done = done
+        self._open: set[int] = set()
+        self._lock = threading.Lock()
+        server = [sys.executable, "-m", "edgepack.tuning.build_server"]
+        argv = [*server, target.model_dump_json(), str(workers), str(timeout_s)]
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        if self._process.stdin is None or self._process.stdout is None:
+            raise EdgepackError("the build server has no pipes")
+        self._jobs = Connection(os.dup(self._process.stdin.fileno()), readable=False)
+        self._answers = Connection(os.dup(self._process.stdout.fileno()), writable=False)
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._reader = threading.Thread(target=self._read, name="edgepack-builds", daemon=True)
+        self._reader.start()
+
+    def submit(self, job: int, mod: Any, out: Path) -> None:
+        """Ask for one build of a scheduled module.
+
+        Raises:
+            EdgepackError: The build server is gone.
+        """
+        import tvm
+
+        with self._lock:
+            self._open.add(job)
+        try:
+            self._jobs.send((job, tvm.ir.save_json(mod), str(out)))
+        except OSError as error:
+            raise EdgepackError(
+                "the process that builds candidates ended",
+                why=f"exit status {self._process.wait()}",
+                state="everything measured so far is in the record store",
+                next="tune again; it resumes",
+            ) from error
+
+    def _read(self) -> None:
+        while True:
+            try:
+                job, error, span = self._answers.recv()
+            except (EOFError, OSError):
+                break
+            with self._lock:
+                self._open.discard(job)
+            self._done(Built(job, error, span=Span(*span)))
+        with self._lock:
+            lost, self._open = self._open, set()
+        for job in lost:
+            self._done(Built(job, lost=True))
+
+    def close(self) -> None:
+        """End the server and its workers; open builds are reported as lost."""
+        self._jobs.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+        self._answers.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

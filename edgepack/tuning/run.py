@@ -1,0 +1,137 @@
+"""``tune``: from a model, a target and a board to the best records found within a budget."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgepack.base.interrupt import deferred
+from edgepack.config.target import Target
+from edgepack.errors import Interrupted, UsageError
+from edgepack.tuning.events import TuneEvent, TuningStarted
+from edgepack.tuning.journal import Journal
+from edgepack.tuning.loop import Budget, Loop, Measurer
+from edgepack.tuning.result import KernelResult, StopReason, TuneResult
+from edgepack.tuning.search import DEAD_S, Task, open_tasks
+from edgepack.tuning.store import RecordStore
+
+_BATCH = 32
+_SMALLEST_BATCH = 4
+
+
+def tune(
+    onnx_path: Path,
+    target: Target,
+    runner: Measurer,
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    store: RecordStore,
+    progress: Callable[[TuneEvent], None] = lambda _: None,
+) -> TuneResult:
+    """Search schedules for the model's kernels, measuring candidates on the board.
+
+    Args:
+        onnx_path: The model.
+        target: What the board is.
+        runner: Measures candidates on it; ``tune`` starts and closes it.
+        trials: Stop when so many candidates of this model have been measured, those of earlier runs included.
+        minutes: Stop after so many minutes of this run. At least one limit must be given.
+        seed: Of the search. Measurements differ between runs, and so does what is found.
+        store: Where records go.
+        progress: Called with typed events, also from other threads.
+
+    Raises:
+        UsageError: No budget.
+        InputError: The model cannot be used.
+        LockedError: Somebody else tunes for this target.
+        UnreachableError: The board cannot be reached, or stayed away; records are kept.
+        Interrupted: Ctrl-C; records are kept.
+    """
+    if trials is None and minutes is None:
+        raise UsageError("tuning needs a budget", next="give trials, minutes or both")
+    from edgepack.lower import tuning_tasks
+    from edgepack.schedules import tvm_target
+
+    with (
+        store.locked(target) as folder,
+        _other_cores(target, runner) as threads,
+        deferred() as interrupt_point,
+    ):
+        budget = Budget(trials, minutes)
+        journal = Journal(folder, target, tvm_target(target))
+        extracted = tuning_tasks(onnx_path, target)
+        batch = _batch_size(trials, len(extracted))
+        tasks = open_tasks(extracted, target, batch=batch, threads=threads, seed=seed)
+        journal.load(tasks)
+        loop = Loop(
+            tasks,
+            target=target,
+            journal=journal,
+            runner=runner,
+            budget=budget,
+            batch=batch,
+            build_workers=threads,
+            progress=progress,
+            interrupt_point=interrupt_point,
+        )
+        progress(TuningStarted(len(tasks), loop.trials, trials, minutes))
+        try:
+            timed = all(task.workload in journal.untuned for task in tasks)
+            used = trials is not None and loop.trials >= trials
+            stopped: StopReason = "trials" if timed and used else loop.run()
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                "tuning was stopped",
+                where=target.name,
+                state=f"{loop.new_trials} new measurements are recorded in {folder}",
+                next="run it again to continue, or compile with what was found",
+            ) from error
+        finally:
+            records = journal.publish(tasks)
+        return TuneResult(
+            target=target.name,
+            trials=loop.trials,
+            new_trials=loop.new_trials,
+            failed=loop.errors.total(),
+            errors=tuple(loop.errors.most_common()),
+            seconds=budget.seconds,
+            stopped=stopped,
+            records=records,
+            kernels=tuple(_kernel(task) for task in tasks),
+            curve=tuple(loop.curve),
+        )
+
+
+def _batch_size(trials: int | None, kernels: int) -> int:
+    """So large that the board is never idle, so small that every kernel gets its turn three times."""
+    if trials is None:
+        return _BATCH
+    return min(_BATCH, max(_SMALLEST_BATCH, trials // (3 * max(1, kernels))))
+
+
+@contextmanager
+def _other_cores(target: Target, runner: Measurer) -> Iterator[int]:
+    """Keep this thread, and all it starts, off the cores that measure, if those are ours; yields how many are left."""
+    before = os.sched_getaffinity(0)
+    rest = before - set(target.tune.cores) if runner.shares_host else before
+    if not rest:
+        rest = before
+    os.sched_setaffinity(0, rest)
+    try:
+        yield len(rest)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _kernel(task: Task) -> KernelResult:
+    return KernelResult(
+        name=task.name,
+        workload=task.workload,
+        weight=task.weight,
+        trials=task.trials,
+        untuned_ms=1000 * task.untuned_s,
+        best_ms=None if task.best_s >= DEAD_S else 1000 * task.best_s,
+        tuned=task.tuned,
+    )

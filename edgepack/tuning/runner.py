@@ -1,0 +1,275 @@
+"""Measuring candidates on the board: one long-lived ``agent measure``, fed over one SSH session.
+
+Frames and answers are described in docs/agent-protocol.md. Up to ``_AHEAD`` candidates travel ahead of the one
+being measured, so that the board never waits for the network. When the connection dies, candidates without
+an answer go again over the next connection; one that was in flight twice counts as dead, because it may be
+the one that takes the board down.
+"""
+
+import json
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from edgepack.config.target import Tuning
+from edgepack.errors import EdgepackError, UnreachableError
+from edgepack.tuning.events import ConnectionLost, Reconnected, Span
+from edgepack.tuning.transport import BoardProcess, Transport
+
+_AHEAD = 4
+_BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+_FLIGHTS = 2  # a candidate that was in flight when the connection died this often is dead
+_HANGING_S = 30.0
+
+
+@dataclass(frozen=True)
+class KernelCandidate:
+    """A library to measure: its one function takes ``arguments``, each ``dtype:AxBxC``."""
+
+    id: int
+    library: Path
+    function: str
+    arguments: tuple[str, ...]
+    flights: int = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The answer for one candidate: milliseconds of each repeat, or why there are none."""
+
+    id: int
+    ms: tuple[float, ...] = ()
+    error: str | None = None
+    lost: bool = False  # the run ended before it was measured: nothing is known of it
+    transfer: Span | None = None  # its library was sent; None where it never was, or got no answer
+    measure: Span | None = None  # the board was at it
+
+
+Results = Callable[[Measured], None]
+Notices = Callable[[ConnectionLost | Reconnected], None]
+
+
+class BoardRunner:
+    """Measures candidates on one board, in a thread of its own.
+
+    Args:
+        connect: Opens a connection and returns it with the path of the agent on the board. Called again
+            whenever the connection was lost; it may install the agent if that went with a reboot.
+        tuning: Timeout, cool-down, cores and repeats of the target.
+        device: Where kernels run on the board, ``cpu`` or ``cuda``.
+        shares_host: The board is this machine (a virtual one).
+        patience_s: How long a board may be away before the run is given up.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], tuple[Transport, str]],
+        tuning: Tuning,
+        *,
+        device: str = "cpu",
+        shares_host: bool = False,
+        patience_s: float = 300.0,
+    ) -> None:
+        self._connect = connect
+        self._tuning = tuning
+        self._device = device
+        self.shares_host = shares_host
+        self._patience_s = patience_s
+        self._waiting: queue.SimpleQueue[KernelCandidate | None] = queue.SimpleQueue()
+        self._flying: deque[KernelCandidate] = deque()
+        self._again: deque[KernelCandidate] = deque()
+        self._sent: dict[int, Span] = {}  # of the candidates in flight
+        self._answered = 0.0  # when the last answer came
+        self._transport: Transport | None = None
+        self._process: BoardProcess | None = None
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.failure: EdgepackError | None = None
+        self._results: Results = lambda _: None
+        self._notices: Notices = lambda _: None
+
+    def start(self, results: Results, notices: Notices) -> None:
+        """Connect, then measure what is submitted; both callbacks are called from the runner's thread.
+
+        Raises:
+            EdgepackError: The first connection failed.
+        """
+        self._results, self._notices = results, notices
+        self._open()
+        self._thread = threading.Thread(target=self._run, name="edgepack-runner", daemon=True)
+        self._thread.start()
+
+    def submit(self, candidate: KernelCandidate) -> None:
+        """Queue one candidate."""
+        self._waiting.put(candidate)
+
+    def close(self) -> None:
+        """Stop measuring, end the agent on the board and close the connection."""
+        self._closing.set()
+        self._waiting.put(None)
+        self._shut()
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                try:
+                    self._pump()
+                except (OSError, UnreachableError) as error:
+                    if not self._closing.is_set():
+                        self._recover(error)
+        except EdgepackError as error:
+            self.failure = error
+        except Exception as error:  # noqa: BLE001 - a defect: whoever waits for results must hear of it
+            self.failure = EdgepackError("the runner failed", why=f"{type(error).__name__}: {error}")
+        while (candidate := self._take(block=False)) is not None:
+            self._results(Measured(candidate.id, lost=True))
+        for candidate in self._flying:
+            self._results(Measured(candidate.id, lost=True))
+
+    def _pump(self) -> None:
+        """Send ahead, read answers, until the connection breaks or the runner is closed."""
+        while not self._closing.is_set():
+            while len(self._flying) < _AHEAD:
+                candidate = self._take(block=not self._flying)
+                if candidate is None:
+                    break
+                self._flying.append(candidate)
+                self._send(candidate)
+            if self._flying:
+                self._answer()
+
+    def _take(self, *, block: bool) -> KernelCandidate | None:
+        if self._again:
+            return self._again.popleft()
+        with suppress(queue.Empty):
+            return self._waiting.get(block=block)
+        return None
+
+    def _send(self, candidate: KernelCandidate) -> None:
+        process = self._process
+        if process is None:
+            raise UnreachableError("there is no connection to the board")
+        body = candidate.library.read_bytes()
+        words = ["job", str(candidate.id), str(len(body)), candidate.function, *candidate.arguments]
+        began = time.monotonic()
+        process.stdin.write(" ".join(words).encode() + b"\n" + body)
+        self._sent[candidate.id] = Span(began, time.monotonic())
+
+    def _answer(self) -> None:
+        """Read one answer. The agent enforces the timeout; ours is for an agent that hangs."""
+        process = self._process  # close() takes it away from another thread
+        if process is None:
+            raise UnreachableError("there is no connection to the board")
+        timeout = 2 * self._tuning.timeout_s + self._tuning.cooldown_ms / 1000 + _HANGING_S
+        line = process.readline(timeout)  # TimeoutError is an OSError: the agent hangs, start over
+        if not line:
+            said = process.stderr.decode(errors="replace").strip()
+            raise UnreachableError("the agent ended", why=said or None)
+        now = time.monotonic()
+        try:
+            answer = json.loads(line)
+            measured = Measured(
+                int(answer["id"]),
+                tuple(float(ms) for ms in answer["ms"]) if answer["ok"] else (),
+                None if answer["ok"] else str(answer["error"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnreachableError(
+                "the agent answered something else than its protocol", why=repr(line[:200])
+            ) from error
+        for candidate in self._flying:
+            if candidate.id == measured.id:
+                self._flying.remove(candidate)
+                sent = self._sent.pop(candidate.id)
+                at_work = Span(max(sent.ended, self._answered), now)
+                self._answered = now
+                self._results(replace(measured, transfer=sent, measure=at_work))
+                return
+
+    def _recover(self, error: OSError | EdgepackError) -> None:
+        """Connect again, with growing pauses, and put what was in flight in front.
+
+        Raises:
+            UnreachableError: The board stayed away for longer than ``patience_s``.
+        """
+        self._shut()
+        flown = [replace(c, flights=c.flights + 1) for c in self._flying]
+        self._flying.clear()
+        for candidate in flown:
+            if candidate.flights < _FLIGHTS:
+                self._again.append(candidate)
+            else:
+                self._results(Measured(candidate.id, error=f"the connection was lost twice with it: {error}"))
+        began, attempt = time.monotonic(), 0
+        why = getattr(error, "why", None) or str(error)
+        while True:
+            pause = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
+            attempt += 1
+            self._notices(ConnectionLost(why, attempt, pause))
+            if self._closing.wait(pause):
+                return
+            try:
+                self._open()
+            except (OSError, UnreachableError) as failed:
+                why = str(failed)
+                if time.monotonic() - began > self._patience_s:
+                    raise UnreachableError(
+                        f"the board has not answered for {self._patience_s:.0f} s",
+                        why=why,
+                        state="everything measured so far is in the record store",
+                        next="bring the board back and tune again; it resumes",
+                    ) from failed
+            else:
+                self._notices(Reconnected(len(self._again)))
+                return
+
+    def _open(self) -> None:
+        self._transport, agent = self._connect()
+        try:
+            self._process = self._transport.stream(measure_argv(agent, self._tuning, self._device))
+        except BaseException:
+            self._shut()  # the next attempt has a connection of its own
+            raise
+
+    def _shut(self) -> None:
+        """End the agent and close the connection; on a dead connection both may fail, and nothing is lost by it."""
+        process, self._process = self._process, None
+        transport, self._transport = self._transport, None
+        with suppress(OSError, EdgepackError):
+            if process:
+                process.terminate()
+        with suppress(OSError, EdgepackError):
+            if transport:
+                transport.close()
+
+
+def measure_argv(agent: str, tuning: Tuning, device: str) -> Sequence[str]:
+    """The command line of ``agent measure``."""
+    return (
+        agent,
+        "measure",
+        *("--timeout", f"{tuning.timeout_s:g}"),
+        *("--repeats", str(tuning.repeats)),
+        *("--min-ms", str(tuning.min_repeat_ms)),
+        *("--cooldown-ms", str(tuning.cooldown_ms)),
+        *("--cores", ",".join(map(str, tuning.cores))),
+        *("--device", device),
+    )

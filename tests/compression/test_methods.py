@@ -1,0 +1,53 @@
+"""The contract that every registered compression method keeps."""
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from edgepack.compression import OnnxMethod, TorchMethod
+from edgepack.compression.registry import METHODS, CompressStep
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_has_a_stage_a_spec_and_an_apply(name):
+    method = METHODS[name]
+    assert isinstance(method, TorchMethod | OnnxMethod)
+    assert method.level in {"torch", "onnx"}
+    assert callable(method.apply)
+    assert method.name == name
+    assert method.summary.endswith(".")
+    assert sys.modules[method.spec.__module__].__doc__
+    schema = TypeAdapter(CompressStep).json_schema()
+    spec = schema["$defs"][schema["discriminator"]["mapping"][name].rpartition("/")[2]]
+    assert spec["properties"]["method"]["const"] == name
+    undocumented = [
+        key for key, field in spec["properties"].items() if key != "method" and "description" not in field
+    ]
+    assert not undocumented
+
+
+def test_steps_are_told_apart_by_method_and_strict():
+    adapter = TypeAdapter(CompressStep)
+    step = adapter.validate_json('{"method": "prune-channels", "ratio": 0.5, "skip": ["fc"]}')
+    assert (step.ratio, step.skip) == (0.5, ("fc",))
+    for wrong in (
+        '{"method": "prune", "ratio": 0.5}',
+        '{"method": "prune-channels"}',
+        '{"method": "prune-channels", "ratio": 1}',
+        '{"method": "prune-channels", "ratio": 0.5, "rate": 1}',
+        '{"method": "quantize-static", "ratio": 0.5}',
+        '{"method": "quantize-static", "samples": "many"}',
+    ):
+        with pytest.raises(ValidationError):
+            adapter.validate_json(wrong)
+
+
+def test_reading_recipes_imports_nothing_heavy():
+    code = (
+        "import sys, edgepack.compression, edgepack.torchnet.training, edgepack.compression.method, edgepack.export, edgepack.data;"
+        "print(sorted({'torch', 'tvm', 'onnx', 'onnxruntime', 'numpy', 'sklearn', 'PIL'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

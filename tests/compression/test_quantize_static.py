@@ -1,0 +1,171 @@
+"""Static quantization: int8 that keeps accuracy, in a form that compilers read, and nothing left lying about."""
+
+import dataclasses
+import logging
+import tempfile
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from edgepack.compression import quantize_static
+from edgepack.compression.method import Context
+from edgepack.compression.quantize_static import QuantizeStatic
+from edgepack.errors import InputError
+from edgepack.export import evaluate, to_onnx
+from edgepack.onnxfile.counting import count
+from edgepack.spec import Input
+
+
+def step(**options):
+    return QuantizeStatic(**{"method": "quantize-static", "samples": 128, **options})
+
+
+@pytest.fixture(scope="module")
+def model(_trained, tmp_path_factory):
+    inputs = (Input(name="image", shape=(1, 1, 8, 8)),)
+    return to_onnx(_trained[0], inputs, tmp_path_factory.mktemp("onnx") / "digits.onnx")
+
+
+@pytest.fixture
+def context(inputs, data):
+    return Context(inputs, data)
+
+
+@pytest.mark.parametrize("calibration", ["minmax", "entropy", "percentile"])
+@pytest.mark.parametrize("activations", ["uint8", "int8"])
+def test_every_calibration_keeps_accuracy(model, context, tmp_path, calibration, activations):
+    data = context.data
+    out = tmp_path / "q.onnx"
+    metrics = quantize_static.apply(
+        model, out, step(calibration=calibration, activations=activations), context
+    )
+    assert evaluate(out, data.x_test, data.y_test) >= evaluate(model, data.x_test, data.y_test) - 0.02
+    assert metrics == {
+        "samples": 128,
+        "size": [model.stat().st_size, out.stat().st_size],
+        "quantized": 7,
+        "float": 0,
+    }
+    assert out.stat().st_size < model.stat().st_size / 2
+    graph = onnx.load(out)
+    assert {op.domain for op in graph.opset_import} == {""}
+    wanted = {"uint8": onnx.TensorProto.UINT8, "int8": onnx.TensorProto.INT8}[activations]
+    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
+    zero_points = [tensors[node.input[2]] for node in graph.graph.node if node.op_type == "QuantizeLinear"]
+    assert zero_points
+    for zero_point in zero_points:
+        assert zero_point.data_type == wanted
+        assert activations == "uint8" or onnx.numpy_helper.to_array(zero_point) == 0
+    assert count(out).macs == count(model).macs
+    assert count(out).parameters == count(model).parameters
+
+
+def test_weights_have_a_scale_for_each_channel(model, context, tmp_path):
+    quantize_static.apply(model, tmp_path / "q.onnx", step(), context)
+    shapes = {t.name: list(t.dims) for t in onnx.load(tmp_path / "q.onnx").graph.initializer}
+    assert shapes["last.0.weight_scale"] == [64]
+    quantize_static.apply(model, tmp_path / "t.onnx", step(per_channel=False), context)
+    shapes = {t.name: list(t.dims) for t in onnx.load(tmp_path / "t.onnx").graph.initializer}
+    assert shapes["last.0.weight_scale"] == []
+
+
+def test_the_same_step_gives_the_same_bytes_quietly_and_leaves_no_files(  # noqa: PLR0917 - fixtures
+    model,
+    context,
+    tmp_path,
+    monkeypatch,
+    capfd,
+    caplog,
+):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    with caplog.at_level(logging.INFO):
+        for name in ("a.onnx", "b.onnx"):
+            quantize_static.apply(model, tmp_path / name, step(), context)
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    assert not list(scratch.iterdir())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "b.onnx", "scratch"]
+    assert capfd.readouterr() == ("", "")
+    assert not [r for r in caplog.records if not r.name.startswith("torch")]
+    assert b"scratch" not in (tmp_path / "a.onnx").read_bytes()
+
+
+def test_only_the_training_split_is_looked_at(model, context, data, tmp_path):
+    quantize_static.apply(model, tmp_path / "a.onnx", step(), context)
+    blind = dataclasses.replace(data, x_test=np.full_like(data.x_test, 1e6))
+    quantize_static.apply(model, tmp_path / "b.onnx", step(), dataclasses.replace(context, data=blind))
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    louder = dataclasses.replace(data, x_train=data.x_train * 100)
+    quantize_static.apply(model, tmp_path / "c.onnx", step(), dataclasses.replace(context, data=louder))
+    assert (tmp_path / "a.onnx").read_bytes() != (tmp_path / "c.onnx").read_bytes()
+
+
+def test_skipped_layers_stay_float(model, context, tmp_path):
+    metrics = quantize_static.apply(
+        model, tmp_path / "q.onnx", step(skip=("classifier", "residual.*")), context
+    )
+    assert (metrics["quantized"], metrics["float"]) == (4, 3)
+    tensors = {t.name: t for t in onnx.load(tmp_path / "q.onnx").graph.initializer}
+    assert tensors["classifier.weight"].data_type == onnx.TensorProto.FLOAT
+    assert tensors["last.0.weight_quantized"].data_type == onnx.TensorProto.INT8
+
+
+def test_an_unknown_layer_names_the_near_miss(model, context, tmp_path):
+    with pytest.raises(InputError, match="'clasifier'; did you mean 'classifier'"):
+        quantize_static.apply(model, tmp_path / "q.onnx", step(skip=("clasifier",)), context)
+
+
+def test_what_cannot_be_calibrated_is_refused(model, context, data, tmp_path, inputs):
+    with pytest.raises(InputError, match="calibration needs samples"):
+        quantize_static.apply(model, tmp_path / "q.onnx", step(), Context(inputs))
+    flat = dataclasses.replace(data, x_train=data.x_train.reshape(len(data.x_train), 64))
+    with pytest.raises(InputError, match=r"a sample is \[64\]; input 'image' takes \[1, 8, 8\]"):
+        quantize_static.apply(model, tmp_path / "q.onnx", step(), dataclasses.replace(context, data=flat))
+    assert not (tmp_path / "q.onnx").exists()
+
+
+def test_more_samples_than_there_are_means_all(model, context, data, tmp_path):
+    few = dataclasses.replace(data, x_train=data.x_train[:20], y_train=data.y_train[:20])
+    metrics = quantize_static.apply(
+        model, tmp_path / "q.onnx", step(), dataclasses.replace(context, data=few)
+    )
+    assert metrics["samples"] == 20
+
+
+def test_concatenations_and_activations_of_mobile_networks(context, data, tmp_path):
+    class Mobile(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(1, 8, 3), nn.Conv2d(1, 8, 3), nn.Conv2d(16, 16, 3, groups=16)
+            self.fc = nn.Linear(16, 10)
+
+        def forward(self, x):
+            x = torch.cat([nn.functional.hardswish(self.a(x)), nn.functional.relu6(self.b(x))], 1)
+            return self.fc(torch.sigmoid(self.c(x)).mean((2, 3)))
+
+    torch.manual_seed(0)
+    module = Mobile().eval()
+    path = to_onnx(module, context.inputs, tmp_path / "m.onnx")
+    metrics = quantize_static.apply(path, tmp_path / "q.onnx", step(), context)
+    assert (metrics["quantized"], metrics["float"]) == (4, 0)
+    from edgepack.export import predict, relative_error
+
+    x = data.x_test[:50]
+    assert relative_error(predict(tmp_path / "q.onnx", x), predict(path, x)) < 0.1
+
+
+def test_relax_imports_what_comes_out(model, context, tmp_path):
+    from tvm.relax.frontend.onnx import from_onnx
+
+    quantize_static.apply(model, tmp_path / "q.onnx", step(), context)
+    graph = onnx.load(tmp_path / "q.onnx")
+    module = from_onnx(graph)
+    text = module.script()
+    ops = Counter(node.op_type for node in graph.graph.node)
+    assert text.count("R.quantize(") == ops["QuantizeLinear"]
+    assert text.count("R.dequantize(") == ops["DequantizeLinear"]

@@ -1,0 +1,141 @@
+"""The package of docs/add-a-compression-method.md, installed into a fresh environment: its method is one like any other."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import edgepack
+
+ROOT = Path(edgepack.__file__).parents[1]
+GUIDE = ROOT / "docs" / "add-a-compression-method.md"
+RECIPE = """\
+edgepack: 1
+name: thin
+model:
+  source: edgepack.zoo.digits:network
+  train: {epochs: 2, lr: 0.002}
+  inputs:
+    - {name: image, shape: [1, 1, 8, 8]}
+data:
+  source: edgepack.zoo.digits:splits
+compress:
+  - {method: prune-channels, ratio: 0.25, fine_tune: {epochs: 2, lr: 0.002}}
+  - {method: low-rank, rank: 8}
+  - {method: quantize-static, samples: 16}
+bench: {baseline: false}
+targets:
+  - {target: x86-64-v3}
+"""
+
+
+class Environment:
+    """A virtual environment of its own, in which edgepack is there and the package is installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+        self.python = folder / "venv/bin/python"
+        (site,) = (folder / "venv").glob("lib/python*/site-packages")
+        # What edgepack needs is installed already, in the environment that runs the tests; so is edgepack.
+        (site / "edgepack.pth").write_text(
+            f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+        )
+        package = folder / "package"
+        package.mkdir()
+        text = GUIDE.read_text()
+        (package / "pyproject.toml").write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
+        (package / "edgepack_low_rank.py").write_text(re.search(r"```py\n(.*?)```", text, re.DOTALL)[1])
+        quiet = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
+        self("-m", "pip", "install", *quiet, "--prefix", str(folder / "venv"), str(package))
+
+    def __call__(self, *argv, check=True, **variables):
+        home = {f"XDG_{kind}_HOME": str(self.folder / kind) for kind in ("CACHE", "CONFIG", "DATA", "STATE")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
+        return subprocess.run(
+            [self.python, *argv], cwd=self.folder, env={**environment, **home, **variables},
+            capture_output=True, text=True, check=check,
+        )  # fmt: skip
+
+    def cli(self, *argv, check=True, **variables):
+        return self("-m", "edgepack", *argv, check=check, **variables)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    made = Environment(tmp_path_factory.mktemp("fresh"))
+    (made.folder / "recipe.yaml").write_text(RECIPE)
+    return made
+
+
+def test_it_is_not_in_the_environment_that_runs_the_tests():
+    from edgepack.compression.registry import METHODS
+
+    assert "low-rank" not in METHODS
+
+
+def test_check_takes_it_and_names_its_mistakes(fresh):
+    assert fresh.cli("check", "recipe.yaml").returncode == 0
+    (fresh.folder / "wrong.yaml").write_text(RECIPE.replace("rank: 8", "rnak: 8"))
+    done = fresh.cli("check", "wrong.yaml", check=False)
+    assert done.returncode == 2
+    assert "12:24: unknown key `rnak`; did you mean `rank`?" in done.stderr
+    (fresh.folder / "wrong.yaml").write_text(RECIPE.replace("low-rank", "low-rnak"))
+    assert "did you mean `low-rank`?" in fresh.cli("check", "wrong.yaml", check=False).stderr
+
+
+def test_the_schema_has_it(fresh):
+    schema = json.loads(fresh.cli("schema", "recipe").stdout)
+    assert schema["$defs"]["LowRank"]["properties"]["rank"]["description"] == "Width between the two layers."
+    assert schema["$defs"]["LowRank"]["properties"]["method"]["const"] == "low-rank"
+
+
+def test_completion_offers_it(fresh):
+    for words, position in (("edgepack run recipe.yaml --fresh low", "4"), ("edgepack methods low", "2")):
+        done = fresh.cli(_EDGEPACK_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=position)
+        assert "low-rank" in done.stdout
+
+
+def test_lists_and_tables_have_it(fresh):
+    listed = json.loads(fresh.cli("methods", "--json").stdout)
+    assert {"name": "low-rank", "level": "torch", "origin": "edgepack-low-rank"}.items() <= next(
+        m for m in listed["methods"] if m["name"] == "low-rank"
+    ).items()
+    assert listed["unusable"] == {}
+    assert "| `rank` | whole number ≥ 1 | required |" in fresh.cli("methods", "low-rank").stdout
+    program = "import runpy; g = runpy.run_path('docs/generate.py'); print(*g['generated']().values())"
+    pages = fresh("-c", f"import os; os.chdir({str(ROOT)!r}); {program}").stdout
+    assert "| `low-rank` | the torch module | edgepack-low-rank | Replace linear layers" in pages
+    assert "low-rank" not in (ROOT / "docs/recipe.md").read_text()
+
+
+def test_a_run_compresses_with_it_between_two_of_ours(fresh):
+    done = fresh.cli("run", "recipe.yaml", "--json", check=False)
+    report = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert [step["stage"] for step in report["compression"]] == [
+        "source", "prune-channels", "low-rank", "quantize-static",
+    ]  # fmt: skip
+    pruned, thin = report["compression"][1:3]
+    # 48 channels into 10 classes: 490 parameters become 48 * 8 + 8 * 10 + 10.
+    assert pruned["parameters"] - thin["parameters"] == 48 * 10 - (48 * 8 + 8 * 10)
+    assert thin["accuracy"] > 0.5
+    status = {s["stage"]: s["status"] for s in report["stages"]}
+    assert status["export"] == status["compile"] == status["package"] == "done"
+    again = json.loads(fresh.cli("run", "recipe.yaml", "--json").stdout)
+    assert {s["status"] for s in again["stages"]} <= {"cached", "skipped"}
+
+
+def test_an_edit_of_it_runs_its_step_anew_and_not_those_before(fresh):
+    (site,) = (fresh.folder / "venv").glob("lib/python*/site-packages")
+    module = site / "edgepack_low_rank.py"
+    module.write_text(module.read_text() + "\n# an edit\n")
+    report = json.loads(fresh.cli("run", "recipe.yaml", "--json").stdout)
+    done = {s["stage"]: s["why"] for s in report["stages"] if s["status"] == "done"}
+    assert done["low-rank"] == "edgepack_low_rank.py changed"
+    assert not {"train", "prune-channels", "quantize-static"} & set(done)

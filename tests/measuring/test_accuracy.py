@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from edgepack.errors import InputError
+from edgepack.measuring.accuracy import parity, score, worst_parity
+
+finite = st.floats(-1e6, 1e6, width=32)
+arrays = hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=5), elements=finite)
+
+
+@given(arrays)
+def test_parity_with_itself_is_zero(values):
+    assert parity(values, values) == 0
+
+
+@given(arrays, st.floats(1e-3, 10))
+def test_parity_is_relative_to_the_largest_reference_value(values, off):
+    reference = values.astype(np.float64)
+    ours = reference.copy()
+    ours.flat[0] += off
+    largest = np.abs(reference).max()
+    assert parity(ours, reference) == pytest.approx(off / (largest or 1), rel=1e-4)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_parity_of_what_is_not_a_number_does_not_exist(broken):
+    good, bad = np.ones((2, 3), np.float32), np.ones((2, 3), np.float32)
+    bad[1, 1] = broken
+    assert parity(bad, good) is None
+    assert parity(good, bad) is None
+    assert worst_parity([good, bad], [good, good]) is None
+
+
+def test_the_worst_output_counts():
+    one = np.ones((1, 4), np.float32)
+    assert worst_parity([one, one * 1.5], [one, one]) == 0.5
+    with pytest.raises(InputError):
+        worst_parity([one], [one, one])
+
+
+def test_integers_do_not_wrap_around():
+    assert parity(np.array([-128], np.int8), np.array([127], np.int8)) == pytest.approx(255 / 127)
+    assert parity(np.array([0], np.uint8), np.array([1], np.uint8)) == 1
+
+
+def test_score_counts_what_is_right():
+    outputs = np.eye(4, dtype=np.float32)
+    found = score(outputs, labels=np.array([0, 1, 2, 0]), reference=outputs[:, ::-1])
+    assert (found.samples, found.accuracy, found.parity) == (4, 0.75, 1.0)
+
+
+def test_a_nan_is_a_wrong_answer_and_is_said():
+    outputs = np.eye(2, dtype=np.float32)
+    outputs[0, 0] = np.nan
+    found = score(outputs, labels=np.array([0, 1]), reference=np.eye(2, dtype=np.float32))
+    assert (found.accuracy, found.parity) == (0.5, None)
+    assert "NaN" in str(found.why)
+
+
+def test_an_infinite_score_is_still_an_answer():
+    outputs = np.array([[-np.inf, 0.0], [np.inf, 0.0]], np.float32)
+    found = score(outputs, labels=np.array([1, 0]), reference=np.zeros((2, 2), np.float32))
+    assert (found.accuracy, found.parity) == (1.0, None)
+
+
+def test_without_labels_there_is_no_accuracy():
+    found = score(np.eye(3), reference=np.eye(3))
+    assert (found.accuracy, found.parity) == (None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels"),
+    [
+        (np.zeros((0, 3)), None),
+        (np.zeros(3), None),
+        (np.zeros((2, 3)), np.zeros(3)),
+        (np.zeros((2, 3)), np.zeros((2, 1))),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(outputs, labels):
+    with pytest.raises(InputError):
+        score(outputs, labels=labels)

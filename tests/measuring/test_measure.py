@@ -1,0 +1,170 @@
+"""The real agent, a really compiled model, real processes; only the SSH between them is left out."""
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgepack.agent import protocol
+from edgepack.agent.build import build_agent
+from edgepack.bundle.runtime import runtime_libs
+from edgepack.config.recipe import Bench
+from edgepack.config.target import load_target
+from edgepack.errors import AgentError, InputError
+from edgepack.lower import compile_model
+from edgepack.measuring import measure as module
+from edgepack.measuring.measure import board_state, evaluate, measure
+from edgepack.measuring.measurement import Measurement
+from edgepack.measuring.stats import summary
+
+CLASSES, FEATURES = 5, 12
+
+
+class Here:
+    """A session with this machine, by processes."""
+
+    name = "here"
+
+    def run(self, argv: Sequence[str], *, timeout: float | None = None, check: bool = False):
+        return subprocess.run(argv, capture_output=True, timeout=timeout, check=check)
+
+    def put_bytes(self, data: bytes, dest: str) -> None:
+        Path(dest).write_bytes(data)
+
+    def get(self, source: str, dest: Path) -> None:
+        shutil.copy(source, dest)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return np.random.default_rng(3).normal(size=(FEATURES, CLASSES)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory, weights):
+    """The agent and a linear classifier, laid out as a bundle lays them out."""
+    if platform.machine() != "x86_64":
+        missing = "needs an x86-64 machine to run the x86-64-v3 target on"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+    root = tmp_path_factory.mktemp("board")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, FEATURES])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, CLASSES])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), root / "m.onnx"
+    )
+    target = load_target("x86-64-v3")
+    for folder in ("bin", "lib", "model"):
+        (root / folder).mkdir()
+    compile_model(root / "m.onnx", target, root / "model/model.so")
+    shutil.copy(build_agent(target.abi.arch, target.abi.libc), root / "bin/edgepack-agent")
+    for name, path in runtime_libs("x86_64").items():
+        shutil.copy(path, root / "lib" / name)
+    return str(root / "bin/edgepack-agent"), str(root / "model/model.so")
+
+
+def test_a_measurement_holds_what_the_agent_measured(board, tmp_path):
+    x = np.ones((1, FEATURES), np.float32)
+    found = measure(Here(), *board, {"x": x}, Bench(runs=50, warmup=3, threads=1), emulated=False)
+    assert len(found.samples_ns) == 50
+    assert (found.warmup, found.threads, found.device) == (3, 1, "here")
+    assert found.latency == summary(found.samples_ns)
+    assert found.load_ms > 0
+    assert found.first_ms > 0
+    assert found.peak_rss_kib > 1000
+    assert found.before.memory_available_kib > 0
+    assert found.verdict.valid == (not found.verdict.reasons)
+    assert Measurement.load(found.save(tmp_path / "m.json")) == found
+
+
+def test_an_emulated_measurement_is_labelled_and_not_valid(board):
+    x = np.ones((1, FEATURES), np.float32)
+    found = measure(Here(), *board, {"x": x}, Bench(runs=40, warmup=0), emulated=True)
+    assert found.emulated
+    assert not found.verdict.valid
+    assert "emulated" in found.verdict.reasons[0]
+
+
+def test_accuracy_and_parity_come_from_the_board(board, weights, monkeypatch):
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 10 * FEATURES * 4)  # 33 samples go in four chunks
+    x = np.random.default_rng(4).normal(size=(33, 1, FEATURES)).astype(np.float32)
+    expected = (x @ weights).astype(np.float32)
+    labels = expected.argmax(axis=-1).reshape(-1)
+    labels[:11] = (labels[:11] + 1) % CLASSES
+    found = evaluate(Here(), *board, {"x": x}, labels=labels, reference=[expected])
+    assert found.samples == 33
+    assert found.accuracy == pytest.approx(22 / 33)
+    assert found.parity < 1e-6
+    wrong = evaluate(Here(), *board, {"x": x}, reference=[expected * 2])
+    assert wrong.accuracy is None
+    assert wrong.parity == pytest.approx(0.5, rel=1e-4)
+
+
+def test_not_a_number_on_the_board_is_reported(board):
+    x = np.full((2, 1, FEATURES), np.nan, np.float32)
+    found = evaluate(Here(), *board, {"x": x}, reference=[np.zeros((2, 1, CLASSES), np.float32)])
+    assert found.parity is None
+    assert "NaN" in found.why
+
+
+def test_samples_that_do_not_belong_together_are_refused_before_the_board(board):
+    x = np.zeros((3, 1, FEATURES), np.float32)
+    for inputs, reference in (({"x": x}, [x[:2]]), ({}, []), ({"x": x[:0]}, [])):
+        with pytest.raises(InputError):
+            evaluate(Here(), *board, inputs, reference=reference)
+
+
+def test_the_agents_refusal_is_an_error_of_ours(board):
+    agent, model = board
+    with pytest.raises(AgentError) as caught:
+        measure(Here(), agent, model, {"x": np.ones((1, 3), np.float32)}, Bench(runs=2), emulated=False)
+    assert caught.value.why
+    with pytest.raises(AgentError):
+        measure(
+            Here(), agent, model + ".gone", {"x": np.ones((1, FEATURES), np.float32)}, Bench(), emulated=False
+        )
+
+
+def state(**throttling) -> protocol.State:
+    fields = {"raspberry_pi_flags": None, "undervoltage": None, "events": 0, "cooling": None} | throttling
+    return protocol.State(
+        governor=("ondemand", "ondemand"),
+        frequency_khz=(600_000, 1_500_000),
+        frequency_max_khz=(1_500_000, 1_500_000),
+        temperature=(protocol.Zone(zone="cpu", celsius=41.5), protocol.Zone(zone="gpu", celsius=44.0)),
+        throttling=protocol.Throttling(**fields),
+        load_1min=0.2,
+        memory_available_kib=1000,
+    )
+
+
+def test_the_board_state_keeps_what_the_agent_says():
+    kept = board_state(state())
+    assert (kept.governor, kept.frequency_khz, kept.temperature_c) == ("ondemand", (600_000, 1_500_000), 44.0)
+    assert kept.throttled is None
+    assert board_state(state(raspberry_pi_flags=0x4)).throttled is True
+    assert board_state(state(raspberry_pi_flags=0x50000)).throttled is False
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "throttled"),
+    [
+        ({"raspberry_pi_flags": 0x0}, {"raspberry_pi_flags": 0x40000}, True),
+        ({"raspberry_pi_flags": 0x40000}, {"raspberry_pi_flags": 0x40000}, False),
+        ({"events": 3}, {"events": 4}, True),
+        ({"events": 3}, {"events": 3}, None),
+    ],
+)
+def test_throttling_that_came_and_went_is_seen(before, after, throttled):
+    assert board_state(state(**after), since=state(**before)).throttled is throttled

@@ -1,0 +1,143 @@
+"""Several candidates, several devices a target: each piece of work once, each figure in its own row."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from pipeline_kit import RECIPE, statuses
+
+from edgepack.compression.registry import METHODS
+from edgepack.errors import InputError, UnreachableError
+from edgepack.pipeline.candidates import Candidate, step_labels
+
+PRUNE, QUANTIZE = METHODS["prune-channels"].spec, METHODS["quantize-static"].spec
+HALF = PRUNE(method="prune-channels", ratio=0.5)
+THIRD = PRUNE(method="prune-channels", ratio=0.3)
+INT8 = QUANTIZE(method="quantize-static", samples=8)
+BOARDS = RECIPE.replace(
+    "  - {target: rpi4, device: pi}\n  - {target: arm64}\n",
+    "  - {target: rpi4, devices: [pi, pi2]}\n  - {target: arm64, devices: [arm, arm2]}\n",
+)
+
+
+@dataclass
+class Rounds:
+    """A strategy that proposes what it was given, and keeps what it is told."""
+
+    rounds: list
+    keep: set | None = None
+    seen: list = field(default_factory=list)
+    told: list = field(default_factory=list)
+
+    def ask(self):
+        return self.rounds.pop(0) if self.rounds else ()
+
+    def promote(self, trials):
+        self.seen.append([trial.candidate.name for trial in trials if trial.evaluated is not None])
+        return [name for name in self.seen[-1] if self.keep is None or name in self.keep]
+
+    def tell(self, trial):
+        self.told.append(trial)
+
+
+THREE = (
+    Candidate("baseline"),
+    Candidate("int8", (HALF, INT8)),
+    Candidate("release", (HALF, THIRD, INT8)),
+)
+
+
+def test_three_candidates_on_two_targets_with_two_devices_each(line):
+    strategy = Rounds([THREE])
+    report = line(BOARDS, strategy=strategy)
+    assert report.exit_code == 0
+    assert line.count() == {
+        # Each distinct prefix of steps once: (), (half), (half, int8), (half, third), (half, third, int8).
+        "Train": 1, "CompressTorch": 2, "Export": 3, "CompressOnnx": 2, "Evaluate": 3,
+        # Each candidate and target.
+        "Tune": 6, "Compile": 6, "Package": 6,
+        # Each candidate and device; the release alone is deployed.
+        "Deploy": 4, "Bench": 12,
+    }  # fmt: skip
+    rows = {(row.target, row.device, row.variant) for row in report.rows}
+    assert rows == {
+        (target, device, variant)
+        for target, devices in (("rpi4", ("pi", "pi2")), ("arm64", ("arm", "arm2")))
+        for device in devices
+        for variant in ("baseline", "int8", "release")
+    }
+    assert all(row.measurement is not None and row.bundle_size for row in report.rows)
+    assert [trial.candidate.name for trial in strategy.told] == ["baseline", "int8", "release"]
+    for trial in strategy.told:
+        assert set(trial.measured) == {("rpi4", "pi"), ("rpi4", "pi2"), ("arm64", "arm"), ("arm64", "arm2")}
+        assert set(trial.compiled) == {"rpi4", "arm64"}
+        assert trial.evaluated.accuracy == 0.5
+    assert [step.stage for step in strategy.told[2].steps] == [
+        "source", "prune-channels-1", "prune-channels-2", "quantize-static",
+    ]  # fmt: skip
+    line(BOARDS, strategy=Rounds([THREE]))
+    assert line.count() == {"Deploy": 4}
+
+
+def test_the_recipes_own_two_candidates_go_to_every_device(line):
+    report = line(BOARDS)
+    assert line.count()["Tune"] == 4
+    assert {work.resources.device for work in line.calls["TuneStage"]} == {"pi", "arm"}
+    assert sorted(work.spec.device for work in line.calls["DeployStage"]) == ["arm", "arm2", "pi", "pi2"]
+    assert len(report.rows) == 8
+    assert len(line.results) == 2
+
+
+def test_one_dead_board_leaves_the_other_of_its_target_alone(line):
+    line.fail["DeployStage", "pi"] = UnreachableError("no route")
+    report = line(BOARDS)
+    assert report.exit_code == 7
+    assert [(error.target, error.device) for error in report.errors] == [("rpi4", "pi")]
+    measured = {(r.device, r.variant) for r in report.rows if r.measurement is not None}
+    assert measured == {
+        (device, variant) for device in ("pi", "pi2", "arm", "arm2") for variant in ("baseline", "release")
+    } - {("pi", "release")}
+
+
+def test_rounds_share_what_earlier_rounds_computed(line):
+    strategy = Rounds([(Candidate("one", (HALF,)),), (Candidate("two", (HALF, INT8)),)])
+    line(strategy=strategy, until="package")
+    assert strategy.seen == [["one"], ["two"]]
+    assert line.count()["CompressTorch"] == 1
+    assert line.count()["Train"] == 1
+    assert line.results == []  # neither is the release
+
+
+def test_only_promoted_candidates_are_built(line):
+    strategy = Rounds([THREE], keep={"int8"})
+    report = line(strategy=strategy, until="package")
+    assert line.count()["Evaluate"] == 3
+    assert line.count()["Package"] == 2
+    assert {row.variant for row in report.rows} == {"int8"}
+    told = {trial.candidate.name: set(trial.compiled) for trial in strategy.told}
+    assert told == {"baseline": set(), "int8": {"rpi4", "arm64"}, "release": set()}
+
+
+def test_a_candidate_that_fails_is_out_and_the_others_go_on(line):
+    line.fail["CompressOnnxStage"] = InputError("cannot calibrate")
+    strategy = Rounds([THREE])
+    report = line(strategy=strategy, until="package")
+    assert strategy.seen == [["baseline"]]
+    assert {row.variant for row in report.rows} == {"baseline"}
+    assert statuses(report)["package", "rpi4", "baseline"] == "done"
+    assert [trial.evaluated is None for trial in strategy.told] == [False, True, True]
+
+
+def test_a_name_that_stands_twice_is_refused(line):
+    for rounds in ([THREE[:1] * 2], [THREE[:1], THREE[:1]]):
+        with pytest.raises(ValueError, match="a name of its own"):
+            line(strategy=Rounds(rounds), until="evaluate")
+
+
+def test_steps_on_onnx_cannot_come_before_those_on_torch():
+    with pytest.raises(ValueError, match="steps on torch come before"):
+        Candidate("odd", (INT8, HALF))
+
+
+def test_labels_are_numbered_where_a_method_stands_more_than_once():
+    assert step_labels((HALF, INT8)) == ("prune-channels", "quantize-static")
+    assert step_labels((HALF, THIRD, INT8)) == ("prune-channels-1", "prune-channels-2", "quantize-static")

@@ -1,0 +1,199 @@
+"""Reports to look at and to test on: a good run, and one where much went wrong."""
+
+import random
+
+from edgepack.config.recipe import Gates
+from edgepack.engine.artifact import Artifact
+from edgepack.engine.events import ErrorRecord, Scope
+from edgepack.errors import ConfigError, Problem, UnreachableError
+from edgepack.measuring.measurement import Measurement
+from edgepack.measuring.stats import BoardState
+from edgepack.pipeline.stages.tune import TunedKernel
+from edgepack.pipeline.trace import Host, RecipeRef
+from edgepack.reporting.builder import ReportBuilder
+from edgepack.reporting.document import Outcome, Report, TuningRow
+from edgepack.spec import ModelFigures
+from edgepack.tuning.result import CurvePoint
+
+GATES = Gates(accuracy_drop=0.01, parity=1e-4, p90_ms=0.5, bundle_kib=6000, peak_rss_mib=64)
+STATE = BoardState(
+    governor="performance", frequency_khz=(1_500_000,) * 4, temperature_c=48.3, throttled=False
+)
+
+
+def measurement(centre_ms: float, *, device: str, emulated: bool = False, runs: int = 300) -> Measurement:
+    dice = random.Random(device + str(centre_ms))
+    samples = [
+        int(centre_ms * 1e6 * (1 + abs(dice.gauss(0, 0.02)) + (dice.random() < 0.03) * 0.4))
+        for _ in range(runs)
+    ]
+    return Measurement.of(
+        samples,
+        device=device,
+        emulated=emulated,
+        threads=1,
+        warmup=10,
+        load_ms=centre_ms * 21.3,
+        first_ms=centre_ms * 3.1,
+        peak_rss_kib=18_432,
+        before=BoardState() if emulated else STATE,
+        after=BoardState() if emulated else STATE.model_copy(update={"temperature_c": 51.9}),
+    )
+
+
+def builder() -> ReportBuilder:
+    return ReportBuilder(
+        run_id="20261122-111500-digits",
+        started="2026-11-22T11:15:00+00:00",
+        recipe=RecipeRef(name="digits", version="0.1.0", digest="3f" * 32, path="recipes/digits.yaml"),
+        tools={"edgepack": "0.1.0", "apache-tvm": "0.27.0.post1", "torch": "2.13.0"},
+        host=Host(system="Linux 6.1", machine="x86_64", cores=2, python="3.11.7", cpu="A CPU @ 2.50GHz"),
+    )
+
+
+def failed(
+    made: ReportBuilder, error, *, target: str | None = None, stage: str = "", device: str | None = None
+) -> None:
+    """Add an error; without a target it is one of the whole run."""
+    scope = Scope(stage=stage, label=stage, target=target, device=device) if target else None
+    made.error(ErrorRecord.of(error, scope))
+
+
+def good() -> Report:
+    made = builder()
+    clock = 0.0
+
+    def stage(name, seconds, status="done", *, why=None, target=None, variant=None, artifacts=()):
+        nonlocal clock
+        made.outcome(
+            Outcome(
+                stage=name, target=target, variant=variant, status=status, seconds=seconds, started=clock, why=why,
+                artifacts=artifacts,
+            )
+        )  # fmt: skip
+        clock += seconds
+
+    stage("train", 0.01, "cached")
+    stage("prune-channels", 12.4, why="changed: compress.0.sparsity")
+    stage("quantize-static", 1.9, why="its input prune-channels changed")
+    for figures in (
+        ModelFigures(stage="source", parameters=130_890, macs=4_722_048, size=526_336, accuracy=0.9861),
+        ModelFigures(
+            stage="prune-channels", parameters=34_122, macs=1_180_512, size=139_264, accuracy=0.9833
+        ),
+        ModelFigures(
+            stage="quantize-static",
+            parameters=34_122,
+            macs=1_180_512,
+            size=41_216,
+            accuracy=0.9806,
+            encodings={"int8": 33_900, "int32": 444, "dense": 96},
+        ),
+    ):
+        made.compression(figures)
+    for target, device, emulated in (("x86-64-v3", "loopback", False), ("rpi4", "virtual-rpi4", True)):
+        for variant, milli, scale in (("baseline", 0.412, 1.0), ("release", 0.105, 0.26)):
+            slow = 23.7 if emulated else 1.0
+            made.row(
+                target,
+                variant,
+                device=device,
+                emulated=emulated,
+                onnx_size=int(526_336 * (1 if variant == "baseline" else 0.0783)),
+                compiled_size=int(612_000 * scale),
+                bundle_size=int(2_412_000 + 540_000 * scale),
+                bundle_digest="ab" * 32,
+                parameters=int(130_890 * scale),
+                macs=int(4_722_048 * scale),
+                accuracy_onnxruntime=0.9861 if variant == "baseline" else 0.9806,
+                accuracy_board=0.9861 if variant == "baseline" else 0.9806,
+                accuracy_samples=360,
+                parity=2.1e-07 if variant == "baseline" else 3.4e-06,
+                measurement=measurement(milli * slow, device=device, emulated=emulated),
+            )
+            if variant == "baseline":
+                made.row(target, variant, device=device, accuracy_torch=0.9861)
+            stage(
+                "tune",
+                42.0 if variant == "release" else 30.2,
+                target=target,
+                variant=variant,
+                why="first run",
+            )
+            stage("compile", 6.1, target=target, variant=variant, why="its input tune changed")
+            blob = Artifact(
+                kind="bundle", name=f"digits-{target}.edgepack", sha256="ab" * 32, size=9, made_by="package"
+            )
+            stage("package", 0.4, target=target, variant=variant, artifacts=(blob,))
+            stage("bench", 3.2, target=target, variant=variant, why="a measurement is never cached")
+        why = "the int8 model exists as ONNX only"
+        made.missing(target, "release", why, "accuracy_torch", "macs", device=device)
+        points = [
+            CurvePoint(seconds=t * 0.4, trials=t, predicted_ms=0.1 + 0.9 / (1 + t / 9))
+            for t in range(0, 128, 8)
+        ]
+        kernels = [
+            TunedKernel(name="fused_conv2d_relu", tuned=True, best_ms=0.031, share=0.42),
+            TunedKernel(name="fused_conv2d1_relu", tuned=True, best_ms=0.022, share=0.31),
+            TunedKernel(name="fused_dense_add", tuned=True, best_ms=0.009, share=0.12),
+            TunedKernel(name="max_pool2d", tuned=False, best_ms=0.006, share=0.09),
+            TunedKernel(name="softmax", tuned=False, share=0.06),
+        ]
+        made.tuning(
+            TuningRow(
+                target=target, variant="release", trials=120, seconds=48.0, tuned_share=0.85, curve=tuple(points),
+                kernels=tuple(kernels), emulated=emulated,
+            )
+        )  # fmt: skip
+    made.check(GATES)
+    return frozen(made.build())
+
+
+HOSTILE = """<script>alert("x")</script>|`*_[a](b)\x00\x1b[31m & 'quoted' </style></svg>"""
+
+
+def bad() -> Report:
+    """One target unreachable, a drifting measurement, a failed gate, hostile text wherever text can be."""
+    made = builder()
+    made.row("x86-64-v3", "baseline", device=HOSTILE, accuracy_torch=0.99, onnx_size=526_336)
+    samples = [int(1e6 * (1 + i / 300)) for i in range(60)]
+    throttled = STATE.model_copy(
+        update={"throttled": True, "frequency_khz": (600_000,) * 4, "governor": HOSTILE}
+    )
+    made.row(
+        "x86-64-v3",
+        "release",
+        device=HOSTILE,
+        accuracy_board=0.61,
+        accuracy_samples=360,
+        measurement=Measurement.of(
+            samples, device=HOSTILE, emulated=False, threads=2, warmup=0, load_ms=1.0, first_ms=2.0,
+            peak_rss_kib=70_000, before=STATE, after=throttled,
+        ),
+    )  # fmt: skip
+    made.missing("x86-64-v3", "release", HOSTILE, "bundle_size", "parity", device=HOSTILE)
+    made.outcome(Outcome(stage="train", status="cached"))
+    made.outcome(
+        Outcome(stage=HOSTILE, status="failed", seconds=3.5, why=HOSTILE, target="rpi4", variant="release")
+    )
+    made.outcome(
+        Outcome(stage="bench", status="skipped", why="deploy failed", target="rpi4", variant="release")
+    )
+    failed(
+        made,
+        UnreachableError(HOSTILE, where="pi@shelf-3", why="connection refused", state="nothing was sent", next="ping shelf-3"),
+        stage="deploy",
+        target="rpi4",
+    )  # fmt: skip
+    failed(made, ConfigError([Problem("a.yaml", 3, 7, HOSTILE)]), stage="check", target="rpi4")
+    made.check(GATES)
+    return frozen(made.build())
+
+
+def empty() -> Report:
+    return frozen(builder().build())
+
+
+def frozen(report: Report) -> Report:
+    """The report as if it had taken a fixed time."""
+    return report.model_copy(update={"seconds": 176.4})

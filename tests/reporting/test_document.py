@@ -1,0 +1,317 @@
+import json
+
+import pytest
+import samples
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from edgepack.config.recipe import Gates
+from edgepack.errors import (
+    AgentError,
+    ConfigError,
+    DeployError,
+    EdgepackError,
+    FleetError,
+    InputError,
+    Interrupted,
+    LockedError,
+    Obstacle,
+    Problem,
+    UnreachableError,
+    UnsupportedError,
+)
+from edgepack.pipeline.begin import this_host, tool_versions
+from edgepack.pipeline.trace import Placement
+from edgepack.reporting.document import Outcome, Report, Row
+from edgepack.reporting.figures import FIGURES, cell, columns, headline, title
+from edgepack.reporting.gates import check_gates
+from edgepack.reporting.html import to_html
+from edgepack.reporting.markdown import to_markdown
+
+
+@pytest.mark.parametrize("make", [samples.good, samples.bad, samples.empty])
+def test_json_round_trip(make, tmp_path):
+    report = make()
+    assert Report.load(report.save(tmp_path / "deep/er/report.json")) == report
+    assert [p.name for p in (tmp_path / "deep/er").iterdir()] == ["report.json"]
+    assert make().to_bytes() == report.to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"edgepack": 99}, "upgrade edgepack"),
+        ({"edgepack": 0}, "run the recipe again"),
+        ({"kind": "measurement"}, "not an edgepack report"),
+        ({"exit_code": "0"}, "exit_code"),
+        ({"seconds": None}, "seconds"),
+    ],
+)
+def test_another_version_or_document_is_named_as_such(change, says, tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(json.loads(samples.empty().to_bytes()) | change))
+    with pytest.raises(InputError) as caught:
+        Report.load(path)
+    assert says in caught.value.render()
+    assert str(path) in caught.value.render()
+
+
+def test_a_missing_report_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="cannot read"):
+        Report.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_a_number_cannot_stand_in_a_report(value):
+    with pytest.raises(ValidationError):
+        Row(target="a", variant="release", parity=value)
+
+
+def test_rows_are_ordered_by_target_then_baseline_first():
+    made = samples.builder()
+    for target, variant in (("b", "release"), ("a", "release"), ("b", "baseline")):
+        made.row(target, variant, parameters=1)
+    made.row("a", "release", macs=2)
+    rows = made.build().rows
+    assert [(row.target, row.variant) for row in rows] == [
+        ("b", "baseline"),
+        ("b", "release"),
+        ("a", "release"),
+    ]
+    assert (rows[2].parameters, rows[2].macs) == (1, 2)
+
+
+def test_a_reason_lasts_only_as_long_as_its_figure_is_missing():
+    made = samples.builder()
+    made.missing("a", "release", "no data", "accuracy_board", "parity")
+    made.row("a", "release", parity=0.0, missing={"macs": "dynamic shapes"})
+    assert made.build().rows[0].missing == {"accuracy_board": "no data", "macs": "dynamic shapes"}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda made: made.row("a", "release", paramters=1),
+        lambda made: made.missing("a", "release", "why", "paramters"),
+    ],
+)
+def test_a_misspelt_figure_is_refused_at_once(call):
+    made = samples.builder()
+    with pytest.raises(ValueError, match="a row has no paramters"):
+        call(made)
+
+
+def test_the_report_can_be_built_at_any_time():
+    made = samples.builder()
+    assert made.build().stages == ()
+    made.outcome(Outcome(stage="train", status="done", seconds=1.0))
+    made.outcome(Outcome(stage="export", status="cached"))
+    assert [outcome.stage for outcome in made.build().stages] == ["train", "export"]
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [
+        ([], 0),
+        ([(InputError("x"), None)], 2),
+        ([(UnreachableError("x"), "a")], FleetError.exit_code),
+        ([(UnreachableError("x"), "a"), (AgentError("x"), "b")], UnreachableError.exit_code),
+        ([(UnreachableError("x"), "a"), (DeployError("x"), "b")], FleetError.exit_code),
+        ([(UnreachableError("x"), "a"), (LockedError("x"), None)], LockedError.exit_code),
+        ([(UnreachableError("x"), "a"), (Interrupted("x"), "b")], Interrupted.exit_code),
+        ([(EdgepackError("x"), None)], 1),
+    ],
+)
+def test_exit_codes_of_errors(errors, code):
+    made = samples.builder()
+    for target in ("a", "b"):
+        made.row(target, "release", parameters=1)
+    for error, target in errors:
+        samples.failed(made, error, target=target)
+    assert made.build().exit_code == code
+
+
+LSTM = Obstacle("LSTM", "lstm 1", "LSTM is not lowered", "the importer has none", "unroll it")
+LOOP = Obstacle("Loop", "", "Loop is not lowered", "it has no static length", "export without it")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (UnsupportedError("m.onnx", [LSTM]), ["LSTM is not lowered", "lstm 1", "the importer has none"]),
+        (
+            UnsupportedError("m.onnx", [LSTM, LOOP]),
+            [LSTM.message, "lstm 1", LOOP.message, LOOP.why, LOOP.next],
+        ),
+        (ConfigError([Problem("r.yaml", 1, 2, "no such key: x")]), ["r.yaml", "no such key: x"]),
+    ],
+    ids=["one obstacle", "two obstacles", "a mistake in YAML"],
+)
+def test_the_report_has_all_that_an_error_says(error, words):
+    made = samples.builder()
+    samples.failed(made, error, target="a")
+    report = made.build()
+    assert Report.model_validate_json(report.model_dump_json()) == report
+    for page in (to_html(report), to_markdown(report)):
+        assert [word for word in words if word not in page] == []
+
+
+def test_a_single_target_that_fails_gives_its_own_code():
+    made = samples.builder()
+    samples.failed(made, UnreachableError("x"), target="a", stage="deploy")
+    report = made.build()
+    assert (report.targets, report.exit_code) == (("a",), 4)
+    assert (report.errors[0].type, report.errors[0].stage) == ("UnreachableError", "deploy")
+
+
+def at(target) -> Placement:
+    return Placement(target=target)
+
+
+def row(**figures) -> Row:
+    return Row(**({"target": "a", "variant": "release"} | figures))
+
+
+MEASURED = samples.measurement(1.0, device="b")
+
+
+@pytest.mark.parametrize(
+    ("gates", "figures", "status"),
+    [
+        (Gates(parity=1e-4), {"parity": 1e-4}, "passed"),
+        (Gates(parity=1e-4), {"parity": 1.001e-4}, "failed"),
+        (Gates(bundle_kib=2), {"bundle_size": 2048}, "passed"),
+        (Gates(bundle_kib=2), {"bundle_size": 2049}, "failed"),
+        (Gates(p90_ms=MEASURED.latency.p90), {"measurement": MEASURED}, "passed"),
+        (Gates(p90_ms=0.5), {"measurement": MEASURED}, "failed"),
+        (Gates(p90_ms=0.5), {"measurement": MEASURED, "emulated": True}, "skipped"),
+        (Gates(peak_rss_mib=18), {"measurement": MEASURED}, "passed"),
+        (Gates(peak_rss_mib=17.9), {"measurement": MEASURED}, "failed"),
+        (Gates(peak_rss_mib=17.9), {"measurement": MEASURED, "emulated": True}, "skipped"),
+        (Gates(accuracy_drop=0.01), {"accuracy_torch": 0.9, "accuracy_board": 0.895}, "passed"),
+        (Gates(accuracy_drop=0.01), {"accuracy_torch": 0.9, "accuracy_board": 0.88}, "failed"),
+        (Gates(accuracy_drop=0.01), {"accuracy_board": 0.88}, "skipped"),
+    ],
+)
+def test_gates(gates, figures, status):
+    (found,) = check_gates(gates, [row(**figures)])
+    assert found.status == status
+    assert bool(found.why) == (status != "passed")
+
+
+def test_a_skipped_gate_repeats_why_its_figure_is_missing():
+    (found,) = check_gates(Gates(parity=1e-4), [row(missing={"parity": "the outputs hold NaN"})])
+    assert (found.status, found.why) == ("skipped", "the outputs hold NaN")
+
+
+def test_the_baseline_is_the_reference_and_is_not_gated():
+    rows = [row(variant="baseline", accuracy_onnxruntime=0.9), row(accuracy_board=0.87)]
+    (found,) = check_gates(Gates(accuracy_drop=0.01), rows)
+    assert found.status == "failed"
+    assert found.value == pytest.approx(0.03)
+    assert check_gates(Gates(parity=1e-4), rows[:1]) == ()
+
+
+def test_a_failed_gate_is_exit_code_3_and_a_skipped_one_is_not():
+    made = samples.builder()
+    made.row("a", "release", parity=1.0)
+    made.check(Gates(parity=0.1))
+    assert made.build().exit_code == 3
+    made.check(Gates(p90_ms=0.1))
+    assert made.build().exit_code == 0
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_gate_never_passes_a_value_above_its_limit(limit, value):
+    found = check_gates(Gates(accuracy_drop=limit), [row(accuracy_torch=1.0, accuracy_board=1 - value)])
+    assert (found[0].status == "failed") == (1.0 - (1 - value) > limit)
+
+
+@pytest.mark.parametrize(
+    ("error", "target", "says"),
+    [
+        (None, None, "1 target done"),
+        (Interrupted("x"), "a", "interrupted"),
+        (InputError("x"), None, "the run failed"),
+        (UnreachableError("x"), "a", "1 of 1 target failed"),
+    ],
+)
+def test_the_headline(error, target, says):
+    made = samples.builder()
+    made.row("a", "release", parameters=1)
+    if error:
+        samples.failed(made, error, target=target)
+    assert headline(made.build()) == says
+
+
+BUNDLE, P50 = (next(f for f in FIGURES if f.label == label) for label in ("Bundle", "Latency p50"))
+
+
+def test_a_figure_nobody_filled_in_is_explained_by_what_failed_or_was_skipped():
+    made = samples.builder()
+    made.row("a", "release", parameters=1)
+    assert cell(made.build(), BUNDLE, at("a"), "release").why == "not measured"
+    made.outcome(Outcome(stage="bench", target="a", variant="release", status="skipped", why="no device"))
+    assert cell(made.build(), P50, at("a"), "release").why == "no device"
+    assert cell(made.build(), BUNDLE, at("a"), "release").why == "not measured"
+    made.outcome(Outcome(stage="compile", target="a", variant="baseline", status="failed", why="no zig"))
+    assert cell(made.build(), BUNDLE, at("a"), "release").why == "compile failed: no zig"
+    made.outcome(Outcome(stage="compile", target="a", variant="release", status="failed", why="disk full"))
+    assert cell(made.build(), BUNDLE, at("a"), "release").why == "compile failed: disk full"
+    assert cell(made.build(), BUNDLE, at("b"), "release").why == "not measured"
+    made.missing("a", "release", "said already", "bundle_size")
+    assert cell(made.build(), BUNDLE, at("a"), "release").why == "said already"
+
+
+def test_a_placement_says_its_device_and_whether_it_is_emulated():
+    made = samples.builder()
+    made.row("a", "baseline", device="d", emulated=True)
+    made.row("a", "release", device="d", emulated=True, parameters=1)
+    samples.failed(made, UnreachableError("x"), target="b")
+    report = made.build()
+    assert [title(at) for at in report.placements] == ["a on d (emulated)", "b"]
+
+
+def test_every_device_of_a_target_has_rows_gates_and_an_exit_code_of_its_own():
+    made = samples.builder()
+    for device, parity in (("one", 0.01), ("two", 1.0)):
+        for variant in ("baseline", "release"):
+            made.row("a", variant, device=device, parity=parity)
+    made.check(Gates(parity=0.1))
+    report = made.build()
+    assert [(gate.target, gate.device, gate.status) for gate in report.gates] == [
+        ("a", "one", "passed"),
+        ("a", "two", "failed"),
+    ]
+    assert report.exit_code == 3
+    for page in (to_html(report), to_markdown(report)):
+        assert page.count("on one") == page.count("on two") > 0
+    samples.failed(made, UnreachableError("x"), target="a", device="two")
+    assert made.build().exit_code == FleetError.exit_code
+    samples.failed(made, UnreachableError("x"), target="a", device="one")
+    assert made.build().exit_code == UnreachableError.exit_code
+
+
+def test_candidates_of_a_search_stand_beside_each_other():
+    made = samples.builder()
+    for variant, size in (("small", 3), ("baseline", 9), ("tiny", 1)):
+        made.row("a", variant, bundle_size=size)
+    report = made.build()
+    assert columns(report) == ("baseline", "small", "tiny")
+    assert [row.variant for row in report.rows] == ["baseline", "small", "tiny"]
+    assert "| Bundle | 9 B | 3 B | 1 B |" in to_markdown(report).replace("\N{NO-BREAK SPACE}", " ")
+    for name in columns(report):
+        assert name in to_html(report)
+
+
+def test_an_error_of_the_whole_run_explains_every_target():
+    made = samples.builder()
+    made.row("a", "release", parameters=1)
+    samples.failed(made, InputError("no such weights"))
+    assert cell(made.build(), BUNDLE, at("a"), "release").why == "no such weights"
+
+
+def test_host_and_tools_are_of_this_machine():
+    assert this_host().cores >= 1
+    assert tool_versions()["apache-tvm"] == "0.27.0.post1"

@@ -1,0 +1,50 @@
+"""The doctor survives every patient."""
+
+import pytest
+
+from edgepack import diagnosis
+from edgepack.errors import EdgepackError
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (EdgepackError("no network", why="DNS says no"), "DNS says no"),
+        (EdgepackError("no network"), "no network"),
+        (ImportError("libtvm.so: undefined symbol\nand more"), "libtvm.so: undefined symbol"),
+        (AttributeError("x" * 500), "x" * 120),
+        (OSError(), "OSError"),
+        (RuntimeError(""), "RuntimeError"),
+    ],
+)
+def test_whatever_fails_is_a_finding(error, detail):
+    def check():
+        raise error
+
+    found = diagnosis._try("tvm", check, "reinstall")
+    assert (found.ok, found.detail, found.hint) == (False, detail, "reinstall")
+
+
+def test_what_works_says_so():
+    found = diagnosis._try("cache", lambda: "3 GB free", "free some", required=False)
+    assert (found.ok, found.detail, found.hint) == (True, "3 GB free", "")
+
+
+def test_a_method_that_cannot_be_used_is_a_finding(monkeypatch):
+    from edgepack.compression import registry
+
+    assert diagnosis._methods() == "2 compression methods from edgepack"
+    broken = registry.Registry(registry.METHODS, {"low-rank": "of thin: ImportError: no torch"})
+    monkeypatch.setattr(registry, "REGISTRY", broken)
+    found = next(f for f in diagnosis.examine() if f.name == "methods")
+    assert (found.ok, found.required, found.detail) == (
+        False,
+        False,
+        "low-rank: of thin: ImportError: no torch",
+    )
+
+
+def test_missing_programs_are_named():
+    assert diagnosis._programs("sh") == "sh"
+    with pytest.raises(EdgepackError, match="not installed: no-such-program"):
+        diagnosis._programs("sh", "/usr/no-such-program")
