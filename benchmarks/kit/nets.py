@@ -21,7 +21,7 @@ from edgepack.base.text import near_miss
 from edgepack.base.versions import tool_version
 from edgepack.engine.keys import code_digest
 from edgepack.errors import EdgepackError, UsageError
-from edgepack.export.runtime import open_session
+from edgepack.export.reference import open_session
 from edgepack.zoo import NETS
 
 CALIBRATION_SAMPLES = 32

@@ -3,7 +3,7 @@
 Imports: data, errors, onnxfile, spec, torchnet.
 """
 
-from edgepack.export.runtime import evaluate, parity, predict, relative_error, run_onnx
+from edgepack.export.reference import evaluate, parity, predict, relative_error, run_onnx
 from edgepack.export.torch_to_onnx import OPSET, to_onnx
 from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
 from edgepack.onnxfile.counting import Counts, count

@@ -3,10 +3,10 @@
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -16,6 +16,7 @@ from benchmarks.peers.contestants.torch_compile import TorchCompile
 from benchmarks.peers.contestants.tvm import Tvm
 from benchmarks.peers.protocol import Assignment, Unsupported, size
 from benchmarks.peers.server import ContestantServer
+from edgepack.export.reference import run_onnx
 
 OURS = {"edgepack": Edgepack, "tvm": Tvm}
 SHAPES = {"x": (1, 4, 8, 8), "a": (1, 6), "b": (1, 6)}
@@ -93,8 +94,7 @@ def task(tmp_path):
 
 
 def reference(task, inputs):
-    session = onnxruntime.InferenceSession(task.onnx, providers=["CPUExecutionProvider"])
-    return session.run(None, inputs)
+    return run_onnx(Path(task.onnx), inputs)
 
 
 @pytest.mark.parametrize("name", OURS)

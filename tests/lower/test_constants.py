@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgepack.config.target import load_target
+from edgepack.export.reference import run_onnx
 from edgepack.lower import compile_model
 from edgepack.onnxfile import canonicalise
 from edgepack.onnxfile.encodings import encoded_constants
@@ -54,18 +55,12 @@ def compiled(made, tmp_path, target=X86):
 
 
 def error(path, result, shape):
-    """The largest difference from onnxruntime, relative to its largest value.
-
-    Without onnxruntime's own optimisations: it quantizes the data of a matrix product, too, when it sees int8 weights.
-    """
-    import onnxruntime
+    """The largest difference from the reference, relative to its largest value."""
     import tvm
     from tvm import relax
 
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     value = np.random.default_rng(4).standard_normal(shape).astype("float32")
-    (want,) = onnxruntime.InferenceSession(str(path), options).run(None, {"x": value})
+    (want,) = run_onnx(path, {"x": value})
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(result.path)), tvm.cpu())
     got = machine["main"](tvm.runtime.tensor(value)).numpy()
     return np.abs(got - want).max() / np.abs(want).max()
@@ -118,7 +113,6 @@ TABLES = {
 @pytest.mark.parametrize("case", TABLES)
 def test_an_embedding_stays_8_bit_and_means_the_same(case, target, tmp_path):
     import onnx
-    import onnxruntime
     import tvm
     from onnx import TensorProto, helper, numpy_helper
     from tvm import relax
@@ -146,7 +140,7 @@ def test_an_embedding_stays_8_bit_and_means_the_same(case, target, tmp_path):
     assert by_form(result)[dtype, "kernel"].stored_bytes == table.size
     if target != "rpi4":
         at = random.integers(-shape[axis], shape[axis], taken)  # from the end, too
-        (want,) = onnxruntime.InferenceSession(str(tmp_path / "m.onnx")).run(None, {"at": at})
+        (want,) = run_onnx(tmp_path / "m.onnx", {"at": at})
         machine = relax.VirtualMachine(tvm.runtime.load_module(str(result.path)), tvm.cpu())
         np.testing.assert_allclose(machine["main"](tvm.runtime.tensor(at)).numpy(), want, rtol=1e-6)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edgepack.config.target import load_target
+from edgepack.export.reference import run_onnx
 from edgepack.lower import compile_model, phases, tuning_tasks
 
 
@@ -29,9 +30,7 @@ def run(path, *inputs):
 
 
 def reference(path, value):
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(str(path)).run(None, {"x": value})[0]
+    return run_onnx(path, {"x": value})[0]
 
 
 def test_fp32_network_matches_onnxruntime(network, x86, tmp_path, names):

@@ -2,11 +2,11 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
 from edgepack.config.target import load_target
+from edgepack.export.reference import run_onnx
 from edgepack.lower import compile_model
 from edgepack.lower.deep import examine
 from edgepack.lower.onnx.support import LIMITS
@@ -71,7 +71,7 @@ def test_values_are_those_of_onnxruntime(tmp_path, operator, value, constants, a
     value = np.ascontiguousarray(value, "float32")
     path = one(tmp_path / "m.onnx", operator, value, constants, **attributes)
     assert examine(path).obstacles == ()
-    (expected,) = onnxruntime.InferenceSession(str(path)).run(None, {"x": value})
+    (expected,) = run_onnx(path, {"x": value})
     np.testing.assert_allclose(compiled(path, tmp_path, value), expected, rtol=1e-5, atol=1e-12)
 
 

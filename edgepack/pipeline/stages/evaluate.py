@@ -46,7 +46,7 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
         """Run the test samples, or made-up ones."""
         import numpy as np
 
-        from edgepack.export.runtime import run_onnx
+        from edgepack.export.reference import run_onnx
 
         path, inputs = work.inputs["onnx"], work.spec.inputs
         data = samples(work.spec.data, work.resources.base)

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 TOOLS = ("onnx", "onnxscript", "onnxruntime", "numpy", "scikit-learn", "pillow")
 SOURCES = (
     "data",
-    "export/runtime.py",
+    "export/integers.py",
+    "export/reference.py",
     "onnxfile",
     "pipeline/stages/onnx_models.py",
     "pipeline/stages/samples.py",
@@ -21,7 +22,7 @@ SOURCES = (
 
 def facts(path: Path, data: "Splits | None") -> ModelFacts:
     """Counts, size and accuracy on the test split of an .onnx file."""
-    from edgepack.export.runtime import evaluate
+    from edgepack.export.reference import evaluate
     from edgepack.onnxfile.counting import count
 
     counts = count(path)

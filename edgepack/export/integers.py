@@ -1,0 +1,199 @@
+"""Explicit integer products written so that onnxruntime computes them exactly on every CPU.
+
+On x86-64 without VNNI, onnxruntime's kernels multiply u8 by s8 in pairs and add each pair in int16, which saturates
+(``vpmaddubsw``). Its session option ``session.x64quantprecision`` avoids that for some operators with constant weights
+only, and makes products of s8 by s8 fail. Its u8 by u8 kernels are exact everywhere, with all optimisations off. So an s8
+operand that meets a u8 one is moved by 128 into u8, and its zero point with it: the same differences, the same products.
+Held to NumPy over full-range values, on emulated CPUs too: ``tests/export/test_integers.py``.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack.errors import InputError
+
+if TYPE_CHECKING:
+    import onnx
+
+_SHIFT = 128
+_MICROSOFT = "com.microsoft"
+
+
+@dataclass(frozen=True)
+class _Operand:
+    """Where a node has an operand of its integer product, and that operand's zero point."""
+
+    value: int
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class _Product:
+    """The operands of an operator's integer products: those that may be signed, and the one they are multiplied by.
+
+    ``other`` is None where the operator quantizes that operand itself, as uint8.
+    """
+
+    signed: tuple[_Operand, ...]
+    other: _Operand | None
+
+
+_PRODUCTS: Mapping[tuple[str, str], _Product] = {
+    ("", "MatMulInteger"): _Product((_Operand(1, 3),), _Operand(0, 2)),
+    ("", "ConvInteger"): _Product((_Operand(1, 3),), _Operand(0, 2)),
+    ("", "QLinearMatMul"): _Product((_Operand(3, 5),), _Operand(0, 2)),
+    ("", "QLinearConv"): _Product((_Operand(3, 5),), _Operand(0, 2)),
+    (_MICROSOFT, "QGemm"): _Product((_Operand(3, 5),), _Operand(0, 2)),
+    (_MICROSOFT, "MatMulIntegerToFloat"): _Product((_Operand(1, 5),), _Operand(0, 4)),
+    (_MICROSOFT, "QAttention"): _Product((_Operand(1, 7),), _Operand(0, 6)),
+    (_MICROSOFT, "DynamicQuantizeMatMul"): _Product((_Operand(1, 3),), None),
+    (_MICROSOFT, "DynamicQuantizeLSTM"): _Product((_Operand(1, 9), _Operand(2, 11)), None),
+}
+
+
+def exact_integers(path: Path) -> bytes | None:
+    """The model at ``path`` with integer products that no onnxruntime kernel saturates; None where the file already is.
+
+    The file's external data stays where it is: the bytes refer to it relative to the file's folder.
+
+    Raises:
+        InputError: an operand's element type cannot be told from the file.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except (DecodeError, OSError):
+        return None  # onnxruntime says what is wrong with the file
+    if not any(_key(node) in _PRODUCTS for graph in _graphs(model.graph) for node in graph.node):
+        return None
+    model = onnx.shape_inference.infer_shapes(model)
+    types = _types(model.graph)
+    changed = [_Rewriting(graph, types, path).run() for graph in _graphs(model.graph)]
+    return model.SerializeToString() if any(changed) else None
+
+
+def _key(node: "onnx.NodeProto") -> tuple[str, str]:
+    return ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
+
+
+def _graphs(graph: "onnx.GraphProto") -> "Iterator[onnx.GraphProto]":
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    yield from _graphs(inner)
+
+
+def _types(graph: "onnx.GraphProto") -> dict[str, int]:
+    """The element type of each value that has one, in the graph and those inside it, whose names are unique together."""
+    types = {}
+    for each in _graphs(graph):
+        for value in (*each.input, *each.value_info, *each.output):
+            types[value.name] = value.type.tensor_type.elem_type
+        types |= {tensor.name: tensor.data_type for tensor in each.initializer}
+    return types
+
+
+class _Rewriting:
+    """Moves the signed operands of one graph's mixed products into uint8."""
+
+    def __init__(self, graph: "onnx.GraphProto", types: Mapping[str, int], path: Path) -> None:
+        from onnx import TensorProto
+
+        self._graph = graph
+        self._path = path
+        self._types = types
+        self._constants = {tensor.name: tensor for tensor in graph.initializer}
+        self._moved: dict[str, str] = {}  # a value's name, by its name in uint8
+        self._int8, self._uint8 = TensorProto.INT8, TensorProto.UINT8
+
+    def run(self) -> bool:
+        """Rewrite the graph in place; returns whether anything was mixed."""
+        nodes: list[onnx.NodeProto] = []
+        for node in self._graph.node:
+            product = _PRODUCTS.get(_key(node))
+            if product is not None:
+                for operand in self._mixed(node, product):
+                    self._move(node, operand, nodes)
+            nodes.append(node)
+        if self._moved:
+            kept = [_copied(node) for node in nodes]
+            del self._graph.node[:]
+            self._graph.node.extend(kept)
+        return bool(self._moved)
+
+    def _mixed(self, node: "onnx.NodeProto", product: _Product) -> list[_Operand]:
+        """The operands of ``node`` that are s8 and meet a u8."""
+        signed = [each for each in product.signed if self._type(node, each) == self._int8]
+        if product.other is None:
+            return signed
+        other = self._type(node, product.other)
+        if other == self._uint8:
+            return signed
+        # The other way round; ConvInteger gives wrong values for it on every x86-64 CPU.
+        return [product.other] if other == self._int8 and len(signed) < len(product.signed) else []
+
+    def _type(self, node: "onnx.NodeProto", operand: _Operand) -> int:
+        names = [node.input[i] for i in (operand.value, operand.zero_point) if i < len(node.input)]
+        known = [self._types[name] for name in names if self._types.get(name)]
+        if not known:
+            raise InputError(
+                f"the element type of {names[0]!r} is not known",
+                where=f"{self._path}, node {node.name or node.output[0]!r}",
+                why=f"it is an operand of {node.op_type}, whose products differ for int8 and uint8",
+                next="give the node zero points, or export the model in Q/DQ form",
+            )
+        return int(known[0])
+
+    def _move(self, node: "onnx.NodeProto", operand: _Operand, nodes: "list[onnx.NodeProto]") -> None:
+        import numpy as np
+        from onnx import numpy_helper
+
+        node.input[operand.value] = self._as_uint8(node.input[operand.value], nodes)
+        while len(node.input) <= operand.zero_point:
+            node.input.append("")
+        zero_point = node.input[operand.zero_point]
+        if zero_point:
+            node.input[operand.zero_point] = self._as_uint8(zero_point, nodes)
+            return
+        name = f"{node.input[operand.value]}/zero_point"  # an absent one is 0
+        if name not in self._constants:
+            tensor = numpy_helper.from_array(np.asarray(_SHIFT, np.uint8), name)
+            self._graph.initializer.append(tensor)
+            self._constants[name] = tensor
+        node.input[operand.zero_point] = name
+
+    def _as_uint8(self, name: str, nodes: "list[onnx.NodeProto]") -> str:
+        """The name of the value moved by 128: a constant is moved here, any other by nodes before its use."""
+        import numpy as np
+        from onnx import TensorProto, helper, numpy_helper
+
+        if name in self._moved:
+            return self._moved[name]
+        moved = self._moved[name] = f"{name}/uint8"
+        if name in self._constants:
+            array: np.ndarray = numpy_helper.to_array(self._constants[name], str(self._path.parent))
+            shifted = (array.astype(np.int16) + _SHIFT).astype(np.uint8)
+            self._graph.initializer.append(numpy_helper.from_array(shifted, moved))
+            return moved
+        by = f"{name}/shift"
+        self._graph.initializer.append(numpy_helper.from_array(np.asarray(_SHIFT, np.int32), by))
+        nodes += [
+            helper.make_node("Cast", [name], [f"{name}/int32"], to=TensorProto.INT32),
+            helper.make_node("Add", [f"{name}/int32", by], [f"{name}/moved"]),
+            helper.make_node("Cast", [f"{name}/moved"], [moved], to=TensorProto.UINT8),
+        ]
+        return moved
+
+
+def _copied(node: "onnx.NodeProto") -> "onnx.NodeProto":
+    import onnx
+
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
