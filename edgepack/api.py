@@ -201,6 +201,7 @@ def compile(  # noqa: A001 - the field's word; called as edgepack.compile
     """
     from edgepack.config.target import load_target
     from edgepack.engine.events import Advanced
+    from edgepack.export import import_checked, load_onnx, open_batch
     from edgepack.lower import compile_model
     from edgepack.tuning import RecordStore, best_records
 
@@ -211,15 +212,20 @@ def compile(  # noqa: A001 - the field's word; called as edgepack.compile
         raise UsageError(
             "cannot write the library there", where=str(library), why="a folder or a file is in the way"
         )
-    onnx = _release_onnx(path, listener) if path.suffix in {".yaml", ".yml"} else path
-    return compile_model(
-        onnx,
-        chosen,
-        library,
-        records=best_records(onnx, chosen, RecordStore.of_user(emulated=False)),
-        dump=dump,
-        progress=lambda text: listener(Advanced(text=text)),
-    )
+    with TemporaryDirectory(prefix="edgepack-compile-") as folder:
+        if path.suffix in {".yaml", ".yml"}:
+            onnx = _release_onnx(path, listener)
+        else:
+            onnx = Path(folder, "model.onnx")
+            import_checked(path, open_batch(load_onnx(path)), onnx)
+        return compile_model(
+            onnx,
+            chosen,
+            library,
+            records=best_records(onnx, chosen, RecordStore.of_user(emulated=False)),
+            dump=dump,
+            progress=lambda text: listener(Advanced(text=text)),
+        )
 
 
 def cuda_kernels(library: Path) -> "tuple[CudaKernel, ...]":

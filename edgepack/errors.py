@@ -4,6 +4,7 @@
     ├── UsageError                2   wrong arguments
     │   ├── ConfigError           2   one or more mistakes in YAML, each with file:line:column
     │   └── InputError            2   a model, weights or data file that cannot be used
+    │       ├── ImportDiffersError  2 an import that changes what the model computes
     │       └── UnsupportedError  2   a model that cannot be lowered, with everything that stands in its way
     ├── GateError                 3   the release was built and measured, and a gate said no
     ├── UnreachableError          4   the board cannot be reached, or stopped answering
@@ -128,6 +129,10 @@ class Obstacle:
     message: str
     why: str
     next: str
+
+
+class ImportDiffersError(InputError):
+    """The imported model computes something else than the user's file."""
 
 
 class UnsupportedError(InputError):

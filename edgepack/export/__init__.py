@@ -3,6 +3,7 @@
 Imports: data, errors, onnxfile, spec, torchnet.
 """
 
+from edgepack.export.importing import import_checked
 from edgepack.export.reference import evaluate, parity, predict, relative_error, run_onnx
 from edgepack.export.torch_to_onnx import OPSET, to_onnx
 from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
@@ -17,6 +18,7 @@ __all__ = [
     "evaluate",
     "fitted",
     "folded",
+    "import_checked",
     "import_onnx",
     "load_onnx",
     "open_batch",

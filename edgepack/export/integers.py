@@ -53,27 +53,21 @@ _PRODUCTS: Mapping[tuple[str, str], _Product] = {
 }
 
 
-def exact_integers(path: Path) -> bytes | None:
-    """The model at ``path`` with integer products that no onnxruntime kernel saturates; None where the file already is.
+def exact_integers(model: "onnx.ModelProto", path: Path) -> bool:
+    """Rewrite, in place, the integer products that an onnxruntime kernel would saturate; returns whether there are any.
 
-    The file's external data stays where it is: the bytes refer to it relative to the file's folder.
+    ``path`` is the model's file, whose external data stays where it is.
 
     Raises:
         InputError: an operand's element type cannot be told from the file.
     """
     import onnx
-    from google.protobuf.message import DecodeError
 
-    try:
-        model = onnx.load_model(path, load_external_data=False)
-    except (DecodeError, OSError):
-        return None  # onnxruntime says what is wrong with the file
     if not any(_key(node) in _PRODUCTS for graph in _graphs(model.graph) for node in graph.node):
-        return None
-    model = onnx.shape_inference.infer_shapes(model)
-    types = _types(model.graph)
+        return False
+    types = _types(onnx.shape_inference.infer_shapes(model).graph)
     changed = [_Rewriting(graph, types, path).run() for graph in _graphs(model.graph)]
-    return model.SerializeToString() if any(changed) else None
+    return any(changed)
 
 
 def _key(node: "onnx.NodeProto") -> tuple[str, str]:

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 THREADS = 1
 
 
-def open_session(path: Path, *, threads: int = THREADS) -> Any:
+def open_session(path: Path, *, threads: int = THREADS, also: Sequence[str] = ()) -> Any:
     """A quiet onnxruntime CPU session that computes what the file says, with a fixed number of threads.
 
     Without graph optimisations: these fuse Q/DQ graphs into integer kernels that saturate on some CPUs. The integer
-    products that a file holds explicitly are made exact (:mod:`edgepack.export.integers`).
+    products that a file holds explicitly are made exact (:mod:`edgepack.export.integers`). ``also`` names values
+    inside the graph that become outputs after its own.
 
     Raises:
         InputError: if onnxruntime cannot load the model.
@@ -36,17 +37,32 @@ def open_session(path: Path, *, threads: int = THREADS) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what fails is raised, and shown once
-    exact = exact_integers(path)
-    if exact is not None:
+    rewritten = _rewritten(path, also)
+    if rewritten is not None:
         folder = str(path.resolve().parent)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     try:
-        model = exact if exact is not None else str(path)
+        model = rewritten if rewritten is not None else str(path)
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no public base class
         raise InputError(
             "onnxruntime cannot load the model", where=str(path), why=str(error).strip()
         ) from error
+
+
+def _rewritten(path: Path, also: Sequence[str]) -> bytes | None:
+    """The model to run in the place of the file's; None where that is the file itself."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except (DecodeError, OSError):
+        return None  # onnxruntime says what is wrong with the file
+    changed = exact_integers(model, path)
+    for name in also:
+        model.graph.output.add().name = name
+    return model.SerializeToString() if changed or also else None
 
 
 def run_onnx(path: Path, inputs: "Mapping[str, np.ndarray]", *, threads: int = THREADS) -> "list[np.ndarray]":
@@ -55,10 +71,15 @@ def run_onnx(path: Path, inputs: "Mapping[str, np.ndarray]", *, threads: int = T
     Raises:
         InputError: if names, shapes or dtypes are not the model's.
     """
-    return _run(open_session(path, threads=threads), inputs, path)
+    return run_session(open_session(path, threads=threads), inputs, path)
 
 
-def _run(session: Any, inputs: "Mapping[str, np.ndarray]", path: Path) -> "list[np.ndarray]":
+def run_session(session: Any, inputs: "Mapping[str, np.ndarray]", path: Path) -> "list[np.ndarray]":
+    """A session's outputs for one batch of ``inputs`` by name; ``path`` is for the error.
+
+    Raises:
+        InputError: if names, shapes or dtypes are not the model's.
+    """
     try:
         return list(session.run(None, dict(inputs)))
     except Exception as error:  # onnxruntime's exceptions share no public base class
@@ -72,11 +93,14 @@ def _run(session: Any, inputs: "Mapping[str, np.ndarray]", path: Path) -> "list[
         ) from error
 
 
-def predict(path: Path, x: "np.ndarray", *, threads: int = THREADS) -> "np.ndarray":
-    """The first output for every sample of ``x``; the model has one input and a static batch.
+def predict(
+    path: Path, x: "np.ndarray", *, shape: Sequence[int] | None = None, threads: int = THREADS
+) -> "np.ndarray":
+    """The first output for every sample of ``x``; the model has one input.
 
-    ``x`` is ``[N, ...]`` over the model's own shape without its batch. Samples go through in the
-    model's batches (normally of 1); the last one is padded. Returns ``[N, ...]``.
+    ``x`` is ``[N, ...]`` over the model's own shape without its batch; ``shape`` is that shape, batch included, where
+    the file leaves it open. Samples go through in the model's batches (normally of 1); the last one is padded. Returns
+    ``[N, ...]``.
 
     Raises:
         InputError: if the model has several inputs, or a sample has another shape or kind.
@@ -90,7 +114,8 @@ def predict(path: Path, x: "np.ndarray", *, threads: int = THREADS) -> "np.ndarr
         raise InputError(
             f"the model has {len(specs)} inputs ({names}); a data set feeds one", where=str(path)
         )
-    name, shape, dtype = specs[0].name, specs[0].shape, _numpy_dtype(specs[0].type)
+    name, dtype = specs[0].name, _numpy_dtype(specs[0].type)
+    shape = specs[0].shape if shape is None else shape
     if list(x.shape[1:]) != list(shape[1:]) or not np.can_cast(x.dtype, dtype, "same_kind"):
         raise InputError(
             f"a sample is {x.dtype}{list(x.shape[1:])}; input {name!r} takes {dtype}{list(shape[1:])}",
@@ -106,15 +131,22 @@ def predict(path: Path, x: "np.ndarray", *, threads: int = THREADS) -> "np.ndarr
         short = batch - len(part)
         if short:
             part = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
-        rows.append(_run(session, {name: part}, path)[0][: batch - short])
+        rows.append(run_session(session, {name: part}, path)[0][: batch - short])
     return np.concatenate(rows)
 
 
-def evaluate(path: Path, x: "np.ndarray", y: "np.ndarray", *, threads: int = THREADS) -> float:
-    """Top-1 accuracy (0..1) of a classifier: ``x`` is ``[N, ...]``, ``y`` integer labels ``[N]``."""
+def evaluate(
+    path: Path,
+    x: "np.ndarray",
+    y: "np.ndarray",
+    *,
+    shape: Sequence[int] | None = None,
+    threads: int = THREADS,
+) -> float:
+    """Top-1 accuracy (0..1) of a classifier: ``x`` is ``[N, ...]``, ``y`` integer labels ``[N]``; ``shape`` as in ``predict``."""
     from edgepack.data import top1
 
-    return top1(predict(path, x, threads=threads), y)
+    return top1(predict(path, x, shape=shape, threads=threads), y)
 
 
 def _numpy_dtype(kind: str) -> "np.dtype[Any]":
@@ -158,7 +190,7 @@ def parity(
     with inference(module):
         reference = _pytree.tree_leaves(module(*(torch.from_numpy(array) for array in inputs)))
     names = [spec.name for spec in session.get_inputs()]
-    outputs = _run(session, dict(zip(names, inputs, strict=True)), path)
+    outputs = run_session(session, dict(zip(names, inputs, strict=True)), path)
     errors = {
         spec.name: relative_error(got, want.numpy())
         for spec, got, want in zip(session.get_outputs(), outputs, reference, strict=True)

@@ -1,6 +1,6 @@
 """From an ONNX file to a library for the board: ``phases.phases_for`` is the list of phases that runs.
 
-Imports: base, config, errors, onnxfile, schedules, spec, toolchain.
+Imports: base, config, errors, export, onnxfile, schedules, spec, toolchain.
 """
 
 from edgepack.lower.build import compile_model, tuning_tasks

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgepack.config.target import load_target
-from edgepack.errors import EdgepackError, InputError, Obstacle, UnsupportedError
+from edgepack.errors import EdgepackError, ImportDiffersError, InputError, Obstacle, UnsupportedError
+from edgepack.export.importing import import_checked
 from edgepack.lower import phases
 from edgepack.lower.conditions import kernels
 from edgepack.lower.onnx.frontend import imported, value_types
@@ -50,9 +52,9 @@ def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:
     from onnx import TensorProto
 
     try:
-        model = load_onnx(path)
-        model = fitted(model, inputs or open_batch(model), str(path))
+        model, unrun = _imported(path, inputs)
         made, obstacles, lowered = imported(model, str(path))
+        obstacles = obstacles or unrun
     except UnsupportedError as error:
         return Examined(tuple(error.obstacles), {}, 0, 0)
     except InputError as error:
@@ -71,6 +73,21 @@ def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:
     except EdgepackError as error:
         return Examined(tuple(_located(lowered, lowering, error)), operators, parameters, 0)
     return Examined((), operators, parameters, count)
+
+
+def _imported(path: Path, inputs: Sequence[Input]) -> tuple[Any, list[Obstacle]]:
+    """The model as a build imports it, and the obstacle that it cannot be compared with the file, where that is so."""
+    original = load_onnx(path)
+    inputs = inputs or open_batch(original)
+    with TemporaryDirectory(prefix="edgepack-check-") as folder:
+        canonical = Path(folder) / "model.onnx"
+        try:
+            import_checked(path, inputs, canonical)
+        except (ImportDiffersError, UnsupportedError):
+            raise
+        except InputError as error:
+            return fitted(original, inputs, str(path)), [_as_obstacle(error)]
+        return load_onnx(canonical), []
 
 
 def _to_kernels(mod: Any, lowering: Lowering) -> Any:

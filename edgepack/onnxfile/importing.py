@@ -1,6 +1,6 @@
 """A model from elsewhere, made to fit: static shapes, a known opset, canonical form."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -16,20 +16,30 @@ if TYPE_CHECKING:
 _UPGRADE_BELOW, _UPGRADE_TO = 13, 18  # per-channel DequantizeLinear came with opset 13
 
 
-def import_onnx(path: Path, inputs: Sequence[Input], out: Path) -> tuple[Input, ...]:
+Simplify = Callable[["onnx.ModelProto", str], "onnx.ModelProto"]
+"""Takes a model and the name of its file; returns what computes the same with fewer nodes."""
+
+
+def import_onnx(
+    path: Path, inputs: Sequence[Input], out: Path, simplify: Simplify | None = None
+) -> tuple[Input, ...]:
     """Load ``path``, fix its shapes by ``inputs``, upgrade an old opset, write canonical ``out``.
 
-    ``inputs`` may be empty where the model's own shapes are static. Returns the model's inputs.
+    ``inputs`` may be empty where the model's own shapes are static; ``simplify`` is ``folded`` by default. Returns the
+    model's inputs. What other libraries make of the model is not compared with it here:
+    :func:`edgepack.export.importing` does.
 
     Raises:
         InputError: as :func:`edgepack.onnxfile.load_onnx`; also where a shape stays dynamic, or ``inputs`` contradict the model.
     """
-    model = fitted(load_onnx(path), inputs, str(path))
+    model = fitted(load_onnx(path), inputs, str(path), simplify or folded)
     save_onnx(model, out)
     return model_inputs(model)
 
 
-def fitted(model: "onnx.ModelProto", inputs: Sequence[Input], where: str) -> "onnx.ModelProto":
+def fitted(
+    model: "onnx.ModelProto", inputs: Sequence[Input], where: str, simplify: Simplify | None = None
+) -> "onnx.ModelProto":
     """A checked model with its shapes fixed by ``inputs``, an old opset upgraded, constants folded, in canonical form.
 
     Raises:
@@ -51,7 +61,7 @@ def fitted(model: "onnx.ModelProto", inputs: Sequence[Input], where: str) -> "on
     _fix_inputs(model, inputs, where)
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
-    model = canonicalise(folded(canonicalise(model), where))
+    model = canonicalise((simplify or folded)(canonicalise(model), where))
     if not model.graph.input:
         why = "what it computes is the same every time"
         raise InputError("the model has no input", where=where, why=why, next="use its output as a constant")
@@ -115,12 +125,40 @@ def folded(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
     """Constants folded: the arithmetic on shapes that dynamic exports carry, and batch normalisation."""
     import onnxscript.optimizer
 
+    return _simplified(onnxscript.optimizer.optimize, model, where)
+
+
+def constants_folded(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
+    """Constants folded, and no rule that rewrites nodes."""
+    import onnx_ir
+    import onnxscript.optimizer
+
+    def fold(model: "onnx.ModelProto") -> "onnx.ModelProto":
+        graph = onnx_ir.from_proto(model)
+        onnxscript.optimizer.fold_constants(graph)
+        return onnx_ir.to_proto(graph)
+
+    return _simplified(fold, model, where)
+
+
+def unchanged(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
+    """Nothing folded or rewritten."""
+    del where
+    return model
+
+
+SIMPLIFICATIONS: tuple[Simplify, ...] = (folded, constants_folded, unchanged)
+"""From the one that simplifies most to the one that changes nothing."""
+
+
+def _simplified(
+    simplify: "Callable[[onnx.ModelProto], onnx.ModelProto]", model: "onnx.ModelProto", where: str
+) -> "onnx.ModelProto":
     try:
         with quiet():
-            simpler: onnx.ModelProto = onnxscript.optimizer.optimize(model)
+            return simplify(model)
     except Exception as error:  # onnxscript's passes raise errors of no common class
         raise InputError("the graph cannot be simplified", where=where, why=str(error).strip()) from error
-    return simpler
 
 
 def model_inputs(model: "onnx.ModelProto") -> tuple[Input, ...]:

@@ -48,7 +48,7 @@ SPECS = {
     "CompressTorchStage": TORCH_STEP,
     "ExportStage": ExportSpec(source=SOURCE, inputs=(), rebuilt=Rebuilt()),
     "CompressOnnxStage": ONNX_STEP,
-    "EvaluateStage": EvaluateSpec(inputs=(), data=None),
+    "EvaluateStage": EvaluateSpec(inputs=(), data=None, original=None),
     "TuneStage": TuneSpec(target=RPI4, tune=Tune(trials=1), emulated=False),
     "RecallStage": RecallSpec(target=RPI4, emulated=False),
     "CompileStage": CompileSpec(target=RPI4),

@@ -1,6 +1,7 @@
 """``evaluate``: what onnxruntime says of the model, and samples with its outputs to hold the board against."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
@@ -20,10 +21,11 @@ RANDOM_SAMPLES = 4  # inputs made up for parity, where the recipe has no data
 
 
 class EvaluateSpec(Spec):
-    """The model's inputs, and the samples to judge it by."""
+    """The model's inputs, and the samples to judge it by; the user's own .onnx file, where nothing has changed it."""
 
     inputs: tuple[Input, ...]
     data: Data | None
+    original: str | None
 
 
 class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
@@ -39,20 +41,26 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
 
     def requests(self, at: CandidateRun) -> Iterator[Request[EvaluateSpec]]:
         """One."""
-        spec = EvaluateSpec(inputs=at.inputs, data=at.plan.recipe.data)
-        yield Request(spec, {**at.files.data, "onnx": at.artifacts["onnx"]})
+        original = None if at.candidate.steps else at.plan.recipe.model.onnx
+        spec = EvaluateSpec(inputs=at.inputs, data=at.plan.recipe.data, original=original)
+        files = {**at.files.data, "onnx": at.artifacts["onnx"]}
+        yield Request(spec, files if original is None else {**at.files.model, **files})
 
     def run(self, work: Work[EvaluateSpec, Resources]) -> StageResult[EvaluateFigures]:
         """Run the test samples, or made-up ones."""
         import numpy as np
 
-        from edgepack.export.reference import run_onnx
+        from edgepack.export.reference import open_session, run_session
 
-        path, inputs = work.inputs["onnx"], work.spec.inputs
-        data = samples(work.spec.data, work.resources.base)
-        arrays = _batches(inputs, data)
+        path, inputs, base = work.inputs["onnx"], work.spec.inputs, work.resources.base
+        reference = path if work.spec.original is None else base / work.spec.original
+        data = samples(work.spec.data, base)
+        arrays = _batches(reference, inputs, data)
         count = len(next(iter(arrays.values())))
-        runs = [run_onnx(path, {name: x[i] for name, x in arrays.items()}) for i in range(count)]
+        session = open_session(reference)
+        runs = [
+            run_session(session, {name: x[i] for name, x in arrays.items()}, reference) for i in range(count)
+        ]
         saved = {f"input_{i}": arrays[given.name] for i, given in enumerate(inputs)}
         saved |= {f"output_{i}": np.stack([run[i] for run in runs]) for i in range(len(runs[0]))}
         batch = inputs[0].shape[0]
@@ -61,7 +69,7 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
         out = work.scratch / "samples.npz"
         np.savez(out, allow_pickle=False, **saved)
         figures = EvaluateFigures(
-            **onnx_models.facts(path, data).model_dump(),
+            **onnx_models.facts(path, data, reference=reference, shape=inputs[0].shape).model_dump(),
             samples=count,
             classes=tuple(data.classes) if data is not None else (),
             vocabulary=tuple(data.vocabulary) if data is not None else (),
@@ -69,9 +77,11 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
         return StageResult(figures, {"samples": Output(out, "samples", "samples.npz")})
 
 
-def _batches(inputs: tuple[Input, ...], data: "Splits | None") -> "dict[str, np.ndarray]":
-    """Inputs by name, each ``[N, *shape]``: the test split in batches, or seeded random numbers."""
+def _batches(path: Path, inputs: tuple[Input, ...], data: "Splits | None") -> "dict[str, np.ndarray]":
+    """Inputs by name, each ``[N, *shape]``: the test split in batches, or seeded random numbers that the model takes."""
     import numpy as np
+
+    from edgepack.export.importing import random_inputs
 
     if data is not None:
         (given,) = inputs
@@ -79,12 +89,5 @@ def _batches(inputs: tuple[Input, ...], data: "Splits | None") -> "dict[str, np.
         count = len(data.x_test) // batch
         x = data.x_test[: count * batch].reshape(count, *given.shape)
         return {given.name: x.astype(given.dtype)}
-    rng = np.random.default_rng(0)
-    arrays: dict[str, np.ndarray] = {}
-    for given in inputs:
-        shape = (RANDOM_SAMPLES, *given.shape)
-        floating = given.dtype.startswith("float")
-        arrays[given.name] = (
-            rng.standard_normal(shape).astype(given.dtype) if floating else np.zeros(shape, given.dtype)
-        )
-    return arrays
+    feeds = random_inputs(path, inputs, RANDOM_SAMPLES)
+    return {given.name: np.stack([feed[given.name] for feed in feeds]) for given in inputs}

@@ -45,12 +45,13 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
         return self._onnx(work) if work.spec.model.onnx is not None else self._torch(work)
 
     def _onnx(self, work: Work[LoadSpec, Resources]) -> StageResult[SourceFigures]:
-        from edgepack.onnxfile.importing import import_onnx
+        from edgepack.export.importing import import_checked
 
         model, base = work.spec.model, work.resources.base
-        path = work.scratch / "model.onnx"
-        inputs = import_onnx(base / (model.onnx or ""), model.inputs, path)
-        facts = onnx_models.facts(path, samples(work.spec.data, base))
+        path, original = work.scratch / "model.onnx", base / (model.onnx or "")
+        inputs = import_checked(original, model.inputs, path)
+        data = samples(work.spec.data, base)
+        facts = onnx_models.facts(path, data, reference=original, shape=inputs[0].shape)
         figures = SourceFigures(level="onnx", inputs=inputs, **facts.model_dump())
         return StageResult(figures, {"onnx": Output(path, "onnx", "model.onnx")})
 

@@ -1,5 +1,6 @@
 """What the stages that work on .onnx files share: what onnxruntime says of a model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 TOOLS = ("onnx", "onnxscript", "onnxruntime", "numpy", "scikit-learn", "pillow")
 SOURCES = (
     "data",
+    "export/importing.py",
     "export/integers.py",
     "export/reference.py",
     "onnxfile",
@@ -20,8 +22,13 @@ SOURCES = (
 )
 
 
-def facts(path: Path, data: "Splits | None") -> ModelFacts:
-    """Counts, size and accuracy on the test split of an .onnx file."""
+def facts(
+    path: Path, data: "Splits | None", *, reference: Path | None = None, shape: Sequence[int] | None = None
+) -> ModelFacts:
+    """Counts and size of an .onnx file, and its accuracy on the test split.
+
+    The accuracy is that of ``reference`` where the file was imported from it; its one input has ``shape``.
+    """
     from edgepack.export.reference import evaluate
     from edgepack.onnxfile.counting import count
 
@@ -31,5 +38,5 @@ def facts(path: Path, data: "Splits | None") -> ModelFacts:
         macs=counts.macs,
         size=counts.size,
         encodings=counts.encodings,
-        accuracy=None if data is None else evaluate(path, data.x_test, data.y_test),
+        accuracy=None if data is None else evaluate(reference or path, data.x_test, data.y_test, shape=shape),
     )

@@ -1,0 +1,197 @@
+"""Importing an .onnx file without changing what it computes.
+
+The opset converter and the folding belong to other libraries, and some of their rules change a model's values. So the
+imported file is run beside the user's own on random inputs. Where they differ, the import is repeated with less
+simplification; where they still differ, the error names the first tensor that does.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.errors import EdgepackError, ImportDiffersError, InputError
+from edgepack.export.reference import open_session, run_session
+from edgepack.onnxfile.importing import SIMPLIFICATIONS, import_onnx
+from edgepack.spec import Input
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+DRAWS = 3  # random inputs that both files are run on
+_INTEGERS = (1000, 100, 10, 2, 1)  # integers are drawn below the first of these that the model takes
+_TOLERANCE = 1e-4  # of a tensor's largest value: what the rounding of fp32 sums in another order stays below
+_HALF_TOLERANCE = 2e-2  # the same where the model computes in 16 bits
+_NUDGE = 1e-6  # relative change of the inputs, for what rounding does to the outputs of this model
+_AMPLIFIED = 10  # the import may change an output by this much more than a nudge does
+
+
+def import_checked(path: Path, inputs: Sequence[Input], out: Path) -> tuple[Input, ...]:
+    """Import ``path`` into canonical ``out``, and compare the two on random inputs.
+
+    ``inputs`` may be empty where the model's own shapes are static. Returns the model's inputs.
+
+    Raises:
+        InputError: as :func:`edgepack.onnxfile.importing.import_onnx`; if onnxruntime cannot run the file.
+        ImportDiffersError: the outputs differ even when nothing is simplified; the first tensor that does is named.
+    """
+    errors: list[EdgepackError] = []
+    for simplify in SIMPLIFICATIONS:
+        try:
+            found = import_onnx(path, inputs, out, simplify)
+            require_same(path, out, found)
+        except EdgepackError as error:
+            errors.append(error)
+        else:
+            return found
+    out.unlink(missing_ok=True)
+    differing = [error for error in errors if isinstance(error, ImportDiffersError)]
+    raise differing[-1] if differing else errors[0]
+
+
+def random_inputs(path: Path, inputs: Sequence[Input], draws: int = DRAWS) -> "list[dict[str, np.ndarray]]":
+    """``draws`` random inputs that the model takes, by name; the same for the same model.
+
+    Floating-point numbers are normal, uniform in [0, 1) and normal with a deviation of 3, in turn. Integers are as
+    large as the model takes them: an index into a table has to be below its size.
+
+    Raises:
+        InputError: if the model runs on none.
+    """
+    session = open_session(path)
+    for below in _INTEGERS:
+        feeds = [_draw(inputs, number, below) for number in range(draws)]
+        try:
+            run_session(session, feeds[0], path)
+        except InputError:
+            if below == _INTEGERS[-1]:
+                raise
+        else:
+            break
+    return feeds
+
+
+def _draw(inputs: Sequence[Input], number: int, below: int) -> "dict[str, np.ndarray]":
+    import numpy as np
+
+    rng = np.random.default_rng(number)
+    feeds: dict[str, np.ndarray] = {}
+    for given in inputs:
+        kind = np.dtype(given.dtype)
+        if kind.kind == "f":
+            normal = rng.standard_normal(given.shape) * (3 if number % 3 == 2 else 1)  # noqa: PLR2004 - the third of three
+            drawn: np.ndarray = rng.random(given.shape) if number % 3 == 1 else normal
+        elif kind.kind == "b":
+            drawn = rng.random(given.shape) < 0.5  # noqa: PLR2004 - as often true as false
+        else:
+            drawn = rng.integers(0, min(below, np.iinfo(kind).max + 1), given.shape)
+        feeds[given.name] = drawn.astype(kind)
+    return feeds
+
+
+def require_same(path: Path, imported: Path, inputs: Sequence[Input]) -> None:
+    """Refuse an import that computes something else than the file it was made of, beyond rounding.
+
+    Raises:
+        InputError: if onnxruntime cannot run the file.
+        ImportDiffersError: with the first tensor that differs, and its node.
+    """
+    feeds = random_inputs(path, inputs)
+    theirs, ours = open_session(path), open_session(imported)
+    tolerance = _tolerance(imported)
+    for feed in feeds:
+        expected = run_session(theirs, feed, path)
+        try:
+            found = run_session(ours, feed, imported)
+        except InputError as error:
+            raise ImportDiffersError(
+                "the imported model does not run", where=str(path), why=error.why, next=error.next
+            ) from error
+        worst = max(_differences(found, expected))
+        if worst <= tolerance or worst <= _AMPLIFIED * _noise(theirs, feed, expected, path):
+            continue
+        raise ImportDiffersError(
+            f"importing the model changes what it computes, by {worst:.1%} of an output's largest value",
+            where=str(path),
+            why=_first_difference(path, imported, feed, tolerance),
+            next="export the model again with opset 18 or later, or report it with this node",
+        )
+
+
+def _noise(session: Any, feed: "dict[str, np.ndarray]", expected: "list[np.ndarray]", path: Path) -> float:
+    """How far rounding moves the outputs, as a change of the inputs by ``_NUDGE`` does: quantizing amplifies it."""
+    import numpy as np
+
+    worst = 0.0
+    for seed in range(DRAWS):
+        rng = np.random.default_rng(seed)
+        nudged = {}
+        for name, value in feed.items():
+            nudge = 1 + max(_NUDGE, _resolution(value)) * rng.standard_normal(value.shape)
+            nudged[name] = (value * nudge).astype(value.dtype) if value.dtype.kind == "f" else value
+        worst = max(worst, *_differences(run_session(session, nudged, path), expected))
+    return worst
+
+
+def _resolution(value: "np.ndarray") -> float:
+    import numpy as np
+
+    return float(np.finfo(value.dtype).eps) if value.dtype.kind == "f" else 0.0
+
+
+def _differences(found: "Sequence[np.ndarray]", expected: "Sequence[np.ndarray]") -> Iterator[float]:
+    """Of each tensor: the largest difference, in units of the largest expected value. NaN equals NaN."""
+    import numpy as np
+
+    for a, b in zip(found, expected, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            yield float("inf")
+        elif a.dtype.kind not in "fiub":
+            yield 0.0 if np.array_equal(a, b) else float("inf")
+        else:
+            wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+            usual = np.isfinite(wide_b)
+            if not np.array_equal(wide_a[~usual], wide_b[~usual], equal_nan=True):
+                yield float("inf")
+                continue
+            difference = float(np.abs(wide_a - wide_b)[usual].max(initial=0.0))
+            yield difference / (float(np.abs(wide_b[usual]).max(initial=0.0)) or 1.0)
+
+
+def _tolerance(path: Path) -> float:
+    import onnx
+    from onnx import TensorProto
+
+    graph = onnx.load_model(path, load_external_data=False).graph
+    values = (*graph.input, *graph.value_info, *graph.output)
+    half = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
+    return _HALF_TOLERANCE if any(v.type.tensor_type.elem_type in half for v in values) else _TOLERANCE
+
+
+def _first_difference(path: Path, imported: Path, feed: "Mapping[str, np.ndarray]", tolerance: float) -> str:
+    """Which tensor of the user's file, in its own order, is the first that the imported one has otherwise."""
+    import onnx
+
+    original = onnx.load_model(path, load_external_data=False).graph
+    made = {name for node in onnx.load_model(imported).graph.node for name in node.output}
+    outputs = [value.name for value in original.output]
+    makers = {name: node for node in original.node for name in node.output if name in made}
+    inner = [name for name in makers if name not in outputs]
+    names = [*outputs, *inner]
+    sessions = ((path, open_session(path, also=inner)), (imported, open_session(imported, also=inner)))
+    expected, found = (
+        dict(zip(names, run_session(session, feed, where), strict=True)) for where, session in sessions
+    )
+    for name in (*makers, *outputs):
+        (difference,) = _differences([found[name]], [expected[name]])
+        if difference > tolerance:
+            size = f"by {difference:.1%} of its largest value" if difference < float("inf") else "in its form"
+            return f"the first tensor that differs is {name!r}, {size}{_origin(makers.get(name))}"
+    return "each tensor alone differs by rounding only"
+
+
+def _origin(node: "onnx.NodeProto | None") -> str:
+    if node is None:
+        return ""
+    named = f" {node.name!r}" if node.name else ""
+    return f", which node{named} ({node.op_type}) computes"
