@@ -26,6 +26,7 @@ def examine() -> list[Finding]:
     """Try everything a run may need on the build host."""
     return [
         _try("tvm", _tvm, "reinstall edgepack in a fresh environment: pip install edgepack"),
+        _try("onnxruntime", _onnxruntime, "pip install --force-reinstall onnxruntime"),
         _try("cross compiler", _compiler, "pip install ziglang"),
         _try("runtime wheels", _wheels, "the first package build downloads them; check the network"),
         _try("cache", _cache, "make the cache directory writable, or set XDG_CACHE_HOME"),
@@ -54,6 +55,13 @@ def _tvm() -> str:
     if "llvm" not in kinds:
         raise EdgepackError("this TVM has no LLVM code generator")
     return f"{version('apache-tvm')}, ffi {version('apache-tvm-ffi')}, {', '.join(kinds)}"
+
+
+def _onnxruntime() -> str:
+    from edgepack.export.integers import default_saturates
+
+    saturating = "saturates int8 on this CPU by default; edgepack's reference does not"
+    return f"{version('onnxruntime')}, {saturating if default_saturates() else 'int8 is exact on this CPU'}"
 
 
 def _compiler() -> str:

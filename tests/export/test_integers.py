@@ -94,3 +94,17 @@ def test_an_operand_of_unknown_type_is_refused_with_its_node(tmp_path):
     with pytest.raises(InputError, match="element type of 'b2' is not known") as caught:
         run_onnx(tmp_path / "m.onnx", {})
     assert "node 'y'" in caught.value.where
+
+
+@pytest.mark.parametrize("kind", cpus.KINDS)
+def test_what_onnxruntime_does_by_default_is_told(kind, tmp_path):
+    script = tmp_path / "default.py"
+    script.write_text(
+        "import json\nfrom edgepack.diagnosis import _onnxruntime\n"
+        "from edgepack.export.integers import default_saturates\n"
+        "print(json.dumps([default_saturates(), _onnxruntime()]))\n"
+    )
+    saturates, words = cpus.answer(kind, script)
+    assert ("saturates int8 on this CPU by default" in words) == saturates
+    if kind != "native":
+        assert saturates == (kind == "Haswell")
