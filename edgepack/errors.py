@@ -3,6 +3,7 @@
     EdgepackError                 1   a defect of ours, or a failure nobody classified
     ├── UsageError                2   wrong arguments
     │   ├── ConfigError           2   one or more mistakes in YAML, each with file:line:column
+    │   ├── StrategyError         2   a strategy failed, or answered with candidates that cannot be built
     │   └── InputError            2   a model, weights or data file that cannot be used
     │       ├── ImportDiffersError  2 an import that changes what the model computes
     │       └── UnsupportedError  2   a model that cannot be lowered, with everything that stands in its way
@@ -114,6 +115,10 @@ class ConfigError(UsageError):
     def render(self) -> str:
         """The list of problems, one a line, then their count."""
         return "\n".join([*(str(p) for p in self.problems), super().render()])
+
+
+class StrategyError(UsageError):
+    """A strategy of the caller's failed, or proposed or promoted candidates that cannot be built."""
 
 
 class InputError(UsageError):

@@ -20,7 +20,15 @@ _KEPT = "whatever was finished is kept"
 
 
 class StageFailed(Exception):  # noqa: N818 - not an error to show: listeners have been told of the one behind it
-    """A stage failed: what needs its result cannot go on."""
+    """A stage failed: what needs its result cannot go on.
+
+    Attributes:
+        error: the one behind it.
+    """
+
+    def __init__(self, error: EdgepackError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 class Runner(Generic[R]):
@@ -34,6 +42,7 @@ class Runner(Generic[R]):
         self._fresh = set(fresh)
         self._began = time.monotonic()
         self._finished: dict[str, Record | StageFailed] = {}  # by key, in this run
+        self._failed: set[Scope] = set()  # places that were told to have failed, whichever candidate asked
 
     def do(self, stage: Stage[S, F, R], request: Request[S], scope: Scope, resources: R) -> StageRecord[F]:
         """Answer from the store or from what this run did before, or do the work and keep it.
@@ -62,6 +71,11 @@ class Runner(Generic[R]):
         """Tell that a stage was left out, and why."""
         self._listener(StageEnded(scope=scope, status="skipped", why=why))
 
+    def failed(self, error: EdgepackError) -> ErrorRecord:
+        """Keep an error that ends the run between two stages; returns its record."""
+        self.errors.append(error)
+        return ErrorRecord.of(error)
+
     def interrupted(self) -> Interrupted | None:
         """Ctrl-C between two stages: the error, unless a stage at work has told of one."""
         if any(isinstance(error, Interrupted) for error in self.errors):
@@ -78,7 +92,8 @@ class Runner(Generic[R]):
     def _shared(self, stage: Stage[S, F, R], before: Record | StageFailed, scope: Scope) -> StageRecord[F]:
         """What another candidate's identical work gave in this run."""
         if isinstance(before, StageFailed):
-            raise StageFailed from before
+            self._tell_failure(before.error, scope, time.monotonic())
+            raise before
         artifacts = tuple(before.artifacts.values())
         self._listener(StageEnded(scope=scope, status="shared", artifacts=artifacts, figures=before.figures))
         return before.typed(stage.figures)
@@ -118,8 +133,9 @@ class Runner(Generic[R]):
             raise KeyboardInterrupt from error
         except Exception as error:
             # A defect, too, costs what needs this result only: the rest goes on, and there is a report of it all.
-            self._fail(crash.as_error(error), scope, began)
-            raise StageFailed from error
+            shown = crash.as_error(error)
+            self._fail(shown, scope, began)
+            raise StageFailed(shown) from error
         self._end(scope, "done", began, why=why, record=record)
         return record
 
@@ -164,7 +180,14 @@ class Runner(Generic[R]):
 
     def _fail(self, error: EdgepackError, scope: Scope, began: float) -> None:
         self.errors.append(error)
-        self._end(scope, "failed", began, why=error.message, error=ErrorRecord.of(error, scope))
+        self._tell_failure(error, scope, began)
+
+    def _tell_failure(self, error: EdgepackError, scope: Scope, began: float) -> None:
+        """Tell that a place failed, once: candidates share places that belong to no single one."""
+        place = scope.model_copy(update={"candidate": scope.variant})
+        if place not in self._failed:
+            self._failed.add(place)
+            self._end(scope, "failed", began, why=error.message, error=ErrorRecord.of(error, scope))
 
     def _end(
         self,

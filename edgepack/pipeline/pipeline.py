@@ -15,7 +15,7 @@ from edgepack.config.recipe import Tune
 from edgepack.engine.artifact import Artifact
 from edgepack.engine.runner import Runner, StageFailed
 from edgepack.engine.stage import Skip
-from edgepack.errors import UsageError
+from edgepack.errors import StrategyError, UsageError
 from edgepack.pipeline import fingerprint
 from edgepack.pipeline.candidates import Candidate, step_labels
 from edgepack.pipeline.contract import DeviceStage, ModelStage, TargetStage
@@ -33,8 +33,8 @@ from edgepack.pipeline.stages.recall import RecallStage
 from edgepack.pipeline.stages.train import TrainStage
 from edgepack.pipeline.stages.tune import TuneStage
 from edgepack.pipeline.state import CandidateRun, DeviceRun, Resources, TargetRun
-from edgepack.pipeline.strategy import RecipeStrategy, Strategy, Trial
-from edgepack.pipeline.trace import CandidateNotBuilt, CandidatePromoted, Until
+from edgepack.pipeline.strategy import CheckedStrategy, RecipeStrategy, Strategy, Trial
+from edgepack.pipeline.trace import CandidateNotBuilt, CandidatePromoted, RunInterrupted, Until
 from edgepack.remote.boards import Boards
 
 PipelineStage = ModelStage[Any, Any] | TargetStage[Any, Any] | DeviceStage[Any, Any]
@@ -102,20 +102,15 @@ class Pipeline:
         """Run the rounds of a strategy, the recipe's own if None.
 
         Returns the bundles of the release, or its ONNX model where no target stage was asked for. What failed is
-        with the listener; only KeyboardInterrupt leaves.
-
-        Raises:
-            ValueError: the strategy proposes a name twice.
+        with the listener, a failure of the strategy too, which ends the run; only KeyboardInterrupt leaves.
         """
-        strategy = strategy or RecipeStrategy(self._plan.recipe)
-        seen: set[str] = set()
+        asked = CheckedStrategy(strategy or RecipeStrategy(self._plan.recipe))
         results: list[Artifact] = []
-        while candidates := strategy.ask():
-            twice = {c.name for c in candidates} & seen or len({c.name for c in candidates}) < len(candidates)
-            if twice:
-                raise ValueError("a strategy gives every candidate a name of its own")
-            seen |= {candidate.name for candidate in candidates}
-            results += self._round(strategy, candidates)
+        try:
+            while candidates := asked.ask():
+                results += self._round(asked, candidates)
+        except StrategyError as error:
+            self._runner.tell(RunInterrupted(error=self._runner.failed(error)))
         return results
 
     def _round(self, strategy: Strategy, candidates: Sequence[Candidate]) -> list[Artifact]:

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from edgepack.base.text import suggestion
 from edgepack.config.recipe import Recipe
+from edgepack.data.user_code import spot
+from edgepack.errors import StrategyError
 from edgepack.pipeline.candidates import Candidate
 from edgepack.pipeline.figures import CompileFigures, EvaluateFigures
 from edgepack.pipeline.stages.bench import BenchFigures
@@ -65,3 +68,62 @@ class RecipeStrategy:
 
     def tell(self, trial: Trial) -> None:
         """Nothing follows from it."""
+
+
+class CheckedStrategy:
+    """A strategy whose failures and impossible answers are errors that name the strategy and the candidate."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        self._strategy = strategy
+        self._names: set[str] = set()
+
+    def ask(self) -> Sequence[Candidate]:
+        """The strategy's candidates.
+
+        Raises:
+            StrategyError: it failed, or a name stands for a second candidate.
+        """
+        candidates = list(self._guarded("ask"))
+        for candidate in candidates:
+            if candidate.name in self._names:
+                raise self._error(f"proposes the name {candidate.name!r} a second time")
+            self._names.add(candidate.name)
+        return candidates
+
+    def promote(self, trials: Sequence[Trial]) -> Sequence[str]:
+        """The names that the strategy promotes.
+
+        Raises:
+            StrategyError: it failed, a name is none of this round's, or its candidate failed.
+        """
+        promoted = list(self._guarded("promote", trials))
+        evaluated = {trial.candidate.name: trial.evaluated for trial in trials}
+        for name in promoted:
+            if name not in evaluated:
+                hint = suggestion(name, evaluated, otherwise=f"this round has {', '.join(evaluated)}")
+                raise self._error(f"promotes {name!r}, which is no candidate of this round", next=hint)
+            if evaluated[name] is None:
+                step = "promote those whose `evaluated` is not None"
+                raise self._error(f"promotes {name!r}, of which a model stage failed", next=step)
+        return promoted
+
+    def tell(self, trial: Trial) -> None:
+        """Tell the strategy.
+
+        Raises:
+            StrategyError: it failed.
+        """
+        self._guarded("tell", trial)
+
+    def _guarded(self, method: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self._strategy, method)(*arguments)
+        except Exception as error:  # the caller's own code fails in its own ways
+            raise self._error(
+                f"failed in {method}()", where=spot(error), why=f"{type(error).__name__}: {error}"
+            ) from error
+
+    def _error(self, what: str, **more: str | None) -> StrategyError:
+        return StrategyError(
+            f"the strategy {type(self._strategy).__name__} {what}", state="completed stages are kept", **more
+        )

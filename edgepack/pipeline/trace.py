@@ -82,7 +82,7 @@ class CandidateNotBuilt(Spec):
 
 
 class RunInterrupted(Spec):
-    """Ctrl-C between two stages."""
+    """The run ends early, between two stages: Ctrl-C, or its strategy failed."""
 
     event: Literal["run-interrupted"] = "run-interrupted"
     error: ErrorRecord

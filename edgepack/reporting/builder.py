@@ -78,8 +78,9 @@ class ReportBuilder:
         self._tuning.append(tuning)
 
     def error(self, error: ErrorRecord) -> None:
-        """Add an error; without a target it is one of the whole run."""
-        self._errors.append(error)
+        """Add an error; without a target it is one of the whole run. What several candidates met alike is listed once."""
+        if error not in self._errors:
+            self._errors.append(error)
 
     def check(self, gates: Gates) -> tuple[Gate, ...]:
         """Judge the recipe's gates on the rows so far, instead of any judged before."""

@@ -1,5 +1,6 @@
 """Several candidates, several devices a target: each piece of work once, each figure in its own row."""
 
+import re
 from dataclasses import dataclass, field
 
 import pytest
@@ -8,6 +9,7 @@ from pipeline_kit import RECIPE, statuses
 from edgepack.compression.registry import METHODS
 from edgepack.errors import InputError, UnreachableError
 from edgepack.pipeline.candidates import Candidate, step_labels
+from edgepack.pipeline.trace import Trace
 
 PRUNE, QUANTIZE = METHODS["prune-channels"].spec, METHODS["quantize-static"].spec
 HALF = PRUNE(method="prune-channels", ratio=0.5)
@@ -127,10 +129,67 @@ def test_a_candidate_that_fails_is_out_and_the_others_go_on(line):
     assert [trial.evaluated is None for trial in strategy.told] == [False, True, True]
 
 
-def test_a_name_that_stands_twice_is_refused(line):
-    for rounds in ([THREE[:1] * 2], [THREE[:1], THREE[:1]]):
-        with pytest.raises(ValueError, match="a name of its own"):
-            line(strategy=Rounds(rounds), until="evaluate")
+class Mistaken(Rounds):
+    """Promotes what it was told to, whatever became of it."""
+
+    def promote(self, trials):
+        super().promote(trials)
+        return self.promoted
+
+    def __init__(self, rounds, promoted):
+        super().__init__(rounds)
+        self.promoted = promoted
+
+
+class Failing(Rounds):
+    def __init__(self, rounds, method):
+        super().__init__(rounds)
+        setattr(self, method, self.broken)
+
+    def broken(self, *_):
+        raise ZeroDivisionError("no trials")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        (lambda: Rounds([THREE[:1] * 2]), "proposes the name 'baseline' a second time"),
+        (lambda: Rounds([THREE[:1], THREE[:1]]), "proposes the name 'baseline' a second time"),
+        (lambda: Mistaken([THREE], ["baseline", "int8"]), "promotes 'int8', of which a model stage failed"),
+        (lambda: Mistaken([THREE], ["basline"]), "promotes 'basline', which is no candidate of this round"),
+        *((lambda method=method: Failing([THREE], method), rf"failed in {method}\(\)") for method in ("ask", "promote", "tell")),
+    ],
+)  # fmt: skip
+def test_a_strategy_that_fails_ends_the_run_with_a_report(line, strategy, words):
+    line.fail["CompressOnnxStage"] = InputError("cannot calibrate")
+    report = line(strategy=strategy(), until="package")
+    error = report.errors[-1]
+    assert (error.type, error.exit_code, error.state) == ("StrategyError", 2, "completed stages are kept")
+    assert re.search(words, error.message), error.message
+    if "basline" in error.message:
+        assert error.next == "did you mean baseline?"
+    if "failed in" in error.message:
+        assert "ZeroDivisionError: no trials" in error.why
+        assert "test_candidates.py:" in error.where
+    assert Trace.load(Trace(line.trace.events).save("mistaken")).events == line.trace.events
+
+
+def test_a_failure_that_candidates_share_is_told_for_each(line):
+    line.fail["CompressTorchStage"] = InputError("nothing to prune")
+    pair = (Candidate("half", (HALF,)), Candidate("half-int8", (HALF, INT8)), Candidate("baseline"))
+    report = line(strategy=Rounds([pair]), until="package")
+    failed = {(s.stage, s.variant): s.why for s in report.stages if s.status == "failed"}
+    assert failed == {
+        ("prune-channels", "half"): "nothing to prune",
+        ("prune-channels", "half-int8"): "nothing to prune",
+    }
+    assert [error.message for error in report.errors] == ["nothing to prune"]
+
+
+def test_a_stage_that_serves_all_candidates_fails_once(line):
+    line.fail["TrainStage"] = InputError("no data")
+    report = line(strategy=Rounds([THREE]), until="package")
+    assert [(s.stage, s.variant) for s in report.stages if s.status == "failed"] == [("train", None)]
 
 
 def test_steps_on_onnx_cannot_come_before_those_on_torch():
