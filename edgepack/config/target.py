@@ -105,6 +105,11 @@ class Target(Spec):
         )
 
     @property
+    def measured(self) -> "Target":
+        """This target with only what shapes kernels and how candidates are measured: a part of tuning's cache key."""
+        return self.kernels.model_copy(update={"tune": self.tune})
+
+    @property
     def device_kind(self) -> Literal["cpu", "cuda"]:
         """Where the model's kernels run on this target."""
         return "cuda" if self.gpu else "cpu"

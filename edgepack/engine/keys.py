@@ -1,7 +1,7 @@
 """The cache key of a stage's work: the sha256 over all of its ingredients, and in words what changed between two."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from edgepack.base.files import sha256_json
 from edgepack.base.paths import PACKAGE
 from edgepack.base.versions import tool_version
 from edgepack.engine.stage import F, R, Request, S, Stage
+from edgepack.errors import EdgepackError
 
 KEY_VERSION = 2
 _SHOWN = 3  # changes named in a sentence
@@ -18,8 +19,18 @@ _LINE = 60  # characters of two values that fit a line
 
 @cache
 def code_digest(part: str | Path) -> str:
-    """The sha256 over the source files at or below ``part``, names included; relative ones are edgepack's own."""
+    """The sha256 over the source files at or below ``part``, names included; relative ones are edgepack's own.
+
+    Raises:
+        EdgepackError: there is no such file or folder: a result would be taken for that of any other code.
+    """
     root = PACKAGE / part
+    if not root.exists():
+        raise EdgepackError(
+            f"source {part} does not exist",
+            why="it is named among what shapes a stage's result, and part of its cache key",
+            next="correct the `sources` of the compression method or stage that names it",
+        )
     base = PACKAGE if root.is_relative_to(PACKAGE) else root.parent
     files = (
         [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file() and p.suffix != ".pyc")
@@ -40,8 +51,17 @@ def ingredients_of(stage: Stage[S, F, R], request: Request[S]) -> dict[str, Any]
         "inputs": {role: artifact.sha256 for role, artifact in request.inputs.items()},
         "tools": {tool: tool_version(tool) for tool in ("python", *shaping.tools)} | dict(shaping.identities),
         "code": {part: code_digest(part) for part in shaping.sources if isinstance(part, str)},
-        # Code from elsewhere goes by its name: where this machine keeps it shapes nothing.
-        "code_of_others": {p.name: code_digest(p) for p in shaping.sources if isinstance(p, Path)},
+        "code_of_others": _code_of_others([p for p in shaping.sources if isinstance(p, Path)]),
+    }
+
+
+def _code_of_others(paths: Sequence[Path]) -> dict[str, str]:
+    """Digests by name, since where this machine keeps the code shapes nothing; one over all those of the same name."""
+    named: dict[str, list[str]] = {}
+    for path in paths:
+        named.setdefault(path.name, []).append(code_digest(path))
+    return {
+        name: digests[0] if len(digests) == 1 else sha256_json(digests) for name, digests in named.items()
     }
 
 

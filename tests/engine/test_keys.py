@@ -1,5 +1,6 @@
 """The cache key: it covers every ingredient, and a miss is explained by what differs."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from edgepack.engine.artifact import Artifact
 from edgepack.engine.events import Scope
 from edgepack.engine.keys import code_digest, ingredients_of, key_of, why_changed
 from edgepack.engine.stage import Ingredients, Request, Stage, StageResult
+from edgepack.errors import EdgepackError
 from edgepack.spec import Spec
 
 DIGEST = st.text("0123456789abcdef", min_size=4, max_size=4)
@@ -144,3 +146,31 @@ def test_scopes_differ_by_target_variant_and_device():
         for device in (None, "a")
     }
     assert len(scopes) == 12
+
+
+def test_files_of_one_name_from_elsewhere_are_told_apart(tmp_path):
+    paths = [tmp_path / package / "method.py" for package in ("one", "other")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(path.parent.name)
+
+    def key(*sources):
+        return key_of(made(stage=Compile(Ingredients(sources=sources))))
+
+    before = key(*paths)
+    assert before not in {key(paths[0]), key(paths[1]), key(*reversed(paths))}
+    for path in paths:
+        keys_module.code_digest.cache_clear()
+        path.write_text("changed")
+        assert key(*paths) != before
+        path.write_text(path.parent.name)
+    keys_module.code_digest.cache_clear()
+    assert key(*paths) == before
+
+
+@pytest.mark.parametrize("source", ["nowhere/at/all.py", "compression/none.py"])
+def test_a_source_that_is_not_there_is_an_error(source):
+    with pytest.raises(EdgepackError, match=f"source {source} does not exist"):
+        made(stage=Compile(Ingredients(sources=(source,))))
+    with pytest.raises(EdgepackError, match="does not exist"):
+        made(stage=Compile(Ingredients(sources=(Path("/nowhere/method.py"),))))

@@ -217,3 +217,23 @@ def test_every_event_has_its_place(line):
         scope = event.scope
         assert (scope.target is None) == (scope.stage in {"train", "export", "compress", "evaluate"})
         assert (scope.device == "pi") == (scope.stage in {"deploy", "bench"} and scope.target == "rpi4")
+
+
+def test_what_is_said_about_a_target_makes_nothing_anew(line, tmp_path):
+    folder = tmp_path / "config/edgepack/targets"
+    folder.mkdir()
+    file = folder / "mine.yaml"
+    mine = (
+        "edgepack: 1\nname: mine\nextends: rpi4\ntitle: Mine\nnotes: [{text: a board, source: its manual}]\n"
+    )
+    recipe = RECIPE.replace("{target: rpi4, device: pi}", "{target: mine, device: pi}")
+    file.write_text(mine)
+    line(recipe)
+    file.write_text(
+        mine.replace("a board", "the board").replace("title: Mine", "title: My own") + "memory_mib: 512\n"
+    )
+    line(recipe)
+    assert set(line.count()) == {"Deploy"}
+    file.write_text(file.read_text() + "tune: {repeats: 9}\n")
+    line(recipe)
+    assert "Tune" in line.count()

@@ -99,7 +99,7 @@ class TuneStage(TargetStage[TuneSpec, TuneFigures]):
         elif not target.devices:
             yield Skip(self._without("the recipe names no device for this target: nothing to measure on", at))
         else:
-            spec = TuneSpec(target=target.target, tune=target.tune, emulated=at.emulated)
+            spec = TuneSpec(target=target.target.measured, tune=target.tune, emulated=at.emulated)
             yield Request(spec, {"onnx": at.model.artifacts["onnx"]})
 
     def run(self, work: Work[TuneSpec, Resources]) -> StageResult[TuneFigures]:
