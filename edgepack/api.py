@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgepack.lower.deep import Examined
     from edgepack.lower.emit.cubin import CudaKernel
     from edgepack.measuring.measurement import Measurement
-    from edgepack.pipeline.fleet import NamedDevice
+    from edgepack.pipeline.device import NamedDevice
     from edgepack.pipeline.strategy import Strategy
     from edgepack.pipeline.trace import Until
     from edgepack.remote.install import Installed
@@ -278,14 +278,14 @@ def deploy(bundle: Path, device: str, *, listener: Listener = ignore) -> "Instal
         DeployError: it failed; the board runs what it ran before.
         UnreachableError, TrustError, IntegrityError, LockedError: as their names say.
     """
-    from edgepack.pipeline.fleet import deploy as install
+    from edgepack.pipeline.device import deploy as install
 
     return install(bundle, device, listener)
 
 
 def rollback(name: str, device: str) -> "Installed":
     """Go back to the release of ``name`` that was in use before the current one."""
-    from edgepack.pipeline.fleet import rollback as back
+    from edgepack.pipeline.device import rollback as back
 
     return back(name, device)
 
@@ -293,28 +293,28 @@ def rollback(name: str, device: str) -> "Installed":
 def bench(bundle: Path, device: str, *, runs: int = 100, warmup: int = 10, threads: int = 1) -> "Measurement":
     """Measure a bundle on a device without installing it; nothing stays there."""
     from edgepack.config.recipe import Bench
-    from edgepack.pipeline.fleet import bench as measure
+    from edgepack.pipeline.device import bench as measure
 
     return measure(bundle, device, Bench(runs=runs, warmup=warmup, threads=threads))
 
 
 def devices() -> "list[NamedDevice]":
     """The devices of devices.yaml and the running virtual boards."""
-    from edgepack.pipeline.fleet import devices as known
+    from edgepack.pipeline.device import devices as known
 
     return known()
 
 
 def device_info(device: str) -> dict[str, Any]:
     """Probe a device through the agent, and list the releases it holds."""
-    from edgepack.pipeline.fleet import info
+    from edgepack.pipeline.device import info
 
     return info(device)
 
 
 def trust(device: str) -> str:
     """Fetch a device's host key and add it to known_hosts; returns its fingerprint."""
-    from edgepack.pipeline.fleet import trust as accept
+    from edgepack.pipeline.device import trust as accept
 
     return accept(device)
 

@@ -18,6 +18,7 @@ from benchmarks.arm.mca import CORES
 from benchmarks.kit import agent
 from benchmarks.kit.correctness import distance, rows
 from benchmarks.kit.nets import Artifacts
+from edgepack.bundle import layout
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
 from edgepack.lower import compile_model
@@ -35,7 +36,7 @@ def edgepack(
     Raises:
         EdgepackError: The model cannot be compiled or run, or its outputs are wrong.
     """
-    model = folder / "model" / "model.so"
+    model = folder / layout.MODEL
     compiled = compile_model(net.onnx, load_target(target), model, records=records)
     program = agent.place(folder, target, compiled.runtime)
     inputs = agent.save_inputs(folder, [one.name for one in compiled.inputs], rows(net.inputs)[-1])

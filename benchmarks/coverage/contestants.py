@@ -79,7 +79,8 @@ def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> di
             compile_model(folder / "model.onnx", load_target(target), folder / "model.so")
             tell({"step": "run"})
             arrays = {spec.name: inputs[spec.name] for spec in taken}
-            outputs = protocol.run(Here(), str(agent), str(folder / "model.so"), arrays, scratch=name)
+            on = protocol.BoardModel(Here(), str(agent), str(folder / "model.so"), scratch=name)
+            outputs = protocol.run(on, arrays)
         except EdgepackError as error:
             why = "; ".join(part for part in (error.message, error.why) if part)
             status = "refused" if isinstance(error, InputError) else "failed"

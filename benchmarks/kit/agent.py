@@ -18,16 +18,19 @@ def place(folder: Path, target_name: str, runtime: Sequence[str] | None = None) 
     Without names it is all that a model without a GPU may need.
     """
     from edgepack.agent.build import build_agent
+    from edgepack.bundle import layout
     from edgepack.bundle.runtime import runtime_libs
     from edgepack.config.target import load_target
     from edgepack.spec.runtime import BASE, EXTRA
 
     abi = load_target(target_name).abi
-    for name in ("bin", "lib"):
-        (folder / name).mkdir(parents=True)
-    for name, path in runtime_libs(abi.arch, runtime or (*BASE, EXTRA)).items():
-        shutil.copy2(path, folder / "lib" / name)
-    return Path(shutil.copy2(build_agent(abi.arch, abi.libc), folder / "bin" / "edgepack-agent"))
+    files = {layout.AGENT: build_agent(abi.arch, abi.libc)}
+    libraries = runtime_libs(abi.arch, runtime or (*BASE, EXTRA))
+    files |= {layout.library(name): path for name, path in libraries.items()}
+    for path, source in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, folder / path)
+    return folder / layout.AGENT
 
 
 def save_inputs(folder: Path, names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> list[str]:

@@ -9,6 +9,7 @@ import io
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
@@ -36,6 +37,7 @@ __all__ = [
     "PROTOCOL",
     "BenchRaw",
     "BoardInfo",
+    "BoardModel",
     "BoardShell",
     "CommandResult",
     "DeviceKind",
@@ -91,6 +93,36 @@ class BoardShell(Protocol):
         """Fetch a file."""
 
 
+@dataclass(frozen=True)
+class BoardModel:
+    """A compiled model on a board, the agent beside it, and how it is run there.
+
+    Attributes:
+        session: A connection to the board.
+        agent: The agent's path on the board.
+        model: The compiled model's path on the board.
+        device: Where the kernels run.
+        threads: Threads of TVM's pool.
+        cores: Cores that ``bench`` pins the process to; none: the scheduler and TVM's pool choose.
+        scratch: A folder on the board for inputs and outputs while a command runs.
+        timeout: Seconds for each command on the board; None for no limit.
+    """
+
+    session: BoardShell
+    agent: str
+    model: str
+    device: DeviceKind = "cpu"
+    threads: int = 1
+    cores: tuple[int, ...] = ()
+    scratch: str = "/tmp"  # noqa: S108 - mktemp makes a folder of our own in it
+    timeout: float | None = None
+
+    def command(self, do: Literal["run", "bench"], *words: str) -> list[str]:
+        """The agent's command line for this model, with more of its arguments."""
+        options = ["--model", self.model, "--threads", str(self.threads), "--device", self.device]
+        return [self.agent, do, *options, *words]
+
+
 Line = TypeVar("Line", bound=Spec)
 
 
@@ -110,97 +142,52 @@ def info(session: BoardShell, agent: str, *, work_dir: str = ".") -> BoardInfo:
     return _parse(session, "info", BoardInfo, line)
 
 
-def run(
-    session: BoardShell,
-    agent: str,
-    model: str,
-    inputs: Mapping[str, "np.ndarray"],
-    *,
-    each: bool = False,
-    threads: int = 1,
-    device: DeviceKind = "cpu",
-    scratch: str = "/tmp",  # noqa: S108 - mktemp makes a folder of our own in it
-    timeout: float | None = None,
-) -> list["np.ndarray"]:
+def run(on: BoardModel, inputs: Mapping[str, "np.ndarray"], *, each: bool = False) -> list["np.ndarray"]:
     """Run the model on the board and fetch its outputs.
 
     Args:
-        session: A connection to the board.
-        agent: The agent's path on the board.
-        model: The compiled model's path on the board.
+        on: The model on its board.
         inputs: The model's inputs, in its own order; shapes as the model has them, or with ``each``
             with one axis of N samples in front.
-        each: Run once a sample; the outputs are stacked the same way.
-        threads: Threads of TVM's pool.
-        device: Where the kernels run.
-        scratch: A folder on the board for inputs and outputs while this runs.
-        timeout: Seconds for the whole command.
+        each: Run once per sample; the outputs are stacked the same way.
 
     Raises:
         AgentError: The model or the agent failed; its words are in ``why``.
     """
     import numpy as np
 
-    with _uploaded(session, inputs, scratch) as (folder, words):
-        options = ["--output-dir", folder, "--threads", str(threads), "--device", device]
-        argv = [agent, "run", "--model", model, *words, *options, *(["--each"] if each else [])]
-        (line,) = _lines(session, "run", argv, timeout, count=1)
-        ran = _parse(session, "run", Ran, line)
+    with _uploaded(on, inputs) as (folder, words):
+        argv = on.command("run", *words, "--output-dir", folder, *(["--each"] if each else []))
+        (line,) = _lines(on.session, "run", argv, on.timeout, count=1)
+        ran = _parse(on.session, "run", Ran, line)
         with tempfile.TemporaryDirectory() as here:
             outputs = []
             for index in range(len(ran.outputs)):
                 local = Path(here) / f"output-{index}.npy"
-                session.get(f"{folder}/{local.name}", local)
+                on.session.get(f"{folder}/{local.name}", local)
                 outputs.append(np.load(local, allow_pickle=False))
     return outputs
 
 
 def bench(
-    session: BoardShell,
-    agent: str,
-    model: str,
-    inputs: Mapping[str, "np.ndarray"],
-    *,
-    warmup: int = 10,
-    runs: int = 100,
-    threads: int = 1,
-    device: DeviceKind = "cpu",
-    cores: Sequence[int] = (),
-    scratch: str = "/tmp",  # noqa: S108 - mktemp makes a folder of our own in it
-    timeout: float | None = None,
+    on: BoardModel, inputs: Mapping[str, "np.ndarray"], *, warmup: int = 10, runs: int = 100
 ) -> BenchRaw:
     """Measure the model's latency on the board.
 
     Args:
-        session: A connection to the board.
-        agent: The agent's path on the board.
-        model: The compiled model's path on the board.
+        on: The model on its board.
         inputs: The model's inputs, in its own order and shapes.
         warmup: Inferences after the first one that are not timed.
         runs: Timed inferences.
-        threads: Threads of TVM's pool.
-        device: Where the kernels run.
-        cores: Pin the process to these cores; none: the scheduler and TVM's pool choose.
-        scratch: A folder on the board for the inputs while this runs.
-        timeout: Seconds for the whole command.
 
     Raises:
         AgentError: The model or the agent failed; its words are in ``why``.
     """
-    with _uploaded(session, inputs, scratch) as (_, words):
-        options = [
-            "--warmup",
-            str(warmup),
-            "--runs",
-            str(runs),
-            "--threads",
-            str(threads),
-            "--device",
-            device,
-        ]
-        pinning = ["--cores", ",".join(map(str, cores))] if cores else []
-        argv = [agent, "bench", "--model", model, *words, *options, *pinning]
-        first, *samples, last = _lines(session, "bench", argv, timeout, count=runs + 2)
+    session = on.session
+    with _uploaded(on, inputs) as (_, words):
+        pinning = ["--cores", ",".join(map(str, on.cores))] if on.cores else []
+        argv = on.command("bench", *words, "--warmup", str(warmup), "--runs", str(runs), *pinning)
+        first, *samples, last = _lines(session, "bench", argv, on.timeout, count=runs + 2)
     _check_protocol(session, first)
     start = _parse(session, "bench", BenchStart, first)
     end = _parse(session, "bench", BenchEnd, last)
@@ -218,13 +205,12 @@ def bench(
 
 
 @contextmanager
-def _uploaded(
-    session: BoardShell, inputs: Mapping[str, "np.ndarray"], scratch: str
-) -> Iterator[tuple[str, list[str]]]:
+def _uploaded(on: BoardModel, inputs: Mapping[str, "np.ndarray"]) -> Iterator[tuple[str, list[str]]]:
     """A folder of our own on the board with the inputs in it, and the agent's arguments naming them."""
     import numpy as np
 
-    created = session.run(["mktemp", "-d", f"{scratch}/edgepack.XXXXXX"], timeout=60.0, check=True)
+    session = on.session
+    created = session.run(["mktemp", "-d", f"{on.scratch}/edgepack.XXXXXX"], timeout=60.0, check=True)
     folder = created.stdout.decode().strip()
     try:
         words = []

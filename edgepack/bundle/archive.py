@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edgepack.bundle import frame, ustar
-from edgepack.bundle.manifest import EXECUTABLE, NAME, PLAIN, Contents, FileEntry, Manifest
+from edgepack.bundle.layout import MANIFEST, is_program
+from edgepack.bundle.manifest import EXECUTABLE, PLAIN, Contents, FileEntry, Manifest
 from edgepack.errors import InputError, IntegrityError, UsageError
-from edgepack.spec.document import SchemaVersionError
+from edgepack.spec.document import SchemaVersionError, is_canonical
 
 MAX_MANIFEST = 8 << 20  # bytes
 MAX_FILES = 4 << 30  # bytes of all files together, unless the caller says otherwise
@@ -42,9 +43,9 @@ def pack(out: Path, contents: Contents, files: Mapping[str, Path | bytes]) -> Pa
     try:
         with os.fdopen(handle, "wb") as file:
             with frame.compressor().stream_writer(file, closefd=False) as tar:
-                data = manifest.to_bytes()
+                data = manifest.data
                 tar.write(
-                    ustar.header(ustar.Header(NAME, len(data), PLAIN)) + data + ustar.padding(len(data))
+                    ustar.header(ustar.Header(MANIFEST, len(data), PLAIN)) + data + ustar.padding(len(data))
                 )
                 for entry in entries:
                     _write_member(tar, entry, files[entry.path])
@@ -64,7 +65,7 @@ def read_manifest(path: Path) -> Manifest:
     """The manifest alone: it is the first member, so little else is read. Its files are not checked.
 
     Raises:
-        InputError: The file cannot be read, or is of another schema version.
+        InputError: The file cannot be read, or was written by a newer edgepack.
         IntegrityError: It is not a sound bundle as far as was read.
     """
     with _opened(path) as reader:
@@ -75,7 +76,7 @@ def verify(path: Path, *, digest: str | None = None, max_bytes: int = MAX_FILES)
     """Check every byte of a bundle against its manifest, and the manifest against ``digest`` if given.
 
     Raises:
-        InputError: The file cannot be read, or is of another schema version.
+        InputError: The file cannot be read, or was written by a newer edgepack.
         IntegrityError: What is wrong, where.
     """
     with _opened(path) as reader:
@@ -97,7 +98,7 @@ def extract(path: Path, dest: Path, *, digest: str | None = None, max_bytes: int
 
     Raises:
         UsageError: ``dest`` holds something already, or cannot be written.
-        InputError: The bundle cannot be read, or is of another schema version.
+        InputError: The bundle cannot be read, or was written by a newer edgepack.
         IntegrityError: What is wrong, where; ``dest`` is as it was.
     """
     if dest.is_symlink() or (dest.exists() and (not dest.is_dir() or any(dest.iterdir()))):
@@ -113,7 +114,7 @@ def extract(path: Path, dest: Path, *, digest: str | None = None, max_bytes: int
             for entry, data in _files(reader, manifest, max_bytes):
                 _place(temp, entry, data)
             _end(reader)
-        (temp / NAME).write_bytes(manifest.to_bytes())
+        (temp / MANIFEST).write_bytes(manifest.data)
         temp.chmod(0o755)
         temp.replace(dest)
     except OSError as error:
@@ -134,7 +135,7 @@ def _entry(path: str, source: Path | bytes) -> FileEntry:
         path=path,
         sha256=sha256.hexdigest(),
         size=size,
-        mode=EXECUTABLE if path.startswith("bin/") else PLAIN,
+        mode=EXECUTABLE if is_program(path) else PLAIN,
     )
 
 
@@ -191,8 +192,8 @@ def _reader(path: Path) -> frame.FrameReader:
 
 def _manifest(reader: frame.FrameReader, path: Path, *, digest: str | None = None) -> Manifest:
     member = ustar.parse(reader.take(ustar.BLOCK))
-    if member.name != NAME or member.mode != PLAIN:
-        raise ValueError(f"its first member is {member.name!r}, not {NAME}")
+    if member.name != MANIFEST or member.mode != PLAIN:
+        raise ValueError(f"its first member is {member.name!r}, not {MANIFEST}")
     if member.size > MAX_MANIFEST:
         raise ValueError(f"its manifest of {member.size} bytes is above the limit of {MAX_MANIFEST}")
     data = reader.take(member.size)
@@ -200,13 +201,13 @@ def _manifest(reader: frame.FrameReader, path: Path, *, digest: str | None = Non
     if digest is not None and hashlib.sha256(data).hexdigest() != digest:
         raise ValueError(f"its release digest is {hashlib.sha256(data).hexdigest()}, not {digest}")
     try:
-        manifest = Manifest.parse(data, where=f"{path}:{NAME}")
+        manifest = Manifest.parse(data, where=f"{path}:{MANIFEST}")
     except SchemaVersionError:
         raise
     except InputError as error:
-        raise ValueError(f"{NAME}: {error.message}: {error.why}") from error
-    if manifest.to_bytes() != data:
-        raise ValueError(f"{NAME} is not in its canonical form")
+        raise ValueError(f"{MANIFEST}: {error.message}: {error.why}") from error
+    if not is_canonical(data):
+        raise ValueError(f"{MANIFEST} is not in its canonical form")
     return manifest
 
 

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.agent.build import build_agent
+from edgepack.bundle import layout
 from edgepack.bundle.examples import example_files
 from edgepack.bundle.manifest import TargetInfo
 from edgepack.bundle.runtime import runtime_libs
 
 if TYPE_CHECKING:
     import numpy as np
+
+_SAMPLE = {"input": layout.sample_input, "output": layout.sample_output}
 
 
 def release_files(
@@ -30,11 +33,11 @@ def release_files(
         EdgepackError: the agent cannot be built, or a runtime library cannot be had.
     """
     files: dict[str, Path | bytes] = {
-        "model/model.so": model,
-        "bin/edgepack-agent": build_agent(target.abi.arch, target.abi.libc),
+        layout.MODEL: model,
+        layout.AGENT: build_agent(target.abi.arch, target.abi.libc),
     }
-    files |= {f"lib/{name}": path for name, path in runtime_libs(target.abi.arch, runtime).items()}
-    files |= {f"examples/{name}": path for name, path in example_files().items()}
+    files |= {layout.library(name): path for name, path in runtime_libs(target.abi.arch, runtime).items()}
+    files |= {layout.example(name): path for name, path in example_files().items()}
     files |= _first_sample(samples)
     return files
 
@@ -46,8 +49,8 @@ def _first_sample(path: Path) -> dict[str, Path | bytes]:
     with np.load(path, allow_pickle=False) as samples:
         for name in samples.files:
             kind, _, index = name.partition("_")
-            if index:
-                files[f"sample/{kind}-{index}.npy"] = _npy(samples[name][0])
+            if kind in _SAMPLE:
+                files[_SAMPLE[kind](int(index))] = _npy(samples[name][0])
     return files
 
 

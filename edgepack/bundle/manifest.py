@@ -3,6 +3,10 @@
 The release digest is the sha256 of ``manifest.json``, and the manifest holds the sha256 of every other
 file. So the digest stands for all bytes of the release, whatever the compressor did to them. Nothing in
 it depends on when or where the bundle was made: the same inputs give the same digest.
+
+A manifest of an older version keeps the bytes it was read from: written again, it would be other bytes.
+
+Versions: 1; 2 adds ``constants`` and ``compression[].encodings``.
 """
 
 import hashlib
@@ -12,9 +16,10 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from edgepack.base.files import sha256_json
+from edgepack.bundle.layout import MANIFEST
 from edgepack.compression import Step
 from edgepack.config.recipe import Recipe
 from edgepack.config.target import Abi, Gpu, Target
@@ -23,7 +28,6 @@ from edgepack.spec.candidate import RELEASE
 from edgepack.spec.document import JsonDocument
 from edgepack.spec.encoding import ConstantSummary
 
-NAME = "manifest.json"
 PLAIN: Final = 0o644
 EXECUTABLE: Final = 0o755
 MAX_PATH = 100  # bytes: the name field of a ustar header
@@ -116,10 +120,11 @@ class Accuracy(Spec):
 class Contents(JsonDocument):
     """All of the manifest but the list of files: what ``pack`` is given."""
 
+    noun = "manifest"
     hint = "pack the bundle again with this edgepack"
 
     kind: Literal["bundle"] = "bundle"
-    edgepack: Literal[1] = Field(default=1, description="Version of the manifest schema.")
+    edgepack: Literal[2] = Field(default=2, description="Version of the manifest schema.")
     name: Name
     version: Version
     variant: Name = Field(default=RELEASE, description="The candidate it was made of.")
@@ -148,6 +153,8 @@ class Manifest(Contents):
 
     files: tuple[FileEntry, ...]
 
+    _read_from: bytes | None = PrivateAttr(default=None)
+
     @model_validator(mode="after")
     def _sound_list(self) -> Self:
         paths = [entry.path for entry in self.files]
@@ -159,11 +166,29 @@ class Manifest(Contents):
             inside = next((str(p) for p in PurePosixPath(path).parents if str(p) in known), None)
             if inside:
                 raise ValueError(f"{path!r} lies inside the file {inside!r}")
-        if NAME in known:
-            raise ValueError(f"{NAME} cannot list itself")
+        if MANIFEST in known:
+            raise ValueError(f"{MANIFEST} cannot list itself")
         return self
+
+    @classmethod
+    def parse(cls, data: bytes, *, where: str) -> Self:
+        """Read a manifest from its bytes, and keep these where it would be written as others.
+
+        Raises:
+            InputError: It is another document, or not a valid one.
+            SchemaVersionError: It was written by a newer edgepack.
+        """
+        manifest = super().parse(data, where=where)
+        if manifest.to_bytes() != data:
+            manifest._read_from = data  # noqa: SLF001 - its own class
+        return manifest
+
+    @property
+    def data(self) -> bytes:
+        """``manifest.json`` byte for byte: as it was read, or as ``pack`` writes it."""
+        return self.to_bytes() if self._read_from is None else self._read_from
 
     @property
     def digest(self) -> str:
         """The release digest: sha256 of ``manifest.json``."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+        return hashlib.sha256(self.data).hexdigest()

@@ -1,7 +1,7 @@
 """The cache key of a stage's work: the sha256 over all of its ingredients, and in words what changed between two."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,15 +70,38 @@ def key_of(ingredients: Mapping[str, Any]) -> str:
     return sha256_json(ingredients)
 
 
-def why_changed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str:
-    """In words: what differs between the ingredients of the last run and these."""
+def why_changed(
+    before: Mapping[str, Any] | None,
+    now: Mapping[str, Any],
+    *,
+    derived: Collection[str] = (),
+    unnamed: Collection[str] = (),
+) -> str:
+    """In words: what differs between the ingredients of the last run and these, each change once.
+
+    Args:
+        before: The ingredients of the last run, if there was one.
+        now: These.
+        derived: Ingredients that follow from others, such as ``inputs.model``: a change there is named only where
+            nothing else changed.
+        unnamed: The beginnings of paths that are left out of a name, e.g. ``spec.contents.``.
+    """
     if before is None:
         return "first run"
-    changes = [_change(path, a, b) for path, a, b in _differences("", before, now)]
+    found = _differences("", before, now)
+    # Among what follows from others, files say more than figures.
+    follows = [change for change in found if _within(change[0], derived)]
+    causes = [change for change in found if change not in follows]
+    files = [change for change in follows if change[0].startswith("inputs.")]
+    changes = list(dict.fromkeys(_change(*change, unnamed) for change in causes or files or follows))
     if not changes:
         return "its stored result was missing or damaged"
     shown = ", ".join(changes[:_SHOWN])
     return shown if len(changes) <= _SHOWN else f"{shown} and {len(changes) - _SHOWN} more changes"
+
+
+def _within(path: str, parts: Collection[str]) -> bool:
+    return any(path == part or path.startswith(f"{part}.") for part in parts)
 
 
 _MISSING = object()
@@ -91,16 +114,23 @@ def _differences(path: str, a: Any, b: Any) -> list[tuple[str, Any, Any]]:
             inner = f"{path}.{name}" if path else str(name)
             found += _differences(inner, a.get(name, _MISSING), b.get(name, _MISSING))
         return found
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return [
+            one
+            for i, (x, y) in enumerate(zip(a, b, strict=True))
+            for one in _differences(f"{path}.{i}", x, y)
+        ]
     return [] if a == b else [(path, a, b)]
 
 
-def _change(path: str, a: Any, b: Any) -> str:
+def _change(path: str, a: Any, b: Any, unnamed: Collection[str]) -> str:
+    left_out = max((start for start in unnamed if path.startswith(start)), key=len, default="")
     head, _, rest = path.partition(".")
     if head == "inputs":
         return f"{rest} changed"
     if head == "code":
         return f"edgepack's {rest} changed"
-    name = rest or head
+    name = path.removeprefix(left_out) if left_out else rest or head
     if a is _MISSING:
         return f"{name} is new"
     if b is _MISSING:

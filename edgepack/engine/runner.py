@@ -120,7 +120,7 @@ class Runner(Generic[R]):
         elif forced:
             why = "asked for by --fresh"
         else:
-            why = why_changed(self.store.last(place), parts)
+            why = _why(stage, request, self.store.last(place), parts)
         self._listener(StageStarted(scope=scope, why=why))
         try:
             record, keep = self._work(stage, request, resources, began)
@@ -211,3 +211,13 @@ class Runner(Generic[R]):
                 error=error,
             )
         )
+
+
+def _why(
+    stage: Stage[S, F, R], request: Request[S], before: Mapping[str, Any] | None, now: Mapping[str, Any]
+) -> str:
+    """Why the store has no answer. A file that an earlier stage made changed for a reason given there."""
+    made = [f"inputs.{role}" for role, artifact in request.inputs.items() if artifact.made_by != USER]
+    found = [f"spec.{part}" for part in stage.derived]
+    unnamed = [f"spec.{start}" for start in stage.unnamed]
+    return why_changed(before, now, derived=[*made, *found], unnamed=unnamed)

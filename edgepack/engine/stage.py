@@ -97,12 +97,17 @@ class Stage(ABC, Generic[S, F, R]):
         figures: the type of what ``run`` finds.
         version: raised when the meaning of the result changes although the code's digest would not tell.
         cached: False for what must ask the outside world each time.
+        derived: parts of the spec that follow from others or from the inputs. A change there is given as the reason
+            for working again only where nothing else changed.
+        unnamed: the beginnings of the spec's paths that are left out when a change is named.
     """
 
     name: str
     figures: type[F]
     version: int = 1
     cached: bool = True
+    derived: tuple[str, ...] = ()
+    unnamed: tuple[str, ...] = ()
 
     @abstractmethod
     def ingredients(self, spec: S) -> Ingredients:

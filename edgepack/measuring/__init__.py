@@ -1,4 +1,4 @@
 """Measurements on the board, their statistics and their validity.
 
-Imports: agent, config, errors, spec.
+Imports: agent, errors, spec.
 """

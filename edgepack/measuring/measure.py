@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgepack.agent import protocol
-from edgepack.config.recipe import Bench
 from edgepack.errors import InputError
 from edgepack.measuring.accuracy import BoardAccuracy, score, worst_parity
 from edgepack.measuring.measurement import Measurement
@@ -20,55 +19,26 @@ _STICKY = 0xF0000  # raspberry_pi_flags: what has happened since boot
 
 
 def measure(
-    session: protocol.BoardShell,
-    agent: str,
-    model: str,
-    inputs: Mapping[str, np.ndarray],
-    spec: Bench,
-    *,
-    emulated: bool,
-    device: protocol.DeviceKind = "cpu",
-    cores: Sequence[int] = (),
-    timeout: float | None = None,
+    on: protocol.BoardModel, inputs: Mapping[str, np.ndarray], *, warmup: int, runs: int, emulated: bool
 ) -> Measurement:
     """Measure the latency of a model on a board.
 
     Args:
-        session: A connection to the board.
-        agent: The agent's path on the board, in an installed release or a scratch folder.
-        model: The compiled model's path on the board.
+        on: The model on its board.
         inputs: The model's inputs, in its own order, shapes and dtypes.
-        spec: Warm-up, runs and threads.
+        warmup: Inferences after the first one that are not timed.
+        runs: Timed inferences.
         emulated: The board is emulated: its latency is taken, labelled and never believed.
-        device: Where the kernels run.
-        cores: Pin the process to these cores.
-        timeout: Seconds for the whole command.
 
     Raises:
         AgentError: The model or the agent failed.
         UnreachableError: The connection was lost.
     """
-    raw = protocol.bench(
-        session,
-        agent,
-        model,
-        inputs,
-        warmup=spec.warmup,
-        runs=spec.runs,
-        threads=spec.threads,
-        device=device,
-        cores=cores,
-        timeout=timeout,
-    )
+    raw = protocol.bench(on, inputs, warmup=warmup, runs=runs)
     return Measurement.of(
-        raw.samples_ns,
-        device=session.name,
+        raw,
+        device=on.session.name,
         emulated=emulated,
-        threads=raw.threads,
-        warmup=raw.warmup,
-        load_ms=raw.load_ms,
-        first_ms=raw.first_ms,
-        peak_rss_kib=raw.peak_rss_kib,
         before=board_state(raw.before),
         after=board_state(raw.after, since=raw.before),
     )
@@ -97,31 +67,21 @@ def board_state(state: protocol.State, *, since: protocol.State | None = None) -
 
 
 def evaluate(
-    session: protocol.BoardShell,
-    agent: str,
-    model: str,
+    on: protocol.BoardModel,
     inputs: Mapping[str, np.ndarray],
     *,
     labels: np.ndarray | None = None,
     reference: Sequence[np.ndarray] = (),
-    threads: int = 1,
-    device: protocol.DeviceKind = "cpu",
-    timeout: float | None = None,
 ) -> BoardAccuracy:
     """Run test samples on the board and score what comes back.
 
     Samples go to the board in chunks of 64 MiB, so that a large test split fits a small ``/tmp``.
 
     Args:
-        session: A connection to the board.
-        agent: The agent's path on the board.
-        model: The compiled model's path on the board; its first output holds the class scores.
+        on: The model on its board; its first output holds the class scores.
         inputs: The model's inputs in its own order, each (N, *shape): N samples of the shape it takes.
         labels: N * batch integers, for the accuracy.
         reference: onnxruntime's outputs, each (N, *shape), for the parity; all of the model's, in order.
-        threads: Threads of TVM's pool.
-        device: Where the kernels run.
-        timeout: Seconds for each command on the board.
 
     Raises:
         InputError: No samples, or arrays that do not belong together.
@@ -137,11 +97,7 @@ def evaluate(
     chunks = []
     for start in range(0, count, per_chunk):
         part = {name: array[start : start + per_chunk] for name, array in inputs.items()}
-        chunks.append(
-            protocol.run(
-                session, agent, model, part, each=True, threads=threads, device=device, timeout=timeout
-            )
-        )
+        chunks.append(protocol.run(on, part, each=True))
     outputs = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
     classes = outputs[0].shape[-1] if labels is not None else outputs[0][0].size
     found = score(

@@ -1,10 +1,10 @@
 """A measurement: raw samples, what they sum up to, and the state of the board while they were taken."""
 
-from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
+from edgepack.agent.results import BenchRaw
 from edgepack.measuring.stats import BoardState, Latency, Verdict, judge, summary
 from edgepack.spec import Finite
 from edgepack.spec.document import JsonDocument
@@ -33,21 +33,8 @@ class Measurement(JsonDocument):
     verdict: Verdict
 
     @classmethod
-    def of(
-        cls,
-        samples_ns: Sequence[int],
-        *,
-        device: str,
-        emulated: bool,
-        threads: int,
-        warmup: int,
-        load_ms: float,
-        first_ms: float,
-        peak_rss_kib: int,
-        before: BoardState,
-        after: BoardState,
-    ) -> Self:
-        """A measurement with its summary and verdict.
+    def of(cls, raw: BenchRaw, *, device: str, emulated: bool, before: BoardState, after: BoardState) -> Self:
+        """What the agent measured, with its summary and verdict.
 
         Raises:
             ValueError: No samples.
@@ -55,14 +42,14 @@ class Measurement(JsonDocument):
         return cls(
             device=device,
             emulated=emulated,
-            threads=threads,
-            warmup=warmup,
-            samples_ns=tuple(samples_ns),
-            latency=summary(samples_ns),
-            load_ms=load_ms,
-            first_ms=first_ms,
-            peak_rss_kib=peak_rss_kib,
+            threads=raw.threads,
+            warmup=raw.warmup,
+            samples_ns=raw.samples_ns,
+            latency=summary(raw.samples_ns),
+            load_ms=raw.load_ms,
+            first_ms=raw.first_ms,
+            peak_rss_kib=raw.peak_rss_kib,
             before=before,
             after=after,
-            verdict=judge(samples_ns, before=before, after=after, emulated=emulated),
+            verdict=judge(raw.samples_ns, before=before, after=after, emulated=emulated),
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from edgepack.base.files import canonical_json, write_atomic
 from edgepack.base.paths import data_dir
@@ -17,8 +17,10 @@ from edgepack.config.recipe import Gates
 from edgepack.engine.events import Advanced, ErrorRecord, StageEnded, StageStarted
 from edgepack.errors import InputError
 from edgepack.spec import Finite, Spec
+from edgepack.spec.document import check_version
 
 TRACE_VERSION = 1
+_HINT = "run the recipe again with: edgepack run"
 
 Until = Literal["evaluate", "tune", "package", "bench"]
 
@@ -124,7 +126,8 @@ class Trace:
         """Read a trace back.
 
         Raises:
-            InputError: the file cannot be read, or a line is no event of this version.
+            InputError: the file cannot be read, or a line is not an event.
+            SchemaVersionError: a newer edgepack wrote it.
         """
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -133,9 +136,12 @@ class Trace:
         events = []
         for number, line in enumerate(lines, start=1):
             try:
-                json.loads(line)
+                value = json.loads(line)
+                if number == 1 and isinstance(value, dict) and value.get("event") == "run-started":
+                    version = value.get("trace")
+                    check_version("trace", version, TRACE_VERSION, where=str(path), hint=_HINT)
                 events.append(_EVENT.validate_json(line))
-            except (ValueError, ValidationError) as error:
+            except ValueError as error:  # ValidationError is one
                 why = str(error).partition("\n")[0]
                 raise InputError("not an event of a trace", where=f"{path}:{number}", why=why) from error
         if not events or not isinstance(events[0], RunStarted):

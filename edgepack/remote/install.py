@@ -33,6 +33,7 @@ from edgepack.remote.scratch import scratch
 from edgepack.remote.session import Session
 from edgepack.remote.smoke import smoke
 from edgepack.remote.staging import BytesSent, Unpacked, donors, stage, unpacked
+from edgepack.spec import SchemaVersionError
 
 __all__ = ["Installed", "Release", "install", "releases", "rollback", "scratch"]
 
@@ -162,6 +163,7 @@ def rollback(session: Session, name: str, work_dir: str = "edgepack") -> Install
 
     Raises:
         DeployError: There is no previous release, or it is damaged or does not run. Nothing changed.
+        SchemaVersionError: A newer edgepack installed it. Nothing changed.
         LockedError: Somebody else is installing.
         UnreachableError: The connection was lost.
     """
@@ -292,7 +294,11 @@ def _history(session: Session, root: str) -> dict[str, tuple[str, str]]:
 
 
 def _checked_release(session: Session, path: str, digest: str) -> Manifest:
-    manifest = read_manifest(session, path)
+    try:
+        manifest = read_manifest(session, path)
+    except SchemaVersionError as error:
+        error.state = "the release in use was not touched"
+        raise
     if manifest is not None and manifest.digest == digest:
         answer = script(session, _VERIFY, path, stdin=checksums(manifest))
         if sum(line.endswith(": OK") for line in answer.splitlines()) == len(manifest.files) + 1:

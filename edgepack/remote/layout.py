@@ -12,9 +12,11 @@ import posixpath
 import re
 from dataclasses import dataclass
 
-from edgepack.bundle.manifest import NAME, Manifest
+from edgepack.bundle.layout import MANIFEST
+from edgepack.bundle.manifest import Manifest
 from edgepack.errors import DeployError, InputError, UsageError
 from edgepack.remote.session import Session
+from edgepack.spec import SchemaVersionError
 
 SCRATCH = ".scratch"
 TIMEOUT_S = 600.0  # for a script that hashes or removes a release on a slow card
@@ -69,7 +71,7 @@ def root(name: str, work_dir: str) -> str:
 def checksums(manifest: Manifest) -> str:
     """What ``sha256sum -c`` reads in a release's folder: every file, the manifest itself among them."""
     lines = [f"{entry.sha256}  {entry.path}\n" for entry in manifest.files]
-    return "".join([*lines, f"{manifest.digest}  {NAME}\n"])
+    return "".join([*lines, f"{manifest.digest}  {MANIFEST}\n"])
 
 
 @dataclass(frozen=True)
@@ -134,12 +136,19 @@ def script(session: Session, text: str, *arguments: str, stdin: str = "") -> str
 
 
 def read_manifest(session: Session, folder: str) -> Manifest | None:
-    """The manifest of an unpacked release on the board; None where there is no sound one."""
-    data = session.read(posixpath.join(folder, NAME))
+    """The manifest of an unpacked release on the board; None where there is no sound one.
+
+    Raises:
+        SchemaVersionError: A newer edgepack wrote it.
+        UnreachableError: The connection was lost.
+    """
+    data = session.read(posixpath.join(folder, MANIFEST))
     if data is None:
         return None
     try:
         return Manifest.parse(data, where=f"{session.name}:{folder}")
+    except SchemaVersionError:
+        raise
     except InputError:
         return None
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from edgepack.agent.protocol import BoardModel
+from edgepack.bundle.layout import AGENT, MODEL
 from edgepack.errors import DeployError, UnreachableError
 from edgepack.remote.layout import SCRATCH, inspect, root_of, script, work_path
 from edgepack.remote.preflight import preflight
@@ -23,10 +25,10 @@ find . -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {} +
 @contextmanager
 def scratch(
     session: Session, bundle: Path, *, work_dir: str = "edgepack", progress: BytesSent | None = None
-) -> Iterator[str]:
-    """A folder on the board with the bundle unpacked in it, removed at the end, whatever happens.
+) -> Iterator[BoardModel]:
+    """A bundle's model on the board, unpacked into a folder that is removed at the end, whatever happens.
 
-    Files that an installed release has already are linked, not sent. ``progress`` is told of the bytes
+    It runs where its target says, on one thread unless the caller replaces ``threads``. Files that an installed release has already are linked, not sent. ``progress`` is told of the bytes
     sent so far, and to send in all.
 
     Raises:
@@ -52,7 +54,12 @@ def scratch(
         folder = posixpath.join(SCRATCH, f"{manifest.digest[:16]}-{secrets.token_hex(4)}")
         try:
             stage(session, source, base, folder, links=links, progress=progress)
-            yield posixpath.join(base, folder)
+            yield BoardModel(
+                session,
+                agent=posixpath.join(base, folder, AGENT),
+                model=posixpath.join(base, folder, MODEL),
+                device=manifest.target.device_kind,
+            )
         finally:
             # A board that is gone cannot be cleaned now; its next scratch run does it, see _REMOVE.
             with suppress(UnreachableError, DeployError):

@@ -4,6 +4,8 @@ import io
 import posixpath
 from typing import TYPE_CHECKING
 
+from edgepack.agent.protocol import BoardModel
+from edgepack.bundle.layout import AGENT, MODEL, sample_input, sample_output
 from edgepack.bundle.manifest import Manifest
 from edgepack.errors import DeployError, InputError
 from edgepack.remote.session import Session
@@ -17,14 +19,12 @@ if TYPE_CHECKING:
 TOLERANCE = 0.05
 TIMEOUT_S = 300.0  # the first inference of a large model under emulation
 
-_AGENT = "bin/edgepack-agent"
-_MODEL = "model/model.so"
 _RUN = """\
 cd "$1" || exit
 out=$2
 shift 2
-rm -rf "$out" && mkdir "$out" && exec "./AGENT" run --model MODEL --output-dir "$out" "$@"
-""".replace("AGENT", _AGENT).replace("MODEL", _MODEL)
+rm -rf "$out" && mkdir "$out" && exec "$@"
+"""
 
 
 def smoke(session: Session, manifest: Manifest, folder: str) -> None:
@@ -38,9 +38,9 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
         UnreachableError: The connection was lost.
     """
     paths = {entry.path for entry in manifest.files}
-    inputs = [f"sample/input-{index}.npy" for index in range(len(manifest.inputs))]
-    outputs = [f"output-{index}.npy" for index in range(len(manifest.outputs))]
-    lacking = ({_AGENT, _MODEL, *inputs} | {f"sample/{name}" for name in outputs}) - paths
+    inputs = [sample_input(index) for index in range(len(manifest.inputs))]
+    outputs = [sample_output(index) for index in range(len(manifest.outputs))]
+    lacking = {AGENT, MODEL, *inputs, *outputs} - paths
     if lacking:
         raise InputError(
             f"the bundle cannot be tested on the board: it has no {', '.join(sorted(lacking))}",
@@ -48,19 +48,20 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
             next="build it again: edgepack package",
         )
     out = f"../{posixpath.basename(folder)}.smoke"
-    options = [word for path in inputs for word in ("--input", path)] + [
-        "--device",
-        manifest.target.device_kind,
-    ]
-    completed = session.run(["/bin/sh", "-c", _RUN, "edgepack", folder, out, *options], timeout=TIMEOUT_S)
+    # Inside the release's folder, as an application would run it.
+    on = BoardModel(session, f"./{AGENT}", MODEL, device=manifest.target.device_kind)
+    words = [word for path in inputs for word in ("--input", path)]
+    argv = on.command("run", *words, "--output-dir", out)
+    completed = session.run(["/bin/sh", "-c", _RUN, "edgepack", folder, out, *argv], timeout=TIMEOUT_S)
     if completed.returncode != 0:
         said = (completed.stderr + completed.stdout).decode(errors="replace").strip()
         raise _failed(
             session, manifest, f"the agent ended with {_ended(completed.returncode)}: {said[-800:]}"
         )
-    for name in outputs:
+    for path in outputs:
+        name = posixpath.basename(path)
         actual = _load(session, posixpath.join(folder, out, name))
-        expected = _load(session, posixpath.join(folder, "sample", name))
+        expected = _load(session, posixpath.join(folder, path))
         if difference := compare(actual, expected):
             raise _failed(session, manifest, f"{name}: {difference}")
 

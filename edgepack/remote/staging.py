@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.bundle import archive
-from edgepack.bundle.manifest import NAME, PLAIN, FileEntry, Manifest
+from edgepack.bundle.layout import MANIFEST
+from edgepack.bundle.manifest import PLAIN, FileEntry, Manifest
 from edgepack.errors import DeployError
 from edgepack.remote import elf
 from edgepack.remote.layout import checksums, read_manifest, script
 from edgepack.remote.session import Session
+from edgepack.spec import SchemaVersionError
 
 BytesSent = Callable[[int, int], None]  # bytes sent so far, bytes to send in all
 
@@ -50,8 +52,8 @@ class Unpacked:
     @property
     def entries(self) -> tuple[FileEntry, ...]:
         """Every file of the release, the manifest itself at the end."""
-        size = (self.folder / NAME).stat().st_size
-        own = FileEntry(path=NAME, sha256=self.manifest.digest, size=size, mode=PLAIN)
+        size = len(self.manifest.data)
+        own = FileEntry(path=MANIFEST, sha256=self.manifest.digest, size=size, mode=PLAIN)
         return (*self.manifest.files, own)
 
     def libraries(self) -> frozenset[str]:
@@ -80,7 +82,10 @@ def donors(session: Session, manifest: Manifest, releases: Sequence[str]) -> dic
     """For files of ``manifest``, where on the board the same bytes with the same mode lie already."""
     found: dict[tuple[str, int], str] = {}
     for folder in releases:
-        other = read_manifest(session, folder)
+        try:
+            other = read_manifest(session, folder)
+        except SchemaVersionError:  # installed by a newer edgepack: its files are sent rather than linked
+            continue
         for entry in other.files if other else ():
             found[entry.sha256, entry.mode] = posixpath.join(folder, entry.path)
     keys = {entry.path: (entry.sha256, entry.mode) for entry in manifest.files}

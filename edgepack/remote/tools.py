@@ -1,6 +1,6 @@
 """The agent and its runtime on a board without any release: for tuning and for `devices info`.
 
-They lie in ``<work_dir>/.tools/<digest>/`` as in a bundle, ``bin/edgepack-agent`` beside ``lib/*.so``. The
+They lie in ``<work_dir>/.tools/<digest>/`` as in a bundle, the agent beside its libraries. The
 digest covers every byte, so what is there under its name is right, and is sent once.
 """
 
@@ -10,6 +10,7 @@ import secrets
 
 from edgepack.agent.build import build_agent
 from edgepack.base.files import sha256_file
+from edgepack.bundle import layout
 from edgepack.bundle.runtime import runtime_libs
 from edgepack.config.target import Target
 from edgepack.remote.layout import script, work_path
@@ -23,11 +24,12 @@ _PREPARE = """\
 mkdir -p "$1" && cd "$1" || exit 1
 find . -mindepth 1 -maxdepth 1 -mmin +1440 ! -name "$2" -exec rm -rf {} +
 if [ -d "$2" ]; then touch "$2"; echo there; exit 0; fi
-mkdir -p "$3/bin" "$3/lib" && echo missing
+shift 2
+mkdir -p "$@" && echo missing
 """
 # Two runs may bring the same tools at once: the second finds the first's, and its own copy goes.
 _FINISH = """\
-cd "$1" && chmod 755 "$3/bin/edgepack-agent" && sync || exit 1
+cd "$1" && chmod 755 "$3/$4" && sync || exit 1
 mv -T -- "$3" "$2" 2>/dev/null && exit 0
 rm -rf -- "$3"
 [ -d "$2" ]
@@ -41,15 +43,16 @@ def ensure_tools(session: Session, target: Target, work_dir: str) -> str:
         DeployError: the board cannot take them.
         UnreachableError: the connection was lost.
     """
-    files = {"bin/edgepack-agent": build_agent(target.abi.arch, target.abi.libc)}
+    files = {layout.AGENT: build_agent(target.abi.arch, target.abi.libc)}
     names = (*BASE, CUDA) if target.device_kind == "cuda" else BASE
-    files |= {f"lib/{name}": path for name, path in runtime_libs(target.abi.arch, names).items()}
+    files |= {layout.library(name): path for name, path in runtime_libs(target.abi.arch, names).items()}
     listed = "".join(f"{name} {sha256_file(path)}\n" for name, path in sorted(files.items()))
     digest = hashlib.sha256(listed.encode()).hexdigest()[:32]
     root = posixpath.join(work_path(work_dir), TOOLS)
     new = f".new-{secrets.token_hex(8)}"
-    if script(session, _PREPARE, root, digest, new).strip() != "there":
+    folders = sorted({f"{new}/{posixpath.dirname(name)}" for name in files})
+    if script(session, _PREPARE, root, digest, *folders).strip() != "there":
         for name, path in files.items():
             session.put(path, f"{root}/{new}/{name}")
-        script(session, _FINISH, root, digest, new)
-    return f"{root}/{digest}/bin/edgepack-agent"
+        script(session, _FINISH, root, digest, new, layout.AGENT)
+    return f"{root}/{digest}/{layout.AGENT}"

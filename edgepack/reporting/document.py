@@ -1,4 +1,7 @@
-"""The report of one run as a versioned document. docs/report.md explains every field."""
+"""The report of one run as a versioned document. docs/report.md explains every field.
+
+Versions: 1; 2 adds the device of each outcome, gate and error, and ``compression[].encodings``.
+"""
 
 from typing import Literal
 
@@ -87,7 +90,7 @@ class Report(JsonDocument):
     hint = "run the recipe again with: edgepack run"
 
     kind: Literal["report"] = "report"
-    edgepack: Literal[1] = Field(default=1, description="Version of the report schema.")
+    edgepack: Literal[2] = Field(default=2, description="Version of the report schema.")
     run_id: str
     started: str = Field(description="ISO 8601, UTC.")
     seconds: Finite = Field(ge=0, description="Wall clock of the whole run.")

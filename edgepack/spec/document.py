@@ -1,4 +1,9 @@
-"""JSON documents for people and programs: canonical bytes, and a schema version checked before the rest."""
+"""JSON documents for people and programs: canonical bytes, schema versions, and how older versions are read.
+
+What was written once stays readable. A document carries the version of its schema; the version rises when its fields
+change. A reader takes every version up to its own: fields that an older one lacks have defaults, and where a default
+does not do, the document overrides ``JsonDocument.upgraded``. A newer version is refused in those words.
+"""
 
 import json
 from pathlib import Path
@@ -13,7 +18,41 @@ from edgepack.spec.base import Spec
 
 
 class SchemaVersionError(InputError):
-    """The document is sound, and of a schema version that this edgepack does not read."""
+    """The document was written by a newer edgepack, or carries no version that any edgepack wrote."""
+
+
+def check_version(what: str, version: object, newest: int, *, where: str, hint: str) -> int:
+    """The schema version of a document that ``what`` names; one above ``newest``, or what is none, is refused.
+
+    Raises:
+        SchemaVersionError: ``version`` is not one of 1 to ``newest``.
+    """
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise SchemaVersionError(
+            f"{what} version {version!r} is not one that edgepack writes",
+            where=where,
+            why=f"versions are whole numbers; this edgepack reads up to {newest}",
+            next=hint,
+        )
+    if version > newest:
+        raise SchemaVersionError(
+            f"written by a newer edgepack: {what} version {version}, this one reads up to {newest}; update edgepack",
+            where=where,
+            next="pip install --upgrade edgepack",
+        )
+    return version
+
+
+def is_canonical(data: bytes) -> bool:
+    """Whether these bytes are the one spelling of the JSON value they hold.
+
+    It is asked of the bytes as they are and not of a document read from them: a reader adds the fields that an older
+    version lacks.
+    """
+    try:
+        return readable_json(json.loads(data)) == data
+    except (ValueError, RecursionError):
+        return False
 
 
 def readable_json(value: Any) -> bytes:
@@ -27,13 +66,34 @@ def readable_json(value: Any) -> bytes:
 
 
 class JsonDocument(Spec):
-    """A Spec kept as a JSON file. Subclasses declare ``kind: Literal[...]`` and ``edgepack: Literal[...]``.
+    """A Spec kept as a JSON file. Subclasses declare ``kind: Literal[...]`` and ``edgepack: Literal[version]``.
 
-    ``kind`` says which document it is, ``edgepack`` the version of its schema. Both are checked before the
-    rest, so that a document of another version is named as such and not as a list of unknown fields.
+    ``kind`` says which document it is, ``edgepack`` the version of its schema. Both are checked before the rest, so
+    that a document of a newer version is named as such and not as a list of unknown fields. What is read is of the
+    version in ``edgepack``, whichever it was written in.
+
+    Attributes:
+        noun: What people call the document; its kind unless given.
+        hint: What to do about a damaged one.
     """
 
+    noun: ClassVar[str] = ""
     hint: ClassVar[str] = "run the command that wrote it again"
+
+    @classmethod
+    def schema_version(cls) -> int:
+        """The version that this edgepack writes, and the newest it reads."""
+        (version,) = get_args(cls.model_fields["edgepack"].annotation)
+        return int(version)
+
+    @classmethod
+    def upgraded(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
+        """The values of a document of ``version`` as those of this one; they are validated afterwards.
+
+        Fields that an older version lacks are filled in by their defaults. A document overrides this where a default
+        does not do.
+        """
+        return {**value, "edgepack": max(version, cls.schema_version())}
 
     def to_bytes(self) -> bytes:
         """The canonical JSON of the document."""
@@ -50,7 +110,7 @@ class JsonDocument(Spec):
 
         Raises:
             InputError: The file cannot be read, or is another document.
-            SchemaVersionError: It is of another schema version.
+            SchemaVersionError: It was written by a newer edgepack.
         """
         try:
             data = path.read_bytes()
@@ -64,10 +124,9 @@ class JsonDocument(Spec):
 
         Raises:
             InputError: It is another document, or not a valid one.
-            SchemaVersionError: It is of another schema version.
+            SchemaVersionError: It was written by a newer edgepack.
         """
         (kind,) = get_args(cls.model_fields["kind"].annotation)
-        versions: tuple[int, ...] = get_args(cls.model_fields["edgepack"].annotation)
         try:
             value = pydantic_core.from_json(data)
         except ValueError as error:
@@ -75,17 +134,11 @@ class JsonDocument(Spec):
         if not isinstance(value, dict) or value.get("kind") != kind:
             found = value.get("kind") if isinstance(value, dict) else type(value).__name__
             raise InputError(f"not an edgepack {kind}", where=where, why=f"its kind is {found!r}")
-        version = value.get("edgepack")
-        if version not in versions or isinstance(version, bool):
-            newer = isinstance(version, int) and version > max(versions)
-            raise SchemaVersionError(
-                f"{kind} schema {version!r} is not one this edgepack reads",
-                where=where,
-                why=f"it reads {', '.join(map(str, versions))}",
-                next="upgrade edgepack" if newer else cls.hint,
-            )
+        newest = cls.schema_version()
+        version = check_version(cls.noun or kind, value.get("edgepack"), newest, where=where, hint=cls.hint)
         try:
-            return cls.model_validate_json(data)
+            # Through JSON, because pydantic's strict mode takes lists for tuples from JSON only.
+            return cls.model_validate_json(json.dumps(cls.upgraded(value, version)))
         except ValidationError as error:
             raise InputError(f"not a valid {kind}", where=where, why=first_mistake(error)) from error
 

@@ -3,7 +3,8 @@
 MetaSchedule's database compares workloads and not targets (apache/tvm#15549), so the target is in the path:
 ``<root>/<target name>-<digest>/``. The digest covers everything that decides what a record is worth: TVM's
 target dict, the ABI, the CPU and GPU blocks of the target, TVM's version. ``key.json`` beside the records
-spells it out for people. Inside, MetaSchedule's own formats:
+spells it out; a folder whose key lacks fields that targets did not have when it was written is found by what the
+key says. Inside, MetaSchedule's own formats:
 
 - ``workload.json``, ``tuning_record.json``: every candidate ever measured, appended as results come;
 - ``untuned.json``: milliseconds of the family's fallback schedule, by workload;
@@ -23,13 +24,15 @@ from typing import Any, Self
 
 from edgepack.base.files import write_atomic
 from edgepack.base.paths import data_dir
-from edgepack.config.target import Target
+from edgepack.config.target import Abi, Cpu, Gpu, Target
 from edgepack.errors import IntegrityError, LockedError
+from edgepack.spec.document import check_version
 
 WORKLOADS = "workload.json"
 RECORDS = "tuning_record.json"
 UNTUNED = "untuned.json"
 FORMAT = 1
+_KEY = "key.json"
 
 
 def key(target: Target) -> dict[str, Any]:
@@ -57,7 +60,12 @@ class RecordStore:
 
     def path(self, target: Target) -> Path:
         """Where this target's records are, or would be."""
-        return self.root / f"{target.name}-{digest(key(target))}"
+        own = self.root / f"{target.name}-{digest(key(target))}"
+        if own.is_dir():
+            return own
+        wanted = _meaning(key(target))
+        older = sorted(self.root.glob(f"{target.name}-*/{_KEY}"))
+        return next((path.parent for path in older if _meaning(_read_key(path)) == wanted), own)
 
     def files(self, target: Target) -> dict[str, Path]:
         """What was measured for this target so far, by any model's tuning; empty where nothing was."""
@@ -69,18 +77,19 @@ class RecordStore:
 
         Raises:
             IntegrityError: The folder holds records of something else.
+            SchemaVersionError: A newer edgepack wrote its key.
         """
         wanted = key(target)
         folder = self.path(target)
         folder.mkdir(parents=True, exist_ok=True)
-        described = folder / "key.json"
+        described = folder / _KEY
         if not described.exists():
             write_atomic(described, (json.dumps(wanted, indent=2, sort_keys=True) + "\n").encode())
-        try:
-            found = json.loads(described.read_text(encoding="utf-8"))
-        except json.JSONDecodeError:
-            found = None
-        if found != wanted:
+        found = _read_key(described)
+        if found is not None:
+            hint = f"move {folder} away and tune again"
+            check_version("tuning records", found.get("format"), FORMAT, where=str(described), hint=hint)
+        if _meaning(found) != _meaning(wanted):
             raise IntegrityError(
                 f"the tuning records in {folder} are not those of target {target.name}",
                 where=str(described),
@@ -182,6 +191,28 @@ def publish(folder: Path, chosen: Iterable[tuple[Any, Any, float]]) -> Path:
         if not out.is_dir():
             raise
     return out
+
+
+def _read_key(path: Path) -> dict[str, Any] | None:
+    """What a folder says its records depend on; None where it cannot be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _meaning(found: Mapping[str, Any] | None) -> tuple[Any, ...] | None:
+    """A key as typed values: fields that it lacks have the defaults a target gives them. None for what is none."""
+    if found is None or found.get("format") != FORMAT:
+        return None
+    try:
+        abi = Abi.model_validate_json(json.dumps(found["abi"]))
+        cpu = Cpu.model_validate_json(json.dumps(found["cpu"]))
+        gpu = Gpu.model_validate_json(json.dumps(found["gpu"])) if found["gpu"] is not None else None
+        return found["apache-tvm"], found["tvm"], abi, cpu, gpu
+    except (KeyError, ValueError):
+        return None
 
 
 def _split(path: Path) -> tuple[list[str], list[int]]:

@@ -9,6 +9,7 @@ from agent_kit import mlp
 
 from edgepack.agent import protocol
 from edgepack.agent.build import SOURCES
+from edgepack.agent.protocol import BoardModel
 from edgepack.errors import AgentError
 
 
@@ -44,9 +45,9 @@ def test_info(bundle, session):
 
 
 def test_run_brings_the_outputs_home_and_leaves_nothing_on_the_board(bundle, session, xs, tmp_path):
-    model, agent = str(bundle.library("mlp")), str(bundle.agent)
-    (one,) = protocol.run(session, agent, model, {"x": xs[0]}, scratch=str(tmp_path))
-    (all_of_them,) = protocol.run(session, agent, model, {"x": xs}, each=True, scratch=str(tmp_path))
+    on = BoardModel(session, str(bundle.agent), str(bundle.library("mlp")), scratch=str(tmp_path))
+    (one,) = protocol.run(on, {"x": xs[0]})
+    (all_of_them,) = protocol.run(on, {"x": xs}, each=True)
     np.testing.assert_allclose(all_of_them, mlp()[1](xs), rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(one, all_of_them[0])
     assert list(tmp_path.iterdir()) == []
@@ -58,23 +59,23 @@ def test_arrays_that_are_not_c_contiguous_are_sent_right(bundle, session):
         name: values.T.astype(name)
         for name in ("float32", "float16", "int8", "uint8", "int32", "int64", "bool")
     }
-    outputs = protocol.run(session, str(bundle.agent), str(bundle.library("dtypes")), inputs)
+    outputs = protocol.run(BoardModel(session, str(bundle.agent), str(bundle.library("dtypes"))), inputs)
     np.testing.assert_allclose(outputs[0], np.log(values.T), rtol=1e-5)
     assert [out.dtype.name for out in outputs] == list(inputs)
 
 
 def test_bench(bundle, session, xs):
-    raw = protocol.bench(
-        session, str(bundle.agent), str(bundle.library("mlp")), {"x": xs[0]}, warmup=1, runs=9, cores=(0,)
-    )
+    on = BoardModel(session, str(bundle.agent), str(bundle.library("mlp")), cores=(0,))
+    raw = protocol.bench(on, {"x": xs[0]}, warmup=1, runs=9)
     assert (len(raw.samples_ns), raw.warmup, raw.threads) == (9, 1, 1)
     assert raw.outputs[0].shape == (1, 10)
     assert raw.peak_rss_kib > 0
 
 
 def test_a_failure_of_the_model_is_an_agent_error_in_its_words(bundle, session, xs, tmp_path):
+    on = BoardModel(session, str(bundle.agent), str(bundle.library("mlp")), scratch=str(tmp_path))
     with pytest.raises(AgentError) as caught:
-        protocol.run(session, str(bundle.agent), str(bundle.library("mlp")), {"x": xs}, scratch=str(tmp_path))
+        protocol.run(on, {"x": xs})
     assert "expect Tensor with ndim 2 but get 3" in caught.value.why
     assert caught.value.where == "agent-protocol"
     assert caught.value.exit_code == 4

@@ -230,11 +230,13 @@ def test_hidden_bytes_are_found(bundle, tmp_path):
 def test_a_bundle_of_a_newer_edgepack_is_not_called_damaged(bundle):
     tar = tar_of(bundle)
     first = members(tar)[0]
-    newer = first[512:].replace(b'"edgepack": 1,\n  "files"', b'"edgepack": 7,\n  "files"')
+    newer = first[512:].replace(b'"edgepack": 2,\n  "files"', b'"edgepack": 7,\n  "files"')
     bundle_of(bundle, first[:512] + newer + tar[len(first) :])
-    with pytest.raises(InputError, match="bundle schema 7") as caught:
+    with pytest.raises(
+        InputError, match="newer edgepack: manifest version 7, this one reads up to 2; update"
+    ) as caught:
         verify(bundle)
-    assert caught.value.next == "upgrade edgepack"
+    assert caught.value.exit_code == 2
 
 
 def test_a_bomb_is_refused_before_it_opens(bundle, tmp_path):

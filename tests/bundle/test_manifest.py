@@ -79,7 +79,10 @@ def test_the_file_name_says_what_it_is():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"edgepack": 2}, "upgrade edgepack"),
+        (
+            {"edgepack": 3},
+            "written by a newer edgepack: manifest version 3, this one reads up to 2; update edgepack",
+        ),
         ({"edgepack": 0}, "pack the bundle again"),
         ({"edgepack": True}, "pack the bundle again"),
         ({"edgepack": "1"}, "pack the bundle again"),

@@ -174,3 +174,25 @@ def test_a_source_that_is_not_there_is_an_error(source):
         made(stage=Compile(Ingredients(sources=(source,))))
     with pytest.raises(EdgepackError, match="does not exist"):
         made(stage=Compile(Ingredients(sources=(Path("/nowhere/method.py"),))))
+
+
+def test_a_change_that_others_follow_from_is_named_once_and_alone():
+    before = made(
+        {"version": "1", "copy": {"version": "1"}, "figure": 1, "steps": [{"ratio": 1}, 2]}, {"onnx": "aa"}
+    )
+    after = made(
+        {"version": "2", "copy": {"version": "2"}, "figure": 2, "steps": [{"ratio": 1}, 2]}, {"onnx": "bb"}
+    )
+    words = {
+        "derived": ("inputs.onnx", "spec.values.figure"),
+        "unnamed": ("spec.values.", "spec.values.copy."),
+    }
+    assert why_changed(before, after, **words) == "version 1 → 2"
+    followed = made({**before["spec"]["values"], "figure": 2}, {"onnx": "bb"})
+    assert why_changed(before, followed, **words) == "onnx changed"
+    figure = {**before, "spec": followed["spec"]}
+    assert why_changed(before, figure, **words) == "figure 1 → 2"
+    steps = made({**before["spec"]["values"], "steps": [{"ratio": 3}, 2]}, {"onnx": "aa"})
+    assert why_changed(before, steps, **words) == "steps.0.ratio 1 → 3"
+    longer = made({**before["spec"]["values"], "steps": [{"ratio": 3}]}, {"onnx": "aa"})
+    assert why_changed(before, longer, **words) == "steps changed"

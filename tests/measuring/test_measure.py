@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.agent import protocol
 from edgepack.agent.build import build_agent
+from edgepack.agent.protocol import BoardModel
 from edgepack.bundle.runtime import runtime_libs
-from edgepack.config.recipe import Bench
 from edgepack.config.target import load_target
 from edgepack.errors import AgentError, InputError
 from edgepack.lower import compile_model
@@ -71,12 +72,12 @@ def board(tmp_path_factory, weights):
     shutil.copy(build_agent(target.abi.arch, target.abi.libc), root / "bin/edgepack-agent")
     for name, path in runtime_libs("x86_64").items():
         shutil.copy(path, root / "lib" / name)
-    return str(root / "bin/edgepack-agent"), str(root / "model/model.so")
+    return BoardModel(Here(), str(root / "bin/edgepack-agent"), str(root / "model/model.so"))
 
 
 def test_a_measurement_holds_what_the_agent_measured(board, tmp_path):
     x = np.ones((1, FEATURES), np.float32)
-    found = measure(Here(), *board, {"x": x}, Bench(runs=50, warmup=3, threads=1), emulated=False)
+    found = measure(board, {"x": x}, runs=50, warmup=3, emulated=False)
     assert len(found.samples_ns) == 50
     assert (found.warmup, found.threads, found.device) == (3, 1, "here")
     assert found.latency == summary(found.samples_ns)
@@ -90,7 +91,7 @@ def test_a_measurement_holds_what_the_agent_measured(board, tmp_path):
 
 def test_an_emulated_measurement_is_labelled_and_not_valid(board):
     x = np.ones((1, FEATURES), np.float32)
-    found = measure(Here(), *board, {"x": x}, Bench(runs=40, warmup=0), emulated=True)
+    found = measure(board, {"x": x}, runs=40, warmup=0, emulated=True)
     assert found.emulated
     assert not found.verdict.valid
     assert "emulated" in found.verdict.reasons[0]
@@ -102,18 +103,18 @@ def test_accuracy_and_parity_come_from_the_board(board, weights, monkeypatch):
     expected = (x @ weights).astype(np.float32)
     labels = expected.argmax(axis=-1).reshape(-1)
     labels[:11] = (labels[:11] + 1) % CLASSES
-    found = evaluate(Here(), *board, {"x": x}, labels=labels, reference=[expected])
+    found = evaluate(board, {"x": x}, labels=labels, reference=[expected])
     assert found.samples == 33
     assert found.accuracy == pytest.approx(22 / 33)
     assert found.parity < 1e-6
-    wrong = evaluate(Here(), *board, {"x": x}, reference=[expected * 2])
+    wrong = evaluate(board, {"x": x}, reference=[expected * 2])
     assert wrong.accuracy is None
     assert wrong.parity == pytest.approx(0.5, rel=1e-4)
 
 
 def test_not_a_number_on_the_board_is_reported(board):
     x = np.full((2, 1, FEATURES), np.nan, np.float32)
-    found = evaluate(Here(), *board, {"x": x}, reference=[np.zeros((2, 1, CLASSES), np.float32)])
+    found = evaluate(board, {"x": x}, reference=[np.zeros((2, 1, CLASSES), np.float32)])
     assert found.parity is None
     assert "NaN" in found.why
 
@@ -122,18 +123,16 @@ def test_samples_that_do_not_belong_together_are_refused_before_the_board(board)
     x = np.zeros((3, 1, FEATURES), np.float32)
     for inputs, reference in (({"x": x}, [x[:2]]), ({}, []), ({"x": x[:0]}, [])):
         with pytest.raises(InputError):
-            evaluate(Here(), *board, inputs, reference=reference)
+            evaluate(board, inputs, reference=reference)
 
 
 def test_the_agents_refusal_is_an_error_of_ours(board):
-    agent, model = board
+    x = np.ones((1, FEATURES), np.float32)
     with pytest.raises(AgentError) as caught:
-        measure(Here(), agent, model, {"x": np.ones((1, 3), np.float32)}, Bench(runs=2), emulated=False)
+        measure(board, {"x": x[:, :3]}, runs=2, warmup=0, emulated=False)
     assert caught.value.why
     with pytest.raises(AgentError):
-        measure(
-            Here(), agent, model + ".gone", {"x": np.ones((1, FEATURES), np.float32)}, Bench(), emulated=False
-        )
+        measure(replace(board, model=f"{board.model}.gone"), {"x": x}, runs=2, warmup=0, emulated=False)
 
 
 def state(**throttling) -> protocol.State:

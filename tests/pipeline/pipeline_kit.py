@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 
+from edgepack.agent.results import BenchRaw
 from edgepack.config.plan import make_plan
 from edgepack.engine.runner import Runner
 from edgepack.engine.stage import Output, StageResult
@@ -49,10 +50,10 @@ TENSOR = Tensor(name="image", shape=(1, 1, 8, 8), dtype="float32")
 
 
 def measurement():
-    return Measurement.of(
-        list(range(1000, 1100)), device="cpu", emulated=False, threads=1, warmup=1, load_ms=1.0, first_ms=1.0,
-        peak_rss_kib=1, before=BoardState(), after=BoardState(),
-    )  # fmt: skip
+    raw = BenchRaw.model_construct(
+        samples_ns=tuple(range(1000, 1100)), threads=1, warmup=1, load_ms=1.0, first_ms=1.0, peak_rss_kib=1
+    )
+    return Measurement.of(raw, device="cpu", emulated=False, before=BoardState(), after=BoardState())
 
 
 FIGURES = {

@@ -40,7 +40,7 @@ TORCH_STEP = TorchStepSpec(
 )
 ONNX_STEP = OnnxStepSpec(inputs=(), data=None, step=STEPS["quantize-static"])
 BENCH = BenchSpec(
-    device="pi", host="pi", port=None, emulated=False, device_kind="cpu", bench=Bench()
+    device="pi", host="pi", port=None, emulated=False, bench=Bench()
 )  # fmt: skip
 SPECS = {
     "TrainStage": TrainSpec(source=SOURCE, inputs=(), train=Train(epochs=1), data=None),
@@ -67,7 +67,7 @@ NOUNS = (
 )  # fmt: skip
 MOVERS = {
     "tune": ("bundle", "remote"),
-    "deploy": ("bundle", "remote", "pipeline"),
+    "deploy": ("agent", "bundle", "measuring", "pipeline", "remote"),
     "bench": ("bundle", "remote"),
 }
 

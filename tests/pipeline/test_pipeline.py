@@ -102,6 +102,21 @@ def test_a_measurement_is_that_of_the_board_and_its_settings(line):
     assert "bench.runs 100 → 7" in why["bench", "release"]
 
 
+@pytest.mark.parametrize(
+    ("edited", "reasons"),
+    [
+        (RECIPE.replace("name: tiny\n", "name: tiny\nversion: 2.0.0\n"), "version 0.1.0 → 2.0.0"),
+        (RECIPE.replace("ratio: 0.5", "ratio: 0.4"), "compress.0.ratio 0.5 → 0.4"),
+        (RECIPE.replace("epochs: 1", "epochs: 2"), "model.train.epochs 1 → 2"),
+    ],
+)
+def test_one_change_is_one_reason_to_package_again(line, edited, reasons):
+    line()
+    report = line(edited)
+    why = {s.variant: s.why for s in report.stages if (s.stage, s.target) == ("package", "rpi4")}
+    assert why["release"] == reasons
+
+
 def test_leaving_the_baseline_out_measures_nothing_anew_and_says_why(line):
     line()
     report = line(RECIPE.replace("targets:", "bench: {baseline: false}\ntargets:"))

@@ -366,16 +366,12 @@ def test_scratch_shares_what_is_installed_and_goes_away(session, deploy, work, t
     deploy()
     bundle = small_bundles.make(tmp_path, variant="baseline", model=model("b"))
     sent = []
-    with scratch(
-        session, bundle, work_dir=str(work), progress=lambda *sizes: sent.append(sizes[1])
-    ) as folder:
-        assert read_installed(Path(folder)).digest == read_manifest(bundle).digest
-        assert (Path(folder) / "lib/libtvm_runtime.so").stat().st_nlink == 2
-        assert (
-            session.run([f"{folder}/bin/edgepack-agent", "run", "--output-dir", str(tmp_path)]).returncode
-            == 0
-        )
-        assert Path(folder).is_relative_to(work / ".scratch")
+    with scratch(session, bundle, work_dir=str(work), progress=lambda *sizes: sent.append(sizes[1])) as on:
+        folder = Path(on.model).parents[1]
+        assert read_installed(folder).digest == read_manifest(bundle).digest
+        assert (folder / "lib/libtvm_runtime.so").stat().st_nlink == 2
+        assert session.run(on.command("run", "--output-dir", str(tmp_path))).returncode == 0
+        assert folder.is_relative_to(work / ".scratch")
     assert sent[-1] < 60_000
     assert list((work / ".scratch").iterdir()) == []
     assert version(work) == "1.0.0"
@@ -385,8 +381,8 @@ def test_scratch_goes_away_after_a_failure_too(session, work, tmp_path):
     folders = []
 
     def fail() -> None:
-        with scratch(session, small_bundles.make(tmp_path), work_dir=str(work)) as folder:
-            folders.append(Path(folder))
+        with scratch(session, small_bundles.make(tmp_path), work_dir=str(work)) as on:
+            folders.append(Path(on.model).parents[1])
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -2,6 +2,7 @@
 
 import random
 
+from edgepack.agent.results import BenchRaw
 from edgepack.config.recipe import Gates
 from edgepack.engine.artifact import Artifact
 from edgepack.engine.events import ErrorRecord, Scope
@@ -21,6 +22,12 @@ STATE = BoardState(
 )
 
 
+def raw(samples_ns, **figures) -> BenchRaw:
+    """What the agent measured, but for what it says of the board."""
+    known = {"threads": 1, "warmup": 0, "load_ms": 0.0, "first_ms": 0.0, "peak_rss_kib": 0}
+    return BenchRaw.model_construct(samples_ns=tuple(samples_ns), **(known | figures))
+
+
 def measurement(centre_ms: float, *, device: str, emulated: bool = False, runs: int = 300) -> Measurement:
     dice = random.Random(device + str(centre_ms))
     samples = [
@@ -28,14 +35,9 @@ def measurement(centre_ms: float, *, device: str, emulated: bool = False, runs: 
         for _ in range(runs)
     ]
     return Measurement.of(
-        samples,
+        raw(samples, warmup=10, load_ms=centre_ms * 21.3, first_ms=centre_ms * 3.1, peak_rss_kib=18_432),
         device=device,
         emulated=emulated,
-        threads=1,
-        warmup=10,
-        load_ms=centre_ms * 21.3,
-        first_ms=centre_ms * 3.1,
-        peak_rss_kib=18_432,
         before=BoardState() if emulated else STATE,
         after=BoardState() if emulated else STATE.model_copy(update={"temperature_c": 51.9}),
     )
@@ -167,8 +169,8 @@ def bad() -> Report:
         accuracy_board=0.61,
         accuracy_samples=360,
         measurement=Measurement.of(
-            samples, device=HOSTILE, emulated=False, threads=2, warmup=0, load_ms=1.0, first_ms=2.0,
-            peak_rss_kib=70_000, before=STATE, after=throttled,
+            raw(samples, threads=2, load_ms=1.0, first_ms=2.0, peak_rss_kib=70_000),
+            device=HOSTILE, emulated=False, before=STATE, after=throttled,
         ),
     )  # fmt: skip
     made.missing("x86-64-v3", "release", HOSTILE, "bundle_size", "parity", device=HOSTILE)

@@ -41,7 +41,10 @@ def test_json_round_trip(make, tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"edgepack": 99}, "upgrade edgepack"),
+        (
+            {"edgepack": 99},
+            "written by a newer edgepack: report version 99, this one reads up to 2; update edgepack",
+        ),
         ({"edgepack": 0}, "run the recipe again"),
         ({"kind": "measurement"}, "not an edgepack report"),
         ({"exit_code": "0"}, "exit_code"),

@@ -235,9 +235,8 @@ def test_charts_stay_inside_their_pictures(name):
 @given(st.lists(st.one_of(st.integers(0, 10), st.integers(0, 10**13)), min_size=1, max_size=80))
 def test_any_samples_can_be_drawn(values):
     measured = Measurement.of(
-        values, device="d", emulated=False, threads=1, warmup=0, load_ms=0.0, first_ms=0.0, peak_rss_kib=0,
-        before=BoardState(), after=BoardState(),
-    )  # fmt: skip
+        samples.raw(values), device="d", emulated=False, before=BoardState(), after=BoardState()
+    )
     histogram = parse(charts.histogram("h", "release", measured))
     sound(histogram)
     sound(parse(charts.comparison("c", [("baseline", measured), ("release", measured)])))

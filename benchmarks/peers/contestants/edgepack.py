@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.kit.agent import answers, command, save_inputs
 from benchmarks.peers.protocol import Assignment, Cold, Contestant, LoadedModel, Prepared, Unsupported
+from edgepack.bundle import layout
 
 _TARGETS = ("x86-64-v4", "x86-64-v3")
 _BUNDLE = "bundle"  # the unpacked bundle, in the task's folder
@@ -50,8 +51,8 @@ class Edgepack(Contestant):
         shutil.rmtree(unpacked, ignore_errors=True)
         api.extract(bundles[0], unpacked)
         return Prepared(
-            model=tuple(sorted((unpacked / "model").iterdir())),
-            runtime=(unpacked / "bin" / "edgepack-agent", *sorted((unpacked / "lib").iterdir())),
+            model=tuple(sorted((unpacked / layout.MODEL).parent.iterdir())),
+            runtime=(unpacked / layout.AGENT, *sorted((unpacked / layout.library("")).iterdir())),
             notes={**notes, "bundle_bytes": bundles[0].stat().st_size, **_notes(report)},
         )
 
@@ -92,7 +93,7 @@ class AgentSession(LoadedModel):
 
     def feed(self, inputs: Mapping[str, np.ndarray]) -> None:
         """Put the inputs into files, in the order in which the bundle's manifest names them."""
-        manifest = json.loads((self._bundle / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((self._bundle / layout.MANIFEST).read_text(encoding="utf-8"))
         self._scratch.mkdir(exist_ok=True)
         self._inputs = save_inputs(self._scratch, [tensor["name"] for tensor in manifest["inputs"]], inputs)
 
@@ -120,7 +121,7 @@ class AgentSession(LoadedModel):
         return [sample["ns"] for sample in samples]
 
     def _command(self, do: str) -> list[str]:
-        agent, model = self._bundle / "bin" / "edgepack-agent", self._bundle / "model" / "model.so"
+        agent, model = self._bundle / layout.AGENT, self._bundle / layout.MODEL
         return command(agent, do, model, self._inputs, self._threads)
 
 

@@ -1,12 +1,13 @@
 """``bench``: measure on the board, through the bundle's own agent and runtime."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from edgepack.config.recipe import Bench
 from edgepack.engine.stage import Ingredients, Output, Request, Skip, StageResult, Work
 from edgepack.measuring.accuracy import BoardAccuracy
 from edgepack.measuring.measurement import Measurement
+from edgepack.pipeline.bundle_on_board import loaded_bundle, measure_latency
 from edgepack.pipeline.contract import NO_DEVICE, DeviceStage
 from edgepack.pipeline.state import DeviceRun, Resources
 from edgepack.spec import Spec
@@ -14,7 +15,7 @@ from edgepack.spec import Spec
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgepack.remote.session import Session
+    from edgepack.agent.protocol import BoardModel
 
 
 class BenchSpec(Spec):
@@ -24,7 +25,6 @@ class BenchSpec(Spec):
     host: str
     port: int | None
     emulated: bool
-    device_kind: Literal["cpu", "cuda"]
     bench: Bench
 
 
@@ -44,7 +44,9 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
     def ingredients(self, spec: BenchSpec) -> Ingredients:
         """What measures; what merely moves bytes does not count."""
         del spec
-        return Ingredients(("paramiko",), ("agent", "measuring", "pipeline/stages/bench.py"))
+        return Ingredients(
+            ("paramiko",), ("agent", "measuring", "pipeline/bundle_on_board.py", "pipeline/stages/bench.py")
+        )
 
     def requests(self, at: DeviceRun) -> Iterator[Request[BenchSpec] | Skip]:
         """One for each candidate."""
@@ -57,7 +59,6 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
             host=at.device.host,
             port=at.device.port,
             emulated=at.device.emulated,
-            device_kind=at.build.target.target.device_kind,
             bench=recipe.bench.model_copy(update={"baseline": True}),  # who is measured shapes no figure
         )
         files = {"bundle": at.build.artifacts["bundle"], "samples": at.build.model.artifacts["samples"]}
@@ -67,26 +68,15 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
         """Latency, accuracy and parity, from a scratch folder that is gone afterwards."""
         import numpy as np
 
-        from edgepack.measuring.measure import measure
-        from edgepack.remote.scratch import scratch
-
         spec, boards = work.spec, work.resources.boards
-        session = boards.session(spec.device)
         with np.load(work.inputs["samples"], allow_pickle=False) as archive:
             samples = {key: archive[key] for key in archive.files}
-        with scratch(session, work.inputs["bundle"], work_dir=boards.device(spec.device).work_dir) as folder:
+        with loaded_bundle(boards, spec.device, work.inputs["bundle"], threads=spec.bench.threads) as on:
             work.progress("measuring latency", None)
-            measurement = measure(
-                session,
-                f"{folder}/bin/edgepack-agent",
-                f"{folder}/model/model.so",
-                {name: array[0] for name, array in _inputs(samples, slice(0, 1)).items()},
-                spec.bench,
-                emulated=spec.emulated,
-                device=spec.device_kind,
-            )
+            first = {name: array[0] for name, array in _inputs(samples, slice(0, 1)).items()}
+            measurement = measure_latency(on, first, spec.bench, emulated=spec.emulated)
             work.progress("measuring accuracy", None)
-            answers = _answers(session, folder, samples, spec)
+            answers = _answers(on, samples, spec.bench.accuracy_samples)
         path = measurement.save(work.scratch / "measurement.json")
         return StageResult(
             BenchFigures(measurement=measurement, answers=answers),
@@ -98,23 +88,17 @@ def _inputs(samples: "dict[str, np.ndarray]", rows: Any) -> "dict[str, np.ndarra
     return {key: array[rows] for key, array in samples.items() if key.startswith("input_")}
 
 
-def _answers(
-    session: "Session", folder: str, samples: "dict[str, np.ndarray]", spec: BenchSpec
-) -> BoardAccuracy:
+def _answers(on: "BoardModel", samples: "dict[str, np.ndarray]", wanted: int | None) -> BoardAccuracy:
     """Run test samples, evenly spaced over the split, and hold the outputs against onnxruntime's."""
     import numpy as np
 
     from edgepack.measuring.measure import evaluate
 
     count = len(samples["output_0"])
-    rows = np.linspace(0, count - 1, min(spec.bench.accuracy_samples or count, count)).astype(int)
+    rows = np.linspace(0, count - 1, min(wanted or count, count)).astype(int)
     return evaluate(
-        session,
-        f"{folder}/bin/edgepack-agent",
-        f"{folder}/model/model.so",
+        on,
         _inputs(samples, rows),
         labels=samples["labels"][rows].reshape(-1) if "labels" in samples else None,
         reference=[samples[name][rows] for name in samples if name.startswith("output_")],
-        threads=spec.bench.threads,
-        device=spec.device_kind,
     )

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from edgepack.engine.events import Advanced
 from edgepack.engine.stage import Ingredients, Request, Skip, StageResult, Work
+from edgepack.pipeline.bundle_on_board import install_bundle
 from edgepack.pipeline.contract import NO_DEVICE, DeviceStage
 from edgepack.pipeline.state import DeviceRun, Resources
 from edgepack.spec import Count, Spec
@@ -44,17 +44,7 @@ class DeployStage(DeviceStage[DeploySpec, DeployFigures]):
 
     def run(self, work: Work[DeploySpec, Resources]) -> StageResult[DeployFigures]:
         """Install the bundle; when the board has it already, only the check is made."""
-        from edgepack.remote.install import install
-
-        boards, name = work.resources.boards, work.spec.device
-
-        def sent(done: int, total: int) -> None:
-            told = Advanced.sent(done, total)
-            work.progress(told.text, told.share)
-
-        done = install(
-            boards.session(name), work.inputs["bundle"], work_dir=boards.device(name).work_dir, progress=sent
-        )
+        done = install_bundle(work.resources.boards, work.spec.device, work.inputs["bundle"], work.progress)
         return StageResult(
             DeployFigures(digest=done.digest, changed=done.changed, bytes_sent=done.bytes_sent)
         )

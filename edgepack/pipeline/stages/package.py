@@ -38,6 +38,17 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
 
     name = "package"
     figures = PackageFigures
+    derived = (
+        "contents.accuracy",
+        "contents.classes",
+        "contents.compression",
+        "contents.constants",
+        "contents.inputs",
+        "contents.outputs",
+        "contents.recipe.digest",
+        "runtime",
+    )
+    unnamed = ("contents.", "contents.recipe.content.", "contents.tools.")
 
     def __init__(self, evaluate: "EvaluateStage", compile_: "CompileStage") -> None:
         self._evaluate = evaluate

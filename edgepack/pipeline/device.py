@@ -1,4 +1,4 @@
-"""What is done with a board outside a run: deploy, roll back, measure, probe, trust."""
+"""What is done with one device outside a run: deploy, roll back, measure, probe, trust; and which devices there are."""
 
 import tempfile
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.config.device import Device, load_devices
 from edgepack.engine.events import Advanced, Listener
+from edgepack.pipeline.bundle_on_board import install_bundle, loaded_bundle, measure_latency
 from edgepack.remote.boards import Boards, find_device
 
 if TYPE_CHECKING:
@@ -42,15 +43,12 @@ def devices() -> list[NamedDevice]:
 def deploy(bundle: Path, device: str, listener: Listener) -> "Installed":
     """Install a bundle on a device; the progress is that of the bytes sent."""
     from edgepack.bundle.archive import read_manifest
-    from edgepack.remote.install import install
-
-    def sent(done: int, total: int) -> None:
-        listener(Advanced.sent(done, total))
 
     read_manifest(bundle)  # a file that is none is told before any board is asked, or brought up
     with Boards() as boards:
-        session = boards.session(device)
-        return install(session, bundle, work_dir=boards.device(device).work_dir, progress=sent)
+        return install_bundle(
+            boards, device, bundle, lambda text, share: listener(Advanced(text=text, share=share))
+        )
 
 
 def rollback(name: str, device: str) -> "Installed":
@@ -66,28 +64,17 @@ def bench(bundle: Path, device: str, spec: "Bench") -> "Measurement":
     import numpy as np
 
     from edgepack.bundle.archive import extract
-    from edgepack.measuring.measure import measure
-    from edgepack.remote.scratch import scratch
+    from edgepack.bundle.layout import sample_input
 
     with Boards() as boards, tempfile.TemporaryDirectory() as temporary:
         unpacked = Path(temporary) / "bundle"
         manifest = extract(bundle, unpacked)
         inputs = {
-            given.name: np.load(unpacked / f"sample/input-{i}.npy", allow_pickle=False)
-            for i, given in enumerate(manifest.inputs)
+            given.name: np.load(unpacked / sample_input(index), allow_pickle=False)
+            for index, given in enumerate(manifest.inputs)
         }
-        where = boards.device(device)
-        session = boards.session(device)
-        with scratch(session, bundle, work_dir=where.work_dir) as folder:
-            return measure(
-                session,
-                f"{folder}/bin/edgepack-agent",
-                f"{folder}/model/model.so",
-                inputs,
-                spec,
-                emulated=where.emulated,
-                device=manifest.target.device_kind,
-            )
+        with loaded_bundle(boards, device, bundle, threads=spec.threads) as on:
+            return measure_latency(on, inputs, spec, emulated=boards.device(device).emulated)
 
 
 def info(device: str) -> dict[str, Any]:

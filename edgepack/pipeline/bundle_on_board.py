@@ -1,0 +1,61 @@
+"""A bundle on a board: installed, or brought there to be measured. The stages of a run and the commands do it here."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack.base.progress import Progress
+from edgepack.config.recipe import Bench
+from edgepack.engine.events import Advanced
+from edgepack.remote.boards import Boards
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edgepack.agent.protocol import BoardModel
+    from edgepack.measuring.measurement import Measurement
+    from edgepack.remote.install import Installed
+
+
+def install_bundle(boards: Boards, device: str, bundle: Path, progress: Progress) -> "Installed":
+    """Make a bundle what a device runs; when the device has it already, only the check is made.
+
+    Raises:
+        EdgepackError: as :func:`edgepack.remote.install.install`.
+    """
+    from edgepack.remote.install import install
+
+    def sent(done: int, total: int) -> None:
+        event = Advanced.sent(done, total)
+        progress(event.text, event.share)
+
+    return install(boards.session(device), bundle, work_dir=boards.device(device).work_dir, progress=sent)
+
+
+@contextmanager
+def loaded_bundle(boards: Boards, device: str, bundle: Path, *, threads: int) -> "Iterator[BoardModel]":
+    """A bundle's model on a device, to run and to measure; nothing stays there.
+
+    Raises:
+        EdgepackError: as :func:`edgepack.remote.scratch.scratch`.
+    """
+    from edgepack.remote.scratch import scratch
+
+    with scratch(boards.session(device), bundle, work_dir=boards.device(device).work_dir) as on:
+        yield replace(on, threads=threads)
+
+
+def measure_latency(
+    on: "BoardModel", inputs: "Mapping[str, np.ndarray]", bench: Bench, *, emulated: bool
+) -> "Measurement":
+    """The latency of a model on its board; inputs in the model's order and shapes.
+
+    Raises:
+        AgentError: the model or the agent failed.
+        UnreachableError: the connection was lost.
+    """
+    from edgepack.measuring.measure import measure
+
+    return measure(on, inputs, warmup=bench.warmup, runs=bench.runs, emulated=emulated)
