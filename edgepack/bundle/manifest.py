@@ -128,7 +128,7 @@ class Contents(JsonDocument):
     name: Name
     version: Version
     variant: Name = Field(default=RELEASE, description="The candidate it was made of.")
-    agent_protocol: int = Field(ge=1, description="Version of the protocol bin/edgepack-agent speaks.")
+    agent_protocol: int = Field(ge=1, description="Version of the protocol that its agent speaks.")
     recipe: RecipeInfo
     target: TargetInfo
     tools: dict[str, str] = Field(default_factory=dict, description="Versions of what made the bundle.")

@@ -204,7 +204,7 @@ def _read_key(path: Path) -> dict[str, Any] | None:
 
 def _meaning(found: Mapping[str, Any] | None) -> tuple[Any, ...] | None:
     """A key as typed values: fields that it lacks have the defaults a target gives them. None for what is none."""
-    if found is None or found.get("format") != FORMAT:
+    if found is None or found.get("format") not in range(1, FORMAT + 1):
         return None
     try:
         abi = Abi.model_validate_json(json.dumps(found["abi"]))

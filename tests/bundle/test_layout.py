@@ -1,0 +1,46 @@
+"""Where things lie inside a bundle is said once; the programs that travel in it agree."""
+
+import ast
+import re
+
+from edgepack.base.paths import PACKAGE
+from edgepack.bundle import layout
+
+BENCHMARKS = PACKAGE.parent / "benchmarks"
+EXAMPLES = PACKAGE / "bundle" / "examples"
+SPELT = re.compile(r"model/model\.so|bin/edgepack-agent|^(bin|lib|sample|examples)/")
+
+
+def texts(path):
+    """The text literals of a source file, but for its docstrings."""
+    tree = ast.parse(path.read_text())
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in prose)
+    return [node.value for node in constants if isinstance(node.value, str)]
+
+
+def test_one_module_knows_the_paths():
+    files = [*PACKAGE.rglob("*.py"), *BENCHMARKS.rglob("*.py")]
+    found = {path for path in files if any(SPELT.search(text) for text in texts(path))}
+    assert found <= {PACKAGE / "bundle" / "layout.py"}
+
+
+def test_the_examples_load_what_the_layout_says():
+    python, c = ((EXAMPLES / name).read_text() for name in ("infer.py", "infer.c"))
+    folder, name = layout.MODEL.split("/")
+    assert f'BUNDLE / "{folder}" / "{name}"' in python
+    assert f'"../{layout.MODEL}"' in c
+    assert f'"../{layout.sample_input(0)}"' in c
+    assert f"`../{layout.MODEL}`" in (EXAMPLES / "README.md").read_text()
+
+
+def test_programs_alone_are_executable():
+    assert layout.is_program(layout.AGENT)
+    others = (
+        layout.MODEL,
+        layout.library("x"),
+        layout.example("x"),
+        layout.sample_output(3),
+        layout.MANIFEST,
+    )
+    assert not any(map(layout.is_program, others))
