@@ -74,26 +74,27 @@ def why_changed(
     before: Mapping[str, Any] | None,
     now: Mapping[str, Any],
     *,
+    made: Collection[str] = (),
     derived: Collection[str] = (),
-    unnamed: Collection[str] = (),
+    names: Mapping[str, str] | None = None,
 ) -> str:
     """In words: what differs between the ingredients of the last run and these, each change once.
 
     Args:
         before: The ingredients of the last run, if there was one.
         now: These.
-        derived: Ingredients that follow from others, such as ``inputs.model``: a change there is named only where
-            nothing else changed.
-        unnamed: The beginnings of paths that are left out of a name, e.g. ``spec.contents.``.
+        made: Inputs that earlier stages made, such as ``inputs.model``: they changed for a reason given there, and
+            are named only where nothing else changed.
+        derived: What follows from other ingredients: named only where none of these changed.
+        names: What paths that begin with a key are called instead; the longest key counts.
     """
     if before is None:
         return "first run"
-    found = _differences("", before, now)
-    # Among what follows from others, files say more than figures.
-    follows = [change for change in found if _within(change[0], derived)]
-    causes = [change for change in found if change not in follows]
-    files = [change for change in follows if change[0].startswith("inputs.")]
-    changes = list(dict.fromkeys(_change(*change, unnamed) for change in causes or files or follows))
+    differences = _differences("", before, now)
+    follows = [found for found in differences if _within(found[0], derived)]
+    inputs = [found for found in differences if found not in follows and _within(found[0], made)]
+    causes = [found for found in differences if found not in follows and found not in inputs]
+    changes = list(dict.fromkeys(_change(*found, names or {}) for found in causes or inputs or follows))
     if not changes:
         return "its stored result was missing or damaged"
     shown = ", ".join(changes[:_SHOWN])
@@ -123,14 +124,14 @@ def _differences(path: str, a: Any, b: Any) -> list[tuple[str, Any, Any]]:
     return [] if a == b else [(path, a, b)]
 
 
-def _change(path: str, a: Any, b: Any, unnamed: Collection[str]) -> str:
-    left_out = max((start for start in unnamed if path.startswith(start)), key=len, default="")
+def _change(path: str, a: Any, b: Any, names: Mapping[str, str]) -> str:
     head, _, rest = path.partition(".")
+    start = max((one for one in names if path.startswith(one)), key=len, default=None)
+    name = rest or head if start is None else names[start] + path.removeprefix(start)
     if head == "inputs":
-        return f"{rest} changed"
+        return f"{name} changed"
     if head == "code":
         return f"edgepack's {rest} changed"
-    name = path.removeprefix(left_out) if left_out else rest or head
     if a is _MISSING:
         return f"{name} is new"
     if b is _MISSING:

@@ -218,6 +218,4 @@ def _why(
 ) -> str:
     """Why the store has no answer. A file that an earlier stage made changed for a reason given there."""
     made = [f"inputs.{role}" for role, artifact in request.inputs.items() if artifact.made_by != USER]
-    found = [f"spec.{part}" for part in stage.derived]
-    unnamed = [f"spec.{start}" for start in stage.unnamed]
-    return why_changed(before, now, derived=[*made, *found], unnamed=unnamed)
+    return why_changed(before, now, made=made, derived=stage.derived, names=stage.names)

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from edgepack.base.progress import Progress
@@ -97,9 +98,9 @@ class Stage(ABC, Generic[S, F, R]):
         figures: the type of what ``run`` finds.
         version: raised when the meaning of the result changes although the code's digest would not tell.
         cached: False for what must ask the outside world each time.
-        derived: parts of the spec that follow from others or from the inputs. A change there is given as the reason
-            for working again only where nothing else changed.
-        unnamed: the beginnings of the spec's paths that are left out when a change is named.
+        derived: ingredients that follow from others, e.g. ``spec.contents.accuracy`` from a model among the inputs. A
+            change there is given as the reason for working again only where nothing else changed.
+        names: what ingredients are called in such a reason, by the beginning of their path.
     """
 
     name: str
@@ -107,7 +108,7 @@ class Stage(ABC, Generic[S, F, R]):
     version: int = 1
     cached: bool = True
     derived: tuple[str, ...] = ()
-    unnamed: tuple[str, ...] = ()
+    names: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def ingredients(self, spec: S) -> Ingredients:

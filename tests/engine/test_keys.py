@@ -176,23 +176,30 @@ def test_a_source_that_is_not_there_is_an_error(source):
         made(stage=Compile(Ingredients(sources=(Path("/nowhere/method.py"),))))
 
 
-def test_a_change_that_others_follow_from_is_named_once_and_alone():
-    before = made(
-        {"version": "1", "copy": {"version": "1"}, "figure": 1, "steps": [{"ratio": 1}, 2]}, {"onnx": "aa"}
-    )
-    after = made(
-        {"version": "2", "copy": {"version": "2"}, "figure": 2, "steps": [{"ratio": 1}, 2]}, {"onnx": "bb"}
-    )
+def test_a_change_is_named_once_and_what_follows_from_it_is_not():
+    values = {"version": "1", "copy": {"version": "1"}, "figure": 1, "steps": [{"ratio": 1}, 2]}
+    files = {"onnx": "aa", "workload": "aa", "record": "aa", "data": "aa"}
+    before = made(values, files)
     words = {
-        "derived": ("inputs.onnx", "spec.values.figure"),
-        "unnamed": ("spec.values.", "spec.values.copy."),
+        "made": ("inputs.onnx", "inputs.workload", "inputs.record"),
+        "derived": ("inputs.workload", "inputs.record", "spec.values.figure"),
+        "names": {
+            "spec.values.": "",
+            "spec.values.copy.": "",
+            "inputs.workload": "records",
+            "inputs.record": "records",
+        },
     }
-    assert why_changed(before, after, **words) == "version 1 → 2"
-    followed = made({**before["spec"]["values"], "figure": 2}, {"onnx": "bb"})
-    assert why_changed(before, followed, **words) == "onnx changed"
-    figure = {**before, "spec": followed["spec"]}
-    assert why_changed(before, figure, **words) == "figure 1 → 2"
-    steps = made({**before["spec"]["values"], "steps": [{"ratio": 3}, 2]}, {"onnx": "aa"})
-    assert why_changed(before, steps, **words) == "steps.0.ratio 1 → 3"
-    longer = made({**before["spec"]["values"], "steps": [{"ratio": 3}]}, {"onnx": "aa"})
-    assert why_changed(before, longer, **words) == "steps changed"
+
+    def why(new_values=None, **new_files):
+        return why_changed(before, made(values | (new_values or {}), files | new_files), **words)
+
+    followed = {"figure": 2}
+    renamed = followed | {"version": "2", "copy": {"version": "2"}}
+    assert why(renamed, onnx="bb", workload="bb", record="bb") == "version 1 → 2"
+    assert why(followed, onnx="bb", data="bb") == "data changed"
+    assert why(followed, onnx="bb", workload="bb", record="bb") == "onnx changed"
+    assert why(workload="bb", record="bb") == "records changed"
+    assert why(followed) == "figure 1 → 2"
+    assert why({"steps": [{"ratio": 3}, 2]}) == "steps.0.ratio 1 → 3"
+    assert why({"steps": [{"ratio": 3}]}) == "steps changed"

@@ -105,16 +105,42 @@ def test_a_measurement_is_that_of_the_board_and_its_settings(line):
 @pytest.mark.parametrize(
     ("edited", "reasons"),
     [
-        (RECIPE.replace("name: tiny\n", "name: tiny\nversion: 2.0.0\n"), "version 0.1.0 → 2.0.0"),
-        (RECIPE.replace("ratio: 0.5", "ratio: 0.4"), "compress.0.ratio 0.5 → 0.4"),
-        (RECIPE.replace("epochs: 1", "epochs: 2"), "model.train.epochs 1 → 2"),
+        (
+            RECIPE.replace("name: tiny\n", "name: tiny\nversion: 2.0.0\n"),
+            {"package": "version 0.1.0 → 2.0.0", "bench": "bundle changed"},
+        ),
+        (
+            RECIPE.replace("ratio: 0.5", "ratio: 0.4"),
+            {
+                "prune-channels": "step.ratio 0.5 → 0.4",
+                "tune": "onnx changed",
+                "compile": "onnx changed",
+                "package": "compress.0.ratio 0.5 → 0.4",
+                "bench": "bundle changed",
+            },
+        ),
+        (
+            RECIPE.replace("trials: 8", "trials: 16"),
+            {
+                "tune": "tune.trials 8 → 16",
+                "compile": "tuning records changed",
+                "package": "model changed",
+                "bench": "bundle changed",
+            },
+        ),
     ],
+    ids=["version", "ratio", "trials"],
 )
-def test_one_change_is_one_reason_to_package_again(line, edited, reasons):
+def test_one_change_is_one_reason_for_each_stage(line, edited, reasons):
     line()
     report = line(edited)
-    why = {s.variant: s.why for s in report.stages if (s.stage, s.target) == ("package", "rpi4")}
-    assert why["release"] == reasons
+    why = {s.stage: s.why for s in report.stages if s.status == "done" and s.variant == "release"}
+    why |= {
+        s.stage: s.why
+        for s in report.stages
+        if s.status == "done" and s.stage in reasons and s.variant is None
+    }
+    assert {stage: why.get(stage) for stage in reasons} == reasons
 
 
 def test_leaving_the_baseline_out_measures_nothing_anew_and_says_why(line):

@@ -40,6 +40,7 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
 
     name = "bench"
     figures = BenchFigures
+    derived = ("inputs.samples",)
 
     def ingredients(self, spec: BenchSpec) -> Ingredients:
         """What measures; what merely moves bytes does not count."""

@@ -22,6 +22,8 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
 
     name = "compile"
     figures = CompileFigures
+    derived = tuple(records.NAMES)
+    names = records.NAMES
 
     def ingredients(self, spec: CompileSpec) -> Ingredients:
         """All that makes kernels and the library."""

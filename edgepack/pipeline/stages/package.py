@@ -1,6 +1,7 @@
 """``package``: the bundle, of the compiled model and all that runs it on the board."""
 
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from edgepack.agent.protocol import PROTOCOL
@@ -39,16 +40,19 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
     name = "package"
     figures = PackageFigures
     derived = (
-        "contents.accuracy",
-        "contents.classes",
-        "contents.compression",
-        "contents.constants",
-        "contents.inputs",
-        "contents.outputs",
-        "contents.recipe.digest",
-        "runtime",
+        "inputs.samples",
+        "spec.contents.accuracy",
+        "spec.contents.classes",
+        "spec.contents.compression",
+        "spec.contents.constants",
+        "spec.contents.inputs",
+        "spec.contents.outputs",
+        "spec.contents.recipe.digest",
+        "spec.runtime",
     )
-    unnamed = ("contents.", "contents.recipe.content.", "contents.tools.")
+    names = MappingProxyType(
+        {"spec.contents.": "", "spec.contents.recipe.content.": "", "spec.contents.tools.": ""}
+    )
 
     def __init__(self, evaluate: "EvaluateStage", compile_: "CompileStage") -> None:
         self._evaluate = evaluate

@@ -29,6 +29,7 @@ class RecallStage(TargetStage[RecallSpec, RecallFigures]):
 
     name = "recall"
     figures = RecallFigures
+    names = records.NAMES
 
     def ingredients(self, spec: RecallSpec) -> Ingredients:
         """All that names kernels."""
