@@ -7,6 +7,8 @@ import shutil
 import fields
 import kept
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgepack import api
 from edgepack.bundle.layout import MANIFEST
@@ -20,10 +22,45 @@ from edgepack.reporting.fold import fold
 from edgepack.reporting.html import to_html
 from edgepack.reporting.markdown import to_markdown
 from edgepack.spec import SchemaVersionError
+from edgepack.spec.document import check_version, is_canonical, readable_json
 from edgepack.tuning import store as store_module
 from edgepack.tuning.store import FORMAT, RecordStore, open_database, read_untuned
 
 NEWER = "written by a newer edgepack: {}, this one reads up to {}; update edgepack"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(JSON.filter(lambda value: isinstance(value, dict | list) and value))
+def test_a_value_has_one_spelling(value):
+    try:
+        spelt = readable_json(value)
+    except UnicodeEncodeError:  # half a surrogate pair
+        return
+    assert is_canonical(spelt)
+    assert not is_canonical(spelt.rstrip())
+    assert not is_canonical(json.dumps(value).encode())
+
+
+@given(st.binary(max_size=40))
+def test_what_is_no_json_has_no_spelling(data):
+    assert not is_canonical(b"{" + data)
+
+
+@given(st.integers() | st.booleans() | st.none() | st.text(max_size=3) | st.floats(), st.integers(1, 9))
+def test_a_version_is_read_up_to_the_newest(version, newest):
+    if type(version) is int and 1 <= version <= newest:
+        assert check_version("run", version, newest, where="x", hint="h") == version
+        return
+    with pytest.raises(SchemaVersionError) as caught:
+        check_version("run", version, newest, where="x", hint="h")
+    newer = type(version) is int and version > newest
+    assert (caught.value.message == NEWER.format(f"run version {version}", newest)) == newer
 
 
 def test_each_version_has_its_fields_and_its_files():
