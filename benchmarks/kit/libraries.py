@@ -33,7 +33,7 @@ def build_stock(model: Path, target: Target, out: Path) -> None:
     from edgepack.schedules import tvm_target
 
     lowering = Lowering(model, target, tvm_target(target))
-    items = phases.phases_for(target, phases.executor_for(target))
+    items = phases.phases_for(target)
     module = phases.run(items, lowering, until=phases.IMPORT)
     library.export(tvm.compile(module, target=lowering.tvm_target), target, out)
 
@@ -45,17 +45,16 @@ def build_without(phase: str, model: Path, target: Target, out: Path) -> None:
         UsageError: There is no such phase for the target.
     """
     from edgepack.lower import phases
-    from edgepack.lower.emit import vm
     from edgepack.lower.phase import Lowering
     from edgepack.schedules import tvm_target
 
-    items = phases.phases_for(target, phases.executor_for(target))
+    items = phases.phases_for(target)
     names = phases.names(items)
     if phase not in names:
         raise UsageError(f"{target.name} has no phase {phase}{near_miss(phase, names, say='phases:')}")
     lowering = Lowering(model, target, tvm_target(target))
     module = phases.run([item for item in items if item.name != phase], lowering)
-    vm.build(module, lowering, out, lambda _: None)
+    phases.executor_for(target).build(module, lowering, out, lambda _: None)
 
 
 def measure(paths: Mapping[str, Path], inputs: Sequence[Any], runs: int) -> dict[str, list[float]]:

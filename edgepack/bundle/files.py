@@ -24,7 +24,7 @@ def release_files(
 
     Args:
         target: what the board must be.
-        model: the compiled model.
+        model: the compiled model, under the name that its executor gives it.
         samples: an .npz file with ``input_0``…, ``output_0``…, each ``[N, *shape]``; the first sample is taken.
         runtime: names of the runtime libraries the model needs.
 
@@ -33,7 +33,7 @@ def release_files(
         EdgepackError: the agent cannot be built, or a runtime library cannot be had.
     """
     files: dict[str, Path | bytes] = {
-        layout.MODEL: model,
+        layout.model(model.name): model,
         layout.AGENT: build_agent(target.abi.arch, target.abi.libc),
     }
     files |= {layout.library(name): path for name, path in runtime_libs(target.abi.arch, runtime).items()}

@@ -6,10 +6,14 @@ The examples that travel in a bundle are programs of their own and spell these p
 from pathlib import PurePosixPath
 
 MANIFEST = "manifest.json"
-MODEL = "model/model.so"
 AGENT = "bin/edgepack-agent"
 
-_PROGRAMS, _LIBRARIES, _EXAMPLES, _SAMPLE = "bin", "lib", "examples", "sample"
+_MODEL, _PROGRAMS, _LIBRARIES, _EXAMPLES, _SAMPLE = "model", "bin", "lib", "examples", "sample"
+
+
+def model(name: str) -> str:
+    """The path of the compiled model, whose file name is its executor's."""
+    return f"{_MODEL}/{name}"
 
 
 def library(name: str) -> str:
@@ -30,6 +34,11 @@ def sample_input(index: int) -> str:
 def sample_output(index: int) -> str:
     """The path of what onnxruntime makes of the sample, for one of the model's outputs, counted from 0."""
     return f"{_SAMPLE}/output-{index}.npy"
+
+
+def is_model(path: str) -> bool:
+    """Whether the file of this path is the compiled model."""
+    return PurePosixPath(path).parts[0] == _MODEL
 
 
 def is_program(path: str) -> bool:

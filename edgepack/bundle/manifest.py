@@ -6,7 +6,7 @@ it depends on when or where the bundle was made: the same inputs give the same d
 
 A manifest of an older version keeps the bytes it was read from: written again, it would be other bytes.
 
-Versions: 1; 2 adds ``constants`` and ``compression[].encodings``.
+Versions: 1; 2 adds ``constants``, ``executor`` and ``compression[].encodings``.
 """
 
 import hashlib
@@ -19,10 +19,11 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from edgepack.base.files import sha256_json
-from edgepack.bundle.layout import MANIFEST
+from edgepack.bundle.layout import MANIFEST, is_model
 from edgepack.compression import Step
 from edgepack.config.recipe import Recipe
 from edgepack.config.target import Abi, Gpu, Target
+from edgepack.errors import InputError
 from edgepack.spec import Count, Finite, ModelFigures, Name, Preprocess, Spec, Tensor, Version
 from edgepack.spec.candidate import RELEASE
 from edgepack.spec.document import JsonDocument
@@ -129,6 +130,7 @@ class Contents(JsonDocument):
     version: Version
     variant: Name = Field(default=RELEASE, description="The candidate it was made of.")
     agent_protocol: int = Field(ge=1, description="Version of the protocol that its agent speaks.")
+    executor: Name = Field(default="vm", description="What runs the compiled model on the board.")
     recipe: RecipeInfo
     target: TargetInfo
     tools: dict[str, str] = Field(default_factory=dict, description="Versions of what made the bundle.")
@@ -182,6 +184,22 @@ class Manifest(Contents):
         if manifest.to_bytes() != data:
             manifest._read_from = data  # noqa: SLF001 - its own class
         return manifest
+
+    @property
+    def model(self) -> str:
+        """The path of the compiled model in the bundle.
+
+        Raises:
+            InputError: The bundle has none.
+        """
+        found = next((entry.path for entry in self.files if is_model(entry.path)), None)
+        if found is None:
+            raise InputError(
+                "the bundle has no compiled model",
+                where=self.filename,
+                next="build it again: edgepack package",
+            )
+        return found
 
     @property
     def data(self) -> bytes:

@@ -10,7 +10,6 @@ from edgepack.base.interrupt import deferred
 from edgepack.config.target import Target
 from edgepack.errors import InputError
 from edgepack.lower import phases
-from edgepack.lower.emit import vm
 from edgepack.lower.phase import Facts, Lowering
 from edgepack.lower.result import Compiled, Kernel
 from edgepack.schedules import tvm_target
@@ -52,10 +51,11 @@ def compile_model(
             if progress:
                 progress(step)
 
+        executor = phases.executor_for(target)
         lowering = _lowering(onnx_path, target, records)
-        items = phases.phases_for(target, phases.executor_for(target))
+        items = phases.phases_for(target)
         mod = phases.run(items, lowering, dump=dump, progress=tell)
-        vm.build(mod, lowering, out, tell)
+        executor.build(mod, lowering, out, tell)
     facts = lowering.facts
     return Compiled(
         path=out,
@@ -63,7 +63,8 @@ def compile_model(
         inputs=facts.inputs,
         outputs=facts.outputs,
         constants=facts.constants,
-        runtime=vm.runtime(target, facts),
+        executor=executor.name,
+        runtime=executor.runtime(target, facts),
         requires=requires(target),
         seconds=time.monotonic() - start,
     )
@@ -100,7 +101,7 @@ def tuning_tasks(onnx_path: Path, target: Target) -> list[Any]:
     from tvm.s_tir.meta_schedule.relax_integration import extract_tasks
 
     lowering = _lowering(onnx_path, target, None)
-    items = phases.phases_for(target, phases.executor_for(target))
+    items = phases.phases_for(target)
     mod = phases.run(items, lowering, until=phases.KERNELS)
     return list(extract_tasks(mod, lowering.tvm_target))
 

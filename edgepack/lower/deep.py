@@ -91,7 +91,7 @@ def _imported(path: Path, inputs: Sequence[Input]) -> tuple[Any, list[Obstacle]]
 
 
 def _to_kernels(mod: Any, lowering: Lowering) -> Any:
-    items = phases.phases_for(lowering.target, phases.executor_for(lowering.target))
+    items = phases.phases_for(lowering.target)
     return phases.run(items, lowering, mod, after=phases.IMPORT, until=phases.KERNELS)
 
 

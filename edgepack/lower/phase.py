@@ -78,6 +78,25 @@ class Mark:
     record: Callable[[Module, Lowering], None]
 
 
+@dataclass(frozen=True)
+class Executor:
+    """What runs a compiled model on the board, and how it is built for that.
+
+    Attributes:
+        name: as manifests have it.
+        phases: the last of the lowering.
+        build: writes the compiled model to a path; told of its steps.
+        runtime: file names of the libraries that the model needs beside it.
+        file: name of the compiled model's file.
+    """
+
+    name: str
+    phases: tuple[Phase | Mark, ...]
+    build: Callable[[Module, Lowering, Path, Callable[[str], None]], None]
+    runtime: Callable[[Target, Facts], tuple[str, ...]]
+    file: str
+
+
 Passes = Callable[[], Sequence[Any]]
 """Makes TVM passes; a function, because TVM is imported only when something is lowered."""
 

@@ -6,7 +6,7 @@ writes the module after each phase when asked to, and records facts at the marks
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
@@ -16,19 +16,22 @@ from edgepack.lower.emit import vm
 from edgepack.lower.graph.constants import decode_in_kernels
 from edgepack.lower.graph.legalize import legalizations
 from edgepack.lower.onnx.frontend import import_model
-from edgepack.lower.phase import Lowering, Mark, Module, Phase, checking, sequence, verify
+from edgepack.lower.phase import Executor, Lowering, Mark, Module, Phase, checking, sequence, verify
 from edgepack.schedules import FAMILIES
 
-Executor = Literal["vm"]
 Item = Phase | Mark
 
 IMPORT = "import"  # the first phase, which needs no module
 KERNELS = "kernels"  # the mark at which the kernels are what tuning sees
 
 
+EXECUTORS: dict[str, Executor] = {"vm": vm.EXECUTOR}
+"""What can run a model on a board, by the name in manifests."""
+
+
 def executor_for(_target: Target) -> Executor:
     """What runs a model on this target."""
-    return "vm"
+    return EXECUTORS["vm"]
 
 
 def _canonical() -> Sequence[Any]:
@@ -159,11 +162,10 @@ SCHEDULE_PHASES: tuple[Item, ...] = (
 PREPACK = Phase(  # weights in the layout the schedules asked for, done here and not on the board
     "prepack", "schedules", _prepack, requires=(FUSED, SCHEDULED), ensures=(FUSED, SCHEDULED)
 )
-EMIT: dict[Executor, tuple[Item, ...]] = {"vm": vm.PHASES}
 
 
-def phases_for(target: Target, executor: Executor) -> tuple[Item, ...]:
-    """The list that lowers a model for a target and executor, in order.
+def phases_for(target: Target) -> tuple[Item, ...]:
+    """The list that lowers a model for a target and its executor, in order.
 
     On a GPU, TVM's rules choose no layouts for weights, and its convolutions take fp32 weights alone.
     """
@@ -179,7 +181,7 @@ def phases_for(target: Target, executor: Executor) -> tuple[Item, ...]:
         *SCHEDULE_PHASES,
         *((PREPACK,) if on_cpu else ()),
         Mark("packed-functions", facts.record_packed),
-        *EMIT[executor],
+        *executor_for(target).phases,
     )
 
 

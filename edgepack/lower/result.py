@@ -27,6 +27,7 @@ class Compiled:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     constants: tuple[ConstantSummary, ...]  # by encoding, and when they are decoded
+    executor: str  # what runs it on the board
     runtime: tuple[str, ...]  # file names of the runtime libraries it needs on the board
     requires: tuple[str, ...]  # what the board must have, for people
     seconds: float

@@ -46,4 +46,5 @@ class CompileFigures(Spec):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     constants: tuple[ConstantSummary, ...]
+    executor: str
     runtime: tuple[str, ...]

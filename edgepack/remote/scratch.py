@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgepack.agent.protocol import BoardModel
-from edgepack.bundle.layout import AGENT, MODEL
+from edgepack.bundle.layout import AGENT
 from edgepack.errors import DeployError, UnreachableError
 from edgepack.remote.layout import SCRATCH, inspect, root_of, script, work_path
 from edgepack.remote.preflight import preflight
@@ -57,7 +57,7 @@ def scratch(
             yield BoardModel(
                 session,
                 agent=posixpath.join(base, folder, AGENT),
-                model=posixpath.join(base, folder, MODEL),
+                model=posixpath.join(base, folder, manifest.model),
                 device=manifest.target.device_kind,
             )
         finally:

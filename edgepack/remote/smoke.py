@@ -5,7 +5,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from edgepack.agent.protocol import BoardModel
-from edgepack.bundle.layout import AGENT, MODEL, sample_input, sample_output
+from edgepack.bundle.layout import AGENT, sample_input, sample_output
 from edgepack.bundle.manifest import Manifest
 from edgepack.errors import DeployError, InputError
 from edgepack.remote.session import Session
@@ -40,7 +40,7 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
     paths = {entry.path for entry in manifest.files}
     inputs = [sample_input(index) for index in range(len(manifest.inputs))]
     outputs = [sample_output(index) for index in range(len(manifest.outputs))]
-    lacking = {AGENT, MODEL, *inputs, *outputs} - paths
+    lacking = {AGENT, *inputs, *outputs} - paths
     if lacking:
         raise InputError(
             f"the bundle cannot be tested on the board: it has no {', '.join(sorted(lacking))}",
@@ -49,7 +49,7 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
         )
     out = f"../{posixpath.basename(folder)}.smoke"
     # Inside the release's folder, as an application would run it.
-    on = BoardModel(session, f"./{AGENT}", MODEL, device=manifest.target.device_kind)
+    on = BoardModel(session, f"./{AGENT}", manifest.model, device=manifest.target.device_kind)
     words = [word for path in inputs for word in ("--input", path)]
     argv = on.command("run", *words, "--output-dir", out)
     completed = session.run(["/bin/sh", "-c", _RUN, "edgepack", folder, out, *argv], timeout=TIMEOUT_S)

@@ -5,10 +5,13 @@ import re
 
 from edgepack.base.paths import PACKAGE
 from edgepack.bundle import layout
+from edgepack.lower.emit.vm import EXECUTOR
 
 BENCHMARKS = PACKAGE.parent / "benchmarks"
 EXAMPLES = PACKAGE / "bundle" / "examples"
 SPELT = re.compile(r"model/model\.so|bin/edgepack-agent|^(bin|lib|sample|examples)/")
+
+MODEL = layout.model(EXECUTOR.file)
 
 
 def texts(path):
@@ -27,17 +30,17 @@ def test_one_module_knows_the_paths():
 
 def test_the_examples_load_what_the_layout_says():
     python, c = ((EXAMPLES / name).read_text() for name in ("infer.py", "infer.c"))
-    folder, name = layout.MODEL.split("/")
+    folder, name = MODEL.split("/")
     assert f'BUNDLE / "{folder}" / "{name}"' in python
-    assert f'"../{layout.MODEL}"' in c
+    assert f'"../{MODEL}"' in c
     assert f'"../{layout.sample_input(0)}"' in c
-    assert f"`../{layout.MODEL}`" in (EXAMPLES / "README.md").read_text()
+    assert f"`../{MODEL}`" in (EXAMPLES / "README.md").read_text()
 
 
 def test_programs_alone_are_executable():
     assert layout.is_program(layout.AGENT)
     others = (
-        layout.MODEL,
+        MODEL,
         layout.library("x"),
         layout.example("x"),
         layout.sample_output(3),

@@ -20,7 +20,7 @@ def x86():
 
 @pytest.fixture(scope="module")
 def names(x86):
-    return phases.names(phases.phases_for(x86, "vm"))
+    return phases.names(phases.phases_for(x86))
 
 
 def run(path, *inputs):

@@ -9,7 +9,7 @@ from edgepack.base.paths import PACKAGE
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
 from edgepack.lower import compile_model, conditions, phases
-from edgepack.lower.phase import CHECK, Condition, Lowering, Mark, Phase
+from edgepack.lower.phase import CHECK, Condition, Executor, Lowering, Mark, Phase
 from edgepack.schedules import tvm_target
 from edgepack.spec.runtime import BASE, CUDA, EXTRA
 
@@ -21,7 +21,7 @@ CPU = [
 
 
 def items(target="x86-64-v3"):
-    return phases.phases_for(load_target(target), "vm")
+    return phases.phases_for(load_target(target))
 
 
 def lowering(model, target="x86-64-v3"):
@@ -158,3 +158,25 @@ def test_the_page_has_the_list():
     here = [item for item in items() if isinstance(item, Phase)]
     assert drawn == [(f"{number:02d}", item.name, item.level) for number, item in enumerate(here)]
     assert re.search(r"A GPU's list lacks 02, 09 and 12:", page)
+
+
+def test_an_executor_is_its_phases_build_runtime_and_file(network, tmp_path, monkeypatch):
+    def runtime(target, facts):
+        return (f"lib{target.abi.arch}.so", *facts.packed)
+
+    def build(mod, lowering, out, progress):
+        progress("write")
+        out.write_text(f"{lowering.target.name} {sum(1 for _ in mod.functions)}")
+
+    steps = []
+    last = Phase("note", "emit", lambda mod, _: mod)
+    other = Executor("text", (last,), build, runtime, "model.txt")
+    monkeypatch.setattr(phases, "executor_for", lambda _: other)
+    made = compile_model(network, load_target("x86-64-v3"), tmp_path / other.file, progress=steps.append)
+    assert (made.executor, made.runtime) == ("text", ("libx86_64.so",))
+    assert made.path.read_text().startswith("x86-64-v3 ")
+    assert steps[-2:] == ["note", "write"]
+
+
+def test_every_executor_goes_by_its_own_name():
+    assert {name: each.name for name, each in phases.EXECUTORS.items()} == {"vm": "vm"}

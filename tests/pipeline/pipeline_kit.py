@@ -69,7 +69,7 @@ FIGURES = {
     ),
     "RecallStage": RecallFigures(found=True),
     "CompileStage": CompileFigures(
-        kernels=(), inputs=(TENSOR,), outputs=(TENSOR,), constants=(), runtime=("libtvm_runtime.so",)
+        kernels=(), inputs=(TENSOR,), outputs=(TENSOR,), constants=(), executor="vm", runtime=("libtvm_runtime.so",)
     ),
     "PackageStage": PackageFigures(digest="d"),
     "DeployStage": DeployFigures(digest="d", changed=True, bytes_sent=1),

@@ -51,7 +51,7 @@ class Edgepack(Contestant):
         shutil.rmtree(unpacked, ignore_errors=True)
         api.extract(bundles[0], unpacked)
         return Prepared(
-            model=tuple(sorted((unpacked / layout.MODEL).parent.iterdir())),
+            model=tuple(sorted((unpacked / layout.model("")).iterdir())),
             runtime=(unpacked / layout.AGENT, *sorted((unpacked / layout.library("")).iterdir())),
             notes={**notes, "bundle_bytes": bundles[0].stat().st_size, **_notes(report)},
         )
@@ -121,8 +121,8 @@ class AgentSession(LoadedModel):
         return [sample["ns"] for sample in samples]
 
     def _command(self, do: str) -> list[str]:
-        agent, model = self._bundle / layout.AGENT, self._bundle / layout.MODEL
-        return command(agent, do, model, self._inputs, self._threads)
+        (model,) = (self._bundle / layout.model("")).iterdir()
+        return command(self._bundle / layout.AGENT, do, model, self._inputs, self._threads)
 
 
 def _asked(argv: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The virtual machine's way out: memory plan and bytecode, then one shared library."""
+"""The executor ``vm``, TVM's virtual machine: memory plan and bytecode, then one shared library."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from edgepack.config.target import Target
 from edgepack.lower.conditions import FUSED, LEGAL, PLANNED, SCHEDULED, SEQUENTIAL
-from edgepack.lower.phase import Facts, Lowering, Module, Phase, sequence
+from edgepack.lower.phase import Executor, Facts, Lowering, Module, Phase, sequence
 from edgepack.spec.runtime import BASE, CUDA, EXTRA
 
 
@@ -66,3 +66,6 @@ def runtime(target: Target, facts: Facts) -> tuple[str, ...]:
     extra = (EXTRA,) if facts.packed else ()
     cuda = (CUDA,) if target.gpu is not None else ()
     return (*BASE, *extra, *cuda)
+
+
+EXECUTOR = Executor(name="vm", phases=PHASES, build=build, runtime=runtime, file="model.so")

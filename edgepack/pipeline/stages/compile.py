@@ -39,6 +39,7 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
     def run(self, work: Work[CompileSpec, Resources]) -> StageResult[CompileFigures]:
         """Lower, build, link."""
         from edgepack.lower import compile_model
+        from edgepack.lower.phases import executor_for
 
         folder = None
         if records.FILES[1] in work.inputs:
@@ -46,7 +47,7 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
             folder.mkdir()
             for name in records.FILES:
                 (folder / name).symlink_to(work.inputs[name])
-        out = work.scratch / "model.so"
+        out = work.scratch / executor_for(work.spec.target).file
         compiled = compile_model(
             work.inputs["onnx"],
             work.spec.target,
@@ -59,6 +60,7 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
             inputs=compiled.inputs,
             outputs=compiled.outputs,
             constants=compiled.constants,
+            executor=compiled.executor,
             runtime=compiled.runtime,
         )
-        return StageResult(figures, {"model": Output(out, "compiled-model", "model.so")})
+        return StageResult(figures, {"model": Output(out, "compiled-model", out.name)})

@@ -102,6 +102,7 @@ def _contents(at: TargetRun, compiled: CompileFigures, evaluated: EvaluateFigure
         classes=evaluated.classes or None,
         compression=tuple(at.model.figures),
         constants=compiled.constants,
+        executor=compiled.executor,
         accuracy=Accuracy(
             samples=evaluated.samples if evaluated.accuracy is not None else None,
             torch=at.model.torch_accuracy,
