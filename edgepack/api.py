@@ -10,11 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgepack.engine.events import Listener, ignore
-from edgepack.errors import ConfigError, EdgepackError, Problem, UsageError
+from edgepack.errors import EdgepackError, Problem, UsageError
 
 if TYPE_CHECKING:
     from edgepack.bundle.manifest import Manifest
     from edgepack.compression import Method
+    from edgepack.config.plan import Plan
     from edgepack.config.recipe import Tune
     from edgepack.config.target import Target
     from edgepack.diagnosis import Finding
@@ -42,9 +43,9 @@ def init(
 
 def check(recipe: Path | str) -> list[Problem]:
     """Every mistake in a recipe, each with its line and column; empty when there is none."""
-    from edgepack.config.check import check as examine
+    from edgepack.config.plan import examine
 
-    return examine(Path(recipe))
+    return list(examine(Path(recipe)).problems)
 
 
 def examine(path: Path | str) -> "Examined":
@@ -56,15 +57,12 @@ def examine(path: Path | str) -> "Examined":
         ConfigError: the recipe has mistakes.
         InputError: a torch source cannot be loaded or exported.
     """
-    from edgepack.config.recipe_file import load_recipe
     from edgepack.lower.deep import examine as lowerable
 
     if Path(path).suffix not in {".yaml", ".yml"}:
         return lowerable(Path(path))
-    problems = check(path)
-    if problems:
-        raise ConfigError(problems)
-    model, base = load_recipe(Path(path)).model, Path(path).parent
+    plan = _plan(path)
+    model, base = plan.recipe.model, plan.base
     if model.onnx is not None:
         return lowerable(base / model.onnx, model.inputs)
     from edgepack.export import to_onnx
@@ -119,12 +117,13 @@ def run(
     Raises:
         ConfigError: the recipe has mistakes; nothing was done.
     """
-    return _run(Path(recipe), "bench", targets=targets, fresh=fresh, listener=listener, strategy=strategy)[0]
+    plan = _plan(recipe, targets)
+    return _run(plan, "bench", fresh=fresh, listener=listener, strategy=strategy)[0]
 
 
 def compress(recipe: Path | str, *, fresh: Sequence[str] = (), listener: Listener = ignore) -> "Report":
     """Train or load the model and compress it; nothing is built for a target."""
-    return _run(Path(recipe), "evaluate", fresh=fresh, listener=listener)[0]
+    return _run(_plan(recipe), "evaluate", fresh=fresh, listener=listener)[0]
 
 
 def tune(
@@ -139,7 +138,6 @@ def tune(
 
     Goes on where the last tuning stopped; the records serve every later build for the same target.
     """
-    from edgepack.config.plan import make_plan
     from edgepack.config.recipe import Tune
 
     for name, value in (("trials", trials), ("minutes", minutes)):
@@ -148,19 +146,19 @@ def tune(
                 f"{name} is {value}: a budget is more than 0", next="leave it out for the recipe's"
             )
     given = trials is not None or minutes is not None
-    planned = make_plan(Path(recipe), only=targets).targets
-    if not given and not any(target.tune.trials or target.tune.minutes for target in planned):
+    plan = _plan(recipe, targets)
+    if not given and not any(target.tune.trials or target.tune.minutes for target in plan.targets):
         raise UsageError(
             "the recipe has no budget for tuning", where=str(recipe), next="give --trials, --minutes or both"
         )
-    if not any(target.devices for target in planned):
+    if not any(target.devices for target in plan.targets):
         raise UsageError(
             "no target of the recipe has a device to measure on",
             where=str(recipe),
             next="name one in the recipe's targets; docs/add-a-device.md",
         )
     budget = Tune(trials=trials or 0, minutes=minutes) if given else None
-    return _run(Path(recipe), "tune", targets=targets, fresh=("tune",), listener=listener, budget=budget)[0]
+    return _run(plan, "tune", fresh=("tune",), listener=listener, budget=budget)[0]
 
 
 def build(
@@ -175,7 +173,7 @@ def build(
     from edgepack.base.files import write_atomic
     from edgepack.engine.store import Store
 
-    report, artifacts, _ = _run(Path(recipe), "package", targets=targets, fresh=fresh, listener=listener)
+    report, artifacts, _ = _run(_plan(recipe, targets), "package", fresh=fresh, listener=listener)
     paths = [out / artifact.name for artifact in artifacts]
     for artifact, path in zip(artifacts, paths, strict=True):
         write_atomic(path, Store().path(artifact).read_bytes())
@@ -387,22 +385,25 @@ def stages() -> list[str]:
     return stage_names()
 
 
+def _plan(recipe: Path | str, targets: Sequence[str] = ()) -> "Plan":
+    from edgepack.config.plan import make_plan
+
+    return make_plan(Path(recipe), only=targets)
+
+
 def _run(
-    path: Path,
+    plan: "Plan",
     until: "Until",
     *,
-    targets: Sequence[str] = (),
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
     budget: "Tune | None" = None,
     strategy: "Strategy | None" = None,
 ) -> "tuple[Report, list[Artifact], list[EdgepackError]]":
-    from edgepack.config.plan import make_plan
     from edgepack.pipeline.execute import execute
     from edgepack.reporting import saved
     from edgepack.reporting.fold import fold
 
-    plan = make_plan(path, only=targets)
     done = execute(plan, until, fresh=fresh, listener=listener, budget=budget, strategy=strategy)
     report = fold(done.trace.events)
     saved.save(report)
@@ -413,7 +414,7 @@ def _release_onnx(recipe: Path, listener: Listener) -> Path:
     """The ONNX model that a recipe's compression ends with."""
     from edgepack.engine.store import Store
 
-    _, artifacts, errors = _run(recipe, "evaluate", listener=listener)
+    _, artifacts, errors = _run(_plan(recipe), "evaluate", listener=listener)
     if errors:
         raise errors[0]
     return Store().path(artifacts[0])

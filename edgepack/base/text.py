@@ -24,6 +24,11 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return lower[near[0]] if near else None
 
 
+def did_you_mean(name: str | None, *, quote: str = "`") -> str:
+    """``; did you mean `name`?`` at the end of a message; empty for None."""
+    return "" if name is None else f"; {_question(name, quote)}"
+
+
 def near_miss(
     word: str, known: Iterable[str], *, say: str = "known:", quote: str = "`", most: int | None = None
 ) -> str:
@@ -36,10 +41,10 @@ def near_miss(
         quote: around the near miss.
         most: names of the list that are shown; all if None.
     """
-    near = nearest(word, known)
-    if near is not None:
-        return f"; did you mean {quote}{near}{quote}?"
     names = sorted(known)
+    hint = did_you_mean(nearest(word, names), quote=quote)
+    if hint:
+        return hint
     more = ", ..." if most is not None and len(names) > most else ""
     return f"; {say} {', '.join(names[:most])}{more}" if names else ""
 
@@ -47,7 +52,11 @@ def near_miss(
 def suggestion(word: str, known: Iterable[str], *, otherwise: str) -> str:
     """``did you mean x?`` as an error's next step, or ``otherwise`` when nothing is near."""
     near = nearest(word, known)
-    return f"did you mean {near}?" if near is not None else otherwise
+    return otherwise if near is None else _question(near, "")
+
+
+def _question(name: str, quote: str) -> str:
+    return f"did you mean {quote}{name}{quote}?"
 
 
 def human_size(size: float) -> str:

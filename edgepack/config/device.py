@@ -7,7 +7,7 @@ from pydantic import Field
 
 from edgepack.base.paths import config_dir
 from edgepack.config.yaml_document import YamlDocument
-from edgepack.config.yaml_model import Checked, examine
+from edgepack.config.yaml_model import Checked, read_model
 from edgepack.spec import Filled, Spec
 
 SCHEMA_VERSION = 1
@@ -59,4 +59,4 @@ def examine_devices(path: Path | None = None) -> Checked[Devices]:
     path = path or devices_path()
     if path == devices_path() and not path.exists():
         return Checked(YamlDocument(str(path), None), Devices(edgepack=1), [])
-    return examine(path, Devices, stand_ins={"edgepack": 1})
+    return read_model(path, Devices, stand_ins={"edgepack": 1})

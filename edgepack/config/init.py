@@ -1,4 +1,4 @@
-"""``edgepack init``: a commented recipe for a user's own model, which passes ``edgepack.config.check`` as it stands."""
+"""``edgepack init``: a commented recipe for a user's own model, which passes ``edgepack check`` as it stands."""
 
 import json
 import os
@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgepack.config.check import misfit
 from edgepack.config.device import VIRTUAL_KINDS, VIRTUAL_PREFIX
 from edgepack.config.reference import reference_mistake
+from edgepack.config.rows import misfit
 from edgepack.config.target import Target, load_target
 from edgepack.errors import InputError, UsageError
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from edgepack.base.text import near_miss, nearest
+from edgepack.base.text import did_you_mean, near_miss, nearest
 from edgepack.compression.registry import REGISTRY
 from edgepack.spec import PATTERNS
 
@@ -80,8 +80,9 @@ def explain(error: ValidationError, data: Any, model: type[BaseModel]) -> list[M
         if any(line["type"] == "extra_forbidden" for line in lines):
             key = str(location[-1])
             allowed = allowed_keys(model, data, location[:-1])
+            near = nearest(key, allowed)
+            misspelt = () if near is None else ((*location[:-1], near),)
             hint = near_miss(key, allowed, say="allowed here:")
-            misspelt = tuple((*location[:-1], k) for k in allowed if hint == f"; did you mean `{k}`?")
             findings.append(Mistake(location, f"unknown key `{key}`{hint}", on_key=True, depends=misspelt))
             meant |= set(misspelt)
     for location, lines in grouped.items():
@@ -127,7 +128,7 @@ def _tag(location: Location, line: ErrorDetails, value: Any) -> Mistake:
         return Mistake((*location, name), f"unknown {name} `{tag}`{near_miss(tag, tags)}")
     near = nearest(name, value if isinstance(value, dict) else [])
     if near is not None:
-        return Mistake((*location, near), f"unknown key `{near}`; did you mean `{name}`?", on_key=True)
+        return Mistake((*location, near), f"unknown key `{near}`{did_you_mean(name)}", on_key=True)
     if name in value:
         return Mistake((*location, name), f"expected the name of a {name}, got {_got(value[name])}")
     return Mistake(location, f"missing key `{name}`")
@@ -170,8 +171,7 @@ def _hint(lines: list[ErrorDetails], value: Any, options: list[Any]) -> str:
         scalar = isinstance(value, (int, float))
         return "; quote it if it is meant as text" if kinds == {"string_type"} and scalar else ""
     if "literal_error" in kinds:
-        near = nearest(value, [str(o) for o in options])
-        return f"; did you mean `{near}`?" if near is not None else ""
+        return did_you_mean(nearest(value, [str(o) for o in options]))
     if "bool_type" in kinds and value.lower() in _TEXT_BOOLS:
         return f"; write {_TEXT_BOOLS[value.lower()]}"
     if kinds & {"int_type", "float_type"}:

@@ -1,16 +1,26 @@
-"""A recipe and its targets become a plan. Everything wrong in YAML ends here, before torch or tvm is imported."""
+"""A recipe and its targets become a plan, or a list of mistakes: one pass, before torch or TVM is imported.
+
+Each step hands on to the next: the file's form and keys (``yaml_model``), what contradicts itself in it
+(``consistency``), the files it names (``named_files``), the targets and devices it names (``rows``).
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from edgepack.base.files import sha256_json
 from edgepack.base.text import suggestion
-from edgepack.config.check import check
+from edgepack.config.consistency import contradictions
+from edgepack.config.device import Devices
+from edgepack.config.named_files import file_mistakes
 from edgepack.config.recipe import Recipe, Tune
-from edgepack.config.recipe_file import load_recipe
-from edgepack.config.target import Target, load_target
-from edgepack.errors import ConfigError, UsageError
+from edgepack.config.rows import resolve
+from edgepack.config.target import Target
+from edgepack.config.yaml_model import read_model
+from edgepack.errors import ConfigError, Problem, UsageError
+
+_STAND_INS = {"edgepack": 1, "name": "unnamed", "model": {}, "targets": [{"target": "unnamed"}]}
 
 
 @dataclass(frozen=True)
@@ -24,11 +34,15 @@ class TargetPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe with its targets resolved; nothing in it can be a typing mistake any more."""
+    """A recipe with its targets resolved; nothing in it can be a typing mistake any more.
+
+    ``devices`` is the user's devices.yaml, empty where no target names a device of it.
+    """
 
     recipe: Recipe
     path: Path
     targets: tuple[TargetPlan, ...]
+    devices: Devices
 
     @property
     def base(self) -> Path:
@@ -40,9 +54,53 @@ class Plan:
         """The sha256 of the recipe as parsed: comments and key order do not count."""
         return sha256_json(self.recipe.model_dump(mode="json"))
 
+    def only(self, names: Sequence[str]) -> Self:
+        """The plan with these of its targets; with all of them if there are no names.
+
+        Raises:
+            UsageError: a name is not a target of this recipe.
+        """
+        known = [row.target.name for row in self.targets]
+        for name in names:
+            if name not in known:
+                hint = suggestion(name, known, otherwise=f"it has: {', '.join(known)}")
+                raise UsageError(f"the recipe has no target {name}", where=str(self.path), next=hint)
+        return replace(
+            self, targets=tuple(row for row in self.targets if not names or row.target.name in names)
+        )
+
+
+@dataclass(frozen=True)
+class CheckedRecipe:
+    """A recipe that was read: every mistake in it and in what it names, sorted by place; the plan if there is none."""
+
+    problems: tuple[Problem, ...]
+    plan: Plan | None
+
+
+def examine(path: Path) -> CheckedRecipe:
+    """Read a recipe and what it names, each file once. Paths in the recipe are relative to its folder."""
+    checked = read_model(path, Recipe, stand_ins=_STAND_INS)
+    recipe = checked.model
+    if recipe is None:
+        return CheckedRecipe(tuple(sorted(set(checked.problems))), None)
+    checked.add(contradictions(recipe))
+    checked.add(file_mistakes(recipe, path.parent))
+    rows = resolve(recipe)
+    checked.add(rows.mistakes)
+    problems = tuple(sorted({*checked.problems, *rows.problems}))
+    if problems:
+        return CheckedRecipe(problems, None)
+    targets = tuple(
+        TargetPlan(target, entry.boards, entry.tune or recipe.tune)
+        for entry, target in zip(recipe.targets, rows.targets, strict=True)
+        if target is not None
+    )
+    return CheckedRecipe((), Plan(recipe, path, targets, rows.devices))
+
 
 def make_plan(path: Path, *, only: Sequence[str] = ()) -> Plan:
-    """Read a recipe and resolve its targets.
+    """The plan of a recipe.
 
     Args:
         path: the recipe.
@@ -52,18 +110,7 @@ def make_plan(path: Path, *, only: Sequence[str] = ()) -> Plan:
         ConfigError: with every mistake in the recipe, at once.
         UsageError: a name in ``only`` is not a target of this recipe.
     """
-    problems = check(path)
-    if problems:
-        raise ConfigError(problems, next=f"correct them, then: edgepack check {path}")
-    recipe = load_recipe(path)
-    names = [entry.target for entry in recipe.targets]
-    for name in only:
-        if name not in names:
-            hint = suggestion(name, names, otherwise=f"it has: {', '.join(names)}")
-            raise UsageError(f"the recipe has no target {name}", where=str(path), next=hint)
-    targets = tuple(
-        TargetPlan(load_target(entry.target), entry.boards, entry.tune or recipe.tune)
-        for entry in recipe.targets
-        if not only or entry.target in only
-    )
-    return Plan(recipe, path, targets)
+    examined = examine(path)
+    if examined.plan is None:
+        raise ConfigError(list(examined.problems), next=f"correct them, then: edgepack check {path}")
+    return examined.plan.only(only)

@@ -5,7 +5,7 @@ import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from edgepack.base.text import near_miss
+from edgepack.base.text import did_you_mean, near_miss, nearest
 
 
 def reference_mistake(reference: str, base: Path, *, arguments: int = 0) -> str | None:
@@ -58,8 +58,7 @@ def _near_module(part: str, outer: str, search: list[str], base: Path) -> str:
     folders = [Path(entry) for entry in search] if outer else [base]
     names = {p.stem for folder in folders if folder.is_dir() for p in folder.glob("*.py")} - {"__init__"}
     where = f" in `{outer}`" if outer else f" next to the recipe ({base}) or on Python's path"
-    hint = near_miss(part, names)
-    return where + (hint if "did you mean" in hint else "")
+    return where + did_you_mean(nearest(part, names))
 
 
 def _names(tree: ast.Module) -> tuple[dict[str, ast.stmt], bool]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,19 +159,85 @@ def mistakes(target: Target) -> Iterator[Mistake]:
             yield Mistake(("tune", "cores", index), f"there is no core {core}; the CPU has 0 to {last}")
 
 
-def target_files() -> dict[str, Path]:
-    """Every target's name with its file: those shipped, and the user's own in ``targets/`` of the config folder.
+class Targets:
+    """The targets of this machine: those shipped, the user's own in ``targets/`` of the config folder, and ``host``.
 
-    A file of the user's with the name of a shipped target comes up here, and is refused when it is read: what
-    ``rpi4`` means must not depend on the machine.
+    A file is read once, however often it is asked for or extended. One of the user's with the name of a shipped target
+    comes up here, and is refused when it is read: what ``rpi4`` means must not depend on the machine.
     """
-    folders = (shipped("targets"), config_dir() / "targets")
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+    def __init__(self) -> None:
+        folders = (shipped("targets"), config_dir() / "targets")
+        self._files = {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+        self._read: dict[Path, Checked[Target]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The names a recipe may use."""
+        return sorted({*self._files, HOST})
+
+    def unknown(self, name: str) -> str:
+        """What to say of a name that is no target's, with the near miss."""
+        return f"unknown target `{name}`{near_miss(name, self.names)}"
+
+    def examine(self, name: str) -> Checked[Target]:
+        """Read the target of this name and collect every mistake; the name is one of ``names``."""
+        path = self._files.get(name)
+        return self._host if path is None else self.examine_file(path)
+
+    def examine_file(self, path: Path, outer: tuple[Path, ...] = ()) -> Checked[Target]:
+        """Read a target's file and collect every mistake; ``outer`` are the files that extend it, outermost first."""
+        if path not in self._read:
+            self._read[path] = self._file(path, outer)
+        return self._read[path]
+
+    @cached_property
+    def _host(self) -> Checked[Target]:
+        return validate(YamlDocument(HOST, host.describe()), Target)
+
+    def _file(self, path: Path, outer: tuple[Path, ...]) -> Checked[Target]:
+        document, problems = read(path)
+        if not isinstance(document.data, dict):
+            return (
+                validate(document, Target, problems=problems)
+                if document.values
+                else Checked(document, None, problems)
+            )
+        document, more = self._extended(document, (*outer, path))
+        checked = validate(document, Target, problems=[*problems, *more])
+        if checked.model is not None and not more:
+            checked.add(mistakes(checked.model))
+            checked.add(_name_mistakes(checked.model, path))
+        return checked
+
+    def _extended(
+        self, document: YamlDocument, chain: tuple[Path, ...]
+    ) -> tuple[YamlDocument, list[Problem]]:
+        """The document laid over the target that its ``extends`` names; mappings merge, all else replaces."""
+        if "extends" not in document.data:
+            return document, []
+        base = document.data["extends"]
+        below: Checked[Target] | None = None
+        problem = None
+        if not isinstance(base, str) or base not in self._files:
+            problem = f"unknown target `{base}`{near_miss(str(base), self._files)}"
+        elif self._files[base].resolve() in {path.resolve() for path in chain}:
+            problem = f"`{base}` extends this target in turn"
+        else:
+            below = self.examine_file(self._files[base], chain)
+            if below.problems:
+                problem = f"`{base}` has mistakes of its own: edgepack targets show {base}"
+        if problem is not None or below is None or below.model is None:
+            # Laid over some target, so that what it should have come with is not missed key by key.
+            below = self.examine_file(shipped("targets") / "arm64.yaml")
+        problems = [document.problem(Mistake(("extends",), problem))] if problem else []
+        inherited = below.result().model_dump(mode="json", exclude_none=True, exclude={"name"})
+        return replace(document, data=_merge(inherited, document.data)), problems
 
 
 def target_names() -> list[str]:
     """The names a recipe may use."""
-    return sorted({*target_files(), HOST})
+    return Targets().names
 
 
 def load_target(name_or_path: str | Path) -> Target:
@@ -182,10 +249,12 @@ def load_target(name_or_path: str | Path) -> Target:
         UsageError: there is no such target.
         ConfigError: with every mistake in its file.
     """
-    name = str(name_or_path)
-    if not _is_path(name) and name not in target_names():
-        raise UsageError(unknown_target(name), next="edgepack targets")
-    return examine_target(name_or_path).result()
+    name, targets = str(name_or_path), Targets()
+    if "/" in name or name.endswith(".yaml"):
+        return targets.examine_file(Path(name)).result()
+    if name not in targets.names:
+        raise UsageError(targets.unknown(name), next="edgepack targets")
+    return targets.examine(name).result()
 
 
 def list_targets() -> list[Target]:
@@ -194,70 +263,12 @@ def list_targets() -> list[Target]:
     Raises:
         ConfigError: with the mistakes in all target files.
     """
-    checked = [examine_target(name) for name in target_names()]
+    targets = Targets()
+    checked = [targets.examine(name) for name in targets.names]
     problems = [problem for each in checked for problem in each.problems]
     if problems:
         raise ConfigError(problems)
     return [each.model for each in checked if each.model is not None]
-
-
-def examine_target(name_or_path: str | Path) -> Checked[Target]:
-    """Read a target and collect every mistake."""
-    name = str(name_or_path)
-    if _is_path(name):
-        return _examine_file(Path(name), ())
-    files = target_files()
-    if name == HOST and HOST not in files:
-        return validate(YamlDocument(HOST, host.describe()), Target)
-    return _examine_file(files[name], ())
-
-
-def unknown_target(name: str) -> str:
-    """What to say of a name that is no target's, with the near miss."""
-    return f"unknown target `{name}`{near_miss(name, target_names())}"
-
-
-def _is_path(name: str) -> bool:
-    return "/" in name or name.endswith(".yaml")
-
-
-def _examine_file(path: Path, outer: tuple[Path, ...]) -> Checked[Target]:
-    document, problems = read(path)
-    if not isinstance(document.data, dict):
-        return (
-            validate(document, Target, problems=problems)
-            if document.values
-            else Checked(document, None, problems)
-        )
-    document, more = _extended(document, (*outer, path.resolve()))
-    checked = validate(document, Target, problems=[*problems, *more])
-    if checked.model is not None and not more:
-        checked.add(mistakes(checked.model))
-        checked.add(_name_mistakes(checked.model, path))
-    return checked
-
-
-def _extended(document: YamlDocument, chain: tuple[Path, ...]) -> tuple[YamlDocument, list[Problem]]:
-    """The document laid over the target that its ``extends`` names; mappings merge, all else replaces."""
-    if "extends" not in document.data:
-        return document, []
-    base = document.data["extends"]
-    files = target_files()
-    problem = None
-    if not isinstance(base, str) or base not in files:
-        problem = f"unknown target `{base}`{near_miss(str(base), files)}"
-    elif files[base].resolve() in chain:
-        problem = f"`{base}` extends this target in turn"
-    else:
-        below = _examine_file(files[base], chain)
-        if below.problems:
-            problem = f"`{base}` has mistakes of its own: edgepack targets show {base}"
-    if problem is not None or below.model is None:
-        # Laid over some target, so that what it should have come with is not missed key by key.
-        below = _examine_file(shipped("targets") / "arm64.yaml", chain)
-    problems = [document.problem(Mistake(("extends",), problem))] if problem else []
-    inherited = below.result().model_dump(mode="json", exclude_none=True, exclude={"name"})
-    return replace(document, data=_merge(inherited, document.data)), problems
 
 
 def _merge(base: Any, own: Any) -> Any:

@@ -59,28 +59,7 @@ def _overlap(one: Location, other: Location) -> bool:
     return one[:shorter] == other[:shorter]
 
 
-def load(path: Path) -> YamlDocument:
-    """Read a YAML file.
-
-    Raises:
-        ConfigError: it cannot be read, or is not YAML as understood here; with every problem.
-    """
-    document, problems = read(path)
-    if problems:
-        raise ConfigError(problems)
-    return document
-
-
-def parse(path: Path, model: type[S]) -> S:
-    """Read a YAML file as ``model``.
-
-    Raises:
-        ConfigError: with every mistake in the file.
-    """
-    return examine(path, model).result()
-
-
-def examine(path: Path, model: type[S], *, stand_ins: dict[str, Any] | None = None) -> Checked[S]:
+def read_model(path: Path, model: type[S], *, stand_ins: dict[str, Any] | None = None) -> Checked[S]:
     """Read a YAML file as ``model`` and collect every mistake; never raises for what the file holds.
 
     ``stand_ins`` fill in for top-level keys that are missing or wrong, so that the rest can still be examined.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from edgepack.base.text import nearest
+from edgepack.base.text import did_you_mean, nearest
 from edgepack.errors import EdgepackError, InputError
 
 
@@ -70,9 +70,9 @@ def resolve(reference: str, base: Path) -> Callable[..., Any]:
     function = getattr(module, attribute, None)
     if function is None:
         names = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
-        near = nearest(attribute, names)
+        hint = did_you_mean(nearest(attribute, names), quote="'")
         raise InputError(
-            f"module {name!r} has no {attribute!r}" + (f"; did you mean {near!r}?" if near else ""),
+            f"module {name!r} has no {attribute!r}{hint}",
             where=getattr(module, "__file__", None) or reference,
         )
     if not callable(function):

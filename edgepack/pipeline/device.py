@@ -114,4 +114,4 @@ def trust(device: str, fingerprint: str | None = None) -> str:
     """Fetch a device's host key and add it to known_hosts; returns its fingerprint."""
     from edgepack.remote.session import trust as accept
 
-    return accept(device, find_device(device), fingerprint=fingerprint)
+    return accept(device, find_device(device, load_devices()), fingerprint=fingerprint)

@@ -59,7 +59,7 @@ def execute(
 
     runner: Runner[Resources] = Runner(plan.recipe.name, Store(), tell, fresh)
     artifacts: list[Artifact] = []
-    with Boards() as boards:
+    with Boards(plan.devices) as boards:
         begun = begin(plan, boards, until)
         tell(begun)
         try:

@@ -2,11 +2,12 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from edgepack.base.text import suggestion
-from edgepack.config.device import VIRTUAL_PREFIX, Device, load_devices
+from edgepack.config.device import VIRTUAL_PREFIX, Device, Devices, load_devices
 from edgepack.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,9 +30,13 @@ class Boards:
 
     ``virtual:KIND`` is the running virtual board of that kind, or a new one that lives as long as this
     object; any other name is one of the user's ``devices.yaml`` or of a running virtual board.
+
+    Args:
+        own: the user's devices where they were read already; else they are read when one is asked for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, own: Devices | None = None) -> None:
+        self._given = own
         self._stack = ExitStack()
         self._devices: dict[str, Device] = {}
         self._sessions: dict[str, Session] = {}
@@ -56,8 +61,8 @@ class Boards:
             kind = KINDS[name.removeprefix(VIRTUAL_PREFIX)]
             return DeviceIdentity(name, "virtual", None, kind.emulated, virtual=True)
         device = self.device(name)
-        own = name in load_devices().devices
-        return DeviceIdentity(name, device.host, device.port, device.emulated, virtual=not own)
+        virtual = name not in self._own.devices
+        return DeviceIdentity(name, device.host, device.port, device.emulated, virtual=virtual)
 
     def device(self, name: str) -> Device:
         """The device of this name; a virtual one is up when this returns.
@@ -67,7 +72,7 @@ class Boards:
         """
         if name not in self._devices:
             virtual = name.startswith(VIRTUAL_PREFIX)
-            self._devices[name] = self._virtual(name) if virtual else find_device(name)
+            self._devices[name] = self._virtual(name) if virtual else find_device(name, self._own)
         return self._devices[name]
 
     def session(self, name: str) -> "Session":
@@ -90,6 +95,10 @@ class Boards:
 
         return connect(name, self.device(name))
 
+    @cached_property
+    def _own(self) -> Devices:
+        return load_devices() if self._given is None else self._given
+
     def _virtual(self, name: str) -> Device:
         from edgepack.remote import virtual
 
@@ -102,15 +111,15 @@ class Boards:
         return board.device
 
 
-def find_device(name: str) -> Device:
-    """The device ``name`` of the user's devices.yaml, or the running virtual board of that name.
+def find_device(name: str, own: Devices) -> Device:
+    """The device ``name`` of the user's ``own``, or the running virtual board of that name.
 
     Raises:
         UsageError: no such device; the near miss is named.
     """
     from edgepack.remote import virtual
 
-    known = dict(load_devices().devices) | {board.name: board.device for board in virtual.running()}
+    known = dict(own.devices) | {board.name: board.device for board in virtual.running()}
     if name in known:
         return known[name]
     otherwise = "`edgepack devices list` shows what there is; docs/add-a-device.md"

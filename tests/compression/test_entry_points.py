@@ -7,11 +7,11 @@ from typing import Literal
 
 import pytest
 
+from edgepack.api import check
 from edgepack.compression import Step, TorchMethod, TorchResult
 from edgepack.compression.entry_points import GROUP, with_entry_points
 from edgepack.compression.registry import BUILT_IN
 from edgepack.config import mistakes
-from edgepack.config.check import check
 
 
 class Halve(Step):

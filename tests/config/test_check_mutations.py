@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgepack.api import check
 from edgepack.base.paths import shipped
-from edgepack.config.check import check
 
 
 def locations(node, at=()):

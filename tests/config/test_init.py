@@ -5,9 +5,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgepack.config.check import check
+from edgepack.api import check
 from edgepack.config.init import init
-from edgepack.config.recipe_file import load_recipe
+from edgepack.config.plan import make_plan
 from edgepack.config.target import target_names
 from edgepack.errors import InputError, UsageError
 
@@ -35,13 +35,13 @@ def test_what_init_writes_passes_check(project, model, target):
     save_model(project / "models" / "My Net.onnx", [1, 3, 8, 8])
     path = init(project / "recipe.yaml", model=model, targets=(target,))
     assert check(path) == []
-    assert [entry.target for entry in load_recipe(path).targets] == [target]
+    assert [entry.target for entry in make_plan(path).recipe.targets] == [target]
 
 
 def test_dynamic_sizes_become_inputs_to_fill_in(project):
     save_model(project / "m.onnx", ["batch", 3, "height", 8], TensorProto.INT32, "in:put")
     path = init(project / "recipe.yaml", model="m.onnx", targets=("arm64",))
-    (given,) = load_recipe(path).model.inputs
+    (given,) = make_plan(path).recipe.model.inputs
     assert (given.name, given.shape, given.dtype) == ("in:put", (1, 3, 1, 8), "int32")
     assert "open: batch, height" in path.read_text()
     assert check(path) == []
@@ -49,7 +49,7 @@ def test_dynamic_sizes_become_inputs_to_fill_in(project):
 
 def test_static_sizes_need_no_inputs(project):
     save_model(project / "m.onnx", [1, 4])
-    assert load_recipe(init(project / "r.yaml", model="m.onnx", targets=("arm64",))).model.inputs == ()
+    assert make_plan(init(project / "r.yaml", model="m.onnx", targets=("arm64",))).recipe.model.inputs == ()
 
 
 def test_the_model_is_named_from_the_recipes_folder(project):
@@ -57,7 +57,7 @@ def test_the_model_is_named_from_the_recipes_folder(project):
     path = init(
         project / "recipes" / "r.yaml", model="models/m.onnx", targets=("rpi4", "rpi4", "jetson-orin")
     )
-    recipe = load_recipe(path)
+    recipe = make_plan(path).recipe
     assert recipe.model.onnx == "../models/m.onnx"
     assert [(e.target, e.device) for e in recipe.targets] == [("rpi4", "virtual:rpi4"), ("jetson-orin", None)]
     assert check(path) == []
@@ -86,7 +86,7 @@ def test_every_commented_line_is_a_right_one(project):
     assert sum(a != b for a, b in zip(lines, text.splitlines(), strict=True)) == len(wanted)
     (project / "r.yaml").write_text("\n".join(lines) + "\n")
     assert check(project / "r.yaml") == []
-    recipe = load_recipe(project / "r.yaml")
+    recipe = make_plan(project / "r.yaml").recipe
     assert recipe.data is not None
     assert [step.method for step in recipe.compress] == ["quantize-static"]
     assert (recipe.tune.minutes, recipe.gates.p90_ms) == (30, 20)

@@ -11,7 +11,8 @@ from edgepack.base.paths import shipped
 from edgepack.config.recipe import Recipe
 from edgepack.config.schema import KINDS, render, schema
 from edgepack.config.target import Target
-from edgepack.config.yaml_model import examine, load
+from edgepack.config.yaml_document import read
+from edgepack.config.yaml_model import read_model
 
 SHIPPED = [
     (kind[:-1], path) for kind in ("targets", "recipes") for path in sorted(shipped(kind).glob("*.yaml"))
@@ -34,14 +35,14 @@ def test_schemas_are_valid_and_say_what_they_are(kind):
 
 @pytest.mark.parametrize(("kind", "path"), SHIPPED, ids=lambda v: getattr(v, "stem", v))
 def test_shipped_files_fit_their_schema_and_name_it(kind, path):
-    jsonschema.Draft202012Validator(schema(kind)).validate(load(path).data)
+    jsonschema.Draft202012Validator(schema(kind)).validate(read(path)[0].data)
     header, name = path.read_text().splitlines()[0].split("$schema=")
     assert header == "# yaml-language-server: "
     assert (path.parent / name).resolve() == (shipped("schemas") / f"{kind}.schema.json").resolve()
 
 
 def test_an_editor_would_mark_a_misspelt_key():
-    data = load(shipped("recipes") / "digits.yaml").data
+    data = read(shipped("recipes") / "digits.yaml")[0].data
     validator = jsonschema.Draft202012Validator(schema("recipe"))
     for path in ((), ("model",), ("targets", 0), ("tune",), ("compress", 0)):
         wrong = copy.deepcopy(data)
@@ -96,5 +97,7 @@ def test_yaml_in_the_docs_has_no_unknown_key(page, tmp_path):
         path = tmp_path / f"{index}.yaml"
         path.write_text("model:\n" + block if block.startswith("  ") else block)
         model = Recipe if page == "recipe.md" else Target
-        wrong = [p.message for p in examine(path, model).problems if not p.message.startswith("missing key")]
+        wrong = [
+            p.message for p in read_model(path, model).problems if not p.message.startswith("missing key")
+        ]
         assert wrong == [], block

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from edgepack.config.yaml_document import MAX_BYTES, read
-from edgepack.config.yaml_model import load, parse
+from edgepack.config.yaml_document import MAX_BYTES, YamlDocument, read
+from edgepack.config.yaml_model import read_model
 from edgepack.errors import ConfigError
 from edgepack.spec import PATTERNS, Spec
 
@@ -22,10 +22,16 @@ def problems_of(tmp_path: Path, content: str | bytes) -> list[str]:
     return [f"{p.line}:{p.column}: {p.message}" for p in read(path)[1]]
 
 
+def document_of(path: Path) -> YamlDocument:
+    document, problems = read(path)
+    assert problems == []
+    return document
+
+
 def data_of(tmp_path: Path, content: str):
     path = tmp_path / "file.yaml"
     path.write_text(content)
-    return load(path).data
+    return document_of(path).data
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,7 @@ def test_all_mistakes_at_once(tmp_path):
 def test_byte_order_mark_and_crlf_are_fine(tmp_path):
     path = tmp_path / "file.yaml"
     path.write_bytes("﻿a: 1\r\nb: 2\r\n".encode())
-    document = load(path)
+    document = document_of(path)
     assert document.data == {"a": 1, "b": 2}
     assert document.keys["b",] == (2, 1)
 
@@ -153,7 +159,7 @@ json_like = st.recursive(
 def test_any_json_document_loads_back_equal(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "json.yaml"
     path.write_text(json.dumps(value))
-    loaded = load(path).data
+    loaded = document_of(path).data
     assert loaded == value
     assert json.dumps(loaded) == json.dumps(value)  # types too: 1 is not 1.0, nor True
 
@@ -174,7 +180,7 @@ def test_any_block_document_loads_back_equal_with_every_position_inside_the_file
     path = tmp_path_factory.getbasetemp() / "block.yaml"
     text = block_yaml(value)
     path.write_text(text)
-    document = load(path)
+    document = document_of(path)
     assert document.data == value
     lines = text.split("\n")
     for line, column in [*document.values.values(), *document.keys.values()]:
@@ -217,7 +223,7 @@ def explained(tmp_path: Path, content: str) -> list[str]:
     path = tmp_path / "outer.yaml"
     path.write_text(content)
     with pytest.raises(ConfigError) as caught:
-        parse(path, Outer)
+        read_model(path, Outer).result()
     return [f"{p.line}:{p.column}: {p.message}" for p in caught.value.problems]
 
 
@@ -280,7 +286,7 @@ def test_pydantic_speaks_plainly_at_the_right_place(tmp_path, content, expected)
 def test_lists_become_tuples_and_whole_numbers_floats(tmp_path):
     path = tmp_path / "outer.yaml"
     path.write_text(GOOD + "pair: [1, 2]\nitems: [{count: 3}]\n")
-    outer = parse(path, Outer)
+    outer = read_model(path, Outer).result()
     assert outer.pair == (1, 2)
     assert outer.items == (Inner(count=3),)
 

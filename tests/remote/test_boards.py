@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from edgepack.config.device import Device
+from edgepack.config.device import Device, load_devices
 from edgepack.config.target import load_target
 from edgepack.errors import DeployError, UsageError
 from edgepack.pipeline.stages.tune import tuning_runner
@@ -97,16 +97,16 @@ def test_places_say_where_without_reaching_it(up):
 
 def test_an_unknown_device_is_named_with_the_near_miss(up):
     with pytest.raises(UsageError) as caught:
-        find_device("pie")
+        find_device("pie", load_devices())
     assert "did you mean pi?" in caught.value.render()
     with pytest.raises(UsageError) as caught:
-        find_device("zzz")
+        find_device("zzz", load_devices())
     assert "devices list" in caught.value.render()
 
 
 def test_a_running_board_is_a_device_by_its_name(up):
     up[0].append(Board("desk", "rpi4", owned=False))
-    assert find_device("desk").port == 4022
+    assert find_device("desk", load_devices()).port == 4022
     with Boards() as boards:
         assert boards.identify("desk").virtual
 

@@ -1,7 +1,6 @@
-"""Everything wrong in a recipe that can be known without torch or TVM, at once and in well under a second.
+"""The files and modules that a recipe names: whether they are there, and what they seem to be.
 
-Three layers: the file's form and keys (``edgepack.config.yaml_model``), what contradicts itself in it (``edgepack.config.recipe_file``),
-and here what it names: targets, devices, files, modules.
+Nothing is run, and of large files no more is read than tells what they are: well under a second in all.
 """
 
 import csv
@@ -11,14 +10,10 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec
 
-from edgepack.base.text import near_miss
-from edgepack.config.device import VIRTUAL_KINDS, VIRTUAL_PREFIX, Devices, examine_devices
+from edgepack.base.text import did_you_mean, near_miss, nearest
 from edgepack.config.mistakes import Location, Mistake
 from edgepack.config.recipe import Recipe
-from edgepack.config.recipe_file import examine_recipe
 from edgepack.config.reference import reference_mistake
-from edgepack.config.target import Target, examine_target, target_names, unknown_target
-from edgepack.errors import Problem
 from edgepack.spec import Data, Model
 
 _LINE_BYTES = 1 << 20  # of a data file's first line
@@ -27,17 +22,11 @@ P = ParamSpec("P")
 _WEIGHTS = (".safetensors", ".pt", ".pth")
 
 
-def check(path: Path) -> list[Problem]:
-    """Every mistake in a recipe and in what it names, sorted by place. Paths in it are relative to its folder."""
-    checked = examine_recipe(path)
-    problems: list[Problem] = []
-    if checked.model is not None:
-        checked.add(_model(checked.model.model, path.parent))
-        if checked.model.data is not None:
-            checked.add(_data(checked.model.data, path.parent))
-        findings, problems = _targets(checked.model)
-        checked.add(findings)
-    return sorted({*checked.problems, *problems})
+def file_mistakes(recipe: Recipe, base: Path) -> Iterator[Mistake]:
+    """What is wrong with the files and modules a recipe names; their paths are relative to ``base``."""
+    yield from _model(recipe.model, base)
+    if recipe.data is not None:
+        yield from _data(recipe.data, base)
 
 
 def _reading(
@@ -99,8 +88,8 @@ def _file(location: Location, name: str, base: Path, *, suffixes: tuple[str, ...
         yield Mistake(location, f"expected a file that ends in {' or '.join(suffixes)}, got {name}")
     elif not path.exists():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = near_miss(path.name, beside)
-        yield Mistake(location, f"no such file: {path}{hint if 'did you mean' in hint else ''}")
+        near = nearest(path.name, beside)
+        yield Mistake(location, f"no such file: {path}{did_you_mean(near)}")
     elif not path.is_file():
         yield Mistake(location, f"not a file: {path}")
     elif path.stat().st_size == 0:
@@ -169,66 +158,3 @@ def _columns(location: Location, kind: str, path: Path, wanted: tuple[str, str])
                 (*location, key),
                 f"{path} has no column `{column}`{near_miss(column, columns, say='it has:')}",
             )
-
-
-def _targets(recipe: Recipe) -> tuple[list[Mistake], list[Problem]]:
-    """Findings in the recipe, and problems in the target and device files it names."""
-    findings: list[Mistake] = []
-    problems: list[Problem] = []
-    names = target_names()
-    devices = examine_devices()
-    named = [name for entry in recipe.targets for name in entry.boards]
-    if not all(name.startswith(VIRTUAL_PREFIX) for name in named):
-        problems += devices.problems
-    for index, entry in enumerate(recipe.targets):
-        here: Location = ("targets", index)
-        target = None
-        if entry.target in names:
-            checked = examine_target(entry.target)
-            problems += checked.problems
-            target = checked.model if not checked.problems else None
-        else:
-            findings.append(Mistake((*here, "target"), unknown_target(entry.target)))
-        if target is not None and recipe.bench.threads > target.cpu.cores:
-            message = f"{recipe.bench.threads} threads, and {target.name} has {target.cpu.cores} cores"
-            findings.append(Mistake(("bench", "threads"), message, depends=((*here, "target"),)))
-        if devices.model is not None:
-            if entry.device is not None:
-                findings += _device((*here, "device"), entry.device, target, devices.model)
-            for number, name in enumerate(entry.devices):
-                findings += _device((*here, "devices", number), name, target, devices.model)
-    return findings, problems
-
-
-def _device(here: Location, name: str, target: Target | None, devices: Devices) -> Iterator[Mistake]:
-    if name.startswith(VIRTUAL_PREFIX):
-        board = name.removeprefix(VIRTUAL_PREFIX)
-        if board not in VIRTUAL_KINDS:
-            yield Mistake(here, f"unknown virtual board `{board}`{near_miss(board, VIRTUAL_KINDS)}")
-            return
-    elif name in devices.devices:
-        board = devices.devices[name].target
-        if board not in target_names():
-            yield Mistake(here, f"device `{name}` says it is a `{board}`: {unknown_target(board)}")
-            return
-    else:
-        hint = (
-            near_miss(name, devices.devices) or "; devices.yaml has none, and virtual:rpi4 needs no hardware"
-        )
-        yield Mistake(here, f"unknown device `{name}`{hint}")
-        return
-    has = examine_target(board).model  # None if its file has mistakes, which are reported elsewhere
-    mistake = misfit(f"`{name}`", has, target) if has and target else None
-    if mistake is not None:
-        hint = "; leave `device` out to stop at the bundle" if target and target.gpu else ""
-        yield Mistake(here, mistake + hint)
-
-
-def misfit(board: str, has: Target, target: Target) -> str | None:
-    """Why code for ``target`` cannot run on ``board``, which is a ``has``; None if it can."""
-    if has.abi.arch != target.abi.arch:
-        return f"{board} is {has.abi.arch}, and {target.name} is for {target.abi.arch}"
-    if target.gpu is not None and (has.gpu is None or has.gpu.arch != target.gpu.arch):
-        return f"{target.name} needs a GPU of {target.gpu.arch}, and {board} has {has.gpu.arch if has.gpu else 'none'}"
-    lacks = sorted(set(target.cpu.features) - set(has.cpu.features))
-    return f"{board} lacks {', '.join(lacks)}, which {target.name} uses" if lacks else None

@@ -1,36 +1,16 @@
-"""A recipe's file: read, and what contradicts itself in a recipe whose every key is right."""
+"""What contradicts itself in a recipe whose every key is right."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from edgepack.compression import Need
 from edgepack.compression.registry import METHODS
 from edgepack.config.mistakes import Location, Mistake
 from edgepack.config.recipe import Recipe
-from edgepack.config.yaml_model import Checked, examine
 from edgepack.spec import Data, Model, Text
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe. Whether the files and targets it names exist is the business of ``edgepack.config.check``.
-
-    Raises:
-        ConfigError: with every mistake in the file.
-    """
-    return examine_recipe(path).result()
-
-
-def examine_recipe(path: Path) -> Checked[Recipe]:
-    """Read a recipe and collect every mistake that the file alone shows."""
-    nothing = {"edgepack": 1, "name": "unnamed", "model": {}, "targets": [{"target": "unnamed"}]}
-    checked = examine(path, Recipe, stand_ins=nothing)
-    if checked.model is not None:
-        checked.add(mistakes(checked.model))
-    return checked
-
-
-def mistakes(recipe: Recipe) -> Iterator[Mistake]:
-    """What contradicts itself in a recipe whose every key is right."""
+def contradictions(recipe: Recipe) -> Iterator[Mistake]:
+    """What contradicts itself in a recipe, each at its place."""
     yield from _model(recipe.model)
     if recipe.data is not None:
         yield from _data(recipe.data)

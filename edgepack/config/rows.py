@@ -1,0 +1,104 @@
+"""A recipe's rows: the targets and devices they name, looked up, and whether each device can run what is built for it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgepack.base.text import near_miss
+from edgepack.config.device import VIRTUAL_KINDS, VIRTUAL_PREFIX, Devices, examine_devices
+from edgepack.config.mistakes import Location, Mistake
+from edgepack.config.recipe import Recipe, TargetEntry
+from edgepack.config.target import Target, Targets
+from edgepack.errors import Problem
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a recipe's rows name.
+
+    Attributes:
+        targets: one for each row; None where there is no such target or its file has mistakes.
+        devices: the user's devices; empty where no row names one.
+        mistakes: what is wrong in the recipe.
+        problems: what is wrong in the target and device files it names.
+    """
+
+    targets: tuple[Target | None, ...]
+    devices: Devices
+    mistakes: tuple[Mistake, ...]
+    problems: tuple[Problem, ...]
+
+
+def resolve(recipe: Recipe) -> Rows:
+    """Look up what a recipe's rows name; each file is read once, however many rows name it."""
+    lookup = _Lookup(recipe)
+    targets = tuple(lookup.row(index, entry) for index, entry in enumerate(recipe.targets))
+    devices = lookup.devices or Devices(edgepack=1)
+    return Rows(targets, devices, tuple(lookup.mistakes), tuple(lookup.problems))
+
+
+class _Lookup:
+    def __init__(self, recipe: Recipe) -> None:
+        self._threads = recipe.bench.threads
+        self._targets = Targets()
+        self.mistakes: list[Mistake] = []
+        self.problems: list[Problem] = []
+        self.devices: Devices | None = Devices(edgepack=1)
+        if any(not name.startswith(VIRTUAL_PREFIX) for entry in recipe.targets for name in entry.boards):
+            checked = examine_devices()
+            self.devices = checked.model
+            self.problems += checked.problems
+
+    def row(self, index: int, entry: TargetEntry) -> Target | None:
+        here: Location = ("targets", index)
+        target = None
+        if entry.target in self._targets.names:
+            target = self._target(entry.target)
+        else:
+            self.mistakes.append(Mistake((*here, "target"), self._targets.unknown(entry.target)))
+        if target is not None and self._threads > target.cpu.cores:
+            message = f"{self._threads} threads, and {target.name} has {target.cpu.cores} cores"
+            self.mistakes.append(Mistake(("bench", "threads"), message, depends=((*here, "target"),)))
+        if entry.device is not None:
+            self.mistakes += self._device((*here, "device"), entry.device, target)
+        for number, name in enumerate(entry.devices):
+            self.mistakes += self._device((*here, "devices", number), name, target)
+        return target
+
+    def _target(self, name: str) -> Target | None:
+        checked = self._targets.examine(name)
+        self.problems += checked.problems
+        return None if checked.problems else checked.model
+
+    def _device(self, here: Location, name: str, target: Target | None) -> Iterator[Mistake]:
+        if name.startswith(VIRTUAL_PREFIX):
+            board = name.removeprefix(VIRTUAL_PREFIX)
+            if board not in VIRTUAL_KINDS:
+                yield Mistake(here, f"unknown virtual board `{board}`{near_miss(board, VIRTUAL_KINDS)}")
+                return
+        elif self.devices is None:
+            return  # too little of devices.yaml is right to look into; its problems are reported
+        elif name in self.devices.devices:
+            board = self.devices.devices[name].target
+            if board not in self._targets.names:
+                yield Mistake(here, f"device `{name}` says it is a `{board}`: {self._targets.unknown(board)}")
+                return
+        else:
+            nothing = "; devices.yaml has none, and virtual:rpi4 needs no hardware"
+            hint = near_miss(name, self.devices.devices) or nothing
+            yield Mistake(here, f"unknown device `{name}`{hint}")
+            return
+        has = self._target(board)
+        mistake = misfit(f"`{name}`", has, target) if has and target else None
+        if mistake is not None:
+            hint = "; leave `device` out to stop at the bundle" if target and target.gpu else ""
+            yield Mistake(here, mistake + hint)
+
+
+def misfit(board: str, has: Target, target: Target) -> str | None:
+    """Why code for ``target`` cannot run on ``board``, which is a ``has``; None if it can."""
+    if has.abi.arch != target.abi.arch:
+        return f"{board} is {has.abi.arch}, and {target.name} is for {target.abi.arch}"
+    if target.gpu is not None and (has.gpu is None or has.gpu.arch != target.gpu.arch):
+        return f"{target.name} needs a GPU of {target.gpu.arch}, and {board} has {has.gpu.arch if has.gpu else 'none'}"
+    lacks = sorted(set(target.cpu.features) - set(has.cpu.features))
+    return f"{board} lacks {', '.join(lacks)}, which {target.name} uses" if lacks else None
