@@ -83,16 +83,15 @@ def init(out: Path, *, model: str, targets: tuple[str, ...] = (), force: bool = 
     """
     rows = [load_target(name) for name in dict.fromkeys(targets or ("host",))]
     block, name, is_torch = _model(model, out.parent)
-    targets_block = "".join(_row(target) for target in rows)
-    measured = any(line.startswith("    device:") for line in targets_block.splitlines())
+    boards = [_stand_in(target) for target in rows]
     text = _TEMPLATE.format(
         file=out.name,
         name=name,
         model=block,
         compress=(_TORCH_STEP if is_torch else "") + _ONNX_STEP,
         trials=_TRIALS,
-        gates=_PARITY if measured else _commented(_PARITY),
-        targets=targets_block,
+        gates=_PARITY if any(boards) else _commented(_PARITY),
+        targets="".join(_row(target, board) for target, board in zip(rows, boards, strict=True)),
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -163,17 +162,19 @@ def _input_lines(value: Any) -> tuple[list[str], list[str]]:
     return lines + ([f"      dtype: {dtype}"] if dtype != "float32" else []), dynamic
 
 
-def _row(target: Target) -> str:
-    """One row of targets, on a virtual board where one can stand for the target."""
-    stands_in = next(
-        (kind for kind in (target.name, *VIRTUAL_KINDS) if kind in VIRTUAL_KINDS and _fits(kind, target)),
-        None,
-    )
-    if stands_in is None:
+def _stand_in(target: Target) -> str | None:
+    """The kind of virtual board that can stand for the target, its own first."""
+    kinds = (target.name, *VIRTUAL_KINDS)
+    return next((kind for kind in kinds if kind in VIRTUAL_KINDS and _fits(kind, target)), None)
+
+
+def _row(target: Target, board: str | None) -> str:
+    """One row of targets, on a virtual board where there is one."""
+    if board is None:
         return f"  - target: {target.name}\n" + _commented(
             "    device: my-board              # a name of devices.yaml\n"
         )
-    return f"  - target: {target.name}\n    device: {VIRTUAL_PREFIX}{stands_in}\n"
+    return f"  - target: {target.name}\n    device: {VIRTUAL_PREFIX}{board}\n"
 
 
 def _fits(kind: str, target: Target) -> bool:

@@ -1,10 +1,14 @@
 """Words for people: the near miss that is named is the one that was meant."""
 
+import ast
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.base.text import near_miss, nearest, suggestion
+import edgepack
+from edgepack.base.text import did_you_mean, near_miss, nearest, suggestion
 
 STAGES = ("train", "load", "prune-channels", "export", "quantize-static", "tune", "compile", "bench")
 NAMES = st.lists(st.text("abcdeFG-_", min_size=1, max_size=12), min_size=1, max_size=8, unique_by=str.lower)
@@ -40,3 +44,20 @@ def test_what_is_said_names_what_is_known(word, names):
     meant = nearest(word, names)
     assert (f"did you mean `{meant}`?" in said) if meant else all(name in said for name in names)
     assert suggestion(word, names, otherwise="look") == (f"did you mean {meant}?" if meant else "look")
+
+
+def test_a_near_miss_is_asked_for_by_name():
+    assert did_you_mean("rpi4") == "; did you mean `rpi4`?"
+    assert did_you_mean("rpi4", quote="'") == "; did you mean 'rpi4'?"
+    assert did_you_mean(None) == ""
+
+
+def test_the_words_are_made_in_one_place_and_looked_for_in_none():
+    package = Path(edgepack.__file__).parent
+    written = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "did you mean" in node.value
+    }
+    assert written == {"base/text.py"}
