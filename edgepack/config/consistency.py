@@ -158,9 +158,6 @@ def _rows(recipe: Recipe) -> Iterator[Mistake]:
         seen.add(entry.target)
         if entry.device is not None and entry.devices:
             yield Mistake(("targets", index, "devices"), "expected device or devices, not both", on_key=True)
-        for number, name in enumerate(entry.devices):
-            if name in entry.devices[:number]:
-                yield Mistake(("targets", index, "devices", number), f"`{name}` is there already")
     if not any(entry.boards for entry in recipe.targets):
         for key in ("accuracy_drop", "parity", "p90_ms", "peak_rss_mib"):
             if getattr(recipe.gates, key) is not None:

@@ -113,7 +113,7 @@ def _missing(location: Location, data: Any, model: type[BaseModel]) -> Mistake:
 
 
 def _description(annotation: Any, key: str) -> str:
-    info = annotation.model_fields.get(key) if _is_model(annotation) else None
+    info = annotation.model_fields.get(key) if is_model(annotation) else None
     return f": {info.description}" if info is not None and info.description else ""
 
 
@@ -202,12 +202,12 @@ def _got(value: Any) -> str:
 
 def allowed_keys(model: type[BaseModel], data: Any, location: Location) -> list[str]:
     """The keys a mapping at ``location`` may have."""
-    return [k for a in annotations_at(model, data, location) if _is_model(a) for k in a.model_fields]
+    return [k for a in annotations_at(model, data, location) if is_model(a) for k in a.model_fields]
 
 
 def annotations_at(model: type[BaseModel], data: Any, location: Location) -> list[Any]:
     """The types a value at ``location`` may have; a tagged union is narrowed by the data's own tag."""
-    types_here = _flatten(model)
+    types_here = flatten(model)
     node = data
     for part in location:
         types_here = [t for outer in _narrow(types_here, node) for t in _inside(outer, part)]
@@ -221,7 +221,7 @@ def annotations_at(model: type[BaseModel], data: Any, location: Location) -> lis
 def _narrow(candidates: list[Any], node: Any) -> list[Any]:
     if not isinstance(node, dict) or len(candidates) < 2:  # noqa: PLR2004 - nothing to choose from
         return candidates
-    fitting = [c for c in candidates if _is_model(c) and _tag_fits(c, node)]
+    fitting = [c for c in candidates if is_model(c) and _tag_fits(c, node)]
     return fitting or candidates
 
 
@@ -235,22 +235,23 @@ def _tag_fits(model: type[BaseModel], node: dict[str, Any]) -> bool:
 
 
 def _inside(annotation: Any, part: str | int) -> list[Any]:
-    if _is_model(annotation):
+    if is_model(annotation):
         info = annotation.model_fields.get(part)
-        return [] if info is None else _flatten(info.annotation)
+        return [] if info is None else flatten(info.annotation)
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is tuple and isinstance(part, int):
         chosen = args[0] if args[-1] is Ellipsis else args[part] if part < len(args) else None
-        return [] if chosen is None else _flatten(chosen)
-    return _flatten(args[1]) if origin is dict else []
+        return [] if chosen is None else flatten(chosen)
+    return flatten(args[1]) if origin is dict else []
 
 
-def _flatten(annotation: Any) -> list[Any]:
+def flatten(annotation: Any) -> list[Any]:
+    """The types of a union, without what annotates them."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _flatten(get_args(annotation)[0])
+        return flatten(get_args(annotation)[0])
     if origin in (Union, types.UnionType):
-        return [t for a in get_args(annotation) for t in _flatten(a)]
+        return [t for a in get_args(annotation) for t in flatten(a)]
     return [annotation]
 
 
@@ -258,5 +259,6 @@ def _options(annotations: list[Any]) -> list[Any]:
     return [o for a in annotations if get_origin(a) is Literal for o in typing.get_args(a)]
 
 
-def _is_model(annotation: Any) -> bool:
+def is_model(annotation: Any) -> bool:
+    """Whether a type is a mapping of keys of its own."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -12,10 +12,10 @@ from edgepack.base.paths import config_dir, shipped
 from edgepack.base.text import near_miss
 from edgepack.config import host
 from edgepack.config.mistakes import Location, Mistake
-from edgepack.config.yaml_document import YamlDocument, read
-from edgepack.config.yaml_model import Checked, validate
+from edgepack.config.yaml_document import YamlDocument
+from edgepack.config.yaml_model import Checked, read_meant, validate
 from edgepack.errors import ConfigError, Problem, UsageError
-from edgepack.spec import Filled, Glibc, GpuArch, Name, Spec, TwoNumbers
+from edgepack.spec import MAY_BE_EMPTY, Filled, Glibc, GpuArch, Name, Spec, TwoNumbers
 
 SCHEMA_VERSION = 1
 HOST = "host"  # the one target without a file: the machine edgepack runs on
@@ -38,7 +38,7 @@ class Cpu(Spec):
     name: Filled = Field(description="The core's name.")
     cores: int = Field(ge=1, description="Cores a release may count on.")
     vector_bits: int = Field(ge=64, description="Width of a vector register that the schedules use.")
-    features: tuple[Filled, ...] = Field(
+    features: Annotated[tuple[Filled, ...], MAY_BE_EMPTY] = Field(
         default=(),
         description="ISA features the schedules may use, in LLVM's spelling, e.g. dotprod, avx512vnni.",
     )
@@ -93,7 +93,9 @@ class Target(Spec):
     )
     memory_mib: int = Field(ge=64, description="Memory a release may count on, MiB.")
     tune: Tuning = Field(default=Tuning(), description="How candidates are measured.")
-    notes: tuple[Note, ...] = Field(default=(), description="Facts about the board, with their sources.")
+    notes: Annotated[tuple[Note, ...], MAY_BE_EMPTY] = Field(
+        default=(), description="Facts about the board, with their sources."
+    )
 
     @property
     def kernels(self) -> "Target":
@@ -153,9 +155,14 @@ def mistakes(target: Target) -> Iterator[Mistake]:
     if cpu.get("num-cores") != target.cpu.cores:
         got = cpu.get("num-cores")
         yield Mistake((*where, "num-cores"), f"expected {target.cpu.cores} as in cpu.cores, got {got!r}")
-    for index, core in enumerate(target.tune.cores):
-        if not 0 <= core < target.cpu.cores:
-            last = target.cpu.cores - 1
+    yield from _core_mistakes(target.tune.cores, target.cpu.cores - 1)
+
+
+def _core_mistakes(cores: tuple[int, ...], last: int) -> Iterator[Mistake]:
+    for index, core in enumerate(cores):
+        if core in cores[:index]:
+            yield Mistake(("tune", "cores", index), f"duplicate core {core}")
+        if not 0 <= core <= last:
             yield Mistake(("tune", "cores", index), f"there is no core {core}; the CPU has 0 to {last}")
 
 
@@ -196,7 +203,7 @@ class Targets:
         return validate(YamlDocument(HOST, host.describe()), Target)
 
     def _file(self, path: Path, outer: tuple[Path, ...]) -> Checked[Target]:
-        document, problems = read(path)
+        document, problems = read_meant(path, Target)
         if not isinstance(document.data, dict):
             return (
                 validate(document, Target, problems=problems)

@@ -52,6 +52,7 @@ class YamlDocument:
     values: dict[Location, tuple[int, int]] = field(default_factory=dict)
     keys: dict[Location, tuple[int, int]] = field(default_factory=dict)
     bad: frozenset[Location] = frozenset()  # locations that already have a problem
+    blank: frozenset[Location] = frozenset()  # locations where nothing is written, not even null
 
     def problem(self, finding: Mistake) -> Problem:
         """The finding as a problem at its own position, or at that of the nearest thing around it."""
@@ -131,6 +132,7 @@ class _Builder:
         self.values: dict[Location, tuple[int, int]] = {}
         self.keys: dict[Location, tuple[int, int]] = {}
         self.bad: set[Location] = set()
+        self.blank: set[Location] = set()
         self.data: Any = None
 
     def build(self, events: Iterator[Event]) -> None:
@@ -146,7 +148,9 @@ class _Builder:
             self.problems.append(Problem(self.file, 1, 1, "the file is empty"))
 
     def document(self) -> YamlDocument:
-        return YamlDocument(self.file, self.data, self.values, self.keys, frozenset(self.bad))
+        return YamlDocument(
+            self.file, self.data, self.values, self.keys, frozenset(self.bad), frozenset(self.blank)
+        )
 
     def _problem(self, event: Event, message: str, location: Location | None = None) -> None:
         mark = event.start_mark
@@ -164,6 +168,8 @@ class _Builder:
             return self._sequence(events, location)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(events, location)
+        if not event.value and event.style is None:
+            self.blank.add(location)
         return self._scalar(event, location)
 
     def _properties(self, event: Event, location: Location) -> None:

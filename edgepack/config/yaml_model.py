@@ -7,13 +7,14 @@ errors are put in plain words by ``edgepack.config.mistakes``.
 import json
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from edgepack.config.empty import empty_parts
 from edgepack.config.mistakes import Location, Mistake, explain, locate
 from edgepack.config.yaml_document import YamlDocument, read
 from edgepack.errors import ConfigError, Problem
@@ -64,10 +65,19 @@ def read_model(path: Path, model: type[S], *, stand_ins: dict[str, Any] | None =
 
     ``stand_ins`` fill in for top-level keys that are missing or wrong, so that the rest can still be examined.
     """
-    document, problems = read(path)
+    document, problems = read_meant(path, model)
     if not document.values:  # not a document at all: nothing more to say
         return Checked(document, None, problems)
     return validate(document, model, problems=problems, stand_ins=stand_ins)
+
+
+def read_meant(path: Path, model: type[Spec]) -> tuple[YamlDocument, list[Problem]]:
+    """Read a YAML file and collect every mistake in its form, parts that say nothing to ``model`` included."""
+    document, problems = read(path)
+    parts = empty_parts(document, model)
+    whole = {part.location for part in parts if not isinstance(part.location[-1], int)}
+    problems += [document.problem(part) for part in parts]
+    return replace(document, bad=document.bad | whole), problems
 
 
 def validate(

@@ -4,6 +4,7 @@ Imports: base, errors.
 """
 
 from edgepack.spec.base import (
+    MAY_BE_EMPTY,
     PATTERNS,
     Count,
     Filled,
@@ -23,6 +24,7 @@ from edgepack.spec.figures import ModelFacts, ModelFigures
 from edgepack.spec.model import DType, Input, Model, Tensor, Train
 
 __all__ = [
+    "MAY_BE_EMPTY",
     "PATTERNS",
     "Count",
     "DType",

@@ -24,6 +24,9 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
+MAY_BE_EMPTY = "may be empty"
+"""Metadata of a list or block that says something when it is empty; others are refused in users' files then."""
+
 # What the patterns above ask for, in words; a test sees to it that none is missing.
 PATTERNS = {
     r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$": "module:callable",

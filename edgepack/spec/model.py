@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgepack.spec.base import Filled, Reference, Spec
+from edgepack.spec.base import MAY_BE_EMPTY, Filled, Reference, Spec
 
 DType = Literal[
     "float32",
@@ -29,7 +29,7 @@ class Input(Spec):
     name: Filled = Field(
         description="The input's name in the ONNX graph; with source, the name it gets there."
     )
-    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], MAY_BE_EMPTY] = Field(
         description="Batch included, e.g. [1, 3, 224, 224]."
     )
     dtype: DType = Field(default="float32", description="Element type.")

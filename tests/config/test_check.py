@@ -217,7 +217,7 @@ def test_a_right_recipe_has_no_problems(folder):
         (
             "device: virtual:arm64",
             "devices: [virtual:arm64, virtual:arm64]",
-            "16:30: `virtual:arm64` is there already",
+            "16:30: duplicate `virtual:arm64` in `devices`",
         ),
         (
             "device: virtual:arm64",
