@@ -13,7 +13,15 @@ from edgepack.spec import Filled, Spec
 SCHEMA_VERSION = 1
 
 VIRTUAL_PREFIX = "virtual:"
-VIRTUAL_KINDS = ("arm64", "host", "rpi3", "rpi4", "rpi5")  # each stands for the target of its name
+VIRTUAL_KINDS = (
+    "arm64",
+    "host",
+    "rpi3",
+    "rpi4",
+    "rpi5",
+    "x86-64-v2",
+    "x86-64-v3",
+)  # each stands for the target of its name
 
 
 class Device(Spec):

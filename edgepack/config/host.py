@@ -7,6 +7,9 @@ from typing import Any
 
 # /proc/cpuinfo's flag: LLVM's feature.
 _X86_FEATURES = {
+    "ssse3": "ssse3",
+    "sse4_1": "sse4.1",
+    "sse4_2": "sse4.2",
     "avx": "avx",
     "avx2": "avx2",
     "f16c": "f16c",

@@ -163,8 +163,8 @@ def _input_lines(value: Any) -> tuple[list[str], list[str]]:
 
 
 def _stand_in(target: Target) -> str | None:
-    """The kind of virtual board that can stand for the target, its own first."""
-    kinds = (target.name, *VIRTUAL_KINDS)
+    """The kind of virtual board that can stand for the target: this machine at full speed, or the target's own."""
+    kinds = ("host", target.name, *VIRTUAL_KINDS)
     return next((kind for kind in kinds if kind in VIRTUAL_KINDS and _fits(kind, target)), None)
 
 

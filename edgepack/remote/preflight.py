@@ -26,7 +26,7 @@ _CPUINFO_NAMES = {
         "lse": "atomics",
         "neon": "asimd",
     },
-    "x86_64": {"lzcnt": "abm"},
+    "x86_64": {"lzcnt": "abm", "sse4.1": "sse4_1", "sse4.2": "sse4_2"},
 }
 # glibc's own libraries come with the libc floor.
 _GLIBC = re.compile(r"(lib(c|m|dl|rt|pthread|util|mvec|resolv)|ld-linux[-\w]*)\.so\.\d+")

@@ -21,12 +21,24 @@ MAX_VECTOR = 64  # elements; LLVM splits longer vectors anyway
 
 @dataclass(frozen=True)
 class Machine:
-    """A CPU as the tile model sees it."""
+    """A CPU as the tile model sees it.
+
+    Attributes:
+        vector_bytes: size of a vector register.
+        registers: how many there are.
+        cores: how many of them a kernel may use.
+        multiply_add: instructions of ``a += b * c`` on vectors: 1 if they are one, 2 with a multiplication apart, 3 with
+            a copy of what that overwrites.
+        broadcast: instructions from one element in memory to a vector of it.
+        features: instructions it has, as targets name them.
+    """
 
     vector_bytes: int
     registers: int
     cores: int
-    features: frozenset[str] = frozenset()  # instructions, as targets name them
+    multiply_add: int = 1
+    broadcast: int = 1
+    features: frozenset[str] = frozenset()
 
     def lanes(self, element_bytes: int) -> int:
         """Elements in a vector register."""
@@ -73,10 +85,20 @@ class Tile:
 
 
 def machine(target: Target) -> Machine:
-    """The CPU of a target: AVX-512 and NEON have 32 vector registers, older x86 16."""
-    wide = target.abi.arch == "aarch64" or target.cpu.vector_bits >= 512  # noqa: PLR2004 - AVX-512
+    """The CPU of a target: AVX-512 and NEON have 32 vector registers, older x86 16.
+
+    x86 multiplies and adds in one with FMA only, and has three operands and loads that broadcast from AVX on.
+    """
+    features = frozenset(target.cpu.features)
+    arm = target.abi.arch == "aarch64"
+    avx = arm or "avx" in features
     return Machine(
-        target.cpu.vector_bits // 8, 32 if wide else 16, target.cpu.cores, frozenset(target.cpu.features)
+        vector_bytes=target.cpu.vector_bits // 8,
+        registers=32 if arm or "avx512f" in features else 16,
+        cores=target.cpu.cores,
+        multiply_add=1 if arm or "fma" in features else 2 if avx else 3,
+        broadcast=1 if avx else 2,
+        features=features,
     )
 
 
@@ -137,8 +159,14 @@ def best_tile(
                 continue
             each = [_loads(o, shape, width, height) for o in operands]
             loads = sum(each)
+            shuffles = sum(
+                (cpu.broadcast - 1) * count
+                for o, count in zip(operands, each, strict=True)
+                if not o.along_vector
+            )
             widened = sum(o.widening * count for o, count in zip(operands, each, strict=True))
-            step = max(registers + widened, loads) / PIPES + loads * LOAD_COST
+            arithmetic = registers * cpu.multiply_add + widened + shuffles
+            step = max(arithmetic, loads) / PIPES + loads * LOAD_COST
             store = shape.loads * height if contiguous_store else GATHER * width * height
             cycles = (reduction * max(step, FMA_LATENCY) + store) / (width * height)
             candidates.append(Tile(shape, height, cycles))

@@ -159,12 +159,14 @@ def _needs(kind: Kind) -> dict[str, Any]:
     """What the supervisor needs of this machine for this kind, checked before anything is started."""
     needs: dict[str, Any] = {
         "sshd": programs.find("sshd", "openssh-server"),
+        "arch": None,
         "rootfs": None,
         "qemu": None,
+        "native": [],
         "host_binfmt": False,
     }
     if kind.emulated:
-        if os.uname().machine == "aarch64":
+        if kind.arch == os.uname().machine == "aarch64":
             raise UsageError(
                 f"virtual board '{kind.name}' emulates ARM on other machines, and this one is ARM",
                 next="use the kind 'host', which runs at full speed",
@@ -172,18 +174,29 @@ def _needs(kind: Kind) -> dict[str, Any]:
         if os.geteuid() != 0:
             raise UsageError(
                 f"virtual board '{kind.name}' needs root",
-                why="an aarch64 userland needs mounts and a user namespace with all user ids",
+                why="an emulated userland needs mounts and a user namespace with all user ids",
                 next="run as root (sudo), or use the kind 'host', which any user can bring up",
             )
-        needs["qemu"] = programs.find("qemu-aarch64-static", "qemu-user-static")
-        needs["host_binfmt"] = _host_runs_aarch64()
-        needs["rootfs"] = str(rootfs.ensure())
+        needs["arch"] = kind.arch
+        needs["qemu"] = programs.find(f"qemu-{kind.arch}-static", "qemu-user-static")
+        needs["host_binfmt"] = _host_runs(kind.arch)
+        needs["rootfs"] = str(rootfs.ensure(kind.arch))
+        needs["native"] = _native(needs["sshd"]) if kind.arch == os.uname().machine else []
     return needs
 
 
-def _host_runs_aarch64() -> bool:
-    """Whether binfmt_misc of the host runs aarch64 binaries with an interpreter opened beforehand (flag F)."""
-    registered = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
+def _native(sshd: str) -> list[str]:
+    """The programs that run natively on a board whose userland is of this machine's own architecture.
+
+    The helpers are sshd's since 9.8.
+    """
+    helpers = (Path("/usr/lib/openssh") / name for name in ("sshd-session", "sshd-auth"))
+    return [str(Path(sshd).resolve()), *(str(helper) for helper in helpers if helper.exists())]
+
+
+def _host_runs(arch: str) -> bool:
+    """Whether binfmt_misc of the host runs binaries of ``arch`` with an interpreter opened beforehand (flag F)."""
+    registered = Path(f"/proc/sys/fs/binfmt_misc/qemu-{arch}")
     if not registered.exists():
         return False
     lines = registered.read_text().splitlines()

@@ -1,9 +1,10 @@
-"""The kinds of virtual boards: the host itself, and ARM boards under qemu-user."""
+"""The kinds of virtual boards: the host itself, and ARM and x86-64 boards under qemu-user."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 # What /proc/cpuinfo shows on real boards (arch/arm64/kernel/cpuinfo.c): programs read it to choose kernels.
-_CPUINFO = """processor\t: {index}
+_ARM_CPUINFO = """processor\t: {index}
 BogoMIPS\t: 108.00
 Features\t: {features}
 CPU implementer\t: 0x41
@@ -13,10 +14,21 @@ CPU part\t: {part}
 CPU revision\t: {revision}
 
 """
+# And arch/x86/kernel/cpu/proc.c.
+_X86_CPUINFO = """processor\t: {index}
+vendor_id\t: GenuineIntel
+model name\t: {model}
+flags\t\t: {features}
+
+"""
 _ARMV8 = "fp asimd evtstrm crc32 cpuid"
 _ARMV8_2 = (
     "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
 )
+# The levels of the System V ABI, AMD64 supplement, table 3.1, as the kernel writes them.
+_X86_64 = "fpu tsc cx8 cmov mmx fxsr sse sse2 syscall nx lm constant_tsc"
+_X86_64_V2 = f"{_X86_64} pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm"
+_X86_64_V3 = f"{_X86_64_V2} fma movbe xsave avx f16c rdrand abm bmi1 avx2 bmi2"
 
 
 @dataclass(frozen=True)
@@ -25,14 +37,15 @@ class Kind:
 
     ``qemu_cpu`` is the CPU model qemu-user emulates, ``None`` for the host's own CPU: an instruction the
     real core lacks raises SIGILL here too. (The crypto extension is the exception: qemu's Cortex-A53 and
-    A72 have it, the ones on Raspberry Pis do not.)
+    A72 have it, the ones on Raspberry Pis do not.) ``arch`` is what its userland is made of, as ``uname -m`` says it.
     """
 
     name: str
     title: str
     target: str
     qemu_cpu: str | None = None
-    model: str = ""  # the last line of cpuinfo
+    arch: Literal["aarch64", "x86_64"] = "aarch64"
+    model: str = ""  # in cpuinfo: ARM's last line, x86's model name
     core: tuple[str, str, str] = ("", "", "")  # variant, part and revision in cpuinfo
     features: str = _ARMV8
 
@@ -43,9 +56,15 @@ class Kind:
 
     def cpuinfo(self, cores: int) -> str:
         """The board's /proc/cpuinfo, for as many cores as sessions can use here."""
+        if self.arch == "x86_64":
+            return "".join(
+                _X86_CPUINFO.format(index=i, model=self.model, features=self.features) for i in range(cores)
+            )
         variant, part, revision = self.core
         cpus = (
-            _CPUINFO.format(index=i, features=self.features, variant=variant, part=part, revision=revision)
+            _ARM_CPUINFO.format(
+                index=i, features=self.features, variant=variant, part=part, revision=revision
+            )
             for i in range(cores)
         )
         return "".join(cpus) + (f"Model\t\t: {self.model}\n" if self.model else "")
@@ -61,19 +80,48 @@ KINDS = {
         Kind("host", "this machine itself, over a real sshd on loopback", "host"),
         Kind("arm64", "generic ARMv8.0 under qemu-user", "arm64", "cortex-a53", core=_A53),
         Kind(
-            "rpi3", "Cortex-A53 under qemu-user", "rpi3", "cortex-a53", "Raspberry Pi 3 Model B Rev 1.2", _A53
+            "rpi3",
+            "Cortex-A53 under qemu-user",
+            "rpi3",
+            "cortex-a53",
+            model="Raspberry Pi 3 Model B Rev 1.2",
+            core=_A53,
         ),
         Kind(
-            "rpi4", "Cortex-A72 under qemu-user", "rpi4", "cortex-a72", "Raspberry Pi 4 Model B Rev 1.4", _A72
+            "rpi4",
+            "Cortex-A72 under qemu-user",
+            "rpi4",
+            "cortex-a72",
+            model="Raspberry Pi 4 Model B Rev 1.4",
+            core=_A72,
         ),
         Kind(
             "rpi5",
             "Cortex-A76 under qemu-user",
             "rpi5",
             "cortex-a76",
-            "Raspberry Pi 5 Model B Rev 1.0",
-            _A76,
-            _ARMV8_2,
+            model="Raspberry Pi 5 Model B Rev 1.0",
+            core=_A76,
+            features=_ARMV8_2,
+        ),
+        Kind(
+            "x86-64-v2",
+            "x86-64 with SSE4.2 and no AVX under qemu-user",
+            "x86-64-v2",
+            "Nehalem",
+            "x86_64",
+            "Nehalem (qemu-user)",
+            features=_X86_64_V2,
+        ),
+        # What qemu-user has no notion of is taken off: it would warn about it on every program's stderr.
+        Kind(
+            "x86-64-v3",
+            "x86-64 with AVX2 and no AVX-512 under qemu-user",
+            "x86-64-v3",
+            "Haswell-noTSX,-pcid,-x2apic,-tsc-deadline,-invpcid",
+            "x86_64",
+            "Haswell (qemu-user)",
+            features=_X86_64_V3,
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""The aarch64 root file system all emulated boards share: Debian packages, unpacked once and cached."""
+"""The root file system all emulated boards of an architecture share: Debian packages, unpacked once and cached."""
 
 import contextlib
 import fcntl
@@ -15,7 +15,7 @@ from edgepack.errors import UsageError
 from edgepack.remote.virtual import programs
 
 SUITE = "bookworm"  # what Raspberry Pi OS 12 is built from: glibc 2.36
-ARCH = "arm64"
+DEBIAN = {"aarch64": "arm64", "x86_64": "amd64"}  # its names of architectures
 PACKAGES = (
     "base-files",
     "bash",
@@ -55,32 +55,32 @@ _HOOKS = Path("/usr/share/mmdebstrap/hooks/merged-usr")
 _LAYOUT = 1  # counts up when this file builds something else from the same packages
 
 
-def location() -> Path:
-    """Where the root file system of this version lives in the cache."""
-    content = "\n".join((str(_LAYOUT), SUITE, ARCH, *PACKAGES, *_ETC.values()))
-    return (
-        cache_dir() / "virtual" / f"rootfs-{SUITE}-{ARCH}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-    )
+def location(arch: str) -> Path:
+    """Where the root file system of this version and architecture (as ``uname -m`` says it) lives in the cache."""
+    debian = DEBIAN[arch]
+    content = "\n".join((str(_LAYOUT), SUITE, debian, *PACKAGES, *_ETC.values()))
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return cache_dir() / "virtual" / f"rootfs-{SUITE}-{debian}-{digest}"
 
 
-def ensure() -> Path:
+def ensure(arch: str) -> Path:
     """The root file system's folder; built if it is not there yet (about ten seconds and 30 MB of download).
 
     Raises:
         UsageError: mmdebstrap is missing or failed; its last lines say why.
 
     """
-    root = location()
+    root = location(arch)
     if root.is_dir():
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(root.parent / "rootfs.lock"):
         if not root.is_dir():
-            _build(root)
+            _build(root, DEBIAN[arch])
     return root
 
 
-def _build(root: Path) -> None:
+def _build(root: Path, debian: str) -> None:
     partial = Path(tempfile.mkdtemp(prefix="building-", dir=root.parent))
     try:
         tree = partial / "root"
@@ -88,7 +88,7 @@ def _build(root: Path) -> None:
             programs.find("mmdebstrap", "mmdebstrap"),
             "--mode=root",
             "--variant=extract",
-            f"--arch={ARCH}",
+            f"--arch={debian}",
             "--skip=check/qemu",
             f"--include={','.join(PACKAGES)}",
             *([f"--hook-dir={_HOOKS}"] if _HOOKS.is_dir() else []),
