@@ -17,7 +17,7 @@ from edgepack.schedules import FAMILIES
 
 FILES = sorted(shipped("targets").glob("*.yaml"))
 WANTED = {
-    "x86-64-v3", "x86-64-v4", "host", "arm64", "rpi3", "rpi4", "rpi5", "jetson-orin", "jetson-thor", "jetson-cpu",
+    "x86-64-v2", "x86-64-v3", "x86-64-v4", "host", "arm64", "rpi3", "rpi4", "rpi5", "jetson-orin", "jetson-thor", "jetson-cpu",
 }  # fmt: skip
 
 
@@ -114,6 +114,8 @@ def test_llvm_knows_the_cpu_and_has_every_feature_on(llvm, name):
 @pytest.mark.parametrize(
     ("name", "feature", "there"),
     [
+        ("x86-64-v2", "sse4.2", True),
+        ("x86-64-v2", "avx", False),
         ("x86-64-v3", "avx512f", False),
         ("x86-64-v4", "avx512vnni", False),
         ("arm64", "dotprod", False),

@@ -25,7 +25,7 @@ from edgepack.remote.virtual.boards import Board
 
 
 def _lacks() -> str:
-    programs = ("sshd", "qemu-aarch64-static", "mmdebstrap")
+    programs = ("sshd", "qemu-aarch64-static", "qemu-x86_64-static", "mmdebstrap")
     path = f"{os.environ['PATH']}:/usr/sbin"
     missing = [name for name in programs if shutil.which(name, path=path) is None]
     return ", ".join(missing + (["root"] if os.geteuid() != 0 else []))
@@ -140,6 +140,62 @@ def test_an_instruction_the_real_core_lacks_traps(kind, status, dotprod):
         assert run(client, "./sdot; exit $?")[0] == status  # 132: SIGILL, as the shell says it
 
 
+def test_an_x86_board_is_a_linux_of_its_own_under_a_native_sshd():
+    with virtual.up("x86-64-v2") as board, ssh(board) as client:
+        assert (board.device.target, board.device.emulated) == ("x86-64-v2", True)
+        assert run(client, "uname -m; uname -n") == (0, "x86_64\nx86-64-v2")
+        assert run(client, "whoami; pwd; getconf GNU_LIBC_VERSION") == (0, "edge\n/home/edge\nglibc 2.36")
+        flags = run(client, "grep -m1 flags /proc/cpuinfo")[1].split()
+        assert {"ssse3", "sse4_1", "sse4_2"} <= set(flags)
+        assert not {"avx", "fma"} & set(flags)
+        # What a session starts is emulated, at any depth; sshd is not. Nothing is said of it on stderr.
+        look = "sleep 9 & ls -l /proc/$!/exe; kill $!"
+        assert "/qemu-x86_64-static" in run(client, look)[1]
+        assert "/qemu-x86_64-static" in run(client, f"bash -c '{look}'")[1]
+        assert "qemu" not in run(client, "cat /proc/1/cmdline")[1]
+
+
+@pytest.fixture(scope="module")
+def instructions(tmp_path_factory) -> Path:
+    """An x86-64 program that runs one instruction of the extension it is given."""
+    folder = tmp_path_factory.mktemp("instructions")
+    source, binary = folder / "one.c", folder / "one"
+    cases = "".join(
+        f'    if (strcmp(words[1], "{name}") == 0) __asm__("{code}" ::: "xmm0", "rax", "rbx");\n'
+        for name, code in INSTRUCTIONS.items()
+    )
+    source.write_text(
+        f"#include <string.h>\nint main(int count, char **words)\n{{\n{cases}    return 40 + count;\n}}\n"
+    )
+    zig = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-gnu.2.27"]
+    subprocess.run([*zig, "-o", binary, source], check=True)
+    return binary
+
+
+INSTRUCTIONS = {
+    "sse4.2": "pcmpgtq %%xmm0, %%xmm0",
+    "avx": "vxorps %%ymm0, %%ymm0, %%ymm0",
+    "avx2": "vpaddd %%ymm0, %%ymm0, %%ymm0",
+    "fma": "vfmadd231ps %%ymm0, %%ymm0, %%ymm0",
+    "f16c": "vcvtph2ps %%xmm0, %%ymm0",
+    "bmi2": "mulx %%rax, %%rbx, %%rax",
+    "avx512f": "vpaddd %%zmm0, %%zmm0, %%zmm0",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "runs"),
+    [("x86-64-v2", {"sse4.2"}), ("x86-64-v3", {"sse4.2", "avx", "avx2", "fma", "f16c", "bmi2"})],
+)
+def test_an_instruction_beyond_the_x86_level_traps(kind, runs, instructions):
+    with virtual.up(kind) as board, ssh(board) as client:
+        with client.open_sftp() as sftp:
+            sftp.put(instructions, "one")
+            sftp.chmod("one", 0o755)
+        found = {name: run(client, f"./one {name}; exit $?")[0] for name in INSTRUCTIONS}
+    assert found == {name: 42 if name in runs else 132 for name in INSTRUCTIONS}  # 132: SIGILL
+
+
 def test_files_stay_on_the_board_over_down_and_up_until_it_is_purged():
     payload = os.urandom(300_000)
     with virtual.up("rpi4", "shelf") as board, ssh(board) as client, client.open_sftp() as sftp:
@@ -181,7 +237,7 @@ def test_the_host_board_is_this_machine_with_a_home_of_its_own():
         assert (Path(board.device.work_dir) / "file").read_text() == "kept\n"
 
 
-@pytest.mark.parametrize("kind", ["host", "rpi4"])
+@pytest.mark.parametrize("kind", ["host", "rpi4", "x86-64-v2"])
 def test_down_leaves_nothing_not_even_what_a_session_put_into_the_background(kind):
     board = virtual.up(kind)
     with ssh(board) as client:

@@ -9,6 +9,7 @@ from edgepack.schedules.tiles import Machine
 MACHINES = {
     "avx512": Machine(vector_bytes=64, registers=32, cores=2),
     "avx2": Machine(vector_bytes=32, registers=16, cores=4),
+    "sse": Machine(vector_bytes=16, registers=16, cores=2, multiply_add=3, broadcast=2),
     "neon": Machine(vector_bytes=16, registers=32, cores=4),
 }
 

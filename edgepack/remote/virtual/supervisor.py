@@ -204,6 +204,7 @@ def _register_qemu(plan: dict[str, Any]) -> None:
 def _marked(program: str, folder: str) -> str:
     """A copy of a program in the board's folder that qemu's registration does not match."""
     copy = Path(folder) / Path(program).name
+    copy.unlink(missing_ok=True)  # one of the start before may still be ending: its file must not change
     shutil.copyfile(program, copy)
     copy.chmod(0o755)
     with copy.open("r+b") as stream:
