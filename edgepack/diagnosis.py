@@ -33,7 +33,7 @@ def examine() -> list[Finding]:
         _try(
             "virtual host", lambda: _programs("/usr/sbin/sshd"), "apt install openssh-server", required=False
         ),
-        _try("virtual ARM", _emulation, "apt install qemu-user-static mmdebstrap, as root", required=False),
+        _try("emulated boards", _emulation, "apt install qemu-user-static mmdebstrap, as root", required=False),
         _try("methods", _methods, "update or uninstall the package that offers it", required=False),
         _try("CUDA compiler", _cuda, "install nvcc, or: pip install 'edgepack[cuda]'", required=False),
     ]
@@ -98,7 +98,7 @@ def _methods() -> str:
 
 
 def _emulation() -> str:
-    return _programs("qemu-aarch64-static", "mmdebstrap", "/usr/sbin/sshd")
+    return _programs("qemu-aarch64-static", "qemu-x86_64-static", "mmdebstrap", "/usr/sbin/sshd")
 
 
 def _programs(*names: str) -> str:

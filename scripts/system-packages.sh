@@ -7,8 +7,8 @@ set -eu
 needs="\
 sshd                openssh-server    virtual boards
 ssh                 openssh-client    reaching boards by hand
-qemu-aarch64-static qemu-user-static  emulated ARM boards
-mmdebstrap          mmdebstrap        emulated ARM boards"
+qemu-aarch64-static qemu-user-static  emulated boards
+mmdebstrap          mmdebstrap        emulated boards"
 tests="
 valgrind            valgrind            the agent's leak test
 clang               clang               the agent's fuzz test

@@ -59,7 +59,7 @@ def trust(device: str) -> None:
 @click.option("--virtual", "kind", required=True, type=click.Choice(VIRTUAL_KINDS))
 @click.option("--name", help="Default: the kind's name.")
 def up(kind: str, name: str | None) -> None:
-    """Start a virtual board: a real sshd, with an emulated userland for the Pis."""
+    """Start a virtual board: a real sshd, with an emulated CPU and userland for every kind but host."""
     board = api.board_up(kind, name)
     click.echo(f"{board.name} is up on {board.device.host}:{board.device.port}", err=True)
     click.echo(board.name)

@@ -1,4 +1,4 @@
-"""Boards without hardware: a real sshd on loopback, in this machine's userland or an emulated ARM one.
+"""Boards without hardware: a real sshd on loopback, in this machine's userland or an emulated ARM or x86-64 one.
 
 Imports: base, config, errors.
 """
