@@ -33,7 +33,9 @@ def examine() -> list[Finding]:
         _try(
             "virtual host", lambda: _programs("/usr/sbin/sshd"), "apt install openssh-server", required=False
         ),
-        _try("emulated boards", _emulation, "apt install qemu-user-static mmdebstrap, as root", required=False),
+        _try(
+            "emulated boards", _emulation, "apt install qemu-user-static mmdebstrap, as root", required=False
+        ),
         _try("methods", _methods, "update or uninstall the package that offers it", required=False),
         _try("CUDA compiler", _cuda, "install nvcc, or: pip install 'edgepack[cuda]'", required=False),
     ]

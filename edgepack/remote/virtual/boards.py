@@ -20,7 +20,7 @@ from typing import Any, Self
 from edgepack.base.paths import state_dir
 from edgepack.config.device import Device
 from edgepack.errors import UsageError
-from edgepack.remote.virtual import programs, rootfs, sshd, supervisor
+from edgepack.remote.virtual import native, programs, rootfs, sshd, supervisor
 from edgepack.remote.virtual.kinds import KINDS, Kind
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -162,7 +162,7 @@ def _needs(kind: Kind) -> dict[str, Any]:
         "arch": None,
         "rootfs": None,
         "qemu": None,
-        "native": [],
+        "native": {},
         "host_binfmt": False,
     }
     if kind.emulated:
@@ -181,17 +181,7 @@ def _needs(kind: Kind) -> dict[str, Any]:
         needs["qemu"] = programs.find(f"qemu-{kind.arch}-static", "qemu-user-static")
         needs["host_binfmt"] = _host_runs(kind.arch)
         needs["rootfs"] = str(rootfs.ensure(kind.arch))
-        needs["native"] = _native(needs["sshd"]) if kind.arch == os.uname().machine else []
     return needs
-
-
-def _native(sshd: str) -> list[str]:
-    """The programs that run natively on a board whose userland is of this machine's own architecture.
-
-    The helpers are sshd's since 9.8.
-    """
-    helpers = (Path("/usr/lib/openssh") / name for name in ("sshd-session", "sshd-auth"))
-    return [str(Path(sshd).resolve()), *(str(helper) for helper in helpers if helper.exists())]
 
 
 def _host_runs(arch: str) -> bool:
@@ -211,6 +201,9 @@ def _start(kind: Kind, name: str, needs: dict[str, Any], *, owned: bool) -> Boar
     if kind.emulated:
         (folder / "cpuinfo").write_text(kind.cpuinfo(len(os.sched_getaffinity(0))))
         user, work_dir = rootfs.USER, "edgepack"
+        if kind.arch == os.uname().machine:
+            needs["native"] = native.sshd_programs(needs["sshd"], folder)
+            needs["qemu"] = native.marked(needs["qemu"], folder)
     else:
         (user, _), work_dir = _login(), str(folder / "home" / "edgepack")
         Path(work_dir).mkdir(parents=True, exist_ok=True)

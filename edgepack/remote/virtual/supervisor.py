@@ -57,10 +57,6 @@ ALL_IDS = "0 0 4294967295\n"
 MAGIC = rb"\x7fELF\x02\x01\x01" + rb"\x00" * 9 + rb"\x02\x00%s\x00"
 MASK = rb"\xff" * 7 + rb"\x00" + rb"\xff" * 8 + rb"\xfe\xff\xff\xff"
 MACHINES = {"aarch64": rb"\xb7", "x86_64": rb"\x3e"}
-# The last byte of the padding, which neither Linux nor the dynamic loader looks at in a program. Set, it tells
-# programs that run natively on a board of this machine's own architecture: qemu itself, or it would be run by
-# itself without end, and sshd.
-PADDING = 15
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -184,12 +180,10 @@ def _register_qemu(plan: dict[str, Any]) -> None:
     """Make the kernel run binaries of the board's architecture under qemu, for this user namespace only."""
     where = Path("/run/binfmt")
     where.mkdir()
-    arch = plan["arch"]
-    qemu = _marked(plan["qemu"], plan["folder"]) if plan["native"] else plan["qemu"]
-    for program in plan["native"]:
-        _mount(_marked(program, plan["folder"]), program, None, MS_BIND)
-    magic = MAGIC % MACHINES[arch]
-    entry = b":qemu-%s:M::%s:%s:%s:POCF" % (arch.encode(), magic, MASK, os.fsencode(qemu))
+    for program, copy in plan["native"].items():
+        _mount(copy, program, None, MS_BIND)
+    arch, magic = plan["arch"].encode(), MAGIC % MACHINES[plan["arch"]]
+    entry = b":qemu-%s:M::%s:%s:%s:POCF" % (arch, magic, MASK, os.fsencode(plan["qemu"]))
     try:
         _mount("binfmt_misc", where, "binfmt_misc")
         (where / "register").write_bytes(entry)
@@ -199,18 +193,6 @@ def _register_qemu(plan: dict[str, Any]) -> None:
         if not plan["host_binfmt"]:
             what = f"register qemu in a user namespace, which takes Linux 6.7: {error.strerror}"
             raise OSError(0, f"{what}; and the host has no registration of its own") from None
-
-
-def _marked(program: str, folder: str) -> str:
-    """A copy of a program in the board's folder that qemu's registration does not match."""
-    copy = Path(folder) / Path(program).name
-    copy.unlink(missing_ok=True)  # one of the start before may still be ending: its file must not change
-    shutil.copyfile(program, copy)
-    copy.chmod(0o755)
-    with copy.open("r+b") as stream:
-        stream.seek(PADDING)
-        stream.write(b"\x01")
-    return str(copy)
 
 
 def _enter_chroot(plan: dict[str, Any], mapped: "Handshake") -> None:
