@@ -1,11 +1,15 @@
 """A torch model on disk without pickles: safetensors, and in its metadata how its source becomes that model.
 
 A compressed network is its source's module with replaced layers and other layer sizes. What a method replaced it
-records as a :class:`Change`, which the method itself can make again (``Method.rebuild``); sizes are recorded as they
-are at the end, not as a history, for all layers of torch that have some. So any chain of steps is restored in one go::
+records as a :class:`Change`, which the method itself can make again (``Method.rebuild``). A change goes with the
+:class:`Structure` that the method found, because a layer that was pruned before is replaced at its pruned size. So
+any chain of steps is restored change by change, each time first the sizes and then the replacement, and at last the
+sizes at the end::
 
-    metadata = {"edgepack": '{"checkpoint": 2,
-                              "changes": [{"method": "low-rank", "record": {"fc": {"rank": 8}}}],
+    metadata = {"edgepack": '{"checkpoint": 3,
+                              "changes": [{"method": "low-rank", "record": {"fc": {"rank": 8}},
+                                           "found": {"sizes": {"fc": {"in_features": 16, ...}, ...},
+                                                     "shapes": {"fc.weight": [10, 16], ...}}}],
                               "sizes": {"stem.0": {"in_channels": 1, "out_channels": 24, ...}, ...}}'}
 
 One key only: safetensors writes several in random order, and equal models should give equal files.
@@ -19,25 +23,57 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
-from edgepack.torchnet.layers import shrink, sizes
+from edgepack.torchnet.layers import SIZE_NAMES, resize, sizes
 from edgepack.torchnet.weights import load_state, read_weights
 
 if TYPE_CHECKING:
     import torch
 
-_VERSIONS = (1, 2)  # 1 had no changes
+_VERSIONS = (1, 2, 3)  # 1 had no changes, and those of 2 did not say what they found
 _KEY = "edgepack"
+_CORRUPT = "the checkpoint's record of layer sizes is corrupt"
 
 Rebuild = Callable[["torch.nn.Module", Mapping[str, Any]], "torch.nn.Module"]
 """Makes a method's recorded change again, on a module that has the structure the method found; weights follow."""
 
 
 @dataclass(frozen=True)
+class Structure:
+    """The sizes in a module that compression may have changed.
+
+    Attributes:
+        sizes: of every layer that has some (:data:`edgepack.torchnet.layers.SIZES`), by the layer's name.
+        shapes: of all tensors in these layers, by their names in the module's ``state_dict()``.
+    """
+
+    sizes: Mapping[str, Mapping[str, int]]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, module: "torch.nn.Module") -> "Structure":
+        """The structure of ``module`` as it is now."""
+        layers = {name: layer for name, layer in module.named_modules() if sizes(layer)}
+        shapes = {
+            _joined(name, key): tuple(tensor.shape)
+            for name, layer in layers.items()
+            for key, tensor in layer.state_dict().items()
+        }
+        return cls({name: sizes(layer) for name, layer in layers.items()}, shapes)
+
+
+@dataclass(frozen=True)
 class Change:
-    """What a method did to a module's structure, sizes of torch's own layers apart: JSON values of the method's own."""
+    """What a method did to a module's structure, beyond the sizes of torch's own layers.
+
+    Attributes:
+        method: its name.
+        record: JSON values of the method's own, from which it makes the change again.
+        found: the module before the change; None in a checkpoint of version 2, which did not keep it.
+    """
 
     method: str
     record: Mapping[str, Any]
+    found: Structure | None = None
 
 
 @dataclass(frozen=True)
@@ -70,8 +106,8 @@ def save(module: "torch.nn.Module", path: Path, changes: Sequence[Change] = ()) 
         )
     document = {
         "checkpoint": _VERSIONS[-1],
-        "changes": [{"method": change.method, "record": change.record} for change in changes],
-        "sizes": {name: sizes(layer) for name, layer in module.named_modules() if sizes(layer)},
+        "changes": [_as_json(change) for change in changes],
+        "sizes": Structure.of(module).sizes,
     }
     metadata = {_KEY: json.dumps(document, sort_keys=True)}
     # Clones: safetensors refuses tensors that share memory (tied weights).
@@ -114,8 +150,10 @@ def load(module: "torch.nn.Module", path: Path, rebuilders: Mapping[str, Rebuild
         document = _document(metadata[_KEY], path)
         changes = _changes(document, path)
         for change in changes:
+            if change.found is not None:
+                _resize(module, change.found, path)
             module = _rebuilt(module, change, rebuilders, path)
-        _resize(module, state, document, path)
+        _resize(module, _final(document, state, path), path)
     load_state(module, state, path)
     return Restored(module.eval(), changes)
 
@@ -125,20 +163,60 @@ def _document(text: str, path: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(text)
         version = document["checkpoint"]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise InputError("the checkpoint's record of layer sizes is corrupt", where=str(path)) from error
+        raise InputError(_CORRUPT, where=str(path)) from error
     if version not in _VERSIONS:
-        read = " and ".join(map(str, _VERSIONS))
+        read = f"{', '.join(map(str, _VERSIONS[:-1]))} and {_VERSIONS[-1]}"
         raise InputError(f"the checkpoint has version {version}, this edgepack reads {read}", where=str(path))
     return document
+
+
+def _as_json(change: Change) -> dict[str, Any]:
+    found = None if change.found is None else {"sizes": change.found.sizes, "shapes": change.found.shapes}
+    return {"method": change.method, "record": change.record, "found": found}
 
 
 def _changes(document: dict[str, Any], path: Path) -> tuple[Change, ...]:
     try:
         return tuple(
-            Change(str(each["method"]), dict(each["record"])) for each in document.get("changes", ())
+            Change(str(each["method"]), dict(each["record"]), _found(each.get("found")))
+            for each in document.get("changes", ())
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError("the checkpoint's record of its changes is corrupt", where=str(path)) from error
+
+
+def _found(record: dict[str, Any] | None) -> Structure | None:
+    if record is None:
+        return None
+    shapes = {str(name): tuple(map(_size, shape)) for name, shape in record["shapes"].items()}
+    return Structure(_sizes(record["sizes"]), shapes)
+
+
+def _final(document: dict[str, Any], state: "dict[str, torch.Tensor]", path: Path) -> Structure:
+    """The structure of the module that was saved: the shapes are those of the tensors in the file."""
+    try:
+        recorded = _sizes(document["sizes"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(_CORRUPT, where=str(path)) from error
+    return Structure(recorded, {name: tuple(tensor.shape) for name, tensor in state.items()})
+
+
+def _sizes(record: dict[str, Any]) -> dict[str, dict[str, int]]:
+    found = {name: {key: _size(value) for key, value in each.items()} for name, each in record.items()}
+    if unknown := {key for each in found.values() for key in each} - SIZE_NAMES:
+        raise ValueError(f"no layer has the size {min(unknown)!r}")
+    return found
+
+
+def _size(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is not a size")
+    return value
+
+
+def _joined(layer: str, tensor: str) -> str:
+    """The name of a layer's tensor in the module; the module itself is the layer ``""``."""
+    return f"{layer}.{tensor}" if layer else tensor
 
 
 def _rebuilt(
@@ -162,22 +240,22 @@ def _rebuilt(
         ) from error
 
 
-def _resize(
-    module: "torch.nn.Module", state: "dict[str, torch.Tensor]", document: dict[str, Any], path: Path
-) -> None:
-    """Resize the layers whose recorded sizes differ from the module's."""
-    try:
-        layers = dict(module.named_modules())
-        for name, wanted in document["sizes"].items():
-            layer = layers.get(name)
-            if layer is None or sizes(layer).keys() != wanted.keys():
-                raise InputError(
-                    f"the checkpoint's layer {name!r} is not in {type(module).__name__}",
-                    where=str(path),
-                    why="the model's source has changed since the checkpoint was written",
-                )
-            if sizes(layer) != wanted:
-                own = [key for key in layer.state_dict() if f"{name}.{key}" in state]
-                shrink(layer, wanted, {key: state[f"{name}.{key}"] for key in own})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError("the checkpoint's record of layer sizes is corrupt", where=str(path)) from error
+def _resize(module: "torch.nn.Module", wanted: Structure, path: Path) -> None:
+    """Resize the layers of ``module`` whose sizes differ from those recorded."""
+    layers = dict(module.named_modules())
+    for name, new in wanted.sizes.items():
+        layer = layers.get(name)
+        own = {key: getattr(layer, key, None) for key in new}
+        if layer is None or None in own.values():
+            raise InputError(
+                f"the checkpoint's layer {name!r} is not in {type(module).__name__}",
+                where=str(path),
+                why="the model's source has changed since the checkpoint was written",
+            )
+        if own == new:
+            continue
+        shapes = {key: wanted.shapes.get(_joined(name, key)) for key in layer.state_dict()}
+        try:
+            resize(layer, new, {key: shape for key, shape in shapes.items() if shape is not None})
+        except (AttributeError, RuntimeError, TypeError) as error:  # no such attribute, or no such tensor
+            raise InputError(_CORRUPT, where=str(path), why=str(error).partition("\n")[0]) from error

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from edgepack.spec import Input
 
-# Class name in torch.nn -> the attributes that hold its sizes.
+# Class name in torch.nn -> the attributes that hold its sizes; subclasses have them, too.
 _CONVOLUTION = ("in_channels", "out_channels", "groups")
 SIZES = {
     "Conv1d": _CONVOLUTION,
@@ -22,25 +22,56 @@ SIZES = {
     "BatchNorm2d": ("num_features",),
     "BatchNorm3d": ("num_features",),
 }
+SIZE_NAMES = frozenset(name for names in SIZES.values() for name in names)
 
 
 def sizes(layer: "torch.nn.Module") -> dict[str, int]:
-    """The sizes of ``layer`` that compression may have changed; empty for every other class."""
-    return {name: int(getattr(layer, name)) for name in SIZES.get(type(layer).__name__, ())}
+    """The sizes of ``layer`` that compression may have changed; empty where its class is none of ``SIZES``.
+
+    Subclasses count as what they derive from: a fake-quantized ``Linear`` of any package is a ``Linear``.
+    """
+    return {name: int(getattr(layer, name)) for name in _size_names(type(layer))}
+
+
+def _size_names(kind: type) -> tuple[str, ...]:
+    for each in kind.__mro__:
+        if each.__module__.startswith("torch.nn.") and each.__name__ in SIZES:
+            return SIZES[each.__name__]
+    return ()
 
 
 def shrink(layer: "torch.nn.Module", new: dict[str, int], tensors: "dict[str, torch.Tensor]") -> None:
     """Give ``layer`` the sizes ``new`` and replace its parameters and buffers by ``tensors``, in place."""
-    from torch import nn
-
     for name, value in new.items():
         setattr(layer, name, value)
     for name, tensor in tensors.items():
-        old = getattr(layer, name)
-        if isinstance(old, nn.Parameter):
-            setattr(layer, name, nn.Parameter(tensor.clone(), requires_grad=old.requires_grad))
-        else:
-            setattr(layer, name, tensor.clone())
+        _replace(layer, name, tensor.clone())
+
+
+def resize(layer: "torch.nn.Module", new: Mapping[str, int], shapes: Mapping[str, Sequence[int]]) -> None:
+    """Give ``layer`` the sizes ``new`` and its tensors the ``shapes``, in place; those that change are zeros.
+
+    ``shapes`` go by the names of ``layer.state_dict()``, so tensors of layers inside it (parametrizations,
+    quantizers) are resized with it. Tensors without a shape stay as they are.
+    """
+    for name, value in new.items():
+        if getattr(layer, name) != value:
+            setattr(layer, name, value)
+    for name, tensor in layer.state_dict().items():
+        shape = tuple(shapes.get(name, tensor.shape))
+        if shape != tuple(tensor.shape):
+            owner, _, own = name.rpartition(".")
+            _replace(layer.get_submodule(owner), own, tensor.new_zeros(shape))
+
+
+def _replace(layer: "torch.nn.Module", name: str, tensor: "torch.Tensor") -> None:
+    from torch import nn
+
+    old = getattr(layer, name)
+    if isinstance(old, nn.Parameter):
+        setattr(layer, name, nn.Parameter(tensor, requires_grad=old.requires_grad))
+    else:
+        setattr(layer, name, tensor)
 
 
 @contextlib.contextmanager

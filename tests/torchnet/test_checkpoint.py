@@ -279,8 +279,8 @@ def test_a_checkpoint_of_version_1_is_read(tmp_path):
     tensors = {"0.weight": torch.ones(3, 4), "0.bias": torch.zeros(3)}
     save_file(tensors, tmp_path / "old.safetensors", {"edgepack": record})
     assert restore(nn.Sequential(nn.Linear(4, 2)), tmp_path / "old.safetensors")[0].out_features == 3
-    save_file(tensors, tmp_path / "new.safetensors", {"edgepack": record.replace(": 1", ": 3")})
-    with pytest.raises(InputError, match="version 3, this edgepack reads 1 and 2"):
+    save_file(tensors, tmp_path / "new.safetensors", {"edgepack": record.replace(": 1", ": 4")})
+    with pytest.raises(InputError, match="version 4, this edgepack reads 1, 2 and 3"):
         restore(nn.Sequential(nn.Linear(4, 2)), tmp_path / "new.safetensors")
 
 

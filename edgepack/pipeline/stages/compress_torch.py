@@ -15,7 +15,7 @@ from edgepack.pipeline.stages.samples import samples
 from edgepack.pipeline.state import CandidateRun, Resources
 from edgepack.spec import Data, Input, Spec
 from edgepack.spec.candidate import RELEASE
-from edgepack.torchnet.checkpoint import Change
+from edgepack.torchnet.checkpoint import Change, Structure
 
 _SOURCES = ("compression/__init__.py", "compression/method.py", "pipeline/stages/compress_torch.py")
 
@@ -80,10 +80,11 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
                 context,
                 teacher=lambda: torch_models.restored(spec.source, base, work.inputs["teacher"]).module,
             )
+        found = Structure.of(start.module)
         result = method.apply(start.module, spec.step, context)
         changes = start.changes
         if result.change is not None:
-            changes = (*changes, Change(method.name, result.change))
+            changes = (*changes, Change(method.name, result.change, found))
         files = torch_models.saved(result.module, work.scratch, method.name, changes)
         facts = torch_models.facts(result.module, spec.inputs, context.data, files)
         figures = StepFigures(level="torch", metrics=dict(result.metrics), **facts.model_dump())
