@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.data.user_code import spot
 from edgepack.errors import EdgepackError, InputError
-from edgepack.export.folding import fold_weights
 from edgepack.onnxfile import canonicalise, save_onnx
+from edgepack.onnxfile.folding import fold_weights, simplify
 from edgepack.onnxfile.quiet import quiet
 from edgepack.spec import Input
 from edgepack.torchnet.layers import example_inputs, inference
@@ -52,7 +52,11 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
+                optimize=False,  # it would unpack encoded weights: see simplify
             )
+            if program is not None:
+                simplify(program.model)
+                fold_weights(program.model)
     except torch.onnx.OnnxExporterError as error:
         raise InputError(
             f"torch cannot export {type(module).__name__} to ONNX",
@@ -62,7 +66,6 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
         ) from error
     if program is None:
         raise EdgepackError("torch.onnx.export returned nothing")
-    fold_weights(program.model)
     save_onnx(canonicalise(program.model_proto), path)
     return path
 

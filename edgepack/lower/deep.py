@@ -17,7 +17,7 @@ from edgepack.errors import EdgepackError, ImportDiffersError, InputError, Obsta
 from edgepack.export.importing import import_checked
 from edgepack.lower import phases
 from edgepack.lower.conditions import kernels
-from edgepack.lower.onnx.frontend import imported, value_types
+from edgepack.lower.onnx.frontend import encoded_by_content, imported, value_types
 from edgepack.lower.onnx.support import ADVICE, OTHER_FORM, missing
 from edgepack.lower.phase import Lowering
 from edgepack.onnxfile import load_onnx
@@ -68,6 +68,7 @@ def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:
         return Examined(tuple(obstacles), operators, parameters, 0)
     target = load_target(TARGET)
     lowering = Lowering(path, target, tvm_target(target))
+    lowering.facts.encoded = encoded_by_content(lowered)
     try:
         count = sum(1 for _ in kernels(_to_kernels(made, lowering)))
     except EdgepackError as error:

@@ -7,9 +7,9 @@ from typing import Any
 
 from edgepack.lower.conditions import calls, graphs, is_scheduled, kernels, operator
 from edgepack.lower.graph.constants import DECODES
-from edgepack.lower.phase import Facts, Lowering, Module
+from edgepack.lower.phase import Facts, Lowering, Module, content_of
 from edgepack.spec import Tensor
-from edgepack.spec.encoding import DENSE, ConstantSummary, Decoded
+from edgepack.spec.encoding import DENSE, ConstantSummary, Decoded, EncodedConstant
 
 
 def workload(function: Any) -> str:
@@ -43,14 +43,14 @@ def record_constants(mod: Module, lowering: Lowering) -> None:
     """The constants of the graph by encoding: those a kernel decodes, those decoded here, and dense ones."""
     from tvm import ir, relax
 
-    in_kernels: list[Any] = []
+    handed: list[Any] = []
     for function in graphs(mod):
         for call in calls(function):
             if operator(call) != "relax.call_tir":
                 continue
             attrs = mod[call.args[0]].attrs
             positions = attrs.get(DECODES, ()) if attrs else ()
-            in_kernels += [call.args[1].fields[int(position)] for position in positions]
+            handed += [call.args[1].fields[int(position)] for position in positions]
     everything: list[Any] = []
 
     def visit(expr: Any) -> None:
@@ -59,25 +59,33 @@ def record_constants(mod: Module, lowering: Lowering) -> None:
 
     for function in graphs(mod):
         relax.analysis.post_order_visit(function, visit)
-    dense = [constant for constant in everything if not any(constant.same_as(each) for each in in_kernels)]
-    _summarise(lowering.facts, in_kernels, dense)
+    in_kernels = [lowering.facts.in_kernels[content_of(each.value.numpy())] for each in handed]
+    others = [constant for constant in everything if not any(constant.same_as(each) for each in handed)]
+    _summarise(lowering.facts, in_kernels, [_bytes(constant) for constant in others])
 
 
-def _summarise(facts: Facts, in_kernels: list[Any], dense: list[Any]) -> None:
-    sizes: dict[tuple[str, Decoded], list[int]] = {}
+def _summarise(facts: Facts, in_kernels: list[EncodedConstant], others: list[int]) -> None:
+    """Name each constant by its encoding. What no kernel took was decoded, and lies among the ``others`` as it is now."""
+    taken = {constant.name for constant in in_kernels}
+    decoded = [constant for constant in facts.encoded.values() if constant.name not in taken]
+    rows: dict[tuple[str, Decoded], list[int]] = {}
     for constant in in_kernels:
-        sizes.setdefault((str(constant.ty.dtype), "kernel"), []).append(_bytes(constant))
-    for constant in dense:
-        sizes.setdefault((DENSE, "build"), []).append(_bytes(constant))
+        rows.setdefault((constant.encoding, "kernel"), []).append(constant.stored_bytes)
+    for constant in decoded:
+        rows.setdefault((constant.encoding, "build"), []).append(constant.dense_bytes)
+    dense = sum(others) - sum(constant.dense_bytes for constant in decoded)
+    count = len(others) - len(decoded)
+    if count > 0 and dense > 0:  # the compiler may merge equal constants
+        rows[DENSE, "build"] = [dense, *[0] * (count - 1)]
     facts.constants = tuple(
         ConstantSummary(
             encoding=encoding,
-            decoded=decoded,
+            decoded=when,
             count=len(each),
             stored_bytes=sum(each),
             resident_bytes=sum(each),
         )
-        for (encoding, decoded), each in sorted(sizes.items())
+        for (encoding, when), each in sorted(rows.items())
     )
 
 

@@ -1,5 +1,6 @@
 """The lowering's building blocks: phases that state what holds before and after them, and marks that record facts."""
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any, Literal
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
 from edgepack.spec import Tensor
-from edgepack.spec.encoding import ConstantSummary
+from edgepack.spec.encoding import ConstantSummary, EncodedConstant
 
 Module = Any  # tvm.IRModule; TVM is imported only when something is lowered
 
@@ -28,6 +29,12 @@ class Facts:
     calls: dict[str, int] = field(default_factory=dict)  # kernel -> calls of one inference
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
+    encoded: dict[str, EncodedConstant] = field(
+        default_factory=dict
+    )  # of the file, by content of the elements
+    in_kernels: dict[str, EncodedConstant] = field(
+        default_factory=dict
+    )  # the same as they are handed to kernels
     constants: tuple[ConstantSummary, ...] = ()
     packed: set[str] = field(default_factory=set)  # functions that are called by name at run time
 
@@ -110,6 +117,14 @@ def sequence(passes: Passes) -> Callable[[Module, Lowering], Module]:
         return tvm.transform.Sequential(list(passes()))(mod)
 
     return run
+
+
+def content_of(array: Any) -> str:
+    """What a NumPy array holds, as the sha256 over its type, shape and elements."""
+    import numpy as np
+
+    head = f"{array.dtype}{list(array.shape)}".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def checking() -> bool:

@@ -2,12 +2,14 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.onnxfile import load_onnx
 from edgepack.onnxfile.encodings import encoded_constants
+from edgepack.spec.encoding import DENSE, EncodedConstant
 
 if TYPE_CHECKING:
     import onnx
@@ -27,7 +29,9 @@ _SETTINGS = {
 class Counts:
     """What a model costs before anything is compiled."""
 
-    parameters: int  # weights and biases, quantized ones included; scales and zero points are not counted
+    parameters: (
+        int  # elements of weights and biases, decoded; scales, zero points and codebooks are not counted
+    )
     macs: int  # multiply-accumulates of one inference
     size: int  # bytes of the file
     encodings: dict[str, int]  # stored bytes of the constants, by encoding
@@ -46,9 +50,10 @@ def count(path: Path) -> Counts:
     shapes = _shapes(model)
     macs = sum(_macs(node, shapes) for node in model.graph.node)
     encodings: Counter[str] = Counter()
-    for constant in encoded_constants(model):
+    constants = encoded_constants(model)
+    for constant in constants:
         encodings[constant.encoding] += constant.stored_bytes
-    return Counts(_parameters(model), macs, path.stat().st_size, dict(encodings))
+    return Counts(_parameters(model, constants), macs, path.stat().st_size, dict(encodings))
 
 
 def _shapes(model: "onnx.ModelProto") -> dict[str, tuple[int, ...]]:
@@ -75,20 +80,17 @@ def _macs(node: "onnx.NodeProto", shapes: dict[str, tuple[int, ...]]) -> int:
     return 0
 
 
-def _parameters(model: "onnx.ModelProto") -> int:
-    from onnx import TensorProto
-
-    settings: set[str] = set()
-    dequantized: set[str] = set()
-    for node in model.graph.node:
-        settings.update(node.input[i] for i in _SETTINGS.get(node.op_type, ()) if i < len(node.input))
-        if node.op_type == "DequantizeLinear":
-            dequantized.add(node.input[0])
-    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+def _parameters(model: "onnx.ModelProto", constants: Sequence[EncodedConstant]) -> int:
+    settings = {
+        node.input[i]
+        for node in model.graph.node
+        for i in _SETTINGS.get(node.op_type, ())
+        if i < len(node.input)
+    }
     return sum(
-        math.prod(tensor.dims)
-        for tensor in model.graph.initializer
-        if tensor.dims
-        and tensor.name not in settings
-        and (tensor.data_type in floats or tensor.name in dequantized)
+        math.prod(constant.shape)
+        for constant in constants
+        if constant.shape
+        and constant.name not in settings
+        and (constant.encoding != DENSE or constant.dtype.startswith(("float", "bfloat")))
     )

@@ -1,87 +1,189 @@
-"""How encoded constants stand in an .onnx file: found, and measured.
+"""How encoded constants stand in an .onnx file: found, measured, and kept.
 
 An encoding is one entry of ``ENCODINGS``: how a node that decodes a constant is recognised. ONNX has a form of its own
-for dense integers, DequantizeLinear of an initializer; docs/encodings.md has the rules for others.
+for dense integers, DequantizeLinear of an initializer; docs/encodings.md has the rules for others. What an encoding
+recognises is never folded: :func:`is_encoded` is the one rule for it, at the export and at the import of a file.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgepack.spec.encoding import DENSE, EncodedConstant
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir
 
-Constants = Mapping[str, "onnx.TensorProto"]
+_STANDARD = ("", "ai.onnx")
+CODE_TYPES = ("uint8", "uint16", "int32")
+"""What codes are stored as: the first that can count all entries of the table."""
 
 
-def _dense_integers(node: "onnx.NodeProto", constants: Constants) -> "list[onnx.TensorProto] | None":
+@dataclass(frozen=True)
+class Decoding:
+    """The constant that a node decodes.
+
+    Attributes:
+        encoding: its name, as reports show it.
+        tensors: the constants that belong to it, the encoded elements first, then what decodes them.
+        shape: of the decoded elements.
+        dtype: of the decoded elements, as NumPy calls it.
+        itemsize: their bytes, each.
+    """
+
+    encoding: str
+    tensors: "tuple[onnx_ir.Value, ...]"
+    shape: tuple[int, ...]
+    dtype: str
+    itemsize: int
+
+
+def _dense_integers(node: "onnx_ir.Node") -> Decoding | None:
     """``(q - zero point) * scale``, all three of them constants: int8 weights, int32 biases."""
-    if node.op_type != "DequantizeLinear" or not all(name in constants for name in node.input if name):
+    inputs = tuple(value for value in node.inputs if value is not None)
+    if node.op_type != "DequantizeLinear" or not all(map(_is_constant, inputs)):
         return None
-    return [constants[name] for name in node.input if name]
+    elements, scale = inputs[:2]
+    # Scales are as wide as what they scale.
+    return Decoding(_dtype(elements), inputs, _shape(elements), _dtype(scale), _itemsize(scale))
 
 
-ENCODINGS: dict[str, Callable[["onnx.NodeProto", Constants], "list[onnx.TensorProto] | None"]] = {
+def _codebook(node: "onnx_ir.Node") -> Decoding | None:
+    """``table[codes]``: a lookup along the first axis, where codes and table are smaller than what they stand for.
+
+    Codes may be cast on their way, because Gather takes no type of fewer than 32 bits. A constant lookup that is no
+    smaller (positions, of which a table has a row for each) is no encoding.
+    """
+    along = {"Gather": "axis", "GatherND": "batch_dims"}.get(node.op_type)
+    if along is None or node.attributes.get_int(along, 0) != 0:
+        return None
+    table, indices = node.inputs
+    codes = _before_cast(indices)
+    if table is None or codes is None or not (_is_constant(table) and _is_constant(codes)):
+        return None
+    if not _dtype(table).startswith(("float", "bfloat")) or not _dtype(codes).startswith(("int", "uint")):
+        return None
+    rows, shape = _shape(table), _shape(codes)
+    if node.op_type == "GatherND":  # torch's form of ``table[codes]``: an index along one axis
+        if not shape or shape[-1] != 1:
+            return None
+        shape = shape[:-1]
+    if not rows:
+        return None
+    decoded = (*shape, *rows[1:])
+    width = code_width(rows[0])
+    if math.prod(shape) * width + _bytes(table) >= math.prod(decoded) * _itemsize(table):
+        return None
+    return Decoding("codebook", (codes, table), decoded, _dtype(table), _itemsize(table))
+
+
+ENCODINGS: dict[str, Callable[["onnx_ir.Node"], Decoding | None]] = {
     "dense-int": _dense_integers,
+    "codebook": _codebook,
 }
-"""The encodings by name: the tensors of a constant that ``node`` decodes, the encoded elements first, or None."""
+"""The encodings by name: from a node to the constant that it decodes, or None."""
+
+
+def decoding(node: "onnx_ir.Node") -> Decoding | None:
+    """The constant that ``node`` decodes, in any encoding; None where it decodes none."""
+    if node.domain not in _STANDARD:
+        return None
+    return next((found for each in ENCODINGS.values() if (found := each(node)) is not None), None)
+
+
+def is_encoded(node: "onnx_ir.Node") -> bool:
+    """Whether ``node`` belongs to an encoded constant, which is stored as it is: it decodes one, or casts its elements."""
+    if decoding(node) is not None:
+        return True
+    if node.op_type != "Cast" or node.domain not in _STANDARD:
+        return False
+    for use in node.outputs[0].uses():
+        found = decoding(use.node)
+        if found is not None and found.tensors[0] is node.inputs[0]:
+            return True
+    return False
+
+
+def code_width(rows: int) -> int:
+    """Bytes of a code that counts ``rows`` entries."""
+    return {"uint8": 1, "uint16": 2, "int32": 4}[code_type(rows)]
+
+
+def code_type(rows: int) -> str:
+    """The smallest type of codes that count ``rows`` entries."""
+    return next(
+        kind for kind, limit in zip(CODE_TYPES, (1 << 8, 1 << 16, 1 << 31), strict=True) if rows <= limit
+    )
 
 
 def encoded_constants(model: "onnx.ModelProto") -> tuple[EncodedConstant, ...]:
-    """Every constant of a model in canonical form, with its encoding; settings such as scales belong to what they decode."""
-    from onnx import helper
+    """Every constant of a model in canonical form, with its encoding; settings such as scales belong to what they decode.
 
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    A tensor that several constants share (one codebook for all layers) is counted with the first of them.
+    """
+    import onnx_ir as ir
+
+    graph = ir.from_proto(model).graph
     found: dict[str, EncodedConstant] = {}
     used: set[str] = set()
-    for encoding, tensors in _decoders(model, constants):
-        elements, *settings = tensors
-        # The settings' type is that of the decoded elements: scales are as wide as what they scale.
-        decoded = helper.tensor_dtype_to_np_dtype(settings[0].data_type if settings else elements.data_type)
-        count = math.prod(elements.dims)
-        dtype = str(helper.tensor_dtype_to_np_dtype(elements.data_type))
-        used.update(tensor.name for tensor in tensors)
-        found[elements.name] = EncodedConstant.model_validate(
-            {
-                "name": elements.name,
-                "shape": tuple(elements.dims),
-                "dtype": str(decoded),
-                "encoding": dtype if encoding == "dense-int" else encoding,
-                "stored_bytes": sum(_bytes(tensor) for tensor in tensors),
-                "dense_bytes": count * decoded.itemsize,
-            }
+    for each in _decodings(graph):
+        name = str(each.tensors[0].name)
+        fresh = {str(value.name): value for value in each.tensors if value.name not in used}
+        used.update(fresh)
+        if name in found:  # decoded twice
+            continue
+        found[name] = EncodedConstant(
+            name=name,
+            shape=each.shape,
+            dtype=each.dtype,
+            encoding=each.encoding,
+            stored_bytes=sum(_bytes(value) for value in fresh.values()),
+            dense_bytes=math.prod(each.shape) * each.itemsize,
         )
-    for tensor in model.graph.initializer:
-        dtype = str(helper.tensor_dtype_to_np_dtype(tensor.data_type))
-        if tensor.name not in used and tensor.name not in found and dtype != "object":
-            size = _bytes(tensor)
-            found[tensor.name] = EncodedConstant.model_validate(
-                {
-                    "name": tensor.name,
-                    "shape": tuple(tensor.dims),
-                    "dtype": dtype,
-                    "encoding": DENSE,
-                    "stored_bytes": size,
-                    "dense_bytes": size,
-                }
-            )
+    for name, value in graph.initializers.items():
+        if name in used or value.const_value.dtype == ir.DataType.STRING:
+            continue
+        size = _bytes(value)
+        found[name] = EncodedConstant(
+            name=name,
+            shape=_shape(value),
+            dtype=_dtype(value),
+            encoding=DENSE,
+            stored_bytes=size,
+            dense_bytes=size,
+        )
     return tuple(found.values())
 
 
-def _decoders(
-    model: "onnx.ModelProto", constants: Constants
-) -> "Iterator[tuple[str, list[onnx.TensorProto]]]":
-    for node in model.graph.node:
-        for name, recognise in ENCODINGS.items():
-            tensors = recognise(node, constants)
-            if tensors is not None:
-                yield name, tensors
-                break
+def _decodings(graph: "onnx_ir.Graph") -> Iterator[Decoding]:
+    for node in graph:
+        found = decoding(node)
+        if found is not None:
+            yield found
 
 
-def _bytes(tensor: "onnx.TensorProto") -> int:
-    from onnx import helper
+def _is_constant(value: "onnx_ir.Value | None") -> bool:
+    return value is not None and value.const_value is not None and not value.is_graph_input()
 
-    return int(math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+
+def _before_cast(value: "onnx_ir.Value | None") -> "onnx_ir.Value | None":
+    producer = None if value is None else value.producer()
+    return producer.inputs[0] if producer is not None and producer.op_type == "Cast" else value
+
+
+def _shape(value: "onnx_ir.Value") -> tuple[int, ...]:
+    return tuple(int(dim) for dim in value.const_value.shape.numpy())  # type: ignore[union-attr] # a constant
+
+
+def _dtype(value: "onnx_ir.Value") -> str:
+    return str(value.const_value.dtype.numpy())  # type: ignore[union-attr] # a constant
+
+
+def _bytes(value: "onnx_ir.Value") -> int:
+    return int(value.const_value.nbytes)  # type: ignore[union-attr] # a constant
+
+
+def _itemsize(value: "onnx_ir.Value") -> int:
+    return math.ceil(value.const_value.dtype.itemsize)  # type: ignore[union-attr] # a constant

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, get_args
 from edgepack.base.text import near_miss
 from edgepack.errors import InputError, Obstacle, UnsupportedError
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of, save_onnx
+from edgepack.onnxfile.folding import fold_constants, simplify
 from edgepack.onnxfile.quiet import quiet
 from edgepack.spec import DType, Input
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir
 
 _UPGRADE_BELOW, _UPGRADE_TO = 13, 18  # per-channel DequantizeLinear came with opset 13
 
@@ -122,23 +124,13 @@ def _declared_shapes(model: "onnx.ModelProto") -> "dict[str, onnx.ValueInfoProto
 
 
 def folded(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
-    """Constants folded: the arithmetic on shapes that dynamic exports carry, and batch normalisation."""
-    import onnxscript.optimizer
-
-    return _simplified(onnxscript.optimizer.optimize, model, where)
+    """Constants folded, but for encoded ones: the arithmetic on shapes that dynamic exports carry, batch normalisation."""
+    return _simplified(simplify, model, where)
 
 
 def constants_folded(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
-    """Constants folded, and no rule that rewrites nodes."""
-    import onnx_ir
-    import onnxscript.optimizer
-
-    def fold(model: "onnx.ModelProto") -> "onnx.ModelProto":
-        graph = onnx_ir.from_proto(model)
-        onnxscript.optimizer.fold_constants(graph)
-        return onnx_ir.to_proto(graph)
-
-    return _simplified(fold, model, where)
+    """Constants folded, but for encoded ones, and no rule that rewrites nodes."""
+    return _simplified(fold_constants, model, where)
 
 
 def unchanged(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
@@ -152,11 +144,15 @@ SIMPLIFICATIONS: tuple[Simplify, ...] = (folded, constants_folded, unchanged)
 
 
 def _simplified(
-    simplify: "Callable[[onnx.ModelProto], onnx.ModelProto]", model: "onnx.ModelProto", where: str
+    simplification: "Callable[[onnx_ir.Model], None]", model: "onnx.ModelProto", where: str
 ) -> "onnx.ModelProto":
+    import onnx_ir
+
     try:
         with quiet():
-            return simplify(model)
+            graph = onnx_ir.from_proto(model)
+            simplification(graph)
+            return onnx_ir.to_proto(graph)
     except Exception as error:  # onnxscript's passes raise errors of no common class
         raise InputError("the graph cannot be simplified", where=where, why=str(error).strip()) from error
 

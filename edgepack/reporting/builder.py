@@ -73,6 +73,11 @@ class ReportBuilder:
         """Add the model's figures after a stage: ``source`` first."""
         self._compression.append(figures)
 
+    def exported(self, encodings: dict[str, int]) -> None:
+        """Add how the constants of the exported file are stored, where the last step was one on torch and cannot say."""
+        if self._compression and not self._compression[-1].encodings:
+            self._compression[-1] = self._compression[-1].model_copy(update={"encodings": encodings})
+
     def tuning(self, tuning: TuningRow) -> None:
         """Add what tuning did for a variant on a target."""
         self._tuning.append(tuning)

@@ -23,6 +23,7 @@ from edgepack.reporting.document import Outcome, Report, TuningRow
 from edgepack.reporting.figures import BUILT
 from edgepack.spec import ModelFigures, Spec
 from edgepack.spec.candidate import RELEASE
+from edgepack.spec.encoding import DENSE
 
 F = TypeVar("F", bound=Spec)
 
@@ -125,7 +126,9 @@ class _Fold:
 
     def evaluated(self, event: StageEnded, candidate: str) -> None:
         """The model before anything is built for a target."""
-        self._evaluated[candidate] = _typed(event, EvaluateFigures)
+        found = self._evaluated[candidate] = _typed(event, EvaluateFigures)
+        if candidate == RELEASE and found.encodings.keys() - {DENSE}:
+            self._builder.exported(found.encodings)
 
     def tuned(self, event: StageEnded, candidate: str) -> None:
         """What tuning did, measured on the first of the target's devices."""

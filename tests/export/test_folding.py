@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from edgepack.export import parity, to_onnx
-from edgepack.export.folding import fold_weights
+from edgepack.onnxfile.folding import fold_weights
 from edgepack.spec import Input
 
 

@@ -168,7 +168,8 @@ def test_what_no_kernel_can_take_is_decoded_at_build_time_and_means_the_same(cas
 def test_where_widening_shows_only_weights_beyond_the_caches_stay_int8(tmp_path):
     rpi4 = load_target("rpi4")
     _, small = compiled(model(**CASES["conv 3x3"]), tmp_path, rpi4)
-    assert set(by_form(small)) == {("dense", "build")}
+    assert set(by_form(small)) == {("int8", "build")}
+    assert by_form(small)["int8", "build"].resident_bytes == 4 * CASES["conv 3x3"]["weight"].size
     kib = rpi4.cpu.l2_kib
     large = {"weight": integers(256, kib + 64), "operator": "MatMul", "x": [1, 256], "axis": 1}
     _, result = compiled(model(**large), tmp_path, rpi4)

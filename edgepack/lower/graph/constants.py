@@ -7,12 +7,13 @@ host.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edgepack.config.target import Target
-from edgepack.lower.phase import Lowering, Module
+from edgepack.lower.phase import Lowering, Module, content_of
+from edgepack.spec.encoding import EncodedConstant
 
 DECODES = "edgepack.decodes"
 """Attribute of a kernel: the positions of the arguments that it decodes."""
@@ -32,15 +33,17 @@ def decode_in_kernels(mod: Module, lowering: Lowering) -> Module:
     """
     from tvm import relax
 
-    mutator = _mutator(mod, lowering.target)
+    mutator = _mutator(mod, lowering)
     for var, function in list(mod.functions.items()):
         if isinstance(function, relax.Function):
             mutator.builder_.update_func(var, mutator.visit_expr(function))
     return relax.transform.DeadCodeElimination()(mutator.builder_.get())
 
 
-def _mutator(mod: Module, target: Target) -> Any:
+def _mutator(mod: Module, lowering: Lowering) -> Any:
     from tvm.relax.expr_functor import PyExprMutator, mutator
+
+    facts = lowering.facts
 
     @mutator
     class Decoder(PyExprMutator):  # type: ignore[misc]  # TVM is untyped
@@ -49,11 +52,14 @@ def _mutator(mod: Module, target: Target) -> Any:
             kernel = _KERNELS.get(str(getattr(call.op, "name", "")))
             if kernel is None:
                 return call
-            weight = Weight.read(call.args[kernel.argument], self.lookup_binding)
-            if weight is None or not kernel.pays(target, call, weight):
+            weight = Weight.read(call.args[kernel.argument], self.lookup_binding, facts.encoded)
+            if weight is None or not kernel.pays(lowering.target, call, weight):
                 return call
             decoding = kernel.make(self.builder_, call, weight)
-            return call if decoding is None else decoding
+            if decoding is None:
+                return call
+            facts.in_kernels[content_of(weight.elements.value.numpy())] = weight.as_handed_over()
+            return decoding
 
     return Decoder(mod)
 
@@ -61,21 +67,27 @@ def _mutator(mod: Module, target: Target) -> Any:
 class Weight:
     """A constant weight ``(elements - zero) * scale``, with a scale and zero for all, or for each index of ``axis``."""
 
-    def __init__(self, elements: Any, scale: Any, zero: Any, axis: int) -> None:
+    def __init__(self, constant: EncodedConstant, elements: Any, scale: Any, zero: Any, axis: int) -> None:
+        self.constant = constant  # as the file has it
         self.elements = elements  # relax constant, int8 or uint8
         self.scale = scale  # numpy, float32
         self.zero = zero  # numpy, of the elements' type, shaped as the scale
         self.axis = axis
 
     @classmethod
-    def read(cls, value: Any, lookup: Callable[[Any], Any]) -> "Weight | None":
-        """The weight behind a value, perhaps with its axes permuted; None where it is not 8-bit integers made fp32."""
+    def read(
+        cls, value: Any, lookup: Callable[[Any], Any], encoded: Mapping[str, EncodedConstant]
+    ) -> "Weight | None":
+        """The weight behind a value, perhaps with its axes permuted; None where it is not 8-bit integers made fp32.
+
+        ``encoded`` are the file's encoded constants by the content of their elements.
+        """
         from tvm import ir, relax
 
         call = lookup(value) if isinstance(value, relax.Var) else value
         operator = getattr(getattr(call, "op", None), "name", "")
         if operator == "relax.permute_dims":
-            inner = cls.read(call.args[0], lookup)
+            inner = cls.read(call.args[0], lookup, encoded)
             return None if inner is None else inner.permuted(_axes(call))
         if operator != "relax.dequantize" or not all(isinstance(each, ir.GenericConst) for each in call.args):
             return None
@@ -84,8 +96,11 @@ class Weight:
             return None
         if str(scale.ty.dtype) != "float32":
             return None
+        constant = encoded.get(content_of(elements.value.numpy()))
+        if constant is None:
+            return None
         axis = int(call.attrs.axis) % len(elements.ty.shape)
-        return cls(elements, scale.value.numpy(), zero.value.numpy(), axis)
+        return cls(constant, elements, scale.value.numpy(), zero.value.numpy(), axis)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,7 +113,12 @@ class Weight:
         from tvm import relax
 
         elements = relax.const(np.ascontiguousarray(self.elements.value.numpy().transpose(axes)))
-        return Weight(elements, self.scale, self.zero, axes.index(self.axis))
+        return Weight(self.constant, elements, self.scale, self.zero, axes.index(self.axis))
+
+    def as_handed_over(self) -> EncodedConstant:
+        """The constant as the kernel gets it: its scale is applied outside, and is a dense constant of its own."""
+        elements = self.elements.value.numpy()
+        return self.constant.model_copy(update={"shape": self.shape, "stored_bytes": elements.nbytes})
 
     def sums_along(self, axis: int) -> bool:
         """Whether the scale can be applied after the sum over all axes but ``axis``, and there is nothing else to do."""

@@ -10,12 +10,14 @@ from typing import Any
 from edgepack.errors import InputError, Obstacle, UnsupportedError
 from edgepack.lower.onnx.converters import importer
 from edgepack.lower.onnx.support import ValueType
-from edgepack.lower.phase import Lowering
+from edgepack.lower.phase import Lowering, content_of
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of
 from edgepack.onnxfile.canonical import IR_VERSION
+from edgepack.onnxfile.encodings import encoded_constants
 from edgepack.onnxfile.importing import fitted, folded, open_batch
 from edgepack.onnxfile.inlining import inlined, is_function
 from edgepack.onnxfile.reading import nodes
+from edgepack.spec.encoding import DENSE, EncodedConstant
 
 
 def import_model(mod: Any, lowering: Lowering) -> Any:
@@ -27,10 +29,20 @@ def import_model(mod: Any, lowering: Lowering) -> Any:
     """
     del mod
     where = str(lowering.model)
-    relax, obstacles, _ = imported(load_onnx(lowering.model), where)
+    relax, obstacles, model = imported(load_onnx(lowering.model), where)
     if obstacles:
         raise UnsupportedError(where, obstacles)
+    lowering.facts.encoded = encoded_by_content(model)
     return relax
+
+
+def encoded_by_content(model: Any) -> dict[str, EncodedConstant]:
+    """The encoded constants of a model, by the content of their elements: TVM's importer drops the names."""
+    import onnx
+
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    encoded = [each for each in encoded_constants(model) if each.encoding != DENSE]
+    return {content_of(onnx.numpy_helper.to_array(tensors[each.name])): each for each in encoded}
 
 
 def imported(model: Any, where: str) -> tuple[Any, list[Obstacle], Any]:
