@@ -3,6 +3,15 @@
 Imports: base, data, errors, onnxfile, spec, torchnet.
 """
 
-from edgepack.compression.method import Context, Method, Need, OnnxMethod, Step, TorchMethod, TorchResult
+from edgepack.compression.method import (
+    Context,
+    Method,
+    Need,
+    OnnxMethod,
+    Step,
+    StepFile,
+    TorchMethod,
+    TorchResult,
+)
 
-__all__ = ["Context", "Method", "Need", "OnnxMethod", "Step", "TorchMethod", "TorchResult"]
+__all__ = ["Context", "Method", "Need", "OnnxMethod", "Step", "StepFile", "TorchMethod", "TorchResult"]

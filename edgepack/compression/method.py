@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from edgepack.base.progress import Progress, silent
-from edgepack.spec import Input, Spec
+from edgepack.errors import EdgepackError
+from edgepack.spec import Input, Model, Spec
 
 if TYPE_CHECKING:
     import torch
@@ -55,20 +56,105 @@ class Need:
 
 
 @dataclass(frozen=True)
+class StepFile:
+    """A file or user code that a step names: it is checked, part of the cache key, and found through the context.
+
+    Attributes:
+        option: where it stands in the step: ``("teachers", 0, "weights")``.
+        value: what stands there: a path relative to the recipe, or ``module:callable``.
+        kind: which of the two.
+        suffixes: what the name of a file must end in; empty for anything.
+        arguments: what a callable is called with.
+    """
+
+    option: tuple[str | int, ...]
+    value: str
+    kind: Literal["file", "callable"] = "file"
+    suffixes: tuple[str, ...] = ()
+    arguments: int = 0
+
+    @property
+    def role(self) -> str:
+        """What it is called in the cache key and in the reasons for a re-run: ``teachers.0.weights``."""
+        return ".".join(map(str, self.option))
+
+
+@dataclass(frozen=True)
 class Context:
     """What a method may use besides the model.
+
+    Files and code that the step names are asked for by what stands in the step, and only those that ``Method.files``
+    gives can be had: others would be missing in the cache key.
 
     Attributes:
         inputs: the model's inputs, batch included.
         data: samples; a method that needs them says so in ``needs`` and when there are none.
         progress: told how far the step is.
         teacher: builds the model as it came, before any step; None where nothing was asked or the model is no torch one.
+        files: those of the step, as ``Method.files`` gives them.
+        base: the recipe's folder.
+        rebuilders: by method, for weights of modules that are checkpoints.
     """
 
     inputs: tuple[Input, ...]
     data: "Splits | None" = None
     progress: Progress = field(default=silent)
     teacher: "Callable[[], torch.nn.Module] | None" = None
+    files: "tuple[StepFile, ...]" = ()
+    base: Path = Path()
+    rebuilders: "Mapping[str, Rebuild]" = field(default_factory=dict)
+
+    def path(self, value: str) -> Path:
+        """The file that the step names ``value``.
+
+        Raises:
+            EdgepackError: ``Method.files`` does not give it.
+        """
+        self._given(value, "file")
+        return self.base / value
+
+    def function(self, reference: str) -> "Callable[..., Any]":
+        """The callable that the step names ``module:callable``; what it raises is told with the user's file and line.
+
+        Raises:
+            EdgepackError: ``Method.files`` does not give it.
+            InputError: the module cannot be imported, or has no such callable.
+        """
+        from edgepack.data.user_code import guarded, importable, resolve
+
+        self._given(reference, "callable")
+        with importable(self.base):
+            function = resolve(reference, self.base)
+
+        def call(*args: Any) -> Any:
+            with importable(self.base):
+                return guarded(function, reference, self.base, *args)
+
+        return call
+
+    def module(self, source: str, weights: str | None = None) -> "torch.nn.Module":
+        """The ``torch.nn.Module`` in eval mode that the step names by ``module:callable``, with weights from a file.
+
+        For teachers: a step may have several. Weights may be a checkpoint that edgepack compressed.
+
+        Raises:
+            EdgepackError: ``Method.files`` does not give them.
+            InputError: as for ``model.source`` and ``model.weights`` of a recipe.
+        """
+        from edgepack.torchnet.source import load_source
+
+        self._given(source, "callable")
+        if weights is not None:
+            self._given(weights, "file")
+        return load_source(Model(source=source, weights=weights), self.base, self.rebuilders).module
+
+    def _given(self, value: str, kind: str) -> None:
+        if not any(file.value == value and file.kind == kind for file in self.files):
+            raise EdgepackError(
+                f"the method asks for the {kind} {value!r}, which its files(step) does not give",
+                why="what a step reads has to be in its cache key",
+                next="add a StepFile to the method's files",
+            )
 
 
 @dataclass(frozen=True)
@@ -87,8 +173,8 @@ class TorchResult:
     change: Mapping[str, Any] | None = None
 
 
-def nothing(_step: Any) -> tuple[Need, ...]:
-    """The needs of a method that has none."""
+def nothing(_step: Any) -> tuple[Any, ...]:
+    """The needs, or files, of a method that has none."""
     return ()
 
 
@@ -99,6 +185,7 @@ class Method(ABC, Generic[T]):
     Attributes:
         spec: the step as recipes write it: frozen, strict, ``method: Literal["its-name"]`` and its options.
         needs: what a step needs of the recipe, by its options.
+        files: the files and user code that a step names, by its options.
         distributions: packages by whose versions its result may differ.
         sources: files and folders with its code: relative to edgepack's package, or absolute. Empty for all of the
             package that ``spec`` is defined in, which is right for methods from elsewhere.
@@ -107,6 +194,7 @@ class Method(ABC, Generic[T]):
 
     spec: type[T]
     needs: Callable[[T], tuple[Need, ...]] = nothing
+    files: Callable[[T], tuple[StepFile, ...]] = nothing
     distributions: tuple[str, ...] = ()
     sources: tuple[str | Path, ...] = ()
     origin: str = "edgepack"

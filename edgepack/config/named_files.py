@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 from edgepack.base.text import did_you_mean, near_miss, nearest
+from edgepack.compression.registry import METHODS
 from edgepack.config.mistakes import Location, Mistake
 from edgepack.config.recipe import Recipe
 from edgepack.config.reference import reference_mistake
@@ -27,6 +28,7 @@ def file_mistakes(recipe: Recipe, base: Path) -> Iterator[Mistake]:
     yield from _model(recipe.model, base)
     if recipe.data is not None:
         yield from _data(recipe.data, base)
+    yield from _steps(recipe, base)
 
 
 def _reading(
@@ -72,6 +74,18 @@ def _data(data: Data, base: Path) -> Iterator[Mistake]:
         yield from mistakes or _columns((*here, kind), kind, base / text.file, (text.text, text.label))
         if ":" in text.tokenizer:
             yield from _reference((*here, kind, "tokenizer"), text.tokenizer, base, arguments=1)
+
+
+def _steps(recipe: Recipe, base: Path) -> Iterator[Mistake]:
+    """The files and user code that compression steps name."""
+    for number, step in enumerate(recipe.compress):
+        for file in METHODS[step.method].files(step):
+            here: Location = ("compress", number, *file.option)
+            if file.kind == "callable":
+                yield from _reference(here, file.value, base, arguments=file.arguments)
+                continue
+            mistakes = list(_file(here, file.value, base, suffixes=file.suffixes))
+            yield from mistakes or _weights(here, base / file.value)
 
 
 @_reading

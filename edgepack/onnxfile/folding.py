@@ -99,9 +99,10 @@ def _narrow_codes(model: "onnx_ir.Model") -> None:
         if values.size and not -rows <= values.min() <= values.max() < rows:
             continue  # an index out of range: running the model will say so
         output = node.outputs[0]
+        shape = ir.Shape(values.shape)
         stored = ir.tensor((values.astype("int64") % rows).astype(narrow), name=f"{output.name}.codes")
         initializer = ir.Value(
-            name=stored.name, type=ir.TensorType(stored.dtype), shape=stored.shape, const_value=stored
+            name=stored.name, type=ir.TensorType(stored.dtype), shape=shape, const_value=stored
         )
         model.graph.register_initializer(initializer)
         cast = ir.node("Cast", [initializer], attributes={"to": ir.DataType.INT64})
@@ -109,7 +110,7 @@ def _narrow_codes(model: "onnx_ir.Model") -> None:
         made = gather.outputs[0]
         made.name, made.type, made.shape = output.name, output.type, output.shape
         cast.outputs[0].name = f"{output.name}.indices"
-        cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(ir.DataType.INT64), stored.shape
+        cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(ir.DataType.INT64), shape
         model.graph.insert_before(node, [cast, gather])
         if output.is_graph_output():
             model.graph.outputs[model.graph.outputs.index(output)] = made

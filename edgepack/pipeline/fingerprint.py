@@ -4,12 +4,13 @@ import ast
 import hashlib
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.base.files import sha256_file
 from edgepack.base.paths import PACKAGE
+from edgepack.compression import StepFile
 from edgepack.engine.artifact import USER, Artifact
 from edgepack.spec import Data, Model
 
@@ -61,6 +62,20 @@ def data_inputs(data: Data | None, base: Path) -> dict[str, Artifact]:
             found["data_file"] = of_user(base / text.file)
             if ":" in text.tokenizer:
                 found["tokenizer_code"] = _code(text.tokenizer, base)
+    return found
+
+
+def step_inputs(files: Iterable[StepFile], base: Path) -> dict[str, Artifact]:
+    """The digests of what a compression step names, by role."""
+    found = {}
+    for file in files:
+        if file.kind == "callable":
+            found[file.role] = _code(file.value, base)
+            continue
+        path = base / file.value
+        found[file.role] = of_user(path)
+        if path.suffix == ".onnx":
+            found |= {f"{file.role} {role}": artifact for role, artifact in _external(path).items()}
     return found
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgepack.spec import Train
+
 if TYPE_CHECKING:
     import torch
 
@@ -15,12 +17,12 @@ class Batch:
     Attributes:
         outputs: what the module in training makes of the samples, ``[N, ...]``.
         labels: int64 ``[N]``.
-        teacher: what the objective's teacher makes of the same samples, ``[N, ...]``; None without a teacher.
+        teachers: what each of the objective's teachers makes of the same samples, ``[N, ...]``, in their order.
     """
 
     outputs: "torch.Tensor"
     labels: "torch.Tensor"
-    teacher: "torch.Tensor | None" = None
+    teachers: "tuple[torch.Tensor, ...]" = ()
 
 
 Loss = Callable[[Batch], "torch.Tensor"]
@@ -37,6 +39,21 @@ def cross_entropy(batch: Batch) -> "torch.Tensor":
     return functional.cross_entropy(batch.outputs, batch.labels)
 
 
+OptimizerOf = Callable[["torch.nn.Module", Train], "torch.optim.Optimizer"]
+"""Makes the optimizer of a module's training, one whose ``step()`` needs no closure.
+
+The learning rate of each parameter group falls to 0 along a cosine, from what it is at first. Parameters in no group
+keep their values; groups may hold parameters that are not the module's, such as a projection between features.
+"""
+
+
+def adam(module: "torch.nn.Module", spec: Train) -> "torch.optim.Optimizer":
+    """Adam (Kingma and Ba 2015, arXiv:1412.6980) over all parameters of the module."""
+    import torch
+
+    return torch.optim.Adam(module.parameters(), lr=spec.lr, weight_decay=spec.weight_decay)
+
+
 @dataclass(frozen=True)
 class Objective:
     """A training's objective.
@@ -44,15 +61,17 @@ class Objective:
     Attributes:
         loss: of each batch.
         classifies: the loss takes labels for classes: every label needs an output.
-        teacher: a module in eval mode that the loss compares with; it is run without gradients.
+        teachers: modules in eval mode that the loss compares with; they are run without gradients.
         regulariser: a penalty on the module, added to the loss of every batch.
         before_step: called before each batch, e.g. to raise a pruning ratio along a schedule.
         after_step: called after each update of the weights, e.g. to set pruned ones to zero again.
+        optimizer: what updates the weights: the choice of algorithm, parameters and groups of them.
     """
 
     loss: Loss = cross_entropy
     classifies: bool = True
-    teacher: "torch.nn.Module | None" = None
+    teachers: "tuple[torch.nn.Module, ...]" = ()
     regulariser: "Callable[[torch.nn.Module], torch.Tensor] | None" = None
     before_step: Hook | None = None
     after_step: Hook | None = None
+    optimizer: OptimizerOf = adam

@@ -31,7 +31,7 @@ def train(
 ) -> dict[str, float]:
     """Train ``module`` in place on the training split and leave it in eval mode.
 
-    Adam (Kingma and Ba 2015, arXiv:1412.6980) with cosine decay (Loshchilov and Hutter 2017,
+    The objective's optimizer, Adam if it names none, with cosine decay (Loshchilov and Hutter 2017,
     arXiv:1608.03983) over all batches, gradients clipped to norm 1. The same seed, data and thread
     count give the same weights; the caller's random state is left alone.
 
@@ -40,7 +40,7 @@ def train(
         data: training and test samples.
         spec: epochs, learning rate, batch size, seed.
         progress: told after each epoch.
-        objective: what to minimise; cross-entropy if None.
+        objective: what to minimise, and by which optimizer; cross-entropy by Adam if None.
 
     Returns ``{"loss": mean of the last epoch, "train_accuracy": 0..1, "test_accuracy": 0..1}``, the loss alone
     where the objective does not classify.
@@ -58,8 +58,9 @@ def train(
     # A last batch of one sample has no variance, which batch normalisation refuses.
     batches = max(1, len(x) // spec.batch_size + (len(x) % spec.batch_size > 1))
     steps = spec.epochs * batches
-    optimizer = torch.optim.Adam(module.parameters(), lr=spec.lr, weight_decay=spec.weight_decay)
+    optimizer = objective.optimizer(module, spec)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    updated = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     mean_loss, done = 0.0, 0
     with _threads_for(module), torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
@@ -79,8 +80,9 @@ def train(
                         next="lower lr in the recipe, or scale the samples to about -1..1",
                     )
                 optimizer.zero_grad()
+                module.zero_grad()  # the optimizer need not know all of it
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(module.parameters(), _CLIP)
+                torch.nn.utils.clip_grad_norm_(updated, _CLIP)
                 optimizer.step()
                 schedule.step()
                 done += 1
@@ -105,10 +107,8 @@ def _loss(
     import torch
 
     try:
-        taught = None
-        if objective.teacher is not None:
-            with torch.no_grad():
-                taught = objective.teacher(x)
+        with torch.no_grad():
+            taught = tuple(teacher(x) for teacher in objective.teachers)
         loss = objective.loss(Batch(module(x), y, taught))
     except _FORWARD_ERRORS as error:
         raise _does_not_run(module, data.x_train, error) from error

@@ -139,3 +139,56 @@ def test_an_edit_of_it_runs_its_step_anew_and_not_those_before(fresh):
     done = {s["stage"]: s["why"] for s in report["stages"] if s["status"] == "done"}
     assert done["low-rank"] == "edgepack_low_rank.py changed"
     assert not {"train", "prune-channels", "quantize-static"} & set(done)
+
+
+TAUGHT = RECIPE.replace(
+    "{method: low-rank, rank: 8}",
+    """method: low-rank
+    rank: 8
+    teachers:
+      - {source: "elders:network", weights: one.safetensors}
+      - {source: "elders:network", weights: two.safetensors}
+    fine_tune: {epochs: 1, lr: 0.01}""",
+).replace("name: thin", "name: taught")
+ELDERS = "from edgepack.zoo.digits import network\n"
+WEIGHTS = """\
+import sys, torch
+from safetensors.torch import save_file
+from edgepack.zoo.digits import network
+torch.manual_seed(int(sys.argv[2]))
+save_file(network().state_dict(), sys.argv[1])
+"""
+
+
+def test_the_files_of_its_step_are_checked_at_their_options(fresh):
+    (fresh.folder / "taught.yaml").write_text(TAUGHT)
+    done = fresh.cli("check", "taught.yaml", check=False)
+    assert done.returncode == 2
+    assert "15:18: no module `elders` next to the recipe" in done.stderr
+    assert f"15:45: no such file: {fresh.folder / 'one.safetensors'}" in done.stderr.replace("./", "")
+    assert "16:45: no such file" in done.stderr
+    (fresh.folder / "elders.py").write_text("def netwrok(): ...\n")
+    (fresh.folder / "one.safetensors").write_bytes(b"no weights")
+    done = fresh.cli("check", "taught.yaml", check=False)
+    assert "did you mean `netwrok`?" in done.stderr
+    assert "15:45: not a safetensors file" in done.stderr
+
+
+def test_several_teachers_are_found_beside_the_recipe_and_are_part_of_the_key(fresh):
+    (fresh.folder / "taught.yaml").write_text(TAUGHT)
+    (fresh.folder / "elders.py").write_text(ELDERS)
+    for seed, name in enumerate(("one", "two")):
+        fresh("-c", WEIGHTS, f"{name}.safetensors", str(seed))
+    first = json.loads(fresh.cli("compress", "taught.yaml", "--json").stdout)
+    step = next(step for step in first["compression"] if step["stage"] == "low-rank")
+    assert step["metrics"]["layers"] == ["classifier"]
+    assert step["metrics"]["loss"] > 0
+    fresh("-c", WEIGHTS, "two.safetensors", "7")
+    again = json.loads(fresh.cli("compress", "taught.yaml", "--json").stdout)
+    why = {s["stage"]: s["why"] for s in again["stages"] if s["status"] == "done"}
+    assert why["low-rank"] == "teachers.1.weights changed"
+    assert "train" not in why
+    (fresh.folder / "elders.py").write_text(ELDERS + "# an edit\n")
+    again = json.loads(fresh.cli("compress", "taught.yaml", "--json").stdout)
+    why = {s["stage"]: s["why"] for s in again["stages"] if s["status"] == "done"}
+    assert why["low-rank"] == "teachers.0.source changed, teachers.1.source changed"

@@ -110,10 +110,10 @@ def test_a_teacher_can_be_what_is_learnt_from():
 
     def loss(batch):
         seen.append(batch.labels.dtype)
-        return functional.mse_loss(batch.outputs, batch.teacher)
+        return functional.mse_loss(batch.outputs, batch.teachers[0])
 
     before = functional.mse_loss(student(to_tensor(data.x_train)), taught).item()
-    got = train(student, data, Train(epochs=60, lr=0.02), objective=Objective(loss=loss, teacher=teacher))
+    got = train(student, data, Train(epochs=60, lr=0.02), objective=Objective(loss=loss, teachers=(teacher,)))
     assert got["loss"] < before / 2
     assert set(seen) == {torch.int64}
     assert all(p.grad is None for p in teacher.parameters())
@@ -152,3 +152,41 @@ def test_an_objective_that_does_not_classify_needs_no_class_for_a_label():
     assert set(train(module, tiny(), Train(epochs=1), objective=objective)) == {"loss"}
     with pytest.raises(InputError, match="label 2 has no output"):
         train(module, tiny(), Train(epochs=1))
+
+
+def test_several_teachers_are_learnt_from_together():
+    data = tiny()
+    teachers = (mlp().eval(), mlp().eval())
+    seen = []
+
+    def loss(batch):
+        seen.append(len(batch.teachers))
+        return sum(functional.mse_loss(batch.outputs, taught) for taught in batch.teachers)
+
+    train(mlp(), data, Train(epochs=1), objective=Objective(loss=loss, teachers=teachers))
+    assert set(seen) == {2}
+
+
+def test_the_optimizer_and_its_groups_are_the_objectives():
+    """The first layer rests, the last learns at a rate of its own, and a parameter beyond the module learns with it."""
+    data, module = tiny(), mlp()
+    before = [p.detach().clone() for p in module.parameters()]
+    temperature = torch.nn.Parameter(torch.ones(()))
+    rates = []
+
+    def optimizer(module, spec):
+        last = list(module.children())[-1]
+        made = torch.optim.SGD(
+            [{"params": last.parameters(), "lr": 10 * spec.lr}, {"params": [temperature]}], lr=spec.lr
+        )
+        rates.extend(group["lr"] for group in made.param_groups)
+        return made
+
+    def loss(batch):
+        return functional.cross_entropy(batch.outputs * temperature, batch.labels)
+
+    train(module, data, Train(epochs=2, lr=0.01), objective=Objective(loss=loss, optimizer=optimizer))
+    assert rates == pytest.approx([0.1, 0.01])
+    changed = [not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True)]
+    assert changed == [False] * (len(changed) - 2) + [True, True]
+    assert temperature.item() != 1

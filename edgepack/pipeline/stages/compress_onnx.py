@@ -9,7 +9,8 @@ from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Wor
 from edgepack.pipeline.candidates import method_of
 from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.figures import StepFigures
-from edgepack.pipeline.stages import onnx_models
+from edgepack.pipeline.fingerprint import step_inputs
+from edgepack.pipeline.stages import onnx_models, torch_models
 from edgepack.pipeline.stages.samples import samples
 from edgepack.pipeline.state import CandidateRun, Resources
 from edgepack.spec import Data, Input, Spec
@@ -34,17 +35,23 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
     def ingredients(self, spec: OnnxStepSpec) -> Ingredients:
         """The method's own code and tools, and no other method's."""
         method = method_of(spec.step)
-        return Ingredients(
-            tuple(dict.fromkeys((*onnx_models.TOOLS, *method.tools()))),
-            tuple(dict.fromkeys((*onnx_models.SOURCES, *_SOURCES, *method.code()))),
+        tools, sources = (
+            (*onnx_models.TOOLS, *method.tools()),
+            (*onnx_models.SOURCES, *_SOURCES, *method.code()),
         )
+        if method.files(spec.step):  # they may be modules and their weights
+            tools += torch_models.TOOLS
+            sources += (*torch_models.SOURCES, *torch_models.any_rebuilt().sources)
+        return Ingredients(tuple(dict.fromkeys(tools)), tuple(dict.fromkeys(sources)))
 
     def requests(self, at: CandidateRun) -> Iterator[Request[OnnxStepSpec]]:
         """One for each step on ONNX."""
         for label, step in zip(at.candidate.labels, at.candidate.steps, strict=True):
-            if isinstance(method_of(step), OnnxMethod):
+            method = method_of(step)
+            if isinstance(method, OnnxMethod):
                 spec = OnnxStepSpec(inputs=at.inputs, data=at.plan.recipe.data, step=step)
                 files = {**at.files.data, "onnx": at.artifacts["onnx"]}
+                files |= step_inputs(method.files(step), at.plan.base)
                 yield Request(spec, files, label, aliases=(step.method,))
 
     def run(self, work: Work[OnnxStepSpec, Resources]) -> StageResult[StepFigures]:
@@ -53,7 +60,15 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
         if not isinstance(method, OnnxMethod):
             raise TypeError(f"{method.name} is no method on ONNX")
         out = work.scratch / "model.onnx"
-        context = Context(work.spec.inputs, samples(work.spec.data, work.resources.base), work.progress)
+        base = work.resources.base
+        context = Context(
+            work.spec.inputs,
+            samples(work.spec.data, base),
+            work.progress,
+            files=method.files(work.spec.step),
+            base=base,
+            rebuilders=torch_models.rebuilders(),
+        )
         metrics = method.apply(work.inputs["onnx"], out, work.spec.step, context)
         facts = onnx_models.facts(out, context.data)
         figures = StepFigures(level="onnx", metrics=dict(metrics), **facts.model_dump())

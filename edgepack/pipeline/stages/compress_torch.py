@@ -10,6 +10,7 @@ from edgepack.engine.stage import Ingredients, Request, Skip, StageResult, Work
 from edgepack.pipeline.candidates import method_of
 from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.figures import SOURCE, StepFigures
+from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages import torch_models
 from edgepack.pipeline.stages.samples import samples
 from edgepack.pipeline.state import CandidateRun, Resources
@@ -39,9 +40,10 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
     def ingredients(self, spec: TorchStepSpec) -> Ingredients:
         """The method's own code and tools, those that restore what it starts from, and no other method's."""
         method = method_of(spec.step)
+        rebuilt = torch_models.any_rebuilt() if method.files(spec.step) else spec.rebuilt
         return Ingredients(
             tuple(dict.fromkeys((*torch_models.TOOLS, *method.tools()))),
-            tuple(dict.fromkeys((*torch_models.SOURCES, *_SOURCES, *method.code(), *spec.rebuilt.sources))),
+            tuple(dict.fromkeys((*torch_models.SOURCES, *_SOURCES, *method.code(), *rebuilt.sources))),
         )
 
     def requests(self, at: CandidateRun) -> Iterator[Request[TorchStepSpec] | Skip]:
@@ -62,6 +64,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
                 rebuilt=torch_models.Rebuilt(methods=earlier),
             )
             files = {**at.files.code, **at.files.data, "checkpoint": at.artifacts["checkpoint"]}
+            files |= step_inputs(method.files(step), at.plan.base)
             if any(need.kind == "teacher" for need in method.needs(step)):
                 files["teacher"] = at.artifacts[SOURCE]
             yield Request(spec, files, label, aliases=(step.method,))
@@ -74,7 +77,14 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         if not isinstance(method, TorchMethod):
             raise TypeError(f"{method.name} is no method on torch")
         start = torch_models.restored(spec.source, base, work.inputs["checkpoint"])
-        context = Context(spec.inputs, samples(spec.data, base), work.progress)
+        context = Context(
+            spec.inputs,
+            samples(spec.data, base),
+            work.progress,
+            files=method.files(spec.step),
+            base=base,
+            rebuilders=torch_models.rebuilders(),
+        )
         if "teacher" in work.inputs:
             context = replace(
                 context,

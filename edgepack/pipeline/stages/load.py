@@ -28,7 +28,7 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
         """The code of torch modules or of .onnx files; weights may be a checkpoint that any method changed."""
         if spec.model.onnx is not None:
             return Ingredients(onnx_models.TOOLS, (*onnx_models.SOURCES, "pipeline/stages/load.py"))
-        rebuilt = torch_models.Rebuilt(methods=tuple(torch_models.rebuilders()))
+        rebuilt = torch_models.any_rebuilt()
         return Ingredients(
             torch_models.TOOLS, (*torch_models.SOURCES, *rebuilt.sources, "pipeline/stages/load.py")
         )

@@ -39,6 +39,11 @@ class Rebuilt(Spec):
         return tuple(part for name in self.methods if name in rebuilders() for part in METHODS[name].code())
 
 
+def any_rebuilt() -> Rebuilt:
+    """All methods that make changes again: a file that the user names may be a checkpoint of any of them."""
+    return Rebuilt(methods=tuple(rebuilders()))
+
+
 def rebuilders() -> dict[str, Rebuild]:
     """How each method makes its changes again, by method."""
     found = {}
