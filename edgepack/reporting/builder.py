@@ -1,12 +1,15 @@
 """Building a report piece by piece: what is known is kept, whatever failed later."""
 
+from collections.abc import Mapping
 from typing import Any
+
+from pydantic import JsonValue
 
 from edgepack.config.recipe import Gates
 from edgepack.engine.events import ErrorRecord
 from edgepack.errors import FleetError, GateError, Interrupted
 from edgepack.pipeline.trace import Host, RecipeRef, Until
-from edgepack.reporting.document import Gate, Outcome, Report, Row, TuningRow
+from edgepack.reporting.document import Gate, ModelStage, Outcome, Report, Row, TuningRow
 from edgepack.reporting.gates import check_gates
 from edgepack.spec import ModelFigures
 from edgepack.spec.candidate import BASELINE
@@ -34,7 +37,7 @@ class ReportBuilder:
         self._host = host
         self._started = started
         self._rows: dict[tuple[str, str | None, str], dict[str, Any]] = {}
-        self._compression: list[ModelFigures] = []
+        self._compression: list[ModelStage] = []
         self._stages: list[Outcome] = []
         self._tuning: list[TuningRow] = []
         self._gates: tuple[Gate, ...] = ()
@@ -69,9 +72,9 @@ class ReportBuilder:
         row = self._rows.setdefault((target, device, variant), {"missing": {}})
         row["missing"] |= dict.fromkeys(fields, why)
 
-    def compression(self, figures: ModelFigures) -> None:
-        """Add the model's figures after a stage: ``source`` first."""
-        self._compression.append(figures)
+    def compression(self, figures: ModelFigures, metrics: Mapping[str, JsonValue] | None = None) -> None:
+        """Add the model's figures after a stage, ``source`` first, and those of a step's method."""
+        self._compression.append(ModelStage(**figures.model_dump(), metrics=dict(metrics or {})))
 
     def exported(self, encodings: dict[str, int]) -> None:
         """Add how the constants of the exported file are stored, where the last step was one on torch and cannot say."""

@@ -5,7 +5,7 @@ Versions: 1; 2 adds the device of each outcome, gate and error, and ``compressio
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from edgepack.engine.artifact import Artifact
 from edgepack.engine.events import ErrorRecord
@@ -84,6 +84,12 @@ class Gate(Spec):
     why: str | None = Field(default=None, description="Why it failed or was skipped.")
 
 
+class ModelStage(ModelFigures):
+    """The model after one stage, and what the method of a compression step says of it."""
+
+    metrics: dict[str, JsonValue] = Field(default_factory=dict, description="The method's own figures.")
+
+
 class Report(JsonDocument):
     """All that a run did, measured and decided."""
 
@@ -99,7 +105,7 @@ class Report(JsonDocument):
     tools: dict[str, str] = Field(description="Versions of edgepack and what it used.")
     host: Host
     rows: tuple[Row, ...] = ()
-    compression: tuple[ModelFigures, ...] = Field(default=(), description="The model after each stage.")
+    compression: tuple[ModelStage, ...] = Field(default=(), description="The model after each stage.")
     stages: tuple[Outcome, ...] = ()
     tuning: tuple[TuningRow, ...] = ()
     gates: tuple[Gate, ...] = ()

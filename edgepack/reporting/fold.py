@@ -120,7 +120,7 @@ class _Fold:
         if event.status != "shared":
             label = event.scope.label
             name = label if candidate == RELEASE else f"{candidate}: {label}"
-            self._builder.compression(ModelFigures.of(name, found))
+            self._builder.compression(ModelFigures.of(name, found), found.metrics)
         if found.level == "torch":
             self._torch_accuracy[candidate] = found.accuracy
 

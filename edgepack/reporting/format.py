@@ -9,6 +9,7 @@ DASH = "\N{EM DASH}"
 THIN = "\N{NO-BREAK SPACE}"
 
 _MINUTE, _HOUR = 60, 3600
+_ENTRIES, _TEXT = 6, 200  # of a method's figure: entries of a list, characters of a text
 # What moves a terminal's cursor or colours, and what XML forbids.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -83,6 +84,31 @@ def kib(value: float) -> str:
 def plain(value: float) -> str:
     """A ratio such as parity, three significant digits."""
     return significant(value)
+
+
+def metric(value: object) -> str:
+    """A figure of a compression method in plain text: numbers, text, and lists and mappings of them, cut after a few."""
+    if value is None:
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return six(value)
+    if isinstance(value, Mapping):
+        entries = [f"{name} {metric(each)}" for name, each in value.items()]
+        return _first(entries, "; ")
+    if isinstance(value, list | tuple):
+        return _first([metric(each) for each in value], ", ")
+    text = " ".join(printable(value).split())
+    return text if len(text) <= _TEXT else f"{text[:_TEXT]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _first(entries: list[str], separator: str) -> str:
+    more = len(entries) - _ENTRIES
+    shown = separator.join(entries[:_ENTRIES]) or "none"
+    return f"{shown}{separator}and {more} more" if more > 0 else shown
 
 
 def duration(seconds: float) -> str:

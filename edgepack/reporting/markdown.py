@@ -108,6 +108,13 @@ def _compression(report: Report) -> Iterator[str]:
             for stage in report.compression
         ),
     )
+    for stage in report.compression:
+        if stage.metrics:
+            yield from (f"### {escape(stage.stage)}", "")
+            yield from (
+                f"- {escape(name)}: {escape(fmt.metric(value))}" for name, value in stage.metrics.items()
+            )
+            yield ""
 
 
 def _or_dash(value: float | None, show: Callable[[float], str]) -> str:

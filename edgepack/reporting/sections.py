@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from pydantic import JsonValue
+
 from edgepack.measuring.stats import BoardState
 from edgepack.pipeline.trace import Placement
 from edgepack.reporting import charts
@@ -114,9 +116,34 @@ def compression(report: Report) -> Markup | None:
     ]
     if encoded:
         panels.append(el("div", el("h3", "Weights by encoding"), el("ul", *encoded)))
+    panels += [
+        el(
+            "div",
+            el("h3", stage.stage),
+            el(
+                "ul",
+                *(
+                    el("li", f"{name}: {fmt.metric(value)}", *_machine(value))
+                    for name, value in stage.metrics.items()
+                ),
+            ),
+        )
+        for stage in report.compression
+        if stage.metrics
+    ]
     return section(
         "The model, stage by stage", "Each compression step, from the source model on.", grid(*panels)
     )
+
+
+def _machine(value: JsonValue) -> list[Markup]:
+    """Every number in a method's figure, exactly."""
+    if isinstance(value, dict):
+        return [found for each in value.values() for found in _machine(each)]
+    if isinstance(value, list):
+        return [found for each in value for found in _machine(each)]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return [el("data", value=repr(value))] if number else []
 
 
 def latency(report: Report) -> Markup | None:

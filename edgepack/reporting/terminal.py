@@ -45,6 +45,8 @@ def plain_lines(report: Report) -> Iterator[str]:
             right = "  ".join(text.rjust(width) for text, width in zip(cells, widths[1:], strict=True))
             yield f"  {label.ljust(widths[0])}  {right}".rstrip()
         yield from (f"  {note}" for note in _notes(report, at))
+    if steps := list(_steps(report)):
+        yield from ("", "compression", *(f"  {name}: {figures}" for name, figures in steps))
     if report.gates:
         yield ""
         yield "gates"
@@ -74,6 +76,10 @@ def _print_rich(report: Report, file: IO[str]) -> None:
             console.print(table)
         for note in _notes(report, at):
             console.print(Text(_clean(f"  {note}"), style="yellow"))
+    if steps := list(_steps(report)):
+        console.print()
+        for name, figures in steps:
+            console.print(Text(_clean(f"{name}: "), style="bold") + Text(_clean(figures)))
     if report.gates:
         console.print()
     for gate in report.gates:
@@ -81,6 +87,14 @@ def _print_rich(report: Report, file: IO[str]) -> None:
             Text(f"  {_MARKS[gate.status]}  ", style=_COLOURS[gate.status])
             + Text(_clean(describe_gate(gate)))
         )
+
+
+def _steps(report: Report) -> Iterator[tuple[str, str]]:
+    """The figures of each compression step's method on a line; what is long (a figure per layer) is in the pages."""
+    for stage in report.compression:
+        short = [f"{name} {fmt.metric(v)}" for name, v in stage.metrics.items() if not isinstance(v, dict)]
+        if short:
+            yield stage.stage, "; ".join(short)
 
 
 def _head(report: Report) -> tuple[str, ...]:

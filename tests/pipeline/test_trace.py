@@ -101,3 +101,10 @@ def test_a_fold_wants_the_beginning(line):
     line()
     with pytest.raises(ValueError, match="begins with RunStarted"):
         fold(line.trace.events[1:])
+
+
+def test_what_a_method_returned_is_in_the_report(line):
+    line()
+    steps = {step.stage: step.metrics for step in fold(line.trace.events).compression}
+    assert steps["source"] == {}
+    assert steps["prune-channels"] == {"macs": [2, 1]}

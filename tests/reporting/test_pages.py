@@ -298,3 +298,41 @@ def test_on_a_terminal_there_are_colours_unless_refused(monkeypatch):
         assert FASTER in page
         assert "emulated" in page
     assert "\x1b[31m" not in printed(REPORTS["bad"], Terminal()).replace("\x1b[1;31m", "")
+
+
+def test_what_a_method_says_of_its_step_is_in_every_form_of_the_report(monkeypatch):
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    report = REPORTS["good"]
+    assert json.loads(report.to_bytes())["compression"][1]["metrics"]["macs"] == [4_722_048, 1_180_512]
+    assert json.loads(report.to_bytes())["compression"][0]["metrics"] == {}
+    text = to_markdown(report)
+    assert "### prune\\-channels" in text or "### prune-channels" in text
+    assert "- macs: 4,722,048, 1,180,512" in text
+    assert "block.5.conv 69, 37; and 3 more" in text  # all of them are in the JSON
+    assert "a\\|b \\*c\\*" in text
+    lists = [words(item) for item in tree(PAGES["good"]).iter("li")]
+    assert "samples: 256" in lists
+    assert any(line.startswith("accuracy: before 0.9861; pruned 0.9167") for line in lists)
+    assert f"scale: {fmt.DASH}" in lists
+    file = io.StringIO()
+    print_report(report, file)
+    assert "  prune-channels: macs 4,722,048, 1,180,512\n" in file.getvalue()
+    assert "  quantize-static: samples 256; per_channel yes; note a|b *c*; scale" in file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (1_234_567, "1,234,567"),
+        (0.123456789, "0.123457"),
+        (False, "no"),
+        ([], "none"),
+        ([1, [2.5, "x"]], "1, 2.5, x"),
+        ({"a": None, "b": {"c": 1}}, f"a {fmt.DASH}; b c 1"),
+        (list(range(9)), "0, 1, 2, 3, 4, 5, and 3 more"),
+        ("two\nlines", "two lines"),
+        ("x" * 300, "x" * 200 + "\N{HORIZONTAL ELLIPSIS}"),
+    ],
+)
+def test_a_methods_figures_are_plain_text(value, shown):
+    assert fmt.metric(value) == shown

@@ -71,5 +71,5 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
         )
         metrics = method.apply(work.inputs["onnx"], out, work.spec.step, context)
         facts = onnx_models.facts(out, context.data)
-        figures = StepFigures(level="onnx", metrics=dict(metrics), **facts.model_dump())
+        figures = StepFigures.of_step(method.name, "onnx", metrics, facts)
         return StageResult(figures, {"onnx": Output(out, "onnx", f"{method.name}.onnx")})

@@ -97,5 +97,5 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
             changes = (*changes, Change(method.name, result.change, found))
         files = torch_models.saved(result.module, work.scratch, method.name, changes)
         facts = torch_models.facts(result.module, spec.inputs, context.data, files)
-        figures = StepFigures(level="torch", metrics=dict(result.metrics), **facts.model_dump())
+        figures = StepFigures.of_step(method.name, "torch", result.metrics, facts)
         return StageResult(figures, files)

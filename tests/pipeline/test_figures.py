@@ -1,0 +1,26 @@
+"""The figures that a compression method returns reach the report as JSON values, or are refused by name."""
+
+import numpy as np
+import pytest
+
+from edgepack.errors import EdgepackError
+from edgepack.pipeline.figures import StepFigures
+from edgepack.spec import ModelFacts
+
+
+def test_tuples_and_numbers_as_keys_become_what_json_has():
+    metrics = {"size": (2, 1), "by_layer": {3: [0.5]}, "note": "ok", "missing": None}
+    found = StepFigures.of_step("low-rank", "torch", metrics, ModelFacts(parameters=3))
+    assert found.metrics == {"size": [2, 1], "by_layer": {"3": [0.5]}, "note": "ok", "missing": None}
+    assert found.parameters == 3
+    assert StepFigures.model_validate_json(found.model_dump_json()) == found
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), [float("inf")], np.float32(1), {"a": np.zeros(2)}, b"x", {1, 2}]
+)
+def test_what_is_no_json_value_is_refused_by_name(value):
+    with pytest.raises(EdgepackError, match="low-rank returned the metric 'loss' as") as caught:
+        StepFigures.of_step("low-rank", "torch", {"loss": value}, ModelFacts())
+    assert "JSON values" in caught.value.why
+    assert "Python numbers" in caught.value.next
