@@ -9,7 +9,7 @@ from edgepack.config.recipe import Gates
 from edgepack.engine.events import ErrorRecord
 from edgepack.errors import FleetError, GateError, Interrupted
 from edgepack.pipeline.trace import Host, RecipeRef, Until
-from edgepack.reporting.document import Gate, ModelStage, Outcome, Report, Row, TuningRow
+from edgepack.reporting.document import Gate, ModelRow, Outcome, Report, Row, TuningRow
 from edgepack.reporting.gates import check_gates
 from edgepack.spec import ModelFigures
 from edgepack.spec.candidate import BASELINE
@@ -37,7 +37,7 @@ class ReportBuilder:
         self._host = host
         self._started = started
         self._rows: dict[tuple[str, str | None, str], dict[str, Any]] = {}
-        self._compression: list[ModelStage] = []
+        self._compression: list[ModelRow] = []
         self._stages: list[Outcome] = []
         self._tuning: list[TuningRow] = []
         self._gates: tuple[Gate, ...] = ()
@@ -74,7 +74,7 @@ class ReportBuilder:
 
     def compression(self, figures: ModelFigures, metrics: Mapping[str, JsonValue] | None = None) -> None:
         """Add the model's figures after a stage, ``source`` first, and those of a step's method."""
-        self._compression.append(ModelStage(**figures.model_dump(), metrics=dict(metrics or {})))
+        self._compression.append(ModelRow(**figures.model_dump(), metrics=dict(metrics or {})))
 
     def exported(self, encodings: dict[str, int]) -> None:
         """Add how the constants of the exported file are stored, where the last step was one on torch and cannot say."""

@@ -84,7 +84,7 @@ class Gate(Spec):
     why: str | None = Field(default=None, description="Why it failed or was skipped.")
 
 
-class ModelStage(ModelFigures):
+class ModelRow(ModelFigures):
     """The model after one stage, and what the method of a compression step says of it."""
 
     metrics: dict[str, JsonValue] = Field(default_factory=dict, description="The method's own figures.")
@@ -105,7 +105,7 @@ class Report(JsonDocument):
     tools: dict[str, str] = Field(description="Versions of edgepack and what it used.")
     host: Host
     rows: tuple[Row, ...] = ()
-    compression: tuple[ModelStage, ...] = Field(default=(), description="The model after each stage.")
+    compression: tuple[ModelRow, ...] = Field(default=(), description="The model after each stage.")
     stages: tuple[Outcome, ...] = ()
     tuning: tuple[TuningRow, ...] = ()
     gates: tuple[Gate, ...] = ()

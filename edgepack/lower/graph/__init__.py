@@ -1,4 +1,4 @@
 """Passes on the Relax graph, from import to calls of kernels.
 
-Imports: config, lower.phase.
+Imports: config, lower.phase, spec.
 """
