@@ -1,6 +1,7 @@
 """The report of one run as a versioned document. docs/report.md explains every field.
 
-Versions: 1; 2 adds the device of each outcome, gate and error, and ``compression[].encodings``.
+Versions: 1; 2 adds the device of each outcome, gate and error, ``compression[].encodings``
+and ``compression[].metrics``.
 """
 
 from typing import Literal
