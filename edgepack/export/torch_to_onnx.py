@@ -54,9 +54,6 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
                 verbose=False,
                 optimize=False,  # it would unpack encoded weights: see simplify
             )
-            if program is not None:
-                simplify(program.model)
-                fold_weights(program.model)
     except torch.onnx.OnnxExporterError as error:
         raise InputError(
             f"torch cannot export {type(module).__name__} to ONNX",
@@ -66,6 +63,14 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
         ) from error
     if program is None:
         raise EdgepackError("torch.onnx.export returned nothing")
+    try:
+        with quiet():
+            simplify(program.model)
+            fold_weights(program.model)
+    except Exception as error:  # onnxscript's passes raise errors of no common class
+        raise EdgepackError(
+            f"the exported graph of {type(module).__name__} cannot be simplified", why=_first_cause(error)
+        ) from error
     save_onnx(canonicalise(program.model_proto), path)
     return path
 

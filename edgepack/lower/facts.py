@@ -67,7 +67,7 @@ def record_constants(mod: Module, lowering: Lowering) -> None:
 def _summarise(facts: Facts, in_kernels: list[EncodedConstant], others: list[int]) -> None:
     """Name each constant by its encoding. What no kernel took was decoded, and lies among the ``others`` as it is now."""
     taken = {constant.name for constant in in_kernels}
-    decoded = [constant for constant in facts.encoded.values() if constant.name not in taken]
+    decoded = [each for equal in facts.encoded.values() if equal[0].name not in taken for each in equal]
     rows: dict[tuple[str, Decoded], list[int]] = {}
     for constant in in_kernels:
         rows.setdefault((constant.encoding, "kernel"), []).append(constant.stored_bytes)

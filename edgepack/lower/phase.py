@@ -29,9 +29,7 @@ class Facts:
     calls: dict[str, int] = field(default_factory=dict)  # kernel -> calls of one inference
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
-    encoded: dict[str, EncodedConstant] = field(
-        default_factory=dict
-    )  # of the file, by content of the elements
+    encoded: dict[str, list[EncodedConstant]] = field(default_factory=dict)  # the file's, by content
     in_kernels: dict[str, EncodedConstant] = field(
         default_factory=dict
     )  # the same as they are handed to kernels

@@ -7,7 +7,7 @@ host.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +76,7 @@ class Weight:
 
     @classmethod
     def read(
-        cls, value: Any, lookup: Callable[[Any], Any], encoded: Mapping[str, EncodedConstant]
+        cls, value: Any, lookup: Callable[[Any], Any], encoded: Mapping[str, Sequence[EncodedConstant]]
     ) -> "Weight | None":
         """The weight behind a value, perhaps with its axes permuted; None where it is not 8-bit integers made fp32.
 
@@ -96,11 +96,11 @@ class Weight:
             return None
         if str(scale.ty.dtype) != "float32":
             return None
-        constant = encoded.get(content_of(elements.value.numpy()))
-        if constant is None:
+        known = encoded.get(content_of(elements.value.numpy()))
+        if not known:
             return None
         axis = int(call.attrs.axis) % len(elements.ty.shape)
-        return cls(constant, elements, scale.value.numpy(), zero.value.numpy(), axis)
+        return cls(known[0], elements, scale.value.numpy(), zero.value.numpy(), axis)
 
     @property
     def shape(self) -> tuple[int, ...]:

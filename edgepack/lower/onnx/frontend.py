@@ -36,13 +36,16 @@ def import_model(mod: Any, lowering: Lowering) -> Any:
     return relax
 
 
-def encoded_by_content(model: Any) -> dict[str, EncodedConstant]:
+def encoded_by_content(model: Any) -> dict[str, list[EncodedConstant]]:
     """The encoded constants of a model, by the content of their elements: TVM's importer drops the names."""
     import onnx
 
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    encoded = [each for each in encoded_constants(model) if each.encoding != DENSE]
-    return {content_of(onnx.numpy_helper.to_array(tensors[each.name])): each for each in encoded}
+    found: dict[str, list[EncodedConstant]] = {}
+    for each in encoded_constants(model):
+        if each.encoding != DENSE:
+            found.setdefault(content_of(onnx.numpy_helper.to_array(tensors[each.name])), []).append(each)
+    return found
 
 
 def imported(model: Any, where: str) -> tuple[Any, list[Obstacle], Any]:
