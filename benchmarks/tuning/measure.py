@@ -135,4 +135,4 @@ def _as_store(folder: Path, store: Path, untuned: Mapping[str, float]) -> None:
         if (folder / name).exists():
             shutil.copy(folder / name, store / own)
     repair(store)
-    write_untuned(store, untuned)
+    write_untuned(store, untuned, {})

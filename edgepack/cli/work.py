@@ -77,18 +77,17 @@ def tune(
 
 
 def _show_tuning(tuning: "TuningRow") -> None:
-    """What was found, and the kernels that stayed on their family's schedule, the heaviest first."""
+    """The kernels that keep their family's schedule, the heaviest first, and why."""
+    from edgepack.reporting.tuning import kernel_outcome
+
     rest = sorted((k for k in tuning.kernels if not k.tuned), key=lambda k: -(k.share or 0))
-    done = len(tuning.kernels) - len(rest)
-    emulated = " (emulated: these times mean nothing)" if tuning.emulated else ""
-    click.echo(
-        f"{tuning.target} {tuning.variant}: {tuning.trials} trials, {done} of {len(tuning.kernels)} kernels tuned, "
-        f"{tuning.tuned_share or 0:.0%} of the predicted runtime{emulated}"
-    )
     if rest:
-        click.echo(f"untuned, {sum(k.share or 0 for k in rest):.0%} of the predicted runtime:")
+        share = sum(k.share or 0 for k in rest)
+        click.echo(
+            f"{tuning.target} {tuning.variant}: untuned kernels, {share:.0%} of the predicted runtime:"
+        )
     for kernel in rest:
-        click.echo(f"  {kernel.share or 0:6.1%}  {kernel.name}")
+        click.echo(f"  {kernel.share or 0:6.1%}  {kernel.name} ({kernel_outcome(kernel)})")
 
 
 @click.command()

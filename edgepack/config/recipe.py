@@ -32,7 +32,7 @@ class Gates(Spec):
 
 
 class Tune(Spec):
-    """Budget of the on-board tuning, per target and model; it stops at whichever comes first."""
+    """Budget of the on-board tuning, per target and model; it stops at whichever comes first, or without gain."""
 
     trials: int = Field(
         default=0,
@@ -42,14 +42,24 @@ class Tune(Spec):
     minutes: float | None = Field(
         default=None, gt=0, description="Stop after this long, with trials left or not."
     )
+    patience: int = Field(
+        default=3,
+        ge=0,
+        description="Leave a kernel after this many batches without a gain beyond noise, and stop when all are left; "
+        "0 uses the whole budget.",
+    )
     seed: int = Field(default=0, description="Seed of the search.")
 
 
 class Bench(Spec):
     """How latency is measured on the board."""
 
-    runs: int = Field(default=100, ge=2, description="Measured inferences.")
-    warmup: int = Field(default=10, ge=0, description="Inferences before them that do not count.")
+    runs: int = Field(default=100, ge=2, description="Measured inferences; at most 30 on an emulated board.")
+    warmup: int = Field(
+        default=10,
+        ge=0,
+        description="Inferences before them that do not count; at most 3 on an emulated board.",
+    )
     threads: int = Field(default=1, ge=1, description="Threads an inference may use.")
     accuracy_samples: int | None = Field(
         default=None, ge=1, description="Test samples run on the board; all if unset."

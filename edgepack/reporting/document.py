@@ -15,7 +15,7 @@ from edgepack.pipeline.stages.tune import TunedKernel
 from edgepack.pipeline.trace import Host, Placement, RecipeRef, Until
 from edgepack.spec import Count, Finite, JsonDocument, ModelFigures, Share, Spec
 from edgepack.spec.candidate import BASELINE
-from edgepack.tuning.result import CurvePoint
+from edgepack.tuning.result import CurvePoint, StopReason
 
 
 class Outcome(Spec):
@@ -67,6 +67,14 @@ class TuningRow(Spec):
     seconds: Finite = Field(ge=0)
     tuned_share: Share | None = Field(
         default=None, description="Tuned kernels' share of the predicted runtime."
+    )
+    stopped: StopReason | None = Field(default=None, description="Why it ended.")
+    untuned_ms: Finite | None = Field(
+        default=None, description="One inference in the kernels, all on their fallback schedules."
+    )
+    predicted_ms: Finite | None = Field(default=None, description="The same, as they are compiled.")
+    noise_ms: Finite | None = Field(
+        default=None, ge=0, description="What untuned_ms may be off by: the kernels' noise, added up."
     )
     curve: tuple[CurvePoint, ...] = ()
     kernels: tuple[TunedKernel, ...] = ()

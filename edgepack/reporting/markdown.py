@@ -14,6 +14,7 @@ from edgepack.reporting.figures import (
     measured,
     table_lines,
 )
+from edgepack.reporting.tuning import tuning_outcome
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!&])")
 
@@ -145,27 +146,10 @@ def _gates(report: Report) -> Iterator[str]:
 def _tuning(report: Report) -> Iterator[str]:
     if not report.tuning:
         return
-    yield from ("", "## Tuning")
-    rows = []
+    yield from ("", "## Tuning", "")
     for tuning in report.tuning:
-        tuned = sum(kernel.tuned for kernel in tuning.kernels)
         label = " *emulated*" if tuning.emulated else ""
-        rows.append(
-            (
-                escape(tuning.target),
-                escape(tuning.variant),
-                str(tuning.trials),
-                fmt.duration(tuning.seconds),
-                f"{tuned} of {len(tuning.kernels)}",
-                fmt.DASH if tuning.tuned_share is None else fmt.percent(tuning.tuned_share),
-                f"{fmt.milliseconds(tuning.curve[-1].predicted_ms)}{label}" if tuning.curve else fmt.DASH,
-            )
-        )
-    yield from _table(
-        ("target", "variant", "trials", "time", "kernels tuned", "share of runtime", "predicted"),
-        rows,
-        numbers_from=2,
-    )
+        yield f"- **{escape(tuning.target)}, {escape(tuning.variant)}**{label}: {escape(tuning_outcome(tuning))}"
 
 
 def _board(report: Report) -> Iterator[str]:

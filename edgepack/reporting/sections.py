@@ -32,6 +32,7 @@ from edgepack.reporting.figures import (
     table_lines,
 )
 from edgepack.reporting.markup import Markup, el, join
+from edgepack.reporting.tuning import kernel_outcome, tuning_outcome
 
 
 def problems(report: Report) -> Markup | None:
@@ -217,7 +218,10 @@ def tuning(report: Report) -> Markup | None:
     """The tuning curve and how much of the runtime is tuned, a card a target and variant."""
     if not report.tuning:
         return None
-    note = "Candidates are measured on the board; the curve is the best known sum of all kernels."
+    note = (
+        "Candidates are measured on the board, each batch with a timing of the fallback schedule; the spread of those "
+        "is the noise beyond which a candidate has to be faster. The curve is the best known sum of all kernels."
+    )
     return section("Tuning", note, legend("tuned", "untuned"), grid(*map(_tuned, report.tuning)))
 
 
@@ -226,17 +230,17 @@ def _tuned(of: TuningRow) -> Markup:
     ordered = sorted(known, key=lambda kernel: (not kernel.tuned, -(kernel.share or 0.0), kernel.name))
     rest = [kernel for kernel in of.kernels if kernel.share is None]
     facts = (
-        figure(of.trials, "{:,}".format),
-        " trials in ",
-        figure(of.seconds, fmt.duration),
-        "; ",
+        f"{tuning_outcome(of)}. ",
         figure(of.tuned_share, fmt.percent),
-        " of the predicted runtime is tuned.",
+        " of the predicted runtime is in tuned kernels.",
     )
     rows = (
         (
             el("td", kernel.name, cls="wrap"),
-            "tuned" if kernel.tuned else el("span", "untuned", cls="warn"),
+            el("td", kernel_outcome(kernel), cls="wrap" if kernel.tuned else "wrap warn"),
+            figure(kernel.trials, "{:,}".format),
+            figure(kernel.untuned_ms, fmt.milliseconds),
+            figure(kernel.noise, fmt.percent),
             figure(kernel.best_ms, fmt.milliseconds),
             figure(kernel.share, fmt.percent),
         )
@@ -244,7 +248,11 @@ def _tuned(of: TuningRow) -> Markup:
     )
     name = f"the {of.variant} for {of.target}"
     bar = [(kernel.name, kernel.share or 0.0, kernel.tuned) for kernel in ordered]
-    kernels = table(("Kernel", "", "Best", "Share"), rows, numbers=(2, 3))
+    kernels = table(
+        ("Kernel", "", "Trials", "Fallback", "Noise", "Best candidate", "Share"),
+        rows,
+        numbers=(2, 3, 4, 5, 6),
+    )
     return el(
         "div",
         el("h3", f"{of.target}, {of.variant} ", EMULATED_PILL if of.emulated else None),

@@ -16,6 +16,7 @@ from edgepack.reporting.figures import (
     table_lines,
     title,
 )
+from edgepack.reporting.tuning import tuning_outcome
 
 _MARKS = {"passed": "pass", "failed": "FAIL", "skipped": "skip"}
 _COLOURS = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
@@ -44,6 +45,7 @@ def plain_lines(report: Report) -> Iterator[str]:
         for label, *cells in rows:
             right = "  ".join(text.rjust(width) for text, width in zip(cells, widths[1:], strict=True))
             yield f"  {label.ljust(widths[0])}  {right}".rstrip()
+        yield from (f"  {note}" for note in _tuning(report, at))
         yield from (f"  {note}" for note in _notes(report, at))
     if steps := list(_steps(report)):
         yield from ("", "compression", *(f"  {name}: {figures}" for name, figures in steps))
@@ -74,6 +76,8 @@ def _print_rich(report: Report, file: IO[str]) -> None:
                 after = [Text(text) for text in others]
                 table.add_row(Text(label), Text(before, style="dim"), *after, Text(compared, style="cyan"))
             console.print(table)
+        for note in _tuning(report, at):
+            console.print(Text(_clean(f"  {note}")))
         for note in _notes(report, at):
             console.print(Text(_clean(f"  {note}"), style="yellow"))
     if steps := list(_steps(report)):
@@ -109,6 +113,12 @@ def _rows(report: Report, at: Placement) -> Iterator[tuple[str, ...]]:
 def _notes(report: Report, at: Placement) -> list[str]:
     missing = [f"{fmt.DASH} {note}" for note in footnotes(report, at)]
     return missing + [f"! {doubt}" for doubt in doubts(report, at)]
+
+
+def _tuning(report: Report, at: Placement) -> list[str]:
+    return [
+        f"tuning, {row.variant}: {tuning_outcome(row)}" for row in report.tuning if row.target == at.target
+    ]
 
 
 def _clean(line: str) -> str:

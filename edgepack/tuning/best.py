@@ -3,13 +3,22 @@
 from pathlib import Path
 
 from edgepack.config.target import Target
-from edgepack.tuning.store import RECORDS, RecordStore, open_database, publish, read_untuned
+from edgepack.tuning.store import (
+    LEAST_NOISE,
+    RECORDS,
+    RecordStore,
+    beats,
+    open_database,
+    publish,
+    read_noise,
+    read_untuned,
+)
 
 
 def best_records(onnx_path: Path, target: Target, store: RecordStore) -> Path | None:
     """A folder for ``compile_model(records=…)``; None where nothing was measured for this target.
 
-    As in ``tune``, only records that beat the family's fallback schedule count.
+    As in ``tune``, only records that beat the family's fallback schedule by more than noise count.
 
     Raises:
         InputError: The model cannot be used.
@@ -20,7 +29,7 @@ def best_records(onnx_path: Path, target: Target, store: RecordStore) -> Path | 
         return None
     from edgepack.lower import tuning_tasks, workload
 
-    database, untuned = open_database(folder), read_untuned(folder)
+    database, untuned, noise = open_database(folder), read_untuned(folder), read_noise(folder)
     chosen = []
     for task in tuning_tasks(onnx_path, target):
         mod = task.dispatched[0]
@@ -28,7 +37,9 @@ def best_records(onnx_path: Path, target: Target, store: RecordStore) -> Path | 
             continue
         records = database.get_top_k(database.commit_workload(mod), 1)
         seconds = min((float(s) for record in records for s in record.run_secs), default=None)
-        limit_ms = untuned.get(workload(mod["main"]))
-        if seconds is not None and limit_ms is not None and 1000 * seconds < limit_ms:
+        name = workload(mod["main"])
+        if seconds is None or name not in untuned:
+            continue
+        if beats(1000 * seconds, untuned[name], noise.get(name, LEAST_NOISE)):
             chosen.append((mod, records[0], seconds))
     return publish(folder, chosen)

@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 from edgepack.config.target import Target
 from edgepack.tuning.runner import Measured
 from edgepack.tuning.search import DEAD_S, Task
-from edgepack.tuning.store import RECORDS, open_database, publish, read_untuned, write_untuned
+from edgepack.tuning.store import (
+    LEAST_NOISE,
+    RECORDS,
+    open_database,
+    publish,
+    read_noise,
+    read_untuned,
+    write_untuned,
+)
 
 
 class Schedule(NamedTuple):
@@ -30,6 +38,7 @@ class Journal:
     def __init__(self, folder: Path, target: Target, tvm_target: Any) -> None:
         self.folder = folder
         self.untuned = read_untuned(folder)
+        self._noise = read_noise(folder)
         self._target = target
         self._tvm_target = tvm_target
         self._database = open_database(folder)
@@ -41,11 +50,14 @@ class Journal:
         for task in tasks:
             self._entries[task.workload] = self._database.commit_workload(task.mod)
             task.untuned_s = self.untuned.get(task.workload, 1000 * DEAD_S) / 1000
+            task.noise = self._noise.get(task.workload, LEAST_NOISE)
         mine = {task.workload: task for task in tasks}
         by_entry = {entry: mine[name] for name, entry in self._entries.items()}
         for record in self._database.get_all_tuning_records():
             if record.workload in by_entry:
                 by_entry[record.workload].add(record)
+        for task in tasks:
+            task.resume()
 
     def record(self, task: Task, candidate: Any, seconds: list[float]) -> Any:
         """MetaSchedule's record of a measured candidate."""
@@ -82,10 +94,11 @@ class Journal:
         return Fallback(Schedule(mod), list(ArgInfo.from_entry_func(mod, remove_preproc=True)))
 
     def add_untuned(self, task: Task, seconds: float) -> None:
-        """Remember the fallback's time of a kernel."""
-        task.untuned_s = seconds
-        self.untuned[task.workload] = 1000 * seconds
-        write_untuned(self.folder, self.untuned)
+        """Remember another timing of a kernel's fallback."""
+        task.time_untuned(seconds)
+        self.untuned[task.workload] = 1000 * task.untuned_s
+        self._noise[task.workload] = task.noise
+        write_untuned(self.folder, self.untuned, self._noise)
 
     def publish(self, tasks: list[Task]) -> Path:
         """The folder for ``compile_model``: the best record of each tuned kernel."""

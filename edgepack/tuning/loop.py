@@ -4,6 +4,9 @@
     build server:                                           build, link
     runner thread:                                                      -> board -> record appended
 
+Each batch takes a timing of its kernel's fallback schedule along, so that the two are compared under the same
+conditions, and the spread of these timings is the noise beyond which a candidate has to be faster.
+
 A record is on disk before anybody learns from it, so that whatever happens to this process or the board, no
 measurement is lost.
 """
@@ -70,7 +73,7 @@ class CandidateBatch:
 
     task: Task
     candidates: list[Any]
-    trials: bool = True  # False: the fallback schedule, which is no trial and leaves no record
+    trials: bool = True  # False: a timing of the fallback schedule, which is no trial and leaves no record
     seconds: dict[int, float | None] = field(default_factory=dict)  # by position; None: not measured
     errors: list[str] = field(default_factory=list)
 
@@ -98,10 +101,14 @@ class Job:
 
 @dataclass
 class Budget:
-    """When to stop: after so many trials of this model in all, or so many minutes of this run."""
+    """When to stop: after so many trials of this model in all, so many minutes of this run, or without gain.
+
+    A kernel is left when its last ``patience`` batches gained nothing beyond noise; 0: never.
+    """
 
     trials: int | None
     minutes: float | None
+    patience: int = 0
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -156,9 +163,10 @@ class Loop:
         self._jobs_lock = threading.Lock()
         self._done: queue.SimpleQueue[tuple[CandidateBatch, int, Measured]] = queue.SimpleQueue()
         self._batches: list[CandidateBatch] = []
+        self._fallbacks: dict[str, Job] = {}  # by workload, once they are built
 
     def run(self) -> StopReason:
-        """Until the budget is used or nothing new can be found.
+        """Until the budget is used, no kernel gains any more, or nothing new can be found.
 
         Raises:
             UnreachableError: The board did not come back.
@@ -192,16 +200,39 @@ class Loop:
         return tuned / self.predicted_s() if self.tasks else 0.0
 
     def _measure_untuned(self) -> None:
-        """Time the fallback schedule of every kernel that has not been timed in an earlier run."""
+        """Time the fallback schedule of every kernel that has not been timed in an earlier run: twice, in turns."""
         todo = [task for task in self.tasks if task.workload not in self._journal.untuned]
         for task in todo:
-            self._submit(CandidateBatch(task, [self._journal.fallback(task)], trials=False))
+            self._time_fallback(task)
+        again = []
         for count in range(1, len(todo) + 1):
             batch, _, measured = self._next()
             seconds = min(measured.ms) / 1000 if measured.ms else self._target.tune.timeout_s
             self._journal.add_untuned(batch.task, seconds)
             self._progress(UntunedMeasured(count, len(todo)))
+            if measured.ms:
+                again.append(batch.task)
+        for task in again:
+            self._time_fallback(task)
+        for _ in again:
+            batch, _, measured = self._next()
+            self._timed(batch.task, measured)
         self._mark()
+
+    def _time_fallback(self, task: Task) -> None:
+        """Ask for a timing of a kernel's fallback, which is built the first time."""
+        known = self._fallbacks.get(task.workload)
+        if known is None:
+            self._submit(CandidateBatch(task, [self._journal.fallback(task)], trials=False))
+            return
+        number = next(self._ids)
+        with self._jobs_lock:
+            self._jobs[number] = known
+        self._measure(number, known)
+
+    def _timed(self, task: Task, measured: Measured) -> None:
+        if measured.ms:
+            self._journal.add_untuned(task, min(measured.ms) / 1000)
 
     def _search(self) -> StopReason:
         while True:
@@ -212,9 +243,10 @@ class Loop:
             left = self._batch if self._budget.trials is None else self._budget.trials - self.trials - pending
             if left <= 0 and not self._batches:
                 return "trials"
-            task = choose(self.tasks) if left > 0 and len(self._batches) < _IN_FLIGHT else None
+            patience = self._budget.patience
+            task = choose(self.tasks, patience) if left > 0 and len(self._batches) < _IN_FLIGHT else None
             if task is None and not self._batches:
-                return "exhausted"
+                return "settled" if any(task.settled(patience) for task in self.tasks) else "exhausted"
             if task is not None:
                 began = time.monotonic()
                 candidates = task.generate(min(self._batch, left))
@@ -226,12 +258,13 @@ class Loop:
     def _submit_batch(self, batch: CandidateBatch) -> None:
         batch.task.busy = True
         self._batches.append(batch)
+        self._time_fallback(batch.task)
         self._submit(batch)
 
     def _submit(self, batch: CandidateBatch) -> None:
         for position, candidate in enumerate(batch.candidates):
             number = next(self._ids)
-            library = self._scratch / f"{number}.so"
+            library = self._scratch / f"{'candidate' if batch.trials else 'fallback'}-{number}.so"
             arguments = tuple(_argument(info) for info in candidate.args_info)
             with self._jobs_lock:
                 self._jobs[number] = Job(batch, position, library, arguments)
@@ -245,7 +278,12 @@ class Loop:
             return
         with self._jobs_lock:
             job = self._jobs[built.id]
-        self._runner.submit(KernelCandidate(built.id, job.library, "main", job.arguments))
+        if not job.batch.trials:
+            self._fallbacks[job.batch.task.workload] = job
+        self._measure(built.id, job)
+
+    def _measure(self, number: int, job: Job) -> None:
+        self._runner.submit(KernelCandidate(number, job.library, "main", job.arguments))
 
     def _measured(self, measured: Measured) -> None:
         """From the runner's thread: the record goes to disk at once."""
@@ -253,7 +291,8 @@ class Loop:
         self._ended("measure", measured.measure)
         with self._jobs_lock:
             job = self._jobs.pop(measured.id)
-        job.library.unlink(missing_ok=True)
+        if job.batch.trials:  # a fallback is measured again
+            job.library.unlink(missing_ok=True)
         if job.batch.trials and not measured.lost:
             self._journal.append(job.batch.task, job.batch.candidates[job.position], measured)
             least = min(measured.ms, default=None)
@@ -286,6 +325,9 @@ class Loop:
                 except queue.Empty:
                     return
             batch, position, measured = answer
+            if not batch.trials:
+                self._timed(batch.task, measured)
+                continue
             batch.take(position, measured)
             if batch.complete:
                 self._finish(batch)
@@ -339,6 +381,8 @@ class Loop:
             batch, position, measured = self._done.get()
             if batch.trials:
                 batch.take(position, measured)
+            else:
+                self._timed(batch.task, measured)
         for batch in list(self._batches):
             self._finish(batch)
 

@@ -8,7 +8,11 @@ from pydantic import Field
 
 from edgepack.spec import Count, Finite, Spec
 
-StopReason = Literal["trials", "minutes", "exhausted"]
+StopReason = Literal["trials", "minutes", "settled", "exhausted"]
+"""Why tuning ended: a limit of the budget, no kernel gains beyond noise any more, or there is nothing new to try."""
+
+KernelEnd = Literal["budget", "settled", "exhausted", "small"]
+"""Why the search for one kernel ended: as above, or it is among the smallest, which take 2 % of the model together."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,10 @@ class KernelResult:
     weight: int  # calls an inference
     trials: int  # measured candidates, earlier runs included
     untuned_ms: float  # the family's fallback schedule
+    noise: float  # relative: how far timings of the fallback lay apart
     best_ms: float | None  # the best candidate; None if none ran
-    tuned: bool  # the best candidate beats the fallback, and compile_model will use it
+    tuned: bool  # the best candidate beats the fallback by more than noise, and compile_model will use it
+    ended: KernelEnd
 
     @property
     def predicted_ms(self) -> float:
@@ -61,6 +67,11 @@ class TuneResult:
     def untuned_ms(self) -> float:
         """The same sum with every kernel on its fallback."""
         return sum(kernel.weight * kernel.untuned_ms for kernel in self.kernels)
+
+    @property
+    def noise_ms(self) -> float:
+        """The noise of all kernels, added up: what ``untuned_ms`` may be off by."""
+        return sum(kernel.weight * kernel.noise * kernel.untuned_ms for kernel in self.kernels)
 
     @property
     def untuned(self) -> tuple[KernelResult, ...]:

@@ -11,12 +11,14 @@ from edgepack.errors import Interrupted, UsageError
 from edgepack.tuning.events import TuneEvent, TuningStarted
 from edgepack.tuning.journal import Journal
 from edgepack.tuning.loop import Budget, Loop, Measurer
-from edgepack.tuning.result import KernelResult, StopReason, TuneResult
-from edgepack.tuning.search import DEAD_S, Task, open_tasks
+from edgepack.tuning.result import KernelEnd, KernelResult, StopReason, TuneResult
+from edgepack.tuning.search import DEAD_S, Task, negligible, open_tasks
 from edgepack.tuning.store import RecordStore
 
 _BATCH = 32
 _SMALLEST_BATCH = 4
+_PATIENCE = 3
+_TRIALS_A_MINUTE = 100
 
 
 def tune(
@@ -26,6 +28,7 @@ def tune(
     *,
     trials: int | None = None,
     minutes: float | None = None,
+    patience: int = _PATIENCE,
     seed: int = 0,
     store: RecordStore,
     progress: Callable[[TuneEvent], None] = lambda _: None,
@@ -38,6 +41,8 @@ def tune(
         runner: Measures candidates on it; ``tune`` starts and closes it.
         trials: Stop when so many candidates of this model have been measured, those of earlier runs included.
         minutes: Stop after so many minutes of this run. At least one limit must be given.
+        patience: Leave a kernel after so many batches without a gain beyond noise, and stop when all are left; 0 uses
+            the whole budget.
         seed: Of the search. Measurements differ between runs, and so does what is found.
         store: Where records go.
         progress: Called with typed events, also from other threads.
@@ -59,10 +64,10 @@ def tune(
         _other_cores(target, runner) as threads,
         deferred() as interrupt_point,
     ):
-        budget = Budget(trials, minutes)
+        budget = Budget(trials, minutes, patience)
         journal = Journal(folder, target, tvm_target(target))
         extracted = tuning_tasks(onnx_path, target)
-        batch = _batch_size(trials, len(extracted))
+        batch = _batch_size(trials, minutes, len(extracted))
         tasks = open_tasks(extracted, target, batch=batch, threads=threads, seed=seed)
         journal.load(tasks)
         loop = Loop(
@@ -99,16 +104,20 @@ def tune(
             seconds=budget.seconds,
             stopped=stopped,
             records=records,
-            kernels=tuple(_kernel(task) for task in tasks),
+            kernels=_kernels(tasks, patience),
             curve=tuple(loop.curve),
         )
 
 
-def _batch_size(trials: int | None, kernels: int) -> int:
-    """So large that the board is never idle, so small that every kernel gets its turn three times."""
-    if trials is None:
-        return _BATCH
-    return min(_BATCH, max(_SMALLEST_BATCH, trials // (3 * max(1, kernels))))
+def _batch_size(trials: int | None, minutes: float | None, kernels: int) -> int:
+    """So large that the board is never idle, so small that every kernel gets its turn: with trials three times."""
+    kernels = max(1, kernels)
+    limits = [_BATCH]
+    if trials is not None:
+        limits.append(trials // (3 * kernels))
+    if minutes is not None:
+        limits.append(int(_TRIALS_A_MINUTE * minutes) // kernels)
+    return max(_SMALLEST_BATCH, min(limits))
 
 
 @contextmanager
@@ -125,13 +134,27 @@ def _other_cores(target: Target, runner: Measurer) -> Iterator[int]:
         os.sched_setaffinity(0, before)
 
 
-def _kernel(task: Task) -> KernelResult:
-    return KernelResult(
-        name=task.name,
-        workload=task.workload,
-        weight=task.weight,
-        trials=task.trials,
-        untuned_ms=1000 * task.untuned_s,
-        best_ms=None if task.best_s >= DEAD_S else 1000 * task.best_s,
-        tuned=task.tuned,
+def _kernels(tasks: list[Task], patience: int) -> tuple[KernelResult, ...]:
+    small = negligible(tasks)
+    return tuple(
+        KernelResult(
+            name=task.name,
+            workload=task.workload,
+            weight=task.weight,
+            trials=task.trials,
+            untuned_ms=1000 * task.untuned_s,
+            noise=task.noise,
+            best_ms=None if task.best_s >= DEAD_S else 1000 * task.best_s,
+            tuned=task.tuned,
+            ended=_end(task, patience, small),
+        )
+        for task in tasks
     )
+
+
+def _end(task: Task, patience: int, small: set[str]) -> KernelEnd:
+    if task.exhausted:
+        return "exhausted"
+    if task.settled(patience):
+        return "settled"
+    return "small" if task.workload in small else "budget"

@@ -4,10 +4,12 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from edgepack.config.target import Target
 from edgepack.tuning.cost_model import Knowledge, cost_model
+from edgepack.tuning.store import LEAST_NOISE, beats
 
 # Evolutionary search scores POPULATION_PER_TRIAL x batch x (GENERATIONS + 1) candidates to pick a batch. MetaSchedule's
 # 512 x 5 takes 17 s of two cores; this takes 1.5 s, so that building, not searching, is what a trial costs.
@@ -17,6 +19,7 @@ _GENERATIONS = 2
 _EMPTY_BATCHES = 2  # a search that finds nothing new this often in a row is over
 _SLOPE_WEIGHT = 0.2  # Ansor's alpha
 _WINDOW = 3  # batches over which progress is measured
+_NEGLIGIBLE = 0.02  # kernels that together take no more of the model than this are not searched
 DEAD_S = 1e10  # MetaSchedule's cost of a candidate that did not run
 MAX_TRIALS = 1 << 30
 
@@ -33,14 +36,34 @@ class Task:
     database: Any  # MetaSchedule's, of this kernel alone: what the search starts from
     entry: Any  # the workload in that database
     model: Any
-    untuned_s: float = DEAD_S
+    untuned_s: float = DEAD_S  # the least of the fallback's timings
+    noise: float = LEAST_NOISE  # relative to untuned_s: see ``time_untuned``
     best_s: float = DEAD_S
     best: Any = None  # the best tuning record
     trials: int = 0
     busy: bool = False
     exhausted: bool = False
-    history: list[tuple[int, float]] = field(default_factory=list)  # (trials, best_s) after each batch
+    history: list[tuple[int, float]] = field(
+        default_factory=list
+    )  # (trials, best_s) at the start and after each batch
+    _timings: list[float] = field(default_factory=list)  # of the fallback, in this run
     _empty: int = 0
+
+    def resume(self) -> None:
+        """Earlier runs' records are in: what they reached is where this run starts."""
+        self.history = [(self.trials, self.best_s)]
+
+    def time_untuned(self, seconds: float) -> None:
+        """Count another timing of the fallback: the least is its time, the rest say how far timings can be trusted.
+
+        Interference only ever adds time, so the noise is how far the median of this run's timings lies above the
+        least, relative to it.
+        """
+        self._timings.append(seconds)
+        self.untuned_s = min(self.untuned_s, seconds)
+        if len(self._timings) > 1:
+            least = min(self._timings)
+            self.noise = max(LEAST_NOISE, median(self._timings) / least - 1)
 
     def generate(self, count: int) -> list[Any]:
         """Up to ``count`` new candidates; empty when the search found none."""
@@ -71,13 +94,23 @@ class Task:
 
     @property
     def tuned(self) -> bool:
-        """Whether a record beats the untuned kernel."""
-        return self.best_s < self.untuned_s
+        """Whether a record beats the untuned kernel by more than noise."""
+        return beats(self.best_s, self.untuned_s, self.noise)
 
     @property
     def now_s(self) -> float:
-        """Seconds of one call with the best there is."""
-        return min(self.best_s, self.untuned_s)
+        """Seconds of one call as it would be compiled."""
+        return self._seconds(self.best_s)
+
+    def _seconds(self, best_s: float) -> float:
+        return best_s if beats(best_s, self.untuned_s, self.noise) else self.untuned_s
+
+    def settled(self, patience: int) -> bool:
+        """Whether this run's last ``patience`` batches together gained nothing beyond noise; never if that is 0."""
+        if not patience or len(self.history) <= patience:
+            return False
+        before = self._seconds(self.history[-1 - patience][1])
+        return before - self.now_s <= self.noise * before
 
     def gain(self) -> float:
         """Expected gain of another trial, seconds an inference: equation 2 of Ansor without similar tasks."""
@@ -94,9 +127,26 @@ def cost(record: Any) -> float:
     return min((float(s) for s in record.run_secs), default=DEAD_S)
 
 
-def choose(tasks: Sequence[Task]) -> Task | None:
-    """The kernel to search next: first each once, the heaviest first, then by expected gain."""
-    free = [task for task in tasks if not task.busy and not task.exhausted]
+def negligible(tasks: Sequence[Task]) -> set[str]:
+    """The workloads of the lightest kernels, which together take at most 2 % of the model: not worth a batch."""
+    total = sum(task.weight * task.now_s for task in tasks)
+    light, share = set(), 0.0
+    for task in sorted(tasks, key=lambda task: task.weight * task.now_s):
+        share += task.weight * task.now_s
+        if share > _NEGLIGIBLE * total:
+            break
+        light.add(task.workload)
+    return light
+
+
+def choose(tasks: Sequence[Task], patience: int = 0) -> Task | None:
+    """The kernel to search next: first each once, the heaviest first, then by expected gain; None if none is worth it."""
+    light = negligible(tasks)
+    free = [
+        task
+        for task in tasks
+        if not (task.busy or task.exhausted or task.settled(patience) or task.workload in light)
+    ]
     fresh = [task for task in free if not task.trials]
     if fresh:
         return max(fresh, key=lambda task: task.weight * task.untuned_s)

@@ -8,6 +8,7 @@ key says. Inside, MetaSchedule's own formats:
 
 - ``workload.json``, ``tuning_record.json``: every candidate ever measured, appended as results come;
 - ``untuned.json``: milliseconds of the family's fallback schedule, by workload;
+- ``noise.json``: how far timings of that schedule lay apart, by workload;
 - ``best/<digest>/``: the records that ``compile_model`` applies to one model, made by ``publish``.
 """
 
@@ -31,6 +32,8 @@ from edgepack.spec.document import check_version
 WORKLOADS = "workload.json"
 RECORDS = "tuning_record.json"
 UNTUNED = "untuned.json"
+NOISE = "noise.json"
+LEAST_NOISE = 0.01  # relative; no two timings of a kernel are trusted to differ by less
 FORMAT = 1
 _KEY = "key.json"
 
@@ -69,7 +72,7 @@ class RecordStore:
 
     def files(self, target: Target) -> dict[str, Path]:
         """What was measured for this target so far, by any model's tuning; empty where nothing was."""
-        names = (WORKLOADS, RECORDS, UNTUNED)
+        names = (WORKLOADS, RECORDS, UNTUNED, NOISE)
         return {name: path for name in names if (path := self.path(target) / name).is_file()}
 
     def folder(self, target: Target) -> Path:
@@ -152,17 +155,31 @@ def repair(folder: Path) -> int:
     return dropped
 
 
+def beats(best: float, untuned: float, noise: float) -> bool:
+    """Whether a candidate's time is below the fallback's by more than ``noise``, which is relative to the latter."""
+    return best < untuned * (1 - noise)
+
+
 def read_untuned(folder: Path) -> dict[str, float]:
     """Milliseconds of the fallback schedule, by workload."""
-    path = folder / UNTUNED
+    return _read_numbers(folder / UNTUNED)
+
+
+def read_noise(folder: Path) -> dict[str, float]:
+    """Relative noise of the fallback's timings, by workload; ``LEAST_NOISE`` holds for those that are not in it."""
+    return _read_numbers(folder / NOISE)
+
+
+def write_untuned(folder: Path, untuned: Mapping[str, float], noise: Mapping[str, float]) -> None:
+    """Replace the milliseconds of the fallback schedules and their noise."""
+    for name, numbers in ((UNTUNED, untuned), (NOISE, noise)):
+        write_atomic(folder / name, (json.dumps(dict(numbers), indent=1, sort_keys=True) + "\n").encode())
+
+
+def _read_numbers(path: Path) -> dict[str, float]:
     if not path.exists():
         return {}
     return {str(k): float(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
-
-
-def write_untuned(folder: Path, untuned: Mapping[str, float]) -> None:
-    """Replace the milliseconds of the fallback schedules."""
-    write_atomic(folder / UNTUNED, (json.dumps(dict(untuned), indent=1, sort_keys=True) + "\n").encode())
 
 
 def publish(folder: Path, chosen: Iterable[tuple[Any, Any, float]]) -> Path:

@@ -1,5 +1,7 @@
 """A board that is a process of this machine, and a small network to tune."""
 
+import dataclasses
+import itertools
 import queue
 import subprocess
 import threading
@@ -11,6 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.config.target import Target
 from edgepack.errors import UnreachableError
+from edgepack.tuning import BoardRunner
+from edgepack.tuning.builder import Built
+from edgepack.tuning.runner import Measured
 
 CRASHING_KERNEL = """
 __attribute__((visibility("default"))) int __tvm_ffi_main(void *self, void *args, int count, void *result) {
@@ -131,6 +136,68 @@ class LocalBoard:
         if self._dies_after:
             process = _Mortal(process, self._dies_after.pop(0))
         return process
+
+    def close(self):
+        pass
+
+
+def is_fallback(candidate):
+    """Whether what a runner is to measure is the kernel's fallback schedule."""
+    return candidate.library.name.startswith("fallback")
+
+
+class SlowFallback(BoardRunner):
+    """A real board on which fallback schedules are a thousand times as slow, so that any candidate beats them."""
+
+    def start(self, results, notices):
+        def slower(measured):
+            ms = tuple(1000 * ms for ms in measured.ms) if measured.id in self._slow else measured.ms
+            results(dataclasses.replace(measured, ms=ms))
+
+        self._slow = set()
+        super().start(slower, notices)
+
+    def submit(self, candidate):
+        if is_fallback(candidate):
+            self._slow.add(candidate.id)
+        super().submit(candidate)
+
+
+class NoBuilder:
+    """Builds nothing, at once: for boards that do not look at libraries."""
+
+    def __init__(self, done, _target, **_):
+        self._done = done
+
+    def submit(self, job, _mod, _out):
+        self._done(Built(job))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+class ScriptedBoard:
+    """Answers at once: ``fallback`` and ``candidate`` say how many ms, given the arguments and the number of such so far."""
+
+    failure = None
+    shares_host = False
+
+    def __init__(self, fallback, candidate):
+        self._ms = {True: fallback, False: candidate}
+        self._counts = {True: itertools.count(), False: itertools.count()}
+        self._lock = threading.Lock()
+
+    def start(self, results, notices):
+        self._results = results
+
+    def submit(self, candidate):
+        kind = is_fallback(candidate)
+        with self._lock:
+            number = next(self._counts[kind])
+        self._results(Measured(candidate.id, (self._ms[kind](candidate.arguments, number),)))
 
     def close(self):
         pass

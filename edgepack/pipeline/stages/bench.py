@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from edgepack.agent.protocol import BoardModel
 
 
+_EMULATED_WARMUP, _EMULATED_RUNS = 3, 30  # what an emulator takes says nothing: enough to show that it runs
+
+
 class BenchSpec(Spec):
     """Which board, and how to measure."""
 
@@ -54,13 +57,16 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
         if at.device is None:
             yield Skip(NO_DEVICE)
             return
-        recipe = at.build.model.plan.recipe
+        bench = at.build.model.plan.recipe.bench
+        if at.device.emulated:
+            fewer = {"warmup": min(bench.warmup, _EMULATED_WARMUP), "runs": min(bench.runs, _EMULATED_RUNS)}
+            bench = bench.model_copy(update=fewer)
         spec = BenchSpec(
             device=at.device.name,
             host=at.device.host,
             port=at.device.port,
             emulated=at.device.emulated,
-            bench=recipe.bench.model_copy(update={"baseline": True}),  # who is measured shapes no figure
+            bench=bench.model_copy(update={"baseline": True}),  # who is measured shapes no figure
         )
         files = {"bundle": at.build.artifacts["bundle"], "samples": at.build.model.artifacts["samples"]}
         yield Request(spec, files)

@@ -13,7 +13,7 @@ from edgepack.pipeline.contract import TargetStage
 from edgepack.pipeline.stages import records
 from edgepack.pipeline.state import Resources, TargetRun
 from edgepack.spec import Count, Finite, Share, Spec
-from edgepack.tuning.result import CurvePoint, StopReason, TuneResult
+from edgepack.tuning.result import CurvePoint, KernelEnd, StopReason, TuneResult
 
 if TYPE_CHECKING:
     from edgepack.remote.boards import Boards
@@ -34,9 +34,15 @@ class TunedKernel(Spec):
     """One kernel, weighted by how often the model calls it."""
 
     name: str
-    tuned: bool
-    best_ms: Finite | None = Field(default=None, ge=0, description="Of one call.")
+    tuned: bool = Field(description="Its best candidate beats the fallback by more than noise.")
+    best_ms: Finite | None = Field(default=None, ge=0, description="Of one call, the fastest candidate.")
     share: Share | None = Field(default=None, description="Of the predicted runtime.")
+    trials: Count = 0
+    untuned_ms: Finite | None = Field(default=None, ge=0, description="Of one call, the fallback schedule.")
+    noise: Finite | None = Field(
+        default=None, ge=0, description="How far the fallback's timings lay apart, relative to the least."
+    )
+    ended: KernelEnd | None = Field(default=None, description="Why its search ended.")
 
 
 class TuneFigures(Spec):
@@ -50,6 +56,7 @@ class TuneFigures(Spec):
     tuned_share: Share = Field(description="Tuned kernels' share of the predicted runtime.")
     predicted_ms: Finite
     untuned_ms: Finite
+    noise_ms: Finite = Field(ge=0, description="What untuned_ms may be off by: the kernels' noise, added up.")
     curve: tuple[CurvePoint, ...]
     kernels: tuple[TunedKernel, ...]
 
@@ -61,8 +68,12 @@ class TuneFigures(Spec):
             TunedKernel(
                 name=kernel.name,
                 tuned=kernel.tuned,
-                best_ms=kernel.best_ms if kernel.tuned else kernel.untuned_ms,
+                best_ms=kernel.best_ms,
                 share=min(1.0, kernel.predicted_ms / total),
+                trials=kernel.trials,
+                untuned_ms=kernel.untuned_ms,
+                noise=kernel.noise,
+                ended=kernel.ended,
             )
             for kernel in result.kernels
         )
@@ -75,6 +86,7 @@ class TuneFigures(Spec):
             tuned_share=min(1.0, max(0.0, result.tuned_share)),  # a sum of floats may miss 0 or 1 by a hair
             predicted_ms=result.predicted_ms,
             untuned_ms=result.untuned_ms,
+            noise_ms=result.noise_ms,
             curve=result.curve,
             kernels=tuple(kernels),
         )
@@ -107,10 +119,11 @@ class TuneStage(TargetStage[TuneSpec, TuneFigures]):
         from edgepack.tuning import RecordStore, tune
 
         asked, resources = work.spec.tune, work.resources
-        # `edgepack tune` may spend more or less than the recipe asks for; the seed of the search is the recipe's.
-        budget = (
-            asked if resources.budget is None else resources.budget.model_copy(update={"seed": asked.seed})
-        )
+        budget = asked
+        if resources.budget is not None:
+            # `edgepack tune` may spend more or less than the recipe asks for; how it searches is the recipe's.
+            limits = {"trials": resources.budget.trials, "minutes": resources.budget.minutes}
+            budget = asked.model_copy(update=limits)
         with tuning_runner(resources.boards, resources.device)(work.spec.target) as runner:
             result = tune(
                 work.inputs["onnx"],
@@ -118,6 +131,7 @@ class TuneStage(TargetStage[TuneSpec, TuneFigures]):
                 runner,
                 trials=budget.trials or None,
                 minutes=budget.minutes,
+                patience=budget.patience,
                 seed=budget.seed,
                 store=RecordStore.of_user(emulated=work.spec.emulated),
                 progress=lambda event: _tell(work.progress, event),
@@ -138,7 +152,7 @@ def suffices(result: TuneResult, asked: Tune) -> bool:
     """Whether a tuning with another budget did all that ``asked`` asks for."""
     trials = asked.trials > 0 and result.trials >= asked.trials
     minutes = asked.minutes is not None and result.seconds >= 60 * asked.minutes
-    return trials or minutes or result.stopped == "exhausted"
+    return trials or minutes or result.stopped in {"settled", "exhausted"}
 
 
 def tuning_runner(boards: "Boards", name: str) -> "Callable[[Target], BoardRunner]":

@@ -1,0 +1,59 @@
+"""Which kernel is searched next, and when one is left."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgepack.tuning.search import Task, choose, negligible
+from edgepack.tuning.store import LEAST_NOISE
+
+
+def kernel(name="k", untuned=1.0, bests=(), weight=1):
+    """A kernel whose best candidate took ``bests`` seconds after each batch of four."""
+    task = Task(name, name, weight, None, None, None, None, None, untuned_s=untuned)
+    task.resume()
+    for best in bests:
+        task.trials += 4
+        task.best_s = min(task.best_s, best)
+        task.history.append((task.trials, task.best_s))
+    return task
+
+
+def test_noise_is_how_far_the_median_timing_lies_above_the_least():
+    task = kernel(untuned=1e10)
+    task.time_untuned(2.0)
+    assert (task.untuned_s, task.noise) == (2.0, LEAST_NOISE)
+    for seconds in (2.5, 2.1, 2.2, 9.0):
+        task.time_untuned(seconds)
+    assert (task.untuned_s, round(task.noise, 9)) == (2.0, 0.1)
+
+
+def test_a_kernel_is_left_after_batches_that_gained_nothing():
+    assert not kernel(bests=(2.0, 2.0)).settled(3)
+    assert kernel(bests=(2.0, 2.0, 2.0)).settled(3)
+    assert kernel(bests=(0.5, 0.499, 0.498, 0.498)).settled(3)  # less than the noise of 1 % in all
+    assert not kernel(bests=(0.5, 0.4, 0.4, 0.4)).settled(3)
+    assert not kernel(bests=(2.0,) * 9).settled(0)
+
+
+def test_what_earlier_runs_reached_is_no_gain_of_this_one():
+    task = kernel(bests=(0.5,))
+    task.resume()
+    assert not task.settled(1)
+    task.history.append((8, 0.5))
+    assert task.settled(1)
+
+
+@given(st.lists(st.floats(1e-6, 10), min_size=1, max_size=12))
+def test_kernels_left_out_for_their_size_take_little_of_the_model(seconds):
+    tasks = [kernel(str(number), each) for number, each in enumerate(seconds)]
+    left_out = negligible(tasks)
+    share = sum(task.untuned_s for task in tasks if task.workload in left_out) / sum(seconds)
+    assert share <= 0.02 + 1e-9
+    assert len(left_out) < len(tasks)
+    assert choose(tasks).untuned_s == max(seconds)
+
+
+def test_no_kernel_is_worth_a_batch_when_all_are_left():
+    tasks = [kernel("a", bests=(2.0,)), kernel("b", 3.0, bests=(4.0,))]
+    assert choose(tasks) is not None
+    assert choose(tasks, patience=1) is None
