@@ -7,16 +7,18 @@ is such a process, a worker (``benchmarks.kit.serving``).
 
 import json
 import os
+import random
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kit.interleaving import in_turns
+from benchmarks.kit.interleaving import InterleavedMeasurement, TimedBlock, TimingPlan, in_turns, warm_up
 from benchmarks.kit.places import ROOT
-from benchmarks.kit.processes import WorkerProcess
+from benchmarks.kit.processes import ProcessFailed, WorkerProcess
 from benchmarks.kit.serving import serve, timed
 from edgepack.base.text import near_miss
 from edgepack.config.target import Target
@@ -57,21 +59,59 @@ def build_without(phase: str, model: Path, target: Target, out: Path) -> None:
     phases.executor_for(target).build(module, lowering, out, lambda _: None)
 
 
+def build_decoding(model: Path, target: Target, out: Path) -> None:
+    """Edgepack's library with int8 weights decoded in every kernel that can, whether that is slower or not."""
+    from edgepack.lower import phases
+    from edgepack.lower.emit import vm
+    from edgepack.lower.graph.constants import decode_in_kernels
+    from edgepack.lower.phase import Lowering
+    from edgepack.schedules import tvm_target
+
+    everywhere = replace(phases.DECODE_IN_KERNELS, run=partial(decode_in_kernels, everywhere=True))
+    items = phases.phases_for(target, phases.executor_for(target))
+    lowering = Lowering(model, target, tvm_target(target))
+    swapped = [everywhere if item is phases.DECODE_IN_KERNELS else item for item in items]
+    vm.build(phases.run(swapped, lowering), lowering, out, lambda _: None)
+
+
 def measure(paths: Mapping[str, Path], inputs: Sequence[Any], runs: int) -> dict[str, list[float]]:
     """Milliseconds of each build, interleaved, the first inference of each left out.
 
     ``inputs`` are those of all of them, as ``compile_model`` says them.
     """
+    with _workers(paths, inputs) as workers:
+        taken = in_turns(workers, runs)
+    return {name: [ns / 1e6 for ns in samples] for name, samples in taken.items()}
+
+
+def measure_blocks(
+    paths: Mapping[str, Path], inputs: Sequence[Any], plan: TimingPlan, chance: random.Random
+) -> list[TimedBlock]:
+    """Blocks of inferences of each build, interleaved, each after a warm-up; for layers that take microseconds.
+
+    No canary guards them: a block that was disturbed counts, and quartiles over blocks tell.
+
+    Raises:
+        ProcessFailed: One broke.
+    """
+    with _workers(paths, inputs) as workers:
+        warm = {name: warm_up(worker, plan) for name, worker in workers.items()}
+        course = InterleavedMeasurement(workers, warm, plan, lambda: (1,), chance, pause=lambda _: None).run()
+    for name, why in course.failed.items():
+        raise ProcessFailed(f"{name}: {why}")
+    return course.blocks
+
+
+@contextmanager
+def _workers(paths: Mapping[str, Path], inputs: Sequence[Any]) -> Iterator[dict[str, WorkerProcess]]:
     environment = {**os.environ, "TVM_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     given = json.dumps([(spec.shape, spec.dtype) for spec in inputs])
     argv = [sys.executable, "-m", __name__]
     with ExitStack() as processes:
-        workers = {
+        yield {
             name: processes.enter_context(WorkerProcess([*argv, str(path), given], env=environment))
             for name, path in paths.items()
         }
-        taken = in_turns(workers, runs)
-    return {name: [ns / 1e6 for ns in samples] for name, samples in taken.items()}
 
 
 class _Library:

@@ -230,7 +230,16 @@ def _tuned(of: TuningRow) -> Markup:
     ordered = sorted(known, key=lambda kernel: (not kernel.tuned, -(kernel.share or 0.0), kernel.name))
     rest = [kernel for kernel in of.kernels if kernel.share is None]
     facts = (
-        f"{tuning_outcome(of)}. ",
+        figure(of.trials, "{:,}".format),
+        " trials, ",
+        figure(of.seconds, fmt.duration),
+        "; fallback ",
+        figure(of.untuned_ms, fmt.milliseconds),
+        ", as compiled ",
+        figure(of.predicted_ms, fmt.milliseconds),
+        ", noise ",
+        figure(of.noise_ms, fmt.milliseconds),
+        "; ",
         figure(of.tuned_share, fmt.percent),
         " of the predicted runtime is in tuned kernels.",
     )
@@ -256,7 +265,8 @@ def _tuned(of: TuningRow) -> Markup:
     return el(
         "div",
         el("h3", f"{of.target}, {of.variant} ", EMULATED_PILL if of.emulated else None),
-        el("p", *facts),
+        el("p", tuning_outcome(of)),
+        el("p", *facts, cls="soft"),
         charts.curve(f"Tuning of {name}", of.curve) if of.curve else None,
         el("h4", "Share of the predicted runtime, by kernel") if bar else None,
         charts.shares(f"Tuned and untuned kernels of {name}", bar) if bar else None,

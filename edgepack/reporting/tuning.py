@@ -44,7 +44,7 @@ def kernel_outcome(kernel: TunedKernel) -> str:
     if kernel.best_ms is None:
         return "untuned: no candidate ran"
     more = ", and the search was left" if kernel.ended == "settled" else ""
-    return f"untuned: no candidate was faster beyond noise{more}"
+    return f"untuned: no candidate beat the fallback beyond noise{more}"
 
 
 _UNSEARCHED = {

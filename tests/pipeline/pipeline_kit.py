@@ -65,7 +65,7 @@ FIGURES = {
     "EvaluateStage": EvaluateFigures(samples=2, classes=(), vocabulary=(), **FACTS),
     "TuneStage": TuneFigures(
         trials=8, new_trials=8, failed=0, seconds=1.0, stopped="trials", tuned_share=0.5, predicted_ms=1.0,
-        untuned_ms=2.0, curve=(), kernels=(),
+        untuned_ms=2.0, noise_ms=0.1, curve=(), kernels=(),
     ),
     "RecallStage": RecallFigures(found=True),
     "CompileStage": CompileFigures(

@@ -144,15 +144,34 @@ def good() -> Report:
             for t in range(0, 128, 8)
         ]
         kernels = [
-            TunedKernel(name="fused_conv2d_relu", tuned=True, best_ms=0.031, share=0.42),
+            TunedKernel(
+                name="fused_conv2d_relu",
+                tuned=True,
+                best_ms=0.031,
+                share=0.42,
+                trials=40,
+                untuned_ms=0.04,
+                noise=0.02,
+                ended="budget",
+            ),
             TunedKernel(name="fused_conv2d1_relu", tuned=True, best_ms=0.022, share=0.31),
             TunedKernel(name="fused_dense_add", tuned=True, best_ms=0.009, share=0.12),
-            TunedKernel(name="max_pool2d", tuned=False, best_ms=0.006, share=0.09),
-            TunedKernel(name="softmax", tuned=False, share=0.06),
+            TunedKernel(
+                name="max_pool2d",
+                tuned=False,
+                best_ms=0.006,
+                share=0.09,
+                trials=8,
+                untuned_ms=0.006,
+                noise=0.015,
+                ended="settled",
+            ),
+            TunedKernel(name="softmax", tuned=False, share=0.06, ended="small"),
         ]
         made.tuning(
             TuningRow(
-                target=target, variant="release", trials=120, seconds=48.0, tuned_share=0.85, curve=tuple(points),
+                target=target, variant="release", trials=120, seconds=48.0, tuned_share=0.85, stopped="settled",
+                untuned_ms=0.0912, predicted_ms=0.0738, noise_ms=0.0017, curve=tuple(points),
                 kernels=tuple(kernels), emulated=emulated,
             )
         )  # fmt: skip

@@ -104,7 +104,11 @@ def test_every_figure_of_the_report_is_on_the_page_exactly():
     wanted += (
         numbers(report["compression"]) + numbers(report["gates"]) + numbers(report["tuning"][0]["kernels"])
     )
-    wanted += [t[k] for t in report["tuning"] for k in ("trials", "seconds", "tuned_share")]
+    wanted += [
+        t[k]
+        for t in report["tuning"]
+        for k in ("trials", "seconds", "tuned_share", "untuned_ms", "predicted_ms", "noise_ms")
+    ]
     wanted += [stage["seconds"] for stage in report["stages"]]
     assert len(wanted) > 100
     assert set(wanted) - shown == set()

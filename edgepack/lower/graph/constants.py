@@ -25,22 +25,22 @@ _REUSE = {"x86_64": 7, "aarch64": None}
 _MOST_REUSE = 16  # the longest register tile along an axis of the data
 
 
-def decode_in_kernels(mod: Module, lowering: Lowering) -> Module:
+def decode_in_kernels(mod: Module, lowering: Lowering, *, everywhere: bool = False) -> Module:
     """Hand 8-bit weights to the kernels that can take them: embeddings, convolutions, matrix products.
 
     Not those that would be slower for it: depthwise and grouped convolutions and small feature maps use each weight a
-    few times only.
+    few times only. With ``everywhere`` those as well, for who measures the difference.
     """
     from tvm import relax
 
-    mutator = _mutator(mod, lowering)
+    mutator = _mutator(mod, lowering, everywhere=everywhere)
     for var, function in list(mod.functions.items()):
         if isinstance(function, relax.Function):
             mutator.builder_.update_func(var, mutator.visit_expr(function))
     return relax.transform.DeadCodeElimination()(mutator.builder_.get())
 
 
-def _mutator(mod: Module, lowering: Lowering) -> Any:
+def _mutator(mod: Module, lowering: Lowering, *, everywhere: bool) -> Any:
     from tvm.relax.expr_functor import PyExprMutator, mutator
 
     facts = lowering.facts
@@ -53,7 +53,7 @@ def _mutator(mod: Module, lowering: Lowering) -> Any:
             if kernel is None:
                 return call
             weight = Weight.read(call.args[kernel.argument], self.lookup_binding, facts.encoded)
-            if weight is None or not kernel.pays(lowering.target, call, weight):
+            if weight is None or not (everywhere or kernel.pays(lowering.target, call, weight)):
                 return call
             decoding = kernel.make(self.builder_, call, weight)
             if decoding is None:

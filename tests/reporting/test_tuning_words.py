@@ -1,0 +1,78 @@
+"""What tuning brought, in one line, and why a kernel is tuned or not."""
+
+import pytest
+from samples import good
+
+from edgepack.pipeline.stages.tune import TunedKernel
+from edgepack.reporting.document import TuningRow
+from edgepack.reporting.html import to_html
+from edgepack.reporting.markdown import to_markdown
+from edgepack.reporting.terminal import plain_lines
+from edgepack.reporting.tuning import kernel_outcome, tuning_outcome
+
+_UNTUNED = TunedKernel(name="k", tuned=False, best_ms=0.06, untuned_ms=0.05, noise=0.01, trials=4)
+_TUNED = _UNTUNED.model_copy(update={"tuned": True, "best_ms": 0.04})
+
+
+def row(**fields):
+    known = {"target": "rpi4", "variant": "release", "trials": 1200, "seconds": 90.0}
+    return TuningRow.model_validate(known | fields)
+
+
+def plain(text):
+    return text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_a_gain_is_told_with_the_noise_it_is_beyond():
+    found = row(
+        kernels=(_TUNED, _UNTUNED), untuned_ms=0.1, predicted_ms=0.09, noise_ms=0.001, stopped="trials"
+    )
+    assert plain(tuning_outcome(found)) == (
+        "0.100 ms -> 0.0900 ms predicted (noise 0.00100 ms); 1 of 2 kernels tuned; "
+        "1,200 trials in 1 min 30 s; all trials used"
+    )
+
+
+def test_no_gain_is_said_in_those_words():
+    found = row(
+        kernels=(_UNTUNED,),
+        untuned_ms=0.05,
+        predicted_ms=0.05,
+        noise_ms=0.001,
+        stopped="settled",
+        emulated=True,
+    )
+    assert plain(tuning_outcome(found)) == (
+        "no gain: 0.0500 ms predicted (noise 0.00100 ms); 0 of 1 kernels tuned; 1,200 trials in 1 min 30 s; "
+        "stopped early, as no kernel gained any more; emulated: these times mean nothing"
+    )
+
+
+def test_a_report_of_before_gains_were_kept_is_told_too():
+    found = row(curve=({"seconds": 1.0, "trials": 1, "predicted_ms": 0.5},))
+    assert plain(tuning_outcome(found)).startswith("0.500 ms predicted; 0 of 0 kernels tuned")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tuned": True}, "tuned"),
+        ({}, "untuned: no candidate beat the fallback beyond noise"),
+        ({"ended": "settled"}, "untuned: no candidate beat the fallback beyond noise, and the search was left"),
+        ({"best_ms": None}, "untuned: no candidate ran"),
+        ({"trials": 0, "ended": "small"}, "untuned: too small a share to search"),
+        ({"trials": 0, "ended": "budget"}, "untuned: the budget ended before its turn"),
+        ({"trials": 0, "ended": "exhausted"}, "untuned: there is no other schedule to try"),
+        ({"trials": 0}, "untuned"),
+    ],
+)
+def test_each_kernel_says_why_it_is_tuned_or_not(changes, words):
+    assert kernel_outcome(_UNTUNED.model_copy(update=changes)) == words
+
+
+def test_every_form_of_a_report_says_it():
+    report = good()
+    words = tuning_outcome(report.tuning[0])
+    assert any(words in line for line in plain_lines(report))
+    assert words.split(";")[1] in to_markdown(report)
+    assert words.split(";")[1] in to_html(report)
