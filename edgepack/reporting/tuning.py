@@ -29,6 +29,8 @@ def _gain(row: TuningRow, tuned: int) -> str:
         predicted = row.curve[-1].predicted_ms if row.curve else None
         return fmt.DASH if predicted is None else f"{fmt.milliseconds(predicted)} predicted"
     noise = "" if row.noise_ms is None else f" (noise {fmt.milliseconds(row.noise_ms)})"
+    if not row.trials:
+        return f"nothing tried: {fmt.milliseconds(row.untuned_ms)} predicted{noise}"
     if not tuned:
         return f"no gain: {fmt.milliseconds(row.untuned_ms)} predicted{noise}"
     before, after = fmt.milliseconds(row.untuned_ms), fmt.milliseconds(row.predicted_ms)

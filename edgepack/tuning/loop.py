@@ -210,7 +210,7 @@ class Loop:
             seconds = min(measured.ms) / 1000 if measured.ms else self._target.tune.timeout_s
             self._journal.add_untuned(batch.task, seconds)
             self._progress(UntunedMeasured(count, len(todo)))
-            if measured.ms:
+            if measured.ms and not self._budget.out_of_time():
                 again.append(batch.task)
         for task in again:
             self._time_fallback(task)

@@ -167,6 +167,7 @@ def test_a_budget_for_once_keeps_the_recipes_own_in_the_key(line):
         ((8, 1, "trials"), Tune(trials=8), True),
         ((7, 1, "trials"), Tune(trials=8), False),
         ((7, 1, "exhausted"), Tune(trials=8), True),
+        ((7, 1, "settled"), Tune(trials=8), True),
         ((7, 60, "minutes"), Tune(trials=8, minutes=1), True),
         ((7, 59, "minutes"), Tune(minutes=1), False),
     ],
@@ -175,6 +176,14 @@ def test_a_smaller_budget_does_not_answer_for_the_recipes(spent, asked, enough, 
     trials, seconds, stopped = spent
     result = TuneResult("rpi4", trials, trials, 0, (), seconds, stopped, tmp_path, (), ())
     assert suffices(result, asked) is enough
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+def test_little_is_measured_on_an_emulated_board(line, emulated):
+    line.boards.emulated = {"pi"} if emulated else set()
+    line(RECIPE + "bench: {runs: 500, warmup: 300}\n")
+    taken = {(work.spec.bench.runs, work.spec.bench.warmup) for work in line.calls["BenchStage"]}
+    assert taken == {(30, 3) if emulated else (500, 300)}
 
 
 @pytest.mark.parametrize("emulated", [False, True])

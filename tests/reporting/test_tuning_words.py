@@ -48,6 +48,13 @@ def test_no_gain_is_said_in_those_words():
     )
 
 
+def test_a_budget_that_ended_before_the_first_trial_is_not_called_without_gain():
+    found = row(kernels=(_UNTUNED,), untuned_ms=0.05, predicted_ms=0.05, stopped="minutes", trials=0)
+    assert plain(tuning_outcome(found)).startswith(
+        "nothing tried: 0.0500 ms predicted; 0 of 1 kernels tuned; 0 trials"
+    )
+
+
 def test_a_report_of_before_gains_were_kept_is_told_too():
     found = row(curve=({"seconds": 1.0, "trials": 1, "predicted_ms": 0.5},))
     assert plain(tuning_outcome(found)).startswith("0.500 ms predicted; 0 of 0 kernels tuned")
@@ -58,7 +65,10 @@ def test_a_report_of_before_gains_were_kept_is_told_too():
     [
         ({"tuned": True}, "tuned"),
         ({}, "untuned: no candidate beat the fallback beyond noise"),
-        ({"ended": "settled"}, "untuned: no candidate beat the fallback beyond noise, and the search was left"),
+        (
+            {"ended": "settled"},
+            "untuned: no candidate beat the fallback beyond noise, and the search was left",
+        ),
         ({"best_ms": None}, "untuned: no candidate ran"),
         ({"trials": 0, "ended": "small"}, "untuned: too small a share to search"),
         ({"trials": 0, "ended": "budget"}, "untuned: the budget ended before its turn"),
