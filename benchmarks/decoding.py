@@ -29,7 +29,7 @@ from edgepack.spec import Tensor
 
 
 @dataclass(frozen=True)
-class Layer:
+class IntegerLayer:
     """A convolution or matrix product alone: ``weight`` is ``[O, I, *taps]`` or ``[I, O]``, ``data`` what it reads."""
 
     weight: tuple[int, ...]
@@ -78,12 +78,12 @@ class Layer:
         onnx.save(onnx.shape_inference.infer_shapes(model), path)
 
 
-def _convolution(taps: int, inputs: int, outputs: int, size: int) -> Layer:
-    return Layer((outputs, inputs, taps, taps), (1, inputs, size, size))
+def _convolution(taps: int, inputs: int, outputs: int, size: int) -> IntegerLayer:
+    return IntegerLayer((outputs, inputs, taps, taps), (1, inputs, size, size))
 
 
-def _product(inputs: int, outputs: int, rows: int) -> Layer:
-    return Layer((inputs, outputs), (rows, inputs))
+def _product(inputs: int, outputs: int, rows: int) -> IntegerLayer:
+    return IntegerLayer((inputs, outputs), (rows, inputs))
 
 
 LAYERS = (
@@ -91,7 +91,7 @@ LAYERS = (
     *(_convolution(1, *sizes) for sizes in ((256, 256, 14), (512, 512, 7), (64, 64, 8), (128, 128, 1))),
     *(_convolution(3, *sizes) for sizes in ((3, 32, 56), (32, 32, 32), (64, 64, 28), (128, 128, 14))),
     *(_convolution(3, *sizes) for sizes in ((256, 256, 7), (32, 32, 8))),
-    Layer((64, 64, 3), (1, 64, 128)),
+    IntegerLayer((64, 64, 3), (1, 64, 128)),
     *(_product(*sizes) for sizes in ((64, 32, 1), (640, 128, 1), (256, 1024, 1), (1024, 1024, 1))),
     *(_product(*sizes) for sizes in ((128, 512, 8), (128, 512, 128), (512, 128, 128), (768, 768, 14))),
 )
@@ -106,7 +106,7 @@ def ratios(blocks: Sequence[TimedBlock], above: str, below: str) -> list[float]:
     return [each[above] / each[below] for each in medians.values()]
 
 
-def row(layer: Layer, target: Target, seconds: float) -> tuple[str, ...]:
+def row(layer: IntegerLayer, target: Target, seconds: float) -> tuple[str, ...]:
     """Build and measure a layer; a line of the table."""
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "layer.onnx")
