@@ -51,7 +51,10 @@ class IntegerLayer:
         return f"{taps} {self.weight[1]} -> {self.weight[0]} at {size}"
 
     def write(self, path: Path) -> None:
-        """As an ONNX model: int8 weights with a scale for each output channel, dequantized, then the layer."""
+        """As an ONNX model: int8 weights with a scale for each output channel, dequantized; the layer; bias and ReLU.
+
+        Bias and ReLU because nearly all layers of a network have them: a kernel's end decides how it writes.
+        """
         import onnx
         from onnx import TensorProto, helper, numpy_helper
 
@@ -62,17 +65,23 @@ class IntegerLayer:
             "scale": chance.uniform(0.01, 0.03, self.weight[axis]).astype("float32"),
             "zero": np.zeros(self.weight[axis], "int8"),
         }
+        bias = chance.standard_normal(self.weight[axis]).astype("float32")
         taps = self.weight[2:] if self.operator == "Conv" else ()
         settings = {"pads": [tap // 2 for tap in taps] * 2} if taps else {}
         graph = helper.make_graph(
             [
                 helper.make_node("DequantizeLinear", list(constants), ["w"], axis=axis),
-                helper.make_node(self.operator, ["x", "w"], ["y"], **settings),
+                helper.make_node(self.operator, ["x", "w"], ["sum"], **settings),
+                helper.make_node("Add", ["sum", "bias"], ["biased"]),
+                helper.make_node("Relu", ["biased"], ["y"]),
             ],
             "layer",
             [helper.make_tensor_value_info("x", TensorProto.FLOAT, self.data)],
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-            [numpy_helper.from_array(value, name) for name, value in constants.items()],
+            [
+                *(numpy_helper.from_array(value, name) for name, value in constants.items()),
+                numpy_helper.from_array(bias.reshape(-1, *[1] * len(taps)), "bias"),
+            ],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
         onnx.save(onnx.shape_inference.infer_shapes(model), path)
@@ -87,13 +96,10 @@ def _product(inputs: int, outputs: int, rows: int) -> IntegerLayer:
 
 
 LAYERS = (
-    *(_convolution(1, *sizes) for sizes in ((16, 96, 56), (32, 64, 56), (128, 128, 28), (96, 576, 14))),
-    *(_convolution(1, *sizes) for sizes in ((256, 256, 14), (512, 512, 7), (64, 64, 8), (128, 128, 1))),
-    *(_convolution(3, *sizes) for sizes in ((3, 32, 56), (32, 32, 32), (64, 64, 28), (128, 128, 14))),
-    *(_convolution(3, *sizes) for sizes in ((256, 256, 7), (32, 32, 8))),
-    IntegerLayer((64, 64, 3), (1, 64, 128)),
-    *(_product(*sizes) for sizes in ((64, 32, 1), (640, 128, 1), (256, 1024, 1), (1024, 1024, 1))),
-    *(_product(*sizes) for sizes in ((128, 512, 8), (128, 512, 128), (512, 128, 128), (768, 768, 14))),
+    *(_convolution(1, *sizes) for sizes in ((16, 96, 56), (128, 128, 28), (96, 576, 14), (512, 512, 7))),
+    *(_convolution(3, *sizes) for sizes in ((3, 32, 56), (32, 32, 32), (64, 64, 28), (256, 256, 7))),
+    *(_product(*sizes) for sizes in ((64, 32, 1), (640, 128, 1), (1024, 1024, 1))),
+    *(_product(*sizes) for sizes in ((128, 512, 8), (128, 512, 128), (768, 768, 14))),
 )
 
 
@@ -140,7 +146,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"int8 weights decoded on the build host or in the kernel: {target.name}, one thread")
     print(machine.summary()["cpu"])
     head = ("layer", "build host, ms", "kernel, ms", "times faster", "p25-p75", "rule")
-    print(plain([head, *(row(layer, target, options.seconds) for layer in layers)]))
+    rows = [head]
+    for number, layer in enumerate(layers, 1):
+        rows.append(row(layer, target, options.seconds))
+        print(f"{number}/{len(layers)}: {'  '.join(rows[-1])}", file=sys.stderr, flush=True)
+    print(plain(rows))
 
 
 if __name__ == "__main__":
