@@ -1,6 +1,6 @@
 """Does a kernel get slower for decoding its int8 weights? Layers alone, untuned, on one thread of this machine.
 
-    python -m benchmarks.decoding [--target x86-64-v3] [--only PATTERN] [--seconds 2]
+    python -m benchmarks.decoding [--target x86-64-v3] [--only PATTERN] [--rounds 9]
 
 Each layer is built twice: with its weights decoded in its kernel, whatever the target's rule says, and decoded on the
 build host. The two run in blocks, in turns in a random order and its mirror image, in processes of their own. The
@@ -109,10 +109,10 @@ def ratios(blocks: Sequence[TimedBlock], above: str, below: str) -> list[float]:
     for block in blocks:
         half = (block.round, block.position < 2)
         medians.setdefault(half, {})[block.contestant] = statistics.median(block.samples_ns)
-    return [each[above] / each[below] for each in medians.values()]
+    return [each[above] / each[below] for each in medians.values() if len(each) > 1]
 
 
-def row(layer: IntegerLayer, target: Target, seconds: float) -> tuple[str, ...]:
+def row(layer: IntegerLayer, target: Target, rounds: int) -> tuple[str, ...]:
     """Build and measure a layer; a line of the table."""
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "layer.onnx")
@@ -122,7 +122,7 @@ def row(layer: IntegerLayer, target: Target, seconds: float) -> tuple[str, ...]:
         build_decoding(model, target, paths["kernel"])
         build_without("decode-in-kernels", model, target, paths["build"])
         inputs = [Tensor(name="x", shape=layer.data, dtype="float32")]
-        plan = TimingPlan(rounds=9, seconds=seconds, block_ns=30_000_000, most_runs=2000)
+        plan = TimingPlan(rounds=rounds, least_rounds=rounds, block_ns=30_000_000, most_runs=2000)
         blocks = measure_blocks(paths, inputs, plan, random.Random(0))  # noqa: S311 - an order, no secret
     samples = {name: [ns for b in blocks if b.contestant == name for ns in b.samples_ns] for name in paths}
     build, kernel = (statistics.median(samples[name]) / 1e6 for name in ("build", "kernel"))
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--only", type=command.pattern, default="", metavar="PATTERN", help="of layers' names"
     )
-    parser.add_argument("--seconds", type=command.above(0), default=2.0, help="of each layer")
+    parser.add_argument("--rounds", type=command.whole(2), default=9, help="of four blocks, for each layer")
     options = parser.parse_args(argv)
     target = load_target(options.target)
     layers = [layer for layer in LAYERS if re.search(options.only, layer.name)]
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     head = ("layer", "build host, ms", "kernel, ms", "times faster", "p25-p75", "rule")
     rows = [head]
     for number, layer in enumerate(layers, 1):
-        rows.append(row(layer, target, options.seconds))
+        rows.append(row(layer, target, options.rounds))
         print(f"{number}/{len(layers)}: {'  '.join(rows[-1])}", file=sys.stderr, flush=True)
     print(plain(rows))
 

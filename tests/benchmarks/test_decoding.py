@@ -29,7 +29,7 @@ def test_layers_have_names_of_their_own():
 def test_a_layer_is_measured_both_ways(monkeypatch, capsys):
     layer = IntegerLayer((8, 4, 1, 1), (1, 4, 3, 3))
     monkeypatch.setattr(decoding, "LAYERS", (layer,))
-    decoding.main(["--target", "host", "--seconds", "5"])
+    decoding.main(["--target", "host", "--rounds", "2"])
     first, _cpu, head, row = capsys.readouterr().out.splitlines()
     assert first.endswith("host, one thread")
     assert head.split("  ")[0] == "layer"
