@@ -56,7 +56,9 @@ class TuneFigures(Spec):
     tuned_share: Share = Field(description="Tuned kernels' share of the predicted runtime.")
     predicted_ms: Finite
     untuned_ms: Finite
-    noise_ms: Finite = Field(ge=0, description="What untuned_ms may be off by: the kernels' noise, added up.")
+    noise_ms: Finite | None = Field(
+        default=None, ge=0, description="What untuned_ms may be off by: the kernels' noise, added up."
+    )
     curve: tuple[CurvePoint, ...]
     kernels: tuple[TunedKernel, ...]
 
