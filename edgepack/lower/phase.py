@@ -30,9 +30,7 @@ class Facts:
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     encoded: dict[str, list[EncodedConstant]] = field(default_factory=dict)  # the file's, by content
-    in_kernels: dict[str, EncodedConstant] = field(
-        default_factory=dict
-    )  # the same as they are handed to kernels
+    in_kernels: dict[str, EncodedConstant] = field(default_factory=dict)  # as handed to kernels
     constants: tuple[ConstantSummary, ...] = ()
     packed: set[str] = field(default_factory=set)  # functions that are called by name at run time
 
