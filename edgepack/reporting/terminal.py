@@ -1,7 +1,7 @@
 """The before/after table on stdout: rich on a terminal, aligned plain text anywhere else."""
 
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 from edgepack.pipeline.trace import Placement
 from edgepack.reporting import format as fmt
@@ -56,9 +56,7 @@ def plain_lines(report: Report) -> Iterator[str]:
 
 
 def _print_rich(report: Report, file: IO[str]) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(file=file, highlight=False)
@@ -69,13 +67,7 @@ def _print_rich(report: Report, file: IO[str]) -> None:
         console.print()
         console.print(Text(_clean(title(at)), style="bold"))
         if at in measured(report):
-            table = Table(box=box.SIMPLE_HEAD)
-            for index, name in enumerate(_head(report)):
-                table.add_column(name, justify="right" if index else "left")
-            for label, before, *others, compared in _rows(report, at):
-                after = [Text(text) for text in others]
-                table.add_row(Text(label), Text(before, style="dim"), *after, Text(compared, style="cyan"))
-            console.print(table)
+            console.print(_rich_table(report, at))
         for note in _tuning(report, at):
             console.print(Text(_clean(f"  {note}")))
         for note in _notes(report, at):
@@ -91,6 +83,20 @@ def _print_rich(report: Report, file: IO[str]) -> None:
             Text(f"  {_MARKS[gate.status]}  ", style=_COLOURS[gate.status])
             + Text(_clean(describe_gate(gate)))
         )
+
+
+def _rich_table(report: Report, at: Placement) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for index, name in enumerate(_head(report)):
+        table.add_column(name, justify="right" if index else "left")
+    for label, before, *others, compared in _rows(report, at):
+        after = [Text(text) for text in others]
+        table.add_row(Text(label), Text(before, style="dim"), *after, Text(compared, style="cyan"))
+    return table
 
 
 def _steps(report: Report) -> Iterator[tuple[str, str]]:

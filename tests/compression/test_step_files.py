@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from edgepack.config.check import check
 from safetensors.torch import save_file
 from torch import nn
 
 from edgepack.compression import Context, StepFile
 from edgepack.compression.registry import METHODS
-from edgepack.config.check import check
 from edgepack.errors import EdgepackError, InputError
 from edgepack.pipeline.fingerprint import step_inputs
 
