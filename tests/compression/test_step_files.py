@@ -8,6 +8,7 @@ from edgepack.config.check import check
 from safetensors.torch import save_file
 from torch import nn
 
+from edgepack.api import check
 from edgepack.compression import Context, StepFile
 from edgepack.compression.registry import METHODS
 from edgepack.errors import EdgepackError, InputError
