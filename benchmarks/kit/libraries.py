@@ -62,16 +62,15 @@ def build_without(phase: str, model: Path, target: Target, out: Path) -> None:
 def build_decoding(model: Path, target: Target, out: Path) -> None:
     """Edgepack's library with int8 weights decoded in every kernel that can, whether that is slower or not."""
     from edgepack.lower import phases
-    from edgepack.lower.emit import vm
     from edgepack.lower.graph.constants import decode_in_kernels
     from edgepack.lower.phase import Lowering
     from edgepack.schedules import tvm_target
 
     everywhere = replace(phases.DECODE_IN_KERNELS, run=partial(decode_in_kernels, everywhere=True))
-    items = phases.phases_for(target, phases.executor_for(target))
+    items = phases.phases_for(target)
     lowering = Lowering(model, target, tvm_target(target))
     swapped = [everywhere if item is phases.DECODE_IN_KERNELS else item for item in items]
-    vm.build(phases.run(swapped, lowering), lowering, out, lambda _: None)
+    phases.executor_for(target).build(phases.run(swapped, lowering), lowering, out, lambda _: None)
 
 
 def measure(paths: Mapping[str, Path], inputs: Sequence[Any], runs: int) -> dict[str, list[float]]:

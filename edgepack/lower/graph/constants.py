@@ -11,25 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgepack.config.target import Target
+from edgepack.lower.graph.gains import Use, pays
 from edgepack.lower.phase import Lowering, Module, content_of
 from edgepack.spec.encoding import EncodedConstant
 
 DECODES = "edgepack.decodes"
 """Attribute of a kernel: the positions of the arguments that it decodes."""
 
-# Multiply-adds that a widened vector must serve for its widening not to show, by architecture; None: it always shows.
-# AVX2 and AVX-512 extend and convert beside the multiply-adds, NEON takes five instructions for eight bytes in their
-# place (docs/encodings.md has the measurements).
-_REUSE = {"x86_64": 7, "aarch64": None}
-_MOST_REUSE = 16  # the longest register tile along an axis of the data
-
 
 def decode_in_kernels(mod: Module, lowering: Lowering, *, everywhere: bool = False) -> Module:
     """Hand 8-bit weights to the kernels that can take them: embeddings, convolutions, matrix products.
 
-    Not those that would be slower for it: depthwise and grouped convolutions and small feature maps use each weight a
-    few times only. With ``everywhere`` those as well, for who measures the difference.
+    Not those that would be slower for it (``GAINS``). With ``everywhere`` those as well, for who measures the difference.
     """
     from tvm import relax
 
@@ -53,7 +46,7 @@ def _mutator(mod: Module, lowering: Lowering, *, everywhere: bool) -> Any:
             if kernel is None:
                 return call
             weight = Weight.read(call.args[kernel.argument], self.lookup_binding, facts.encoded)
-            if weight is None or not (everywhere or kernel.pays(lowering.target, call, weight)):
+            if weight is None or not (everywhere or pays(kernel.use(call, weight), lowering.target)):
                 return call
             decoding = kernel.make(self.builder_, call, weight)
             if decoding is None:
@@ -144,52 +137,38 @@ def _axes(call: Any) -> list[int]:
     return [int(axis) % rank for axis in call.attrs.axes] if call.attrs.axes else list(range(rank))[::-1]
 
 
-def _reused(target: Target, weight: Weight, extents: list[int]) -> bool:
-    """Whether a kernel that uses each weight once at every position of ``extents`` is no slower for decoding it."""
-    arch, cpu = target.abi.arch, target.cpu
-    positions = math.prod(extents)
-    if positions == 1:  # bound by loading the weights, where a byte is loaded faster than four
-        cached = 1024 * (cpu.l3_kib or cpu.l2_kib)
-        return _REUSE[arch] is not None or 4 * math.prod(weight.shape) > cached
-    reuse = max(n for extent in extents for n in range(1, _MOST_REUSE + 1) if extent % n == 0)
-    least = _REUSE[arch]
-    return least is not None and reuse >= least
-
-
 @dataclass(frozen=True)
 class WeightReader:
     """A kernel that can take an encoded weight.
 
     Attributes:
         argument: where the weight stands in a call.
-        pays: whether the kernel is no slower for decoding the weight.
+        use: how the call uses the weight.
         make: the call with the weight encoded, or None where it has a form that the kernel cannot take.
     """
 
     argument: int
-    pays: Callable[[Target, Any, Weight], bool]
+    use: Callable[[Any, Weight], Use]
     make: Callable[[Any, Any, Weight], Any]
 
 
-def _embedding_pays(_target: Target, _call: Any, _weight: Weight) -> bool:
-    return True  # reads the rows it is asked for, each once
+def _use_embedding(_call: Any, weight: Weight) -> Use:
+    return Use("embedding", 1, (), 4 * math.prod(weight.shape))
 
 
-def _convolution_pays(target: Target, call: Any, weight: Weight) -> bool:
-    return _reused(target, weight, _feature_map(call))
-
-
-def _matmul_pays(target: Target, call: Any, weight: Weight) -> bool:
-    return _reused(target, weight, _rows(call))
-
-
-def _feature_map(call: Any) -> list[int]:
+def _use_convolution(call: Any, weight: Weight) -> Use:
     sizes = [int(dim) for dim in call.ty.shape]
-    return [size for size, axis in zip(sizes, str(call.attrs.out_layout), strict=True) if axis != "C"]
+    positions = tuple(
+        size for size, axis in zip(sizes, str(call.attrs.out_layout), strict=True) if axis != "C"
+    )
+    outputs = weight.shape[str(call.attrs.kernel_layout).index("O")]
+    elements = math.prod(weight.shape)
+    return Use("convolution", elements // outputs, positions, 4 * elements)
 
 
-def _rows(call: Any) -> list[int]:
-    return [int(dim) for dim in call.args[0].ty.shape][:-1]
+def _use_product(call: Any, weight: Weight) -> Use:
+    rows = tuple(int(dim) for dim in call.args[0].ty.shape)[:-1]
+    return Use("product", weight.shape[0], rows or (1,), 4 * math.prod(weight.shape))
 
 
 def _convolution(builder: Any, call: Any, weight: Weight) -> Any:
@@ -278,9 +257,9 @@ def _call(
 
 
 _KERNELS: dict[str, WeightReader] = {
-    "relax.nn.conv1d": WeightReader(1, _convolution_pays, _convolution),
-    "relax.nn.conv2d": WeightReader(1, _convolution_pays, _convolution),
-    "relax.matmul": WeightReader(1, _matmul_pays, _matmul),
-    "relax.take": WeightReader(0, _embedding_pays, _take),
+    "relax.nn.conv1d": WeightReader(1, _use_convolution, _convolution),
+    "relax.nn.conv2d": WeightReader(1, _use_convolution, _convolution),
+    "relax.matmul": WeightReader(1, _use_product, _matmul),
+    "relax.take": WeightReader(0, _use_embedding, _take),
 }
 """The kernels that can take an encoded weight, by the operator's name."""
