@@ -96,8 +96,11 @@ def _product(inputs: int, outputs: int, rows: int) -> IntegerLayer:
 
 
 LAYERS = (
-    *(_convolution(1, *sizes) for sizes in ((16, 96, 56), (128, 128, 28), (96, 576, 14), (512, 512, 7))),
-    *(_convolution(3, *sizes) for sizes in ((3, 32, 56), (32, 32, 32), (64, 64, 28), (256, 256, 7))),
+    *(_convolution(1, *sizes) for sizes in ((16, 96, 112), (16, 96, 56), (144, 24, 56))),
+    *(_convolution(1, *sizes) for sizes in ((32, 64, 28), (64, 64, 28), (128, 128, 28), (96, 576, 14))),
+    *(_convolution(1, *sizes) for sizes in ((512, 512, 14), (64, 64, 7), (512, 512, 7))),
+    *(_convolution(3, *sizes) for sizes in ((3, 32, 56), (64, 64, 56), (32, 32, 32), (8, 16, 28))),
+    *(_convolution(3, *sizes) for sizes in ((64, 64, 28), (64, 64, 7), (256, 256, 7))),
     *(_product(*sizes) for sizes in ((64, 32, 1), (640, 128, 1), (1024, 1024, 1))),
     *(_product(*sizes) for sizes in ((128, 512, 8), (128, 512, 128), (768, 768, 14))),
 )

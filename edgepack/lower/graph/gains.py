@@ -82,7 +82,7 @@ GAINS = (
     # AVX2 has half the registers, half as wide: widening shows, except where weights are loaded for little work: long
     # sums over small maps, a single row. Short sums over maps of 56 gain because the tile model errs in fp32 there.
     Gain("avx2", "convolution", longest=(56, 56), sums=(1, 32)),
-    Gain("avx2", "convolution", longest=(2, 7), sums=(512, math.inf)),
+    Gain("avx2", "convolution", longest=(7, 7), sums=(512, math.inf)),
     Gain("avx2", "convolution", positions=1),
     Gain("avx2", "product", positions=1),
     # NEON takes five instructions for eight bytes, in place of multiply-adds.
