@@ -73,6 +73,11 @@ def test_on_avx512_widening_is_hidden_by_reuse(use):
     assert pays(use, load_target("x86-64-v4")) is AVX512[use]
 
 
+@pytest.mark.parametrize("use", AVX2, ids=str)
+def test_on_sse42_nothing_gains(use):
+    assert not pays(use, load_target("x86-64-v2"))
+
+
 def test_on_neon_only_a_single_use_of_weights_beyond_the_caches_is_taken():
     rpi4 = load_target("rpi4")
     outputs = math.ceil(1024 * (rpi4.cpu.l3_kib or rpi4.cpu.l2_kib) / 4 / 256)

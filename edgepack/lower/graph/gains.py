@@ -85,6 +85,7 @@ GAINS = (
     Gain("avx2", "convolution", longest=(7, 7), sums=(512, math.inf)),
     Gain("avx2", "convolution", positions=1),
     Gain("avx2", "product", positions=1),
+    # SSE4.2 gains nowhere: it has no row.
     # NEON takes five instructions for eight bytes, in place of multiply-adds.
     Gain("neon", "convolution", positions=1, beyond_caches=True),
     Gain("neon", "product", positions=1, beyond_caches=True),
