@@ -182,7 +182,10 @@ class Pipeline:
 
     def _advance(self, stage: Any, at: CandidateRun | TargetRun | DeviceRun, resources: Resources) -> None:
         """Do the work that a stage has at this point."""
-        for request in stage.requests(at):
+        for ask in stage.requests(at):
+            request = ask()
+            if request is None:
+                continue
             if isinstance(request, Skip):
                 self._runner.skip(request.why, at.scope(stage))
                 continue

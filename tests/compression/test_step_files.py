@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from edgepack.config.check import check
 from safetensors.torch import save_file
 from torch import nn
 

@@ -1,6 +1,5 @@
 """``bench``: measure on the board, through the bundle's own agent and runtime."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from edgepack.config.recipe import Bench
@@ -52,11 +51,10 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
             ("paramiko",), ("agent", "measuring", "pipeline/bundle_on_board.py", "pipeline/stages/bench.py")
         )
 
-    def requests(self, at: DeviceRun) -> Iterator[Request[BenchSpec] | Skip]:
-        """One for each candidate."""
+    def request(self, at: DeviceRun) -> Request[BenchSpec] | Skip:
+        """Each candidate is measured."""
         if at.device is None:
-            yield Skip(NO_DEVICE)
-            return
+            return Skip(NO_DEVICE)
         bench = at.build.model.plan.recipe.bench
         if at.device.emulated:
             fewer = {"warmup": min(bench.warmup, _EMULATED_WARMUP), "runs": min(bench.runs, _EMULATED_RUNS)}
@@ -69,7 +67,7 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
             bench=bench.model_copy(update={"baseline": True}),  # who is measured shapes no figure
         )
         files = {"bundle": at.build.artifacts["bundle"], "samples": at.build.model.artifacts["samples"]}
-        yield Request(spec, files)
+        return Request(spec, files)
 
     def run(self, work: Work[BenchSpec, Resources]) -> StageResult[BenchFigures]:
         """Latency, accuracy and parity, from a scratch folder that is gone afterwards."""

@@ -1,7 +1,5 @@
 """``compile``: ONNX to a library for the target, with the records given to it and the family's schedule for the rest."""
 
-from collections.abc import Iterator
-
 from edgepack.config.target import Target
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.pipeline.contract import TargetStage
@@ -29,10 +27,10 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
         """All that makes kernels and the library."""
         return records.ingredients(spec.target, "pipeline/stages/compile.py")
 
-    def requests(self, at: TargetRun) -> Iterator[Request[CompileSpec]]:
-        """One; records of ``tune`` or ``recall`` are inputs where there are some."""
+    def request(self, at: TargetRun) -> Request[CompileSpec]:
+        """The compilation; records of ``tune`` or ``recall`` are inputs where there are some."""
         found = {name: at.artifacts[name] for name in records.FILES if name in at.artifacts}
-        yield Request(
+        return Request(
             CompileSpec(target=at.target.target.kernels), {"onnx": at.model.artifacts["onnx"], **found}
         )
 

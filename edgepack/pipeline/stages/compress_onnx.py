@@ -1,6 +1,7 @@
 """``compress`` after the export: one step of a candidate on the .onnx file."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from pydantic import SerializeAsAny
 
@@ -44,15 +45,21 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
             sources += (*torch_models.SOURCES, *torch_models.any_rebuilt().sources)
         return Ingredients(tuple(dict.fromkeys(tools)), tuple(dict.fromkeys(sources)))
 
-    def requests(self, at: CandidateRun) -> Iterator[Request[OnnxStepSpec]]:
-        """One for each step on ONNX."""
-        for label, step in zip(at.candidate.labels, at.candidate.steps, strict=True):
-            method = method_of(step)
-            if isinstance(method, OnnxMethod):
-                spec = OnnxStepSpec(inputs=at.inputs, data=at.plan.recipe.data, step=step)
-                files = {**at.files.data, "onnx": at.artifacts["onnx"]}
-                files |= step_inputs(method.files(step), at.plan.base)
-                yield Request(spec, files, label, aliases=(step.method,))
+    def requests(self, at: CandidateRun) -> Sequence[Callable[[], Request[OnnxStepSpec]]]:
+        """Each step on ONNX."""
+        labelled = zip(at.candidate.labels, at.candidate.steps, strict=True)
+        return [
+            partial(self._step, at, label, step)
+            for label, step in labelled
+            if isinstance(method_of(step), OnnxMethod)
+        ]
+
+    def _step(self, at: CandidateRun, label: str, step: Step) -> Request[OnnxStepSpec]:
+        """The work of one step, on what those before it made."""
+        spec = OnnxStepSpec(inputs=at.inputs, data=at.plan.recipe.data, step=step)
+        files = {**at.files.data, "onnx": at.artifacts["onnx"]}
+        files |= step_inputs(method_of(step).files(step), at.plan.base)
+        return Request(spec, files, label, aliases=(step.method,))
 
     def run(self, work: Work[OnnxStepSpec, Resources]) -> StageResult[StepFigures]:
         """Apply the method to the file."""

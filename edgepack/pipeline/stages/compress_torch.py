@@ -1,7 +1,8 @@
 """``compress`` before the export: one step of a candidate on the torch module."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from pydantic import SerializeAsAny
 
@@ -46,29 +47,31 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
             tuple(dict.fromkeys((*torch_models.SOURCES, *_SOURCES, *method.code(), *rebuilt.sources))),
         )
 
-    def requests(self, at: CandidateRun) -> Iterator[Request[TorchStepSpec] | Skip]:
-        """One for each step on torch."""
-        candidate, recipe = at.candidate, at.plan.recipe
+    def requests(self, at: CandidateRun) -> Sequence[Callable[[], Request[TorchStepSpec] | Skip]]:
+        """Each step on torch."""
+        candidate = at.candidate
         if not candidate.steps and candidate.name == RELEASE:
-            yield Skip("the recipe compresses nothing")
-        earlier = at.changed_by
-        for label, step in zip(candidate.labels, candidate.steps, strict=True):
-            method = method_of(step)
-            if not isinstance(method, TorchMethod):
-                continue
-            spec = TorchStepSpec(
-                source=recipe.model.source or "",
-                inputs=at.inputs,
-                data=recipe.data,
-                step=step,
-                rebuilt=torch_models.Rebuilt(methods=earlier),
-            )
-            files = {**at.files.code, **at.files.data, "checkpoint": at.artifacts["checkpoint"]}
-            files |= step_inputs(method.files(step), at.plan.base)
-            if any(need.kind == "teacher" for need in method.needs(step)):
-                files["teacher"] = at.artifacts[SOURCE]
-            yield Request(spec, files, label, aliases=(step.method,))
-            earlier = (*earlier, step.method)
+            return (lambda: Skip("the recipe compresses nothing"),)
+        steps = enumerate(candidate.steps)
+        return [partial(self._step, at, i) for i, step in steps if isinstance(method_of(step), TorchMethod)]
+
+    def _step(self, at: CandidateRun, number: int) -> Request[TorchStepSpec]:
+        """The work of one step, on what those before it made."""
+        steps, recipe = at.candidate.steps, at.plan.recipe
+        step, method = steps[number], method_of(steps[number])
+        earlier = (*at.changed_by, *(each.method for each in steps[:number]))
+        spec = TorchStepSpec(
+            source=recipe.model.source or "",
+            inputs=at.inputs,
+            data=recipe.data,
+            step=step,
+            rebuilt=torch_models.Rebuilt(methods=earlier),
+        )
+        files = {**at.files.code, **at.files.data, "checkpoint": at.artifacts["checkpoint"]}
+        files |= step_inputs(method.files(step), at.plan.base)
+        if any(need.kind == "teacher" for need in method.needs(step)):
+            files["teacher"] = at.artifacts[SOURCE]
+        return Request(spec, files, at.candidate.labels[number], aliases=(step.method,))
 
     def run(self, work: Work[TorchStepSpec, Resources]) -> StageResult[StepFigures]:
         """Restore the module, apply the method, and save what it made with all changes so far."""

@@ -1,7 +1,5 @@
 """``deploy``: install the release over SSH. Never answered from the store: the board is asked what it runs."""
 
-from collections.abc import Iterator
-
 from edgepack.engine.stage import Ingredients, Request, Skip, StageResult, Work
 from edgepack.pipeline.bundle_on_board import install_bundle
 from edgepack.pipeline.contract import NO_DEVICE, DeviceStage
@@ -35,12 +33,13 @@ class DeployStage(DeviceStage[DeploySpec, DeployFigures]):
         del spec
         return Ingredients()
 
-    def requests(self, at: DeviceRun) -> Iterator[Request[DeploySpec] | Skip]:
-        """One for the release alone."""
+    def request(self, at: DeviceRun) -> Request[DeploySpec] | Skip | None:
+        """The release alone is deployed."""
         if at.device is None:
-            yield Skip(NO_DEVICE)
-        elif at.candidate.deployed:
-            yield Request(DeploySpec(device=at.device.name), {"bundle": at.build.artifacts["bundle"]})
+            return Skip(NO_DEVICE)
+        if at.candidate.deployed:
+            return Request(DeploySpec(device=at.device.name), {"bundle": at.build.artifacts["bundle"]})
+        return None
 
     def run(self, work: Work[DeploySpec, Resources]) -> StageResult[DeployFigures]:
         """Install the bundle; when the board has it already, only the check is made."""

@@ -1,6 +1,5 @@
 """``evaluate``: what onnxruntime says of the model, and samples with its outputs to hold the board against."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,12 +38,12 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
         del spec
         return Ingredients(onnx_models.TOOLS, (*onnx_models.SOURCES, "pipeline/stages/evaluate.py"))
 
-    def requests(self, at: CandidateRun) -> Iterator[Request[EvaluateSpec]]:
-        """One."""
+    def request(self, at: CandidateRun) -> Request[EvaluateSpec]:
+        """The work for every candidate."""
         original = None if at.candidate.steps else at.plan.recipe.model.onnx
         spec = EvaluateSpec(inputs=at.inputs, data=at.plan.recipe.data, original=original)
         files = {**at.files.data, "onnx": at.artifacts["onnx"]}
-        yield Request(spec, files if original is None else {**at.files.model, **files})
+        return Request(spec, files if original is None else {**at.files.model, **files})
 
     def run(self, work: Work[EvaluateSpec, Resources]) -> StageResult[EvaluateFigures]:
         """Run the test samples, or made-up ones."""

@@ -1,7 +1,5 @@
 """``export``: torch to ONNX, checked against onnxruntime."""
 
-from collections.abc import Iterator
-
 from edgepack.compression import TorchMethod
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.pipeline.candidates import method_of
@@ -37,14 +35,15 @@ class ExportStage(ModelStage[ExportSpec, ExportFigures]):
         sources = ("export", "onnxfile", "pipeline/stages/export.py", "pipeline/stages/onnx_models.py")
         return Ingredients(tuple(tools), (*torch_models.SOURCES, *sources, *spec.rebuilt.sources))
 
-    def requests(self, at: CandidateRun) -> Iterator[Request[ExportSpec]]:
-        """One, where the model is a torch module."""
+    def request(self, at: CandidateRun) -> Request[ExportSpec] | None:
+        """The export, where the model is a torch module."""
         source = at.plan.recipe.model.source
         if source is not None:
             steps = [step.method for step in at.candidate.steps if isinstance(method_of(step), TorchMethod)]
             rebuilt = torch_models.Rebuilt(methods=(*at.changed_by, *steps))
             spec = ExportSpec(source=source, inputs=at.inputs, rebuilt=rebuilt)
-            yield Request(spec, {**at.files.code, "checkpoint": at.artifacts["checkpoint"]})
+            return Request(spec, {**at.files.code, "checkpoint": at.artifacts["checkpoint"]})
+        return None
 
     def run(self, work: Work[ExportSpec, Resources]) -> StageResult[ExportFigures]:
         """Export, and compare on one random input."""

@@ -1,7 +1,5 @@
 """``load``: the model as it comes, a torch source with its weights or an .onnx file."""
 
-from collections.abc import Iterator
-
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.figures import SourceFigures
@@ -33,12 +31,13 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
             torch_models.TOOLS, (*torch_models.SOURCES, *rebuilt.sources, "pipeline/stages/load.py")
         )
 
-    def requests(self, at: CandidateRun) -> Iterator[Request[LoadSpec]]:
-        """One, where the recipe does not train."""
+    def request(self, at: CandidateRun) -> Request[LoadSpec] | None:
+        """Loading, where the recipe does not train."""
         recipe = at.plan.recipe
         if recipe.model.train is None:
             files = {**at.files.code, **at.files.model, **at.files.data}
-            yield Request(LoadSpec(model=recipe.model, data=recipe.data), files)
+            return Request(LoadSpec(model=recipe.model, data=recipe.data), files)
+        return None
 
     def run(self, work: Work[LoadSpec, Resources]) -> StageResult[SourceFigures]:
         """Load, check, and count."""

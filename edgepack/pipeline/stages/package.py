@@ -1,6 +1,5 @@
 """``package``: the bundle, of the compiled model and all that runs it on the board."""
 
-from collections.abc import Iterator
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -64,13 +63,13 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
         tools = ("apache-tvm", "apache-tvm-ffi", "ziglang", "zstandard")
         return Ingredients(tools, ("agent", "bundle", "pipeline/stages/package.py", "toolchain"))
 
-    def requests(self, at: TargetRun) -> Iterator[Request[PackageSpec]]:
-        """One."""
+    def request(self, at: TargetRun) -> Request[PackageSpec]:
+        """The work for every candidate."""
         compiled = at.of(self._compile)
         evaluated = at.model.of(self._evaluate)
         contents = _contents(at, compiled.figures, evaluated.figures)
         files = {"model": compiled.artifacts["model"], "samples": evaluated.artifacts["samples"]}
-        yield Request(PackageSpec(contents=contents, runtime=compiled.figures.runtime), files)
+        return Request(PackageSpec(contents=contents, runtime=compiled.figures.runtime), files)
 
     def run(self, work: Work[PackageSpec, Resources]) -> StageResult[PackageFigures]:
         """Gather the files and pack them."""

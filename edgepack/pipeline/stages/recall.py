@@ -1,7 +1,5 @@
 """``recall``: without measuring anything, the best of what was measured earlier for this kind of board."""
 
-from collections.abc import Iterator
-
 from edgepack.config.target import Target
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.pipeline.contract import TargetStage
@@ -35,15 +33,16 @@ class RecallStage(TargetStage[RecallSpec, RecallFigures]):
         """All that names kernels."""
         return records.ingredients(spec.target, "pipeline/stages/recall.py", "tuning")
 
-    def requests(self, at: TargetRun) -> Iterator[Request[RecallSpec]]:
-        """One, where ``tune`` was left out and something was measured before."""
+    def request(self, at: TargetRun) -> Request[RecallSpec] | None:
+        """A look-up, where ``tune`` was left out and something was measured before."""
         from edgepack.tuning.store import RecordStore
 
         files = RecordStore.of_user(emulated=at.emulated).files(at.target.target)
         measured = {name: of_user(path) for name, path in files.items()}
         if measured and records.FILES[0] not in at.artifacts:
             spec = RecallSpec(target=at.target.target.kernels, emulated=at.emulated)
-            yield Request(spec, {"onnx": at.model.artifacts["onnx"], **measured})
+            return Request(spec, {"onnx": at.model.artifacts["onnx"], **measured})
+        return None
 
     def run(self, work: Work[RecallSpec, Resources]) -> StageResult[RecallFigures]:
         """The best records measured so far for the model's kernels, by tuning of whichever model."""

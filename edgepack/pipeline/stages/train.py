@@ -1,7 +1,5 @@
 """``train``: build the source network and train it, the recipe's own first step."""
 
-from collections.abc import Iterator
-
 from edgepack.engine.stage import Ingredients, Request, StageResult, Work
 from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.figures import SourceFigures
@@ -31,14 +29,15 @@ class TrainStage(ModelStage[TrainSpec, SourceFigures]):
         del spec
         return Ingredients(torch_models.TOOLS, (*torch_models.SOURCES, "pipeline/stages/train.py"))
 
-    def requests(self, at: CandidateRun) -> Iterator[Request[TrainSpec]]:
-        """One, where the recipe trains."""
+    def request(self, at: CandidateRun) -> Request[TrainSpec] | None:
+        """Training, where the recipe trains."""
         model = at.plan.recipe.model
         if model.source is not None and model.train is not None:
             spec = TrainSpec(
                 source=model.source, inputs=model.inputs, train=model.train, data=at.plan.recipe.data
             )
-            yield Request(spec, {**at.files.code, **at.files.data})
+            return Request(spec, {**at.files.code, **at.files.data})
+        return None
 
     def run(self, work: Work[TrainSpec, Resources]) -> StageResult[SourceFigures]:
         """Train; the seed makes the initial weights, too."""

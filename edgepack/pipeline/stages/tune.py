@@ -1,6 +1,6 @@
 """``tune``: measure candidates for the model's kernels, on the target's first device."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from pydantic import Field
@@ -104,17 +104,18 @@ class TuneStage(TargetStage[TuneSpec, TuneFigures]):
         """All that makes candidates, and the CUDA compiler where kernels go through it."""
         return records.ingredients(spec.target, "agent", "pipeline/stages/tune.py", "tuning")
 
-    def requests(self, at: TargetRun) -> Iterator[Request[TuneSpec] | Skip]:
-        """One, where there is a budget and a device to measure on."""
+    def request(self, at: TargetRun) -> Request[TuneSpec] | Skip:
+        """Tuning, where there is a budget and a device to measure on."""
         target = at.target
         budget = at.budget or target.tune
         if not budget.trials and budget.minutes is None:
-            yield Skip(self._without("the budget is 0 trials", at))
-        elif not target.devices:
-            yield Skip(self._without("the recipe names no device for this target: nothing to measure on", at))
-        else:
-            spec = TuneSpec(target=target.target.measured, tune=target.tune, emulated=at.emulated)
-            yield Request(spec, {"onnx": at.model.artifacts["onnx"]})
+            return Skip(self._without("the budget is 0 trials", at))
+        if not target.devices:
+            return Skip(
+                self._without("the recipe names no device for this target: nothing to measure on", at)
+            )
+        spec = TuneSpec(target=target.target.measured, tune=target.tune, emulated=at.emulated)
+        return Request(spec, {"onnx": at.model.artifacts["onnx"]})
 
     def run(self, work: Work[TuneSpec, Resources]) -> StageResult[TuneFigures]:
         """Search and measure; records of earlier runs count."""
