@@ -21,7 +21,25 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
         return exact[0]
     lower = {name.lower(): name for name in names}
     near = get_close_matches(word.lower(), lower, n=1, cutoff=_SIMILAR)
-    return lower[near[0]] if near else None
+    if near:
+        return lower[near[0]]
+    # difflib compares by the longest run in common, which repeated letters mislead: FFFFF and FFGFFF.
+    return next((name for name in names if len(word) >= _BEGINNING and _one_slip(word, name)), None)
+
+
+def _one_slip(word: str, name: str) -> bool:
+    """Whether the two differ by one letter left out, added or replaced, or by two neighbours swapped."""
+    start = _shared(word, name)
+    one, other = word[start:], name[start:]
+    end = _shared(one[::-1], other[::-1])
+    one, other = one[: len(one) - end], other[: len(other) - end]
+    return max(len(one), len(other)) <= 1 or (len(one) == 2 and one == other[::-1])  # noqa: PLR2004 - neighbours
+
+
+def _shared(one: str, other: str) -> int:
+    """How many letters two words begin with in common."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def did_you_mean(name: str | None, *, quote: str = "`") -> str:

@@ -25,6 +25,12 @@ def test_a_slip_and_a_beginning(word, meant):
     assert nearest(word, STAGES) == meant
 
 
+def test_repeated_letters_hide_no_slip():
+    assert nearest("FFFFF", ("FFGFFF", "a")) == "FFGFFF"
+    assert nearest("babababb", ("abababab",)) == "abababab"
+    assert nearest("ab", ("cb",)) is None
+
+
 def test_letter_case_counts_where_it_tells_names_apart():
     assert nearest("Conv_1", ("conv_1", "Conv_10")) == "Conv_10"
     assert nearest("conv_1", ("Conv_2", "conv_2")) == "conv_2"
