@@ -10,19 +10,27 @@ The kernels are C, compiled for this very CPU. All have one signature, ``void ke
 arithmetic ones are generated; they keep ``unroll`` independent accumulators in registers, enough to hide an
 instruction's latency, and do one multiply-add on each in every step:
 
-    fma_<bytes>_<unroll>   fp32: x = x * m + b; state: m, b (one vector each), then the accumulators
+    fma_<bytes>_<unroll>   fp32: x = x * m + b, in one instruction where the CPU has FMA and in two otherwise;
+                           state: m, b (one vector each), then the accumulators
     dot_<bytes>_<unroll>   int8: x += u8 · s8 in fours (VNNI), s8 · s8 on ARM; state: both operands, then the accumulators
+    madd_<bytes>_<unroll>  int8 on x86 without VNNI: operands widened to int16, x += their products in pairs
+                           (``vpmaddwd``, ``vpaddd``); state as of ``dot``
     triad, read            a = b + 3 c with stores past the caches, and the sum of an array; state: a ``Stream``
+
+Without VNNI, ``vpmaddubsw`` multiplies u8 by s8 without widening, but adds pairs in saturating int16. It is exact only
+where the weights allow it, so it is no limit of a kernel that must be right for any weights.
 """
 
 import ctypes
 import functools
 import os
+import platform
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +47,49 @@ PASSES = 10  # samples of a stream kernel
 STREAM_BYTES = 512 << 20  # three arrays of triad, at least
 CANARY_STEPS = 2_000_000  # 24 million vector multiply-adds, 3.2 ms at two a cycle and 3.7 GHz
 UNROLLS = (4, 8, 12, 16, 24)
-CANARY = (32, 12)  # bytes, unroll: the same code on every machine, split where vectors are narrower
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-psabi")
 
-# One instruction of each ISA that multiplies and adds int8 in groups of four: width, type, expression.
-_DOTS = {
-    "avx512vnni": (64, "__m512i", "_mm512_dpbusd_epi32({x}, u, s)"),
-    "avxvnni": (32, "__m256i", "_mm256_dpbusd_avx_epi32({x}, u, s)"),
-    "dotprod": (16, "int32x4_t", "vdotq_s32({x}, (int8x16_t)u, (int8x16_t)s)"),
-}
+
+@dataclass(frozen=True)
+class Operation:
+    """A multiply-add of an ISA, on vectors."""
+
+    kind: str  # fma, dot, madd
+    needs: str  # feature, LLVM's name; empty: all CPUs have it
+    bytes: int  # of a vector
+    vector: str  # C type
+    step: str  # C statement that advances the accumulator {x}
+    operands: tuple[
+        type, int, int
+    ]  # element type and values of the two: with them, accumulators stay finite for ever
+
+
+def _fma(needs: str, width: int) -> Operation:
+    # x = x / 2 + 1 goes to 2.
+    vector = f"float __attribute__((vector_size({width})))"
+    return Operation("fma", needs, width, vector, "{x} = {x} * p + q;", (np.float32, 0.5, 1.0))
+
+
+def _dot(needs: str, width: int, vector: str, call: str) -> Operation:
+    return Operation("dot", needs, width, vector, f"{{x}} = {call};", (np.uint8, 3, 1))
+
+
+def _madd(needs: str, width: int, intrinsics: str) -> Operation:
+    # The empty assembly keeps the compiler from taking the product, always the same here, out of the loop.
+    product = f"{intrinsics}_add_epi32({{x}}, {intrinsics}_madd_epi16(p, q))"
+    step = f'__asm__ volatile("" : "+v"(p)); {{x}} = {product};'
+    return Operation("madd", needs, width, f"__m{8 * width}i", step, (np.int16, 3, 1))
+
+
+_FP32 = (_fma("avx512f", 64), _fma("avx", 32), _fma("", 16))
+_INT8 = (  # the first that a CPU has is its limit
+    _dot("avx512vnni", 64, "__m512i", "_mm512_dpbusd_epi32({x}, p, q)"),
+    _dot("avxvnni", 32, "__m256i", "_mm256_dpbusd_avx_epi32({x}, p, q)"),
+    _dot("dotprod", 16, "int32x4_t", "vdotq_s32({x}, (int8x16_t)p, (int8x16_t)q)"),
+    _madd("avx512bw", 64, "_mm512"),
+    _madd("avx2", 32, "_mm256"),
+    _madd("sse2", 16, "_mm"),
+)
 
 _HEAD = Path(__file__).with_name("limits.c")
 
@@ -68,57 +110,57 @@ class Stream(ctypes.Structure):
 class Variant:
     """An arithmetic kernel."""
 
-    kind: str  # fma, dot
-    bytes: int  # of a vector
+    operation: Operation
     unroll: int
 
     @property
     def name(self) -> str:
         """The function's."""
-        return f"{self.kind}_{self.bytes}_{self.unroll}"
+        return f"{self.operation.kind}_{self.operation.bytes}_{self.unroll}"
 
     @property
     def macs(self) -> int:
-        """Multiply-adds a step: of fp32 by the lane, of int8 by the byte."""
-        return self.unroll * (self.bytes // 4 if self.kind == "fma" else self.bytes)
+        """Multiply-adds a step: one for each element of an operand."""
+        return self.unroll * self.operation.bytes // np.dtype(self.operation.operands[0]).itemsize
 
 
-def variants(features: set[str], vector_bits: int) -> tuple[Variant, ...]:
-    """The arithmetic kernels for a CPU with these features (LLVM's names)."""
-    widths = [width for width in (64, 32, 16) if width * 8 <= vector_bits] or [16]
-    dots = [width for feature, (width, _, _) in _DOTS.items() if feature in features]
-    kinds = [("fma", width) for width in widths[:2]] + [("dot", width) for width in dots]
-    return tuple(Variant(kind, width, unroll) for kind, width in kinds for unroll in UNROLLS)
+def variants(features: set[str]) -> dict[str, tuple[Variant, ...]]:
+    """The arithmetic kernels for a CPU with these features (LLVM's names), by precision."""
+
+    def first(operations: Sequence[Operation], count: int) -> tuple[Variant, ...]:
+        there = [one for one in operations if one.needs in {"", *features}][:count]
+        return tuple(Variant(one, unroll) for one in there for unroll in UNROLLS)
+
+    # fp32 in two widths: some CPUs lower their clock for the widest vectors.
+    return {"fp32": first(_FP32, 2), "int8": first(_INT8, 1)}
 
 
-def source(wanted: tuple[Variant, ...]) -> str:
+def source(wanted: Iterable[Variant]) -> str:
     """The C file with the stream kernels, these variants and the canary."""
-    canary = Variant("fma", *CANARY)
-    return _HEAD.read_text() + "".join(_function(v) for v in dict.fromkeys((*wanted, canary)))
+    return _HEAD.read_text() + "".join(_function(v) for v in dict.fromkeys((*wanted, CANARY)))
 
 
 def _function(variant: Variant) -> str:
-    if variant.kind == "fma":
-        kind = f"float __attribute__((vector_size({variant.bytes})))"
-        operands, step = ("m", "b"), "{x} * m + b"
-    else:
-        _, kind, step = next(dot for dot in _DOTS.values() if dot[0] == variant.bytes)
-        operands = ("u", "s")
+    operation = variant.operation
     names = [f"x{i}" for i in range(variant.unroll)]
-    loads = "".join(f"    vec {name} = v[{i}];\n" for i, name in enumerate((*operands, *names)))
-    steps = "".join(f"        {name} = {step.format(x=name)};\n" for name in names)
+    loads = "".join(f"    vec {name} = v[{i}];\n" for i, name in enumerate(("p", "q", *names)))
+    steps = "".join(f"        {operation.step.format(x=name)}\n" for name in names)
     stores = "".join(f"    v[{i + 2}] = {name};\n" for i, name in enumerate(names))
     return (
-        f"\nvoid {variant.name}(void *state, long steps)\n{{\n    typedef {kind} vec;\n    vec *v = state;\n{loads}"
-        f"    for (long i = 0; i < steps; i++) {{\n{steps}    }}\n{stores}}}\n"
+        f"\nvoid {variant.name}(void *state, long steps)\n{{\n    typedef {operation.vector} vec;\n"
+        f"    vec *v = state;\n{loads}    for (long i = 0; i < steps; i++) {{\n{steps}    }}\n{stores}}}\n"
     )
 
 
+# The same code on every machine, split where vectors are narrower.
+CANARY = Variant(_fma("avx", 32), 12)
+
+
 @functools.cache
-def here() -> tuple[Variant, ...]:
+def here() -> dict[str, tuple[Variant, ...]]:
     """The variants for this machine."""
-    cpu = host.describe()["cpu"]
-    return variants(set(cpu["features"]), cpu["vector_bits"])
+    features = set(host.describe()["cpu"]["features"])
+    return variants(features | ({"sse2"} if platform.machine() == "x86_64" else set()))
 
 
 @functools.cache
@@ -133,14 +175,16 @@ def build() -> Path:
     Raises:
         EdgepackError: zig is missing or refused the code; its words are in ``why``.
     """
-    return shared_library("limits", source(here()), FLAGS, made_for=str(host.describe()["cpu"]))
+    return shared_library(
+        "limits", source(chain(*here().values())), FLAGS, made_for=str(host.describe()["cpu"])
+    )
 
 
 def measure(threads: int) -> dict[str, Any]:
     """The limits of this machine for ``threads`` threads, each on a core of its own. About two seconds a thread.
 
-    ``fp32`` (fused multiply-add), ``int8`` (dot-product instruction; None where the CPU has none), ``triad`` and
-    ``read`` (of memory) are each as ``_limit`` has it.
+    ``fp32``, ``int8`` (None on ARM without dot product), ``triad`` and ``read`` (of memory) are each as ``_limit``
+    has it.
 
     Raises:
         ValueError: There are fewer cores to run on.
@@ -153,8 +197,8 @@ def measure(threads: int) -> dict[str, Any]:
         return {
             "cpu": host.describe()["cpu"]["name"],
             "threads": threads,
-            "fp32": _arithmetic(run, threads, "fma", "GFLOP/s"),
-            "int8": _arithmetic(run, threads, "dot", "GOP/s"),
+            "fp32": _arithmetic(run, threads, "fp32", "GFLOP/s"),
+            "int8": _arithmetic(run, threads, "int8", "GOP/s"),
             **_streams(run, threads),
         }
 
@@ -174,15 +218,13 @@ def canary() -> int:
 
     Its time moves with the core's clock and with whoever else runs on the core, and with nothing else.
     """
-    variant, state = _canary_state()
-    start, end = _span(variant.name, state.ctypes.data, CANARY_STEPS, ctypes.c_int(0), 1)
+    start, end = _span(CANARY.name, _canary_state().ctypes.data, CANARY_STEPS, ctypes.c_int(0), 1)
     return end - start
 
 
 @functools.cache
-def _canary_state() -> tuple[Variant, np.ndarray]:
-    variant = Variant("fma", *CANARY)
-    return variant, new_state(variant)
+def _canary_state() -> np.ndarray:
+    return new_state(CANARY)
 
 
 def _span(name: str, state: int, steps: int, arrived: ctypes.c_int, threads: int) -> tuple[int, int]:
@@ -217,8 +259,8 @@ def _team(cores: Sequence[int]) -> Iterator[Run]:
         yield run
 
 
-def _arithmetic(run: Run, threads: int, kind: str, unit: str) -> dict[str, Any] | None:
-    """The fastest variant of a kind, chosen by short tries, then measured; None where there is no variant."""
+def _arithmetic(run: Run, threads: int, precision: str, unit: str) -> dict[str, Any] | None:
+    """The fastest variant of a precision, chosen by short tries, then measured; None where there is no variant."""
 
     def rates(variant: Variant, ns: int, count: int) -> list[float]:
         states = [new_state(variant) for _ in range(threads)]
@@ -227,10 +269,9 @@ def _arithmetic(run: Run, threads: int, kind: str, unit: str) -> dict[str, Any] 
         work = 2 * variant.macs * steps * threads
         return [work / run(variant.name, places, steps) for _ in range(count)]
 
-    candidates = [variant for variant in here() if variant.kind == kind]
-    if not candidates:
+    if not here()[precision]:
         return None
-    best = max(candidates, key=lambda variant: max(rates(variant, TRY_NS, TRIES)))
+    best = max(here()[precision], key=lambda variant: max(rates(variant, TRY_NS, TRIES)))
     return _limit(unit, best.name, rates(best, SAMPLE_NS, SAMPLES))
 
 
@@ -261,12 +302,11 @@ def _streams(run: Run, threads: int) -> dict[str, Any]:
 
 
 def new_state(variant: Variant) -> np.ndarray:
-    """Operands and accumulators for an arithmetic kernel, as bytes; the values stay finite for ever."""
+    """Operands and accumulators for an arithmetic kernel, as bytes."""
     vectors = 2 + variant.unroll
-    state = aligned(vectors * variant.bytes)
-    fma = variant.kind == "fma"
-    operands = state.view(np.float32 if fma else np.uint8).reshape(vectors, -1)
-    operands[0], operands[1] = (0.5, 1.0) if fma else (3, 1)  # x = x / 2 + 1 goes to 2
+    state = aligned(vectors * variant.operation.bytes)
+    element, *values = variant.operation.operands
+    state.view(element).reshape(vectors, -1)[:2] = np.reshape(values, (2, 1))
     return state
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -10,42 +11,70 @@ import numpy as np
 import pytest
 
 from benchmarks.kit import places
+from benchmarks.kit.native import shared_library
 from benchmarks.peers import limits
 from edgepack.config import host
 from edgepack.errors import EdgepackError
+from edgepack.toolchain.zig import zig
 
-FMA, DOT = r"\bvfmadd\w*ps\b|\bfmla\b", r"\bvpdpbusd\b|\bsdot\b"
+INSTRUCTIONS = {
+    "fma": r"\bvfmadd\w*ps\b|\bfmla\b|\bv?mulps\b",
+    "dot": r"\bvpdpbusd\b|\bsdot\b",
+    "madd": r"\bv?pmaddwd\b",
+}
+# On x86, widened operands are exact on every CPU, so they are tested on those with VNNI, too.
+WIDENED = tuple(
+    limits.Variant(operation, unroll)
+    for operation in limits._INT8
+    if operation.kind == "madd" and operation.needs in {"sse2", *host.describe()["cpu"]["features"]}
+    for unroll in limits.UNROLLS
+)
+HERE = tuple(dict.fromkeys((*limits.here()["fp32"], *limits.here()["int8"])))
 
 
-def _run(variant, state, steps):
-    library = limits.library()
-    library[variant.name](ctypes.c_void_p(state.ctypes.data), ctypes.c_long(steps))
-
-
-@pytest.mark.parametrize("variant", limits.here(), ids=lambda variant: variant.name)
+@pytest.mark.parametrize("variant", HERE, ids=lambda variant: variant.name)
 def test_kernels_compute_what_they_say(variant):
+    check(limits.library(), variant)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="instructions of x86")
+def test_widened_operands_are_exact(tmp_path, monkeypatch):
+    """Full-range u8 by full-range s8, with which pairs saturate in int16."""
+    monkeypatch.setattr(places, "CACHE", tmp_path)
+    path = shared_library("widened", limits.source(WIDENED), limits.FLAGS)
+    for variant in WIDENED:
+        check(ctypes.CDLL(str(path)), variant)
+
+
+def check(library, variant):
+    """A thousand steps add what the variant says to its accumulators."""
     state = limits.new_state(variant)
-    if variant.kind == "fma":
+    kind = variant.operation.kind
+    if kind == "fma":
         vectors = state.view(np.float32).reshape(variant.unroll + 2, -1)
         vectors[0], vectors[1] = 1, 3
         vectors[2:] = np.arange(vectors[2:].size).reshape(variant.unroll, -1)
         expected = vectors[2:] + 3 * 1000
     else:
-        operands = state.reshape(variant.unroll + 2, -1)
+        together, first, second = {"dot": (4, np.uint8, np.int8), "madd": (2, np.int16, np.int16)}[kind]
         random = np.random.default_rng(0)
-        operands[0] = random.integers(0, 128, variant.bytes)  # both of SDOT's are signed
-        operands[1] = random.integers(-128, 128, variant.bytes).astype(np.int8).view(np.uint8)
+        operands = state.reshape(variant.unroll + 2, -1)
+        most = 256 if kind == "madd" else 128  # both of SDOT's are signed
+        operands[0].view(first)[:] = random.integers(0, most, operands[0].view(first).size)
+        operands[1].view(second)[:] = random.integers(-128, 128, operands[1].view(second).size)
+        if kind == "madd":
+            operands[0].view(first)[:2], operands[1].view(second)[:2] = 255, 127
         vectors = state.view(np.int32).reshape(variant.unroll + 2, -1)
         vectors[2:] = np.arange(vectors[2:].size).reshape(variant.unroll, -1)
-        products = operands[0].astype(int) * operands[1].view(np.int8).astype(int)
-        expected = vectors[2:] + 1000 * products.reshape(-1, 4).sum(1)
-    _run(variant, state, 1000)
+        products = operands[0].view(first).astype(int) * operands[1].view(second).astype(int)
+        expected = vectors[2:] + 1000 * products.reshape(-1, together).sum(1)
+    library[variant.name](ctypes.c_void_p(state.ctypes.data), ctypes.c_long(1000))
     np.testing.assert_array_equal(vectors[2:], expected)
 
 
 def test_a_step_is_as_many_multiply_adds_as_the_variant_says():
-    fma, dot = limits.Variant("fma", 32, 4), limits.Variant("dot", 64, 8)
-    assert (fma.macs, dot.macs) == (4 * 8, 8 * 64)
+    macs = {op.needs: limits.Variant(op, 4).macs for op in (*limits._FP32, *limits._INT8)}
+    assert (macs["avx"], macs["avx512vnni"], macs["avx2"]) == (4 * 8, 4 * 64, 4 * 16)
 
 
 def test_stream_kernels_compute_what_they_say():
@@ -70,38 +99,59 @@ def test_the_compiler_kept_the_work():
     argv = [objdump, "-d", "--no-show-raw-insn", str(limits.build())]
     text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     bodies = dict(re.findall(r"^\w+ <(\w+)>:\n((?:.+\n)+)", text, re.MULTILINE))
-    if not {"fma", "neon"} & set(host.describe()["cpu"]["features"]):
-        pytest.skip("this CPU has no fused multiply-add")
-    for variant in limits.here():
-        instruction = {"fma": FMA, "dot": DOT}[variant.kind]
+    for variant in HERE:
+        instruction = INSTRUCTIONS[variant.operation.kind]
         assert len(re.findall(instruction, bodies[variant.name])) >= variant.unroll, variant.name
 
 
 @pytest.mark.parametrize(
-    ("features", "bits", "names"),
+    ("features", "fp32", "int8"),
     [
-        ({"avx512f", "avx512vnni"}, 512, {"fma_64_12", "fma_32_12", "dot_64_12"}),
-        ({"avx2", "fma", "avxvnni"}, 256, {"fma_32_12", "fma_16_12", "dot_32_12"}),
-        ({"avx2", "fma"}, 256, {"fma_32_12", "fma_16_12"}),
-        ({"neon", "dotprod"}, 128, {"fma_16_12", "dot_16_12"}),
-        ({"neon"}, 128, {"fma_16_12"}),
+        ({"avx512f", "avx512bw", "avx512vnni", "avx2", "avx"}, {"fma_64_12", "fma_32_12"}, {"dot_64_12"}),
+        ({"avx512f", "avx512bw", "avx2", "avx"}, {"fma_64_12", "fma_32_12"}, {"madd_64_12"}),
+        ({"avx", "avx2", "fma", "avxvnni"}, {"fma_32_12", "fma_16_12"}, {"dot_32_12"}),
+        ({"avx", "avx2", "fma", "sse2"}, {"fma_32_12", "fma_16_12"}, {"madd_32_12"}),
+        ({"sse2"}, {"fma_16_12"}, {"madd_16_12"}),
+        ({"neon", "dotprod"}, {"fma_16_12"}, {"dot_16_12"}),
+        ({"neon"}, {"fma_16_12"}, set()),
     ],
+    ids=["avx512-vnni", "avx512", "avx2-vnni", "avx2", "sse4.2", "dotprod", "neon"],
 )
-def test_variants_follow_the_cpu(features, bits, names):
-    made = limits.variants(features, bits)
-    assert {variant.name for variant in made if variant.unroll == 12} == names
-    code = limits.source(made)
-    assert all(f"void {variant.name}(void *state, long steps)" in code for variant in made)
+def test_variants_follow_the_cpu(features, fp32, int8):
+    made = limits.variants(features)
+    names = {key: {one.name for one in found if one.unroll == 12} for key, found in made.items()}
+    assert names == {"fp32": fp32, "int8": int8}
+    code = limits.source([*made["fp32"], *made["int8"]])
+    assert all(
+        f"void {one.name}(void *state, long steps)" in code for found in made.values() for one in found
+    )
+
+
+@pytest.mark.parametrize("cpu", ["nehalem", "haswell", "skylake_avx512", "icelake_server", "alderlake"])
+def test_kernels_compile_for_other_cpus(cpu, tmp_path):
+    features = {
+        "nehalem": {"sse2"},
+        "haswell": {"sse2", "avx", "avx2"},
+        "skylake_avx512": {"sse2", "avx", "avx2", "avx512f", "avx512bw"},
+        "icelake_server": {"sse2", "avx", "avx2", "avx512f", "avx512bw", "avx512vnni"},
+        "alderlake": {"sse2", "avx", "avx2", "avxvnni"},
+    }[cpu]
+    made = limits.variants(features)
+    code = tmp_path / "limits.c"
+    code.write_text(limits.source([*made["fp32"], *made["int8"]]))
+    flags = [flag for flag in limits.FLAGS if flag not in {"-march=native", "-shared"}]
+    target = ["-target", "x86_64-linux-gnu", f"-march={cpu}"]
+    subprocess.run([zig(), "cc", "-c", *flags, *target, "-o", tmp_path / "limits.o", code], check=True)
 
 
 def test_limits_of_this_machine():
     found = limits.measure(1)
-    for name in ("fp32", "triad", "read"):
+    for name in ("fp32", "triad", "read", *(["int8"] if limits.here()["int8"] else [])):
         limit = found[name]
         assert limit["peak"] == max(limit["samples"]) > 0
         assert min(limit["samples"]) <= limit["median"] <= limit["peak"]
         assert limit["spread"] >= 0
-    assert (found["int8"] is None) == all(variant.kind == "fma" for variant in limits.here())
+    assert (found["int8"] is None) == (not limits.here()["int8"])
     assert found["threads"] == 1
 
 
@@ -112,8 +162,7 @@ def test_more_threads_than_cores_are_refused():
 
 def test_the_canary_tells_its_time():
     assert limits.canary() > 0
-    _, state = limits._canary_state()
-    assert state.view(np.float32)[-1] == 2  # x = x / 2 + 1, many times: it ran
+    assert limits._canary_state().view(np.float32)[-1] == 2  # x = x / 2 + 1, many times: it ran
 
 
 def test_a_compiler_that_fails_is_told(tmp_path, monkeypatch):
