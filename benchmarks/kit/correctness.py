@@ -1,7 +1,8 @@
-"""Samples as arrays, and how far outputs are from onnxruntime's in fp32. Runs in any environment: numpy alone."""
+"""Samples as arrays, and how far outputs are from the reference's. Runs in any environment: numpy alone."""
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,12 +38,63 @@ class Distance:
         return None
 
 
+@dataclass(frozen=True)
+class Exactness:
+    """How a contestant's int8 outputs compare with the exact ones of the same quantized model, over all samples."""
+
+    samples: int
+    top1: int  # samples whose first output has its largest value at the same place
+    difference: float | None  # max |y - exact| / max |exact|, the worst output and sample; None: not finite
+    quantization: (
+        float | None
+    )  # max |exact - ref| / max |ref| with the fp32 reference: what quantizing itself costs
+
+    @property
+    def exact(self) -> bool:
+        """It adds no more than quantization does: roundings that fall to the other side, and no saturation.
+
+        A rounding is one step of one value, but later layers amplify it, in a net of random weights most of all: a
+        bound that holds for all nets does not exist.
+        """
+        return None not in (self.difference, self.quantization) and self.difference <= self.quantization
+
+
+Run = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
+
+
 def rows(path: Path) -> list[dict[str, np.ndarray]]:
     """The samples of an .npz file whose arrays have a leading axis of samples, one dict each."""
     with np.load(path, allow_pickle=False) as arrays:
         data = {name: arrays[name] for name in arrays.files}
     count = len(next(iter(data.values())))
     return [{name: array[i] for name, array in data.items()} for i in range(count)]
+
+
+def save_outputs(path: Path, run: Run, samples: Sequence[Mapping[str, np.ndarray]]) -> Path:
+    """Write what ``run`` makes of each sample as an .npz file: ``output_0`` and so on, ``[samples, *shape]``."""
+    columns = zip(*(run(sample) for sample in samples), strict=True)
+    np.savez(path, **{f"output_{i}": np.stack(column) for i, column in enumerate(columns)})
+    return path
+
+
+def outputs(path: Path) -> list[list[np.ndarray]]:
+    """The outputs of each sample, as ``save_outputs`` wrote them."""
+    return [[row[f"output_{i}"] for i in range(len(row))] for row in rows(path)]
+
+
+def compare_exact(run: Run, samples: Path, exact: Path, fp32: Path, limit_s: float) -> Exactness:
+    """Infer as many of the samples as ``limit_s`` seconds allow, one at least."""
+    end = time.monotonic() + limit_s
+    count = agree = 0
+    ours = quantized = Distance(0.0, 1.0, None)
+    for sample, want, plain in zip(rows(samples), outputs(exact), outputs(fp32), strict=True):
+        got = run(sample)
+        count += 1
+        agree += int(np.argmax(got[0]) == np.argmax(want[0]))
+        ours, quantized = worse(ours, distance(got, want)), worse(quantized, distance(want, plain))
+        if time.monotonic() > end:
+            break
+    return Exactness(count, agree, ours.relative, quantized.relative)
 
 
 def distance(outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> Distance:

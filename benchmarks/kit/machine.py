@@ -1,8 +1,10 @@
 """What results say about the machine and the checkout they come from."""
 
+import functools
 import platform
+import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,17 +12,30 @@ from typing import Any
 from benchmarks.kit.places import ROOT
 from benchmarks.kit.processes import ProcessFailed, run
 from edgepack.config import host
+from edgepack.toolchain.zig import zig
 
 _TOOLS = ("apache-tvm", "apache-tvm-ffi", "paramiko", "xgboost-cpu")
-_WRITTEN = (":!benchmarks/results", ":!benchmarks/charts", ":!benchmarks/RESULTS.md")  # by benchmarks
+_WRITTEN = (":!benchmarks/results", ":!benchmarks/RESULTS.md", ":!docs/performance.md")  # by benchmarks
+_NOISE = re.compile(r"\((r|tm)\)|\b(cpu|processor|\d+-core)\b|@.*", re.IGNORECASE)  # of a CPU's name
+_VECTORS = {  # LLVM's name of a feature: the ISA that decides how int8 is computed, best first
+    "avx512vnni": "avx512-vnni",
+    "avx512f": "avx512",
+    "avxvnni": "avx2-vnni",
+    "avx2": "avx2",
+    "avx": "avx",
+    "dotprod": "dotprod",
+}
 
 
 def summary(*programs: Sequence[str]) -> dict[str, Any]:
     """This machine, as far as it matters to a figure; ``programs`` are commands that print their version."""
     described = host.describe()
     cpu = described["cpu"]
+    core = _core()
     return {
+        "kind": kind(cpu["name"], core, cpu["features"], described["tvm"]["mcpu"]),
         "cpu": cpu["name"],
+        "core": core,
         "cores": cpu["cores"],
         "features": cpu["features"],
         "tvm_target": described["tvm"],
@@ -34,6 +49,26 @@ def summary(*programs: Sequence[str]) -> dict[str, Any]:
         "versions": {name: version(name) for name in _TOOLS},
         "programs": {argv[0]: _first_line(argv) for argv in programs},
     }
+
+
+def kind(name: str, core: str, features: Collection[str], level: str) -> str:
+    """The kind of a CPU, by which results are kept: its model name, its core and its vector ISA, as words for a path.
+
+    The core is LLVM's name: in a virtual machine, model names often leave the generation out ("AMD EPYC"). The ISA is
+    what the system offers, which may be less than the core has. ``level`` stands in where no vector extension is known.
+    """
+    vectors = next((word for feature, word in _VECTORS.items() if feature in features), level)
+    parts = [_NOISE.sub(" ", name), core, vectors]
+    words = [re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in parts]
+    return "-".join(word for word in dict.fromkeys(words) if word)
+
+
+@functools.cache
+def _core() -> str:
+    """LLVM's name for this CPU's core, ``znver3``, as the compiler that zig brings sees it."""
+    told = run([zig(), "build-exe", "--show-builtin"])
+    found = re.search(r"\.model = &std\.Target\.\w+\.cpu\.(\w+)", told)
+    return found[1] if found else "unknown"
 
 
 def commit() -> str | None:

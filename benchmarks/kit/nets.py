@@ -13,20 +13,26 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.kit import places
-from benchmarks.kit.correctness import rows
+from benchmarks.kit import places, reference
 from benchmarks.kit.processes import ProcessFailed, last_line, run
 from edgepack.base.files import sha256_json
 from edgepack.base.text import near_miss
 from edgepack.base.versions import tool_version
 from edgepack.engine.keys import code_digest
 from edgepack.errors import EdgepackError, UsageError
-from edgepack.export.reference import open_session
 from edgepack.zoo import NETS
 
 CALIBRATION_SAMPLES = 32
 INPUT_SAMPLES = 3  # outputs are compared on all of them, timed on the last
 _SEEDS = {"weights": 0, "calibration": 1, "inputs": 2}
+_FILES = (
+    "model.onnx",
+    "weights.pt",
+    "calibration.npz",
+    "inputs.npz",
+    "reference.npz",
+    "calibration-reference.npz",
+)
 _LIMIT_S = 900
 
 
@@ -42,12 +48,12 @@ class Artifacts:
     calibration: Path  # for quantization
     inputs: Path  # what is inferred, compared and timed
     reference: Path  # the fp32 outputs of onnxruntime for them: ``output_0`` and so on
+    calibration_reference: Path  # the same for the calibration samples
 
     @classmethod
     def below(cls, folder: Path, net: str, title: str, macs: int) -> "Artifacts":
         """The files of a net in a folder of its own."""
-        names = ("model.onnx", "weights.pt", "calibration.npz", "inputs.npz", "reference.npz")
-        return cls(net, title, macs, *(folder / name for name in names))
+        return cls(net, title, macs, *(folder / name for name in _FILES))
 
 
 def network(name: str) -> Path:
@@ -93,7 +99,7 @@ def _key() -> str:
     tools = {name: tool_version(name) for name in ("python", "numpy", "onnx", "onnxruntime", "torch")}
     code = [code_digest(part) for part in ("zoo", "export", "onnxfile")]
     samples = [CALIBRATION_SAMPLES, INPUT_SAMPLES]
-    return sha256_json({"tools": tools, "code": code, "seeds": _SEEDS, "samples": samples})
+    return sha256_json({"tools": tools, "code": code, "seeds": _SEEDS, "samples": samples, "files": _FILES})
 
 
 def make(net: str, folder: Path) -> None:
@@ -107,15 +113,13 @@ def make(net: str, folder: Path) -> None:
     torch.save(definition.network(_SEEDS["weights"]).state_dict(), made.weights)
     np.savez(made.calibration, **definition.samples(CALIBRATION_SAMPLES, _SEEDS["calibration"]))
     np.savez(made.inputs, **definition.samples(INPUT_SAMPLES, _SEEDS["inputs"]))
-    write_reference(made)
+    write_references(made)
 
 
-def write_reference(made: Artifacts) -> None:
-    """Run onnxruntime on ``made.inputs`` and write ``made.reference``."""
-    session = open_session(made.onnx)
-    outputs = [session.run(None, row) for row in rows(made.inputs)]
-    stacked = {f"output_{i}": np.stack(column) for i, column in enumerate(zip(*outputs, strict=True))}
-    np.savez(made.reference, **stacked)
+def write_references(made: Artifacts) -> None:
+    """Run onnxruntime on ``made.inputs`` and ``made.calibration``."""
+    reference.write(made.onnx, made.inputs, made.reference)
+    reference.write(made.onnx, made.calibration, made.calibration_reference)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """edgepack beside its peers: python -m benchmarks.peers [--nets a,b] [--peers x,y] [--minutes M].
 
-Measures the groups that fit into the minutes and writes results/*.json, charts/*.svg and RESULTS.md below
---out (benchmarks/). Nets, environments and what contestants prepared are kept in edgepack's cache directory.
+Measures the groups that fit into the minutes and writes them with their page and charts to results/peers/KIND, for this
+kind of CPU, and RESULTS.md, all below --out (benchmarks/). Nets, environments and what contestants prepared are kept in edgepack's cache directory.
 """
 
 import argparse
@@ -12,15 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kit import places
 from benchmarks.kit.command import above, chosen, finish, parser, whole
 from benchmarks.kit.interleaving import TimingPlan
 from benchmarks.kit.machine import commit, summary
-from benchmarks.kit.places import RESULTS
 from benchmarks.peers import campaign, limits
 from benchmarks.peers.contestants import CONTESTANTS
 from benchmarks.peers.measure import Settings
-from benchmarks.peers.page import write_report
 from benchmarks.peers.prepare import Contestants
+from benchmarks.peers.report import write_report
 from benchmarks.peers.results import Cell, load_groups
 from edgepack.zoo import NETS
 
@@ -48,13 +48,13 @@ def options() -> argparse.ArgumentParser:
     drift = "per cent that the canary may drift before a block is discarded (%(default)g)"
     add("--canary-limit", type=above(0), default=100 * TimingPlan.drift, metavar="PERCENT", help=drift)
     add("--seed", type=int, default=0, help="of the random orders (%(default)s)")
-    add("--out", type=Path, default=RESULTS, help="where the results go (benchmarks/)")
+    add("--out", type=Path, default=places.RESULTS, help="where the results go (benchmarks/)")
     add("--missing", action="store_true", help="only groups that have no results yet")
     add("--replace", action="store_true", help="let a group lose contestants that --peers leaves out")
     add("--fresh", action="store_true", help="prepare anew what an earlier run has prepared")
     only = "only prepare; a later run finds it done and has time to measure"
     add("--prepare", action="store_true", help=only)
-    anew = "measure nothing: write RESULTS.md and the charts anew"
+    anew = "measure nothing: write the pages and charts of all kinds of CPU anew"
     add("--page", "--report", action="store_true", help=anew)
     return words
 
@@ -64,7 +64,7 @@ def measured_limits(threads: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:
     found = {}
     for count in threads:
         one = found[count] = limits.measure(count)
-        int8 = f"{one['int8']['peak']:.0f} GOP/s int8" if one["int8"] else "no int8 dot product"
+        int8 = f"{one['int8']['peak']:.0f} GOP/s int8" if one["int8"] else "no limit of int8"
         _say(
             f"limits, {count} threads: {one['fp32']['peak']:.0f} GFLOP/s fp32, {int8},"
             f" {one['read']['peak']:.1f} GB/s read"
@@ -79,10 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """What the options ask for; 0, or 7 where groups were left out."""
-    results = options.out / "results"
+    docs = places.ROOT / "docs" / "performance.md" if options.out == places.RESULTS else None
     if options.page:
-        print(write_report(load_groups(results), options.out))
+        print(write_report(options.out, docs))
         return 0
+    machine = summary()
+    folder = options.out / "results" / "peers"
+    results = folder / machine["kind"]
     cores = tuple(sorted(os.sched_getaffinity(0)))
     counts = [str(count) for count in range(1, len(cores) + 1)]  # a core for each
     threads = [int(count) for count in chosen(options.threads, counts, "threads")]
@@ -109,7 +112,7 @@ def bench(options: argparse.Namespace) -> int:
         prepare_minutes=options.prepare_minutes,
         colds=options.colds,
         fresh=options.fresh,
-        machine=summary(),
+        machine=machine,
         limits={} if options.prepare else measured_limits(threads),
         commit=commit(),
         say=_say,
@@ -118,9 +121,9 @@ def bench(options: argparse.Namespace) -> int:
         left = campaign.prepare(settings, wanted, peers, minutes=options.minutes)
         return _tell_left(left, "prepared", "")
     try:
-        left = campaign.run(settings, wanted, peers, results, minutes=options.minutes)
+        left = campaign.run(settings, wanted, peers, folder, minutes=options.minutes)
     finally:  # what was measured before a Ctrl-C is worth a table, too
-        _say(f"written: {write_report(load_groups(results), options.out)}")
+        _say(f"written: {write_report(options.out, docs)}")
     return _tell_left(left, "measured", campaign.command_for(left, peers))
 
 

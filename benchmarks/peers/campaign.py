@@ -53,9 +53,12 @@ def run(
     *,
     minutes: float,
 ) -> dict[Cell, str]:
-    """Measure the groups that fit, each saved as soon as it is done; those left out, with the reason."""
+    """Measure the groups that fit, each saved as soon as it is done; those left out, with the reason.
+
+    ``results`` has a folder for each kind of CPU.
+    """
     end = time.monotonic() + 60 * minutes
-    earlier = {group.cell: group for group in load_groups(results)}
+    earlier = {group.cell: group for group in load_groups(results / settings.machine["kind"])}
     needs = {cell: estimate(settings, len(peers), earlier.get(cell)) for cell in wanted}
     _say_plan(settings, needs, peers, minutes)
     left = {}

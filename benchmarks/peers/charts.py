@@ -83,7 +83,7 @@ def _bar(one: Standing, y: float, scale: _Scale) -> list[Markup]:
     start, end = sorted((scale(1.0), scale(ratio.value)))
     cls = "even" if not ratio.decided else "faster" if ratio.value < 1 else "slower"
     parts = [
-        words(_LEFT - 8, y + 12, one.entry.title, anchor="end"),
+        words(_LEFT - 8, y + 12, one.title, anchor="end"),
         el("rect", x=start, y=y + 2, width=max(end - start, 1.0), height=_ROW - 5, rx=1.5, cls=cls),
     ]
     middle = y + _ROW / 2

@@ -13,7 +13,7 @@ from statistics import median_low
 from typing import Any
 
 from benchmarks.kit import places
-from benchmarks.kit.correctness import Distance
+from benchmarks.kit.correctness import Distance, Exactness
 from benchmarks.kit.environments import Environment, EnvironmentFailed, environment
 from benchmarks.kit.interleaving import Course, InterleavedMeasurement, TimingPlan, Warm, warm_up
 from benchmarks.kit.nets import Artifacts
@@ -24,6 +24,7 @@ from benchmarks.peers.results import Cell, ContestantResult, Group
 from benchmarks.peers.roofline import roofline
 
 LIMIT_S = 300  # of a load, of the inferences that are compared, of a cold start
+EXACT_S = 60.0  # of the inferences that are compared with the exact ones, at the most
 CANARIES = 3  # for a reading, their median: an interrupt in one of them is no drift
 
 
@@ -109,7 +110,7 @@ class GroupRun:
         if cell.precision not in contestant.precisions:
             one.fail("prepare", f"has no {cell.precision} path", "unsupported")
             return
-        one.environment = environment(one.name, contestant.requirements, places.CACHE / "environments")
+        one.environment = environment(contestant.home, contestant.requirements, places.CACHE / "environments")
         one.entry["packages"] = one.environment.packages if contestant.requirements else {}
         one.task = Assignment(
             net=net.net,
@@ -177,6 +178,8 @@ class GroupRun:
             one.worker = processes.enter_context(self._start_worker(one))
             loaded = one.worker.ask("load", LIMIT_S, **one.words)
             phase = "run"
+            if one.made["exact"]:  # first: what is timed are the inputs of the last run
+                one.entry["exactness"] = self._compare_exact(one)
             files = {"inputs": self._net.inputs, "reference": self._net.reference}
             found = Distance(**one.worker.ask("run", LIMIT_S, **files))
             one.entry |= loaded
@@ -191,6 +194,14 @@ class GroupRun:
         except ProcessFailed as error:
             one.out(phase, error)
         self._tell(one, "loaded")
+
+    def _compare_exact(self, one: _Participant) -> Exactness:
+        files = {
+            "samples": self._net.calibration,
+            "exact": one.made["exact"],
+            "fp32": self._net.calibration_reference,
+        }
+        return Exactness(**one.worker.ask("compare_exact", LIMIT_S, limit_s=EXACT_S, **files))
 
     def _cold_starts(self) -> None:
         """Fresh processes, one at a time, in a new random order each time around."""

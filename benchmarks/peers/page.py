@@ -1,21 +1,21 @@
-"""RESULTS.md and its charts from the results of groups."""
+"""The page of one kind of CPU from the results of its groups."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.kit.correctness import FP32_ERROR, INT8_COSINE
-from benchmarks.kit.documents import filled, markdown, write_text
+from benchmarks.kit.correctness import FP32_ERROR, INT8_COSINE, Exactness
+from benchmarks.kit.documents import filled, markdown
 from benchmarks.kit.nets import CALIBRATION_SAMPLES, INPUT_SAMPLES
 from benchmarks.kit.statistics import LEVEL, RESAMPLES, Ratio
-from benchmarks.peers import charts
-from benchmarks.peers.measure import CANARIES
-from benchmarks.peers.ranking import OURS, Ranked, Standing, losses, rank
+from benchmarks.peers.measure import CANARIES, EXACT_S
+from benchmarks.peers.ranking import OURS, Ranked, Standing, losses
 from benchmarks.peers.results import Cell, ContestantResult, Group
 from edgepack.reporting import format as fmt
 
 _WORDS, _METHOD = (Path(__file__).with_name(name) for name in ("page.md", "method.md"))
+_KERNELS = {"fma": "multiply-add", "dot": "dot product", "madd": "in int16, vpmaddwd"}
 _STATUS = {"wrong": "wrong outputs", "failed": "failed", "unsupported": "not supported"}
 _SHORT = 90  # characters of a reason in a table
 _COLUMNS = (
@@ -33,38 +33,19 @@ _COLUMNS = (
 )
 
 
-def write_report(groups: Sequence[Group], out: Path) -> Path:
-    """Write RESULTS.md and charts/*.svg below ``out``; the path of the first."""
-    ranked = [rank(group) for group in groups]
-    for old in (out / "charts").glob("*.svg"):
-        old.unlink()
-    drawn = []
-    for precision, threads in sorted({(group.precision, group.threads) for group in groups}):
-        part = [one for one in ranked if (one.group.precision, one.group.threads) == (precision, threads)]
-        title, name = _kind(precision, threads), f"charts/{precision}-{threads}t.svg"
-        svg = charts.ratios(title, part)
-        if svg is not None:
-            write_text(out / name, svg)
-            drawn.append((title, name))
-    path = out / "RESULTS.md"
-    write_text(path, report(ranked, drawn))
-    return path
-
-
-def report(ranked: Sequence[Ranked], drawn: Sequence[tuple[str, str]] = ()) -> str:
-    """The whole document; ``drawn`` are titles and paths of charts."""
-    if not ranked:
-        return "# edgepack beside its peers\n\nThere are no results yet.\n"
+def page(kind: str, ranked: Sequence[Ranked], drawn: Sequence[tuple[str, str]] = ()) -> str:
+    """The whole page of one kind of CPU; ``drawn`` are titles and paths of charts."""
     pictures = [f"![Ratio to edgepack by net and contestant: {title}]({path})" for title, path in drawn]
     timed = [one for one in ranked if one.ours is not None and one.best_peer is not None]
     return filled(
         _WORDS,
+        kind=kind,
         groups=len(ranked),
         timed=len(timed),
         lead=sum(not one.ahead for one in timed),
         behind=len(losses(ranked)),
-        overview=_overview(ranked),
-        losses=_losses(ranked),
+        overview=overview(ranked),
+        losses=losses_table(ranked),
         charts="\n\n".join(pictures),
         cells="\n\n".join(_group(one) for one in ranked),
         without=_without(ranked),
@@ -73,19 +54,21 @@ def report(ranked: Sequence[Ranked], drawn: Sequence[tuple[str, str]] = ()) -> s
     )
 
 
-def _several(count: int, what: str) -> str:
+def several(count: int, what: str) -> str:
+    """``1 thread``, ``2 threads``."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _kind(precision: str, threads: int) -> str:
-    return f"{precision}, {_several(threads, 'thread')}"
+def part_title(precision: str, threads: int) -> str:
+    """The name of a precision with a number of threads."""
+    return f"{precision}, {several(threads, 'thread')}"
 
 
 def _name(group: Group) -> str:
-    return f"{group.title}, {_kind(group.precision, group.threads)}"
+    return f"{group.title}, {part_title(group.precision, group.threads)}"
 
 
-def _overview(ranked: Sequence[Ranked]) -> str:
+def overview(ranked: Sequence[Ranked]) -> str:
     """One row a net, one column a precision and number of threads."""
     columns = sorted({(one.group.precision, one.group.threads) for one in ranked})
     nets = list(dict.fromkeys((one.group.net, one.group.title) for one in ranked))
@@ -93,7 +76,7 @@ def _overview(ranked: Sequence[Ranked]) -> str:
     rows = []
     for net, title in nets:
         rows.append([title, *(places.get(Cell(net, *column), "not measured") for column in columns)])
-    return markdown(["net", *(_kind(*column) for column in columns)], rows, right=9)
+    return markdown(["net", *(part_title(*column) for column in columns)], rows, right=9)
 
 
 def _place(ranked: Ranked) -> str:
@@ -104,10 +87,11 @@ def _place(ranked: Ranked) -> str:
     peer = ranked.best_peer
     if peer is None or peer.to_ours is None:
         return place
-    return f"{place}; {peer.entry.title} {fmt.significant(peer.to_ours.value)}"
+    return f"{place}; {peer.title} {fmt.significant(peer.to_ours.value)}"
 
 
-def _losses(ranked: Sequence[Ranked]) -> str:
+def losses_table(ranked: Sequence[Ranked]) -> str:
+    """Groups in which somebody is faster than edgepack, by size of the gap."""
     rows = []
     for one in losses(ranked):
         first, *others = one.ahead
@@ -116,29 +100,32 @@ def _losses(ranked: Sequence[Ranked]) -> str:
             [
                 _name(one.group),
                 _interval(1 / ratio.value, 1 / ratio.high, 1 / ratio.low, fmt.TIMES),
-                first.entry.title,
+                first.title,
                 _ms(first.times.median),
                 _ms(one.ours.times.median),
-                ", ".join(other.entry.title for other in others) or fmt.DASH,
+                ", ".join(other.title for other in others) or fmt.DASH,
             ]
         )
     if not rows:
         return "In no measured group is a peer faster beyond chance."
     columns = ("group", "slower by [95 %]", "than", "its median", "edgepack's", "also faster than edgepack")
-    told = "By size of the gap. Groups in which edgepack has no time are listed further down."
-    return f"{told}\n\n{markdown(columns, rows)}"
+    return markdown(columns, rows)
 
 
 def _group(ranked: Ranked) -> str:
     group = ranked.group
-    rows = [_row(one) for one in ranked.order]
+    checked = any(entry.exactness is not None for entry in group.entries.values())
+    rows = [_row(one, checked=checked) for one in ranked.order]
     for entry in group.entries.values():
         if entry.status != "measured":
             words = f"{_STATUS[entry.status]}: {_short(entry.reason or '')}"
-            rows.append([entry.title, words, *[fmt.DASH] * 3, _distance(entry), *[fmt.DASH] * 5])
+            empty = [fmt.DASH] * 3
+            rows.append(
+                [entry.title, words, *empty, _distance(entry), *[fmt.DASH] * checked, *empty, *empty[1:]]
+            )
     kept = sum(block.discarded is None for block in group.blocks)
     rounds = max((one.rounds for one in ranked.order), default=0)
-    notes = [f"{_several(rounds, 'round')}, {kept} of {len(group.blocks)} blocks kept, {group.when[:10]}."]
+    notes = [f"{several(rounds, 'round')}, {kept} of {len(group.blocks)} blocks kept, {group.when[:10]}."]
     fewer = [f"{one.entry.title} ({one.rounds})" for one in ranked.order if one.rounds < rounds]
     if fewer:
         notes.append(f"Fewer rounds: {', '.join(fewer)}.")
@@ -152,7 +139,9 @@ def _group(ranked: Ranked) -> str:
             f" {fmt.count(group.roofline.macs)}MAC, {fmt.size(group.roofline.bytes)}."
         )
     title = f"### {_name(group)}"
-    return "\n\n".join([title, markdown(_COLUMNS, rows), " ".join(notes), *_preparation(group)])
+    return "\n\n".join(
+        [title, markdown(_columns(checked=checked), rows), " ".join(notes), *_preparation(group)]
+    )
 
 
 def _preparation(group: Group) -> list[str]:
@@ -175,15 +164,23 @@ def _note(value: Any) -> str:
     return fmt.significant(value, 4) if isinstance(value, float) else str(value)
 
 
-def _row(one: Standing) -> list[str]:
+def _columns(*, checked: bool) -> list[str]:
+    columns = list(_COLUMNS)
+    if checked:
+        columns.insert(columns.index("cold start"), "against the exact result (quantizing), top-1")
+    return columns
+
+
+def _row(one: Standing, *, checked: bool) -> list[str]:
     entry = one.entry
     return [
-        f"**{entry.title}**" if one.name == OURS else entry.title,
+        f"**{one.title}**" if one.name == OURS else one.title,
         _ms(one.times.median),
         _ms(one.times.p90),
         _ms(one.times.iqr),
         "1" if one.name == OURS else _ratio(one.to_ours),
         _distance(entry),
+        *([_exactness(entry.exactness)] if checked else []),
         _ms(one.cold("start_ns")),
         _ms(one.cold("load_ns")),
         _or_dash(fmt.kib, one.cold("peak_rss_kib")),
@@ -209,6 +206,15 @@ def _distance(entry: ContestantResult) -> str:
         return fmt.DASH
     noise = "" if entry.sqnr_db is None else f", SQNR {entry.sqnr_db:.1f}{fmt.THIN}dB"
     return f"{entry.relative_error:.1e}, cos {entry.cosine:.4f}{noise}"
+
+
+def _exactness(found: Exactness | None) -> str:
+    if found is None:
+        return "fp32 alone"
+    difference, quantizing = (
+        "not finite" if value is None else f"{value:.1e}" for value in (found.difference, found.quantization)
+    )
+    return f"{difference} ({quantizing}), {found.top1}/{found.samples}"
 
 
 def _or_dash(form: Callable[[float], str], value: float | None) -> str:
@@ -251,21 +257,30 @@ def _limits(ranked: Sequence[Ranked]) -> str:
         return "They were not measured."
     rows = []
     for threads, group in sorted(latest.items()):
-        cells = [
-            f"{group.limits[name]['peak']:.4g} {group.limits[name]['unit']}" if group.limits[name] else "none"
-            for name in ("fp32", "int8", "read", "triad")
-        ]
-        rows.append([_several(threads, "thread"), *cells])
+        cells = [_limit(group.limits[name]) for name in ("fp32", "int8", "read", "triad")]
+        rows.append([several(threads, "thread"), *cells])
     machine = next(iter(latest.values())).machine
     cores = [core for one in ranked for core in zip(*one.group.canary_references_ns, strict=True)]
     references = [median(core) / 1e6 for core in cores]
     span = f"{min(references):.3f} to {max(references):.3f} ms" if references else "unknown"
+    told = f"{machine_words(machine)} The canary took {span} over the groups."
+    return f"{told}\n\n{markdown(('', 'fp32', 'int8', 'memory read', 'triad'), rows)}"
+
+
+def machine_words(machine: Mapping[str, Any]) -> str:
+    """What a machine is, in a line."""
     virtual = ", a virtual machine" if machine["virtual"] else ""
-    told = (
-        f"{machine['cpu']}, {machine['cores']} cores{virtual}, {machine['memory_gib']} GiB, {machine['system']}."
-        f" The canary took {span} over the groups."
+    return (
+        f"{machine['cpu']} ({machine['core']}), {machine['cores']} cores{virtual}, {machine['memory_gib']} GiB,"
+        f" {machine['system']}."
     )
-    return f"{told}\n\n{markdown(('', 'fp32 FMA', 'int8 dot product', 'memory read', 'triad'), rows)}"
+
+
+def _limit(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "none"
+    how = _KERNELS.get(found["kernel"].partition("_")[0])
+    return f"{found['peak']:.4g} {found['unit']}{f' ({how})' if how else ''}"
 
 
 def method(groups: Sequence[Group]) -> list[str]:
@@ -287,6 +302,7 @@ def method(groups: Sequence[Group]) -> list[str]:
         warm_block_ms=plan["block_ns"] / 3e6,
         warm_s=plan["warm_ns"] / 1e9,
         canaries=CANARIES,
+        exact_s=EXACT_S,
         level=LEVEL,
         resamples=RESAMPLES,
         call=f"{median(calls):.0f} ns" if calls else "not measured",

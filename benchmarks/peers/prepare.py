@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks.kit import places
+from benchmarks.kit import places, reference
 from benchmarks.kit.environments import Environment
 from benchmarks.kit.processes import ProcessFailed, WorkerProcess
 from benchmarks.peers.protocol import Assignment, Contestant
@@ -85,6 +85,8 @@ def prepare(
 ) -> dict[str, Any]:
     """What contestant ``name`` prepares, or has prepared before: files, sizes, notes, and how long it took.
 
+    ``exact`` among them is the .npz file of the quantized model's exact outputs, or None.
+
     Raises:
         ProcessFailed: It could not, or not in time.
     """
@@ -104,6 +106,9 @@ def prepare(
         _failed[key] = error
         raise
     made = answer | {"prepare_seconds": time.monotonic() - start, "prepared_before": False}
+    exact = Path(answer["exact"] or "")
+    if exact.suffix == ".onnx":
+        made["exact"] = str(reference.write_apart(exact, task.calibration, task.folder / "exact.npz"))
     write_atomic(record, (json.dumps({"key": key, "made": made}) + "\n").encode())
     return made
 
@@ -113,7 +118,8 @@ def _recorded(record: Path, key: str) -> dict[str, Any] | None:
         return None
     words = json.loads(record.read_text())
     made = words["made"]
-    there = all(Path(path).exists() for path in (*made["model"], *made["runtime"]))
+    files = (*made["model"], *made["runtime"], *filter(None, [made["exact"]]))
+    there = all(Path(path).exists() for path in files)
     return made | {"prepared_before": True} if words["key"] == key and there else None
 
 
@@ -130,6 +136,7 @@ def _key(name: str, contestant: Contestant, task: Assignment, environment: Envir
         "contestant": _source(contestant),
         # Without an environment of its own, it may use edgepack itself.
         "edgepack": None if contestant.requirements else [code_digest(p) for p in _EDGEPACK],
+        "reference": code_digest("export"),
     }
     return sha256_json(parts)
 

@@ -5,6 +5,7 @@ This module runs in every peer's environment, so it needs Python and numpy only.
 benchmark itself imports the file, too, to read ``requirements``.
 """
 
+import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.kit.correctness import rows
+from benchmarks.kit.correctness import Run, rows, save_outputs
 from benchmarks.kit.serving import timed
 
 Precision = Literal["fp32", "int8"]
@@ -42,6 +43,10 @@ class Assignment:
         """The calibration data, one dict of inputs (batch of 1, as the model takes them) a sample."""
         return rows(self.calibration)
 
+    def save_exact(self, run: Run) -> Path:
+        """Write what ``run``, an exact way to compute the quantized model, makes of the calibration samples."""
+        return save_outputs(self.folder / "exact.npz", run, self.calibration_samples())
+
     @classmethod
     def from_json(cls, words: Mapping[str, Any]) -> "Assignment":
         """The inverse of ``asdict``, once that has been JSON, where paths are text."""
@@ -56,6 +61,9 @@ class Prepared:
     model: tuple[Path, ...]  # the files of the model itself
     runtime: tuple[Path, ...]  # all other files that inference reads, but for Python and numpy
     notes: Mapping[str, Any] = field(default_factory=dict)  # versions, path of quantization, tuning trials
+    # In int8: the quantized model as ONNX, or what it computes exactly for the calibration samples, as
+    # ``Assignment.save_exact`` writes it. None: it can be had as neither, and is compared with fp32 alone.
+    exact: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +108,11 @@ class Contestant:
     # same for all of them. Otherwise each number of threads has a folder of its own.
     threads_share = True
 
+    @property
+    def home(self) -> str:
+        """The name of its environment: that of its file, so that the contestants of one file share it."""
+        return type(self).__module__.rpartition(".")[2]
+
     def prepare(self, task: Assignment) -> Prepared:
         """Convert, quantize, tune and compile; in a process of its own, in the contestant's environment.
 
@@ -128,6 +141,16 @@ def distribution_files(*names: str) -> tuple[Path, ...]:
 
     found = (Path(str(file.locate())) for name in names for file in files(name) or ())
     return tuple(path for path in found if path.is_file() and path.suffix != ".pyc")
+
+
+def require_saturation() -> None:
+    """For a precise mode that is of use only where ``vpmaddubsw`` adds pairs of u8 · s8 in saturating int16.
+
+    Raises:
+        Unsupported: This CPU is no x86, or has VNNI, which does not saturate.
+    """
+    if platform.machine() != "x86_64" or "vnni" in Path("/proc/cpuinfo").read_text():
+        raise Unsupported("needless here: this CPU multiplies int8 without saturation by default")
 
 
 def size(paths: Iterable[Path]) -> int:

@@ -21,6 +21,12 @@ class Standing:
     to_ours: Ratio | None  # of medians, contestant over edgepack: above 1, edgepack is faster
     roofline_share: float | None
 
+    @property
+    def title(self) -> str:
+        """As tables and charts print it, with the mark of int8 that is not exact on this CPU."""
+        inexact = self.entry.exactness is not None and not self.entry.exactness.exact
+        return f"{self.entry.title} (inexact)" if inexact else self.entry.title
+
     def cold(self, figure: str) -> float | None:
         """The median of a figure of the cold starts."""
         return median(getattr(cold, figure) for cold in self.entry.cold) if self.entry.cold else None

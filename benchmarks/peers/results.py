@@ -1,6 +1,7 @@
 """The results of one group as a JSON file: net, precision and threads, measured together in one run.
 
-A group's file is replaced as a whole when the group is measured again, because ratios are taken between blocks
+Files lie in a folder for each kind of CPU (``benchmarks.kit.machine.kind``), so that a run on one kind leaves the
+results of others alone. A group's file is replaced as a whole when the group is measured again, because ratios are taken between blocks
 of the same rounds. Files of other groups stay, so that a table can be completed in parts.
 """
 
@@ -12,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from benchmarks.kit.correctness import Exactness
 from benchmarks.kit.interleaving import TimedBlock
 from benchmarks.peers.protocol import Cold, Precision
 from edgepack.spec import Finite, Spec
@@ -44,6 +46,7 @@ class ContestantResult(Spec):
     relative_error: Finite | None = None  # max |y - ref| / max |ref|, the worst output and sample
     cosine: Finite | None = None
     sqnr_db: Finite | None = None
+    exactness: Exactness | None = None  # in int8, where the exact outputs of its model are known
     model_bytes: int | None = None
     runtime_bytes: int | None = None  # everything else that inference reads, but for Python and numpy
     load_ns: int | None = None  # in the process that was timed
@@ -76,7 +79,7 @@ class Group(JsonDocument):
     hint: ClassVar[str] = "run the group again"
 
     kind: Literal["peers-group"] = "peers-group"
-    edgepack: Literal[1] = 1
+    edgepack: Literal[2] = 2
     net: str
     title: str
     precision: Precision
@@ -115,12 +118,17 @@ class Group(JsonDocument):
         return joined.encode() + b"\n"
 
     def save_in(self, folder: Path) -> Path:
-        """Write it under its name, atomically."""
-        return self.save(folder / f"{self.cell.key}.json")
+        """Write it under its name in the folder of its kind of CPU, atomically."""
+        return self.save(folder / self.machine["kind"] / f"{self.cell.key}.json")
+
+
+def kinds(folder: Path) -> list[str]:
+    """The kinds of CPU with results in ``folder``."""
+    return sorted({path.parent.name for path in folder.glob("*/*.json")})
 
 
 def load_groups(folder: Path) -> list[Group]:
-    """All groups in ``folder``, by file name.
+    """All groups in ``folder``, which is that of one kind of CPU, by file name.
 
     Raises:
         InputError: A file is not a group's, or of another schema version.

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kit.correctness import distance, rows, worse
+from benchmarks.kit.correctness import compare_exact, distance, outputs, rows, worse
 from benchmarks.kit.serving import serve, timed
 from benchmarks.peers.protocol import Assignment, Contestant, LoadedModel, Prepared, size
 
@@ -44,12 +44,13 @@ class ContestantServer:
 
     def run(self, command: dict[str, Any]) -> dict[str, Any]:
         """Infer every sample of ``inputs`` and compare with ``reference``."""
-        pairs = zip(rows(Path(command["inputs"])), rows(Path(command["reference"])), strict=True)
-        found = [
-            distance(self.session.run(row), [want[f"output_{i}"] for i in range(len(want))])
-            for row, want in pairs
-        ]
-        return asdict(reduce(worse, found))
+        pairs = zip(rows(Path(command["inputs"])), outputs(Path(command["reference"])), strict=True)
+        return asdict(reduce(worse, (distance(self.session.run(row), want) for row, want in pairs)))
+
+    def compare_exact(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Infer ``samples`` and compare with the ``exact`` outputs, and those with ``fp32``'s."""
+        files = (Path(command[name]) for name in ("samples", "exact", "fp32"))
+        return asdict(compare_exact(self.session.run, *files, command["limit_s"]))
 
     def time(self, command: dict[str, Any]) -> dict[str, Any]:
         """``untimed`` inferences, then the nanoseconds of each of ``runs``."""

@@ -16,6 +16,7 @@ class Right(Contestant):
     title = "right"
     threads_share = False
     offset = 0.0
+    exactly = None  # what its int8 model computes exactly
 
     def prepare(self, task):
         print("libraries print what they like")
@@ -23,7 +24,8 @@ class Right(Contestant):
         path.write_text("two")
         runs = task.folder / "prepared-times.txt"
         runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
-        return Prepared((path,), (), {"place": str(task.folder), "threads": task.threads})
+        exact = task.save_exact(self.exactly) if task.precision == "int8" and self.exactly else None
+        return Prepared((path,), (), {"place": str(task.folder), "threads": task.threads}, exact)
 
     def load(self, task, prepared):
         assert prepared.model[0].read_text() == "two"
@@ -50,6 +52,33 @@ class Shared(Right):
 
     title = "shared"
     threads_share = True
+
+
+class Exact(Right):
+    """Its quantized model has one value off by a hundredth of the largest, and it computes just that."""
+
+    title = "exact"
+    offset = 0.01
+
+    def exactly(self, row):
+        return [2 * row["x"] + np.float32(0.01)]
+
+
+class ExactOnnx(Exact):
+    """Its quantized model is the fp32 one, as ONNX; it is off by a hundredth."""
+
+    title = "onnx"
+
+    def prepare(self, task):
+        made = super().prepare(task)
+        return Prepared(made.model, made.runtime, made.notes, task.onnx if task.precision == "int8" else None)
+
+
+class Saturating(Exact):
+    """Adds more than quantizing costs."""
+
+    title = "saturating"
+    offset = 0.1
 
 
 class Wrong(Right):
@@ -147,6 +176,9 @@ class OwnCold(Right):
 CONTESTANTS = {
     "right": Right(),
     "shared": Shared(),
+    "exact": Exact(),
+    "exact_onnx": ExactOnnx(),
+    "saturating": Saturating(),
     "wrong": Wrong(),
     "fp32_only": Fp32Only(),
     "refusing": Refusing(),

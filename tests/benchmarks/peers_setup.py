@@ -9,7 +9,7 @@ import peers_fakes
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.kit.interleaving import TimingPlan
-from benchmarks.kit.nets import Artifacts, write_reference
+from benchmarks.kit.nets import Artifacts, write_references
 from benchmarks.peers.measure import Settings
 from benchmarks.peers.prepare import Contestants
 
@@ -35,14 +35,16 @@ def doubling(folder):
     np.savez(made.calibration, x=x)
     np.savez(made.inputs, x=x)
     made.weights.touch()
-    write_reference(made)
+    write_references(made)
     return made
 
 
 def quick():
     """Settings with the fakes, a canary that never drifts, and few short blocks."""
     machine = {
+        "kind": "a-cpu",
         "cpu": "a cpu",
+        "core": "a core",
         "cores": 2,
         "virtual": False,
         "memory_gib": 1.0,

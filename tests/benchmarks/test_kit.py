@@ -1,11 +1,12 @@
 """The small parts that benchmarks share: command lines, programs, tables, things made once."""
 
+import re
 import sys
 import time
 
 import pytest
 
-from benchmarks.kit import command, nets, places
+from benchmarks.kit import command, machine, nets, places
 from benchmarks.kit.documents import markdown, plain
 from benchmarks.kit.processes import ProcessFailed, last_line, run, run_until
 from benchmarks.kit.statistics import median_and_range
@@ -52,6 +53,53 @@ def test_numbers_have_bounds(kind, fits, fails):
     for text in fails:
         with pytest.raises(command.argparse.ArgumentTypeError, match="is not a"):
             kind(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "core", "features", "level", "kind"),
+    [
+        ("AMD EPYC", "znver4", {"avx2", "avx512f", "avx512vnni"}, "x86-64-v4", "amd-epyc-znver4-avx512-vnni"),
+        ("AMD EPYC", "znver3", {"avx", "avx2", "fma"}, "x86-64-v3", "amd-epyc-znver3-avx2"),
+        (
+            "Intel(R) Xeon(R) Platinum 8175M CPU @ 2.50GHz",
+            "skylake_avx512",
+            {"avx512f", "avx512bw"},
+            "x86-64-v4",
+            "intel-xeon-platinum-8175m-skylake-avx512-avx512",
+        ),
+        (
+            "AMD Ryzen 9 5950X 16-Core Processor",
+            "znver3",
+            {"avx2"},
+            "x86-64-v3",
+            "amd-ryzen-9-5950x-znver3-avx2",
+        ),
+        (
+            "12th Gen Intel(R) Core(TM) i7-12700",
+            "alderlake",
+            {"avx2", "avxvnni"},
+            "x86-64-v3",
+            "12th-gen-intel-core-i7-12700-alderlake-avx2-vnni",
+        ),
+        (
+            "Intel(R) Atom(TM) CPU E3845 @ 1.91GHz",
+            "silvermont",
+            set(),
+            "x86-64-v2",
+            "intel-atom-e3845-silvermont-x86-64-v2",
+        ),
+        ("cortex-a76", "cortex_a76", {"neon", "dotprod"}, "cortex-a76", "cortex-a76-dotprod"),
+    ],
+)
+def test_the_kind_of_a_cpu_is_its_name_its_core_and_its_vectors(name, core, features, level, kind):
+    assert machine.kind(name, core, features, level) == kind
+
+
+def test_this_machine_has_a_kind():
+    found = machine.summary()
+    assert found["kind"].startswith(re.sub(r"[^a-z0-9].*", "", found["cpu"].lower()))
+    assert re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", found["kind"])
+    assert found["core"] != "unknown"
 
 
 def test_a_pattern_is_a_regular_expression():

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.kit import environments, places
 from benchmarks.kit.correctness import FP32_ERROR, INT8_COSINE
 from benchmarks.peers import __main__ as command
-from benchmarks.peers.results import load_groups
+from benchmarks.peers.results import kinds, load_groups
 
 PEERS = ("edgepack", "onnxruntime")
 
@@ -38,7 +38,9 @@ def test_one_net_and_two_peers(cache, tmp_path, capsys):
     ]
     assert command.main(options) == 0
     assert (cache / "nets" / "autoencoder" / "model.onnx").is_file()
-    groups = load_groups(tmp_path / "results")
+    (kind,) = kinds(tmp_path / "results" / "peers")
+    folder = tmp_path / "results" / "peers" / kind
+    groups = load_groups(folder)
     assert [group.cell.key for group in groups] == ["autoencoder-fp32-1t", "autoencoder-int8-1t"]
     for group in groups:
         assert set(group.entries) == set(PEERS)
@@ -54,26 +56,19 @@ def test_one_net_and_two_peers(cache, tmp_path, capsys):
                 assert entry.relative_error <= FP32_ERROR
             else:
                 assert entry.cosine >= INT8_COSINE
-    text = (tmp_path / "RESULTS.md").read_text()
+                assert entry.exactness.samples > 0
+                assert name != "edgepack" or entry.exactness.exact
+    text = (folder / "peers.md").read_text()
+    assert f"## {kind}" in (tmp_path / "RESULTS.md").read_text()
     assert "### Autoencoder (MLPerf Tiny), int8, 1 thread" in text
     assert text.count("| **edgepack** |") == 2
     assert str(tmp_path) not in text
     for chart in ("fp32-1t", "int8-1t"):
-        assert ET.parse(tmp_path / "charts" / f"{chart}.svg").getroot().get("viewBox")  # noqa: S314 - our own
+        assert ET.parse(folder / f"{chart}.svg").getroot().get("viewBox")  # noqa: S314 - our own
     again = command.main(["--report", "--out", str(tmp_path)])
     assert again == 0
-    assert (tmp_path / "RESULTS.md").read_text() == text
+    assert (folder / "peers.md").read_text() == text
     assert "autoencoder-int8-1t" in capsys.readouterr().out
-
-
-def test_the_documented_losses_are_those_of_the_report():
-    """docs/performance.md repeats the report's rows of one thread."""
-    page = (places.RESULTS.parent / "docs/performance.md").read_text().splitlines()
-    rows = [line for line in (places.RESULTS / "RESULTS.md").read_text().splitlines() if "\u00d7 [" in line]
-    there = [line for line in page if "\u00d7 [" in line]
-    assert there == [row for row in rows if ", 1 thread |" in row], (
-        "copy them from RESULTS.md, and read the text"
-    )
 
 
 def test_without_requirements_the_environment_is_this_one(tmp_path):

@@ -15,7 +15,7 @@ from peers_setup import CORES, QUICK, doubling, quick
 
 from benchmarks.kit import places
 from benchmarks.peers.measure import GroupRun
-from benchmarks.peers.results import Cell, load_groups
+from benchmarks.peers.results import Cell, kinds, load_groups
 
 
 @pytest.fixture
@@ -40,7 +40,11 @@ def children():
 
 
 def test_every_behaviour_is_a_result(settings, net):
-    names = [name for name in peers_fakes.CONTESTANTS if name != "hanging"]
+    names = [
+        name
+        for name, contestant in peers_fakes.CONTESTANTS.items()
+        if not isinstance(contestant, (peers_fakes.Hanging, peers_fakes.Exact))
+    ]
     affinity, before = os.sched_getaffinity(0), children()
     group = measured(settings, net, names)
     assert children() <= before, "a worker was left behind"
@@ -87,8 +91,9 @@ def test_every_behaviour_is_a_result(settings, net):
 def test_a_document_comes_back_as_it_was(settings, net, tmp_path):
     group = measured(settings, net, ["right", "raising"])
     path = group.save_in(tmp_path / "results")
-    assert path.name == "double-fp32-1t.json"
-    assert load_groups(tmp_path / "results") == [group]
+    assert path == tmp_path / "results" / "a-cpu" / "double-fp32-1t.json"
+    assert kinds(tmp_path / "results") == ["a-cpu"]
+    assert load_groups(tmp_path / "results" / "a-cpu") == [group]
     longest = max(path.read_text().splitlines(), key=len)
     assert '"samples_ns": [' in longest, "samples stand on one line"
 
@@ -152,6 +157,25 @@ def test_a_contestant_without_the_precision_is_not_asked(settings, net):
         "has no int8 path",
     )
     assert not group.blocks
+
+
+def test_int8_is_held_to_what_the_quantized_model_computes_exactly(settings, net):
+    """The quantized models compute y = 2 x + 0.01, but for the last, which is an ONNX file of y = 2 x."""
+    group = measured(settings, net, ["right", "exact", "saturating", "exact_onnx"], "int8")
+    found = {name: entry.exactness for name, entry in group.entries.items()}
+    assert all(entry.status == "measured" for entry in group.entries.values())
+    assert found["right"] is None
+    assert found["exact"].difference == 0
+    assert found["exact"].quantization == pytest.approx(
+        0.01 / 6, rel=1e-3
+    )  # of a sample whose largest value is 6
+    assert found["exact"].exact
+    assert found["saturating"].difference == pytest.approx(0.09 / 6.01, rel=1e-3)
+    assert not found["saturating"].exact
+    assert found["exact_onnx"].quantization == 0, "edgepack's reference computes the ONNX file"
+    assert not found["exact_onnx"].exact
+    assert [(one.samples, one.top1) for one in found.values() if one] == [(2, 2)] * 3
+    assert measured(settings, net, ["exact"]).entries["exact"].exactness is None, "fp32 is held to fp32"
 
 
 def test_a_restless_machine_leaves_cells_without_a_time_and_says_why(settings, net):

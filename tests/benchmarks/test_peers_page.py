@@ -4,12 +4,15 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from benchmarks.kit.correctness import Exactness
 from benchmarks.kit.documents import markdown
 from benchmarks.kit.interleaving import TimedBlock, TimingPlan
+from benchmarks.peers.charts import ratios
 from benchmarks.peers.measure import tidy
-from benchmarks.peers.page import method, report, write_report
+from benchmarks.peers.page import method, page
 from benchmarks.peers.protocol import Cold
 from benchmarks.peers.ranking import losses, rank
+from benchmarks.peers.report import write_report
 from benchmarks.peers.results import ContestantResult, Group, Roofline
 
 
@@ -32,6 +35,16 @@ def entry(title, **more):
             **more,
         }
     )
+
+
+MACHINE = {
+    "cpu": "a cpu",
+    "core": "a core",
+    "cores": 2,
+    "virtual": True,
+    "memory_gib": 8.0,
+    "system": "Linux 6",
+}
 
 
 def group(medians, net="resnet18", threads=1, precision="fp32", **more):
@@ -60,11 +73,16 @@ def group(medians, net="resnet18", threads=1, precision="fp32", **more):
         "command": "make bench",
         "commit": "abc",
         "seed": 0,
-        "machine": {"cpu": "a cpu", "cores": 2, "virtual": True, "memory_gib": 8.0, "system": "Linux 6"},
+        "machine": {**MACHINE, "kind": "a-cpu"},
         "plan": vars(TimingPlan()),
         "limits": {
-            name: {"peak": 100.0, "unit": unit}
-            for name, unit in {"fp32": "GFLOP/s", "int8": "GOP/s", "read": "GB/s", "triad": "GB/s"}.items()
+            name: {"peak": 100.0, "unit": unit, "kernel": kernel}
+            for name, unit, kernel in (
+                ("fp32", "GFLOP/s", "fma_32_8"),
+                ("int8", "GOP/s", "madd_32_8"),
+                ("read", "GB/s", "read_all"),
+                ("triad", "GB/s", "triad"),
+            )
         },
         "roofline": Roofline(
             macs=10**9,
@@ -101,7 +119,7 @@ def test_figures_and_ratios_stand_in_the_table_the_fastest_first():
     assert one.order[0].to_ours.decided
     assert one.order[0].roofline_share == pytest.approx(1.0, rel=1e-3)
     assert [standing.name for standing in one.ahead] == ["fast"]
-    text = report([one])
+    text = page("a-cpu", [one])
     rows = [
         line for line in text.splitlines() if line.startswith(("| Fast |", "| **Edgepack** |", "| Slow |"))
     ]
@@ -119,14 +137,14 @@ def test_losses_are_sorted_by_size_and_what_is_even_is_none():
     large = group({"edgepack": 4.0, "faster": 1.0, "fast": 3.0}, net="vgg16")
     found = losses([rank(one) for one in (even, small, large)])
     assert [one.group.net for one in found] == ["vgg16", "resnet18"]
-    text = report([rank(one) for one in (even, small, large)])
+    text = page("a-cpu", [rank(one) for one in (even, small, large)])
     part = text.partition("## Where edgepack loses")[2].partition("## Every cell")[0]
     assert part.index("VGG-16") < part.index("ResNet-18")
     assert "4.00\N{MULTIPLICATION SIGN}" in part
     assert "| Faster |" in part
     assert part.splitlines()[6].endswith("| Fast |")
     assert "| ResNet-18, fp32, 2 threads" not in part
-    assert "In no measured group" in report([rank(even)])
+    assert "In no measured group" in page("a-cpu", [rank(even)])
 
 
 def test_cells_without_a_time_stand_in_their_table_and_in_the_list_of_reasons():
@@ -138,8 +156,9 @@ def test_cells_without_a_time_stand_in_their_table_and_in_the_list_of_reasons():
         "bad": entry("Bad", status="wrong", phase="run", reason="cosine 0.1000, below 0.9", cosine=0.1),
         "gone": ContestantResult(title="Gone", status="failed", phase="environment", reason="pip\nsaid no"),
     }
-    text = report(
-        [rank(group({"fast": 2.0}, entries=entries)), rank(group({"fast": 2.0}, entries=entries, threads=2))]
+    text = page(
+        "a-cpu",
+        [rank(group({"fast": 2.0}, entries=entries)), rank(group({"fast": 2.0}, entries=entries, threads=2))],
     )
     table_part = text.partition("## Every cell")[2].partition("## Cells without")[0]
     assert "| edgepack | not supported: no LSTM |" in table_part
@@ -161,7 +180,7 @@ def test_how_models_were_made_is_told():
         ),
         "fast": entry("Fast", notes={"share": 0.123456}),
     }
-    text = report([rank(group({"edgepack": 4.0, "fast": 2.0}, precision="int8", entries=entries))])
+    text = page("a-cpu", [rank(group({"edgepack": 4.0, "fast": 2.0}, precision="int8", entries=entries))])
     assert "What int8 is: edgepack: Q/DQ, run in fp32." in text
     assert "| edgepack | 1\u00a0min 01\u00a0s | quantization: Q/DQ, run in fp32; trials: 32 |" in text
     assert "| Fast | \N{EM DASH} | share: 0.1235 |" in text
@@ -173,14 +192,17 @@ def test_the_report_and_its_charts_are_files_and_old_charts_go(tmp_path):
         group({"slow": 1.0}, net="vgg16"),
         group({"slow": 1.0}, threads=2),
     ]
-    (tmp_path / "charts").mkdir()
-    (tmp_path / "charts" / "old.svg").write_text("<svg/>")
-    path = write_report(groups, tmp_path)
-    text = path.read_text()
-    assert [one.name for one in (tmp_path / "charts").iterdir()] == ["fp32-1t.svg"]
-    assert "](charts/fp32-1t.svg)" in text
+    folder = tmp_path / "results" / "peers" / "a-cpu"
+    for one in groups:
+        one.save_in(folder.parent)
+    (folder / "old.svg").write_text("<svg/>")
+    index = write_report(tmp_path).read_text()
+    text = (folder / "peers.md").read_text()
+    assert [one.name for one in folder.glob("*.svg")] == ["fp32-1t.svg"]
+    assert "](fp32-1t.svg)" in text
     assert "fp32-2t.svg" not in text
-    root = ET.parse(tmp_path / "charts" / "fp32-1t.svg").getroot()  # noqa: S314 - our own
+    assert "(results/peers/a-cpu/peers.md)" in index
+    root = ET.parse(folder / "fp32-1t.svg").getroot()  # noqa: S314 - our own
     words = "".join(root.itertext())
     assert "prefers-color-scheme: dark" in words
     for title in ("Slow", "Fast", "ResNet-18: edgepack 4.00", "VGG-16: edgepack has no time"):
@@ -192,7 +214,62 @@ def test_the_report_and_its_charts_are_files_and_old_charts_go(tmp_path):
     ]
     assert [bar.get("class") for bar in bars] == ["faster", "faster", "slower"]
     assert all(0 < float(bar.get("width")) < 760 for bar in bars)
-    assert write_report(groups, tmp_path).read_text() == text
+    assert write_report(tmp_path).read_text() == index
+    assert (folder / "peers.md").read_text() == text
+
+
+def test_kinds_of_cpu_have_pages_of_their_own(tmp_path):
+    docs = tmp_path / "docs.md"
+    docs.write_text("before\n<!-- peers -->\nold\n<!-- end -->\nafter\n")
+    for kind, medians in (("one", {"edgepack": 4.0, "fast": 2.0}), ("two", {"edgepack": 2.0, "fast": 4.0})):
+        for threads in (1, 2):
+            made = group(medians, threads=threads, machine={**MACHINE, "kind": kind})
+            made.save_in(tmp_path / "results" / "peers")
+    index = write_report(tmp_path, docs).read_text()
+    assert (
+        index.index("## one")
+        < index.index("2 of 2; Fast")
+        < index.index("## two")
+        < index.index("1 of 2; Fast")
+    )
+    assert "2 of 2" not in (tmp_path / "results/peers/two/peers.md").read_text()
+    before, _, rest = docs.read_text().partition("<!-- peers -->")
+    listed, _, after = rest.partition("<!-- end -->")
+    assert (before, after) == ("before\n", "\nafter\n")
+    assert listed.index("**one**") < listed.index("2.00\u00d7") < listed.index("**two**")
+    assert "2 threads" not in listed
+    assert "In no measured group is a peer faster" in listed
+
+
+def test_inexact_int8_keeps_its_time_and_is_marked():
+    entries = {
+        "edgepack": entry("edgepack", exactness=Exactness(32, 31, 0.01, 0.02)),
+        "fast": entry("Fast", exactness=Exactness(32, 19, 0.35, 0.24)),
+        "blind": entry("Blind"),
+        "odd": entry("Odd", exactness=Exactness(4, 0, None, 0.24)),
+    }
+    medians = {"edgepack": 4.0, "fast": 2.0, "blind": 8.0, "odd": 9.0}
+    one = rank(group(medians, precision="int8", entries=entries))
+    text = page("a-cpu", [one])
+    rows = {line.split(" | ")[0][2:]: line.split(" | ") for line in text.splitlines() if "SQNR" in line}
+    column = next(line for line in text.splitlines() if line.startswith("| contestant | median")).split(" | ")
+    found = {
+        name: row[column.index("against the exact result (quantizing), top-1")] for name, row in rows.items()
+    }
+    assert found == {
+        "Fast (inexact)": "3.5e-01 (2.4e-01), 19/32",
+        "**edgepack**": "1.0e-02 (2.0e-02), 31/32",
+        "Blind": "fp32 alone",
+        "Odd (inexact)": "not finite (2.4e-01), 0/4",
+    }
+    assert "2.00\u00a0ms" in rows["Fast (inexact)"][1]
+    assert "2 of 4; Fast (inexact)" in text
+    assert "| Fast (inexact) |" in text.partition("## Every cell")[0], "among the losses, too"
+    assert "Fast (inexact)" in str(ratios("int8", [one]))
+    assert (
+        "against the exact result"
+        not in page("a-cpu", [rank(group({"edgepack": 4.0}))]).partition("## How")[0]
+    )
 
 
 def test_groups_measured_with_other_settings_are_named_with_them():
@@ -207,7 +284,7 @@ def test_groups_measured_with_other_settings_are_named_with_them():
 
 
 def test_there_is_a_report_of_nothing(tmp_path):
-    assert "There are no results yet." in write_report([], tmp_path).read_text()
+    assert "There are no results yet." in write_report(tmp_path).read_text()
 
 
 def test_a_table_keeps_its_columns():

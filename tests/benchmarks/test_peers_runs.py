@@ -42,12 +42,18 @@ def test_groups_are_measured_in_breadth_saved_and_completed_in_parts(settings, n
     plan = replace(QUICK, seconds=5.0)
     settings = replace(settings, plan=plan)
     assert run(settings, tmp_path, wanted[:1]) == {}
-    first = (tmp_path / "results" / "one-fp32-1t.json").read_bytes()
+    kept = tmp_path / "results" / "a-cpu" / "one-fp32-1t.json"
+    first = kept.read_bytes()
     assert run(settings, tmp_path, wanted[1:2]) == {}
-    assert (tmp_path / "results" / "one-fp32-1t.json").read_bytes() == first
-    assert [group.cell.key for group in load_groups(tmp_path / "results")] == ["one-fp32-1t", "two-fp32-1t"]
+    assert kept.read_bytes() == first
+    assert [group.cell.key for group in load_groups(kept.parent)] == ["one-fp32-1t", "two-fp32-1t"]
     run(settings, tmp_path, wanted[:1])
-    assert (tmp_path / "results" / "one-fp32-1t.json").read_bytes() != first
+    assert kept.read_bytes() != first
+    first = kept.read_bytes()
+    other = replace(settings, machine={**settings.machine, "kind": "another"})
+    assert run(other, tmp_path, wanted[:1]) == {}
+    assert kept.read_bytes() == first, "another kind of CPU has a folder of its own"
+    assert (tmp_path / "results" / "another" / "one-fp32-1t.json").is_file()
 
 
 def test_what_does_not_fit_is_named_with_the_command_for_it(settings, net, tmp_path):
@@ -80,7 +86,7 @@ def test_preparing_alone_leaves_less_to_do(settings, net, tmp_path):
     words.clear()
     run(settings, tmp_path, wanted[:1])
     assert not any("preparations" in line for line in words)
-    (group,) = load_groups(tmp_path / "results")
+    (group,) = load_groups(tmp_path / "results" / "a-cpu")
     assert group.entries["right"].prepared_before
     left = campaign.prepare(settings, wanted, ["right"], minutes=0)
     assert list(left.values()) == ["the 0 minutes were over"] * 2
@@ -89,7 +95,7 @@ def test_preparing_alone_leaves_less_to_do(settings, net, tmp_path):
 def test_a_group_does_not_lose_contestants_by_accident(settings, net, tmp_path):
     wanted = campaign.cells(["one"], ["fp32"], [1])
     run(replace(settings, plan=replace(QUICK, seconds=1.0)), tmp_path, wanted, names=("right", "raising"))
-    results = tmp_path / "results"
+    results = tmp_path / "results" / "a-cpu"
     with pytest.raises(UsageError, match="raising would be lost"):
         campaign.refuse_to_drop(results, wanted, ["right"])
     campaign.refuse_to_drop(results, wanted, ["right", "raising", "wrong"])
@@ -97,7 +103,14 @@ def test_a_group_does_not_lose_contestants_by_accident(settings, net, tmp_path):
 
 
 def test_preparing_some_contestants_costs_the_others_nothing(settings, net, tmp_path, monkeypatch, capsys):
-    run(settings, tmp_path, campaign.cells(["ds_cnn"], ["fp32"], [1]))
+    monkeypatch.setattr(command, "summary", lambda: settings.machine)
+    campaign.run(
+        settings,
+        campaign.cells(["ds_cnn"], ["fp32"], [1]),
+        ["right"],
+        tmp_path / "results" / "peers",
+        minutes=10,
+    )
     asked = []
     monkeypatch.setattr(campaign, "prepare", lambda *given, **_: asked.append(given[2]) or {})
     argv = ["--nets=ds_cnn", "--peers=ncnn", "--precisions=fp32", "--threads=1", f"--out={tmp_path}"]
@@ -135,7 +148,8 @@ def test_numbers_that_make_no_sense_are_refused(argv, capsys):
 
 
 def test_a_damaged_result_is_named(tmp_path, capsys):
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "one-fp32-1t.json").write_text(json.dumps({"kind": "other"}))
+    folder = tmp_path / "results" / "peers" / "a-cpu"
+    folder.mkdir(parents=True)
+    (folder / "one-fp32-1t.json").write_text(json.dumps({"kind": "other"}))
     assert command.main(["--report", "--out", str(tmp_path)]) == 2
     assert "one-fp32-1t.json" in capsys.readouterr().err

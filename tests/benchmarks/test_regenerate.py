@@ -9,10 +9,10 @@ from benchmarks.arm import __main__ as arm
 from benchmarks.coverage import __main__ as coverage
 from benchmarks.coverage import results as cases
 from benchmarks.deploy import __main__ as deploy
-from benchmarks.kit import documents
+from benchmarks.kit import documents, places
 from benchmarks.kit.places import RESULTS, ROOT
 from benchmarks.peers import __main__ as peers
-from benchmarks.peers.results import load_groups
+from benchmarks.peers.results import kinds, load_groups
 from benchmarks.tuning import __main__ as tuning
 
 
@@ -21,26 +21,32 @@ def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_the_report_of_peers_and_its_charts(tmp_path):
-    (tmp_path / "results").symlink_to(RESULTS / "results")
-    assert peers.main(["--page", "--out", str(tmp_path)]) == 0
+PEERS = RESULTS / "results" / "peers"
+
+
+def test_the_pages_of_peers_and_their_charts(tmp_path, monkeypatch):
+    shutil.copytree(PEERS, tmp_path / "results" / "peers", ignore=shutil.ignore_patterns("*.svg", "*.md"))
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs/performance.md", tmp_path / "docs")
+    monkeypatch.setattr(places, "ROOT", tmp_path)
+    monkeypatch.setattr(places, "RESULTS", tmp_path)
+    assert peers.main(["--page"]) == 0
     assert (tmp_path / "RESULTS.md").read_bytes() == (RESULTS / "RESULTS.md").read_bytes()
-    charts = files(RESULTS / "charts")
-    assert {"fp32-1t.svg", "int8-1t.svg"} <= set(charts)
-    assert files(tmp_path / "charts") == charts
+    assert (tmp_path / "docs/performance.md").read_bytes() == (ROOT / "docs/performance.md").read_bytes()
+    found = kinds(PEERS)
+    assert "amd-epyc-znver4-avx512-vnni" in found
+    for kind in found:
+        assert files(tmp_path / "results" / "peers" / kind) == files(PEERS / kind)
 
 
 def test_the_results_of_peers(tmp_path):
-    groups = load_groups(RESULTS / "results")
-    assert {group.cell.key for group in groups} == {
-        path.stem for path in (RESULTS / "results").glob("*.json")
-    }
-    assert groups
-    for group in groups:
-        assert (
-            group.save_in(tmp_path).read_bytes()
-            == (RESULTS / "results" / f"{group.cell.key}.json").read_bytes()
-        )
+    for kind in kinds(PEERS):
+        groups = load_groups(PEERS / kind)
+        assert {group.cell.key for group in groups} == {path.stem for path in (PEERS / kind).glob("*.json")}
+        for group in groups:
+            path = group.save_in(tmp_path)
+            assert path.parent.name == kind
+            assert path.read_bytes() == (PEERS / kind / path.name).read_bytes()
 
 
 @pytest.mark.parametrize(

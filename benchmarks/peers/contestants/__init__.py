@@ -5,8 +5,8 @@ from benchmarks.peers.contestants.executorch import Executorch
 from benchmarks.peers.contestants.litert import Litert
 from benchmarks.peers.contestants.mnn import Mnn
 from benchmarks.peers.contestants.ncnn import Ncnn
-from benchmarks.peers.contestants.onnxruntime import Onnxruntime
-from benchmarks.peers.contestants.openvino import Openvino
+from benchmarks.peers.contestants.onnxruntime import Onnxruntime, OnnxruntimePrecise
+from benchmarks.peers.contestants.openvino import Openvino, OpenvinoPrecise
 from benchmarks.peers.contestants.torch_compile import TorchCompile
 from benchmarks.peers.contestants.tvm import Tvm
 from benchmarks.peers.contestants.tvm_metaschedule import TvmMetaSchedule
@@ -17,7 +17,9 @@ CONTESTANTS: dict[str, Contestant] = {
     "tvm": Tvm(),
     "tvm_metaschedule": TvmMetaSchedule(),
     "onnxruntime": Onnxruntime(),
+    "onnxruntime_precise": OnnxruntimePrecise(),
     "openvino": Openvino(),
+    "openvino_precise": OpenvinoPrecise(),
     "executorch": Executorch(),
     "ncnn": Ncnn(),
     "mnn": Mnn(),

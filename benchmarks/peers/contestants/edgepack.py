@@ -19,7 +19,6 @@ from benchmarks.kit.agent import answers, command, save_inputs
 from benchmarks.peers.protocol import Assignment, Cold, Contestant, LoadedModel, Prepared, Unsupported
 from edgepack.bundle import layout
 
-_TARGETS = ("x86-64-v4", "x86-64-v3")
 _BUNDLE = "bundle"  # the unpacked bundle, in the task's folder
 _TUNING_SHARE = 0.9  # of the minutes; the rest is for compiling
 _CANNOT = ("InputError", "UnsupportedError")  # of edgepack.errors: the model is at fault, not edgepack
@@ -54,6 +53,7 @@ class Edgepack(Contestant):
             model=tuple(sorted((unpacked / layout.model("")).iterdir())),
             runtime=(unpacked / layout.AGENT, *sorted((unpacked / layout.library("")).iterdir())),
             notes={**notes, "bundle_bytes": bundles[0].stat().st_size, **_notes(report)},
+            exact=onnx if task.precision == "int8" else None,
         )
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:  # noqa: ARG002 - all is in the folder
@@ -146,10 +146,11 @@ def _recipe(task: Assignment, onnx: Path) -> dict[str, Any]:
 def _target() -> str:
     """The highest shipped target that this CPU can run."""
     from edgepack.config import host
+    from edgepack.config.target import target_names
 
-    level = host.describe()["tvm"].get("mcpu")
-    if level not in _TARGETS:
-        raise Unsupported(f"edgepack ships {' and '.join(_TARGETS)} for x86, and this CPU is {level}")
+    level, shipped = host.describe()["tvm"].get("mcpu"), target_names()
+    if level not in shipped:
+        raise Unsupported(f"edgepack ships no target for this CPU, which is {level}: {', '.join(shipped)}")
     return level
 
 

@@ -43,9 +43,11 @@ class Executorch(Contestant):
         notes: dict[str, Any] = {"executorch": executorch.version.__version__, "torch": torch.__version__}
         samples = zoo.samples(task)
         program = torch.export.export(zoo.network(task), samples[0])
+        exact = None
         if task.precision == "int8":
             program, found = _quantized(program, samples)
             notes |= found
+            exact = zoo.save_exact(task, program.module())
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         notes |= _delegation(get_delegation_info(edge.exported_program().graph_module))
         # Inputs stay where the caller has them: memory planned for them would be overwritten by each run.
@@ -60,7 +62,7 @@ class Executorch(Contestant):
         ]
         native = [path for path in own if path.parent.name == "lib" and "executorch" in path.name]
         notes["runtime_without_python_and_torch_bytes"] = sum(path.stat().st_size for path in native)
-        return Prepared((model,), (*own, *distribution_files("torch", "typing_extensions")), notes)
+        return Prepared((model,), (*own, *distribution_files("torch", "typing_extensions")), notes, exact)
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
         """The method ``forward``, with ``task.threads`` threads in the pool that delegate and kernels share.

@@ -65,17 +65,24 @@ class Litert(Contestant):
         notes |= _delegation(nodes)
         if any(value.dtype == np.int64 for value in task.calibration_samples()[0].values()):
             notes["inputs"] = "int32 where the network has int64: litert-torch narrows them"
-        return Prepared((model,), distribution_files("ai-edge-litert"), notes)
+        exact = (
+            task.save_exact(_Interpreter(_interpreter(model, reference=True)).run)
+            if task.precision == "int8"
+            else None
+        )
+        return Prepared((model,), distribution_files("ai-edge-litert"), notes, exact)
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
         """An interpreter, and through it XNNPACK, with ``task.threads`` threads."""
         return _Interpreter(_interpreter(prepared.model[0], task.threads))
 
 
-def _interpreter(model: Path, threads: int | None = None) -> Any:
-    from ai_edge_litert.interpreter import Interpreter
+def _interpreter(model: Path, threads: int | None = None, *, reference: bool = False) -> Any:
+    """With XNNPACK, or with LiteRT's own ``reference`` kernels in plain C++."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    interpreter = Interpreter(str(model), num_threads=threads)
+    kernels = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
+    interpreter = Interpreter(str(model), num_threads=threads, experimental_op_resolver_type=kernels)
     interpreter.allocate_tensors()
     return interpreter
 

@@ -2,7 +2,8 @@
 
 int8 is the path that onnxruntime's documentation recommends for x86-64 with VNNI: Q/DQ format, u8 activations,
 s8 weights, a scale for each channel; shape inference and fusion come first (``quant_pre_process``). Recurrent
-networks have no static quantization there, so they are quantized dynamically, as the same page says.
+networks have no static quantization there, so they are quantized dynamically, as the same page says. Without VNNI the
+integer kernels of x86 saturate; the same page names the session option that avoids it, which is a row of its own.
 https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 """
 
@@ -21,6 +22,7 @@ from benchmarks.peers.protocol import (
     Prepared,
     Unsupported,
     distribution_files,
+    require_saturation,
 )
 
 _RECURRENT = {"LSTM", "GRU", "RNN"}
@@ -31,6 +33,7 @@ class Onnxruntime(Contestant):
     """The wheel as it comes, all graph optimizations on."""
 
     title = "onnxruntime"
+    settings: Mapping[str, str] = {}  # of the session
 
     def prepare(self, task: Assignment) -> Prepared:
         """fp32 is the model itself; int8 is quantized into the folder."""
@@ -41,7 +44,8 @@ class Onnxruntime(Contestant):
         if task.precision == "int8":
             model = task.folder / "int8.onnx"
             notes["quantization"] = quantize(task, model)
-        return Prepared((model,), distribution_files("onnxruntime"), notes)
+        exact = model if task.precision == "int8" else None
+        return Prepared((model,), distribution_files("onnxruntime"), {**notes, **self.settings}, exact)
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
         """A session with ``task.threads`` threads in the one pool that a sequential graph uses."""
@@ -51,8 +55,23 @@ class Onnxruntime(Contestant):
         options.intra_op_num_threads = task.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        for key, value in self.settings.items():
+            options.add_session_config_entry(key, value)
         model, providers = str(prepared.model[0]), ["CPUExecutionProvider"]
         return _Bound(onnxruntime.InferenceSession(model, options, providers=providers))
+
+
+class OnnxruntimePrecise(Onnxruntime):
+    """As ``Onnxruntime``, with integer kernels that do not saturate."""
+
+    title = "onnxruntime, precise"
+    precisions = ("int8",)
+    settings: Mapping[str, str] = {"session.x64quantprecision": "1"}
+
+    def prepare(self, task: Assignment) -> Prepared:
+        """As ``Onnxruntime``; only where the default may saturate."""
+        require_saturation()
+        return super().prepare(task)
 
 
 class _Bound(LoadedModel):

@@ -2,6 +2,10 @@
 
 The model goes from ONNX to OpenVINO's IR without compression to fp16. The plugin computes in bfloat16 wherever
 the CPU can, unless told otherwise, so the precision of everything that is not quantized is set to f32.
+Without VNNI the integer kernels of x86 saturate. The plugin has no precise mode (``EXECUTION_MODE_HINT`` changes nothing
+about it); OpenVINO documents weights of 7 bits against it, NNCF's ``OverflowFix.ENABLE``, which is a row of its own. With
+its low-precision transformations off, the plugin computes the quantized model in fp32, exactly.
+https://docs.openvino.ai/latest/pot_saturation_issue.html
 https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide/quantizing-models-post-training/basic-quantization-flow.html
 """
 
@@ -9,14 +13,23 @@ import re
 import sys
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.protocol import Assignment, Contestant, LoadedModel, Prepared, distribution_files
+from benchmarks.peers.protocol import (
+    Assignment,
+    Contestant,
+    LoadedModel,
+    Prepared,
+    distribution_files,
+    require_saturation,
+)
 
 # Inference of an IR on a CPU loads, of the wheel's plugins and readers of formats, the CPU plugin and the IR
 # reader; importing the package loads the TensorFlow reader.
+_EXACT = {"LP_TRANSFORMS_MODE": False, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 _UNUSED = re.compile("_(gpu|npu|gguf|jax|onnx|paddle|pytorch|tensorflow_lite)_|cache.json")
 
 
@@ -24,6 +37,7 @@ class Openvino(Contestant):
     """The wheel as it comes, told that latency counts."""
 
     title = "OpenVINO"
+    overflow_fix: str | None = None  # of nncf.OverflowFix; None: NNCF's own choice
     requirements = ("openvino==2026.4.1", "nncf==3.4.0", "numpy==2.4.6")
 
     def prepare(self, task: Assignment) -> Prepared:
@@ -36,27 +50,48 @@ class Openvino(Contestant):
         if task.precision == "int8":
             import nncf
 
-            model, notes["quantization"] = _quantized(model, task)
+            model, notes["quantization"] = _quantized(model, task, self.overflow_fix)
             notes["nncf"] = nncf.__version__
         path = task.folder / "model.xml"
         openvino.save_model(model, path, compress_to_fp16=False)
         runtime = distribution_files("openvino")
         used = tuple(file for file in runtime if not _UNUSED.search(file.name))
-        return Prepared((path, path.with_suffix(".bin")), used, notes)
+        files = (path, path.with_suffix(".bin"))
+        exact = None
+        if task.precision == "int8":
+            exact = task.save_exact(_compiled(path, task, **_EXACT).run)
+        return Prepared(files, used, notes, exact)
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
         """Compile for the CPU with one stream of ``task.threads`` threads."""
-        _no_telemetry()
-        import openvino
+        return _compiled(prepared.model[0], task)
 
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": task.threads,
-            "NUM_STREAMS": "1",
-            "INFERENCE_PRECISION_HINT": "f32",
-        }
-        compiled = openvino.Core().compile_model(prepared.model[0], "CPU", settings)
-        return _Request(compiled.create_infer_request(), len(compiled.outputs))
+
+class OpenvinoPrecise(Openvino):
+    """As ``Openvino``, with weights of 7 bits, whose products do not saturate."""
+
+    title = "OpenVINO, 7-bit weights"
+    precisions = ("int8",)
+    overflow_fix = "ENABLE"
+
+    def prepare(self, task: Assignment) -> Prepared:
+        """As ``Openvino``; only where the default may saturate."""
+        require_saturation()
+        return super().prepare(task)
+
+
+def _compiled(model: Path, task: Assignment, **more: Any) -> "_Request":
+    _no_telemetry()
+    import openvino
+
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": task.threads,
+        "NUM_STREAMS": "1",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    compiled = openvino.Core().compile_model(model, "CPU", {**settings, **more})
+    return _Request(compiled.create_infer_request(), len(compiled.outputs))
 
 
 class _Request(LoadedModel):
@@ -80,7 +115,7 @@ class _Request(LoadedModel):
         return [self._request.get_output_tensor(i).data.copy() for i in range(self._outputs)]
 
 
-def _quantized(model: Any, task: Assignment) -> tuple[Any, str]:
+def _quantized(model: Any, task: Assignment, overflow_fix: str | None) -> tuple[Any, str]:
     """The model in int8, and how it was made: NNCF's defaults but for what depends on the model and the data.
 
     By default NNCF averages the ranges of the samples, which clips where samples differ much in size; on the
@@ -99,11 +134,14 @@ def _quantized(model: Any, task: Assignment) -> tuple[Any, str]:
         model_type=nncf.ModelType.TRANSFORMER if attention else None,
         subset_size=len(samples),
         advanced_parameters=nncf.AdvancedQuantizationParameters(
-            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+            overflow_fix=nncf.OverflowFix[overflow_fix] if overflow_fix else None,
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
         ),
     )
     kind = "model type transformer, preset mixed" if attention else "preset performance"
-    return quantized, f"nncf.quantize, {kind}, min-max ranges, fast bias correction, {len(samples)} samples"
+    bits = ", weights of 7 bits" if overflow_fix == "ENABLE" else ""
+    how = f"nncf.quantize, {kind}, min-max ranges, fast bias correction, {len(samples)} samples{bits}"
+    return quantized, how
 
 
 def _no_telemetry() -> None:

@@ -49,14 +49,16 @@ class TorchCompile(Contestant):
         torch = _torch(task)
         mode = f"{_MODES[task.precision]}, freezing"
         notes = {"torch": torch.__version__, "mode": mode, "compiler": compiler}
+        exact = None
         if task.precision == "int8":
-            notes["quantization"] = _quantize(task)
+            module, notes["quantization"] = _quantize(task)
+            exact = zoo.save_exact(task, module)
         session = self.load(task, Prepared((), ()))
         session.run(task.calibration_samples()[0])
         saved = _exported(task) if task.precision == "int8" else task.weights
         cache = (path for path in _cache(task).rglob("*") if path.is_file())
         runtime = distribution_files(*_IMPORTED, *(["torchao"] if task.precision == "int8" else []))
-        return Prepared((saved, *sorted(cache)), runtime, notes)
+        return Prepared((saved, *sorted(cache)), runtime, notes, exact)
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:  # noqa: ARG002 - paths follow from the task
         """The network with its weights, compiled for its input shapes by a first inference."""
@@ -108,8 +110,8 @@ def _torch(task: Assignment) -> Any:
     return torch
 
 
-def _quantize(task: Assignment) -> str:
-    """Quantize the network, save it as an exported program, and say how."""
+def _quantize(task: Assignment) -> tuple[Any, str]:
+    """Quantize the network and save it as an exported program; the module, and how it was made."""
     import torch
     from torchao.quantization.pt2e import move_exported_model_to_eval
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -133,7 +135,8 @@ def _quantize(task: Assignment) -> str:
         if not count:
             raise Unsupported("X86InductorQuantizer finds no layer to quantize")
         torch.export.save(torch.export.export(module, samples[0]), _exported(task))
-    return f"PT2E, X86InductorQuantizer, {'dynamic' if dynamic else 'static'}, {count} weights per channel"
+    how = f"PT2E, X86InductorQuantizer, {'dynamic' if dynamic else 'static'}, {count} weights per channel"
+    return module, how
 
 
 def _cache(task: Assignment) -> Path:

@@ -125,7 +125,8 @@ def build(task: Assignment, model: Path, notes: dict[str, Any], pipeline: Any = 
     ]
     runtime += distribution_files("ml_dtypes", "typing_extensions")
     notes = {**notes, "tvm": tvm.__version__, "mcpu": where["mcpu"]}
-    return Prepared((library, names), tuple(runtime), notes)
+    exact = model if task.precision == "int8" else None
+    return Prepared((library, names), tuple(runtime), notes, exact)
 
 
 def _flat(value: Any) -> list[Any]:

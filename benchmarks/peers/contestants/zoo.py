@@ -1,7 +1,8 @@
 """A network of the zoo as a torch module, for contestants that convert it; their environments have what that needs."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,20 @@ def samples(task: Assignment) -> list[tuple[Any, ...]]:
         tuple(torch.from_numpy(np.ascontiguousarray(row[name])) for name in names)
         for row in task.calibration_samples()
     ]
+
+
+def save_exact(task: Assignment, module: Any) -> Path:
+    """What a module quantized by PT2E computes: torch runs its quantize and dequantize operators in fp32, exactly."""
+    import torch
+
+    names = [given.name for given in inputs(task)]
+
+    def run(row: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        with torch.no_grad():
+            outputs = module(*(torch.from_numpy(np.ascontiguousarray(row[name])) for name in names))
+        return [tensor.numpy() for tensor in ([outputs] if isinstance(outputs, torch.Tensor) else outputs)]
+
+    return task.save_exact(run)
 
 
 def by_precision(operators: Iterable[tuple[str, bool]], quantizer: str) -> dict[str, dict[str, int]]:

@@ -1,0 +1,36 @@
+"""What edgepack's exact reference makes of samples, as a file, computed in a process of its own.
+
+    python -m benchmarks.kit.reference MODEL SAMPLES OUT
+
+so that onnxruntime and its threads are not in the process that measures.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from benchmarks.kit import places
+from benchmarks.kit.correctness import rows, save_outputs
+from benchmarks.kit.processes import run
+from edgepack.export.reference import open_session
+
+_LIMIT_S = 900
+
+
+def write(model: Path, samples: Path, out: Path) -> Path:
+    """Run the reference on every row of ``samples`` and write the outputs to ``out``."""
+    return save_outputs(out, partial(open_session(model).run, None), rows(samples))
+
+
+def write_apart(model: Path, samples: Path, out: Path) -> Path:
+    """``write`` in a process of its own.
+
+    Raises:
+        ProcessFailed: onnxruntime cannot run the model.
+    """
+    run([sys.executable, "-m", __name__, model, samples, out], cwd=places.ROOT, timeout_s=_LIMIT_S)
+    return out
+
+
+if __name__ == "__main__":
+    write(*map(Path, sys.argv[1:]))
