@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,7 @@ FP32_ERROR = 1e-3
 # Below it, the output points elsewhere: a wrong scale, layout or operator. Random weights quantize worse than
 # trained ones, so the bound says nothing about accuracy; the figures are printed for each cell.
 INT8_COSINE = 0.9
+EXACT_S = 60.0  # of inferences for the comparison with exact outputs, and as many to make those
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Exactness:
         return None not in (self.difference, self.quantization) and self.difference <= self.quantization
 
 
+T = TypeVar("T")
 Run = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 
 
@@ -70,9 +73,14 @@ def rows(path: Path) -> list[dict[str, np.ndarray]]:
     return [{name: array[i] for name, array in data.items()} for i in range(count)]
 
 
-def save_outputs(path: Path, run: Run, samples: Sequence[Mapping[str, np.ndarray]]) -> Path:
-    """Write what ``run`` makes of each sample as an .npz file: ``output_0`` and so on, ``[samples, *shape]``."""
-    columns = zip(*(run(sample) for sample in samples), strict=True)
+def save_outputs(
+    path: Path, run: Run, samples: Iterable[Mapping[str, np.ndarray]], limit_s: float = math.inf
+) -> Path:
+    """Write what ``run`` makes of each sample as an .npz file: ``output_0`` and so on, ``[samples, *shape]``.
+
+    After ``limit_s`` seconds it leaves the other samples out.
+    """
+    columns = zip(*(run(sample) for sample in _while_time(samples, limit_s)), strict=True)
     np.savez(path, **{f"output_{i}": np.stack(column) for i, column in enumerate(columns)})
     return path
 
@@ -82,19 +90,26 @@ def outputs(path: Path) -> list[list[np.ndarray]]:
     return [[row[f"output_{i}"] for i in range(len(row))] for row in rows(path)]
 
 
-def compare_exact(run: Run, samples: Path, exact: Path, fp32: Path, limit_s: float) -> Exactness:
-    """Infer as many of the samples as ``limit_s`` seconds allow, one at least."""
-    end = time.monotonic() + limit_s
+def compare_exact(run: Run, samples: Path, exact: Path, fp32: Path) -> Exactness:
+    """Infer the samples that have an exact output, as many as ``EXACT_S`` allows."""
     count = agree = 0
     ours = quantized = Distance(0.0, 1.0, None)
-    for sample, want, plain in zip(rows(samples), outputs(exact), outputs(fp32), strict=True):
+    known = zip(rows(samples), outputs(exact), outputs(fp32), strict=False)
+    for sample, want, plain in _while_time(known, EXACT_S):
         got = run(sample)
         count += 1
         agree += int(np.argmax(got[0]) == np.argmax(want[0]))
         ours, quantized = worse(ours, distance(got, want)), worse(quantized, distance(want, plain))
-        if time.monotonic() > end:
-            break
     return Exactness(count, agree, ours.relative, quantized.relative)
+
+
+def _while_time(items: Iterable[T], limit_s: float) -> Iterator[T]:
+    """The items until ``limit_s`` seconds have gone by, one at least."""
+    end = time.monotonic() + limit_s
+    for item in items:
+        yield item
+        if time.monotonic() > end:
+            return
 
 
 def distance(outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> Distance:

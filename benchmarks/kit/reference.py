@@ -5,25 +5,26 @@
 so that onnxruntime and its threads are not in the process that measures.
 """
 
+import math
 import sys
 from functools import partial
 from pathlib import Path
 
 from benchmarks.kit import places
-from benchmarks.kit.correctness import rows, save_outputs
+from benchmarks.kit.correctness import EXACT_S, rows, save_outputs
 from benchmarks.kit.processes import run
 from edgepack.export.reference import open_session
 
 _LIMIT_S = 900
 
 
-def write(model: Path, samples: Path, out: Path) -> Path:
-    """Run the reference on every row of ``samples`` and write the outputs to ``out``."""
-    return save_outputs(out, partial(open_session(model).run, None), rows(samples))
+def write(model: Path, samples: Path, out: Path, limit_s: float = math.inf) -> Path:
+    """Run the reference on the rows of ``samples``, as many as ``limit_s`` allows, and write the outputs to ``out``."""
+    return save_outputs(out, partial(open_session(model).run, None), rows(samples), limit_s)
 
 
 def write_apart(model: Path, samples: Path, out: Path) -> Path:
-    """``write`` in a process of its own.
+    """``write`` in a process of its own, within the limit for exact outputs.
 
     Raises:
         ProcessFailed: onnxruntime cannot run the model.
@@ -33,4 +34,4 @@ def write_apart(model: Path, samples: Path, out: Path) -> Path:
 
 
 if __name__ == "__main__":
-    write(*map(Path, sys.argv[1:]))
+    write(*map(Path, sys.argv[1:]), limit_s=EXACT_S)

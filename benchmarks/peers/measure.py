@@ -24,7 +24,6 @@ from benchmarks.peers.results import Cell, ContestantResult, Group
 from benchmarks.peers.roofline import roofline
 
 LIMIT_S = 300  # of a load, of the inferences that are compared, of a cold start
-EXACT_S = 60.0  # of the inferences that are compared with the exact ones, at the most
 CANARIES = 3  # for a reading, their median: an interrupt in one of them is no drift
 
 
@@ -201,7 +200,7 @@ class GroupRun:
             "exact": one.made["exact"],
             "fp32": self._net.calibration_reference,
         }
-        return Exactness(**one.worker.ask("compare_exact", LIMIT_S, limit_s=EXACT_S, **files))
+        return Exactness(**one.worker.ask("compare_exact", LIMIT_S, **files))
 
     def _cold_starts(self) -> None:
         """Fresh processes, one at a time, in a new random order each time around."""

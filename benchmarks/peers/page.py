@@ -5,11 +5,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.kit.correctness import FP32_ERROR, INT8_COSINE, Exactness
+from benchmarks.kit.correctness import EXACT_S, FP32_ERROR, INT8_COSINE, Exactness
 from benchmarks.kit.documents import filled, markdown
 from benchmarks.kit.nets import CALIBRATION_SAMPLES, INPUT_SAMPLES
 from benchmarks.kit.statistics import LEVEL, RESAMPLES, Ratio
-from benchmarks.peers.measure import CANARIES, EXACT_S
+from benchmarks.peers.measure import CANARIES
 from benchmarks.peers.ranking import OURS, Ranked, Standing, losses
 from benchmarks.peers.results import Cell, ContestantResult, Group
 from edgepack.reporting import format as fmt

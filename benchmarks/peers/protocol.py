@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.kit.correctness import Run, rows, save_outputs
+from benchmarks.kit.correctness import EXACT_S, Run, rows, save_outputs
 from benchmarks.kit.serving import timed
 
 Precision = Literal["fp32", "int8"]
@@ -44,8 +44,8 @@ class Assignment:
         return rows(self.calibration)
 
     def save_exact(self, run: Run) -> Path:
-        """Write what ``run``, an exact way to compute the quantized model, makes of the calibration samples."""
-        return save_outputs(self.folder / "exact.npz", run, self.calibration_samples())
+        """Write what ``run``, an exact way to compute the quantized model, makes of the calibration samples, as many as time allows."""
+        return save_outputs(self.folder / "exact.npz", run, self.calibration_samples(), EXACT_S)
 
     @classmethod
     def from_json(cls, words: Mapping[str, Any]) -> "Assignment":

@@ -50,7 +50,7 @@ class ContestantServer:
     def compare_exact(self, command: dict[str, Any]) -> dict[str, Any]:
         """Infer ``samples`` and compare with the ``exact`` outputs, and those with ``fp32``'s."""
         files = (Path(command[name]) for name in ("samples", "exact", "fp32"))
-        return asdict(compare_exact(self.session.run, *files, command["limit_s"]))
+        return asdict(compare_exact(self.session.run, *files))
 
     def time(self, command: dict[str, Any]) -> dict[str, Any]:
         """``untimed`` inferences, then the nanoseconds of each of ``runs``."""

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.kit.correctness import Distance, distance, worse
+from benchmarks.kit import correctness
+from benchmarks.kit.correctness import (
+    Distance,
+    compare_exact,
+    distance,
+    outputs,
+    rows,
+    save_outputs,
+    worse,
+)
 from benchmarks.peers.roofline import model_bytes, roofline
 
 arrays = npst.arrays(np.float32, (2, 3), elements=st.floats(-100, 100, width=32))
@@ -57,6 +66,27 @@ def test_the_worst_of_outputs_and_samples_counts():
     assert worse(bad, Distance(None, None, None)) == Distance(None, None, None)
     want = np.ones((1, 3), np.float32)
     assert distance([want, 2 * want], [want, want]).relative == 1
+
+
+def test_comparing_with_exact_outputs_ends_in_time(tmp_path, monkeypatch):
+    samples, fp32, exact = (tmp_path / name for name in ("x.npz", "fp32.npz", "exact.npz"))
+    np.savez(samples, x=np.arange(1, 13, dtype=np.float32).reshape(4, 1, 3))
+    double = lambda row: [2 * row["x"]]  # noqa: E731
+    save_outputs(fp32, double, rows(samples))
+    save_outputs(exact, double, rows(samples)[:3])
+    whole = compare_exact(double, samples, exact, fp32)
+    assert (whole.samples, whole.top1, whole.difference, whole.quantization, whole.exact) == (
+        3,
+        3,
+        0,
+        0,
+        True,
+    )
+    monkeypatch.setattr(correctness, "EXACT_S", -1.0)
+    assert compare_exact(double, samples, exact, fp32).samples == 1
+    assert len(outputs(save_outputs(exact, double, rows(samples), -1.0))) == 1
+    other = compare_exact(lambda row: [-2 * row["x"]], samples, exact, fp32)
+    assert (other.top1, other.exact) == (0, False)
 
 
 @pytest.fixture
