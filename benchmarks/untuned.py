@@ -1,6 +1,6 @@
 """How usable is an untuned build? Ours, stock TVM's and (given records) a tuned one, on this machine.
 
-    python -m benchmarks.untuned model.onnx [--target x86-64-v4] [--records DIR] [--without PHASE] [--runs 20]
+    python -m benchmarks.untuned model.onnx [--target host] [--records DIR] [--without PHASE] [--runs 20]
 
 ``--without`` adds our build with a phase of the lowering left out: what that phase is worth. The builds run in turn, one
 inference each, one thread, in processes of their own; the table shows the minimum, the median and the spread between
@@ -23,7 +23,7 @@ from edgepack.lower import compile_model
 def main(argv: Sequence[str] | None = None) -> None:
     parser = command.parser("untuned", __doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--target", default="x86-64-v4")
+    parser.add_argument("--target", default="host")
     parser.add_argument("--records", type=Path, help="a folder with workload.json and tuning_record.json")
     parser.add_argument("--without", action="append", default=[], metavar="PHASE", help="may be repeated")
     parser.add_argument("--runs", type=command.whole(2), default=20)

@@ -22,17 +22,18 @@ from benchmarks.deploy.contestants import WAYS
 from benchmarks.deploy.measure import run
 from benchmarks.deploy.versions import make
 from benchmarks.kit import command, documents
-from benchmarks.kit.machine import summary
+from benchmarks.kit.machine import results, summary
 from benchmarks.kit.nets import network
-from benchmarks.kit.places import RESULTS
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
-    results = options.out / "deploy.json"
+    folders = results("deploy", options.out, written=options.page)
     if options.page:
-        page.write(documents.read(results), options.out)
+        for folder in folders:
+            page.write(documents.read(folder / "deploy.json"), folder)
         return
+    (out,) = folders
     with tempfile.TemporaryDirectory(prefix="edgepack-benchmark-") as folder:
         scratch = Path(folder)
         first, second, change = make(network(options.net), scratch)
@@ -48,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "left_out": {name: why for name in options.ways if (why := WAYS[name].missing())},
             "samples": list(run(options, first, second, scratch)),
         }
-    documents.write(results, document)
-    page.write(document, options.out)
+    documents.write(out / "deploy.json", document)
+    page.write(document, out)
     print(page.text(document))
 
 
@@ -62,7 +63,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--rtt-ms", type=number, default=0.0, help="round-trip time of the limited link")
     add("--repeat", type=count, default=5, help="repetitions on loopback")
     add("--limited-repeat", type=count, default=3, help="repetitions on the limited link")
-    add("--out", type=Path, default=RESULTS / "results/deploy", help="where results go")
+    add("--out", type=Path, help="where results go (benchmarks/results/deploy/KIND, for this kind of CPU)")
     add("--page", action="store_true", help="measure nothing: write the page anew")
     return parser.parse_args(argv)
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kit.places import ROOT
+from benchmarks.kit import places
 from benchmarks.kit.processes import ProcessFailed, run
 from edgepack.config import host
 from edgepack.toolchain.zig import zig
@@ -63,6 +63,19 @@ def kind(name: str, core: str, features: Collection[str], level: str) -> str:
     return "-".join(word for word in dict.fromkeys(words) if word)
 
 
+def results(name: str, out: Path | None, *, written: bool) -> list[Path]:
+    """Folders of a benchmark's results: ``out`` where it is given, otherwise those below ``benchmarks/results/NAME``.
+
+    These are one for each kind of CPU: all that are ``written``, or that of this machine.
+    """
+    if out is not None:
+        return [out]
+    folder = places.RESULTS / "results" / name
+    if written:
+        return sorted(path.parent for path in folder.glob(f"*/{name}.json"))
+    return [folder / summary()["kind"]]
+
+
 @functools.cache
 def _core() -> str:
     """LLVM's name for this CPU's core, ``znver3``, as the compiler that zig brings sees it."""
@@ -74,9 +87,9 @@ def _core() -> str:
 def commit() -> str | None:
     """The checkout's commit, with a plus sign where sources differ from it."""
     try:
-        head = run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT).strip()
+        head = run(["git", "rev-parse", "--short=12", "HEAD"], cwd=places.ROOT).strip()
         changed = run(
-            ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", *_WRITTEN], cwd=ROOT
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", *_WRITTEN], cwd=places.ROOT
         )
     except (OSError, ProcessFailed):
         return None

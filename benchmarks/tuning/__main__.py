@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kit import command, documents
-from benchmarks.kit.machine import summary
+from benchmarks.kit.machine import results, summary
 from benchmarks.kit.metaschedule import BUILD_TIMEOUT_S
 from benchmarks.kit.nets import network
-from benchmarks.kit.places import RESULTS
 from benchmarks.kit.processes import how_it_ended, run_until
 from benchmarks.tuning import page
 from benchmarks.tuning.log import Log, TuningJob, read
@@ -39,10 +38,12 @@ _GRACE_S = 120.0  # edgepack ends by itself; this is for one that does not
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
-    results = options.out / "tuning.json"
+    folders = results("tuning", options.out, written=options.page)
     if options.page:
-        page.write(documents.read(results), options.out)
+        for folder in folders:
+            page.write(documents.read(folder / "tuning.json"), folder)
         return
+    (out,) = folders
     sides = {EDGEPACK: EDGEPACK} | {name: STOCK[name][0] for name in options.stock}
     document: dict[str, Any] = {
         "benchmark": "tuning",
@@ -67,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 logs[side] = spawn(side, net, folders[side], options, seed=number)
             add(document, net, kernels, folders, logs, runs=options.runs)
             # After each, so that an end in between loses little.
-            documents.write(results, document, indent=None)
-            page.write(document, options.out)
+            documents.write(out / "tuning.json", document, indent=None)
+            page.write(document, out)
     print(page.text(document))
 
 
@@ -82,7 +83,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--repeat", type=command.whole(1), default=1, help="runs of each tuner")
     add("--stock", nargs="*", default=list(STOCK), choices=list(STOCK), help="which of stock's settings")
     add("--runs", type=command.whole(2), default=30, help="timed inferences of each built library")
-    add("--out", type=Path, default=RESULTS / "results/tuning", help="where results go")
+    add("--out", type=Path, help="where results go (benchmarks/results/tuning/KIND, for this kind of CPU)")
     add("--page", action="store_true", help="measure nothing: write the page and the charts anew")
     return parser.parse_args(argv)
 
