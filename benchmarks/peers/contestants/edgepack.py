@@ -132,12 +132,12 @@ def _asked(argv: Sequence[str]) -> list[dict[str, Any]]:
 
 def _recipe(task: Assignment, onnx: Path) -> dict[str, Any]:
     """As a user would write it."""
+    tune = {"trials": task.trials, "minutes": _TUNING_SHARE * task.minutes}
     return {
         "edgepack": 1,
         "name": f"{task.net}-{task.precision}",
         "model": {"onnx": str(onnx.resolve())},
-        # Without trials, minutes alone would be a budget.
-        "tune": {"trials": task.trials, "minutes": _TUNING_SHARE * task.minutes} if task.trials else {},
+        **({"tune": tune} if task.trials else {}),  # without trials, minutes alone would be a budget
         "bench": {"baseline": False},
         "targets": [{"target": _target(), "device": "virtual:host"}],
     }
