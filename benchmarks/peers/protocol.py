@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks.kit.correctness import EXACT_S, Run, rows, save_outputs
 from benchmarks.kit.serving import timed
 
+CPUINFO = Path("/proc/cpuinfo")
 Precision = Literal["fp32", "int8"]
 
 
@@ -149,7 +150,7 @@ def require_saturation() -> None:
     Raises:
         Unsupported: This CPU is no x86, or has VNNI, which does not saturate.
     """
-    if platform.machine() != "x86_64" or "vnni" in Path("/proc/cpuinfo").read_text():
+    if platform.machine() != "x86_64" or "vnni" in CPUINFO.read_text():
         raise Unsupported("needless here: this CPU multiplies int8 without saturation by default")
 
 

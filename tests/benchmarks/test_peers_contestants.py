@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.peers import protocol
 from benchmarks.peers.contestants import CONTESTANTS
 from benchmarks.peers.contestants.edgepack import AgentSession, Edgepack
 from benchmarks.peers.contestants.torch_compile import TorchCompile
@@ -118,6 +120,35 @@ def test_outputs_are_those_of_onnxruntime(task, name, graph, precision):
     samples = session.time(7)
     assert len(samples) == 7
     assert min(samples) > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "machine", "needless"),
+    [("avx2", "x86_64", False), ("avx2 avx_vnni", "x86_64", True), ("asimd", "aarch64", True)],
+)
+def test_precise_modes_are_for_cpus_that_saturate(task, tmp_path, monkeypatch, flags, machine, needless):
+    monkeypatch.setattr(protocol, "CPUINFO", tmp_path / "cpuinfo")
+    protocol.CPUINFO.write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    cell = task(convolution(), "int8")
+    for name in ("onnxruntime_precise", "openvino_precise") if needless else ():
+        with pytest.raises(Unsupported, match="needless here"):
+            CONTESTANTS[name].prepare(cell)
+    if not needless:
+        contestant = CONTESTANTS["onnxruntime_precise"]
+        prepared = contestant.prepare(cell)
+        assert prepared.notes["session.x64quantprecision"] == "1"
+        session = contestant.load(cell, prepared)
+        exact = run_onnx(prepared.exact, cell.calibration_samples()[0])
+        (got,) = session.run(cell.calibration_samples()[0])
+        assert np.abs(got - exact[0]).max() <= 0.01 * np.abs(exact[0]).max()
+
+
+def test_contestants_of_one_file_share_an_environment():
+    homes = {name: contestant.home for name, contestant in CONTESTANTS.items()}
+    assert homes["openvino_precise"] == homes["openvino"] == "openvino"
+    assert CONTESTANTS["openvino_precise"].requirements == CONTESTANTS["openvino"].requirements
+    assert homes["tvm_metaschedule"] != homes["tvm"]
 
 
 def test_a_block_of_the_agents_is_one_process(task, monkeypatch):

@@ -29,8 +29,8 @@ from benchmarks.peers.protocol import (
 
 # Inference of an IR on a CPU loads, of the wheel's plugins and readers of formats, the CPU plugin and the IR
 # reader; importing the package loads the TensorFlow reader.
-_EXACT = {"LP_TRANSFORMS_MODE": False, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 _UNUSED = re.compile("_(gpu|npu|gguf|jax|onnx|paddle|pytorch|tensorflow_lite)_|cache.json")
+_EXACT = {"LP_TRANSFORMS_MODE": False, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}  # quantized models in fp32
 
 
 class Openvino(Contestant):
