@@ -87,7 +87,9 @@ class GroupRun:
         self._cores = settings.cores[-cell.threads :]  # the first core serves interrupts on many machines
         contestants = settings.registry.contestants
         self._all = [
-            _Participant(name, {"title": contestants[name].title, "status": "measured"}) for name in names
+            _Participant(name, {"title": contestants[name].title, "status": "measured"})
+            for name in names
+            if cell.precision in contestants[name].precisions or not contestants[name].alternative
         ]
         self._chance = random.Random(f"{settings.seed} {cell.key}")  # noqa: S311 - an order, no secret
 

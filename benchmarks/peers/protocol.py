@@ -105,6 +105,8 @@ class Contestant:
     title: str  # as the table prints it
     requirements: tuple[str, ...] = ()  # of its environment, pinned, for pip; none: edgepack's own
     precisions: tuple[Precision, ...] = ("fp32", "int8")
+    # Another mode of a contestant: where it has no path, it is left out instead of listed as not supported.
+    alternative = False
     # What ``prepare`` makes serves every number of threads, so that it is made once and ``task.folder`` is the
     # same for all of them. Otherwise each number of threads has a folder of its own.
     threads_share = True

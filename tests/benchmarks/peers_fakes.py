@@ -95,6 +95,14 @@ class Fp32Only(Right):
     precisions = ("fp32",)
 
 
+class Int8Mode(Right):
+    """Stands beside another in int8."""
+
+    title = "int8 mode"
+    precisions = ("int8",)
+    alternative = True
+
+
 class Refusing(Right):
     """Says why it cannot."""
 
@@ -181,6 +189,7 @@ CONTESTANTS = {
     "saturating": Saturating(),
     "wrong": Wrong(),
     "fp32_only": Fp32Only(),
+    "int8_mode": Int8Mode(),
     "refusing": Refusing(),
     "raising": Raising(),
     "crashing": Crashing(),

@@ -123,10 +123,12 @@ def test_outputs_are_those_of_onnxruntime(task, name, graph, precision):
 
 
 @pytest.mark.parametrize(
-    ("flags", "machine", "needless"),
-    [("avx2", "x86_64", False), ("avx2 avx_vnni", "x86_64", True), ("asimd", "aarch64", True)],
+    ("cpu", "needless"),
+    [(("avx2", "x86_64"), False), (("avx2 avx_vnni", "x86_64"), True), (("asimd", "aarch64"), True)],
+    ids=["avx2", "vnni", "arm"],
 )
-def test_precise_modes_are_for_cpus_that_saturate(task, tmp_path, monkeypatch, flags, machine, needless):
+def test_precise_modes_are_for_cpus_that_saturate(task, tmp_path, monkeypatch, cpu, needless):
+    flags, machine = cpu
     monkeypatch.setattr(protocol, "CPUINFO", tmp_path / "cpuinfo")
     protocol.CPUINFO.write_text(f"flags : {flags}\n")
     monkeypatch.setattr(platform, "machine", lambda: machine)

@@ -157,6 +157,10 @@ def test_a_contestant_without_the_precision_is_not_asked(settings, net):
         "has no int8 path",
     )
     assert not group.blocks
+    group = measured(settings, net, ["fp32_only", "int8_mode"])
+    assert set(group.entries) == {"fp32_only"}, (
+        "another mode of a contestant is not listed where it has no path"
+    )
 
 
 def test_int8_is_held_to_what_the_quantized_model_computes_exactly(settings, net):

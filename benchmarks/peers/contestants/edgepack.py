@@ -17,7 +17,6 @@ import numpy as np
 
 from benchmarks.kit.agent import answers, command, save_inputs
 from benchmarks.peers.protocol import Assignment, Cold, Contestant, LoadedModel, Prepared, Unsupported
-from edgepack.bundle import layout
 
 _BUNDLE = "bundle"  # the unpacked bundle, in the task's folder
 _TUNING_SHARE = 0.9  # of the minutes; the rest is for compiling
@@ -34,6 +33,7 @@ class Edgepack(Contestant):
     def prepare(self, task: Assignment) -> Prepared:
         """Run a recipe up to its bundle, and unpack that."""
         from edgepack import api
+        from edgepack.bundle import layout
 
         records = task.folder.parent / "edgepack-records"
         os.environ["XDG_DATA_HOME"] = str(records)  # edgepack's own variable for where records live
@@ -93,6 +93,8 @@ class AgentSession(LoadedModel):
 
     def feed(self, inputs: Mapping[str, np.ndarray]) -> None:
         """Put the inputs into files, in the order in which the bundle's manifest names them."""
+        from edgepack.bundle import layout
+
         manifest = json.loads((self._bundle / layout.MANIFEST).read_text(encoding="utf-8"))
         self._scratch.mkdir(exist_ok=True)
         self._inputs = save_inputs(self._scratch, [tensor["name"] for tensor in manifest["inputs"]], inputs)
@@ -121,6 +123,8 @@ class AgentSession(LoadedModel):
         return [sample["ns"] for sample in samples]
 
     def _command(self, do: str) -> list[str]:
+        from edgepack.bundle import layout
+
         (model,) = (self._bundle / layout.model("")).iterdir()
         return command(self._bundle / layout.AGENT, do, model, self._inputs, self._threads)
 

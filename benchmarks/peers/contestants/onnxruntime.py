@@ -66,6 +66,7 @@ class OnnxruntimePrecise(Onnxruntime):
 
     title = "onnxruntime, precise"
     precisions = ("int8",)
+    alternative = True
     settings: Mapping[str, str] = {"session.x64quantprecision": "1"}
 
     def prepare(self, task: Assignment) -> Prepared:

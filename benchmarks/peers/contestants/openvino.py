@@ -72,6 +72,7 @@ class OpenvinoPrecise(Openvino):
 
     title = "OpenVINO, 7-bit weights"
     precisions = ("int8",)
+    alternative = True
     overflow_fix = "ENABLE"
 
     def prepare(self, task: Assignment) -> Prepared:
