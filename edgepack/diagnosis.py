@@ -60,7 +60,7 @@ def _tvm() -> str:
 
 
 def _onnxruntime() -> str:
-    from edgepack.export.integers import default_saturates
+    from edgepack.export.reference import default_saturates
 
     saturating = "saturates int8 on this CPU by default; edgepack's reference does not"
     return f"{version('onnxruntime')}, {saturating if default_saturates() else 'int8 is exact on this CPU'}"

@@ -73,6 +73,7 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Met
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
         # Names matter to skip: onnxruntime's optimiser would fuse and rename nodes.
         quant_pre_process(str(model), str(prepared), skip_optimization=True, skip_symbolic_shape=True)
+        _make_exact(prepared)
         context.progress(f"calibrating on {len(feeds)} batches", 0.1)
         quantize_static(
             str(prepared),
@@ -105,6 +106,20 @@ METHOD = OnnxMethod(
     distributions=("onnx", "onnxruntime", "numpy"),
     sources=("compression/quantize_static.py", "compression/selection.py"),
 )
+
+
+def _make_exact(path: Path) -> None:
+    """Write integer products that the file holds already so that the calibrator computes what the reference does.
+
+    The calibrator runs the file without graph optimisations, as the reference does, and knows nothing of saturation.
+    """
+    import onnx
+
+    from edgepack.onnxfile.integers import exact_integers
+
+    model = onnx.load(path)
+    if exact_integers(model, path):
+        onnx.save(model, path)
 
 
 def _layer(node: "onnx.NodeProto", constants: set[str]) -> str:

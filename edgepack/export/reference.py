@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import EdgepackError, InputError
-from edgepack.export.integers import exact_integers
+from edgepack.onnxfile.integers import exact_integers
 from edgepack.torchnet.layers import inference
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def open_session(path: Path, *, threads: int = THREADS, also: Sequence[str] = ()
     """A quiet onnxruntime CPU session that computes what the file says, with a fixed number of threads.
 
     Without graph optimisations: these fuse Q/DQ graphs into integer kernels that saturate on some CPUs. The integer
-    products that a file holds explicitly are made exact (:mod:`edgepack.export.integers`). ``also`` names values
+    products that a file holds explicitly are made exact (:mod:`edgepack.onnxfile.integers`). ``also`` names values
     inside the graph that become outputs after its own.
 
     Raises:
@@ -154,6 +154,27 @@ def _numpy_dtype(kind: str) -> "np.dtype[Any]":
 
     names = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
     return np.dtype(names.get(kind, kind.removeprefix("tensor(").removesuffix(")")))
+
+
+def default_saturates() -> bool:
+    """Whether onnxruntime with default options saturates u8 by s8 products on this machine's CPU."""
+    import numpy as np
+    import onnxruntime as ort
+    from onnx import TensorProto, helper, numpy_helper
+
+    # Enough rows and columns for the kernel that real layers take; every pair of products is beyond int16.
+    a, b = np.full((16, 64), 255, np.uint8), np.full((64, 32), 127, np.int8)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["a", "b"], ["y"])],
+        "products",
+        [helper.make_tensor_value_info("a", TensorProto.UINT8, a.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, None)],
+        [numpy_helper.from_array(b, "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"a": a})
+    return not np.array_equal(found, a.astype(np.int32) @ b.astype(np.int32))
 
 
 def relative_error(a: "np.ndarray", b: "np.ndarray") -> float:

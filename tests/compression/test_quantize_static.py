@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from edgepack.compression import quantize_static
@@ -16,6 +17,7 @@ from edgepack.compression.method import Context
 from edgepack.compression.quantize_static import QuantizeStatic
 from edgepack.errors import InputError
 from edgepack.export import evaluate, to_onnx
+from edgepack.onnxfile import canonicalise, save_onnx
 from edgepack.onnxfile.counting import count
 from edgepack.spec import Input
 
@@ -169,3 +171,33 @@ def test_relax_imports_what_comes_out(model, context, tmp_path):
     ops = Counter(node.op_type for node in graph.graph.node)
     assert text.count("R.quantize(") == ops["QuantizeLinear"]
     assert text.count("R.dequantize(") == ops["DequantizeLinear"]
+
+
+def test_calibration_sees_exact_integers(data, tmp_path):
+    """Products of uint8 and int8 in the file itself, whose sums saturate in onnxruntime's kernels on some CPUs."""
+    samples = np.where(np.random.default_rng(0).random((32, 64)) < 0.5, 255, 0).astype("float32")
+    codes, weights = np.full((64, 32), 127, "int8"), np.random.default_rng(1).random((32, 10), "float32")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["x"], ["bytes"], to=TensorProto.UINT8),
+            helper.make_node("MatMulInteger", ["bytes", "codes"], ["sums"]),
+            helper.make_node("Cast", ["sums"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("MatMul", ["floats", "weights"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 10])],
+        [numpy_helper.from_array(codes, "codes"), numpy_helper.from_array(weights, "weights")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    save_onnx(canonicalise(made), tmp_path / "m.onnx")
+    few = dataclasses.replace(data, x_train=samples, y_train=data.y_train[:32])
+    context = Context((Input(name="x", shape=(1, 64)),), few)
+    quantize_static.apply(tmp_path / "m.onnx", tmp_path / "q.onnx", step(samples=32), context)
+    quantized = onnx.load(tmp_path / "q.onnx").graph
+    node = next(
+        node for node in quantized.node if node.op_type == "QuantizeLinear" and node.input[0] == "floats"
+    )
+    scale = next(tensor for tensor in quantized.initializer if tensor.name == node.input[1])
+    largest = (samples.astype("int64") @ codes.astype("int64")).max()
+    assert numpy_helper.to_array(scale) == pytest.approx(largest / 255, rel=1e-5)

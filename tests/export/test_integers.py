@@ -11,8 +11,8 @@ from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
 from edgepack.errors import InputError
-from edgepack.export.integers import exact_integers
 from edgepack.export.reference import run_onnx
+from edgepack.onnxfile.integers import exact_integers
 
 
 @pytest.mark.parametrize("kind", cpus.KINDS)
@@ -101,7 +101,7 @@ def test_what_onnxruntime_does_by_default_is_told(kind, tmp_path):
     script = tmp_path / "default.py"
     script.write_text(
         "import json\nfrom edgepack.diagnosis import _onnxruntime\n"
-        "from edgepack.export.integers import default_saturates\n"
+        "from edgepack.export.reference import default_saturates\n"
         "print(json.dumps([default_saturates(), _onnxruntime()]))\n"
     )
     saturates, words = cpus.answer(kind, script)

@@ -13,7 +13,6 @@ TOOLS = ("onnx", "onnxscript", "onnxruntime", "numpy", "scikit-learn", "pillow")
 SOURCES = (
     "data",
     "export/importing.py",
-    "export/integers.py",
     "export/reference.py",
     "onnxfile",
     "pipeline/stages/onnx_models.py",

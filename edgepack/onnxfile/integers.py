@@ -70,27 +70,6 @@ def exact_integers(model: "onnx.ModelProto", path: Path) -> bool:
     return any(changed)
 
 
-def default_saturates() -> bool:
-    """Whether onnxruntime with default options saturates u8 by s8 products on this machine's CPU."""
-    import numpy as np
-    import onnxruntime as ort
-    from onnx import TensorProto, helper, numpy_helper
-
-    # Enough rows and columns for the kernel that real layers take; every pair of products is beyond int16.
-    a, b = np.full((16, 64), 255, np.uint8), np.full((64, 32), 127, np.int8)
-    graph = helper.make_graph(
-        [helper.make_node("MatMulInteger", ["a", "b"], ["y"])],
-        "products",
-        [helper.make_tensor_value_info("a", TensorProto.UINT8, a.shape)],
-        [helper.make_tensor_value_info("y", TensorProto.INT32, None)],
-        [numpy_helper.from_array(b, "b")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"a": a})
-    return not np.array_equal(found, a.astype(np.int32) @ b.astype(np.int32))
-
-
 def _key(node: "onnx.NodeProto") -> tuple[str, str]:
     return ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
 
