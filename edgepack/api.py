@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgepack.config.plan import Plan
     from edgepack.config.recipe import Tune
     from edgepack.config.target import Target
-    from edgepack.diagnosis import Finding
+    from edgepack.diagnosis import Diagnosis
     from edgepack.engine.artifact import Artifact
     from edgepack.lower import Compiled
     from edgepack.lower.deep import Examined
@@ -338,7 +338,7 @@ def boards_down(name: str | None = None, *, everything: bool = False, purge: boo
     return names
 
 
-def doctor() -> "list[Finding]":
+def doctor() -> "list[Diagnosis]":
     """What this machine can do, and what it lacks for the rest."""
     from edgepack.diagnosis import examine
 

@@ -1,4 +1,4 @@
-"""What this machine can do: each finding is a real try, not a version guess."""
+"""What this machine can do: each check is a real try, not a version guess."""
 
 import shutil
 import tempfile
@@ -12,7 +12,7 @@ from edgepack.errors import EdgepackError
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing edgepack needs, or could use, and whether it is here."""
 
     name: str
@@ -22,7 +22,7 @@ class Finding:
     hint: str = ""
 
 
-def examine() -> list[Finding]:
+def examine() -> list[Diagnosis]:
     """Try everything a run may need on the build host."""
     return [
         _try("tvm", _tvm, "reinstall edgepack in a fresh environment: pip install edgepack"),
@@ -41,13 +41,13 @@ def examine() -> list[Finding]:
     ]
 
 
-def _try(name: str, check: Callable[[], str], hint: str, *, required: bool = True) -> Finding:
+def _try(name: str, check: Callable[[], str], hint: str, *, required: bool = True) -> Diagnosis:
     try:
-        return Finding(name, ok=True, required=required, detail=check())
-    except Exception as error:  # noqa: BLE001 - a broken installation fails in its own ways; each is a finding
+        return Diagnosis(name, ok=True, required=required, detail=check())
+    except Exception as error:  # noqa: BLE001 - a broken installation fails in its own ways; each is a failed check
         detail = error.why or error.message if isinstance(error, EdgepackError) else str(error)
         first = next(iter(detail.splitlines()), "") or type(error).__name__
-        return Finding(name, ok=False, required=required, detail=first[:120], hint=hint)
+        return Diagnosis(name, ok=False, required=required, detail=first[:120], hint=hint)
 
 
 def _tvm() -> str:

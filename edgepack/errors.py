@@ -2,7 +2,7 @@
 
     EdgepackError                 1   a defect of ours, or a failure nobody classified
     ├── UsageError                2   wrong arguments
-    │   ├── ConfigError           2   one or more mistakes in YAML, each with file:line:column
+    │   ├── ConfigError           2   one or more problems in YAML, each with file:line:column
     │   ├── StrategyError         2   a strategy failed, or answered with candidates that cannot be built
     │   └── InputError            2   a model, weights or data file that cannot be used
     │       ├── ImportDiffersError  2 an import that changes what the model computes
@@ -88,7 +88,7 @@ class UsageError(EdgepackError):
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One mistake in a YAML file: ``line`` and ``column`` count from 1."""
+    """One problem in a YAML file: ``line`` and ``column`` count from 1."""
 
     file: str
     line: int
@@ -100,13 +100,13 @@ class Problem:
 
 
 class ConfigError(UsageError):
-    """All mistakes found in a recipe, target or devices file, reported at once."""
+    """All problems in a recipe, target or devices file, reported at once."""
 
     def __init__(self, problems: list[Problem], *, next: str | None = None) -> None:  # noqa: A002
         self.problems = sorted(problems)
         count = len(problems)
         files = ", ".join(sorted({p.file for p in problems}))
-        super().__init__(f"{count} mistake{'s' if count != 1 else ''} in {files}", next=next)
+        super().__init__(f"{count} problem{'s' if count != 1 else ''} in {files}", next=next)
 
     def to_json(self) -> dict[str, object]:
         """The error with its list of problems."""
@@ -126,7 +126,7 @@ class InputError(UsageError):
 
 
 @dataclass(frozen=True)
-class Obstacle:
+class ModelProblem:
     """One thing in a model that cannot be lowered; ``operator`` and ``node`` are empty where it is no node's."""
 
     operator: str
@@ -143,33 +143,33 @@ class ImportDiffersError(InputError):
 class UnsupportedError(InputError):
     """All that keeps a model from being lowered, reported at once."""
 
-    def __init__(self, model: str, obstacles: list[Obstacle]) -> None:
-        self.obstacles = obstacles
-        if len(obstacles) == 1:
-            (only,) = obstacles
+    def __init__(self, model: str, problems: list[ModelProblem]) -> None:
+        self.model_problems = problems
+        if len(problems) == 1:
+            (only,) = problems
             where = f"{model}, node {only.node}" if only.node else model
             super().__init__(only.message, where=where, why=only.why or None, next=only.next or None)
         else:
-            super().__init__(f"{len(obstacles)} obstacles to compiling {model}")
+            super().__init__(f"{model} cannot be compiled: {len(problems)} problems")
 
     def to_json(self) -> dict[str, object]:
-        """The error with its list of obstacles."""
-        return {**super().to_json(), "obstacles": [vars(obstacle) for obstacle in self.obstacles]}
+        """The error with its list of problems."""
+        return {**super().to_json(), "model_problems": [vars(problem) for problem in self.model_problems]}
 
     def render(self) -> str:
-        """The obstacles, alike ones together with the names of their nodes, then their count."""
-        if len(self.obstacles) == 1:
+        """The problems, equal ones grouped with the names of their nodes, then their count."""
+        if len(self.model_problems) == 1:
             return super().render()
-        alike: dict[Obstacle, list[str]] = {}
-        for obstacle in self.obstacles:
-            alike.setdefault(replace(obstacle, node=""), []).append(obstacle.node)
+        alike: dict[ModelProblem, list[str]] = {}
+        for problem in self.model_problems:
+            alike.setdefault(replace(problem, node=""), []).append(problem.node)
         parts = []
-        for obstacle, nodes in alike.items():
+        for problem, nodes in alike.items():
             named = [node for node in nodes if node]
             shown = ", ".join(named[:SHOWN_NODES])
             more = f" and {len(named) - SHOWN_NODES} more" if len(named) > SHOWN_NODES else ""
             where = f"node{'s' if len(named) > 1 else ''} {shown}{more}" if named else None
-            parts.append(render(obstacle.message, where=where, why=obstacle.why, next=obstacle.next))
+            parts.append(render(problem.message, where=where, why=problem.why, next=problem.next))
         return "\n".join([*parts, super().render()])
 
 
@@ -222,6 +222,6 @@ class LockedError(EdgepackError):
 
 
 class Interrupted(EdgepackError):  # noqa: N818 - it is not an error of anybody's
-    """Ctrl-C. Whatever was finished is kept."""
+    """Ctrl-C. Completed stages are kept."""
 
     exit_code = 130

@@ -70,7 +70,7 @@ def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> di
         folder = Path(name)
         onnx.save(model, folder / "case.onnx")
         examined = examine(folder / "case.onnx")
-        deep = "; ".join(f"{o.message}: {o.why}" for o in examined.obstacles)
+        deep = "; ".join(f"{o.message}: {o.why}" for o in examined.model_problems)
         tell({"deep": deep.replace(f"{folder}/", "")})
         try:
             tell({"step": "import"})

@@ -6,7 +6,7 @@ it depends on when or where the bundle was made: the same inputs give the same d
 
 A manifest of an older version keeps the bytes it was read from: written again, it would be other bytes.
 
-Versions: 1; 2 adds ``constants``, ``executor`` and ``compression[].encodings``.
+Versions: 1; 2 adds ``constants``, ``executor`` and ``compression[].encodings``, and calls ``variant`` ``candidate``.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from edgepack.config.target import Abi, Gpu, Target
 from edgepack.errors import InputError
 from edgepack.spec import Count, Finite, ModelFigures, Name, Preprocess, Spec, Tensor, Version
 from edgepack.spec.candidate import RELEASE
-from edgepack.spec.document import JsonDocument
+from edgepack.spec.document import JsonDocument, rename_key
 from edgepack.spec.encoding import ConstantSummary
 
 PLAIN: Final = 0o644
@@ -128,7 +128,7 @@ class Contents(JsonDocument):
     edgepack: Literal[2] = Field(default=2, description="Version of the manifest schema.")
     name: Name
     version: Version
-    variant: Name = Field(default=RELEASE, description="The candidate it was made of.")
+    candidate: Name = Field(default=RELEASE, description="The candidate it was made of.")
     agent_protocol: int = Field(ge=1, description="Version of the protocol that its agent speaks.")
     executor: Name = Field(default="vm", description="What runs the compiled model on the board.")
     recipe: RecipeInfo
@@ -143,11 +143,18 @@ class Contents(JsonDocument):
     )
     accuracy: Accuracy = Accuracy()
 
+    @classmethod
+    def upgraded(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
+        """The values of an older manifest as those of this version."""
+        if version == 1:
+            value = rename_key(value, "variant", "candidate")
+        return super().upgraded(value, version)
+
     @property
     def filename(self) -> str:
         """``name-version-target.edgepack``; what is not the release says so after the name."""
-        variant = "" if self.variant == RELEASE else f"-{self.variant}"
-        return f"{self.name}{variant}-{self.version}-{self.target.name}.edgepack"
+        suffix = "" if self.candidate == RELEASE else f"-{self.candidate}"
+        return f"{self.name}{suffix}-{self.version}-{self.target.name}.edgepack"
 
 
 class Manifest(Contents):

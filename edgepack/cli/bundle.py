@@ -26,7 +26,7 @@ def inspect(file: Path, as_json: bool) -> None:
     if as_json:
         emit_json({**manifest.model_dump(mode="json"), "digest": manifest.digest})
         return
-    click.echo(f"{manifest.name} {manifest.version} ({manifest.variant}) for {manifest.target.name}")
+    click.echo(f"{manifest.name} {manifest.version} ({manifest.candidate}) for {manifest.target.name}")
     click.echo(f"digest   {manifest.digest}")
     click.echo(
         f"board    {manifest.target.abi.arch}, glibc ≥ {manifest.target.abi.libc}, {manifest.target.device_kind}"

@@ -52,11 +52,11 @@ def check(recipe: Path, deep: bool, as_json: bool) -> int:
 def _check_deep(path: Path, *, as_json: bool) -> int:
     examined = api.examine(path)
     if as_json:
-        fields = {**vars(examined), "obstacles": [vars(obstacle) for obstacle in examined.obstacles]}
+        fields = {**vars(examined), "model_problems": [vars(problem) for problem in examined.model_problems]}
         emit_json({"edgepack": 1, "model": str(path), **fields})
-        return UnsupportedError.exit_code if examined.obstacles else 0
-    if examined.obstacles:
-        raise UnsupportedError(str(path), list(examined.obstacles))
+        return UnsupportedError.exit_code if examined.model_problems else 0
+    if examined.model_problems:
+        raise UnsupportedError(str(path), list(examined.model_problems))
     nodes = sum(examined.operators.values())
     counts = f"{nodes} nodes of {len(examined.operators)} operators, {examined.parameters:,} parameters"
     click.echo(f"{path}: can be compiled: {counts}, {examined.kernels} kernels", err=True)
@@ -133,16 +133,16 @@ def completion(context: click.Context, shell: str) -> None:
 @options.json_option
 def doctor(as_json: bool) -> int:
     """Say what this machine can do: compilers, virtual boards, caches, and what is missing for the rest."""
-    findings = api.doctor()
-    broken = [f.name for f in findings if f.required and not f.ok]
+    checks = api.doctor()
+    broken = [check.name for check in checks if check.required and not check.ok]
     if as_json:
-        emit_json({"edgepack": 1, "findings": [vars(f) for f in findings]})
+        emit_json({"edgepack": 1, "checks": [vars(check) for check in checks]})
         return GateError.exit_code if broken else 0
-    for finding in findings:
-        mark = "ok     " if finding.ok else ("FAILED " if finding.required else "missing")
-        click.echo(f"{mark} {finding.name:<16} {finding.detail}")
-        if not finding.ok:
-            click.echo(f"        {'':<16} {finding.hint}")
+    for check in checks:
+        mark = "ok     " if check.ok else ("FAILED " if check.required else "missing")
+        click.echo(f"{mark} {check.name:<16} {check.detail}")
+        if not check.ok:
+            click.echo(f"        {'':<16} {check.hint}")
     if broken:
         raise GateError(f"not usable here: {', '.join(broken)}")
     return 0

@@ -30,7 +30,7 @@ class _Words:
     def place(self, scope: Scope) -> str:
         """Where something happens."""
         device = scope.device if scope.target in self._several else None
-        return " ".join(part for part in (scope.label, scope.target, scope.variant, device) if part)
+        return " ".join(part for part in (scope.label, scope.target, scope.listed_candidate, device) if part)
 
     def line(self, event: StageEnded) -> str:
         """What became of a stage."""

@@ -84,7 +84,7 @@ def _show_tuning(tuning: "TuningRow") -> None:
     if rest:
         share = sum(k.share or 0 for k in rest)
         click.echo(
-            f"{tuning.target} {tuning.variant}: untuned kernels, {share:.0%} of the predicted runtime:"
+            f"{tuning.target} {tuning.candidate}: untuned kernels, {share:.0%} of the predicted runtime:"
         )
     for kernel in rest:
         click.echo(f"  {kernel.share or 0:6.1%}  {kernel.name} ({kernel_outcome(kernel)})")

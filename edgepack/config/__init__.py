@@ -1,4 +1,4 @@
-"""What people write, recipe, target and devices, and every mistake in it, at its place.
+"""What people write, recipe, target and devices, and every problem in it, at its place.
 
 Imports: base, compression, errors, onnxfile, spec.
 """

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 from edgepack.compression import Need
 from edgepack.compression.registry import METHODS
-from edgepack.config.mistakes import Location, Mistake
+from edgepack.config.problems import DataProblem, Location
 from edgepack.config.recipe import Recipe
 from edgepack.spec import Data, Model, Text
 
 
-def contradictions(recipe: Recipe) -> Iterator[Mistake]:
+def contradictions(recipe: Recipe) -> Iterator[DataProblem]:
     """What contradicts itself in a recipe, each at its place."""
     yield from _model(recipe.model)
     if recipe.data is not None:
@@ -17,44 +17,44 @@ def contradictions(recipe: Recipe) -> Iterator[Mistake]:
     else:
         yield from _needs_data(recipe)
     yield from _needs_torch(recipe)
-    yield from _sample_mistakes(recipe)
+    yield from _sample_problems(recipe)
     yield from _steps(recipe)
     yield from _rows(recipe)
 
 
-def _model(model: Model) -> Iterator[Mistake]:
+def _model(model: Model) -> Iterator[DataProblem]:
     here = ("model",)
     if (model.source is None) == (model.onnx is None):
         both = model.source is not None
         sources = ((*here, "source"), (*here, "onnx"))
-        yield Mistake(
+        yield DataProblem(
             here, f"expected source or onnx{', not both' if both else ''}", on_key=True, depends=sources
         )
         return
     if model.onnx is not None:
         for key in ("weights", "train"):
             if getattr(model, key) is not None:
-                yield Mistake(
+                yield DataProblem(
                     (*here, key), f"`{key}` needs a torch source; an .onnx file has its weights", on_key=True
                 )
     elif not model.inputs:
         message = "missing key `inputs` in `model`: a torch source does not tell its shapes"
-        yield Mistake(here, message, on_key=True, depends=((*here, "inputs"),))
+        yield DataProblem(here, message, on_key=True, depends=((*here, "inputs"),))
     if model.weights is not None and model.train is not None:
-        yield Mistake((*here, "train"), "expected weights or train, not both", on_key=True)
+        yield DataProblem((*here, "train"), "expected weights or train, not both", on_key=True)
     seen: set[str] = set()
     for index, entry in enumerate(model.inputs):
         if entry.name in seen:
-            yield Mistake((*here, "inputs", index, "name"), f"a second input named `{entry.name}`")
+            yield DataProblem((*here, "inputs", index, "name"), f"a second input named `{entry.name}`")
         seen.add(entry.name)
 
 
-def _data(data: Data) -> Iterator[Mistake]:
+def _data(data: Data) -> Iterator[DataProblem]:
     kinds = ("source", "npz", "images", "csv", "jsonl")
     given = [kind for kind in kinds if getattr(data, kind) is not None]
     if len(given) != 1:
         got = f", got {' and '.join(given)}" if given else ""
-        yield Mistake(
+        yield DataProblem(
             ("data",),
             f"expected exactly one of {', '.join(kinds)}{got}",
             on_key=True,
@@ -68,20 +68,20 @@ def _data(data: Data) -> Iterator[Mistake]:
         count = len(getattr(preprocess, key))
         if count not in (1, channels):
             message = f"{count} values for {channels} channel{'s' * (channels > 1)} ({preprocess.color})"
-            yield Mistake(("data", "images", "preprocess", key), message)
+            yield DataProblem(("data", "images", "preprocess", key), message)
     if 0.0 in preprocess.std:
-        yield Mistake(("data", "images", "preprocess", "std"), "a standard deviation of 0 divides by 0")
+        yield DataProblem(("data", "images", "preprocess", "std"), "a standard deviation of 0 divides by 0")
     if preprocess.crop and min(preprocess.crop) < 1:
-        yield Mistake(("data", "images", "preprocess", "crop"), "height and width are at least 1 pixel")
+        yield DataProblem(("data", "images", "preprocess", "crop"), "height and width are at least 1 pixel")
 
 
-def _sample_mistakes(recipe: Recipe) -> Iterator[Mistake]:
+def _sample_problems(recipe: Recipe) -> Iterator[DataProblem]:
     """What the data block says of a sample has to be what the model's one input takes."""
     if recipe.data is None:
         return
     if len({entry.name for entry in recipe.model.inputs}) > 1:
         message = "data feeds models of one input only; without `data`, parity is measured on random inputs"
-        yield Mistake(("model", "inputs", 1), message)
+        yield DataProblem(("model", "inputs", 1), message)
     if len(recipe.model.inputs) != 1:
         return
     gives: tuple[list[int], str] | None = None
@@ -99,30 +99,30 @@ def _sample_mistakes(recipe: Recipe) -> Iterator[Mistake]:
         shape, dtype = gives
         message = f"the data gives {dtype} samples of {shape}, and the input takes {takes.dtype} of {list(takes.shape[1:])}"
         here: Location = ("model", "inputs", 0)
-        yield Mistake((*here, "shape"), message, depends=(here, ("data",)))
+        yield DataProblem((*here, "shape"), message, depends=(here, ("data",)))
 
 
-def _needs_data(recipe: Recipe) -> Iterator[Mistake]:
+def _needs_data(recipe: Recipe) -> Iterator[DataProblem]:
     missing = (("data",),)
     if recipe.model.train is not None:
-        yield Mistake(("model", "train"), "training needs `data`", on_key=True, depends=missing)
+        yield DataProblem(("model", "train"), "training needs `data`", on_key=True, depends=missing)
     for index, need in _needs(recipe):
         if need.kind in {"labels", "samples"}:
             where, on_key = ("compress", index, need.option), need.option != "method"
-            yield Mistake(where, f"{need.purpose} needs `data`", on_key=on_key, depends=missing)
+            yield DataProblem(where, f"{need.purpose} needs `data`", on_key=on_key, depends=missing)
     for block, key in (("gates", "accuracy_drop"), ("bench", "accuracy_samples")):
         if getattr(getattr(recipe, block), key) is not None:
-            yield Mistake((block, key), "measuring accuracy needs `data`", on_key=True, depends=missing)
+            yield DataProblem((block, key), "measuring accuracy needs `data`", on_key=True, depends=missing)
 
 
-def _needs_torch(recipe: Recipe) -> Iterator[Mistake]:
+def _needs_torch(recipe: Recipe) -> Iterator[DataProblem]:
     if recipe.model.source is not None:
         return
     for index, need in _needs(recipe):
         if need.kind in {"teacher", "gradients"}:
             where, on_key = ("compress", index, need.option), need.option != "method"
             message = f"{need.purpose} needs a torch model: model.source"
-            yield Mistake(where, message, on_key=on_key, depends=(("model", "source"), ("model", "onnx")))
+            yield DataProblem(where, message, on_key=on_key, depends=(("model", "source"), ("model", "onnx")))
 
 
 def _needs(recipe: Recipe) -> Iterator[tuple[int, Need]]:
@@ -132,7 +132,7 @@ def _needs(recipe: Recipe) -> Iterator[tuple[int, Need]]:
             yield index, need
 
 
-def _steps(recipe: Recipe) -> Iterator[Mistake]:
+def _steps(recipe: Recipe) -> Iterator[DataProblem]:
     on_onnx = None
     for index, step in enumerate(recipe.compress):
         here = ("compress", index, "method")
@@ -143,23 +143,25 @@ def _steps(recipe: Recipe) -> Iterator[Mistake]:
             message = (
                 f"{step.method} changes a torch module, and the model is an .onnx file; it needs model.source"
             )
-            yield Mistake(here, message, depends=(("model", "source"), ("model", "onnx")))
+            yield DataProblem(here, message, depends=(("model", "source"), ("model", "onnx")))
         if on_onnx is not None:
             message = f"{step.method} changes the torch module, so it comes before {on_onnx}, which changes the ONNX graph"
-            yield Mistake(here, message)
+            yield DataProblem(here, message)
 
 
-def _rows(recipe: Recipe) -> Iterator[Mistake]:
+def _rows(recipe: Recipe) -> Iterator[DataProblem]:
     seen: set[str] = set()
     for index, entry in enumerate(recipe.targets):
         if entry.target in seen:
             hint = "a release is built once for a target; its `devices` names more boards, and `edgepack deploy` brings it to others"
-            yield Mistake(("targets", index), f"a second row for {entry.target}: {hint}")
+            yield DataProblem(("targets", index), f"a second row for {entry.target}: {hint}")
         seen.add(entry.target)
         if entry.device is not None and entry.devices:
-            yield Mistake(("targets", index, "devices"), "expected device or devices, not both", on_key=True)
+            yield DataProblem(
+                ("targets", index, "devices"), "expected device or devices, not both", on_key=True
+            )
     if not any(entry.boards for entry in recipe.targets):
         for key in ("accuracy_drop", "parity", "p90_ms", "peak_rss_mib"):
             if getattr(recipe.gates, key) is not None:
                 message = "is measured on a board, and no target of the recipe has a `device`"
-                yield Mistake(("gates", key), f"`{key}` {message}", on_key=True, depends=(("targets",),))
+                yield DataProblem(("gates", key), f"`{key}` {message}", on_key=True, depends=(("targets",),))

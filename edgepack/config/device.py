@@ -57,13 +57,13 @@ def load_devices(path: Path | None = None) -> Devices:
     """Read a devices file; without ``path`` the user's own, which may not exist.
 
     Raises:
-        ConfigError: with every mistake in the file.
+        ConfigError: with every problem in the file.
     """
     return examine_devices(path).result()
 
 
 def examine_devices(path: Path | None = None) -> Checked[Devices]:
-    """Read a devices file and collect every mistake."""
+    """Read a devices file and collect every problem."""
     path = path or devices_path()
     if path == devices_path() and not path.exists():
         return Checked(YamlDocument(str(path), None), Devices(edgepack=1), [])

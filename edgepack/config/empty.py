@@ -7,12 +7,12 @@ from typing import Any, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from edgepack.config.mistakes import Location, Mistake, annotations_at, flatten, is_model
+from edgepack.config.problems import DataProblem, Location, annotations_at, flatten, is_model
 from edgepack.config.yaml_document import YamlDocument
 from edgepack.spec import MAY_BE_EMPTY
 
 
-def empty_parts(document: YamlDocument, model: type[BaseModel]) -> list[Mistake]:
+def empty_parts(document: YamlDocument, model: type[BaseModel]) -> list[DataProblem]:
     """Every part of a file that could as well be left out, and was surely meant to say something."""
     partial = isinstance(document.data, dict) and "extends" in document.data
     return list(_parts(_Context(document, model, partial=partial), document.data, ()))
@@ -28,29 +28,29 @@ class _Context:
         around = [a for a in annotations_at(self.model, self.document.data, at) if is_model(a)]
         return [a.model_fields[key] for a in around if key in a.model_fields]
 
-    def empty(self, info: FieldInfo, here: Location, value: Any) -> Mistake | None:
+    def empty(self, info: FieldInfo, here: Location, value: Any) -> DataProblem | None:
         if MAY_BE_EMPTY in info.metadata or (info.is_required() and not self.partial):
             return None
         key, types = here[-1], flatten(info.annotation)
         if value is None and here in self.document.blank and type(None) in types:
-            return Mistake(here, f"`{key}` has no value; give it one, or leave it out", on_key=True)
+            return DataProblem(here, f"`{key}` has no value; give it one, or leave it out", on_key=True)
         if value == [] and any(get_origin(t) is tuple for t in types):
-            return Mistake(here, f"`{key}` is an empty list; leave it out if there is nothing to name")
+            return DataProblem(here, f"`{key}` is an empty list; leave it out if there is nothing to name")
         if value == {} and any(is_model(t) and (self.partial or not _requires(t)) for t in types):
-            return Mistake(here, f"`{key}` is an empty block; leave it out if nothing is to be set")
+            return DataProblem(here, f"`{key}` is an empty block; leave it out if nothing is to be set")
         return None
 
 
-def _parts(context: _Context, node: Any, at: Location) -> Iterator[Mistake]:
+def _parts(context: _Context, node: Any, at: Location) -> Iterator[DataProblem]:
     for key, value in _items(node):
         here = (*at, key)
         fields = context.fields(at, key) if isinstance(key, str) else []
         empty = (context.empty(info, here, value) for info in fields)
-        yield from dict.fromkeys(mistake for mistake in empty if mistake is not None)
+        yield from dict.fromkeys(problem for problem in empty if problem is not None)
         if fields and isinstance(value, list):
             for index, item in enumerate(value):
                 if isinstance(item, str) and item in value[:index]:
-                    yield Mistake((*here, index), f"duplicate `{item}` in `{key}`")
+                    yield DataProblem((*here, index), f"duplicate `{item}` in `{key}`")
         yield from _parts(context, value, here)
 
 

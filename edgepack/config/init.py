@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.config.device import VIRTUAL_KINDS, VIRTUAL_PREFIX
-from edgepack.config.reference import reference_mistake
+from edgepack.config.reference import reference_problem
 from edgepack.config.rows import misfit
 from edgepack.config.target import Target, load_target
 from edgepack.errors import InputError, UsageError
@@ -117,7 +117,7 @@ def _model(model: str, base: Path) -> tuple[str, str, bool]:
             f"{model} is neither an .onnx file nor module:callable",
             next="edgepack init model.onnx, or edgepack init my_module:my_model",
         )
-    mistake = reference_mistake(model, base)
+    mistake = reference_problem(model, base)
     if mistake is not None:
         raise InputError(
             mistake, next=f"put the module into {base.resolve()}, next to the recipe, or install it"

@@ -12,9 +12,9 @@ from typing import Concatenate, ParamSpec
 
 from edgepack.base.text import did_you_mean, near_miss, nearest
 from edgepack.compression.registry import METHODS
-from edgepack.config.mistakes import Location, Mistake
+from edgepack.config.problems import DataProblem, Location
 from edgepack.config.recipe import Recipe
-from edgepack.config.reference import reference_mistake
+from edgepack.config.reference import reference_problem
 from edgepack.spec import Data, Model
 
 _LINE_BYTES = 1 << 20  # of a data file's first line
@@ -23,7 +23,7 @@ P = ParamSpec("P")
 _WEIGHTS = (".safetensors", ".pt", ".pth")
 
 
-def file_mistakes(recipe: Recipe, base: Path) -> Iterator[Mistake]:
+def file_problems(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
     """What is wrong with the files and modules a recipe names; their paths are relative to ``base``."""
     yield from _model(recipe.model, base)
     if recipe.data is not None:
@@ -32,51 +32,51 @@ def file_mistakes(recipe: Recipe, base: Path) -> Iterator[Mistake]:
 
 
 def _reading(
-    findings: Callable[Concatenate[Location, P], Iterator[Mistake]],
-) -> Callable[Concatenate[Location, P], Iterator[Mistake]]:
-    """A file that cannot be read at all is a finding too."""
+    check: Callable[Concatenate[Location, P], Iterator[DataProblem]],
+) -> Callable[Concatenate[Location, P], Iterator[DataProblem]]:
+    """A file that cannot be read at all is a problem, too."""
 
-    @wraps(findings)
-    def guarded(location: Location, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Mistake]:
+    @wraps(check)
+    def guarded(location: Location, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[DataProblem]:
         try:
-            yield from findings(location, *args, **kwargs)
+            yield from check(location, *args, **kwargs)
         except OSError as error:
-            yield Mistake(location, f"cannot be read: {(error.strerror or str(error)).lower()}")
+            yield DataProblem(location, f"cannot be read: {(error.strerror or str(error)).lower()}")
 
     return guarded
 
 
-def _model(model: Model, base: Path) -> Iterator[Mistake]:
+def _model(model: Model, base: Path) -> Iterator[DataProblem]:
     here = ("model",)
     if model.source is not None:
         yield from _reference((*here, "source"), model.source, base)
     if model.onnx is not None:
         yield from _file((*here, "onnx"), model.onnx, base, suffixes=(".onnx",))
     if model.weights is not None:
-        mistakes = list(_file((*here, "weights"), model.weights, base, suffixes=_WEIGHTS))
-        yield from mistakes or _weights((*here, "weights"), base / model.weights)
+        problems = list(_file((*here, "weights"), model.weights, base, suffixes=_WEIGHTS))
+        yield from problems or _weights((*here, "weights"), base / model.weights)
 
 
-def _data(data: Data, base: Path) -> Iterator[Mistake]:
+def _data(data: Data, base: Path) -> Iterator[DataProblem]:
     here = ("data",)
     if data.source is not None:
         yield from _reference((*here, "source"), data.source, base)
     if data.npz is not None:
-        mistakes = list(_file((*here, "npz"), data.npz, base, suffixes=(".npz",)))
-        yield from mistakes or _arrays((*here, "npz"), base / data.npz)
+        problems = list(_file((*here, "npz"), data.npz, base, suffixes=(".npz",)))
+        yield from problems or _arrays((*here, "npz"), base / data.npz)
     if data.images is not None:
         yield from _image_folder((*here, "images", "folder"), base / data.images.folder)
     for kind in ("csv", "jsonl"):
         text = getattr(data, kind)
         if text is None:
             continue
-        mistakes = list(_file((*here, kind, "file"), text.file, base))
-        yield from mistakes or _columns((*here, kind), kind, base / text.file, (text.text, text.label))
+        problems = list(_file((*here, kind, "file"), text.file, base))
+        yield from problems or _columns((*here, kind), kind, base / text.file, (text.text, text.label))
         if ":" in text.tokenizer:
             yield from _reference((*here, kind, "tokenizer"), text.tokenizer, base, arguments=1)
 
 
-def _steps(recipe: Recipe, base: Path) -> Iterator[Mistake]:
+def _steps(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
     """The files and user code that compression steps name."""
     for number, step in enumerate(recipe.compress):
         for file in METHODS[step.method].files(step):
@@ -84,34 +84,38 @@ def _steps(recipe: Recipe, base: Path) -> Iterator[Mistake]:
             if file.kind == "callable":
                 yield from _reference(here, file.value, base, arguments=file.arguments)
                 continue
-            mistakes = list(_file(here, file.value, base, suffixes=file.suffixes))
-            yield from mistakes or _weights(here, base / file.value)
+            problems = list(_file(here, file.value, base, suffixes=file.suffixes))
+            yield from problems or _weights(here, base / file.value)
 
 
 @_reading
-def _reference(location: Location, reference: str, base: Path, *, arguments: int = 0) -> Iterator[Mistake]:
-    mistake = reference_mistake(reference, base, arguments=arguments)
-    if mistake is not None:
-        yield Mistake(location, mistake)
+def _reference(
+    location: Location, reference: str, base: Path, *, arguments: int = 0
+) -> Iterator[DataProblem]:
+    problem = reference_problem(reference, base, arguments=arguments)
+    if problem is not None:
+        yield DataProblem(location, problem)
 
 
 @_reading
-def _file(location: Location, name: str, base: Path, *, suffixes: tuple[str, ...] = ()) -> Iterator[Mistake]:
+def _file(
+    location: Location, name: str, base: Path, *, suffixes: tuple[str, ...] = ()
+) -> Iterator[DataProblem]:
     path = base / name
     if suffixes and path.suffix not in suffixes:
-        yield Mistake(location, f"expected a file that ends in {' or '.join(suffixes)}, got {name}")
+        yield DataProblem(location, f"expected a file that ends in {' or '.join(suffixes)}, got {name}")
     elif not path.exists():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         near = nearest(path.name, beside)
-        yield Mistake(location, f"no such file: {path}{did_you_mean(near)}")
+        yield DataProblem(location, f"no such file: {path}{did_you_mean(near)}")
     elif not path.is_file():
-        yield Mistake(location, f"not a file: {path}")
+        yield DataProblem(location, f"not a file: {path}")
     elif path.stat().st_size == 0:
-        yield Mistake(location, f"the file is empty (0 bytes): {path}")
+        yield DataProblem(location, f"the file is empty (0 bytes): {path}")
 
 
 @_reading
-def _weights(location: Location, path: Path) -> Iterator[Mistake]:
+def _weights(location: Location, path: Path) -> Iterator[DataProblem]:
     """A .safetensors file starts with the length of its header, 8 bytes little-endian, and the header in JSON."""
     if path.suffix != ".safetensors":
         return
@@ -119,11 +123,11 @@ def _weights(location: Location, path: Path) -> Iterator[Mistake]:
         length = int.from_bytes(stream.read(8), "little")
         start = stream.read(1)
     if start != b"{" or length + 8 > path.stat().st_size:
-        yield Mistake(location, f"not a safetensors file, or cut off: {path}")
+        yield DataProblem(location, f"not a safetensors file, or cut off: {path}")
 
 
 @_reading
-def _arrays(location: Location, path: Path) -> Iterator[Mistake]:
+def _arrays(location: Location, path: Path) -> Iterator[DataProblem]:
     """An .npz file is a zip of .npy files, one an array."""
     from zipfile import BadZipFile, ZipFile
 
@@ -131,31 +135,31 @@ def _arrays(location: Location, path: Path) -> Iterator[Mistake]:
         with ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
     except BadZipFile:
-        yield Mistake(location, f"not an .npz file, or cut off: {path}")
+        yield DataProblem(location, f"not an .npz file, or cut off: {path}")
         return
     if {"x", "y"} <= set(names):
         return  # split by us
     for array in ("x_train", "y_train", "x_test", "y_test"):
         if array not in names:
-            yield Mistake(location, f"{path} has no array `{array}`; it has: {', '.join(sorted(names))}")
+            yield DataProblem(location, f"{path} has no array `{array}`; it has: {', '.join(sorted(names))}")
 
 
 @_reading
-def _image_folder(location: Location, folder: Path) -> Iterator[Mistake]:
+def _image_folder(location: Location, folder: Path) -> Iterator[DataProblem]:
     if not folder.is_dir():
-        yield Mistake(location, f"no such folder: {folder}")
+        yield DataProblem(location, f"no such folder: {folder}")
         return
     classes = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
     if len(classes) < 2:  # noqa: PLR2004 - one class leaves nothing to tell apart
-        yield Mistake(
+        yield DataProblem(
             location, f"expected one sub-folder of images for each of two classes or more in {folder}"
         )
     for empty in sorted(c.name for c in classes if not any(c.iterdir())):
-        yield Mistake(location, f"the class folder `{empty}` in {folder} is empty")
+        yield DataProblem(location, f"the class folder `{empty}` in {folder} is empty")
 
 
 @_reading
-def _columns(location: Location, kind: str, path: Path, wanted: tuple[str, str]) -> Iterator[Mistake]:
+def _columns(location: Location, kind: str, path: Path, wanted: tuple[str, str]) -> Iterator[DataProblem]:
     """The two columns that are read have to be in the first line: a CSV's header, or a JSONL's first object."""
     with path.open("rb") as stream:
         raw = stream.readline(_LINE_BYTES)
@@ -164,11 +168,11 @@ def _columns(location: Location, kind: str, path: Path, wanted: tuple[str, str])
         columns = list(json.loads(line)) if kind == "jsonl" else next(csv.reader([line]))
     except (ValueError, TypeError, csv.Error, StopIteration):
         form = "a JSON object" if kind == "jsonl" else "a CSV header in UTF-8"
-        yield Mistake((*location, "file"), f"the first line of {path} is not {form}")
+        yield DataProblem((*location, "file"), f"the first line of {path} is not {form}")
         return
     for key, column in zip(("text", "label"), wanted, strict=True):
         if column not in columns:
-            yield Mistake(
+            yield DataProblem(
                 (*location, key),
                 f"{path} has no column `{column}`{near_miss(column, columns, say='it has:')}",
             )

@@ -1,4 +1,4 @@
-"""A recipe and its targets become a plan, or a list of mistakes: one pass, before torch or TVM is imported.
+"""A recipe and its targets become a plan, or a list of problems: one pass, before torch or TVM is imported.
 
 Each step hands on to the next: the file's form and keys (``yaml_model``), what contradicts itself in it
 (``consistency``), the files it names (``named_files``), the targets and devices it names (``rows``).
@@ -13,7 +13,7 @@ from edgepack.base.files import sha256_json
 from edgepack.base.text import suggestion
 from edgepack.config.consistency import contradictions
 from edgepack.config.device import Devices
-from edgepack.config.named_files import file_mistakes
+from edgepack.config.named_files import file_problems
 from edgepack.config.recipe import Recipe, Tune
 from edgepack.config.rows import resolve
 from edgepack.config.target import Target
@@ -34,7 +34,7 @@ class TargetPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe with its targets resolved; nothing in it can be a typing mistake any more.
+    """A recipe with its targets resolved; nothing in it can be a typing problem any more.
 
     ``devices`` is the user's devices.yaml, empty where no target names a device of it.
     """
@@ -72,7 +72,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class CheckedRecipe:
-    """A recipe that was read: every mistake in it and in what it names, sorted by place; the plan if there is none."""
+    """A recipe that was read: every problem in it and in what it names, sorted by place; the plan if there is none."""
 
     problems: tuple[Problem, ...]
     plan: Plan | None
@@ -85,9 +85,9 @@ def examine(path: Path) -> CheckedRecipe:
     if recipe is None:
         return CheckedRecipe(tuple(sorted(set(checked.problems))), None)
     checked.add(contradictions(recipe))
-    checked.add(file_mistakes(recipe, path.parent))
+    checked.add(file_problems(recipe, path.parent))
     rows = resolve(recipe)
-    checked.add(rows.mistakes)
+    checked.add(rows.data_problems)
     problems = tuple(sorted({*checked.problems, *rows.problems}))
     if problems:
         return CheckedRecipe(problems, None)
@@ -107,7 +107,7 @@ def make_plan(path: Path, *, only: Sequence[str] = ()) -> Plan:
         only: target names to keep; empty keeps all.
 
     Raises:
-        ConfigError: with every mistake in the recipe, at once.
+        ConfigError: with every problem in the recipe, at once.
         UsageError: a name in ``only`` is not a target of this recipe.
     """
     examined = examine(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgepack.base.text import did_you_mean, near_miss, nearest
 
 
-def reference_mistake(reference: str, base: Path, *, arguments: int = 0) -> str | None:
+def reference_problem(reference: str, base: Path, *, arguments: int = 0) -> str | None:
     """Why ``reference`` cannot be called with so many positional arguments, or None if nothing speaks against it.
 
     Modules are looked for next to the recipe (``base``), then on ``sys.path``. Importing one would run code of
@@ -27,7 +27,7 @@ def reference_mistake(reference: str, base: Path, *, arguments: int = 0) -> str 
         return f"{source} is not valid Python{line}: {error.args[0]}"
     names, dynamic = _names(tree)
     if name in names:
-        return _signature_mistake(names[name], reference, arguments)
+        return _signature_problem(names[name], reference, arguments)
     return None if dynamic else f"`{module}` has no `{name}`{near_miss(name, names, say='it has:')}"
 
 
@@ -85,7 +85,7 @@ def _names(tree: ast.Module) -> tuple[dict[str, ast.stmt], bool]:
     return names, dynamic
 
 
-def _signature_mistake(node: ast.stmt, reference: str, arguments: int) -> str | None:
+def _signature_problem(node: ast.stmt, reference: str, arguments: int) -> str | None:
     if not isinstance(node, ast.FunctionDef):
         return None
     spec = node.args

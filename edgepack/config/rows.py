@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from edgepack.base.text import near_miss
 from edgepack.config.device import VIRTUAL_KINDS, VIRTUAL_PREFIX, Devices, examine_devices
-from edgepack.config.mistakes import Location, Mistake
+from edgepack.config.problems import DataProblem, Location
 from edgepack.config.recipe import Recipe, TargetEntry
 from edgepack.config.target import Target, Targets
 from edgepack.errors import Problem
@@ -16,15 +16,15 @@ class Rows:
     """What a recipe's rows name.
 
     Attributes:
-        targets: one for each row; None where there is no such target or its file has mistakes.
+        targets: one for each row; None where there is no such target or its file has problems.
         devices: the user's devices; empty where no row names one.
-        mistakes: what is wrong in the recipe.
+        data_problems: what is wrong in the recipe.
         problems: what is wrong in the target and device files it names.
     """
 
     targets: tuple[Target | None, ...]
     devices: Devices
-    mistakes: tuple[Mistake, ...]
+    data_problems: tuple[DataProblem, ...]
     problems: tuple[Problem, ...]
 
 
@@ -33,14 +33,14 @@ def resolve(recipe: Recipe) -> Rows:
     lookup = _Lookup(recipe)
     targets = tuple(lookup.row(index, entry) for index, entry in enumerate(recipe.targets))
     devices = lookup.devices or Devices(edgepack=1)
-    return Rows(targets, devices, tuple(lookup.mistakes), tuple(lookup.problems))
+    return Rows(targets, devices, tuple(lookup.data_problems), tuple(lookup.problems))
 
 
 class _Lookup:
     def __init__(self, recipe: Recipe) -> None:
         self._threads = recipe.bench.threads
         self._targets = Targets()
-        self.mistakes: list[Mistake] = []
+        self.data_problems: list[DataProblem] = []
         self.problems: list[Problem] = []
         self.devices: Devices | None = Devices(edgepack=1)
         if any(not name.startswith(VIRTUAL_PREFIX) for entry in recipe.targets for name in entry.boards):
@@ -54,14 +54,16 @@ class _Lookup:
         if entry.target in self._targets.names:
             target = self._target(entry.target)
         else:
-            self.mistakes.append(Mistake((*here, "target"), self._targets.unknown(entry.target)))
+            self.data_problems.append(DataProblem((*here, "target"), self._targets.unknown(entry.target)))
         if target is not None and self._threads > target.cpu.cores:
             message = f"{self._threads} threads, and {target.name} has {target.cpu.cores} cores"
-            self.mistakes.append(Mistake(("bench", "threads"), message, depends=((*here, "target"),)))
+            self.data_problems.append(
+                DataProblem(("bench", "threads"), message, depends=((*here, "target"),))
+            )
         if entry.device is not None:
-            self.mistakes += self._device((*here, "device"), entry.device, target)
+            self.data_problems += self._device((*here, "device"), entry.device, target)
         for number, name in enumerate(entry.devices):
-            self.mistakes += self._device((*here, "devices", number), name, target)
+            self.data_problems += self._device((*here, "devices", number), name, target)
         return target
 
     def _target(self, name: str) -> Target | None:
@@ -69,29 +71,31 @@ class _Lookup:
         self.problems += checked.problems
         return None if checked.problems else checked.model
 
-    def _device(self, here: Location, name: str, target: Target | None) -> Iterator[Mistake]:
+    def _device(self, here: Location, name: str, target: Target | None) -> Iterator[DataProblem]:
         if name.startswith(VIRTUAL_PREFIX):
             board = name.removeprefix(VIRTUAL_PREFIX)
             if board not in VIRTUAL_KINDS:
-                yield Mistake(here, f"unknown virtual board `{board}`{near_miss(board, VIRTUAL_KINDS)}")
+                yield DataProblem(here, f"unknown virtual board `{board}`{near_miss(board, VIRTUAL_KINDS)}")
                 return
         elif self.devices is None:
             return  # too little of devices.yaml is right to look into; its problems are reported
         elif name in self.devices.devices:
             board = self.devices.devices[name].target
             if board not in self._targets.names:
-                yield Mistake(here, f"device `{name}` says it is a `{board}`: {self._targets.unknown(board)}")
+                yield DataProblem(
+                    here, f"device `{name}` says it is a `{board}`: {self._targets.unknown(board)}"
+                )
                 return
         else:
             nothing = "; devices.yaml has none, and virtual:rpi4 needs no hardware"
             hint = near_miss(name, self.devices.devices) or nothing
-            yield Mistake(here, f"unknown device `{name}`{hint}")
+            yield DataProblem(here, f"unknown device `{name}`{hint}")
             return
         has = self._target(board)
-        mistake = misfit(f"`{name}`", has, target) if has and target else None
-        if mistake is not None:
+        problem = misfit(f"`{name}`", has, target) if has and target else None
+        if problem is not None:
             hint = "; leave `device` out to stop at the bundle" if target and target.gpu else ""
-            yield Mistake(here, mistake + hint)
+            yield DataProblem(here, problem + hint)
 
 
 def misfit(board: str, has: Target, target: Target) -> str | None:

@@ -11,7 +11,7 @@ from pydantic import Field
 from edgepack.base.paths import config_dir, shipped
 from edgepack.base.text import near_miss
 from edgepack.config import host
-from edgepack.config.mistakes import Location, Mistake
+from edgepack.config.problems import DataProblem, Location
 from edgepack.config.yaml_document import YamlDocument
 from edgepack.config.yaml_model import Checked, read_meant, validate
 from edgepack.errors import ConfigError, Problem, UsageError
@@ -124,46 +124,48 @@ class Target(Spec):
         return part
 
 
-def mistakes(target: Target) -> Iterator[Mistake]:
+def target_problems(target: Target) -> Iterator[DataProblem]:
     """What contradicts itself in a target whose every key is right."""
     kind = target.tvm.get("kind")
     expected = "cuda" if target.gpu else "llvm"
     if kind != expected:
         why = "a target with a gpu" if target.gpu else "a target without a gpu"
-        yield Mistake(("tvm", "kind"), f"expected {expected} for {why}, got {kind!r}", depends=(("gpu",),))
+        yield DataProblem(
+            ("tvm", "kind"), f"expected {expected} for {why}, got {kind!r}", depends=(("gpu",),)
+        )
         return
     if (target.family == "jetson") != (target.gpu is not None):
-        yield Mistake(
+        yield DataProblem(
             ("family",), "the jetson family is for targets with a gpu, the others for those without"
         )
     if target.gpu and target.tvm.get("arch") != target.gpu.arch:
-        yield Mistake(
+        yield DataProblem(
             ("tvm", "arch"), f"expected {target.gpu.arch} as in gpu.arch, got {target.tvm.get('arch')!r}"
         )
     where: Location = ("tvm", "host") if target.gpu else ("tvm",)
     cpu = target.tvm.get("host") if target.gpu else target.tvm
     if not isinstance(cpu, dict):
-        yield Mistake(("tvm",), "missing key `host` in `tvm`: the CPU beside the GPU", on_key=True)
+        yield DataProblem(("tvm",), "missing key `host` in `tvm`: the CPU beside the GPU", on_key=True)
         return
     triple = cpu.get("mtriple")
     if not isinstance(triple, str) or not triple.startswith(f"{target.abi.arch}-linux-gnu"):
-        yield Mistake(
+        yield DataProblem(
             (*where, "mtriple"), f"expected {target.abi.arch}-linux-gnu as in abi.arch, got {triple!r}"
         )
     if not isinstance(cpu.get("mcpu"), str):
-        yield Mistake((*where, "mcpu"), "expected LLVM's name of the CPU, e.g. cortex-a72")
+        yield DataProblem((*where, "mcpu"), "expected LLVM's name of the CPU, e.g. cortex-a72")
     if cpu.get("num-cores") != target.cpu.cores:
         got = cpu.get("num-cores")
-        yield Mistake((*where, "num-cores"), f"expected {target.cpu.cores} as in cpu.cores, got {got!r}")
-    yield from _core_mistakes(target.tune.cores, target.cpu.cores - 1)
+        yield DataProblem((*where, "num-cores"), f"expected {target.cpu.cores} as in cpu.cores, got {got!r}")
+    yield from _core_problems(target.tune.cores, target.cpu.cores - 1)
 
 
-def _core_mistakes(cores: tuple[int, ...], last: int) -> Iterator[Mistake]:
+def _core_problems(cores: tuple[int, ...], last: int) -> Iterator[DataProblem]:
     for index, core in enumerate(cores):
         if core in cores[:index]:
-            yield Mistake(("tune", "cores", index), f"duplicate core {core}")
+            yield DataProblem(("tune", "cores", index), f"duplicate core {core}")
         if not 0 <= core <= last:
-            yield Mistake(("tune", "cores", index), f"there is no core {core}; the CPU has 0 to {last}")
+            yield DataProblem(("tune", "cores", index), f"there is no core {core}; the CPU has 0 to {last}")
 
 
 class Targets:
@@ -188,12 +190,12 @@ class Targets:
         return f"unknown target `{name}`{near_miss(name, self.names)}"
 
     def examine(self, name: str) -> Checked[Target]:
-        """Read the target of this name and collect every mistake; the name is one of ``names``."""
+        """Read the target of this name and collect every problem; the name is one of ``names``."""
         path = self._files.get(name)
         return self._host if path is None else self.examine_file(path)
 
     def examine_file(self, path: Path, outer: tuple[Path, ...] = ()) -> Checked[Target]:
-        """Read a target's file and collect every mistake; ``outer`` are the files that extend it, outermost first."""
+        """Read a target's file and collect every problem; ``outer`` are the files that extend it, outermost first."""
         if path not in self._read:
             self._read[path] = self._file(path, outer)
         return self._read[path]
@@ -213,8 +215,8 @@ class Targets:
         document, more = self._extended(document, (*outer, path))
         checked = validate(document, Target, problems=[*problems, *more])
         if checked.model is not None and not more:
-            checked.add(mistakes(checked.model))
-            checked.add(_name_mistakes(checked.model, path))
+            checked.add(target_problems(checked.model))
+            checked.add(_name_problems(checked.model, path))
         return checked
 
     def _extended(
@@ -233,11 +235,11 @@ class Targets:
         else:
             below = self.examine_file(self._files[base], chain)
             if below.problems:
-                problem = f"`{base}` has mistakes of its own: edgepack targets show {base}"
+                problem = f"`{base}` has problems of its own: edgepack targets show {base}"
         if problem is not None or below is None or below.model is None:
             # Laid over some target, so that what it should have come with is not missed key by key.
             below = self.examine_file(shipped("targets") / "arm64.yaml")
-        problems = [document.problem(Mistake(("extends",), problem))] if problem else []
+        problems = [document.problem(DataProblem(("extends",), problem))] if problem else []
         inherited = below.result().model_dump(mode="json", exclude_none=True, exclude={"name"})
         return replace(document, data=_merge(inherited, document.data)), problems
 
@@ -254,7 +256,7 @@ def load_target(name_or_path: str | Path) -> Target:
 
     Raises:
         UsageError: there is no such target.
-        ConfigError: with every mistake in its file.
+        ConfigError: with every problem in its file.
     """
     name, targets = str(name_or_path), Targets()
     if "/" in name or name.endswith(".yaml"):
@@ -268,7 +270,7 @@ def list_targets() -> list[Target]:
     """All targets, ``host`` included.
 
     Raises:
-        ConfigError: with the mistakes in all target files.
+        ConfigError: with the problems in all target files.
     """
     targets = Targets()
     checked = [targets.examine(name) for name in targets.names]
@@ -284,10 +286,10 @@ def _merge(base: Any, own: Any) -> Any:
     return own
 
 
-def _name_mistakes(target: Target, path: Path) -> Iterator[Mistake]:
+def _name_problems(target: Target, path: Path) -> Iterator[DataProblem]:
     if path.parent == config_dir() / "targets":
         if target.name == HOST or (shipped("targets") / f"{target.name}.yaml").exists():
             message = f"`{target.name}` is a target that edgepack ships; give yours another name and extend that one"
-            yield Mistake(("name",), message)
+            yield DataProblem(("name",), message)
         elif target.name != path.stem:
-            yield Mistake(("name",), f"expected {path.stem}, the file's own name, got {target.name}")
+            yield DataProblem(("name",), f"expected {path.stem}, the file's own name, got {target.name}")

@@ -3,7 +3,7 @@
 YAML 1.1 as PyYAML reads it turns ``no`` into False, ``12:30`` into 750 and ``010`` into 8, and keeps the last
 of two equal keys without a word. Here scalars follow YAML 1.2's core schema, decimal numbers only; what cannot
 be a number, ``true``, ``false`` or ``null`` is text. Duplicate keys, tags, anchors and aliases, keys that are
-not text and several documents in one file are mistakes.
+not text and several documents in one file are problems.
 """
 
 import math
@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from edgepack.config.mistakes import Location, Mistake
+from edgepack.config.problems import DataProblem, Location
 from edgepack.errors import Problem
 
 Event = Any  # a yaml.Event; the stubs give most of its attributes no type
@@ -54,18 +54,18 @@ class YamlDocument:
     bad: frozenset[Location] = frozenset()  # locations that already have a problem
     blank: frozenset[Location] = frozenset()  # locations where nothing is written, not even null
 
-    def problem(self, finding: Mistake) -> Problem:
-        """The finding as a problem at its own position, or at that of the nearest thing around it."""
-        where = finding.location
-        if finding.on_key and where in self.keys:
-            return Problem(self.file, *self.keys[where], finding.message)
+    def problem(self, data_problem: DataProblem) -> Problem:
+        """The data_problem as a problem at its own position, or at that of the nearest thing around it."""
+        where = data_problem.location
+        if data_problem.on_key and where in self.keys:
+            return Problem(self.file, *self.keys[where], data_problem.message)
         while where and where not in self.values:
             where = where[:-1]
-        return Problem(self.file, *self.values.get(where, (1, 1)), finding.message)
+        return Problem(self.file, *self.values.get(where, (1, 1)), data_problem.message)
 
 
 def read(path: Path) -> tuple[YamlDocument, list[Problem]]:
-    """Read a YAML file and collect every mistake in its form; ``values`` is empty if it is not YAML at all."""
+    """Read a YAML file and collect every problem in its form; ``values`` is empty if it is not YAML at all."""
     file = str(path)
     nothing = YamlDocument(file, None)
     try:

@@ -1,7 +1,7 @@
-"""YAML files as pydantic models: every mistake at once, each at its own position.
+"""YAML files as pydantic models: every problem at once, each at its own position.
 
 The form of a file is examined by ``edgepack.config.yaml_document``, its content by pydantic in strict mode, and pydantic's
-errors are put in plain words by ``edgepack.config.mistakes``.
+errors are put in plain words by ``edgepack.config.problems``.
 """
 
 import json
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from edgepack.config.empty import empty_parts
-from edgepack.config.mistakes import Location, Mistake, explain, locate
+from edgepack.config.problems import DataProblem, Location, explain, locate
 from edgepack.config.yaml_document import YamlDocument, read
 from edgepack.errors import ConfigError, Problem
 from edgepack.spec import Spec
@@ -25,7 +25,7 @@ S = TypeVar("S", bound=Spec)
 
 @dataclass(frozen=True)
 class Checked(Generic[S]):
-    """What is known of a file: the model when there is no mistake, else what could be saved of it.
+    """What is known of a file: the model when there is no problem, else what could be saved of it.
 
     ``model`` is None when too little is right to go on; ``removed`` says which parts ``model`` lacks.
     """
@@ -39,19 +39,21 @@ class Checked(Generic[S]):
         """The model.
 
         Raises:
-            ConfigError: with every mistake, if there is one.
+            ConfigError: with every problem, if there is one.
         """
         if self.problems or self.model is None:
             raise ConfigError(self.problems)
         return self.model
 
-    def add(self, findings: Iterable[Mistake]) -> None:
-        """Add findings about ``model``, except those about parts that already have a problem."""
-        for finding in findings:
-            location = _original(finding.location, self.removed)
-            if not any(_overlap(a, r) for a in finding.depends or (location,) for r in self.removed):
+    def add(self, data_problems: Iterable[DataProblem]) -> None:
+        """Add problems of ``model``, except those of parts that already have a problem."""
+        for data_problem in data_problems:
+            location = _original(data_problem.location, self.removed)
+            if not any(_overlap(a, r) for a in data_problem.depends or (location,) for r in self.removed):
                 self.problems.append(
-                    self.document.problem(Mistake(location, finding.message, on_key=finding.on_key))
+                    self.document.problem(
+                        DataProblem(location, data_problem.message, on_key=data_problem.on_key)
+                    )
                 )
 
 
@@ -61,7 +63,7 @@ def _overlap(one: Location, other: Location) -> bool:
 
 
 def read_model(path: Path, model: type[S], *, stand_ins: dict[str, Any] | None = None) -> Checked[S]:
-    """Read a YAML file as ``model`` and collect every mistake; never raises for what the file holds.
+    """Read a YAML file as ``model`` and collect every problem; never raises for what the file holds.
 
     ``stand_ins`` fill in for top-level keys that are missing or wrong, so that the rest can still be examined.
     """
@@ -72,7 +74,7 @@ def read_model(path: Path, model: type[S], *, stand_ins: dict[str, Any] | None =
 
 
 def read_meant(path: Path, model: type[Spec]) -> tuple[YamlDocument, list[Problem]]:
-    """Read a YAML file and collect every mistake in its form, parts that say nothing to ``model`` included."""
+    """Read a YAML file and collect every problem in its form, parts that say nothing to ``model`` included."""
     document, problems = read(path)
     parts = empty_parts(document, model)
     whole = {part.location for part in parts if not isinstance(part.location[-1], int)}
@@ -92,10 +94,10 @@ def validate(
     try:
         return Checked(document, _validate(document.data, model), problems, document.bad)
     except ValidationError as error:
-        findings = explain(error, document.data, model)
-    problems += [document.problem(f) for f in findings if f.location not in document.bad]
+        data_problems = explain(error, document.data, model)
+    problems += [document.problem(f) for f in data_problems if f.location not in document.bad]
     saved, removed = _salvage(document.data, model, stand_ins or {})
-    echoes = {location for finding in findings for location in finding.depends}
+    echoes = {location for data_problem in data_problems for location in data_problem.depends}
     return Checked(document, saved, problems, removed | document.bad | echoes)
 
 

@@ -21,20 +21,30 @@ Status = Literal["done", "cached", "failed", "skipped", "shared"]
 class Scope(Spec):
     """Where in a run something happens.
 
-    ``label`` is the name in reports: the stage's own, or that of one of several steps. ``variant`` is the candidate
-    as reports list it: None where the work serves more than this candidate.
+    Attributes:
+        stage: the stage's name.
+        label: the name in reports: the stage's own, or that of one of several steps.
+        candidate: whose work it is; None for work outside a candidate.
+        shared: the work is not this candidate's alone. Reports list it under no candidate.
+        target: None in the stages of a model.
+        device: None outside the stages of a device.
     """
 
     stage: str
     label: str
     candidate: str | None = None
-    variant: str | None = None
+    shared: bool = False
     target: str | None = None
     device: str | None = None
 
+    @property
+    def listed_candidate(self) -> str | None:
+        """The candidate that reports list the work under."""
+        return None if self.shared else self.candidate
+
     def key(self, recipe: str) -> str:
         """Names this place from run to run, for what a stage last ran with."""
-        places = [recipe, self.label, self.target, self.variant]
+        places = [recipe, self.label, self.target, self.listed_candidate]
         if self.device is not None:
             places.append(self.device)
         return "/".join(place or "-" for place in places)
@@ -54,15 +64,15 @@ class ErrorRecord(Spec):
     state: str | None = None
     next: str | None = None
     problems: tuple[dict[str, Any], ...] = ()
-    obstacles: tuple[dict[str, Any], ...] = Field(
-        default=(), description="What keeps a model from being lowered: operator, node, message, why, next."
+    model_problems: tuple[dict[str, Any], ...] = Field(
+        default=(), description="Why a model cannot be lowered: operator, node, message, why, next."
     )
 
     @classmethod
     def of(cls, error: EdgepackError, scope: Scope | None = None) -> Self:
         """The record of an error; without a scope it is one of the whole run."""
         fields: dict[str, Any] = error.to_json()
-        for several in ("problems", "obstacles"):
+        for several in ("problems", "model_problems"):
             fields[several] = tuple(fields.get(several, ()))
         if scope is not None:
             fields |= {"stage": scope.label, "target": scope.target, "device": scope.device}
@@ -70,14 +80,15 @@ class ErrorRecord(Spec):
 
     @property
     def details(self) -> tuple[tuple[str, str], ...]:
-        """What else there is to say, in words: each problem of a recipe, each obstacle in a model."""
+        """Each problem of a recipe or model, as a label and a text."""
         problems = [("problem", ": ".join(str(value) for value in one.values())) for one in self.problems]
-        obstacles = []
-        for one in self.obstacles if len(self.obstacles) > 1 else ():  # a single one is the error itself
+        for one in (
+            self.model_problems if len(self.model_problems) > 1 else ()
+        ):  # a single one is the error itself
             place = f" (node {one['node']})" if one["node"] else ""
             words = "; ".join(one[part] for part in ("why", "next") if one[part])
-            obstacles.append(("obstacle", f"{one['message']}{place}: {words}"))
-        return (*problems, *obstacles)
+            problems.append(("problem", f"{one['message']}{place}: {words}"))
+        return tuple(problems)
 
 
 class StageStarted(Spec):

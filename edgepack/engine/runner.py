@@ -184,7 +184,7 @@ class Runner(Generic[R]):
 
     def _tell_failure(self, error: EdgepackError, scope: Scope, began: float) -> None:
         """Tell that a place failed, once: candidates share places that belong to no single one."""
-        place = scope.model_copy(update={"candidate": scope.variant})
+        place = scope.model_copy(update={"candidate": scope.listed_candidate})
         if place not in self._failed:
             self._failed.add(place)
             self._end(scope, "failed", began, why=error.message, error=ErrorRecord.of(error, scope))

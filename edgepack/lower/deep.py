@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgepack.config.target import load_target
-from edgepack.errors import EdgepackError, ImportDiffersError, InputError, Obstacle, UnsupportedError
+from edgepack.errors import EdgepackError, ImportDiffersError, InputError, ModelProblem, UnsupportedError
 from edgepack.export.importing import import_checked
 from edgepack.lower import phases
 from edgepack.lower.conditions import kernels
@@ -33,7 +33,7 @@ TARGET = "arm64"  # as far as kernels, the phases are the same for every CPU
 class Examined:
     """A model as the compiler sees it, and what stands in its way; ``kernels`` is 0 where something does."""
 
-    obstacles: tuple[Obstacle, ...]
+    model_problems: tuple[ModelProblem, ...]
     operators: dict[str, int]
     parameters: int
     kernels: int
@@ -53,10 +53,10 @@ def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:
 
     try:
         model, unrun = _imported(path, inputs)
-        made, obstacles, lowered = imported(model, str(path))
-        obstacles = obstacles or unrun
+        made, problems, lowered = imported(model, str(path))
+        problems = problems or unrun
     except UnsupportedError as error:
-        return Examined(tuple(error.obstacles), {}, 0, 0)
+        return Examined(tuple(error.model_problems), {}, 0, 0)
     except InputError as error:
         return Examined(tuple(_refused(path, inputs, error)), {}, 0, 0)
     operators = dict(Counter(node.op_type for node in model.graph.node).most_common())
@@ -64,8 +64,8 @@ def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:
     parameters = sum(
         prod(tensor.dims) for tensor in constants if tensor.data_type != TensorProto.INT64
     )  # no shapes
-    if obstacles:
-        return Examined(tuple(obstacles), operators, parameters, 0)
+    if problems:
+        return Examined(tuple(problems), operators, parameters, 0)
     target = load_target(TARGET)
     lowering = Lowering(path, target, tvm_target(target))
     lowering.facts.encoded = encoded_by_content(lowered)
@@ -76,8 +76,8 @@ def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:
     return Examined((), operators, parameters, count)
 
 
-def _imported(path: Path, inputs: Sequence[Input]) -> tuple[Any, list[Obstacle]]:
-    """The model as a build imports it, and the obstacle that it cannot be compared with the file, where that is so."""
+def _imported(path: Path, inputs: Sequence[Input]) -> tuple[Any, list[ModelProblem]]:
+    """The model as a build imports it, and the problem that it cannot be compared with the file, where that is so."""
     original = load_onnx(path)
     inputs = inputs or open_batch(original)
     with TemporaryDirectory(prefix="edgepack-check-") as folder:
@@ -87,7 +87,7 @@ def _imported(path: Path, inputs: Sequence[Input]) -> tuple[Any, list[Obstacle]]
         except (ImportDiffersError, UnsupportedError):
             raise
         except InputError as error:
-            return fitted(original, inputs, str(path)), [_as_obstacle(error)]
+            return fitted(original, inputs, str(path)), [_as_problem(error)]
         return load_onnx(canonical), []
 
 
@@ -96,7 +96,7 @@ def _to_kernels(mod: Any, lowering: Lowering) -> Any:
     return phases.run(items, lowering, mod, after=phases.IMPORT, until=phases.KERNELS)
 
 
-def _refused(path: Path, inputs: Sequence[Input], error: InputError) -> list[Obstacle]:
+def _refused(path: Path, inputs: Sequence[Input], error: InputError) -> list[ModelProblem]:
     """Why the import refused the file: all inputs of open shape and all foreign operators, or its own words."""
     import onnx
     from google.protobuf.message import DecodeError
@@ -113,18 +113,18 @@ def _refused(path: Path, inputs: Sequence[Input], error: InputError) -> list[Obs
         if open_axes and value.name not in fixed:
             message = f"input {value.name!r} has no fixed size along axis {', '.join(open_axes)}"
             step = f"fix it in the recipe: model.inputs: [{{name: {value.name}, shape: [...]}}]"
-            found.append(Obstacle("", "", message, "kernels are compiled for fixed shapes", step))
+            found.append(ModelProblem("", "", message, "kernels are compiled for fixed shapes", step))
     for node in foreign(model):
         name = node.name or f"that computes {node.output[0]}"
         found.append(missing(f"{node.domain}.{node.op_type}", name))
-    return found or [_as_obstacle(error)]
+    return found or [_as_problem(error)]
 
 
-def _as_obstacle(error: EdgepackError, operator: str = "", node: str = "") -> Obstacle:
-    return Obstacle(operator, node, error.message, error.why or "", error.next or "")
+def _as_problem(error: EdgepackError, operator: str = "", node: str = "") -> ModelProblem:
+    return ModelProblem(operator, node, error.message, error.why or "", error.next or "")
 
 
-def _located(model: Any, lowering: Lowering, error: EdgepackError) -> Iterator[Obstacle]:
+def _located(model: Any, lowering: Lowering, error: EdgepackError) -> Iterator[ModelProblem]:
     """The nodes that fail alone as the whole model does; the error itself if none does."""
     found = False
     for node in model.graph.node:
@@ -135,9 +135,9 @@ def _located(model: Any, lowering: Lowering, error: EdgepackError) -> Iterator[O
             found = True
             why = alone.why or alone.message
             message = f"operator {node.op_type} cannot be lowered in this form"
-            yield Obstacle(node.op_type, node.name, message, why, ADVICE.get(node.op_type, OTHER_FORM))
+            yield ModelProblem(node.op_type, node.name, message, why, ADVICE.get(node.op_type, OTHER_FORM))
     if not found:
-        yield _as_obstacle(error)
+        yield _as_problem(error)
 
 
 def _single(model: Any, node: Any) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from edgepack.base.text import near_miss
-from edgepack.errors import InputError, Obstacle, UnsupportedError
+from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of, save_onnx
 from edgepack.onnxfile.folding import fold_constants, simplify
 from edgepack.onnxfile.quiet import quiet
@@ -74,8 +74,10 @@ def fitted(
             node = _origin(model.graph, value.name)
             message = f"the shape of output {value.name!r} is not known before the model runs"
             why = f"shape inference finds {_shown(_dims(value))}, from {node.op_type} on"
-            obstacle = Obstacle(node.op_type, node.name, message, why, "export the model with static shapes")
-            raise UnsupportedError(where, [obstacle])
+            problem = ModelProblem(
+                node.op_type, node.name, message, why, "export the model with static shapes"
+            )
+            raise UnsupportedError(where, [problem])
     return model
 
 

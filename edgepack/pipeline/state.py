@@ -92,12 +92,11 @@ class CandidateRun(_Run):
         """Where a model stage stands."""
         name = self.candidate.name
         own_step = label is not None and name == RELEASE  # listed by its label alone, as the recipe has it
-        shared = stage.name in {"train", "load"}
         return Scope(
             stage=stage.name,
             label=label or stage.name,
             candidate=name,
-            variant=None if shared or own_step else name,
+            shared=stage.name in {"train", "load"} or own_step,
         )
 
 
@@ -127,7 +126,6 @@ class TargetRun(_Run):
             stage=stage.name,
             label=label or stage.name,
             candidate=name,
-            variant=name,
             target=self.target.target.name,
         )
 

@@ -1,6 +1,6 @@
 """The trace of a run: its typed events in order, in memory and on disk. The report is a fold over it.
 
-On disk a trace is one JSON object a line, ``traces/RUN.jsonl`` in edgepack's data directory. How far a stage is
+On disk a trace is one JSON object a line, ``traces/RUN.jsonl`` in edgepack's data directory; the first line has the version. How far a stage is
 (``Advanced``) is for those who watch, and not kept.
 """
 
@@ -17,9 +17,9 @@ from edgepack.config.recipe import Gates
 from edgepack.engine.events import Advanced, ErrorRecord, StageEnded, StageStarted
 from edgepack.errors import InputError
 from edgepack.spec import Finite, Spec
-from edgepack.spec.document import check_version
+from edgepack.spec.document import check_version, rename_key
 
-TRACE_VERSION = 1
+TRACE_VERSION = 2
 _HINT = "run the recipe again with: edgepack run"
 
 Until = Literal["evaluate", "tune", "package", "bench"]
@@ -56,7 +56,7 @@ class RunStarted(Spec):
     """The run begins: with what, where, on what."""
 
     event: Literal["run-started"] = "run-started"
-    trace: Literal[1] = Field(default=1, description="Version of the trace's schema.")
+    trace: Literal[2] = Field(default=2, description="Version of the trace's schema.")
     run_id: str
     started: str = Field(description="ISO 8601, UTC.")
     until: Until
@@ -134,13 +134,16 @@ class Trace:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError("cannot read the trace", where=str(path), why=str(error)) from error
         events = []
+        version = TRACE_VERSION
         for number, line in enumerate(lines, start=1):
             try:
                 value = json.loads(line)
                 if number == 1 and isinstance(value, dict) and value.get("event") == "run-started":
-                    version = value.get("trace")
-                    check_version("trace", version, TRACE_VERSION, where=str(path), hint=_HINT)
-                events.append(_EVENT.validate_json(line))
+                    version = check_version(
+                        "trace", value.get("trace"), TRACE_VERSION, where=str(path), hint=_HINT
+                    )
+                # Through JSON, because pydantic's strict mode takes lists for tuples from JSON only.
+                events.append(_EVENT.validate_json(json.dumps(_upgraded(value, version))))
             except ValueError as error:  # ValidationError is one
                 why = str(error).partition("\n")[0]
                 raise InputError("not an event of a trace", where=f"{path}:{number}", why=why) from error
@@ -149,6 +152,26 @@ class Trace:
                 "not the trace of a run", where=str(path), why="it does not begin with run-started"
             )
         return cls(events)
+
+
+def _upgraded(value: Any, version: int) -> Any:
+    """An event of an older trace in the fields of this version.
+
+    Version 1 had ``variant``, the candidate as reports list it, instead of ``shared``, and ``obstacles`` for
+    ``model_problems``.
+    """
+    if version > 1 or not isinstance(value, dict):
+        return value
+    if "trace" in value:
+        value = {**value, "trace": TRACE_VERSION}
+    scope = value.get("scope")
+    if isinstance(scope, dict) and "variant" in scope:
+        listed = {key: item for key, item in scope.items() if key != "variant"}
+        shared = scope["variant"] is None and scope.get("candidate") is not None
+        value = {**value, "scope": {**listed, "shared": shared}}
+    if "error" in value:
+        value = {**value, "error": rename_key(value["error"], "obstacles", "model_problems")}
+    return value
 
 
 def trace_path(run_id: str) -> Path:

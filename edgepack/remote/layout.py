@@ -50,7 +50,7 @@ def work_path(work_dir: str) -> str:
 
 def root_of(manifest: Manifest, work_dir: str) -> str:
     """The folder of a release's name on the board. A baseline never takes the place of a release."""
-    name = manifest.name if manifest.variant == "release" else f"{manifest.name}-{manifest.variant}"
+    name = manifest.name if manifest.candidate == "release" else f"{manifest.name}-{manifest.candidate}"
     return root(name, work_dir)
 
 

@@ -14,7 +14,7 @@ from edgepack.reporting.gates import check_gates
 from edgepack.spec import ModelFigures
 from edgepack.spec.candidate import BASELINE
 
-_KEY = {"target", "variant", "device"}
+_KEY = {"target", "candidate", "device"}
 
 
 class ReportBuilder:
@@ -47,8 +47,8 @@ class ReportBuilder:
         """Add a stage's outcome."""
         self._stages.append(outcome)
 
-    def row(self, target: str, variant: str, *, device: str | None = None, **figures: Any) -> None:
-        """Add figures, by their names in ``Row``, to the row of a variant on a target and device; ``missing`` is merged.
+    def row(self, target: str, candidate: str, *, device: str | None = None, **figures: Any) -> None:
+        """Add figures, by their names in ``Row``, to the row of a candidate on a target and device; ``missing`` is merged.
 
         Raises:
             ValueError: ``Row`` has no such field.
@@ -56,11 +56,11 @@ class ReportBuilder:
         unknown = figures.keys() - (Row.model_fields.keys() - _KEY)
         if unknown:
             raise ValueError(f"a row has no {', '.join(sorted(unknown))}")
-        row = self._rows.setdefault((target, device, variant), {"missing": {}})
+        row = self._rows.setdefault((target, device, candidate), {"missing": {}})
         reasons = row["missing"] | figures.get("missing", {})
         row.update(figures, missing=reasons)
 
-    def missing(self, target: str, variant: str, why: str, *fields: str, device: str | None = None) -> None:
+    def missing(self, target: str, candidate: str, why: str, *fields: str, device: str | None = None) -> None:
         """Say why figures of a row are missing; a figure that is there after all is not touched.
 
         Raises:
@@ -69,7 +69,7 @@ class ReportBuilder:
         unknown = set(fields) - Row.model_fields.keys()
         if unknown:
             raise ValueError(f"a row has no {', '.join(sorted(unknown))}")
-        row = self._rows.setdefault((target, device, variant), {"missing": {}})
+        row = self._rows.setdefault((target, device, candidate), {"missing": {}})
         row["missing"] |= dict.fromkeys(fields, why)
 
     def compression(self, figures: ModelFigures, metrics: Mapping[str, JsonValue] | None = None) -> None:
@@ -82,7 +82,7 @@ class ReportBuilder:
             self._compression[-1] = self._compression[-1].model_copy(update={"encodings": encodings})
 
     def tuning(self, tuning: TuningRow) -> None:
-        """Add what tuning did for a variant on a target."""
+        """Add what tuning did for a candidate on a target."""
         self._tuning.append(tuning)
 
     def error(self, error: ErrorRecord) -> None:
@@ -122,10 +122,10 @@ class ReportBuilder:
             self._rows, key=lambda key: (targets.index(key[0]), places.index(key[:2]), key[2] != BASELINE)
         )
         rows = []
-        for target, device, variant in ordered:
-            figures = self._rows[target, device, variant]
+        for target, device, candidate in ordered:
+            figures = self._rows[target, device, candidate]
             still = {field: why for field, why in figures["missing"].items() if figures.get(field) is None}
-            key = {"target": target, "device": device, "variant": variant, "missing": still}
+            key = {"target": target, "device": device, "candidate": candidate, "missing": still}
             rows.append(Row(**{**figures, **key}))
         return tuple(rows)
 

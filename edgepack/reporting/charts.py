@@ -81,9 +81,9 @@ class _Scale:
         return self._left + (value - self._low) * self._factor
 
 
-def _colour(variant: str) -> str:
-    """The class that colours a variant: the release stands out from all others."""
-    return RELEASE if variant == RELEASE else BASELINE
+def _colour(candidate: str) -> str:
+    """The class that colours a candidate: the release stands out from all others."""
+    return RELEASE if candidate == RELEASE else BASELINE
 
 
 def bars(label: str, items: Sequence[tuple[str, float | None, str]]) -> Markup:
@@ -107,7 +107,7 @@ def bars(label: str, items: Sequence[tuple[str, float | None, str]]) -> Markup:
 
 
 def comparison(label: str, measured: Sequence[tuple[str, Measurement]]) -> Markup:
-    """Each variant on one axis from zero: a bar to p50, whiskers to p90 and p99.
+    """Each candidate on one axis from zero: a bar to p50, whiskers to p90 and p99.
 
     A p99 far above p90 would leave no room for the rest: its whisker ends in an arrow at the edge.
     """
@@ -116,7 +116,7 @@ def comparison(label: str, measured: Sequence[tuple[str, Measurement]]) -> Marku
     high = max(min(m.latency.p99, m.latency.p90 * 2.5) for _, m in measured) or 1.0
     axis, scale = _axis((left, right), (0.0, high), bottom, "ms")
     parts = [axis]
-    for index, (variant, m) in enumerate(measured):
+    for index, (candidate, m) in enumerate(measured):
         y = top + index * row
         middle = y + 17.0
         p50, p90, p99 = (scale(min(value, high)) for value in (m.latency.p50, m.latency.p90, m.latency.p99))
@@ -131,8 +131,8 @@ def comparison(label: str, measured: Sequence[tuple[str, Measurement]]) -> Marku
             else el("line", x1=p99, x2=p99, y1=middle - 8, y2=middle + 8, cls="whisker")
         )
         parts += [
-            words(0, y + 21, variant, "name"),
-            el("rect", x=left, y=y + 8, width=max(p50 - left, 1.0), height=18, rx=2, cls=_colour(variant)),
+            words(0, y + 21, candidate, "name"),
+            el("rect", x=left, y=y + 8, width=max(p50 - left, 1.0), height=18, rx=2, cls=_colour(candidate)),
             el("line", x1=p50, x2=p99, y1=middle, y2=middle, cls="whisker"),
             el("line", x1=p90, x2=p90, y1=middle - 5, y2=middle + 5, cls="whisker"),
             end,
@@ -142,8 +142,8 @@ def comparison(label: str, measured: Sequence[tuple[str, Measurement]]) -> Marku
     return svg(bottom + 36, label, *parts)
 
 
-def histogram(label: str, variant: str, measured: Measurement) -> Markup:
-    """The samples of one variant on an axis of their own, with p50, p90 and p99.
+def histogram(label: str, candidate: str, measured: Measurement) -> Markup:
+    """The samples of one candidate on an axis of their own, with p50, p90 and p99.
 
     The axis ends where the bulk of the samples does; how many lie above, and up to where, is said below.
     """
@@ -164,7 +164,7 @@ def histogram(label: str, variant: str, measured: Measurement) -> Markup:
             y=bottom - count / tallest * (bottom - top),
             width=max(width - 1.0, 0.5),
             height=count / tallest * (bottom - top),
-            cls=_colour(variant),
+            cls=_colour(candidate),
         )
         for index, count in enumerate(counts)
         if count

@@ -1,10 +1,10 @@
 """The report of one run as a versioned document. docs/report.md explains every field.
 
-Versions: 1; 2 adds the device of each outcome, gate and error, ``compression[].encodings``
-and ``compression[].metrics``.
+Versions: 1; 2 adds the device of each outcome, gate and error, ``compression[].encodings`` and
+``compression[].metrics``, and calls ``variant`` ``candidate`` and an error's ``obstacles`` ``model_problems``.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
@@ -15,15 +15,16 @@ from edgepack.pipeline.stages.tune import TunedKernel
 from edgepack.pipeline.trace import Host, Placement, RecipeRef, Until
 from edgepack.spec import Count, Finite, JsonDocument, ModelFigures, Share, Spec
 from edgepack.spec.candidate import BASELINE
+from edgepack.spec.document import rename_key
 from edgepack.tuning.result import CurvePoint, StopReason
 
 
 class Outcome(Spec):
-    """What became of one stage; stages that serve every target have neither target nor variant."""
+    """What became of one stage; stages that serve every target have neither target nor candidate."""
 
     stage: str
     target: str | None = None
-    variant: str | None = None
+    candidate: str | None = None
     device: str | None = None
     status: Literal["done", "cached", "failed", "skipped"]
     seconds: Finite = Field(default=0.0, ge=0, description="Wall clock.")
@@ -35,10 +36,10 @@ class Outcome(Spec):
 
 
 class Row(Spec):
-    """One variant on one target and device. None is a missing figure; ``missing`` says why it is missing."""
+    """One candidate on one target and device. None is a missing figure; ``missing`` says why it is missing."""
 
     target: str
-    variant: str
+    candidate: str
     device: str | None = Field(default=None, description="Where it was measured.")
     emulated: bool = Field(default=False, description="Latency and resident set mean nothing.")
     onnx_size: Count | None = Field(default=None, description="The ONNX model, bytes.")
@@ -59,10 +60,10 @@ class Row(Spec):
 
 
 class TuningRow(Spec):
-    """What tuning did for one variant on one target."""
+    """What tuning did for one candidate on one target."""
 
     target: str
-    variant: str
+    candidate: str
     trials: Count
     seconds: Finite = Field(ge=0)
     tuned_share: Share | None = Field(
@@ -121,6 +122,17 @@ class Report(JsonDocument):
     errors: tuple[ErrorRecord, ...] = ()
     exit_code: int
 
+    @classmethod
+    def upgraded(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
+        """The values of an older report as those of this version."""
+        if version == 1:
+            renamed = dict.fromkeys(("rows", "stages", "tuning"), ("variant", "candidate"))
+            renamed["errors"] = ("obstacles", "model_problems")
+            for part, (old, new) in renamed.items():
+                if isinstance(items := value.get(part), list):
+                    value = {**value, part: [rename_key(item, old, new) for item in items]}
+        return super().upgraded(value, version)
+
     @property
     def targets(self) -> tuple[str, ...]:
         """Every target of the run, in the order it was first mentioned."""
@@ -140,15 +152,15 @@ class Report(JsonDocument):
         )
 
     @property
-    def variants(self) -> tuple[str, ...]:
-        """Every variant that has a row, the baseline first."""
-        named = dict.fromkeys(row.variant for row in self.rows)
+    def candidates(self) -> tuple[str, ...]:
+        """Every candidate that has a row, the baseline first."""
+        named = dict.fromkeys(row.candidate for row in self.rows)
         return tuple(sorted(named, key=lambda name: name != BASELINE))
 
     @property
     def releases(self) -> tuple[tuple[str, str, str], ...]:
-        """Target, variant and release digest of every bundle."""
-        found = ((row.target, row.variant, row.bundle_digest) for row in self.rows)
+        """Target, candidate and release digest of every bundle."""
+        found = ((row.target, row.candidate, row.bundle_digest) for row in self.rows)
         return tuple(dict.fromkeys((t, v, digest) for t, v, digest in found if digest))
 
     def shown_device(self, target: str | None, device: str | None) -> str | None:
@@ -161,7 +173,7 @@ class Report(JsonDocument):
         device = self.shown_device(thing.target, thing.device)
         return f"{thing.target} ({device})" if device else thing.target or ""
 
-    def row(self, place: Placement, variant: str) -> Row | None:
-        """The row of one variant at one place, if there is one."""
-        key = (place.target, place.device, variant)
-        return next((r for r in self.rows if (r.target, r.device, r.variant) == key), None)
+    def row(self, place: Placement, candidate: str) -> Row | None:
+        """The row of one candidate at one place, if there is one."""
+        key = (place.target, place.device, candidate)
+        return next((r for r in self.rows if (r.target, r.device, r.candidate) == key), None)

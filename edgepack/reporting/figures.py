@@ -15,8 +15,8 @@ EMULATED = "emulated"
 NOT_VALID = "not valid"
 _ON_BOARD = frozenset({"measurement", "accuracy_board", "parity"})  # fields of Row
 _OF_BUILD = frozenset({"compiled_size", "bundle_size"})
-BUILT = _OF_BUILD | _ON_BOARD  # what a variant has that was built for the target
-VARIANTS = (BASELINE, RELEASE)
+BUILT = _OF_BUILD | _ON_BOARD  # what a candidate has that was built for the target
+BEFORE_AND_AFTER = (BASELINE, RELEASE)
 
 
 @dataclass(frozen=True)
@@ -97,29 +97,29 @@ def figures_of(report: Report) -> tuple[Figure, ...]:
 
 
 def columns(report: Report) -> tuple[str, ...]:
-    """The variants that stand beside each other: baseline and release, or all candidates of a search."""
-    named = report.variants
-    return VARIANTS if set(named) <= set(VARIANTS) else named
+    """The candidates that stand beside each other: baseline and release, or all candidates of a search."""
+    named = report.candidates
+    return BEFORE_AND_AFTER if set(named) <= set(BEFORE_AND_AFTER) else named
 
 
-def cell(report: Report, figure: Figure, at: Placement, variant: str) -> ShownFigure:
-    """A figure of one variant at one placement, or a dash and why."""
-    row = report.row(at, variant)
+def cell(report: Report, figure: Figure, at: Placement, candidate: str) -> ShownFigure:
+    """A figure of one candidate at one placement, or a dash and why."""
+    row = report.row(at, candidate)
     value = figure.value(row) if row else None
     if row is None or value is None:
         said = row.missing.get(figure.source) if row else None
-        return ShownFigure(fmt.DASH, None, why=said or _why_missing(report, figure, at, variant))
+        return ShownFigure(fmt.DASH, None, why=said or _why_missing(report, figure, at, candidate))
     believed = row.measurement is None or row.measurement.verdict.valid
     return ShownFigure(
         figure.show(value), value, emulated=figure.of_board and row.emulated, believed=believed
     )
 
 
-def _why_missing(report: Report, figure: Figure, at: Placement, variant: str) -> str:
+def _why_missing(report: Report, figure: Figure, at: Placement, candidate: str) -> str:
     """Why nobody filled in a figure: what failed for the target, or in the whole run, or was skipped."""
     here = [o for o in report.stages if o.device in {at.device, None}]
-    ended = [o for o in here if o.target in {at.target, None} and o.variant in {variant, None}]
-    ended += [o for o in here if o.target == at.target and o.variant not in {variant, None}]
+    ended = [o for o in here if o.target in {at.target, None} and o.candidate in {candidate, None}]
+    ended += [o for o in here if o.target == at.target and o.candidate not in {candidate, None}]
     for outcome in ended:
         if outcome.status == "failed":
             return f"{outcome.stage} failed: {outcome.why}" if outcome.why else f"{outcome.stage} failed"
@@ -130,7 +130,7 @@ def _why_missing(report: Report, figure: Figure, at: Placement, variant: str) ->
         for outcome in ended:
             if outcome.status == "skipped" and outcome.stage == "bench" and outcome.why:
                 return outcome.why
-    if variant == BASELINE:
+    if candidate == BASELINE:
         uncompressed = [o.why for o in report.stages if o.stage == "compress" and o.status == "skipped"]
         return next((why for why in uncompressed if why), "not measured")
     return "not measured"
@@ -138,7 +138,7 @@ def _why_missing(report: Report, figure: Figure, at: Placement, variant: str) ->
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the before/after table: a figure of every variant, and how the release compares."""
+    """One line of the before/after table: a figure of every candidate, and how the release compares."""
 
     figure: Figure
     cells: tuple[ShownFigure, ...]  # as ``columns``
@@ -172,30 +172,30 @@ def change(figure: Figure, before: ShownFigure, after: ShownFigure) -> str:
 
 
 def footnotes(report: Report, at: Placement) -> list[str]:
-    """Why figures of a placement are missing: each reason once, with the figures and variants it explains."""
+    """Why figures of a placement are missing: each reason once, with the figures and candidates it explains."""
     explained: dict[tuple[str, str], list[str]] = {}
     names = columns(report)
-    for variant in names:
+    for candidate in names:
         labels: dict[str, list[str]] = {}
         for figure in figures_of(report):
-            found = cell(report, figure, at, variant)
+            found = cell(report, figure, at, candidate)
             if found.why:
                 labels.setdefault(found.why, []).append(figure.label)
         for why, named in labels.items():
             what = "all figures" if len(named) == len(figures_of(report)) else ", ".join(named)
-            explained.setdefault((why, what), []).append(variant)
+            explained.setdefault((why, what), []).append(candidate)
     return [
-        f"{what}: {why}" if len(variants) == len(names) else f"{', '.join(variants)}: {what}: {why}"
-        for (why, what), variants in explained.items()
+        f"{what}: {why}" if len(candidates) == len(names) else f"{', '.join(candidates)}: {what}: {why}"
+        for (why, what), candidates in explained.items()
     ]
 
 
 def doubts(report: Report, at: Placement) -> list[str]:
-    """What speaks against the latencies of a placement, said once where it holds for several variants."""
+    """What speaks against the latencies of a placement, said once where it holds for several candidates."""
     reasons: dict[tuple[str, ...], list[str]] = {}
     for row in rows_at(report, at):
         if row.measurement and row.measurement.verdict.reasons:
-            reasons.setdefault(row.measurement.verdict.reasons, []).append(row.variant)
+            reasons.setdefault(row.measurement.verdict.reasons, []).append(row.candidate)
     return [f"latency of {' and '.join(who)} not valid: {'; '.join(why)}" for why, who in reasons.items()]
 
 

@@ -92,7 +92,7 @@ class _Fold:
                 Outcome(
                     stage=scope.label,
                     target=scope.target,
-                    variant=scope.variant,
+                    candidate=scope.listed_candidate,
                     device=scope.device,
                     status=event.status,
                     seconds=event.seconds,
@@ -136,7 +136,7 @@ class _Fold:
         self._builder.tuning(
             TuningRow(
                 target=target or "",
-                variant=candidate,
+                candidate=candidate,
                 emulated=any(place.emulated for place in self._placements(target)[:1]),
                 trials=found.trials,
                 seconds=found.seconds,

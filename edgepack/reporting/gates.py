@@ -28,11 +28,11 @@ def check_gates(gates: Gates, rows: Iterable[Row]) -> tuple[Gate, ...]:
     A value equal to its limit passes. A gate whose value is missing, or whose figure means nothing on an
     emulated device, is skipped and says why; the error that made it missing has its own exit code.
     """
-    by_key = {(row.target, row.device, row.variant): row for row in rows}
-    boards = Counter(target for target, _, variant in by_key if variant == RELEASE)
+    by_key = {(row.target, row.device, row.candidate): row for row in rows}
+    boards = Counter(target for target, _, candidate in by_key if candidate == RELEASE)
     results = []
-    for (target, device, variant), row in by_key.items():
-        if variant != RELEASE:
+    for (target, device, candidate), row in by_key.items():
+        if candidate != RELEASE:
             continue
         baseline = by_key.get((target, device, BASELINE))
         named = device if boards[target] > 1 else None

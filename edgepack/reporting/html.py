@@ -90,8 +90,8 @@ def _provenance(report: Report) -> Markup:
     lines: list[tuple[str, object]] = [
         ("Recipe", join(recipe.path or recipe.name, " ", el("code", recipe.digest))),
         *(
-            (f"Release, {target} {variant}", el("code", digest))
-            for target, variant, digest in report.releases
+            (f"Release, {target} {candidate}", el("code", digest))
+            for target, candidate, digest in report.releases
         ),
         ("Build host", f"{host.system} {host.machine}{cpu}, {host.cores} cores, Python {host.python}"),
         ("Tools", ", ".join(f"{name} {version}" for name, version in sorted(report.tools.items()))),

@@ -149,7 +149,7 @@ def _tuning(report: Report) -> Iterator[str]:
     yield from ("", "## Tuning", "")
     for tuning in report.tuning:
         label = " *emulated*" if tuning.emulated else ""
-        yield f"- **{escape(tuning.target)}, {escape(tuning.variant)}**{label}: {escape(tuning_outcome(tuning))}"
+        yield f"- **{escape(tuning.target)}, {escape(tuning.candidate)}**{label}: {escape(tuning_outcome(tuning))}"
 
 
 def _board(report: Report) -> Iterator[str]:
@@ -164,7 +164,7 @@ def _board(report: Report) -> Iterator[str]:
             rows.append(
                 (
                     escape(report.named(row)),
-                    escape(row.variant),
+                    escape(row.candidate),
                     moment,
                     escape(state.governor or fmt.DASH),
                     ", ".join(f"{khz / 1000:.0f}" for khz in state.frequency_khz) or fmt.DASH,
@@ -172,7 +172,7 @@ def _board(report: Report) -> Iterator[str]:
                     {None: fmt.DASH, True: "yes", False: "no"}[state.throttled],
                 )
             )
-    yield from _table(("target", "variant", "", "governor", "MHz", "°C", "throttled"), rows, numbers_from=4)
+    yield from _table(("target", "candidate", "", "governor", "MHz", "°C", "throttled"), rows, numbers_from=4)
 
 
 def _stages(report: Report) -> Iterator[str]:
@@ -180,12 +180,12 @@ def _stages(report: Report) -> Iterator[str]:
         return
     yield from ("", "## Stages")
     yield from _table(
-        ("stage", "target", "variant", "status", "why", "time"),
+        ("stage", "target", "candidate", "status", "why", "time"),
         (
             (
                 escape(outcome.stage),
                 escape(report.named(outcome)),
-                escape(outcome.variant or ""),
+                escape(outcome.candidate or ""),
                 outcome.status,
                 escape(outcome.why or ""),
                 fmt.duration(outcome.seconds),
@@ -200,8 +200,8 @@ def _provenance(report: Report) -> Iterator[str]:
     host = report.host
     yield from ("", "## Provenance", "")
     yield f"- recipe {escape(report.recipe.path or report.recipe.name)}, sha256 `{escape(report.recipe.digest)}`"
-    for target, variant, digest in report.releases:
-        yield f"- {escape(target)} {escape(variant)}: release `{escape(digest)}`"
+    for target, candidate, digest in report.releases:
+        yield f"- {escape(target)} {escape(candidate)}: release `{escape(digest)}`"
     cpu = f", {escape(host.cpu)}" if host.cpu else ""
     yield f"- host {escape(host.system)} {escape(host.machine)}{cpu}, {host.cores} cores, Python {escape(host.python)}"
     yield f"- {', '.join(f'{escape(name)} {escape(ver)}' for name, ver in sorted(report.tools.items()))}"

@@ -21,7 +21,7 @@ from edgepack.reporting.elements import (
     table,
 )
 from edgepack.reporting.figures import (
-    VARIANTS,
+    BEFORE_AND_AFTER,
     Line,
     columns,
     doubts,
@@ -58,7 +58,7 @@ def problems(report: Report) -> Markup | None:
 
 
 def before_after(report: Report) -> Markup | None:
-    """Every figure of all variants, a card a target and device; one that failed early says why."""
+    """Every figure of all candidates, a card a target and device; one that failed early says why."""
     if not report.placements:
         return None
     note = "The model as trained (baseline) and after compression (release), each through its own bundle."
@@ -78,7 +78,7 @@ def _figures(report: Report, at: Placement) -> Markup:
 
     small = [f"{fmt.DASH} {note}" for note in footnotes(report, at)]
     small += [el("span", doubt, cls="warn") for doubt in doubts(report, at)]
-    head = ("", *(name.capitalize() if name in VARIANTS else name for name in names), "Change")
+    head = ("", *(name.capitalize() if name in BEFORE_AND_AFTER else name for name in names), "Change")
     return el(
         "div",
         card_title(at),
@@ -157,11 +157,11 @@ def latency(report: Report) -> Markup | None:
     if not cards:
         return None
     note = "Each histogram has an axis of its own. Percentiles interpolate (Hyndman and Fan, type 7)."
-    return section("Latency", note, legend(*VARIANTS), grid(*cards))
+    return section("Latency", note, legend(*BEFORE_AND_AFTER), grid(*cards))
 
 
 def _distribution(at: Placement, rows: list[Row]) -> Markup:
-    comparable = [(row.variant, row.measurement) for row in rows if row.measurement and not row.emulated]
+    comparable = [(row.candidate, row.measurement) for row in rows if row.measurement and not row.emulated]
     parts: list[Markup] = []
     if comparable:
         parts += [
@@ -174,9 +174,9 @@ def _distribution(at: Placement, rows: list[Row]) -> Markup:
             emulated = " (emulated)" if row.emulated else ""
             plural = "s" if threads != 1 else ""
             parts += [
-                el("h4", f"{row.variant}, {threads} thread{plural}", el("span", emulated, cls="warn")),
+                el("h4", f"{row.candidate}, {threads} thread{plural}", el("span", emulated, cls="warn")),
                 charts.histogram(
-                    f"Latency of the {row.variant} on {at.target}{emulated}", row.variant, row.measurement
+                    f"Latency of the {row.candidate} on {at.target}{emulated}", row.candidate, row.measurement
                 ),
             ]
     return el("div", card_title(at), *parts, cls="card")
@@ -188,7 +188,7 @@ def accuracy(report: Report) -> Markup | None:
     runs = (("torch", "torch fp32"), ("onnxruntime", "onnxruntime"), ("board", "on the board"))
     for at in measured(report):
         items = [
-            (f"{row.variant}, {run}", row.variant, getattr(row, f"accuracy_{name}"))
+            (f"{row.candidate}, {run}", row.candidate, getattr(row, f"accuracy_{name}"))
             for row in rows_at(report, at)
             for name, run in runs
             if getattr(row, f"accuracy_{name}") is not None
@@ -201,7 +201,7 @@ def accuracy(report: Report) -> Markup | None:
     note = (
         "On the test split; the board's own through the bundle it would ship. The axis does not start at 0."
     )
-    return section("Accuracy", note, legend(*VARIANTS), grid(*cards))
+    return section("Accuracy", note, legend(*BEFORE_AND_AFTER), grid(*cards))
 
 
 def _samples(report: Report, at: Placement) -> Markup | None:
@@ -210,12 +210,12 @@ def _samples(report: Report, at: Placement) -> Markup | None:
         if row.accuracy_samples is not None:
             parity = f", parity with onnxruntime {fmt.plain(row.parity)}" if row.parity is not None else ""
             samples = figure(row.accuracy_samples, "{:,}".format)
-            lines.append(join(f"{row.variant}: ", samples, f" samples on the board{parity}"))
+            lines.append(join(f"{row.candidate}: ", samples, f" samples on the board{parity}"))
     return notes(*lines)
 
 
 def tuning(report: Report) -> Markup | None:
-    """The tuning curve and how much of the runtime is tuned, a card a target and variant."""
+    """The tuning curve and how much of the runtime is tuned, a card a target and candidate."""
     if not report.tuning:
         return None
     note = (
@@ -255,7 +255,7 @@ def _tuned(of: TuningRow) -> Markup:
         )
         for kernel in (*ordered, *rest)
     )
-    name = f"the {of.variant} for {of.target}"
+    name = f"the {of.candidate} for {of.target}"
     bar = [(kernel.name, kernel.share or 0.0, kernel.tuned) for kernel in ordered]
     kernels = table(
         ("Kernel", "", "Trials", "Fallback", "Noise", "Best candidate", "Share"),
@@ -264,7 +264,7 @@ def _tuned(of: TuningRow) -> Markup:
     )
     return el(
         "div",
-        el("h3", f"{of.target}, {of.variant} ", EMULATED_PILL if of.emulated else None),
+        el("h3", f"{of.target}, {of.candidate} ", EMULATED_PILL if of.emulated else None),
         el("p", tuning_outcome(of)),
         el("p", *facts, cls="soft"),
         charts.curve(f"Tuning of {name}", of.curve) if of.curve else None,
@@ -280,7 +280,7 @@ def board(report: Report) -> Markup | None:
     rows = [row for row in report.rows if row.measurement]
     if not rows:
         return None
-    head = ("Target", "Variant", "Governor", "MHz", "°C", "Throttled", "Verdict")
+    head = ("Target", "Candidate", "Governor", "MHz", "°C", "Throttled", "Verdict")
     note = "Before the first sample, and after the last where that differs. A dash is what the board does not say."
     against = [
         f"{report.named(rows_at(report, at)[0])}: {doubt}"
@@ -295,12 +295,12 @@ def board(report: Report) -> Markup | None:
 
 def _board_line(report: Report, row: Row) -> tuple[object, ...]:
     if row.measurement is None:
-        return (row.target, row.variant)
+        return (row.target, row.candidate)
     verdict = row.measurement.verdict
     before, after = row.measurement.before, row.measurement.after
     return (
         el("td", report.named(row), cls="keep"),
-        row.variant,
+        row.candidate,
         _both(before.governor or fmt.DASH, after.governor or fmt.DASH),
         _both(_clock(before), _clock(after)),
         _both(figure(before.temperature_c, "{:.1f}".format), figure(after.temperature_c, "{:.1f}".format)),
@@ -371,7 +371,7 @@ def stages(report: Report) -> Markup | None:
 
 
 def _stage(report: Report, outcome: Outcome, start: float, total: float) -> tuple[object, ...]:
-    whom = " ".join(part for part in (report.named(outcome), outcome.variant) if part)
+    whom = " ".join(part for part in (report.named(outcome), outcome.candidate) if part)
     colour = {"done": "good", "cached": "soft", "failed": "bad", "skipped": "warn"}[outcome.status]
     made = notes(*(f"{artifact.name}, {fmt.size(artifact.size)}" for artifact in outcome.artifacts))
     label = f"{outcome.stage} {whom} at {fmt.duration(start)}"

@@ -123,7 +123,7 @@ def _notes(report: Report, at: Placement) -> list[str]:
 
 def _tuning(report: Report, at: Placement) -> list[str]:
     return [
-        f"tuning, {row.variant}: {tuning_outcome(row)}" for row in report.tuning if row.target == at.target
+        f"tuning, {row.candidate}: {tuning_outcome(row)}" for row in report.tuning if row.target == at.target
     ]
 
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Spec(BaseModel):
-    """A frozen, strict pydantic model. Near misses of unknown keys are named by ``edgepack.config.mistakes``."""
+    """A frozen, strict pydantic model. Near misses of unknown keys are named by ``edgepack.config.problems``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
 

@@ -1,4 +1,4 @@
-"""Candidates by name: the two that every recipe has. Documents call a candidate's name its ``variant``."""
+"""The names of the two candidates that every recipe has."""
 
-BASELINE = "baseline"  # the model as it came
+BASELINE = "baseline"  # the original model
 RELEASE = "release"  # after the recipe's compression steps: what is deployed

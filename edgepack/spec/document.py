@@ -65,6 +65,13 @@ def readable_json(value: Any) -> bytes:
     return text.encode() + b"\n"
 
 
+def rename_key(value: Any, old: str, new: str) -> Any:
+    """A JSON object with one key renamed; a value that is no object, or lacks the key, is returned unchanged."""
+    if not isinstance(value, dict) or old not in value or new in value:
+        return value
+    return {new if key == old else key: item for key, item in value.items()}
+
+
 class JsonDocument(Spec):
     """A Spec kept as a JSON file. Subclasses declare ``kind: Literal[...]`` and ``edgepack: Literal[version]``.
 
@@ -140,12 +147,12 @@ class JsonDocument(Spec):
             # Through JSON, because pydantic's strict mode takes lists for tuples from JSON only.
             return cls.model_validate_json(json.dumps(cls.upgraded(value, version)))
         except ValidationError as error:
-            raise InputError(f"not a valid {kind}", where=where, why=first_mistake(error)) from error
+            raise InputError(f"not a valid {kind}", where=where, why=first_problem(error)) from error
 
 
-def first_mistake(error: ValidationError) -> str:
-    """The first mistake pydantic found, on one line, and how many more there are."""
-    mistakes = error.errors(include_url=False, include_context=False, include_input=False)
-    place = ".".join(str(part) for part in mistakes[0]["loc"])
-    more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
-    return f"{place}: {mistakes[0]['msg']}{more}" if place else f"{mistakes[0]['msg']}{more}"
+def first_problem(error: ValidationError) -> str:
+    """The first problem pydantic found, on one line, and how many more there are."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    place = ".".join(str(part) for part in problems[0]["loc"])
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{place}: {problems[0]['msg']}{more}" if place else f"{problems[0]['msg']}{more}"

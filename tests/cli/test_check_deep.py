@@ -20,10 +20,10 @@ def hopeless(cli):
     return path
 
 
-def test_a_model_with_obstacles_has_exit_code_2_and_all_of_them(cli, hopeless):
+def test_a_model_with_problem_has_exit_code_2_and_all_of_them(cli, hopeless):
     done = cli("check", "--deep", "hopeless.onnx", "--json")
     assert done.code == 2
-    found = [(each["operator"], each["node"]) for each in done.json["obstacles"]]
+    found = [(each["operator"], each["node"]) for each in done.json["model_problems"]]
     assert found == [("Det", "first"), ("IsInf", "second")]
     done = cli("compile", "hopeless.onnx", "--target", "rpi4")
     assert done.code == 2
@@ -32,7 +32,7 @@ def test_a_model_with_obstacles_has_exit_code_2_and_all_of_them(cli, hopeless):
         "node first: operator Det",
         "node second: operator IsInf",
         "detect_negative",
-        "2 obstacles",
+        "2 problems",
     ):
         assert words in done.err
     assert "Traceback" not in done.err
@@ -47,7 +47,7 @@ def test_a_model_that_can_be_compiled_and_a_recipe_with_it(cli, tiny_onnx):
     cli.write("recipe.yaml", recipe)
     document = cli("check", "recipe.yaml", "--deep", "--json")
     assert document.code == 0, document.err
-    assert document.json["obstacles"] == []
+    assert document.json["model_problems"] == []
     assert document.json["kernels"] > 0
 
 

@@ -14,7 +14,7 @@ from edgepack.cli import main
 from edgepack.cli.console import guard, progress
 from edgepack.cli.live import LiveListener, PlainListener
 from edgepack.config.recipe import Gates
-from edgepack.diagnosis import Finding
+from edgepack.diagnosis import Diagnosis
 from edgepack.engine.events import Advanced, Scope, StageEnded, StageStarted
 from edgepack.errors import ConfigError, GateError, LockedError, Problem, UnreachableError
 from edgepack.pipeline.trace import Host, Placement, RecipeRef, RunStarted
@@ -114,15 +114,15 @@ def test_what_user_code_prints_is_not_the_result(capsys):
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_doctor_prints_once_and_says_whether_it_will_do(run, monkeypatch, as_json):
-    fine = Finding("cache", ok=True, required=True, detail="here")
-    optional = Finding("CUDA compiler", ok=False, required=False, detail="none", hint="install")
-    broken = Finding("tvm", ok=False, required=True, detail="none", hint="reinstall")
-    for findings, expected in (([fine, optional], 0), ([fine, broken], 3)):
-        monkeypatch.setattr(api, "doctor", lambda found=findings: found)
+    fine = Diagnosis("cache", ok=True, required=True, detail="here")
+    optional = Diagnosis("CUDA compiler", ok=False, required=False, detail="none", hint="install")
+    broken = Diagnosis("tvm", ok=False, required=True, detail="none", hint="reinstall")
+    for checks, expected in (([fine, optional], 0), ([fine, broken], 3)):
+        monkeypatch.setattr(api, "doctor", lambda checks=checks: checks)
         code, out, err = run("doctor", *(["--json"] if as_json else []))
         assert code == expected
         if as_json:
-            assert [f["name"] for f in json.loads(out)["findings"]] == [f.name for f in findings]
+            assert [f["name"] for f in json.loads(out)["checks"]] == [f.name for f in checks]
         else:
             assert ("tvm" in err) == (expected == 3)
 
@@ -205,7 +205,7 @@ def test_names_of_targets_and_devices_complete(tmp_path):
 def test_brackets_in_what_a_stage_says_are_text(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     with LiveListener() as listener:
-        listener(StageStarted(scope=scope("tune", target="rpi4", variant="release"), why="first run"))
+        listener(StageStarted(scope=scope("tune", target="rpi4", candidate="release"), why="first run"))
         listener(Advanced(text="connection lost ([/dev/null] is gone)", share=0.5))
         listener._progress.refresh()
         rendered = io.StringIO()
@@ -217,7 +217,7 @@ def test_brackets_in_what_a_stage_says_are_text(monkeypatch):
 def test_plain_progress_is_a_line_for_each_stage_that_ended():
     out = io.StringIO()
     listener = PlainListener(out)
-    here = {"target": "rpi4", "variant": "release"}
+    here = {"target": "rpi4", "candidate": "release"}
     listener(StageStarted(scope=scope("compile", **here), why="first run"))
     listener(ended("compile", "failed", seconds=1.25, why="no", **here))
     listener(ended("evaluate", "shared"))
@@ -238,8 +238,8 @@ def test_a_device_is_named_where_its_target_has_several():
             placements=(*placements, Placement(target="rpi5", device="five")),
         )
     )  # fmt: skip
-    listener(ended("deploy", "done", target="rpi4", variant="release", device="pi2"))
-    listener(ended("deploy", "done", target="rpi5", variant="release", device="five"))
+    listener(ended("deploy", "done", target="rpi4", candidate="release", device="pi2"))
+    listener(ended("deploy", "done", target="rpi5", candidate="release", device="five"))
     first, second = out.getvalue().splitlines()
     assert first.split()[:5] == ["✓", "deploy", "rpi4", "release", "pi2"]
     assert "five" not in second

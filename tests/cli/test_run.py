@@ -66,19 +66,19 @@ def second(cli, first):
 
 
 def rows(report):
-    return {(row["target"], row["variant"]): row for row in report["rows"]}
+    return {(row["target"], row["candidate"]): row for row in report["rows"]}
 
 
 def statuses(report):
-    return {(s["stage"], s["target"], s["variant"]): s["status"] for s in report["stages"]}
+    return {(s["stage"], s["target"], s["candidate"]): s["status"] for s in report["stages"]}
 
 
 def test_every_station_was_passed_on_both_boards(first):
     found = statuses(first.json)
     for target in TARGETS:
-        for variant in ("baseline", "release"):
+        for candidate in ("baseline", "release"):
             for stage in ("tune", "compile", "package", "bench"):
-                assert found[stage, target, variant] == "done"
+                assert found[stage, target, candidate] == "done"
         assert found["deploy", target, "release"] == "done"
 
 
@@ -98,7 +98,7 @@ def test_the_table_has_every_figure(first):
 
 def test_compression_shows(first):
     for target in TARGETS:
-        before, after = (rows(first.json)[target, variant] for variant in ("baseline", "release"))
+        before, after = (rows(first.json)[target, candidate] for candidate in ("baseline", "release"))
         assert after["parameters"] < before["parameters"] / 2
         assert after["macs"] < before["macs"] / 2
         assert after["onnx_size"] < before["onnx_size"] / 4
@@ -106,9 +106,9 @@ def test_compression_shows(first):
 
 
 def test_the_board_answers_as_onnxruntime_does(first):
-    for (_, variant), row in rows(first.json).items():
+    for (_, candidate), row in rows(first.json).items():
         # int8 kernels round ties their own way, which may move an activation by one step.
-        assert row["parity"] < (1e-4 if variant == "baseline" else 0.1)
+        assert row["parity"] < (1e-4 if candidate == "baseline" else 0.1)
 
 
 def test_emulated_latency_is_labelled_and_never_gated(first):
@@ -134,7 +134,7 @@ def test_a_second_run_reports_the_same_figures(first, second):
 def test_a_change_is_named_where_a_stage_runs_again(cli, second):
     cli.write("changed.yaml", RECIPE.replace("runs: 10", "runs: 12").replace("samples: 64", "samples: 65"))
     report = cli("run", "changed.yaml", "--json", "-t", "x86-64-v3").json
-    why = {(s["stage"], s["variant"]): s["why"] for s in report["stages"] if s["status"] == "done"}
+    why = {(s["stage"], s["candidate"]): s["why"] for s in report["stages"] if s["status"] == "done"}
     assert "step.samples 64 → 65" in why["quantize-static", None]
     assert "bench.runs 10 → 12" in why["bench", "baseline"]
     assert ("train", None) not in why

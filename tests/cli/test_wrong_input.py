@@ -71,7 +71,7 @@ def test_a_recipe_typo(cli, tiny_onnx):
     path.write_text(path.read_text().replace("trials:", "trails:").replace("warmup:", "warmups:"))
     for command in ("check", "run"):
         done = cli(command, path.name)
-        refused(done, 2, "recipe.yaml:7:3:", "recipe.yaml:9:3:", "trials", "warmup", "2 mistakes")
+        refused(done, 2, "recipe.yaml:7:3:", "recipe.yaml:9:3:", "trials", "warmup", "2 problems")
 
 
 def test_a_missing_file(cli, tiny_onnx):

@@ -11,7 +11,7 @@ from edgepack.api import check
 from edgepack.compression import Step, TorchMethod, TorchResult
 from edgepack.compression.entry_points import GROUP, with_entry_points
 from edgepack.compression.registry import BUILT_IN
-from edgepack.config import mistakes
+from edgepack.config import problems
 
 
 class Halve(Step):
@@ -78,7 +78,7 @@ def test_what_cannot_be_imported_is_told(other, value):
 
 
 def test_a_recipe_that_asks_for_it_is_told_why_at_its_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(mistakes, "REGISTRY", found("halve", "no_such_package:METHOD"))
+    monkeypatch.setattr(problems, "REGISTRY", found("halve", "no_such_package:METHOD"))
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         "edgepack: 1\nname: r\nmodel: {onnx: m.onnx}\ncompress:\n  - {method: halve}\ntargets: [{target: rpi4}]\n"

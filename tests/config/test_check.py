@@ -231,7 +231,7 @@ def test_a_right_recipe_has_no_problems(folder):
         ),
     ],
 )
-def test_one_mistake_is_one_problem_at_its_place(folder, old, new, expected):
+def test_one_problem_is_one_problem_at_its_place(folder, old, new, expected):
     assert old in RECIPE
     problems = found(folder, RECIPE.replace(old, new))
 
@@ -381,7 +381,7 @@ def check_text(folder: Path, text: str):
     return check(folder / "recipe.yaml")
 
 
-def test_mistakes_in_a_users_target_are_reported_in_its_own_file(folder, home):
+def test_problem_in_a_users_target_are_reported_in_its_own_file(folder, home):
     (home / "targets").mkdir(parents=True)
     own = home / "targets" / "my-board.yaml"
     own.write_text("edgepack: 1\nname: my-board\nextends: rpi4\nfamly: x86\n")
@@ -399,7 +399,7 @@ def test_virtual_host_must_have_what_the_target_uses(folder):
     assert found(folder, text.replace("target: arm64", "target: host")) == []
 
 
-def test_a_plan_is_refused_with_all_of_the_mistakes(folder):
+def test_a_plan_is_refused_with_all_of_the_problems(folder):
     (folder / "recipe.yaml").write_text(RECIPE.replace("ratio: 0.5", "ratio: 5").replace("[1, 4]", "[0]"))
     with pytest.raises(ConfigError) as caught:
         make_plan(folder / "recipe.yaml")

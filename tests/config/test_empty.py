@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from edgepack.config.device import Device, Devices, load_devices
-from edgepack.config.mistakes import flatten, is_model
 from edgepack.config.plan import examine
+from edgepack.config.problems import flatten, is_model
 from edgepack.config.recipe import Recipe
 from edgepack.config.target import Target, load_target
 from edgepack.config.yaml_document import read
@@ -249,5 +249,5 @@ def test_lists_that_are_handed_on_are_not_looked_into(home):
     assert problems("target", text, home) == []
 
 
-def test_a_list_at_the_top_is_one_mistake(home):
+def test_a_list_at_the_top_is_one_problem(home):
     assert len(problems("recipe", "- a\n- a\n", home)) == 1

@@ -1,4 +1,4 @@
-"""A recipe and its targets become a plan, or a list of mistakes."""
+"""A recipe and its targets become a plan, or a list of problems."""
 
 import pytest
 
@@ -59,13 +59,13 @@ def test_comments_and_order_do_not_count(recipe):
     assert make_plan(recipe).digest != digest
 
 
-def test_every_mistake_at_once(recipe):
+def test_every_problem_at_once(recipe):
     recipe.write_text(RECIPE.replace("trials: 8", "trails: 8").replace("target: arm64", "target: rpi4"))
     with pytest.raises(ConfigError) as caught:
         make_plan(recipe)
     assert len(caught.value.problems) == 2
     assert "edgepack check" in caught.value.render()
-    with pytest.raises(ConfigError, match="mistake"):
+    with pytest.raises(ConfigError, match="problem"):
         make_plan(recipe.parent / "none.yaml")
 
 

@@ -185,7 +185,7 @@ def messages(path: Path) -> list[str]:
         ("name: my\n", "1:1: missing key `title`: What people call it."),
     ],
 )  # fmt: skip
-def test_mistakes_in_a_target_of_ones_own(own, text, expected):
+def test_problem_in_a_target_of_ones_own(own, text, expected):
     found = messages(write(own, "my", text + "edgepack: 1\n"))
     assert expected in found
     assert len(found) == 1 or text == "name: my\n"

@@ -1,4 +1,4 @@
-"""The strict YAML reader: what is data, what is a mistake, and where."""
+"""The strict YAML reader: what is data, what is a problem, and where."""
 
 import json
 from pathlib import Path
@@ -111,11 +111,11 @@ def test_scalars_mean_what_they_look_like(tmp_path, text, value):
         (b"#" * (MAX_BYTES + 1), "1:1: larger than 64 KiB: not a file of this kind"),
     ],
 )
-def test_mistakes_have_their_position(tmp_path, content, expected):
+def test_problem_have_their_position(tmp_path, content, expected):
     assert problems_of(tmp_path, content) == [expected]
 
 
-def test_all_mistakes_at_once(tmp_path):
+def test_all_problem_at_once(tmp_path):
     found = problems_of(tmp_path, "a: !t 1\nb: &n 2\nb: 3\n4: x\nc: *n\n")
     assert [f.split(":")[0] for f in found] == ["1", "2", "3", "4", "5"]
 

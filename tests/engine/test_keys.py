@@ -138,11 +138,11 @@ def test_why_changed_in_words():
     assert why_changed(a, {**a, "key_version": 3}) == "key_version 2 → 3"
 
 
-def test_scopes_differ_by_target_variant_and_device():
+def test_scopes_differ_by_target_candidate_and_device():
     scopes = {
-        Scope(stage="bench", label="bench", target=target, variant=variant, device=device).key("r")
+        Scope(stage="bench", label="bench", target=target, candidate=candidate, device=device).key("r")
         for target in (None, "a", "b")
-        for variant in (None, "a")
+        for candidate in (None, "a")
         for device in (None, "a")
     }
     assert len(scopes) == 12

@@ -95,8 +95,8 @@ def test_work_is_done_once(make):
 
 def test_work_that_two_candidates_ask_for_is_done_once_and_told_to_both(make):
     calls, runner = Calls(), make(fresh=("all",))
-    first = do(runner, calls, candidate="one", variant="one")
-    second = do(runner, calls, candidate="two", variant="two")
+    first = do(runner, calls, candidate="one")
+    second = do(runner, calls, candidate="two")
     assert len(calls.works) == 1
     assert first == second
     assert [(e.scope.candidate, e.status) for e in ended(runner)] == [("one", "done"), ("two", "shared")]
@@ -107,7 +107,7 @@ def test_work_that_failed_for_one_candidate_fails_for_the_next_and_is_told_once(
     calls, runner = Calls(EdgepackError("no")), make()
     for candidate in ("one", "two"):
         with pytest.raises(StageFailed):
-            do(runner, calls, candidate=candidate)
+            do(runner, calls, candidate=candidate, shared=True)
     assert len(calls.works) == 1
     assert [error.message for error in errors(runner)] == ["no"]
 
@@ -137,7 +137,7 @@ def test_a_change_is_named(make):
     assert outcomes(third) == [("export", "rpi3", "cached", None)]
 
 
-@pytest.mark.parametrize("place", [{"variant": "other"}, {"device": "pi"}, {"target": "rpi4"}])
+@pytest.mark.parametrize("place", [{"candidate": "other"}, {"device": "pi"}, {"target": "rpi4"}])
 def test_what_a_stage_last_ran_with_is_kept_for_each_place(make, place):
     do(make(), Calls())
     runner = make()
@@ -273,7 +273,7 @@ def test_ctrl_c_between_stages_is_an_error_of_the_run(make):
 def test_events_tell_what_happens(make):
     runner = make()
     calls = Calls()
-    place = {"target": "rpi4", "candidate": "release", "variant": "release"}
+    place = {"target": "rpi4", "candidate": "release"}
     do(runner, calls, **place)
     do(make(events=runner.told), calls, **place)
     runner.skip("no device", Scope(stage="bench", label="bench", target="rpi4"))

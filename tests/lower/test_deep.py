@@ -38,7 +38,7 @@ def model(path, nodes, inputs, outputs, constants=(), *, opset=18, imports=()):
 
 
 def operators(examined):
-    return [(obstacle.operator, obstacle.node) for obstacle in examined.obstacles]
+    return [(problem.operator, problem.node) for problem in examined.model_problems]
 
 
 @pytest.fixture
@@ -54,22 +54,22 @@ def hopeless(tmp_path):
     return model(tmp_path / "hopeless.onnx", nodes, {"x": ["n", 3, 3], "z": ["n", 3, 3]}, {"y": FLOAT})
 
 
-def test_every_obstacle_is_named_at_once(hopeless):
+def test_every_problem_is_named_at_once(hopeless):
     examined = examine(hopeless)
     assert operators(examined) == [("Det", "D"), ("Det", "E"), ("IsInf", "I")]
     assert examined.operators == {"Det": 2, "Add": 1, "IsInf": 1, "Cast": 1}
     assert examined.kernels == 0
-    assert "detect_negative" in examined.obstacles[2].why
-    assert all(obstacle.next for obstacle in examined.obstacles)
-    text = UnsupportedError("m.onnx", list(examined.obstacles)).render()
+    assert "detect_negative" in examined.model_problems[2].why
+    assert all(problem.next for problem in examined.model_problems)
+    text = UnsupportedError("m.onnx", list(examined.model_problems)).render()
     assert "nodes D, E: operator Det cannot be compiled" in text
-    assert text.endswith("error: 3 obstacles to compiling m.onnx")
+    assert text.endswith("error: m.onnx cannot be compiled: 3 problems")
 
 
 def test_compiling_refuses_what_the_check_refuses(hopeless, tmp_path):
     with pytest.raises(UnsupportedError) as caught:
         compile_model(hopeless, load_target("x86-64-v3"), tmp_path / "m.so")
-    assert tuple(caught.value.obstacles) == examine(hopeless).obstacles
+    assert tuple(caught.value.model_problems) == examine(hopeless).model_problems
     assert not (tmp_path / "m.so").exists()
 
 
@@ -95,18 +95,18 @@ def test_compiling_refuses_what_the_check_refuses(hopeless, tmp_path):
     ],
     ids=["attribute", "another attribute", "defined by simpler operators"],
 )
-def test_what_tvm_would_ignore_is_an_obstacle(tmp_path, nodes, constants, outputs, why):
+def test_what_tvm_would_ignore_is_a_problem(tmp_path, nodes, constants, outputs, why):
     path = model(tmp_path / "m.onnx", nodes, {"x": [1, 2, 8, 8]}, outputs, constants)
-    obstacles = examine(path).obstacles
-    assert [why in obstacle.why for obstacle in obstacles] == ([] if why is None else [True])
+    problems = examine(path).model_problems
+    assert [why in problem.why for problem in problems] == ([] if why is None else [True])
 
 
 @pytest.mark.parametrize(("dtype", "count"), [(TensorProto.UINT16, 1), (TensorProto.INT32, 0)])
-def test_types_that_the_runtime_cannot_sort_are_an_obstacle(tmp_path, dtype, count):
+def test_types_that_the_runtime_cannot_sort_are_a_problem(tmp_path, dtype, count):
     nodes = [node("Cast", ["x"], ["c"], to=dtype), node("TopK", ["c", "k"], ["y", "at"])]
     outputs = {"y": dtype, "at": TensorProto.INT64}
     path = model(tmp_path / "m.onnx", nodes, {"x": [1, 6]}, outputs, {"k": [2]})
-    assert [obstacle.operator for obstacle in examine(path).obstacles] == ["TopK"] * count
+    assert [problem.operator for problem in examine(path).model_problems] == ["TopK"] * count
 
 
 def run(path, *inputs):
@@ -125,7 +125,7 @@ def test_an_operator_that_onnx_defines_by_others_is_compiled_as_these(tmp_path):
     ]
     constants = {"s": np.linspace(1, 2, 8).astype("float32")}
     path = model(tmp_path / "m.onnx", nodes, {"x": ["n", 8]}, {"y": FLOAT, "mean": FLOAT}, constants)
-    assert examine(path).obstacles == ()
+    assert examine(path).model_problems == ()
     compiled = compile_model(path, load_target("x86-64-v3"), tmp_path / "m.so")
     value = np.random.default_rng(0).normal(size=(1, 8)).astype("float32")
     expected = run_onnx(path, {"x": value})
@@ -135,7 +135,7 @@ def test_an_operator_that_onnx_defines_by_others_is_compiled_as_these(tmp_path):
 
 def test_a_model_that_can_be_lowered_is_counted(network):
     examined = examine(network)
-    assert examined.obstacles == ()
+    assert examined.model_problems == ()
     assert examined.operators["Conv"] == 3
     assert examined.parameters == 16 * 27 + 16 * 9 + 24 * 16 + 24 * 10 + 16 + 16 + 24 + 10
     assert examined.kernels > 3
@@ -144,7 +144,7 @@ def test_a_model_that_can_be_lowered_is_counted(network):
 def test_every_input_of_open_shape_is_named(tmp_path):
     nodes = [node("Add", ["a", "b"], ["y"])]
     path = model(tmp_path / "m.onnx", nodes, {"a": [1, "h"], "b": ["n", 3, "w"]}, {"y": FLOAT})
-    first, second = examine(path).obstacles
+    first, second = examine(path).model_problems
     assert "'a' has no fixed size along axis 1" in first.message
     assert "'b' has no fixed size along axis 2" in second.message
     assert "model.inputs: [{name: b" in second.next
@@ -166,12 +166,12 @@ def test_every_foreign_operator_is_named(tmp_path):
 def test_a_shape_that_depends_on_the_data_names_the_node(tmp_path):
     nodes = [node("NonZero", ["x"], ["n"]), node("Cast", ["n"], ["y"], to=FLOAT)]
     path = model(tmp_path / "m.onnx", nodes, {"x": [2, 3]}, {"y": FLOAT})
-    (obstacle,) = examine(path).obstacles
-    assert "not known before the model runs" in obstacle.message
-    assert obstacle.node == "N"
+    (problem,) = examine(path).model_problems
+    assert "not known before the model runs" in problem.message
+    assert problem.node == "N"
 
 
-def test_a_file_that_is_no_model_is_an_error_and_no_obstacle(tmp_path):
+def test_a_file_that_is_no_model_is_an_error_and_no_problem(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"no model")
     with pytest.raises(InputError, match="not an ONNX model"):
         examine(tmp_path / "m.onnx")
@@ -181,4 +181,4 @@ def test_a_definition_is_found_for_a_node_that_leaves_inputs_out(tmp_path):
     inputs = {name: [1, 2, 4, 8] for name in ("q", "k", "v", "past_k", "past_v")}
     nodes = [node("Attention", ["q", "k", "v", "", "past_k", "past_v"], ["y", "pk", "pv"], is_causal=1)]
     path = model(tmp_path / "m.onnx", nodes, inputs, {"y": FLOAT, "pk": FLOAT, "pv": FLOAT}, opset=23)
-    assert examine(path).obstacles == ()
+    assert examine(path).model_problems == ()

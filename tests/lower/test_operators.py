@@ -70,7 +70,7 @@ def compiled(path, folder, value):
 def test_values_are_those_of_onnxruntime(tmp_path, operator, value, constants, attributes):
     value = np.ascontiguousarray(value, "float32")
     path = one(tmp_path / "m.onnx", operator, value, constants, **attributes)
-    assert examine(path).obstacles == ()
+    assert examine(path).model_problems == ()
     (expected,) = run_onnx(path, {"x": value})
     np.testing.assert_allclose(compiled(path, tmp_path, value), expected, rtol=1e-5, atol=1e-12)
 
@@ -110,10 +110,10 @@ def test_forms_beyond_a_limit_are_refused_and_others_are_not(
     tmp_path, *, operator, value, constants, attributes, refused
 ):
     path = one(tmp_path / "m.onnx", operator, value, constants, **attributes)
-    obstacles = examine(path).obstacles
+    problems = examine(path).model_problems
     if not refused:
-        assert obstacles == ()
+        assert problems == ()
     else:
-        (obstacle,) = obstacles
-        assert (obstacle.operator, obstacle.node) == (operator, "the_node")
-        assert (obstacle.why, obstacle.next) in {(limit.why, limit.next) for limit in LIMITS}
+        (problem,) = problems
+        assert (problem.operator, problem.node) == (operator, "the_node")
+        assert (problem.why, problem.next) in {(limit.why, limit.next) for limit in LIMITS}

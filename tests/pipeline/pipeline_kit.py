@@ -150,4 +150,4 @@ def target_of(work):
 
 
 def statuses(report):
-    return {(s.stage, s.target, s.variant): s.status for s in report.stages}
+    return {(s.stage, s.target, s.candidate): s.status for s in report.stages}

@@ -60,12 +60,12 @@ def test_three_candidates_on_two_targets_with_two_devices_each(line):
         # Each candidate and device; the release alone is deployed.
         "Deploy": 4, "Bench": 12,
     }  # fmt: skip
-    rows = {(row.target, row.device, row.variant) for row in report.rows}
+    rows = {(row.target, row.device, row.candidate) for row in report.rows}
     assert rows == {
-        (target, device, variant)
+        (target, device, candidate)
         for target, devices in (("rpi4", ("pi", "pi2")), ("arm64", ("arm", "arm2")))
         for device in devices
-        for variant in ("baseline", "int8", "release")
+        for candidate in ("baseline", "int8", "release")
     }
     assert all(row.measurement is not None and row.bundle_size for row in report.rows)
     assert [trial.candidate.name for trial in strategy.told] == ["baseline", "int8", "release"]
@@ -94,9 +94,11 @@ def test_one_dead_board_leaves_the_other_of_its_target_alone(line):
     report = line(BOARDS)
     assert report.exit_code == 7
     assert [(error.target, error.device) for error in report.errors] == [("rpi4", "pi")]
-    measured = {(r.device, r.variant) for r in report.rows if r.measurement is not None}
+    measured = {(r.device, r.candidate) for r in report.rows if r.measurement is not None}
     assert measured == {
-        (device, variant) for device in ("pi", "pi2", "arm", "arm2") for variant in ("baseline", "release")
+        (device, candidate)
+        for device in ("pi", "pi2", "arm", "arm2")
+        for candidate in ("baseline", "release")
     } - {("pi", "release")}
 
 
@@ -114,7 +116,7 @@ def test_only_promoted_candidates_are_built(line):
     report = line(strategy=strategy, until="package")
     assert line.count()["Evaluate"] == 3
     assert line.count()["Package"] == 2
-    assert {row.variant for row in report.rows} == {"int8"}
+    assert {row.candidate for row in report.rows} == {"int8"}
     told = {trial.candidate.name: set(trial.compiled) for trial in strategy.told}
     assert told == {"baseline": set(), "int8": {"rpi4", "arm64"}, "release": set()}
 
@@ -124,7 +126,7 @@ def test_a_candidate_that_fails_is_out_and_the_others_go_on(line):
     strategy = Rounds([THREE])
     report = line(strategy=strategy, until="package")
     assert strategy.seen == [["baseline"]]
-    assert {row.variant for row in report.rows} == {"baseline"}
+    assert {row.candidate for row in report.rows} == {"baseline"}
     assert statuses(report)["package", "rpi4", "baseline"] == "done"
     assert [trial.evaluated is None for trial in strategy.told] == [False, True, True]
 
@@ -178,7 +180,7 @@ def test_a_failure_that_candidates_share_is_told_for_each(line):
     line.fail["CompressTorchStage"] = InputError("nothing to prune")
     pair = (Candidate("half", (HALF,)), Candidate("half-int8", (HALF, INT8)), Candidate("baseline"))
     report = line(strategy=Rounds([pair]), until="package")
-    failed = {(s.stage, s.variant): s.why for s in report.stages if s.status == "failed"}
+    failed = {(s.stage, s.candidate): s.why for s in report.stages if s.status == "failed"}
     assert failed == {
         ("prune-channels", "half"): "nothing to prune",
         ("prune-channels", "half-int8"): "nothing to prune",
@@ -189,7 +191,7 @@ def test_a_failure_that_candidates_share_is_told_for_each(line):
 def test_a_stage_that_serves_all_candidates_fails_once(line):
     line.fail["TrainStage"] = InputError("no data")
     report = line(strategy=Rounds([THREE]), until="package")
-    assert [(s.stage, s.variant) for s in report.stages if s.status == "failed"] == [("train", None)]
+    assert [(s.stage, s.candidate) for s in report.stages if s.status == "failed"] == [("train", None)]
 
 
 def test_steps_on_onnx_cannot_come_before_those_on_torch():

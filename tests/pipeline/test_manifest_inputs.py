@@ -16,7 +16,7 @@ def digests(line, folder, text):
         if target_of(work) == "rpi4":
             contents = work.spec.contents
             bundle = pack(folder / contents.filename, contents, {"model/model.so": b"code"})
-            found[contents.variant] = read_manifest(bundle).digest
+            found[contents.candidate] = read_manifest(bundle).digest
     return found
 
 

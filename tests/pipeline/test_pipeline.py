@@ -11,7 +11,7 @@ from edgepack.pipeline.stages.tune import suffices
 from edgepack.tuning import RecordStore, TuneResult
 
 
-def test_every_stage_runs_once_a_row_and_variant_and_the_next_run_asks_the_board_alone(line):
+def test_every_stage_runs_once_a_row_and_candidate_and_the_next_run_asks_the_board_alone(line):
     first = line()
     assert first.exit_code == 0
     assert line.count() == {
@@ -27,7 +27,7 @@ def test_every_stage_runs_once_a_row_and_variant_and_the_next_run_asks_the_board
 
 def test_the_report_lists_stages_as_they_ran(line):
     report = line()
-    assert [(s.stage, s.target, s.variant) for s in report.stages] == [
+    assert [(s.stage, s.target, s.candidate) for s in report.stages] == [
         ("train", None, None),
         ("export", None, "baseline"),
         ("evaluate", None, "baseline"),
@@ -98,7 +98,7 @@ def test_a_measurement_is_that_of_the_board_and_its_settings(line):
     line()
     assert line.count()["Bench"] == 2
     report = line(RECIPE.replace("targets:", "bench: {runs: 7}\ntargets:"))
-    why = {(s.stage, s.variant): s.why for s in report.stages if s.status == "done"}
+    why = {(s.stage, s.candidate): s.why for s in report.stages if s.status == "done"}
     assert "bench.runs 100 → 7" in why["bench", "release"]
 
 
@@ -134,11 +134,11 @@ def test_a_measurement_is_that_of_the_board_and_its_settings(line):
 def test_one_change_is_one_reason_for_each_stage(line, edited, reasons):
     line()
     report = line(edited)
-    why = {s.stage: s.why for s in report.stages if s.status == "done" and s.variant == "release"}
+    why = {s.stage: s.why for s in report.stages if s.status == "done" and s.candidate == "release"}
     why |= {
         s.stage: s.why
         for s in report.stages
-        if s.status == "done" and s.stage in reasons and s.variant is None
+        if s.status == "done" and s.stage in reasons and s.candidate is None
     }
     assert {stage: why.get(stage) for stage in reasons} == reasons
 
@@ -147,7 +147,7 @@ def test_leaving_the_baseline_out_measures_nothing_anew_and_says_why(line):
     line()
     report = line(RECIPE.replace("targets:", "bench: {baseline: false}\ntargets:"))
     assert set(line.count()) == {"Deploy"}
-    baseline = next(row for row in report.rows if (row.target, row.variant) == ("rpi4", "baseline"))
+    baseline = next(row for row in report.rows if (row.target, row.candidate) == ("rpi4", "baseline"))
     assert "bench.baseline" in baseline.missing["measurement"]
     assert baseline.accuracy_torch == 0.5
 

@@ -39,7 +39,7 @@ def make(
     body: str = WORKS,
     model: bytes = b"\x00model" * 20_000,
     library: bytes = b"\x00library" * 30_000,
-    variant: str = "release",
+    candidate: str = "release",
     arch: str | None = None,
     libc: str = "2.17",
     features: tuple[str, ...] = (),
@@ -60,7 +60,7 @@ def make(
         {
             "name": name,
             "version": version,
-            "variant": variant,
+            "candidate": candidate,
             "agent_protocol": 1,
             "recipe": {"digest": "0" * 64, "content": {}},
             "target": target,
@@ -75,4 +75,4 @@ def make(
         "sample/input-0.npy": npy(np.full((1, 4), 7, dtype=np.float32)),
         "sample/output-0.npy": npy(np.array([[0.1, 0.2, 0.3, 0.4]], dtype=np.float32)),
     }
-    return archive.pack(folder / f"{version}-{variant}.edgepack", contents, files)
+    return archive.pack(folder / f"{version}-{candidate}.edgepack", contents, files)

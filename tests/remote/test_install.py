@@ -235,7 +235,7 @@ def test_releases_of_a_board_that_has_none(session, work):
 
 def test_the_baseline_and_other_names_have_folders_of_their_own(deploy, work):
     deploy()
-    deploy(variant="baseline")
+    deploy(candidate="baseline")
     deploy(name="faces")
     assert sorted(path.name for path in work.iterdir()) == ["digits", "digits-baseline", "faces"]
 
@@ -364,7 +364,7 @@ def test_a_work_directory_with_blanks_and_quotes(session, tmp_path):
 
 def test_scratch_shares_what_is_installed_and_goes_away(session, deploy, work, tmp_path):
     deploy()
-    bundle = small_bundles.make(tmp_path, variant="baseline", model=model("b"))
+    bundle = small_bundles.make(tmp_path, candidate="baseline", model=model("b"))
     sent = []
     with scratch(session, bundle, work_dir=str(work), progress=lambda *sizes: sent.append(sizes[1])) as on:
         folder = Path(on.model).parents[1]

@@ -74,11 +74,11 @@ def good() -> Report:
     made = builder()
     clock = 0.0
 
-    def stage(name, seconds, status="done", *, why=None, target=None, variant=None, artifacts=()):
+    def stage(name, seconds, status="done", *, why=None, target=None, candidate=None, artifacts=()):
         nonlocal clock
         made.outcome(
             Outcome(
-                stage=name, target=target, variant=variant, status=status, seconds=seconds, started=clock, why=why,
+                stage=name, target=target, candidate=candidate, status=status, seconds=seconds, started=clock, why=why,
                 artifacts=artifacts,
             )
         )  # fmt: skip
@@ -103,40 +103,40 @@ def good() -> Report:
     ):
         made.compression(figures, METRICS.get(figures.stage))
     for target, device, emulated in (("x86-64-v3", "loopback", False), ("rpi4", "virtual-rpi4", True)):
-        for variant, milli, scale in (("baseline", 0.412, 1.0), ("release", 0.105, 0.26)):
+        for candidate, milli, scale in (("baseline", 0.412, 1.0), ("release", 0.105, 0.26)):
             slow = 23.7 if emulated else 1.0
             made.row(
                 target,
-                variant,
+                candidate,
                 device=device,
                 emulated=emulated,
-                onnx_size=int(526_336 * (1 if variant == "baseline" else 0.0783)),
+                onnx_size=int(526_336 * (1 if candidate == "baseline" else 0.0783)),
                 compiled_size=int(612_000 * scale),
                 bundle_size=int(2_412_000 + 540_000 * scale),
                 bundle_digest="ab" * 32,
                 parameters=int(130_890 * scale),
                 macs=int(4_722_048 * scale),
-                accuracy_onnxruntime=0.9861 if variant == "baseline" else 0.9806,
-                accuracy_board=0.9861 if variant == "baseline" else 0.9806,
+                accuracy_onnxruntime=0.9861 if candidate == "baseline" else 0.9806,
+                accuracy_board=0.9861 if candidate == "baseline" else 0.9806,
                 accuracy_samples=360,
-                parity=2.1e-07 if variant == "baseline" else 3.4e-06,
+                parity=2.1e-07 if candidate == "baseline" else 3.4e-06,
                 measurement=measurement(milli * slow, device=device, emulated=emulated),
             )
-            if variant == "baseline":
-                made.row(target, variant, device=device, accuracy_torch=0.9861)
+            if candidate == "baseline":
+                made.row(target, candidate, device=device, accuracy_torch=0.9861)
             stage(
                 "tune",
-                42.0 if variant == "release" else 30.2,
+                42.0 if candidate == "release" else 30.2,
                 target=target,
-                variant=variant,
+                candidate=candidate,
                 why="first run",
             )
-            stage("compile", 6.1, target=target, variant=variant, why="its input tune changed")
+            stage("compile", 6.1, target=target, candidate=candidate, why="its input tune changed")
             blob = Artifact(
                 kind="bundle", name=f"digits-{target}.edgepack", sha256="ab" * 32, size=9, made_by="package"
             )
-            stage("package", 0.4, target=target, variant=variant, artifacts=(blob,))
-            stage("bench", 3.2, target=target, variant=variant, why="a measurement is never cached")
+            stage("package", 0.4, target=target, candidate=candidate, artifacts=(blob,))
+            stage("bench", 3.2, target=target, candidate=candidate, why="a measurement is never cached")
         why = "the int8 model exists as ONNX only"
         made.missing(target, "release", why, "accuracy_torch", "macs", device=device)
         points = [
@@ -170,7 +170,7 @@ def good() -> Report:
         ]
         made.tuning(
             TuningRow(
-                target=target, variant="release", trials=120, seconds=48.0, tuned_share=0.85, stopped="settled",
+                target=target, candidate="release", trials=120, seconds=48.0, tuned_share=0.85, stopped="settled",
                 untuned_ms=0.0912, predicted_ms=0.0738, noise_ms=0.0017, curve=tuple(points),
                 kernels=tuple(kernels), emulated=emulated,
             )
@@ -204,10 +204,10 @@ def bad() -> Report:
     made.missing("x86-64-v3", "release", HOSTILE, "bundle_size", "parity", device=HOSTILE)
     made.outcome(Outcome(stage="train", status="cached"))
     made.outcome(
-        Outcome(stage=HOSTILE, status="failed", seconds=3.5, why=HOSTILE, target="rpi4", variant="release")
+        Outcome(stage=HOSTILE, status="failed", seconds=3.5, why=HOSTILE, target="rpi4", candidate="release")
     )
     made.outcome(
-        Outcome(stage="bench", status="skipped", why="deploy failed", target="rpi4", variant="release")
+        Outcome(stage="bench", status="skipped", why="deploy failed", target="rpi4", candidate="release")
     )
     failed(
         made,

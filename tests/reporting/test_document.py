@@ -16,7 +16,7 @@ from edgepack.errors import (
     InputError,
     Interrupted,
     LockedError,
-    Obstacle,
+    ModelProblem,
     Problem,
     UnreachableError,
     UnsupportedError,
@@ -68,16 +68,16 @@ def test_a_missing_report_is_an_input_error(tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_a_number_cannot_stand_in_a_report(value):
     with pytest.raises(ValidationError):
-        Row(target="a", variant="release", parity=value)
+        Row(target="a", candidate="release", parity=value)
 
 
 def test_rows_are_ordered_by_target_then_baseline_first():
     made = samples.builder()
-    for target, variant in (("b", "release"), ("a", "release"), ("b", "baseline")):
-        made.row(target, variant, parameters=1)
+    for target, candidate in (("b", "release"), ("a", "release"), ("b", "baseline")):
+        made.row(target, candidate, parameters=1)
     made.row("a", "release", macs=2)
     rows = made.build().rows
-    assert [(row.target, row.variant) for row in rows] == [
+    assert [(row.target, row.candidate) for row in rows] == [
         ("b", "baseline"),
         ("b", "release"),
         ("a", "release"),
@@ -135,8 +135,8 @@ def test_exit_codes_of_errors(errors, code):
     assert made.build().exit_code == code
 
 
-LSTM = Obstacle("LSTM", "lstm 1", "LSTM is not lowered", "the importer has none", "unroll it")
-LOOP = Obstacle("Loop", "", "Loop is not lowered", "it has no static length", "export without it")
+LSTM = ModelProblem("LSTM", "lstm 1", "LSTM is not lowered", "the importer has none", "unroll it")
+LOOP = ModelProblem("Loop", "", "Loop is not lowered", "it has no static length", "export without it")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ LOOP = Obstacle("Loop", "", "Loop is not lowered", "it has no static length", "e
         ),
         (ConfigError([Problem("r.yaml", 1, 2, "no such key: x")]), ["r.yaml", "no such key: x"]),
     ],
-    ids=["one obstacle", "two obstacles", "a mistake in YAML"],
+    ids=["one problem in a model", "two problems in a model", "a problem in YAML"],
 )
 def test_the_report_has_all_that_an_error_says(error, words):
     made = samples.builder()
@@ -173,7 +173,7 @@ def at(target) -> Placement:
 
 
 def row(**figures) -> Row:
-    return Row(**({"target": "a", "variant": "release"} | figures))
+    return Row(**({"target": "a", "candidate": "release"} | figures))
 
 
 MEASURED = samples.measurement(1.0, device="b")
@@ -209,7 +209,7 @@ def test_a_skipped_gate_repeats_why_its_figure_is_missing():
 
 
 def test_the_baseline_is_the_reference_and_is_not_gated():
-    rows = [row(variant="baseline", accuracy_onnxruntime=0.9), row(accuracy_board=0.87)]
+    rows = [row(candidate="baseline", accuracy_onnxruntime=0.9), row(accuracy_board=0.87)]
     (found,) = check_gates(Gates(accuracy_drop=0.01), rows)
     assert found.status == "failed"
     assert found.value == pytest.approx(0.03)
@@ -255,12 +255,12 @@ def test_a_figure_nobody_filled_in_is_explained_by_what_failed_or_was_skipped():
     made = samples.builder()
     made.row("a", "release", parameters=1)
     assert cell(made.build(), BUNDLE, at("a"), "release").why == "not measured"
-    made.outcome(Outcome(stage="bench", target="a", variant="release", status="skipped", why="no device"))
+    made.outcome(Outcome(stage="bench", target="a", candidate="release", status="skipped", why="no device"))
     assert cell(made.build(), P50, at("a"), "release").why == "no device"
     assert cell(made.build(), BUNDLE, at("a"), "release").why == "not measured"
-    made.outcome(Outcome(stage="compile", target="a", variant="baseline", status="failed", why="no zig"))
+    made.outcome(Outcome(stage="compile", target="a", candidate="baseline", status="failed", why="no zig"))
     assert cell(made.build(), BUNDLE, at("a"), "release").why == "compile failed: no zig"
-    made.outcome(Outcome(stage="compile", target="a", variant="release", status="failed", why="disk full"))
+    made.outcome(Outcome(stage="compile", target="a", candidate="release", status="failed", why="disk full"))
     assert cell(made.build(), BUNDLE, at("a"), "release").why == "compile failed: disk full"
     assert cell(made.build(), BUNDLE, at("b"), "release").why == "not measured"
     made.missing("a", "release", "said already", "bundle_size")
@@ -279,8 +279,8 @@ def test_a_placement_says_its_device_and_whether_it_is_emulated():
 def test_every_device_of_a_target_has_rows_gates_and_an_exit_code_of_its_own():
     made = samples.builder()
     for device, parity in (("one", 0.01), ("two", 1.0)):
-        for variant in ("baseline", "release"):
-            made.row("a", variant, device=device, parity=parity)
+        for candidate in ("baseline", "release"):
+            made.row("a", candidate, device=device, parity=parity)
     made.check(Gates(parity=0.1))
     report = made.build()
     assert [(gate.target, gate.device, gate.status) for gate in report.gates] == [
@@ -298,11 +298,11 @@ def test_every_device_of_a_target_has_rows_gates_and_an_exit_code_of_its_own():
 
 def test_candidates_of_a_search_stand_beside_each_other():
     made = samples.builder()
-    for variant, size in (("small", 3), ("baseline", 9), ("tiny", 1)):
-        made.row("a", variant, bundle_size=size)
+    for candidate, size in (("small", 3), ("baseline", 9), ("tiny", 1)):
+        made.row("a", candidate, bundle_size=size)
     report = made.build()
     assert columns(report) == ("baseline", "small", "tiny")
-    assert [row.variant for row in report.rows] == ["baseline", "small", "tiny"]
+    assert [row.candidate for row in report.rows] == ["baseline", "small", "tiny"]
     assert "| Bundle | 9 B | 3 B | 1 B |" in to_markdown(report).replace("\N{NO-BREAK SPACE}", " ")
     for name in columns(report):
         assert name in to_html(report)

@@ -15,7 +15,7 @@ _TUNED = _UNTUNED.model_copy(update={"tuned": True, "best_ms": 0.04})
 
 
 def row(**fields):
-    known = {"target": "rpi4", "variant": "release", "trials": 1200, "seconds": 90.0}
+    known = {"target": "rpi4", "candidate": "release", "trials": 1200, "seconds": 90.0}
     return TuningRow.model_validate(known | fields)
 
 

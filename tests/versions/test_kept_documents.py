@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from typing import get_args
 
 import fields
 import kept
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 from edgepack import api
 from edgepack.bundle.layout import MANIFEST
+from edgepack.bundle.manifest import Manifest
 from edgepack.config.device import load_devices
 from edgepack.config.target import load_target
-from edgepack.errors import IntegrityError
+from edgepack.errors import InputError, IntegrityError
 from edgepack.measuring.measurement import Measurement
 from edgepack.pipeline.trace import Trace
 from edgepack.reporting.document import Report
@@ -86,7 +88,7 @@ def test_a_bundle_is_verified_inspected_and_unpacked(bundle, tmp_path):
     assert manifest == api.inspect(bundle)
     assert manifest.digest == digest
     assert manifest.data == files[MANIFEST][0]
-    assert (manifest.name, manifest.target.name) == ("digits", "host")
+    assert (manifest.name, manifest.candidate, manifest.target.name) == ("digits", "release", "host")
     assert [one.stage for one in manifest.compression] == ["source", "prune-channels"]
     api.extract(bundle, tmp_path / "out")
     assert {path: (tmp_path / "out" / path).read_bytes() for path in files} == {
@@ -122,7 +124,7 @@ def test_a_newer_bundle_is_named_as_such(tmp_path):
 def test_a_report_is_read_and_drawn(path):
     report = api.report(str(path))
     assert report.edgepack == Report.schema_version()
-    assert [(row.target, row.variant) for row in report.rows] == [("host", "baseline"), ("host", "release")]
+    assert [(row.target, row.candidate) for row in report.rows] == [("host", "baseline"), ("host", "release")]
     assert [gate.status for gate in report.gates] == ["passed", "passed"]
     assert Report.parse(report.to_bytes(), where="again") == report
     assert "digits" in to_markdown(report)
@@ -137,12 +139,44 @@ def test_a_newer_report_is_named_as_such(tmp_path):
     assert caught.value.message == NEWER.format("report version 3", 2)
 
 
-def test_a_trace_gives_the_report_of_its_run():
-    report = fold(Trace.load(kept.FILES / "trace-1.jsonl").events)
+@pytest.mark.parametrize("trace", ["trace-1.jsonl", "trace-2.jsonl"])
+def test_a_trace_gives_the_report_of_its_run(trace):
+    report = fold(Trace.load(kept.FILES / trace).events)
     saved = Report.load(kept.FILES / "report-2.json")
     assert (report.run_id, report.exit_code, report.rows, report.gates) == (
         saved.run_id, saved.exit_code, saved.rows, saved.gates,
     )  # fmt: skip
+
+
+def test_an_older_trace_has_the_events_of_this_version():
+    older, newer = (Trace.load(kept.FILES / f"trace-{version}.jsonl") for version in (1, 2))
+    assert older.events == newer.events
+    scopes = {(e.scope.label, e.scope.candidate, e.scope.shared) for e in older.events if hasattr(e, "scope")}
+    assert {("train", "baseline", True), ("export", "baseline", False)} <= scopes
+
+
+def test_problems_of_a_model_are_read_from_older_reports_and_traces(tmp_path):
+    problem = {"operator": "Det", "node": "d", "message": "m", "why": "w", "next": "n"}
+    error = {"type": "UnsupportedError", "message": "m", "exit_code": 2, "obstacles": [problem]}
+    report = json.loads((kept.FILES / "report-1.json").read_text()) | {"errors": [error]}
+    assert Report.parse(json.dumps(report).encode(), where="r").errors[0].model_problems == (problem,)
+    first = (kept.FILES / "trace-1.jsonl").read_text().splitlines()[0]
+    ended = {"event": "run-interrupted", "error": error}
+    (tmp_path / "t.jsonl").write_text(f"{first}\n{json.dumps(ended)}\n")
+    assert Trace.load(tmp_path / "t.jsonl").events[1].error.model_problems == (problem,)
+    (tmp_path / "t.jsonl").write_text(f"{first.replace('"trace":1', '"trace":2')}\n{json.dumps(ended)}\n")
+    with pytest.raises(InputError, match="not an event of a trace"):
+        Trace.load(tmp_path / "t.jsonl")
+
+
+@given(JSON)
+def test_whatever_an_older_document_holds_is_read_or_refused(value):
+    for document in (Report, Manifest):
+        (kind,) = get_args(document.model_fields["kind"].annotation)
+        head = {"kind": kind, "edgepack": 1}
+        for part in ("rows", "stages", "errors", "variant"):
+            with pytest.raises(InputError):
+                document.parse(json.dumps(head | {part: value}).encode(), where="x")
 
 
 def test_a_measurement_is_read():

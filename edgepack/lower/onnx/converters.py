@@ -1,13 +1,13 @@
 """TVM's ONNX importer under watch: an operator that it would import wrongly is refused by name.
 
 TVM's converters ignore what they do not know. Here each one is watched while it works: an attribute or input
-that it never looks at, and an output of another type than ONNX's inference finds, make an ``Obstacle``.
+that it never looks at, and an output of another type than ONNX's inference finds, make an ``ModelProblem``.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from edgepack.errors import Obstacle
+from edgepack.errors import ModelProblem
 from edgepack.lower.onnx.support import Node, ValueType, limit, missing, unusable
 from edgepack.onnxfile.reading import nodes as every_node
 
@@ -63,7 +63,7 @@ def importer(
     model: Any,
     shapes: dict[str, list[int]],
     types: dict[str, ValueType],
-    report: Callable[[Obstacle], None],
+    report: Callable[[ModelProblem], None],
 ) -> Any:
     """TVM's importer, which tells ``report`` about each node that it cannot import, or would import wrongly.
 
@@ -74,7 +74,7 @@ def importer(
         model: The ONNX model, in canonical form: its nodes have unique names.
         shapes: Of the graph's inputs.
         types: Element type and shape of each value, where ONNX's inference knows both.
-        report: Called for each obstacle.
+        report: Called for each problem.
     """
     from tvm import relax
     from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from edgepack.errors import InputError, Obstacle, UnsupportedError
+from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.lower.onnx.converters import importer
 from edgepack.lower.onnx.support import ValueType
 from edgepack.lower.phase import Lowering, content_of
@@ -29,9 +29,9 @@ def import_model(mod: Any, lowering: Lowering) -> Any:
     """
     del mod
     where = str(lowering.model)
-    relax, obstacles, model = imported(load_onnx(lowering.model), where)
-    if obstacles:
-        raise UnsupportedError(where, obstacles)
+    relax, problems, model = imported(load_onnx(lowering.model), where)
+    if problems:
+        raise UnsupportedError(where, problems)
     lowering.facts.encoded = encoded_by_content(model)
     return relax
 
@@ -48,7 +48,7 @@ def encoded_by_content(model: Any) -> dict[str, list[EncodedConstant]]:
     return found
 
 
-def imported(model: Any, where: str) -> tuple[Any, list[Obstacle], Any]:
+def imported(model: Any, where: str) -> tuple[Any, list[ModelProblem], Any]:
     """The Relax module of a model, all that stands in its way, and the model as it was imported.
 
     Operators that TVM cannot import and that ONNX defines by simpler ones are replaced by their definition.
@@ -57,14 +57,14 @@ def imported(model: Any, where: str) -> tuple[Any, list[Obstacle], Any]:
         InputError: As ``prepared``.
     """
     model = prepared(model, where)
-    obstacles: list[Obstacle] = []
-    made = to_relax(model, where, obstacles.append)
-    defined = {each.operator for each in obstacles if is_function(each.operator, opset_of(model))}
+    problems: list[ModelProblem] = []
+    made = to_relax(model, where, problems.append)
+    defined = {each.operator for each in problems if is_function(each.operator, opset_of(model))}
     plain = inlined(model, defined, opset_of(model)) if defined else None
     if plain is None:
-        return made, obstacles, model
+        return made, problems, model
     plain = canonicalise(folded(canonicalise(plain), where))
-    inside: list[Obstacle] = []
+    inside: list[ModelProblem] = []
     made = to_relax(plain, where, inside.append)
     known = {node.name for node in nodes(model)}
     origin = f"it comes from ONNX's definition of {', '.join(sorted(defined))}"
@@ -72,7 +72,7 @@ def imported(model: Any, where: str) -> tuple[Any, list[Obstacle], Any]:
     return made, left, plain
 
 
-def to_relax(model: Any, where: str, report: Callable[[Obstacle], None]) -> Any:
+def to_relax(model: Any, where: str, report: Callable[[ModelProblem], None]) -> Any:
     """Import a prepared model; ``report`` is told what stands in the way, and may raise or return."""
     shapes = static_shapes(model.graph, where)
     made = importer(model, shapes, value_types(model.graph), report)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgepack.errors import Obstacle
+from edgepack.errors import ModelProblem
 
 ValueType = tuple[str, tuple[int, ...]]
 """Element type and shape."""
@@ -157,24 +157,24 @@ LIMITS = (
 """Found by `make coverage`, where TVM gives other values than ONNX, or fails long after the import."""
 
 
-def limit(node: Node) -> Obstacle | None:
+def limit(node: Node) -> ModelProblem | None:
     """The first limit that a node is beyond."""
     for each in LIMITS:
         if each.operator == node.proto.op_type and each.applies(node):
             message = f"operator {each.operator} cannot be compiled in this form"
-            return Obstacle(each.operator, node.proto.name, message, each.why, each.next)
+            return ModelProblem(each.operator, node.proto.name, message, each.why, each.next)
     return None
 
 
-def missing(operator: str, node: str) -> Obstacle:
+def missing(operator: str, node: str) -> ModelProblem:
     """The importer does not have the operator at all."""
     why = "TVM's ONNX importer lacks it"
-    return Obstacle(
+    return ModelProblem(
         operator, node, f"operator {operator} cannot be compiled", why, ADVICE.get(operator, ELSEWHERE)
     )
 
 
-def unusable(operator: str, opset: int, node: str, why: str) -> Obstacle:
+def unusable(operator: str, opset: int, node: str, why: str) -> ModelProblem:
     """The importer has the operator, and not in this form."""
     message = f"operator {operator} (opset {opset}) cannot be imported in this form"
-    return Obstacle(operator, node, message, why, ADVICE.get(operator, OTHER_FORM))
+    return ModelProblem(operator, node, message, why, ADVICE.get(operator, OTHER_FORM))

@@ -91,7 +91,7 @@ def _contents(at: TargetRun, compiled: CompileFigures, evaluated: EvaluateFigure
     return Contents(
         name=recipe.name,
         version=recipe.version,
-        variant=at.candidate.name,
+        candidate=at.candidate.name,
         agent_protocol=PROTOCOL,
         recipe=RecipeInfo.of(recipe, at.candidate.steps),
         target=TargetInfo.of(at.target.target),

@@ -41,11 +41,11 @@ _TEXT_BOOLS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """A mistake at a location of the data: ``on_key`` if the key is wrong rather than its value.
+class DataProblem:
+    """A problem at a location of the data: ``on_key`` if the key is wrong rather than its value.
 
     ``depends`` names the locations it is about, if not its own: where one of them has a problem already, this
-    finding would only be its echo.
+    problem would only be its echo.
     """
 
     location: Location
@@ -69,12 +69,12 @@ def locate(loc: Location, data: Any, *, missing: bool) -> Location:
     return tuple(path)
 
 
-def explain(error: ValidationError, data: Any, model: type[BaseModel]) -> list[Mistake]:
+def explain(error: ValidationError, data: Any, model: type[BaseModel]) -> list[DataProblem]:
     """Every error of a validation of ``data`` as ``model``, in plain words."""
     grouped: dict[Location, list[ErrorDetails]] = defaultdict(list)
     for line in error.errors(include_url=False):
         grouped[locate(line["loc"], data, missing=line["type"] == "missing")].append(line)
-    findings: list[Mistake] = []
+    problems: list[DataProblem] = []
     meant: set[Location] = set()  # missing keys that are there, misspelt
     for location, lines in grouped.items():
         if any(line["type"] == "extra_forbidden" for line in lines):
@@ -83,18 +83,20 @@ def explain(error: ValidationError, data: Any, model: type[BaseModel]) -> list[M
             near = nearest(key, allowed)
             misspelt = () if near is None else ((*location[:-1], near),)
             hint = near_miss(key, allowed, say="allowed here:")
-            findings.append(Mistake(location, f"unknown key `{key}`{hint}", on_key=True, depends=misspelt))
+            problems.append(
+                DataProblem(location, f"unknown key `{key}`{hint}", on_key=True, depends=misspelt)
+            )
             meant |= set(misspelt)
     for location, lines in grouped.items():
         kinds = {line["type"] for line in lines}
         if kinds == {"missing"}:
             if location not in meant:
-                findings.append(_missing(location, data, model))
+                problems.append(_missing(location, data, model))
         elif "union_tag_not_found" in kinds or "union_tag_invalid" in kinds:
-            findings.append(_tag(location, lines[0], _at(data, location)))
+            problems.append(_tag(location, lines[0], _at(data, location)))
         elif "extra_forbidden" not in kinds:
-            findings.append(_value(location, lines, _at(data, location), model, data))
-    return findings
+            problems.append(_value(location, lines, _at(data, location), model, data))
+    return problems
 
 
 def _at(data: Any, location: Location) -> Any:
@@ -103,13 +105,13 @@ def _at(data: Any, location: Location) -> Any:
     return data
 
 
-def _missing(location: Location, data: Any, model: type[BaseModel]) -> Mistake:
+def _missing(location: Location, data: Any, model: type[BaseModel]) -> DataProblem:
     parent, last = location[:-1], location[-1]
     if isinstance(last, int):
-        return Mistake(parent, f"item {last + 1} is missing")
+        return DataProblem(parent, f"item {last + 1} is missing")
     inside = f" in `{parent[-1]}`" if parent and isinstance(parent[-1], str) else ""
     about = next((d for a in annotations_at(model, data, parent) if (d := _description(a, last))), "")
-    return Mistake(parent, f"missing key `{last}`{inside}{about}", on_key=bool(parent))
+    return DataProblem(parent, f"missing key `{last}`{inside}{about}", on_key=bool(parent))
 
 
 def _description(annotation: Any, key: str) -> str:
@@ -117,33 +119,35 @@ def _description(annotation: Any, key: str) -> str:
     return f": {info.description}" if info is not None and info.description else ""
 
 
-def _tag(location: Location, line: ErrorDetails, value: Any) -> Mistake:
+def _tag(location: Location, line: ErrorDetails, value: Any) -> DataProblem:
     context = line.get("ctx", {})
     name = str(context["discriminator"]).strip("'")
     if line["type"] == "union_tag_invalid":
         tag = str(context["tag"])
         if name == "method" and tag in REGISTRY.unusable:
-            return Mistake((*location, name), f"method `{tag}` cannot be used: {REGISTRY.unusable[tag]}")
+            return DataProblem((*location, name), f"method `{tag}` cannot be used: {REGISTRY.unusable[tag]}")
         tags = [t.strip("'") for t in str(context["expected_tags"]).split(", ")]
-        return Mistake((*location, name), f"unknown {name} `{tag}`{near_miss(tag, tags)}")
+        return DataProblem((*location, name), f"unknown {name} `{tag}`{near_miss(tag, tags)}")
     near = nearest(name, value if isinstance(value, dict) else [])
     if near is not None:
-        return Mistake((*location, near), f"unknown key `{near}`{did_you_mean(name)}", on_key=True)
+        return DataProblem((*location, near), f"unknown key `{near}`{did_you_mean(name)}", on_key=True)
     if name in value:
-        return Mistake((*location, name), f"expected the name of a {name}, got {_got(value[name])}")
-    return Mistake(location, f"missing key `{name}`")
+        return DataProblem((*location, name), f"expected the name of a {name}, got {_got(value[name])}")
+    return DataProblem(location, f"missing key `{name}`")
 
 
 def _value(
     location: Location, lines: list[ErrorDetails], value: Any, model: type[BaseModel], data: Any
-) -> Mistake:
+) -> DataProblem:
     if location == ("edgepack",):
         version = next(iter(_options(annotations_at(model, data, location))), 1)
-        return Mistake(location, f"expected {version}, the version of this file's schema, got {_got(value)}")
+        return DataProblem(
+            location, f"expected {version}, the version of this file's schema, got {_got(value)}"
+        )
     options = _options(annotations_at(model, data, location))
     expected = list(dict.fromkeys(_expected(line, options) for line in lines))
     message = f"expected {' or '.join(expected)}, got {_got(value)}"
-    return Mistake(location, message + _hint(lines, value, options))
+    return DataProblem(location, message + _hint(lines, value, options))
 
 
 def _expected(line: ErrorDetails, options: list[Any]) -> str:
