@@ -164,7 +164,8 @@ def test_problems_of_a_model_are_read_from_older_reports_and_traces(tmp_path):
     ended = {"event": "run-interrupted", "error": error}
     (tmp_path / "t.jsonl").write_text(f"{first}\n{json.dumps(ended)}\n")
     assert Trace.load(tmp_path / "t.jsonl").events[1].error.model_problems == (problem,)
-    (tmp_path / "t.jsonl").write_text(f"{first.replace('"trace":1', '"trace":2')}\n{json.dumps(ended)}\n")
+    newer = first.replace('"trace":1', '"trace":2')
+    (tmp_path / "t.jsonl").write_text(f"{newer}\n{json.dumps(ended)}\n")
     with pytest.raises(InputError, match="not an event of a trace"):
         Trace.load(tmp_path / "t.jsonl")
 
