@@ -1,4 +1,4 @@
-"""What this machine can do: each check is a real try, not a version guess."""
+"""What this machine can do: each check really tries it instead of comparing versions."""
 
 import shutil
 import tempfile
@@ -13,7 +13,7 @@ from edgepack.errors import EdgepackError
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing edgepack needs, or could use, and whether it is here."""
+    """One dependency of edgepack, required or optional, and whether it works here."""
 
     name: str
     ok: bool
@@ -23,7 +23,7 @@ class Diagnosis:
 
 
 def examine() -> list[Diagnosis]:
-    """Try everything a run may need on the build host."""
+    """Check everything that a run may need on the build host."""
     return [
         _try("tvm", _tvm, "reinstall edgepack in a fresh environment: pip install edgepack"),
         _try("onnxruntime", _onnxruntime, "pip install --force-reinstall onnxruntime"),
@@ -44,7 +44,7 @@ def examine() -> list[Diagnosis]:
 def _try(name: str, check: Callable[[], str], hint: str, *, required: bool = True) -> Diagnosis:
     try:
         return Diagnosis(name, ok=True, required=required, detail=check())
-    except Exception as error:  # noqa: BLE001 - a broken installation fails in its own ways; each is a failed check
+    except Exception as error:  # noqa: BLE001 - a broken installation can fail in any way; each is a failed check
         detail = error.why or error.message if isinstance(error, EdgepackError) else str(error)
         first = next(iter(detail.splitlines()), "") or type(error).__name__
         return Diagnosis(name, ok=False, required=required, detail=first[:120], hint=hint)

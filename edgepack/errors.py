@@ -1,25 +1,25 @@
-"""Every error a user can meet, one class an exit code.
+"""Every error shown to users, one class per exit code.
 
-    EdgepackError                 1   a defect of ours, or a failure nobody classified
+    EdgepackError                 1   a bug, or an unclassified failure
     ├── UsageError                2   wrong arguments
     │   ├── ConfigError           2   one or more problems in YAML, each with file:line:column
-    │   ├── StrategyError         2   a strategy failed, or answered with candidates that cannot be built
+    │   ├── StrategyError         2   a strategy failed, or returned candidates that cannot be built
     │   └── InputError            2   a model, weights or data file that cannot be used
     │       ├── ImportDiffersError  2 an import that changes what the model computes
-    │       └── UnsupportedError  2   a model that cannot be lowered, with everything that stands in its way
-    ├── GateError                 3   the release was built and measured, and a gate said no
-    ├── UnreachableError          4   the board cannot be reached, or stopped answering
+    │       └── UnsupportedError  2   a model that cannot be lowered, with every reason
+    ├── GateError                 3   the release was built and measured, and a gate failed
+    ├── UnreachableError          4   the board cannot be reached, or stopped responding
     │   └── AgentError            4   the agent on the board failed or was killed
-    ├── DeployError               5   the deploy failed; the board runs what it ran before
+    ├── DeployError               5   the deploy failed; the board still runs its previous release
     │   └── PreflightError        5   the board cannot take this release; nothing was sent
-    ├── IntegrityError            6   bytes are not what their digest says
+    ├── IntegrityError            6   contents do not match their digest
     │   └── TrustError            6   an unknown or changed host key
-    ├── FleetError                7   some of several targets failed
-    ├── LockedError              75   somebody else holds the lock
+    ├── FleetError                7   some of the targets failed
+    ├── LockedError              75   another process holds the lock
     └── Interrupted             130   Ctrl-C
 
 An error says what failed (``message``), ``where`` (file:line:column, device, stage), ``why``, the
-``state`` things are in now, and the ``next`` command or step. Only the message is required.
+resulting ``state``, and the ``next`` command or step. Only the message is required.
 """
 
 from dataclasses import dataclass, replace
@@ -56,7 +56,7 @@ class EdgepackError(Exception):
         where: str | None = None,
         why: str | None = None,
         state: str | None = None,
-        next: str | None = None,  # noqa: A002 - the field's plain name reads best at the raise site
+        next: str | None = None,  # noqa: A002 - the field's plain name is clearest at the raise site
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -113,12 +113,12 @@ class ConfigError(UsageError):
         return {**super().to_json(), "problems": [vars(p) for p in self.problems]}
 
     def render(self) -> str:
-        """The list of problems, one a line, then their count."""
+        """The list of problems, one per line, then their count."""
         return "\n".join([*(str(p) for p in self.problems), super().render()])
 
 
 class StrategyError(UsageError):
-    """A strategy of the caller's failed, or proposed or promoted candidates that cannot be built."""
+    """The caller's strategy failed, or proposed or promoted candidates that cannot be built."""
 
 
 class InputError(UsageError):
@@ -127,7 +127,7 @@ class InputError(UsageError):
 
 @dataclass(frozen=True)
 class ModelProblem:
-    """One thing in a model that cannot be lowered; ``operator`` and ``node`` are empty where it is no node's."""
+    """One reason why a model cannot be lowered; ``operator`` and ``node`` are empty unless it is about a node."""
 
     operator: str
     node: str
@@ -137,11 +137,11 @@ class ModelProblem:
 
 
 class ImportDiffersError(InputError):
-    """The imported model computes something else than the user's file."""
+    """The imported model computes something different from the user's file."""
 
 
 class UnsupportedError(InputError):
-    """All that keeps a model from being lowered, reported at once."""
+    """A model that cannot be lowered, with all of its problems."""
 
     def __init__(self, model: str, problems: list[ModelProblem]) -> None:
         self.model_problems = problems
@@ -174,33 +174,33 @@ class UnsupportedError(InputError):
 
 
 class GateError(EdgepackError):
-    """A gate of the recipe failed: the release exists and was measured, and must not ship."""
+    """A gate of the recipe failed: the release was built and measured, but must not ship."""
 
     exit_code = 3
 
 
 class UnreachableError(EdgepackError):
-    """The device did not answer, or the connection was lost."""
+    """The device did not respond, or the connection was lost."""
 
     exit_code = 4
 
 
 class AgentError(UnreachableError):
-    """The agent on the board failed, was killed, or answered something that is not its protocol."""
+    """The agent on the board failed, was killed, or sent an invalid response."""
 
 
 class DeployError(EdgepackError):
-    """The deploy did not happen; the board still runs what it ran before."""
+    """The deploy failed; the board still runs its previous release."""
 
     exit_code = 5
 
 
 class PreflightError(DeployError):
-    """The board lacks something this release needs; not a byte was sent."""
+    """The board lacks something that this release needs; nothing was sent."""
 
 
 class IntegrityError(EdgepackError):
-    """A file is not what its digest or signature says."""
+    """A file does not match its digest or signature."""
 
     exit_code = 6
 
@@ -210,7 +210,7 @@ class TrustError(IntegrityError):
 
 
 class FleetError(EdgepackError):
-    """Some of several targets failed; the others are done."""
+    """Some of the targets failed; the others completed."""
 
     exit_code = 7
 
@@ -221,7 +221,7 @@ class LockedError(EdgepackError):
     exit_code = 75
 
 
-class Interrupted(EdgepackError):  # noqa: N818 - it is not an error of anybody's
+class Interrupted(EdgepackError):  # noqa: N818 - it is not an error
     """Ctrl-C. Completed stages are kept."""
 
     exit_code = 130

@@ -1,4 +1,4 @@
-"""What everything may use: paths, files and digests, words, Ctrl-C, crash logs.
+"""Utilities for all rooms: paths, files and digests, text, Ctrl-C, crash logs.
 
 Imports: errors.
 """

@@ -1,4 +1,4 @@
-"""What nobody expected: a traceback goes into a file, and the user gets an error like any other."""
+"""Unexpected exceptions: the traceback is written to a file, and the user sees an ordinary error."""
 
 import errno
 import os
@@ -9,13 +9,13 @@ import traceback
 from edgepack.base.paths import state_dir
 from edgepack.errors import EdgepackError, InputError
 
-# The user's or the machine's fault and not ours: no traceback helps.
+# Caused by the user or the machine, not by a bug: a traceback does not help.
 _NAME = {errno.ENAMETOOLONG, errno.ELOOP}
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
 
 def as_error(error: Exception) -> EdgepackError:
-    """The error to show for an exception of any kind; a defect's traceback is kept in a file."""
+    """The error to show for an exception of any kind; the traceback of a bug is kept in a file."""
     if isinstance(error, EdgepackError):
         return error
     if isinstance(error, OSError) and error.errno in _MACHINE:
@@ -31,7 +31,7 @@ def as_error(error: Exception) -> EdgepackError:
     return EdgepackError(
         f"internal error: {type(error).__name__}: {error}",
         state=_keep(error),
-        next="please report it with that file; EDGEPACK_TRACEBACK=1 shows it here",
+        next="please report it and attach that file; EDGEPACK_TRACEBACK=1 prints the traceback",
     )
 
 
@@ -43,5 +43,5 @@ def _keep(error: Exception) -> str:
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
             file.write("".join(traceback.format_exception(error)))
     except OSError as failed:
-        return f"the traceback could not be kept: {failed}"
+        return f"the traceback could not be saved: {failed}"
     return f"the traceback is in {path}"

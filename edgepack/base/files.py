@@ -1,4 +1,4 @@
-"""Digests and files: canonical JSON, sha256, and writes that happen as a whole or not at all."""
+"""Digests and files: canonical JSON, sha256, atomic writes."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-CHUNK = 1 << 20  # bytes read at once
+CHUNK = 1 << 20  # bytes per read
 
 
 def sha256_file(path: Path) -> str:
@@ -20,7 +20,7 @@ def sha256_file(path: Path) -> str:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: the same value gives the same text."""
+    """JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
@@ -30,7 +30,7 @@ def sha256_json(value: Any) -> str:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` in one step: temporary file, fsync, rename, fsync of the folder."""
+    """Write ``data`` to ``path`` atomically: temporary file, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -1,8 +1,8 @@
-"""Ctrl-C where Python runs inside C++: asked for at safe points instead of raised anywhere.
+"""Ctrl-C while Python runs inside C++: checked at safe points instead of raised anywhere.
 
 A KeyboardInterrupt raised in one of the callbacks TVM makes into Python crosses C++ frames that do not expect
 it, and the process dies with std::terminate. Inside :func:`deferred` the first Ctrl-C only sets a flag, which
-the caller asks for between two steps; a second one is raised where it comes, for those who cannot wait.
+the caller checks between two steps; a second one is raised immediately.
 """
 
 import signal
@@ -16,7 +16,7 @@ from edgepack.errors import Interrupted
 
 @contextmanager
 def deferred() -> Iterator[Callable[[], None]]:
-    """Defer Ctrl-C; yields the function that raises KeyboardInterrupt if there was one.
+    """Defer Ctrl-C; yields a function that raises KeyboardInterrupt if Ctrl-C was pressed.
 
     It is raised at the end of the block at the latest. Outside the main thread, where no handler can be set,
     nothing changes.
@@ -45,7 +45,7 @@ def deferred() -> Iterator[Callable[[], None]]:
     except Exception as error:
         if (
             asked
-        ):  # often what fails after a Ctrl-C fails by it: the terminal sends it to child processes, too
+        ):  # the terminal sends Ctrl-C to child processes, too, so an exception after it is often caused by it
             raise KeyboardInterrupt from error
         raise
     finally:

@@ -1,4 +1,4 @@
-"""Where edgepack keeps things: XDG directories, and the data that travels in the wheel.
+"""Where edgepack keeps files: XDG directories, and the data files of the wheel.
 
 ``XDG_CACHE_HOME``, ``XDG_CONFIG_HOME``, ``XDG_DATA_HOME`` and ``XDG_STATE_HOME`` are honoured.
 """
@@ -11,22 +11,22 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def cache_dir() -> Path:
-    """Rebuildable things: the artifact store, built agents, runtime wheels, board images."""
+    """Files that can be rebuilt: the artifact store, built agents, runtime wheels, board images."""
     return Path(platformdirs.user_cache_dir("edgepack"))
 
 
 def config_dir() -> Path:
-    """What the user writes: ``devices.yaml`` and targets of their own."""
+    """Configuration: ``devices.yaml`` and the user's own targets."""
     return Path(platformdirs.user_config_dir("edgepack"))
 
 
 def data_dir() -> Path:
-    """What must not be lost: tuning records, runs and their reports."""
+    """Data that must not be lost: tuning records, runs and their reports."""
     return Path(platformdirs.user_data_dir("edgepack"))
 
 
 def state_dir() -> Path:
-    """What describes this machine now: running virtual boards, locks."""
+    """Runtime state of this machine: running virtual boards, locks."""
     return Path(platformdirs.user_state_dir("edgepack"))
 
 

@@ -1,10 +1,10 @@
-"""How long work says how far it is."""
+"""Progress of long-running work."""
 
 from collections.abc import Callable
 
 Progress = Callable[[str, float | None], None]
-"""Called with a short text, and the share done (0..1) where it is known."""
+"""Called with a short text, and the fraction done (0..1) if it is known."""
 
 
 def silent(_text: str, _share: float | None = None) -> None:
-    """The progress nobody watches."""
+    """A no-op progress callback."""

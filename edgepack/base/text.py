@@ -1,14 +1,14 @@
-"""Words for people: near misses of a typing slip, sizes."""
+"""Text for messages: suggestions for misspelt names, sizes."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-_SIMILAR = 0.6  # difflib's ratio from which a known name may be what was meant
-_BEGINNING = 3  # letters from which a beginning says what was meant
+_SIMILAR = 0.6  # difflib ratio from which a known name is suggested
+_BEGINNING = 3  # letters from which a prefix is suggested
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that ``word`` is most likely a slip of, or the beginning of; None when nothing is near.
+    """The known name that ``word`` most likely misspells or abbreviates; None if there is no close match.
 
     Letter case counts only where it tells known names apart.
     """
@@ -23,12 +23,12 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     near = get_close_matches(word.lower(), lower, n=1, cutoff=_SIMILAR)
     if near:
         return lower[near[0]]
-    # difflib compares by the longest run in common, which repeated letters mislead: FFFFF and FFGFFF.
+    # difflib compares by the longest common run, which fails for repeated letters: FFFFF and FFGFFF.
     return next((name for name in names if len(word) >= _BEGINNING and _one_slip(word, name)), None)
 
 
 def _one_slip(word: str, name: str) -> bool:
-    """Whether the two differ by one letter left out, added or replaced, or by two neighbours swapped."""
+    """Whether the words differ by one letter omitted, added or replaced, or by two adjacent letters swapped."""
     start = _shared(word, name)
     one, other = word[start:], name[start:]
     end = _shared(one[::-1], other[::-1])
@@ -37,7 +37,7 @@ def _one_slip(word: str, name: str) -> bool:
 
 
 def _shared(one: str, other: str) -> int:
-    """How many letters two words begin with in common."""
+    """Length of the common prefix of two words."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
@@ -50,14 +50,14 @@ def did_you_mean(name: str | None, *, quote: str = "`") -> str:
 def near_miss(
     word: str, known: Iterable[str], *, say: str = "known:", quote: str = "`", most: int | None = None
 ) -> str:
-    """``; did you mean `x`?``, or the list of what there is when nothing is near; empty where there is nothing.
+    """``; did you mean `x`?``, or the list of known names if there is no close match; empty if none are known.
 
     Args:
-        word: what was written.
-        known: what could have been meant.
-        say: what introduces the list.
-        quote: around the near miss.
-        most: names of the list that are shown; all if None.
+        word: the unknown name.
+        known: the valid names.
+        say: the words before the list.
+        quote: put around the suggestion.
+        most: how many names of the list are shown; all if None.
     """
     names = sorted(known)
     hint = did_you_mean(nearest(word, names), quote=quote)
@@ -68,7 +68,7 @@ def near_miss(
 
 
 def suggestion(word: str, known: Iterable[str], *, otherwise: str) -> str:
-    """``did you mean x?`` as an error's next step, or ``otherwise`` when nothing is near."""
+    """``did you mean x?`` as an error's next step, or ``otherwise`` if there is no close match."""
     near = nearest(word, known)
     return otherwise if near is None else _question(near, "")
 

@@ -1,7 +1,7 @@
 """Bundles as files: pack, read the manifest, verify, extract.
 
 A bundle is a ustar archive in one zstd frame: ``manifest.json`` first, then the files in the manifest's
-order. Reading trusts nothing: sizes are known before bytes are taken, so a bomb stops at its first lie.
+order. Input is not trusted: sizes are checked before data is read, so a decompression bomb is rejected early.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from edgepack.errors import InputError, IntegrityError, UsageError
 from edgepack.spec.document import SchemaVersionError, is_canonical
 
 MAX_MANIFEST = 8 << 20  # bytes
-MAX_FILES = 4 << 30  # bytes of all files together, unless the caller says otherwise
+MAX_FILES = 4 << 30  # default limit on the total size of the files, in bytes
 _CHUNK = 1 << 20
 
 
@@ -28,13 +28,13 @@ def pack(out: Path, contents: Contents, files: Mapping[str, Path | bytes]) -> Pa
     """Write a bundle atomically and return ``out``.
 
     Args:
-        out: The bundle; its folder is made where missing.
-        contents: The manifest but for its list of files.
+        out: The bundle; its folder is created if missing.
+        contents: The manifest without its list of files.
         files: Path inside the bundle to a file on disk, or its bytes. What lies under ``bin/`` is executable.
 
     Raises:
         InputError: A file is missing, or changes while it is packed.
-        ValueError: A path is not one a bundle may hold.
+        ValueError: A path is not allowed in a bundle.
     """
     entries = tuple(_entry(path, files[path]) for path in sorted(files))
     manifest = Manifest(**{name: getattr(contents, name) for name in Contents.model_fields}, files=entries)
@@ -62,11 +62,11 @@ def pack(out: Path, contents: Contents, files: Mapping[str, Path | bytes]) -> Pa
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest alone: it is the first member, so little else is read. Its files are not checked.
+    """Read the manifest only: it is the first member, so little else is read. The files are not checked.
 
     Raises:
         InputError: The file cannot be read, or was written by a newer edgepack.
-        IntegrityError: It is not a sound bundle as far as was read.
+        IntegrityError: The part that was read is not a valid bundle.
     """
     with _opened(path) as reader:
         return _manifest(reader, path)
@@ -77,7 +77,7 @@ def verify(path: Path, *, digest: str | None = None, max_bytes: int = MAX_FILES)
 
     Raises:
         InputError: The file cannot be read, or was written by a newer edgepack.
-        IntegrityError: What is wrong, where.
+        IntegrityError: What is wrong, and where.
     """
     with _opened(path) as reader:
         manifest = _manifest(reader, path, digest=digest)
@@ -88,7 +88,7 @@ def verify(path: Path, *, digest: str | None = None, max_bytes: int = MAX_FILES)
 
 
 def extract(path: Path, dest: Path, *, digest: str | None = None, max_bytes: int = MAX_FILES) -> Manifest:
-    """Verify a bundle and unpack it into ``dest``, all of it or nothing.
+    """Verify a bundle and unpack it into ``dest``, completely or not at all.
 
     Args:
         path: The bundle.
@@ -97,12 +97,12 @@ def extract(path: Path, dest: Path, *, digest: str | None = None, max_bytes: int
         max_bytes: Limit on the unpacked size.
 
     Raises:
-        UsageError: ``dest`` holds something already, or cannot be written.
+        UsageError: ``dest`` is not empty, or cannot be written.
         InputError: The bundle cannot be read, or was written by a newer edgepack.
-        IntegrityError: What is wrong, where; ``dest`` is as it was.
+        IntegrityError: What is wrong, and where; ``dest`` is unchanged.
     """
     if dest.is_symlink() or (dest.exists() and (not dest.is_dir() or any(dest.iterdir()))):
-        raise UsageError("the destination is not an empty folder", where=str(dest), next="name a new folder")
+        raise UsageError("the destination is not an empty folder", where=str(dest), next="choose a new folder")
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         temp = Path(tempfile.mkdtemp(dir=dest.parent, prefix=f".{dest.name}."))
@@ -147,7 +147,7 @@ def _write_member(tar: BinaryIO, entry: FileEntry, source: Path | bytes) -> None
             sha256.update(chunk)
             tar.write(chunk)
     if sha256.hexdigest() != entry.sha256:
-        raise InputError("the file changed while it was packed", where=str(source))
+        raise InputError("the file changed while it was being packed", where=str(source))
     tar.write(ustar.padding(entry.size))
 
 
@@ -167,7 +167,7 @@ def _source(path: str, source: Path | bytes) -> Iterator[Iterator[bytes]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[frame.FrameReader]:
-    """A reader of the bundle; what it finds wrong becomes an IntegrityError that names the bundle."""
+    """A reader of the bundle; its errors become an IntegrityError that names the bundle."""
     try:
         with closing(_reader(path)) as reader:
             yield reader
@@ -176,8 +176,8 @@ def _opened(path: Path) -> Iterator[frame.FrameReader]:
             "the bundle is damaged",
             where=str(path),
             why=str(error),
-            state="nothing of it was used",
-            next="fetch it again, or build it again with: edgepack package",
+            state="none of its contents were used",
+            next="download it again, or rebuild it with: edgepack package",
         ) from error
 
 
@@ -214,7 +214,7 @@ def _manifest(reader: frame.FrameReader, path: Path, *, digest: str | None = Non
 def _files(
     reader: frame.FrameReader, manifest: Manifest, max_bytes: int
 ) -> Iterator[tuple[FileEntry, Iterator[bytes]]]:
-    """Each file the manifest lists, with its bytes; the caller takes all of them before the next."""
+    """Each file in the manifest with its data, which must be read completely before the next file."""
     total = sum(entry.size for entry in manifest.files)
     if total > max_bytes:
         raise ValueError(f"its files take {total} bytes unpacked, above the limit of {max_bytes}")
@@ -250,7 +250,7 @@ def _padding(reader: frame.FrameReader, size: int) -> None:
 def _end(reader: frame.FrameReader) -> None:
     block = reader.take(ustar.BLOCK)
     if block != bytes(ustar.BLOCK):
-        raise ValueError(f"{ustar.parse(block).name!r} is not in the manifest, or is there twice")
+        raise ValueError(f"{ustar.parse(block).name!r} is not in the manifest, or appears twice")
     if reader.take(ustar.BLOCK) != bytes(ustar.BLOCK) or reader.some(1):
         raise ValueError("hidden bytes after the last member")
 
@@ -266,7 +266,7 @@ def _checked(entry: FileEntry, data: Iterator[bytes], out: BinaryIO | None = Non
 
 
 def _place(root: Path, entry: FileEntry, data: Iterator[bytes]) -> None:
-    """Write one file below ``root``, a fresh folder of our own: nothing in it can be a link."""
+    """Write one file below ``root``, a new folder of our own, which contains no links."""
     path = root / entry.path
     path.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -278,7 +278,7 @@ def _place(root: Path, entry: FileEntry, data: Iterator[bytes]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename inside ``folder`` survive a power cut."""
+    """Sync ``folder``, so that a rename inside it survives a power failure."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -20,17 +20,17 @@ _SAMPLE = {"input": layout.sample_input, "output": layout.sample_output}
 def release_files(
     target: TargetInfo, model: Path, samples: Path, *, runtime: Sequence[str]
 ) -> dict[str, Path | bytes]:
-    """What goes into a bundle, by its path there.
+    """The files of a bundle by their paths in it.
 
     Args:
-        target: what the board must be.
-        model: the compiled model, under the name that its executor gives it.
-        samples: an .npz file with ``input_0``…, ``output_0``…, each ``[N, *shape]``; the first sample is taken.
+        target: the target of the build.
+        model: the compiled model, with the file name of its executor.
+        samples: an .npz file with ``input_0``…, ``output_0``…, each ``[N, *shape]``; the first sample is used.
         runtime: names of the runtime libraries the model needs.
 
     Raises:
         IntegrityError: a runtime library is not the pinned one.
-        EdgepackError: the agent cannot be built, or a runtime library cannot be had.
+        EdgepackError: the agent cannot be built, or a runtime library cannot be obtained.
     """
     files: dict[str, Path | bytes] = {
         layout.model(model.name): model,

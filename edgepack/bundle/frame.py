@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import zstandard
 
-MAX_WINDOW = 1 << 26  # bytes of memory the decompressor may take
+MAX_WINDOW = 1 << 26  # memory limit of the decompressor, in bytes
 LEVEL = 12
 
 _RLE, _RESERVED = 1, 3
@@ -24,7 +24,7 @@ def check(file: BinaryIO) -> None:
     """Walk the frame's block headers (RFC 8878, 3.1.1) without decompressing; leave ``file`` at 0.
 
     Raises:
-        ValueError: Not one checksummed frame, cut short, or followed by more bytes; the text says which.
+        ValueError: Not exactly one checksummed frame, truncated, or followed by more bytes; the message says which.
     """
     total = os.fstat(file.fileno()).st_size
     head = file.read(18)
@@ -46,17 +46,17 @@ def check(file: BinaryIO) -> None:
             raise ValueError(f"broken zstd block at byte {position}")
         position += 3 + (1 if kind == _RLE else size)
         if position > total:
-            raise ValueError(f"cut short at byte {total}")
+            raise ValueError(f"truncated at byte {total}")
     position += 4  # the checksum
     if position > total:
-        raise ValueError(f"cut short at byte {total}")
+        raise ValueError(f"truncated at byte {total}")
     if position < total:
         raise ValueError(f"{total - position} bytes after its end")
     file.seek(0)
 
 
 class FrameReader:
-    """Sequential reads of the decompressed bytes, never more in memory than asked for."""
+    """Sequential reads of the decompressed data, buffering no more than requested."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")

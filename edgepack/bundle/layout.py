@@ -1,6 +1,6 @@
-"""Where things lie inside a bundle, and so in a release on a board: the only place that knows.
+"""The paths inside a bundle, and thus inside a release on a board.
 
-The examples that travel in a bundle are programs of their own and spell these paths out; a test compares them.
+The examples in a bundle are stand-alone programs that repeat these paths; a test compares them.
 """
 
 from pathlib import PurePosixPath
@@ -12,7 +12,7 @@ _MODEL, _PROGRAMS, _LIBRARIES, _EXAMPLES, _SAMPLE = "model", "bin", "lib", "exam
 
 
 def model(name: str) -> str:
-    """The path of the compiled model, whose file name is its executor's."""
+    """The path of the compiled model, whose file name is given by its executor."""
     return f"{_MODEL}/{name}"
 
 
@@ -22,7 +22,7 @@ def library(name: str) -> str:
 
 
 def example(name: str) -> str:
-    """The path of an example for people who write an application."""
+    """The path of an example program."""
     return f"{_EXAMPLES}/{name}"
 
 
@@ -32,15 +32,15 @@ def sample_input(index: int) -> str:
 
 
 def sample_output(index: int) -> str:
-    """The path of what onnxruntime makes of the sample, for one of the model's outputs, counted from 0."""
+    """The path of the expected output for the sample, from onnxruntime; outputs are counted from 0."""
     return f"{_SAMPLE}/output-{index}.npy"
 
 
 def is_model(path: str) -> bool:
-    """Whether the file of this path is the compiled model."""
+    """Whether this path is that of the compiled model."""
     return PurePosixPath(path).parts[0] == _MODEL
 
 
 def is_program(path: str) -> bool:
-    """Whether the file of this path is executable."""
+    """Whether the file at this path is executable."""
     return PurePosixPath(path).parts[0] == _PROGRAMS

@@ -1,12 +1,12 @@
-"""The manifest: what a bundle is, for what, made of what. Its bytes name the release.
+"""The manifest: name, version, target and contents of a bundle. Its digest identifies the release.
 
 The release digest is the sha256 of ``manifest.json``, and the manifest holds the sha256 of every other
-file. So the digest stands for all bytes of the release, whatever the compressor did to them. Nothing in
-it depends on when or where the bundle was made: the same inputs give the same digest.
+file. So the digest covers all bytes of the release, independent of the compressor. Nothing in it
+depends on when or where the bundle was built: equal inputs give equal digests.
 
-A manifest of an older version keeps the bytes it was read from: written again, it would be other bytes.
+A manifest of an older version keeps the bytes that it was read from, since serialising it again would change them.
 
-Versions: 1; 2 adds ``constants``, ``executor`` and ``compression[].encodings``, and calls ``variant`` ``candidate``.
+Versions: 1; 2 adds ``constants``, ``executor`` and ``compression[].encodings``, and renames ``variant`` to ``candidate``.
 """
 
 import hashlib
@@ -49,31 +49,31 @@ class FileEntry(Spec):
     @model_validator(mode="after")
     def _plain_path(self) -> Self:
         if len(self.path) > MAX_PATH or not _PATH.fullmatch(self.path):
-            raise ValueError(f"{self.path!r} is not a path a bundle may hold")
+            raise ValueError(f"{self.path!r} is not a path allowed in a bundle")
         return self
 
 
 class Tokenizer(Spec):
     """How text becomes the input tensor."""
 
-    kind: str = Field(description="'bytes', 'words', or module:callable of the user's own.")
-    length: int = Field(ge=1, description="Tokens a sample; shorter ones are padded with 0.")
+    kind: str = Field(description="'bytes', 'words', or a user's module:callable.")
+    length: int = Field(ge=1, description="Tokens per sample; shorter samples are padded with 0.")
     vocabulary: tuple[str, ...] = Field(
-        default=(), description="words: the word of each id; 0 pads, 1 is any other word."
+        default=(), description="words: the word of each id; 0 is padding, 1 any other word."
     )
 
 
 class InputInfo(Tensor):
-    """An input, and how the user's image or text becomes it."""
+    """An input, and how an image or text is converted to it."""
 
     preprocess: Preprocess | None = None
     tokenizer: Tokenizer | None = None
 
 
 class RecipeInfo(Spec):
-    """What of the recipe shaped this release; ``digest`` is the sha256 of ``content``'s canonical JSON.
+    """The part of the recipe that affects the release; ``digest`` is the sha256 of ``content``'s canonical JSON.
 
-    Its targets, gates and bench settings did not: a change there leaves the release as it is.
+    Targets, gates and bench settings are not part of it: changing them does not change the release.
     """
 
     digest: Sha256
@@ -88,7 +88,7 @@ class RecipeInfo(Spec):
 
 
 class TargetInfo(Spec):
-    """What the board must be. Preflight reads this before a byte is sent."""
+    """Requirements on the board. Preflight checks them before anything is sent."""
 
     name: str
     abi: Abi
@@ -111,7 +111,7 @@ class TargetInfo(Spec):
 
 
 class Accuracy(Spec):
-    """Accuracy on the test split, 0..1; the board's own is in the report, taken after the bundle exists."""
+    """Accuracy on the test split, 0..1. Accuracy on the board is in the report, as it is measured after packaging."""
 
     samples: int | None = Field(default=None, ge=1)
     torch: Finite | None = Field(default=None, ge=0, le=1, description="The trained model, fp32, in torch.")
@@ -119,21 +119,21 @@ class Accuracy(Spec):
 
 
 class Contents(JsonDocument):
-    """All of the manifest but the list of files: what ``pack`` is given."""
+    """The manifest without its list of files: the input of ``pack``."""
 
     noun = "manifest"
-    hint = "pack the bundle again with this edgepack"
+    hint = "rebuild the bundle with this edgepack"
 
     kind: Literal["bundle"] = "bundle"
     edgepack: Literal[2] = Field(default=2, description="Version of the manifest schema.")
     name: Name
     version: Version
-    candidate: Name = Field(default=RELEASE, description="The candidate it was made of.")
-    agent_protocol: int = Field(ge=1, description="Version of the protocol that its agent speaks.")
-    executor: Name = Field(default="vm", description="What runs the compiled model on the board.")
+    candidate: Name = Field(default=RELEASE, description="The candidate that it was built from.")
+    agent_protocol: int = Field(ge=1, description="Protocol version of its agent.")
+    executor: Name = Field(default="vm", description="The executor that runs the compiled model on the board.")
     recipe: RecipeInfo
     target: TargetInfo
-    tools: dict[str, str] = Field(default_factory=dict, description="Versions of what made the bundle.")
+    tools: dict[str, str] = Field(default_factory=dict, description="Versions of the tools that built the bundle.")
     inputs: tuple[InputInfo, ...]
     outputs: tuple[Tensor, ...]
     classes: tuple[str, ...] | None = Field(default=None, description="Names of the output's classes.")
@@ -145,14 +145,14 @@ class Contents(JsonDocument):
 
     @classmethod
     def upgraded(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
-        """The values of an older manifest as those of this version."""
+        """Convert the values of an older manifest to this version."""
         if version == 1:
             value = rename_key(value, "variant", "candidate")
         return super().upgraded(value, version)
 
     @property
     def filename(self) -> str:
-        """``name-version-target.edgepack``; what is not the release says so after the name."""
+        """``name-version-target.edgepack``; other candidates than the release are named after the name."""
         suffix = "" if self.candidate == RELEASE else f"-{self.candidate}"
         return f"{self.name}{suffix}-{self.version}-{self.target.name}.edgepack"
 
@@ -181,7 +181,7 @@ class Manifest(Contents):
 
     @classmethod
     def parse(cls, data: bytes, *, where: str) -> Self:
-        """Read a manifest from its bytes, and keep these where it would be written as others.
+        """Read a manifest from its bytes, and keep these if serialising it would give different ones.
 
         Raises:
             InputError: It is another document, or not a valid one.
@@ -204,7 +204,7 @@ class Manifest(Contents):
             raise InputError(
                 "the bundle has no compiled model",
                 where=self.filename,
-                next="build it again: edgepack package",
+                next="rebuild it: edgepack package",
             )
         return found
 

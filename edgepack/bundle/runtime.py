@@ -1,10 +1,10 @@
 """The runtime libraries of a bundle, from the pinned wheels of apache-tvm and apache-tvm-ffi.
 
 Wheels are on PyPI for both architectures; a wheel is 95 MB and only its libraries are kept. The digest
-of every wheel and of every library is pinned here. All are stripped already. What they need of a board:
+of every wheel and of every library is pinned here. All are stripped already. Their requirements on the board:
 
 ======================== ======= ======= ============ =================== =======================
-library                  aarch64 x86_64  glibc floor  libstdc++ (both)    what for
+library                  aarch64 x86_64  glibc floor  libstdc++ (both)    purpose 
 ======================== ======= ======= ============ =================== =======================
 libtvm_ffi.so            2.2 MB  2.5 MB  2.17         GLIBCXX_3.4.21      the C ABI
 libtvm_runtime.so        3.0 MB  3.4 MB  2.27         GLIBCXX_3.4.22      virtual machine, threads
@@ -99,11 +99,11 @@ def runtime_libs(arch: str, names: Sequence[str] = BASE) -> dict[str, Path]:
     """Runtime libraries for ``arch`` by file name, each checked against its digest.
 
     On a host of the same architecture they are those of the installed packages; others are downloaded
-    by pip once and kept. A compiled model says which it needs (``Compiled.runtime``).
+    by pip once and kept. ``Compiled.runtime`` lists those that a compiled model needs.
 
     Raises:
         IntegrityError: A library or a wheel is not the pinned one.
-        EdgepackError: A wheel cannot be downloaded, or nothing is pinned for ``arch`` or of that name.
+        EdgepackError: A wheel cannot be downloaded, or none is pinned for ``arch`` or with that name.
     """
     if arch not in LIBRARIES:
         raise EdgepackError(f"no TVM runtime is pinned for {arch}", next=f"known: {', '.join(LIBRARIES)}")
@@ -138,20 +138,20 @@ def _checked(library: Library) -> Path:
     path = _find(library)
     if path is None:
         raise IntegrityError(
-            f"{library.name} is gone", where=str(_kept(library)), why="the cache changed while it was read"
+            f"{library.name} is missing", where=str(_kept(library)), why="the cache changed while it was being read"
         )
     if _sha256(path) != library.sha256:
         raise IntegrityError(
-            f"{library.name} is not the library that {library.wheel.requirement} brings",
+            f"{library.name} is not the library of {library.wheel.requirement}",
             where=str(path),
             why=f"its sha256 is not {library.sha256}",
-            next=f"remove the folder {path.parent} and run the command again",
+            next=f"remove the folder {path.parent} and re-run the command",
         )
     return path
 
 
 def _fetch(wheel: Wheel, libraries: list[Library]) -> None:
-    """Download a wheel, check it, keep its libraries."""
+    """Download a wheel, verify it and keep its libraries."""
     target = _kept(libraries[0]).parent
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target) as folder:
@@ -161,8 +161,8 @@ def _fetch(wheel: Wheel, libraries: list[Library]) -> None:
                 f"{wheel.filename} is not the pinned wheel",
                 where=str(path),
                 why=f"its sha256 is not {wheel.sha256}",
-                state="nothing of it was kept",
-                next="check the package index that pip is configured for",
+                state="the download was discarded",
+                next="check the package index that pip is configured to use",
             )
         with zipfile.ZipFile(path) as archive:
             for library in libraries:
@@ -173,7 +173,7 @@ def _fetch(wheel: Wheel, libraries: list[Library]) -> None:
 
 
 def _download(wheel: Wheel, folder: Path) -> Path:
-    # The interpreter's version only selects the file: its libraries are used, never its Python modules.
+    # The interpreter version only selects the file: its libraries are used, not its Python modules.
     selection = ["--python-version", "3.11", "--platform", wheel.platform]
     quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
     argv = [sys.executable, "-m", "pip", "download", *quiet, "--no-deps", "--only-binary=:all:"]
@@ -189,7 +189,7 @@ def _download(wheel: Wheel, folder: Path) -> Path:
             f"cannot download the TVM runtime {wheel.filename}",
             why=done.stderr.strip()[-400:] or "pip chose another file",
             state="nothing was changed",
-            next="connect this machine to a package index once; afterwards it works offline",
+            next="connect this machine to a package index once; the libraries are cached for offline use",
         )
     return path
 

@@ -1,8 +1,8 @@
 """The tar of a bundle: plain ustar, regular files only, every header field but name, mode and size fixed.
 
-A strict reader of the one form we write, instead of ``tarfile``, which understands many more: a link, a
-device node, a sparse or extended header, a path of any other kind is refused because its header is not
-byte for byte what ``header`` writes. GNU tar, bsdtar and busybox read the result.
+A strict reader of the one form that edgepack writes, instead of ``tarfile``, which accepts many more: links, device
+nodes, sparse files, extended headers and other paths are rejected because the header is not byte for byte what
+``header`` writes. GNU tar, bsdtar and busybox read the result.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Header:
-    """What differs between members. ``size`` in bytes."""
+    """The fields that differ between members. ``size`` is in bytes."""
 
     name: str
     size: int
@@ -36,7 +36,7 @@ class Header:
 
 
 def header(member: Header) -> bytes:
-    """The 512-byte header of a regular file of nobody's, at time 0 (POSIX.1-1988 ustar).
+    """The 512-byte header of a regular file with uid 0, gid 0 and mtime 0 (POSIX.1-1988 ustar).
 
     Raises:
         ValueError: The name is longer than 100 bytes, or the size above 8 GiB.
@@ -69,7 +69,7 @@ def parse(block: bytes) -> Header:
     """Read a header back.
 
     Raises:
-        ValueError: It is not one that ``header`` writes; the text says what it is instead, where it can.
+        ValueError: It is not a header that ``header`` writes; the message says what it is, if that is known.
     """
     name = block[:100].rstrip(b"\0").decode("ascii", "backslashreplace")
     kind = _KINDS.get(block[156:157])
@@ -81,7 +81,7 @@ def parse(block: bytes) -> Header:
     except ValueError:
         written = b""
     if written != block:
-        raise ValueError(f"the header of {name!r} is not one a bundle may have")
+        raise ValueError(f"the header of {name!r} is not allowed in a bundle")
     return member
 
 

@@ -1,4 +1,4 @@
-"""Labelled samples: from a user's callable, arrays, images or text to one kind of split.
+"""Labelled samples: a user's callable, arrays, images or text become train and test splits.
 
 Imports: base, errors, spec.
 """

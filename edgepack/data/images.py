@@ -1,4 +1,4 @@
-"""A folder with one sub-folder of images a class, and how an image becomes the input tensor."""
+"""A folder with one sub-folder of images per class, and how an image becomes the input tensor."""
 
 import warnings
 from pathlib import Path
@@ -15,7 +15,7 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 
 
 def preprocess_image(path: Path, spec: "Preprocess") -> "np.ndarray":
-    """One image file as float32 ``[C, H, W]`` or ``[H, W, C]``, by ``spec.layout``.
+    """Load one image file as float32 ``[C, H, W]`` or ``[H, W, C]``, by ``spec.layout``.
 
     Resize the shorter side (bilinear), crop the centre, multiply by ``scale``, then ``(v - mean) / std``.
 
@@ -73,7 +73,7 @@ def preprocess_image(path: Path, spec: "Preprocess") -> "np.ndarray":
 
 
 def load_images(folder: Path, spec: "Preprocess") -> "tuple[np.ndarray, np.ndarray, tuple[str, ...]]":
-    """All images under ``folder``: samples ``[N, ...]``, labels ``[N]``, class names (sub-folders, sorted).
+    """Load all images under ``folder``: samples ``[N, ...]``, labels ``[N]``, class names (sub-folders, sorted).
 
     Raises:
         InputError: if there are fewer than two classes, an empty class, or images of different shapes.
@@ -87,7 +87,7 @@ def load_images(folder: Path, spec: "Preprocess") -> "tuple[np.ndarray, np.ndarr
         raise InputError(
             f"the folder has {len(classes)} sub-folders",
             where=str(folder),
-            next="make one sub-folder of images a class",
+            next="create one sub-folder of images per class",
         )
     samples: list[np.ndarray] = []
     labels: list[int] = []
@@ -95,15 +95,15 @@ def load_images(folder: Path, spec: "Preprocess") -> "tuple[np.ndarray, np.ndarr
         files = sorted(file for file in entry.iterdir() if file.suffix.lower() in SUFFIXES)
         if not files:
             raise InputError(
-                "the class has no images", where=str(entry), why=f"known are {', '.join(SUFFIXES)}"
+                "the class has no images", where=str(entry), why=f"supported: {', '.join(SUFFIXES)}"
             )
         for file in files:
             sample = preprocess_image(file, spec)
             if samples and sample.shape != samples[0].shape:
                 raise InputError(
-                    f"the image becomes {list(sample.shape)}, others {list(samples[0].shape)}",
+                    f"the image has shape {list(sample.shape)}, others {list(samples[0].shape)}",
                     where=str(file),
-                    next="set preprocess.resize and preprocess.crop, so that all have one shape",
+                    next="set preprocess.resize and preprocess.crop, so that all images have the same shape",
                 )
             samples.append(sample)
             labels.append(label)

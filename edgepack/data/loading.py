@@ -1,4 +1,4 @@
-"""The recipe's ``data`` block to :class:`Splits`."""
+"""Load the recipe's ``data`` block as :class:`Splits`."""
 
 import zipfile
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def load_data(spec: "Data", base: Path) -> Splits:
-    """Load and check the samples ``spec`` names; relative paths start at ``base``, the recipe's folder.
+    """Load and check the samples that ``spec`` names; paths are relative to ``base``, the recipe's folder.
 
     Sources without a split of their own are split per class by ``test_fraction`` and ``seed``.
 
@@ -69,7 +69,7 @@ def _load_npz(path: Path, test_fraction: float, seed: int) -> Splits:
         train, test = stratified_split(y, test_fraction, seed)
         return Splits(x[train], y[train], x[test], y[test])
     raise InputError(
-        f"the arrays are {', '.join(arrays) or 'none'}",
+        f"its arrays are {', '.join(arrays) or 'none'}",
         where=where,
         next="store x_train, y_train, x_test, y_test",
     )

@@ -1,4 +1,4 @@
-"""What every data source ends as: checked arrays, split into training and test samples."""
+"""The result of every data source: checked arrays, split into training and test samples."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Splits:
-    """Samples ``x`` as ``[N, ...]`` over the model's input without its batch, labels ``y`` as int64 ``[N]``.
+    """Samples ``x``, shape ``[N, ...]`` with the model's input shape without its batch axis, and labels ``y``, int64 ``[N]``.
 
     Training, calibration and the vocabulary use the training split only; accuracy uses the test split.
     """
@@ -28,7 +28,7 @@ def checked(splits: Splits, where: str) -> Splits:
     """``splits`` with labels as int64 and arrays contiguous.
 
     Raises:
-        InputError: if samples and labels do not pair, a split is empty, shapes differ between the
+        InputError: if samples and labels differ in number, a split is empty, shapes differ between the
             splits, labels are not integers from 0, or a sample holds NaN or an infinity.
     """
     import numpy as np
@@ -76,10 +76,10 @@ def checked(splits: Splits, where: str) -> Splits:
 def stratified_split(
     y: "np.ndarray", test_fraction: float, seed: int
 ) -> "tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int64]]]":
-    """Indices of the training and the test samples, each class split in the same proportion.
+    """Indices of the training and test samples, stratified by class.
 
-    Deterministic for a ``seed``. A class of a single sample goes to training; every other class has at
-    least one sample on each side.
+    Deterministic for a ``seed``. A class with a single sample goes to training; every other class has at
+    least one sample in each split.
     """
     import numpy as np
 
@@ -98,12 +98,12 @@ def top1(outputs: "np.ndarray", y: "np.ndarray") -> float:
     """Share (0..1) of rows of ``outputs`` ``[N, classes]`` whose largest value is at the label ``y`` ``[N]``.
 
     Raises:
-        InputError: if the shapes do not pair, or a label has no output.
+        InputError: if the shapes do not match, or a label has no output.
     """
     rows = 2
     if outputs.ndim != rows or len(outputs) != len(y):
         raise InputError(
-            f"accuracy needs one row of class scores a sample; the output is {list(outputs.shape)} for {len(y)} labels",
+            f"accuracy needs one row of class scores per sample; the output is {list(outputs.shape)} for {len(y)} labels",
             next="let the model's first output be [batch, classes]",
         )
     if len(y) and int(y.max()) >= outputs.shape[1]:

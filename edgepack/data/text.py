@@ -41,12 +41,12 @@ def encode_words(text: str, ids: dict[str, int]) -> list[int]:
 
 
 def encode_bytes(text: str) -> list[int]:
-    """UTF-8 bytes plus 1, so that 0 stays padding: ids 1 to 256."""
+    """UTF-8 bytes plus 1, since 0 is padding: ids 1 to 256."""
     return [byte + 1 for byte in text.encode("utf-8", errors="surrogatepass")]
 
 
 def pad(ids: Sequence[int], length: int) -> list[int]:
-    """Exactly ``length`` ids: cut off at the end, or filled with 0."""
+    """Exactly ``length`` ids: truncated, or padded with 0."""
     return [*ids[:length], *[PAD] * (length - len(ids))]
 
 

@@ -1,4 +1,4 @@
-"""``module:callable``: a user's own Python beside the recipe, imported only while it is needed."""
+"""``module:callable``: the user's own Python code beside the recipe, imported only while it is needed."""
 
 import contextlib
 import importlib
@@ -27,7 +27,7 @@ def call(reference: str, base: Path) -> Any:
 
 @contextlib.contextmanager
 def importable(base: Path) -> Iterator[None]:
-    """``base`` is first on ``sys.path`` inside, so that user code may also import when it runs."""
+    """Put ``base`` first on ``sys.path`` for the block, so that user code can also import when it runs."""
     entry = str(base.resolve())
     sys.path.insert(0, entry)
     try:
@@ -39,7 +39,7 @@ def importable(base: Path) -> Iterator[None]:
 def resolve(reference: str, base: Path) -> Callable[..., Any]:
     """The callable that ``module:callable`` names; call it inside :func:`importable`.
 
-    A module found under ``base`` is imported afresh: two recipes may both have a ``model.py``.
+    A module found under ``base`` is always re-imported: two recipes may both have a ``model.py``.
     """
     name, _, attribute = reference.partition(":")
     top = name.partition(".")[0]
@@ -77,11 +77,11 @@ def resolve(reference: str, base: Path) -> Callable[..., Any]:
         )
     if not callable(function):
         raise InputError(f"{reference} is a {type(function).__name__}, not a callable", where=reference)
-    return function  # type: ignore[no-any-return] # getattr gives Any; callable() was asked
+    return function  # type: ignore[no-any-return] # getattr gives Any; callable() was checked
 
 
 def guarded(function: Callable[..., Any], reference: str, base: Path, *args: Any) -> Any:
-    """``function(*args)``; what it raises becomes an InputError with the user's file and line."""
+    """Call ``function(*args)``; exceptions become an InputError with the user's file and line."""
     try:
         return function(*args)
     except EdgepackError:
@@ -94,7 +94,7 @@ _TOOLS = ("torch", "onnxscript", "onnx_ir", "edgepack.compression", "edgepack.ex
 
 
 def spot(error: BaseException) -> str | None:
-    """``file:line`` of the deepest frame, over the error and its causes, that is the model's own code."""
+    """``file:line`` of the deepest frame in the user's own code, over the error and its causes."""
     folders = []
     for name in _TOOLS:
         found = importlib.util.find_spec(name)

@@ -1,4 +1,4 @@
-"""The machinery under a run: artifacts and their store, stages and their cache keys, events.
+"""The engine of a run: artifacts and their store, stages and their cache keys, events.
 
 Imports: base, errors, spec.
 """

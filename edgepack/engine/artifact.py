@@ -1,8 +1,8 @@
-"""An artifact: a file in the store, by what it is and where it came from."""
+"""An artifact: a file in the store with its kind and provenance."""
 
 from edgepack.spec import Spec
 
-USER = "user"  # made_by of what the user brought: a digest in a cache key, never a file in the store
+USER = "user"  # made_by of the user's own files: digests in a cache key, never files in the store
 
 
 class Artifact(Spec):
@@ -12,5 +12,5 @@ class Artifact(Spec):
     name: str  # a file name for people, e.g. digits-rpi4.edgepack
     sha256: str
     size: int  # bytes
-    made_by: str  # the stage
-    parents: tuple[str, ...] = ()  # sha256 of the artifacts it was made from
+    made_by: str  # the stage that produced it
+    parents: tuple[str, ...] = ()  # sha256 of the artifacts that it was produced from

@@ -1,4 +1,4 @@
-"""What a run tells whoever listens, while it runs: typed events, each with the place it happened at.
+"""Typed events that a run sends to its listener, each with its scope.
 
 Events are plain data: :mod:`edgepack.pipeline.trace` writes them to disk and reads them back, and the report is a fold
 over them.
@@ -15,19 +15,19 @@ from edgepack.errors import EdgepackError
 from edgepack.spec import Finite, Spec
 
 Status = Literal["done", "cached", "failed", "skipped", "shared"]
-"""``shared``: another candidate of this run did the same work before."""
+"""``shared``: the same work was already done for another candidate of this run."""
 
 
 class Scope(Spec):
-    """Where in a run something happens.
+    """The part of a run that an event belongs to.
 
     Attributes:
         stage: the stage's name.
         label: the name in reports: the stage's own, or that of one of several steps.
         candidate: whose work it is; None for work outside a candidate.
         shared: the work is not this candidate's alone. Reports list it under no candidate.
-        target: None in the stages of a model.
-        device: None outside the stages of a device.
+        target: None for model stages.
+        device: None except for device stages.
     """
 
     stage: str
@@ -43,7 +43,7 @@ class Scope(Spec):
         return None if self.shared else self.candidate
 
     def key(self, recipe: str) -> str:
-        """Names this place from run to run, for what a stage last ran with."""
+        """A key for this scope that is the same in every run, to look up the ingredients of the previous run."""
         places = [recipe, self.label, self.target, self.listed_candidate]
         if self.device is not None:
             places.append(self.device)
@@ -51,7 +51,7 @@ class Scope(Spec):
 
 
 class ErrorRecord(Spec):
-    """An error as the user saw it; the fields of edgepack.errors.EdgepackError."""
+    """An error as shown to the user; the fields of edgepack.errors.EdgepackError."""
 
     type: str
     message: str
@@ -70,7 +70,7 @@ class ErrorRecord(Spec):
 
     @classmethod
     def of(cls, error: EdgepackError, scope: Scope | None = None) -> Self:
-        """The record of an error; without a scope it is one of the whole run."""
+        """The record of an error; without a scope the error belongs to the whole run."""
         fields: dict[str, Any] = error.to_json()
         for several in ("problems", "model_problems"):
             fields[several] = tuple(fields.get(several, ()))
@@ -92,7 +92,7 @@ class ErrorRecord(Spec):
 
 
 class StageStarted(Spec):
-    """A stage began to work: nothing cached answered for it."""
+    """A stage started, since its result was not cached."""
 
     event: Literal["stage-started"] = "stage-started"
     scope: Scope
@@ -100,15 +100,15 @@ class StageStarted(Spec):
 
 
 class StageEnded(Spec):
-    """A stage ended, whatever became of it. ``figures`` are those of the stage's own type, as JSON values."""
+    """A stage ended. ``figures`` has the stage's own type, as JSON values."""
 
     event: Literal["stage-ended"] = "stage-ended"
     scope: Scope
     status: Status
-    seconds: Finite = Field(default=0.0, ge=0, description="Wall clock.")
-    started: Finite | None = Field(default=None, ge=0, description="Seconds after the run began.")
+    seconds: Finite = Field(default=0.0, ge=0, description="Wall-clock time.")
+    started: Finite | None = Field(default=None, ge=0, description="Seconds since the run began.")
     why: str | None = Field(
-        default=None, description="Why it was not cached, why it failed, why it was skipped."
+        default=None, description="Why it was not cached, failed or was skipped."
     )
     artifacts: tuple[Artifact, ...] = ()
     figures: dict[str, Any] | None = None
@@ -116,7 +116,7 @@ class StageEnded(Spec):
 
 
 class Advanced(Spec):
-    """A stage says how far it is: free text, and the share done (0..1) where it is known."""
+    """Progress of a stage: free text, and the fraction done (0..1) if it is known."""
 
     event: Literal["advanced"] = "advanced"
     text: str
@@ -124,7 +124,7 @@ class Advanced(Spec):
 
     @classmethod
     def sent(cls, done: int, total: int) -> Self:
-        """So many bytes of all were sent."""
+        """Progress of a transfer, in bytes."""
         return cls(
             text=f"{human_size(done)} of {human_size(total)} sent", share=done / total if total else 1.0
         )
@@ -136,4 +136,4 @@ Listener = Callable[[Any], None]
 
 
 def ignore(_event: Any) -> None:
-    """The listener that does not listen."""
+    """A no-op listener."""

@@ -1,4 +1,4 @@
-"""The cache key of a stage's work: the sha256 over all of its ingredients, and in words what changed between two."""
+"""Cache keys: the sha256 over all ingredients of a stage, and descriptions of what changed between two."""
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
@@ -13,23 +13,23 @@ from edgepack.engine.stage import F, R, Request, S, Stage
 from edgepack.errors import EdgepackError
 
 KEY_VERSION = 2
-_SHOWN = 3  # changes named in a sentence
-_LINE = 60  # characters of two values that fit a line
+_SHOWN = 3  # changes listed in a message
+_LINE = 60  # values longer than this are not shown
 
 
 @cache
 def code_digest(part: str | Path) -> str:
-    """The sha256 over the source files at or below ``part``, names included; relative ones are edgepack's own.
+    """The sha256 over the names and contents of the source files at or below ``part``; relative paths are edgepack's own.
 
     Raises:
-        EdgepackError: there is no such file or folder: a result would be taken for that of any other code.
+        EdgepackError: there is no such file or folder.
     """
     root = PACKAGE / part
     if not root.exists():
         raise EdgepackError(
             f"source {part} does not exist",
-            why="it is named among what shapes a stage's result, and part of its cache key",
-            next="correct the `sources` of the compression method or stage that names it",
+            why="a stage or method lists it in its `sources`, which are part of the cache key",
+            next="correct the `sources` of the compression method or stage",
         )
     base = PACKAGE if root.is_relative_to(PACKAGE) else root.parent
     files = (
@@ -42,7 +42,7 @@ def code_digest(part: str | Path) -> str:
 
 
 def ingredients_of(stage: Stage[S, F, R], request: Request[S]) -> dict[str, Any]:
-    """Everything the result depends on, as one JSON object."""
+    """All ingredients of the result, as one JSON object."""
     shaping = stage.ingredients(request.spec)
     return {
         "key_version": KEY_VERSION,
@@ -56,7 +56,7 @@ def ingredients_of(stage: Stage[S, F, R], request: Request[S]) -> dict[str, Any]
 
 
 def _code_of_others(paths: Sequence[Path]) -> dict[str, str]:
-    """Digests by name, since where this machine keeps the code shapes nothing; one over all those of the same name."""
+    """Digests by name instead of path, since the location of the code does not matter; equal names are combined."""
     named: dict[str, list[str]] = {}
     for path in paths:
         named.setdefault(path.name, []).append(code_digest(path))
@@ -78,15 +78,15 @@ def why_changed(
     derived: Collection[str] = (),
     names: Mapping[str, str] | None = None,
 ) -> str:
-    """In words: what differs between the ingredients of the last run and these, each change once.
+    """Describe what differs between the ingredients of the last run and these, each change once.
 
     Args:
         before: The ingredients of the last run, if there was one.
-        now: These.
-        made: Inputs that earlier stages made, such as ``inputs.model``: they changed for a reason given there, and
-            are named only where nothing else changed.
-        derived: What follows from other ingredients: named only where none of these changed.
-        names: What paths that begin with a key are called instead; the longest key counts.
+        now: The current ingredients.
+        made: Inputs that earlier stages produced, such as ``inputs.model``. The reason is given there, so they are
+            listed only if nothing else changed.
+        derived: Ingredients that follow from others, listed only if none of these changed.
+        names: Display names by path prefix; the longest prefix applies.
     """
     if before is None:
         return "first run"
@@ -135,7 +135,7 @@ def _change(path: str, a: Any, b: Any, names: Mapping[str, str]) -> str:
     if a is _MISSING:
         return f"{name} is new"
     if b is _MISSING:
-        return f"{name} is gone"
+        return f"{name} was removed"
     if isinstance(a, str | int | float | bool | None) and len(f"{a}{b}") < _LINE:
         return f"{name} {a} → {b}"
     return f"{name} changed"

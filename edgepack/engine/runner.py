@@ -1,4 +1,4 @@
-"""Doing one stage: from the store or by work. Whoever listens is told of each; nothing else is known here."""
+"""Runs one stage, or takes its result from the store, and sends events to the listener."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ from edgepack.engine.stage import F, R, Request, S, Stage, Work
 from edgepack.engine.store import Record, StageRecord, Store
 from edgepack.errors import EdgepackError, Interrupted
 
-_KEPT = "whatever was finished is kept"
+_KEPT = "completed stages are kept"
 
 
-class StageFailed(Exception):  # noqa: N818 - not an error to show: listeners have been told of the one behind it
-    """A stage failed: what needs its result cannot go on.
+class StageFailed(Exception):  # noqa: N818 - not shown: listeners have received the underlying error
+    """A stage failed: whatever needs its result is skipped.
 
     Attributes:
-        error: the one behind it.
+        error: the underlying error.
     """
 
     def __init__(self, error: EdgepackError) -> None:
@@ -32,7 +32,7 @@ class StageFailed(Exception):  # noqa: N818 - not an error to show: listeners ha
 
 
 class Runner(Generic[R]):
-    """Does the stages of one run, each piece of work once."""
+    """Runs the stages of one run, each request once."""
 
     def __init__(self, recipe: str, store: Store, listener: Listener, fresh: Sequence[str] = ()) -> None:
         self.store = store
@@ -41,15 +41,15 @@ class Runner(Generic[R]):
         self._listener = listener
         self._fresh = set(fresh)
         self._began = time.monotonic()
-        self._finished: dict[str, Record | StageFailed] = {}  # by key, in this run
-        self._failed: set[Scope] = set()  # places that were told to have failed, whichever candidate asked
+        self._finished: dict[str, Record | StageFailed] = {}  # results by key, in this run
+        self._failed: set[Scope] = set()  # scopes whose failure was sent to the listener, for any candidate
 
     def do(self, stage: Stage[S, F, R], request: Request[S], scope: Scope, resources: R) -> StageRecord[F]:
-        """Answer from the store or from what this run did before, or do the work and keep it.
+        """Return the result from the store or from earlier in this run, or run the stage and store its result.
 
         Raises:
-            StageFailed: the stage failed, now or for another candidate; the listener has the error.
-            KeyboardInterrupt: Ctrl-C, after the listener was told.
+            StageFailed: the stage failed, now or for another candidate; the listener has received the error.
+            KeyboardInterrupt: Ctrl-C, after the listener was notified.
         """
         parts = ingredients_of(stage, request)
         key = key_of(parts)
@@ -64,20 +64,20 @@ class Runner(Generic[R]):
         return record.typed(stage.figures)
 
     def tell(self, event: Any) -> None:
-        """Pass an event of the run's own on to the listener."""
+        """Send an event of the run itself to the listener."""
         self._listener(event)
 
     def skip(self, why: str, scope: Scope) -> None:
-        """Tell that a stage was left out, and why."""
+        """Report that a stage was skipped, and why."""
         self._listener(StageEnded(scope=scope, status="skipped", why=why))
 
     def failed(self, error: EdgepackError) -> ErrorRecord:
-        """Keep an error that ends the run between two stages; returns its record."""
+        """Add an error that ends the run between two stages; returns its record."""
         self.errors.append(error)
         return ErrorRecord.of(error)
 
     def interrupted(self) -> Interrupted | None:
-        """Ctrl-C between two stages: the error, unless a stage at work has told of one."""
+        """The error for Ctrl-C between two stages; None if a stage has already reported it."""
         if any(isinstance(error, Interrupted) for error in self.errors):
             return None
         error = Interrupted("interrupted", state=_KEPT)
@@ -86,11 +86,11 @@ class Runner(Generic[R]):
 
     @property
     def seconds(self) -> float:
-        """Since this run began."""
+        """Seconds since the run began."""
         return time.monotonic() - self._began
 
     def _shared(self, stage: Stage[S, F, R], before: Record | StageFailed, scope: Scope) -> StageRecord[F]:
-        """What another candidate's identical work gave in this run."""
+        """The result of the same work done for another candidate in this run."""
         if isinstance(before, StageFailed):
             self._tell_failure(before.error, scope, time.monotonic())
             raise before
@@ -111,14 +111,14 @@ class Runner(Generic[R]):
         forced = bool(self._fresh & {stage.name, scope.label, *request.aliases, "all"})
         found = self._stored(stage, key) if stage.cached and not forced else None
         if found is not None:
-            with suppress(OSError):  # a full disk or a store for reading alone: only an explanation is lost
+            with suppress(OSError):  # a full disk or a read-only store: only the explanation of the next miss is lost
                 self.store.remember(place, parts)
             self._end(scope, "cached", began, record=found)
             return found
         if not stage.cached:
-            why = "the board is asked each time"
+            why = "never cached: it asks the board"
         elif forced:
-            why = "asked for by --fresh"
+            why = "requested by --fresh"
         else:
             why = _why(stage, request, self.store.last(place), parts)
         self._listener(StageStarted(scope=scope, why=why))
@@ -132,7 +132,7 @@ class Runner(Generic[R]):
             self._fail(stop, scope, began)
             raise KeyboardInterrupt from error
         except Exception as error:
-            # A defect, too, costs what needs this result only: the rest goes on, and there is a report of it all.
+            # A bug, too, only stops what needs this result: the run continues, and there is a report.
             shown = crash.as_error(error)
             self._fail(shown, scope, began)
             raise StageFailed(shown) from error
@@ -140,7 +140,7 @@ class Runner(Generic[R]):
         return record
 
     def _stored(self, stage: Stage[S, F, R], key: str) -> Record | None:
-        """What the store has under a key, if its figures are of the stage's type."""
+        """The stored record of a key, if its figures have the stage's type."""
         found = self.store.find(key)
         with suppress(ValidationError):
             if found is not None:
@@ -151,7 +151,7 @@ class Runner(Generic[R]):
     def _work(
         self, stage: Stage[S, F, R], request: Request[S], resources: R, began: float
     ) -> tuple[Record, bool]:
-        """The work's result, and whether it may answer for its ingredients another time."""
+        """The result of the stage, and whether it may be reused."""
         with self.store.scratch() as scratch:
             paths = self._linked(request.inputs, scratch / "inputs")
             result = stage.run(Work(request.spec, paths, scratch, resources, self._advanced))
@@ -166,7 +166,7 @@ class Runner(Generic[R]):
         return Record(artifacts=artifacts, figures=figures, seconds=time.monotonic() - began), result.keep
 
     def _linked(self, inputs: Mapping[str, Artifact], folder: Path) -> dict[str, Path]:
-        """The stored inputs under names with their suffix, which many readers go by."""
+        """Links to the stored inputs with their original file names, since many readers depend on the suffix."""
         paths = {}
         for role, artifact in inputs.items():
             if artifact.made_by != USER:
@@ -183,7 +183,7 @@ class Runner(Generic[R]):
         self._tell_failure(error, scope, began)
 
     def _tell_failure(self, error: EdgepackError, scope: Scope, began: float) -> None:
-        """Tell that a place failed, once: candidates share places that belong to no single one."""
+        """Report a failure once per scope: candidates share the scopes of shared work."""
         place = scope.model_copy(update={"candidate": scope.listed_candidate})
         if place not in self._failed:
             self._failed.add(place)
@@ -216,6 +216,6 @@ class Runner(Generic[R]):
 def _why(
     stage: Stage[S, F, R], request: Request[S], before: Mapping[str, Any] | None, now: Mapping[str, Any]
 ) -> str:
-    """Why the store has no answer. A file that an earlier stage made changed for a reason given there."""
+    """Why the result was not cached. Changes of an earlier stage's output are explained by that stage."""
     made = [f"inputs.{role}" for role, artifact in request.inputs.items() if artifact.made_by != USER]
     return why_changed(before, now, made=made, derived=stage.derived, names=stage.names)

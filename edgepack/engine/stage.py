@@ -1,9 +1,8 @@
-"""The stage contract: a step of a run whose result depends on nothing but its ingredients.
+"""The stage contract: the result of a stage depends on its ingredients only.
 
-A stage has a typed spec, typed figures, and says which tools and source files shape its result for a spec
-(:class:`Ingredients`). The function that does the work sees the spec, the input files, and ``resources`` (a way to
-reach a board, the recipe's folder), which must not change the result. The cache key over all of it is made in
-``edgepack.engine.keys``. See docs/architecture.md, "The stage contract".
+A stage has a typed spec and typed figures, and lists the tools and source files that affect its result for a spec
+(:class:`Ingredients`). Its ``run`` method gets the spec, the input files, and ``resources`` (access to boards, the
+recipe's folder), which must not affect the result. ``edgepack.engine.keys`` computes the cache key. See docs/architecture.md, "The stage contract".
 """
 
 from abc import ABC, abstractmethod
@@ -17,19 +16,19 @@ from edgepack.base.progress import Progress
 from edgepack.engine.artifact import Artifact
 from edgepack.spec import Spec
 
-S = TypeVar("S", bound=Spec)  # what is asked of a stage
-F = TypeVar("F", bound=Spec)  # the figures it finds
-R = TypeVar("R")  # what its work may use, and its result does not depend on
+S = TypeVar("S", bound=Spec)  # the spec of a stage
+F = TypeVar("F", bound=Spec)  # the figures of its result
+R = TypeVar("R")  # resources that must not affect the result
 
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What shapes a stage's result besides its spec and inputs.
+    """What affects a stage's result besides its spec and inputs.
 
     Attributes:
-        tools: distributions, by whose versions the result may differ.
-        sources: files and folders of edgepack, relative to the package; absolute ones for code from elsewhere.
-        identities: tools that are no distributions, e.g. a CUDA toolkit, by name with what tells their versions apart.
+        tools: distributions whose versions may affect the result.
+        sources: files and folders of edgepack, relative to the package; absolute paths for code of other packages.
+        identities: versions of tools that are not distributions, e.g. a CUDA toolkit, by name.
     """
 
     tools: tuple[str, ...] = ()
@@ -44,8 +43,8 @@ class Request(Generic[S]):
     Attributes:
         spec: part of the key.
         inputs: artifacts by role; their digests are part of the key.
-        label: instead of the stage's name, where one stage stands several times in a run.
-        aliases: further names that ``--fresh`` knows it by.
+        label: shown instead of the stage's name, if the stage occurs several times in a run.
+        aliases: further names for ``--fresh``.
     """
 
     spec: S
@@ -56,14 +55,14 @@ class Request(Generic[S]):
 
 @dataclass(frozen=True)
 class Skip:
-    """No work for a stage, and why."""
+    """A stage is skipped, and why."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Work(Generic[S, R]):
-    """What a stage's ``run`` may look at."""
+    """The input of a stage's ``run``."""
 
     spec: S
     inputs: Mapping[str, Path]
@@ -74,7 +73,7 @@ class Work(Generic[S, R]):
 
 @dataclass(frozen=True)
 class Output:
-    """A file a stage made: its kind and name are for people."""
+    """An output file of a stage; its kind and name are for display."""
 
     path: Path
     kind: str
@@ -83,24 +82,24 @@ class Output:
 
 @dataclass(frozen=True)
 class StageResult(Generic[F]):
-    """All that a stage made: its figures, and files by the role they play for later stages."""
+    """The result of a stage: its figures, and its files by role."""
 
     figures: F
     files: Mapping[str, Output] = field(default_factory=dict)
-    keep: bool = True  # False: it is less than its spec promises, and must not answer for it another time
+    keep: bool = True  # False if the result is incomplete and must not be reused
 
 
 class Stage(ABC, Generic[S, F, R]):
     """One step of a run.
 
     Attributes:
-        name: as it stands in reports.
-        figures: the type of what ``run`` finds.
-        version: raised when the meaning of the result changes although the code's digest would not tell.
-        cached: False for what must ask the outside world each time.
-        derived: ingredients that follow from others, e.g. ``spec.contents.accuracy`` from a model among the inputs. A
-            change there is given as the reason for working again only where nothing else changed.
-        names: what ingredients are called in such a reason, by the beginning of their path.
+        name: the name in reports.
+        figures: the type of the figures that ``run`` returns.
+        version: incremented when the meaning of the result changes but the code's digest does not.
+        cached: False if the stage depends on state outside the build host.
+        derived: ingredients that follow from others, e.g. ``spec.contents.accuracy`` from an input model. They are given
+            as the reason for a re-run only if nothing else changed.
+        names: display names of ingredients in such reasons, by path prefix.
     """
 
     name: str
@@ -112,8 +111,8 @@ class Stage(ABC, Generic[S, F, R]):
 
     @abstractmethod
     def ingredients(self, spec: S) -> Ingredients:
-        """What else shapes the result for this spec."""
+        """What else affects the result for this spec."""
 
     @abstractmethod
     def run(self, work: Work[S, R]) -> StageResult[F]:
-        """Do the work."""
+        """Run the stage."""

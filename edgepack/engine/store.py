@@ -1,13 +1,13 @@
-"""The content-addressed store: files by sha256, and which stage made which from what.
+"""The content-addressed store: files by sha256, and the results of stages by cache key.
 
 Layout under the root::
 
     blobs/ab/abcdef…        a file, read-only, named by its sha256
-    stages/KEY.json         what a stage made when its ingredients hashed to KEY
-    last/SCOPE.json         the ingredients a stage last ran with, to explain a miss
+    stages/KEY.json         the result of the stage with the cache key KEY
+    last/SCOPE.json         the ingredients of the stage's last run, to explain a cache miss
 
-Everything is written to a temporary name, flushed and renamed, so that a crash leaves either the old
-state or the new one. A blob that no longer matches its digest counts as missing.
+Everything is written to a temporary name, flushed and renamed, so a crash leaves either the old state
+or the new one. A blob that does not match its digest is treated as missing.
 """
 
 import fcntl
@@ -31,10 +31,10 @@ from edgepack.spec import Spec
 
 @contextmanager
 def _lock(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a folder's flock, which the kernel lets go of when this process ends, however it ends.
+    """Hold a folder's flock, which the kernel releases when the process exits for any reason.
 
     Raises:
-        BlockingIOError: not ``wait``, and somebody else holds it.
+        BlockingIOError: ``wait`` is False and another process holds it.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -48,13 +48,13 @@ def _abandoned(folder: Path) -> bool:
     try:
         with _lock(folder, wait=False):
             return True
-    except OSError:  # at work, or removed meanwhile
+    except OSError:  # in use, or removed in the meantime
         return False
 
 
 @dataclass(frozen=True)
 class StageRecord(Generic[F]):
-    """What one stage made, its figures as the stage's own type."""
+    """The result of a stage, with figures of the stage's own type."""
 
     artifacts: Mapping[str, Artifact]
     figures: F
@@ -62,7 +62,7 @@ class StageRecord(Generic[F]):
 
 
 class Record(Spec):
-    """What one stage made, as it is stored: its files by role, its figures as JSON values, how long it took."""
+    """The stored result of a stage: files by role, figures as JSON values, duration in seconds."""
 
     artifacts: dict[str, Artifact]
     figures: dict[str, Any]
@@ -83,7 +83,7 @@ class Store:
         self.root = root or cache_dir() / "store"
 
     def path(self, artifact: Artifact) -> Path:
-        """Where the artifact's bytes are; read-only."""
+        """The artifact's file; read-only."""
         return self.root / "blobs" / artifact.sha256[:2] / artifact.sha256
 
     def add(
@@ -111,7 +111,7 @@ class Store:
         return artifact
 
     def find(self, key: str) -> Record | None:
-        """What the stage with this key made, if all of it is still here, byte for byte."""
+        """The result with this key, if all of its files are present and intact."""
         path = self.root / "stages" / f"{key}.json"
         try:
             record = Record.model_validate_json(path.read_bytes())
@@ -120,16 +120,16 @@ class Store:
         return record if all(self._intact(a) for a in record.artifacts.values()) else None
 
     def save(self, key: str, record: Record) -> Record:
-        """Remember what a stage made; its artifacts were added before.
+        """Store a stage's result; its artifacts must have been added.
 
-        Returns the record as ``find`` will: a run that did the work goes on with what a later one is told.
+        Returns the record exactly as ``find`` will return it later.
         """
         data = record.model_dump_json().encode()
         write_atomic(self.root / "stages" / f"{key}.json", data)
         return Record.model_validate_json(data)
 
     def last(self, scope: str) -> dict[str, Any] | None:
-        """The ingredients this scope last ran with."""
+        """The ingredients of the last run of this scope."""
         try:
             value = json.loads(self._last_path(scope).read_bytes())
         except (FileNotFoundError, ValueError):
@@ -137,15 +137,15 @@ class Store:
         return value if isinstance(value, dict) else None
 
     def remember(self, scope: str, ingredients: dict[str, Any]) -> None:
-        """Keep the ingredients of this scope, to explain the next miss."""
+        """Store the ingredients of this scope, to explain the next cache miss."""
         write_atomic(self._last_path(scope), canonical_json(ingredients).encode())
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A temporary folder on the store's file system, removed afterwards; by the next run after a crash."""
+        """A temporary folder on the store's file system, removed afterwards, or by the next run after a crash."""
         self.root.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            with _lock(self.root):  # nobody takes a folder that is not locked yet for an abandoned one
+            with _lock(self.root):  # no other process can mistake a folder that is not locked yet for an abandoned one
                 for left in self.root.glob(".work-*"):
                     if _abandoned(left):
                         shutil.rmtree(left, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Accuracy on the board, and how far its outputs are from onnxruntime's."""
+"""Accuracy on the board, and parity of its outputs with onnxruntime's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class BoardAccuracy(Spec):
-    """What the model answers on the board, over ``samples`` test samples."""
+    """Accuracy and parity on the board, over ``samples`` test samples."""
 
     samples: int = Field(ge=1)
     accuracy: Finite | None = Field(default=None, ge=0, le=1, description="None without labels.")
@@ -26,7 +26,7 @@ class BoardAccuracy(Spec):
 def parity(ours: np.ndarray, reference: np.ndarray) -> float | None:
     """The largest absolute difference over the largest absolute reference value: max|a-b| / max|b|.
 
-    None where either holds NaN or an infinity; the plain largest difference where the reference is all 0.
+    None where either holds NaN or an infinity; the absolute difference if the reference is all 0.
 
     Raises:
         InputError: The shapes differ.
@@ -68,7 +68,7 @@ def score(
         reference: (N, classes), the same model in onnxruntime.
 
     Raises:
-        InputError: No samples, or shapes that do not belong together.
+        InputError: No samples, or shapes that do not match.
     """
     import numpy as np
 
@@ -76,7 +76,7 @@ def score(
         raise InputError(f"a classifier's outputs are (samples, classes), not {outputs.shape}")
     if labels is not None and labels.shape != (len(outputs),):
         raise InputError(f"{len(outputs)} samples with labels of shape {labels.shape}")
-    # A row with NaN has no class: argmax would name the NaN's place. An infinity is larger or smaller than all.
+    # A row with NaN has no class: argmax would return the index of the NaN. An infinity is larger or smaller than all.
     right = (
         (outputs.argmax(axis=1) == labels) & ~np.isnan(outputs).any(axis=1) if labels is not None else None
     )

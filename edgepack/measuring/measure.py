@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _CHUNK_BYTES = 64 << 20  # of samples on the board at once
-_STICKY = 0xF0000  # raspberry_pi_flags: what has happened since boot
+_STICKY = 0xF0000  # raspberry_pi_flags: events since boot
 
 
 def measure(
@@ -26,9 +26,9 @@ def measure(
     Args:
         on: The model on its board.
         inputs: The model's inputs, in its own order, shapes and dtypes.
-        warmup: Inferences after the first one that are not timed.
+        warmup: Untimed inferences after the first one.
         runs: Timed inferences.
-        emulated: The board is emulated: its latency is taken, labelled and never believed.
+        emulated: The board is emulated: its latency is recorded and marked as invalid.
 
     Raises:
         AgentError: The model or the agent failed.
@@ -45,9 +45,9 @@ def measure(
 
 
 def board_state(state: protocol.State, *, since: protocol.State | None = None) -> BoardState:
-    """The agent's view of the board as a measurement keeps it.
+    """Convert the board state reported by the agent.
 
-    With ``since``, throttling that came and went between the two moments counts as well: new thermal
+    With ``since``, throttling between the two moments counts as well: new thermal
     events of x86 cores, new since-boot bits of a Raspberry Pi.
     """
     throttled = state.throttled
@@ -73,18 +73,18 @@ def evaluate(
     labels: np.ndarray | None = None,
     reference: Sequence[np.ndarray] = (),
 ) -> BoardAccuracy:
-    """Run test samples on the board and score what comes back.
+    """Run test samples on the board and score the outputs.
 
     Samples go to the board in chunks of 64 MiB, so that a large test split fits a small ``/tmp``.
 
     Args:
         on: The model on its board; its first output holds the class scores.
-        inputs: The model's inputs in its own order, each (N, *shape): N samples of the shape it takes.
+        inputs: The model's inputs in its own order, each (N, *shape).
         labels: N * batch integers, for the accuracy.
-        reference: onnxruntime's outputs, each (N, *shape), for the parity; all of the model's, in order.
+        reference: onnxruntime's outputs, each (N, *shape), for the parity; one for each output, in order.
 
     Raises:
-        InputError: No samples, or arrays that do not belong together.
+        InputError: No samples, or arrays that do not match.
         AgentError: The model or the agent failed.
         UnreachableError: The connection was lost.
     """

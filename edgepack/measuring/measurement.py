@@ -1,4 +1,4 @@
-"""A measurement: raw samples, what they sum up to, and the state of the board while they were taken."""
+"""A measurement: raw samples, their summary, and the state of the board before and after."""
 
 from typing import Annotated, Literal, Self
 
@@ -18,23 +18,23 @@ class Measurement(JsonDocument):
     kind: Literal["measurement"] = "measurement"
     edgepack: Literal[1] = Field(default=1, description="Version of the measurement schema.")
     device: str = Field(description="The device's name.")
-    emulated: bool = Field(description="Latency on this device means nothing.")
+    emulated: bool = Field(description="The device is emulated, so its latency is meaningless.")
     threads: int = Field(ge=1)
-    warmup: int = Field(ge=0, description="Inferences before the first sample.")
+    warmup: int = Field(ge=0, description="Warm-up inferences before the first sample.")
     samples_ns: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        min_length=1, description="One inference each, in the order they were taken, in nanoseconds."
+        min_length=1, description="Latency of each inference in nanoseconds, in order."
     )
-    latency: Latency = Field(description="Of samples_ns, in milliseconds.")
-    load_ms: Finite = Field(ge=0, description="Loading the model and initialising its runtime.")
-    first_ms: Finite = Field(ge=0, description="The first inference after loading.")
-    peak_rss_kib: int = Field(ge=0, description="The process's largest resident set.")
+    latency: Latency = Field(description="Summary of samples_ns, in milliseconds.")
+    load_ms: Finite = Field(ge=0, description="Time to load the model and initialise its runtime.")
+    first_ms: Finite = Field(ge=0, description="Time of the first inference after loading.")
+    peak_rss_kib: int = Field(ge=0, description="Peak resident set size of the process.")
     before: BoardState
     after: BoardState
     verdict: Verdict
 
     @classmethod
     def of(cls, raw: BenchRaw, *, device: str, emulated: bool, before: BoardState, after: BoardState) -> Self:
-        """What the agent measured, with its summary and verdict.
+        """A measurement from the agent's samples, with summary and verdict.
 
         Raises:
             ValueError: No samples.

@@ -1,4 +1,4 @@
-"""Statistics of latency samples, and whether they can be believed. Pure functions over samples in ns."""
+"""Statistics and validity of latency samples. Pure functions over samples in ns."""
 
 import math
 from collections.abc import Sequence
@@ -9,19 +9,19 @@ from pydantic import Field
 from edgepack.spec import Finite, Spec
 
 MIN_SAMPLES = 30
-MAX_DRIFT = 0.05  # of the median, between the medians of the two halves
-MAX_SPREAD = 0.10  # of the median, interquartile range
+MAX_DRIFT = 0.05  # difference of the medians of the two halves, relative to the median
+MAX_SPREAD = 0.10  # interquartile range, relative to the median
 MAX_TAIL = 3.0  # p99 over the median
-MAX_FREQUENCY_CHANGE = 0.02  # of the frequency before
-MODE_SHARE = 0.10  # of the samples on the smaller side of a gap
-MODE_GAP = 3.0  # times the wider side's interquartile range
+MAX_FREQUENCY_CHANGE = 0.02  # relative to the frequency before
+MODE_SHARE = 0.10  # fraction of the samples on the smaller side of a gap
+MODE_GAP = 3.0  # relative to the larger interquartile range of the two sides
 MODE_STEP = 0.02  # of the median
 
 NS_PER_MS = 1e6
 
 
 class Latency(Spec):
-    """A summary of samples; every figure in milliseconds."""
+    """A summary of samples; all figures in milliseconds."""
 
     p50: Finite
     p90: Finite
@@ -33,22 +33,22 @@ class Latency(Spec):
 
 
 class BoardState(Spec):
-    """What the board says about itself at one moment; None is what it does not say."""
+    """The state of the board at one moment; None if it is not known."""
 
     governor: str | None = Field(default=None, description="cpufreq's scaling governor.")
     frequency_khz: tuple[int, ...] = Field(
-        default=(), description="Of each core, cpufreq's scaling_cur_freq."
+        default=(), description="scaling_cur_freq of cpufreq, for each core."
     )
-    temperature_c: Finite | None = Field(default=None, description="The hottest thermal zone.")
+    temperature_c: Finite | None = Field(default=None, description="Temperature of the hottest thermal zone.")
     throttled: bool | None = Field(
-        default=None, description="At this moment; after the samples: or meanwhile."
+        default=None, description="Whether the CPU is throttled, or was throttled while samples were taken."
     )
     load_1min: Finite | None = Field(default=None, description="Load average over the last minute.")
     memory_available_kib: int | None = None
 
 
 class Verdict(Spec):
-    """Whether a measurement can be believed, and all that speaks against it."""
+    """Whether a measurement is valid, and the reasons if it is not."""
 
     valid: bool
     reasons: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ def _of_sorted(ordered: Sequence[float], q: float) -> float:
 
 
 def summary(samples_ns: Sequence[int]) -> Latency:
-    """Percentiles, mean and range of samples in nanoseconds, in milliseconds.
+    """Percentiles, mean and range in milliseconds of samples in nanoseconds.
 
     Raises:
         ValueError: No samples.
@@ -96,10 +96,10 @@ def summary(samples_ns: Sequence[int]) -> Latency:
 
 
 def modes_gap(samples: Sequence[float]) -> float | None:
-    """The width of an empty gap that splits the samples in two groups, or None where they are one group.
+    """The width of the gap between two groups of samples, or None if there is one group.
 
-    The gap is the widest between neighbours that leaves at least a tenth of the samples on either side; it
-    counts if it is wider than three interquartile ranges of the wider group and than 2 % of the median.
+    The gap is the widest between adjacent samples with at least a tenth of the samples on either side. It
+    must be wider than three times the larger group's interquartile range and than 2 % of the median.
     """
     ordered = sorted(samples)
     least = max(2, math.ceil(len(ordered) * MODE_SHARE))
@@ -121,13 +121,13 @@ def judge(
     after: BoardState,
     emulated: bool = False,
 ) -> Verdict:
-    """Whether latency samples, in the order they were taken, can be believed.
+    """Check whether latency samples, in the order they were taken, are valid.
 
     Args:
-        samples_ns: One inference each.
+        samples_ns: Latency of each inference.
         before: The board before the first sample.
         after: The board after the last.
-        emulated: The board is emulated: its latency means nothing, whatever the samples look like.
+        emulated: The board is emulated: the verdict is not valid.
 
     Raises:
         ValueError: No samples.
@@ -140,9 +140,9 @@ def judge(
 def _samples(samples_ns: Sequence[int]) -> list[str]:
     median = percentile(samples_ns, 50)
     if len(samples_ns) < MIN_SAMPLES:
-        return [f"too few samples: {len(samples_ns)}, at least {MIN_SAMPLES} are needed"]
+        return [f"too few samples: need at least {MIN_SAMPLES} (got {len(samples_ns)})"]
     if not median:
-        return ["the board's clock is too coarse: half of the samples took no time"]
+        return ["the board's clock is too coarse: half of the samples are 0 ns"]
     reasons = []
     gap = modes_gap(samples_ns)
     if gap is not None:
@@ -156,14 +156,14 @@ def _samples(samples_ns: Sequence[int]) -> list[str]:
         reasons.append(f"spread: the interquartile range is {spread / median:.0%} of the median")
     tail = percentile(samples_ns, 99) / median
     if tail > MAX_TAIL:
-        reasons.append(f"tail: p99 is {tail:.1f} times the median: something else ran on the board")
+        reasons.append(f"tail: p99 is {tail:.1f} times the median: other processes ran on the board")
     return reasons
 
 
 def _board(before: BoardState, after: BoardState) -> list[str]:
     reasons = []
     if before.throttled or after.throttled:
-        reasons.append("throttled: heat or supply voltage held the clock down")
+        reasons.append("throttled: the clock was reduced because of heat or supply voltage")
     changes = [
         (new - old) / old for old, new in zip(before.frequency_khz, after.frequency_khz, strict=False) if old
     ]

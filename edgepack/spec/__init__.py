@@ -1,4 +1,4 @@
-"""The nouns that several rooms share, frozen and strict: what a model, its samples and its training are.
+"""Data types that several rooms share, frozen and strict: models, samples, training, encodings.
 
 Imports: base, errors.
 """

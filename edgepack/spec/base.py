@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Spec(BaseModel):
-    """A frozen, strict pydantic model. Near misses of unknown keys are named by ``edgepack.config.problems``."""
+    """A frozen, strict pydantic model. ``edgepack.config.problems`` suggests names for unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
 
@@ -25,9 +25,9 @@ Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 MAY_BE_EMPTY = "may be empty"
-"""Metadata of a list or block that says something when it is empty; others are refused in users' files then."""
+"""Metadata of a list or block for which empty is a meaningful value; others must not be empty in users' files."""
 
-# What the patterns above ask for, in words; a test sees to it that none is missing.
+# Descriptions of the patterns above; a test checks that none is missing.
 PATTERNS = {
     r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$": "module:callable",
     r"^[a-z0-9][a-z0-9_-]*$": "a name of lower-case letters, digits, - and _",

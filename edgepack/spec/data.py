@@ -15,19 +15,19 @@ class Preprocess(Spec):
     color: Literal["rgb", "bgr", "gray"] = Field(default="rgb", description="Channels, in this order.")
     scale: float = Field(default=1 / 255, description="Pixel values are multiplied by this.")
     mean: tuple[float, ...] = Field(
-        default=(0.0,), description="Subtracted after scaling; one value, or one a channel."
+        default=(0.0,), description="Subtracted after scaling; one value, or one per channel."
     )
     std: tuple[float, ...] = Field(
-        default=(1.0,), description="Divided by last; one value, or one a channel."
+        default=(1.0,), description="Divided by last; one value, or one per channel."
     )
     layout: Literal["nchw", "nhwc"] = Field(default="nchw", description="Order of the tensor's axes.")
 
 
 class Images(Spec):
-    """A folder with one sub-folder of images a class."""
+    """A folder with one sub-folder of images per class."""
 
     folder: Filled = Field(description="The folder, relative to the recipe.")
-    preprocess: Preprocess = Field(default=Preprocess(), description="From file to tensor.")
+    preprocess: Preprocess = Field(default=Preprocess(), description="How an image file becomes a tensor.")
 
 
 class Text(Spec):
@@ -40,7 +40,7 @@ class Text(Spec):
         default="words", description="bytes, words, or module:callable from a text to a list of ids."
     )
     vocabulary: int = Field(default=4096, ge=2, description="Distinct tokens kept.")
-    length: int = Field(default=128, ge=1, description="Tokens a sample; shorter ones are padded with 0.")
+    length: int = Field(default=128, ge=1, description="Tokens per sample; shorter samples are padded with 0.")
 
 
 class Data(Spec):
@@ -57,6 +57,6 @@ class Data(Spec):
     csv: Text | None = Field(default=None, description="A CSV file of text.")
     jsonl: Text | None = Field(default=None, description="A JSONL file of text.")
     test_fraction: float = Field(
-        default=0.2, gt=0, lt=1, description="Where the source has no split of its own."
+        default=0.2, gt=0, lt=1, description="Fraction of the samples in the test split, where the source has no split of its own."
     )
     seed: int = Field(default=0, description="Seed of that split.")

@@ -1,8 +1,8 @@
 """JSON documents for people and programs: canonical bytes, schema versions, and how older versions are read.
 
-What was written once stays readable. A document carries the version of its schema; the version rises when its fields
-change. A reader takes every version up to its own: fields that an older one lacks have defaults, and where a default
-does not do, the document overrides ``JsonDocument.upgraded``. A newer version is refused in those words.
+Older documents stay readable. A document carries its schema version, which is incremented when its fields change. A
+reader accepts every version up to its own: fields that an older version lacks have defaults, and where a default is not
+enough, the document overrides ``JsonDocument.upgraded``. A newer version is rejected with an error that says so.
 """
 
 import json
@@ -18,11 +18,11 @@ from edgepack.spec.base import Spec
 
 
 class SchemaVersionError(InputError):
-    """The document was written by a newer edgepack, or carries no version that any edgepack wrote."""
+    """The document was written by a newer edgepack, or its version is invalid."""
 
 
 def check_version(what: str, version: object, newest: int, *, where: str, hint: str) -> int:
-    """The schema version of a document that ``what`` names; one above ``newest``, or what is none, is refused.
+    """Check and return the schema version of a document that ``what`` names.
 
     Raises:
         SchemaVersionError: ``version`` is not one of 1 to ``newest``.
@@ -44,10 +44,9 @@ def check_version(what: str, version: object, newest: int, *, where: str, hint: 
 
 
 def is_canonical(data: bytes) -> bool:
-    """Whether these bytes are the one spelling of the JSON value they hold.
+    """Whether these bytes are the canonical form of the JSON value they hold.
 
-    It is asked of the bytes as they are and not of a document read from them: a reader adds the fields that an older
-    version lacks.
+    This checks the bytes as they were read, not a parsed document: parsing adds fields that an older version lacks.
     """
     try:
         return readable_json(json.loads(data)) == data
@@ -56,7 +55,7 @@ def is_canonical(data: bytes) -> bool:
 
 
 def readable_json(value: Any) -> bytes:
-    """The one spelling of a document: sorted keys, two-space indent, UTF-8, a newline at the end.
+    """The canonical form of a document: sorted keys, two-space indent, UTF-8, a newline at the end.
 
     Raises:
         ValueError: The value holds NaN or an infinity.
@@ -75,30 +74,29 @@ def rename_key(value: Any, old: str, new: str) -> Any:
 class JsonDocument(Spec):
     """A Spec kept as a JSON file. Subclasses declare ``kind: Literal[...]`` and ``edgepack: Literal[version]``.
 
-    ``kind`` says which document it is, ``edgepack`` the version of its schema. Both are checked before the rest, so
-    that a document of a newer version is named as such and not as a list of unknown fields. What is read is of the
-    version in ``edgepack``, whichever it was written in.
+    ``kind`` is the type of the document, ``edgepack`` its schema version. Both are checked first, so that the error for a
+    newer document is about its version and not about unknown fields. A parsed document is always of the current version,
+    whichever version it was written in.
 
     Attributes:
-        noun: What people call the document; its kind unless given.
-        hint: What to do about a damaged one.
+        noun: The document's name in messages; its kind by default.
+        hint: The next step in errors about a damaged document.
     """
 
     noun: ClassVar[str] = ""
-    hint: ClassVar[str] = "run the command that wrote it again"
+    hint: ClassVar[str] = "re-run the command that wrote it"
 
     @classmethod
     def schema_version(cls) -> int:
-        """The version that this edgepack writes, and the newest it reads."""
+        """The version that this edgepack writes, and the newest that it reads."""
         (version,) = get_args(cls.model_fields["edgepack"].annotation)
         return int(version)
 
     @classmethod
     def upgraded(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
-        """The values of a document of ``version`` as those of this one; they are validated afterwards.
+        """Convert the values of a document of ``version`` to the current version; they are validated afterwards.
 
-        Fields that an older version lacks are filled in by their defaults. A document overrides this where a default
-        does not do.
+        Fields that an older version lacks get their defaults. A document overrides this where a default is not enough.
         """
         return {**value, "edgepack": max(version, cls.schema_version())}
 
@@ -151,7 +149,7 @@ class JsonDocument(Spec):
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first problem pydantic found, on one line, and how many more there are."""
+    """The first problem that pydantic reports, on one line, and the number of further ones."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     place = ".".join(str(part) for part in problems[0]["loc"])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -1,4 +1,4 @@
-"""What is known of a model at one point of its way: counted and measured on the build host."""
+"""Figures of a model after a stage, counted and measured on the build host."""
 
 from typing import Self
 
@@ -13,20 +13,20 @@ class ModelFacts(Spec):
     parameters: Count | None = None
     macs: Count | None = Field(default=None, description="Multiply-accumulates of one inference.")
     size: Count | None = Field(default=None, description="Bytes of the weights or ONNX file at this stage.")
-    accuracy: Finite | None = Field(default=None, ge=0, le=1, description="On the test split.")
+    accuracy: Finite | None = Field(default=None, ge=0, le=1, description="Accuracy on the test split, 0 to 1.")
     encodings: dict[str, Count] = Field(
         default_factory=dict, description="Stored bytes of an ONNX file's constants, by encoding."
     )
 
 
 class ModelFigures(ModelFacts):
-    """The model after one stage: ``source``, then each compression step. Neighbours are before and after."""
+    """The figures of the model after one stage: ``source``, then each compression step."""
 
     stage: str
 
     @classmethod
     def of(cls, stage: str, facts: ModelFacts) -> Self:
-        """The facts after a stage."""
+        """Figures after the stage of this name."""
         return cls(
             stage=stage,
             parameters=facts.parameters,

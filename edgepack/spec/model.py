@@ -20,23 +20,23 @@ DType = Literal[
     "uint64",
     "bool",
 ]
-"""What the agent reads and writes: the element types of .npy files, complex numbers and text apart."""
+"""Element types that the agent reads and writes: those of .npy files, except complex numbers and text."""
 
 
 class Input(Spec):
-    """One input of the model, batch included."""
+    """One input of the model, including the batch axis."""
 
     name: Filled = Field(
-        description="The input's name in the ONNX graph; with source, the name it gets there."
+        description="The input's name in the ONNX graph; with `source`, the name it is exported under."
     )
     shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], MAY_BE_EMPTY] = Field(
-        description="Batch included, e.g. [1, 3, 224, 224]."
+        description="Including the batch axis, e.g. [1, 3, 224, 224]."
     )
     dtype: DType = Field(default="float32", description="Element type.")
 
 
 class Tensor(Spec):
-    """An input or output of a model, batch included."""
+    """An input or output of a model, including the batch axis."""
 
     name: str
     shape: tuple[Annotated[int, Field(ge=1)], ...]
@@ -48,11 +48,11 @@ class Train(Spec):
 
     epochs: int = Field(ge=1, description="Passes over the training split.")
     lr: float = Field(
-        default=1e-3, gt=0, description="Learning rate at the start; it falls to 0 along a cosine."
+        default=1e-3, gt=0, description="Initial learning rate; cosine decay to 0."
     )
-    batch_size: int = Field(default=64, ge=1, description="Samples a step.")
+    batch_size: int = Field(default=64, ge=1, description="Batch size: samples per step.")
     weight_decay: float = Field(default=0.0, ge=0, description="Adam's L2 penalty.")
-    seed: int = Field(default=0, description="Seed of initial weights and of the order of samples.")
+    seed: int = Field(default=0, description="Seed of the initial weights and the order of samples.")
 
 
 class Model(Spec):
@@ -64,7 +64,7 @@ class Model(Spec):
         default=None,
         description="A .safetensors or weights-only .pt file for source, relative to the recipe.",
     )
-    train: Train | None = Field(default=None, description="Train the source first; instead of weights.")
+    train: Train | None = Field(default=None, description="Train the source first, instead of loading weights.")
     inputs: tuple[Input, ...] = Field(
         default=(), description="The model's inputs. Required with source; with onnx they fix dynamic shapes."
     )

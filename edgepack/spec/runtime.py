@@ -3,6 +3,6 @@
 BASE = (
     "libtvm_ffi.so",
     "libtvm_runtime.so",
-)  # every model of the virtual machine: the C ABI, the machine, threads
-EXTRA = "libtvm_runtime_extra.so"  # those that sort, or draw random numbers
+)  # required by every model: the C ABI, the virtual machine, threads
+EXTRA = "libtvm_runtime_extra.so"  # required by models that sort or draw random numbers
 CUDA = "libtvm_runtime_cuda.so"

@@ -143,7 +143,7 @@ def test_a_change_is_named_where_a_stage_runs_again(cli, second):
 def test_fresh_runs_a_stage_again(cli, second):
     report = cli("run", "recipe.yaml", "--json", "-t", "x86-64-v3", "--fresh", "evaluate").json
     done = {s["stage"]: s["why"] for s in report["stages"] if s["status"] == "done"}
-    assert done["evaluate"] == "asked for by --fresh"
+    assert done["evaluate"] == "requested by --fresh"
     assert "compile" not in done
 
 

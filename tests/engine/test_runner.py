@@ -172,7 +172,7 @@ def test_fresh_by_the_name_of_the_stage_its_label_its_alias_or_all(make, fresh):
     runner = make(fresh=(fresh,))
     do(runner, calls, **named)
     assert len(calls.works) == 2
-    assert outcomes(runner) == [("prune-channels-2", None, "done", "asked for by --fresh")]
+    assert outcomes(runner) == [("prune-channels-2", None, "done", "requested by --fresh")]
     do(make(fresh=("train",)), calls, **named)
     assert len(calls.works) == 2
 

@@ -238,7 +238,7 @@ def test_two_steps_of_the_same_method_have_a_name_each(line):
     assert [work.spec.step.ratio for work in line.calls["CompressTorchStage"]] == [0.5, 0.3]
     report = line(text, fresh=("prune-channels-2",))
     why = {s.stage: s.why for s in report.stages if s.status == "done" and s.target is None}
-    assert why == {"prune-channels-2": "asked for by --fresh"}
+    assert why == {"prune-channels-2": "requested by --fresh"}
     report = line(text, fresh=("prune-channels",))
     assert {s.stage for s in report.stages if s.status == "done" and s.target is None} == {
         "prune-channels-1",

@@ -1,4 +1,4 @@
-"""The examples every bundle carries, for people who put the model into a program of their own.
+"""The examples in every bundle, for users who integrate the model into their own program.
 
 Imports: nothing.
 """
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def example_files() -> dict[str, Path]:
-    """The example files by the name they have in a bundle's ``examples`` folder."""
+    """The example files by their names in a bundle's ``examples`` folder."""
     folder = Path(__file__).parent
     return {name: folder / name for name in ("README.md", "infer.c", "infer.py")}

@@ -2,11 +2,11 @@
 
     python3 infer.py [MODEL.so INPUT.npy...]
 
-Only numpy is needed: the runtime in ../lib is called through ctypes and its stable C ABI, of which the
-part used here is declared below; all of it is in tvm/ffi/c_api.h of apache-tvm-ffi.
+Only numpy is needed: the runtime in ../lib is called through ctypes and its stable C ABI. The part used
+here is declared below; see tvm/ffi/c_api.h of apache-tvm-ffi for the rest.
 """
 
-# ruff: noqa: T201 - a program for people prints
+# ruff: noqa: T201 - a command-line program prints
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import numpy as np
 BUNDLE = Path(__file__).resolve().parent.parent
 NONE, INTEGER, BOOL, TENSOR_POINTER, TEXT, ARRAY = 0, 1, 2, 7, 8, 71
 CPU, POOLED_ALLOCATOR = 1, 2
-HEADER = 24  # bytes of the header of every object; its payload follows
-CODES = {"i": 0, "u": 1, "f": 2, "b": 6}  # DLPack's type codes by numpy's kind
+HEADER = 24  # size of every object's header in bytes; the payload follows
+CODES = {"i": 0, "u": 1, "f": 2, "b": 6}  # DLPack type codes by numpy dtype kind
 
 
 class Bytes(ctypes.Structure):
@@ -113,7 +113,7 @@ def load(path: Path) -> int:
 
 
 def tensor_of(array: np.ndarray) -> Tensor:
-    """An array as a Tensor whose data is aligned to 64 bytes, as compiled code wants it."""
+    """An array as a Tensor whose data is aligned to 64 bytes, as compiled code requires."""
     memory = np.empty(array.nbytes + 64, np.uint8)
     start = -memory.ctypes.data % 64
     data = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
@@ -122,7 +122,7 @@ def tensor_of(array: np.ndarray) -> Tensor:
     strides = (ctypes.c_int64 * array.ndim)(*(step // array.itemsize for step in data.strides))
     bits = array.itemsize * 8
     tensor = Tensor(data.ctypes.data, CPU, 0, array.ndim, CODES[array.dtype.kind], bits, 1, shape, strides, 0)
-    tensor.memory = memory  # kept as long as the tensor
+    tensor.memory = memory  # kept alive as long as the tensor
     return tensor
 
 
