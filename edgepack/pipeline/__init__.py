@@ -1,4 +1,4 @@
-"""The pipeline as one visible tuple that is executed; candidates, strategies, runs on disk.
+"""The pipeline as one tuple of stages; candidates, strategies, traces.
 
 Imports: agent, base, bundle, compression, config, data, engine, errors, export, lower, measuring, onnxfile, remote,
 spec, toolchain, torchnet, tuning.

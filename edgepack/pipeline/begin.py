@@ -1,4 +1,4 @@
-"""How a run begins: its name, what it was asked, on which machine and with which tools."""
+"""The start of a run: its ID, recipe, host and tool versions."""
 
 import os
 import platform
@@ -38,14 +38,14 @@ def begin(plan: Plan, boards: Boards, until: Until) -> RunStarted:
 
 
 def new_run_id(recipe: str, now: datetime) -> str:
-    """A name for a run that starts now: sortable, and unlike that of any run beside it."""
+    """A unique, sortable ID for a run that starts now."""
     return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}-{recipe}-{os.getpid()}"
 
 
 def tool_versions() -> dict[str, str]:
-    """Versions of edgepack and the packages that shape its results; absent ones are left out."""
-    found = {name: tool_version(name) for name in _TOOLS}
-    return {name: release for name, release in found.items() if release != ABSENT}
+    """Versions of edgepack and the packages that affect its results; those not installed are omitted."""
+    versions = {name: tool_version(name) for name in _TOOLS}
+    return {name: release for name, release in versions.items() if release != ABSENT}
 
 
 def this_host() -> Host:
@@ -60,7 +60,7 @@ def this_host() -> Host:
 
 
 def _cpu_name(cpuinfo: Path) -> str | None:
-    """The CPU's name where Linux tells it; ARM kernels mostly do not."""
+    """The CPU's name, if Linux reports it; ARM kernels usually do not."""
     try:
         lines = cpuinfo.read_text(errors="replace").splitlines()
     except OSError:

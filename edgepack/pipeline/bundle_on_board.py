@@ -1,4 +1,4 @@
-"""A bundle on a board: installed, or brought there to be measured. The stages of a run and the commands do it here."""
+"""Install a bundle on a board, or copy it there to be measured; used by stages and commands."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def install_bundle(boards: Boards, device: str, bundle: Path, progress: Progress) -> "Installed":
-    """Make a bundle what a device runs; when the device has it already, only the check is made.
+    """Install a bundle on a device; if the device has it already, it is only checked.
 
     Raises:
         EdgepackError: as :func:`edgepack.remote.install.install`.
@@ -36,7 +36,7 @@ def install_bundle(boards: Boards, device: str, bundle: Path, progress: Progress
 
 @contextmanager
 def loaded_bundle(boards: Boards, device: str, bundle: Path, *, threads: int) -> "Iterator[BoardModel]":
-    """A bundle's model on a device, to run and to measure; nothing stays there.
+    """A bundle's model on a device, to run and to measure; it is removed afterwards.
 
     Raises:
         EdgepackError: as :func:`edgepack.remote.scratch.scratch`.
@@ -50,7 +50,7 @@ def loaded_bundle(boards: Boards, device: str, bundle: Path, *, threads: int) ->
 def measure_latency(
     on: "BoardModel", inputs: "Mapping[str, np.ndarray]", bench: Bench, *, emulated: bool
 ) -> "Measurement":
-    """The latency of a model on its board; inputs in the model's order and shapes.
+    """Measure the latency of a model on its board; inputs have the model's order and shapes.
 
     Raises:
         AgentError: the model or the agent failed.

@@ -1,4 +1,4 @@
-"""A candidate: a name and a list of compression steps. What a run builds, measures and compares."""
+"""Candidates: a name and a list of compression steps; a run builds, measures and compares them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from edgepack.spec.candidate import RELEASE
 
 @dataclass(frozen=True)
 class Candidate:
-    """One proposal of what to release.
+    """A possible release: a name and compression steps.
 
     Attributes:
         name: unique in a run; ``release`` is the one that is deployed.
-        steps: what compresses the recipe's model, those on torch before those on ONNX.
-        not_built: why nothing is built of it for a target, where that is so.
+        steps: compression steps for the recipe's model, those on torch before those on ONNX.
+        not_built: why it is not built for any target; None if it is.
     """
 
     name: str
@@ -25,24 +25,24 @@ class Candidate:
     not_built: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an order of steps that cannot be: the export stands between the two levels."""
+        """Check the order of the steps: the export separates the two levels."""
         levels = [method_of(step).level for step in self.steps]
         if levels != sorted(levels, key=("torch", "onnx").index):
-            raise ValueError(f"candidate {self.name}: steps on torch come before steps on ONNX")
+            raise ValueError(f"candidate {self.name}: steps on torch must come before steps on ONNX")
 
     @property
     def deployed(self) -> bool:
-        """Whether it is installed on the boards; the others are measured from a scratch folder."""
+        """Whether it is installed on the boards; other candidates are measured from a scratch folder."""
         return self.name == RELEASE
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """A name for each step: its method's, numbered from 1 where a method stands more than once."""
+        """A name for each step: its method's, numbered from 1 if a method occurs more than once."""
         return step_labels(self.steps)
 
 
 def step_labels(steps: Sequence[Step]) -> tuple[str, ...]:
-    """A name for each step: its method's, numbered from 1 where a method stands more than once."""
+    """A name for each step: its method's, numbered from 1 if a method occurs more than once."""
     several = {name for name, count in Counter(step.method for step in steps).items() if count > 1}
     seen: Counter[str] = Counter()
     labels = []
@@ -53,5 +53,5 @@ def step_labels(steps: Sequence[Step]) -> tuple[str, ...]:
 
 
 def method_of(step: Step) -> Method[Any]:
-    """The method a step asks for."""
+    """The method of a step."""
     return METHODS[step.method]

@@ -1,7 +1,7 @@
-"""A stage of the pipeline: the engine's contract, and which work it has for a candidate, a target or a device.
+"""Stages of the pipeline: the engine's contract, plus the requests for a candidate, a target or a device.
 
-Most stages have one piece of work, or none, and override ``request``. One with several overrides ``requests``: each piece
-is asked for when those before it are done, and what they made is in the run it is asked with.
+Most stages have at most one request and override ``request``. A stage with several overrides ``requests``: each is
+created after the previous ones have completed, and can use their results.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,24 +13,24 @@ from edgepack.pipeline.state import CandidateRun, DeviceRun, Resources, TargetRu
 
 NO_DEVICE = "the recipe names no device for this target"
 
-A = TypeVar("A")  # the run that a stage is asked with
+A = TypeVar("A")  # the run that requests are created from
 
 
 class PipelineStage(Stage[S, F, Resources], Generic[S, F, A]):
-    """A stage that says which work it has at its place in a run."""
+    """A stage that creates its requests from the state of a run."""
 
     def request(self, at: A) -> Request[S] | Skip | None:
-        """The work there; a Skip where leaving it out is worth reporting, None where there is none."""
+        """The request; a Skip if skipping it should be reported, None if there is nothing to do."""
         del at
         return None
 
     def requests(self, at: A) -> Sequence[Callable[[], Request[S] | Skip | None]]:
-        """The pieces of work there, in order, each to be called when those before it are done."""
+        """Functions that create the requests, in order; each is called after the previous request has completed."""
         return (partial(self.request, at),)
 
 
 class ModelStage(PipelineStage[S, F, CandidateRun]):
-    """Runs for a candidate; candidates that begin with the same steps share its results."""
+    """Runs for each candidate; candidates with the same first steps share results."""
 
 
 class TargetStage(PipelineStage[S, F, TargetRun]):

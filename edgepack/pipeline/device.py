@@ -1,4 +1,4 @@
-"""What is done with one device outside a run: deploy, roll back, measure, probe, trust; and which devices there are."""
+"""Operations on one device outside a run: deploy, roll back, bench, info, trust; and the list of devices."""
 
 import tempfile
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NamedDevice:
-    """A device edgepack can reach by name."""
+    """A device that can be referred to by name."""
 
     name: str
     device: Device
@@ -41,10 +41,10 @@ def devices() -> list[NamedDevice]:
 
 
 def deploy(bundle: Path, device: str, listener: Listener) -> "Installed":
-    """Install a bundle on a device; the progress is that of the bytes sent."""
+    """Install a bundle on a device; progress events count the bytes sent."""
     from edgepack.bundle.archive import read_manifest
 
-    read_manifest(bundle)  # a file that is none is told before any board is asked, or brought up
+    read_manifest(bundle)  # an invalid file is reported before any board is contacted or started
     with Boards() as boards:
         return install_bundle(
             boards, device, bundle, lambda text, share: listener(Advanced(text=text, share=share))
@@ -60,7 +60,7 @@ def rollback(name: str, device: str) -> "Installed":
 
 
 def bench(bundle: Path, device: str, spec: "Bench") -> "Measurement":
-    """Measure a bundle on a device, with its own sample as input; nothing stays there."""
+    """Measure a bundle on a device with its own sample as input; nothing is left there."""
     import numpy as np
 
     from edgepack.bundle.archive import extract
@@ -78,7 +78,7 @@ def bench(bundle: Path, device: str, spec: "Bench") -> "Measurement":
 
 
 def info(device: str) -> dict[str, Any]:
-    """What the board says of itself through the agent, and the releases it holds."""
+    """What the agent reports about the board, and the releases on it."""
     from edgepack.agent.protocol import info as probe
     from edgepack.config.target import load_target
     from edgepack.remote.install import releases

@@ -1,4 +1,4 @@
-"""One run from its plan to its trace: boards opened and closed, the pipeline executed, everything told."""
+"""Execute a plan: open and close boards, run the pipeline, save the trace."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from edgepack.remote.boards import Boards
 
 @dataclass(frozen=True)
 class Executed:
-    """A run that is over: what happened, what its last stage made, and its errors in the order they came."""
+    """The result of a run: its trace, the artifacts of its last stage, and its errors in order."""
 
     trace: Trace
     artifacts: list[Artifact]
@@ -37,18 +37,18 @@ def execute(
     budget: Tune | None = None,
     strategy: Strategy | None = None,
 ) -> Executed:
-    """Do a plan's stages up to ``until`` and save the trace; Ctrl-C ends the run, and the trace says so.
+    """Run a plan's stages up to ``until`` and save the trace; Ctrl-C ends the run and is recorded in the trace.
 
     Args:
-        plan: what to do.
+        plan: the plan to execute.
         until: the last stage.
-        fresh: names of stages to do anew; ``all`` for every one.
-        listener: told every event besides the trace.
-        budget: for tuning, instead of the recipe's.
-        strategy: proposes the candidates; the recipe's two by default.
+        fresh: names of stages to re-run even if they are cached; ``all`` re-runs everything.
+        listener: called with every event.
+        budget: tuning budget that overrides the recipe's.
+        strategy: proposes the candidates; by default the baseline and the release of the recipe.
 
     Raises:
-        UsageError: ``fresh`` names no stage of this plan.
+        UsageError: ``fresh`` has a name that is not a stage of this plan.
     """
     require_stages(fresh, plan)
     trace = Trace()

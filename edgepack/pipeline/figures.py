@@ -1,4 +1,4 @@
-"""The figures that one stage finds and others use: of the model on its way, and of its compiled form."""
+"""Figures that one stage produces and others use: of the model after each stage, and of the compiled model."""
 
 import json
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ from edgepack.lower.result import Kernel
 from edgepack.spec import Count, Input, ModelFacts, Spec, Tensor
 from edgepack.spec.encoding import ConstantSummary
 
-SOURCE = "source"  # what the model as it came is called among the steps
+SOURCE = "source"  # the name of the original model among the steps
 
 
 class SourceFigures(ModelFacts):
-    """The model as it came: a torch source, trained or with its weights, or an .onnx file."""
+    """The original model: a torch source, trained or with its weights, or an .onnx file."""
 
     level: Literal["torch", "onnx"]
     inputs: tuple[Input, ...]
     changed_by: tuple[str, ...] = Field(
-        default=(), description="Methods whose changes its weights file holds."
+        default=(), description="Methods whose changes are stored in its weights file."
     )
     training: dict[str, float] | None = Field(
-        default=None, description="Loss and accuracies of the training."
+        default=None, description="Loss and accuracies of training."
     )
 
 
@@ -37,7 +37,7 @@ class StepFigures(ModelFacts):
     def of_step(
         cls, method: str, level: Literal["torch", "onnx"], metrics: Mapping[str, Any], facts: ModelFacts
     ) -> Self:
-        """The facts after a step, and what its method returned.
+        """Figures after a step, and the metrics that its method returned.
 
         Raises:
             EdgepackError: the metrics are not JSON values.
@@ -49,22 +49,22 @@ class StepFigures(ModelFacts):
                 raise EdgepackError(
                     f"{method} returned the metric {name!r} as {value!r:.60}",
                     why=f"a report holds JSON values: {error}",
-                    next="return Python numbers, texts, lists and mappings of them, and None for what is not known",
+                    next="return Python numbers, strings, lists and dicts of them, and None for unknown values",
                 ) from error
         plain = json.loads(json.dumps(dict(metrics)))
         return cls(level=level, metrics=plain, **facts.model_dump())
 
 
 class EvaluateFigures(ModelFacts):
-    """The model in onnxruntime."""
+    """Figures of the model in onnxruntime."""
 
-    samples: Count = Field(description="Batches in samples.npz.")
+    samples: Count = Field(description="Number of batches in samples.npz.")
     classes: tuple[str, ...]
     vocabulary: tuple[str, ...]
 
 
 class CompileFigures(Spec):
-    """What the library holds, and needs at run time."""
+    """The constants of the library, and what it needs at run time."""
 
     kernels: tuple[Kernel, ...]
     inputs: tuple[Tensor, ...]

@@ -1,4 +1,4 @@
-"""What a recipe refers to outside itself, by content: model, weights, data files and user code."""
+"""Digests of what a recipe refers to: model, weights, data files and user code."""
 
 import ast
 import hashlib
@@ -19,22 +19,22 @@ _SOURCE = {".py"}
 
 @dataclass(frozen=True)
 class UserFiles:
-    """Digests of what the recipe names, by role: they are part of keys, and never files in the store."""
+    """Digests of the files that a recipe names, by role: part of cache keys, never files in the store."""
 
-    code: Mapping[str, Artifact]  # the source behind model.source
+    code: Mapping[str, Artifact]  # the source code of model.source
     model: Mapping[str, Artifact]  # weights, or the .onnx file with its external data
     data: Mapping[str, Artifact]
 
 
 def user_files(model: Model, data: Data | None, base: Path) -> UserFiles:
-    """The digests of everything a recipe names."""
+    """Digests of everything that a recipe names."""
     found = model_inputs(model, base)
     code = {role: found.pop(role) for role in ("model_code",) if role in found}
     return UserFiles(code, found, data_inputs(data, base))
 
 
 def model_inputs(model: Model, base: Path) -> dict[str, Artifact]:
-    """The digests of everything ``model`` names, by role."""
+    """Digests of everything that ``model`` names, by role."""
     found = {}
     if model.source is not None:
         found["model_code"] = _code(model.source, base)
@@ -47,7 +47,7 @@ def model_inputs(model: Model, base: Path) -> dict[str, Artifact]:
 
 
 def data_inputs(data: Data | None, base: Path) -> dict[str, Artifact]:
-    """The digests of everything ``data`` names, by role."""
+    """Digests of everything that ``data`` names, by role."""
     if data is None:
         return {}
     found = {}
@@ -66,7 +66,7 @@ def data_inputs(data: Data | None, base: Path) -> dict[str, Artifact]:
 
 
 def step_inputs(files: Iterable[StepFile], base: Path) -> dict[str, Artifact]:
-    """The digests of what a compression step names, by role."""
+    """Digests of what a compression step names, by role."""
     found = {}
     for file in files:
         if file.kind == "callable":
@@ -80,7 +80,7 @@ def step_inputs(files: Iterable[StepFile], base: Path) -> dict[str, Artifact]:
 
 
 def _external(path: Path) -> dict[str, Artifact]:
-    """The files an .onnx model keeps its tensors in. A file that is no model names none: loading it will say so."""
+    """The external data files of an .onnx model. None for a file that is not a model: loading it reports that."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -98,7 +98,7 @@ def _external(path: Path) -> dict[str, Artifact]:
 
 
 def of_user(path: Path) -> Artifact:
-    """What the user brought: a file, or a folder as the digest over its files' names and contents; empty where there is nothing."""
+    """A user's file, or a folder as the digest over its files' names and contents; empty if it does not exist."""
     if path.is_dir():
         return _files(path, sorted(p for p in path.rglob("*") if p.is_file()))
     if not path.is_file():
@@ -109,9 +109,9 @@ def of_user(path: Path) -> Artifact:
 
 
 def _code(reference: str, base: Path) -> Artifact:
-    """The source behind ``module:callable``: the user's own files beside the recipe, or the installed package.
+    """The source code of ``module:callable``: the user's files beside the recipe, or the installed package.
 
-    Beside the recipe, imports are followed; an installed package counts by its own files only.
+    Imports are followed beside the recipe; of an installed package, only its own files count.
     """
     top = reference.partition(":")[0].partition(".")[0]
     own = _beside(top, base)
@@ -126,7 +126,7 @@ def _code(reference: str, base: Path) -> Artifact:
     folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
     if len(folders) == 1:
         return _files(folders[0], _sources(folders[0]))
-    if folders:  # a namespace package, in several places
+    if folders:  # a namespace package with several folders
         return _files(Path("/"), [path.resolve() for folder in folders for path in _sources(folder)])
     if spec is None or spec.origin is None:
         return Artifact(kind="input", name=reference, sha256="", size=0, made_by=USER)
@@ -134,10 +134,10 @@ def _code(reference: str, base: Path) -> Artifact:
 
 
 def _beside(top: str, base: Path) -> list[Path]:
-    """The module or package ``top`` in the recipe's folder, and all it imports from there; empty if not there."""
+    """The module or package ``top`` in the recipe's folder, and all that it imports from there; empty if it is not there."""
     found = set(_module(top, base))
     if (base / f"{top}.py").is_file():
-        found |= set(base.glob("*.py"))  # a module may import its neighbours by name at run time
+        found |= set(base.glob("*.py"))  # a module may import other modules beside it by name at run time
     pending = list(found)
     while pending:
         for name in _imported(pending.pop()):
@@ -153,11 +153,11 @@ def _module(name: str, base: Path) -> list[Path]:
 
 
 def _imported(path: Path) -> set[str]:
-    """The first names of what a source file imports."""
+    """The top-level names that a source file imports."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return set()  # importing it will say so
+        return set()  # reported when it is imported
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module and not n.level}
     return {name.partition(".")[0] for name in names}

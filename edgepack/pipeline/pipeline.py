@@ -1,7 +1,7 @@
-"""The pipeline as one visible tuple, which is what runs.
+"""The pipeline as one tuple of stages, executed in order.
 
 Model stages run for each candidate, target stages for each candidate and target, device stages for each candidate and
-device. What fails ends what needs it; the rest goes on. Work that several candidates ask for is done once.
+device. A failure stops only what depends on it. Work that several candidates request is done once.
 """
 
 from collections.abc import Sequence
@@ -44,24 +44,24 @@ COMPILE = CompileStage()
 BENCH = BenchStage()
 
 STAGES: tuple[PipelineStage, ...] = (
-    TrainStage(),  #                      the recipe's own first step, or
-    LoadStage(),  #                       a torch source with weights, or an .onnx file
+    TrainStage(),  #                      train the source, or
+    LoadStage(),  #                       load a torch source with weights, or an .onnx file
     CompressTorchStage(),  #              each step on torch: prune, …
     ExportStage(),  #                     torch → ONNX, parity with onnxruntime
     CompressOnnxStage(),  #               each step on ONNX: quantize, …
     EVALUATE,  #                          accuracy in onnxruntime, counts, samples with expected outputs
-    TuneStage(),  #                       kernels, on the board, or
-    RecallStage(),  #                     what was measured for such boards before
+    TuneStage(),  #                       tune kernels on the board, or
+    RecallStage(),  #                     use earlier records for this kind of board
     COMPILE,  #                           ONNX → Relax → shared library
     PackageStage(EVALUATE, COMPILE),  #   the bundle
-    DeployStage(),  #                     install over SSH; never cached: the board is asked
-    BENCH,  #                             measure on the board through the bundle
+    DeployStage(),  #                     install over SSH; never cached
+    BENCH,  #                             measure the bundle on the board
 )
 
 
 @dataclass
 class _Builds:
-    """What is known of one candidate beyond its model."""
+    """A candidate's results for its targets and devices."""
 
     run: CandidateRun
     compiled: dict[str, CompileFigures] = field(default_factory=dict)
@@ -99,10 +99,10 @@ class Pipeline:
         self._files = fingerprint.user_files(plan.recipe.model, plan.recipe.data, plan.base)
 
     def run(self, strategy: Strategy | None = None) -> list[Artifact]:
-        """Run the rounds of a strategy, the recipe's own if None.
+        """Run the rounds of a strategy, by default the recipe's.
 
-        Returns the bundles of the release, or its ONNX model where no target stage was asked for. What failed is
-        with the listener, a failure of the strategy too, which ends the run; only KeyboardInterrupt leaves.
+        Returns the bundles of the release, or its ONNX model if ``until`` is before the target stages. Failures are
+        sent to the listener, including those of the strategy, which end the run; only KeyboardInterrupt is raised.
         """
         asked = CheckedStrategy(strategy or RecipeStrategy(self._plan.recipe))
         results: list[Artifact] = []
@@ -140,11 +140,11 @@ class Pipeline:
                 if isinstance(stage, ModelStage):
                     self._advance(stage, at, resources)
         except StageFailed:
-            pass  # the listener was told; the strategy sees that there is nothing to build
+            pass  # the listener has the error; the strategy sees that there is nothing to build
         return _Builds(at)
 
     def _target(self, build: _Builds, target: TargetPlan) -> Artifact | None:
-        """One candidate for one target and its devices; returns the bundle."""
+        """Run the stages of one candidate for one target and its devices; returns the bundle."""
         name, candidate = target.target.name, build.run.candidate
         if candidate.not_built is not None:
             self._runner.tell(
@@ -181,7 +181,7 @@ class Pipeline:
             build.measured[at.build.target.target.name, device] = measured.figures
 
     def _advance(self, stage: Any, at: CandidateRun | TargetRun | DeviceRun, resources: Resources) -> None:
-        """Do the work that a stage has at this point."""
+        """Run the requests of a stage at this point."""
         for ask in stage.requests(at):
             request = ask()
             if request is None:
@@ -194,19 +194,19 @@ class Pipeline:
 
 
 def stage_names(plan: Plan | None = None) -> list[str]:
-    """What ``--fresh`` takes: stages, methods, and the plan's own steps where a method stands more than once."""
+    """Names for ``--fresh``: stages, methods, and the plan's steps if a method occurs more than once."""
     steps = () if plan is None else step_labels(plan.recipe.compress)
     return list(dict.fromkeys((*(stage.name for stage in STAGES), *METHODS, *steps)))
 
 
 def require_stages(names: Sequence[str], plan: Plan | None = None) -> None:
-    """Refuse names that are no stages.
+    """Check that all names are stages.
 
     Raises:
-        UsageError: with the near miss.
+        UsageError: a name is not a stage; with a suggestion.
     """
     known = stage_names(plan)
     for name in names:
         if name not in (*known, "all"):
             hint = suggestion(name, known, otherwise=f"stages: {', '.join(known)}, or all")
-            raise UsageError(f"there is no stage {name}", next=hint)
+            raise UsageError(f"unknown stage {name}", next=hint)

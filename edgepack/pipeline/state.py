@@ -1,4 +1,4 @@
-"""What is known of a candidate on its way through the stages: alone, for a target, on a device."""
+"""The state of a candidate in the pipeline: of its model, for a target, on a device."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,13 +21,13 @@ from edgepack.spec.candidate import RELEASE
 
 @dataclass(frozen=True)
 class Resources:
-    """What a stage's work may use, and its result must not depend on.
+    """Resources that a stage may use, but its result must not depend on.
 
     Attributes:
-        base: the recipe's folder, which paths and user code are relative to. What is read there is in the key by digest.
+        base: the recipe's folder, which paths and user code are relative to. Files read there are in the key by digest.
         boards: devices and sessions.
-        device: where a target's kernels are measured, or the device at hand; empty where there is none.
-        budget: of this one tuning, instead of the recipe's.
+        device: the device that tunes a target's kernels, or that of a device stage; empty if there is none.
+        budget: tuning budget that overrides the recipe's.
     """
 
     base: Path
@@ -38,26 +38,26 @@ class Resources:
 
 @dataclass
 class _Run:
-    """Records of stages that ended well, by stage, and the newest artifact of each role."""
+    """Records of completed stages, by stage, and the latest artifact of each role."""
 
     records: dict[Stage[Any, Any, Any], StageRecord[Any]] = field(default_factory=dict, kw_only=True)
     artifacts: dict[str, Artifact] = field(default_factory=dict, kw_only=True)
 
     def take(self, stage: Stage[S, F, R], request: Request[S], record: StageRecord[F]) -> None:
-        """Note what a stage made."""
+        """Add a stage's result."""
         del request
         self.records[stage] = record
         self.artifacts.update(record.artifacts)
 
     def find(self, stage: Stage[S, F, R]) -> StageRecord[F] | None:
-        """What a stage made last; None if it did nothing."""
+        """The last record of a stage; None if it did not run."""
         return self.records.get(stage)
 
     def of(self, stage: Stage[S, F, R]) -> StageRecord[F]:
-        """What a stage made last.
+        """The last record of a stage.
 
         Raises:
-            KeyError: it did nothing, which the order of the stages excludes.
+            KeyError: it did not run, which the order of the stages excludes.
         """
         record: StageRecord[F] = self.records[stage]
         return record
@@ -65,18 +65,18 @@ class _Run:
 
 @dataclass
 class CandidateRun(_Run):
-    """A candidate on its way through the model stages; the artifact ``source`` is the model as it came."""
+    """A candidate in the model stages; the artifact ``source`` is the original model."""
 
     plan: Plan
     candidate: Candidate
     files: UserFiles
     figures: list[ModelFigures] = field(default_factory=list)  # the source, then each step
     torch_accuracy: float | None = None  # after the last step on torch
-    changed_by: tuple[str, ...] = ()  # methods whose changes the source's weights hold
-    inputs: tuple[Input, ...] = ()  # an .onnx file brings its own, a torch source has the recipe's
+    changed_by: tuple[str, ...] = ()  # methods whose changes are stored in the source's weights
+    inputs: tuple[Input, ...] = ()  # of the .onnx file, or the recipe's for a torch source
 
     def take(self, stage: Stage[S, F, R], request: Request[S], record: StageRecord[F]) -> None:
-        """Note what a stage made, and the model's figures after it."""
+        """Add a stage's result, and the model's figures after it."""
         super().take(stage, request, record)
         found = record.figures
         if isinstance(found, SourceFigures | StepFigures):
@@ -89,9 +89,9 @@ class CandidateRun(_Run):
             self.artifacts[SOURCE] = record.artifacts[role]
 
     def scope(self, stage: Stage[Any, Any, Any], label: str | None = None) -> Scope:
-        """Where a model stage stands."""
+        """The scope of a model stage."""
         name = self.candidate.name
-        own_step = label is not None and name == RELEASE  # listed by its label alone, as the recipe has it
+        own_step = label is not None and name == RELEASE  # listed by its label only, as in the recipe
         return Scope(
             stage=stage.name,
             label=label or stage.name,
@@ -102,25 +102,25 @@ class CandidateRun(_Run):
 
 @dataclass
 class TargetRun(_Run):
-    """A candidate on its way through the stages of one target."""
+    """A candidate in the stages of one target."""
 
     model: CandidateRun
     target: TargetPlan
-    identities: Mapping[str, DeviceIdentity]  # of the target's devices, by name
-    budget: Tune | None = None  # of this one tuning, instead of the recipe's
+    identities: Mapping[str, DeviceIdentity]  # the target's devices, by name
+    budget: Tune | None = None  # tuning budget that overrides the recipe's
 
     @property
     def candidate(self) -> Candidate:
-        """Which one."""
+        """The candidate of this run."""
         return self.model.candidate
 
     @property
     def emulated(self) -> bool:
-        """Whether the device that tunes is emulated: what it measures is never served to a real one."""
+        """Whether the device that tunes is emulated: its records are never used for a real one."""
         return any(self.identities[name].emulated for name in self.target.devices[:1])
 
     def scope(self, stage: Stage[Any, Any, Any], label: str | None = None) -> Scope:
-        """Where a target stage stands."""
+        """The scope of a target stage."""
         name = self.candidate.name
         return Scope(
             stage=stage.name,
@@ -132,17 +132,17 @@ class TargetRun(_Run):
 
 @dataclass
 class DeviceRun(_Run):
-    """A candidate's bundle on its way through the stages of one device; None where the target has none."""
+    """A candidate's bundle in the stages of one device; the device is None if the target has none."""
 
     build: TargetRun
     device: DeviceIdentity | None
 
     @property
     def candidate(self) -> Candidate:
-        """Which one."""
+        """The candidate of this run."""
         return self.build.candidate
 
     def scope(self, stage: Stage[Any, Any, Any], label: str | None = None) -> Scope:
-        """Where a device stage stands."""
+        """The scope of a device stage."""
         device = None if self.device is None else self.device.name
         return self.build.scope(stage, label).model_copy(update={"device": device})

@@ -1,4 +1,4 @@
-"""Who proposes candidates: an object that is asked for some, chooses which of them are built, and is told their figures."""
+"""Strategies: propose candidates, choose which of them are built, and receive their figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ from edgepack.spec.candidate import BASELINE, RELEASE
 
 @dataclass(frozen=True)
 class Trial:
-    """What is known of a candidate. A figure that is missing was not asked for, or its stage failed.
+    """The figures of a candidate. A figure is missing if it was not requested or its stage failed.
 
     Attributes:
-        candidate: which one.
-        steps: the model after each compression step, the source first.
-        evaluated: the model in onnxruntime; None where a model stage failed.
-        compiled: by target.
-        measured: by target and device.
+        candidate: the candidate.
+        steps: figures after each compression step, the source first.
+        evaluated: figures in onnxruntime; None if a model stage failed.
+        compiled: figures by target.
+        measured: figures by target and device.
     """
 
     candidate: Candidate
@@ -38,40 +38,40 @@ class Strategy(Protocol):
     """Proposes candidates in rounds. Equal prefixes of steps are computed once, over all rounds."""
 
     def ask(self) -> Sequence[Candidate]:
-        """The candidates of the next round, each with a name of its own; none ends the run."""
+        """The candidates of the next round, with unique names; an empty sequence ends the run."""
 
     def promote(self, trials: Sequence[Trial]) -> Sequence[str]:
-        """The names of those to build and measure, when the model stages of a round are done."""
+        """The names of the candidates to build and measure, after the model stages of a round."""
 
     def tell(self, trial: Trial) -> None:
-        """What became of a candidate, built or not."""
+        """Receive the figures of a candidate, built or not."""
 
 
 class RecipeStrategy:
-    """What a recipe says: the model as it came, where there is something to compare, and the release."""
+    """The strategy of a recipe: the original model as baseline, if the recipe compresses, and the release."""
 
     def __init__(self, recipe: Recipe) -> None:
-        why = None if recipe.bench.baseline else "the recipe's bench.baseline is false"
+        why = None if recipe.bench.baseline else "bench.baseline is false in the recipe"
         self._round: tuple[Candidate, ...] = (Candidate(RELEASE, recipe.compress),)
         if recipe.compress:
             self._round = (Candidate(BASELINE, not_built=why), *self._round)
 
     def ask(self) -> Sequence[Candidate]:
-        """Both, once."""
+        """The baseline and the release, in one round."""
         asked, self._round = self._round, ()
         return asked
 
     def promote(self, trials: Sequence[Trial]) -> Sequence[str]:
-        """All or none: nothing is tuned for a release that does not exist, nor beside a baseline that does not."""
+        """All candidates, or none if one of them failed: nothing is tuned then."""
         sound = all(trial.evaluated is not None for trial in trials)
         return [trial.candidate.name for trial in trials] if sound else []
 
     def tell(self, trial: Trial) -> None:
-        """Nothing follows from it."""
+        """Ignore the figures."""
 
 
 class CheckedStrategy:
-    """A strategy whose failures and impossible answers are errors that name the strategy and the candidate."""
+    """A wrapper that turns failures and invalid results of a strategy into errors with its name."""
 
     def __init__(self, strategy: Strategy) -> None:
         self._strategy = strategy
@@ -81,12 +81,12 @@ class CheckedStrategy:
         """The strategy's candidates.
 
         Raises:
-            StrategyError: it failed, or a name stands for a second candidate.
+            StrategyError: it failed, or a name is used twice.
         """
         candidates = list(self._guarded("ask"))
         for candidate in candidates:
             if candidate.name in self._names:
-                raise self._error(f"proposes the name {candidate.name!r} a second time")
+                raise self._error(f"proposes a duplicate candidate {candidate.name!r}")
             self._names.add(candidate.name)
         return candidates
 
@@ -94,21 +94,21 @@ class CheckedStrategy:
         """The names that the strategy promotes.
 
         Raises:
-            StrategyError: it failed, a name is none of this round's, or its candidate failed.
+            StrategyError: it failed, a name is not in this round, or its candidate failed.
         """
         promoted = list(self._guarded("promote", trials))
         evaluated = {trial.candidate.name: trial.evaluated for trial in trials}
         for name in promoted:
             if name not in evaluated:
                 hint = suggestion(name, evaluated, otherwise=f"this round has {', '.join(evaluated)}")
-                raise self._error(f"promotes {name!r}, which is no candidate of this round", next=hint)
+                raise self._error(f"promotes {name!r}, which is not a candidate of this round", next=hint)
             if evaluated[name] is None:
                 step = "promote those whose `evaluated` is not None"
-                raise self._error(f"promotes {name!r}, of which a model stage failed", next=step)
+                raise self._error(f"promotes {name!r}, for which a model stage failed", next=step)
         return promoted
 
     def tell(self, trial: Trial) -> None:
-        """Tell the strategy.
+        """Pass the figures to the strategy.
 
         Raises:
             StrategyError: it failed.
@@ -118,7 +118,7 @@ class CheckedStrategy:
     def _guarded(self, method: str, *arguments: Any) -> Any:
         try:
             return getattr(self._strategy, method)(*arguments)
-        except Exception as error:  # the caller's own code fails in its own ways
+        except Exception as error:  # the caller's own code can raise anything
             raise self._error(
                 f"failed in {method}()", where=spot(error), why=f"{type(error).__name__}: {error}"
             ) from error

@@ -1,7 +1,7 @@
 """The trace of a run: its typed events in order, in memory and on disk. The report is a fold over it.
 
-On disk a trace is one JSON object a line, ``traces/RUN.jsonl`` in edgepack's data directory; the first line has the version. How far a stage is
-(``Advanced``) is for those who watch, and not kept.
+On disk a trace has one JSON object per line, ``traces/RUN.jsonl`` in edgepack's data directory; the first line has the
+version. Progress events (``Advanced``) are not stored.
 """
 
 import json
@@ -20,13 +20,13 @@ from edgepack.spec import Finite, Spec
 from edgepack.spec.document import check_version, rename_key
 
 TRACE_VERSION = 2
-_HINT = "run the recipe again with: edgepack run"
+_HINT = "re-run the recipe: edgepack run"
 
 Until = Literal["evaluate", "tune", "package", "bench"]
 
 
 class RecipeRef(Spec):
-    """The recipe of the run."""
+    """The recipe of a run."""
 
     name: str
     version: str
@@ -35,7 +35,7 @@ class RecipeRef(Spec):
 
 
 class Host(Spec):
-    """The machine that built and drove the run, not the boards."""
+    """The build host of a run, not the boards."""
 
     system: str
     machine: str
@@ -45,7 +45,7 @@ class Host(Spec):
 
 
 class Placement(Spec):
-    """A target of the run and one device that stands for it, if any."""
+    """A target of the run with one of its devices, if any."""
 
     target: str
     device: str | None = None
@@ -53,7 +53,7 @@ class Placement(Spec):
 
 
 class RunStarted(Spec):
-    """The run begins: with what, where, on what."""
+    """The run started: recipe, host, placements."""
 
     event: Literal["run-started"] = "run-started"
     trace: Literal[2] = Field(default=2, description="Version of the trace's schema.")
@@ -68,14 +68,14 @@ class RunStarted(Spec):
 
 
 class CandidatePromoted(Spec):
-    """A candidate is through the model stages, and goes on to the targets."""
+    """A candidate completed the model stages and was chosen to be built."""
 
     event: Literal["candidate-promoted"] = "candidate-promoted"
     candidate: str
 
 
 class CandidateNotBuilt(Spec):
-    """Nothing of a candidate is built for a target, and why."""
+    """A candidate is not built for a target, and why."""
 
     event: Literal["candidate-not-built"] = "candidate-not-built"
     candidate: str
@@ -84,14 +84,14 @@ class CandidateNotBuilt(Spec):
 
 
 class RunInterrupted(Spec):
-    """The run ends early, between two stages: Ctrl-C, or its strategy failed."""
+    """The run ended early, between two stages: Ctrl-C, or its strategy failed."""
 
     event: Literal["run-interrupted"] = "run-interrupted"
     error: ErrorRecord
 
 
 class RunEnded(Spec):
-    """The run is over."""
+    """The run ended."""
 
     event: Literal["run-ended"] = "run-ended"
     seconds: Finite = Field(ge=0)
@@ -110,7 +110,7 @@ class Trace:
         self.events: list[TraceEvent] = list(events)
 
     def __call__(self, event: Any) -> None:
-        """Keep an event, but for progress."""
+        """Add an event, unless it is progress."""
         if not isinstance(event, Advanced):
             self.events.append(event)
 
@@ -149,13 +149,13 @@ class Trace:
                 raise InputError("not an event of a trace", where=f"{path}:{number}", why=why) from error
         if not events or not isinstance(events[0], RunStarted):
             raise InputError(
-                "not the trace of a run", where=str(path), why="it does not begin with run-started"
+                "not the trace of a run", where=str(path), why="it does not start with run-started"
             )
         return cls(events)
 
 
 def _upgraded(value: Any, version: int) -> Any:
-    """An event of an older trace in the fields of this version.
+    """Convert an event of an older trace to this version.
 
     Version 1 had ``variant``, the candidate as reports list it, instead of ``shared``, and ``obstacles`` for
     ``model_problems``.
@@ -175,5 +175,5 @@ def _upgraded(value: Any, version: int) -> Any:
 
 
 def trace_path(run_id: str) -> Path:
-    """Where a run's trace is."""
+    """The path of a run's trace."""
     return data_dir() / "traces" / f"{run_id}.jsonl"

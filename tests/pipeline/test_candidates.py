@@ -157,8 +157,8 @@ class Failing(Rounds):
     [
         (lambda: Rounds([THREE[:1] * 2]), "proposes the name 'baseline' a second time"),
         (lambda: Rounds([THREE[:1], THREE[:1]]), "proposes the name 'baseline' a second time"),
-        (lambda: Mistaken([THREE], ["baseline", "int8"]), "promotes 'int8', of which a model stage failed"),
-        (lambda: Mistaken([THREE], ["basline"]), "promotes 'basline', which is no candidate of this round"),
+        (lambda: Mistaken([THREE], ["baseline", "int8"]), "promotes 'int8', for which a model stage failed"),
+        (lambda: Mistaken([THREE], ["basline"]), "promotes 'basline', which is not a candidate of this round"),
         *((lambda method=method: Failing([THREE], method), rf"failed in {method}\(\)") for method in ("ask", "promote", "tell")),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the stages of the pipeline do: one file each, in the order of ``edgepack.pipeline.pipeline.STAGES``.
+"""The stages of the pipeline, one per file; ``edgepack.pipeline.pipeline.STAGES`` has their order.
 
 Imports: agent, base, bundle, compression, config, data, engine, errors, export, lower, measuring, onnxfile,
 pipeline.bundle_on_board, pipeline.candidates, pipeline.contract, pipeline.figures, pipeline.fingerprint, pipeline.state, remote, spec,

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from edgepack.agent.protocol import BoardModel
 
 
-_EMULATED_WARMUP, _EMULATED_RUNS = 3, 30  # what an emulator takes says nothing: enough to show that it runs
+_EMULATED_WARMUP, _EMULATED_RUNS = 3, 30  # latency on an emulator is meaningless: enough runs to show that the model works
 
 
 class BenchSpec(Spec):
-    """Which board, and how to measure."""
+    """The board, and settings of the measurement."""
 
     device: str
     host: str
@@ -31,28 +31,28 @@ class BenchSpec(Spec):
 
 
 class BenchFigures(Spec):
-    """Latency and memory, and what the model answers there."""
+    """Latency, memory, accuracy and parity on the board."""
 
     measurement: Measurement
     answers: BoardAccuracy
 
 
 class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
-    """Figures from the board."""
+    """Measures the bundle on a device."""
 
     name = "bench"
     figures = BenchFigures
     derived = ("inputs.samples",)
 
     def ingredients(self, spec: BenchSpec) -> Ingredients:
-        """What measures; what merely moves bytes does not count."""
+        """The code that measures; code that only transfers files does not count."""
         del spec
         return Ingredients(
             ("paramiko",), ("agent", "measuring", "pipeline/bundle_on_board.py", "pipeline/stages/bench.py")
         )
 
     def request(self, at: DeviceRun) -> Request[BenchSpec] | Skip:
-        """Each candidate is measured."""
+        """Every candidate is measured."""
         if at.device is None:
             return Skip(NO_DEVICE)
         bench = at.build.model.plan.recipe.bench
@@ -64,13 +64,13 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
             host=at.device.host,
             port=at.device.port,
             emulated=at.device.emulated,
-            bench=bench.model_copy(update={"baseline": True}),  # who is measured shapes no figure
+            bench=bench.model_copy(update={"baseline": True}),  # the candidate's name does not affect the figures
         )
         files = {"bundle": at.build.artifacts["bundle"], "samples": at.build.model.artifacts["samples"]}
         return Request(spec, files)
 
     def run(self, work: Work[BenchSpec, Resources]) -> StageResult[BenchFigures]:
-        """Latency, accuracy and parity, from a scratch folder that is gone afterwards."""
+        """Measure latency, accuracy and parity in a scratch folder that is removed afterwards."""
         import numpy as np
 
         spec, boards = work.spec, work.resources.boards
@@ -94,7 +94,7 @@ def _inputs(samples: "dict[str, np.ndarray]", rows: Any) -> "dict[str, np.ndarra
 
 
 def _answers(on: "BoardModel", samples: "dict[str, np.ndarray]", wanted: int | None) -> BoardAccuracy:
-    """Run test samples, evenly spaced over the split, and hold the outputs against onnxruntime's."""
+    """Run test samples, evenly spaced over the split, and compare the outputs with onnxruntime's."""
     import numpy as np
 
     from edgepack.measuring.measure import evaluate

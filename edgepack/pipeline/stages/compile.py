@@ -1,4 +1,4 @@
-"""``compile``: ONNX to a library for the target, with the records given to it and the family's schedule for the rest."""
+"""``compile``: ONNX to a library for the target, with tuning records and the family's schedules for untuned kernels."""
 
 from edgepack.config.target import Target
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
@@ -24,11 +24,11 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
     names = records.NAMES
 
     def ingredients(self, spec: CompileSpec) -> Ingredients:
-        """All that makes kernels and the library."""
+        """The code that generates kernels and the library."""
         return records.ingredients(spec.target, "pipeline/stages/compile.py")
 
     def request(self, at: TargetRun) -> Request[CompileSpec]:
-        """The compilation; records of ``tune`` or ``recall`` are inputs where there are some."""
+        """The compilation; records of ``tune`` or ``recall`` are inputs if there are any."""
         found = {name: at.artifacts[name] for name in records.FILES if name in at.artifacts}
         return Request(
             CompileSpec(target=at.target.target.kernels), {"onnx": at.model.artifacts["onnx"], **found}

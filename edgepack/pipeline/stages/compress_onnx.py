@@ -1,4 +1,4 @@
-"""``compress`` after the export: one step of a candidate on the .onnx file."""
+"""``compress`` after the export: one compression step of a candidate on the .onnx file."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,7 +20,7 @@ _SOURCES = ("compression/__init__.py", "compression/method.py", "pipeline/stages
 
 
 class OnnxStepSpec(Spec):
-    """One step, with which samples."""
+    """One compression step, and its samples."""
 
     inputs: tuple[Input, ...]
     data: Data | None
@@ -28,25 +28,25 @@ class OnnxStepSpec(Spec):
 
 
 class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
-    """The steps that change the .onnx file."""
+    """Runs the compression steps on ONNX."""
 
     name = "compress"
     figures = StepFigures
 
     def ingredients(self, spec: OnnxStepSpec) -> Ingredients:
-        """The method's own code and tools, and no other method's."""
+        """The code and tools of this method only."""
         method = method_of(spec.step)
         tools, sources = (
             (*onnx_models.TOOLS, *method.tools()),
             (*onnx_models.SOURCES, *_SOURCES, *method.code()),
         )
-        if method.files(spec.step):  # they may be modules and their weights
+        if method.files(spec.step):  # files may be modules and their weights
             tools += torch_models.TOOLS
             sources += (*torch_models.SOURCES, *torch_models.any_rebuilt().sources)
         return Ingredients(tuple(dict.fromkeys(tools)), tuple(dict.fromkeys(sources)))
 
     def requests(self, at: CandidateRun) -> Sequence[Callable[[], Request[OnnxStepSpec]]]:
-        """Each step on ONNX."""
+        """One request for each step on ONNX."""
         labelled = zip(at.candidate.labels, at.candidate.steps, strict=True)
         return [
             partial(self._step, at, label, step)
@@ -55,7 +55,7 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
         ]
 
     def _step(self, at: CandidateRun, label: str, step: Step) -> Request[OnnxStepSpec]:
-        """The work of one step, on what those before it made."""
+        """The request for one step, on the output of the previous ones."""
         spec = OnnxStepSpec(inputs=at.inputs, data=at.plan.recipe.data, step=step)
         files = {**at.files.data, "onnx": at.artifacts["onnx"]}
         files |= step_inputs(method_of(step).files(step), at.plan.base)
@@ -65,7 +65,7 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
         """Apply the method to the file."""
         method = method_of(work.spec.step)
         if not isinstance(method, OnnxMethod):
-            raise TypeError(f"{method.name} is no method on ONNX")
+            raise TypeError(f"{method.name} is not a method on ONNX")
         out = work.scratch / "model.onnx"
         base = work.resources.base
         context = Context(

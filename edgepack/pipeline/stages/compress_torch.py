@@ -1,4 +1,4 @@
-"""``compress`` before the export: one step of a candidate on the torch module."""
+"""``compress`` before the export: one compression step of a candidate on the torch module."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,23 +23,23 @@ _SOURCES = ("compression/__init__.py", "compression/method.py", "pipeline/stages
 
 
 class TorchStepSpec(Spec):
-    """One step, on which source, with which samples."""
+    """One compression step, with its source and samples."""
 
     source: str
     inputs: tuple[Input, ...]
     data: Data | None
     step: SerializeAsAny[Step]
-    rebuilt: torch_models.Rebuilt  # the steps before it
+    rebuilt: torch_models.Rebuilt  # the previous steps
 
 
 class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
-    """The steps that change the torch module."""
+    """Runs the compression steps on torch."""
 
     name = "compress"
     figures = StepFigures
 
     def ingredients(self, spec: TorchStepSpec) -> Ingredients:
-        """The method's own code and tools, those that restore what it starts from, and no other method's."""
+        """The code and tools of this method, and of those that restore its input module."""
         method = method_of(spec.step)
         rebuilt = torch_models.any_rebuilt() if method.files(spec.step) else spec.rebuilt
         return Ingredients(
@@ -48,7 +48,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         )
 
     def requests(self, at: CandidateRun) -> Sequence[Callable[[], Request[TorchStepSpec] | Skip]]:
-        """Each step on torch."""
+        """One request for each step on torch."""
         candidate = at.candidate
         if not candidate.steps and candidate.name == RELEASE:
             return (lambda: Skip("the recipe compresses nothing"),)
@@ -56,7 +56,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         return [partial(self._step, at, i) for i, step in steps if isinstance(method_of(step), TorchMethod)]
 
     def _step(self, at: CandidateRun, number: int) -> Request[TorchStepSpec]:
-        """The work of one step, on what those before it made."""
+        """The request for one step, on the output of the previous ones."""
         steps, recipe = at.candidate.steps, at.plan.recipe
         step, method = steps[number], method_of(steps[number])
         earlier = (*at.changed_by, *(each.method for each in steps[:number]))
@@ -74,11 +74,11 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         return Request(spec, files, at.candidate.labels[number], aliases=(step.method,))
 
     def run(self, work: Work[TorchStepSpec, Resources]) -> StageResult[StepFigures]:
-        """Restore the module, apply the method, and save what it made with all changes so far."""
+        """Restore the module, apply the method, and save the result with all changes so far."""
         spec, base = work.spec, work.resources.base
         method = method_of(spec.step)
         if not isinstance(method, TorchMethod):
-            raise TypeError(f"{method.name} is no method on torch")
+            raise TypeError(f"{method.name} is not a method on torch")
         start = torch_models.restored(spec.source, base, work.inputs["checkpoint"])
         context = Context(
             spec.inputs,

@@ -1,4 +1,4 @@
-"""``deploy``: install the release over SSH. Never answered from the store: the board is asked what it runs."""
+"""``deploy``: install the release over SSH. Never cached, since it depends on what the board runs."""
 
 from edgepack.engine.stage import Ingredients, Request, Skip, StageResult, Work
 from edgepack.pipeline.bundle_on_board import install_bundle
@@ -8,13 +8,13 @@ from edgepack.spec import Count, Spec
 
 
 class DeploySpec(Spec):
-    """Where to."""
+    """The device to deploy to."""
 
     device: str
 
 
 class DeployFigures(Spec):
-    """What the board runs now, and whether that took anything."""
+    """The release that the board runs now, and whether it changed."""
 
     digest: str
     changed: bool
@@ -22,19 +22,19 @@ class DeployFigures(Spec):
 
 
 class DeployStage(DeviceStage[DeploySpec, DeployFigures]):
-    """The release becomes what the board runs."""
+    """Installs the release on a device."""
 
     name = "deploy"
     figures = DeployFigures
     cached = False
 
     def ingredients(self, spec: DeploySpec) -> Ingredients:
-        """Nothing: it is done each time."""
+        """None, since it is never cached."""
         del spec
         return Ingredients()
 
     def request(self, at: DeviceRun) -> Request[DeploySpec] | Skip | None:
-        """The release alone is deployed."""
+        """Only the release is deployed."""
         if at.device is None:
             return Skip(NO_DEVICE)
         if at.candidate.deployed:
@@ -42,7 +42,7 @@ class DeployStage(DeviceStage[DeploySpec, DeployFigures]):
         return None
 
     def run(self, work: Work[DeploySpec, Resources]) -> StageResult[DeployFigures]:
-        """Install the bundle; when the board has it already, only the check is made."""
+        """Install the bundle; if the board has it already, it is only checked."""
         done = install_bundle(work.resources.boards, work.spec.device, work.inputs["bundle"], work.progress)
         return StageResult(
             DeployFigures(digest=done.digest, changed=done.changed, bytes_sent=done.bytes_sent)

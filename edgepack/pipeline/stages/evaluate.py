@@ -1,4 +1,4 @@
-"""``evaluate``: what onnxruntime says of the model, and samples with its outputs to hold the board against."""
+"""``evaluate``: accuracy in onnxruntime, and samples with reference outputs for the board."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from edgepack.data import Splits
 
-RANDOM_SAMPLES = 4  # inputs made up for parity, where the recipe has no data
+RANDOM_SAMPLES = 4  # random inputs for parity, if the recipe has no data
 
 
 class EvaluateSpec(Spec):
-    """The model's inputs, and the samples to judge it by; the user's own .onnx file, where nothing has changed it."""
+    """The model's inputs and samples; the user's original .onnx file, if nothing has changed it."""
 
     inputs: tuple[Input, ...]
     data: Data | None
@@ -28,25 +28,25 @@ class EvaluateSpec(Spec):
 
 
 class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
-    """The last stage that knows no target."""
+    """Runs the model in onnxruntime."""
 
     name = "evaluate"
     figures = EvaluateFigures
 
     def ingredients(self, spec: EvaluateSpec) -> Ingredients:
-        """The code that runs and counts .onnx files."""
+        """The code that runs .onnx files and counts their operations."""
         del spec
         return Ingredients(onnx_models.TOOLS, (*onnx_models.SOURCES, "pipeline/stages/evaluate.py"))
 
     def request(self, at: CandidateRun) -> Request[EvaluateSpec]:
-        """The work for every candidate."""
+        """The request, for every candidate."""
         original = None if at.candidate.steps else at.plan.recipe.model.onnx
         spec = EvaluateSpec(inputs=at.inputs, data=at.plan.recipe.data, original=original)
         files = {**at.files.data, "onnx": at.artifacts["onnx"]}
         return Request(spec, files if original is None else {**at.files.model, **files})
 
     def run(self, work: Work[EvaluateSpec, Resources]) -> StageResult[EvaluateFigures]:
-        """Run the test samples, or made-up ones."""
+        """Run the test samples, or random ones."""
         import numpy as np
 
         from edgepack.export.reference import open_session, run_session
@@ -77,7 +77,7 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
 
 
 def _batches(path: Path, inputs: tuple[Input, ...], data: "Splits | None") -> "dict[str, np.ndarray]":
-    """Inputs by name, each ``[N, *shape]``: the test split in batches, or seeded random numbers that the model takes."""
+    """Inputs by name, each ``[N, *shape]``: the test split in batches, or seeded random inputs."""
     import numpy as np
 
     from edgepack.export.importing import random_inputs

@@ -10,7 +10,7 @@ from edgepack.spec import Finite, Input, Spec
 
 
 class ExportSpec(Spec):
-    """What to export, and for which inputs."""
+    """The source and its inputs."""
 
     source: str
     inputs: tuple[Input, ...]
@@ -18,25 +18,25 @@ class ExportSpec(Spec):
 
 
 class ExportFigures(Spec):
-    """How far onnxruntime is from torch: the largest relative error over the outputs."""
+    """Parity of onnxruntime with torch: the largest relative error over the outputs."""
 
     torch_parity: Finite
 
 
 class ExportStage(ModelStage[ExportSpec, ExportFigures]):
-    """A torch module becomes an .onnx file."""
+    """Exports a torch module as an .onnx file."""
 
     name = "export"
     figures = ExportFigures
 
     def ingredients(self, spec: ExportSpec) -> Ingredients:
-        """The code of the export, and what restores the module."""
+        """The code that exports, and that restores the module."""
         tools = dict.fromkeys((*torch_models.TOOLS, *onnx_models.TOOLS))
         sources = ("export", "onnxfile", "pipeline/stages/export.py", "pipeline/stages/onnx_models.py")
         return Ingredients(tuple(tools), (*torch_models.SOURCES, *sources, *spec.rebuilt.sources))
 
     def request(self, at: CandidateRun) -> Request[ExportSpec] | None:
-        """The export, where the model is a torch module."""
+        """The export, if the model is a torch module."""
         source = at.plan.recipe.model.source
         if source is not None:
             steps = [step.method for step in at.candidate.steps if isinstance(method_of(step), TorchMethod)]

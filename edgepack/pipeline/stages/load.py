@@ -1,4 +1,4 @@
-"""``load``: the model as it comes, a torch source with its weights or an .onnx file."""
+"""``load``: the original model, a torch source with its weights or an .onnx file."""
 
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.pipeline.contract import ModelStage
@@ -10,20 +10,20 @@ from edgepack.spec import Data, Model, Spec
 
 
 class LoadSpec(Spec):
-    """What to load, and the samples to judge it by."""
+    """The model to load, and samples for its accuracy."""
 
     model: Model
     data: Data | None
 
 
 class LoadStage(ModelStage[LoadSpec, SourceFigures]):
-    """A model that is trained already."""
+    """Loads a trained model."""
 
     name = "load"
     figures = SourceFigures
 
     def ingredients(self, spec: LoadSpec) -> Ingredients:
-        """The code of torch modules or of .onnx files; weights may be a checkpoint that any method changed."""
+        """The code for torch modules or .onnx files; weights may be a checkpoint changed by any method."""
         if spec.model.onnx is not None:
             return Ingredients(onnx_models.TOOLS, (*onnx_models.SOURCES, "pipeline/stages/load.py"))
         rebuilt = torch_models.any_rebuilt()
@@ -32,7 +32,7 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
         )
 
     def request(self, at: CandidateRun) -> Request[LoadSpec] | None:
-        """Loading, where the recipe does not train."""
+        """Loading, if the recipe does not train."""
         recipe = at.plan.recipe
         if recipe.model.train is None:
             files = {**at.files.code, **at.files.model, **at.files.data}

@@ -1,4 +1,4 @@
-"""What the stages that work on .onnx files share: what onnxruntime says of a model."""
+"""Shared by stages that work on .onnx files: figures of a model in onnxruntime."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ def facts(
 ) -> ModelFacts:
     """Counts and size of an .onnx file, and its accuracy on the test split.
 
-    The accuracy is that of ``reference`` where the file was imported from it; its one input has ``shape``.
+    If the file was imported from ``reference``, the accuracy is that of ``reference``; its one input has ``shape``.
     """
     from edgepack.export.reference import evaluate
     from edgepack.onnxfile.counting import count

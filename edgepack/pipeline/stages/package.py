@@ -1,4 +1,4 @@
-"""``package``: the bundle, of the compiled model and all that runs it on the board."""
+"""``package``: the bundle with the compiled model and all that it needs on the board."""
 
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ _MANIFEST_TOOLS = ("edgepack", "apache-tvm", "apache-tvm-ffi", "onnx", "onnxrunt
 
 
 class PackageSpec(Spec):
-    """All of the manifest but its files, and the runtime libraries that go with it."""
+    """The manifest without its files, and the runtime libraries to include."""
 
     contents: Contents
     runtime: tuple[str, ...]
@@ -34,7 +34,7 @@ class PackageFigures(Spec):
 
 
 class PackageStage(TargetStage[PackageSpec, PackageFigures]):
-    """The release as one file."""
+    """Packs the bundle of a release."""
 
     name = "package"
     figures = PackageFigures
@@ -58,13 +58,13 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
         self._compile = compile_
 
     def ingredients(self, spec: PackageSpec) -> Ingredients:
-        """The code of the bundle and of the agent in it."""
+        """The code that packs the bundle and builds its agent."""
         del spec
         tools = ("apache-tvm", "apache-tvm-ffi", "ziglang", "zstandard")
         return Ingredients(tools, ("agent", "bundle", "pipeline/stages/package.py", "toolchain"))
 
     def request(self, at: TargetRun) -> Request[PackageSpec]:
-        """The work for every candidate."""
+        """The request, for every candidate."""
         compiled = at.of(self._compile)
         evaluated = at.model.of(self._evaluate)
         contents = _contents(at, compiled.figures, evaluated.figures)
@@ -86,7 +86,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
 
 
 def _contents(at: TargetRun, compiled: CompileFigures, evaluated: EvaluateFigures) -> Contents:
-    """The manifest of a build: what shaped it, and nothing else of the recipe."""
+    """The manifest of a build, with the part of the recipe that affects it."""
     recipe = at.model.plan.recipe
     return Contents(
         name=recipe.name,
@@ -111,7 +111,7 @@ def _contents(at: TargetRun, compiled: CompileFigures, evaluated: EvaluateFigure
 
 
 def _input(recipe: Recipe, tensor: Tensor, vocabulary: tuple[str, ...]) -> InputInfo:
-    """An input with what the application must do to fill it, where the recipe's data block tells."""
+    """An input with its preprocessing, if the recipe's data block defines it."""
     data = recipe.data
     text = None if data is None else data.csv or data.jsonl
     tokenizer = None

@@ -1,4 +1,4 @@
-"""``recall``: without measuring anything, the best of what was measured earlier for this kind of board."""
+"""``recall``: the best earlier tuning records for this kind of board, without measuring."""
 
 from edgepack.config.target import Target
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
@@ -10,31 +10,31 @@ from edgepack.spec import Spec
 
 
 class RecallSpec(Spec):
-    """For which kind of board."""
+    """The kind of board."""
 
     target: Target
     emulated: bool
 
 
 class RecallFigures(Spec):
-    """Whether anything was found for the model's kernels."""
+    """Whether there are records for the model's kernels."""
 
     found: bool
 
 
 class RecallStage(TargetStage[RecallSpec, RecallFigures]):
-    """Where nothing was tuned in this run; its result is the records that compile reads."""
+    """Provides records to ``compile`` if nothing was tuned in this run."""
 
     name = "recall"
     figures = RecallFigures
     names = records.NAMES
 
     def ingredients(self, spec: RecallSpec) -> Ingredients:
-        """All that names kernels."""
+        """The code that names kernels."""
         return records.ingredients(spec.target, "pipeline/stages/recall.py", "tuning")
 
     def request(self, at: TargetRun) -> Request[RecallSpec] | None:
-        """A look-up, where ``tune`` was left out and something was measured before."""
+        """A look-up, if ``tune`` did not run and there are earlier records."""
         from edgepack.tuning.store import RecordStore
 
         files = RecordStore.of_user(emulated=at.emulated).files(at.target.target)
@@ -45,7 +45,7 @@ class RecallStage(TargetStage[RecallSpec, RecallFigures]):
         return None
 
     def run(self, work: Work[RecallSpec, Resources]) -> StageResult[RecallFigures]:
-        """The best records measured so far for the model's kernels, by tuning of whichever model."""
+        """Select the best records for the model's kernels, from tuning any model."""
         from edgepack.tuning import RecordStore, best_records
 
         store = RecordStore.of_user(emulated=work.spec.emulated)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def samples(data: Data | None, base: Path) -> "Splits | None":
-    """The recipe's samples. What they are made from is part of the key, so the arrays need not be stored."""
+    """The recipe's samples. Their sources are part of the cache key, so the arrays are not stored."""
     from edgepack.data import load_data
 
     return None if data is None else load_data(data, base)
@@ -26,6 +26,6 @@ def required_samples(data: Data | None, base: Path) -> "Splits":
     found = samples(data, base)
     if found is None:
         raise InputError(
-            "this step needs data and the recipe has none", next="add a data block to the recipe"
+            "this step needs data, but the recipe has none", next="add a data block to the recipe"
         )
     return found

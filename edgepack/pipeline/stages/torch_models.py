@@ -1,4 +1,4 @@
-"""What the stages that work on torch modules share: modules in and out of checkpoints, and their figures."""
+"""Shared by stages that work on torch modules: load and save checkpoints, and figures."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,23 +29,23 @@ SOURCES = (
 
 
 class Rebuilt(Spec):
-    """Methods whose changes a checkpoint may hold: their code shapes what is read from it."""
+    """Methods whose changes a checkpoint may contain, and whose code is needed to restore it."""
 
     methods: tuple[str, ...] = ()
 
     @property
     def sources(self) -> tuple[str | Path, ...]:
-        """The code of those that make changes again."""
+        """The code that restores their changes."""
         return tuple(part for name in self.methods if name in rebuilders() for part in METHODS[name].code())
 
 
 def any_rebuilt() -> Rebuilt:
-    """All methods that make changes again: a file that the user names may be a checkpoint of any of them."""
+    """All methods that can restore changes: a user's file may be a checkpoint of any of them."""
     return Rebuilt(methods=tuple(rebuilders()))
 
 
 def rebuilders() -> dict[str, Rebuild]:
-    """How each method makes its changes again, by method."""
+    """The function that restores a method's changes, by method."""
     found = {}
     for name, method in METHODS.items():
         if isinstance(method, TorchMethod) and method.rebuild is not None:
@@ -54,7 +54,7 @@ def rebuilders() -> dict[str, Rebuild]:
 
 
 def restored(source: str, base: Path, path: Path) -> Restored:
-    """The module of a checkpoint that an earlier stage wrote."""
+    """Load the module from a checkpoint of an earlier stage."""
     from edgepack.torchnet.checkpoint import restore
     from edgepack.torchnet.source import build_source
 
@@ -64,7 +64,7 @@ def restored(source: str, base: Path, path: Path) -> Restored:
 def saved(
     module: "torch.nn.Module", scratch: Path, name: str, changes: tuple[Change, ...] = ()
 ) -> dict[str, Output]:
-    """The module as the checkpoint of this stage."""
+    """Save the module as the checkpoint of this stage."""
     from edgepack.torchnet.checkpoint import save
 
     path = scratch / "model.safetensors"

@@ -1,4 +1,4 @@
-"""``train``: build the source network and train it, the recipe's own first step."""
+"""``train``: build the source network and train it."""
 
 from edgepack.engine.stage import Ingredients, Request, StageResult, Work
 from edgepack.pipeline.contract import ModelStage
@@ -10,7 +10,7 @@ from edgepack.spec import Data, Input, Spec, Train
 
 
 class TrainSpec(Spec):
-    """What to train, on what, and how."""
+    """The source, its data and training settings."""
 
     source: str
     inputs: tuple[Input, ...]
@@ -19,18 +19,18 @@ class TrainSpec(Spec):
 
 
 class TrainStage(ModelStage[TrainSpec, SourceFigures]):
-    """A torch source without weights of its own."""
+    """Trains a torch source."""
 
     name = "train"
     figures = SourceFigures
 
     def ingredients(self, spec: TrainSpec) -> Ingredients:
-        """The code of torch modules and of training."""
+        """The code for torch modules and training."""
         del spec
         return Ingredients(torch_models.TOOLS, (*torch_models.SOURCES, "pipeline/stages/train.py"))
 
     def request(self, at: CandidateRun) -> Request[TrainSpec] | None:
-        """Training, where the recipe trains."""
+        """Training, if the recipe has a `train` block."""
         model = at.plan.recipe.model
         if model.source is not None and model.train is not None:
             spec = TrainSpec(
@@ -40,7 +40,7 @@ class TrainStage(ModelStage[TrainSpec, SourceFigures]):
         return None
 
     def run(self, work: Work[TrainSpec, Resources]) -> StageResult[SourceFigures]:
-        """Train; the seed makes the initial weights, too."""
+        """Train the source; the seed also determines the initial weights."""
         import torch
 
         from edgepack.torchnet.source import build_source

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class TuneSpec(Spec):
-    """For which kind of board, and how much. Which board of that kind measures does not count."""
+    """The kind of board and the budget. The individual device does not matter."""
 
     target: Target
     tune: Tune
@@ -34,37 +34,37 @@ class TunedKernel(Spec):
     """One kernel, weighted by how often the model calls it."""
 
     name: str
-    tuned: bool = Field(description="Its best candidate beats the fallback by more than noise.")
-    best_ms: Finite | None = Field(default=None, ge=0, description="Of one call, the fastest candidate.")
-    share: Share | None = Field(default=None, description="Of the predicted runtime.")
+    tuned: bool = Field(description="Whether its best candidate is faster than the fallback by more than the noise.")
+    best_ms: Finite | None = Field(default=None, ge=0, description="Time of one call with the fastest candidate.")
+    share: Share | None = Field(default=None, description="Share of the predicted runtime.")
     trials: Count = 0
-    untuned_ms: Finite | None = Field(default=None, ge=0, description="Of one call, the fallback schedule.")
+    untuned_ms: Finite | None = Field(default=None, ge=0, description="Time of one call with the fallback schedule.")
     noise: Finite | None = Field(
-        default=None, ge=0, description="How far the fallback's timings lay apart, relative to the least."
+        default=None, ge=0, description="Spread of the fallback's timings, relative to the smallest."
     )
-    ended: KernelEnd | None = Field(default=None, description="Why its search ended.")
+    ended: KernelEnd | None = Field(default=None, description="Why the search for this kernel ended.")
 
 
 class TuneFigures(Spec):
     """A tuning's outcome; sums are per inference."""
 
-    trials: Count = Field(description="Measured candidates of this model, earlier runs included.")
+    trials: Count = Field(description="Measured candidates of this model, including earlier runs.")
     new_trials: Count
-    failed: Count = Field(description="Of the new ones.")
+    failed: Count = Field(description="Time spent on new trials.")
     seconds: Finite = Field(ge=0)
     stopped: StopReason
     tuned_share: Share = Field(description="Tuned kernels' share of the predicted runtime.")
     predicted_ms: Finite
     untuned_ms: Finite
     noise_ms: Finite | None = Field(
-        default=None, ge=0, description="What untuned_ms may be off by: the kernels' noise, added up."
+        default=None, ge=0, description="Uncertainty of untuned_ms: the sum of the kernels' noise."
     )
     curve: tuple[CurvePoint, ...]
     kernels: tuple[TunedKernel, ...]
 
     @classmethod
     def of(cls, result: TuneResult) -> Self:
-        """A result in the report's terms."""
+        """Convert the result of the tuner."""
         total = result.predicted_ms or 1.0
         kernels = (
             TunedKernel(
@@ -85,7 +85,7 @@ class TuneFigures(Spec):
             failed=result.failed,
             seconds=result.seconds,
             stopped=result.stopped,
-            tuned_share=min(1.0, max(0.0, result.tuned_share)),  # a sum of floats may miss 0 or 1 by a hair
+            tuned_share=min(1.0, max(0.0, result.tuned_share)),  # rounding may leave a sum slightly outside 0 to 1
             predicted_ms=result.predicted_ms,
             untuned_ms=result.untuned_ms,
             noise_ms=result.noise_ms,
@@ -95,36 +95,36 @@ class TuneFigures(Spec):
 
 
 class TuneStage(TargetStage[TuneSpec, TuneFigures]):
-    """Kernels measured on a board; its result is the records that compile reads."""
+    """Measures kernels on a board; its records are an input of ``compile``."""
 
     name = "tune"
     figures = TuneFigures
 
     def ingredients(self, spec: TuneSpec) -> Ingredients:
-        """All that makes candidates, and the CUDA compiler where kernels go through it."""
+        """The code that generates candidates, and the CUDA compiler if kernels use it."""
         return records.ingredients(spec.target, "agent", "pipeline/stages/tune.py", "tuning")
 
     def request(self, at: TargetRun) -> Request[TuneSpec] | Skip:
-        """Tuning, where there is a budget and a device to measure on."""
+        """Tuning, if there is a budget and a device to measure on."""
         target = at.target
         budget = at.budget or target.tune
         if not budget.trials and budget.minutes is None:
             return Skip(self._without("the budget is 0 trials", at))
         if not target.devices:
             return Skip(
-                self._without("the recipe names no device for this target: nothing to measure on", at)
+                self._without("the recipe names no device for this target to measure on", at)
             )
         spec = TuneSpec(target=target.target.measured, tune=target.tune, emulated=at.emulated)
         return Request(spec, {"onnx": at.model.artifacts["onnx"]})
 
     def run(self, work: Work[TuneSpec, Resources]) -> StageResult[TuneFigures]:
-        """Search and measure; records of earlier runs count."""
+        """Search and measure; records of earlier runs are used."""
         from edgepack.tuning import RecordStore, tune
 
         asked, resources = work.spec.tune, work.resources
         budget = asked
         if resources.budget is not None:
-            # `edgepack tune` may spend more or less than the recipe asks for; how it searches is the recipe's.
+            # `edgepack tune` overrides the recipe's budget, but not its search settings.
             limits = {"trials": resources.budget.trials, "minutes": resources.budget.minutes}
             budget = asked.model_copy(update=limits)
         with tuning_runner(resources.boards, resources.device)(work.spec.target) as runner:
@@ -140,7 +140,7 @@ class TuneStage(TargetStage[TuneSpec, TuneFigures]):
                 progress=lambda event: _tell(work.progress, event),
             )
         files = {name: Output(result.records / name, "tuning-records", name) for name in records.FILES}
-        # A smaller budget than the recipe's does not answer for the recipe's: the next run measures the rest.
+        # A result with a smaller budget than the recipe's is not reused: the next run measures the rest.
         keep = resources.budget is None or suffices(result, asked)
         return StageResult(TuneFigures.of(result), files, keep=keep)
 
@@ -148,18 +148,18 @@ class TuneStage(TargetStage[TuneSpec, TuneFigures]):
         from edgepack.tuning.store import RecordStore
 
         nothing = not RecordStore.of_user(emulated=at.emulated).files(at.target.target)
-        return f"{why}; every kernel has its family's schedule" if nothing else why
+        return f"{why}; all kernels use their family's schedule" if nothing else why
 
 
 def suffices(result: TuneResult, asked: Tune) -> bool:
-    """Whether a tuning with another budget did all that ``asked`` asks for."""
+    """Whether tuning with another budget covered the budget ``asked``."""
     trials = asked.trials > 0 and result.trials >= asked.trials
     minutes = asked.minutes is not None and result.seconds >= 60 * asked.minutes
     return trials or minutes or result.stopped in {"settled", "exhausted"}
 
 
 def tuning_runner(boards: "Boards", name: str) -> "Callable[[Target], BoardRunner]":
-    """A way to make the runner that measures candidates on the device ``name``."""
+    """A factory of the runner that measures candidates on the device ``name``."""
 
     def make(target: Target) -> "BoardRunner":
         from edgepack.remote.tools import ensure_tools
@@ -199,7 +199,7 @@ def _tell(progress: Progress, event: "TuneEvent") -> None:
     elif isinstance(event, events.ConnectionLost):
         progress(f"connection lost ({event.why}); attempt {event.attempt} in {event.wait_s:.0f} s", None)
     elif isinstance(event, events.Reconnected):
-        progress(f"connected again, {event.retried} candidates are retried", None)
+        progress(f"reconnected, retrying {event.retried} candidates", None)
 
 
 def _clock(seconds: float) -> str:
