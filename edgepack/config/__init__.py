@@ -1,4 +1,4 @@
-"""What people write, recipe, target and devices, and every problem in it, at its place.
+"""Recipes, targets and devices.yaml: reading them, and reporting every problem with its position.
 
 Imports: base, compression, errors, onnxfile, spec.
 """

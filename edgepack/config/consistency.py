@@ -1,4 +1,4 @@
-"""What contradicts itself in a recipe whose every key is right."""
+"""Contradictions in a recipe whose keys are all valid."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from edgepack.spec import Data, Model, Text
 
 
 def contradictions(recipe: Recipe) -> Iterator[DataProblem]:
-    """What contradicts itself in a recipe, each at its place."""
+    """All contradictions in a recipe, each with its location."""
     yield from _model(recipe.model)
     if recipe.data is not None:
         yield from _data(recipe.data)
@@ -35,17 +35,17 @@ def _model(model: Model) -> Iterator[DataProblem]:
         for key in ("weights", "train"):
             if getattr(model, key) is not None:
                 yield DataProblem(
-                    (*here, key), f"`{key}` needs a torch source; an .onnx file has its weights", on_key=True
+                    (*here, key), f"`{key}` needs a torch source; an .onnx file includes its weights", on_key=True
                 )
     elif not model.inputs:
-        message = "missing key `inputs` in `model`: a torch source does not tell its shapes"
+        message = "missing key `inputs` in `model`: a torch source does not define its input shapes"
         yield DataProblem(here, message, on_key=True, depends=((*here, "inputs"),))
     if model.weights is not None and model.train is not None:
         yield DataProblem((*here, "train"), "expected weights or train, not both", on_key=True)
     seen: set[str] = set()
     for index, entry in enumerate(model.inputs):
         if entry.name in seen:
-            yield DataProblem((*here, "inputs", index, "name"), f"a second input named `{entry.name}`")
+            yield DataProblem((*here, "inputs", index, "name"), f"duplicate input `{entry.name}`")
         seen.add(entry.name)
 
 
@@ -70,17 +70,17 @@ def _data(data: Data) -> Iterator[DataProblem]:
             message = f"{count} values for {channels} channel{'s' * (channels > 1)} ({preprocess.color})"
             yield DataProblem(("data", "images", "preprocess", key), message)
     if 0.0 in preprocess.std:
-        yield DataProblem(("data", "images", "preprocess", "std"), "a standard deviation of 0 divides by 0")
+        yield DataProblem(("data", "images", "preprocess", "std"), "`std` must not contain 0")
     if preprocess.crop and min(preprocess.crop) < 1:
-        yield DataProblem(("data", "images", "preprocess", "crop"), "height and width are at least 1 pixel")
+        yield DataProblem(("data", "images", "preprocess", "crop"), "height and width must be at least 1 pixel")
 
 
 def _sample_problems(recipe: Recipe) -> Iterator[DataProblem]:
-    """What the data block says of a sample has to be what the model's one input takes."""
+    """Check that samples of the data block match the model's input."""
     if recipe.data is None:
         return
     if len({entry.name for entry in recipe.model.inputs}) > 1:
-        message = "data feeds models of one input only; without `data`, parity is measured on random inputs"
+        message = "`data` supports models with one input only; without `data`, parity is measured on random inputs"
         yield DataProblem(("model", "inputs", 1), message)
     if len(recipe.model.inputs) != 1:
         return
@@ -97,7 +97,7 @@ def _sample_problems(recipe: Recipe) -> Iterator[DataProblem]:
     takes = recipe.model.inputs[0]
     if gives is not None and (list(takes.shape[1:]), takes.dtype) != gives:
         shape, dtype = gives
-        message = f"the data gives {dtype} samples of {shape}, and the input takes {takes.dtype} of {list(takes.shape[1:])}"
+        message = f"samples are {dtype} with shape {shape}, but the input is {takes.dtype} with shape {list(takes.shape[1:])}"
         here: Location = ("model", "inputs", 0)
         yield DataProblem((*here, "shape"), message, depends=(here, ("data",)))
 
@@ -126,7 +126,7 @@ def _needs_torch(recipe: Recipe) -> Iterator[DataProblem]:
 
 
 def _needs(recipe: Recipe) -> Iterator[tuple[int, Need]]:
-    """What each step asks for, with the step's number."""
+    """The needs of each step, with the step's index."""
     for index, step in enumerate(recipe.compress):
         for need in METHODS[step.method].needs(step):
             yield index, need
@@ -141,11 +141,11 @@ def _steps(recipe: Recipe) -> Iterator[DataProblem]:
             continue
         if recipe.model.onnx is not None and recipe.model.source is None:
             message = (
-                f"{step.method} changes a torch module, and the model is an .onnx file; it needs model.source"
+                f"{step.method} changes a torch module, but the model is an .onnx file; it needs model.source"
             )
             yield DataProblem(here, message, depends=(("model", "source"), ("model", "onnx")))
         if on_onnx is not None:
-            message = f"{step.method} changes the torch module, so it comes before {on_onnx}, which changes the ONNX graph"
+            message = f"{step.method} changes the torch module, so it must come before {on_onnx}, which changes the ONNX graph"
             yield DataProblem(here, message)
 
 
@@ -153,8 +153,8 @@ def _rows(recipe: Recipe) -> Iterator[DataProblem]:
     seen: set[str] = set()
     for index, entry in enumerate(recipe.targets):
         if entry.target in seen:
-            hint = "a release is built once for a target; its `devices` names more boards, and `edgepack deploy` brings it to others"
-            yield DataProblem(("targets", index), f"a second row for {entry.target}: {hint}")
+            hint = "a release is built once per target; list more boards in `devices`, or use `edgepack deploy`"
+            yield DataProblem(("targets", index), f"duplicate target `{entry.target}`: {hint}")
         seen.add(entry.target)
         if entry.device is not None and entry.devices:
             yield DataProblem(
@@ -163,5 +163,5 @@ def _rows(recipe: Recipe) -> Iterator[DataProblem]:
     if not any(entry.boards for entry in recipe.targets):
         for key in ("accuracy_drop", "parity", "p90_ms", "peak_rss_mib"):
             if getattr(recipe.gates, key) is not None:
-                message = "is measured on a board, and no target of the recipe has a `device`"
+                message = "is measured on a board, but no target of the recipe has a `device`"
                 yield DataProblem(("gates", key), f"`{key}` {message}", on_key=True, depends=(("targets",),))

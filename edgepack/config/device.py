@@ -1,4 +1,4 @@
-"""A device: where a release goes. The user's own ``devices.yaml``."""
+"""Devices: the boards that releases are deployed to, from the user's ``devices.yaml``."""
 
 from pathlib import Path
 from typing import Literal
@@ -21,35 +21,35 @@ VIRTUAL_KINDS = (
     "rpi5",
     "x86-64-v2",
     "x86-64-v3",
-)  # each stands for the target of its name
+)  # each emulates the target of the same name
 
 
 class Device(Spec):
-    """One board. ``host`` may be an alias of ``~/.ssh/config``; what is set here wins over it."""
+    """One board. ``host`` may be an alias of ``~/.ssh/config``; settings here override it."""
 
     host: Filled = Field(description="Host name, address or alias in ~/.ssh/config.")
-    target: Filled = Field(description="The target this board is, e.g. rpi4.")
+    target: Filled = Field(description="The board's target, e.g. rpi4.")
     user: Filled | None = Field(default=None, description="Login name.")
     port: int | None = Field(default=None, ge=1, le=65535, description="Port of the board's sshd.")
     identity_file: Filled | None = Field(
-        default=None, description="Private key, if not ssh-agent's or the config's."
+        default=None, description="Private key; by default those of ssh-agent and ~/.ssh/config."
     )
     host_key: Filled | None = Field(default=None, description="Pinned host key: 'ssh-ed25519 AAAA…'.")
     work_dir: Filled = Field(
-        default="edgepack", description="Where releases live; relative to the login directory."
+        default="edgepack", description="Folder for releases, relative to the login directory."
     )
-    emulated: bool = Field(default=False, description="Latency on this device means nothing.")
+    emulated: bool = Field(default=False, description="The device is emulated, so its latency is meaningless.")
 
 
 class Devices(Spec):
     """The whole ``devices.yaml``."""
 
     edgepack: Literal[1] = Field(description="Version of the devices schema.")
-    devices: dict[str, Device] = Field(default_factory=dict, description="Boards by the name recipes use.")
+    devices: dict[str, Device] = Field(default_factory=dict, description="Boards by the names that recipes use.")
 
 
 def devices_path() -> Path:
-    """Where the user's ``devices.yaml`` is, if there is one."""
+    """The path of the user's ``devices.yaml``, which may not exist."""
     return config_dir() / "devices.yaml"
 
 

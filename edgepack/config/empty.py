@@ -1,4 +1,4 @@
-"""What a file says without meaning anything: empty lists and blocks, keys without a value, one name twice in a list."""
+"""Empty lists and blocks, keys without a value, and duplicate names in lists."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from edgepack.spec import MAY_BE_EMPTY
 
 
 def empty_parts(document: YamlDocument, model: type[BaseModel]) -> list[DataProblem]:
-    """Every part of a file that could as well be left out, and was surely meant to say something."""
+    """All parts of a file that have no effect, and were probably meant to have one."""
     partial = isinstance(document.data, dict) and "extends" in document.data
     return list(_parts(_Context(document, model, partial=partial), document.data, ()))
 
@@ -22,7 +22,7 @@ def empty_parts(document: YamlDocument, model: type[BaseModel]) -> list[DataProb
 class _Context:
     document: YamlDocument
     model: type[BaseModel]
-    partial: bool  # laid over another file, so nothing is required of it
+    partial: bool  # extends another file, so no key is required
 
     def fields(self, at: Location, key: str) -> list[FieldInfo]:
         around = [a for a in annotations_at(self.model, self.document.data, at) if is_model(a)]
@@ -33,11 +33,11 @@ class _Context:
             return None
         key, types = here[-1], flatten(info.annotation)
         if value is None and here in self.document.blank and type(None) in types:
-            return DataProblem(here, f"`{key}` has no value; give it one, or leave it out", on_key=True)
+            return DataProblem(here, f"`{key}` has no value; set one, or remove the key", on_key=True)
         if value == [] and any(get_origin(t) is tuple for t in types):
-            return DataProblem(here, f"`{key}` is an empty list; leave it out if there is nothing to name")
+            return DataProblem(here, f"`{key}` is an empty list; remove it if there is nothing to list")
         if value == {} and any(is_model(t) and (self.partial or not _requires(t)) for t in types):
-            return DataProblem(here, f"`{key}` is an empty block; leave it out if nothing is to be set")
+            return DataProblem(here, f"`{key}` is an empty block; remove it if there is nothing to set")
         return None
 
 
@@ -61,5 +61,5 @@ def _items(node: Any) -> Iterable[tuple[str | int, Any]]:
 
 
 def _requires(model: type[BaseModel]) -> bool:
-    """Whether pydantic will name the keys that are missing."""
+    """Whether pydantic will report missing keys."""
     return any(info.is_required() for info in model.model_fields.values())

@@ -1,11 +1,11 @@
-"""The machine edgepack runs on, described as a target: from /proc and /sys, without LLVM or TVM."""
+"""The build host as a target, detected from /proc and /sys without LLVM or TVM."""
 
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
-# /proc/cpuinfo's flag: LLVM's feature.
+# /proc/cpuinfo flag: LLVM feature.
 _X86_FEATURES = {
     "ssse3": "ssse3",
     "sse4_1": "sse4.1",
@@ -52,7 +52,7 @@ _ARM_PARTS = {
     "0xd49": "neoverse-n2",
     "0xd4f": "neoverse-v2",
 }
-_SMALLEST = {"l1d_kib": 32, "l2_kib": 256}  # where /sys tells no cache sizes, as in some containers
+_SMALLEST = {"l1d_kib": 32, "l2_kib": 256}  # if /sys has no cache sizes, as in some containers
 
 
 def describe(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def describe(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> dict[str, 
         "memory_mib": _memory_mib((proc / "meminfo").read_text()),
         "notes": [
             {
-                "text": "Looked up on the machine itself, at load.",
+                "text": "Detected on this machine when the target is loaded.",
                 "source": "/proc/cpuinfo, /proc/meminfo, /sys",
             }
         ],
@@ -80,7 +80,7 @@ def describe(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> dict[str, 
 
 
 def _cpuinfo(text: str) -> list[dict[str, str]]:
-    """One dict a CPU."""
+    """One dict per CPU."""
     cpus = []
     for block in text.strip().split("\n\n"):
         pairs = (line.split(":", 1) for line in block.splitlines() if ":" in line)
@@ -94,7 +94,7 @@ def _x86(cpus: list[dict[str, str]]) -> tuple[dict[str, Any], dict[str, Any]]:
     level, bits = "x86-64", 128
     needed: set[str] = set()
     for name, width, _ in _X86_LEVELS:
-        # A level holds all below it.
+        # A level includes all lower ones.
         needed = set().union(*(own for other, _, own in _X86_LEVELS if other <= name))
         if needed <= flags:
             level, bits = name, width
@@ -111,9 +111,9 @@ def _arm(cpus: list[dict[str, str]]) -> tuple[dict[str, Any], dict[str, Any]]:
     flags = set.intersection(*(set(cpu.get("Features", "").split()) for cpu in cpus)) if cpus else set()
     features = sorted(llvm for flag, llvm in _ARM_FEATURES.items() if flag in flags)
     parts = {cpu["CPU part"] for cpu in cpus if cpu.get("CPU implementer") == "0x41"}
-    part = parts.pop() if len(parts) == 1 else ""  # big.LITTLE: what all cores share
+    part = parts.pop() if len(parts) == 1 else ""  # big.LITTLE: features that all cores have
     cpu = {"name": _ARM_PARTS.get(part, "ARMv8-A"), "vector_bits": 128, "features": features or ["neon"]}
-    # With LLVM's model of the core, what the chip's maker left out has to be said too.
+    # LLVM's model of the core may have features that this chip lacks, so these are disabled.
     signs = {f: "+" if f in features else "-" for f in _ARM_FEATURES.values() if f != "neon"}
     mattr = [f"{sign}{f}" for f, sign in sorted(signs.items()) if part in _ARM_PARTS or sign == "+"]
     return cpu, {"mcpu": _ARM_PARTS.get(part, "generic"), **({"mattr": mattr} if mattr else {})}

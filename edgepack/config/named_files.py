@@ -1,6 +1,6 @@
-"""The files and modules that a recipe names: whether they are there, and what they seem to be.
+"""Checks of the files and modules that a recipe names.
 
-Nothing is run, and of large files no more is read than tells what they are: well under a second in all.
+No user code is run, and only the beginning of large files is read, so the checks take well under a second.
 """
 
 import csv
@@ -17,14 +17,14 @@ from edgepack.config.recipe import Recipe
 from edgepack.config.reference import reference_problem
 from edgepack.spec import Data, Model
 
-_LINE_BYTES = 1 << 20  # of a data file's first line
+_LINE_BYTES = 1 << 20  # limit on a data file's first line, in bytes
 P = ParamSpec("P")
 
 _WEIGHTS = (".safetensors", ".pt", ".pth")
 
 
 def file_problems(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
-    """What is wrong with the files and modules a recipe names; their paths are relative to ``base``."""
+    """Problems with the files and modules that a recipe names; paths are relative to ``base``."""
     yield from _model(recipe.model, base)
     if recipe.data is not None:
         yield from _data(recipe.data, base)
@@ -34,7 +34,7 @@ def file_problems(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
 def _reading(
     check: Callable[Concatenate[Location, P], Iterator[DataProblem]],
 ) -> Callable[Concatenate[Location, P], Iterator[DataProblem]]:
-    """A file that cannot be read at all is a problem, too."""
+    """Report an OSError while reading a file as a problem."""
 
     @wraps(check)
     def guarded(location: Location, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[DataProblem]:
@@ -123,22 +123,22 @@ def _weights(location: Location, path: Path) -> Iterator[DataProblem]:
         length = int.from_bytes(stream.read(8), "little")
         start = stream.read(1)
     if start != b"{" or length + 8 > path.stat().st_size:
-        yield DataProblem(location, f"not a safetensors file, or cut off: {path}")
+        yield DataProblem(location, f"not a safetensors file, or truncated: {path}")
 
 
 @_reading
 def _arrays(location: Location, path: Path) -> Iterator[DataProblem]:
-    """An .npz file is a zip of .npy files, one an array."""
+    """An .npz file is a zip of .npy files, one per array."""
     from zipfile import BadZipFile, ZipFile
 
     try:
         with ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
     except BadZipFile:
-        yield DataProblem(location, f"not an .npz file, or cut off: {path}")
+        yield DataProblem(location, f"not an .npz file, or truncated: {path}")
         return
     if {"x", "y"} <= set(names):
-        return  # split by us
+        return  # without a split of its own
     for array in ("x_train", "y_train", "x_test", "y_test"):
         if array not in names:
             yield DataProblem(location, f"{path} has no array `{array}`; it has: {', '.join(sorted(names))}")
@@ -160,7 +160,7 @@ def _image_folder(location: Location, folder: Path) -> Iterator[DataProblem]:
 
 @_reading
 def _columns(location: Location, kind: str, path: Path, wanted: tuple[str, str]) -> Iterator[DataProblem]:
-    """The two columns that are read have to be in the first line: a CSV's header, or a JSONL's first object."""
+    """The two columns must be in the first line: a CSV header, or the first JSONL object."""
     with path.open("rb") as stream:
         raw = stream.readline(_LINE_BYTES)
     try:

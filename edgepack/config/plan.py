@@ -1,7 +1,6 @@
-"""A recipe and its targets become a plan, or a list of problems: one pass, before torch or TVM is imported.
+"""From a recipe to a plan, or a list of problems, in one pass, without importing torch or TVM.
 
-Each step hands on to the next: the file's form and keys (``yaml_model``), what contradicts itself in it
-(``consistency``), the files it names (``named_files``), the targets and devices it names (``rows``).
+The steps are: the file's form and keys (``yaml_model``), contradictions (``consistency``), the files it names (``named_files``), the targets and devices it names (``rows``).
 """
 
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ _STAND_INS = {"edgepack": 1, "name": "unnamed", "model": {}, "targets": [{"targe
 
 @dataclass(frozen=True)
 class TargetPlan:
-    """One target of the run, the devices that stand for it, and its tuning budget."""
+    """One target of the run, with its devices and tuning budget."""
 
     target: Target
     devices: tuple[str, ...]
@@ -34,9 +33,9 @@ class TargetPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe with its targets resolved; nothing in it can be a typing problem any more.
+    """A valid recipe with its targets and devices resolved.
 
-    ``devices`` is the user's devices.yaml, empty where no target names a device of it.
+    ``devices`` is the user's devices.yaml, empty if no target names a device in it.
     """
 
     recipe: Recipe
@@ -51,11 +50,11 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """The sha256 of the recipe as parsed: comments and key order do not count."""
+        """The sha256 of the parsed recipe, independent of comments and key order."""
         return sha256_json(self.recipe.model_dump(mode="json"))
 
     def only(self, names: Sequence[str]) -> Self:
-        """The plan with these of its targets; with all of them if there are no names.
+        """The plan with only these targets; with all targets if ``names`` is empty.
 
         Raises:
             UsageError: a name is not a target of this recipe.
@@ -72,14 +71,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class CheckedRecipe:
-    """A recipe that was read: every problem in it and in what it names, sorted by place; the plan if there is none."""
+    """The result of reading a recipe: all problems, sorted by position, or the plan if there are none."""
 
     problems: tuple[Problem, ...]
     plan: Plan | None
 
 
 def examine(path: Path) -> CheckedRecipe:
-    """Read a recipe and what it names, each file once. Paths in the recipe are relative to its folder."""
+    """Read a recipe and the files it names, each once. Paths in the recipe are relative to its folder."""
     checked = read_model(path, Recipe, stand_ins=_STAND_INS)
     recipe = checked.model
     if recipe is None:
@@ -107,7 +106,7 @@ def make_plan(path: Path, *, only: Sequence[str] = ()) -> Plan:
         only: target names to keep; empty keeps all.
 
     Raises:
-        ConfigError: with every problem in the recipe, at once.
+        ConfigError: with every problem in the recipe.
         UsageError: a name in ``only`` is not a target of this recipe.
     """
     examined = examine(path)

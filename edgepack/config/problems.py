@@ -1,4 +1,4 @@
-"""pydantic's errors in plain words, each at the key or value it is about, with the near miss of a typing slip."""
+"""Translate pydantic's errors to messages with a location, and suggestions for misspelt names."""
 
 import types
 import typing
@@ -44,8 +44,8 @@ _TEXT_BOOLS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "
 class DataProblem:
     """A problem at a location of the data: ``on_key`` if the key is wrong rather than its value.
 
-    ``depends`` names the locations it is about, if not its own: where one of them has a problem already, this
-    problem would only be its echo.
+    ``depends`` lists the locations that it depends on, by default its own: it is not reported if one of them has a problem
+    already, since it would only be a consequence.
     """
 
     location: Location
@@ -55,7 +55,7 @@ class DataProblem:
 
 
 def locate(loc: Location, data: Any, *, missing: bool) -> Location:
-    """A pydantic location as a location in the data: union tags and the like are left out."""
+    """A pydantic location as a location in the data: union tags and the like are removed."""
     path: list[str | int] = []
     node = data
     for depth, part in enumerate(loc):
@@ -70,12 +70,12 @@ def locate(loc: Location, data: Any, *, missing: bool) -> Location:
 
 
 def explain(error: ValidationError, data: Any, model: type[BaseModel]) -> list[DataProblem]:
-    """Every error of a validation of ``data`` as ``model``, in plain words."""
+    """The problems of a validation of ``data`` as ``model``."""
     grouped: dict[Location, list[ErrorDetails]] = defaultdict(list)
     for line in error.errors(include_url=False):
         grouped[locate(line["loc"], data, missing=line["type"] == "missing")].append(line)
     problems: list[DataProblem] = []
-    meant: set[Location] = set()  # missing keys that are there, misspelt
+    meant: set[Location] = set()  # missing keys that are present but misspelt
     for location, lines in grouped.items():
         if any(line["type"] == "extra_forbidden" for line in lines):
             key = str(location[-1])
@@ -165,7 +165,7 @@ def _expected(line: ErrorDetails, options: list[Any]) -> str:
         return f"at least {context['min_length']} item{'s' if context['min_length'] != 1 else ''}"
     if kind == "too_long":
         return f"at most {context['max_length']} items"
-    # A kind no field of ours raises today: pydantic's own words are better than none.
+    # A kind that no field raises today: use pydantic's own message.
     return line["msg"]
 
 
@@ -205,12 +205,12 @@ def _got(value: Any) -> str:
 
 
 def allowed_keys(model: type[BaseModel], data: Any, location: Location) -> list[str]:
-    """The keys a mapping at ``location`` may have."""
+    """The valid keys of a mapping at ``location``."""
     return [k for a in annotations_at(model, data, location) if is_model(a) for k in a.model_fields]
 
 
 def annotations_at(model: type[BaseModel], data: Any, location: Location) -> list[Any]:
-    """The types a value at ``location`` may have; a tagged union is narrowed by the data's own tag."""
+    """The types of a value at ``location``; a tagged union is narrowed by the tag in the data."""
     types_here = flatten(model)
     node = data
     for part in location:
@@ -250,7 +250,7 @@ def _inside(annotation: Any, part: str | int) -> list[Any]:
 
 
 def flatten(annotation: Any) -> list[Any]:
-    """The types of a union, without what annotates them."""
+    """The members of a union, without annotations."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return flatten(get_args(annotation)[0])
@@ -264,5 +264,5 @@ def _options(annotations: list[Any]) -> list[Any]:
 
 
 def is_model(annotation: Any) -> bool:
-    """Whether a type is a mapping of keys of its own."""
+    """Whether a type is a pydantic model."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -1,4 +1,4 @@
-"""A recipe: what to build. Frozen after parsing; torch and tvm are not needed to read one."""
+"""Recipes. They are frozen after parsing; reading one does not need torch or TVM."""
 
 from typing import Literal
 
@@ -11,96 +11,96 @@ SCHEMA_VERSION = 1
 
 
 class Gates(Spec):
-    """What a release must meet; a failed gate exits with 3. Latency gates skip emulated devices."""
+    """Requirements for a release; if a gate fails, the exit code is 3. Latency gates skip emulated devices."""
 
     accuracy_drop: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="Accuracy on the board may be at most this below torch fp32 (0..1).",
+        description="Largest accepted drop of the accuracy on the board below torch fp32 (0..1).",
     )
     parity: float | None = Field(
         default=None,
         gt=0,
-        description="Largest relative difference of the board's outputs from onnxruntime's.",
+        description="Largest accepted relative difference between outputs on the board and in onnxruntime.",
     )
-    p90_ms: float | None = Field(default=None, gt=0, description="Largest 90th percentile of latency, ms.")
-    bundle_kib: float | None = Field(default=None, gt=0, description="Largest bundle, KiB.")
+    p90_ms: float | None = Field(default=None, gt=0, description="Largest accepted 90th percentile of latency, ms.")
+    bundle_kib: float | None = Field(default=None, gt=0, description="Largest accepted bundle size, KiB.")
     peak_rss_mib: float | None = Field(
-        default=None, gt=0, description="Largest resident set on the board, MiB."
+        default=None, gt=0, description="Largest accepted peak resident set on the board, MiB."
     )
 
 
 class Tune(Spec):
-    """Budget of the on-board tuning, per target and model; it stops at whichever comes first, or without gain."""
+    """Budget of on-board tuning, per target and model; it stops at the first limit, or when nothing improves any more."""
 
     trials: int = Field(
         default=0,
         ge=0,
-        description="Measured candidates in all; 0 is no limit beside minutes, and no tuning without.",
+        description="Measured candidates in total; 0 disables tuning, or the limit if minutes is set.",
     )
     minutes: float | None = Field(
-        default=None, gt=0, description="Stop after this long, with trials left or not."
+        default=None, gt=0, description="Time limit in minutes, even if trials are left."
     )
     patience: int = Field(
         default=3,
         ge=0,
-        description="Leave a kernel after this many batches without a gain beyond noise, and stop when all are left; "
+        description="Stop searching a kernel after this many batches without a gain beyond noise; "
         "0 uses the whole budget.",
     )
     seed: int = Field(default=0, description="Seed of the search.")
 
 
 class Bench(Spec):
-    """How latency is measured on the board."""
+    """Settings of the measurement on the board."""
 
     runs: int = Field(default=100, ge=2, description="Measured inferences; at most 30 on an emulated board.")
     warmup: int = Field(
         default=10,
         ge=0,
-        description="Inferences before them that do not count; at most 3 on an emulated board.",
+        description="Untimed warm-up inferences; at most 3 on an emulated board.",
     )
-    threads: int = Field(default=1, ge=1, description="Threads an inference may use.")
+    threads: int = Field(default=1, ge=1, description="Threads per inference.")
     accuracy_samples: int | None = Field(
-        default=None, ge=1, description="Test samples run on the board; all if unset."
+        default=None, ge=1, description="Test samples to run on the board; default: all."
     )
-    baseline: bool = Field(default=True, description="Measure the uncompressed model on the board too.")
+    baseline: bool = Field(default=True, description="Also measure the uncompressed model on the board.")
 
 
 class TargetEntry(Spec):
-    """One row of the run: a target, and the devices that stand for it (none: stop at the bundle)."""
+    """One target of the run and its devices; without a device, the run stops at the bundle."""
 
-    target: Filled = Field(description="A target's name: see edgepack targets.")
-    device: Filled | None = Field(default=None, description="A name of devices.yaml, or virtual:KIND.")
+    target: Filled = Field(description="Name of a target; `edgepack targets` lists them.")
+    device: Filled | None = Field(default=None, description="Name of a device in devices.yaml, or virtual:KIND.")
     devices: tuple[Filled, ...] = Field(
         default=(),
-        description="Several, instead of device: kernels are tuned on the first, the release goes to all.",
+        description="Several devices, instead of device: kernels are tuned on the first, the release is deployed to all.",
     )
-    tune: Tune | None = Field(default=None, description="Instead of the recipe's tune block.")
+    tune: Tune | None = Field(default=None, description="Overrides the recipe's tune block.")
 
     @property
     def boards(self) -> tuple[str, ...]:
-        """The devices by name, in the order they were named."""
+        """The names of the devices, in order."""
         return self.devices if self.device is None else (self.device, *self.devices)
 
 
 class Recipe(Spec):
-    """What to build, for which targets, and what it must meet."""
+    """The model to build, its targets, and the requirements for a release."""
 
     edgepack: Literal[1] = Field(description="Version of the recipe schema.")
-    name: Name = Field(description="Names the bundle, and its folder on the board.")
+    name: Name = Field(description="Name of the bundle, and of its folder on the board.")
     version: Version = Field(
         default="0.1.0", description="The release's version; part of the bundle's file name."
     )
-    model: Model = Field(description="Where the model comes from.")
-    data: Data | None = Field(default=None, description="Needed for training, calibration and accuracy.")
+    model: Model = Field(description="The source of the model.")
+    data: Data | None = Field(default=None, description="Labelled samples for training, calibration and accuracy.")
     compress: tuple[CompressStep, ...] = Field(
         default=(),
         description="Compression steps, in order: first those on the torch module, then those on ONNX.",
     )
-    tune: Tune = Field(default=Tune(), description="Budget of the tuning for each target.")
-    bench: Bench = Field(default=Bench(), description="How the release is measured.")
-    gates: Gates = Field(default=Gates(), description="What the release must meet.")
+    tune: Tune = Field(default=Tune(), description="Tuning budget for each target.")
+    bench: Bench = Field(default=Bench(), description="Settings of the measurement on the board.")
+    gates: Gates = Field(default=Gates(), description="Requirements for the release.")
     targets: tuple[TargetEntry, ...] = Field(
-        min_length=1, description="What to build for, and on which devices."
+        min_length=1, description="Targets to build for, with their devices."
     )

@@ -1,4 +1,4 @@
-"""``module:callable`` looked up without running any of it: the file is found, and its source read."""
+"""Look up ``module:callable`` without running any code: only the source file is read."""
 
 import ast
 import sys
@@ -9,10 +9,10 @@ from edgepack.base.text import did_you_mean, near_miss, nearest
 
 
 def reference_problem(reference: str, base: Path, *, arguments: int = 0) -> str | None:
-    """Why ``reference`` cannot be called with so many positional arguments, or None if nothing speaks against it.
+    """Why ``reference`` cannot be called with this many positional arguments; None if there is no problem.
 
-    Modules are looked for next to the recipe (``base``), then on ``sys.path``. Importing one would run code of
-    the user's, and torch's; so a name that only running the module would define is given the benefit of the doubt.
+    Modules are looked for next to the recipe (``base``), then on ``sys.path``. They are not imported, as that would
+    run user code and import torch; a name that may be defined only at run time is accepted.
     """
     module, name = reference.split(":")
     source = _source(module, base)
@@ -32,13 +32,13 @@ def reference_problem(reference: str, base: Path, *, arguments: int = 0) -> str 
 
 
 def _source(module: str, base: Path) -> Path | str | None:
-    """The module's source file; a text that says why not; None if it is there and has no Python source."""
+    """The module's source file; a message if it is missing; None if it exists but has no Python source."""
     search: list[str] | None = [str(base), *sys.path]
     parts = module.split(".")
     if parts[0] in sys.stdlib_module_names and (
         (base / f"{parts[0]}.py").exists() or (base / parts[0]).is_dir()
     ):
-        return f"`{parts[0]}` next to the recipe has the name of a module of Python's own; rename it"
+        return f"`{parts[0]}` next to the recipe has the name of a standard library module; rename it"
     spec: ModuleSpec | None = None
     for depth, part in enumerate(parts):
         if search is None:
@@ -62,7 +62,7 @@ def _near_module(part: str, outer: str, search: list[str], base: Path) -> str:
 
 
 def _names(tree: ast.Module) -> tuple[dict[str, ast.stmt], bool]:
-    """The names a module defines at its top level, and whether there may be more that only running it tells."""
+    """The names that a module defines at its top level, and whether there may be more at run time."""
     names: dict[str, ast.stmt] = {}
     dynamic = False
     pending = list(tree.body)
@@ -78,7 +78,7 @@ def _names(tree: ast.Module) -> tuple[dict[str, ast.stmt], bool]:
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names |= {t.id: node for target in targets for t in ast.walk(target) if isinstance(t, ast.Name)}
-        else:  # if, try, with and the like: what is in them, at any depth
+        else:  # if, try, with and the like: their contents, at any depth
             pending += [
                 child for child in ast.walk(node) if isinstance(child, ast.stmt) and child is not node
             ]
@@ -96,5 +96,5 @@ def _signature_problem(node: ast.stmt, reference: str, arguments: int) -> str | 
     if unfilled and not node.decorator_list:
         given = f"only {arguments}" if arguments else "no"
         plural = "argument" if arguments == 1 else "arguments"
-        return f"`{reference}` is called with {given} {plural}, and needs {', '.join(unfilled)}"
+        return f"`{reference}` is called with {given} {plural}, but needs {', '.join(unfilled)}"
     return None

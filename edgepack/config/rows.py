@@ -1,4 +1,4 @@
-"""A recipe's rows: the targets and devices they name, looked up, and whether each device can run what is built for it."""
+"""Look up the targets and devices of a recipe, and check that each device can run code for its target."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from edgepack.errors import Problem
 
 @dataclass(frozen=True)
 class Rows:
-    """What a recipe's rows name.
+    """The targets and devices of a recipe.
 
     Attributes:
-        targets: one for each row; None where there is no such target or its file has problems.
-        devices: the user's devices; empty where no row names one.
-        data_problems: what is wrong in the recipe.
-        problems: what is wrong in the target and device files it names.
+        targets: one per row; None if there is no such target or its file has problems.
+        devices: the user's devices; empty if no row names one.
+        data_problems: problems in the recipe.
+        problems: problems in the target and device files.
     """
 
     targets: tuple[Target | None, ...]
@@ -29,7 +29,7 @@ class Rows:
 
 
 def resolve(recipe: Recipe) -> Rows:
-    """Look up what a recipe's rows name; each file is read once, however many rows name it."""
+    """Look up the targets and devices of a recipe; each file is read once."""
     lookup = _Lookup(recipe)
     targets = tuple(lookup.row(index, entry) for index, entry in enumerate(recipe.targets))
     devices = lookup.devices or Devices(edgepack=1)
@@ -56,7 +56,7 @@ class _Lookup:
         else:
             self.data_problems.append(DataProblem((*here, "target"), self._targets.unknown(entry.target)))
         if target is not None and self._threads > target.cpu.cores:
-            message = f"{self._threads} threads, and {target.name} has {target.cpu.cores} cores"
+            message = f"{self._threads} threads, but {target.name} has {target.cpu.cores} cores"
             self.data_problems.append(
                 DataProblem(("bench", "threads"), message, depends=((*here, "target"),))
             )
@@ -78,31 +78,31 @@ class _Lookup:
                 yield DataProblem(here, f"unknown virtual board `{board}`{near_miss(board, VIRTUAL_KINDS)}")
                 return
         elif self.devices is None:
-            return  # too little of devices.yaml is right to look into; its problems are reported
+            return  # devices.yaml is not valid enough to be used; its problems are reported
         elif name in self.devices.devices:
             board = self.devices.devices[name].target
             if board not in self._targets.names:
                 yield DataProblem(
-                    here, f"device `{name}` says it is a `{board}`: {self._targets.unknown(board)}"
+                    here, f"device `{name}` has target `{board}`: {self._targets.unknown(board)}"
                 )
                 return
         else:
-            nothing = "; devices.yaml has none, and virtual:rpi4 needs no hardware"
+            nothing = "; devices.yaml has no devices; virtual:rpi4 needs no hardware"
             hint = near_miss(name, self.devices.devices) or nothing
             yield DataProblem(here, f"unknown device `{name}`{hint}")
             return
         has = self._target(board)
         problem = misfit(f"`{name}`", has, target) if has and target else None
         if problem is not None:
-            hint = "; leave `device` out to stop at the bundle" if target and target.gpu else ""
+            hint = "; remove `device` to stop at the bundle" if target and target.gpu else ""
             yield DataProblem(here, problem + hint)
 
 
 def misfit(board: str, has: Target, target: Target) -> str | None:
-    """Why code for ``target`` cannot run on ``board``, which is a ``has``; None if it can."""
+    """Why code for ``target`` cannot run on ``board`` with the target ``has``; None if it can."""
     if has.abi.arch != target.abi.arch:
-        return f"{board} is {has.abi.arch}, and {target.name} is for {target.abi.arch}"
+        return f"{board} is {has.abi.arch}, but {target.name} is for {target.abi.arch}"
     if target.gpu is not None and (has.gpu is None or has.gpu.arch != target.gpu.arch):
-        return f"{target.name} needs a GPU of {target.gpu.arch}, and {board} has {has.gpu.arch if has.gpu else 'none'}"
+        return f"{target.name} needs a GPU with {target.gpu.arch}, but {board} has {has.gpu.arch if has.gpu else 'none'}"
     lacks = sorted(set(target.cpu.features) - set(has.cpu.features))
     return f"{board} lacks {', '.join(lacks)}, which {target.name} uses" if lacks else None

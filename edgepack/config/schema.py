@@ -1,4 +1,4 @@
-"""JSON Schema of the files users write, for editors. The committed copies are in ``schemas/``."""
+"""JSON Schemas of recipes, targets and devices.yaml, for editors. The committed copies are in ``schemas/``."""
 
 import json
 from typing import Any, Literal, get_args
@@ -18,7 +18,7 @@ def schema(kind: Kind) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a recipe, target or devices file."""
     body = _MODELS[kind].model_json_schema()
     if kind == "target":
-        # A target that extends another may leave anything out, at any depth.
+        # A target that extends another may omit any key, at any depth.
         for part in (body, *body["$defs"].values()):
             part.pop("required", None)
         body["required"] = ["edgepack", "name"]

@@ -1,4 +1,4 @@
-"""Tables for the documentation: the keys of what people write, and the compression methods, in Markdown."""
+"""Markdown tables for the documentation: keys of recipes, targets and devices, and compression methods."""
 
 import types
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ def methods_table(methods: Iterable[Method[Any]]) -> str:
 
 
 def reachable(model: type[BaseModel]) -> list[type[BaseModel]]:
-    """The model and those its fields hold, each once, in order."""
+    """The model and those of its fields, each once, in order."""
     found = [model]
     for field in model.model_fields.values():
         found += [m for inner in _models(field.annotation) for m in reachable(inner)]
@@ -60,7 +60,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _words(annotation: Any, metadata: list[Any]) -> str:
-    """A type in words, with its bounds."""
+    """A type as text, with its bounds."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner = [m for a in args[1:] for m in getattr(a, "metadata", [a])]

@@ -1,4 +1,4 @@
-"""A target: for what a model is built. Data only; shipped in ``targets/*.yaml``."""
+"""Targets: kinds of boards that models are built for. Data only; shipped in ``targets/*.yaml``."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,80 +18,80 @@ from edgepack.errors import ConfigError, Problem, UsageError
 from edgepack.spec import MAY_BE_EMPTY, Filled, Glibc, GpuArch, Name, Spec, TwoNumbers
 
 SCHEMA_VERSION = 1
-HOST = "host"  # the one target without a file: the machine edgepack runs on
+HOST = "host"  # the only target without a file: the build host
 
 Family = Literal["arm_cpu", "raspberry_pi", "jetson", "x86"]
 
 
 class Abi(Spec):
-    """What the board's userland must offer to every binary in the bundle."""
+    """Requirements of the binaries in a bundle on the board's userland."""
 
-    arch: Literal["aarch64", "x86_64"] = Field(description="As uname -m says it.")
+    arch: Literal["aarch64", "x86_64"] = Field(description="Architecture as reported by uname -m.")
     libc: Glibc = Field(
-        description='The glibc floor, e.g. "2.31": binaries run with this version and later ones.'
+        description='Oldest supported glibc, e.g. "2.31": binaries run with this version and later.'
     )
 
 
 class Cpu(Spec):
-    """The CPU as the schedules see it. Cache sizes in KiB, a core's own for L1 and L2 where private."""
+    """The CPU, as used by schedules. Cache sizes in KiB, per core if the cache is private."""
 
-    name: Filled = Field(description="The core's name.")
-    cores: int = Field(ge=1, description="Cores a release may count on.")
+    name: Filled = Field(description="Name of the core.")
+    cores: int = Field(ge=1, description="Number of cores that a release may use.")
     vector_bits: int = Field(ge=64, description="Width of a vector register that the schedules use.")
     features: Annotated[tuple[Filled, ...], MAY_BE_EMPTY] = Field(
         default=(),
-        description="ISA features the schedules may use, in LLVM's spelling, e.g. dotprod, avx512vnni.",
+        description="ISA features that schedules may use, as named by LLVM, e.g. dotprod, avx512vnni.",
     )
-    l1d_kib: int = Field(ge=1, description="L1 data cache of a core, KiB.")
-    l2_kib: int = Field(ge=1, description="L2 cache, KiB: a core's own, or the shared one.")
+    l1d_kib: int = Field(ge=1, description="L1 data cache per core, KiB.")
+    l2_kib: int = Field(ge=1, description="L2 cache, KiB: per core if private, else shared.")
     l3_kib: int | None = Field(default=None, ge=1, description="L3 cache, KiB.")
 
 
 class Gpu(Spec):
-    """The GPU of a Jetson, and the CUDA the board must have."""
+    """The GPU of a Jetson, and the CUDA version that the board needs."""
 
-    name: Filled = Field(description="The GPU's name.")
-    arch: GpuArch = Field(description="Compute capability as nvcc names it, e.g. sm_87.")
-    cuda: TwoNumbers = Field(description="The lowest CUDA runtime the bundle works with.")
-    jetpack: TwoNumbers = Field(description="The JetPack release that brings this CUDA.")
+    name: Filled = Field(description="Name of the GPU.")
+    arch: GpuArch = Field(description="Compute capability as named by nvcc, e.g. sm_87.")
+    cuda: TwoNumbers = Field(description="Oldest CUDA runtime that the bundle works with.")
+    jetpack: TwoNumbers = Field(description="JetPack release with this CUDA version.")
 
 
 class Tuning(Spec):
     """How candidates are measured on this board."""
 
     timeout_s: float = Field(
-        default=10.0, gt=0, description="A candidate that takes longer is dead, seconds."
+        default=10.0, gt=0, description="Timeout for a candidate, seconds."
     )
     cooldown_ms: int = Field(default=0, ge=0, description="Pause after each candidate, ms.")
-    cores: tuple[int, ...] = Field(default=(0,), min_length=1, description="Cores candidates are pinned to.")
+    cores: tuple[int, ...] = Field(default=(0,), min_length=1, description="Cores that candidates are pinned to.")
     repeats: int = Field(default=3, ge=1, description="Samples per candidate.")
-    min_repeat_ms: int = Field(default=20, ge=1, description="Each sample runs the kernel this long, ms.")
+    min_repeat_ms: int = Field(default=20, ge=1, description="Duration of each sample, ms.")
 
 
 class Note(Spec):
-    """A fact about the board and where it comes from."""
+    """A fact about the board, with its source."""
 
     text: Filled = Field(description="The fact.")
-    source: Filled = Field(description="Manual, datasheet or measurement it comes from.")
+    source: Filled = Field(description="Manual, datasheet or measurement.")
 
 
 class Target(Spec):
     """One kind of board: TVM target, ABI, schedule family, limits."""
 
     edgepack: Literal[1] = Field(description="Version of the target schema.")
-    name: Name = Field(description="What recipes call it.")
+    name: Name = Field(description="Name of the target in recipes.")
     extends: Filled | None = Field(
-        default=None, description="A target this one starts from; what is written here wins, key by key."
+        default=None, description="Target that this one extends; keys here override its keys."
     )
-    title: Filled = Field(description="What people call it.")
-    family: Family = Field(description="The schedule family, one of edgepack/schedules/families.py.")
+    title: Filled = Field(description="Name for display.")
+    family: Family = Field(description="Schedule family, one of edgepack/schedules/families.py.")
     abi: Abi = Field(description="The board's userland.")
-    tvm: dict[str, Any] = Field(description="TVM's target dict, handed over as it is.")
+    tvm: dict[str, Any] = Field(description="TVM's target dict, passed to TVM unchanged.")
     cpu: Cpu = Field(description="The board's CPU.")
     gpu: Gpu | None = Field(
-        default=None, description="The GPU kernels run on; without it they run on the CPU."
+        default=None, description="GPU that kernels run on; without it they run on the CPU."
     )
-    memory_mib: int = Field(ge=64, description="Memory a release may count on, MiB.")
+    memory_mib: int = Field(ge=64, description="Memory that a release may use, MiB.")
     tune: Tuning = Field(default=Tuning(), description="How candidates are measured.")
     notes: Annotated[tuple[Note, ...], MAY_BE_EMPTY] = Field(
         default=(), description="Facts about the board, with their sources."
@@ -99,9 +99,9 @@ class Target(Spec):
 
     @property
     def kernels(self) -> "Target":
-        """This target with only what shapes kernels and the library they are in: a part of cache keys.
+        """This target with only the fields that affect kernels and their library, for cache keys.
 
-        Its title, notes, memory and how candidates are measured are at neutral values.
+        Its title, notes, memory and how candidates are measured are reset.
         """
         return self.model_copy(
             update={"title": self.name, "extends": None, "memory_mib": 64, "tune": Tuning(), "notes": ()}
@@ -109,12 +109,12 @@ class Target(Spec):
 
     @property
     def measured(self) -> "Target":
-        """This target with only what shapes kernels and how candidates are measured: a part of tuning's cache key."""
+        """This target with only the fields that affect kernels and their measurement, for the cache key of tuning."""
         return self.kernels.model_copy(update={"tune": self.tune})
 
     @property
     def device_kind(self) -> Literal["cpu", "cuda"]:
-        """Where the model's kernels run on this target."""
+        """The kind of device that kernels run on: CPU or GPU."""
         return "cuda" if self.gpu else "cpu"
 
     @property
@@ -125,7 +125,7 @@ class Target(Spec):
 
 
 def target_problems(target: Target) -> Iterator[DataProblem]:
-    """What contradicts itself in a target whose every key is right."""
+    """Contradictions in a target whose keys are all valid."""
     kind = target.tvm.get("kind")
     expected = "cuda" if target.gpu else "llvm"
     if kind != expected:
@@ -136,7 +136,7 @@ def target_problems(target: Target) -> Iterator[DataProblem]:
         return
     if (target.family == "jetson") != (target.gpu is not None):
         yield DataProblem(
-            ("family",), "the jetson family is for targets with a gpu, the others for those without"
+            ("family",), "the jetson family is only for targets with a gpu, and required for them"
         )
     if target.gpu and target.tvm.get("arch") != target.gpu.arch:
         yield DataProblem(
@@ -165,14 +165,14 @@ def _core_problems(cores: tuple[int, ...], last: int) -> Iterator[DataProblem]:
         if core in cores[:index]:
             yield DataProblem(("tune", "cores", index), f"duplicate core {core}")
         if not 0 <= core <= last:
-            yield DataProblem(("tune", "cores", index), f"there is no core {core}; the CPU has 0 to {last}")
+            yield DataProblem(("tune", "cores", index), f"core {core} does not exist; cores are 0 to {last}")
 
 
 class Targets:
     """The targets of this machine: those shipped, the user's own in ``targets/`` of the config folder, and ``host``.
 
-    A file is read once, however often it is asked for or extended. One of the user's with the name of a shipped target
-    comes up here, and is refused when it is read: what ``rpi4`` means must not depend on the machine.
+    Each file is read once, however often it is looked up or extended. A user's file with the name of a shipped target is
+    listed here and rejected when it is read: the meaning of ``rpi4`` must not depend on the machine.
     """
 
     def __init__(self) -> None:
@@ -182,11 +182,11 @@ class Targets:
 
     @property
     def names(self) -> list[str]:
-        """The names a recipe may use."""
+        """The names that a recipe may use."""
         return sorted({*self._files, HOST})
 
     def unknown(self, name: str) -> str:
-        """What to say of a name that is no target's, with the near miss."""
+        """The message for an unknown target name, with a suggestion."""
         return f"unknown target `{name}`{near_miss(name, self.names)}"
 
     def examine(self, name: str) -> Checked[Target]:
@@ -222,7 +222,7 @@ class Targets:
     def _extended(
         self, document: YamlDocument, chain: tuple[Path, ...]
     ) -> tuple[YamlDocument, list[Problem]]:
-        """The document laid over the target that its ``extends`` names; mappings merge, all else replaces."""
+        """The document merged into the target that it extends: mappings are merged, other values replaced."""
         if "extends" not in document.data:
             return document, []
         base = document.data["extends"]
@@ -231,13 +231,13 @@ class Targets:
         if not isinstance(base, str) or base not in self._files:
             problem = f"unknown target `{base}`{near_miss(str(base), self._files)}"
         elif self._files[base].resolve() in {path.resolve() for path in chain}:
-            problem = f"`{base}` extends this target in turn"
+            problem = f"`{base}` extends this target, too: circular `extends`"
         else:
             below = self.examine_file(self._files[base], chain)
             if below.problems:
                 problem = f"`{base}` has problems of its own: edgepack targets show {base}"
         if problem is not None or below is None or below.model is None:
-            # Laid over some target, so that what it should have come with is not missed key by key.
+            # Merged into some target, so that the keys it should have inherited are not reported as missing.
             below = self.examine_file(shipped("targets") / "arm64.yaml")
         problems = [document.problem(DataProblem(("extends",), problem))] if problem else []
         inherited = below.result().model_dump(mode="json", exclude_none=True, exclude={"name"})
@@ -245,14 +245,14 @@ class Targets:
 
 
 def target_names() -> list[str]:
-    """The names a recipe may use."""
+    """The names that a recipe may use."""
     return Targets().names
 
 
 def load_target(name_or_path: str | Path) -> Target:
     """A target by its name, or by the path of a file (with a ``/`` or a ``.yaml``).
 
-    ``host`` is the machine this runs on, looked up now, so that what is built for it says for what.
+    ``host`` is the build host, detected when it is loaded, so a build records its features.
 
     Raises:
         UsageError: there is no such target.
@@ -289,7 +289,7 @@ def _merge(base: Any, own: Any) -> Any:
 def _name_problems(target: Target, path: Path) -> Iterator[DataProblem]:
     if path.parent == config_dir() / "targets":
         if target.name == HOST or (shipped("targets") / f"{target.name}.yaml").exists():
-            message = f"`{target.name}` is a target that edgepack ships; give yours another name and extend that one"
+            message = f"`{target.name}` is a shipped target; choose another name and extend it"
             yield DataProblem(("name",), message)
         elif target.name != path.stem:
             yield DataProblem(("name",), f"expected {path.stem}, the file's own name, got {target.name}")

@@ -1,8 +1,8 @@
-"""YAML as it stands in a file: plain data with the position of every key and value, and what is wrong in its form.
+"""Strict YAML reader: plain data with the position of every key and value, and syntax problems.
 
-YAML 1.1 as PyYAML reads it turns ``no`` into False, ``12:30`` into 750 and ``010`` into 8, and keeps the last
-of two equal keys without a word. Here scalars follow YAML 1.2's core schema, decimal numbers only; what cannot
-be a number, ``true``, ``false`` or ``null`` is text. Duplicate keys, tags, anchors and aliases, keys that are
+PyYAML's YAML 1.1 turns ``no`` into False, ``12:30`` into 750 and ``010`` into 8, and silently keeps the last
+of two equal keys. Here scalars follow YAML 1.2's core schema, decimal numbers only; anything
+else than a number, ``true``, ``false`` or ``null`` is text. Duplicate keys, tags, anchors and aliases, keys that are
 not text and several documents in one file are problems.
 """
 
@@ -22,7 +22,7 @@ Event = Any  # a yaml.Event; the stubs give most of its attributes no type
 
 MAX_BYTES = 64 << 10
 MAX_DEPTH = 32
-MAX_DIGITS = 19  # of a 64-bit integer
+MAX_DIGITS = 19  # digits of a 64-bit integer
 
 _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -30,14 +30,14 @@ _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-# PyYAML's words for frequent slips, and ours.
+# PyYAML's messages for common errors, and clearer ones.
 _HINTS = {
     "mapping values are not allowed here": "a second ': ' on this line, or a key that is indented too far; "
-    "quote text that holds a colon",
+    "quote text that contains a colon",
     "could not find expected ':'": "a key without its ':'",
-    "expected <block end>, but found '<block mapping start>'": "this line is indented further than its neighbours",
-    "expected <block end>, but found '-'": "this '-' does not line up with the list above it",
-    "expected <block end>, but found '?'": "this key does not line up with the keys above it",
+    "expected <block end>, but found '<block mapping start>'": "this line is indented further than the lines around it",
+    "expected <block end>, but found '-'": "this '-' is not aligned with the list above it",
+    "expected <block end>, but found '?'": "this key is not aligned with the keys above it",
     "expected <block end>, but found '<scalar>'": "text after a closing quote; quote the whole value",
     "expected the node content, but found '<stream end>'": "the file ends in the middle of a list or mapping",
 }
@@ -45,17 +45,17 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class YamlDocument:
-    """A YAML file: plain JSON-like ``data``, and where (line, column, from 1) each key and value stands."""
+    """A YAML file: plain JSON-like ``data``, and the position (line, column, from 1) of each key and value."""
 
     file: str
     data: Any
     values: dict[Location, tuple[int, int]] = field(default_factory=dict)
     keys: dict[Location, tuple[int, int]] = field(default_factory=dict)
     bad: frozenset[Location] = frozenset()  # locations that already have a problem
-    blank: frozenset[Location] = frozenset()  # locations where nothing is written, not even null
+    blank: frozenset[Location] = frozenset()  # locations of keys without a value
 
     def problem(self, data_problem: DataProblem) -> Problem:
-        """The data_problem as a problem at its own position, or at that of the nearest thing around it."""
+        """The problem with its position in the file, or that of the nearest enclosing item."""
         where = data_problem.location
         if data_problem.on_key and where in self.keys:
             return Problem(self.file, *self.keys[where], data_problem.message)
@@ -65,7 +65,7 @@ class YamlDocument:
 
 
 def read(path: Path) -> tuple[YamlDocument, list[Problem]]:
-    """Read a YAML file and collect every problem in its form; ``values`` is empty if it is not YAML at all."""
+    """Read a YAML file and collect all syntax problems; ``values`` is empty if it cannot be parsed."""
     file = str(path)
     nothing = YamlDocument(file, None)
     try:
@@ -77,7 +77,7 @@ def read(path: Path) -> tuple[YamlDocument, list[Problem]]:
         )
         return nothing, [Problem(file, 1, 1, f"cannot be read: {why}")]
     if len(raw) > MAX_BYTES:
-        return nothing, [Problem(file, 1, 1, f"larger than {MAX_BYTES >> 10} KiB: not a file of this kind")]
+        return nothing, [Problem(file, 1, 1, f"larger than {MAX_BYTES >> 10} KiB: not a valid file of this kind")]
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -92,7 +92,7 @@ def read(path: Path) -> tuple[YamlDocument, list[Problem]]:
         position = _position(text[: error.position])
         builder.problems.append(Problem(file, *position, f"character U+{error.character:04X} is not allowed"))
     except _TooDeepError:
-        pass  # the builder has the problem
+        pass  # the builder has recorded the problem
     else:
         return builder.document(), builder.problems
     return nothing, builder.problems
@@ -112,7 +112,7 @@ def _syntax(file: str, text: str, error: yaml.MarkedYAMLError) -> Problem:
         return Problem(file, line, column, "a tab; YAML is indented with spaces")
     opened = error.context_mark
     if opened and said == "found unexpected end of stream":
-        return Problem(file, opened.line + 1, opened.column + 1, "the quote that opens here is never closed")
+        return Problem(file, opened.line + 1, opened.column + 1, "the quote opened here is never closed")
     hint = _HINTS.get(said)
     since = f" that starts on line {opened.line + 1}" if opened else ""
     context = f" ({error.context}{since})" if error.context and not hint else ""
@@ -124,7 +124,7 @@ class _TooDeepError(Exception):
 
 
 class _Builder:
-    """Builds data from PyYAML's events, so that nothing the composer would resolve silently gets by."""
+    """Builds data from PyYAML's events, as the composer would resolve some values silently."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -141,7 +141,7 @@ class _Builder:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    self._problem(event, "a second document starts here; a file holds one")
+                    self._problem(event, "a second document starts here; only one per file is supported")
                     return
                 self.data = self._node(next(events), events, ())
         if not documents:
@@ -180,7 +180,7 @@ class _Builder:
             return
         if event.anchor is not None:
             self._problem(
-                event, f"anchor &{event.anchor}: anchors are not supported; write the value out each time"
+                event, f"anchor &{event.anchor}: anchors are not supported; repeat the value"
             )
         if event.tag is not None:
             self._problem(event, f"tag {event.tag}: tags are not supported", location)
@@ -224,7 +224,7 @@ class _Builder:
         return entries
 
     def _key(self, event: Event, events: Iterator[Event], location: Location) -> str | None:
-        """The key, or None if it is not text; then there is a problem."""
+        """The key, or None with a problem if it is not text."""
         before = len(self.problems)
         self._properties(event, location)
         key = self._scalar(event, location) if isinstance(event, yaml.ScalarEvent) else None
@@ -232,11 +232,11 @@ class _Builder:
             self._skip(event, events, location)
             return key if isinstance(key, str) else None
         if not isinstance(event, yaml.ScalarEvent):
-            self._problem(event, "a key is text, not a list or mapping", location)
+            self._problem(event, "a key must be text, not a list or mapping", location)
         elif event.value == "":
             self._problem(event, "a value without a key", location)
         else:
-            self._problem(event, f'a key is text; quote it: "{event.value}"', location)
+            self._problem(event, f'a key must be text; quote it: "{event.value}"', location)
         self._skip(event, events, location)
         return None
 
@@ -246,7 +246,7 @@ class _Builder:
             try:
                 text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
             except UnicodeDecodeError:
-                self._problem(event, "text holds half a surrogate pair, which is no character", location)
+                self._problem(event, "text contains half of a surrogate pair, which is not a character", location)
                 return ""
         if event.style is not None:  # quoted, or a block: text
             return text

@@ -1,7 +1,7 @@
-"""YAML files as pydantic models: every problem at once, each at its own position.
+"""YAML files as pydantic models: all problems are reported together, each with its position.
 
-The form of a file is examined by ``edgepack.config.yaml_document``, its content by pydantic in strict mode, and pydantic's
-errors are put in plain words by ``edgepack.config.problems``.
+``edgepack.config.yaml_document`` checks the syntax, pydantic in strict mode the content, and
+``edgepack.config.problems`` translates pydantic's errors.
 """
 
 import json
@@ -25,9 +25,9 @@ S = TypeVar("S", bound=Spec)
 
 @dataclass(frozen=True)
 class Checked(Generic[S]):
-    """What is known of a file: the model when there is no problem, else what could be saved of it.
+    """The result of checking a file: the model, or its valid parts if there are problems.
 
-    ``model`` is None when too little is right to go on; ``removed`` says which parts ``model`` lacks.
+    ``model`` is None if too little is valid; ``removed`` lists the parts that ``model`` lacks.
     """
 
     document: YamlDocument
@@ -39,7 +39,7 @@ class Checked(Generic[S]):
         """The model.
 
         Raises:
-            ConfigError: with every problem, if there is one.
+            ConfigError: with all problems, if there are any.
         """
         if self.problems or self.model is None:
             raise ConfigError(self.problems)
@@ -63,18 +63,18 @@ def _overlap(one: Location, other: Location) -> bool:
 
 
 def read_model(path: Path, model: type[S], *, stand_ins: dict[str, Any] | None = None) -> Checked[S]:
-    """Read a YAML file as ``model`` and collect every problem; never raises for what the file holds.
+    """Read a YAML file as ``model`` and collect all problems; never raises for the contents of the file.
 
-    ``stand_ins`` fill in for top-level keys that are missing or wrong, so that the rest can still be examined.
+    ``stand_ins`` replace top-level keys that are missing or invalid, so that the rest can still be checked.
     """
     document, problems = read_meant(path, model)
-    if not document.values:  # not a document at all: nothing more to say
+    if not document.values:  # not a document: nothing else to check
         return Checked(document, None, problems)
     return validate(document, model, problems=problems, stand_ins=stand_ins)
 
 
 def read_meant(path: Path, model: type[Spec]) -> tuple[YamlDocument, list[Problem]]:
-    """Read a YAML file and collect every problem in its form, parts that say nothing to ``model`` included."""
+    """Read a YAML file and collect all syntax problems and parts without effect."""
     document, problems = read(path)
     parts = empty_parts(document, model)
     whole = {part.location for part in parts if not isinstance(part.location[-1], int)}
@@ -89,7 +89,7 @@ def validate(
     problems: list[Problem] | None = None,
     stand_ins: dict[str, Any] | None = None,
 ) -> Checked[S]:
-    """Validate a document as ``model``, and add what is wrong to ``problems``, what is known to be."""
+    """Validate a document as ``model``; returns new problems after the given ``problems``."""
     problems = list(problems or [])
     try:
         return Checked(document, _validate(document.data, model), problems, document.bad)
@@ -107,7 +107,7 @@ def _validate(data: Any, model: type[S]) -> S:
 
 
 def _salvage(data: Any, model: type[S], stand_ins: dict[str, Any]) -> tuple[S | None, frozenset[Location]]:
-    """Take wrong parts out until the rest is valid; None if nothing useful stays."""
+    """Remove invalid parts until the rest is valid; None if too little remains."""
     removed: set[Location] = set()
     while True:
         kept = _without(data, removed)
@@ -125,14 +125,14 @@ def _salvage(data: Any, model: type[S], stand_ins: dict[str, Any]) -> tuple[S | 
 
 
 def _outermost(line: ErrorDetails, data: Any) -> Location:
-    """What has to go for an error to go: the wrong part, or what lacks a required one."""
+    """The part to remove for an error: the invalid part, or the parent of a missing key."""
     missing = line["type"] == "missing"
     location = locate(line["loc"], data, missing=missing)
     return location[:-1] if missing else location
 
 
 def _original(location: Location, removed: AbstractSet[Location]) -> Location:
-    """A location in data some parts of which were removed, as a location in the whole data."""
+    """Convert a location in data with removed parts to one in the whole data."""
     path: Location = ()
     for part in location:
         if isinstance(part, int):

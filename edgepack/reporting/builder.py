@@ -1,4 +1,4 @@
-"""Building a report piece by piece: what is known is kept, whatever failed later."""
+"""Builds a report incrementally, so that figures are kept even if a later stage fails."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ _KEY = {"target", "candidate", "device"}
 
 
 class ReportBuilder:
-    """Collects what a run tells, in any order; ``build`` makes the report of it at any time."""
+    """Collects the results of a run, in any order; ``build`` returns the report at any time."""
 
     def __init__(
         self,
@@ -55,20 +55,20 @@ class ReportBuilder:
         """
         unknown = figures.keys() - (Row.model_fields.keys() - _KEY)
         if unknown:
-            raise ValueError(f"a row has no {', '.join(sorted(unknown))}")
+            raise ValueError(f"a row has no field {', '.join(sorted(unknown))}")
         row = self._rows.setdefault((target, device, candidate), {"missing": {}})
         reasons = row["missing"] | figures.get("missing", {})
         row.update(figures, missing=reasons)
 
     def missing(self, target: str, candidate: str, why: str, *fields: str, device: str | None = None) -> None:
-        """Say why figures of a row are missing; a figure that is there after all is not touched.
+        """Set why figures of a row are missing; figures that have a value are not affected.
 
         Raises:
             ValueError: ``Row`` has no such field.
         """
         unknown = set(fields) - Row.model_fields.keys()
         if unknown:
-            raise ValueError(f"a row has no {', '.join(sorted(unknown))}")
+            raise ValueError(f"a row has no field {', '.join(sorted(unknown))}")
         row = self._rows.setdefault((target, device, candidate), {"missing": {}})
         row["missing"] |= dict.fromkeys(fields, why)
 
@@ -77,26 +77,26 @@ class ReportBuilder:
         self._compression.append(ModelRow(**figures.model_dump(), metrics=dict(metrics or {})))
 
     def exported(self, encodings: dict[str, int]) -> None:
-        """Add how the constants of the exported file are stored, where the last step was one on torch and cannot say."""
+        """Add the encodings of the exported file's constants, if the last step was one on torch."""
         if self._compression and not self._compression[-1].encodings:
             self._compression[-1] = self._compression[-1].model_copy(update={"encodings": encodings})
 
     def tuning(self, tuning: TuningRow) -> None:
-        """Add what tuning did for a candidate on a target."""
+        """Add the tuning of a candidate for a target."""
         self._tuning.append(tuning)
 
     def error(self, error: ErrorRecord) -> None:
-        """Add an error; without a target it is one of the whole run. What several candidates met alike is listed once."""
+        """Add an error; without a target it belongs to the whole run. Equal errors of several candidates are listed once."""
         if error not in self._errors:
             self._errors.append(error)
 
     def check(self, gates: Gates) -> tuple[Gate, ...]:
-        """Judge the recipe's gates on the rows so far, instead of any judged before."""
+        """Check the recipe's gates on the rows so far, replacing earlier results."""
         self._gates = check_gates(gates, self._all_rows())
         return self._gates
 
     def build(self, seconds: float = 0.0) -> Report:
-        """The report of what is known now, after so many seconds."""
+        """The report so far; ``seconds`` is the duration of the run."""
         report = Report(
             run_id=self._run_id,
             started=self._started,
@@ -133,8 +133,8 @@ class ReportBuilder:
 def exit_code(report: Report) -> int:
     """The exit code of a run, as in edgepack/errors.py.
 
-    An interrupt wins; then an error of the whole run; then the targets' errors: one code where every target, on
-    every device, failed with it, else 7 for a part of the fleet; then a failed gate. 0 is a release that may ship.
+    In order of precedence: an interrupt; an error of the whole run; errors of targets (their own code if all targets
+    failed with it on all devices, else 7); a failed gate. 0 means that the release may ship.
     """
     errors = report.errors
     if any(error.exit_code == Interrupted.exit_code for error in errors):

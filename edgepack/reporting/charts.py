@@ -1,6 +1,6 @@
-"""The report's charts as inline SVG. Colours and type come from report.css, so that dark and print work.
+"""The report's charts as inline SVG. Colours and fonts come from report.css, which also supports dark mode and printing.
 
-Every chart is 560 units wide and scales down; text keeps clear of marks by having rows of its own.
+Every chart is 560 units wide and scales down; text has rows of its own, so it never overlaps marks.
 """
 
 import math
@@ -16,12 +16,12 @@ from edgepack.tuning.result import CurvePoint
 WIDTH = 560
 _PAD = 8
 _MAX_BINS = 48
-_TICK_WIDTH = 8  # of one character, in the widest font of the stack
-_LONG = 10_000  # from here on a tick beside an axis is abbreviated
+_TICK_WIDTH = 8  # width of a character in the widest font of the stack
+_LONG = 10_000  # from this value on, tick labels are abbreviated
 
 
 def svg(height: float, label: str, *children: object) -> Markup:
-    """A chart of the common width; ``label`` is what a screen reader says."""
+    """A chart of the common width; ``label`` is read by screen readers."""
     return el(
         "svg",
         el("title", label),
@@ -87,7 +87,7 @@ def _colour(candidate: str) -> str:
 
 
 def bars(label: str, items: Sequence[tuple[str, float | None, str]]) -> Markup:
-    """Horizontal bars from zero, one a stage: (name, value, text of the value). The last is the release."""
+    """Horizontal bars from zero, one per stage: (name, value, text of the value). The last is the release."""
     row, top = 30, 6
     height = top + row * len(items)
     largest = max((value for _, value, _ in items if value is not None), default=0) or 1
@@ -109,7 +109,7 @@ def bars(label: str, items: Sequence[tuple[str, float | None, str]]) -> Markup:
 def comparison(label: str, measured: Sequence[tuple[str, Measurement]]) -> Markup:
     """Each candidate on one axis from zero: a bar to p50, whiskers to p90 and p99.
 
-    A p99 far above p90 would leave no room for the rest: its whisker ends in an arrow at the edge.
+    If p99 is far above p90, its whisker is cut and ends in an arrow at the edge.
     """
     row, top, left, right = 40, 4, 76, WIDTH - 124
     bottom = top + row * len(measured)
@@ -145,7 +145,7 @@ def comparison(label: str, measured: Sequence[tuple[str, Measurement]]) -> Marku
 def histogram(label: str, candidate: str, measured: Measurement) -> Markup:
     """The samples of one candidate on an axis of their own, with p50, p90 and p99.
 
-    The axis ends where the bulk of the samples does; how many lie above, and up to where, is said below.
+    The axis covers the bulk of the samples; the number of samples beyond it and the maximum are given below.
     """
     samples = [sample / NS_PER_MS for sample in measured.samples_ns]
     low, high = _bulk(measured)
@@ -183,7 +183,7 @@ def histogram(label: str, candidate: str, measured: Measurement) -> Markup:
 
 
 def _bulk(measured: Measurement) -> tuple[float, float]:
-    """Where the axis of a histogram begins and ends: p99 and some more, unless that is far from p90."""
+    """The range of a histogram's axis: up to slightly above p99, unless that is far from p90."""
     latency = measured.latency
     spread = max(latency.p90 - latency.p50, latency.p50 * 0.02)
     high = min(latency.p99 + (latency.p99 - latency.p50) * 0.5, latency.p90 + 6 * spread, latency.max)
@@ -193,7 +193,7 @@ def _bulk(measured: Measurement) -> tuple[float, float]:
 
 
 def _mark(name: str, x: float, y: float, value: float) -> Markup:
-    """A percentile: a line down to the axis and its words, on the side where there is room."""
+    """A percentile: a line down to the axis and its label, on the side with enough space."""
     late = x > WIDTH * 0.7
     return join(
         el("line", x1=x, x2=x, y1=y - 8, y2=160, cls=f"mark {name}"),
@@ -208,7 +208,7 @@ def _mark(name: str, x: float, y: float, value: float) -> Markup:
 
 
 def _bins(samples: Sequence[float], low: float, high: float) -> int:
-    """How many bins (Freedman and Diaconis, 1981)."""
+    """The number of bins (Freedman and Diaconis, 1981)."""
     spread = percentile(samples, 75) - percentile(samples, 25)
     if spread <= 0:
         return 24
@@ -272,7 +272,7 @@ def curve(label: str, points: Sequence[CurvePoint]) -> Markup:
 
 
 def shares(label: str, parts: Sequence[tuple[str, float, bool]]) -> Markup:
-    """One bar of the whole runtime: (kernel, share 0..1, tuned). Small kernels have no words of their own."""
+    """One bar for the whole runtime: (kernel, share 0..1, tuned). Small kernels have no label."""
     x = 0.0
     total = sum(share for _, share, _ in parts) or 1.0
     drawn = []

@@ -1,7 +1,7 @@
-"""The report of one run as a versioned document. docs/report.md explains every field.
+"""The report of one run as a versioned document. docs/report.md describes every field.
 
 Versions: 1; 2 adds the device of each outcome, gate and error, ``compression[].encodings`` and
-``compression[].metrics``, and calls ``variant`` ``candidate`` and an error's ``obstacles`` ``model_problems``.
+``compression[].metrics``, and renames ``variant`` to ``candidate`` and an error's ``obstacles`` to ``model_problems``.
 """
 
 from typing import Any, Literal
@@ -20,47 +20,47 @@ from edgepack.tuning.result import CurvePoint, StopReason
 
 
 class Outcome(Spec):
-    """What became of one stage; stages that serve every target have neither target nor candidate."""
+    """The outcome of one stage; shared stages have neither target nor candidate."""
 
     stage: str
     target: str | None = None
     candidate: str | None = None
     device: str | None = None
     status: Literal["done", "cached", "failed", "skipped"]
-    seconds: Finite = Field(default=0.0, ge=0, description="Wall clock.")
-    started: Finite | None = Field(default=None, ge=0, description="Seconds after the run began.")
+    seconds: Finite = Field(default=0.0, ge=0, description="Wall-clock time.")
+    started: Finite | None = Field(default=None, ge=0, description="Seconds since the run began.")
     why: str | None = Field(
-        default=None, description="Why it was not cached, why it failed, why it was skipped."
+        default=None, description="Why it was not cached, failed or was skipped."
     )
     artifacts: tuple[Artifact, ...] = ()
 
 
 class Row(Spec):
-    """One candidate on one target and device. None is a missing figure; ``missing`` says why it is missing."""
+    """One candidate on one target and device. Missing figures are None; ``missing`` gives the reasons."""
 
     target: str
     candidate: str
-    device: str | None = Field(default=None, description="Where it was measured.")
-    emulated: bool = Field(default=False, description="Latency and resident set mean nothing.")
-    onnx_size: Count | None = Field(default=None, description="The ONNX model, bytes.")
-    compiled_size: Count | None = Field(default=None, description="The compiled model, bytes.")
-    bundle_size: Count | None = Field(default=None, description="The .edgepack file, bytes.")
+    device: str | None = Field(default=None, description="The device that it was measured on.")
+    emulated: bool = Field(default=False, description="Whether the device is emulated, so that latency and resident set are meaningless.")
+    onnx_size: Count | None = Field(default=None, description="Size of the ONNX model, bytes.")
+    compiled_size: Count | None = Field(default=None, description="Size of the compiled model, bytes.")
+    bundle_size: Count | None = Field(default=None, description="Size of the .edgepack file, bytes.")
     bundle_digest: str | None = None
     parameters: Count | None = None
     macs: Count | None = Field(default=None, description="Multiply-accumulates of one inference.")
-    accuracy_torch: Share | None = Field(default=None, description="fp32, in torch.")
+    accuracy_torch: Share | None = Field(default=None, description="In torch, fp32.")
     accuracy_onnxruntime: Share | None = None
-    accuracy_board: Share | None = Field(default=None, description="The bundle, on the board.")
+    accuracy_board: Share | None = Field(default=None, description="Of the bundle, on the board.")
     accuracy_samples: Count | None = Field(default=None, description="Test samples run on the board.")
     parity: Finite | None = Field(
         default=None, ge=0, description="max|board-onnxruntime| / max|onnxruntime|."
     )
     measurement: Measurement | None = None
-    missing: dict[str, str] = Field(default_factory=dict, description="Field to why it is None.")
+    missing: dict[str, str] = Field(default_factory=dict, description="Why a field is None, by its name.")
 
 
 class TuningRow(Spec):
-    """What tuning did for one candidate on one target."""
+    """The tuning of one candidate for one target."""
 
     target: str
     candidate: str
@@ -69,13 +69,13 @@ class TuningRow(Spec):
     tuned_share: Share | None = Field(
         default=None, description="Tuned kernels' share of the predicted runtime."
     )
-    stopped: StopReason | None = Field(default=None, description="Why it ended.")
+    stopped: StopReason | None = Field(default=None, description="Why tuning ended.")
     untuned_ms: Finite | None = Field(
-        default=None, description="One inference in the kernels, all on their fallback schedules."
+        default=None, description="Predicted time of all kernels in one inference, with their fallback schedules."
     )
-    predicted_ms: Finite | None = Field(default=None, description="The same, as they are compiled.")
+    predicted_ms: Finite | None = Field(default=None, description="The same with the schedules that are compiled.")
     noise_ms: Finite | None = Field(
-        default=None, ge=0, description="What untuned_ms may be off by: the kernels' noise, added up."
+        default=None, ge=0, description="Uncertainty of untuned_ms: the sum of the kernels' noise."
     )
     curve: tuple[CurvePoint, ...] = ()
     kernels: tuple[TunedKernel, ...] = ()
@@ -83,7 +83,7 @@ class TuningRow(Spec):
 
 
 class Gate(Spec):
-    """One gate of the recipe on one target and device, and how it went."""
+    """One gate of the recipe on one target and device, and its result."""
 
     name: str
     target: str
@@ -95,24 +95,24 @@ class Gate(Spec):
 
 
 class ModelRow(ModelFigures):
-    """The model after one stage, and what the method of a compression step says of it."""
+    """The model after one stage, with the metrics of the compression method."""
 
     metrics: dict[str, JsonValue] = Field(default_factory=dict, description="The method's own figures.")
 
 
 class Report(JsonDocument):
-    """All that a run did, measured and decided."""
+    """The report of a run: its stages, measurements and gates."""
 
-    hint = "run the recipe again with: edgepack run"
+    hint = "re-run the recipe: edgepack run"
 
     kind: Literal["report"] = "report"
     edgepack: Literal[2] = Field(default=2, description="Version of the report schema.")
     run_id: str
     started: str = Field(description="ISO 8601, UTC.")
-    seconds: Finite = Field(ge=0, description="Wall clock of the whole run.")
-    until: Until = Field(default="bench", description="The stage the run was asked to stop after.")
+    seconds: Finite = Field(ge=0, description="Wall-clock time of the whole run.")
+    until: Until = Field(default="bench", description="The last stage that was requested.")
     recipe: RecipeRef
-    tools: dict[str, str] = Field(description="Versions of edgepack and what it used.")
+    tools: dict[str, str] = Field(description="Versions of edgepack and the tools it used.")
     host: Host
     rows: tuple[Row, ...] = ()
     compression: tuple[ModelRow, ...] = Field(default=(), description="The model after each stage.")
@@ -124,7 +124,7 @@ class Report(JsonDocument):
 
     @classmethod
     def upgraded(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
-        """The values of an older report as those of this version."""
+        """Convert the values of an older report to this version."""
         if version == 1:
             renamed = dict.fromkeys(("rows", "stages", "tuning"), ("variant", "candidate"))
             renamed["errors"] = ("obstacles", "model_problems")
@@ -135,25 +135,25 @@ class Report(JsonDocument):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Every target of the run, in the order it was first mentioned."""
+        """All targets of the run, in order of first appearance."""
         return tuple(dict.fromkeys(place.target for place in self.placements))
 
     @property
     def placements(self) -> tuple[Placement, ...]:
-        """Every target with each of its devices, in the order of the rows; one that has none yet stands alone."""
-        found = list(dict.fromkeys((row.target, row.device, row.emulated) for row in self.rows))
+        """All targets with each of their devices, in the order of the rows; targets without a device have None."""
+        places = list(dict.fromkeys((row.target, row.device, row.emulated) for row in self.rows))
         mentioned = [outcome.target for outcome in self.stages] + [error.target for error in self.errors]
-        known = {target for target, _, _ in found}
-        found += [
+        known = {target for target, _, _ in places}
+        places += [
             (target, None, False) for target in dict.fromkeys(mentioned) if target and target not in known
         ]
         return tuple(
-            Placement(target=target, device=device, emulated=emulated) for target, device, emulated in found
+            Placement(target=target, device=device, emulated=emulated) for target, device, emulated in places
         )
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """Every candidate that has a row, the baseline first."""
+        """All candidates that have a row, the baseline first."""
         named = dict.fromkeys(row.candidate for row in self.rows)
         return tuple(sorted(named, key=lambda name: name != BASELINE))
 
@@ -164,16 +164,16 @@ class Report(JsonDocument):
         return tuple(dict.fromkeys((t, v, digest) for t, v, digest in found if digest))
 
     def shown_device(self, target: str | None, device: str | None) -> str | None:
-        """The device, where the target has several and it would be unclear without."""
+        """The device if the target has several, else None."""
         several = len({at.device for at in self.placements if at.target == target}) > 1
         return device if several else None
 
     def named(self, thing: Row | Outcome) -> str:
-        """What the place of a thing is called: its target, and its device where the target has several."""
+        """The display name of a row's place: its target, with the device if the target has several."""
         device = self.shown_device(thing.target, thing.device)
         return f"{thing.target} ({device})" if device else thing.target or ""
 
     def row(self, place: Placement, candidate: str) -> Row | None:
-        """The row of one candidate at one place, if there is one."""
+        """The row of a candidate at a placement, if there is one."""
         key = (place.target, place.device, candidate)
         return next((r for r in self.rows if (r.target, r.device, r.candidate) == key), None)

@@ -1,4 +1,4 @@
-"""What the sections of the HTML report are made of: sections, tables, figures, labels."""
+"""Building blocks of the HTML report: sections, tables, figures, labels."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -11,12 +11,12 @@ EMULATED_PILL = el("span", "emulated", cls="pill emulated")
 
 
 def section(title: str, note: str | None, *children: object) -> Markup:
-    """A section with its heading and what to know to read it."""
+    """A section with its heading and an explanatory note."""
     return el("section", el("h2", title), el("p", note, cls="note") if note else None, *children)
 
 
 def grid(*cards: object) -> Markup:
-    """Cards side by side where there is room."""
+    """Cards, side by side if there is space."""
     return el("div", *cards, cls="grid")
 
 
@@ -42,7 +42,7 @@ def table(
 
 
 def notes(*lines: object) -> Markup | None:
-    """Small print, one line each; nothing where there are none."""
+    """Notes in small print, one per line; None if there are none."""
     return el("ul", *(el("li", line) for line in lines), cls="notes") if lines else None
 
 
@@ -52,7 +52,7 @@ def legend(*names: str) -> Markup:
 
 
 def exact(found: ShownFigure) -> Markup:
-    """A figure, with its exact value for machines; a dash says why on hover."""
+    """A figure with its exact value in an attribute; a dash shows the reason on hover."""
     if found.value is None:
         return el("span", found.text, title=found.why)
     return el("data", found.text, value=repr(found.value), cls="emulated" if found.emulated else None)
@@ -66,6 +66,6 @@ def figure(value: float | None, show: Callable[[float], str]) -> Markup:
 
 
 def card_title(at: Placement) -> Markup:
-    """A card's heading: target, device, and whether it was emulated."""
+    """A card's heading: target, device, and whether it is emulated."""
     named = el("span", f" on {at.device}", cls="soft") if at.device else None
     return el("h3", at.target, named, " ", EMULATED_PILL if at.emulated else None)

@@ -1,4 +1,4 @@
-"""The figures of the before/after table: one list that the terminal, Markdown and HTML share."""
+"""The figures of the before/after table, shared by terminal, Markdown and HTML."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ EMULATED = "emulated"
 NOT_VALID = "not valid"
 _ON_BOARD = frozenset({"measurement", "accuracy_board", "parity"})  # fields of Row
 _OF_BUILD = frozenset({"compiled_size", "bundle_size"})
-BUILT = _OF_BUILD | _ON_BOARD  # what a candidate has that was built for the target
+BUILT = _OF_BUILD | _ON_BOARD  # figures that exist only if the candidate was built for the target
 BEFORE_AND_AFTER = (BASELINE, RELEASE)
 
 
@@ -25,11 +25,11 @@ class Figure:
 
     Attributes:
         label: The line's name.
-        source: The field of ``Row`` it comes from: the key of ``Row.missing``.
+        source: The field of ``Row`` that it comes from, and its key in ``Row.missing``.
         value: The figure of a row, or None.
         show: The figure as text.
-        change: How before and after are compared; None for figures that are not.
-        of_board: It means nothing on an emulated device, is labelled there, and is not compared.
+        change: How before and after are compared; None if they are not.
+        of_board: Whether it is meaningless on an emulated device: it is labelled there and not compared.
     """
 
     label: str
@@ -42,12 +42,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class ShownFigure:
-    """One figure of one row: its text, its exact value, and what to say about it."""
+    """One figure of one row: its text, its exact value, and a note."""
 
     text: str
     value: float | None
     emulated: bool = False
-    believed: bool = True  # False where the measurement's verdict is that it is not valid
+    believed: bool = True  # False if the measurement's verdict is not valid
     why: str | None = None
 
 
@@ -89,7 +89,7 @@ FIGURES: tuple[Figure, ...] = (
 
 
 def figures_of(report: Report) -> tuple[Figure, ...]:
-    """The figures a run can have: one that stops early leaves out those of the stages it was not asked for."""
+    """The figures that a run can have, without those of stages after its last one."""
     if report.until == "bench":
         return FIGURES
     left_out = _ON_BOARD if report.until == "package" else BUILT
@@ -97,13 +97,13 @@ def figures_of(report: Report) -> tuple[Figure, ...]:
 
 
 def columns(report: Report) -> tuple[str, ...]:
-    """The candidates that stand beside each other: baseline and release, or all candidates of a search."""
+    """The candidates in the columns: baseline and release, or all candidates of a search."""
     named = report.candidates
     return BEFORE_AND_AFTER if set(named) <= set(BEFORE_AND_AFTER) else named
 
 
 def cell(report: Report, figure: Figure, at: Placement, candidate: str) -> ShownFigure:
-    """A figure of one candidate at one placement, or a dash and why."""
+    """A figure of one candidate at one placement, or a dash and the reason."""
     row = report.row(at, candidate)
     value = figure.value(row) if row else None
     if row is None or value is None:
@@ -116,7 +116,7 @@ def cell(report: Report, figure: Figure, at: Placement, candidate: str) -> Shown
 
 
 def _why_missing(report: Report, figure: Figure, at: Placement, candidate: str) -> str:
-    """Why nobody filled in a figure: what failed for the target, or in the whole run, or was skipped."""
+    """Why a figure is missing: what failed for the target or the whole run, or was skipped."""
     here = [o for o in report.stages if o.device in {at.device, None}]
     ended = [o for o in here if o.target in {at.target, None} and o.candidate in {candidate, None}]
     ended += [o for o in here if o.target == at.target and o.candidate not in {candidate, None}]
@@ -138,7 +138,7 @@ def _why_missing(report: Report, figure: Figure, at: Placement, candidate: str) 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the before/after table: a figure of every candidate, and how the release compares."""
+    """One line of the before/after table: a figure of every candidate, and the change."""
 
     figure: Figure
     cells: tuple[ShownFigure, ...]  # as ``columns``
@@ -158,7 +158,7 @@ def table_lines(report: Report, at: Placement) -> list[Line]:
 
 
 def change(figure: Figure, before: ShownFigure, after: ShownFigure) -> str:
-    """How the release compares with the baseline, or ``emulated``; empty where there is nothing to compare."""
+    """How the release compares with the baseline, or ``emulated``; empty if there is no comparison."""
     if before.emulated or after.emulated:
         return EMULATED
     if figure.change is None or before.value is None or after.value is None:
@@ -172,7 +172,7 @@ def change(figure: Figure, before: ShownFigure, after: ShownFigure) -> str:
 
 
 def footnotes(report: Report, at: Placement) -> list[str]:
-    """Why figures of a placement are missing: each reason once, with the figures and candidates it explains."""
+    """Why figures of a placement are missing: each reason once, with its figures and candidates."""
     explained: dict[tuple[str, str], list[str]] = {}
     names = columns(report)
     for candidate in names:
@@ -191,7 +191,7 @@ def footnotes(report: Report, at: Placement) -> list[str]:
 
 
 def doubts(report: Report, at: Placement) -> list[str]:
-    """What speaks against the latencies of a placement, said once where it holds for several candidates."""
+    """Why latencies of a placement are not valid; equal reasons of several candidates are listed once."""
     reasons: dict[tuple[str, ...], list[str]] = {}
     for row in rows_at(report, at):
         if row.measurement and row.measurement.verdict.reasons:
@@ -205,12 +205,12 @@ def rows_at(report: Report, at: Placement) -> list[Row]:
 
 
 def title(at: Placement) -> str:
-    """A placement in words: the target, the device it was measured on, and whether that is emulated."""
+    """A placement as text: the target, the device, and whether it is emulated."""
     return f"{at.target}{f' on {at.device}' if at.device else ''}{' (emulated)' if at.emulated else ''}"
 
 
 def headline(report: Report) -> str:
-    """The run in a few words."""
+    """A summary of the run in a few words."""
     total = len(report.targets)
     failed = len({error.target for error in report.errors if error.target})
     gates = sum(gate.status == "failed" for gate in report.gates)
@@ -221,7 +221,7 @@ def headline(report: Report) -> str:
     if failed:
         return f"{failed} of {total} target{'s' if total != 1 else ''} failed"
     if gates:
-        return f"{gates} gate{'s' if gates != 1 else ''} failed: not to be shipped"
+        return f"{gates} gate{'s' if gates != 1 else ''} failed: do not ship"
     return f"{total} target{'s' if total != 1 else ''} done"
 
 
@@ -231,14 +231,14 @@ def emulated_targets(report: Report) -> tuple[str, ...]:
 
 
 def describe_gate(gate: Gate) -> str:
-    """A gate in one line: its name, target, value and limit, and why it did not pass."""
+    """A gate on one line: its name, target, value and limit, and why it did not pass."""
     value = fmt.DASH if gate.value is None else fmt.six(gate.value)
     line = f"{gate.name} on {gate_place(gate)}: {value}, limit {fmt.six(gate.limit)}"
     return f"{line} ({gate.why})" if gate.why else line
 
 
 def gate_place(gate: Gate) -> str:
-    """Where a gate was judged: the device is named where the target has several."""
+    """The target of a gate, with the device if the target has several."""
     return f"{gate.target} ({gate.device})" if gate.device else gate.target
 
 

@@ -1,4 +1,4 @@
-"""From a run's trace to its report: a fold over typed events. The same events give the same report."""
+"""The report of a trace: a fold over typed events. Equal events give equal reports."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -35,11 +35,11 @@ def fold(events: Iterable[TraceEvent]) -> Report:
     """The report of a run.
 
     Raises:
-        ValueError: the events do not begin with those of a run.
+        ValueError: the first event is not ``RunStarted``.
     """
     begun, *rest = events
     if not isinstance(begun, RunStarted):
-        raise ValueError("a trace begins with RunStarted")  # noqa: TRY004 - a wrong value, as a line of a file is
+        raise ValueError("a trace starts with RunStarted")  # noqa: TRY004 - an invalid value, not an invalid type
     folded = _Fold(begun)
     for event in rest:
         folded.add(event)
@@ -47,7 +47,7 @@ def fold(events: Iterable[TraceEvent]) -> Report:
 
 
 class _Fold:
-    """The report so far, and what is known of candidates that have no rows yet."""
+    """The report so far, and figures of candidates that have no rows yet."""
 
     def __init__(self, begun: RunStarted) -> None:
         self._begun = begun
@@ -65,7 +65,7 @@ class _Fold:
         )
 
     def add(self, event: TraceEvent) -> None:
-        """Take in one event."""
+        """Add one event."""
         if isinstance(event, StageEnded):
             self._stage(event)
         elif isinstance(event, CandidatePromoted):
@@ -80,8 +80,8 @@ class _Fold:
             self._seconds = event.seconds
 
     def report(self) -> Report:
-        """The report of what was added."""
-        if self._begun.until == "bench":  # a part of a run has not measured what gates ask for
+        """The report of the events so far."""
+        if self._begun.until == "bench":  # a partial run has not measured the figures of gates
             self._builder.check(self._begun.gates)
         return self._builder.build(self._seconds)
 
@@ -107,7 +107,7 @@ class _Fold:
             _FIGURES[scope.stage](self, event, scope.candidate or RELEASE)
 
     def source(self, event: StageEnded, candidate: str) -> None:
-        """The model as it came, the same for every candidate."""
+        """The original model, the same for every candidate."""
         found = _typed(event, SourceFigures)
         if not self._source_known:
             self._builder.compression(ModelFigures.of(SOURCE, found))
@@ -115,7 +115,7 @@ class _Fold:
         self._torch_accuracy[candidate] = found.accuracy if found.level == "torch" else None
 
     def step(self, event: StageEnded, candidate: str) -> None:
-        """The model after a compression step; the release's steps go by their labels alone."""
+        """The model after a compression step; the release's steps are named by their labels only."""
         found = _typed(event, StepFigures)
         if event.status != "shared":
             label = event.scope.label
@@ -125,13 +125,13 @@ class _Fold:
             self._torch_accuracy[candidate] = found.accuracy
 
     def evaluated(self, event: StageEnded, candidate: str) -> None:
-        """The model before anything is built for a target."""
+        """Figures in onnxruntime, before anything is built for a target."""
         found = self._evaluated[candidate] = _typed(event, EvaluateFigures)
         if candidate == RELEASE and found.encodings.keys() - {DENSE}:
             self._builder.exported(found.encodings)
 
     def tuned(self, event: StageEnded, candidate: str) -> None:
-        """What tuning did, measured on the first of the target's devices."""
+        """The tuning, measured on the first of the target's devices."""
         found, target = _typed(event, TuneFigures), event.scope.target
         self._builder.tuning(
             TuningRow(
@@ -151,7 +151,7 @@ class _Fold:
         )
 
     def compiled(self, event: StageEnded, candidate: str) -> None:
-        """The library, the same for all devices of a target."""
+        """The compiled library, the same for all devices of a target."""
         for place in self._placements(event.scope.target):
             size = _size(event, "compiled-model")
             self._builder.row(place.target, candidate, device=place.device, compiled_size=size)
@@ -166,7 +166,7 @@ class _Fold:
             self._builder.row(place.target, candidate, device=place.device, **figures)
 
     def measured(self, event: StageEnded, candidate: str) -> None:
-        """What one device said."""
+        """The measurement on one device."""
         found, target, device = _typed(event, BenchFigures), event.scope.target or "", event.scope.device
         answers = found.answers
         self._builder.row(
@@ -186,7 +186,7 @@ class _Fold:
             self._builder.missing(target, candidate, answers.why or _NOT_FINITE, "parity", device=device)
 
     def _open_row(self, place: Placement, candidate: str) -> None:
-        """Fill in what is known of a row before anything is built for its target."""
+        """Fill in the figures of a row that are known before anything is built for its target."""
         figures, torch = self._evaluated[candidate], self._torch_accuracy.get(candidate)
         self._builder.row(
             place.target,
@@ -204,7 +204,7 @@ class _Fold:
         if figures.accuracy is None:
             missing = ("accuracy_torch", "accuracy_onnxruntime")
         elif torch is None:
-            missing, why = ("accuracy_torch",), "the model came as ONNX"
+            missing, why = ("accuracy_torch",), "the model is an .onnx file"
         self._builder.missing(place.target, candidate, why, *missing, device=place.device)
 
     def _placements(self, target: str | None) -> list[Placement]:
@@ -221,7 +221,7 @@ _FIGURES: dict[str, Callable[[_Fold, StageEnded, str], None]] = {
     "package": _Fold.packaged,
     "bench": _Fold.measured,
 }
-"""What the report takes from each stage."""
+"""The handler of each stage's figures."""
 
 
 def _typed(event: StageEnded, kind: type[F]) -> F:

@@ -1,4 +1,4 @@
-"""Numbers for people: the same figure reads the same in the terminal, Markdown and HTML."""
+"""Formatting of numbers, the same in the terminal, Markdown and HTML."""
 
 import re
 from collections.abc import Mapping
@@ -9,23 +9,23 @@ DASH = "\N{EM DASH}"
 THIN = "\N{NO-BREAK SPACE}"
 
 _MINUTE, _HOUR = 60, 3600
-_ENTRIES, _TEXT = 6, 200  # of a method's figure: entries of a list, characters of a text
-# What moves a terminal's cursor or colours, and what XML forbids.
+_ENTRIES, _TEXT = 6, 200  # limits for a method's metric: entries of a list, characters of a text
+# Terminal control sequences, and characters that XML forbids.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def printable(value: object) -> str:
-    """Text from outside without control characters: each becomes U+FFFD."""
+    """Text with control characters replaced by U+FFFD."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))
 
 
 def six(value: float) -> str:
-    """Up to six significant digits, for limits and the values held against them."""
+    """Up to six significant digits, for limits and the values compared with them."""
     return f"{value:,.6g}"
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """``digits`` significant digits without an exponent where the number is of everyday size."""
+    """``digits`` significant digits, without an exponent unless the number is very large or small."""
     if value == 0:
         return "0"
     if not 1e-4 <= abs(value) < 1e9:  # noqa: PLR2004 - beyond, an exponent reads better
@@ -65,7 +65,7 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """``1.23 ms``; in seconds from ten of them on."""
+    """``1.23 ms``; in seconds from 10 s on."""
     if value >= 10_000:  # noqa: PLR2004 - a latency nobody reads in ms
         return f"{significant(value / 1000)}{THIN}s"
     return f"{significant(value)}{THIN}ms"
@@ -87,7 +87,7 @@ def plain(value: float) -> str:
 
 
 def metric(value: object) -> str:
-    """A figure of a compression method in plain text: numbers, text, and lists and mappings of them, cut after a few."""
+    """A metric of a compression method as text; long lists and mappings are truncated."""
     if value is None:
         return DASH
     if isinstance(value, bool):
@@ -122,7 +122,7 @@ def duration(seconds: float) -> str:
 
 
 def ratio(before: float, after: float, *, smaller: str, larger: str) -> str:
-    """How much smaller or larger: 3.9 times smaller; ``same`` within half a percent."""
+    """Relative change: 3.9 times smaller; ``same`` within half a percent."""
     if not before or not after:
         return DASH
     factor = before / after

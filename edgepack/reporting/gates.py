@@ -1,4 +1,4 @@
-"""Gates: what the recipe demands of a release, checked against what was measured."""
+"""Gates: the recipe's requirements, checked against the measured figures."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ _KIB, _MIB_IN_KIB = 1024, 1024
 
 @dataclass(frozen=True)
 class _Value:
-    """A gate's value, or why there is none."""
+    """A gate's value, or why it is missing."""
 
     value: float | None = None
     why: str | None = None
@@ -23,10 +23,10 @@ _Rule = Callable[[Row, Row | None], _Value]
 
 
 def check_gates(gates: Gates, rows: Iterable[Row]) -> tuple[Gate, ...]:
-    """Every gate the recipe sets, on the release of every target and device.
+    """Check every gate of the recipe on the release, for every target and device.
 
-    A value equal to its limit passes. A gate whose value is missing, or whose figure means nothing on an
-    emulated device, is skipped and says why; the error that made it missing has its own exit code.
+    A value equal to its limit passes. A gate is skipped, with the reason, if its value is missing or is meaningless on
+    an emulated device; the error that caused a missing value has its own exit code.
     """
     by_key = {(row.target, row.device, row.candidate): row for row in rows}
     boards = Counter(target for target, _, candidate in by_key if candidate == RELEASE)
@@ -63,7 +63,7 @@ def _accuracy_drop(row: Row, baseline: Row | None) -> _Value:
     for source in (baseline, row):
         if source and source.accuracy_torch is not None:
             return _Value(source.accuracy_torch - row.accuracy_board)
-    # A model that came as ONNX never was in torch: its own fp32 run is the reference.
+    # An .onnx model has no torch accuracy: the baseline in onnxruntime is the reference.
     if baseline and baseline.accuracy_onnxruntime is not None:
         return _Value(baseline.accuracy_onnxruntime - row.accuracy_board)
     return _missing(row, "accuracy_torch")
@@ -85,7 +85,7 @@ def _bundle_kib(row: Row, _: Row | None) -> _Value:
 
 def _peak_rss_mib(row: Row, _: Row | None) -> _Value:
     if row.emulated:
-        return _Value(why="emulated: the resident set holds the emulator too")
+        return _Value(why="emulated: the resident set includes the emulator")
     if row.measurement is None:
         return _missing(row, "measurement")
     return _Value(row.measurement.peak_rss_kib / _MIB_IN_KIB)

@@ -20,12 +20,12 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!&])")
 
 
 def to_markdown(report: Report) -> str:
-    """The whole report; everything that came from outside is escaped."""
+    """The whole report; all external text is escaped."""
     return "\n".join(_lines(report)).rstrip() + "\n"
 
 
 def escape(text: object) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Text escaped for Markdown, on one line."""
     return _SPECIAL.sub(r"\\\1", " ".join(fmt.printable(text).split()))
 
 

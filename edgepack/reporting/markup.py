@@ -1,4 +1,4 @@
-"""HTML and SVG elements that escape whatever they are given, so that nothing has to remember to."""
+"""HTML and SVG elements that escape their content automatically."""
 
 import html
 
@@ -8,25 +8,25 @@ _VOID = frozenset({"br", "hr", "meta", "circle", "line", "path", "rect", "polyli
 
 
 class Markup(str):
-    """Text that is markup already. Only ``el``, ``join`` and literals of this package make it."""
+    """Markup that must not be escaped. Created by ``el``, ``join`` and literals of this package only."""
 
     __slots__ = ()
 
 
 def text(value: object) -> Markup:
-    """A value as text; markup stays as it is."""
+    """A value as escaped text; markup is not changed."""
     if isinstance(value, Markup):
         return value
     return Markup(html.escape(printable(value)))
 
 
 def join(*parts: object) -> Markup:
-    """Parts one after the other; None is nothing."""
+    """Concatenated parts; None is skipped."""
     return Markup("".join(text(part) for part in parts if part is not None))
 
 
 def el(tag: str, /, *children: object, **attributes: object) -> Markup:
-    """An element. ``cls`` is the class; underscores in attribute names are hyphens; None leaves one out."""
+    """An element. ``cls`` is the class; underscores in attribute names become hyphens; attributes that are None are omitted."""
     written = "".join(
         f' {"class" if key == "cls" else key.replace("_", "-")}="{_attribute(value)}"'
         for key, value in attributes.items()

@@ -17,12 +17,12 @@ def runs_dir() -> Path:
 
 
 def folder_of(report: Report) -> Path:
-    """Where a run's files are."""
+    """The folder of a run."""
     return runs_dir() / report.run_id
 
 
 def save(report: Report) -> Path:
-    """Write a report in all its forms; returns the run's folder."""
+    """Write a report in all formats; returns the run's folder."""
     from edgepack.reporting.html import to_html
     from edgepack.reporting.markdown import to_markdown
 
@@ -34,7 +34,7 @@ def save(report: Report) -> Path:
 
 
 def find(run: str) -> Report:
-    """The report of a run: by its id, a folder, a report.json, or ``latest``.
+    """Load the report of a run by its ID, a folder, a report.json, or ``latest``.
 
     Raises:
         InputError: there is no such run, or its report cannot be read.
@@ -50,6 +50,6 @@ def find(run: str) -> Report:
     if run in known:
         return Report.load(runs_dir() / run / _REPORT)
     if not known:
-        raise InputError("there is no run yet", next="edgepack run RECIPE")
+        raise InputError("there are no runs yet", next="edgepack run RECIPE")
     hint = suggestion(run, known, otherwise=f"the latest is {known[-1]}")
     raise InputError(f"there is no run {run}", where=str(runs_dir()), next=hint)

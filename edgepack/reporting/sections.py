@@ -1,4 +1,4 @@
-"""The sections of the HTML report, each from the report alone and absent where it has nothing to say."""
+"""The sections of the HTML report, each a function of the report; None if it would be empty."""
 
 from collections.abc import Callable
 
@@ -36,7 +36,7 @@ from edgepack.reporting.tuning import kernel_outcome, tuning_outcome
 
 
 def problems(report: Report) -> Markup | None:
-    """Errors as the user saw them."""
+    """Errors as shown to the user."""
     if not report.errors:
         return None
     blocks = []
@@ -58,7 +58,7 @@ def problems(report: Report) -> Markup | None:
 
 
 def before_after(report: Report) -> Markup | None:
-    """Every figure of all candidates, a card a target and device; one that failed early says why."""
+    """All figures of all candidates, one card per target and device; one that failed early gives the reason."""
     if not report.placements:
         return None
     note = "The model as trained (baseline) and after compression (release), each through its own bundle."
@@ -133,12 +133,12 @@ def compression(report: Report) -> Markup | None:
         if stage.metrics
     ]
     return section(
-        "The model, stage by stage", "Each compression step, from the source model on.", grid(*panels)
+        "The model, stage by stage", "The source model and the model after each compression step.", grid(*panels)
     )
 
 
 def _machine(value: JsonValue) -> list[Markup]:
-    """Every number in a method's figure, exactly."""
+    """All numbers in a method's metric, exactly."""
     if isinstance(value, dict):
         return [found for each in value.values() for found in _machine(each)]
     if isinstance(value, list):
@@ -148,7 +148,7 @@ def _machine(value: JsonValue) -> list[Markup]:
 
 
 def latency(report: Report) -> Markup | None:
-    """How the samples are distributed, a card a target and device."""
+    """Latency distributions, one card per target and device."""
     cards = []
     for at in measured(report):
         rows = [row for row in rows_at(report, at) if row.measurement]
@@ -183,7 +183,7 @@ def _distribution(at: Placement, rows: list[Row]) -> Markup:
 
 
 def accuracy(report: Report) -> Markup | None:
-    """Accuracy in torch, in onnxruntime and on the board, a card a target and device."""
+    """Accuracy in torch, in onnxruntime and on the board, one card per target and device."""
     cards = []
     runs = (("torch", "torch fp32"), ("onnxruntime", "onnxruntime"), ("board", "on the board"))
     for at in measured(report):
@@ -199,7 +199,7 @@ def accuracy(report: Report) -> Markup | None:
     if not cards:
         return None
     note = (
-        "On the test split; the board's own through the bundle it would ship. The axis does not start at 0."
+        "On the test split; on the board through the bundle. The axis does not start at 0."
     )
     return section("Accuracy", note, legend(*BEFORE_AND_AFTER), grid(*cards))
 
@@ -215,12 +215,12 @@ def _samples(report: Report, at: Placement) -> Markup | None:
 
 
 def tuning(report: Report) -> Markup | None:
-    """The tuning curve and how much of the runtime is tuned, a card a target and candidate."""
+    """The tuning curve and the share of the runtime that is tuned, one card per target and candidate."""
     if not report.tuning:
         return None
     note = (
         "Candidates are measured on the board, each batch with a timing of the fallback schedule; the spread of those "
-        "is the noise beyond which a candidate has to be faster. The curve is the best known sum of all kernels."
+        "is the noise, and a candidate must be faster by more than that. The curve is the best known sum of all kernels."
     )
     return section("Tuning", note, legend("tuned", "untuned"), grid(*map(_tuned, report.tuning)))
 
@@ -276,12 +276,12 @@ def _tuned(of: TuningRow) -> Markup:
 
 
 def board(report: Report) -> Markup | None:
-    """What the board said before and after the measurement, and whether that can be believed."""
+    """The board's state before and after the measurement, and its verdict."""
     rows = [row for row in report.rows if row.measurement]
     if not rows:
         return None
     head = ("Target", "Candidate", "Governor", "MHz", "°C", "Throttled", "Verdict")
-    note = "Before the first sample, and after the last where that differs. A dash is what the board does not say."
+    note = "Before the first sample, and after the last where that differs. A dash is a value that the board does not report."
     against = [
         f"{report.named(rows_at(report, at)[0])}: {doubt}"
         for at in measured(report)
@@ -326,7 +326,7 @@ def _throttled(state: BoardState) -> Markup:
 
 
 def gates(report: Report) -> Markup | None:
-    """The recipe's gates and how they went."""
+    """The recipe's gates and their results."""
     if not report.gates:
         return None
     colours = {"passed": "good", "failed": "bad", "skipped": "warn"}
@@ -342,14 +342,14 @@ def gates(report: Report) -> Markup | None:
         )
         for gate in report.gates
     ]
-    note = "What the recipe demands of a release. A failed gate ends the run with exit code 3."
+    note = "The recipe's requirements for a release. A failed gate ends the run with exit code 3."
     return section(
         "Gates", note, table(("Gate", "Target", "", "Value", "Limit", "Why"), rows, numbers=(3, 4))
     )
 
 
 def stages(report: Report) -> Markup | None:
-    """Every stage's outcome on one clock."""
+    """All stages on one time axis."""
     if not report.stages:
         return None
     clock = 0.0

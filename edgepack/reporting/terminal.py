@@ -25,7 +25,7 @@ _COLOURS = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 def print_report(report: Report, file: IO[str]) -> None:
     """Print the table, the gates and what is missing to ``file``.
 
-    Colours and rules only where ``file`` is a terminal; NO_COLOR is honoured.
+    Colours and lines are used only if ``file`` is a terminal; NO_COLOR is respected.
     """
     if file.isatty():
         _print_rich(report, file)
@@ -34,7 +34,7 @@ def print_report(report: Report, file: IO[str]) -> None:
 
 
 def plain_lines(report: Report) -> Iterator[str]:
-    """The report as plain text, one line each, as wide as it needs to be."""
+    """The report as lines of plain text, of any width."""
     yield f"{report.recipe.name} {report.recipe.version}: {headline(report)}"
     for at in report.placements:
         yield ""
@@ -100,7 +100,7 @@ def _rich_table(report: Report, at: Placement) -> Any:
 
 
 def _steps(report: Report) -> Iterator[tuple[str, str]]:
-    """The figures of each compression step's method on a line; what is long (a figure per layer) is in the pages."""
+    """The metrics of each compression step on one line; mappings (e.g. one value per layer) are in the pages only."""
     for stage in report.compression:
         short = [f"{name} {fmt.metric(v)}" for name, v in stage.metrics.items() if not isinstance(v, dict)]
         if short:
@@ -128,5 +128,5 @@ def _tuning(report: Report, at: Placement) -> list[str]:
 
 
 def _clean(line: str) -> str:
-    """One line without control characters: text from a board cannot move the cursor."""
+    """One line without control characters, so that text from a board cannot move the cursor."""
     return fmt.printable(" ".join(line.splitlines()))

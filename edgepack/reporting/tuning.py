@@ -1,4 +1,4 @@
-"""What tuning brought, in words: the same in the terminal, Markdown, HTML and ``edgepack tune``."""
+"""Descriptions of tuning results, the same in the terminal, Markdown, HTML and ``edgepack tune``."""
 
 from edgepack.pipeline.stages.tune import TunedKernel
 from edgepack.reporting import format as fmt
@@ -6,26 +6,26 @@ from edgepack.reporting.document import TuningRow
 
 _STOPPED = {
     "trials": "all trials used",
-    "minutes": "time used up",
-    "settled": "stopped early, as no kernel gained any more",
-    "exhausted": "stopped early, as nothing was left to try",
+    "minutes": "time limit reached",
+    "settled": "stopped early: no kernel improved any more",
+    "exhausted": "stopped early: no more schedules to try",
 }
 
 
 def tuning_outcome(row: TuningRow) -> str:
-    """A tuning in one line: what it gained beyond noise, how many kernels, what it cost, why it ended."""
+    """A tuning result on one line: gain, noise, tuned kernels, trials, time, and why it ended."""
     tuned = sum(kernel.tuned for kernel in row.kernels)
     parts = [_gain(row, tuned), f"{tuned} of {len(row.kernels)} kernels tuned"]
     parts.append(f"{row.trials:,} trials in {fmt.duration(row.seconds)}")
     if row.stopped is not None:
         parts.append(_STOPPED[row.stopped])
     if row.emulated:
-        parts.append("emulated: these times mean nothing")
+        parts.append("emulated: these times are meaningless")
     return "; ".join(parts)
 
 
 def _gain(row: TuningRow, tuned: int) -> str:
-    if row.predicted_ms is None or row.untuned_ms is None:  # a report of before these were kept
+    if row.predicted_ms is None or row.untuned_ms is None:  # an older report without these fields
         predicted = row.curve[-1].predicted_ms if row.curve else None
         return fmt.DASH if predicted is None else f"{fmt.milliseconds(predicted)} predicted"
     noise = "" if row.noise_ms is None else f" (noise {fmt.milliseconds(row.noise_ms)})"
@@ -38,19 +38,19 @@ def _gain(row: TuningRow, tuned: int) -> str:
 
 
 def kernel_outcome(kernel: TunedKernel) -> str:
-    """``tuned``, or why a kernel keeps its family's fallback schedule."""
+    """``tuned``, or why a kernel uses its family's fallback schedule."""
     if kernel.tuned:
         return "tuned"
     if not kernel.trials:
         return _UNSEARCHED.get(kernel.ended or "", "untuned")
     if kernel.best_ms is None:
         return "untuned: no candidate ran"
-    more = ", and the search was left" if kernel.ended == "settled" else ""
-    return f"untuned: no candidate beat the fallback beyond noise{more}"
+    more = ", and its search was stopped" if kernel.ended == "settled" else ""
+    return f"untuned: no candidate was faster than the fallback by more than the noise{more}"
 
 
 _UNSEARCHED = {
-    "small": "untuned: too small a share to search",
-    "budget": "untuned: the budget ended before its turn",
-    "exhausted": "untuned: there is no other schedule to try",
+    "small": "untuned: its share of the runtime is too small to search",
+    "budget": "untuned: the budget ran out before it was searched",
+    "exhausted": "untuned: there are no other schedules to try",
 }

@@ -134,7 +134,7 @@ def test_a_right_recipe_has_no_problems(folder):
         (
             "      shape: [1, 4]\n",
             "      shape: [1, 4]\n    - {name: z, shape: [1]}\n",
-            "8:7: data feeds models of one input only; without `data`, parity is measured on random inputs",
+            "8:7: `data` supports models with one input only; without `data`, parity is measured on random inputs",
         ),
         ("shape: [1, 4]", "shape: [1, 0]", "7:18: expected a number at least 1, got the number 0"),
         # data
@@ -155,7 +155,7 @@ def test_a_right_recipe_has_no_problems(folder):
         (
             "npz: data.npz",
             "images: {folder: images, preprocess: {std: [0.0]}}",
-            "9:46: a standard deviation of 0 divides by 0",
+            "9:46: `std` must not contain 0",
         ),
         # compression
         (
@@ -175,7 +175,7 @@ def test_a_right_recipe_has_no_problems(folder):
         (
             "    device: virtual:arm64\n",
             "gates: {p90_ms: 3}\n",
-            "16:9: `p90_ms` is measured on a board, and no target of the recipe has a `device`",
+            "16:9: `p90_ms` is measured on a board, but no target of the recipe has a `device`",
         ),
         ("targets:", "bench: {threads: 5}\ntargets:", "14:18: 5 threads, and arm64 has 4 cores"),
         # targets and devices
@@ -184,7 +184,7 @@ def test_a_right_recipe_has_no_problems(folder):
         (
             "virtual:arm64",
             "bench-pi",
-            "16:13: unknown device `bench-pi`; devices.yaml has none, and virtual:rpi4 needs no hardware",
+            "16:13: unknown device `bench-pi`; devices.yaml has no devices; virtual:rpi4 needs no hardware",
         ),
         (
             "target: arm64",
@@ -194,7 +194,7 @@ def test_a_right_recipe_has_no_problems(folder):
         (
             "target: arm64",
             "target: jetson-orin",
-            "16:13: jetson-orin needs a GPU of sm_87, and `virtual:arm64` has none; leave `device` out to stop at the bundle",
+            "16:13: jetson-orin needs a GPU of sm_87, and `virtual:arm64` has none; remove `device` to stop at the bundle",
         ),
         (
             "target: arm64",
@@ -427,13 +427,13 @@ def test_data_and_weights_that_are_cut_off_or_something_else(folder):
     assert found(folder, RECIPE) == []
     whole = (folder / "data.npz").read_bytes()
     (folder / "data.npz").write_bytes(whole[:-30])
-    assert found(folder, RECIPE) == ["9:8: not an .npz file, or cut off: ./data.npz"]
+    assert found(folder, RECIPE) == ["9:8: not an .npz file, or truncated: ./data.npz"]
     write_npz(folder / "data.npz", "x_train", "y_train", "x_test", "y_test")
     weights = RECIPE.replace("  inputs:", "  weights: w.safetensors\n  inputs:")
     save_file({"a": np.zeros(100, np.float32)}, folder / "w.safetensors")
     assert found(folder, weights) == []
     (folder / "w.safetensors").write_bytes((folder / "w.safetensors").read_bytes()[:40])
-    assert found(folder, weights) == ["5:12: not a safetensors file, or cut off: ./w.safetensors"]
+    assert found(folder, weights) == ["5:12: not a safetensors file, or truncated: ./w.safetensors"]
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\\0b", "data.npz/x", "d/../" * 1000 + "x"])

@@ -175,7 +175,7 @@ def messages(path: Path) -> list[str]:
         ("name: my\nextends: rpi4\ncpu: {cores: 8}\n", "1:1: expected 8 as in cpu.cores, got 4"),
         ("name: my\nextends: rpi4\ntune: {cores: [4]}\n", "3:16: there is no core 4; the CPU has 0 to 3"),
         ("name: my\nextends: rpi4\nfamily: raspberry-pi\n", "3:9: expected one of arm_cpu, raspberry_pi, jetson, x86, got the text 'raspberry-pi'; did you mean `raspberry_pi`?"),
-        ("name: my\nextends: rpi4\nfamily: jetson\n", "3:9: the jetson family is for targets with a gpu, the others for those without"),
+        ("name: my\nextends: rpi4\nfamily: jetson\n", "3:9: the jetson family is only for targets with a gpu, and required for them"),
         ("name: my\nextends: jetson-orin\ngpu: {arch: sm_72}\n", "1:1: expected sm_72 as in gpu.arch, got 'sm_87'"),
         ("name: my\nextends: rpi4\nabi: {arch: x86_64}\n", "1:1: expected x86_64-linux-gnu as in abi.arch, got 'aarch64-linux-gnu'"),
         ("name: my\nextends: rpi4\nabi: {libc: 2.31}\n", "3:13: expected text, got the number 2.31; quote it if it is meant as text"),

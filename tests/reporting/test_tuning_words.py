@@ -44,7 +44,7 @@ def test_no_gain_is_said_in_those_words():
     )
     assert plain(tuning_outcome(found)) == (
         "no gain: 0.0500 ms predicted (noise 0.00100 ms); 0 of 1 kernels tuned; 1,200 trials in 1 min 30 s; "
-        "stopped early, as no kernel gained any more; emulated: these times mean nothing"
+        "stopped early: no kernel improved any more; emulated: these times are meaningless"
     )
 
 
@@ -64,15 +64,15 @@ def test_a_report_of_before_gains_were_kept_is_told_too():
     ("changes", "words"),
     [
         ({"tuned": True}, "tuned"),
-        ({}, "untuned: no candidate beat the fallback beyond noise"),
+        ({}, "untuned: no candidate was faster than the fallback by more than the noise"),
         (
             {"ended": "settled"},
-            "untuned: no candidate beat the fallback beyond noise, and the search was left",
+            "untuned: no candidate was faster than the fallback by more than the noise, and its search was stopped",
         ),
         ({"best_ms": None}, "untuned: no candidate ran"),
-        ({"trials": 0, "ended": "small"}, "untuned: too small a share to search"),
-        ({"trials": 0, "ended": "budget"}, "untuned: the budget ended before its turn"),
-        ({"trials": 0, "ended": "exhausted"}, "untuned: there is no other schedule to try"),
+        ({"trials": 0, "ended": "small"}, "untuned: its share of the runtime is too small to search"),
+        ({"trials": 0, "ended": "budget"}, "untuned: the budget ran out before it was searched"),
+        ({"trials": 0, "ended": "exhausted"}, "untuned: there are no other schedules to try"),
         ({"trials": 0}, "untuned"),
     ],
 )

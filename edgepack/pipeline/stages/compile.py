@@ -10,13 +10,13 @@ from edgepack.spec import Spec
 
 
 class CompileSpec(Spec):
-    """For what."""
+    """The target."""
 
     target: Target
 
 
 class CompileStage(TargetStage[CompileSpec, CompileFigures]):
-    """The compiled model."""
+    """Compiles the model for a target."""
 
     name = "compile"
     figures = CompileFigures
