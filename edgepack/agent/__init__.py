@@ -1,4 +1,4 @@
-"""The agent: the one program on the board, its cross build, and its protocol.
+"""The agent: the program on the board, its cross build, and its protocol.
 
 Imports: base, errors, spec, toolchain.
 """

@@ -1,7 +1,7 @@
-"""Building the agent: C11 over TVM's C ABI, cross-compiled by zig, cached by everything that goes into it.
+"""Builds the agent: C11 on TVM's C ABI, cross-compiled by zig, cached by all of its inputs.
 
-The agent is linked against libc alone. It loads ``libtvm_runtime.so`` and ``libtvm_ffi.so`` at run time
-from ``../lib``, where a bundle has them, so that building needs no wheel and ``info`` no runtime.
+The agent is linked against libc only. It loads ``libtvm_runtime.so`` and ``libtvm_ffi.so`` at run time
+from ``../lib``, their place in a bundle, so building needs no wheel and ``info`` no runtime.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _LINK = ("-Wl,-rpath,$ORIGIN/../lib", "-ldl")
 
 
 def build_agent(arch: str, libc: str) -> Path:
-    """The agent for an architecture and a glibc floor, e.g. ``("aarch64", "2.31")``.
+    """Build the agent for an architecture and its oldest supported glibc, e.g. ``("aarch64", "2.31")``.
 
     Raises:
         EdgepackError: zig or the headers of apache-tvm-ffi are missing, or the compiler failed.
@@ -43,7 +43,7 @@ def build_agent(arch: str, libc: str) -> Path:
 
 
 def agent_key(arch: str, libc: str) -> str:
-    """The sha256 of what the binary is made from: sources, headers, flags, compiler, target."""
+    """The sha256 of the binary's inputs: sources, headers, flags, compiler, target."""
     digest = hashlib.sha256()
     words = (arch, libc, importlib.metadata.version("ziglang"), *_WARNINGS, *_OPTIMISE, *_LINK, *_defines())
     headers = _headers()
@@ -70,6 +70,6 @@ def _headers() -> Path:
         raise EdgepackError(
             "TVM's C headers are not installed",
             why="no apache-tvm-ffi package in this Python, or one without its include folder",
-            next="pip install edgepack again, in this environment",
+            next="reinstall edgepack in this environment: pip install --force-reinstall edgepack",
         )
     return folder

@@ -1,8 +1,7 @@
-"""Talking to the agent on a board: typed results of ``info``, ``run`` and ``bench``.
+"""Client of the agent on a board: typed results of ``info``, ``run`` and ``bench``.
 
-``measure`` is a stream with its own bookkeeping and is spoken by ``edgepack.tuning.runner``. The protocol
-itself is written down in docs/agent-protocol.md; ``PROTOCOL`` and ``PROTOCOL_VERSION`` in agent.h move
-together.
+``measure`` is a stream, used by ``edgepack.tuning.runner``. The protocol is documented in
+docs/agent-protocol.md; ``PROTOCOL`` must equal ``PROTOCOL_VERSION`` in agent.h.
 """
 
 import io
@@ -53,20 +52,20 @@ PROTOCOL = 1
 
 DeviceKind = Literal["cpu", "cuda"]
 
-# What to try next, by the kind of the agent's failure.
+# The next step, by the kind of the agent's failure.
 _NEXT = {
-    "usage": "the agent on the board may be of another version: deploy again",
+    "usage": "the agent on the board may have a different version: re-deploy the bundle",
     "input": "check the inputs' number, shapes and dtypes against the bundle's manifest",
-    "model": "compile the model again for this target; `edgepack devices info` shows what the board has",
+    "model": "recompile the model for this target; `edgepack devices info` shows what the board has",
     "output": "free space on the board, or choose another work_dir in devices.yaml",
-    "device": "install the JetPack release the target names, or build for the board's CPU",
+    "device": "install the JetPack release of the target, or build for the board's CPU",
     "crash": "check that the target matches the board; `edgepack devices info` shows its CPU",
 }
 _SIGNAL_BASE = 128  # a shell's exit code for "ended by signal N" is 128 + N
 
 
 class CommandResult(Protocol):
-    """How a command on the board ended."""
+    """The result of a command on the board."""
 
     @property
     def returncode(self) -> int: ...  # noqa: D102 - as in subprocess
@@ -79,12 +78,12 @@ class CommandResult(Protocol):
 
 
 class BoardShell(Protocol):
-    """What this module needs of ``edgepack.remote.session.Session``."""
+    """The part of ``edgepack.remote.session.Session`` that this module uses."""
 
     name: str
 
     def run(self, argv: Sequence[str], *, timeout: float | None = None, check: bool = False) -> CommandResult:
-        """Run a command to its end."""
+        """Run a command and wait for it."""
 
     def put_bytes(self, data: bytes, dest: str) -> None:
         """Send bytes as a file."""
@@ -95,15 +94,15 @@ class BoardShell(Protocol):
 
 @dataclass(frozen=True)
 class BoardModel:
-    """A compiled model on a board, the agent beside it, and how it is run there.
+    """A compiled model on a board with its agent and run settings.
 
     Attributes:
         session: A connection to the board.
         agent: The agent's path on the board.
         model: The compiled model's path on the board.
-        device: Where the kernels run.
+        device: The kind of device that kernels run on.
         threads: Threads of TVM's pool.
-        cores: Cores that ``bench`` pins the process to; none: the scheduler and TVM's pool choose.
+        cores: Cores that ``bench`` pins the process to; if empty, the scheduler and TVM's pool choose.
         scratch: A folder on the board for inputs and outputs while a command runs.
         timeout: Seconds for each command on the board; None for no limit.
     """
@@ -118,7 +117,7 @@ class BoardModel:
     timeout: float | None = None
 
     def command(self, do: Literal["run", "bench"], *words: str) -> list[str]:
-        """The agent's command line for this model, with more of its arguments."""
+        """The agent's command line for this model, with further arguments."""
         options = ["--model", self.model, "--threads", str(self.threads), "--device", self.device]
         return [self.agent, do, *options, *words]
 
@@ -132,7 +131,7 @@ def info(session: BoardShell, agent: str, *, work_dir: str = ".") -> BoardInfo:
     Args:
         session: A connection to the board.
         agent: The agent's path on the board.
-        work_dir: Where releases would go: its free space is reported.
+        work_dir: The folder for releases, whose free space is reported.
 
     Raises:
         AgentError: The agent failed or speaks another protocol.
@@ -147,12 +146,12 @@ def run(on: BoardModel, inputs: Mapping[str, "np.ndarray"], *, each: bool = Fals
 
     Args:
         on: The model on its board.
-        inputs: The model's inputs, in its own order; shapes as the model has them, or with ``each``
-            with one axis of N samples in front.
+        inputs: The model's inputs, in its own order; with the model's shapes, or with ``each``
+            with a leading axis of N samples.
         each: Run once per sample; the outputs are stacked the same way.
 
     Raises:
-        AgentError: The model or the agent failed; its words are in ``why``.
+        AgentError: The model or the agent failed; its message is in ``why``.
     """
     import numpy as np
 
@@ -177,11 +176,11 @@ def bench(
     Args:
         on: The model on its board.
         inputs: The model's inputs, in its own order and shapes.
-        warmup: Inferences after the first one that are not timed.
+        warmup: Untimed inferences after the first one.
         runs: Timed inferences.
 
     Raises:
-        AgentError: The model or the agent failed; its words are in ``why``.
+        AgentError: The model or the agent failed; its message is in ``why``.
     """
     session = on.session
     with _uploaded(on, inputs) as (_, words):
@@ -206,7 +205,7 @@ def bench(
 
 @contextmanager
 def _uploaded(on: BoardModel, inputs: Mapping[str, "np.ndarray"]) -> Iterator[tuple[str, list[str]]]:
-    """A folder of our own on the board with the inputs in it, and the agent's arguments naming them."""
+    """A temporary folder on the board with the inputs, and the agent's arguments for them."""
     import numpy as np
 
     session = on.session
@@ -230,7 +229,7 @@ def _lines(
     """Run the agent and return its ``count`` result lines.
 
     Raises:
-        AgentError: It failed, was killed, or wrote another number of lines.
+        AgentError: It failed, was killed, or wrote a different number of lines.
     """
     done = session.run(argv, timeout=timeout)
     lines = done.stdout.splitlines()
@@ -241,7 +240,7 @@ def _lines(
             f"the agent's {command} wrote {len(lines)} lines, not {count}",
             where=session.name,
             why=done.stderr.decode(errors="replace").strip()[-400:] or None,
-            next="the agent on the board may be of another version: deploy again",
+            next="the agent on the board may have a different version: re-deploy the bundle",
         )
     return lines
 
@@ -252,20 +251,20 @@ def _failed(session: BoardShell, command: str, done: CommandResult, lines: list[
     except ValidationError:
         code = done.returncode
         killed = f"by signal {code - _SIGNAL_BASE}" if code > _SIGNAL_BASE else f"with exit code {code}"
-        if code < 0:  # the shell around it went, too: sshd then tells no number
+        if code < 0:  # the shell around it was killed, too: sshd then reports no number
             killed = "by a signal"
         return AgentError(
-            f"the agent's {command} ended {killed} before it could say why",
+            f"the agent's {command} ended {killed} without a message",
             where=session.name,
-            why=done.stderr.decode(errors="replace").strip()[-400:] or "it said nothing",
-            state="the release on the board is as it was",
-            next="is the board out of memory? `edgepack devices info` shows its state",
+            why=done.stderr.decode(errors="replace").strip()[-400:] or "no output",
+            state="the release on the board is unchanged",
+            next="the board may be out of memory; `edgepack devices info` shows its state",
         )
     return AgentError(
         f"the agent's {command} failed",
         where=session.name,
         why=failure.error,
-        state="the release on the board is as it was",
+        state="the release on the board is unchanged",
         next=_NEXT.get(failure.kind),
     )
 
@@ -278,9 +277,9 @@ def _check_protocol(session: BoardShell, line: bytes) -> None:
     version = _parse(session, "info", _Version, line).protocol
     if version != PROTOCOL:
         raise AgentError(
-            f"the agent speaks protocol {version}, this edgepack speaks {PROTOCOL}",
+            f"the agent uses protocol {version}, this edgepack uses {PROTOCOL}",
             where=session.name,
-            next="deploy again with this edgepack, which brings its own agent",
+            next="re-deploy with this edgepack, which includes its own agent",
         )
 
 
@@ -289,8 +288,8 @@ def _parse(session: BoardShell, command: str, model: type[Line], line: bytes) ->
         return model.model_validate_json(line)
     except ValidationError as error:
         raise AgentError(
-            f"the agent's {command} wrote a line that is not its protocol",
+            f"the agent's {command} wrote an invalid line",
             where=session.name,
             why=f"{error.errors()[0]['msg']}: {line[:200]!r}",
-            next="the agent on the board may be of another version: deploy again",
+            next="the agent on the board may have a different version: re-deploy the bundle",
         ) from error

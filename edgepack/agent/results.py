@@ -1,4 +1,4 @@
-"""What the agent's lines say, as types. docs/agent-protocol.md describes each field's meaning."""
+"""Types of the agent's output lines. docs/agent-protocol.md describes each field's meaning."""
 
 from typing import Literal
 
@@ -15,16 +15,18 @@ class Zone(Spec):
 
 
 class Throttling(Spec):
-    """What slows the board down now; None is what the board does not tell."""
+    """What limits the board's clocks now; None if the board does not report it."""
 
-    raspberry_pi_flags: int | None = Field(default=None, description="As `vcgencmd get_throttled`.")
+    raspberry_pi_flags: int | None = Field(default=None, description="As in `vcgencmd get_throttled`.")
     undervoltage: bool | None = None
     events: int = Field(description="x86: thermal throttle events since boot, summed over cores.")
-    cooling: tuple[str, ...] | None = Field(default=None, description="Cooling devices at work, fans apart.")
+    cooling: tuple[str, ...] | None = Field(
+        default=None, description="Active cooling devices other than fans."
+    )
 
 
 class State(Spec):
-    """The state of the board at one moment; lists hold one entry a core."""
+    """The state of the board at one moment; lists have one entry per core."""
 
     governor: tuple[str, ...]
     frequency_khz: tuple[int, ...]
@@ -41,16 +43,16 @@ class State(Spec):
 
     @property
     def throttled(self) -> bool | None:
-        """Whether anything holds the clocks down at this moment; None when the board cannot tell."""
+        """Whether the clocks are limited at this moment; None if the board does not report it."""
         told = self.throttling
         if (told.raspberry_pi_flags, told.undervoltage, told.cooling) == (None, None, None):
             return None
-        now = (told.raspberry_pi_flags or 0) & 0xF  # the higher bits are "has happened since boot"
+        now = (told.raspberry_pi_flags or 0) & 0xF  # the higher bits mean "occurred since boot"
         return bool(now or told.undervoltage or told.cooling)
 
 
 class Disk(Spec):
-    """Free space where releases go."""
+    """Free space in the folder for releases."""
 
     path: str
     free_bytes: int | None
@@ -60,21 +62,21 @@ class Runtime(Spec):
     """Versions the agent was built against (tvm) and runs with (tvm_ffi)."""
 
     tvm: str
-    tvm_ffi: str | None = Field(description="None when the runtime cannot be loaded.")
+    tvm_ffi: str | None = Field(description="None if the runtime cannot be loaded.")
     error: str | None = Field(description="Why it cannot be loaded.")
 
 
 class Cuda(Spec):
-    """What the board has for CUDA models."""
+    """CUDA support of the board."""
 
     l4t: str | None = Field(description="First line of /etc/nv_tegra_release.")
     runtimes: tuple[str, ...] = Field(description="libcudart files found.")
-    driver: bool = Field(description="libcuda.so.1 can be loaded.")
-    loadable: bool = Field(description="The CUDA runtime that TVM's library needs can be loaded.")
+    driver: bool = Field(description="Whether libcuda.so.1 can be loaded.")
+    loadable: bool = Field(description="Whether the CUDA runtime that TVM's library needs can be loaded.")
 
 
 class BoardInfo(Spec):
-    """What the board is, from ``info``."""
+    """Properties of the board, from ``info``."""
 
     ok: Literal[True]
     protocol: int
@@ -97,7 +99,7 @@ class BoardInfo(Spec):
 
 
 class ModelOutput(Spec):
-    """One output of the model: of one sample, with counts over all samples."""
+    """One output of the model: shape of one sample, counts over all samples."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -141,12 +143,14 @@ class BenchEnd(Spec):
 
 
 class BenchRaw(Spec):
-    """Everything ``bench`` measured, unsummarised."""
+    """All raw results of ``bench``."""
 
-    load_ms: float = Field(description="Loading the runtime and the model, and starting its virtual machine.")
-    first_ms: float = Field(description="The first inference after loading.")
+    load_ms: float = Field(
+        description="Time to load the runtime and the model, and to start its virtual machine."
+    )
+    first_ms: float = Field(description="Time of the first inference after loading.")
     samples_ns: tuple[int, ...] = Field(description="Each timed inference, in order, CLOCK_MONOTONIC.")
-    warmup: int = Field(description="Inferences between the first and the timed ones.")
+    warmup: int = Field(description="Warm-up inferences between the first and the timed ones.")
     threads: int
     peak_rss_kib: int = Field(description="VmHWM of the agent's process.")
     outputs: tuple[ModelOutput, ...]
@@ -155,7 +159,7 @@ class BenchRaw(Spec):
 
 
 class Failure(Spec):
-    """The line every command ends with when it fails."""
+    """The last line of every command that fails."""
 
     ok: Literal[False]
     kind: str

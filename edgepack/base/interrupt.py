@@ -43,9 +43,7 @@ def deferred() -> Iterator[Callable[[], None]]:
     except Interrupted:
         raise
     except Exception as error:
-        if (
-            asked
-        ):  # the terminal sends Ctrl-C to child processes, too, so an exception after it is often caused by it
+        if asked:  # the terminal sends Ctrl-C to child processes, too, so an exception after it is often caused by it
             raise KeyboardInterrupt from error
         raise
     finally:

@@ -102,7 +102,9 @@ def extract(path: Path, dest: Path, *, digest: str | None = None, max_bytes: int
         IntegrityError: What is wrong, and where; ``dest`` is unchanged.
     """
     if dest.is_symlink() or (dest.exists() and (not dest.is_dir() or any(dest.iterdir()))):
-        raise UsageError("the destination is not an empty folder", where=str(dest), next="choose a new folder")
+        raise UsageError(
+            "the destination is not an empty folder", where=str(dest), next="choose a new folder"
+        )
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         temp = Path(tempfile.mkdtemp(dir=dest.parent, prefix=f".{dest.name}."))

@@ -130,10 +130,14 @@ class Contents(JsonDocument):
     version: Version
     candidate: Name = Field(default=RELEASE, description="The candidate that it was built from.")
     agent_protocol: int = Field(ge=1, description="Protocol version of its agent.")
-    executor: Name = Field(default="vm", description="The executor that runs the compiled model on the board.")
+    executor: Name = Field(
+        default="vm", description="The executor that runs the compiled model on the board."
+    )
     recipe: RecipeInfo
     target: TargetInfo
-    tools: dict[str, str] = Field(default_factory=dict, description="Versions of the tools that built the bundle.")
+    tools: dict[str, str] = Field(
+        default_factory=dict, description="Versions of the tools that built the bundle."
+    )
     inputs: tuple[InputInfo, ...]
     outputs: tuple[Tensor, ...]
     classes: tuple[str, ...] | None = Field(default=None, description="Names of the output's classes.")

@@ -4,7 +4,7 @@ Wheels are on PyPI for both architectures; a wheel is 95 MB and only its librari
 of every wheel and of every library is pinned here. All are stripped already. Their requirements on the board:
 
 ======================== ======= ======= ============ =================== =======================
-library                  aarch64 x86_64  glibc floor  libstdc++ (both)    purpose 
+library                  aarch64 x86_64  glibc floor  libstdc++ (both)    purpose
 ======================== ======= ======= ============ =================== =======================
 libtvm_ffi.so            2.2 MB  2.5 MB  2.17         GLIBCXX_3.4.21      the C ABI
 libtvm_runtime.so        3.0 MB  3.4 MB  2.27         GLIBCXX_3.4.22      virtual machine, threads
@@ -138,7 +138,9 @@ def _checked(library: Library) -> Path:
     path = _find(library)
     if path is None:
         raise IntegrityError(
-            f"{library.name} is missing", where=str(_kept(library)), why="the cache changed while it was being read"
+            f"{library.name} is missing",
+            where=str(_kept(library)),
+            why="the cache changed while it was being read",
         )
     if _sha256(path) != library.sha256:
         raise IntegrityError(

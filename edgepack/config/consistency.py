@@ -35,7 +35,9 @@ def _model(model: Model) -> Iterator[DataProblem]:
         for key in ("weights", "train"):
             if getattr(model, key) is not None:
                 yield DataProblem(
-                    (*here, key), f"`{key}` needs a torch source; an .onnx file includes its weights", on_key=True
+                    (*here, key),
+                    f"`{key}` needs a torch source; an .onnx file includes its weights",
+                    on_key=True,
                 )
     elif not model.inputs:
         message = "missing key `inputs` in `model`: a torch source does not define its input shapes"
@@ -72,7 +74,9 @@ def _data(data: Data) -> Iterator[DataProblem]:
     if 0.0 in preprocess.std:
         yield DataProblem(("data", "images", "preprocess", "std"), "`std` must not contain 0")
     if preprocess.crop and min(preprocess.crop) < 1:
-        yield DataProblem(("data", "images", "preprocess", "crop"), "height and width must be at least 1 pixel")
+        yield DataProblem(
+            ("data", "images", "preprocess", "crop"), "height and width must be at least 1 pixel"
+        )
 
 
 def _sample_problems(recipe: Recipe) -> Iterator[DataProblem]:
@@ -80,7 +84,9 @@ def _sample_problems(recipe: Recipe) -> Iterator[DataProblem]:
     if recipe.data is None:
         return
     if len({entry.name for entry in recipe.model.inputs}) > 1:
-        message = "`data` supports models with one input only; without `data`, parity is measured on random inputs"
+        message = (
+            "`data` supports models with one input only; without `data`, parity is measured on random inputs"
+        )
         yield DataProblem(("model", "inputs", 1), message)
     if len(recipe.model.inputs) != 1:
         return
@@ -153,7 +159,9 @@ def _rows(recipe: Recipe) -> Iterator[DataProblem]:
     seen: set[str] = set()
     for index, entry in enumerate(recipe.targets):
         if entry.target in seen:
-            hint = "a release is built once per target; list more boards in `devices`, or use `edgepack deploy`"
+            hint = (
+                "a release is built once per target; list more boards in `devices`, or use `edgepack deploy`"
+            )
             yield DataProblem(("targets", index), f"duplicate target `{entry.target}`: {hint}")
         seen.add(entry.target)
         if entry.device is not None and entry.devices:

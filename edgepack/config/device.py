@@ -38,14 +38,18 @@ class Device(Spec):
     work_dir: Filled = Field(
         default="edgepack", description="Folder for releases, relative to the login directory."
     )
-    emulated: bool = Field(default=False, description="The device is emulated, so its latency is meaningless.")
+    emulated: bool = Field(
+        default=False, description="The device is emulated, so its latency is meaningless."
+    )
 
 
 class Devices(Spec):
     """The whole ``devices.yaml``."""
 
     edgepack: Literal[1] = Field(description="Version of the devices schema.")
-    devices: dict[str, Device] = Field(default_factory=dict, description="Boards by the names that recipes use.")
+    devices: dict[str, Device] = Field(
+        default_factory=dict, description="Boards by the names that recipes use."
+    )
 
 
 def devices_path() -> Path:

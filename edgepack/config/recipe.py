@@ -24,7 +24,9 @@ class Gates(Spec):
         gt=0,
         description="Largest accepted relative difference between outputs on the board and in onnxruntime.",
     )
-    p90_ms: float | None = Field(default=None, gt=0, description="Largest accepted 90th percentile of latency, ms.")
+    p90_ms: float | None = Field(
+        default=None, gt=0, description="Largest accepted 90th percentile of latency, ms."
+    )
     bundle_kib: float | None = Field(default=None, gt=0, description="Largest accepted bundle size, KiB.")
     peak_rss_mib: float | None = Field(
         default=None, gt=0, description="Largest accepted peak resident set on the board, MiB."
@@ -71,7 +73,9 @@ class TargetEntry(Spec):
     """One target of the run and its devices; without a device, the run stops at the bundle."""
 
     target: Filled = Field(description="Name of a target; `edgepack targets` lists them.")
-    device: Filled | None = Field(default=None, description="Name of a device in devices.yaml, or virtual:KIND.")
+    device: Filled | None = Field(
+        default=None, description="Name of a device in devices.yaml, or virtual:KIND."
+    )
     devices: tuple[Filled, ...] = Field(
         default=(),
         description="Several devices, instead of device: kernels are tuned on the first, the release is deployed to all.",
@@ -93,7 +97,9 @@ class Recipe(Spec):
         default="0.1.0", description="The release's version; part of the bundle's file name."
     )
     model: Model = Field(description="The source of the model.")
-    data: Data | None = Field(default=None, description="Labelled samples for training, calibration and accuracy.")
+    data: Data | None = Field(
+        default=None, description="Labelled samples for training, calibration and accuracy."
+    )
     compress: tuple[CompressStep, ...] = Field(
         default=(),
         description="Compression steps, in order: first those on the torch module, then those on ONNX.",

@@ -59,11 +59,11 @@ class Gpu(Spec):
 class Tuning(Spec):
     """How candidates are measured on this board."""
 
-    timeout_s: float = Field(
-        default=10.0, gt=0, description="Timeout for a candidate, seconds."
-    )
+    timeout_s: float = Field(default=10.0, gt=0, description="Timeout for a candidate, seconds.")
     cooldown_ms: int = Field(default=0, ge=0, description="Pause after each candidate, ms.")
-    cores: tuple[int, ...] = Field(default=(0,), min_length=1, description="Cores that candidates are pinned to.")
+    cores: tuple[int, ...] = Field(
+        default=(0,), min_length=1, description="Cores that candidates are pinned to."
+    )
     repeats: int = Field(default=3, ge=1, description="Samples per candidate.")
     min_repeat_ms: int = Field(default=20, ge=1, description="Duration of each sample, ms.")
 

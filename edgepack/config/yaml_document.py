@@ -77,7 +77,9 @@ def read(path: Path) -> tuple[YamlDocument, list[Problem]]:
         )
         return nothing, [Problem(file, 1, 1, f"cannot be read: {why}")]
     if len(raw) > MAX_BYTES:
-        return nothing, [Problem(file, 1, 1, f"larger than {MAX_BYTES >> 10} KiB: not a valid file of this kind")]
+        return nothing, [
+            Problem(file, 1, 1, f"larger than {MAX_BYTES >> 10} KiB: not a valid file of this kind")
+        ]
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -179,9 +181,7 @@ class _Builder:
             )
             return
         if event.anchor is not None:
-            self._problem(
-                event, f"anchor &{event.anchor}: anchors are not supported; repeat the value"
-            )
+            self._problem(event, f"anchor &{event.anchor}: anchors are not supported; repeat the value")
         if event.tag is not None:
             self._problem(event, f"tag {event.tag}: tags are not supported", location)
 
@@ -246,7 +246,9 @@ class _Builder:
             try:
                 text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
             except UnicodeDecodeError:
-                self._problem(event, "text contains half of a surrogate pair, which is not a character", location)
+                self._problem(
+                    event, "text contains half of a surrogate pair, which is not a character", location
+                )
                 return ""
         if event.style is not None:  # quoted, or a block: text
             return text

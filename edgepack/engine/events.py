@@ -107,9 +107,7 @@ class StageEnded(Spec):
     status: Status
     seconds: Finite = Field(default=0.0, ge=0, description="Wall-clock time.")
     started: Finite | None = Field(default=None, ge=0, description="Seconds since the run began.")
-    why: str | None = Field(
-        default=None, description="Why it was not cached, failed or was skipped."
-    )
+    why: str | None = Field(default=None, description="Why it was not cached, failed or was skipped.")
     artifacts: tuple[Artifact, ...] = ()
     figures: dict[str, Any] | None = None
     error: ErrorRecord | None = None

@@ -111,7 +111,9 @@ class Runner(Generic[R]):
         forced = bool(self._fresh & {stage.name, scope.label, *request.aliases, "all"})
         found = self._stored(stage, key) if stage.cached and not forced else None
         if found is not None:
-            with suppress(OSError):  # a full disk or a read-only store: only the explanation of the next miss is lost
+            with suppress(
+                OSError
+            ):  # a full disk or a read-only store: only the explanation of the next miss is lost
                 self.store.remember(place, parts)
             self._end(scope, "cached", began, record=found)
             return found

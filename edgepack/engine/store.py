@@ -145,7 +145,9 @@ class Store:
         """A temporary folder on the store's file system, removed afterwards, or by the next run after a crash."""
         self.root.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            with _lock(self.root):  # no other process can mistake a folder that is not locked yet for an abandoned one
+            with _lock(
+                self.root
+            ):  # no other process can mistake a folder that is not locked yet for an abandoned one
                 for left in self.root.glob(".work-*"):
                     if _abandoned(left):
                         shutil.rmtree(left, ignore_errors=True)

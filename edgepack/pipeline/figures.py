@@ -22,9 +22,7 @@ class SourceFigures(ModelFacts):
     changed_by: tuple[str, ...] = Field(
         default=(), description="Methods whose changes are stored in its weights file."
     )
-    training: dict[str, float] | None = Field(
-        default=None, description="Loss and accuracies of training."
-    )
+    training: dict[str, float] | None = Field(default=None, description="Loss and accuracies of training.")
 
 
 class StepFigures(ModelFacts):

@@ -1,4 +1,4 @@
-"""Everything that happens on a board, over SSH: sessions, transfers, preflight, install, rollback.
+"""Boards over SSH: sessions, transfers, preflight, install, rollback.
 
 Imports: agent, base, bundle, config, errors, spec.
 """

@@ -1,4 +1,4 @@
-"""Logging in: identity files and ssh-agent, and saying what was tried when nothing fits."""
+"""Authentication with identity files and ssh-agent, and an error that lists what was tried."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def authenticate(transport: "Transport", hop: Endpoint, name: str) -> None:
-    """Log in with, in this order: nothing, identity files, the agent's keys, like ssh does."""
+    """Try authentication with none, identity files and the agent's keys, in this order, like ssh."""
     import paramiko
 
     tried: list[str] = []
@@ -39,9 +39,9 @@ def authenticate(transport: "Transport", hop: Endpoint, name: str) -> None:
     if transport.is_authenticated():
         return
     if "publickey" not in accepted:
-        tried.append(f"the server takes {' or '.join(accepted)} only; edgepack logs in with keys")
+        tried.append(f"the server accepts only {' or '.join(accepted)}; edgepack supports keys only")
     raise UnreachableError(
-        f"{hop} refused to log {hop.user} in",
+        f"{hop} rejected the login of {hop.user}",
         where=name,
         why="; ".join(tried) or "there is no key to offer: no identity file, and none in ssh-agent",
         next=f"install a key: ssh-copy-id -p {hop.port} {hop.user}@{hop.host}",
@@ -49,7 +49,7 @@ def authenticate(transport: "Transport", hop: Endpoint, name: str) -> None:
 
 
 def _keys(hop: Endpoint, tried: list[str]) -> "Iterator[tuple[str, PKey]]":
-    """Private keys to offer, with a label for people; files that cannot be used are noted in ``tried``."""
+    """Private keys to offer, with a label for messages; unusable files are added to ``tried``."""
     for path in hop.identity_files:
         if key := _load(path, tried, named=hop.identities_only):
             yield str(path), key
@@ -61,12 +61,12 @@ def _load(path: Path, tried: list[str], *, named: bool) -> "PKey | None":
     import paramiko
 
     if not path.exists():
-        if named:  # not one of the default names, which are there or not
+        if named:  # explicitly configured; the default files are optional
             tried.append(f"{path}: no such file")
         return None
     try:
         return paramiko.PKey.from_path(path)
-    except (paramiko.PasswordRequiredException, TypeError):  # TypeError: cryptography misses a passphrase
+    except (paramiko.PasswordRequiredException, TypeError):  # TypeError: cryptography needs a passphrase
         tried.append(f"{path}: encrypted (ssh-add it to the agent)")
     except (paramiko.SSHException, ValueError, OSError) as error:
         tried.append(f"{path}: {error}")
@@ -87,7 +87,7 @@ def _agent_keys(hop: Endpoint) -> "Iterator[tuple[str, PKey]]":
 
 
 def _public_half(path: Path) -> bytes | None:
-    """The blob of the public key beside a private one, to find that key in the agent."""
+    """The blob of the public key beside a private key, to find that key in the agent."""
     try:
         return HostKey.parse(Path(f"{path}.pub").read_text(encoding="utf-8")).blob
     except (OSError, ValueError):

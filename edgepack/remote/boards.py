@@ -1,4 +1,4 @@
-"""The devices of a run: found by name, virtual ones brought up and taken down, one session each."""
+"""The devices of a run by name, with one session each; virtual boards are started and stopped."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DeviceIdentity:
-    """What is known of a device before it is reached; part of a measurement's cache key."""
+    """Properties of a device that are known without connecting to it; part of a measurement's cache key."""
 
     name: str
     host: str
@@ -26,13 +26,13 @@ class DeviceIdentity:
 
 
 class Boards:
-    """Devices and open sessions by name. What this object brought up, it takes down when it is left.
+    """Devices and open sessions by name. Boards that this object started are stopped when its block ends.
 
-    ``virtual:KIND`` is the running virtual board of that kind, or a new one that lives as long as this
-    object; any other name is one of the user's ``devices.yaml`` or of a running virtual board.
+    ``virtual:KIND`` is the running virtual board of that kind, or a new one that runs until the end of the
+    block; any other name is one of the user's ``devices.yaml`` or of a running virtual board.
 
     Args:
-        own: the user's devices where they were read already; else they are read when one is asked for.
+        own: the user's devices if already read; by default they are read when one is looked up.
     """
 
     def __init__(self, own: Devices | None = None) -> None:
@@ -50,7 +50,7 @@ class Boards:
         self._stack.close()
 
     def identify(self, name: str) -> DeviceIdentity:
-        """What is known of a device without reaching it.
+        """The properties of a device that are known without connecting to it.
 
         Raises:
             UsageError: no such device.
@@ -65,7 +65,7 @@ class Boards:
         return DeviceIdentity(name, device.host, device.port, device.emulated, virtual=virtual)
 
     def device(self, name: str) -> Device:
-        """The device of this name; a virtual one is up when this returns.
+        """The device of this name; a virtual one is running when this returns.
 
         Raises:
             UsageError: no such device.
@@ -76,10 +76,10 @@ class Boards:
         return self._devices[name]
 
     def session(self, name: str) -> "Session":
-        """An open session to the device, connected on first use and again when it was lost.
+        """An open session to the device, connected on first use and reconnected if it was lost.
 
         Raises:
-            UnreachableError: the device does not answer.
+            UnreachableError: the device does not respond.
             TrustError: its host key is unknown or changed.
         """
         session = self._sessions.get(name)
@@ -90,7 +90,7 @@ class Boards:
         return session
 
     def new_session(self, name: str) -> "Session":
-        """A session of the caller's own, to be closed by the caller."""
+        """A new session, to be closed by the caller."""
         from edgepack.remote.session import connect
 
         return connect(name, self.device(name))
@@ -115,12 +115,12 @@ def find_device(name: str, own: Devices) -> Device:
     """The device ``name`` of the user's ``own``, or the running virtual board of that name.
 
     Raises:
-        UsageError: no such device; the near miss is named.
+        UsageError: no such device; with a suggestion.
     """
     from edgepack.remote import virtual
 
     known = dict(own.devices) | {board.name: board.device for board in virtual.running()}
     if name in known:
         return known[name]
-    otherwise = "`edgepack devices list` shows what there is; docs/add-a-device.md"
+    otherwise = "`edgepack devices list` shows the devices; see docs/add-a-device.md"
     raise UsageError(f"no device named {name}", next=suggestion(name, known, otherwise=otherwise))

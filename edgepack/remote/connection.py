@@ -1,4 +1,4 @@
-"""Opening an SSH connection: TCP, jump hosts, host keys, authentication, and noticing a dead peer."""
+"""SSH connections: TCP, jump hosts, host keys, authentication, and detection of dead peers."""
 
 import itertools
 import logging
@@ -19,16 +19,16 @@ from edgepack.remote.sshconfig import Endpoint
 if TYPE_CHECKING:
     from paramiko import Channel, Transport
 
-# A peer that acknowledges nothing for this long is dead; the kernel tells us (tcp(7)).
+# A peer that acknowledges nothing for this long is considered dead by the kernel (tcp(7)).
 TCP_USER_TIMEOUT_MS = 10_000
-# How often the server itself must answer, and how late it may. This catches what TCP cannot see: a
-# board that vanished behind a jump host, or an sshd that hangs while its kernel still acknowledges.
+# Interval and timeout of keep-alive requests to the server. They detect what TCP cannot: a board that
+# disappeared behind a jump host, or an sshd that hangs while its kernel still acknowledges.
 HEARTBEAT_S = 5.0
 HEARTBEAT_PATIENCE_S = 20.0
 # A Raspberry Pi Zero under load, or an emulated board, takes seconds for the key exchange.
 _HANDSHAKE_TIMEOUT_S = 30.0
 
-# Failures are raised as errors of our own; without a handler logging would print paramiko's tracebacks.
+# Failures are raised as our own errors; without a handler, logging would print paramiko's tracebacks.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
@@ -54,7 +54,7 @@ class Connection:
             try:
                 self.transport.global_request("keepalive@openssh.com", wait=True)
             except (OSError, EOFError):
-                return  # the transport is gone; whoever uses it hears so from its own call
+                return  # the transport is closed; its users get an error from their own calls
             finally:
                 late.cancel()
 
@@ -63,7 +63,7 @@ def open_connection(name: str, device: Device) -> Connection:
     """Connect and authenticate to a device.
 
     Raises:
-        TrustError: A host key on the way is unknown, changed or revoked.
+        TrustError: A host key on the path is unknown, changed or revoked.
         UnreachableError: Name resolution, TCP, the SSH handshake or authentication failed.
         UsageError: The SSH configuration cannot be used.
     """
@@ -82,13 +82,13 @@ def open_connection(name: str, device: Device) -> Connection:
 def trust(name: str, device: Device, *, fingerprint: str | None = None) -> str:
     """Fetch a device's host key, add it to the user's known_hosts, and return its fingerprint.
 
-    A key that is known already is left as it is. With ``fingerprint`` (``SHA256:…``) only that key is
-    accepted; without it the caller shows the returned one to be compared with the board's.
+    A key that is already known is not changed. With ``fingerprint`` (``SHA256:…``) only that key is
+    accepted; otherwise the caller should show the returned one to be compared with the board's.
 
     Raises:
-        TrustError: Another key is known or pinned, it is not the one asked for, or known_hosts cannot
-            be written. No key is ever replaced.
-        UnreachableError: The device does not answer.
+        TrustError: Another key is known or pinned, it is not the expected one, or known_hosts cannot
+            be written. Keys are never replaced.
+        UnreachableError: The device does not respond.
     """
     endpoint = sshconfig.resolve(device)
     keyring = Keyring(endpoint, device=name, pinned=device.host_key)
@@ -96,11 +96,11 @@ def trust(name: str, device: Device, *, fingerprint: str | None = None) -> str:
         key = _host_key(_reach(name, endpoint, device.host_key, stack))
     if fingerprint is not None and key.fingerprint != fingerprint:
         raise TrustError(
-            f"{endpoint} shows another host key: {key.type} {key.fingerprint}",
+            f"{endpoint} has a different host key: {key.type} {key.fingerprint}",
             where=name,
-            why=f"you expect {fingerprint}",
+            why=f"expected {fingerprint}",
             state="no key was added",
-            next="read the board's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
+            next="check the key on the board: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
         )
     verdict = keyring.judge(key)
     if verdict is KeyVerdict.UNKNOWN:
@@ -111,7 +111,7 @@ def trust(name: str, device: Device, *, fingerprint: str | None = None) -> str:
 
 
 def _reach(name: str, endpoint: Endpoint, pinned: str | None, stack: ExitStack) -> "Transport":
-    """A transport to the endpoint with keys exchanged: nobody checked, nobody authenticated yet."""
+    """A transport to the endpoint after key exchange, before the host key check and authentication."""
     hops = (*endpoint.jumps, endpoint)
     if endpoint.proxy_command:
         sock: socket.socket | Channel = _proxy_command(endpoint.proxy_command, stack)
@@ -131,7 +131,7 @@ def _tcp(name: str, hop: Endpoint) -> socket.socket:
         sock = socket.create_connection((hop.host, hop.port), timeout=hop.timeout)
     except socket.gaierror as error:
         raise UnreachableError(
-            f"the host name {hop.host!r} is not known",
+            f"the host name {hop.host!r} cannot be resolved",
             where=name,
             why=error.strerror,
             next="correct host in devices.yaml or HostName in ~/.ssh/config, or check that the board is on the network",
@@ -140,12 +140,12 @@ def _tcp(name: str, hop: Endpoint) -> socket.socket:
         raise UnreachableError(
             f"{hop.host} refused the connection on port {hop.port}",
             where=name,
-            why="the machine is up and nothing listens on that port",
+            why="the machine is up, but nothing listens on that port",
             next="start sshd on the board (sudo systemctl enable --now ssh), or correct port in devices.yaml",
         ) from error
     except TimeoutError as error:
         raise UnreachableError(
-            f"{hop.host} did not answer on port {hop.port} within {hop.timeout:g} s",
+            f"{hop.host} did not respond on port {hop.port} within {hop.timeout:g} s",
             where=name,
             why="the board is off, on another network, or behind a firewall",
             next=f"check its power and network, then: ssh -p {hop.port} {hop.user}@{hop.host} true",
@@ -202,7 +202,7 @@ def _handshake(
         options = transport.get_security_options()
         options.key_types = _preferred(options.key_types, keyring.key_types())
         transport.start_client(timeout=_HANDSHAKE_TIMEOUT_S)
-        transport.get_remote_server_key()  # start_client says nothing when its time is up; this does
+        transport.get_remote_server_key()  # start_client does not report a timeout; this does
     except (paramiko.SSHException, EOFError, OSError) as error:
         sock.close()
         raise UnreachableError(

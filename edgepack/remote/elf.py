@@ -1,4 +1,4 @@
-"""Which shared libraries a file needs from the board: the DT_NEEDED entries of its dynamic section."""
+"""Shared libraries that a file needs: the DT_NEEDED entries of its dynamic section."""
 
 import struct
 from pathlib import Path
@@ -8,10 +8,10 @@ _DT_NEEDED, _DT_STRTAB = 1, 5
 
 
 def needed(path: Path) -> tuple[str, ...]:
-    """Names of the libraries a 64-bit little-endian ELF file is linked to; none for any other file.
+    """Names of the libraries that a 64-bit little-endian ELF file is linked to; empty for other files.
 
     Raises:
-        ValueError: The file begins like an ELF file and is damaged.
+        ValueError: The file starts like an ELF file, but is damaged.
     """
     with path.open("rb") as file:
         if file.read(6) != b"\x7fELF\x02\x01":

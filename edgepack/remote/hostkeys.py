@@ -1,8 +1,8 @@
-"""Host keys: which one a server must show, and how a user comes to trust one.
+"""Host keys: verification of a server's key, and adding keys to known_hosts.
 
-Nothing here ever accepts a key by itself. The files are those of OpenSSH, sshd(8) "SSH_KNOWN_HOSTS
+No key is accepted automatically. The files are those of OpenSSH, sshd(8) "SSH_KNOWN_HOSTS
 FILE FORMAT": hashed names, ``[host]:port``, wildcards, ``!negation`` and ``@revoked`` are understood.
-``@cert-authority`` lines are passed over: paramiko does not do host certificates.
+``@cert-authority`` lines are ignored, since paramiko does not support host certificates.
 """
 
 import base64
@@ -22,7 +22,7 @@ from edgepack.remote.sshconfig import SSH_PORT, Endpoint
 
 @dataclass(frozen=True)
 class HostKey:
-    """A public host key: its type (``ssh-ed25519``) and its blob as the SSH protocol sends it."""
+    """A public host key: its type (``ssh-ed25519``) and its blob in the SSH wire format."""
 
     type: str
     blob: bytes
@@ -38,7 +38,7 @@ class HostKey:
 
     @classmethod
     def parse(cls, text: str) -> "HostKey":
-        """A key from ``ssh-ed25519 AAAA… [comment]``; ValueError when that is not what it is."""
+        """A key from ``ssh-ed25519 AAAA… [comment]``; raises ValueError if it is invalid."""
         words = text.split()
         if len(words) < 2:  # noqa: PLR2004 - type and blob
             raise ValueError("a host key is a type and a base64 blob: ssh-ed25519 AAAA…")
@@ -62,7 +62,7 @@ class Entry:
     source: str  # file:line
 
     def matches(self, name: str) -> bool:
-        """Whether the line speaks of the server called ``name``."""
+        """Whether the line applies to the server ``name``."""
         found = False
         for pattern in self.patterns:
             if pattern.startswith("|1|"):
@@ -75,7 +75,7 @@ class Entry:
 
 
 class KeyVerdict(Enum):
-    """What the known keys say of the key a server shows."""
+    """The result of checking a server's key against the known ones."""
 
     KNOWN = "known"
     UNKNOWN = "unknown"
@@ -84,7 +84,7 @@ class KeyVerdict(Enum):
 
 
 def read(files: Iterable[Path]) -> list[Entry]:
-    """All usable lines of known_hosts files; files that cannot be read hold none, as for ssh."""
+    """All valid lines of known_hosts files; unreadable files are ignored, as by ssh."""
     entries = []
     for path in files:
         try:
@@ -99,18 +99,18 @@ def read(files: Iterable[Path]) -> list[Entry]:
             try:
                 key = HostKey.parse(" ".join(words[1:3]))
             except ValueError:
-                continue  # a damaged line trusts nobody
+                continue  # damaged lines are ignored
             entries.append(Entry(tuple(words[0].split(",")), key, marker == "@revoked", f"{path}:{number}"))
     return entries
 
 
 class Keyring:
-    """The keys one endpoint may show: the pinned one alone, or what known_hosts has."""
+    """The keys accepted for an endpoint: the pinned one only, or those in known_hosts."""
 
     def __init__(
         self, endpoint: Endpoint, *, device: str, pinned: str | None = None, jump: bool = False
     ) -> None:
-        """``device`` is the name the user knows, ``pinned`` its ``host_key``; ``jump``: a host on the way.
+        """``device`` is the device's name, ``pinned`` its ``host_key``; ``jump`` is True for a jump host.
 
         Raises:
             TrustError: ``pinned`` is not a host key.
@@ -135,8 +135,8 @@ class Keyring:
     def _known(self) -> list[Entry]:
         entries = read((*self.endpoint.user_known_hosts, *self.endpoint.global_known_hosts))
         found = [entry for entry in entries if entry.matches(self.endpoint.key_name)]
-        # Like ssh: a server on another port may be known by its plain name. Such a line can only
-        # vouch for a key; that it has a different one means nothing, the port may be another machine's.
+        # Like ssh: a server on another port may be known by its plain name. Such a line can only confirm
+        # a key; a different key is not a change, since the port may belong to another machine.
         self._plain = [
             entry
             for entry in entries
@@ -145,14 +145,14 @@ class Keyring:
         return found
 
     def key_types(self) -> list[str]:
-        """Types to ask the server for first, so that it shows a key that can be compared."""
+        """Preferred key types, so that the server sends a key that can be compared."""
         if self.pinned:
             return [self.pinned.type]
         entries = self.entries or self._plain
         return list(dict.fromkeys(entry.key.type for entry in entries if not entry.revoked))
 
     def judge(self, key: HostKey) -> KeyVerdict:
-        """What is known of the key the server shows."""
+        """The verdict on the key that the server sent."""
         if self.pinned:
             return KeyVerdict.KNOWN if key == self.pinned else KeyVerdict.CHANGED
         if any(entry.key == key and entry.revoked for entry in (*self.entries, *self._plain)):
@@ -162,7 +162,7 @@ class Keyring:
         return KeyVerdict.CHANGED if any(not entry.revoked for entry in self.entries) else KeyVerdict.UNKNOWN
 
     def check(self, key: HostKey) -> None:
-        """Return if the server may be spoken to.
+        """Return if the server is trusted.
 
         Raises:
             TrustError: The key is unknown, changed or revoked.
@@ -200,19 +200,19 @@ class Keyring:
         else:
             forget = f"ssh-keygen -R '{self.endpoint.key_name}' && edgepack devices trust {self.device}"
         return TrustError(
-            f"THE HOST KEY OF {self.endpoint} HAS BEEN {verdict.name}: it shows {key.type} {key.fingerprint}",
+            f"THE HOST KEY OF {self.endpoint} HAS BEEN {verdict.name}: the server sent {key.type} {key.fingerprint}",
             where=self.device,
-            why=f"known: {known}. Either the board was set up anew, or somebody else answers in its place",
+            why=f"known: {known}. Either the board was reinstalled, or another machine is impersonating it",
             state="nothing was sent to the device; no known key was changed",
-            next=f"find out which. Only if the board was set up anew: {forget}",
+            next=f"find out which. Only if the board was reinstalled: {forget}",
         )
 
 
 def remember(endpoint: Endpoint, key: HostKey) -> Path:
-    """Append a key to the user's known_hosts and return that file; nothing in it is changed.
+    """Append a key to the user's known_hosts and return that file; existing lines are not changed.
 
     Raises:
-        TrustError: The file cannot be written, or the configuration names none.
+        TrustError: The file cannot be written, or none is configured.
     """
     if not endpoint.user_known_hosts:
         raise TrustError(
@@ -225,7 +225,7 @@ def remember(endpoint: Endpoint, key: HostKey) -> Path:
     name = _hashed(endpoint.key_name) if endpoint.hash_known_hosts else endpoint.key_name
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # One write in append mode: a concurrent ssh neither loses its line nor tears ours.
+        # One write in append mode, safe with a concurrent ssh.
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             size = os.fstat(descriptor).st_size
@@ -245,7 +245,7 @@ def remember(endpoint: Endpoint, key: HostKey) -> Path:
 
 
 def _glob(pattern: str) -> str:
-    """known_hosts knows ``*`` and ``?`` only; the brackets of ``[host]:port`` stand for themselves."""
+    """known_hosts supports ``*`` and ``?`` only; the brackets of ``[host]:port`` are literal."""
     return pattern.lower().replace("[", "[[]")
 
 

@@ -1,7 +1,7 @@
-"""Installing a release on a board, and going back to the one before.
+"""Install a release on a board, and roll back to the previous one.
 
-A release lies complete, verified and tried under its own digest before the ``current`` link moves to it
-in one rename(2). Until then, and after any failure before it, the board runs what it ran before.
+A release is complete, verified and tested in a folder named by its digest before the ``current`` link is moved
+to it with one rename(2). Until then, and after any earlier failure, the board runs its previous release.
 """
 
 import getpass
@@ -39,8 +39,8 @@ __all__ = ["Installed", "Release", "install", "releases", "rollback", "scratch"]
 
 KEEP = 3
 
-# Contents reach the disk before anything points at them: file data and names, then the links. A power
-# cut between the two renames leaves `previous` equal to `current`, which rollback takes for none.
+# Contents are synced to disk before any link points to them. A power failure between the two renames
+# leaves `previous` equal to `current`, which rollback treats as no previous release.
 _PUBLISH = """\
 cd "$1" || exit
 stage=$2 digest=$3 line=$4
@@ -71,11 +71,11 @@ _HISTORY = re.compile(r"(\S+) (install|rollback) ([0-9a-f]{64}) (\S+) by (.*)")
 
 @dataclass(frozen=True)
 class Installed:
-    """How an install or rollback ended. Digests are release digests."""
+    """The result of an install or rollback. Digests are release digests."""
 
     digest: str
     path: str  # the release's folder on the board
-    previous: str | None  # where a rollback would go
+    previous: str | None  # the release that a rollback would restore
     changed: bool
     bytes_sent: int
     seconds: float
@@ -83,11 +83,11 @@ class Installed:
 
 @dataclass(frozen=True)
 class Release:
-    """A release that lies on a board, ready to run."""
+    """A complete release on a board."""
 
     digest: str
-    version: str | None  # None where the history does not know it
-    installed: str | None  # UTC, ISO 8601, by the clock of whoever installed it; the last time
+    version: str | None  # None if it is not in the history
+    installed: str | None  # UTC, ISO 8601, of the last install, by the installing machine's clock
     current: bool
     previous: bool
 
@@ -102,28 +102,26 @@ def install(
 ) -> Installed:
     """Make a bundle the current release of its name on a board.
 
-    A release that is current already and whole costs one round trip. Otherwise: preflight, lock, send
-    what the board lacks, verify every byte there, try one inference, move the link, remove old releases.
+    If it is already current and intact, this takes one round trip. Otherwise: preflight, lock, send missing
+    files, verify every byte on the board, run one inference, move the link, remove old releases.
 
     Args:
         session: The board.
         bundle: The ``.edgepack`` file.
-        work_dir: Where releases live on the board; relative to the login directory.
-        keep: How many releases stay on the board; the current one and the one before always do.
-        progress: Told of the bytes sent so far, and to send in all.
+        work_dir: Folder for releases on the board, relative to the login directory.
+        keep: Number of releases to keep on the board; the current and the previous one are always kept.
+        progress: Called with the bytes sent so far and in total.
 
     Raises:
-        PreflightError: The board cannot take it; nothing was sent.
-        DeployError: It failed after that. The board runs what it ran before.
-        LockedError: Somebody else is installing.
-        InputError, IntegrityError: The bundle is not sound.
-        UnreachableError: The connection was lost; what was sent is kept for the next try.
+        PreflightError: The board does not meet the requirements; nothing was sent.
+        DeployError: It failed after that. The board runs its previous release.
+        LockedError: Another process is installing.
+        InputError, IntegrityError: The bundle is damaged.
+        UnreachableError: The connection was lost; a later call resumes the transfer.
     """
     started = time.monotonic()
     if keep < 1:
-        raise UsageError(
-            f"keep is {keep}: at least the current release stays on the board", next="keep 1 or more"
-        )
+        raise UsageError(f"keep must be at least 1 (got {keep})", next="the current release is always kept")
     manifest = read_bundle(bundle)
     root = root_of(manifest, work_dir)
     path = posixpath.join(root, "releases", manifest.digest)
@@ -134,7 +132,7 @@ def install(
             size = sum(entry.size for entry in source.entries if entry.path not in links)
             preflight(session, manifest, size, work_dir=work_dir, libraries=source.libraries())
             with lock(session, root):
-                before = inspect(session, root, manifest)  # somebody may have been faster
+                before = inspect(session, root, manifest)  # another process may have been faster
                 if not before.intact:
                     sent = _replace(session, source, root, before, links=links, keep=keep, progress=progress)
                     previous = _previous_after(before, manifest.digest)
@@ -157,14 +155,14 @@ def install(
 
 
 def rollback(session: Session, name: str, work_dir: str = "edgepack") -> Installed:
-    """Make the previous release of ``name`` current again; once more goes forward again.
+    """Make the previous release of ``name`` current; a second rollback undoes the first.
 
-    Its files are verified and it runs one inference first, like a new release.
+    Its files are verified and one inference is run first, as for a new release.
 
     Raises:
         DeployError: There is no previous release, or it is damaged or does not run. Nothing changed.
         SchemaVersionError: A newer edgepack installed it. Nothing changed.
-        LockedError: Somebody else is installing.
+        LockedError: Another process is installing.
         UnreachableError: The connection was lost.
     """
     started = time.monotonic()
@@ -187,7 +185,7 @@ def rollback(session: Session, name: str, work_dir: str = "edgepack") -> Install
 
 
 def releases(session: Session, name: str, work_dir: str = "edgepack") -> list[Release]:
-    """The releases of ``name`` that lie on a board, the last installed first.
+    """The releases of ``name`` on a board, the last installed first.
 
     Raises:
         UnreachableError: The connection was lost.
@@ -218,9 +216,9 @@ def _replace(
     keep: int,
     progress: BytesSent | None,
 ) -> int:
-    """Stage, try and publish under the lock; returns the bytes sent."""
+    """Stage, test and publish under the lock; returns the bytes sent."""
     manifest = source.manifest
-    # A release that lies there from an earlier install is checked and completed in place: every file
+    # A release from an earlier install is verified and completed in place: every file
     # that is written arrives by a rename.
     folder = manifest.digest if manifest.digest in before.digests else f".incoming-{manifest.digest}"
     unfinished = [entry for entry in before.entries if entry not in {*before.digests, folder}]
@@ -236,14 +234,14 @@ def _replace(
 def _publish(
     session: Session, root: str, folder: str, action: str, manifest: Manifest, *, gone: Sequence[str] = ()
 ) -> None:
-    """Make the release in ``releases/<folder>`` current, note it down, and remove those in ``gone``."""
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # ours: many boards have no clock of their own
+    """Make the release in ``releases/<folder>`` current, add it to the history, and remove those in ``gone``."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # our clock: many boards have none
     owner = f"{getpass.getuser()}@{socket.gethostname()}"
     line = f"{now} {action} {manifest.digest} {manifest.version} by {owner}"
     try:
         script(session, _PUBLISH, root, folder, manifest.digest, line, *gone)
     except UnreachableError as error:
-        error.state = f"current is the old release or {manifest.digest[:12]}, whole either way"
+        error.state = f"current is the old release or {manifest.digest[:12]}, complete in both cases"
         raise
 
 
@@ -256,11 +254,11 @@ def _donors(session: Session, source: Unpacked, root: str, before: Inspection) -
 
 @contextmanager
 def _discarding(session: Session, root: str, folder: str) -> Iterator[None]:
-    """Remove an unfinished release that failed its test, and the test's outputs; the error stays the error."""
+    """Remove an unfinished release that failed its test, and the test's outputs; errors are ignored."""
     try:
         yield
     except EdgepackError:
-        with suppress(EdgepackError):  # if the board is gone, the next install removes it
+        with suppress(EdgepackError):  # if the connection is lost, the next install removes it
             script(session, _DISCARD, root, folder)
         raise
 
@@ -270,7 +268,7 @@ def _previous_after(before: Inspection, digest: str) -> str | None:
 
 
 def _superfluous(session: Session, root: str, before: Inspection, digest: str, keep: int) -> list[str]:
-    """Releases to remove: the oldest beyond ``keep``, never the new one nor the one before it."""
+    """Releases to remove: the oldest beyond ``keep``, never the new or the previous one."""
     stay = {digest, _previous_after(before, digest)} - {None}
     others = [other for other in before.digests if other not in stay]
     excess = len(others) + len(stay) - keep
@@ -283,11 +281,11 @@ def _oldest_first(digests: Sequence[str], history: dict[str, tuple[str, str]]) -
 
 
 def _history(session: Session, root: str) -> dict[str, tuple[str, str]]:
-    """Digest to time and version of its last line; the last installed at the end."""
+    """Time and version of the last install, by digest; the last installed at the end."""
     data = session.read(posixpath.join(root, "history")) or b""
     found: dict[str, tuple[str, str]] = {}
     for match in map(_HISTORY.fullmatch, data.decode(errors="replace").splitlines()):
-        if match:  # a line torn by a power cut says nothing
+        if match:  # a line that is incomplete after a power failure is ignored
             found.pop(match[3], None)
             found[match[3]] = (match[1], match[4])
     return found
@@ -297,7 +295,7 @@ def _checked_release(session: Session, path: str, digest: str) -> Manifest:
     try:
         manifest = read_manifest(session, path)
     except SchemaVersionError as error:
-        error.state = "the release in use was not touched"
+        error.state = "the current release is unchanged"
         raise
     if manifest is not None and manifest.digest == digest:
         answer = script(session, _VERIFY, path, stdin=checksums(manifest))
@@ -306,17 +304,17 @@ def _checked_release(session: Session, path: str, digest: str) -> Manifest:
     raise DeployError(
         f"the previous release {digest[:12]} is damaged",
         where=session.name,
-        why="its files on the board are not what its manifest says, or some are missing",
-        state="the release in use was not touched",
-        next="deploy its bundle again: edgepack deploy",
+        why="its files on the board do not match its manifest, or some are missing",
+        state="the current release is unchanged",
+        next="re-deploy its bundle: edgepack deploy",
     )
 
 
 def _nothing_before(session: Session, name: str, current: str | None) -> DeployError:
     return DeployError(
-        f"there is no release of {name} to go back to",
+        f"there is no previous release of {name} to roll back to",
         where=session.name,
-        why="only one release was ever installed" if current else "none was ever installed here",
-        state=f"{current[:12]} stays current" if current else "nothing was changed",
-        next="deploy the bundle you want: edgepack deploy",
+        why="only one release has been installed" if current else "no release has been installed",
+        state=f"{current[:12]} is still current" if current else "nothing was changed",
+        next="deploy a bundle: edgepack deploy",
     )

@@ -1,10 +1,10 @@
-"""Where things lie on a board, and what lies there now.
+"""The layout of releases on a board, and its current state.
 
 <work_dir>/<name>/releases/<digest>/   unpacked releases; names with a leading dot are unfinished
 <work_dir>/<name>/current              link to the release in use
-<work_dir>/<name>/previous             link to the one before it
-<work_dir>/<name>/history              one line an install or rollback
-<work_dir>/<name>/.lock                held by whoever changes something
+<work_dir>/<name>/previous             link to the previous release
+<work_dir>/<name>/history              one line per install or rollback
+<work_dir>/<name>/.lock                held while releases are changed
 <work_dir>/.scratch/                   bundles unpacked for one run
 """
 
@@ -19,13 +19,13 @@ from edgepack.remote.session import Session
 from edgepack.spec import SchemaVersionError
 
 SCRATCH = ".scratch"
-TIMEOUT_S = 600.0  # for a script that hashes or removes a release on a slow card
+TIMEOUT_S = 600.0  # timeout of scripts that hash or remove a release on a slow card
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
-# Only the release asked for is hashed, and only where it is the current one. sha256sum speaks English
-# under LC_ALL=C; the lines it does not call OK are those that count.
+# Only the wanted release is hashed, and only if it is current. sha256sum prints English under LC_ALL=C;
+# lines without OK are failures.
 _INSPECT = """\
 root=$1
 wanted=$2
@@ -43,19 +43,19 @@ exit 0
 
 
 def work_path(work_dir: str) -> str:
-    """``work_dir`` as a path for shells and SFTP: relative ones start in the login directory."""
+    """``work_dir`` as a path for shells and SFTP: relative paths start in the login directory."""
     path = posixpath.normpath(work_dir.removeprefix("~/") if work_dir != "~" else ".")
     return f"./{path}" if path.startswith("-") else path
 
 
 def root_of(manifest: Manifest, work_dir: str) -> str:
-    """The folder of a release's name on the board. A baseline never takes the place of a release."""
+    """The folder for a release's name on the board. A baseline has a folder of its own, so it never replaces a release."""
     name = manifest.name if manifest.candidate == "release" else f"{manifest.name}-{manifest.candidate}"
     return root(name, work_dir)
 
 
 def root(name: str, work_dir: str) -> str:
-    """The folder of a release's name on the board.
+    """The folder for a release's name on the board.
 
     Raises:
         UsageError: ``name`` is not a release's name.
@@ -63,25 +63,25 @@ def root(name: str, work_dir: str) -> str:
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} is not the name of a release",
-            next="name it as the recipe does: lower case, no slashes",
+            next="use the recipe's name: lower case, no slashes",
         )
     return posixpath.join(work_path(work_dir), name)
 
 
 def checksums(manifest: Manifest) -> str:
-    """What ``sha256sum -c`` reads in a release's folder: every file, the manifest itself among them."""
+    """The input of ``sha256sum -c`` in a release's folder: all files including the manifest."""
     lines = [f"{entry.sha256}  {entry.path}\n" for entry in manifest.files]
     return "".join([*lines, f"{manifest.digest}  {MANIFEST}\n"])
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the board has under one release's name."""
+    """The state of the board for one release's name."""
 
     current: str | None  # digest
     previous: str | None
-    entries: tuple[str, ...]  # all folders in releases/, unfinished ones too
-    intact: bool  # the wanted release is current and every byte of it is right
+    entries: tuple[str, ...]  # all folders in releases/, including unfinished ones
+    intact: bool  # the wanted release is current and intact
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ class Inspection:
 
 
 def inspect(session: Session, root: str, wanted: Manifest | None = None) -> Inspection:
-    """Look at the board; one round trip, nothing is changed.
+    """Read the board's state in one round trip; nothing is changed.
 
     Raises:
         DeployError: The board could not run the script.
@@ -114,10 +114,10 @@ def inspect(session: Session, root: str, wanted: Manifest | None = None) -> Insp
 
 
 def script(session: Session, text: str, *arguments: str, stdin: str = "") -> str:
-    """Run a shell script on the board and return what it printed.
+    """Run a shell script on the board and return its output.
 
     Raises:
-        DeployError: It failed; the board is as it was, since scripts change things by atomic renames.
+        DeployError: It failed; the board is unchanged, since scripts use atomic renames.
         UnreachableError: The connection was lost, or it took too long.
     """
     argv = ["/bin/sh", "-c", text, "edgepack", *arguments]
@@ -129,14 +129,14 @@ def script(session: Session, text: str, *arguments: str, stdin: str = "") -> str
             where=session.name,
             why=(completed.stderr.decode(errors="replace") or output).strip()
             or f"exit code {completed.returncode}",
-            state="the release in use was not touched",
-            next="correct the cause, then deploy again",
+            state="the current release is unchanged",
+            next="correct the cause, then re-deploy",
         )
     return output
 
 
 def read_manifest(session: Session, folder: str) -> Manifest | None:
-    """The manifest of an unpacked release on the board; None where there is no sound one.
+    """The manifest of an unpacked release on the board; None if it is missing or damaged.
 
     Raises:
         SchemaVersionError: A newer edgepack wrote it.

@@ -1,7 +1,7 @@
-"""One installer at a time on a board, whoever's machine it runs on.
+"""A lock on a board, so that only one machine changes its releases at a time.
 
-The lock is flock(2) held by a process on the board that lives as long as our session: when the client
-dies, the connection breaks or the board loses power, the kernel lets go. So a lock is never stale.
+The lock is flock(2) held by a process on the board for the duration of the session: if the client dies,
+the connection breaks or the board loses power, the kernel releases it. So a lock is never stale.
 """
 
 import getpass
@@ -16,8 +16,8 @@ from edgepack.remote.session import Session
 
 _TIMEOUT_S = 60.0
 
-# Opened for appending: only the holder may write its name over the last holder's. `cat` inherits the
-# lock with descriptor 9, and lasts until our end closes.
+# Opened for appending: only the holder may overwrite the previous holder's name. `cat` inherits the
+# lock with descriptor 9, and runs until our end of stdin is closed.
 _LOCK = """\
 mkdir -p "$1" || exit
 exec 9>>"$1/.lock" || exit
@@ -36,8 +36,8 @@ def lock(session: Session, root: str) -> Iterator[None]:
     """Hold the lock of one release's folder on the board.
 
     Raises:
-        LockedError: Somebody else holds it; the message says who and since when.
-        DeployError: The board cannot lock there.
+        LockedError: Another process holds it; the message says who and since when.
+        DeployError: The lock file cannot be created on the board.
         UnreachableError: The connection was lost.
     """
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -46,26 +46,26 @@ def lock(session: Session, root: str) -> Iterator[None]:
         try:
             answer = holder.readline(_TIMEOUT_S).decode(errors="replace").strip()
         except TimeoutError as error:
-            raise UnreachableError(f"no answer within {_TIMEOUT_S:g} s", where=session.name) from error
+            raise UnreachableError(f"no response within {_TIMEOUT_S:g} s", where=session.name) from error
         if answer.startswith("busy"):
             raise LockedError(
-                "somebody else is changing the releases on this board",
+                "another process is changing the releases on this board",
                 where=session.name,
-                why=answer.removeprefix("busy").strip() or "its owner left no name",
+                why=answer.removeprefix("busy").strip() or "its owner is unknown",
                 state="nothing was changed",
-                next=f"wait until it is done; {posixpath.join(root, '.lock')} frees itself when its owner is gone",
+                next=f"wait until it is done; {posixpath.join(root, '.lock')} is released when its owner exits",
             )
         if answer != "held":
-            holder.wait(_TIMEOUT_S)  # raises when it is the connection that failed
+            holder.wait(_TIMEOUT_S)  # raises if the connection was lost
             raise DeployError(
                 f"cannot lock {root}",
                 where=session.name,
                 why=holder.stderr.decode(errors="replace").strip() or answer,
                 state="nothing was changed",
-                next="check work_dir in devices.yaml, and that the login user may write there",
+                next="check work_dir in devices.yaml, and that the login user can write there",
             )
         yield
         holder.stdin.close()
-        # What the lock was for is done; if the connection breaks now, the board frees it by itself.
+        # The work is done; if the connection breaks now, the board releases the lock.
         with suppress(TimeoutError, UnreachableError):
             holder.wait(_TIMEOUT_S)

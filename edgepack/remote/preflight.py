@@ -1,6 +1,6 @@
-"""Preflight: everything a board must have for a release, looked up before a byte of it is sent.
+"""Preflight: checks that a board meets a release's requirements, before anything is sent.
 
-One script asks the board, then each check reads its answer. All that fails is reported at once.
+One script collects facts about the board, then each check uses them. All failures are reported together.
 """
 
 import re
@@ -14,10 +14,10 @@ from edgepack.remote.layout import script, work_path
 from edgepack.remote.session import Session
 
 TOOLS = ("sha256sum", "flock", "readlink", "ln", "mv", "cp", "sync", "df", "find")
-# Outputs of the smoke test, the history, and what the file system itself needs for directories.
+# Space for outputs of the smoke test, the history, and directories of the file system.
 MARGIN = 8 << 20  # bytes
 
-# The compiler's names of ISA features, where /proc/cpuinfo has others.
+# Compiler names of ISA features that have different names in /proc/cpuinfo.
 _CPUINFO_NAMES = {
     "aarch64": {
         "crc": "crc32",
@@ -28,13 +28,13 @@ _CPUINFO_NAMES = {
     },
     "x86_64": {"lzcnt": "abm", "sse4.1": "sse4_1", "sse4.2": "sse4_2"},
 }
-# glibc's own libraries come with the libc floor.
+# glibc's own libraries are covered by the libc version.
 _GLIBC = re.compile(r"(lib(c|m|dl|rt|pthread|util|mvec|resolv)|ld-linux[-\w]*)\.so\.\d+")
 _LIBRARY_PACKAGES = {"libstdc++.so.6": "libstdc++6", "libgomp.so.1": "libgomp1", "libgcc_s.so.1": "libgcc-s1"}
 _JETPACK_OF_L4T = {"32": "4 (CUDA 10.2)", "34": "5 (CUDA 11.4)", "35": "5 (CUDA 11.4)", "36": "6 (CUDA 12.6)"}
 
-# `test -w` also says no on a read-only file system. The loader's cache comes first, then the folders it
-# searches without one; CUDA's own folder is looked at only to say that it is not on the loader's path.
+# `test -w` also fails on a read-only file system. The loader's cache comes first, then the default
+# folders; CUDA's own folder is searched only to report that it is not on the loader's path.
 _PROBE = """\
 work=$1
 arch=$2
@@ -78,11 +78,11 @@ exit 0
 
 @dataclass(frozen=True)
 class BoardFacts:
-    """What a board said of itself. ``None`` or empty where it did not say."""
+    """Facts about a board. ``None`` or empty if unknown."""
 
     arch: str
     bits: int | None
-    libc: str | None  # "2.36"; None where the C library is not glibc
+    libc: str | None  # "2.36"; None if the C library is not glibc
     folder: str  # the work directory, or its nearest parent that exists
     writable: bool
     noexec: bool
@@ -90,7 +90,7 @@ class BoardFacts:
     cpu_features: frozenset[str]
     lacking_tools: tuple[str, ...]
     libraries: frozenset[str]
-    aside: dict[str, str]  # libraries found off the loader's path, with their folder
+    aside: dict[str, str]  # libraries that are not on the loader's path, with their folder
     gpu: bool
     l4t: str | None  # NVIDIA's release line on a Jetson
 
@@ -103,20 +103,20 @@ def preflight(
     work_dir: str = "edgepack",
     libraries: Collection[str] = (),
 ) -> BoardFacts:
-    """Check that a board can take and run a release; one round trip, nothing is written.
+    """Check that a board can store and run a release; one round trip, nothing is written.
 
     Args:
         session: The board.
         manifest: The release's.
-        size: Bytes that will be written.
-        work_dir: Where releases live on the board.
-        libraries: Names of shared libraries the release needs from the board; see ``edgepack.remote.elf``.
+        size: Bytes to be written.
+        work_dir: Folder for releases on the board.
+        libraries: Names of shared libraries that the release needs from the board; see ``edgepack.remote.elf``.
 
     Returns:
-        What the board said.
+        The facts about the board.
 
     Raises:
-        PreflightError: Every check that failed.
+        PreflightError: With every check that failed.
         UnreachableError: The connection was lost.
     """
     target = manifest.target
@@ -126,46 +126,46 @@ def preflight(
     if problems:
         count = f"{len(problems)} thing{'s' if len(problems) > 1 else ''}"
         raise PreflightError(
-            f"the board cannot take {manifest.name} {manifest.version} for {target.name}: {count} missing",
+            f"the board cannot run {manifest.name} {manifest.version} for {target.name}: {count}",
             where=session.name,
             why="".join(f"\n    - {problem}" for problem in problems),
-            state="nothing was sent; the release in use is untouched",
-            next="correct the above, or build for the target this board is: edgepack targets",
+            state="nothing was sent; the current release is unchanged",
+            next="correct the above, or build for this board's target: edgepack targets",
         )
     return facts
 
 
 def _problems(facts: BoardFacts, target: TargetInfo, size: int, libraries: list[str]) -> Iterator[str]:
     if facts.arch != target.abi.arch:
-        # What follows from another CPU (its features, its library folders) would only be noise.
-        yield f"CPU: it is {facts.arch}, the release is for {target.abi.arch}"
+        # Further checks (features, library folders) would only report consequences of the wrong CPU.
+        yield f"CPU: the board is {facts.arch}, the release is for {target.abi.arch}"
     else:
         for check in (_userland, _features):
             yield from check(facts, target)
         yield from _libraries(facts, target, libraries)
     yield from _storage(facts, size)
     for tool in facts.lacking_tools:
-        yield f"tools: there is no {tool} (Debian: apt install coreutils util-linux)"
+        yield f"tools: {tool} is missing (Debian: apt install coreutils util-linux)"
 
 
 def _userland(facts: BoardFacts, target: TargetInfo) -> Iterator[str]:
     if facts.bits not in {None, 64}:
         yield f"userland: {facts.bits}-bit programs on a 64-bit kernel; install the 64-bit system image"
     if facts.libc is None:
-        yield f"libc: it is not glibc; the release needs glibc {target.abi.libc} or later"
+        yield f"libc: the C library is not glibc; the release needs glibc {target.abi.libc} or later"
     elif _version(facts.libc) < _version(target.abi.libc):
         yield f"libc: glibc {facts.libc}, the release needs {target.abi.libc} or later; upgrade the system image"
 
 
 def _features(facts: BoardFacts, target: TargetInfo) -> Iterator[str]:
     if not facts.cpu_features:
-        return  # no /proc, or a kernel that does not say
+        return  # no /proc, or the kernel does not list features
     names = _CPUINFO_NAMES[target.abi.arch]
-    # cpuinfo writes avx512_vnni where compilers write avx512vnni
+    # cpuinfo has avx512_vnni, compilers avx512vnni
     present = {feature.replace("_", "") for feature in facts.cpu_features}
     missing = [name for name in target.cpu_features if names.get(name, name).replace("_", "") not in present]
     if missing:
-        yield f"CPU: it lacks {', '.join(missing)}, which the kernels of {target.name} use"
+        yield f"CPU: the board lacks {', '.join(missing)}, used by the kernels of {target.name} use"
 
 
 def _libraries(facts: BoardFacts, target: TargetInfo, libraries: list[str]) -> Iterator[str]:
@@ -179,7 +179,7 @@ def _libraries(facts: BoardFacts, target: TargetInfo, libraries: list[str]) -> I
         else:
             yield f"library: {name} is missing"
     if target.device_kind == "cuda" and not facts.gpu:
-        yield "GPU: there is no NVIDIA device node under /dev; is this a Jetson, and its driver loaded?"
+        yield "GPU: there is no NVIDIA device node in /dev; is this a Jetson with its driver loaded?"
 
 
 def _cuda(facts: BoardFacts, target: TargetInfo, name: str) -> str:
@@ -198,7 +198,7 @@ def _cuda(facts: BoardFacts, target: TargetInfo, name: str) -> str:
 
 def _storage(facts: BoardFacts, size: int) -> Iterator[str]:
     if not facts.writable:
-        yield f"work directory: the login user may not write in {facts.folder}; set work_dir in devices.yaml"
+        yield f"work directory: {facts.folder} is not writable for the login user; set work_dir in devices.yaml"
     if facts.noexec:
         yield f"work directory: {facts.folder} is mounted noexec, so the agent cannot run there; set work_dir"
     if facts.free_bytes is not None and facts.free_bytes < size + MARGIN:
@@ -224,7 +224,7 @@ def _parse(answer: str) -> BoardFacts:
         libc=libc[1] if libc else None,
         folder=one("folder"),
         writable="writable" in said,
-        # The last mount on a point is the one that is seen.
+        # The last mount on a mount point is the visible one.
         noexec="noexec" in said.get("options", [""])[-1].split(","),
         free_bytes=int(disk[1]) * 1024 if disk else None,
         cpu_features=frozenset(one("features").split()),

@@ -1,8 +1,8 @@
-"""One command on a board: started so that it can be killed, read without deadlocks.
+"""A command on a board that can be killed and read without deadlocks.
 
-sshd leaves commands running when their connection dies. So each runs under a small POSIX shell
-wrapper, which prints the id of its process group (sshd makes every command a group of its own), and
-ends the group when sshd's process, its parent, is gone.
+sshd leaves commands running when their connection dies. So each runs in a small POSIX shell
+wrapper, which prints the ID of its process group (sshd starts every command in its own group), and
+kills the group when sshd's process, its parent, exits.
 """
 
 import re
@@ -17,19 +17,19 @@ from edgepack.errors import UnreachableError
 if TYPE_CHECKING:
     from paramiko import Channel, Transport
 
-SIGTERM_CODE = 128 + 15  # what a shell calls the exit code of a process ended by SIGTERM
+SIGTERM_CODE = 128 + 15  # a shell's exit code for a process killed by SIGTERM
 _KILL_TIMEOUT_S = 15.0
 _CHANNEL_TIMEOUT_S = 30.0
 _BROKEN_S = 0.5
-_GRACE_S = 0.3  # for a process that ends by itself when its input does
-# A daemon that inherited stderr keeps it open for ever; what the command itself said is there by then.
+_GRACE_S = 0.3  # grace period for a process that exits at the end of its input
+# A daemon that inherited stderr keeps it open; by then the command's own output has arrived.
 _STDERR_GRACE_S = 5.0
 _CHUNK = 1 << 16
 
-# The first line on stderr is ours: the process group. `kill -0` of the parent at the start keeps the
-# watch away where the parent cannot be seen (another user's, another pid namespace). The watcher is in
-# the group it ends, so it catches TERM: its own must not stop it before KILL, ours must. The main shell
-# catches it to stay for the command's exit code. Signals interrupt `wait`, so it is asked again.
+# The wrapper's first line on stderr is the process group. `kill -0` of the parent at the start disables
+# the watcher if the parent is not visible (another user or PID namespace). The watcher is in the group that
+# it kills, so it traps TERM: its own TERM must not stop it before KILL, ours must. The main shell traps
+# TERM to report the command's exit code. Signals interrupt `wait`, so it is repeated.
 _WRAPPER = """\
 echo "edgepack-group $$" >&2
 exec 3<&0
@@ -75,12 +75,12 @@ exit 0
 
 
 def shell_command(argv: Sequence[str]) -> str:
-    """The command line for sshd, which hands it to the user's login shell, whatever that is."""
+    """The command line for sshd, which passes it to the user's login shell."""
     return f"exec /bin/sh -c {shlex.quote(_WRAPPER)} edgepack {shlex.join(argv)}"
 
 
 class _Pump:
-    """Reads one stream of a channel in a thread of its own, so that no window ever fills up."""
+    """Reads one stream of a channel in its own thread, so that the channel's window never fills up."""
 
     def __init__(self, channel: "Channel", *, stderr: bool) -> None:
         self._receive = channel.recv_stderr if stderr else channel.recv
@@ -95,7 +95,7 @@ class _Pump:
         while True:
             try:
                 chunk = self._receive(_CHUNK)
-            except OSError:  # the channel was closed under us
+            except OSError:  # the channel was closed
                 chunk = b""
             with self._changed:
                 self._data += chunk
@@ -105,10 +105,10 @@ class _Pump:
                 return
 
     def line(self, timeout: float | None) -> bytes:
-        """Take the next line, newline included; what is left at the end; ``b""`` after it.
+        """Take the next line including its newline; the rest at the end; then ``b""``.
 
         Raises:
-            TimeoutError: No whole line came within ``timeout`` seconds.
+            TimeoutError: No complete line arrived within ``timeout`` seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
@@ -129,7 +129,7 @@ class _Pump:
         self._thread.join(timeout)
 
     def rest(self, timeout: float | None) -> bytes:
-        """Everything that is left once the stream has ended, or after ``timeout`` seconds."""
+        """The remaining data at the end of the stream, or after ``timeout`` seconds."""
         self._thread.join(timeout)
         with self._changed:
             data = bytes(self._data)
@@ -137,19 +137,19 @@ class _Pump:
             return data
 
     def peek(self) -> bytes:
-        """Everything read so far and not taken."""
+        """The data that was read but not taken."""
         with self._changed:
             return bytes(self._data)
 
     def wait_for(self, pattern: re.Pattern[bytes], timeout: float) -> re.Match[bytes] | None:
-        """The first match in what is not taken, waiting for it; None after ``timeout`` or at the end."""
+        """Wait for the first match in data that was not taken; None after ``timeout`` or at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or pattern.search(self._data), timeout)
             return pattern.search(bytes(self._data))
 
 
 class Stdin:
-    """The standard input of a remote process. Unbuffered: ``flush`` is there for file-like use."""
+    """The standard input of a remote process. Unbuffered: ``flush`` exists for file-like use."""
 
     def __init__(self, channel: "Channel") -> None:
         self._channel = channel
@@ -158,12 +158,12 @@ class Stdin:
         """Send all of ``data``.
 
         Raises:
-            BrokenPipeError: The process is gone, or its connection.
+            BrokenPipeError: The process exited, or the connection was lost.
         """
         try:
             self._channel.sendall(data)
         except (OSError, EOFError) as error:
-            # EOFError is paramiko's word for a connection that ended in mid-packet.
+            # paramiko raises EOFError if a connection ends in the middle of a packet.
             raise BrokenPipeError(str(error)) from error
         return len(data)
 
@@ -171,21 +171,21 @@ class Stdin:
         """Do nothing: every write is sent at once."""
 
     def close(self) -> None:
-        """Send end-of-file; more than once is fine."""
+        """Send end-of-file; may be called repeatedly."""
         try:
             self._channel.shutdown_write()
         except (OSError, EOFError):
-            return  # it is closed already, from the other side
+            return  # already closed by the other side
 
 
 class Process:
-    """A running command on a board. Leaving the ``with`` block ends it."""
+    """A running command on a board. It is killed at the end of the ``with`` block."""
 
     def __init__(self, device: str, transport: "Transport", argv: Sequence[str]) -> None:
         """Start ``argv``.
 
         Raises:
-            UnreachableError: The connection is lost, or the server opens no more channels.
+            UnreachableError: The connection was lost, or the server refused a channel.
         """
         self._device = device
         self._transport = transport
@@ -198,11 +198,11 @@ class Process:
 
     @property
     def stdout(self) -> Iterator[bytes]:
-        """Lines of standard output as they come, newline included, to the end."""
+        """Lines of standard output including newlines, as they arrive, until the end."""
         return iter(lambda: self._stdout.line(None), b"")
 
     def readline(self, timeout: float | None = None) -> bytes:
-        """The next line, newline included; ``b""`` at the end.
+        """The next line including its newline; ``b""`` at the end.
 
         Raises:
             TimeoutError: No whole line came within ``timeout`` seconds; the process still runs.
@@ -210,7 +210,7 @@ class Process:
         return self._stdout.line(timeout)
 
     def read(self, timeout: float | None = None) -> bytes:
-        """What is left of standard output, waiting for its end, ``timeout`` seconds at most."""
+        """The rest of standard output; waits at most ``timeout`` seconds for its end."""
         return self._stdout.rest(timeout)
 
     @property
@@ -225,11 +225,11 @@ class Process:
         return self.wait(0) if self._channel.status_event.is_set() else None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end and return the exit code; 128+N where signal N ended the command, as in a shell.
+        """Wait for the command and return the exit code; 128+N if it was killed by signal N, as in a shell.
 
         Raises:
-            TimeoutError: The process still runs after ``timeout`` seconds.
-            UnreachableError: The connection was lost; nobody knows how the process ended.
+            TimeoutError: The process is still running after ``timeout`` seconds.
+            UnreachableError: The connection was lost; the exit code is unknown.
         """
         if not self._channel.status_event.wait(timeout):
             raise TimeoutError(f"{self.command} still runs after {timeout} s")
@@ -241,12 +241,12 @@ class Process:
             return SIGTERM_CODE
         if broken(self._transport):
             raise lost(self._device, self._transport, self.command)
-        return code  # -1: a signal ended the wrapper too, e.g. the kernel out of memory
+        return code  # -1: a signal killed the wrapper, too, e.g. when the kernel is out of memory
 
     def terminate(self) -> None:
-        """End the command and everything it started: SIGTERM, after 2 s SIGKILL. Twice is fine.
+        """Kill the command and all its children: SIGTERM, after 2 s SIGKILL. May be called repeatedly.
 
-        A lost connection is not an error here: the wrapper on the board does the same by itself.
+        A lost connection is not an error: the wrapper on the board does the same.
         """
         if self._channel.status_event.is_set() or self._terminated:
             return
@@ -287,13 +287,13 @@ def _open(device: str, transport: "Transport", command: str) -> "Channel":
             "the SSH server did not start a command",
             where=device,
             why=str(error) or "it closed the channel",
-            next="does a plain `ssh` with a command work? MaxSessions in its sshd_config may be too low",
+            next="check that plain `ssh` with a command works; MaxSessions in its sshd_config may be too low",
         ) from error
     return channel
 
 
 def broken(transport: "Transport") -> bool:
-    """Whether a call failed because the connection is gone: channels may hear of it a moment earlier."""
+    """Whether a call failed because the connection was lost: channels may notice slightly earlier."""
     deadline = time.monotonic() + _BROKEN_S
     while transport.is_active() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -307,6 +307,6 @@ def lost(device: str, transport: "Transport", doing: str) -> UnreachableError:
         "the connection was lost",
         where=device,
         why=f"during: {doing[:200]}{f' ({error})' if str(error or '') else ''}",
-        state="what ran on the board ends itself within seconds",
-        next="check the board's power and network, then run the same command again",
+        state="commands on the board exit within seconds",
+        next="check the board's power and network, then re-run the command",
     )

@@ -1,4 +1,4 @@
-"""A bundle on a board for the length of one run: measured or tried, never installed."""
+"""A bundle on a board for the duration of one run: measured or tested, never installed."""
 
 import posixpath
 import secrets
@@ -14,7 +14,7 @@ from edgepack.remote.preflight import preflight
 from edgepack.remote.session import Session
 from edgepack.remote.staging import BytesSent, donors, stage, unpacked
 
-# A client that was killed leaves its folder behind; after a day nobody is using it any more.
+# A client that was killed leaves its folder behind; after a day it is no longer in use.
 _REMOVE = """\
 cd "$1" || exit
 rm -rf "$2"
@@ -26,21 +26,21 @@ find . -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {} +
 def scratch(
     session: Session, bundle: Path, *, work_dir: str = "edgepack", progress: BytesSent | None = None
 ) -> Iterator[BoardModel]:
-    """A bundle's model on the board, unpacked into a folder that is removed at the end, whatever happens.
+    """A bundle's model on the board, unpacked into a folder that is always removed at the end.
 
-    It runs where its target says, on one thread unless the caller replaces ``threads``. Files that an installed release has already are linked, not sent. ``progress`` is told of the bytes
-    sent so far, and to send in all.
+    It runs on the device of its target, with one thread unless the caller replaces ``threads``. Files that an
+    installed release already has are linked, not sent. ``progress`` is called with the bytes sent so far and in total.
 
     Raises:
-        PreflightError: The board cannot take it; nothing was sent.
-        DeployError: The board could not take it after all, or has other bytes than were sent.
-        InputError, IntegrityError: The bundle is not sound.
+        PreflightError: The board does not meet the requirements; nothing was sent.
+        DeployError: The board could not store it, or its contents differ from what was sent.
+        InputError, IntegrityError: The bundle is damaged.
         UnreachableError: The connection was lost.
     """
     base = work_path(work_dir)
     with unpacked(bundle) as source:
         manifest = source.manifest
-        # The baseline is linked against the files of the release of the same name, too: the runtime is one.
+        # The baseline shares files with the release of the same name, too: the runtime is the same.
         roots = dict.fromkeys((root_of(manifest, work_dir), posixpath.join(base, manifest.name)))
         releases = [
             posixpath.join(posixpath.relpath(root, base), "releases", digest)
@@ -61,6 +61,6 @@ def scratch(
                 device=manifest.target.device_kind,
             )
         finally:
-            # A board that is gone cannot be cleaned now; its next scratch run does it, see _REMOVE.
+            # A board that was lost is cleaned by its next scratch run, see _REMOVE.
             with suppress(UnreachableError, DeployError):
                 script(session, _REMOVE, posixpath.join(base, SCRATCH), posixpath.basename(folder))

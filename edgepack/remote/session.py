@@ -1,4 +1,4 @@
-"""A session with a board: run commands, stream them, move files. Everything on a board goes through it."""
+"""A session with a board: run commands and transfer files."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ _DF_TIMEOUT_S = 15.0
 
 @dataclass(frozen=True)
 class Completed:
-    """How a command ended. ``returncode`` is 128+N where signal N ended it, as in a shell."""
+    """The result of a command. ``returncode`` is 128+N if it was killed by signal N, as in a shell."""
 
     returncode: int
     stdout: bytes
@@ -31,23 +31,23 @@ class Completed:
 
 
 class Session(Protocol):
-    """What edgepack needs of a connection to a board."""
+    """The interface of a connection to a board."""
 
     name: str
 
     @property
     def alive(self) -> bool:
-        """Whether the connection still stands, as far as is known."""
+        """Whether the connection is alive, as far as is known."""
         ...
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float | None = None, check: bool = False
     ) -> Completed:
-        """Run a command to its end."""
+        """Run a command and wait for it."""
         ...
 
     def stream(self, argv: Sequence[str]) -> Process:
-        """Start a command that is talked to while it runs."""
+        """Start a command for interactive use."""
         ...
 
     def put(self, source: Path, dest: str, *, mode: int = 0o644, progress: ChunkSent | None = None) -> None:
@@ -63,11 +63,11 @@ class Session(Protocol):
         ...
 
     def read(self, source: str) -> bytes | None:
-        """The bytes of a small file; None where there is no such file."""
+        """The contents of a small file; None if it does not exist."""
         ...
 
     def close(self) -> None:
-        """End the session."""
+        """Close the session."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -80,12 +80,12 @@ class Session(Protocol):
 def connect(name: str, device: Device) -> "SSHSession":
     """Open a session with a device of ``devices.yaml``.
 
-    Honours ``~/.ssh/config`` (HostName, User, Port, IdentityFile, IdentitiesOnly, ProxyJump,
+    Respects ``~/.ssh/config`` (HostName, User, Port, IdentityFile, IdentitiesOnly, ProxyJump,
     ProxyCommand, ConnectTimeout, HostKeyAlias, UserKnownHostsFile, Include), ssh-agent and known_hosts.
 
     Raises:
         TrustError: The host key is unknown, changed or revoked.
-        UnreachableError: The device does not answer or does not let us in.
+        UnreachableError: The device does not respond or rejects the login.
         UsageError: The SSH configuration cannot be used.
     """
     return SSHSession(name, open_connection(name, device))
@@ -101,26 +101,26 @@ class SSHSession:
 
     @property
     def alive(self) -> bool:
-        """Whether the connection still stands: a dead peer is noticed within the heartbeat."""
+        """Whether the connection is alive: a dead peer is detected by keep-alive requests."""
         return bool(self._connection.transport.is_active())
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float | None = None, check: bool = False
     ) -> Completed:
-        """Run a command, feed it ``stdin``, and return what it said.
+        """Run a command with ``stdin`` and return its output.
 
         Args:
-            argv: The command and its arguments, handed over unchanged.
+            argv: The command and its arguments, passed unchanged.
             stdin: All of its standard input.
             timeout: Seconds after which the command is killed on the board.
-            check: Raise when the exit code is not 0.
+            check: Raise if the exit code is not 0.
 
         Raises:
-            UnreachableError: The connection was lost, or the command did not end in time.
+            UnreachableError: The connection was lost, or the command timed out.
             EdgepackError: ``check``, and the exit code is not 0.
         """
         with self.stream(argv) as process:
-            # In a thread: the command may fill its output before it reads its input.
+            # In a thread, since the command may fill its output before it reads its input.
             feeder = threading.Thread(target=_feed, args=(process, stdin), daemon=True)
             feeder.start()
             try:
@@ -128,36 +128,36 @@ class SSHSession:
             except TimeoutError as error:
                 process.terminate()
                 raise UnreachableError(
-                    f"a command did not end within {timeout:g} s: {process.command[:200]}",
+                    f"a command timed out after {timeout:g} s: {process.command[:200]}",
                     where=self.name,
-                    why=_tail(process.stderr) or "it said nothing",
+                    why=_tail(process.stderr) or "no output",
                     state="the command was killed on the device",
-                    next="is the board overloaded or out of memory? `edgepack devices info` shows its state",
+                    next="the board may be overloaded or out of memory; `edgepack devices info` shows its state",
                 ) from error
             completed = Completed(code, process.read(timeout), process.stderr)
         if check and code != 0:
             raise EdgepackError(
                 f"a command failed with exit code {code}: {process.command[:200]}",
                 where=self.name,
-                why=_tail(completed.stderr) or _tail(completed.stdout) or "it said nothing",
+                why=_tail(completed.stderr) or _tail(completed.stdout) or "no output",
             )
         return completed
 
     def stream(self, argv: Sequence[str]) -> Process:
-        """Start a command; use it as a context manager, which ends the command on the board.
+        """Start a command; use it as a context manager, which kills the command on the board.
 
         Raises:
-            UnreachableError: The connection is lost, or the server starts no command.
+            UnreachableError: The connection was lost, or the server refused to start a command.
         """
         return Process(self.name, self._connection.transport, argv)
 
     def put(self, source: Path, dest: str, *, mode: int = 0o644, progress: ChunkSent | None = None) -> None:
-        """Send a file; ``dest`` has all of it, or is what it was before. Its folder must exist.
+        """Send a file atomically. The folder of ``dest`` must exist.
 
         ``progress`` is called with the number of bytes just sent.
 
         Raises:
-            DeployError: The board cannot take it: no space, no permission, no such folder.
+            DeployError: The board cannot store it: no space, no permission, no such folder.
             UnreachableError: The connection was lost.
         """
         with source.open("rb") as file:
@@ -169,26 +169,26 @@ class SSHSession:
         self._transfer.put(io.BytesIO(data), len(data), dest, mode=mode)
 
     def get(self, source: str, dest: Path) -> None:
-        """Fetch a file of the board.
+        """Fetch a file from the board.
 
         Raises:
-            EdgepackError: There is no such file, or it may not be read.
+            EdgepackError: There is no such file, or it cannot be read.
             UnreachableError: The connection was lost.
         """
         self._transfer.get(source, dest)
 
     def read(self, source: str) -> bytes | None:
-        """The bytes of a small file of the board; None where there is no such file.
+        """The contents of a small file on the board; None if it does not exist.
 
         Raises:
-            EdgepackError: It may not be read.
+            EdgepackError: It cannot be read.
             UnreachableError: The connection was lost.
         """
         return self._transfer.read(source)
 
     def close(self) -> None:
-        """Close the connection; commands that still run end themselves on the board."""
-        with contextlib.suppress(EOFError, OSError):  # the peer may be gone
+        """Close the connection; running commands are killed on the board."""
+        with contextlib.suppress(EOFError, OSError):  # the peer may be dead
             self._transfer.close()
         self._connection.close()
 
@@ -201,14 +201,14 @@ class SSHSession:
         self.close()
 
     def _free_bytes(self, path: str) -> int | None:
-        """Free space for the login user under ``path``, bytes; None where df cannot say."""
+        """Free space for the login user under ``path``, in bytes; None if df fails."""
         answer = self.run(["df", "-Pk", path], timeout=_DF_TIMEOUT_S)
         numbers = re.search(rb"\s\d+\s+\d+\s+(\d+)\s+\d+%", answer.stdout)
         return int(numbers[1]) * 1024 if numbers else None
 
 
 def _feed(process: Process, data: bytes) -> None:
-    with contextlib.suppress(BrokenPipeError):  # it ended without reading all; its exit code tells
+    with contextlib.suppress(BrokenPipeError):  # it exited without reading all input; see its exit code
         if data:
             process.stdin.write(data)
         process.stdin.close()

@@ -1,4 +1,4 @@
-"""The smoke test: one inference on the board, through the bundle's own agent, against the sample it carries."""
+"""The smoke test: one inference on the board with the bundle's own agent and sample."""
 
 import io
 import posixpath
@@ -13,11 +13,11 @@ from edgepack.remote.session import Session
 if TYPE_CHECKING:
     import numpy as np
 
-# Largest difference from the sample's output, relative to its largest magnitude. Wide on purpose: an
-# int8 kernel may round a step elsewhere than onnxruntime does, and how far is the business of the
-# recipe's gates. A wrong library, a wrong CPU or a damaged model is off by far more, or does not run.
+# Largest difference from the sample's output, relative to its largest magnitude. Deliberately wide: int8
+# kernels may round differently from onnxruntime, and parity is checked by the recipe's gates. A wrong
+# library, a wrong CPU or a damaged model differs much more, or does not run.
 TOLERANCE = 0.05
-TIMEOUT_S = 300.0  # the first inference of a large model under emulation
+TIMEOUT_S = 300.0  # timeout for the first inference of a large model under emulation
 
 _RUN = """\
 cd "$1" || exit
@@ -30,11 +30,11 @@ rm -rf "$out" && mkdir "$out" && exec "$@"
 def smoke(session: Session, manifest: Manifest, folder: str) -> None:
     """Run the release that is unpacked in ``folder`` on the board once, and compare its outputs.
 
-    The outputs stay in ``<folder>.smoke``, for the caller to remove with whatever else it removes.
+    The outputs are in ``<folder>.smoke``, which the caller must remove.
 
     Raises:
         DeployError: The agent failed, or an output differs.
-        InputError: The bundle carries no sample.
+        InputError: The bundle has no sample.
         UnreachableError: The connection was lost.
     """
     paths = {entry.path for entry in manifest.files}
@@ -45,10 +45,10 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
         raise InputError(
             f"the bundle cannot be tested on the board: it has no {', '.join(sorted(lacking))}",
             where=manifest.filename,
-            next="build it again: edgepack package",
+            next="rebuild it: edgepack package",
         )
     out = f"../{posixpath.basename(folder)}.smoke"
-    # Inside the release's folder, as an application would run it.
+    # In the release's folder, as an application would run it.
     on = BoardModel(session, f"./{AGENT}", manifest.model, device=manifest.target.device_kind)
     words = [word for path in inputs for word in ("--input", path)]
     argv = on.command("run", *words, "--output-dir", out)
@@ -67,18 +67,18 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
 
 
 def compare(actual: "np.ndarray", expected: "np.ndarray") -> str | None:
-    """What is wrong with an output, or None. Both are of any shape and dtype."""
+    """Why an output is wrong, or None. Both may have any shape and dtype."""
     import numpy as np
 
     if (actual.shape, actual.dtype) != (expected.shape, expected.dtype):
-        return f"it is {actual.dtype} {actual.shape}, the sample is {expected.dtype} {expected.shape}"
+        return f"got {actual.dtype} {actual.shape}, expected {expected.dtype} {expected.shape}"
     got, want = actual.astype(np.float64), expected.astype(np.float64)
     if not np.isfinite(got).all():
-        return "it holds NaN or Inf"
+        return "it contains NaN or Inf"
     largest = float(np.abs(want).max(initial=0.0))
     difference = float(np.abs(got - want).max(initial=0.0))
     if difference > TOLERANCE * largest:
-        return f"it differs by {difference:.3g}, where the sample's largest value is {largest:.3g}"
+        return f"it differs by {difference:.3g}; the sample's largest value is {largest:.3g}"
     return None
 
 
@@ -93,7 +93,7 @@ def _load(session: Session, path: str) -> "np.ndarray":
             f"{path} is not an array",
             where=session.name,
             why="there is no such file" if data is None else str(error),
-            state="the release in use was not touched",
+            state="the current release is unchanged",
         ) from error
     return array
 
@@ -107,6 +107,6 @@ def _failed(session: Session, manifest: Manifest, why: str) -> DeployError:
         f"{manifest.name} {manifest.version} does not work on this board",
         where=session.name,
         why=why,
-        state="the release in use was not touched",
-        next="is the device's target the board it is? Compare: edgepack devices info, edgepack targets show",
+        state="the current release is unchanged",
+        next="check that the device's target matches the board: edgepack devices info, edgepack targets show",
     )

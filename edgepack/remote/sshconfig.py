@@ -1,7 +1,7 @@
-"""Where a device is, as ``devices.yaml`` and the user's SSH configuration say together.
+"""The endpoint of a device, from ``devices.yaml`` and the user's SSH configuration.
 
-``~/.ssh/config`` is read first, then ``/etc/ssh/ssh_config``; the first value of an option wins, as
-in ssh_config(5). What a device sets in ``devices.yaml`` wins over both.
+``~/.ssh/config`` is read first, then ``/etc/ssh/ssh_config``; the first value of an option is used, as
+in ssh_config(5). Settings in ``devices.yaml`` override both.
 """
 
 import getpass
@@ -26,9 +26,9 @@ _DEFAULT_IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One SSH server: how to reach it, who to be there, and which files know its key."""
+    """One SSH server: address, user, keys and known_hosts files."""
 
-    alias: str  # as the user writes it
+    alias: str  # as written by the user
     host: str
     port: int
     user: str
@@ -38,7 +38,7 @@ class Endpoint:
     user_known_hosts: tuple[Path, ...]  # the first one is written by ``edgepack devices trust``
     global_known_hosts: tuple[Path, ...]
     hash_known_hosts: bool
-    key_name: str  # what known_hosts calls this server: host, [host]:port or HostKeyAlias
+    key_name: str  # the server's name in known_hosts: host, [host]:port or HostKeyAlias
     timeout: float  # seconds, TCP connect
     proxy_command: str | None = None
     jumps: tuple["Endpoint", ...] = field(default=())  # first hop first
@@ -54,10 +54,10 @@ def ssh_dir() -> Path:
 
 
 def resolve(device: Device) -> Endpoint:
-    """The endpoint of a device, its jump hosts included.
+    """The endpoint of a device, including its jump hosts.
 
     Raises:
-        UsageError: The SSH configuration cannot be parsed, or its ProxyJump runs in a circle.
+        UsageError: The SSH configuration cannot be parsed, or its ProxyJump is circular.
     """
     endpoint = _resolve(device.host, _load_config(), seen=())
     if device.user:
@@ -67,7 +67,7 @@ def resolve(device: Device) -> Endpoint:
         key_name = endpoint.key_name if named else _key_name(endpoint.host, device.port)
         endpoint = replace(endpoint, port=device.port, key_name=key_name)
     if device.identity_file:
-        # Chosen on purpose: offered alone, so that the server's MaxAuthTries is not spent on others.
+        # Explicitly configured, so only this key is offered and MaxAuthTries is not used up by others.
         identity = Path(device.identity_file).expanduser()
         endpoint = replace(endpoint, identity_files=(identity,), identities_only=True)
     return endpoint
@@ -76,7 +76,7 @@ def resolve(device: Device) -> Endpoint:
 def _resolve(alias: str, config: "SSHConfig", seen: tuple[str, ...]) -> Endpoint:
     if alias in seen:
         chain = " -> ".join([*seen, alias])
-        raise UsageError(f"ProxyJump runs in a circle: {chain}", next="Correct ProxyJump in ~/.ssh/config.")
+        raise UsageError(f"ProxyJump is circular: {chain}", next="Correct ProxyJump in ~/.ssh/config.")
     try:
         options = config.lookup(alias)
         port = int(options.get("port", SSH_PORT))
@@ -86,7 +86,7 @@ def _resolve(alias: str, config: "SSHConfig", seen: tuple[str, ...]) -> Endpoint
             f"the SSH configuration of {alias!r} cannot be used",
             where="~/.ssh/config",
             why=str(error),
-            next=f"See what ssh itself makes of it: ssh -G {alias}",
+            next=f"See how ssh itself reads it: ssh -G {alias}",
         ) from error
     host = options["hostname"]
     files = [Path(name).expanduser() for name in options.get("identityfile", [])]
@@ -111,7 +111,7 @@ def _resolve(alias: str, config: "SSHConfig", seen: tuple[str, ...]) -> Endpoint
 
 
 def _jumps(value: str | None, config: "SSHConfig", seen: tuple[str, ...]) -> tuple[Endpoint, ...]:
-    """``ProxyJump user@host:port,…`` as endpoints, the jump hosts' own ProxyJump put in front."""
+    """``ProxyJump user@host:port,…`` as endpoints, preceded by the jump hosts' own ProxyJump."""
     if not value or value.lower() == "none":
         return ()
     hops: list[Endpoint] = []
@@ -123,7 +123,7 @@ def _jumps(value: str | None, config: "SSHConfig", seen: tuple[str, ...]) -> tup
             hop = replace(hop, user=user)
         if port:
             hop = replace(hop, port=port, key_name=_key_name(hop.host, port))
-        # Only the first hop is reached from here; the others through the hop before them.
+        # Only the first hop is reached directly; the others through the previous hop.
         hops += [*(hop.jumps if index == 0 else ()), replace(hop, jumps=())]
     return tuple(hops)
 
@@ -137,7 +137,9 @@ def _split_port(address: str) -> tuple[str, int | None]:
     else:  # a name, or a bare IPv6 address
         host, port = address, ""
     if port and not port.isdigit():
-        raise UsageError(f"ProxyJump names no port: {address}", next="Correct ProxyJump in ~/.ssh/config.")
+        raise UsageError(
+            f"ProxyJump has an invalid port: {address}", next="Correct ProxyJump in ~/.ssh/config."
+        )
     return host, int(port) if port else None
 
 
@@ -167,15 +169,15 @@ def _load_config() -> "SSHConfig":
 
 
 def _lines(path: Path, depth: int) -> Iterator[str]:
-    """The lines of a configuration file with its ``Include`` lines replaced by what they name.
+    """The lines of a configuration file with ``Include`` lines replaced by the files' contents.
 
     paramiko ignores ``Include``. After an included file the enclosing Host or Match line is repeated,
-    since the file may have opened blocks of its own.
+    since the file may contain blocks of its own.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return  # ssh, too, takes an absent or unreadable configuration as an empty one
+        return  # like ssh, treat a missing or unreadable configuration as empty
     header = "Host *"
     for line in text.splitlines():
         words = line.strip().replace("=", " ", 1).split(None, 1)

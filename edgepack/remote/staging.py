@@ -1,4 +1,4 @@
-"""Bringing a bundle's files onto a board: what is there already is linked, the rest is sent, all is checked."""
+"""Copy a bundle's files to a board: existing files are linked, the rest is sent, all are verified."""
 
 import posixpath
 import shutil
@@ -17,10 +17,10 @@ from edgepack.remote.layout import checksums, read_manifest, script
 from edgepack.remote.session import Session
 from edgepack.spec import SchemaVersionError
 
-BytesSent = Callable[[int, int], None]  # bytes sent so far, bytes to send in all
+BytesSent = Callable[[int, int], None]  # bytes sent so far, bytes in total
 
-# Reads its orders from stdin, up to "end"; the checksums follow. Paths of bundles and digests have no
-# blanks (edgepack.bundle.manifest). Releases are never written in place, so they may share files.
+# Reads commands from stdin, up to "end"; the checksums follow. Paths of bundles and digests contain no
+# spaces (edgepack.bundle.manifest). Releases are never written in place, so they can share files.
 _STAGE = """\
 mkdir -p "$1" && cd "$1" || exit
 stage=$2
@@ -51,13 +51,13 @@ class Unpacked:
 
     @property
     def entries(self) -> tuple[FileEntry, ...]:
-        """Every file of the release, the manifest itself at the end."""
+        """All files of the release, the manifest last."""
         size = len(self.manifest.data)
         own = FileEntry(path=MANIFEST, sha256=self.manifest.digest, size=size, mode=PLAIN)
         return (*self.manifest.files, own)
 
     def libraries(self) -> frozenset[str]:
-        """Shared libraries the release needs from the board: linked to, and not in the bundle itself."""
+        """Shared libraries that the release needs from the board: linked, but not in the bundle."""
         own = {posixpath.basename(entry.path) for entry in self.manifest.files}
         linked = {name for entry in self.manifest.files for name in elf.needed(self.folder / entry.path)}
         return frozenset(linked - own)
@@ -79,12 +79,12 @@ def unpacked(bundle: Path) -> Iterator[Unpacked]:
 
 
 def donors(session: Session, manifest: Manifest, releases: Sequence[str]) -> dict[str, str]:
-    """For files of ``manifest``, where on the board the same bytes with the same mode lie already."""
+    """Files on the board with the same contents and mode, by path in ``manifest``."""
     found: dict[tuple[str, int], str] = {}
     for folder in releases:
         try:
             other = read_manifest(session, folder)
-        except SchemaVersionError:  # installed by a newer edgepack: its files are sent rather than linked
+        except SchemaVersionError:  # installed by a newer edgepack: files are sent instead of linked
             continue
         for entry in other.files if other else ():
             found[entry.sha256, entry.mode] = posixpath.join(folder, entry.path)
@@ -102,25 +102,25 @@ def stage(
     drop: Sequence[str] = (),
     progress: BytesSent | None = None,
 ) -> int:
-    """Fill ``base/folder`` on the board with the release, and verify every file there.
+    """Copy the release to ``base/folder`` on the board, and verify every file there.
 
-    Files that are there already, whole, are kept: an interrupted transfer goes on where it stopped.
+    Intact files are kept, so an interrupted transfer is resumed.
 
     Args:
         session: The board.
         source: The release.
-        base: A folder of the board; made where missing.
+        base: A folder on the board; created if missing.
         folder: The release's folder, relative to ``base``.
         links: Path in the release to the same file elsewhere on the board, relative to ``base`` (``donors``).
         drop: Folders to remove first, relative to ``base``.
-        progress: Told of the bytes sent so far, and to send in all.
+        progress: Called with the bytes sent so far and in total.
 
     Returns:
         The number of bytes sent.
 
     Raises:
-        DeployError: The board could not take it, or has other bytes than were sent.
-        UnreachableError: The connection was lost; what was sent is kept for the next try.
+        DeployError: The board could not store it, or its contents differ from what was sent.
+        UnreachableError: The connection was lost; a later call resumes the transfer.
     """
     folders = sorted({posixpath.dirname(entry.path) for entry in source.entries})
     orders = [
@@ -150,15 +150,15 @@ def stage(
     wrong = [entry.path for entry in source.entries if entry.path not in good]
     if wrong:
         raise DeployError(
-            f"the board does not hold what was sent: {', '.join(wrong[:3])}",
+            f"files on the board differ from what was sent: {', '.join(wrong[:3])}",
             where=session.name,
-            why="their sha256 on the board differs from the manifest's: a bad card or bad memory",
-            state="the release in use was not touched",
-            next="check the board's storage (dmesg, fsck), then deploy again",
+            why="their sha256 on the board differs from the manifest's: a faulty card or memory",
+            state="the current release is unchanged",
+            next="check the board's storage (dmesg, fsck), then re-deploy",
         )
     return total
 
 
 def _good(answer: str) -> frozenset[str]:
-    """Paths that ``sha256sum -c`` found right."""
+    """Paths that ``sha256sum -c`` reports as OK."""
     return frozenset(line.removesuffix(": OK") for line in answer.splitlines() if line.endswith(": OK"))

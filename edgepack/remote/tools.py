@@ -1,7 +1,7 @@
-"""The agent and its runtime on a board without any release: for tuning and for `devices info`.
+"""The agent and its runtime on a board without a release, for tuning and for `devices info`.
 
-They lie in ``<work_dir>/.tools/<digest>/`` as in a bundle, the agent beside its libraries. The
-digest covers every byte, so what is there under its name is right, and is sent once.
+They are in ``<work_dir>/.tools/<digest>/``, laid out as in a bundle. The digest covers every byte, so a
+folder with that name is complete, and is sent once.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from edgepack.spec.runtime import BASE, CUDA
 
 TOOLS = ".tools"
 
-# What nobody asked for in a day goes: one set is 6 MB. Younger ones may be another run's, at work now.
+# Sets unused for a day are removed: one is 6 MB. Newer ones may be in use by another run.
 _PREPARE = """\
 mkdir -p "$1" && cd "$1" || exit 1
 find . -mindepth 1 -maxdepth 1 -mmin +1440 ! -name "$2" -exec rm -rf {} +
@@ -27,7 +27,7 @@ if [ -d "$2" ]; then touch "$2"; echo there; exit 0; fi
 shift 2
 mkdir -p "$@" && echo missing
 """
-# Two runs may bring the same tools at once: the second finds the first's, and its own copy goes.
+# Two runs may send the same tools at once: the second keeps the first's, and removes its own copy.
 _FINISH = """\
 cd "$1" && chmod 755 "$3/$4" && sync || exit 1
 mv -T -- "$3" "$2" 2>/dev/null && exit 0
@@ -37,10 +37,10 @@ rm -rf -- "$3"
 
 
 def ensure_tools(session: Session, target: Target, work_dir: str) -> str:
-    """Put the target's agent and runtime on the board, if they are not there; returns the agent's path.
+    """Send the target's agent and runtime to the board if they are missing; returns the agent's path.
 
     Raises:
-        DeployError: the board cannot take them.
+        DeployError: the board cannot store them.
         UnreachableError: the connection was lost.
     """
     files = {layout.AGENT: build_agent(target.abi.arch, target.abi.libc)}

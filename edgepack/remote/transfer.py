@@ -1,4 +1,4 @@
-"""Files to and from a board over SFTP: pipelined, checked, durable, atomic."""
+"""File transfer over SFTP: pipelined, verified, durable, atomic."""
 
 import posixpath
 import secrets
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ChunkSent = Callable[[int], None]  # called with the number of bytes just sent
 
-_CHUNK = 32_768  # what every SFTP server takes in one write (draft-ietf-secsh-filexfer-02, 3)
+_CHUNK = 32_768  # what every SFTP server accepts in one write (draft-ietf-secsh-filexfer-02, 3)
 _CMD_EXTENDED = 200  # SSH_FXP_EXTENDED
 
 
@@ -25,7 +25,7 @@ class Transfer:
     """The SFTP side of a session; opened on first use. Safe to share between threads."""
 
     def __init__(self, device: str, transport: "Transport", free_bytes: Callable[[str], int | None]) -> None:
-        """``free_bytes`` asks the board for the free space under a path: SFTP does not say "disk full"."""
+        """``free_bytes`` returns the free space under a path: SFTP does not report "disk full"."""
         self._device = device
         self._transport = transport
         self._free_bytes = free_bytes
@@ -35,11 +35,11 @@ class Transfer:
     def put(
         self, source: BinaryIO, size: int, dest: str, *, mode: int, progress: ChunkSent | None = None
     ) -> None:
-        """Write ``size`` bytes to ``dest``: under a temporary name, flushed to the disk, then renamed.
+        """Write ``size`` bytes to ``dest``: under a temporary name, synced to disk, then renamed.
 
         Raises:
-            DeployError: The board cannot take the file; ``dest`` is what it was before.
-            UnreachableError: The connection was lost; ``dest`` is what it was before.
+            DeployError: The board cannot store the file; ``dest`` is unchanged.
+            UnreachableError: The connection was lost; ``dest`` is unchanged.
         """
         folder, name = posixpath.split(dest)
         temporary = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}.part")
@@ -55,15 +55,15 @@ class Transfer:
                 client.posix_rename(temporary, dest)
             except (OSError, EOFError, paramiko.SSHException) as error:
                 raise self._explain_write(client, error, temporary, dest, size) from error
-            except BaseException:  # Ctrl-C, or the progress callback: leave no half file behind
+            except BaseException:  # Ctrl-C, or the progress callback: leave no partial file behind
                 self._discard(client, temporary)
                 raise
 
     def get(self, source: str, dest: Path) -> None:
-        """Read a file of the board into ``dest``, atomically.
+        """Read a file from the board into ``dest``, atomically.
 
         Raises:
-            EdgepackError: There is no such file, or it may not be read.
+            EdgepackError: There is no such file, or it cannot be read.
             UnreachableError: The connection was lost.
         """
         temporary = dest.with_name(f".{dest.name}.{secrets.token_hex(4)}.part")
@@ -80,10 +80,10 @@ class Transfer:
                 temporary.unlink(missing_ok=True)
 
     def read(self, source: str) -> bytes | None:
-        """The bytes of a small file of the board; None where there is no such file.
+        """The contents of a small file on the board; None if it does not exist.
 
         Raises:
-            EdgepackError: It may not be read.
+            EdgepackError: It cannot be read.
             UnreachableError: The connection was lost.
         """
         import paramiko
@@ -116,12 +116,12 @@ class Transfer:
             if broken(self._transport):
                 raise lost(self._device, self._transport, "opening SFTP") from error
             raise UnreachableError(
-                "the board offers no SFTP",
+                "the board does not support SFTP",
                 where=self._device,
                 why=str(error) or "its SSH server has no sftp subsystem",
                 next="install openssh-sftp-server on the board and restart its SSH server",
             ) from error
-        if client is None:  # paramiko's type says so; it happens only where the channel was closed at once
+        if client is None:  # allowed by paramiko's type; only if the channel was closed immediately
             raise lost(self._device, self._transport, "opening SFTP")
         self._client = client
         return client
@@ -132,7 +132,7 @@ class Transfer:
         try:
             client.remove(path)
         except (OSError, EOFError, paramiko.SSHException):
-            return  # it was never made, or the connection is gone; the installer clears what is left
+            return  # it was never created, or the connection was lost; the installer removes leftovers
 
     def _explain_read(self, error: Exception, path: str) -> EdgepackError:
         if broken(self._transport):
@@ -143,10 +143,10 @@ class Transfer:
     def _explain_write(
         self, client: "SFTPClient", error: Exception, temporary: str, dest: str, size: int
     ) -> EdgepackError:
-        """The error to show for a failed write. SFTP itself says only "Failure" when the disk is full."""
+        """The error to show for a failed write. SFTP itself only reports "Failure" if the disk is full."""
         if broken(self._transport):
             return lost(self._device, self._transport, f"sending {dest}")
-        free = self._free_bytes(posixpath.dirname(dest) or ".")  # before the half file is removed
+        free = self._free_bytes(posixpath.dirname(dest) or ".")  # before the partial file is removed
         self._discard(client, temporary)
         if isinstance(error, FileNotFoundError):
             why = "the folder does not exist"
@@ -160,20 +160,20 @@ class Transfer:
             f"cannot write {dest}",
             where=self._device,
             why=why,
-            state="the file is what it was before",
+            state="the file is unchanged",
             next="free space on the board, or set another work_dir in devices.yaml"
             if "disk is full" in why
-            else "check work_dir in devices.yaml, and that the login user may write there",
+            else "check work_dir in devices.yaml, and that the login user can write there",
         )
 
 
 def _write(file: "SFTPFile", source: BinaryIO, size: int, progress: ChunkSent | None) -> None:
-    """Send ``size`` bytes and check that the server has as many."""
+    """Send ``size`` bytes and check that the server has received all."""
     left = size
     while left > 0:
         chunk = source.read(min(_CHUNK, left))
         if not chunk:
-            raise EdgepackError(f"a file shrank while it was sent: {left} bytes are missing")
+            raise EdgepackError(f"a file shrank while it was being sent: {left} bytes are missing")
         left -= len(chunk)
         # Pipelined, paramiko does not look at the answers to the last hundred writes. The last write
         # goes unpipelined: it takes in every answer still due, errors among them.
@@ -187,7 +187,7 @@ def _write(file: "SFTPFile", source: BinaryIO, size: int, progress: ChunkSent | 
 
 
 def _fsync(client: "SFTPClient", handle: "SFTPHandle | bytes") -> None:
-    """Flush an open remote file to its disk (OpenSSH PROTOCOL, 4.6), where the server knows how."""
+    """Flush an open remote file to its disk (OpenSSH PROTOCOL, 4.6), if the server supports it."""
     try:
         client._request(_CMD_EXTENDED, "fsync@openssh.com", handle)  # type: ignore[attr-defined]  # noqa: SLF001 - paramiko has no public call for extensions
     except OSError as error:

@@ -29,9 +29,7 @@ class Outcome(Spec):
     status: Literal["done", "cached", "failed", "skipped"]
     seconds: Finite = Field(default=0.0, ge=0, description="Wall-clock time.")
     started: Finite | None = Field(default=None, ge=0, description="Seconds since the run began.")
-    why: str | None = Field(
-        default=None, description="Why it was not cached, failed or was skipped."
-    )
+    why: str | None = Field(default=None, description="Why it was not cached, failed or was skipped.")
     artifacts: tuple[Artifact, ...] = ()
 
 
@@ -41,7 +39,10 @@ class Row(Spec):
     target: str
     candidate: str
     device: str | None = Field(default=None, description="The device that it was measured on.")
-    emulated: bool = Field(default=False, description="Whether the device is emulated, so that latency and resident set are meaningless.")
+    emulated: bool = Field(
+        default=False,
+        description="Whether the device is emulated, so that latency and resident set are meaningless.",
+    )
     onnx_size: Count | None = Field(default=None, description="Size of the ONNX model, bytes.")
     compiled_size: Count | None = Field(default=None, description="Size of the compiled model, bytes.")
     bundle_size: Count | None = Field(default=None, description="Size of the .edgepack file, bytes.")
@@ -71,9 +72,12 @@ class TuningRow(Spec):
     )
     stopped: StopReason | None = Field(default=None, description="Why tuning ended.")
     untuned_ms: Finite | None = Field(
-        default=None, description="Predicted time of all kernels in one inference, with their fallback schedules."
+        default=None,
+        description="Predicted time of all kernels in one inference, with their fallback schedules.",
     )
-    predicted_ms: Finite | None = Field(default=None, description="The same with the schedules that are compiled.")
+    predicted_ms: Finite | None = Field(
+        default=None, description="The same with the schedules that are compiled."
+    )
     noise_ms: Finite | None = Field(
         default=None, ge=0, description="Uncertainty of untuned_ms: the sum of the kernels' noise."
     )

@@ -133,7 +133,9 @@ def compression(report: Report) -> Markup | None:
         if stage.metrics
     ]
     return section(
-        "The model, stage by stage", "The source model and the model after each compression step.", grid(*panels)
+        "The model, stage by stage",
+        "The source model and the model after each compression step.",
+        grid(*panels),
     )
 
 
@@ -198,9 +200,7 @@ def accuracy(report: Report) -> Markup | None:
             cards.append(el("div", card_title(at), chart, _samples(report, at), cls="card"))
     if not cards:
         return None
-    note = (
-        "On the test split; on the board through the bundle. The axis does not start at 0."
-    )
+    note = "On the test split; on the board through the bundle. The axis does not start at 0."
     return section("Accuracy", note, legend(*BEFORE_AND_AFTER), grid(*cards))
 
 

@@ -40,7 +40,9 @@ class Text(Spec):
         default="words", description="bytes, words, or module:callable from a text to a list of ids."
     )
     vocabulary: int = Field(default=4096, ge=2, description="Distinct tokens kept.")
-    length: int = Field(default=128, ge=1, description="Tokens per sample; shorter samples are padded with 0.")
+    length: int = Field(
+        default=128, ge=1, description="Tokens per sample; shorter samples are padded with 0."
+    )
 
 
 class Data(Spec):
@@ -57,6 +59,9 @@ class Data(Spec):
     csv: Text | None = Field(default=None, description="A CSV file of text.")
     jsonl: Text | None = Field(default=None, description="A JSONL file of text.")
     test_fraction: float = Field(
-        default=0.2, gt=0, lt=1, description="Fraction of the samples in the test split, where the source has no split of its own."
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Fraction of the samples in the test split, where the source has no split of its own.",
     )
     seed: int = Field(default=0, description="Seed of that split.")

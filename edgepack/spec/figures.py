@@ -13,7 +13,9 @@ class ModelFacts(Spec):
     parameters: Count | None = None
     macs: Count | None = Field(default=None, description="Multiply-accumulates of one inference.")
     size: Count | None = Field(default=None, description="Bytes of the weights or ONNX file at this stage.")
-    accuracy: Finite | None = Field(default=None, ge=0, le=1, description="Accuracy on the test split, 0 to 1.")
+    accuracy: Finite | None = Field(
+        default=None, ge=0, le=1, description="Accuracy on the test split, 0 to 1."
+    )
     encodings: dict[str, Count] = Field(
         default_factory=dict, description="Stored bytes of an ONNX file's constants, by encoding."
     )

@@ -47,9 +47,7 @@ class Train(Spec):
     """A training run: Adam on cross-entropy, cosine decay to 0, fixed seed."""
 
     epochs: int = Field(ge=1, description="Passes over the training split.")
-    lr: float = Field(
-        default=1e-3, gt=0, description="Initial learning rate; cosine decay to 0."
-    )
+    lr: float = Field(default=1e-3, gt=0, description="Initial learning rate; cosine decay to 0.")
     batch_size: int = Field(default=64, ge=1, description="Batch size: samples per step.")
     weight_decay: float = Field(default=0.0, ge=0, description="Adam's L2 penalty.")
     seed: int = Field(default=0, description="Seed of the initial weights and the order of samples.")
@@ -64,7 +62,9 @@ class Model(Spec):
         default=None,
         description="A .safetensors or weights-only .pt file for source, relative to the recipe.",
     )
-    train: Train | None = Field(default=None, description="Train the source first, instead of loading weights.")
+    train: Train | None = Field(
+        default=None, description="Train the source first, instead of loading weights."
+    )
     inputs: tuple[Input, ...] = Field(
         default=(), description="The model's inputs. Required with source; with onnx they fix dynamic shapes."
     )

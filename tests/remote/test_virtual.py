@@ -414,7 +414,7 @@ def test_wrong_names_are_refused_with_the_right_ones():
     with pytest.raises(UsageError) as unknown:
         virtual.up("rpi6")
     assert "rpi5" in unknown.value.why
-    with pytest.raises(UsageError, match="cannot be a board's name"):
+    with pytest.raises(UsageError, match="is not a valid board name"):
         virtual.up("host", "../escape")
     assert not virtual.down("../escape")
     assert not virtual.purge("..")

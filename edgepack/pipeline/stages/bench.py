@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from edgepack.agent.protocol import BoardModel
 
 
-_EMULATED_WARMUP, _EMULATED_RUNS = 3, 30  # latency on an emulator is meaningless: enough runs to show that the model works
+_EMULATED_WARMUP, _EMULATED_RUNS = (
+    3,
+    30,
+)  # latency on an emulator is meaningless: enough runs to show that the model works
 
 
 class BenchSpec(Spec):
@@ -64,7 +67,9 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
             host=at.device.host,
             port=at.device.port,
             emulated=at.device.emulated,
-            bench=bench.model_copy(update={"baseline": True}),  # the candidate's name does not affect the figures
+            bench=bench.model_copy(
+                update={"baseline": True}
+            ),  # the candidate's name does not affect the figures
         )
         files = {"bundle": at.build.artifacts["bundle"], "samples": at.build.model.artifacts["samples"]}
         return Request(spec, files)

@@ -34,11 +34,17 @@ class TunedKernel(Spec):
     """One kernel, weighted by how often the model calls it."""
 
     name: str
-    tuned: bool = Field(description="Whether its best candidate is faster than the fallback by more than the noise.")
-    best_ms: Finite | None = Field(default=None, ge=0, description="Time of one call with the fastest candidate.")
+    tuned: bool = Field(
+        description="Whether its best candidate is faster than the fallback by more than the noise."
+    )
+    best_ms: Finite | None = Field(
+        default=None, ge=0, description="Time of one call with the fastest candidate."
+    )
     share: Share | None = Field(default=None, description="Share of the predicted runtime.")
     trials: Count = 0
-    untuned_ms: Finite | None = Field(default=None, ge=0, description="Time of one call with the fallback schedule.")
+    untuned_ms: Finite | None = Field(
+        default=None, ge=0, description="Time of one call with the fallback schedule."
+    )
     noise: Finite | None = Field(
         default=None, ge=0, description="Spread of the fallback's timings, relative to the smallest."
     )
@@ -85,7 +91,9 @@ class TuneFigures(Spec):
             failed=result.failed,
             seconds=result.seconds,
             stopped=result.stopped,
-            tuned_share=min(1.0, max(0.0, result.tuned_share)),  # rounding may leave a sum slightly outside 0 to 1
+            tuned_share=min(
+                1.0, max(0.0, result.tuned_share)
+            ),  # rounding may leave a sum slightly outside 0 to 1
             predicted_ms=result.predicted_ms,
             untuned_ms=result.untuned_ms,
             noise_ms=result.noise_ms,
@@ -111,9 +119,7 @@ class TuneStage(TargetStage[TuneSpec, TuneFigures]):
         if not budget.trials and budget.minutes is None:
             return Skip(self._without("the budget is 0 trials", at))
         if not target.devices:
-            return Skip(
-                self._without("the recipe names no device for this target to measure on", at)
-            )
+            return Skip(self._without("the recipe names no device for this target to measure on", at))
         spec = TuneSpec(target=target.target.measured, tune=target.tune, emulated=at.emulated)
         return Request(spec, {"onnx": at.model.artifacts["onnx"]})
 

@@ -1,4 +1,4 @@
-"""Virtual boards come up, are listed, and go down again without a trace."""
+"""Start, list and stop virtual boards."""
 
 import contextlib
 import fcntl
@@ -30,10 +30,10 @@ _STOP_TIMEOUT_MS = 5000
 
 @dataclass(frozen=True)
 class Board:
-    """A running virtual board; as a context manager it goes down at the end of the block.
+    """A running virtual board; as a context manager it is stopped at the end of the block.
 
-    ``folder`` holds its keys, log and files, which the next ``up`` of the same name finds again.
-    ``mode`` is how it is contained, see ``edgepack.remote.virtual.supervisor``.
+    ``folder`` has its keys, log and files, which are reused by the next ``up`` with the same name.
+    ``mode`` is how it is isolated, see ``edgepack.remote.virtual.supervisor``.
     """
 
     name: str
@@ -53,33 +53,35 @@ class Board:
 
 
 def up(kind: str, name: str | None = None, *, owned: bool = False) -> Board:
-    """Start a virtual board and return it as soon as its sshd answers.
+    """Start a virtual board and return when its sshd responds.
 
     Args:
         kind: one of ``KINDS``.
-        name: the board's name, the kind's if not given; a number is appended while that one is taken.
-        owned: the board goes down when the calling process ends, however it ends. Otherwise it runs
+        name: the board's name, by default the kind's, with a number appended if that is taken.
+        owned: stop the board when the calling process exits for any reason. Otherwise it runs
             until ``down``.
 
     Raises:
-        UsageError: the kind or name is unknown or taken, or this machine lacks something; says what.
+        UsageError: the kind is unknown, the name is invalid or taken, or this machine lacks something.
 
     """
     spec = _kind(kind)
     if name is not None and not _NAME.fullmatch(name):
-        raise UsageError(f"'{name}' cannot be a board's name", why="names are made of a-z, 0-9 and '-'")
+        raise UsageError(f"'{name}' is not a valid board name", why="names consist of a-z, 0-9 and '-'")
     needs = _needs(spec)
     with _lock():
         _reap()
         taken = {folder.name for folder, _ in _known()}
         if name in taken:
-            raise UsageError(f"virtual board '{name}' is already up", next=f"edgepack devices down {name}")
+            raise UsageError(
+                f"virtual board '{name}' is already running", next=f"edgepack devices down {name}"
+            )
         name = name or next(n for n in _names(kind) if n not in taken)
         return _start(spec, name, needs, owned=owned)
 
 
 def running() -> list[Board]:
-    """The virtual boards that are up, by name. What a crash or reboot left of others is removed."""
+    """The running virtual boards, by name. Leftovers of crashes and reboots are removed."""
     if any(not _is_up(state) for _, state in _known()):
         with _lock():
             _reap()
@@ -87,16 +89,16 @@ def running() -> list[Board]:
 
 
 def down(name: str) -> bool:
-    """Stop a virtual board with every process of its sessions; its files stay for the next ``up``.
+    """Stop a virtual board with all processes of its sessions; its files are kept for the next ``up``.
 
-    Returns whether it was up.
+    Returns whether it was running.
     """
     with _lock():
         return _take_down(name)
 
 
 def purge(name: str) -> bool:
-    """Stop a virtual board and remove its files and keys. Returns whether there was anything."""
+    """Stop a virtual board and remove its files and keys. Returns whether it existed."""
     folder = _home() / name
     if not _NAME.fullmatch(name):
         return False
@@ -109,7 +111,7 @@ def purge(name: str) -> bool:
 
 
 def _known() -> list[tuple[Path, dict[str, Any]]]:
-    """The folders that have a state file, with its content: boards that are up, or ended by a crash."""
+    """The folders with a state file, and its contents: boards that are running, or crashed."""
     folders = sorted(_home().iterdir()) if _home().is_dir() else []
     return [(folder, state) for folder in folders if (state := _state(folder)) is not None]
 
@@ -119,7 +121,7 @@ def _is_up(state: dict[str, Any]) -> bool:
 
 
 def _reap() -> None:
-    """Clear away what a crash or reboot left. The caller holds the lock: no ``up`` is between two steps."""
+    """Remove leftovers of a crash or reboot. The caller holds the lock, so no ``up`` is in progress."""
     for folder, state in _known():
         if not _is_up(state):
             _stop(folder, state)
@@ -141,9 +143,7 @@ def _home() -> Path:
 
 def _kind(kind: str) -> Kind:
     if kind not in KINDS:
-        raise UsageError(
-            f"there is no kind of virtual board '{kind}'", why=f"the kinds are {', '.join(KINDS)}"
-        )
+        raise UsageError(f"unknown kind of virtual board '{kind}'", why=f"kinds: {', '.join(KINDS)}")
     return KINDS[kind]
 
 
@@ -156,7 +156,7 @@ def _names(kind: str) -> Iterator[str]:
 
 
 def _needs(kind: Kind) -> dict[str, Any]:
-    """What the supervisor needs of this machine for this kind, checked before anything is started."""
+    """Check that this machine has what the supervisor needs for this kind, before anything is started."""
     needs: dict[str, Any] = {
         "sshd": programs.find("sshd", "openssh-server"),
         "arch": None,
@@ -168,14 +168,14 @@ def _needs(kind: Kind) -> dict[str, Any]:
     if kind.emulated:
         if kind.arch == os.uname().machine == "aarch64":
             raise UsageError(
-                f"virtual board '{kind.name}' emulates ARM on other machines, and this one is ARM",
+                f"virtual board '{kind.name}' emulates ARM on other machines, but this one is ARM",
                 next="use the kind 'host', which runs at full speed",
             )
         if os.geteuid() != 0:
             raise UsageError(
                 f"virtual board '{kind.name}' needs root",
                 why="an emulated userland needs mounts and a user namespace with all user ids",
-                next="run as root (sudo), or use the kind 'host', which any user can bring up",
+                next="run as root (sudo), or use the kind 'host', which any user can start",
             )
         needs["arch"] = kind.arch
         needs["qemu"] = programs.find(f"qemu-{kind.arch}-static", "qemu-user-static")
@@ -208,7 +208,7 @@ def _start(kind: Kind, name: str, needs: dict[str, Any], *, owned: bool) -> Boar
         (user, _), work_dir = _login(), str(folder / "home" / "edgepack")
         Path(work_dir).mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
-            # Compiled into sshd as its privilege separation folder; Debian makes it where sshd is a service.
+            # sshd's compiled-in privilege separation folder; Debian creates it if sshd runs as a service.
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     mode = "chroot" if kind.emulated else "namespace"
     for _ in range(_PORT_ATTEMPTS):
@@ -240,16 +240,16 @@ def _start(kind: Kind, name: str, needs: dict[str, Any], *, owned: bool) -> Boar
             state = _state(folder)
             if state is not None:
                 return _board(folder, state)
-            failure = (1, "it went down at once")
+            failure = (1, "it exited immediately")
         status, why = failure
         if status == supervisor.REFUSED and mode == "namespace":
             mode = "plain"  # inside an unprivileged container
         elif "Address already in use" not in why:
             break
     raise UsageError(
-        f"virtual board '{name}' did not come up",
+        f"virtual board '{name}' did not start",
         why=why,
-        state="nothing of it is running",
+        state="none of its processes are running",
         next=_advice(status),
     )
 
@@ -257,25 +257,25 @@ def _start(kind: Kind, name: str, needs: dict[str, Any], *, owned: bool) -> Boar
 def _advice(status: int) -> str:
     if status == supervisor.REFUSED:
         return (
-            "this machine does not allow the namespaces: in Docker, run the container with --privileged; "
-            "else see user.max_user_namespaces in sysctl. The kind 'host' works without"
+            "this machine does not allow namespaces: in Docker, run the container with --privileged; "
+            "else see user.max_user_namespaces in sysctl. The kind 'host' does not need them"
         )
     return "see docs/virtual-boards.md, section 'When a board does not come up'"
 
 
 def _launch(plan: dict[str, Any]) -> tuple[int, str] | None:
-    """Start the supervisor. ``None`` if the board is up, else exit status and reason."""
+    """Start the supervisor. ``None`` if the board is running, else exit status and reason."""
     command = [sys.executable, "-I", "-S", supervisor.__file__]
     result = subprocess.run(command, input=json.dumps(plan), capture_output=True, text=True, check=False)
     return (
         None
         if result.returncode == 0
-        else (result.returncode, result.stderr.strip() or "the supervisor died")
+        else (result.returncode, result.stderr.strip() or "the supervisor exited unexpectedly")
     )
 
 
 def _login() -> tuple[str, str]:
-    """Name and shell of the user this runs as."""
+    """Name and shell of the current user."""
     try:
         entry = pwd.getpwuid(os.geteuid())
     except KeyError:  # docker run --user 1000
@@ -284,10 +284,10 @@ def _login() -> tuple[str, str]:
 
 
 def _accounts(folder: Path) -> dict[str, str]:
-    """Copies of the host's account files in which this user lives in the board's own home folder.
+    """Copies of the host's account files in which this user has the board's own home folder.
 
-    Shell start-up files of the host then stay out of it. For root a shadow entry without password ("*")
-    stands in: without PAM, sshd turns away accounts with a locked one ("!"), as root's often is.
+    So the host's shell start-up files are not used. Root gets a shadow entry without password ("*"):
+    without PAM, sshd rejects accounts with a locked one ("!"), which root's often is.
     """
     user, shell = _login()
     entry = ":".join((user, "x", str(os.geteuid()), str(os.getegid()), "", str(folder / "home"), shell))
@@ -302,10 +302,10 @@ def _accounts(folder: Path) -> dict[str, str]:
 
 
 def _stop(folder: Path, state: dict[str, Any]) -> None:
-    """End a board's processes and wait until they are gone; then its state file goes."""
+    """Kill a board's processes and wait for them; then remove its state file."""
     sid = state["supervisor"][0]
     if supervisor.process(sid) is not None and not _alive(state["supervisor"]):
-        sid = -1  # the number is another process's now: Linux reuses it only once the session is empty
+        sid = -1  # the number belongs to another process now: Linux reuses it only after the session is empty
     _end(state["supervisor"], signal.SIGTERM)
     _end(state["supervisor"], signal.SIGKILL)
     _end(state["sshd"], signal.SIGKILL)
@@ -315,7 +315,7 @@ def _stop(folder: Path, state: dict[str, Any]) -> None:
 
 
 def _end(identity: list[int], number: signal.Signals) -> None:
-    """Signal a process, if it is still the one we know, and wait for its end."""
+    """Signal a process, if it is still the same one, and wait for it."""
     with contextlib.suppress(ProcessLookupError):
         fd = os.pidfd_open(identity[0])
         try:

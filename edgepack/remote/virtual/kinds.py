@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-# What /proc/cpuinfo shows on real boards (arch/arm64/kernel/cpuinfo.c): programs read it to choose kernels.
+# /proc/cpuinfo of real boards (arch/arm64/kernel/cpuinfo.c), which programs read to choose kernels.
 _ARM_CPUINFO = """processor\t: {index}
 BogoMIPS\t: 108.00
 Features\t: {features}
@@ -14,7 +14,7 @@ CPU part\t: {part}
 CPU revision\t: {revision}
 
 """
-# And arch/x86/kernel/cpu/proc.c.
+# As in arch/x86/kernel/cpu/proc.c.
 _X86_CPUINFO = """processor\t: {index}
 vendor_id\t: GenuineIntel
 model name\t: {model}
@@ -25,7 +25,7 @@ _ARMV8 = "fp asimd evtstrm crc32 cpuid"
 _ARMV8_2 = (
     "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
 )
-# The levels of the System V ABI, AMD64 supplement, table 3.1, as the kernel writes them.
+# The levels of the System V ABI, AMD64 supplement, table 3.1, as named by the kernel.
 _X86_64 = "fpu tsc cx8 cmov mmx fxsr sse sse2 syscall nx lm constant_tsc"
 _X86_64_V2 = f"{_X86_64} pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm"
 _X86_64_V3 = f"{_X86_64_V2} fma movbe xsave avx f16c rdrand abm bmi1 avx2 bmi2"
@@ -35,9 +35,9 @@ _X86_64_V3 = f"{_X86_64_V2} fma movbe xsave avx f16c rdrand abm bmi1 avx2 bmi2"
 class Kind:
     """One kind of virtual board.
 
-    ``qemu_cpu`` is the CPU model qemu-user emulates, ``None`` for the host's own CPU: an instruction the
-    real core lacks raises SIGILL here too. (The crypto extension is the exception: qemu's Cortex-A53 and
-    A72 have it, the ones on Raspberry Pis do not.) ``arch`` is what its userland is made of, as ``uname -m`` says it.
+    ``qemu_cpu`` is the CPU model that qemu-user emulates, ``None`` for the host's own CPU: an instruction that the
+    real core lacks raises SIGILL here, too. (The crypto extension is an exception: qemu's Cortex-A53 and A72
+    have it, those of Raspberry Pis do not.) ``arch`` is its userland's architecture, as reported by ``uname -m``.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Kind:
 
     @property
     def emulated(self) -> bool:
-        """Whether instructions are emulated, so that latency means nothing."""
+        """Whether instructions are emulated, so that latency is meaningless."""
         return self.qemu_cpu is not None
 
     def cpuinfo(self, cores: int) -> str:
-        """The board's /proc/cpuinfo, for as many cores as sessions can use here."""
+        """The board's /proc/cpuinfo, with as many cores as sessions can use on this machine."""
         if self.arch == "x86_64":
             return "".join(
                 _X86_CPUINFO.format(index=i, model=self.model, features=self.features) for i in range(cores)
@@ -113,7 +113,7 @@ KINDS = {
             "Nehalem (qemu-user)",
             features=_X86_64_V2,
         ),
-        # What qemu-user has no notion of is taken off: it would warn about it on every program's stderr.
+        # Features unknown to qemu-user are disabled, since it would warn about them on every program's stderr.
         Kind(
             "x86-64-v3",
             "x86-64 with AVX2 and no AVX-512 under qemu-user",

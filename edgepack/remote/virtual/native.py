@@ -1,8 +1,8 @@
-"""What runs natively on a board whose binaries are of this machine's own architecture: qemu itself and sshd.
+"""Programs that run natively on a board with this machine's own architecture: qemu itself and sshd.
 
-On such a board qemu is registered for every binary of the machine's own kind; qemu would be run by itself without end.
-The registration asks for a padding of zeros in the ELF header, so copies with a mark in it are left alone. Neither Linux
-nor the dynamic loader looks at the padding of a program.
+On such a board qemu is registered for every binary of the machine's own kind; qemu would run itself recursively.
+The registration matches zero padding in the ELF header, so copies with a mark there are not matched. Neither Linux
+nor the dynamic loader checks the padding.
 """
 
 import shutil
@@ -15,7 +15,9 @@ _HELPERS = Path("/usr/lib/openssh")  # of sshd, since 9.8
 def marked(program: str, folder: Path) -> str:
     """A copy of a program in ``folder`` that qemu's registration does not match."""
     copy = folder / Path(program).name
-    copy.unlink(missing_ok=True)  # one of the start before may still be ending: its file must not change
+    copy.unlink(
+        missing_ok=True
+    )  # a process of the previous start may still be exiting: its file must not change
     shutil.copyfile(program, copy)
     copy.chmod(0o755)
     with copy.open("r+b") as stream:
@@ -25,7 +27,7 @@ def marked(program: str, folder: Path) -> str:
 
 
 def sshd_programs(sshd: str, folder: Path) -> dict[str, str]:
-    """By path, the programs that are sshd, each with its marked copy."""
+    """The programs of sshd by path, each with its marked copy."""
     helpers = (_HELPERS / name for name in ("sshd-session", "sshd-auth"))
     programs = [str(Path(sshd).resolve()), *(str(helper) for helper in helpers if helper.exists())]
     return {program: marked(program, folder) for program in programs}

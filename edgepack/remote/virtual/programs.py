@@ -1,4 +1,4 @@
-"""The system programs virtual boards run."""
+"""System programs that virtual boards need."""
 
 import shutil
 
@@ -15,7 +15,7 @@ def find(program: str, package: str) -> str:
     found = shutil.which(program, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     if found is None:
         raise UsageError(
-            f"{program} is not installed, virtual boards need it",
+            f"{program} is not installed, but virtual boards need it",
             next=f"apt-get install {package}, or make setup as root",
         )
     return found

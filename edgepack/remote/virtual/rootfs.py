@@ -1,4 +1,4 @@
-"""The root file system all emulated boards of an architecture share: Debian packages, unpacked once and cached."""
+"""The root file system shared by all emulated boards of an architecture: Debian packages, unpacked once and cached."""
 
 import contextlib
 import fcntl
@@ -14,8 +14,8 @@ from edgepack.base.paths import cache_dir
 from edgepack.errors import UsageError
 from edgepack.remote.virtual import programs
 
-SUITE = "bookworm"  # what Raspberry Pi OS 12 is built from: glibc 2.36
-DEBIAN = {"aarch64": "arm64", "x86_64": "amd64"}  # its names of architectures
+SUITE = "bookworm"  # the base of Raspberry Pi OS 12: glibc 2.36
+DEBIAN = {"aarch64": "arm64", "x86_64": "amd64"}  # Debian's names of architectures
 PACKAGES = (
     "base-files",
     "bash",
@@ -34,7 +34,7 @@ PACKAGES = (
     "tar",
     "util-linux",
 )
-# Packages are unpacked, their scripts do not run: the accounts are ours. "*" means no password, not locked.
+# Packages are unpacked without running their scripts, so accounts are defined here. "*" means no password, not locked.
 USER = "edge"
 _ETC = {
     "passwd": "root:x:0:0:root:/root:/bin/bash\n"
@@ -52,11 +52,11 @@ _UNUSED = (
     "usr/share/bash-completion",
 )
 _HOOKS = Path("/usr/share/mmdebstrap/hooks/merged-usr")
-_LAYOUT = 1  # counts up when this file builds something else from the same packages
+_LAYOUT = 1  # incremented when this file builds a different result from the same packages
 
 
 def location(arch: str) -> Path:
-    """Where the root file system of this version and architecture (as ``uname -m`` says it) lives in the cache."""
+    """The cache folder for the root file system of this version and architecture (as reported by ``uname -m``)."""
     debian = DEBIAN[arch]
     content = "\n".join((str(_LAYOUT), SUITE, debian, *PACKAGES, *_ETC.values()))
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -64,10 +64,10 @@ def location(arch: str) -> Path:
 
 
 def ensure(arch: str) -> Path:
-    """The root file system's folder; built if it is not there yet (about ten seconds and 30 MB of download).
+    """The root file system's folder; built if it does not exist yet (about ten seconds and 30 MB of download).
 
     Raises:
-        UsageError: mmdebstrap is missing or failed; its last lines say why.
+        UsageError: mmdebstrap is missing or failed; with its last lines of output.
 
     """
     root = location(arch)
@@ -103,9 +103,9 @@ def _build(root: Path, debian: str) -> None:
                 "the root file system of the emulated boards could not be built",
                 where="mmdebstrap",
                 why="\n".join(result.stderr.strip().splitlines()[-4:]),
-                state="nothing was kept",
+                state="the partial build was removed",
                 next="check that apt reaches a Debian mirror (apt-get update) and that the package "
-                "debian-archive-keyring is installed, then try again",
+                "debian-archive-keyring is installed, then retry",
             )
         _finish(tree)
         tree.chmod(0o755)

@@ -8,19 +8,19 @@ from pathlib import Path
 
 from edgepack.remote.virtual.supervisor import MARKER
 
-# The release that brought PerSourcePenalties, which would lock loopback out after some bad logins.
+# The first release with PerSourcePenalties, which would block loopback after failed logins.
 _PENALTIES = (9, 8)
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 nobody listens on right now."""
+    """A free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def make_keys(folder: Path) -> str:
-    """Make the board's host key and the client's key, once; returns the host's public key."""
+    """Create the board's host key and the client's key if missing; returns the host's public key."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -41,7 +41,7 @@ def make_keys(folder: Path) -> str:
 
 
 def write_config(folder: Path, sshd: str, port: int, qemu_cpu: str | None) -> Path:
-    """Write ``sshd_config`` for one start of the board. Only what is set here applies; nothing of the host's."""
+    """Write ``sshd_config`` for one start of the board. The host's configuration is not used."""
     chrooted = qemu_cpu is not None
     keys = "/run/authorized_keys" if chrooted else str(folder / "authorized_keys").replace("%", "%%")
     environment = f'"{MARKER}={folder}"' + (f" QEMU_CPU={qemu_cpu}" if qemu_cpu else "")
@@ -71,7 +71,7 @@ def write_config(folder: Path, sshd: str, port: int, qemu_cpu: str | None) -> Pa
 
 
 def _version(sshd: str) -> tuple[int, int]:
-    # Old releases do not know -V, and print the same line with their usage.
+    # Old releases do not support -V, and print the same line with their usage.
     result = subprocess.run(
         [sshd, "-V"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )

@@ -1,8 +1,8 @@
-"""The process that owns one virtual board: it makes the namespaces, starts sshd and takes all down again.
+"""The process that owns one virtual board: it creates namespaces, starts sshd and stops all of it.
 
-It runs on its own (``python -I supervisor.py < plan.json``) and imports the standard library only, so
-that a board is up in a fraction of a second. Exit status 0: the board answers and ``board.json`` is
-written. 1: it failed, the reason is on stderr. 3: this machine refuses the namespaces asked for.
+It is run as ``python -I supervisor.py < plan.json`` and imports the standard library only, so that a
+board starts in a fraction of a second. Exit status 0: the board is running and ``board.json`` is
+written. 1: it failed, the reason is on stderr. 3: this machine does not allow the namespaces.
 
 Three ways to run sshd, by ``plan["mode"]``:
 
@@ -41,9 +41,9 @@ REFUSALS = {
     errno.ENOSYS,
     errno.ENOSPC,
 }  # ENOSPC: a sysctl limit of 0
-MARKER = "EDGEPACK_VIRTUAL_BOARD"  # in the environment of every session, its value is the board's folder
+MARKER = "EDGEPACK_VIRTUAL_BOARD"  # environment variable of every session, set to the board's folder
 START_TIMEOUT_S = 15.0
-EXEC_TIMEOUT_S = 0.2  # a large program's first pages, read from a slow disk
+EXEC_TIMEOUT_S = 0.2  # timeout for loading a large program from a slow disk
 
 # <sched.h>, <sys/mount.h>, <sys/prctl.h>
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x04000000, 0x10000000, 0x20000000
@@ -92,10 +92,10 @@ def process(pid: int) -> tuple[int, int] | None:
 
 
 def _environment(entry: Path) -> bytes:
-    """The environment of ``/proc/PID``, while a process is in execve as well.
+    """The environment of ``/proc/PID``, even while the process is in execve.
 
-    The kernel shows nothing until the new program's is in place. A program without any looks the same,
-    hence the limit; a kernel thread is told by its missing ``exe``.
+    The kernel shows an empty one until the new program's is set. A program without an environment looks the
+    same, hence the time limit; a kernel thread has no ``exe``.
     """
     deadline = time.monotonic() + EXEC_TIMEOUT_S
     while not (environment := (entry / "environ").read_bytes()) and time.monotonic() < deadline:
@@ -114,14 +114,14 @@ def leftovers(folder: str, sid: int) -> Iterator[int]:
             continue
         try:
             marked = mark in _environment(entry).split(b"\0")
-        except OSError:  # another user's process, or gone meanwhile: not a session of ours
+        except OSError:  # another user's process, or it exited: not one of our sessions
             marked = False
         if found[0] == sid or marked:
             yield int(entry.name)
 
 
 def kill_leftovers(folder: str, sid: int) -> None:
-    """Kill until none is left: a process may fork between being seen and being killed."""
+    """Kill until none is left: a process may fork before it is killed."""
     deadline = time.monotonic() + 5
     while (pids := list(leftovers(folder, sid))) and time.monotonic() < deadline:
         for pid in pids:
@@ -152,7 +152,7 @@ def _writable_root(plan: dict[str, Any], root: Path) -> None:
         options = f"lowerdir={_escape(base)},upperdir={_escape(upper)},workdir={_escape(work)}"
         try:
             _mount("overlay", root, "overlay", 0, options)
-        except OSError:  # e.g. the state directory is itself on an overlay: a container
+        except OSError:  # e.g. in a container, where the state directory is on an overlay itself
             partial = folder / "root.partial"
             shutil.rmtree(partial, ignore_errors=True)
             subprocess.run(["cp", "-a", "--reflink=auto", str(base), str(partial)], check=True)  # noqa: S607 - PATH is ours
@@ -228,19 +228,19 @@ def _enter_namespace(plan: dict[str, Any]) -> None:
 
 
 class Handshake:
-    """Lets the inner process wait until the outer one has written its id maps."""
+    """Lets the inner process wait until the outer one has written its ID maps."""
 
     def __init__(self) -> None:
         self.inner, self.outer = socket.socketpair()
 
     def ask(self) -> None:
-        """Inner side: ask for the maps and wait."""
+        """Inner side: request the maps and wait."""
         self.inner.send(b"?")
         if self.inner.recv(1) != b"!":
-            raise OSError("the supervisor could not map user ids")
+            raise OSError("the supervisor could not map user IDs")
 
     def answer(self, pid: int) -> None:
-        """Outer side: write the maps when asked; returns when the inner side has gone on or died."""
+        """Outer side: write the maps on request; returns when the inner side has continued or exited."""
         self.inner.close()
         if self.outer.recv(1) == b"?":
             for kind in ("uid", "gid"):
@@ -259,7 +259,7 @@ def _become_sshd(plan: dict[str, Any], status: int, mapped: Handshake) -> None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         watch = select.poll()
         watch.register(status, 0)
-        if any(event & select.POLLERR for _, event in watch.poll(0)):  # the supervisor died before prctl
+        if any(event & select.POLLERR for _, event in watch.poll(0)):  # the supervisor exited before prctl
             os._exit(1)
         environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
         os.execve(plan["sshd"][0], plan["sshd"], environment)  # noqa: S606 - this process becomes sshd
@@ -275,7 +275,7 @@ def _become_sshd(plan: dict[str, Any], status: int, mapped: Handshake) -> None:
 
 
 class FailedError(Exception):
-    """The board did not come up. ``status`` is the exit status."""
+    """The board did not start. ``status`` is the exit status."""
 
     def __init__(self, message: str, status: int = 1) -> None:
         super().__init__(message)
@@ -283,7 +283,7 @@ class FailedError(Exception):
 
 
 def _start(plan: dict[str, Any]) -> int:
-    """Start sshd as ``plan["mode"]`` says and return its pid."""
+    """Start sshd in the mode ``plan["mode"]`` and return its PID."""
     try:
         if plan["mode"] != "plain":
             if os.geteuid() != 0:
@@ -317,7 +317,7 @@ def _await_port(pid: int, port: int, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         if os.waitpid(pid, os.WNOHANG)[0]:
-            raise FailedError(f"sshd ended at once: {log.read_text(errors='replace').strip()}")
+            raise FailedError(f"sshd exited immediately: {log.read_text(errors='replace').strip()}")
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
                 if probe.recv(4) == b"SSH-":
@@ -326,13 +326,13 @@ def _await_port(pid: int, port: int, log: Path) -> None:
             pass  # not listening yet
         if time.monotonic() > deadline:
             raise FailedError(
-                f"sshd does not answer on port {port}: {log.read_text(errors='replace').strip()}"
+                f"sshd does not respond on port {port}: {log.read_text(errors='replace').strip()}"
             )
         time.sleep(0.005)
 
 
 def _watch(sshd: int, owner: int | None, stop: int) -> None:
-    """Return when sshd ends, the owner ends (both are pidfds, or no owner), or somebody says stop."""
+    """Return when sshd or the owner exits (both are pidfds; the owner is optional), or on a stop signal."""
     watch = select.poll()
     for fd in (sshd, owner, stop):
         if fd is not None:
@@ -347,10 +347,10 @@ def _owner(plan: dict[str, Any]) -> int | None:
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
-        raise FailedError("the process that wanted this board is gone") from None
+        raise FailedError("the process that started this board has exited") from None
     found = process(pid)
     if found is None or found[1] != started:
-        raise FailedError("the process that wanted this board is gone")
+        raise FailedError("the process that started this board has exited")
     return fd
 
 
@@ -369,7 +369,7 @@ def _supervise(plan: dict[str, Any], ready: int) -> None:
         _await_port(pid, plan["port"], log)
         me, child = process(os.getpid()), process(pid)
         if me is None or child is None:
-            raise FailedError(f"sshd ended at once: {log.read_text(errors='replace').strip()}")
+            raise FailedError(f"sshd exited immediately: {log.read_text(errors='replace').strip()}")
         processes = {"supervisor": [os.getpid(), me[1]], "sshd": [pid, child[1]]}
         partial = state.with_suffix(".partial")
         partial.write_text(json.dumps({**plan["board"], "mode": plan["mode"], **processes}))
@@ -380,7 +380,7 @@ def _supervise(plan: dict[str, Any], ready: int) -> None:
     finally:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(sshd, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):  # reaped already: it never came up
+        with contextlib.suppress(ChildProcessError):  # already reaped: it never started
             os.waitpid(pid, 0)
         if plan["mode"] == "plain":
             kill_leftovers(plan["folder"], os.getsid(0))
@@ -399,7 +399,7 @@ def main() -> int:
         return int(answer[:1] or b"1")
     os.close(reading)
     os.setsid()
-    os.umask(0o022)  # board users read what root makes here
+    os.umask(0o022)  # board users must be able to read files created by root here
     log = os.open(Path(plan["folder"]) / "sshd.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, fd in ((nothing, 0), (log, 1), (log, 2)):
