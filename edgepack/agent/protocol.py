@@ -155,7 +155,7 @@ def run(on: BoardModel, inputs: Mapping[str, "np.ndarray"], *, each: bool = Fals
     """
     import numpy as np
 
-    with _uploaded(on, inputs) as (folder, words):
+    with _upload(on, inputs) as (folder, words):
         argv = on.command("run", *words, "--output-dir", folder, *(["--each"] if each else []))
         (line,) = _lines(on.session, "run", argv, on.timeout, count=1)
         ran = _parse(on.session, "run", Ran, line)
@@ -183,7 +183,7 @@ def bench(
         AgentError: The model or the agent failed; its message is in ``why``.
     """
     session = on.session
-    with _uploaded(on, inputs) as (_, words):
+    with _upload(on, inputs) as (_, words):
         pinning = ["--cores", ",".join(map(str, on.cores))] if on.cores else []
         argv = on.command("bench", *words, "--warmup", str(warmup), "--runs", str(runs), *pinning)
         first, *samples, last = _lines(session, "bench", argv, on.timeout, count=runs + 2)
@@ -204,7 +204,7 @@ def bench(
 
 
 @contextmanager
-def _uploaded(on: BoardModel, inputs: Mapping[str, "np.ndarray"]) -> Iterator[tuple[str, list[str]]]:
+def _upload(on: BoardModel, inputs: Mapping[str, "np.ndarray"]) -> Iterator[tuple[str, list[str]]]:
     """A temporary folder on the board with the inputs, and the agent's arguments for them."""
     import numpy as np
 

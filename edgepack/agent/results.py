@@ -44,11 +44,11 @@ class State(Spec):
     @property
     def throttled(self) -> bool | None:
         """Whether the clocks are limited at this moment; None if the board does not report it."""
-        told = self.throttling
-        if (told.raspberry_pi_flags, told.undervoltage, told.cooling) == (None, None, None):
+        throttling = self.throttling
+        if (throttling.raspberry_pi_flags, throttling.undervoltage, throttling.cooling) == (None, None, None):
             return None
-        now = (told.raspberry_pi_flags or 0) & 0xF  # the higher bits mean "occurred since boot"
-        return bool(now or told.undervoltage or told.cooling)
+        now = (throttling.raspberry_pi_flags or 0) & 0xF  # the higher bits mean "occurred since boot"
+        return bool(now or throttling.undervoltage or throttling.cooling)
 
 
 class Disk(Spec):

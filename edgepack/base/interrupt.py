@@ -1,7 +1,7 @@
 """Ctrl-C while Python runs inside C++: checked at safe points instead of raised anywhere.
 
 A KeyboardInterrupt raised in one of the callbacks TVM makes into Python crosses C++ frames that do not expect
-it, and the process dies with std::terminate. Inside :func:`deferred` the first Ctrl-C only sets a flag, which
+it, and the process dies with std::terminate. Inside :func:`defer_interrupt` the first Ctrl-C only sets a flag, which
 the caller checks between two steps; a second one is raised immediately.
 """
 
@@ -15,7 +15,7 @@ from edgepack.errors import Interrupted
 
 
 @contextmanager
-def deferred() -> Iterator[Callable[[], None]]:
+def defer_interrupt() -> Iterator[Callable[[], None]]:
     """Defer Ctrl-C; yields a function that raises KeyboardInterrupt if Ctrl-C was pressed.
 
     It is raised at the end of the block at the latest. Outside the main thread, where no handler can be set,

@@ -30,7 +30,7 @@ def state_dir() -> Path:
     return Path(platformdirs.user_state_dir("edgepack"))
 
 
-def shipped(kind: str) -> Path:
+def shipped_dir(kind: str) -> Path:
     """The folder of shipped ``targets`` or ``recipes``: inside the wheel, or at the top of a checkout."""
     inside = PACKAGE / "_data" / kind
     return inside if inside.is_dir() else PACKAGE.parent / kind

@@ -68,7 +68,7 @@ def read_manifest(path: Path) -> Manifest:
         InputError: The file cannot be read, or was written by a newer edgepack.
         IntegrityError: The part that was read is not a valid bundle.
     """
-    with _opened(path) as reader:
+    with _open(path) as reader:
         return _manifest(reader, path)
 
 
@@ -79,10 +79,10 @@ def verify(path: Path, *, digest: str | None = None, max_bytes: int = MAX_FILES)
         InputError: The file cannot be read, or was written by a newer edgepack.
         IntegrityError: What is wrong, and where.
     """
-    with _opened(path) as reader:
+    with _open(path) as reader:
         manifest = _manifest(reader, path, digest=digest)
         for entry, data in _files(reader, manifest, max_bytes):
-            _checked(entry, data)
+            _verify_file(entry, data)
         _end(reader)
     return manifest
 
@@ -111,7 +111,7 @@ def extract(path: Path, dest: Path, *, digest: str | None = None, max_bytes: int
     except OSError as error:
         raise UsageError("cannot write the destination", where=str(dest), why=error.strerror) from error
     try:
-        with _opened(path) as reader:
+        with _open(path) as reader:
             manifest = _manifest(reader, path, digest=digest)
             for entry, data in _files(reader, manifest, max_bytes):
                 _place(temp, entry, data)
@@ -168,7 +168,7 @@ def _source(path: str, source: Path | bytes) -> Iterator[Iterator[bytes]]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[frame.FrameReader]:
+def _open(path: Path) -> Iterator[frame.FrameReader]:
     """A reader of the bundle; its errors become an IntegrityError that names the bundle."""
     try:
         with closing(_reader(path)) as reader:
@@ -257,7 +257,7 @@ def _end(reader: frame.FrameReader) -> None:
         raise ValueError("hidden bytes after the last member")
 
 
-def _checked(entry: FileEntry, data: Iterator[bytes], out: BinaryIO | None = None) -> None:
+def _verify_file(entry: FileEntry, data: Iterator[bytes], out: BinaryIO | None = None) -> None:
     sha256 = hashlib.sha256()
     for chunk in data:
         sha256.update(chunk)
@@ -273,7 +273,7 @@ def _place(root: Path, entry: FileEntry, data: Iterator[bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        _checked(entry, data, file)
+        _verify_file(entry, data, file)
         os.fchmod(file.fileno(), entry.mode)
         file.flush()
         os.fsync(file.fileno())

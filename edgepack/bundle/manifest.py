@@ -148,11 +148,11 @@ class Contents(JsonDocument):
     accuracy: Accuracy = Accuracy()
 
     @classmethod
-    def upgraded(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
+    def upgrade(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
         """Convert the values of an older manifest to this version."""
         if version == 1:
             value = rename_key(value, "variant", "candidate")
-        return super().upgraded(value, version)
+        return super().upgrade(value, version)
 
     @property
     def filename(self) -> str:

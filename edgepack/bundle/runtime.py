@@ -114,14 +114,14 @@ def runtime_libs(arch: str, names: Sequence[str] = BASE) -> dict[str, Path]:
     wanted = [pinned[name] for name in names]
     for wheel in dict.fromkeys(library.wheel for library in wanted if _find(library) is None):
         _fetch(wheel, [library for library in LIBRARIES[arch] if library.wheel == wheel])
-    return {library.name: _checked(library) for library in wanted}
+    return {library.name: _verify(library) for library in wanted}
 
 
-def _kept(library: Library) -> Path:
+def _cached_path(library: Library) -> Path:
     return cache_dir() / "runtime" / library.wheel.sha256[:16] / library.name
 
 
-def _installed(library: Library) -> Path | None:
+def _find_installed(library: Library) -> Path | None:
     spec = importlib.util.find_spec(library.member.partition("/")[0])
     if spec is None or spec.origin is None:
         return None
@@ -130,16 +130,16 @@ def _installed(library: Library) -> Path | None:
 
 
 def _find(library: Library) -> Path | None:
-    kept = _kept(library)
-    return kept if kept.is_file() else _installed(library)
+    kept = _cached_path(library)
+    return kept if kept.is_file() else _find_installed(library)
 
 
-def _checked(library: Library) -> Path:
+def _verify(library: Library) -> Path:
     path = _find(library)
     if path is None:
         raise IntegrityError(
             f"{library.name} is missing",
-            where=str(_kept(library)),
+            where=str(_cached_path(library)),
             why="the cache changed while it was being read",
         )
     if _sha256(path) != library.sha256:
@@ -154,7 +154,7 @@ def _checked(library: Library) -> Path:
 
 def _fetch(wheel: Wheel, libraries: list[Library]) -> None:
     """Download a wheel, verify it and keep its libraries."""
-    target = _kept(libraries[0]).parent
+    target = _cached_path(libraries[0]).parent
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target) as folder:
         path = _download(wheel, Path(folder))

@@ -120,7 +120,7 @@ class Context:
             EdgepackError: ``Method.files`` does not give it.
             InputError: the module cannot be imported, or has no such callable.
         """
-        from edgepack.data.user_code import guarded, importable, resolve
+        from edgepack.data.user_code import call_user_code, importable, resolve
 
         self._given(reference, "callable")
         with importable(self.base):
@@ -128,7 +128,7 @@ class Context:
 
         def call(*args: Any) -> Any:
             with importable(self.base):
-                return guarded(function, reference, self.base, *args)
+                return call_user_code(function, reference, self.base, *args)
 
         return call
 

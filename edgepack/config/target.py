@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from edgepack.base.paths import config_dir, shipped
+from edgepack.base.paths import config_dir, shipped_dir
 from edgepack.base.text import near_miss
 from edgepack.config import host
 from edgepack.config.problems import DataProblem, Location
 from edgepack.config.yaml_document import YamlDocument
-from edgepack.config.yaml_model import Checked, read_meant, validate
+from edgepack.config.yaml_model import Checked, read_and_check, validate
 from edgepack.errors import ConfigError, Problem, UsageError
 from edgepack.spec import MAY_BE_EMPTY, Filled, Glibc, GpuArch, Name, Spec, TwoNumbers
 
@@ -176,7 +176,7 @@ class Targets:
     """
 
     def __init__(self) -> None:
-        folders = (shipped("targets"), config_dir() / "targets")
+        folders = (shipped_dir("targets"), config_dir() / "targets")
         self._files = {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
         self._read: dict[Path, Checked[Target]] = {}
 
@@ -205,7 +205,7 @@ class Targets:
         return validate(YamlDocument(HOST, host.describe()), Target)
 
     def _file(self, path: Path, outer: tuple[Path, ...]) -> Checked[Target]:
-        document, problems = read_meant(path, Target)
+        document, problems = read_and_check(path, Target)
         if not isinstance(document.data, dict):
             return (
                 validate(document, Target, problems=problems)
@@ -238,7 +238,7 @@ class Targets:
                 problem = f"`{base}` has problems of its own: edgepack targets show {base}"
         if problem is not None or below is None or below.model is None:
             # Merged into some target, so that the keys it should have inherited are not reported as missing.
-            below = self.examine_file(shipped("targets") / "arm64.yaml")
+            below = self.examine_file(shipped_dir("targets") / "arm64.yaml")
         problems = [document.problem(DataProblem(("extends",), problem))] if problem else []
         inherited = below.result().model_dump(mode="json", exclude_none=True, exclude={"name"})
         return replace(document, data=_merge(inherited, document.data)), problems
@@ -288,7 +288,7 @@ def _merge(base: Any, own: Any) -> Any:
 
 def _name_problems(target: Target, path: Path) -> Iterator[DataProblem]:
     if path.parent == config_dir() / "targets":
-        if target.name == HOST or (shipped("targets") / f"{target.name}.yaml").exists():
+        if target.name == HOST or (shipped_dir("targets") / f"{target.name}.yaml").exists():
             message = f"`{target.name}` is a shipped target; choose another name and extend it"
             yield DataProblem(("name",), message)
         elif target.name != path.stem:

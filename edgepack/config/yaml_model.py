@@ -67,13 +67,13 @@ def read_model(path: Path, model: type[S], *, stand_ins: dict[str, Any] | None =
 
     ``stand_ins`` replace top-level keys that are missing or invalid, so that the rest can still be checked.
     """
-    document, problems = read_meant(path, model)
+    document, problems = read_and_check(path, model)
     if not document.values:  # not a document: nothing else to check
         return Checked(document, None, problems)
     return validate(document, model, problems=problems, stand_ins=stand_ins)
 
 
-def read_meant(path: Path, model: type[Spec]) -> tuple[YamlDocument, list[Problem]]:
+def read_and_check(path: Path, model: type[Spec]) -> tuple[YamlDocument, list[Problem]]:
     """Read a YAML file and collect all syntax problems and parts without effect."""
     document, problems = read(path)
     parts = empty_parts(document, model)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.data.images import load_images
-from edgepack.data.splits import Splits, checked, stratified_split
+from edgepack.data.splits import Splits, check_splits, stratified_split
 from edgepack.data.text import load_text
 from edgepack.data.user_code import call
 from edgepack.errors import InputError
@@ -30,17 +30,19 @@ def load_data(spec: "Data", base: Path) -> Splits:
                 where=spec.source,
                 next="return edgepack.data.Splits(x_train, y_train, x_test, y_test)",
             )
-        return checked(splits, spec.source)
+        return check_splits(splits, spec.source)
     if spec.npz is not None:
-        return checked(_load_npz(base / spec.npz, spec.test_fraction, spec.seed), str(base / spec.npz))
+        return check_splits(_load_npz(base / spec.npz, spec.test_fraction, spec.seed), str(base / spec.npz))
     if spec.images is not None:
         folder = base / spec.images.folder
         x, y, classes = load_images(folder, spec.images.preprocess)
         train, test = stratified_split(y, spec.test_fraction, spec.seed)
-        return checked(Splits(x[train], y[train], x[test], y[test], classes=classes), str(folder))
+        return check_splits(Splits(x[train], y[train], x[test], y[test], classes=classes), str(folder))
     for kind, text in (("csv", spec.csv), ("jsonl", spec.jsonl)):
         if text is not None:
-            return checked(load_text(text, kind, base, spec.test_fraction, spec.seed), str(base / text.file))
+            return check_splits(
+                load_text(text, kind, base, spec.test_fraction, spec.seed), str(base / text.file)
+            )
     raise InputError("the data block names no source", next="give one of source, npz, images, csv, jsonl")
 
 

@@ -24,7 +24,7 @@ class Splits:
     vocabulary: tuple[str, ...] = ()  # the word of each token id, for word tokenizers
 
 
-def checked(splits: Splits, where: str) -> Splits:
+def check_splits(splits: Splits, where: str) -> Splits:
     """``splits`` with labels as int64 and arrays contiguous.
 
     Raises:

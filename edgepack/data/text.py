@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.base.text import near_miss
 from edgepack.data.splits import Splits, stratified_split
-from edgepack.data.user_code import guarded, importable, resolve
+from edgepack.data.user_code import call_user_code, importable, resolve
 from edgepack.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _encode_by_user(
         tokenize: Callable[[str], Any] = resolve(spec.tokenizer, base)
         encoded = []
         for text, _, line in rows:
-            tokens = guarded(tokenize, spec.tokenizer, base, text)
+            tokens = call_user_code(tokenize, spec.tokenizer, base, text)
             if not isinstance(tokens, list) or not all(
                 isinstance(token, int) and 0 <= token < spec.vocabulary for token in tokens
             ):

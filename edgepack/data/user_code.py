@@ -22,7 +22,7 @@ def call(reference: str, base: Path) -> Any:
     """
     with importable(base):
         function = resolve(reference, base)
-        return guarded(function, reference, base)
+        return call_user_code(function, reference, base)
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def resolve(reference: str, base: Path) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return] # getattr gives Any; callable() was checked
 
 
-def guarded(function: Callable[..., Any], reference: str, base: Path, *args: Any) -> Any:
+def call_user_code(function: Callable[..., Any], reference: str, base: Path, *args: Any) -> Any:
     """Call ``function(*args)``; exceptions become an InputError with the user's file and line."""
     try:
         return function(*args)

@@ -54,7 +54,7 @@ class Runner(Generic[R]):
         parts = ingredients_of(stage, request)
         key = key_of(parts)
         if stage.cached and key in self._finished:
-            return self._shared(stage, self._finished[key], scope)
+            return self._reuse(stage, self._finished[key], scope)
         try:
             record = self._do(stage, request, scope, resources, parts)
         except StageFailed as failed:
@@ -63,7 +63,7 @@ class Runner(Generic[R]):
         self._finished[key] = record
         return record.typed(stage.figures)
 
-    def tell(self, event: Any) -> None:
+    def send(self, event: Any) -> None:
         """Send an event of the run itself to the listener."""
         self._listener(event)
 
@@ -71,12 +71,12 @@ class Runner(Generic[R]):
         """Report that a stage was skipped, and why."""
         self._listener(StageEnded(scope=scope, status="skipped", why=why))
 
-    def failed(self, error: EdgepackError) -> ErrorRecord:
+    def add_error(self, error: EdgepackError) -> ErrorRecord:
         """Add an error that ends the run between two stages; returns its record."""
         self.errors.append(error)
         return ErrorRecord.of(error)
 
-    def interrupted(self) -> Interrupted | None:
+    def add_interrupt(self) -> Interrupted | None:
         """The error for Ctrl-C between two stages; None if a stage has already reported it."""
         if any(isinstance(error, Interrupted) for error in self.errors):
             return None
@@ -89,10 +89,10 @@ class Runner(Generic[R]):
         """Seconds since the run began."""
         return time.monotonic() - self._began
 
-    def _shared(self, stage: Stage[S, F, R], before: Record | StageFailed, scope: Scope) -> StageRecord[F]:
+    def _reuse(self, stage: Stage[S, F, R], before: Record | StageFailed, scope: Scope) -> StageRecord[F]:
         """The result of the same work done for another candidate in this run."""
         if isinstance(before, StageFailed):
-            self._tell_failure(before.error, scope, time.monotonic())
+            self._send_failure(before.error, scope, time.monotonic())
             raise before
         artifacts = tuple(before.artifacts.values())
         self._listener(StageEnded(scope=scope, status="shared", artifacts=artifacts, figures=before.figures))
@@ -109,7 +109,7 @@ class Runner(Generic[R]):
         began = time.monotonic()
         key, place = key_of(parts), scope.key(self._recipe)
         forced = bool(self._fresh & {stage.name, scope.label, *request.aliases, "all"})
-        found = self._stored(stage, key) if stage.cached and not forced else None
+        found = self._find_stored(stage, key) if stage.cached and not forced else None
         if found is not None:
             with suppress(
                 OSError
@@ -141,7 +141,7 @@ class Runner(Generic[R]):
         self._end(scope, "done", began, why=why, record=record)
         return record
 
-    def _stored(self, stage: Stage[S, F, R], key: str) -> Record | None:
+    def _find_stored(self, stage: Stage[S, F, R], key: str) -> Record | None:
         """The stored record of a key, if its figures have the stage's type."""
         found = self.store.find(key)
         with suppress(ValidationError):
@@ -155,8 +155,8 @@ class Runner(Generic[R]):
     ) -> tuple[Record, bool]:
         """The result of the stage, and whether it may be reused."""
         with self.store.scratch() as scratch:
-            paths = self._linked(request.inputs, scratch / "inputs")
-            result = stage.run(Work(request.spec, paths, scratch, resources, self._advanced))
+            paths = self._link_inputs(request.inputs, scratch / "inputs")
+            result = stage.run(Work(request.spec, paths, scratch, resources, self._send_progress))
             parents = tuple(artifact.sha256 for artifact in request.inputs.values())
             artifacts = {
                 role: self.store.add(
@@ -167,7 +167,7 @@ class Runner(Generic[R]):
         figures = result.figures.model_dump(mode="json")
         return Record(artifacts=artifacts, figures=figures, seconds=time.monotonic() - began), result.keep
 
-    def _linked(self, inputs: Mapping[str, Artifact], folder: Path) -> dict[str, Path]:
+    def _link_inputs(self, inputs: Mapping[str, Artifact], folder: Path) -> dict[str, Path]:
         """Links to the stored inputs with their original file names, since many readers depend on the suffix."""
         paths = {}
         for role, artifact in inputs.items():
@@ -177,14 +177,14 @@ class Runner(Generic[R]):
                 paths[role].symlink_to(self.store.path(artifact).resolve())
         return paths
 
-    def _advanced(self, text: str, share: float | None = None) -> None:
+    def _send_progress(self, text: str, share: float | None = None) -> None:
         self._listener(Advanced(text=text, share=share))
 
     def _fail(self, error: EdgepackError, scope: Scope, began: float) -> None:
         self.errors.append(error)
-        self._tell_failure(error, scope, began)
+        self._send_failure(error, scope, began)
 
-    def _tell_failure(self, error: EdgepackError, scope: Scope, began: float) -> None:
+    def _send_failure(self, error: EdgepackError, scope: Scope, began: float) -> None:
         """Report a failure once per scope: candidates share the scopes of shared work."""
         place = scope.model_copy(update={"candidate": scope.listed_candidate})
         if place not in self._failed:

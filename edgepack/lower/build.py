@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgepack.base.interrupt import deferred
+from edgepack.base.interrupt import defer_interrupt
 from edgepack.config.target import Target
 from edgepack.errors import InputError
 from edgepack.lower import phases
@@ -44,7 +44,7 @@ def compile_model(
     for package in _IMPORTED_BY_PHASES:
         importlib.import_module(package)
     start = time.monotonic()
-    with deferred() as interrupt_point:
+    with defer_interrupt() as interrupt_point:
 
         def tell(step: str) -> None:
             interrupt_point()

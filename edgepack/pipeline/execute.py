@@ -53,21 +53,21 @@ def execute(
     require_stages(fresh, plan)
     trace = Trace()
 
-    def tell(event: Any) -> None:
+    def send(event: Any) -> None:
         trace(event)
         listener(event)
 
-    runner: Runner[Resources] = Runner(plan.recipe.name, Store(), tell, fresh)
+    runner: Runner[Resources] = Runner(plan.recipe.name, Store(), send, fresh)
     artifacts: list[Artifact] = []
     with Boards(plan.devices) as boards:
         begun = begin(plan, boards, until)
-        tell(begun)
+        send(begun)
         try:
             artifacts = Pipeline(plan, runner, boards, until=until, budget=budget).run(strategy)
         except KeyboardInterrupt:
-            error = runner.interrupted()
+            error = runner.add_interrupt()
             if error is not None:
-                tell(RunInterrupted(error=ErrorRecord.of(error)))
-    tell(RunEnded(seconds=runner.seconds))
+                send(RunInterrupted(error=ErrorRecord.of(error)))
+    send(RunEnded(seconds=runner.seconds))
     trace.save(begun.run_id)
     return Executed(trace, artifacts, runner.errors)

@@ -140,7 +140,7 @@ def _beside(top: str, base: Path) -> list[Path]:
         found |= set(base.glob("*.py"))  # a module may import other modules beside it by name at run time
     pending = list(found)
     while pending:
-        for name in _imported(pending.pop()):
+        for name in _top_level_imports(pending.pop()):
             new = set(_module(name, base)) - found
             found |= new
             pending += new
@@ -152,7 +152,7 @@ def _module(name: str, base: Path) -> list[Path]:
     return ([single] if single.is_file() else []) + (_sources(package) if package.is_dir() else [])
 
 
-def _imported(path: Path) -> set[str]:
+def _top_level_imports(path: Path) -> set[str]:
     """The top-level names that a source file imports."""
     try:
         tree = ast.parse(path.read_bytes())

@@ -110,7 +110,7 @@ class Pipeline:
             while candidates := asked.ask():
                 results += self._round(asked, candidates)
         except StrategyError as error:
-            self._runner.tell(RunInterrupted(error=self._runner.failed(error)))
+            self._runner.send(RunInterrupted(error=self._runner.add_error(error)))
         return results
 
     def _round(self, strategy: Strategy, candidates: Sequence[Candidate]) -> list[Artifact]:
@@ -118,7 +118,7 @@ class Pipeline:
         promoted = set(strategy.promote([build.trial() for build in builds]))
         going = [build for build in builds if build.run.candidate.name in promoted]
         for build in going:
-            self._runner.tell(CandidatePromoted(candidate=build.run.candidate.name))
+            self._runner.send(CandidatePromoted(candidate=build.run.candidate.name))
         results = []
         if any(isinstance(stage, TargetStage) for stage in self._stages):
             for target in self._plan.targets:
@@ -147,7 +147,7 @@ class Pipeline:
         """Run the stages of one candidate for one target and its devices; returns the bundle."""
         name, candidate = target.target.name, build.run.candidate
         if candidate.not_built is not None:
-            self._runner.tell(
+            self._runner.send(
                 CandidateNotBuilt(candidate=candidate.name, target=name, why=candidate.not_built)
             )
             return None

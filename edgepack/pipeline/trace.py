@@ -143,7 +143,7 @@ class Trace:
                         "trace", value.get("trace"), TRACE_VERSION, where=str(path), hint=_HINT
                     )
                 # Through JSON, because pydantic's strict mode takes lists for tuples from JSON only.
-                events.append(_EVENT.validate_json(json.dumps(_upgraded(value, version))))
+                events.append(_EVENT.validate_json(json.dumps(_upgrade_event(value, version))))
             except ValueError as error:  # ValidationError is one
                 why = str(error).partition("\n")[0]
                 raise InputError("not an event of a trace", where=f"{path}:{number}", why=why) from error
@@ -154,7 +154,7 @@ class Trace:
         return cls(events)
 
 
-def _upgraded(value: Any, version: int) -> Any:
+def _upgrade_event(value: Any, version: int) -> Any:
     """Convert an event of an older trace to this version.
 
     Version 1 had ``variant``, the candidate as reports list it, instead of ``shared``, and ``obstacles`` for

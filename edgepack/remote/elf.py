@@ -7,7 +7,7 @@ _PT_LOAD, _PT_DYNAMIC = 1, 2
 _DT_NEEDED, _DT_STRTAB = 1, 5
 
 
-def needed(path: Path) -> tuple[str, ...]:
+def needed_libraries(path: Path) -> tuple[str, ...]:
     """Names of the libraries that a 64-bit little-endian ELF file is linked to; empty for other files.
 
     Raises:

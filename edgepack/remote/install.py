@@ -32,7 +32,7 @@ from edgepack.remote.preflight import preflight
 from edgepack.remote.scratch import scratch
 from edgepack.remote.session import Session
 from edgepack.remote.smoke import smoke
-from edgepack.remote.staging import BytesSent, Unpacked, donors, stage, unpacked
+from edgepack.remote.staging import BytesSent, Unpacked, donors, stage, unpack_bundle
 from edgepack.spec import SchemaVersionError
 
 __all__ = ["Installed", "Release", "install", "releases", "rollback", "scratch"]
@@ -127,7 +127,7 @@ def install(
     path = posixpath.join(root, "releases", manifest.digest)
     before = inspect(session, root, manifest)
     if not before.intact:
-        with unpacked(bundle) as source:
+        with unpack_bundle(bundle) as source:
             links = _donors(session, source, root, before)
             size = sum(entry.size for entry in source.entries if entry.path not in links)
             preflight(session, manifest, size, work_dir=work_dir, libraries=source.libraries())

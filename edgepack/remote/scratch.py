@@ -12,7 +12,7 @@ from edgepack.errors import DeployError, UnreachableError
 from edgepack.remote.layout import SCRATCH, inspect, root_of, script, work_path
 from edgepack.remote.preflight import preflight
 from edgepack.remote.session import Session
-from edgepack.remote.staging import BytesSent, donors, stage, unpacked
+from edgepack.remote.staging import BytesSent, donors, stage, unpack_bundle
 
 # A client that was killed leaves its folder behind; after a day it is no longer in use.
 _REMOVE = """\
@@ -38,7 +38,7 @@ def scratch(
         UnreachableError: The connection was lost.
     """
     base = work_path(work_dir)
-    with unpacked(bundle) as source:
+    with unpack_bundle(bundle) as source:
         manifest = source.manifest
         # The baseline shares files with the release of the same name, too: the runtime is the same.
         roots = dict.fromkeys((root_of(manifest, work_dir), posixpath.join(base, manifest.name)))

@@ -56,7 +56,7 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
     if completed.returncode != 0:
         said = (completed.stderr + completed.stdout).decode(errors="replace").strip()
         raise _failed(
-            session, manifest, f"the agent ended with {_ended(completed.returncode)}: {said[-800:]}"
+            session, manifest, f"the agent ended with {_describe_exit(completed.returncode)}: {said[-800:]}"
         )
     for path in outputs:
         name = posixpath.basename(path)
@@ -98,7 +98,7 @@ def _load(session: Session, path: str) -> "np.ndarray":
     return array
 
 
-def _ended(code: int) -> str:
+def _describe_exit(code: int) -> str:
     return f"signal {code - 128}" if code > 128 else f"exit code {code}"  # noqa: PLR2004 - the shell's convention
 
 

@@ -59,12 +59,14 @@ class Unpacked:
     def libraries(self) -> frozenset[str]:
         """Shared libraries that the release needs from the board: linked, but not in the bundle."""
         own = {posixpath.basename(entry.path) for entry in self.manifest.files}
-        linked = {name for entry in self.manifest.files for name in elf.needed(self.folder / entry.path)}
+        linked = {
+            name for entry in self.manifest.files for name in elf.needed_libraries(self.folder / entry.path)
+        }
         return frozenset(linked - own)
 
 
 @contextmanager
-def unpacked(bundle: Path) -> Iterator[Unpacked]:
+def unpack_bundle(bundle: Path) -> Iterator[Unpacked]:
     """A bundle unpacked into a temporary folder here.
 
     Raises:

@@ -43,11 +43,11 @@ class ReportBuilder:
         self._gates: tuple[Gate, ...] = ()
         self._errors: list[ErrorRecord] = []
 
-    def outcome(self, outcome: Outcome) -> None:
+    def add_outcome(self, outcome: Outcome) -> None:
         """Add a stage's outcome."""
         self._stages.append(outcome)
 
-    def row(self, target: str, candidate: str, *, device: str | None = None, **figures: Any) -> None:
+    def add_row(self, target: str, candidate: str, *, device: str | None = None, **figures: Any) -> None:
         """Add figures, by their names in ``Row``, to the row of a candidate on a target and device; ``missing`` is merged.
 
         Raises:
@@ -60,7 +60,9 @@ class ReportBuilder:
         reasons = row["missing"] | figures.get("missing", {})
         row.update(figures, missing=reasons)
 
-    def missing(self, target: str, candidate: str, why: str, *fields: str, device: str | None = None) -> None:
+    def add_missing(
+        self, target: str, candidate: str, why: str, *fields: str, device: str | None = None
+    ) -> None:
         """Set why figures of a row are missing; figures that have a value are not affected.
 
         Raises:
@@ -72,25 +74,25 @@ class ReportBuilder:
         row = self._rows.setdefault((target, device, candidate), {"missing": {}})
         row["missing"] |= dict.fromkeys(fields, why)
 
-    def compression(self, figures: ModelFigures, metrics: Mapping[str, JsonValue] | None = None) -> None:
+    def add_compression(self, figures: ModelFigures, metrics: Mapping[str, JsonValue] | None = None) -> None:
         """Add the model's figures after a stage, ``source`` first, and those of a step's method."""
         self._compression.append(ModelRow(**figures.model_dump(), metrics=dict(metrics or {})))
 
-    def exported(self, encodings: dict[str, int]) -> None:
+    def add_encodings(self, encodings: dict[str, int]) -> None:
         """Add the encodings of the exported file's constants, if the last step was one on torch."""
         if self._compression and not self._compression[-1].encodings:
             self._compression[-1] = self._compression[-1].model_copy(update={"encodings": encodings})
 
-    def tuning(self, tuning: TuningRow) -> None:
+    def add_tuning(self, tuning: TuningRow) -> None:
         """Add the tuning of a candidate for a target."""
         self._tuning.append(tuning)
 
-    def error(self, error: ErrorRecord) -> None:
+    def add_error(self, error: ErrorRecord) -> None:
         """Add an error; without a target it belongs to the whole run. Equal errors of several candidates are listed once."""
         if error not in self._errors:
             self._errors.append(error)
 
-    def check(self, gates: Gates) -> tuple[Gate, ...]:
+    def check_gates(self, gates: Gates) -> tuple[Gate, ...]:
         """Check the recipe's gates on the rows so far, replacing earlier results."""
         self._gates = check_gates(gates, self._all_rows())
         return self._gates

@@ -127,7 +127,7 @@ class Report(JsonDocument):
     exit_code: int
 
     @classmethod
-    def upgraded(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
+    def upgrade(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
         """Convert the values of an older report to this version."""
         if version == 1:
             renamed = dict.fromkeys(("rows", "stages", "tuning"), ("variant", "candidate"))
@@ -135,7 +135,7 @@ class Report(JsonDocument):
             for part, (old, new) in renamed.items():
                 if isinstance(items := value.get(part), list):
                     value = {**value, part: [rename_key(item, old, new) for item in items]}
-        return super().upgraded(value, version)
+        return super().upgrade(value, version)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -172,7 +172,7 @@ class Report(JsonDocument):
         several = len({at.device for at in self.placements if at.target == target}) > 1
         return device if several else None
 
-    def named(self, thing: Row | Outcome) -> str:
+    def place_name(self, thing: Row | Outcome) -> str:
         """The display name of a row's place: its target, with the device if the target has several."""
         device = self.shown_device(thing.target, thing.device)
         return f"{thing.target} ({device})" if device else thing.target or ""

@@ -242,7 +242,7 @@ def gate_place(gate: Gate) -> str:
     return f"{gate.target} ({gate.device})" if gate.device else gate.target
 
 
-def measured(report: Report) -> tuple[Placement, ...]:
+def measured_placements(report: Report) -> tuple[Placement, ...]:
     """The placements that have a row, in order."""
     known = {(row.target, row.device) for row in report.rows}
     return tuple(at for at in report.placements if (at.target, at.device) in known)

@@ -73,22 +73,24 @@ class _Fold:
                 self._open_row(place, event.candidate)
         elif isinstance(event, CandidateNotBuilt):
             for place in self._placements(event.target):
-                self._builder.missing(place.target, event.candidate, event.why, *BUILT, device=place.device)
+                self._builder.add_missing(
+                    place.target, event.candidate, event.why, *BUILT, device=place.device
+                )
         elif isinstance(event, RunInterrupted):
-            self._builder.error(event.error)
+            self._builder.add_error(event.error)
         elif isinstance(event, RunEnded):
             self._seconds = event.seconds
 
     def report(self) -> Report:
         """The report of the events so far."""
         if self._begun.until == "bench":  # a partial run has not measured the figures of gates
-            self._builder.check(self._begun.gates)
+            self._builder.check_gates(self._begun.gates)
         return self._builder.build(self._seconds)
 
     def _stage(self, event: StageEnded) -> None:
         scope = event.scope
         if event.status != "shared":
-            self._builder.outcome(
+            self._builder.add_outcome(
                 Outcome(
                     stage=scope.label,
                     target=scope.target,
@@ -102,38 +104,38 @@ class _Fold:
                 )
             )
         if event.error is not None:
-            self._builder.error(event.error)
+            self._builder.add_error(event.error)
         if event.figures is not None and scope.stage in _FIGURES:
             _FIGURES[scope.stage](self, event, scope.candidate or RELEASE)
 
-    def source(self, event: StageEnded, candidate: str) -> None:
+    def add_source(self, event: StageEnded, candidate: str) -> None:
         """The original model, the same for every candidate."""
         found = _typed(event, SourceFigures)
         if not self._source_known:
-            self._builder.compression(ModelFigures.of(SOURCE, found))
+            self._builder.add_compression(ModelFigures.of(SOURCE, found))
             self._source_known = True
         self._torch_accuracy[candidate] = found.accuracy if found.level == "torch" else None
 
-    def step(self, event: StageEnded, candidate: str) -> None:
+    def add_step(self, event: StageEnded, candidate: str) -> None:
         """The model after a compression step; the release's steps are named by their labels only."""
         found = _typed(event, StepFigures)
         if event.status != "shared":
             label = event.scope.label
             name = label if candidate == RELEASE else f"{candidate}: {label}"
-            self._builder.compression(ModelFigures.of(name, found), found.metrics)
+            self._builder.add_compression(ModelFigures.of(name, found), found.metrics)
         if found.level == "torch":
             self._torch_accuracy[candidate] = found.accuracy
 
-    def evaluated(self, event: StageEnded, candidate: str) -> None:
+    def add_evaluation(self, event: StageEnded, candidate: str) -> None:
         """Figures in onnxruntime, before anything is built for a target."""
         found = self._evaluated[candidate] = _typed(event, EvaluateFigures)
         if candidate == RELEASE and found.encodings.keys() - {DENSE}:
-            self._builder.exported(found.encodings)
+            self._builder.add_encodings(found.encodings)
 
-    def tuned(self, event: StageEnded, candidate: str) -> None:
+    def add_tuning(self, event: StageEnded, candidate: str) -> None:
         """The tuning, measured on the first of the target's devices."""
         found, target = _typed(event, TuneFigures), event.scope.target
-        self._builder.tuning(
+        self._builder.add_tuning(
             TuningRow(
                 target=target or "",
                 candidate=candidate,
@@ -150,26 +152,26 @@ class _Fold:
             )
         )
 
-    def compiled(self, event: StageEnded, candidate: str) -> None:
+    def add_library(self, event: StageEnded, candidate: str) -> None:
         """The compiled library, the same for all devices of a target."""
         for place in self._placements(event.scope.target):
             size = _size(event, "compiled-model")
-            self._builder.row(place.target, candidate, device=place.device, compiled_size=size)
+            self._builder.add_row(place.target, candidate, device=place.device, compiled_size=size)
 
-    def packaged(self, event: StageEnded, candidate: str) -> None:
+    def add_bundle(self, event: StageEnded, candidate: str) -> None:
         """The bundle, the same for all devices of a target."""
         figures = {
             "bundle_size": _size(event, "bundle"),
             "bundle_digest": _typed(event, PackageFigures).digest,
         }
         for place in self._placements(event.scope.target):
-            self._builder.row(place.target, candidate, device=place.device, **figures)
+            self._builder.add_row(place.target, candidate, device=place.device, **figures)
 
-    def measured(self, event: StageEnded, candidate: str) -> None:
+    def add_measurement(self, event: StageEnded, candidate: str) -> None:
         """The measurement on one device."""
         found, target, device = _typed(event, BenchFigures), event.scope.target or "", event.scope.device
         answers = found.answers
-        self._builder.row(
+        self._builder.add_row(
             target,
             candidate,
             device=device,
@@ -179,16 +181,16 @@ class _Fold:
             parity=answers.parity,
         )
         if answers.accuracy is None:
-            self._builder.missing(
+            self._builder.add_missing(
                 target, candidate, answers.why or _NO_LABELS, "accuracy_board", device=device
             )
         if answers.parity is None:
-            self._builder.missing(target, candidate, answers.why or _NOT_FINITE, "parity", device=device)
+            self._builder.add_missing(target, candidate, answers.why or _NOT_FINITE, "parity", device=device)
 
     def _open_row(self, place: Placement, candidate: str) -> None:
         """Fill in the figures of a row that are known before anything is built for its target."""
         figures, torch = self._evaluated[candidate], self._torch_accuracy.get(candidate)
-        self._builder.row(
+        self._builder.add_row(
             place.target,
             candidate,
             device=place.device,
@@ -205,21 +207,21 @@ class _Fold:
             missing = ("accuracy_torch", "accuracy_onnxruntime")
         elif torch is None:
             missing, why = ("accuracy_torch",), "the model is an .onnx file"
-        self._builder.missing(place.target, candidate, why, *missing, device=place.device)
+        self._builder.add_missing(place.target, candidate, why, *missing, device=place.device)
 
     def _placements(self, target: str | None) -> list[Placement]:
         return [place for place in self._begun.placements if place.target == target]
 
 
 _FIGURES: dict[str, Callable[[_Fold, StageEnded, str], None]] = {
-    "train": _Fold.source,
-    "load": _Fold.source,
-    "compress": _Fold.step,
-    "evaluate": _Fold.evaluated,
-    "tune": _Fold.tuned,
-    "compile": _Fold.compiled,
-    "package": _Fold.packaged,
-    "bench": _Fold.measured,
+    "train": _Fold.add_source,
+    "load": _Fold.add_source,
+    "compress": _Fold.add_step,
+    "evaluate": _Fold.add_evaluation,
+    "tune": _Fold.add_tuning,
+    "compile": _Fold.add_library,
+    "package": _Fold.add_bundle,
+    "bench": _Fold.add_measurement,
 }
 """The handler of each stage's figures."""
 

@@ -40,11 +40,11 @@ def check_gates(gates: Gates, rows: Iterable[Row]) -> tuple[Gate, ...]:
             limit = getattr(gates, name)
             if limit is not None:
                 gate = Gate(name=name, target=target, device=named, limit=limit, status="passed")
-                results.append(_judged(gate, rule(row, baseline)))
+                results.append(_check_limit(gate, rule(row, baseline)))
     return tuple(results)
 
 
-def _judged(gate: Gate, found: _Value) -> Gate:
+def _check_limit(gate: Gate, found: _Value) -> Gate:
     if found.value is None:
         return gate.model_copy(update={"status": "skipped", "why": found.why})
     if found.value > gate.limit:

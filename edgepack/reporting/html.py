@@ -7,7 +7,14 @@ from edgepack.reporting import format as fmt
 from edgepack.reporting import sections
 from edgepack.reporting.document import Report
 from edgepack.reporting.elements import card_title, exact, grid, section
-from edgepack.reporting.figures import cell, change, emulated_targets, figures_of, headline, measured
+from edgepack.reporting.figures import (
+    cell,
+    change,
+    emulated_targets,
+    figures_of,
+    headline,
+    measured_placements,
+)
 from edgepack.reporting.markup import Markup, el, join
 from edgepack.spec.candidate import BASELINE, RELEASE
 
@@ -62,7 +69,7 @@ def _header(report: Report) -> Markup:
             cls="lead",
         ),
         el("p", *(el("span", f"{name} ", el("b", value)) for name, value in facts), cls="meta"),
-        grid(*(_tiles(report, at) for at in measured(report))) if report.rows else None,
+        grid(*(_tiles(report, at) for at in measured_placements(report))) if report.rows else None,
     )
 
 

@@ -11,7 +11,7 @@ from edgepack.reporting.figures import (
     footnotes,
     gate_place,
     headline,
-    measured,
+    measured_placements,
     table_lines,
 )
 from edgepack.reporting.tuning import tuning_outcome
@@ -78,7 +78,7 @@ def _before_after(report: Report) -> Iterator[str]:
     for at in report.placements:
         device = f" on {escape(at.device)}" if at.device else ""
         yield from ("", f"### {escape(at.target)}{device}{' (emulated)' if at.emulated else ''}")
-        if at in measured(report):
+        if at in measured_placements(report):
             yield from _table(
                 ("", *map(escape, columns(report)), "change"),
                 (
@@ -163,7 +163,7 @@ def _board(report: Report) -> Iterator[str]:
             state = getattr(row.measurement, moment)
             rows.append(
                 (
-                    escape(report.named(row)),
+                    escape(report.place_name(row)),
                     escape(row.candidate),
                     moment,
                     escape(state.governor or fmt.DASH),
@@ -184,7 +184,7 @@ def _stages(report: Report) -> Iterator[str]:
         (
             (
                 escape(outcome.stage),
-                escape(report.named(outcome)),
+                escape(report.place_name(outcome)),
                 escape(outcome.candidate or ""),
                 outcome.status,
                 escape(outcome.why or ""),

@@ -27,7 +27,7 @@ from edgepack.reporting.figures import (
     doubts,
     footnotes,
     gate_place,
-    measured,
+    measured_placements,
     rows_at,
     table_lines,
 )
@@ -83,7 +83,7 @@ def _figures(report: Report, at: Placement) -> Markup:
         "div",
         card_title(at),
         table(head, map(line, table_lines(report, at)), numbers=range(1, len(head)))
-        if at in measured(report)
+        if at in measured_placements(report)
         else None,
         notes(*small),
         cls="card",
@@ -152,7 +152,7 @@ def _machine(value: JsonValue) -> list[Markup]:
 def latency(report: Report) -> Markup | None:
     """Latency distributions, one card per target and device."""
     cards = []
-    for at in measured(report):
+    for at in measured_placements(report):
         rows = [row for row in rows_at(report, at) if row.measurement]
         if rows:
             cards.append(_distribution(at, rows))
@@ -188,7 +188,7 @@ def accuracy(report: Report) -> Markup | None:
     """Accuracy in torch, in onnxruntime and on the board, one card per target and device."""
     cards = []
     runs = (("torch", "torch fp32"), ("onnxruntime", "onnxruntime"), ("board", "on the board"))
-    for at in measured(report):
+    for at in measured_placements(report):
         items = [
             (f"{row.candidate}, {run}", row.candidate, getattr(row, f"accuracy_{name}"))
             for row in rows_at(report, at)
@@ -283,8 +283,8 @@ def board(report: Report) -> Markup | None:
     head = ("Target", "Candidate", "Governor", "MHz", "°C", "Throttled", "Verdict")
     note = "Before the first sample, and after the last where that differs. A dash is a value that the board does not report."
     against = [
-        f"{report.named(rows_at(report, at)[0])}: {doubt}"
-        for at in measured(report)
+        f"{report.place_name(rows_at(report, at)[0])}: {doubt}"
+        for at in measured_placements(report)
         for doubt in doubts(report, at)
     ]
     small = notes(*(el("span", line, cls="warn") for line in against))
@@ -299,7 +299,7 @@ def _board_line(report: Report, row: Row) -> tuple[object, ...]:
     verdict = row.measurement.verdict
     before, after = row.measurement.before, row.measurement.after
     return (
-        el("td", report.named(row), cls="keep"),
+        el("td", report.place_name(row), cls="keep"),
         row.candidate,
         _both(before.governor or fmt.DASH, after.governor or fmt.DASH),
         _both(_clock(before), _clock(after)),
@@ -371,7 +371,7 @@ def stages(report: Report) -> Markup | None:
 
 
 def _stage(report: Report, outcome: Outcome, start: float, total: float) -> tuple[object, ...]:
-    whom = " ".join(part for part in (report.named(outcome), outcome.candidate) if part)
+    whom = " ".join(part for part in (report.place_name(outcome), outcome.candidate) if part)
     colour = {"done": "good", "cached": "soft", "failed": "bad", "skipped": "warn"}[outcome.status]
     made = notes(*(f"{artifact.name}, {fmt.size(artifact.size)}" for artifact in outcome.artifacts))
     label = f"{outcome.stage} {whom} at {fmt.duration(start)}"

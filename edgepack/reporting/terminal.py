@@ -12,7 +12,7 @@ from edgepack.reporting.figures import (
     doubts,
     footnotes,
     headline,
-    measured,
+    measured_placements,
     table_lines,
     title,
 )
@@ -40,7 +40,7 @@ def plain_lines(report: Report) -> Iterator[str]:
         yield ""
         yield title(at)
         head = _head(report)
-        rows = [head, *_rows(report, at)] if at in measured(report) else []
+        rows = [head, *_rows(report, at)] if at in measured_placements(report) else []
         widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(head))]
         for label, *cells in rows:
             right = "  ".join(text.rjust(width) for text, width in zip(cells, widths[1:], strict=True))
@@ -66,7 +66,7 @@ def _print_rich(report: Report, file: IO[str]) -> None:
     for at in report.placements:
         console.print()
         console.print(Text(_clean(title(at)), style="bold"))
-        if at in measured(report):
+        if at in measured_placements(report):
             console.print(_rich_table(report, at))
         for note in _tuning(report, at):
             console.print(Text(_clean(f"  {note}")))

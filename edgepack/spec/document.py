@@ -2,7 +2,7 @@
 
 Older documents stay readable. A document carries its schema version, which is incremented when its fields change. A
 reader accepts every version up to its own: fields that an older version lacks have defaults, and where a default is not
-enough, the document overrides ``JsonDocument.upgraded``. A newer version is rejected with an error that says so.
+enough, the document overrides ``JsonDocument.upgrade``. A newer version is rejected with an error that says so.
 """
 
 import json
@@ -93,7 +93,7 @@ class JsonDocument(Spec):
         return int(version)
 
     @classmethod
-    def upgraded(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
+    def upgrade(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
         """Convert the values of a document of ``version`` to the current version; they are validated afterwards.
 
         Fields that an older version lacks get their defaults. A document overrides this where a default is not enough.
@@ -143,7 +143,7 @@ class JsonDocument(Spec):
         version = check_version(cls.noun or kind, value.get("edgepack"), newest, where=where, hint=cls.hint)
         try:
             # Through JSON, because pydantic's strict mode takes lists for tuples from JSON only.
-            return cls.model_validate_json(json.dumps(cls.upgraded(value, version)))
+            return cls.model_validate_json(json.dumps(cls.upgrade(value, version)))
         except ValidationError as error:
             raise InputError(f"not a valid {kind}", where=where, why=first_problem(error)) from error
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgepack.base.interrupt import deferred
+from edgepack.base.interrupt import defer_interrupt
 from edgepack.config.target import Target
 from edgepack.errors import Interrupted, UsageError
 from edgepack.tuning.events import TuneEvent, TuningStarted
@@ -62,7 +62,7 @@ def tune(
     with (
         store.locked(target) as folder,
         _other_cores(target, runner) as threads,
-        deferred() as interrupt_point,
+        defer_interrupt() as interrupt_point,
     ):
         budget = Budget(trials, minutes, patience)
         journal = Journal(folder, target, tvm_target(target))

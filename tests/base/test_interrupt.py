@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from edgepack.base.interrupt import deferred
+from edgepack.base.interrupt import defer_interrupt
 from edgepack.errors import Interrupted, UnreachableError
 
 
@@ -16,7 +16,7 @@ def interrupt():
 
 def test_it_is_raised_where_it_is_asked_for():
     reached = False
-    with pytest.raises(KeyboardInterrupt), deferred() as interrupt_point:
+    with pytest.raises(KeyboardInterrupt), defer_interrupt() as interrupt_point:
         interrupt_point()
         interrupt()
         reached = True
@@ -26,34 +26,34 @@ def test_it_is_raised_where_it_is_asked_for():
 
 
 def test_it_is_raised_at_the_end_if_nobody_asked():
-    with pytest.raises(KeyboardInterrupt), deferred():
+    with pytest.raises(KeyboardInterrupt), defer_interrupt():
         interrupt()
 
 
 def test_the_second_one_is_raised_at_once():
-    with pytest.raises(KeyboardInterrupt), deferred():
+    with pytest.raises(KeyboardInterrupt), defer_interrupt():
         interrupt()
         interrupt()
         pytest.fail("went on after the second one")
 
 
 def test_what_fails_after_it_fails_by_it():
-    with pytest.raises(KeyboardInterrupt), deferred():
+    with pytest.raises(KeyboardInterrupt), defer_interrupt():
         interrupt()
         raise UnreachableError("the agent was interrupted, too")
-    with pytest.raises(UnreachableError), deferred():
+    with pytest.raises(UnreachableError), defer_interrupt():
         raise UnreachableError("nobody interrupted")
 
 
 def test_one_that_was_told_already_stays_as_it_was_told():
-    with pytest.raises(Interrupted, match="tuning"), deferred():
+    with pytest.raises(Interrupted, match="tuning"), defer_interrupt():
         interrupt()
         raise Interrupted("tuning was stopped")
 
 
 def test_the_handler_of_before_comes_back():
     before = signal.getsignal(signal.SIGINT)
-    with deferred():
+    with defer_interrupt():
         assert signal.getsignal(signal.SIGINT) is not before
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -62,7 +62,7 @@ def test_in_another_thread_nothing_changes():
     seen = []
 
     def work():
-        with deferred() as interrupt_point:
+        with defer_interrupt() as interrupt_point:
             interrupt_point()
             seen.append(signal.getsignal(signal.SIGINT))
 

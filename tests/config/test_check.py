@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from edgepack.api import check
-from edgepack.base.paths import shipped
+from edgepack.base.paths import shipped_dir
 from edgepack.config.plan import make_plan
 from edgepack.errors import ConfigError
 
@@ -407,7 +407,7 @@ def test_a_plan_is_refused_with_all_of_the_problems(folder):
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("recipe", sorted(shipped("recipes").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("recipe", sorted(shipped_dir("recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_recipes_are_right(recipe):
     messages = [p.message for p in check(recipe)]
     # The templates name files of the user's; and this machine may be too old for x86-64-v3, or no x86 at all.

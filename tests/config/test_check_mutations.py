@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepack.api import check
-from edgepack.base.paths import shipped
+from edgepack.base.paths import shipped_dir
 
 
 def locations(node, at=()):
@@ -21,7 +21,7 @@ def locations(node, at=()):
             yield from locations(value, (*at, index))
 
 
-DIGITS = yaml.safe_load((shipped("recipes") / "digits.yaml").read_text())
+DIGITS = yaml.safe_load((shipped_dir("recipes") / "digits.yaml").read_text())
 PLACES = [at for at in locations(DIGITS) if at]
 REPLACEMENTS = [
     None,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import edgepack
-from edgepack.base.paths import shipped
+from edgepack.base.paths import shipped_dir
 
 RECIPE = """\
 edgepack: 1
@@ -123,7 +123,7 @@ def test_a_recipe_with_problem_is_read_once_too(project):
 def test_devices_are_read_only_where_a_row_names_one(project):
     (project / "config" / "edgepack" / "devices.yaml").write_text("not: [devices")
     (project / "recipe.yaml").write_text(
-        (shipped("recipes") / "digits.yaml").read_text().replace("x86-64-v3", "host")
+        (shipped_dir("recipes") / "digits.yaml").read_text().replace("x86-64-v3", "host")
     )
     files, _ = spied(project, CHECK)
     assert files == {"recipe.yaml": 1, "rpi4.yaml": 1}

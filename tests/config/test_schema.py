@@ -7,7 +7,7 @@ import re
 import jsonschema
 import pytest
 
-from edgepack.base.paths import shipped
+from edgepack.base.paths import shipped_dir
 from edgepack.config.recipe import Recipe
 from edgepack.config.schema import KINDS, render, schema
 from edgepack.config.target import Target
@@ -15,13 +15,13 @@ from edgepack.config.yaml_document import read
 from edgepack.config.yaml_model import read_model
 
 SHIPPED = [
-    (kind[:-1], path) for kind in ("targets", "recipes") for path in sorted(shipped(kind).glob("*.yaml"))
+    (kind[:-1], path) for kind in ("targets", "recipes") for path in sorted(shipped_dir(kind).glob("*.yaml"))
 ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_committed_schema_is_the_generated_one(kind):
-    committed = (shipped("schemas") / f"{kind}.schema.json").read_text()
+    committed = (shipped_dir("schemas") / f"{kind}.schema.json").read_text()
     assert committed == render(kind), "run: python docs/generate.py"
 
 
@@ -38,11 +38,11 @@ def test_shipped_files_fit_their_schema_and_name_it(kind, path):
     jsonschema.Draft202012Validator(schema(kind)).validate(read(path)[0].data)
     header, name = path.read_text().splitlines()[0].split("$schema=")
     assert header == "# yaml-language-server: "
-    assert (path.parent / name).resolve() == (shipped("schemas") / f"{kind}.schema.json").resolve()
+    assert (path.parent / name).resolve() == (shipped_dir("schemas") / f"{kind}.schema.json").resolve()
 
 
 def test_an_editor_would_mark_a_misspelt_key():
-    data = read(shipped("recipes") / "digits.yaml")[0].data
+    data = read(shipped_dir("recipes") / "digits.yaml")[0].data
     validator = jsonschema.Draft202012Validator(schema("recipe"))
     for path in ((), ("model",), ("targets", 0), ("tune",), ("compress", 0)):
         wrong = copy.deepcopy(data)
@@ -76,21 +76,21 @@ def test_every_key_is_described(kind):
 
 def test_generated_files_are_up_to_date():
     spec = importlib.util.spec_from_file_location(
-        "generate", shipped("recipes").parent / "docs" / "generate.py"
+        "generate", shipped_dir("recipes").parent / "docs" / "generate.py"
     )
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
     stale = [str(path) for path, text in generate.generated().items() if path.read_text() != text]
     assert stale == [], "run: python docs/generate.py"
     models = {m.__name__ for m in generate.reachable(generate.Recipe)}
-    page = (shipped("recipes").parent / "docs" / "recipe.md").read_text()
+    page = (shipped_dir("recipes").parent / "docs" / "recipe.md").read_text()
     assert {name for name in models if f"<!-- keys: {name} -->" not in page} == set()
 
 
 @pytest.mark.parametrize("page", ["recipe.md", "add-a-target.md"])
 def test_yaml_in_the_docs_has_no_unknown_key(page, tmp_path):
     """Examples are parts of a file; whatever key they show has to exist."""
-    text = (shipped("recipes").parent / "docs" / page).read_text()
+    text = (shipped_dir("recipes").parent / "docs" / page).read_text()
     blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert len(blocks) >= 1
     for index, block in enumerate(blocks):

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgepack.base.paths import shipped
+from edgepack.base.paths import shipped_dir
 from edgepack.config import host
 from edgepack.config.target import HOST, Target, list_targets, load_target, target_names
 from edgepack.errors import ConfigError, UsageError
 from edgepack.schedules import FAMILIES
 
-FILES = sorted(shipped("targets").glob("*.yaml"))
+FILES = sorted(shipped_dir("targets").glob("*.yaml"))
 WANTED = {
     "x86-64-v2", "x86-64-v3", "x86-64-v4", "host", "arm64", "rpi3", "rpi4", "rpi5", "jetson-orin", "jetson-thor", "jetson-cpu",
 }  # fmt: skip

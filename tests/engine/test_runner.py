@@ -259,15 +259,15 @@ def test_ctrl_c_leaves_the_run_and_is_told_once(make, error):
     runner = make()
     with pytest.raises(KeyboardInterrupt):
         do(runner, Calls(error), target="rpi4")
-    assert runner.interrupted() is None
+    assert runner.add_interrupt() is None
     assert [e.exit_code for e in errors(runner)] == [130]
     assert ended(runner)[0].status == "failed"
 
 
 def test_ctrl_c_between_stages_is_an_error_of_the_run(make):
     runner = make()
-    assert runner.interrupted().exit_code == 130
-    assert runner.interrupted() is None
+    assert runner.add_interrupt().exit_code == 130
+    assert runner.add_interrupt() is None
 
 
 def test_events_tell_what_happens(make):

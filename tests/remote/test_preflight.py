@@ -13,7 +13,7 @@ from loopback import lacking
 from edgepack.base.text import human_size
 from edgepack.bundle.archive import read_manifest
 from edgepack.errors import PreflightError
-from edgepack.remote.elf import needed
+from edgepack.remote.elf import needed_libraries
 from edgepack.remote.preflight import BoardFacts, _problems, preflight
 
 JETSON = BoardFacts(
@@ -165,14 +165,14 @@ def test_a_board_that_hides_its_cpu_features_is_believed(tmp_path):
 
 def test_needed_libraries_of_real_files(tmp_path):
     folder = Path(importlib.util.find_spec("tvm_ffi").origin).parent / "lib"
-    libraries = needed(folder / "libtvm_ffi.so")
+    libraries = needed_libraries(folder / "libtvm_ffi.so")
     assert {"libstdc++.so.6", "libc.so.6"} <= set(libraries)
     (tmp_path / "text").write_text("\x7fELF")
-    assert needed(tmp_path / "text") == ()
+    assert needed_libraries(tmp_path / "text") == ()
 
 
 def test_a_damaged_library_is_an_error(tmp_path):
     damaged = tmp_path / "lib.so"
     damaged.write_bytes(b"\x7fELF\x02\x01" + bytes(48) + b"\xff" * 8)
     with pytest.raises(ValueError, match=r"lib\.so is a damaged ELF file"):
-        needed(damaged)
+        needed_libraries(damaged)

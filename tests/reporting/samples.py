@@ -52,7 +52,7 @@ def measurement(centre_ms: float, *, device: str, emulated: bool = False, runs: 
     )
 
 
-def builder() -> ReportBuilder:
+def new_builder() -> ReportBuilder:
     return ReportBuilder(
         run_id="20261122-111500-digits",
         started="2026-11-22T11:15:00+00:00",
@@ -63,20 +63,20 @@ def builder() -> ReportBuilder:
 
 
 def failed(
-    made: ReportBuilder, error, *, target: str | None = None, stage: str = "", device: str | None = None
+    builder: ReportBuilder, error, *, target: str | None = None, stage: str = "", device: str | None = None
 ) -> None:
     """Add an error; without a target it is one of the whole run."""
     scope = Scope(stage=stage, label=stage, target=target, device=device) if target else None
-    made.error(ErrorRecord.of(error, scope))
+    builder.add_error(ErrorRecord.of(error, scope))
 
 
 def good() -> Report:
-    made = builder()
+    builder = new_builder()
     clock = 0.0
 
     def stage(name, seconds, status="done", *, why=None, target=None, candidate=None, artifacts=()):
         nonlocal clock
-        made.outcome(
+        builder.add_outcome(
             Outcome(
                 stage=name, target=target, candidate=candidate, status=status, seconds=seconds, started=clock, why=why,
                 artifacts=artifacts,
@@ -101,11 +101,11 @@ def good() -> Report:
             encodings={"int8": 33_900, "int32": 444, "dense": 96},
         ),
     ):
-        made.compression(figures, METRICS.get(figures.stage))
+        builder.add_compression(figures, METRICS.get(figures.stage))
     for target, device, emulated in (("x86-64-v3", "loopback", False), ("rpi4", "virtual-rpi4", True)):
         for candidate, milli, scale in (("baseline", 0.412, 1.0), ("release", 0.105, 0.26)):
             slow = 23.7 if emulated else 1.0
-            made.row(
+            builder.add_row(
                 target,
                 candidate,
                 device=device,
@@ -123,7 +123,7 @@ def good() -> Report:
                 measurement=measurement(milli * slow, device=device, emulated=emulated),
             )
             if candidate == "baseline":
-                made.row(target, candidate, device=device, accuracy_torch=0.9861)
+                builder.add_row(target, candidate, device=device, accuracy_torch=0.9861)
             stage(
                 "tune",
                 42.0 if candidate == "release" else 30.2,
@@ -138,7 +138,7 @@ def good() -> Report:
             stage("package", 0.4, target=target, candidate=candidate, artifacts=(blob,))
             stage("bench", 3.2, target=target, candidate=candidate, why="a measurement is never cached")
         why = "the int8 model exists as ONNX only"
-        made.missing(target, "release", why, "accuracy_torch", "macs", device=device)
+        builder.add_missing(target, "release", why, "accuracy_torch", "macs", device=device)
         points = [
             CurvePoint(seconds=t * 0.4, trials=t, predicted_ms=0.1 + 0.9 / (1 + t / 9))
             for t in range(0, 128, 8)
@@ -168,15 +168,15 @@ def good() -> Report:
             ),
             TunedKernel(name="softmax", tuned=False, share=0.06, ended="small"),
         ]
-        made.tuning(
+        builder.add_tuning(
             TuningRow(
                 target=target, candidate="release", trials=120, seconds=48.0, tuned_share=0.85, stopped="settled",
                 untuned_ms=0.0912, predicted_ms=0.0738, noise_ms=0.0017, curve=tuple(points),
                 kernels=tuple(kernels), emulated=emulated,
             )
         )  # fmt: skip
-    made.check(GATES)
-    return frozen(made.build())
+    builder.check_gates(GATES)
+    return frozen(builder.build())
 
 
 HOSTILE = """<script>alert("x")</script>|`*_[a](b)\x00\x1b[31m & 'quoted' </style></svg>"""
@@ -184,13 +184,13 @@ HOSTILE = """<script>alert("x")</script>|`*_[a](b)\x00\x1b[31m & 'quoted' </styl
 
 def bad() -> Report:
     """One target unreachable, a drifting measurement, a failed gate, hostile text wherever text can be."""
-    made = builder()
-    made.row("x86-64-v3", "baseline", device=HOSTILE, accuracy_torch=0.99, onnx_size=526_336)
+    builder = new_builder()
+    builder.add_row("x86-64-v3", "baseline", device=HOSTILE, accuracy_torch=0.99, onnx_size=526_336)
     samples = [int(1e6 * (1 + i / 300)) for i in range(60)]
     throttled = STATE.model_copy(
         update={"throttled": True, "frequency_khz": (600_000,) * 4, "governor": HOSTILE}
     )
-    made.row(
+    builder.add_row(
         "x86-64-v3",
         "release",
         device=HOSTILE,
@@ -201,27 +201,27 @@ def bad() -> Report:
             device=HOSTILE, emulated=False, before=STATE, after=throttled,
         ),
     )  # fmt: skip
-    made.missing("x86-64-v3", "release", HOSTILE, "bundle_size", "parity", device=HOSTILE)
-    made.outcome(Outcome(stage="train", status="cached"))
-    made.outcome(
+    builder.add_missing("x86-64-v3", "release", HOSTILE, "bundle_size", "parity", device=HOSTILE)
+    builder.add_outcome(Outcome(stage="train", status="cached"))
+    builder.add_outcome(
         Outcome(stage=HOSTILE, status="failed", seconds=3.5, why=HOSTILE, target="rpi4", candidate="release")
     )
-    made.outcome(
+    builder.add_outcome(
         Outcome(stage="bench", status="skipped", why="deploy failed", target="rpi4", candidate="release")
     )
     failed(
-        made,
+        builder,
         UnreachableError(HOSTILE, where="pi@shelf-3", why="connection refused", state="nothing was sent", next="ping shelf-3"),
         stage="deploy",
         target="rpi4",
     )  # fmt: skip
-    failed(made, ConfigError([Problem("a.yaml", 3, 7, HOSTILE)]), stage="check", target="rpi4")
-    made.check(GATES)
-    return frozen(made.build())
+    failed(builder, ConfigError([Problem("a.yaml", 3, 7, HOSTILE)]), stage="check", target="rpi4")
+    builder.check_gates(GATES)
+    return frozen(builder.build())
 
 
 def empty() -> Report:
-    return frozen(builder().build())
+    return frozen(new_builder().build())
 
 
 def frozen(report: Report) -> Report:

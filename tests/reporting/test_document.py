@@ -72,11 +72,11 @@ def test_what_is_not_a_number_cannot_stand_in_a_report(value):
 
 
 def test_rows_are_ordered_by_target_then_baseline_first():
-    made = samples.builder()
+    builder = samples.new_builder()
     for target, candidate in (("b", "release"), ("a", "release"), ("b", "baseline")):
-        made.row(target, candidate, parameters=1)
-    made.row("a", "release", macs=2)
-    rows = made.build().rows
+        builder.add_row(target, candidate, parameters=1)
+    builder.add_row("a", "release", macs=2)
+    rows = builder.build().rows
     assert [(row.target, row.candidate) for row in rows] == [
         ("b", "baseline"),
         ("b", "release"),
@@ -86,31 +86,31 @@ def test_rows_are_ordered_by_target_then_baseline_first():
 
 
 def test_a_reason_lasts_only_as_long_as_its_figure_is_missing():
-    made = samples.builder()
-    made.missing("a", "release", "no data", "accuracy_board", "parity")
-    made.row("a", "release", parity=0.0, missing={"macs": "dynamic shapes"})
-    assert made.build().rows[0].missing == {"accuracy_board": "no data", "macs": "dynamic shapes"}
+    builder = samples.new_builder()
+    builder.add_missing("a", "release", "no data", "accuracy_board", "parity")
+    builder.add_row("a", "release", parity=0.0, missing={"macs": "dynamic shapes"})
+    assert builder.build().rows[0].missing == {"accuracy_board": "no data", "macs": "dynamic shapes"}
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda made: made.row("a", "release", paramters=1),
-        lambda made: made.missing("a", "release", "why", "paramters"),
+        lambda builder: builder.add_row("a", "release", paramters=1),
+        lambda builder: builder.add_missing("a", "release", "why", "paramters"),
     ],
 )
 def test_a_misspelt_figure_is_refused_at_once(call):
-    made = samples.builder()
+    builder = samples.new_builder()
     with pytest.raises(ValueError, match="a row has no paramters"):
-        call(made)
+        call(builder)
 
 
 def test_the_report_can_be_built_at_any_time():
-    made = samples.builder()
-    assert made.build().stages == ()
-    made.outcome(Outcome(stage="train", status="done", seconds=1.0))
-    made.outcome(Outcome(stage="export", status="cached"))
-    assert [outcome.stage for outcome in made.build().stages] == ["train", "export"]
+    builder = samples.new_builder()
+    assert builder.build().stages == ()
+    builder.add_outcome(Outcome(stage="train", status="done", seconds=1.0))
+    builder.add_outcome(Outcome(stage="export", status="cached"))
+    assert [outcome.stage for outcome in builder.build().stages] == ["train", "export"]
 
 
 @pytest.mark.parametrize(
@@ -127,12 +127,12 @@ def test_the_report_can_be_built_at_any_time():
     ],
 )
 def test_exit_codes_of_errors(errors, code):
-    made = samples.builder()
+    builder = samples.new_builder()
     for target in ("a", "b"):
-        made.row(target, "release", parameters=1)
+        builder.add_row(target, "release", parameters=1)
     for error, target in errors:
-        samples.failed(made, error, target=target)
-    assert made.build().exit_code == code
+        samples.failed(builder, error, target=target)
+    assert builder.build().exit_code == code
 
 
 LSTM = ModelProblem("LSTM", "lstm 1", "LSTM is not lowered", "the importer has none", "unroll it")
@@ -152,18 +152,18 @@ LOOP = ModelProblem("Loop", "", "Loop is not lowered", "it has no static length"
     ids=["one problem in a model", "two problems in a model", "a problem in YAML"],
 )
 def test_the_report_has_all_that_an_error_says(error, words):
-    made = samples.builder()
-    samples.failed(made, error, target="a")
-    report = made.build()
+    builder = samples.new_builder()
+    samples.failed(builder, error, target="a")
+    report = builder.build()
     assert Report.model_validate_json(report.model_dump_json()) == report
     for page in (to_html(report), to_markdown(report)):
         assert [word for word in words if word not in page] == []
 
 
 def test_a_single_target_that_fails_gives_its_own_code():
-    made = samples.builder()
-    samples.failed(made, UnreachableError("x"), target="a", stage="deploy")
-    report = made.build()
+    builder = samples.new_builder()
+    samples.failed(builder, UnreachableError("x"), target="a", stage="deploy")
+    report = builder.build()
     assert (report.targets, report.exit_code) == (("a",), 4)
     assert (report.errors[0].type, report.errors[0].stage) == ("UnreachableError", "deploy")
 
@@ -217,12 +217,12 @@ def test_the_baseline_is_the_reference_and_is_not_gated():
 
 
 def test_a_failed_gate_is_exit_code_3_and_a_skipped_one_is_not():
-    made = samples.builder()
-    made.row("a", "release", parity=1.0)
-    made.check(Gates(parity=0.1))
-    assert made.build().exit_code == 3
-    made.check(Gates(p90_ms=0.1))
-    assert made.build().exit_code == 0
+    builder = samples.new_builder()
+    builder.add_row("a", "release", parity=1.0)
+    builder.check_gates(Gates(parity=0.1))
+    assert builder.build().exit_code == 3
+    builder.check_gates(Gates(p90_ms=0.1))
+    assert builder.build().exit_code == 0
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
@@ -241,48 +241,54 @@ def test_a_gate_never_passes_a_value_above_its_limit(limit, value):
     ],
 )
 def test_the_headline(error, target, says):
-    made = samples.builder()
-    made.row("a", "release", parameters=1)
+    builder = samples.new_builder()
+    builder.add_row("a", "release", parameters=1)
     if error:
-        samples.failed(made, error, target=target)
-    assert headline(made.build()) == says
+        samples.failed(builder, error, target=target)
+    assert headline(builder.build()) == says
 
 
 BUNDLE, P50 = (next(f for f in FIGURES if f.label == label) for label in ("Bundle", "Latency p50"))
 
 
 def test_a_figure_nobody_filled_in_is_explained_by_what_failed_or_was_skipped():
-    made = samples.builder()
-    made.row("a", "release", parameters=1)
-    assert cell(made.build(), BUNDLE, at("a"), "release").why == "not measured"
-    made.outcome(Outcome(stage="bench", target="a", candidate="release", status="skipped", why="no device"))
-    assert cell(made.build(), P50, at("a"), "release").why == "no device"
-    assert cell(made.build(), BUNDLE, at("a"), "release").why == "not measured"
-    made.outcome(Outcome(stage="compile", target="a", candidate="baseline", status="failed", why="no zig"))
-    assert cell(made.build(), BUNDLE, at("a"), "release").why == "compile failed: no zig"
-    made.outcome(Outcome(stage="compile", target="a", candidate="release", status="failed", why="disk full"))
-    assert cell(made.build(), BUNDLE, at("a"), "release").why == "compile failed: disk full"
-    assert cell(made.build(), BUNDLE, at("b"), "release").why == "not measured"
-    made.missing("a", "release", "said already", "bundle_size")
-    assert cell(made.build(), BUNDLE, at("a"), "release").why == "said already"
+    builder = samples.new_builder()
+    builder.add_row("a", "release", parameters=1)
+    assert cell(builder.build(), BUNDLE, at("a"), "release").why == "not measured"
+    builder.add_outcome(
+        Outcome(stage="bench", target="a", candidate="release", status="skipped", why="no device")
+    )
+    assert cell(builder.build(), P50, at("a"), "release").why == "no device"
+    assert cell(builder.build(), BUNDLE, at("a"), "release").why == "not measured"
+    builder.add_outcome(
+        Outcome(stage="compile", target="a", candidate="baseline", status="failed", why="no zig")
+    )
+    assert cell(builder.build(), BUNDLE, at("a"), "release").why == "compile failed: no zig"
+    builder.add_outcome(
+        Outcome(stage="compile", target="a", candidate="release", status="failed", why="disk full")
+    )
+    assert cell(builder.build(), BUNDLE, at("a"), "release").why == "compile failed: disk full"
+    assert cell(builder.build(), BUNDLE, at("b"), "release").why == "not measured"
+    builder.add_missing("a", "release", "said already", "bundle_size")
+    assert cell(builder.build(), BUNDLE, at("a"), "release").why == "said already"
 
 
 def test_a_placement_says_its_device_and_whether_it_is_emulated():
-    made = samples.builder()
-    made.row("a", "baseline", device="d", emulated=True)
-    made.row("a", "release", device="d", emulated=True, parameters=1)
-    samples.failed(made, UnreachableError("x"), target="b")
-    report = made.build()
+    builder = samples.new_builder()
+    builder.add_row("a", "baseline", device="d", emulated=True)
+    builder.add_row("a", "release", device="d", emulated=True, parameters=1)
+    samples.failed(builder, UnreachableError("x"), target="b")
+    report = builder.build()
     assert [title(at) for at in report.placements] == ["a on d (emulated)", "b"]
 
 
 def test_every_device_of_a_target_has_rows_gates_and_an_exit_code_of_its_own():
-    made = samples.builder()
+    builder = samples.new_builder()
     for device, parity in (("one", 0.01), ("two", 1.0)):
         for candidate in ("baseline", "release"):
-            made.row("a", candidate, device=device, parity=parity)
-    made.check(Gates(parity=0.1))
-    report = made.build()
+            builder.add_row("a", candidate, device=device, parity=parity)
+    builder.check_gates(Gates(parity=0.1))
+    report = builder.build()
     assert [(gate.target, gate.device, gate.status) for gate in report.gates] == [
         ("a", "one", "passed"),
         ("a", "two", "failed"),
@@ -290,17 +296,17 @@ def test_every_device_of_a_target_has_rows_gates_and_an_exit_code_of_its_own():
     assert report.exit_code == 3
     for page in (to_html(report), to_markdown(report)):
         assert page.count("on one") == page.count("on two") > 0
-    samples.failed(made, UnreachableError("x"), target="a", device="two")
-    assert made.build().exit_code == FleetError.exit_code
-    samples.failed(made, UnreachableError("x"), target="a", device="one")
-    assert made.build().exit_code == UnreachableError.exit_code
+    samples.failed(builder, UnreachableError("x"), target="a", device="two")
+    assert builder.build().exit_code == FleetError.exit_code
+    samples.failed(builder, UnreachableError("x"), target="a", device="one")
+    assert builder.build().exit_code == UnreachableError.exit_code
 
 
 def test_candidates_of_a_search_stand_beside_each_other():
-    made = samples.builder()
+    builder = samples.new_builder()
     for candidate, size in (("small", 3), ("baseline", 9), ("tiny", 1)):
-        made.row("a", candidate, bundle_size=size)
-    report = made.build()
+        builder.add_row("a", candidate, bundle_size=size)
+    report = builder.build()
     assert columns(report) == ("baseline", "small", "tiny")
     assert [row.candidate for row in report.rows] == ["baseline", "small", "tiny"]
     assert "| Bundle | 9 B | 3 B | 1 B |" in to_markdown(report).replace("\N{NO-BREAK SPACE}", " ")
@@ -309,10 +315,10 @@ def test_candidates_of_a_search_stand_beside_each_other():
 
 
 def test_an_error_of_the_whole_run_explains_every_target():
-    made = samples.builder()
-    made.row("a", "release", parameters=1)
-    samples.failed(made, InputError("no such weights"))
-    assert cell(made.build(), BUNDLE, at("a"), "release").why == "no such weights"
+    builder = samples.new_builder()
+    builder.add_row("a", "release", parameters=1)
+    samples.failed(builder, InputError("no such weights"))
+    assert cell(builder.build(), BUNDLE, at("a"), "release").why == "no such weights"
 
 
 def test_host_and_tools_are_of_this_machine():

@@ -79,7 +79,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         method = method_of(spec.step)
         if not isinstance(method, TorchMethod):
             raise TypeError(f"{method.name} is not a method on torch")
-        start = torch_models.restored(spec.source, base, work.inputs["checkpoint"])
+        start = torch_models.restore_module(spec.source, base, work.inputs["checkpoint"])
         context = Context(
             spec.inputs,
             samples(spec.data, base),
@@ -91,14 +91,14 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         if "teacher" in work.inputs:
             context = replace(
                 context,
-                teacher=lambda: torch_models.restored(spec.source, base, work.inputs["teacher"]).module,
+                teacher=lambda: torch_models.restore_module(spec.source, base, work.inputs["teacher"]).module,
             )
         found = Structure.of(start.module)
         result = method.apply(start.module, spec.step, context)
         changes = start.changes
         if result.change is not None:
             changes = (*changes, Change(method.name, result.change, found))
-        files = torch_models.saved(result.module, work.scratch, method.name, changes)
+        files = torch_models.save_module(result.module, work.scratch, method.name, changes)
         facts = torch_models.facts(result.module, spec.inputs, context.data, files)
         figures = StepFigures.of_step(method.name, "torch", result.metrics, facts)
         return StageResult(figures, files)

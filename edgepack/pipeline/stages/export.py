@@ -53,7 +53,9 @@ class ExportStage(ModelStage[ExportSpec, ExportFigures]):
         from edgepack.torchnet.layers import example_inputs
 
         spec = work.spec
-        module = torch_models.restored(spec.source, work.resources.base, work.inputs["checkpoint"]).module
+        module = torch_models.restore_module(
+            spec.source, work.resources.base, work.inputs["checkpoint"]
+        ).module
         path = to_onnx(module, spec.inputs, work.scratch / "model.onnx")
         error = parity(module, path, [np.asarray(x) for x in example_inputs(spec.inputs, seed=1)])
         return StageResult(ExportFigures(torch_parity=error), {"onnx": Output(path, "onnx", "model.onnx")})

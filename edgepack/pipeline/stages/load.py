@@ -59,7 +59,7 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
 
         model, base = work.spec.model, work.resources.base
         found = load_source(model, base, torch_models.rebuilders())
-        files = torch_models.saved(found.module, work.scratch, "loaded", found.changes)
+        files = torch_models.save_module(found.module, work.scratch, "loaded", found.changes)
         data = samples(work.spec.data, base)
         facts = torch_models.facts(found.module, model.inputs, data, files)
         changed_by = tuple(change.method for change in found.changes)

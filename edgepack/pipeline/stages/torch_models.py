@@ -53,7 +53,7 @@ def rebuilders() -> dict[str, Rebuild]:
     return found
 
 
-def restored(source: str, base: Path, path: Path) -> Restored:
+def restore_module(source: str, base: Path, path: Path) -> Restored:
     """Load the module from a checkpoint of an earlier stage."""
     from edgepack.torchnet.checkpoint import restore
     from edgepack.torchnet.source import build_source
@@ -61,7 +61,7 @@ def restored(source: str, base: Path, path: Path) -> Restored:
     return restore(build_source(source, base), path, rebuilders())
 
 
-def saved(
+def save_module(
     module: "torch.nn.Module", scratch: Path, name: str, changes: tuple[Change, ...] = ()
 ) -> dict[str, Output]:
     """Save the module as the checkpoint of this stage."""

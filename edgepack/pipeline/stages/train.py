@@ -51,7 +51,7 @@ class TrainStage(ModelStage[TrainSpec, SourceFigures]):
         torch.manual_seed(spec.train.seed)
         module = build_source(spec.source, work.resources.base)
         training = train(module, data, spec.train, work.progress)
-        files = torch_models.saved(module, work.scratch, "trained")
+        files = torch_models.save_module(module, work.scratch, "trained")
         facts = torch_models.facts(module, spec.inputs, data, files)
         figures = SourceFigures(level="torch", inputs=spec.inputs, training=training, **facts.model_dump())
         return StageResult(figures, files)

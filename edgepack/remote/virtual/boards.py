@@ -203,7 +203,7 @@ def _start(kind: Kind, name: str, needs: dict[str, Any], *, owned: bool) -> Boar
         user, work_dir = rootfs.USER, "edgepack"
         if kind.arch == os.uname().machine:
             needs["native"] = native.sshd_programs(needs["sshd"], folder)
-            needs["qemu"] = native.marked(needs["qemu"], folder)
+            needs["qemu"] = native.mark_copy(needs["qemu"], folder)
     else:
         (user, _), work_dir = _login(), str(folder / "home" / "edgepack")
         Path(work_dir).mkdir(parents=True, exist_ok=True)

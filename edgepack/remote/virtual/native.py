@@ -12,7 +12,7 @@ _PADDING = 15  # the last byte of e_ident
 _HELPERS = Path("/usr/lib/openssh")  # of sshd, since 9.8
 
 
-def marked(program: str, folder: Path) -> str:
+def mark_copy(program: str, folder: Path) -> str:
     """A copy of a program in ``folder`` that qemu's registration does not match."""
     copy = folder / Path(program).name
     copy.unlink(
@@ -30,4 +30,4 @@ def sshd_programs(sshd: str, folder: Path) -> dict[str, str]:
     """The programs of sshd by path, each with its marked copy."""
     helpers = (_HELPERS / name for name in ("sshd-session", "sshd-auth"))
     programs = [str(Path(sshd).resolve()), *(str(helper) for helper in helpers if helper.exists())]
-    return {program: marked(program, folder) for program in programs}
+    return {program: mark_copy(program, folder) for program in programs}
