@@ -103,9 +103,9 @@ def test_each_result_is_written_before_the_next_frame_arrives(bundle):
         (b"job a 99999999999999999999 main\n", "SIZE is from 1"),
         (b"job a 0 main\n", "SIZE is from 1"),
         (b"job ../a 10 main\n", "ID is 1 to 64"),
-        (b"job a 10 main\nshort", "the stream ended within a frame"),
+        (b"job a 10 main\nshort", "the stream ended in the middle of a frame"),
         (b"x" * 20000, "a header line is longer"),
-        (b"job a 10", "or was cut off"),
+        (b"job a 10", "or truncated"),
     ],
 )
 def test_a_stream_that_is_lost_ends_with_its_own_exit_code(bundle, stream, text):

@@ -114,13 +114,13 @@ def test_a_model_with_an_operator_of_the_extra_library_names_what_is_missing(bun
     assert "tvm.contrib.sort" in result(done)["error"]
 
 
-MISTAKES = {
-    "--input X --input X": (3, "takes 1 inputs, 2 were given"),
+WRONG_ARGUMENTS = {
+    "--input X --input X": (3, "has 1 inputs, got 2"),
     "--input nowhere.npy": (3, "nowhere.npy cannot be opened: No such file"),
     "--input X --device cuda": (7, "libtvm_runtime_cuda.so"),
-    "--input X --threads 0": (2, "--threads takes a whole number from 1 to 256"),
-    "--input X --threads 1x": (2, "not '1x'"),
-    "--input X --each --each": (2, "--each was given twice"),
+    "--input X --threads 0": (2, "--threads must be a whole number from 1 to 256 (got '0')"),
+    "--input X --threads 1x": (2, "got '1x'"),
+    "--input X --each --each": (2, "duplicate option --each"),
     "--input X --frobnicate": (2, "run has no option '--frobnicate'"),
     "--input X --runs 3": (2, "run has no option '--runs'"),
     "--input": (2, "--input needs a value"),
@@ -128,9 +128,9 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("words", MISTAKES)
-def test_mistakes_are_named_with_their_exit_code(bundle, x, tmp_path, words):
-    code, text = MISTAKES[words]
+@pytest.mark.parametrize("words", WRONG_ARGUMENTS)
+def test_wrong_arguments_are_reported_with_their_exit_code(bundle, x, tmp_path, words):
+    code, text = WRONG_ARGUMENTS[words]
     arguments = [str(x) if word == "X" else word for word in words.split()]
     done = bundle.run("run", "--model", bundle.library("mlp"), "--output-dir", tmp_path, *arguments)
     assert done.returncode == code
@@ -171,7 +171,7 @@ def test_a_truncated_or_foreign_model_is_named_before_it_is_loaded(bundle, x, tm
 
 def test_a_model_that_ends_the_process_is_a_crash_with_its_line(bundle, x, tmp_path):
     """A library may do anything while it is loaded: here a constructor calls _exit and another aborts."""
-    for body, text in (("_exit(0);", "exit code 0"), ("abort();", "signal 6")):
+    for body, text in (("_exit(0);", "exited with code 0"), ("abort();", "signal 6")):
         source = tmp_path / "model.c"
         source.write_text(
             f"#include <stdlib.h>\n#include <unistd.h>\n__attribute__((constructor)) void f(void) {{ {body} }}"
@@ -180,7 +180,7 @@ def test_a_model_that_ends_the_process_is_a_crash_with_its_line(bundle, x, tmp_p
         done = bundle.run("run", "--model", model, "--input", x, "--output-dir", tmp_path)
         assert (done.returncode, result(done)["kind"]) == (8, "crash")
         assert (
-            f"died while loading the model: {'it ended its process with ' if 'exit' in text else 'killed by '}{text}"
+            f"died while loading the model: {'it ' if 'exit' in text else 'killed by '}{text}"
             in result(done)["error"]
         )
 

@@ -1,15 +1,15 @@
-/* edgepack-agent: the one program edgepack runs on a board. docs/agent-protocol.md is its contract. */
+/* edgepack-agent: the program that edgepack runs on a board. Its protocol is in docs/agent-protocol.md. */
 #ifndef EDGEPACK_AGENT_H
 #define EDGEPACK_AGENT_H
 
 #include "tvm.h"
 
-/* Raised when a line that the agent writes or a frame that it reads changes its meaning. */
+/* Incremented when the meaning of an output line or an input frame changes. */
 enum { PROTOCOL_VERSION = 1 };
 
 enum { MAX_CORES = 64 };
 
-/* The options of all commands; each command fills those it takes. */
+/* The options of all commands; each command uses some of them. */
 struct options {
     const char *model, *output_dir, *root, *work_dir;
     const char *inputs[16];
@@ -22,7 +22,7 @@ struct options {
     int core_count;
 };
 
-/* Bits, so that an option can name the set of commands that take it. */
+/* Bits, so that an option can have a set of commands. */
 enum command { INFO = 1, RUN = 2, BENCH = 4, MEASURE = 8 };
 
 /* Parses the arguments after the command's name. */

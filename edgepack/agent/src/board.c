@@ -15,7 +15,7 @@ bool board_read(const char *root, const char *path, char *text, size_t size)
     if (file == NULL)
         return false;
     size_t length = fread(text, 1, size - 1, file);
-    bool good = !ferror(file); /* thermal zones that sleep answer EAGAIN */
+    bool good = !ferror(file); /* suspended thermal zones return EAGAIN */
     fclose(file);
     while (length > 0 && (text[length - 1] == '\n' || text[length - 1] == '\0'))
         length--;
@@ -103,7 +103,7 @@ static void add_sum(const char *root, const char *path, void *sum)
         *(int64_t *)sum += strtoll(text, NULL, 10);
 }
 
-/* Devices that slow the CPU or GPU down; a fan that runs is no throttling. */
+/* Devices that throttle the CPU or GPU; a running fan is not throttling. */
 static void add_cooling(const char *root, const char *path, void *json)
 {
     char type[TEXT_SIZE], state[TEXT_SIZE];

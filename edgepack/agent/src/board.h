@@ -1,4 +1,4 @@
-/* What the kernel says about the board: files of /proc and /sys, all read under a root directory, so
+/* Facts from the kernel about the board: files in /proc and /sys, read below a root directory, so
  * that a mounted image can be probed as well as the running board. */
 #ifndef EDGEPACK_BOARD_H
 #define EDGEPACK_BOARD_H

@@ -25,8 +25,8 @@ static double now_ms(void)
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
-/* The candidate must neither read the frames nor write into the results, leave a core file behind,
- * nor take the agent with it when memory runs out. */
+/* The candidate must not read the frames, write to the results or leave a core file,
+ * and must be killed before the agent when memory runs out. */
 static void isolate(void)
 {
     const struct rlimit no_core = {0, 0};
@@ -74,7 +74,7 @@ static bool load(const struct job *job, int library, struct candidate *candidate
     return true;
 }
 
-/* Calls the kernel `calls` times back to back; `*ms` is the time of all. */
+/* Calls the kernel `calls` times in a row; `*ms` is the total time. */
 static bool time_calls(const struct candidate *candidate, int64_t calls, double *ms, struct failure *failure)
 {
     double start = now_ms();
@@ -88,8 +88,8 @@ static bool time_calls(const struct candidate *candidate, int64_t calls, double 
     return true;
 }
 
-/* Takes samples that each last `min_ms`: the number of calls grows until one does, and stays. The first
- * call is not counted: it faults pages in. */
+/* Takes samples of at least `min_ms`: the number of calls is increased until a sample is long enough. The
+ * first call is not counted, since it faults pages in. */
 static bool sample(const struct candidate *candidate, const struct options *options, struct verdict *verdict)
 {
     double ms;
@@ -105,9 +105,9 @@ static bool sample(const struct candidate *candidate, const struct options *opti
             continue;
         }
         double wanted = 1.1 * (double)verdict->calls * options->min_ms / (ms > 1e-3 ? ms : 1e-3);
-        double most = 100 * (double)verdict->calls; /* a first sample may be far too short to trust */
+        double most = 100 * (double)verdict->calls; /* the first sample may be too short to be reliable */
         verdict->calls = 1 + (int64_t)(wanted < most ? wanted : most);
-        i = 0; /* samples of different lengths do not compare */
+        i = 0; /* samples with different numbers of calls are not comparable */
     }
     return true;
 }
@@ -123,5 +123,5 @@ _Noreturn void candidate_child(const struct job *job, int library, const struct 
     if (good)
         verdict->failure.status = STATUS_OK;
     verdict->done = true;
-    _exit(0); /* no destructors: a broken kernel may have damaged what they walk */
+    _exit(0); /* no destructors: a broken kernel may have corrupted memory */
 }

@@ -7,9 +7,9 @@
 
 enum { MAX_REPEATS = 1000 };
 
-/* What came of a candidate; in memory that parent and child share. */
+/* The result of a candidate, in memory shared by parent and child. */
 struct verdict {
-    bool done; /* the child got to its end: `failure` says how it went */
+    bool done; /* the child completed: `failure` has the result */
     struct failure failure;
     double ms[MAX_REPEATS]; /* of one call, averaged over `calls` calls */
     int64_t calls;

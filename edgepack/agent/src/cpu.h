@@ -1,4 +1,4 @@
-/* The CPU's name and its instruction set extensions, by the kernel's words. */
+/* The CPU's name and its instruction set extensions, as named by the kernel. */
 #ifndef EDGEPACK_CPU_H
 #define EDGEPACK_CPU_H
 

@@ -30,7 +30,7 @@ const struct dtype *dtype_by_npy(const char *name, size_t length)
 {
     for (size_t i = 0; i < DTYPE_COUNT; i++) {
         const char *npy = DTYPES[i].npy;
-        /* numpy writes '|' where byte order means nothing, and accepts '<' there too. */
+        /* numpy writes '|' if byte order does not apply, and accepts '<', too. */
         if (same(npy, name, length) ||
             (npy[0] == '|' && length == 3 && name[0] == '<' && memcmp(npy + 1, name + 1, 2) == 0))
             return &DTYPES[i];
@@ -54,7 +54,7 @@ bool tensor_type_complete(struct tensor_type *type, struct failure *failure)
             return fail(failure, STATUS_INPUT, "dimension %d of the shape is negative", i);
         if (__builtin_mul_overflow(type->size, (size_t)type->shape[i], &type->size) ||
             type->size > PTRDIFF_MAX)
-            return fail(failure, STATUS_INPUT, "the shape has more elements than memory can hold");
+            return fail(failure, STATUS_INPUT, "the shape has too many elements");
     }
     return true;
 }
@@ -69,7 +69,7 @@ bool tensor_type_parse(const char *text, size_t length, struct tensor_type *type
                     (int)length, text);
     type->dtype = dtype_by_name(text, (size_t)(colon - text));
     if (type->dtype == NULL)
-        return fail(failure, STATUS_INPUT, "'%.*s' is no dtype the agent knows", (int)(colon - text), text);
+        return fail(failure, STATUS_INPUT, "'%.*s' is not a supported dtype", (int)(colon - text), text);
     for (const char *at = colon + 1; at < end; at++) {
         int64_t dimension = 0;
         if (type->rank == MAX_RANK)
@@ -84,7 +84,7 @@ bool tensor_type_parse(const char *text, size_t length, struct tensor_type *type
                 return fail(failure, STATUS_INPUT, "'%.*s' has a dimension that is too large", (int)length,
                             text);
         if (at < end && (*at != 'x' || at + 1 == end))
-            return fail(failure, STATUS_INPUT, "'%.*s' does not separate its dimensions by x", (int)length,
+            return fail(failure, STATUS_INPUT, "'%.*s' does not separate its dimensions with x", (int)length,
                         text);
         type->shape[type->rank++] = dimension;
     }

@@ -1,4 +1,4 @@
-/* The element types and shapes that cross the agent's border: .npy files and argument specs. */
+/* Element types and shapes of .npy files and argument specs. */
 #ifndef EDGEPACK_DTYPE_H
 #define EDGEPACK_DTYPE_H
 
@@ -12,17 +12,17 @@
 enum { MAX_RANK = 8 };
 
 struct dtype {
-    const char *name; /* "float32": the recipe's word */
-    const char *npy;  /* "<f4": numpy's word, little-endian */
+    const char *name; /* "float32": name in recipes */
+    const char *npy;  /* "<f4": numpy's name, little-endian */
     DLDataType dl;
-    size_t size; /* bytes an element */
+    size_t size; /* bytes per element */
 };
 
 struct tensor_type {
     const struct dtype *dtype;
     int rank;
     int64_t shape[MAX_RANK];
-    size_t size; /* bytes in all */
+    size_t size; /* bytes in total */
 };
 
 const struct dtype *dtype_by_name(const char *name, size_t length);

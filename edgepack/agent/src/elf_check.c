@@ -30,10 +30,10 @@ static bool check_segments(FILE *file, const Elf64_Ehdr *head, const char *path,
 {
     Elf64_Phdr segment;
     if (head->e_phentsize != sizeof segment || fseeko(file, (off_t)head->e_phoff, SEEK_SET) != 0)
-        return fail(failure, STATUS_INPUT, "%s is damaged: its program headers are not where it says", path);
+        return fail(failure, STATUS_INPUT, "%s is damaged: its program header offset is invalid", path);
     for (unsigned i = 0; i < head->e_phnum; i++) {
         if (fread(&segment, sizeof segment, 1, file) != 1)
-            return fail(failure, STATUS_INPUT, "%s is truncated within its program headers", path);
+            return fail(failure, STATUS_INPUT, "%s is truncated in its program headers", path);
         if (segment.p_offset > size || segment.p_filesz > size - segment.p_offset)
             return fail(failure, STATUS_INPUT, "%s is truncated: it is %llu bytes long and needs %llu", path,
                         (unsigned long long)size, (unsigned long long)(segment.p_offset + segment.p_filesz));

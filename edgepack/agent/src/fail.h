@@ -1,4 +1,4 @@
-/* Failures travel as values: a status, which is the exit code, and a text for people. */
+/* Failures are values: a status, which is the exit code, and a message. */
 #ifndef EDGEPACK_FAIL_H
 #define EDGEPACK_FAIL_H
 
@@ -12,7 +12,7 @@ enum status {
     STATUS_INPUT = 3,    /* an input file that cannot be used */
     STATUS_MODEL = 4,    /* the model cannot be loaded, or TVM raised an error */
     STATUS_OUTPUT = 5,   /* a result cannot be written, e.g. the disk is full */
-    STATUS_STREAM = 6,   /* the stream of `measure` is not the protocol */
+    STATUS_STREAM = 6,   /* the stream of `measure` is invalid */
     STATUS_DEVICE = 7,   /* no GPU, or its runtime library is missing */
     STATUS_CRASH = 8,    /* the process that ran the model died: SIGSEGV, SIGILL, out of memory, ... */
 };
@@ -27,7 +27,7 @@ struct failure {
 bool fail(struct failure *failure, enum status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The name of a status as it stands in the JSON of an error, e.g. "input". */
+/* The name of a status in the JSON of an error, e.g. "input". */
 const char *status_name(enum status status);
 
 #endif

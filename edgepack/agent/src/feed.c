@@ -47,7 +47,7 @@ bool inputs_next(struct inputs *inputs, struct model *model, struct failure *fai
 
 void inputs_close(struct inputs *inputs)
 {
-    struct failure ignored; /* files that were only read have nothing to lose */
+    struct failure ignored; /* errors on files that were only read do not matter */
     for (int i = 0; i < inputs->count; i++)
         npy_close(&inputs->files[i], &ignored);
     free(inputs->buffer);
@@ -57,7 +57,7 @@ static bool output_type(const DLTensor *view, struct tensor_type *type, struct f
 {
     *type = (struct tensor_type){.dtype = dtype_by_dl(view->dtype), .rank = view->ndim};
     if (type->dtype == NULL)
-        return fail(failure, STATUS_MODEL, "an output has a dtype (code %d, %d bits) that .npy cannot hold",
+        return fail(failure, STATUS_MODEL, "an output dtype (code %d, %d bits) is not supported by .npy",
                     view->dtype.code, view->dtype.bits);
     if (view->ndim > MAX_RANK)
         return fail(failure, STATUS_MODEL, "an output has %d dimensions, more than %d", view->ndim, MAX_RANK);

@@ -1,4 +1,4 @@
-/* What goes into a model and what comes out of it, as .npy files and as JSON. */
+/* Inputs and outputs of a model, as .npy files and as JSON. */
 #ifndef EDGEPACK_FEED_H
 #define EDGEPACK_FEED_H
 
@@ -7,7 +7,7 @@
 #include "model.h"
 #include "npy.h"
 
-/* The model's inputs: open files, and one buffer that is large enough for a sample of any. */
+/* The model's inputs: open files, and one buffer that is large enough for a sample of each. */
 struct inputs {
     struct npy files[MAX_TENSORS];
     struct tensor_type types[MAX_TENSORS]; /* of one sample */
@@ -25,7 +25,7 @@ bool inputs_next(struct inputs *inputs, struct model *model, struct failure *fai
 /* Safe on a zeroed struct. */
 void inputs_close(struct inputs *inputs);
 
-/* One output: its type, the count of values that are not finite, and its file where one is written. */
+/* One output: its type, the count of values that are not finite, and its file if it is written. */
 struct output {
     struct tensor_type type;
     int64_t nan, inf;
@@ -48,7 +48,7 @@ bool outputs_fetch(struct outputs *outputs, int index, TVMFFIObjectHandle tensor
 bool outputs_save(struct outputs *outputs, const struct model *model, const struct options *options,
                   int64_t sample, int64_t samples, struct failure *failure);
 
-/* Closes the files. `good` says whether all went well so far: only then a failure here is reported. */
+/* Closes the files. A failure here is reported only if `good`, i.e. there was none before. */
 bool outputs_close(struct outputs *outputs, bool good, struct failure *failure);
 
 /* The member "outputs": dtype, shape of one sample, and values that are not finite, over all samples. */

@@ -38,7 +38,7 @@ static bool run_samples(struct model *model, struct inputs *inputs, struct outpu
     if (mkdir(options->output_dir, 0777) != 0 && errno != EEXIST)
         return fail(failure, STATUS_OUTPUT, "%s cannot be created: %s", options->output_dir, strerror(errno));
     if (inputs->samples == 0)
-        return fail(failure, STATUS_INPUT, "the inputs hold no sample");
+        return fail(failure, STATUS_INPUT, "the inputs contain no samples");
     enter_stage("running the model");
     for (int64_t sample = 0; sample < inputs->samples; sample++)
         if (!inputs_next(inputs, model, failure) || !model_run(model, failure) ||
@@ -68,7 +68,7 @@ bool run(const struct options *options, struct failure *failure)
     return good;
 }
 
-/* Runs the model `count` times and keeps the duration of each, where `samples` is given. */
+/* Runs the model `count` times and stores the duration of each, if `samples` is given. */
 static bool time_runs(struct model *model, int64_t count, int64_t *samples, struct failure *failure)
 {
     for (int64_t i = 0; i < count; i++) {

@@ -1,4 +1,4 @@
-/* `info`: what this board is, as one JSON line. */
+/* `info`: properties of this board, as one JSON line. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <glob.h>
@@ -61,8 +61,8 @@ static bool loads(const char *library)
     return handle != NULL;
 }
 
-/* JetPack's release (L4T), the driver, and every CUDA runtime in the places where JetPack puts it.
- * "loadable" asks the dynamic loader for what libtvm_runtime_cuda.so needs. */
+/* JetPack's release (L4T), the driver, and every CUDA runtime in JetPack's folders.
+ * "loadable" checks that the dynamic loader finds what libtvm_runtime_cuda.so needs. */
 static void add_cuda(struct json *json, const char *root)
 {
     char l4t[256];
@@ -88,7 +88,7 @@ static void add_runtime(struct json *json)
     if (loads)
         tvm_version(version, sizeof version);
     json_open(json, "runtime", '{');
-    json_text(json, "tvm", EDGEPACK_TVM_VERSION); /* the runtime has no call that tells */
+    json_text(json, "tvm", EDGEPACK_TVM_VERSION); /* the runtime has no call for it */
     json_text(json, "tvm_ffi", loads ? version : NULL);
     json_text(json, "error", loads ? NULL : failure.text);
     json_close(json, '}');

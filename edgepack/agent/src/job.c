@@ -53,7 +53,7 @@ static bool parse_size(struct word word, size_t *size)
 static void parse_arguments(const char *at, const char *end, struct job *job)
 {
     if (!copy_name(next_word(&at, end), ".", job->function, sizeof job->function)) {
-        fail(&job->failure, STATUS_INPUT, "the function's name is missing, too long or not a name");
+        fail(&job->failure, STATUS_INPUT, "the function name is missing, too long or invalid");
         return;
     }
     for (struct word word; (word = next_word(&at, end)).length > 0;) {
@@ -74,9 +74,9 @@ bool job_parse(const char *line, size_t length, struct job *job, struct failure 
     if (keyword.length != 3 || memcmp(keyword.text, "job", 3) != 0)
         return fail(failure, STATUS_STREAM, "a frame starts with 'job ID SIZE FUNCTION DTYPE:SHAPE...'");
     if (!copy_name(next_word(&at, end), "-.", job->id, sizeof job->id))
-        return fail(failure, STATUS_STREAM, "a job's ID is 1 to 64 of A-Z a-z 0-9 _ - .");
+        return fail(failure, STATUS_STREAM, "a job's ID must be 1 to 64 characters of A-Z a-z 0-9 _ - .");
     if (!parse_size(next_word(&at, end), &job->size))
-        return fail(failure, STATUS_STREAM, "job %s: SIZE is from 1 to %zu bytes", job->id, MAX_LIBRARY);
+        return fail(failure, STATUS_STREAM, "job %s: SIZE must be from 1 to %zu bytes", job->id, MAX_LIBRARY);
     parse_arguments(at, end, job);
     return true;
 }

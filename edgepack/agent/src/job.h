@@ -18,9 +18,9 @@ struct job {
     struct failure failure; /* status STATUS_OK, or why this candidate cannot be run */
 };
 
-/* Parses a line without its newline. False when ID or SIZE cannot be read: the stream is lost then,
- * since nobody knows where the next frame starts. A mistake in the rest lands in `job->failure` and
- * costs only this candidate. */
+/* Parses a line without its newline. False if ID or SIZE cannot be read: the stream is unusable then,
+ * since the start of the next frame is unknown. A problem in the rest is stored in `job->failure` and
+ * only affects this candidate. */
 bool job_parse(const char *line, size_t length, struct job *job, struct failure *failure);
 
 #endif

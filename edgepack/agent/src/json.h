@@ -1,4 +1,4 @@
-/* A JSON writer: one line a document, commas kept by the writer, strings always valid UTF-8. */
+/* A JSON writer: one line per document, with automatic commas and valid UTF-8 strings. */
 #ifndef EDGEPACK_JSON_H
 #define EDGEPACK_JSON_H
 

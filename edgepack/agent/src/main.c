@@ -13,7 +13,7 @@ static const char USAGE[] = "edgepack-agent info [--work-dir DIR]\n"
                             "edgepack-agent measure [--timeout S] [--repeats N] [--min-ms X] [--cooldown-ms "
                             "C] [--cores A,B] [--device cpu|cuda] < frames\n";
 
-/* The one error line of the protocol on stdout, and its text on stderr for people. */
+/* The error line of the protocol on stdout, and its message on stderr. */
 static int report(const struct failure *failure)
 {
     struct json json = {stdout, false};
@@ -38,7 +38,7 @@ static const struct {
     {"measure", MEASURE, measure, false},
 };
 
-/* A command with its options, as the work of a process. */
+/* A command with its options, run as the work of a process. */
 struct task {
     bool (*action)(const struct options *, struct failure *);
     struct options options;

@@ -14,13 +14,13 @@
 #include "json.h"
 #include "process.h"
 
-/* Set by SIGTERM, SIGHUP and SIGINT, and when nobody reads the results any more. */
+/* Set by SIGTERM, SIGHUP and SIGINT, and when the reader of stdout has exited. */
 static volatile sig_atomic_t stopped;
 
 static void on_stop(int signal_number)
 {
     stopped = signal_number;
-    close(STDIN_FILENO); /* a read that is just about to start must not wait */
+    close(STDIN_FILENO); /* a read that is about to start must not block */
 }
 
 static void catch_signals(void)
@@ -33,7 +33,7 @@ static void catch_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* Reads a line without its newline. 1: a line; 0: the end of the stream; -1: too long or cut off. */
+/* Reads a line without its newline. 1: a line; 0: the end of the stream; -1: too long or truncated. */
 static int read_line(char *line, size_t *length)
 {
     int c;
@@ -54,11 +54,11 @@ static bool read_library(size_t size, int to, struct failure *failure)
         size_t wanted = size < sizeof chunk ? size : sizeof chunk;
         size_t got = fread(chunk, 1, wanted, stdin);
         if (got != wanted)
-            return fail(failure, STATUS_STREAM, "the stream ended within a frame");
+            return fail(failure, STATUS_STREAM, "the stream ended in the middle of a frame");
         for (size_t at = 0; to >= 0 && at < got;) {
             ssize_t written = write(to, chunk + at, got - at);
             if (written < 0)
-                return fail(failure, STATUS_INTERNAL, "no memory for a candidate of %zu bytes: %s", size,
+                return fail(failure, STATUS_INTERNAL, "out of memory: a candidate of %zu bytes: %s", size,
                             strerror(errno));
             at += (size_t)written;
         }
@@ -74,8 +74,8 @@ static double now_s(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* Waits until `alive` hangs up, which is when the child has ended. False at the deadline, at a stop
- * signal, or when the reader of the results has gone. */
+/* Waits until `alive` hangs up, when the child has exited. False at the deadline, on a stop
+ * signal, or when the reader of the results has exited. */
 static bool wait_for_end(int alive, double timeout_s)
 {
     double deadline = now_s() + timeout_s;
@@ -94,14 +94,14 @@ static bool wait_for_end(int alive, double timeout_s)
     return false;
 }
 
-/* Words how a child died that did not get to its end. */
+/* Describes why a child did not complete. */
 static void word_death(int how, bool in_time, double timeout_s, struct failure *failure)
 {
     char text[128];
     if (in_time)
         fail(failure, STATUS_CRASH, "%s", death_text(how, text, sizeof text));
     else
-        fail(failure, STATUS_CRASH, "killed after %g s: it did not end in time", timeout_s);
+        fail(failure, STATUS_CRASH, "killed after %g s: timeout", timeout_s);
 }
 
 static bool run_child(const struct job *job, int library, const struct options *options,
@@ -110,7 +110,7 @@ static bool run_child(const struct job *job, int library, const struct options *
     int alive[2], how = 0;
     pid_t parent = getpid();
     if (pipe2(alive, O_CLOEXEC) != 0)
-        return fail(failure, STATUS_INTERNAL, "no pipe: %s", strerror(errno));
+        return fail(failure, STATUS_INTERNAL, "cannot create a pipe: %s", strerror(errno));
     pid_t child = fork();
     if (child == 0) {
         die_with_parent(parent);
@@ -120,11 +120,11 @@ static bool run_child(const struct job *job, int library, const struct options *
     close(alive[1]);
     if (child < 0) {
         close(alive[0]);
-        return fail(failure, STATUS_INTERNAL, "no process: %s", strerror(errno));
+        return fail(failure, STATUS_INTERNAL, "cannot create a process: %s", strerror(errno));
     }
     bool in_time = wait_for_end(alive[0], options->timeout_s);
     close(alive[0]);
-    kill(child, SIGKILL); /* if it has ended, it is a zombie until waitpid: the number is still its own */
+    kill(child, SIGKILL); /* if it has exited, it is a zombie until waitpid, so its PID is not reused */
     while (waitpid(child, &how, 0) < 0 && errno == EINTR)
         continue;
     if (!verdict->done)
@@ -150,17 +150,17 @@ static bool write_verdict(const struct job *job, const struct verdict *verdict, 
         json_text(&json, "kind", status_name(why->status));
         json_text(&json, "error", why->text);
     }
-    return json_end(&json) || fail(failure, STATUS_OUTPUT, "nobody reads the results");
+    return json_end(&json) || fail(failure, STATUS_OUTPUT, "stdout was closed by its reader");
 }
 
-/* Reads the rest of the frame and runs it. The library lives in memory only: nothing to clean up. */
+/* Reads the rest of the frame and runs it. The library is in memory only, so there is nothing to clean up. */
 static bool run_job(const struct job *job, const struct options *options, struct verdict *verdict,
                     struct failure *failure)
 {
     int library = -1;
     *verdict = (struct verdict){.failure = job->failure};
     if (job->failure.status == STATUS_OK && (library = memfd_create("candidate", MFD_CLOEXEC)) < 0)
-        fail(&verdict->failure, STATUS_INTERNAL, "no memory file: %s", strerror(errno));
+        fail(&verdict->failure, STATUS_INTERNAL, "cannot create a memory file: %s", strerror(errno));
     bool good = read_library(job->size, library, failure);
     if (good && library >= 0)
         good = run_child(job, library, options, verdict, failure);
@@ -172,7 +172,7 @@ static bool run_job(const struct job *job, const struct options *options, struct
 static void cool_down(double milliseconds)
 {
     struct timespec pause = {(time_t)(milliseconds / 1e3), (long)(milliseconds * 1e6) % 1000000000};
-    nanosleep(&pause, NULL); /* a stop signal ends it early, as it should */
+    nanosleep(&pause, NULL); /* a stop signal interrupts it, as intended */
 }
 
 static bool serve(const struct options *options, struct verdict *verdict, struct failure *failure)
@@ -183,7 +183,7 @@ static bool serve(const struct options *options, struct verdict *verdict, struct
     int got;
     while (!stopped && (got = read_line(line, &length)) != 0) {
         if (got < 0)
-            return fail(failure, STATUS_STREAM, "a header line is longer than %d bytes or was cut off",
+            return fail(failure, STATUS_STREAM, "a header line is longer than %d bytes or truncated",
                         MAX_LINE);
         if (length == 3 && memcmp(line, "end", 3) == 0)
             return true;

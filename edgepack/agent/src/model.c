@@ -8,7 +8,7 @@
 
 #include "elf_check.h"
 
-/* Sorting and random operators live in a library of their own, which a bundle has if it needs it. */
+/* Sorting and random operators are in a separate library, which a bundle includes if needed. */
 static void load_extra_runtime(void)
 {
     dlopen("libtvm_runtime_extra.so", RTLD_LAZY | RTLD_GLOBAL);
@@ -32,7 +32,7 @@ static bool start_machine(struct model *model, struct failure *failure)
     if (!tvm_module_function(model->library, "vm_load_executable", &function, failure))
         return false;
     if (function == NULL)
-        return fail(failure, STATUS_MODEL, "cannot load the model: the library holds no Relax executable");
+        return fail(failure, STATUS_MODEL, "cannot load the model: the library contains no Relax executable");
     bool good = tvm_call(function, "cannot load the model", NULL, 0, &machine, failure);
     tvm_release(function);
     if (!good)
@@ -64,7 +64,7 @@ bool model_load(struct model *model, const char *path, enum device device, struc
     return true;
 }
 
-/* How many inputs `main` takes. */
+/* Number of inputs of `main`. */
 static bool model_arity(struct model *model, int64_t *arity, struct failure *failure)
 {
     const TVMFFIAny name = tvm_text("main");
@@ -72,7 +72,7 @@ static bool model_arity(struct model *model, int64_t *arity, struct failure *fai
     TVMFFIAny count;
     if (!tvm_module_function(model->machine, "get_function_arity", &function, failure))
         return false;
-    bool good = tvm_call(function, "cannot ask the model for its inputs", &name, 1, &count, failure);
+    bool good = tvm_call(function, "cannot get the model's inputs", &name, 1, &count, failure);
     tvm_release(function);
     if (good)
         *arity = count.v_int64;
@@ -86,7 +86,7 @@ bool model_set_inputs(struct model *model, const struct tensor_type *types, int 
     if (!model_arity(model, &arity, failure))
         return false;
     if (arity != count)
-        return fail(failure, STATUS_INPUT, "the model takes %lld inputs, %d were given", (long long)arity,
+        return fail(failure, STATUS_INPUT, "the model has %lld inputs, got %d", (long long)arity,
                     count);
     for (; model->input_count < count; model->input_count++)
         if (!tvm_tensor(&types[model->input_count], model->device, &model->inputs[model->input_count],
@@ -117,7 +117,7 @@ static bool keep_tuple(struct model *model, TVMFFIAny tuple, struct failure *fai
     return good;
 }
 
-/* Appends `result`, whose reference it takes over, to the outputs; tuples are flattened. */
+/* Appends `result` to the outputs and takes ownership of its reference; tuples are flattened. */
 static bool keep_output(struct model *model, TVMFFIAny result, struct failure *failure)
 {
     if (result.type_index == kTVMFFIArray)
@@ -129,7 +129,7 @@ static bool keep_output(struct model *model, TVMFFIAny result, struct failure *f
     if (result.type_index >= kTVMFFIStaticObjectBegin)
         tvm_release(result.v_obj);
     return fail(failure, STATUS_MODEL,
-                result.type_index == kTVMFFITensor ? "the model has more outputs than the agent takes"
+                result.type_index == kTVMFFITensor ? "the model has more outputs than the agent supports"
                                                    : "the model has an output that is not a tensor");
 }
 

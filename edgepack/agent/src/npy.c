@@ -72,7 +72,7 @@ static bool take_shape(struct cursor *c, struct tensor_type *type, struct failur
         if (type->rank == MAX_RANK)
             return fail(failure, STATUS_INPUT, "it has more than %d dimensions", MAX_RANK);
         if (!take_dimension(c, &type->shape[type->rank++]))
-            return fail(failure, STATUS_INPUT, "its shape has a dimension that is not a number that fits");
+            return fail(failure, STATUS_INPUT, "its shape has an invalid dimension");
         if (!take(c, ',') && (c->at == c->end || *c->at != ')'))
             return fail(failure, STATUS_INPUT, "its shape is not a tuple");
     }
@@ -84,11 +84,11 @@ static bool take_descr(struct cursor *c, struct tensor_type *type, struct failur
     const char *text;
     size_t length;
     if (!take_string(c, &text, &length))
-        return fail(failure, STATUS_INPUT, "its dtype is not a plain one");
+        return fail(failure, STATUS_INPUT, "its dtype is not a string");
     type->dtype = dtype_by_npy(text, length);
     if (type->dtype == NULL)
         return fail(failure, STATUS_INPUT,
-                    "its dtype '%.*s' is not supported: little-endian numbers and bool are",
+                    "its dtype '%.*s' is not supported; supported are little-endian numbers and bool",
                     length > 32 ? 32 : (int)length, text);
     return true;
 }
@@ -150,7 +150,7 @@ static char *read_header(FILE *file, size_t *length, struct failure *failure)
     }
     width = head[6] == 1 ? 2 : 4;
     if (fread(head, 1, width, file) != width) {
-        fail(failure, STATUS_INPUT, "it ends within its header");
+        fail(failure, STATUS_INPUT, "it is truncated in its header");
         return NULL;
     }
     *length = (size_t)head[0] | (size_t)head[1] << 8;
@@ -167,7 +167,7 @@ static char *read_header(FILE *file, size_t *length, struct failure *failure)
     }
     if (fread(text, 1, *length, file) != *length) {
         free(text);
-        fail(failure, STATUS_INPUT, "it ends within its header");
+        fail(failure, STATUS_INPUT, "it is truncated in its header");
         return NULL;
     }
     return text;
@@ -180,12 +180,12 @@ static bool check_size(FILE *file, const struct tensor_type *type, struct failur
     if (start < 0 || fstat(fileno(file), &info) != 0 || !S_ISREG(info.st_mode))
         return fail(failure, STATUS_INPUT, "it is not a regular file");
     if ((size_t)(info.st_size - start) != type->size)
-        return fail(failure, STATUS_INPUT, "it holds %lld bytes of data where its header says %zu",
+        return fail(failure, STATUS_INPUT, "it has %lld bytes of data, but its header says %zu",
                     (long long)(info.st_size - start), type->size);
     return true;
 }
 
-/* Puts the file's name before the reason that is in `failure` already. */
+/* Prepends the file's name to the message in `failure`. */
 static bool name_file(struct failure *failure, const char *path)
 {
     char reason[256];
@@ -209,8 +209,8 @@ bool npy_open(struct npy *npy, const char *path, struct failure *failure)
 bool npy_read(struct npy *npy, void *data, size_t size, struct failure *failure)
 {
     if (fread(data, 1, size, npy->file) != size)
-        return fail(failure, STATUS_INPUT, "%s cannot be read to its end: %s", npy->path,
-                    ferror(npy->file) ? strerror(errno) : "it became shorter");
+        return fail(failure, STATUS_INPUT, "%s cannot be read completely: %s", npy->path,
+                    ferror(npy->file) ? strerror(errno) : "it was truncated");
     return true;
 }
 

@@ -41,7 +41,7 @@ static bool parse_integer(const struct option *option, const char *text, int64_t
     *value = strtoll(text, &end, 10);
     if (end == text || *end != '\0' || errno != 0 || (double)*value < option->low ||
         (double)*value > option->high)
-        return fail(failure, STATUS_USAGE, "%s takes a whole number from %.0f to %.0f, not '%s'",
+        return fail(failure, STATUS_USAGE, "%s must be a whole number from %.0f to %.0f (got '%s')",
                     option->name, option->low, option->high, text);
     return true;
 }
@@ -51,7 +51,7 @@ static bool parse_real(const struct option *option, const char *text, double *va
     char *end;
     *value = strtod(text, &end);
     if (end == text || *end != '\0' || !isfinite(*value) || *value < option->low || *value > option->high)
-        return fail(failure, STATUS_USAGE, "%s takes a number from %g to %g, not '%s'", option->name,
+        return fail(failure, STATUS_USAGE, "%s must be a number from %g to %g (got '%s')", option->name,
                     option->low, option->high, text);
     return true;
 }
@@ -64,7 +64,7 @@ static bool parse_cores(const char *text, struct options *options, struct failur
         if (end == at || *at < '0' || *at > '9' || core > 1023 || options->core_count == MAX_CORES ||
             (*end != ',' && *end != '\0'))
             return fail(failure, STATUS_USAGE,
-                        "--cores takes core numbers from 0 to 1023, e.g. 2,3, not '%s'", text);
+                        "--cores must be core numbers from 0 to 1023, e.g. 2,3 (got '%s')", text);
         options->cores[options->core_count++] = (int)core;
         at = end;
         if (*at == '\0')
@@ -75,7 +75,7 @@ static bool parse_cores(const char *text, struct options *options, struct failur
 static bool parse_device(const char *text, enum device *device, struct failure *failure)
 {
     if (strcmp(text, "cpu") != 0 && strcmp(text, "cuda") != 0)
-        return fail(failure, STATUS_USAGE, "--device is cpu or cuda, not '%s'", text);
+        return fail(failure, STATUS_USAGE, "--device must be cpu or cuda (got '%s')", text);
     *device = strcmp(text, "cuda") == 0 ? DEVICE_CUDA : DEVICE_CPU;
     return true;
 }
@@ -137,7 +137,7 @@ bool options_parse(enum command command, int count, char **words, struct options
             return fail(failure, STATUS_USAGE, "%s has no option '%s'", command_name(command), words[i]);
         unsigned long bit = 1ul << (option - OPTIONS);
         if (given & bit && option->kind != INPUT)
-            return fail(failure, STATUS_USAGE, "%s was given twice", option->name);
+            return fail(failure, STATUS_USAGE, "duplicate option %s", option->name);
         given |= bit;
         if (option->kind != FLAG && ++i == count)
             return fail(failure, STATUS_USAGE, "%s needs a value", option->name);

@@ -1,4 +1,4 @@
-/* What the agent does with processes: threads, cores, and a child that may die. */
+/* Processes: threads, cores, and a supervised child. */
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -40,11 +40,11 @@ const char *death_text(int how, char *text, size_t size)
 {
     int number = WIFSIGNALED(how) ? WTERMSIG(how) : 0;
     if (number == 0)
-        snprintf(text, size, "it ended its process with exit code %d", WEXITSTATUS(how));
+        snprintf(text, size, "it exited with code %d", WEXITSTATUS(how));
     else
         snprintf(text, size, "killed by signal %d (%s)%s", number, strsignal(number),
                  number == SIGKILL  ? ": the board ran out of memory"
-                 : number == SIGILL ? ": it is built for another CPU"
+                 : number == SIGILL ? ": it is built for a different CPU"
                                     : "");
     return text;
 }
@@ -53,16 +53,16 @@ void die_with_parent(pid_t parent)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
-        _exit(STATUS_INTERNAL); /* it died before the line above */
+        _exit(STATUS_INTERNAL); /* the parent died before the line above */
 }
 
-/* What the supervised child tells its parent, in memory they share. */
+/* Progress of the supervised child, in memory shared with its parent. */
 struct progress {
     const char *stage; /* a literal: it has the same address in both */
     bool done;
     int code;
 };
-static struct progress own; /* of a process that nobody supervises */
+static struct progress own; /* of a process without supervision */
 static struct progress *progress = &own;
 
 void enter_stage(const char *stage)
@@ -91,7 +91,7 @@ bool supervise(int (*work)(void *context), void *context, int *code, struct fail
     progress->stage = "starting";
     pid_t child = fork();
     if (child < 0)
-        return fail(failure, STATUS_INTERNAL, "no process: %s", strerror(errno));
+        return fail(failure, STATUS_INTERNAL, "cannot create a process: %s", strerror(errno));
     if (child == 0) {
         die_with_parent(parent);
         progress->code = work(context);

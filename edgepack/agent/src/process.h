@@ -14,17 +14,17 @@ bool set_threads(int64_t threads, struct failure *failure);
 /* Pins this process to `cores` and keeps TVM from moving its threads elsewhere; none: no pinning. */
 bool pin_cores(const int *cores, int count, struct failure *failure);
 
-/* Words the status that waitpid gave, into `text`, and returns it. */
+/* Describes a status of waitpid in `text`, and returns `text`. */
 const char *death_text(int how, char *text, size_t size);
 
-/* In a child: from here on the kernel kills it when its parent ends, however that ends. */
+/* In a child: from here on the kernel kills it when its parent exits for any reason. */
 void die_with_parent(pid_t parent);
 
-/* Does `work` in a child and gives its result as `code`. False, with STATUS_CRASH, when the child died
- * before the end of it: a damaged or foreign model can do anything, even call exit. */
+/* Runs `work` in a child; its result is `code`. False, with STATUS_CRASH, if the child exited before
+ * completing it: a damaged or incompatible model can do anything, even call exit. */
 bool supervise(int (*work)(void *context), void *context, int *code, struct failure *failure);
 
-/* What the supervised child is busy with, for the message if it dies; a string literal. */
+/* The current activity of the supervised child, for the message if it crashes; a string literal. */
 void enter_stage(const char *stage);
 
 #endif

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The functions of libtvm_ffi.so that the agent calls. They are looked up at run time and not linked, so
- * that `info` works on a board without a runtime, and so that a process that only waits stays small. */
+/* The functions of libtvm_ffi.so that the agent calls. They are looked up at run time instead of linked, so
+ * that `info` works on a board without a runtime, and a waiting process stays small. */
 static struct {
     int (*get_global)(const TVMFFIByteArray *name, TVMFFIObjectHandle *out);
     int (*call)(TVMFFIObjectHandle function, TVMFFIAny *arguments, int32_t count, TVMFFIAny *result);
@@ -17,7 +17,7 @@ static struct {
 
 static const struct {
     const char *name;
-    void *function; /* where its address goes */
+    void *function; /* where its address is stored */
 } SYMBOLS[] = {
     {"TVMFFIFunctionGetGlobal", &ffi.get_global}, {"TVMFFIFunctionCall", &ffi.call},
     {"TVMFFIObjectDecRef", &ffi.release},         {"TVMFFIErrorMoveFromRaised", &ffi.take_error},
@@ -47,7 +47,7 @@ void tvm_version(char *text, size_t size)
     snprintf(text, size, "%u.%u.%u", version.major, version.minor, version.patch);
 }
 
-/* Objects carry their payload right after the header (c_api.h, "layout = { TVMFFIObject, ... }"). */
+/* An object's payload follows its header (c_api.h, "layout = { TVMFFIObject, ... }"). */
 static void *payload(TVMFFIObjectHandle object)
 {
     return (char *)object + sizeof(TVMFFIObject);
@@ -91,7 +91,7 @@ void tvm_release(TVMFFIObjectHandle object)
         ffi.release(object);
 }
 
-/* Takes the pending error of this thread and words it. */
+/* Takes the pending error of this thread and formats it. */
 static bool raised(const char *doing, struct failure *failure)
 {
     TVMFFIObjectHandle error = NULL;
@@ -111,7 +111,7 @@ bool tvm_call(TVMFFIObjectHandle function, const char *doing, const TVMFFIAny *a
     TVMFFIAny unused = any(kTVMFFINone);
     TVMFFIAny *out = result != NULL ? result : &unused;
     *out = any(kTVMFFINone);
-    /* The ABI takes the arguments as non-const and does not write to them. */
+    /* The ABI takes non-const arguments, but does not write to them. */
     if (ffi.call(function, (TVMFFIAny *)(uintptr_t)arguments, count, out) != 0)
         return raised(doing, failure);
     if (result == NULL && unused.type_index >= kTVMFFIStaticObjectBegin)
@@ -141,7 +141,7 @@ bool tvm_module_function(TVMFFIObjectHandle module, const char *name, TVMFFIObje
     const TVMFFIAny arguments[] = {tvm_object(module), tvm_text(name), query_imports};
     TVMFFIAny found;
     *function = NULL;
-    if (!tvm_call_global("ffi.ModuleGetFunction", "cannot look a function up", arguments, 3, &found, failure))
+    if (!tvm_call_global("ffi.ModuleGetFunction", "cannot look up a function", arguments, 3, &found, failure))
         return false;
     if (found.type_index == kTVMFFIFunction)
         *function = found.v_obj;
@@ -176,12 +176,12 @@ bool tvm_open_device(enum device device, struct failure *failure)
                     "TVM's CUDA runtime cannot be loaded: %s; it needs CUDA 13 (JetPack 7) and the NVIDIA "
                     "driver on the board",
                     dlerror());
-    if (!tvm_call_global("runtime.GetDeviceAttr", "cannot ask for a GPU", arguments, 3, &exists, failure)) {
+    if (!tvm_call_global("runtime.GetDeviceAttr", "cannot query the GPU", arguments, 3, &exists, failure)) {
         failure->status = STATUS_DEVICE;
         return false;
     }
     if (exists.v_int64 == 0)
-        return fail(failure, STATUS_DEVICE, "the CUDA driver shows no GPU to this user");
+        return fail(failure, STATUS_DEVICE, "the CUDA driver reports no GPU for this user");
     return true;
 }
 
@@ -190,7 +190,7 @@ static bool make_shape(const struct tensor_type *type, TVMFFIAny *shape, struct 
     TVMFFIAny dimensions[MAX_RANK];
     for (int i = 0; i < type->rank; i++)
         dimensions[i] = tvm_integer(type->shape[i]);
-    return tvm_call_global("ffi.Shape", "cannot make a shape", dimensions, type->rank, shape, failure);
+    return tvm_call_global("ffi.Shape", "cannot create a shape", dimensions, type->rank, shape, failure);
 }
 
 bool tvm_tensor(const struct tensor_type *type, enum device device, TVMFFIObjectHandle *tensor,
