@@ -17,7 +17,7 @@ from edgepack.errors import EdgepackError
         (RuntimeError(""), "RuntimeError"),
     ],
 )
-def test_whatever_fails_is_a_finding(error, detail):
+def test_any_failure_is_a_failed_check(error, detail):
     def check():
         raise error
 
@@ -25,12 +25,12 @@ def test_whatever_fails_is_a_finding(error, detail):
     assert (found.ok, found.detail, found.hint) == (False, detail, "reinstall")
 
 
-def test_what_works_says_so():
+def test_a_successful_check_has_its_detail():
     found = diagnosis._try("cache", lambda: "3 GB free", "free some", required=False)
     assert (found.ok, found.detail, found.hint) == (True, "3 GB free", "")
 
 
-def test_a_method_that_cannot_be_used_is_a_finding(monkeypatch):
+def test_an_unusable_method_is_a_failed_check(monkeypatch):
     from edgepack.compression import registry
 
     assert diagnosis._methods() == "2 compression methods from edgepack"

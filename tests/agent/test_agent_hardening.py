@@ -207,7 +207,7 @@ def torment_files(bundle, x, folder, seconds):
     return seen
 
 
-def test_damaged_files_are_answered_with_a_line_and_a_known_code(bundle, x, tmp_path):
+def test_damaged_files_give_an_error_line_and_a_known_exit_code(bundle, x, tmp_path):
     assert 3 in torment_files(bundle, x, tmp_path, 4)
 
 

@@ -87,7 +87,7 @@ def test_a_jetson_with_its_cuda(bundle, tmp_path):
     assert told["state"]["temperature"] == []
 
 
-def test_a_board_that_tells_nothing(bundle, tmp_path):
+def test_a_board_without_state_files(bundle, tmp_path):
     told = probe(bundle, "--root", tmp_path, "--work-dir", tmp_path / "nowhere")
     assert (told["board"], told["cpu"], told["features"]) == (None, None, [])
     assert told["disk"]["free_bytes"] is None

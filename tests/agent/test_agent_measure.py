@@ -32,7 +32,7 @@ def wait_until(condition, seconds=10):
         time.sleep(0.01)
 
 
-def test_samples_last_as_long_as_asked(bundle):
+def test_samples_are_at_least_min_ms_long(bundle):
     done = bundle.run(
         "measure",
         "--repeats",
@@ -48,7 +48,7 @@ def test_samples_last_as_long_as_asked(bundle):
     assert all(ms * answer["calls"] >= 5 for ms in answer["ms"])
 
 
-def test_a_dead_candidate_costs_only_itself_and_says_how_it_died(bundle, bad_kernels):
+def test_a_crashed_candidate_affects_only_itself_and_reports_the_cause(bundle, bad_kernels):
     good = bundle.library("kernel")
     stream = [
         frame("first", good, *SQUARE),
@@ -108,13 +108,13 @@ def test_each_result_is_written_before_the_next_frame_arrives(bundle):
         (b"job a 10", "or truncated"),
     ],
 )
-def test_a_stream_that_is_lost_ends_with_its_own_exit_code(bundle, stream, text):
+def test_an_invalid_stream_has_its_own_exit_code(bundle, stream, text):
     done = bundle.run("measure", stdin=stream)
     assert done.returncode == 6
     assert text in answers(done)[-1]["error"]
 
 
-def test_a_core_that_is_not_there_is_named(bundle):
+def test_a_missing_core_is_an_error(bundle):
     done = bundle.run("measure", "--cores", "1000", stdin=frame("a", bundle.library("kernel"), *SQUARE))
     assert "cannot pin to core 1000" in answers(done)[0]["error"]
 
@@ -138,7 +138,7 @@ def test_no_child_survives_the_agent(bundle, bad_kernels, number):
         )
 
 
-def test_when_nobody_reads_the_results_it_ends(bundle, bad_kernels):
+def test_it_exits_when_the_reader_of_results_exits(bundle, bad_kernels):
     reading, writing = os.pipe()
     with subprocess.Popen(
         bundle.argv("measure", "--timeout", 60), stdin=subprocess.PIPE, stdout=writing

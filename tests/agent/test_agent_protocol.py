@@ -96,7 +96,7 @@ def test_a_killed_agent_is_named_as_killed(session, tmp_path):
         ("one\ntwo", "wrote 2 lines, not 1"),
     ],
 )
-def test_an_agent_that_speaks_something_else_is_refused(session, tmp_path, says, message):
+def test_an_agent_with_another_protocol_is_rejected(session, tmp_path, says, message):
     with pytest.raises(AgentError, match=message):
         protocol.info(session, scripted(tmp_path, f"cat <<'END'\n{says}\nEND"))
 

@@ -98,7 +98,7 @@ def test_bench_reports_every_sample_and_the_board_before_and_after(bundle, x):
     )
 
 
-def test_an_input_of_the_wrong_shape_comes_back_in_tvms_words(bundle, xs, tmp_path):
+def test_an_input_of_the_wrong_shape_has_tvms_message(bundle, xs, tmp_path):
     done = bundle.run("run", "--model", bundle.library("mlp"), "--input", xs, "--output-dir", tmp_path)
     assert done.returncode == 4
     assert "expect Tensor with ndim 2 but get 3" in result(done)["error"]

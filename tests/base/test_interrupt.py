@@ -14,7 +14,7 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_it_is_raised_where_it_is_asked_for():
+def test_it_is_raised_where_it_is_checked():
     reached = False
     with pytest.raises(KeyboardInterrupt), defer_interrupt() as interrupt_point:
         interrupt_point()
@@ -25,12 +25,12 @@ def test_it_is_raised_where_it_is_asked_for():
     assert reached
 
 
-def test_it_is_raised_at_the_end_if_nobody_asked():
+def test_it_is_raised_at_the_end_if_it_was_not_checked():
     with pytest.raises(KeyboardInterrupt), defer_interrupt():
         interrupt()
 
 
-def test_the_second_one_is_raised_at_once():
+def test_the_second_one_is_raised_immediately():
     with pytest.raises(KeyboardInterrupt), defer_interrupt():
         interrupt()
         interrupt()
@@ -45,13 +45,13 @@ def test_what_fails_after_it_fails_by_it():
         raise UnreachableError("nobody interrupted")
 
 
-def test_one_that_was_told_already_stays_as_it_was_told():
+def test_an_interrupted_error_is_not_replaced():
     with pytest.raises(Interrupted, match="tuning"), defer_interrupt():
         interrupt()
         raise Interrupted("tuning was stopped")
 
 
-def test_the_handler_of_before_comes_back():
+def test_the_previous_handler_is_restored():
     before = signal.getsignal(signal.SIGINT)
     with defer_interrupt():
         assert signal.getsignal(signal.SIGINT) is not before

@@ -21,17 +21,17 @@ NAMES = st.lists(st.text("abcdeFG-_", min_size=1, max_size=12), min_size=1, max_
         ("exprot", "export"), ("quant", "quantize-static"), ("zebra", None), ("", None), ("co", None),
     ],
 )  # fmt: skip
-def test_a_slip_and_a_beginning(word, meant):
+def test_a_misspelling_and_a_prefix(word, meant):
     assert nearest(word, STAGES) == meant
 
 
-def test_repeated_letters_hide_no_slip():
+def test_misspellings_with_repeated_letters():
     assert nearest("FFFFF", ("FFGFFF", "a")) == "FFGFFF"
     assert nearest("babababb", ("abababab",)) == "abababab"
     assert nearest("ab", ("cb",)) is None
 
 
-def test_letter_case_counts_where_it_tells_names_apart():
+def test_letter_case_counts_if_it_distinguishes_names():
     assert nearest("Conv_1", ("conv_1", "Conv_10")) == "Conv_10"
     assert nearest("conv_1", ("Conv_2", "conv_2")) == "conv_2"
     assert nearest("CONV", ("conv2d", "relu")) == "conv2d"
@@ -45,20 +45,20 @@ def test_a_known_name_with_one_letter_off_finds_a_known_name_at_least_as_near(na
 
 
 @given(st.text(max_size=20), NAMES)
-def test_what_is_said_names_what_is_known(word, names):
+def test_messages_list_the_known_names(word, names):
     said = near_miss(word, names)
     meant = nearest(word, names)
     assert (f"did you mean `{meant}`?" in said) if meant else all(name in said for name in names)
     assert suggestion(word, names, otherwise="look") == (f"did you mean {meant}?" if meant else "look")
 
 
-def test_a_near_miss_is_asked_for_by_name():
+def test_suggestions_are_not_parsed_from_messages():
     assert did_you_mean("rpi4") == "; did you mean `rpi4`?"
     assert did_you_mean("rpi4", quote="'") == "; did you mean 'rpi4'?"
     assert did_you_mean(None) == ""
 
 
-def test_the_words_are_made_in_one_place_and_looked_for_in_none():
+def test_suggestions_are_worded_in_one_place():
     package = Path(edgepack.__file__).parent
     written = {
         str(path.relative_to(package))

@@ -107,7 +107,7 @@ def test_a_destination_that_cannot_be_written_is_a_usage_error(bundle, tmp_path)
         extract(bundle, tmp_path / "file" / "dest")
 
 
-def test_another_release_is_told_by_its_digest(bundle):
+def test_another_release_is_detected_by_its_digest(bundle):
     assert verify(bundle, digest=read_manifest(bundle).digest).name == "digits"
     with pytest.raises(IntegrityError, match="damaged") as caught:
         verify(bundle, digest="0" * 64)
@@ -339,7 +339,7 @@ names = st.from_regex(r"[a-z]{1,3}(/[a-z]{1,3})?", fullmatch=True)
 
 @settings(max_examples=50, deadline=None)
 @given(files=st.dictionaries(names, st.binary(max_size=3000), max_size=6))
-def test_whatever_can_be_packed_comes_out_again(tmp_path_factory, files):
+def test_packed_files_are_extracted_unchanged(tmp_path_factory, files):
     folder = tmp_path_factory.mktemp("trip")
     if any(parent in files for name in files for parent in name.split("/")[:-1]):
         with pytest.raises(ValueError, match="lies inside the file"):

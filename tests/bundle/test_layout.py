@@ -28,7 +28,7 @@ def test_one_module_knows_the_paths():
     assert found <= {PACKAGE / "bundle" / "layout.py"}
 
 
-def test_the_examples_load_what_the_layout_says():
+def test_the_examples_use_the_layouts_paths():
     python, c = ((EXAMPLES / name).read_text() for name in ("infer.py", "infer.c"))
     folder, name = MODEL.split("/")
     assert f'BUNDLE / "{folder}" / "{name}"' in python

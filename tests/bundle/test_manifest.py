@@ -71,7 +71,7 @@ def test_only_two_modes_exist(mode, fine):
         assert fine
 
 
-def test_the_file_name_says_what_it_is():
+def test_the_file_name_of_a_bundle():
     assert contents().filename == "digits-0.1.0-rpi4.edgepack"
     assert contents(candidate="baseline").filename == "digits-baseline-0.1.0-rpi4.edgepack"
 

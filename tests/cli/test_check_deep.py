@@ -20,7 +20,7 @@ def hopeless(cli):
     return path
 
 
-def test_a_model_with_problem_has_exit_code_2_and_all_of_them(cli, hopeless):
+def test_a_model_with_problems_has_exit_code_2_and_lists_all_of_them(cli, hopeless):
     done = cli("check", "--deep", "hopeless.onnx", "--json")
     assert done.code == 2
     found = [(each["operator"], each["node"]) for each in done.json["model_problems"]]

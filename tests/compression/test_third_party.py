@@ -79,7 +79,7 @@ def test_it_is_not_in_the_environment_that_runs_the_tests():
     assert "low-rank" not in METHODS
 
 
-def test_check_takes_it_and_names_its_problems(fresh):
+def test_check_accepts_it_and_reports_its_problems(fresh):
     assert fresh.cli("check", "recipe.yaml").returncode == 0
     (fresh.folder / "wrong.yaml").write_text(RECIPE.replace("rank: 8", "rnak: 8"))
     done = fresh.cli("check", "wrong.yaml", check=False)

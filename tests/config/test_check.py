@@ -231,7 +231,7 @@ def test_a_right_recipe_has_no_problems(folder):
         ),
     ],
 )
-def test_one_problem_is_one_problem_at_its_place(folder, old, new, expected):
+def test_each_problem_is_reported_at_its_position(folder, old, new, expected):
     assert old in RECIPE
     problems = found(folder, RECIPE.replace(old, new))
 
@@ -255,7 +255,7 @@ def test_text(folder, data, expected):
     assert found(folder, text) == ([] if expected is None else [expected])
 
 
-def test_names_that_only_running_the_module_could_tell_pass(folder):
+def test_names_defined_at_run_time_are_accepted(folder):
     (folder / "star.py").write_text("from os.path import *\n")
     for reference in ("star:anything", "my_net:conditional", "my_net:joined", "my_net:table"):
         assert found(folder, RECIPE.replace("my_net:network", reference)) == []
@@ -306,7 +306,7 @@ def test_torch_steps_come_before_onnx_steps(folder):
     ]
 
 
-def test_what_needs_data_says_so(folder):
+def test_steps_that_need_data_report_it(folder):
     text = RECIPE.replace("data:\n  npz: data.npz\n", "").replace(
         "    ratio: 0.5\n", "    ratio: 0.5\n    fine_tune: {epochs: 1}\n"
     )
@@ -321,7 +321,7 @@ def test_what_needs_data_says_so(folder):
     ]
 
 
-def test_all_layers_report_at_once_and_nothing_echoes(folder):
+def test_all_layers_report_together_without_consequences(folder):
     text = (
         RECIPE.replace("name: mine", "name: Not Good")
         .replace("my_net:network", "my_net:nowhere")
@@ -343,7 +343,7 @@ def test_all_layers_report_at_once_and_nothing_echoes(folder):
     ]
 
 
-def test_findings_behind_a_removed_list_item_keep_their_place(folder):
+def test_problems_after_a_removed_list_item_keep_their_position(folder):
     text = RECIPE.replace(
         "  - target: arm64\n", "  - {targt: arm64}\n  - {target: arm65}\n  - target: rpi55\n"
     )
@@ -381,7 +381,7 @@ def check_text(folder: Path, text: str):
     return check(folder / "recipe.yaml")
 
 
-def test_problem_in_a_users_target_are_reported_in_its_own_file(folder, home):
+def test_problems_in_a_users_target_are_reported_in_its_file(folder, home):
     (home / "targets").mkdir(parents=True)
     own = home / "targets" / "my-board.yaml"
     own.write_text("edgepack: 1\nname: my-board\nextends: rpi4\nfamly: x86\n")
@@ -399,7 +399,7 @@ def test_virtual_host_must_have_what_the_target_uses(folder):
     assert found(folder, text.replace("target: arm64", "target: host")) == []
 
 
-def test_a_plan_is_refused_with_all_of_the_problems(folder):
+def test_a_plan_is_rejected_with_all_of_its_problems(folder):
     (folder / "recipe.yaml").write_text(RECIPE.replace("ratio: 0.5", "ratio: 5").replace("[1, 4]", "[0]"))
     with pytest.raises(ConfigError) as caught:
         make_plan(folder / "recipe.yaml")

@@ -82,7 +82,7 @@ def test_any_mutation_gives_problems_inside_the_file_never_a_traceback(tmp_path_
 
 
 @pytest.mark.parametrize("at", [p for p in PLACES if isinstance(p[-1], str) and p[0] != "compress"], ids=str)
-def test_any_misspelt_key_is_named_at_its_own_place(tmp_path, at):
+def test_any_misspelt_key_is_reported_at_its_position(tmp_path, at):
     recipe = copy.deepcopy(DIGITS)
     parent = parent_of(recipe, at)
     items = [(key + "z" if key == at[-1] else key, value) for key, value in parent.items()]

@@ -31,7 +31,7 @@ def test_devices_are_read_from_the_users_own_file():
     assert load_devices().devices == {"kitchen": Device(host="10.0.0.7", target="rpi4", port=2222, user="pi")}
 
 
-def test_all_problem_at_once():
+def test_all_problems_are_reported_together():
     devices_path().write_text(
         "edgepack: 1\ndevices:\n  a: {host: h, target: rpi4, port: 99999}\n  b: {host: h, taget: rpi4}\n  c: {host: 7, target: ''}\n"
     )

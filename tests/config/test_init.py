@@ -114,7 +114,7 @@ def test_an_existing_file_is_kept(project):
         ("model.pt", "neither an .onnx file nor module:callable"),
     ],
 )
-def test_a_model_that_is_not_there_is_an_input_error(project, model, says):
+def test_a_missing_model_is_an_input_error(project, model, says):
     (project / "empty.onnx").write_bytes(b"")
     (project / "broken.onnx").write_bytes(b"\x00\x01garbage")
     with pytest.raises(InputError, match=says):

@@ -59,7 +59,7 @@ def test_comments_and_order_do_not_count(recipe):
     assert make_plan(recipe).digest != digest
 
 
-def test_every_problem_at_once(recipe):
+def test_all_problems_are_reported_together(recipe):
     recipe.write_text(RECIPE.replace("trials: 8", "trails: 8").replace("target: arm64", "target: rpi4"))
     with pytest.raises(ConfigError) as caught:
         make_plan(recipe)

@@ -113,7 +113,7 @@ def test_a_run_begins_with_the_same_one_pass(project, command):
     assert not HEAVY & modules
 
 
-def test_a_recipe_with_problem_is_read_once_too(project):
+def test_a_recipe_with_problems_is_read_once_too(project):
     recipe = project / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("kitchen", "kichten").replace("trials", "trails"))
     files, _ = spied(project, CHECK)

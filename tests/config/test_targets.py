@@ -30,7 +30,7 @@ def own(tmp_path, monkeypatch):
     return folder
 
 
-def test_all_targets_are_there():
+def test_all_targets_are_listed():
     assert {target.name for target in list_targets()} == WANTED
     assert set(target_names()) == WANTED
 
@@ -53,7 +53,7 @@ def test_every_target_is_documented_with_sources(path):
     assert first == "# yaml-language-server: $schema=../schemas/target.schema.json"
 
 
-def test_libc_floors_are_not_below_the_runtimes_own():
+def test_libc_versions_are_not_older_than_the_runtimes():
     for target in list_targets():
         assert tuple(map(int, target.abi.libc.split("."))) >= (2, 27)
 
@@ -143,7 +143,7 @@ def write(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def test_a_target_of_ones_own_extends_a_shipped_one(own):
+def test_a_users_target_extends_a_shipped_one(own):
     write(
         own,
         "my-pi",
@@ -185,7 +185,7 @@ def messages(path: Path) -> list[str]:
         ("name: my\n", "1:1: missing key `title`: What people call it."),
     ],
 )  # fmt: skip
-def test_problem_in_a_target_of_ones_own(own, text, expected):
+def test_problems_in_a_users_target(own, text, expected):
     found = messages(write(own, "my", text + "edgepack: 1\n"))
     assert expected in found
     assert len(found) == 1 or text == "name: my\n"
@@ -200,7 +200,7 @@ def test_a_file_named_like_a_shipped_target_is_refused_not_used(own):
         list_targets()
 
 
-def test_an_unknown_name_is_a_usage_error_with_the_near_miss():
+def test_an_unknown_name_is_a_usage_error_with_a_suggestion():
     with pytest.raises(UsageError, match="unknown target `jetson-orn`; did you mean `jetson-orin`"):
         load_target("jetson-orn")
 

@@ -65,7 +65,7 @@ def data_of(tmp_path: Path, content: str):
         ("|\n  3", "3\n"),
     ],
 )
-def test_scalars_mean_what_they_look_like(tmp_path, text, value):
+def test_scalars_follow_the_core_schema(tmp_path, text, value):
     read_back = data_of(tmp_path, f"key: {text}\n")["key"]
     assert read_back == value
     assert type(read_back) is type(value)
@@ -111,11 +111,11 @@ def test_scalars_mean_what_they_look_like(tmp_path, text, value):
         (b"#" * (MAX_BYTES + 1), "1:1: larger than 64 KiB: not a valid file of this kind"),
     ],
 )
-def test_problem_have_their_position(tmp_path, content, expected):
+def test_problems_have_their_position(tmp_path, content, expected):
     assert problems_of(tmp_path, content) == [expected]
 
 
-def test_all_problem_at_once(tmp_path):
+def test_all_problems_are_reported_together(tmp_path):
     found = problems_of(tmp_path, "a: !t 1\nb: &n 2\nb: 3\n4: x\nc: *n\n")
     assert [f.split(":")[0] for f in found] == ["1", "2", "3", "4", "5"]
 
@@ -279,7 +279,7 @@ GOOD = "edgepack: 1\ntitle: t\ninner: {count: 1}\n"
         ("just text\n", "1:1: expected a mapping of keys to values, got the text 'just text'"),
     ],
 )
-def test_pydantic_speaks_plainly_at_the_right_place(tmp_path, content, expected):
+def test_pydantic_errors_have_plain_messages_and_positions(tmp_path, content, expected):
     assert explained(tmp_path, content) == [expected]
 
 
@@ -296,7 +296,7 @@ def test_form_and_content_are_reported_together(tmp_path):
     assert [f.split(": ")[0] for f in found] == ["2:8", "3:16", "4:7", "5:1"]
 
 
-def test_every_pattern_of_every_schema_is_said_in_words():
+def test_every_pattern_of_every_schema_has_a_description():
     from edgepack.config.schema import KINDS, schema
 
     def patterns(node):

@@ -36,7 +36,7 @@ def test_the_digits_are_split_by_class_and_always_the_same():
     assert np.abs(share - 0.2).max() < 0.01
 
 
-def test_arrays_with_and_without_a_split_of_their_own(tmp_path):
+def test_arrays_with_and_without_a_test_split(tmp_path):
     got = saved(tmp_path)
     assert np.array_equal(got.x_test, arrays()["x_test"])
     assert got.y_train.dtype == np.int64

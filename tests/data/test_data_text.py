@@ -65,7 +65,7 @@ def test_numeric_labels_are_ordered_as_numbers(tmp_path):
     assert load(tmp_path).classes == ("2", "9", "10")
 
 
-def test_bytes_and_a_tokenizer_of_the_users_own(tmp_path):
+def test_bytes_and_a_users_tokenizer(tmp_path):
     jsonl(tmp_path, ROWS)
     assert load(tmp_path, tokenizer="bytes").x_train[0].tolist() == [byte + 1 for byte in b"The ca"]
     with pytest.raises(InputError, match="the bytes tokenizer needs vocabulary: 257"):

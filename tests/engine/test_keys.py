@@ -84,7 +84,7 @@ def test_versions_of_tools_and_of_python_count(monkeypatch):
         assert key_of(made()) != before
 
 
-def test_a_tool_that_is_not_there_is_absent():
+def test_a_tool_that_is_not_installed_is_absent():
     assert tool_version("no-such-distribution") == "absent"
 
 
@@ -148,7 +148,7 @@ def test_scopes_differ_by_target_candidate_and_device():
     assert len(scopes) == 12
 
 
-def test_files_of_one_name_from_elsewhere_are_told_apart(tmp_path):
+def test_files_with_equal_names_from_other_packages_are_distinguished(tmp_path):
     paths = [tmp_path / package / "method.py" for package in ("one", "other")]
     for path in paths:
         path.parent.mkdir()
@@ -169,14 +169,14 @@ def test_files_of_one_name_from_elsewhere_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["nowhere/at/all.py", "compression/none.py"])
-def test_a_source_that_is_not_there_is_an_error(source):
+def test_a_missing_source_is_an_error(source):
     with pytest.raises(EdgepackError, match=f"source {source} does not exist"):
         made(stage=Compile(Ingredients(sources=(source,))))
     with pytest.raises(EdgepackError, match="does not exist"):
         made(stage=Compile(Ingredients(sources=(Path("/nowhere/method.py"),))))
 
 
-def test_a_change_is_named_once_and_what_follows_from_it_is_not():
+def test_a_change_is_listed_once_without_its_consequences():
     values = {"version": "1", "copy": {"version": "1"}, "figure": 1, "steps": [{"ratio": 1}, 2]}
     files = {"onnx": "aa", "workload": "aa", "record": "aa", "data": "aa"}
     before = made(values, files)

@@ -93,7 +93,7 @@ def test_work_is_done_once(make):
     assert outcomes(runner) == [("export", None, "done", "first run")]
 
 
-def test_work_that_two_candidates_ask_for_is_done_once_and_told_to_both(make):
+def test_work_of_two_candidates_is_done_once_and_reported_for_both(make):
     calls, runner = Calls(), make(fresh=("all",))
     first = do(runner, calls, candidate="one")
     second = do(runner, calls, candidate="two")
@@ -103,7 +103,7 @@ def test_work_that_two_candidates_ask_for_is_done_once_and_told_to_both(make):
     assert ended(runner)[1].figures == ended(runner)[0].figures == {"shape": [1, 2]}
 
 
-def test_work_that_failed_for_one_candidate_fails_for_the_next_and_is_told_once(make):
+def test_shared_work_that_failed_fails_for_the_next_candidate_and_is_reported_once(make):
     calls, runner = Calls(EdgepackError("no")), make()
     for candidate in ("one", "two"):
         with pytest.raises(StageFailed):
@@ -145,7 +145,7 @@ def test_what_a_stage_last_ran_with_is_kept_for_each_place(make, place):
     assert outcomes(runner)[0][3] == "first run"
 
 
-def test_a_damaged_result_is_made_again(make):
+def test_a_damaged_result_is_recomputed(make):
     calls, runner = Calls(), make()
     path = runner.store.path(do(runner, calls).artifacts["onnx"])
     path.chmod(0o644)
@@ -156,7 +156,7 @@ def test_a_damaged_result_is_made_again(make):
     assert outcomes(again) == [("export", None, "done", "its stored result was missing or damaged")]
 
 
-def test_figures_that_are_not_the_stages_are_found_anew(make):
+def test_figures_of_another_type_are_recomputed(make):
     calls, runner = Calls(), make()
     do(runner, calls)
     (record,) = (runner.store.root / "stages").iterdir()
@@ -177,7 +177,7 @@ def test_fresh_by_the_name_of_the_stage_its_label_its_alias_or_all(make, fresh):
     assert len(calls.works) == 2
 
 
-def test_what_asks_the_board_is_never_cached(make):
+def test_stages_that_ask_the_board_are_never_cached(make):
     calls, runner = Calls(cached=False), make()
     do(runner, calls)
     do(runner, calls)
@@ -194,7 +194,7 @@ def test_what_is_less_than_its_spec_promises_is_used_and_not_kept(make):
     assert len(less.works) == 1
 
 
-def test_inputs_are_there_under_their_names_and_those_of_the_user_count_by_digest_alone(make):
+def test_inputs_keep_their_names_and_user_files_count_by_digest(make):
     calls, runner = Calls(), make()
     model = do(runner, calls).artifacts["onnx"]
     mine = Artifact(kind="input", name="net.py", sha256="1", size=1, made_by=USER)
@@ -255,7 +255,7 @@ def test_a_failed_stage_is_tried_again_by_the_next_run_and_leaves_no_files(make)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("tuning was stopped", state="kept")])
-def test_ctrl_c_leaves_the_run_and_is_told_once(make, error):
+def test_ctrl_c_ends_the_run_and_is_reported_once(make, error):
     runner = make()
     with pytest.raises(KeyboardInterrupt):
         do(runner, Calls(error), target="rpi4")
@@ -270,7 +270,7 @@ def test_ctrl_c_between_stages_is_an_error_of_the_run(make):
     assert runner.add_interrupt() is None
 
 
-def test_events_tell_what_happens(make):
+def test_events_of_a_run(make):
     runner = make()
     calls = Calls()
     place = {"target": "rpi4", "candidate": "release"}

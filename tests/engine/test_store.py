@@ -46,7 +46,7 @@ def test_key_order_does_not_count_and_nan_is_refused():
         sha256_json({"a": float("nan")})
 
 
-def test_a_file_is_kept_once_by_its_content(store, tmp_path):
+def test_a_file_is_stored_once_per_content(store, tmp_path):
     first, second = add(store, tmp_path), add(store, tmp_path, name="other.bin")
     assert first.sha256 == second.sha256 == sha256_file(store.path(first))
     assert store.path(first).read_bytes() == b"weights"
@@ -54,7 +54,7 @@ def test_a_file_is_kept_once_by_its_content(store, tmp_path):
     assert len([p for p in store.root.rglob("*") if p.is_file()]) == 1
 
 
-def test_what_was_saved_is_found(store, tmp_path):
+def test_a_saved_record_is_found(store, tmp_path):
     saved = store.save("k", record(onnx=add(store, tmp_path)))
     assert store.find("k") == saved
     assert store.find("other") is None
@@ -80,7 +80,7 @@ def test_a_damaged_record_counts_as_missing(store, text):
     assert store.find("k") is None
 
 
-def test_a_saved_record_reads_as_it_will_be_found(store):
+def test_save_returns_the_record_that_find_will_return(store):
     made = Record(artifacts={}, figures={"shape": (1, 2), "loss": float("nan")}, seconds=0.0)
     saved = store.save("k", made)
     assert saved.figures == {"shape": [1, 2], "loss": None}

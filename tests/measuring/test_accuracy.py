@@ -52,7 +52,7 @@ def test_score_counts_what_is_right():
     assert (found.samples, found.accuracy, found.parity) == (4, 0.75, 1.0)
 
 
-def test_a_nan_is_a_wrong_answer_and_is_said():
+def test_a_nan_is_a_wrong_answer_and_is_reported():
     outputs = np.eye(2, dtype=np.float32)
     outputs[0, 0] = np.nan
     found = score(outputs, labels=np.array([0, 1]), reference=np.eye(2, dtype=np.float32))

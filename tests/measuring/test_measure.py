@@ -148,7 +148,7 @@ def state(**throttling) -> protocol.State:
     )
 
 
-def test_the_board_state_keeps_what_the_agent_says():
+def test_the_board_state_is_converted():
     kept = board_state(state())
     assert (kept.governor, kept.frequency_khz, kept.temperature_c) == ("ondemand", (600_000, 1_500_000), 44.0)
     assert kept.throttled is None

@@ -110,7 +110,7 @@ def test_a_small_change_of_frequency_is_noise():
     assert reasons(steady(), after=QUIET.model_copy(update={"frequency_khz": (1_510_000, 1_500_000)})) == ""
 
 
-def test_a_board_that_says_nothing_is_not_held_against_the_run():
+def test_an_unknown_board_state_does_not_invalidate_a_measurement():
     assert reasons(steady(), BoardState(), BoardState()) == ""
 
 

@@ -176,7 +176,7 @@ def test_a_strategy_that_fails_ends_the_run_with_a_report(line, strategy, words)
     assert Trace.load(Trace(line.trace.events).save("mistaken")).events == line.trace.events
 
 
-def test_a_failure_that_candidates_share_is_told_for_each(line):
+def test_a_shared_failure_is_reported_for_each_candidate(line):
     line.fail["CompressTorchStage"] = InputError("nothing to prune")
     pair = (Candidate("half", (HALF,)), Candidate("half-int8", (HALF, INT8)), Candidate("baseline"))
     report = line(strategy=Rounds([pair]), until="package")
@@ -199,6 +199,6 @@ def test_steps_on_onnx_cannot_come_before_those_on_torch():
         Candidate("odd", (INT8, HALF))
 
 
-def test_labels_are_numbered_where_a_method_stands_more_than_once():
+def test_labels_are_numbered_if_a_method_occurs_more_than_once():
     assert step_labels((HALF, INT8)) == ("prune-channels", "quantize-static")
     assert step_labels((HALF, THIRD, INT8)) == ("prune-channels-1", "prune-channels-2", "quantize-static")

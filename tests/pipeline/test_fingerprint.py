@@ -51,7 +51,7 @@ def test_folders_count_by_names_and_bytes(tmp_path):
     assert digests(data_inputs(Data(images=Images(folder=".")), tmp_path))["data_images"] in seen
 
 
-def test_what_is_not_there_is_empty(tmp_path):
+def test_missing_files_have_no_digest(tmp_path):
     assert of_user(tmp_path / "nothing").sha256 == ""
     assert of_source(tmp_path, "no_such_module:make") == ""
     assert data_inputs(None, tmp_path) == {}

@@ -205,7 +205,7 @@ MODEL = {name for name in SPECS if name.endswith(("TrainStage", "LoadStage", "Ex
         ("pipeline/pipeline.py", set()),
     ],
 )
-def test_an_edit_makes_anew_what_it_shapes_and_nothing_else(path, stages, monkeypatch):
+def test_an_edit_only_re_runs_what_depends_on_it(path, stages, monkeypatch):
     assert changed_by_editing(monkeypatch, path) == stages
 
 

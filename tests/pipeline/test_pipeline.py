@@ -11,7 +11,7 @@ from edgepack.pipeline.stages.tune import suffices
 from edgepack.tuning import RecordStore, TuneResult
 
 
-def test_every_stage_runs_once_a_row_and_candidate_and_the_next_run_asks_the_board_alone(line):
+def test_every_stage_runs_once_and_the_next_run_is_cached_except_for_deploy(line):
     first = line()
     assert first.exit_code == 0
     assert line.count() == {
@@ -143,7 +143,7 @@ def test_one_change_is_one_reason_for_each_stage(line, edited, reasons):
     assert {stage: why.get(stage) for stage in reasons} == reasons
 
 
-def test_leaving_the_baseline_out_measures_nothing_anew_and_says_why(line):
+def test_without_a_baseline_nothing_is_measured_again(line):
     line()
     report = line(RECIPE.replace("targets:", "bench: {baseline: false}\ntargets:"))
     assert set(line.count()) == {"Deploy"}
@@ -152,7 +152,7 @@ def test_leaving_the_baseline_out_measures_nothing_anew_and_says_why(line):
     assert baseline.accuracy_torch == 0.5
 
 
-def test_a_budget_for_once_keeps_the_recipes_own_in_the_key(line):
+def test_an_overriding_budget_does_not_change_the_key(line):
     line(until="tune", budget=Tune(trials=100))
     (work, _) = line.calls["TuneStage"]
     assert work.resources.budget == Tune(trials=100)
@@ -269,7 +269,7 @@ def test_every_event_has_its_place(line):
         assert (scope.device == "pi") == (scope.stage in {"deploy", "bench"} and scope.target == "rpi4")
 
 
-def test_what_is_said_about_a_target_makes_nothing_anew(line, tmp_path):
+def test_a_targets_notes_do_not_affect_results(line, tmp_path):
     folder = tmp_path / "config/edgepack/targets"
     folder.mkdir()
     file = folder / "mine.yaml"

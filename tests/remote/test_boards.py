@@ -95,7 +95,7 @@ def test_places_say_where_without_reaching_it(up):
     assert up[1] == []
 
 
-def test_an_unknown_device_is_named_with_the_near_miss(up):
+def test_an_unknown_device_is_reported_with_a_suggestion(up):
     with pytest.raises(UsageError) as caught:
         find_device("pie", load_devices())
     assert "did you mean pi?" in caught.value.render()
@@ -111,7 +111,7 @@ def test_a_running_board_is_a_device_by_its_name(up):
         assert boards.identify("desk").virtual
 
 
-def test_a_board_is_brought_up_once_and_taken_down(up):
+def test_a_board_is_started_once_and_stopped(up):
     with Boards() as boards:
         assert boards.device("virtual:rpi4") is boards.device("virtual:rpi4")
     assert up[1] == [("up", "rpi4-9"), ("down", "rpi4-9")]
@@ -124,7 +124,7 @@ def test_a_board_that_stays_up_is_used_and_left_alone(up):
     assert up[1] == []
 
 
-def test_boards_go_down_when_the_run_fails(up):
+def test_boards_are_stopped_when_the_run_fails(up):
     with pytest.raises(RuntimeError), Boards() as boards:
         boards.device("virtual:host")
         raise RuntimeError

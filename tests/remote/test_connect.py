@@ -46,7 +46,7 @@ def test_an_unknown_host_key_is_refused_with_its_fingerprint_and_the_command_tha
     assert not (home / ".ssh/known_hosts").exists()
 
 
-def test_trust_writes_the_key_down_and_connect_takes_it(sshd, home, keys):
+def test_trust_stores_the_key_and_connect_accepts_it(sshd, home, keys):
     configure(home, "")
     device = sshd.device(host_key=None)
     assert trust("pi", device) == fingerprint(keys / "host")
@@ -58,7 +58,7 @@ def test_trust_writes_the_key_down_and_connect_takes_it(sshd, home, keys):
         assert session.run(["echo", "in"]).stdout == b"in\n"
 
 
-def test_trust_takes_only_the_fingerprint_asked_for(sshd, home, keys):
+def test_trust_accepts_only_the_given_fingerprint(sshd, home, keys):
     device = sshd.device(host_key=None)
     with pytest.raises(TrustError, match="shows another host key"):
         trust("pi", device, fingerprint=fingerprint(keys / "other"))
@@ -89,7 +89,7 @@ def test_the_pinned_key_is_the_only_one_taken(sshd, home, keys):
         trust("pi", device)
 
 
-def test_the_known_type_is_asked_for_where_a_server_has_several(tmp_path, home, keys):
+def test_the_known_key_type_is_requested_if_a_server_has_several(tmp_path, home, keys):
     ecdsa = keygen(tmp_path / "ecdsa", "ecdsa")
     server = Sshd(tmp_path / "both", keys / "user", keys / "host", extra=f"HostKey {ecdsa}").start()
     try:
@@ -215,7 +215,7 @@ def test_a_server_that_is_not_ssh(sshd, home):
     assert "no SSH connection" in error.message
 
 
-def test_a_server_that_says_nothing(sshd, home, monkeypatch):
+def test_a_server_that_does_not_respond(sshd, home, monkeypatch):
     monkeypatch.setattr(connection, "_HANDSHAKE_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         refused("pi", sshd.device(port=listener.getsockname()[1]), UnreachableError)
@@ -272,7 +272,7 @@ def test_a_proxy_command_is_run(sshd, home, keys):
         assert session.run(["echo", "through"]).stdout == b"through\n"
 
 
-def test_a_broken_configuration_is_the_users_mistake(sshd, home):
+def test_a_broken_configuration_is_a_usage_error(sshd, home):
     configure(home, "Host 'x")
     with pytest.raises(UsageError) as raised:
         connect("pi", sshd.device())

@@ -96,7 +96,7 @@ def test_a_revoked_key_is_refused_even_where_it_is_known(known_hosts, key):
         Keyring(endpoint(), device="pi").check(key)
 
 
-def test_certificate_authorities_and_damaged_lines_trust_nobody(known_hosts, key):
+def test_certificate_authorities_and_damaged_lines_are_ignored(known_hosts, key):
     damaged = str(key)[:-9]
     known_hosts.write_text(
         f"@cert-authority *.lan {key}\nboard.lan ssh-rsa {damaged.split()[1]}\nboard.lan {key.type}\n"
@@ -105,7 +105,7 @@ def test_certificate_authorities_and_damaged_lines_trust_nobody(known_hosts, key
     assert judge(key) is KeyVerdict.UNKNOWN
 
 
-def test_the_pinned_key_wins_over_known_hosts(known_hosts, key, other):
+def test_the_pinned_key_overrides_known_hosts(known_hosts, key, other):
     known_hosts.write_text(f"board.lan {key}\n")
     assert judge(key, pinned=str(other)) is KeyVerdict.CHANGED
     assert judge(other, pinned=f"{other} root@board") is KeyVerdict.KNOWN
@@ -118,7 +118,7 @@ def test_a_pinned_key_that_is_none_is_refused(key, pinned):
     assert raised.value.exit_code == 6
 
 
-def test_known_types_are_asked_for_first(known_hosts, key, tmp_path):
+def test_known_types_are_requested_first(known_hosts, key, tmp_path):
     ecdsa = HostKey.parse(public(keygen(tmp_path / "ecdsa", "ecdsa")))
     known_hosts.write_text(f"board.lan {ecdsa}\n")
     assert Keyring(endpoint(), device="pi").key_types() == ["ecdsa-sha2-nistp256"]
@@ -134,7 +134,7 @@ def test_remember_only_appends(home, known_hosts, key, other):
     assert judge(key, port=2222) is KeyVerdict.KNOWN
 
 
-def test_remember_makes_a_private_file_and_hashes_where_the_configuration_says_so(home, key):
+def test_remember_creates_a_private_file_and_hashes_names_if_configured(home, key):
     (home / ".ssh/config").write_text("HashKnownHosts yes\nUserKnownHostsFile ~/.ssh/deep/known\n")
     path = remember(endpoint(), key)
     assert path.stat().st_mode & 0o777 == 0o600

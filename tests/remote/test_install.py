@@ -112,7 +112,7 @@ def test_only_new_files_are_sent_and_the_old_ones_are_shared(deploy, work):
     assert version(work) == "1.1.0"
 
 
-def test_damage_to_the_release_in_use_is_found_and_mended(deploy, work):
+def test_damage_to_the_current_release_is_detected_and_repaired(deploy, work):
     first = deploy()
     current = work / "digits/current"
     (current / "model/model.so").write_bytes(b"bit rot")
@@ -145,7 +145,7 @@ def test_a_release_that_does_not_work_never_becomes_current(deploy, work, body, 
     assert sorted(path.name for path in (work / "digits/releases").iterdir()) == before
 
 
-def test_preflight_comes_before_the_first_byte(deploy, work):
+def test_preflight_runs_before_anything_is_sent(deploy, work):
     with pytest.raises(PreflightError, match="1 thing missing"):
         deploy(libc="2.999")
     assert not work.exists()
@@ -162,7 +162,7 @@ def test_libraries_are_read_out_of_the_bundle(deploy, work):
     assert not work.exists()
 
 
-def test_rollback_goes_back_and_once_more_forward(deploy, session, work):
+def test_a_second_rollback_undoes_the_first(deploy, session, work):
     first, second = deploy("1.0.0"), deploy("2.0.0")
     back = rollback(session, "digits", str(work))
     assert (back.digest, back.previous, back.changed) == (first.digest, second.digest, True)
@@ -174,7 +174,7 @@ def test_rollback_goes_back_and_once_more_forward(deploy, session, work):
 
 
 @pytest.mark.parametrize("installed", [0, 1])
-def test_rollback_without_a_previous_release_refuses_and_says_why(deploy, session, work, installed):
+def test_rollback_without_a_previous_release_is_an_error(deploy, session, work, installed):
     for _ in range(installed):
         deploy()
     with pytest.raises(DeployError, match="no release of digits to go back to") as raised:
@@ -219,7 +219,7 @@ def test_old_releases_go_and_the_one_before_always_stays(deploy, session, work):
     assert [release.version for release in releases(session, "digits", str(work))] == ["1.4.0", "1.2.0"]
 
 
-def test_a_release_that_is_still_there_is_installed_again_without_sending_it(deploy, session, work):
+def test_a_release_that_is_still_on_the_board_is_not_sent_again(deploy, session, work):
     first = deploy("1.0.0")
     deploy("2.0.0")
     again = deploy("1.0.0")
@@ -233,7 +233,7 @@ def test_releases_of_a_board_that_has_none(session, work):
     assert releases(session, "digits", str(work)) == []
 
 
-def test_the_baseline_and_other_names_have_folders_of_their_own(deploy, work):
+def test_the_baseline_and_other_names_have_separate_folders(deploy, work):
     deploy()
     deploy(candidate="baseline")
     deploy(name="faces")
@@ -263,7 +263,7 @@ def test_the_lock_of_a_dead_installer_is_free(deploy, own_sshd, own_session, wor
     assert deploy("2.0.0").changed
 
 
-def test_a_connection_killed_during_the_upload_changes_nothing_and_the_next_try_goes_on(
+def test_a_lost_connection_changes_nothing_and_the_next_upload_resumes(
     deploy, own_sshd, own_session, work, tmp_path
 ):
     deploy("1.0.0")
@@ -318,7 +318,7 @@ def test_a_disk_that_fills_up_during_the_upload(session, small_disk, tmp_path, m
     assert version(work) == "2.0.0"
 
 
-def test_bytes_that_change_on_their_way_are_found_on_the_board(session, tmp_path, work):
+def test_corruption_during_the_transfer_is_detected_on_the_board(session, tmp_path, work):
     bundle = small_bundles.make(tmp_path)
 
     class Corrupting(Counting):

@@ -76,7 +76,7 @@ def test_another_cpu_is_named_without_the_noise_that_follows_from_it(session, tm
     assert len(why.strip().splitlines()) == 1
 
 
-def test_all_that_is_missing_is_reported_at_once(session, tmp_path):
+def test_all_missing_requirements_are_reported_together(session, tmp_path):
     why = complaints(
         session,
         tmp_path,
@@ -119,7 +119,7 @@ def test_a_jetson_that_fits(tmp_path):
     assert on_jetson(tmp_path, JETSON) == []
 
 
-def test_jetpack_6_is_told_apart(tmp_path):
+def test_jetpack_6_is_detected(tmp_path):
     old = replace(
         JETSON, libraries=frozenset({"libstdc++.so.6"}), l4t="# R36 (release), REVISION: 4.3", libc="2.35"
     )

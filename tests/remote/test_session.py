@@ -52,17 +52,17 @@ def test_exit_codes_and_both_streams(session):
 
 
 @pytest.mark.parametrize(("command", "code"), [("kill -SEGV $$", 139), ("kill -KILL $$", 137)])
-def test_a_command_that_a_signal_ends_says_so_as_a_shell_does(session, command, code):
+def test_a_command_killed_by_a_signal_has_a_shells_exit_code(session, command, code):
     assert session.run(["sh", "-c", command]).returncode == code
 
 
-def test_a_command_that_is_not_there_exits_with_127(session):
+def test_a_missing_command_exits_with_127(session):
     answer = session.run(["no-such-program"])
     assert answer.returncode == 127
     assert b"no-such-program" in answer.stderr
 
 
-def test_check_turns_a_failure_into_an_error_with_what_it_said(session):
+def test_check_turns_a_failure_into_an_error_with_its_output(session):
     with pytest.raises(EdgepackError, match="exit code 4") as raised:
         session.run(["sh", "-c", "echo the card is broken >&2; exit 4"], check=True)
     assert raised.value.why == "the card is broken"
@@ -283,7 +283,7 @@ def test_the_wrapper_is_plain_posix_shell():
 
 
 @pytest.mark.parametrize("error", [OSError("Socket is closed"), EOFError()])
-def test_writing_to_a_process_that_is_gone_is_a_broken_pipe(error):
+def test_writing_to_an_exited_process_is_a_broken_pipe(error):
     class Gone:
         def sendall(self, _data):
             raise error

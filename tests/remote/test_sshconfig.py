@@ -105,7 +105,7 @@ def test_includes_are_followed_and_do_not_leak_their_blocks(config, home):
         "Host 'pi\n",
     ],
 )
-def test_a_configuration_that_cannot_be_used_is_the_users_mistake(config, text):
+def test_an_invalid_configuration_is_a_usage_error(config, text):
     config.write_text(text)
     with pytest.raises(UsageError) as raised:
         resolve(device())

@@ -29,7 +29,7 @@ def ensure(work_dir):
     return lambda session: Path(tools.ensure_tools(session, target, str(work_dir)))
 
 
-def test_they_come_once(session, ensure, work_dir):
+def test_tools_are_sent_once(session, ensure, work_dir):
     agent = ensure(session)
     assert agent.read_bytes() == b"agent"
     assert agent.stat().st_mode & 0o111
@@ -52,7 +52,7 @@ def test_those_of_another_run_stay_and_forgotten_ones_go(session, ensure, work_d
     assert {p.name for p in mine.parent.iterdir()} == {mine.name, "other", ".new-other"}
 
 
-def test_two_runs_may_bring_them_at_once(open_session, ensure, work_dir):
+def test_two_runs_may_send_the_tools_at_once(open_session, ensure, work_dir):
     barrier = threading.Barrier(4)
     agents = []
 

@@ -213,7 +213,7 @@ def test_files_stay_on_the_board_over_down_and_up_until_it_is_purged():
     assert not virtual.purge("shelf")
 
 
-def test_two_boards_at_once_have_names_ports_keys_and_files_of_their_own():
+def test_two_boards_have_separate_names_ports_keys_and_files():
     with virtual.up("rpi4") as first, virtual.up("rpi4") as second, virtual.up("host") as host:
         assert [first.name, second.name, host.name] == ["rpi4", "rpi4-2", "host"]
         assert len({b.device.port for b in (first, second, host)}) == 3
@@ -226,7 +226,7 @@ def test_two_boards_at_once_have_names_ports_keys_and_files_of_their_own():
     assert virtual.running() == []
 
 
-def test_the_host_board_is_this_machine_with_a_home_of_its_own():
+def test_the_host_board_is_this_machine_with_a_separate_home():
     with virtual.up("host") as board, ssh(board) as client:
         assert not board.device.emulated
         assert run(client, "uname -m")[1] == os.uname().machine
@@ -395,7 +395,7 @@ def test_a_strict_umask_does_not_lock_the_board_user_out():
         assert run(client, "whoami; touch mine && ls") == (0, "edge\nmine")
 
 
-def test_a_board_that_cannot_come_up_says_why_and_leaves_nothing(home, monkeypatch):
+def test_a_board_that_cannot_start_reports_why_and_leaves_nothing(home, monkeypatch):
     find = boards.programs.find
     monkeypatch.setattr(
         boards.programs, "find", lambda name, package: "/lost/qemu" if "qemu" in name else find(name, package)

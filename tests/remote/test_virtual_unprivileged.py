@@ -86,7 +86,7 @@ def test_the_host_kind_works(as_user):
     assert result.stdout.split() == [str(USER if os.geteuid() == 0 else os.geteuid()), "mine"]
 
 
-def test_an_emulated_kind_says_that_it_needs_root_and_what_works_without(as_user):
+def test_an_emulated_kind_without_root_suggests_the_host_kind(as_user):
     result = as_user("""
         from edgepack.remote import virtual
         virtual.up("rpi4")

@@ -151,7 +151,7 @@ LOOP = ModelProblem("Loop", "", "Loop is not lowered", "it has no static length"
     ],
     ids=["one problem in a model", "two problems in a model", "a problem in YAML"],
 )
-def test_the_report_has_all_that_an_error_says(error, words):
+def test_the_report_has_all_details_of_an_error(error, words):
     builder = samples.new_builder()
     samples.failed(builder, error, target="a")
     report = builder.build()
@@ -251,7 +251,7 @@ def test_the_headline(error, target, says):
 BUNDLE, P50 = (next(f for f in FIGURES if f.label == label) for label in ("Bundle", "Latency p50"))
 
 
-def test_a_figure_nobody_filled_in_is_explained_by_what_failed_or_was_skipped():
+def test_a_missing_figure_is_explained_by_what_failed_or_was_skipped():
     builder = samples.new_builder()
     builder.add_row("a", "release", parameters=1)
     assert cell(builder.build(), BUNDLE, at("a"), "release").why == "not measured"
@@ -282,7 +282,7 @@ def test_a_placement_says_its_device_and_whether_it_is_emulated():
     assert [title(at) for at in report.placements] == ["a on d (emulated)", "b"]
 
 
-def test_every_device_of_a_target_has_rows_gates_and_an_exit_code_of_its_own():
+def test_every_device_of_a_target_has_its_own_rows_gates_and_exit_code():
     builder = samples.new_builder()
     for device, parity in (("one", 0.01), ("two", 1.0)):
         for candidate in ("baseline", "release"):

@@ -69,7 +69,7 @@ def test_the_page_is_well_formed(name):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_the_page_asks_for_nothing(name):
+def test_the_page_requests_no_external_resources(name):
     page = PAGES[name]
     assert not re.search(r"<(script|link|img|iframe|object|embed|image|use|base|form)\b", page)
     assert not re.search(
@@ -114,7 +114,7 @@ def test_every_figure_of_the_report_is_on_the_page_exactly():
     assert set(wanted) - shown == set()
 
 
-def test_every_section_the_report_promises_is_there():
+def test_every_section_is_present():
     titles = [words(h2) for h2 in tree(PAGES["good"]).iter("h2")]
     assert titles == [
         "Before and after", "The model, stage by stage", "Latency", "Accuracy", "Tuning", "Board state", "Gates",
@@ -304,7 +304,7 @@ def test_on_a_terminal_there_are_colours_unless_refused(monkeypatch):
     assert "\x1b[31m" not in printed(REPORTS["bad"], Terminal()).replace("\x1b[1;31m", "")
 
 
-def test_what_a_method_says_of_its_step_is_in_every_form_of_the_report(monkeypatch):
+def test_a_methods_metrics_are_in_every_format_of_the_report(monkeypatch):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     report = REPORTS["good"]
     assert json.loads(report.to_bytes())["compression"][1]["metrics"]["macs"] == [4_722_048, 1_180_512]

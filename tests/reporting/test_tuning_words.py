@@ -23,7 +23,7 @@ def plain(text):
     return text.replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_a_gain_is_told_with_the_noise_it_is_beyond():
+def test_a_gain_is_reported_with_its_noise():
     found = row(
         kernels=(_TUNED, _UNTUNED), untuned_ms=0.1, predicted_ms=0.09, noise_ms=0.001, stopped="trials"
     )
@@ -33,7 +33,7 @@ def test_a_gain_is_told_with_the_noise_it_is_beyond():
     )
 
 
-def test_no_gain_is_said_in_those_words():
+def test_no_gain_is_reported():
     found = row(
         kernels=(_UNTUNED,),
         untuned_ms=0.05,
@@ -55,7 +55,7 @@ def test_a_budget_that_ended_before_the_first_trial_is_not_called_without_gain()
     )
 
 
-def test_a_report_of_before_gains_were_kept_is_told_too():
+def test_older_reports_without_gains_are_described():
     found = row(curve=({"seconds": 1.0, "trials": 1, "predicted_ms": 0.5},))
     assert plain(tuning_outcome(found)).startswith("0.500 ms predicted; 0 of 0 kernels tuned")
 
@@ -76,11 +76,11 @@ def test_a_report_of_before_gains_were_kept_is_told_too():
         ({"trials": 0}, "untuned"),
     ],
 )
-def test_each_kernel_says_why_it_is_tuned_or_not(changes, words):
+def test_each_kernel_has_a_reason(changes, words):
     assert kernel_outcome(_UNTUNED.model_copy(update=changes)) == words
 
 
-def test_every_form_of_a_report_says_it():
+def test_every_format_of_a_report_has_it():
     report = good()
     words = tuning_outcome(report.tuning[0])
     assert any(words in line for line in plain_lines(report))

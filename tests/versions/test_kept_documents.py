@@ -211,7 +211,7 @@ def test_tuning_records_are_found_and_read(measured):
         assert len(read_untuned(folder)) == 5
 
 
-def test_tuning_records_are_found_although_targets_have_a_field_more_today(measured):
+def test_tuning_records_are_found_although_targets_have_a_new_field(measured):
     target, store = measured
     folder = store.path(target)
     older = json.loads((folder / "key.json").read_text())

@@ -36,7 +36,7 @@ def session(board):
 
 
 @pytest.mark.parametrize("older", OLDER, ids=lambda path: path.stem)
-def test_an_older_bundle_is_deployed_measured_and_gone_back_to(older, board):
+def test_an_older_bundle_is_deployed_measured_and_rolled_back_to(older, board):
     digest = read_manifest(older).digest
     assert api.deploy(older, board.name).digest == digest
     assert not api.deploy(older, board.name).changed
