@@ -24,10 +24,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     if near:
         return lower[near[0]]
     # difflib compares by the longest common run, which fails for repeated letters: FFFFF and FFGFFF.
-    return next((name for name in names if len(word) >= _BEGINNING and _one_slip(word, name)), None)
+    return next((name for name in names if len(word) >= _BEGINNING and _one_typo(word, name)), None)
 
 
-def _one_slip(word: str, name: str) -> bool:
+def _one_typo(word: str, name: str) -> bool:
     """Whether the words differ by one letter omitted, added or replaced, or by two adjacent letters swapped."""
     start = _shared(word, name)
     one, other = word[start:], name[start:]
@@ -78,7 +78,7 @@ def _question(name: str, quote: str) -> str:
 
 
 def human_size(size: float) -> str:
-    """A size in bytes for people: ``5.3 MB``, decimal units."""
+    """A size in bytes in decimal units: ``5.3 MB``."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:  # noqa: PLR2004 - decimal prefix
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"

@@ -9,7 +9,7 @@ class Artifact(Spec):
     """A file in the content-addressed store."""
 
     kind: str  # weights, onnx, tuning-records, compiled-model, bundle, measurement, ...
-    name: str  # a file name for people, e.g. digits-rpi4.edgepack
+    name: str  # a file name for display, e.g. digits-rpi4.edgepack
     sha256: str
     size: int  # bytes
     made_by: str  # the stage that produced it

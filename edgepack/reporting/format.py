@@ -66,7 +66,7 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
 
 def milliseconds(value: float) -> str:
     """``1.23 ms``; in seconds from 10 s on."""
-    if value >= 10_000:  # noqa: PLR2004 - a latency nobody reads in ms
+    if value >= 10_000:  # noqa: PLR2004 - 10 s in ms
         return f"{significant(value / 1000)}{THIN}s"
     return f"{significant(value)}{THIN}ms"
 

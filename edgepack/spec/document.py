@@ -1,4 +1,4 @@
-"""JSON documents for people and programs: canonical bytes, schema versions, and how older versions are read.
+"""JSON documents: canonical bytes, schema versions, and how older versions are read.
 
 Older documents stay readable. A document carries its schema version, which is incremented when its fields change. A
 reader accepts every version up to its own: fields that an older version lacks have defaults, and where a default is not

@@ -260,7 +260,7 @@ def _advice(status: int) -> str:
             "this machine does not allow namespaces: in Docker, run the container with --privileged; "
             "else see user.max_user_namespaces in sysctl. The kind 'host' does not need them"
         )
-    return "see docs/virtual-boards.md, section 'When a board does not come up'"
+    return "see docs/virtual-boards.md"
 
 
 def _launch(plan: dict[str, Any]) -> tuple[int, str] | None:
