@@ -74,7 +74,7 @@ def why_changed(
     before: Mapping[str, Any] | None,
     now: Mapping[str, Any],
     *,
-    made: Collection[str] = (),
+    produced: Collection[str] = (),
     derived: Collection[str] = (),
     names: Mapping[str, str] | None = None,
 ) -> str:
@@ -83,7 +83,7 @@ def why_changed(
     Args:
         before: The ingredients of the last run, if there was one.
         now: The current ingredients.
-        made: Inputs that earlier stages produced, such as ``inputs.model``. The reason is given there, so they are
+        produced: Inputs that earlier stages produced, such as ``inputs.model``. The reason is given there, so they are
             listed only if nothing else changed.
         derived: Ingredients that follow from others, listed only if none of these changed.
         names: Display names by path prefix; the longest prefix applies.
@@ -92,7 +92,7 @@ def why_changed(
         return "first run"
     differences = _differences("", before, now)
     follows = [found for found in differences if _within(found[0], derived)]
-    inputs = [found for found in differences if found not in follows and _within(found[0], made)]
+    inputs = [found for found in differences if found not in follows and _within(found[0], produced)]
     causes = [found for found in differences if found not in follows and found not in inputs]
     changes = list(dict.fromkeys(_change(*found, names or {}) for found in causes or inputs or follows))
     if not changes:

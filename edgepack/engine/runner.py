@@ -219,5 +219,5 @@ def _why(
     stage: Stage[S, F, R], request: Request[S], before: Mapping[str, Any] | None, now: Mapping[str, Any]
 ) -> str:
     """Why the result was not cached. Changes of an earlier stage's output are explained by that stage."""
-    made = [f"inputs.{role}" for role, artifact in request.inputs.items() if artifact.made_by != USER]
-    return why_changed(before, now, made=made, derived=stage.derived, names=stage.names)
+    produced = [f"inputs.{role}" for role, artifact in request.inputs.items() if artifact.made_by != USER]
+    return why_changed(before, now, produced=produced, derived=stage.derived, names=stage.names)

@@ -51,11 +51,11 @@ def legend(*names: str) -> Markup:
     return el("p", *(el("span", name, cls=name) for name in names), cls="legend")
 
 
-def exact(found: ShownFigure) -> Markup:
+def exact(figure: ShownFigure) -> Markup:
     """A figure with its exact value in an attribute; a dash shows the reason on hover."""
-    if found.value is None:
-        return el("span", found.text, title=found.why)
-    return el("data", found.text, value=repr(found.value), cls="emulated" if found.emulated else None)
+    if figure.value is None:
+        return el("span", figure.text, title=figure.why)
+    return el("data", figure.text, value=repr(figure.value), cls="emulated" if figure.emulated else None)
 
 
 def figure(value: float | None, show: Callable[[float], str]) -> Markup:

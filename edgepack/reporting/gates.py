@@ -44,13 +44,13 @@ def check_gates(gates: Gates, rows: Iterable[Row]) -> tuple[Gate, ...]:
     return tuple(results)
 
 
-def _check_limit(gate: Gate, found: _Value) -> Gate:
-    if found.value is None:
-        return gate.model_copy(update={"status": "skipped", "why": found.why})
-    if found.value > gate.limit:
-        why = f"{found.value:.6g} is above {gate.limit:.6g}"
-        return gate.model_copy(update={"value": found.value, "status": "failed", "why": why})
-    return gate.model_copy(update={"value": found.value})
+def _check_limit(gate: Gate, measured: _Value) -> Gate:
+    if measured.value is None:
+        return gate.model_copy(update={"status": "skipped", "why": measured.why})
+    if measured.value > gate.limit:
+        why = f"{measured.value:.6g} is above {gate.limit:.6g}"
+        return gate.model_copy(update={"value": measured.value, "status": "failed", "why": why})
+    return gate.model_copy(update={"value": measured.value})
 
 
 def _missing(row: Row, field: str) -> _Value:

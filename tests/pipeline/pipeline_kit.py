@@ -67,7 +67,7 @@ FIGURES = {
         trials=8, new_trials=8, failed=0, seconds=1.0, stopped="trials", tuned_share=0.5, predicted_ms=1.0,
         untuned_ms=2.0, noise_ms=0.1, curve=(), kernels=(),
     ),
-    "RecallStage": RecallFigures(found=True),
+    "RecallStage": RecallFigures(has_records=True),
     "CompileStage": CompileFigures(
         kernels=(), inputs=(TENSOR,), outputs=(TENSOR,), constants=(), executor="vm", runtime=("libtvm_runtime.so",)
     ),

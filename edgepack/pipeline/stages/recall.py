@@ -19,7 +19,7 @@ class RecallSpec(Spec):
 class RecallFigures(Spec):
     """Whether there are records for the model's kernels."""
 
-    found: bool
+    has_records: bool
 
 
 class RecallStage(TargetStage[RecallSpec, RecallFigures]):
@@ -51,6 +51,6 @@ class RecallStage(TargetStage[RecallSpec, RecallFigures]):
         store = RecordStore.of_user(emulated=work.spec.emulated)
         best = best_records(work.inputs["onnx"], work.spec.target, store)
         if best is None or not (best / records.FILES[1]).stat().st_size:
-            return StageResult(RecallFigures(found=False))
+            return StageResult(RecallFigures(has_records=False))
         files = {name: Output(best / name, "tuning-records", name) for name in records.FILES}
-        return StageResult(RecallFigures(found=True), files)
+        return StageResult(RecallFigures(has_records=True), files)
