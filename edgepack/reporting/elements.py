@@ -51,11 +51,11 @@ def legend(*names: str) -> Markup:
     return el("p", *(el("span", name, cls=name) for name in names), cls="legend")
 
 
-def exact(figure: ShownFigure) -> Markup:
+def exact(shown: ShownFigure) -> Markup:
     """A figure with its exact value in an attribute; a dash shows the reason on hover."""
-    if figure.value is None:
-        return el("span", figure.text, title=figure.why)
-    return el("data", figure.text, value=repr(figure.value), cls="emulated" if figure.emulated else None)
+    if shown.value is None:
+        return el("span", shown.text, title=shown.why)
+    return el("data", shown.text, value=repr(shown.value), cls="emulated" if shown.emulated else None)
 
 
 def figure(value: float | None, show: Callable[[float], str]) -> Markup:
