@@ -1,4 +1,4 @@
-"""What the agent's tests share: a bundle's layout, and small models compiled by TVM."""
+"""Shared by the agent's tests: a bundle's layout, and small models compiled by TVM."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ int __tvm_ffi_main(void *self, const void *arguments, int count, void *result)
 
 
 def need(program, package):
-    """The path of a program of the system; without it the test is skipped, and fails in CI."""
+    """The path of a system program; if it is missing, the test is skipped, and fails in CI."""
     found = shutil.which(program)
     if found is None:
         message = f"needs {program}: apt-get install {package}"
@@ -129,7 +129,7 @@ def zoo_of_dtypes():
 
 
 def sorting():
-    """argsort, which lives in the extra runtime library."""
+    """argsort, which is in the extra runtime library."""
     from tvm import relax
 
     x = relax.Var("x", relax.TensorType((1, 8), "float32"))
@@ -137,7 +137,7 @@ def sorting():
 
 
 def matmul_kernel(size=64):
-    """A PrimFunc such as MetaSchedule builds: C = A · B, its outputs among its arguments."""
+    """A PrimFunc as built by MetaSchedule: C = A · B, with outputs as arguments."""
     import tvm
     from tvm import te
 

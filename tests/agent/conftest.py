@@ -62,7 +62,7 @@ def arm_bundle(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def bad_kernels(tmp_path_factory):
-    """Libraries whose kernel dies in one way each."""
+    """Libraries whose kernels crash in different ways."""
     folder = tmp_path_factory.mktemp("bad")
     source = folder / "kernel.c"
     source.write_text(BAD_KERNEL)

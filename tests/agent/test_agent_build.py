@@ -1,4 +1,4 @@
-"""Building the agent and fetching the runtime: cached by content, pinned by digest, for old boards too."""
+"""Building the agent and downloading the runtime: cached by content, pinned by digest, usable on old boards."""
 
 import importlib.metadata
 import re
@@ -46,7 +46,7 @@ def test_the_agent_needs_libc_alone_and_the_runtime_has_what_it_looks_up(arch):
 
 @pytest.fixture
 def sources(tmp_path, monkeypatch):
-    """A copy of the agent's sources and a cache, both to play with."""
+    """A copy of the agent's sources and a cache, which tests can modify."""
     shutil.copytree(build.SOURCES, tmp_path / "src")
     monkeypatch.setattr(build, "SOURCES", tmp_path / "src")
     monkeypatch.setattr(build, "cache_dir", lambda: tmp_path / "cache")

@@ -1,4 +1,4 @@
-"""The examples a bundle carries, built and run as their README says."""
+"""The examples of a bundle, built and run as in their README."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ from edgepack.toolchain.zig import compile_c
 
 
 def unpack(bundle, root):
-    """A bundle as it lies on the board, with a sample; returns the sample's five largest outputs."""
+    """A bundle as unpacked on a board, with a sample; returns the sample's five largest outputs."""
     shutil.copytree(bundle.root / "lib", root / "lib")
     for folder in ("model", "sample", "examples"):
         (root / folder).mkdir()

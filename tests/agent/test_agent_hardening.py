@@ -1,4 +1,4 @@
-"""No leak over a thousand inferences; no crash on malformed arguments, files and streams."""
+"""No leaks over a thousand inferences; no crashes on malformed arguments, files and streams."""
 
 import json
 import random
@@ -134,7 +134,7 @@ WORDS = (
 
 
 def arguments(rng, model, x, folder):
-    """Words that are right, with some replaced, dropped, doubled or swapped."""
+    """Valid arguments, with some replaced, dropped, doubled or swapped."""
     words = rng.choice(
         [
             ["run", "--model", model, "--input", x, "--output-dir", folder],
@@ -182,7 +182,7 @@ def test_malformed_arguments_for_a_minute(sanitized, bundle, x):
 
 
 def torment_files(bundle, x, folder, seconds):
-    """Damage the model and the input at random places: the agent must answer with a line and a known code."""
+    """Damage the model and the input at random positions: the agent must print a line and exit with a known code."""
     rng = random.Random(seconds)
     deadline = time.monotonic() + seconds
     whole = {"model.so": bundle.library("mlp").read_bytes(), "x.npy": x.read_bytes()}

@@ -1,4 +1,4 @@
-"""`info`: what a board is, read from /proc and /sys under a root."""
+"""`info`: properties of a board, read from /proc and /sys below a root."""
 
 import json
 import platform

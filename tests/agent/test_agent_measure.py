@@ -1,4 +1,4 @@
-"""`measure`: many candidates over one stream; a dead one costs itself and says how it died."""
+"""`measure`: many candidates over one stream; a crash affects one candidate only and is reported."""
 
 import json
 import os

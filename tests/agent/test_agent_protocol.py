@@ -1,4 +1,4 @@
-"""The protocol's functions over a real SSH session with a board, and what they make of failures."""
+"""The protocol's functions over a real SSH session, and their errors."""
 
 import re
 from pathlib import Path
@@ -32,7 +32,7 @@ def xs():
 
 
 def scripted(tmp_path, text):
-    """A program in the agent's place that says ``text``."""
+    """A program in place of the agent that prints ``text``."""
     program = tmp_path / "agent"
     program.write_text(f"#!/bin/sh\n{text}\n")
     program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""`run` and `bench`: a compiled model on .npy files, its outputs, its errors in words."""
+"""`run` and `bench`: a compiled model on .npy files, its outputs and error messages."""
 
 import json
 

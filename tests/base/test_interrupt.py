@@ -1,4 +1,4 @@
-"""Ctrl-C waits for a safe point, the second one does not, and the handler of before comes back."""
+"""Ctrl-C is deferred to a safe point, a second one is not, and the previous handler is restored."""
 
 import os
 import signal

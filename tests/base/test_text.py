@@ -1,4 +1,4 @@
-"""Words for people: the near miss that is named is the one that was meant."""
+"""Suggestions for misspelt names."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A small bundle for the tests here, made of real recipe and target objects."""
+"""A small bundle for these tests, from real recipe and target objects."""
 
 from edgepack.bundle.manifest import Contents, InputInfo, RecipeInfo, TargetInfo
 from edgepack.config.recipe import Recipe

@@ -46,7 +46,7 @@ def members(tar: bytes) -> list[bytes]:
 
 
 def refused(path: Path, tmp_path: Path) -> str:
-    """Why verify and extract refuse it; nothing may be left behind."""
+    """Why verify and extract reject it; no files may be left."""
     dest = tmp_path / "out" / "dest"
     with pytest.raises(IntegrityError) as first:
         verify(path)
@@ -268,7 +268,7 @@ def seed(tmp_path_factory):
 
 
 def survives(folder: Path, changed: bytes) -> None:
-    """The contract under mutation: an error of ours, or exactly what was packed; never a file elsewhere."""
+    """Under mutation: an edgepack error, or exactly the packed files; never a file elsewhere."""
     path, dest = folder / "fuzzed", folder / "out" / "dest"
     path.write_bytes(changed)
     before = {p.name for p in folder.iterdir()} | {"out"}

@@ -1,4 +1,4 @@
-"""Where things lie inside a bundle is said once; the programs that travel in it agree."""
+"""The example programs in a bundle use the paths of its layout."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ MODEL = layout.model(EXECUTOR.file)
 
 
 def texts(path):
-    """The text literals of a source file, but for its docstrings."""
+    """The string literals of a source file, without docstrings."""
     tree = ast.parse(path.read_text())
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in prose)

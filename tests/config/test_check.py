@@ -1,4 +1,4 @@
-"""edgepack check: everything wrong in a recipe, at once, at the right place, and quickly."""
+"""edgepack check: all problems of a recipe, with their positions, quickly."""
 
 import platform
 import sys
@@ -55,7 +55,7 @@ targets:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A user's configuration of their own."""
+    """A user's configuration folder."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return tmp_path / "config" / "edgepack"
 
@@ -66,7 +66,7 @@ def write_npz(path, *names):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A recipe's folder with a module, data and weights beside it."""
+    """The folder of a recipe with a module, data and weights."""
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "my_net.py").write_text(MODULE)

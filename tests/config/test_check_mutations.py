@@ -1,4 +1,4 @@
-"""Recipes changed at random or misspelt: problems at their places, never a traceback."""
+"""Randomly mutated recipes: problems with positions, never a traceback."""
 
 import copy
 
@@ -44,7 +44,7 @@ REPLACEMENTS = [
 
 
 def replacements():
-    """Copies: a later mutation may change what an earlier one has put in."""
+    """Copy the values, since a later mutation may change what an earlier one inserted."""
     return st.sampled_from(REPLACEMENTS).map(copy.deepcopy)
 
 

@@ -1,4 +1,4 @@
-"""What a file says without meaning anything is refused at its place: found for every list and block of the schemas."""
+"""Empty lists and blocks are rejected with their position, for every list and block of the schemas."""
 
 from dataclasses import dataclass
 from typing import Any, get_origin
@@ -73,7 +73,7 @@ def home(tmp_path, monkeypatch):
 
 
 def problems(kind: str, text: str, home) -> list[Any]:
-    """What is said of a file of this kind."""
+    """The problems of a file of this kind."""
     if kind == "recipe":
         (home.parent / "recipe.yaml").write_text(text)
         return list(examine(home.parent / "recipe.yaml").problems)
@@ -87,7 +87,7 @@ def problems(kind: str, text: str, home) -> list[Any]:
 
 
 def places(model: Any, node: Any, at: tuple[str | int, ...] = ()):
-    """Every field of every model that a document holds: its location, the model, its name and its types."""
+    """All fields of all models in a document: location, model, name and types."""
     for key, value in node.items() if isinstance(node, dict) else enumerate(node):
         here = (*at, key)
         if isinstance(key, str):
@@ -121,7 +121,7 @@ class Case:
 
 
 def cases(wanted) -> list[Any]:
-    """The fields of all three documents whose types ``wanted`` picks."""
+    """The fields of all three documents whose types match ``wanted``."""
     documents = (("recipe", Recipe, RECIPE), ("target", Target, TARGET), ("devices", Devices, DEVICES))
     return [
         pytest.param(Case(kind, text, at, owner, name), id=f"{kind}-{'.'.join(map(str, at))}")
@@ -132,7 +132,7 @@ def cases(wanted) -> list[Any]:
 
 
 def said_at(home, kind: str, text: str, at: tuple[str | int, ...]) -> list[str]:
-    """The problems at one place of a document."""
+    """The problems at one position of a document."""
     path = home.parent / "place.yaml"
     path.write_text(text)
     place = read(path)[0].values[at]

@@ -1,4 +1,4 @@
-"""edgepack init: the recipe it writes is right as it stands."""
+"""edgepack init: the recipe that it writes is valid."""
 
 import numpy as np
 import onnx
@@ -64,7 +64,7 @@ def test_the_model_is_named_from_the_recipes_folder(project):
 
 
 def test_every_commented_line_is_a_right_one(project):
-    """Uncomment one optional block after the other: each is YAML that check has nothing to say against."""
+    """Uncomment each optional block: all of them pass check."""
     save_model(project / "m.onnx", [1, 4])
     np.savez(project / "data.npz", **dict.fromkeys(("x_train", "y_train", "x_test", "y_test"), np.zeros(1)))
     text = init(project / "r.yaml", model="m.onnx", targets=("arm64",)).read_text()

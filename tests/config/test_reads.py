@@ -1,4 +1,4 @@
-"""What `check` and the start of `run` read and import: every file once, and nothing that takes long to start."""
+"""Files read and modules imported by `check` and the start of `run`: every file once, no slow imports."""
 
 import json
 import os

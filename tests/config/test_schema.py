@@ -1,4 +1,4 @@
-"""The JSON Schemas that editors use: those committed are those generated, and fit the shipped files."""
+"""The JSON Schemas for editors are up to date and accept the shipped files."""
 
 import copy
 import importlib.util
@@ -89,7 +89,7 @@ def test_generated_files_are_up_to_date():
 
 @pytest.mark.parametrize("page", ["recipe.md", "add-a-target.md"])
 def test_yaml_in_the_docs_has_no_unknown_key(page, tmp_path):
-    """Examples are parts of a file; whatever key they show has to exist."""
+    """Examples are parts of a file; all of their keys must exist."""
     text = (shipped_dir("recipes").parent / "docs" / page).read_text()
     blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert len(blocks) >= 1

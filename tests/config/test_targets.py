@@ -1,4 +1,4 @@
-"""The shipped targets: whole, true to what LLVM knows, and the same after a round trip."""
+"""The shipped targets: complete, consistent with LLVM, and unchanged by a round trip."""
 
 import os
 import re
@@ -23,7 +23,7 @@ WANTED = {
 
 @pytest.fixture(autouse=True)
 def own(tmp_path, monkeypatch):
-    """The folder of a user's own targets."""
+    """The folder of the user's targets."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     folder = tmp_path / "edgepack" / "targets"
     folder.mkdir(parents=True)
@@ -83,7 +83,7 @@ print(json.dumps(known))
 
 @pytest.fixture(scope="module")
 def llvm():
-    """What TVM's LLVM makes of each target; in a process of its own, whose stderr is kept."""
+    """How TVM's LLVM reads each target, in a separate process whose stderr is captured."""
     import json
 
     data = {target.name: target.tvm for target in list_targets()}

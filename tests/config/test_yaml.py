@@ -1,4 +1,4 @@
-"""The strict YAML reader: what is data, what is a problem, and where."""
+"""The strict YAML reader: data, and problems with their position."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Data from every source becomes one kind of split, or an error that says where to look."""
+"""Data from every source becomes splits, or an error with its location."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Doing one stage: from the store, by work, interrupted, failed, or broken; and what listeners are told of each."""
+"""Running one stage: cached, done, interrupted or failed, with the events of each."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Resources:
 
 
 class Calls(Stage):
-    """A stage whose work counts; it raises ``error`` if there is one."""
+    """A stage that counts its runs; raises ``error`` if given."""
 
     name = "export"
     figures = Found

@@ -1,4 +1,4 @@
-"""The store: whole files or none, by content; damage counts as missing; nothing is left behind by a crash."""
+"""The store: atomic, content-addressed; damaged files are missing; crashes leave nothing behind."""
 
 import json
 import os

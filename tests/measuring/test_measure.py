@@ -1,4 +1,4 @@
-"""The real agent, a really compiled model, real processes; only the SSH between them is left out."""
+"""The real agent, a compiled model and real processes, without SSH."""
 
 import os
 import platform
@@ -29,7 +29,7 @@ CLASSES, FEATURES = 5, 12
 
 
 class Here:
-    """A session with this machine, by processes."""
+    """A session with this machine through local processes."""
 
     name = "here"
 
@@ -50,7 +50,7 @@ def weights():
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory, weights):
-    """The agent and a linear classifier, laid out as a bundle lays them out."""
+    """The agent and a linear classifier in the layout of a bundle."""
     if platform.machine() != "x86_64":
         missing = "needs an x86-64 machine to run the x86-64-v3 target on"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)

@@ -120,7 +120,7 @@ def test_emulated_latency_is_never_valid():
 
 @given(st.lists(st.integers(10**5, 10**6), min_size=30, max_size=100), st.integers(2, 50))
 def test_two_groups_far_apart_are_two_groups(values, times):
-    """Any cluster and its copy further away than its own width, however it is shaped."""
+    """Any cluster and a copy of it at more than its width."""
     width = max(values) - min(values)
     far = [value + 4 * width + times * 10**6 for value in values]
     assert modes_gap(values + far) == pytest.approx(min(far) - max(values))

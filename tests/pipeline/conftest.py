@@ -1,4 +1,4 @@
-"""A home of its own with three boards in devices.yaml, and the pipeline on it."""
+"""A separate home with three boards in devices.yaml, and the pipeline in it."""
 
 import pytest
 from pipeline_kit import Line

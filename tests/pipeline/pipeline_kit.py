@@ -1,4 +1,4 @@
-"""The pipeline with stages that only write down what they were asked: everything runs but the work itself."""
+"""The pipeline with stages that record their requests instead of working."""
 
 import json
 from dataclasses import dataclass, field
@@ -98,7 +98,7 @@ class Boards:
 
 
 class Line:
-    """Runs of one recipe with one store; ``calls`` has the works of the last run by stage."""
+    """Runs of one recipe with one store; ``calls`` has the work of the last run by stage."""
 
     def __init__(self, folder, monkeypatch):
         self.path = folder / "recipe.yaml"
@@ -143,7 +143,7 @@ class Line:
 
 
 def target_of(work):
-    """The target a work is for, if any."""
+    """The target of the work, if any."""
     spec = work.spec
     target = getattr(spec, "target", None) or getattr(getattr(spec, "contents", None), "target", None)
     return target.name if target is not None else None

@@ -1,4 +1,4 @@
-"""How a run begins, and what is refused before it does."""
+"""The start of a run, and arguments rejected before it."""
 
 from datetime import UTC, datetime
 

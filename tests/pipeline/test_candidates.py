@@ -1,4 +1,4 @@
-"""Several candidates, several devices a target: each piece of work once, each figure in its own row."""
+"""Several candidates, several devices per target: work is done once, each figure has its own row."""
 
 import re
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ BOARDS = RECIPE.replace(
 
 @dataclass
 class Rounds:
-    """A strategy that proposes what it was given, and keeps what it is told."""
+    """A strategy that proposes the given candidates and records its trials."""
 
     rounds: list
     keep: set | None = None
@@ -132,7 +132,7 @@ def test_a_candidate_that_fails_is_out_and_the_others_go_on(line):
 
 
 class Mistaken(Rounds):
-    """Promotes what it was told to, whatever became of it."""
+    """Promotes the given names, whether or not they failed."""
 
     def promote(self, trials):
         super().promote(trials)

@@ -1,4 +1,4 @@
-"""The figures that a compression method returns reach the report as JSON values, or are refused by name."""
+"""Metrics of a compression method are in the report as JSON values, or rejected by name."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a recipe names counts by its content: any byte of it, and nothing beside it."""
+"""Digests cover every byte of what a recipe names, and nothing else."""
 
 import numpy as np
 import onnx

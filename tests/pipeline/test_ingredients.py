@@ -1,4 +1,4 @@
-"""Every stage declares the code that shapes its result, and nothing that does not."""
+"""Every stage declares exactly the code that affects its result."""
 
 import ast
 import inspect
@@ -98,7 +98,7 @@ def _imports(node):
 
 
 def _reached(path, entry):
-    """The source files of edgepack that a function or class of a file imports, itself or through what it imports."""
+    """The source files of edgepack that a function or class imports, directly or indirectly."""
     tree = ast.parse(path.read_text())
     defined = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
     at_top = {}

@@ -1,4 +1,4 @@
-"""The manifest holds what shaped the release: a change beside it leaves the release's digest as it is."""
+"""The manifest contains what affects the release: other changes keep the release digest."""
 
 import pytest
 from pipeline_kit import RECIPE, target_of

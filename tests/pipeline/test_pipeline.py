@@ -1,4 +1,4 @@
-"""What flows from stage to stage, with stages that only write down what they were asked."""
+"""Data flow between stages, with stages that record their requests."""
 
 import pytest
 from pipeline_kit import RECIPE, statuses, target_of

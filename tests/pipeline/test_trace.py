@@ -1,4 +1,4 @@
-"""Saved traces rebuild the report exactly, whatever happened."""
+"""Saved traces give exactly the same report."""
 
 import json
 

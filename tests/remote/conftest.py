@@ -1,4 +1,4 @@
-"""Fixtures of the SSH tests: a server for the session, and a home directory a test."""
+"""Fixtures of the SSH tests: a server per session, and a home directory per test."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def sshd(tmp_path_factory, keys):
 
 @pytest.fixture
 def home(tmp_path_factory, monkeypatch):
-    """A home directory of its own: no test reads or writes the user's ~/.ssh, agent or XDG files."""
+    """A separate home directory: no test reads or writes the user's ~/.ssh, agent or XDG files."""
     folder = tmp_path_factory.mktemp("home")
     (folder / ".ssh").mkdir(mode=0o700)
     monkeypatch.setenv("HOME", str(folder))
@@ -59,7 +59,7 @@ def open_session(sshd, home):
 
 @pytest.fixture
 def own_sshd(tmp_path_factory, keys, home):
-    """A server of the test's own, to kill and to stop."""
+    """A server for one test, which may kill or stop it."""
     server = Sshd(tmp_path_factory.mktemp("own"), keys / "user", keys / "host").start()
     yield server
     server.stop()

@@ -1,4 +1,4 @@
-"""A real sshd on loopback, as the user who runs the tests, with files of its own only."""
+"""A real sshd on loopback, as the user who runs the tests, with separate files."""
 
 import contextlib
 import getpass
@@ -17,7 +17,7 @@ from edgepack.config.device import Device
 
 
 def lacking(what: str) -> NoReturn:
-    """Skip the test, saying what this machine lacks; in CI that is a failure."""
+    """Skip the test with what this machine lacks; in CI this is a failure."""
     if os.environ.get("CI") == "true":
         pytest.fail(what)
     pytest.skip(what)
@@ -90,7 +90,7 @@ class Sshd:
             self.process.wait(10)
 
     def sessions(self) -> list[int]:
-        """Process ids of the connections' server processes."""
+        """PIDs of the connections' server processes."""
         assert self.process is not None
         found, todo = [], [self.process.pid]
         while todo:
@@ -100,7 +100,7 @@ class Sshd:
         return found
 
     def kill_sessions(self) -> None:
-        """Cut every connection, as a crash of the server side does."""
+        """Break every connection, like a crash of the server."""
         for pid in self.sessions():
             try:
                 os.kill(pid, 9)
@@ -120,7 +120,7 @@ class Sshd:
 
 
 def _children(pid: int) -> list[int]:
-    """Process ids of a process's children; none once it has ended, be it meanwhile."""
+    """PIDs of a process's children; empty if it has exited, even in the meantime."""
     found: list[int] = []
     # The process may end at any step: before its threads are listed, or while they are read.
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Small bundles for the tests of deploying: real archives, with a shell script where the agent goes.
+"""Small bundles for the tests of deploying: real archives, with a shell script in place of the agent.
 
 The script answers ``run`` as the agent does. What it answers is up to each bundle, so that a release that
 crashes or computes nonsense can be made at will; the real agent has its own tests.
@@ -46,7 +46,7 @@ def make(
     gpu: bool = False,
     name: str = "digits",
 ) -> Path:
-    """Pack a bundle for this machine, or for whatever is asked for."""
+    """Pack a bundle, by default for this machine."""
     target = {
         "name": "jetson-orin" if gpu else "host",
         "abi": {"arch": arch or platform.machine(), "libc": libc},

@@ -1,4 +1,4 @@
-"""Devices of a run: found by name, told apart before they are reached, sessions closed and boards taken down."""
+"""Devices of a run: looked up by name, identified without a connection; sessions are closed and boards stopped."""
 
 from dataclasses import dataclass
 

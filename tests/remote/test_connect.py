@@ -1,4 +1,4 @@
-"""Getting in, or being told why not."""
+"""Connecting, and errors if it fails."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def configure(home, text: str) -> None:
 
 
 def refused(name, device, kind):
-    """The error of a connection that must not come about, which must say what to do."""
+    """The error of a connection that must fail, with its next step."""
     with pytest.raises(kind) as raised:
         connect(name, device).close()
     error = raised.value

@@ -1,4 +1,4 @@
-"""Releases on a board: installed whole or not at all."""
+"""Releases on a board: installed completely or not at all."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ def work(tmp_path) -> Path:
 
 @pytest.fixture
 def deploy(session, tmp_path, work):
-    """Packs a bundle as asked for and installs it."""
+    """Packs a bundle and installs it."""
 
     def run(version: str = "1.0.0", *, keep: int = 3, progress=None, **bundle):
         packed = small_bundles.make(tmp_path, version=version, **bundle)
@@ -39,7 +39,7 @@ def deploy(session, tmp_path, work):
 
 
 def version(work: Path) -> str:
-    """The version that runs now."""
+    """The current version."""
     return read_installed(work / "digits/current").version
 
 
@@ -54,7 +54,7 @@ def model(text: str) -> bytes:
 
 
 def leftovers(work: Path) -> list[str]:
-    """What has no business on the board after an install has ended."""
+    """Files that must not be on the board after an install."""
     return [path.name for path in (work / "digits/releases").iterdir() if len(path.name) != 64]
 
 
@@ -152,7 +152,7 @@ def test_preflight_runs_before_anything_is_sent(deploy, work):
 
 
 def test_libraries_are_read_out_of_the_bundle(deploy, work):
-    """A release linked to a library that neither it nor the board has is refused before it is sent."""
+    """A release linked to a library that neither it nor the board has is rejected before it is sent."""
     needs = bytearray(Path("/bin/true").read_bytes())
     assert b"libc.so.6" in needs
     missing = bytes(needs.replace(b"libc.so.6\0", b"libq.so.7\0"))

@@ -1,4 +1,4 @@
-"""What a board lacks is said at once, before anything is written to it."""
+"""All missing requirements are reported together, before anything is written."""
 
 import importlib.util
 import platform

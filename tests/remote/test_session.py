@@ -30,7 +30,7 @@ def alive(pid: int) -> bool:
 
 
 def started(process: Process) -> int:
-    """The id that a command printed as its first line."""
+    """The ID that a command printed as its first line."""
     return int(process.readline(30))
 
 

@@ -1,4 +1,4 @@
-"""What ~/.ssh/config says of a device."""
+"""Endpoints from ~/.ssh/config."""
 
 import getpass
 

@@ -1,4 +1,4 @@
-"""The agent on a board without a release: brought once, by several runs at a time, without old ones piling up."""
+"""The agent on a board without a release: sent once, also by concurrent runs, with cleanup of old ones."""
 
 import os
 import threading

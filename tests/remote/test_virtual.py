@@ -1,4 +1,4 @@
-"""Virtual boards, met as their users meet them: over SSH."""
+"""Virtual boards, used over SSH."""
 
 import base64
 import json
@@ -326,7 +326,7 @@ def test_of_many_that_want_the_same_name_one_gets_it():
 
 @pytest.fixture
 def no_namespaces(monkeypatch):
-    """As in a container without CAP_SYS_ADMIN: the kernel refuses."""
+    """As in a container without CAP_SYS_ADMIN: not permitted by the kernel."""
     launch = boards._launch
 
     def refuse(plan):

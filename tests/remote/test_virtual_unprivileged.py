@@ -1,4 +1,4 @@
-"""Virtual boards as a normal user: the host kind works, the others say what they need."""
+"""Virtual boards as a normal user: the host kind works, the others report what they need."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def as_user(tmp_path_factory):
-    """Runs Python code as a user without any right, wherever this test itself may do more."""
+    """Runs Python code as an unprivileged user, even if the test is run as root."""
     root = os.geteuid() == 0
     user = {"user": USER, "group": USER, "extra_groups": []} if root else {}
     home = Path("/tmp" if root else tmp_path_factory.mktemp("home")) / f"edgepack-test-{os.getpid()}"

@@ -1,4 +1,4 @@
-"""Reports to look at and to test on: a good run, and one where much went wrong."""
+"""Sample reports: a successful run, and one with many failures."""
 
 import random
 
@@ -32,7 +32,7 @@ STATE = BoardState(
 
 
 def raw(samples_ns, **figures) -> BenchRaw:
-    """What the agent measured, but for what it says of the board."""
+    """Results of the agent, without the board's state."""
     known = {"threads": 1, "warmup": 0, "load_ms": 0.0, "first_ms": 0.0, "peak_rss_kib": 0}
     return BenchRaw.model_construct(samples_ns=tuple(samples_ns), **(known | figures))
 
@@ -65,7 +65,7 @@ def new_builder() -> ReportBuilder:
 def failed(
     builder: ReportBuilder, error, *, target: str | None = None, stage: str = "", device: str | None = None
 ) -> None:
-    """Add an error; without a target it is one of the whole run."""
+    """Add an error; without a target it belongs to the whole run."""
     scope = Scope(stage=stage, label=stage, target=target, device=device) if target else None
     builder.add_error(ErrorRecord.of(error, scope))
 
@@ -183,7 +183,7 @@ HOSTILE = """<script>alert("x")</script>|`*_[a](b)\x00\x1b[31m & 'quoted' </styl
 
 
 def bad() -> Report:
-    """One target unreachable, a drifting measurement, a failed gate, hostile text wherever text can be."""
+    """One target unreachable, a drifting measurement, a failed gate, hostile text in every text field."""
     builder = new_builder()
     builder.add_row("x86-64-v3", "baseline", device=HOSTILE, accuracy_torch=0.99, onnx_size=526_336)
     samples = [int(1e6 * (1 + i / 300)) for i in range(60)]

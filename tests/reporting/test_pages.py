@@ -1,4 +1,4 @@
-"""The report as HTML, Markdown and text: sound markup, every figure there, nothing fetched, nothing injected."""
+"""The report as HTML, Markdown and text: valid markup, all figures, no external resources, no injection."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def words(element: ET.Element) -> str:
 
 
 class Balanced(HTMLParser):
-    """Raises where a tag is closed that is not the open one."""
+    """Raises if the closed tag is not the open one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ def charts_of(page: str) -> list[ET.Element]:
 
 
 def sound(svg: ET.Element) -> None:
-    """Every mark has finite coordinates inside the picture, and the picture says what it is."""
+    """Every mark has finite coordinates inside the picture, and the picture has a label."""
     _, _, width, height = map(float, svg.get("viewBox", "").split())
     assert svg.find("title") is not None
     for element in svg.iter():

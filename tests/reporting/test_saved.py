@@ -1,4 +1,4 @@
-"""Runs on disk: written whole, found again by every name a user may give them."""
+"""Runs on disk: written atomically, found by each kind of name."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What tuning brought, in one line, and why a kernel is tuned or not."""
+"""Descriptions of tuning results and of each kernel's outcome."""
 
 import pytest
 from samples import good

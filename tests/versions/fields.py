@@ -1,8 +1,7 @@
-"""The fields of every document that is kept, by model: what a schema version stands for.
+"""The fields of every stored document by model: the contents of a schema version.
 
-``python tests/versions/fields.py`` writes them to fields.json, and a test compares them. Fields that change take a new
-version, unless the one they change has not been in a release; then a small file of the version before joins those in
-``files/``.
+``python tests/versions/fields.py`` writes them to fields.json, and a test compares them. A change of fields needs a
+new version, unless the current one is unreleased, and a small file of the previous version in ``files/``.
 """
 
 import json

@@ -22,7 +22,7 @@ NEWEST = FILES / "bundle-2.edgepack"
 
 
 def unpack(bundle: Path) -> dict[str, tuple[bytes, int]]:
-    """Contents and mode of each file of a bundle, by other programs than ours."""
+    """Contents and mode of each file of a bundle, read without edgepack."""
     data = zstandard.ZstdDecompressor().decompressobj().decompress(bundle.read_bytes())
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         return {member.name: (tar.extractfile(member).read(), member.mode) for member in tar}
@@ -40,7 +40,7 @@ def repack(bundle: Path, out: Path, manifest: bytes) -> Path:
 
 
 def of_version(bundle: Path, out: Path, version: int) -> Path:
-    """The bundle as an edgepack would have written it whose manifests have a field more."""
+    """The bundle as written by an edgepack with an additional field in its manifests."""
     value = json.loads(unpack(bundle)[MANIFEST][0]) | {"edgepack": version, "surprise": 1}
     return repack(
         bundle, out, json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""What was written once stays readable: documents of each version are opened, and those of a newer one named as such."""
+"""Older documents stay readable: those of each version are opened, newer ones rejected with a clear error."""
 
 import hashlib
 import json

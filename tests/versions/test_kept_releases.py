@@ -1,4 +1,4 @@
-"""Bundles of each version on a board: deployed, measured, and gone back to."""
+"""Bundles of each version on a board: deployed, measured, and rolled back to."""
 
 import json
 import platform
