@@ -65,7 +65,7 @@ class Tuning(Spec):
         default=(0,), min_length=1, description="Cores that candidates are pinned to."
     )
     repeats: int = Field(default=3, ge=1, description="Samples per candidate.")
-    min_repeat_ms: int = Field(default=20, ge=1, description="Duration of each sample, ms.")
+    min_repeat_ms: int = Field(default=20, ge=1, description="Minimum duration of each sample, ms.")
 
 
 class Note(Spec):
