@@ -1,7 +1,6 @@
-# Every entry point sets itself up: on a fresh Debian 12 with Python 3.11, make and gcc, `make demo` is enough.
-# PIP_ARGS reaches every pip install; with
+# Every target sets up the environment it needs: on a fresh Debian 12 with Python 3.11, make and gcc, run `make demo`.
+# PIP_ARGS is passed to every pip install. For a PyTorch build without CUDA libraries, which saves gigabytes:
 #   make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
-# torch comes without its CUDA libraries, which saves gigabytes.
 
 PYTHON   ?= $(shell command -v python3.11 || command -v python3)
 PIP_ARGS ?=
@@ -18,33 +17,33 @@ STAMP := $(VENV)/edgepack-setup
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-20s %s\n' "$$name" "$$text"; done
 
-demo: setup ## Run the main job on real input: digits, for x86-64 and an emulated Raspberry Pi 4
+demo: setup ## Run the full pipeline on the digits example, for x86-64 and an emulated Raspberry Pi 4
 	$(BIN)/edgepack run recipes/digits.yaml
 
-test: test-packages setup lint ## Lint, types and every test that does not take minutes
+test: test-packages setup lint ## Lint, type checks, and all tests except the slow ones
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-test-all: test-packages setup lint ## All tests
+test-all: test-packages setup lint ## Lint, type checks, and all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# The results that stand in benchmarks/ come from a machine with nothing else to do; so should yours.
-bench: setup ## edgepack beside its peers; a part of it: make bench NETS=ds_cnn,lstm PEERS=onnxruntime MINUTES=20
+# Run it on an idle machine, as was done for the results in benchmarks/.
+bench: setup ## Compare edgepack with its peers; for a subset: make bench NETS=ds_cnn,lstm PEERS=onnxruntime MINUTES=20
 	$(BIN)/python -m benchmarks.peers $(if $(NETS),--nets '$(NETS)') $(if $(PEERS),--peers '$(PEERS)') \
 		$(if $(MINUTES),--minutes '$(MINUTES)') $(BENCH_ARGS)
 
-coverage: setup ## The onnx package's own test cases through edgepack and stock TVM; writes docs/onnx-coverage.md
+coverage: setup ## Run the onnx package's test cases through edgepack and stock TVM; writes docs/onnx-coverage.md
 	$(BIN)/python -m benchmarks.coverage $(COVERAGE_ARGS)
 
-lint: $(STAMP) ## Lint, formatting and types only
+lint: $(STAMP) ## Check lint, formatting and types only
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(STAMP) ## Format the sources and fix what lint can fix
+format: $(STAMP) ## Format the sources and apply lint fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-setup: system $(STAMP) ## Virtual environment, pinned dependencies and system packages
+setup: system $(STAMP) ## Create the virtual environment and install dependencies and system packages
 
 system:
 	@PYTHON='$(PYTHON)' scripts/system-packages.sh
@@ -52,7 +51,7 @@ system:
 test-packages:
 	@PYTHON='$(PYTHON)' scripts/system-packages.sh --tests
 
-# Two steps: the build backend from the constraints file first, so that nothing unpinned builds edgepack.
+# The build backend is installed first, from the constraints file, so that edgepack is built with pinned packages only.
 $(STAMP): pyproject.toml constraints.txt | system
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt hatchling editables
@@ -63,12 +62,12 @@ $(STAMP): pyproject.toml constraints.txt | system
 wheel: $(STAMP) ## Build dist/edgepack-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
-check-docker: $(STAMP) ## Run the Dockerfile's steps in a fresh Debian, without Docker (root, minutes)
+check-docker: $(STAMP) ## Run the Dockerfile's steps in a fresh Debian, without Docker (needs root, takes minutes)
 	$(BIN)/python scripts/check-dockerfile.py --run $(CHECK_DOCKER_ARGS)
 
-update-constraints: ## Resolve the dependencies anew and write constraints.txt
+update-constraints: ## Resolve the dependencies again and write constraints.txt
 	PIP_ARGS='$(PIP_ARGS)' PYTHON='$(PYTHON)' scripts/update-constraints.sh
 
-clean: ## Remove the virtual environment and what tools left in the tree
+clean: ## Remove the virtual environment, build output and caches
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs the Debian packages edgepack uses, when root; names them when not. Quick when all are there.
-# usage: system-packages.sh [--tests]    --tests: those of the test suite too
+# Installs the Debian packages that edgepack uses when run as root; lists them otherwise.
+# usage: system-packages.sh [--tests]    --tests: include the packages for the test suite
 set -eu
 
-# program, package, what it is for
+# program, package, purpose
 needs="\
 sshd                openssh-server    virtual boards
-ssh                 openssh-client    reaching boards by hand
+ssh                 openssh-client    manual access to boards
 qemu-aarch64-static qemu-user-static  emulated boards
 mmdebstrap          mmdebstrap        emulated boards"
 tests="
@@ -34,12 +34,12 @@ missing=$(echo "$needs" | while read -r program package _; do
     present "$program" || echo "$package"
 done | sort -u | tr '\n' ' ')
 
-# A Python without ensurepip cannot make a virtual environment: Debian splits it off.
+# Debian packages ensurepip separately; without it, Python cannot create a virtual environment.
 python="${PYTHON:-python3}"
 venv=""
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     if ! "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))'; then
-        echo "edgepack needs Python 3.11 or 3.12, '$python' is not: make PYTHON=/path/to/python3.11 ..." >&2
+        echo "edgepack needs Python 3.11 or 3.12, and '$python' is another version: make PYTHON=/path/to/python3.11 ..." >&2
         exit 1
     fi
     "$python" -c 'import ensurepip, venv' 2>/dev/null || venv="python3-venv "
@@ -49,8 +49,8 @@ fi
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "Installing Debian packages: $venv$missing" >&2
-    # Debian starts a server as soon as it is installed. This one is wanted as a program only: no sshd
-    # opens a port of this machine because somebody tried a demo.
+    # Debian starts services on installation. edgepack needs only the sshd program: the demo must not open
+    # an SSH port on this machine.
     case "$missing" in *openssh-server*)
         if [ ! -e /usr/sbin/policy-rc.d ]; then
             printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
@@ -64,19 +64,19 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     if apt-get -qq update && apt-get -qq install --no-install-recommends $venv$missing >/dev/null; then
         case "$missing" in *openssh-server*)
             if command -v systemctl >/dev/null && systemctl --quiet disable ssh.service 2>/dev/null; then
-                echo "openssh-server is installed, its service stays off (systemctl enable --now ssh)" >&2
+                echo "openssh-server was installed and its service is disabled; to enable it: systemctl enable --now ssh" >&2
             fi
             ;;
         esac
-        # systemd would have done this on its own, had services been allowed to start just now: aarch64
-        # binaries run through qemu from here on. Linux 6.7 and newer do not need it.
+        # Registers qemu for aarch64 binaries. The package does this itself when services may start on
+        # installation; Linux 6.7 and newer do not need it.
         case "$missing" in *qemu-user-static*)
             [ ! -d /run/systemd/system ] || systemctl restart systemd-binfmt.service || true
             ;;
         esac
         exit 0
     fi
-    echo "apt-get could not install them." >&2
+    echo "apt-get failed to install them." >&2
 fi
 
 echo "These Debian packages are missing: $venv$missing" >&2
@@ -85,7 +85,7 @@ echo "$needs" | while read -r _ package purpose; do
     case " $missing" in *" $package "*) echo "  $package: $purpose" >&2 ;; esac
 done
 if [ -n "$venv" ]; then
-    echo "  python3-venv: without it there is no virtual environment, nothing can go on" >&2
+    echo "  python3-venv: required to create the virtual environment" >&2
     exit 1
 fi
-echo "Going on without; what needs them says so." >&2
+echo "Continuing without them; features that need them will report an error." >&2

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Resolves pyproject.toml in a scratch environment and writes what came out to constraints.txt.
+# Resolves pyproject.toml in a scratch environment and writes the resolved versions to constraints.txt.
 set -eu
 
 scratch=$(mktemp -d)
@@ -9,8 +9,8 @@ trap 'rm -rf "$scratch"' EXIT
 "$scratch/venv/bin/python" -m pip install --quiet ${PIP_ARGS:-} --editable '.[cuda,dev]'
 {
     echo "# The environment edgepack is tested in: Python 3.11, Linux x86-64. Used by the Makefile (pip install -c)."
-    echo "# To move it: make update-constraints, then make test-all."
-    # Local versions (torch's +cpu) name a build, not a release: any build of the release will do.
+    echo "# To update it: make update-constraints, then make test-all."
+    # A local version (torch's +cpu) identifies a build of a release; any build is accepted.
     "$scratch/venv/bin/python" -m pip freeze --exclude-editable | grep -v '^#' | sed 's/+[a-z0-9.]*$//'
 } >"$scratch/constraints.txt"
 cp "$scratch/constraints.txt" constraints.txt
