@@ -1,7 +1,7 @@
-"""The public functions: what the command line does, callable from Python.
+"""The public functions, one for each command of the command line.
 
-Every function raises the errors of :mod:`edgepack.errors` and prints nothing. Heavy packages are imported
-when a function needs them.
+All functions raise the errors in :mod:`edgepack.errors` and print nothing. Heavy packages are imported inside
+the functions that need them.
 """
 
 from collections.abc import Sequence
@@ -35,60 +35,60 @@ if TYPE_CHECKING:
 def init(
     model: str, *, out: Path = Path("recipe.yaml"), targets: Sequence[str] = (), force: bool = False
 ) -> Path:
-    """Write a commented recipe for a model of the user's own: an .onnx file or ``module:callable``."""
+    """Write a commented recipe for a model: an .onnx file or ``module:callable``. Returns the recipe's path."""
     from edgepack.config.init import init as write
 
     return write(out, model=model, targets=tuple(targets), force=force)
 
 
 def check(recipe: Path | str) -> list[Problem]:
-    """Every mistake in a recipe, each with its line and column; empty when there is none."""
+    """Return all problems in a recipe, each with its line and column; empty if the recipe is valid."""
     from edgepack.config.plan import examine
 
     return list(examine(Path(recipe)).problems)
 
 
 def examine(path: Path | str) -> "Examined":
-    """Everything that keeps a model from being lowered, before anything is built: an .onnx file's, or a recipe's.
+    """Report everything in a model that cannot be lowered, without building anything.
 
-    A recipe's model is taken as it comes, before compression; a torch source is exported.
+    Takes an .onnx file or a recipe. A recipe's model is examined before compression; a torch source is exported first.
 
     Raises:
-        ConfigError: the recipe has mistakes.
+        ConfigError: the recipe has problems.
         InputError: a torch source cannot be loaded or exported.
     """
-    from edgepack.lower.deep import examine as lowerable
+    from edgepack.lower.deep import examine as examine_onnx
 
     if Path(path).suffix not in {".yaml", ".yml"}:
-        return lowerable(Path(path))
-    plan = _plan(path)
+        return examine_onnx(Path(path))
+    plan = _make_plan(path)
     model, base = plan.recipe.model, plan.base
     if model.onnx is not None:
-        return lowerable(base / model.onnx, model.inputs)
+        return examine_onnx(base / model.onnx, model.inputs)
     from edgepack.export import to_onnx
     from edgepack.torchnet.source import build_source
 
     with TemporaryDirectory(prefix="edgepack-check-") as folder:
         exported = to_onnx(build_source(model.source or "", base), model.inputs, Path(folder, "model.onnx"))
-        return lowerable(exported)
+        return examine_onnx(exported)
 
 
 def schema(kind: Literal["recipe", "target", "devices"]) -> dict[str, Any]:
-    """The JSON Schema of a recipe, target or devices file."""
+    """Return the JSON Schema of a recipe, target or devices file."""
     from edgepack.config.schema import schema as make
 
     return make(kind)
 
 
 def targets() -> "list[Target]":
-    """Every target edgepack can build for, shipped and the user's own."""
+    """Return all targets: those shipped with edgepack and the user's own."""
     from edgepack.config.target import list_targets
 
     return list_targets()
 
 
 def target(name: str) -> "Target":
-    """One target by name, or by the path of its file."""
+    """Return a target by name or by the path of its file."""
     from edgepack.config.target import load_target
 
     return load_target(name)
@@ -102,28 +102,28 @@ def run(
     listener: Listener = ignore,
     strategy: "Strategy | None" = None,
 ) -> "Report":
-    """The whole job: compress, tune, compile, package, deploy, measure, report.
+    """Run the full pipeline: compress, tune, compile, package, deploy, benchmark, report.
 
     Args:
         recipe: the recipe's path.
-        targets: only these of the recipe's targets.
-        fresh: stages to do anew although they are cached; ``all`` for every one.
-        listener: called with the events of :mod:`edgepack.engine.events` and :mod:`edgepack.pipeline.trace`.
-        strategy: proposes the candidates; by default the model as it came and the recipe's release.
+        targets: the recipe's targets to build; all if empty.
+        fresh: stages to re-run even if they are cached; ``all`` re-runs every stage.
+        listener: called with the events in :mod:`edgepack.engine.events` and :mod:`edgepack.pipeline.trace`.
+        strategy: proposes the candidates; by default the original model and the recipe's release.
 
     Returns:
-        The report, also written to the run's folder. What failed is in it; ``exit_code`` sums it up.
+        The report, which is also written to the run's folder. It lists all failures; see its ``exit_code``.
 
     Raises:
-        ConfigError: the recipe has mistakes; nothing was done.
+        ConfigError: the recipe has problems; no stage was run.
     """
-    plan = _plan(recipe, targets)
+    plan = _make_plan(recipe, targets)
     return _run(plan, "bench", fresh=fresh, listener=listener, strategy=strategy)[0]
 
 
 def compress(recipe: Path | str, *, fresh: Sequence[str] = (), listener: Listener = ignore) -> "Report":
-    """Train or load the model and compress it; nothing is built for a target."""
-    return _run(_plan(recipe), "evaluate", fresh=fresh, listener=listener)[0]
+    """Train or load the model and compress it, without building for a target."""
+    return _run(_make_plan(recipe), "evaluate", fresh=fresh, listener=listener)[0]
 
 
 def tune(
@@ -134,28 +134,38 @@ def tune(
     minutes: float | None = None,
     listener: Listener = ignore,
 ) -> "Report":
-    """Tune the kernels on each target's board, within the recipe's budget or the one given.
+    """Tune the kernels on each target's board. Resumes the previous tuning run.
 
-    Goes on where the last tuning stopped; the records serve every later build for the same target.
+    Later builds for the same target use the records.
+
+    Args:
+        recipe: the recipe's path.
+        targets: the recipe's targets to tune for; all if empty.
+        trials: number of candidates to measure per model.
+        minutes: time limit per model. Without ``trials`` and ``minutes``, the recipe's budget applies.
+        listener: called with the events in :mod:`edgepack.engine.events`.
+
+    Raises:
+        UsageError: a budget is not greater than 0, there is no budget, or no target has a device.
     """
     from edgepack.config.recipe import Tune
 
     for name, value in (("trials", trials), ("minutes", minutes)):
         if value is not None and value <= 0:
             raise UsageError(
-                f"{name} is {value}: a budget is more than 0", next="leave it out for the recipe's"
+                f"{name} must be greater than 0 (got {value})", next="omit it to use the recipe's budget"
             )
     given = trials is not None or minutes is not None
-    plan = _plan(recipe, targets)
+    plan = _make_plan(recipe, targets)
     if not given and not any(target.tune.trials or target.tune.minutes for target in plan.targets):
         raise UsageError(
-            "the recipe has no budget for tuning", where=str(recipe), next="give --trials, --minutes or both"
+            "the recipe has no tuning budget", where=str(recipe), next="set --trials, --minutes or both"
         )
     if not any(target.devices for target in plan.targets):
         raise UsageError(
-            "no target of the recipe has a device to measure on",
+            "no target in the recipe has a device to measure on",
             where=str(recipe),
-            next="name one in the recipe's targets; docs/add-a-device.md",
+            next="add a device to one of the recipe's targets; see docs/add-a-device.md",
         )
     budget = Tune(trials=trials or 0, minutes=minutes) if given else None
     return _run(plan, "tune", fresh=("tune",), listener=listener, budget=budget)[0]
@@ -169,18 +179,22 @@ def build(
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
 ) -> "tuple[Report, list[Path]]":
-    """Build the release bundle of each target into the folder ``out``; returns the report and the bundles."""
+    """Build the release bundle of each target into the folder ``out``.
+
+    Returns:
+        The report and the paths of the bundles.
+    """
     from edgepack.base.files import write_atomic
     from edgepack.engine.store import Store
 
-    report, artifacts, _ = _run(_plan(recipe, targets), "package", fresh=fresh, listener=listener)
+    report, artifacts, _ = _run(_make_plan(recipe, targets), "package", fresh=fresh, listener=listener)
     paths = [out / artifact.name for artifact in artifacts]
     for artifact, path in zip(artifacts, paths, strict=True):
         write_atomic(path, Store().path(artifact).read_bytes())
     return report, paths
 
 
-def compile(  # noqa: A001 - the field's word; called as edgepack.compile
+def compile(  # noqa: A001 - the usual term; called as edgepack.compile
     model: Path | str,
     target: str,
     *,
@@ -188,14 +202,14 @@ def compile(  # noqa: A001 - the field's word; called as edgepack.compile
     dump: Path | None = None,
     listener: Listener = ignore,
 ) -> "Compiled":
-    """Compile an .onnx file, or a recipe's release model, for one target, with the kernels tuned so far.
+    """Compile an .onnx file, or a recipe's release model, for one target, using existing tuning records.
 
     Args:
         model: the .onnx file or the recipe.
         target: the target's name.
         out: the shared library to write; default ``MODEL-TARGET.so`` in the current folder.
-        dump: a folder that gets the module after each lowering phase.
-        listener: called with the events of :mod:`edgepack.engine.events`.
+        dump: folder to write the module to after each lowering phase.
+        listener: called with the events in :mod:`edgepack.engine.events`.
     """
     from edgepack.config.target import load_target
     from edgepack.engine.events import Advanced
@@ -208,7 +222,7 @@ def compile(  # noqa: A001 - the field's word; called as edgepack.compile
     library = out or Path(f"{path.stem}-{chosen.name}.so")
     if library.is_dir() or any(parent.is_file() for parent in library.parents):
         raise UsageError(
-            "cannot write the library there", where=str(library), why="a folder or a file is in the way"
+            "cannot write the library", where=str(library), why="a folder or a file is in the way"
         )
     with TemporaryDirectory(prefix="edgepack-compile-") as folder:
         if path.suffix in {".yaml", ".yml"}:
@@ -227,54 +241,57 @@ def compile(  # noqa: A001 - the field's word; called as edgepack.compile
 
 
 def cuda_kernels(library: Path) -> "tuple[CudaKernel, ...]":
-    """The CUDA kernels inside a compiled library, read from its cubins; empty for CPU targets."""
+    """Return the CUDA kernels in a compiled library, read from its cubins; empty for CPU targets."""
     from edgepack.lower.emit.cubin import kernels
 
     return kernels(library)
 
 
 def report(run: str = "latest") -> "Report":
-    """The report of an earlier run: by its id, a folder, a report.json, or ``latest``."""
+    """Load the report of an earlier run by its id, its folder, its report.json, or ``latest``."""
     from edgepack.reporting.saved import find
 
     return find(run)
 
 
 def run_folder(report: "Report") -> Path:
-    """Where a run's report.json, report.md and report.html are."""
+    """Return the folder that holds a run's report.json, report.md and report.html."""
     from edgepack.reporting.saved import folder_of
 
     return folder_of(report)
 
 
 def inspect(bundle: Path) -> "Manifest":
-    """A bundle's manifest; its files are not checked."""
+    """Return a bundle's manifest without verifying its files."""
     from edgepack.bundle.archive import read_manifest
 
     return read_manifest(bundle)
 
 
 def verify(bundle: Path) -> "Manifest":
-    """Check every byte of a bundle against its manifest."""
-    from edgepack.bundle.archive import verify as check_all
+    """Verify the checksum of every file in a bundle. Returns the manifest."""
+    from edgepack.bundle.archive import verify as verify_archive
 
-    return check_all(bundle)
+    return verify_archive(bundle)
 
 
 def extract(bundle: Path, folder: Path) -> "Manifest":
-    """Verify a bundle and unpack it into a new folder."""
+    """Verify a bundle and extract it into a new folder. Returns the manifest."""
     from edgepack.bundle.archive import extract as unpack
 
     return unpack(bundle, folder)
 
 
 def deploy(bundle: Path, device: str, *, listener: Listener = ignore) -> "Installed":
-    """Install a bundle on a device: preflight, upload, verify there, try it, switch ``current`` over.
+    """Install a bundle on a device: check it, upload, verify checksums, run a test inference, and switch ``current``.
 
     Raises:
-        PreflightError: the board cannot take it; nothing was sent.
-        DeployError: it failed; the board runs what it ran before.
-        UnreachableError, TrustError, IntegrityError, LockedError: as their names say.
+        PreflightError: the board does not meet the requirements; nothing was sent.
+        DeployError: the deployment failed; the board keeps its current release.
+        UnreachableError: the board did not answer.
+        TrustError: the board's host key is unknown or has changed.
+        IntegrityError: the bundle is damaged.
+        LockedError: another process is deploying to the board.
     """
     from edgepack.pipeline.device import deploy as install
 
@@ -282,14 +299,14 @@ def deploy(bundle: Path, device: str, *, listener: Listener = ignore) -> "Instal
 
 
 def rollback(name: str, device: str) -> "Installed":
-    """Go back to the release of ``name`` that was in use before the current one."""
-    from edgepack.pipeline.device import rollback as back
+    """Restore the previous release of ``name`` on a device."""
+    from edgepack.pipeline.device import rollback as restore
 
-    return back(name, device)
+    return restore(name, device)
 
 
 def bench(bundle: Path, device: str, *, runs: int = 100, warmup: int = 10, threads: int = 1) -> "Measurement":
-    """Measure a bundle on a device without installing it; nothing stays there."""
+    """Benchmark a bundle on a device without installing it; temporary files are removed."""
     from edgepack.config.recipe import Bench
     from edgepack.pipeline.device import bench as measure
 
@@ -297,21 +314,21 @@ def bench(bundle: Path, device: str, *, runs: int = 100, warmup: int = 10, threa
 
 
 def devices() -> "list[NamedDevice]":
-    """The devices of devices.yaml and the running virtual boards."""
-    from edgepack.pipeline.device import devices as known
+    """Return the devices in devices.yaml and the running virtual boards."""
+    from edgepack.pipeline.device import devices as list_devices
 
-    return known()
+    return list_devices()
 
 
 def device_info(device: str) -> dict[str, Any]:
-    """Probe a device through the agent, and list the releases it holds."""
+    """Return what the agent reports about a device, and the installed releases."""
     from edgepack.pipeline.device import info
 
     return info(device)
 
 
 def trust(device: str) -> str:
-    """Fetch a device's host key and add it to known_hosts; returns its fingerprint."""
+    """Add a device's host key to known_hosts. Returns its fingerprint."""
     from edgepack.pipeline.device import trust as accept
 
     return accept(device)
@@ -325,67 +342,71 @@ def board_up(kind: str, name: str | None = None) -> "Board":
 
 
 def boards_down(name: str | None = None, *, everything: bool = False, purge: bool = False) -> list[str]:
-    """Stop a virtual board, or all; ``purge`` forgets their files too. Returns the names."""
+    """Stop one virtual board or all of them; ``purge`` also deletes their files.
+
+    Returns:
+        The names of the boards.
+    """
     from edgepack.remote import virtual
 
     if (name is None) == (not everything):
-        raise UsageError("name one board, or ask for all", next="edgepack devices down NAME, or --all")
+        raise UsageError("no board given", next="use edgepack devices down NAME, or --all")
     names = [board.name for board in virtual.running()] if name is None else [name]
     for each in names:
-        was_there = virtual.purge(each) if purge else virtual.down(each)
-        if not was_there and name is not None:  # of all, one may have gone by itself meanwhile
-            raise UsageError(f"no virtual board named {each} is up", next="edgepack devices list")
+        stopped = virtual.purge(each) if purge else virtual.down(each)
+        if not stopped and name is not None:  # with --all, a board may have stopped since it was listed
+            raise UsageError(f"no virtual board named {each} is running", next="edgepack devices list")
     return names
 
 
 def doctor() -> "list[Diagnosis]":
-    """What this machine can do, and what it lacks for the rest."""
+    """Check what this machine can do, and what is missing."""
     from edgepack.diagnosis import examine
 
     return examine()
 
 
 def methods() -> "list[Method[Any]]":
-    """Every compression method, those of other packages included."""
+    """Return all compression methods, including those from other packages."""
     from edgepack.compression.registry import METHODS
 
     return list(METHODS.values())
 
 
 def unusable_methods() -> dict[str, str]:
-    """The methods that installed packages offer and that cannot be used, with the reason."""
+    """Return the methods from installed packages that failed to load, with the reason for each."""
     from edgepack.compression.registry import REGISTRY
 
     return dict(REGISTRY.unusable)
 
 
 def method_options(name: str) -> str:
-    """The options of a compression method as a Markdown table.
+    """Return the options of a compression method as a Markdown table.
 
     Raises:
-        UsageError: there is no such method.
+        UsageError: the method is unknown or failed to load.
     """
     from edgepack.base.text import suggestion
     from edgepack.compression.registry import METHODS, REGISTRY
     from edgepack.config.tables import table
 
     if name in REGISTRY.unusable:
-        raise UsageError(f"method {name} cannot be used", why=REGISTRY.unusable[name])
+        raise UsageError(f"method {name} is not available", why=REGISTRY.unusable[name])
     if name not in METHODS:
         raise UsageError(
-            f"there is no method {name}", next=suggestion(name, METHODS, otherwise="edgepack methods")
+            f"unknown method {name}", next=suggestion(name, METHODS, otherwise="edgepack methods")
         )
     return table(METHODS[name].spec)
 
 
 def stages() -> list[str]:
-    """The names that ``fresh`` takes: stages and compression methods."""
+    """Return the names that ``fresh`` accepts: stages and compression methods."""
     from edgepack.pipeline.pipeline import stage_names
 
     return stage_names()
 
 
-def _plan(recipe: Path | str, targets: Sequence[str] = ()) -> "Plan":
+def _make_plan(recipe: Path | str, targets: Sequence[str] = ()) -> "Plan":
     from edgepack.config.plan import make_plan
 
     return make_plan(Path(recipe), only=targets)
@@ -411,10 +432,10 @@ def _run(
 
 
 def _release_onnx(recipe: Path, listener: Listener) -> Path:
-    """The ONNX model that a recipe's compression ends with."""
+    """Compress a recipe's model and return the path of the resulting ONNX file."""
     from edgepack.engine.store import Store
 
-    _, artifacts, errors = _run(_plan(recipe), "evaluate", listener=listener)
+    _, artifacts, errors = _run(_make_plan(recipe), "evaluate", listener=listener)
     if errors:
         raise errors[0]
     return Store().path(artifacts[0])

@@ -1,4 +1,4 @@
-"""What this machine can do: each check really tries it instead of comparing versions."""
+"""Checks what this machine can do, by running each tool rather than comparing version numbers."""
 
 import shutil
 import tempfile
@@ -13,7 +13,7 @@ from edgepack.errors import EdgepackError
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One dependency of edgepack, required or optional, and whether it works here."""
+    """The result of one check: whether something that edgepack needs, or can use, works on this machine."""
 
     name: str
     ok: bool
@@ -28,7 +28,7 @@ def examine() -> list[Diagnosis]:
         _try("tvm", _tvm, "reinstall edgepack in a fresh environment: pip install edgepack"),
         _try("onnxruntime", _onnxruntime, "pip install --force-reinstall onnxruntime"),
         _try("cross compiler", _compiler, "pip install ziglang"),
-        _try("runtime wheels", _wheels, "the first package build downloads them; check the network"),
+        _try("runtime wheels", _wheels, "they are downloaded when the first bundle is built; check the network connection"),
         _try("cache", _cache, "make the cache directory writable, or set XDG_CACHE_HOME"),
         _try(
             "virtual host", lambda: _programs("/usr/sbin/sshd"), "apt install openssh-server", required=False
@@ -36,7 +36,7 @@ def examine() -> list[Diagnosis]:
         _try(
             "emulated boards", _emulation, "apt install qemu-user-static mmdebstrap, as root", required=False
         ),
-        _try("methods", _methods, "update or uninstall the package that offers it", required=False),
+        _try("methods", _methods, "update or uninstall the package that provides it", required=False),
         _try("CUDA compiler", _cuda, "install nvcc, or: pip install 'edgepack[cuda]'", required=False),
     ]
 
@@ -44,7 +44,7 @@ def examine() -> list[Diagnosis]:
 def _try(name: str, check: Callable[[], str], hint: str, *, required: bool = True) -> Diagnosis:
     try:
         return Diagnosis(name, ok=True, required=required, detail=check())
-    except Exception as error:  # noqa: BLE001 - a broken installation can fail in any way; each is a failed check
+    except Exception as error:  # noqa: BLE001 - a broken installation may raise anything; the check reports it
         detail = error.why or error.message if isinstance(error, EdgepackError) else str(error)
         first = next(iter(detail.splitlines()), "") or type(error).__name__
         return Diagnosis(name, ok=False, required=required, detail=first[:120], hint=hint)
@@ -60,9 +60,9 @@ def _tvm() -> str:
 
 
 def _onnxruntime() -> str:
-    from edgepack.export.reference import default_saturates
+    from edgepack.export.integers import default_saturates
 
-    saturating = "saturates int8 on this CPU by default; edgepack's reference does not"
+    saturating = "int8 saturates on this CPU by default (edgepack's reference is exact)"
     return f"{version('onnxruntime')}, {saturating if default_saturates() else 'int8 is exact on this CPU'}"
 
 

@@ -1,4 +1,4 @@
-"""The command line: argv → api → print. No decisions are taken here.
+"""The command line: parses arguments, calls the API and prints the result.
 
 Imports: __init__, api, base, config, engine, errors, pipeline, reporting, spec.
 """
@@ -16,9 +16,9 @@ from edgepack.cli.console import guard
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="edgepack")
 def edgepack() -> None:
-    """From a trained model to a measured release on your own boards.
+    """Compress, compile, tune and deploy models on edge devices, and measure them there.
 
-    Start with `edgepack init model.onnx`, then `edgepack check` and `edgepack run` on the recipe it writes.
+    To start, run `edgepack init model.onnx`, then `edgepack check` and `edgepack run` on the recipe it writes.
     """
 
 
@@ -46,7 +46,7 @@ for command in (
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     sys.exit(
         guard(

@@ -1,4 +1,4 @@
-"""Commands that act on a board with a bundle at hand."""
+"""Commands that deploy, roll back and benchmark a bundle on a board."""
 
 from pathlib import Path
 
@@ -17,7 +17,10 @@ _BUNDLE = click.argument("bundle", type=click.Path(path_type=Path, dir_okay=Fals
 @options.complete_device
 @options.json_option
 def deploy(bundle: Path, device: str, as_json: bool) -> None:
-    """Install BUNDLE on DEVICE: preflight, upload, verify there, try it, switch `current` over."""
+    """Install BUNDLE on DEVICE.
+
+    Checks the device, uploads the bundle, verifies its checksums, runs a test inference, and switches to it.
+    """
     with progress() as listener:
         done = api.deploy(bundle, device, listener=listener)
     if as_json:
@@ -27,7 +30,7 @@ def deploy(bundle: Path, device: str, as_json: bool) -> None:
             f"{device}: {done.digest[:12]} is current, {human_size(done.bytes_sent)} sent in {done.seconds:.1f} s"
         )
     else:
-        click.echo(f"{device}: {done.digest[:12]} was current already; nothing sent")
+        click.echo(f"{device}: {done.digest[:12]} is already current; nothing was sent")
 
 
 @click.command()
@@ -35,33 +38,33 @@ def deploy(bundle: Path, device: str, as_json: bool) -> None:
 @options.complete_device
 @options.json_option
 def rollback(name: str, device: str, as_json: bool) -> None:
-    """Go back to the release of NAME that was current on DEVICE before this one."""
+    """Restore the previous release of NAME on DEVICE."""
     done = api.rollback(name, device)
     if as_json:
         emit_json({"edgepack": 1, **vars(done)})
     else:
-        click.echo(f"{device}: {name} is back at {done.digest[:12]}")
+        click.echo(f"{device}: {name} was rolled back to {done.digest[:12]}")
 
 
 @click.command()
 @_BUNDLE
 @options.complete_device
-@click.option("--runs", type=click.IntRange(2, 1_000_000), default=100, show_default=True)
-@click.option("--warmup", type=click.IntRange(0, 1_000_000), default=10, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--runs", type=click.IntRange(2, 1_000_000), default=100, show_default=True, help="Number of measured inferences.")
+@click.option("--warmup", type=click.IntRange(0, 1_000_000), default=10, show_default=True, help="Number of warm-up inferences.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads per inference.")
 @options.json_option
 def bench(bundle: Path, device: str, *, runs: int, warmup: int, threads: int, as_json: bool) -> None:
-    """Measure BUNDLE on DEVICE without installing it; nothing stays there."""
+    """Benchmark BUNDLE on DEVICE without installing it; temporary files are removed."""
     with progress():
         measured = api.bench(bundle, device, runs=runs, warmup=warmup, threads=threads)
     if as_json:
         emit_json(measured.model_dump(mode="json"))
         return
     latency = measured.latency
-    label = " (emulated: compare with nothing)" if measured.emulated else ""
+    label = " (emulated: not comparable)" if measured.emulated else ""
     click.echo(f"p50 {latency.p50:.3f} ms, p90 {latency.p90:.3f} ms, p99 {latency.p99:.3f} ms{label}")
     click.echo(
-        f"first {measured.first_ms:.3f} ms, load {measured.load_ms:.1f} ms, peak {measured.peak_rss_kib} KiB"
+        f"first {measured.first_ms:.3f} ms, load {measured.load_ms:.1f} ms, peak RSS {measured.peak_rss_kib} KiB"
     )
     reasons = "; ".join(measured.verdict.reasons)
-    click.echo("measurement is valid" if measured.verdict.valid else f"measurement is not valid: {reasons}")
+    click.echo("measurement: valid" if measured.verdict.valid else f"measurement: not valid ({reasons})")

@@ -1,4 +1,4 @@
-"""Commands about a bundle file; no board is touched."""
+"""Commands that read bundle files; they need no board."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 
 @click.group()
 def bundle() -> None:
-    """Look into a bundle, verify it, unpack it."""
+    """Inspect, verify or extract a bundle."""
 
 
 @bundle.command()
 @_FILE
 @options.json_option
 def inspect(file: Path, as_json: bool) -> None:
-    """Print what the bundle is, for what, and made of what."""
+    """Print the target, inputs, outputs, weights and files of a bundle."""
     manifest = api.inspect(file)
     if as_json:
         emit_json({**manifest.model_dump(mode="json"), "digest": manifest.digest})
@@ -43,7 +43,7 @@ def inspect(file: Path, as_json: bool) -> None:
 @bundle.command()
 @_FILE
 def verify(file: Path) -> None:
-    """Check every byte of the bundle against its manifest."""
+    """Verify the checksum of every file in the bundle."""
     manifest = api.verify(file)
     click.echo(f"{file}: ok, {len(manifest.files)} files, digest {manifest.digest}", err=True)
 
@@ -52,6 +52,6 @@ def verify(file: Path) -> None:
 @_FILE
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def extract(file: Path, folder: Path) -> None:
-    """Verify the bundle and unpack it into a new FOLDER."""
+    """Verify the bundle and extract it into a new FOLDER."""
     api.extract(file, folder)
-    click.echo(f"unpacked into {folder}", err=True)
+    click.echo(f"extracted to {folder}", err=True)

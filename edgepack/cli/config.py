@@ -1,4 +1,4 @@
-"""Commands about what the user writes: recipes, targets, schemas, and this machine."""
+"""Commands for recipes, targets, schemas and methods, and for checking this machine."""
 
 from pathlib import Path
 from typing import Literal
@@ -16,11 +16,11 @@ from edgepack.errors import ConfigError, GateError, UnsupportedError, UsageError
 @click.argument("model")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("recipe.yaml"), show_default=True)
 @click.option(
-    "-t", "--target", "targets", multiple=True, help="Targets to build for; several times for several."
+    "-t", "--target", "targets", multiple=True, help="Target to build for (may be repeated)."
 )
 @click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
 def init(model: str, out: Path, targets: tuple[str, ...], force: bool) -> None:
-    """Write a commented recipe for your own MODEL: an .onnx file or module:callable."""
+    """Write a commented recipe for MODEL, an .onnx file or module:callable."""
     path = api.init(model, out=out, targets=targets, force=force)
     click.echo(f"wrote {path}\nnext: edgepack check {path}", err=True)
 
@@ -30,11 +30,11 @@ def init(model: str, out: Path, targets: tuple[str, ...], force: bool) -> None:
 @click.option(
     "--deep",
     is_flag=True,
-    help="Lower the model, too, and name every operator that cannot be; takes an .onnx file as well.",
+    help="Also lower the model and list every operator that cannot be lowered; accepts an .onnx file too.",
 )
 @options.json_option
 def check(recipe: Path, deep: bool, as_json: bool) -> int:
-    """Report every mistake in RECIPE at once, as file:line:column."""
+    """Report all problems in RECIPE at once, as file:line:column."""
     if deep:
         return _check_deep(recipe, as_json=as_json)
     if recipe.suffix == ".onnx":
@@ -59,7 +59,7 @@ def _check_deep(path: Path, *, as_json: bool) -> int:
         raise UnsupportedError(str(path), list(examined.model_problems))
     nodes = sum(examined.operators.values())
     counts = f"{nodes} nodes of {len(examined.operators)} operators, {examined.parameters:,} parameters"
-    click.echo(f"{path}: can be compiled: {counts}, {examined.kernels} kernels", err=True)
+    click.echo(f"{path}: ok, {counts}, {examined.kernels} kernels", err=True)
     return 0
 
 
@@ -74,15 +74,15 @@ def schema(kind: Literal["recipe", "target", "devices"]) -> None:
 @options.json_option
 @click.pass_context
 def targets(context: click.Context, as_json: bool) -> None:
-    """List what edgepack can build for; `targets show NAME` prints one."""
+    """List the available targets; `targets show NAME` prints one."""
     if context.invoked_subcommand:
         return
-    found = api.targets()
+    listed = api.targets()
     if as_json:
-        emit_json({"edgepack": 1, "targets": [t.model_dump(mode="json") for t in found]})
+        emit_json({"edgepack": 1, "targets": [t.model_dump(mode="json") for t in listed]})
         return
-    width = max(len(t.name) for t in found)
-    for t in found:
+    width = max(len(t.name) for t in listed)
+    for t in listed:
         chip = f"{t.cpu.cores}x {t.cpu.name}" + (f" + {t.gpu.name} ({t.gpu.arch})" if t.gpu else "")
         click.echo(
             f"{t.name:<{width}}  {t.abi.arch:<8} glibc {t.abi.libc:<5} {t.family:<13} {t.title} · {chip}"
@@ -91,7 +91,7 @@ def targets(context: click.Context, as_json: bool) -> None:
 
 @targets.command("show")
 @click.argument("name")
-@click.option("--tvm", is_flag=True, help="Print only what TVM gets.")
+@click.option("--tvm", is_flag=True, help="Print only the TVM target.")
 def show_target(name: str, tvm: bool) -> None:
     """Print one target as JSON."""
     target = api.target(name)
@@ -102,47 +102,47 @@ def show_target(name: str, tvm: bool) -> None:
 @click.argument("method", required=False, shell_complete=options.complete_method)
 @options.json_option
 def methods(method: str | None, as_json: bool) -> None:
-    """List the compression methods, those of other packages included; with METHOD its options."""
+    """List the compression methods, including those from other packages; with METHOD, list its options."""
     if method is not None:
         click.echo(api.method_options(method), nl=False)
         return
-    found, unusable = api.methods(), api.unusable_methods()
+    available, unusable = api.methods(), api.unusable_methods()
     if as_json:
-        listed = [{"name": m.name, "level": m.level, "origin": m.origin, "summary": m.summary} for m in found]
-        emit_json({"edgepack": 1, "methods": listed, "unusable": unusable})
+        rows = [{"name": m.name, "level": m.level, "origin": m.origin, "summary": m.summary} for m in available]
+        emit_json({"edgepack": 1, "methods": rows, "unusable": unusable})
         return
-    width = max(len(m.name) for m in found)
-    for m in found:
+    width = max(len(m.name) for m in available)
+    for m in available:
         click.echo(f"{m.name:<{width}}  {m.level:<6} {m.origin:<12} {m.summary}")
     for name, why in unusable.items():
-        click.echo(f"{name}: cannot be used: {why}", err=True)
+        click.echo(f"{name}: not available: {why}", err=True)
 
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script: `eval "$(edgepack completion bash)"`."""
-    made = get_completion_class(shell)
-    if made is None:
-        raise UsageError(f"click has no completion for {shell}")
-    click.echo(made(context.find_root().command, {}, "edgepack", "_EDGEPACK_COMPLETE").source())
+    """Print the shell completion script; use it as `eval "$(edgepack completion bash)"`."""
+    completer = get_completion_class(shell)
+    if completer is None:
+        raise UsageError(f"completion is not supported for {shell}")
+    click.echo(completer(context.find_root().command, {}, "edgepack", "_EDGEPACK_COMPLETE").source())
 
 
 @click.command()
 @options.json_option
 def doctor(as_json: bool) -> int:
-    """Say what this machine can do: compilers, virtual boards, caches, and what is missing for the rest."""
+    """Check this machine: compilers, runtime libraries, caches and virtual boards, and what is missing."""
     checks = api.doctor()
-    broken = [check.name for check in checks if check.required and not check.ok]
+    failed = [check.name for check in checks if check.required and not check.ok]
     if as_json:
         emit_json({"edgepack": 1, "checks": [vars(check) for check in checks]})
-        return GateError.exit_code if broken else 0
+        return GateError.exit_code if failed else 0
     for check in checks:
         mark = "ok     " if check.ok else ("FAILED " if check.required else "missing")
         click.echo(f"{mark} {check.name:<16} {check.detail}")
         if not check.ok:
             click.echo(f"        {'':<16} {check.hint}")
-    if broken:
-        raise GateError(f"not usable here: {', '.join(broken)}")
+    if failed:
+        raise GateError(f"required checks failed: {', '.join(failed)}")
     return 0

@@ -1,4 +1,4 @@
-"""The terminal: results on stdout, progress and errors on stderr, honouring NO_COLOR and non-terminals."""
+"""Terminal output: results on stdout, progress and errors on stderr; honours NO_COLOR and non-terminals."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from edgepack.spec.encoding import DENSE, ConstantSummary
 def emit_json(document: dict[str, Any]) -> None:
     """Print one JSON document on stdout; its values may be models, dataclasses and paths."""
     sys.stdout.write(json.dumps(to_jsonable_python(document), indent=2) + "\n")
-    sys.stdout.flush()  # a reader that went away is noticed here, and not at the interpreter's end
+    sys.stdout.flush()  # raises BrokenPipeError here rather than at interpreter exit
 
 
 def constants_in_words(constants: Sequence[ConstantSummary]) -> list[str]:
-    """A model's weights by encoding: where each is decoded, and what it takes."""
+    """Describe a model's weights, one line per encoding: count, size, and where they are decoded."""
     when = {
         "build": "decoded on the build host",
         "install": "decoded when installed",
@@ -39,7 +39,7 @@ def constants_in_words(constants: Sequence[ConstantSummary]) -> list[str]:
 
 
 def show_error(error: EdgepackError, *, as_json: bool) -> None:
-    """The error on stderr for people, and as the one document on stdout when JSON was asked for."""
+    """Print an error on stderr and, if ``as_json``, also as a JSON document on stdout."""
     if as_json:
         emit_json({"edgepack": 1, "error": error.to_json()})
     text = error.render()
@@ -49,7 +49,7 @@ def show_error(error: EdgepackError, *, as_json: bool) -> None:
 
 
 def guard(command: Callable[[], Any], *, as_json: bool) -> int:
-    """Run a command and turn whatever it raises into a message and an exit code."""
+    """Run a command; convert any exception into a message and an exit code."""
     try:
         result = command()
     except EdgepackError as error:
@@ -63,13 +63,13 @@ def guard(command: Callable[[], Any], *, as_json: bool) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        show_error(Interrupted("interrupted", state="whatever was finished is kept"), as_json=as_json)
+        show_error(Interrupted("interrupted", state="completed stages are kept"), as_json=as_json)
         return Interrupted.exit_code
     except BrokenPipeError:
-        # The reader of stdout went away (`edgepack targets | head`): that is not an error.
+        # The reader of stdout closed the pipe (`edgepack targets | head`): not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:  # noqa: BLE001 - the last line of defence: a defect becomes a report, not a traceback
+    except Exception as error:  # noqa: BLE001 - a defect is reported with a crash log instead of a traceback
         from edgepack.base.crash import as_error
 
         defect = as_error(error)
@@ -80,9 +80,9 @@ def guard(command: Callable[[], Any], *, as_json: bool) -> int:
 
 @contextmanager
 def progress() -> Iterator[Callable[[Any], None]]:
-    """A listener for the run's events: live lines on a terminal, one line an event elsewhere.
+    """Yield a listener for the run's events: a live display on a terminal, one line per event otherwise.
 
-    What user code and libraries print meanwhile goes to stderr: stdout is for the result.
+    Output that user code and libraries print on stdout is redirected to stderr; stdout is for the result.
     """
     from edgepack.cli.live import LiveListener, PlainListener
 

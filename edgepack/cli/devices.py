@@ -1,4 +1,4 @@
-"""Commands about devices: the user's boards, and virtual ones."""
+"""Commands for devices: boards and virtual boards."""
 
 import click
 
@@ -10,23 +10,23 @@ from edgepack.config.device import VIRTUAL_KINDS
 
 @click.group()
 def devices() -> None:
-    """The boards of devices.yaml, and virtual boards to try things on."""
+    """Manage the devices in devices.yaml and virtual boards."""
 
 
 @devices.command("list")
 @options.json_option
 def list_(as_json: bool) -> None:
-    """List the devices of devices.yaml and the running virtual boards."""
-    found = api.devices()
+    """List the devices in devices.yaml and the running virtual boards."""
+    listed = api.devices()
     if as_json:
-        emit_json({"edgepack": 1, "devices": [d.to_json() for d in found]})
+        emit_json({"edgepack": 1, "devices": [d.to_json() for d in listed]})
         return
-    if not found:
+    if not listed:
         click.echo(
-            "no devices yet: write devices.yaml (docs/add-a-device.md), or `edgepack devices up --virtual rpi4`",
+            "no devices: add one to devices.yaml (docs/add-a-device.md), or run `edgepack devices up --virtual rpi4`",
             err=True,
         )
-    for d in found:
+    for d in listed:
         where = f"{d.device.user + '@' if d.device.user else ''}{d.device.host}" + (
             f":{d.device.port}" if d.device.port else ""
         )
@@ -39,7 +39,7 @@ def list_(as_json: bool) -> None:
 @options.complete_device
 @options.json_option
 def info(device: str, as_json: bool) -> None:
-    """Probe a device: what it is, its libc, memory, clocks, and which releases it holds."""
+    """Show a device's hardware, libc, memory, clocks and installed releases."""
     probe = api.device_info(device)
     if as_json:
         emit_json({"edgepack": 1, **probe})
@@ -51,15 +51,15 @@ def info(device: str, as_json: bool) -> None:
 @devices.command()
 @options.complete_device
 def trust(device: str) -> None:
-    """Fetch the device's host key, show its fingerprint and add it to known_hosts."""
+    """Add the device's host key to known_hosts and show its fingerprint."""
     click.echo(f"{device}: trusted {api.trust(device)}")
 
 
 @devices.command()
-@click.option("--virtual", "kind", required=True, type=click.Choice(VIRTUAL_KINDS))
-@click.option("--name", help="Default: the kind's name.")
+@click.option("--virtual", "kind", required=True, type=click.Choice(VIRTUAL_KINDS), help="Kind of board.")
+@click.option("--name", help="Name of the board [default: its kind].")
 def up(kind: str, name: str | None) -> None:
-    """Start a virtual board: a real sshd, with an emulated CPU and userland for every kind but host."""
+    """Start a virtual board: a real sshd, with an emulated CPU and userland except for the kind host."""
     board = api.board_up(kind, name)
     click.echo(f"{board.name} is up on {board.device.host}:{board.device.port}", err=True)
     click.echo(board.name)
@@ -67,9 +67,9 @@ def up(kind: str, name: str | None) -> None:
 
 @devices.command()
 @click.argument("name", required=False)
-@click.option("--all", "everything", is_flag=True, help="All running virtual boards.")
-@click.option("--purge", is_flag=True, help="Forget the board's files too.")
+@click.option("--all", "everything", is_flag=True, help="Stop all running virtual boards.")
+@click.option("--purge", is_flag=True, help="Also delete the board's files.")
 def down(name: str | None, everything: bool, purge: bool) -> None:
-    """Stop a virtual board and clean up after it."""
+    """Stop a virtual board."""
     for stopped in api.boards_down(name, everything=everything, purge=purge):
         click.echo(f"{stopped} is down", err=True)

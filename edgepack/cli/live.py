@@ -1,4 +1,4 @@
-"""Progress on stderr: rich on a terminal, plain lines in a log."""
+"""Progress on stderr: a live display on a terminal, plain lines in a log."""
 
 import time
 from collections import Counter
@@ -16,64 +16,64 @@ _STYLE = {"done": "green", "cached": "dim", "failed": "bold red", "skipped": "di
 _QUIET_SECONDS = 5.0
 
 
-class _Words:
-    """Events as lines; a device is named where its target has several."""
+class _Formatter:
+    """Formats events as lines; includes the device where its target has several."""
 
     def __init__(self) -> None:
         self._several: set[str] = set()
 
     def begin(self, event: RunStarted) -> None:
-        """Learn which targets have several devices."""
+        """Record which targets have several devices."""
         counted = Counter(at.target for at in event.placements)
         self._several = {target for target, count in counted.items() if count > 1}
 
     def place(self, scope: Scope) -> str:
-        """Where something happens."""
+        """Format a scope: stage, target, candidate and device."""
         device = scope.device if scope.target in self._several else None
         return " ".join(part for part in (scope.label, scope.target, scope.listed_candidate, device) if part)
 
     def line(self, event: StageEnded) -> str:
-        """What became of a stage."""
+        """Format the outcome of a stage: its mark, scope, duration and reason."""
         took = f"{event.seconds:6.1f} s" if event.status in {"done", "failed"} else f"{event.status:>8}"
         why = f"  {event.why}" if event.why else ""
         return f"{_MARK[event.status]} {self.place(event.scope):<44} {took}{why}"
 
 
-def _is_worth_telling(event: Any) -> bool:
-    """Whether a stage ended in a way of its own, not by what another candidate did."""
+def _is_shown(event: Any) -> bool:
+    """Whether an event is the end of a stage that was not shared with another candidate."""
     return isinstance(event, StageEnded) and event.status != "shared"
 
 
 class PlainListener:
-    """One line for each stage that ended; long work reports every few seconds."""
+    """Prints one line per completed stage, and the progress of long stages every few seconds."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._words = _Words()
-        self._spoke = time.monotonic()
+        self._format = _Formatter()
+        self._last_output = time.monotonic()
 
     def __call__(self, event: Any) -> None:
-        """Print what is worth a line in a log."""
+        """Print the event if it belongs in a log."""
         now = time.monotonic()
         if isinstance(event, RunStarted):
-            self._words.begin(event)
-        elif _is_worth_telling(event):
-            self._say(self._words.line(event))
-        elif isinstance(event, Advanced) and now - self._spoke > _QUIET_SECONDS:
-            self._say(f"  {event.text}")
+            self._format.begin(event)
+        elif _is_shown(event):
+            self._print(self._format.line(event))
+        elif isinstance(event, Advanced) and now - self._last_output > _QUIET_SECONDS:
+            self._print(f"  {event.text}")
 
-    def _say(self, text: str) -> None:
-        self._spoke = time.monotonic()
+    def _print(self, text: str) -> None:
+        self._last_output = time.monotonic()
         self._out.write(text + "\n")
         self._out.flush()
 
 
 class LiveListener:
-    """A spinner and a bar for the stage at work, a line for each that ended."""
+    """Shows a spinner and a progress bar for the running stage, and one line per completed stage."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._words = _Words()
+        self._format = _Formatter()
         self._progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), TimeElapsedColumn(),
             console=self._console, transient=True,
@@ -91,15 +91,15 @@ class LiveListener:
         self._progress.stop()
 
     def __call__(self, event: Any) -> None:
-        """Redraw what changed."""
+        """Update the display for an event."""
         if isinstance(event, RunStarted):
-            self._words.begin(event)
+            self._format.begin(event)
         elif isinstance(event, StageStarted):
-            self._place = self._words.place(event.scope)
+            self._place = self._format.place(event.scope)
             self._progress.reset(self._task, description=self._place, total=None)
-        elif _is_worth_telling(event):
+        elif _is_shown(event):
             self._console.print(
-                self._words.line(event), style=_STYLE[event.status], markup=False, highlight=False
+                self._format.line(event), style=_STYLE[event.status], markup=False, highlight=False
             )
         elif isinstance(event, Advanced):
             self._progress.update(

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what the shell completes."""
+"""Options shared by several commands, and shell completion."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +15,7 @@ def _complete_target(
 ) -> list[CompletionItem]:
     from edgepack import api
 
-    with suppress(EdgepackError):  # a mistake in a file is told when a command runs, not on TAB
+    with suppress(EdgepackError):  # problems in a file are reported when a command runs, not on TAB
         return [CompletionItem(t.name, help=t.title) for t in api.targets() if t.name.startswith(incomplete)]
     return []
 
@@ -33,31 +33,31 @@ def _complete_device(
 
 
 def complete_device(function: Any) -> Any:
-    """The DEVICE argument."""
+    """Add the DEVICE argument."""
     return click.argument("device", shell_complete=_complete_device)(function)
 
 
 def recipe_argument(function: Any) -> Any:
-    """The RECIPE argument."""
+    """Add the RECIPE argument."""
     return click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))(function)
 
 
 def targets_option(function: Any) -> Any:
-    """``--target``, several times."""
+    """Add ``--target``, which may be repeated."""
     return click.option(
         "-t", "--target", "targets", multiple=True, shell_complete=_complete_target,
-        help="Only this target of the recipe; several times for several.",
+        help="Build only this target (may be repeated).",
     )(function)  # fmt: skip
 
 
 def target_option(function: Any) -> Any:
-    """``--target``, once and required."""
+    """Add a required ``--target``."""
     return click.option(
         "-t",
         "--target",
         required=True,
         shell_complete=_complete_target,
-        help="What to build for; see `edgepack targets`.",
+        help="Target to build for; see `edgepack targets`.",
     )(function)
 
 
@@ -72,25 +72,25 @@ def _complete_stage(
 def complete_method(
     _context: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Compression methods, for a METHOD argument."""
+    """Complete a METHOD argument with the compression methods."""
     from edgepack import api
 
     return [CompletionItem(m.name, help=m.summary) for m in api.methods() if m.name.startswith(incomplete)]
 
 
 def fresh_option(function: Any) -> Any:
-    """``--fresh STAGE``."""
+    """Add ``--fresh STAGE``."""
     return click.option(
         "--fresh",
         multiple=True,
         metavar="STAGE",
         shell_complete=_complete_stage,
-        help="Run this stage anew even if cached; `all` for every stage.",
+        help="Re-run this stage even if it is cached (may be repeated); `all` re-runs everything.",
     )(function)
 
 
 def json_option(function: Any) -> Any:
-    """``--json``."""
+    """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(
         function
     )

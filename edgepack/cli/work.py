@@ -1,4 +1,4 @@
-"""Commands that build: the whole run, or a part of it."""
+"""Commands that run the pipeline, or part of it."""
 
 import sys
 from collections import Counter
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _finish(report: "Report", *, as_json: bool) -> int:
-    """Print a report's table or document, and its errors on stderr; its exit code is the command's."""
+    """Print a report on stdout and its errors on stderr; return its exit code."""
     if as_json:
         emit_json(report.model_dump(mode="json"))
     else:
@@ -40,7 +40,7 @@ def _finish(report: "Report", *, as_json: bool) -> int:
 @options.fresh_option
 @options.json_option
 def run(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], as_json: bool) -> int:
-    """Do the whole job: compress, tune, compile, package, deploy, benchmark, report."""
+    """Run the full pipeline: compress, tune, compile, package, deploy, benchmark, report."""
     with progress() as listener:
         report = api.run(recipe, targets=targets, fresh=fresh, listener=listener)
     return _finish(report, as_json=as_json)
@@ -51,7 +51,7 @@ def run(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], as_json:
 @options.fresh_option
 @options.json_option
 def compress(recipe: Path, fresh: tuple[str, ...], as_json: bool) -> int:
-    """Train or load the model and compress it; nothing is built for a target."""
+    """Train or load the model and compress it, without building for a target."""
     with progress() as listener:
         report = api.compress(recipe, fresh=fresh, listener=listener)
     return _finish(report, as_json=as_json)
@@ -60,13 +60,13 @@ def compress(recipe: Path, fresh: tuple[str, ...], as_json: bool) -> int:
 @click.command()
 @options.recipe_argument
 @options.targets_option
-@click.option("--trials", type=click.IntRange(min=1), help="Instead of the recipe's budget.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after this long.")
+@click.option("--trials", type=click.IntRange(min=1), help="Number of candidates to measure, instead of the recipe's budget.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Time limit, instead of the recipe's budget.")
 @options.json_option
 def tune(
     recipe: Path, targets: tuple[str, ...], trials: int | None, minutes: float | None, as_json: bool
 ) -> int:
-    """Tune the model's kernels on each target's board; goes on where the last tuning stopped."""
+    """Tune the model's kernels on each target's board; resumes the previous tuning run."""
     with progress() as listener:
         report = api.tune(recipe, targets=targets, trials=trials, minutes=minutes, listener=listener)
     code = _finish(report, as_json=as_json)
@@ -77,7 +77,7 @@ def tune(
 
 
 def _show_tuning(tuning: "TuningRow") -> None:
-    """The kernels that keep their family's schedule, the heaviest first, and why."""
+    """Print the untuned kernels, slowest first, with the reason for each."""
     from edgepack.reporting.tuning import kernel_outcome
 
     rest = sorted((k for k in tuning.kernels if not k.tuned), key=lambda k: -(k.share or 0))
@@ -99,11 +99,11 @@ def _show_tuning(tuning: "TuningRow") -> None:
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
-    help="Folder for the bundles.",
+    help="Output folder for the bundles [default: the current folder].",
 )
 @options.json_option
 def package(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], out: Path, as_json: bool) -> int:
-    """Build a bundle for each target and put it into a folder; no board is touched unless tuning is asked for."""
+    """Build a bundle for each target. A board is used only if the recipe tunes."""
     with progress() as listener:
         report, bundles = api.build(recipe, targets=targets, fresh=fresh, out=out, listener=listener)
     code = _finish(report, as_json=as_json)
@@ -116,16 +116,16 @@ def package(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], out:
 @click.argument("model", type=click.Path(path_type=Path, dir_okay=False))
 @options.target_option
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="Default: MODEL-TARGET.so in the current folder."
+    "-o", "--out", type=click.Path(path_type=Path), help="Output file [default: MODEL-TARGET.so in the current folder]."
 )
 @click.option(
     "--dump",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write the module after each lowering phase here.",
+    help="Folder to write the module to after each lowering phase.",
 )
 @options.json_option
 def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_json: bool) -> None:
-    """Compile MODEL (.onnx, or a recipe's release) for one target, with the kernels tuned so far."""
+    """Compile MODEL, an .onnx file or a recipe, for one target; uses existing tuning records."""
     with progress() as listener:
         compiled = api.compile(model, target, out=out, dump=dump, listener=listener)
     if as_json:
@@ -134,7 +134,7 @@ def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_j
         return
     tuned = sum(kernel.tuned for kernel in compiled.kernels)
     click.echo(f"{compiled.path}: {human_size(compiled.path.stat().st_size)}, {compiled.seconds:.1f} s")
-    click.echo(f"kernels: {len(compiled.kernels)}, {tuned} tuned, the others scheduled by rule")
+    click.echo(f"kernels: {len(compiled.kernels)}, {tuned} tuned, {len(compiled.kernels) - tuned} untuned")
     for kind, tensors in (("input", compiled.inputs), ("output", compiled.outputs)):
         for tensor in tensors:
             click.echo(f"{kind}: {tensor.name} {tensor.dtype}{list(tensor.shape)}")
@@ -144,21 +144,21 @@ def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_j
     for arch, count in device.items():
         click.echo(f"CUDA kernels in the library: {count} for {arch}")
     for need in compiled.requires:
-        click.echo(f"the board needs: {need}")
+        click.echo(f"required on the board: {need}")
 
 
 @click.command()
 @click.argument("run", default="latest")
 @options.json_option
 def report(run: str, as_json: bool) -> None:
-    """Show the report of a RUN again: its id, a folder, a report.json, or `latest`."""
-    found = api.report(run)
+    """Show the report of RUN: a run id, a folder, a report.json, or `latest` (default)."""
+    loaded = api.report(run)
     if as_json:
-        emit_json(found.model_dump(mode="json"))
+        emit_json(loaded.model_dump(mode="json"))
         return
     from edgepack.reporting.terminal import print_report
 
-    print_report(found, sys.stdout)
-    page = api.run_folder(found) / "report.html"
-    if page.is_file():  # not where the report came from another machine
+    print_report(loaded, sys.stdout)
+    page = api.run_folder(loaded) / "report.html"
+    if page.is_file():  # missing if the report was copied from another machine
         click.echo(f"report: {page}", err=True)

@@ -1,4 +1,4 @@
-"""``edgepack init``: a commented recipe for a user's own model, which passes ``edgepack check`` as it stands."""
+"""``edgepack init``: writes a commented recipe for a model; it passes ``edgepack check`` without changes."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from edgepack.errors import InputError, UsageError
 
 _TEMPLATE = """\
 # yaml-language-server: $schema=recipe.schema.json
-# (your editor checks this file once you have run: edgepack schema recipe > recipe.schema.json)
+# (for validation and completion in your editor, run: edgepack schema recipe > recipe.schema.json)
 #
-#   edgepack check {file}     reports every mistake at once
-#   edgepack run {file}       builds, deploys, measures and reports
+#   edgepack check {file}     reports all problems at once
+#   edgepack run {file}       builds, deploys, benchmarks and reports
 #
-# Paths are relative to this file. docs/recipe.md explains every key; what is commented out is optional.
+# Paths are relative to this file. docs/recipe.md documents all keys. Commented-out keys are optional.
 
 edgepack: 1
 name: {name}
@@ -27,32 +27,32 @@ version: 0.1.0
 
 model:
 {model}
-# Labelled samples, for training, calibration and accuracy: exactly one of these sources.
+# Labelled samples for training, calibration and accuracy; use exactly one of these sources.
 # data:
 #   source: my_data:splits        # module:callable returning edgepack.data.Splits
 #   npz: data.npz                 # x_train, y_train, x_test, y_test
-#   images: {{folder: images}}      # one sub-folder a class
+#   images: {{folder: images}}      # one subfolder per class
 #   csv: {{file: texts.csv}}        # columns text and label
 
-# Compression, in this order; each step needs data.
+# Compression steps, applied in this order. They need data.
 # compress:
 {compress}
 tune:
-  trials: {trials}                     # measured candidates for each target; 0 builds untuned
-#   minutes: 30                   # stop after this long, with trials left or not
+  trials: {trials}                     # candidates to measure per target; 0: no tuning
+#   minutes: 30                   # stop after this time, even if trials are left
 
 bench:
   runs: 100
   warmup: 10
   threads: 1
 
-# What a release must meet; a failed gate exits with 3. Most are measured on a device.
-{gates}#   accuracy_drop: 0.01           # below torch fp32; needs data
+# Requirements for the release. A failed gate exits with code 3. Most gates need a device.
+{gates}#   accuracy_drop: 0.01           # relative to torch fp32; needs data
 #   p90_ms: 20
 #   bundle_kib: 16384
 
-# edgepack targets lists what there is. A device is a name of your devices.yaml, or a virtual board,
-# which needs no hardware; without one the run stops at the bundle.
+# Run `edgepack targets` for a list. A device is a name from your devices.yaml, or a virtual board, which
+# needs no hardware. Without a device, the run stops after building the bundle.
 targets:
 {targets}"""
 
@@ -67,7 +67,7 @@ _ONNX_STEP = """\
 """
 _PARITY = """\
 gates:
-  parity: 0.001                   # board against onnxruntime, largest relative difference
+  parity: 0.001                   # largest relative difference between board and onnxruntime
 """
 _TRIALS = 256
 
@@ -75,15 +75,15 @@ _TRIALS = 256
 def init(out: Path, *, model: str, targets: tuple[str, ...] = (), force: bool = False) -> Path:
     """Write a recipe for ``model``: an .onnx file (relative to the working directory) or module:callable.
 
-    Without ``targets`` it builds for this machine. Returns ``out``.
+    Without ``targets``, the recipe builds for this machine. Returns ``out``.
 
     Raises:
-        InputError: there is no such model, or it cannot be read.
-        UsageError: ``out`` exists and ``force`` is not given, or cannot be written; or an unknown target.
+        InputError: the model does not exist or cannot be read.
+        UsageError: ``out`` exists and ``force`` is not set, ``out`` cannot be written, or a target is unknown.
     """
-    rows = [load_target(name) for name in dict.fromkeys(targets or ("host",))]
-    block, name, is_torch = _model(model, out.parent)
-    boards = [_stand_in(target) for target in rows]
+    loaded = [load_target(name) for name in dict.fromkeys(targets or ("host",))]
+    block, name, is_torch = _model_block(model, out.parent)
+    boards = [_choose_virtual_board(target) for target in loaded]
     text = _TEMPLATE.format(
         file=out.name,
         name=name,
@@ -91,7 +91,7 @@ def init(out: Path, *, model: str, targets: tuple[str, ...] = (), force: bool = 
         compress=(_TORCH_STEP if is_torch else "") + _ONNX_STEP,
         trials=_TRIALS,
         gates=_PARITY if any(boards) else _commented(_PARITY),
-        targets="".join(_row(target, board) for target, board in zip(rows, boards, strict=True)),
+        targets="".join(_target_row(target, board) for target, board in zip(loaded, boards, strict=True)),
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -99,17 +99,17 @@ def init(out: Path, *, model: str, targets: tuple[str, ...] = (), force: bool = 
             stream.write(text)
     except FileExistsError as error:
         raise UsageError(
-            f"{out} exists already",
+            f"{out} already exists",
             state="it was not changed",
-            next="choose another name with --out, or --force",
+            next="choose another name with --out, or overwrite it with --force",
         ) from error
     except OSError as error:
         raise UsageError(f"cannot write {out}", why=error.strerror) from error
     return out
 
 
-def _model(model: str, base: Path) -> tuple[str, str, bool]:
-    """The lines of the model block, a name for the recipe, and whether the model is a torch one."""
+def _model_block(model: str, base: Path) -> tuple[str, str, bool]:
+    """Return the lines of the model block, a name for the recipe, and whether the model is a torch module."""
     if model.endswith(".onnx"):
         return _onnx_block(Path(model), base), _slug(Path(model).stem), False
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", model):
@@ -117,18 +117,18 @@ def _model(model: str, base: Path) -> tuple[str, str, bool]:
             f"{model} is neither an .onnx file nor module:callable",
             next="edgepack init model.onnx, or edgepack init my_module:my_model",
         )
-    mistake = reference_problem(model, base)
-    if mistake is not None:
+    problem = reference_problem(model, base)
+    if problem is not None:
         raise InputError(
-            mistake, next=f"put the module into {base.resolve()}, next to the recipe, or install it"
+            problem, next=f"put the module into {base.resolve()}, next to the recipe, or install it"
         )
     lines = [
         f"  source: {model}",
-        "  # weights: model.safetensors    # or a weights-only .pt",
+        "  # weights: model.safetensors    # or a weights-only .pt file",
         "  # train: {epochs: 10}           # instead of weights; needs data",
         "  inputs:",
         "    - name: input",
-        "      shape: [1, 3, 224, 224]     # batch included: what your model takes",
+        "      shape: [1, 3, 224, 224]     # including the batch; set your model's input shape",
     ]
     return "\n".join(lines) + "\n", _slug(model.replace(":", "-").replace(".", "-")), True
 
@@ -141,13 +141,13 @@ def _onnx_block(path: Path, base: Path) -> str:
     inputs = [_input_lines(value) for value in graph.input if value.name not in stored]
     lines = [f"  onnx: {_scalar(os.path.relpath(path, base))}"]
     if any(dynamic for _, dynamic in inputs):
-        lines.append("  inputs:                         # the model leaves sizes open; here they are fixed")
-        lines += [line for own, _ in inputs for line in own]
+        lines.append("  inputs:                         # fixes the dimensions that the model leaves open")
+        lines += [line for input_lines, _ in inputs for line in input_lines]
     return "\n".join(lines) + "\n"
 
 
 def _input_lines(value: Any) -> tuple[list[str], list[str]]:
-    """The lines of one input, and the names of the dimensions the model leaves open, the batch apart."""
+    """Return the lines of one input, and the names of the dimensions that the model leaves open."""
     from onnx import helper
 
     tensor = value.type.tensor_type
@@ -156,23 +156,23 @@ def _input_lines(value: Any) -> tuple[list[str], list[str]]:
     dynamic = [str(dim) for dim in dims if not isinstance(dim, int)]
     line = f"      shape: [{shape}]"
     if dynamic:
-        line = f"{line:<34}# open: {', '.join(dynamic)}; put what you deploy with"
+        line = f"{line:<34}# open: {', '.join(dynamic)}; set the size to deploy with"
     lines = [f"    - name: {_scalar(value.name)}", line]
     dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     return lines + ([f"      dtype: {dtype}"] if dtype != "float32" else []), dynamic
 
 
-def _stand_in(target: Target) -> str | None:
-    """The kind of virtual board that can stand for the target: this machine at full speed, or the target's own."""
+def _choose_virtual_board(target: Target) -> str | None:
+    """Return the kind of virtual board to use for a target: preferably this machine, else the target's own kind."""
     kinds = ("host", target.name, *VIRTUAL_KINDS)
     return next((kind for kind in kinds if kind in VIRTUAL_KINDS and _fits(kind, target)), None)
 
 
-def _row(target: Target, board: str | None) -> str:
-    """One row of targets, on a virtual board where there is one."""
+def _target_row(target: Target, board: str | None) -> str:
+    """Return the lines of one target; without a virtual board, the device is commented out."""
     if board is None:
         return f"  - target: {target.name}\n" + _commented(
-            "    device: my-board              # a name of devices.yaml\n"
+            "    device: my-board              # a name from devices.yaml\n"
         )
     return f"  - target: {target.name}\n    device: {VIRTUAL_PREFIX}{board}\n"
 
@@ -186,7 +186,7 @@ def _commented(lines: str) -> str:
 
 
 def _scalar(text: str) -> str:
-    """``text`` as a YAML scalar, quoted where it has to be."""
+    """Return ``text`` as a YAML scalar, quoted if necessary."""
     plain = re.fullmatch(r"[A-Za-z_./][\w./+-]*", text) and text.lower() not in ("true", "false", "null")
     return text if plain else json.dumps(text)
 
