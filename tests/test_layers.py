@@ -1,4 +1,4 @@
-"""The house as docs/architecture.md draws it: imports go down only, without circles, and nothing heavy starts early."""
+"""The layers of docs/architecture.md: imports go down only, without cycles, and nothing heavy is imported early."""
 
 import ast
 import graphlib
