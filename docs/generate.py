@@ -1,6 +1,7 @@
-"""Write what is generated from the models: ``schemas/*.json``, and the tables of keys and methods in ``docs/``.
+"""Generate ``schemas/*.json`` and the tables of keys and methods in ``docs/`` from the models.
 
-Run it after changing a field of a recipe, target or device, or a compression method; the tests compare.
+Run it after changing a field of a recipe, target or device, or a compression method. A test checks that the
+files are up to date.
 """  # noqa: INP001 - a script, not a package
 
 import re
@@ -19,7 +20,7 @@ _METHODS = re.compile(r"(<!-- methods -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def generated() -> dict[Path, str]:
-    """Every generated file with its text."""
+    """Return the text of each generated file."""
     files = {ROOT / "schemas" / f"{kind}.schema.json": render(kind) for kind in KINDS}
     for name, roots in PAGES.items():
         models = {model.__name__: model for root in roots for model in reachable(root)}
