@@ -141,8 +141,9 @@ def tune(
     Args:
         recipe: the recipe's path.
         targets: the recipe's targets to tune for; all if empty.
-        trials: number of candidates to measure per model.
-        minutes: time limit per model. Without ``trials`` and ``minutes``, the recipe's budget applies.
+        trials: number of candidates to measure per target and candidate model.
+        minutes: time limit per target and candidate model. Without ``trials`` and ``minutes``, the recipe's budget
+            applies.
         listener: called with the events in :mod:`edgepack.engine.events`.
 
     Raises:

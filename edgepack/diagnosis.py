@@ -28,7 +28,11 @@ def examine() -> list[Diagnosis]:
         _try("tvm", _tvm, "reinstall edgepack in a fresh environment: pip install edgepack"),
         _try("onnxruntime", _onnxruntime, "pip install --force-reinstall onnxruntime"),
         _try("cross compiler", _compiler, "pip install ziglang"),
-        _try("runtime wheels", _wheels, "they are downloaded when the first bundle is built; check the network connection"),
+        _try(
+            "runtime wheels",
+            _wheels,
+            "they are downloaded when the first bundle is built; check the network connection",
+        ),
         _try("cache", _cache, "make the cache directory writable, or set XDG_CACHE_HOME"),
         _try(
             "virtual host", lambda: _programs("/usr/sbin/sshd"), "apt install openssh-server", required=False

@@ -1,4 +1,4 @@
-"""The doctor survives every patient."""
+"""Checks of this machine: a check that raises is reported, never fatal."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from edgepack.errors import EdgepackError
         (RuntimeError(""), "RuntimeError"),
     ],
 )
-def test_any_failure_is_a_failed_check(error, detail):
+def test_any_exception_fails_the_check(error, detail):
     def check():
         raise error
 
@@ -25,12 +25,12 @@ def test_any_failure_is_a_failed_check(error, detail):
     assert (found.ok, found.detail, found.hint) == (False, detail, "reinstall")
 
 
-def test_a_successful_check_has_its_detail():
+def test_a_check_that_passes_has_its_detail():
     found = diagnosis._try("cache", lambda: "3 GB free", "free some", required=False)
     assert (found.ok, found.detail, found.hint) == (True, "3 GB free", "")
 
 
-def test_an_unusable_method_is_a_failed_check(monkeypatch):
+def test_a_method_that_cannot_be_loaded_fails_its_check(monkeypatch):
     from edgepack.compression import registry
 
     assert diagnosis._methods() == "2 compression methods from edgepack"

@@ -49,9 +49,23 @@ def rollback(name: str, device: str, as_json: bool) -> None:
 @click.command()
 @_BUNDLE
 @options.complete_device
-@click.option("--runs", type=click.IntRange(2, 1_000_000), default=100, show_default=True, help="Number of measured inferences.")
-@click.option("--warmup", type=click.IntRange(0, 1_000_000), default=10, show_default=True, help="Number of warm-up inferences.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads per inference.")
+@click.option(
+    "--runs",
+    type=click.IntRange(2, 1_000_000),
+    default=100,
+    show_default=True,
+    help="Number of measured inferences.",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(0, 1_000_000),
+    default=10,
+    show_default=True,
+    help="Number of warm-up inferences.",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads per inference."
+)
 @options.json_option
 def bench(bundle: Path, device: str, *, runs: int, warmup: int, threads: int, as_json: bool) -> None:
     """Benchmark BUNDLE on DEVICE without installing it; temporary files are removed."""

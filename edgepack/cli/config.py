@@ -15,9 +15,7 @@ from edgepack.errors import ConfigError, GateError, UnsupportedError, UsageError
 @click.command()
 @click.argument("model")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("recipe.yaml"), show_default=True)
-@click.option(
-    "-t", "--target", "targets", multiple=True, help="Target to build for (may be repeated)."
-)
+@click.option("-t", "--target", "targets", multiple=True, help="Target to build for (may be repeated).")
 @click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
 def init(model: str, out: Path, targets: tuple[str, ...], force: bool) -> None:
     """Write a commented recipe for MODEL, an .onnx file or module:callable."""
@@ -108,7 +106,9 @@ def methods(method: str | None, as_json: bool) -> None:
         return
     available, unusable = api.methods(), api.unusable_methods()
     if as_json:
-        rows = [{"name": m.name, "level": m.level, "origin": m.origin, "summary": m.summary} for m in available]
+        rows = [
+            {"name": m.name, "level": m.level, "origin": m.origin, "summary": m.summary} for m in available
+        ]
         emit_json({"edgepack": 1, "methods": rows, "unusable": unusable})
         return
     width = max(len(m.name) for m in available)

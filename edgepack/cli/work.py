@@ -60,8 +60,16 @@ def compress(recipe: Path, fresh: tuple[str, ...], as_json: bool) -> int:
 @click.command()
 @options.recipe_argument
 @options.targets_option
-@click.option("--trials", type=click.IntRange(min=1), help="Number of candidates to measure, instead of the recipe's budget.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Time limit, instead of the recipe's budget.")
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    help="Number of candidates to measure, instead of the recipe's budget.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Time limit, instead of the recipe's budget.",
+)
 @options.json_option
 def tune(
     recipe: Path, targets: tuple[str, ...], trials: int | None, minutes: float | None, as_json: bool
@@ -116,7 +124,10 @@ def package(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], out:
 @click.argument("model", type=click.Path(path_type=Path, dir_okay=False))
 @options.target_option
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="Output file [default: MODEL-TARGET.so in the current folder]."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Output file [default: MODEL-TARGET.so in the current folder].",
 )
 @click.option(
     "--dump",

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from edgepack.cli.live import LiveListener, PlainListener
 from edgepack.config.recipe import Gates
 from edgepack.diagnosis import Diagnosis
 from edgepack.engine.events import Advanced, Scope, StageEnded, StageStarted
-from edgepack.errors import ConfigError, GateError, LockedError, Problem, UnreachableError
+from edgepack.errors import ConfigError, GateError, LockedError, Problem, UnreachableError, UsageError
 from edgepack.pipeline.trace import Host, Placement, RecipeRef, RunStarted
 
 
@@ -92,6 +93,33 @@ def test_a_defect_is_kept_even_where_nothing_can_be_written(tmp_path, monkeypatc
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     assert guard(raising(RuntimeError("surprise")), as_json=False) == 1
     assert "could not be kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "value"), [("trials", 0), ("trials", -1), ("minutes", 0.0)])
+def test_a_budget_must_be_greater_than_zero(name, value):
+    with pytest.raises(UsageError, match=re.escape(f"{name} must be greater than 0 (got {value})")):
+        api.tune("recipe.yaml", **{name: value})
+
+
+def test_interrupting_a_command_says_that_completed_stages_are_kept(capsys):
+    assert guard(raising(KeyboardInterrupt()), as_json=False) == 130
+    assert "completed stages are kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("run",), "Build only this target (may be repeated)."),
+        (("run",), "Re-run this stage even if it is cached (may be repeated); `all` re-runs everything."),
+        (("tune",), "resumes the previous tuning run"),
+        (("init",), "Target to build for (may be repeated)."),
+        (("devices", "down"), "Also delete the board's files."),
+    ],
+)
+def test_options_say_what_they_do(run, args, text):
+    code, out, _ = run(*args, "--help")
+    assert code == 0
+    assert text in " ".join(out.split())
 
 
 def test_a_mistake_on_the_command_line_is_a_document_too(run):

@@ -113,9 +113,9 @@ def test_an_unknown_target(cli, tiny_onnx):
 
 def test_tuning_without_a_budget_or_a_board(cli, tiny_onnx):
     path = recipe(cli, tiny_onnx)
-    refused(cli("tune", path.name), 2, "no budget", "--trials")
+    refused(cli("tune", path.name), 2, "no tuning budget", "--trials")
     path.write_text(path.read_text().replace("    device: virtual:host\n", ""))
-    refused(cli("tune", path.name, "--trials", "4"), 2, "no target of the recipe has a device")
+    refused(cli("tune", path.name, "--trials", "4"), 2, "no target in the recipe has a device")
 
 
 def test_a_library_that_cannot_be_written(cli, tiny_onnx):

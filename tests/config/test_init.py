@@ -95,7 +95,7 @@ def test_every_commented_line_is_a_right_one(project):
 def test_an_existing_file_is_kept(project):
     path = project / "recipe.yaml"
     path.write_text("mine")
-    with pytest.raises(UsageError, match="exists already") as caught:
+    with pytest.raises(UsageError, match="already exists") as caught:
         init(path, model="my_net:network")
     assert "--force" in caught.value.next
     assert path.read_text() == "mine"

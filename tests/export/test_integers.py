@@ -105,6 +105,6 @@ def test_what_onnxruntime_does_by_default_is_told(kind, tmp_path):
         "print(json.dumps([default_saturates(), _onnxruntime()]))\n"
     )
     saturates, words = cpus.answer(kind, script)
-    assert ("saturates int8 on this CPU by default" in words) == saturates
+    assert ("int8 saturates on this CPU by default" in words) == saturates
     if kind != "native":
         assert saturates == (kind == "Haswell")
