@@ -227,7 +227,7 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
         )
     with TemporaryDirectory(prefix="edgepack-compile-") as folder:
         if path.suffix in {".yaml", ".yml"}:
-            onnx = _release_onnx(path, listener)
+            onnx = _export_release(path, listener)
         else:
             onnx = Path(folder, "model.onnx")
             import_checked(path, open_batch(load_onnx(path)), onnx)
@@ -432,7 +432,7 @@ def _run(
     return report, done.artifacts, done.errors
 
 
-def _release_onnx(recipe: Path, listener: Listener) -> Path:
+def _export_release(recipe: Path, listener: Listener) -> Path:
     """Compress a recipe's model and return the path of the resulting ONNX file."""
     from edgepack.engine.store import Store
 

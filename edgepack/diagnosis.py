@@ -25,27 +25,37 @@ class Diagnosis:
 def examine() -> list[Diagnosis]:
     """Check everything that a run may need on the build host."""
     return [
-        _try("tvm", _tvm, "reinstall edgepack in a fresh environment: pip install edgepack"),
-        _try("onnxruntime", _onnxruntime, "pip install --force-reinstall onnxruntime"),
-        _try("cross compiler", _compiler, "pip install ziglang"),
-        _try(
+        _run_check("tvm", _check_tvm, "reinstall edgepack in a fresh environment: pip install edgepack"),
+        _run_check("onnxruntime", _check_onnxruntime, "pip install --force-reinstall onnxruntime"),
+        _run_check("cross compiler", _check_compiler, "pip install ziglang"),
+        _run_check(
             "runtime wheels",
-            _wheels,
+            _check_wheels,
             "they are downloaded when the first bundle is built; check the network connection",
         ),
-        _try("cache", _cache, "make the cache directory writable, or set XDG_CACHE_HOME"),
-        _try(
-            "virtual host", lambda: _programs("/usr/sbin/sshd"), "apt install openssh-server", required=False
+        _run_check("cache", _check_cache, "make the cache directory writable, or set XDG_CACHE_HOME"),
+        _run_check(
+            "virtual host",
+            lambda: _check_programs("/usr/sbin/sshd"),
+            "apt install openssh-server",
+            required=False,
         ),
-        _try(
-            "emulated boards", _emulation, "apt install qemu-user-static mmdebstrap, as root", required=False
+        _run_check(
+            "emulated boards",
+            _check_emulation,
+            "apt install qemu-user-static mmdebstrap, as root",
+            required=False,
         ),
-        _try("methods", _methods, "update or uninstall the package that provides it", required=False),
-        _try("CUDA compiler", _cuda, "install nvcc, or: pip install 'edgepack[cuda]'", required=False),
+        _run_check(
+            "methods", _check_methods, "update or uninstall the package that provides it", required=False
+        ),
+        _run_check(
+            "CUDA compiler", _check_cuda, "install nvcc, or: pip install 'edgepack[cuda]'", required=False
+        ),
     ]
 
 
-def _try(name: str, check: Callable[[], str], hint: str, *, required: bool = True) -> Diagnosis:
+def _run_check(name: str, check: Callable[[], str], hint: str, *, required: bool = True) -> Diagnosis:
     try:
         return Diagnosis(name, ok=True, required=required, detail=check())
     except Exception as error:  # noqa: BLE001 - a broken installation may raise anything; the check reports it
@@ -54,7 +64,7 @@ def _try(name: str, check: Callable[[], str], hint: str, *, required: bool = Tru
         return Diagnosis(name, ok=False, required=required, detail=first[:120], hint=hint)
 
 
-def _tvm() -> str:
+def _check_tvm() -> str:
     import tvm
 
     kinds = [name for name in ("llvm", "cuda") if tvm.runtime.enabled(name)]
@@ -63,28 +73,28 @@ def _tvm() -> str:
     return f"{version('apache-tvm')}, ffi {version('apache-tvm-ffi')}, {', '.join(kinds)}"
 
 
-def _onnxruntime() -> str:
+def _check_onnxruntime() -> str:
     from edgepack.export.integers import default_saturates
 
     saturating = "int8 saturates on this CPU by default (edgepack's reference is exact)"
     return f"{version('onnxruntime')}, {saturating if default_saturates() else 'int8 is exact on this CPU'}"
 
 
-def _compiler() -> str:
+def _check_compiler() -> str:
     from edgepack.agent.build import build_agent
 
     sizes = [build_agent(arch, "2.31").stat().st_size for arch in ("aarch64", "x86_64")]
     return f"zig {version('ziglang')} builds the agent for aarch64 and x86_64 ({max(sizes) // 1000} kB)"
 
 
-def _wheels() -> str:
+def _check_wheels() -> str:
     from edgepack.bundle.runtime import runtime_libs
 
     sizes = [sum(p.stat().st_size for p in runtime_libs(arch).values()) for arch in ("aarch64", "x86_64")]
     return f"TVM runtime for aarch64 and x86_64 ({max(sizes) / 1e6:.1f} MB)"
 
 
-def _cache() -> str:
+def _check_cache() -> str:
     from edgepack.base.paths import cache_dir
 
     folder = cache_dir()
@@ -94,7 +104,7 @@ def _cache() -> str:
     return f"{folder}, {shutil.disk_usage(folder).free / 1e9:.0f} GB free"
 
 
-def _methods() -> str:
+def _check_methods() -> str:
     from edgepack.compression.registry import REGISTRY
 
     if REGISTRY.unusable:
@@ -103,18 +113,18 @@ def _methods() -> str:
     return f"{len(REGISTRY.methods)} compression methods from {', '.join(packages)}"
 
 
-def _emulation() -> str:
-    return _programs("qemu-aarch64-static", "qemu-x86_64-static", "mmdebstrap", "/usr/sbin/sshd")
+def _check_emulation() -> str:
+    return _check_programs("qemu-aarch64-static", "qemu-x86_64-static", "mmdebstrap", "/usr/sbin/sshd")
 
 
-def _programs(*names: str) -> str:
+def _check_programs(*names: str) -> str:
     missing = [name for name in names if shutil.which(name) is None]
     if missing:
         raise EdgepackError(f"not installed: {', '.join(Path(name).name for name in missing)}")
     return ", ".join(Path(name).name for name in names)
 
 
-def _cuda() -> str:
+def _check_cuda() -> str:
     from edgepack.toolchain.cuda import compile_cubin, nvcc
 
     compile_cubin('extern "C" __global__ void empty() {}', "sm_87")

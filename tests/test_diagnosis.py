@@ -21,19 +21,19 @@ def test_any_exception_fails_the_check(error, detail):
     def check():
         raise error
 
-    found = diagnosis._try("tvm", check, "reinstall")
+    found = diagnosis._run_check("tvm", check, "reinstall")
     assert (found.ok, found.detail, found.hint) == (False, detail, "reinstall")
 
 
 def test_a_check_that_passes_has_its_detail():
-    found = diagnosis._try("cache", lambda: "3 GB free", "free some", required=False)
+    found = diagnosis._run_check("cache", lambda: "3 GB free", "free some", required=False)
     assert (found.ok, found.detail, found.hint) == (True, "3 GB free", "")
 
 
 def test_a_method_that_cannot_be_loaded_fails_its_check(monkeypatch):
     from edgepack.compression import registry
 
-    assert diagnosis._methods() == "2 compression methods from edgepack"
+    assert diagnosis._check_methods() == "2 compression methods from edgepack"
     broken = registry.Registry(registry.METHODS, {"low-rank": "of thin: ImportError: no torch"})
     monkeypatch.setattr(registry, "REGISTRY", broken)
     found = next(f for f in diagnosis.examine() if f.name == "methods")
@@ -45,6 +45,6 @@ def test_a_method_that_cannot_be_loaded_fails_its_check(monkeypatch):
 
 
 def test_missing_programs_are_named():
-    assert diagnosis._programs("sh") == "sh"
+    assert diagnosis._check_programs("sh") == "sh"
     with pytest.raises(EdgepackError, match="not installed: no-such-program"):
-        diagnosis._programs("sh", "/usr/no-such-program")
+        diagnosis._check_programs("sh", "/usr/no-such-program")

@@ -14,7 +14,7 @@ _BUNDLE = click.argument("bundle", type=click.Path(path_type=Path, dir_okay=Fals
 
 @click.command()
 @_BUNDLE
-@options.complete_device
+@options.device_argument
 @options.json_option
 def deploy(bundle: Path, device: str, as_json: bool) -> None:
     """Install BUNDLE on DEVICE.
@@ -35,7 +35,7 @@ def deploy(bundle: Path, device: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("name")
-@options.complete_device
+@options.device_argument
 @options.json_option
 def rollback(name: str, device: str, as_json: bool) -> None:
     """Restore the previous release of NAME on DEVICE."""
@@ -48,7 +48,7 @@ def rollback(name: str, device: str, as_json: bool) -> None:
 
 @click.command()
 @_BUNDLE
-@options.complete_device
+@options.device_argument
 @click.option(
     "--runs",
     type=click.IntRange(2, 1_000_000),

@@ -7,7 +7,7 @@ import click
 from edgepack import api
 from edgepack.base.text import human_size
 from edgepack.cli import options
-from edgepack.cli.console import constants_in_words, emit_json
+from edgepack.cli.console import describe_constants, emit_json
 
 _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 
@@ -34,7 +34,7 @@ def inspect(file: Path, as_json: bool) -> None:
     for label, tensors in (("input", manifest.inputs), ("output", manifest.outputs)):
         for tensor in tensors:
             click.echo(f"{label:<8} {tensor.name} {tensor.dtype}{list(tensor.shape)}")
-    for line in constants_in_words(manifest.constants):
+    for line in describe_constants(manifest.constants):
         click.echo(f"weights  {line}")
     for entry in manifest.files:
         click.echo(f"{human_size(entry.size):>9}  {entry.sha256[:12]}  {entry.path}")

@@ -21,7 +21,7 @@ def emit_json(document: dict[str, Any]) -> None:
     sys.stdout.flush()  # raises BrokenPipeError here rather than at interpreter exit
 
 
-def constants_in_words(constants: Sequence[ConstantSummary]) -> list[str]:
+def describe_constants(constants: Sequence[ConstantSummary]) -> list[str]:
     """Describe a model's weights, one line per encoding: count, size, and where they are decoded."""
     when = {
         "build": "decoded on the build host",

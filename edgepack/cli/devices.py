@@ -36,7 +36,7 @@ def list_(as_json: bool) -> None:
 
 
 @devices.command()
-@options.complete_device
+@options.device_argument
 @options.json_option
 def info(device: str, as_json: bool) -> None:
     """Show a device's hardware, libc, memory, clocks and installed releases."""
@@ -49,7 +49,7 @@ def info(device: str, as_json: bool) -> None:
 
 
 @devices.command()
-@options.complete_device
+@options.device_argument
 def trust(device: str) -> None:
     """Add the device's host key to known_hosts and show its fingerprint."""
     click.echo(f"{device}: trusted {api.trust(device)}")

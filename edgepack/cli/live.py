@@ -22,21 +22,21 @@ class _Formatter:
     def __init__(self) -> None:
         self._several: set[str] = set()
 
-    def begin(self, event: RunStarted) -> None:
+    def start_run(self, event: RunStarted) -> None:
         """Record which targets have several devices."""
         counted = Counter(at.target for at in event.placements)
         self._several = {target for target, count in counted.items() if count > 1}
 
-    def place(self, scope: Scope) -> str:
+    def format_scope(self, scope: Scope) -> str:
         """Format a scope: stage, target, candidate and device."""
         device = scope.device if scope.target in self._several else None
         return " ".join(part for part in (scope.label, scope.target, scope.listed_candidate, device) if part)
 
-    def line(self, event: StageEnded) -> str:
+    def format_end(self, event: StageEnded) -> str:
         """Format the outcome of a stage: its mark, scope, duration and reason."""
         took = f"{event.seconds:6.1f} s" if event.status in {"done", "failed"} else f"{event.status:>8}"
         why = f"  {event.why}" if event.why else ""
-        return f"{_MARK[event.status]} {self.place(event.scope):<44} {took}{why}"
+        return f"{_MARK[event.status]} {self.format_scope(event.scope):<44} {took}{why}"
 
 
 def _is_shown(event: Any) -> bool:
@@ -56,9 +56,9 @@ class PlainListener:
         """Print the event if it belongs in a log."""
         now = time.monotonic()
         if isinstance(event, RunStarted):
-            self._format.begin(event)
+            self._format.start_run(event)
         elif _is_shown(event):
-            self._print(self._format.line(event))
+            self._print(self._format.format_end(event))
         elif isinstance(event, Advanced) and now - self._last_output > _QUIET_SECONDS:
             self._print(f"  {event.text}")
 
@@ -93,13 +93,13 @@ class LiveListener:
     def __call__(self, event: Any) -> None:
         """Update the display for an event."""
         if isinstance(event, RunStarted):
-            self._format.begin(event)
+            self._format.start_run(event)
         elif isinstance(event, StageStarted):
-            self._place = self._format.place(event.scope)
+            self._place = self._format.format_scope(event.scope)
             self._progress.reset(self._task, description=self._place, total=None)
         elif _is_shown(event):
             self._console.print(
-                self._format.line(event), style=_STYLE[event.status], markup=False, highlight=False
+                self._format.format_end(event), style=_STYLE[event.status], markup=False, highlight=False
             )
         elif isinstance(event, Advanced):
             self._progress.update(

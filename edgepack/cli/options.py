@@ -32,7 +32,7 @@ def _complete_device(
     return []
 
 
-def complete_device(function: Any) -> Any:
+def device_argument(function: Any) -> Any:
     """Add the DEVICE argument."""
     return click.argument("device", shell_complete=_complete_device)(function)
 

@@ -10,7 +10,7 @@ import click
 from edgepack import api
 from edgepack.base.text import human_size
 from edgepack.cli import options
-from edgepack.cli.console import constants_in_words, emit_json, progress
+from edgepack.cli.console import describe_constants, emit_json, progress
 from edgepack.errors import render
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_j
     for kind, tensors in (("input", compiled.inputs), ("output", compiled.outputs)):
         for tensor in tensors:
             click.echo(f"{kind}: {tensor.name} {tensor.dtype}{list(tensor.shape)}")
-    for line in constants_in_words(compiled.constants):
+    for line in describe_constants(compiled.constants):
         click.echo(f"weights: {line}")
     device = Counter(kernel.arch for kernel in api.cuda_kernels(compiled.path))
     for arch, count in device.items():

@@ -82,7 +82,7 @@ def init(out: Path, *, model: str, targets: tuple[str, ...] = (), force: bool = 
         UsageError: ``out`` exists and ``force`` is not set, ``out`` cannot be written, or a target is unknown.
     """
     loaded = [load_target(name) for name in dict.fromkeys(targets or ("host",))]
-    block, name, is_torch = _model_block(model, out.parent)
+    block, name, is_torch = _format_model(model, out.parent)
     boards = [_choose_virtual_board(target) for target in loaded]
     text = _TEMPLATE.format(
         file=out.name,
@@ -90,8 +90,8 @@ def init(out: Path, *, model: str, targets: tuple[str, ...] = (), force: bool = 
         model=block,
         compress=(_TORCH_STEP if is_torch else "") + _ONNX_STEP,
         trials=_TRIALS,
-        gates=_PARITY if any(boards) else _commented(_PARITY),
-        targets="".join(_target_row(target, board) for target, board in zip(loaded, boards, strict=True)),
+        gates=_PARITY if any(boards) else _comment_out(_PARITY),
+        targets="".join(_format_target(target, board) for target, board in zip(loaded, boards, strict=True)),
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -108,10 +108,10 @@ def init(out: Path, *, model: str, targets: tuple[str, ...] = (), force: bool = 
     return out
 
 
-def _model_block(model: str, base: Path) -> tuple[str, str, bool]:
+def _format_model(model: str, base: Path) -> tuple[str, str, bool]:
     """Return the lines of the model block, a name for the recipe, and whether the model is a torch module."""
     if model.endswith(".onnx"):
-        return _onnx_block(Path(model), base), _slug(Path(model).stem), False
+        return _format_onnx_model(Path(model), base), _slugify(Path(model).stem), False
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", model):
         raise InputError(
             f"{model} is neither an .onnx file nor module:callable",
@@ -130,23 +130,23 @@ def _model_block(model: str, base: Path) -> tuple[str, str, bool]:
         "    - name: input",
         "      shape: [1, 3, 224, 224]     # including the batch; set your model's input shape",
     ]
-    return "\n".join(lines) + "\n", _slug(model.replace(":", "-").replace(".", "-")), True
+    return "\n".join(lines) + "\n", _slugify(model.replace(":", "-").replace(".", "-")), True
 
 
-def _onnx_block(path: Path, base: Path) -> str:
+def _format_onnx_model(path: Path, base: Path) -> str:
     from edgepack.onnxfile import load_onnx
 
     graph = load_onnx(path).graph
     stored = {tensor.name for tensor in graph.initializer}
-    inputs = [_input_lines(value) for value in graph.input if value.name not in stored]
-    lines = [f"  onnx: {_scalar(os.path.relpath(path, base))}"]
+    inputs = [_format_input(value) for value in graph.input if value.name not in stored]
+    lines = [f"  onnx: {_format_scalar(os.path.relpath(path, base))}"]
     if any(dynamic for _, dynamic in inputs):
         lines.append("  inputs:                         # fixes the dimensions that the model leaves open")
         lines += [line for input_lines, _ in inputs for line in input_lines]
     return "\n".join(lines) + "\n"
 
 
-def _input_lines(value: Any) -> tuple[list[str], list[str]]:
+def _format_input(value: Any) -> tuple[list[str], list[str]]:
     """Return the lines of one input, and the names of the dimensions that the model leaves open."""
     from onnx import helper
 
@@ -157,7 +157,7 @@ def _input_lines(value: Any) -> tuple[list[str], list[str]]:
     line = f"      shape: [{shape}]"
     if dynamic:
         line = f"{line:<34}# open: {', '.join(dynamic)}; set the size to deploy with"
-    lines = [f"    - name: {_scalar(value.name)}", line]
+    lines = [f"    - name: {_format_scalar(value.name)}", line]
     dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     return lines + ([f"      dtype: {dtype}"] if dtype != "float32" else []), dynamic
 
@@ -168,10 +168,10 @@ def _choose_virtual_board(target: Target) -> str | None:
     return next((kind for kind in kinds if kind in VIRTUAL_KINDS and _fits(kind, target)), None)
 
 
-def _target_row(target: Target, board: str | None) -> str:
+def _format_target(target: Target, board: str | None) -> str:
     """Return the lines of one target; without a virtual board, the device is commented out."""
     if board is None:
-        return f"  - target: {target.name}\n" + _commented(
+        return f"  - target: {target.name}\n" + _comment_out(
             "    device: my-board              # a name from devices.yaml\n"
         )
     return f"  - target: {target.name}\n    device: {VIRTUAL_PREFIX}{board}\n"
@@ -181,15 +181,15 @@ def _fits(kind: str, target: Target) -> bool:
     return misfit(kind, load_target(kind), target) is None
 
 
-def _commented(lines: str) -> str:
+def _comment_out(lines: str) -> str:
     return "".join(f"# {line}" for line in lines.splitlines(keepends=True))
 
 
-def _scalar(text: str) -> str:
+def _format_scalar(text: str) -> str:
     """Return ``text`` as a YAML scalar, quoted if necessary."""
     plain = re.fullmatch(r"[A-Za-z_./][\w./+-]*", text) and text.lower() not in ("true", "false", "null")
     return text if plain else json.dumps(text)
 
 
-def _slug(text: str) -> str:
+def _slugify(text: str) -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_") or "model"
