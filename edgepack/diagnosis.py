@@ -74,7 +74,7 @@ def _check_tvm() -> str:
 
 
 def _check_onnxruntime() -> str:
-    from edgepack.export.integers import default_saturates
+    from edgepack.export.reference import default_saturates
 
     saturating = "int8 saturates on this CPU by default (edgepack's reference is exact)"
     return f"{version('onnxruntime')}, {saturating if default_saturates() else 'int8 is exact on this CPU'}"

@@ -100,9 +100,9 @@ def test_an_operand_of_unknown_type_is_refused_with_its_node(tmp_path):
 def test_what_onnxruntime_does_by_default_is_told(kind, tmp_path):
     script = tmp_path / "default.py"
     script.write_text(
-        "import json\nfrom edgepack.diagnosis import _onnxruntime\n"
+        "import json\nfrom edgepack.diagnosis import _check_onnxruntime\n"
         "from edgepack.export.reference import default_saturates\n"
-        "print(json.dumps([default_saturates(), _onnxruntime()]))\n"
+        "print(json.dumps([default_saturates(), _check_onnxruntime()]))\n"
     )
     saturates, words = cpus.answer(kind, script)
     assert ("int8 saturates on this CPU by default" in words) == saturates
