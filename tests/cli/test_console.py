@@ -92,7 +92,7 @@ def test_a_defect_is_kept_even_where_nothing_can_be_written(tmp_path, monkeypatc
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     assert guard(raising(RuntimeError("surprise")), as_json=False) == 1
-    assert "could not be kept" in capsys.readouterr().err
+    assert "could not be saved" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "value"), [("trials", 0), ("trials", -1), ("minutes", 0.0)])
