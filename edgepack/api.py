@@ -1,7 +1,6 @@
 """The public functions, one for each command of the command line.
 
-All functions raise the errors in :mod:`edgepack.errors` and print nothing. Heavy packages are imported inside
-the functions that need them.
+All functions raise the errors in :mod:`edgepack.errors` and print nothing. They import heavy packages when called.
 """
 
 from collections.abc import Sequence
@@ -104,15 +103,14 @@ def run(
 ) -> "Report":
     """Run the full pipeline: compress, tune, compile, package, deploy, benchmark, report.
 
+    Returns the report, which is also written to the run's folder; it lists all failures.
+
     Args:
         recipe: the recipe's path.
         targets: the recipe's targets to build; all if empty.
         fresh: stages to re-run even if they are cached; ``all`` re-runs every stage.
         listener: called with the events in :mod:`edgepack.engine.events` and :mod:`edgepack.pipeline.trace`.
         strategy: proposes the candidates; by default the original model and the recipe's release.
-
-    Returns:
-        The report, which is also written to the run's folder. It lists all failures; see its ``exit_code``.
 
     Raises:
         ConfigError: the recipe has problems; no stage was run.
@@ -134,17 +132,9 @@ def tune(
     minutes: float | None = None,
     listener: Listener = ignore,
 ) -> "Report":
-    """Tune the kernels on each target's board. Resumes the previous tuning run.
+    """Tune the kernels on each target's board; resumes the previous tuning run.
 
-    Later builds for the same target use the records.
-
-    Args:
-        recipe: the recipe's path.
-        targets: the recipe's targets to tune for; all if empty.
-        trials: number of candidates to measure per target and candidate model.
-        minutes: time limit per target and candidate model. Without ``trials`` and ``minutes``, the recipe's budget
-            applies.
-        listener: called with the events in :mod:`edgepack.engine.events`.
+    ``trials`` and ``minutes`` replace the recipe's budget. Later builds for the same target use the records.
 
     Raises:
         UsageError: a budget is not greater than 0, there is no budget, or no target has a device.
@@ -180,11 +170,7 @@ def build(
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
 ) -> "tuple[Report, list[Path]]":
-    """Build the release bundle of each target into the folder ``out``.
-
-    Returns:
-        The report and the paths of the bundles.
-    """
+    """Build the release bundle of each target into the folder ``out``. Returns the report and the bundles' paths."""
     from edgepack.base.files import write_atomic
     from edgepack.engine.store import Store
 
@@ -289,10 +275,7 @@ def deploy(bundle: Path, device: str, *, listener: Listener = ignore) -> "Instal
     Raises:
         PreflightError: the board does not meet the requirements; nothing was sent.
         DeployError: the deployment failed; the board keeps its current release.
-        UnreachableError: the board did not answer.
-        TrustError: the board's host key is unknown or has changed.
-        IntegrityError: the bundle is damaged.
-        LockedError: another process is deploying to the board.
+        UnreachableError, TrustError, IntegrityError, LockedError: see :mod:`edgepack.errors`.
     """
     from edgepack.pipeline.device import deploy as install
 
@@ -343,11 +326,7 @@ def board_up(kind: str, name: str | None = None) -> "Board":
 
 
 def boards_down(name: str | None = None, *, everything: bool = False, purge: bool = False) -> list[str]:
-    """Stop one virtual board or all of them; ``purge`` also deletes their files.
-
-    Returns:
-        The names of the boards.
-    """
+    """Stop one virtual board or all of them; ``purge`` also deletes their files. Returns their names."""
     from edgepack.remote import virtual
 
     if (name is None) == (not everything):

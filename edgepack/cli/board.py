@@ -19,7 +19,7 @@ _BUNDLE = click.argument("bundle", type=click.Path(path_type=Path, dir_okay=Fals
 def deploy(bundle: Path, device: str, as_json: bool) -> None:
     """Install BUNDLE on DEVICE.
 
-    Checks the device, uploads the bundle, verifies its checksums, runs a test inference, and switches to it.
+    Checks the device, uploads the bundle, verifies its checksums, runs a test inference, and makes it current.
     """
     with progress() as listener:
         done = api.deploy(bundle, device, listener=listener)
@@ -68,7 +68,10 @@ def rollback(name: str, device: str, as_json: bool) -> None:
 )
 @options.json_option
 def bench(bundle: Path, device: str, *, runs: int, warmup: int, threads: int, as_json: bool) -> None:
-    """Benchmark BUNDLE on DEVICE without installing it; temporary files are removed."""
+    """Benchmark BUNDLE on DEVICE.
+
+    The bundle is not installed, and temporary files are removed.
+    """
     with progress():
         measured = api.bench(bundle, device, runs=runs, warmup=warmup, threads=threads)
     if as_json:

@@ -18,7 +18,10 @@ from edgepack.errors import ConfigError, GateError, UnsupportedError, UsageError
 @click.option("-t", "--target", "targets", multiple=True, help="Target to build for (may be repeated).")
 @click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
 def init(model: str, out: Path, targets: tuple[str, ...], force: bool) -> None:
-    """Write a commented recipe for MODEL, an .onnx file or module:callable."""
+    """Write a commented recipe for MODEL.
+
+    MODEL is an .onnx file, or module:callable for a function that returns a torch.nn.Module.
+    """
     path = api.init(model, out=out, targets=targets, force=force)
     click.echo(f"wrote {path}\nnext: edgepack check {path}", err=True)
 
@@ -64,7 +67,7 @@ def _check_deep(path: Path, *, as_json: bool) -> int:
 @click.command()
 @click.argument("kind", type=click.Choice(["recipe", "target", "devices"]))
 def schema(kind: Literal["recipe", "target", "devices"]) -> None:
-    """Print the JSON Schema of a recipe, target or devices file, for editors."""
+    """Print a JSON Schema for editors."""
     emit_json(api.schema(kind))
 
 
@@ -100,7 +103,10 @@ def show_target(name: str, tvm: bool) -> None:
 @click.argument("method", required=False, shell_complete=options.complete_method)
 @options.json_option
 def methods(method: str | None, as_json: bool) -> None:
-    """List the compression methods, including those from other packages; with METHOD, list its options."""
+    """List the compression methods.
+
+    Includes methods from other packages. With METHOD, lists the options of the method.
+    """
     if method is not None:
         click.echo(api.method_options(method), nl=False)
         return
@@ -122,7 +128,10 @@ def methods(method: str | None, as_json: bool) -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the shell completion script; use it as `eval "$(edgepack completion bash)"`."""
+    """Print a shell completion script.
+
+    To enable completion, run `eval "$(edgepack completion bash)"`.
+    """
     completer = get_completion_class(shell)
     if completer is None:
         raise UsageError(f"completion is not supported for {shell}")
@@ -132,7 +141,10 @@ def completion(context: click.Context, shell: str) -> None:
 @click.command()
 @options.json_option
 def doctor(as_json: bool) -> int:
-    """Check this machine: compilers, runtime libraries, caches and virtual boards, and what is missing."""
+    """Check what works on this machine.
+
+    Checks compilers, runtime libraries, caches and virtual boards, and says how to install what is missing.
+    """
     checks = api.doctor()
     failed = [check.name for check in checks if check.required and not check.ok]
     if as_json:

@@ -10,13 +10,13 @@ from edgepack.config.device import VIRTUAL_KINDS
 
 @click.group()
 def devices() -> None:
-    """Manage the devices in devices.yaml and virtual boards."""
+    """Manage devices and virtual boards."""
 
 
 @devices.command("list")
 @options.json_option
 def list_(as_json: bool) -> None:
-    """List the devices in devices.yaml and the running virtual boards."""
+    """List devices and running virtual boards."""
     listed = api.devices()
     if as_json:
         emit_json({"edgepack": 1, "devices": [d.to_json() for d in listed]})
@@ -39,7 +39,10 @@ def list_(as_json: bool) -> None:
 @options.device_argument
 @options.json_option
 def info(device: str, as_json: bool) -> None:
-    """Show a device's hardware, libc, memory, clocks and installed releases."""
+    """Show a device's state and releases.
+
+    Shows its hardware, libc, memory, clocks and installed releases.
+    """
     probe = api.device_info(device)
     if as_json:
         emit_json({"edgepack": 1, **probe})
@@ -51,7 +54,10 @@ def info(device: str, as_json: bool) -> None:
 @devices.command()
 @options.device_argument
 def trust(device: str) -> None:
-    """Add the device's host key to known_hosts and show its fingerprint."""
+    """Add a device's host key to known_hosts.
+
+    Shows the fingerprint of the key: compare it with the board's own.
+    """
     click.echo(f"{device}: trusted {api.trust(device)}")
 
 
@@ -59,7 +65,10 @@ def trust(device: str) -> None:
 @click.option("--virtual", "kind", required=True, type=click.Choice(VIRTUAL_KINDS), help="Kind of board.")
 @click.option("--name", help="Name of the board [default: its kind].")
 def up(kind: str, name: str | None) -> None:
-    """Start a virtual board: a real sshd, with an emulated CPU and userland except for the kind host."""
+    """Start a virtual board.
+
+    A virtual board is a real sshd, with an emulated CPU and userland except for the kind host.
+    """
     board = api.board_up(kind, name)
     click.echo(f"{board.name} is up on {board.device.host}:{board.device.port}", err=True)
     click.echo(board.name)

@@ -40,7 +40,10 @@ def _finish(report: "Report", *, as_json: bool) -> int:
 @options.fresh_option
 @options.json_option
 def run(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], as_json: bool) -> int:
-    """Run the full pipeline: compress, tune, compile, package, deploy, benchmark, report."""
+    """Run the full pipeline.
+
+    Stages: compress, tune, compile, package, deploy, benchmark, report.
+    """
     with progress() as listener:
         report = api.run(recipe, targets=targets, fresh=fresh, listener=listener)
     return _finish(report, as_json=as_json)
@@ -51,7 +54,10 @@ def run(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], as_json:
 @options.fresh_option
 @options.json_option
 def compress(recipe: Path, fresh: tuple[str, ...], as_json: bool) -> int:
-    """Train or load the model and compress it, without building for a target."""
+    """Train or load the model and compress it.
+
+    Does not build for a target.
+    """
     with progress() as listener:
         report = api.compress(recipe, fresh=fresh, listener=listener)
     return _finish(report, as_json=as_json)
@@ -74,7 +80,10 @@ def compress(recipe: Path, fresh: tuple[str, ...], as_json: bool) -> int:
 def tune(
     recipe: Path, targets: tuple[str, ...], trials: int | None, minutes: float | None, as_json: bool
 ) -> int:
-    """Tune the model's kernels on each target's board; resumes the previous tuning run."""
+    """Tune the kernels on each target's board.
+
+    Resumes the previous tuning run.
+    """
     with progress() as listener:
         report = api.tune(recipe, targets=targets, trials=trials, minutes=minutes, listener=listener)
     code = _finish(report, as_json=as_json)
@@ -136,7 +145,10 @@ def package(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], out:
 )
 @options.json_option
 def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_json: bool) -> None:
-    """Compile MODEL, an .onnx file or a recipe, for one target; uses existing tuning records."""
+    """Compile MODEL for one target.
+
+    MODEL is an .onnx file or a recipe. Existing tuning records are used.
+    """
     with progress() as listener:
         compiled = api.compile(model, target, out=out, dump=dump, listener=listener)
     if as_json:
@@ -162,7 +174,10 @@ def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_j
 @click.argument("run", default="latest")
 @options.json_option
 def report(run: str, as_json: bool) -> None:
-    """Show the report of RUN: a run id, a folder, a report.json, or `latest` (default)."""
+    """Show the report of an earlier run.
+
+    RUN is the id of a run, its folder, its report.json, or `latest` (the default).
+    """
     loaded = api.report(run)
     if as_json:
         emit_json(loaded.model_dump(mode="json"))

@@ -111,7 +111,7 @@ def test_interrupting_a_command_says_that_completed_stages_are_kept(capsys):
     [
         (("run",), "Build only this target (may be repeated)."),
         (("run",), "Re-run this stage even if it is cached (may be repeated); `all` re-runs everything."),
-        (("tune",), "resumes the previous tuning run"),
+        (("tune",), "Resumes the previous tuning run."),
         (("init",), "Target to build for (may be repeated)."),
         (("devices", "down"), "Also delete the board's files."),
     ],
