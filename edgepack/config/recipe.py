@@ -105,7 +105,7 @@ class Recipe(Spec):
         description="Compression steps, in order: first those on the torch module, then those on ONNX.",
     )
     tune: Tune = Field(default=Tune(), description="Tuning budget for each target.")
-    bench: Bench = Field(default=Bench(), description="Settings of the measurement on the board.")
+    bench: Bench = Field(default=Bench(), description="How latency is measured on the board.")
     gates: Gates = Field(default=Gates(), description="Requirements for the release.")
     targets: tuple[TargetEntry, ...] = Field(
         min_length=1, description="Targets to build for, with their devices."

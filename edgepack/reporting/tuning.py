@@ -46,7 +46,7 @@ def kernel_outcome(kernel: TunedKernel) -> str:
     if kernel.best_ms is None:
         return "untuned: no candidate ran"
     more = ", and its search was stopped" if kernel.ended == "settled" else ""
-    return f"untuned: no candidate was faster than the fallback by more than the noise{more}"
+    return f"untuned: no candidate beat the fallback by more than the noise{more}"
 
 
 _UNSEARCHED = {

@@ -118,7 +118,7 @@ def test_a_right_recipe_has_no_problems(folder):
         (
             "my_net:network",
             "my_net:with_arguments",
-            "4:11: `my_net:with_arguments` is called with no arguments, and needs width, bias",
+            "4:11: `my_net:with_arguments` is called with no arguments, but needs width, bias",
         ),
         (
             "my_net:network\n",
@@ -129,7 +129,7 @@ def test_a_right_recipe_has_no_problems(folder):
         (
             "    - name: x\n      shape: [1, 4]\n",
             "    - {name: x, shape: [1]}\n    - {name: x, shape: [1]}\n",
-            "7:14: a second input named `x`",
+            "7:14: duplicate input `x`",
         ),
         (
             "      shape: [1, 4]\n",
@@ -177,7 +177,7 @@ def test_a_right_recipe_has_no_problems(folder):
             "gates: {p90_ms: 3}\n",
             "16:9: `p90_ms` is measured on a board, but no target of the recipe has a `device`",
         ),
-        ("targets:", "bench: {threads: 5}\ntargets:", "14:18: 5 threads, and arm64 has 4 cores"),
+        ("targets:", "bench: {threads: 5}\ntargets:", "14:18: 5 threads, but arm64 has 4 cores"),
         # targets and devices
         ("target: arm64", "target: rpi44", "15:13: unknown target `rpi44`; did you mean `rpi4`?"),
         ("virtual:arm64", "virtual:rpi9", "16:13: unknown virtual board `rpi9`; did you mean `rpi5`?"),
@@ -194,19 +194,19 @@ def test_a_right_recipe_has_no_problems(folder):
         (
             "target: arm64",
             "target: jetson-orin",
-            "16:13: jetson-orin needs a GPU of sm_87, and `virtual:arm64` has none; remove `device` to stop at the bundle",
+            "16:13: jetson-orin needs a GPU with sm_87, but `virtual:arm64` has none; remove `device` to stop at the bundle",
         ),
         (
             "target: arm64",
             "target: x86-64-v3",
-            "16:13: `virtual:arm64` is aarch64, and x86-64-v3 is for x86_64",
+            "16:13: `virtual:arm64` is aarch64, but x86-64-v3 is for x86_64",
         ),
         (
             "  - target: arm64\n    device: virtual:arm64\n",
             "  - {target: arm64}\n  - {target: arm64}\n",
             (
-                "16:5: a second row for arm64: a release is built once for a target; its `devices` names more boards, "
-                "and `edgepack deploy` brings it to others"
+                "16:5: duplicate target `arm64`: a release is built once per target; list more boards in `devices`, "
+                "or use `edgepack deploy`"
             ),
         ),
         (
@@ -272,7 +272,7 @@ def test_a_module_that_is_not_python_or_hides_the_standard_library(folder):
     (folder / "broken.py").write_text("def network(:\n")
     (folder / "json.py").write_text("def network(): ...\n")
     assert "./broken.py is not valid Python, line 1" in found(folder, RECIPE.replace("my_net:", "broken:"))[0]
-    assert "has the name of a module of Python's own" in found(folder, RECIPE.replace("my_net:", "json:"))[0]
+    assert "has the name of a standard library module" in found(folder, RECIPE.replace("my_net:", "json:"))[0]
 
 
 def onnx_recipe(**changes: str) -> str:
@@ -293,7 +293,7 @@ def test_onnx_models(folder):
     )
     torch_step = onnx_recipe(onnx="model.onnx") + "compress:\n  - {method: prune-channels, ratio: 0.5}\n"
     assert found(folder, torch_step) == [
-        "8:14: prune-channels changes a torch module, and the model is an .onnx file; it needs model.source"
+        "8:14: prune-channels changes a torch module, but the model is an .onnx file; it needs model.source"
     ]
 
 
@@ -302,7 +302,7 @@ def test_torch_steps_come_before_onnx_steps(folder):
         "compress:\n", "compress:\n  - method: quantize-static\n"
     )
     assert found(folder, swapped) == [
-        "12:13: prune-channels changes the torch module, so it comes before quantize-static, which changes the ONNX graph"
+        "12:13: prune-channels changes the torch module, so it must come before quantize-static, which changes the ONNX graph"
     ]
 
 
@@ -365,7 +365,7 @@ def test_devices(folder, home):
         "16:13: `bench-pi` lacks aes, dotprod, fullfp16, lse, sha2, which rpi5 uses"
     ]
     assert found(folder, use.format("odd"))[0].startswith(
-        "16:13: device `odd` says it is a `rpi`: unknown target `rpi`"
+        "16:13: device `odd` has target `rpi`: unknown target `rpi`"
     )
     devices.write_text("edgepack: 1\ndevices:\n  bench-pi: {hots: 10.0.0.7, target: rpi4}\n")
     problems = check_text(folder, use.format("bench-pi"))
@@ -394,7 +394,7 @@ def test_virtual_host_must_have_what_the_target_uses(folder):
     machine = platform.machine()
     name, arch = ("x86-64-v3", "x86_64") if machine == "aarch64" else ("arm64", "aarch64")
     assert found(folder, text.replace("target: arm64", f"target: {name}")) == [
-        f"16:13: `virtual:host` is {machine}, and {name} is for {arch}"
+        f"16:13: `virtual:host` is {machine}, but {name} is for {arch}"
     ]
     assert found(folder, text.replace("target: arm64", "target: host")) == []
 
@@ -452,11 +452,11 @@ def test_file_names_no_file_can_have(folder, name):
     ("data", "given", "expected"),
     [
         ("csv: {file: texts.csv, text: review, length: 4}", "[1, 4], dtype: int64", None),
-        ("csv: {file: texts.csv, text: review, length: 5}", "[1, 4], dtype: int64", "int64 samples of [5], and the input takes int64 of [4]"),
-        ("csv: {file: texts.csv, text: review, length: 4}", "[1, 4]", "int64 samples of [4], and the input takes float32 of [4]"),
+        ("csv: {file: texts.csv, text: review, length: 5}", "[1, 4], dtype: int64", "samples are int64 with shape [5], but the input is int64 with shape [4]"),
+        ("csv: {file: texts.csv, text: review, length: 4}", "[1, 4]", "samples are int64 with shape [4], but the input is float32 with shape [4]"),
         ("images: {folder: images, preprocess: {crop: [8, 6]}}", "[1, 3, 8, 6]", None),
         ("images: {folder: images, preprocess: {crop: [8, 6], layout: nhwc, color: gray}}", "[1, 8, 6, 1]", None),
-        ("images: {folder: images, preprocess: {crop: [8, 6]}}", "[1, 3, 6, 8]", "float32 samples of [3, 8, 6], and the input takes float32 of [3, 6, 8]"),
+        ("images: {folder: images, preprocess: {crop: [8, 6]}}", "[1, 3, 6, 8]", "samples are float32 with shape [3, 8, 6], but the input is float32 with shape [3, 6, 8]"),
         ("images: {folder: images}", "[1, 3, 6, 8]", None),
     ],
 )  # fmt: skip
@@ -464,5 +464,5 @@ def test_samples_have_the_shape_the_model_takes(folder, data, given, expected):
     text = RECIPE.replace(
         "    - name: x\n      shape: [1, 4]\n", f"    - {{name: x, shape: {given}}}\n"
     ).replace("npz: data.npz", data)
-    says = f"6:24: the data gives {expected}"
+    says = f"6:24: {expected}"
     assert found(folder, text) == ([] if expected is None else [says])

@@ -197,7 +197,7 @@ def test_an_empty_block_is_refused(home, case):
 
 @pytest.mark.parametrize("case", OPTIONAL)
 def test_a_key_without_a_value_is_refused_and_null_is_not(home, case):
-    said = f"`{case.name}` has no value; give it one, or leave it out"
+    said = f"`{case.name}` has no value; set one, or remove the key"
     null = changed(case.text, case.at, None)
     assert null.count(f"{case.name}: null") == 1
     blank = problems(case.kind, null.replace(f"{case.name}: null", f"{case.name}:"), home)
@@ -224,16 +224,16 @@ def test_the_words(home):
         ]
 
     assert said("devices: [virtual:arm64, virtual:rpi4]", "devices: []") == [
-        "20:14: `devices` is an empty list; leave it out if there is nothing to name"
+        "20:14: `devices` is an empty list; remove it if there is nothing to list"
     ]
     assert said("    tune: {trials: 2}", "    tune: {}") == [
-        "21:11: `tune` is an empty block; leave it out if nothing is to be set"
+        "21:11: `tune` is an empty block; remove it if there is nothing to set"
     ]
     assert said("gates: {parity: 0.1}", "gates:") == [
         "17:7: expected a mapping of keys to values, got nothing"
     ]
     assert said("    tune: {trials: 2}", "    tune:") == [
-        "21:5: `tune` has no value; give it one, or leave it out"
+        "21:5: `tune` has no value; set one, or remove the key"
     ]
 
 

@@ -71,7 +71,7 @@ def test_all_problems_are_reported_together(recipe):
 
 def test_stages_are_known_by_name_and_steps_by_their_method():
     require_stages(["train", "compress", "prune-channels", "quantize-static", "bench", "all"])
-    with pytest.raises(UsageError, match="no stage complie") as caught:
+    with pytest.raises(UsageError, match="unknown stage complie") as caught:
         require_stages(["complie"])
     assert "did you mean compile?" in caught.value.render()
     with pytest.raises(UsageError) as caught:

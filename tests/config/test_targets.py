@@ -173,16 +173,16 @@ def messages(path: Path) -> list[str]:
         ("name: my\nextends: rpi44\n", "2:10: unknown target `rpi44`; did you mean `rpi4`?"),
         ("name: my\nextends: rpi4\ncpu: {coers: 8}\n", "3:7: unknown key `coers`; did you mean `cores`?"),
         ("name: my\nextends: rpi4\ncpu: {cores: 8}\n", "1:1: expected 8 as in cpu.cores, got 4"),
-        ("name: my\nextends: rpi4\ntune: {cores: [4]}\n", "3:16: there is no core 4; the CPU has 0 to 3"),
+        ("name: my\nextends: rpi4\ntune: {cores: [4]}\n", "3:16: core 4 does not exist; cores are 0 to 3"),
         ("name: my\nextends: rpi4\nfamily: raspberry-pi\n", "3:9: expected one of arm_cpu, raspberry_pi, jetson, x86, got the text 'raspberry-pi'; did you mean `raspberry_pi`?"),
         ("name: my\nextends: rpi4\nfamily: jetson\n", "3:9: the jetson family is only for targets with a gpu, and required for them"),
         ("name: my\nextends: jetson-orin\ngpu: {arch: sm_72}\n", "1:1: expected sm_72 as in gpu.arch, got 'sm_87'"),
         ("name: my\nextends: rpi4\nabi: {arch: x86_64}\n", "1:1: expected x86_64-linux-gnu as in abi.arch, got 'aarch64-linux-gnu'"),
         ("name: my\nextends: rpi4\nabi: {libc: 2.31}\n", "3:13: expected text, got the number 2.31; quote it if it is meant as text"),
-        ("name: rpi5\nextends: rpi4\n", "1:7: `rpi5` is a target that edgepack ships; give yours another name and extend that one"),
+        ("name: rpi5\nextends: rpi4\n", "1:7: `rpi5` is a shipped target; choose another name and extend it"),
         ("name: other\nextends: rpi4\n", "1:7: expected my, the file's own name, got other"),
-        ("name: my\nextends: my\n", "2:10: `my` extends this target in turn"),
-        ("name: my\n", "1:1: missing key `title`: What people call it."),
+        ("name: my\nextends: my\n", "2:10: `my` extends this target, too: circular `extends`"),
+        ("name: my\n", "1:1: missing key `title`: Name for display."),
     ],
 )  # fmt: skip
 def test_problems_in_a_users_target(own, text, expected):
@@ -193,7 +193,7 @@ def test_problems_in_a_users_target(own, text, expected):
 
 def test_a_file_named_like_a_shipped_target_is_refused_not_used(own):
     path = write(own, "rpi4", "edgepack: 1\nname: rpi4\nextends: rpi5\n")
-    assert "is a target that edgepack ships" in messages(path)[0]
+    assert "is a shipped target" in messages(path)[0]
     with pytest.raises(ConfigError, match=r"rpi4\.yaml"):
         load_target("rpi4")
     with pytest.raises(ConfigError, match=r"rpi4\.yaml"):

@@ -125,10 +125,10 @@ def test_why_changed_in_words():
     b = made({"tune": {"trials": 128}, "new": 1, "text": "y" * 80}, {"onnx": "bb"})
     assert why_changed(None, a) == "first run"
     assert why_changed(a, a) == "its stored result was missing or damaged"
-    assert why_changed(a, b) == "onnx changed, values.gone is gone, values.new is new and 2 more changes"
+    assert why_changed(a, b) == "onnx changed, values.gone was removed, values.new is new and 2 more changes"
     changed = {**a, "spec": b["spec"]}
     assert why_changed(a, changed).startswith(
-        "values.gone is gone, values.new is new, values.text changed and 1"
+        "values.gone was removed, values.new is new, values.text changed and 1"
     )
     spec = {"values": {**a["spec"]["values"], "tune": {"trials": 128}}}
     assert why_changed(a, {**a, "spec": spec}) == "values.tune.trials 64 → 128"
@@ -181,7 +181,7 @@ def test_a_change_is_listed_once_without_its_consequences():
     files = {"onnx": "aa", "workload": "aa", "record": "aa", "data": "aa"}
     before = made(values, files)
     words = {
-        "made": ("inputs.onnx", "inputs.workload", "inputs.record"),
+        "produced": ("inputs.onnx", "inputs.workload", "inputs.record"),
         "derived": ("inputs.workload", "inputs.record", "spec.values.figure"),
         "names": {
             "spec.values.": "",

@@ -45,7 +45,7 @@ def test_json_round_trip(make, tmp_path):
             {"edgepack": 99},
             "written by a newer edgepack: report version 99, this one reads up to 2; update edgepack",
         ),
-        ({"edgepack": 0}, "run the recipe again"),
+        ({"edgepack": 0}, "re-run the recipe"),
         ({"kind": "measurement"}, "not an edgepack report"),
         ({"exit_code": "0"}, "exit_code"),
         ({"seconds": None}, "seconds"),
@@ -101,7 +101,7 @@ def test_a_reason_lasts_only_as_long_as_its_figure_is_missing():
 )
 def test_a_misspelt_figure_is_refused_at_once(call):
     builder = samples.new_builder()
-    with pytest.raises(ValueError, match="a row has no paramters"):
+    with pytest.raises(ValueError, match="a row has no field paramters"):
         call(builder)
 
 

@@ -64,10 +64,10 @@ def test_older_reports_without_gains_are_described():
     ("changes", "words"),
     [
         ({"tuned": True}, "tuned"),
-        ({}, "untuned: no candidate was faster than the fallback by more than the noise"),
+        ({}, "untuned: no candidate beat the fallback by more than the noise"),
         (
             {"ended": "settled"},
-            "untuned: no candidate was faster than the fallback by more than the noise, and its search was stopped",
+            "untuned: no candidate beat the fallback by more than the noise, and its search was stopped",
         ),
         ({"best_ms": None}, "untuned: no candidate ran"),
         ({"trials": 0, "ended": "small"}, "untuned: its share of the runtime is too small to search"),
