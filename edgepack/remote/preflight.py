@@ -124,7 +124,7 @@ def preflight(
     facts = _parse(script(session, _PROBE, work_path(work_dir), target.abi.arch, *wanted))
     problems = list(_problems(facts, target, size, wanted))
     if problems:
-        count = f"{len(problems)} thing{'s' if len(problems) > 1 else ''}"
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise PreflightError(
             f"the board cannot run {manifest.name} {manifest.version} for {target.name}: {count}",
             where=session.name,
@@ -165,7 +165,7 @@ def _features(facts: BoardFacts, target: TargetInfo) -> Iterator[str]:
     present = {feature.replace("_", "") for feature in facts.cpu_features}
     missing = [name for name in target.cpu_features if names.get(name, name).replace("_", "") not in present]
     if missing:
-        yield f"CPU: the board lacks {', '.join(missing)}, used by the kernels of {target.name} use"
+        yield f"CPU: the board lacks {', '.join(missing)}, used by the kernels of {target.name}"
 
 
 def _libraries(facts: BoardFacts, target: TargetInfo, libraries: list[str]) -> Iterator[str]:

@@ -90,9 +90,9 @@ def test_a_killed_agent_is_named_as_killed(session, tmp_path):
 @pytest.mark.parametrize(
     ("says", "message"),
     [
-        ('{"ok":true,"protocol":99}', "speaks protocol 99, this edgepack speaks 1"),
-        ('{"ok":true,"protocol":1}', "a line that is not its protocol"),
-        ("hello", "a line that is not its protocol"),
+        ('{"ok":true,"protocol":99}', "uses protocol 99, this edgepack uses 1"),
+        ('{"ok":true,"protocol":1}', "wrote an invalid line"),
+        ("hello", "wrote an invalid line"),
         ("one\ntwo", "wrote 2 lines, not 1"),
     ],
 )

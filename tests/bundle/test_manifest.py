@@ -43,7 +43,7 @@ def test_the_recipe_inside_can_be_parsed_again(tmp_path):
     ],
 )  # fmt: skip
 def test_paths_that_could_leave_the_folder_or_surprise_are_refused(path):
-    with pytest.raises(ValidationError, match="not a path a bundle may hold"):
+    with pytest.raises(ValidationError, match="not a path allowed in a bundle"):
         FileEntry(path=path, sha256=SHA, size=0)
 
 
@@ -83,9 +83,9 @@ def test_the_file_name_of_a_bundle():
             {"edgepack": 3},
             "written by a newer edgepack: manifest version 3, this one reads up to 2; update edgepack",
         ),
-        ({"edgepack": 0}, "pack the bundle again"),
-        ({"edgepack": True}, "pack the bundle again"),
-        ({"edgepack": "1"}, "pack the bundle again"),
+        ({"edgepack": 0}, "rebuild the bundle"),
+        ({"edgepack": True}, "rebuild the bundle"),
+        ({"edgepack": "1"}, "rebuild the bundle"),
         ({"kind": "report"}, "its kind is 'report'"),
         ({"surprise": 1}, "surprise"),
     ],

@@ -59,7 +59,7 @@ def test_preflight_refuses_what_the_cpu_lacks(cli, report):
     assert cli("package", "recipe.yaml", "-t", "x86-64-v3", "-o", "out").code == 0
     refused = cli("deploy", "out/tiny-0.1.0-x86-64-v3.edgepack", "virtual:x86-64-v2")
     assert refused.code == 5, refused.err
-    assert "CPU: it lacks avx, avx2, f16c, fma" in refused.err
+    assert "CPU: the board lacks avx, avx2, f16c, fma" in refused.err
     assert "nothing was sent" in refused.err
 
 

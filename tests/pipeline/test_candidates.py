@@ -155,8 +155,8 @@ class Failing(Rounds):
 @pytest.mark.parametrize(
     ("strategy", "words"),
     [
-        (lambda: Rounds([THREE[:1] * 2]), "proposes the name 'baseline' a second time"),
-        (lambda: Rounds([THREE[:1], THREE[:1]]), "proposes the name 'baseline' a second time"),
+        (lambda: Rounds([THREE[:1] * 2]), "proposes a duplicate candidate 'baseline'"),
+        (lambda: Rounds([THREE[:1], THREE[:1]]), "proposes a duplicate candidate 'baseline'"),
         (lambda: Mistaken([THREE], ["baseline", "int8"]), "promotes 'int8', for which a model stage failed"),
         (lambda: Mistaken([THREE], ["basline"]), "promotes 'basline', which is not a candidate of this round"),
         *((lambda method=method: Failing([THREE], method), rf"failed in {method}\(\)") for method in ("ask", "promote", "tell")),
@@ -195,7 +195,7 @@ def test_a_stage_that_serves_all_candidates_fails_once(line):
 
 
 def test_steps_on_onnx_cannot_come_before_those_on_torch():
-    with pytest.raises(ValueError, match="steps on torch come before"):
+    with pytest.raises(ValueError, match="steps on torch must come before"):
         Candidate("odd", (INT8, HALF))
 
 

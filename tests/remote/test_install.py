@@ -140,13 +140,13 @@ def test_a_release_that_does_not_work_never_becomes_current(deploy, work, body, 
         deploy("2.0.0", body=body)
     assert why in f"{raised.value.message} {raised.value.why}"
     assert raised.value.exit_code == 5
-    assert "not touched" in (raised.value.state or "")
+    assert "is unchanged" in (raised.value.state or "")
     assert version(work) == "1.0.0"
     assert sorted(path.name for path in (work / "digits/releases").iterdir()) == before
 
 
 def test_preflight_runs_before_anything_is_sent(deploy, work):
-    with pytest.raises(PreflightError, match="1 thing missing"):
+    with pytest.raises(PreflightError, match="1 problem"):
         deploy(libc="2.999")
     assert not work.exists()
 
@@ -177,7 +177,7 @@ def test_a_second_rollback_undoes_the_first(deploy, session, work):
 def test_rollback_without_a_previous_release_is_an_error(deploy, session, work, installed):
     for _ in range(installed):
         deploy()
-    with pytest.raises(DeployError, match="no release of digits to go back to") as raised:
+    with pytest.raises(DeployError, match="no previous release of digits to roll back to") as raised:
         rollback(session, "digits", str(work))
     assert raised.value.exit_code == 5
     assert raised.value.state
@@ -328,7 +328,7 @@ def test_corruption_during_the_transfer_is_detected_on_the_board(session, tmp_pa
                 source = tmp_path / "other"
             self._session.put(source, dest, **options)
 
-    with pytest.raises(DeployError, match=r"does not hold what was sent: model/model\.so"):
+    with pytest.raises(DeployError, match=r"files on the board differ from what was sent: model/model\.so"):
         install(Corrupting(session), bundle, work_dir=str(work))
     assert not (work / "digits/current").exists()
     assert install(session, bundle, work_dir=str(work)).bytes_sent == 120_000  # the damaged file alone

@@ -72,7 +72,7 @@ def test_a_board_that_has_everything_passes_and_nothing_is_written(session, tmp_
 def test_another_cpu_is_named_without_the_noise_that_follows_from_it(session, tmp_path):
     other = "aarch64" if platform.machine() == "x86_64" else "x86_64"
     why = complaints(session, tmp_path, arch=other, features=("neon",), gpu=True, libraries=["libx.so.1"])
-    assert f"CPU: it is {platform.machine()}, the release is for {other}" in why
+    assert f"CPU: the board is {platform.machine()}, the release is for {other}" in why
     assert len(why.strip().splitlines()) == 1
 
 
@@ -106,7 +106,7 @@ def test_a_read_only_or_noexec_file_system(session, tmp_path, small_disk):
     if remounted.returncode != 0:
         lacking("remounting a tmpfs")
     why = complaints(session, tmp_path, work_dir=str(small_disk / "work"))
-    assert "may not write" in why
+    assert "is not writable" in why
     assert "noexec" in why
 
 
@@ -149,8 +149,8 @@ def test_cuda_that_the_loader_does_not_find_is_not_called_missing(tmp_path):
         ({"libc": None}, "not glibc"),
         ({"libraries": frozenset({"libcudart.so.13"})}, "apt install libstdc++6"),
         ({"cpu_features": frozenset({"fp", "asimd", "aes", "crc32", "sha2"})}, "dotprod, fullfp16, lse"),
-        ({"lacking_tools": ("flock",)}, "there is no flock"),
-        ({"writable": False}, "the login user may not write in edgepack"),
+        ({"lacking_tools": ("flock",)}, "flock is missing"),
+        ({"writable": False}, "edgepack is not writable for the login user"),
         ({"free_bytes": 1000}, "disk: 1.0 kB free"),
     ],
 )

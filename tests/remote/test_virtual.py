@@ -321,7 +321,7 @@ def test_of_many_that_want_the_same_name_one_gets_it():
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(outcomes) == sorted(["wanted", *["virtual board 'wanted' is already up"] * 3])
+    assert sorted(outcomes) == sorted(["wanted", *["virtual board 'wanted' is already running"] * 3])
 
 
 @pytest.fixture
