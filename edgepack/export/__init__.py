@@ -1,4 +1,4 @@
-"""torch to ONNX and ONNX as it comes: one canonical file, checked against onnxruntime.
+"""Export torch models to ONNX and import ONNX files: one canonical file, checked against onnxruntime.
 
 Imports: data, errors, onnxfile, spec, torchnet.
 """
@@ -8,7 +8,7 @@ from edgepack.export.reference import evaluate, parity, predict, relative_error,
 from edgepack.export.torch_to_onnx import OPSET, to_onnx
 from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
 from edgepack.onnxfile.counting import Counts, count
-from edgepack.onnxfile.importing import fitted, folded, import_onnx, open_batch
+from edgepack.onnxfile.importing import fit_model, import_onnx, open_batch, simplify_model
 
 __all__ = [
     "OPSET",
@@ -16,8 +16,7 @@ __all__ = [
     "canonicalise",
     "count",
     "evaluate",
-    "fitted",
-    "folded",
+    "fit_model",
     "import_checked",
     "import_onnx",
     "load_onnx",
@@ -27,5 +26,6 @@ __all__ = [
     "relative_error",
     "run_onnx",
     "save_onnx",
+    "simplify_model",
     "to_onnx",
 ]

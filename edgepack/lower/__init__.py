@@ -1,4 +1,4 @@
-"""From an ONNX file to a library for the board: ``phases.phases_for`` is the list of phases that runs.
+"""Lower an ONNX file to a shared library for the board; ``phases.phases_for`` returns the list of phases.
 
 Imports: base, config, errors, export, onnxfile, schedules, spec, toolchain.
 """

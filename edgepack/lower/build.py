@@ -1,4 +1,4 @@
-"""``compile_model`` and ``tuning_tasks``: the two uses of the phases."""
+"""``compile_model`` and ``tuning_tasks``: the two functions that run the lowering phases."""
 
 import importlib
 import time
@@ -14,7 +14,7 @@ from edgepack.lower.phase import Facts, Lowering
 from edgepack.lower.result import Compiled, Kernel
 from edgepack.schedules import tvm_target
 
-# The phases import these in their functions, which takes seconds. They are none of the compilation's own.
+# The phases import these inside functions, which takes seconds; that time is not counted as compile time.
 _IMPORTED_BY_PHASES = ("tvm.relax.frontend.onnx", "onnxscript.optimizer")
 
 
@@ -30,15 +30,15 @@ def compile_model(
     """Compile an ONNX model into a shared library for the target.
 
     Args:
-        onnx_path: The model; shapes static but for the batch.
-        target: For what.
+        onnx_path: The model; all shapes static except the batch.
+        target: The target to compile for.
         out: The library to write, replaced atomically.
-        records: Folder with ``workload.json`` and ``tuning_record.json`` of this target, if there are any.
-        dump: Folder for the module after each phase.
-        progress: Called with the name of each phase, then ``build`` and ``link``.
+        records: Folder with ``workload.json`` and ``tuning_record.json`` of this target, if any.
+        dump: Folder in which to write the module after each phase.
+        progress: Called with the name of each phase, then with ``build`` and ``link``.
 
     Raises:
-        InputError: The model cannot be used: missing, corrupt, an operator TVM lacks, a shape that is not static.
+        InputError: The model cannot be used: missing, corrupt, an unsupported operator, a dynamic shape.
         EdgepackError: A phase, the code generator or the linker failed.
     """
     for package in _IMPORTED_BY_PHASES:
@@ -79,7 +79,7 @@ def _kernels(facts: Facts) -> tuple[Kernel, ...]:
 
 
 def requires(target: Target) -> tuple[str, ...]:
-    """What a board must have to run models compiled for the target, for people."""
+    """Requirements on the board for running models compiled for the target, as text."""
     needs = [f"{target.abi.arch} Linux with glibc {target.abi.libc} or later"]
     if target.cpu.features:
         needs.append(f"a CPU with {', '.join(target.cpu.features)}")
@@ -93,7 +93,7 @@ def requires(target: Target) -> tuple[str, ...]:
 
 
 def tuning_tasks(onnx_path: Path, target: Target) -> list[Any]:
-    """MetaSchedule's extracted tasks of the model: the workloads are those ``compile_model`` looks up.
+    """Return MetaSchedule's extracted tasks of the model: the workloads that ``compile_model`` looks up.
 
     Raises:
         InputError: As ``compile_model``.

@@ -1,4 +1,4 @@
-"""What holds for a module between phases. Each is a question that a walk over the module answers."""
+"""Conditions on a module between phases, each checked by walking the module."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ _SCHEDULED = "tirx.is_scheduled"
 
 
 def kernels(mod: Module) -> Iterator[tuple[Any, Any]]:
-    """Name and function of every kernel."""
+    """Yield the name and function of every kernel."""
     from tvm import tirx
 
     for var, function in mod.functions.items():
@@ -18,7 +18,7 @@ def kernels(mod: Module) -> Iterator[tuple[Any, Any]]:
 
 
 def graphs(mod: Module) -> Iterator[Any]:
-    """Every Relax function."""
+    """Yield every Relax function."""
     from tvm import relax
 
     for function in mod.functions.values():
@@ -27,31 +27,31 @@ def graphs(mod: Module) -> Iterator[Any]:
 
 
 def calls(function: Any) -> Iterator[Any]:
-    """Every call in a Relax function, in post order."""
+    """Return every call in a Relax function, in post order."""
     from tvm import ir, relax
 
-    found: list[Any] = []
+    nodes: list[Any] = []
 
     def visit(expr: Any) -> None:
         if isinstance(expr, ir.Call):
-            found.append(expr)
+            nodes.append(expr)
 
     relax.analysis.post_order_visit(function, visit)
-    yield from found
+    yield from nodes
 
 
 def operator(call: Any) -> str:
-    """The name of the operator a call is of; empty where it calls a function."""
+    """Return the name of the called operator, or an empty string if the callee is a function."""
     return str(getattr(call.op, "name", ""))
 
 
 def is_scheduled(function: Any) -> bool:
-    """Whether a kernel has its schedule."""
+    """Whether a kernel has been scheduled."""
     return bool(function.attrs and function.attrs.get(_SCHEDULED))
 
 
 def is_plain(function: Any) -> bool:
-    """Whether a kernel is one block, as those that come from te.compute are; others are kept as TVM wrote them."""
+    """Whether a kernel is a single block, as te.compute produces; other kernels are kept as TVM wrote them."""
     from tvm import s_tir
 
     return isinstance(function.body, s_tir.SBlockRealize) and function.body.block.name_hint == "root"
@@ -77,8 +77,8 @@ def _static(mod: Module) -> str | None:
 
 def _inference(mod: Module) -> str | None:
     training = {"relax.nn.dropout"}
-    found = {operator(call) for function in graphs(mod) for call in calls(function)} & training
-    return f"there is {', '.join(sorted(found))}" if found else None
+    present = {operator(call) for function in graphs(mod) for call in calls(function)} & training
+    return f"there is {', '.join(sorted(present))}" if present else None
 
 
 def _decoded(mod: Module) -> str | None:
@@ -89,18 +89,18 @@ def _decoded(mod: Module) -> str | None:
             if operator(call) == "relax.dequantize" and all(
                 isinstance(a, ir.GenericConst) for a in call.args
             ):
-                return f"a constant of {call.args[0].ty} is decoded at run time"
+                return f"a constant of type {call.args[0].ty} is decoded at run time"
     return None
 
 
 def _legal(mod: Module) -> str | None:
-    """Only calls of kernels and of packed functions, and what the virtual machine does itself."""
+    """Only calls to kernels and packed functions, and what the virtual machine executes itself."""
     kept = ("relax.call_", "relax.builtin.", "relax.memory.", "relax.vm.", "relax.reshape", "relax.shape_of")
     for function in graphs(mod):
         for call in calls(function):
             name = operator(call)
             if name.startswith("relax.") and not name.startswith(kept):
-                return f"{name} is no call of a kernel"
+                return f"{name} is not a kernel call"
     return None
 
 
@@ -112,7 +112,7 @@ def _fused(mod: Module) -> str | None:
         for var, function in mod.functions.items()
         if isinstance(function, relax.Function) and function.attrs and function.attrs.get("Primitive")
     ]
-    return f"{', '.join(left)} is still a group of kernels" if left else None
+    return f"{', '.join(left)} has not been fused into one function" if left else None
 
 
 def _scheduled(mod: Module) -> str | None:
@@ -127,7 +127,7 @@ def _sequential(mod: Module) -> str | None:
 
     for function in graphs(mod):
         if any(isinstance(block, relax.DataflowBlock) for block in function.body.blocks):
-            return "there is a dataflow block"
+            return "the graph contains a dataflow block"
     return None
 
 
@@ -135,15 +135,15 @@ def _planned(mod: Module) -> str | None:
     for function in graphs(mod):
         for call in calls(function):
             if operator(call) in {"relax.builtin.alloc_tensor", "relax.call_tir"}:
-                return f"there is {operator(call)}"
+                return f"the graph contains {operator(call)}"
     return None
 
 
 STATIC = Condition("every shape is static", _static)
-INFERENCE = Condition("no operator is of training alone", _inference)
-DECODED = Condition("no constant is decoded in a step of its own", _decoded)
-LEGAL = Condition("the graph is calls of kernels alone", _legal)
-FUSED = Condition("a kernel is one function", _fused)
+INFERENCE = Condition("no training-only operators", _inference)
+DECODED = Condition("no constant is decoded by a separate operator", _decoded)
+LEGAL = Condition("the graph contains only kernel calls", _legal)
+FUSED = Condition("every kernel is one function", _fused)
 SCHEDULED = Condition("every kernel has a schedule", _scheduled)
-SEQUENTIAL = Condition("the graph is a sequence", _sequential)
+SEQUENTIAL = Condition("the graph is sequential", _sequential)
 PLANNED = Condition("memory is planned", _planned)

@@ -1,7 +1,7 @@
-"""``check --deep``: everything in a model that cannot be lowered, found by lowering it as far as kernels.
+"""``check --deep``: report everything in a model that cannot be lowered, by lowering it up to its kernels.
 
-No kernel is scheduled, compiled or linked. The phases are those of a build, so a model that passes is one that
-they take.
+No kernel is scheduled, compiled or linked. The phases are those of a build, so a model that passes here also passes
+them in a build.
 """
 
 from collections import Counter
@@ -17,21 +17,21 @@ from edgepack.errors import EdgepackError, ImportDiffersError, InputError, Model
 from edgepack.export.importing import import_checked
 from edgepack.lower import phases
 from edgepack.lower.conditions import kernels
-from edgepack.lower.onnx.frontend import encoded_by_content, imported, value_types
+from edgepack.lower.onnx.frontend import encoded_by_content, import_model, value_types
 from edgepack.lower.onnx.support import ADVICE, OTHER_FORM, missing
 from edgepack.lower.phase import Lowering
 from edgepack.onnxfile import load_onnx
-from edgepack.onnxfile.importing import fitted, open_batch
+from edgepack.onnxfile.importing import fit_model, open_batch
 from edgepack.onnxfile.reading import foreign
 from edgepack.schedules import tvm_target
 from edgepack.spec import Input
 
-TARGET = "arm64"  # as far as kernels, the phases are the same for every CPU
+TARGET = "arm64"  # up to the kernels, the phases are the same for every CPU
 
 
 @dataclass(frozen=True)
 class Examined:
-    """A model as the compiler sees it, and what stands in its way; ``kernels`` is 0 where something does."""
+    """A model as the compiler sees it, with its problems; ``kernels`` is 0 if there are any."""
 
     model_problems: tuple[ModelProblem, ...]
     operators: dict[str, int]
@@ -40,25 +40,25 @@ class Examined:
 
 
 def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:
-    """Lower a model as far as its kernels, and report all that stands in the way at once.
+    """Lower a model to its kernels and report all problems at once.
 
     Args:
         path: The .onnx file.
-        inputs: Shapes for inputs that the file leaves open; an open first axis alone (the batch) becomes 1.
+        inputs: Shapes for inputs with open axes; if only the first axis (the batch) is open, it becomes 1.
 
     Raises:
-        InputError: The file is missing or holds no ONNX model.
+        InputError: The file is missing or is not an ONNX model.
     """
     from onnx import TensorProto
 
     try:
-        model, unrun = _imported(path, inputs)
-        made, problems, lowered = imported(model, str(path))
+        model, unrun = _import_checked(path, inputs)
+        module, problems, lowered = import_model(model, str(path))
         problems = problems or unrun
     except UnsupportedError as error:
         return Examined(tuple(error.model_problems), {}, 0, 0)
     except InputError as error:
-        return Examined(tuple(_refused(path, inputs, error)), {}, 0, 0)
+        return Examined(tuple(_explain_refusal(path, inputs, error)), {}, 0, 0)
     operators = dict(Counter(node.op_type for node in model.graph.node).most_common())
     constants = model.graph.initializer
     parameters = sum(
@@ -70,14 +70,14 @@ def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:
     lowering = Lowering(path, target, tvm_target(target))
     lowering.facts.encoded = encoded_by_content(lowered)
     try:
-        count = sum(1 for _ in kernels(_to_kernels(made, lowering)))
+        count = sum(1 for _ in kernels(_to_kernels(module, lowering)))
     except EdgepackError as error:
-        return Examined(tuple(_located(lowered, lowering, error)), operators, parameters, 0)
+        return Examined(tuple(_locate(lowered, lowering, error)), operators, parameters, 0)
     return Examined((), operators, parameters, count)
 
 
-def _imported(path: Path, inputs: Sequence[Input]) -> tuple[Any, list[ModelProblem]]:
-    """The model as a build imports it, and the problem that it cannot be compared with the file, where that is so."""
+def _import_checked(path: Path, inputs: Sequence[Input]) -> tuple[Any, list[ModelProblem]]:
+    """Import the model as a build does; also return the problem if it differs from the file."""
     original = load_onnx(path)
     inputs = inputs or open_batch(original)
     with TemporaryDirectory(prefix="edgepack-check-") as folder:
@@ -87,7 +87,7 @@ def _imported(path: Path, inputs: Sequence[Input]) -> tuple[Any, list[ModelProbl
         except (ImportDiffersError, UnsupportedError):
             raise
         except InputError as error:
-            return fitted(original, inputs, str(path)), [_as_problem(error)]
+            return fit_model(original, inputs, str(path)), [_as_problem(error)]
         return load_onnx(canonical), []
 
 
@@ -96,8 +96,8 @@ def _to_kernels(mod: Any, lowering: Lowering) -> Any:
     return phases.run(items, lowering, mod, after=phases.IMPORT, until=phases.KERNELS)
 
 
-def _refused(path: Path, inputs: Sequence[Input], error: InputError) -> list[ModelProblem]:
-    """Why the import refused the file: all inputs of open shape and all foreign operators, or its own words."""
+def _explain_refusal(path: Path, inputs: Sequence[Input], error: InputError) -> list[ModelProblem]:
+    """Explain why the import failed: all inputs with open axes and all non-standard operators, else the error itself."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -105,43 +105,43 @@ def _refused(path: Path, inputs: Sequence[Input], error: InputError) -> list[Mod
         model = onnx.load_model(path, load_external_data=False)
     except (OSError, ValueError, DecodeError):
         raise error from None  # not an ONNX file
-    found = []
+    problems = []
     fixed = {value.name for value in inputs} | {tensor.name for tensor in model.graph.initializer}
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         open_axes = [str(i) for i, dim in enumerate(dims) if i and not dim.dim_value]
         if open_axes and value.name not in fixed:
             message = f"input {value.name!r} has no fixed size along axis {', '.join(open_axes)}"
-            step = f"fix it in the recipe: model.inputs: [{{name: {value.name}, shape: [...]}}]"
-            found.append(ModelProblem("", "", message, "kernels are compiled for fixed shapes", step))
+            step = f"set it in the recipe: model.inputs: [{{name: {value.name}, shape: [...]}}]"
+            problems.append(ModelProblem("", "", message, "kernels are compiled for fixed shapes", step))
     for node in foreign(model):
         name = node.name or f"that computes {node.output[0]}"
-        found.append(missing(f"{node.domain}.{node.op_type}", name))
-    return found or [_as_problem(error)]
+        problems.append(missing(f"{node.domain}.{node.op_type}", name))
+    return problems or [_as_problem(error)]
 
 
 def _as_problem(error: EdgepackError, operator: str = "", node: str = "") -> ModelProblem:
     return ModelProblem(operator, node, error.message, error.why or "", error.next or "")
 
 
-def _located(model: Any, lowering: Lowering, error: EdgepackError) -> Iterator[ModelProblem]:
-    """The nodes that fail alone as the whole model does; the error itself if none does."""
-    found = False
+def _locate(model: Any, lowering: Lowering, error: EdgepackError) -> Iterator[ModelProblem]:
+    """Yield the nodes that fail on their own with the same error; if there are none, the error itself."""
+    located = False
     for node in model.graph.node:
         try:
-            made, _, _ = imported(_single(model, node), str(lowering.model))
-            _to_kernels(made, lowering)
+            module, _, _ = import_model(_single_node_model(model, node), str(lowering.model))
+            _to_kernels(module, lowering)
         except EdgepackError as alone:
-            found = True
+            located = True
             why = alone.why or alone.message
             message = f"operator {node.op_type} cannot be lowered in this form"
             yield ModelProblem(node.op_type, node.name, message, why, ADVICE.get(node.op_type, OTHER_FORM))
-    if not found:
+    if not located:
         yield _as_problem(error)
 
 
-def _single(model: Any, node: Any) -> Any:
-    """A model of one of the nodes, with the constants it has in the whole."""
+def _single_node_model(model: Any, node: Any) -> Any:
+    """Build a model of this node alone, with the constants it has in the whole model."""
     import onnx
 
     constants = {tensor.name: tensor for tensor in model.graph.initializer}

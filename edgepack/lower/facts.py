@@ -1,4 +1,4 @@
-"""What is recorded at the marks of the lowering: kernels, their calls, the signature, constants, packed functions."""
+"""Facts recorded at the marks of the lowering: kernels, calls, the signature, constants, packed functions."""
 
 import math
 from collections import Counter
@@ -13,7 +13,7 @@ from edgepack.spec.encoding import DENSE, ConstantSummary, Decoded, EncodedConst
 
 
 def workload(function: Any) -> str:
-    """Structural hash of a kernel as MetaSchedule normalises it, in hexadecimal."""
+    """Return the structural hash of a kernel as MetaSchedule normalises it, in hexadecimal."""
     import tvm_ffi
     from tvm.s_tir.meta_schedule.tune_context import _normalize_mod
 
@@ -21,12 +21,12 @@ def workload(function: Any) -> str:
 
 
 def record_kernels(mod: Module, lowering: Lowering) -> None:
-    """What tuning sees: the workload of every kernel."""
+    """Record the workload of every kernel, as tuning sees it."""
     lowering.facts.workloads = {var.name_hint: workload(function) for var, function in kernels(mod)}
 
 
 def record_tuned(mod: Module, lowering: Lowering) -> None:
-    """Which kernels records have scheduled, how often each is called, and the signature."""
+    """Record which kernels are tuned, how often each is called, and the model's signature."""
     facts = lowering.facts
     facts.tuned = {var.name_hint for var, function in kernels(mod) if is_scheduled(function)}
     called = (
@@ -40,7 +40,7 @@ def record_tuned(mod: Module, lowering: Lowering) -> None:
 
 
 def record_constants(mod: Module, lowering: Lowering) -> None:
-    """The constants of the graph by encoding: those a kernel decodes, those decoded here, and dense ones."""
+    """Record the constants of the graph by encoding: decoded in a kernel, decoded during the build, or dense."""
     from tvm import ir, relax
 
     handed: list[Any] = []
@@ -65,7 +65,7 @@ def record_constants(mod: Module, lowering: Lowering) -> None:
 
 
 def _summarise(facts: Facts, in_kernels: list[EncodedConstant], others: list[int]) -> None:
-    """Name each constant by its encoding. What no kernel took was decoded, and lies among the ``others`` as it is now."""
+    """Name each constant by its encoding. Those not passed to a kernel were decoded, and are now among ``others``."""
     taken = {constant.name for constant in in_kernels}
     decoded = [each for equal in facts.encoded.values() if equal[0].name not in taken for each in equal]
     rows: dict[tuple[str, Decoded], list[int]] = {}
@@ -90,25 +90,25 @@ def _summarise(facts: Facts, in_kernels: list[EncodedConstant], others: list[int
 
 
 def record_packed(mod: Module, lowering: Lowering) -> None:
-    """The functions that the model calls by name at run time: TVM's sorting, random numbers and the like."""
+    """Record the functions that the model calls by name at run time, such as TVM's sort or random numbers."""
     import tvm_ffi
     from tvm import ir, relax
 
-    found: set[str] = set()
+    names: set[str] = set()
     for _, function in kernels(mod):
         strings: list[Any] = []
         tvm_ffi.structural_walk(function.body, (ir.StringImm, strings.append))
-        found.update(str(string.value) for string in strings)
+        names.update(str(string.value) for string in strings)
 
     def visit(expr: Any) -> None:
         if isinstance(expr, relax.ExternFunc):
-            found.add(str(expr.global_symbol))
+            names.add(str(expr.global_symbol))
         elif isinstance(expr, ir.Call):
-            found.update(str(arg.value) for arg in expr.args if isinstance(arg, ir.StringImm))
+            names.update(str(arg.value) for arg in expr.args if isinstance(arg, ir.StringImm))
 
     for function in graphs(mod):
         relax.analysis.post_order_visit(function, visit)
-    lowering.facts.packed = {name for name in found if name.startswith("tvm.contrib.")}
+    lowering.facts.packed = {name for name in names if name.startswith("tvm.contrib.")}
 
 
 def _bytes(constant: Any) -> int:

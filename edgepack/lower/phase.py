@@ -1,4 +1,4 @@
-"""The lowering's building blocks: phases that state what holds before and after them, and marks that record facts."""
+"""Building blocks of the lowering: phases, which state pre- and postconditions, and marks, which record facts."""
 
 import hashlib
 import os
@@ -17,27 +17,27 @@ Module = Any  # tvm.IRModule; TVM is imported only when something is lowered
 Level = Literal["onnx", "graph", "kernels", "schedules", "emit"]
 
 CHECK = "EDGEPACK_CHECK_PHASES"
-"""Environment variable: set to anything but 0, every phase's conditions are checked while it runs."""
+"""Environment variable: if set to anything but 0, the conditions of every phase are checked."""
 
 
 @dataclass
 class Facts:
-    """What is learned on the way; each fact is recorded at a mark."""
+    """Facts collected during lowering, each recorded at a mark."""
 
     workloads: dict[str, str] = field(default_factory=dict)  # kernel -> structural hash
-    tuned: set[str] = field(default_factory=set)  # kernels that records scheduled
-    calls: dict[str, int] = field(default_factory=dict)  # kernel -> calls of one inference
+    tuned: set[str] = field(default_factory=set)  # kernels scheduled from tuning records
+    calls: dict[str, int] = field(default_factory=dict)  # kernel -> calls per inference
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     encoded: dict[str, list[EncodedConstant]] = field(default_factory=dict)  # the file's, by content
-    in_kernels: dict[str, EncodedConstant] = field(default_factory=dict)  # as handed to kernels
+    in_kernels: dict[str, EncodedConstant] = field(default_factory=dict)  # as passed to kernels
     constants: tuple[ConstantSummary, ...] = ()
-    packed: set[str] = field(default_factory=set)  # functions that are called by name at run time
+    packed: set[str] = field(default_factory=set)  # functions called by name at run time
 
 
 @dataclass(frozen=True)
 class Lowering:
-    """What the phases know besides the module: the model, for what, with which records; and the facts so far."""
+    """Context of the phases: model, target, records, and the facts recorded so far."""
 
     model: Path
     target: Target
@@ -48,7 +48,7 @@ class Lowering:
 
 @dataclass(frozen=True)
 class Condition:
-    """Something that holds for a module: ``violation`` says where it does not, or None."""
+    """A property of a module: ``violation`` describes where it does not hold, or returns None."""
 
     name: str
     violation: Callable[[Module], str | None]
@@ -59,11 +59,11 @@ class Phase:
     """One step of the lowering.
 
     Attributes:
-        name: for dumps and errors.
+        name: used in dumps and errors.
         level: the group it belongs to.
-        run: from module to module.
-        requires: what must hold before it.
-        ensures: what holds after it.
+        run: transforms the module.
+        requires: conditions that must hold before it.
+        ensures: conditions that hold after it.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Mark:
-    """A place between two phases where facts are recorded."""
+    """A point between two phases at which facts are recorded."""
 
     name: str
     record: Callable[[Module, Lowering], None]
@@ -83,14 +83,14 @@ class Mark:
 
 @dataclass(frozen=True)
 class Executor:
-    """What runs a compiled model on the board, and how it is built for that.
+    """What runs a compiled model on the board, and how to build for it.
 
     Attributes:
-        name: as manifests have it.
-        phases: the last of the lowering.
-        build: writes the compiled model to a path; told of its steps.
-        runtime: file names of the libraries that the model needs beside it.
-        file: name of the compiled model's file.
+        name: as in manifests.
+        phases: the last phases of the lowering.
+        build: writes the compiled model to a path, and reports its steps.
+        runtime: file names of the runtime libraries that the model needs.
+        file: file name of the compiled model.
     """
 
     name: str
@@ -101,11 +101,11 @@ class Executor:
 
 
 Passes = Callable[[], Sequence[Any]]
-"""Makes TVM passes; a function, because TVM is imported only when something is lowered."""
+"""Creates TVM passes; a function, because TVM is imported only when something is lowered."""
 
 
 def sequence(passes: Passes) -> Callable[[Module, Lowering], Module]:
-    """Passes that need to know nothing but the module, as a phase's ``run``."""
+    """Return a phase's ``run`` for passes that depend only on the module."""
 
     def run(mod: Module, _lowering: Lowering) -> Module:
         import tvm
@@ -116,7 +116,7 @@ def sequence(passes: Passes) -> Callable[[Module, Lowering], Module]:
 
 
 def content_of(array: Any) -> str:
-    """What a NumPy array holds, as the sha256 over its type, shape and elements."""
+    """Return the sha256 of a NumPy array's type, shape and elements."""
     import numpy as np
 
     head = f"{array.dtype}{list(array.shape)}".encode()
@@ -124,21 +124,21 @@ def content_of(array: Any) -> str:
 
 
 def checking() -> bool:
-    """Whether conditions are checked while phases run."""
+    """Whether conditions are checked."""
     return os.environ.get(CHECK, "0") not in {"", "0"}
 
 
 def verify(conditions: Sequence[Condition], mod: Module, *, when: str, phase: Phase) -> None:
-    """Hold a module against conditions.
+    """Check conditions on a module.
 
     Raises:
-        EdgepackError: one does not hold: a defect of the phase, or of one before it.
+        EdgepackError: A condition does not hold: a bug in the phase, or in an earlier one.
     """
     for condition in conditions:
-        found = condition.violation(mod)
-        if found is not None:
+        violation = condition.violation(mod)
+        if violation is not None:
             raise EdgepackError(
                 f"{condition.name} does not hold {when} lowering phase {phase.name}",
-                why=found,
+                why=violation,
                 next="report this",
             )

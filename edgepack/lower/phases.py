@@ -1,7 +1,7 @@
-"""The lowering as one visible list for each target and executor, every phase of which can be dumped and looked at.
+"""The lowering as an explicit list of phases per target and executor; the module can be dumped after each phase.
 
-``phases_for`` returns the list that runs, grouped by level; ``run`` executes it under TVM's target and pass contexts,
-writes the module after each phase when asked to, and records facts at the marks.
+``phases_for`` returns the list, grouped by level; ``run`` executes it under TVM's target and pass contexts, dumps the
+module after each phase on request, and records facts at the marks.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,22 +15,22 @@ from edgepack.lower.conditions import DECODED, FUSED, INFERENCE, LEGAL, SCHEDULE
 from edgepack.lower.emit import vm
 from edgepack.lower.graph.constants import decode_in_kernels
 from edgepack.lower.graph.legalize import legalizations
-from edgepack.lower.onnx.frontend import import_model
+from edgepack.lower.onnx.frontend import run_import
 from edgepack.lower.phase import Executor, Lowering, Mark, Module, Phase, checking, sequence, verify
 from edgepack.schedules import FAMILIES
 
 Item = Phase | Mark
 
-IMPORT = "import"  # the first phase, which needs no module
-KERNELS = "kernels"  # the mark at which the kernels are what tuning sees
+IMPORT = "import"  # the first phase, which takes no module
+KERNELS = "kernels"  # the mark at which the kernels are as tuning sees them
 
 
 EXECUTORS: dict[str, Executor] = {"vm": vm.EXECUTOR}
-"""What can run a model on a board, by the name in manifests."""
+"""Executors by their name in manifests."""
 
 
 def executor_for(_target: Target) -> Executor:
-    """What runs a model on this target."""
+    """Return the executor for this target."""
     return EXECUTORS["vm"]
 
 
@@ -113,7 +113,7 @@ def _schedule_untuned(mod: Module, lowering: Lowering) -> Module:
 def _prepack(mod: Module, lowering: Lowering) -> Module:
     from tvm import relax
 
-    # The pass cannot read kernels that are several loops under no block, such as a scan or a scatter.
+    # The pass cannot handle kernels with several loops outside a block, such as a scan or a scatter.
     opaque = {var: function for var, function in kernels(mod) if not is_plain(function)}
     for var in opaque:
         del mod[var]
@@ -124,50 +124,50 @@ def _prepack(mod: Module, lowering: Lowering) -> Module:
 
 ONNX: tuple[Item, ...] = (
     # ONNX -> Relax, parameters as constants
-    Phase(IMPORT, "onnx", import_model, ensures=(STATIC,)),
+    Phase(IMPORT, "onnx", run_import, ensures=(STATIC,)),
 )
-CANONICAL = Phase(  # one form for each thing, inference form of batch norm
+CANONICAL = Phase(  # canonical operators, batch norm in inference form
     "canonicalise", "graph", sequence(_canonical), requires=(STATIC,), ensures=(STATIC, INFERENCE)
 )
-DECODE_IN_KERNELS = Phase(  # int8 weights go to the kernels that can take them
+DECODE_IN_KERNELS = Phase(  # pass int8 weights to the kernels that can decode them
     "decode-in-kernels", "graph", decode_in_kernels, requires=(STATIC,), ensures=(STATIC,)
 )
-# Q/DQ to integer kernels, layouts, Winograd and recurrent layers belong between these two.
-FOLD_WEIGHTS = Phase(  # all other encoded constants are decoded here and now
+# Passes for integer kernels from Q/DQ, layouts, Winograd and recurrent layers belong between these two.
+FOLD_WEIGHTS = Phase(  # decode all other encoded constants during the build
     "fold-weights", "graph", sequence(_fold), ensures=(STATIC, DECODED)
 )
-SIMPLIFY = Phase(  # constants, batch norm into convolution, common and dead code
+SIMPLIFY = Phase(  # fold constants, fold batch norm into convolutions, remove common and dead code
     "simplify", "graph", sequence(_simplify), requires=(STATIC, DECODED), ensures=(STATIC, DECODED)
 )
 KERNEL_PHASES: tuple[Item, ...] = (
-    # operators become calls of TIR functions
+    # operators become calls to TIR functions
     Phase("legalize", "kernels", sequence(_legalize), requires=(DECODED, INFERENCE), ensures=(LEGAL,)),
     Phase("annotate-patterns", "kernels", sequence(_annotate_patterns), requires=(LEGAL,), ensures=(LEGAL,)),
     Mark("constants", facts.record_constants),
     Phase("fuse-ops", "kernels", sequence(_fuse_ops), requires=(LEGAL,), ensures=(LEGAL,)),
-    # one TIR function a kernel
+    # one TIR function per kernel
     Phase("fuse-tir", "kernels", sequence(_fuse_tir), requires=(LEGAL,), ensures=(LEGAL, FUSED)),
 )
-FREE_LAYOUTS = Phase(  # marks the constants whose layout a CPU schedule may choose
+FREE_LAYOUTS = Phase(  # mark the constants whose layout a CPU schedule may choose
     "free-weight-layouts", "kernels", sequence(_free_weight_layouts), requires=(FUSED,), ensures=(FUSED,)
 )
 SCHEDULE_PHASES: tuple[Item, ...] = (
     Mark(KERNELS, facts.record_kernels),
-    # kernels somebody tuned
+    # tuned kernels
     Phase("apply-records", "schedules", _apply_records, requires=(FUSED,), ensures=(FUSED,)),
     Mark("tuned", facts.record_tuned),
-    # the family's fallback for all others
+    # untuned kernels, with the family's fallback schedule
     Phase("schedule-untuned", "schedules", _schedule_untuned, requires=(FUSED,), ensures=(SCHEDULED,)),
 )
-PREPACK = Phase(  # weights in the layout the schedules asked for, done here and not on the board
+PREPACK = Phase(  # rearrange weights into the layout the schedules require, during the build
     "prepack", "schedules", _prepack, requires=(FUSED, SCHEDULED), ensures=(FUSED, SCHEDULED)
 )
 
 
 def phases_for(target: Target) -> tuple[Item, ...]:
-    """The list that lowers a model for a target and its executor, in order.
+    """Return the phases that lower a model for a target and its executor, in order.
 
-    On a GPU, TVM's rules choose no layouts for weights, and its convolutions take fp32 weights alone.
+    On a GPU, TVM's rules do not choose weight layouts, and its convolutions accept only fp32 weights.
     """
     on_cpu = target.gpu is None
     return (
@@ -186,7 +186,7 @@ def phases_for(target: Target) -> tuple[Item, ...]:
 
 
 def names(items: Sequence[Item]) -> list[str]:
-    """The names of the phases among them, in order."""
+    """Return the names of the phases in ``items``, in order."""
     return [item.name for item in items if isinstance(item, Phase)]
 
 
@@ -200,13 +200,13 @@ def run(
     dump: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Module:
-    """Run phases and marks, those after ``after`` (from the first if None) up to and including ``until``.
+    """Run phases and marks, from the one after ``after`` (the first if None) up to and including ``until``.
 
     Args:
-        items: What ``phases_for`` returned.
-        lowering: Model, target and records; gets the facts.
+        items: Returned by ``phases_for``.
+        lowering: Model, target and records; facts are recorded in it.
         mod: The module so far; None before the first phase.
-        after: Name of the last phase or mark that ``mod`` has been through.
+        after: Name of the last phase or mark already applied to ``mod``.
         until: Name of the last phase or mark to run; all if None.
         dump: Folder in which to write ``NN-name.py`` after each phase.
         progress: Called with each phase's name before it runs.

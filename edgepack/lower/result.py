@@ -1,4 +1,4 @@
-"""What a lowering makes, and what is known of it."""
+"""The result of a lowering."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,13 @@ class Kernel(Spec):
 
     name: str
     workload: str = Field(description="Structural hash, by which tuning records are looked up.")
-    tuned: bool = Field(description="Records scheduled it; otherwise its family's schedule.")
-    calls: Count = Field(description="Of one inference.")
+    tuned: bool = Field(description="Scheduled from tuning records; otherwise by its family's fallback schedule.")
+    calls: Count = Field(description="Calls per inference.")
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What ``compile_model`` made."""
+    """The result of ``compile_model``."""
 
     path: Path
     kernels: tuple[Kernel, ...]
@@ -29,5 +29,5 @@ class Compiled:
     constants: tuple[ConstantSummary, ...]  # by encoding, and when they are decoded
     executor: str  # what runs it on the board
     runtime: tuple[str, ...]  # file names of the runtime libraries it needs on the board
-    requires: tuple[str, ...]  # what the board must have, for people
+    requires: tuple[str, ...]  # requirements on the board, as text
     seconds: float

@@ -1,4 +1,4 @@
-"""The .onnx file itself: read and checked, in canonical form, written with deterministic bytes.
+"""Reading, checking, canonicalising and writing .onnx files, with deterministic bytes.
 
 Imports: base, errors, spec.
 """

@@ -1,4 +1,4 @@
-"""One form for every ONNX file, so that the same model has the same sha256 on every machine."""
+"""The canonical form of an ONNX file: the same model has the same sha256 on every machine."""
 
 import os
 from collections.abc import Iterator
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     import onnx
 
 IR_VERSION = 10
-"""Every canonical file has it: initializers need not be inputs (4), and what opset 23 needs is there."""
+"""IR version of every canonical file: initializers need not be inputs (4), and opset 23 is supported."""
 
 _MAX_PROTO = 2**31 - 1  # bytes: protobuf's limit for one message
 
 
 def canonicalise(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """A copy of ``model`` in canonical form; what it computes is unchanged.
+    """Return a copy of ``model`` in canonical form, which computes the same.
 
     Local functions are inlined, ``Constant`` nodes become initializers, dead nodes and unused
-    initializers go, initializers leave the list of inputs, tensors are stored as raw bytes, every node
-    has a unique name and every value an inferred shape. Producer, doc strings and metadata (which hold
+    initializers are removed, initializers are removed from the inputs, tensors are stored as raw bytes, every
+    node has a unique name and every value an inferred shape. Producer, doc strings and metadata (which contain
     source paths and stack traces) are dropped. Deterministic: equal models give equal bytes.
 
     Raises:
-        InputError: if shape inference finds the model to be inconsistent.
+        InputError: if shape inference finds an inconsistency in the model.
     """
     import onnx
     import onnx.inliner
@@ -66,10 +66,10 @@ def save_onnx(model: "onnx.ModelProto", path: Path) -> None:
     """Write ``model`` to ``path`` atomically, with deterministic bytes.
 
     Raises:
-        InputError: if the model is larger than one protobuf message can be (2 GiB).
+        InputError: if the model exceeds the size limit of a protobuf message (2 GiB).
     """
     if model.ByteSize() > _MAX_PROTO:
-        raise InputError("the model is larger than 2 GiB", why="that is the limit of an .onnx file")
+        raise InputError("the model is larger than 2 GiB", why="this is the size limit of an .onnx file")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -80,7 +80,7 @@ def save_onnx(model: "onnx.ModelProto", path: Path) -> None:
 
 
 def _graphs(graph: "onnx.GraphProto") -> "Iterator[onnx.GraphProto]":
-    """``graph`` and the graphs inside its control-flow nodes."""
+    """Yield ``graph`` and the subgraphs of its control-flow nodes."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -99,13 +99,13 @@ def _lift_constants(graph: "onnx.GraphProto") -> None:
             tensor = graph.initializer.add()
             tensor.CopyFrom(value)
             tensor.name = node.output[0]
-    nodes = [_copied(node) for node in kept]
+    nodes = [_copy_node(node) for node in kept]
     del graph.node[:]
     graph.node.extend(nodes)
 
 
 def _constant(node: "onnx.NodeProto") -> "onnx.TensorProto | None":
-    """The tensor a Constant node stands for; None for other nodes, and for text and sparse tensors."""
+    """Return the value of a Constant node as a tensor; None for other nodes, and for text and sparse tensors."""
     import onnx
 
     if node.op_type != "Constant" or node.domain or len(node.attribute) != 1:
@@ -120,7 +120,7 @@ def _constant(node: "onnx.NodeProto") -> "onnx.TensorProto | None":
     return onnx.numpy_helper.from_array(onnx.helper.np.asarray(value, kinds[attribute.name]))
 
 
-def _copied(node: "onnx.NodeProto") -> "onnx.NodeProto":
+def _copy_node(node: "onnx.NodeProto") -> "onnx.NodeProto":
     import onnx
 
     copy = onnx.NodeProto()
@@ -133,7 +133,7 @@ def _drop_dead(graph: "onnx.GraphProto") -> None:
     kept = []
     for node in reversed(graph.node):  # nodes are in topological order
         if live.intersection(node.output):
-            kept.append(_copied(node))
+            kept.append(_copy_node(node))
             live.update(node.input)
             for attribute in node.attribute:
                 for inner in (attribute.g, *attribute.graphs):
@@ -146,7 +146,7 @@ def _drop_dead(graph: "onnx.GraphProto") -> None:
         if graph.initializer[i].name not in live:
             del graph.initializer[i]
     for i in reversed(range(len(graph.input))):
-        if graph.input[i].name in constants:  # IR version 3 listed initializers as inputs too
+        if graph.input[i].name in constants:  # IR version 3 listed initializers as inputs
             del graph.input[i]
 
 
@@ -184,7 +184,7 @@ def _copied_attribute(attribute: "onnx.AttributeProto") -> "onnx.AttributeProto"
 
 
 def _raw_tensors(graph: "onnx.GraphProto") -> None:
-    """Store every initializer as raw bytes: exporters differ in whether they use typed fields."""
+    """Store every initializer as raw bytes: exporters differ in their use of typed fields."""
     from onnx import TensorProto, numpy_helper
 
     for g in _graphs(graph):

@@ -14,7 +14,7 @@ from edgepack.spec.encoding import DENSE, EncodedConstant
 if TYPE_CHECKING:
     import onnx
 
-# Inputs that hold settings, not weights: operator -> positions.
+# Inputs that are settings, not weights: operator -> positions.
 _SETTINGS = {
     "QuantizeLinear": (1, 2),
     "DequantizeLinear": (1, 2),
@@ -27,22 +27,22 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Counts:
-    """What a model costs before anything is compiled."""
+    """Parameters, multiply-accumulates and size of a model, before compilation."""
 
     parameters: (
         int  # elements of weights and biases, decoded; scales, zero points and codebooks are not counted
     )
-    macs: int  # multiply-accumulates of one inference
+    macs: int  # multiply-accumulates per inference
     size: int  # bytes of the file
     encodings: dict[str, int]  # stored bytes of the constants, by encoding
 
 
 def count(path: Path) -> Counts:
-    """Count the model at ``path``: shapes must be static.
+    """Count the model at ``path``; its shapes must be static.
 
-    MACs are those of Conv, ConvTranspose, Gemm, MatMul, RNN, GRU and LSTM, also where their operands pass
-    through QuantizeLinear and DequantizeLinear; a bias addition is not counted, nor are element-wise operators.
-    Parameters are those in the file: folded batch normalisation leaves one bias a channel.
+    MACs are those of Conv, ConvTranspose, Gemm, MatMul, RNN, GRU and LSTM, including operands that pass
+    through QuantizeLinear and DequantizeLinear; bias additions and element-wise operators are not counted.
+    Parameters are those in the file: folded batch normalisation leaves one bias per channel.
     """
     import onnx
 

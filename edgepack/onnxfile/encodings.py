@@ -1,8 +1,8 @@
-"""How encoded constants stand in an .onnx file: found, measured, and kept.
+"""Encoded constants in an .onnx file: recognise, measure and preserve them.
 
-An encoding is one entry of ``ENCODINGS``: how a node that decodes a constant is recognised. ONNX has a form of its own
-for dense integers, DequantizeLinear of an initializer; docs/encodings.md has the rules for others. What an encoding
-recognises is never folded: :func:`is_encoded` is the one rule for it, at the export and at the import of a file.
+An encoding is an entry of ``ENCODINGS``: a function that recognises the node that decodes a constant. ONNX has a native
+form for dense integers, DequantizeLinear of an initializer; docs/encodings.md specifies the others. Constants that an
+encoding recognises are never folded: :func:`is_encoded` is the single rule, used at export and at import.
 """
 
 import math
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 _STANDARD = ("", "ai.onnx")
 CODE_TYPES = ("uint8", "uint16", "int32")
-"""What codes are stored as: the first that can count all entries of the table."""
+"""Types for codes: the smallest that can index all entries of the table is used."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """The constant that a node decodes.
+    """A constant and the node that decodes it.
 
     Attributes:
-        encoding: its name, as reports show it.
-        tensors: the constants that belong to it, the encoded elements first, then what decodes them.
-        shape: of the decoded elements.
-        dtype: of the decoded elements, as NumPy calls it.
-        itemsize: their bytes, each.
+        encoding: name of the encoding, as in reports.
+        tensors: the constants that belong to it: the encoded elements, then what decodes them.
+        shape: shape of the decoded elements.
+        dtype: NumPy dtype of the decoded elements.
+        itemsize: bytes per decoded element.
     """
 
     encoding: str
@@ -41,20 +41,20 @@ class Decoding:
 
 
 def _dense_integers(node: "onnx_ir.Node") -> Decoding | None:
-    """``(q - zero point) * scale``, all three of them constants: int8 weights, int32 biases."""
+    """``(q - zero point) * scale``, all constant: int8 weights, int32 biases."""
     inputs = tuple(value for value in node.inputs if value is not None)
     if node.op_type != "DequantizeLinear" or not all(map(_is_constant, inputs)):
         return None
     elements, scale = inputs[:2]
-    # Scales are as wide as what they scale.
+    # Scales have the type of the decoded elements.
     return Decoding(_dtype(elements), inputs, _shape(elements), _dtype(scale), _itemsize(scale))
 
 
 def _codebook(node: "onnx_ir.Node") -> Decoding | None:
-    """``table[codes]``: a lookup along the first axis, where codes and table are smaller than what they stand for.
+    """``table[codes]``: a lookup along the first axis, where codes and table are smaller than the decoded constant.
 
-    Codes may be cast on their way, because Gather takes no type of fewer than 32 bits. A constant lookup that is no
-    smaller (positions, of which a table has a row for each) is no encoding.
+    Codes may be cast first, because Gather does not accept types below 32 bits. A constant lookup that is not
+    smaller (positions, with one table row each) is not an encoding.
     """
     along = {"Gather": "axis", "GatherND": "batch_dims"}.get(node.op_type)
     if along is None or node.attributes.get_int(along, 0) != 0:
@@ -66,7 +66,7 @@ def _codebook(node: "onnx_ir.Node") -> Decoding | None:
     if not _dtype(table).startswith(("float", "bfloat")) or not _dtype(codes).startswith(("int", "uint")):
         return None
     rows, shape = _shape(table), _shape(codes)
-    if node.op_type == "GatherND":  # torch's form of ``table[codes]``: an index along one axis
+    if node.op_type == "GatherND":  # torch exports ``table[codes]`` as an index along one axis
         if not shape or shape[-1] != 1:
             return None
         shape = shape[:-1]
@@ -83,58 +83,58 @@ ENCODINGS: dict[str, Callable[["onnx_ir.Node"], Decoding | None]] = {
     "dense-int": _dense_integers,
     "codebook": _codebook,
 }
-"""The encodings by name: from a node to the constant that it decodes, or None."""
+"""Encodings by name: functions from a node to the constant that it decodes, or None."""
 
 
 def decoding(node: "onnx_ir.Node") -> Decoding | None:
-    """The constant that ``node`` decodes, in any encoding; None where it decodes none."""
+    """Return the constant that ``node`` decodes, in any encoding; None if it does not decode one."""
     if node.domain not in _STANDARD:
         return None
-    return next((found for each in ENCODINGS.values() if (found := each(node)) is not None), None)
+    return next((decoded for each in ENCODINGS.values() if (decoded := each(node)) is not None), None)
 
 
 def is_encoded(node: "onnx_ir.Node") -> bool:
-    """Whether ``node`` belongs to an encoded constant, which is stored as it is: it decodes one, or casts its elements."""
+    """Whether ``node`` belongs to an encoded constant and must be preserved: it decodes one, or casts its elements."""
     if decoding(node) is not None:
         return True
     if node.op_type != "Cast" or node.domain not in _STANDARD:
         return False
     for use in node.outputs[0].uses():
-        found = decoding(use.node)
-        if found is not None and found.tensors[0] is node.inputs[0]:
+        decoded = decoding(use.node)
+        if decoded is not None and decoded.tensors[0] is node.inputs[0]:
             return True
     return False
 
 
 def code_width(rows: int) -> int:
-    """Bytes of a code that counts ``rows`` entries."""
+    """Bytes per code for a table of ``rows`` entries."""
     return {"uint8": 1, "uint16": 2, "int32": 4}[code_type(rows)]
 
 
 def code_type(rows: int) -> str:
-    """The smallest type of codes that count ``rows`` entries."""
+    """The smallest code type for a table of ``rows`` entries."""
     return next(
         kind for kind, limit in zip(CODE_TYPES, (1 << 8, 1 << 16, 1 << 31), strict=True) if rows <= limit
     )
 
 
 def encoded_constants(model: "onnx.ModelProto") -> tuple[EncodedConstant, ...]:
-    """Every constant of a model in canonical form, with its encoding; settings such as scales belong to what they decode.
+    """Return every constant of a model in canonical form, with its encoding; scales etc. belong to what they decode.
 
-    A tensor that several constants share (one codebook for all layers) is counted with the first of them.
+    A tensor shared by several constants (one codebook for all layers) is counted with the first of them.
     """
     import onnx_ir as ir
 
     graph = ir.from_proto(model).graph
-    found: dict[str, EncodedConstant] = {}
+    constants: dict[str, EncodedConstant] = {}
     used: set[str] = set()
     for each in _decodings(graph):
         name = str(each.tensors[0].name)
         fresh = {str(value.name): value for value in each.tensors if value.name not in used}
         used.update(fresh)
-        if name in found:  # decoded twice
+        if name in constants:  # decoded by several nodes
             continue
-        found[name] = EncodedConstant(
+        constants[name] = EncodedConstant(
             name=name,
             shape=each.shape,
             dtype=each.dtype,
@@ -146,7 +146,7 @@ def encoded_constants(model: "onnx.ModelProto") -> tuple[EncodedConstant, ...]:
         if name in used or value.const_value.dtype == ir.DataType.STRING:
             continue
         size = _bytes(value)
-        found[name] = EncodedConstant(
+        constants[name] = EncodedConstant(
             name=name,
             shape=_shape(value),
             dtype=_dtype(value),
@@ -154,14 +154,14 @@ def encoded_constants(model: "onnx.ModelProto") -> tuple[EncodedConstant, ...]:
             stored_bytes=size,
             dense_bytes=size,
         )
-    return tuple(found.values())
+    return tuple(constants.values())
 
 
 def _decodings(graph: "onnx_ir.Graph") -> Iterator[Decoding]:
     for node in graph:
-        found = decoding(node)
-        if found is not None:
-            yield found
+        decoded = decoding(node)
+        if decoded is not None:
+            yield decoded
 
 
 def _is_constant(value: "onnx_ir.Value | None") -> bool:

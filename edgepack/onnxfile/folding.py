@@ -1,8 +1,8 @@
-"""Constants computed once: at the export and at the import of a file, and never what an encoding recognises.
+"""Constant folding at export and at import, except for encoded constants.
 
-onnxscript's optimiser folds arithmetic on shapes and batch normalisation; it leaves tensors of more than some thousand
-elements as they are. So an LSTM's weights arrive in torch's order of gates, with Slice and Concat nodes after them,
-where readers of .onnx files expect the weights of an LSTM node to be constants: :func:`fold_weights` folds these.
+onnxscript's optimiser folds shape arithmetic and batch normalisation, but not tensors above some thousand elements.
+An LSTM's weights are therefore exported in torch's order of gates, followed by Slice and Concat nodes, where readers
+of .onnx files expect the weights of an LSTM node to be constants: :func:`fold_weights` folds these.
 """
 
 import math
@@ -13,12 +13,12 @@ from edgepack.onnxfile.encodings import code_type, decoding, is_encoded
 if TYPE_CHECKING:
     import onnx_ir
 
-# Kept: quantized weights stay small, and what a random operator gives is not a constant.
+# Not folded: quantized weights stay small, and the output of a random operator is not constant.
 _KEPT = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConstantOfShape", "Expand", "Tile"}
 
 
 def simplify(model: "onnx_ir.Model") -> None:
-    """Fold, in place, what depends on constants alone, encoded constants apart; codes of codebooks become small."""
+    """Fold constants in place, except encoded ones; narrow the codes of codebooks."""
     from onnxscript.optimizer import optimize_ir
 
     optimize_ir(model, should_fold=_simplifies)
@@ -26,7 +26,7 @@ def simplify(model: "onnx_ir.Model") -> None:
 
 
 def fold_constants(model: "onnx_ir.Model") -> None:
-    """As :func:`simplify`, with no rule that rewrites nodes."""
+    """As :func:`simplify`, without rewrite rules."""
     from onnxscript import optimizer
 
     optimizer.fold_constants(model, should_fold=_simplifies)
@@ -34,28 +34,28 @@ def fold_constants(model: "onnx_ir.Model") -> None:
 
 
 def fold_weights(model: "onnx_ir.Model") -> None:
-    """Fold, in place, every node of constant inputs whose output has no more bytes than the constants it replaces."""
+    """Fold, in place, every node with constant inputs whose output is no larger than the constants it replaces."""
     from onnxscript.optimizer import fold_constants
 
     fold_constants(model, should_fold=_shrinks, output_size_limit=2**31)
 
 
 def _simplifies(node: "onnx_ir.Node") -> bool | None:
-    """False for what is encoded, True for indices of any size, None for the optimiser's own rules."""
+    """False for encoded constants, True for indices of any size, None for the optimiser's own rules."""
     if is_encoded(node):
         return False
     return True if _computes_indices(node) else None
 
 
 def _computes_indices(node: "onnx_ir.Node") -> bool:
-    """Whether a node's output is integers of its inputs' size: torch computes the codes of a lookup in several steps."""
+    """Whether a node's output is integers of its inputs' size: torch computes lookup codes in several steps."""
     if node.domain or node.op_type in _KEPT - {"Expand"} or len(node.outputs) != 1:
         return False
     output = node.outputs[0]
     inputs = [value for value in node.inputs if value is not None]
     integers = all(value.dtype is not None and value.dtype.is_integer() for value in (output, *inputs))
     after = _bytes(output)
-    # A cast of narrow codes is wider than they are, until they are narrowed again.
+    # A cast of narrow codes is larger than they are, until they are narrowed again.
     wider = _WIDENING if node.op_type == "Cast" else 1
     return integers and after is not None and after <= wider * sum(_bytes(value) or 0 for value in inputs)
 
@@ -68,28 +68,28 @@ def _shrinks(node: "onnx_ir.Node") -> bool:
         return False
     after = _bytes(node.outputs[0])
     inputs = [value for value in node.inputs if value is not None]
-    # Slice cuts each part of a tensor that holds several weights out once; others must be all that uses it.
+    # Slice extracts each part of a tensor that holds several weights; other nodes must be the only user.
     parts = node.op_type == "Slice"
     freed = inputs[:1] if parts else [value for value in inputs if len(value.uses()) == 1]
     return after is not None and after <= sum(_bytes(value) or 0 for value in freed)
 
 
 def _bytes(value: "onnx_ir.Value") -> int | None:
-    """Bytes of a tensor of known type and static shape."""
+    """Bytes of a tensor of known type and static shape; None for others."""
     if value.shape is None or not value.shape.is_static() or value.dtype is None:
         return None
     return math.ceil(math.prod(value.shape.numpy()) * value.dtype.itemsize)
 
 
 def _narrow_codes(model: "onnx_ir.Model") -> None:
-    """Write every codebook as ``Gather(table, Cast(codes))``, with codes of the smallest type that counts its entries."""
+    """Rewrite every codebook as ``Gather(table, Cast(codes))``, with codes of the smallest possible type."""
     import onnx_ir as ir
 
     for node in list(model.graph):
-        found = decoding(node)
-        if found is None or found.encoding != "codebook":
+        decoded = decoding(node)
+        if decoded is None or decoded.encoding != "codebook":
             continue
-        codes, table = found.tensors
+        codes, table = decoded.tensors
         rows = int(table.const_value.shape[0])  # type: ignore[union-attr, arg-type] # a constant
         values = codes.const_value.numpy()  # type: ignore[union-attr] # a constant
         is_gather, narrow = node.op_type == "Gather", code_type(rows)
@@ -97,7 +97,7 @@ def _narrow_codes(model: "onnx_ir.Model") -> None:
             continue
         values = values if is_gather else values[..., 0]
         if values.size and not -rows <= values.min() <= values.max() < rows:
-            continue  # an index out of range: running the model will say so
+            continue  # an index out of range: running the model reports it
         output = node.outputs[0]
         shape = ir.Shape(values.shape)
         stored = ir.tensor((values.astype("int64") % rows).astype(narrow), name=f"{output.name}.codes")
@@ -107,12 +107,12 @@ def _narrow_codes(model: "onnx_ir.Model") -> None:
         model.graph.register_initializer(initializer)
         cast = ir.node("Cast", [initializer], attributes={"to": ir.DataType.INT64})
         gather = ir.node("Gather", [table, cast.outputs[0]], attributes={"axis": 0})
-        made = gather.outputs[0]
-        made.name, made.type, made.shape = output.name, output.type, output.shape
+        result = gather.outputs[0]
+        result.name, result.type, result.shape = output.name, output.type, output.shape
         cast.outputs[0].name = f"{output.name}.indices"
         cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(ir.DataType.INT64), shape
         model.graph.insert_before(node, [cast, gather])
         if output.is_graph_output():
-            model.graph.outputs[model.graph.outputs.index(output)] = made
-        output.replace_all_uses_with(made)
+            model.graph.outputs[model.graph.outputs.index(output)] = result
+        output.replace_all_uses_with(result)
         model.graph.remove(node, safe=True)

@@ -1,4 +1,4 @@
-"""A model from elsewhere, made to fit: static shapes, a known opset, canonical form."""
+"""Import a model: fix its shapes, upgrade an old opset, convert it to canonical form."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,30 +19,30 @@ _UPGRADE_BELOW, _UPGRADE_TO = 13, 18  # per-channel DequantizeLinear came with o
 
 
 Simplify = Callable[["onnx.ModelProto", str], "onnx.ModelProto"]
-"""Takes a model and the name of its file; returns what computes the same with fewer nodes."""
+"""Takes a model and its file name; returns an equivalent model with fewer nodes."""
 
 
 def import_onnx(
     path: Path, inputs: Sequence[Input], out: Path, simplify: Simplify | None = None
 ) -> tuple[Input, ...]:
-    """Load ``path``, fix its shapes by ``inputs``, upgrade an old opset, write canonical ``out``.
+    """Load ``path``, fix its shapes by ``inputs``, upgrade an old opset, and write canonical ``out``.
 
-    ``inputs`` may be empty where the model's own shapes are static; ``simplify`` is ``folded`` by default. Returns the
-    model's inputs. What other libraries make of the model is not compared with it here:
-    :func:`edgepack.export.importing` does.
+    ``inputs`` may be empty if the model's own shapes are static; ``simplify`` defaults to ``simplify_model``. Returns
+    the model's inputs. The result is not compared with the original model here:
+    :func:`edgepack.export.importing` does that.
 
     Raises:
-        InputError: as :func:`edgepack.onnxfile.load_onnx`; also where a shape stays dynamic, or ``inputs`` contradict the model.
+        InputError: as :func:`edgepack.onnxfile.load_onnx`; also if a shape stays dynamic, or contradicts ``inputs``.
     """
-    model = fitted(load_onnx(path), inputs, str(path), simplify or folded)
+    model = fit_model(load_onnx(path), inputs, str(path), simplify or simplify_model)
     save_onnx(model, out)
     return model_inputs(model)
 
 
-def fitted(
+def fit_model(
     model: "onnx.ModelProto", inputs: Sequence[Input], where: str, simplify: Simplify | None = None
 ) -> "onnx.ModelProto":
-    """A checked model with its shapes fixed by ``inputs``, an old opset upgraded, constants folded, in canonical form.
+    """Fix the shapes of a checked model by ``inputs``, upgrade an old opset, fold constants, and canonicalise it.
 
     Raises:
         InputError: as :func:`import_onnx`.
@@ -57,32 +57,30 @@ def fitted(
                 f"opset {opset_of(model)} cannot be upgraded to {_UPGRADE_TO}",
                 where=where,
                 why=str(error).strip(),
-                next=f"export the model again with opset {_UPGRADE_BELOW} or later",
+                next=f"re-export the model with opset {_UPGRADE_BELOW} or later",
             ) from error
     declared = _declared_shapes(model)
     _fix_inputs(model, inputs, where)
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
-    model = canonicalise((simplify or folded)(canonicalise(model), where))
+    model = canonicalise((simplify or simplify_model)(canonicalise(model), where))
     if not model.graph.input:
-        why = "what it computes is the same every time"
+        why = "its output is constant"
         raise InputError("the model has no input", where=where, why=why, next="use its output as a constant")
     for value in model.graph.output:
         if None in _dims(value) and value.name in declared:
             value.type.CopyFrom(declared[value.name].type)
         if None in _dims(value) and value.name not in {tensor.name for tensor in model.graph.initializer}:
             node = _origin(model.graph, value.name)
-            message = f"the shape of output {value.name!r} is not known before the model runs"
-            why = f"shape inference finds {_shown(_dims(value))}, from {node.op_type} on"
-            problem = ModelProblem(
-                node.op_type, node.name, message, why, "export the model with static shapes"
-            )
+            message = f"the shape of output {value.name!r} is only known at run time"
+            why = f"shape inference gives {_format_shape(_dims(value))}, starting at {node.op_type}"
+            problem = ModelProblem(node.op_type, node.name, message, why, "export the model with static shapes")
             raise UnsupportedError(where, [problem])
     return model
 
 
 def _origin(graph: "onnx.GraphProto", name: str) -> "onnx.NodeProto":
-    """The first node on the way to a value whose output has no known shape."""
+    """Return the first node on the path to a value whose output has no known shape."""
     known = {
         value.name for value in (*graph.input, *graph.value_info, *graph.output) if None not in _dims(value)
     }
@@ -96,25 +94,25 @@ def _origin(graph: "onnx.GraphProto", name: str) -> "onnx.NodeProto":
 
 
 def open_batch(model: "onnx.ModelProto") -> tuple[Input, ...]:
-    """Inputs whose first axis alone is open (the batch), with a batch of 1: shapes for :func:`fitted`."""
+    """Return inputs whose only open axis is the first (the batch), with batch 1: shapes for :func:`fit_model`."""
     from onnx import helper
 
     constants = {tensor.name for tensor in model.graph.initializer}
-    found = []
+    inputs = []
     for value in model.graph.input:
         dims = _dims(value)
         if value.name in constants or not dims or dims[0] is not None or None in dims[1:]:
             continue
         if value.type.tensor_type.shape.dim and value.type.tensor_type.shape.dim[0].HasField("dim_value"):
-            continue  # 0, which is not open
+            continue  # 0 is not an open axis
         dtype = str(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
         if value.type.tensor_type.HasField("shape") and dtype in get_args(DType):
-            found.append(Input.model_validate({"name": value.name, "shape": (1, *dims[1:]), "dtype": dtype}))
-    return tuple(found)
+            inputs.append(Input.model_validate({"name": value.name, "shape": (1, *dims[1:]), "dtype": dtype}))
+    return tuple(inputs)
 
 
 def _declared_shapes(model: "onnx.ModelProto") -> "dict[str, onnx.ValueInfoProto]":
-    """Outputs whose shape the file tells, if the inputs' shapes leave no choice: inference does not find each of them."""
+    """Return outputs whose shape the file declares, if all input shapes are static: inference may miss some."""
     if any(None in _dims(value) for value in model.graph.input):
         return {}
     declared = {}
@@ -125,27 +123,27 @@ def _declared_shapes(model: "onnx.ModelProto") -> "dict[str, onnx.ValueInfoProto
     return declared
 
 
-def folded(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
-    """Constants folded, but for encoded ones: the arithmetic on shapes that dynamic exports carry, batch normalisation."""
-    return _simplified(simplify, model, where)
+def simplify_model(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
+    """Fold constants except encoded ones: shape arithmetic of dynamic exports, batch normalisation."""
+    return _apply(simplify, model, where)
 
 
-def constants_folded(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
-    """Constants folded, but for encoded ones, and no rule that rewrites nodes."""
-    return _simplified(fold_constants, model, where)
+def fold_model_constants(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
+    """Fold constants except encoded ones, without rewrite rules."""
+    return _apply(fold_constants, model, where)
 
 
-def unchanged(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
-    """Nothing folded or rewritten."""
+def keep_model(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
+    """Return the model unchanged."""
     del where
     return model
 
 
-SIMPLIFICATIONS: tuple[Simplify, ...] = (folded, constants_folded, unchanged)
-"""From the one that simplifies most to the one that changes nothing."""
+SIMPLIFICATIONS: tuple[Simplify, ...] = (simplify_model, fold_model_constants, keep_model)
+"""In the order in which they are tried: the most simplification first."""
 
 
-def _simplified(
+def _apply(
     simplification: "Callable[[onnx_ir.Model], None]", model: "onnx.ModelProto", where: str
 ) -> "onnx.ModelProto":
     import onnx_ir
@@ -160,25 +158,25 @@ def _simplified(
 
 
 def model_inputs(model: "onnx.ModelProto") -> tuple[Input, ...]:
-    """The inputs of a model with static shapes; InputError for an element type no board takes."""
+    """Return the inputs of a model with static shapes; InputError for an unsupported element type."""
     from onnx import TensorProto, helper
 
-    found = []
+    inputs = []
     for value in model.graph.input:
         kind = value.type.tensor_type.elem_type
         dtype = str(helper.tensor_dtype_to_np_dtype(kind)) if kind else "no tensor"
         if dtype not in get_args(DType):
             shown = TensorProto.DataType.Name(kind).lower() if kind else dtype
             raise InputError(
-                f"input {value.name!r} is {shown}", why=f"inputs may be {', '.join(get_args(DType))}"
+                f"input {value.name!r} is {shown}", why=f"supported types are {', '.join(get_args(DType))}"
             )
         shape = tuple(dim or 1 for dim in _dims(value))
-        found.append(Input.model_validate({"name": value.name, "shape": shape, "dtype": dtype}))
-    return tuple(found)
+        inputs.append(Input.model_validate({"name": value.name, "shape": shape, "dtype": dtype}))
+    return tuple(inputs)
 
 
 def _dims(value: "onnx.ValueInfoProto") -> list[int | None]:
-    """The shape; None for a dynamic dimension, and ``[None]`` where even the rank is unknown."""
+    """Return the shape; None for a dynamic dimension, ``[None]`` for unknown rank."""
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return [None]
@@ -202,7 +200,7 @@ def _fix_inputs(model: "onnx.ModelProto", inputs: Sequence[Input], where: str) -
             or any(d not in (None, s) for d, s in zip(dims, spec.shape, strict=True))
         ):
             raise InputError(
-                f"input {spec.name!r} is {_shown(dims)} in the model and {list(spec.shape)} in the recipe",
+                f"input {spec.name!r} is {_format_shape(dims)} in the model and {list(spec.shape)} in the recipe",
                 where=where,
             )
         wanted = helper.np_dtype_to_tensor_dtype(helper.np.dtype(spec.dtype))
@@ -216,17 +214,17 @@ def _fix_inputs(model: "onnx.ModelProto", inputs: Sequence[Input], where: str) -
         dims = _dims(value)
         if any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in value.type.tensor_type.shape.dim):
             raise InputError(
-                f"input {name!r} is empty: one of its axes has no elements",
+                f"input {name!r} is empty: one of its axes has size 0",
                 where=where,
-                next="give the model inputs of at least one element along each axis",
+                next="give every axis of the model's inputs a size of at least 1",
             )
         if None in dims:
             raise InputError(
-                f"input {name!r} has a dynamic shape {_shown(dims)}",
+                f"input {name!r} has a dynamic shape {_format_shape(dims)}",
                 where=where,
-                next=f"fix it in the recipe: model.inputs: [{{name: {name}, shape: [...]}}]",
+                next=f"set it in the recipe: model.inputs: [{{name: {name}, shape: [...]}}]",
             )
 
 
-def _shown(dims: list[int | None]) -> str:
+def _format_shape(dims: list[int | None]) -> str:
     return "[" + ", ".join("?" if d is None else str(d) for d in dims) + "]"

@@ -1,4 +1,4 @@
-"""Operators replaced by what ONNX defines them to be: simpler ones."""
+"""Replace operators with their ONNX function bodies."""
 
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
@@ -7,35 +7,35 @@ if TYPE_CHECKING:
     import onnx
 
 STANDARD = ("", "ai.onnx")
-"""Names of the domain of ONNX's own operators."""
+"""Names of the domain of the standard ONNX operators."""
 
 
 def is_function(operator: str, opset: int) -> bool:
-    """Whether ONNX defines the operator by others."""
+    """Whether ONNX defines the operator as a function of other operators."""
     import onnx
 
     schema = onnx.defs.get_schema(operator, opset)
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 
-def inlined(model: "onnx.ModelProto", operators: AbstractSet[str], opset: int) -> "onnx.ModelProto | None":
-    """A copy of a model with inferred types, these operators replaced by their definitions.
+def inline_functions(model: "onnx.ModelProto", operators: AbstractSet[str], opset: int) -> "onnx.ModelProto | None":
+    """Return a copy of a model with inferred types, with these operators replaced by their function bodies.
 
-    None where a definition asks for more than is known of the node.
+    None if a function body depends on something that is unknown.
     """
     import onnx.inliner
 
     typed = onnx.ModelProto()
     typed.CopyFrom(model)
-    for tensor in model.graph.initializer:  # the inliner asks for the type of each input
+    for tensor in model.graph.initializer:  # the inliner requires the type of each input
         info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
         typed.graph.value_info.append(info)
-    # An input that is left out has the name "", and the inliner asks for its type, too.
+    # An omitted input has the name "", and the inliner requires its type, too.
     typed.graph.value_info.append(onnx.ValueInfoProto(type=onnx.TypeProto()))
     for node in typed.graph.node:
         if node.op_type not in operators or node.domain not in STANDARD:
             continue
-        # The inliner leaves what refers to a default without a value.
+        # The inliner keeps references to attributes without a default value.
         given = {attribute.name for attribute in node.attribute}
         schema = onnx.defs.get_schema(node.op_type, opset)
         defaults = [each.default_value for name, each in schema.attributes.items() if name not in given]

@@ -116,7 +116,7 @@ class _Rewriting:
                     self._move(node, operand, nodes)
             nodes.append(node)
         if self._moved:
-            kept = [_copied(node) for node in nodes]
+            kept = [_copy_node(node) for node in nodes]
             del self._graph.node[:]
             self._graph.node.extend(kept)
         return bool(self._moved)
@@ -185,7 +185,7 @@ class _Rewriting:
         return moved
 
 
-def _copied(node: "onnx.NodeProto") -> "onnx.NodeProto":
+def _copy_node(node: "onnx.NodeProto") -> "onnx.NodeProto":
     import onnx
 
     copy = onnx.NodeProto()

@@ -1,4 +1,4 @@
-"""Silence for tools that print and log on their own."""
+"""Silence tools that print and log."""
 
 import contextlib
 import io
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No prints, logs or warnings inside.
+    """Suppress prints, logs and warnings in the block.
 
-    torch's exporter and onnxruntime's quantizer talk about their own internals; what fails in them is
-    raised as well.
+    torch's exporter and onnxruntime's quantizer print messages about their internals; their failures are
+    also raised as exceptions.
     """
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

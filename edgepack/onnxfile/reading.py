@@ -1,27 +1,27 @@
-"""Reading an .onnx file: checked before anything believes it."""
+"""Read and check an .onnx file."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.errors import InputError
-from edgepack.onnxfile.inlining import STANDARD, inlined, is_function
+from edgepack.onnxfile.inlining import STANDARD, inline_functions, is_function
 
 if TYPE_CHECKING:
     import onnx
 
 MIN_OPSET, MAX_OPSET = 7, 23
-"""onnxruntime guarantees 7 and later. Newer ones are written as 23, which every tool behind this one knows."""
+"""Supported opsets: onnxruntime guarantees 7 and later; newer ones are converted to 23, which all tools support."""
 _MIN_IR = 3
 
 
 def load_onnx(path: Path) -> "onnx.ModelProto":
-    """The checked model at ``path``, external data inlined, in opset ``MAX_OPSET`` or older. Shapes may still be dynamic.
+    """Load the model at ``path``, with external data inline_functions, in opset ``MAX_OPSET`` or older. Shapes may be dynamic.
 
     Raises:
-        InputError: for a file that is missing, empty, corrupt, of an unknown opset or IR version, with
-            operators of other domains or some that opset ``MAX_OPSET`` does not have, or with external
-            data that is not a plain file of its own inside the model's folder (onnxruntime and onnx would
+        InputError: for a file that is missing, empty, corrupt, of an unsupported opset or IR version, with
+            non-standard operators or some that cannot be expressed in opset ``MAX_OPSET``, or with external
+            data that is not a regular file inside the model's folder (onnxruntime and onnx would
             follow a link out of it).
     """
     import onnx
@@ -32,16 +32,16 @@ def load_onnx(path: Path) -> "onnx.ModelProto":
         raise InputError("there is no such model file", where=where)
     if path.stat().st_size == 0:
         raise InputError(
-            "the model file is empty (0 bytes)", where=where, next="export or copy the model again"
+            "the model file is empty (0 bytes)", where=where, next="re-export the model or copy it again"
         )
     try:
         model = onnx.load_model(path, load_external_data=False)
     except DecodeError as error:
         raise InputError(
-            "the file is not an ONNX model, or is cut off", where=where, why=str(error)
+            "the file is not an ONNX model, or is truncated", where=where, why=str(error)
         ) from error
     if not model.HasField("graph") or not model.graph.output:
-        raise InputError("the file holds no ONNX graph", where=where)
+        raise InputError("the file contains no ONNX graph", where=where)
     _check_versions(model, where)
     _load_external_data(model, path)
     try:
@@ -52,7 +52,7 @@ def load_onnx(path: Path) -> "onnx.ModelProto":
 
 
 def opset_of(model: "onnx.ModelProto") -> int:
-    """The version of ONNX's own operators; 0 if the model does not say."""
+    """Return the opset version of the standard operators; 0 if the model declares none."""
     return next((int(op.version) for op in model.opset_import if op.domain in STANDARD), 0)
 
 
@@ -62,30 +62,30 @@ def _check_versions(model: "onnx.ModelProto", where: str) -> None:
     opset, newest = opset_of(model), onnx.defs.onnx_opset_version()
     if not MIN_OPSET <= opset <= newest:
         raise InputError(
-            f"opset {opset} is outside {MIN_OPSET} to {newest}",
+            f"opset {opset} is not supported (must be {MIN_OPSET} to {newest})",
             where=where,
-            next="export the model again with opset 18",
+            next="re-export the model with opset 18",
         )
     if not _MIN_IR <= model.ir_version <= onnx.IR_VERSION:
         raise InputError(
-            f"IR version {model.ir_version} is outside {_MIN_IR} to {onnx.IR_VERSION}",
+            f"IR version {model.ir_version} is not supported (must be {_MIN_IR} to {onnx.IR_VERSION})",
             where=where,
-            next="export the model again with opset 18",
+            next="re-export the model with opset 18",
         )
     others = sorted({f"{node.domain}.{node.op_type}" for node in foreign(model)})
     if others:
         raise InputError(
-            f"operators that are not ONNX's own: {', '.join(others[:5])}",
+            f"non-standard operators: {', '.join(others[:5])}",
             where=where,
-            why="only the standard operators can be compiled",
-            next="export the model without the runtime's own optimisations",
+            why="only standard ONNX operators can be compiled",
+            next="export the model without runtime-specific optimisations",
         )
 
 
 def _as_older_opset(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
-    """The same model in opset ``MAX_OPSET``; most operators are older than the opset of their file says.
+    """Return the same model in opset ``MAX_OPSET``; most of its operators are usually unchanged since then.
 
-    Those that are not are converted, or replaced by what ONNX defines them to be.
+    Those that changed are converted, or replaced by their function bodies.
     """
     import onnx
 
@@ -94,20 +94,20 @@ def _as_older_opset(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
     defined = {operator for operator in newer if is_function(operator, opset)}
     if newer:
         try:
-            return _converted(model)
+            return _convert_opset(model)
         except (RuntimeError, ValueError) as error:
             plain = (
-                inlined(onnx.shape_inference.infer_shapes(model, data_prop=True), defined, opset)
+                inline_functions(onnx.shape_inference.infer_shapes(model, data_prop=True), defined, opset)
                 if defined
                 else None
             )
             if plain is not None and not defined <= _newer(plain):
                 return _as_older_opset(plain, where)
             raise InputError(
-                f"opset {opset} cannot be written as opset {MAX_OPSET}",
+                f"opset {opset} cannot be converted to opset {MAX_OPSET}",
                 where=where,
                 why=f"of {', '.join(sorted(newer))}: {str(error).strip().rpartition('failed: ')[2]}",
-                next="export the model again with opset 18",
+                next="re-export the model with opset 18",
             ) from error
     for entry in model.opset_import:
         if entry.domain in STANDARD:
@@ -116,12 +116,12 @@ def _as_older_opset(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
 
 
 def _newer(model: "onnx.ModelProto") -> set[str]:
-    """Operators of the model that opset ``MAX_OPSET`` lacks, or defines in another way."""
+    """Return operators of the model that opset ``MAX_OPSET`` lacks or defines differently."""
     opset = opset_of(model)
     return {node.op_type for node in nodes(model) if _since(node, opset) > MAX_OPSET}
 
 
-def _converted(model: "onnx.ModelProto") -> "onnx.ModelProto":
+def _convert_opset(model: "onnx.ModelProto") -> "onnx.ModelProto":
     import onnx
 
     converted: onnx.ModelProto = onnx.version_converter.convert_version(model, MAX_OPSET)
@@ -129,7 +129,7 @@ def _converted(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 
 def _since(node: "onnx.NodeProto", opset: int) -> int:
-    """The opset in which this operator got the definition it has in ``opset``; 0 for a function of the model's own."""
+    """Return the opset in which the operator was last changed, as of ``opset``; 0 for a function of the model."""
     import onnx
 
     if node.domain not in STANDARD:
@@ -138,10 +138,10 @@ def _since(node: "onnx.NodeProto", opset: int) -> int:
 
 
 def nodes(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":
-    """Every node: of the graph, of the graphs inside its nodes, of the model's functions."""
+    """Yield every node: of the graph, of subgraphs, and of the model's functions."""
 
-    def inside(found: "Iterable[onnx.NodeProto]") -> "Iterator[onnx.NodeProto]":
-        for node in found:
+    def inside(items: "Iterable[onnx.NodeProto]") -> "Iterator[onnx.NodeProto]":
+        for node in items:
             yield node
             for attribute in node.attribute:
                 for graph in (attribute.g, *attribute.graphs):
@@ -153,14 +153,14 @@ def nodes(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":
 
 
 def foreign(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":
-    """Nodes whose operator is neither ONNX's nor one of the model's own functions."""
+    """Yield nodes whose operator is neither standard nor one of the model's own functions."""
     own = {*STANDARD, *(function.domain for function in model.functions)}
     return (node for node in nodes(model) if node.domain not in own)
 
 
 def tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":
-    """Every tensor that may keep its bytes in another file: initializers, attributes, subgraphs, functions."""
-    # The very iterator that load_external_data_for_model uses: what is checked is what is read.
+    """Yield every tensor that may have external data: initializers, attributes, subgraphs, functions."""
+    # The iterator that load_external_data_for_model uses, so that exactly the tensors that are read are checked.
     from onnx.external_data_helper import _get_all_tensors
 
     yield from _get_all_tensors(model)
@@ -188,15 +188,15 @@ def _check_external(folder: Path, location: str, where: str) -> None:
     if not location or Path(location).is_absolute():
         raise InputError(f"external data {location!r} is not a relative path", where=where)
     if not file.resolve().is_relative_to(folder):
-        raise InputError(f"external data {location!r} lies outside the model's folder", where=where)
+        raise InputError(f"external data {location!r} is outside the model's folder", where=where)
     if not file.exists():
         raise InputError(
-            f"external data {location!r} is missing", where=where, next="copy it beside the .onnx file"
+            f"external data {location!r} is missing", where=where, next="copy it next to the .onnx file"
         )
     if not file.is_file() or file.stat().st_nlink > 1:
         raise InputError(
-            f"external data {location!r} is not a plain file of its own",
+            f"external data {location!r} is not a regular file, or has several links",
             where=where,
-            why="a hard link or special file may lead out of the model's folder",
+            why="a hard link or special file may refer to data outside the model's folder",
             next="copy the file instead of linking it",
         )

@@ -1,7 +1,7 @@
-"""CUDA kernels inside a library: put there as cubins, and read back.
+"""Embed CUDA kernels in a library as cubins, and read them back.
 
-TVM, built here without the CUDA runtime, leaves the kernels in the library as source, for whoever loads it to
-compile. A board has no compiler, so ``embed`` replaces that source by a cubin for the board's architecture.
+TVM built without the CUDA runtime leaves the kernels in the library as source, to be compiled when the library is
+loaded. A board has no compiler, so ``embed`` replaces that source with a cubin for the board's architecture.
 """
 
 import struct
@@ -17,27 +17,27 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 
 @dataclass(frozen=True)
 class CudaKernel:
-    """A kernel inside a compiled model: its name and the architecture it is compiled for."""
+    """A CUDA kernel in a compiled model: its name and the architecture it is compiled for."""
 
     name: str
     arch: str
 
 
 def embed(blob: bytes, source: str, cubin: bytes) -> bytes:
-    """Replace a CUDA module's source by its cubin in TVM's packed imports.
+    """Replace a CUDA module's source with its cubin in TVM's packed imports.
 
     The module is serialised as its format, a table of its functions, and the code, each string preceded by its
-    length in 8 bytes; the module as a whole and the blob are preceded by their lengths, too.
+    length in 8 bytes; the module and the blob are also preceded by their lengths.
 
     Args:
         blob: TVM's packed imports.
-        source: The CUDA source inside.
-        cubin: What it compiles to.
+        source: The CUDA source in the blob.
+        cubin: The compiled source.
 
     Raises:
-        EdgepackError: The blob does not hold the source in that form.
+        EdgepackError: The blob does not contain the source in that form.
     """
-    kind = _string(b"cuda")  # of the module, and again the format of its code
+    kind = _string(b"cuda")  # the module's kind, and also the format of its code
     end = blob.find(_string(source.encode())) + 8 + len(source.encode())
     start = blob.find(kind)
     while 0 <= start < end:
@@ -48,11 +48,11 @@ def embed(blob: bytes, source: str, cubin: bytes) -> bytes:
             compiled = _string(_string(b"cubin") + table + _string(cubin))
             return _string(blob[8:module] + compiled + blob[end:])
         start = blob.find(kind, start + 1)
-    raise EdgepackError("the compiled module does not hold its CUDA source as expected", next="report this")
+    raise EdgepackError("the compiled module does not contain its CUDA source as expected", next="report this")
 
 
 def kernels(path: Path) -> tuple[CudaKernel, ...]:
-    """The CUDA kernels inside a compiled model, read from the cubins in the file itself.
+    """Read the CUDA kernels of a compiled model from the cubins in the file.
 
     Raises:
         InputError: The file cannot be read.
@@ -61,16 +61,16 @@ def kernels(path: Path) -> tuple[CudaKernel, ...]:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}", why=str(error)) from error
-    found: list[CudaKernel] = []
+    kernels: list[CudaKernel] = []
     position = data.find(b"\x7fELF", 1)
     while position >= 0:
-        found += _cubin_kernels(data[position:])
+        kernels += _cubin_kernels(data[position:])
         position = data.find(b"\x7fELF", position + 4)
-    return tuple(found)
+    return tuple(kernels)
 
 
 def _cubin_kernels(data: bytes) -> list[CudaKernel]:
-    """The kernels of the cubin that ``data`` starts with; none if it is another kind of ELF file."""
+    """Return the kernels of the cubin at the start of ``data``; empty for any other kind of ELF file."""
     if len(data) < _ELF_HEADER.size:
         return []
     header = _ELF_HEADER.unpack_from(data)
@@ -86,17 +86,17 @@ def _cubin_kernels(data: bytes) -> list[CudaKernel]:
         return []
     sections = [_SECTION.unpack_from(data, sections_at + i * section_size) for i in range(count)]
     names_at = sections[names_index][4]
-    found = []
+    kernels = []
     for section in sections:
         start = names_at + section[0]
         name = data[start : data.index(b"\0", start)].decode(errors="replace")
         if name.startswith(".text."):
-            found.append(CudaKernel(name.removeprefix(".text."), f"sm_{_architecture(flags)}"))
-    return found
+            kernels.append(CudaKernel(name.removeprefix(".text."), f"sm_{_architecture(flags)}"))
+    return kernels
 
 
 def _architecture(flags: int) -> int:
-    """The SM version in a cubin's e_flags: bits 8 to 15 since CUDA 13's ELF ABI 8, bits 0 to 7 before."""
+    """Return the SM version in a cubin's e_flags: bits 8 to 15 since CUDA 13's ELF ABI 8, bits 0 to 7 before."""
     return flags >> 8 & 0xFF or flags & 0xFF
 
 

@@ -1,4 +1,4 @@
-"""A built executable as one shared library for the board, the same bytes for the same model."""
+"""Export a built executable as one shared library for the board; equal models give identical bytes."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,10 +11,10 @@ from edgepack.toolchain import cuda, zig
 
 
 def export(executable: Any, target: Target, out: Path) -> None:
-    """Write the executable, its weights and its kernels as ``out``, which is replaced at once or not at all.
+    """Write the executable, its weights and its kernels to ``out``, atomically.
 
     Raises:
-        EdgepackError: There is no CUDA compiler where one is needed, or the linker failed.
+        EdgepackError: A CUDA compiler is needed and not installed, or the linker failed.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".edgepack-", dir=out.parent) as folder:
@@ -31,7 +31,7 @@ def export(executable: Any, target: Target, out: Path) -> None:
 
 
 def use_our_cuda_compiler(target: Target) -> None:
-    """Make TVM compile CUDA source as we do, where it does so itself: a TVM with the CUDA runtime."""
+    """Make TVM use our CUDA compiler where TVM compiles CUDA source itself (a TVM built with the CUDA runtime)."""
     import tvm_ffi
 
     if target.gpu is None:
@@ -45,13 +45,13 @@ def use_our_cuda_compiler(target: Target) -> None:
 
 
 def _pack_imports(module: Any, target: Target, folder: Path) -> Path:
-    """An assembly file with TVM's packed imports: the VM's bytecode, the weights, the CUDA kernels."""
+    """Write an assembly file with TVM's packed imports: the VM's bytecode, the weights, the CUDA kernels."""
     from tvm.runtime import _ffi_api
 
     blob = _ffi_api.ModulePackImportsToTensor(module).numpy().tobytes()
     for device in _imports(module):
         source = device.inspect_source("cuda") if device.kind == "cuda" else ""
-        # A TVM that has the CUDA runtime compiled it already, through use_our_cuda_compiler.
+        # A TVM built with the CUDA runtime has already compiled it, through use_our_cuda_compiler.
         if target.gpu and source and source.encode() in blob:
             blob = cubin.embed(blob, source, cuda.compile_cubin(source, target.gpu.arch))
     content = folder / "imports.bin"

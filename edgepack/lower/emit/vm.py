@@ -62,7 +62,7 @@ def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], 
 
 
 def runtime(target: Target, facts: Facts) -> tuple[str, ...]:
-    """File names of the libraries that a model needs beside it: TVM's runtime, and parts of it that not all need."""
+    """Return the file names of the libraries the model needs: TVM's runtime and, if used, its optional parts."""
     extra = (EXTRA,) if facts.packed else ()
     cuda = (CUDA,) if target.gpu is not None else ()
     return (*BASE, *extra, *cuda)

@@ -1,9 +1,9 @@
-"""Encoded constants in the graph: which of them travel on to the kernel that reads them, and stay small.
+"""Encoded constants in the graph: pass those that a kernel can decode to that kernel, where they stay small.
 
-A dense 8-bit weight comes from ONNX as ``dequantize(q, scale, zero point)`` of constants. Where the kernel that reads
-it can decode it, the weight stays 8-bit in the compiled model and in memory, and is widened in registers; its scale,
-one number or one an output channel, is applied to the sum afterwards. Everything else is decoded here, on the build
-host.
+A dense 8-bit weight is imported from ONNX as ``dequantize(q, scale, zero point)`` of constants. If the kernel that
+reads it can decode it, the weight stays 8-bit in the compiled model and in memory, and is widened in registers; its
+scale, per tensor or per output channel, is applied to the sum afterwards. All other encoded constants are decoded
+during the build.
 """
 
 import math
@@ -20,9 +20,10 @@ DECODES = "edgepack.decodes"
 
 
 def decode_in_kernels(mod: Module, lowering: Lowering, *, everywhere: bool = False) -> Module:
-    """Hand 8-bit weights to the kernels that can take them: embeddings, convolutions, matrix products.
+    """Pass 8-bit weights to the kernels that can decode them: embeddings, convolutions, matrix products.
 
-    Not those that would be slower for it (``GAINS``). With ``everywhere`` those as well, for who measures the difference.
+    Kernels that would be slower (see ``GAINS``) are left out, unless ``everywhere`` is true, for measuring the
+    difference.
     """
     from tvm import relax
 
@@ -51,29 +52,29 @@ def _mutator(mod: Module, lowering: Lowering, *, everywhere: bool) -> Any:
             decoding = kernel.make(self.builder_, call, weight)
             if decoding is None:
                 return call
-            facts.in_kernels[content_of(weight.elements.value.numpy())] = weight.as_handed_over()
+            facts.in_kernels[content_of(weight.elements.value.numpy())] = weight.as_passed()
             return decoding
 
     return Decoder(mod)
 
 
 class Weight:
-    """A constant weight ``(elements - zero) * scale``, with a scale and zero for all, or for each index of ``axis``."""
+    """A constant weight ``(elements - zero) * scale``, with scale and zero per tensor or per index of ``axis``."""
 
     def __init__(self, constant: EncodedConstant, elements: Any, scale: Any, zero: Any, axis: int) -> None:
-        self.constant = constant  # as the file has it
+        self.constant = constant  # as in the file
         self.elements = elements  # relax constant, int8 or uint8
         self.scale = scale  # numpy, float32
-        self.zero = zero  # numpy, of the elements' type, shaped as the scale
+        self.zero = zero  # numpy, of the elements' type, same shape as the scale
         self.axis = axis
 
     @classmethod
     def read(
         cls, value: Any, lookup: Callable[[Any], Any], encoded: Mapping[str, Sequence[EncodedConstant]]
     ) -> "Weight | None":
-        """The weight behind a value, perhaps with its axes permuted; None where it is not 8-bit integers made fp32.
+        """Read the weight behind a value, with its axes permuted if necessary; None if it is not dequantized 8-bit.
 
-        ``encoded`` are the file's encoded constants by the content of their elements.
+        ``encoded`` maps the content of their elements to the file's encoded constants.
         """
         from tvm import ir, relax
 
@@ -81,7 +82,7 @@ class Weight:
         operator = getattr(getattr(call, "op", None), "name", "")
         if operator == "relax.permute_dims":
             inner = cls.read(call.args[0], lookup, encoded)
-            return None if inner is None else inner.permuted(_axes(call))
+            return None if inner is None else inner.permute(_axes(call))
         if operator != "relax.dequantize" or not all(isinstance(each, ir.GenericConst) for each in call.args):
             return None
         elements, scale, zero = call.args
@@ -97,36 +98,36 @@ class Weight:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape."""
+        """Shape of the weight."""
         return tuple(int(dim) for dim in self.elements.ty.shape)
 
-    def permuted(self, axes: list[int]) -> "Weight":
-        """The same weight with its axes in another order, done here."""
+    def permute(self, axes: list[int]) -> "Weight":
+        """Return the same weight with its axes permuted, during the build."""
         import numpy as np
         from tvm import relax
 
         elements = relax.const(np.ascontiguousarray(self.elements.value.numpy().transpose(axes)))
         return Weight(self.constant, elements, self.scale, self.zero, axes.index(self.axis))
 
-    def as_handed_over(self) -> EncodedConstant:
-        """The constant as the kernel gets it: its scale is applied outside, and is a dense constant of its own."""
+    def as_passed(self) -> EncodedConstant:
+        """The constant as passed to the kernel: its scale is a separate dense constant, applied outside."""
         elements = self.elements.value.numpy()
         return self.constant.model_copy(update={"shape": self.shape, "stored_bytes": elements.nbytes})
 
     def sums_along(self, axis: int) -> bool:
-        """Whether the scale can be applied after the sum over all axes but ``axis``, and there is nothing else to do."""
+        """Whether the weight needs only a scale, and it can be applied after the sum over all axes but ``axis``."""
         symmetric = str(self.elements.ty.dtype) == "int8" and not self.zero.any()
         return bool(symmetric and (self.scale.size == 1 or self.axis == axis))
 
     def scale_as(self, shape: list[int]) -> Any:
-        """The scale as a constant that broadcasts over an output: -1 stands where its channels are."""
+        """Return the scale as a constant that broadcasts over an output; -1 marks the channel axis in ``shape``."""
         from tvm import relax
 
         return relax.const(self.scale.reshape(shape if self.scale.size > 1 else [1] * len(shape)))
 
 
-def widened(elements: Any) -> Any:
-    """As te: the elements as floats."""
+def widen(elements: Any) -> Any:
+    """Convert the elements to floats, as a te expression."""
     from tvm import te
 
     return te.compute(elements.shape, lambda *at: elements(*at).astype("float32"), name="widen")
@@ -139,12 +140,12 @@ def _axes(call: Any) -> list[int]:
 
 @dataclass(frozen=True)
 class WeightReader:
-    """A kernel that can take an encoded weight.
+    """A kernel that can decode an encoded weight.
 
     Attributes:
-        argument: where the weight stands in a call.
-        use: how the call uses the weight.
-        make: the call with the weight encoded, or None where it has a form that the kernel cannot take.
+        argument: position of the weight among the call's arguments.
+        use: describes how the call uses the weight.
+        make: builds the call with the encoded weight; None if the kernel does not support the weight's form.
     """
 
     argument: int
@@ -172,7 +173,7 @@ def _use_product(call: Any, weight: Weight) -> Use:
 
 
 def _convolution(builder: Any, call: Any, weight: Weight) -> Any:
-    """``conv(x, w)`` as ``conv(x, widened q) * scale``."""
+    """Compute ``conv(x, w)`` as ``conv(x, widen(q)) * scale``."""
     from tvm import relax, topi
 
     attrs = call.attrs
@@ -185,7 +186,7 @@ def _convolution(builder: Any, call: Any, weight: Weight) -> Any:
     def compute(inputs: Any, elements: Any) -> Any:
         return topi.nn.conv(
             inp=inputs,
-            filt=widened(elements),
+            filt=widen(elements),
             stride=[int(step) for step in attrs.strides],
             padding=[int(width) for width in attrs.padding],
             dilation=[int(step) for step in attrs.dilation],
@@ -201,7 +202,7 @@ def _convolution(builder: Any, call: Any, weight: Weight) -> Any:
 
 
 def _matmul(builder: Any, call: Any, weight: Weight) -> Any:
-    """``x @ w`` as ``(x @ widened q) * scale``."""
+    """Compute ``x @ w`` as ``(x @ widen(q)) * scale``."""
     from tvm import relax, te
 
     data = call.args[0]
@@ -211,7 +212,7 @@ def _matmul(builder: Any, call: Any, weight: Weight) -> Any:
         return None
 
     def compute(a: Any, elements: Any) -> Any:
-        b = widened(elements)
+        b = widen(elements)
         k = te.reduce_axis((0, elements.shape[0]), name="k")
         shape = [*a.shape[:-1], elements.shape[1]]
         return te.compute(shape, lambda *at: te.sum(a(*at[:-1], k) * b(k, at[-1]), axis=k), name="matmul")
@@ -221,18 +222,18 @@ def _matmul(builder: Any, call: Any, weight: Weight) -> Any:
 
 
 def _take(builder: Any, call: Any, weight: Weight) -> Any:
-    """``take(w, indices)`` as ``(widened take(q, indices) - zero) * scale``."""
+    """Compute ``take(w, indices)`` as ``(widen(take(q, indices)) - zero) * scale``."""
     from tvm import relax, topi
 
-    if call.attrs.axis is None:  # of the flattened table
+    if call.attrs.axis is None:  # takes from the flattened table
         return None
     axis, indices, mode = int(call.attrs.axis), call.args[1], str(call.attrs.mode)
     rank, inserted = len(weight.shape), len(indices.ty.shape)
 
     def settings(values: Any) -> Any:
-        """Scales or zeros as a tensor that broadcasts over the rows taken."""
+        """Return scales or zeros as a tensor that broadcasts over the taken rows."""
         values = values.astype("float32")
-        if values.size > 1 and weight.axis == axis:  # one a row
+        if values.size > 1 and weight.axis == axis:  # one per row
             taken = builder.emit(relax.op.take(relax.const(values.ravel()), indices, mode=mode))
             return relax.op.expand_dims(taken, list(range(inserted, inserted + rank - axis - 1)))
         along = weight.axis if weight.axis < axis else weight.axis - 1 + inserted
@@ -240,7 +241,7 @@ def _take(builder: Any, call: Any, weight: Weight) -> Any:
         return relax.const(values.reshape(shape))
 
     def compute(elements: Any, at: Any) -> Any:
-        return widened(topi.take(elements, at, axis=axis, mode=mode))
+        return widen(topi.take(elements, at, axis=axis, mode=mode))
 
     rows = _call(builder, compute, [weight.elements, indices], "take", weight=0)
     if weight.zero.any():
@@ -262,4 +263,4 @@ _KERNELS: dict[str, WeightReader] = {
     "relax.matmul": WeightReader(1, _use_product, _matmul),
     "relax.take": WeightReader(0, _use_embedding, _take),
 }
-"""The kernels that can take an encoded weight, by the operator's name."""
+"""The kernels that can decode an encoded weight, by operator name."""

@@ -1,6 +1,6 @@
-"""Where a kernel is no slower for decoding its weights: measured facts, by kind of CPU.
+"""Where decoding weights in the kernel is no slower, as measured per kind of CPU.
 
-``python -m benchmarks.decoding`` measures layers both ways; docs/encodings.md has the figures behind each row.
+``python -m benchmarks.decoding`` measures layers with and without; docs/encodings.md has the figures for each row.
 """
 
 import math
@@ -18,7 +18,7 @@ class Use:
 
     Attributes:
         kernel: ``convolution``, ``product`` or ``embedding``.
-        sums: products in a sum.
+        sums: products per sum.
         extents: the axes of the data; each weight is used once at every position along them.
         size: bytes of the weight in fp32.
     """
@@ -30,23 +30,23 @@ class Use:
 
     @property
     def reuse(self) -> int:
-        """Multiply-adds that a widened vector can serve: the longest register tile along an axis of the data."""
+        """Multiply-adds per widened vector: the longest register tile along an axis of the data."""
         tiles = (n for extent in self.extents for n in range(1, _MOST_REUSE + 1) if extent % n == 0)
         return max(tiles, default=1)
 
 
 @dataclass(frozen=True)
 class Gain:
-    """A measured fact: on such CPUs such kernels are no slower for decoding their weights. All limits must hold.
+    """A measurement: on these CPUs, these kernels are no slower when they decode their weights. All limits must hold.
 
     Attributes:
-        cpu: the kind, as ``kind_of`` names it, or ``any``.
+        cpu: kind of CPU, as returned by ``kind_of``, or ``any``.
         kernel: as in ``Use``.
-        positions: at most so many uses of each weight.
-        longest: the data's longest axis lies between these.
-        sums: no fewer and no more products in a sum than these.
-        reuse: at least so many multiply-adds for a widened vector.
-        beyond_caches: the weight in fp32 does not fit the last cache.
+        positions: maximum number of uses of each weight.
+        longest: minimum and maximum length of the data's longest axis.
+        sums: minimum and maximum number of products per sum.
+        reuse: minimum number of multiply-adds per widened vector.
+        beyond_caches: whether the fp32 weight must exceed the last-level cache.
     """
 
     cpu: str
@@ -58,7 +58,7 @@ class Gain:
     beyond_caches: bool = False
 
     def covers(self, use: Use, target: Target) -> bool:
-        """Whether the fact says something of this use."""
+        """Whether the measurement applies to this use."""
         cached = 1024 * (target.cpu.l3_kib or target.cpu.l2_kib)
         return (
             self.kernel == use.kernel
@@ -71,34 +71,34 @@ class Gain:
         )
 
 
-# What no row covers is decoded on the build host.
+# Weights not covered by any row are decoded during the build.
 GAINS = (
-    Gain("any", "embedding"),  # reads the rows it is asked for, each once
-    # AVX-512 extends and converts beside the multiply-adds.
+    Gain("any", "embedding"),  # reads only the requested rows, each once
+    # AVX-512 extends and converts in parallel with the multiply-adds.
     Gain("avx512f", "convolution", reuse=7),
     Gain("avx512f", "product", reuse=7),
     Gain("avx512f", "convolution", positions=1),
     Gain("avx512f", "product", positions=1),
-    # AVX2 has half the registers, half as wide: widening shows, except where weights are loaded for little work: long
-    # sums over small maps, a single row. Short sums over maps of 56 gain because the tile model errs in fp32 there.
+    # AVX2 has half the registers, half as wide: widening costs time, except where weights are loaded for little work:
+    # long sums over small maps, a single row. Short sums over maps of 56 gain because the tile model errs in fp32 there.
     Gain("avx2", "convolution", longest=(56, 56), sums=(1, 32)),
     Gain("avx2", "convolution", longest=(7, 7), sums=(512, math.inf)),
     Gain("avx2", "convolution", positions=1),
     Gain("avx2", "product", positions=1),
-    # SSE4.2 gains nowhere: it has no row.
-    # NEON takes five instructions for eight bytes, in place of multiply-adds.
+    # SSE4.2 gains nowhere, so it has no row.
+    # NEON needs five instructions for eight bytes, which displace multiply-adds.
     Gain("neon", "convolution", positions=1, beyond_caches=True),
     Gain("neon", "product", positions=1, beyond_caches=True),
 )
 
 
 def kind_of(target: Target) -> str:
-    """The kind of CPU that measurements are told apart by: ``avx512f``, ``avx2``, ``sse4.2`` or ``neon``."""
+    """Return the kind of CPU by which measurements are grouped: ``avx512f``, ``avx2``, ``sse4.2`` or ``neon``."""
     if target.abi.arch == "aarch64":
         return "neon"
     return next((kind for kind in ("avx512f", "avx2") if kind in target.cpu.features), "sse4.2")
 
 
 def pays(use: Use, target: Target) -> bool:
-    """Whether it was measured that a kernel that uses its weight so is no slower for decoding it."""
+    """Whether a measurement shows that decoding the weight in this kernel is no slower."""
     return any(gain.covers(use, target) for gain in GAINS)

@@ -1,14 +1,14 @@
-"""Operators that TVM's own legalization gets wrong, or that LLVM has no intrinsic for."""
+"""Legalization rules for operators that TVM legalizes incorrectly or that LLVM has no intrinsic for."""
 
 import math
 from collections.abc import Callable
 from typing import Any
 
-_SERIES_BELOW = 0.5  # where exp(x) - exp(-x) loses digits, and four terms of the series are exact to 1e-9
+_SERIES_BELOW = 0.5  # exp(x) - exp(-x) loses digits below; four terms of the series are exact to 1e-9
 
 
 def legalizations() -> dict[str, Callable[[Any, Any], Any]]:
-    """What ``LegalizeOps`` takes in the place of TVM's rules, by operator."""
+    """Return the rules that replace TVM's in ``LegalizeOps``, by operator."""
     return {
         "relax.cosh": _elementwise(_cosh),
         "relax.sinh": _elementwise(_sinh),
@@ -47,10 +47,10 @@ def _sinh(x: Any, dtype: str) -> Any:
 
 
 def _extreme(name: str, identity: float) -> Callable[[Any, Any], Any]:
-    """A maximum or minimum that starts from infinity.
+    """A maximum or minimum whose initial value is infinity.
 
-    TVM's starts from the smallest number, so that of nothing but -inf (a masked row of attention) it makes
-    -3.4e38. For integers that is right, and its rule is taken.
+    TVM starts from the smallest finite number, so the maximum of only -inf (a masked row of attention) becomes
+    -3.4e38. For integers TVM's rule is correct and is used.
     """
 
     def legalize(builder: Any, call: Any) -> Any:

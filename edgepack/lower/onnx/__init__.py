@@ -1,4 +1,4 @@
-"""From an .onnx file to Relax: TVM's converters under watch, and what they cannot take.
+"""Import an ONNX file into Relax: TVM's converters with additional checks, and unsupported operators.
 
 Imports: errors, lower.phase, onnxfile, spec.
 """

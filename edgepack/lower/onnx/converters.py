@@ -1,7 +1,7 @@
-"""TVM's ONNX importer under watch: an operator that it would import wrongly is refused by name.
+"""TVM's ONNX importer with checks: an operator that it would import incorrectly is rejected by name.
 
-TVM's converters ignore what they do not know. Here each one is watched while it works: an attribute or input
-that it never looks at, and an output of another type than ONNX's inference finds, make an ``ModelProblem``.
+TVM's converters ignore what they do not support. Here each conversion is checked: an attribute or input that the
+converter never reads, or an output whose type differs from ONNX's shape inference, gives an ``ModelProblem``.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,15 +12,15 @@ from edgepack.lower.onnx.support import Node, ValueType, limit, missing, unusabl
 from edgepack.onnxfile.reading import nodes as every_node
 
 UNREAD = {
-    ("Conv", "kernel_shape"),  # the weight's shape tells
+    ("Conv", "kernel_shape"),  # implied by the weight's shape
     ("ConvTranspose", "kernel_shape"),
-    ("Split", "num_outputs"),  # the node's outputs tell; shares that are not equal have other types
+    ("Split", "num_outputs"),  # implied by the node's outputs; unequal parts have other types
 }
-"""Attributes that need not be read, because what they say is known from elsewhere."""
+"""Attributes that a converter need not read, because their value is implied."""
 
 
 class _Attributes(dict[str, Any]):
-    """A node's attributes, and which of them were read."""
+    """A node's attributes; records which of them were read."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         super().__init__(values)
@@ -65,15 +65,15 @@ def importer(
     types: dict[str, ValueType],
     report: Callable[[ModelProblem], None],
 ) -> Any:
-    """TVM's importer, which tells ``report`` about each node that it cannot import, or would import wrongly.
+    """TVM's importer, which calls ``report`` for each node that it cannot import or would import incorrectly.
 
-    If ``report`` returns, the node's outputs become zeros of the type that ONNX's inference gives, and the
-    import goes on: what it makes then is good for finding more, and for nothing else.
+    If ``report`` returns, the node's outputs become zeros of the inferred type, and the import continues; the
+    resulting module may only be used to find further problems.
 
     Args:
-        model: The ONNX model, in canonical form: its nodes have unique names.
-        shapes: Of the graph's inputs.
-        types: Element type and shape of each value, where ONNX's inference knows both.
+        model: The ONNX model in canonical form: its nodes have unique names.
+        shapes: Shapes of the graph's inputs.
+        types: Element type and shape of each value for which ONNX's shape inference knows both.
         report: Called for each problem.
     """
     from tvm import relax
@@ -85,7 +85,7 @@ def importer(
 
     class Importer(ONNXGraphImporter):  # type: ignore[misc]  # TVM is untyped
         def _check_for_unsupported_ops(self, graph: Any) -> None:
-            """Nothing here: ``_convert_operator`` reports them one by one."""
+            """Does nothing: ``_convert_operator`` reports unsupported operators one by one."""
 
         def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
             node = nodes[attrs["tvm_custom"]["name"]]
@@ -98,28 +98,28 @@ def importer(
                 return self._zeros(node)
             watched, given = _Attributes(attrs), watched_inputs(inputs)
             try:
-                made = super()._convert_operator(op_name, given, watched, opset)
-                why = _ignored(node, opset, watched.read, given.read) or _mistyped(node, made, types)
+                output = super()._convert_operator(op_name, given, watched, opset)
+                why = _find_ignored(node, opset, watched.read, given.read) or _find_mistyped(node, output, types)
             except Exception as error:  # noqa: BLE001 - converters raise whatever Python or TVM raises
                 why = f"{type(error).__name__}: {_last_line(error)}"
             if why is None:
-                return made
+                return output
             report(unusable(op_name, opset, node.name, why))
             return self._zeros(node)
 
         def _zeros(self, node: Any) -> Any:
-            """Something of the right type in the place of what cannot be imported."""
-            made = []
+            """Return zeros of the right type in place of the node's outputs."""
+            zeros = []
             for name in node.output:
                 dtype, shape = types.get(name, ("float32", ()))
-                made.append(self.bb.normalize(relax.op.zeros(shape, dtype)))
-            return made[0] if len(made) == 1 else relax.Tuple(made)
+                zeros.append(self.bb.normalize(relax.op.zeros(shape, dtype)))
+            return zeros[0] if len(zeros) == 1 else relax.Tuple(zeros)
 
     return Importer(shapes, "float32", sanitize=False)
 
 
 def _watched_inputs() -> Any:
-    """The class of a node's inputs that knows which of them were read."""
+    """Return a class for a node's inputs that records which of them were read."""
     from tvm.relax.frontend.onnx.onnx_frontend import onnx_input
 
     class Inputs(onnx_input):  # type: ignore[misc]  # TVM is untyped
@@ -140,26 +140,26 @@ def _watched_inputs() -> Any:
     return Inputs
 
 
-def _mistyped(node: Any, made: Any, types: dict[str, ValueType]) -> str | None:
-    """What TVM makes of a node's outputs against what ONNX says they are."""
+def _find_mistyped(node: Any, output: Any, types: dict[str, ValueType]) -> str | None:
+    """Compare the types of the imported outputs with ONNX's; return the difference, or None."""
     from tvm import relax, tirx
 
-    found = made.ty.fields if isinstance(made.ty, relax.TupleType) else [made.ty]
-    if any(node.output[len(found) :]):
-        return f"TVM makes {len(found)} of its {len(node.output)} outputs"
-    for name, ty in zip(node.output, found, strict=False):
+    outputs = output.ty.fields if isinstance(output.ty, relax.TupleType) else [output.ty]
+    if any(node.output[len(outputs) :]):
+        return f"TVM imports {len(outputs)} of its {len(node.output)} outputs"
+    for name, ty in zip(node.output, outputs, strict=False):
         if not name or not isinstance(ty, relax.TensorType):
             continue
         shape = ty.shape if isinstance(ty.shape, relax.ShapeExpr) else None
         if shape is None or not all(isinstance(dim, tirx.IntImm) for dim in shape):
-            return f"the shape of {name!r} is not known before the model runs"
+            return f"the shape of {name!r} is only known at run time"
         got = (str(ty.dtype), tuple(int(dim) for dim in shape))
         if name in types and got != types[name]:
-            return f"TVM makes {_shown(got)} of {name!r}, which is {_shown(types[name])}"
+            return f"TVM imports {name!r} as {_format_type(got)} instead of {_format_type(types[name])}"
     return None
 
 
-def _shown(kind: ValueType) -> str:
+def _format_type(kind: ValueType) -> str:
     return f"{kind[0]}{list(kind[1])}"
 
 
@@ -168,8 +168,8 @@ def _last_line(error: Exception) -> str:
     return lines[-1].strip() if lines else "no message"
 
 
-def _ignored(node: Any, opset: int, attributes: set[str], inputs: set[int]) -> str | None:
-    """Which of the node's attributes and inputs its converter never looked at, if that can matter."""
+def _find_ignored(node: Any, opset: int, attributes: set[str], inputs: set[int]) -> str | None:
+    """Return which attribute or input the converter never read, if it can affect the result."""
     import onnx
 
     schema = onnx.defs.get_schema(node.op_type, opset)
@@ -180,8 +180,8 @@ def _ignored(node: Any, opset: int, attributes: set[str], inputs: set[int]) -> s
             continue
         value = onnx.helper.get_attribute_value(attribute)
         if default is None or not default.name or value != onnx.helper.get_attribute_value(default):
-            return f"TVM's importer does not look at the attribute {name} ({str(value)[:60]})"
+            return f"TVM's importer ignores the attribute {name} ({str(value)[:60]})"
     for index, name in enumerate(node.input):
         if name and index not in inputs:
-            return f"TVM's importer does not look at input {index}, {name!r}"
+            return f"TVM's importer ignores input {index}, {name!r}"
     return None

@@ -1,9 +1,9 @@
-"""What of ONNX cannot be lowered, and what to do about it: the one place that knows.
+"""ONNX operators that cannot be lowered, with advice for each.
 
-Most of it is not written down but asked: TVM's importer has a table of operators, its converters read some
-attributes and inputs and not others (``edgepack.lower.onnx.converters`` watches them), and ONNX's own inference tells
-which type each value must have. What is left is here: advice by operator, and limits that only wrong results
-show (found by ``make coverage``).
+Most of it is determined at run time: TVM's importer has a table of operators, its converters read some attributes
+and inputs and ignore others (see ``edgepack.lower.onnx.converters``), and ONNX's shape inference gives each value's
+type. This module has the rest: advice per operator, and limits that show only as wrong results (detected by
+``make coverage``).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,9 +15,9 @@ from edgepack.errors import ModelProblem
 ValueType = tuple[str, tuple[int, ...]]
 """Element type and shape."""
 
-_RECURRENT = "recurrent layers are not compiled yet; export the loop unrolled, or use a convolutional model"
+_RECURRENT = "recurrent layers are not supported yet; export the loop unrolled, or use a convolutional model"
 _CONTROL = "export the model without data-dependent control flow"
-_QDQ = "quantize in Q/DQ form (QuantFormat.QDQ), which the compiler reads"
+_QDQ = "quantize in Q/DQ form (QuantFormat.QDQ), which is supported"
 
 ADVICE = {
     "LSTM": _RECURRENT,
@@ -30,22 +30,22 @@ ADVICE = {
     "QLinearMatMul": _QDQ,
     "ConvInteger": _QDQ,
 }
-"""What to do about an operator that cannot be compiled, or not in this form."""
+"""Advice for operators that cannot be compiled, or not in this form."""
 
-ELSEWHERE = "replace it by operators that can be compiled, or compute it outside the model"
+ELSEWHERE = "replace it with supported operators, or compute it outside the model"
 OTHER_FORM = "export the model with another opset, or with static shapes and constants"
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node as the limits look at it."""
+    """A node with the types and constants that limits depend on."""
 
     proto: Any  # onnx.NodeProto
     types: Mapping[str, ValueType]
     constants: Mapping[str, Any]  # onnx.TensorProto
 
     def attribute(self, name: str, default: Any = None) -> Any:
-        """An attribute's value; text as str."""
+        """Return an attribute's value, with bytes decoded to str."""
         import onnx
 
         for attribute in self.proto.attribute:
@@ -55,11 +55,11 @@ class Node:
         return default
 
     def input_type(self, index: int) -> ValueType | None:
-        """Element type and shape of an input; None where there is none or they are not known."""
+        """Element type and shape of an input; None if it is missing or its type is unknown."""
         return self.types.get(self.proto.input[index]) if index < len(self.proto.input) else None
 
     def constant(self, index: int) -> Any:
-        """A constant input as an array; None where there is none."""
+        """A constant input as an array; None if it is not constant."""
         import onnx
 
         name = self.proto.input[index] if index < len(self.proto.input) else ""
@@ -68,7 +68,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Limit:
-    """A form of an operator that TVM imports and then computes wrongly, or cannot compile."""
+    """A form of an operator that TVM imports but computes incorrectly or cannot compile."""
 
     operator: str
     applies: Callable[[Node], bool]
@@ -77,12 +77,12 @@ class Limit:
 
 
 def _resized_by_fractions(node: Node) -> bool:
-    """The output's size is rounded, and TVM takes the ratio of the sizes in the place of the scale."""
+    """The output's size is rounded, and TVM uses the ratio of the sizes instead of the scale."""
     scales, data = node.constant(2), node.input_type(0)
     if scales is None or data is None or len(scales) != len(data[1]):
         return False
     if node.attribute("coordinate_transformation_mode") == "tf_crop_and_resize":
-        return False  # the region tells where to look
+        return False  # the region determines the coordinates
     exact = [float(scale) * size for scale, size in zip(scales, data[1], strict=True)]
     return any(abs(size - round(size)) > _ROUNDING * size for size in exact)
 
@@ -113,52 +113,52 @@ LIMITS = (
     Limit(
         "Resize",
         _resized_by_fractions,
-        "the scales do not give whole sizes, and TVM then takes the ratio of the rounded sizes as the scale",
-        "give the sizes in the place of the scales",
+        "the scales do not give integer sizes, and TVM uses the ratio of the rounded sizes as the scale",
+        "specify the sizes instead of the scales",
     ),
     Limit(
         "Resize",
         lambda node: node.attribute("coordinate_transformation_mode") == "half_pixel_symmetric",
-        "TVM does not know the coordinate transformation half_pixel_symmetric",
+        "TVM does not support the coordinate transformation half_pixel_symmetric",
         "export with half_pixel, align_corners or asymmetric",
     ),
     Limit(
         "RoiAlign",
         lambda node: node.attribute("mode", "avg") == "max",
-        "TVM takes the maximum of interpolated values, ONNX that of their weighted terms",
+        "TVM takes the maximum of the interpolated values, ONNX that of their weighted terms",
         "export with mode avg",
     ),
     Limit(
         "NonMaxSuppression",
         lambda _: True,
-        "how many boxes it selects depends on the data, and shapes are fixed here",
-        "let the model end with boxes and scores, and select outside of it",
+        "the number of selected boxes depends on the data, but shapes are static",
+        "end the model with boxes and scores, and select boxes outside the model",
     ),
     Limit(
         "RMSNormalization",
         _over_all_axes,
-        "TVM normalises over all axes only in one dimension",
+        "TVM normalises over all axes only for one-dimensional inputs",
         "reshape to one dimension before it",
     ),
     *(
-        Limit(operator, _of_truth_values, "TVM has no order of truth values", "cast to uint8 before it")
+        Limit(operator, _of_truth_values, "TVM does not support it for booleans", "cast to uint8 before it")
         for operator in ("ReduceMax", "ReduceMin")
     ),
     Limit(
         "TopK",
         _of_unsorted_types,
-        "TVM's runtime sorts floating-point numbers, int8, uint8, int32 and int64",
+        "TVM's runtime sorts only floating-point numbers, int8, uint8, int32 and int64",
         "cast to int32 or int64 before it",
     ),
     Limit(
-        "Pow", _of_integers, "TVM computes powers of floating-point numbers only", "cast to float32 before it"
+        "Pow", _of_integers, "TVM computes powers only of floating-point numbers", "cast to float32 before it"
     ),
 )
-"""Found by `make coverage`, where TVM gives other values than ONNX, or fails long after the import."""
+"""Found with `make coverage`: TVM's result differs from ONNX's, or compilation fails after the import."""
 
 
 def limit(node: Node) -> ModelProblem | None:
-    """The first limit that a node is beyond."""
+    """Return the problem for the first limit that applies to the node, or None."""
     for each in LIMITS:
         if each.operator == node.proto.op_type and each.applies(node):
             message = f"operator {each.operator} cannot be compiled in this form"
@@ -167,14 +167,14 @@ def limit(node: Node) -> ModelProblem | None:
 
 
 def missing(operator: str, node: str) -> ModelProblem:
-    """The importer does not have the operator at all."""
-    why = "TVM's ONNX importer lacks it"
+    """Return the problem for an operator that the importer lacks."""
+    why = "it is not supported by TVM's ONNX importer"
     return ModelProblem(
         operator, node, f"operator {operator} cannot be compiled", why, ADVICE.get(operator, ELSEWHERE)
     )
 
 
 def unusable(operator: str, opset: int, node: str, why: str) -> ModelProblem:
-    """The importer has the operator, and not in this form."""
+    """Return the problem for an operator that the importer supports, but not in this form."""
     message = f"operator {operator} (opset {opset}) cannot be imported in this form"
     return ModelProblem(operator, node, message, why, ADVICE.get(operator, OTHER_FORM))
