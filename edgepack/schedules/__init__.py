@@ -1,4 +1,4 @@
-"""Schedules: what MetaSchedule may try, and what a kernel gets that nobody tuned; families and kernel rules as data.
+"""Schedules: MetaSchedule's search spaces and the fallback schedules of untuned kernels; families and rules as data.
 
 Imports: config.
 """

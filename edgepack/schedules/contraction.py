@@ -22,8 +22,8 @@ from edgepack.schedules.kernel import (
 )
 from edgepack.schedules.tiles import Machine, Operand, Tile, best_tile
 
-WIDENING = 1  # instructions from a vector of bytes to one of floats that compete with multiply-adds
-PARALLEL_WORK = 50_000  # multiply-adds below which waking threads costs more than it gains
+WIDENING = 1  # instructions per byte-to-float vector conversion that compete with multiply-adds
+PARALLEL_WORK = 50_000  # multiply-adds below which waking threads costs more time than it saves
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class TilePlan:
     vector: Axis
     unroll: Axis | None
     tile: Tile
-    packed: Load | None  # the operand to lay out along the vector (or unrolled) axis
+    packed: Load | None  # the operand to pack along the vector (or unrolled) axis
     pack: Axis | None
     pack_extent: int
 
 
 def plan(block: Block, cpu: Machine, free: list[Any]) -> TilePlan | None:
-    """Choose axes and tile for a reduction; None if no axis can be vectorised with profit.
+    """Choose axes and tile for a reduction; None if vectorising no axis pays off.
 
     Args:
         block: The reduction.
@@ -59,7 +59,7 @@ def plan(block: Block, cpu: Machine, free: list[Any]) -> TilePlan | None:
 
 
 def _vectorisable(block: Block, vector: Axis, free: list[Any]) -> bool:
-    """Whether every operand moves by a fixed stride along the axis, or can be packed along it."""
+    """Whether every operand has a constant stride along the axis, or can be packed along it."""
     return all(load.stride(vector) is not None or _packable(load, vector, free) for load in block.loads)
 
 
@@ -115,7 +115,7 @@ def schedule(
         padding: The producer that pads the data.
 
     Returns:
-        Whether the padding was moved into the block's loops; if not it is still to be scheduled.
+        Whether the padding was moved into the block's loops; otherwise it remains to be scheduled.
     """
     rv = sch.get_sblock(block.name)
     if chosen.packed is not None and chosen.pack is not None:
@@ -146,9 +146,9 @@ def schedule(
 
 
 def _padding_depth(block: Block, chosen: TilePlan, padded: Any) -> int:
-    """How many outer loops a block shares with its padding: the planes of a pooling or depthwise window.
+    """Return how many outer loops a block shares with its padding: the planes of a pooling or depthwise window.
 
-    0 if other outputs need the same planes, as in a dense convolution: those pad once, outside.
+    0 if other outputs need the same planes, as in a dense convolution: the padding is then computed once, outside.
     """
     planes = [axis for axis in block.spatial if axis not in (chosen.vector, chosen.unroll)]
     data = next((load for load in block.loads if load.buffer.same_as(padded)), None)
@@ -190,7 +190,7 @@ def _tile(
         unroll_outer, unrolled = [outer], [inner]
     tiled = {chosen.vector.position} | ({chosen.unroll.position} if chosen.unroll else set())
     rest = [loops[axis.position] for axis in block.spatial if axis.position not in tiled]
-    # The packed operand's tile stays in cache while the other axes run.
+    # The packed operand's tile stays in cache while the other axes iterate.
     if chosen.pack is chosen.vector:
         spatial = [vector_outer, *rest, *unroll_outer]
     else:
@@ -232,7 +232,7 @@ def _schedule_tail(sch: Any, tail: Any, depth: int, vector: int, chosen: TilePla
 
 
 def _pack(sch: Any, rv: Any, load: Load, axis: Axis, extent: int) -> None:
-    """Lay a constant operand out as ``[axis / extent, other dimensions, axis % extent]``, before run time."""
+    """Pack a constant operand as ``[axis / extent, other dimensions, axis % extent]``, before run time."""
     dimension = next(number for number, index in enumerate(load.indices) if index.same_as(axis.var))
     copy = sch.cache_read(rv, load.position, "global")
 
@@ -245,10 +245,10 @@ def _pack(sch: Any, rv: Any, load: Load, axis: Axis, extent: int) -> None:
 
 
 def _reads_apart(block: Block) -> bool:
-    """Whether the block reads each of its operands at one place."""
+    """Whether the block reads each of its operands only once."""
     return len({load.position for load in block.loads}) == len(block.loads)
 
 
 def _packable(load: Load, axis: Axis, free: list[Any]) -> bool:
-    """Whether the operand's layout is ours to choose and exactly one of its dimensions is the axis."""
+    """Whether the operand's layout may be chosen and exactly one of its dimensions is the axis."""
     return dimension_of(load, axis) is not None and any(load.buffer.same_as(buffer) for buffer in free)

@@ -1,9 +1,9 @@
-"""The fallback schedule of CPU targets: every kernel nobody tuned gets tiles, vectors and threads.
+"""The fallback schedule of CPU targets: tiling, vectorisation and threads for untuned kernels.
 
-A kernel is taken apart into blocks: producers that can be computed where they are used are inlined, a chain of
-injective blocks behind a reduction becomes its epilogue, and each remaining block is scheduled by the cheapest of the
-``rules`` that fit. All of it goes through TVM's schedule primitives, which check that the result computes what the
-kernel computed.
+A kernel is split into blocks: producers that can be computed at their use are inlined, a chain of
+injective blocks after a reduction becomes its epilogue, and each remaining block is scheduled by the cheapest
+matching rule of ``rules``. All transformations are TVM schedule primitives, which check that the result is equivalent
+to the original kernel.
 """
 
 import logging
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def cpu_pass(target: Target, rules: tuple[KernelRule, ...] = RULES) -> Any:
-    """A module pass that schedules all functions without a schedule."""
+    """Return a module pass that schedules all unscheduled functions."""
     import tvm
     from tvm import tirx
 
@@ -40,7 +40,7 @@ def cpu_pass(target: Target, rules: tuple[KernelRule, ...] = RULES) -> Any:
 
 
 def schedule_function(function: Any, cpu: Machine, rules: tuple[KernelRule, ...] = RULES) -> Any:
-    """Schedule one kernel; what is not made of plain blocks with static extents stays serial."""
+    """Schedule one kernel; a kernel that is not made of plain blocks with static extents stays serial."""
     import tvm
     from tvm import s_tir
 
@@ -51,14 +51,14 @@ def schedule_function(function: Any, cpu: Machine, rules: tuple[KernelRule, ...]
     try:
         _schedule(sch, cpu, tuple(buffer for buffer in constants if _readers(sch, buffer) == 1), rules)
     except s_tir.ScheduleError as error:
-        # A kernel of a shape no rule foresaw is slow, not a failed build.
+        # An unexpected kernel is slow, but does not fail the build.
         _log.warning("a kernel gets no schedule: %s", str(error).strip().splitlines()[-1])
         return function
     return sch.mod["main"].with_attr("tirx.is_scheduled", True)
 
 
 def _schedule(sch: Any, cpu: Machine, free: tuple[Any, ...], rules: tuple[KernelRule, ...]) -> None:
-    """Schedule every block, reductions first: they take their epilogues and padding with them."""
+    """Schedule every block, reductions first, together with their epilogues and padding."""
     _inline(sch)
     left = {block.name: block for block in _blocks(sch)}
     for block in sorted(left.values(), key=lambda block: not block.reduced):
@@ -78,8 +78,8 @@ def _schedule(sch: Any, cpu: Machine, free: tuple[Any, ...], rules: tuple[Kernel
 
 
 def _blocks(sch: Any) -> list[Block]:
-    found = [read_block(sch, block) for block in sch.get_child_blocks(sch.get_sblock("root"))]
-    return [block for block in found if block is not None]
+    blocks = [read_block(sch, block) for block in sch.get_child_blocks(sch.get_sblock("root"))]
+    return [block for block in blocks if block is not None]
 
 
 def _readers(sch: Any, buffer: Any) -> int:
@@ -88,7 +88,7 @@ def _readers(sch: Any, buffer: Any) -> int:
 
 
 def _inline(sch: Any) -> None:
-    """Inline what costs nothing to compute again: all injective blocks but padding and expensive functions."""
+    """Inline blocks that are cheap to recompute: all injective blocks except padding and expensive functions."""
     outputs = [sch.get(rv).name_hint for rv in sch.get_output_blocks(sch.get_sblock("root"))]
     for rv in sch.get_child_blocks(sch.get_sblock("root")):
         block = read_block(sch, rv)
@@ -104,7 +104,7 @@ def _inline(sch: Any) -> None:
 
 
 def _epilogue(sch: Any, block: Block) -> tuple[str, dict[int, int]] | None:
-    """The block's only consumer and how its axes follow, if it can be computed a tile at a time."""
+    """Return the block's only consumer and its axis mapping, if it can be computed tile by tile."""
     consumers = [read_block(sch, consumer) for consumer in sch.get_consumers(sch.get_sblock(block.name))]
     if len(consumers) != 1 or consumers[0] is None:
         return None
@@ -113,7 +113,7 @@ def _epilogue(sch: Any, block: Block) -> tuple[str, dict[int, int]] | None:
 
 
 def _padding(sch: Any, block: Block) -> Block | None:
-    """The producer that pads the block's data, if there is one and nobody else reads it."""
+    """Return the producer that pads the block's data, if it has no other consumer."""
     for rv in sch.get_producers(sch.get_sblock(block.name)):
         producer = read_block(sch, rv)
         if producer and not producer.reduced and conditional(producer) and len(sch.get_consumers(rv)) == 1:

@@ -1,4 +1,4 @@
-"""Schedule families: boards whose kernels are searched and scheduled in the same way. A family is data."""
+"""Schedule families: boards that share a search space and a fallback schedule. A family is data."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,13 +10,13 @@ from edgepack.schedules.spaces import cpu_space, cuda_space
 
 
 class Family(Protocol):
-    """What a target's kernels may become."""
+    """How a target's kernels are scheduled."""
 
     def space(self, target: Target) -> Any:
-        """MetaSchedule's search space."""
+        """Return MetaSchedule's search space."""
 
     def fallback(self, target: Target) -> Any:
-        """A pass that schedules every kernel nobody tuned."""
+        """Return a pass that schedules all untuned kernels."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,19 @@ class CpuFamily:
     """Kernels on CPU cores.
 
     Attributes:
-        unroll_steps: choices of the search for the size of unrolled bodies, in elements; 0 leaves loops alone.
-        rules: the kernel rules of the fallback, in order.
+        unroll_steps: choices for the maximum size of unrolled bodies, in elements; 0 disables unrolling.
+        rules: the fallback's kernel rules, in order.
     """
 
     unroll_steps: tuple[int, ...]
     rules: tuple[KernelRule, ...] = RULES
 
     def space(self, target: Target) -> Any:
-        """Tiling in registers and caches, vectors, threads; dot products where the target has them."""
+        """Tiling for registers and caches, vectors, threads; dot products if the target has them."""
         return cpu_space(target, unroll_steps=self.unroll_steps)
 
     def fallback(self, target: Target) -> Any:
-        """The cheapest rule that fits each block."""
+        """The cheapest matching rule for each block."""
         return cpu_pass(target, self.rules)
 
 
@@ -45,7 +45,7 @@ class CudaFamily:
     """Kernels on an NVIDIA GPU.
 
     Attributes:
-        rules: names of TVM's dlight rules for GPUs, first match first.
+        rules: names of TVM's dlight rules for GPUs, in order of precedence.
     """
 
     rules: tuple[str, ...]
@@ -64,14 +64,14 @@ class CudaFamily:
 
 
 FAMILIES: dict[str, Family] = {
-    # Generic 64-bit Arm boards: most of these cores have 48 KiB or more of instruction cache.
+    # Generic 64-bit Arm boards: most of these cores have at least 48 KiB of instruction cache.
     "arm_cpu": CpuFamily(unroll_steps=(0, 16, 64, 512)),
-    # NVIDIA Jetson, on its GPU; its CPU alone is ``jetson-cpu``, of the family ``arm_cpu``. Convolutions are implicit
-    # matrix products to dlight.
+    # NVIDIA Jetson, on its GPU; ``jetson-cpu`` is its CPU, of the family ``arm_cpu``. dlight treats convolutions as
+    # implicit matrix products.
     "jetson": CudaFamily(rules=("Matmul", "GEMV", "Reduction", "GeneralReduction", "Fallback")),
-    # Raspberry Pi 3, 4 and 5: the A53 decodes two instructions a cycle in order and has 32 KiB for them.
+    # Raspberry Pi 3, 4 and 5: the A53 decodes two instructions per cycle in order and has 32 KiB of instruction cache.
     "raspberry_pi": CpuFamily(unroll_steps=(0, 16, 64)),
     # x86-64 servers and PCs.
     "x86": CpuFamily(unroll_steps=(0, 16, 64, 512)),
 }
-"""By name, as targets have it."""
+"""Families by name, as in targets."""

@@ -1,7 +1,7 @@
-"""Our own tensor intrinsics for int8 dot products, registered one by one when a target has the instruction.
+"""Tensor intrinsics for int8 dot products, registered on demand for targets with the instruction.
 
-TVM's package of intrinsics is never imported: it parses those of every backend, which takes 17 s or more, and
-its VNNI intrinsic no longer compiles (LLVM 22 wants vectors of bytes). All of these multiply four neighbouring
+TVM's package of intrinsics is not imported: it parses those of every backend, which takes 17 s or more, and
+its VNNI intrinsic no longer compiles (LLVM 22 requires vectors of bytes). All of these multiply four adjacent
 bytes of one operand with a ``[lanes, 4]`` tile of the other and add each sum to one of ``lanes`` int32.
 """
 
@@ -14,10 +14,10 @@ from edgepack.schedules.kernel import Block, depends, read_block
 
 @dataclass(frozen=True)
 class Dot:
-    """An instruction for dot products of four bytes."""
+    """A dot product instruction for four bytes per lane."""
 
     name: str
-    feature: str  # of Target.cpu.features
+    feature: str  # as in Target.cpu.features
     lanes: int
     data: str
     weight: str
@@ -33,24 +33,24 @@ DOTS: tuple[Dot, ...] = (
 
 
 def register(target: Target) -> tuple[Dot, ...]:
-    """Register what the target's CPU has, once a process."""
+    """Register the intrinsics of the target's CPU, once per process."""
     from tvm.s_tir import TensorIntrin
 
-    found = []
+    dots = []
     for dot in DOTS:
         if dot.feature not in target.cpu.features:
             continue
         if TensorIntrin.get(dot.name, allow_missing=True) is None:
             TensorIntrin.register(dot.name, *_functions(dot))
-        found.append(dot)
-    return tuple(found)
+        dots.append(dot)
+    return tuple(dots)
 
 
 def tiling_rule(dot: Dot, tiling: dict[str, Any]) -> Any:
-    """Multi-level tiling around the intrinsic, for kernels whose weights are packed for it.
+    """Return a multi-level tiling rule with the intrinsic, for kernels whose weights are packed for it.
 
-    MetaSchedule itself matches loops and types but not strides: with weights in any other layout the
-    intrinsic's one vector load would read the wrong bytes.
+    MetaSchedule matches loops and types but not strides: with weights in any other layout the
+    intrinsic's single vector load would read the wrong bytes.
 
     Args:
         dot: A registered intrinsic.
@@ -85,7 +85,7 @@ def _packed_for(block: Block, dot: Dot) -> bool:
 
 
 def _functions(dot: Dot) -> tuple[Any, Any]:
-    """What the intrinsic computes, and how."""
+    """Return the intrinsic's description and implementation."""
     from tvm.script import tirx as T  # noqa: N812 - TVMScript's own name
 
     lanes, four = dot.lanes, dot.lanes * 4
@@ -95,7 +95,7 @@ def _functions(dot: Dot) -> tuple[Any, Any]:
 
     @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]  # TVM is untyped
     def describe(
-        A: T.Buffer((4,), data, offset_factor=1),  # type: ignore[valid-type]  # noqa: N803 - as TVM names them
+        A: T.Buffer((4,), data, offset_factor=1),  # type: ignore[valid-type]  # noqa: N803 - TVM's names
         B: T.Buffer((lanes, 4), weight, offset_factor=1),  # type: ignore[valid-type]  # noqa: N803
         C: T.Buffer((lanes,), accumulator, offset_factor=1),  # type: ignore[valid-type]  # noqa: N803
     ) -> None:

@@ -1,7 +1,7 @@
-"""What a fallback schedule needs to know about a kernel: its blocks, its axes, its loads.
+"""Analysis of a kernel for the fallback schedule: its blocks, axes and loads.
 
-TVM represents a kernel as a ``PrimFunc`` whose root holds a few blocks, each a loop nest with iteration
-variables that are spatial (they index the output) or reduced. Everything here only reads.
+TVM represents a kernel as a ``PrimFunc`` whose root contains blocks, each a loop nest with iteration
+variables that are spatial (they index the output) or reduced. Nothing here modifies the kernel.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Load:
-    """A read of a buffer inside a block: position among the block's reads, and the index expressions."""
+    """A read of a buffer in a block: its position among the block's reads, and the index expressions."""
 
     position: int
     buffer: Any
@@ -34,7 +34,7 @@ class Load:
         return any(depends(index, axis.var) for index in self.indices)
 
     def stride(self, axis: Axis) -> int | None:
-        """Elements between neighbours along the axis; 0 if it is not used, None if it is not affine."""
+        """Elements between neighbours along the axis; 0 if it is unused, None if it is not affine."""
         total, pitch = 0, 1
         for index, extent in zip(reversed(self.indices), reversed(self.buffer.shape), strict=True):
             step = coefficient(index, axis.var)
@@ -51,23 +51,23 @@ class Block:
 
     name: str
     axes: tuple[Axis, ...]
-    loads: tuple[Load, ...]  # of other buffers than the one written, each access once
+    loads: tuple[Load, ...]  # of buffers other than the output, each access once
     output: Any
     store: Any  # the BufferStore
 
     @property
     def spatial(self) -> tuple[Axis, ...]:
-        """The axes that index the output."""
+        """Axes that index the output."""
         return tuple(axis for axis in self.axes if axis.spatial)
 
     @property
     def reduced(self) -> tuple[Axis, ...]:
-        """The axes that are summed (or maximised, …) over."""
+        """Axes of the reduction (sum, maximum, …)."""
         return tuple(axis for axis in self.axes if not axis.spatial)
 
     @property
     def work(self) -> int:
-        """Iterations of the innermost statement."""
+        """Number of iterations of the innermost statement."""
         total = 1
         for axis in self.axes:
             total *= axis.extent
@@ -75,21 +75,21 @@ class Block:
 
 
 def find(expr: Any, kind: Any) -> list[Any]:
-    """All subexpressions of a node class, or of any in a tuple of them, in post order."""
+    """Return all subexpressions of a node class (or of several, given as a tuple), in post order."""
     import tvm_ffi
 
-    found: list[Any] = []
-    tvm_ffi.structural_walk(expr, (kind, found.append))
-    return found
+    matches: list[Any] = []
+    tvm_ffi.structural_walk(expr, (kind, matches.append))
+    return matches
 
 
 def depends(expr: Any, var: Any) -> bool:
-    """Whether the expression mentions the variable."""
+    """Whether the expression depends on the variable."""
     return any(var.same_as(other) for other in find(expr, type(var)))
 
 
 def coefficient(expr: Any, var: Any) -> int | None:
-    """The constant factor of the variable in an affine expression, None if it is not affine in it."""
+    """Return the constant factor of the variable in an affine expression; None if it is not affine in it."""
     from tvm import sym, tirx
 
     if not depends(expr, var):
@@ -101,7 +101,7 @@ def coefficient(expr: Any, var: Any) -> int | None:
 
 
 def read_block(sch: Any, block: Any) -> Block | None:
-    """Describe a block of a schedule; None if it is not one plain loop nest with static extents and one store."""
+    """Describe a block of a schedule; None unless it is one plain loop nest with static extents and one store."""
     from tvm import ir, tirx
 
     node = sch.get(block)
@@ -133,12 +133,12 @@ def read_block(sch: Any, block: Any) -> Block | None:
 
 
 def written_by(block: Block) -> Load:
-    """The block's store, seen as an access to its output."""
+    """The block's store, as an access to its output."""
     return Load(0, block.output, tuple(block.store.indices))
 
 
 def dimension_of(load: Load, axis: Axis) -> int | None:
-    """The dimension indexed by the axis alone, if the axis occurs nowhere else and runs over all of it."""
+    """Return the dimension indexed by the axis alone, if the axis occurs nowhere else and covers all of it."""
     users = [number for number, index in enumerate(load.indices) if depends(index, axis.var)]
     if len(users) != 1 or not load.indices[users[0]].same_as(axis.var):
         return None
@@ -146,38 +146,38 @@ def dimension_of(load: Load, axis: Axis) -> int | None:
 
 
 def output_axes(block: Block) -> tuple[Axis, ...]:
-    """The axes in the order of the output's dimensions; empty if the output is not indexed by axes alone."""
-    found = []
+    """Return the axes in the order of the output's dimensions; empty if the output is not indexed by axes alone."""
+    axes = []
     for index in block.store.indices:
-        found += [axis for axis in block.spatial if index.same_as(axis.var)]
-    return tuple(found) if len(found) == len(block.store.indices) else ()
+        axes += [axis for axis in block.spatial if index.same_as(axis.var)]
+    return tuple(axes) if len(axes) == len(block.store.indices) else ()
 
 
 def follows(consumer: Block, producer: Block) -> dict[int, int] | None:
-    """Which axis of an injective consumer runs along which axis of the producer.
+    """Map the axes of an injective consumer to the axes of the producer.
 
-    None if the consumer is not one loop over the producer's whole output, element by element.
+    None unless the consumer is one element-wise loop over the producer's whole output.
     """
     reads = [load for load in consumer.loads if load.buffer.same_as(producer.output)]
     axes = output_axes(producer)
     if len(reads) != 1 or consumer.reduced or not axes or len(output_axes(consumer)) != len(consumer.axes):
         return None
-    found = {}
+    mapping = {}
     for axis, index in zip(axes, reads[0].indices, strict=True):
         matches = [
             other for other in consumer.axes if index.same_as(other.var) and other.extent == axis.extent
         ]
         if matches:
-            found[axis.position] = matches[0].position
+            mapping[axis.position] = matches[0].position
         elif axis.extent != 1:
             return None
-    seen = set(found.values())
+    seen = set(mapping.values())
     rest = [axis for axis in consumer.axes if axis.position not in seen]
-    return None if len(seen) != len(found) or any(axis.extent != 1 for axis in rest) else found
+    return None if len(seen) != len(mapping) or any(axis.extent != 1 for axis in rest) else mapping
 
 
 def element_bytes(buffer: Any) -> int:
-    """Size of an element of a buffer."""
+    """Bytes per element of a buffer."""
     import tvm
 
     kind = tvm.DataType(str(buffer.dtype))
@@ -185,7 +185,7 @@ def element_bytes(buffer: Any) -> int:
 
 
 def conditional(block: Block) -> bool:
-    """Whether the block's value is chosen by a condition, as padding is."""
+    """Whether the block's value depends on a condition, as in padding."""
     from tvm import ir, tirx
 
     calls = [call.op.name for call in find(block.store.value, ir.Call) if hasattr(call.op, "name")]
@@ -193,7 +193,7 @@ def conditional(block: Block) -> bool:
 
 
 def expensive(block: Block) -> bool:
-    """Whether the block's value calls a function (exp, tanh, …): worth computing once."""
+    """Whether the block's value calls a function (exp, tanh, …) and should be computed only once."""
     from tvm import ir
 
     calls = [getattr(call.op, "name", "") for call in find(block.store.value, ir.Call)]

@@ -1,8 +1,8 @@
-"""The kernel rules of CPU targets as one ordered table: pattern x instruction set, each with its cost estimate.
+"""Kernel rules of CPU targets in one ordered table: pattern x instruction set, each with a cost estimate.
 
-A kernel is taken apart into blocks (``fallback``). Of the rules whose pattern fits a block and whose instructions the
-CPU has, the one with the least estimated cost schedules it; of equals, the first. A rule is added by its functions and
-one line in ``RULES``.
+A kernel is split into blocks (``fallback``). Of the rules whose pattern matches a block and whose instructions are
+supported by the CPU, the one with the lowest estimated cost schedules it; ties go to the first. To add a rule, write
+its functions and add a line to ``RULES``.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from edgepack.schedules.tiles import FMA_LATENCY, GATHER, LOAD_COST, PIPES, Mach
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What stands around a block in its kernel.
+    """The context of a block in its kernel.
 
     Attributes:
         free: buffers whose layout may be chosen at compile time.
-        epilogue: the block's only consumer, injective, and which of its axes follows which axis of the block.
-        padding: the producer that pads the block's data, where nobody else reads it.
+        epilogue: the block's only consumer, injective, and its axis mapping.
+        padding: the producer that pads the block's data, if it has no other consumer.
     """
 
     free: tuple[Any, ...] = ()
@@ -31,7 +31,7 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a rule would do with a block: cycles of one core over all of its outputs, and how, for ``apply``."""
+    """Estimated cost of a rule for a block: cycles of one core for all outputs, and the plan for ``apply``."""
 
     cycles: float
     plan: Any = None
@@ -42,11 +42,11 @@ class KernelRule:
     """One way to schedule a block.
 
     Attributes:
-        name: for people and tests.
-        fits: whether a block has the pattern.
-        features: instructions it needs, as targets name them in ``cpu.features``; none for every CPU.
-        cost: the estimate, or None where the pattern fits and the rule cannot.
-        apply: schedules the block; returns the names of other blocks that are scheduled with it.
+        name: used in messages and tests.
+        fits: whether the pattern matches a block.
+        features: required instruction sets, as in ``cpu.features`` of targets; empty for every CPU.
+        cost: the estimate; None if the rule cannot schedule the block.
+        apply: schedules the block; returns the names of other blocks scheduled with it.
     """
 
     name: str
@@ -94,7 +94,7 @@ def _contract(sch: Any, block: Block, cpu: Machine, around: Surroundings, cost: 
 
 
 def _reduction_cost(block: Block, _cpu: Machine, _around: Surroundings) -> Cost:
-    """Scalars: a step gathers each operand, and waits for the addition before it or for those of other outputs."""
+    """Scalar code: each step gathers its operands, and waits for an addition."""
     loads = GATHER * len(block.loads)
     step = max(loads / PIPES, FMA_LATENCY / simple.interleaved(block)) + loads * LOAD_COST
     return Cost(block.work * step + GATHER * _outputs(block))
@@ -106,7 +106,7 @@ def _reduce(sch: Any, block: Block, _cpu: Machine, _around: Surroundings, _cost:
 
 
 def _map_cost(block: Block, cpu: Machine, _around: Surroundings) -> Cost:
-    """Vectors: a load of each operand and a store."""
+    """Vector code: one load per operand and one store."""
     return Cost(block.work / cpu.lanes(element_bytes(block.output)) * (len(block.loads) + 1) / PIPES)
 
 
@@ -123,11 +123,11 @@ def _map(sch: Any, block: Block, cpu: Machine, _around: Surroundings, _cost: Cos
 RULES: tuple[KernelRule, ...] = (
     # Convolutions, matrix products, windows: a register tile along the weights or the data.
     KernelRule("contraction", _reduces, ANY_CPU, _contraction_cost, _contract),
-    # Sums that no tile fits: a few outputs interleaved.
+    # Reductions that no tile fits: a few outputs interleaved.
     KernelRule("reduction", _reduces, ANY_CPU, _reduction_cost, _reduce),
     # Padding: filled, then the interior copied without conditions.
     KernelRule("padding", _pads, ANY_CPU, _map_cost, _pad),
-    # Element by element: the innermost dimension in vectors.
+    # Element-wise: the innermost dimension vectorised.
     KernelRule("elementwise", _maps, ANY_CPU, _map_cost, _map),
 )
 
@@ -135,7 +135,7 @@ RULES: tuple[KernelRule, ...] = (
 def choose(
     rules: tuple[KernelRule, ...], block: Block, cpu: Machine, around: Surroundings
 ) -> tuple[KernelRule, Cost] | None:
-    """The rule with the least cost that fits the block, and its cost; None if none does."""
+    """Return the matching rule with the lowest cost, and its cost; None if no rule matches."""
     fitting = [rule for rule in rules if rule.features <= cpu.features and rule.fits(block)]
     costs = [(rule, cost) for rule in fitting if (cost := rule.cost(block, cpu, around)) is not None]
     return min(costs, key=lambda each: each[1].cycles, default=None)

@@ -1,17 +1,17 @@
-"""Schedules for element-by-element kernels and for reductions that no register tile fits."""
+"""Schedules for element-wise kernels and for reductions without a register tile."""
 
 from typing import Any
 
 from edgepack.schedules.kernel import Block, element_bytes, output_axes
 from edgepack.schedules.tiles import MAX_VECTOR, Machine, divisors
 
-PARALLEL_ELEMENTS = 16_384  # below, waking threads costs more than it gains
+PARALLEL_ELEMENTS = 16_384  # below, waking threads costs more time than it saves
 LONGEST = 256  # elements of an odd vector in straight-line code
 INDEPENDENT = 8  # reductions interleaved so that their additions overlap
 
 
 def elementwise(sch: Any, block: Block, cpu: Machine) -> None:
-    """Vectorise the innermost dimension of the output, run the others in parallel."""
+    """Vectorise the innermost dimension of the output, parallelise the others."""
     loops = sch.get_loops(sch.get_sblock(block.name))
     order = [axis for axis in output_axes(block) or block.axes if axis.extent > 1]
     if not order:
@@ -33,7 +33,7 @@ def pad(sch: Any, block: Block, cpu: Machine, loop: Any | None) -> None:
         sch: The schedule.
         block: The padding.
         cpu: The machine.
-        loop: A loop of the consumer to pad in, the part it needs; the whole at once if None.
+        loop: A loop of the consumer to compute the padding in; the whole padding is computed at once if None.
     """
     rv = sch.get_sblock(block.name)
     depth = 0
@@ -53,7 +53,7 @@ def pad(sch: Any, block: Block, cpu: Machine, loop: Any | None) -> None:
 
 
 def interleaved(block: Block) -> int:
-    """How many outputs of a reduction are summed at once, so that their additions overlap."""
+    """Number of outputs of a reduction that are summed at once, so that their additions overlap."""
     outputs = block.work
     for axis in block.reduced:
         outputs //= axis.extent
@@ -61,7 +61,7 @@ def interleaved(block: Block) -> int:
 
 
 def reduction(sch: Any, block: Block) -> None:
-    """Interleave a few outputs so that their reductions overlap, run the others in parallel."""
+    """Interleave a few outputs so that their reductions overlap, parallelise the others."""
     rv = sch.get_sblock(block.name)
     loops = sch.get_loops(rv)
     spatial = [loops[axis.position] for axis in block.spatial]
@@ -78,7 +78,7 @@ def reduction(sch: Any, block: Block) -> None:
 
 
 def _width(extent: int, lanes: int) -> int:
-    """A vector length dividing the extent: several full registers if possible, else what LLVM can split well."""
+    """A vector length dividing the extent: several full registers if possible, else one that LLVM splits well."""
     whole = [n for n in divisors(extent, 4 * lanes) if n % lanes == 0]
     if whole:
         return whole[-1]

@@ -6,26 +6,26 @@ from edgepack.config.target import Target
 from edgepack.schedules import intrinsics
 
 INNERMOST = 64  # the longest innermost tile of multi-level tiling
-JOBS_PER_CORE = 16  # parallel chunks a core, so that uneven ones balance
+JOBS_PER_CORE = 16  # parallel chunks per core, to balance uneven ones
 
 
 def tvm_target(target: Target) -> Any:
-    """TVM's target object of this target."""
+    """Return the TVM target object of this target."""
     import tvm
 
     return tvm.target.Target(target.tvm)
 
 
 def cpu_space(target: Target, *, unroll_steps: tuple[int, ...]) -> Any:
-    """MetaSchedule's search space for a CPU.
+    """Return MetaSchedule's search space for a CPU.
 
-    Two-level tiling in registers and caches with an optional write cache, vectors up to four registers long,
-    parallel outer loops for the target's cores, layout rewriting of constant weights; where the CPU has int8
-    dot products, tiling around them as well.
+    Two-level tiling for registers and caches with an optional write cache, vectors of up to four registers,
+    parallel outer loops for the target's cores, layout rewriting of constant weights; if the CPU has int8
+    dot products, tiling for them as well.
 
     Args:
         target: Its vector width and features are used; MetaSchedule reads the cores from the TVM target.
-        unroll_steps: Choices for the size of unrolled bodies; 0 leaves loops alone.
+        unroll_steps: Choices for the maximum size of unrolled bodies; 0 disables unrolling.
     """
     from tvm.s_tir.meta_schedule import mutator, postproc, schedule_rule
     from tvm.s_tir.meta_schedule.space_generator import PostOrderApply
@@ -77,7 +77,7 @@ def cpu_space(target: Target, *, unroll_steps: tuple[int, ...]) -> Any:
 
 
 def cuda_space() -> Any:
-    """MetaSchedule's search space for an NVIDIA GPU: shared-memory tiling with thread binding."""
+    """Return MetaSchedule's search space for an NVIDIA GPU: shared-memory tiling with thread binding."""
     from tvm.s_tir.meta_schedule import mutator, postproc, schedule_rule
     from tvm.s_tir.meta_schedule.space_generator import PostOrderApply
 

@@ -1,4 +1,4 @@
-"""Choosing register tiles for kernels nobody tuned, by counting instructions.
+"""Choose register tiles for untuned kernels by counting instructions.
 
 A register tile is a rectangle of outputs kept in vector registers over the whole reduction: ``vector`` elements
 along one axis, ``unroll`` along another. Each step of the reduction loads the tile's inputs and issues its
@@ -13,24 +13,24 @@ from edgepack.config.target import Target
 STACK_BYTES = 1023  # TVM keeps smaller buffers on the stack, where LLVM turns them into registers
 FMA_LATENCY = 4  # cycles; with two pipes, eight independent accumulators hide it
 PIPES = 2
-LOAD_COST = 1 / 8  # cycles a load costs besides its slot: prefers the tile with more reuse
-GATHER = 2  # instructions for an element that does not lie beside the others: load or store, and its address
-UNROLLED = 256  # vector instructions of a reduction's body written out; more only costs compile time
+LOAD_COST = 1 / 8  # cycles per load in addition to its slot: prefers the tile with more reuse
+GATHER = 2  # instructions per non-contiguous element: load or store, and its address
+UNROLLED = 256  # maximum vector instructions of an unrolled reduction body; more only increases compile time
 MAX_VECTOR = 64  # elements; LLVM splits longer vectors anyway
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A CPU as the tile model sees it.
+    """Model of a CPU for choosing tiles.
 
     Attributes:
         vector_bytes: size of a vector register.
-        registers: how many there are.
-        cores: how many of them a kernel may use.
-        multiply_add: instructions of ``a += b * c`` on vectors: 1 if they are one, 2 with a multiplication apart, 3 with
-            a copy of what that overwrites.
-        broadcast: instructions from one element in memory to a vector of it.
-        features: instructions it has, as targets name them.
+        registers: number of vector registers.
+        cores: number of cores a kernel may use.
+        multiply_add: instructions for ``a += b * c`` on vectors: 1 if fused, 2 with a separate multiplication, 3 with
+            a copy of the overwritten operand.
+        broadcast: instructions to broadcast one element in memory to a vector.
+        features: supported instruction sets, as in targets.
     """
 
     vector_bytes: int
@@ -41,13 +41,13 @@ class Machine:
     features: frozenset[str] = frozenset()
 
     def lanes(self, element_bytes: int) -> int:
-        """Elements in a vector register."""
+        """Elements per vector register."""
         return max(1, self.vector_bytes // element_bytes)
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """How ``count * lanes`` neighbouring elements lie in vectors: loads and registers they take."""
+    """Loads and registers needed for ``count * lanes`` contiguous elements."""
 
     count: int
     lanes: int
@@ -57,12 +57,12 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Operand:
-    """How a tile reads an operand: does it change along the vector, along the unrolled axis."""
+    """How a tile reads an operand: whether it changes along the vector and along the unrolled axis."""
 
     along_vector: bool
     along_unroll: bool
     contiguous: bool = True  # along the vector
-    widening: int = 0  # instructions that make a loaded vector what is multiplied
+    widening: int = 0  # instructions to convert a loaded vector for the multiplication
 
 
 @dataclass(frozen=True)
@@ -75,19 +75,19 @@ class Tile:
 
     @property
     def vector(self) -> int:
-        """Elements along the vectorised axis."""
+        """Extent along the vectorised axis."""
         return self.pieces.count * self.pieces.lanes
 
     @property
     def unrolled_steps(self) -> int:
-        """Steps of the reduction that may be written out."""
+        """Number of reduction steps that may be unrolled."""
         return UNROLLED // (self.pieces.registers * self.unroll)
 
 
 def machine(target: Target) -> Machine:
-    """The CPU of a target: AVX-512 and NEON have 32 vector registers, older x86 16.
+    """Return the model of a target's CPU: AVX-512 and NEON have 32 vector registers, older x86 16.
 
-    x86 multiplies and adds in one with FMA only, and has three operands and loads that broadcast from AVX on.
+    x86 has fused multiply-add only with FMA, and three-operand instructions and broadcasting loads since AVX.
     """
     features = frozenset(target.cpu.features)
     arm = target.abi.arch == "aarch64"
@@ -103,13 +103,13 @@ def machine(target: Target) -> Machine:
 
 
 def pieces(extent: int, lanes: int, *, carried: bool) -> Pieces:
-    """Cut ``extent`` elements into equal vectors.
+    """Split ``extent`` elements into equal vectors.
 
     Args:
-        extent: Elements side by side.
-        lanes: Elements in a register.
-        carried: Whether a loop carries the vectors. LLVM keeps an odd vector longer than a register in scalars
-            from one iteration to the next, but splits it well within straight-line code.
+        extent: Number of contiguous elements.
+        lanes: Elements per register.
+        carried: Whether the vectors are loop-carried. LLVM keeps a loop-carried vector of odd length in scalars
+            if it exceeds a register, but splits it well within straight-line code.
     """
     if extent % lanes == 0:
         return Pieces(extent // lanes, lanes, extent // lanes, extent // lanes)
@@ -136,7 +136,7 @@ def best_tile(
     operands: tuple[Operand, ...],
     contiguous_store: bool,
 ) -> Tile:
-    """The cheapest tile for axes of the given extents.
+    """Return the cheapest tile for axes of the given extents.
 
     Args:
         cpu: Registers and vector width.
@@ -145,7 +145,7 @@ def best_tile(
         unroll: Extent of the axis to unroll.
         reduction: Steps of the reduction.
         operands: How the tile reads its inputs.
-        contiguous_store: Whether outputs along the vector lie side by side in memory.
+        contiguous_store: Whether outputs along the vector are contiguous in memory.
     """
     lanes = cpu.lanes(element_bytes)
     candidates = []

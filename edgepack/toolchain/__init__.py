@@ -1,4 +1,4 @@
-"""Compilers that are not TVM: zig for C and linking, nvcc and NVRTC for CUDA.
+"""Compilers besides TVM: zig for C and linking, nvcc and NVRTC for CUDA.
 
 Imports: base, errors.
 """

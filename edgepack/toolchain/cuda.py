@@ -1,4 +1,4 @@
-"""CUDA source to a cubin without a GPU: by nvcc where there is one, else by NVRTC."""
+"""Compile CUDA source to a cubin without a GPU, with nvcc if installed, else with NVRTC."""
 
 import os
 import shutil
@@ -12,13 +12,13 @@ from edgepack.toolchain import nvrtc
 
 
 def nvcc() -> str | None:
-    """The nvcc on PATH or in ``CUDA_HOME``, None if there is none."""
+    """Return the nvcc on PATH or in ``CUDA_HOME``; None if there is none."""
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     return shutil.which("nvcc") or (shutil.which("nvcc", path=f"{home}/bin") if home else None)
 
 
 def compiler_identity() -> str:
-    """Which CUDA compiler compiles here, with its version: what it makes depends on it. Empty if there is none."""
+    """Return name and version of the CUDA compiler in use, which affects the output; empty if there is none."""
     wish = os.environ.get("EDGEPACK_CUDA_COMPILER", "")
     compiler = nvcc() if wish != "nvrtc" else None
     if compiler:
@@ -29,17 +29,17 @@ def compiler_identity() -> str:
 
 
 def compile_cubin(code: str, arch: str) -> bytes:
-    """CUDA source to a cubin, with nvcc where there is one and NVRTC otherwise.
+    """Compile CUDA source to a cubin, with nvcc if installed, else with NVRTC.
 
-    ``EDGEPACK_CUDA_COMPILER`` set to ``nvcc`` or ``nvrtc`` insists on one of them.
+    Set ``EDGEPACK_CUDA_COMPILER`` to ``nvcc`` or ``nvrtc`` to force one of them.
 
     Raises:
-        EdgepackError: There is neither, or the one there is fails.
+        EdgepackError: Neither is installed, or compilation fails.
     """
     wish = os.environ.get("EDGEPACK_CUDA_COMPILER", "")
     if wish not in {"", "nvcc", "nvrtc"}:
         raise EdgepackError(
-            f"EDGEPACK_CUDA_COMPILER is {wish!r}", next="set it to nvcc or nvrtc, or unset it"
+            f"invalid EDGEPACK_CUDA_COMPILER {wish!r}", next="set it to nvcc or nvrtc, or unset it"
         )
     compiler = nvcc() if wish != "nvrtc" else None
     if compiler:
@@ -48,8 +48,8 @@ def compile_cubin(code: str, arch: str) -> bytes:
     if library:
         return nvrtc.compile_cubin(code, arch, library)
     raise EdgepackError(
-        "there is no CUDA compiler on this machine",
-        why=f"neither nvcc on PATH nor NVRTC in this Python{f' (only {wish} was allowed)' if wish else ''}",
+        "no CUDA compiler found on this machine",
+        why=f"neither nvcc on PATH nor NVRTC in this Python{f' (EDGEPACK_CUDA_COMPILER={wish})' if wish else ''}",
         next="pip install 'edgepack[cuda]' for NVRTC (no GPU needed), or install the CUDA toolkit",
     )
 
@@ -64,6 +64,6 @@ def _run_nvcc(compiler: str, code: str, arch: str) -> bytes:
             raise EdgepackError(
                 f"nvcc cannot compile the model's kernels for {arch}",
                 why=(done.stderr or done.stdout).strip(),
-                next="use a CUDA toolkit that knows this architecture, or EDGEPACK_CUDA_COMPILER=nvrtc",
+                next="use a CUDA toolkit that supports this architecture, or EDGEPACK_CUDA_COMPILER=nvrtc",
             )
         return cubin.read_bytes()

@@ -1,7 +1,7 @@
-"""CUDA source to a cubin through NVRTC's C interface, from the nvidia-cuda-nvrtc wheel: no toolkit, no GPU.
+"""Compile CUDA source to a cubin with NVRTC's C API, from the nvidia-cuda-nvrtc wheel: no toolkit, no GPU.
 
-NVRTC brings no headers. TVM's generated code asks for two of libcu++'s, of which it uses a few names; those are
-given here.
+NVRTC comes without headers. TVM's generated code includes two headers of libcu++ but uses only a few names, which
+are defined here.
 """
 
 import ctypes
@@ -43,12 +43,12 @@ HEADERS = {"cuda/std/cstdint": _CSTDINT, "cuda/std/type_traits": _TYPE_TRAITS}
 
 
 def library() -> Path | None:
-    """The NVRTC of the nvidia-cuda-nvrtc wheel, None if it is not installed."""
+    """Return the path of NVRTC in the nvidia-cuda-nvrtc wheel; None if it is not installed."""
     spec = importlib.util.find_spec("nvidia")
     for root in (spec.submodule_search_locations or ()) if spec else ():
-        found = sorted(Path(root).glob("cu*/lib/libnvrtc.so.*"))
-        if found:
-            return found[-1]
+        libraries = sorted(Path(root).glob("cu*/lib/libnvrtc.so.*"))
+        if libraries:
+            return libraries[-1]
     return None
 
 
@@ -56,10 +56,10 @@ def compile_cubin(code: str, arch: str, path: Path) -> bytes:
     """Compile CUDA source for a real architecture such as ``sm_87``.
 
     Raises:
-        EdgepackError: NVRTC cannot be loaded, does not know the architecture, or rejects the code.
+        EdgepackError: NVRTC cannot be loaded, does not support the architecture, or rejects the code.
     """
     try:
-        # NVRTC opens its builtins by name alone: loaded before, they are found without LD_LIBRARY_PATH.
+        # NVRTC loads its builtins by file name; loading them first avoids LD_LIBRARY_PATH.
         for builtins in sorted(path.parent.glob("libnvrtc-builtins.so.*")):
             ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
         nvrtc = ctypes.CDLL(str(path))
@@ -83,7 +83,7 @@ def compile_cubin(code: str, arch: str, path: Path) -> bytes:
             raise EdgepackError(
                 f"NVRTC cannot compile the model's kernels for {arch}",
                 why=log.rstrip(b"\0").decode(errors="replace").strip(),
-                next="install the CUDA toolkit (nvcc): NVRTC has none of its headers, which fp16 kernels need",
+                next="install the CUDA toolkit (nvcc): NVRTC lacks its headers, which fp16 kernels need",
             )
         return _read(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program)
     finally:

@@ -1,4 +1,4 @@
-"""Zig as the one cross compiler and linker: any host to aarch64 and x86_64 Linux with a glibc floor."""
+"""Zig as cross compiler and linker, from any host to aarch64 and x86_64 Linux with a minimum glibc version."""
 
 import importlib.util
 import subprocess
@@ -9,7 +9,7 @@ from edgepack.errors import EdgepackError
 
 
 def zig() -> Path:
-    """The zig binary of the ``ziglang`` wheel.
+    """Return the zig binary of the ``ziglang`` wheel.
 
     Raises:
         EdgepackError: The wheel is not installed.
@@ -24,25 +24,25 @@ def zig() -> Path:
 
 
 def triple(arch: str, libc: str) -> str:
-    """Zig's target triple, e.g. ``aarch64-linux-gnu.2.31``."""
+    """Return zig's target triple, e.g. ``aarch64-linux-gnu.2.31``."""
     return f"{arch}-linux-gnu.{libc}"
 
 
 def compile_c(sources: Sequence[Path], out: Path, arch: str, libc: str, flags: Sequence[str] = ()) -> Path:
-    """Compile and link C sources into ``out`` for the architecture and glibc floor.
+    """Compile and link C sources into ``out`` for the architecture and minimum glibc version.
 
     Raises:
-        EdgepackError: zig failed; its own words are in ``why``.
+        EdgepackError: zig failed; its output is in ``why``.
     """
     _run([str(zig()), "cc", "-target", triple(arch, libc), *flags, "-o", str(out), *map(str, sources)], out)
     return out
 
 
 def link_shared(objects: Sequence[Path], out: Path, arch: str, libc: str) -> Path:
-    """Link objects into a shared library for the architecture and glibc floor, the same bytes for the same objects.
+    """Link objects into a shared library for the architecture and minimum glibc version, reproducibly.
 
     Raises:
-        EdgepackError: zig failed; its own words are in ``why``.
+        EdgepackError: zig failed; its output is in ``why``.
     """
     flags = ["-shared", "-fPIC", "-s", "-Wl,--build-id=none"]
     return compile_c(objects, out, arch, libc, flags)
@@ -54,5 +54,5 @@ def _run(argv: list[str], out: Path) -> None:
         raise EdgepackError(
             f"zig could not build {out.name}",
             why=done.stderr.strip() or f"exit status {done.returncode}",
-            next=f"run it by hand: {' '.join(argv)}",
+            next=f"to reproduce, run: {' '.join(argv)}",
         )

@@ -168,7 +168,7 @@ def test_refused_and_left_out_cases_say_why(small_run):
     lstm = small_run["lstm_defaults"]
     assert lstm["edgepack"]["status"] == lstm["stock"]["status"] == "refused"
     assert "LSTM" in lstm["edgepack"]["why"]
-    assert "not known before the model runs" in small_run["nonzero_example"]["edgepack"]["why"]
+    assert "only known at run time" in small_run["nonzero_example"]["edgepack"]["why"]
     assert small_run["training_dropout_default"]["left_out"] == "training"
     assert small_run["sequence_insert_at_back"]["left_out"] == "sequences"
     assert "edgepack" not in small_run["sequence_insert_at_back"]
@@ -188,9 +188,9 @@ def row(name, operator, **results):
 PASSED, WRONG = {"status": "passed"}, {"status": "wrong", "why": f"{UNEXPECTED}: other values", "step": "run"}
 REFUSED = {
     "status": "refused",
-    "why": "operator Det cannot be compiled; TVM's ONNX importer lacks it",
+    "why": "operator Det cannot be compiled; it is not supported by TVM's ONNX importer",
     "step": "compile",
-    "deep": "operator Det cannot be compiled: TVM's ONNX importer lacks it",
+    "deep": "operator Det cannot be compiled: it is not supported by TVM's ONNX importer",
 }
 BROKEN = {"status": "failed", "why": "lowering phase 11-prepack failed", "step": "compile"}
 ROWS = [
@@ -211,7 +211,7 @@ def test_the_page_counts_and_gives_reasons():
     assert "| wrong | 1 | 1 | 0 |" in text
     assert "| 1 | sequences |" in text
     assert "| Add | 1 of 2 |  | 2 of 2 |  | wrong: other values |" in text
-    assert "| Det | 0 of 2 |  | 0 of 2 |  | refused: TVM's ONNX importer lacks it (2) |" in text
+    assert "| Det | 0 of 2 |  | 0 of 2 |  | refused: it is not supported by TVM's ONNX importer (2) |" in text
     assert "| SequenceAt |  |  |  | 1 | left out: sequences |" in text
 
 

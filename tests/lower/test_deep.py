@@ -167,7 +167,7 @@ def test_a_shape_that_depends_on_the_data_names_the_node(tmp_path):
     nodes = [node("NonZero", ["x"], ["n"]), node("Cast", ["n"], ["y"], to=FLOAT)]
     path = model(tmp_path / "m.onnx", nodes, {"x": [2, 3]}, {"y": FLOAT})
     (problem,) = examine(path).model_problems
-    assert "not known before the model runs" in problem.message
+    assert "only known at run time" in problem.message
     assert problem.node == "N"
 
 
