@@ -1,4 +1,4 @@
-"""Compression: one file a method, registered by hand in registry.py; other packages add theirs by entry point.
+"""Compression methods: one file per method, listed in registry.py; other packages add theirs by entry point.
 
 Imports: base, data, errors, onnxfile, spec, torchnet.
 """

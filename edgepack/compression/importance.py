@@ -1,6 +1,6 @@
-"""How much a channel matters: one score for each member of a group of channels.
+"""Importance of channels: one score per member of a group of channels.
 
-A channel's importance is the norm of the filter that makes it (L1: Li et al. 2017, arXiv:1608.08710; L2: He et al.
+A channel's importance is the norm of its filter (L1: Li et al. 2017, arXiv:1608.08710; L2: He et al.
 2018, arXiv:1808.06866) or the scale of its batch normalisation (Liu et al. 2017, arXiv:1708.06519).
 """
 
@@ -13,14 +13,14 @@ Criterion = Literal["l1", "l2", "bn"]
 
 
 def importance(graph: ChannelGraph, group: ChannelGroup, criterion: Criterion) -> list[float]:
-    """One score a member: each layer's scores divided by their mean in the group, summed over layers.
+    """Return one score per member: each layer's scores divided by their mean in the group, summed over layers.
 
     Raises:
         InputError: for criterion ``bn`` where no batch normalisation scales the group's channels.
     """
     position = {root: i for i, root in enumerate(group.members)}
     scores = [0.0] * len(group.members)
-    found = False
+    scored = False
     for name, numbers in graph.outputs.items():
         values = _scores(graph, name, criterion)
         mine = [
@@ -30,11 +30,11 @@ def importance(graph: ChannelGraph, group: ChannelGroup, criterion: Criterion) -
         ]
         if not mine:
             continue
-        found = True
+        scored = True
         mean = sum(value for _, value in mine) / len(mine)
         for i, value in mine:
             scores[i] += value / mean if mean > 0 else 0.0
-    if not found:
+    if not scored:
         raise InputError(
             f"criterion bn: no batch normalisation scales the channels of {', '.join(group.multiplicity)}",
             where="compress, prune-channels, criterion",
@@ -44,7 +44,7 @@ def importance(graph: ChannelGraph, group: ChannelGroup, criterion: Criterion) -
 
 
 def _scores(graph: ChannelGraph, name: str, criterion: Criterion) -> list[float]:
-    """One value an output channel of the layer; none where the criterion does not look at it."""
+    """Return one score per output channel of the layer; empty if the criterion does not apply to it."""
     layer = graph.layers[name]
     is_norm = name not in graph.inputs
     if is_norm != (criterion == "bn") or layer.weight is None:

@@ -1,8 +1,8 @@
-"""The contract of a compression method: a typed object that says what a step may ask for and does the step.
+"""The interface of compression methods: a typed object that describes a step's options and requirements and runs it.
 
 A method works on a copy, is deterministic for its options and seeds, and raises
-:class:`edgepack.errors.InputError` where the model or the recipe is at fault. Its module must import without torch,
-onnx or numpy, because recipes are read without them. docs/add-a-compression-method.md adds one.
+:class:`edgepack.errors.InputError` if the model or the recipe is invalid. Its module must import without torch,
+onnx or numpy, because recipes are read without them. docs/add-a-compression-method.md explains how to add one.
 """
 
 import sys
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from edgepack.torchnet.checkpoint import Rebuild
 
 Level = Literal["torch", "onnx"]
-"""What a method changes: a ``torch.nn.Module`` before the export, or an .onnx file after it."""
+"""What a method modifies: a ``torch.nn.Module`` before export, or an .onnx file after export."""
 
 NeedKind = Literal["labels", "samples", "teacher", "gradients"]
 
 Metrics = Mapping[str, Any]
-"""Figures for the report, as JSON values."""
+"""Metrics for the report, as JSON values."""
 
 
 class Step(Spec):
-    """One compression step of a recipe: a method's name and its options. Each method has a subclass of its own."""
+    """A compression step of a recipe: a method's name and its options. Each method defines a subclass."""
 
     method: str
 
@@ -42,12 +42,12 @@ T = TypeVar("T", bound=Step)
 
 @dataclass(frozen=True)
 class Need:
-    """Something a step cannot do without.
+    """A requirement of a step.
 
     Attributes:
-        kind: labelled samples, samples whose labels do not matter, the model as it came, or gradients through it.
-        purpose: what it is for, in words: ``calibration``.
-        option: the key of the step that asks for it.
+        kind: labelled samples, samples whose labels are not used, the original model, or gradients through it.
+        purpose: what it is used for, e.g. ``calibration``.
+        option: the key of the step that requires it.
     """
 
     kind: NeedKind
@@ -57,14 +57,14 @@ class Need:
 
 @dataclass(frozen=True)
 class StepFile:
-    """A file or user code that a step names: it is checked, part of the cache key, and found through the context.
+    """A file or user code that a step refers to: it is checked, part of the cache key, and available in the context.
 
     Attributes:
-        option: where it stands in the step: ``("teachers", 0, "weights")``.
-        value: what stands there: a path relative to the recipe, or ``module:callable``.
+        option: its path in the step: ``("teachers", 0, "weights")``.
+        value: the value there: a path relative to the recipe, or ``module:callable``.
         kind: which of the two.
-        suffixes: what the name of a file must end in; empty for anything.
-        arguments: what a callable is called with.
+        suffixes: allowed suffixes of a file name; empty allows any.
+        arguments: parameters that a callable is called with.
     """
 
     option: tuple[str | int, ...]
@@ -75,25 +75,25 @@ class StepFile:
 
     @property
     def role(self) -> str:
-        """What it is called in the cache key and in the reasons for a re-run: ``teachers.0.weights``."""
+        """Its name in the cache key and in the reasons for a re-run: ``teachers.0.weights``."""
         return ".".join(map(str, self.option))
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a method may use besides the model.
+    """What a method may use in addition to the model.
 
-    Files and code that the step names are asked for by what stands in the step, and only those that ``Method.files``
-    gives can be had: others would be missing in the cache key.
+    Files and code are looked up by their value in the step; only those returned by ``Method.files`` are
+    available, because others would be missing from the cache key.
 
     Attributes:
-        inputs: the model's inputs, batch included.
-        data: samples; a method that needs them says so in ``needs`` and when there are none.
-        progress: told how far the step is.
-        teacher: builds the model as it came, before any step; None where nothing was asked or the model is no torch one.
-        files: those of the step, as ``Method.files`` gives them.
+        inputs: the model's inputs, including the batch axis.
+        data: samples; a method that requires them declares it in ``needs`` and raises an error if there are none.
+        progress: called with the step's progress.
+        teacher: builds the original model, before any step; None if not requested or if the model is not a torch one.
+        files: the step's files, as returned by ``Method.files``.
         base: the recipe's folder.
-        rebuilders: by method, for weights of modules that are checkpoints.
+        rebuilders: by method, for loading weights from checkpoints.
     """
 
     inputs: tuple[Input, ...]
@@ -105,24 +105,24 @@ class Context:
     rebuilders: "Mapping[str, Rebuild]" = field(default_factory=dict)
 
     def path(self, value: str) -> Path:
-        """The file that the step names ``value``.
+        """Return the path of the file that the step refers to as ``value``.
 
         Raises:
-            EdgepackError: ``Method.files`` does not give it.
+            EdgepackError: it is not in ``Method.files``.
         """
-        self._given(value, "file")
+        self._require_declared(value, "file")
         return self.base / value
 
     def function(self, reference: str) -> "Callable[..., Any]":
-        """The callable that the step names ``module:callable``; what it raises is told with the user's file and line.
+        """Return the callable for ``module:callable``; its exceptions are reported with the user's file and line.
 
         Raises:
-            EdgepackError: ``Method.files`` does not give it.
+            EdgepackError: it is not in ``Method.files``.
             InputError: the module cannot be imported, or has no such callable.
         """
         from edgepack.data.user_code import call_user_code, importable, resolve
 
-        self._given(reference, "callable")
+        self._require_declared(reference, "callable")
         with importable(self.base):
             function = resolve(reference, self.base)
 
@@ -133,39 +133,39 @@ class Context:
         return call
 
     def module(self, source: str, weights: str | None = None) -> "torch.nn.Module":
-        """The ``torch.nn.Module`` in eval mode that the step names by ``module:callable``, with weights from a file.
+        """Build the module for ``module:callable`` in eval mode, with weights loaded from a file.
 
-        For teachers: a step may have several. Weights may be a checkpoint that edgepack compressed.
+        Used for teachers; a step may have several. Weights may be a checkpoint written by edgepack.
 
         Raises:
-            EdgepackError: ``Method.files`` does not give them.
+            EdgepackError: one of them is not in ``Method.files``.
             InputError: as for ``model.source`` and ``model.weights`` of a recipe.
         """
         from edgepack.torchnet.source import load_source
 
-        self._given(source, "callable")
+        self._require_declared(source, "callable")
         if weights is not None:
-            self._given(weights, "file")
+            self._require_declared(weights, "file")
         return load_source(Model(source=source, weights=weights), self.base, self.rebuilders).module
 
-    def _given(self, value: str, kind: str) -> None:
+    def _require_declared(self, value: str, kind: str) -> None:
         if not any(file.value == value and file.kind == kind for file in self.files):
             raise EdgepackError(
-                f"the method asks for the {kind} {value!r}, which its files(step) does not give",
-                why="what a step reads has to be in its cache key",
-                next="add a StepFile to the method's files",
+                f"the method uses the {kind} {value!r}, which its files(step) does not return",
+                why="everything that a step reads must be in its cache key",
+                next="return a StepFile for it from the method's files",
             )
 
 
 @dataclass(frozen=True)
 class TorchResult:
-    """What a method on torch returns.
+    """The result of a method on torch.
 
     Attributes:
         module: a new module, in eval mode.
-        metrics: figures for the report.
-        change: what ``rebuild`` needs to make the new structure out of the old one, as JSON values; None where only
-            weights and the sizes of torch's own layers changed, which checkpoints keep by themselves.
+        metrics: metrics for the report.
+        change: what ``rebuild`` needs to recreate the new structure from the old one, as JSON values; None if only
+            weights and the sizes of torch's own layers changed, which checkpoints store themselves.
     """
 
     module: "torch.nn.Module"
@@ -174,7 +174,7 @@ class TorchResult:
 
 
 def nothing(_step: Any) -> tuple[Any, ...]:
-    """The needs, or files, of a method that has none."""
+    """Return no needs, or no files."""
     return ()
 
 
@@ -183,13 +183,13 @@ class Method(ABC, Generic[T]):
     """A compression method.
 
     Attributes:
-        spec: the step as recipes write it: frozen, strict, ``method: Literal["its-name"]`` and its options.
-        needs: what a step needs of the recipe, by its options.
-        files: the files and user code that a step names, by its options.
-        distributions: packages by whose versions its result may differ.
-        sources: files and folders with its code: relative to edgepack's package, or absolute. Empty for all of the
-            package that ``spec`` is defined in, which is right for methods from elsewhere.
-        origin: the distribution that brings it.
+        spec: the step in recipes: frozen, strict, ``method: Literal["its-name"]`` and its options.
+        needs: returns the step's requirements, depending on its options.
+        files: returns the files and user code that the step refers to.
+        distributions: packages whose versions may affect the result.
+        sources: files and folders with its code: relative to edgepack's package, or absolute. Empty means the whole
+            package that defines ``spec``, which is right for external methods.
+        origin: the distribution that provides it.
     """
 
     spec: type[T]
@@ -201,26 +201,26 @@ class Method(ABC, Generic[T]):
 
     @property
     def name(self) -> str:
-        """What recipes call it."""
+        """Its name in recipes."""
         (name,) = get_args(self.spec.model_fields["method"].annotation)
         return str(name)
 
     @property
     @abstractmethod
     def level(self) -> Level:
-        """What it changes."""
+        """What it modifies."""
 
     @property
     def summary(self) -> str:
-        """The first line of its spec's docstring."""
+        """First line of its spec's docstring."""
         return (self.spec.__doc__ or "").strip().partition("\n")[0]
 
     def tools(self) -> tuple[str, ...]:
-        """The packages by whose versions its result may differ, its own among them."""
+        """Packages whose versions may affect its result, including its own."""
         return self.distributions if self.origin == "edgepack" else (self.origin, *self.distributions)
 
     def code(self) -> tuple[str | Path, ...]:
-        """The files and folders that shape its result: ``sources``, or where ``spec`` comes from."""
+        """Files and folders that affect its result: ``sources``, or the package of ``spec``."""
         if self.sources:
             return self.sources
         package = sys.modules[self.spec.__module__.partition(".")[0]]
@@ -232,12 +232,12 @@ class Method(ABC, Generic[T]):
 
 @dataclass(frozen=True, kw_only=True)
 class TorchMethod(Method[T]):
-    """A method on ``torch.nn.Module``: all such steps of a recipe run before the export.
+    """A method on ``torch.nn.Module``; these steps of a recipe run before export.
 
     Attributes:
-        apply: compresses a copy of the module it is given.
-        rebuild: makes the change of a :class:`TorchResult` again on a fresh module, when a checkpoint is read; needed
-            where ``apply`` returns a change.
+        apply: compresses a copy of the given module.
+        rebuild: repeats the change of a :class:`TorchResult` on a new module when a checkpoint is loaded; required
+            if ``apply`` returns a change.
     """
 
     apply: "Callable[[torch.nn.Module, T, Context], TorchResult]"
@@ -245,21 +245,21 @@ class TorchMethod(Method[T]):
 
     @property
     def level(self) -> Level:
-        """What it changes."""
+        """What it modifies."""
         return "torch"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxMethod(Method[T]):
-    """A method on .onnx files in canonical form: all such steps of a recipe run after the export.
+    """A method on .onnx files in canonical form; these steps of a recipe run after export.
 
     Attributes:
-        apply: compresses the first file into the second, canonical again.
+        apply: compresses the first file and writes the result to the second, in canonical form.
     """
 
     apply: Callable[[Path, Path, T, Context], Metrics]
 
     @property
     def level(self) -> Level:
-        """What it changes."""
+        """What it modifies."""
         return "onnx"

@@ -1,7 +1,7 @@
-"""Structured pruning: whole channels go, so that every runtime gains.
+"""Structured pruning: remove whole channels, which speeds up every runtime.
 
-Which channels must go together is found in the traced graph (edgepack/torchnet/channels), how much each matters by
-edgepack/compression/importance.py.
+Channels that must be removed together are determined from the traced graph (edgepack/torchnet/channels), their
+importance by edgepack/compression/importance.py.
 """
 
 import math
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from edgepack.torchnet.channels import ChannelGraph, ChannelGroup
 
-_TOLERANCE = 1e-3  # relative; pruning only leaves terms out of sums, rounding aside
+_TOLERANCE = 1e-3  # relative; pruning only removes terms from sums, apart from rounding
 
 
 class PruneChannels(Step):
@@ -30,18 +30,18 @@ class PruneChannels(Step):
     criterion: Literal["l1", "l2", "bn"] = Field(
         default="l1", description="Importance: norm of the filter, or scale of its batch normalisation."
     )
-    round_to: int = Field(default=1, ge=1, description="Layers keep a multiple of this many channels.")
+    round_to: int = Field(default=1, ge=1, description="Round the remaining channels to a multiple of this.")
     skip: tuple[str, ...] = Field(
-        default=(), description="Layers that keep all channels: names, * and ? match."
+        default=(), description="Layers that keep all channels: names, with * and ? as wildcards."
     )
-    fine_tune: Train | None = Field(default=None, description="Train afterwards, on the training split.")
+    fine_tune: Train | None = Field(default=None, description="Fine-tune afterwards, on the training split.")
 
 
 def apply(module: "torch.nn.Module", step: PruneChannels, context: Context) -> TorchResult:
     """Prune a copy of ``module``, check it against the original with those channels masked, fine-tune it.
 
     Metrics: ``parameters`` and ``macs`` as ``[before, after]``; ``layers``: name to channels ``[before,
-    after]``; ``kept_whole``: name to the reason why a layer lost nothing; with data, ``accuracy`` (test,
+    after]``; ``kept_whole``: name to the reason why a layer was not pruned; with data, ``accuracy`` (test,
     0..1) ``before``, ``pruned`` and after ``fine_tune``.
 
     Raises:
@@ -55,7 +55,7 @@ def apply(module: "torch.nn.Module", step: PruneChannels, context: Context) -> T
     from edgepack.torchnet.training import accuracy, train
 
     if step.fine_tune is not None and context.data is None:
-        raise InputError("fine_tune needs samples", next="add a data block to the recipe, or drop fine_tune")
+        raise InputError("fine_tune needs samples", next="add a data block to the recipe, or remove fine_tune")
     pruned = copy.deepcopy(module).eval()
     examples = example_inputs(context.inputs)
     graph = analyse(pruned, examples)
@@ -69,7 +69,7 @@ def apply(module: "torch.nn.Module", step: PruneChannels, context: Context) -> T
         raise InputError(
             f"{type(module).__name__} has no channels to remove with ratio {step.ratio:g}, round_to {step.round_to}",
             why="; ".join(f"{name}: {why}" for name, why in list(graph.reasons().items())[:4]) or None,
-            next="raise ratio, lower round_to, or drop this step",
+            next="raise ratio, lower round_to, or remove this step",
         )
     before = count_module(pruned, examples)
     widths = {name: graph.width(name) for name in graph.producers}
@@ -111,10 +111,10 @@ METHOD = TorchMethod(
 
 
 def _least_important(graph: "ChannelGraph", group: "ChannelGroup", step: PruneChannels) -> set[int]:
-    """The members of ``group`` to remove: those of least importance, a whole number of ``round_to``."""
+    """Return the members of ``group`` to remove: the least important ones, in multiples of ``round_to``."""
     from edgepack.compression.importance import importance
 
-    # A layer with n channels a member keeps a multiple of round_to if the members kept are a multiple of this.
+    # With n channels per member, keeping a multiple of this many members keeps a multiple of round_to channels.
     multiple = math.lcm(*(step.round_to // math.gcd(step.round_to, n) for n in group.multiplicity.values()))
     size = len(group.members)
     keep = max(multiple, round(size * (1 - step.ratio) / multiple) * multiple)
@@ -128,7 +128,7 @@ def _least_important(graph: "ChannelGraph", group: "ChannelGroup", step: PruneCh
 def _masked_outputs(
     module: "torch.nn.Module", graph: "ChannelGraph", removed: set[int], examples: "tuple[torch.Tensor, ...]"
 ) -> "list[torch.Tensor]":
-    """What the original computes when nothing reads the removed channels."""
+    """Return the outputs of the original if nothing reads the removed channels."""
     import copy
 
     import torch
@@ -148,14 +148,14 @@ def _check_equal(
     import torch
     from torch.utils import _pytree
 
-    next_step = "drop this step, or skip the layers around the operation"
+    next_step = "remove this step, or skip the layers around the operation"
     try:
         with torch.no_grad():
             outputs = _pytree.tree_leaves(module(*examples))
     except Exception as error:
         raise InputError(
             "the pruned model does not run",
-            why=f"forward() counts on the number of channels: {str(error).strip()}",
+            why=f"forward() depends on the number of channels: {str(error).strip()}",
             next=next_step,
         ) from error
     for got, want in zip(outputs, expected, strict=True):
@@ -163,7 +163,7 @@ def _check_equal(
             got, want, _TOLERANCE, _TOLERANCE * float(want.abs().max())
         ):
             raise EdgepackError(
-                "the pruned model does not compute what the masked original does",
-                why="an operation in forward() mixes channels in a way the analysis does not know",
+                "the pruned model does not compute the same as the masked original",
+                why="an operation in forward() mixes channels in an unsupported way",
                 next=next_step,
             )

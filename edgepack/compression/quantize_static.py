@@ -1,8 +1,8 @@
-"""Static int8 quantization in Q/DQ form, by onnxruntime's quantizer.
+"""Static int8 quantization in Q/DQ form, with onnxruntime's quantizer.
 
-Weights become symmetric int8, one scale an output channel; activations one scale a tensor, found by
-running calibration samples of the training split. The file holds QuantizeLinear and DequantizeLinear
-around float operators (Q/DQ), the form every compiler reads; see Jacob et al. 2018, arXiv:1712.05877, for
+Weights become symmetric int8 with per-channel scales; activations have per-tensor scales, determined by
+running calibration samples of the training split. The file contains QuantizeLinear and DequantizeLinear
+around float operators (Q/DQ), which all compilers support; see Jacob et al. 2018, arXiv:1712.05877, for
 the arithmetic and Wu et al. 2020, arXiv:2004.09602, for the calibration methods.
 """
 
@@ -27,26 +27,26 @@ class QuantizeStatic(Step):
     method: Literal["quantize-static"]
     samples: int = Field(default=256, ge=1, description="Calibration samples, from the training split.")
     calibration: Literal["minmax", "entropy", "percentile"] = Field(
-        default="minmax", description="How an activation's range is chosen from the samples."
+        default="minmax", description="How the range of an activation is determined from the samples."
     )
     activations: Literal["uint8", "int8"] = Field(
         default="uint8", description="Activations as asymmetric uint8, or as symmetric int8."
     )
-    per_channel: bool = Field(default=True, description="A scale for each output channel of the weights.")
+    per_channel: bool = Field(default=True, description="Use one weight scale per output channel.")
     skip: tuple[str, ...] = Field(
-        default=(), description="Layers that stay float: names of layers or nodes, * and ? match."
+        default=(), description="Layers that stay float: names of layers or nodes, with * and ? as wildcards."
     )
-    seed: int = Field(default=0, description="Chooses the calibration samples.")
+    seed: int = Field(default=0, description="Seed for choosing the calibration samples.")
 
 
 def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Metrics:
     """Quantize ``model`` into ``out``.
 
-    Metrics: ``samples`` used; ``size`` bytes ``[before, after]``; ``quantized`` and ``float``: numbers of
-    nodes with weights on each side.
+    Metrics: ``samples`` used; ``size`` in bytes ``[before, after]``; ``quantized`` and ``float``: number of
+    nodes with weights of each kind.
 
     Raises:
-        InputError: without data, if the samples do not fit the model's one input, or a ``skip`` name is
+        InputError: if there is no data, the samples do not match the model's one input, or a ``skip`` name is
             unknown.
     """
     import onnx
@@ -58,10 +58,10 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Met
 
     if context.data is None:
         raise InputError(
-            "calibration needs samples", next="add a data block to the recipe, or drop quantize-static"
+            "calibration needs samples", next="add a data block to the recipe, or remove quantize-static"
         )
     graph = load_onnx(model).graph
-    skipped = _skipped(graph, step.skip)
+    skipped = _select_skipped(graph, step.skip)
     feeds = _calibration_batches(graph, context.data.x_train, step, model)
     methods = {
         "minmax": CalibrationMethod.MinMax,
@@ -71,7 +71,7 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Met
     symmetric = step.activations == "int8"
     with tempfile.TemporaryDirectory(prefix="edgepack-quantize-") as folder, quiet():
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
-        # Names matter to skip: onnxruntime's optimiser would fuse and rename nodes.
+        # skip refers to names; onnxruntime's optimiser would fuse and rename nodes.
         quant_pre_process(str(model), str(prepared), skip_optimization=True, skip_symbolic_shape=True)
         _make_exact(prepared)
         context.progress(f"calibrating on {len(feeds)} batches", 0.1)
@@ -123,12 +123,12 @@ def _make_exact(path: Path) -> None:
 
 
 def _layer(node: "onnx.NodeProto", constants: set[str]) -> str:
-    """The name of the layer whose weights the node uses: ``stem.0`` for ``stem.0.weight``."""
+    """Return the name of the layer whose weights the node uses: ``stem.0`` for ``stem.0.weight``."""
     weights = [name for name in node.input if name in constants]
     return weights[0].rpartition(".")[0] if weights else ""
 
 
-def _skipped(graph: "onnx.GraphProto", patterns: tuple[str, ...]) -> list[str]:
+def _select_skipped(graph: "onnx.GraphProto", patterns: tuple[str, ...]) -> list[str]:
     constants = {tensor.name for tensor in graph.initializer}
     names = {node.name: (node.name, _layer(node, constants)) for node in graph.node}
     return select(patterns, names, kind="layer or node", where="compress, quantize-static, skip")
@@ -137,36 +137,36 @@ def _skipped(graph: "onnx.GraphProto", patterns: tuple[str, ...]) -> list[str]:
 def _calibration_batches(
     graph: "onnx.GraphProto", x: "np.ndarray", step: QuantizeStatic, model: Path
 ) -> "list[dict[str, np.ndarray]]":
-    """Random training samples in the model's batches; what does not fill a batch is left out."""
+    """Return random training samples in batches of the model's size; an incomplete batch is dropped."""
     import numpy as np
     from onnx import helper
 
     if len(graph.input) != 1:
         names = ", ".join(value.name for value in graph.input)
         raise InputError(
-            f"the model has {len(graph.input)} inputs ({names}); a data set feeds one", where=str(model)
+            f"the model has {len(graph.input)} inputs ({names}); a data set feeds only one", where=str(model)
         )
     tensor = graph.input[0].type.tensor_type
     shape = [dim.dim_value for dim in tensor.shape.dim]
     if list(x.shape[1:]) != shape[1:]:
         raise InputError(
-            f"a sample is {list(x.shape[1:])}; input {graph.input[0].name!r} takes {shape[1:]}",
+            f"samples have shape {list(x.shape[1:])}, but input {graph.input[0].name!r} takes {shape[1:]}",
             where=str(model),
-            next="make the data's samples and model.inputs agree",
+            next="make the samples and model.inputs agree",
         )
     batch = shape[0]
     chosen = np.random.default_rng(step.seed).permutation(len(x))[: step.samples]
     chosen = chosen[: max(len(chosen) // batch, 1) * batch]
     if len(chosen) < batch:
         raise InputError(
-            f"calibration needs {batch} samples for one batch and has {len(chosen)}", where=str(model)
+            f"calibration needs at least one batch of {batch} samples (got {len(chosen)})", where=str(model)
         )
     samples = x[chosen].astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     return [{graph.input[0].name: samples[i : i + batch]} for i in range(0, len(samples), batch)]
 
 
 def _reader(feeds: "list[dict[str, np.ndarray]]") -> Any:
-    """The feeds as onnxruntime's calibrators take them."""
+    """Wrap the feeds in onnxruntime's calibration interface."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class CalibrationBatches(CalibrationDataReader):  # type: ignore[misc] # onnxruntime is untyped
@@ -180,7 +180,7 @@ def _reader(feeds: "list[dict[str, np.ndarray]]") -> Any:
 
 
 def _weighted_nodes(graph: "onnx.GraphProto") -> tuple[int, int]:
-    """Convolutions and matrix products that read dequantized weights, and those that read floats."""
+    """Count convolutions and matrix products with dequantized weights, and those with float weights."""
     constants = {tensor.name for tensor in graph.initializer}
     dequantized = {
         n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants

@@ -1,4 +1,4 @@
-"""Every compression method by name: our own, registered here by hand, and those of installed packages."""
+"""All compression methods by name: built-in methods, listed here, and those of installed packages."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
@@ -23,4 +23,4 @@ else:
         Union[tuple(method.spec for method in METHODS.values())],  # noqa: UP007 - made of what is registered
         Field(discriminator="method"),
     ]
-"""A step of a recipe: the spec of one of the methods, told apart by ``method``."""
+"""A step of a recipe: the spec of one of the methods, discriminated by ``method``."""

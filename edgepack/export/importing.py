@@ -1,8 +1,8 @@
-"""Importing an .onnx file without changing what it computes.
+"""Import an .onnx file and verify that it still computes the same.
 
-The opset converter and the folding belong to other libraries, and some of their rules change a model's values. So the
-imported file is run beside the user's own on random inputs. Where they differ, the import is repeated with less
-simplification; where they still differ, the error names the first tensor that does.
+The opset converter and constant folding come from other libraries, and some of their rules change a model's values.
+Therefore the imported file and the original are run on random inputs. If they differ, the import is repeated with less
+simplification; if they still differ, the error names the first tensor that does.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,44 +19,44 @@ if TYPE_CHECKING:
     import onnx
 
 DRAWS = 3  # random inputs that both files are run on
-_INTEGERS = (1000, 100, 10, 2, 1)  # integers are drawn below the first of these that the model takes
-_TOLERANCE = 1e-4  # of a tensor's largest value: what the rounding of fp32 sums in another order stays below
-_HALF_TOLERANCE = 2e-2  # the same where the model computes in 16 bits
-_NUDGE = 1e-6  # relative change of the inputs, for what rounding does to the outputs of this model
-_AMPLIFIED = 10  # the import may change an output by this much more than a nudge does
+_INTEGERS = (1000, 100, 10, 2, 1)  # upper bounds for random integers; the first that the model accepts is used
+_TOLERANCE = 1e-4  # relative to a tensor's largest value: above the rounding of fp32 sums in another order
+_HALF_TOLERANCE = 2e-2  # the same for models that compute in 16 bits
+_NUDGE = 1e-6  # relative change of the inputs, to measure how rounding affects this model's outputs
+_AMPLIFIED = 10  # the import may change an output by this factor more than a nudge does
 
 
 def import_checked(path: Path, inputs: Sequence[Input], out: Path) -> tuple[Input, ...]:
-    """Import ``path`` into canonical ``out``, and compare the two on random inputs.
+    """Import ``path`` to canonical ``out``, and compare the two on random inputs.
 
-    ``inputs`` may be empty where the model's own shapes are static. Returns the model's inputs.
+    ``inputs`` may be empty if the model's own shapes are static. Returns the model's inputs.
 
     Raises:
         InputError: as :func:`edgepack.onnxfile.importing.import_onnx`; if onnxruntime cannot run the file.
-        ImportDiffersError: the outputs differ even when nothing is simplified; the first tensor that does is named.
+        ImportDiffersError: the outputs differ even without simplification; names the first tensor that differs.
     """
     errors: list[EdgepackError] = []
     for simplify in SIMPLIFICATIONS:
         try:
-            found = import_onnx(path, inputs, out, simplify)
-            require_same(path, out, found)
+            model_inputs = import_onnx(path, inputs, out, simplify)
+            require_same(path, out, model_inputs)
         except EdgepackError as error:
             errors.append(error)
         else:
-            return found
+            return model_inputs
     out.unlink(missing_ok=True)
     differing = [error for error in errors if isinstance(error, ImportDiffersError)]
     raise differing[-1] if differing else errors[0]
 
 
 def random_inputs(path: Path, inputs: Sequence[Input], draws: int = DRAWS) -> "list[dict[str, np.ndarray]]":
-    """``draws`` random inputs that the model takes, by name; the same for the same model.
+    """Return ``draws`` random inputs that the model accepts, by name; the same for the same model.
 
-    Floating-point numbers are normal, uniform in [0, 1) and normal with a deviation of 3, in turn. Integers are as
-    large as the model takes them: an index into a table has to be below its size.
+    Floating-point numbers are normal, uniform in [0, 1), and normal with a standard deviation of 3, in turn. Integers
+    are as large as the model accepts: an index into a table must be below its size.
 
     Raises:
-        InputError: if the model runs on none.
+        InputError: if the model accepts none.
     """
     session = open_session(path)
     for below in _INTEGERS:
@@ -90,7 +90,7 @@ def _draw(inputs: Sequence[Input], number: int, below: int) -> "dict[str, np.nda
 
 
 def require_same(path: Path, imported: Path, inputs: Sequence[Input]) -> None:
-    """Refuse an import that computes something else than the file it was made of, beyond rounding.
+    """Raise an error if the imported model's outputs differ from the original's by more than rounding.
 
     Raises:
         InputError: if onnxruntime cannot run the file.
@@ -102,24 +102,24 @@ def require_same(path: Path, imported: Path, inputs: Sequence[Input]) -> None:
     for feed in feeds:
         expected = run_session(theirs, feed, path)
         try:
-            found = run_session(ours, feed, imported)
+            actual = run_session(ours, feed, imported)
         except InputError as error:
             raise ImportDiffersError(
-                "the imported model does not run", where=str(path), why=error.why, next=error.next
+                "the imported model cannot be run", where=str(path), why=error.why, next=error.next
             ) from error
-        worst = max(_differences(found, expected))
+        worst = max(_differences(actual, expected))
         if worst <= tolerance or worst <= _AMPLIFIED * _noise(theirs, feed, expected, path):
             continue
         raise ImportDiffersError(
-            f"importing the model changes what it computes, by {worst:.1%} of an output's largest value",
+            f"importing the model changes its outputs, by up to {worst:.1%} of an output's largest value",
             where=str(path),
             why=_first_difference(path, imported, feed, tolerance),
-            next="export the model again with opset 18 or later, or report it with this node",
+            next="re-export the model with opset 18 or later, or report it with this node",
         )
 
 
 def _noise(session: Any, feed: "dict[str, np.ndarray]", expected: "list[np.ndarray]", path: Path) -> float:
-    """How far rounding moves the outputs, as a change of the inputs by ``_NUDGE`` does: quantizing amplifies it."""
+    """Return how much a change of the inputs by ``_NUDGE`` changes the outputs: quantization amplifies it."""
     import numpy as np
 
     worst = 0.0
@@ -139,11 +139,11 @@ def _resolution(value: "np.ndarray") -> float:
     return float(np.finfo(value.dtype).eps) if value.dtype.kind == "f" else 0.0
 
 
-def _differences(found: "Sequence[np.ndarray]", expected: "Sequence[np.ndarray]") -> Iterator[float]:
-    """Of each tensor: the largest difference, in units of the largest expected value. NaN equals NaN."""
+def _differences(actual: "Sequence[np.ndarray]", expected: "Sequence[np.ndarray]") -> Iterator[float]:
+    """Yield the largest difference of each tensor, relative to the largest expected value. NaN equals NaN."""
     import numpy as np
 
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(actual, expected, strict=True):
         if a.shape != b.shape or a.dtype != b.dtype:
             yield float("inf")
         elif a.dtype.kind not in "fiub":
@@ -169,29 +169,29 @@ def _tolerance(path: Path) -> float:
 
 
 def _first_difference(path: Path, imported: Path, feed: "Mapping[str, np.ndarray]", tolerance: float) -> str:
-    """Which tensor of the user's file, in its own order, is the first that the imported one has otherwise."""
+    """Describe the first tensor of the original file, in its order, that differs in the imported one."""
     import onnx
 
     original = onnx.load_model(path, load_external_data=False).graph
-    made = {name for node in onnx.load_model(imported).graph.node for name in node.output}
+    imported_names = {name for node in onnx.load_model(imported).graph.node for name in node.output}
     outputs = [value.name for value in original.output]
-    makers = {name: node for node in original.node for name in node.output if name in made}
+    makers = {name: node for node in original.node for name in node.output if name in imported_names}
     inner = [name for name in makers if name not in outputs]
     names = [*outputs, *inner]
     sessions = ((path, open_session(path, also=inner)), (imported, open_session(imported, also=inner)))
-    expected, found = (
+    expected, actual = (
         dict(zip(names, run_session(session, feed, where), strict=True)) for where, session in sessions
     )
     for name in (*makers, *outputs):
-        (difference,) = _differences([found[name]], [expected[name]])
+        (difference,) = _differences([actual[name]], [expected[name]])
         if difference > tolerance:
-            size = f"by {difference:.1%} of its largest value" if difference < float("inf") else "in its form"
+            size = f"by {difference:.1%} of its largest value" if difference < float("inf") else "in its shape or dtype"
             return f"the first tensor that differs is {name!r}, {size}{_origin(makers.get(name))}"
-    return "each tensor alone differs by rounding only"
+    return "each single tensor differs only by rounding"
 
 
 def _origin(node: "onnx.NodeProto | None") -> str:
     if node is None:
         return ""
     named = f" {node.name!r}" if node.name else ""
-    return f", which node{named} ({node.op_type}) computes"
+    return f", computed by node{named} ({node.op_type})"

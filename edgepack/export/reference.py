@@ -1,6 +1,6 @@
 """The reference: onnxruntime on an .onnx file, exact on every kind of CPU.
 
-Samples, accuracy, parity and calibration all compare with what this module computes.
+Samples, accuracy, parity and calibration are all based on this module.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ THREADS = 1
 
 
 def open_session(path: Path, *, threads: int = THREADS, also: Sequence[str] = ()) -> Any:
-    """A quiet onnxruntime CPU session that computes what the file says, with a fixed number of threads.
+    """Open a quiet onnxruntime CPU session that computes exactly what the file specifies, with ``threads`` threads.
 
-    Without graph optimisations: these fuse Q/DQ graphs into integer kernels that saturate on some CPUs. The integer
-    products that a file holds explicitly are made exact (:mod:`edgepack.onnxfile.integers`). ``also`` names values
-    inside the graph that become outputs after its own.
+    Graph optimisations are off: they fuse Q/DQ graphs into integer kernels that saturate on some CPUs. Explicit integer
+    products in a file are rewritten to be exact (:mod:`edgepack.onnxfile.integers`). ``also`` names intermediate values
+    that are added to the outputs.
 
     Raises:
         InputError: if onnxruntime cannot load the model.
@@ -36,8 +36,8 @@ def open_session(path: Path, *, threads: int = THREADS, also: Sequence[str] = ()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what fails is raised, and shown once
-    rewritten = _rewritten(path, also)
+    options.log_severity_level = 4  # errors are raised, and shown once
+    rewritten = _rewrite(path, also)
     if rewritten is not None:
         folder = str(path.resolve().parent)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
@@ -50,15 +50,15 @@ def open_session(path: Path, *, threads: int = THREADS, also: Sequence[str] = ()
         ) from error
 
 
-def _rewritten(path: Path, also: Sequence[str]) -> bytes | None:
-    """The model to run in the place of the file's; None where that is the file itself."""
+def _rewrite(path: Path, also: Sequence[str]) -> bytes | None:
+    """Return the model to run instead of the file; None if that is the file itself."""
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load_model(path, load_external_data=False)
     except (DecodeError, OSError):
-        return None  # onnxruntime says what is wrong with the file
+        return None  # onnxruntime reports the error in the file
     changed = exact_integers(model, path)
     for name in also:
         model.graph.output.add().name = name
@@ -66,19 +66,19 @@ def _rewritten(path: Path, also: Sequence[str]) -> bytes | None:
 
 
 def run_onnx(path: Path, inputs: "Mapping[str, np.ndarray]", *, threads: int = THREADS) -> "list[np.ndarray]":
-    """The model's outputs, in its order, for one batch of ``inputs`` by name.
+    """Return the model's outputs, in order, for one batch of ``inputs`` by name.
 
     Raises:
-        InputError: if names, shapes or dtypes are not the model's.
+        InputError: if names, shapes or dtypes do not match the model.
     """
     return run_session(open_session(path, threads=threads), inputs, path)
 
 
 def run_session(session: Any, inputs: "Mapping[str, np.ndarray]", path: Path) -> "list[np.ndarray]":
-    """A session's outputs for one batch of ``inputs`` by name; ``path`` is for the error.
+    """Return a session's outputs for one batch of ``inputs`` by name; ``path`` is used in errors.
 
     Raises:
-        InputError: if names, shapes or dtypes are not the model's.
+        InputError: if names, shapes or dtypes do not match the model.
     """
     try:
         return list(session.run(None, dict(inputs)))
@@ -89,21 +89,21 @@ def run_session(session: Any, inputs: "Mapping[str, np.ndarray]", path: Path) ->
             f"the model does not run on {given}",
             where=str(path),
             why=str(error).strip(),
-            next=f"the model takes {wanted}",
+            next=f"the model's inputs are {wanted}",
         ) from error
 
 
 def predict(
     path: Path, x: "np.ndarray", *, shape: Sequence[int] | None = None, threads: int = THREADS
 ) -> "np.ndarray":
-    """The first output for every sample of ``x``; the model has one input.
+    """Return the first output for every sample of ``x``; the model must have one input.
 
-    ``x`` is ``[N, ...]`` over the model's own shape without its batch; ``shape`` is that shape, batch included, where
-    the file leaves it open. Samples go through in the model's batches (normally of 1); the last one is padded. Returns
-    ``[N, ...]``.
+    ``x`` has shape ``[N, ...]``, where ``...`` is the model's input shape without the batch; ``shape`` is the input
+    shape with the batch, if the file leaves it open. Samples are run in batches of the model's size (normally 1); the
+    last batch is padded. The result has shape ``[N, ...]``.
 
     Raises:
-        InputError: if the model has several inputs, or a sample has another shape or kind.
+        InputError: if the model has several inputs, or the samples have another shape or dtype.
     """
     import numpy as np
 
@@ -112,15 +112,15 @@ def predict(
     if len(specs) != 1:
         names = ", ".join(spec.name for spec in specs)
         raise InputError(
-            f"the model has {len(specs)} inputs ({names}); a data set feeds one", where=str(path)
+            f"the model has {len(specs)} inputs ({names}); a data set feeds only one", where=str(path)
         )
     name, dtype = specs[0].name, _numpy_dtype(specs[0].type)
     shape = specs[0].shape if shape is None else shape
     if list(x.shape[1:]) != list(shape[1:]) or not np.can_cast(x.dtype, dtype, "same_kind"):
         raise InputError(
-            f"a sample is {x.dtype}{list(x.shape[1:])}; input {name!r} takes {dtype}{list(shape[1:])}",
+            f"samples are {x.dtype}{list(x.shape[1:])}, but input {name!r} takes {dtype}{list(shape[1:])}",
             where=str(path),
-            next="make the data's samples and model.inputs agree",
+            next="make the samples and model.inputs agree",
         )
     if len(x) == 0:
         raise InputError("there are no samples", where=str(path))
@@ -162,7 +162,7 @@ def default_saturates() -> bool:
     import onnxruntime as ort
     from onnx import TensorProto, helper, numpy_helper
 
-    # Enough rows and columns for the kernel that real layers take; every pair of products is beyond int16.
+    # Enough rows and columns to select the kernel used for real layers; every pair of products exceeds int16.
     a, b = np.full((16, 64), 255, np.uint8), np.full((64, 32), 127, np.int8)
     graph = helper.make_graph(
         [helper.make_node("MatMulInteger", ["a", "b"], ["y"])],
@@ -173,14 +173,14 @@ def default_saturates() -> bool:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"a": a})
-    return not np.array_equal(found, a.astype(np.int32) @ b.astype(np.int32))
+    (computed,) = session.run(None, {"a": a})
+    return not np.array_equal(computed, a.astype(np.int32) @ b.astype(np.int32))
 
 
 def relative_error(a: "np.ndarray", b: "np.ndarray") -> float:
-    """``max |a - b| / max |b|``: the largest difference, in units of the reference ``b``'s largest value.
+    """``max |a - b| / max |b|``: the largest difference, relative to the largest value of the reference ``b``.
 
-    Infinite where shapes differ or either side holds a NaN or an infinity.
+    Infinite if the shapes differ or either side contains NaN or infinity.
     """
     import numpy as np
 
@@ -197,12 +197,12 @@ def relative_error(a: "np.ndarray", b: "np.ndarray") -> float:
 def parity(
     module: "torch.nn.Module", path: Path, inputs: "Sequence[np.ndarray]", *, limit: float | None = 1e-4
 ) -> float:
-    """The largest relative error of onnxruntime's outputs from torch's, over all outputs.
+    """Return the largest relative error of onnxruntime's outputs from torch's, over all outputs.
 
-    ``inputs`` are one batch, in the model's order. ``limit`` None only measures.
+    ``inputs`` are one batch, in the model's order. If ``limit`` is None, the error is only measured.
 
     Raises:
-        EdgepackError: above ``limit``, naming the worst output.
+        EdgepackError: the error exceeds ``limit``; names the worst output.
     """
     import torch
     from torch.utils import _pytree
@@ -219,9 +219,9 @@ def parity(
     worst = max(errors, key=lambda name: errors[name])
     if limit is not None and not errors[worst] <= limit:
         raise EdgepackError(
-            f"output {worst!r} of the exported model is {errors[worst]:.2e} from torch's; {limit:.0e} is allowed",
+            f"output {worst!r} of the exported model differs from torch's by {errors[worst]:.2e} (limit {limit:.0e})",
             where=str(path),
-            why="torch and onnxruntime disagree on the same input",
-            next="look for dropout, random numbers or control flow in forward()",
+            why="torch and onnxruntime give different results for the same input",
+            next="check forward() for dropout, random numbers and control flow",
         )
     return errors[worst]

@@ -1,8 +1,8 @@
-"""torch.nn.Module to ONNX: eval mode, static shapes, batch normalisation folded, fixed opset.
+"""Export a torch.nn.Module to ONNX: eval mode, static shapes, folded batch normalisation, fixed opset.
 
-The exporter is ``torch.onnx.export(dynamo=True)``, the one torch maintains. It is slower than the
-TorchScript exporter it replaced (seconds, not tenths), folds batch normalisation into the convolutions
-by itself, and names weights as the module does.
+The exporter is ``torch.onnx.export(dynamo=True)``, which torch maintains. It is slower than the
+TorchScript exporter it replaced (seconds instead of tenths), folds batch normalisation into convolutions
+by itself, and names weights as in the module.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     import torch
 
 OPSET = 18
-"""The exported opset: 18 is the exporter's own, so that no version conversion runs after it."""
+"""The exported opset: 18 is the exporter's native one, so that no version conversion is needed."""
 
 
 def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> Path:
     """Export ``module`` to ``path`` in canonical form; outputs are named ``output`` or ``output_0``...
 
-    The module's own mode and gradients are left as they were. Returns ``path``.
+    The module's mode and gradients are preserved. Returns ``path``.
 
     Raises:
         InputError: if the module cannot run on ``inputs``, or torch cannot export it.
@@ -52,7 +52,7 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,
-                optimize=False,  # it would unpack encoded weights: see simplify
+                optimize=False,  # it would decode encoded weights: see simplify
             )
     except torch.onnx.OnnxExporterError as error:
         raise InputError(

@@ -1,10 +1,10 @@
-"""Explicit integer products written so that onnxruntime computes them exactly on every CPU.
+"""Rewrite explicit integer products so that onnxruntime computes them exactly on every CPU.
 
 On x86-64 without VNNI, onnxruntime's kernels multiply u8 by s8 in pairs and add each pair in int16, which saturates
-(``vpmaddubsw``). Its session option ``session.x64quantprecision`` avoids that for some operators with constant weights
-only, and makes products of s8 by s8 fail. Its u8 by u8 kernels are exact everywhere, with all optimisations off. So an s8
-operand that meets a u8 one is moved by 128 into u8, and its zero point with it: the same differences, the same products.
-Held to NumPy over full-range values, on emulated CPUs too: ``tests/export/test_integers.py``.
+(``vpmaddubsw``). Its session option ``session.x64quantprecision`` avoids that only for some operators with constant
+weights, and breaks products of s8 by s8. Its u8 by u8 kernels are exact everywhere with all optimisations off. An s8
+operand that meets a u8 one is therefore shifted by 128 to u8, together with its zero point: same differences, same
+products. Compared with NumPy over full-range values, also on emulated CPUs: ``tests/export/test_integers.py``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ _MICROSOFT = "com.microsoft"
 
 @dataclass(frozen=True)
 class _Operand:
-    """Where a node has an operand of its integer product, and that operand's zero point."""
+    """Input indices of an operand of an integer product and of its zero point."""
 
     value: int
     zero_point: int
@@ -31,9 +31,9 @@ class _Operand:
 
 @dataclass(frozen=True)
 class _Product:
-    """The operands of an operator's integer products: those that may be signed, and the one they are multiplied by.
+    """The operands of an operator's integer product: those that may be signed, and the other factor.
 
-    ``other`` is None where the operator quantizes that operand itself, as uint8.
+    ``other`` is None if the operator itself quantizes that operand, as uint8.
     """
 
     signed: tuple[_Operand, ...]
@@ -56,10 +56,10 @@ _PRODUCTS: Mapping[tuple[str, str], _Product] = {
 def exact_integers(model: "onnx.ModelProto", path: Path) -> bool:
     """Rewrite, in place, the integer products that an onnxruntime kernel would saturate; returns whether there are any.
 
-    ``path`` is the model's file, whose external data stays where it is.
+    ``path`` is the model's file; its external data is not moved.
 
     Raises:
-        InputError: an operand's element type cannot be told from the file.
+        InputError: an operand's element type cannot be inferred.
     """
     import onnx
 
@@ -84,7 +84,7 @@ def _graphs(graph: "onnx.GraphProto") -> "Iterator[onnx.GraphProto]":
 
 
 def _types(graph: "onnx.GraphProto") -> dict[str, int]:
-    """The element type of each value that has one, in the graph and those inside it, whose names are unique together."""
+    """Return the element types of all values in the graph and its subgraphs, whose names are unique together."""
     types = {}
     for each in _graphs(graph):
         for value in (*each.input, *each.value_info, *each.output):
@@ -94,7 +94,7 @@ def _types(graph: "onnx.GraphProto") -> dict[str, int]:
 
 
 class _Rewriting:
-    """Moves the signed operands of one graph's mixed products into uint8."""
+    """Shifts the signed operands of a graph's mixed products to uint8."""
 
     def __init__(self, graph: "onnx.GraphProto", types: Mapping[str, int], path: Path) -> None:
         from onnx import TensorProto
@@ -103,16 +103,16 @@ class _Rewriting:
         self._path = path
         self._types = types
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        self._moved: dict[str, str] = {}  # a value's name, by its name in uint8
+        self._moved: dict[str, str] = {}  # name of a value -> name of its uint8 version
         self._int8, self._uint8 = TensorProto.INT8, TensorProto.UINT8
 
     def run(self) -> bool:
-        """Rewrite the graph in place; returns whether anything was mixed."""
+        """Rewrite the graph in place; returns whether there were any mixed products."""
         nodes: list[onnx.NodeProto] = []
         for node in self._graph.node:
             product = _PRODUCTS.get(_key(node))
             if product is not None:
-                for operand in self._mixed(node, product):
+                for operand in self._find_mixed(node, product):
                     self._move(node, operand, nodes)
             nodes.append(node)
         if self._moved:
@@ -121,15 +121,15 @@ class _Rewriting:
             self._graph.node.extend(kept)
         return bool(self._moved)
 
-    def _mixed(self, node: "onnx.NodeProto", product: _Product) -> list[_Operand]:
-        """The operands of ``node`` that are s8 and meet a u8."""
+    def _find_mixed(self, node: "onnx.NodeProto", product: _Product) -> list[_Operand]:
+        """Return the operands of ``node`` that are s8 and multiplied by u8."""
         signed = [each for each in product.signed if self._type(node, each) == self._int8]
         if product.other is None:
             return signed
         other = self._type(node, product.other)
         if other == self._uint8:
             return signed
-        # The other way round; ConvInteger gives wrong values for it on every x86-64 CPU.
+        # The reverse case; ConvInteger gives wrong results for it on every x86-64 CPU.
         return [product.other] if other == self._int8 and len(signed) < len(product.signed) else []
 
     def _type(self, node: "onnx.NodeProto", operand: _Operand) -> int:
@@ -137,10 +137,10 @@ class _Rewriting:
         known = [self._types[name] for name in names if self._types.get(name)]
         if not known:
             raise InputError(
-                f"the element type of {names[0]!r} is not known",
+                f"the element type of {names[0]!r} is unknown",
                 where=f"{self._path}, node {node.name or node.output[0]!r}",
-                why=f"it is an operand of {node.op_type}, whose products differ for int8 and uint8",
-                next="give the node zero points, or export the model in Q/DQ form",
+                why=f"it is an operand of {node.op_type}, which depends on whether it is int8 or uint8",
+                next="add zero points to the node, or export the model in Q/DQ form",
             )
         return int(known[0])
 
@@ -155,7 +155,7 @@ class _Rewriting:
         if zero_point:
             node.input[operand.zero_point] = self._as_uint8(zero_point, nodes)
             return
-        name = f"{node.input[operand.value]}/zero_point"  # an absent one is 0
+        name = f"{node.input[operand.value]}/zero_point"  # a missing zero point is 0
         if name not in self._constants:
             tensor = numpy_helper.from_array(np.asarray(_SHIFT, np.uint8), name)
             self._graph.initializer.append(tensor)
@@ -163,7 +163,7 @@ class _Rewriting:
         node.input[operand.zero_point] = name
 
     def _as_uint8(self, name: str, nodes: "list[onnx.NodeProto]") -> str:
-        """The name of the value moved by 128: a constant is moved here, any other by nodes before its use."""
+        """Return the name of the value shifted by 128: constants are shifted directly, others by inserted nodes."""
         import numpy as np
         from onnx import TensorProto, helper, numpy_helper
 

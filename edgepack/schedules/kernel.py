@@ -154,7 +154,7 @@ def output_axes(block: Block) -> tuple[Axis, ...]:
 
 
 def follows(consumer: Block, producer: Block) -> dict[int, int] | None:
-    """Map the axes of an injective consumer to the axes of the producer.
+    """Map each axis of the producer to the axis of an injective consumer that iterates over it.
 
     None unless the consumer is one element-wise loop over the producer's whole output.
     """

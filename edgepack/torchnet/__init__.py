@@ -1,4 +1,4 @@
-"""torch modules: from source and checkpoint, their layers' sizes, training.
+"""torch modules: loading from source and checkpoint, sizes of their layers, training.
 
 Imports: base, data, errors, spec.
 """

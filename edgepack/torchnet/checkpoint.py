@@ -1,9 +1,9 @@
-"""A torch model on disk without pickles: safetensors, and in its metadata how its source becomes that model.
+"""Checkpoints of torch models as safetensors, with metadata describing how to rebuild the model from its source.
 
-A compressed network is its source's module with replaced layers and other layer sizes. What a method replaced it
-records as a :class:`Change`, which the method itself can make again (``Method.rebuild``). A change goes with the
-:class:`Structure` that the method found, because a layer that was pruned before is replaced at its pruned size. So
-any chain of steps is restored change by change, each time first the sizes and then the replacement, and at last the
+A compressed network is its source's module with replaced layers and other layer sizes. A method's replacements
+are recorded as a :class:`Change`, which the method can repeat (``Method.rebuild``), together with the
+:class:`Structure` before the change, because a layer that was pruned before is replaced at its pruned size. A chain
+of steps is restored change by change: first the sizes, then the replacement; finally the
 sizes at the end::
 
     metadata = {"edgepack": '{"checkpoint": 3,
@@ -12,7 +12,7 @@ sizes at the end::
                                                      "shapes": {"fc.weight": [10, 16], ...}}}],
                               "sizes": {"stem.0": {"in_channels": 1, "out_channels": 24, ...}, ...}}'}
 
-One key only: safetensors writes several in random order, and equal models should give equal files.
+There is only one key: safetensors writes several in random order, and equal models should give equal files.
 """
 
 import json
@@ -29,21 +29,21 @@ from edgepack.torchnet.weights import load_state, read_weights
 if TYPE_CHECKING:
     import torch
 
-_VERSIONS = (1, 2, 3)  # 1 had no changes, and those of 2 did not say what they found
+_VERSIONS = (1, 2, 3)  # 1 had no changes; those of 2 did not include the structure before the change
 _KEY = "edgepack"
 _CORRUPT = "the checkpoint's record of layer sizes is corrupt"
 
 Rebuild = Callable[["torch.nn.Module", Mapping[str, Any]], "torch.nn.Module"]
-"""Makes a method's recorded change again, on a module that has the structure the method found; weights follow."""
+"""Repeats a method's recorded change on a module with the recorded structure; weights are loaded later."""
 
 
 @dataclass(frozen=True)
 class Structure:
-    """The sizes in a module that compression may have changed.
+    """The sizes in a module that compression may change.
 
     Attributes:
-        sizes: of every layer that has some (:data:`edgepack.torchnet.layers.SIZES`), by the layer's name.
-        shapes: of all tensors in these layers, by their names in the module's ``state_dict()``.
+        sizes: sizes of every layer that has any (:data:`edgepack.torchnet.layers.SIZES`), by the layer's name.
+        shapes: shapes of all tensors in these layers, by their names in the module's ``state_dict()``.
     """
 
     sizes: Mapping[str, Mapping[str, int]]
@@ -51,10 +51,10 @@ class Structure:
 
     @classmethod
     def of(cls, module: "torch.nn.Module") -> "Structure":
-        """The structure of ``module`` as it is now."""
+        """Return the current structure of ``module``."""
         layers = {name: layer for name, layer in module.named_modules() if sizes(layer)}
         shapes = {
-            _joined(name, key): tuple(tensor.shape)
+            _join_name(name, key): tuple(tensor.shape)
             for name, layer in layers.items()
             for key, tensor in layer.state_dict().items()
         }
@@ -63,22 +63,22 @@ class Structure:
 
 @dataclass(frozen=True)
 class Change:
-    """What a method did to a module's structure, beyond the sizes of torch's own layers.
+    """A method's change to a module's structure, beyond the sizes of torch's own layers.
 
     Attributes:
-        method: its name.
-        record: JSON values of the method's own, from which it makes the change again.
-        found: the module before the change; None in a checkpoint of version 2, which did not keep it.
+        method: name of the method.
+        record: the method's own JSON values, from which it repeats the change.
+        before: the structure before the change; None in a checkpoint of version 2, which did not store it.
     """
 
     method: str
     record: Mapping[str, Any]
-    found: Structure | None = None
+    before: Structure | None = None
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A module in eval mode, and the changes that made it out of its source."""
+    """A restored module in eval mode, and the changes applied to its source's module."""
 
     module: "torch.nn.Module"
     changes: tuple[Change, ...] = ()
@@ -88,12 +88,12 @@ def save(module: "torch.nn.Module", path: Path, changes: Sequence[Change] = ()) 
     """Write weights, layer sizes and ``changes`` of ``module`` to ``path`` (.safetensors), atomically.
 
     Args:
-        module: what to write.
-        path: where.
-        changes: all that methods changed in its structure since its source, in order.
+        module: the module to save.
+        path: the file to write.
+        changes: all structural changes made by methods, in order.
 
     Raises:
-        InputError: if the module has state that is not tensors.
+        InputError: if the module has state other than tensors.
     """
     import torch
     from safetensors.torch import save as serialise
@@ -102,7 +102,7 @@ def save(module: "torch.nn.Module", path: Path, changes: Sequence[Change] = ()) 
     strange = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if strange:
         raise InputError(
-            f"the module's state {strange[0]!r} is a {type(state[strange[0]]).__name__}, not a tensor"
+            f"the module's state {strange[0]!r} is of type {type(state[strange[0]]).__name__}, not a tensor"
         )
     document = {
         "checkpoint": _VERSIONS[-1],
@@ -110,7 +110,7 @@ def save(module: "torch.nn.Module", path: Path, changes: Sequence[Change] = ()) 
         "sizes": Structure.of(module).sizes,
     }
     metadata = {_KEY: json.dumps(document, sort_keys=True)}
-    # Clones: safetensors refuses tensors that share memory (tied weights).
+    # Clones: safetensors rejects tensors that share memory (tied weights).
     data = serialise({name: value.detach().contiguous().clone() for name, value in state.items()}, metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -122,27 +122,27 @@ def save(module: "torch.nn.Module", path: Path, changes: Sequence[Change] = ()) 
 
 
 def restore(source: "torch.nn.Module", path: Path, rebuilders: Mapping[str, Rebuild]) -> Restored:
-    """What :func:`save` wrote to ``path``, made out of its source's module, which is changed in place or given up.
+    """Restore a module saved with :func:`save` from its source's module, which is modified in place or discarded.
 
     Args:
-        source: the module as its source builds it.
+        source: the module as built by its source.
         path: the checkpoint.
-        rebuilders: by method, for the changes in it.
+        rebuilders: by method, for the recorded changes.
 
     Raises:
         InputError: as :func:`load`, or if the file was not written by :func:`save`.
     """
     if path.is_file() and path.stat().st_size and _KEY not in read_weights(path)[1]:
-        raise InputError("the file is not a checkpoint of edgepack", where=str(path))
+        raise InputError("the file is not an edgepack checkpoint", where=str(path))
     return load(source, path, rebuilders)
 
 
 def load(module: "torch.nn.Module", path: Path, rebuilders: Mapping[str, Rebuild]) -> Restored:
-    """``module`` with the weights of ``path``: plain ones (.safetensors, weights-only .pt or .pth), or a checkpoint's.
+    """Load weights into ``module``: plain ones (.safetensors, weights-only .pt or .pth), or a checkpoint.
 
     Raises:
         InputError: naming missing and unexpected keys and wrong shapes; or if the file is missing, empty, corrupt,
-            holds pickled objects, has NaN or infinite weights, or changes of a method that is not installed.
+            contains pickled objects, has NaN or infinite weights, or changes of a method that is not installed.
     """
     state, metadata = read_weights(path)
     changes: tuple[Change, ...] = ()
@@ -150,9 +150,9 @@ def load(module: "torch.nn.Module", path: Path, rebuilders: Mapping[str, Rebuild
         document = _document(metadata[_KEY], path)
         changes = _changes(document, path)
         for change in changes:
-            if change.found is not None:
-                _resize(module, change.found, path)
-            module = _rebuilt(module, change, rebuilders, path)
+            if change.before is not None:
+                _resize(module, change.before, path)
+            module = _rebuild(module, change, rebuilders, path)
         _resize(module, _final(document, state, path), path)
     load_state(module, state, path)
     return Restored(module.eval(), changes)
@@ -165,27 +165,27 @@ def _document(text: str, path: Path) -> dict[str, Any]:
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(_CORRUPT, where=str(path)) from error
     if version not in _VERSIONS:
-        read = f"{', '.join(map(str, _VERSIONS[:-1]))} and {_VERSIONS[-1]}"
-        raise InputError(f"the checkpoint has version {version}, this edgepack reads {read}", where=str(path))
+        versions = f"{', '.join(map(str, _VERSIONS[:-1]))} or {_VERSIONS[-1]}"
+        raise InputError(f"checkpoint version {version} is not supported (must be {versions})", where=str(path))
     return document
 
 
 def _as_json(change: Change) -> dict[str, Any]:
-    found = None if change.found is None else {"sizes": change.found.sizes, "shapes": change.found.shapes}
-    return {"method": change.method, "record": change.record, "found": found}
+    before = None if change.before is None else {"sizes": change.before.sizes, "shapes": change.before.shapes}
+    return {"method": change.method, "record": change.record, "found": before}
 
 
 def _changes(document: dict[str, Any], path: Path) -> tuple[Change, ...]:
     try:
         return tuple(
-            Change(str(each["method"]), dict(each["record"]), _found(each.get("found")))
+            Change(str(each["method"]), dict(each["record"]), _read_structure(each.get("found")))
             for each in document.get("changes", ())
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError("the checkpoint's record of its changes is corrupt", where=str(path)) from error
+        raise InputError("the checkpoint's record of changes is corrupt", where=str(path)) from error
 
 
-def _found(record: dict[str, Any] | None) -> Structure | None:
+def _read_structure(record: dict[str, Any] | None) -> Structure | None:
     if record is None:
         return None
     shapes = {str(name): tuple(map(_size, shape)) for name, shape in record["shapes"].items()}
@@ -193,7 +193,7 @@ def _found(record: dict[str, Any] | None) -> Structure | None:
 
 
 def _final(document: dict[str, Any], state: "dict[str, torch.Tensor]", path: Path) -> Structure:
-    """The structure of the module that was saved: the shapes are those of the tensors in the file."""
+    """Return the structure of the saved module; the shapes are those of the tensors in the file."""
     try:
         recorded = _sizes(document["sizes"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -202,10 +202,10 @@ def _final(document: dict[str, Any], state: "dict[str, torch.Tensor]", path: Pat
 
 
 def _sizes(record: dict[str, Any]) -> dict[str, dict[str, int]]:
-    found = {name: {key: _size(value) for key, value in each.items()} for name, each in record.items()}
-    if unknown := {key for each in found.values() for key in each} - SIZE_NAMES:
+    layers = {name: {key: _size(value) for key, value in each.items()} for name, each in record.items()}
+    if unknown := {key for each in layers.values() for key in each} - SIZE_NAMES:
         raise ValueError(f"no layer has the size {min(unknown)!r}")
-    return found
+    return layers
 
 
 def _size(value: Any) -> int:
@@ -214,29 +214,29 @@ def _size(value: Any) -> int:
     return value
 
 
-def _joined(layer: str, tensor: str) -> str:
-    """The name of a layer's tensor in the module; the module itself is the layer ``""``."""
+def _join_name(layer: str, tensor: str) -> str:
+    """Return the full name of a layer's tensor; the module itself is the layer ``""``."""
     return f"{layer}.{tensor}" if layer else tensor
 
 
-def _rebuilt(
+def _rebuild(
     module: "torch.nn.Module", change: Change, rebuilders: Mapping[str, Rebuild], path: Path
 ) -> "torch.nn.Module":
     if change.method not in rebuilders:
         raise InputError(
-            f"the checkpoint was changed by {change.method}, which cannot make its change again here",
+            f"the checkpoint contains a change by {change.method}, which is not available here",
             where=str(path),
-            why="the method is not installed, or of another version",
-            next="edgepack methods lists what is; install the package that brings it",
+            why="the method is not installed, or has another version",
+            next="install the package that provides it; edgepack methods lists the installed ones",
         )
     try:
         return rebuilders[change.method](module, change.record)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(
-            f"the change that {change.method} made cannot be made again on {type(module).__name__}",
+            f"the change by {change.method} cannot be repeated on {type(module).__name__}",
             where=str(path),
             why=f"{type(error).__name__}: {error}; the model's source has changed, or the record is corrupt",
-            next="run the step again: --fresh all",
+            next="re-run the step: --fresh all",
         ) from error
 
 
@@ -254,7 +254,7 @@ def _resize(module: "torch.nn.Module", wanted: Structure, path: Path) -> None:
             )
         if own == new:
             continue
-        shapes = {key: wanted.shapes.get(_joined(name, key)) for key in layer.state_dict()}
+        shapes = {key: wanted.shapes.get(_join_name(name, key)) for key in layer.state_dict()}
         try:
             resize(layer, new, {key: shape for key, shape in shapes.items() if shape is not None})
         except (AttributeError, RuntimeError, TypeError) as error:  # no such attribute, or no such tensor

@@ -1,4 +1,4 @@
-"""Layers whose sizes compression may change, how a module is run and counted."""
+"""Layers whose sizes compression may change; running and counting modules."""
 
 import contextlib
 import math
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from edgepack.spec import Input
 
-# Class name in torch.nn -> the attributes that hold its sizes; subclasses have them, too.
+# Class name in torch.nn -> attributes with its sizes; subclasses have them as well.
 _CONVOLUTION = ("in_channels", "out_channels", "groups")
 SIZES = {
     "Conv1d": _CONVOLUTION,
@@ -26,9 +26,9 @@ SIZE_NAMES = frozenset(name for names in SIZES.values() for name in names)
 
 
 def sizes(layer: "torch.nn.Module") -> dict[str, int]:
-    """The sizes of ``layer`` that compression may have changed; empty where its class is none of ``SIZES``.
+    """Return the sizes of ``layer`` that compression may change; empty unless its class is in ``SIZES``.
 
-    Subclasses count as what they derive from: a fake-quantized ``Linear`` of any package is a ``Linear``.
+    Subclasses count as their base class: a fake-quantized ``Linear`` of any package is a ``Linear``.
     """
     return {name: int(getattr(layer, name)) for name in _size_names(type(layer))}
 
@@ -41,7 +41,7 @@ def _size_names(kind: type) -> tuple[str, ...]:
 
 
 def shrink(layer: "torch.nn.Module", new: dict[str, int], tensors: "dict[str, torch.Tensor]") -> None:
-    """Give ``layer`` the sizes ``new`` and replace its parameters and buffers by ``tensors``, in place."""
+    """Set the sizes of ``layer`` to ``new`` and replace its parameters and buffers by ``tensors``, in place."""
     for name, value in new.items():
         setattr(layer, name, value)
     for name, tensor in tensors.items():
@@ -49,10 +49,10 @@ def shrink(layer: "torch.nn.Module", new: dict[str, int], tensors: "dict[str, to
 
 
 def resize(layer: "torch.nn.Module", new: Mapping[str, int], shapes: Mapping[str, Sequence[int]]) -> None:
-    """Give ``layer`` the sizes ``new`` and its tensors the ``shapes``, in place; those that change are zeros.
+    """Set the sizes of ``layer`` to ``new`` and its tensors to the ``shapes``, in place; resized tensors are zeros.
 
-    ``shapes`` go by the names of ``layer.state_dict()``, so tensors of layers inside it (parametrizations,
-    quantizers) are resized with it. Tensors without a shape stay as they are.
+    ``shapes`` are named as in ``layer.state_dict()``, so tensors of nested layers (parametrizations,
+    quantizers) are resized as well. Tensors without a shape do not change.
     """
     for name, value in new.items():
         if getattr(layer, name) != value:
@@ -76,7 +76,7 @@ def _replace(layer: "torch.nn.Module", name: str, tensor: "torch.Tensor") -> Non
 
 @contextlib.contextmanager
 def inference(module: "torch.nn.Module") -> Iterator[None]:
-    """Eval mode without gradients inside; afterwards every layer has the mode it had before."""
+    """Eval mode without gradients in the block; afterwards every layer's mode is restored."""
     import torch
 
     modes = [(layer, layer.training) for layer in module.modules()]
@@ -90,7 +90,7 @@ def inference(module: "torch.nn.Module") -> Iterator[None]:
 
 
 def example_inputs(inputs: "Sequence[Input]", seed: int = 0) -> "tuple[torch.Tensor, ...]":
-    """One tensor for each input: standard normal for floats, zeros for integers and booleans."""
+    """Return one tensor per input: standard normal for floats, zeros for integers and booleans."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -109,7 +109,7 @@ class ModuleCounts:
     """Parameters and multiply-accumulates of a torch module."""
 
     parameters: int
-    macs: int  # of Conv and Linear layers, one inference of the batch given
+    macs: int  # of Conv and Linear layers, for one inference of the given batch
 
 
 def count_module(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> ModuleCounts:

@@ -1,4 +1,4 @@
-"""What a training minimises, and what may happen between its steps."""
+"""Training objectives, and hooks between training steps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch as a loss sees it.
+    """One batch, as passed to a loss.
 
     Attributes:
-        outputs: what the module in training makes of the samples, ``[N, ...]``.
+        outputs: outputs of the trained module, ``[N, ...]``.
         labels: int64 ``[N]``.
-        teachers: what each of the objective's teachers makes of the same samples, ``[N, ...]``, in their order.
+        teachers: outputs of each of the objective's teachers for the same samples, ``[N, ...]``, in order.
     """
 
     outputs: "torch.Tensor"
@@ -26,24 +26,24 @@ class Batch:
 
 
 Loss = Callable[[Batch], "torch.Tensor"]
-"""A batch to a scalar."""
+"""Maps a batch to a scalar."""
 
 Hook = Callable[["torch.nn.Module", float], None]
-"""Called with the module and the share of all steps that are done (0..1): for schedules and projections."""
+"""Called with the module and the completed share of all steps (0..1): for schedules and projections."""
 
 
 def cross_entropy(batch: Batch) -> "torch.Tensor":
-    """The cross-entropy of class scores ``[N, classes]`` and labels, averaged over the batch."""
+    """Cross-entropy of class scores ``[N, classes]`` and labels, averaged over the batch."""
     from torch.nn import functional
 
     return functional.cross_entropy(batch.outputs, batch.labels)
 
 
 OptimizerOf = Callable[["torch.nn.Module", Train], "torch.optim.Optimizer"]
-"""Makes the optimizer of a module's training, one whose ``step()`` needs no closure.
+"""Creates the optimizer for a module's training; its ``step()`` must not need a closure.
 
-The learning rate of each parameter group falls to 0 along a cosine, from what it is at first. Parameters in no group
-keep their values; groups may hold parameters that are not the module's, such as a projection between features.
+The learning rate of each parameter group decays from its initial value to 0 along a cosine. Parameters in no group
+are not updated; groups may contain parameters outside the module, such as a projection between features.
 """
 
 
@@ -56,16 +56,16 @@ def adam(module: "torch.nn.Module", spec: Train) -> "torch.optim.Optimizer":
 
 @dataclass(frozen=True)
 class Objective:
-    """A training's objective.
+    """A training objective.
 
     Attributes:
-        loss: of each batch.
-        classifies: the loss takes labels for classes: every label needs an output.
-        teachers: modules in eval mode that the loss compares with; they are run without gradients.
+        loss: the loss of each batch.
+        classifies: whether the loss interprets labels as classes: every label needs an output.
+        teachers: modules in eval mode whose outputs the loss uses; they are run without gradients.
         regulariser: a penalty on the module, added to the loss of every batch.
-        before_step: called before each batch, e.g. to raise a pruning ratio along a schedule.
-        after_step: called after each update of the weights, e.g. to set pruned ones to zero again.
-        optimizer: what updates the weights: the choice of algorithm, parameters and groups of them.
+        before_step: called before each batch, e.g. to increase a pruning ratio along a schedule.
+        after_step: called after each weight update, e.g. to reset pruned weights to zero.
+        optimizer: creates the optimizer: algorithm, parameters and parameter groups.
     """
 
     loss: Loss = cross_entropy

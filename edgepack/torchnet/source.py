@@ -1,4 +1,4 @@
-"""The torch module that a recipe's ``module:callable`` builds."""
+"""Build the torch module of a recipe's ``module:callable``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 
 def load_source(model: "Model", base: Path, rebuilders: "Mapping[str, Rebuild]") -> "Restored":
-    """The module that ``model.source`` builds, with ``model.weights`` if given, in eval mode.
+    """Build the module of ``model.source``, with ``model.weights`` if given, in eval mode.
 
-    Weights may be a checkpoint of edgepack's own: its changes are made again by ``rebuilders``.
+    Weights may be an edgepack checkpoint: its changes are repeated by ``rebuilders``.
 
     Raises:
-        InputError: as :func:`build_source`; if the weights are missing, unsafe, corrupt, or do not fit.
+        InputError: as :func:`build_source`; if the weights are missing, unsafe, corrupt, or do not match.
     """
     from edgepack.torchnet.checkpoint import Restored, load
 
     if model.source is None:
-        raise InputError("the recipe's model has no source", next="give model.source as module:callable")
+        raise InputError("the recipe's model has no source", next="set model.source to module:callable")
     module = build_source(model.source, base)
     return Restored(module) if model.weights is None else load(module, base / model.weights, rebuilders)
 
 
 def build_source(reference: str, base: Path) -> "torch.nn.Module":
-    """The module that ``reference`` builds, in eval mode; ``base`` is the recipe's folder.
+    """Build the module of ``reference``, in eval mode; ``base`` is the recipe's folder.
 
     Raises:
         InputError: if the source cannot be imported, fails, or does not return a ``torch.nn.Module``.

@@ -1,4 +1,4 @@
-"""Training: a recipe's first step, and the fine-tuning inside compression methods."""
+"""Training: a recipe's first step, and fine-tuning in compression methods."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from edgepack.data import Splits
 
 _SMALL_PARAMETERS = 1_000_000
-_CLIP = 1.0  # the largest norm of all gradients together: one bad batch cannot throw the weights away
-_FORWARD_ERRORS = (RuntimeError, TypeError, ValueError, IndexError)  # what torch's layers raise
+_CLIP = 1.0  # maximum norm of all gradients: limits the effect of a single batch
+_FORWARD_ERRORS = (RuntimeError, TypeError, ValueError, IndexError)  # raised by torch's layers
 
 
 def train(
@@ -31,19 +31,19 @@ def train(
 ) -> dict[str, float]:
     """Train ``module`` in place on the training split and leave it in eval mode.
 
-    The objective's optimizer, Adam if it names none, with cosine decay (Loshchilov and Hutter 2017,
-    arXiv:1608.03983) over all batches, gradients clipped to norm 1. The same seed, data and thread
-    count give the same weights; the caller's random state is left alone.
+    Uses the objective's optimizer (default Adam) with cosine decay (Loshchilov and Hutter 2017,
+    arXiv:1608.03983) over all batches, and gradients clipped to norm 1. Equal seed, data and number of
+    threads give equal weights; the caller's random state is preserved.
 
     Args:
-        module: what to train.
+        module: the module to train.
         data: training and test samples.
         spec: epochs, learning rate, batch size, seed.
-        progress: told after each epoch.
-        objective: what to minimise, and by which optimizer; cross-entropy by Adam if None.
+        progress: called after each epoch.
+        objective: loss and optimizer; cross-entropy with Adam if None.
 
-    Returns ``{"loss": mean of the last epoch, "train_accuracy": 0..1, "test_accuracy": 0..1}``, the loss alone
-    where the objective does not classify.
+    Returns ``{"loss": mean of the last epoch, "train_accuracy": 0..1, "test_accuracy": 0..1}``; only the loss
+    if the objective does not classify.
 
     Raises:
         InputError: if ``module`` does not run on the samples, does not return ``[N, classes]`` with a
@@ -55,7 +55,7 @@ def train(
     x, y = to_tensor(data.x_train), torch.from_numpy(data.y_train)
     if objective.classifies:
         _check_classes(module, data)
-    # A last batch of one sample has no variance, which batch normalisation refuses.
+    # A last batch of one sample has no variance, which batch normalisation rejects.
     batches = max(1, len(x) // spec.batch_size + (len(x) % spec.batch_size > 1))
     steps = spec.epochs * batches
     optimizer = objective.optimizer(module, spec)
@@ -80,7 +80,7 @@ def train(
                         next="lower lr in the recipe, or scale the samples to about -1..1",
                     )
                 optimizer.zero_grad()
-                module.zero_grad()  # the optimizer need not know all of it
+                module.zero_grad()  # the optimizer may not have all parameters
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(updated, _CLIP)
                 optimizer.step()
@@ -117,9 +117,9 @@ def _loss(
 
 @contextmanager
 def _threads_for(module: "torch.nn.Module") -> Iterator[None]:
-    """One thread for a small network: its layers are over before a second thread has woken up.
+    """Use one thread for a small network, whose layers finish before a second thread has woken up.
 
-    (The digits network trains 4 times faster so on an idle 2-core machine, and 20 times on a busy one.) The
+    (The digits network trains 4 times faster on an idle 2-core machine, and 20 times on a busy one.) The
     weights then do not depend on the machine's number of cores either.
     """
     import torch
@@ -134,7 +134,7 @@ def _threads_for(module: "torch.nn.Module") -> Iterator[None]:
 
 
 def to_tensor(x: "np.ndarray") -> "torch.Tensor":
-    """Samples as torch takes them: pixels (uint8) and floats as float32, other integers (token ids) as int64."""
+    """Convert samples for torch: pixels (uint8) and floats to float32, other integers (token ids) to int64."""
     import torch
 
     tensor = torch.from_numpy(x)
@@ -143,7 +143,7 @@ def to_tensor(x: "np.ndarray") -> "torch.Tensor":
 
 
 def outputs(module: "torch.nn.Module", x: "np.ndarray", batch: int = 256) -> "np.ndarray":
-    """The module's output for every sample, in eval mode: ``[N, ...]``; the mode is restored afterwards."""
+    """Return the module's output for every sample, in eval mode: ``[N, ...]``; the mode is restored afterwards."""
     import torch
 
     try:
@@ -178,5 +178,5 @@ def _check_classes(module: "torch.nn.Module", data: "Splits") -> None:
     if last >= scores.shape[1]:
         raise InputError(
             f"label {last} has no output: the model has {scores.shape[1]} classes",
-            next="give the model's last layer one output a class",
+            next="give the model's last layer one output per class",
         )

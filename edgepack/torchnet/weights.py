@@ -1,4 +1,4 @@
-"""Weights files: .safetensors, and .pt files that hold nothing but weights; checked before a module takes them."""
+"""Weights files: .safetensors, and .pt files with nothing but weights; checked before they are loaded."""
 
 import pickle
 from pathlib import Path
@@ -13,10 +13,10 @@ _SHOWN = 4  # keys named in an error
 
 
 def read_weights(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
-    """The tensors of a weights file by name, and the metadata of a .safetensors one.
+    """Read the tensors of a weights file by name, and the metadata of a .safetensors file.
 
     Raises:
-        InputError: if the file is missing, empty, corrupt, of an unknown kind, or holds pickled objects.
+        InputError: if the file is missing, empty, corrupt, of an unsupported type, or contains pickled objects.
     """
     if not path.is_file():
         raise InputError("there is no such weights file", where=str(path))
@@ -27,14 +27,14 @@ def read_weights(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]"
     if path.suffix in {".pt", ".pth"}:
         return _read_pt(path), {}
     raise InputError(
-        f"weights of kind {path.suffix or 'without suffix'!r} are not known",
+        f"unsupported weights file type {path.suffix or '(no suffix)'!r}",
         where=str(path),
         next="save them as .safetensors",
     )
 
 
 def load_state(module: "torch.nn.Module", state: "dict[str, torch.Tensor]", path: Path) -> None:
-    """Give ``module`` the tensors ``state`` that were read from ``path``.
+    """Load the tensors ``state``, read from ``path``, into ``module``.
 
     Raises:
         InputError: naming missing and unexpected keys and wrong shapes; or NaN or infinite weights.
@@ -45,25 +45,25 @@ def load_state(module: "torch.nn.Module", state: "dict[str, torch.Tensor]", path
     problems = []
     for label, names in (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys())):
         if names:
-            problems.append(f"{label}: {_listed(sorted(names))}")
+            problems.append(f"{label}: {_list_names(sorted(names))}")
     wrong = [
         f"{name} is {list(state[name].shape)} in the file and {list(own[name].shape)} in the model"
         for name in sorted(own.keys() & state.keys())
         if state[name].shape != own[name].shape
     ]
     if wrong:
-        problems.append(f"wrong shape: {_listed(wrong)}")
+        problems.append(f"wrong shape: {_list_names(wrong)}")
     if problems:
         raise InputError(
-            f"the weights do not fit {type(module).__name__}", where=str(path), why="; ".join(problems)
+            f"the weights do not match {type(module).__name__}", where=str(path), why="; ".join(problems)
         )
     broken = [n for n, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if broken:
-        raise InputError(f"weights are NaN or infinite: {_listed(broken)}", where=str(path))
+        raise InputError(f"weights are NaN or infinite: {_list_names(broken)}", where=str(path))
     module.load_state_dict(state)
 
 
-def _listed(names: list[str]) -> str:
+def _list_names(names: list[str]) -> str:
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
@@ -76,7 +76,7 @@ def _read_safetensors(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, s
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
-            "the file is not safetensors, or is cut off", where=str(path), why=str(error)
+            "the file is not safetensors, or is truncated", where=str(path), why=str(error)
         ) from error
 
 
@@ -87,12 +87,12 @@ def _read_pt(path: Path) -> "dict[str, torch.Tensor]":
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
-            "the .pt file holds more than weights, or is corrupt",
+            "the .pt file contains more than weights, or is corrupt",
             where=str(path),
-            why="loading it would run pickled code; only plain tensors are read",
-            next="save weights alone: torch.save(model.state_dict(), path), or better as .safetensors",
+            why="loading it would run pickled code; only plain tensors are loaded",
+            next="save only the weights: torch.save(model.state_dict(), path), or preferably as .safetensors",
         ) from error
-    except Exception as error:  # torch.load raises whatever the bytes make its parsers raise
+    except Exception as error:  # torch.load may raise any error on corrupt bytes
         raise InputError("the .pt file is corrupt", where=str(path), why=str(error).strip()[:300]) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
@@ -100,6 +100,6 @@ def _read_pt(path: Path) -> "dict[str, torch.Tensor]":
         raise InputError(
             "the .pt file is not a state_dict of tensors",
             where=str(path),
-            next="save weights alone: torch.save(model.state_dict(), path)",
+            next="save only the weights: torch.save(model.state_dict(), path)",
         )
     return state

@@ -1,4 +1,4 @@
-"""Tuning on the board: MetaSchedule's search, our builder, our runner, records that are never lost.
+"""Tuning on the board: MetaSchedule's search with our builder and runner, and persistent records.
 
 Imports: base, config, errors, lower, schedules, spec, toolchain.
 """

@@ -1,4 +1,4 @@
-"""The best records of a model among all that were measured for a target, without tuning anything."""
+"""Select a model's best records among all measurements for a target, without tuning."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ from edgepack.tuning.store import (
 
 
 def best_records(onnx_path: Path, target: Target, store: RecordStore) -> Path | None:
-    """A folder for ``compile_model(records=…)``; None where nothing was measured for this target.
+    """Return a folder for ``compile_model(records=…)``; None if nothing has been measured for this target.
 
-    As in ``tune``, only records that beat the family's fallback schedule by more than noise count.
+    As in ``tune``, records count only if they beat the family's fallback schedule by more than the noise.
 
     Raises:
         InputError: The model cannot be used.
-        IntegrityError: The store's folder holds records of something else.
+        IntegrityError: The store's folder contains records of another target.
     """
     folder = store.folder(target)
     if not (folder / RECORDS).is_file():

@@ -1,9 +1,9 @@
-"""A process that builds candidate kernels: imports TVM once, then keeps forked workers busy.
+"""A process that builds candidate kernels: it imports TVM once and runs forked workers.
 
 ``python -m edgepack.tuning.build_server TARGET_JSON WORKERS TIMEOUT_S`` reads pickled ``(id, module JSON, out)``
-from stdin and answers pickled ``(id, error or None, (began, ended))`` on stdout, in the order in which builds finish. A worker
-that crashes or runs out of time costs its candidate alone: it is replaced by a fresh fork, which takes
-milliseconds, where a fresh interpreter would import TVM again. EOF on stdin ends everything.
+from stdin and writes pickled ``(id, error or None, (began, ended))`` to stdout as builds finish. A worker
+that crashes or times out fails only its candidate: it is replaced by a new fork, which takes
+milliseconds, while a new interpreter would import TVM again. The server ends at EOF on stdin.
 """
 
 import os
@@ -20,12 +20,12 @@ from typing import Any
 from edgepack.config.target import Target
 
 Job = tuple[int, str, str]
-_BUILDS_PER_WORKER = 200  # LLVM and TVM keep a little memory of every build
+_BUILDS_PER_WORKER = 200  # LLVM and TVM leak a little memory with every build
 
 
 @dataclass
 class Worker:
-    """A forked child, the job it works on and when that must be done."""
+    """A forked child, its current job, and the deadline."""
 
     pid: int
     pipe: Connection
@@ -45,7 +45,7 @@ def build(module: str, target: Target, out: str) -> None:
     from edgepack.tuning.link import fcompile
 
     mod = tvm.ir.load_json(module)
-    # Weights arrive in the layout the schedule wants, as in the compiled model: not part of what is timed.
+    # Weights are already in the layout of the schedule, as in the compiled model; this is not timed.
     mod = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(mod)
     library.use_our_cuda_compiler(target)
     built = tvm.tirx.build(mod, target=tvm_target(target))
@@ -56,7 +56,7 @@ def build(module: str, target: Target, out: str) -> None:
 
 
 def work(pipe: Connection, target: Target) -> None:
-    """A worker's life: build what comes, say what went wrong."""
+    """Main loop of a worker: build the received modules and report errors."""
     while True:
         try:
             job, module, out = pipe.recv()
@@ -72,7 +72,7 @@ def work(pipe: Connection, target: Target) -> None:
 
 
 def spawn(target: Target) -> Worker:
-    """Fork a worker. The server is single-threaded and has imported TVM, so the child is ready at once."""
+    """Fork a worker. The server is single-threaded and has imported TVM, so the child is ready immediately."""
     ours, theirs = Pipe()
     pid = os.fork()
     if pid == 0:
@@ -80,7 +80,7 @@ def spawn(target: Target) -> Worker:
         try:
             ours.close()
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.dup2(2, 1)  # stdout is the server's protocol; nobody may print into it
+            os.dup2(2, 1)  # stdout carries the server's protocol; redirect prints to stderr
             work(theirs, target)
             status = 0
         finally:
@@ -90,7 +90,7 @@ def spawn(target: Target) -> Worker:
 
 
 class Server:
-    """The loop: hand out jobs, collect answers, replace the dead."""
+    """The server's loop: distribute jobs, collect results, replace dead workers."""
 
     def __init__(self, target: Target, workers: int, timeout_s: float) -> None:
         self._target = target
@@ -101,7 +101,7 @@ class Server:
         self._answers = Connection(os.dup(1), readable=False)
 
     def serve(self) -> None:
-        """Until stdin ends."""
+        """Run until EOF on stdin."""
         while True:
             for worker in self._workers:
                 if worker.job is None and self._waiting:
@@ -166,8 +166,8 @@ def _kill(worker: Worker) -> None:
 
 
 def main(target: str, workers: str, timeout_s: str) -> None:
-    """Serve stdin and stdout."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    """Serve requests from stdin on stdout."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to the whole group; the parent handles it
     import tvm  # noqa: F401 - once, for all workers
 
     server = Server(Target.model_validate_json(target), int(workers), float(timeout_s))

@@ -1,4 +1,4 @@
-"""The tuner's side of the build server."""
+"""Client of the build server."""
 
 import os
 import subprocess
@@ -18,19 +18,19 @@ from edgepack.tuning.events import Span
 
 @dataclass(frozen=True)
 class Built:
-    """The end of one build."""
+    """The result of one build."""
 
     id: int
     error: str | None = None
-    lost: bool = False  # the build server ended before it was done: nothing is known of it
-    span: Span | None = None  # a worker was at it; None where it is lost
+    lost: bool = False  # the build server ended first: the result is unknown
+    span: Span | None = None  # time spent in a worker; None if lost
 
 
 Done = Callable[[Built], None]
 
 
 class Builder:
-    """Builds candidates in forked processes; ``done`` is called from a thread as they finish."""
+    """Builds candidates in forked processes; ``done`` is called from a thread as builds finish."""
 
     def __init__(self, done: Done, target: Target, *, workers: int, timeout_s: float = 30.0) -> None:
         self._done = done
@@ -51,10 +51,10 @@ class Builder:
         self._reader.start()
 
     def submit(self, job: int, mod: Any, out: Path) -> None:
-        """Ask for one build of a scheduled module.
+        """Submit a scheduled module to be built.
 
         Raises:
-            EdgepackError: The build server is gone.
+            EdgepackError: The build server has ended.
         """
         import tvm
 
@@ -64,10 +64,10 @@ class Builder:
             self._jobs.send((job, tvm.ir.save_json(mod), str(out)))
         except OSError as error:
             raise EdgepackError(
-                "the process that builds candidates ended",
+                "the build server ended",
                 why=f"exit status {self._process.wait()}",
-                state="everything measured so far is in the record store",
-                next="tune again; it resumes",
+                state="all measurements so far are in the record store",
+                next="tune again to resume",
             ) from error
 
     def _read(self) -> None:
@@ -85,7 +85,7 @@ class Builder:
             self._done(Built(job, lost=True))
 
     def close(self) -> None:
-        """End the server and its workers; open builds are reported as lost."""
+        """Stop the server and its workers; unfinished builds are reported as lost."""
         self._jobs.close()
         try:
             self._process.wait(timeout=5)

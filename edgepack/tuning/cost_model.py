@@ -1,9 +1,9 @@
-"""MetaSchedule's cost model interface over a small XGBoost model that trains in a fraction of a second.
+"""MetaSchedule's cost model interface, with a small XGBoost model that trains in a fraction of a second.
 
-The model is that of Ansor (Zheng et al. 2020, arXiv:2006.06762, section 5.2): one feature vector for each
-store statement of a candidate, a candidate's score the sum of its stores' scores, squared error weighted by
+The model is that of Ansor (Zheng et al. 2020, arXiv:2006.06762, section 5.2): one feature vector per
+store statement of a candidate, a candidate's score is the sum over its stores, squared error weighted by
 the throughput relative to the workload's best. TVM's own class trains for up to 10,000 rounds with a Python
-callback in each, which is a fifth of a tuning run on two cores; this one stops at a fixed, small number.
+callback per round, a fifth of the tuning time on two cores; this one uses a small, fixed number of rounds.
 """
 
 from dataclasses import dataclass, field
@@ -20,13 +20,13 @@ _PARAMETERS = {
     "max_bin": 64,
     "verbosity": 0,
 }
-_FIRST_TRAINING = 32  # samples; below it candidates are picked at random
-_GROWTH = 1.1  # retrain when there are this many times as many samples
+_FIRST_TRAINING = 32  # samples; with fewer, candidates are picked at random
+_GROWTH = 1.1  # retrain when the number of samples has grown by this factor
 
 
 @dataclass
 class Samples:
-    """What is known of one workload: features [stores, features] and seconds of each candidate."""
+    """Samples of one workload: features [stores, features] and seconds of each candidate."""
 
     features: list[Any] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -44,11 +44,11 @@ class Knowledge:
 
     @property
     def ready(self) -> bool:
-        """Whether there is a trained model."""
+        """Whether the model has been trained."""
         return self._booster is not None
 
     def add(self, workload: int, features: list[Any], seconds: list[float]) -> None:
-        """Add measured candidates of one workload; retrain when enough is new."""
+        """Add measured candidates of one workload; retrain if there are enough new ones."""
         samples = self._samples.setdefault(workload, Samples())
         for stores, cost in zip(features, seconds, strict=True):
             if len(stores):
@@ -59,7 +59,7 @@ class Knowledge:
             self._train()
 
     def score(self, features: list[Any]) -> Any:
-        """Relative throughput of each candidate, float64 [candidates]. The model must be ready."""
+        """Return relative throughput of each candidate, float64 [candidates]. The model must be ready."""
         import numpy as np
 
         stores, owner = _stack(features)
@@ -84,7 +84,7 @@ class Knowledge:
 
 
 def _stack(features: list[Any]) -> tuple[Any, Any]:
-    """All store vectors in one float32 array, and the candidate each belongs to."""
+    """Return all store vectors as one float32 array, and the index of each vector's candidate."""
     import numpy as np
 
     owner = np.repeat(np.arange(len(features)), [len(stores) for stores in features])
@@ -92,7 +92,7 @@ def _stack(features: list[Any]) -> tuple[Any, Any]:
 
 
 def cost_model(knowledge: Knowledge, seed: int) -> Any:
-    """The model as MetaSchedule's evolutionary search calls it."""
+    """Return the model with the interface of MetaSchedule's evolutionary search."""
     import numpy as np
     import tvm_ffi
     from tvm.ir.utils import derived_object
@@ -113,7 +113,7 @@ def cost_model(knowledge: Knowledge, seed: int) -> Any:
             knowledge.add(tvm_ffi.structural_hash(context.mod), features(context, candidates), seconds)
 
         def predict(self, context: Any, candidates: Any) -> Any:
-            """Score candidates, higher is faster; at random until something was learnt."""
+            """Score candidates, higher is faster; random until the model is trained."""
             if not knowledge.ready:
                 return random.random(len(candidates))
             return knowledge.score(features(context, candidates))

@@ -1,4 +1,4 @@
-"""What ``tune`` tells its caller while it works, one frozen dataclass an event."""
+"""Progress events of ``tune``, as frozen dataclasses."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -7,7 +7,7 @@ Phase = Literal["search", "build", "transfer", "measure"]
 
 
 class Span(NamedTuple):
-    """A stretch of time: ``time.monotonic()`` at both ends."""
+    """An interval of ``time.monotonic()``."""
 
     began: float
     ended: float
@@ -15,7 +15,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class TuningStarted:
-    """The kernels are known; ``trials_done`` were in the store already and count towards the budget."""
+    """Kernels were extracted; ``trials_done`` earlier trials are in the store and count towards the budget."""
 
     kernels: int
     trials_done: int
@@ -25,7 +25,7 @@ class TuningStarted:
 
 @dataclass(frozen=True)
 class UntunedMeasured:
-    """One more kernel was timed under its fallback schedule; done once a kernel, and no trial."""
+    """Another kernel was timed with its fallback schedule; once per kernel, not counted as a trial."""
 
     done: int
     kernels: int
@@ -33,45 +33,45 @@ class UntunedMeasured:
 
 @dataclass(frozen=True)
 class BatchMeasured:
-    """A batch of candidates of one kernel is back from the board."""
+    """A batch of candidates of one kernel was measured on the board."""
 
     kernel: str
-    trials: int  # measured candidates of this model so far, earlier runs included
+    trials: int  # measured candidates of this model so far, including earlier runs
     trials_wanted: int | None
-    failed: int  # candidates of this run that did not build, crashed or ran out of time
-    seconds: float  # since this run began
-    seconds_left: float | None  # until the budget is used at the present pace
-    kernel_ms: float  # the kernel's best
-    predicted_ms: float  # sum over all kernels of calls x best, or untuned time
-    untuned_ms: float  # the same sum with every kernel untuned
-    tuned_share: float  # 0..1, of predicted_ms, spent in kernels with a record better than untuned
+    failed: int  # candidates of this run that failed to build, crashed or timed out
+    seconds: float  # since the start of this run
+    seconds_left: float | None  # until the budget is used, at the current rate
+    kernel_ms: float  # best time of the kernel
+    predicted_ms: float  # sum over all kernels of calls x best time, or fallback time
+    untuned_ms: float  # the same sum with all kernels untuned
+    tuned_share: float  # share (0..1) of predicted_ms in kernels with a record better than the fallback
 
 
 @dataclass(frozen=True)
 class CandidateMeasured:
-    """One candidate has its answer and its record; comes from the builder's or the runner's thread."""
+    """One candidate was measured and recorded; emitted from the builder's or the runner's thread."""
 
     workload: str  # structural hash of the kernel, as in KernelResult
-    seconds: float  # since this run began
-    ms: float | None  # the least of its repeats; None: it did not build, crashed or ran out of time
+    seconds: float  # since the start of this run
+    ms: float | None  # minimum of its repeats; None: it failed to build, crashed or timed out
 
 
 @dataclass(frozen=True)
 class PhaseEnded:
-    """A piece of work is done, of a trial or a fallback; comes from the thread that saw it end.
+    """A phase of a trial or of a fallback measurement ended; emitted from the thread that observed it.
 
-    Phases overlap: one kernel is searched while the candidates of another are built and measured. ``transfer``
-    is the sending of one library; ``measure`` begins when the board has it and the answer before it was in.
+    Phases overlap: one kernel is searched while candidates of another are built and measured. ``transfer``
+    is the upload of one library; ``measure`` begins when the board has it and the previous result has arrived.
     """
 
     phase: Phase
-    began: float  # seconds since this run began
+    began: float  # seconds since the start of this run
     ended: float
 
 
 @dataclass(frozen=True)
 class ConnectionLost:
-    """The board stopped answering; the next attempt follows after ``wait_s`` seconds."""
+    """The board stopped responding; the next attempt follows after ``wait_s`` seconds."""
 
     why: str
     attempt: int
@@ -80,7 +80,7 @@ class ConnectionLost:
 
 @dataclass(frozen=True)
 class Reconnected:
-    """The board answers again; ``retried`` candidates were in flight and are sent once more."""
+    """The board responds again; ``retried`` candidates were in flight and are sent again."""
 
     retried: int
 

@@ -1,4 +1,4 @@
-"""Records of one model in its target's folder: what is there already, appending, the best of each kernel."""
+"""Records of one model in its target's folder: load, append, and select the best of each kernel."""
 
 import os
 import threading
@@ -20,20 +20,20 @@ from edgepack.tuning.store import (
 
 
 class Schedule(NamedTuple):
-    """A scheduled module, where MetaSchedule has a Schedule object."""
+    """A scheduled module, as a replacement for MetaSchedule's Schedule object."""
 
     mod: Any
 
 
 class Fallback(NamedTuple):
-    """A kernel under its family's fallback schedule, in the shape of a MetaSchedule candidate."""
+    """A kernel with its family's fallback schedule, with the attributes of a MetaSchedule candidate."""
 
     sch: Schedule
     args_info: list[Any]
 
 
 class Journal:
-    """The one writer of a folder. Appending is safe from any thread."""
+    """The only writer of a folder. Appending is thread-safe."""
 
     def __init__(self, folder: Path, target: Target, tvm_target: Any) -> None:
         self.folder = folder
@@ -46,7 +46,7 @@ class Journal:
         self._lock = threading.Lock()
 
     def load(self, tasks: list[Task]) -> None:
-        """Hand each task what earlier runs measured, and register its workload."""
+        """Load the measurements of earlier runs into each task, and register its workload."""
         for task in tasks:
             self._entries[task.workload] = self._database.commit_workload(task.mod)
             task.untuned_s = self.untuned.get(task.workload, 1000 * DEAD_S) / 1000
@@ -60,13 +60,13 @@ class Journal:
             task.resume()
 
     def record(self, task: Task, candidate: Any, seconds: list[float]) -> Any:
-        """MetaSchedule's record of a measured candidate."""
+        """Return MetaSchedule's record of a measured candidate."""
         from tvm.s_tir.meta_schedule.database import TuningRecord
 
         return TuningRecord(candidate.sch.trace, task.entry, seconds, self._tvm_target, candidate.args_info)
 
     def append(self, task: Task, candidate: Any, measured: Measured) -> None:
-        """Write one measurement; a dead candidate too, so that it counts and is not best."""
+        """Write one measurement; failed candidates are recorded too, so that they count as trials."""
         from tvm.s_tir.meta_schedule.database import TuningRecord
 
         seconds = [ms / 1000 for ms in measured.ms] or [DEAD_S]
@@ -81,26 +81,26 @@ class Journal:
                 os.close(descriptor)
 
     def fallback(self, task: Task) -> Fallback:
-        """The kernel as ``compile_model`` would schedule it without records."""
+        """Return the kernel as ``compile_model`` schedules it without records."""
         import tvm
         from tvm.s_tir.meta_schedule.arg_info import ArgInfo
 
         from edgepack.schedules import FAMILIES
 
-        # A module of its own: the pass works in place, and the task's module is what records are looked up by.
+        # A copy: the pass works in place, and records are looked up by the task's module.
         copy = tvm.IRModule(dict(task.mod.functions.items()), attrs=task.mod.attrs)
         with self._tvm_target, tvm.transform.PassContext(opt_level=3):
             mod = FAMILIES[self._target.family].fallback(self._target)(copy)
         return Fallback(Schedule(mod), list(ArgInfo.from_entry_func(mod, remove_preproc=True)))
 
     def add_untuned(self, task: Task, seconds: float) -> None:
-        """Remember another timing of a kernel's fallback."""
+        """Add another timing of a kernel's fallback."""
         task.time_untuned(seconds)
         self.untuned[task.workload] = 1000 * task.untuned_s
         self._noise[task.workload] = task.noise
         write_untuned(self.folder, self.untuned, self._noise)
 
     def publish(self, tasks: list[Task]) -> Path:
-        """The folder for ``compile_model``: the best record of each tuned kernel."""
+        """Return the folder for ``compile_model``, with the best record of each tuned kernel."""
         chosen = sorted((task for task in tasks if task.tuned), key=lambda task: task.workload)
         return publish(self.folder, [(task.mod, task.best, task.best_s) for task in chosen])

@@ -1,14 +1,14 @@
-"""The tuning loop: while one batch is built and measured, the next kernel is searched.
+"""The tuning loop: the next kernel is searched while one batch is built and measured.
 
     main thread:    choose a kernel -> search candidates -> submit ... collect -> learn
     build server:                                           build, link
     runner thread:                                                      -> board -> record appended
 
-Each batch takes a timing of its kernel's fallback schedule along, so that the two are compared under the same
-conditions, and the spread of these timings is the noise beyond which a candidate has to be faster.
+Each batch includes a timing of its kernel's fallback schedule, so that both are measured under the same
+conditions; the spread of these timings is the noise by which a candidate must be faster.
 
-A record is on disk before anybody learns from it, so that whatever happens to this process or the board, no
-measurement is lost.
+Records are written to disk before they are used for learning, so that no measurement is lost if this process or the
+board fails.
 """
 
 import itertools
@@ -41,49 +41,49 @@ from edgepack.tuning.result import CurvePoint, StopReason
 from edgepack.tuning.runner import KernelCandidate, Measured
 from edgepack.tuning.search import DEAD_S, Task, choose
 
-_IN_FLIGHT = 2  # batches: one being built and measured, one that waits for it
+_IN_FLIGHT = 2  # batches: one being built and measured, one waiting
 
 
 class Measurer(Protocol):
-    """What measures candidates: ``BoardRunner``."""
+    """Interface for measuring candidates, implemented by ``BoardRunner``."""
 
     @property
     def failure(self) -> EdgepackError | None:
-        """Why it stopped by itself, if it did."""
+        """The error that stopped it, if any."""
 
     @property
     def shares_host(self) -> bool:
-        """Whether the board is this machine, so that search and builds must keep off its measuring cores."""
+        """Whether the board is this machine, so that search and builds must not use its measuring cores."""
 
     def start(
         self, results: Callable[[Measured], None], notices: Callable[[ConnectionLost | Reconnected], None]
     ) -> None:
-        """Connect; the callbacks are called from a thread."""
+        """Connect; the callbacks are called from another thread."""
 
     def submit(self, candidate: KernelCandidate) -> None:
         """Queue one candidate."""
 
     def close(self) -> None:
-        """Stop; what was not measured is answered with ``lost``."""
+        """Stop; unmeasured candidates are reported as ``lost``."""
 
 
 @dataclass(eq=False)
 class CandidateBatch:
-    """Candidates of one kernel on their way; ``seconds`` fills up as answers come."""
+    """Candidates of one kernel being measured; ``seconds`` is filled as results arrive."""
 
     task: Task
     candidates: list[Any]
-    trials: bool = True  # False: a timing of the fallback schedule, which is no trial and leaves no record
+    trials: bool = True  # False: a timing of the fallback schedule, which is neither a trial nor recorded
     seconds: dict[int, float | None] = field(default_factory=dict)  # by position; None: not measured
     errors: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
-        """Whether all answers are in."""
+        """Whether all results have arrived."""
         return len(self.seconds) == len(self.candidates)
 
     def take(self, position: int, measured: Measured) -> None:
-        """Note one answer."""
+        """Store one result."""
         self.seconds[position] = None if measured.lost else min(measured.ms, default=1000 * DEAD_S) / 1000
         if measured.error is not None:
             self.errors.append(measured.error)
@@ -91,7 +91,7 @@ class CandidateBatch:
 
 @dataclass(frozen=True)
 class Job:
-    """Where an answer belongs."""
+    """The candidate that a result belongs to."""
 
     batch: CandidateBatch
     position: int
@@ -101,9 +101,9 @@ class Job:
 
 @dataclass
 class Budget:
-    """When to stop: after so many trials of this model in all, so many minutes of this run, or without gain.
+    """Limits of a run: total trials of this model, minutes of this run, and trials without improvement.
 
-    A kernel is left when its last ``patience`` batches gained nothing beyond noise; 0: never.
+    A kernel is no longer searched if its last ``patience`` batches gained less than the noise; 0 disables this.
     """
 
     trials: int | None
@@ -113,15 +113,15 @@ class Budget:
 
     @property
     def seconds(self) -> float:
-        """Since this run began."""
+        """Seconds since the start of this run."""
         return time.monotonic() - self.began
 
     def out_of_time(self) -> bool:
-        """Whether the minutes are over."""
+        """Whether the time limit is reached."""
         return self.minutes is not None and self.seconds >= 60 * self.minutes
 
     def seconds_left(self, trials: int, new: int) -> float | None:
-        """Until the first limit, at the present pace."""
+        """Seconds until the first limit is reached, at the current rate."""
         limits = []
         if self.minutes is not None:
             limits.append(60 * self.minutes - self.seconds)
@@ -131,7 +131,7 @@ class Budget:
 
 
 class Loop:
-    """One run over the kernels of one model."""
+    """One tuning run over the kernels of one model."""
 
     def __init__(
         self,
@@ -163,14 +163,14 @@ class Loop:
         self._jobs_lock = threading.Lock()
         self._done: queue.SimpleQueue[tuple[CandidateBatch, int, Measured]] = queue.SimpleQueue()
         self._batches: list[CandidateBatch] = []
-        self._fallbacks: dict[str, Job] = {}  # by workload, once they are built
+        self._fallbacks: dict[str, Job] = {}  # by workload, once built
 
     def run(self) -> StopReason:
-        """Until the budget is used, no kernel gains any more, or nothing new can be found.
+        """Run until the budget is used, no kernel improves any more, or there are no new candidates.
 
         Raises:
             UnreachableError: The board did not come back.
-            KeyboardInterrupt: Ctrl-C; what was measured is recorded.
+            KeyboardInterrupt: Ctrl-C; all measurements are recorded.
         """
         with tempfile.TemporaryDirectory(prefix="edgepack-tune-") as scratch:
             self._scratch = Path(scratch)
@@ -187,20 +187,20 @@ class Loop:
 
     @property
     def trials(self) -> int:
-        """Measured candidates of this model, earlier runs included."""
+        """Measured candidates of this model, including earlier runs."""
         return sum(task.trials for task in self.tasks)
 
     def predicted_s(self) -> float:
-        """Seconds of an inference in the kernels as they would be compiled now."""
+        """Seconds per inference in the kernels, if compiled now."""
         return sum(task.weight * task.now_s for task in self.tasks)
 
     def tuned_share(self) -> float:
-        """Share (0..1) of that spent in tuned kernels."""
+        """Share (0..1) of ``predicted_s`` in tuned kernels."""
         tuned = sum(task.weight * task.now_s for task in self.tasks if task.tuned)
         return tuned / self.predicted_s() if self.tasks else 0.0
 
     def _measure_untuned(self) -> None:
-        """Time the fallback schedule of every kernel that has not been timed in an earlier run: twice, in turns."""
+        """Time the fallback schedule of every kernel without earlier timings: two rounds over all kernels."""
         todo = [task for task in self.tasks if task.workload not in self._journal.untuned]
         for task in todo:
             self._time_fallback(task)
@@ -220,7 +220,7 @@ class Loop:
         self._mark()
 
     def _time_fallback(self, task: Task) -> None:
-        """Ask for a timing of a kernel's fallback, which is built the first time."""
+        """Submit a timing of a kernel's fallback, which is built the first time."""
         known = self._fallbacks.get(task.workload)
         if known is None:
             self._submit(CandidateBatch(task, [self._journal.fallback(task)], trials=False))
@@ -271,7 +271,7 @@ class Loop:
             self._builder.submit(number, candidate.sch.mod, library)
 
     def _built(self, built: Built) -> None:
-        """From the builder's thread: on to the board, or dead."""
+        """Called from the builder's thread: submit the candidate to the runner, or record the failure."""
         self._ended("build", built.span)
         if built.error is not None or built.lost:
             self._measured(Measured(built.id, error=built.error, lost=built.lost))
@@ -286,12 +286,12 @@ class Loop:
         self._runner.submit(KernelCandidate(number, job.library, "main", job.arguments))
 
     def _measured(self, measured: Measured) -> None:
-        """From the runner's thread: the record goes to disk at once."""
+        """Called from the runner's thread: write the record to disk immediately."""
         self._ended("transfer", measured.transfer)
         self._ended("measure", measured.measure)
         with self._jobs_lock:
             job = self._jobs.pop(measured.id)
-        if job.batch.trials:  # a fallback is measured again
+        if job.batch.trials:  # a fallback's library is reused
             job.library.unlink(missing_ok=True)
         if job.batch.trials and not measured.lost:
             self._journal.append(job.batch.task, job.batch.candidates[job.position], measured)
@@ -300,10 +300,10 @@ class Loop:
         self._done.put((job.batch, job.position, measured))
 
     def _next(self) -> tuple[CandidateBatch, int, Measured]:
-        """The next answer.
+        """Return the next result.
 
         Raises:
-            EdgepackError: The runner gave up.
+            EdgepackError: The runner failed.
         """
         while True:
             self._interrupt_point()
@@ -315,7 +315,7 @@ class Loop:
                 continue
 
     def _collect(self, *, wait: bool) -> None:
-        """Take the answers that are there; with ``wait`` until a batch is complete or time is over."""
+        """Process available results; with ``wait``, until a batch is complete or time is up."""
         while self._batches:
             if wait and not self._budget.out_of_time():
                 answer = self._next()
@@ -376,7 +376,7 @@ class Loop:
         )
 
     def _abandon(self) -> None:
-        """Count what came back of unfinished batches: builder and runner are closed, nothing more will come."""
+        """Count the results of unfinished batches, after builder and runner were closed."""
         while not self._done.empty():
             batch, position, measured = self._done.get()
             if batch.trials:
@@ -388,5 +388,5 @@ class Loop:
 
 
 def _argument(info: Any) -> str:
-    """An argument as the agent wants it, e.g. ``float32:1x3x224x224``."""
+    """Format an argument for the agent, e.g. ``float32:1x3x224x224``."""
     return f"{info.dtype}:{'x'.join(str(int(n)) for n in info.shape)}"

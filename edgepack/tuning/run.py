@@ -1,4 +1,4 @@
-"""``tune``: from a model, a target and a board to the best records found within a budget."""
+"""``tune``: search for the best records of a model on a board, within a budget."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -37,30 +37,30 @@ def tune(
 
     Args:
         onnx_path: The model.
-        target: What the board is.
-        runner: Measures candidates on it; ``tune`` starts and closes it.
-        trials: Stop when so many candidates of this model have been measured, those of earlier runs included.
-        minutes: Stop after so many minutes of this run. At least one limit must be given.
-        patience: Leave a kernel after so many batches without a gain beyond noise, and stop when all are left; 0 uses
-            the whole budget.
-        seed: Of the search. Measurements differ between runs, and so does what is found.
-        store: Where records go.
+        target: The board's target.
+        runner: Measures candidates on the board; started and closed by ``tune``.
+        trials: Stop when this many candidates of the model have been measured, including earlier runs.
+        minutes: Stop after this many minutes. At least one limit must be given.
+        patience: Stop searching a kernel after this many batches without improvement beyond the noise, and stop tuning
+            when this holds for all kernels; 0 uses the whole budget.
+        seed: Seed of the search. Measurements vary between runs, so results do too.
+        store: The record store.
         progress: Called with typed events, also from other threads.
 
     Raises:
-        UsageError: No budget.
+        UsageError: No limit is given.
         InputError: The model cannot be used.
-        LockedError: Somebody else tunes for this target.
-        UnreachableError: The board cannot be reached, or stayed away; records are kept.
+        LockedError: Another process tunes for this target.
+        UnreachableError: The board cannot be reached or did not come back; records are kept.
         Interrupted: Ctrl-C; records are kept.
     """
     if trials is None and minutes is None:
-        raise UsageError("tuning needs a budget", next="give trials, minutes or both")
+        raise UsageError("tuning needs a budget", next="set trials, minutes or both")
     from edgepack.lower import tuning_tasks
     from edgepack.schedules import tvm_target
 
     with (
-        store.locked(target) as folder,
+        store.lock(target) as folder,
         _other_cores(target, runner) as threads,
         defer_interrupt() as interrupt_point,
     ):
@@ -88,10 +88,10 @@ def tune(
             stopped: StopReason = "trials" if timed and used else loop.run()
         except KeyboardInterrupt as error:
             raise Interrupted(
-                "tuning was stopped",
+                "tuning was interrupted",
                 where=target.name,
                 state=f"{loop.new_trials} new measurements are recorded in {folder}",
-                next="run it again to continue, or compile with what was found",
+                next="re-run it to resume, or compile with the records so far",
             ) from error
         finally:
             records = journal.publish(tasks)
@@ -110,7 +110,7 @@ def tune(
 
 
 def _batch_size(trials: int | None, minutes: float | None, kernels: int) -> int:
-    """So large that the board is never idle, so small that every kernel gets its turn: with trials three times."""
+    """Return a batch size that keeps the board busy, yet gives every kernel a turn (three if trials are limited)."""
     kernels = max(1, kernels)
     limits = [_BATCH]
     if trials is not None:
@@ -122,7 +122,7 @@ def _batch_size(trials: int | None, minutes: float | None, kernels: int) -> int:
 
 @contextmanager
 def _other_cores(target: Target, runner: Measurer) -> Iterator[int]:
-    """Keep this thread, and all it starts, off the cores that measure, if those are ours; yields how many are left."""
+    """Keep this thread and its children off the measuring cores if they are local; yields the number of other cores."""
     before = os.sched_getaffinity(0)
     rest = before - set(target.tune.cores) if runner.shares_host else before
     if not rest:

@@ -1,9 +1,9 @@
-"""Measuring candidates on the board: one long-lived ``agent measure``, fed over one SSH session.
+"""Measure candidates on the board with one long-lived ``agent measure`` over one SSH session.
 
-Frames and answers are described in docs/agent-protocol.md. Up to ``_AHEAD`` candidates travel ahead of the one
-being measured, so that the board never waits for the network. When the connection dies, candidates without
-an answer go again over the next connection; one that was in flight twice counts as dead, because it may be
-the one that takes the board down.
+Frames and answers are specified in docs/agent-protocol.md. Up to ``_AHEAD`` candidates are sent before the current
+measurement ends, so that the board never waits for the network. If the connection is lost, candidates without
+an answer are sent again over the next connection; one that was in flight twice is marked as failed, because it may
+be what crashes the board.
 """
 
 import json
@@ -25,13 +25,13 @@ from edgepack.tuning.transport import BoardProcess, Transport
 
 _AHEAD = 4
 _BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-_FLIGHTS = 2  # a candidate that was in flight when the connection died this often is dead
+_FLIGHTS = 2  # a candidate that was in flight when the connection was lost this many times has failed
 _HANGING_S = 30.0
 
 
 @dataclass(frozen=True)
 class KernelCandidate:
-    """A library to measure: its one function takes ``arguments``, each ``dtype:AxBxC``."""
+    """A library to measure: its only function takes ``arguments``, each ``dtype:AxBxC``."""
 
     id: int
     library: Path
@@ -42,14 +42,14 @@ class KernelCandidate:
 
 @dataclass(frozen=True)
 class Measured:
-    """The answer for one candidate: milliseconds of each repeat, or why there are none."""
+    """The result of one candidate: milliseconds of each repeat, or the error."""
 
     id: int
     ms: tuple[float, ...] = ()
     error: str | None = None
-    lost: bool = False  # the run ended before it was measured: nothing is known of it
-    transfer: Span | None = None  # its library was sent; None where it never was, or got no answer
-    measure: Span | None = None  # the board was at it
+    lost: bool = False  # the run ended before it was measured: the result is unknown
+    transfer: Span | None = None  # upload of its library; None if not sent or not answered
+    measure: Span | None = None  # measurement on the board
 
 
 Results = Callable[[Measured], None]
@@ -57,15 +57,15 @@ Notices = Callable[[ConnectionLost | Reconnected], None]
 
 
 class BoardRunner:
-    """Measures candidates on one board, in a thread of its own.
+    """Measures candidates on one board, in its own thread.
 
     Args:
         connect: Opens a connection and returns it with the path of the agent on the board. Called again
-            whenever the connection was lost; it may install the agent if that went with a reboot.
+            when the connection is lost; it may re-install the agent if a reboot removed it.
         tuning: Timeout, cool-down, cores and repeats of the target.
         device: Where kernels run on the board, ``cpu`` or ``cuda``.
         shares_host: The board is this machine (a virtual one).
-        patience_s: How long a board may be away before the run is given up.
+        patience_s: How long to wait for a board before giving up.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class BoardRunner:
         self._waiting: queue.SimpleQueue[KernelCandidate | None] = queue.SimpleQueue()
         self._flying: deque[KernelCandidate] = deque()
         self._again: deque[KernelCandidate] = deque()
-        self._sent: dict[int, Span] = {}  # of the candidates in flight
-        self._answered = 0.0  # when the last answer came
+        self._sent: dict[int, Span] = {}  # candidates in flight
+        self._answered = 0.0  # time of the last answer
         self._transport: Transport | None = None
         self._process: BoardProcess | None = None
         self._closing = threading.Event()
@@ -96,7 +96,7 @@ class BoardRunner:
         self._notices: Notices = lambda _: None
 
     def start(self, results: Results, notices: Notices) -> None:
-        """Connect, then measure what is submitted; both callbacks are called from the runner's thread.
+        """Connect, then measure submitted candidates; both callbacks are called from the runner's thread.
 
         Raises:
             EdgepackError: The first connection failed.
@@ -111,7 +111,7 @@ class BoardRunner:
         self._waiting.put(candidate)
 
     def close(self) -> None:
-        """Stop measuring, end the agent on the board and close the connection."""
+        """Stop measuring, stop the agent on the board and close the connection."""
         self._closing.set()
         self._waiting.put(None)
         self._shut()
@@ -145,7 +145,7 @@ class BoardRunner:
             self._results(Measured(candidate.id, lost=True))
 
     def _pump(self) -> None:
-        """Send ahead, read answers, until the connection breaks or the runner is closed."""
+        """Send ahead and read answers until the connection is lost or the runner is closed."""
         while not self._closing.is_set():
             while len(self._flying) < _AHEAD:
                 candidate = self._take(block=not self._flying)
@@ -166,7 +166,7 @@ class BoardRunner:
     def _send(self, candidate: KernelCandidate) -> None:
         process = self._process
         if process is None:
-            raise UnreachableError("there is no connection to the board")
+            raise UnreachableError("not connected to the board")
         body = candidate.library.read_bytes()
         words = ["job", str(candidate.id), str(len(body)), candidate.function, *candidate.arguments]
         began = time.monotonic()
@@ -174,15 +174,15 @@ class BoardRunner:
         self._sent[candidate.id] = Span(began, time.monotonic())
 
     def _answer(self) -> None:
-        """Read one answer. The agent enforces the timeout; ours is for an agent that hangs."""
-        process = self._process  # close() takes it away from another thread
+        """Read one answer. The agent enforces the timeout; ours covers an agent that hangs."""
+        process = self._process  # close() in another thread may reset it
         if process is None:
-            raise UnreachableError("there is no connection to the board")
+            raise UnreachableError("not connected to the board")
         timeout = 2 * self._tuning.timeout_s + self._tuning.cooldown_ms / 1000 + _HANGING_S
-        line = process.readline(timeout)  # TimeoutError is an OSError: the agent hangs, start over
+        line = process.readline(timeout)  # TimeoutError is an OSError: the agent hangs, reconnect
         if not line:
             said = process.stderr.decode(errors="replace").strip()
-            raise UnreachableError("the agent ended", why=said or None)
+            raise UnreachableError("the agent exited", why=said or None)
         now = time.monotonic()
         try:
             answer = json.loads(line)
@@ -193,7 +193,7 @@ class BoardRunner:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UnreachableError(
-                "the agent answered something else than its protocol", why=repr(line[:200])
+                "the agent's answer does not follow the protocol", why=repr(line[:200])
             ) from error
         for candidate in self._flying:
             if candidate.id == measured.id:
@@ -205,10 +205,10 @@ class BoardRunner:
                 return
 
     def _recover(self, error: OSError | EdgepackError) -> None:
-        """Connect again, with growing pauses, and put what was in flight in front.
+        """Reconnect, with increasing delays, and move candidates in flight to the front of the queue.
 
         Raises:
-            UnreachableError: The board stayed away for longer than ``patience_s``.
+            UnreachableError: The board was unreachable for longer than ``patience_s``.
         """
         self._shut()
         flown = [replace(c, flights=c.flights + 1) for c in self._flying]
@@ -217,7 +217,7 @@ class BoardRunner:
             if candidate.flights < _FLIGHTS:
                 self._again.append(candidate)
             else:
-                self._results(Measured(candidate.id, error=f"the connection was lost twice with it: {error}"))
+                self._results(Measured(candidate.id, error=f"the connection was lost twice during it: {error}"))
         began, attempt = time.monotonic(), 0
         why = getattr(error, "why", None) or str(error)
         while True:
@@ -232,10 +232,10 @@ class BoardRunner:
                 why = str(failed)
                 if time.monotonic() - began > self._patience_s:
                     raise UnreachableError(
-                        f"the board has not answered for {self._patience_s:.0f} s",
+                        f"the board has not responded for {self._patience_s:.0f} s",
                         why=why,
-                        state="everything measured so far is in the record store",
-                        next="bring the board back and tune again; it resumes",
+                        state="all measurements so far are in the record store",
+                        next="bring the board back and tune again to resume",
                     ) from failed
             else:
                 self._notices(Reconnected(len(self._again)))
@@ -246,11 +246,11 @@ class BoardRunner:
         try:
             self._process = self._transport.stream(measure_argv(agent, self._tuning, self._device))
         except BaseException:
-            self._shut()  # the next attempt has a connection of its own
+            self._shut()  # the next attempt opens a new connection
             raise
 
     def _shut(self) -> None:
-        """End the agent and close the connection; on a dead connection both may fail, and nothing is lost by it."""
+        """Stop the agent and close the connection; failures on a dead connection are ignored."""
         process, self._process = self._process, None
         transport, self._transport = self._transport, None
         with suppress(OSError, EdgepackError):
@@ -262,7 +262,7 @@ class BoardRunner:
 
 
 def measure_argv(agent: str, tuning: Tuning, device: str) -> Sequence[str]:
-    """The command line of ``agent measure``."""
+    """Return the command line of ``agent measure``."""
     return (
         agent,
         "measure",

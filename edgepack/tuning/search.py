@@ -1,4 +1,4 @@
-"""One kernel's search, and the choice of the kernel to search next."""
+"""Search of one kernel, and the choice of the next kernel to search."""
 
 import importlib.util
 import sys
@@ -12,31 +12,31 @@ from edgepack.tuning.cost_model import Knowledge, cost_model
 from edgepack.tuning.store import LEAST_NOISE, beats
 
 # Evolutionary search scores POPULATION_PER_TRIAL x batch x (GENERATIONS + 1) candidates to pick a batch. MetaSchedule's
-# 512 x 5 takes 17 s of two cores; this takes 1.5 s, so that building, not searching, is what a trial costs.
+# 512 x 5 takes 17 s on two cores; this takes 1.5 s, so that a trial's time is spent on building, not searching.
 _POPULATION_PER_TRIAL = 2
 _SMALLEST_POPULATION = 24
 _GENERATIONS = 2
-_EMPTY_BATCHES = 2  # a search that finds nothing new this often in a row is over
+_EMPTY_BATCHES = 2  # consecutive searches without new candidates after which a kernel's search ends
 _SLOPE_WEIGHT = 0.2  # Ansor's alpha
 _WINDOW = 3  # batches over which progress is measured
-_NEGLIGIBLE = 0.02  # kernels that together take no more of the model than this are not searched
-DEAD_S = 1e10  # MetaSchedule's cost of a candidate that did not run
+_NEGLIGIBLE = 0.02  # kernels with at most this share of the model's time in total are not searched
+DEAD_S = 1e10  # MetaSchedule's cost of a candidate that failed
 MAX_TRIALS = 1 << 30
 
 
 @dataclass
 class Task:
-    """A kernel of the model: its search state, and what has been measured of it."""
+    """A kernel of the model: search state and measurements."""
 
     name: str
-    workload: str  # structural hash, as compile_model reports it
-    weight: int  # calls an inference
+    workload: str  # structural hash, as reported by compile_model
+    weight: int  # calls per inference
     mod: Any
     context: Any
-    database: Any  # MetaSchedule's, of this kernel alone: what the search starts from
+    database: Any  # MetaSchedule's, for this kernel only: the starting point of the search
     entry: Any  # the workload in that database
     model: Any
-    untuned_s: float = DEAD_S  # the least of the fallback's timings
+    untuned_s: float = DEAD_S  # minimum of the fallback's timings
     noise: float = LEAST_NOISE  # relative to untuned_s: see ``time_untuned``
     best_s: float = DEAD_S
     best: Any = None  # the best tuning record
@@ -50,14 +50,14 @@ class Task:
     _empty: int = 0
 
     def resume(self) -> None:
-        """Earlier runs' records are in: what they reached is where this run starts."""
+        """Start from the state that the records of earlier runs have reached."""
         self.history = [(self.trials, self.best_s)]
 
     def time_untuned(self, seconds: float) -> None:
-        """Count another timing of the fallback: the least is its time, the rest say how far timings can be trusted.
+        """Add a timing of the fallback: the minimum is its time, the others determine the noise.
 
-        Interference only ever adds time, so the noise is how far the median of this run's timings lies above the
-        least, relative to it.
+        Interference only increases times, so the noise is the median of this run's timings minus the minimum,
+        relative to it.
         """
         self._timings.append(seconds)
         self.untuned_s = min(self.untuned_s, seconds)
@@ -66,7 +66,7 @@ class Task:
             self.noise = max(LEAST_NOISE, median(self._timings) / least - 1)
 
     def generate(self, count: int) -> list[Any]:
-        """Up to ``count`` new candidates; empty when the search found none."""
+        """Return up to ``count`` new candidates; empty if the search has none."""
         candidates = self.context.generate_measure_candidates()
         if candidates is None:
             self.exhausted = True
@@ -76,7 +76,7 @@ class Task:
         return list(candidates)[:count]
 
     def add(self, record: Any) -> None:
-        """Count a measured record, from the store or new."""
+        """Add a measured record, loaded or new."""
         self.trials += 1
         seconds = cost(record)
         self.database.commit_tuning_record(record)
@@ -84,7 +84,7 @@ class Task:
             self.best_s, self.best = seconds, record
 
     def learn(self, candidates: Sequence[Any], seconds: Sequence[float]) -> None:
-        """Tell the search strategy and the cost model how a batch did."""
+        """Update the search strategy and the cost model with a batch's results."""
         from tvm.s_tir.meta_schedule.runner import RunnerResult
 
         results = [RunnerResult([s], None) for s in seconds]
@@ -94,26 +94,26 @@ class Task:
 
     @property
     def tuned(self) -> bool:
-        """Whether a record beats the untuned kernel by more than noise."""
+        """Whether a record beats the fallback by more than the noise."""
         return beats(self.best_s, self.untuned_s, self.noise)
 
     @property
     def now_s(self) -> float:
-        """Seconds of one call as it would be compiled."""
+        """Seconds per call, if compiled now."""
         return self._seconds(self.best_s)
 
     def _seconds(self, best_s: float) -> float:
         return best_s if beats(best_s, self.untuned_s, self.noise) else self.untuned_s
 
     def settled(self, patience: int) -> bool:
-        """Whether this run's last ``patience`` batches together gained nothing beyond noise; never if that is 0."""
+        """Whether this run's last ``patience`` batches together gained less than the noise; never if it is 0."""
         if not patience or len(self.history) <= patience:
             return False
         before = self._seconds(self.history[-1 - patience][1])
         return before - self.now_s <= self.noise * before
 
     def gain(self) -> float:
-        """Expected gain of another trial, seconds an inference: equation 2 of Ansor without similar tasks."""
+        """Expected gain of another trial in seconds per inference: equation 2 of Ansor without similar tasks."""
         if not self.trials:
             return float("inf")
         past = self.history[-_WINDOW:]
@@ -123,12 +123,12 @@ class Task:
 
 
 def cost(record: Any) -> float:
-    """Seconds of a tuning record: the least of its samples, since interference only ever adds time."""
+    """Seconds of a tuning record: the minimum of its samples, since interference only increases times."""
     return min((float(s) for s in record.run_secs), default=DEAD_S)
 
 
 def negligible(tasks: Sequence[Task]) -> set[str]:
-    """The workloads of the lightest kernels, which together take at most 2 % of the model: not worth a batch."""
+    """Return the workloads of the smallest kernels, at most 2 % of the model's time in total: not worth a batch."""
     total = sum(task.weight * task.now_s for task in tasks)
     light, share = set(), 0.0
     for task in sorted(tasks, key=lambda task: task.weight * task.now_s):
@@ -140,7 +140,7 @@ def negligible(tasks: Sequence[Task]) -> set[str]:
 
 
 def choose(tasks: Sequence[Task], patience: int = 0) -> Task | None:
-    """The kernel to search next: first each once, the heaviest first, then by expected gain; None if none is worth it."""
+    """Choose the next kernel to search: each once by weight, then by expected gain; None if none is worth it."""
     light = negligible(tasks)
     free = [
         task
@@ -156,7 +156,7 @@ def choose(tasks: Sequence[Task], patience: int = 0) -> Task | None:
 def open_tasks(
     extracted: Sequence[Any], target: Target, *, batch: int, threads: int, seed: int
 ) -> list[Task]:
-    """The model's kernels, as ``tuning_tasks`` extracts them, ready to be searched ``batch`` candidates at a time."""
+    """Extract the model's kernels with ``tuning_tasks``, ready to be searched in batches of ``batch`` candidates."""
     from tvm.s_tir.meta_schedule import TuneContext
     from tvm.s_tir.meta_schedule.database import MemoryDatabase
     from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch
@@ -203,9 +203,9 @@ def open_tasks(
 
 
 def _skip_tensor_intrinsics() -> None:
-    """Keep ``TuneContext`` from importing TVM's tensor intrinsics: 15 to 50 s of parsing, for every backend.
+    """Prevent ``TuneContext`` from importing TVM's tensor intrinsics: 15 to 50 s of parsing, for every backend.
 
-    The families register their own (``schedules.intrinsics``). The package stays importable by its submodules.
+    The families register their own (``schedules.intrinsics``). Submodules of the package remain importable.
     """
     name = "tvm.s_tir.tensor_intrin"
     spec = importlib.util.find_spec(name)

@@ -1,15 +1,15 @@
-"""Tuning records on disk: one folder for one kind of board and one TVM, never served to another.
+"""Tuning records on disk: one folder per kind of board and TVM version, never used for another.
 
-MetaSchedule's database compares workloads and not targets (apache/tvm#15549), so the target is in the path:
-``<root>/<target name>-<digest>/``. The digest covers everything that decides what a record is worth: TVM's
-target dict, the ABI, the CPU and GPU blocks of the target, TVM's version. ``key.json`` beside the records
-spells it out; a folder whose key lacks fields that targets did not have when it was written is found by what the
-key says. Inside, MetaSchedule's own formats:
+MetaSchedule's database compares workloads but not targets (apache/tvm#15549), so the target is in the path:
+``<root>/<target name>-<digest>/``. The digest covers everything that records depend on: TVM's
+target dict, the ABI, the CPU and GPU blocks of the target, TVM's version. ``key.json`` in the folder
+lists it; a folder whose key lacks newer target fields is matched by the meaning of its
+key. The folder contains MetaSchedule's own formats:
 
-- ``workload.json``, ``tuning_record.json``: every candidate ever measured, appended as results come;
+- ``workload.json``, ``tuning_record.json``: all measured candidates, appended as results arrive;
 - ``untuned.json``: milliseconds of the family's fallback schedule, by workload;
-- ``noise.json``: how far timings of that schedule lay apart, by workload;
-- ``best/<digest>/``: the records that ``compile_model`` applies to one model, made by ``publish``.
+- ``noise.json``: relative spread of that schedule's timings, by workload;
+- ``best/<digest>/``: the records that ``compile_model`` applies to one model, written by ``publish``.
 """
 
 import contextlib
@@ -33,36 +33,36 @@ WORKLOADS = "workload.json"
 RECORDS = "tuning_record.json"
 UNTUNED = "untuned.json"
 NOISE = "noise.json"
-LEAST_NOISE = 0.01  # relative; no two timings of a kernel are trusted to differ by less
+LEAST_NOISE = 0.01  # relative: lower bound for the noise of timings
 FORMAT = 1
 _KEY = "key.json"
 
 
 def key(target: Target) -> dict[str, Any]:
-    """What records depend on; two targets share records if and only if their keys are equal."""
+    """Return what records depend on; targets share records if and only if their keys are equal."""
     facts = target.model_dump(mode="json", include={"tvm", "abi", "cpu", "gpu"})
     return {"format": FORMAT, "apache-tvm": version("apache-tvm"), **facts}
 
 
 def digest(document: Any) -> str:
-    """16 hexadecimal digits of the SHA-256 of a document's canonical JSON."""
+    """Return 16 hexadecimal digits of the SHA-256 of a document's canonical JSON."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class RecordStore:
-    """All tuning records of a user, under ``root``."""
+    """All tuning records of a user, in the folder ``root``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @classmethod
     def of_user(cls, *, emulated: bool) -> Self:
-        """The user's own. What an emulated board measured is never served to a real one."""
+        """Return the user's store. Measurements of emulated boards are never used for real ones."""
         return cls(data_dir() / ("records-emulated" if emulated else "records"))
 
     def path(self, target: Target) -> Path:
-        """Where this target's records are, or would be."""
+        """Return the folder of this target's records, which may not exist."""
         own = self.root / f"{target.name}-{digest(key(target))}"
         if own.is_dir():
             return own
@@ -71,16 +71,16 @@ class RecordStore:
         return next((path.parent for path in older if _meaning(_read_key(path)) == wanted), own)
 
     def files(self, target: Target) -> dict[str, Path]:
-        """What was measured for this target so far, by any model's tuning; empty where nothing was."""
+        """Return the files with measurements for this target, of all models; empty if there are none."""
         names = (WORKLOADS, RECORDS, UNTUNED, NOISE)
         return {name: path for name in names if (path := self.path(target) / name).is_file()}
 
     def folder(self, target: Target) -> Path:
-        """The folder of this target's records, made if missing.
+        """Return the folder of this target's records, created if missing.
 
         Raises:
-            IntegrityError: The folder holds records of something else.
-            SchemaVersionError: A newer edgepack wrote its key.
+            IntegrityError: The folder contains records of another target.
+            SchemaVersionError: The key was written by a newer edgepack.
         """
         wanted = key(target)
         folder = self.path(target)
@@ -88,23 +88,23 @@ class RecordStore:
         described = folder / _KEY
         if not described.exists():
             write_atomic(described, (json.dumps(wanted, indent=2, sort_keys=True) + "\n").encode())
-        found = _read_key(described)
-        if found is not None:
+        document = _read_key(described)
+        if document is not None:
             hint = f"move {folder} away and tune again"
-            check_version("tuning records", found.get("format"), FORMAT, where=str(described), hint=hint)
-        if _meaning(found) != _meaning(wanted):
+            check_version("tuning records", document.get("format"), FORMAT, where=str(described), hint=hint)
+        if _meaning(document) != _meaning(wanted):
             raise IntegrityError(
-                f"the tuning records in {folder} are not those of target {target.name}",
+                f"the tuning records in {folder} do not belong to target {target.name}",
                 where=str(described),
-                why="its key differs from what the folder's name says",
+                why="its key does not match the folder's name",
                 state="nothing was read from it",
                 next=f"move {folder} away and tune again",
             )
         return folder
 
     @contextlib.contextmanager
-    def locked(self, target: Target) -> Iterator[Path]:
-        """The target's folder for writing: repaired after a crash, and nobody else's until the end.
+    def lock(self, target: Target) -> Iterator[Path]:
+        """Lock the target's folder for writing, and repair it after a crash.
 
         Raises:
             LockedError: Another process tunes for this target.
@@ -117,7 +117,7 @@ class RecordStore:
                 raise LockedError(
                     f"another process is tuning for {target.name}",
                     where=str(folder),
-                    state="its records are being written; this process measured nothing",
+                    state="its records are being written; this process has not measured anything",
                     next="wait for it to finish, or stop it",
                 ) from error
             repair(folder)
@@ -125,24 +125,24 @@ class RecordStore:
 
 
 def open_database(folder: Path) -> Any:
-    """MetaSchedule's ``JSONDatabase`` over a folder."""
+    """Open MetaSchedule's ``JSONDatabase`` in a folder."""
     from tvm.s_tir.meta_schedule.database import JSONDatabase
 
     return JSONDatabase(str(folder / WORKLOADS), str(folder / RECORDS), allow_missing=True)
 
 
 def repair(folder: Path) -> int:
-    """Drop what a killed process left half written; returns how many records were dropped.
+    """Drop incomplete records of a killed process; returns the number of dropped records.
 
     Raises:
-        IntegrityError: A workload other than the last is damaged: records refer to workloads by line.
+        IntegrityError: A workload other than the last is damaged: records refer to workloads by line number.
     """
     workloads, bad = _split(folder / WORKLOADS)
     if bad and bad != [len(workloads)]:
         raise IntegrityError(
             "a tuning workload is damaged",
             where=f"{folder / WORKLOADS}:{bad[0] + 1}",
-            state="the records were left as they are",
+            state="the records were not modified",
             next=f"move {folder} away and tune again",
         )
     if bad:
@@ -156,22 +156,22 @@ def repair(folder: Path) -> int:
 
 
 def beats(best: float, untuned: float, noise: float) -> bool:
-    """Whether a candidate's time is below the fallback's by more than ``noise``, which is relative to the latter."""
+    """Whether a candidate is faster than the fallback by more than ``noise``, relative to the fallback."""
     return best < untuned * (1 - noise)
 
 
 def read_untuned(folder: Path) -> dict[str, float]:
-    """Milliseconds of the fallback schedule, by workload."""
+    """Return milliseconds of the fallback schedule, by workload."""
     return _read_numbers(folder / UNTUNED)
 
 
 def read_noise(folder: Path) -> dict[str, float]:
-    """Relative noise of the fallback's timings, by workload; ``LEAST_NOISE`` holds for those that are not in it."""
+    """Return relative noise of the fallback's timings, by workload; for others, ``LEAST_NOISE`` applies."""
     return _read_numbers(folder / NOISE)
 
 
 def write_untuned(folder: Path, untuned: Mapping[str, float], noise: Mapping[str, float]) -> None:
-    """Replace the milliseconds of the fallback schedules and their noise."""
+    """Replace the fallback schedules' times in milliseconds and their noise."""
     for name, numbers in ((UNTUNED, untuned), (NOISE, noise)):
         write_atomic(folder / name, (json.dumps(dict(numbers), indent=1, sort_keys=True) + "\n").encode())
 
@@ -183,9 +183,9 @@ def _read_numbers(path: Path) -> dict[str, float]:
 
 
 def publish(folder: Path, chosen: Iterable[tuple[Any, Any, float]]) -> Path:
-    """Write (module, record, seconds) as a database of its own, for ``compile_model(records=…)``.
+    """Write (module, record, seconds) as a separate database, for ``compile_model(records=…)``.
 
-    The folder's name and bytes depend on these alone, so they can be part of a cache key.
+    The folder's name and bytes depend only on these, so they can be part of a cache key.
     """
     from tvm.s_tir.meta_schedule.database import TuningRecord
 
@@ -203,7 +203,7 @@ def publish(folder: Path, chosen: Iterable[tuple[Any, Any, float]]) -> Path:
     out = best / digest([(scratch / name).read_text(encoding="utf-8") for name in (WORKLOADS, RECORDS)])
     try:
         scratch.replace(out)
-    except OSError:  # it is there already, by an earlier run or by one beside this
+    except OSError:  # it exists already, written by an earlier or concurrent run
         shutil.rmtree(scratch)
         if not out.is_dir():
             raise
@@ -211,29 +211,29 @@ def publish(folder: Path, chosen: Iterable[tuple[Any, Any, float]]) -> Path:
 
 
 def _read_key(path: Path) -> dict[str, Any] | None:
-    """What a folder says its records depend on; None where it cannot be read."""
+    """Read a folder's key; None if it cannot be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None
 
 
-def _meaning(found: Mapping[str, Any] | None) -> tuple[Any, ...] | None:
-    """A key as typed values: fields that it lacks have the defaults a target gives them. None for what is none."""
-    if found is None or found.get("format") not in range(1, FORMAT + 1):
+def _meaning(document: Mapping[str, Any] | None) -> tuple[Any, ...] | None:
+    """Return a key as typed values, with defaults for missing fields; None if it is not a key."""
+    if document is None or document.get("format") not in range(1, FORMAT + 1):
         return None
     try:
-        abi = Abi.model_validate_json(json.dumps(found["abi"]))
-        cpu = Cpu.model_validate_json(json.dumps(found["cpu"]))
-        gpu = Gpu.model_validate_json(json.dumps(found["gpu"])) if found["gpu"] is not None else None
-        return found["apache-tvm"], found["tvm"], abi, cpu, gpu
+        abi = Abi.model_validate_json(json.dumps(document["abi"]))
+        cpu = Cpu.model_validate_json(json.dumps(document["cpu"]))
+        gpu = Gpu.model_validate_json(json.dumps(document["gpu"])) if document["gpu"] is not None else None
+        return document["apache-tvm"], document["tvm"], abi, cpu, gpu
     except (KeyError, ValueError):
         return None
 
 
 def _split(path: Path) -> tuple[list[str], list[int]]:
-    """The lines that are JSON, and the numbers of those that are not."""
+    """Return the lines that are valid JSON, and the numbers of the others."""
     good: list[str] = []
     bad: list[int] = []
     if not path.exists():

@@ -1,14 +1,14 @@
-"""What the runner needs of a connection to a board. ``edgepack.remote.session.Session`` has it."""
+"""The connection interface that the runner requires; ``edgepack.remote.session.Session`` implements it."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 
 class BoardStdin(Protocol):
-    """The standard input of a process on the board."""
+    """Standard input of a process on the board."""
 
     def write(self, data: bytes, /) -> int:
-        """Send all of it; raises OSError when the process or the connection is gone."""
+        """Send all data; raises OSError if the process or the connection has ended."""
 
 
 class BoardProcess(Protocol):
@@ -16,24 +16,24 @@ class BoardProcess(Protocol):
 
     @property
     def stdin(self) -> BoardStdin:
-        """Its standard input."""
+        """Standard input of the process."""
 
     @property
     def stderr(self) -> bytes:
-        """What it has written to standard error so far."""
+        """Standard error output of the process so far."""
 
     def readline(self, timeout: float | None = None, /) -> bytes:
-        """The next line of its standard output; ``b""`` at the end; raises TimeoutError."""
+        """Return the next line of standard output; ``b""`` at the end; raises TimeoutError."""
 
     def terminate(self) -> None:
-        """End it, and everything it started."""
+        """Terminate the process and all processes it started."""
 
 
 class Transport(Protocol):
     """A connection to a board."""
 
     def stream(self, argv: Sequence[str]) -> BoardProcess:
-        """Start a process whose standard streams are ours; raises UnreachableError."""
+        """Start a process with piped standard streams; raises UnreachableError."""
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,7 +1,7 @@
-"""Networks that recipes, benchmarks and tests use. Data only through scikit-learn; weights are made here.
+"""Networks for recipes, benchmarks and tests. Data comes only from scikit-learn; weights are generated.
 
 ``NETS`` are real architectures with random weights, for everything after training; ``digits`` is a small
-classifier with real data. ``python -m edgepack.zoo NET OUT.onnx`` writes one of ``NETS`` as ONNX.
+classifier with real data. ``python -m edgepack.zoo NET OUT.onnx`` exports one of ``NETS`` to ONNX.
 
 Imports: data, errors, export, spec.
 """
@@ -16,7 +16,7 @@ _TORCHVISION = "num_params and _ops of torchvision's weights of this architectur
 _TINY = "https://github.com/mlcommons/tiny, benchmark/training; MACs by its layers' shapes"
 _KERAS = (
     "Keras's example imdb_lstm (https://github.com/keras-team/keras/blob/2.3.1/examples/imdb_lstm.py): "
-    "2,691,713 parameters with an LSTM, one bias a gate and one output; MACs by the layers' shapes"
+    "2,691,713 parameters with an LSTM, one bias per gate and one output; MACs by the layers' shapes"
 )
 
 NETS: dict[str, Net] = {

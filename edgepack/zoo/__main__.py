@@ -1,4 +1,4 @@
-"""``python -m edgepack.zoo NET OUT.onnx`` writes a network of the zoo as ONNX; without arguments it lists them."""
+"""``python -m edgepack.zoo NET OUT.onnx`` exports a network of the zoo to ONNX; without arguments it lists them."""
 
 import argparse
 import sys
@@ -9,20 +9,20 @@ from edgepack.zoo import NETS, Net
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit code."""
+    """Run the command; returns the exit code."""
     listing = "\n".join(
         f"  {net.name:20} {net.title}: {net.parameters:,} parameters, {net.macs / 1e6:,.1f} million MACs"
         for net in NETS.values()
     )
     parser = argparse.ArgumentParser(
         prog="python -m edgepack.zoo",
-        description="Write a network with random weights as ONNX.",
+        description="Export a network with random weights to ONNX.",
         epilog=f"networks:\n{listing}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("net", choices=NETS, metavar="NET", help="one of the networks below")
     parser.add_argument("out", type=Path, metavar="OUT.onnx")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights")
     options = parser.parse_args(arguments)
     try:
         _write(NETS[options.net], options.out, options.seed)
@@ -34,11 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _write(net: Net, out: Path, seed: int) -> None:
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+        out.parent.mkdir(parents=True, exist_ok=True)  # fails before the work, not after
         net.export(out, seed)
     except OSError as error:
         raise UsageError(
-            "cannot write the model", where=str(out), why=error.strerror, next="give another path"
+            "cannot write the model", where=str(out), why=error.strerror, next="choose another path"
         ) from error
 
 

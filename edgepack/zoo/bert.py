@@ -1,13 +1,13 @@
 """A transformer encoder of BERT-tiny's size: 2 layers, hidden 128, 2 heads (Turc et al. 2019, arXiv:1908.08962).
 
 The architecture is that of BERT (Devlin et al. 2018, arXiv:1810.04805) for one segment without padding: all
-tokens are attended to, and the segment embedding is that of segment 0.
+tokens are attended to, and all have the segment embedding 0.
 """
 
 import torch
 from torch import nn
 
-from edgepack.zoo.weights import seeded
+from edgepack.zoo.weights import init_seeded
 
 VOCABULARY = 30522
 _LAYERS, _HIDDEN, _HEADS, _FEED_FORWARD = 2, 128, 2, 512
@@ -26,7 +26,7 @@ class Attention(nn.Module):  # type: ignore[misc] # torch is untyped here (pypro
         self.output = nn.Linear(_HIDDEN, _HIDDEN)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[N, tokens, hidden]``, unchanged in shape."""
+        """Map ``[N, tokens, hidden]`` to the same shape."""
         query, key, value = (self._heads(layer(x)) for layer in (self.query, self.key, self.value))
         scores = query @ key.transpose(-2, -1) * (_HIDDEN // _HEADS) ** -0.5
         context = torch.softmax(scores, dim=-1) @ value
@@ -40,7 +40,7 @@ class Attention(nn.Module):  # type: ignore[misc] # torch is untyped here (pypro
 
 
 class Layer(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
-    """Attention and two linear layers, each added to its input and normalised."""
+    """Attention and two linear layers, each with residual connection and normalisation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Layer(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject
         self.feed_forward_norm = nn.LayerNorm(_HIDDEN, _EPSILON)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[N, tokens, hidden]``, unchanged in shape."""
+        """Map ``[N, tokens, hidden]`` to the same shape."""
         x = self.attention_norm(x + self.attention(x))
         y: torch.Tensor = self.feed_forward_norm(x + self.feed_forward(x))
         return y
@@ -71,12 +71,12 @@ class BertTiny(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproj
         self.pooler = nn.Linear(_HIDDEN, _HIDDEN)
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states and pooled state."""
+        """Return hidden states and pooled state."""
         place = self.positions.weight[: ids.shape[1]] + self.segments.weight[0]
         hidden = self.layers(self.norm(self.words(ids) + place))
         return hidden, torch.tanh(self.pooler(hidden[:, 0]))
 
 
 def network(seed: int = 0) -> BertTiny:
-    """The encoder in eval mode; the same ``seed`` gives the same weights."""
-    return seeded(BertTiny, seed)
+    """Return the encoder in eval mode; the same ``seed`` gives the same weights."""
+    return init_seeded(BertTiny, seed)

@@ -1,7 +1,7 @@
 """A small real classifier: scikit-learn's 1,797 handwritten digits (8x8) and a CNN of 59,082 parameters.
 
-The network has what compression meets in larger ones: a residual block, a depthwise-separable block,
-batch normalisation everywhere. It reaches 98 to 99 % on the test split.
+The network has the structures that compression handles in larger ones: a residual block, a depthwise-separable
+block, and batch normalisation. It reaches 98 to 99 % on the test split.
 """
 
 import torch
@@ -19,7 +19,7 @@ def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: i
 
 
 class Residual(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
-    """Two 3x3 convolutions, added to their input."""
+    """Two 3x3 convolutions with a residual connection."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Residual(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproj
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[N, channels, H, W]``, unchanged in shape."""
+        """Map ``[N, channels, H, W]`` to the same shape."""
         return torch.relu(x + self.second(self.first(x)))
 
 
@@ -47,7 +47,7 @@ class Digits(nn.Module):  # type: ignore[misc] # torch is untyped here (pyprojec
         self.classifier = nn.Linear(64, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``[N, 10]``."""
+        """Return logits ``[N, 10]``."""
         x = self.residual(self.stem(x))
         x = self.last(self.pointwise(self.depthwise(x)))
         logits: torch.Tensor = self.classifier(self.pool(x).flatten(1))
@@ -55,14 +55,14 @@ class Digits(nn.Module):  # type: ignore[misc] # torch is untyped here (pyprojec
 
 
 def network() -> Digits:
-    """The untrained network; weights are the same every time."""
+    """Return the untrained network; its weights are always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Digits()
 
 
 def splits() -> Splits:
-    """1,438 training and 359 test digits as float32 ``[N, 1, 8, 8]`` in 0..1, stratified, always the same."""
+    """Return 1,438 training and 359 test digits as float32 ``[N, 1, 8, 8]`` in 0..1, stratified, always the same."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -1,18 +1,18 @@
 """Two reference networks of MLPerf Tiny (Banbury et al. 2021, arXiv:2106.07597): DS-CNN and the autoencoder.
 
-Channels come first here, as everywhere in torch, where the Keras originals have them last.
+Channels come first, as usual in torch, while the Keras originals have them last.
 """
 
 import torch
 from torch import nn
 
-from edgepack.zoo.weights import seeded
+from edgepack.zoo.weights import init_seeded
 
 _CHANNELS = 64
 
 
 def _separable() -> list[nn.Module]:
-    """Depthwise 3x3 and pointwise 1x1."""
+    """Depthwise 3x3 and pointwise 1x1 convolution."""
     return [
         nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1, groups=_CHANNELS),
         nn.BatchNorm2d(_CHANNELS),
@@ -32,7 +32,7 @@ class DSCNN(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject
     def __init__(self, words: int = 12) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.ZeroPad2d((1, 1, 4, 5)),  # TensorFlow's "same": the odd row of padding is below
+            nn.ZeroPad2d((1, 1, 4, 5)),  # TensorFlow's "same": an odd row of padding goes to the bottom
             nn.Conv2d(1, _CHANNELS, (10, 4), stride=2),
             nn.BatchNorm2d(_CHANNELS),
             nn.ReLU(),
@@ -42,12 +42,12 @@ class DSCNN(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject
         self.classifier = nn.Linear(_CHANNELS, words)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Probabilities ``[N, words]``."""
+        """Return probabilities ``[N, words]``."""
         return torch.softmax(self.classifier(self.features(x).flatten(1)), dim=1)
 
 
 class Autoencoder(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
-    """Anomaly detection: 5 frames of 128 log-mel bands, ``[N, 640]``, and the same reconstructed."""
+    """Anomaly detection: reconstructs 5 frames of 128 log-mel bands, ``[N, 640]``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,16 +59,16 @@ class Autoencoder(nn.Module):  # type: ignore[misc] # torch is untyped here (pyp
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, 640))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The reconstruction ``[N, 640]``."""
+        """Return the reconstruction ``[N, 640]``."""
         y: torch.Tensor = self.layers(x)
         return y
 
 
 def ds_cnn(seed: int = 0) -> DSCNN:
-    """DS-CNN in eval mode; the same ``seed`` gives the same weights."""
-    return seeded(DSCNN, seed, sample=(16, 1, 49, 10))
+    """Return DS-CNN in eval mode; the same ``seed`` gives the same weights."""
+    return init_seeded(DSCNN, seed, sample=(16, 1, 49, 10))
 
 
 def autoencoder(seed: int = 0) -> Autoencoder:
-    """The autoencoder in eval mode; the same ``seed`` gives the same weights."""
-    return seeded(Autoencoder, seed, sample=(256, 640))
+    """Return the autoencoder in eval mode; the same ``seed`` gives the same weights."""
+    return init_seeded(Autoencoder, seed, sample=(256, 640))

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from edgepack.zoo.weights import seeded
+from edgepack.zoo.weights import init_seeded
 
 # Expansion, output channels, repeats, stride of the first: table 2 of the paper.
 _BLOCKS = (
@@ -23,7 +23,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int =
 
 
 class InvertedResidual(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
-    """Expand 1x1, depthwise 3x3, project 1x1 without activation; added to its input where shapes agree."""
+    """Expand 1x1, depthwise 3x3, project 1x1 without activation; residual connection if shapes match."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class InvertedResidual(nn.Module):  # type: ignore[misc] # torch is untyped here
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[N, inputs, H, W]`` to ``[N, outputs, H/stride, W/stride]``."""
+        """Map ``[N, inputs, H, W]`` to ``[N, outputs, H/stride, W/stride]``."""
         y: torch.Tensor = self.layers(x)
         return x + y if self.residual else y
 
@@ -56,11 +56,11 @@ class MobileNetV2(nn.Module):  # type: ignore[misc] # torch is untyped here (pyp
         self.classifier = nn.Linear(1280, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``[N, classes]``."""
+        """Return logits ``[N, classes]``."""
         logits: torch.Tensor = self.classifier(self.pool(self.features(x)).flatten(1))
         return logits
 
 
 def network(seed: int = 0) -> MobileNetV2:
-    """MobileNetV2 in eval mode; the same ``seed`` gives the same weights."""
-    return seeded(MobileNetV2, seed, sample=(4, 3, 128, 128))
+    """Return MobileNetV2 in eval mode; the same ``seed`` gives the same weights."""
+    return init_seeded(MobileNetV2, seed, sample=(4, 3, 128, 128))

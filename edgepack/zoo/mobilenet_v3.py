@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from edgepack.zoo.weights import seeded
+from edgepack.zoo.weights import init_seeded
 
 
 class _Row(NamedTuple):
@@ -43,7 +43,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int =
 
 
 def _divisible(channels: int) -> int:
-    """The multiple of 8 nearest to ``channels``, the next one where that loses more than a tenth."""
+    """Return the multiple of 8 nearest to ``channels``, or the next one if that loses more than a tenth."""
     rounded = max(8, (channels + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * channels else rounded + 8
 
@@ -63,13 +63,13 @@ class SqueezeExcite(nn.Module):  # type: ignore[misc] # torch is untyped here (p
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[N, channels, H, W]``, unchanged in shape."""
+        """Map ``[N, channels, H, W]`` to the same shape."""
         scale: torch.Tensor = self.layers(x)
         return x * scale
 
 
 class Bottleneck(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
-    """Expand 1x1, depthwise, squeeze-and-excite, project 1x1; added to its input where shapes agree."""
+    """Expand 1x1, depthwise, squeeze-and-excite, project 1x1; residual connection if shapes match."""
 
     def __init__(self, inputs: int, row: _Row) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Bottleneck(nn.Module):  # type: ignore[misc] # torch is untyped here (pypr
         self.residual = row.stride == 1 and inputs == row.outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[N, inputs, H, W]`` to ``[N, outputs, H/stride, W/stride]``."""
+        """Map ``[N, inputs, H, W]`` to ``[N, outputs, H/stride, W/stride]``."""
         y: torch.Tensor = self.layers(x)
         return x + y if self.residual else y
 
@@ -104,11 +104,11 @@ class MobileNetV3Large(nn.Module):  # type: ignore[misc] # torch is untyped here
         self.classifier = nn.Sequential(nn.Linear(960, 1280), nn.Hardswish(), nn.Linear(1280, classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``[N, classes]``."""
+        """Return logits ``[N, classes]``."""
         logits: torch.Tensor = self.classifier(self.pool(self.features(x)).flatten(1))
         return logits
 
 
 def large(seed: int = 0) -> MobileNetV3Large:
-    """MobileNetV3-Large in eval mode; the same ``seed`` gives the same weights."""
-    return seeded(MobileNetV3Large, seed, sample=(4, 3, 128, 128))
+    """Return MobileNetV3-Large in eval mode; the same ``seed`` gives the same weights."""
+    return init_seeded(MobileNetV3Large, seed, sample=(4, 3, 128, 128))

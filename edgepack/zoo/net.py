@@ -1,4 +1,4 @@
-"""One network of the zoo: what it is, what it costs by its publication, how to get it."""
+"""One network of the zoo: description, published size, and how to build it."""
 
 import importlib
 from collections.abc import Mapping
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Net:
-    """A network with random weights; ``module:function`` is also what a recipe's ``model.source`` takes."""
+    """A network with random weights; ``module:function`` can be used as a recipe's ``model.source``."""
 
     name: str  # its key in edgepack.zoo.NETS
-    title: str  # for people
-    module: str  # dotted
+    title: str  # display name
+    module: str  # dotted name
     inputs: tuple[Input, ...]
-    parameters: int  # weights and biases that training learns
-    macs: int  # multiply-accumulates of one inference: convolutions and matrix products, nothing else
-    source: str  # where the architecture, the parameters and the MACs are published
+    parameters: int  # trainable weights and biases
+    macs: int  # multiply-accumulates per inference: only convolutions and matrix products
+    source: str  # publication of the architecture, the parameters and the MACs
     function: str = "network"  # of ``module``: seed -> torch.nn.Module
-    tokens: int = 0  # integer inputs hold values from 0 to below this: the vocabulary
+    tokens: int = 0  # vocabulary size: integer inputs are between 0 and tokens - 1
 
     def network(self, seed: int = 0) -> "nn.Module":
-        """The network in eval mode; the same ``seed`` gives the same weights (with the same torch)."""
+        """Return the network in eval mode; the same ``seed`` gives the same weights (with the same torch)."""
         module: nn.Module = getattr(importlib.import_module(self.module), self.function)(seed)
         return module
 
     def architecture(self) -> "nn.Module":
-        """The network in eval mode without values, at next to no cost; ``load_state_dict(..., assign=True)`` gives it some."""
+        """Return the network in eval mode without values, at little cost; set them with ``load_state_dict(..., assign=True)``."""
         import torch
 
         with torch.device("meta"):
             return self.network()
 
     def samples(self, count: int, seed: int = 0) -> "Mapping[str, np.ndarray]":
-        """``count`` random samples: an array ``[count, *input.shape]`` for each input, by its name.
+        """Return ``count`` random samples: an array ``[count, *input.shape]`` per input, by name.
 
-        Floats are standard normal, as normalised images and features nearly are; integers are uniform.
+        Floats are standard normal, like normalised images and features; integers are uniform.
         """
         import numpy as np
 
@@ -57,7 +57,7 @@ class Net:
         return arrays
 
     def export(self, path: Path, seed: int = 0) -> Path:
-        """Write ``network(seed)`` to ``path`` as canonical ONNX with the inputs of ``inputs``; returns ``path``."""
+        """Export ``network(seed)`` to ``path`` as canonical ONNX with the inputs of ``inputs``; returns ``path``."""
         from edgepack.export import to_onnx
 
         return to_onnx(self.network(seed), self.inputs, path)

@@ -1,14 +1,14 @@
 """LSTM and GRU text classifiers of the size of Keras's example ``imdb_lstm``.
 
 20,000 words, embeddings and states of 128, texts of 80 tokens. The example has one output for two classes;
-here each class has its logit. torch's LSTM has two bias vectors where Keras's has their sum (512 numbers);
-Keras's GRU has two as well.
+here each class has a logit. torch's LSTM has two bias vectors where Keras's has their sum (512 numbers);
+Keras's GRU also has two.
 """
 
 import torch
 from torch import nn
 
-from edgepack.zoo.weights import seeded
+from edgepack.zoo.weights import init_seeded
 
 VOCABULARY = 20_000
 _HIDDEN = 128
@@ -24,17 +24,17 @@ class Classifier(nn.Module):  # type: ignore[misc] # torch is untyped here (pypr
         self.classifier = nn.Linear(_HIDDEN, classes)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Logits ``[N, classes]``."""
+        """Return logits ``[N, classes]``."""
         states, _ = self.recurrent(self.embedding(ids))
         logits: torch.Tensor = self.classifier(states[:, -1])
         return logits
 
 
 def lstm(seed: int = 0) -> Classifier:
-    """The LSTM classifier in eval mode; the same ``seed`` gives the same weights."""
-    return seeded(lambda: Classifier(nn.LSTM), seed)
+    """Return the LSTM classifier in eval mode; the same ``seed`` gives the same weights."""
+    return init_seeded(lambda: Classifier(nn.LSTM), seed)
 
 
 def gru(seed: int = 0) -> Classifier:
-    """The GRU classifier in eval mode; the same ``seed`` gives the same weights."""
-    return seeded(lambda: Classifier(nn.GRU), seed)
+    """Return the GRU classifier in eval mode; the same ``seed`` gives the same weights."""
+    return init_seeded(lambda: Classifier(nn.GRU), seed)

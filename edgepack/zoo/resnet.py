@@ -1,13 +1,13 @@
 """ResNet-18 and ResNet-50 (He et al. 2015, arXiv:1512.03385).
 
-The stride of a ResNet-50 block is in its 3x3 convolution, as in the networks that are in use today (the
-paper has it in the first 1x1): 4.09 billion MACs instead of 3.8.
+The stride of a ResNet-50 block is in its 3x3 convolution, as in current implementations (in the
+paper it is in the first 1x1): 4.09 billion MACs instead of 3.8.
 """
 
 import torch
 from torch import nn
 
-from edgepack.zoo.weights import seeded
+from edgepack.zoo.weights import init_seeded
 
 _STAGES = (64, 128, 256, 512)  # channels of the 3x3 convolutions
 
@@ -20,7 +20,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Mo
 
 
 class ResidualBlock(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
-    """Convolutions added to the block's input, which a 1x1 convolution fits where shapes differ."""
+    """Convolutions with a residual connection, which has a 1x1 convolution if shapes differ."""
 
     def __init__(self, layers: list[nn.Module], inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class ResidualBlock(nn.Module):  # type: ignore[misc] # torch is untyped here (p
         self.shortcut = nn.Identity() if fits else nn.Sequential(*_conv(inputs, outputs, 1, stride))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[N, inputs, H, W]`` to ``[N, outputs, H/stride, W/stride]``."""
+        """Map ``[N, inputs, H, W]`` to ``[N, outputs, H/stride, W/stride]``."""
         return torch.relu(self.layers(x) + self.shortcut(x))
 
 
@@ -62,16 +62,16 @@ class ResNet(nn.Module):  # type: ignore[misc] # torch is untyped here (pyprojec
         self.classifier = nn.Linear(channels, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``[N, classes]``."""
+        """Return logits ``[N, classes]``."""
         logits: torch.Tensor = self.classifier(self.pool(self.features(x)).flatten(1))
         return logits
 
 
 def resnet18(seed: int = 0) -> ResNet:
-    """ResNet-18 in eval mode; the same ``seed`` gives the same weights."""
-    return seeded(lambda: ResNet((2, 2, 2, 2), bottleneck=False), seed, sample=(4, 3, 128, 128))
+    """Return ResNet-18 in eval mode; the same ``seed`` gives the same weights."""
+    return init_seeded(lambda: ResNet((2, 2, 2, 2), bottleneck=False), seed, sample=(4, 3, 128, 128))
 
 
 def resnet50(seed: int = 0) -> ResNet:
-    """ResNet-50 in eval mode; the same ``seed`` gives the same weights."""
-    return seeded(lambda: ResNet((3, 4, 6, 3), bottleneck=True), seed, sample=(4, 3, 128, 128))
+    """Return ResNet-50 in eval mode; the same ``seed`` gives the same weights."""
+    return init_seeded(lambda: ResNet((3, 4, 6, 3), bottleneck=True), seed, sample=(4, 3, 128, 128))

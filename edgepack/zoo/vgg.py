@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from edgepack.zoo.weights import seeded
+from edgepack.zoo.weights import init_seeded
 
 # Channels and number of the 3x3 convolutions before each pooling: table 1 of the paper.
 _STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -31,11 +31,11 @@ class VGG16(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits ``[N, classes]``."""
+        """Return logits ``[N, classes]``."""
         logits: torch.Tensor = self.classifier(self.features(x).flatten(1))
         return logits
 
 
 def network(seed: int = 0) -> VGG16:
-    """VGG-16 in eval mode; the same ``seed`` gives the same weights."""
-    return seeded(VGG16, seed)
+    """Return VGG-16 in eval mode; the same ``seed`` gives the same weights."""
+    return init_seeded(VGG16, seed)

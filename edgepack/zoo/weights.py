@@ -1,9 +1,9 @@
-"""Random weights that make a network compute something: the same for the same seed, and neither vanishing nor exploding.
+"""Random weights with which activations neither vanish nor explode; the same for the same seed.
 
-Convolutions and linear layers follow He et al. 2015 (arXiv:1502.01852). Batch normalisation then holds the
-statistics of the network's own activations, so that every layer sees values of about unit variance and the
-outputs depend on the input. Biases are small and not zero: zeros would be dropped on export. Embeddings and
-recurrent layers keep torch's own initialisation.
+Convolutions and linear layers follow He et al. 2015 (arXiv:1502.01852). Batch normalisation then gets the
+statistics of the network's own activations, so that every layer's values have about unit variance and the
+outputs depend on the input. Biases are small but not zero, because zeros would be dropped on export. Embeddings
+and recurrent layers keep torch's own initialisation.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def seeded(make: Callable[[], Module], seed: int, sample: tuple[int, ...] | None = None) -> Module:
-    """The module that ``make`` builds, with random weights from ``seed``, in eval mode.
+def init_seeded(make: Callable[[], Module], seed: int, sample: tuple[int, ...] | None = None) -> Module:
+    """Build a module with ``make``, with random weights from ``seed``, in eval mode.
 
     ``sample`` is the shape of the standard normal batch that sets the statistics of batch normalisation;
-    networks without it need none. torch's own random state is left as it was. Under ``torch.device("meta")``
-    the module has shapes and no values, and costs next to nothing.
+    networks without it do not need one. torch's own random state is preserved. Under ``torch.device("meta")``
+    the module has shapes but no values, at little cost.
     """
     if torch.get_default_device().type == "meta":
         model = make()
@@ -57,7 +57,7 @@ def _set_statistics(model: nn.Module, batch: torch.Tensor) -> None:
     norms = [layer for layer in model.modules() if isinstance(layer, _NORMS)]
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
-        layer.momentum = 1.0  # the next forward pass sets the statistics instead of blending them in
+        layer.momentum = 1.0  # the next forward pass sets the statistics instead of averaging them
     model.train()
     with _one_thread():
         model(batch)
@@ -67,7 +67,7 @@ def _set_statistics(model: nn.Module, batch: torch.Tensor) -> None:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums over several threads round differently."""
+    """Use one thread, because sums over several threads round differently."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -48,7 +48,7 @@ def test_what_fails_after_it_fails_by_it():
 def test_an_interrupted_error_is_not_replaced():
     with pytest.raises(Interrupted, match="tuning"), defer_interrupt():
         interrupt()
-        raise Interrupted("tuning was stopped")
+        raise Interrupted("tuning was interrupted")
 
 
 def test_the_previous_handler_is_restored():

@@ -58,8 +58,8 @@ def test_a_method_is_found_by_its_name_with_where_it_comes_from(other):
         ("halve", None, "expected a TorchMethod or an OnnxMethod, got a NoneType"),
         ("halve", TorchMethod(spec=dict, apply=apply), "not a subclass"),
         ("halve", TorchMethod(spec=Unnamed, apply=apply), "does not say method"),
-        ("third", GOOD, "names the method 'halve', and its entry point 'third'"),
-        ("prune-channels", BUILT_IN["prune-channels"], "edgepack has a method of that name already"),
+        ("third", GOOD, "declares method 'halve', but its entry point is 'third'"),
+        ("prune-channels", BUILT_IN["prune-channels"], "duplicate method name, also in edgepack"),
     ],
 )
 def test_what_is_no_method_is_told_and_left_out(other, name, method, why):

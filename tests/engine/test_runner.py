@@ -254,7 +254,7 @@ def test_a_failed_stage_is_tried_again_by_the_next_run_and_leaves_no_files(make)
     assert len(calls.works) == 1
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("tuning was stopped", state="kept")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("tuning was interrupted", state="kept")])
 def test_ctrl_c_ends_the_run_and_is_reported_once(make, error):
     runner = make()
     with pytest.raises(KeyboardInterrupt):

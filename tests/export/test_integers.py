@@ -91,7 +91,7 @@ def test_an_operand_of_unknown_type_is_refused_with_its_node(tmp_path):
     model.graph.node.insert(0, helper.make_node("Mystery", ["b"], ["b2"], domain="com.microsoft"))
     model.graph.node[1].input[1] = "b2"
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(InputError, match="element type of 'b2' is not known") as caught:
+    with pytest.raises(InputError, match="element type of 'b2' is unknown") as caught:
         run_onnx(tmp_path / "m.onnx", {})
     assert "node 'y'" in caught.value.where
 

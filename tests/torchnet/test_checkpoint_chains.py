@@ -250,7 +250,7 @@ def test_a_checkpoint_of_version_2_is_read_changed_further_and_written_again(tmp
     save_file(module.state_dict(), tmp_path / "old.safetensors", version_2(module, changes))
     old = checkpoint.restore(source(), tmp_path / "old.safetensors", REBUILD)
     assert torch.equal(outputs(old.module), outputs(module))
-    assert old.changes[0].found is None
+    assert old.changes[0].before is None
     module, changes = applied(old.module, old.changes, ("fake-quantize", 3))
     checkpoint.save(module, tmp_path / "new.safetensors", changes)
     found = checkpoint.restore(source(), tmp_path / "new.safetensors", REBUILD)
@@ -284,7 +284,7 @@ def test_a_broken_record_of_what_a_change_found_is_refused(path, value, tmp_path
     changes = [{"method": "pair", "record": {}, "found": found}]
     record = {"checkpoint": 3, "changes": changes, "sizes": FOUND["sizes"]}
     save_file(module.state_dict(), tmp_path / "w.safetensors", {"edgepack": json.dumps(record)})
-    with pytest.raises(InputError, match="record of its changes is corrupt"):
+    with pytest.raises(InputError, match="record of changes is corrupt"):
         checkpoint.restore(module, tmp_path / "w.safetensors", REBUILD)
 
 

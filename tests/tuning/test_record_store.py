@@ -76,15 +76,15 @@ def test_a_folder_whose_key_was_changed_is_refused(tmp_path):
     changed = copy.deepcopy(key(target()))
     changed["cpu"]["vector_bits"] = 512
     path.write_text(json.dumps(changed))
-    with pytest.raises(IntegrityError, match="not those of target"):
+    with pytest.raises(IntegrityError, match="do not belong to target"):
         store.folder(target())
 
 
 def test_one_process_tunes_a_target_at_a_time(tmp_path):
     store = RecordStore(tmp_path)
-    with store.locked(target()), pytest.raises(LockedError), store.locked(target()):
+    with store.lock(target()), pytest.raises(LockedError), store.lock(target()):
         pass
-    with store.locked(target()) as folder:
+    with store.lock(target()) as folder:
         assert folder == store.folder(target())
 
 

@@ -206,7 +206,7 @@ def measured(tmp_path, monkeypatch):
 def test_tuning_records_are_found_and_read(measured):
     target, store = measured
     assert set(store.files(target)) == {"workload.json", "tuning_record.json", "untuned.json"}
-    with store.locked(target) as folder:
+    with store.lock(target) as folder:
         assert len(open_database(folder).get_all_tuning_records()) == 4
         assert len(read_untuned(folder)) == 5
 

@@ -1,4 +1,4 @@
-"""Which channels of a torch network depend on each other, found in its traced graph, and their removal.
+"""Find dependent channels of a torch network in its traced graph, and remove channels.
 
 Imports: data, errors, torchnet.layers.
 """

@@ -1,4 +1,4 @@
-"""From a module to its channel graph: traced, then walked on example inputs."""
+"""Build the channel graph of a module: trace it, then run it on example inputs."""
 
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def analyse(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> ChannelGraph:
-    """Trace ``module`` (in eval mode) on ``examples`` and find its channels.
+    """Trace ``module`` (in eval mode) on ``examples`` and determine its channels.
 
     Raises:
-        InputError: if ``forward`` cannot be traced (control flow on values), naming the line.
+        InputError: if ``forward`` cannot be traced (data-dependent control flow), naming the line.
     """
     import torch.fx
 
@@ -23,12 +23,12 @@ def analyse(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> 
 
     try:
         traced = torch.fx.GraphModule(module, torch.fx.Tracer().trace(module))
-    except Exception as error:  # tracing runs the user's forward() on proxies: anything can come out
+    except Exception as error:  # tracing runs the user's forward() on proxies and may raise anything
         raise InputError(
-            f"{type(module).__name__} cannot be traced, so its channels are not known",
+            f"{type(module).__name__} cannot be traced, so its channels are unknown",
             where=spot(error),
             why=f"{type(error).__name__}: {error}".strip().partition("\n")[0].partition(". ")[0],
-            next="keep forward() free of branches and loops on tensor values, or drop prune-channels",
+            next="avoid branches and loops on tensor values in forward(), or remove prune-channels",
         ) from error
     graph = ChannelGraph(module)
     with torch.no_grad():
@@ -37,7 +37,7 @@ def analyse(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> 
 
 
 def _shared_parameters(module: "torch.nn.Module") -> set[str]:
-    """Layers whose weights other layers use too."""
+    """Return layers that share weights with other layers."""
     owners: dict[int, set[str]] = defaultdict(set)
     for name, layer in module.named_modules():
         for parameter in layer.parameters(recurse=False):

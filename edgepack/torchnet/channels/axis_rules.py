@@ -1,7 +1,7 @@
-"""Where the channel axis of a tensor goes: one rule an operation.
+"""How operations move the channel axis of a tensor: one rule per operation.
 
-A rule is given the channels of the operation's first argument, its node, and the shapes before and after;
-it returns the channels of the result, or None where they cannot be followed.
+A rule takes the channels of the operation's first argument, its node, and the shapes before and after;
+it returns the channels of the result, or None if they cannot be tracked.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Tracked:
-    """The channel axis of a tensor and the number of each channel along it."""
+    """The channel axis of a tensor and the channel number of each index along it."""
 
     axis: int
     numbers: list[int]
@@ -26,23 +26,23 @@ Rule = Callable[[Tracked, torch.fx.Node, torch.Size, torch.Size], Tracked | None
 
 
 def same(incoming: Tracked, _n: torch.fx.Node, _old: torch.Size, _new: torch.Size) -> Tracked:
-    """Each value by itself."""
+    """Element-wise operations."""
     return incoming
 
 
 def spatial(incoming: Tracked, _n: torch.fx.Node, _old: torch.Size, _new: torch.Size) -> Tracked | None:
-    """Only the axes after ``[N, C]``."""
+    """Operations on the axes after ``[N, C]`` only."""
     return incoming if incoming.axis == 1 else None
 
 
-def padded(incoming: Tracked, n: torch.fx.Node, old: torch.Size, _new: torch.Size) -> Tracked | None:
-    """``pad(x, widths)``: two widths an axis, from the last."""
+def pad(incoming: Tracked, n: torch.fx.Node, old: torch.Size, _new: torch.Size) -> Tracked | None:
+    """``pad(x, widths)``: two widths per axis, from the last axis."""
     widths: Any = n.args[1]
     return incoming if incoming.axis < len(old) - len(widths) // 2 else None
 
 
-def reduced(incoming: Tracked, n: torch.fx.Node, old: torch.Size, new: torch.Size) -> Tracked | None:
-    """``mean(x, dim)`` over other axes than the channels."""
+def reduce_axes(incoming: Tracked, n: torch.fx.Node, old: torch.Size, new: torch.Size) -> Tracked | None:
+    """``mean(x, dim)`` over axes other than the channels."""
     dims: Any = n.args[1] if len(n.args) > 1 else n.kwargs.get("dim")
     if dims is None:
         return None
@@ -55,8 +55,8 @@ def reduced(incoming: Tracked, n: torch.fx.Node, old: torch.Size, new: torch.Siz
     )
 
 
-def reshaped(incoming: Tracked, _n: torch.fx.Node, old: torch.Size, new: torch.Size) -> Tracked | None:
-    """The channel axis kept as it is, or merged with the axes after it: each channel is then repeated."""
+def reshape(incoming: Tracked, _n: torch.fx.Node, old: torch.Size, new: torch.Size) -> Tracked | None:
+    """The channel axis is kept, or merged with the axes after it, which repeats each channel."""
     before, count = math.prod(old[: incoming.axis]), len(incoming.numbers)
     starts = [b for b in range(len(new)) if math.prod(new[:b]) == before]
     for b in starts:
@@ -71,9 +71,9 @@ def reshaped(incoming: Tracked, _n: torch.fx.Node, old: torch.Size, new: torch.S
     return None
 
 
-def viewed(incoming: Tracked, n: torch.fx.Node, old: torch.Size, new: torch.Size) -> Tracked | None:
-    """A reshape whose arguments do not fix the size of the axis that the channels end in."""
-    result = reshaped(incoming, n, old, new)
+def view(incoming: Tracked, n: torch.fx.Node, old: torch.Size, new: torch.Size) -> Tracked | None:
+    """A reshape whose arguments do not fix the size of the axis that contains the channels."""
+    result = reshape(incoming, n, old, new)
     sizes: Any = n.args[1] if isinstance(n.args[1], tuple | list) else n.args[1:]
     if result is None or len(sizes) != len(new):
         return None
@@ -83,7 +83,7 @@ def viewed(incoming: Tracked, n: torch.fx.Node, old: torch.Size, new: torch.Size
     return result if follows or size == -1 else None
 
 
-def permuted(incoming: Tracked, n: torch.fx.Node, old: torch.Size, _new: torch.Size) -> Tracked | None:
+def permute(incoming: Tracked, n: torch.fx.Node, old: torch.Size, _new: torch.Size) -> Tracked | None:
     """``permute(x, dims)`` and ``x.permute(*dims)``."""
     dims: Any = n.args[1:] if isinstance(n.args[1], int) else n.args[1]
     if not all(isinstance(dim, int) for dim in dims):
@@ -91,7 +91,7 @@ def permuted(incoming: Tracked, n: torch.fx.Node, old: torch.Size, _new: torch.S
     return Tracked([dim % len(old) for dim in dims].index(incoming.axis), incoming.numbers)
 
 
-def transposed(incoming: Tracked, n: torch.fx.Node, old: torch.Size, _new: torch.Size) -> Tracked | None:
+def transpose(incoming: Tracked, n: torch.fx.Node, old: torch.Size, _new: torch.Size) -> Tracked | None:
     """``transpose(x, a, b)``."""
     a, b = n.args[1], n.args[2]
     if not (isinstance(a, int) and isinstance(b, int)):
@@ -100,8 +100,8 @@ def transposed(incoming: Tracked, n: torch.fx.Node, old: torch.Size, _new: torch
     return Tracked({a: b, b: a}.get(incoming.axis, incoming.axis), incoming.numbers)
 
 
-def indexed(incoming: Tracked, n: torch.fx.Node, old: torch.Size, _new: torch.Size) -> Tracked | None:
-    """``x[:, :, None, None]``, and slices or elements of the other axes."""
+def index_axes(incoming: Tracked, n: torch.fx.Node, old: torch.Size, _new: torch.Size) -> Tracked | None:
+    """``x[:, :, None, None]``, and slices or elements of other axes."""
     index: Any = n.args[1]
     entries = list(index) if isinstance(index, tuple) else [index]
     if Ellipsis in entries:
@@ -122,7 +122,7 @@ def indexed(incoming: Tracked, n: torch.fx.Node, old: torch.Size, _new: torch.Si
 
 
 def operation(n: torch.fx.Node) -> str:
-    """The name of the function or method a node calls."""
+    """Return the name of the function or method that a node calls."""
     return n.target if isinstance(n.target, str) else getattr(n.target, "__name__", str(n.target))
 
 
@@ -139,15 +139,15 @@ _SPATIAL = (
 FUNCTIONS: dict[str, Rule] = {
     **dict.fromkeys(_POINTWISE, same),
     **dict.fromkeys(_SPATIAL, spatial),
-    **dict.fromkeys(("mean", "sum", "amax", "amin"), reduced),
-    **dict.fromkeys(("flatten", "squeeze", "unsqueeze"), reshaped),
-    **dict.fromkeys(("view", "reshape"), viewed),
-    "pad": padded,
-    "permute": permuted,
-    "transpose": transposed,
-    "getitem": indexed,
+    **dict.fromkeys(("mean", "sum", "amax", "amin"), reduce_axes),
+    **dict.fromkeys(("flatten", "squeeze", "unsqueeze"), reshape),
+    **dict.fromkeys(("view", "reshape"), view),
+    "pad": pad,
+    "permute": permute,
+    "transpose": transpose,
+    "getitem": index_axes,
 }
-"""Functions and methods by name."""
+"""Rules for functions and methods, by name."""
 
 _POINTWISE_MODULES = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Softplus,
@@ -162,6 +162,6 @@ _SPATIAL_MODULES = (
 MODULES: dict[type[nn.Module], Rule] = {
     **dict.fromkeys(_POINTWISE_MODULES, same),
     **dict.fromkeys(_SPATIAL_MODULES, spatial),
-    nn.Flatten: reshaped,
+    nn.Flatten: reshape,
 }
-"""Modules of torch.nn by class; subclasses are traced through instead."""
+"""Rules for modules of torch.nn, by class; subclasses are traced through instead."""

@@ -1,10 +1,10 @@
-"""The channels of a network as a graph: which layer writes and reads which, and which must be removed together.
+"""The channel graph of a network: which layer writes and reads each channel, and which must be removed together.
 
-Every output channel of every convolution and linear layer is a number. Walking the traced graph in order, each
-tensor carries the numbers along its channel axis: a convolution starts new ones, a concatenation joins
-lists, a flatten repeats each number, and an addition says that two numbers are one (union-find), as do
-depthwise and grouped convolutions. What the walk does not know keeps its channels whole: it is locked,
-with a reason, never guessed. The idea of grouping dependent channels is that of DepGraph (Fang et al. 2023,
+Every output channel of every convolution and linear layer has a number. The traced graph is run in order, and each
+tensor carries the numbers along its channel axis: a convolution creates new ones, a concatenation joins
+lists, a flatten repeats each number, and an addition ties two numbers together (union-find), as do
+depthwise and grouped convolutions. Channels that pass through an unsupported operation are never guessed but locked,
+with a reason. Grouping dependent channels follows DepGraph (Fang et al. 2023,
 arXiv:2301.12900).
 """
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Sets of channels that are interchangeable: each removes as many channels from the same layers."""
+    """Interchangeable sets of channels: each removes the same number of channels from the same layers."""
 
-    members: tuple[int, ...]  # the number that stands for each set
-    multiplicity: dict[str, int]  # layer -> channels that one member removes from it
+    members: tuple[int, ...]  # the representative number of each set
+    multiplicity: dict[str, int]  # layer -> channels per member
 
 
 class ChannelGraph:
-    """The channel numbers of a module's layers.
+    """Channel numbers of a module's layers.
 
     Attributes:
         module: the analysed module.
         layers: its layers by name.
-        sets: which numbers stay or go together.
+        sets: which numbers must be kept or removed together.
         outputs: layer -> number of each output channel; convolutions, linear layers and normalisations.
-        inputs: layer -> number of each input channel; convolutions and linear layers alone.
+        inputs: layer -> number of each input channel; only convolutions and linear layers.
     """
 
     def __init__(self, module: "torch.nn.Module") -> None:
@@ -47,25 +47,25 @@ class ChannelGraph:
 
     @property
     def producers(self) -> list[str]:
-        """The convolutions and linear layers, in the order of the graph."""
+        """Convolutions and linear layers, in graph order."""
         return list(self.inputs)
 
     def width(self, name: str) -> int:
-        """Output channels of a producer now."""
+        """Current number of output channels of a producer."""
         layer = self.layers[name]
         return int(getattr(layer, SIZES[type(layer).__name__][1]))
 
     def reasons(self) -> dict[str, str]:
-        """Why a producer with no removable channel keeps them all."""
-        found = {}
+        """Why producers without removable channels cannot be pruned, by name."""
+        reasons_by_name = {}
         for name in self.producers:
             reasons = [self.sets.reason(number) for number in self.outputs[name]]
             if reasons and reasons[0] is not None and None not in reasons:
-                found[name] = reasons[0]
-        return found
+                reasons_by_name[name] = reasons[0]
+        return reasons_by_name
 
     def groups(self) -> list[ChannelGroup]:
-        """All removable sets, grouped by what they remove from which layers; in the order of the graph."""
+        """All removable sets, grouped by the layers and channels they remove, in graph order."""
         multiplicity: dict[int, Counter[str]] = defaultdict(Counter)
         for name in self.producers:
             for number in self.outputs[name]:

@@ -1,4 +1,4 @@
-"""The walk through a traced graph that fills a :class:`~edgepack.torchnet.channels.graph.ChannelGraph`."""
+"""Interpreter of a traced graph that fills a :class:`~edgepack.torchnet.channels.graph.ChannelGraph`."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ _BINARY = frozenset(
         "minimum",
     )
 )
-_QUESTIONS = frozenset(("size", "dim", "getattr"))  # they look at the shape alone
+_QUESTIONS = frozenset(("size", "dim", "getattr"))  # they depend only on the shape
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -41,7 +41,7 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
         super().__init__(traced)
         self._graph = graph
         self._sets = graph.sets
-        self._shared = shared  # layers whose weights other layers use too
+        self._shared = shared  # layers that share weights with others
         self._tracked: dict[torch.fx.Node, Tracked | None] = {}
 
     def run_node(self, n: torch.fx.Node) -> Any:
@@ -102,7 +102,7 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
         return Tracked(axis, graph.outputs[name])
 
     def _tie_groups(self, incoming: list[int], outgoing: list[int], groups: int) -> None:
-        """Groups stay or go whole, what they read and what they write."""
+        """Keep or remove whole groups, with their inputs and outputs."""
         reads, writes = len(incoming) // groups, len(outgoing) // groups
         for g in range(groups):
             block = [*incoming[g * reads : (g + 1) * reads], *outgoing[g * writes : (g + 1) * writes]]
@@ -115,7 +115,7 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
         return incoming
 
     def _binary(self, n: torch.fx.Node, value: torch.Tensor) -> Tracked | None:
-        """Element-wise on two operands: equal channels, or a broadcast along other axes."""
+        """Element-wise operation on two operands: equal channels, or a broadcast along other axes."""
         operands = [a for a in n.args if isinstance(self._value(a), torch.Tensor)]
         known = [(tracked, self._value(a).dim()) for a in operands if (tracked := self._of(a)) is not None]
         if not known:
@@ -135,7 +135,7 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
 
     def _concatenation(self, n: torch.fx.Node, value: torch.Tensor) -> Tracked | None:
         parts: Any = n.args[0] if n.args else n.kwargs["tensors"]
-        if isinstance(parts, torch.fx.Node):  # what chunk() and split() return: their channels are locked
+        if isinstance(parts, torch.fx.Node):  # the result of chunk() or split(): its channels are locked
             return None
         dim: Any = n.args[1] if len(n.args) > 1 else n.kwargs.get("dim", n.kwargs.get("axis", 0))
         axis = dim % value.dim()
