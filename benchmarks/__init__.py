@@ -1,4 +1,4 @@
-"""Benchmarks of edgepack beside others; each package here is one, ``python -m benchmarks.NAME``, but for ``kit``.
+"""Benchmarks of edgepack and its alternatives; each package except ``kit`` is run with ``python -m benchmarks.NAME``.
 
-``kit`` holds what they share; committed results lie in ``results/``.
+``kit`` has shared code; committed results are in ``results/``.
 """

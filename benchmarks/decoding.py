@@ -1,11 +1,11 @@
-"""Does a kernel get slower for decoding its int8 weights? Layers alone, untuned, on one thread of this machine.
+"""Do kernels that decode int8 weights get slower? Single layers, untuned, on one thread of this machine.
 
     python -m benchmarks.decoding [--target x86-64-v3] [--only PATTERN] [--rounds 9]
 
-Each layer is built twice: with its weights decoded in its kernel, whatever the target's rule says, and decoded on the
-build host. The two run in blocks, in turns in a random order and its mirror image, in processes of their own. The
-ratio is that of the medians of all samples, folded over in the kernel; its spread is that of the ratios of neighbouring
-blocks, between quartiles. The last column says what the rule does with the layer.
+Each layer is built twice: with its weights decoded in the kernel, regardless of the target's rule, and decoded during
+the build. The two run in separate processes, in blocks, in turns in a random order and its mirror image. The
+ratio is that of the medians of all samples, build-time decoding over decoding in the kernel; its spread is the
+interquartile range of the ratios of neighbouring blocks. The last column shows the rule's choice for the layer.
 """
 
 import random
@@ -30,19 +30,19 @@ from edgepack.spec import Tensor
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """A convolution or matrix product alone: ``weight`` is ``[O, I, *taps]`` or ``[I, O]``, ``data`` what it reads."""
+    """A single convolution or matrix product: ``weight`` is ``[O, I, *taps]`` or ``[I, O]``, ``data`` its input."""
 
     weight: tuple[int, ...]
     data: tuple[int, ...]
 
     @property
     def operator(self) -> str:
-        """Its ONNX operator."""
+        """ONNX operator of the layer."""
         return "Conv" if len(self.data) > 2 and len(self.weight) == len(self.data) else "MatMul"
 
     @property
     def name(self) -> str:
-        """Such as ``3x3 64 -> 128 at 28x28`` or ``MatMul 256 -> 1024, 1 row``."""
+        """E.g. ``3x3 64 -> 128 at 28x28`` or ``MatMul 256 -> 1024, 1 row``."""
         if self.operator == "MatMul":
             rows = int(np.prod(self.data[:-1]))
             return f"MatMul {self.weight[0]} -> {self.weight[1]}, {rows} row{'s' if rows > 1 else ''}"
@@ -51,9 +51,9 @@ class IntegerLayer:
         return f"{taps} {self.weight[1]} -> {self.weight[0]} at {size}"
 
     def write(self, path: Path) -> None:
-        """As an ONNX model: int8 weights with a scale for each output channel, dequantized; the layer; bias and ReLU.
+        """Write an ONNX model: int8 weights with per-channel scales, dequantized; the layer; bias and ReLU.
 
-        Bias and ReLU because nearly all layers of a network have them: a kernel's end decides how it writes.
+        Bias and ReLU are included because nearly all layers of a network have them, and they affect how a kernel stores.
         """
         import onnx
         from onnx import TensorProto, helper, numpy_helper
@@ -107,7 +107,7 @@ LAYERS = (
 
 
 def ratios(blocks: Sequence[TimedBlock], above: str, below: str) -> list[float]:
-    """Of the medians of blocks that stand side by side in a round: the first half's, then the second's."""
+    """Return ratios of the medians of adjacent blocks in a round: the first half's, then the second's."""
     medians: dict[tuple[int, bool], dict[str, float]] = {}
     for block in blocks:
         half = (block.round, block.position < 2)
@@ -116,7 +116,7 @@ def ratios(blocks: Sequence[TimedBlock], above: str, below: str) -> list[float]:
 
 
 def row(layer: IntegerLayer, target: Target, rounds: int) -> tuple[str, ...]:
-    """Build and measure a layer; a line of the table."""
+    """Build and measure a layer; returns a row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "layer.onnx")
         layer.write(model)
@@ -137,18 +137,18 @@ def row(layer: IntegerLayer, target: Target, rounds: int) -> tuple[str, ...]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = command.parser("decoding", __doc__)
     parser.add_argument(
-        "--target", default="host", help="of this machine's instruction set, or of a lesser one"
+        "--target", default="host", help="for this machine's instruction set, or a subset of it"
     )
     parser.add_argument(
-        "--only", type=command.pattern, default="", metavar="PATTERN", help="of layers' names"
+        "--only", type=command.pattern, default="", metavar="PATTERN", help="only layers whose names match"
     )
-    parser.add_argument("--rounds", type=command.whole(2), default=9, help="of four blocks, for each layer")
+    parser.add_argument("--rounds", type=command.whole(2), default=9, help="rounds of four blocks per layer")
     options = parser.parse_args(argv)
     target = load_target(options.target)
     layers = [layer for layer in LAYERS if re.search(options.only, layer.name)]
-    print(f"int8 weights decoded on the build host or in the kernel: {target.name}, one thread")
+    print(f"int8 weights decoded during the build or in the kernel: {target.name}, one thread")
     print(machine.summary()["cpu"])
-    head = ("layer", "build host, ms", "kernel, ms", "times faster", "p25-p75", "rule")
+    head = ("layer", "build, ms", "kernel, ms", "speed-up", "p25-p75", "rule")
     rows = [head]
     for number, layer in enumerate(layers, 1):
         rows.append(row(layer, target, options.rounds))

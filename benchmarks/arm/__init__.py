@@ -1,4 +1,4 @@
-"""ARM evidence without a board: executed instructions in an emulator, predicted cycles: ``python -m benchmarks.arm``.
+"""ARM figures without a board: emulated instruction counts and predicted cycles, ``python -m benchmarks.arm``.
 
-The emulated userland, the counter, the loops of a build and their prediction, and the page of it.
+The emulated userland, the instruction counter, the loops of a build and their prediction, and the page.
 """

@@ -1,15 +1,15 @@
-"""ARM evidence without a board: executed instructions in an emulator, predicted cycles of the hot loops.
+"""ARM figures without a board: instructions executed in an emulator, predicted cycles of the hot loops.
 
     python -m benchmarks.arm [--nets mobilenet_v2 ds_cnn] [--targets rpi4 rpi5] [--out benchmarks/results/arm]
-    python -m benchmarks.arm --page        counts nothing: the page from the results there are
+    python -m benchmarks.arm --page        regenerate the page from existing results
 
-For each net and target: edgepack's build and onnxruntime's aarch64 wheel run the same input in qemu, which counts
-every instruction of one inference; then llvm-mca predicts the loops in which edgepack's build spends its
-instructions. All of it is prediction, and is printed as such. Builds use tuning records of the target where this
-machine has some (made with a board), and edgepack's fallback schedules otherwise.
+For each net and target, edgepack's build and onnxruntime's aarch64 wheel run the same input in qemu, which counts
+all instructions of one inference; llvm-mca then predicts the loops in which edgepack's build executes most
+instructions. All of this is prediction, and is labelled so. Builds use this machine's tuning records of the target,
+if there are any (made with a board), and edgepack's fallback schedules otherwise.
 
-Writes arm.json (everything) and arm.md into the folder, after each cell, and prints the latter. Needs, as Debian
-packages: qemu-user, mmdebstrap, llvm-19; and root, once, to build the emulated userland.
+Writes arm.json (all data) and arm.md to the folder after each cell, and prints the latter. Requires the Debian
+packages qemu-user, mmdebstrap and llvm-19, and root access once, to build the emulated userland.
 """
 
 import re
@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--nets", nargs="+", choices=NETS, default=NETS_BY_DEFAULT, metavar="NET")
     add("--targets", nargs="+", choices=targets, default=targets, metavar="TARGET")
-    add("--untuned", action="store_true", help="leave tuning records out")
-    add("--top", type=command.whole(1), default=5, help="loops of each cell to print (all are in the JSON)")
-    add("--out", type=Path, default=RESULTS / "results/arm", help="where results go")
-    add("--page", action="store_true", help="count nothing: write the page anew")
+    add("--untuned", action="store_true", help="ignore tuning records")
+    add("--top", type=command.whole(1), default=5, help="number of loops to print per cell (the JSON has all)")
+    add("--out", type=Path, default=RESULTS / "results/arm", help="output folder")
+    add("--page", action="store_true", help="only regenerate the page")
     options = parser.parse_args(argv)
     results = options.out / "arm.json"
     if options.page:
@@ -50,13 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             page.write(document, options.out, options.top)
     print(page.page(document, options.top))
     if all(cell["failures"] for cell in document["cells"]):
-        print("error: nothing could be counted whole; the reasons are above", file=sys.stderr)
+        print("error: no cell could be counted completely; see the reasons above", file=sys.stderr)
         return 1
     return 0
 
 
 def needs() -> dict[str, str]:
-    """The versions of the programs that count and predict.
+    """Return the versions of the programs that count and predict.
 
     Raises:
         EdgepackError: One is missing; names the Debian package.

@@ -1,8 +1,8 @@
-"""What is counted: edgepack's build and onnxruntime's wheel, each running one net in the emulator, one thread.
+"""The counted programs: edgepack's build and onnxruntime's wheel, each running one net in the emulator, one thread.
 
-Counted is the third inference, with everything in place. onnxruntime's stands between two marks. edgepack's is what
-its agent executes more when it runs the model three times instead of twice; loading, the first inferences and the
-end are in both, and what differs else is another line on stdout.
+The third inference is counted, when everything is initialised. For onnxruntime it is enclosed by two marks. For edgepack
+it is the difference between running the agent with three inferences and with two, which cancels loading, the first
+inferences and shutdown; the only other difference is one more line on stdout.
 """
 
 import importlib.metadata
@@ -32,7 +32,7 @@ _LIBRARY = "libonnxruntime.so"
 def edgepack(
     net: Artifacts, target: str, board: Path, folder: Path, records: Path | None
 ) -> tuple[dict[str, Any], Profile, Path]:
-    """Compile for the target and count the agent; also what ran, and the compiled model.
+    """Compile for the target and count the agent; also return the outputs and the compiled model.
 
     Raises:
         EdgepackError: The model cannot be compiled or run, or its outputs are wrong.
@@ -42,7 +42,7 @@ def edgepack(
     program = agent.place(folder, target, compiled.runtime)
     inputs = agent.save_inputs(folder, [one.name for one in compiled.inputs], rows(net.inputs)[-1])
 
-    # The agent's first inference is none of these runs.
+    # The agent's warm-up inference is not one of these runs.
     bench = [*agent.command(program, "bench", model, inputs, 1), "--warmup", "0", "--runs"]
     cpu = KINDS[target].qemu_cpu
     fewer, more = (counter.count([*bench, str(runs)], cpu=cpu, root=board, environment={}) for runs in (1, 2))
@@ -62,7 +62,7 @@ def edgepack(
 
 
 def onnxruntime(net: Artifacts, target: str, board: Path, folder: Path) -> dict[str, Any]:
-    """Count the aarch64 wheel through its Python interface, with inputs and outputs bound.
+    """Count the aarch64 wheel through its Python API, with bound inputs and outputs.
 
     Raises:
         EdgepackError: It cannot run, or its outputs are wrong.
@@ -86,17 +86,17 @@ def onnxruntime(net: Artifacts, target: str, board: Path, folder: Path) -> dict[
 
 
 def targets() -> list[str]:
-    """The targets with a core to emulate and to predict for."""
+    """Return the targets that can be emulated and predicted."""
     return [name for name in KINDS if name in CORES]
 
 
 def _described(
     net: Artifacts, got: Sequence[np.ndarray], inference: Profile, model: Path, runtime: Sequence[Path]
 ) -> dict[str, Any]:
-    """As JSON values; ``runtime`` is what has to be on the board beside the model, without Python.
+    """Return the count as JSON values; ``runtime`` is what the board needs in addition to the model, without Python.
 
     Raises:
-        EdgepackError: The outputs are no result of this net's last input; a count of such a run would mean nothing.
+        EdgepackError: The outputs do not match this net's last input, so the count would be meaningless.
     """
     expected = rows(net.reference)[-1]
     found = distance(got, [expected[f"output_{i}"] for i in range(len(expected))])

@@ -1,7 +1,7 @@
-"""Executed instructions of an aarch64 program, exactly, through ``counter.c`` in qemu-aarch64.
+"""Exact counts of an aarch64 program's executed instructions, with ``counter.c`` in qemu-aarch64.
 
-The guest's user-mode instructions are counted, one by one, by the place they stand at; what its kernel would do is
-not emulated and not counted. Counts are exact and repeat; they are **no time**: nothing is said here about caches,
+The guest's user-mode instructions are counted individually by their address; kernel code is
+not emulated and not counted. Counts are exact and reproducible; they are **not times**: they do not include caches,
 pipelines or clocks.
 """
 
@@ -19,7 +19,7 @@ from edgepack.errors import EdgepackError
 _FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
 _SOURCE = Path(__file__).with_name("counter.c")
 
-# Arm Architecture Reference Manual (DDI 0487), C4.1: mask and value of the encodings, the first that fits wins.
+# Arm Architecture Reference Manual (DDI 0487), C4.1: mask and value of the encodings; the first match wins.
 _KINDS = (
     ("fp32 multiply-add", 0xBFA0FC00, 0x0E20CC00),  # FMLA, FMLS vector (bit 23: FMLS)
     ("fp32 multiply-add", 0xBF80B400, 0x0F801000),  # by element, both
@@ -35,25 +35,25 @@ _KINDS = (
 OTHER = "integer"
 KINDS = (*dict.fromkeys(kind for kind, _, _ in _KINDS), OTHER)
 
-# The file an instruction was loaded from, and its distance from where the file's first byte lies.
+# The file that contains an instruction, and its offset from the address of the file's first byte.
 Place = tuple[str, int]
 
 
 def kind(word: int) -> str:
-    """What sort of instruction an A64 encoding is: one of ``KINDS``."""
+    """Return the kind of an A64 encoding, one of ``KINDS``."""
     return next((name for name, mask, value in _KINDS if word & mask == value), OTHER)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How often each instruction ran. Taken from another one, what ran in between."""
+    """Execution counts per instruction. Subtracting another profile gives what ran in between."""
 
     runs: Counter[Place]
     words: Mapping[Place, int]  # the encodings
 
     @property
     def total(self) -> int:
-        """Executed instructions."""
+        """Number of executed instructions."""
         return self.runs.total()
 
     def __add__(self, other: "Profile") -> "Profile":
@@ -64,14 +64,14 @@ class Profile:
         return Profile(Counter({place: runs for place, runs in left.items() if runs}), self.words)
 
     def by_kind(self) -> dict[str, int]:
-        """Executed instructions of each kind."""
+        """Number of executed instructions of each kind."""
         sums = dict.fromkeys(KINDS, 0)
         for place, runs in self.runs.items():
             sums[kind(self.words[place])] += runs
         return sums
 
     def by_file(self) -> dict[str, int]:
-        """Executed instructions by the name of the file they stand in, most first."""
+        """Number of executed instructions by file name, in descending order."""
         sums: Counter[str] = Counter()
         for (file, _), runs in self.runs.items():
             sums[Path(file).name] += runs
@@ -83,16 +83,16 @@ def plugin() -> Path:
 
 
 def count(argv: Sequence[str], *, cpu: str, root: Path, environment: Mapping[str, str]) -> Profile:
-    """Run an aarch64 program to its end and count its instructions.
+    """Run an aarch64 program and count its instructions.
 
     Args:
-        argv: The program and its arguments; paths of this machine.
-        cpu: qemu's CPU model: an instruction the core lacks ends the program, and programs that look see this core.
-        root: The folder where the program finds its libraries and ``/proc/cpuinfo``, before those of this machine.
-        environment: All that the program has in its environment.
+        argv: The program and its arguments; paths on this machine.
+        cpu: qemu's CPU model: unsupported instructions end the program, and feature detection reports this core.
+        root: The folder with the program's libraries and ``/proc/cpuinfo``, used before those of this machine.
+        environment: The program's whole environment.
 
-    A program that marks a part of itself by calls of getsid is counted between the last two of them.
-    Processes that it forks are counted, too, and what ran before the fork in both: it drops out of differences.
+    If a program marks a part of itself by calls to getsid, the part between the last two of them is counted.
+    Forked processes are counted too, including what ran before the fork; this cancels out in differences.
 
     Raises:
         EdgepackError: qemu or the program failed, or it ran more than one thread.
@@ -103,23 +103,23 @@ def count(argv: Sequence[str], *, cpu: str, root: Path, environment: Mapping[str
         tools.output([*emulator, *argv])
         processes = sorted(Path(folder).glob("*.maps"))
         if not processes:
-            raise EdgepackError("qemu's plugin wrote no counts", where=argv[0], why="is the disk full?")
+            raise EdgepackError("qemu's plugin wrote no counts", where=argv[0], why="the disk may be full")
         counted = Profile(Counter(), {})
         for maps in processes:
             data = maps.with_suffix(".counts").read_bytes()
             (threads,) = struct.unpack_from("<Q", data)
             if threads != 1:
                 raise EdgepackError(
-                    f"the program ran {threads} threads, and counts are exact for one only",
+                    f"the program ran {threads} threads, but counts are exact only for one",
                     where=argv[0],
-                    next="tell its libraries to start none",
+                    next="configure its libraries to use one thread",
                 )
             counted += profile(data[8:], maps.read_text())
         return counted
 
 
 def records(data: bytes) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-    """Address, runs and instructions of each block: the plugin's file after its first number."""
+    """Yield address, count and instructions of each block in the plugin's file, after its first number."""
     at = 0
     while at < len(data):
         address, runs, length = struct.unpack_from("<3Q", data, at)
@@ -128,7 +128,7 @@ def records(data: bytes) -> Iterator[tuple[int, int, tuple[int, ...]]]:
 
 
 def places(maps: str) -> list[tuple[int, int, int, str]]:
-    """Start, end, address of the file's first byte, and path of each file's mapping, from /proc/PID/maps."""
+    """Return start, end, address of the file's first byte, and path of each file mapping in /proc/PID/maps."""
     found = []
     first: dict[str, int] = {}
     for line in dict.fromkeys(maps.splitlines()):
@@ -141,7 +141,7 @@ def places(maps: str) -> list[tuple[int, int, int, str]]:
 
 
 def profile(data: bytes, maps: str) -> Profile:
-    """One process's counts, from what the plugin wrote."""
+    """Parse the plugin's output for one process."""
     mappings = places(maps)
     runs: Counter[Place] = Counter()
     words: dict[Place, int] = {}

@@ -1,11 +1,11 @@
-"""Innermost loops of a compiled model, found in its disassembly and weighed by how often they ran.
+"""Innermost loops of a compiled model, extracted from its disassembly and weighted by execution counts.
 
-A branch to an earlier place of the same kernel is a back edge, and what stands between the two is a loop. It is
-innermost if no other loop lies inside, and straight if its only branch is the one at its end: then an iteration is
-exactly its instructions. Code for failed checks lies behind a kernel's end and jumps back, too; it does not run, and
-drops out by its weight.
+A branch to an earlier address of the same kernel is a back edge, and the code between the two is a loop. A loop is
+innermost if it contains no other loop, and straight if its only branch is the one at its end: then an iteration is
+exactly its instructions. Code for failed checks is after a kernel's end and also jumps back; it is never executed, so
+it has no weight.
 
-What a kernel computes, and the parts of it that run on the thread pool, are functions without a symbol, behind all
+A kernel's body, and the parts of it that run on the thread pool, are functions without a symbol after all
 others. They belong to the kernel that calls them, jumps to them, or takes their address (ADRP and ADD, or ADR).
 """
 
@@ -36,12 +36,12 @@ class Instruction:
 
     @property
     def is_branch(self) -> bool:
-        """Whether control may go elsewhere."""
+        """Whether it may transfer control."""
         return self.mnemonic in _BRANCHES or self.mnemonic.startswith("b.")
 
     @property
     def target(self) -> int | None:
-        """Where a direct branch goes; None: no branch, a call, or not known."""
+        """Target of a direct branch; None for other instructions, calls and indirect branches."""
         if not self.is_branch or self.mnemonic in {"bl", "blr", "br", "ret"}:
             return None
         match = _TARGET.search(self.operands)
@@ -54,8 +54,8 @@ class InnerLoop:
 
     kernel: str
     body: tuple[Instruction, ...]
-    iterations: int = 0  # how often its last instruction ran
-    executed: int = 0  # instructions, in all iterations
+    iterations: int = 0  # execution count of its last instruction
+    executed: int = 0  # instructions over all iterations
 
     @property
     def straight(self) -> bool:
@@ -64,7 +64,7 @@ class InnerLoop:
 
 
 def disassemble(library: Path) -> dict[str, list[Instruction]]:
-    """The kernels of a compiled model, by name.
+    """Disassemble the kernels of a compiled model, by name.
 
     Raises:
         EdgepackError: llvm-objdump cannot read the file.
@@ -74,9 +74,9 @@ def disassemble(library: Path) -> dict[str, list[Instruction]]:
 
 
 def parse(lines: Iterable[str]) -> dict[str, list[Instruction]]:
-    """The kernels in llvm-objdump's output, with the functions that are theirs."""
+    """Parse the kernels in llvm-objdump's output, including the functions that belong to them."""
     code: list[Instruction] = []
-    names: dict[int, str] = {}  # by the function's first address
+    names: dict[int, str] = {}  # by the function's start address
     for line in lines:
         if label := _LABEL.match(line):
             names[int(label.group(1), 16)] = label.group(2).removeprefix("__tvm_ffi_")
@@ -92,7 +92,7 @@ def parse(lines: Iterable[str]) -> dict[str, list[Instruction]]:
 
 
 def _owners(code: list[Instruction], names: dict[int, str]) -> dict[int, str]:
-    """The kernel of each function, by its first address: its own symbol, or that of the first to refer to it."""
+    """Map the start address of each function to its kernel: its own symbol, or that of the first reference to it."""
     places = {instruction.address for instruction in code}
     symbols = sorted(names)
     referrer: dict[int, int] = {}
@@ -106,7 +106,7 @@ def _owners(code: list[Instruction], names: dict[int, str]) -> dict[int, str]:
         while start not in names:
             seen.add(start)
             start = _start(starts, referrer[start])
-            if start in seen:  # only its own loops refer to it
+            if start in seen:  # referenced only by its own loops
                 start = _start(symbols, start)
         owners[first] = names[start]
     return owners
@@ -117,7 +117,7 @@ def _start(starts: list[int], address: int) -> int:
 
 
 def _references(code: Iterable[Instruction], symbols: list[int]) -> Iterator[tuple[int, int]]:
-    """Where an instruction calls, jumps out to, or takes the address of, what: both addresses."""
+    """Yield source and target address of calls, jumps out of a function, and address computations."""
     pages: dict[str, int] = {}
     for step in code:
         if step.mnemonic in {"adr", "adrp"} and (match := _ADDRESS.match(step.operands)):
@@ -135,11 +135,11 @@ def _references(code: Iterable[Instruction], symbols: list[int]) -> Iterator[tup
         if step.is_branch:
             pages.clear()
         elif step.mnemonic != "adrp":
-            pages.pop(step.operands.partition(",")[0], None)  # written over
+            pages.pop(step.operands.partition(",")[0], None)  # overwritten
 
 
 def innermost(kernel: str, code: list[Instruction]) -> Iterator[InnerLoop]:
-    """The innermost loops of a kernel, in the order of their ends."""
+    """Yield the innermost loops of a kernel, ordered by their ends."""
     places = {instruction.address: index for index, instruction in enumerate(code)}
     edges = [
         (places[instruction.target], index)
@@ -153,7 +153,7 @@ def innermost(kernel: str, code: list[Instruction]) -> Iterator[InnerLoop]:
 
 
 def weighed(loops: Iterable[InnerLoop], runs: Mapping[Place, int], file: str) -> list[InnerLoop]:
-    """The loops that ran, with their iterations, most executed instructions first."""
+    """Return the executed loops with their iterations, by executed instructions in descending order."""
     found = []
     for loop in loops:
         times = [runs.get((file, instruction.address), 0) for instruction in loop.body]

@@ -1,11 +1,11 @@
-"""llvm-mca's prediction of loops: cycles an iteration, and which share of the multiply-add units' peak that is.
+"""llvm-mca's predictions for loops: cycles per iteration, and the share of the multiply-add units' peak.
 
-llvm-mca takes every load as an L1 hit, every branch as predicted, and the fetch of instructions as free: what it says
-is a floor. It knows a core by LLVM's scheduling model only. LLVM schedules the Cortex-A72 and, for want of a model of
-its own, the Cortex-A76 by the Cortex-A57's (AArch64Processors.td), which starts one 128-bit multiply-add a cycle. For
-the A72 that agrees with OSACA's machine model, which was measured (RRZE-HPC/OSACA, osaca/data/a72.yml: fmla 1.0). The
-A76 starts two, on its pipelines V0 and V1 (Arm, Cortex-A76 Software Optimization Guide); the Neoverse N1 is its sibling
-for servers, has a model since LLVM 16 (two a cycle, as in OSACA's n1.yml), and stands in for it. Both are shown.
+llvm-mca assumes that every load hits L1, every branch is predicted, and instruction fetch is free: the result is a
+lower bound. It models a core only by LLVM's scheduling model. LLVM schedules the Cortex-A72 and, for lack of its own
+model, the Cortex-A76 with the Cortex-A57's (AArch64Processors.td), which starts one 128-bit multiply-add per cycle. For
+the A72 this agrees with OSACA's machine model, which was measured (RRZE-HPC/OSACA, osaca/data/a72.yml: fmla 1.0). The
+A76 starts two, on its pipelines V0 and V1 (Arm, Cortex-A76 Software Optimization Guide); the Neoverse N1 is its server
+variant, has a model since LLVM 16 (two per cycle, as in OSACA's n1.yml), and is used in its place. Both are shown.
 """
 
 import json
@@ -21,10 +21,10 @@ from edgepack.errors import EdgepackError
 ITERATIONS = 200
 TRIPLE = "aarch64-linux-gnu"
 
-# Cores a target's loops are predicted for, in LLVM's names: the target's own, then what stands in for it.
+# Cores for which a target's loops are predicted, by LLVM's names: the target's own, then its replacement.
 CORES: Mapping[str, tuple[str, ...]] = {"rpi4": ("cortex-a72",), "rpi5": ("cortex-a76", "neoverse-n1")}
 
-# Multiply-adds of one instruction, by mnemonic and the arrangement of the destination.
+# Multiply-adds per instruction, by mnemonic and arrangement of the destination.
 _VECTOR = re.compile(r"^v\d+\.(\w+)")
 _MACS = {
     "fma": ({"fmla", "fmls"}, {"4s": 4, "2s": 2, "8h": 8, "4h": 4, "2d": 2}),
@@ -43,24 +43,24 @@ _PEAK_UNROLL = 24
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one loop on one core."""
+    """Prediction for one loop on one core."""
 
     loop: InnerLoop
     core: str
     model: str  # the scheduling model, by the prefix of its resources: A57, N1
-    kind: str  # fma, dot, mlal: the sort of multiply-add that does most of the work
-    macs: int  # of that sort, an iteration
-    cycles: float  # an iteration
-    peak: float  # multiply-adds a cycle at most, by the same model
+    kind: str  # fma, dot, mlal: the dominant kind of multiply-add
+    macs: int  # of that kind, per iteration
+    cycles: float  # per iteration
+    peak: float  # maximum multiply-adds per cycle in the same model
 
     @property
     def share(self) -> float:
-        """Of the unit's peak."""
+        """Share of the unit's peak."""
         return self.macs / (self.cycles * self.peak)
 
 
 def macs(instruction: Instruction) -> tuple[str, int]:
-    """The sort of multiply-add an instruction is, and how many it does; ``("", 0)`` for others."""
+    """Return the kind of multiply-add of an instruction, and how many it performs; ``("", 0)`` for others."""
     if instruction.mnemonic in _SCALAR:
         return "fma", 1
     arrangement = _VECTOR.match(instruction.operands)
@@ -71,7 +71,7 @@ def macs(instruction: Instruction) -> tuple[str, int]:
 
 
 def work(loop: InnerLoop) -> tuple[str, int]:
-    """The sort of multiply-add that a loop does most, and how many an iteration."""
+    """Return the dominant kind of multiply-add of a loop, and how many an iteration performs."""
     sums: Counter[str] = Counter()
     for kind, count in map(macs, loop.body):
         sums[kind] += count
@@ -79,10 +79,10 @@ def work(loop: InnerLoop) -> tuple[str, int]:
 
 
 def predict(loops: Sequence[InnerLoop], core: str) -> list[Prediction]:
-    """Predict straight loops that multiply and add.
+    """Predict straight loops with multiply-adds.
 
     Raises:
-        EdgepackError: llvm-mca refused the code; its words are in ``why``.
+        EdgepackError: llvm-mca rejected the code; its output is in ``why``.
     """
     if not loops:
         return []
@@ -101,12 +101,12 @@ def predict(loops: Sequence[InnerLoop], core: str) -> list[Prediction]:
 
 
 def _peak(kind: str) -> str:
-    """Nothing but independent multiply-adds, more than any latency needs."""
+    """Return only independent multiply-adds, enough to hide any latency."""
     return "".join(f"{_WIDEST[kind].format(i=i)}\n" for i in range(_PEAK_UNROLL))
 
 
 def assembly(loop: InnerLoop) -> str:
-    """A loop's body as llvm-mca reads it: the branch at its end goes to itself, for targets mean nothing there."""
+    """Return a loop's body as llvm-mca input: the final branch jumps to itself, since targets are ignored."""
     lines = [f"{step.mnemonic} {step.operands}".strip() for step in loop.body[:-1]]
     last = loop.body[-1]
     operands = re.sub(r"0x[0-9a-f]+(?: <[^>]*>)?$", ".", last.operands)
@@ -114,10 +114,10 @@ def assembly(loop: InnerLoop) -> str:
 
 
 def parse(text: str) -> tuple[str, dict[str, float]]:
-    """The scheduling model's name, and cycles an iteration of each region, from llvm-mca's JSON.
+    """Parse the scheduling model's name and the cycles per iteration of each region from llvm-mca's JSON.
 
     Raises:
-        EdgepackError: It is not what llvm-mca writes.
+        EdgepackError: The text is not llvm-mca's output.
     """
     try:
         document = json.loads(text)
@@ -127,7 +127,7 @@ def parse(text: str) -> tuple[str, dict[str, float]]:
         return model, {name: view["TotalCycles"] / view["Iterations"] for name, view in summaries.items()}
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise EdgepackError(
-            "llvm-mca's JSON is not as expected",
+            "unexpected output of llvm-mca",
             why=f"{type(error).__name__}: {error}",
-            next="this benchmark is written for LLVM 16 to 19: apt-get install llvm-19",
+            next="this benchmark supports LLVM 16 to 19: apt-get install llvm-19",
         ) from error

@@ -1,4 +1,4 @@
-"""One net on one target: the counts of both contestants, and the predictions for edgepack's hot loops, as JSON values."""
+"""Measure one net on one target: counts of both contestants and predictions for edgepack's hot loops, as JSON values."""
 
 import tempfile
 from pathlib import Path
@@ -14,9 +14,9 @@ from edgepack.zoo import NETS
 
 
 def measure(net: str, target: str, *, tuned: bool = True) -> dict[str, Any]:
-    """Count and predict one cell; what fails stands in it with its reason.
+    """Count and predict one cell; failures are recorded with their reason.
 
-    ``tuned`` takes tuning records of this target where this machine has some.
+    If ``tuned``, this machine's tuning records of the target are used, if there are any.
     """
     cell: dict[str, Any] = {"net": net, "title": NETS[net].title, "target": target, "macs": NETS[net].macs}
     cell |= {"contenders": {}, "failures": {}, "loops": []}
@@ -46,7 +46,7 @@ def _words(error: EdgepackError) -> str:
 
 
 def _loops(ran: Profile, model: Path, target: str) -> list[dict[str, Any]]:
-    """What llvm-mca predicts for the loops that ran and multiply, on each core that stands for the target."""
+    """Return llvm-mca's predictions for the executed loops with multiply-adds, on each core used for the target."""
     code = loops.disassemble(model)
     candidates = (loop for kernel, body in code.items() for loop in loops.innermost(kernel, body))
     found = [loop for loop in loops.weighed(candidates, ran.runs, str(model)) if mca.work(loop)[1]]
@@ -65,7 +65,7 @@ def _loops(ran: Profile, model: Path, target: str) -> list[dict[str, Any]]:
             }
             for prediction in mca.predict([loop for loop in found if loop.straight], core)
         ]
-        why = {"skipped": "it branches within: llvm-mca predicts straight code only"}
+        why = {"skipped": "it contains branches: llvm-mca predicts only straight code"}
         rows += [{"core": core, **_of(loop, ran.total), **why} for loop in found if not loop.straight]
     return rows
 
@@ -80,7 +80,7 @@ def _of(loop: loops.InnerLoop, total: int) -> dict[str, Any]:
 
 
 def summary(cell: dict[str, Any], core: str) -> dict[str, float] | None:
-    """All predicted loops of a cell together: coverage, cycles an inference, share of the peak; None without any."""
+    """Total over all predicted loops of a cell: coverage, cycles per inference, share of peak; None if there are none."""
     rows = [row for row in cell["loops"] if row["core"] == core and "cycles" in row]
     if not rows:
         return None

@@ -1,8 +1,8 @@
-"""Runs in the emulated userland: a model with onnxruntime, one thread, inputs and outputs bound.
+"""Run a model with onnxruntime in the emulated userland, one thread, inputs and outputs bound.
 
 onnxruntime_worker.py MODEL INPUTS.npz OUTPUTS.npz
 
-The third inference is marked with a call of getsid before and after: counter.c counts between the two.
+The third inference is enclosed by calls to getsid: counter.c counts between the two.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The results as a page."""
+"""Write the results as a page."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ _WORDS = Path(__file__).with_name("page.md")
 
 
 def page(document: dict[str, Any], top: int) -> str:
-    """Both tables; of the loops, those with the largest share of each cell's instructions."""
+    """Return both tables; of the loops, those with the largest share of each cell's instructions."""
     cells = document["cells"]
     return filled(
         _WORDS,

@@ -1,4 +1,4 @@
-"""An aarch64 Debian with Python, NumPy and onnxruntime, for qemu-user: built once and kept."""
+"""An aarch64 Debian with Python, NumPy and onnxruntime for qemu-user, built once and cached."""
 
 import contextlib
 import hashlib
@@ -16,10 +16,10 @@ from edgepack.errors import UsageError
 from edgepack.remote.virtual.kinds import KINDS
 
 SUITE = "bookworm"
-PYTHON = "3.11"  # the suite's, for which the wheels are chosen
+PYTHON = "3.11"  # the Debian release's, for which the wheels are chosen
 PACKAGES = ("base-files", "libc-bin", "libc6", "libgomp1", "libstdc++6", f"python{PYTHON}")
-_LAYOUT = 2  # counts up when this file builds something else from the same packages
-WHEELS = ("onnxruntime", "numpy")  # in the versions of this environment
+_LAYOUT = 2  # increment when this file builds something else from the same packages
+WHEELS = ("onnxruntime", "numpy")  # same versions as in this environment
 SITE = "opt/site"
 _PLATFORMS = (
     "manylinux_2_28_aarch64",
@@ -28,7 +28,7 @@ _PLATFORMS = (
     "manylinux2014_aarch64",
 )
 _HOOKS = Path("/usr/share/mmdebstrap/hooks/merged-usr")
-_SEEN = ("etc", "lib", "usr")  # in place of this machine's; links where no program looks for files of its own
+_SEEN = ("etc", "lib", "usr")  # replace this machine's; symlinks in folders where programs keep no own files
 _UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale")
 
 
@@ -37,11 +37,11 @@ def requirements() -> tuple[str, ...]:
 
 
 def ensure() -> Path:
-    """The userland's folder: about 200 MB, and half a minute where it is not there yet.
+    """Return the userland's folder: about 200 MB, built in half a minute if missing.
 
     Raises:
-        UsageError: mmdebstrap is missing, or this is not root.
-        EdgepackError: mmdebstrap or pip failed; their last words are in ``why``.
+        UsageError: mmdebstrap is missing, or the user is not root.
+        EdgepackError: mmdebstrap or pip failed; the end of their output is in ``why``.
     """
     content = "\n".join((str(_LAYOUT), SUITE, *PACKAGES, *requirements()))
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -51,9 +51,9 @@ def ensure() -> Path:
 def _build(tree: Path) -> None:
     if os.geteuid() != 0:
         raise UsageError(
-            "the aarch64 userland needs root to be built",
+            "building the aarch64 userland requires root",
             why="mmdebstrap unpacks Debian packages with their owners",
-            next="run the benchmark as root once; afterwards any user can",
+            next="run the benchmark as root once; afterwards any user can run it",
         )
     debian = ["--mode=root", "--variant=extract", "--arch=arm64", "--skip=check/qemu"]
     hooks = [f"--hook-dir={_HOOKS}"] if _HOOKS.is_dir() else []
@@ -64,7 +64,7 @@ def _build(tree: Path) -> None:
     quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
     pip = [sys.executable, "-m", "pip", "install", *quiet, "--target", str(tree / SITE)]
     tools.output([*pip, *wanted, *platforms, *requirements()])
-    # Else Python compiles its library in the emulator, at each start; a host with another Python has it so.
+    # Otherwise Python compiles its library in the emulator at each start; a host with another Python version does so.
     compiling = [sys.executable, "-m", "compileall", "-q", "-x", "/tests?/"]
     tools.output([*compiling, str(tree / SITE), str(tree / "usr" / "lib" / f"python{PYTHON}")])
     for name in _UNUSED:
@@ -74,9 +74,9 @@ def _build(tree: Path) -> None:
 
 @contextlib.contextmanager
 def board(target: str) -> Iterator[Path]:
-    """The userland as programs see it on the board of a target: with its /proc/cpuinfo, of one core.
+    """Provide the userland as programs see it on a target's board: with its /proc/cpuinfo, of one core.
 
-    onnxruntime chooses its kernels by that file, and ends with a segmentation fault where it is another CPU's.
+    onnxruntime chooses its kernels by that file, and crashes if it describes another CPU.
     """
     root = ensure()
     with tempfile.TemporaryDirectory(prefix="edgepack-board-") as folder:
@@ -89,7 +89,7 @@ def board(target: str) -> Iterator[Path]:
 
 
 def python() -> tuple[str, dict[str, str]]:
-    """The userland's Python, and the environment it needs: the same, run for run."""
+    """Return the userland's Python and its environment, identical for all runs."""
     root = ensure()
     environment = {
         "PYTHONPATH": str(root / SITE),
@@ -97,7 +97,7 @@ def python() -> tuple[str, dict[str, str]]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
-        # Else a thread of onnxruntime's compresses and sends usage data beside the inference, and is counted.
+        # Otherwise a thread of onnxruntime compresses and sends usage data during the inference, and is counted.
         "ORT_DISABLE_TELEMETRY": "1",
     }
     return str(root / "usr" / "bin" / f"python{PYTHON}"), environment

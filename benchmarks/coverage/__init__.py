@@ -1,4 +1,4 @@
-"""What of ONNX can be compiled: the onnx package's own test cases through edgepack and stock TVM: ``make coverage``.
+"""ONNX coverage: run the onnx package's own test cases with edgepack and stock TVM, ``make coverage``.
 
-The cases, a process for each, what runs them, their results, and the page of it.
+The cases, a process pool, the contestants, their results, and the page.
 """

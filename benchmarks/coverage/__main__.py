@@ -1,9 +1,9 @@
-"""`python -m benchmarks.coverage`: run the cases, keep the results, write docs/onnx-coverage.md.
+"""`python -m benchmarks.coverage`: run the cases, save the results, write docs/onnx-coverage.md.
 
-python -m benchmarks.coverage                       all cases, some 15 minutes on 2 cores
-python -m benchmarks.coverage --cases '^test_conv'  some, beside the results there are
-python -m benchmarks.coverage --resume --minutes 5  go on where the last run stopped, for 5 minutes
-python -m benchmarks.coverage --page                only the page, from the results there are
+python -m benchmarks.coverage                       all cases, about 15 minutes on 2 cores
+python -m benchmarks.coverage --cases '^test_conv'  some cases, added to the existing results
+python -m benchmarks.coverage --resume --minutes 5  resume the previous run, for 5 minutes
+python -m benchmarks.coverage --page                only the page, from the existing results
 """
 
 import argparse
@@ -25,18 +25,18 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command.parser("coverage", __doc__)
     add = parser.add_argument
     add(
-        "--cases", type=command.pattern, default="", metavar="PATTERN", help="regular expression; default all"
+        "--cases", type=command.pattern, default="", metavar="PATTERN", help="regular expression (default: all)"
     )
-    add("--only", nargs="+", choices=(EDGEPACK, STOCK, BOUND), help="default all")
-    add("--resume", action="store_true", help="skip cases that the results have")
-    add("--minutes", type=command.at_least(0), default=0.0, help="start no case after so many minutes")
+    add("--only", nargs="+", choices=(EDGEPACK, STOCK, BOUND), help="contestants to run (default: all)")
+    add("--resume", action="store_true", help="skip cases that already have results")
+    add("--minutes", type=command.at_least(0), default=0.0, help="start no new case after this many minutes")
     add("--processes", type=command.whole(1), default=os.cpu_count() or 1)
-    limit = "time limit of a case; ten times that for a network"
+    limit = "time limit per case; ten times that for a network"
     add("--seconds", type=command.above(0), default=60.0, help=limit)
     add("--target", default=TARGET)
     add("--results", type=Path, default=Path(__file__).with_name("RESULTS.json"))
     add("--out", type=Path, default=ROOT / "docs/onnx-coverage.md")
-    add("--page", action="store_true", help="write the page from the results there are")
+    add("--page", action="store_true", help="only regenerate the page")
     return parser.parse_args(argv)
 
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     found = results.read(options.results, options.target)
     if options.page and not found.rows:
-        sys.exit(f"{options.results}: no results there to make the page from; run without --page first")
+        sys.exit(f"{options.results}: no results to make the page from; run without --page first")
     if not options.page:
         found = _to_go_on_with(found, options)
         run(options, found)
@@ -56,14 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _to_go_on_with(found: results.Results, options: argparse.Namespace) -> results.Results:
-    """The results there are, or none of them if a whole run replaces what other tools or another target gave."""
+    """Return the existing results, or none if a complete run replaces those of other tools or another target."""
     here = results.Results({}, results.environment(), options.target)
     if (found.environment, found.target) == (here.environment, here.target):
         return found
     if options.cases or options.only or options.resume or options.minutes:
         sys.exit(
-            f"{options.results}: made for {found.target} with {found.environment}, which a part made for"
-            f" {here.target} with {here.environment} cannot stand beside; run everything, or name another file"
+            f"{options.results}: the results for {found.target} with {found.environment} cannot be combined with"
+            f" partial results for {here.target} with {here.environment}; run all cases, or choose another file"
             " with --results"
         )
     return here

@@ -1,8 +1,8 @@
-"""The cases: what the onnx package generates for each operator, and the light models in its wheel.
+"""The cases: those that the onnx package generates for each operator, and the light models in its wheel.
 
-A case is a model, its inputs and the outputs it should have. Some are left out, each with its reason
-(`left_out`); of the others, inputs that shape the computation are bound as constants (`bind`), because
-exporters write them as constants and an ahead-of-time compiler needs them before the model runs.
+A case is a model, its inputs and the expected outputs. Some are left out, each with a reason
+(`left_out`); in the others, inputs that determine shapes are bound as constants (`bind`), because
+exporters write them as constants and an ahead-of-time compiler needs them before run time.
 """
 
 import re
@@ -54,7 +54,7 @@ SHAPING: dict[str, tuple[int, ...]] = {
     f"Reduce{kind}": (1,)  # axes
     for kind in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
 }
-"""The inputs of each operator that shape what it computes, by position."""
+"""Inputs of each operator that affect shapes or attributes of the computation, by position."""
 
 PLAIN = {helper.np_dtype_to_tensor_dtype(np.dtype(name)) for name in get_args(DType)}
 RANDOM = {f"Random{kind}{like}" for kind in ("Normal", "Uniform") for like in ("", "Like")}
@@ -65,7 +65,7 @@ TRAINING_DOMAIN, ML_DOMAIN = "ai.onnx.preview.training", "ai.onnx.ml"
 
 @dataclass(frozen=True)
 class Case:
-    """A model, its inputs in the model's order, and what it should compute."""
+    """A model, its inputs in the model's order, and its expected outputs."""
 
     name: str
     operator: str
@@ -78,18 +78,18 @@ class Case:
 
     @property
     def expanded(self) -> bool:
-        """Whether the operator stands in it as the primitives its definition gives."""
+        """Whether the operator is replaced by the primitives of its definition."""
         return "_expanded" in self.name
 
     def values(self) -> dict[str, np.ndarray]:
-        """The inputs by name, in the model's order."""
+        """Inputs by name, in the model's order."""
         constants = {tensor.name for tensor in self.model.graph.initializer}
         names = [value.name for value in self.model.graph.input if value.name not in constants]
         return dict(zip(names, self.inputs, strict=True))
 
 
 def collect(pattern: str = "") -> list[Case]:
-    """All cases whose name contains a match of the regular expression, by name, the networks last."""
+    """Return all cases whose name matches the regular expression, sorted by name, the networks last."""
     found = [*sorted(_node_cases(), key=lambda case: case.name), *_light_models()]
     return [case for case in found if re.search(pattern, case.name)]
 
@@ -117,12 +117,12 @@ def _node_cases() -> Iterator[Case]:
 
 
 def _array(value: object) -> object:
-    """Some cases give tensors as messages."""
+    """Convert a value, which some cases give as a protobuf message."""
     return numpy_helper.to_array(value) if isinstance(value, TensorProto) else value
 
 
 def _shaping(graph: onnx.GraphProto) -> frozenset[str]:
-    """Names of the graph's inputs that shape what its nodes compute."""
+    """Return names of the graph's inputs that `bind` makes constants."""
     shaping = {
         node.input[index]
         for node in graph.node
@@ -133,7 +133,7 @@ def _shaping(graph: onnx.GraphProto) -> frozenset[str]:
 
 
 def _light_models() -> Iterator[Case]:
-    """Real networks of the wheel, weights filled with constants, with tolerances and input as its own runner has them."""
+    """Yield real networks of the wheel, with constant weights, and the tolerances and inputs of its own runner."""
     from onnx.backend.test.case.model import collect_testcases
 
     folder = Path(onnx.__file__).parent / "backend/test/data/light"
@@ -153,7 +153,7 @@ def _light_models() -> Iterator[Case]:
 
 
 def left_out(case: Case) -> str | None:
-    """Why a case is outside the subset that counts, or None if it is in it."""
+    """Return why a case is not counted, or None if it is."""
     domains = {node.domain for node in case.model.graph.node}
     if TRAINING_DOMAIN in domains or case.operator in LOSSES or _trains(case):
         return "training"
@@ -186,13 +186,13 @@ def _trains(case: Case) -> bool:
 
 
 def bind(case: Case) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """The model with its shaping inputs as constants, and the inputs that are left."""
+    """Return the model with its shaping inputs as constants, and the remaining inputs."""
     values = case.values()
     if not case.shaping & set(values):
         return case.model, values
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
-    model.ir_version = max(model.ir_version, 4)  # before, initializers had to be inputs as well
+    model.ir_version = max(model.ir_version, 4)  # earlier versions require initializers to be inputs
     kept = [value for value in case.model.graph.input if value.name not in case.shaping]
     del model.graph.input[:]
     model.graph.input.extend(kept)

@@ -1,10 +1,10 @@
-"""What a case goes through: edgepack from the .onnx file to the agent's output, and stock TVM's importer and VM.
+"""How a case is run: with edgepack from the .onnx file to the agent's output, and with stock TVM's importer and VM.
 
-Both give `status` and, unless it is `passed`, `why`:
+Both return `status` and, unless it is `passed`, `why`:
 
-`refused`   not compiled, and the message says that it cannot be: an InputError of ours, a not-implemented of TVM's
-`failed`    an error on the way that nobody expected
-`wrong`     compiled and ran, and gave something else than the case expects
+`refused`   not compiled, with a message that it is not supported: InputError of edgepack, OpNotImplemented of TVM
+`failed`    an unexpected error
+`wrong`     compiled and run, but the outputs differ from the expected ones
 """
 
 import contextlib
@@ -28,11 +28,11 @@ from edgepack.errors import EdgepackError, InputError
 from edgepack.lower import compile_model
 
 TARGET = "x86-64-v3"
-ROUNDING = 0.01  # of the largest value: differences below it are told apart from other wrong values
+ROUNDING = 0.01  # relative to the largest value: smaller differences are distinguished from other wrong values
 
 
 def preload() -> None:
-    """Import what the contestants need, once, before processes are forked."""
+    """Import the contestants' requirements once, before processes are forked."""
     for name in ("onnxscript.optimizer", "tvm.relax.backend.cpu_generic", "tvm.relax.frontend.onnx"):
         import_module(name)
     for name in ("agent.protocol", "export", "lower.deep", "schedules"):
@@ -40,14 +40,14 @@ def preload() -> None:
 
 
 class Here:
-    """This machine in the place of a board: the part of a session that `edgepack.agent.protocol.run` needs."""
+    """This machine as a board: the part of a session that `edgepack.agent.protocol.run` needs."""
 
     name = "here"
 
     def run(
         self, argv: Sequence[str], *, timeout: float | None = None, check: bool = False
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command to its end."""
+        """Run a command and wait for it."""
         return subprocess.run(argv, capture_output=True, timeout=timeout, check=check)
 
     def put_bytes(self, data: bytes, dest: str) -> None:
@@ -60,7 +60,7 @@ class Here:
 
 
 def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> dict[str, Any]:
-    """The way of a user's .onnx file: import, lower, link, run by the agent."""
+    """Run a case as a user's .onnx file: import, lower, link, run with the agent."""
     from edgepack.agent import protocol
     from edgepack.lower.deep import examine
     from edgepack.onnxfile.importing import import_onnx
@@ -89,7 +89,7 @@ def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> di
 
 
 def stock(case: Case, tell: Tell, *, bound: bool) -> dict[str, Any]:
-    """Stock TVM: its importer with its defaults, its default pipeline, its virtual machine, in this process."""
+    """Run a case with stock TVM in this process: importer, pipeline and virtual machine with their defaults."""
     import tvm
     from tvm import relax
     from tvm.relax.frontend.onnx import from_onnx
@@ -113,7 +113,7 @@ def stock(case: Case, tell: Tell, *, bound: bool) -> dict[str, Any]:
 
 
 def verdict(case: Case, outputs: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Whether the outputs are those of the case: their number, shapes, element types, and values within its tolerance."""
+    """Compare the outputs with those of the case: number, shapes, element types, and values within its tolerance."""
     why = _difference(case, outputs, [np.asarray(value) for value in case.outputs])
     return {"status": "wrong", "why": why} if why else {"status": "passed"}
 
@@ -144,7 +144,7 @@ def _how(got: np.ndarray, want: np.ndarray) -> str:
 
 
 def contestants(agent: Path, target: str = TARGET) -> Mapping[str, Any]:
-    """What runs on each case, by the name in the results."""
+    """Return the contestants by their name in the results."""
     return {
         "edgepack": lambda case, tell: edgepack(case, tell, agent=agent, target=target),
         "stock": lambda case, tell: stock(case, tell, bound=False),

@@ -1,4 +1,4 @@
-"""The chosen cases through the chosen contestants, and what became of each into the results."""
+"""Run the chosen cases with the chosen contestants, and record the outcomes."""
 
 import argparse
 import signal
@@ -19,9 +19,9 @@ TuningJob = tuple[str, Case]
 
 
 def run(options: argparse.Namespace, found: results.Results) -> None:
-    """Run the chosen cases and put what became of them into `found` and the file of results."""
+    """Run the chosen cases and add the outcomes to `found` and to the results file."""
     rows = found.rows
-    # So that `finally` ends the children.
+    # So that `finally` terminates the children.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     preload()
     cases = collect(options.cases)
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace, found: results.Results) -> None:
                 if result["status"] == "passed":
                     del result["step"]
                 if not result.get("deep", "-"):
-                    del result["deep"]  # nothing in the way
+                    del result["deep"]  # no obstacles
                 rows[case.name][name] = result
                 if done % 100 == 0:
                     print(f"{done} done, at {case.name}", file=sys.stderr)
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace, found: results.Results) -> None:
 def _jobs(
     cases: list[Case], chosen: list[str], rows: dict[str, results.Row], resume: bool, deadline: float
 ) -> Iterator[TuningJob]:
-    """The work to do; what needs none is put into `rows` at once."""
+    """Return the jobs; cases that need no run are added to `rows` directly."""
     for case in cases:
         opset = {op.domain: op.version for op in case.model.opset_import}.get("", 0)
         about = {"name": case.name, "operator": case.operator, "opset": opset, "bound": sorted(case.shaping)}
@@ -66,10 +66,10 @@ def _jobs(
             rows[case.name] = {**about, "left_out": reason}
             continue
         row = rows[case.name] = {**rows.get(case.name, {}), **about}
-        row.pop("left_out", None)  # by an earlier run
+        row.pop("left_out", None)  # from an earlier run
         for name in chosen:
             if (resume and name in row) or time.monotonic() > deadline:
                 continue
             if name == "stock_bound" and bind(case)[0] is case.model:
-                continue  # as `stock`
+                continue  # same as `stock`
             yield name, case

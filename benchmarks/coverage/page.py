@@ -1,4 +1,4 @@
-"""docs/onnx-coverage.md from the results: counts, then operator by operator."""
+"""Write docs/onnx-coverage.md from the results: counts, then a table by operator."""
 
 import re
 from collections import Counter, defaultdict
@@ -20,7 +20,7 @@ EDGEPACK, STOCK, BOUND = "edgepack", "stock", "stock_bound"
 _REASON_LENGTH = 140
 _WORDS = Path(__file__).with_name("page.md")
 _COLUMNS = ("operator", "passed", "expanded", "stock TVM", "left out", "what does not pass, and why")
-_COMMON = (  # what every reason of its kind starts with
+_COMMON = (  # common prefixes of reasons
     r"^operator \w+ (\(opset \d+\) )?cannot be (compiled|imported|lowered)( in this form)?; ",
     r"^output \d+: \d+ of \d+ values are not as expected: ",
     r"^lowering phase [\w-]+ failed; ",
@@ -70,13 +70,13 @@ def _left_out(every: list[Row]) -> str:
 
 
 def status(row: Row, contestant: str) -> str:
-    """What became of a case; where nothing was bound, `stock_bound` is `stock`."""
+    """Return the outcome of a case; if nothing was bound, `stock_bound` is the same as `stock`."""
     result = row.get(contestant) or (row.get(STOCK) if contestant == BOUND else None)
     return str(result["status"]) if result else "not run"
 
 
 def broken_promises(counted: Iterable[Row]) -> list[Row]:
-    """Cases that pass `check --deep` and do not compile."""
+    """Return cases that pass `check --deep` but do not compile."""
     return [
         row
         for row in counted
@@ -109,7 +109,7 @@ def _share(rows: list[Row]) -> str:
 
 
 def _why(rows: list[Row]) -> str:
-    """The reasons, each with how many cases have it."""
+    """List the reasons, each with the number of cases."""
     reasons = Counter(
         f"{row[EDGEPACK]['status']}: {shortened(row[EDGEPACK].get('why', ''))}"
         for row in rows
@@ -121,7 +121,7 @@ def _why(rows: list[Row]) -> str:
 
 
 def shortened(why: str) -> str:
-    """A reason without the names and figures of the one case it comes from."""
+    """Remove names and figures of the individual case from a reason."""
     for pattern in _COMMON:
         why = re.sub(pattern, "", why)
     text = re.sub(r"'[^']*'", "…", why)

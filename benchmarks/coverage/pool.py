@@ -1,7 +1,7 @@
-"""A process for each piece of work: killed when its time is over, and a crash costs that piece alone.
+"""One process per job: it is killed after its time limit, and a crash affects only its own job.
 
-The processes are forked from this one, which has imported everything: starting one takes some ten
-milliseconds, and none sees what another did.
+The processes are forked from this one, which has imported everything: starting one takes about ten
+milliseconds, and they are isolated from each other.
 """
 
 import gc
@@ -29,17 +29,17 @@ class _Running:
     process: Any
     pipe: Connection
     started: float
-    seconds: float  # until its time is over
+    seconds: float  # until its time limit
     told: dict[str, Any] = field(default_factory=dict)
 
 
 def run_all(
     jobs: Iterable[Job], work: Work, *, processes: int, limit: Callable[[Job], float]
 ) -> Iterator[tuple[Job, dict[str, Any]]]:
-    """Do `work(job, tell)` for every job in a process of its own; yields what became of each, as they end.
+    """Run `work(job, tell)` for every job in its own process; yields the outcomes as they finish.
 
-    `limit` gives a job's seconds. What `work` told before it crashed or ran out of time is kept, together with
-    `status` `crashed` or `timed out`; an exception that it lets through is `failed`.
+    `limit` returns a job's time limit in seconds. Results passed to `tell` before a crash or timeout are kept, with
+    `status` `crashed` or `timed out`; an uncaught exception gives `failed`.
     """
     context = multiprocessing.get_context("fork")
     gc.collect()
@@ -73,7 +73,7 @@ def _start(context: Any, job: Any, work: Work, seconds: float) -> _Running:
 
 
 def _child(work: Work, job: Any, pipe: Connection) -> None:
-    os.setpgid(0, 0)  # what the work starts is killed with it
+    os.setpgid(0, 0)  # its children are killed with it
     silence = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(silence, stream)
@@ -85,11 +85,11 @@ def _child(work: Work, job: Any, pipe: Connection) -> None:
         result = {"status": "failed", "why": why}
     pipe.send({"result": result})
     pipe.close()
-    os._exit(0)  # no destructors: TVM's threads may be in anything
+    os._exit(0)  # no destructors: TVM's threads may be in any state
 
 
 def _look(each: _Running) -> dict[str, Any] | None:
-    """What became of a process, or None while it works."""
+    """Return the outcome of a process, or None while it runs."""
     while each.pipe.poll():
         try:
             message = each.pipe.recv()
@@ -107,10 +107,10 @@ def _look(each: _Running) -> dict[str, Any] | None:
 
 
 def _kill(each: _Running) -> None:
-    """End the process and all it started."""
+    """Kill the process and its children."""
     try:
         os.killpg(each.process.pid, signal.SIGKILL)
     except ProcessLookupError:
-        each.process.kill()  # before it had made its own group
+        each.process.kill()  # it has no process group yet
     each.process.join()
     each.pipe.close()

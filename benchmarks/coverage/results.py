@@ -1,4 +1,4 @@
-"""What became of each case, as JSON: one line a case, so that a change shows as a line of the diff."""
+"""The outcome of each case as JSON, one line per case, for readable diffs."""
 
 import json
 import platform
@@ -9,19 +9,19 @@ from typing import Any
 
 from benchmarks.kit.documents import write_text
 
-NETWORKS = "(network)"  # in the place of an operator, for cases that are whole networks
+NETWORKS = "(network)"  # used instead of an operator, for cases that are whole networks
 TOOLS = ("apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnxscript")
 Row = dict[str, Any]
 
 
 def environment() -> dict[str, str]:
-    """What the results depend on besides edgepack's own code."""
+    """Return what the results depend on in addition to edgepack's code."""
     return {"machine": platform.machine(), **{tool: version(tool) for tool in TOOLS}}
 
 
 @dataclass(frozen=True)
 class Results:
-    """The rows by the case's name, and what they were made with."""
+    """Rows by case name, and the environment they were measured in."""
 
     rows: dict[str, Row]
     environment: dict[str, str]
@@ -29,7 +29,7 @@ class Results:
 
 
 def read(path: Path, target: str) -> Results:
-    """An earlier run's results; if there are none, empty ones of this environment and `target`."""
+    """Read an earlier run's results; if there are none, return empty ones for this environment and `target`."""
     if not path.is_file():
         return Results({}, environment(), target)
     document = json.loads(path.read_text(encoding="utf-8"))

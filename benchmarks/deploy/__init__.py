@@ -1,4 +1,4 @@
-"""What a deploy costs, beside scp and rsync: ``python -m benchmarks.deploy``.
+"""Cost of a deploy with edgepack, scp and rsync: ``python -m benchmarks.deploy``.
 
-The link to the board, the two versions, the ways to bring them there, and the page of it.
+The link to the board, the two versions, the tools, and the page.
 """

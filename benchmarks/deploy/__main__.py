@@ -1,14 +1,14 @@
-"""Seconds and bytes of a first deploy, a redeploy and a rollback: edgepack beside scp and rsync.
+"""Seconds and bytes of a first deploy, a redeploy and a rollback: edgepack, scp and rsync.
 
     python -m benchmarks.deploy
     python -m benchmarks.deploy --net resnet18 --mbit 8 --repeat 5 --rtt-ms 20
-    python -m benchmarks.deploy --page       measures nothing: the page from the results there are
+    python -m benchmarks.deploy --page       regenerate the page from existing results
 
-The board is a real sshd on loopback. Everybody reaches it through the same relay, which counts the bytes and,
-for the second link, lets 8 Mbit/s pass in each direction. The redeploy brings a build of the same net in which
-one layer's weights were changed; the rollback goes back from it. Seconds are those of the whole command, its
-start and the SSH handshake within; after each, every file on the board is compared with what should be there.
-The ways take turns, in another order each time.
+The board is a real sshd on loopback. All tools connect through the same relay, which counts the bytes and,
+for the second link, limits the rate to 8 Mbit/s in each direction. The redeploy uses a build of the same net in which
+one layer's weights were changed; the rollback reverts it. Times are those of the whole command, including
+start-up and SSH handshake; after each step, all files on the board are compared with the expected ones.
+The tools take turns, in a different order each time.
 """
 
 import argparse
@@ -58,13 +58,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command.parser("deploy", __doc__)
     add, number, count = parser.add_argument, command.at_least(0), command.whole(1)
     add("--net", default="mobilenet_v2", help="a network of edgepack.zoo, or an .onnx file")
-    add("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="only these")
-    add("--mbit", type=number, default=8.0, help="of the limited link; 0 leaves it out")
+    add("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="only run these")
+    add("--mbit", type=number, default=8.0, help="rate of the limited link; 0 disables it")
     add("--rtt-ms", type=number, default=0.0, help="round-trip time of the limited link")
     add("--repeat", type=count, default=5, help="repetitions on loopback")
     add("--limited-repeat", type=count, default=3, help="repetitions on the limited link")
-    add("--out", type=Path, help="where results go (benchmarks/results/deploy/KIND, for this kind of CPU)")
-    add("--page", action="store_true", help="measure nothing: write the page anew")
+    add("--out", type=Path, help="output folder (default: benchmarks/results/deploy/KIND, for this kind of CPU)")
+    add("--page", action="store_true", help="only regenerate the page")
     return parser.parse_args(argv)
 
 

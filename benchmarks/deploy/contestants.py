@@ -1,4 +1,4 @@
-"""The ways to bring a release to a board: edgepack, scp and rsync, each as its user would call it."""
+"""Tools that bring a release to a board: edgepack, scp and rsync, each run as a user would."""
 
 import json
 import os
@@ -22,44 +22,44 @@ BOARD = "board"
 
 @dataclass(frozen=True)
 class Destination:
-    """A new folder on the board, and how to reach it. The board is this machine: ``folder`` can be read here."""
+    """A new folder on the board, and how to connect. The board is this machine: ``folder`` is readable here."""
 
     device: Device  # through the link
     folder: Path
-    scratch: Path  # the caller's own, for settings
+    scratch: Path  # private folder for settings
 
 
 class WayFailed(Exception):  # noqa: N818 - a result, not a fault
-    """A way did not do what it should; the message says why."""
+    """A tool did not do what it should; the message says why."""
 
 
 class Way:
     """One contestant."""
 
     name: str
-    needs: tuple[str, str] | None = None  # a program, and the Debian package that brings it
+    needs: tuple[str, str] | None = None  # a program, and the Debian package that contains it
 
     def missing(self) -> str | None:
-        """What this machine, which is the board, too, lacks for it; None where it can start."""
+        """What this machine, which is also the board, lacks for it; None if nothing."""
         if self.needs is None or shutil.which(self.needs[0]):
             return None
         program, package = self.needs
         return f"{program} is not installed (Debian: {package})"
 
     def prepare(self, there: Destination) -> None:
-        """What a user does once for a board, not timed: make the folder."""
+        """Prepare the board once, untimed: create the folder."""
         there.folder.mkdir(parents=True)
 
     def deploy(self, there: Destination, version: Version) -> dict[str, Any]:
-        """Bring a version to the board: ``seconds`` it took, and what it ``said`` of itself."""
+        """Deploy a version: returns ``seconds``, and the tool's own report in ``said``."""
         raise NotImplementedError
 
     def back(self, there: Destination, version: Version) -> dict[str, Any]:
-        """Go back to ``version``, which was there before: by copying it again, unless there is more to the way."""
+        """Go back to the previous ``version``: by copying it again, unless the tool has a rollback."""
         return self.deploy(there, version)
 
     def live(self, there: Destination) -> Path:
-        """The folder that an application on the board would use now."""
+        """Return the folder that an application on the board would use now."""
         return there.folder
 
 
@@ -69,7 +69,7 @@ class _Edgepack(Way):
     name = "edgepack"
 
     def prepare(self, there: Destination) -> None:
-        # An entry in devices.yaml; the board's folder is made by edgepack.
+        # An entry in devices.yaml; edgepack creates the board's folder.
         device = there.device.model_copy(update={"work_dir": str(there.folder)})
         document = {"edgepack": 1, "devices": {BOARD: device.model_dump(mode="json", exclude_none=True)}}
         config = there.scratch / "config" / "edgepack"
@@ -80,7 +80,7 @@ class _Edgepack(Way):
         return self._run(there, "deploy", str(version.bundle), BOARD)
 
     def back(self, there: Destination, version: Version) -> dict[str, Any]:
-        del version  # the board knows what was there before
+        del version  # the board knows the previous version
         return self._run(there, "rollback", NAME, BOARD)
 
     def live(self, there: Destination) -> Path:
@@ -90,13 +90,13 @@ class _Edgepack(Way):
         seconds, said = _timed([sys.executable, "-m", "edgepack", *words, "--json"], there)
         answer = json.loads(said)
         if not answer["changed"]:
-            raise WayFailed(f"edgepack {words[0]} says that it changed nothing")
+            raise WayFailed(f"edgepack {words[0]} reports no change")
         own = {"after_connecting_s": answer["seconds"], "files_sent": answer["bytes_sent"]}
         return {"seconds": seconds, "said": own}
 
 
 class _Scp(Way):
-    """``scp -r`` of the folder over whatever lies there."""
+    """``scp -r`` of the folder over the existing files."""
 
     name = "scp -r"
     needs = ("scp", "openssh-client")
@@ -108,7 +108,7 @@ class _Scp(Way):
 
 
 class _Rsync(Way):
-    """``rsync`` of the folder over ssh, onto the version that lies there."""
+    """``rsync`` of the folder over ssh, onto the existing version."""
 
     needs = ("rsync", "rsync")
 
@@ -126,14 +126,14 @@ WAYS: dict[str, Way] = {way.name: way for way in (_Edgepack(), _Scp(), _Rsync("-
 
 
 def check(way: Way, there: Destination, version: Version) -> None:
-    """Whether every byte of the version, and nothing else, is what an application would use now.
+    """Check that an application would use exactly the files of the version.
 
     Raises:
-        WayFailed: It is not.
+        WayFailed: Files are missing, different or unexpected.
     """
     wrong = sorted({path for path, _ in version.files.items() ^ digests(way.live(there)).items()})
     if wrong:
-        raise WayFailed(f"{way.name}: the board does not hold the version: {', '.join(wrong[:3])}")
+        raise WayFailed(f"{way.name}: the board's files differ from the version: {', '.join(wrong[:3])}")
 
 
 def _address(there: Destination) -> str:
@@ -141,7 +141,7 @@ def _address(there: Destination) -> str:
 
 
 def _ssh_options(there: Destination) -> list[str]:
-    """What a line in ~/.ssh/config would say: key and known host; nothing of the user's own settings."""
+    """Options that replace ~/.ssh/config: key and known host, without the user's own settings."""
     known = there.scratch / "known_hosts"
     known.write_text(f"[{there.device.host}]:{there.device.port} {there.device.host_key}\n")
     settings = {
@@ -156,14 +156,14 @@ def _ssh_options(there: Destination) -> list[str]:
 
 
 def _timed(argv: list[str], there: Destination) -> tuple[float, str]:
-    """Seconds from the start of a command to its end, and its standard output.
+    """Return the wall time of a command in seconds, and its standard output.
 
     Raises:
-        WayFailed: It ended with another code than 0.
+        WayFailed: Its exit code is not 0.
     """
     environment = {name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"}
     environment |= {
-        "HOME": str(there.scratch),  # no ~/.ssh/config of the user's in any of them
+        "HOME": str(there.scratch),  # ignore the user's ~/.ssh/config
         "XDG_CONFIG_HOME": str(there.scratch / "config"),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
     }

@@ -2,10 +2,10 @@
 
     python -m benchmarks.deploy.link PORT [RATE] [DELAY]
 
-relays connections to 127.0.0.1:PORT, at RATE bit/s in each direction (0: as fast as it goes), each way DELAY
-seconds long. It is a worker (``benchmarks.kit.serving``): asked for ``port``, it says its own; asked to ``count``, the
-bytes since the last count: ``sent`` towards PORT, and ``received`` from there. They are what TCP carries, SSH's own
-bytes among them; TCP's and IP's headers are not counted.
+relays connections to 127.0.0.1:PORT, at RATE bit/s in each direction (0: unlimited), with DELAY seconds
+each way. It is a worker (``benchmarks.kit.serving``) with two commands: ``port`` returns its port; ``count`` returns the
+bytes since the last count: ``sent`` to PORT, and ``received`` from it. This is TCP payload, including SSH's
+overhead; TCP and IP headers are not counted.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from benchmarks.kit.serving import pipes
 
 BITS = 8
 _ANSWER_S = 60
-_BURST_S = 0.02  # what an idle link may pass at once, as seconds of its rate: one tick of a coarse clock
-_SLICE_S = 0.005  # a limited link forwards pieces this long, so that connections share it
-_PIECE = 65_536  # bytes; what an unlimited one forwards at once
-_BUFFER = 65_536  # a limited link's socket buffers: what a small router holds, not the megabytes of loopback
-_QUEUE = 4096  # pieces under way on a link with delay
+_BURST_S = 0.02  # burst of an idle link, in seconds of its rate: one tick of a coarse clock
+_SLICE_S = 0.005  # a limited link forwards pieces of this duration, so that connections share it
+_PIECE = 65_536  # bytes that an unlimited link forwards at once
+_BUFFER = 65_536  # socket buffers of a limited link: as in a small router, not the megabytes of loopback
+_QUEUE = 4096  # pieces in flight on a link with delay
 
 
 class Bucket:
     """A token bucket as virtual scheduling (ITU-T I.371, generic cell rate algorithm).
 
-    ``rate`` is bytes a second, None lets everything pass at once; so many bytes as ``burst`` may pass at once after
+    ``rate`` is in bytes per second; None is unlimited. Up to ``burst`` bytes may pass at once after
     the link was idle.
     """
 
@@ -40,7 +40,7 @@ class Bucket:
         self._idle_from = -math.inf
 
     def take(self, size: int, now: float) -> float:
-        """Seconds from ``now`` until the last of ``size`` more bytes has passed."""
+        """Return seconds from ``now`` until the last of ``size`` more bytes has passed."""
         if self._rate is None:
             return 0.0
         self._idle_from = max(self._idle_from, now - self._burst / self._rate) + size / self._rate
@@ -57,7 +57,7 @@ class Direction:
         self._delay_s = delay_s
 
     async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass everything on until the reader ends; then the writer is ended too."""
+        """Forward all data until the reader ends; then close the writer."""
         flying: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUE)
         landing = asyncio.create_task(_land(flying, writer))
         loop = asyncio.get_running_loop()
@@ -71,14 +71,14 @@ class Direction:
 
 
 async def _land(flying: "asyncio.Queue[tuple[float, bytes]]", writer: asyncio.StreamWriter) -> None:
-    """Write each piece when it is due; an empty one ends the connection in this direction."""
+    """Write each piece when it is due; an empty one closes the connection in this direction."""
     loop = asyncio.get_running_loop()
     ended = False
     while not ended:
         due, piece = await flying.get()
         ended = not piece
         await asyncio.sleep(due - loop.time())
-        # Where whoever should read it is gone, what still comes is dropped, as on a wire.
+        # If the receiver is gone, further data is dropped, as on a wire.
         with contextlib.suppress(OSError):
             if ended:
                 writer.write_eof()
@@ -88,7 +88,7 @@ async def _land(flying: "asyncio.Queue[tuple[float, bytes]]", writer: asyncio.St
 
 
 class Relay:
-    """The link: a listening socket, and its two directions."""
+    """The link: a listening socket and two directions."""
 
     def __init__(self, port: int, rate: float | None = None, delay_s: float = 0.0) -> None:
         self.there = Direction(rate, delay_s)
@@ -97,7 +97,7 @@ class Relay:
         self._limited = rate is not None
 
     async def serve(self) -> asyncio.Server:
-        """Listen on a port of its own of 127.0.0.1."""
+        """Listen on a free port of 127.0.0.1."""
         listening = socket.socket()
         self._shrink(listening)  # before listen(): accepted sockets inherit it
         listening.bind(("127.0.0.1", 0))
@@ -112,7 +112,7 @@ class Relay:
             far_reader, far_writer = await asyncio.open_connection(sock=upstream, limit=self.back.piece)
         except OSError:
             upstream.close()
-            writer.close()  # refused, as the other end would
+            writer.close()  # refused, as by the other end
             return
         try:
             await asyncio.gather(self.there.relay(reader, far_writer), self.back.relay(far_reader, writer))
@@ -126,14 +126,14 @@ class Relay:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
 
     def count(self) -> dict[str, int]:
-        """Bytes in each direction since the last count."""
+        """Return bytes in each direction since the last count."""
         counted = {"sent": self.there.passed, "received": self.back.passed}
         self.there.passed = self.back.passed = 0
         return counted
 
 
 class Link(WorkerProcess):
-    """A ``Relay`` in a process of its own, so that it takes no turns with whoever is timed."""
+    """A ``Relay`` in a separate process, so that it does not delay the timed process."""
 
     def __init__(self, port: int, mbit: float | None = None, delay_ms: float = 0.0) -> None:
         super().__init__(
@@ -142,7 +142,7 @@ class Link(WorkerProcess):
         self.port: int = self.ask("port", _ANSWER_S)
 
     def count(self) -> dict[str, int]:
-        """Bytes ``sent`` to the board and ``received`` from it since the last count."""
+        """Return bytes ``sent`` to the board and ``received`` from it since the last count."""
         return self.ask("count", _ANSWER_S)
 
 

@@ -1,4 +1,4 @@
-"""The three steps by each way over each link, timed, counted and checked."""
+"""Run the three steps with each tool over each link, timed, counted and checked."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ STEPS = ("first", "redeploy", "rollback")
 def run(
     options: argparse.Namespace, first: Version, second: Version, scratch: Path
 ) -> Iterator[dict[str, Any]]:
-    """The three steps by each way over each link, in turns; one sample a step."""
+    """Run the three steps with each tool over each link, in turns; one sample per step."""
     from edgepack.remote.virtual import up
 
     links: dict[str, dict[str, float]] = {"loopback": {}}
@@ -45,7 +45,7 @@ def run(
 def steps(
     way: Way, there: Destination, link: Link, first: Version, second: Version
 ) -> Iterator[dict[str, Any]]:
-    """First deploy, redeploy, rollback by one way; it ends at the first that fails."""
+    """First deploy, redeploy and rollback with one tool; stops at the first failure."""
     way.prepare(there)
     todo = ((way.deploy, first), (way.deploy, second), (way.back, first))
     for step, (act, version) in zip(STEPS, todo, strict=True):

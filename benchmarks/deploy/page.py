@@ -1,4 +1,4 @@
-"""The results as a page, and as a table for the terminal."""
+"""Write the results as a page, and as a table for the terminal."""
 
 import statistics
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from benchmarks.kit.statistics import median_and_range
 
 HEAD = ("link", "step", "way", "seconds, median (range)", "sent", "received")
 _WORDS = Path(__file__).with_name("page.md")
-COUNTED = "Bytes are what TCP carries in each direction, SSH's own included; TCP's and IP's headers are not."
+COUNTED = "Bytes are TCP payload in each direction, including SSH's overhead, without TCP and IP headers."
 
 
 def rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """One row for each link, step and way that was measured or failed."""
+    """One row per link, step and tool that was measured or failed."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for sample in document["samples"]:
         groups.setdefault((sample["link"], sample["step"], sample["way"]), []).append(sample)
@@ -35,13 +35,13 @@ def rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def size(samples: list[dict[str, Any]], direction: str) -> str:
-    """The median of bytes, in the unit that fits."""
+    """Median number of bytes, in a suitable unit."""
     value = statistics.median(sample[direction] for sample in samples)
     return f"{value / 1e6:.2f} MB" if value >= 1e5 else f"{value / 1e3:.1f} kB"
 
 
 def headline(document: dict[str, Any]) -> str:
-    """What was deployed, in a sentence."""
+    """Describe what was deployed, in a sentence."""
     change, sizes = document["change"], document["files_bytes"]
     rtt = document["rtt_ms"] and f", the limited link with a round-trip time of {document['rtt_ms']:g} ms"
     return (

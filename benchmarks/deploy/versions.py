@@ -1,4 +1,4 @@
-"""Two releases of one net that differ in one layer's weights, as bundles and as folders of files."""
+"""Two releases of a net that differ in one layer's weights, as bundles and as folders."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ targets: [{{target: host}}]
 
 @dataclass(frozen=True)
 class Version:
-    """A release: its bundle, and the same files as a folder, for those who copy folders."""
+    """A release: its bundle, and the same files as a folder, for tools that copy folders."""
 
     bundle: Path
     folder: Path
@@ -40,7 +40,7 @@ class Version:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Every file below a folder with its sha256."""
+    """Return the sha256 of every file below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): sha256_file(path) for path in files}
 
@@ -48,7 +48,7 @@ def digests(folder: Path) -> dict[str, str]:
 def change_layer(model: Path, out: Path) -> tuple[str, int]:
     """Write the model with one weight tensor negated; returns the tensor's name and bytes.
 
-    It is the middle one, by size, of the fp32 tensors with two axes or more.
+    The tensor is the median, by size, of the fp32 tensors with at least two axes.
     """
     loaded = onnx.load(model)
     weights = [
@@ -57,7 +57,7 @@ def change_layer(model: Path, out: Path) -> tuple[str, int]:
         if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1
     ]
     if not weights:
-        raise UsageError(f"{model} has no fp32 weights with two axes or more: there is no layer to change")
+        raise UsageError(f"{model} has no fp32 weights with at least two axes, so no layer can be changed")
     weights.sort(key=lambda tensor: (np.prod(tensor.dims), tensor.name))
     chosen = weights[len(weights) // 2]
     values = onnx.numpy_helper.to_array(chosen)
@@ -67,7 +67,7 @@ def change_layer(model: Path, out: Path) -> tuple[str, int]:
 
 
 def make(model: Path, scratch: Path) -> tuple[Version, Version, dict[str, Any]]:
-    """Build both releases for this machine, as ``edgepack package`` does, untuned; also what differs between them."""
+    """Build both releases for this machine, as ``edgepack package`` does, untuned; also return their difference."""
     changed = scratch / "changed.onnx"
     tensor, size = change_layer(model, changed)
     first = _build(model.resolve(), "1.0.0", scratch)
@@ -76,10 +76,10 @@ def make(model: Path, scratch: Path) -> tuple[Version, Version, dict[str, Any]]:
 
 
 def settle(first: Version, second: Version) -> tuple[str, ...]:
-    """Give equal files equal time stamps, others later ones, and return the others.
+    """Set equal time stamps on unchanged files, later ones on the others, and return the others.
 
-    rsync passes over files of the same size and time; this is a folder in which a build changed what it
-    had to, the best case for it.
+    rsync skips files of equal size and time; this is a folder in which a build changed only what it
+    had to, the best case for rsync.
     """
     others = []
     for path in second.files:
@@ -93,7 +93,7 @@ def settle(first: Version, second: Version) -> tuple[str, ...]:
 
 
 def unpack(bundle: Path, folder: Path) -> Version:
-    """The bundle's files, verified."""
+    """Unpack the bundle's files, verified."""
     extract(bundle, folder)
     return Version(bundle, folder, digests(folder))
 

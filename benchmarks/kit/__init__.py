@@ -1,4 +1,4 @@
-"""What several benchmarks share: processes, environments, networks, interleaved timing, statistics, tables, charts.
+"""Shared code of the benchmarks: processes, environments, networks, interleaved timing, statistics, tables, charts.
 
-Modules that contestants import in environments of their own need Python and numpy only, and say so.
+Modules that contestants import in their own environments require only Python and numpy, and say so.
 """

@@ -1,6 +1,6 @@
-"""edgepack's agent as benchmarks run it: laid out like a bundle, its inputs in files, its answers lines of JSON.
+"""Run edgepack's agent in benchmarks: laid out as in a bundle, inputs in files, answers as lines of JSON.
 
-edgepack's contestant has it in its process: Python and numpy alone at the top.
+edgepack's contestant imports this module: only Python and numpy at the top level.
 """
 
 import json
@@ -13,9 +13,9 @@ import numpy as np
 
 
 def place(folder: Path, target_name: str, runtime: Sequence[str] | None = None) -> Path:
-    """The agent and the runtime libraries named, as a bundle lays them out; the agent's path.
+    """Lay out the agent and the named runtime libraries as in a bundle; returns the agent's path.
 
-    Without names it is all that a model without a GPU may need.
+    Without names, all libraries that a model without a GPU may need are included.
     """
     from edgepack.agent.build import build_agent
     from edgepack.bundle import layout
@@ -34,7 +34,7 @@ def place(folder: Path, target_name: str, runtime: Sequence[str] | None = None) 
 
 
 def save_inputs(folder: Path, names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> list[str]:
-    """Write the inputs of one inference, in the model's order; the arguments that name them to the agent."""
+    """Write the inputs of one inference, in the model's order; returns the agent's arguments for them."""
     words = []
     for index, name in enumerate(names):
         words += ["--input", str(folder / f"input-{index}.npy")]
@@ -43,15 +43,15 @@ def save_inputs(folder: Path, names: Sequence[str], arrays: Mapping[str, np.ndar
 
 
 def command(agent: Path, do: str, model: Path, inputs: Sequence[str], threads: int) -> list[str]:
-    """``bench`` or ``run`` on saved inputs; more arguments may follow."""
+    """Return the command line of ``bench`` or ``run`` on saved inputs; more arguments may follow."""
     return [str(agent), do, "--model", str(model), *inputs, "--threads", str(threads)]
 
 
 def answers(output: bytes, status: int) -> list[dict[str, Any]]:
-    """What the agent said.
+    """Parse the agent's output.
 
     Raises:
-        RuntimeError: It failed; its last line says how.
+        RuntimeError: It failed; its last line has the error.
     """
     lines = [json.loads(line) for line in output.splitlines()]
     if status:

@@ -1,4 +1,4 @@
-"""What the benchmarks' command lines share: the parser, numbers with bounds, lists of names, and the way they end."""
+"""Shared code of the benchmarks' command lines: parser, bounded numbers, lists of names, exit codes."""
 
 import argparse
 import contextlib
@@ -13,7 +13,7 @@ from edgepack.errors import EdgepackError, UsageError
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """For ``python -m benchmarks.NAME``."""
+    """Return a parser for ``python -m benchmarks.NAME``."""
     return argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}",
         description=description,
@@ -22,26 +22,26 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def above(limit: float) -> Callable[[str], float]:
-    """A finite number above ``limit``, as the type of an argument."""
-    return _number(float, f"a number above {limit:g}", lambda value: limit < value < math.inf)
+    """Argument type: a finite number greater than ``limit``."""
+    return _number(float, f"a number greater than {limit:g}", lambda value: limit < value < math.inf)
 
 
 def at_least(limit: float) -> Callable[[str], float]:
-    """A finite number, ``limit`` or more."""
-    return _number(float, f"a number, {limit:g} or more", lambda value: limit <= value < math.inf)
+    """Argument type: a finite number of at least ``limit``."""
+    return _number(float, f"a number of at least {limit:g}", lambda value: limit <= value < math.inf)
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """A whole number, ``least`` or more."""
-    return _number(int, f"a whole number, {least} or more", lambda value: value >= least)
+    """Argument type: a whole number of at least ``least``."""
+    return _number(int, f"a whole number of at least {least}", lambda value: value >= least)
 
 
 def pattern(text: str) -> str:
-    """A regular expression, as the type of an argument."""
+    """Argument type: a regular expression."""
     try:
         re.compile(text)
     except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from error
     return text
 
 
@@ -57,10 +57,10 @@ def _number(kind: type, wanted: str, fits: Callable[[Any], bool]) -> Callable[[s
 
 
 def chosen(text: str, known: Sequence[str], what: str) -> list[str]:
-    """The names in ``text``, with commas between, in the order of ``known``; all where it names none.
+    """Parse comma-separated names, in the order of ``known``; all if empty.
 
     Raises:
-        UsageError: There is no such name.
+        UsageError: A name is unknown.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = sorted(set(names) - set(known))
@@ -75,12 +75,12 @@ def chosen(text: str, known: Sequence[str], what: str) -> list[str]:
 
 
 def finish(program: Callable[[], int | None]) -> int:
-    """Run a benchmark to its exit code; an error of edgepack's is told without a traceback."""
+    """Run a benchmark and return its exit code; edgepack's errors are printed without a traceback."""
     try:
         return program() or 0
     except EdgepackError as error:
         print(error.render(), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted; results that were done are saved", file=sys.stderr)
+        print("interrupted; completed results are saved", file=sys.stderr)
         return 130

@@ -1,4 +1,4 @@
-"""Samples as arrays, and how far outputs are from the reference's. Runs in any environment: numpy alone."""
+"""Samples as arrays, and comparison of outputs with the reference. Runs in any environment: only numpy."""
 
 import math
 import time
@@ -9,25 +9,25 @@ from typing import TypeVar
 
 import numpy as np
 
-# Summation in another order, FMA and Winograd's transforms stay well below; bfloat16 and fp16 do not.
+# Other summation orders, FMA and Winograd's transforms stay well below; bfloat16 and fp16 do not.
 FP32_ERROR = 1e-3
-# Below it, the output points elsewhere: a wrong scale, layout or operator. Random weights quantize worse than
-# trained ones, so the bound says nothing about accuracy; the figures are printed for each cell.
+# Below it, the output points in another direction: a wrong scale, layout or operator. Random weights quantize worse
+# than trained ones, so the bound says nothing about accuracy; the figures are printed for each cell.
 INT8_COSINE = 0.9
-EXACT_S = 60.0  # of inferences for the comparison with exact outputs, and as many to make those
+EXACT_S = 60.0  # time limit of inferences for the comparison with exact outputs, and for computing those
 
 
 @dataclass(frozen=True)
 class Distance:
-    """The worst over all outputs and samples."""
+    """The worst values over all outputs and samples."""
 
     relative: float | None  # max |y - ref| / max |ref|; None: not finite
     cosine: float | None  # of the angle between the outputs as vectors; None: not finite
-    sqnr_db: float | None  # signal to quantization noise; None: no noise at all, or not finite
+    sqnr_db: float | None  # signal-to-quantization-noise ratio; None: no noise at all, or not finite
     problem: str | None = None  # why the outputs cannot be compared
 
     def wrong(self, precision: str) -> str | None:
-        """Why the outputs do not pass, or None."""
+        """Return why the outputs are wrong, or None."""
         if self.problem is not None:
             return self.problem
         if precision == "fp32":
@@ -42,21 +42,21 @@ class Distance:
 
 @dataclass(frozen=True)
 class Exactness:
-    """How a contestant's int8 outputs compare with the exact ones of the same quantized model, over all samples."""
+    """Comparison of a contestant's int8 outputs with the exact ones of its quantized model, over all samples."""
 
     samples: int
-    top1: int  # samples whose first output has its largest value at the same place
+    top1: int  # samples whose first output has the same top-1
     difference: float | None  # max |y - exact| / max |exact|, the worst output and sample; None: not finite
     quantization: (
         float | None
-    )  # max |exact - ref| / max |ref| with the fp32 reference: what quantizing itself costs
+    )  # max |exact - ref| / max |ref| with the fp32 reference: the error of quantization itself
 
     @property
     def exact(self) -> bool:
-        """It adds no more than quantization does: roundings that fall to the other side, and no saturation.
+        """Whether it adds no larger error than quantization does: different rounding, but no saturation.
 
-        A rounding is one step of one value, but later layers amplify it, in a net of random weights most of all: a
-        bound that holds for all nets does not exist.
+        Rounding differs by one step of one value, but later layers amplify it, especially with random weights, so
+        there is no bound that holds for all nets.
         """
         return None not in (self.difference, self.quantization) and self.difference <= self.quantization
 
@@ -66,7 +66,7 @@ Run = Callable[[Mapping[str, np.ndarray]], Sequence[np.ndarray]]
 
 
 def rows(path: Path) -> list[dict[str, np.ndarray]]:
-    """The samples of an .npz file whose arrays have a leading axis of samples, one dict each."""
+    """Read the samples of an .npz file whose arrays have a leading axis of samples, one dict per sample."""
     with np.load(path, allow_pickle=False) as arrays:
         data = {name: arrays[name] for name in arrays.files}
     count = len(next(iter(data.values())))
@@ -76,9 +76,9 @@ def rows(path: Path) -> list[dict[str, np.ndarray]]:
 def save_outputs(
     path: Path, run: Run, samples: Iterable[Mapping[str, np.ndarray]], limit_s: float = math.inf
 ) -> Path:
-    """Write what ``run`` makes of each sample as an .npz file: ``output_0`` and so on, ``[samples, *shape]``.
+    """Write the outputs of ``run`` for each sample as an .npz file: ``output_0`` etc., ``[samples, *shape]``.
 
-    After ``limit_s`` seconds it leaves the other samples out.
+    Samples after ``limit_s`` seconds are omitted.
     """
     columns = zip(*(run(sample) for sample in _while_time(samples, limit_s)), strict=True)
     np.savez(path, **{f"output_{i}": np.stack(column) for i, column in enumerate(columns)})
@@ -86,12 +86,12 @@ def save_outputs(
 
 
 def outputs(path: Path) -> list[list[np.ndarray]]:
-    """The outputs of each sample, as ``save_outputs`` wrote them."""
+    """Read the outputs of each sample, as written by ``save_outputs``."""
     return [[row[f"output_{i}"] for i in range(len(row))] for row in rows(path)]
 
 
 def compare_exact(run: Run, samples: Path, exact: Path, fp32: Path) -> Exactness:
-    """Infer the samples that have an exact output, as many as ``EXACT_S`` allows."""
+    """Infer the samples that have an exact output, as many as ``EXACT_S`` permits."""
     count = agree = 0
     ours = quantized = Distance(0.0, 1.0, None)
     known = zip(rows(samples), outputs(exact), outputs(fp32), strict=False)
@@ -104,7 +104,7 @@ def compare_exact(run: Run, samples: Path, exact: Path, fp32: Path) -> Exactness
 
 
 def _while_time(items: Iterable[T], limit_s: float) -> Iterator[T]:
-    """The items until ``limit_s`` seconds have gone by, one at least."""
+    """Yield items until ``limit_s`` seconds have passed, at least one."""
     end = time.monotonic() + limit_s
     for item in items:
         yield item
@@ -113,9 +113,9 @@ def _while_time(items: Iterable[T], limit_s: float) -> Iterator[T]:
 
 
 def distance(outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> Distance:
-    """Of one sample's outputs, in the order of the model's.
+    """Compare one sample's outputs, in the model's order.
 
-    Shapes may differ in dimensions of 1 only, which some runtimes drop.
+    Shapes may differ only by dimensions of 1, which some runtimes drop.
     """
     if len(outputs) != len(reference):
         return Distance(None, None, None, f"{len(outputs)} outputs instead of {len(reference)}")
@@ -129,7 +129,7 @@ def distance(outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> 
 
 
 def worse(a: Distance, b: Distance) -> Distance:
-    """The worse of two in each figure."""
+    """Return the worse of two distances in each figure."""
     finite = a.relative is not None and b.relative is not None
     noises = [x.sqnr_db for x in (a, b) if x.sqnr_db is not None]
     return Distance(

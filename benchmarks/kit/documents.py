@@ -1,4 +1,4 @@
-"""Committed results: JSON documents, and the pages, tables and charts that are written from them."""
+"""Committed results: JSON documents, and the pages, tables and charts generated from them."""
 
 import json
 import re
@@ -11,10 +11,10 @@ from edgepack.errors import InputError
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A document.
+    """Read a document.
 
     Raises:
-        InputError: There is none, or it is damaged.
+        InputError: It is missing or damaged.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -29,12 +29,12 @@ def write(path: Path, document: Mapping[str, Any], *, indent: int | None = 1) ->
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a page or a chart, atomically; its folder is made."""
+    """Write a page or a chart atomically; creates its folder."""
     write_atomic(path, text.encode())
 
 
 def filled(template: Path, **parts: object) -> str:
-    """A page: the words of ``template`` with the parts in their places; what is empty leaves no gap."""
+    """Fill the parts into the ``template`` of a page; empty parts leave no gap."""
     text = template.read_text(encoding="utf-8").format(**parts)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
@@ -42,9 +42,9 @@ def filled(template: Path, **parts: object) -> str:
 def markdown(
     columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1, *, tight: bool = False
 ) -> str:
-    """A Markdown table; columns from ``right`` on are set flush right.
+    """Format a Markdown table; columns from ``right`` on are right-aligned.
 
-    ``tight`` writes the rule, and columns without a name, without spaces.
+    ``tight`` omits spaces in the separator row and in columns without a name.
     """
 
     def line(cells: Sequence[str]) -> str:
@@ -58,7 +58,7 @@ def markdown(
 
 
 def plain(rows: Sequence[Sequence[str]], right: int = 1) -> str:
-    """A table for the terminal: columns as wide as their widest cell, from ``right`` on flush right."""
+    """Format a table for the terminal; columns from ``right`` on are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

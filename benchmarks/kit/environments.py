@@ -1,7 +1,7 @@
-"""A virtual environment for each contestant, built once.
+"""A virtual environment per contestant, built once.
 
-An environment is ready when its ``ready.json`` is there, written last: one whose building was cut off is
-built anew. (Building elsewhere and renaming would break the scripts in ``bin``, which name their interpreter.)
+An environment is complete when its ``ready.json`` exists, which is written last: an incomplete one is
+rebuilt. (Building elsewhere and renaming would break the scripts in ``bin``, which contain the interpreter's path.)
 """
 
 import fcntl
@@ -16,8 +16,8 @@ from pathlib import Path
 from benchmarks.kit.processes import SAID, ProcessFailed, run
 from edgepack.base.files import sha256_json
 
-LIMIT_S = 1200  # of building one
-_failed: dict[Path, str] = {}  # in this process: what failed once is not tried for every group
+LIMIT_S = 1200  # time limit for building one
+_failed: dict[Path, str] = {}  # failures in this process, not retried for every group
 _INSTALLED = """\
 import importlib.metadata as m, json
 print(json.dumps({d.metadata['Name']: d.version for d in m.distributions()}, sort_keys=True))
@@ -30,24 +30,24 @@ class EnvironmentFailed(Exception):  # noqa: N818 - a result, listed with its re
 
 @dataclass(frozen=True)
 class Environment:
-    """An interpreter and what it can import."""
+    """An interpreter and its installed packages."""
 
     python: Path
     packages: dict[str, str]  # installed distributions: version
 
     @property
     def digest(self) -> str:
-        """Of the interpreter's version and the packages."""
+        """Digest of the interpreter's version and the packages."""
         return sha256_json({"python": platform.python_version(), "packages": self.packages})
 
 
 def environment(name: str, requirements: Sequence[str], folder: Path) -> Environment:
-    """The environment of contestant ``name``, below ``folder``; without requirements the running interpreter's.
+    """Return the environment of contestant ``name`` in ``folder``; without requirements, the running interpreter's.
 
     ``requirements`` are arguments of ``pip install``: pinned requirements, and options such as ``--no-deps``.
 
     Raises:
-        EnvironmentFailed: pip could not install them, in its own words.
+        EnvironmentFailed: pip could not install them; the message is its output.
     """
     if not requirements:
         return Environment(Path(sys.executable), _installed(Path(sys.executable)))

@@ -1,15 +1,15 @@
-"""Who is timed when: interleaved blocks in a random order and its mirror image, guarded by a canary.
+"""Interleaved timing: blocks in a random order and its mirror image, guarded by a canary.
 
 A *round* is a random order of all contestants followed by the same order backwards (ABBA), so that a slow drift
-of the machine meets everyone alike. A *block* is a contestant's turn: some untimed inferences that fill
-the caches again, then the timed ones. A fixed piece of work, the *canary*, runs on each of the cell's cores right
-before and after a block. Before it, it runs until it is at most ``TimingPlan.drift`` off its reference, so that a
-disturbance that passes is waited for; where it is off after the block, the block is discarded and taken again. The
-reference is the lower quartile of a burst of canaries before the first round, because whatever disturbs a canary
-makes it slower, and of bursts that follow each other until one agrees with the one before. Where waiting for
-``TimingPlan.patience`` seconds is of no use, or a canary is far faster than the reference, and such bursts have another
-quartile, the machine has settled at another pace: the rounds so far are dropped, the new quartile is the reference,
-and the count of rounds starts anew.
+of the machine affects all of them alike. A *block* is a contestant's turn: some untimed inferences that refill
+the caches, then the timed ones. A fixed computation, the *canary*, runs on each of the cell's cores directly
+before and after a block. Before the block it is repeated until it is within ``TimingPlan.drift`` of its reference, so
+that temporary disturbances are waited for; if it is outside after the block, the block is discarded and repeated. The
+reference is the lower quartile of a burst of canaries before the first round, because any disturbance of a canary
+makes it slower, and of consecutive bursts until two agree. If waiting for
+``TimingPlan.patience`` seconds does not help, or a canary is much faster than the reference, and such bursts have another
+quartile, the machine's speed has changed permanently: the rounds so far are dropped, the new quartile becomes the
+reference, and counting of rounds restarts.
 """
 
 import random
@@ -21,35 +21,35 @@ from statistics import median
 from benchmarks.kit.processes import ProcessFailed, WorkerProcess
 from edgepack.spec import Spec
 
-OVERTIME = 3  # times a group's seconds, after which it ends whatever is missing
+OVERTIME = 3  # times a group's seconds, after which it ends even if incomplete
 Canary = Callable[[], tuple[int, ...]]  # nanoseconds on each core
 
 
 @dataclass(frozen=True)
 class TimingPlan:
-    """How a group is measured."""
+    """Parameters for measuring a group."""
 
     rounds: int = 15
-    least_rounds: int = 5  # of contestants so slow that their share of the time allows no more
-    seconds: float = 90.0  # of a group, shared equally by its contestants
+    least_rounds: int = 5  # minimum, for contestants too slow for their share of the time
+    seconds: float = 90.0  # for a group, shared equally by its contestants
     block_ns: int = 75_000_000
     untimed_ns: int = 15_000_000
     least_runs: int = 3
-    most_runs: int = 100  # more would only fill the file of results
-    slow_ns: int = 1_000_000_000  # from here on an inference is a block of its own, without untimed ones
+    most_runs: int = 100  # more would only increase the size of the results
+    slow_ns: int = 1_000_000_000  # inferences at least this long form a block of one, without untimed ones
     drift: float = 0.03
     retakes: int = 5
-    patience: float = 20.0  # seconds to wait for a canary that is off its reference
-    faster: float = 0.1  # a canary that far below its reference shows that this was taken in a disturbance
-    settling: int = 5  # bursts, a second apart, until two agree
+    patience: float = 20.0  # seconds to wait for a canary that deviates from its reference
+    faster: float = 0.1  # if a canary is faster than its reference by this, the reference was disturbed
+    settling: int = 5  # maximum number of bursts, a second apart, until two agree
     burst: int = 25  # canaries for a reference
-    stable: float = 0.03  # warm-up ends when three blocks' medians lie as close together
-    warm_ns: int = 3_000_000_000  # the longest warm-up, unless three blocks take longer
+    stable: float = 0.03  # warm-up ends when the medians of three blocks are within this of each other
+    warm_ns: int = 3_000_000_000  # maximum warm-up, unless three blocks take longer
 
 
 @dataclass(frozen=True)
 class Warm:
-    """A warm-up and what it taught."""
+    """Result of a warm-up."""
 
     inference_ns: float  # median of the last three blocks
     inferences: int
@@ -62,7 +62,7 @@ class TimedBlock(Spec):
     contestant: str
     round: int
     position: int  # in its round
-    discarded: str | None  # why it does not count
+    discarded: str | None  # why it is not counted
     canary_before_ns: tuple[int, ...]  # on each core
     canary_after_ns: tuple[int, ...]
     samples_ns: tuple[int, ...]
@@ -70,26 +70,26 @@ class TimedBlock(Spec):
 
 @dataclass
 class Course:
-    """What a group's measurement was like."""
+    """The record of a group's measurement."""
 
     blocks: list[TimedBlock] = field(default_factory=list)
-    references: list[tuple[int, ...]] = field(default_factory=list)  # of the canary, one a start
-    failed: dict[str, str] = field(default_factory=dict)  # contestant: why it left
+    references: list[tuple[int, ...]] = field(default_factory=list)  # of the canary, one per start
+    failed: dict[str, str] = field(default_factory=dict)  # contestant: reason
     notes: list[str] = field(default_factory=list)
 
 
 def orders(names: Sequence[str], chance: random.Random) -> list[str]:
-    """One round: a random order and its mirror image."""
+    """Return one round: a random order and its mirror image."""
     order = list(names)
     chance.shuffle(order)
     return order + order[::-1]
 
 
 def warm_up(subject: WorkerProcess, plan: TimingPlan) -> Warm:
-    """Run until stable: the medians of the last three blocks within ``plan.stable`` of each other.
+    """Run until stable: the medians of the last three blocks are within ``plan.stable`` of each other.
 
     Raises:
-        ProcessFailed: It broke.
+        ProcessFailed: The contestant failed.
     """
     taken: list[float] = []
     spent = inferences = 0
@@ -110,7 +110,7 @@ def warm_up(subject: WorkerProcess, plan: TimingPlan) -> Warm:
 
 
 def runs_of(inference_ns: float, plan: TimingPlan) -> tuple[int, int]:
-    """Untimed and timed inferences of a block."""
+    """Return the number of untimed and timed inferences of a block."""
     if inference_ns >= plan.slow_ns:
         return 0, 1
     least = max(inference_ns, 1.0)
@@ -119,7 +119,7 @@ def runs_of(inference_ns: float, plan: TimingPlan) -> tuple[int, int]:
 
 
 def rounds_of(warm: Mapping[str, Warm], plan: TimingPlan, canary_ns: float) -> dict[str, int]:
-    """How many rounds each takes part in: all, unless its share of the time allows fewer."""
+    """Return how many rounds each contestant takes part in: all, unless its share of the time permits fewer."""
     rounds = {}
     for name, one in warm.items():
         turn_ns = sum(runs_of(one.inference_ns, plan)) * one.inference_ns + 2 * canary_ns
@@ -133,12 +133,12 @@ def _clamp(value: float, least: int, most: int) -> int:
 
 
 def in_turns(subjects: Mapping[str, WorkerProcess], runs: int, seed: int = 0) -> dict[str, list[int]]:
-    """Nanoseconds of ``runs`` inferences of each, one a turn, after one that does not count.
+    """Return nanoseconds of ``runs`` inferences of each, one per turn, after one warm-up.
 
-    A look at some builds side by side: no canary guards it, so that nothing is discarded or taken again.
+    A quick comparison of builds: there is no canary, so nothing is discarded or repeated.
 
     Raises:
-        ProcessFailed: One broke.
+        ProcessFailed: One of them failed.
     """
     warm = {}
     for name, subject in subjects.items():
@@ -160,7 +160,7 @@ def in_turns(subjects: Mapping[str, WorkerProcess], runs: int, seed: int = 0) ->
 
 @dataclass
 class InterleavedMeasurement:
-    """The rounds of one group. ``run`` once; ``course`` holds what was measured, whatever happens."""
+    """The rounds of one group. Call ``run`` once; ``course`` has the measurements even after an error."""
 
     subjects: Mapping[str, WorkerProcess]
     warm: Mapping[str, Warm]
@@ -171,12 +171,12 @@ class InterleavedMeasurement:
     clock: Callable[[], float] = time.monotonic
     course: Course = field(default_factory=Course, init=False)
     _reference: tuple[int, ...] = field(default=(), init=False)
-    _given_up: int = field(default=0, init=False)  # turns without a block that counts
-    _waited: float = field(default=0.0, init=False)  # seconds, for the canary to come back
+    _given_up: int = field(default=0, init=False)  # turns without a valid block
+    _waited: float = field(default=0.0, init=False)  # seconds spent waiting for the canary
     _deadline: float = field(default=0.0, init=False)
 
     def run(self) -> Course:
-        """All rounds, within three times the plan's seconds."""
+        """Run all rounds, within three times the plan's seconds."""
         self._deadline = self.clock() + OVERTIME * self.plan.seconds
         self._rounds()
         if self._given_up:
@@ -204,7 +204,7 @@ class InterleavedMeasurement:
                 first = number
 
     def _round(self, number: int, order: Sequence[str]) -> bool:
-        """One round; False when the machine has settled elsewhere and all so far was dropped."""
+        """Run one round; False if the machine's speed changed and earlier rounds were dropped."""
         for position, name in enumerate(order):
             for _ in range(self.plan.retakes + 1):
                 if name in self.course.failed or self.clock() > self._deadline:
@@ -222,9 +222,9 @@ class InterleavedMeasurement:
         return True
 
     def _quiet(self) -> tuple[int, ...] | None:
-        """A canary at the reference's pace, waited for; None where that takes too long, or it is far too fast.
+        """Wait for a canary near the reference; None if that takes too long, or if it is much too fast.
 
-        Nothing makes a canary that much faster than its own pace: then it was the reference that was disturbed.
+        Nothing makes a canary that much faster than normal, so the reference was disturbed.
         """
         began = self.clock()
         while self._drift(reading := self.canary()) is not None:
@@ -237,7 +237,7 @@ class InterleavedMeasurement:
         return reading
 
     def _block(self, number: int, position: int, name: str, before: tuple[int, ...]) -> TimedBlock | None:
-        """One block after the canary ``before``, or None where the contestant broke."""
+        """Run one block after the canary ``before``; None if the contestant failed."""
         inference_ns = self.warm[name].inference_ns
         untimed, runs = runs_of(inference_ns, self.plan)
         subject = self.subjects[name]
@@ -263,7 +263,7 @@ class InterleavedMeasurement:
         return block
 
     def _drift(self, reading: tuple[int, ...]) -> str | None:
-        """How far the canary is off its reference on the worst core, where that is too far."""
+        """Describe the canary's deviation from its reference on the worst core, if it is too large."""
         drifts = (now / then - 1 for now, then in zip(reading, self._reference, strict=True))
         worst = max(drifts, key=abs)
         return f"canary {worst:+.1%}" if abs(worst) > self.plan.drift else None
@@ -273,7 +273,7 @@ class InterleavedMeasurement:
         return tuple(sorted(core)[len(core) // 4] for core in zip(*readings, strict=True))
 
     def _settled(self) -> tuple[int, ...] | None:
-        """The pace of a burst that agrees with the one a second before it; None where none does."""
+        """Return the reference of a burst that agrees with the one a second before; None if none does."""
         before = self._burst()
         for _ in range(self.plan.settling):
             self.pause(1.0)
@@ -284,7 +284,7 @@ class InterleavedMeasurement:
         return None
 
     def _moved(self, number: int) -> bool:
-        """Whether the machine runs at another pace for good; what there is is dropped then."""
+        """Whether the machine's speed has changed permanently; earlier blocks are dropped then."""
         now = self._settled()
         if now is None or self._drift(now) is None:
             return False

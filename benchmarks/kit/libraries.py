@@ -1,8 +1,8 @@
-"""Compiled libraries timed side by side, on one thread, each in a process of its own; and those of stock TVM.
+"""Time compiled libraries side by side, on one thread, each in a separate process; also those of stock TVM.
 
     python -m benchmarks.kit.libraries LIBRARY INPUTS
 
-is such a process, a worker (``benchmarks.kit.serving``).
+runs such a process, a worker (``benchmarks.kit.serving``).
 """
 
 import json
@@ -26,7 +26,7 @@ from edgepack.errors import UsageError
 
 
 def build_stock(model: Path, target: Target, out: Path) -> None:
-    """What ``tvm.compile`` makes of the imported model, linked like edgepack's."""
+    """Compile the imported model with ``tvm.compile``, linked like edgepack's."""
     import tvm
 
     from edgepack.lower import phases
@@ -41,10 +41,10 @@ def build_stock(model: Path, target: Target, out: Path) -> None:
 
 
 def build_without(phase: str, model: Path, target: Target, out: Path) -> None:
-    """Edgepack's library with a phase of the lowering left out.
+    """Build edgepack's library without one phase of the lowering.
 
     Raises:
-        UsageError: There is no such phase for the target.
+        UsageError: The target has no such phase.
     """
     from edgepack.lower import phases
     from edgepack.lower.phase import Lowering
@@ -60,7 +60,7 @@ def build_without(phase: str, model: Path, target: Target, out: Path) -> None:
 
 
 def build_decoding(model: Path, target: Target, out: Path) -> None:
-    """Edgepack's library with int8 weights decoded in every kernel that can, whether that is slower or not."""
+    """Build edgepack's library with int8 weights decoded in every kernel that supports it, even if slower."""
     from edgepack.lower import phases
     from edgepack.lower.graph.constants import decode_in_kernels
     from edgepack.lower.phase import Lowering
@@ -74,9 +74,9 @@ def build_decoding(model: Path, target: Target, out: Path) -> None:
 
 
 def measure(paths: Mapping[str, Path], inputs: Sequence[Any], runs: int) -> dict[str, list[float]]:
-    """Milliseconds of each build, interleaved, the first inference of each left out.
+    """Return milliseconds of each build, interleaved, without the first inference of each.
 
-    ``inputs`` are those of all of them, as ``compile_model`` says them.
+    ``inputs`` are the inputs of all builds, as returned by ``compile_model``.
     """
     with _workers(paths, inputs) as workers:
         taken = in_turns(workers, runs)
@@ -86,12 +86,12 @@ def measure(paths: Mapping[str, Path], inputs: Sequence[Any], runs: int) -> dict
 def measure_blocks(
     paths: Mapping[str, Path], inputs: Sequence[Any], plan: TimingPlan, chance: random.Random
 ) -> list[TimedBlock]:
-    """Blocks of inferences of each build, interleaved, each after a warm-up; for layers that take microseconds.
+    """Return blocks of inferences of each build, interleaved, each after a warm-up; for layers that take microseconds.
 
-    No canary guards them: a block that was disturbed counts, and quartiles over blocks tell.
+    There is no canary: disturbed blocks count, and show in the quartiles over blocks.
 
     Raises:
-        ProcessFailed: One broke.
+        ProcessFailed: One of them failed.
     """
     with _workers(paths, inputs) as workers:
         warm = {name: warm_up(worker, plan) for name, worker in workers.items()}
@@ -124,7 +124,7 @@ class _Library:
         path, inputs = sys.argv[1], json.loads(sys.argv[2])
         random = np.random.default_rng(0)
         machine = relax.VirtualMachine(tvm.runtime.load_module(path), tvm.cpu())
-        # Whole numbers are token ids and the like: 0 and 1 are in every vocabulary.
+        # Integers are token ids and the like: 0 and 1 are in every vocabulary.
         tensors = [
             random.normal(size=shape) if "float" in dtype else random.integers(0, 2, shape)
             for shape, dtype in inputs

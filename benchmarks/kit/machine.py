@@ -1,4 +1,4 @@
-"""What results say about the machine and the checkout they come from."""
+"""Describe the machine and the checkout that results come from."""
 
 import functools
 import platform
@@ -16,8 +16,8 @@ from edgepack.toolchain.zig import zig
 
 _TOOLS = ("apache-tvm", "apache-tvm-ffi", "paramiko", "xgboost-cpu")
 _WRITTEN = (":!benchmarks/results", ":!benchmarks/RESULTS.md", ":!docs/performance.md")  # by benchmarks
-_NOISE = re.compile(r"\((r|tm)\)|\b(cpu|processor|\d+-core)\b|@.*", re.IGNORECASE)  # of a CPU's name
-_VECTORS = {  # LLVM's name of a feature: the ISA that decides how int8 is computed, best first
+_NOISE = re.compile(r"\((r|tm)\)|\b(cpu|processor|\d+-core)\b|@.*", re.IGNORECASE)  # in a CPU's name
+_VECTORS = {  # LLVM feature name: the ISA that determines how int8 is computed, best first
     "avx512vnni": "avx512-vnni",
     "avx512f": "avx512",
     "avxvnni": "avx2-vnni",
@@ -28,7 +28,7 @@ _VECTORS = {  # LLVM's name of a feature: the ISA that decides how int8 is compu
 
 
 def summary(*programs: Sequence[str]) -> dict[str, Any]:
-    """This machine, as far as it matters to a figure; ``programs`` are commands that print their version."""
+    """Describe this machine, as far as it affects results; ``programs`` are commands that print their version."""
     described = host.describe()
     cpu = described["cpu"]
     core = _core()
@@ -52,10 +52,10 @@ def summary(*programs: Sequence[str]) -> dict[str, Any]:
 
 
 def kind(name: str, core: str, features: Collection[str], level: str) -> str:
-    """The kind of a CPU, by which results are kept: its model name, its core and its vector ISA, as words for a path.
+    """Return the kind of a CPU, by which results are grouped: model name, core and vector ISA, as a path component.
 
-    The core is LLVM's name: in a virtual machine, model names often leave the generation out ("AMD EPYC"). The ISA is
-    what the system offers, which may be less than the core has. ``level`` stands in where no vector extension is known.
+    The core is LLVM's name: in a virtual machine, model names often omit the generation ("AMD EPYC"). The ISA is
+    what the system offers, which may be less than the core has. ``level`` is used if no vector extension is known.
     """
     vectors = next((word for feature, word in _VECTORS.items() if feature in features), level)
     parts = [_NOISE.sub(" ", name), core, vectors]
@@ -64,9 +64,9 @@ def kind(name: str, core: str, features: Collection[str], level: str) -> str:
 
 
 def results(name: str, out: Path | None, *, written: bool) -> list[Path]:
-    """Folders of a benchmark's results: ``out`` where it is given, otherwise those below ``benchmarks/results/NAME``.
+    """Return folders of a benchmark's results: ``out`` if given, otherwise those in ``benchmarks/results/NAME``.
 
-    These are one for each kind of CPU: all that are ``written``, or that of this machine.
+    There is one per kind of CPU: all ``written`` ones, or that of this machine.
     """
     if out is not None:
         return [out]
@@ -78,14 +78,14 @@ def results(name: str, out: Path | None, *, written: bool) -> list[Path]:
 
 @functools.cache
 def _core() -> str:
-    """LLVM's name for this CPU's core, ``znver3``, as the compiler that zig brings sees it."""
+    """Return LLVM's name of this CPU's core, e.g. ``znver3``, as detected by zig's compiler."""
     told = run([zig(), "build-exe", "--show-builtin"])
     found = re.search(r"\.model = &std\.Target\.\w+\.cpu\.(\w+)", told)
     return found[1] if found else "unknown"
 
 
 def commit() -> str | None:
-    """The checkout's commit, with a plus sign where sources differ from it."""
+    """Return the checkout's commit, with a plus sign if sources have been modified."""
     try:
         head = run(["git", "rev-parse", "--short=12", "HEAD"], cwd=places.ROOT).strip()
         changed = run(
@@ -97,9 +97,9 @@ def commit() -> str | None:
 
 
 def _first_line(argv: Sequence[str]) -> str | None:
-    """Of what a program says of itself: ssh does so on stderr."""
+    """Return the first line of a program's output; ssh prints its version on stderr."""
     try:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
     except OSError:
-        return None  # not installed; whoever needs it says so
+        return None  # not installed; reported where it is needed
     return next(iter((done.stdout + done.stderr).strip().splitlines()), None)

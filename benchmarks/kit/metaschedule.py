@@ -1,8 +1,8 @@
-"""Stock MetaSchedule's search, driven from outside: it knows no time limit, so it runs in a process that can be ended.
+"""Run stock MetaSchedule's search in a separate process that can be killed, because it has no time limit.
 
-Its builder gives a worker process so many seconds for a candidate, the import of TVM included, and starts the worker
-anew after that. What it has measured is in files in the folder of the search, of which a killed process may leave
-the last line half written. Runs in any environment with TVM: Python alone at the top.
+Its builder gives a worker process a timeout per candidate, including the import of TVM, and restarts the worker
+afterwards. Measurements are in files in the folder of the search; if the process is killed, the last line may be
+incomplete. Runs in any environment with TVM: only Python at the top level.
 """
 
 import contextlib
@@ -17,27 +17,27 @@ from pathlib import Path
 
 from benchmarks.kit.processes import last_line, run_until
 
-BUILD_TIMEOUT_S = 30.0  # a candidate, by default
+BUILD_TIMEOUT_S = 30.0  # per candidate, by default
 WORKLOADS, RECORDS = "database_workload.json", "database_tuning_record.json"
-_HOPELESS = 3  # timeouts without a candidate built: workers in a row had not enough time
-_DEAD_S = 1e9  # MetaSchedule writes 1e10 seconds for a candidate that did not run
+_HOPELESS = 3  # timeouts without a built candidate: consecutive workers that had too little time
+_DEAD_S = 1e9  # MetaSchedule writes 1e10 seconds for a candidate that failed
 _SENT = re.compile(r"Sending (\d+) sample")
 
 
 class Search:
-    """A search in a process of its own, and its folder, where records of an earlier one count."""
+    """A search in a separate process, and its folder, which may have records of an earlier search."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._scratch = folder / "scratch"  # the process's temporary files: candidates as they are built
+        self._scratch = folder / "scratch"  # the process's temporary files: candidates being built
         self._built = 0
 
     def run(
         self, argv: Sequence[str], trials: int, end: float, build_timeout_s: float = BUILD_TIMEOUT_S
     ) -> str:
-        """Search until the trials are done, ``end`` comes on the monotonic clock, or there is no hope; what happened.
+        """Search until the trials are done, the monotonic clock reaches ``end``, or there is no hope; returns a summary.
 
-        ``argv`` is the program that tunes; how many of the trials an earlier search has left is its last argument.
+        ``argv`` is the tuning program; the number of remaining trials is appended as its last argument.
 
         Raises:
             RuntimeError: It failed before a candidate ran.
@@ -58,17 +58,17 @@ class Search:
         return f"{sent} candidates sent to the builder, at least {built} built, {ran} ran, {minutes:.1f} min"
 
     def counted(self) -> Counter[bool]:
-        """Candidates that ran, under True, and those that did not."""
+        """Count candidates that ran, under True, and those that failed, under False."""
         return Counter(ran for _, ran in self._recorded())
 
     def kernels(self) -> int:
-        """Kernels that have a candidate that ran."""
+        """Return the number of kernels with a candidate that ran."""
         return len({kernel for kernel, ran in self._recorded() if ran})
 
     def _recorded(self) -> Iterator[tuple[int, bool]]:
-        """A kernel's number, and whether the candidate ran."""
+        """Yield a kernel's number, and whether the candidate ran."""
         for line in _lines(self.folder / RECORDS):
-            with contextlib.suppress(json.JSONDecodeError):  # the last one may be half written
+            with contextlib.suppress(json.JSONDecodeError):  # the last one may be incomplete
                 kernel, (_, seconds, *_) = json.loads(line)
                 yield kernel, bool(seconds) and min(seconds) < _DEAD_S
 
@@ -90,7 +90,7 @@ class Search:
             raise RuntimeError(f"MetaSchedule ended with {status}: {last_line(self._log())}")
 
     def _repair(self) -> None:
-        """Drop a last line that a killed process left half written."""
+        """Drop an incomplete last line of a killed process."""
         for name in (WORKLOADS, RECORDS):
             lines = _lines(self.folder / name)
             if lines and not lines[-1].endswith("\n"):

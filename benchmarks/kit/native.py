@@ -1,4 +1,4 @@
-"""C code as a shared library of this machine, compiled with zig once and kept."""
+"""Compile C code with zig to a shared library for this machine, once, and cache it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from edgepack.toolchain.zig import zig
 
 
 def shared_library(name: str, code: str, flags: Sequence[str], *, made_for: str = "") -> Path:
-    """The library of ``code``; ``made_for`` is what else its instructions depend on, such as this very CPU.
+    """Return the library of ``code``; ``made_for`` is what else its instructions depend on, such as the CPU.
 
     Raises:
-        EdgepackError: zig is missing or refused the code; its words are in ``why``.
+        EdgepackError: zig is missing or rejected the code; its output is in ``why``.
     """
 
     def compile_to(out: Path) -> None:
@@ -27,7 +27,7 @@ def shared_library(name: str, code: str, flags: Sequence[str], *, made_for: str 
             raise EdgepackError(
                 f"zig could not compile {name}.c for this machine",
                 why=error.said[-SAID:] or error.how,
-                next="the first error names the instruction or the flag that this CPU or zig lacks",
+                next="the first error names the instruction or flag that this CPU or zig does not support",
             ) from error
 
     parts = "\0".join((code, *flags, made_for, version("ziglang")))

@@ -1,8 +1,8 @@
-"""The networks that are measured, as files: made once and kept in the cache.
+"""The measured networks as files, created once and cached.
 
     python -m benchmarks.kit.nets NET FOLDER
 
-makes them in a process of its own, so that torch and its threads are not in the one that measures.
+creates them in a separate process, so that torch and its threads are not in the one that measures.
 """
 
 import json
@@ -23,7 +23,7 @@ from edgepack.errors import EdgepackError, UsageError
 from edgepack.zoo import NETS
 
 CALIBRATION_SAMPLES = 32
-INPUT_SAMPLES = 3  # outputs are compared on all of them, timed on the last
+INPUT_SAMPLES = 3  # outputs of all of them are compared; the last one is timed
 _SEEDS = {"weights": 0, "calibration": 1, "inputs": 2}
 _FILES = (
     "model.onnx",
@@ -38,34 +38,34 @@ _LIMIT_S = 900
 
 @dataclass(frozen=True)
 class Artifacts:
-    """The files of one net; arrays are by the name of an input or an output, ``[samples, *shape]``."""
+    """The files of one net; arrays are named by input or output, ``[samples, *shape]``."""
 
     net: str
     title: str
-    macs: int  # of one inference, as published
+    macs: int  # per inference, as published
     onnx: Path  # the fp32 model, canonical ONNX
     weights: Path  # the torch module's state_dict
     calibration: Path  # for quantization
-    inputs: Path  # what is inferred, compared and timed
-    reference: Path  # the fp32 outputs of onnxruntime for them: ``output_0`` and so on
+    inputs: Path  # inputs of the compared and timed inferences
+    reference: Path  # onnxruntime's fp32 outputs for them: ``output_0`` etc.
     calibration_reference: Path  # the same for the calibration samples
 
     @classmethod
     def below(cls, folder: Path, net: str, title: str, macs: int) -> "Artifacts":
-        """The files of a net in a folder of its own."""
+        """Return the files of a net in its folder."""
         return cls(net, title, macs, *(folder / name for name in _FILES))
 
 
 def network(name: str) -> Path:
-    """A network as an .onnx file: a key of ``edgepack.zoo.NETS``, or the user's own file.
+    """Return a network as an .onnx file: a key of ``edgepack.zoo.NETS``, or the user's own file.
 
     Raises:
-        UsageError: There is neither such a network nor such a file.
+        UsageError: There is no such network or file.
     """
     path = Path(name)
     if path.suffix == ".onnx":
         if not path.is_file():
-            raise UsageError(f"there is no file {name}")
+            raise UsageError(f"no such file: {name}")
         return path.resolve()
     if name not in NETS:
         known = near_miss(name, NETS, say="give an .onnx file or one of")
@@ -74,10 +74,10 @@ def network(name: str) -> Path:
 
 
 def artifacts(net: str) -> Artifacts:
-    """The files of ``edgepack.zoo.NETS[net]``, made if they are not there or of other sources.
+    """Return the files of ``edgepack.zoo.NETS[net]``, created if missing or outdated.
 
     Raises:
-        EdgepackError: They cannot be made.
+        EdgepackError: They cannot be created.
     """
     folder = places.CACHE / "nets" / net
     made, key = folder / "made.json", _key()
@@ -103,7 +103,7 @@ def _key() -> str:
 
 
 def make(net: str, folder: Path) -> None:
-    """Write the files of ``net`` into ``folder``."""
+    """Write the files of ``net`` to ``folder``."""
     import torch
 
     definition = NETS[net]

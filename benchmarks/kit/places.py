@@ -1,4 +1,4 @@
-"""Where the benchmarks keep things, and things that are made once and kept."""
+"""Paths used by the benchmarks, and cached files."""
 
 import fcntl
 import tempfile
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from edgepack.base.paths import cache_dir
 
-ROOT = Path(__file__).resolve().parents[2]  # of the checkout: what other processes import from
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout: other processes import from it
 CACHE = cache_dir() / "benchmarks"
 RESULTS = ROOT / "benchmarks"
 
 
 def made_once(path: Path, make: Callable[[Path], None]) -> Path:
-    """``path``, a file or a folder whose name says all it depends on; made beside it, by one process, if it is not there."""
+    """Return ``path``, whose name must identify its content; if missing, it is created atomically by one process."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

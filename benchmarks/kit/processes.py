@@ -1,6 +1,6 @@
-"""Other processes: run to their end, kept to a deadline, or asked with a line of JSON; none leaves anything behind.
+"""Run other processes: to completion, until a deadline, or as workers with JSON commands; children are cleaned up.
 
-Contestants run programs with it in environments of their own: Python alone at the top, psutil where a worker is.
+Contestants use it in their own environments: only Python at the top level, psutil for workers.
 """
 
 import contextlib
@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
-SAID = 600  # characters of a process's last words
+SAID = 600  # maximum characters kept of a process's last output
 
 
 class ProcessFailed(Exception):  # noqa: N818 - a result, listed with its reason
-    """A process ended badly, answered with an error or hung; the message says which, in one paragraph.
+    """A process failed, answered with an error or hung; the message describes it in one paragraph.
 
-    ``how`` and ``said`` are its parts: what became of the process, and its last words.
+    ``how`` and ``said`` are its parts: how the process ended, and its last output.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class ProcessFailed(Exception):  # noqa: N818 - a result, listed with its reason
 
 
 def how_it_ended(status: int) -> str:
-    """An exit status in words."""
+    """Describe an exit status."""
     if status == -signal.SIGKILL:
         return "killed (SIGKILL): most likely out of memory"
     return f"died of {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
 
 
 def last_line(text: object) -> str:
-    """The last line with words in it; empty where there is none."""
+    """Return the last non-empty line, or an empty string."""
     return next((line.strip() for line in reversed(str(text).splitlines()) if line.strip()), "")
 
 
@@ -52,10 +52,10 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> str:
-    """What a program prints, once it has ended; ``text`` is its standard input.
+    """Return a program's output after it has exited; ``text`` is its standard input.
 
     Raises:
-        ProcessFailed: It failed or took too long; ``said`` is all it printed, what went to stderr last.
+        ProcessFailed: It failed or took too long; ``said`` is its output, with stderr last.
     """
     try:
         done = subprocess.run(
@@ -85,10 +85,10 @@ def run_until(
     given_up: Callable[[], bool] = lambda: False,
     poll_s: float = 1.0,
 ) -> int | None:
-    """Run a program in a session of its own until ``end`` on the monotonic clock, or until it is given up.
+    """Run a program in a separate session until ``end`` on the monotonic clock, or until it is given up.
 
     Returns:
-        Its exit status; None where it was ended.
+        Its exit status; None if it was killed.
     """
     child = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True
@@ -99,20 +99,20 @@ def run_until(
                 return child.wait(min(poll_s, left))
         return child.poll()
     finally:
-        signal_group(child.pid, signal.SIGKILL)  # what it started, too
+        signal_group(child.pid, signal.SIGKILL)  # including its children
         child.wait()
 
 
 def signal_group(group: int, number: signal.Signals) -> None:
-    """Send a signal to a process group, unless it has ended."""
+    """Send a signal to a process group if it still exists."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
 
 
 class WorkerProcess:
-    """A process in a session of its own that answers commands, each a line of JSON. After a failure it has ended.
+    """A process in a separate session that answers commands, one line of JSON each. It is terminated on failure.
 
-    Its side is ``benchmarks.kit.serving``.
+    The other side is ``benchmarks.kit.serving``.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class WorkerProcess:
         folder: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it in ``folder``, where its stderr is kept, too; None: in this process's, with its stderr."""
+        """Start it in ``folder``, which also receives its stderr; None: the current folder and stderr."""
         self._log = None if folder is None else folder / "stderr.txt"
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -147,10 +147,10 @@ class WorkerProcess:
         self.close()
 
     def ask(self, do: str, timeout_s: float, **words: Any) -> Any:
-        """The answer to one command.
+        """Return the answer to one command.
 
         Raises:
-            ProcessFailed: An error, an early end, or no answer in time; the worker has ended.
+            ProcessFailed: An error, an early exit, or a timeout; the worker has been terminated.
         """
         line = json.dumps({"do": do, **words}, default=str) + "\n"
         try:
@@ -171,7 +171,7 @@ class WorkerProcess:
         return answer["ok"]
 
     def time(self, untimed: int, runs: int, timeout_s: float) -> list[int]:
-        """Nanoseconds of ``runs`` inferences, after ``untimed`` others: what interleaved timing asks of a subject."""
+        """Return nanoseconds of ``runs`` inferences, after ``untimed`` others; the interface for interleaved timing."""
         return self.ask("time", timeout_s, untimed=untimed, runs=runs)["samples_ns"]
 
     def _read_line(self, deadline: float) -> bytes:
@@ -195,30 +195,30 @@ class WorkerProcess:
             return "it closed its output"
 
     def _last_words(self) -> str:
-        """The end of its stderr, on one line."""
+        """Return the end of its stderr, on one line."""
         text = "" if self._log is None else self._log.read_text("utf-8", "replace")
         return " | ".join(line.strip() for line in text.splitlines() if line.strip())[-SAID:]
 
     def settle(self) -> None:
-        """Find what left its process group, for ``stop`` and ``resume``."""
+        """Find processes that left its process group, for ``stop`` and ``resume``."""
         self._others = self._outsiders()
 
     def stop(self) -> None:
-        """Give it no processor time."""
+        """Suspend it."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it run."""
+        """Continue it."""
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End it and all it started."""
+        """Terminate it and its children."""
         if self._process.poll() is None:
             self._others = self._outsiders()
         self._signal(signal.SIGKILL)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(BrokenPipeError):  # a command that it did not read
+            with contextlib.suppress(BrokenPipeError):  # an unread command
                 pipe.close()
 
     def _signal(self, number: signal.Signals) -> None:
@@ -228,7 +228,7 @@ class WorkerProcess:
                 os.kill(pid, number)
 
     def _outsiders(self) -> list[int]:
-        """Descendants that left the process group."""
+        """Return descendants that left the process group."""
         import psutil
 
         found = []

@@ -1,4 +1,4 @@
-"""What edgepack's exact reference makes of samples, as a file, computed in a process of its own.
+"""Write the outputs of edgepack's exact reference to a file, computed in a separate process.
 
     python -m benchmarks.kit.reference MODEL SAMPLES OUT
 
@@ -19,12 +19,12 @@ _LIMIT_S = 900
 
 
 def write(model: Path, samples: Path, out: Path, limit_s: float = math.inf) -> Path:
-    """Run the reference on the rows of ``samples``, as many as ``limit_s`` allows, and write the outputs to ``out``."""
+    """Run the reference on the rows of ``samples``, as many as ``limit_s`` permits, and write the outputs to ``out``."""
     return save_outputs(out, partial(open_session(model).run, None), rows(samples), limit_s)
 
 
 def write_apart(model: Path, samples: Path, out: Path) -> Path:
-    """``write`` in a process of its own, within the limit for exact outputs.
+    """Call ``write`` in a separate process, within the time limit for exact outputs.
 
     Raises:
         ProcessFailed: onnxruntime cannot run the model.

@@ -1,7 +1,7 @@
-"""A worker's side: commands as JSON objects, one a line, each with one answer. Runs in any environment: Python alone.
+"""The worker's side: JSON commands, one per line, each with one answer. Runs in any environment: only Python.
 
-An answer is ``{"ok": …}`` or ``{"error": …}``, on what was stdout at the start. Whatever libraries print goes to
-stderr, and they find nothing on stdin.
+An answer is ``{"ok": …}`` or ``{"error": …}``, on the original stdout. Prints of libraries are redirected to
+stderr, and their stdin is empty.
 """
 
 import ctypes
@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-_LONGEST = 4000  # characters of an exception's words
+_LONGEST = 4000  # maximum characters of an exception's message
 _PR_SET_PDEATHSIG = 1
 
 
 def serve(make: Callable[[], Any]) -> None:
-    """Answer commands until stdin ends: ``do`` names the method of what ``make`` makes, which gets the whole command.
+    """Answer commands until stdin ends: ``do`` names the method of the object returned by ``make``; it gets the command.
 
-    It is made at the first command, so that its exceptions are answers, too. The class of one may say with
-    ``kind = "unsupported"`` that it is no failure.
+    The object is created at the first command, so that exceptions are reported as answers. An exception class may
+    set ``kind = "unsupported"`` to indicate that it is not a failure.
     """
     commands, answers = pipes()
     end_with_parent()
@@ -38,7 +38,7 @@ def serve(make: Callable[[], Any]) -> None:
 
 
 def pipes() -> tuple[TextIO, TextIO]:
-    """Where commands come from, and where answers go to; from now on nothing else does."""
+    """Return the streams for commands and answers, and redirect all other input and output."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     commands = os.fdopen(os.dup(0))
@@ -48,14 +48,14 @@ def pipes() -> tuple[TextIO, TextIO]:
 
 
 def end_with_parent() -> None:
-    """End with whoever started this process however that ends; and where memory runs out, before it."""
+    """Terminate this process when its parent ends, and make it the first candidate when memory runs out."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     with open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - pathlib would be imported for it
         score.write("1000")
 
 
 def timed(infer: Callable[[], object], runs: int) -> list[int]:
-    """Nanoseconds of each of ``runs`` calls."""
+    """Return nanoseconds of each of ``runs`` calls."""
     clock = time.perf_counter_ns
     samples = []
     for _ in range(runs):

@@ -1,4 +1,4 @@
-"""Median, p90, quartiles, and the interval of a ratio of medians. Pure functions."""
+"""Median, p90, quartiles, and the confidence interval of a ratio of medians. Pure functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ import numpy as np
 
 RESAMPLES = 2000
 LEVEL = 0.95
-LEAST_ROUNDS = 3  # below, resampling says nothing about the spread
+LEAST_ROUNDS = 3  # with fewer, resampling gives no meaningful interval
 
 Rounds = Mapping[int, Sequence[int]]  # round: its samples
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Of all samples of a contestant, in nanoseconds."""
+    """Summary of all samples of a contestant, in nanoseconds."""
 
     median: float
     p90: float
@@ -24,13 +24,13 @@ class Summary:
 
     @property
     def iqr(self) -> float:
-        """The distance between the quartiles."""
+        """Interquartile range."""
         return self.p75 - self.p25
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of medians and its 95 % interval; None where there are too few rounds for one."""
+    """A ratio of medians and its 95 % interval, which is None if there are too few rounds."""
 
     value: float
     low: float | None
@@ -39,12 +39,12 @@ class Ratio:
 
     @property
     def decided(self) -> bool:
-        """The interval lies on one side of 1."""
+        """Whether the interval does not contain 1."""
         return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
 
 
 def summarise(samples: Sequence[int]) -> Summary:
-    """Percentiles by linear interpolation (definition 7 of Hyndman and Fan, 1996).
+    """Return percentiles by linear interpolation (definition 7 of Hyndman and Fan, 1996).
 
     Raises:
         ValueError: No samples.
@@ -56,11 +56,11 @@ def summarise(samples: Sequence[int]) -> Summary:
 
 
 def ratio(a: Rounds, b: Rounds, *, seed: int = 0, resamples: int = RESAMPLES) -> Ratio:
-    """The median of ``a`` over the median of ``b``, over the rounds that both have.
+    """Return the median of ``a`` over the median of ``b``, over the rounds that both have.
 
     The interval is the percentile interval of a paired block bootstrap: whole rounds are drawn with
-    replacement, and both sides take their samples from the same rounds. What slows a stretch of time down
-    slows both sides of its rounds, and samples of one block are not independent; both stay as they are.
+    replacement, and both sides take their samples from the same rounds. This preserves that a slow period
+    affects both sides of its rounds, and that samples of one block are not independent.
     (Künsch, "The jackknife and the bootstrap for general stationary observations", Annals of Statistics 17,
     1989; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, for the percentile interval.)
 
@@ -83,7 +83,7 @@ def ratio(a: Rounds, b: Rounds, *, seed: int = 0, resamples: int = RESAMPLES) ->
 
 
 def median_and_range(values: Sequence[float | None], form: str) -> str:
-    """``2.0 (1.0 to 3.0)`` of the values there are, each in the format ``form``."""
+    """Format e.g. ``2.0 (1.0 to 3.0)`` for the available values, each in the format ``form``."""
     known = [value for value in values if value is not None]
     if not known:
         return "none"
@@ -95,7 +95,7 @@ def median_and_range(values: Sequence[float | None], form: str) -> str:
 
 
 def _medians(rounds: Sequence[Sequence[int]], times: np.ndarray) -> np.ndarray:
-    """The median of all samples for each row of ``times`` ``[resamples, rounds]``: how often each round counts."""
+    """Return the median of all samples for each row of ``times`` ``[resamples, rounds]``: the count of each round."""
     samples = np.concatenate([np.asarray(one, np.float64) for one in rounds])
     order = np.argsort(samples, kind="stable")
     samples, of_round = samples[order], np.repeat(np.arange(len(rounds)), list(map(len, rounds)))[order]

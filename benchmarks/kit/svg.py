@@ -1,4 +1,4 @@
-"""The frame and the style of charts: SVG files that stand alone in a page, for light and for dark."""
+"""Common frame and style of charts: self-contained SVG files for light and dark mode."""
 
 from collections.abc import Mapping
 
@@ -17,13 +17,13 @@ text {{ fill: var(--ink); font: 12px system-ui, "Segoe UI", Roboto, "Liberation 
 
 
 def style(colors: Mapping[str, tuple[str, str]], rules: str) -> Markup:
-    """The style of a chart: its own colours, for light and for dark, and its own rules after the common ones."""
+    """Return the style of a chart: its colours, for light and dark mode, and its rules after the common ones."""
     light, dark = (" ".join(f"--{name}: {both[side]};" for name, both in colors.items()) for side in (0, 1))
     return el("style", Markup(_STYLE.format(light=light, dark=dark, rules=rules)))
 
 
 def chart(title: str, own_style: Markup, height: float, *parts: Markup | None, label: str = "") -> Markup:
-    """A chart under its title; ``label`` is what a screen reader says instead of it."""
+    """Return a chart with its title; ``label`` replaces it for screen readers."""
     return el(
         "svg",
         el("title", label or title),

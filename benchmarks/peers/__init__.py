@@ -1,1 +1,1 @@
-"""edgepack beside its peers, interleaved in one run on one machine: ``make bench``."""
+"""Compare edgepack with its peers, interleaved in one run on one machine: ``make bench``."""

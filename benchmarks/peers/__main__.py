@@ -1,7 +1,8 @@
-"""edgepack beside its peers: python -m benchmarks.peers [--nets a,b] [--peers x,y] [--minutes M].
+"""Compare edgepack with its peers: python -m benchmarks.peers [--nets a,b] [--peers x,y] [--minutes M].
 
-Measures the groups that fit into the minutes and writes them with their page and charts to results/peers/KIND, for this
-kind of CPU, and RESULTS.md, all below --out (benchmarks/). Nets, environments and what contestants prepared are kept in edgepack's cache directory.
+Measures the groups that fit into the time and writes them with their page and charts to results/peers/KIND, for this
+kind of CPU, and RESULTS.md, all in --out (benchmarks/). Nets, environments and prepared models are cached in edgepack's
+cache directory.
 """
 
 import argparse
@@ -32,39 +33,39 @@ _say = partial(print, flush=True)
 def options() -> argparse.ArgumentParser:
     words = parser("peers", __doc__)
     add = words.add_argument
-    add("--nets", default="", help="names of edgepack.zoo.NETS, with commas (all)")
-    add("--peers", default="", help="contestants, with commas (all)")
-    add("--precisions", default="", help=f"of {', '.join(PRECISIONS)} (both)")
-    add("--threads", default="1,2", help="numbers of threads, with commas (%(default)s)")
-    add("--minutes", type=above(0), default=120.0, help="of the whole run (%(default)g)")
+    add("--nets", default="", help="names in edgepack.zoo.NETS, comma-separated (default: all)")
+    add("--peers", default="", help="contestants, comma-separated (default: all)")
+    add("--precisions", default="", help=f"{' or '.join(PRECISIONS)}, comma-separated (default: both)")
+    add("--threads", default="1,2", help="numbers of threads, comma-separated (default: %(default)s)")
+    add("--minutes", type=above(0), default=120.0, help="time limit of the whole run (default: %(default)g)")
     minutes, trials = Settings.prepare_minutes, Settings.trials
-    add("--prepare-minutes", type=above(0), default=minutes, help="of preparing one cell (%(default)g)")
-    tuning = "tuning trials for those who tune (%(default)s); 0: edgepack untuned"
+    add("--prepare-minutes", type=above(0), default=minutes, help="time limit for preparing one cell (default: %(default)g)")
+    tuning = "tuning trials of contestants that tune (default: %(default)s); 0: edgepack untuned"
     add("--trials", type=whole(0), default=trials, help=tuning)
-    add("--rounds", type=whole(1), default=TimingPlan.rounds, help="ABBA rounds of a group (%(default)s)")
-    timing = "of timing a group; slow contestants take part in fewer rounds for it (%(default)g)"
+    add("--rounds", type=whole(1), default=TimingPlan.rounds, help="ABBA rounds per group (default: %(default)s)")
+    timing = "seconds for timing a group; slow contestants run fewer rounds (default: %(default)g)"
     add("--group-seconds", type=above(0), default=TimingPlan.seconds, help=timing)
-    add("--colds", type=whole(1), default=Settings.colds, help="cold starts of each contestant (%(default)s)")
-    drift = "per cent that the canary may drift before a block is discarded (%(default)g)"
+    add("--colds", type=whole(1), default=Settings.colds, help="cold starts per contestant (default: %(default)s)")
+    drift = "per cent that the canary may drift before a block is discarded (default: %(default)g)"
     add("--canary-limit", type=above(0), default=100 * TimingPlan.drift, metavar="PERCENT", help=drift)
-    add("--seed", type=int, default=0, help="of the random orders (%(default)s)")
-    add("--out", type=Path, default=places.RESULTS, help="where the results go (benchmarks/)")
-    add("--missing", action="store_true", help="only groups that have no results yet")
-    add("--replace", action="store_true", help="let a group lose contestants that --peers leaves out")
-    add("--fresh", action="store_true", help="prepare anew what an earlier run has prepared")
-    only = "only prepare; a later run finds it done and has time to measure"
+    add("--seed", type=int, default=0, help="seed of the random orders (default: %(default)s)")
+    add("--out", type=Path, default=places.RESULTS, help="output folder (default: benchmarks/)")
+    add("--missing", action="store_true", help="only groups without results")
+    add("--replace", action="store_true", help="allow a group to lose contestants that --peers leaves out")
+    add("--fresh", action="store_true", help="prepare again even if cached")
+    only = "only prepare; a later run uses it and has more time to measure"
     add("--prepare", action="store_true", help=only)
-    anew = "measure nothing: write the pages and charts of all kinds of CPU anew"
+    anew = "only regenerate the pages and charts of all kinds of CPU"
     add("--page", "--report", action="store_true", help=anew)
     return words
 
 
 def measured_limits(threads: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:
-    """The machine's limits for each number of threads."""
+    """Measure the machine's limits for each number of threads."""
     found = {}
     for count in threads:
         one = found[count] = limits.measure(count)
-        int8 = f"{one['int8']['peak']:.0f} GOP/s int8" if one["int8"] else "no limit of int8"
+        int8 = f"{one['int8']['peak']:.0f} GOP/s int8" if one["int8"] else "int8 not supported"
         _say(
             f"limits, {count} threads: {one['fp32']['peak']:.0f} GFLOP/s fp32, {int8},"
             f" {one['read']['peak']:.1f} GB/s read"
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """What the options ask for; 0, or 7 where groups were left out."""
+    """Run the command; returns 0, or 7 if groups were left out."""
     docs = places.ROOT / "docs" / "performance.md" if options.out == places.RESULTS else None
     if options.page:
         print(write_report(options.out, docs))
@@ -87,7 +88,7 @@ def bench(options: argparse.Namespace) -> int:
     folder = options.out / "results" / "peers"
     results = folder / machine["kind"]
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    counts = [str(count) for count in range(1, len(cores) + 1)]  # a core for each
+    counts = [str(count) for count in range(1, len(cores) + 1)]  # one core per thread
     threads = [int(count) for count in chosen(options.threads, counts, "threads")]
     peers = chosen(options.peers, list(CONTESTANTS), "peers")
     wanted = campaign.cells(
@@ -122,13 +123,13 @@ def bench(options: argparse.Namespace) -> int:
         return _tell_left(left, "prepared", "")
     try:
         left = campaign.run(settings, wanted, peers, folder, minutes=options.minutes)
-    finally:  # what was measured before a Ctrl-C is worth a table, too
+    finally:  # completed measurements are written even after Ctrl-C
         _say(f"written: {write_report(options.out, docs)}")
     return _tell_left(left, "measured", campaign.command_for(left, peers))
 
 
 def _tell_left(left: Mapping[Cell, str], what: str, remedy: str) -> int:
-    """Name the groups that were left out, and the exit code."""
+    """Print the groups that were left out, and return the exit code."""
     if not left:
         return 0
     _say(f"{len(left)} groups were not {what}:")

@@ -1,4 +1,4 @@
-"""A run of many groups within a budget: what fits, what was left out, and how to go on."""
+"""Measure many groups within a time budget: what fits, what was left out, and how to resume."""
 
 import time
 from collections.abc import Collection, Sequence
@@ -11,20 +11,20 @@ from benchmarks.peers.prepare import folder_for, record_of
 from benchmarks.peers.results import Cell, Group, load_groups
 from edgepack.errors import EdgepackError, UsageError
 
-COLD_S = 1.0  # guess of a cold start, for the plan
-LOAD_S = 5.0  # guess of a contestant's load, comparison and warm-up
+COLD_S = 1.0  # estimate of a cold start, for the plan
+LOAD_S = 5.0  # estimate of a contestant's load, comparison and warm-up
 
 
 def cells(nets: Sequence[str], precisions: Sequence[str], threads: Sequence[int]) -> list[Cell]:
-    """In the order of measuring: all nets at one precision and thread count before the next."""
+    """Return cells in measuring order: all nets at one precision and thread count before the next."""
     return [Cell(net, precision, count) for count, precision, net in product(threads, precisions, nets)]
 
 
 def refuse_to_drop(results: Path, wanted: Sequence[Cell], peers: Sequence[str]) -> None:
-    """See to it that no group loses contestants by being measured again without them.
+    """Check that no group loses contestants by being measured again without them.
 
     Raises:
-        UsageError: One would.
+        UsageError: A group would.
     """
     for group in load_groups(results):
         lost = sorted(set(group.entries) - set(peers))
@@ -32,13 +32,13 @@ def refuse_to_drop(results: Path, wanted: Sequence[Cell], peers: Sequence[str]) 
             raise UsageError(
                 f"the results of {', '.join(lost)} would be lost",
                 where=group.cell.key,
-                why="a group is replaced as a whole: ratios are of contestants that ran side by side",
-                next="name them in --peers too, keep this run apart with --out DIR, or drop them with --replace",
+                why="a group is replaced as a whole: ratios compare contestants that ran side by side",
+                next="add them to --peers, write to another folder with --out DIR, or drop them with --replace",
             )
 
 
 def estimate(settings: Settings, peers: int, earlier: Group | None) -> float:
-    """Seconds that measuring a group takes, without preparing."""
+    """Estimate the seconds for measuring a group, without preparing."""
     if earlier is not None and earlier.plan == vars(settings.plan):
         new = [entry for entry in earlier.entries.values() if not entry.prepared_before]
         return max(5.0, earlier.seconds - sum(entry.prepare_seconds or 0.0 for entry in new))
@@ -53,22 +53,22 @@ def run(
     *,
     minutes: float,
 ) -> dict[Cell, str]:
-    """Measure the groups that fit, each saved as soon as it is done; those left out, with the reason.
+    """Measure the groups that fit, each saved when complete; returns those left out, with the reason.
 
-    ``results`` has a folder for each kind of CPU.
+    ``results`` has a folder per kind of CPU.
     """
     end = time.monotonic() + 60 * minutes
     earlier = {group.cell: group for group in load_groups(results / settings.machine["kind"])}
     needs = {cell: estimate(settings, len(peers), earlier.get(cell)) for cell in wanted}
     _say_plan(settings, needs, peers, minutes)
     left = {}
-    guessed = took = 0.0  # of the groups so far, in seconds of measuring: what the guesses are worth
+    guessed = took = 0.0  # estimated and actual seconds of the groups so far: the estimates' accuracy
     for cell in wanted:
         remaining = end - time.monotonic()
         need = needs[cell] * (took / guessed if guessed else 1.0)
         if remaining < need:
             fits = f"{remaining / 60:.1f} of {minutes:g} minutes were left"
-            left[cell] = f"{fits}, it needs about {need / 60:.1f}"
+            left[cell] = f"{fits}, but it needs about {need / 60:.1f}"
             continue
         settings.say(f"{cell.key}: {remaining / 60:.1f} minutes left")
         try:
@@ -89,13 +89,13 @@ def run(
 def prepare(
     settings: Settings, wanted: Sequence[Cell], peers: Sequence[str], *, minutes: float
 ) -> dict[Cell, str]:
-    """Prepare all groups and measure none; those for which no time was left, with the reason."""
+    """Prepare all groups without measuring; returns those for which there was no time, with the reason."""
     end = time.monotonic() + 60 * minutes
     left = {}
     for cell in wanted:
         settings.say(f"{cell.key}: {(end - time.monotonic()) / 60:.1f} minutes left")
         if time.monotonic() > end:
-            left[cell] = f"the {minutes:g} minutes were over"
+            left[cell] = f"the {minutes:g} minutes were used up"
             continue
         try:
             GroupRun(settings, artifacts(cell.net), peers, cell).prepare(end)
@@ -126,7 +126,7 @@ def _say_plan(settings: Settings, needs: dict[Cell, float], peers: Sequence[str]
 
 
 def command_for(left: Collection[Cell], peers: Sequence[str]) -> str:
-    """What measures the groups that were left out (and, between them, no others of the same kinds)."""
+    """Return a command that measures the groups that were left out (and no others of the same kinds)."""
     nets, precisions, threads = (
         ",".join(dict.fromkeys(str(getattr(cell, part)) for cell in left))
         for part in ("net", "precision", "threads")

@@ -1,4 +1,4 @@
-"""Ratios to edgepack as SVG files: bars with intervals, one row a contestant, one part a net."""
+"""Ratios to edgepack as SVG files: bars with intervals, one row per contestant, one part per net."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from edgepack.reporting.markup import Markup, el
 
 _LEFT, _RIGHT = 190, 610  # of the axis
 _ROW, _GAP, _TOP = 17, 30, 52
-_LEAST, _MOST = 0.1, 30.0  # of the axis, at the widest; beyond it a bar ends in an arrow
+_LEAST, _MOST = 0.1, 30.0  # maximum extent of the axis; longer bars end in an arrow
 _TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 _STYLE = style(
     {"slower": ("#3f7f9f", "#6fb3d2"), "faster": ("#c2562d", "#f0906a")},
@@ -26,7 +26,7 @@ _STYLE = style(
 
 
 def ratios(title: str, ranked: Sequence[Ranked]) -> Markup | None:
-    """The chart of all groups of one kind; None where there is no ratio to draw."""
+    """Draw the chart of all groups of one kind; None if there is no ratio."""
     parts = [(one, [peer for peer in one.order if peer.name != OURS and peer.to_ours]) for one in ranked]
     found = [peer.to_ours for _, compared in parts for peer in compared]
     if not found:
