@@ -1,10 +1,10 @@
-"""How usable is an untuned build? Ours, stock TVM's and (given records) a tuned one, on this machine.
+"""How fast is an untuned build? Compares edgepack's, stock TVM's and (given records) a tuned one, on this machine.
 
     python -m benchmarks.untuned model.onnx [--target host] [--records DIR] [--without PHASE] [--runs 20]
 
-``--without`` adds our build with a phase of the lowering left out: what that phase is worth. The builds run in turn, one
-inference each, one thread, in processes of their own; the table shows the minimum, the median and the spread between
-quartiles.
+``--without`` adds a build without a phase of the lowering, to measure the effect of that phase. The builds run in turn,
+one inference each, one thread, in separate processes; the table shows the minimum, the median and the interquartile
+range.
 """
 
 import statistics

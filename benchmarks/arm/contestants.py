@@ -55,7 +55,7 @@ def edgepack(
     inference = more - fewer
     words = {
         "version": importlib.metadata.version("edgepack"),
-        **_described(net, got, inference, model, [program, *(folder / "lib").iterdir()]),
+        **_describe(net, got, inference, model, [program, *(folder / "lib").iterdir()]),
         "notes": f"{tuned} of {len(compiled.kernels)} kernels tuned",
     }
     return words, inference, model
@@ -80,7 +80,7 @@ def onnxruntime(net: Artifacts, target: str, board: Path, folder: Path) -> dict[
     (library,) = folder_of_library.glob(f"{_LIBRARY}.*")
     return {
         "version": library.name.removeprefix(f"{_LIBRARY}."),
-        **_described(net, got, inference, net.onnx, [library]),
+        **_describe(net, got, inference, net.onnx, [library]),
         "notes": "aarch64 wheel, CPU execution provider, all optimizations",
     }
 
@@ -90,7 +90,7 @@ def targets() -> list[str]:
     return [name for name in KINDS if name in CORES]
 
 
-def _described(
+def _describe(
     net: Artifacts, got: Sequence[np.ndarray], inference: Profile, model: Path, runtime: Sequence[Path]
 ) -> dict[str, Any]:
     """Return the count as JSON values; ``runtime`` is what the board needs in addition to the model, without Python.
@@ -99,14 +99,14 @@ def _described(
         EdgepackError: The outputs do not match this net's last input, so the count would be meaningless.
     """
     expected = rows(net.reference)[-1]
-    found = distance(got, [expected[f"output_{i}"] for i in range(len(expected))])
-    if wrong := found.wrong("fp32"):
+    difference = distance(got, [expected[f"output_{i}"] for i in range(len(expected))])
+    if wrong := difference.wrong("fp32"):
         raise EdgepackError(f"the outputs are wrong: {wrong}", where=net.net)
     return {
         "instructions": inference.total,
         "by_kind": inference.by_kind(),
         "by_file": inference.by_file(),
-        "relative_error": found.relative,
+        "relative_error": difference.relative,
         "model_bytes": model.stat().st_size,
         "runtime_bytes": sum(path.stat().st_size for path in runtime),
     }

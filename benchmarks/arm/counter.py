@@ -129,15 +129,15 @@ def records(data: bytes) -> Iterator[tuple[int, int, tuple[int, ...]]]:
 
 def places(maps: str) -> list[tuple[int, int, int, str]]:
     """Return start, end, address of the file's first byte, and path of each file mapping in /proc/PID/maps."""
-    found = []
+    mappings = []
     first: dict[str, int] = {}
     for line in dict.fromkeys(maps.splitlines()):
         span, _, offset, _, _, file = line.split(maxsplit=5)
         start, end = (int(word, 16) for word in span.split("-"))
         if int(offset, 16) == 0:
             first[file] = start
-        found.append((start, end, first.get(file, start), file))
-    return found
+        mappings.append((start, end, first.get(file, start), file))
+    return mappings
 
 
 def profile(data: bytes, maps: str) -> Profile:

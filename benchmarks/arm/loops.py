@@ -152,11 +152,11 @@ def innermost(kernel: str, code: list[Instruction]) -> Iterator[InnerLoop]:
             yield InnerLoop(kernel, tuple(code[start : end + 1]))
 
 
-def weighed(loops: Iterable[InnerLoop], runs: Mapping[Place, int], file: str) -> list[InnerLoop]:
+def weigh(loops: Iterable[InnerLoop], runs: Mapping[Place, int], file: str) -> list[InnerLoop]:
     """Return the executed loops with their iterations, by executed instructions in descending order."""
-    found = []
+    executed = []
     for loop in loops:
         times = [runs.get((file, instruction.address), 0) for instruction in loop.body]
         if times[-1]:
-            found.append(InnerLoop(loop.kernel, loop.body, times[-1], sum(times)))
-    return sorted(found, key=lambda loop: -loop.executed)
+            executed.append(InnerLoop(loop.kernel, loop.body, times[-1], sum(times)))
+    return sorted(executed, key=lambda loop: -loop.executed)

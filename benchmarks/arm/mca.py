@@ -93,11 +93,11 @@ def predict(loops: Sequence[InnerLoop], core: str) -> list[Prediction]:
     options = [f"-mtriple={TRIPLE}", f"-mcpu={core}", f"-iterations={ITERATIONS}", "-json", "-"]
     model, cycles = parse(tools.output([tools.llvm("llvm-mca"), *options], text))
     peaks = {kind: _PEAK_UNROLL * _WIDEST_MACS[kind] / cycles[f"peak-{kind}"] for kind in kinds}
-    found = []
+    predictions = []
     for index, loop in enumerate(loops):
         kind, count = work(loop)
-        found.append(Prediction(loop, core, model, kind, count, cycles[f"loop-{index}"], peaks[kind]))
-    return found
+        predictions.append(Prediction(loop, core, model, kind, count, cycles[f"loop-{index}"], peaks[kind]))
+    return predictions
 
 
 def _peak(kind: str) -> str:

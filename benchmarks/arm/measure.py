@@ -21,21 +21,21 @@ def measure(net: str, target: str, *, tuned: bool = True) -> dict[str, Any]:
     cell: dict[str, Any] = {"net": net, "title": NETS[net].title, "target": target, "macs": NETS[net].macs}
     cell |= {"contenders": {}, "failures": {}, "loops": []}
     try:
-        made = artifacts(net)
+        net_files = artifacts(net)
     except EdgepackError as error:
         cell["failures"] = dict.fromkeys(("edgepack", "onnxruntime"), _words(error))
         return cell
     with userland.board(target) as board, tempfile.TemporaryDirectory(prefix="edgepack-arm-") as folder:
         try:
             store = RecordStore.of_user(emulated=False)
-            records = best_records(made.onnx, load_target(target), store) if tuned else None
-            words, ran, model = contestants.edgepack(made, target, board, Path(folder), records)
+            records = best_records(net_files.onnx, load_target(target), store) if tuned else None
+            words, ran, model = contestants.edgepack(net_files, target, board, Path(folder), records)
             cell["contenders"]["edgepack"] = words
             cell["loops"] = _loops(ran, model, target)
         except EdgepackError as error:
             cell["failures"]["edgepack"] = _words(error)
         try:
-            cell["contenders"]["onnxruntime"] = contestants.onnxruntime(made, target, board, Path(folder))
+            cell["contenders"]["onnxruntime"] = contestants.onnxruntime(net_files, target, board, Path(folder))
         except EdgepackError as error:
             cell["failures"]["onnxruntime"] = _words(error)
     return cell
@@ -49,7 +49,7 @@ def _loops(ran: Profile, model: Path, target: str) -> list[dict[str, Any]]:
     """Return llvm-mca's predictions for the executed loops with multiply-adds, on each core used for the target."""
     code = loops.disassemble(model)
     candidates = (loop for kernel, body in code.items() for loop in loops.innermost(kernel, body))
-    found = [loop for loop in loops.weighed(candidates, ran.runs, str(model)) if mca.work(loop)[1]]
+    with_work = [loop for loop in loops.weigh(candidates, ran.runs, str(model)) if mca.work(loop)[1]]
     rows = []
     for core in mca.CORES[target]:
         rows += [
@@ -63,10 +63,10 @@ def _loops(ran: Profile, model: Path, target: str) -> list[dict[str, Any]]:
                 "peak_macs_per_cycle": prediction.peak,
                 "share_of_peak": prediction.share,
             }
-            for prediction in mca.predict([loop for loop in found if loop.straight], core)
+            for prediction in mca.predict([loop for loop in with_work if loop.straight], core)
         ]
         why = {"skipped": "it contains branches: llvm-mca predicts only straight code"}
-        rows += [{"core": core, **_of(loop, ran.total), **why} for loop in found if not loop.straight]
+        rows += [{"core": core, **_of(loop, ran.total), **why} for loop in with_work if not loop.straight]
     return rows
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.arm.measure import summary
-from benchmarks.kit.documents import filled, markdown, write_text
+from benchmarks.kit.documents import fill_template, markdown, write_text
 
 _WORDS = Path(__file__).with_name("page.md")
 
@@ -12,7 +12,7 @@ _WORDS = Path(__file__).with_name("page.md")
 def page(document: dict[str, Any], top: int) -> str:
     """Return both tables; of the loops, those with the largest share of each cell's instructions."""
     cells = document["cells"]
-    return filled(
+    return fill_template(
         _WORDS,
         **document["tools"],
         counts=_counts(cells),
@@ -34,19 +34,19 @@ def _counts(cells: list[dict[str, Any]]) -> str:
     for cell in cells:
         row = [cell["title"], cell["target"]]
         ours, theirs = (cell["contenders"].get(name) for name in ("edgepack", "onnxruntime"))
-        for found in (ours, theirs):
-            row += _figures(found, cell["macs"]) if found else ["failed", "", "", ""]
+        for figures in (ours, theirs):
+            row += _figures(figures, cell["macs"]) if figures else ["failed", "", "", ""]
         row.append(f"{ours['instructions'] / theirs['instructions']:.2f}" if ours and theirs else "")
         row.append(ours["notes"] if ours else "")
         rows.append(row)
     return markdown([*head, "ours / theirs", "edgepack's schedules"], rows, right=2)
 
 
-def _figures(found: dict[str, Any], macs: int) -> list[str]:
-    kinds = found["by_kind"]
+def _figures(figures: dict[str, Any], macs: int) -> list[str]:
+    kinds = figures["by_kind"]
     multiplying = sum(count for kind, count in kinds.items() if "multiply-add" in kind or "dot" in kind)
-    megabytes = (found["model_bytes"] + found["runtime_bytes"]) / 1e6
-    total = found["instructions"]
+    megabytes = (figures["model_bytes"] + figures["runtime_bytes"]) / 1e6
+    total = figures["instructions"]
     return [f"{total / 1e6:.2f}", f"{multiplying / total:.0%}", f"{total / macs:.2f}", f"{megabytes:.1f}"]
 
 
@@ -72,16 +72,16 @@ def _summaries(cells: list[dict[str, Any]]) -> str:
     rows = []
     for cell in cells:
         for core in _cores(cell):
-            if found := summary(cell, core):
-                figures = [f"{found[key]:.0%}" for key in ("executed_share", "macs_share")]
-                figures += [f"{found['cycles'] / 1e6:.2f}", f"{found['share_of_peak']:.0%}"]
+            if totals := summary(cell, core):
+                figures = [f"{totals[key]:.0%}" for key in ("executed_share", "macs_share")]
+                figures += [f"{totals['cycles'] / 1e6:.2f}", f"{totals['share_of_peak']:.0%}"]
                 rows.append([cell["title"], _model(cell, core), *figures])
-    head = ["net", "core", "of all instructions", "of all MACs", "predicted M cycles", "share of peak"]
+    head = ["net", "core", "share of instructions", "share of MACs", "predicted M cycles", "share of peak"]
     return markdown(head, rows, right=2) if rows else ""
 
 
 def _loops(cell: dict[str, Any], top: int) -> str:
-    head = ["kernel", "core", "of all instructions", "instructions", "MACs", "cycles", "share of peak"]
+    head = ["kernel", "core", "share of instructions", "instructions", "MACs", "cycles", "share of peak"]
     rows = []
     for core in _cores(cell):
         own = [row for row in cell["loops"] if row["core"] == core]
@@ -93,4 +93,4 @@ def _loops(cell: dict[str, Any], top: int) -> str:
                 figures += ["", row["skipped"], ""]
             rows.append([f"`{row['kernel']}`", _model(cell, core), *figures])
     table = markdown(head, rows, right=2)
-    return f"{cell['title']} for {cell['target']}, an iteration of each loop:\n\n{table}"
+    return f"{cell['title']} for {cell['target']}, per iteration of each loop:\n\n{table}"

@@ -17,10 +17,10 @@ def find(program: str, package: str) -> str:
     Raises:
         UsageError: It is not installed; names the Debian package.
     """
-    found = shutil.which(program, path=":".join(_PLACES))
-    if found is None:
+    path = shutil.which(program, path=":".join(_PLACES))
+    if path is None:
         raise UsageError(f"{program} is not installed", next=f"apt-get install {package}")
-    return found
+    return path
 
 
 def qemu() -> str:

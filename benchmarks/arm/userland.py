@@ -45,7 +45,7 @@ def ensure() -> Path:
     """
     content = "\n".join((str(_LAYOUT), SUITE, *PACKAGES, *requirements()))
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-    return places.made_once(places.CACHE / "arm" / f"userland-{SUITE}-{digest}", _build)
+    return places.make_once(places.CACHE / "arm" / f"userland-{SUITE}-{digest}", _build)
 
 
 def _build(tree: Path) -> None:

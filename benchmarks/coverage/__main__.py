@@ -42,27 +42,27 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
-    found = results.read(options.results, options.target)
-    if options.page and not found.rows:
+    existing = results.read(options.results, options.target)
+    if options.page and not existing.rows:
         sys.exit(f"{options.results}: no results to make the page from; run without --page first")
     if not options.page:
-        found = _to_go_on_with(found, options)
-        run(options, found)
-    write_text(options.out, page(found.rows.values(), found.environment, found.target))
-    counted = [row for row in found.rows.values() if "edgepack" in row]
+        existing = _to_go_on_with(existing, options)
+        run(options, existing)
+    write_text(options.out, page(existing.rows.values(), existing.environment, existing.target))
+    counted = [row for row in existing.rows.values() if "edgepack" in row]
     passed = sum(row["edgepack"]["status"] == "passed" for row in counted)
     print(f"{passed} of {len(counted)} cases pass; see {options.out}", file=sys.stderr)
     return 0
 
 
-def _to_go_on_with(found: results.Results, options: argparse.Namespace) -> results.Results:
+def _to_go_on_with(existing: results.Results, options: argparse.Namespace) -> results.Results:
     """Return the existing results, or none if a complete run replaces those of other tools or another target."""
     here = results.Results({}, results.environment(), options.target)
-    if (found.environment, found.target) == (here.environment, here.target):
-        return found
+    if (existing.environment, existing.target) == (here.environment, here.target):
+        return existing
     if options.cases or options.only or options.resume or options.minutes:
         sys.exit(
-            f"{options.results}: the results for {found.target} with {found.environment} cannot be combined with"
+            f"{options.results}: the results for {existing.target} with {existing.environment} cannot be combined with"
             f" partial results for {here.target} with {here.environment}; run all cases, or choose another file"
             " with --results"
         )

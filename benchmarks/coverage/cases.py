@@ -90,8 +90,8 @@ class Case:
 
 def collect(pattern: str = "") -> list[Case]:
     """Return all cases whose name matches the regular expression, sorted by name, the networks last."""
-    found = [*sorted(_node_cases(), key=lambda case: case.name), *_light_models()]
-    return [case for case in found if re.search(pattern, case.name)]
+    cases = [*sorted(_node_cases(), key=lambda case: case.name), *_light_models()]
+    return [case for case in cases if re.search(pattern, case.name)]
 
 
 def _node_cases() -> Iterator[Case]:
@@ -99,9 +99,9 @@ def _node_cases() -> Iterator[Case]:
 
     with warnings.catch_warnings():  # its reference code divides by zero on purpose
         warnings.simplefilter("ignore")
-        made = collect_testcases(None)
-    plain = {case.name: case.model.graph for case in made if len(case.model.graph.node) == 1}
-    for case in made:
+        generated = collect_testcases(None)
+    plain = {case.name: case.model.graph for case in generated if len(case.model.graph.node) == 1}
+    for case in generated:
         base = plain.get(re.sub(r"_expanded(_ver\d+)?$", "", case.name), case.model.graph)
         ((inputs, outputs),) = case.data_sets
         yield Case(

@@ -18,9 +18,9 @@ NETWORK_FACTOR = 10
 TuningJob = tuple[str, Case]
 
 
-def run(options: argparse.Namespace, found: results.Results) -> None:
-    """Run the chosen cases and add the outcomes to `found` and to the results file."""
-    rows = found.rows
+def run(options: argparse.Namespace, stored: results.Results) -> None:
+    """Run the chosen cases and add the outcomes to `stored` and to the results file."""
+    rows = stored.rows
     # So that `finally` terminates the children.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     preload()
@@ -38,9 +38,9 @@ def run(options: argparse.Namespace, found: results.Results) -> None:
         def limit(job: TuningJob) -> float:
             return options.seconds * (NETWORK_FACTOR if job[1].operator == results.NETWORKS else 1)
 
-        made = run_all(jobs, work, processes=options.processes, limit=limit)
+        outcomes = run_all(jobs, work, processes=options.processes, limit=limit)
         try:
-            for done, ((name, case), result) in enumerate(made, 1):
+            for done, ((name, case), result) in enumerate(outcomes, 1):
                 if result["status"] == "passed":
                     del result["step"]
                 if not result.get("deep", "-"):
@@ -48,10 +48,10 @@ def run(options: argparse.Namespace, found: results.Results) -> None:
                 rows[case.name][name] = result
                 if done % 100 == 0:
                     print(f"{done} done, at {case.name}", file=sys.stderr)
-                    results.write(options.results, found)
+                    results.write(options.results, stored)
         finally:
-            made.close()
-            results.write(options.results, found)
+            outcomes.close()
+            results.write(options.results, stored)
 
 
 def _jobs(

@@ -6,20 +6,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.coverage.results import NETWORKS, Row
-from benchmarks.kit.documents import filled, markdown
+from benchmarks.kit.documents import fill_template, markdown
 
 STATUSES = {
-    "passed": "compiled, run, and as expected",
+    "passed": "compiled and run, with the expected outputs",
     "refused": "not compiled; the error names the operator and the node",
-    "failed": "not compiled or not run; an error that names no node",
-    "wrong": "compiled and run, and not as expected",
+    "failed": "not compiled or not run; the error names no node",
+    "wrong": "compiled and run, with unexpected outputs",
     "crashed": "the process died",
-    "timed out": "not done within the time limit",
+    "timed out": "not finished within the time limit",
 }
 EDGEPACK, STOCK, BOUND = "edgepack", "stock", "stock_bound"
 _REASON_LENGTH = 140
 _WORDS = Path(__file__).with_name("page.md")
-_COLUMNS = ("operator", "passed", "expanded", "stock TVM", "left out", "what does not pass, and why")
+_COLUMNS = ("operator", "passed", "expanded", "stock TVM", "left out", "failures and reasons")
 _COMMON = (  # common prefixes of reasons
     r"^operator \w+ (\(opset \d+\) )?cannot be (compiled|imported|lowered)( in this form)?; ",
     r"^output \d+: \d+ of \d+ values are not as expected: ",
@@ -32,7 +32,7 @@ def page(rows: Iterable[Row], environment: dict[str, str], target: str) -> str:
     counted = [row for row in every if "left_out" not in row and EDGEPACK in row]
     refused = [row for row in counted if row[EDGEPACK].get("deep")]
     broken = broken_promises(counted)
-    return filled(
+    return fill_template(
         _WORDS,
         target=target,
         machine=environment["machine"],
@@ -59,14 +59,14 @@ def _counts(counted: list[Row]) -> str:
         [name, *(f"{each.count(name):,}" for each in (ours, stock, bound)), meaning]
         for name, meaning in meanings.items()
     ]
-    columns = ("", "edgepack", "stock TVM, cases as they are", "stock TVM, same constants", "")
+    columns = ("", "edgepack", "stock TVM, original cases", "stock TVM, same constants", "")
     return markdown(columns, rows, len(columns), tight=True)
 
 
 def _left_out(every: list[Row]) -> str:
     left = Counter(row["left_out"] for row in every if "left_out" in row).most_common()
     rows = [(f"{count:,}", reason) for reason, count in left]
-    return markdown(("cases", "left out because of"), rows, 2, tight=True)
+    return markdown(("cases", "reason"), rows, 2, tight=True)
 
 
 def status(row: Row, contestant: str) -> str:
@@ -111,16 +111,16 @@ def _share(rows: list[Row]) -> str:
 def _why(rows: list[Row]) -> str:
     """List the reasons, each with the number of cases."""
     reasons = Counter(
-        f"{row[EDGEPACK]['status']}: {shortened(row[EDGEPACK].get('why', ''))}"
+        f"{row[EDGEPACK]['status']}: {shorten(row[EDGEPACK].get('why', ''))}"
         for row in rows
         if EDGEPACK in row and status(row, EDGEPACK) != "passed"
     )
     left = Counter(f"left out: {row['left_out'].partition(':')[0]}" for row in rows if "left_out" in row)
-    found = [*reasons.most_common(), *left.most_common()]
-    return "; ".join(f"{reason} ({count})" if count > 1 else reason for reason, count in found)
+    counted_reasons = [*reasons.most_common(), *left.most_common()]
+    return "; ".join(f"{reason} ({count})" if count > 1 else reason for reason, count in counted_reasons)
 
 
-def shortened(why: str) -> str:
+def shorten(why: str) -> str:
     """Remove names and figures of the individual case from a reason."""
     for pattern in _COMMON:
         why = re.sub(pattern, "", why)

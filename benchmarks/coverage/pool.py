@@ -16,7 +16,7 @@ from itertools import islice
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
-from benchmarks.kit.processes import how_it_ended
+from benchmarks.kit.processes import describe_status
 
 Job = TypeVar("Job")
 Tell = Callable[[dict[str, Any]], None]
@@ -30,7 +30,7 @@ class _Running:
     pipe: Connection
     started: float
     seconds: float  # until its time limit
-    told: dict[str, Any] = field(default_factory=dict)
+    partial: dict[str, Any] = field(default_factory=dict)
 
 
 def run_all(
@@ -78,7 +78,7 @@ def _child(work: Work, job: Any, pipe: Connection) -> None:
     for stream in (0, 1, 2):
         os.dup2(silence, stream)
     try:
-        result = work(job, lambda told: pipe.send({"told": told}))
+        result = work(job, lambda partial: pipe.send({"partial": partial}))
     except Exception as error:  # noqa: BLE001 - whatever it is belongs into the table
         last = traceback.extract_tb(error.__traceback__)[-1]
         why = f"{type(error).__name__}: {error} ({os.path.basename(last.filename)}:{last.lineno})"  # noqa: PTH119
@@ -95,14 +95,14 @@ def _look(each: _Running) -> dict[str, Any] | None:
             message = each.pipe.recv()
         except EOFError:
             each.process.join()
-            return {**each.told, "status": "crashed", "why": how_it_ended(each.process.exitcode)}
+            return {**each.partial, "status": "crashed", "why": describe_status(each.process.exitcode)}
         if "result" in message:
             _kill(each)
-            return {**each.told, **message["result"]}
-        each.told.update(message["told"])
+            return {**each.partial, **message["result"]}
+        each.partial.update(message["partial"])
     if time.monotonic() - each.started > each.seconds:
         _kill(each)
-        return {**each.told, "status": "timed out", "why": f"not done after {each.seconds:g} s"}
+        return {**each.partial, "status": "timed out", "why": f"not done after {each.seconds:g} s"}
     return None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kit.documents import filled, markdown, plain, write_text
+from benchmarks.kit.documents import fill_template, markdown, plain, write_text
 from benchmarks.kit.statistics import median_and_range
 
 HEAD = ("link", "step", "way", "seconds, median (range)", "sent", "received")
@@ -57,7 +57,7 @@ def text(document: dict[str, Any]) -> str:
 
 def page(document: dict[str, Any]) -> str:
     table = markdown(HEAD, rows(document), right=4, tight=True)
-    return filled(_WORDS, headline=headline(document), counted=COUNTED, table=table)
+    return fill_template(_WORDS, headline=headline(document), counted=COUNTED, table=table)
 
 
 def write(document: dict[str, Any], out: Path) -> None:

@@ -56,7 +56,7 @@ def _number(kind: type, wanted: str, fits: Callable[[Any], bool]) -> Callable[[s
     return parse
 
 
-def chosen(text: str, known: Sequence[str], what: str) -> list[str]:
+def parse_names(text: str, known: Sequence[str], what: str) -> list[str]:
     """Parse comma-separated names, in the order of ``known``; all if empty.
 
     Raises:

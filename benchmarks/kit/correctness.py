@@ -121,7 +121,7 @@ def distance(outputs: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> 
         return Distance(None, None, None, f"{len(outputs)} outputs instead of {len(reference)}")
     worst = Distance(0.0, 1.0, None)
     for index, (got, want) in enumerate(zip(outputs, reference, strict=True)):
-        if _squeezed(got) != _squeezed(want):
+        if _squeeze(got) != _squeeze(want):
             problem = f"output {index} is {list(got.shape)} instead of {list(want.shape)}"
             return Distance(None, None, None, problem)
         worst = worse(worst, _of(np.asarray(got, np.float64).ravel(), np.asarray(want, np.float64).ravel()))
@@ -157,5 +157,5 @@ def _of(got: np.ndarray, want: np.ndarray) -> Distance:
     )
 
 
-def _squeezed(array: np.ndarray) -> tuple[int, ...]:
+def _squeeze(array: np.ndarray) -> tuple[int, ...]:
     return tuple(size for size in array.shape if size != 1)

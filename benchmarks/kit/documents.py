@@ -33,7 +33,7 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, text.encode())
 
 
-def filled(template: Path, **parts: object) -> str:
+def fill_template(template: Path, **parts: object) -> str:
     """Fill the parts into the ``template`` of a page; empty parts leave no gap."""
     text = template.read_text(encoding="utf-8").format(**parts)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"

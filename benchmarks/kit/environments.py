@@ -50,7 +50,7 @@ def environment(name: str, requirements: Sequence[str], folder: Path) -> Environ
         EnvironmentFailed: pip could not install them; the message is its output.
     """
     if not requirements:
-        return Environment(Path(sys.executable), _installed(Path(sys.executable)))
+        return Environment(Path(sys.executable), _list_installed(Path(sys.executable)))
     wanted = {"python": platform.python_version(), "requirements": list(requirements)}
     home = folder / f"{name}-{sha256_json(wanted)[:12]}"
     python, ready = home / "bin" / "python", home / "ready.json"
@@ -62,7 +62,7 @@ def environment(name: str, requirements: Sequence[str], folder: Path) -> Environ
         if not ready.is_file():
             shutil.rmtree(home, ignore_errors=True)
             _build(home, python, requirements)
-            ready.write_text(json.dumps({**wanted, "packages": _installed(python)}, indent=2) + "\n")
+            ready.write_text(json.dumps({**wanted, "packages": _list_installed(python)}, indent=2) + "\n")
     return Environment(python, json.loads(ready.read_text())["packages"])
 
 
@@ -81,5 +81,5 @@ def _build(home: Path, python: Path, requirements: Sequence[str]) -> None:
         raise
 
 
-def _installed(python: Path) -> dict[str, str]:
+def _list_installed(python: Path) -> dict[str, str]:
     return json.loads(run([python, "-c", _INSTALLED]))

@@ -187,7 +187,7 @@ class InterleavedMeasurement:
         return self.course
 
     def _rounds(self) -> None:
-        self._reference = self._settled() or self._burst()
+        self._reference = self._settle() or self._burst()
         self.course.references.append(self._reference)
         until = rounds_of(self.warm, self.plan, sum(self._reference))
         number = first = 0
@@ -211,7 +211,7 @@ class InterleavedMeasurement:
                     break
                 before = self._quiet()
                 if before is None:
-                    if self._moved(number):
+                    if self._has_moved(number):
                         return False
                     continue
                 block = self._block(number, position, name, before)
@@ -272,7 +272,7 @@ class InterleavedMeasurement:
         readings = [self.canary() for _ in range(self.plan.burst)]
         return tuple(sorted(core)[len(core) // 4] for core in zip(*readings, strict=True))
 
-    def _settled(self) -> tuple[int, ...] | None:
+    def _settle(self) -> tuple[int, ...] | None:
         """Return the reference of a burst that agrees with the one a second before; None if none does."""
         before = self._burst()
         for _ in range(self.plan.settling):
@@ -283,9 +283,9 @@ class InterleavedMeasurement:
             before = now
         return None
 
-    def _moved(self, number: int) -> bool:
+    def _has_moved(self, number: int) -> bool:
         """Whether the machine's speed has changed permanently; earlier blocks are dropped then."""
-        now = self._settled()
+        now = self._settle()
         if now is None or self._drift(now) is None:
             return False
         self.course.notes.append(

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.kit.interleaving import InterleavedMeasurement, TimedBlock, TimingPlan, in_turns, warm_up
 from benchmarks.kit.places import ROOT
 from benchmarks.kit.processes import ProcessFailed, WorkerProcess
-from benchmarks.kit.serving import serve, timed
+from benchmarks.kit.serving import serve, time_calls
 from edgepack.base.text import near_miss
 from edgepack.config.target import Target
 from edgepack.errors import UsageError
@@ -133,8 +133,8 @@ class _Library:
         self._infer = partial(machine["main"], *map(tvm.runtime.tensor, given))
 
     def time(self, command: dict[str, Any]) -> dict[str, list[int]]:
-        timed(self._infer, command["untimed"])
-        return {"samples_ns": timed(self._infer, command["runs"])}
+        time_calls(self._infer, command["untimed"])
+        return {"samples_ns": time_calls(self._infer, command["runs"])}
 
 
 if __name__ == "__main__":

@@ -79,9 +79,9 @@ def results(name: str, out: Path | None, *, written: bool) -> list[Path]:
 @functools.cache
 def _core() -> str:
     """Return LLVM's name of this CPU's core, e.g. ``znver3``, as detected by zig's compiler."""
-    told = run([zig(), "build-exe", "--show-builtin"])
-    found = re.search(r"\.model = &std\.Target\.\w+\.cpu\.(\w+)", told)
-    return found[1] if found else "unknown"
+    output = run([zig(), "build-exe", "--show-builtin"])
+    match = re.search(r"\.model = &std\.Target\.\w+\.cpu\.(\w+)", output)
+    return match[1] if match else "unknown"
 
 
 def commit() -> str | None:

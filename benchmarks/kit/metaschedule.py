@@ -45,27 +45,27 @@ class Search:
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(parents=True)
         self._repair()
-        left = trials - self.counted().total()
+        left = trials - self.count().total()
         began = time.monotonic()
         if left > 0 and began < end:
             self._search([*argv, str(left)], end, _HOPELESS * build_timeout_s)
             self._repair()
         shutil.rmtree(self._scratch, ignore_errors=True)
         sent = sum(int(number) for number in _SENT.findall(self._log()))
-        ran = self.counted()[True]
+        ran = self.count()[True]
         minutes = (time.monotonic() - began) / 60
         built = max(self._built, ran)
         return f"{sent} candidates sent to the builder, at least {built} built, {ran} ran, {minutes:.1f} min"
 
-    def counted(self) -> Counter[bool]:
+    def count(self) -> Counter[bool]:
         """Count candidates that ran, under True, and those that failed, under False."""
-        return Counter(ran for _, ran in self._recorded())
+        return Counter(ran for _, ran in self._read_records())
 
     def kernels(self) -> int:
         """Return the number of kernels with a candidate that ran."""
-        return len({kernel for kernel, ran in self._recorded() if ran})
+        return len({kernel for kernel, ran in self._read_records() if ran})
 
-    def _recorded(self) -> Iterator[tuple[int, bool]]:
+    def _read_records(self) -> Iterator[tuple[int, bool]]:
         """Yield a kernel's number, and whether the candidate ran."""
         for line in _lines(self.folder / RECORDS):
             with contextlib.suppress(json.JSONDecodeError):  # the last one may be incomplete
@@ -81,12 +81,12 @@ class Search:
             if first_sent is None and _SENT.search(self._log()):
                 first_sent = time.monotonic()
             late = first_sent is not None and time.monotonic() - first_sent > patience_s
-            return late and not self._built and not self.counted()[True]
+            return late and not self._built and not self.count()[True]
 
         with (self.folder / "log.txt").open("wb") as log:
             environment = {**os.environ, "TMPDIR": str(self._scratch)}
             status = run_until(argv, end, log=log, env=environment, given_up=hopeless)
-        if status and status > 0 and not self.counted()[True]:
+        if status and status > 0 and not self.count()[True]:
             raise RuntimeError(f"MetaSchedule ended with {status}: {last_line(self._log())}")
 
     def _repair(self) -> None:

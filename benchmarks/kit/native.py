@@ -32,4 +32,4 @@ def shared_library(name: str, code: str, flags: Sequence[str], *, made_for: str 
 
     parts = "\0".join((code, *flags, made_for, version("ziglang")))
     digest = hashlib.sha256(parts.encode()).hexdigest()[:16]
-    return places.made_once(places.CACHE / name / f"{digest}.so", compile_to)
+    return places.make_once(places.CACHE / name / f"{digest}.so", compile_to)

@@ -80,8 +80,8 @@ def artifacts(net: str) -> Artifacts:
         EdgepackError: They cannot be created.
     """
     folder = places.CACHE / "nets" / net
-    made, key = folder / "made.json", _key()
-    if not made.is_file() or json.loads(made.read_text())["key"] != key:
+    net_files, key = folder / "made.json", _key()
+    if not net_files.is_file() or json.loads(net_files.read_text())["key"] != key:
         fresh = folder.with_name(f"{net}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         try:
@@ -108,18 +108,18 @@ def make(net: str, folder: Path) -> None:
 
     definition = NETS[net]
     folder.mkdir(parents=True)
-    made = Artifacts.below(folder, net, definition.title, definition.macs)
-    definition.export(made.onnx, seed=_SEEDS["weights"])
-    torch.save(definition.network(_SEEDS["weights"]).state_dict(), made.weights)
-    np.savez(made.calibration, **definition.samples(CALIBRATION_SAMPLES, _SEEDS["calibration"]))
-    np.savez(made.inputs, **definition.samples(INPUT_SAMPLES, _SEEDS["inputs"]))
-    write_references(made)
+    net_files = Artifacts.below(folder, net, definition.title, definition.macs)
+    definition.export(net_files.onnx, seed=_SEEDS["weights"])
+    torch.save(definition.network(_SEEDS["weights"]).state_dict(), net_files.weights)
+    np.savez(net_files.calibration, **definition.samples(CALIBRATION_SAMPLES, _SEEDS["calibration"]))
+    np.savez(net_files.inputs, **definition.samples(INPUT_SAMPLES, _SEEDS["inputs"]))
+    write_references(net_files)
 
 
-def write_references(made: Artifacts) -> None:
-    """Run onnxruntime on ``made.inputs`` and ``made.calibration``."""
-    reference.write(made.onnx, made.inputs, made.reference)
-    reference.write(made.onnx, made.calibration, made.calibration_reference)
+def write_references(net_files: Artifacts) -> None:
+    """Run onnxruntime on ``net_files.inputs`` and ``net_files.calibration``."""
+    reference.write(net_files.onnx, net_files.inputs, net_files.reference)
+    reference.write(net_files.onnx, net_files.calibration, net_files.calibration_reference)
 
 
 if __name__ == "__main__":

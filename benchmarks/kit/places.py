@@ -12,14 +12,14 @@ CACHE = cache_dir() / "benchmarks"
 RESULTS = ROOT / "benchmarks"
 
 
-def made_once(path: Path, make: Callable[[Path], None]) -> Path:
+def make_once(path: Path, make: Callable[[Path], None]) -> Path:
     """Return ``path``, whose name must identify its content; if missing, it is created atomically by one process."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             with tempfile.TemporaryDirectory(prefix="building-", dir=path.parent) as folder:
-                made = Path(folder, path.name)
-                make(made)
-                made.rename(path)
+                result = Path(folder, path.name)
+                make(result)
+                result.rename(path)
     return path

@@ -32,7 +32,7 @@ class ProcessFailed(Exception):  # noqa: N818 - a result, listed with its reason
         self.timed_out = timed_out
 
 
-def how_it_ended(status: int) -> str:
+def describe_status(status: int) -> str:
     """Describe an exit status."""
     if status == -signal.SIGKILL:
         return "killed (SIGKILL): most likely out of memory"
@@ -72,7 +72,7 @@ def run(
     except subprocess.TimeoutExpired:
         raise ProcessFailed(f"did not end within {timeout_s:g} s", timed_out=True) from None
     if done.returncode:
-        raise ProcessFailed(how_it_ended(done.returncode), (done.stdout + done.stderr).strip())
+        raise ProcessFailed(describe_status(done.returncode), (done.stdout + done.stderr).strip())
     return done.stdout
 
 
@@ -162,7 +162,7 @@ class WorkerProcess:
             how = f"no answer to {do!r} within {timeout_s:.0f} s"
             raise ProcessFailed(how, self._last_words(), timed_out=True) from None
         except (BrokenPipeError, EOFError):
-            how = self._how_it_ended()
+            how = self._describe_end()
             self.close()
             raise ProcessFailed(how, self._last_words()) from None
         if error := answer.get("error"):
@@ -188,9 +188,9 @@ class WorkerProcess:
         line, _, self._unread = self._unread.partition(b"\n")
         return line
 
-    def _how_it_ended(self) -> str:
+    def _describe_end(self) -> str:
         try:
-            return how_it_ended(self._process.wait(timeout=10))
+            return describe_status(self._process.wait(timeout=10))
         except subprocess.TimeoutExpired:
             return "it closed its output"
 
@@ -231,10 +231,10 @@ class WorkerProcess:
         """Return descendants that left the process group."""
         import psutil
 
-        found = []
+        outsiders = []
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self._process.pid).children(recursive=True):
                 with contextlib.suppress(ProcessLookupError):
                     if os.getpgid(child.pid) != self._process.pid:
-                        found.append(child.pid)
-        return found
+                        outsiders.append(child.pid)
+        return outsiders

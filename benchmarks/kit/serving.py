@@ -29,12 +29,12 @@ def serve(make: Callable[[], Any]) -> None:
         try:
             command = json.loads(line)
             served = served or make()
-            told = {"ok": getattr(served, command["do"])(command)}
+            answer = {"ok": getattr(served, command["do"])(command)}
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a library raises is the answer
-            told = {"error": _told(error)}
-        answers.write(json.dumps(told, default=str) + "\n")
+            answer = {"error": _describe_error(error)}
+        answers.write(json.dumps(answer, default=str) + "\n")
 
 
 def pipes() -> tuple[TextIO, TextIO]:
@@ -54,7 +54,7 @@ def end_with_parent() -> None:
         score.write("1000")
 
 
-def timed(infer: Callable[[], object], runs: int) -> list[int]:
+def time_calls(infer: Callable[[], object], runs: int) -> list[int]:
     """Return nanoseconds of each of ``runs`` calls."""
     clock = time.perf_counter_ns
     samples = []
@@ -65,7 +65,7 @@ def timed(infer: Callable[[], object], runs: int) -> list[int]:
     return samples
 
 
-def _told(error: BaseException) -> dict[str, str]:
+def _describe_error(error: BaseException) -> dict[str, str]:
     import traceback
 
     traceback.print_exception(error)  # to stderr, which is kept

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kit import places
-from benchmarks.kit.command import above, chosen, finish, parser, whole
+from benchmarks.kit.command import above, finish, parse_names, parser, whole
 from benchmarks.kit.interleaving import TimingPlan
 from benchmarks.kit.machine import commit, summary
 from benchmarks.peers import campaign, limits
@@ -60,17 +60,17 @@ def options() -> argparse.ArgumentParser:
     return words
 
 
-def measured_limits(threads: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:
+def measure_limits(threads: Sequence[int]) -> Mapping[int, Mapping[str, Any]]:
     """Measure the machine's limits for each number of threads."""
-    found = {}
+    by_threads = {}
     for count in threads:
-        one = found[count] = limits.measure(count)
+        one = by_threads[count] = limits.measure(count)
         int8 = f"{one['int8']['peak']:.0f} GOP/s int8" if one["int8"] else "int8 not supported"
         _say(
             f"limits, {count} threads: {one['fp32']['peak']:.0f} GFLOP/s fp32, {int8},"
             f" {one['read']['peak']:.1f} GB/s read"
         )
-    return found
+    return by_threads
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,11 +89,11 @@ def bench(options: argparse.Namespace) -> int:
     results = folder / machine["kind"]
     cores = tuple(sorted(os.sched_getaffinity(0)))
     counts = [str(count) for count in range(1, len(cores) + 1)]  # one core per thread
-    threads = [int(count) for count in chosen(options.threads, counts, "threads")]
-    peers = chosen(options.peers, list(CONTESTANTS), "peers")
+    threads = [int(count) for count in parse_names(options.threads, counts, "threads")]
+    peers = parse_names(options.peers, list(CONTESTANTS), "peers")
     wanted = campaign.cells(
-        chosen(options.nets, list(NETS), "nets"),
-        chosen(options.precisions, PRECISIONS, "precisions"),
+        parse_names(options.nets, list(NETS), "nets"),
+        parse_names(options.precisions, PRECISIONS, "precisions"),
         threads,
     )
     if options.missing:
@@ -114,7 +114,7 @@ def bench(options: argparse.Namespace) -> int:
         colds=options.colds,
         fresh=options.fresh,
         machine=machine,
-        limits={} if options.prepare else measured_limits(threads),
+        limits={} if options.prepare else measure_limits(threads),
         commit=commit(),
         say=_say,
     )

@@ -28,10 +28,10 @@ _STYLE = style(
 def ratios(title: str, ranked: Sequence[Ranked]) -> Markup | None:
     """Draw the chart of all groups of one kind; None if there is no ratio."""
     parts = [(one, [peer for peer in one.order if peer.name != OURS and peer.to_ours]) for one in ranked]
-    found = [peer.to_ours for _, compared in parts for peer in compared]
-    if not found:
+    to_edgepack = [peer.to_ours for _, compared in parts for peer in compared]
+    if not to_edgepack:
         return None
-    values = [bound for ratio in found for bound in (ratio.low, ratio.value, ratio.high) if bound]
+    values = [bound for ratio in to_edgepack for bound in (ratio.low, ratio.value, ratio.high) if bound]
     scale = _Scale(min(0.5, *values), max(2.0, *values))
     bottom = _TOP + sum(_GAP + _ROW * len(compared) for _, compared in parts) + 8
     drawn: list[Markup] = []
@@ -98,5 +98,5 @@ def _bar(one: Standing, y: float, scale: _Scale) -> list[Markup]:
         for end in (low, high):
             shape += f"M{end:.1f} {middle - 4:.1f}L{end:.1f} {middle + 4:.1f}"
         parts.append(el("path", d=shape, cls="whisker"))
-    told = f"{fmt.significant(ratio.value)}{fmt.TIMES}, {fmt.milliseconds(one.times.median / 1e6)}"
-    return [*parts, words(_RIGHT + 12, y + 12, told)]
+    caption = f"{fmt.significant(ratio.value)}{fmt.TIMES}, {fmt.milliseconds(one.times.median / 1e6)}"
+    return [*parts, words(_RIGHT + 12, y + 12, caption)]

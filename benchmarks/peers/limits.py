@@ -1,24 +1,24 @@
-"""This machine's own limits, measured: fp32 and int8 arithmetic peaks and memory bandwidth.
+"""Measure this machine's limits: fp32 and int8 arithmetic peaks and memory bandwidth.
 
-A limit is the best of its samples: what slows a sample down (another process, a hypervisor, a lower clock) is
-no property of the machine. The samples stay beside it. A multiply-add counts as two operations. Bandwidth
+A limit is the best of its samples: anything that slows a sample down (another process, a hypervisor, a lower clock) is
+not a property of the machine. The samples are kept as well. A multiply-add counts as two operations. Bandwidth
 counts the bytes that the kernel names, as STREAM does (McCalpin, "Memory Bandwidth and Machine Balance in
-Current High Performance Computers", 1995), over arrays of at least four times the L3 cache together; triad's stores
-go past the caches, so that no line is read only to be overwritten.
+Current High Performance Computers", 1995), over arrays of at least four times the L3 cache in total; triad uses
+non-temporal stores, so that no line is read before it is overwritten.
 
-The kernels are C, compiled for this very CPU. All have one signature, ``void kernel(void *state, long steps)``. The
+The kernels are C, compiled for this CPU. All have the signature ``void kernel(void *state, long steps)``. The
 arithmetic ones are generated; they keep ``unroll`` independent accumulators in registers, enough to hide an
-instruction's latency, and do one multiply-add on each in every step:
+instruction's latency, and perform one multiply-add on each per step:
 
-    fma_<bytes>_<unroll>   fp32: x = x * m + b, in one instruction where the CPU has FMA and in two otherwise;
+    fma_<bytes>_<unroll>   fp32: x = x * m + b, in one instruction if the CPU has FMA, otherwise in two;
                            state: m, b (one vector each), then the accumulators
     dot_<bytes>_<unroll>   int8: x += u8 · s8 in fours (VNNI), s8 · s8 on ARM; state: both operands, then the accumulators
     madd_<bytes>_<unroll>  int8 on x86 without VNNI: operands widened to int16, x += their products in pairs
-                           (``vpmaddwd``, ``vpaddd``); state as of ``dot``
-    triad, read            a = b + 3 c with stores past the caches, and the sum of an array; state: a ``Stream``
+                           (``vpmaddwd``, ``vpaddd``); state as for ``dot``
+    triad, read            a = b + 3 c with non-temporal stores, and the sum of an array; state: a ``Stream``
 
 Without VNNI, ``vpmaddubsw`` multiplies u8 by s8 without widening, but adds pairs in saturating int16. It is exact only
-where the weights allow it, so it is no limit of a kernel that must be right for any weights.
+for some weights, so it is not a limit for kernels that must be correct for all weights.
 """
 
 import ctypes
@@ -40,32 +40,32 @@ from benchmarks.kit.native import shared_library
 from edgepack.config import host
 
 SAMPLES = 40
-SAMPLE_NS = 5_000_000  # of an arithmetic kernel: long to a clock's resolution, short to a time slice
-TRY_NS = 1_000_000  # of each variant, while choosing
+SAMPLE_NS = 5_000_000  # per arithmetic kernel: long compared to a clock's resolution, short compared to a time slice
+TRY_NS = 1_000_000  # per variant, while choosing
 TRIES = 7
 PASSES = 10  # samples of a stream kernel
-STREAM_BYTES = 512 << 20  # three arrays of triad, at least
-CANARY_STEPS = 2_000_000  # 24 million vector multiply-adds, 3.2 ms at two a cycle and 3.7 GHz
+STREAM_BYTES = 512 << 20  # minimum for the three arrays of triad
+CANARY_STEPS = 2_000_000  # 24 million vector multiply-adds, 3.2 ms at two per cycle and 3.7 GHz
 UNROLLS = (4, 8, 12, 16, 24)
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-psabi")
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A multiply-add of an ISA, on vectors."""
+    """A multiply-add instruction on vectors."""
 
     kind: str  # fma, dot, madd
-    needs: str  # feature, LLVM's name; empty: all CPUs have it
+    needs: str  # LLVM's name of the required feature; empty: none
     bytes: int  # of a vector
     vector: str  # C type
     step: str  # C statement that advances the accumulator {x}
     operands: tuple[
         type, int, int
-    ]  # element type and values of the two: with them, accumulators stay finite for ever
+    ]  # element type and values of the two: with them, accumulators stay finite
 
 
 def _fma(needs: str, width: int) -> Operation:
-    # x = x / 2 + 1 goes to 2.
+    # x = x / 2 + 1 converges to 2.
     vector = f"float __attribute__((vector_size({width})))"
     return Operation("fma", needs, width, vector, "{x} = {x} * p + q;", (np.float32, 0.5, 1.0))
 
@@ -75,14 +75,14 @@ def _dot(needs: str, width: int, vector: str, call: str) -> Operation:
 
 
 def _madd(needs: str, width: int, intrinsics: str) -> Operation:
-    # The empty assembly keeps the compiler from taking the product, always the same here, out of the loop.
+    # The empty assembly prevents the compiler from moving the loop-invariant product out of the loop.
     product = f"{intrinsics}_add_epi32({{x}}, {intrinsics}_madd_epi16(p, q))"
     step = f'__asm__ volatile("" : "+v"(p)); {{x}} = {product};'
     return Operation("madd", needs, width, f"__m{8 * width}i", step, (np.int16, 3, 1))
 
 
 _FP32 = (_fma("avx512f", 64), _fma("avx", 32), _fma("", 16))
-_INT8 = (  # the first that a CPU has is its limit
+_INT8 = (  # the first one that a CPU supports is its limit
     _dot("avx512vnni", 64, "__m512i", "_mm512_dpbusd_epi32({x}, p, q)"),
     _dot("avxvnni", 32, "__m256i", "_mm256_dpbusd_avx_epi32({x}, p, q)"),
     _dot("dotprod", 16, "int32x4_t", "vdotq_s32({x}, (int8x16_t)p, (int8x16_t)q)"),
@@ -95,7 +95,7 @@ _HEAD = Path(__file__).with_name("limits.c")
 
 
 class Stream(ctypes.Structure):
-    """What ``triad`` and ``read_all`` work on."""
+    """Arguments of ``triad`` and ``read_all``."""
 
     _fields_ = (
         ("a", ctypes.c_void_p),
@@ -115,28 +115,28 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """The function's."""
+        """Name of the C function."""
         return f"{self.operation.kind}_{self.operation.bytes}_{self.unroll}"
 
     @property
     def macs(self) -> int:
-        """Multiply-adds a step: one for each element of an operand."""
+        """Multiply-adds per step: one for each element of an operand."""
         return self.unroll * self.operation.bytes // np.dtype(self.operation.operands[0]).itemsize
 
 
 def variants(features: set[str]) -> dict[str, tuple[Variant, ...]]:
-    """The arithmetic kernels for a CPU with these features (LLVM's names), by precision."""
+    """Return the arithmetic kernels for a CPU with these features (LLVM's names), by precision."""
 
     def first(operations: Sequence[Operation], count: int) -> tuple[Variant, ...]:
         there = [one for one in operations if one.needs in {"", *features}][:count]
         return tuple(Variant(one, unroll) for one in there for unroll in UNROLLS)
 
-    # fp32 in two widths: some CPUs lower their clock for the widest vectors.
+    # fp32 in two widths: some CPUs reduce their clock for the widest vectors.
     return {"fp32": first(_FP32, 2), "int8": first(_INT8, 1)}
 
 
 def source(wanted: Iterable[Variant]) -> str:
-    """The C file with the stream kernels, these variants and the canary."""
+    """Return the C file with the stream kernels, these variants and the canary."""
     return _HEAD.read_text() + "".join(_function(v) for v in dict.fromkeys((*wanted, CANARY)))
 
 
@@ -152,28 +152,28 @@ def _function(variant: Variant) -> str:
     )
 
 
-# The same code on every machine, split where vectors are narrower.
+# The same code on every machine; the compiler splits vectors wider than the CPU's.
 CANARY = Variant(_fma("avx", 32), 12)
 
 
 @functools.cache
 def here() -> dict[str, tuple[Variant, ...]]:
-    """The variants for this machine."""
+    """Return the variants for this machine."""
     features = set(host.describe()["cpu"]["features"])
     return variants(features | ({"sse2"} if platform.machine() == "x86_64" else set()))
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The kernels of this machine, loaded."""
+    """Load the kernels for this machine."""
     return ctypes.CDLL(str(build()))
 
 
 def build() -> Path:
-    """The kernels of this machine as a shared library; compiled once for each CPU and kept.
+    """Build the kernels for this machine as a shared library, once per CPU.
 
     Raises:
-        EdgepackError: zig is missing or refused the code; its words are in ``why``.
+        EdgepackError: zig is missing or rejected the code; its output is in ``why``.
     """
     return shared_library(
         "limits", source(chain(*here().values())), FLAGS, made_for=str(host.describe()["cpu"])
@@ -181,13 +181,13 @@ def build() -> Path:
 
 
 def measure(threads: int) -> dict[str, Any]:
-    """The limits of this machine for ``threads`` threads, each on a core of its own. About two seconds a thread.
+    """Measure the limits of this machine for ``threads`` threads, each on its own core; about two seconds per thread.
 
-    ``fp32``, ``int8`` (None on ARM without dot product), ``triad`` and ``read`` (of memory) are each as ``_limit``
-    has it.
+    ``fp32``, ``int8`` (None on ARM without dot product), ``triad`` and ``read`` (of memory) are as returned by
+    ``_limit``.
 
     Raises:
-        ValueError: There are fewer cores to run on.
+        ValueError: There are fewer cores.
         EdgepackError: The kernels could not be compiled.
     """
     cores = sorted(os.sched_getaffinity(0))
@@ -204,19 +204,19 @@ def measure(threads: int) -> dict[str, Any]:
 
 
 def _limit(unit: str, kernel: str, samples: Sequence[float]) -> dict[str, Any]:
-    """One limit: what the machine can do, what it did most of the time, and how still it was.
+    """Summarise one limit: the peak, the median, and their variation.
 
-    ``spread`` is the distance between the quartiles as a share of the median.
+    ``spread`` is the interquartile range as a share of the median.
     """
     low, middle, high = statistics.quantiles(samples, n=4)
-    found = {"unit": unit, "kernel": kernel, "samples": tuple(samples), "peak": max(samples)}
-    return found | {"median": statistics.median(samples), "spread": (high - low) / middle}
+    results = {"unit": unit, "kernel": kernel, "samples": tuple(samples), "peak": max(samples)}
+    return results | {"median": statistics.median(samples), "spread": (high - low) / middle}
 
 
 def canary() -> int:
-    """Nanoseconds of a fixed piece of arithmetic on the caller's core: about 3 ms, in registers alone.
+    """Return nanoseconds of a fixed computation on the caller's core: about 3 ms, only in registers.
 
-    Its time moves with the core's clock and with whoever else runs on the core, and with nothing else.
+    Its time depends only on the core's clock and on other processes on the core.
     """
     start, end = _span(CANARY.name, _canary_state().ctypes.data, CANARY_STEPS, ctypes.c_int(0), 1)
     return end - start
@@ -228,22 +228,22 @@ def _canary_state() -> np.ndarray:
 
 
 def _span(name: str, state: int, steps: int, arrived: ctypes.c_int, threads: int) -> tuple[int, int]:
-    """Start and end of a kernel that begins once ``threads`` threads have arrived, in nanoseconds."""
+    """Return start and end of a kernel that begins when ``threads`` threads are ready, in nanoseconds."""
     span = (ctypes.c_int64 * 2)()
     kernels = library()
     where, count = ctypes.c_void_p(state), ctypes.c_long(steps)
-    # ctypes lets go of the interpreter's lock during the call.
+    # ctypes releases the GIL during the call.
     kernels.timed(kernels[name], where, count, ctypes.byref(arrived), threads, span)
     return span[0], span[1]
 
 
-# A kernel on every thread at once, each with its own state: the nanoseconds from the first start to the last end.
+# Runs a kernel on all threads at once, each with its own state: nanoseconds from the first start to the last end.
 Run = Callable[[str, Sequence[int], int], int]
 
 
 @contextmanager
 def _team(cores: Sequence[int]) -> Iterator[Run]:
-    """Threads that stay, one for each core: each waits for the others before it begins."""
+    """Persistent threads, one per core: each waits for the others before it begins."""
     with ThreadPoolExecutor(len(cores)) as pool:
 
         def run(name: str, states: Sequence[int], steps: int) -> int:
@@ -260,7 +260,7 @@ def _team(cores: Sequence[int]) -> Iterator[Run]:
 
 
 def _arithmetic(run: Run, threads: int, precision: str, unit: str) -> dict[str, Any] | None:
-    """The fastest variant of a precision, chosen by short tries, then measured; None where there is no variant."""
+    """Choose the fastest variant of a precision by short tries, and measure it; None if there is no variant."""
 
     def rates(variant: Variant, ns: int, count: int) -> list[float]:
         states = [new_state(variant) for _ in range(threads)]
@@ -276,7 +276,7 @@ def _arithmetic(run: Run, threads: int, precision: str, unit: str) -> dict[str, 
 
 
 def _steps(run: Run, name: str, places: Sequence[int], ns: int) -> int:
-    """So many steps take about ``ns``."""
+    """Return the number of steps that take about ``ns``."""
     steps = 1000
     while (took := run(name, places, steps)) < ns // 4:
         steps *= 4
@@ -286,32 +286,32 @@ def _steps(run: Run, name: str, places: Sequence[int], ns: int) -> int:
 def _streams(run: Run, threads: int) -> dict[str, Any]:
     l3_bytes = 1024 * host.describe()["cpu"].get("l3_kib", 0)
     count = max(STREAM_BYTES, 12 * l3_bytes) // (3 * threads) // 512 * 128
-    arrays = [[aligned(4 * count).view(np.float32) for _ in "abc"] for _ in range(threads)]
+    arrays = [[aligned_bytes(4 * count).view(np.float32) for _ in "abc"] for _ in range(threads)]
     for own in arrays:
         for array in own:
             array.fill(1.0)
     states = [Stream(*(array.ctypes.data for array in own), count, 0.0) for own in arrays]
     places = [ctypes.addressof(state) for state in states]
-    found = {}
+    results = {}
     for name, kernel, names in (("triad", "triad", 3), ("read", "read_all", 1)):
-        steps = 3 // names  # passes: as many bytes for both
+        steps = 3 // names  # passes: equal numbers of bytes for both
         run(kernel, places, 1)
         work = names * 4 * count * threads * steps
-        found[name] = _limit("GB/s", kernel, [work / run(kernel, places, steps) for _ in range(PASSES)])
-    return found
+        results[name] = _limit("GB/s", kernel, [work / run(kernel, places, steps) for _ in range(PASSES)])
+    return results
 
 
 def new_state(variant: Variant) -> np.ndarray:
-    """Operands and accumulators for an arithmetic kernel, as bytes."""
+    """Return operands and accumulators for an arithmetic kernel, as bytes."""
     vectors = 2 + variant.unroll
-    state = aligned(vectors * variant.operation.bytes)
+    state = aligned_bytes(vectors * variant.operation.bytes)
     element, *values = variant.operation.operands
     state.view(element).reshape(vectors, -1)[:2] = np.reshape(values, (2, 1))
     return state
 
 
-def aligned(size: int) -> np.ndarray:
-    """Zeroed bytes that start at a multiple of 64."""
+def aligned_bytes(size: int) -> np.ndarray:
+    """Return zeroed bytes aligned to 64 bytes."""
     room = np.zeros(size + 64, np.uint8)
     start = -room.ctypes.data % 64
     return room[start : start + size]

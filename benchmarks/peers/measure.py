@@ -1,4 +1,4 @@
-"""One group of the table: a net at a precision with a number of threads, all contestants at once."""
+"""Measure one group of the table: a net at a precision with a number of threads, all contestants together."""
 
 import json
 import os
@@ -23,38 +23,38 @@ from benchmarks.peers.protocol import Assignment, Cold
 from benchmarks.peers.results import Cell, ContestantResult, Group
 from benchmarks.peers.roofline import roofline
 
-LIMIT_S = 300  # of a load, of the inferences that are compared, of a cold start
-CANARIES = 3  # for a reading, their median: an interrupt in one of them is no drift
+LIMIT_S = 300  # time limit of a load, of the compared inferences, and of a cold start
+CANARIES = 3  # per reading, of which the median is used, so that a single interrupt does not count as drift
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for all groups of a run."""
+    """Settings for all groups of a run."""
 
     registry: Contestants
     plan: TimingPlan
     canary: Callable[[], int]
-    cores: tuple[int, ...]  # those of this machine
+    cores: tuple[int, ...]  # of this machine
     seed: int = 0
     trials: int = 256
     prepare_minutes: float = 10.0
     colds: int = 3
     fresh: bool = False
     machine: Mapping[str, Any] = field(default_factory=dict)
-    limits: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # by threads, as limits.measure
+    limits: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # by threads, as returned by limits.measure
     commit: str | None = None
     say: Callable[[str], None] = print
 
 
 @dataclass
 class _Participant:
-    """A contestant in the group: the entry it will have, and its process while there is one."""
+    """A contestant in the group: its entry in the results, and its process if running."""
 
     name: str
     entry: dict[str, Any]
     environment: Environment | None = None
     task: Assignment | None = None
-    made: dict[str, Any] | None = None  # what prepare says
+    prepared: dict[str, Any] | None = None  # the result of prepare
     worker: WorkerProcess | None = None
     warm: Warm | None = None
 
@@ -73,28 +73,28 @@ class _Participant:
 
     @property
     def words(self) -> dict[str, Any]:
-        """What its process needs to know to load the model."""
-        return {"task": asdict(self.task), "prepared": self.made}
+        """What its process needs to load the model."""
+        return {"task": asdict(self.task), "prepared": self.prepared}
 
 
 class GroupRun:
-    """Measures one group. ``prepare`` first, then ``measure``; each is of use alone for the budget."""
+    """Measures one group. Call ``prepare``, then ``measure``; they are separate because of the time budget."""
 
     def __init__(self, settings: Settings, net: Artifacts, names: Sequence[str], cell: Cell) -> None:
         self._settings, self._net, self._cell = settings, net, cell
         self._start = time.monotonic()
         self._when = datetime.now(UTC).isoformat(timespec="seconds")
-        self._cores = settings.cores[-cell.threads :]  # the first core serves interrupts on many machines
+        self._cores = settings.cores[-cell.threads :]  # on many machines the first core handles interrupts
         contestants = settings.registry.contestants
         self._all = [
             _Participant(name, {"title": contestants[name].title, "status": "measured"})
             for name in names
             if cell.precision in contestants[name].precisions or not contestants[name].alternative
         ]
-        self._chance = random.Random(f"{settings.seed} {cell.key}")  # noqa: S311 - an order, no secret
+        self._chance = random.Random(f"{settings.seed} {cell.key}")  # noqa: S311 - not for cryptography
 
     def prepare(self, deadline: float) -> None:
-        """Environments, and what each contestant makes of the net; none takes longer than is left."""
+        """Build the environments and prepare each contestant's model, within the remaining time."""
         for one in self._all:
             left = (deadline - time.monotonic()) / 60
             try:
@@ -124,17 +124,17 @@ class GroupRun:
             trials=settings.trials,
             minutes=minutes,
         )
-        one.made = prepare(
+        one.prepared = prepare(
             settings.registry, one.name, one.task, one.environment, settings.cores, fresh=settings.fresh
         )
         figures = ("model_bytes", "runtime_bytes", "prepare_seconds", "prepared_before")
-        one.entry |= {name: one.made[name] for name in figures} | {"notes": tidy(one.made["notes"])}
+        one.entry |= {name: one.prepared[name] for name in figures} | {"notes": tidy(one.prepared["notes"])}
 
     def measure(self) -> Group:
-        """Load, compare, warm up, time, and start from cold."""
+        """Load, compare, warm up, time, and measure cold starts."""
         affinity = os.sched_getaffinity(0)
         with ExitStack() as processes:
-            for one in self._shuffled():
+            for one in self._shuffle():
                 self._load(one, processes)
             timed = [one for one in self._all if one.alive]
             measurement = InterleavedMeasurement(
@@ -153,11 +153,11 @@ class GroupRun:
             if one.name in course.failed:
                 one.fail("time", course.failed[one.name])
             elif one.name not in kept:
-                one.fail("time", "no block was kept: the machine was not quiet while it ran")
+                one.fail("time", "no block was kept: the machine was too busy while it ran")
         self._cold_starts()
         return self._group(course)
 
-    def _shuffled(self) -> list[_Participant]:
+    def _shuffle(self) -> list[_Participant]:
         alive = [one for one in self._all if one.alive]
         self._chance.shuffle(alive)
         return alive
@@ -173,19 +173,19 @@ class GroupRun:
         return self._settings.registry.start(one.name, one.environment, self._cores, one.task.folder)
 
     def _load(self, one: _Participant, processes: ExitStack) -> None:
-        """A process with the model loaded, its outputs compared, warm and stopped."""
+        """Start a process, load the model, compare its outputs, warm up and suspend it."""
         phase = "load"
         try:
             one.worker = processes.enter_context(self._start_worker(one))
             loaded = one.worker.ask("load", LIMIT_S, **one.words)
             phase = "run"
-            if one.made["exact"]:  # first: what is timed are the inputs of the last run
+            if one.prepared["exact"]:  # first, because the inputs of the last run are timed
                 one.entry["exactness"] = self._compare_exact(one)
             files = {"inputs": self._net.inputs, "reference": self._net.reference}
-            found = Distance(**one.worker.ask("run", LIMIT_S, **files))
+            distance = Distance(**one.worker.ask("run", LIMIT_S, **files))
             one.entry |= loaded
-            one.entry |= {"relative_error": found.relative, "cosine": found.cosine, "sqnr_db": found.sqnr_db}
-            if wrong := found.wrong(self._cell.precision):
+            one.entry |= {"relative_error": distance.relative, "cosine": distance.cosine, "sqnr_db": distance.sqnr_db}
+            if wrong := distance.wrong(self._cell.precision):
                 one.fail("run", wrong, "wrong")
             else:
                 phase = "warm-up"
@@ -199,16 +199,16 @@ class GroupRun:
     def _compare_exact(self, one: _Participant) -> Exactness:
         files = {
             "samples": self._net.calibration,
-            "exact": one.made["exact"],
+            "exact": one.prepared["exact"],
             "fp32": self._net.calibration_reference,
         }
         return Exactness(**one.worker.ask("compare_exact", LIMIT_S, **files))
 
     def _cold_starts(self) -> None:
-        """Fresh processes, one at a time, in a new random order each time around."""
+        """Measure cold starts in new processes, one at a time, in a new random order for each repetition."""
         taken: dict[str, list[Cold]] = {one.name: [] for one in self._all}
         for _ in range(self._settings.colds):
-            for one in self._shuffled():
+            for one in self._shuffle():
                 if "cold_reason" in one.entry:
                     continue
                 try:
@@ -261,7 +261,7 @@ class GroupRun:
 
 
 def shown(text: str) -> str:
-    """Without the paths of this machine, for a file that others read."""
+    """Remove this machine's paths from a text that is published."""
     home = str(Path.home())
     for path, word in ((str(places.CACHE), "CACHE"), (str(places.ROOT), "."), (home, "~")):
         text = text.replace(path, word) if path != "/" else text
@@ -269,6 +269,6 @@ def shown(text: str) -> str:
 
 
 def tidy(notes: Mapping[str, Any]) -> dict[str, Any]:
-    """A contestant's notes as JSON values, without the paths of this machine and without NaN and infinities."""
+    """Return a contestant's notes as JSON values, without paths of this machine, NaN and infinities."""
     text = shown(json.dumps(notes, ensure_ascii=False, default=str))
     return json.loads(text, parse_constant=lambda _: None)

@@ -1,4 +1,4 @@
-"""The page of one kind of CPU from the results of its groups."""
+"""Generate the page of one kind of CPU from the results of its groups."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.kit.correctness import EXACT_S, FP32_ERROR, INT8_COSINE, Exactness
-from benchmarks.kit.documents import filled, markdown
+from benchmarks.kit.documents import fill_template, markdown
 from benchmarks.kit.nets import CALIBRATION_SAMPLES, INPUT_SAMPLES
 from benchmarks.kit.statistics import LEVEL, RESAMPLES, Ratio
 from benchmarks.peers.measure import CANARIES
@@ -17,27 +17,27 @@ from edgepack.reporting import format as fmt
 _WORDS, _METHOD = (Path(__file__).with_name(name) for name in ("page.md", "method.md"))
 _KERNELS = {"fma": "multiply-add", "dot": "dot product", "madd": "in int16, vpmaddwd"}
 _STATUS = {"wrong": "wrong outputs", "failed": "failed", "unsupported": "not supported"}
-_SHORT = 90  # characters of a reason in a table
+_SHORT = 90  # maximum characters of a reason in a table
 _COLUMNS = (
     "contestant",
     "median",
     "p90",
     "IQR",
     "ratio to edgepack [95 %]",
-    "outputs against onnxruntime fp32",
+    "difference from onnxruntime fp32",
     "cold start",
-    "of it load",
+    "thereof load",
     "peak RSS",
     "size: model + runtime",
-    "of roofline",
+    "share of roofline",
 )
 
 
 def page(kind: str, ranked: Sequence[Ranked], drawn: Sequence[tuple[str, str]] = ()) -> str:
-    """The whole page of one kind of CPU; ``drawn`` are titles and paths of charts."""
+    """Return the page of one kind of CPU; ``drawn`` are titles and paths of charts."""
     pictures = [f"![Ratio to edgepack by net and contestant: {title}]({path})" for title, path in drawn]
     timed = [one for one in ranked if one.ours is not None and one.best_peer is not None]
-    return filled(
+    return fill_template(
         _WORDS,
         kind=kind,
         groups=len(ranked),
@@ -55,12 +55,12 @@ def page(kind: str, ranked: Sequence[Ranked], drawn: Sequence[tuple[str, str]] =
 
 
 def several(count: int, what: str) -> str:
-    """``1 thread``, ``2 threads``."""
+    """Format e.g. ``1 thread``, ``2 threads``."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def part_title(precision: str, threads: int) -> str:
-    """The name of a precision with a number of threads."""
+    """Return the name of a precision with a number of threads."""
     return f"{precision}, {several(threads, 'thread')}"
 
 
@@ -69,7 +69,7 @@ def _name(group: Group) -> str:
 
 
 def overview(ranked: Sequence[Ranked]) -> str:
-    """One row a net, one column a precision and number of threads."""
+    """Return a table with a row per net and a column per precision and number of threads."""
     columns = sorted({(one.group.precision, one.group.threads) for one in ranked})
     nets = list(dict.fromkeys((one.group.net, one.group.title) for one in ranked))
     places = {one.group.cell: _place(one) for one in ranked}
@@ -91,7 +91,7 @@ def _place(ranked: Ranked) -> str:
 
 
 def losses_table(ranked: Sequence[Ranked]) -> str:
-    """Groups in which somebody is faster than edgepack, by size of the gap."""
+    """Return a table of groups in which a peer is faster than edgepack, by size of the gap."""
     rows = []
     for one in losses(ranked):
         first, *others = one.ahead
@@ -107,8 +107,8 @@ def losses_table(ranked: Sequence[Ranked]) -> str:
             ]
         )
     if not rows:
-        return "In no measured group is a peer faster beyond chance."
-    columns = ("group", "slower by [95 %]", "than", "its median", "edgepack's", "also faster than edgepack")
+        return "No peer is significantly faster in any measured group."
+    columns = ("group", "slower by [95 %]", "than", "peer's median", "edgepack's median", "also faster than edgepack")
     return markdown(columns, rows)
 
 
@@ -145,7 +145,7 @@ def _group(ranked: Ranked) -> str:
 
 
 def _preparation(group: Group) -> list[str]:
-    """How each contestant made its model, in its own words: what kind of int8 it is, and how long it tuned."""
+    """Describe how each contestant's model was prepared: kind of int8, tuning time."""
     rows, kinds = [], []
     for entry in group.entries.values():
         if entry.notes:
@@ -155,8 +155,8 @@ def _preparation(group: Group) -> list[str]:
             kinds.append(f"{entry.title}: {entry.notes['quantization']}")
     if not rows:
         return []
-    shown = [f"What int8 is: {'; '.join(kinds)}."] if kinds else []
-    summary = "<details><summary>How each was prepared</summary>"
+    shown = [f"int8 quantization: {'; '.join(kinds)}."] if kinds else []
+    summary = "<details><summary>Preparation</summary>"
     return [*shown, summary, markdown(("contestant", "took", "notes"), rows, right=9), "</details>"]
 
 
@@ -167,7 +167,7 @@ def _note(value: Any) -> str:
 def _columns(*, checked: bool) -> list[str]:
     columns = list(_COLUMNS)
     if checked:
-        columns.insert(columns.index("cold start"), "against the exact result (quantizing), top-1")
+        columns.insert(columns.index("cold start"), "difference from exact (quantization error), top-1")
     return columns
 
 
@@ -189,12 +189,12 @@ def _row(one: Standing, *, checked: bool) -> list[str]:
     ]
 
 
-def _ratio(found: Ratio | None) -> str:
-    if found is None:
+def _ratio(ratio: Ratio | None) -> str:
+    if ratio is None:
         return fmt.DASH
-    if found.low is None or found.high is None:
-        return f"{fmt.significant(found.value)} (too few rounds)"
-    return _interval(found.value, found.low, found.high)
+    if ratio.low is None or ratio.high is None:
+        return f"{fmt.significant(ratio.value)} (too few rounds)"
+    return _interval(ratio.value, ratio.low, ratio.high)
 
 
 def _interval(value: float, low: float, high: float, unit: str = "") -> str:
@@ -208,13 +208,13 @@ def _distance(entry: ContestantResult) -> str:
     return f"{entry.relative_error:.1e}, cos {entry.cosine:.4f}{noise}"
 
 
-def _exactness(found: Exactness | None) -> str:
-    if found is None:
+def _exactness(exactness: Exactness | None) -> str:
+    if exactness is None:
         return "fp32 alone"
     difference, quantizing = (
-        "not finite" if value is None else f"{value:.1e}" for value in (found.difference, found.quantization)
+        "not finite" if value is None else f"{value:.1e}" for value in (exactness.difference, exactness.quantization)
     )
-    return f"{difference} ({quantizing}), {found.top1}/{found.samples}"
+    return f"{difference} ({quantizing}), {exactness.top1}/{exactness.samples}"
 
 
 def _or_dash(form: Callable[[float], str], value: float | None) -> str:
@@ -231,21 +231,21 @@ def _short(text: str) -> str:
 
 
 def _without(ranked: Sequence[Ranked]) -> str:
-    """Every cell that has no time, with its reason; the same reason in several groups is told once."""
-    told: dict[tuple[str, str, str], list[str]] = {}
+    """List every cell without a time, with its reason; a reason shared by several groups is listed once."""
+    groups_by_reason: dict[tuple[str, str, str], list[str]] = {}
     for one in ranked:
         for entry in one.group.entries.values():
             if entry.status != "measured":
                 words = f"{_STATUS[entry.status]} ({entry.phase})"
                 reason = " ".join((entry.reason or "").split())
-                told.setdefault((entry.title, words, reason), []).append(_name(one.group))
+                groups_by_reason.setdefault((entry.title, words, reason), []).append(_name(one.group))
             elif entry.cold_reason:
                 key = (entry.title, "no cold start", " ".join(entry.cold_reason.split()))
-                told.setdefault(key, []).append(_name(one.group))
-    if not told:
-        return "Every contestant was measured in every group."
-    rows = [[title, "; ".join(groups), words, reason] for (title, words, reason), groups in told.items()]
-    return markdown(("contestant", "groups", "what", "reason"), rows, right=9)
+                groups_by_reason.setdefault(key, []).append(_name(one.group))
+    if not groups_by_reason:
+        return "All contestants were measured in all groups."
+    rows = [[title, "; ".join(groups), words, reason] for (title, words, reason), groups in groups_by_reason.items()]
+    return markdown(("contestant", "groups", "status", "reason"), rows, right=9)
 
 
 def _limits(ranked: Sequence[Ranked]) -> str:
@@ -254,7 +254,7 @@ def _limits(ranked: Sequence[Ranked]) -> str:
         if one.group.limits:
             latest[one.group.threads] = one.group
     if not latest:
-        return "They were not measured."
+        return "Not measured."
     rows = []
     for threads, group in sorted(latest.items()):
         cells = [_limit(group.limits[name]) for name in ("fp32", "int8", "read", "triad")]
@@ -263,12 +263,12 @@ def _limits(ranked: Sequence[Ranked]) -> str:
     cores = [core for one in ranked for core in zip(*one.group.canary_references_ns, strict=True)]
     references = [median(core) / 1e6 for core in cores]
     span = f"{min(references):.3f} to {max(references):.3f} ms" if references else "unknown"
-    told = f"{machine_words(machine)} The canary took {span} over the groups."
-    return f"{told}\n\n{markdown(('', 'fp32', 'int8', 'memory read', 'triad'), rows)}"
+    summary = f"{machine_words(machine)} The canary took {span} over the groups."
+    return f"{summary}\n\n{markdown(('', 'fp32', 'int8', 'memory read', 'triad'), rows)}"
 
 
 def machine_words(machine: Mapping[str, Any]) -> str:
-    """What a machine is, in a line."""
+    """Describe a machine in one line."""
     virtual = ", a virtual machine" if machine["virtual"] else ""
     return (
         f"{machine['cpu']} ({machine['core']}), {machine['cores']} cores{virtual}, {machine['memory_gib']} GiB,"
@@ -276,15 +276,15 @@ def machine_words(machine: Mapping[str, Any]) -> str:
     )
 
 
-def _limit(found: Mapping[str, Any] | None) -> str:
-    if found is None:
+def _limit(limit: Mapping[str, Any] | None) -> str:
+    if limit is None:
         return "none"
-    how = _KERNELS.get(found["kernel"].partition("_")[0])
-    return f"{found['peak']:.4g} {found['unit']}{f' ({how})' if how else ''}"
+    how = _KERNELS.get(limit["kernel"].partition("_")[0])
+    return f"{limit['peak']:.4g} {limit['unit']}{f' ({how})' if how else ''}"
 
 
 def method(groups: Sequence[Group]) -> list[str]:
-    """A list of how the figures came about: ``method.md``, with what was measured about the measuring."""
+    """Return the description of the method: ``method.md``, with measured properties of the measurement."""
     latest = max(groups, key=lambda group: group.when)
     plan = latest.plan
     entries = [entry for group in groups for entry in group.entries.values()]
@@ -312,14 +312,14 @@ def method(groups: Sequence[Group]) -> list[str]:
 
 
 def _other_settings(groups: Sequence[Group], latest: Group) -> list[str]:
-    """Which groups were measured with other numbers than those above, and with which."""
-    found: dict[str, list[str]] = {}
+    """Describe which groups were measured with settings other than those above."""
+    groups_by_settings: dict[str, list[str]] = {}
     for group in groups:
         differing = sorted(name for name, value in latest.plan.items() if group.plan.get(name) != value)
         if differing:
             words = ", ".join(f"{name} {group.plan.get(name)}" for name in differing)
-            found.setdefault(words, []).append(group.cell.key)
-    if not found:
+            groups_by_settings.setdefault(words, []).append(group.cell.key)
+    if not groups_by_settings:
         return []
-    listed = "; ".join(f"{words} in {', '.join(keys)}" for words, keys in found.items())
+    listed = "; ".join(f"{words} in {', '.join(keys)}" for words, keys in groups_by_settings.items())
     return [f"- **Other settings.** The numbers above are those of {latest.cell.key}. Others: {listed}."]

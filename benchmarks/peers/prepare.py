@@ -1,4 +1,4 @@
-"""What a contestant makes of a net, in a process of its own, and kept for the next run."""
+"""Prepare a contestant's model of a net in a separate process, and cache it."""
 
 import hashlib
 import inspect
@@ -20,8 +20,8 @@ from benchmarks.peers.results import Cell
 from edgepack.base.files import sha256_file, sha256_json, write_atomic
 from edgepack.engine.keys import code_digest
 
-GRACE_S = 60  # beyond its minutes, before a contestant that does not keep to them is ended
-_failed: dict[str, ProcessFailed] = {}  # in this process, by key: what failed is not tried for other threads
+GRACE_S = 60  # extra time before a contestant that exceeds its time limit is killed
+_failed: dict[str, ProcessFailed] = {}  # failures in this process by key, not retried for other thread counts
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -30,22 +30,22 @@ _THREADS = (
     "TVM_NUM_THREADS",
 )
 _KIT = "benchmarks.kit"
-# What of edgepack shapes a bundle.
+# Parts of edgepack that affect a bundle.
 _EDGEPACK = ("agent", "bundle", "compression", "lower", "pipeline", "schedules", "toolchain", "tuning")
 
 
 @dataclass(frozen=True)
 class Contestants:
-    """Where contestants come from, for this process and for theirs."""
+    """Where contestants are imported from, in this process and in theirs."""
 
     reference: str  # module:attribute
     contestants: Mapping[str, Contestant]
-    paths: Sequence[Path] = ()  # more folders to import from
+    paths: Sequence[Path] = ()  # additional import paths
 
     def start(self, name: str, environment: Environment, cores: Sequence[int], folder: Path) -> WorkerProcess:
-        """A process of a contestant, which works in ``folder``.
+        """Start a process of a contestant in ``folder``.
 
-        It may run on ``cores``, and libraries are told to use as many threads.
+        It may run on ``cores``, and libraries are configured to use as many threads.
         """
         own = os.sched_getaffinity(0)
         variables = {
@@ -53,7 +53,7 @@ class Contestants:
             **dict.fromkeys(_THREADS, str(len(cores))),
             "PYTHONPATH": os.pathsep.join(map(str, (places.ROOT, *self.paths))),
             "PYTHONNOUSERSITE": "1",
-            "ORT_DISABLE_TELEMETRY": "1",  # a thread of onnxruntime's that would run beside the inference
+            "ORT_DISABLE_TELEMETRY": "1",  # otherwise a thread of onnxruntime runs during the inference
         }
         argv = [str(environment.python), "-P", "-m", "benchmarks.peers.server", self.reference, name]
         os.sched_setaffinity(0, cores)  # inherited, before any library starts threads
@@ -64,13 +64,13 @@ class Contestants:
 
 
 def folder_for(name: str, contestant: Contestant, cell: Cell) -> Path:
-    """Where a contestant prepares a cell: the same for all numbers of threads where it says so."""
+    """Return the folder in which a contestant prepares a cell; shared by all thread counts if it says so."""
     own = f"{cell.net}-{cell.precision}" if contestant.threads_share else cell.key
     return places.CACHE / "prepared" / name / own
 
 
 def record_of(folder: Path) -> Path:
-    """The file that says what was prepared in ``folder``, and from what."""
+    """Return the file that records what was prepared in ``folder``, and from what."""
     return folder.parent / f"{folder.name}.made.json"
 
 
@@ -83,18 +83,18 @@ def prepare(
     *,
     fresh: bool,
 ) -> dict[str, Any]:
-    """What contestant ``name`` prepares, or has prepared before: files, sizes, notes, and how long it took.
+    """Prepare contestant ``name``, or reuse an earlier result: files, sizes, notes, and the time it took.
 
-    ``exact`` among them is the .npz file of the quantized model's exact outputs, or None.
+    ``exact`` in the result is the .npz file of the quantized model's exact outputs, or None.
 
     Raises:
-        ProcessFailed: It could not, or not in time.
+        ProcessFailed: It failed or took too long.
     """
     record = record_of(task.folder)
     key = _key(name, registry.contestants[name], task, environment)
-    found = _recorded(record, key)
-    if found is not None and not fresh:
-        return found
+    cached = _read_record(record, key)
+    if cached is not None and not fresh:
+        return cached
     if key in _failed:
         raise _failed[key]
     record.unlink(missing_ok=True)
@@ -105,26 +105,26 @@ def prepare(
     except ProcessFailed as error:
         _failed[key] = error
         raise
-    made = answer | {"prepare_seconds": time.monotonic() - start, "prepared_before": False}
+    result = answer | {"prepare_seconds": time.monotonic() - start, "prepared_before": False}
     exact = Path(answer["exact"] or "")
     if exact.suffix == ".onnx":
-        made["exact"] = str(reference.write_apart(exact, task.calibration, task.folder / "exact.npz"))
-    write_atomic(record, (json.dumps({"key": key, "made": made}) + "\n").encode())
-    return made
+        result["exact"] = str(reference.write_apart(exact, task.calibration, task.folder / "exact.npz"))
+    write_atomic(record, (json.dumps({"key": key, "made": result}) + "\n").encode())
+    return result
 
 
-def _recorded(record: Path, key: str) -> dict[str, Any] | None:
+def _read_record(record: Path, key: str) -> dict[str, Any] | None:
     if not record.is_file():
         return None
     words = json.loads(record.read_text())
-    made = words["made"]
-    files = (*made["model"], *made["runtime"], *filter(None, [made["exact"]]))
+    result = words["made"]
+    files = (*result["model"], *result["runtime"], *filter(None, [result["exact"]]))
     there = all(Path(path).exists() for path in files)
-    return made | {"prepared_before": True} if words["key"] == key and there else None
+    return result | {"prepared_before": True} if words["key"] == key and there else None
 
 
 def _key(name: str, contestant: Contestant, task: Assignment, environment: Environment) -> str:
-    """Of all that shapes the result. Minutes do not: they only end what trials would go on with."""
+    """Return a key of everything that affects the result. Minutes do not: they only cut trials short."""
     parts = {
         "onnx": sha256_file(task.onnx),
         "calibration": sha256_file(task.calibration),
@@ -134,7 +134,7 @@ def _key(name: str, contestant: Contestant, task: Assignment, environment: Envir
         "environment": environment.digest,
         "name": name,
         "contestant": _source(contestant),
-        # Without an environment of its own, it may use edgepack itself.
+        # Without its own environment, it may use edgepack itself.
         "edgepack": None if contestant.requirements else [code_digest(p) for p in _EDGEPACK],
         "reference": code_digest("export"),
     }
@@ -142,10 +142,10 @@ def _key(name: str, contestant: Contestant, task: Assignment, environment: Envir
 
 
 def _source(contestant: Contestant) -> list[str]:
-    """Digests of its own file, and of those beside it and in the kit that it takes classes or functions from."""
+    """Return digests of its own file, and of the modules next to it and in the kit that it imports from."""
     package = type(contestant).__module__.rpartition(".")[0]
     modules = [type(contestant).__module__]
-    for name in modules:  # which grows
+    for name in modules:  # grows during iteration
         used = {_home(value) for value in vars(sys.modules[name]).values()} - {*modules, ""}
         modules += sorted(one for one in used if one.rpartition(".")[0] in {package or None, _KIT})
     texts = [inspect.getsource(sys.modules[name]) for name in modules]
@@ -153,5 +153,5 @@ def _source(contestant: Contestant) -> list[str]:
 
 
 def _home(value: object) -> str:
-    """The module that a module, class or function is, or comes from."""
+    """Return the module that defines a module, class or function."""
     return value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))

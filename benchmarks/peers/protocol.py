@@ -1,8 +1,8 @@
-"""What a contestant is: the few words that the benchmark and every peer's own process share.
+"""The interface of contestants, shared by the benchmark and the contestants' processes.
 
-This module runs in every peer's environment, so it needs Python and numpy only. A contestant is one file in
-``contestants/`` whose class follows ``Contestant``; its heavy imports stand inside its methods, because the
-benchmark itself imports the file, too, to read ``requirements``.
+This module runs in every contestant's environment, so it requires only Python and numpy. A contestant is a file in
+``contestants/`` whose class implements ``Contestant``; it imports its dependencies inside its methods, because the
+benchmark itself also imports the file, to read ``requirements``.
 """
 
 import platform
@@ -14,16 +14,16 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.kit.correctness import EXACT_S, Run, rows, save_outputs
-from benchmarks.kit.serving import timed
+from benchmarks.kit.serving import time_calls
 
 CPUINFO = Path("/proc/cpuinfo")
 Precision = Literal["fp32", "int8"]
 
 
 class Unsupported(Exception):  # noqa: N818 - a result, not a fault
-    """The contestant cannot do this cell, and its message says why, in one sentence."""
+    """The contestant does not support this cell; the message says why, in one sentence."""
 
-    kind = "unsupported"  # to benchmarks.kit.serving
+    kind = "unsupported"  # for benchmarks.kit.serving
 
 
 @dataclass(frozen=True)
@@ -33,54 +33,54 @@ class Assignment:
     net: str  # a key of edgepack.zoo.NETS
     onnx: Path  # the fp32 model, canonical ONNX with static shapes, batch 1
     weights: Path  # the torch module's state_dict, read with torch.load(weights_only=True)
-    calibration: Path  # .npz: one array an input, by the input's name, with a leading axis of samples
+    calibration: Path  # .npz: one array per input, named by the input, with a leading axis of samples
     precision: Precision
     threads: int
-    folder: Path  # the contestant's own, there and kept from run to run: what prepare makes goes here
-    trials: int  # tuning trials for those who tune
-    minutes: float  # the longest that prepare may take
+    folder: Path  # the contestant's own, existing and kept between runs: the output folder of prepare
+    trials: int  # tuning trials of contestants that tune
+    minutes: float  # time limit for prepare
 
     def calibration_samples(self) -> list[dict[str, np.ndarray]]:
-        """The calibration data, one dict of inputs (batch of 1, as the model takes them) a sample."""
+        """Return the calibration data, one dict of inputs (with batch 1) per sample."""
         return rows(self.calibration)
 
     def save_exact(self, run: Run) -> Path:
-        """Write what ``run``, an exact way to compute the quantized model, makes of the calibration samples, as many as time allows."""
+        """Write the outputs of ``run``, an exact implementation of the quantized model, for as many samples as time permits."""
         return save_outputs(self.folder / "exact.npz", run, self.calibration_samples(), EXACT_S)
 
     @classmethod
     def from_json(cls, words: Mapping[str, Any]) -> "Assignment":
-        """The inverse of ``asdict``, once that has been JSON, where paths are text."""
+        """Inverse of ``asdict`` after a conversion to JSON, in which paths are text."""
         paths = {key: Path(words[key]) for key in ("onnx", "weights", "calibration", "folder")}
         return cls(**{**words, **paths})
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What ``prepare`` made."""
+    """The result of ``prepare``."""
 
     model: tuple[Path, ...]  # the files of the model itself
-    runtime: tuple[Path, ...]  # all other files that inference reads, but for Python and numpy
+    runtime: tuple[Path, ...]  # all other files needed for inference, except Python and numpy
     notes: Mapping[str, Any] = field(default_factory=dict)  # versions, path of quantization, tuning trials
-    # In int8: the quantized model as ONNX, or what it computes exactly for the calibration samples, as
-    # ``Assignment.save_exact`` writes it. None: it can be had as neither, and is compared with fp32 alone.
+    # In int8: the quantized model as ONNX, or its exact outputs for the calibration samples, as written by
+    # ``Assignment.save_exact``. None: neither is available, and outputs are only compared with fp32.
     exact: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cold:
-    """One cold start, in a process of its own."""
+    """One cold start, in a separate process."""
 
     start_ns: int  # from the start of the process to the first output
-    load_ns: int  # of that, loading the model
-    ready_ns: int = 0  # of that, until Python and numpy were imported; 0 where no Python takes part
+    load_ns: int  # part of it: loading the model
+    ready_ns: int = 0  # part of it: until Python and numpy were imported; 0 without Python
     peak_rss_kib: int
 
 
 class LoadedModel:
     """A loaded model, ready to run.
 
-    A session whose ``time`` warms up by itself each time says so with ``warms_up = True``; others are given some
+    A session whose ``time`` warms up by itself sets ``warms_up = True``; others are given some
     untimed inferences at the start of each block.
     """
 
@@ -88,50 +88,50 @@ class LoadedModel:
     infer: Callable[[], object]  # one inference on the inputs of the last ``run``, which ``time`` calls
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """One inference; inputs by name, outputs in the order of the ONNX model's."""
+        """Run one inference; inputs by name, outputs in the ONNX model's order."""
         raise NotImplementedError
 
     def time(self, runs: int) -> list[int]:
-        """Nanoseconds of ``runs`` inferences, one after the other, on the inputs of the last ``run``.
+        """Return nanoseconds of ``runs`` consecutive inferences, on the inputs of the last ``run``.
 
-        Through the thinnest call that the runtime's Python binding has: inputs and outputs stay where they are.
+        Uses the thinnest call of the runtime's Python binding, without copying inputs and outputs.
         """
-        return timed(self.infer, runs)
+        return time_calls(self.infer, runs)
 
 
 class Contestant:
     """One way to run a net on this machine."""
 
-    title: str  # as the table prints it
-    requirements: tuple[str, ...] = ()  # of its environment, pinned, for pip; none: edgepack's own
+    title: str  # as shown in tables
+    requirements: tuple[str, ...] = ()  # of its environment, pinned, for pip; empty: edgepack's own
     precisions: tuple[Precision, ...] = ("fp32", "int8")
-    # Another mode of a contestant: where it has no path, it is left out instead of listed as not supported.
+    # Another mode of a contestant: omitted if it has no path, instead of listed as not supported.
     alternative = False
-    # What ``prepare`` makes serves every number of threads, so that it is made once and ``task.folder`` is the
-    # same for all of them. Otherwise each number of threads has a folder of its own.
+    # The result of ``prepare`` is used for all thread counts, so that it is prepared once and ``task.folder`` is the
+    # same for all of them. Otherwise each thread count has its own folder.
     threads_share = True
 
     @property
     def home(self) -> str:
-        """The name of its environment: that of its file, so that the contestants of one file share it."""
+        """Name of its environment: that of its file, so that the contestants of one file share it."""
         return type(self).__module__.rpartition(".")[2]
 
     def prepare(self, task: Assignment) -> Prepared:
-        """Convert, quantize, tune and compile; in a process of its own, in the contestant's environment.
+        """Convert, quantize, tune and compile; in a separate process, in the contestant's environment.
 
-        What is in ``task.folder`` from an earlier run may be used again.
+        Files in ``task.folder`` from an earlier run may be reused.
 
         Raises:
-            Unsupported: It cannot. Any other exception is reported as a failure, with its words.
+            Unsupported: It is not supported. Any other exception is reported as a failure, with its message.
         """
         raise NotImplementedError
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
-        """Load what ``prepare`` made, in a fresh process with ``task.threads`` threads to use."""
+        """Load the result of ``prepare``, in a new process that may use ``task.threads`` threads."""
         raise NotImplementedError
 
     def cold(self, task: Assignment, prepared: Prepared, inputs: Mapping[str, np.ndarray]) -> Cold | None:  # noqa: ARG002
-        """A cold start, by a contestant whose inference runs in a process other than Python's.
+        """Measure a cold start, for contestants whose inference runs outside Python.
 
         None: the worker measures its own start, load and first inference.
         """
@@ -139,23 +139,23 @@ class Contestant:
 
 
 def distribution_files(*names: str) -> tuple[Path, ...]:
-    """The installed files of pip distributions in this environment: what importing them can read."""
+    """Return the installed files of pip distributions in this environment, which importing them may read."""
     from importlib.metadata import files
 
-    found = (Path(str(file.locate())) for name in names for file in files(name) or ())
-    return tuple(path for path in found if path.is_file() and path.suffix != ".pyc")
+    paths = (Path(str(file.locate())) for name in names for file in files(name) or ())
+    return tuple(path for path in paths if path.is_file() and path.suffix != ".pyc")
 
 
 def require_saturation() -> None:
-    """For a precise mode that is of use only where ``vpmaddubsw`` adds pairs of u8 · s8 in saturating int16.
+    """Check that a precise mode is useful: only if ``vpmaddubsw`` adds pairs of u8 · s8 in saturating int16.
 
     Raises:
-        Unsupported: This CPU is no x86, or has VNNI, which does not saturate.
+        Unsupported: This CPU is not x86, or has VNNI, which does not saturate.
     """
     if platform.machine() != "x86_64" or "vnni" in CPUINFO.read_text():
-        raise Unsupported("needless here: this CPU multiplies int8 without saturation by default")
+        raise Unsupported("not needed: this CPU multiplies int8 without saturation by default")
 
 
 def size(paths: Iterable[Path]) -> int:
-    """Bytes of the files, each counted once."""
+    """Return the total size of the files in bytes, each counted once."""
     return sum(path.stat().st_size for path in {path.resolve() for path in paths})

@@ -1,4 +1,4 @@
-"""What the groups say: figures of each contestant, and how they compare with edgepack. Pure functions."""
+"""Evaluate the groups: figures of each contestant, and comparison with edgepack. Pure functions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,35 +23,35 @@ class Standing:
 
     @property
     def title(self) -> str:
-        """As tables and charts print it, with the mark of int8 that is not exact on this CPU."""
+        """Title for tables and charts, marked if its int8 outputs are not exact on this CPU."""
         inexact = self.entry.exactness is not None and not self.entry.exactness.exact
         return f"{self.entry.title} (inexact)" if inexact else self.entry.title
 
     def cold(self, figure: str) -> float | None:
-        """The median of a figure of the cold starts."""
+        """Return the median of a figure of the cold starts."""
         return median(getattr(cold, figure) for cold in self.entry.cold) if self.entry.cold else None
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A group and its measured contestants, the fastest first."""
+    """A group and its measured contestants, sorted by speed."""
 
     group: Group
     order: tuple[Standing, ...]
 
     @property
     def ours(self) -> Standing | None:
-        """Where edgepack stands, if it was measured."""
+        """The standing of edgepack, if it was measured."""
         return next((one for one in self.order if one.name == OURS), None)
 
     @property
     def best_peer(self) -> Standing | None:
-        """The fastest of the others."""
+        """The fastest peer."""
         return next((one for one in self.order if one.name != OURS), None)
 
     @property
     def ahead(self) -> tuple[Standing, ...]:
-        """Who is faster than edgepack beyond chance, the fastest first."""
+        """Peers that are significantly faster than edgepack, fastest first."""
         return tuple(
             one for one in self.order if one.to_ours and one.to_ours.decided and one.to_ours.value < 1
         )
@@ -62,14 +62,14 @@ def _value(standing: Standing) -> float:
 
 
 def rank(group: Group) -> Ranked:
-    """All figures of a group, from its raw samples."""
+    """Compute all figures of a group from its raw samples."""
     measured = {name: entry for name, entry in group.entries.items() if entry.status == "measured"}
     ours = group.kept(OURS) if OURS in measured else {}
-    found = []
+    standings = []
     for name, entry in measured.items():
         rounds = group.kept(name)
         times = summarise([sample for samples in rounds.values() for sample in samples])
-        found.append(
+        standings.append(
             Standing(
                 name,
                 entry,
@@ -79,10 +79,10 @@ def rank(group: Group) -> Ranked:
                 group.roofline.ns / times.median if group.roofline else None,
             )
         )
-    # By ratio, which compares blocks that ran side by side: medians of different rounds may order them differently.
-    return Ranked(group, tuple(sorted(found, key=lambda standing: (_value(standing), standing.times.median))))
+    # By ratio, which compares adjacent blocks: medians of different rounds may give another order.
+    return Ranked(group, tuple(sorted(standings, key=lambda standing: (_value(standing), standing.times.median))))
 
 
 def losses(groups: Sequence[Ranked]) -> list[Ranked]:
-    """Where somebody is ahead of edgepack, the largest distance first."""
+    """Return groups in which a peer is significantly faster than edgepack, largest gap first."""
     return sorted((ranked for ranked in groups if ranked.ahead), key=lambda ranked: _value(ranked.ahead[0]))

@@ -1,10 +1,10 @@
-"""The files that are made of the results: a page and charts for each kind of CPU, and the lists of the kinds."""
+"""Generate files from the results: a page and charts per kind of CPU, and the lists of the kinds."""
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.kit.documents import filled, write_text
+from benchmarks.kit.documents import fill_template, write_text
 from benchmarks.peers.charts import ratios
 from benchmarks.peers.page import losses_table, machine_words, overview, page, part_title, several
 from benchmarks.peers.ranking import Ranked, rank
@@ -15,9 +15,9 @@ _DOCS = re.compile("(?<=<!-- peers -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def write_report(out: Path, docs: Path | None = None) -> Path:
-    """Write the page and the charts of each kind of CPU beside its results below ``out``, and RESULTS.md; its path.
+    """Write the page and charts of each kind of CPU next to its results in ``out``, and RESULTS.md; returns its path.
 
-    ``docs`` is a page whose list of kinds is to be written anew, too.
+    ``docs`` is a page whose list of kinds is regenerated, too.
     """
     folder = out / "results" / "peers"
     ranked = {kind: [rank(group) for group in load_groups(folder / kind)] for kind in kinds(folder)}
@@ -47,23 +47,23 @@ def _write_kind(kind: str, ranked: Sequence[Ranked], folder: Path) -> None:
 
 def _index(ranked: Mapping[str, Sequence[Ranked]]) -> str:
     if not ranked:
-        return "# edgepack beside its peers\n\nThere are no results yet.\n"
+        return "# edgepack and its peers\n\nThere are no results yet.\n"
     parts = []
     for kind, own in ranked.items():
         parts.append(f"## {kind}\n\n{_provenance(own)} [All figures](results/peers/{kind}/peers.md).")
         parts.append(overview(own))
-    return filled(_INDEX, kinds="\n\n".join(parts))
+    return fill_template(_INDEX, kinds="\n\n".join(parts))
 
 
 def _summary(kind: str, ranked: Sequence[Ranked]) -> str:
-    """Of one kind, for the documentation: where edgepack loses on one thread."""
+    """Summarise one kind for the documentation: where edgepack is slower on one thread."""
     single = [one for one in ranked if one.group.threads == 1]
     page = f"[all figures](../benchmarks/results/peers/{kind}/peers.md)"
     return f"**{kind}** ({page}). {_provenance(ranked)}\n\n{losses_table(single)}"
 
 
 def _provenance(ranked: Sequence[Ranked]) -> str:
-    """Of which machine, when and how much."""
+    """Describe machine, date and number of groups."""
     groups = [one.group for one in ranked]
     machine = max(groups, key=lambda group: group.when).machine
     days = sorted({group.when[:10] for group in groups})

@@ -1,8 +1,8 @@
-"""The results of one group as a JSON file: net, precision and threads, measured together in one run.
+"""Results of a group as a JSON file: net, precision and threads, measured together in one run.
 
-Files lie in a folder for each kind of CPU (``benchmarks.kit.machine.kind``), so that a run on one kind leaves the
-results of others alone. A group's file is replaced as a whole when the group is measured again, because ratios are taken between blocks
-of the same rounds. Files of other groups stay, so that a table can be completed in parts.
+There is a folder per kind of CPU (``benchmarks.kit.machine.kind``), so that a run on one kind does not affect the
+results of others. A group's file is replaced as a whole when the group is measured again, because ratios compare blocks
+of the same rounds. Files of other groups are kept, so that a table can be completed in several runs.
 """
 
 import json
@@ -24,7 +24,7 @@ _NUMBERS = re.compile(r"\[\s+([-\d.e+]+(?:,\s+[-\d.e+]+)*)\s+\]")
 
 @dataclass(frozen=True)
 class Cell:
-    """Which group it is."""
+    """Identifies a group."""
 
     net: str
     precision: str
@@ -32,41 +32,41 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """Also the name of its file."""
+        """Key of the group, and name of its file."""
         return f"{self.net}-{self.precision}-{self.threads}t"
 
 
 class ContestantResult(Spec):
-    """What became of one contestant in the group."""
+    """The result of one contestant in the group."""
 
     title: str
     status: Literal["measured", "wrong", "failed", "unsupported"]
-    phase: str | None = None  # where it failed: environment, prepare, load, run, warm-up, time, cold
+    phase: str | None = None  # in which it failed: environment, prepare, load, run, warm-up, time, cold
     reason: str | None = None
     relative_error: Finite | None = None  # max |y - ref| / max |ref|, the worst output and sample
     cosine: Finite | None = None
     sqnr_db: Finite | None = None
-    exactness: Exactness | None = None  # in int8, where the exact outputs of its model are known
+    exactness: Exactness | None = None  # in int8, if the exact outputs of its model are known
     model_bytes: int | None = None
-    runtime_bytes: int | None = None  # everything else that inference reads, but for Python and numpy
-    load_ns: int | None = None  # in the process that was timed
-    call_ns: Finite | None = None  # of a Python function that does nothing, in the same process
+    runtime_bytes: int | None = None  # all other files needed for inference, except Python and numpy
+    load_ns: int | None = None  # in the timed process
+    call_ns: Finite | None = None  # of an empty Python function, in the same process
     warm_inferences: int | None = None
     warm_stable: bool | None = None
     cold: tuple[Cold, ...] = ()
     cold_reason: str | None = None  # why there is no cold start
     prepare_seconds: Finite | None = None
-    prepared_before: bool = False  # taken from an earlier run
+    prepared_before: bool = False  # in an earlier run
     notes: dict[str, Any] = Field(default_factory=dict)  # versions, path of quantization, trials
-    packages: dict[str, str] = Field(default_factory=dict)  # of its environment
+    packages: dict[str, str] = Field(default_factory=dict)  # in its environment
 
 
 class Roofline(Spec):
-    """The least time of an inference on this machine."""
+    """The minimum time of an inference on this machine."""
 
     macs: int
     bytes: int  # of weights, inputs and outputs at the precision
-    peak_gops: Finite  # arithmetic, two operations a multiply-add
+    peak_gops: Finite  # arithmetic, two operations per multiply-add
     bandwidth_gbs: Finite
     cache_bytes: int  # of the last level
     ns: Finite
@@ -76,7 +76,7 @@ class Roofline(Spec):
 class Group(JsonDocument):
     """One group of the table."""
 
-    hint: ClassVar[str] = "run the group again"
+    hint: ClassVar[str] = "re-run the group"
 
     kind: Literal["peers-group"] = "peers-group"
     edgepack: Literal[2] = 2
@@ -100,11 +100,11 @@ class Group(JsonDocument):
 
     @property
     def cell(self) -> Cell:
-        """Which group it is."""
+        """Key of the group."""
         return Cell(self.net, self.precision, self.threads)
 
     def kept(self, contestant: str) -> dict[int, list[int]]:
-        """The samples that count, by round."""
+        """Return the valid samples, by round."""
         rounds: dict[int, list[int]] = {}
         for block in self.blocks:
             if block.contestant == contestant and block.discarded is None:
@@ -112,25 +112,25 @@ class Group(JsonDocument):
         return rounds
 
     def to_bytes(self) -> bytes:
-        """As ``Document`` writes it, with every list of numbers on one line."""
+        """As ``Document``, but with every list of numbers on one line."""
         text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
-        joined = _NUMBERS.sub(lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]", text)
+        joined = _NUMBERS.sub(lambda match: "[" + re.sub(r"\s+", " ", match[1]) + "]", text)
         return joined.encode() + b"\n"
 
     def save_in(self, folder: Path) -> Path:
-        """Write it under its name in the folder of its kind of CPU, atomically."""
+        """Write it to the folder of its kind of CPU, atomically."""
         return self.save(folder / self.machine["kind"] / f"{self.cell.key}.json")
 
 
 def kinds(folder: Path) -> list[str]:
-    """The kinds of CPU with results in ``folder``."""
+    """Return the kinds of CPU with results in ``folder``."""
     return sorted({path.parent.name for path in folder.glob("*/*.json")})
 
 
 def load_groups(folder: Path) -> list[Group]:
-    """All groups in ``folder``, which is that of one kind of CPU, by file name.
+    """Load all groups in ``folder``, which belongs to one kind of CPU, by file name.
 
     Raises:
-        InputError: A file is not a group's, or of another schema version.
+        InputError: A file is not a group, or has another schema version.
     """
     return [Group.load(path) for path in sorted(folder.glob("*.json"))]

@@ -1,9 +1,9 @@
-"""The least time that a net's inference can take on this machine (Williams, Waterman and Patterson, 2009).
+"""The minimum time of a net's inference on this machine (Williams, Waterman and Patterson, 2009).
 
-Two limits, the larger counts: multiply-adds at the arithmetic peak of the precision, and bytes at the measured
-read bandwidth of memory. Bytes are those of weights, inputs and outputs, each moved once; activations in between
-are taken to stay in the caches. Of these bytes, as many as the last-level cache holds may be there
-from the inference before, so only what exceeds it counts.
+It is the larger of two limits: multiply-adds at the arithmetic peak of the precision, and bytes at the measured
+memory read bandwidth. Bytes are those of weights, inputs and outputs, each moved once; intermediate activations
+are assumed to stay in the caches. As many of these bytes as fit into the last-level cache may remain there
+from the previous inference, so only the excess counts.
 """
 
 import math
@@ -14,14 +14,14 @@ from onnx import TensorProto, helper, shape_inference
 from benchmarks.peers.results import Roofline
 from edgepack.onnxfile import load_onnx
 
-_BYTES = {"fp32": 4, "int8": 1}  # of a weight
+_BYTES = {"fp32": 4, "int8": 1}  # per weight
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
 def roofline(
     onnx: Path, macs: int, precision: str, *, peak_gops: float, bandwidth_gbs: float, cache_bytes: int
 ) -> Roofline:
-    """Of the fp32 model ``onnx`` at ``precision``."""
+    """Return the roofline of the fp32 model ``onnx`` at ``precision``."""
     moved = model_bytes(onnx, precision)
     compute = 2 * macs / peak_gops
     memory = max(0, moved - cache_bytes) / bandwidth_gbs
@@ -37,10 +37,10 @@ def roofline(
 
 
 def model_bytes(onnx: Path, precision: str) -> int:
-    """Weights, inputs and outputs. Of a table that Gather reads, only the rows it reads.
+    """Return bytes of weights, inputs and outputs. Of a table read by Gather, only the rows read count.
 
-    In int8, tensors of two and more dimensions have one byte an element and all others (biases) four;
-    inputs and outputs stay as the model has them.
+    In int8, tensors of two or more dimensions have one byte per element and all others (biases) four;
+    inputs and outputs keep the model's types.
     """
     graph = shape_inference.infer_shapes(load_onnx(onnx), data_prop=True).graph
     types = {value.name: value.type.tensor_type for value in (*graph.input, *graph.value_info, *graph.output)}

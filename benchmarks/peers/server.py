@@ -1,9 +1,9 @@
-"""The process of a contestant, in the contestant's environment: Python and numpy only.
+"""The process of a contestant, in the contestant's environment: only Python and numpy.
 
     python -m benchmarks.peers.server REGISTRY CONTESTANT
 
-``REGISTRY`` is ``module:attribute`` of a dict of contestants. Its commands are the methods of ``ContestantServer``; how it is
-asked is ``benchmarks.kit.serving``'s.
+``REGISTRY`` is ``module:attribute`` of a dict of contestants. Its commands are the methods of ``ContestantServer``; the
+protocol is that of ``benchmarks.kit.serving``.
 """
 
 import sys
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kit.correctness import compare_exact, distance, outputs, rows, worse
-from benchmarks.kit.serving import serve, timed
+from benchmarks.kit.serving import serve, time_calls
 from benchmarks.peers.protocol import Assignment, Contestant, LoadedModel, Prepared, size
 
 
 class ContestantServer:
-    """One contestant and what it has loaded."""
+    """One contestant and its loaded model."""
 
     def __init__(self, registry: str, name: str) -> None:
         module, _, attribute = registry.partition(":")
@@ -28,19 +28,19 @@ class ContestantServer:
         self.session: LoadedModel | None = None
 
     def prepare(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Paths of what was made, and its sizes."""
+        """Prepare; returns paths and sizes of the files."""
         prepared = self.contestant.prepare(Assignment.from_json(command["task"]))
         sizes = {"model_bytes": size(prepared.model), "runtime_bytes": size(prepared.runtime)}
         return asdict(prepared) | sizes
 
     def load(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Load the model; also how long a call of a Python function takes that does nothing."""
-        from statistics import median  # here, as it would make a cold start longer
+        """Load the model; also return the duration of an empty Python call."""
+        from statistics import median  # imported here, because it would lengthen a cold start
 
         start = time.perf_counter_ns()
-        self.session = self.contestant.load(*_given(command))
+        self.session = self.contestant.load(*_parse(command))
         took = time.perf_counter_ns() - start
-        return {"load_ns": took, "call_ns": median(timed(lambda: None, 1000))}
+        return {"load_ns": took, "call_ns": median(time_calls(lambda: None, 1000))}
 
     def run(self, command: dict[str, Any]) -> dict[str, Any]:
         """Infer every sample of ``inputs`` and compare with ``reference``."""
@@ -48,12 +48,12 @@ class ContestantServer:
         return asdict(reduce(worse, (distance(self.session.run(row), want) for row, want in pairs)))
 
     def compare_exact(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Infer ``samples`` and compare with the ``exact`` outputs, and those with ``fp32``'s."""
+        """Infer ``samples`` and compare with the ``exact`` outputs, and those with ``fp32``."""
         files = (Path(command[name]) for name in ("samples", "exact", "fp32"))
         return asdict(compare_exact(self.session.run, *files))
 
     def time(self, command: dict[str, Any]) -> dict[str, Any]:
-        """``untimed`` inferences, then the nanoseconds of each of ``runs``."""
+        """Run ``untimed`` inferences, then return nanoseconds of each of ``runs``."""
         if command["untimed"] and not self.session.warms_up:
             self.session.time(command["untimed"])
         samples = [int(sample) for sample in self.session.time(command["runs"])]
@@ -62,9 +62,9 @@ class ContestantServer:
         return {"samples_ns": samples}
 
     def cold(self, command: dict[str, Any]) -> dict[str, Any]:
-        """A cold start: this process's own, unless the contestant has a process of its own for inference."""
+        """Measure a cold start: of this process, unless the contestant has its own process for inference."""
         ready = time.monotonic_ns()
-        task, prepared = _given(command)
+        task, prepared = _parse(command)
         inputs = rows(Path(command["inputs"]))[0]
         own = self.contestant.cold(task, prepared, inputs)
         if own is not None:
@@ -81,14 +81,14 @@ class ContestantServer:
         }
 
 
-def _given(command: dict[str, Any]) -> tuple[Assignment, Prepared]:
+def _parse(command: dict[str, Any]) -> tuple[Assignment, Prepared]:
     words = command["prepared"]
     model, runtime = (tuple(map(Path, words[key])) for key in ("model", "runtime"))
     return Assignment.from_json(command["task"]), Prepared(model, runtime, words["notes"])
 
 
 def _peak_rss_kib() -> int:
-    """The kernel's own count for this process, from its last exec on."""
+    """Return the kernel's peak RSS of this process since its last exec."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 

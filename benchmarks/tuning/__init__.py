@@ -1,4 +1,4 @@
-"""How soon tuning is how good, beside stock MetaSchedule: ``python -m benchmarks.tuning``.
+"""Tuning results over time, of edgepack and stock MetaSchedule: ``python -m benchmarks.tuning``.
 
-The two tuners, what they log, the figures of a run, and the page and charts of them.
+The two tuners, their logs, the figures of a run, and the page and charts.
 """

@@ -1,14 +1,14 @@
-"""Latency against trials and against minutes: edgepack's tuning beside MetaSchedule's own builder and runner.
+"""Latency over trials and over minutes: edgepack's tuning compared with MetaSchedule's own builder and runner.
 
     python -m benchmarks.tuning --minutes 5
     python -m benchmarks.tuning --minutes 10 --repeat 3 --net resnet18 --stock patient
-    python -m benchmarks.tuning --page       measures nothing: the page and the charts from the results there are
+    python -m benchmarks.tuning --page       regenerate the page and the charts from existing results
 
 All tune the same kernels, in the same search space, for the same time, on this machine: edgepack through a
-virtual board's real sshd and the agent, stock in its own processes, once as it is and once with a builder that
-waits 300 s for a candidate instead of 30. Each run starts in a fresh process and folder, in another order each
-time; the clock includes imports. Then each tuner's library is built and timed, in turns with the others and
-with untuned ones. Run it on a quiet machine, and give ``--repeat`` to see the spread.
+virtual board's real sshd and the agent, stock in its own processes, once with defaults and once with a builder
+timeout of 300 s per candidate instead of 30. Each run starts in a new process and folder, in a different order each
+time; the time includes imports. Then each tuner's library is built and timed, in turns with the others and
+with untuned ones. Run it on a quiet machine, and use ``--repeat`` to see the spread.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from benchmarks.kit import command, documents
 from benchmarks.kit.machine import results, summary
 from benchmarks.kit.metaschedule import BUILD_TIMEOUT_S
 from benchmarks.kit.nets import network
-from benchmarks.kit.processes import how_it_ended, run_until
+from benchmarks.kit.processes import describe_status, run_until
 from benchmarks.tuning import page
 from benchmarks.tuning.log import Log, TuningJob, read
 from benchmarks.tuning.measure import EDGEPACK, add, calls
 
 STOCK = {"default": ("stock TVM", BUILD_TIMEOUT_S), "patient": ("stock TVM, 300 s builds", 300.0)}
-_GRACE_S = 120.0  # edgepack ends by itself; this is for one that does not
+_GRACE_S = 120.0  # extra time for edgepack, which ends by itself
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print(f"run {number + 1} of {options.repeat}: {sides[side]}", file=sys.stderr, flush=True)
                 logs[side] = spawn(side, net, folders[side], options, seed=number)
             add(document, net, kernels, folders, logs, runs=options.runs)
-            # After each, so that an end in between loses little.
+            # After each run, so that little is lost on interruption.
             documents.write(out / "tuning.json", document, indent=None)
             page.write(document, out)
     print(page.text(document))
@@ -76,20 +76,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command.parser("tuning", __doc__)
     add = parser.add_argument
-    add("--minutes", type=command.above(0), default=5.0, help="of each run")
-    add("--trials", type=command.whole(1), help="stop a run earlier, after so many")
+    add("--minutes", type=command.above(0), default=5.0, help="time limit of each run")
+    add("--trials", type=command.whole(1), help="maximum number of trials of each run")
     add("--net", default="mobilenet_v2", help="a network of edgepack.zoo, or an .onnx file")
     add("--target", default="host", help="must be this machine")
     add("--repeat", type=command.whole(1), default=1, help="runs of each tuner")
-    add("--stock", nargs="*", default=list(STOCK), choices=list(STOCK), help="which of stock's settings")
+    add("--stock", nargs="*", default=list(STOCK), choices=list(STOCK), help="settings of stock MetaSchedule to run")
     add("--runs", type=command.whole(2), default=30, help="timed inferences of each built library")
-    add("--out", type=Path, help="where results go (benchmarks/results/tuning/KIND, for this kind of CPU)")
-    add("--page", action="store_true", help="measure nothing: write the page and the charts anew")
+    add("--out", type=Path, help="output folder (default: benchmarks/results/tuning/KIND, for this kind of CPU)")
+    add("--page", action="store_true", help="only regenerate the page and the charts")
     return parser.parse_args(argv)
 
 
 def spawn(side: str, net: Path, folder: Path, options: argparse.Namespace, *, seed: int) -> tuple[Log, float]:
-    """Run one tuner in a process of its own, ended when the minutes are over; its log and its seconds."""
+    """Run one tuner in a separate process until its time limit; returns its log and its seconds."""
     folder.mkdir()
     began = time.monotonic()
     job = TuningJob(
@@ -104,13 +104,13 @@ def spawn(side: str, net: Path, folder: Path, options: argparse.Namespace, *, se
     )
     kind = "edgepack" if side == EDGEPACK else "stock"
     argv = [sys.executable, "-m", f"benchmarks.tuning.contestants.{kind}", json.dumps(asdict(job))]
-    # edgepack ends itself; stock knows no time limit. The table alone is on stdout.
+    # edgepack ends by itself; stock has no time limit. Only the table goes to stdout.
     end = began + 60 * options.minutes + (_GRACE_S if side == EDGEPACK else 0)
     status = run_until(argv, end, log=sys.stderr, env={**os.environ, "TVM_NUM_THREADS": "1"}, poll_s=60)
     if status:
-        raise SystemExit(f"{side} {how_it_ended(status)}")
+        raise SystemExit(f"{side} {describe_status(status)}")
     if status is None and side == EDGEPACK:
-        raise SystemExit(f"edgepack did not end by itself {_GRACE_S:.0f} s after its time")
+        raise SystemExit(f"edgepack did not end within {_GRACE_S:.0f} s after its time limit")
     seconds = time.monotonic() - began
     log = folder / "log.jsonl"
     return read(log.read_text(encoding="utf-8").splitlines() if log.exists() else [], seconds), seconds

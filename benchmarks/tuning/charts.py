@@ -1,4 +1,4 @@
-"""The curves and the phases as SVG files."""
+"""Draw the curves and the phases as SVG files."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ _STYLE = style(
 
 
 def charts(document: dict[str, Any]) -> dict[str, str]:
-    """The SVG files by name."""
+    """Return the SVG files by name."""
     series: dict[str, list[Series]] = {"minutes": [], "trials": []}
     rows = []
     for color, (side, label) in enumerate(document["sides"].items()):
@@ -47,24 +47,24 @@ def charts(document: dict[str, Any]) -> dict[str, str]:
         rows.append((label, color, seconds, statistics.median(run["seconds"] for run in runs)))
     net = document["net"]
     drawn = {
-        f"tuning-{axis}.svg": curves(f"Tuning {net}: latency against {axis}", axis, found)
-        for axis, found in series.items()
+        f"tuning-{axis}.svg": curves(f"Tuning {net}: latency over {axis}", axis, curves_of_axis)
+        for axis, curves_of_axis in series.items()
     }
     return drawn | {"tuning-phases.svg": phases(f"Tuning {net}: time by phase", rows)}
 
 
 @dataclass(frozen=True)
 class Series:
-    """One tuner's curves: their band, and what the libraries built from its records took at the end."""
+    """One tuner's curves: their band, and the time of the libraries built from its final records."""
 
     label: str
     color: int  # 0..2
     band: Sequence[Band]
-    measured_ms: float | None  # whole net, median; None where nothing was built
+    measured_ms: float | None  # whole net, median; None if nothing was built
 
 
 def curves(title: str, unit: str, series: Sequence[Series]) -> Markup:
-    """The predicted total of each tuner along an axis of ``unit``, with the measured ends as circles."""
+    """Draw the predicted total of each tuner along an axis of ``unit``, with the measured results as circles."""
     values = [value for one in series for b in one.band for value in (b.low, b.high)]
     values += [one.measured_ms for one in series if one.measured_ms is not None]
     low, high = min(values), max(values)
@@ -91,34 +91,34 @@ def curves(title: str, unit: str, series: Sequence[Series]) -> Markup:
             words(x(tick), _BOTTOM + 18, f"{tick:,.10g}", "soft", "middle"),
         ]
     parts.append(words((_LEFT + _RIGHT) / 2, _BOTTOM + 38, unit, "soft", "middle"))
-    parts.append(words(8, 40, "predicted milliseconds of an inference, sum of the kernels", "soft"))
+    parts.append(words(8, 40, "predicted milliseconds per inference, sum of the kernels", "soft"))
     for one in series:
         parts += _series(one, x, y)
     wanted = [y(one.band[-1].median) for one in series]
     for one, middle in zip(series, spread(wanted, 2.4 * _LINE, _TOP, _BOTTOM), strict=True):
         measured = "" if one.measured_ms is None else f", built {significant(one.measured_ms)} ms"
-        told = f"{significant(one.band[-1].median)} ms{measured}"
+        caption = f"{significant(one.band[-1].median)} ms{measured}"
         parts.append(words(_RIGHT + 14, middle, one.label, f"name f{one.color}"))
-        parts.append(words(_RIGHT + 14, middle + _LINE, told, "soft"))
-    below = "Band: least to most of the runs. Circle: the built library, measured."
+        parts.append(words(_RIGHT + 14, middle + _LINE, caption, "soft"))
+    below = "Band: minimum to maximum of the runs. Circle: the built library, measured."
     return chart(title, _STYLE, _HEIGHT, *parts, words(8, _HEIGHT - 6, below, "soft"))
 
 
 def spread(wanted: Sequence[float], gap: float, top: float, bottom: float) -> list[float]:
-    """Places near those wanted with a least distance between neighbours, from ``top`` to ``bottom`` if they fit."""
+    """Spread positions so that neighbours have a minimum distance, from ``top`` to ``bottom`` if they fit."""
     order = sorted(range(len(wanted)), key=wanted.__getitem__)
     places = [0.0] * len(wanted)
     last = top - gap
     for index in order:
         places[index] = last = max(wanted[index], last + gap)
     below = bottom + gap
-    for index in reversed(order):  # those that were pushed beyond the bottom push back
+    for index in reversed(order):  # push back from the bottom
         places[index] = below = min(places[index], below - gap)
     return places
 
 
 def phases(title: str, rows: Sequence[tuple[str, int, dict[str, float], float]]) -> Markup:
-    """Busy seconds of each phase, one group of bars a tuner: (label, color, seconds by phase, seconds of the run)."""
+    """Draw busy seconds of each phase, one group of bars per tuner: (label, color, seconds by phase, run seconds)."""
     longest = max(seconds for *_, seconds in rows)
     parts, y = [], float(_TOP)
     for label, color, busy, seconds in rows:
@@ -133,7 +133,7 @@ def phases(title: str, rows: Sequence[tuple[str, int, dict[str, float], float]])
             ]
             y += 18
         y += 26
-    below = "Seconds in which at least one process was at it; phases may overlap."
+    below = "Seconds in which at least one process was busy; phases may overlap."
     return chart(title, _STYLE, y + 4, *parts, words(8, y - 6, below, "soft"))
 
 

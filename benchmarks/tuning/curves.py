@@ -1,4 +1,4 @@
-"""From trials to curves, from pieces of work to busy seconds. Nothing here measures."""
+"""Compute curves from trials, and busy seconds from intervals. Nothing here measures."""
 
 import statistics
 from bisect import bisect_right
@@ -10,16 +10,16 @@ from benchmarks.tuning.log import TunerTrial
 
 @dataclass(frozen=True)
 class Point:
-    """From here on, until the next point, this is the predicted total."""
+    """The predicted total from here to the next point."""
 
     seconds: float
-    trials: int  # tried so far, failed ones included
+    trials: int  # so far, including failed ones
     predicted_ms: float
 
 
 @dataclass(frozen=True)
 class Band:
-    """Several curves at one place of the axis."""
+    """Several curves at one position of the axis."""
 
     x: float
     low: float
@@ -30,10 +30,10 @@ class Band:
 def curve(
     trials: Iterable[TunerTrial], weights: Mapping[str, int], untuned_ms: Mapping[str, float]
 ) -> list[Point]:
-    """The predicted total after each trial: over the net's kernels, calls x the best so far.
+    """Return the predicted total after each trial: the sum over the net's kernels of calls x the best time so far.
 
-    A kernel starts with its untuned time, under its fallback schedule, and is never taken for slower than that.
-    Trials, in any order, of other kernels than the net's count and change nothing. ``weights`` are calls an inference
+    A kernel starts with its untuned time, with its fallback schedule, which is also its upper bound.
+    Trials may be in any order; those of kernels outside the net change nothing. ``weights`` are calls per inference
     of each kernel, by workload.
     """
     best = {workload: untuned_ms[workload] for workload in weights}
@@ -50,12 +50,12 @@ def curve(
 
 
 def at(points: Sequence[Point], axis: str, x: float) -> float:
-    """The predicted total at a place of the axis: that of the last point not beyond it."""
+    """Return the predicted total at a position of the axis: that of the last point up to it."""
     return points[max(0, bisect_right(points, x, key=lambda point: getattr(point, axis)) - 1)].predicted_ms
 
 
 def band(curves: Sequence[Sequence[Point]], axis: str, end: float, places: int = 200) -> list[Band]:
-    """Least, median and most of several curves, at evenly spaced places from 0 to ``end``."""
+    """Return minimum, median and maximum of several curves, at evenly spaced positions from 0 to ``end``."""
     result = []
     for x in (end * place / places for place in range(places + 1)):
         values = [at(points, axis, x) for points in curves]
@@ -64,7 +64,7 @@ def band(curves: Sequence[Sequence[Point]], axis: str, end: float, places: int =
 
 
 def busy(pieces: Iterable[tuple[float, float]]) -> float:
-    """Seconds in which at least one of the pieces was at work."""
+    """Return the seconds covered by at least one of the intervals."""
     total, until = 0.0, float("-inf")
     for began, ended in sorted(pieces):
         total += max(0.0, ended - max(began, until))
@@ -73,10 +73,10 @@ def busy(pieces: Iterable[tuple[float, float]]) -> float:
 
 
 def rates(trials: Iterable[TunerTrial], seconds: float, bucket_s: float = 60.0) -> list[float]:
-    """Trials a minute in each bucket of time; the last one may be shorter, and is scaled to its length."""
+    """Return trials per minute in each bucket of time; the last one may be shorter, and is scaled to its length."""
     count = max(1, -int(-seconds // bucket_s))
-    found = [0] * count
+    counts = [0] * count
     for trial in trials:
-        found[min(count - 1, int(trial.seconds // bucket_s))] += 1
+        counts[min(count - 1, int(trial.seconds // bucket_s))] += 1
     lengths = [bucket_s] * (count - 1) + [seconds - bucket_s * (count - 1)]
-    return [60 * n / length if length > 0 else 0.0 for n, length in zip(found, lengths, strict=True)]
+    return [60 * n / length if length > 0 else 0.0 for n, length in zip(counts, lengths, strict=True)]

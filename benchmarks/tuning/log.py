@@ -1,4 +1,4 @@
-"""What a tuner does, as lines of JSON on disk while it does it: whenever it is ended, the log is whole.
+"""A tuner's log, written as lines of JSON while it runs, so that it is complete whenever the tuner is killed.
 
 Seconds are counted from the start of the tuner's process.
 """
@@ -20,7 +20,7 @@ class TuningJob:
 
     net: str
     target: str
-    folder: str  # where it keeps its records, and its log
+    folder: str  # for its records and its log
     minutes: float
     trials: int
     seed: int
@@ -30,26 +30,26 @@ class TuningJob:
 
 @dataclass(frozen=True)
 class TunerTrial:
-    """One candidate that was tried."""
+    """One tried candidate."""
 
     seconds: float  # when its time was known
     workload: str
-    ms: float | None  # None: it did not build, crashed or ran out of time
+    ms: float | None  # None: it failed to build, crashed or timed out
 
 
 @dataclass
 class Log:
-    """All that one run said. ``pieces`` are (began, ended) of each phase."""
+    """The log of one run. ``pieces`` are (began, ended) of each phase."""
 
     trials: list[TunerTrial] = field(default_factory=list)
     pieces: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {p: [] for p in PHASES})
     profile: dict[str, float] = field(default_factory=dict)  # MetaSchedule's own, the last one
     notes: list[str] = field(default_factory=list)
-    recorded: int = 0  # trials that are in the tuner's records
+    recorded: int = 0  # trials in the tuner's records
 
 
 class Writer:
-    """Appends to the log of a job; safe from any thread, as a line is one write."""
+    """Appends to the log of a job; thread-safe, because a line is written at once."""
 
     def __init__(self, job: TuningJob) -> None:
         self._began = job.began
@@ -68,21 +68,21 @@ class Writer:
         return time.monotonic() - self._began
 
     def write(self, **line: Any) -> None:
-        """One line, of one kind.
+        """Write one line, of one kind.
 
-        trial, at, ms: A candidate of the workload ``trial`` has its answer.
-        phase, began, ended: A phase was at work; without an end it has only begun.
-        profile: What MetaSchedule's profiler says so far.
-        recorded: So many more trials are on disk as records.
-        note: Something a reader of the results should know.
+        trial, at, ms: A candidate of the workload ``trial`` was measured.
+        phase, began, ended: A phase was running; without ``ended`` it has only begun.
+        profile: MetaSchedule's profile so far.
+        recorded: Number of new trials on disk.
+        note: A remark for readers of the results.
         """
         self._file.write(json.dumps(line) + "\n")
 
 
 def read(lines: Iterable[str], seconds: float) -> Log:
-    """The log of a run that took ``seconds``; a line torn by its end is left out.
+    """Read the log of a run that took ``seconds``; an incomplete last line is ignored.
 
-    Work that had begun and did not end before the run did is counted up to then.
+    A phase that had not ended counts up to the end of the run.
     """
     log = Log()
     open_pieces: dict[tuple[str, float], float] = {}
@@ -106,8 +106,8 @@ def read(lines: Iterable[str], seconds: float) -> Log:
     return log
 
 
-def started(main: Callable[[TuningJob, Writer], None]) -> None:
-    """Run a tuner as the program that it is: the job comes as JSON."""
+def run_tuner(main: Callable[[TuningJob, Writer], None]) -> None:
+    """Run a tuner as a program: the job is passed as JSON."""
     job = TuningJob(**json.loads(sys.argv[1]))
     with Writer(job) as log:
         main(job, log)

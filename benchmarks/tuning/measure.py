@@ -1,4 +1,4 @@
-"""One repetition's figures, and the libraries built from what it found."""
+"""The figures of one repetition, and the libraries built from its records."""
 
 import shutil
 import statistics
@@ -22,11 +22,11 @@ EDGEPACK = "edgepack"
 
 
 def calls(net: Path, target_name: str) -> dict[str, int]:
-    """Calls an inference of each kernel that can be tuned, by workload."""
-    found: Counter[str] = Counter()
+    """Return the calls per inference of each tunable kernel, by workload."""
+    calls_by_workload: Counter[str] = Counter()
     for task in tuning_tasks(net, load_target(target_name)):
-        found[workload(task.dispatched[0]["main"])] += int(task.weight)
-    return dict(found)
+        calls_by_workload[workload(task.dispatched[0]["main"])] += int(task.weight)
+    return dict(calls_by_workload)
 
 
 def add(
@@ -38,14 +38,14 @@ def add(
     *,
     runs: int,
 ) -> None:
-    """One repetition: each tuner's figures, and its library's time beside the untuned ones'."""
+    """Add one repetition: each tuner's figures, and its library's time compared with the untuned ones."""
     target = load_target(document["target"])
     untuned = read_untuned(RecordStore(folders[EDGEPACK]).folder(target))
     lacking = weights.keys() - untuned.keys()
     if lacking:
         raise SystemExit(
             f"edgepack timed {len(weights) - len(lacking)} of {len(weights)} kernels untuned within "
-            f"{document['minutes']:g} minutes: give it more"
+            f"{document['minutes']:g} minutes: increase --minutes"
         )
     for side, folder in folders.items():
         if side != EDGEPACK:
@@ -67,7 +67,7 @@ def add(
 def figures(
     log: Log, seconds: float, weights: Mapping[str, int], untuned: Mapping[str, float], *, stock: bool
 ) -> dict[str, Any]:
-    """What a run did, in numbers, with the raw trials and pieces of work."""
+    """Return the figures of a run, with the raw trials and intervals."""
     points = curve(log.trials, weights, untuned)
     ran = [trial for trial in log.trials if trial.ms is not None]
     seconds_busy = {phase: busy(log.pieces[phase]) for phase in PHASES}
@@ -102,7 +102,7 @@ def figures(
 
 
 def points_of(run: Mapping[str, Any]) -> list[Point]:
-    """The curve of a run, from what ``figures`` kept of it."""
+    """Return the curve of a run from its ``figures``."""
     names = [kernel["workload"] for kernel in run["kernels"]]
     trials = [TunerTrial(at, "" if kernel is None else names[kernel], ms) for at, kernel, ms in run["trials"]]
     return curve(
@@ -115,7 +115,7 @@ def points_of(run: Mapping[str, Any]) -> list[Point]:
 def build_and_measure(
     net: Path, target: Target, folders: Mapping[str, Path], runs: int
 ) -> dict[str, list[float]]:
-    """Milliseconds of whole inferences: both untuned libraries, and each tuner's that found anything."""
+    """Return milliseconds of whole inferences: both untuned libraries, and that of each tuner with records."""
     with tempfile.TemporaryDirectory() as scratch:
         paths = {"untuned": Path(scratch, "untuned.so"), "stock untuned": Path(scratch, "stock.so")}
         compiled = compile_model(net, target, paths["untuned"])
@@ -129,7 +129,7 @@ def build_and_measure(
 
 
 def _as_store(folder: Path, store: Path, untuned: Mapping[str, float]) -> None:
-    """Stock's records where edgepack looks for its own, so that the same rule chooses the best of both."""
+    """Write stock's records as an edgepack store, so that the same rule chooses the best of both."""
     names = {metaschedule.WORKLOADS: WORKLOADS, metaschedule.RECORDS: RECORDS}
     for name, own in names.items():
         if (folder / name).exists():

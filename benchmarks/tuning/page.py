@@ -1,4 +1,4 @@
-"""The results as a page with charts, and as a table for the terminal."""
+"""Write the results as a page with charts, and as a table for the terminal."""
 
 from collections.abc import Iterator, Sequence
 from functools import reduce
@@ -6,7 +6,7 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kit.documents import filled, markdown, plain, write_text
+from benchmarks.kit.documents import fill_template, markdown, plain, write_text
 from benchmarks.kit.statistics import median_and_range
 from benchmarks.tuning.charts import charts
 from benchmarks.tuning.log import PHASES
@@ -15,19 +15,19 @@ _WORDS = Path(__file__).with_name("page.md")
 
 
 def rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The head, then one row a figure."""
+    """Return the head, then one row per figure."""
     runs = document["runs"]
-    yield ("median (least to most)", *document["sides"].values())
+    yield ("median (minimum to maximum)", *document["sides"].values())
 
     def row(name: str, *path: str, form: str = "{:.1f}") -> tuple[str, ...]:
-        found = ([reduce(getitem, path, run) for run in runs[side]] for side in document["sides"])
-        return (name, *(median_and_range(values, form) for values in found))
+        values_by_side = ([reduce(getitem, path, run) for run in runs[side]] for side in document["sides"])
+        return (name, *(median_and_range(values, form) for values in values_by_side))
 
     yield row("seconds", "seconds", form="{:.0f}")
     yield row("trials", "tried", form="{:.0f}")
-    yield row("of them failed", "failed", form="{:.0f}")
-    yield row("on record at the end", "recorded", form="{:.0f}")
-    yield row("trials a minute", "trials_per_minute")
+    yield row("failed trials", "failed", form="{:.0f}")
+    yield row("recorded at the end", "recorded", form="{:.0f}")
+    yield row("trials per minute", "trials_per_minute")
     yield row("first result after, s", "first_result_s", form="{:.0f}")
     yield row("predicted untuned, ms", "untuned_ms", form="{:.3g}")
     yield row("predicted, ms", "predicted_ms", form="{:.3g}")
@@ -38,7 +38,7 @@ def rows(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def notes(document: dict[str, Any]) -> list[str]:
-    """What the runs said of failures, each once."""
+    """Return the runs' notes on failures, without duplicates."""
     return list(
         dict.fromkeys(
             f"{title}: {note}"
@@ -54,12 +54,12 @@ def text(document: dict[str, Any]) -> str:
 
 
 def headline(document: dict[str, Any]) -> str:
-    """What was tuned, in a sentence."""
+    """Describe what was tuned, in a sentence."""
     count = max(len(runs) for runs in document["runs"].values())
     limit = f", at most {document['trials']} trials" if document["trials"] else ""
     return (
-        f"{document['net']} for target {document['target']}: {document['minutes']:g} minutes{limit} a run, "
-        f"{count} {'run' if count == 1 else 'runs'} of each tuner in turns, imports within the time."
+        f"{document['net']} for target {document['target']}: {document['minutes']:g} minutes{limit} per run, "
+        f"{count} {'run' if count == 1 else 'runs'} of each tuner in turns, imports included."
     )
 
 
@@ -71,9 +71,9 @@ def write(document: dict[str, Any], out: Path) -> None:
 
 
 def page(document: dict[str, Any], drawn: Sequence[str]) -> str:
-    """The page as Markdown; ``drawn`` are the names of the charts beside it."""
+    """Return the page as Markdown; ``drawn`` are the names of the charts next to it."""
     head, *rest = rows(document)
-    return filled(
+    return fill_template(
         _WORDS,
         headline=headline(document),
         table=markdown(head, rest, tight=True),

@@ -1,4 +1,4 @@
-"""Contestants of the peers benchmark that need nothing but numpy, each with one way to behave."""
+"""Contestants of the peers benchmark that need only numpy, each with a specific behaviour."""
 
 # ruff: noqa: T201 - methods are the protocol's, and libraries print
 
@@ -11,12 +11,12 @@ from benchmarks.peers.protocol import Cold, Contestant, LoadedModel, Prepared, U
 
 
 class Right(Contestant):
-    """y = 2 x, as the reference has it."""
+    """y = 2 x, as in the reference."""
 
     title = "right"
     threads_share = False
     offset = 0.0
-    exactly = None  # what its int8 model computes exactly
+    exactly = None  # the exact outputs of its int8 model
 
     def prepare(self, task):
         print("libraries print what they like")
@@ -48,14 +48,14 @@ class RightSession(LoadedModel):
 
 
 class Shared(Right):
-    """One preparation for every number of threads."""
+    """Prepared once for all thread counts."""
 
     title = "shared"
     threads_share = True
 
 
 class Exact(Right):
-    """Its quantized model has one value off by a hundredth of the largest, and it computes just that."""
+    """Its quantized model has one value off by a hundredth of the largest, and its outputs are exactly that."""
 
     title = "exact"
     offset = 0.01
@@ -75,28 +75,28 @@ class ExactOnnx(Exact):
 
 
 class Saturating(Exact):
-    """Adds more than quantizing costs."""
+    """Adds more than the quantization error."""
 
     title = "saturating"
     offset = 0.1
 
 
 class Wrong(Right):
-    """Far off."""
+    """Wrong outputs."""
 
     title = "wrong"
     offset = 1.0
 
 
 class Fp32Only(Right):
-    """No int8."""
+    """Does not support int8."""
 
     title = "fp32 only"
     precisions = ("fp32",)
 
 
 class Int8Mode(Right):
-    """Stands beside another in int8."""
+    """Another mode of a contestant in int8."""
 
     title = "int8 mode"
     precisions = ("int8",)
@@ -104,7 +104,7 @@ class Int8Mode(Right):
 
 
 class Refusing(Right):
-    """Says why it cannot."""
+    """Reports that the cell is not supported."""
 
     title = "refusing"
 
@@ -122,7 +122,7 @@ class Raising(Right):
 
 
 class Crashing(Right):
-    """Dies while loading, after some words."""
+    """Dies while loading, after printing something."""
 
     title = "crashing"
 
@@ -132,7 +132,7 @@ class Crashing(Right):
 
 
 class Hanging(Right):
-    """Never comes back from a timed call; a child of its own session keeps running."""
+    """Never returns from a timed call; a child in its own session keeps running."""
 
     title = "hanging"
 
@@ -141,7 +141,7 @@ class Hanging(Right):
 
 
 class HangingSession(RightSession):
-    """See above."""
+    """As above."""
 
     def time(self, runs):
         if os.fork() == 0:
@@ -151,7 +151,7 @@ class HangingSession(RightSession):
 
 
 class BreakingLater(Right):
-    """Breaks in the middle of being timed."""
+    """Fails while being timed."""
 
     title = "breaking"
 

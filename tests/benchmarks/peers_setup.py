@@ -1,4 +1,4 @@
-"""A net of one multiplication and settings of the peers benchmark that take no time, for its tests."""
+"""A net of one multiplication and fast settings of the peers benchmark, for its tests."""
 
 import os
 from pathlib import Path
@@ -40,7 +40,7 @@ def doubling(folder):
 
 
 def quick():
-    """Settings with the fakes, a canary that never drifts, and few short blocks."""
+    """Settings with the fake contestants, a canary that never drifts, and few short blocks."""
     machine = {
         "kind": "a-cpu",
         "cpu": "a cpu",

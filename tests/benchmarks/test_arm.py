@@ -1,4 +1,4 @@
-"""ARM evidence: encodings, disassembly, loops and llvm-mca's output; and the whole of it on small programs."""
+"""ARM predictions: encodings, disassembly, loops and llvm-mca's output; and the whole benchmark on small programs."""
 
 import json
 import os
@@ -12,8 +12,8 @@ from benchmarks.kit.command import finish
 from edgepack.errors import EdgepackError, UsageError
 from edgepack.toolchain.zig import compile_c
 
-# As llvm-objdump writes it: a kernel that jumps to what it computes, whose parallel part has no symbol either, and
-# an error helper that all share. Two loops nested, and one that branches within.
+# As written by llvm-objdump: a kernel that jumps to its body, whose parallel part has no symbol either, and
+# a shared error helper. Two nested loops, and one with a branch inside.
 DISASSEMBLY = """
 model.so:	file format elf64-littleaarch64
 
@@ -59,7 +59,7 @@ def _loops():
 
 
 def _need(find):
-    """What only Debian packages bring: skipped without, but not in CI."""
+    """Requires Debian packages: skipped without, but not in CI."""
     try:
         return find()
     except UsageError as error:
@@ -86,12 +86,12 @@ def test_innermost_loops_are_back_edges_without_another_inside():
 def test_loops_are_weighed_by_what_ran():
     runs = {("m.so", address): 80 for address in range(0x2028, 0x203C, 4)}
     runs |= {("m.so", address): 3 for address in range(0x2048, 0x2058, 4)}
-    found = loops.weighed(_loops(), runs, "m.so")
+    found = loops.weigh(_loops(), runs, "m.so")
     assert [(loop.body[0].address, loop.iterations, loop.executed) for loop in found] == [
         (0x2028, 80, 400),
         (0x2048, 3, 12),
     ]
-    assert loops.weighed(_loops(), runs, "other.so") == []
+    assert loops.weigh(_loops(), runs, "other.so") == []
 
 
 @pytest.mark.parametrize(

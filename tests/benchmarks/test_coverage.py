@@ -1,4 +1,4 @@
-"""The coverage run: its cases, its processes, its verdicts, and a few cases through everything."""
+"""The coverage benchmark: cases, processes, verdicts, and a few cases end to end."""
 
 import json
 import os
@@ -135,7 +135,7 @@ def test_a_crash_or_a_hang_costs_one_job():
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory):
-    """A run of ten cases by everyone, as `make coverage` does it: rows by name."""
+    """A run of ten cases with all contestants, as in `make coverage`: rows by name."""
     folder = tmp_path_factory.mktemp("coverage")
     results, out = folder / "results.json", folder / "page.md"
     names = "abs,relu_expanded_ver18,slice,lstm_defaults,conv_with_strides_no_padding,"

@@ -1,4 +1,4 @@
-"""Layers alone, their int8 weights decoded in the kernel or on the build host."""
+"""Single layers with int8 weights decoded in the kernel or during the build."""
 
 from benchmarks import decoding
 from benchmarks.decoding import LAYERS, IntegerLayer, ratios

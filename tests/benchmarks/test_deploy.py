@@ -1,4 +1,4 @@
-"""benchmarks/deploy: the link, the change of one layer, and all three steps with a small bundle."""
+"""benchmarks/deploy: the link, changing one layer, and all three steps with a small bundle."""
 
 import asyncio
 import io
@@ -62,7 +62,7 @@ def test_a_bucket_without_a_rate_never_waits():
 
 
 def _relay(rate, delay_s, sent, answered):
-    """Send ``sent`` through a relay to a server that answers with ``answered``; both ends' bytes, and the count."""
+    """Send ``sent`` through a relay to a server that answers with ``answered``; returns both ends' bytes, and the count."""
 
     async def conversation():
         arrived = asyncio.get_running_loop().create_future()
@@ -131,7 +131,7 @@ def _npy(array):
 
 
 def _bundle(folder, version, model):
-    """A bundle whose agent is a shell script: all that a deploy needs, in a few hundred kilobytes."""
+    """A bundle whose agent is a shell script: sufficient for a deploy, in a few hundred kilobytes."""
     tensor = {"name": "x", "shape": (1, 4), "dtype": "float32"}
     contents = Contents.model_validate(
         {

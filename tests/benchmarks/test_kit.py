@@ -1,4 +1,4 @@
-"""The small parts that benchmarks share: command lines, programs, tables, things made once."""
+"""Shared code of the benchmarks: command lines, programs, tables, cached files."""
 
 import re
 import sys
@@ -18,16 +18,16 @@ def python(code):
 
 
 def test_names_are_chosen_in_the_order_they_are_known_in():
-    assert command.chosen(" b,a", ["a", "b", "c"], "letters") == ["a", "b"]
-    assert command.chosen("", ["a", "b"], "letters") == ["a", "b"]
+    assert command.parse_names(" b,a", ["a", "b", "c"], "letters") == ["a", "b"]
+    assert command.parse_names("", ["a", "b"], "letters") == ["a", "b"]
 
 
 def test_a_slip_of_a_name_gets_the_near_one_and_others_the_list():
     with pytest.raises(UsageError, match="unknown nets: resnet81") as error:
-        command.chosen("resnet81", ["lstm", "resnet18"], "nets")
+        command.parse_names("resnet81", ["lstm", "resnet18"], "nets")
     assert error.value.next == "did you mean resnet18?"
     with pytest.raises(UsageError) as error:
-        command.chosen("x", ["lstm", "resnet18"], "nets")
+        command.parse_names("x", ["lstm", "resnet18"], "nets")
     assert error.value.next == "choose from lstm, resnet18"
 
 
@@ -180,9 +180,9 @@ def test_what_is_made_once_is_whole_or_not_there(tmp_path):
 
     wanted = tmp_path / "kept" / "thing"
     with pytest.raises(OSError, match="full"):
-        places.made_once(wanted, make)
+        places.make_once(wanted, make)
     assert not wanted.exists()
     for _ in range(2):
-        assert places.made_once(wanted, make).read_text() == "whole"
+        assert places.make_once(wanted, make).read_text() == "whole"
     assert len(made) == 2
     assert sorted(path.name for path in wanted.parent.iterdir()) == ["thing", "thing.lock"]

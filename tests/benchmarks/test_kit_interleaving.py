@@ -1,4 +1,4 @@
-"""Orders, warm-up, the canary and its consequences, with contestants and a machine made of numbers."""
+"""Orders, warm-up, the canary and its effects, with simulated contestants and a simulated machine."""
 
 import random
 
@@ -21,7 +21,7 @@ MS = 1_000_000
 
 
 class Machine:
-    """A pace that scripts change, a canary of 3 ms, and a log of who ran."""
+    """A scripted pace, a canary of 3 ms, and a log of the contestants that ran."""
 
     def __init__(self):
         self.pace = 1.0
@@ -42,7 +42,7 @@ class Machine:
 
 
 class Fake:
-    """A contestant that takes ``ns`` an inference."""
+    """A contestant that takes ``ns`` per inference."""
 
     def __init__(self, machine, name, ns, breaks_at=None):
         self.machine, self.name, self.ns, self.calls, self.breaks_at = machine, name, ns, 0, breaks_at

@@ -1,4 +1,4 @@
-"""Stock MetaSchedule's search in its process: ended with all it started, its records kept. TVM is not needed."""
+"""Stock MetaSchedule's search process: killed with its children, its records kept. TVM is not needed."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ def alive(pid):
 
 @pytest.fixture
 def pids(tmp_path):
-    """The file that gets the two processes of a search that sends candidates to a worker and never hears of them."""
+    """The file with the two processes of a search that sends candidates to a worker and never gets an answer."""
     return tmp_path / "pids"
 
 
@@ -38,7 +38,7 @@ def program(pids):
 
 
 class Clock:
-    """Stands at 0 until the tuning and its worker run; then it jumps."""
+    """A clock that stands at 0 until the tuning and its worker run; then it jumps."""
 
     def __init__(self, pids, jump_s):
         self._pids, self._jump_s = pids, jump_s
@@ -75,7 +75,7 @@ def test_records_of_an_earlier_run_count_and_a_half_written_one_goes(tmp_path, p
     search = Search(folder)
     search.run(program(pids), 3, time.monotonic() + 300)
     assert not pids.exists()  # nothing was left to tune
-    assert (search.counted()[True], search.counted()[False]) == (2, 1)
+    assert (search.count()[True], search.count()[False]) == (2, 1)
     assert search.kernels() == 1
     assert (folder / metaschedule.RECORDS).read_text() == "\n".join(records) + "\n"
     assert (folder / metaschedule.WORKLOADS).read_text() == "[]\n"

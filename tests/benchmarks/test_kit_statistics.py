@@ -75,7 +75,7 @@ def test_a_factor_on_one_side_is_a_factor_of_ratio_and_interval(a, b, factor, se
 @given(blocks, seeds, st.lists(st.integers(1, 50), min_size=8, max_size=8))
 @settings(max_examples=30)
 def test_what_slows_whole_rounds_down_for_both_does_not_widen_the_interval(lists, seed, factors):
-    """Pairing: a drift that both sides share cancels when one is the other times a constant."""
+    """Pairing: a drift shared by both sides cancels when one is a multiple of the other."""
     ours = {i: [factors[i] * x for x in one] for i, one in enumerate(lists)}
     theirs = {i: [3 * x for x in one] for i, one in ours.items()}
     found = ratio(theirs, ours, seed=seed, resamples=100)

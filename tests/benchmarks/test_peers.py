@@ -1,4 +1,4 @@
-"""A smoke run: one net, two peers, everything real. Structure and correctness only, never time."""
+"""A smoke test: one net, two peers, nothing mocked. Checks structure and correctness, never time."""
 
 import xml.etree.ElementTree as ET
 
@@ -14,7 +14,7 @@ PEERS = ("edgepack", "onnxruntime")
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """A cache of its own: nothing is there yet, nothing is left behind."""
+    """A separate, empty cache."""
     monkeypatch.setattr(places, "CACHE", tmp_path / "cache")
     return tmp_path / "cache"
 

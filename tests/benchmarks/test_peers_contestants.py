@@ -1,4 +1,4 @@
-"""The contestants around edgepack and TVM on a tiny net: what they compute and how they say no, never time."""
+"""The contestants based on edgepack and TVM on a tiny net: outputs and errors, never time."""
 
 import json
 import os
@@ -59,14 +59,14 @@ def two_inputs():
 
 
 def unknown_to_tvm():
-    """An operator that TVM's importer lacks."""
+    """An operator that TVM's importer does not support."""
     node = helper.make_node("Det", ["m"], ["y"], name="the_determinant")
     return helper.make_graph([node], "net", [value("m", (2, 3, 3))], [value("y", (2,))])
 
 
 @pytest.fixture
 def task(tmp_path):
-    """Makes the task of a graph."""
+    """A function that creates the task of a graph."""
 
     def make(graph, precision="fp32"):
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

@@ -1,4 +1,4 @@
-"""What counts as the same outputs, and as a net's least time."""
+"""Comparison of outputs, and the minimum time of a net."""
 
 import numpy as np
 import onnx

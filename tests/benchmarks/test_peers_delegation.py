@@ -1,4 +1,4 @@
-"""What the notes of LiteRT and ExecuTorch say of their operators, from node lists as those runtimes give them."""
+"""Notes of LiteRT and ExecuTorch on their operators, from node lists as returned by those runtimes."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""The machine's limits: the kernels compute what they say, with the instructions they say. Never how fast."""
+"""The machine's limits: kernels compute the right results with the right instructions. Never how fast."""
 
 import ctypes
 import os
@@ -39,7 +39,7 @@ def test_kernels_compute_what_they_say(variant):
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="instructions of x86")
 def test_widened_operands_are_exact(tmp_path, monkeypatch):
-    """Full-range u8 by full-range s8, with which pairs saturate in int16."""
+    """Full-range u8 by full-range s8, whose pairs saturate in int16."""
     monkeypatch.setattr(places, "CACHE", tmp_path)
     path = shared_library("widened", limits.source(WIDENED), limits.FLAGS)
     for variant in WIDENED:
@@ -47,7 +47,7 @@ def test_widened_operands_are_exact(tmp_path, monkeypatch):
 
 
 def check(library, variant):
-    """A thousand steps add what the variant says to its accumulators."""
+    """A thousand steps add the expected values to the accumulators."""
     state = limits.new_state(variant)
     kind = variant.operation.kind
     if kind == "fma":
@@ -81,7 +81,7 @@ def test_stream_kernels_compute_what_they_say():
     library = limits.library()
     count = 128 * 40
     random = np.random.default_rng(0)
-    a, b, c = (limits.aligned(4 * count).view(np.float32) for _ in "abc")
+    a, b, c = (limits.aligned_bytes(4 * count).view(np.float32) for _ in "abc")
     for array in (a, b, c):
         array[:] = random.integers(0, 100, count)  # sums stay exact
     state = limits.Stream(a.ctypes.data, b.ctypes.data, c.ctypes.data, count, 0.0)

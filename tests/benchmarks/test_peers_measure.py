@@ -100,7 +100,7 @@ def test_a_document_comes_back_as_it_was(settings, net, tmp_path):
 
 def test_what_was_prepared_is_used_again_until_something_changes(settings, net):
     def prepare(name, settings=settings, precision="fp32", threads=1):
-        """How often it has prepared in this folder by now."""
+        """Number of preparations in this folder so far."""
         run = GroupRun(settings, net, [name], Cell(net.net, precision, threads))
         run.prepare(time.monotonic() + 60)
         folder = f"double-{precision}" + ("" if name == "shared" else f"-{threads}t")
@@ -132,7 +132,7 @@ def test_a_change_of_what_a_contestant_takes_from_another_prepares_anew(settings
     )
 
     def prepare():
-        """How often it has prepared by now."""
+        """Number of preparations so far."""
         for name in [name for name in sys.modules if name.partition(".")[0] == "kin"]:
             monkeypatch.delitem(sys.modules, name)
         importlib.invalidate_caches()

@@ -1,4 +1,4 @@
-"""What MNN's tools are given, and what is said of them when they fail; MNN itself is not needed."""
+"""Inputs of MNN's tools, and reports of their failures; MNN itself is not needed."""
 
 import json
 import time
@@ -27,7 +27,7 @@ def _soon():
 
 @pytest.fixture
 def tools(tmp_path, monkeypatch):
-    """Write a module ``_tools`` that stands before MNN's."""
+    """Write a module ``_tools`` that shadows MNN's."""
 
     def write(code):
         (tmp_path / "_tools.py").write_text(code)
@@ -105,7 +105,7 @@ def test_the_first_method_that_agrees_is_kept(task, tmp_path, tools, monkeypatch
     )
     agreement = {"EMA.mnn": 0.5, "ADMM.mnn": 0.95}
     monkeypatch.setattr(mnn, "_cosine", lambda _task, _fp32, int8: agreement[int8.name])
-    model, how = mnn._quantized(task, tmp_path / "fp32.mnn", _soon())
+    model, how = mnn._quantize(task, tmp_path / "fp32.mnn", _soon())
     assert model.name == "ADMM.mnn"
     assert how.startswith("mnnquant, ADMM activations")
     assert "KL: mnnquant died of SIGABRT" in how

@@ -1,4 +1,4 @@
-"""RESULTS.md and the charts, from groups made of numbers."""
+"""RESULTS.md and the charts, from synthetic groups."""
 
 import xml.etree.ElementTree as ET
 
@@ -102,7 +102,7 @@ def group(medians, net="resnet18", threads=1, precision="fp32", **more):
 
 
 def test_order_is_by_ratio_where_rounds_differ():
-    """Medians alone would put the one first that took part while the machine was fast."""
+    """By medians alone, the contestant that took part while the machine was fast would be first."""
     fast, slow = group({"edgepack": 4.0, "early": 2.0}), group({"edgepack": 8.0, "late": 3.0})
     late = tuple(block.model_copy(update={"round": block.round + 5}) for block in slow.blocks)
     both = {"blocks": fast.blocks + late, "entries": {**fast.entries, **slow.entries}}

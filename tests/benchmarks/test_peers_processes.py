@@ -1,4 +1,4 @@
-"""The process of a contestant: stopped, continued, hung, orphaned, and what it imports."""
+"""The process of a contestant: suspended, resumed, hung, orphaned, and its imports."""
 
 import subprocess
 import sys

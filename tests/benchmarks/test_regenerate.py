@@ -1,4 +1,4 @@
-"""Everything in the repository that is generated from committed results comes out of them byte for byte."""
+"""All files generated from committed results are reproduced byte for byte."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from benchmarks.tuning import __main__ as tuning
 
 
 def files(folder):
-    """Names and contents."""
+    """Return names and contents."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
@@ -26,7 +26,7 @@ PEERS = RESULTS / "results" / "peers"
 
 
 def _folder(name):
-    """Predictions for ARM do not depend on the machine."""
+    """Return the folder of a benchmark's results; predictions for ARM do not depend on the machine."""
     return RESULTS / "results" / name / ("" if name == "arm" else KIND)
 
 

@@ -1,4 +1,4 @@
-"""Libraries side by side: in turns, one inference each, and the table of them."""
+"""Libraries side by side: in turns, one inference each, and their table."""
 
 import numpy as np
 import onnx
@@ -12,7 +12,7 @@ from edgepack.errors import UsageError
 
 
 class Numbered:
-    """Answers with how many inferences it has done, and says in a log whose turn it was."""
+    """Answers with the number of its inferences so far, and logs whose turn it was."""
 
     def __init__(self, log, name, breaks_at=0):
         self.log, self.name, self.breaks_at = log, name, breaks_at

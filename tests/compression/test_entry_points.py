@@ -1,4 +1,4 @@
-"""Methods of other packages: an entry that cannot be used is told with its reason, and harms nobody."""
+"""Methods of other packages: an invalid entry point is reported with its reason, and does not affect others."""
 
 import sys
 import types
@@ -33,7 +33,7 @@ GOOD = TorchMethod(spec=Halve, apply=apply)
 
 @pytest.fixture
 def other(monkeypatch):
-    """A module of another package, with whatever a test puts into it."""
+    """A module of another package, with contents set by the test."""
     module = types.ModuleType("other_methods")
     monkeypatch.setitem(sys.modules, "other_methods", module)
     return module

@@ -1,4 +1,4 @@
-"""The code of docs/add-a-compression-method.md runs and keeps its promise."""
+"""The code in docs/add-a-compression-method.md works as described."""
 
 import re
 from pathlib import Path

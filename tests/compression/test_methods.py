@@ -1,4 +1,4 @@
-"""The contract that every registered compression method keeps."""
+"""The interface that every registered compression method must implement."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Pruning as a recipe's step: options, metrics, and what it refuses."""
+"""Pruning as a recipe step: options, metrics and errors."""
 
 import itertools
 
@@ -126,7 +126,7 @@ def test_a_model_that_cannot_be_traced_names_the_line():
 
 
 class Unknown(nn.Module):
-    """Half of it does what the analysis does not follow."""
+    """A network of which half cannot be analysed."""
 
     def __init__(self, operation):
         super().__init__()
@@ -174,7 +174,7 @@ def test_shared_weights_stay():
 
 
 class CountsChannels(nn.Module):
-    """Its arithmetic on sizes holds for the full width only."""
+    """A network whose arithmetic on sizes holds only for the full width."""
 
     def __init__(self):
         super().__init__()

@@ -61,7 +61,7 @@ class Concat(nn.Module):
 
 
 class Dense(nn.Module):
-    """Each concatenation is read twice, and added to a third."""
+    """Each concatenation is read twice, and added to a third tensor."""
 
     zero = {"a.0": [0, 5], "b.0": [1, 2], "c.0": [0, 5, 9, 10]}  # noqa: RUF012
 
@@ -87,7 +87,7 @@ class DepthwiseSeparable(nn.Module):
 
 
 class Grouped(nn.Module):
-    """Four groups of two: a group goes whole."""
+    """Four groups of two: groups are removed as a whole."""
 
     zero = {"stem.0": [4, 5], "grouped.0": [8, 9, 10, 11]}  # noqa: RUF012
 
@@ -179,13 +179,13 @@ def randomised(module):
 
 
 def zeroed(build):
-    """The network with the channels of ``zero`` silent, and what must be left of each layer."""
+    """Silence the channels ``zero`` of a network; also return what must be left of each layer."""
     torch.manual_seed(0)
     module = randomised(build())
     layers = dict(module.named_modules())
     with torch.no_grad():
         for name, channels in build.zero.items():
-            # A batch normalisation that follows must not revive the channel.
+            # A subsequent batch normalisation must not revive the channel.
             norm = layers.get(name.removesuffix("0") + "1") if name.endswith(".0") else None
             for layer in [layers[name]] + ([norm] if norm else []):
                 layer.weight[channels] = 0
@@ -278,7 +278,7 @@ class Generated(nn.Module):
     criterion=st.sampled_from(["l1", "l2"]),
 )
 def test_any_chain_of_blocks_is_pruned_to_its_masked_self(blocks, widths, ratio, criterion):
-    """apply() compares the result with the original whose removed channels nobody reads, and raises."""
+    """apply() compares the result with the original with masked channels, and raises an error."""
     torch.manual_seed(0)
     module = randomised(Generated(blocks, [max(widths[0], 4), *widths[1 : len(blocks) + 1]]))
     result = prune(module, ratio=ratio, criterion=criterion)

@@ -1,4 +1,4 @@
-"""Static quantization: int8 that keeps accuracy, in a form that compilers read, and nothing left lying about."""
+"""Static quantization: int8 with preserved accuracy, in Q/DQ form, without temporary files left behind."""
 
 import dataclasses
 import logging

@@ -1,4 +1,4 @@
-"""The files and code that a step names: checked at their place, hashed, and had through the context alone."""
+"""Files and code that a step refers to: checked, hashed, and available only through the context."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The package of docs/add-a-compression-method.md, installed into a fresh environment: its method is one like any other."""
+"""The package of docs/add-a-compression-method.md, installed into a new environment, provides a method like any other."""
 
 import json
 import os
@@ -35,14 +35,14 @@ targets:
 
 
 class Environment:
-    """A virtual environment of its own, in which edgepack is there and the package is installed."""
+    """A separate virtual environment with edgepack and the package installed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
         self.python = folder / "venv/bin/python"
         (site,) = (folder / "venv").glob("lib/python*/site-packages")
-        # The edgepack under test, and what it needs from the environment that runs the tests.
+        # The edgepack under test, and its dependencies from the environment that runs the tests.
         (site / "edgepack.pth").write_text(
             f"{ROOT}\nimport site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
         )

@@ -24,7 +24,7 @@ RNG = np.random.default_rng(0)
 
 @dataclass
 class Case:
-    """A node: its inputs by name, those that are fed (the rest are constants), outputs, and their right values."""
+    """A node: its inputs by name, those that are fed (the others are constants), outputs, and their expected values."""
 
     name: str
     operator: str
@@ -59,7 +59,7 @@ class Case:
 
 
 def full_range(dtype, *shape):
-    """Every value of a type, the extremes more often: those are what saturates."""
+    """Every value of a type, with more extremes, because these saturate."""
     limits = np.iinfo(dtype)
     values = RNG.integers(limits.min, limits.max + 1, shape).astype(dtype)
     kind = RNG.random(shape)
@@ -98,7 +98,7 @@ def products(a_type, b_type):
         plain = {"a": a, "b": b}
         yield Case(f"MatMulInteger {tag} bare", "MatMulInteger", "", plain, fed, {"y": T.INT32}, (bare,))
         if (a_type, b_type) == ("int8", "uint8"):
-            continue  # onnxruntime has the rest for a uint8 first operand, or two of int8
+            continue  # onnxruntime supports the others for a uint8 first operand, or two of int8
         real = total * float(A_SCALE) * float(B_SCALE)
         scale, zero = np.float32(np.abs(real).max() / 100), np.asarray(7, a_type)
         a_part, b_part = {"a": a, "sa": A_SCALE, "za": a_zero}, {"b": b, "sb": B_SCALE, "zb": b_zero}
@@ -152,7 +152,7 @@ def convolutions(a_type, b_type):
 
 
 def dynamic(b_type):
-    """What quantizes its first operand itself, and attention."""
+    """Operators that quantize their first operand themselves, and attention."""
     x = (RNG.standard_normal((5, 130)) * 3).astype(np.float32)
     scale = np.float32((x.max() - x.min()) / np.float32(255))
     zero = np.clip(np.rint(-x.min() / scale), 0, 255).astype(np.uint8)
@@ -168,7 +168,7 @@ def dynamic(b_type):
         * float(B_SCALE)
     )
     inputs = {"x": x, "b": b, "sb": B_SCALE, "zb": b_zero}
-    # An element of x half way between two codes may fall either way: one code times one weight.
+    # An element of x halfway between two codes may round either way: one code times one weight.
     quantum = 1e-6 * float(np.abs(real).max()) + 256 * float(scale) * float(B_SCALE)
     name = f"DynamicQuantizeMatMul {b_type}"
     yield Case(name, "DynamicQuantizeMatMul", MICROSOFT, inputs, ("x",), {"y": T.FLOAT}, (real,), quantum)
@@ -236,7 +236,7 @@ def cases():
 
 
 def measured():
-    """By case: the largest difference from NumPy's values, and what rounding may make of it."""
+    """By case: the largest difference from NumPy's values, and the tolerance for rounding."""
     from edgepack.export.reference import run_onnx
 
     found = {}

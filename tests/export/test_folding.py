@@ -1,4 +1,4 @@
-"""What depends on weights alone is computed at export, and only where the file does not grow."""
+"""Expressions of weights alone are folded at export, if the file does not grow."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""An import computes what the user's file does, or is refused with the first tensor that differs."""
+"""Imported models give the same results as the original file, or are rejected naming the first tensor that differs."""
 
 import numpy as np
 import onnx

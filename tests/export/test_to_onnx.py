@@ -1,4 +1,4 @@
-"""torch to ONNX: the same numbers, the same bytes, quietly."""
+"""Export of torch models to ONNX: same results, deterministic bytes, no output on the terminal."""
 
 import hashlib
 import subprocess
@@ -166,7 +166,7 @@ def test_mobilenet_v2_is_the_real_one(tmp_path):
     counts = count(path)
     assert counts.macs == 300_774_272
     assert counts.size == path.stat().st_size
-    # Folding leaves one bias a channel of what were a scale and a shift: 17,056 channels.
+    # Folding leaves one bias per channel instead of a scale and a shift: 17,056 channels.
     assert counts.parameters == 3_504_872 - 17_056
     x = np.random.default_rng(0).standard_normal((2, 3, 224, 224)).astype("float32")
     outputs = [run_onnx(path, {"image": row[None]})[0] for row in x]

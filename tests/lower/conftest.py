@@ -1,11 +1,11 @@
-"""Small ONNX models, made here."""
+"""Small ONNX models for the tests."""
 
 import numpy as np
 import pytest
 
 
 def _network(quantized):
-    """A convolution, a depthwise one, a residual, pooling and a linear layer; in Q/DQ form if wanted."""
+    """A network with convolution, depthwise convolution, residual, pooling and linear layer; optionally in Q/DQ form."""
     from onnx import TensorProto, helper, numpy_helper
 
     random = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def network(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def quantized_network(tmp_path_factory):
-    """The same in Q/DQ form: per-tensor activations, per-channel weights."""
+    """The same network in Q/DQ form: per-tensor activations, per-channel weights."""
     import onnx
 
     path = tmp_path_factory.mktemp("onnx") / "quantized.onnx"
@@ -85,7 +85,7 @@ def quantized_network(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def one_node(tmp_path_factory):
-    """A maker of models with one node: ``one_node("LSTM", [inputs], constants={…}, **attributes)``."""
+    """A function that builds models with one node: ``one_node("LSTM", [inputs], constants={…}, **attributes)``."""
     from onnx import TensorProto, helper, numpy_helper, save
 
     def make(operator, shapes, constants, outputs=("y",), out_shape=None, **attributes):

@@ -1,4 +1,4 @@
-"""A codebook made in torch stays one on its way: in the file, the counts, and what the compiled model says."""
+"""Codebooks from torch are preserved in the exported file, the counts, and the compiled model's summary."""
 
 import json
 
@@ -26,7 +26,7 @@ def random_codes(*shape, entries=16):
 
 
 class Shared(nn.Module):
-    """Scalars shared by a whole matrix, as k-means of the weights gives them (Han et al. 2016, arXiv:1510.00149)."""
+    """Scalars shared by a whole matrix, as from k-means of the weights (Han et al. 2016, arXiv:1510.00149)."""
 
     def __init__(self, entries=16, dtype=torch.int64, form="index"):
         super().__init__()
@@ -47,7 +47,7 @@ class Shared(nn.Module):
 
 
 class Vectors(nn.Module):
-    """Product quantization: a convolution's weights are vectors of 4 out of a table."""
+    """Product quantization: a convolution's weights are vectors of 4 from a table."""
 
     def __init__(self):
         super().__init__()
@@ -140,7 +140,7 @@ def test_a_codebook_in_a_file_from_elsewhere_is_kept_and_its_codes_become_small(
 
 
 def test_positions_of_a_table_are_no_codebook(tmp_path):
-    """Each row is used once: as codes and a table the weight would be larger."""
+    """Each row is used once: codes and table would be larger than the weight."""
     model = imported(lookup(np.arange(64), np.ones((128, 32), "float32")), tmp_path)
     assert [node.op_type for node in model.graph.node] == ["MatMul"]
     assert {c.encoding for c in encoded_constants(model)} == {"dense"}

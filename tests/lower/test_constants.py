@@ -1,4 +1,4 @@
-"""Encoded constants keep their form to the kernel that can take it, and mean the same there."""
+"""Encoded constants are passed to kernels that can decode them, with the same results."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def by_form(result):
 
 @pytest.fixture
 def taken_everywhere(monkeypatch):
-    """Kernels decode whatever they can, whether that is slower or not."""
+    """Kernels decode whatever they can, even if slower."""
     monkeypatch.setattr(gains, "GAINS", [Gain("any", kernel) for kernel in ("convolution", "product")])
 
 

@@ -1,4 +1,4 @@
-"""What cannot be lowered is named, all of it, before anything is built; what is not named compiles and is right."""
+"""``check --deep`` names everything that cannot be lowered before building; models that pass compile correctly."""
 
 import numpy as np
 import onnx
@@ -43,7 +43,7 @@ def operators(examined):
 
 @pytest.fixture
 def hopeless(tmp_path):
-    """A model with three nodes that cannot be lowered, of two operators, among some that can."""
+    """A model with three nodes of two operators that cannot be lowered, among supported ones."""
     nodes = [
         node("Det", ["x"], ["d"]),
         node("Det", ["z"], ["e"]),
@@ -76,16 +76,16 @@ def test_compiling_refuses_what_the_check_refuses(hopeless, tmp_path):
 @pytest.mark.parametrize(
     ("nodes", "constants", "outputs", "why"),
     [
-        # TVM's converter of IsInf finds both signs whatever the attribute says.
+        # TVM's converter of IsInf detects both signs and ignores the attribute.
         ([node("IsInf", ["x"], ["y"], detect_positive=0)], {}, {"y": TensorProto.BOOL}, "detect_positive"),
-        # It resizes without the low-pass filter.
+        # TVM resizes without the low-pass filter.
         (
             [node("Resize", ["x", "", "s"], ["y"], mode="linear", antialias=1)],
             {"s": np.array([1, 1, 0.5, 0.5], "float32")},
             {"y": FLOAT},
             "antialias",
         ),
-        # Of the mean it makes a scalar.
+        # TVM imports the mean as a scalar.
         (
             [node("LayerNormalization", ["x", "s"], ["y", "m", "v"], axis=-1)],
             {"s": np.ones(8, "float32")},

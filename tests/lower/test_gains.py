@@ -1,4 +1,4 @@
-"""Which kernels decode their weights, on which kind of CPU: the measured facts of docs/encodings.md."""
+"""Which kernels decode their weights, by kind of CPU: the measurements in docs/encodings.md."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A compiled model computes what onnxruntime computes; its kernels are those that tuning sees."""
+"""Compiled models give the same results as onnxruntime; their kernels are those that tuning sees."""
 
 import hashlib
 import re
@@ -87,7 +87,7 @@ def test_the_same_model_gives_the_same_bytes(network, x86, tmp_path):
 
 
 def test_quantized_network_matches_up_to_rounding(quantized_network, x86, tmp_path, names):
-    """Sums in another order may round to the neighbouring quantum: few outputs, one quantum each."""
+    """Other summation orders may round to an adjacent quantum: few outputs, one quantum each."""
     compiled = compile_model(quantized_network, x86, tmp_path / "q.so", dump=tmp_path)
     random = np.random.default_rng(2)
     differences = []

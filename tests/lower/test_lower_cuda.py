@@ -1,4 +1,4 @@
-"""CUDA kernels in the library: compiled for the board's architecture, found in the file itself."""
+"""CUDA kernels are compiled for the board's architecture and embedded in the library."""
 
 import os
 import struct

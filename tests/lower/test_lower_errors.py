@@ -1,4 +1,4 @@
-"""What cannot be compiled is named: operator, node, axis, compiler."""
+"""Errors name what cannot be compiled: operator, node, axis, compiler."""
 
 import numpy as np
 import pytest

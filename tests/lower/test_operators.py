@@ -1,4 +1,4 @@
-"""Operators that TVM alone gets wrong or cannot build: compiled, they compute what they should."""
+"""Operators that TVM compiles incorrectly or not at all give correct results."""
 
 import numpy as np
 import onnx
@@ -33,7 +33,7 @@ def one(path, operator, value, constants, **attributes):
 
 
 def _outputs(model):
-    """The outputs with the types that inference gives them."""
+    """Return the outputs with their inferred types."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     del bare.graph.output[:]

@@ -1,4 +1,4 @@
-"""The list of phases that runs: by target, with conditions that hold before and after each, and facts at its marks."""
+"""The list of phases by target, their pre- and postconditions, and the facts recorded at the marks."""
 
 import re
 
@@ -65,7 +65,7 @@ CONDITIONS = {
 
 
 def test_every_condition_can_be_violated(quantized_network):
-    """Each of them is false somewhere on the way, or it would say nothing."""
+    """Each condition is false for some phase, so that none is trivially true."""
     at, mod, violated = lowering(quantized_network), None, set()
     every = {
         condition.name: condition

@@ -1,4 +1,4 @@
-"""What is compiled for a level of x86-64 has no instruction beyond it, and answers right where the CPU has them all."""
+"""Libraries for a level of x86-64 use no instruction beyond it, and give correct results if the CPU supports them."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ from edgepack.schedules.tiles import Machine, machine
 
 LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 MODELS = ("network", "quantized_network")
-# Mnemonics of AVX and later begin with v, those of BMI are here; registers of AVX-512 and its masks are named so.
+# Mnemonics of AVX and later begin with v, those of BMI are listed here; registers of AVX-512 and its masks have these names.
 AVX = re.compile(r"v(?!err|erw|mcall|mlaunch)\w+")
 BMI = {
     "andn", "bextr", "blsi", "blsmsk", "blsr", "bzhi", "lzcnt", "movbe", "mulx", "pdep", "pext", "rorx", "sarx",
@@ -30,7 +30,7 @@ VNNI = re.compile(r"vpdp(bu|ws)s?d")
 
 @pytest.fixture(scope="module")
 def library(request, tmp_path_factory):
-    """The libraries by model and level, compiled once."""
+    """Libraries by model and level, compiled once."""
     folder, made = tmp_path_factory.mktemp("levels"), {}
 
     def compiled(model, level):
@@ -43,7 +43,7 @@ def library(request, tmp_path_factory):
 
 
 def instructions(library: Path) -> list[tuple[str, str]]:
-    """The library's instructions: mnemonic and operands."""
+    """Return the library's instructions: mnemonic and operands."""
     objdump = shutil.which("objdump")
     if objdump is None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(
@@ -92,7 +92,7 @@ def test_it_answers_right_where_the_cpu_has_the_level(request, library, model, l
         value = random.normal(size=(1, 3, 15, 15)).astype("float32")
         [expected] = run_onnx(request.getfixturevalue(model), {"x": value})
         difference = np.abs(vm["main"](tvm.runtime.tensor(value)).numpy() - expected)
-        # The quantum of the activations is 0.05: sums in another order may round to the neighbouring one.
+        # The quantum of the activations is 0.05: other summation orders may round to an adjacent one.
         assert np.median(difference) < 1e-5
         assert difference.max() < (1e-5 * np.abs(expected).max() if model == "network" else 0.2)
 

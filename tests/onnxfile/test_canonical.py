@@ -1,4 +1,4 @@
-"""One form for every ONNX file, and the same bytes for the same model."""
+"""Canonical form: the same model gives the same bytes."""
 
 import hashlib
 

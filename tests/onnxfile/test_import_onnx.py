@@ -1,4 +1,4 @@
-"""ONNX files from elsewhere: what is good comes through unchanged, what is not says why."""
+"""Importing ONNX files: valid ones are not changed, others give errors with the reason."""
 
 import os
 from pathlib import Path
@@ -265,7 +265,7 @@ def test_arithmetic_on_shapes_is_folded_away(tmp_path):
 
 @pytest.mark.parametrize("name", ["squeezenet", "shufflenet", "inception_v2"])
 def test_real_networks_of_an_old_opset_compute_the_same(tmp_path, name):
-    """Opset 9, IR 3, from Caffe2: they are upgraded on the way in."""
+    """Opset 9, IR 3, from Caffe2: upgraded during the import."""
     source = LIGHT / f"light_{name}.onnx"
     (given,) = import_onnx(source, (), tmp_path / "out.onnx")
     assert onnx.load(tmp_path / "out.onnx").opset_import[0].version >= 13

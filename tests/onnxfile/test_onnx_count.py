@@ -1,4 +1,4 @@
-"""Counting by hand and by machine."""
+"""Counts compared with manual calculation and with torch."""
 
 import numpy as np
 import pytest

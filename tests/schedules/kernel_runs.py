@@ -1,4 +1,4 @@
-"""Runs the functions of a library on saved arguments; prints how far each result is from what is expected.
+"""Run the functions of a library on saved arguments; prints how far each result is from the expected one.
 
 A program of its own, so that it runs on emulated CPUs, and without the compiler: TVM's runtime alone.
 
@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import tvm_ffi
 
-# Kernels call the runtime's threads, which registers itself when it is loaded. ``import tvm`` takes minutes here.
+# Kernels call the runtime's thread pool, which registers itself when loaded. ``import tvm`` takes minutes here.
 (PACKAGE,) = importlib.util.find_spec("tvm").submodule_search_locations
 ctypes.CDLL(str(next(Path(PACKAGE).rglob("libtvm_runtime.so"))), ctypes.RTLD_GLOBAL)
 
 
 def aligned(value):
-    """A copy where vector loads may begin; numpy promises 16 bytes, and kernels are compiled for 64."""
+    """Return a copy aligned for vector loads; numpy guarantees 16 bytes, and kernels are compiled for 64."""
     memory = np.empty(value.nbytes + 64, np.uint8)
     start = -memory.ctypes.data % 64
     copy = memory[start : start + value.nbytes].view(value.dtype).reshape(value.shape)

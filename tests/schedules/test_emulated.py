@@ -1,4 +1,4 @@
-"""Every kernel rule's result on the CPUs that a target stands for, emulated: an instruction too many ends the process."""
+"""Results of every kernel rule on emulated CPUs of each target; an unsupported instruction ends the process."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ RUNS = Path(__file__).with_name("kernel_runs.py")
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Arguments of every case and what the unscheduled kernel makes of them."""
+    """Arguments of every case and the results of the unscheduled kernel."""
     arrays = {}
     for number, case in enumerate(CASES):
         function = CASES[case]()

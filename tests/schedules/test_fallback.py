@@ -1,4 +1,4 @@
-"""A scheduled kernel computes what the unscheduled one computes, for plain and for odd shapes."""
+"""Scheduled kernels give the same results as unscheduled ones, for regular and odd shapes."""
 
 import numpy as np
 import pytest

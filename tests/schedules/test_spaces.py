@@ -1,4 +1,4 @@
-"""Search spaces offer what the target's features allow, and only where it is right; vectors reach the assembly."""
+"""Search spaces use the target's features where they are correct; vectors appear in the assembly."""
 
 import sys
 from pathlib import Path
@@ -42,7 +42,7 @@ def int8_product(lanes, data, weight, accumulator, *, packed):
 
 
 def tensorized(function, target):
-    """The schedules of a few draws from the space that use one of our intrinsics, compiled."""
+    """Schedules of a few draws from the space that use one of our intrinsics, compiled."""
     import tvm
     from tvm.s_tir import meta_schedule as ms
 
@@ -62,7 +62,7 @@ def tensorized(function, target):
                 try:
                     libraries.append(tvm.compile(sch.mod, target=tvm_target(target)))
                 except tvm.error.InternalError:
-                    continue  # MetaSchedule drops draws that do not build, as vectors around the intrinsic
+                    continue  # MetaSchedule drops draws that do not build, such as vectors around the intrinsic
     return libraries
 
 
@@ -73,7 +73,7 @@ def test_vnni_is_used_and_exact():
     assert libraries
     assert all("vpdpbusd" in library.mod.inspect_source("asm") for library in libraries)
     if "avx512_vnni" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
-        return  # the assembly is checked; only the CPU that runs it is missing
+        return  # the assembly is checked; only a CPU to run it is missing
     random = np.random.default_rng(0)
     a, b = random.integers(0, 256, (16, 64), "uint8"), random.integers(-128, 128, (64, 64), "int8")
     packed = np.ascontiguousarray(b.reshape(4, 16, 16, 4).transpose(0, 2, 1, 3))

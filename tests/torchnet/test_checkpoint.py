@@ -1,4 +1,4 @@
-"""Models on disk: what is saved comes back, and what does not fit says so."""
+"""Checkpoints: saved models are restored, and mismatches are reported."""
 
 import json
 import pickle
@@ -179,7 +179,7 @@ def test_a_checkpoint_of_another_network_is_refused(teacher, tmp_path):
 
 
 class Shared(nn.Module):
-    """A linear layer whose weights are entries of a codebook: no layer of torch's own."""
+    """A linear layer whose weights are entries of a codebook: not one of torch's own layers."""
 
     def __init__(self, entries, shape):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Layers that are replaced and pruned in any order come back from a checkpoint, bit for bit."""
+"""Layers that are replaced and pruned in any order are restored from a checkpoint, bit by bit."""
 
 import copy
 import json
@@ -34,7 +34,7 @@ def network():
 
 
 class FakeQuantLinear(nn.Linear):
-    """The usual shape of quantization-aware training: a linear layer with a scale per channel of its own."""
+    """Typical for quantization-aware training: a linear layer with its own per-channel scale."""
 
     def __init__(self, features, outputs):
         super().__init__(features, outputs)
@@ -54,7 +54,7 @@ class FakeQuantConv(nn.Conv2d):
 
 
 class Factors(nn.Module):
-    """A low-rank layer with parameters of its own: no layer of torch."""
+    """A low-rank layer with its own parameters: not a torch layer."""
 
     def __init__(self, features, outputs, rank):
         super().__init__()
@@ -106,7 +106,7 @@ def pair(module, record):
 
 
 def trim(module, record):
-    """Two input features fewer for fake-quantized layers: a method that prunes layers of a class of its own."""
+    """Remove two input features of fake-quantized layers, as a method that prunes its own layer class does."""
     for name in record["layers"]:
         layer = module.get_submodule(name)
         replace(
@@ -116,7 +116,7 @@ def trim(module, record):
 
 
 class Front(nn.Module):
-    """All channels but the last two."""
+    """Return all channels but the last two."""
 
     def forward(self, x):
         return x[:, :-2]
@@ -144,7 +144,7 @@ def layers(module, kinds):
 
 
 def applied(module, changes, step):
-    """The module after one step, and its changes, as the stage of the pipeline makes them."""
+    """Apply a step to a module; returns the module and its changes, as the pipeline's stage does."""
     kind, seed = step
     found = Structure.of(module)
     if kind == "prune":
@@ -185,7 +185,7 @@ def test_any_chain_is_restored_bit_for_bit_also_as_the_weights_of_a_new_recipe(t
         checkpoint.save(module, path, changes)
         found = checkpoint.restore(source(), path, REBUILD)
         assert torch.equal(outputs(found.module), outputs(module))
-        module, changes = found.module, found.changes  # what the next stage starts from
+        module, changes = found.module, found.changes  # the next stage starts from these
     model = Model(source="chained_net:network", weights=path.name)
     loaded = load_source(model, folder, REBUILD)
     assert torch.equal(outputs(loaded.module), outputs(module))
@@ -203,7 +203,7 @@ def test_a_layer_replaced_after_pruning_comes_back_at_its_pruned_size(kind, tmp_
 
 
 def test_a_subclass_that_its_own_method_shrinks_in_place_needs_no_change(tmp_path):
-    """Sizes and all tensors of the layer follow, parametrizations and scales included."""
+    """Sizes and all tensors of the layer are resized, including parametrizations and scales."""
     base, record = source(), {"layers": ["7", "9"]}
     changes = (Change("fake-quantize", record, Structure.of(base)),)
     module = randomise(fake_quantize(base, record), 4)
@@ -234,7 +234,7 @@ def test_a_subclass_that_its_own_method_shrinks_in_place_needs_no_change(tmp_pat
 
 
 def version_2(module, changes):
-    """The record of a checkpoint as edgepack 0.2 wrote it."""
+    """The record of a checkpoint as written by edgepack 0.2."""
     record = {
         "checkpoint": 2,
         "changes": [{"method": change.method, "record": change.record} for change in changes],
@@ -244,7 +244,7 @@ def version_2(module, changes):
 
 
 def test_a_checkpoint_of_version_2_is_read_changed_further_and_written_again(tmp_path):
-    """Replaced first and pruned then, which version 2 could restore."""
+    """Replaced first, then pruned, which version 2 could restore."""
     module, changes = applied(randomise(source(), 0), (), ("pair", 1))
     module, changes = applied(module, changes, ("prune", 1))
     save_file(module.state_dict(), tmp_path / "old.safetensors", version_2(module, changes))

@@ -1,4 +1,4 @@
-"""Training: it learns, it repeats, it says what is wrong."""
+"""Training: convergence, reproducibility, errors."""
 
 import dataclasses
 
@@ -168,7 +168,7 @@ def test_several_teachers_are_learnt_from_together():
 
 
 def test_the_optimizer_and_its_groups_are_the_objectives():
-    """The first layer rests, the last learns at a rate of its own, and a parameter beyond the module learns with it."""
+    """The first layer is frozen, the last has its own learning rate, and a parameter outside the module is trained too."""
     data, module = tiny(), mlp()
     before = [p.detach().clone() for p in module.parameters()]
     temperature = torch.nn.Parameter(torch.ones(()))

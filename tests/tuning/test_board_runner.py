@@ -1,4 +1,4 @@
-"""The runner against the real agent: crashes, lost connections, a board that stays away."""
+"""The runner with the real agent: crashes, lost connections, a board that stays unreachable."""
 
 import queue
 
@@ -19,7 +19,7 @@ def _no_pauses(monkeypatch):
 
 
 class Session:
-    """A started runner and what it said."""
+    """A started runner and its results."""
 
     def __init__(self, board, **options):
         self.results, self.notices = queue.Queue(), []

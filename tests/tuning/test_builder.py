@@ -1,4 +1,4 @@
-"""The build server: what goes wrong in one build stays there."""
+"""The build server: a failure in one build does not affect others."""
 
 import os
 import queue
@@ -26,7 +26,7 @@ def mod():
 
 @pytest.fixture
 def broken():
-    """A module TVM cannot compile: it calls an operator nobody knows how to lower."""
+    """A module that TVM cannot compile: it calls an unsupported operator."""
     a = te.placeholder((64,), name="a")
     unknown = te.compute(
         (64,), lambda i: tvm.tirx.call_intrin("float32", "tirx.tvm_warp_shuffle", a[i]), name="b"
@@ -70,7 +70,7 @@ def test_a_module_that_does_not_compile_is_an_error_and_the_next_one_builds(serv
 def test_a_worker_that_dies_is_replaced(server, mod, tmp_path):
     assert _build(server, 4, mod, tmp_path / "c.so").error is None
     (worker,) = _workers_of(server[0])
-    os.kill(worker, signal.SIGSTOP)  # so that it dies with the job in its hands
+    os.kill(worker, signal.SIGSTOP)  # so that it dies while working on the job
     builder, done = server
     builder.submit(5, mod, tmp_path / "d.so")
     os.kill(worker, signal.SIGKILL)

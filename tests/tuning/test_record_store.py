@@ -1,4 +1,4 @@
-"""Records are served to the target and TVM they were measured with, and to nothing else."""
+"""Records are used only for the target and TVM version they were measured with."""
 
 import copy
 import json

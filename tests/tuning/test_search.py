@@ -1,4 +1,4 @@
-"""Which kernel is searched next, and when one is left."""
+"""The choice of the next kernel to search, and when a kernel is no longer searched."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -62,7 +62,7 @@ def records_on_disk(store):
 
 @pytest.fixture(scope="module")
 def tuned(net, agent, tmp_path_factory):
-    """A run of 16 trials, in which any candidate that runs beats the fallback."""
+    """A run of 16 trials in which any candidate that runs beats the fallback."""
     store = RecordStore(tmp_path_factory.mktemp("store"))
     first, _ = run(net, store, LocalBoard(agent), runner=SlowFallback, trials=0)
     result, events = run(net, store, LocalBoard(agent), runner=SlowFallback, patience=0, trials=16)
@@ -114,8 +114,8 @@ def test_every_piece_of_every_phase_is_told(tuned):
         phase: sorted((e.began, e.ended) for e in events.of(PhaseEnded) if e.phase == phase)
         for phase in ("search", "build", "transfer", "measure")
     }
-    # A candidate that does not run has all three as well: what fails is its execution.
-    # Each of the four batches takes a timing of its kernel's fallback along; the two of those are built once.
+    # A candidate that does not run has all three as well, because its execution fails.
+    # Each of the four batches includes a timing of its kernel's fallback; the two fallbacks are built once.
     assert [len(pieces[phase]) for phase in ("build", "transfer", "measure")] == [18, 20, 20]
     assert len(pieces["search"]) >= 2 * len(events.of(BatchMeasured))  # generate, learn
     for spans in pieces.values():
@@ -240,7 +240,7 @@ def test_a_candidate_must_beat_the_fallback_by_more_than_noise(net, tmp_path):
     assert not any(kernel.tuned for kernel in result.kernels)
     for records in (result.records, best_records(net, target(), store)):
         assert not (records / RECORDS).read_text()
-    again, _ = scripted(net, tmp_path, **timings, trials=8)  # what was found is remembered, noise included
+    again, _ = scripted(net, tmp_path, **timings, trials=8)  # results are restored, including the noise
     assert again.new_trials == 0
     assert [kernel.noise for kernel in again.kernels] == pytest.approx([0.2, 0.2])
 

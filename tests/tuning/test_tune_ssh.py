@@ -1,4 +1,4 @@
-"""Tuning over a real sshd, which dies once in between."""
+"""Tuning over a real sshd, which is killed once during the run."""
 
 import os
 import shutil

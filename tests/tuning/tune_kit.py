@@ -1,4 +1,4 @@
-"""A board that is a process of this machine, and a small network to tune."""
+"""A board that is a local process, and a small network to tune."""
 
 import dataclasses
 import itertools
@@ -66,7 +66,7 @@ def two_convolutions(path):
 
 
 class LocalProcess:
-    """A process here, with the interface of one on a board."""
+    """A local process with the interface of one on a board."""
 
     def __init__(self, argv):
         self._process = subprocess.Popen(
@@ -116,7 +116,7 @@ class LocalProcess:
 
 
 class LocalBoard:
-    """Connects to an agent on this machine; the agent can be killed after some answers, or stay away."""
+    """Connects to a local agent, which can be killed after some answers, or stay unreachable."""
 
     def __init__(self, agent, *, dies_after=(), refuses=0):
         self.agent = str(agent)
@@ -142,12 +142,12 @@ class LocalBoard:
 
 
 def is_fallback(candidate):
-    """Whether what a runner is to measure is the kernel's fallback schedule."""
+    """Whether the candidate is the kernel's fallback schedule."""
     return candidate.library.name.startswith("fallback")
 
 
 class SlowFallback(BoardRunner):
-    """A real board on which fallback schedules are a thousand times as slow, so that any candidate beats them."""
+    """A real board on which fallback schedules are a thousand times slower, so that any candidate beats them."""
 
     def start(self, results, notices):
         def slower(measured):
@@ -164,7 +164,7 @@ class SlowFallback(BoardRunner):
 
 
 class NoBuilder:
-    """Builds nothing, at once: for boards that do not look at libraries."""
+    """A builder that builds nothing: for boards that do not read libraries."""
 
     def __init__(self, done, _target, **_):
         self._done = done
@@ -180,7 +180,7 @@ class NoBuilder:
 
 
 class ScriptedBoard:
-    """Answers at once: ``fallback`` and ``candidate`` say how many ms, given the arguments and the number of such so far."""
+    """Answers immediately: ``fallback`` and ``candidate`` return ms, given the arguments and the number of calls so far."""
 
     failure = None
     shares_host = False
@@ -204,7 +204,7 @@ class ScriptedBoard:
 
 
 class _Mortal:
-    """Kills the agent after so many answers."""
+    """Kills the agent after this many answers."""
 
     def __init__(self, process, answers):
         self._process = process

@@ -1,4 +1,4 @@
-"""The zoo's networks are the published ones, by their parameters and MACs; nothing here runs a large one."""
+"""The zoo's networks match the published numbers of parameters and MACs; no large network is run here."""
 
 import itertools
 import subprocess
@@ -15,7 +15,7 @@ from edgepack.onnxfile.counting import count
 from edgepack.zoo import NETS, Net, __main__
 from edgepack.zoo.mobilenet_v3 import _divisible
 
-# As published: parameters, billions of MACs to the digits given.
+# As published: parameters, billions of MACs to the given digits.
 TORCHVISION = {
     "mobilenet_v2": (3_504_872, "0.301"),
     "mobilenet_v3_large": (5_483_032, "0.217"),
@@ -26,7 +26,7 @@ TORCHVISION = {
 
 
 def meta(net: Net) -> tuple[torch.nn.Module, int]:
-    """The network without memory, and the MACs that torch counts in one run of it."""
+    """The network without values, and the MACs that torch counts in one run of it."""
     module = net.architecture()
     with torch.device("meta"):
         inputs = [torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in net.inputs]

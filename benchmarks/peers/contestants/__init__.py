@@ -1,4 +1,4 @@
-"""Everyone who competes. Each file imports its runtime inside its methods, so that this list costs nothing."""
+"""All contestants. Each file imports its runtime inside its methods, so that importing this list is cheap."""
 
 from benchmarks.peers.contestants.edgepack import Edgepack
 from benchmarks.peers.contestants.executorch import Executorch

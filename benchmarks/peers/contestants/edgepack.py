@@ -1,7 +1,7 @@
-"""edgepack itself, on the path of its users: a recipe, tuning on a board, a bundle, and the bundle's agent.
+"""edgepack as its users run it: a recipe, tuning on a board, a bundle, and the bundle's agent.
 
-The board is this machine, as the virtual board ``host``. Tuning records live in one store beside the cells'
-folders, so that a kernel which two nets share is tuned once, and a second run finds its trials done.
+The board is this machine, as the virtual board ``host``. Tuning records are in one store next to the cells'
+folders, so that a kernel shared by two nets is tuned once, and a second run reuses earlier trials.
 """
 
 import json
@@ -20,9 +20,9 @@ from benchmarks.peers.protocol import Assignment, Cold, Contestant, LoadedModel,
 
 _BUNDLE = "bundle"  # the unpacked bundle, in the task's folder
 _TUNING_SHARE = 0.9  # of the minutes; the rest is for compiling
-_CANNOT = ("InputError", "UnsupportedError")  # of edgepack.errors: the model is at fault, not edgepack
+_CANNOT = ("InputError", "UnsupportedError")  # of edgepack.errors: the model is not supported
 _WARMUP_S = 0.1
-_WARMUP_RUNS = (3, 20_000)  # least and most
+_WARMUP_RUNS = (3, 20_000)  # minimum and maximum
 
 
 class Edgepack(Contestant):
@@ -31,15 +31,15 @@ class Edgepack(Contestant):
     title = "edgepack"
 
     def prepare(self, task: Assignment) -> Prepared:
-        """Run a recipe up to its bundle, and unpack that."""
+        """Run a recipe up to its bundle, and unpack it."""
         from edgepack import api
         from edgepack.bundle import layout
 
         records = task.folder.parent / "edgepack-records"
-        os.environ["XDG_DATA_HOME"] = str(records)  # edgepack's own variable for where records live
+        os.environ["XDG_DATA_HOME"] = str(records)  # where edgepack stores records
         onnx, notes = task.onnx, {}
         if task.precision == "int8":
-            onnx, notes = _quantized(task)
+            onnx, notes = _quantize(task)
         recipe = task.folder / "recipe.yaml"
         recipe.write_text(json.dumps(_recipe(task, onnx), indent=1), encoding="utf-8")
         report, bundles = api.build(recipe, out=task.folder)
@@ -57,7 +57,7 @@ class Edgepack(Contestant):
         )
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:  # noqa: ARG002 - all is in the folder
-        """Nothing is loaded here: each block of runs is a process of the agent's."""
+        """Load nothing: each block of runs is an agent process."""
         return AgentSession(task)
 
     def cold(self, task: Assignment, prepared: Prepared, inputs: Mapping[str, np.ndarray]) -> Cold:  # noqa: ARG002
@@ -76,10 +76,10 @@ class Edgepack(Contestant):
 
 
 class AgentSession(LoadedModel):
-    """Runs and times a bundle's model through its agent.
+    """Runs and times a bundle's model with its agent.
 
     The agent has no resident mode: a block of runs is a process that loads the model, warms up for
-    ``_WARMUP_S`` seconds, and then takes its samples with its own clock. What starting costs is in no sample.
+    ``_WARMUP_S`` seconds, and then takes samples with its own clock. Start-up is in no sample.
     """
 
     warms_up = True
@@ -92,7 +92,7 @@ class AgentSession(LoadedModel):
         self._warmup = 0
 
     def feed(self, inputs: Mapping[str, np.ndarray]) -> None:
-        """Put the inputs into files, in the order in which the bundle's manifest names them."""
+        """Write the inputs to files, in the order of the bundle's manifest."""
         from edgepack.bundle import layout
 
         manifest = json.loads((self._bundle / layout.MANIFEST).read_text(encoding="utf-8"))
@@ -100,18 +100,18 @@ class AgentSession(LoadedModel):
         self._inputs = save_inputs(self._scratch, [tensor["name"] for tensor in manifest["inputs"]], inputs)
 
     def bench(self, *, warmup: int, runs: int) -> list[str]:
-        """The command, pinned to the cores of this process: the benchmark gives every contestant the same."""
+        """Return the command, pinned to the cores of this process, as for every contestant."""
         cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
         return [*self._command("bench"), "--cores", cores, "--warmup", str(warmup), "--runs", str(runs)]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """One inference in a process of its own."""
+        """Run one inference in a separate process."""
         self.feed(inputs)
-        (answer,) = _asked([*self._command("run"), "--output-dir", str(self._scratch)])
+        (answer,) = _ask([*self._command("run"), "--output-dir", str(self._scratch)])
         return [np.load(self._scratch / f"output-{i}.npy") for i in range(len(answer["outputs"]))]
 
     def time(self, runs: int) -> list[int]:
-        """The agent's samples, after a warm-up as long as a first look at the latency calls for."""
+        """Return the agent's samples, after a warm-up whose length depends on the latency."""
         if not self._warmup:
             fastest = min(self._samples(warmup=1, runs=3))
             least, most = _WARMUP_RUNS
@@ -119,7 +119,7 @@ class AgentSession(LoadedModel):
         return self._samples(warmup=self._warmup, runs=runs)
 
     def _samples(self, *, warmup: int, runs: int) -> list[int]:
-        _, *samples, _ = _asked(self.bench(warmup=warmup, runs=runs))
+        _, *samples, _ = _ask(self.bench(warmup=warmup, runs=runs))
         return [sample["ns"] for sample in samples]
 
     def _command(self, do: str) -> list[str]:
@@ -129,13 +129,13 @@ class AgentSession(LoadedModel):
         return command(self._bundle / layout.AGENT, do, model, self._inputs, self._threads)
 
 
-def _asked(argv: Sequence[str]) -> list[dict[str, Any]]:
+def _ask(argv: Sequence[str]) -> list[dict[str, Any]]:
     done = subprocess.run(argv, stdout=subprocess.PIPE, check=False)
     return answers(done.stdout, done.returncode)
 
 
 def _recipe(task: Assignment, onnx: Path) -> dict[str, Any]:
-    """As a user would write it."""
+    """Return a recipe as a user would write it."""
     tune = {"trials": task.trials, "minutes": _TUNING_SHARE * task.minutes}
     return {
         "edgepack": 1,
@@ -148,7 +148,7 @@ def _recipe(task: Assignment, onnx: Path) -> dict[str, Any]:
 
 
 def _target() -> str:
-    """The highest shipped target that this CPU can run."""
+    """Return the highest shipped target that this CPU supports."""
     from edgepack.config import host
     from edgepack.config.target import target_names
 
@@ -158,16 +158,16 @@ def _target() -> str:
     return level
 
 
-def _quantized(task: Assignment) -> tuple[Path, dict[str, Any]]:
-    """The recipe step quantize-static, on the calibration data that all contestants get."""
+def _quantize(task: Assignment) -> tuple[Path, dict[str, Any]]:
+    """Run the recipe step quantize-static, on the calibration data of all contestants."""
     from edgepack.compression import Context, quantize_static
     from edgepack.data import Splits
     from edgepack.errors import InputError
 
     with np.load(task.calibration, allow_pickle=False) as arrays:
         samples = arrays[arrays.files[0]]
-    x = samples.reshape(-1, *samples.shape[2:])  # a data set has no batch axis of the model's
-    y = np.zeros(len(x), np.int64)  # calibration reads no labels
+    x = samples.reshape(-1, *samples.shape[2:])  # a data set has no batch axis
+    y = np.zeros(len(x), np.int64)  # calibration does not use labels
     step = quantize_static.QuantizeStatic(method="quantize-static", samples=len(x))
     out = task.folder / "quantized.onnx"
     try:
@@ -179,7 +179,7 @@ def _quantized(task: Assignment) -> tuple[Path, dict[str, Any]]:
 
 
 def _notes(report: Any) -> dict[str, Any]:
-    """Tuning in figures, and for what was built."""
+    """Return figures of tuning, and the target."""
     notes = {"target": report.rows[0].target, "tvm": report.tools.get("apache-tvm")}
     for tuning in report.tuning:
         notes |= {

@@ -1,8 +1,8 @@
 """ExecuTorch with its XNNPACK delegate; int8 by PT2E with ``XNNPACKQuantizer``.
 
-The model goes the way of ExecuTorch's documentation of that backend: ``torch.export``,
-``to_edge_transform_and_lower`` with ``XnnpackPartitioner``, a .pte file. int8 is the quantization described there
-for convolutional and linear networks: static, symmetric weights with a scale for each channel, asymmetric 8-bit
+The model is converted as in ExecuTorch's documentation of that backend: ``torch.export``,
+``to_edge_transform_and_lower`` with ``XnnpackPartitioner``, a .pte file. int8 is the quantization documented there
+for convolutional and linear networks: static, symmetric per-channel weights, asymmetric 8-bit
 activations. https://docs.pytorch.org/executorch/stable/backends/xnnpack/xnnpack-quantization.html
 """
 
@@ -21,12 +21,12 @@ from benchmarks.peers.protocol import (
     distribution_files,
 )
 
-# One operator each in the exported program: XNNPACKQuantizer does not look inside.
+# Single operators in the exported program, which XNNPACKQuantizer does not decompose.
 _RECURRENT = {"lstm", "gru"}
 
 
 class Executorch(Contestant):
-    """The wheel's Python binding over the C++ runtime, with the XNNPACK delegate it is built with."""
+    """The wheel's Python binding of the C++ runtime, with its built-in XNNPACK delegate."""
 
     title = "ExecuTorch (XNNPACK)"
     requirements = ("executorch==1.5.1", "torchao==0.18.0", *zoo.REQUIREMENTS)
@@ -45,16 +45,16 @@ class Executorch(Contestant):
         program = torch.export.export(zoo.network(task), samples[0])
         exact = None
         if task.precision == "int8":
-            program, found = _quantized(program, samples)
-            notes |= found
+            program, quantized = _quantize(program, samples)
+            notes |= quantized
             exact = zoo.save_exact(task, program.module())
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         notes |= _delegation(get_delegation_info(edge.exported_program().graph_module))
-        # Inputs stay where the caller has them: memory planned for them would be overwritten by each run.
+        # Inputs stay in the caller's memory: memory planned for them would be overwritten by each run.
         plan = MemoryPlanningPass(alloc_graph_input=False)
         model = task.folder / "model.pte"
         model.write_bytes(edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=plan)).buffer)
-        # The binding and the libraries it links to: ExecuTorch's and torch's; not the exporter.
+        # The binding and the libraries it links to: ExecuTorch's and torch's, without the exporter.
         own = [
             path
             for path in distribution_files("executorch")
@@ -65,9 +65,9 @@ class Executorch(Contestant):
         return Prepared((model,), (*own, *distribution_files("torch", "typing_extensions")), notes, exact)
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
-        """The method ``forward``, with ``task.threads`` threads in the pool that delegate and kernels share.
+        """Load the method ``forward``, with ``task.threads`` threads in the pool shared by delegate and kernels.
 
-        The binding is imported without its wrapper, ``executorch.runtime``, whose import loads the exporter, too.
+        The binding is imported without its wrapper, ``executorch.runtime``, whose import also loads the exporter.
         """
         import torch  # the binding's libraries link to torch's
         from executorch.extension.pybindings import _C as binding  # noqa: N811
@@ -75,7 +75,7 @@ class Executorch(Contestant):
         torch.set_num_threads(task.threads)
         binding._unsafe_reset_threadpool(task.threads)  # noqa: SLF001 - the only call there is
         if (count := binding._threadpool_get_thread_count()) != task.threads:  # noqa: SLF001
-            raise Unsupported(f"its thread pool has {count} threads, whatever is asked for")
+            raise Unsupported(f"its thread pool has {count} threads, whatever is requested")
         program = binding._load_program(str(prepared.model[0]))  # noqa: SLF001 - all are named so
         return _Method(program, program.load_method("forward"))
 
@@ -84,7 +84,7 @@ class _Method(LoadedModel):
     """A method whose inputs are set."""
 
     def __init__(self, program: Any, method: Any) -> None:
-        self._program = program  # owns what the method reads
+        self._program = program  # keeps the method's data alive
         self._method = method
         self.infer = method.execute
         self._inputs: list[Any] = []
@@ -98,11 +98,11 @@ class _Method(LoadedModel):
         return [output.numpy() for output in self._method.get_outputs()]  # copies
 
 
-def _quantized(program: Any, samples: Sequence[tuple[Any, ...]]) -> tuple[Any, dict[str, Any]]:
-    """The program with quantize and dequantize operators, and what was quantized.
+def _quantize(program: Any, samples: Sequence[tuple[Any, ...]]) -> tuple[Any, dict[str, Any]]:
+    """Insert quantize and dequantize operators; also return what was quantized.
 
     Raises:
-        Unsupported: Nothing that matters was.
+        Unsupported: No relevant operator was quantized.
     """
     import torch
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
@@ -125,18 +125,18 @@ def _quantized(program: Any, samples: Sequence[tuple[Any, ...]]) -> tuple[Any, d
 
 
 def _operators(graph: Any) -> list[tuple[str, bool]]:
-    """Each operator, and whether the quantizer annotated it."""
-    found = []
+    """Return each operator, and whether the quantizer annotated it."""
+    quantized = []
     for node in graph.nodes:
         if node.op == "call_function" and str(node.target).startswith("aten."):
             annotation = node.meta.get("quantization_annotation")
             taken = annotation is not None and annotation._annotated  # noqa: SLF001 - named so
-            found.append((str(node.target).split(".")[1], taken))
-    return found
+            quantized.append((str(node.target).split(".")[1], taken))
+    return quantized
 
 
 def _delegation(info: Any) -> dict[str, Any]:
-    """What XNNPACK computes and what falls to ExecuTorch's own kernels."""
+    """Return what is computed by XNNPACK and what by ExecuTorch's own kernels."""
     own = {
         name: count.non_delegated
         for name, count in info.delegation_by_operator.items()

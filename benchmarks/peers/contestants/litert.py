@@ -1,10 +1,10 @@
-"""LiteRT, the runtime that was TensorFlow Lite; converted by litert-torch, int8 by ai-edge-quantizer.
+"""LiteRT (formerly TensorFlow Lite); converted by litert-torch, int8 by ai-edge-quantizer.
 
-Both are LiteRT's own, documented path from PyTorch: https://developers.google.com/edge/litert/conversion/pytorch
-int8 is the quantizer's recipe ``static_wi8_ai8`` (symmetric s8 weights with a scale for each channel, asymmetric
-s8 activations). Inputs and outputs keep the types of the fp32 model, as other contestants' do. One default is
-changed: the quantizer averages the ranges of the samples, the first weighing most, and so cuts off what the other
-samples reach; here it takes the widest, its own ``min_max_update``, as other contestants' calibration does.
+This is LiteRT's documented path from PyTorch: https://developers.google.com/edge/litert/conversion/pytorch
+int8 is the quantizer's recipe ``static_wi8_ai8`` (symmetric per-channel s8 weights, asymmetric
+s8 activations). Inputs and outputs keep the types of the fp32 model, as for other contestants. One default is
+changed: the quantizer averages the ranges of the samples, giving most weight to the first, and so clips
+other samples; here it uses the widest range, its own ``min_max_update``, as other contestants' calibration does.
 """
 
 from collections import Counter
@@ -36,7 +36,7 @@ class Litert(Contestant):
         "numpy==2.4.6",
         "pyyaml==6.0.3",  # edgepack.zoo's
         "pydantic==2.11.10",  # edgepack.zoo's; newer ones want a newer typing_extensions than litert-torch's xdsl
-        "typing_extensions==4.12.2",  # from here on: what pip would find, too, after many minutes of search
+        "typing_extensions==4.12.2",  # from here on: what pip would also choose, after many minutes of search
         "typing-inspection==0.4.2",
         "anyio==4.14.2",
         "kagglehub==1.0.2",
@@ -58,7 +58,7 @@ class Litert(Contestant):
             fp32, model = model, task.folder / "int8.tflite"
             notes["quantization"] = _quantize(task, fp32, model)
             fp32.unlink()
-        # A ``DELEGATE`` stands for each part that XNNPACK took. There is no other list of them.
+        # A ``DELEGATE`` represents each part delegated to XNNPACK. There is no other list of them.
         nodes = list(_interpreter(model)._get_ops_details())  # noqa: SLF001
         if task.precision == "int8":
             notes |= _integer(nodes)
@@ -73,12 +73,12 @@ class Litert(Contestant):
         return Prepared((model,), distribution_files("ai-edge-litert"), notes, exact)
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
-        """An interpreter, and through it XNNPACK, with ``task.threads`` threads."""
+        """Create an interpreter, which uses XNNPACK, with ``task.threads`` threads."""
         return _Interpreter(_interpreter(prepared.model[0], task.threads))
 
 
 def _interpreter(model: Path, threads: int | None = None, *, reference: bool = False) -> Any:
-    """With XNNPACK, or with LiteRT's own ``reference`` kernels in plain C++."""
+    """Create an interpreter with XNNPACK, or with LiteRT's ``reference`` kernels in plain C++."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     kernels = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
@@ -94,7 +94,7 @@ class _Interpreter(LoadedModel):
         self._interpreter = interpreter
         self.infer = interpreter.invoke
         runner = interpreter.get_signature_runner(_SIGNATURE)
-        # litert-torch names them args_0, output_0 and so on, in the order of the torch module's.
+        # litert-torch names them args_0, output_0 etc., in the order of the torch module.
         self._inputs = _in_order(runner.get_input_details())
         self._outputs = _in_order(runner.get_output_details())
 
@@ -110,7 +110,7 @@ def _in_order(details: Mapping[str, Any]) -> list[Any]:
 
 
 def _quantize(task: Assignment, fp32: Path, out: Path) -> str:
-    """Write the int8 model and say how it was made."""
+    """Write the int8 model and describe how it was quantized."""
     from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe, recipe_manager
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.utils.qsv_utils import min_max_update
@@ -129,7 +129,7 @@ def _quantize(task: Assignment, fp32: Path, out: Path) -> str:
         work.update_quantization_recipe(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
     rules = recipe_manager.RecipeManager()
     rules.load_quantization_recipe(work.get_quantization_recipe())
-    # What work.calibrate does, but for the rule by which ranges of samples are merged.
+    # Same as work.calibrate, except for how ranges of samples are merged.
     ranges = calibrator.Calibrator(
         fp32.read_bytes(),
         num_threads=task.threads,
@@ -142,7 +142,7 @@ def _quantize(task: Assignment, fp32: Path, out: Path) -> str:
 
 
 def _integer(nodes: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """How many operators read int8 values or weights, and how many were left in fp32."""
+    """Count operators that read int8 values or weights, and those left in fp32."""
     counted = [node for node in nodes if node["op_name"] not in _FREE]
     return zoo.by_precision(
         ((node["op_name"], np.int8 in node["operand_types"]) for node in counted), "ai-edge-quantizer"
@@ -150,9 +150,9 @@ def _integer(nodes: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
 
 
 def _delegation(nodes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What XNNPACK computes and what falls to LiteRT's own kernels.
+    """Return what is computed by XNNPACK and what by LiteRT's own kernels.
 
-    A delegate's node says what goes in and what comes out; the nodes between are those it replaces.
+    A delegate's node lists its inputs and outputs; the nodes in between are those it replaces.
     """
     own = [node for node in nodes if node["op_name"] != "DELEGATE"]
     parts = [node for node in nodes if node["op_name"] == "DELEGATE"]

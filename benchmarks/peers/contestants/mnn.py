@@ -1,8 +1,8 @@
 """MNN's CPU backend; int8 by its offline quantization (``mnnquant``) with the calibration data.
 
 The wheel's command lines ``mnnconvert`` and ``mnnquant`` install a telemetry client with pip when they start and
-send what they did to a server (and ``mnnquant`` of 3.6.1 passes its arguments in a way that ends in an abort). They
-are thin: the module ``_tools`` below them does the work, and is called here.
+send usage data to a server (and ``mnnquant`` of 3.6.1 passes its arguments in a way that makes it abort). They
+are thin wrappers: the module ``_tools`` does the work, and is called here.
 https://mnn-docs.readthedocs.io/en/latest/tools/compress.html
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.kit.processes import ProcessFailed, how_it_ended, run
+from benchmarks.kit.processes import ProcessFailed, describe_status, run
 from benchmarks.peers.protocol import (
     Assignment,
     Contestant,
@@ -28,16 +28,16 @@ from benchmarks.peers.protocol import (
 )
 
 VERSION = "3.6.1"
-_AGREES = 0.9  # cosine of the outputs in int8 and fp32; the benchmark itself asks for as much
+_AGREES = 0.9  # cosine of the outputs in int8 and fp32; the benchmark's own limit
 _CHECKED = 8  # calibration samples
-_NEAR = 5e-4  # relative to the largest output: half of what the benchmark lets pass as fp32
+_NEAR = 5e-4  # relative to the largest output: half of the benchmark's limit for fp32
 _WRONG = re.compile("error|fail|not support|can't|invalid", re.IGNORECASE)
 _WINOGRAD_MEMORY_LEVEL = 3  # MNN's Interpreter::HintMode
-_FASTEST = 3  # its level by default
+_FASTEST = 3  # the default level
 
 
 class Mnn(Contestant):
-    """The wheel as it comes, through its Module API."""
+    """The wheel with its defaults, through its Module API."""
 
     title = "MNN"
     requirements = (f"MNN=={VERSION}", "numpy==2.4.6")
@@ -53,29 +53,29 @@ class Mnn(Contestant):
         try:
             _tool(convert, model, end)
         except Unsupported:
-            if task.precision == "int8":  # what follows cannot be quantized, mnnconvert's help says
+            if task.precision == "int8":  # later operators cannot be quantized, according to mnnconvert's help
                 raise
-            # mnnconvert 3.6.1 dies of SIGSEGV when it writes an LSTM as a loop, as it does unless told otherwise.
+            # mnnconvert 3.6.1 crashes (SIGSEGV) when it writes an LSTM as a loop, which is the default.
             _tool([*convert, "--useOriginRNNImpl"], model, end)
             notes["converter"] = "--useOriginRNNImpl"
         if task.precision == "int8":
-            model, notes["quantization"] = _quantized(task, model, end)
+            model, notes["quantization"] = _quantize(task, model, end)
         else:
             notes["Winograd level"] = _winograd(task, model)
-        # The converter and quantizer are half of the wheel, and inference does not read them.
+        # The converter and quantizer are half of the wheel, and are not needed for inference.
         runtime = tuple(file for file in distribution_files("MNN") if "tools" not in str(file))
         return Prepared((model,), runtime, notes)
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
-        """A module with fixed shapes."""
+        """Load a module with fixed shapes."""
         return _load(prepared.model[0], task.threads, prepared.notes.get("Winograd level", _FASTEST))
 
 
 def _load(model: Path, threads: int, level: int) -> "_Module":
-    """``level`` from 0 to 3: how large the tiles of Winograd's transform may be; it trades memory for time."""
+    """Load a module; ``level`` from 0 to 3 is the maximum size of Winograd tiles, which trades memory for time."""
     from MNN import nn
 
-    # High precision forbids every type below fp32.
+    # High precision disables all types below fp32.
     settings = {"backend": "CPU", "precision": "high", "numThread": threads}
     manager = nn.create_runtime_manager((settings,))
     manager.set_hint(_WINOGRAD_MEMORY_LEVEL, level)
@@ -97,7 +97,7 @@ class _Module(LoadedModel):
         for name in self._names:
             value = np.ascontiguousarray(inputs[name])
             if value.dtype == np.int64:
-                value = value.astype(np.int32)  # the converter makes int32 of all int64
+                value = value.astype(np.int32)  # the converter converts all int64 to int32
             kind = expr.int if value.dtype == np.int32 else expr.float
             variable = expr.placeholder(list(value.shape), expr.NCHW, kind)
             variable.write(value)
@@ -108,9 +108,9 @@ class _Module(LoadedModel):
 
 
 def _winograd(task: Assignment, fp32: Path) -> int:
-    """The fastest level whose outputs stay near those of the smallest tiles.
+    """Return the fastest level whose outputs stay close to those of the smallest tiles.
 
-    The largest, MNN's default, cost three digits: ResNet-50 was off by 3e-3 and would not count as fp32.
+    The largest, MNN's default, loses three digits: ResNet-50 had an error of 3e-3 and would not count as fp32.
     """
     sample = task.calibration_samples()[0]
     exact = _load(fp32, 1, 0).run(sample)
@@ -121,11 +121,11 @@ def _winograd(task: Assignment, fp32: Path) -> int:
     return 0
 
 
-def _quantized(task: Assignment, fp32: Path, end: float) -> tuple[Path, str]:
-    """The int8 model, and how it was made.
+def _quantize(task: Assignment, fp32: Path, end: float) -> tuple[Path, str]:
+    """Quantize the model; also return how.
 
-    MNN's guide has three ways to find the scales of activations and says to try them and keep what is good: here
-    the first, KL being the default, whose outputs agree with fp32 on the calibration data, or the best of them.
+    MNN's guide lists three ways to determine the scales of activations and says to try them: this uses
+    the first, starting with the default KL, whose outputs agree with fp32 on the calibration data, or the best.
     """
     samples = _write_calibration(task)
     agreements: dict[str, float] = {}
@@ -157,7 +157,7 @@ def _quantized(task: Assignment, fp32: Path, end: float) -> tuple[Path, str]:
 
 
 def _cosine(task: Assignment, fp32: Path, int8: Path) -> float:
-    """The least cosine of the angle between the outputs of the two models; 0 where their shapes differ."""
+    """Return the minimum cosine of the angle between the outputs of the two models; 0 if their shapes differ."""
     one, other = _load(fp32, 1, _FASTEST), _load(int8, 1, _FASTEST)
     least = 1.0
     for sample in task.calibration_samples()[:_CHECKED]:
@@ -170,7 +170,7 @@ def _cosine(task: Assignment, fp32: Path, int8: Path) -> float:
 
 
 def _write_calibration(task: Assignment) -> Path:
-    """The calibration data as mnnquant reads it: a folder a sample, and in it a text file an input."""
+    """Write the calibration data as mnnquant reads it: a folder per sample, with a text file per input."""
     home = task.folder / "calibration"
     for index, sample in enumerate(task.calibration_samples()):
         folder = home / f"{index:04}"
@@ -182,26 +182,26 @@ def _write_calibration(task: Assignment) -> Path:
     return home
 
 
-def _tool(words: Sequence[str], made: Path, end: float) -> None:
-    """Run ``words``, a name of ``_tools`` and its arguments, in a process that keeps its prints and its crashes.
+def _tool(words: Sequence[str], out: Path, end: float) -> None:
+    """Run ``words``, a name in ``_tools`` and its arguments, in a process that captures its prints and crashes.
 
-    ``end`` is when it must have ended, by the monotonic clock.
+    ``end`` is its deadline on the monotonic clock.
 
     Raises:
-        Unsupported: It did not write ``made``.
+        Unsupported: It did not write ``out``.
     """
-    made.unlink(missing_ok=True)
+    out.unlink(missing_ok=True)
     program = "import sys, _tools; getattr(_tools, sys.argv[1])(sys.argv[1:])"
     left = max(1.0, end - time.monotonic())
     try:
-        said, how = run([sys.executable, "-c", program, *words], timeout_s=left), how_it_ended(0)
+        said, how = run([sys.executable, "-c", program, *words], timeout_s=left), describe_status(0)
     except ProcessFailed as error:
         if error.timed_out:
             how = f"was stopped after {left:.0f} s, when the time to prepare was over"
             raise Unsupported(f"{words[0]} {how}") from None
         said, how = error.said, error.how
-        made.unlink(missing_ok=True)
-    if not made.is_file():
+        out.unlink(missing_ok=True)
+    if not out.is_file():
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         wrong = [line for line in lines if _WRONG.search(line)]
         last = (wrong or lines or ["it said nothing"])[-1]

@@ -1,7 +1,7 @@
-"""ncnn, converted by pnnx from TorchScript, which is the way that ncnn's authors recommend.
+"""ncnn, converted by pnnx from TorchScript, as ncnn's authors recommend.
 
-int8 models of ncnn are made by the programs ncnn2table and ncnn2int8. Neither the wheels of ncnn and pnnx nor ncnn's
-source distribution on PyPI hold them, and Debian 12 has no package of ncnn, so there is nothing to make one with.
+int8 models of ncnn are created with the programs ncnn2table and ncnn2int8. They are neither in the wheels of ncnn and
+pnnx nor in ncnn's source distribution on PyPI, and Debian 12 has no package of ncnn, so they are not available.
 https://github.com/Tencent/ncnn/wiki/quantized-int8-inference
 """
 
@@ -27,7 +27,7 @@ _TYPES = {"float32": "f32", "int64": "i64", "int32": "i32"}
 
 
 class Ncnn(Contestant):
-    """The wheel as it comes: layouts, Winograd and matrix products by its defaults, nothing below fp32."""
+    """The wheel with its defaults for layouts, Winograd and matrix products, nothing below fp32."""
 
     title = "ncnn"
     requirements = (f"ncnn=={NCNN}", f"pnnx=={PNNX}", *zoo.REQUIREMENTS)
@@ -45,7 +45,7 @@ class Ncnn(Contestant):
         return Prepared(model, distribution_files("ncnn"), notes)
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
-        """A net with ``task.threads`` threads and fp32 in storage and arithmetic."""
+        """Load a net with ``task.threads`` threads, and fp32 in storage and arithmetic."""
         import ncnn
 
         net = ncnn.Net()
@@ -63,24 +63,24 @@ class Ncnn(Contestant):
 
 
 class _Net(LoadedModel):
-    """A net and its input matrices. ncnn has no batch dimension: the leading 1 goes away and comes back."""
+    """A net and its input matrices. ncnn has no batch dimension: the leading 1 is removed and restored."""
 
     def __init__(self, net: Any) -> None:
         self._net = net
         self._outputs: list[str] = net.output_names()
         self._inputs: dict[str, Any] = {}
-        self._arrays: list[np.ndarray] = []  # the matrices look into these
+        self._arrays: list[np.ndarray] = []  # the matrices are views of these
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         import ncnn
 
-        # pnnx calls the inputs in0, in1 ... in the order of the module's arguments, which is the ONNX model's.
+        # pnnx names the inputs in0, in1 ... in the order of the module's arguments, the same as the ONNX model's.
         self._arrays = [_matrix(value) for value in inputs.values()]
         self._inputs = {f"in{i}": ncnn.Mat(array) for i, array in enumerate(self._arrays)}
         return [np.array(output)[np.newaxis] for output in self.infer()]
 
     def infer(self) -> list[Any]:
-        # An extractor remembers what it has computed, so each inference takes a new one.
+        # An extractor caches its results, so each inference needs a new one.
         extractor = self._net.create_extractor()
         for name, matrix in self._inputs.items():
             extractor.input(name, matrix)

@@ -1,9 +1,9 @@
 """onnxruntime, CPU execution provider; int8 by its own static quantization.
 
 int8 is the path that onnxruntime's documentation recommends for x86-64 with VNNI: Q/DQ format, u8 activations,
-s8 weights, a scale for each channel; shape inference and fusion come first (``quant_pre_process``). Recurrent
-networks have no static quantization there, so they are quantized dynamically, as the same page says. Without VNNI the
-integer kernels of x86 saturate; the same page names the session option that avoids it, which is a row of its own.
+per-channel s8 weights, after shape inference and fusion (``quant_pre_process``). Recurrent
+networks cannot be quantized statically, so they are quantized dynamically, as documented there. Without VNNI the
+integer kernels for x86 saturate; the session option that avoids it, also documented there, is a separate row.
 https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 """
 
@@ -26,17 +26,17 @@ from benchmarks.peers.protocol import (
 )
 
 _RECURRENT = {"LSTM", "GRU", "RNN"}
-_DYNAMIC = {"LSTM", "MatMul", "Gemm"}  # what quantize_dynamic has integer operators for
+_DYNAMIC = {"LSTM", "MatMul", "Gemm"}  # operators that quantize_dynamic supports
 
 
 class Onnxruntime(Contestant):
-    """The wheel as it comes, all graph optimizations on."""
+    """The wheel with its defaults, all graph optimizations on."""
 
     title = "onnxruntime"
-    settings: Mapping[str, str] = {}  # of the session
+    settings: Mapping[str, str] = {}  # session options
 
     def prepare(self, task: Assignment) -> Prepared:
-        """fp32 is the model itself; int8 is quantized into the folder."""
+        """Use the model itself for fp32; write a quantized one for int8."""
         import onnxruntime
 
         notes: dict[str, Any] = {"onnxruntime": onnxruntime.__version__}
@@ -48,7 +48,7 @@ class Onnxruntime(Contestant):
         return Prepared((model,), distribution_files("onnxruntime"), {**notes, **self.settings}, exact)
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
-        """A session with ``task.threads`` threads in the one pool that a sequential graph uses."""
+        """Create a session with ``task.threads`` threads in the pool that a sequential graph uses."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -70,13 +70,13 @@ class OnnxruntimePrecise(Onnxruntime):
     settings: Mapping[str, str] = {"session.x64quantprecision": "1"}
 
     def prepare(self, task: Assignment) -> Prepared:
-        """As ``Onnxruntime``; only where the default may saturate."""
+        """As ``Onnxruntime``; only if the default may saturate."""
         require_saturation()
         return super().prepare(task)
 
 
 class _Bound(LoadedModel):
-    """A session with inputs and outputs bound."""
+    """A session with bound inputs and outputs."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -98,7 +98,7 @@ class _Bound(LoadedModel):
 
 
 def quantize(task: Assignment, out: Path) -> str:
-    """Write the int8 model and say how it was made."""
+    """Write the int8 model and describe how it was quantized."""
     import onnx
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process

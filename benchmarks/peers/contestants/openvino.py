@@ -1,10 +1,10 @@
 """OpenVINO's CPU plugin; int8 by NNCF's post-training quantization.
 
-The model goes from ONNX to OpenVINO's IR without compression to fp16. The plugin computes in bfloat16 wherever
-the CPU can, unless told otherwise, so the precision of everything that is not quantized is set to f32.
-Without VNNI the integer kernels of x86 saturate. The plugin has no precise mode (``EXECUTION_MODE_HINT`` changes nothing
-about it); OpenVINO documents weights of 7 bits against it, NNCF's ``OverflowFix.ENABLE``, which is a row of its own. With
-its low-precision transformations off, the plugin computes the quantized model in fp32, exactly.
+The model is converted from ONNX to OpenVINO's IR without compression to fp16. By default the plugin computes in
+bfloat16 if the CPU supports it, so the precision of everything that is not quantized is set to f32.
+Without VNNI the integer kernels for x86 saturate. The plugin has no precise mode (``EXECUTION_MODE_HINT`` does not
+affect it); OpenVINO's documented remedy is 7-bit weights, NNCF's ``OverflowFix.ENABLE``, which is a separate row. With
+its low-precision transformations off, the plugin computes the quantized model exactly, in fp32.
 https://docs.openvino.ai/latest/pot_saturation_issue.html
 https://docs.openvino.ai/2026/openvino-workflow/model-optimization-guide/quantizing-models-post-training/basic-quantization-flow.html
 """
@@ -27,17 +27,17 @@ from benchmarks.peers.protocol import (
     require_saturation,
 )
 
-# Inference of an IR on a CPU loads, of the wheel's plugins and readers of formats, the CPU plugin and the IR
-# reader; importing the package loads the TensorFlow reader.
+# For an IR on a CPU, inference loads only the CPU plugin and the IR reader of the wheel's plugins and format
+# readers; importing the package loads the TensorFlow reader.
 _UNUSED = re.compile("_(gpu|npu|gguf|jax|onnx|paddle|pytorch|tensorflow_lite)_|cache.json")
 _EXACT = {"LP_TRANSFORMS_MODE": False, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}  # quantized models in fp32
 
 
 class Openvino(Contestant):
-    """The wheel as it comes, told that latency counts."""
+    """The wheel with its defaults, and the performance hint for latency."""
 
     title = "OpenVINO"
-    overflow_fix: str | None = None  # of nncf.OverflowFix; None: NNCF's own choice
+    overflow_fix: str | None = None  # of nncf.OverflowFix; None: NNCF's default
     requirements = ("openvino==2026.4.1", "nncf==3.4.0", "numpy==2.4.6")
 
     def prepare(self, task: Assignment) -> Prepared:
@@ -50,7 +50,7 @@ class Openvino(Contestant):
         if task.precision == "int8":
             import nncf
 
-            model, notes["quantization"] = _quantized(model, task, self.overflow_fix)
+            model, notes["quantization"] = _quantize(model, task, self.overflow_fix)
             notes["nncf"] = nncf.__version__
         path = task.folder / "model.xml"
         openvino.save_model(model, path, compress_to_fp16=False)
@@ -59,16 +59,16 @@ class Openvino(Contestant):
         files = (path, path.with_suffix(".bin"))
         exact = None
         if task.precision == "int8":
-            exact = task.save_exact(_compiled(path, task, **_EXACT).run)
+            exact = task.save_exact(_compile(path, task, **_EXACT).run)
         return Prepared(files, used, notes, exact)
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
         """Compile for the CPU with one stream of ``task.threads`` threads."""
-        return _compiled(prepared.model[0], task)
+        return _compile(prepared.model[0], task)
 
 
 class OpenvinoPrecise(Openvino):
-    """As ``Openvino``, with weights of 7 bits, whose products do not saturate."""
+    """As ``Openvino``, with 7-bit weights, whose products do not saturate."""
 
     title = "OpenVINO, 7-bit weights"
     precisions = ("int8",)
@@ -76,12 +76,12 @@ class OpenvinoPrecise(Openvino):
     overflow_fix = "ENABLE"
 
     def prepare(self, task: Assignment) -> Prepared:
-        """As ``Openvino``; only where the default may saturate."""
+        """As ``Openvino``; only if the default may saturate."""
         require_saturation()
         return super().prepare(task)
 
 
-def _compiled(model: Path, task: Assignment, **more: Any) -> "_Request":
+def _compile(model: Path, task: Assignment, **more: Any) -> "_Request":
     _no_telemetry()
     import openvino
 
@@ -100,7 +100,7 @@ class _Request(LoadedModel):
 
     def __init__(self, request: Any, outputs: int) -> None:
         self._request = request
-        # The outputs are seen through the request's own memory, as in the other contestants.
+        # Outputs are views of the request's own memory, as for the other contestants.
         self.infer = partial(request.infer, share_outputs=True)
         self._outputs = outputs
         self._inputs: list[np.ndarray] = []
@@ -108,7 +108,7 @@ class _Request(LoadedModel):
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         import openvino
 
-        # The request shares the arrays' memory and does not keep it: without this list, `time` reads freed memory.
+        # The request shares the arrays' memory but does not keep it alive; without this list, `time` reads freed memory.
         self._inputs = [np.ascontiguousarray(value) for value in inputs.values()]
         for name, value in zip(inputs, self._inputs, strict=True):
             self._request.set_tensor(name, openvino.Tensor(value, shared_memory=True))
@@ -116,16 +116,16 @@ class _Request(LoadedModel):
         return [self._request.get_output_tensor(i).data.copy() for i in range(self._outputs)]
 
 
-def _quantized(model: Any, task: Assignment, overflow_fix: str | None) -> tuple[Any, str]:
-    """The model in int8, and how it was made: NNCF's defaults but for what depends on the model and the data.
+def _quantize(model: Any, task: Assignment, overflow_fix: str | None) -> tuple[Any, str]:
+    """Quantize the model; also return how: NNCF's defaults except for what depends on the model and the data.
 
-    By default NNCF averages the ranges of the samples, which clips where samples differ much in size; on the
-    MLPerf autoencoder with random weights that leaves a cosine of 0.63. The range here is that of all samples.
+    By default NNCF averages the ranges of the samples, which clips if samples differ much in size; for the
+    MLPerf autoencoder with random weights this gives a cosine of 0.63. Here the range covers all samples.
     """
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    # Layer normalisation, which OpenVINO calls MVN, is the mark of a transformer.
+    # Layer normalisation, which OpenVINO calls MVN, identifies a transformer.
     attention = any(op.get_type_name() == "MVN" for op in model.get_ops())
     samples = task.calibration_samples()
     quantized = nncf.quantize(
@@ -146,5 +146,5 @@ def _quantized(model: Any, task: Assignment, overflow_fix: str | None) -> tuple[
 
 
 def _no_telemetry() -> None:
-    """Let openvino and nncf send nothing home: without the package for it, both do without."""
+    """Disable telemetry of openvino and nncf: without its package, neither sends any."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # importing it fails

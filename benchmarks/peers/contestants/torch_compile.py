@@ -1,11 +1,11 @@
-"""``torch.compile`` for the CPU: Inductor with freezing, each precision in the mode of its own tutorial.
+"""``torch.compile`` for the CPU: Inductor with freezing, each precision as in its tutorial.
 
 fp32 is max-autotune: https://docs.pytorch.org/tutorials/unstable/max_autotune_on_CPU_tutorial.html
 int8 is PyTorch 2 Export quantization with torchao's quantizer for Inductor on x86, static for images and features,
 dynamic for token ids, and the default mode: https://docs.pytorch.org/ao/stable/tutorials_source/pt2e_quant_x86_inductor.html
 
-A compiled module cannot be saved, so that loading compiles again; what Inductor keeps in its cache folder, compiled
-kernels and autotuning results among it, is made by ``prepare`` and found by ``load``.
+A compiled module cannot be saved, so loading compiles again; Inductor's cache folder, with compiled
+kernels and autotuning results, is filled by ``prepare`` and used by ``load``.
 """
 
 import os
@@ -42,7 +42,7 @@ class TorchCompile(Contestant):
     threads_share = False
 
     def prepare(self, task: Assignment) -> Prepared:
-        """Quantize where asked for, and compile once, so that the cache is filled."""
+        """Quantize if requested, and compile once to fill the cache."""
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
             raise Unsupported(f"Inductor needs a C++ compiler, and there is no {compiler}")
@@ -55,18 +55,18 @@ class TorchCompile(Contestant):
             exact = zoo.save_exact(task, module)
         session = self.load(task, Prepared((), ()))
         session.run(task.calibration_samples()[0])
-        saved = _exported(task) if task.precision == "int8" else task.weights
+        saved = _exported_path(task) if task.precision == "int8" else task.weights
         cache = (path for path in _cache(task).rglob("*") if path.is_file())
         runtime = distribution_files(*_IMPORTED, *(["torchao"] if task.precision == "int8" else []))
         return Prepared((saved, *sorted(cache)), runtime, notes, exact)
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:  # noqa: ARG002 - paths follow from the task
-        """The network with its weights, compiled for its input shapes by a first inference."""
+        """Build the network with its weights, and compile it with a first inference."""
         torch = _torch(task)
         if task.precision == "int8":
             import torchao.quantization.pt2e.quantize_pt2e  # noqa: F401 - registers the operators
 
-            module = torch.export.load(_exported(task)).module()
+            module = torch.export.load(_exported_path(task)).module()
         else:
             module = zoo.network(task)
         compiled = torch.compile(module, mode=_MODES[task.precision])
@@ -76,7 +76,7 @@ class TorchCompile(Contestant):
 
 
 class _Compiled(LoadedModel):
-    """A compiled module, which compiles at its first inference."""
+    """A compiled module, which is compiled at its first inference."""
 
     def __init__(self, compiled: Any, names: list[str]) -> None:
         self._compiled = compiled
@@ -99,7 +99,7 @@ class _Compiled(LoadedModel):
 
 
 def _torch(task: Assignment) -> Any:
-    """Torch with ``task.threads`` threads and Inductor set up; compiles in this process, no helpers stay."""
+    """Configure torch with ``task.threads`` threads, and Inductor to compile in this process without helpers."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_cache(task))
     import torch
     import torch._inductor.config as inductor
@@ -111,7 +111,7 @@ def _torch(task: Assignment) -> Any:
 
 
 def _quantize(task: Assignment) -> tuple[Any, str]:
-    """Quantize the network and save it as an exported program; the module, and how it was made."""
+    """Quantize the network and save it as an exported program; returns the module and a description."""
     import torch
     from torchao.quantization.pt2e import move_exported_model_to_eval
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -134,7 +134,7 @@ def _quantize(task: Assignment) -> tuple[Any, str]:
         count = sum("quantize_per_channel" in str(node.target) for node in module.graph.nodes)
         if not count:
             raise Unsupported("X86InductorQuantizer finds no layer to quantize")
-        torch.export.save(torch.export.export(module, samples[0]), _exported(task))
+        torch.export.save(torch.export.export(module, samples[0]), _exported_path(task))
     how = f"PT2E, X86InductorQuantizer, {'dynamic' if dynamic else 'static'}, {count} weights per channel"
     return module, how
 
@@ -143,5 +143,5 @@ def _cache(task: Assignment) -> Path:
     return task.folder / "inductor"
 
 
-def _exported(task: Assignment) -> Path:
+def _exported_path(task: Assignment) -> Path:
     return task.folder / "quantized.pt2"

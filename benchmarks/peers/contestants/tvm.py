@@ -1,6 +1,6 @@
-"""Stock TVM, untuned: its ONNX importer and ``tvm.compile`` as they come, in TVM's own virtual machine.
+"""Stock TVM, untuned: its ONNX importer and ``tvm.compile`` with defaults, in TVM's virtual machine.
 
-int8: TVM has no quantizer of its own any more, so its importer gets the Q/DQ model of onnxruntime's.
+int8: TVM no longer has a quantizer, so it imports onnxruntime's Q/DQ model.
 """
 
 import json
@@ -23,7 +23,7 @@ from benchmarks.peers.protocol import (
     distribution_files,
 )
 
-# The versions that edgepack itself builds with; onnxruntime and sympy for its quantizer.
+# The versions that edgepack itself uses; onnxruntime and sympy for its quantizer.
 REQUIREMENTS = (
     "apache-tvm==0.27.0.post1",
     "apache-tvm-ffi==0.1.14.post1",
@@ -45,7 +45,7 @@ class Tvm(Contestant):
         return build(task, *source(task))
 
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
-        """Load the library with TVM's runtime alone: no compiler, no LLVM in the process."""
+        """Load the library with TVM's runtime only: no compiler, no LLVM in the process."""
         os.environ["TVM_USE_RUNTIME_LIB"] = "1"
         os.environ["TVM_NUM_THREADS"] = str(task.threads)
         os.environ["TVM_BIND_THREADS"] = "0"  # the benchmark has pinned this process; TVM would unpin it
@@ -68,12 +68,12 @@ class _Function(LoadedModel):
         import tvm
 
         tensors = [tvm.runtime.tensor(np.ascontiguousarray(inputs[name])) for name in self._names]
-        self.infer = partial(self._function, *tensors)  # outputs are from the virtual machine's own pool
+        self.infer = partial(self._function, *tensors)  # outputs are in the virtual machine's own pool
         return [tensor.numpy() for tensor in _flat(self.infer())]
 
 
 def source(task: Assignment) -> tuple[Path, dict[str, Any]]:
-    """The ONNX model to import, and how it was quantized where it was."""
+    """Return the ONNX model to import, and how it was quantized."""
     if task.precision == "fp32":
         return task.onnx, {}
     model = task.folder / "int8.onnx"
@@ -81,17 +81,17 @@ def source(task: Assignment) -> tuple[Path, dict[str, Any]]:
 
 
 def target() -> dict[str, Any]:
-    """This machine, by the name that LLVM has for it."""
+    """Return this machine as a TVM target, with LLVM's name for its CPU."""
     from tvm.target import codegen
 
     return {"kind": "llvm", "mcpu": codegen.llvm_get_system_cpu(), "num-cores": os.cpu_count()}
 
 
-def imported(model: Path) -> Any:
-    """The Relax module.
+def import_model(model: Path) -> Any:
+    """Import a model into Relax.
 
     Raises:
-        Unsupported: The importer has no conversion for an operator; its own words.
+        Unsupported: The importer does not support an operator; the message is its own.
     """
     import onnx
     import tvm
@@ -104,20 +104,20 @@ def imported(model: Path) -> Any:
 
 
 def build(task: Assignment, model: Path, notes: dict[str, Any], pipeline: Any = None) -> Prepared:
-    """Compile ``model``, after ``pipeline`` where one is given, and export it."""
+    """Compile ``model``, after ``pipeline`` if given, and export it."""
     import onnx
     import tvm
 
     where = target()
     library, names = task.folder / "model.so", task.folder / "inputs.json"
-    module = imported(model)
+    module = import_model(model)
     if pipeline is not None:
         module = pipeline(module)
     tvm.compile(module, target=tvm.target.Target(where)).export_library(str(library))
     graph = onnx.load(model, load_external_data=False).graph
     constants = {tensor.name for tensor in graph.initializer}
     names.write_text(json.dumps([value.name for value in graph.input if value.name not in constants]))
-    # Python modules and libraries of TVM but for the compiler, and what they import.
+    # TVM's Python modules and libraries except the compiler, and their dependencies.
     runtime = [
         path
         for path in distribution_files("apache-tvm", "apache-tvm-ffi")

@@ -1,8 +1,8 @@
-"""Stock TVM tuned by its own MetaSchedule: the pipeline ``static_shape_tuning`` of TVM's documentation.
+"""Stock TVM tuned with its MetaSchedule: the pipeline ``static_shape_tuning`` of TVM's documentation.
 
-It is tried as documented first. With the builder's 30 seconds for a candidate, no candidate is ever built on a slow
-machine. Where that is seen, the same tuning starts again as ``tune_relax`` does it, with a builder that takes a
-longer timeout. The notes say which one it was.
+It is first tried as documented. With the builder's timeout of 30 seconds per candidate, no candidate is built on a
+slow machine. In this case tuning is restarted as in ``tune_relax``, with a builder that has a
+longer timeout. The notes say which one was used.
 """
 
 import os
@@ -28,34 +28,34 @@ class TvmMetaSchedule(untuned.Tvm):
     requirements = (*untuned.REQUIREMENTS, "cloudpickle==3.1.2", "psutil==7.2.2", "xgboost-cpu==3.2.0")
 
     def prepare(self, task: Assignment) -> Prepared:
-        """Tune in the time there is, then compile with the records.
+        """Tune within the time limit, then compile with the records.
 
         Raises:
-            Unsupported: No candidate ran in that time; how many were tried.
+            Unsupported: No candidate ran in that time; the message says how many were tried.
         """
         model, notes = untuned.source(task)
-        untuned.imported(model)  # says what it cannot import before anything is tuned
+        untuned.import_model(model)  # reports unsupported operators before tuning
         end = time.monotonic() + 60 * _TUNING_SHARE * task.minutes
-        told = []
+        attempts = []
         for number, (attempt, timeout_s) in enumerate(_BUILDER_TIMEOUTS_S.items()):
             search = metaschedule.Search(task.folder / f"tuning-{number}")
             program = f"import sys; from {__name__} import tune; tune(*sys.argv[1:])"
             argv = [sys.executable, "-c", program, attempt, str(model), str(search.folder)]
-            told.append(f"{attempt}: {search.run(argv, task.trials, end, timeout_s)}")
-            counts = search.counted()
+            attempts.append(f"{attempt}: {search.run(argv, task.trials, end, timeout_s)}")
+            counts = search.count()
             if counts[True]:
-                pipeline = _documented(search.folder, trials=0)
+                pipeline = _documented_pipeline(search.folder, trials=0)
                 notes |= {
-                    "tuning": "; ".join(told),
+                    "tuning": "; ".join(attempts),
                     "trials": counts.total(),
                     "trials_failed": counts[False],
                     "kernels_tuned": search.kernels(),
                 }
                 return untuned.build(task, model, notes, pipeline)
-        raise Unsupported(f"no candidate ran on {os.cpu_count()} cores; {'; '.join(told)}")
+        raise Unsupported(f"no candidate ran on {os.cpu_count()} cores; {'; '.join(attempts)}")
 
 
-def _documented(folder: object, trials: int) -> Any:
+def _documented_pipeline(folder: object, trials: int) -> Any:
     import tvm
     from tvm import relax
 
@@ -64,15 +64,15 @@ def _documented(folder: object, trials: int) -> Any:
 
 
 def tune(attempt: str, model: str, folder: str, trials: str) -> None:
-    """In a process of its own: MetaSchedule's search, whose records go to ``folder``."""
+    """Run MetaSchedule's search in a separate process; its records are written to ``folder``."""
     import tvm
     from tvm import relax
     from tvm.s_tir import meta_schedule as ms
 
     end_with_parent()
-    module, target = untuned.imported(Path(model)), tvm.target.Target(untuned.target())
+    module, target = untuned.import_model(Path(model)), tvm.target.Target(untuned.target())
     if attempt == _DOCUMENTED:
-        _documented(folder, int(trials))(module)
+        _documented_pipeline(folder, int(trials))(module)
         return
     passes = (  # those of the pipeline before its tuning
         relax.transform.DecomposeOpsForInference(),

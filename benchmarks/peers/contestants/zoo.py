@@ -1,4 +1,4 @@
-"""A network of the zoo as a torch module, for contestants that convert it; their environments have what that needs."""
+"""A network of the zoo as a torch module, for contestants that convert it; their environments include its dependencies."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,12 +9,12 @@ import numpy as np
 
 from benchmarks.peers.protocol import Assignment, Unsupported
 
-# The last two are edgepack.zoo's.
+# The last two are dependencies of edgepack.zoo.
 REQUIREMENTS = ("torch==2.13.0", "numpy==2.4.6", "pydantic==2.14.3", "pyyaml==6.0.3")
 
 
 def network(task: Assignment) -> Any:
-    """The module with the task's weights, in eval mode."""
+    """Return the module with the task's weights, in eval mode."""
     import torch
 
     from edgepack.zoo import NETS
@@ -25,14 +25,14 @@ def network(task: Assignment) -> Any:
 
 
 def inputs(task: Assignment) -> tuple[Any, ...]:
-    """Name, shape and element type of the module's arguments, in their order."""
+    """Return name, shape and element type of the module's arguments, in order."""
     from edgepack.zoo import NETS
 
     return NETS[task.net].inputs
 
 
 def samples(task: Assignment) -> list[tuple[Any, ...]]:
-    """The calibration data as tensors, in the order of the arguments."""
+    """Return the calibration data as tensors, in the order of the arguments."""
     import torch
 
     names = [given.name for given in inputs(task)]
@@ -43,7 +43,7 @@ def samples(task: Assignment) -> list[tuple[Any, ...]]:
 
 
 def save_exact(task: Assignment, module: Any) -> Path:
-    """What a module quantized by PT2E computes: torch runs its quantize and dequantize operators in fp32, exactly."""
+    """Save the outputs of a module quantized by PT2E: torch runs quantize and dequantize operators exactly, in fp32."""
     import torch
 
     names = [given.name for given in inputs(task)]
@@ -57,10 +57,10 @@ def save_exact(task: Assignment, module: Any) -> Path:
 
 
 def by_precision(operators: Iterable[tuple[str, bool]], quantizer: str) -> dict[str, dict[str, int]]:
-    """Notes on how often each operator computes in int8, and how often it does not.
+    """Return notes on how often each operator computes in int8, and how often not.
 
     Raises:
-        Unsupported: None computes in int8.
+        Unsupported: No operator computes in int8.
     """
     counts = {True: Counter(), False: Counter()}
     for name, integer in operators:

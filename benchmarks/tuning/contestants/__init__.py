@@ -1,4 +1,4 @@
-"""The two tuners: each is a program that tunes and logs what it does, given a job as JSON.
+"""The two tuners: each is a program that tunes and logs its progress, given a job as JSON.
 
-``python -m benchmarks.tuning`` starts them and ends them.
+``python -m benchmarks.tuning`` starts and terminates them.
 """

@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tuning.log import TuningJob, Writer, started
+from benchmarks.tuning.log import TuningJob, Writer, run_tuner
 
 
 def main(job: TuningJob, log: Writer) -> None:
-    """Tune, imports and the board's start within the minutes."""
+    """Tune; imports and starting the board count towards the time limit."""
     from edgepack.config.target import load_target
     from edgepack.remote.session import connect
     from edgepack.remote.tools import ensure_tools
@@ -20,7 +20,7 @@ def main(job: TuningJob, log: Writer) -> None:
     def listen(event: Any) -> None:
         if isinstance(event, CandidateMeasured):
             log.write(trial=event.workload, at=log.now, ms=event.ms)
-            log.write(recorded=1)  # its record was written before the event
+            log.write(recorded=1)  # its record is written before the event
         elif isinstance(event, PhaseEnded):
             log.write(phase=event.phase, began=began + event.began, ended=began + event.ended)
         elif isinstance(event, BatchMeasured):
@@ -49,4 +49,4 @@ def main(job: TuningJob, log: Writer) -> None:
 
 
 if __name__ == "__main__":
-    started(main)
+    run_tuner(main)

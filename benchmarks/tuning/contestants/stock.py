@@ -1,12 +1,12 @@
 """Tune with MetaSchedule's own builder, runner, cost model and scheduler, in edgepack's search space.
 
-Builder and runner are TVM's ``LocalBuilder`` and ``LocalRunner``; what stands around them here only notes
-when they were at work, and what came out. The time of the search is MetaSchedule's profiler's. Stock measures
+Builder and runner are TVM's ``LocalBuilder`` and ``LocalRunner``; the wrappers here only record
+when they are busy, and their results. The time of the search is from MetaSchedule's profiler. Stock measures
 in this machine's own processes, so it transfers nothing.
 
-MetaSchedule's scheduler writes a kernel's records when it comes back to that kernel, the first time after every
-kernel has had a batch. The curve has each candidate when it was measured, which is kinder; how many had become
-records when the time was over is logged, too, because only they survive the process.
+MetaSchedule's scheduler writes a kernel's records when it returns to that kernel, first after every
+kernel has had a batch. The curve has each candidate when it was measured, which favours stock; the number of
+records at the end of the run is also logged, because only they survive the process.
 """
 
 import logging
@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kit.processes import last_line
-from benchmarks.tuning.log import TuningJob, Writer, started
+from benchmarks.tuning.log import TuningJob, Writer, run_tuner
 from edgepack.config.target import load_target
 from edgepack.lower import tuning_tasks, workload
 from edgepack.schedules import FAMILIES
 
-# The profiler's names for what is neither building nor running candidates, nor writing records.
+# The profiler's scopes other than building, running and recording candidates.
 SEARCH = ("EvoSearch", "InitializeTask", "MeasureCallback/UpdateCostModel")
 _PICKS = re.compile(r"TaskScheduler picks Task #(\d+)")
 
 
 class Picked(logging.Handler):
-    """The kernel that the scheduler is at: it tells its log, and neither the builder nor the runner."""
+    """The scheduler's current kernel, which it only logs and does not pass to the builder or the runner."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__()
@@ -35,17 +35,17 @@ class Picked(logging.Handler):
         self._workload: str | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Listen for "TaskScheduler picks Task #3"."""
-        found = _PICKS.search(record.getMessage())
-        if found:
-            self._workload = self._names[int(found[1])]
+        """Parse "TaskScheduler picks Task #3"."""
+        match = _PICKS.search(record.getMessage())
+        if match:
+            self._workload = self._names[int(match[1])]
 
     @property
     def workload(self) -> str:
-        """Of the batch at work.
+        """Workload of the current batch.
 
         Raises:
-            RuntimeError: The scheduler says its picks in other words than this TVM's.
+            RuntimeError: The scheduler's log messages differ from this TVM's.
         """
         if self._workload is None:
             raise RuntimeError("TVM's scheduler did not log which kernel it picked: trials have no kernel")
@@ -53,12 +53,12 @@ class Picked(logging.Handler):
 
 
 def main(job: TuningJob, log: Writer) -> None:
-    """Tune until the trials are used; whoever started this ends it when the minutes are over."""
+    """Tune until the trials are used; the parent terminates this process at the time limit."""
     from tvm.s_tir import meta_schedule as ms
 
     target = load_target(job.target)
     limits = target.tune
-    # What ``tune_relax``, the public function below TVM's pipelines, does with the tasks it extracts.
+    # The same as ``tune_relax``, the public function below TVM's pipelines, does with the extracted tasks.
     contexts, weights = ms.relax_integration.extracted_tasks_to_tune_contexts(
         tuning_tasks(Path(job.net), target),
         job.folder,
@@ -71,7 +71,7 @@ def main(job: TuningJob, log: Writer) -> None:
     builder = ms.builder.LocalBuilder(timeout_sec=job.build_timeout_s)
     runner = ms.runner.LocalRunner(evaluator_config=config, timeout_sec=limits.timeout_s)
     with ms.Profiler() as profiler:
-        builder, runner, recorder = watched(builder, runner, picked, profiler, log)
+        builder, runner, recorder = instrument(builder, runner, picked, profiler, log)
         callbacks = [*ms.MeasureCallback.create("default"), recorder]
         ms.tune.tune_tasks(
             tasks=contexts,
@@ -85,8 +85,8 @@ def main(job: TuningJob, log: Writer) -> None:
     log.write(profile=_seconds(profiler))
 
 
-def watched(builder: Any, runner: Any, picked: Picked, profiler: Any, log: Writer) -> tuple[Any, Any, Any]:
-    """The builder and the runner with a clock around them, and a callback that counts records."""
+def instrument(builder: Any, runner: Any, picked: Picked, profiler: Any, log: Writer) -> tuple[Any, Any, Any]:
+    """Wrap the builder and the runner to record times, and return a callback that counts records."""
     from tvm.ir.utils import derived_object
     from tvm.s_tir import meta_schedule as ms
 
@@ -98,10 +98,10 @@ def watched(builder: Any, runner: Any, picked: Picked, profiler: Any, log: Write
         return results
 
     def failures(what: str, results: Sequence[Any]) -> int:
-        told = [str(result.error_msg) for result in results if result.error_msg is not None]
-        if told:
-            log.write(note=f"{len(told)} of {len(results)} {what} failed: {last_line(told[0])[:200]}")
-        return len(told)
+        errors = [str(result.error_msg) for result in results if result.error_msg is not None]
+        if errors:
+            log.write(note=f"{len(errors)} of {len(results)} {what} failed: {last_line(errors[0])[:200]}")
+        return len(errors)
 
     @derived_object
     class ProfiledBuilder(ms.builder.PyBuilder):
@@ -133,7 +133,7 @@ def watched(builder: Any, runner: Any, picked: Picked, profiler: Any, log: Write
 
 
 def search_seconds(profile: dict[str, float]) -> float:
-    """The search's share of what the profiler says. It counts scopes within scopes; only whole ones are added."""
+    """Return the search's share of the profiler's time. Scopes are nested; only top-level ones are added."""
     chosen = [name for name in profile if name.startswith(SEARCH)]
     return sum(
         profile[name]
@@ -147,4 +147,4 @@ def _seconds(profiler: Any) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    started(main)
+    run_tuner(main)
