@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--nets", nargs="+", choices=NETS, default=NETS_BY_DEFAULT, metavar="NET")
     add("--targets", nargs="+", choices=targets, default=targets, metavar="TARGET")
     add("--untuned", action="store_true", help="ignore tuning records")
-    add("--top", type=command.whole(1), default=5, help="number of loops to print per cell (the JSON has all)")
+    add(
+        "--top", type=command.whole(1), default=5, help="number of loops to print per cell (the JSON has all)"
+    )
     add("--out", type=Path, default=RESULTS / "results/arm", help="output folder")
     add("--page", action="store_true", help="only regenerate the page")
     options = parser.parse_args(argv)

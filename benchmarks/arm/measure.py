@@ -35,7 +35,9 @@ def measure(net: str, target: str, *, tuned: bool = True) -> dict[str, Any]:
         except EdgepackError as error:
             cell["failures"]["edgepack"] = _words(error)
         try:
-            cell["contenders"]["onnxruntime"] = contestants.onnxruntime(net_files, target, board, Path(folder))
+            cell["contenders"]["onnxruntime"] = contestants.onnxruntime(
+                net_files, target, board, Path(folder)
+            )
         except EdgepackError as error:
             cell["failures"]["onnxruntime"] = _words(error)
     return cell

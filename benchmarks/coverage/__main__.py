@@ -25,7 +25,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command.parser("coverage", __doc__)
     add = parser.add_argument
     add(
-        "--cases", type=command.pattern, default="", metavar="PATTERN", help="regular expression (default: all)"
+        "--cases",
+        type=command.pattern,
+        default="",
+        metavar="PATTERN",
+        help="regular expression (default: all)",
     )
     add("--only", nargs="+", choices=(EDGEPACK, STOCK, BOUND), help="contestants to run (default: all)")
     add("--resume", action="store_true", help="skip cases that already have results")

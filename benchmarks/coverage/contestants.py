@@ -28,7 +28,9 @@ from edgepack.errors import EdgepackError, InputError
 from edgepack.lower import compile_model
 
 TARGET = "x86-64-v3"
-ROUNDING = 0.01  # relative to the largest value: smaller differences are distinguished from other wrong values
+ROUNDING = (
+    0.01  # relative to the largest value: smaller differences are distinguished from other wrong values
+)
 
 
 def preload() -> None:

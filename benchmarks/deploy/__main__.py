@@ -63,7 +63,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--rtt-ms", type=number, default=0.0, help="round-trip time of the limited link")
     add("--repeat", type=count, default=5, help="repetitions on loopback")
     add("--limited-repeat", type=count, default=3, help="repetitions on the limited link")
-    add("--out", type=Path, help="output folder (default: benchmarks/results/deploy/KIND, for this kind of CPU)")
+    add(
+        "--out",
+        type=Path,
+        help="output folder (default: benchmarks/results/deploy/KIND, for this kind of CPU)",
+    )
     add("--page", action="store_true", help="only regenerate the page")
     return parser.parse_args(argv)
 

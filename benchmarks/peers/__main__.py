@@ -39,13 +39,28 @@ def options() -> argparse.ArgumentParser:
     add("--threads", default="1,2", help="numbers of threads, comma-separated (default: %(default)s)")
     add("--minutes", type=above(0), default=120.0, help="time limit of the whole run (default: %(default)g)")
     minutes, trials = Settings.prepare_minutes, Settings.trials
-    add("--prepare-minutes", type=above(0), default=minutes, help="time limit for preparing one cell (default: %(default)g)")
+    add(
+        "--prepare-minutes",
+        type=above(0),
+        default=minutes,
+        help="time limit for preparing one cell (default: %(default)g)",
+    )
     tuning = "tuning trials of contestants that tune (default: %(default)s); 0: edgepack untuned"
     add("--trials", type=whole(0), default=trials, help=tuning)
-    add("--rounds", type=whole(1), default=TimingPlan.rounds, help="ABBA rounds per group (default: %(default)s)")
+    add(
+        "--rounds",
+        type=whole(1),
+        default=TimingPlan.rounds,
+        help="ABBA rounds per group (default: %(default)s)",
+    )
     timing = "seconds for timing a group; slow contestants run fewer rounds (default: %(default)g)"
     add("--group-seconds", type=above(0), default=TimingPlan.seconds, help=timing)
-    add("--colds", type=whole(1), default=Settings.colds, help="cold starts per contestant (default: %(default)s)")
+    add(
+        "--colds",
+        type=whole(1),
+        default=Settings.colds,
+        help="cold starts per contestant (default: %(default)s)",
+    )
     drift = "per cent that the canary may drift before a block is discarded (default: %(default)g)"
     add("--canary-limit", type=above(0), default=100 * TimingPlan.drift, metavar="PERCENT", help=drift)
     add("--seed", type=int, default=0, help="seed of the random orders (default: %(default)s)")

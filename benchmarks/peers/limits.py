@@ -40,7 +40,9 @@ from benchmarks.kit.native import shared_library
 from edgepack.config import host
 
 SAMPLES = 40
-SAMPLE_NS = 5_000_000  # per arithmetic kernel: long compared to a clock's resolution, short compared to a time slice
+SAMPLE_NS = (
+    5_000_000  # per arithmetic kernel: long compared to a clock's resolution, short compared to a time slice
+)
 TRY_NS = 1_000_000  # per variant, while choosing
 TRIES = 7
 PASSES = 10  # samples of a stream kernel
@@ -59,9 +61,7 @@ class Operation:
     bytes: int  # of a vector
     vector: str  # C type
     step: str  # C statement that advances the accumulator {x}
-    operands: tuple[
-        type, int, int
-    ]  # element type and values of the two: with them, accumulators stay finite
+    operands: tuple[type, int, int]  # element type and values of the two: with them, accumulators stay finite
 
 
 def _fma(needs: str, width: int) -> Operation:

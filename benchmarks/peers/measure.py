@@ -41,7 +41,9 @@ class Settings:
     colds: int = 3
     fresh: bool = False
     machine: Mapping[str, Any] = field(default_factory=dict)
-    limits: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # by threads, as returned by limits.measure
+    limits: Mapping[int, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # by threads, as returned by limits.measure
     commit: str | None = None
     say: Callable[[str], None] = print
 
@@ -184,7 +186,11 @@ class GroupRun:
             files = {"inputs": self._net.inputs, "reference": self._net.reference}
             distance = Distance(**one.worker.ask("run", LIMIT_S, **files))
             one.entry |= loaded
-            one.entry |= {"relative_error": distance.relative, "cosine": distance.cosine, "sqnr_db": distance.sqnr_db}
+            one.entry |= {
+                "relative_error": distance.relative,
+                "cosine": distance.cosine,
+                "sqnr_db": distance.sqnr_db,
+            }
             if wrong := distance.wrong(self._cell.precision):
                 one.fail("run", wrong, "wrong")
             else:

@@ -108,7 +108,14 @@ def losses_table(ranked: Sequence[Ranked]) -> str:
         )
     if not rows:
         return "No peer is significantly faster in any measured group."
-    columns = ("group", "slower by [95 %]", "than", "peer's median", "edgepack's median", "also faster than edgepack")
+    columns = (
+        "group",
+        "slower by [95 %]",
+        "than",
+        "peer's median",
+        "edgepack's median",
+        "also faster than edgepack",
+    )
     return markdown(columns, rows)
 
 
@@ -212,7 +219,8 @@ def _exactness(exactness: Exactness | None) -> str:
     if exactness is None:
         return "fp32 alone"
     difference, quantizing = (
-        "not finite" if value is None else f"{value:.1e}" for value in (exactness.difference, exactness.quantization)
+        "not finite" if value is None else f"{value:.1e}"
+        for value in (exactness.difference, exactness.quantization)
     )
     return f"{difference} ({quantizing}), {exactness.top1}/{exactness.samples}"
 
@@ -244,7 +252,10 @@ def _without(ranked: Sequence[Ranked]) -> str:
                 groups_by_reason.setdefault(key, []).append(_name(one.group))
     if not groups_by_reason:
         return "All contestants were measured in all groups."
-    rows = [[title, "; ".join(groups), words, reason] for (title, words, reason), groups in groups_by_reason.items()]
+    rows = [
+        [title, "; ".join(groups), words, reason]
+        for (title, words, reason), groups in groups_by_reason.items()
+    ]
     return markdown(("contestant", "groups", "status", "reason"), rows, right=9)
 
 

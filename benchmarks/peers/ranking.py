@@ -80,7 +80,9 @@ def rank(group: Group) -> Ranked:
             )
         )
     # By ratio, which compares adjacent blocks: medians of different rounds may give another order.
-    return Ranked(group, tuple(sorted(standings, key=lambda standing: (_value(standing), standing.times.median))))
+    return Ranked(
+        group, tuple(sorted(standings, key=lambda standing: (_value(standing), standing.times.median)))
+    )
 
 
 def losses(groups: Sequence[Ranked]) -> list[Ranked]:

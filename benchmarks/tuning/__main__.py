@@ -81,9 +81,19 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--net", default="mobilenet_v2", help="a network of edgepack.zoo, or an .onnx file")
     add("--target", default="host", help="must be this machine")
     add("--repeat", type=command.whole(1), default=1, help="runs of each tuner")
-    add("--stock", nargs="*", default=list(STOCK), choices=list(STOCK), help="settings of stock MetaSchedule to run")
+    add(
+        "--stock",
+        nargs="*",
+        default=list(STOCK),
+        choices=list(STOCK),
+        help="settings of stock MetaSchedule to run",
+    )
     add("--runs", type=command.whole(2), default=30, help="timed inferences of each built library")
-    add("--out", type=Path, help="output folder (default: benchmarks/results/tuning/KIND, for this kind of CPU)")
+    add(
+        "--out",
+        type=Path,
+        help="output folder (default: benchmarks/results/tuning/KIND, for this kind of CPU)",
+    )
     add("--page", action="store_true", help="only regenerate the page and the charts")
     return parser.parse_args(argv)
 

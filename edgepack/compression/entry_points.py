@@ -27,7 +27,9 @@ class Registry:
     unusable: Mapping[str, str] = field(default_factory=dict)
 
 
-def with_entry_points(own: Mapping[str, Method[Any]], entries: Iterable[EntryPoint] | None = None) -> Registry:
+def with_entry_points(
+    own: Mapping[str, Method[Any]], entries: Iterable[EntryPoint] | None = None
+) -> Registry:
     """Return the built-in methods and those of installed packages, built-in first."""
     methods, unusable = dict(own), {}
     for entry in sorted(entry_points(group=GROUP) if entries is None else entries, key=lambda e: e.name):

@@ -55,7 +55,9 @@ def apply(module: "torch.nn.Module", step: PruneChannels, context: Context) -> T
     from edgepack.torchnet.training import accuracy, train
 
     if step.fine_tune is not None and context.data is None:
-        raise InputError("fine_tune needs samples", next="add a data block to the recipe, or remove fine_tune")
+        raise InputError(
+            "fine_tune needs samples", next="add a data block to the recipe, or remove fine_tune"
+        )
     pruned = copy.deepcopy(module).eval()
     examples = example_inputs(context.inputs)
     graph = analyse(pruned, examples)

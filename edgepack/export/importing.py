@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     import onnx
 
 DRAWS = 3  # random inputs that both files are run on
-_INTEGERS = (1000, 100, 10, 2, 1)  # upper bounds for random integers; the first that the model accepts is used
+_INTEGERS = (
+    1000,
+    100,
+    10,
+    2,
+    1,
+)  # upper bounds for random integers; the first that the model accepts is used
 _TOLERANCE = 1e-4  # relative to a tensor's largest value: above the rounding of fp32 sums in another order
 _HALF_TOLERANCE = 2e-2  # the same for models that compute in 16 bits
 _NUDGE = 1e-6  # relative change of the inputs, to measure how rounding affects this model's outputs
@@ -185,7 +191,11 @@ def _first_difference(path: Path, imported: Path, feed: "Mapping[str, np.ndarray
     for name in (*makers, *outputs):
         (difference,) = _differences([actual[name]], [expected[name]])
         if difference > tolerance:
-            size = f"by {difference:.1%} of its largest value" if difference < float("inf") else "in its shape or dtype"
+            size = (
+                f"by {difference:.1%} of its largest value"
+                if difference < float("inf")
+                else "in its shape or dtype"
+            )
             return f"the first tensor that differs is {name!r}, {size}{_origin(makers.get(name))}"
     return "each single tensor differs only by rounding"
 

@@ -14,7 +14,9 @@ class Kernel(Spec):
 
     name: str
     workload: str = Field(description="Structural hash, by which tuning records are looked up.")
-    tuned: bool = Field(description="Scheduled from tuning records; otherwise by its family's fallback schedule.")
+    tuned: bool = Field(
+        description="Scheduled from tuning records; otherwise by its family's fallback schedule."
+    )
     calls: Count = Field(description="Calls per inference.")
 
 

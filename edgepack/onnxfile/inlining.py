@@ -18,7 +18,9 @@ def is_function(operator: str, opset: int) -> bool:
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 
-def inline_functions(model: "onnx.ModelProto", operators: AbstractSet[str], opset: int) -> "onnx.ModelProto | None":
+def inline_functions(
+    model: "onnx.ModelProto", operators: AbstractSet[str], opset: int
+) -> "onnx.ModelProto | None":
     """Return a copy of a model with inferred types, with these operators replaced by their function bodies.
 
     None if a function body depends on something that is unknown.

@@ -166,7 +166,9 @@ def _document(text: str, path: Path) -> dict[str, Any]:
         raise InputError(_CORRUPT, where=str(path)) from error
     if version not in _VERSIONS:
         versions = f"{', '.join(map(str, _VERSIONS[:-1]))} or {_VERSIONS[-1]}"
-        raise InputError(f"checkpoint version {version} is not supported (must be {versions})", where=str(path))
+        raise InputError(
+            f"checkpoint version {version} is not supported (must be {versions})", where=str(path)
+        )
     return document
 
 

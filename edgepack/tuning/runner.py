@@ -217,7 +217,9 @@ class BoardRunner:
             if candidate.flights < _FLIGHTS:
                 self._again.append(candidate)
             else:
-                self._results(Measured(candidate.id, error=f"the connection was lost twice during it: {error}"))
+                self._results(
+                    Measured(candidate.id, error=f"the connection was lost twice during it: {error}")
+                )
         began, attempt = time.monotonic(), 0
         why = getattr(error, "why", None) or str(error)
         while True:

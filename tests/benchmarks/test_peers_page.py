@@ -138,13 +138,13 @@ def test_losses_are_sorted_by_size_and_what_is_even_is_none():
     found = losses([rank(one) for one in (even, small, large)])
     assert [one.group.net for one in found] == ["vgg16", "resnet18"]
     text = page("a-cpu", [rank(one) for one in (even, small, large)])
-    part = text.partition("## Where edgepack loses")[2].partition("## Every cell")[0]
+    part = text.partition("## Where edgepack is slower")[2].partition("## All cells")[0]
     assert part.index("VGG-16") < part.index("ResNet-18")
     assert "4.00\N{MULTIPLICATION SIGN}" in part
     assert "| Faster |" in part
     assert part.splitlines()[6].endswith("| Fast |")
     assert "| ResNet-18, fp32, 2 threads" not in part
-    assert "In no measured group" in page("a-cpu", [rank(even)])
+    assert "No peer is significantly faster" in page("a-cpu", [rank(even)])
 
 
 def test_cells_without_a_time_stand_in_their_table_and_in_the_list_of_reasons():
@@ -160,7 +160,7 @@ def test_cells_without_a_time_stand_in_their_table_and_in_the_list_of_reasons():
         "a-cpu",
         [rank(group({"fast": 2.0}, entries=entries)), rank(group({"fast": 2.0}, entries=entries, threads=2))],
     )
-    table_part = text.partition("## Every cell")[2].partition("## Cells without")[0]
+    table_part = text.partition("## All cells")[2].partition("## Cells without")[0]
     assert "| edgepack | not supported: no LSTM |" in table_part
     assert "| Bad | wrong outputs: cosine 0.1000, below 0.9 |" in table_part
     assert "cos 0.1000" in table_part
@@ -170,7 +170,7 @@ def test_cells_without_a_time_stand_in_their_table_and_in_the_list_of_reasons():
     assert f"| edgepack | {both} | not supported (prepare) | no LSTM |" in reasons
     assert f"| Gone | {both} | failed (environment) | pip said no |" in reasons
     assert f"| Fast | {both} | no cold start | it \\| hung |" in reasons
-    assert "edgepack not supported" in text.partition("## Where edgepack stands")[2]
+    assert "edgepack not supported" in text.partition("## edgepack's rank")[2]
 
 
 def test_how_models_were_made_is_told():
@@ -181,7 +181,7 @@ def test_how_models_were_made_is_told():
         "fast": entry("Fast", notes={"share": 0.123456}),
     }
     text = page("a-cpu", [rank(group({"edgepack": 4.0, "fast": 2.0}, precision="int8", entries=entries))])
-    assert "What int8 is: edgepack: Q/DQ, run in fp32." in text
+    assert "int8 quantization: edgepack: Q/DQ, run in fp32." in text
     assert "| edgepack | 1\u00a0min 01\u00a0s | quantization: Q/DQ, run in fp32; trials: 32 |" in text
     assert "| Fast | \N{EM DASH} | share: 0.1235 |" in text
 
@@ -238,7 +238,7 @@ def test_kinds_of_cpu_have_pages_of_their_own(tmp_path):
     assert (before, after) == ("before\n", "\nafter\n")
     assert listed.index("**one**") < listed.index("2.00\u00d7") < listed.index("**two**")
     assert "2 threads" not in listed
-    assert "In no measured group is a peer faster" in listed
+    assert "No peer is significantly faster" in listed
 
 
 def test_inexact_int8_keeps_its_time_and_is_marked():
@@ -254,7 +254,8 @@ def test_inexact_int8_keeps_its_time_and_is_marked():
     rows = {line.split(" | ")[0][2:]: line.split(" | ") for line in text.splitlines() if "SQNR" in line}
     column = next(line for line in text.splitlines() if line.startswith("| contestant | median")).split(" | ")
     found = {
-        name: row[column.index("against the exact result (quantizing), top-1")] for name, row in rows.items()
+        name: row[column.index("difference from exact (quantization error), top-1")]
+        for name, row in rows.items()
     }
     assert found == {
         "Fast (inexact)": "3.5e-01 (2.4e-01), 19/32",
@@ -264,11 +265,11 @@ def test_inexact_int8_keeps_its_time_and_is_marked():
     }
     assert "2.00\u00a0ms" in rows["Fast (inexact)"][1]
     assert "2 of 4; Fast (inexact)" in text
-    assert "| Fast (inexact) |" in text.partition("## Every cell")[0], "among the losses, too"
+    assert "| Fast (inexact) |" in text.partition("## All cells")[0], "among the losses, too"
     assert "Fast (inexact)" in str(ratios("int8", [one]))
     assert (
-        "against the exact result"
-        not in page("a-cpu", [rank(group({"edgepack": 4.0}))]).partition("## How")[0]
+        "difference from exact"
+        not in page("a-cpu", [rank(group({"edgepack": 4.0}))]).partition("## Method")[0]
     )
 
 

@@ -53,7 +53,9 @@ class Mnn(Contestant):
         try:
             _tool(convert, model, end)
         except Unsupported:
-            if task.precision == "int8":  # later operators cannot be quantized, according to mnnconvert's help
+            if (
+                task.precision == "int8"
+            ):  # later operators cannot be quantized, according to mnnconvert's help
                 raise
             # mnnconvert 3.6.1 crashes (SIGSEGV) when it writes an LSTM as a loop, which is the default.
             _tool([*convert, "--useOriginRNNImpl"], model, end)

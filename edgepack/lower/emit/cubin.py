@@ -48,7 +48,9 @@ def embed(blob: bytes, source: str, cubin: bytes) -> bytes:
             compiled = _string(_string(b"cubin") + table + _string(cubin))
             return _string(blob[8:module] + compiled + blob[end:])
         start = blob.find(kind, start + 1)
-    raise EdgepackError("the compiled module does not contain its CUDA source as expected", next="report this")
+    raise EdgepackError(
+        "the compiled module does not contain its CUDA source as expected", next="report this"
+    )
 
 
 def kernels(path: Path) -> tuple[CudaKernel, ...]:

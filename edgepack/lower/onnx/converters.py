@@ -99,7 +99,9 @@ def importer(
             watched, given = _Attributes(attrs), watched_inputs(inputs)
             try:
                 output = super()._convert_operator(op_name, given, watched, opset)
-                why = _find_ignored(node, opset, watched.read, given.read) or _find_mistyped(node, output, types)
+                why = _find_ignored(node, opset, watched.read, given.read) or _find_mistyped(
+                    node, output, types
+                )
             except Exception as error:  # noqa: BLE001 - converters raise whatever Python or TVM raises
                 why = f"{type(error).__name__}: {_last_line(error)}"
             if why is None:
