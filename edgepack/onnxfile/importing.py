@@ -74,7 +74,9 @@ def fit_model(
             node = _origin(model.graph, value.name)
             message = f"the shape of output {value.name!r} is only known at run time"
             why = f"shape inference gives {_format_shape(_dims(value))}, starting at {node.op_type}"
-            problem = ModelProblem(node.op_type, node.name, message, why, "export the model with static shapes")
+            problem = ModelProblem(
+                node.op_type, node.name, message, why, "export the model with static shapes"
+            )
             raise UnsupportedError(where, [problem])
     return model
 
