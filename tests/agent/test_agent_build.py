@@ -95,7 +95,7 @@ def test_a_changed_library_in_the_cache_is_refused(tmp_path, monkeypatch):
         target.parent.mkdir(parents=True)
         target.write_bytes(path.read_bytes()[:-1] + b"!")
     monkeypatch.setattr(runtime, "cache_dir", lambda: tmp_path)
-    with pytest.raises(IntegrityError, match="is not the library that apache-tvm"):
+    with pytest.raises(IntegrityError, match="is not the library of apache-tvm"):
         runtime.runtime_libs("aarch64")
 
 

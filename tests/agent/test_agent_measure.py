@@ -72,11 +72,11 @@ def test_a_crashed_candidate_affects_only_itself_and_reports_the_cause(bundle, b
     reasons = {
         "segv": "Segmentation fault",
         "hang": "killed after 1 s",
-        "exit": "exit code 7",
+        "exit": "exited with code 7",
         "abort": "Aborted",
         "no-function": "no function other",
         "wrong-count": "Expected 3 arguments",
-        "wrong-dtype": "'float99' is no dtype",
+        "wrong-dtype": "'float99' is not a supported dtype",
         "not-a-library": "cannot load the model",
     }
     for name, reason in reasons.items():
@@ -100,9 +100,9 @@ def test_each_result_is_written_before_the_next_frame_arrives(bundle):
     ("stream", "text"),
     [
         (b"hello\n", "a frame starts with"),
-        (b"job a 99999999999999999999 main\n", "SIZE is from 1"),
-        (b"job a 0 main\n", "SIZE is from 1"),
-        (b"job ../a 10 main\n", "ID is 1 to 64"),
+        (b"job a 99999999999999999999 main\n", "SIZE must be from 1"),
+        (b"job a 0 main\n", "SIZE must be from 1"),
+        (b"job ../a 10 main\n", "ID must be 1 to 64"),
         (b"job a 10 main\nshort", "the stream ended in the middle of a frame"),
         (b"x" * 20000, "a header line is longer"),
         (b"job a 10", "or truncated"),

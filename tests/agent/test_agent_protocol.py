@@ -83,7 +83,7 @@ def test_a_failure_of_the_model_is_an_agent_error_in_its_words(bundle, session, 
 
 
 def test_a_killed_agent_is_named_as_killed(session, tmp_path):
-    with pytest.raises(AgentError, match="by signal 9 before it could say why"):
+    with pytest.raises(AgentError, match="by signal 9 without a message"):
         protocol.info(session, scripted(tmp_path, "kill -9 $$"))
 
 

@@ -84,7 +84,7 @@ def test_files_that_are_no_arrays(tmp_path, capsys):
     with pytest.raises(InputError, match=r"not an \.npz of plain arrays"):
         load_data(Data(npz="d.npy"), tmp_path)
     np.savez(tmp_path / "d.npz", images=np.zeros(3))
-    with pytest.raises(InputError, match="the arrays are images"):
+    with pytest.raises(InputError, match="its arrays are images"):
         load_data(Data(npz="d.npz"), tmp_path)
 
 

@@ -90,7 +90,7 @@ def test_any_image_becomes_the_crops_shape(tmp_path_factory, height, width, resi
 
 def test_images_of_different_shapes_name_the_odd_one(tmp_path):
     image(folder(tmp_path) / "photos" / "dog" / "z.png", 5, 5)
-    with pytest.raises(InputError, match=r"becomes \[3, 5, 5\], others \[3, 4, 6\]") as caught:
+    with pytest.raises(InputError, match=r"has shape \[3, 5, 5\], others \[3, 4, 6\]") as caught:
         load(tmp_path)
     assert caught.value.where.endswith("dog/z.png")
     assert load(tmp_path, resize=4, crop=(4, 4)).x_train.shape[1:] == (3, 4, 4)

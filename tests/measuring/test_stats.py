@@ -83,7 +83,7 @@ def test_a_single_outlier_does_not_spoil_a_run():
     ("values", "says"),
     [
         ([0] * 60 + [1] * 40, "clock is too coarse"),
-        (steady(29), "too few samples: 29"),
+        (steady(29), "too few samples: need at least 30 (got 29)"),
         (steady(50) + steady(50, centre=1.2e6), "drift: the second half's median is +"),
         ([int(value * 1.2 ** (i % 2)) for i, value in enumerate(steady(100))], "bimodal: two groups"),
         ([*steady(97), 5_000_000, 6_000_000, 9_000_000], "tail: p99 is 6.0 times the median"),
