@@ -150,7 +150,7 @@ def tune(
     plan = _make_plan(recipe, targets)
     if not given and not any(target.tune.trials or target.tune.minutes for target in plan.targets):
         raise UsageError(
-            "the recipe has no tuning budget", where=str(recipe), next="set --trials, --minutes or both"
+            "the recipe has no tuning budget", where=str(recipe), next="set --trials or --minutes"
         )
     if not any(target.devices for target in plan.targets):
         raise UsageError(

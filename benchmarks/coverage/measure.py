@@ -44,7 +44,7 @@ def run(options: argparse.Namespace, stored: results.Results) -> None:
                 if result["status"] == "passed":
                     del result["step"]
                 if not result.get("deep", "-"):
-                    del result["deep"]  # no obstacles
+                    del result["deep"]  # no problems
                 rows[case.name][name] = result
                 if done % 100 == 0:
                     print(f"{done} done, at {case.name}", file=sys.stderr)
