@@ -149,9 +149,7 @@ def tune(
     given = trials is not None or minutes is not None
     plan = _make_plan(recipe, targets)
     if not given and not any(target.tune.trials or target.tune.minutes for target in plan.targets):
-        raise UsageError(
-            "the recipe has no tuning budget", where=str(recipe), next="set --trials or --minutes"
-        )
+        raise UsageError("the recipe has no tuning budget", where=str(recipe), next="set --trials/--minutes")
     if not any(target.devices for target in plan.targets):
         raise UsageError(
             "no target in the recipe has a device to measure on",

@@ -93,7 +93,6 @@ def test_a_defect_is_kept_even_where_nothing_can_be_written(tmp_path, monkeypatc
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     assert guard(raising(RuntimeError("surprise")), as_json=False) == 1
     assert "could not be saved" in capsys.readouterr().err
-<<<<<<< HEAD
 
 
 @pytest.mark.parametrize(("name", "value"), [("trials", 0), ("trials", -1), ("minutes", 0.0)])
@@ -121,8 +120,6 @@ def test_options_say_what_they_do(run, args, text):
     code, out, _ = run(*args, "--help")
     assert code == 0
     assert text in " ".join(out.split())
-=======
->>>>>>> 3a4f9f3 (Tests follow the reworded messages)
 
 
 def test_a_mistake_on_the_command_line_is_a_document_too(run):

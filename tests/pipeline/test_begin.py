@@ -16,5 +16,5 @@ def test_ids_say_when_and_what():
 
 @pytest.mark.parametrize("budget", [{"trials": 0}, {"minutes": 0}, {"trials": -1}, {"minutes": -0.5}])
 def test_a_budget_of_nothing_is_refused(budget):
-    with pytest.raises(UsageError, match="more than 0"):
+    with pytest.raises(UsageError, match="greater than 0"):
         api.tune("recipe.yaml", **budget)
