@@ -120,7 +120,7 @@ def test_one_layer_changes_and_nothing_else(tmp_path):
 
 
 def test_a_model_without_weights_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="no layer to change"):
+    with pytest.raises(UsageError, match="no layer can be changed"):
         change_layer(_model(tmp_path / "a.onnx", (7,)), tmp_path / "b.onnx")
 
 

@@ -34,7 +34,7 @@ def test_a_slip_of_a_name_gets_the_near_one_and_others_the_list():
 def test_a_network_is_one_of_the_zoo_or_a_file(tmp_path):
     (tmp_path / "own.onnx").touch()
     assert nets.network(str(tmp_path / "own.onnx")) == tmp_path / "own.onnx"
-    with pytest.raises(UsageError, match="there is no file"):
+    with pytest.raises(UsageError, match="no such file"):
         nets.network(str(tmp_path / "none.onnx"))
     with pytest.raises(UsageError, match="no network resnet8; did you mean `resnet18`"):
         nets.network("resnet8")
@@ -105,7 +105,7 @@ def test_this_machine_has_a_kind():
 def test_a_pattern_is_a_regular_expression():
     assert command.pattern("^test_conv") == "^test_conv"
     with pytest.raises(
-        command.argparse.ArgumentTypeError, match=r"'\(' is no regular expression: missing \)"
+        command.argparse.ArgumentTypeError, match=r"'\(' is not a regular expression: missing \)"
     ):
         command.pattern("(")
 
