@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.page and not existing.rows:
         sys.exit(f"{options.results}: no results to make the page from; run without --page first")
     if not options.page:
-        existing = _to_go_on_with(existing, options)
+        existing = _results_to_extend(existing, options)
         run(options, existing)
     write_text(options.out, page(existing.rows.values(), existing.environment, existing.target))
     counted = [row for row in existing.rows.values() if "edgepack" in row]
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _to_go_on_with(existing: results.Results, options: argparse.Namespace) -> results.Results:
+def _results_to_extend(existing: results.Results, options: argparse.Namespace) -> results.Results:
     """Return the existing results, or none if a complete run replaces those of other tools or another target."""
     here = results.Results({}, results.environment(), options.target)
     if (existing.environment, existing.target) == (here.environment, here.target):

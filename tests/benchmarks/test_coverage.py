@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.coverage.__main__ import _to_go_on_with
+from benchmarks.coverage.__main__ import _results_to_extend
 from benchmarks.coverage.cases import Case, bind, left_out
 from benchmarks.coverage.contestants import verdict
 from benchmarks.coverage.page import broken_promises, page
@@ -155,7 +155,7 @@ def small_run(tmp_path_factory):
     subprocess.run(argv, cwd=ROOT, check=True)
     document = json.loads(results.read_text())
     assert len(document["cases"]) == 9
-    assert "9 cases, of which 7 count" in out.read_text()
+    assert "9 cases, of which 7 are counted" in out.read_text()
     return {row["name"].removeprefix("test_"): row for row in document["cases"]}
 
 
@@ -205,7 +205,7 @@ ROWS = [
 
 def test_the_page_counts_and_gives_reasons():
     text = page(ROWS, {"machine": "x86_64", "onnx": "1.2"}, "x86-64-v3")
-    assert "6 cases, of which 5 count" in text
+    assert "6 cases, of which 5 are counted" in text
     assert "| passed | 1 | 2 | 3 |" in text
     assert "| refused | 2 | 2 | 2 |" in text
     assert "| wrong | 1 | 1 | 0 |" in text
@@ -240,7 +240,7 @@ def test_results_of_other_tools_keep_their_name_and_are_not_mixed(tmp_path):
     assert "With onnx 0.1." in out.read_text()
     part = _coverage("--cases", "^test_abs$", "--results", path, "--out", out)
     assert part.returncode == 1
-    assert part.stderr.startswith(f"{path}: made for rpi4 with {{'machine': 'sparc', 'onnx': '0.1'}}")
+    assert part.stderr.startswith(f"{path}: the results for rpi4 with {{'machine': 'sparc', 'onnx': '0.1'}}")
     assert path.read_bytes() == before
 
 
@@ -249,10 +249,10 @@ def test_a_whole_run_replaces_results_of_other_tools_and_goes_on_with_its_own():
         return Namespace(target=target, results="r.json", cases="", only=None, resume=False, minutes=0.0)
 
     here = Results({"test_add": ROWS[2]}, environment(), "rpi4")
-    assert _to_go_on_with(here, whole("rpi4")) is here
-    assert _to_go_on_with(here, whole("rpi5")) == Results({}, environment(), "rpi5")
+    assert _results_to_extend(here, whole("rpi4")) is here
+    assert _results_to_extend(here, whole("rpi5")) == Results({}, environment(), "rpi5")
     old = Results(here.rows, {"machine": "sparc"}, "rpi4")
-    assert _to_go_on_with(old, whole("rpi4")) == Results({}, environment(), "rpi4")
+    assert _results_to_extend(old, whole("rpi4")) == Results({}, environment(), "rpi4")
 
 
 def test_without_results_there_is_no_page(tmp_path):

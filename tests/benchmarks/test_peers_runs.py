@@ -89,7 +89,7 @@ def test_preparing_alone_leaves_less_to_do(settings, net, tmp_path):
     (group,) = load_groups(tmp_path / "results" / "a-cpu")
     assert group.entries["right"].prepared_before
     left = campaign.prepare(settings, wanted, ["right"], minutes=0)
-    assert list(left.values()) == ["the 0 minutes were over"] * 2
+    assert list(left.values()) == ["the 0 minutes were used up"] * 2
 
 
 def test_a_group_does_not_lose_contestants_by_accident(settings, net, tmp_path):
