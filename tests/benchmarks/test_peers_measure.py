@@ -187,7 +187,7 @@ def test_a_restless_machine_leaves_cells_without_a_time_and_says_why(settings, n
     plan = replace(QUICK, rounds=1, drift=0.03, retakes=1, seconds=5, patience=0.2, settling=1)
     group = measured(replace(settings, plan=plan, canary=lambda: next(readings)), net, ["right"])
     assert group.entries["right"].status == "failed"
-    assert "not quiet" in group.entries["right"].reason
+    assert "too busy" in group.entries["right"].reason
     assert any("given up after 2 tries" in note for note in group.notes)
     assert all(block.discarded for block in group.blocks)
 

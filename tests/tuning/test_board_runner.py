@@ -115,7 +115,7 @@ def test_a_board_that_stays_away_ends_the_run_with_a_reason(agent, kernel):
         answers = session.measure(*[kernel] * 3)
         assert sum(answer.lost for answer in answers.values()) == 2
     assert isinstance(session.runner.failure, UnreachableError)
-    assert "resumes" in session.runner.failure.next
+    assert "resume" in session.runner.failure.next
 
 
 def test_closing_answers_what_was_not_measured_as_lost(agent, kernel):
