@@ -190,7 +190,7 @@ def test_a_board_that_goes_away_keeps_what_was_measured(net, agent, tmp_path, mo
     store = RecordStore(tmp_path)
     board = LocalBoard(agent, dies_after=[9], refuses=10**6)
     runner = BoardRunner(board.connect, target().tune, patience_s=0.1)
-    with pytest.raises(UnreachableError, match="has not answered"):
+    with pytest.raises(UnreachableError, match="has not responded"):
         tune(net, target(), runner, trials=64, store=store)
     # Four of the nine answers are for the fallbacks at the start, one or two more for those of the first batches.
     assert len(records_on_disk(store)) in {3, 4}
