@@ -100,7 +100,7 @@ def test_weights_that_do_not_fit_name_keys_and_shapes(project):
     state["0.weight"] = torch.zeros(8, 5)
     state["head.weight"] = state.pop("2.weight")
     save_file(state, project / "w.safetensors")
-    with pytest.raises(InputError, match="do not fit Sequential") as caught:
+    with pytest.raises(InputError, match="the weights do not match Sequential") as caught:
         load_source(source(weights="w.safetensors"), project)
     assert caught.value.why == (
         "missing: 2.weight; unexpected: head.weight; "
@@ -131,7 +131,7 @@ def test_a_pickle_in_a_weights_file_is_refused_and_not_run(project, capsys):
         ("w.safetensors", b"x" * 100, "not safetensors"),
         ("w.pt", b"PK\x03\x04 cut off", "corrupt"),
         ("w.pt", b"not a pickle at all", "corrupt"),
-        ("w.bin", b"anything", "not known"),
+        ("w.bin", b"anything", "unsupported weights file type"),
     ],
 )
 def test_broken_weights_files_are_named(project, name, content, message):
@@ -280,7 +280,7 @@ def test_a_checkpoint_of_version_1_is_read(tmp_path):
     save_file(tensors, tmp_path / "old.safetensors", {"edgepack": record})
     assert restore(nn.Sequential(nn.Linear(4, 2)), tmp_path / "old.safetensors")[0].out_features == 3
     save_file(tensors, tmp_path / "new.safetensors", {"edgepack": record.replace(": 1", ": 4")})
-    with pytest.raises(InputError, match="version 4, this edgepack reads 1, 2 and 3"):
+    with pytest.raises(InputError, match="version 4 is not supported"):
         restore(nn.Sequential(nn.Linear(4, 2)), tmp_path / "new.safetensors")
 
 
