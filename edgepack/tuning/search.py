@@ -110,7 +110,7 @@ class Task:
         if not patience or len(self.history) <= patience:
             return False
         before = self._seconds(self.history[-1 - patience][1])
-        return before - self.now_s <= self.noise * before
+        return not beats(self.now_s, before, self.noise)
 
     def gain(self) -> float:
         """Expected gain of another trial in seconds per inference: equation 2 of Ansor without similar tasks."""

@@ -156,8 +156,11 @@ def repair(folder: Path) -> int:
 
 
 def beats(best: float, untuned: float, noise: float) -> bool:
-    """Whether a candidate is faster than the fallback by more than ``noise``, relative to the fallback."""
-    return best < untuned * (1 - noise)
+    """Whether a candidate is faster than the fallback even if interference makes it slower by ``noise`` (relative).
+
+    Noise is a factor of times: where timings vary by more than 100 %, a candidate of a tenth of the time still counts.
+    """
+    return best * (1 + noise) < untuned
 
 
 def read_untuned(folder: Path) -> dict[str, float]:

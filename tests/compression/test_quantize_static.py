@@ -126,7 +126,7 @@ def test_what_cannot_be_calibrated_is_refused(model, context, data, tmp_path, in
     with pytest.raises(InputError, match="calibration needs samples"):
         quantize_static.apply(model, tmp_path / "q.onnx", step(), Context(inputs))
     flat = dataclasses.replace(data, x_train=data.x_train.reshape(len(data.x_train), 64))
-    with pytest.raises(InputError, match=r"a sample is \[64\]; input 'image' takes \[1, 8, 8\]"):
+    with pytest.raises(InputError, match=r"samples have shape \[64\], but input 'image' takes \[1, 8, 8\]"):
         quantize_static.apply(model, tmp_path / "q.onnx", step(), dataclasses.replace(context, data=flat))
     assert not (tmp_path / "q.onnx").exists()
 

@@ -75,7 +75,7 @@ def test_what_the_method_does_not_give_cannot_be_had(project):
         lambda: given.module("own_losses:network", "other.safetensors"),
         lambda: given.path("own_losses:loss"),
     ):
-        with pytest.raises(EdgepackError, match=r"which its files\(step\) does not give"):
+        with pytest.raises(EdgepackError, match=r"which its files\(step\) does not return"):
             ask()
 
 

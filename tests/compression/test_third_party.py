@@ -110,7 +110,7 @@ def test_lists_and_tables_have_it(fresh):
     assert "| `rank` | whole number ≥ 1 | required |" in fresh.cli("methods", "low-rank").stdout
     program = "import runpy; g = runpy.run_path('docs/generate.py'); print(*g['generated']().values())"
     pages = fresh("-c", f"import os; os.chdir({str(ROOT)!r}); {program}").stdout
-    assert "| `low-rank` | the torch module | edgepack-low-rank | Replace linear layers" in pages
+    assert "| `low-rank` | the torch module | edgepack-low-rank | Replace each linear layer" in pages
     assert "low-rank" not in (ROOT / "docs/recipe.md").read_text()
 
 

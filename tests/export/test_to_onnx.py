@@ -105,8 +105,8 @@ def test_evaluate_counts_right_answers_sample_by_sample(exported, tmp_path):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (np.zeros((2, 8, 8), "float32"), r"a sample is float32\[8, 8\]"),
-        (np.zeros((2, 1, 8, 8), "complex64"), "a sample is complex64"),
+        (np.zeros((2, 8, 8), "float32"), r"samples are float32\[8, 8\]"),
+        (np.zeros((2, 1, 8, 8), "complex64"), "samples are complex64"),
         (np.zeros((0, 1, 8, 8), "float32"), "no samples"),
     ],
 )

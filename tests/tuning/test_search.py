@@ -1,10 +1,11 @@
 """The choice of the next kernel to search, and when a kernel is no longer searched."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack.tuning.search import Task, choose, negligible
-from edgepack.tuning.store import LEAST_NOISE
+from edgepack.tuning.store import LEAST_NOISE, beats
 
 
 def kernel(name="k", untuned=1.0, bests=(), weight=1):
@@ -57,3 +58,18 @@ def test_no_kernel_is_worth_a_batch_when_all_are_left():
     tasks = [kernel("a", bests=(2.0,)), kernel("b", 3.0, bests=(4.0,))]
     assert choose(tasks) is not None
     assert choose(tasks, patience=1) is None
+
+
+@pytest.mark.parametrize(
+    ("best", "untuned", "noise", "expected"),
+    [
+        (0.98, 1.0, 0.01, True),
+        (0.995, 1.0, 0.01, False),
+        (0.6, 1.0, 0.5, True),
+        (0.8, 1.0, 0.5, False),
+        (0.01, 8.0, 4.0, True),  # timings of the fallback between 8 and 40: a hundredth still counts
+        (2.0, 8.0, 4.0, False),
+    ],
+)
+def test_noise_is_a_factor_of_times(best, untuned, noise, expected):
+    assert beats(best, untuned, noise) == expected
