@@ -89,6 +89,8 @@ def explain(error: ValidationError, data: Any, model: type[BaseModel]) -> list[D
             meant |= set(misspelt)
     for location, lines in grouped.items():
         kinds = {line["type"] for line in lines}
+        if kinds == {"too_short"} and len(_at(data, location)) >= lines[0]["ctx"]["min_length"]:
+            continue  # pydantic counts only the items without problems, and these are listed
         if kinds == {"missing"}:
             if location not in meant:
                 problems.append(_missing(location, data, model))

@@ -466,3 +466,10 @@ def test_samples_have_the_shape_the_model_takes(folder, data, given, expected):
     ).replace("npz: data.npz", data)
     says = f"6:24: {expected}"
     assert found(folder, text) == ([] if expected is None else [says])
+
+
+def test_an_item_with_a_problem_still_counts_as_an_item(folder):
+    problems = check_text(folder, RECIPE.replace("device: virtual:arm64", "device: [virtual:arm64, pi]"))
+    assert [(problem.line, problem.column, problem.message) for problem in problems] == [
+        (16, 13, "expected text, got a list of 2")
+    ]
