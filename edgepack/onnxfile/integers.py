@@ -129,7 +129,7 @@ class _Rewriting:
         other = self._type(node, product.other)
         if other == self._uint8:
             return signed
-        # The reverse case; ConvInteger gives wrong results for it on every x86-64 CPU.
+        # The reverse case: ConvInteger multiplies the operands in the other order, so this one saturates.
         return [product.other] if other == self._int8 and len(signed) < len(product.signed) else []
 
     def _type(self, node: "onnx.NodeProto", operand: _Operand) -> int:
