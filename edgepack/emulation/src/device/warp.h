@@ -11,31 +11,46 @@
 EMU_DEVICE unsigned int __activemask(void) { return emu_active_lanes(); }
 EMU_DEVICE void __syncwarp(unsigned int mask = 0xffffffffu, EMU_SITE) { emu_warp_barrier(mask, site); }
 
-template <class T> EMU_DEVICE void emu_publish(const T &value) {
-    static_assert(sizeof(T) <= 16, "lanes exchange up to 16 bytes");
-    memcpy(emu_lane(emu_own_lane()), &value, sizeof value);
-}
-template <class T> EMU_DEVICE T emu_published(uint32_t lane) {
-    T value;
-    memcpy(&value, emu_lane(lane), sizeof value);
-    return value;
-}
-
 /* The lanes of `mask` that take part: those that exist and have not returned. */
 EMU_DEVICE uint32_t emu_members(unsigned int mask, const char *what) {
     if (!(mask >> emu_own_lane() & 1)) emu_fault("%s: the mask 0x%08x leaves out the calling lane", what, mask);
     return mask & emu_active_lanes();
 }
 
-template <class T>
-EMU_DEVICE T emu_shuffle(unsigned int mask, const T &value, uint32_t from, const char *what, int site) {
+/* The value of lane `from`; what it publishes is this lane's. */
+EMU_DRIVER uint64_t emu_exchange(unsigned int mask, uint64_t value, uint32_t from, const char *what, int site) {
     uint32_t members = emu_members(mask, what);
-    emu_publish(value);
-    emu_warp_barrier(mask, site);
     if (!(members >> from & 1)) emu_fault("%s reads lane %u, which does not take part", what, from);
-    T result = emu_published<T>(from);
+    *(uint64_t *)emu_lane(emu_own_lane()) = value;
+    emu_warp_barrier(mask, site);
+    uint64_t result = *(const uint64_t *)emu_lane(from);
     emu_warp_barrier(mask, site);
     return result;
+}
+/* The values of all lanes that take part. */
+EMU_DRIVER uint32_t emu_gather(unsigned int mask, uint64_t value, uint64_t (&values)[EMU_WARP], const char *what, int site) {
+    uint32_t members = emu_members(mask, what);
+    *(uint64_t *)emu_lane(emu_own_lane()) = value;
+    emu_warp_barrier(mask, site);
+    for (uint32_t lane = 0; lane < EMU_WARP; lane++)
+        values[lane] = members >> lane & 1 ? *(const uint64_t *)emu_lane(lane) : 0;
+    emu_warp_barrier(mask, site);
+    return members;
+}
+
+template <class T> EMU_DEVICE uint64_t emu_to_word(T value) {
+    uint64_t word = 0;
+    __builtin_memcpy(&word, &value, sizeof value);
+    return word;
+}
+template <class T> EMU_DEVICE T emu_of_word(uint64_t word) {
+    T value;
+    __builtin_memcpy(&value, &word, sizeof value);
+    return value;
+}
+template <class T>
+EMU_DEVICE T emu_shuffle(unsigned int mask, T value, uint32_t from, const char *what, int site) {
+    return emu_of_word<T>(emu_exchange(mask, emu_to_word(value), from, what, site));
 }
 
 EMU_DEVICE void emu_check_width(int width, const char *what) {
@@ -79,18 +94,15 @@ EMU_SHUFFLES(nv_bfloat16)
 EMU_SHUFFLES(nv_bfloat162)
 #undef EMU_SHUFFLES
 
-/* The lanes of the mask whose published value is `value`. */
-template <class T> EMU_DEVICE unsigned int emu_match(unsigned int mask, T value, const char *what, int site) {
-    uint32_t members = emu_members(mask, what), same = 0;
-    emu_publish(value);
-    emu_warp_barrier(mask, site);
-    for (uint32_t lane = 0; lane < EMU_WARP; lane++)
-        if (members >> lane & 1) same |= (uint32_t)(emu_published<T>(lane) == value) << lane;
-    emu_warp_barrier(mask, site);
-    return same;
+/* The lanes of the mask that have the same value as this one. */
+EMU_DEVICE unsigned int emu_match(unsigned int mask, uint64_t value, const char *what, int site) {
+    uint64_t values[EMU_WARP];
+    uint32_t members = emu_gather(mask, value, values, what, site), same = 0;
+    for (uint32_t lane = 0; lane < EMU_WARP; lane++) same |= (uint32_t)(values[lane] == value) << lane;
+    return same & members;
 }
 EMU_DEVICE unsigned int __ballot_sync(unsigned int mask, int predicate, EMU_SITE) {
-    uint32_t same = emu_match<int>(mask, predicate != 0, "__ballot_sync", site);
+    uint32_t same = emu_match(mask, predicate != 0, "__ballot_sync", site);
     return predicate ? same : mask & emu_active_lanes() & ~same;
 }
 EMU_DEVICE int __any_sync(unsigned int mask, int predicate, EMU_SITE) {
@@ -99,36 +111,34 @@ EMU_DEVICE int __any_sync(unsigned int mask, int predicate, EMU_SITE) {
 EMU_DEVICE int __all_sync(unsigned int mask, int predicate, EMU_SITE) {
     return __ballot_sync(mask, !predicate, site) == 0;
 }
-#define EMU_MATCHES(T, BITS)                                                                                           \
+#define EMU_MATCHES(T)                                                                                                 \
     EMU_DEVICE unsigned int __match_any_sync(unsigned int mask, T value, EMU_SITE) {                                   \
-        return emu_match(mask, emu_bits<BITS>(value), "__match_any_sync", site);                                       \
+        return emu_match(mask, emu_to_word(value), "__match_any_sync", site);                                       \
     }                                                                                                                  \
     EMU_DEVICE unsigned int __match_all_sync(unsigned int mask, T value, int *predicate, EMU_SITE) {                   \
-        uint32_t same = emu_match(mask, emu_bits<BITS>(value), "__match_all_sync", site);                              \
+        uint32_t same = emu_match(mask, emu_to_word(value), "__match_all_sync", site);                              \
         *predicate = same == (mask & emu_active_lanes());                                                              \
         return *predicate ? mask : 0;                                                                                  \
     }
-EMU_MATCHES(int, uint32_t)
-EMU_MATCHES(unsigned int, uint32_t)
-EMU_MATCHES(long, uint64_t)
-EMU_MATCHES(unsigned long, uint64_t)
-EMU_MATCHES(long long, uint64_t)
-EMU_MATCHES(unsigned long long, uint64_t)
-EMU_MATCHES(float, uint32_t)
-EMU_MATCHES(double, uint64_t)
+EMU_MATCHES(int)
+EMU_MATCHES(unsigned int)
+EMU_MATCHES(long)
+EMU_MATCHES(unsigned long)
+EMU_MATCHES(long long)
+EMU_MATCHES(unsigned long long)
+EMU_MATCHES(float)
+EMU_MATCHES(double)
 #undef EMU_MATCHES
 
 #define EMU_REDUCTION(NAME, T, EXPRESSION)                                                                             \
     EMU_DEVICE T NAME(unsigned int mask, T value, EMU_SITE) {                                                          \
-        uint32_t members = emu_members(mask, #NAME);                                                                   \
-        emu_publish(value);                                                                                            \
-        emu_warp_barrier(mask, site);                                                                                  \
-        T a = emu_published<T>((uint32_t)__builtin_ctz(members));                                                      \
+        uint64_t values[EMU_WARP];                                                                                     \
+        uint32_t members = emu_gather(mask, emu_to_word(value), values, #NAME, site);                                  \
+        T a = (T)values[__builtin_ctz(members)];                                                                       \
         for (uint32_t rest = members & (members - 1); rest; rest &= rest - 1) {                                        \
-            T b = emu_published<T>((uint32_t)__builtin_ctz(rest));                                                     \
+            T b = (T)values[__builtin_ctz(rest)];                                                                      \
             a = (T)(EXPRESSION);                                                                                       \
         }                                                                                                              \
-        emu_warp_barrier(mask, site);                                                                                  \
         return a;                                                                                                      \
     }
 EMU_REDUCTION(__reduce_add_sync, unsigned int, a + b)
