@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgepack.engine.artifact import Artifact
     from edgepack.lower import Compiled
     from edgepack.lower.deep import Examined
-    from edgepack.lower.emit.cubin import CudaKernel
+    from edgepack.toolchain.cubin import CudaKernel
     from edgepack.measuring.measurement import Measurement
     from edgepack.pipeline.device import NamedDevice
     from edgepack.pipeline.strategy import Strategy
@@ -227,7 +227,7 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
 
 def cuda_kernels(library: Path) -> "tuple[CudaKernel, ...]":
     """Return the CUDA kernels in a compiled library, read from its cubins; empty for CPU targets."""
-    from edgepack.lower.emit.cubin import kernels
+    from edgepack.toolchain.cubin import kernels
 
     return kernels(library)
 

@@ -8,8 +8,8 @@ import pytest
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
 from edgepack.lower import compile_model
-from edgepack.lower.emit import cubin
-from edgepack.toolchain import cuda, nvrtc
+from edgepack.lower.emit.cubin import embed
+from edgepack.toolchain import cubin, cuda, nvrtc
 
 SOURCE = """
 #ifdef __CUDACC_RTC__
@@ -47,7 +47,7 @@ def compiler(request, monkeypatch):
 def test_a_cubin_names_its_kernels_and_architecture(compiler, arch, tmp_path):
     library = tmp_path / "some.bin"
     library.write_bytes(b"\x7fELF not a cubin" + b"\0" * 99 + cuda.compile_cubin(SOURCE, arch) + b"tail")
-    assert cubin.kernels(library) == (cubin.CudaKernel("twice", arch),)
+    assert [(kernel.name, kernel.arch) for kernel in cubin.kernels(library)] == [("twice", arch)]
 
 
 def test_a_compile_error_is_shown(compiler):
@@ -84,8 +84,8 @@ def test_embed_replaces_source_by_cubin():
     table = struct.pack("<Q", 1) + string(b"twice") + string(b"cuda")
     module = string(b"cuda") + table + string(SOURCE.encode())
     before = string(b"tree" + string(b"_lib") + string(b"cuda") + string(module) + string(b"other"))
-    after = cubin.embed(before, SOURCE, b"CUBIN")
+    after = embed(before, SOURCE, b"CUBIN")
     module = string(b"cubin") + table + string(b"CUBIN")
     assert after == string(b"tree" + string(b"_lib") + string(b"cuda") + string(module) + string(b"other"))
     with pytest.raises(EdgepackError):
-        cubin.embed(before, "other source", b"CUBIN")
+        embed(before, "other source", b"CUBIN")

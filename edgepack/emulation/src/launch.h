@@ -37,7 +37,6 @@ struct emu_kernel {
     void (*run_block)(struct emu_thread *self, void *const *parameters, const uint32_t *order);
     uint32_t parameter_count;
     uint32_t max_threads;           /* from __launch_bounds__; 0 if there is none */
-    uint32_t registers;             /* per thread, as in the cubin; 0 if unknown */
     const uint8_t *parameter_sizes; /* in bytes */
     const uint8_t *is_pointer;      /* per parameter, 1 for a pointer to device memory */
 };
