@@ -4,11 +4,12 @@ import os
 import struct
 
 import pytest
+import tvm_ffi
 
 from edgepack.config.target import load_target
-from edgepack.errors import EdgepackError
+from edgepack.errors import EdgepackError, InputError
 from edgepack.lower import compile_model
-from edgepack.lower.emit import cubin
+from edgepack.lower.emit import cubin, library
 from edgepack.toolchain import cuda, nvrtc
 
 SOURCE = """
@@ -65,6 +66,37 @@ def test_a_jetson_build_carries_its_kernels(compiler, one_node, tmp_path):
     assert all("softmax" in kernel.name for kernel in kernels)
     assert b"__global__" not in compiled.path.read_bytes(), "the source is replaced, boards cannot compile it"
     assert any("CUDA 13.0" in need and "JetPack 7.2" in need for need in compiled.requires)
+    (module,) = compiled.sources
+    assert cubin.cubins(compiled.path) == (module.cubin,)
+    assert "__global__" in module.source
+    assert all(kernel.name in module.source for kernel in kernels)
+
+
+def test_a_build_for_a_cpu_has_no_cuda_modules(one_node, tmp_path):
+    path = one_node("Softmax", {"x": [1, 40]}, {}, out_shape=[1, 40])
+    compiled = compile_model(path, load_target("x86-64-v3"), tmp_path / "m.so")
+    assert compiled.sources == ()
+    assert cubin.cubins(compiled.path) == ()
+
+
+def test_what_tvm_itself_has_compiled_is_kept_too(compiler):
+    ours = library.use_our_cuda_compiler(load_target("jetson-orin"))
+    made = tvm_ffi.get_global_func("tvm_callback_cuda_compile")(SOURCE)
+    assert ours.modules == [(SOURCE, bytes(made))]
+    assert ours(SOURCE) == ours.modules[1].cubin
+    again = library.use_our_cuda_compiler(load_target("jetson-thor"))
+    assert again.modules == []
+
+
+def test_a_cubin_without_its_length_is_an_error(compiler, tmp_path):
+    path = tmp_path / "model.so"
+    made = cuda.compile_cubin(SOURCE, "sm_87")
+    path.write_bytes(b"\x7fELF" + struct.pack("<Q", len(made)) + made + struct.pack("<Q", len(made)) + made)
+    assert cubin.cubins(path) == (made, made)
+    for size in (0, 2 * len(made)):
+        path.write_bytes(b"\x7fELF" + struct.pack("<Q", size) + made)
+        with pytest.raises(InputError, match="has no length"):
+            cubin.cubins(path)
 
 
 def test_without_a_compiler_the_extra_is_named(monkeypatch):

@@ -71,6 +71,34 @@ def kernels(path: Path) -> tuple[CudaKernel, ...]:
     return tuple(kernels)
 
 
+def cubins(path: Path) -> tuple[bytes, ...]:
+    """Read the cubins of a compiled model; TVM stores each with its length in the 8 bytes before it.
+
+    Raises:
+        InputError: The file cannot be read, or a cubin has no such length.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}", why=str(error)) from error
+    found: list[bytes] = []
+    position = data.find(b"\x7fELF", 1)
+    while position >= 0:
+        end = position + 4
+        if _cubin_kernels(data[position:]):
+            (size,) = struct.unpack_from("<Q", data, position - 8) if position >= 8 else (0,)  # noqa: PLR2004
+            end = position + size
+            if not position + _ELF_HEADER.size <= end <= len(data):
+                raise InputError(
+                    "a cubin in a compiled model has no length",
+                    where=f"{path}, byte {position}",
+                    next="build the model again: edgepack package RECIPE",
+                )
+            found.append(data[position:end])
+        position = data.find(b"\x7fELF", end)
+    return tuple(found)
+
+
 def _cubin_kernels(data: bytes) -> list[CudaKernel]:
     """Return the kernels of the cubin at the start of ``data``; empty for any other kind of ELF file."""
     if len(data) < _ELF_HEADER.size:
