@@ -30,14 +30,26 @@ Done = Callable[[Built], None]
 
 
 class Builder:
-    """Builds candidates in forked processes; ``done`` is called from a thread as builds finish."""
+    """Builds candidates in forked processes; ``done`` is called from a thread as builds finish.
 
-    def __init__(self, done: Done, target: Target, *, workers: int, timeout_s: float = 30.0) -> None:
+    With ``modules``, a folder of an emulated GPU, a module for it is built from each candidate's CUDA source, too.
+    """
+
+    def __init__(
+        self,
+        done: Done,
+        target: Target,
+        *,
+        workers: int,
+        timeout_s: float = 30.0,
+        modules: Path | None = None,
+    ) -> None:
         self._done = done
         self._open: set[int] = set()
         self._lock = threading.Lock()
         server = [sys.executable, "-m", "edgepack.tuning.build_server"]
-        argv = [*server, target.model_dump_json(), str(workers), str(timeout_s)]
+        emulation = () if modules is None else (str(modules),)
+        argv = [*server, target.model_dump_json(), str(workers), str(timeout_s), *emulation]
         self._process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )

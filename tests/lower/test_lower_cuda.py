@@ -67,7 +67,7 @@ def test_a_jetson_build_carries_its_kernels(compiler, one_node, tmp_path):
     assert b"__global__" not in compiled.path.read_bytes(), "the source is replaced, boards cannot compile it"
     assert any("CUDA 13.0" in need and "JetPack 7.2" in need for need in compiled.requires)
     (module,) = compiled.sources
-    assert cubin.cubins(compiled.path) == (module.cubin,)
+    assert cubin.cubins(compiled.path.read_bytes(), "m.so") == (module.cubin,)
     assert "__global__" in module.source
     assert all(kernel.name in module.source for kernel in kernels)
 
@@ -76,7 +76,7 @@ def test_a_build_for_a_cpu_has_no_cuda_modules(one_node, tmp_path):
     path = one_node("Softmax", {"x": [1, 40]}, {}, out_shape=[1, 40])
     compiled = compile_model(path, load_target("x86-64-v3"), tmp_path / "m.so")
     assert compiled.sources == ()
-    assert cubin.cubins(compiled.path) == ()
+    assert cubin.cubins(compiled.path.read_bytes(), "m.so") == ()
 
 
 def test_what_tvm_itself_has_compiled_is_kept_too(compiler):
@@ -88,15 +88,14 @@ def test_what_tvm_itself_has_compiled_is_kept_too(compiler):
     assert again.modules == []
 
 
-def test_a_cubin_without_its_length_is_an_error(compiler, tmp_path):
-    path = tmp_path / "model.so"
+def test_a_cubin_without_its_length_is_an_error(compiler):
     made = cuda.compile_cubin(SOURCE, "sm_87")
-    path.write_bytes(b"\x7fELF" + struct.pack("<Q", len(made)) + made + struct.pack("<Q", len(made)) + made)
-    assert cubin.cubins(path) == (made, made)
+    right = struct.pack("<Q", len(made)) + made
+    assert cubin.cubins(b"\x7fELF" + right + right, "m.so") == (made, made)
     for size in (0, 2 * len(made)):
-        path.write_bytes(b"\x7fELF" + struct.pack("<Q", size) + made)
-        with pytest.raises(InputError, match="has no length"):
-            cubin.cubins(path)
+        with pytest.raises(InputError, match="has no length") as caught:
+            cubin.cubins(b"\x7fELF" + struct.pack("<Q", size) + made, "m.so")
+        assert caught.value.where == "m.so, byte 12"
 
 
 def test_without_a_compiler_the_extra_is_named(monkeypatch):

@@ -71,16 +71,16 @@ def kernels(path: Path) -> tuple[CudaKernel, ...]:
     return tuple(kernels)
 
 
-def cubins(path: Path) -> tuple[bytes, ...]:
-    """Read the cubins of a compiled model; TVM stores each with its length in the 8 bytes before it.
+def cubins(data: bytes, where: str) -> tuple[bytes, ...]:
+    """Return the cubins of a compiled model; TVM stores each with its length in the 8 bytes before it.
+
+    Args:
+        data: The compiled model.
+        where: Its name in errors.
 
     Raises:
-        InputError: The file cannot be read, or a cubin has no such length.
+        InputError: A cubin has no such length.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}", why=str(error)) from error
     found: list[bytes] = []
     position = data.find(b"\x7fELF", 1)
     while position >= 0:
@@ -91,7 +91,7 @@ def cubins(path: Path) -> tuple[bytes, ...]:
             if not position + _ELF_HEADER.size <= end <= len(data):
                 raise InputError(
                     "a cubin in a compiled model has no length",
-                    where=f"{path}, byte {position}",
+                    where=f"{where}, byte {position}",
                     next="build the model again: edgepack package RECIPE",
                 )
             found.append(data[position:end])
