@@ -44,9 +44,8 @@ def provide_kernels(boards: Boards, device: str, bundle: Path, kernels: Path) ->
     from edgepack.bundle.archive import read_file, read_manifest
     from edgepack.emulation import sources
     from edgepack.lower.emit.cubin import cubins
-    from edgepack.remote.virtual import gpu_folder
 
-    folder = gpu_folder(boards.device(device))
+    folder = _gpu_folder(boards, device)
     manifest = read_manifest(bundle)
     if folder is None or manifest.target.device_kind != "cuda":
         return
@@ -70,31 +69,37 @@ def restore_kernels(boards: Boards, device: str) -> None:
     They are there already, unless edgepack's emulation has changed since.
     """
     from edgepack.emulation import sources
-    from edgepack.remote.virtual import gpu_folder
 
-    folder = gpu_folder(boards.device(device))
+    folder = _gpu_folder(boards, device)
     if folder is not None:
         kept = sorted((folder / _SOURCES).glob("*.cu"))
         _build(boards, device, folder, [each for path in kept for each in sources.read(path)])
 
 
 @contextmanager
-def modules_of_candidates(boards: Boards, device: str) -> Iterator[Path | None]:
-    """The folder for modules of tuning candidates, which are removed at the end; None without an emulated GPU."""
+def gpu_for_candidates(boards: Boards, device: str) -> Iterator[Path | None]:
+    """The folder of a device's emulated GPU, for modules of tuning candidates; None without an emulated GPU.
+
+    What was added to its modules is removed at the end.
+    """
+    folder = _gpu_folder(boards, device)
+    before = _modules(folder)
+    try:
+        yield folder
+    finally:
+        for path in _modules(folder) - before:
+            path.unlink(missing_ok=True)
+
+
+def _modules(folder: Path | None) -> set[Path]:
+    return set() if folder is None else set((folder / "modules").glob("*"))
+
+
+def _gpu_folder(boards: Boards, device: str) -> Path | None:
     from edgepack.remote.virtual import gpu_folder
 
-    folder = gpu_folder(boards.device(device))
-    if folder is None:
-        yield None
-        return
-    modules = folder / "modules"
-    modules.mkdir(parents=True, exist_ok=True)
-    before = set(modules.iterdir())
-    try:
-        yield modules
-    finally:
-        for path in set(modules.iterdir()) - before:
-            path.unlink(missing_ok=True)
+    boards.device(device)  # a virtual board is running when this returns
+    return gpu_folder(device)
 
 
 def _build(boards: Boards, device: str, folder: Path, needed: "list[Kernels]") -> None:

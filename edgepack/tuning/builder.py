@@ -32,7 +32,7 @@ Done = Callable[[Built], None]
 class Builder:
     """Builds candidates in forked processes; ``done`` is called from a thread as builds finish.
 
-    With ``modules``, a folder of an emulated GPU, a module for it is built from each candidate's CUDA source, too.
+    With ``emulated_gpu``, the folder of one, modules for it are built from the candidates' CUDA sources, too.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class Builder:
         *,
         workers: int,
         timeout_s: float = 30.0,
-        modules: Path | None = None,
+        emulated_gpu: Path | None = None,
     ) -> None:
         self._done = done
         self._open: set[int] = set()
         self._lock = threading.Lock()
         server = [sys.executable, "-m", "edgepack.tuning.build_server"]
-        emulation = () if modules is None else (str(modules),)
-        argv = [*server, target.model_dump_json(), str(workers), str(timeout_s), *emulation]
+        gpu = () if emulated_gpu is None else (str(emulated_gpu),)
+        argv = [*server, target.model_dump_json(), str(workers), str(timeout_s), *gpu]
         self._process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )

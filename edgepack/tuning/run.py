@@ -31,7 +31,7 @@ def tune(
     patience: int = _PATIENCE,
     seed: int = 0,
     store: RecordStore,
-    modules: Path | None = None,
+    emulated_gpu: Path | None = None,
     progress: Callable[[TuneEvent], None] = lambda _: None,
 ) -> TuneResult:
     """Search schedules for the model's kernels, measuring candidates on the board.
@@ -46,7 +46,7 @@ def tune(
             when this holds for all kernels; 0 uses the whole budget.
         seed: Seed of the search. Measurements vary between runs, so results do too.
         store: The record store.
-        modules: Folder for the modules of candidates, if the board has an emulated GPU; see ``edgepack.emulation``.
+        emulated_gpu: Folder of the board's emulated GPU, if it has one: candidates need modules there.
         progress: Called with typed events, also from other threads.
 
     Raises:
@@ -80,7 +80,7 @@ def tune(
             budget=budget,
             batch=batch,
             build_workers=threads,
-            modules=modules,
+            emulated_gpu=emulated_gpu,
             progress=progress,
             interrupt_point=interrupt_point,
         )

@@ -10,7 +10,7 @@ from edgepack.config.recipe import Tune
 from edgepack.config.target import Target
 from edgepack.engine.stage import Ingredients, Output, Request, Skip, StageResult, Work
 from edgepack.pipeline.contract import TargetStage
-from edgepack.pipeline.emulated_gpu import CODE, modules_of_candidates
+from edgepack.pipeline.emulated_gpu import CODE, gpu_for_candidates
 from edgepack.pipeline.stages import records
 from edgepack.pipeline.state import Resources, TargetRun
 from edgepack.spec import Count, Finite, Share, Spec
@@ -136,7 +136,7 @@ class TuneStage(TargetStage[TuneSpec, TuneFigures]):
             limits = {"trials": resources.budget.trials, "minutes": resources.budget.minutes}
             budget = asked.model_copy(update=limits)
         with (
-            modules_of_candidates(resources.boards, resources.device) as modules,
+            gpu_for_candidates(resources.boards, resources.device) as gpu,
             tuning_runner(resources.boards, resources.device)(work.spec.target) as runner,
         ):
             result = tune(
@@ -148,7 +148,7 @@ class TuneStage(TargetStage[TuneSpec, TuneFigures]):
                 patience=budget.patience,
                 seed=budget.seed,
                 store=RecordStore.of_user(emulated=work.spec.emulated),
-                modules=modules,
+                emulated_gpu=gpu,
                 progress=lambda event: _tell(work.progress, event),
             )
         files = {name: Output(result.records / name, "tuning-records", name) for name in records.FILES}
