@@ -114,9 +114,7 @@ def _build(boards: Boards, device: str, folder: Path, needed: "list[Kernels]") -
 
 
 def _without_source(device: str, manifest: "Manifest", digest: str, kernels: Path) -> InputError:
-    there = (
-        f"{kernels} has no source" if kernels.is_file() else f"there is no {kernels}, which has the source"
-    )
+    there = f"{kernels} {'has no source' if kernels.is_file() else 'is missing, which has the source'}"
     return InputError(
         f"the emulated GPU cannot run the kernels of {manifest.name} {manifest.version}",
         where=device,
