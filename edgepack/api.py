@@ -168,7 +168,7 @@ def build(
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
 ) -> "tuple[Report, list[Path]]":
-    """Build the release bundle of each target into the folder ``out``. Returns the report and the bundles' paths."""
+    """Build each target's bundle, and sources of CUDA kernels, into ``out``. Returns the report and the bundles."""
     from edgepack.base.files import write_atomic
     from edgepack.engine.store import Store
 
@@ -176,7 +176,7 @@ def build(
     paths = [out / artifact.name for artifact in artifacts]
     for artifact, path in zip(artifacts, paths, strict=True):
         write_atomic(path, Store().path(artifact).read_bytes())
-    return report, paths
+    return report, [path for path in paths if path.suffix == ".edgepack"]
 
 
 def compile(  # noqa: A001 - the usual term; called as edgepack.compile

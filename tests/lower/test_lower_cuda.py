@@ -1,13 +1,16 @@
 """CUDA kernels are compiled for the board's architecture and embedded in the library."""
 
+import hashlib
 import os
 import struct
 
 import pytest
+import tvm_ffi
 
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
 from edgepack.lower import compile_model
+from edgepack.lower.emit import library
 from edgepack.lower.emit.cubin import embed
 from edgepack.toolchain import cubin, cuda, nvrtc
 
@@ -65,6 +68,34 @@ def test_a_jetson_build_carries_its_kernels(compiler, one_node, tmp_path):
     assert all("softmax" in kernel.name for kernel in kernels)
     assert b"__global__" not in compiled.path.read_bytes(), "the source is replaced, boards cannot compile it"
     assert any("CUDA 13.0" in need and "JetPack 7.2" in need for need in compiled.requires)
+    (module,) = compiled.sources
+    (embedded,) = cubin.read_cubins(compiled.path)
+    assert embedded.digest == hashlib.sha256(module.cubin).hexdigest()
+    assert "__global__" in module.source
+    assert all(kernel.name in module.source for kernel in kernels)
+
+
+def test_a_build_for_a_cpu_has_no_cuda_modules(one_node, tmp_path):
+    path = one_node("Softmax", {"x": [1, 40]}, {}, out_shape=[1, 40])
+    compiled = compile_model(path, load_target("x86-64-v3"), tmp_path / "m.so")
+    assert compiled.sources == ()
+    assert cubin.read_cubins(compiled.path) == ()
+
+
+def test_what_tvm_itself_has_compiled_is_kept_too(compiler):
+    ours = library.use_our_cuda_compiler(load_target("jetson-orin"))
+    made = tvm_ffi.get_global_func("tvm_callback_cuda_compile")(SOURCE)
+    assert ours.modules == [(SOURCE, bytes(made))]
+    assert ours(SOURCE) == ours.modules[1].cubin
+    again = library.use_our_cuda_compiler(load_target("jetson-thor"))
+    assert again.modules == []
+
+
+def test_cubins_are_found_by_their_own_size(compiler):
+    made = cuda.compile_cubin(SOURCE, "sm_87")
+    digest = hashlib.sha256(made).hexdigest()
+    assert [each.digest for each in cubin.cubins(b"\x7fELF" + made + b"\x7fELF" + made + b"tail")] == [digest, digest]
+    assert cubin.cubins(made[:-1]) == ()
 
 
 def test_without_a_compiler_the_extra_is_named(monkeypatch):
