@@ -15,9 +15,10 @@ from edgepack.errors import EdgepackError
 # A header of each wheel, below its include folder. cccl has a folder of its own, which nvcc searches, too.
 _HEADERS = {
     "nvidia-cuda-runtime": "cuda_fp16.h",
-    "nvidia-cuda-crt": "crt/host_defines.h",
+    "nvidia-cuda-crt": "crt/mma.h",
     "nvidia-cuda-cccl": "cccl/cuda/std/type_traits",
 }
+_INSTALL = "pip install 'edgepack[cuda]'; if it is installed already, with --force-reinstall"
 DISTRIBUTIONS = ("nvidia-cuda-nvrtc", *_HEADERS)  # all that a cubin depends on
 
 
@@ -30,22 +31,25 @@ def library() -> Path | None:
     return None
 
 
-def include_folders() -> tuple[Path, ...]:
-    """Return the folders with the headers of the wheels, in the order to search them.
+def include_folders(path: Path) -> tuple[Path, ...]:
+    """Return the folders with the headers of NVRTC's CUDA release, in the order to search them.
+
+    Args:
+        path: NVRTC, as returned by ``library``.
 
     Raises:
         EdgepackError: A wheel is not installed, or not whole.
     """
+    release = path.parent.parent.name
+    candidates = [folder / "include" for folder in _toolkits() if folder.name == release]
     folders: dict[Path, None] = {}
     for distribution, header in _HEADERS.items():
-        include = next((f / "include" for f in _toolkits() if (f / "include" / header).is_file()), None)
+        include = next((folder for folder in candidates if (folder / header).is_file()), None)
         if include is None:
-            installed = tool_version(distribution)
             raise EdgepackError(
-                "NVRTC lacks CUDA headers",
-                where=f"{distribution} ({installed})",
-                why=f"there is no {header} in this Python's nvidia packages",
-                next="pip install 'edgepack[cuda]'; with --force-reinstall if it is installed already",
+                f"NVRTC lacks the headers of {distribution}",
+                why=f"{header} is not in nvidia/{release}/include; {distribution} is {tool_version(distribution)}",
+                next=_INSTALL,
             )
         folders[include] = None
     return (*folders, *(folder / "cccl" for folder in folders))
@@ -75,23 +79,23 @@ def compile_cubin(code: str, arch: str, path: Path) -> bytes:
             ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
         nvrtc = ctypes.CDLL(str(path))
     except OSError as error:
-        raise EdgepackError(
-            f"NVRTC cannot be loaded: {path}", why=str(error), next="pip install 'edgepack[cuda]'"
-        ) from error
+        raise EdgepackError(f"NVRTC cannot be loaded: {path}", why=str(error), next=_INSTALL) from error
+    flags = [f"--gpu-architecture={arch}", "--std=c++17", "-default-device"]
+    flags += ["--no-cache"]  # in the home directory, keyed by NVRTC's own rules
+    flags += [f"--include-path={folder}" for folder in include_folders(path)]
     program = ctypes.c_void_p()
     status = nvrtc.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernels.cu", 0, None, None)
     if status:
         raise EdgepackError(f"NVRTC cannot start (status {status})", where=str(path))
     try:
-        flags = [f"--gpu-architecture={arch}", "--std=c++17", "-default-device"]
-        flags += [f"--include-path={folder}" for folder in include_folders()]
         options = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
         if nvrtc.nvrtcCompileProgram(program, len(flags), options):
             log = _read(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program)
+            why = log.rstrip(b"\0").decode(errors="replace").strip()
             raise EdgepackError(
                 f"NVRTC cannot compile the model's kernels for {arch}",
-                why=log.rstrip(b"\0").decode(errors="replace").strip(),
-                next="EDGEPACK_CUDA_COMPILER=nvcc uses an installed CUDA toolkit instead",
+                why=why,
+                next=_INSTALL if "open source file" in why else "EDGEPACK_CUDA_COMPILER=nvcc, if installed",
             )
         return _read(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program)
     finally:
