@@ -164,8 +164,13 @@ static bool release_lanes(struct worker *worker, uint32_t number, uint32_t mask,
         if (lane->site != site || lane->mask != mask)
             return false;
     }
-    for (uint32_t left = members; left != 0; left &= left - 1)
-        set_state(worker, &lanes[__builtin_ctz(left)], READY);
+    for (uint32_t left = members; left != 0; left &= left - 1) {
+        struct fiber *lane = &lanes[__builtin_ctz(left)];
+        lane->took = lane->from < EMU_WARP && (members >> lane->from & 1);
+        if (lane->took)
+            memcpy(lane->got, lanes[lane->from].slot, sizeof lane->got);
+        set_state(worker, lane, READY);
+    }
     warp->waiting &= ~members;
     return true;
 }
@@ -197,19 +202,35 @@ void emu_barrier(int site)
         wait_turn(worker);
 }
 
-void emu_warp_barrier(uint32_t mask, int site)
+static void wait_for_lanes(struct worker *worker, uint32_t mask, int site, uint32_t from)
 {
-    struct worker *worker = emu_worker;
     struct fiber *self = worker->current;
     uint32_t number = self->thread.number;
     if (!(mask >> number % EMU_WARP & 1))
         emu_fault("a warp operation in line %d has the mask 0x%08x, without the thread that calls it", site, mask);
     self->site = site;
     self->mask = mask;
+    self->from = from;
     set_state(worker, self, AT_WARP_BARRIER);
     worker->warps[number / EMU_WARP].waiting |= 1u << number % EMU_WARP;
     if (!release_lanes(worker, number, mask, site))
         wait_turn(worker);
+}
+
+void emu_warp_barrier(uint32_t mask, int site)
+{
+    wait_for_lanes(emu_worker, mask, site, EMU_WARP);
+}
+
+bool emu_exchange(uint32_t mask, int site, uint32_t from, void *value, size_t size)
+{
+    struct worker *worker = emu_worker;
+    struct fiber *self = worker->current;
+    memcpy(self->slot, value, size);
+    wait_for_lanes(worker, mask, site, from);
+    if (self->took)
+        memcpy(value, self->got, size);
+    return self->took;
 }
 
 uint32_t emu_active_lanes(void)

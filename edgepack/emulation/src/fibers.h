@@ -16,7 +16,9 @@ struct fiber {
     int site;      /* where it waits */
     uint32_t mask; /* of AT_WARP_BARRIER */
     struct emu_thread thread;
-    _Alignas(16) char slot[16]; /* for exchanges within a warp */
+    uint32_t from;                      /* the lane whose value it takes; EMU_WARP for none */
+    bool took;                          /* whether that lane gave one */
+    _Alignas(16) char slot[16], got[16]; /* what it gives to the lanes of its warp, and what it took */
 };
 
 enum {

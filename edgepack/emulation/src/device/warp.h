@@ -27,15 +27,10 @@ EMU_DEVICE uint32_t emu_members(unsigned int mask, const char *what) {
     return mask & emu_active_lanes();
 }
 
-template <class T>
-EMU_DEVICE T emu_shuffle(unsigned int mask, const T &value, uint32_t from, const char *what, int site) {
-    uint32_t members = emu_members(mask, what);
-    emu_publish(value);
-    emu_warp_barrier(mask, site);
-    if (!(members >> from & 1)) emu_fault("%s reads lane %u, which does not take part", what, from);
-    T result = emu_published<T>(from);
-    emu_warp_barrier(mask, site);
-    return result;
+template <class T> EMU_DEVICE T emu_shuffle(unsigned int mask, T value, uint32_t from, int site) {
+    /* The value of a lane that does not take part is undefined, which is harmless unless it is used: garbage, NaN. */
+    if (!emu_exchange(mask, site, from, &value, sizeof value)) memset((void *)&value, 0xff, sizeof value);
+    return value;
 }
 
 EMU_DEVICE void emu_check_width(int width, const char *what) {
@@ -47,23 +42,23 @@ EMU_DEVICE void emu_check_width(int width, const char *what) {
     EMU_DEVICE T __shfl_sync(unsigned int mask, T value, int from, int width = EMU_WARP, EMU_SITE) {                   \
         emu_check_width(width, "__shfl_sync");                                                                         \
         uint32_t first = emu_own_lane() & (uint32_t)-width;                                                            \
-        return emu_shuffle(mask, value, first + ((uint32_t)from & (uint32_t)(width - 1)), "__shfl_sync", site);        \
+        return emu_shuffle(mask, value, first + ((uint32_t)from & (uint32_t)(width - 1)), site);        \
     }                                                                                                                  \
     EMU_DEVICE T __shfl_up_sync(unsigned int mask, T value, unsigned int delta, int width = EMU_WARP, EMU_SITE) {      \
         emu_check_width(width, "__shfl_up_sync");                                                                      \
         uint32_t lane = emu_own_lane(), place = lane & (uint32_t)(width - 1);                                          \
-        return emu_shuffle(mask, value, place >= delta ? lane - delta : lane, "__shfl_up_sync", site);                 \
+        return emu_shuffle(mask, value, place >= delta ? lane - delta : lane, site);                 \
     }                                                                                                                  \
     EMU_DEVICE T __shfl_down_sync(unsigned int mask, T value, unsigned int delta, int width = EMU_WARP, EMU_SITE) {    \
         emu_check_width(width, "__shfl_down_sync");                                                                    \
         uint32_t lane = emu_own_lane(), place = lane & (uint32_t)(width - 1);                                          \
         bool inside = delta < (uint32_t)width - place;                                                                 \
-        return emu_shuffle(mask, value, inside ? lane + delta : lane, "__shfl_down_sync", site);                       \
+        return emu_shuffle(mask, value, inside ? lane + delta : lane, site);                       \
     }                                                                                                                  \
     EMU_DEVICE T __shfl_xor_sync(unsigned int mask, T value, int lanes, int width = EMU_WARP, EMU_SITE) {              \
         emu_check_width(width, "__shfl_xor_sync");                                                                     \
         uint32_t lane = emu_own_lane(), from = lane ^ ((uint32_t)lanes & 31), last = lane | (uint32_t)(width - 1);     \
-        return emu_shuffle(mask, value, from <= last ? from : lane, "__shfl_xor_sync", site);                          \
+        return emu_shuffle(mask, value, from <= last ? from : lane, site);                          \
     }
 EMU_SHUFFLES(int)
 EMU_SHUFFLES(unsigned int)
