@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgepack.engine.artifact import Artifact
     from edgepack.lower import Compiled
     from edgepack.lower.deep import Examined
-    from edgepack.lower.emit.cubin import CudaKernel
+    from edgepack.toolchain.cubin import CudaKernel
     from edgepack.measuring.measurement import Measurement
     from edgepack.pipeline.device import NamedDevice
     from edgepack.pipeline.strategy import Strategy
@@ -168,7 +168,7 @@ def build(
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
 ) -> "tuple[Report, list[Path]]":
-    """Build the release bundle of each target into the folder ``out``. Returns the report and the bundles' paths."""
+    """Build each target's bundle, and sources of CUDA kernels, into ``out``. Returns the report and the bundles."""
     from edgepack.base.files import write_atomic
     from edgepack.engine.store import Store
 
@@ -176,7 +176,7 @@ def build(
     paths = [out / artifact.name for artifact in artifacts]
     for artifact, path in zip(artifacts, paths, strict=True):
         write_atomic(path, Store().path(artifact).read_bytes())
-    return report, paths
+    return report, [path for path in paths if path.suffix == ".edgepack"]
 
 
 def compile(  # noqa: A001 - the usual term; called as edgepack.compile
@@ -227,7 +227,7 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
 
 def cuda_kernels(library: Path) -> "tuple[CudaKernel, ...]":
     """Return the CUDA kernels in a compiled library, read from its cubins; empty for CPU targets."""
-    from edgepack.lower.emit.cubin import kernels
+    from edgepack.toolchain.cubin import kernels
 
     return kernels(library)
 

@@ -127,5 +127,7 @@ def _check_programs(*names: str) -> str:
 def _check_cuda() -> str:
     from edgepack.toolchain.cuda import compile_cubin, nvcc
 
-    compile_cubin('extern "C" __global__ void empty() {}', "sm_87")
+    compile_cubin(
+        '#include <cuda_fp16.h>\nextern "C" __global__ void twice(half *x) { *x = *x + *x; }', "sm_87"
+    )
     return f"{nvcc() or 'NVRTC'} compiles for sm_87"

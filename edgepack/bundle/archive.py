@@ -5,6 +5,7 @@ order. Input is not trusted: sizes are checked before data is read, so a decompr
 """
 
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -85,6 +86,22 @@ def verify(path: Path, *, digest: str | None = None, max_bytes: int = MAX_FILES)
             _verify_file(entry, data)
         _end(reader)
     return manifest
+
+
+def read_file(path: Path, name: str, *, max_bytes: int = MAX_FILES) -> bytes:
+    """Return one file of a bundle, checked against the manifest; what comes after it is not read.
+
+    Raises:
+        InputError: The bundle cannot be read, or has no such file.
+        IntegrityError: The part that was read is damaged.
+    """
+    with _open(path) as reader:
+        for entry, data in _files(reader, _manifest(reader, path), max_bytes):
+            content = io.BytesIO()
+            _verify_file(entry, data, content if entry.path == name else None)
+            if entry.path == name:
+                return content.getvalue()
+    raise InputError(f"the bundle has no file {name}", where=str(path))
 
 
 def extract(path: Path, dest: Path, *, digest: str | None = None, max_bytes: int = MAX_FILES) -> Manifest:

@@ -153,7 +153,8 @@ def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_j
         compiled = api.compile(model, target, out=out, dump=dump, listener=listener)
     if as_json:
         cuda = api.cuda_kernels(compiled.path)
-        emit_json({"edgepack": 1, **vars(compiled), "cuda_kernels": cuda})
+        fields = {name: value for name, value in vars(compiled).items() if name != "sources"}
+        emit_json({"edgepack": 1, **fields, "cuda_kernels": cuda})
         return
     tuned = sum(kernel.tuned for kernel in compiled.kernels)
     click.echo(f"{compiled.path}: {human_size(compiled.path.stat().st_size)}, {compiled.seconds:.1f} s")

@@ -16,6 +16,9 @@ VIRTUAL_PREFIX = "virtual:"
 VIRTUAL_KINDS = (
     "arm64",
     "host",
+    "host-gpu",
+    "jetson-orin",
+    "jetson-thor",
     "rpi3",
     "rpi4",
     "rpi5",

@@ -5,6 +5,6 @@ Imports: base, config, errors, export, onnxfile, schedules, spec, toolchain.
 
 from edgepack.lower.build import compile_model, tuning_tasks
 from edgepack.lower.facts import workload
-from edgepack.lower.result import Compiled, Kernel
+from edgepack.lower.result import Compiled, CudaModule, Kernel
 
-__all__ = ["Compiled", "Kernel", "compile_model", "tuning_tasks", "workload"]
+__all__ = ["Compiled", "CudaModule", "Kernel", "compile_model", "tuning_tasks", "workload"]

@@ -55,7 +55,7 @@ def compile_model(
         lowering = _lowering(onnx_path, target, records)
         items = phases.phases_for(target)
         mod = phases.run(items, lowering, dump=dump, progress=tell)
-        executor.build(mod, lowering, out, tell)
+        sources = executor.build(mod, lowering, out, tell)
     facts = lowering.facts
     return Compiled(
         path=out,
@@ -67,6 +67,7 @@ def compile_model(
         runtime=executor.runtime(target, facts),
         requires=requires(target),
         seconds=time.monotonic() - start,
+        sources=sources,
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -20,6 +21,13 @@ class Kernel(Spec):
     calls: Count = Field(description="Calls per inference.")
 
 
+class CudaModule(NamedTuple):
+    """A CUDA source that TVM generated, and the cubin in the compiled model that was made from it."""
+
+    source: str
+    cubin: bytes
+
+
 @dataclass(frozen=True)
 class Compiled:
     """The result of ``compile_model``."""
@@ -33,3 +41,4 @@ class Compiled:
     runtime: tuple[str, ...]  # file names of the runtime libraries it needs on the board
     requires: tuple[str, ...]  # requirements on the board, as text
     seconds: float
+    sources: tuple[CudaModule, ...] = ()  # of its CUDA kernels

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.config.device import Device, load_devices
 from edgepack.engine.events import Advanced, Listener
 from edgepack.pipeline.bundle_on_board import install_bundle, loaded_bundle, measure_latency
+from edgepack.pipeline.emulated_gpu import restore_kernels
 from edgepack.remote.boards import Boards, find_device
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def rollback(name: str, device: str) -> "Installed":
     from edgepack.remote.install import rollback as back
 
     with Boards() as boards:
+        restore_kernels(boards, device)
         return back(boards.session(device), name, boards.device(device).work_dir)
 
 

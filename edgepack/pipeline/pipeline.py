@@ -6,6 +6,7 @@ device. A failure stops only what depends on it. Work that several candidates re
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from edgepack.base.text import suggestion
@@ -19,6 +20,7 @@ from edgepack.errors import StrategyError, UsageError
 from edgepack.pipeline import fingerprint
 from edgepack.pipeline.candidates import Candidate, step_labels
 from edgepack.pipeline.contract import DeviceStage, ModelStage, TargetStage
+from edgepack.pipeline.emulated_gpu import beside
 from edgepack.pipeline.figures import CompileFigures
 from edgepack.pipeline.stages.bench import BenchFigures, BenchStage
 from edgepack.pipeline.stages.compile import CompileStage
@@ -101,8 +103,8 @@ class Pipeline:
     def run(self, strategy: Strategy | None = None) -> list[Artifact]:
         """Run the rounds of a strategy, by default the recipe's.
 
-        Returns the bundles of the release, or its ONNX model if ``until`` is before the target stages. Failures are
-        sent to the listener, including those of the strategy, which end the run; only KeyboardInterrupt is raised.
+        Returns the bundles of the release with the sources of their CUDA kernels, or its ONNX model if ``until`` is
+        before the target stages. Failures are sent to the listener, including those of the strategy, which end the run; only KeyboardInterrupt is raised.
         """
         asked = CheckedStrategy(strategy or RecipeStrategy(self._plan.recipe))
         results: list[Artifact] = []
@@ -123,9 +125,9 @@ class Pipeline:
         if any(isinstance(stage, TargetStage) for stage in self._stages):
             for target in self._plan.targets:
                 for build in going:
-                    bundle = self._target(build, target)
-                    if bundle is not None and build.run.candidate.deployed:
-                        results.append(bundle)
+                    made = self._target(build, target)
+                    if build.run.candidate.deployed:
+                        results += made
         else:
             results = [build.run.artifacts["onnx"] for build in going if build.run.candidate.deployed]
         for build in builds:
@@ -143,14 +145,14 @@ class Pipeline:
             pass  # the listener has the error; the strategy sees that there is nothing to build
         return _Builds(at)
 
-    def _target(self, build: _Builds, target: TargetPlan) -> Artifact | None:
-        """Run the stages of one candidate for one target and its devices; returns the bundle."""
+    def _target(self, build: _Builds, target: TargetPlan) -> list[Artifact]:
+        """Run the stages of one candidate for one target and its devices; returns the bundle and what goes beside it."""
         name, candidate = target.target.name, build.run.candidate
         if candidate.not_built is not None:
             self._runner.send(
                 CandidateNotBuilt(candidate=candidate.name, target=name, why=candidate.not_built)
             )
-            return None
+            return []
         identities = {device: self._boards.identify(device) for device in target.devices}
         at = TargetRun(build.run, target, identities, self._budget)
         resources = Resources(self._plan.base, self._boards, next(iter(target.devices), ""), self._budget)
@@ -159,13 +161,13 @@ class Pipeline:
                 if isinstance(stage, TargetStage):
                     self._advance(stage, at, resources)
         except StageFailed:
-            return None
+            return []
         compiled = at.find(COMPILE)
         if compiled is not None:
             build.compiled[name] = compiled.figures
         for device in target.devices or (None,):
             self._device(build, DeviceRun(at, None if device is None else identities[device]))
-        return at.artifacts.get("bundle")
+        return _release(at)
 
     def _device(self, build: _Builds, at: DeviceRun) -> None:
         device = "" if at.device is None else at.device.name
@@ -191,6 +193,15 @@ class Pipeline:
                 continue
             record = self._runner.do(stage, request, at.scope(stage, request.label), resources)
             at.take(stage, request, record)
+
+
+def _release(at: TargetRun) -> list[Artifact]:
+    """The bundle; for a GPU, also the sources of its kernels, named after it."""
+    bundle, kernels = at.artifacts.get("bundle"), at.artifacts.get("kernels")
+    if bundle is None:
+        return []
+    name = beside(Path(bundle.name)).name
+    return [bundle] if kernels is None else [bundle, kernels.model_copy(update={"name": name})]
 
 
 def stage_names(plan: Plan | None = None) -> list[str]:

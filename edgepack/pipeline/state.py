@@ -142,6 +142,12 @@ class DeviceRun(_Run):
         """The candidate of this run."""
         return self.build.candidate
 
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The role of the CUDA kernels' sources, if the device is an emulated GPU: no other device needs them."""
+        emulated = self.device is not None and self.device.virtual
+        return ("kernels",) if emulated and "kernels" in self.build.artifacts else ()
+
     def scope(self, stage: Stage[Any, Any, Any], label: str | None = None) -> Scope:
         """The scope of a device stage."""
         device = None if self.device is None else self.device.name

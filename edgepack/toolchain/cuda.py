@@ -6,7 +6,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from edgepack.base.versions import tool_version
 from edgepack.errors import EdgepackError
 from edgepack.toolchain import nvrtc
 
@@ -25,7 +24,7 @@ def compiler_identity() -> str:
         done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
         return " ".join(done.stdout.split()) or compiler
     library = nvrtc.library() if wish != "nvcc" else None
-    return f"{library.name} {tool_version('nvidia-cuda-nvrtc')}" if library else ""
+    return f"{library.name} {nvrtc.identity()}" if library else ""
 
 
 def compile_cubin(code: str, arch: str) -> bytes:

@@ -1,62 +1,77 @@
-"""Compile CUDA source to a cubin with NVRTC's C API, from the nvidia-cuda-nvrtc wheel: no toolkit, no GPU.
+"""Compile CUDA source to a cubin with NVRTC's C API, from NVIDIA's wheels on PyPI: no toolkit, no GPU.
 
-NVRTC comes without headers. TVM's generated code includes two headers of libcu++ but uses only a few names, which
-are defined here.
+NVRTC comes without headers; those that TVM's code includes (``cuda/std``, ``cuda_fp16.h``) are in three more wheels.
+They are read at build time only: nothing of these wheels is loaded besides NVRTC, or becomes part of a bundle.
 """
 
 import ctypes
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
+from edgepack.base.versions import tool_version
 from edgepack.errors import EdgepackError
 
-_CSTDINT = """
-namespace cuda { namespace std {
-typedef signed char int8_t; typedef short int16_t; typedef int int32_t; typedef long long int64_t;
-typedef unsigned char uint8_t; typedef unsigned short uint16_t; typedef unsigned int uint32_t;
-typedef unsigned long long uint64_t;
-} }
-"""
-_TYPE_TRAITS = """
-namespace cuda { namespace std {
-template <class T, T v> struct integral_constant { static constexpr T value = v; };
-template <class A, class B> struct is_same : integral_constant<bool, false> {};
-template <class A> struct is_same<A, A> : integral_constant<bool, true> {};
-template <class A, class B> inline constexpr bool is_same_v = is_same<A, B>::value;
-template <class T> struct is_floating_point
-    : integral_constant<bool, is_same_v<T, float> || is_same_v<T, double>> {};
-template <class T> struct is_integral : integral_constant<bool, false> {};
-#define EDGEPACK_INTEGRAL(T) template <> struct is_integral<T> : integral_constant<bool, true> {};
-EDGEPACK_INTEGRAL(bool) EDGEPACK_INTEGRAL(char) EDGEPACK_INTEGRAL(signed char) EDGEPACK_INTEGRAL(unsigned char)
-EDGEPACK_INTEGRAL(short) EDGEPACK_INTEGRAL(unsigned short) EDGEPACK_INTEGRAL(int) EDGEPACK_INTEGRAL(unsigned int)
-EDGEPACK_INTEGRAL(long) EDGEPACK_INTEGRAL(unsigned long)
-EDGEPACK_INTEGRAL(long long) EDGEPACK_INTEGRAL(unsigned long long)
-template <class T> struct is_signed : integral_constant<bool, (T(-1) < T(0))> {};
-template <class T> struct is_unsigned : integral_constant<bool, is_integral<T>::value && (T(0) < T(-1))> {};
-template <bool C, class T = void> struct enable_if {};
-template <class T> struct enable_if<true, T> { typedef T type; };
-template <bool C, class A, class B> struct conditional { typedef A type; };
-template <class A, class B> struct conditional<false, A, B> { typedef B type; };
-} }
-"""
-HEADERS = {"cuda/std/cstdint": _CSTDINT, "cuda/std/type_traits": _TYPE_TRAITS}
+# A header of each wheel, below its include folder. cccl has a folder of its own, which nvcc searches, too.
+_HEADERS = {
+    "nvidia-cuda-runtime": "cuda_fp16.h",
+    "nvidia-cuda-crt": "crt/mma.h",
+    "nvidia-cuda-cccl": "cccl/cuda/std/type_traits",
+}
+_INSTALL = "pip install 'edgepack[cuda]'; if it is installed already, with --force-reinstall"
+DISTRIBUTIONS = ("nvidia-cuda-nvrtc", *_HEADERS)  # all that a cubin depends on
 
 
 def library() -> Path | None:
     """Return the path of NVRTC in the nvidia-cuda-nvrtc wheel; None if it is not installed."""
-    spec = importlib.util.find_spec("nvidia")
-    for root in (spec.submodule_search_locations or ()) if spec else ():
-        libraries = sorted(Path(root).glob("cu*/lib/libnvrtc.so.*"))
+    for folder in _toolkits():
+        libraries = sorted(folder.glob("lib/libnvrtc.so.*"))
         if libraries:
             return libraries[-1]
     return None
+
+
+def include_folders(path: Path) -> tuple[Path, ...]:
+    """Return the folders with the headers of NVRTC's CUDA release, in the order to search them.
+
+    Args:
+        path: NVRTC, as returned by ``library``.
+
+    Raises:
+        EdgepackError: A wheel is not installed, or not whole.
+    """
+    release = path.parent.parent.name
+    candidates = [folder / "include" for folder in _toolkits() if folder.name == release]
+    folders: dict[Path, None] = {}
+    for distribution, header in _HEADERS.items():
+        include = next((folder for folder in candidates if (folder / header).is_file()), None)
+        if include is None:
+            raise EdgepackError(
+                f"NVRTC lacks the headers of {distribution}",
+                why=f"{header} is not in nvidia/{release}/include; {distribution} is {tool_version(distribution)}",
+                next=_INSTALL,
+            )
+        folders[include] = None
+    return (*folders, *(folder / "cccl" for folder in folders))
+
+
+def identity() -> str:
+    """Return the names and versions of all wheels that affect the output."""
+    return " ".join(f"{name} {tool_version(name)}" for name in DISTRIBUTIONS)
+
+
+def _toolkits() -> Sequence[Path]:
+    """Return the folders into which NVIDIA's wheels are installed: one per CUDA release and site-packages."""
+    spec = importlib.util.find_spec("nvidia")
+    roots = (spec.submodule_search_locations or ()) if spec else ()
+    return [folder for root in roots for folder in sorted(Path(root).glob("cu[0-9]*"), reverse=True)]
 
 
 def compile_cubin(code: str, arch: str, path: Path) -> bytes:
     """Compile CUDA source for a real architecture such as ``sm_87``.
 
     Raises:
-        EdgepackError: NVRTC cannot be loaded, does not support the architecture, or rejects the code.
+        EdgepackError: NVRTC cannot be loaded, lacks headers, does not support the architecture, or rejects the code.
     """
     try:
         # NVRTC loads its builtins by file name; loading them first avoids LD_LIBRARY_PATH.
@@ -64,26 +79,23 @@ def compile_cubin(code: str, arch: str, path: Path) -> bytes:
             ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
         nvrtc = ctypes.CDLL(str(path))
     except OSError as error:
-        raise EdgepackError(
-            f"NVRTC cannot be loaded: {path}", why=str(error), next="pip install 'edgepack[cuda]'"
-        ) from error
+        raise EdgepackError(f"NVRTC cannot be loaded: {path}", why=str(error), next=_INSTALL) from error
+    flags = [f"--gpu-architecture={arch}", "--std=c++17", "-default-device"]
+    flags += ["--no-cache"]  # in the home directory, keyed by NVRTC's own rules
+    flags += [f"--include-path={folder}" for folder in include_folders(path)]
     program = ctypes.c_void_p()
-    sources = (ctypes.c_char_p * len(HEADERS))(*(text.encode() for text in HEADERS.values()))
-    names = (ctypes.c_char_p * len(HEADERS))(*(name.encode() for name in HEADERS))
-    status = nvrtc.nvrtcCreateProgram(
-        ctypes.byref(program), code.encode(), b"kernels.cu", len(HEADERS), sources, names
-    )
+    status = nvrtc.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernels.cu", 0, None, None)
     if status:
         raise EdgepackError(f"NVRTC cannot start (status {status})", where=str(path))
     try:
-        flags = [f"--gpu-architecture={arch}", "--std=c++17", "-default-device"]
         options = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
         if nvrtc.nvrtcCompileProgram(program, len(flags), options):
             log = _read(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program)
+            why = log.rstrip(b"\0").decode(errors="replace").strip()
             raise EdgepackError(
                 f"NVRTC cannot compile the model's kernels for {arch}",
-                why=log.rstrip(b"\0").decode(errors="replace").strip(),
-                next="install the CUDA toolkit (nvcc): NVRTC lacks its headers, which fp16 kernels need",
+                why=why,
+                next=_INSTALL if "open source file" in why else "EDGEPACK_CUDA_COMPILER=nvcc, if installed",
             )
         return _read(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program)
     finally:

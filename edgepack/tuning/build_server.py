@@ -1,8 +1,8 @@
 """A process that builds candidate kernels: it imports TVM once and runs forked workers.
 
-``python -m edgepack.tuning.build_server TARGET_JSON WORKERS TIMEOUT_S`` reads pickled ``(id, module JSON, out)``
-from stdin and writes pickled ``(id, error or None, (began, ended))`` to stdout as builds finish. A worker
-that crashes or times out fails only its candidate: it is replaced by a new fork, which takes
+``python -m edgepack.tuning.build_server TARGET_JSON WORKERS TIMEOUT_S [GPU]`` reads pickled ``(id, module JSON,
+out)`` from stdin and writes pickled ``(id, error or None, (began, ended))`` to stdout as builds finish. GPU is the
+folder of a virtual board's emulated GPU: modules of the candidates' CUDA kernels are put there. A worker that crashes or times out fails only its candidate: it is replaced by a new fork, which takes
 milliseconds, while a new interpreter would import TVM again. The server ends at EOF on stdin.
 """
 
@@ -35,8 +35,11 @@ class Worker:
     builds: int = field(default=0)
 
 
-def build(module: str, target: Target, out: str) -> None:
-    """Compile a scheduled module, given as TVM's JSON, and link it into the shared library ``out``."""
+def build(module: str, target: Target, out: str, gpu: Path | None = None) -> None:
+    """Compile a scheduled module, given as TVM's JSON, and link it into the shared library ``out``.
+
+    With ``gpu``, the folder of an emulated GPU, modules for it are built from the CUDA sources.
+    """
     import tvm
     from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 
@@ -47,15 +50,21 @@ def build(module: str, target: Target, out: str) -> None:
     mod = tvm.ir.load_json(module)
     # Weights are already in the layout of the schedule, as in the compiled model; this is not timed.
     mod = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(mod)
-    library.use_our_cuda_compiler(target)
+    compiler = library.use_our_cuda_compiler(target)
     built = tvm.tirx.build(mod, target=tvm_target(target))
     if target.gpu:
-        library.export(built, target, Path(out))
+        library.export(built, target, Path(out), compiler)
     else:
         built.export_library(out, fcompile=fcompile)
+    if gpu is not None:
+        from edgepack.emulation import build_module
+        from edgepack.emulation.sources import digest_of
+
+        for source, cubin in compiler.modules:
+            build_module(source, digest_of(cubin), gpu, target.abi.arch, target.abi.libc)
 
 
-def work(pipe: Connection, target: Target) -> None:
+def work(pipe: Connection, target: Target, gpu: Path | None) -> None:
     """Main loop of a worker: build the received modules and report errors."""
     while True:
         try:
@@ -63,7 +72,7 @@ def work(pipe: Connection, target: Target) -> None:
         except EOFError:
             return
         try:
-            build(module, target, out)
+            build(module, target, out, gpu)
         except Exception as error:  # noqa: BLE001 - TVM raises what it likes; the candidate is dead, not the worker
             lines = str(error).strip().splitlines() or [""]
             pipe.send((job, f"{type(error).__name__}: {lines[-1]}"))
@@ -71,7 +80,7 @@ def work(pipe: Connection, target: Target) -> None:
             pipe.send((job, None))
 
 
-def spawn(target: Target) -> Worker:
+def spawn(target: Target, gpu: Path | None) -> Worker:
     """Fork a worker. The server is single-threaded and has imported TVM, so the child is ready immediately."""
     ours, theirs = Pipe()
     pid = os.fork()
@@ -81,7 +90,7 @@ def spawn(target: Target) -> Worker:
             ours.close()
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(2, 1)  # stdout carries the server's protocol; redirect prints to stderr
-            work(theirs, target)
+            work(theirs, target, gpu)
             status = 0
         finally:
             os._exit(status)
@@ -92,11 +101,12 @@ def spawn(target: Target) -> Worker:
 class Server:
     """The server's loop: distribute jobs, collect results, replace dead workers."""
 
-    def __init__(self, target: Target, workers: int, timeout_s: float) -> None:
+    def __init__(self, target: Target, workers: int, timeout_s: float, gpu: Path | None) -> None:
         self._target = target
+        self._gpu = gpu
         self._timeout_s = timeout_s
         self._waiting: deque[Job] = deque()
-        self._workers = [spawn(target) for _ in range(workers)]
+        self._workers = [spawn(target, gpu) for _ in range(workers)]
         self._jobs = Connection(os.dup(0), writable=False)
         self._answers = Connection(os.dup(1), readable=False)
 
@@ -156,7 +166,7 @@ class Server:
         if worker.job is not None:
             self._answer(worker, worker.job, error)
         _kill(worker)
-        self._workers[self._workers.index(worker)] = spawn(self._target)
+        self._workers[self._workers.index(worker)] = spawn(self._target, self._gpu)
 
 
 def _kill(worker: Worker) -> None:
@@ -165,12 +175,13 @@ def _kill(worker: Worker) -> None:
     worker.pipe.close()
 
 
-def main(target: str, workers: str, timeout_s: str) -> None:
+def main(target: str, workers: str, timeout_s: str, gpu: str | None = None) -> None:
     """Serve requests from stdin on stdout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to the whole group; the parent handles it
     import tvm  # noqa: F401 - once, for all workers
 
-    server = Server(Target.model_validate_json(target), int(workers), float(timeout_s))
+    folder = None if gpu is None else Path(gpu)
+    server = Server(Target.model_validate_json(target), int(workers), float(timeout_s), folder)
     try:
         server.serve()
     finally:

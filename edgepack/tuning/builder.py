@@ -30,14 +30,26 @@ Done = Callable[[Built], None]
 
 
 class Builder:
-    """Builds candidates in forked processes; ``done`` is called from a thread as builds finish."""
+    """Builds candidates in forked processes; ``done`` is called from a thread as builds finish.
 
-    def __init__(self, done: Done, target: Target, *, workers: int, timeout_s: float = 30.0) -> None:
+    With ``emulated_gpu``, the folder of one, modules for it are built from the candidates' CUDA sources, too.
+    """
+
+    def __init__(
+        self,
+        done: Done,
+        target: Target,
+        *,
+        workers: int,
+        timeout_s: float = 30.0,
+        emulated_gpu: Path | None = None,
+    ) -> None:
         self._done = done
         self._open: set[int] = set()
         self._lock = threading.Lock()
         server = [sys.executable, "-m", "edgepack.tuning.build_server"]
-        argv = [*server, target.model_dump_json(), str(workers), str(timeout_s)]
+        gpu = () if emulated_gpu is None else (str(emulated_gpu),)
+        argv = [*server, target.model_dump_json(), str(workers), str(timeout_s), *gpu]
         self._process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )

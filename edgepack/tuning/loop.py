@@ -143,6 +143,7 @@ class Loop:
         budget: Budget,
         batch: int,
         build_workers: int,
+        emulated_gpu: Path | None = None,
         progress: Callable[[TuneEvent], None],
         interrupt_point: Callable[[], None] = lambda: None,
     ) -> None:
@@ -156,6 +157,7 @@ class Loop:
         self._budget = budget
         self._batch = batch
         self._build_workers = build_workers
+        self._emulated_gpu = emulated_gpu
         self._progress = progress
         self._interrupt_point = interrupt_point  # raises KeyboardInterrupt after Ctrl-C
         self._ids = itertools.count()
@@ -175,7 +177,9 @@ class Loop:
         with tempfile.TemporaryDirectory(prefix="edgepack-tune-") as scratch:
             self._scratch = Path(scratch)
             try:
-                with Builder(self._built, self._target, workers=self._build_workers) as self._builder:
+                with Builder(
+                    self._built, self._target, workers=self._build_workers, emulated_gpu=self._emulated_gpu
+                ) as self._builder:
                     try:
                         self._runner.start(self._measured, self._progress)
                         self._measure_untuned()

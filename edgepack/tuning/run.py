@@ -31,6 +31,7 @@ def tune(
     patience: int = _PATIENCE,
     seed: int = 0,
     store: RecordStore,
+    emulated_gpu: Path | None = None,
     progress: Callable[[TuneEvent], None] = lambda _: None,
 ) -> TuneResult:
     """Search schedules for the model's kernels, measuring candidates on the board.
@@ -45,6 +46,7 @@ def tune(
             when this holds for all kernels; 0 uses the whole budget.
         seed: Seed of the search. Measurements vary between runs, so results do too.
         store: The record store.
+        emulated_gpu: Folder of the board's emulated GPU, if it has one: candidates need modules there.
         progress: Called with typed events, also from other threads.
 
     Raises:
@@ -78,6 +80,7 @@ def tune(
             budget=budget,
             batch=batch,
             build_workers=threads,
+            emulated_gpu=emulated_gpu,
             progress=progress,
             interrupt_point=interrupt_point,
         )

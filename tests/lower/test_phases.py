@@ -8,7 +8,7 @@ import pytest
 from edgepack.base.paths import PACKAGE
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
-from edgepack.lower import compile_model, conditions, phases
+from edgepack.lower import CudaModule, compile_model, conditions, phases
 from edgepack.lower.phase import CHECK, Condition, Executor, Lowering, Mark, Phase
 from edgepack.schedules import tvm_target
 from edgepack.spec.runtime import BASE, CUDA, EXTRA
@@ -167,6 +167,7 @@ def test_an_executor_is_its_phases_build_runtime_and_file(network, tmp_path, mon
     def build(mod, lowering, out, progress):
         progress("write")
         out.write_text(f"{lowering.target.name} {sum(1 for _ in mod.functions)}")
+        return (CudaModule("source", b"cubin"),)
 
     steps = []
     last = Phase("note", "emit", lambda mod, _: mod)
@@ -176,6 +177,7 @@ def test_an_executor_is_its_phases_build_runtime_and_file(network, tmp_path, mon
     assert (made.executor, made.runtime) == ("text", ("libx86_64.so",))
     assert made.path.read_text().startswith("x86-64-v3 ")
     assert steps[-2:] == ["note", "write"]
+    assert made.sources == (("source", b"cubin"),)
 
 
 def test_every_executor_goes_by_its_own_name():

@@ -57,7 +57,12 @@ SPECS = {
     "DeployStage": DeploySpec(device="pi"),
     "BenchStage": BENCH,
 }
-ALSO = {"LoadStage": (LoadSpec(model=Model(onnx="model.onnx"), data=None),)}  # it takes either
+ALSO = {
+    "LoadStage": (LoadSpec(model=Model(onnx="model.onnx"), data=None),),  # it takes either
+    "TuneStage": (TuneSpec(target=ORIN, tune=Tune(trials=1), emulated=True),),
+    "CompileStage": (CompileSpec(target=ORIN),),
+    "BenchStage": (BENCH.model_copy(update={"emulated": True, "emulated_gpu": True}),),
+}
 
 # What a stage imports and its result does not depend on: the nouns (their values are in the spec), errors, how stages
 # are called, and what moves bytes. Everything else that a stage's work reaches has to be part of its key.
@@ -68,7 +73,7 @@ NOUNS = (
 )  # fmt: skip
 MOVERS = {
     "tune": ("bundle", "remote"),
-    "deploy": ("agent", "bundle", "measuring", "pipeline", "remote"),
+    "deploy": ("agent", "bundle", "emulation", "lower", "measuring", "pipeline", "remote", "toolchain"),
     "bench": ("bundle", "remote"),
 }
 

@@ -11,7 +11,7 @@ from tune_kit import target
 from tvm import te
 
 from edgepack.config.target import load_target
-from edgepack.lower.emit import cubin
+from edgepack.toolchain import cubin
 from edgepack.schedules import FAMILIES, tvm_target
 from edgepack.toolchain import cuda, nvrtc
 from edgepack.tuning.builder import Builder

@@ -5,6 +5,7 @@
 #ifndef EDGEPACK_EMULATION_LAUNCH_H
 #define EDGEPACK_EMULATION_LAUNCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,7 +38,6 @@ struct emu_kernel {
     void (*run_block)(struct emu_thread *self, void *const *parameters, const uint32_t *order);
     uint32_t parameter_count;
     uint32_t max_threads;           /* from __launch_bounds__; 0 if there is none */
-    uint32_t registers;             /* per thread, as in the cubin; 0 if unknown */
     const uint8_t *parameter_sizes; /* in bytes */
     const uint8_t *is_pointer;      /* per parameter, 1 for a pointer to device memory */
 };
@@ -54,6 +54,10 @@ void emu_warp_barrier(uint32_t mask, int site);
 /* 16 bytes of the thread `lane` of the caller's warp, for an exchange between two calls of `emu_warp_barrier`; NULL if
  * the block has no such thread. */
 void *emu_lane(uint32_t lane);
+
+/* A barrier of the warp at which each lane gives a value of up to 16 bytes and takes that of the lane `from`: it is
+ * replaced in `value`. False if that lane does not take part; the value is then unchanged. */
+bool emu_exchange(uint32_t mask, int site, uint32_t from, void *value, size_t size);
 
 /* The lanes of the caller's warp that have not returned. */
 uint32_t emu_active_lanes(void);

@@ -1,26 +1,12 @@
-"""Embed CUDA kernels in a library as cubins, and read them back.
+"""Embed CUDA kernels in a library as cubins.
 
 TVM built without the CUDA runtime leaves the kernels in the library as source, to be compiled when the library is
 loaded. A board has no compiler, so ``embed`` replaces that source with a cubin for the board's architecture.
 """
 
 import struct
-from dataclasses import dataclass
-from pathlib import Path
 
-from edgepack.errors import EdgepackError, InputError
-
-EM_CUDA = 190  # e_machine of a cubin
-_ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-
-
-@dataclass(frozen=True)
-class CudaKernel:
-    """A CUDA kernel in a compiled model: its name and the architecture it is compiled for."""
-
-    name: str
-    arch: str
+from edgepack.errors import EdgepackError
 
 
 def embed(blob: bytes, source: str, cubin: bytes) -> bytes:
@@ -51,55 +37,6 @@ def embed(blob: bytes, source: str, cubin: bytes) -> bytes:
     raise EdgepackError(
         "the compiled module does not contain its CUDA source as expected", next="report this"
     )
-
-
-def kernels(path: Path) -> tuple[CudaKernel, ...]:
-    """Read the CUDA kernels of a compiled model from the cubins in the file.
-
-    Raises:
-        InputError: The file cannot be read.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}", why=str(error)) from error
-    kernels: list[CudaKernel] = []
-    position = data.find(b"\x7fELF", 1)
-    while position >= 0:
-        kernels += _cubin_kernels(data[position:])
-        position = data.find(b"\x7fELF", position + 4)
-    return tuple(kernels)
-
-
-def _cubin_kernels(data: bytes) -> list[CudaKernel]:
-    """Return the kernels of the cubin at the start of ``data``; empty for any other kind of ELF file."""
-    if len(data) < _ELF_HEADER.size:
-        return []
-    header = _ELF_HEADER.unpack_from(data)
-    machine, sections_at, flags, section_size, count, names_index = (
-        header[2],
-        header[6],
-        header[7],
-        header[11],
-        header[12],
-        header[13],
-    )
-    if machine != EM_CUDA or section_size != _SECTION.size or len(data) < sections_at + count * section_size:
-        return []
-    sections = [_SECTION.unpack_from(data, sections_at + i * section_size) for i in range(count)]
-    names_at = sections[names_index][4]
-    kernels = []
-    for section in sections:
-        start = names_at + section[0]
-        name = data[start : data.index(b"\0", start)].decode(errors="replace")
-        if name.startswith(".text."):
-            kernels.append(CudaKernel(name.removeprefix(".text."), f"sm_{_architecture(flags)}"))
-    return kernels
-
-
-def _architecture(flags: int) -> int:
-    """Return the SM version in a cubin's e_flags: bits 8 to 15 since CUDA 13's ELF ABI 8, bits 0 to 7 before."""
-    return flags >> 8 & 0xFF or flags & 0xFF
 
 
 def _string(content: bytes) -> bytes:

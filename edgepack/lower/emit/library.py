@@ -6,12 +6,40 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.config.target import Target
+from edgepack.errors import EdgepackError
 from edgepack.lower.emit import cubin
+from edgepack.lower.result import CudaModule
 from edgepack.toolchain import cuda, zig
 
 
-def export(executable: Any, target: Target, out: Path) -> None:
+class CudaCompiler:
+    """Compiles CUDA sources for a target, and keeps each with its cubin in ``modules``."""
+
+    def __init__(self, target: Target) -> None:
+        self.modules: list[CudaModule] = []
+        self._gpu = target.gpu
+
+    def __call__(self, source: str) -> bytes:
+        """Compile a source to a cubin.
+
+        Raises:
+            EdgepackError: No CUDA compiler is installed, or it failed.
+        """
+        if self._gpu is None:
+            raise EdgepackError("a model for a target without a GPU has CUDA kernels", next="report this")
+        module = CudaModule(source, cuda.compile_cubin(source, self._gpu.arch))
+        self.modules.append(module)
+        return module.cubin
+
+
+def export(executable: Any, target: Target, out: Path, compiler: CudaCompiler | None = None) -> None:
     """Write the executable, its weights and its kernels to ``out``, atomically.
+
+    Args:
+        executable: What TVM built.
+        target: The target.
+        out: The shared library.
+        compiler: Compiles the CUDA sources that TVM has left in the executable, if there are any.
 
     Raises:
         EdgepackError: A CUDA compiler is needed and not installed, or the linker failed.
@@ -21,7 +49,7 @@ def export(executable: Any, target: Target, out: Path) -> None:
         linked = Path(folder, "model.so")
 
         def pack(module: Any, _system: bool, _prefix: str, _folder: str) -> str:
-            return str(_pack_imports(module, target, Path(folder)))
+            return str(_pack_imports(module, compiler or CudaCompiler(target), Path(folder)))
 
         def link(output: str, objects: Sequence[str], **_options: Any) -> None:
             zig.link_shared([Path(path) for path in objects], Path(output), target.abi.arch, target.abi.libc)
@@ -30,21 +58,20 @@ def export(executable: Any, target: Target, out: Path) -> None:
         linked.replace(out)
 
 
-def use_our_cuda_compiler(target: Target) -> None:
-    """Make TVM use our CUDA compiler where TVM compiles CUDA source itself (a TVM built with the CUDA runtime)."""
+def use_our_cuda_compiler(target: Target) -> CudaCompiler:
+    """Make TVM use our CUDA compiler where TVM compiles CUDA source itself (a TVM built with the CUDA runtime).
+
+    Returns the compiler, which ``export`` uses for other sources: in the end it has all CUDA modules of the model.
+    """
     import tvm_ffi
 
-    if target.gpu is None:
-        return
-    arch = target.gpu.arch
-
-    def compile_source(code: str) -> bytes:
-        return cuda.compile_cubin(code, arch)
-
-    tvm_ffi.register_global_func("tvm_callback_cuda_compile", compile_source, override=True)
+    compiler = CudaCompiler(target)
+    if target.gpu is not None:
+        tvm_ffi.register_global_func("tvm_callback_cuda_compile", compiler.__call__, override=True)
+    return compiler
 
 
-def _pack_imports(module: Any, target: Target, folder: Path) -> Path:
+def _pack_imports(module: Any, compiler: CudaCompiler, folder: Path) -> Path:
     """Write an assembly file with TVM's packed imports: the VM's bytecode, the weights, the CUDA kernels."""
     from tvm.runtime import _ffi_api
 
@@ -52,8 +79,8 @@ def _pack_imports(module: Any, target: Target, folder: Path) -> Path:
     for device in _imports(module):
         source = device.inspect_source("cuda") if device.kind == "cuda" else ""
         # A TVM built with the CUDA runtime has already compiled it, through use_our_cuda_compiler.
-        if target.gpu and source and source.encode() in blob:
-            blob = cubin.embed(blob, source, cuda.compile_cubin(source, target.gpu.arch))
+        if source and source.encode() in blob:
+            blob = cubin.embed(blob, source, compiler(source))
     content = folder / "imports.bin"
     content.write_bytes(blob)
     symbol = _ffi_api.ModuleImportsBlobName()

@@ -7,6 +7,7 @@ from typing import Any
 from edgepack.config.target import Target
 from edgepack.lower.conditions import FUSED, LEGAL, PLANNED, SCHEDULED, SEQUENTIAL
 from edgepack.lower.phase import Executor, Facts, Lowering, Module, Phase, sequence
+from edgepack.lower.result import CudaModule
 from edgepack.spec.runtime import BASE, CUDA, EXTRA
 
 
@@ -47,18 +48,21 @@ PHASES: tuple[Phase, ...] = (
 )
 
 
-def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], None]) -> None:
-    """Generate code and link the library ``out``."""
+def build(
+    mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], None]
+) -> tuple[CudaModule, ...]:
+    """Generate code and link the library ``out``; returns its CUDA modules."""
     import tvm
 
     from edgepack.lower.emit import library
 
     progress("build")
-    library.use_our_cuda_compiler(lowering.target)
+    compiler = library.use_our_cuda_compiler(lowering.target)
     with tvm.transform.PassContext(opt_level=3):
         executable = tvm.relax.build(mod, target=lowering.tvm_target, relax_pipeline=None)
     progress("link")
-    library.export(executable, lowering.target, out)
+    library.export(executable, lowering.target, out, compiler)
+    return tuple(compiler.modules)
 
 
 def runtime(target: Target, facts: Facts) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The stages of the pipeline, one per file; ``edgepack.pipeline.pipeline.STAGES`` has their order.
 
-Imports: agent, base, bundle, compression, config, data, engine, errors, export, lower, measuring, onnxfile,
-pipeline.bundle_on_board, pipeline.candidates, pipeline.contract, pipeline.figures, pipeline.fingerprint, pipeline.state, remote, spec,
-toolchain, torchnet, tuning.
+Imports: agent, base, bundle, compression, config, data, emulation, engine, errors, export, lower, measuring, onnxfile,
+pipeline.bundle_on_board, pipeline.candidates, pipeline.contract, pipeline.emulated_gpu, pipeline.figures,
+pipeline.fingerprint, pipeline.state, remote, spec, toolchain, torchnet, tuning.
 """

@@ -8,6 +8,7 @@ from edgepack.measuring.accuracy import BoardAccuracy
 from edgepack.measuring.measurement import Measurement
 from edgepack.pipeline.bundle_on_board import loaded_bundle, measure_latency
 from edgepack.pipeline.contract import NO_DEVICE, DeviceStage
+from edgepack.pipeline.emulated_gpu import CODE
 from edgepack.pipeline.state import DeviceRun, Resources
 from edgepack.spec import Spec
 
@@ -31,6 +32,7 @@ class BenchSpec(Spec):
     port: int | None
     emulated: bool
     bench: Bench
+    emulated_gpu: bool = False
 
 
 class BenchFigures(Spec):
@@ -49,10 +51,10 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
 
     def ingredients(self, spec: BenchSpec) -> Ingredients:
         """The code that measures; code that only transfers files does not count."""
-        del spec
-        return Ingredients(
-            ("paramiko",), ("agent", "measuring", "pipeline/bundle_on_board.py", "pipeline/stages/bench.py")
-        )
+        own = ("agent", "measuring", "pipeline/bundle_on_board.py", "pipeline/stages/bench.py")
+        if spec.emulated_gpu:
+            return Ingredients(("paramiko", "ziglang"), (*own, *CODE))
+        return Ingredients(("paramiko",), own)
 
     def request(self, at: DeviceRun) -> Request[BenchSpec] | Skip:
         """Every candidate is measured."""
@@ -70,8 +72,10 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
             bench=bench.model_copy(
                 update={"baseline": True}
             ),  # the candidate's name does not affect the figures
+            emulated_gpu=bool(at.kernels),
         )
-        files = {"bundle": at.build.artifacts["bundle"], "samples": at.build.model.artifacts["samples"]}
+        files = {role: at.build.artifacts[role] for role in ("bundle", *at.kernels)}
+        files["samples"] = at.build.model.artifacts["samples"]
         return Request(spec, files)
 
     def run(self, work: Work[BenchSpec, Resources]) -> StageResult[BenchFigures]:
@@ -81,7 +85,8 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
         spec, boards = work.spec, work.resources.boards
         with np.load(work.inputs["samples"], allow_pickle=False) as archive:
             samples = {key: archive[key] for key in archive.files}
-        with loaded_bundle(boards, spec.device, work.inputs["bundle"], threads=spec.bench.threads) as on:
+        bundle, kernels = work.inputs["bundle"], work.inputs.get("kernels")
+        with loaded_bundle(boards, spec.device, bundle, threads=spec.bench.threads, kernels=kernels) as on:
             work.progress("measuring latency", None)
             first = {name: array[0] for name, array in _inputs(samples, slice(0, 1)).items()}
             measurement = measure_latency(on, first, spec.bench, emulated=spec.emulated)

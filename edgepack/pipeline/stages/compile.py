@@ -1,4 +1,8 @@
-"""``compile``: ONNX to a library for the target, with tuning records and the family's schedules for untuned kernels."""
+"""``compile``: ONNX to a library for the target, with tuning records and the family's schedules for untuned kernels.
+
+For a GPU, the sources of the CUDA kernels are a second file, ``kernels``. Only emulated GPUs need it: a bundle contains
+the kernels compiled, never their source.
+"""
 
 from edgepack.config.target import Target
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
@@ -25,7 +29,8 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
 
     def ingredients(self, spec: CompileSpec) -> Ingredients:
         """The code that generates kernels and the library."""
-        return records.ingredients(spec.target, "pipeline/stages/compile.py")
+        sources = ("emulation/sources.py",) if spec.target.gpu else ()
+        return records.ingredients(spec.target, "pipeline/stages/compile.py", *sources)
 
     def request(self, at: TargetRun) -> Request[CompileSpec]:
         """The compilation; records of ``tune`` or ``recall`` are inputs if there are any."""
@@ -36,6 +41,7 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
 
     def run(self, work: Work[CompileSpec, Resources]) -> StageResult[CompileFigures]:
         """Lower, build, link."""
+        from edgepack.emulation.sources import write as write_sources
         from edgepack.lower import compile_model
         from edgepack.lower.phases import executor_for
 
@@ -61,4 +67,9 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
             executor=compiled.executor,
             runtime=compiled.runtime,
         )
-        return StageResult(figures, {"model": Output(out, "compiled-model", out.name)})
+        files = {"model": Output(out, "compiled-model", out.name)}
+        if work.spec.target.gpu:
+            sources = work.scratch / "kernels.cu"
+            write_sources(sources, compiled.sources)
+            files["kernels"] = Output(sources, "kernel-sources", sources.name)
+        return StageResult(figures, files)

@@ -38,12 +38,19 @@ class DeployStage(DeviceStage[DeploySpec, DeployFigures]):
         if at.device is None:
             return Skip(NO_DEVICE)
         if at.candidate.deployed:
-            return Request(DeploySpec(device=at.device.name), {"bundle": at.build.artifacts["bundle"]})
+            files = {role: at.build.artifacts[role] for role in ("bundle", *at.kernels)}
+            return Request(DeploySpec(device=at.device.name), files)
         return None
 
     def run(self, work: Work[DeploySpec, Resources]) -> StageResult[DeployFigures]:
         """Install the bundle; if the board has it already, it is only checked."""
-        done = install_bundle(work.resources.boards, work.spec.device, work.inputs["bundle"], work.progress)
+        done = install_bundle(
+            work.resources.boards,
+            work.spec.device,
+            work.inputs["bundle"],
+            work.progress,
+            kernels=work.inputs.get("kernels"),
+        )
         return StageResult(
             DeployFigures(digest=done.digest, changed=done.changed, bytes_sent=done.bytes_sent)
         )

@@ -10,6 +10,7 @@ from edgepack.config.recipe import Tune
 from edgepack.config.target import Target
 from edgepack.engine.stage import Ingredients, Output, Request, Skip, StageResult, Work
 from edgepack.pipeline.contract import TargetStage
+from edgepack.pipeline.emulated_gpu import CODE, gpu_for_candidates
 from edgepack.pipeline.stages import records
 from edgepack.pipeline.state import Resources, TargetRun
 from edgepack.spec import Count, Finite, Share, Spec
@@ -110,7 +111,8 @@ class TuneStage(TargetStage[TuneSpec, TuneFigures]):
 
     def ingredients(self, spec: TuneSpec) -> Ingredients:
         """The code that generates candidates, and the CUDA compiler if kernels use it."""
-        return records.ingredients(spec.target, "agent", "pipeline/stages/tune.py", "tuning")
+        emulation = CODE if spec.emulated and spec.target.gpu else ()
+        return records.ingredients(spec.target, "agent", "pipeline/stages/tune.py", "tuning", *emulation)
 
     def request(self, at: TargetRun) -> Request[TuneSpec] | Skip:
         """Tuning, if there is a budget and a device to measure on."""
@@ -133,7 +135,10 @@ class TuneStage(TargetStage[TuneSpec, TuneFigures]):
             # `edgepack tune` overrides the recipe's budget, but not its search settings.
             limits = {"trials": resources.budget.trials, "minutes": resources.budget.minutes}
             budget = asked.model_copy(update=limits)
-        with tuning_runner(resources.boards, resources.device)(work.spec.target) as runner:
+        with (
+            gpu_for_candidates(resources.boards, resources.device) as gpu,
+            tuning_runner(resources.boards, resources.device)(work.spec.target) as runner,
+        ):
             result = tune(
                 work.inputs["onnx"],
                 work.spec.target,
@@ -143,6 +148,7 @@ class TuneStage(TargetStage[TuneSpec, TuneFigures]):
                 patience=budget.patience,
                 seed=budget.seed,
                 store=RecordStore.of_user(emulated=work.spec.emulated),
+                emulated_gpu=gpu,
                 progress=lambda event: _tell(work.progress, event),
             )
         files = {name: Output(result.records / name, "tuning-records", name) for name in records.FILES}

@@ -18,9 +18,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from edgepack.base.paths import state_dir
-from edgepack.config.device import Device
+from edgepack.config.device import VIRTUAL_PREFIX, Device
 from edgepack.errors import UsageError
-from edgepack.remote.virtual import native, programs, rootfs, sshd, supervisor
+from edgepack.remote.virtual import gpu, native, programs, rootfs, sshd, supervisor
 from edgepack.remote.virtual.kinds import KINDS, Kind
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -33,7 +33,8 @@ class Board:
     """A running virtual board; as a context manager it is stopped at the end of the block.
 
     ``folder`` has its keys, log and files, which are reused by the next ``up`` with the same name.
-    ``mode`` is how it is isolated, see ``edgepack.remote.virtual.supervisor``.
+    ``mode`` is how it is isolated, see ``edgepack.remote.virtual.supervisor``. ``owner`` is the process that it
+    ends with, if any. ``gpu`` is the setting of its emulated GPU, None without one.
     """
 
     name: str
@@ -41,7 +42,18 @@ class Board:
     device: Device
     folder: Path
     mode: str
-    owned: bool
+    owner: int | None
+    gpu: gpu.Setting | None
+
+    @property
+    def owned(self) -> bool:
+        """Whether it stops when the process that started it ends."""
+        return self.owner is not None
+
+    @property
+    def gpu_folder(self) -> Path | None:
+        """The folder of its emulated GPU, into whose ``modules`` kernels are put; None without a GPU."""
+        return None if self.gpu is None else self.folder / gpu.FOLDER
 
     def __enter__(self) -> Self:
         return self
@@ -52,7 +64,14 @@ class Board:
         down(self.name)
 
 
-def up(kind: str, name: str | None = None, *, owned: bool = False) -> Board:
+def up(
+    kind: str,
+    name: str | None = None,
+    *,
+    owned: bool = False,
+    order: str | None = None,
+    fault: str | None = None,
+) -> Board:
     """Start a virtual board and return when its sshd responds.
 
     Args:
@@ -60,12 +79,16 @@ def up(kind: str, name: str | None = None, *, owned: bool = False) -> Board:
         name: the board's name, by default the kind's, with a number appended if that is taken.
         owned: stop the board when the calling process exits for any reason. Otherwise it runs
             until ``down``.
+        order: order of the emulated GPU's threads and blocks: forward, reverse or random:SEED.
+        fault: what is wrong with the board, one of ``edgepack.remote.virtual.gpu.FAULTS``.
 
     Raises:
-        UsageError: the kind is unknown, the name is invalid or taken, or this machine lacks something.
+        UsageError: the kind is unknown, the name is invalid or taken, the kind has no GPU for the order or fault,
+            or this machine lacks something.
 
     """
     spec = _kind(kind)
+    chosen = gpu.setting(spec, order, fault)
     if name is not None and not _NAME.fullmatch(name):
         raise UsageError(f"'{name}' is not a valid board name", why="names consist of a-z, 0-9 and '-'")
     needs = _needs(spec)
@@ -77,7 +100,7 @@ def up(kind: str, name: str | None = None, *, owned: bool = False) -> Board:
                 f"virtual board '{name}' is already running", next=f"edgepack devices down {name}"
             )
         name = name or next(n for n in _names(kind) if n not in taken)
-        return _start(spec, name, needs, owned=owned)
+        return _start(spec, name, needs, chosen, owned=owned)
 
 
 def running() -> list[Board]:
@@ -86,6 +109,21 @@ def running() -> list[Board]:
         with _lock():
             _reap()
     return [_board(folder, state) for folder, state in _known() if _is_up(state)]
+
+
+def gpu_folder(board: Board | str) -> Path | None:
+    """The folder of a running board's emulated GPU, into whose ``modules`` kernels are put.
+
+    ``board`` may also be the name of a device, or ``virtual:KIND`` for the board that a run uses. None for a device
+    that is not a running virtual board with a GPU.
+    """
+    if isinstance(board, Board):
+        return board.gpu_folder
+    for each in running():
+        mine = not each.owned or each.owner == os.getpid()
+        if each.name == board or (mine and f"{VIRTUAL_PREFIX}{each.kind}" == board):
+            return each.gpu_folder
+    return None
 
 
 def down(name: str) -> bool:
@@ -164,8 +202,16 @@ def _needs(kind: Kind) -> dict[str, Any]:
         "qemu": None,
         "native": {},
         "host_binfmt": False,
+        "nodes": [],
+        "shown": {},
+        "loader": None,
     }
-    if kind.emulated:
+    if kind.gpu is not None and not kind.foreign and os.uname().machine != kind.arch:
+        raise UsageError(
+            f"virtual board '{kind.name}' is for {kind.arch} machines, but this one is {os.uname().machine}",
+            next="use the kind 'host', which has no GPU",
+        )
+    if kind.foreign:
         if kind.arch == os.uname().machine == "aarch64":
             raise UsageError(
                 f"virtual board '{kind.name}' emulates ARM on other machines, but this one is ARM",
@@ -180,7 +226,7 @@ def _needs(kind: Kind) -> dict[str, Any]:
         needs["arch"] = kind.arch
         needs["qemu"] = programs.find(f"qemu-{kind.arch}-static", "qemu-user-static")
         needs["host_binfmt"] = _host_runs(kind.arch)
-        needs["rootfs"] = str(rootfs.ensure(kind.arch))
+        needs["rootfs"] = str(rootfs.ensure(kind.arch, kind.suite))
     return needs
 
 
@@ -193,12 +239,17 @@ def _host_runs(arch: str) -> bool:
     return "enabled" in lines and any(line.startswith("flags:") and "F" in line for line in lines)
 
 
-def _start(kind: Kind, name: str, needs: dict[str, Any], *, owned: bool) -> Board:
+def _start(kind: Kind, name: str, needs: dict[str, Any], chosen: gpu.Setting | None, *, owned: bool) -> Board:
     folder = _home() / name
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     host_key = sshd.make_keys(folder)
-    if kind.emulated:
+    environment = {"QEMU_CPU": kind.qemu_cpu} if kind.qemu_cpu else {}
+    if chosen is not None:
+        attached = gpu.attach(kind, chosen, folder)
+        environment |= attached.environment
+        needs |= attached.plan
+    if kind.foreign:
         (folder / "cpuinfo").write_text(kind.cpuinfo(len(os.sched_getaffinity(0))))
         user, work_dir = rootfs.USER, "edgepack"
         if kind.arch == os.uname().machine:
@@ -210,10 +261,10 @@ def _start(kind: Kind, name: str, needs: dict[str, Any], *, owned: bool) -> Boar
         if os.geteuid() == 0:
             # sshd's compiled-in privilege separation folder; Debian creates it if sshd runs as a service.
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    mode = "chroot" if kind.emulated else "namespace"
+    mode = "chroot" if kind.foreign else "namespace"
     for _ in range(_PORT_ATTEMPTS):
         port = sshd.free_port()
-        config = sshd.write_config(folder, needs["sshd"], port, kind.qemu_cpu)
+        config = sshd.write_config(folder, needs["sshd"], port, environment, chrooted=kind.foreign)
         device = Device(
             host="127.0.0.1",
             port=port,
@@ -231,9 +282,14 @@ def _start(kind: Kind, name: str, needs: dict[str, Any], *, owned: bool) -> Boar
             "port": port,
             "mode": mode,
             "sshd": [needs["sshd"], "-D", "-e", "-f", str(config)],
-            "accounts": {} if kind.emulated else _accounts(folder),
+            "accounts": {} if kind.foreign else _accounts(folder),
             "owner": _identity(os.getpid()) if owned else None,
-            "board": {"kind": kind.name, "device": device.model_dump(), "owned": owned},
+            "board": {
+                "kind": kind.name,
+                "device": device.model_dump(),
+                "owner": os.getpid() if owned else None,
+                "gpu": None if chosen is None else vars(chosen),
+            },
         }
         failure = _launch(plan)
         if failure is None:
@@ -242,7 +298,7 @@ def _start(kind: Kind, name: str, needs: dict[str, Any], *, owned: bool) -> Boar
                 return _board(folder, state)
             failure = (1, "it exited immediately")
         status, why = failure
-        if status == supervisor.REFUSED and mode == "namespace":
+        if status == supervisor.REFUSED and mode == "namespace" and chosen is None:
             mode = "plain"  # inside an unprivileged container
         elif "Address already in use" not in why:
             break
@@ -348,7 +404,8 @@ def _state(folder: Path) -> dict[str, Any] | None:
 
 def _board(folder: Path, state: dict[str, Any]) -> Board:
     device = Device.model_validate(state["device"])
-    return Board(folder.name, state["kind"], device, folder, state["mode"], state["owned"])
+    chosen = gpu.Setting(**state["gpu"]) if state["gpu"] else None
+    return Board(folder.name, state["kind"], device, folder, state["mode"], state["owner"], chosen)
 
 
 @contextlib.contextmanager

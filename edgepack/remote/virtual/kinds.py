@@ -1,7 +1,9 @@
-"""The kinds of virtual boards: the host itself, and ARM and x86-64 boards under qemu-user."""
+"""The kinds of virtual boards: the host itself, and ARM and x86-64 boards under qemu-user; some with an emulated GPU."""
 
 from dataclasses import dataclass
 from typing import Literal
+
+from edgepack.remote.virtual.jetsons import ORIN, THOR, Jetson
 
 # /proc/cpuinfo of real boards (arch/arm64/kernel/cpuinfo.c), which programs read to choose kernels.
 _ARM_CPUINFO = """processor\t: {index}
@@ -29,6 +31,20 @@ _ARMV8_2 = (
 _X86_64 = "fpu tsc cx8 cmov mmx fxsr sse sse2 syscall nx lm constant_tsc"
 _X86_64_V2 = f"{_X86_64} pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm"
 _X86_64_V3 = f"{_X86_64_V2} fma movbe xsave avx f16c rdrand abm bmi1 avx2 bmi2"
+_ARMV9 = f"{_ARMV8_2} sve sve2 i8mm bf16"  # the part of it that targets ask for
+
+BOOKWORM = "bookworm"  # the base of Raspberry Pi OS 12: glibc 2.36
+TRIXIE = "trixie"  # glibc 2.41: JetPack 7 has 2.39
+
+
+@dataclass(frozen=True)
+class GpuModel:
+    """What an emulated GPU says of itself."""
+
+    name: str
+    compute: str  # compute capability
+    memory_mib: int
+    multiprocessors: int
 
 
 @dataclass(frozen=True)
@@ -37,7 +53,8 @@ class Kind:
 
     ``qemu_cpu`` is the CPU model that qemu-user emulates, ``None`` for the host's own CPU: an instruction that the
     real core lacks raises SIGILL here, too. (The crypto extension is an exception: qemu's Cortex-A53 and A72
-    have it, those of Raspberry Pis do not.) ``arch`` is its userland's architecture, as reported by ``uname -m``.
+    have it, those of Raspberry Pis do not.) ``arch`` is its userland's architecture, as reported by ``uname -m``, and
+    ``suite`` the Debian release that it consists of.
     """
 
     name: str
@@ -48,11 +65,19 @@ class Kind:
     model: str = ""  # in cpuinfo: ARM's last line, x86's model name
     core: tuple[str, str, str] = ("", "", "")  # variant, part and revision in cpuinfo
     features: str = _ARMV8
+    suite: str = BOOKWORM
+    gpu: GpuModel | None = None
+    jetson: Jetson | None = None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it has a userland of its own, whose instructions are emulated."""
+        return self.qemu_cpu is not None
 
     @property
     def emulated(self) -> bool:
-        """Whether instructions are emulated, so that latency is meaningless."""
-        return self.qemu_cpu is not None
+        """Whether the CPU or the GPU is emulated, so that latency is meaningless."""
+        return self.foreign or self.gpu is not None
 
     def cpuinfo(self, cores: int) -> str:
         """The board's /proc/cpuinfo, with as many cores as sessions can use on this machine."""
@@ -73,6 +98,13 @@ class Kind:
 _A53 = ("0x0", "0xd03", "4")
 _A72 = ("0x0", "0xd08", "3")
 _A76 = ("0x4", "0xd0b", "1")
+_A78AE = ("0x0", "0xd42", "1")
+_V3AE = ("0x0", "0xd83", "1")
+
+# deviceQuery of an Orin Nano: 8 multiprocessors, and the memory of the board, less what the firmware keeps.
+_ORIN_NANO = GpuModel("Orin", "8.7", 7620, 8)
+# CUDA's device attributes on an AGX Thor: 20 multiprocessors.
+_THOR = GpuModel("NVIDIA Thor", "11.0", 125772, 20)
 
 KINDS = {
     kind.name: kind
@@ -103,6 +135,39 @@ KINDS = {
             model="Raspberry Pi 5 Model B Rev 1.0",
             core=_A76,
             features=_ARMV8_2,
+        ),
+        # qemu 7.2 has no Cortex-A78AE. Its Cortex-A76 has all that targets ask of one: Armv8.2 with dot products, half
+        # precision, large system extensions, AES, SHA-2 and CRC32.
+        Kind(
+            "jetson-orin",
+            "Jetson Orin: Cortex-A76 under qemu-user, emulated GPU",
+            "jetson-orin",
+            "cortex-a76",
+            core=_A78AE,
+            features=_ARMV8_2,
+            suite=TRIXIE,
+            gpu=_ORIN_NANO,
+            jetson=ORIN,
+        ),
+        # qemu 7.2 has no Armv9 core: "max" has all that it can emulate, more than a Neoverse V3AE has. Its vectors are
+        # of 128 bits, as in that core.
+        Kind(
+            "jetson-thor",
+            "Jetson Thor: all that qemu-user knows of Armv9, emulated GPU",
+            "jetson-thor",
+            "max,pauth-impdef=on,sve-default-vector-length=16",
+            core=_V3AE,
+            features=_ARMV9,
+            suite=TRIXIE,
+            gpu=_THOR,
+            jetson=THOR,
+        ),
+        Kind(
+            "host-gpu",
+            "this machine itself, with the emulated GPU of a Jetson Orin",
+            "host-gpu",
+            arch="x86_64",
+            gpu=_ORIN_NANO,
         ),
         Kind(
             "x86-64-v2",

@@ -1,4 +1,4 @@
-"""The root file system shared by all emulated boards of an architecture: Debian packages, unpacked once and cached."""
+"""The root file system shared by emulated boards of an architecture and a suite: Debian packages, unpacked once and cached."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,6 @@ from edgepack.base.paths import cache_dir
 from edgepack.errors import UsageError
 from edgepack.remote.virtual import programs
 
-SUITE = "bookworm"  # the base of Raspberry Pi OS 12: glibc 2.36
 DEBIAN = {"aarch64": "arm64", "x86_64": "amd64"}  # Debian's names of architectures
 PACKAGES = (
     "base-files",
@@ -55,32 +54,32 @@ _HOOKS = Path("/usr/share/mmdebstrap/hooks/merged-usr")
 _LAYOUT = 1  # incremented when this file builds a different result from the same packages
 
 
-def location(arch: str) -> Path:
-    """The cache folder for the root file system of this version and architecture (as reported by ``uname -m``)."""
+def location(arch: str, suite: str) -> Path:
+    """The cache folder for the root file system of this version, architecture (as by ``uname -m``) and Debian suite."""
     debian = DEBIAN[arch]
-    content = "\n".join((str(_LAYOUT), SUITE, debian, *PACKAGES, *_ETC.values()))
+    content = "\n".join((str(_LAYOUT), suite, debian, *PACKAGES, *_ETC.values()))
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-    return cache_dir() / "virtual" / f"rootfs-{SUITE}-{debian}-{digest}"
+    return cache_dir() / "virtual" / f"rootfs-{suite}-{debian}-{digest}"
 
 
-def ensure(arch: str) -> Path:
+def ensure(arch: str, suite: str) -> Path:
     """The root file system's folder; built if it does not exist yet (about ten seconds and 30 MB of download).
 
     Raises:
         UsageError: mmdebstrap is missing or failed; with its last lines of output.
 
     """
-    root = location(arch)
+    root = location(arch, suite)
     if root.is_dir():
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(root.parent / "rootfs.lock"):
         if not root.is_dir():
-            _build(root, DEBIAN[arch])
+            _build(root, DEBIAN[arch], suite)
     return root
 
 
-def _build(root: Path, debian: str) -> None:
+def _build(root: Path, debian: str, suite: str) -> None:
     partial = Path(tempfile.mkdtemp(prefix="building-", dir=root.parent))
     try:
         tree = partial / "root"
@@ -92,7 +91,7 @@ def _build(root: Path, debian: str) -> None:
             "--skip=check/qemu",
             f"--include={','.join(PACKAGES)}",
             *([f"--hook-dir={_HOOKS}"] if _HOOKS.is_dir() else []),
-            SUITE,
+            suite,
             str(tree),
         ]
         result = subprocess.run(

@@ -40,11 +40,13 @@ def make_keys(folder: Path) -> str:
     return (folder / "host_key.pub").read_text().strip()
 
 
-def write_config(folder: Path, sshd: str, port: int, qemu_cpu: str | None) -> Path:
-    """Write ``sshd_config`` for one start of the board. The host's configuration is not used."""
-    chrooted = qemu_cpu is not None
+def write_config(folder: Path, sshd: str, port: int, environment: dict[str, str], *, chrooted: bool) -> Path:
+    """Write ``sshd_config`` for one start of the board. The host's configuration is not used.
+
+    ``environment`` is set in every session.
+    """
     keys = "/run/authorized_keys" if chrooted else str(folder / "authorized_keys").replace("%", "%%")
-    environment = f'"{MARKER}={folder}"' + (f" QEMU_CPU={qemu_cpu}" if qemu_cpu else "")
+    variables = " ".join(f'"{name}={value}"' for name, value in {MARKER: str(folder), **environment}.items())
     lines = [
         f"Port {port}",
         "ListenAddress 127.0.0.1",
@@ -61,7 +63,7 @@ def write_config(folder: Path, sshd: str, port: int, qemu_cpu: str | None) -> Pa
         "MaxSessions 64",
         "MaxStartups 64:30:128",
         "Subsystem sftp internal-sftp",
-        f"SetEnv {environment}",
+        f"SetEnv {variables}",
         *(["ChrootDirectory /run/board"] if chrooted else []),
         *(["PerSourcePenalties no"] if _version(sshd) >= _PENALTIES else []),
     ]

@@ -133,6 +133,12 @@ def kill_leftovers(folder: str, sid: int) -> None:
 # --- inside: what becomes sshd, process 1 of the board ---------------------------------------------------
 
 
+def _run(command: list[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise OSError(0, f"{command[0]} failed: {result.stderr.strip()[-400:]}")
+
+
 def _private_mounts() -> None:
     _unshare(CLONE_NEWNS, "mount")
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
@@ -162,8 +168,9 @@ def _writable_root(plan: dict[str, Any], root: Path) -> None:
     _mount(str(copy), root, None, MS_BIND | MS_REC)
 
 
-def _devices(root: Path) -> None:
+def _devices(root: Path, nodes: list[str]) -> None:
     _mount("tmpfs", root / "dev", "tmpfs", MS_NOSUID, "mode=755,size=64k")
+    _nodes(root / "dev", nodes)
     for name in ("null", "zero", "full", "random", "urandom", "tty"):
         (root / "dev" / name).touch()
         _mount(f"/dev/{name}", root / "dev" / name, None, MS_BIND)
@@ -174,6 +181,44 @@ def _devices(root: Path) -> None:
     links = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
     for name, link in links.items():
         (root / "dev" / name).symlink_to(link)
+
+
+def _nodes(dev: Path, nodes: list[str]) -> None:
+    """Device nodes that programs look for and none opens."""
+    for name in nodes:
+        (dev / name).parent.mkdir(parents=True, exist_ok=True)
+        (dev / name).touch()
+        _mount("/dev/null", dev / name, None, MS_BIND)
+
+
+def _own_devices(where: Path, nodes: list[str]) -> None:
+    """Replace /dev by a copy of it, made at ``where``, that has more nodes."""
+    where.mkdir(exist_ok=True)
+    _mount("tmpfs", where, "tmpfs", MS_NOSUID, "mode=755,size=1m")
+    for entry in Path("/dev").iterdir():
+        copy = where / entry.name
+        if entry.is_symlink():
+            copy.symlink_to(entry.readlink())
+            continue
+        if entry.is_dir():
+            copy.mkdir()
+        else:
+            copy.touch()
+        _mount(str(entry), copy, None, MS_BIND | MS_REC)
+    _nodes(where, nodes)
+    _mount(str(where), "/dev", None, MS_BIND | MS_REC)
+
+
+def _show(root: Path, shown: dict[str, str]) -> None:
+    """Show the host's files and folders, by the path that they have on the board."""
+    for inside, source in shown.items():
+        target = root / inside.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if Path(source).is_dir():
+            target.mkdir(exist_ok=True)
+        else:
+            target.touch()
+        _mount(source, target, None, MS_BIND)
 
 
 def _register_qemu(plan: dict[str, Any]) -> None:
@@ -211,7 +256,10 @@ def _enter_chroot(plan: dict[str, Any], mapped: "Handshake") -> None:
     for inside in (root / "proc", Path("/proc")):
         _mount("proc", inside, "proc")
     _mount(str(Path(plan["folder"]) / "cpuinfo"), root / "proc/cpuinfo", None, MS_BIND)
-    _devices(root)
+    _devices(root, plan["nodes"])
+    if plan["shown"]:
+        _show(root, plan["shown"])
+        _run([plan["qemu"], str(root / "usr/sbin/ldconfig"), "-r", str(root)])
     # The native sshd looks up the board's users, not the host's.
     for name_of in ("passwd", "group", "shadow"):
         _mount(str(root / "etc" / name_of), f"/etc/{name_of}", None, MS_BIND)
@@ -225,6 +273,13 @@ def _enter_namespace(plan: dict[str, Any]) -> None:
     _mount("proc", "/proc", "proc")
     for shown, replaced in plan["accounts"].items():
         _mount(shown, replaced, None, MS_BIND)
+    if plan["loader"]:
+        command, cache = plan["loader"]
+        if Path("/var/cache/ldconfig").is_dir():  # ldconfig's own notes: not those of the host
+            _mount("tmpfs", "/var/cache/ldconfig", "tmpfs", MS_NOSUID | MS_NODEV, "mode=700,size=1m")
+        _run(command)
+        _mount(cache, "/etc/ld.so.cache", None, MS_BIND)
+        _own_devices(Path(plan["folder"]) / "dev", plan["nodes"])
 
 
 class Handshake:

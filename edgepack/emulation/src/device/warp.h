@@ -1,5 +1,5 @@
-/* What the lanes of a warp do together. Each operation publishes the lane's value, waits for the lanes of its mask, reads
- * the others' and waits again, so that no lane publishes its next value too early. */
+/* What the lanes of a warp do together. A shuffle is one exchange of the driver; other operations publish the lane's
+ * value, wait for the lanes of the mask, read the others' and wait again, so that none publishes its next too early. */
 #ifndef EDGEPACK_EMULATION_DEVICE_WARP_H
 #define EDGEPACK_EMULATION_DEVICE_WARP_H
 
@@ -11,27 +11,13 @@
 EMU_DEVICE unsigned int __activemask(void) { return emu_active_lanes(); }
 EMU_DEVICE void __syncwarp(unsigned int mask = 0xffffffffu, EMU_SITE) { emu_warp_barrier(mask, site); }
 
-/* The lanes of `mask` that take part: those that exist and have not returned. */
-EMU_DEVICE uint32_t emu_members(unsigned int mask, const char *what) {
+/* The values of all lanes that take part, and which these are: those of the mask that have not returned. */
+EMU_DRIVER uint32_t emu_gather(unsigned int mask, uint64_t value, uint64_t (&values)[EMU_WARP], const char *what,
+                               int site) {
     if (!(mask >> emu_own_lane() & 1)) emu_fault("%s: the mask 0x%08x leaves out the calling lane", what, mask);
-    return mask & emu_active_lanes();
-}
-
-/* The value of lane `from`; what it publishes is this lane's. */
-EMU_DRIVER uint64_t emu_exchange(unsigned int mask, uint64_t value, uint32_t from, const char *what, int site) {
-    uint32_t members = emu_members(mask, what);
-    if (!(members >> from & 1)) emu_fault("%s reads lane %u, which does not take part", what, from);
     *(uint64_t *)emu_lane(emu_own_lane()) = value;
     emu_warp_barrier(mask, site);
-    uint64_t result = *(const uint64_t *)emu_lane(from);
-    emu_warp_barrier(mask, site);
-    return result;
-}
-/* The values of all lanes that take part. */
-EMU_DRIVER uint32_t emu_gather(unsigned int mask, uint64_t value, uint64_t (&values)[EMU_WARP], const char *what, int site) {
-    uint32_t members = emu_members(mask, what);
-    *(uint64_t *)emu_lane(emu_own_lane()) = value;
-    emu_warp_barrier(mask, site);
+    uint32_t members = mask & emu_active_lanes();
     for (uint32_t lane = 0; lane < EMU_WARP; lane++)
         values[lane] = members >> lane & 1 ? *(const uint64_t *)emu_lane(lane) : 0;
     emu_warp_barrier(mask, site);
@@ -43,14 +29,10 @@ template <class T> EMU_DEVICE uint64_t emu_to_word(T value) {
     __builtin_memcpy(&word, &value, sizeof value);
     return word;
 }
-template <class T> EMU_DEVICE T emu_of_word(uint64_t word) {
-    T value;
-    __builtin_memcpy(&value, &word, sizeof value);
+/* The value of a lane that does not take part is undefined, which is harmless unless it is used: garbage, NaN. */
+template <class T> EMU_DEVICE T emu_shuffle(unsigned int mask, T value, uint32_t from, int site) {
+    if (!emu_exchange(mask, site, from, &value, sizeof value)) __builtin_memset((void *)&value, 0xff, sizeof value);
     return value;
-}
-template <class T>
-EMU_DEVICE T emu_shuffle(unsigned int mask, T value, uint32_t from, const char *what, int site) {
-    return emu_of_word<T>(emu_exchange(mask, emu_to_word(value), from, what, site));
 }
 
 EMU_DEVICE void emu_check_width(int width, const char *what) {
@@ -62,23 +44,23 @@ EMU_DEVICE void emu_check_width(int width, const char *what) {
     EMU_DEVICE T __shfl_sync(unsigned int mask, T value, int from, int width = EMU_WARP, EMU_SITE) {                   \
         emu_check_width(width, "__shfl_sync");                                                                         \
         uint32_t first = emu_own_lane() & (uint32_t)-width;                                                            \
-        return emu_shuffle(mask, value, first + ((uint32_t)from & (uint32_t)(width - 1)), "__shfl_sync", site);        \
+        return emu_shuffle(mask, value, first + ((uint32_t)from & (uint32_t)(width - 1)), site);                       \
     }                                                                                                                  \
     EMU_DEVICE T __shfl_up_sync(unsigned int mask, T value, unsigned int delta, int width = EMU_WARP, EMU_SITE) {      \
         emu_check_width(width, "__shfl_up_sync");                                                                      \
         uint32_t lane = emu_own_lane(), place = lane & (uint32_t)(width - 1);                                          \
-        return emu_shuffle(mask, value, place >= delta ? lane - delta : lane, "__shfl_up_sync", site);                 \
+        return emu_shuffle(mask, value, place >= delta ? lane - delta : lane, site);                                   \
     }                                                                                                                  \
     EMU_DEVICE T __shfl_down_sync(unsigned int mask, T value, unsigned int delta, int width = EMU_WARP, EMU_SITE) {    \
         emu_check_width(width, "__shfl_down_sync");                                                                    \
         uint32_t lane = emu_own_lane(), place = lane & (uint32_t)(width - 1);                                          \
         bool inside = delta < (uint32_t)width - place;                                                                 \
-        return emu_shuffle(mask, value, inside ? lane + delta : lane, "__shfl_down_sync", site);                       \
+        return emu_shuffle(mask, value, inside ? lane + delta : lane, site);                                           \
     }                                                                                                                  \
     EMU_DEVICE T __shfl_xor_sync(unsigned int mask, T value, int lanes, int width = EMU_WARP, EMU_SITE) {              \
         emu_check_width(width, "__shfl_xor_sync");                                                                     \
         uint32_t lane = emu_own_lane(), from = lane ^ ((uint32_t)lanes & 31), last = lane | (uint32_t)(width - 1);     \
-        return emu_shuffle(mask, value, from <= last ? from : lane, "__shfl_xor_sync", site);                          \
+        return emu_shuffle(mask, value, from <= last ? from : lane, site);                                             \
     }
 EMU_SHUFFLES(int)
 EMU_SHUFFLES(unsigned int)
@@ -94,30 +76,33 @@ EMU_SHUFFLES(nv_bfloat16)
 EMU_SHUFFLES(nv_bfloat162)
 #undef EMU_SHUFFLES
 
-/* The lanes of the mask that have the same value as this one. */
-EMU_DEVICE unsigned int emu_match(unsigned int mask, uint64_t value, const char *what, int site) {
+/* The lanes that take part, and those of them whose value is `value`. */
+struct emu_votes {
+    uint32_t members, same;
+};
+EMU_DEVICE emu_votes emu_vote(unsigned int mask, uint64_t own, uint64_t value, const char *what, int site) {
     uint64_t values[EMU_WARP];
-    uint32_t members = emu_gather(mask, value, values, what, site), same = 0;
-    for (uint32_t lane = 0; lane < EMU_WARP; lane++) same |= (uint32_t)(values[lane] == value) << lane;
-    return same & members;
+    emu_votes votes = {emu_gather(mask, own, values, what, site), 0};
+    for (uint32_t lane = 0; lane < EMU_WARP; lane++) votes.same |= (uint32_t)(values[lane] == value) << lane;
+    votes.same &= votes.members;
+    return votes;
 }
 EMU_DEVICE unsigned int __ballot_sync(unsigned int mask, int predicate, EMU_SITE) {
-    uint32_t same = emu_match(mask, predicate != 0, "__ballot_sync", site);
-    return predicate ? same : mask & emu_active_lanes() & ~same;
+    return emu_vote(mask, predicate != 0, 1, "__ballot_sync", site).same;
 }
 EMU_DEVICE int __any_sync(unsigned int mask, int predicate, EMU_SITE) {
-    return __ballot_sync(mask, predicate, site) != 0;
+    return emu_vote(mask, predicate != 0, 1, "__any_sync", site).same != 0;
 }
 EMU_DEVICE int __all_sync(unsigned int mask, int predicate, EMU_SITE) {
-    return __ballot_sync(mask, !predicate, site) == 0;
+    return emu_vote(mask, predicate != 0, 0, "__all_sync", site).same == 0;
 }
 #define EMU_MATCHES(T)                                                                                                 \
     EMU_DEVICE unsigned int __match_any_sync(unsigned int mask, T value, EMU_SITE) {                                   \
-        return emu_match(mask, emu_to_word(value), "__match_any_sync", site);                                       \
+        return emu_vote(mask, emu_to_word(value), emu_to_word(value), "__match_any_sync", site).same;                  \
     }                                                                                                                  \
     EMU_DEVICE unsigned int __match_all_sync(unsigned int mask, T value, int *predicate, EMU_SITE) {                   \
-        uint32_t same = emu_match(mask, emu_to_word(value), "__match_all_sync", site);                              \
-        *predicate = same == (mask & emu_active_lanes());                                                              \
+        emu_votes votes = emu_vote(mask, emu_to_word(value), emu_to_word(value), "__match_all_sync", site);            \
+        *predicate = votes.same == votes.members;                                                                      \
         return *predicate ? mask : 0;                                                                                  \
     }
 EMU_MATCHES(int)

@@ -1,0 +1,9 @@
+"""CUDA kernels on the CPU, for virtual boards with a GPU: an emulated driver and runtime, and modules for it.
+
+Imports: base, errors, toolchain.
+"""
+
+from edgepack.emulation.driver import Gpu, install_driver
+from edgepack.emulation.modules import build_module, provide
+
+__all__ = ["Gpu", "build_module", "install_driver", "provide"]

@@ -1,0 +1,154 @@
+"""Modules of the emulation: shared libraries made from the CUDA source of a cubin, cached, named by its digest.
+
+A cubin itself holds instructions of a GPU, which the emulation does not run: the driver looks for the module that was
+made from the same source, under the sha256 of the cubin.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from edgepack.base.paths import cache_dir
+from edgepack.emulation import sources
+from edgepack.emulation.driver import DRIVER, SOURCES, build_driver
+from edgepack.emulation.rewrite import rewrite
+from edgepack.errors import EdgepackError
+from edgepack.toolchain.zig import triple, zig
+
+MODULES = "modules"  # the folder's name beside gpu.conf
+
+# Every access to memory calls a function of the driver: clang's kernel address sanitizer, without its shadow memory.
+# Vectorised code would join accesses, and lose which of them is at fault.
+_CHECKS = (
+    "-fsanitize=kernel-address",
+    *("-mllvm", "-asan-instrumentation-with-call-threshold=0"),
+    *("-mllvm", "-asan-stack=0"),
+    *("-mllvm", "-asan-globals=0"),
+    *("-mllvm", "-asan-kernel-mem-intrinsic-prefix=1"),
+)
+_FLAGS = (
+    "-std=c++17",
+    "-O2",
+    "-g0",
+    "-w",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-nostdinc++",
+    "-nostdlib++",
+    "-fvisibility=hidden",
+    "-fno-vectorize",
+    "-fno-slp-vectorize",
+    "-fno-strict-aliasing",
+    "-fwrapv",
+    "-fno-strict-float-cast-overflow",
+    *("-Xclang", "-ffloat16-excess-precision=none"),
+    "-ffp-contract=off",
+    "-fno-sanitize=all",
+    "-fno-stack-protector",
+    "-shared",
+    "-fPIC",
+    "-Wl,--build-id=none",
+    "-Wl,-z,now",
+)
+_CPU = {"x86_64": "x86_64", "aarch64": "cortex_a78"}
+_UNKNOWN = re.compile(r"use of undeclared identifier '([^']+)'|unknown type name '([^']+)'|no member named '([^']+)'")
+
+
+def provide(path: Path, folder: Path, arch: str, libc: str) -> None:
+    """Put the modules of a file of kernel sources into ``folder/modules``.
+
+    Args:
+        path: The file, see ``edgepack.emulation.sources``.
+        folder: The one with ``gpu.conf``.
+        arch: ``aarch64`` or ``x86_64``.
+        libc: The oldest glibc they run with.
+
+    Raises:
+        InputError: The file is missing or not such a file.
+        EdgepackError: A source uses something that the emulation lacks, or zig failed.
+    """
+    for kernels in sources.read(path):
+        build_module(kernels.source, kernels.digest, folder, arch, libc)
+
+
+def build_module(source: str, digest: str, folder: Path, arch: str, libc: str) -> None:
+    """Put the module of one CUDA source into ``folder/modules``, built if it is not in the cache.
+
+    Args:
+        source: CUDA source.
+        digest: The sha256 of the cubin compiled from it.
+        folder: The one with ``gpu.conf``.
+        arch: ``aarch64`` or ``x86_64``.
+        libc: The oldest glibc it runs with.
+
+    Raises:
+        EdgepackError: The source uses something that the emulation lacks, or zig failed.
+    """
+    target = folder / MODULES / f"{digest}.so"
+    if target.is_file():
+        return
+    text = rewrite(source)
+    home = cache_dir() / "gpu" / "modules"
+    kept = home / f"{_key(text, arch, libc)[:32]}.so"
+    if not kept.is_file():
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home) as scratch:
+            fresh = _compile(text, Path(scratch), arch, libc)
+            os.replace(fresh, kept)  # noqa: PTH105 - atomic
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{digest}.{os.getpid()}.partial")
+    shutil.copyfile(kept, partial)
+    partial.chmod(0o755)
+    partial.replace(target)
+
+
+def _compile(text: str, scratch: Path, arch: str, libc: str) -> Path:
+    code, out = scratch / "module.cpp", scratch / "module.so"
+    code.write_text(text, encoding="utf-8")
+    checks = [word for flag in _CHECKS for word in ("-Xclang", flag)]
+    argv = [
+        *(str(zig()), "c++", "-target", triple(arch, libc), f"-mcpu={_cpu(arch)}"),
+        *(*_FLAGS, *checks, f"-I{SOURCES}", "-o", str(out), str(code)),
+        str(build_driver(arch, libc) / DRIVER),
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, close_fds=False)
+    if done.returncode:
+        lacking = dict.fromkeys(next(filter(None, found)) for found in _UNKNOWN.findall(done.stderr))
+        why = f"it has no {', '.join(lacking)}" if lacking else done.stderr.strip()[-2000:]
+        raise EdgepackError(
+            "the emulated GPU cannot run these kernels",
+            why=why,
+            next="use a schedule without it, or a real board; docs/virtual-boards.md lists what is emulated",
+        )
+    return out
+
+
+@cache
+def _cpu(arch: str) -> str:
+    """Return zig's name of the CPU level: on x86-64 with fused multiply-add if this machine has it."""
+    if arch == "x86_64" and os.uname().machine == arch:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if re.search(r"^flags.*\bfma\b.*$", flags, re.MULTILINE) and " avx2 " in flags:
+            return "x86_64_v3"
+    return _CPU[arch]
+
+
+@cache
+def _fixed_key() -> str:
+    digest = hashlib.sha256()
+    for word in (importlib.metadata.version("ziglang"), *_FLAGS, *_CHECKS):
+        digest.update(word.encode() + b"\0")
+    for path in sorted(SOURCES.rglob("*.h")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _key(text: str, arch: str, libc: str) -> str:
+    words = "\0".join((_fixed_key(), arch, libc, _cpu(arch), text))
+    return hashlib.sha256(words.encode()).hexdigest()
