@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from edgepack.config.target import Target
 from edgepack.schedules.fallback import cpu_pass
+from edgepack.schedules.intrinsics import skip_tvms_package
 from edgepack.schedules.rules import RULES, KernelRule
 from edgepack.schedules.spaces import cpu_space, cuda_space
 
@@ -60,6 +61,7 @@ class CudaFamily:
         from tvm.s_tir import dlight
 
         del target
+        skip_tvms_package()
         return dlight.ApplyDefaultSchedule(*(getattr(dlight.gpu, rule)() for rule in self.rules))
 
 
