@@ -5,6 +5,7 @@ from typing import Any
 
 from edgepack.config.target import Target
 from edgepack.schedules.fallback import epilogue
+from edgepack.schedules.intrinsics import skip_tvms_package
 from edgepack.schedules.kernel import expensive, read_block
 
 _THREADS = 128  # per block: twelve blocks fill one of Orin's multiprocessors, which hold 1,536 threads
@@ -22,6 +23,7 @@ def cuda_pass(target: Target, rules: tuple[str, ...]) -> Any:
     from tvm.s_tir import dlight
 
     del target
+    skip_tvms_package()
     ours = {"ThreadPerOutput": ThreadPerOutput}
     return dlight.ApplyDefaultSchedule(*((ours.get(rule) or getattr(dlight.gpu, rule))() for rule in rules))
 
