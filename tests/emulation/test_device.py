@@ -258,3 +258,21 @@ def test_conversions_to_integers_saturate(gpu):
     assert unsigned.tolist() == [0, 1, 0, 0, 2, 3 * 10**9, 0, 0, 2**32 - 1, 0, 2**31, 2**32 - 1]
     assert floor.tolist()[:7] == [0, 1, -1, -2, 2, 3 * 10**9, -3 * 10**9]
     assert floor.tolist()[7:10] == [-(2**63), 2**63 - 1, -(2**63)]
+
+
+def test_tvms_own_prelude(gpu):
+    import tvm  # noqa: F401 - registers the generator
+    from tvm.backend.cuda.codegen.header import header_generator
+
+    prelude = header_generator(["fp16", "bf16", "int8", "math_constants", "mma", "warp_shuffle"])
+    body = """half4 x = *(half4*)(a + i * 4); r[i * 4] = max(x.x, x.y); r[i * 4 + 1] = hpow(x.x, __float2half_rn(2.0f));
+    uint2 p = make_uint2(__pack_half2(x.x, x.y), __pack_half2(x.z, x.w)); r[i * 4 + 2] = ((half2*)(&(p.y)))->y;
+    r[i * 4 + 3] = herf(x.w); b[i] = min(__float2bfloat16(CUDART_INF_F), (nv_bfloat16)((float)x.y));"""
+    source = f"{prelude}{HEAD}kernel(half* a, half* r, nv_bfloat16* b) {{ {I} {body} }}"
+    a = np.random.default_rng(7).normal(0, 1, (256, 4)).astype(np.float16)
+    _, r, b = gpu.run(source, "kernel", [a, np.zeros_like(a), np.zeros(256, np.uint16)], (1,), (256,))
+    assert (r[:, 0] == a[:, :2].max(1)).all()
+    assert (r[:, 1] == a[:, 0] * a[:, 0]).all()
+    assert (r[:, 2] == a[:, 3]).all()
+    assert (np.sign(r[:, 3]) == np.sign(a[:, 3])).all()
+    assert (b.view(ml_dtypes.bfloat16) == a[:, 1].astype(ml_dtypes.bfloat16)).all()
