@@ -4,6 +4,7 @@ A cubin itself holds instructions of a GPU, which the emulation does not run: th
 made from the same source, under the sha256 of the cubin.
 """
 
+import filecmp
 import hashlib
 import importlib.metadata
 import os
@@ -32,15 +33,12 @@ _CHECKS = (
     *("-mllvm", "-asan-globals=0"),
     *("-mllvm", "-asan-kernel-mem-intrinsic-prefix=1"),
 )
-_FLAGS = (
+_LANGUAGE = (
     "-std=c++17",
-    "-O2",
-    "-g0",
     "-w",
     "-fno-exceptions",
     "-fno-rtti",
     "-nostdinc++",
-    "-nostdlib++",
     "-fvisibility=hidden",
     "-fno-vectorize",
     "-fno-slp-vectorize",
@@ -49,13 +47,9 @@ _FLAGS = (
     "-fno-strict-float-cast-overflow",
     *("-Xclang", "-ffloat16-excess-precision=none"),
     "-ffp-contract=off",
-    "-fno-sanitize=all",
-    "-fno-stack-protector",
-    "-shared",
-    "-fPIC",
-    "-Wl,--build-id=none",
-    "-Wl,-z,now",
 )
+_CODE = ("-O2", "-g0", "-fPIC", "-ftls-model=initial-exec", "-fno-sanitize=all", "-fno-stack-protector")
+_LINK = ("-shared", "-nostdlib++", "-Wl,--build-id=none", "-Wl,-z,now")
 _CPU = {"x86_64": "x86_64", "aarch64": "cortex_a78"}
 _UNKNOWN = re.compile(r"use of undeclared identifier '([^']+)'|unknown type name '([^']+)'|no member named '([^']+)'")
 
@@ -90,9 +84,6 @@ def build_module(source: str, digest: str, folder: Path, arch: str, libc: str) -
     Raises:
         EdgepackError: The source uses something that the emulation lacks, or zig failed.
     """
-    target = folder / MODULES / f"{digest}.so"
-    if target.is_file():
-        return
     text = rewrite(source)
     home = cache_dir() / "gpu" / "modules"
     kept = home / f"{_key(text, arch, libc)[:32]}.so"
@@ -101,6 +92,9 @@ def build_module(source: str, digest: str, folder: Path, arch: str, libc: str) -
         with tempfile.TemporaryDirectory(dir=home) as scratch:
             fresh = _compile(text, Path(scratch), arch, libc)
             os.replace(fresh, kept)  # noqa: PTH105 - atomic
+    target = folder / MODULES / f"{digest}.so"
+    if target.is_file() and filecmp.cmp(target, kept, shallow=False):
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{digest}.{os.getpid()}.partial")
     shutil.copyfile(kept, partial)
@@ -109,24 +103,29 @@ def build_module(source: str, digest: str, folder: Path, arch: str, libc: str) -
 
 
 def _compile(text: str, scratch: Path, arch: str, libc: str) -> Path:
-    code, out = scratch / "module.cpp", scratch / "module.so"
+    code, bitcode, out = (scratch / f"module.{suffix}" for suffix in ("cpp", "bc", "so"))
     code.write_text(text, encoding="utf-8")
     checks = [word for flag in _CHECKS for word in ("-Xclang", flag)]
-    argv = [
-        *(str(zig()), "c++", "-target", triple(arch, libc), f"-mcpu={_cpu(arch)}"),
-        *(*_FLAGS, *checks, f"-I{SOURCES}", "-o", str(out), str(code)),
-        str(build_driver(arch, libc) / DRIVER),
-    ]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, close_fds=False)
-    if done.returncode:
-        lacking = dict.fromkeys(next(filter(None, found)) for found in _UNKNOWN.findall(done.stderr))
-        why = f"it has no {', '.join(lacking)}" if lacking else done.stderr.strip()[-2000:]
-        raise EdgepackError(
-            "the emulated GPU cannot run these kernels",
-            why=why,
-            next="use a schedule without it, or a real board; docs/virtual-boards.md lists what is emulated",
+    machine = ("-target", triple(arch, libc), f"-mcpu={_cpu(arch)}", *_CODE)
+    compiling = (*machine, *_LANGUAGE, *checks, f"-I{SOURCES}", "-emit-llvm", "-c", "-o", str(bitcode), str(code))
+    # The checks are inserted last, as calls: a second run makes them part of the kernels, which halves their time.
+    linking = (*machine, *_LINK, "-o", str(out), str(bitcode), str(build_driver(arch, libc) / DRIVER))
+    for arguments in (compiling, linking):
+        done = subprocess.run(
+            [str(zig()), "c++", *arguments], capture_output=True, text=True, check=False, close_fds=False
         )
+        if done.returncode:
+            raise _refused(done.stderr)
     return out
+
+
+def _refused(said: str) -> EdgepackError:
+    lacking = dict.fromkeys(next(filter(None, found)) for found in _UNKNOWN.findall(said))
+    return EdgepackError(
+        "the emulated GPU cannot run these kernels",
+        why=f"it has no {', '.join(lacking)}" if lacking else said.strip()[-2000:],
+        next="use a schedule without it, or a real board; docs/virtual-boards.md lists what is emulated",
+    )
 
 
 @cache
@@ -142,7 +141,7 @@ def _cpu(arch: str) -> str:
 @cache
 def _fixed_key() -> str:
     digest = hashlib.sha256()
-    for word in (importlib.metadata.version("ziglang"), *_FLAGS, *_CHECKS):
+    for word in (importlib.metadata.version("ziglang"), *_LANGUAGE, *_CODE, *_LINK, *_CHECKS):
         digest.update(word.encode() + b"\0")
     for path in sorted(SOURCES.rglob("*.h")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")

@@ -6,12 +6,20 @@ from typing import Any
 from edgepack.config.target import Target
 from edgepack.schedules.fallback import epilogue
 from edgepack.schedules.intrinsics import skip_tvms_package
-from edgepack.schedules.kernel import expensive, read_block
+from edgepack.schedules.kernel import Block, expensive, read_block
 
 _MOST_THREADS = 256  # per block: six blocks fill one of Orin's multiprocessors, which hold 1,536 threads
 _FEWEST_THREADS = 32  # a warp
 _SHORT = 64  # reduced elements
 _MANY = 16384  # outputs: more than a Jetson's GPU runs threads at once
+
+# A model of Orin's GPU (CUDA C++ Programming Guide, Arithmetic Instructions: 128 fp32 multiply-adds a cycle on a
+# multiprocessor). It was never compared with a real board; it separates cases that are several times apart.
+_MULTIPROCESSORS = 8
+_TILE = 64  # rows and columns of the tile in dlight's Matmul
+_TILED_RATE = 64  # multiply-adds a cycle on a multiprocessor, with operands in shared memory
+_PLAIN_RATE = 16  # the same with two loads for each
+_LATENCY = 20  # cycles of a multiply-add with its loads in one thread
 
 
 def cuda_pass(target: Target, rules: tuple[str, ...]) -> Any:
@@ -30,9 +38,10 @@ def cuda_pass(target: Target, rules: tuple[str, ...]) -> Any:
 
 
 class ThreadPerOutput:
-    """A short reduction, such as a depthwise convolution or a pooling: each thread computes one output.
+    """A reduction with little to share, such as a depthwise or a small convolution: each thread computes one output.
 
-    dlight's own rule gives each output a block of threads, nearly all of which have nothing to reduce.
+    dlight's Reduction gives each output a block of threads, nearly all of which have nothing to reduce in a depthwise
+    convolution; its Matmul computes whole tiles, of which a small convolution fills a part of one.
     """
 
     def apply(self, function: Any, target: Any, _tunable: bool) -> Any:
@@ -57,13 +66,11 @@ def _schedule(sch: Any) -> bool:
         if not block.reduced and block.name not in outputs:
             sch.compute_inline(rv)
     blocks = [read_block(sch, rv) for rv in sch.get_child_blocks(sch.get_sblock("root"))]
-    reduced = [block for block in blocks if block is not None and block.reduced]
-    if len(reduced) != 1 or len(blocks) > 2:  # noqa: PLR2004 - a reduction and its epilogue
+    reductions = [block for block in blocks if block is not None and block.reduced]
+    if len(reductions) != 1 or len(blocks) > 2:  # noqa: PLR2004 - a reduction and its epilogue
         return False
-    (block,) = reduced
-    count = math.prod(axis.extent for axis in block.spatial)
-    length = math.prod(axis.extent for axis in block.axes if not axis.spatial)
-    if length > _SHORT and count < _MANY:
+    (block,) = reductions
+    if not _pays(block):
         return False
     after = epilogue(sch, block)
     if len(blocks) > 1 and after is None:
@@ -88,10 +95,41 @@ def _schedule(sch: Any) -> bool:
     inside = sch.get_loops(reduction)
     first = next(i for i, loop in enumerate(inside) if int(sch.get(loop).extent) > 1 and i > 1)
     sch.decompose_reduction(reduction, inside[first])
-    if length <= _SHORT:
+    if math.prod(axis.extent for axis in block.reduced) <= _SHORT:
         for loop in inside[first:]:
             sch.unroll(loop)
     return True
+
+
+def _pays(block: Block) -> bool:
+    """Whether one thread per output is expected to be faster than dlight's rules, by counts of clock cycles."""
+    outputs = math.prod(axis.extent for axis in block.spatial)
+    length = math.prod(axis.extent for axis in block.reduced)
+    rows, columns, shared = _product(block)
+    if rows == 1 or columns == 1:
+        # No operand is used twice within a tile. A product with a vector is left to GEMV, which shares its long sums.
+        return shared > 1 and (length <= _SHORT or outputs >= _MANY)
+    tiles = -(-rows // _TILE) * -(-columns // _TILE) * shared
+    tiled = -(-tiles // _MULTIPROCESSORS) * _TILE * _TILE * length / _TILED_RATE
+    return max(outputs * length / (_MULTIPROCESSORS * _PLAIN_RATE), length * _LATENCY) < tiled
+
+
+def _product(block: Block) -> tuple[int, int, int]:
+    """Return rows, columns and batch of a reduction seen as a product of matrices.
+
+    Axes that index all operands are its batch, those of one operand its rows or its columns.
+    """
+    axes: dict[Any, set[int]] = {}
+    for load in block.loads:
+        if any(load.uses(axis) for axis in block.reduced):
+            used = axes.setdefault(load.buffer, set())
+            used.update(axis.position for axis in block.spatial if load.uses(axis))
+    extent = {axis.position: axis.extent for axis in block.spatial}
+    operands = list(axes.values())
+    batch = set.intersection(*operands) if operands else set()
+    rows = operands[0] - batch if operands else set()
+    columns = set().union(*operands[1:]) - batch - rows
+    return tuple(math.prod(extent[at] for at in part) for part in (rows, columns, batch))  # type: ignore[return-value]
 
 
 def _divide(sch: Any, loops: list[Any]) -> tuple[Any, Any] | None:

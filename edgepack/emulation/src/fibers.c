@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 _Thread_local struct worker *emu_worker;
+__thread struct emu_bounds emu_bounds;
 
 /* emu_switch(&from, to): keeps the registers that a call preserves on the current stack, and takes those of the other.
  * ucontext would do the same with two system calls. */
@@ -40,12 +41,12 @@ __asm__(".text\n.globl emu_switch\n.hidden emu_switch\n.type emu_switch, %functi
 
 static char *stack_of(const struct worker *worker, size_t index)
 {
-    return worker->stacks + index * (STACK_SIZE + worker->page) + worker->page;
+    return worker->stacks + index * (EMU_STACK_SIZE + worker->page) + worker->page;
 }
 
 struct worker *worker_new(void)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), stacks = EMU_MAX_THREADS * (STACK_SIZE + page);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), stacks = EMU_MAX_THREADS * (EMU_STACK_SIZE + page);
     struct worker *made = calloc(1, sizeof *made);
     if (made == NULL)
         return NULL;
@@ -70,7 +71,7 @@ static void run_fiber(struct worker *worker, uint32_t position)
     struct fiber *from = worker->current, *to = &worker->fibers[worker->order[position]];
     worker->position = position;
     worker->current = to;
-    worker->stack_start = (uintptr_t)stack_of(worker, (size_t)(to - worker->fibers));
+    emu_bounds.stack = (uintptr_t)stack_of(worker, (size_t)(to - worker->fibers));
     if (to != from)
         emu_switch(&from->stack_pointer, to->stack_pointer);
 }
@@ -253,17 +254,28 @@ struct emu_thread *emu_self(void)
 
 /* --- shared memory --------------------------------------------------------------------------------------- */
 
+static void *find_shared(const struct worker *worker, int site)
+{
+    for (int i = 0; i < emu_bounds.array_count; i++)
+        if (worker->sites[i] == site)
+            return (void *)emu_bounds.arrays[i].start;
+    return NULL;
+}
+
 static void *place_shared(struct worker *worker, int site, size_t size, size_t alignment)
 {
-    if (worker->array_count == MAX_SHARED_ARRAYS)
-        emu_fault("more than %d shared arrays", MAX_SHARED_ARRAYS);
+    int index = emu_bounds.array_count;
+    if (index == EMU_MAX_SHARED_ARRAYS)
+        emu_fault("more than %d shared arrays", EMU_MAX_SHARED_ARRAYS);
     alignment = alignment < 16 ? 16 : alignment;
     size_t start = (worker->shared_used + SHARED_GAP + alignment - 1) / alignment * alignment;
     if (start + size + SHARED_GAP > SHARED_SIZE)
         emu_fault("%zu bytes of shared memory do not fit", start + size);
     worker->shared_used = start + size;
-    worker->arrays[worker->array_count++] = (struct shared_array){
-        site, (uintptr_t)worker->shared + start, (uintptr_t)worker->shared + start + size};
+    worker->sites[index] = site;
+    emu_bounds.arrays[index].start = (uintptr_t)worker->shared + start;
+    emu_bounds.arrays[index].end = (uintptr_t)worker->shared + start + size;
+    emu_bounds.array_count++;
     memset(worker->shared + start, 0xff, size);
     return worker->shared + start;
 }
@@ -271,9 +283,9 @@ static void *place_shared(struct worker *worker, int site, size_t size, size_t a
 void *emu_shared(int site, size_t size, size_t alignment)
 {
     struct worker *worker = emu_worker;
-    for (int i = 0; i < worker->array_count; i++)
-        if (worker->arrays[i].site == site)
-            return (void *)worker->arrays[i].start;
+    void *there = find_shared(worker, site);
+    if (there != NULL)
+        return there;
     worker->static_used += size;
     if (worker->static_used > STATIC_SHARED_LIMIT)
         emu_fault("%zu bytes of static shared memory, at most %d are possible", worker->static_used,
@@ -284,10 +296,8 @@ void *emu_shared(int site, size_t size, size_t alignment)
 void *emu_dynamic_shared(void)
 {
     struct worker *worker = emu_worker;
-    for (int i = 0; i < worker->array_count; i++)
-        if (worker->arrays[i].site == -1)
-            return (void *)worker->arrays[i].start;
-    return place_shared(worker, -1, worker->launch->dynamic_shared, 128);
+    void *there = find_shared(worker, DYNAMIC_SITE);
+    return there ? there : place_shared(worker, DYNAMIC_SITE, worker->launch->dynamic_shared, 128);
 }
 
 /* --- blocks ---------------------------------------------------------------------------------------------- */
@@ -324,7 +334,14 @@ static void set_order(struct worker *worker, uint64_t stream)
 void worker_begin(struct worker *worker, const struct launch *launch)
 {
     worker->launch = launch;
-    worker->array_count = 0;
+    emu_bounds = (struct emu_bounds){
+        .memory = memory_base,
+        .memory_size = memory_span,
+        .owner = memory_owner,
+        .limit = memory_limits,
+        .slots = (uintptr_t)worker->fibers,
+        .slots_end = (uintptr_t)(worker->fibers + EMU_MAX_THREADS),
+    };
     worker->shared_used = worker->static_used = 0;
     worker->threads = launch->block.x * launch->block.y * launch->block.z;
     worker->failed = false;
@@ -354,7 +371,7 @@ static void prepare(struct worker *worker, uint32_t number, struct emu_index blo
     struct fiber *fiber = &worker->fibers[number];
     /* Stacks at equal distances would share the same lines of the caches. */
     size_t colour = 256 * (number % 16);
-    void **top = (void **)(stack_of(worker, number) + STACK_SIZE - 64 - colour);
+    void **top = (void **)(stack_of(worker, number) + EMU_STACK_SIZE - 64 - colour);
     memset(top - FRAME_WORDS, 0, FRAME_WORDS * sizeof *top);
     top -= FRAME_WORDS;
     top[FRAME_ENTRY] = (void *)enter;
@@ -386,7 +403,7 @@ bool worker_run(struct worker *worker, struct emu_index block, uint64_t block_nu
     uint32_t first = plain ? 0 : worker->order[0];
     worker->position = 0;
     worker->current = &worker->fibers[first];
-    worker->stack_start = (uintptr_t)stack_of(worker, first);
+    emu_bounds.stack = (uintptr_t)stack_of(worker, first);
     emu_switch(&worker->host_stack_pointer, worker->current->stack_pointer);
     return !worker->failed;
 }

@@ -22,22 +22,16 @@ struct fiber {
 };
 
 enum {
-    STACK_SIZE = 512 << 10, /* CUDA's limit of local memory per thread */
-    MAX_SHARED_ARRAYS = 64,
+    DYNAMIC_SITE = -1, /* instead of a shared array's site: dynamic shared memory */
     SHARED_GAP = 64, /* unused bytes around each array: an index off by one is noticed */
     STATIC_SHARED_LIMIT = 48 << 10,
-    SHARED_SIZE = (232 << 10) + MAX_SHARED_ARRAYS * SHARED_GAP * 2,
+    SHARED_SIZE = (232 << 10) + EMU_MAX_SHARED_ARRAYS * SHARED_GAP * 2,
 };
 
 /* The lanes of a warp, as bits. */
 struct warp {
     uint32_t alive;   /* have not returned */
     uint32_t waiting; /* AT_WARP_BARRIER */
-};
-
-struct shared_array {
-    int site; /* -1 for dynamic shared memory */
-    uintptr_t start, end;
 };
 
 /* A thread of the host that runs blocks. */
@@ -52,13 +46,11 @@ struct worker {
     uint32_t threads, waiting, returned; /* of the current block */
     uint32_t position;                   /* of the running fiber in `order` */
     struct fiber *current;
-    uintptr_t stack_start; /* of the running fiber */
     void *host_stack_pointer;
     bool failed;
     char *shared;
     size_t shared_used, static_used;
-    struct shared_array arrays[MAX_SHARED_ARRAYS];
-    int array_count;
+    int sites[EMU_MAX_SHARED_ARRAYS]; /* of the shared arrays in emu_bounds */
 };
 
 extern _Thread_local struct worker *emu_worker;

@@ -80,9 +80,7 @@ int memory_free_host(void *host);
 /* Checks an access of a kernel: NULL if it is allowed, else why not, in `text`. */
 const char *memory_fault(uintptr_t address, size_t size, char *text, size_t text_size);
 
-/* The fast path of the check. `memory_limits[memory_owner[granule]]` is the end of the allocation that owns a granule
- * of 512 bytes, 0 if there is none or it was freed. */
-enum { MEMORY_GRANULE_SHIFT = 9 };
+/* For `struct emu_bounds`. */
 extern uintptr_t memory_base; /* kernels' addresses begin here */
 extern size_t memory_span;
 extern const uint32_t *memory_owner;

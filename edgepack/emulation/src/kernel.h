@@ -7,6 +7,8 @@
 /* These functions read the host's memory: parameters and the driver's structures. */
 #define EMU_UNCHECKED __attribute__((no_sanitize("kernel-address")))
 
+#include "checks.h"
+
 /* Runs the statement that follows once for each thread of the block of `self`, in ascending order if `order` is NULL. */
 #define EMU_EACH_THREAD(self, order)                                                                          \
     for (uint32_t emu_i = 0, emu_n = (self)->block_size.x * (self)->block_size.y * (self)->block_size.z;     \

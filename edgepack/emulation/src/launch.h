@@ -16,7 +16,10 @@ extern "C" {
 enum {
     EMU_WARP = 32,
     EMU_MAX_THREADS = 1024,       /* of a block, every compute capability so far */
-    EMU_MAX_PARAMETERS = 4096 / 8 /* of a kernel: 4 KiB of parameters */
+    EMU_MAX_PARAMETERS = 4096 / 8, /* of a kernel: 4 KiB of parameters */
+    EMU_STACK_SIZE = 512 << 10,    /* CUDA's limit of local memory per thread */
+    EMU_GRANULE_SHIFT = 9,
+    EMU_MAX_SHARED_ARRAYS = 32
 };
 
 struct emu_index {
@@ -41,6 +44,25 @@ struct emu_kernel {
     const uint8_t *parameter_sizes; /* in bytes */
     const uint8_t *is_pointer;      /* per parameter, 1 for a pointer to device memory */
 };
+
+/* What a kernel may use, per thread of the host: the fast path of the checks, see checks.h. */
+struct emu_bounds {
+    uintptr_t memory;       /* where device memory begins */
+    size_t memory_size;     /* and its size; 0 where nothing is checked */
+    const uint32_t *owner;  /* of each granule of device memory: its allocation */
+    const uintptr_t *limit; /* of each allocation: its end; 0 if it was freed */
+    uintptr_t stack;        /* of the thread that runs */
+    uintptr_t slots, slots_end;
+    int array_count; /* shared arrays of the block */
+    struct {
+        uintptr_t start, end;
+    } arrays[EMU_MAX_SHARED_ARRAYS];
+};
+extern __thread struct emu_bounds emu_bounds;
+
+/* What the fast path does not allow: ends the kernel with an error, unless the access is one of the rare good ones. */
+void emu_check_slowly(uintptr_t address, size_t size, bool write);
+__attribute__((noreturn)) void emu_misaligned(size_t size, bool write);
 
 /* The thread that runs now. */
 struct emu_thread *emu_self(void);

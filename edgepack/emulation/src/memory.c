@@ -16,7 +16,7 @@
 
 #define SPAN ((size_t)16 << 30)
 
-enum { GRANULE = 1 << MEMORY_GRANULE_SHIFT, MAX_ALLOCATIONS = 1 << 22, MAX_HOST = 256 };
+enum { GRANULE = 1 << EMU_GRANULE_SHIFT, MAX_ALLOCATIONS = 1 << 22, MAX_HOST = 256 };
 
 struct allocation {
     uintptr_t start; /* as kernels see it */
@@ -71,7 +71,7 @@ static void initialise(void)
 {
     struct sigaction action = {.sa_sigaction = touched, .sa_flags = SA_SIGINFO};
     void *device = reserve(SPAN, PROT_NONE), *contents = reserve(SPAN, PROT_READ | PROT_WRITE);
-    owner = reserve((SPAN >> MEMORY_GRANULE_SHIFT) * sizeof *owner, PROT_READ | PROT_WRITE);
+    owner = reserve((SPAN >> EMU_GRANULE_SHIFT) * sizeof *owner, PROT_READ | PROT_WRITE);
     limits = reserve(MAX_ALLOCATIONS * sizeof *limits, PROT_READ | PROT_WRITE);
     allocations = reserve(MAX_ALLOCATIONS * sizeof *allocations, PROT_READ | PROT_WRITE);
     ready = device && contents && owner && limits && allocations;
@@ -112,7 +112,7 @@ int memory_allocate(void **device, size_t size)
         fresh->size = size;
         limits[count] = fresh->start + size;
         for (size_t i = 0; i < granules(size); i++)
-            owner[(next_offset >> MEMORY_GRANULE_SHIFT) + i] = count;
+            owner[(next_offset >> EMU_GRANULE_SHIFT) + i] = count;
         memset((void *)fresh->start, 0xff, size);
         *device = (void *)(device_base + next_offset);
         next_offset += span;
@@ -135,7 +135,7 @@ void *memory_for_kernel(void *device)
 /* The allocation with this address of a kernel, freed or not; NULL if none ever had it. */
 static const struct allocation *find(uintptr_t address)
 {
-    uint32_t index = owner[(address - memory_base) >> MEMORY_GRANULE_SHIFT];
+    uint32_t index = owner[(address - memory_base) >> EMU_GRANULE_SHIFT];
     return index == 0 ? NULL : &allocations[index];
 }
 
