@@ -226,7 +226,9 @@ def test_a_result_without_kernel_sources_is_not_one_of_this_version(line, monkey
     line(JETSON, until="package")
     key = keys.code_digest
     monkeypatch.setattr(
-        keys, "code_digest", lambda part: f"{key(part)} before" if part == "pipeline/stages/compile.py" else key(part)
+        keys,
+        "code_digest",
+        lambda part: f"{key(part)} before" if part == "pipeline/stages/compile.py" else key(part),
     )
     line(JETSON, until="package")
     assert line.count()["Compile"] == 4
