@@ -70,7 +70,7 @@ def test_round_trip(bundle, tmp_path):
 def test_one_file_is_read_and_checked(bundle, tmp_path):
     for name, content in FILES.items():
         assert read_file(bundle, name) == content
-    with pytest.raises(InputError, match="no file model/other.so"):
+    with pytest.raises(InputError, match=r"no file model/other\.so"):
         read_file(bundle, "model/other.so")
     tar = tar_of(bundle)
     at = tar.index(FILES["lib/libtvm_runtime.so"])
