@@ -56,15 +56,21 @@ class Tune(Spec):
 class Bench(Spec):
     """Settings of the measurement on the board."""
 
-    runs: int = Field(default=100, ge=2, description="Measured inferences; at most 30 on an emulated board.")
+    runs: int = Field(
+        default=100,
+        ge=2,
+        description="Measured inferences; at most 30 on an emulated board, 3 on an emulated GPU.",
+    )
     warmup: int = Field(
         default=10,
         ge=0,
-        description="Untimed warm-up inferences; at most 3 on an emulated board.",
+        description="Untimed warm-up inferences; at most 3 on an emulated board, none on an emulated GPU.",
     )
     threads: int = Field(default=1, ge=1, description="Threads per inference.")
     accuracy_samples: int | None = Field(
-        default=None, ge=1, description="Test samples to run on the board; default: all."
+        default=None,
+        ge=1,
+        description="Test samples to run on the board; default: all; at most 24 on an emulated GPU.",
     )
     baseline: bool = Field(default=True, description="Also measure the uncompressed model on the board.")
 

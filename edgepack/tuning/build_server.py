@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.config.target import Target
+from edgepack.errors import EdgepackError
 
 Job = tuple[int, str, str]
 _BUILDS_PER_WORKER = 200  # LLVM and TVM leak a little memory with every build
@@ -74,10 +75,17 @@ def work(pipe: Connection, target: Target, gpu: Path | None) -> None:
         try:
             build(module, target, out, gpu)
         except Exception as error:  # noqa: BLE001 - TVM raises what it likes; the candidate is dead, not the worker
-            lines = str(error).strip().splitlines() or [""]
-            pipe.send((job, f"{type(error).__name__}: {lines[-1]}"))
+            pipe.send((job, describe(error)))
         else:
             pipe.send((job, None))
+
+
+def describe(error: Exception) -> str:
+    """Return an error as one line: ours with its reason, any other with its last line."""
+    if isinstance(error, EdgepackError):
+        return f"{error.message}: {error.why}".replace("\n", " ") if error.why else error.message
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[-1]}"
 
 
 def spawn(target: Target, gpu: Path | None) -> Worker:

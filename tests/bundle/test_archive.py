@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgepack.bundle import frame, ustar
-from edgepack.bundle.archive import extract, pack, read_manifest, verify
+from edgepack.bundle.archive import extract, pack, read_file, read_manifest, verify
 from edgepack.errors import EdgepackError, InputError, IntegrityError, UsageError
 
 
@@ -65,6 +65,19 @@ def test_round_trip(bundle, tmp_path):
     assert (tmp_path / "dest/bin/edgepack-agent").stat().st_mode & 0o7777 == 0o755
     assert (tmp_path / "dest/model/model.so").stat().st_mode & 0o7777 == 0o644
     assert bundle.stat().st_mode & 0o7777 == 0o644
+
+
+def test_one_file_is_read_and_checked(bundle, tmp_path):
+    for name, content in FILES.items():
+        assert read_file(bundle, name) == content
+    with pytest.raises(InputError, match=r"no file model/other\.so"):
+        read_file(bundle, "model/other.so")
+    tar = tar_of(bundle)
+    at = tar.index(FILES["lib/libtvm_runtime.so"])
+    damaged = bundle_of(tmp_path / "damaged.edgepack", tar[:at] + b"x" + tar[at + 1 :])
+    with pytest.raises(IntegrityError) as caught:
+        read_file(damaged, "lib/libtvm_runtime.so")
+    assert "lib/libtvm_runtime.so has sha256" in caught.value.why
 
 
 def test_same_inputs_give_the_same_bytes_from_disk_or_memory(bundle, tmp_path):

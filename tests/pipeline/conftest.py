@@ -10,6 +10,7 @@ devices:
   pi2: {host: pi2, target: rpi4}
   arm: {host: arm, target: arm64}
   arm2: {host: arm2, target: arm64}
+  orin: {host: orin, target: jetson-orin}
 """
 
 

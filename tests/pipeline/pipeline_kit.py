@@ -92,9 +92,11 @@ MADE = {
 class Boards:
     port: int | None = None
     emulated: set[str] = field(default_factory=set)
+    virtual: set[str] = field(default_factory=set)
 
     def identify(self, name):
-        return DeviceIdentity(name, f"host-of-{name}", self.port, name in self.emulated, virtual=False)
+        emulated, virtual = name in self.emulated, name in self.virtual
+        return DeviceIdentity(name, f"host-of-{name}", self.port, emulated, virtual=virtual)
 
 
 class Line:
@@ -118,7 +120,10 @@ class Line:
                     raise self.fail[key]
             asked = work.spec.model_dump(mode="json"), {r: p.read_text() for r, p in work.inputs.items()}
             files = {}
-            for role, kind in MADE[name].items():
+            made = MADE[name]
+            if name == "CompileStage" and work.spec.target.gpu:
+                made = {**made, "kernels": "kernel-sources"}
+            for role, kind in made.items():
                 path = work.scratch / role
                 path.write_text(json.dumps([name, role, asked]))
                 files[role] = Output(path, kind, role)

@@ -5,6 +5,7 @@ from pipeline_kit import RECIPE, statuses, target_of
 
 from edgepack.config.recipe import Tune
 from edgepack.config.target import load_target
+from edgepack.engine import keys
 from edgepack.engine.events import StageEnded
 from edgepack.errors import EdgepackError, InputError, UnreachableError
 from edgepack.pipeline.stages.tune import suffices
@@ -184,6 +185,53 @@ def test_little_is_measured_on_an_emulated_board(line, emulated):
     line(RECIPE + "bench: {runs: 500, warmup: 300}\n")
     taken = {(work.spec.bench.runs, work.spec.bench.warmup) for work in line.calls["BenchStage"]}
     assert taken == {(30, 3) if emulated else (500, 300)}
+
+
+JETSON = RECIPE.replace("{target: rpi4, device: pi}", "{target: jetson-orin, device: orin}")
+
+
+def test_little_is_run_on_an_emulated_gpu(line):
+    line.boards.emulated = line.boards.virtual = {"orin"}
+    for more, samples in (("", 24), (", accuracy_samples: 7", 7)):
+        line(JETSON + f"bench: {{runs: 500, warmup: 300{more}}}\n")
+        taken = {
+            (work.spec.bench.runs, work.spec.bench.warmup, work.spec.bench.accuracy_samples)
+            for work in line.calls["BenchStage"]
+        }
+        assert taken == {(3, 0, samples)}
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+def test_kernel_sources_go_to_an_emulated_gpu_alone(line, emulated):
+    line.boards.emulated = line.boards.virtual = {"orin"} if emulated else set()
+    line(JETSON)
+    sources = {"kernels"} if emulated else set()
+    assert [set(work.inputs) for work in line.calls["DeployStage"]] == [{"bundle", *sources}]
+    assert [set(work.inputs) for work in line.calls["BenchStage"]] == [{"bundle", "samples", *sources}] * 2
+    assert {work.spec.emulated_gpu for work in line.calls["BenchStage"]} == {emulated}
+    assert all("kernels" not in work.inputs for work in line.calls["PackageStage"])
+
+
+def test_a_build_ends_with_bundles_and_their_kernel_sources(line):
+    line(JETSON, until="package")
+    assert [(made.kind, made.name) for made in line.results] == [
+        ("bundle", "bundle"),
+        ("kernel-sources", "bundle.kernels.cu"),
+        ("bundle", "bundle"),
+    ]
+
+
+def test_a_result_without_kernel_sources_is_not_one_of_this_version(line, monkeypatch):
+    """The compile stage's own code is in its key: a result that was stored before has no sources."""
+    line(JETSON, until="package")
+    key = keys.code_digest
+    monkeypatch.setattr(
+        keys,
+        "code_digest",
+        lambda part: f"{key(part)} before" if part == "pipeline/stages/compile.py" else key(part),
+    )
+    line(JETSON, until="package")
+    assert line.count()["Compile"] == 4
 
 
 @pytest.mark.parametrize("emulated", [False, True])

@@ -11,9 +11,10 @@ from tune_kit import target
 from tvm import te
 
 from edgepack.config.target import load_target
-from edgepack.toolchain import cubin
+from edgepack.errors import EdgepackError
 from edgepack.schedules import FAMILIES, tvm_target
-from edgepack.toolchain import cuda, nvrtc
+from edgepack.toolchain import cubin, cuda, nvrtc
+from edgepack.tuning.build_server import describe
 from edgepack.tuning.builder import Builder
 
 
@@ -117,3 +118,28 @@ def test_a_candidate_is_built_for_the_board_not_for_this_machine(name, mod, tmp_
     assert library[18] == 183  # e_machine: AArch64
     kernels = cubin.kernels(tmp_path / "a.so")
     assert [kernel.arch for kernel in kernels] == ([board.gpu.arch] if board.gpu else [])
+
+
+@pytest.mark.parametrize(("name", "machine"), [("jetson-orin", 183), ("host-gpu", 62)])
+def test_a_candidate_for_an_emulated_gpu_has_a_module_named_by_its_cubin(name, machine, mod, tmp_path):
+    board = load_target(name)
+    if not (cuda.nvcc() or nvrtc.library()):
+        message = "needs a CUDA compiler: pip install 'edgepack[cuda]'"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(message)
+    with tvm_target(board):
+        scheduled = FAMILIES[board.family].fallback(board)(mod)
+    done = queue.Queue()
+    with Builder(done.put, board, workers=1, timeout_s=100, emulated_gpu=tmp_path) as builder:
+        builder.submit(0, scheduled, tmp_path / "a.so")
+        assert done.get(timeout=120).error is None
+    (found,) = cubin.read_cubins(tmp_path / "a.so")
+    (module,) = (tmp_path / "modules").iterdir()
+    assert module.name == f"{found.digest}.so"
+    assert module.read_bytes()[18] == machine  # e_machine
+
+
+def test_what_is_wrong_with_a_candidate_is_one_line():
+    ours = EdgepackError("the emulated GPU cannot run these kernels", why="it has no\n__nanosleep")
+    assert describe(ours) == "the emulated GPU cannot run these kernels: it has no __nanosleep"
+    assert describe(EdgepackError("the linker failed")) == "the linker failed"
+    assert describe(ValueError("a\nb\n")) == "ValueError: b"
