@@ -46,7 +46,7 @@ _LANGUAGE = (
     "-fwrapv",
     "-fno-strict-float-cast-overflow",
     *("-Xclang", "-ffloat16-excess-precision=none"),
-    "-ffp-contract=off",
+    "-ffp-contract=fast",
 )
 _CODE = ("-O2", "-g0", "-fPIC", "-ftls-model=initial-exec", "-fno-sanitize=all", "-fno-stack-protector")
 _LINK = ("-shared", "-nostdlib++", "-Wl,--build-id=none", "-Wl,-z,now")

@@ -8,7 +8,7 @@
  *   -ffloat16-excess-precision=none   (behind -Xclang for zig) every half operation is rounded to half
  *   -fno-strict-aliasing -fwrapv      the source puns types and wraps integers, as on the GPU
  *   -fno-strict-float-cast-overflow   float to integer saturates and NaN becomes 0, as PTX's cvt does
- *   -ffp-contract=off                 no result depends on the CPU's having FMA
+ *   -ffp-contract=fast                products and sums in float are fused where the CPU can, as nvcc does by default
  */
 #ifndef EDGEPACK_EMULATION_DEVICE_CUDA_H
 #define EDGEPACK_EMULATION_DEVICE_CUDA_H
