@@ -316,11 +316,13 @@ def trust(device: str) -> str:
     return accept(device)
 
 
-def board_up(kind: str, name: str | None = None) -> "Board":
-    """Start a virtual board that runs until :func:`boards_down`."""
+def board_up(
+    kind: str, name: str | None = None, *, order: str | None = None, fault: str | None = None
+) -> "Board":
+    """Start a virtual board that runs until :func:`boards_down`; see ``edgepack.remote.virtual.up``."""
     from edgepack.remote import virtual
 
-    return virtual.up(kind, name)
+    return virtual.up(kind, name, order=order, fault=fault)
 
 
 def boards_down(name: str | None = None, *, everything: bool = False, purge: bool = False) -> list[str]:

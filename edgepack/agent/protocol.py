@@ -26,7 +26,7 @@ from edgepack.agent.results import (
     Throttling,
     Zone,
 )
-from edgepack.errors import AgentError
+from edgepack.errors import AgentError, TimedOutError
 from edgepack.spec import Spec
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ PROTOCOL = 1
 
 DeviceKind = Literal["cpu", "cuda"]
 
+# Of one inference on a GPU, before it is measured: a kernel that never ends can only be told by time.
+FIRST_TIMEOUT_S = 300.0
+
 # The next step, by the kind of the agent's failure.
 _NEXT = {
     "usage": "the agent on the board may have a different version: re-deploy the bundle",
@@ -61,6 +64,13 @@ _NEXT = {
     "device": "install the JetPack release of the target, or build for the board's CPU",
     "crash": "check that the target matches the board; `edgepack devices info` shows its CPU",
 }
+# The same for failures of the GPU, by words of the message.
+_NEXT_OF_GPU = {
+    "out of memory": "free memory on the board, which CPU and GPU share: end other programs, or build a smaller model",
+    "no kernel image": "build for this board's GPU: edgepack targets",
+    "CUDA": "the GPU may have been reset: see the driver's messages (dmesg), reboot the board and try again",
+}
+GPU_HANGS = "a kernel may never end, or the board is overloaded: see the driver's messages (dmesg), reboot the board and try again"
 _SIGNAL_BASE = 128  # a shell's exit code for "ended by signal N" is 128 + N
 
 
@@ -203,6 +213,19 @@ def bench(
     )
 
 
+def _try_once(on: BoardModel, words: list[str]) -> None:
+    """Run one inference with a time limit."""
+    try:
+        _lines(on.session, "run", on.command("run", *words), FIRST_TIMEOUT_S, count=1)
+    except TimedOutError as error:
+        raise AgentError(
+            f"the model did not finish an inference within {FIRST_TIMEOUT_S:g} s",
+            where=on.session.name,
+            state="the agent was killed; the release on the board is unchanged",
+            next=GPU_HANGS,
+        ) from error
+
+
 @contextmanager
 def _upload(on: BoardModel, inputs: Mapping[str, "np.ndarray"]) -> Iterator[tuple[str, list[str]]]:
     """A temporary folder on the board with the inputs, and the agent's arguments for them."""
@@ -246,9 +269,8 @@ def _lines(
 
 
 def _failed(session: BoardShell, command: str, done: CommandResult, lines: list[bytes]) -> AgentError:
-    try:
-        failure = Failure.model_validate_json(lines[-1] if lines else b"")
-    except ValidationError:
+    failure = failure_of(lines)
+    if failure is None:
         code = done.returncode
         killed = f"by signal {code - _SIGNAL_BASE}" if code > _SIGNAL_BASE else f"with exit code {code}"
         if code < 0:  # the shell around it was killed, too: sshd then reports no number
@@ -265,8 +287,25 @@ def _failed(session: BoardShell, command: str, done: CommandResult, lines: list[
         where=session.name,
         why=failure.error,
         state="the release on the board is unchanged",
-        next=_NEXT.get(failure.kind),
+        next=next_step(failure),
     )
+
+
+def failure_of(lines: Sequence[bytes]) -> Failure | None:
+    """What the agent says of its failure in its last line; None if it was killed before it could."""
+    try:
+        return Failure.model_validate_json(lines[-1] if lines else b"")
+    except ValidationError:
+        return None
+
+
+def next_step(failure: Failure) -> str | None:
+    """What the user can do about a failure."""
+    if failure.kind == "device":
+        for words, step in _NEXT_OF_GPU.items():
+            if words in failure.error and "cannot be loaded" not in failure.error:
+                return step
+    return _NEXT.get(failure.kind)
 
 
 class _Version(Spec, extra="ignore"):

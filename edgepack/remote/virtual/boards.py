@@ -80,7 +80,7 @@ def up(
         owned: stop the board when the calling process exits for any reason. Otherwise it runs
             until ``down``.
         order: order of the emulated GPU's threads and blocks: forward, reverse or random:SEED.
-        fault: what is wrong with the board, one of ``edgepack.remote.virtual.gpu.FAULTS``.
+        fault: what is wrong with the board, one of ``edgepack.config.device.FAULTS``.
 
     Raises:
         UsageError: the kind is unknown, the name is invalid or taken, the kind has no GPU for the order or fault,
