@@ -66,7 +66,7 @@ def _schedule(sch: Any, cpu: Machine, free: tuple[Any, ...], rules: tuple[Kernel
             continue
         del left[block.name]
         around = (
-            Surroundings(free, _epilogue(sch, block), _padding(sch, block))
+            Surroundings(free, epilogue(sch, block), _padding(sch, block))
             if block.reduced
             else Surroundings()
         )
@@ -103,7 +103,7 @@ def _inline(sch: Any) -> None:
         sch.compute_inline(rv)
 
 
-def _epilogue(sch: Any, block: Block) -> tuple[str, dict[int, int]] | None:
+def epilogue(sch: Any, block: Block) -> tuple[str, dict[int, int]] | None:
     """Return the block's only consumer and its axis mapping, if it can be computed tile by tile."""
     consumers = [read_block(sch, consumer) for consumer in sch.get_consumers(sch.get_sblock(block.name))]
     if len(consumers) != 1 or consumers[0] is None:

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from edgepack.config.target import Target
 from edgepack.schedules.fallback import cpu_pass
+from edgepack.schedules.gpu import cuda_pass
 from edgepack.schedules.rules import RULES, KernelRule
 from edgepack.schedules.spaces import cpu_space, cuda_space
 
@@ -45,7 +46,7 @@ class CudaFamily:
     """Kernels on an NVIDIA GPU.
 
     Attributes:
-        rules: names of TVM's dlight rules for GPUs, in order of precedence.
+        rules: names of rules in order of precedence: TVM's dlight rules for GPUs, and our own.
     """
 
     rules: tuple[str, ...]
@@ -56,11 +57,8 @@ class CudaFamily:
         return cuda_space()
 
     def fallback(self, target: Target) -> Any:
-        """TVM's dlight rules."""
-        from tvm.s_tir import dlight
-
-        del target
-        return dlight.ApplyDefaultSchedule(*(getattr(dlight.gpu, rule)() for rule in self.rules))
+        """The first of the rules that takes the kernel."""
+        return cuda_pass(target, self.rules)
 
 
 FAMILIES: dict[str, Family] = {
@@ -68,7 +66,7 @@ FAMILIES: dict[str, Family] = {
     "arm_cpu": CpuFamily(unroll_steps=(0, 16, 64, 512)),
     # NVIDIA Jetson, on its GPU; ``jetson-cpu`` is its CPU, of the family ``arm_cpu``. dlight treats convolutions as
     # implicit matrix products.
-    "jetson": CudaFamily(rules=("Matmul", "GEMV", "Reduction", "GeneralReduction", "Fallback")),
+    "jetson": CudaFamily(rules=("Matmul", "GEMV", "ThreadPerOutput", "Reduction", "GeneralReduction", "Fallback")),
     # Raspberry Pi 3, 4 and 5: the A53 decodes two instructions per cycle in order and has 32 KiB of instruction cache.
     "raspberry_pi": CpuFamily(unroll_steps=(0, 16, 64)),
     # x86-64 servers and PCs.
