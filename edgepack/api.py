@@ -271,8 +271,7 @@ def deploy(bundle: Path, device: str, *, listener: Listener = ignore) -> "Instal
     """Install a bundle on a device: check it, upload, verify checksums, run a test inference, and switch ``current``.
 
     Raises:
-        PreflightError: the board does not meet the requirements; nothing was sent.
-        DeployError: the deployment failed; the board keeps its current release.
+        DeployError: the board keeps its current release; PreflightError: nothing was sent to it.
         UnreachableError, TrustError, IntegrityError, LockedError: see :mod:`edgepack.errors`.
     """
     from edgepack.pipeline.device import deploy as install

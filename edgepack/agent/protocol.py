@@ -5,6 +5,7 @@ docs/agent-protocol.md; ``PROTOCOL`` must equal ``PROTOCOL_VERSION`` in agent.h.
 """
 
 import io
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,10 +68,11 @@ _NEXT = {
 # The same for failures of the GPU, by words of the message.
 _NEXT_OF_GPU = {
     "out of memory": "free memory on the board, which CPU and GPU share: end other programs, or build a smaller model",
-    "no kernel image": "build for this board's GPU: edgepack targets",
+    "NO_BINARY_FOR_GPU": "build for the compute capability of the board's GPU: edgepack targets",
     "CUDA": "the GPU may have been reset: see the driver's messages (dmesg), reboot the board and try again",
 }
 GPU_HANGS = "a kernel may never end, or the board is overloaded: see the driver's messages (dmesg), reboot the board and try again"
+_CUDA_ERROR = re.compile(r"CUDA ?\w* ?Error: .*")
 _SIGNAL_BASE = 128  # a shell's exit code for "ended by signal N" is 128 + N
 
 
@@ -193,7 +195,9 @@ def bench(
         AgentError: The model or the agent failed; its message is in ``why``.
     """
     session = on.session
-    with _upload(on, inputs) as (_, words):
+    with _upload(on, inputs) as (folder, words):
+        if on.device == "cuda":
+            _try_once(on, [*words, "--output-dir", folder])
         pinning = ["--cores", ",".join(map(str, on.cores))] if on.cores else []
         argv = on.command("bench", *words, "--warmup", str(warmup), "--runs", str(runs), *pinning)
         first, *samples, last = _lines(session, "bench", argv, on.timeout, count=runs + 2)
@@ -282,12 +286,13 @@ def _failed(session: BoardShell, command: str, done: CommandResult, lines: list[
             state="the release on the board is unchanged",
             next="the board may be out of memory; `edgepack devices info` shows its state",
         )
+    why, step = explain(failure, done.stderr)
     return AgentError(
         f"the agent's {command} failed",
         where=session.name,
-        why=failure.error,
+        why=why,
         state="the release on the board is unchanged",
-        next=next_step(failure),
+        next=step,
     )
 
 
@@ -299,13 +304,20 @@ def failure_of(lines: Sequence[bytes]) -> Failure | None:
         return None
 
 
-def next_step(failure: Failure) -> str | None:
-    """What the user can do about a failure."""
-    if failure.kind == "device":
-        for words, step in _NEXT_OF_GPU.items():
-            if words in failure.error and "cannot be loaded" not in failure.error:
-                return step
-    return _NEXT.get(failure.kind)
+def explain(failure: Failure, stderr: bytes) -> tuple[str, str | None]:
+    """Why the agent failed, and what the user can do about it.
+
+    TVM ends the process if a call of CUDA fails while it cleans up; the error is then only in ``stderr``.
+    """
+    why = failure.error
+    said = _CUDA_ERROR.search(stderr.decode(errors="replace")) if failure.kind == "crash" else None
+    if said is not None:
+        why = f"{why}: {said[0]}"
+    if (said is not None or failure.kind == "device") and "cannot be loaded" not in why:
+        step = next((step for words, step in _NEXT_OF_GPU.items() if words in why), None)
+        if step is not None:
+            return why, step
+    return why, _NEXT.get(failure.kind)
 
 
 class _Version(Spec, extra="ignore"):

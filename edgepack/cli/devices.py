@@ -56,7 +56,8 @@ def info(device: str, as_json: bool) -> None:
     for key, value in probe.items():
         if key == "state":
             for part, now in value.items():
-                click.echo(f"{part:<18} {_state(part, now)}")
+                if part not in probe:
+                    click.echo(f"{part:<18} {_state(part, now)}")
         else:
             click.echo(f"{key:<18} {value}")
 

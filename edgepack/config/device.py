@@ -32,7 +32,7 @@ FAULTS = {
     "compute-capability": "a GPU of compute capability 7.2 (Xavier)",
     "out-of-memory": "no free device memory",
     "hang": "a kernel that never ends",
-    "reset": "the GPU is lost at the third kernel",
+    "reset": "the GPU is lost at the second kernel",
 }
 
 

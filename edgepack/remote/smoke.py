@@ -4,7 +4,7 @@ import io
 import posixpath
 from typing import TYPE_CHECKING
 
-from edgepack.agent.protocol import GPU_HANGS, BoardModel, failure_of, next_step
+from edgepack.agent.protocol import GPU_HANGS, BoardModel, explain, failure_of
 from edgepack.bundle.layout import AGENT, sample_input, sample_output
 from edgepack.bundle.manifest import Manifest
 from edgepack.errors import DeployError, InputError, TimedOutError
@@ -61,9 +61,10 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
     if completed.returncode != 0:
         failure = failure_of(completed.stdout.splitlines())
         said = (completed.stderr + completed.stdout).decode(errors="replace").strip()[-800:]
-        why = f"the agent ended with {_describe_exit(completed.returncode)}: {failure.error if failure else said}"
-        of_gpu = failure is not None and failure.kind == "device"
-        raise _failed(session, manifest, why, next_step(failure) if failure and of_gpu else None)
+        why, step = explain(failure, completed.stderr) if failure else (said, None)
+        of_gpu = manifest.target.device_kind == "cuda"
+        code = _describe_exit(completed.returncode)
+        raise _failed(session, manifest, f"the agent ended with {code}: {why}", step if of_gpu else None)
     for path in outputs:
         name = posixpath.basename(path)
         actual = _load(session, posixpath.join(folder, out, name))

@@ -94,8 +94,11 @@ void tvm_release(TVMFFIObjectHandle object)
 /* Whether TVM's CUDA runtime raised this error, by its words: a call of the runtime, of the driver, a launch. */
 static bool of_the_gpu(const char *text)
 {
-    return strstr(text, "CUDA: ") != NULL || strstr(text, "CUDAError: ") != NULL ||
-           strstr(text, "CUDALaunch Error: ") != NULL;
+    static const char *const WORDS[] = {"CUDA: ", "CUDAError: ", "CUDALaunch Error: ", "CUDA Runtime Error: "};
+    for (size_t i = 0; i < sizeof WORDS / sizeof WORDS[0]; i++)
+        if (strstr(text, WORDS[i]) != NULL)
+            return true;
+    return false;
 }
 
 /* Takes the pending error of this thread and formats it. */

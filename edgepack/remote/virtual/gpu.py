@@ -24,7 +24,7 @@ _VARIABLE, _ON_BOARD = "EDGEPACK_GPU", "/opt/edgepack-gpu"
 _PATH = (
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as Ubuntu's: nvpmodel is in /usr/sbin
 )
-_DRIVER_FAULTS = {"hang": "hang", "reset": "reset:3"}
+_DRIVER_FAULTS = {"hang": "hang", "reset": "reset:2"}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def unshare(flags: int, what: str) -> None:
 
 
 def mount(source: str, target: Path | str, kind: str | None, flags: int = 0, data: str = "") -> None:
-    """As mount(2)."""
+    """Mount a file system or, with MS_BIND, a file or folder."""
     result = libc.mount(
         source.encode(),
         os.fsencode(target),
