@@ -69,7 +69,7 @@ _NEXT = {
 _NEXT_OF_GPU = {
     "out of memory": "free memory on the board, which CPU and GPU share: end other programs, or build a smaller model",
     "NO_BINARY_FOR_GPU": "build for the compute capability of the board's GPU: edgepack targets",
-    "CUDA": "the GPU may have been reset: see the driver's messages (dmesg), reboot the board and try again",
+    "Error: ": "the GPU may have been reset: see the driver's messages (dmesg), reboot the board and try again",
 }
 GPU_HANGS = "a kernel may never end, or the board is overloaded: see the driver's messages (dmesg), reboot the board and try again"
 _CUDA_ERROR = re.compile(r"CUDA ?\w* ?Error: .*")

@@ -126,4 +126,4 @@ def test_devices_are_read_only_where_a_row_names_one(project):
         (shipped_dir("recipes") / "digits.yaml").read_text().replace("x86-64-v3", "host")
     )
     files, _ = spied(project, CHECK)
-    assert files == {"recipe.yaml": 1, "rpi4.yaml": 1}
+    assert files == {"recipe.yaml": 1, "rpi4.yaml": 1, "jetson-orin.yaml": 1}
