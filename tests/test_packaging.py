@@ -106,6 +106,9 @@ def test_every_dependency_is_pinned_to_a_release():
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins), "a local version, URL or path"
     wanted = names(project["dependencies"] + project["optional-dependencies"]["dev"])
     assert wanted <= names(pins)
+    cuda = [pin for pin in pins if pin.startswith("nvidia-")]
+    assert names(cuda) == names(project["optional-dependencies"]["cuda"])
+    assert all("==13.0." in pin for pin in cuda), "the targets' CUDA release"
     exact = {d for d in project["dependencies"] if "==" in d}
     assert {"apache-tvm==0.27.0.post1", "apache-tvm-ffi==0.1.14.post1"} <= exact <= set(pins)
 

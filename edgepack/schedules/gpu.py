@@ -5,9 +5,11 @@ from typing import Any
 
 from edgepack.config.target import Target
 from edgepack.schedules.fallback import epilogue
+from edgepack.schedules.intrinsics import skip_tvms_package
 from edgepack.schedules.kernel import expensive, read_block
 
-_THREADS = 128  # per block: twelve blocks fill one of Orin's multiprocessors, which hold 1,536 threads
+_MOST_THREADS = 256  # per block: six blocks fill one of Orin's multiprocessors, which hold 1,536 threads
+_FEWEST_THREADS = 32  # a warp
 _SHORT = 64  # reduced elements
 _MANY = 16384  # outputs: more than a Jetson's GPU runs threads at once
 
@@ -22,6 +24,7 @@ def cuda_pass(target: Target, rules: tuple[str, ...]) -> Any:
     from tvm.s_tir import dlight
 
     del target
+    skip_tvms_package()
     ours = {"ThreadPerOutput": ThreadPerOutput}
     return dlight.ApplyDefaultSchedule(*((ours.get(rule) or getattr(dlight.gpu, rule))() for rule in rules))
 
@@ -70,7 +73,10 @@ def _schedule(sch: Any) -> bool:
     loops = sch.get_loops(whole)[: len(block.spatial)] if after is None else sch.get_loops(whole)
     if after is None and not all(axis.spatial for axis in block.axes[: len(loops)]):
         return False
-    outer, inner = sch.split(sch.fuse(*loops), [None, min(_THREADS, count)])
+    divided = _divide(sch, loops)
+    if divided is None:
+        return False
+    outer, inner = divided
     sch.bind(outer, "blockIdx.x")
     sch.bind(inner, "threadIdx.x")
     if after is not None:
@@ -86,3 +92,22 @@ def _schedule(sch: Any) -> bool:
         for loop in inside[first:]:
             sch.unroll(loop)
     return True
+
+
+def _divide(sch: Any, loops: list[Any]) -> tuple[Any, Any] | None:
+    """Divide spatial loops into blocks and threads: whole inner loops, and a factor of the next one.
+
+    Then no index needs a condition, and all stay affine. Neighbouring threads write to neighbouring addresses. None if
+    the factors are so unfavourable that few threads come together.
+    """
+    extents = [int(sch.get(loop).extent) for loop in loops]
+    threads, at, factor = 1, len(loops), 1
+    while at > 0 and factor == (extents[at] if at < len(loops) else 1):
+        at -= 1
+        most = _MOST_THREADS // threads
+        factor = max(number for number in range(1, min(most, extents[at]) + 1) if extents[at] % number == 0)
+        threads *= factor
+    if threads < min(_FEWEST_THREADS, math.prod(extents)):
+        return None
+    rest, inner = sch.split(loops[at], [None, factor])
+    return sch.fuse(*loops[:at], rest), sch.fuse(inner, *loops[at + 1 :])

@@ -5,6 +5,8 @@ its VNNI intrinsic no longer compiles (LLVM 22 requires vectors of bytes). All o
 bytes of one operand with a ``[lanes, 4]`` tile of the other and add each sum to one of ``lanes`` int32.
 """
 
+import importlib.util
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,20 @@ DOTS: tuple[Dot, ...] = (
     Dot("edgepack.sdot_4x4", "dotprod", 4, "int8", "int8", "int32", "llvm.aarch64.neon.sdot.v4i32.v16i8"),
     Dot("edgepack.udot_4x4", "dotprod", 4, "uint8", "uint8", "uint32", "llvm.aarch64.neon.udot.v4i32.v16i8"),
 )
+
+
+def skip_tvms_package() -> None:
+    """Prevent imports of TVM's package of intrinsics as a whole: 15 to 50 s of parsing, for every backend.
+
+    MetaSchedule's ``TuneContext`` imports it, and dlight, for matrix products in float16, imports its submodule ``cuda``.
+    Submodules remain importable.
+    """
+    name = "tvm.s_tir.tensor_intrin"
+    if name in sys.modules:
+        return
+    spec = importlib.util.find_spec(name)
+    if spec is not None:
+        sys.modules[name] = importlib.util.module_from_spec(spec)
 
 
 def register(target: Target) -> tuple[Dot, ...]:

@@ -1,7 +1,5 @@
 """Search of one kernel, and the choice of the next kernel to search."""
 
-import importlib.util
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -164,8 +162,9 @@ def open_tasks(
 
     from edgepack.lower import workload
     from edgepack.schedules import FAMILIES, tvm_target
+    from edgepack.schedules.intrinsics import skip_tvms_package
 
-    _skip_tensor_intrinsics()
+    skip_tvms_package()
     population = max(_SMALLEST_POPULATION, _POPULATION_PER_TRIAL * batch)
     knowledge = Knowledge(threads=threads, seed=seed)
     tasks = []
@@ -200,14 +199,3 @@ def open_tasks(
             )
         )
     return tasks
-
-
-def _skip_tensor_intrinsics() -> None:
-    """Prevent ``TuneContext`` from importing TVM's tensor intrinsics: 15 to 50 s of parsing, for every backend.
-
-    The families register their own (``schedules.intrinsics``). Submodules of the package remain importable.
-    """
-    name = "tvm.s_tir.tensor_intrin"
-    spec = importlib.util.find_spec(name)
-    if spec is not None and name not in sys.modules:
-        sys.modules[name] = importlib.util.module_from_spec(spec)

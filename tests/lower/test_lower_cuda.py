@@ -8,6 +8,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tvm_ffi
 
@@ -130,6 +131,19 @@ def test_every_precision_builds_for_both_jetsons(networks, precision, target, so
     assert {kernel.name for kernel in kernels} == set(re.findall(r"(\w+_kernel\w*)\(", source))
     assert ("cuda_fp16.h" in source) == (precision == "fp16")
     assert "cuda_bf16.h" not in source
+
+
+@pytest.mark.slow  # parses TVM's tensor intrinsics
+@pytest.mark.usefixtures("compiler")
+def test_tensor_cores_sum_float16_in_float32(one_node, sources, tmp_path):
+    weights = np.ones((128, 128), "float32")
+    path = one_node("MatMul", {"x": [128, 128]}, {"w": weights}, out_shape=[128, 128])
+    half = to_half(path, tmp_path / "half.onnx")
+    library = compile_model(half, load_target("jetson-orin"), tmp_path / "m.so").path
+    assert cubin.kernels(library)
+    [source] = sources
+    assert "wmma::accumulator, 16, 16, 16, float>" in source
+    assert "wmma::accumulator, 16, 16, 16, half>" not in source
 
 
 def test_no_library_of_nvidia_is_in_a_build(compiler, one_node, tmp_path):

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from edgepack.lower.graph.half import half_legalizations
+
 _SERIES_BELOW = 0.5  # exp(x) - exp(-x) loses digits below; four terms of the series are exact to 1e-9
 
 
@@ -14,6 +16,7 @@ def legalizations() -> dict[str, Callable[[Any, Any], Any]]:
         "relax.sinh": _elementwise(_sinh),
         "relax.max": _extreme("max", -math.inf),
         "relax.min": _extreme("min", math.inf),
+        **half_legalizations(),
     }
 
 

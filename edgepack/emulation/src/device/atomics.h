@@ -1,4 +1,5 @@
-/* Atomic functions on global and shared memory: truly atomic, since blocks run on several cores; relaxed, as on the GPU. */
+/* Atomic functions on global and shared memory: truly atomic, since blocks run on several cores; relaxed, as on the
+ * GPU. */
 #ifndef EDGEPACK_EMULATION_DEVICE_ATOMICS_H
 #define EDGEPACK_EMULATION_DEVICE_ATOMICS_H
 

@@ -33,4 +33,8 @@
 
 #include "atomics.h"
 
+#include "wmma.h"
+
+#include "ptx.h"
+
 #endif

@@ -20,14 +20,12 @@
 #include "mathematics.h"
 
 /* `x` as a multiple of 2^-bits: the fixed point of a table look-up. */
-EMU_DEVICE float emu_fixed(float x, int bits) {
-    return fabsf(x) < 4.0f ? (float)(rint((double)x * (double)(1 << bits)) / (double)(1 << bits)) : x;
-}
+EMU_DEVICE float emu_fixed(double x, int bits) { return (float)(rint(x * (double)(1 << bits)) / (double)(1 << bits)); }
 
-EMU_DEVICE float __log2f(float x) { return x >= 0.5f && x <= 2.0f ? emu_fixed(log2f(x), 22) : log2f(x); }
+EMU_DEVICE float __log2f(float x) { return x >= 0.5f && x <= 2.0f ? emu_fixed(log2((double)x), 22) : log2f(x); }
 EMU_DEVICE float __logf(float x) { return __log2f(x) * 0x1.62e43p-1f; }
 EMU_DEVICE float __log10f(float x) {
-    return x >= 0.5f && x <= 2.0f ? emu_fixed(log10f(x), 24) : __log2f(x) * 0x1.344136p-2f;
+    return x >= 0.5f && x <= 2.0f ? emu_fixed(log10((double)x), 24) : __log2f(x) * 0x1.344136p-2f;
 }
 EMU_DEVICE float __expf(float x) { return exp2f(x * 0x1.715476p+0f); }
 EMU_DEVICE float __exp10f(float x) { return exp2f(x * 0x1.a934fp+1f); }
@@ -40,8 +38,8 @@ EMU_DEVICE float emu_angle(float x) {
     float turns = x * 0x1.45f306p-3f;
     return (turns - rintf(turns)) * (2 * pi);
 }
-EMU_DEVICE float __sinf(float x) { return emu_fixed(sinf(emu_angle(x)), 21); }
-EMU_DEVICE float __cosf(float x) { return emu_fixed(cosf(emu_angle(x)), 21); }
+EMU_DEVICE float __sinf(float x) { return emu_fixed((double)sinf(emu_angle(x)), 21); }
+EMU_DEVICE float __cosf(float x) { return emu_fixed((double)cosf(emu_angle(x)), 21); }
 EMU_DEVICE void __sincosf(float x, float *s, float *c) { *s = __sinf(x), *c = __cosf(x); }
 EMU_DEVICE float __tanf(float x) { return __sinf(x) * (1.0f / __cosf(x)); }
 EMU_DEVICE float __tanhf(float x) {
@@ -75,8 +73,8 @@ EMU_DEVICE double __dsqrt_rn(double x) { return sqrt(x); }
 /* [+0, 1], and +0 for NaN. */
 EMU_DEVICE float __saturatef(float x) { return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f; }
 
-/* Conversions to integers: out of range saturates; NaN becomes 0 from float to at most 32 bits, else only the uppermost bit
- * is set (PTX: cvt). */
+/* Conversions to integers: out of range saturates; NaN becomes 0 from float to at most 32 bits, else only the uppermost
+ * bit is set (PTX: cvt). */
 template <class I, class F> EMU_DEVICE I emu_integer(F x) {
     const I least = (I)-1 < (I)0 ? (I)((I)1 << (sizeof(I) * 8 - 1)) : (I)0, most = (I)~least;
     if (x != x) return sizeof(F) == 8 || sizeof(I) == 8 ? (I)((uint64_t)1 << (sizeof(I) * 8 - 1)) : (I)0;

@@ -30,11 +30,13 @@
 
 /* All of this folder's functions: inlined into the kernels and never exported. */
 #define EMU_DEVICE static inline __attribute__((always_inline, unused))
+/* Those that read what belongs to the driver or to other lanes: their accesses are not checked as a kernel's are. */
+#define EMU_DRIVER static __attribute__((noinline, unused, no_sanitize("kernel-address")))
 
 #define __syncthreads() emu_barrier(__LINE__)
 
 /* The rank of a thread in its block is that of its lane in the warp. */
-EMU_DEVICE uint32_t emu_own_lane(void) { return emu_self()->number % EMU_WARP; }
+EMU_DRIVER uint32_t emu_own_lane(void) { return emu_self()->number % EMU_WARP; }
 
 static const int warpSize = EMU_WARP;
 
