@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from edgepack.engine.artifact import Artifact
     from edgepack.lower import Compiled
     from edgepack.lower.deep import Examined
-    from edgepack.toolchain.cubin import CudaKernel
     from edgepack.measuring.measurement import Measurement
     from edgepack.pipeline.device import NamedDevice
     from edgepack.pipeline.strategy import Strategy
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from edgepack.remote.install import Installed
     from edgepack.remote.virtual import Board
     from edgepack.reporting.document import Report
+    from edgepack.toolchain.cubin import CudaKernel
 
 
 def init(

@@ -404,8 +404,9 @@ def _state(folder: Path) -> dict[str, Any] | None:
 
 def _board(folder: Path, state: dict[str, Any]) -> Board:
     device = Device.model_validate(state["device"])
-    chosen = gpu.Setting(**state["gpu"]) if state["gpu"] else None
-    return Board(folder.name, state["kind"], device, folder, state["mode"], state["owner"], chosen)
+    # A board that an earlier version started has neither.
+    chosen = gpu.Setting(**state["gpu"]) if state.get("gpu") else None
+    return Board(folder.name, state["kind"], device, folder, state["mode"], state.get("owner"), chosen)
 
 
 @contextlib.contextmanager
