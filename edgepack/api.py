@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from edgepack.engine.artifact import Artifact
     from edgepack.lower import Compiled
     from edgepack.lower.deep import Examined
-    from edgepack.toolchain.cubin import CudaKernel
     from edgepack.measuring.measurement import Measurement
     from edgepack.pipeline.device import NamedDevice
     from edgepack.pipeline.strategy import Strategy
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from edgepack.remote.install import Installed
     from edgepack.remote.virtual import Board
     from edgepack.reporting.document import Report
+    from edgepack.toolchain.cubin import CudaKernel
 
 
 def init(
@@ -271,8 +271,7 @@ def deploy(bundle: Path, device: str, *, listener: Listener = ignore) -> "Instal
     """Install a bundle on a device: check it, upload, verify checksums, run a test inference, and switch ``current``.
 
     Raises:
-        PreflightError: the board does not meet the requirements; nothing was sent.
-        DeployError: the deployment failed; the board keeps its current release.
+        DeployError: the board keeps its current release; PreflightError: nothing was sent to it.
         UnreachableError, TrustError, IntegrityError, LockedError: see :mod:`edgepack.errors`.
     """
     from edgepack.pipeline.device import deploy as install
@@ -316,11 +315,13 @@ def trust(device: str) -> str:
     return accept(device)
 
 
-def board_up(kind: str, name: str | None = None) -> "Board":
-    """Start a virtual board that runs until :func:`boards_down`."""
+def board_up(
+    kind: str, name: str | None = None, *, order: str | None = None, fault: str | None = None
+) -> "Board":
+    """Start a virtual board that runs until :func:`boards_down`; see ``edgepack.remote.virtual.up``."""
     from edgepack.remote import virtual
 
-    return virtual.up(kind, name)
+    return virtual.up(kind, name, order=order, fault=fault)
 
 
 def boards_down(name: str | None = None, *, everything: bool = False, purge: bool = False) -> list[str]:

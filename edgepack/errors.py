@@ -9,7 +9,8 @@
     │       └── UnsupportedError  2   a model that cannot be lowered, with every reason
     ├── GateError                 3   the release was built and measured, and a gate failed
     ├── UnreachableError          4   the board cannot be reached, or stopped responding
-    │   └── AgentError            4   the agent on the board failed or was killed
+    │   ├── AgentError            4   the agent on the board failed or was killed
+    │   └── TimedOutError         4   a command on the board did not end in time and was killed
     ├── DeployError               5   the deploy failed; the board still runs its previous release
     │   └── PreflightError        5   the board cannot take this release; nothing was sent
     ├── IntegrityError            6   contents do not match their digest
@@ -187,6 +188,10 @@ class UnreachableError(EdgepackError):
 
 class AgentError(UnreachableError):
     """The agent on the board failed, was killed, or sent an invalid response."""
+
+
+class TimedOutError(UnreachableError):
+    """A command on the board did not end in time; it was killed."""
 
 
 class DeployError(EdgepackError):

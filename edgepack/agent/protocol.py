@@ -5,6 +5,7 @@ docs/agent-protocol.md; ``PROTOCOL`` must equal ``PROTOCOL_VERSION`` in agent.h.
 """
 
 import io
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from edgepack.agent.results import (
     Throttling,
     Zone,
 )
-from edgepack.errors import AgentError
+from edgepack.errors import AgentError, TimedOutError
 from edgepack.spec import Spec
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ PROTOCOL = 1
 
 DeviceKind = Literal["cpu", "cuda"]
 
+# Of one inference on a GPU, before it is measured: a kernel that never ends can only be told by time.
+FIRST_TIMEOUT_S = 300.0
+
 # The next step, by the kind of the agent's failure.
 _NEXT = {
     "usage": "the agent on the board may have a different version: re-deploy the bundle",
@@ -61,6 +65,14 @@ _NEXT = {
     "device": "install the JetPack release of the target, or build for the board's CPU",
     "crash": "check that the target matches the board; `edgepack devices info` shows its CPU",
 }
+# The same for failures of the GPU, by words of the message.
+_NEXT_OF_GPU = {
+    "out of memory": "free memory on the board, which CPU and GPU share: end other programs, or build a smaller model",
+    "NO_BINARY_FOR_GPU": "build for the compute capability of the board's GPU: edgepack targets",
+    "Error: ": "the GPU may have been reset: see the driver's messages (dmesg), reboot the board and try again",
+}
+GPU_HANGS = "a kernel may never end, or the board is overloaded: see the driver's messages (dmesg), reboot the board and try again"
+_CUDA_ERROR = re.compile(r"CUDA ?\w* ?Error: .*")
 _SIGNAL_BASE = 128  # a shell's exit code for "ended by signal N" is 128 + N
 
 
@@ -183,7 +195,9 @@ def bench(
         AgentError: The model or the agent failed; its message is in ``why``.
     """
     session = on.session
-    with _upload(on, inputs) as (_, words):
+    with _upload(on, inputs) as (folder, words):
+        if on.device == "cuda":
+            _try_once(on, [*words, "--output-dir", folder])
         pinning = ["--cores", ",".join(map(str, on.cores))] if on.cores else []
         argv = on.command("bench", *words, "--warmup", str(warmup), "--runs", str(runs), *pinning)
         first, *samples, last = _lines(session, "bench", argv, on.timeout, count=runs + 2)
@@ -201,6 +215,19 @@ def bench(
         before=start.before,
         after=end.after,
     )
+
+
+def _try_once(on: BoardModel, words: list[str]) -> None:
+    """Run one inference with a time limit."""
+    try:
+        _lines(on.session, "run", on.command("run", *words), FIRST_TIMEOUT_S, count=1)
+    except TimedOutError as error:
+        raise AgentError(
+            f"the model did not finish an inference within {FIRST_TIMEOUT_S:g} s",
+            where=on.session.name,
+            state="the agent was killed; the release on the board is unchanged",
+            next=GPU_HANGS,
+        ) from error
 
 
 @contextmanager
@@ -246,9 +273,8 @@ def _lines(
 
 
 def _failed(session: BoardShell, command: str, done: CommandResult, lines: list[bytes]) -> AgentError:
-    try:
-        failure = Failure.model_validate_json(lines[-1] if lines else b"")
-    except ValidationError:
+    failure = failure_of(lines)
+    if failure is None:
         code = done.returncode
         killed = f"by signal {code - _SIGNAL_BASE}" if code > _SIGNAL_BASE else f"with exit code {code}"
         if code < 0:  # the shell around it was killed, too: sshd then reports no number
@@ -260,13 +286,38 @@ def _failed(session: BoardShell, command: str, done: CommandResult, lines: list[
             state="the release on the board is unchanged",
             next="the board may be out of memory; `edgepack devices info` shows its state",
         )
+    why, step = explain(failure, done.stderr)
     return AgentError(
         f"the agent's {command} failed",
         where=session.name,
-        why=failure.error,
+        why=why,
         state="the release on the board is unchanged",
-        next=_NEXT.get(failure.kind),
+        next=step,
     )
+
+
+def failure_of(lines: Sequence[bytes]) -> Failure | None:
+    """What the agent says of its failure in its last line; None if it was killed before it could."""
+    try:
+        return Failure.model_validate_json(lines[-1] if lines else b"")
+    except ValidationError:
+        return None
+
+
+def explain(failure: Failure, stderr: bytes) -> tuple[str, str | None]:
+    """Why the agent failed, and what the user can do about it.
+
+    TVM ends the process if a call of CUDA fails while it cleans up; the error is then only in ``stderr``.
+    """
+    why = failure.error
+    said = _CUDA_ERROR.search(stderr.decode(errors="replace")) if failure.kind == "crash" else None
+    if said is not None:
+        why = f"{why}: {said[0]}"
+    if (said is not None or failure.kind == "device") and "cannot be loaded" not in why:
+        step = next((step for words, step in _NEXT_OF_GPU.items() if words in why), None)
+        if step is not None:
+            return why, step
+    return why, _NEXT.get(failure.kind)
 
 
 class _Version(Spec, extra="ignore"):

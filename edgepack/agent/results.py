@@ -25,6 +25,22 @@ class Throttling(Spec):
     )
 
 
+class Rail(Spec):
+    """A supply rail and its power, from a power monitor."""
+
+    rail: str
+    milliwatts: int
+
+
+class GpuClock(Spec):
+    """The clock of a GPU, from devfreq."""
+
+    name: str
+    governor: str
+    frequency_khz: int
+    frequency_max_khz: int
+
+
 class State(Spec):
     """The state of the board at one moment; lists have one entry per core."""
 
@@ -32,6 +48,9 @@ class State(Spec):
     frequency_khz: tuple[int, ...]
     frequency_max_khz: tuple[int, ...]
     temperature: tuple[Zone, ...]
+    power_mode: str | None = Field(default=None, description="Of a Jetson, as named by nvpmodel.")
+    power: tuple[Rail, ...] = ()
+    gpu: tuple[GpuClock, ...] = ()
     throttling: Throttling
     load_1min: float | None
     memory_available_kib: int

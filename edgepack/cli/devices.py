@@ -1,11 +1,13 @@
 """Commands for devices: boards and virtual boards."""
 
+from typing import Any
+
 import click
 
 from edgepack import api
 from edgepack.cli import options
 from edgepack.cli.console import emit_json
-from edgepack.config.device import VIRTUAL_KINDS
+from edgepack.config.device import FAULTS, VIRTUAL_KINDS
 
 
 @click.group()
@@ -30,9 +32,13 @@ def list_(as_json: bool) -> None:
         where = f"{d.device.user + '@' if d.device.user else ''}{d.device.host}" + (
             f":{d.device.port}" if d.device.port else ""
         )
-        click.echo(
-            f"{d.name:<20} {d.device.target:<14} {where}{'  virtual' if d.virtual else ''}{'  emulated' if d.device.emulated else ''}"
-        )
+        marks = [
+            *(["virtual"] if d.virtual else []),
+            *(["emulated"] if d.device.emulated else []),
+            *([f"order {d.order}"] if d.order not in {None, "forward"} else []),
+            *([f"fault {d.fault}"] if d.fault else []),
+        ]
+        click.echo("  ".join((f"{d.name:<20} {d.device.target:<14} {where}", *marks)))
 
 
 @devices.command()
@@ -48,7 +54,27 @@ def info(device: str, as_json: bool) -> None:
         emit_json({"edgepack": 1, **probe})
         return
     for key, value in probe.items():
-        click.echo(f"{key:<18} {value}")
+        if key == "state":
+            for part, now in value.items():
+                if part not in probe:
+                    click.echo(f"{part:<18} {_state(part, now)}")
+        else:
+            click.echo(f"{key:<18} {value}")
+
+
+def _state(part: str, value: Any) -> str:
+    """A part of the board's state in words."""
+    if part == "temperature":
+        return ", ".join(f"{zone['zone']} {zone['celsius']:g} °C" for zone in value) or "not known"
+    if part == "power":
+        return ", ".join(f"{rail['rail']} {rail['milliwatts']} mW" for rail in value) or "not known"
+    if part == "gpu":
+        clocks = (
+            f"{gpu['name']} {gpu['frequency_khz'] / 1000:g} of {gpu['frequency_max_khz'] / 1000:g} MHz, {gpu['governor']}"
+            for gpu in value
+        )
+        return "; ".join(clocks) or "not known"
+    return "not known" if value is None else str(value)
 
 
 @devices.command()
@@ -61,15 +87,32 @@ def trust(device: str) -> None:
     click.echo(f"{device}: trusted {api.trust(device)}")
 
 
-@devices.command()
+_FAULTS = "\n".join(f"  {name:<18}  {text}" for name, text in FAULTS.items())
+_UP = f"""Start a virtual board.
+
+A virtual board is a real sshd. All kinds but host and host-gpu have an emulated CPU and a userland of their own;
+jetson-orin, jetson-thor and host-gpu have an emulated GPU. Order and fault last until the board is stopped.
+
+\b
+Faults:
+{_FAULTS}
+"""
+
+
+@devices.command(help=_UP)
 @click.option("--virtual", "kind", required=True, type=click.Choice(VIRTUAL_KINDS), help="Kind of board.")
 @click.option("--name", help="Name of the board [default: its kind].")
-def up(kind: str, name: str | None) -> None:
-    """Start a virtual board.
-
-    A virtual board is a real sshd, with an emulated CPU and userland except for the kind host.
-    """
-    board = api.board_up(kind, name)
+@click.option(
+    "--order",
+    metavar="forward|reverse|random:SEED",
+    help="Order of the emulated GPU's threads and blocks; a kernel whose result depends on it fails [default: forward].",
+)
+@click.option(
+    "--fault", type=click.Choice(tuple(FAULTS)), help="What is wrong with a board that has a GPU (see below)."
+)
+def up(kind: str, name: str | None, order: str | None, fault: str | None) -> None:
+    """Start a virtual board."""
+    board = api.board_up(kind, name, order=order, fault=fault)
     click.echo(f"{board.name} is up on {board.device.host}:{board.device.port}", err=True)
     click.echo(board.name)
 

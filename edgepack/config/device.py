@@ -25,6 +25,15 @@ VIRTUAL_KINDS = (
     "x86-64-v2",
     "x86-64-v3",
 )  # each emulates the target of the same name
+# What can be wrong with a virtual board that has a GPU, by name.
+FAULTS = {
+    "jetpack-6": "JetPack 6 (CUDA 12.6) instead of JetPack 7",
+    "no-driver": "no NVIDIA driver and no device node",
+    "compute-capability": "a GPU of compute capability 7.2 (Xavier)",
+    "out-of-memory": "no free device memory",
+    "hang": "a kernel that never ends",
+    "reset": "the GPU is lost at the second kernel",
+}
 
 
 class Device(Spec):

@@ -25,10 +25,13 @@ class NamedDevice:
     name: str
     device: Device
     virtual: bool
+    order: str | None = None  # of the threads of an emulated GPU
+    fault: str | None = None  # that a virtual board plays
 
     def to_json(self) -> dict[str, Any]:
         """The device as JSON values."""
-        return {"name": self.name, "virtual": self.virtual, **self.device.model_dump(mode="json")}
+        gpu = {"order": self.order, "fault": self.fault} if self.order is not None else {}
+        return {"name": self.name, "virtual": self.virtual, **gpu, **self.device.model_dump(mode="json")}
 
 
 def devices() -> list[NamedDevice]:
@@ -38,7 +41,17 @@ def devices() -> list[NamedDevice]:
     own = [
         NamedDevice(name, device, virtual=False) for name, device in sorted(load_devices().devices.items())
     ]
-    return own + [NamedDevice(board.name, board.device, virtual=True) for board in virtual.running()]
+    boards = [
+        NamedDevice(
+            board.name,
+            board.device,
+            virtual=True,
+            order=board.gpu.order if board.gpu else None,
+            fault=board.gpu.fault if board.gpu else None,
+        )
+        for board in virtual.running()
+    ]
+    return own + boards
 
 
 def deploy(bundle: Path, device: str, listener: Listener) -> "Installed":

@@ -32,6 +32,14 @@ _CPUINFO_NAMES = {
 _GLIBC = re.compile(r"(lib(c|m|dl|rt|pthread|util|mvec|resolv)|ld-linux[-\w]*)\.so\.\d+")
 _LIBRARY_PACKAGES = {"libstdc++.so.6": "libstdc++6", "libgomp.so.1": "libgomp1", "libgcc_s.so.1": "libgcc-s1"}
 _JETPACK_OF_L4T = {"32": "4 (CUDA 10.2)", "34": "5 (CUDA 11.4)", "35": "5 (CUDA 11.4)", "36": "6 (CUDA 12.6)"}
+# Compute capability of each Tegra's GPU: NVIDIA's table of CUDA GPUs (Jetson), https://developer.nvidia.com/cuda-gpus.
+_CAPABILITY_OF_SOC = {
+    "tegra210": "5.3",
+    "tegra186": "6.2",
+    "tegra194": "7.2",
+    "tegra234": "8.7",
+    "tegra264": "11.0",
+}
 
 # `test -w` also fails on a read-only file system. The loader's cache comes first, then the default
 # folders; CUDA's own folder is searched only to report that it is not on the loader's path.
@@ -62,6 +70,12 @@ while IFS=: read -r key value; do
 done 2>/dev/null </proc/cpuinfo
 for node in /dev/nvgpu /dev/nvhost-gpu /dev/nvidia0; do if [ -e "$node" ]; then echo "gpu $node"; fi; done
 read -r l4t 2>/dev/null </etc/nv_tegra_release && echo "l4t $l4t"
+for tree in /sys/firmware/devicetree/base /proc/device-tree; do
+  if [ -r "$tree/compatible" ]; then
+    echo "soc $(tr '\\0' '\\n' <"$tree/compatible" | sed -n 's/^nvidia,\\(tegra[0-9]*\\)$/\\1/p')"
+    break
+  fi
+done
 cache=$({ ldconfig -p || /sbin/ldconfig -p; } 2>/dev/null)
 for library in "$@"; do
   case $cache in *"	$library ("*) echo "library $library"; continue;; esac
@@ -93,6 +107,7 @@ class BoardFacts:
     aside: dict[str, str]  # libraries that are not on the loader's path, with their folder
     gpu: bool
     l4t: str | None  # NVIDIA's release line on a Jetson
+    soc: str | None = None  # on a Jetson, e.g. tegra234
 
 
 def preflight(
@@ -172,7 +187,9 @@ def _libraries(facts: BoardFacts, target: TargetInfo, libraries: list[str]) -> I
     for name in libraries:
         if name in facts.libraries:
             continue
-        if name.startswith("libcuda"):
+        if name.startswith("libcuda."):
+            yield f"GPU: {name} is missing: the NVIDIA driver, which is part of JetPack (package nvidia-l4t-cuda)"
+        elif name.startswith("libcuda"):
             yield _cuda(facts, target, name)
         elif name in _LIBRARY_PACKAGES:
             yield f"library: {name} is missing (Debian: apt install {_LIBRARY_PACKAGES[name]})"
@@ -180,6 +197,18 @@ def _libraries(facts: BoardFacts, target: TargetInfo, libraries: list[str]) -> I
             yield f"library: {name} is missing"
     if target.device_kind == "cuda" and not facts.gpu:
         yield "GPU: there is no NVIDIA device node in /dev; is this a Jetson with its driver loaded?"
+    capability = _CAPABILITY_OF_SOC.get(facts.soc or "")
+    if target.gpu is not None and capability is not None and capability != _capability(target.gpu.arch):
+        yield (
+            f"GPU: {facts.soc} has compute capability {capability}, and the kernels of {target.name} are for "
+            f"{_capability(target.gpu.arch)} ({target.gpu.arch})"
+        )
+
+
+def _capability(arch: str) -> str:
+    """The compute capability of an architecture as nvcc names it: 8.7 of sm_87."""
+    digits = "".join(character for character in arch if character.isdigit())
+    return f"{digits[:-1]}.{digits[-1]}"
 
 
 def _cuda(facts: BoardFacts, target: TargetInfo, name: str) -> str:
@@ -233,6 +262,7 @@ def _parse(answer: str) -> BoardFacts:
         aside=dict(_pair(text) for text in said.get("aside", ())),
         gpu="gpu" in said,
         l4t=one("l4t") or None,
+        soc=one("soc") or None,
     )
 
 

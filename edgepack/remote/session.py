@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from edgepack.config.device import Device
-from edgepack.errors import EdgepackError, UnreachableError
+from edgepack.errors import EdgepackError, TimedOutError
 from edgepack.remote.connection import Connection, open_connection, trust
 from edgepack.remote.process import Process
 from edgepack.remote.transfer import ChunkSent, Transfer
@@ -116,7 +116,8 @@ class SSHSession:
             check: Raise if the exit code is not 0.
 
         Raises:
-            UnreachableError: The connection was lost, or the command timed out.
+            UnreachableError: The connection was lost.
+            TimedOutError: The command timed out.
             EdgepackError: ``check``, and the exit code is not 0.
         """
         with self.stream(argv) as process:
@@ -127,7 +128,7 @@ class SSHSession:
                 code = process.wait(timeout)
             except TimeoutError as error:
                 process.terminate()
-                raise UnreachableError(
+                raise TimedOutError(
                     f"a command timed out after {timeout:g} s: {process.command[:200]}",
                     where=self.name,
                     why=_tail(process.stderr) or "no output",

@@ -4,10 +4,10 @@ import io
 import posixpath
 from typing import TYPE_CHECKING
 
-from edgepack.agent.protocol import BoardModel
+from edgepack.agent.protocol import GPU_HANGS, BoardModel, explain, failure_of
 from edgepack.bundle.layout import AGENT, sample_input, sample_output
 from edgepack.bundle.manifest import Manifest
-from edgepack.errors import DeployError, InputError
+from edgepack.errors import DeployError, InputError, TimedOutError
 from edgepack.remote.session import Session
 
 if TYPE_CHECKING:
@@ -52,12 +52,19 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
     on = BoardModel(session, f"./{AGENT}", manifest.model, device=manifest.target.device_kind)
     words = [word for path in inputs for word in ("--input", path)]
     argv = on.command("run", *words, "--output-dir", out)
-    completed = session.run(["/bin/sh", "-c", _RUN, "edgepack", folder, out, *argv], timeout=TIMEOUT_S)
+    try:
+        completed = session.run(["/bin/sh", "-c", _RUN, "edgepack", folder, out, *argv], timeout=TIMEOUT_S)
+    except TimedOutError as error:
+        why = f"the test inference did not end within {TIMEOUT_S:g} s; it was killed"
+        step = GPU_HANGS if manifest.target.device_kind == "cuda" else None
+        raise _failed(session, manifest, why, step) from error
     if completed.returncode != 0:
-        said = (completed.stderr + completed.stdout).decode(errors="replace").strip()
-        raise _failed(
-            session, manifest, f"the agent ended with {_describe_exit(completed.returncode)}: {said[-800:]}"
-        )
+        failure = failure_of(completed.stdout.splitlines())
+        said = (completed.stderr + completed.stdout).decode(errors="replace").strip()[-800:]
+        why, step = explain(failure, completed.stderr) if failure else (said, None)
+        of_gpu = manifest.target.device_kind == "cuda"
+        code = _describe_exit(completed.returncode)
+        raise _failed(session, manifest, f"the agent ended with {code}: {why}", step if of_gpu else None)
     for path in outputs:
         name = posixpath.basename(path)
         actual = _load(session, posixpath.join(folder, out, name))
@@ -102,11 +109,12 @@ def _describe_exit(code: int) -> str:
     return f"signal {code - 128}" if code > 128 else f"exit code {code}"  # noqa: PLR2004 - the shell's convention
 
 
-def _failed(session: Session, manifest: Manifest, why: str) -> DeployError:
+def _failed(session: Session, manifest: Manifest, why: str, step: str | None = None) -> DeployError:
     return DeployError(
         f"{manifest.name} {manifest.version} does not work on this board",
         where=session.name,
         why=why,
         state="the current release is unchanged",
-        next="check that the device's target matches the board: edgepack devices info, edgepack targets show",
+        next=step
+        or "check that the device's target matches the board: edgepack devices info, edgepack targets show",
     )

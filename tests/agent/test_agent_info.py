@@ -34,6 +34,24 @@ JETSON = {
     "/sys/class/thermal/cooling_device1/type": "cpufreq-cpu0\n",
     "/sys/class/thermal/cooling_device1/cur_state": "2\n",
     "/sys/class/thermal/thermal_zone0/type": "cv0-thermal\n",  # sleeps: it has no temperature to read
+    "/var/lib/nvpmodel/status": "pmode:0002\n",
+    "/etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=MAXN >\nCPU_ONLINE CORE_0 1\n< POWER_MODEL ID=2 NAME=MODE_30W >\n",
+    "/sys/class/devfreq/17000000.gpu/governor": "nvhost_podgov\n",
+    "/sys/class/devfreq/17000000.gpu/cur_freq": "306000000\n",
+    "/sys/class/devfreq/17000000.gpu/max_freq": "612000000\n",
+    "/sys/class/devfreq/15340000.vic/cur_freq": "115200000\n",  # not the GPU
+    "/sys/class/hwmon/hwmon0/name": "pwmfan\n",
+    "/sys/class/hwmon/hwmon1/name": "ina3221\n",
+    "/sys/class/hwmon/hwmon1/in1_label": "VDD_GPU_SOC\n",
+    "/sys/class/hwmon/hwmon1/in1_input": "19000\n",
+    "/sys/class/hwmon/hwmon1/curr1_input": "160\n",
+    "/sys/class/hwmon/hwmon1/in2_label": "NC\n",  # not connected
+    "/sys/class/hwmon/hwmon1/in2_input": "0\n",
+    "/sys/class/hwmon/hwmon1/curr2_input": "0\n",
+    "/sys/class/hwmon/hwmon1/in7_label": "sum of shunt voltages\n",
+    "/sys/class/hwmon/hwmon2/name": "ina238\n",
+    "/sys/class/hwmon/hwmon2/label": "VIN\n",
+    "/sys/class/hwmon/hwmon2/power1_input": "16802000\n",
 }
 
 
@@ -85,6 +103,20 @@ def test_a_jetson_with_its_cuda(bundle, tmp_path):
     assert told["cuda"]["runtimes"] == ["/usr/local/cuda-12.6/lib64/libcudart.so.12"]
     assert told["state"]["throttling"]["cooling"] == ["cpufreq-cpu0"]  # the fan is no throttling
     assert told["state"]["temperature"] == []
+    assert told["state"]["power_mode"] == "MODE_30W"
+    assert told["state"]["power"] == [
+        {"rail": "VDD_GPU_SOC", "milliwatts": 3040},
+        {"rail": "VIN", "milliwatts": 16802},
+    ]
+    gpu = {"name": "17000000.gpu", "governor": "nvhost_podgov"}
+    assert told["state"]["gpu"] == [{**gpu, "frequency_khz": 306000, "frequency_max_khz": 612000}]
+
+
+def test_the_device_tree_is_also_read_below_sys(bundle, tmp_path):
+    model = {"/sys/firmware/devicetree/base/model": "NVIDIA Jetson AGX Thor Developer Kit\0"}
+    told = probe(bundle, "--root", plant(tmp_path, model))
+    assert told["board"] == "NVIDIA Jetson AGX Thor Developer Kit"
+    assert (told["state"]["power_mode"], told["state"]["power"], told["state"]["gpu"]) == (None, [], [])
 
 
 def test_a_board_without_state_files(bundle, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from edgepack.base.paths import cache_dir
 
 # Rebuildable and slow to make: shared with every other test. The artifact store is not.
-SHARED = ("agent", "runtime", "virtual")
+SHARED = ("agent", "gpu", "runtime", "virtual")
 TIMEOUT_S = 540
 
 

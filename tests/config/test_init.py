@@ -59,7 +59,10 @@ def test_the_model_is_named_from_the_recipes_folder(project):
     )
     recipe = make_plan(path).recipe
     assert recipe.model.onnx == "../models/m.onnx"
-    assert [(e.target, e.device) for e in recipe.targets] == [("rpi4", "virtual:rpi4"), ("jetson-orin", None)]
+    assert [(e.target, e.device) for e in recipe.targets] == [
+        ("rpi4", "virtual:rpi4"),
+        ("jetson-orin", "virtual:jetson-orin"),
+    ]
     assert check(path) == []
 
 

@@ -18,6 +18,7 @@ from edgepack.schedules import FAMILIES
 FILES = sorted(shipped_dir("targets").glob("*.yaml"))
 WANTED = {
     "x86-64-v2", "x86-64-v3", "x86-64-v4", "host", "arm64", "rpi3", "rpi4", "rpi5", "jetson-orin", "jetson-thor", "jetson-cpu",
+    "host-gpu",
 }  # fmt: skip
 
 

@@ -31,9 +31,10 @@ JETSON = BoardFacts(
     libraries=frozenset({"libstdc++.so.6", "libcudart.so.13", "libcuda.so.1"}),
     aside={},
     gpu=True,
-    l4t="# R38 (release), REVISION: 2.0",
+    l4t="# R39 (release), REVISION: 2.0",
+    soc="tegra234",
 )
-LIBRARIES = ["libcudart.so.13", "libstdc++.so.6"]
+LIBRARIES = ["libcuda.so.1", "libcudart.so.13", "libstdc++.so.6"]
 
 
 def check(session, tmp_path, *, size=1000, work_dir=None, libraries=(), **bundle):
@@ -121,7 +122,10 @@ def test_a_jetson_that_fits(tmp_path):
 
 def test_jetpack_6_is_detected(tmp_path):
     old = replace(
-        JETSON, libraries=frozenset({"libstdc++.so.6"}), l4t="# R36 (release), REVISION: 4.3", libc="2.35"
+        JETSON,
+        libraries=frozenset({"libcuda.so.1", "libstdc++.so.6"}),
+        l4t="# R36 (release), REVISION: 4.3",
+        libc="2.35",
     )
     libc, cuda = on_jetson(tmp_path, old)
     assert "glibc 2.35" in libc
@@ -133,7 +137,7 @@ def test_jetpack_6_is_detected(tmp_path):
 def test_cuda_that_the_loader_does_not_find_is_not_called_missing(tmp_path):
     aside = replace(
         JETSON,
-        libraries=frozenset({"libstdc++.so.6"}),
+        libraries=frozenset({"libcuda.so.1", "libstdc++.so.6"}),
         aside={"libcudart.so.13": "/usr/local/cuda-13.0/lib64"},
     )
     (problem,) = on_jetson(tmp_path, aside)
@@ -147,7 +151,16 @@ def test_cuda_that_the_loader_does_not_find_is_not_called_missing(tmp_path):
         ({"gpu": False}, "GPU"),
         ({"bits": 32}, "32-bit programs"),
         ({"libc": None}, "not glibc"),
-        ({"libraries": frozenset({"libcudart.so.13"})}, "apt install libstdc++6"),
+        ({"libraries": frozenset({"libcuda.so.1", "libcudart.so.13"})}, "apt install libstdc++6"),
+        (
+            {"libraries": frozenset({"libcudart.so.13", "libstdc++.so.6"})},
+            "libcuda.so.1 is missing: the NVIDIA driver",
+        ),
+        (
+            {"soc": "tegra194"},
+            "tegra194 has compute capability 7.2, and the kernels of jetson-orin are for 8.7 (sm_87)",
+        ),
+        ({"soc": "tegra264"}, "tegra264 has compute capability 11.0"),
         ({"cpu_features": frozenset({"fp", "asimd", "aes", "crc32", "sha2"})}, "dotprod, fullfp16, lse"),
         ({"lacking_tools": ("flock",)}, "flock is missing"),
         ({"writable": False}, "edgepack is not writable for the login user"),
@@ -161,6 +174,11 @@ def test_one_thing_missing(tmp_path, change, word):
 
 def test_a_board_that_hides_its_cpu_features_is_believed(tmp_path):
     assert on_jetson(tmp_path, replace(JETSON, cpu_features=frozenset())) == []
+
+
+@pytest.mark.parametrize("soc", [None, "tegra999"])
+def test_a_gpu_of_unknown_capability_is_tried(tmp_path, soc):
+    assert on_jetson(tmp_path, replace(JETSON, soc=soc)) == []
 
 
 def test_needed_libraries_of_real_files(tmp_path):

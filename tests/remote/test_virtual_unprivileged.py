@@ -86,6 +86,30 @@ def test_the_host_kind_works(as_user):
     assert result.stdout.split() == [str(USER if os.geteuid() == 0 else os.geteuid()), "mine"]
 
 
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="host-gpu is for x86-64 machines")
+def test_the_host_kind_with_a_gpu_works(as_user):
+    result = as_user("""
+        import os
+        from edgepack.errors import UsageError
+        from edgepack.remote import virtual
+        from edgepack.remote.session import connect
+        os.environ["LOGNAME"] = "someone"  # the user has no account
+        try:
+            board = virtual.up("host-gpu", owned=True)
+        except UsageError as error:
+            print("refused" if "namespaces" in error.next else error.render())
+            raise SystemExit
+        with board, connect(board.name, board.device) as session:
+            look = "ldconfig -p || /sbin/ldconfig -p; ls /dev/nvidia0 /dev/null; cat $EDGEPACK_GPU/gpu.conf"
+            print(session.run(["sh", "-c", look]).stdout.decode())
+    """)
+    assert result.returncode == 0, result.stderr
+    if result.stdout == "refused\n":
+        pytest.skip("no namespaces here")
+    assert "gpu-libraries/libcuda.so.1\n" in result.stdout
+    assert "/dev/null\n/dev/nvidia0\nname Orin\n" in result.stdout
+
+
 def test_an_emulated_kind_without_root_suggests_the_host_kind(as_user):
     result = as_user("""
         from edgepack.remote import virtual

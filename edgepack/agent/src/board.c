@@ -145,6 +145,78 @@ static void add_throttling(struct json *json, const char *root)
     json_close(json, '}');
 }
 
+/* A file that holds one number; -1 if it cannot be read. */
+static int64_t number_in(const char *root, const char *path, const char *name)
+{
+    char text[TEXT_SIZE];
+    return read_in(root, path, name, text, sizeof text) ? strtoll(text, NULL, 10) : -1;
+}
+
+static void add_rail(struct json *json, const char *rail, int64_t milliwatts)
+{
+    json_open(json, NULL, '{');
+    json_text(json, "rail", rail);
+    json_integer(json, "milliwatts", milliwatts);
+    json_close(json, '}');
+}
+
+/* Power monitors of Texas Instruments (drivers ina3221, ina238 ...): a label, mV and mA per channel, or the label of
+ * the whole chip and its power in microwatts. An unconnected channel is called NC. */
+static void add_power(const char *root, const char *path, void *json)
+{
+    enum { CHANNELS = 3 }; /* of an INA3221; those behind are sums */
+    char chip[TEXT_SIZE], rail[TEXT_SIZE], name[32];
+    if (!read_in(root, path, "name", chip, sizeof chip) || strncmp(chip, "ina", 3) != 0)
+        return;
+    for (int channel = 1; channel <= CHANNELS; channel++) {
+        snprintf(name, sizeof name, "in%d_label", channel);
+        if (!read_in(root, path, name, rail, sizeof rail) || strcmp(rail, "NC") == 0)
+            continue;
+        snprintf(name, sizeof name, "in%d_input", channel);
+        int64_t millivolts = number_in(root, path, name);
+        snprintf(name, sizeof name, "curr%d_input", channel);
+        int64_t milliamperes = number_in(root, path, name);
+        if (millivolts >= 0 && milliamperes >= 0)
+            add_rail(json, rail, millivolts * milliamperes / 1000);
+    }
+    int64_t microwatts = number_in(root, path, "power1_input");
+    if (microwatts >= 0 && read_in(root, path, "label", rail, sizeof rail))
+        add_rail(json, rail, microwatts / 1000);
+}
+
+/* A GPU's clock (devfreq, in Hz). */
+static void add_gpu(const char *root, const char *path, void *json)
+{
+    char governor[TEXT_SIZE];
+    int64_t now = number_in(root, path, "cur_freq"), most = number_in(root, path, "max_freq");
+    if (now < 0 || most < 0 || !read_in(root, path, "governor", governor, sizeof governor))
+        return;
+    json_open(json, NULL, '{');
+    json_text(json, "name", strrchr(path, '/') + 1);
+    json_text(json, "governor", governor);
+    json_integer(json, "frequency_khz", now / 1000);
+    json_integer(json, "frequency_max_khz", most / 1000);
+    json_close(json, '}');
+}
+
+/* The power mode of a Jetson, as `nvpmodel -q` names it: its number is in the status file, its name in the
+ * configuration. */
+static bool power_mode(const char *root, char *name, size_t size)
+{
+    static char modes[65536]; /* the file has the clocks of every mode */
+    char status[TEXT_SIZE], key[64];
+    if (!board_read(root, "/var/lib/nvpmodel/status", status, sizeof status) ||
+        strncmp(status, "pmode:", 6) != 0)
+        return false;
+    int number = snprintf(key, sizeof key, "< POWER_MODEL ID=%lld NAME=", strtoll(status + 6, NULL, 10));
+    const char *at = board_read(root, "/etc/nvpmodel.conf", modes, sizeof modes) ? strstr(modes, key) : NULL;
+    if (at == NULL)
+        return false;
+    at += number;
+    snprintf(name, size, "%.*s", (int)strcspn(at, " >\n"), at);
+    return true;
+}
+
 static void add_list(struct json *json, const char *key, const char *root, const char *pattern,
                      void (*each)(const char *root, const char *path, void *json))
 {
@@ -155,7 +227,10 @@ static void add_list(struct json *json, const char *key, const char *root, const
 
 void board_state(struct json *json, const char *key, const char *root)
 {
-    char load[TEXT_SIZE];
+    /* Orin, by driver; Thor's first graphics cluster. */
+    static const char *const GPUS[] = {"/sys/class/devfreq/*.gpu", "/sys/class/devfreq/*.ga10b",
+                                       "/sys/class/devfreq/gpu-gpc-0"};
+    char load[TEXT_SIZE], mode[64];
     json_open(json, key, '{');
     add_list(json, "governor", root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor", add_text);
     add_list(json, "frequency_khz", root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq",
@@ -163,6 +238,12 @@ void board_state(struct json *json, const char *key, const char *root)
     add_list(json, "frequency_max_khz", root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
              add_number);
     add_list(json, "temperature", root, "/sys/class/thermal/thermal_zone*", add_temperature);
+    json_text(json, "power_mode", power_mode(root, mode, sizeof mode) ? mode : NULL);
+    add_list(json, "power", root, "/sys/class/hwmon/hwmon*", add_power);
+    json_open(json, "gpu", '[');
+    for (size_t i = 0; i < sizeof GPUS / sizeof GPUS[0]; i++)
+        for_each(root, GPUS[i], add_gpu, json);
+    json_close(json, ']');
     add_throttling(json, root);
     if (board_read(root, "/proc/loadavg", load, sizeof load))
         json_real(json, "load_1min", strtod(load, NULL));

@@ -99,6 +99,7 @@ static void add_system(struct json *json, const char *root)
     char model[256];
     struct utsname system;
     bool known = board_read(root, "/proc/device-tree/model", model, sizeof model) ||
+                 board_read(root, "/sys/firmware/devicetree/base/model", model, sizeof model) ||
                  board_read(root, "/sys/class/dmi/id/product_name", model, sizeof model);
     uname(&system);
     json_text(json, "arch", system.machine);

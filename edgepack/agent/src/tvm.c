@@ -91,6 +91,16 @@ void tvm_release(TVMFFIObjectHandle object)
         ffi.release(object);
 }
 
+/* Whether TVM's CUDA runtime raised this error, by its words: a call of the runtime, of the driver, a launch. */
+static bool of_the_gpu(const char *text)
+{
+    static const char *const WORDS[] = {"CUDA: ", "CUDAError: ", "CUDALaunch Error: ", "CUDA Runtime Error: "};
+    for (size_t i = 0; i < sizeof WORDS / sizeof WORDS[0]; i++)
+        if (strstr(text, WORDS[i]) != NULL)
+            return true;
+    return false;
+}
+
 /* Takes the pending error of this thread and formats it. */
 static bool raised(const char *doing, struct failure *failure)
 {
@@ -102,6 +112,8 @@ static bool raised(const char *doing, struct failure *failure)
     fail(failure, STATUS_MODEL, "%s: %.*s: %.*s", doing, (int)(cell->kind.size > 128 ? 128 : cell->kind.size),
          cell->kind.data, (int)(cell->message.size > 3072 ? 3072 : cell->message.size), cell->message.data);
     tvm_release(error);
+    if (of_the_gpu(failure->text))
+        failure->status = STATUS_DEVICE;
     return false;
 }
 

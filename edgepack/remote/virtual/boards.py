@@ -80,7 +80,7 @@ def up(
         owned: stop the board when the calling process exits for any reason. Otherwise it runs
             until ``down``.
         order: order of the emulated GPU's threads and blocks: forward, reverse or random:SEED.
-        fault: what is wrong with the board, one of ``edgepack.remote.virtual.gpu.FAULTS``.
+        fault: what is wrong with the board, one of ``edgepack.config.device.FAULTS``.
 
     Raises:
         UsageError: the kind is unknown, the name is invalid or taken, the kind has no GPU for the order or fault,
@@ -404,8 +404,9 @@ def _state(folder: Path) -> dict[str, Any] | None:
 
 def _board(folder: Path, state: dict[str, Any]) -> Board:
     device = Device.model_validate(state["device"])
-    chosen = gpu.Setting(**state["gpu"]) if state["gpu"] else None
-    return Board(folder.name, state["kind"], device, folder, state["mode"], state["owner"], chosen)
+    # A board that an earlier version started has neither.
+    chosen = gpu.Setting(**state["gpu"]) if state.get("gpu") else None
+    return Board(folder.name, state["kind"], device, folder, state["mode"], state.get("owner"), chosen)
 
 
 @contextlib.contextmanager

@@ -7,28 +7,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from edgepack.config.device import FAULTS
 from edgepack.config.target import load_target
 from edgepack.errors import UsageError
 from edgepack.remote.virtual import jetson_files, programs
+from edgepack.remote.virtual.jetsons import with_fault
 from edgepack.remote.virtual.kinds import KINDS, Kind
 
-# What can be wrong with a board, by name.
-FAULTS = {
-    "jetpack-6": "JetPack 6 (CUDA 12.6) instead of JetPack 7",
-    "no-driver": "no NVIDIA driver and no device node",
-    "compute-capability": "a GPU of compute capability 7.2 (Xavier)",
-    "out-of-memory": "no free device memory",
-    "hang": "a kernel that never ends",
-    "reset": "the GPU is lost at the third kernel",
-}
 ORDER = "forward"  # unless another one is asked for
 RUNTIME, DRIVER = "libcudart.so.13", "libcuda.so.1"
 FOLDER = "gpu"  # in a board's folder: gpu.conf, and modules/ for kernels
 
+_OF_JETSONS = ("jetpack-6", "no-driver")  # what a Jetson's userland lacks
 _ORDERS = re.compile(r"forward|reverse|random:\d{1,9}")
 _VARIABLE, _ON_BOARD = "EDGEPACK_GPU", "/opt/edgepack-gpu"
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as Ubuntu's: nvpmodel is in /usr/sbin
-_DRIVER_FAULTS = {"hang": "hang", "reset": "reset:3"}
+_PATH = (
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as Ubuntu's: nvpmodel is in /usr/sbin
+)
+_DRIVER_FAULTS = {"hang": "hang", "reset": "reset:2"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,13 @@ def setting(kind: Kind, order: str | None, fault: str | None) -> Setting | None:
         return None
     if fault is not None and fault not in FAULTS:
         raise UsageError(f"unknown fault '{fault}'", why=f"faults: {', '.join(FAULTS)}")
+    if fault in _OF_JETSONS and kind.jetson is None:
+        kinds = ", ".join(k.name for k in KINDS.values() if k.jetson)
+        raise UsageError(
+            f"virtual board '{kind.name}' cannot play the fault '{fault}'",
+            why="it has this machine's own userland",
+            next=f"use one of these kinds: {kinds}",
+        )
     if order is not None and not _ORDERS.fullmatch(order):
         raise UsageError(f"unknown order '{order}'", why="orders: forward, reverse, random:SEED")
     return Setting(order or ORDER, fault)
@@ -85,11 +88,11 @@ def attach(kind: Kind, chosen: Setting, folder: Path) -> Attached:
         return Attached(
             {_VARIABLE: str(gpu)},
             {
-                "nodes": [] if chosen.fault == "no-driver" else ["nvidia0"],
+                "nodes": ["nvidia0"],
                 "loader": [[ldconfig, "-X", "-f", str(config), "-C", str(cache)], str(cache)],
             },
         )
-    jetson = jetson_files.with_fault(kind.jetson, chosen.fault)
+    jetson = with_fault(kind.jetson, chosen.fault)
     shown = jetson_files.write(folder / "jetson", jetson, libraries, len(os.sched_getaffinity(0)))
     return Attached(
         {_VARIABLE: _ON_BOARD, "PATH": _PATH},

@@ -1,25 +1,13 @@
 """The files of a virtual Jetson: its release, device tree, sensors, clocks, tools and CUDA libraries."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
-from edgepack.remote.virtual.jetsons import JETPACK_6, NVPMODEL, TEGRASTATS, XAVIER, Jetson
+from edgepack.remote.virtual.jetsons import NVPMODEL, TEGRASTATS, Jetson
 
 DRIVER = "usr/lib/aarch64-linux-gnu/nvidia"
 # Folders that are shown whole; of the others, each file.
 _WHOLE = ("sys", "var/lib/nvpmodel", DRIVER)
-
-
-def with_fault(jetson: Jetson, fault: str | None) -> Jetson:
-    """The board that has this fault."""
-    if fault == "jetpack-6":
-        return replace(jetson, **JETPACK_6)
-    if fault == "compute-capability":
-        return replace(jetson, **XAVIER)
-    if fault == "no-driver":
-        return replace(jetson, nodes=())
-    return jetson
 
 
 def write(tree: Path, jetson: Jetson, libraries: Path, cores: int) -> dict[str, str]:
@@ -66,7 +54,7 @@ def _system(jetson: Jetson) -> dict[str, str]:
 
 
 def _clocks(jetson: Jetson, cores: int) -> dict[str, str]:
-    files = {}
+    files: dict[str, str] = {}
     least, now, most = jetson.cpu_khz
     for core in range(cores):
         folder = f"sys/devices/system/cpu/cpu{core}/cpufreq"
@@ -86,7 +74,7 @@ def _clocks(jetson: Jetson, cores: int) -> dict[str, str]:
 
 
 def _sensors(jetson: Jetson) -> dict[str, str]:
-    files = {}
+    files: dict[str, str] = {}
     for number, name, temperature in jetson.zones:
         folder = f"sys/class/thermal/thermal_zone{number}"
         files |= {f"{folder}/type": f"{name}\n", f"{folder}/temp": f"{temperature}\n"}
@@ -101,14 +89,14 @@ def _sensors(jetson: Jetson) -> dict[str, str]:
         files[f"{monitor}/curr{number}_input"] = f"{rail.milliamperes}\n"
     # As the driver has it: the sum of the shunt voltages, in mV, which has no current of its own.
     files |= {f"{monitor}/in7_label": "sum of shunt voltages\n", f"{monitor}/in7_input": "5\n"}
-    if (rail := jetson.input_rail) is not None:
+    if (supply := jetson.input_rail) is not None:
         monitor = "sys/class/hwmon/hwmon2"
         files |= {
             f"{monitor}/name": "ina238\n",
-            f"{monitor}/label": f"{rail.label}\n",
-            f"{monitor}/in1_input": f"{rail.millivolts}\n",
-            f"{monitor}/curr1_input": f"{rail.milliamperes}\n",
-            f"{monitor}/power1_input": f"{rail.millivolts * rail.milliamperes}\n",  # microwatts
+            f"{monitor}/label": f"{supply.label}\n",
+            f"{monitor}/in1_input": f"{supply.millivolts}\n",
+            f"{monitor}/curr1_input": f"{supply.milliamperes}\n",
+            f"{monitor}/power1_input": f"{supply.millivolts * supply.milliamperes}\n",  # microwatts
         }
     return files
 
@@ -119,4 +107,6 @@ def _libraries(tree: Path, jetson: Jetson, libraries: Path, cuda: str) -> None:
     folder.mkdir(parents=True)
     (tree / cuda / "lib64").symlink_to(f"targets/{jetson.cuda_target}/lib")
     for library in libraries.iterdir():
-        shutil.copy(library, (tree / DRIVER if library.name.startswith("libcuda.") else folder) / library.name)
+        shutil.copy(
+            library, (tree / DRIVER if library.name.startswith("libcuda.") else folder) / library.name
+        )

@@ -1,10 +1,10 @@
 """What boards of the Jetson family show of themselves, as recorded from real ones: facts only, each with its source."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
-class Rail:
+class Supply:
     """A supply rail of the power monitor."""
 
     label: str
@@ -29,8 +29,8 @@ class Jetson:
     devfreq: str  # name of the GPU's devfreq device
     gpu_khz: tuple[int, int, int]
     zones: tuple[tuple[int, str, int], ...]  # number, name, temperature
-    rails: tuple[Rail, ...]  # of an INA3221, in this order
-    input_rail: Rail | None  # of an INA238 at the board's supply
+    rails: tuple[Supply, ...]  # of an INA3221, in this order
+    input_rail: Supply | None  # of an INA238 at the board's supply
     nodes: tuple[str, ...]  # in /dev
     tegrastats_gpu: str  # what tegrastats prints of the GPU's load
     tegrastats_values: int  # how many numbers tegrastats prints per rail: now, average, most
@@ -66,9 +66,9 @@ ORIN = Jetson(
         (8, "tj-thermal", 50250),
     ),
     rails=(
-        Rail("VDD_IN", 5088, 948),
-        Rail("VDD_CPU_GPU_CV", 5080, 102),
-        Rail("VDD_SOC", 5080, 290),
+        Supply("VDD_IN", 5088, 948),
+        Supply("VDD_CPU_GPU_CV", 5080, 102),
+        Supply("VDD_SOC", 5080, 290),
     ),
     input_rail=None,
     nodes=("nvgpu/igpu0/ctrl", "nvhost-gpu", "nvmap"),
@@ -104,29 +104,38 @@ THOR = Jetson(
         (4, "tj-thermal", 38875),
     ),
     rails=(
-        Rail("VDD_GPU", 12000, 164),
-        Rail("VDD_CPU_SOC_MSS", 12000, 491),
-        Rail("VIN_SYS_5V0", 5000, 1127),
+        Supply("VDD_GPU", 12000, 164),
+        Supply("VDD_CPU_SOC_MSS", 12000, 491),
+        Supply("VIN_SYS_5V0", 5000, 1127),
     ),
-    input_rail=Rail("VIN", 20000, 989),
+    input_rail=Supply("VIN", 20000, 989),
     nodes=("nvidia0", "nvidiactl", "nvidia-uvm", "nvmap"),
     tegrastats_gpu="",
     tegrastats_values=2,
 )
 
-# JetPack 6: /etc/nv_tegra_release of L4T R36.4.3, CUDA 12.6 with its libraries in targets/aarch64-linux.
-JETPACK_6 = {
-    "l4t": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, "
-    "DATE: Wed Jan  8 01:49:37 UTC 2025",
-    "cuda": "12.6",
-    "cuda_target": "aarch64-linux",
-    "runtime": "libcudart.so.12",
-}
-# A Xavier NX, whose GPU has another compute capability: tegra194-p3509-0000+p3668-0000.dts.
-XAVIER = {
-    "model": "NVIDIA Jetson Xavier NX Developer Kit",
-    "compatible": ("nvidia,p3509-0000+p3668-0000", "nvidia,tegra194"),
-}
+
+def with_fault(jetson: Jetson, fault: str | None) -> Jetson:
+    """The board that has this fault."""
+    if fault == "jetpack-6":  # L4T R36.4.3: CUDA 12.6 with its libraries in targets/aarch64-linux
+        return replace(
+            jetson,
+            l4t="# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, "
+            "DATE: Wed Jan  8 01:49:37 UTC 2025",
+            cuda="12.6",
+            cuda_target="aarch64-linux",
+            runtime="libcudart.so.12",
+        )
+    if fault == "compute-capability":  # Linux, arch/arm64/boot/dts/nvidia/tegra194-p3509-0000+p3668-0000.dts
+        return replace(
+            jetson,
+            model="NVIDIA Jetson Xavier NX Developer Kit",
+            compatible=("nvidia,p3509-0000+p3668-0000", "nvidia,tegra194"),
+        )
+    if fault == "no-driver":
+        return replace(jetson, nodes=())
+    return jetson
+
 
 NVPMODEL = """\
 #!/bin/bash

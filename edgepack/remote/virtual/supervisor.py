@@ -22,6 +22,7 @@ import ctypes
 import errno
 import json
 import os
+import runpy
 import select
 import shutil
 import signal
@@ -31,7 +32,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgepack.remote.virtual import mounts
+else:  # it runs without the package on its path
+    mounts = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("mounts.py"))))
 
 REFUSED = 3
 REFUSALS = {
@@ -45,10 +52,7 @@ MARKER = "EDGEPACK_VIRTUAL_BOARD"  # environment variable of every session, set 
 START_TIMEOUT_S = 15.0
 EXEC_TIMEOUT_S = 0.2  # timeout for loading a large program from a slow disk
 
-# <sched.h>, <sys/mount.h>, <sys/prctl.h>
-CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x04000000, 0x10000000, 0x20000000
-MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 0x2, 0x4, 0x1000, 0x4000, 0x40000
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 ALL_IDS = "0 0 4294967295\n"
 
 # ELF, 64 bit, little endian, any OS ABI, padding of zeros, ET_EXEC or ET_DYN, the machine (e_machine)
@@ -57,29 +61,6 @@ ALL_IDS = "0 0 4294967295\n"
 MAGIC = rb"\x7fELF\x02\x01\x01" + rb"\x00" * 9 + rb"\x02\x00%s\x00"
 MASK = rb"\xff" * 7 + rb"\x00" + rb"\xff" * 8 + rb"\xfe\xff\xff\xff"
 MACHINES = {"aarch64": rb"\xb7", "x86_64": rb"\x3e"}
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _call(what: str, result: int) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
-
-
-def _unshare(flags: int, what: str) -> None:
-    _call(f"new {what} namespace", _libc.unshare(ctypes.c_int(flags)))
-
-
-def _mount(source: str, target: Path | str, kind: str | None, flags: int = 0, data: str = "") -> None:
-    result = _libc.mount(
-        source.encode(),
-        os.fsencode(target),
-        kind and kind.encode(),
-        ctypes.c_ulong(flags),
-        data.encode() or None,
-    )
-    _call(f"mount {kind or source} on {target}", result)
 
 
 def process(pid: int) -> tuple[int, int] | None:
@@ -133,104 +114,16 @@ def kill_leftovers(folder: str, sid: int) -> None:
 # --- inside: what becomes sshd, process 1 of the board ---------------------------------------------------
 
 
-def _run(command: list[str]) -> None:
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        raise OSError(0, f"{command[0]} failed: {result.stderr.strip()[-400:]}")
-
-
-def _private_mounts() -> None:
-    _unshare(CLONE_NEWNS, "mount")
-    _mount("none", "/", None, MS_REC | MS_PRIVATE)
-
-
-def _escape(path: Path) -> str:
-    return "".join("\\" + c if c in "\\,:" else c for c in str(path))
-
-
-def _writable_root(plan: dict[str, Any], root: Path) -> None:
-    """Mount the board's own writable view of the shared root file system at ``root``."""
-    folder, base = Path(plan["folder"]), Path(plan["rootfs"])
-    copy, upper, work = folder / "root", folder / "upper", folder / "work"
-    if not copy.exists():
-        upper.mkdir(mode=0o755, exist_ok=True)
-        work.mkdir(mode=0o755, exist_ok=True)
-        options = f"lowerdir={_escape(base)},upperdir={_escape(upper)},workdir={_escape(work)}"
-        try:
-            _mount("overlay", root, "overlay", 0, options)
-        except OSError:  # e.g. in a container, where the state directory is on an overlay itself
-            partial = folder / "root.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            subprocess.run(["cp", "-a", "--reflink=auto", str(base), str(partial)], check=True)  # noqa: S607 - PATH is ours
-            partial.rename(copy)
-        else:
-            return
-    _mount(str(copy), root, None, MS_BIND | MS_REC)
-
-
-def _devices(root: Path, nodes: list[str]) -> None:
-    _mount("tmpfs", root / "dev", "tmpfs", MS_NOSUID, "mode=755,size=64k")
-    _nodes(root / "dev", nodes)
-    for name in ("null", "zero", "full", "random", "urandom", "tty"):
-        (root / "dev" / name).touch()
-        _mount(f"/dev/{name}", root / "dev" / name, None, MS_BIND)
-    for name in ("pts", "shm"):
-        (root / "dev" / name).mkdir()
-    _mount("/dev/pts", root / "dev/pts", None, MS_BIND)
-    _mount("tmpfs", root / "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=64m")
-    links = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
-    for name, link in links.items():
-        (root / "dev" / name).symlink_to(link)
-
-
-def _nodes(dev: Path, nodes: list[str]) -> None:
-    """Device nodes that programs look for and none opens."""
-    for name in nodes:
-        (dev / name).parent.mkdir(parents=True, exist_ok=True)
-        (dev / name).touch()
-        _mount("/dev/null", dev / name, None, MS_BIND)
-
-
-def _own_devices(where: Path, nodes: list[str]) -> None:
-    """Replace /dev by a copy of it, made at ``where``, that has more nodes."""
-    where.mkdir(exist_ok=True)
-    _mount("tmpfs", where, "tmpfs", MS_NOSUID, "mode=755,size=1m")
-    for entry in Path("/dev").iterdir():
-        copy = where / entry.name
-        if entry.is_symlink():
-            copy.symlink_to(entry.readlink())
-            continue
-        if entry.is_dir():
-            copy.mkdir()
-        else:
-            copy.touch()
-        _mount(str(entry), copy, None, MS_BIND | MS_REC)
-    _nodes(where, nodes)
-    _mount(str(where), "/dev", None, MS_BIND | MS_REC)
-
-
-def _show(root: Path, shown: dict[str, str]) -> None:
-    """Show the host's files and folders, by the path that they have on the board."""
-    for inside, source in shown.items():
-        target = root / inside.lstrip("/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if Path(source).is_dir():
-            target.mkdir(exist_ok=True)
-        else:
-            target.touch()
-        _mount(source, target, None, MS_BIND)
-
-
 def _register_qemu(plan: dict[str, Any]) -> None:
     """Make the kernel run binaries of the board's architecture under qemu, for this user namespace only."""
     where = Path("/run/binfmt")
     where.mkdir()
     for program, copy in plan["native"].items():
-        _mount(copy, program, None, MS_BIND)
+        mounts.mount(copy, program, None, mounts.MS_BIND)
     arch, magic = plan["arch"].encode(), MAGIC % MACHINES[plan["arch"]]
     entry = b":qemu-%s:M::%s:%s:%s:POCF" % (arch, magic, MASK, os.fsencode(plan["qemu"]))
     try:
-        _mount("binfmt_misc", where, "binfmt_misc")
+        mounts.mount("binfmt_misc", where, "binfmt_misc")
         (where / "register").write_bytes(entry)
     except OSError as error:
         # The host's own registration (Debian's qemu-user-static makes one at boot) serves just as well if
@@ -241,45 +134,51 @@ def _register_qemu(plan: dict[str, Any]) -> None:
 
 
 def _enter_chroot(plan: dict[str, Any], mapped: "Handshake") -> None:
-    _private_mounts()
-    _unshare(CLONE_NEWUTS, "UTS")
+    mounts.private_mounts()
+    mounts.unshare(mounts.CLONE_NEWUTS, "UTS")
     name = plan["name"].encode()
-    _call("set the host name", _libc.sethostname(name, ctypes.c_size_t(len(name))))
+    mounts.call("set the host name", mounts.libc.sethostname(name, ctypes.c_size_t(len(name))))
     # A /run of our own: ChrootDirectory must hang below folders only root can write, and the host's is
     # left alone.
-    _mount("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m")
+    mounts.mount("tmpfs", "/run", "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=755,size=1m")
     root = Path("/run/board")
     for made in (root, Path("/run/sshd")):
         made.mkdir(mode=0o755)
     shutil.copyfile(Path(plan["folder"]) / "authorized_keys", "/run/authorized_keys")
-    _writable_root(plan, root)
+    mounts.writable_root(plan, root)
     for inside in (root / "proc", Path("/proc")):
-        _mount("proc", inside, "proc")
-    _mount(str(Path(plan["folder"]) / "cpuinfo"), root / "proc/cpuinfo", None, MS_BIND)
-    _devices(root, plan["nodes"])
+        mounts.mount("proc", inside, "proc")
+    mounts.mount(str(Path(plan["folder"]) / "cpuinfo"), root / "proc/cpuinfo", None, mounts.MS_BIND)
+    mounts.devices(root, plan["nodes"])
     if plan["shown"]:
-        _show(root, plan["shown"])
-        _run([plan["qemu"], str(root / "usr/sbin/ldconfig"), "-r", str(root)])
+        mounts.show(root, plan["shown"])
+        mounts.run([plan["qemu"], str(root / "usr/sbin/ldconfig"), "-r", str(root)])
     # The native sshd looks up the board's users, not the host's.
     for name_of in ("passwd", "group", "shadow"):
-        _mount(str(root / "etc" / name_of), f"/etc/{name_of}", None, MS_BIND)
-    _unshare(CLONE_NEWUSER | CLONE_NEWNS, "user")
+        mounts.mount(str(root / "etc" / name_of), f"/etc/{name_of}", None, mounts.MS_BIND)
+    mounts.unshare(mounts.CLONE_NEWUSER | mounts.CLONE_NEWNS, "user")
     mapped.ask()
     _register_qemu(plan)
 
 
 def _enter_namespace(plan: dict[str, Any]) -> None:
-    _private_mounts()
-    _mount("proc", "/proc", "proc")
+    mounts.private_mounts()
+    mounts.mount("proc", "/proc", "proc")
     for shown, replaced in plan["accounts"].items():
-        _mount(shown, replaced, None, MS_BIND)
+        mounts.mount(shown, replaced, None, mounts.MS_BIND)
     if plan["loader"]:
         command, cache = plan["loader"]
         if Path("/var/cache/ldconfig").is_dir():  # ldconfig's own notes: not those of the host
-            _mount("tmpfs", "/var/cache/ldconfig", "tmpfs", MS_NOSUID | MS_NODEV, "mode=700,size=1m")
-        _run(command)
-        _mount(cache, "/etc/ld.so.cache", None, MS_BIND)
-        _own_devices(Path(plan["folder"]) / "dev", plan["nodes"])
+            mounts.mount(
+                "tmpfs",
+                "/var/cache/ldconfig",
+                "tmpfs",
+                mounts.MS_NOSUID | mounts.MS_NODEV,
+                "mode=700,size=1m",
+            )
+        mounts.run(command)
+        mounts.mount(cache, "/etc/ld.so.cache", None, mounts.MS_BIND)
+        mounts.own_devices(Path(plan["folder"]) / "dev", plan["nodes"])
 
 
 class Handshake:
@@ -311,7 +210,7 @@ def _become_sshd(plan: dict[str, Any], status: int, mapped: Handshake) -> None:
             _enter_chroot(plan, mapped)
         elif plan["mode"] == "namespace":
             _enter_namespace(plan)
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        mounts.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         watch = select.poll()
         watch.register(status, 0)
         if any(event & select.POLLERR for _, event in watch.poll(0)):  # the supervisor exited before prctl
@@ -343,11 +242,11 @@ def _start(plan: dict[str, Any]) -> int:
         if plan["mode"] != "plain":
             if os.geteuid() != 0:
                 user, group = os.geteuid(), os.getegid()
-                _unshare(CLONE_NEWUSER, "user")
+                mounts.unshare(mounts.CLONE_NEWUSER, "user")
                 Path("/proc/self/setgroups").write_text("deny")
                 Path("/proc/self/uid_map").write_text(f"{user} {user} 1\n")
                 Path("/proc/self/gid_map").write_text(f"{group} {group} 1\n")
-            _unshare(CLONE_NEWPID, "PID")
+            mounts.unshare(mounts.CLONE_NEWPID, "PID")
     except OSError as error:
         raise FailedError(error.strerror or str(error), REFUSED) from None
     reading, writing = os.pipe()  # closed by exec
