@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.coverage import networks, results
 from benchmarks.coverage.boards import Board, place
-from benchmarks.coverage.cases import Case, bind, collect, left_out
+from benchmarks.coverage.cases import Case, bind, collect, left_out, spread
 from benchmarks.coverage.contestants import GPU_TARGET, contestants, preload
 from benchmarks.coverage.outcomes import NETWORKS_ON_GPU
 from benchmarks.coverage.pool import Tell, run_all
@@ -49,7 +49,7 @@ def _run_cases(
     deadline: float,
 ) -> None:
     rows = stored.rows
-    jobs = _jobs(collect(options.cases), chosen, rows, options.resume, deadline)
+    jobs = _jobs(spread(collect(options.cases)), chosen, rows, options.resume, deadline)
 
     def work(job: TuningJob, tell: Tell) -> dict[str, object]:
         name, case = job

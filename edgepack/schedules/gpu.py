@@ -61,10 +61,13 @@ def _schedule(sch: Any) -> bool:
     outputs = [sch.get(rv).name_hint for rv in sch.get_output_blocks(sch.get_sblock("root"))]
     for rv in sch.get_child_blocks(sch.get_sblock("root")):
         block = read_block(sch, rv)
-        if block is None or (not block.reduced and expensive(block) and block.name not in outputs):
+        if block is None:
             return False
-        if not block.reduced and block.name not in outputs:
-            sch.compute_inline(rv)
+        if block.reduced or block.name in outputs:
+            continue
+        if expensive(block) and _used_often(sch, rv):
+            return False
+        sch.compute_inline(rv)
     blocks = [read_block(sch, rv) for rv in sch.get_child_blocks(sch.get_sblock("root"))]
     reductions = [block for block in blocks if block is not None and block.reduced]
     if len(reductions) != 1 or len(blocks) > 2:  # noqa: PLR2004 - a reduction and its epilogue
@@ -99,6 +102,12 @@ def _schedule(sch: Any) -> bool:
         for loop in inside[first:]:
             sch.unroll(loop)
     return True
+
+
+def _used_often(sch: Any, rv: Any) -> bool:
+    """Whether a value of the block is used more than once: by a reduction, or by several blocks."""
+    consumers = [read_block(sch, consumer) for consumer in sch.get_consumers(rv)]
+    return len(consumers) > 1 or any(consumer is None or consumer.reduced for consumer in consumers)
 
 
 def _pays(block: Block) -> bool:
