@@ -59,4 +59,3 @@ def _sigmoid():
 @pytest.mark.parametrize("after", [tuple, _quantized, _sigmoid])
 def test_a_depthwise_convolution_has_one_thread_per_output_whatever_follows(after):
     assert _threads(_depthwise(after())) == CHANNELS * SIZE * SIZE
-
