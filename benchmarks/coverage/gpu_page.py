@@ -35,12 +35,15 @@ def _named(names: Sequence[str], most: int = 12) -> str:
 
 
 def networks(rows: Iterable[Row]) -> str:
-    """A table of networks by precision."""
-    table: dict[str, dict[str, str]] = defaultdict(dict)
+    """A table of networks by precision: untuned, then with records."""
+    table: dict[tuple[bool, str], dict[str, str]] = defaultdict(dict)
     for row in rows:
-        table[row["net"]][row["precision"]] = _cell(row)
+        table[row["tuned"], row["net"]][row["precision"]] = _cell(row)
     columns = ("fp32", "fp16", "int8")
-    lines = [[net, *(cells.get(each, "not run") for each in columns)] for net, cells in table.items()]
+    lines = [
+        [net + (", records" if tuned else ""), *(table[tuned, net].get(each, "not run") for each in columns)]
+        for tuned, net in sorted(table, key=lambda key: key[0])
+    ]
     return markdown(("network", *columns), lines, 4, tight=True)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from benchmarks.coverage.boards import Board
+from benchmarks.coverage.candidates import write_records
 from benchmarks.kit import nets, places
 from benchmarks.kit.correctness import distance, rows
 from benchmarks.kit.half import to_half
@@ -41,18 +42,25 @@ BOUNDS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2}  # of the relative
 
 @dataclass(frozen=True)
 class Variant:
-    """A network in a precision."""
+    """A network in a precision, untuned or with records (``candidates``)."""
 
     net: str
     precision: Precision
+    tuned: bool = False
 
     @property
     def name(self) -> str:
         """Its name in the results."""
-        return f"{self.net}_{self.precision}"
+        return f"{self.net}_{self.precision}{'_tuned' * self.tuned}"
 
 
-VARIANTS = tuple(Variant(net, precision) for net in NETWORKS for precision in get_args(Precision))
+_TUNED = ("digits", "ds_cnn", "autoencoder", "bert_tiny", "mobilenet_v2")  # the others take long to search
+VARIANTS = tuple(
+    Variant(net, precision, tuned)
+    for tuned in (False, True)
+    for net in (_TUNED if tuned else NETWORKS)
+    for precision in get_args(Precision)
+)
 
 
 def model(variant: Variant, folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
@@ -102,9 +110,7 @@ def _digits() -> tuple[Path, dict[str, np.ndarray], dict[str, np.ndarray]]:
     return path, {"image": images[1:]}, {"image": images[0]}
 
 
-def measure(
-    board: Board, variant: Variant, folder: Path, *, records: Path | None = None, limit_s: float
-) -> dict[str, Any]:
+def measure(board: Board, variant: Variant, folder: Path, *, limit_s: float) -> dict[str, Any]:
     """Compile a network, run it once on the board, and compare its outputs; see ``contestants`` for ``status``."""
     from edgepack.agent import protocol
     from edgepack.export.reference import run_onnx
@@ -115,6 +121,9 @@ def measure(
     try:
         path, inputs = model(variant, folder)
         start = time.monotonic()
+        records = folder / "records" if variant.tuned else None
+        if records is not None:
+            row["records"] = write_records(path, board.target, records)
         compiled = compile_model(path, board.target, folder / "model.so", records=records)
         row["kernels"] = len(compiled.kernels)
         with board.model(compiled, timeout=limit_s) as on:

@@ -58,16 +58,8 @@ class ThreadPerOutput:
 
 
 def _schedule(sch: Any) -> bool:
-    outputs = [sch.get(rv).name_hint for rv in sch.get_output_blocks(sch.get_sblock("root"))]
-    for rv in sch.get_child_blocks(sch.get_sblock("root")):
-        block = read_block(sch, rv)
-        if block is None:
-            return False
-        if block.reduced or block.name in outputs:
-            continue
-        if expensive(block) and _used_often(sch, rv):
-            return False
-        sch.compute_inline(rv)
+    if not _inline(sch):
+        return False
     blocks = [read_block(sch, rv) for rv in sch.get_child_blocks(sch.get_sblock("root"))]
     reductions = [block for block in blocks if block is not None and block.reduced]
     if len(reductions) != 1 or len(blocks) > 2:  # noqa: PLR2004 - a reduction and its epilogue
@@ -101,6 +93,21 @@ def _schedule(sch: Any) -> bool:
     if math.prod(axis.extent for axis in block.reduced) <= _SHORT:
         for loop in inside[first:]:
             sch.unroll(loop)
+    return True
+
+
+def _inline(sch: Any) -> bool:
+    """Inline all blocks but reductions and outputs; False if one of them would compute a function repeatedly."""
+    outputs = [sch.get(rv).name_hint for rv in sch.get_output_blocks(sch.get_sblock("root"))]
+    for rv in sch.get_child_blocks(sch.get_sblock("root")):
+        block = read_block(sch, rv)
+        if block is None:
+            return False
+        if block.reduced or block.name in outputs:
+            continue
+        if expensive(block) and _used_often(sch, rv):
+            return False
+        sch.compute_inline(rv)
     return True
 
 
