@@ -93,10 +93,15 @@ def _only_reduction(sch: Any) -> Block | None:
     outputs = [sch.get(rv).name_hint for rv in sch.get_output_blocks(sch.get_sblock("root"))]
     for rv in sch.get_child_blocks(sch.get_sblock("root")):
         block = read_block(sch, rv)
-        if block is None or (not block.reduced and expensive(block) and block.name not in outputs):
+        if block is None:
             return None
-        if not block.reduced and block.name not in outputs:
-            sch.compute_inline(rv)
+        if block.reduced or block.name in outputs:
+            continue
+        consumers = [read_block(sch, consumer) for consumer in sch.get_consumers(rv)]
+        again = len(consumers) > 1 or any(consumer is None or consumer.reduced for consumer in consumers)
+        if again and expensive(block):
+            return None
+        sch.compute_inline(rv)
     blocks = [read_block(sch, rv) for rv in sch.get_child_blocks(sch.get_sblock("root"))]
     reductions = [block for block in blocks if block is not None and block.reduced]
     return reductions[0] if len(reductions) == 1 and len(blocks) <= 2 else None  # noqa: PLR2004
