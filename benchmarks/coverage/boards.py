@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.kit import agent
 from edgepack.agent.protocol import BoardModel, DeviceKind
 from edgepack.config.target import Target, load_target
-from edgepack.emulation import Gpu, build_module, install_driver
+from edgepack.emulation import EmulatedGpu, build_module, install_driver
 from edgepack.emulation.sources import digest_of
 from edgepack.lower import Compiled
 from edgepack.remote.virtual.kinds import KINDS
@@ -85,7 +85,7 @@ def configure(folder: Path, target: Target) -> None:
     if kind.gpu is None:
         raise ValueError(f"{target.name} has no virtual board with a GPU")
     model = kind.gpu
-    Gpu(model.name, model.compute, model.memory_mib, model.multiprocessors).write(folder)
+    EmulatedGpu(model.name, model.compute, model.memory_mib, model.multiprocessors).write(folder)
 
 
 def place(folder: Path, target_name: str) -> Board:
