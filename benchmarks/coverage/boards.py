@@ -43,7 +43,7 @@ class Here:
 
 
 @dataclass(frozen=True)
-class Board:
+class LocalBoard:
     """A folder with the agent and its libraries as in a bundle; ``gpu`` is the folder of its emulated GPU."""
 
     target: Target
@@ -88,11 +88,11 @@ def configure(folder: Path, target: Target) -> None:
     EmulatedGpu(model.name, model.compute, model.memory_mib, model.multiprocessors).write(folder)
 
 
-def place(folder: Path, target_name: str) -> Board:
+def place(folder: Path, target_name: str) -> LocalBoard:
     """Lay out a board for a target of this machine's architecture in the folder."""
     target = load_target(target_name)
     if target.gpu is None:
-        return Board(target, agent.place(folder, target_name))
+        return LocalBoard(target, agent.place(folder, target_name))
     libraries = folder / "driver"
     install_driver(libraries, target.abi.arch, target.abi.libc)
-    return Board(target, agent.place(folder, target_name, (*BASE, EXTRA, CUDA)), libraries)
+    return LocalBoard(target, agent.place(folder, target_name, (*BASE, EXTRA, CUDA)), libraries)

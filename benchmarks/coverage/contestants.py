@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from benchmarks.coverage.boards import Board
+from benchmarks.coverage.boards import LocalBoard
 from benchmarks.coverage.cases import Case, bind
 from benchmarks.coverage.pool import Tell
 from benchmarks.kit.processes import last_line
@@ -40,7 +40,7 @@ def preload() -> None:
         import_module(f"edgepack.{name}")
 
 
-def edgepack(case: Case, tell: Tell, *, board: Board) -> dict[str, Any]:
+def edgepack(case: Case, tell: Tell, *, board: LocalBoard) -> dict[str, Any]:
     """Run a case as a user's .onnx file: import, lower, link, run with the agent on the board."""
     from edgepack.agent import protocol
     from edgepack.lower.deep import examine
@@ -124,7 +124,7 @@ def _how(got: np.ndarray, want: np.ndarray) -> str:
     return "other values"
 
 
-def contestants(board: Board, gpu: Board) -> Mapping[str, Any]:
+def contestants(board: LocalBoard, gpu: LocalBoard) -> Mapping[str, Any]:
     """Return the contestants by their name in the results."""
     return {
         "edgepack": lambda case, tell: edgepack(case, tell, board=board),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.coverage import networks, results
-from benchmarks.coverage.boards import Board, place
+from benchmarks.coverage.boards import LocalBoard, place
 from benchmarks.coverage.cases import Case, bind, collect, left_out, spread
 from benchmarks.coverage.contestants import GPU_TARGET, contestants, preload
 from benchmarks.coverage.outcomes import NETWORKS_ON_GPU
@@ -74,17 +74,19 @@ def _run_cases(
         results.write(options.results, stored)
 
 
-def _run_networks(options: argparse.Namespace, stored: results.Results, gpu: Board, deadline: float) -> None:
+def _run_networks(
+    options: argparse.Namespace, stored: results.Results, gpu: LocalBoard, deadline: float
+) -> None:
     """Run networks one after the other, each in a process of its own."""
     seconds = options.seconds * NETWORK_FACTOR
 
-    def jobs() -> Iterator[networks.Variant]:
+    def jobs() -> Iterator[networks.ZooModel]:
         for variant in networks.VARIANTS:
             wanted = re.search(options.cases, variant.name) and time.monotonic() <= deadline
             if wanted and not (options.resume and variant.name in stored.networks):
                 yield variant
 
-    def work(variant: networks.Variant, _tell: Tell) -> dict[str, Any]:
+    def work(variant: networks.ZooModel, _tell: Tell) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(prefix="edgepack-coverage-") as folder:
             return networks.measure(gpu, variant, Path(folder), limit_s=seconds)
 

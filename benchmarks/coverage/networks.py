@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from benchmarks.coverage.boards import Board
+from benchmarks.coverage.boards import LocalBoard
 from benchmarks.coverage.candidates import write_records
 from benchmarks.kit import nets, places
 from benchmarks.kit.correctness import distance, rows
@@ -41,7 +41,7 @@ BOUNDS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2}  # of the relative
 
 
 @dataclass(frozen=True)
-class Variant:
+class ZooModel:
     """A network in a precision, untuned or with records (``candidates``)."""
 
     net: str
@@ -56,14 +56,14 @@ class Variant:
 
 _TUNED = ("digits", "ds_cnn", "autoencoder", "bert_tiny", "mobilenet_v2")  # the others take long to search
 VARIANTS = tuple(
-    Variant(net, precision, tuned)
+    ZooModel(net, precision, tuned)
     for tuned in (False, True)
     for net in (_TUNED if tuned else NETWORKS)
     for precision in get_args(Precision)
 )
 
 
-def model(variant: Variant, folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
+def model(variant: ZooModel, folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
     """Return the network in a precision as an .onnx file, and its inputs.
 
     Raises:
@@ -110,7 +110,7 @@ def _digits() -> tuple[Path, dict[str, np.ndarray], dict[str, np.ndarray]]:
     return path, {"image": images[1:]}, {"image": images[0]}
 
 
-def measure(board: Board, variant: Variant, folder: Path, *, limit_s: float) -> dict[str, Any]:
+def measure(board: LocalBoard, variant: ZooModel, folder: Path, *, limit_s: float) -> dict[str, Any]:
     """Compile a network, run it once on the board, and compare its outputs; see ``contestants`` for ``status``."""
     from edgepack.agent import protocol
     from edgepack.export.reference import run_onnx

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.coverage import cases, gpu_page
 from benchmarks.coverage.boards import place
 from benchmarks.coverage.contestants import GPU_TARGET, edgepack
-from benchmarks.coverage.networks import VARIANTS, Variant, measure
+from benchmarks.coverage.networks import VARIANTS, ZooModel, measure
 from edgepack.toolchain import cuda, nvrtc
 
 _LONG = ("resnet50", "vgg16")  # minutes each: `make coverage` runs them
@@ -33,7 +33,7 @@ def check(board, variant, folder):
     return row
 
 
-@pytest.mark.parametrize("variant", [Variant("digits", "fp16"), Variant("digits", "fp16", tuned=True)])
+@pytest.mark.parametrize("variant", [ZooModel("digits", "fp16"), ZooModel("digits", "fp16", tuned=True)])
 def test_digits_in_half_precision(board, variant, tmp_path):
     row = check(board, variant, tmp_path)
     assert row["error"] < 1e-3
