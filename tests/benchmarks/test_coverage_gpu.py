@@ -2,12 +2,18 @@
 
 import os
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.coverage import cases, gpu_page
 from benchmarks.coverage.boards import place
 from benchmarks.coverage.contestants import GPU_TARGET, edgepack
 from benchmarks.coverage.networks import VARIANTS, ZooModel, measure
+from edgepack.agent import protocol
+from edgepack.export.reference import run_onnx
+from edgepack.lower import compile_model
 from edgepack.toolchain import cuda, nvrtc
 
 _LONG = ("resnet50", "vgg16")  # minutes each: `make coverage` runs them
@@ -50,6 +56,28 @@ def test_the_zoo_in_every_precision(board, variant, tmp_path):
 def test_cases_run_on_the_gpu(board, name):
     (case,) = cases.collect(f"^{name}$")
     assert edgepack(case, lambda _partial: None, board=board) == {"status": "passed"}
+
+
+SIZES = {"a": (7, 8), "b": (10, 3), "c": (13, 4), "d": (2, 21)}  # of images of 4 x 6
+
+
+@pytest.mark.parametrize("mode", ["half_pixel", "asymmetric", "align_corners"])
+def test_pixels_just_between_two_are_rounded_as_onnxruntime_does(board, mode, tmp_path):
+    path = tmp_path / "resize.onnx"
+    nodes, constants, outputs = [], [], []
+    for name, size in SIZES.items():
+        constants.append(numpy_helper.from_array(np.array([1, 1, *size]), f"size_{name}"))
+        settings = {"mode": "nearest", "coordinate_transformation_mode": mode}
+        nodes.append(helper.make_node("Resize", ["x", "", "", f"size_{name}"], [name], **settings))
+        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 1, *size)))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 1, 4, 6))
+    graph = helper.make_graph(nodes, "resize", [x], outputs, constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    image = np.arange(24, dtype="float32").reshape(1, 1, 4, 6)
+    with board.model(compile_model(path, board.target, tmp_path / "model.so")) as on:
+        got = protocol.run(on, {"x": image})
+    for name, ours, wanted in zip(SIZES, got, run_onnx(path, {"x": image}), strict=True):
+        assert np.array_equal(ours, wanted), name
 
 
 def _row(name, cpu, gpu):

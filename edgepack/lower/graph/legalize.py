@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgepack.lower.graph.half import half_legalizations
+from edgepack.lower.graph.resize import resize
 
 _SERIES_BELOW = 0.5  # exp(x) - exp(-x) loses digits below; four terms of the series are exact to 1e-9
 
@@ -12,6 +13,8 @@ _SERIES_BELOW = 0.5  # exp(x) - exp(-x) loses digits below; four terms of the se
 def legalizations() -> dict[str, Callable[[Any, Any], Any]]:
     """Return the rules that replace TVM's in ``LegalizeOps``, by operator."""
     return {
+        "relax.image.resize2d": resize,
+        "relax.image.resize3d": resize,
         "relax.cosh": _elementwise(_cosh),
         "relax.sinh": _elementwise(_sinh),
         "relax.max": _extreme("max", -math.inf),
