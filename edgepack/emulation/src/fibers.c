@@ -44,9 +44,14 @@ static char *stack_of(const struct worker *worker, size_t index)
     return worker->stacks + index * (EMU_STACK_SIZE + worker->page) + worker->page;
 }
 
+size_t worker_stacks_size(const struct worker *worker)
+{
+    return EMU_MAX_THREADS * (EMU_STACK_SIZE + worker->page);
+}
+
 struct worker *worker_new(void)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), stacks = EMU_MAX_THREADS * (EMU_STACK_SIZE + page);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
     struct worker *made = calloc(1, sizeof *made);
     if (made == NULL)
         return NULL;
@@ -55,7 +60,7 @@ struct worker *worker_new(void)
     made->order = calloc(2 * EMU_MAX_THREADS, sizeof *made->order);
     made->position_of = made->order + EMU_MAX_THREADS;
     made->shared = aligned_alloc(128, SHARED_SIZE);
-    made->stacks = mmap(NULL, stacks, PROT_READ | PROT_WRITE,
+    made->stacks = mmap(NULL, worker_stacks_size(made), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (!made->fibers || !made->order || !made->shared || made->stacks == MAP_FAILED)
         return NULL; /* the process is about to fail: what was allocated does not matter */
@@ -262,9 +267,14 @@ static void *find_shared(const struct worker *worker, int site)
     return NULL;
 }
 
+/* A kernel may use 48 KiB, and more only if cuFuncSetAttribute allowed it: static and dynamic memory together. */
 static void *place_shared(struct worker *worker, int site, size_t size, size_t alignment)
 {
     int index = emu_bounds.array_count;
+    size_t dynamic = worker->launch->dynamic_shared;
+    if (worker->static_used > 0 && worker->static_used + dynamic > worker->launch->shared_limit)
+        emu_fault_with(CUDA_INVALID_VALUE, "%zu bytes of static and %zu bytes of dynamic shared memory, %zu are allowed for it",
+                       worker->static_used, dynamic, worker->launch->shared_limit);
     if (index == EMU_MAX_SHARED_ARRAYS)
         emu_fault("more than %d shared arrays", EMU_MAX_SHARED_ARRAYS);
     alignment = alignment < 16 ? 16 : alignment;
@@ -404,7 +414,9 @@ bool worker_run(struct worker *worker, struct emu_index block, uint64_t block_nu
     worker->position = 0;
     worker->current = &worker->fibers[first];
     emu_bounds.stack = (uintptr_t)stack_of(worker, first);
+    worker->inside = true;
     emu_switch(&worker->host_stack_pointer, worker->current->stack_pointer);
+    worker->inside = false;
     return !worker->failed;
 }
 
