@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from launching import HEAD, cubin
+from cubins import HEAD, cubin
 
 LIBC = "2.28" if os.uname().machine == "x86_64" else "2.36"
 TO_DEVICE, TO_HOST, ON_DEVICE = 1, 2, 3
@@ -69,11 +69,11 @@ class GpuProcess:
         pickle.dump((name, given, named), self._process.stdin)
         self._process.stdin.flush()
         try:
-            result = pickle.load(self._process.stdout)  # noqa: S301 - our own process
+            result, error = pickle.load(self._process.stdout)  # noqa: S301 - our own process
         except EOFError:
             raise Died(self._process.wait(), self._process.stderr.read().decode()) from None
-        if isinstance(result, BaseException):
-            raise result
+        if error is not None:
+            raise error
         return result
 
 
@@ -133,6 +133,9 @@ class _Calls:
         self.copy(ctypes.addressof(data), place, size, TO_HOST)
         return data.raw
 
+    def download_fresh(self, size):
+        return self.download(self.malloc(size), size)
+
     def host_buffer(self, size):
         self.buffer = ctypes.create_string_buffer(size)
         return ctypes.addressof(self.buffer)
@@ -187,7 +190,7 @@ class _Calls:
         return place.value
 
     def in_child(self, name, *given):
-        """Do a call in a forked child, and return what it returned or raised."""
+        """Do a call in a forked child, and return its result and error."""
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
@@ -197,20 +200,19 @@ class _Calls:
         with os.fdopen(reader, "rb") as pipe:
             data = pipe.read()
         status = os.waitpid(child, 0)[1]
-        return pickle.loads(data) if data else f"the child ended with {status}"  # noqa: S301
+        return pickle.loads(data) if data else (None, status)  # noqa: S301
 
     def answer(self, name, given, named):
         try:
-            return getattr(self, name)(*given, **named)
+            return getattr(self, name)(*given, **named), None
         except CudaError as error:
-            return error
+            return None, error
 
 
 def _main(folder):
     calls = _Calls(folder)
     sys.modules["gpu_process"] = sys.modules["__main__"]
-    for kind in (CudaError,):
-        kind.__module__ = "gpu_process"
+    CudaError.__module__ = "gpu_process"
     out = sys.stdout.buffer
     while True:
         try:
