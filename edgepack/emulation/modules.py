@@ -50,10 +50,20 @@ _LANGUAGE = (
     *("-Xclang", "-ffloat16-excess-precision=none"),
     "-ffp-contract=fast",
 )
-_CODE = ("-O2", "-g0", "-fPIC", "-ftls-model=initial-exec", "-fno-sanitize=all", "-fno-stack-protector", "-fstack-clash-protection")
+_CODE = (
+    "-O2",
+    "-g0",
+    "-fPIC",
+    "-ftls-model=initial-exec",
+    "-fno-sanitize=all",
+    "-fno-stack-protector",
+    "-fstack-clash-protection",
+)
 _LINK = ("-shared", "-nostdlib++", "-Wl,--build-id=none", "-Wl,-z,now")
 _CPU = {"x86_64": "x86_64", "aarch64": "cortex_a78"}
-_UNKNOWN = re.compile(r"use of undeclared identifier '([^']+)'|unknown type name '([^']+)'|no member named '([^']+)'")
+_UNKNOWN = re.compile(
+    r"use of undeclared identifier '([^']+)'|unknown type name '([^']+)'|no member named '([^']+)'"
+)
 
 
 def provide(path: Path, folder: Path, arch: str, libc: str) -> None:
@@ -109,7 +119,17 @@ def _compile(text: str, scratch: Path, arch: str, libc: str) -> Path:
     code.write_text(text, encoding="utf-8")
     checks = [word for flag in _CHECKS for word in ("-Xclang", flag)]
     machine = ("-target", triple(arch, libc), f"-mcpu={_cpu(arch)}", *_CODE)
-    compiling = (*machine, *_LANGUAGE, *checks, f"-I{SOURCES}", "-emit-llvm", "-c", "-o", str(bitcode), str(code))
+    compiling = (
+        *machine,
+        *_LANGUAGE,
+        *checks,
+        f"-I{SOURCES}",
+        "-emit-llvm",
+        "-c",
+        "-o",
+        str(bitcode),
+        str(code),
+    )
     # The checks are inserted last, as calls: a second run makes them part of the kernels, which halves their time.
     linking = (*machine, *_LINK, "-o", str(out), str(bitcode), str(build_driver(arch, libc) / DRIVER))
     for arguments in (compiling, linking):

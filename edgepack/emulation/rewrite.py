@@ -37,6 +37,7 @@ def rewrite(source: str) -> str:
 
     Args:
         source: CUDA source with kernels of C linkage.
+
     Raises:
         EdgepackError: The source has no kernel, or inline assembly that the emulation does not know.
     """
@@ -75,7 +76,10 @@ def _head(match: "re.Match[str]") -> str:
     lines = "\n" * match[0].count("\n")
     if match["end"] == ";":
         return lines
-    parameters = [f"{kind} {name}" for kind, name in (_parameter(text, match["name"]) for text in _split(match["parameters"]))]
+    parameters = [
+        f"{kind} {name}"
+        for kind, name in (_parameter(text, match["name"]) for text in _split(match["parameters"]))
+    ]
     names = ("threadIdx", "blockIdx", "blockDim", "gridDim")
     every = ", ".join([*(f"const emu_index {name}" for name in names), *parameters])
     return f"static void {match['name']}({every}) {{{lines}"

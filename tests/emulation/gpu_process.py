@@ -11,13 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cubins import HEAD, cubin
+from cubins import cubin
 
 LIBC = "2.28" if os.uname().machine == "x86_64" else "2.36"
 TO_DEVICE, TO_HOST, ON_DEVICE = 1, 2, 3
 
 
-class Died(Exception):
+class DiedError(Exception):
     """The process ended by itself: its return code, and what it wrote."""
 
 
@@ -71,21 +71,10 @@ class GpuProcess:
         try:
             result, error = pickle.load(self._process.stdout)  # noqa: S301 - our own process
         except EOFError:
-            raise Died(self._process.wait(), self._process.stderr.read().decode()) from None
+            raise DiedError(self._process.wait(), self._process.stderr.read().decode()) from None
         if error is not None:
             raise error
         return result
-
-
-def run(folder, body, *arrays, parameters=None, grid=(1,), block=(1,), dynamic=0, **configuration):  # noqa: PLR0913
-    """Run a kernel ``k`` with this body on arrays of bytes, and return them; by default ``float* a, float* b``..."""
-    names = ", ".join(f"float* {name}" for name in "abcd"[: len(arrays)])
-    source = f"{HEAD}k({names if parameters is None else parameters}) {{\n{body}\n}}"
-    prepare(folder, source, **configuration)
-    with GpuProcess(folder) as gpu:
-        places = [gpu.upload(array) for array in arrays]
-        gpu.launch(source, "k", *places, grid=grid, block=block, dynamic=dynamic)
-        return [gpu.download(place, len(array)) for place, array in zip(places, arrays, strict=True)]
 
 
 class _Config(ctypes.Structure):
@@ -149,7 +138,7 @@ class _Calls:
             self.functions[key] = (module, function)
         return self.functions[key][1]
 
-    def launch(self, source, kernel, *values, grid=(1,), block=(1,), dynamic=0, image=None):  # noqa: PLR0913
+    def launch(self, source, kernel, *values, grid=(1,), block=(1,), dynamic=0, image=None):
         """Launch a kernel; integers are pointers. Its own errors come with the next call."""
         function = self.function(source, kernel, image)
         config = _Config((ctypes.c_uint * 7)(*(*grid, 1, 1)[:3], *(*block, 1, 1)[:3], dynamic), None, None, 0)

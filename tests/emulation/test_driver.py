@@ -7,7 +7,7 @@ import struct
 
 import pytest
 from cubins import HEAD, cubin
-from gpu_process import LIBC, ON_DEVICE, TO_DEVICE, TO_HOST, CudaError, Died, GpuProcess, prepare
+from gpu_process import LIBC, ON_DEVICE, TO_DEVICE, TO_HOST, CudaError, DiedError, GpuProcess, prepare
 
 SOURCE = f"""{HEAD}plain(float* a) {{ if (threadIdx.x == 0 && blockIdx.x == 0) a[0] = 7; }}
 extern "C" __global__ void __launch_bounds__(64) bounded(float* a) {{ a[0] = 1; }}
@@ -231,7 +231,7 @@ def test_fresh_memory_is_nan(gpu):
 def test_the_host_cannot_touch_device_memory(gpu, write):
     place = gpu.malloc(64)
     assert gpu.touch(gpu.host_buffer(8)) == b"\0"
-    with pytest.raises(Died) as caught:
+    with pytest.raises(DiedError) as caught:
         gpu.touch(place, write)
     code, said = caught.value.args
     assert code == -signal.SIGSEGV
@@ -241,7 +241,7 @@ def test_the_host_cannot_touch_device_memory(gpu, write):
 
 def test_other_segmentation_faults_are_not_explained(gpu):
     gpu.malloc(64)
-    with pytest.raises(Died) as caught:
+    with pytest.raises(DiedError) as caught:
         gpu.touch(8)
     assert caught.value.args == (-signal.SIGSEGV, "")
 
@@ -260,7 +260,9 @@ def test_a_child_forked_after_the_first_call_does_not(gpu):
 
 
 def test_a_module_for_another_gpu_and_an_unknown_one(gpu):
-    fails(209, "compiled for sm_110, the device is sm_87", gpu.launch, SOURCE, "plain", image=cubin(SOURCE, 110))
+    fails(
+        209, "compiled for sm_110, the device is sm_87", gpu.launch, SOURCE, "plain", image=cubin(SOURCE, 110)
+    )
     fails(301, "the emulation has no module for the cubin sha256:", gpu.launch, "no module", "k")
     fails(200, "not a cubin", gpu.launch, SOURCE, "plain", image=b"// PTX".ljust(128, b"\0"))
     fails(500, "kernel unheard", gpu.launch, SOURCE, "unheard")

@@ -254,7 +254,7 @@ static int check_launch(const struct launch_config *c, const struct function *fu
 static void run_twice(struct launch *launch)
 {
     enum order order = launch->order;
-    char where[128];
+    char where[128], name[40] = "reverse";
     void *before = memory_snapshot(), *after = NULL;
     launch->order = ORDER_FORWARD;
     run_launch_in_order(launch);
@@ -266,10 +266,12 @@ static void run_twice(struct launch *launch)
         memory_restore(before);
         launch->order = order;
         run_launch_in_order(launch);
+        if (order == ORDER_RANDOM)
+            snprintf(name, sizeof name, "random:%llu", (unsigned long long)launch->seed);
         if (!gpu_poisoned() && memory_difference(after, where, sizeof where))
             gpu_poison(CUDA_LAUNCH_FAILED,
                        "kernel %s has a race: %s depends on the order of threads and blocks (%s and forward)",
-                       launch->name, where, order == ORDER_REVERSE ? "reverse" : "random");
+                       launch->name, where, name);
     }
     memory_discard(before);
     memory_discard(after);

@@ -14,6 +14,7 @@ static pthread_once_t device_once = PTHREAD_ONCE_INIT;
 static void set(const char *key, const char *value)
 {
     int number;
+    unsigned long long seed;
     if (strcmp(key, "name") == 0)
         snprintf(device.name, sizeof device.name, "%s", value);
     else if (strcmp(key, "compute") == 0)
@@ -24,8 +25,8 @@ static void set(const char *key, const char *value)
         device.multiprocessors = atoi(value);
     else if (strcmp(key, "order") == 0 && strcmp(value, "reverse") == 0)
         device.order = ORDER_REVERSE;
-    else if (strcmp(key, "order") == 0 && sscanf(value, "random:%d", &number) == 1)
-        device.order = ORDER_RANDOM, device.seed = (uint64_t)number;
+    else if (strcmp(key, "order") == 0 && sscanf(value, "random:%llu", &seed) == 1)
+        device.order = ORDER_RANDOM, device.seed = seed;
     else if (strcmp(key, "fault") == 0 && strcmp(value, "hang") == 0)
         device.hang = true;
     else if (strcmp(key, "fault") == 0 && sscanf(value, "reset:%d", &number) == 1)
