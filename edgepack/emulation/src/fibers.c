@@ -286,6 +286,7 @@ static void *place_shared(struct worker *worker, int site, size_t size, size_t a
     emu_bounds.arrays[index].start = (uintptr_t)worker->shared + start;
     emu_bounds.arrays[index].end = (uintptr_t)worker->shared + start + size;
     emu_bounds.array_count++;
+    memory_allow((uintptr_t)worker->shared + start, size);
     memset(worker->shared + start, 0xff, size);
     return worker->shared + start;
 }
@@ -352,6 +353,7 @@ void worker_begin(struct worker *worker, const struct launch *launch)
         .slots = (uintptr_t)worker->fibers,
         .slots_end = (uintptr_t)(worker->fibers + EMU_MAX_THREADS),
     };
+    memory_forbid((uintptr_t)worker->shared, SHARED_SIZE);
     worker->shared_used = worker->static_used = 0;
     worker->threads = launch->block.x * launch->block.y * launch->block.z;
     worker->failed = false;
@@ -405,7 +407,8 @@ bool worker_run(struct worker *worker, struct emu_index block, uint64_t block_nu
     worker->waiting = worker->returned = 0;
     memset(worker->ready, 0, sizeof worker->ready);
     memset(worker->warps, 0, sizeof worker->warps);
-    memset(worker->shared, 0xff, worker->shared_used);
+    for (int i = 0; i < emu_bounds.array_count; i++)
+        memset((void *)emu_bounds.arrays[i].start, 0xff, emu_bounds.arrays[i].end - emu_bounds.arrays[i].start);
     if (worker->launch->order == ORDER_RANDOM)
         set_order(worker, block_number + 1);
     for (uint32_t i = 0; i < (plain ? 1 : worker->threads); i++)

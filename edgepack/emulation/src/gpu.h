@@ -82,6 +82,10 @@ int memory_free_host(void *host);
 /* Checks an access of a kernel: NULL if it is allowed, else why not, in `text`. */
 const char *memory_fault(uintptr_t address, size_t size, char *text, size_t text_size);
 
+/* Tell the address sanitizer, if a test has preloaded it, which memory kernels may use. */
+void memory_allow(uintptr_t start, size_t size);
+void memory_forbid(uintptr_t start, size_t size);
+
 /* For `struct emu_bounds`. */
 extern uintptr_t memory_base; /* kernels' addresses begin here */
 extern size_t memory_span;

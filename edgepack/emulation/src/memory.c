@@ -48,6 +48,21 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool ready;
 
+__attribute__((weak)) void __asan_poison_memory_region(const volatile void *start, size_t size);
+__attribute__((weak)) void __asan_unpoison_memory_region(const volatile void *start, size_t size);
+
+void memory_allow(uintptr_t start, size_t size)
+{
+    if (__asan_unpoison_memory_region != NULL)
+        __asan_unpoison_memory_region((void *)start, size);
+}
+
+void memory_forbid(uintptr_t start, size_t size)
+{
+    if (__asan_poison_memory_region != NULL)
+        __asan_poison_memory_region((void *)start, size);
+}
+
 static void *reserve(size_t size, int protection)
 {
     void *range = mmap(NULL, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -99,6 +114,7 @@ int memory_allocate(void **device, size_t size)
         for (size_t i = 0; i < granules(size); i++)
             owner[(next_offset >> EMU_GRANULE_SHIFT) + i] = count;
         memset((void *)fresh->start, 0xff, size);
+        memory_forbid(fresh->start + size, span - size);
         *device = (void *)(device_base + next_offset);
         next_offset += span;
         used += size;
@@ -141,6 +157,7 @@ int memory_free(void *device)
         old->freed = true;
         used -= old->size;
         limits[old - allocations] = 0;
+        memory_forbid(old->start, old->size);
         uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (old->start + page - 1) / page * page;
         uintptr_t end = (old->start + old->size) / page * page;
         if (end > start)
