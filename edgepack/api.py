@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgepack.remote.install import Installed
     from edgepack.remote.virtual import Board
     from edgepack.reporting.document import Report
+    from edgepack.selftest import SelfTest
     from edgepack.toolchain.cubin import CudaKernel
 
 
@@ -306,6 +307,20 @@ def device_info(device: str) -> dict[str, Any]:
     from edgepack.pipeline.device import info
 
     return info(device)
+
+
+def selftest(device: str, *, listener: Listener = ignore) -> "SelfTest":
+    """Test a device with its agent, a tiny release and, for a GPU, single kernels; nothing is installed.
+
+    Checks that fail are part of the result.
+
+    Raises:
+        UnreachableError, TrustError, DeployError, UsageError: the test could not be made; see :mod:`edgepack.errors`.
+    """
+    from edgepack.engine.events import Advanced
+    from edgepack.selftest import selftest as test
+
+    return test(device, lambda text: listener(Advanced(text=text)))
 
 
 def trust(device: str) -> str:
