@@ -6,7 +6,7 @@ from edgepack.base.text import human_size
 from edgepack.bundle.manifest import TargetInfo
 from edgepack.config.target import Target
 from edgepack.remote.preflight import BoardFacts, examine
-from edgepack.selftest.result import Check
+from edgepack.selftest.result import Check, Status
 from edgepack.spec.runtime import BASE, CUDA
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def check_board(session: "Session", target: Target, work_dir: str) -> list[Check
                 Check(group="board", name=name, checks=what, status="skipped", detail="it has another CPU")
             )
         else:
-            status, detail = ("failed", "; ".join(why)) if why else ("passed", found[name])
+            status: Status = "failed" if why else "passed"
+            detail = "; ".join(why) or found[name]
             checks.append(Check(group="board", name=name, checks=what, status=status, detail=detail))
     return checks
 
@@ -71,7 +72,8 @@ def check_agent(info: "BoardInfo", target: Target) -> list[Check]:
             )
             if not there
         ]
-        found = ", ".join(filter(None, (info.cuda.l4t, *info.cuda.runtimes)))
+        names = dict.fromkeys(path.rpartition("/")[2] for path in info.cuda.runtimes)
+        found = ", ".join(filter(None, (info.cuda.l4t, *names)))
         checks.append(
             Check(
                 group="board",

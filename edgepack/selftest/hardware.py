@@ -6,7 +6,7 @@ from edgepack.selftest.result import Check
 
 if TYPE_CHECKING:
     from edgepack.agent.protocol import BoardModel, State
-    from edgepack.selftest.release import Built
+    from edgepack.selftest.release import BuiltNet
 
 LATENCY = ("latency", "latency of the tiny release, and the clocks meanwhile")
 MEMORY = ("memory", "speed of a kernel that reads and writes 16 MiB")
@@ -15,7 +15,7 @@ _WARMUP, _RUNS = 10, 50
 _COPY_RUNS = 20
 
 
-def measure_latency(on: "BoardModel", built: "Built") -> Check:
+def measure_latency(on: "BoardModel", built: "BuiltNet") -> Check:
     """Measure the latency of a release.
 
     Raises:
@@ -44,7 +44,7 @@ def measure_latency(on: "BoardModel", built: "Built") -> Check:
     return _measured(LATENCY, ", ".join(words), figures)
 
 
-def measure_memory(on: "BoardModel", built: "Built") -> Check:
+def measure_memory(on: "BoardModel", built: "BuiltNet") -> Check:
     """Measure how fast a kernel copies memory; on a Jetson, CPU and GPU share it.
 
     Raises:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.export.reference import relative_error
-from edgepack.selftest.cases import INDICES, Case, Fill, Net
+from edgepack.selftest.cases import INDICES, CaseNet, Fill, KernelCase
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,14 +14,13 @@ _OPSET, _IR_VERSION = 18, 10
 _SMALLEST = 1e-30  # scale of a value that is 0
 
 
-def write(net: Net, path: Path) -> "dict[str, np.ndarray]":
+def write(net: CaseNet, path: Path) -> "dict[str, np.ndarray]":
     """Write a net as an .onnx file; returns its inputs by name, the same each time."""
     import numpy as np
     import onnx
     from onnx import helper
 
-    rng = np.random.default_rng(0)
-    parts = [_part(case, rng) for case in net.cases]
+    parts = [_part(case, np.random.default_rng(list(case.name.encode()))) for case in net.cases]
     graph = helper.make_graph(
         [node for graph, _ in parts for node in graph.node],
         net.name,
@@ -35,7 +34,7 @@ def write(net: Net, path: Path) -> "dict[str, np.ndarray]":
     return {f"{case.name}.x": x for case, (_, x) in zip(net.cases, parts, strict=True)}
 
 
-def _part(case: Case, rng: "np.random.Generator") -> "tuple[Any, np.ndarray]":
+def _part(case: KernelCase, rng: "np.random.Generator") -> "tuple[Any, np.ndarray]":
     """A case as a graph whose names start with that of the case, and its input."""
     import onnx.parser
     from onnx import numpy_helper
@@ -57,7 +56,7 @@ def _part(case: Case, rng: "np.random.Generator") -> "tuple[Any, np.ndarray]":
     return graph, x
 
 
-def _constant(case: Case, name: str, fill: Fill, rng: "np.random.Generator") -> "np.ndarray":
+def _constant(case: KernelCase, name: str, fill: Fill, rng: "np.random.Generator") -> "np.ndarray":
     import numpy as np
 
     if name in {"axes", "shape"}:
@@ -92,7 +91,7 @@ def _add_output_types(model: Any) -> None:
         output.CopyFrom(found[output.name])
 
 
-def difference(case: Case, ours: "np.ndarray", reference: "np.ndarray") -> float:
+def difference(case: KernelCase, ours: "np.ndarray", reference: "np.ndarray") -> float:
     """The largest difference in the measure of the case; infinite for NaN, infinities, another shape or type."""
     import numpy as np
 

@@ -11,7 +11,7 @@ from edgepack.bundle.manifest import Contents, InputInfo, RecipeInfo, TargetInfo
 from edgepack.config.target import Target
 from edgepack.pipeline.emulated_gpu import beside
 from edgepack.selftest import nets
-from edgepack.selftest.cases import TOO_LARGE, Net
+from edgepack.selftest.cases import TOO_LARGE, CaseNet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,17 +20,17 @@ NAME = "edgepack-selftest"
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltNet:
     """A net that can be run on a board: the bundle, its inputs, the outputs it should have, and its GPU kernels."""
 
-    net: Net
+    net: CaseNet
     bundle: Path
     inputs: "Mapping[str, np.ndarray]"
     reference: "list[np.ndarray]"
     kernels: tuple[str, ...]
 
 
-def build(net: Net, target: Target, folder: Path) -> Built:
+def build(net: CaseNet, target: Target, folder: Path) -> BuiltNet:
     """Compile a net and pack it into a bundle, with the sources of its CUDA kernels beside it.
 
     Raises:
@@ -51,11 +51,9 @@ def build(net: Net, target: Target, folder: Path) -> Built:
     inputs = nets.write(net, onnx)
     reference = [] if net is TOO_LARGE else run_onnx(onnx, inputs)
     compiled = compile_model(onnx, target, folder / executor_for(target).file)
-    np.savez(
-        samples,
-        **{f"input_{index}": value[None] for index, value in enumerate(inputs.values())},
-        **{f"output_{index}": value[None] for index, value in enumerate(reference)},
-    )
+    arrays = {f"input_{index}": value[None] for index, value in enumerate(inputs.values())}
+    arrays |= {f"output_{index}": value[None] for index, value in enumerate(reference)}
+    np.savez(samples, allow_pickle=False, **arrays)
     content = {"selftest": net.name}
     contents = Contents(
         name=NAME,
@@ -73,4 +71,4 @@ def build(net: Net, target: Target, folder: Path) -> Built:
     if target.gpu:
         sources.write(beside(bundle), compiled.sources)
     kernels = tuple(kernel.name for kernel in cubin.kernels(compiled.path))
-    return Built(net, bundle, inputs, reference, kernels)
+    return BuiltNet(net, bundle, inputs, reference, kernels)

@@ -5,22 +5,32 @@ Nothing is installed. A check that fails does not end the test; what cannot be c
 
 import posixpath
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.agent.protocol import FIRST_TIMEOUT_S
+from edgepack.base.text import suggestion
+from edgepack.config.device import VIRTUAL_PREFIX
 from edgepack.config.target import Target, load_target
-from edgepack.errors import AgentError, DeployError, EdgepackError, TimedOutError, UnreachableError
+from edgepack.engine.events import Advanced, Listener, ignore
+from edgepack.errors import (
+    AgentError,
+    DeployError,
+    EdgepackError,
+    TimedOutError,
+    UnreachableError,
+    UsageError,
+)
 from edgepack.pipeline.bundle_on_board import loaded_bundle
 from edgepack.remote.boards import Boards
 from edgepack.selftest import hardware
 from edgepack.selftest.board import check_agent, check_board
-from edgepack.selftest.cases import COPY, KERNELS, RELEASE, TOO_LARGE, Net
-from edgepack.selftest.nets import difference
-from edgepack.selftest.release import Built, build
+from edgepack.selftest.cases import COPY, KERNELS, RELEASE, TOO_LARGE, CaseNet
+from edgepack.selftest.compare import compared
+from edgepack.selftest.release import BuiltNet, build
 from edgepack.selftest.result import Check, SelfTest, skip
 
 if TYPE_CHECKING:
@@ -29,20 +39,23 @@ if TYPE_CHECKING:
     from edgepack.agent.protocol import BoardModel
     from edgepack.remote.session import Session
 
-EMULATION = "virtual:host-gpu"
-Tell = Callable[[str], None]
+NETS = (RELEASE, KERNELS, TOO_LARGE)
+EMULATION = f"{VIRTUAL_PREFIX}host-gpu"
 
 _AGENT = [("agent", "the agent runs and loads TVM's runtime")]
+_HANGS = "a kernel before it did not end"
 _OUT_OF_MEMORY = "out of memory"
 _EXISTS = 'for path in "$@"; do if [ -e "$path" ]; then echo "$path"; fi; done'
 _REMOVE = 'for path in "$@"; do rmdir -- "$path" 2>/dev/null || true; done'
 
 
-def selftest(device: str, tell: Tell) -> SelfTest:
-    """Test a device; ``tell`` is called with each step.
+def selftest(device: str, listener: Listener = ignore, cases: Sequence[str] = ()) -> SelfTest:
+    """Test a device; each step is told to the listener.
+
+    With ``cases``, only these are run after the checks of the board, and nothing is measured.
 
     Raises:
-        UsageError: There is no such device.
+        UsageError: There is no such device or case.
         UnreachableError: The device does not respond, or the connection was lost.
         DeployError: The board cannot store the tiny release.
         EdgepackError: This machine cannot build for the device's target.
@@ -50,119 +63,148 @@ def selftest(device: str, tell: Tell) -> SelfTest:
     with Boards() as boards, tempfile.TemporaryDirectory(prefix="edgepack-selftest-") as folder:
         where = boards.device(device)
         target = load_target(where.target)
-        test = _Test(boards, device, target, Path(folder), tell)
+        nets = _chosen([net for net in NETS if target.gpu or not net.gpu_only], cases, target)
+        test = _Test(boards, device, target, nets, Path(folder), listener, measures=not cases)
         return SelfTest(
             device=device, target=target.name, emulated=where.emulated, checks=tuple(test.checks())
         )
 
 
+def _chosen(nets: list[CaseNet], names: Sequence[str], target: Target) -> list[CaseNet]:
+    """The nets with only the cases of these names, or all."""
+    if not names:
+        return nets
+    known = [case.name for net in nets for case in net.cases]
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"no case {name} for {target.name}",
+                next=suggestion(name, known, otherwise=f"the cases are {', '.join(known)}"),
+            )
+    chosen = [replace(net, cases=tuple(case for case in net.cases if case.name in names)) for net in nets]
+    return [net for net in chosen if net.cases]
+
+
+@dataclass
 class _Test:
-    def __init__(self, boards: Boards, device: str, target: Target, folder: Path, tell: Tell) -> None:
-        self.boards = boards
-        self.device = device
-        self.target = target
-        self.folder = folder
-        self.tell = tell
-        self.emulated = boards.device(device).emulated
-        self.work_dir = boards.device(device).work_dir
-        self.nets = [net for net in (RELEASE, KERNELS) if self.target.gpu or not net.gpu_only]
-        self.kernels: list[str] = []
+    boards: Boards
+    device: str
+    target: Target
+    nets: list[CaseNet]
+    folder: Path  # here, for what is built
+    listener: Listener
+    measures: bool
+    kernels: list[str] = field(default_factory=list)
+    hangs: bool = False
+    knows_agent: bool = False
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the device is emulated."""
+        return self.boards.device(self.device).emulated
+
+    @property
+    def work_dir(self) -> str:
+        """The folder for releases on the board."""
+        return self.boards.device(self.device).work_dir
 
     def checks(self) -> Iterator[Check]:
         """All checks, in order."""
-        self.tell("checking the board")
+        self._tell("checking the board")
         session = self.boards.session(self.device)
         board = check_board(session, self.target, self.work_dir)
         yield from board
         failed = [check.name for check in board if check.status == "failed"]
         if failed:
-            yield from self._nothing_runs(f"the board lacks what a release needs: {', '.join(failed)}")
+            why = f"the board lacks what a release needs: {', '.join(failed)}"
+            yield from skip("board", _AGENT, why)
+            for net in self.nets:
+                yield from skip(_group(net), _named(net), why)
+            yield from self._not_measured(why)
             return
         done: list[Check] = []
         with _cleared(session, self.work_dir):
             for net in self.nets:
-                checks = list(self._run(net))
-                yield from checks
-                done += checks
-            if self.target.gpu:
-                yield self._refuses_too_large()
-            yield from self._hardware(done)
+                if self.hangs:
+                    yield from skip(_group(net), _named(net), _HANGS)
+                else:
+                    for check in self._run(net):
+                        yield check
+                        done.append(check)
+            if self.hangs or self.emulated:
+                yield from self._not_measured(_HANGS if self.hangs else "emulated")
+            elif self.measures:
+                yield from self._hardware(done)
 
-    def _nothing_runs(self, why: str) -> Iterator[Check]:
-        yield from skip("board", _AGENT, why)
-        for net in self.nets:
-            yield from skip(net.name, _named(net), why)
-        if self.target.gpu:
-            yield from skip("kernels", [(TOO_LARGE.name, TOO_LARGE.checks)], why)
-        yield from skip("hardware", self._measurements(), why)
+    def _not_measured(self, why: str) -> list[Check]:
+        gpu = [hardware.MACHINE_CODE] if self.target.gpu else []
+        wanted = [hardware.LATENCY, hardware.MEMORY, *gpu] if self.measures else []
+        return skip("hardware", wanted, why)
 
-    def _build(self, net: Net, target: Target) -> Built:
-        self.tell(f"building {net.name} for {target.name}")
+    def _tell(self, text: str) -> None:
+        self.listener(Advanced(text=text))
+
+    def _build(self, net: CaseNet, target: Target) -> BuiltNet:
+        self._tell(f"building {net.name} for {target.name}")
         return build(net, target, self.folder / f"{net.name}-{target.name}")
 
     @contextmanager
-    def _loaded(self, built: Built, device: str) -> "Iterator[BoardModel]":
-        self.tell(f"running {built.net.name} on {device}")
+    def _loaded(self, built: BuiltNet, device: str) -> "Iterator[BoardModel]":
+        self._tell(f"running {built.net.name} on {device}")
         with loaded_bundle(self.boards, device, built.bundle, threads=1) as on:
             yield replace(on, timeout=FIRST_TIMEOUT_S)
 
-    def _run(self, net: Net) -> Iterator[Check]:
+    def _run(self, net: CaseNet) -> Iterator[Check]:
         """Run a net and check each of its outputs; the latency of the release is measured here, too."""
         from edgepack.agent.protocol import info
 
         built = self._build(net, self.target)
         self.kernels += built.kernels
         with self._loaded(built, self.device) as on:
-            if net is RELEASE:
+            if not self.knows_agent:
                 yield from check_agent(info(on.session, on.agent, work_dir=self.work_dir), self.target)
-            outputs, failure = _try(on, built)
+                self.knows_agent = True
+            outputs, failure = self._try(on, built)
+            if net.name == TOO_LARGE.name:
+                yield _refused(net, failure)
+                return
             yield _ran(net, failure)
             if outputs is None:
                 yield from skip(net.name, _named(net)[1:], f"{net.name} did not run")
                 return
-            emulation = self._emulation(net)
-            yield from _compared(built, outputs, emulation)
-            if net is RELEASE and not self.emulated:
+            emulation = self._emulation(net) if self.target.gpu else None
+            yield from compared(built, outputs, emulation)
+            if net.name == RELEASE.name and self.measures and not self.emulated:
                 yield hardware.measure_latency(on, built)
 
-    def _emulation(self, net: Net) -> "list[np.ndarray] | str":
-        """What the emulated GPU gives for a net, or why it is not known."""
-        if self.target.gpu is None:
-            return "no GPU"
-        if self.emulated:
-            return "the board is the emulation"
+    def _try(self, on: "BoardModel", built: BuiltNet) -> "tuple[list[np.ndarray] | None, str]":
+        """The outputs of a net on a board; None if it failed, and why."""
+        from edgepack.agent.protocol import run
+
         try:
-            built = self._build(net, load_target(EMULATION.removeprefix("virtual:")))
+            return run(on, built.inputs), ""
+        except TimedOutError as error:
+            self.hangs = True
+            return None, _why(error)
+        except AgentError as error:
+            return None, _why(error)
+
+    def _emulation(self, net: CaseNet) -> "list[np.ndarray] | str":
+        """What the emulated GPU gives for a net, or why it is not known."""
+        from edgepack.agent.protocol import run
+
+        if self.emulated:
+            return "the board is emulated"
+        try:
+            built = self._build(net, load_target(EMULATION.removeprefix(VIRTUAL_PREFIX)))
             with self._loaded(built, EMULATION) as on:
-                outputs, failure = _try(on, built)
-                return failure if outputs is None else outputs
+                return run(on, built.inputs)
         except EdgepackError as error:
-            return error.message
-
-    def _refuses_too_large(self) -> Check:
-        built = self._build(TOO_LARGE, self.target)
-        with self._loaded(built, self.device) as on:
-            outputs, failure = _try(on, built)
-        refused = outputs is None and _OUT_OF_MEMORY in failure
-        return Check(
-            group="kernels",
-            name=TOO_LARGE.name,
-            checks=TOO_LARGE.checks,
-            status="passed" if refused else "failed",
-            detail=failure or "it was allocated",
-        )
-
-    def _measurements(self) -> list[tuple[str, str]]:
-        gpu = [hardware.MACHINE_CODE] if self.target.gpu else []
-        return [hardware.LATENCY, hardware.MEMORY, *gpu]
+            return _why(error)
 
     def _hardware(self, done: Sequence[Check]) -> Iterator[Check]:
         """What only hardware shows; the latency is measured with the release."""
-        if self.emulated:
-            yield from skip("hardware", self._measurements(), "emulated")
-            return
-        measured = {check.name for check in done if check.status == "measured"}
-        if hardware.LATENCY[0] not in measured:
+        if not any(check.name == hardware.LATENCY[0] for check in done):
             yield from skip("hardware", [hardware.LATENCY], "the release did not run")
         built = self._build(COPY, self.target)
         with self._loaded(built, self.device) as on:
@@ -172,30 +214,25 @@ class _Test:
                 name, what = hardware.MEMORY
                 yield Check(group="hardware", name=name, checks=what, status="failed", detail=_why(error))
         if self.target.gpu:
-            right = all(check.status in {"passed", "measured"} for check in done if check.group != "board")
+            right = not any(check.status == "failed" for check in done if check.group != "board")
             yield hardware.check_machine_code(tuple(self.kernels), self.target.gpu.arch, right=right)
 
 
-def _named(net: Net) -> list[tuple[str, str]]:
-    """The checks of a net: that it runs, and each output."""
-    return [(net.name, net.checks), *((case.name, case.checks) for case in net.cases)]
+def _group(net: CaseNet) -> str:
+    return KERNELS.name if net.gpu_only else net.name
 
 
-def _try(on: "BoardModel", built: Built) -> "tuple[list[np.ndarray] | None, str]":
-    """The outputs of a net on a board; None if it failed, and why."""
-    from edgepack.agent.protocol import run
-
-    try:
-        return run(on, built.inputs), ""
-    except (AgentError, TimedOutError) as error:
-        return None, _why(error)
+def _named(net: CaseNet) -> list[tuple[str, str]]:
+    """The checks of a net: that it runs, and each output that can be compared."""
+    outputs = () if net.name == TOO_LARGE.name else net.cases
+    return [(net.name, net.checks), *((case.name, case.checks) for case in outputs)]
 
 
 def _why(error: EdgepackError) -> str:
     return f"{error.message}: {error.why}" if error.why else error.message
 
 
-def _ran(net: Net, failure: str) -> Check:
+def _ran(net: CaseNet, failure: str) -> Check:
     return Check(
         group=net.name,
         name=net.name,
@@ -205,43 +242,15 @@ def _ran(net: Net, failure: str) -> Check:
     )
 
 
-def _compared(
-    built: Built, outputs: "list[np.ndarray]", emulation: "list[np.ndarray] | str"
-) -> Iterator[Check]:
-    """Each output against the reference, and against the emulation's if that is known."""
-    if len(outputs) != len(built.net.cases):
-        why = f"it has {len(outputs)} outputs, not {len(built.net.cases)}"
-        yield Check(group=built.net.name, name="outputs", checks="their number", status="failed", detail=why)
-        return
-    for index, case in enumerate(built.net.cases):
-        error = difference(case, outputs[index], built.reference[index])
-        known = not isinstance(emulation, str) and len(emulation) == len(outputs)
-        other = difference(case, outputs[index], emulation[index]) if known else None  # type: ignore[arg-type]
-        wrong = [
-            text
-            for text, value in (("the reference", error), ("the emulation", other))
-            if value is not None and not value <= case.tolerance
-        ]
-        detail = f"{error:.1e} of {case.tolerance:.0e} allowed"
-        if other is not None:
-            detail += f", {other:.1e} from the emulation"
-        elif built.net.gpu_only or not known:
-            detail += "" if emulation == "no GPU" else f"; not compared with the emulation: {emulation}"
-        yield Check(
-            group=built.net.name,
-            name=case.name,
-            checks=case.checks,
-            status="failed" if wrong else "passed",
-            detail=f"it differs from {' and '.join(wrong)}: {detail}" if wrong else detail,
-            error=_finite(error),
-            tolerance=case.tolerance,
-            emulation=_finite(other),
-        )
-
-
-def _finite(value: float | None) -> float | None:
-    """None for an infinite difference, which JSON cannot say."""
-    return None if value in {None, float("inf")} else value
+def _refused(net: CaseNet, failure: str) -> Check:
+    refused = _OUT_OF_MEMORY in failure
+    return Check(
+        group=_group(net),
+        name=net.name,
+        checks=net.checks,
+        status="passed" if refused else "failed",
+        detail="refused: out of memory" if refused else failure or "it was allocated",
+    )
 
 
 @contextmanager
