@@ -73,7 +73,7 @@ def check_agent(info: "BoardInfo", target: Target) -> list[Check]:
             if not there
         ]
         names = dict.fromkeys(path.rpartition("/")[2] for path in info.cuda.runtimes)
-        found = ", ".join(filter(None, (info.cuda.l4t, *names)))
+        found = ", ".join(("libcuda.so.1", *names))
         checks.append(
             Check(
                 group="board",
@@ -102,11 +102,12 @@ def _found(facts: BoardFacts, target: Target) -> dict[str, str]:
     features = f", {', '.join(target.cpu.features)}" if target.cpu.features and facts.cpu_features else ""
     free = "" if facts.free_bytes is None else f", {human_size(facts.free_bytes)} free"
     gpu = f"compute capability of {target.gpu.arch}" if target.gpu and facts.soc else ""
+    l4t = ", ".join((facts.l4t or "").removeprefix("# ").split(", ")[:2])  # release and revision
     return {
         "cpu": f"{facts.arch}{features}",
         "userland": f"glibc {facts.libc}",
         "libraries": ", ".join(sorted(facts.libraries)) or "none needed",
         "tools": "all there",
         "storage": f"{facts.folder}{free}",
-        "gpu": ", ".join(filter(None, (facts.soc, gpu, facts.l4t))) or "driver and CUDA runtime are there",
+        "gpu": ", ".join(filter(None, (facts.soc, gpu, l4t))) or "driver and CUDA runtime are there",
     }

@@ -46,7 +46,6 @@ def build(net: CaseNet, target: Target, folder: Path) -> BuiltNet:
     from edgepack.lower.phases import executor_for
     from edgepack.toolchain import cubin
 
-    folder.mkdir()
     onnx, samples = folder / "model.onnx", folder / "samples.npz"
     inputs = nets.write(net, onnx)
     reference = [] if net is TOO_LARGE else run_onnx(onnx, inputs)

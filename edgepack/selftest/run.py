@@ -146,7 +146,7 @@ class _Test:
 
     def _build(self, net: CaseNet, target: Target) -> BuiltNet:
         self._tell(f"building {net.name} for {target.name}")
-        return build(net, target, self.folder / f"{net.name}-{target.name}")
+        return build(net, target, Path(tempfile.mkdtemp(dir=self.folder)))
 
     @contextmanager
     def _loaded(self, built: BuiltNet, device: str) -> "Iterator[BoardModel]":
