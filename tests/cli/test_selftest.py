@@ -229,7 +229,7 @@ def test_a_gpu_that_fails_is_reported_and_what_follows_is_skipped(gpu, cli, faul
             "devices",
             "selftest",
             "faulty",
-            *(f"--case={name}" for name in ("conv", "matmul", "exp")),
+            *(f"--case={name}" for name in ("conv", "matmul", "exp", "tanh")),
         )
         left = list((cli.home / "state/edgepack/virtual/faulty/home/edgepack").iterdir())
     finally:
