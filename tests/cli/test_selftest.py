@@ -199,6 +199,7 @@ def test_a_wrong_kernel_is_found_by_its_case(gpu, cli):
     assert [line.split()[2] for line in done.stdout.splitlines() if line.startswith("FAILED")] == ["tanh"]
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_emulated_is_compared_with_the_emulation_and_measured(gpu, cli):
     """A device that is said to be real: it is the emulated one, and gets its kernels."""
     with described(cli, "real", "host-gpu"):
@@ -219,6 +220,7 @@ def test_a_gpu_that_is_not_emulated_is_compared_with_the_emulation_and_measured(
     assert hardware["machine-code"]["detail"].endswith("kernels for sm_87")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["reset", "hang"])
 def test_a_gpu_that_fails_is_reported_and_what_follows_is_skipped(gpu, cli, fault):
     assert cli("devices", "up", "--virtual", "host-gpu", "--name", "faulty", "--fault", fault).code == 0
