@@ -70,7 +70,7 @@ class Bench(Spec):
     accuracy_samples: int | None = Field(
         default=None,
         ge=1,
-        description="Test samples to run on the board; default: all; at most 24 on an emulated GPU.",
+        description="Test samples to run on the board; default: all. On an emulated GPU an inference may take seconds: give a number.",
     )
     baseline: bool = Field(default=True, description="Also measure the uncompressed model on the board.")
 

@@ -3,7 +3,7 @@
 Imports: base, errors, toolchain.
 """
 
-from edgepack.emulation.driver import Gpu, install_driver
+from edgepack.emulation.driver import EmulatedGpu, install_driver
 from edgepack.emulation.modules import build_module, provide
 
-__all__ = ["Gpu", "build_module", "install_driver", "provide"]
+__all__ = ["EmulatedGpu", "build_module", "install_driver", "provide"]

@@ -40,7 +40,7 @@ _FLAGS = (
 
 
 @dataclass(frozen=True)
-class Gpu:
+class EmulatedGpu:
     """An emulated GPU.
 
     Attributes:
@@ -114,8 +114,13 @@ def build_driver(arch: str, libc: str) -> Path:
         flags = (*_FLAGS, f"-Wl,-soname,{DRIVER}", "-ldl", "-lpthread")
         driver = compile_c(sources, fresh / DRIVER, arch, libc, flags)
         symbols = f"-Wl,--version-script={SOURCES / 'runtime.map'}"
-        flags = (*_FLAGS, f"-Wl,-soname,{RUNTIME}", symbols)
-        compile_c([SOURCES / _RUNTIME_SOURCE, driver], fresh / RUNTIME, arch, libc, flags)
+        compile_c(
+            [SOURCES / _RUNTIME_SOURCE, driver],
+            fresh / RUNTIME,
+            arch,
+            libc,
+            (*_FLAGS, f"-Wl,-soname,{RUNTIME}", symbols),
+        )
         try:
             os.rename(fresh, built)  # noqa: PTH104 - atomic
         except OSError:

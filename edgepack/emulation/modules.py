@@ -60,6 +60,7 @@ _CODE = (
     "-fstack-clash-protection",
 )
 _LINK = ("-shared", "-nostdlib++", "-Wl,--build-id=none", "-Wl,-z,now")
+_INLINED = 256 << 10  # characters of source up to which the checks become part of the kernels
 _CPU = {"x86_64": "x86_64", "aarch64": "cortex_a78"}
 _UNKNOWN = re.compile(
     r"use of undeclared identifier '([^']+)'|unknown type name '([^']+)'|no member named '([^']+)'"
@@ -119,26 +120,23 @@ def _compile(text: str, scratch: Path, arch: str, libc: str) -> Path:
     code.write_text(text, encoding="utf-8")
     checks = [word for flag in _CHECKS for word in ("-Xclang", flag)]
     machine = ("-target", triple(arch, libc), f"-mcpu={_cpu(arch)}", *_CODE)
-    compiling = (
-        *machine,
-        *_LANGUAGE,
-        *checks,
-        f"-I{SOURCES}",
-        "-emit-llvm",
-        "-c",
-        "-o",
-        str(bitcode),
-        str(code),
-    )
-    # The checks are inserted last, as calls: a second run makes them part of the kernels, which halves their time.
-    linking = (*machine, *_LINK, "-o", str(out), str(bitcode), str(build_driver(arch, libc) / DRIVER))
-    for arguments in (compiling, linking):
-        done = subprocess.run(
-            [str(zig()), "c++", *arguments], capture_output=True, text=True, check=False, close_fds=False
-        )
-        if done.returncode:
-            raise _refused(done.stderr)
+    compiling = (*machine, *_LANGUAGE, *checks, f"-I{SOURCES}")
+    linking = (*_LINK, "-o", str(out), str(build_driver(arch, libc) / DRIVER))
+    # The checks are inserted last, as calls: a second run makes them part of the kernels. It halves the kernels' time,
+    # and takes four times as long as the first.
+    if len(text) <= _INLINED:
+        _run(*compiling, "-emit-llvm", "-c", "-o", str(bitcode), str(code))
+        _run(*machine, *linking, str(bitcode))
+    else:
+        _run(*compiling, *linking, str(code))
     return out
+
+
+def _run(*arguments: str) -> None:
+    argv = [str(zig()), "c++", *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, close_fds=False)
+    if done.returncode:
+        raise _refused(done.stderr)
 
 
 def _refused(said: str) -> EdgepackError:

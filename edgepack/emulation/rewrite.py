@@ -23,7 +23,7 @@ _WAITS = re.compile(r"__syncthreads|_sync\b|__syncwarp|wmma::|\bemu_ptx_\w*(?:sy
 
 
 @dataclass(frozen=True)
-class Kernel:
+class _Kernel:
     """A kernel's name, the type and name of each parameter, its launch bounds (0 if none), and its needs."""
 
     name: str
@@ -52,9 +52,9 @@ def rewrite(source: str) -> str:
     return f'#include "device/cuda.h"\n#include "kernel.h"\n#line 1 "kernels.cu"\n{source}\n{tables}\n'
 
 
-def _kernel(head: "re.Match[str]", body: str) -> Kernel:
+def _kernel(head: "re.Match[str]", body: str) -> _Kernel:
     parameters = tuple(_parameter(text, head["name"]) for text in _split(head["parameters"]))
-    return Kernel(head["name"], parameters, int(head["bounds"] or 0), _WAITS.search(body) is not None)
+    return _Kernel(head["name"], parameters, int(head["bounds"] or 0), _WAITS.search(body) is not None)
 
 
 def _split(parameters: str) -> list[str]:
@@ -95,7 +95,7 @@ def _shared(match: "re.Match[str]") -> str:
     return f"{kind} (&{name})[{size}] = *({kind} (*)[{size}])emu_shared({site}, sizeof({kind}[{size}]), {alignment});"
 
 
-def _table(kernel: Kernel) -> str:
+def _table(kernel: _Kernel) -> str:
     name = kernel.name
     kinds = [kind for kind, _ in kernel.parameters]
     values = "".join(f", p{i}" for i in range(len(kinds)))

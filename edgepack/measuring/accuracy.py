@@ -92,29 +92,3 @@ def score(
         parity=found,
         why=why,
     )
-
-
-def extended(
-    found: BoardAccuracy, reference: np.ndarray, labels: np.ndarray, rows: np.ndarray
-) -> BoardAccuracy:
-    """The same figures with the accuracy estimated for all samples, if only those in ``rows`` ran on the board.
-
-    It is that of onnxruntime's outputs for all samples, corrected by the difference in ``rows``: exact if the board
-    agrees with onnxruntime, where the accuracy of few samples would differ by chance.
-
-    Args:
-        found: Figures of the samples in ``rows``.
-        reference: (N, batch, classes), onnxruntime's first output for all samples.
-        labels: N * batch integers.
-        rows: The samples that ran on the board.
-
-    Raises:
-        InputError: Shapes that do not match.
-    """
-    if found.accuracy is None:
-        return found
-    classes = reference.shape[-1]
-    by_sample = labels.reshape(len(reference), -1)
-    whole = score(reference.reshape(-1, classes), labels=by_sample.reshape(-1)).accuracy or 0.0
-    part = score(reference[rows].reshape(-1, classes), labels=by_sample[rows].reshape(-1)).accuracy or 0.0
-    return found.model_copy(update={"accuracy": min(max(whole + found.accuracy - part, 0.0), 1.0)})

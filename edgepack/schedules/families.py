@@ -66,7 +66,9 @@ FAMILIES: dict[str, Family] = {
     "arm_cpu": CpuFamily(unroll_steps=(0, 16, 64, 512)),
     # NVIDIA Jetson, on its GPU; ``jetson-cpu`` is its CPU, of the family ``arm_cpu``. dlight treats convolutions as
     # implicit matrix products.
-    "jetson": CudaFamily(rules=("ThreadPerOutput", "Matmul", "GEMV", "Reduction", "GeneralReduction", "Fallback")),
+    "jetson": CudaFamily(
+        rules=("ThreadPerOutput", "Matmul", "GEMV", "Reduction", "GeneralReduction", "Fallback")
+    ),
     # Raspberry Pi 3, 4 and 5: the A53 decodes two instructions per cycle in order and has 32 KiB of instruction cache.
     "raspberry_pi": CpuFamily(unroll_steps=(0, 16, 64)),
     # x86-64 servers and PCs.

@@ -58,47 +58,53 @@ class ThreadPerOutput:
 
 
 def _schedule(sch: Any) -> bool:
-    outputs = [sch.get(rv).name_hint for rv in sch.get_output_blocks(sch.get_sblock("root"))]
-    for rv in sch.get_child_blocks(sch.get_sblock("root")):
-        block = read_block(sch, rv)
-        if block is None or (not block.reduced and expensive(block) and block.name not in outputs):
-            return False
-        if not block.reduced and block.name not in outputs:
-            sch.compute_inline(rv)
-    blocks = [read_block(sch, rv) for rv in sch.get_child_blocks(sch.get_sblock("root"))]
-    reductions = [block for block in blocks if block is not None and block.reduced]
-    if len(reductions) != 1 or len(blocks) > 2:  # noqa: PLR2004 - a reduction and its epilogue
-        return False
-    (block,) = reductions
-    if not _pays(block):
+    block = _only_reduction(sch)
+    if block is None or not _pays(block):
         return False
     after = epilogue(sch, block)
-    if len(blocks) > 1 and after is None:
-        return False
     reduction = sch.get_sblock(block.name)
-    whole = sch.get_sblock(after[0]) if after else reduction
-    loops = sch.get_loops(whole)[: len(block.spatial)] if after is None else sch.get_loops(whole)
-    if after is None and not all(axis.spatial for axis in block.axes[: len(loops)]):
-        return False
-    divided = _divide(sch, loops)
+    if after is None:
+        if len(sch.get_child_blocks(sch.get_sblock("root"))) > 1:
+            return False
+        sch.cache_write(reduction, 0, "local")
+    whole = sch.get_sblock(after[0]) if after else sch.get_consumers(reduction)[0]
+    divided = _divide(sch, sch.get_loops(whole))
     if divided is None:
         return False
     outer, inner = divided
     sch.bind(outer, "blockIdx.x")
     sch.bind(inner, "threadIdx.x")
+    sch.compute_at(reduction, inner)
     if after is not None:
-        sch.compute_at(reduction, inner)
         sch.set_scope(reduction, 0, "local")
-    else:
-        sch.cache_write(reduction, 0, "local")
-        sch.reverse_compute_at(sch.get_consumers(reduction)[0], inner)
-    inside = sch.get_loops(reduction)
-    first = next(i for i, loop in enumerate(inside) if int(sch.get(loop).extent) > 1 and i > 1)
-    sch.decompose_reduction(reduction, inside[first])
+    inside = sch.get_loops(reduction)[2:]  # of the reduction: the first two are the block's and the thread's
+    long = [loop for loop in inside if int(sch.get(loop).extent) > 1]
+    if not long:
+        return False
+    sch.decompose_reduction(reduction, long[0])
     if math.prod(axis.extent for axis in block.reduced) <= _SHORT:
-        for loop in inside[first:]:
+        for loop in long:
             sch.unroll(loop)
     return True
+
+
+def _only_reduction(sch: Any) -> Block | None:
+    """Inline what surrounds the reduction; None unless one reduction is left, with at most one block after it."""
+    outputs = [sch.get(rv).name_hint for rv in sch.get_output_blocks(sch.get_sblock("root"))]
+    for rv in sch.get_child_blocks(sch.get_sblock("root")):
+        block = read_block(sch, rv)
+        if block is None:
+            return None
+        if block.reduced or block.name in outputs:
+            continue
+        consumers = [read_block(sch, consumer) for consumer in sch.get_consumers(rv)]
+        again = len(consumers) > 1 or any(consumer is None or consumer.reduced for consumer in consumers)
+        if again and expensive(block):
+            return None
+        sch.compute_inline(rv)
+    blocks = [read_block(sch, rv) for rv in sch.get_child_blocks(sch.get_sblock("root"))]
+    reductions = [block for block in blocks if block is not None and block.reduced]
+    return reductions[0] if len(reductions) == 1 and len(blocks) <= 2 else None  # noqa: PLR2004
 
 
 def _pays(block: Block) -> bool:

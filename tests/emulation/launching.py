@@ -31,12 +31,12 @@ class Launcher:
 
     def run(self, source, kernel, arrays, grid=(1,), block=(1,), dynamic=0):  # noqa: PLR0917
         """Launch a kernel whose parameters are pointers to the arrays, and return the arrays after it."""
-        from edgepack.emulation import Gpu, build_module, install_driver
+        from edgepack.emulation import EmulatedGpu, build_module, install_driver
 
         arch, libc = os.uname().machine, "2.28" if os.uname().machine == "x86_64" else "2.36"
         image = cubin(source)
         install_driver(self.folder, arch, libc)
-        Gpu("test", "8.7", 256, 1).write(self.folder)
+        EmulatedGpu("test", "8.7", 256, 1).write(self.folder)
         build_module(source, hashlib.sha256(image).hexdigest(), self.folder, arch, libc)
         sizes = [*(*grid, 1, 1)[:3], *(*block, 1, 1)[:3], dynamic]
         (self.folder / "launch.json").write_text(

@@ -264,3 +264,21 @@ def test_what_is_not_there_is_named(gpu):
         with pytest.raises(EdgepackError) as caught:
             gpu.run(f"{HEAD}kernel(float* r) {{ {body} }}", "kernel", [np.zeros(1, np.float32)])
         assert name in caught.value.why
+
+
+def test_a_copy_that_nobody_waits_for_does_not_arrive(gpu):
+    def run(waiting):
+        source = f"""{COPY.replace("wait_group 0", "wait_group 1")}{HEAD}kernel(float* a, float* r) {{
+          __shared__ alignas(16) float tile[256]; int i = threadIdx.x;
+          copy_if(tile, i * 16, a, i * 16, 1); commit();
+          copy_if(tile + 128, i * 16, a, i * 16, 1); commit();
+          {waiting} __syncthreads();
+          for (int k = 0; k < 4; ++k) r[i * 4 + k] = tile[i * 4 + k];
+          for (int k = 0; k < 4; ++k) r[128 + i * 4 + k] = tile[128 + i * 4 + k]; }}"""
+        got = gpu.run(source, "kernel", [a, np.zeros(256, np.float32)], (1,), (32,))[1]
+        return [(part == a).all() or not np.isnan(part).all() for part in (got[:128], got[128:])]
+
+    a = np.arange(128, dtype=np.float32)
+    assert run("") == [False, False]
+    assert run("wait();") == [True, False], "the last group may still be under way"
+    assert run('asm volatile("cp.async.wait_all;" : : );') == [True, True]

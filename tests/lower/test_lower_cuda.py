@@ -100,7 +100,10 @@ def test_what_tvm_itself_has_compiled_is_kept_too(compiler):
 def test_cubins_are_found_by_their_own_size(compiler):
     made = cuda.compile_cubin(SOURCE, "sm_87")
     digest = hashlib.sha256(made).hexdigest()
-    assert [each.digest for each in cubin.cubins(b"\x7fELF" + made + b"\x7fELF" + made + b"tail")] == [digest, digest]
+    assert [each.digest for each in cubin.cubins(b"\x7fELF" + made + b"\x7fELF" + made + b"tail")] == [
+        digest,
+        digest,
+    ]
     assert cubin.cubins(made[:-1]) == ()
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgepack.errors import InputError
-from edgepack.measuring.accuracy import extended, parity, score, worst_parity
+from edgepack.measuring.accuracy import parity, score, worst_parity
 
 finite = st.floats(-1e6, 1e6, width=32)
 arrays = hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=5), elements=finite)
@@ -83,33 +83,3 @@ def test_without_labels_there_is_no_accuracy():
 def test_shapes_that_do_not_fit_are_refused(outputs, labels):
     with pytest.raises(InputError):
         score(outputs, labels=labels)
-
-
-def outputs_of(classes, count=3):
-    return np.eye(count, dtype="float32")[np.asarray(classes)]
-
-
-def test_the_accuracy_of_few_samples_stands_for_all_by_its_difference_from_the_reference():
-    labels = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
-    reference = outputs_of([0, 1, 2, 0, 1, 2, 0, 1, 0, 1])[:, None]  # the last two are wrong: 0.8
-    rows = np.array([0, 3, 9])  # 2 of 3 are right in onnxruntime
-    same = score(reference[rows, 0], labels=labels[rows])
-    assert extended(same, reference, labels, rows).accuracy == pytest.approx(0.8)
-    worse = score(outputs_of([0, 1, 1]), labels=labels[rows])
-    assert extended(worse, reference, labels, rows).accuracy == pytest.approx(0.8 - 1 / 3)
-    better = score(outputs_of([0, 0, 0]), labels=labels[rows])
-    assert extended(better, reference, labels, rows).accuracy == 1.0
-    assert extended(better, reference, labels, rows).samples == 3
-
-
-def test_all_samples_have_the_boards_own_accuracy():
-    labels = np.array([[0, 1], [2, 0], [1, 2]])  # in batches of two
-    reference = outputs_of([[0, 1], [2, 1], [1, 2]])
-    board = score(outputs_of([0, 1, 2, 2, 2, 2]), labels=labels.reshape(-1))
-    found = extended(board, reference, labels, np.arange(3))
-    assert found.accuracy == pytest.approx(board.accuracy) == pytest.approx(4 / 6)
-
-
-def test_without_labels_there_is_nothing_to_extend():
-    found = score(outputs_of([0, 1]))
-    assert extended(found, outputs_of([[0], [1]]), np.array([0, 1]), np.arange(2)) == found

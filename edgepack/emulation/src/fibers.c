@@ -57,6 +57,8 @@ struct worker *worker_new(void)
         return NULL;
     made->page = page;
     made->fibers = aligned_alloc(16, EMU_MAX_THREADS * sizeof *made->fibers);
+    for (size_t i = 0; made->fibers && i < EMU_MAX_THREADS; i++)
+        made->fibers[i].copies = NULL;
     made->order = calloc(2 * EMU_MAX_THREADS, sizeof *made->order);
     made->position_of = made->order + EMU_MAX_THREADS;
     made->shared = aligned_alloc(128, SHARED_SIZE);
@@ -334,6 +336,7 @@ static void prepare(struct worker *worker, uint32_t number, struct emu_index blo
     top -= FRAME_WORDS;
     top[FRAME_ENTRY] = (void *)enter;
     fiber->stack_pointer = top;
+    fiber->copying = false;
     fiber->thread = (struct emu_thread){
         .thread = {number % size->x, number / size->x % size->y, number / size->x / size->y},
         .block = block,

@@ -16,6 +16,8 @@ struct fiber {
     int site;      /* where it waits */
     uint32_t mask; /* of AT_WARP_BARRIER */
     struct emu_thread thread;
+    struct copies *copies;              /* asynchronous ones, see async.c; NULL until the first */
+    bool copying;                       /* whether they are of this block */
     uint32_t from;                      /* the lane whose value it takes; EMU_WARP for none */
     bool took;                          /* whether that lane gave one */
     _Alignas(16) char slot[16], got[16]; /* what it gives to the lanes of its warp, and what it took */

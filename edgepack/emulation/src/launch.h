@@ -94,6 +94,12 @@ void *emu_shared(int site, size_t size, size_t alignment);
 /* The block's dynamic shared memory. */
 void *emu_dynamic_shared(void);
 
+/* cp.async: a copy of up to 16 bytes to shared memory joins the thread's open group; a commit closes the group; a wait
+ * makes the copies of all closed groups but the `pending` last ones. */
+void emu_async_copy(void *to, const void *bytes, size_t size);
+void emu_async_commit(void);
+void emu_async_wait(uint32_t pending);
+
 /* Ends the kernel with an error that names the kernel, the block and the thread. */
 __attribute__((noreturn, format(printf, 1, 2))) void emu_fault(const char *format, ...);
 

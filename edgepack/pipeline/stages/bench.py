@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.config.recipe import Bench
 from edgepack.engine.stage import Ingredients, Output, Request, Skip, StageResult, Work
-from edgepack.measuring.accuracy import BoardAccuracy, extended
+from edgepack.measuring.accuracy import BoardAccuracy
 from edgepack.measuring.measurement import Measurement
 from edgepack.pipeline.bundle_on_board import loaded_bundle, measure_latency
 from edgepack.pipeline.contract import NO_DEVICE, DeviceStage
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 # Latency on an emulator is meaningless: enough runs to show that the model works. On an emulated GPU, an inference may
-# take seconds, so that fewer test samples run, too.
-_EMULATED_WARMUP, _EMULATED_RUNS = 3, 30
-_GPU_WARMUP, _GPU_RUNS, _GPU_SAMPLES = 0, 3, 24
+# take seconds. (Warm-up inferences, timed inferences.)
+_EMULATED = (3, 30)
+_EMULATED_GPU = (0, 3)
 
 
 class BenchSpec(Spec):
@@ -90,7 +90,7 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
             first = {name: array[0] for name, array in _inputs(samples, slice(0, 1)).items()}
             measurement = measure_latency(on, first, spec.bench, emulated=spec.emulated)
             work.progress("measuring accuracy", None)
-            answers = _answers(on, samples, spec.bench.accuracy_samples, extend=spec.emulated_gpu)
+            answers = _answers(on, samples, spec.bench.accuracy_samples)
         path = measurement.save(work.scratch / "measurement.json")
         return StageResult(
             BenchFigures(measurement=measurement, answers=answers),
@@ -100,40 +100,25 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
 
 def _fewer(bench: Bench, *, gpu: bool) -> Bench:
     """The settings on an emulated board: a number that the recipe gives is never exceeded."""
-    if not gpu:
-        fewer = {"warmup": min(bench.warmup, _EMULATED_WARMUP), "runs": min(bench.runs, _EMULATED_RUNS)}
-        return bench.model_copy(update=fewer)
-    fewer = {
-        "warmup": min(bench.warmup, _GPU_WARMUP),
-        "runs": min(bench.runs, _GPU_RUNS),
-        "accuracy_samples": min(bench.accuracy_samples or _GPU_SAMPLES, _GPU_SAMPLES),
-    }
-    return bench.model_copy(update=fewer)
+    warmup, runs = _EMULATED_GPU if gpu else _EMULATED
+    return bench.model_copy(update={"warmup": min(bench.warmup, warmup), "runs": min(bench.runs, runs)})
 
 
 def _inputs(samples: "dict[str, np.ndarray]", rows: Any) -> "dict[str, np.ndarray]":
     return {key: array[rows] for key, array in samples.items() if key.startswith("input_")}
 
 
-def _answers(
-    on: "BoardModel", samples: "dict[str, np.ndarray]", wanted: int | None, *, extend: bool
-) -> BoardAccuracy:
-    """Run test samples, evenly spaced over the split, and compare the outputs with onnxruntime's.
-
-    With ``extend``, the accuracy is an estimate for the whole split.
-    """
+def _answers(on: "BoardModel", samples: "dict[str, np.ndarray]", wanted: int | None) -> BoardAccuracy:
+    """Run test samples, evenly spaced over the split, and compare the outputs with onnxruntime's."""
     import numpy as np
 
     from edgepack.measuring.measure import evaluate
 
     count = len(samples["output_0"])
     rows = np.linspace(0, count - 1, min(wanted or count, count)).astype(int)
-    found = evaluate(
+    return evaluate(
         on,
         _inputs(samples, rows),
         labels=samples["labels"][rows].reshape(-1) if "labels" in samples else None,
         reference=[samples[name][rows] for name in samples if name.startswith("output_")],
     )
-    if extend and "labels" in samples:
-        return extended(found, samples["output_0"], samples["labels"], rows)
-    return found

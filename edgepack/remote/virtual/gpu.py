@@ -101,7 +101,7 @@ def attach(kind: Kind, chosen: Setting, folder: Path) -> Attached:
 
 
 def _configure(folder: Path, kind: Kind, chosen: Setting) -> None:
-    from edgepack.emulation import Gpu
+    from edgepack.emulation import EmulatedGpu
 
     model = kind.gpu
     if model is None:
@@ -111,7 +111,7 @@ def _configure(folder: Path, kind: Kind, chosen: Setting) -> None:
     elif chosen.fault == "out-of-memory":
         model = replace(model, memory_mib=0)
     (folder / "modules").mkdir(parents=True, exist_ok=True)
-    Gpu(
+    EmulatedGpu(
         model.name,
         model.compute,
         model.memory_mib,

@@ -61,25 +61,31 @@ EMU_DEVICE void emu_ptx_st_shared_v4_u32(int, emu_address to, uint32_t x, uint32
     *to.pointer<uint4>() = uint4(x, y, z, w);
 }
 
-/* cp.async: the copy is made at once, so that waiting for it has nothing to do. Both addresses are aligned to its size;
- * beyond `available` bytes it writes zeros. */
-template <class V> EMU_DEVICE void emu_copy_async(emu_address to, emu_address from) {
-    *to.pointer<V>() = *from.pointer<const V>();
+/* cp.async: both addresses are aligned to the size; beyond `available` bytes of the source it writes zeros. Both ends are
+ * accessed now, for the checks, and the copy is made when the thread waits for it. */
+template <int words> EMU_DEVICE void emu_copy_async(emu_address to, emu_address from) {
+    typedef uint32_t whole __attribute__((ext_vector_type(words), may_alias));
+    whole value = *from.pointer<const volatile whole>();
+    (void)*to.pointer<const volatile whole>();
+    emu_async_copy(to.pointer<void>(), &value, sizeof value);
 }
 EMU_DEVICE void emu_ptx_cp_async(emu_address to, emu_address from, int size) {
     if (size == 4)
-        emu_copy_async<uint1>(to, from);
+        emu_copy_async<1>(to, from);
     else if (size == 8)
-        emu_copy_async<uint2>(to, from);
+        emu_copy_async<2>(to, from);
     else if (size == 16)
-        emu_copy_async<uint4>(to, from);
+        emu_copy_async<4>(to, from);
     else
         emu_fault("cp.async copies 4, 8 or 16 bytes, not %d", size);
 }
 EMU_DEVICE void emu_ptx_cp_async(emu_address to, emu_address from, int size, uint32_t available) {
+    alignas(16) char bytes[16] = {};
+    if (size != 4 && size != 8 && size != 16) emu_fault("cp.async copies 4, 8 or 16 bytes, not %d", size);
     if (available > (uint32_t)size) emu_fault("cp.async: %u bytes of a source of %d", available, size);
-    if ((to.value | from.value) % (uint32_t)size) emu_fault("cp.async: an address is not aligned to %d bytes", size);
-    for (int i = 0; i < size; i++) to.pointer<char>()[i] = (uint32_t)i < available ? from.pointer<const char>()[i] : 0;
+    if (from.value % (uint32_t)size) emu_fault("cp.async: an address is not aligned to %d bytes", size);
+    for (uint32_t i = 0; i < available; i++) bytes[i] = from.pointer<const volatile char>()[i];
+    emu_ptx_cp_async(to, bytes, size);
 }
 #define EMU_CP_ASYNC(NAME)                                                                                             \
     template <class... Sizes> EMU_DEVICE void NAME(int, emu_address to, emu_address from, Sizes... sizes) {            \
@@ -94,9 +100,12 @@ EMU_CP_ASYNCS(ca)
 EMU_CP_ASYNCS(cg)
 #undef EMU_CP_ASYNCS
 #undef EMU_CP_ASYNC
-EMU_DEVICE void emu_ptx_cp_async_commit_group(int) {}
-EMU_DEVICE void emu_ptx_cp_async_wait_group(int, int) {}
-EMU_DEVICE void emu_ptx_cp_async_wait_all(int) {}
+EMU_DEVICE void emu_ptx_cp_async_commit_group(int) { emu_async_commit(); }
+EMU_DEVICE void emu_ptx_cp_async_wait_group(int, int pending) { emu_async_wait((uint32_t)pending); }
+EMU_DEVICE void emu_ptx_cp_async_wait_all(int) {
+    emu_async_commit();
+    emu_async_wait(0);
+}
 
 /* ldmatrix: matrices of 8 rows of 16 bytes; lane 8 m + r has the address of row r of matrix m. Lane l gets two neighbours
  * of 16 bits of row l / 4, or of column l / 4 if transposed. */
