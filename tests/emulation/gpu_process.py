@@ -31,12 +31,12 @@ class CudaError(Exception):
 
 def prepare(folder, *sources, **configuration):
     """Put the driver, a configuration and the modules of CUDA sources into a folder."""
-    from edgepack.emulation import Gpu, build_module, install_driver
+    from edgepack.emulation import EmulatedGpu, build_module, install_driver
 
     arch = os.uname().machine
     install_driver(folder, arch, LIBC)
     gpu = {"name": "test", "compute": "8.7", "memory_mib": 64, "multiprocessors": 1, **configuration}
-    Gpu(**gpu).write(folder)
+    EmulatedGpu(**gpu).write(folder)
     for source in sources:
         build_module(source, hashlib.sha256(cubin(source)).hexdigest(), folder, arch, LIBC)
 

@@ -6,7 +6,7 @@ import pytest
 from cubins import HEAD
 from gpu_process import CudaError, GpuProcess, prepare
 
-from edgepack.emulation import Gpu
+from edgepack.emulation import EmulatedGpu
 
 THREADS, BLOCKS = 64, 4
 COUNT = THREADS * BLOCKS
@@ -59,7 +59,7 @@ def board(tmp_path_factory):
 
 def play(board, kernel, order="forward", source=SOURCE, **sizes):
     """Run a kernel and return its two results, or the error of the device."""
-    Gpu("test", "8.7", 64, 1, order=order).write(board)
+    EmulatedGpu("test", "8.7", 64, 1, order=order).write(board)
     with GpuProcess(board) as gpu:
         a, b, c = gpu.upload(NUMBERS), gpu.upload(bytes(4 * COUNT)), gpu.upload(bytes(4 * COUNT))
         gpu.launch(source, kernel, a, b, c, **{"grid": (BLOCKS,), "block": (THREADS,), **sizes})

@@ -15,7 +15,7 @@ from gpu_process import LIBC
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.config.target import load_target
-from edgepack.emulation import Gpu, build_module, install_driver
+from edgepack.emulation import EmulatedGpu, build_module, install_driver
 from edgepack.lower import compile_model
 
 PROGRAM = Path(__file__).with_name("run_model.py")
@@ -40,7 +40,7 @@ class Model:
     def run(self, source, order="forward"):
         arch = os.uname().machine
         install_driver(self.folder, arch, LIBC)
-        Gpu("test", "8.7", 256, 1, order=order).write(self.folder)
+        EmulatedGpu("test", "8.7", 256, 1, order=order).write(self.folder)
         build_module(source, hashlib.sha256(self.cubin).hexdigest(), self.folder, arch, LIBC)
         return self.start()
 
