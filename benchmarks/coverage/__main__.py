@@ -1,6 +1,6 @@
-"""`python -m benchmarks.coverage`: run the cases, save the results, write docs/onnx-coverage.md.
+"""`python -m benchmarks.coverage`: run the cases and the networks, save the results, write docs/onnx-coverage.md.
 
-python -m benchmarks.coverage                       all cases, about 15 minutes on 2 cores
+python -m benchmarks.coverage                       all cases and networks, about an hour on 2 cores
 python -m benchmarks.coverage --cases '^test_conv'  some cases, added to the existing results
 python -m benchmarks.coverage --resume --minutes 5  resume the previous run, for 5 minutes
 python -m benchmarks.coverage --page                only the page, from the existing results
@@ -15,7 +15,8 @@ from pathlib import Path
 from benchmarks.coverage import results
 from benchmarks.coverage.contestants import TARGET
 from benchmarks.coverage.measure import run
-from benchmarks.coverage.page import BOUND, EDGEPACK, STOCK, page
+from benchmarks.coverage.outcomes import BOUND, EDGEPACK, GPU, NETWORKS_ON_GPU, STOCK
+from benchmarks.coverage.page import page
 from benchmarks.kit import command
 from benchmarks.kit.documents import write_text
 from benchmarks.kit.places import ROOT
@@ -31,7 +32,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="PATTERN",
         help="regular expression (default: all)",
     )
-    add("--only", nargs="+", choices=(EDGEPACK, STOCK, BOUND), help="contestants to run (default: all)")
+    add(
+        "--only",
+        nargs="+",
+        choices=(EDGEPACK, GPU, STOCK, BOUND, NETWORKS_ON_GPU),
+        help="what to run (default: all)",
+    )
     add("--resume", action="store_true", help="skip cases that already have results")
     add("--minutes", type=command.at_least(0), default=0.0, help="start no new case after this many minutes")
     add("--processes", type=command.whole(1), default=os.cpu_count() or 1)
@@ -52,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.page:
         existing = _results_to_extend(existing, options)
         run(options, existing)
-    write_text(options.out, page(existing.rows.values(), existing.environment, existing.target))
+    write_text(options.out, page(existing))
     counted = [row for row in existing.rows.values() if "edgepack" in row]
     passed = sum(row["edgepack"]["status"] == "passed" for row in counted)
     print(f"{passed} of {len(counted)} cases pass; see {options.out}", file=sys.stderr)

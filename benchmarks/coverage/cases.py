@@ -7,7 +7,8 @@ exporters write them as constants and an ahead-of-time compiler needs them befor
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -92,6 +93,17 @@ def collect(pattern: str = "") -> list[Case]:
     """Return all cases whose name matches the regular expression, sorted by name, the networks last."""
     cases = [*sorted(_node_cases(), key=lambda case: case.name), *_light_models()]
     return [case for case in cases if re.search(pattern, case.name)]
+
+
+def spread(cases: Sequence[Case]) -> list[Case]:
+    """Sort cases so that a run that ends early has some of every operator; expanded ones come last."""
+    seen: Counter[tuple[bool, str]] = Counter()
+    ranks = {}
+    for case in cases:
+        kind = (case.expanded, case.operator)
+        ranks[case.name] = (case.expanded, seen[kind])
+        seen[kind] += 1
+    return sorted(cases, key=lambda case: ranks[case.name])
 
 
 def _node_cases() -> Iterator[Case]:

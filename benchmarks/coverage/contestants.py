@@ -8,8 +8,6 @@ Both return `status` and, unless it is `passed`, `why`:
 """
 
 import contextlib
-import shutil
-import subprocess
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,14 +18,15 @@ from typing import Any
 import numpy as np
 import onnx
 
+from benchmarks.coverage.boards import LocalBoard
 from benchmarks.coverage.cases import Case, bind
 from benchmarks.coverage.pool import Tell
 from benchmarks.kit.processes import last_line
-from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError, InputError
 from edgepack.lower import compile_model
 
 TARGET = "x86-64-v3"
+GPU_TARGET = "host-gpu"
 ROUNDING = (
     0.01  # relative to the largest value: smaller differences are distinguished from other wrong values
 )
@@ -41,28 +40,8 @@ def preload() -> None:
         import_module(f"edgepack.{name}")
 
 
-class Here:
-    """This machine as a board: the part of a session that `edgepack.agent.protocol.run` needs."""
-
-    name = "here"
-
-    def run(
-        self, argv: Sequence[str], *, timeout: float | None = None, check: bool = False
-    ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command and wait for it."""
-        return subprocess.run(argv, capture_output=True, timeout=timeout, check=check)
-
-    def put_bytes(self, data: bytes, dest: str) -> None:
-        """Write a file."""
-        Path(dest).write_bytes(data)
-
-    def get(self, source: str, dest: Path) -> None:
-        """Copy a file."""
-        shutil.copy(source, dest)
-
-
-def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> dict[str, Any]:
-    """Run a case as a user's .onnx file: import, lower, link, run with the agent."""
+def edgepack(case: Case, tell: Tell, *, board: LocalBoard) -> dict[str, Any]:
+    """Run a case as a user's .onnx file: import, lower, link, run with the agent on the board."""
     from edgepack.agent import protocol
     from edgepack.lower.deep import examine
     from edgepack.onnxfile.importing import import_onnx
@@ -78,11 +57,11 @@ def edgepack(case: Case, tell: Tell, *, agent: Path, target: str = TARGET) -> di
             tell({"step": "import"})
             taken = import_onnx(folder / "case.onnx", (), folder / "model.onnx")
             tell({"step": "compile"})
-            compile_model(folder / "model.onnx", load_target(target), folder / "model.so")
-            tell({"step": "run"})
+            compiled = compile_model(folder / "model.onnx", board.target, folder / "model.so")
             arrays = {spec.name: inputs[spec.name] for spec in taken}
-            on = protocol.BoardModel(Here(), str(agent), str(folder / "model.so"), scratch=name)
-            outputs = protocol.run(on, arrays)
+            with board.model(compiled) as on:
+                tell({"step": "run"})
+                outputs = protocol.run(on, arrays)
         except EdgepackError as error:
             why = "; ".join(part for part in (error.message, error.why) if part)
             status = "refused" if isinstance(error, InputError) else "failed"
@@ -145,10 +124,11 @@ def _how(got: np.ndarray, want: np.ndarray) -> str:
     return "other values"
 
 
-def contestants(agent: Path, target: str = TARGET) -> Mapping[str, Any]:
+def contestants(board: LocalBoard, gpu: LocalBoard) -> Mapping[str, Any]:
     """Return the contestants by their name in the results."""
     return {
-        "edgepack": lambda case, tell: edgepack(case, tell, agent=agent, target=target),
+        "edgepack": lambda case, tell: edgepack(case, tell, board=board),
+        "gpu": lambda case, tell: edgepack(case, tell, board=gpu),
         "stock": lambda case, tell: stock(case, tell, bound=False),
         "stock_bound": lambda case, tell: stock(case, tell, bound=True),
     }

@@ -1,40 +1,26 @@
 """Write docs/onnx-coverage.md from the results: counts, then a table by operator."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.coverage.results import NETWORKS, Row
+from benchmarks.coverage import gpu_page
+from benchmarks.coverage.outcomes import BOUND, EDGEPACK, STATUSES, STOCK, shorten, status
+from benchmarks.coverage.results import NETWORKS, Results, Row
 from benchmarks.kit.documents import fill_template, markdown
 
-STATUSES = {
-    "passed": "compiled and run, with the expected outputs",
-    "refused": "not compiled; the error names the operator and the node",
-    "failed": "not compiled or not run; the error names no node",
-    "wrong": "compiled and run, with unexpected outputs",
-    "crashed": "the process died",
-    "timed out": "not finished within the time limit",
-}
-EDGEPACK, STOCK, BOUND = "edgepack", "stock", "stock_bound"
-_REASON_LENGTH = 140
 _WORDS = Path(__file__).with_name("page.md")
 _COLUMNS = ("operator", "passed", "expanded", "stock TVM", "left out", "failures and reasons")
-_COMMON = (  # common prefixes of reasons
-    r"^operator \w+ (\(opset \d+\) )?cannot be (compiled|imported|lowered)( in this form)?; ",
-    r"^output \d+: \d+ of \d+ values are not as expected: ",
-    r"^lowering phase [\w-]+ failed; ",
-)
 
 
-def page(rows: Iterable[Row], environment: dict[str, str], target: str) -> str:
-    every = list(rows)
+def page(results: Results) -> str:
+    every, environment = list(results.rows.values()), results.environment
     counted = [row for row in every if "left_out" not in row and EDGEPACK in row]
     refused = [row for row in counted if row[EDGEPACK].get("deep")]
     broken = broken_promises(counted)
     return fill_template(
         _WORDS,
-        target=target,
+        target=results.target,
         machine=environment["machine"],
         tools=", ".join(f"{name} {version}" for name, version in environment.items() if name != "machine"),
         every=len(every),
@@ -47,6 +33,9 @@ def page(rows: Iterable[Row], environment: dict[str, str], target: str) -> str:
         broken=len(broken),
         promises="\n".join(f"- `{row['name']}`: {row[EDGEPACK].get('why', '')}" for row in broken),
         operators=_operators(every),
+        gpu_counts=gpu_page.counts(counted),
+        gpu_differences=gpu_page.differences(counted),
+        gpu_networks=gpu_page.networks(results.networks.values()),
     )
 
 
@@ -67,12 +56,6 @@ def _left_out(every: list[Row]) -> str:
     left = Counter(row["left_out"] for row in every if "left_out" in row).most_common()
     rows = [(f"{count:,}", reason) for reason, count in left]
     return markdown(("cases", "reason"), rows, 2, tight=True)
-
-
-def status(row: Row, contestant: str) -> str:
-    """Return the outcome of a case; if nothing was bound, `stock_bound` is the same as `stock`."""
-    result = row.get(contestant) or (row.get(STOCK) if contestant == BOUND else None)
-    return str(result["status"]) if result else "not run"
 
 
 def broken_promises(counted: Iterable[Row]) -> list[Row]:
@@ -118,13 +101,3 @@ def _why(rows: list[Row]) -> str:
     left = Counter(f"left out: {row['left_out'].partition(':')[0]}" for row in rows if "left_out" in row)
     counted_reasons = [*reasons.most_common(), *left.most_common()]
     return "; ".join(f"{reason} ({count})" if count > 1 else reason for reason, count in counted_reasons)
-
-
-def shorten(why: str) -> str:
-    """Remove names and figures of the individual case from a reason."""
-    for pattern in _COMMON:
-        why = re.sub(pattern, "", why)
-    text = re.sub(r"'[^']*'", "…", why)
-    text = re.sub(r"(?<=\w)\[[\d, ]*\]", "[…]", text)
-    text = text if len(text) <= _REASON_LENGTH else f"{text[:_REASON_LENGTH]}…"
-    return text.replace("<", "&lt;")

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
-from edgepack.lower.emit import cubin
+from edgepack.lower.emit import cubin, vectors
 from edgepack.lower.result import CudaModule
 from edgepack.toolchain import cuda, zig
 
@@ -27,6 +27,7 @@ class CudaCompiler:
         """
         if self._gpu is None:
             raise EdgepackError("a model for a target without a GPU has CUDA kernels", next="report this")
+        source = vectors.complete(source)
         module = CudaModule(source, cuda.compile_cubin(source, self._gpu.arch))
         self.modules.append(module)
         return module.cubin
