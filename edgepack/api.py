@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgepack.remote.install import Installed
     from edgepack.remote.virtual import Board
     from edgepack.reporting.document import Report
+    from edgepack.selftest import SelfTest
     from edgepack.toolchain.cubin import CudaKernel
 
 
@@ -308,6 +309,16 @@ def device_info(device: str) -> dict[str, Any]:
     return info(device)
 
 
+def selftest(device: str, *, cases: Sequence[str] = (), listener: Listener = ignore) -> "SelfTest":
+    """Test a device: its agent, a tiny release, single kernels. Nothing is installed; failed checks are in the result.
+
+    ``cases`` selects cases. Raises UnreachableError, TrustError, DeployError or UsageError if it cannot be tested.
+    """
+    from edgepack.selftest import selftest as test
+
+    return test(device, listener, cases)
+
+
 def trust(device: str) -> str:
     """Add a device's host key to known_hosts. Returns its fingerprint."""
     from edgepack.pipeline.device import trust as accept
@@ -326,16 +337,9 @@ def board_up(
 
 def boards_down(name: str | None = None, *, everything: bool = False, purge: bool = False) -> list[str]:
     """Stop one virtual board or all of them; ``purge`` also deletes their files. Returns their names."""
-    from edgepack.remote import virtual
+    from edgepack.pipeline.device import stop_boards
 
-    if (name is None) == (not everything):
-        raise UsageError("no board given", next="use edgepack devices down NAME, or --all")
-    names = [board.name for board in virtual.running()] if name is None else [name]
-    for each in names:
-        stopped = virtual.purge(each) if purge else virtual.down(each)
-        if not stopped and name is not None:  # with --all, a board may have stopped since it was listed
-            raise UsageError(f"no virtual board named {each} is running", next="edgepack devices list")
-    return names
+    return stop_boards(name, everything=everything, purge=purge)
 
 
 def doctor() -> "list[Diagnosis]":
@@ -365,17 +369,9 @@ def method_options(name: str) -> str:
     Raises:
         UsageError: the method is unknown or failed to load.
     """
-    from edgepack.base.text import suggestion
-    from edgepack.compression.registry import METHODS, REGISTRY
-    from edgepack.config.tables import table
+    from edgepack.config.tables import method_table
 
-    if name in REGISTRY.unusable:
-        raise UsageError(f"method {name} is not available", why=REGISTRY.unusable[name])
-    if name not in METHODS:
-        raise UsageError(
-            f"unknown method {name}", next=suggestion(name, METHODS, otherwise="edgepack methods")
-        )
-    return table(METHODS[name].spec)
+    return method_table(name)
 
 
 def stages() -> list[str]:

@@ -6,8 +6,11 @@ import click
 
 from edgepack import api
 from edgepack.cli import options
-from edgepack.cli.console import emit_json
+from edgepack.cli.console import emit_json, progress
 from edgepack.config.device import FAULTS, VIRTUAL_KINDS
+from edgepack.errors import GateError
+
+_MARKS = {"passed": "ok", "failed": "FAILED"}
 
 
 @click.group()
@@ -75,6 +78,39 @@ def _state(part: str, value: Any) -> str:
         )
         return "; ".join(clocks) or "not known"
     return "not known" if value is None else str(value)
+
+
+@devices.command()
+@options.device_argument
+@click.option(
+    "--case", "cases", multiple=True, help="Run only this case (may be repeated), and measure nothing."
+)
+@options.json_option
+def selftest(device: str, cases: tuple[str, ...], as_json: bool) -> int:
+    """Test a device, and compare what it computes.
+
+    Checks the board and its agent, runs a tiny release and, on a GPU, single kernels, compares their results with the
+    reference, and measures what only hardware shows. Nothing is installed; temporary files are removed. Takes a minute
+    or two, most of it for building.
+    """
+    with progress() as listener:
+        tested = api.selftest(device, cases=cases, listener=listener)
+    if as_json:
+        emit_json({"edgepack": 1, **tested.model_dump(mode="json"), "failed": tested.failed})
+        return GateError.exit_code if tested.failed else 0
+    for check in tested.checks:
+        mark = _MARKS.get(check.status, check.status)
+        click.echo(f"{mark:<8} {check.group:<8} {check.name:<15} {check.detail}")
+        if check.status == "failed":
+            click.echo(f"{'':<8} {'':<8} {'':<15} checks: {check.checks}")
+    if tested.failed:
+        raise GateError(
+            f"checks failed: {', '.join(tested.failed)}",
+            where=device,
+            state="nothing was installed or changed on the board",
+            next="see docs/targets.md",
+        )
+    return 0
 
 
 @devices.command()

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from edgepack.compression import Method
+from edgepack.errors import UsageError
 from edgepack.spec import PATTERNS
 
 
@@ -89,3 +90,21 @@ def _bounds(metadata: list[Any]) -> str:
         if getattr(m, key, None) is not None
     ]
     return f" {', '.join(found)}" if found else ""
+
+
+def method_table(name: str) -> str:
+    """The options of a compression method as a Markdown table.
+
+    Raises:
+        UsageError: the method is unknown or failed to load.
+    """
+    from edgepack.base.text import suggestion
+    from edgepack.compression.registry import METHODS, REGISTRY
+
+    if name in REGISTRY.unusable:
+        raise UsageError(f"method {name} is not available", why=REGISTRY.unusable[name])
+    if name not in METHODS:
+        raise UsageError(
+            f"unknown method {name}", next=suggestion(name, METHODS, otherwise="edgepack methods")
+        )
+    return table(METHODS[name].spec)

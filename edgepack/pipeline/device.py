@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.config.device import Device, load_devices
 from edgepack.engine.events import Advanced, Listener
+from edgepack.errors import UsageError
 from edgepack.pipeline.bundle_on_board import install_bundle, loaded_bundle, measure_latency
 from edgepack.pipeline.emulated_gpu import restore_kernels
 from edgepack.remote.boards import Boards, find_device
@@ -130,3 +131,21 @@ def trust(device: str, fingerprint: str | None = None) -> str:
     from edgepack.remote.session import trust as accept
 
     return accept(device, find_device(device, load_devices()), fingerprint=fingerprint)
+
+
+def stop_boards(name: str | None, *, everything: bool, purge: bool) -> list[str]:
+    """Stop one virtual board or all of them; ``purge`` also deletes their files. Returns their names.
+
+    Raises:
+        UsageError: neither or both are given, or no such board is running.
+    """
+    from edgepack.remote import virtual
+
+    if (name is None) == (not everything):
+        raise UsageError("no board given", next="use edgepack devices down NAME, or --all")
+    names = [board.name for board in virtual.running()] if name is None else [name]
+    for each in names:
+        stopped = virtual.purge(each) if purge else virtual.down(each)
+        if not stopped and name is not None:  # with --all, a board may have stopped since it was listed
+            raise UsageError(f"no virtual board named {each} is running", next="edgepack devices list")
+    return names

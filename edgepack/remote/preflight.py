@@ -135,9 +135,7 @@ def preflight(
         UnreachableError: The connection was lost.
     """
     target = manifest.target
-    wanted = sorted(name for name in libraries if not _GLIBC.fullmatch(name))
-    facts = _parse(script(session, _PROBE, work_path(work_dir), target.abi.arch, *wanted))
-    problems = list(_problems(facts, target, size, wanted))
+    facts, problems = examine(session, target, size, work_dir=work_dir, libraries=libraries)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise PreflightError(
@@ -148,6 +146,21 @@ def preflight(
             next="correct the above, or build for this board's target: edgepack targets",
         )
     return facts
+
+
+def examine(
+    session: Session, target: TargetInfo, size: int, *, work_dir: str, libraries: Collection[str]
+) -> tuple[BoardFacts, list[str]]:
+    """The facts about a board, and all reasons why it cannot run releases of a target; arguments as in ``preflight``.
+
+    A reason starts with what is wrong and a colon, such as ``CPU:`` or ``libc:``.
+
+    Raises:
+        UnreachableError: The connection was lost.
+    """
+    wanted = sorted(name for name in libraries if not _GLIBC.fullmatch(name))
+    facts = _parse(script(session, _PROBE, work_path(work_dir), target.abi.arch, *wanted))
+    return facts, list(_problems(facts, target, size, wanted))
 
 
 def _problems(facts: BoardFacts, target: TargetInfo, size: int, libraries: list[str]) -> Iterator[str]:

@@ -80,8 +80,8 @@ def test_fp32_and_int8_answer_as_onnxruntime_does(run):
     assert rows["release"]["parity"] < 0.01
     for row in rows.values():
         assert row["measurement"]["emulated"]
-        assert row["accuracy_samples"] == 24
-        assert row["accuracy_board"] == pytest.approx(row["accuracy_onnxruntime"], abs=0.05)
+        assert row["accuracy_samples"] > 300, "the whole test split"
+        assert row["accuracy_board"] == row["accuracy_onnxruntime"]
 
 
 def test_sources_lie_beside_the_bundle_and_not_in_it(packaged, cli):
@@ -142,5 +142,5 @@ def test_candidates_are_measured_and_their_records_stay_apart(cli, tiny_onnx):
     lines = (folder / "tuning_record.json").read_text().splitlines()
     seconds = [second for _, (_, run, *_) in map(json.loads, lines) for second in run]
     assert len(lines) == 4
-    assert any(0 < second < 10 for second in seconds), "a candidate that fails has 1e10"
+    assert all(0 < second < 10 for second in seconds), "a candidate that fails has 1e10"
     assert not (kept / "records").exists()

@@ -7,29 +7,20 @@ import ctypes
 import hashlib
 import json
 import os
-import struct
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cubins import HEAD, cubin
 
-HEAD = 'extern "C" __global__ void '
 I = "int i = blockIdx.x * blockDim.x + threadIdx.x;"  # noqa: E741
 BLOCK = 256
 
 
 class LaunchError(Exception):
     """The emulated GPU reported an error."""
-
-
-def cubin(source, sm=87):
-    """Bytes that the driver takes for the cubin of a source: an ELF file without code."""
-    digest = hashlib.sha256(source.encode()).digest()
-    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-    header = struct.pack("<16sHHIQQQIHHHHHH", ident, 2, 190, 1, 0, 0, 96, sm << 8, 64, 0, 0, 64, 1, 0)
-    return header + digest + bytes(64)
 
 
 @dataclass

@@ -74,4 +74,11 @@ EMU_CHECK void *__asan_memset(void *to, int value, size_t size)
 
 EMU_CHECK void __asan_handle_no_return(void) {}
 
+/* Indices of arrays and divisors, which clang's undefined behaviour sanitizer checks. */
+#define EMU_WRONG extern "C" __attribute__((visibility("hidden"), used, noinline, cold, noreturn, no_sanitize("kernel-address")))
+
+EMU_WRONG void __ubsan_handle_out_of_bounds_abort(const void *place, uintptr_t index) { emu_outside(place, index); }
+EMU_WRONG void __ubsan_handle_local_out_of_bounds_abort(void) { emu_outside(NULL, 0); }
+EMU_WRONG void __ubsan_handle_divrem_overflow_abort(const void *place, uintptr_t, uintptr_t) { emu_division(place); }
+
 #endif

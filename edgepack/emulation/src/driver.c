@@ -90,6 +90,8 @@ static size_t dynamic_shared_limit(void)
 
 int cuFuncSetAttribute(struct function *function, int attribute, int value)
 {
+    if (gpu_poisoned())
+        return gpu_poisoned();
     if (attribute != ATTRIBUTE_MAX_DYNAMIC_SHARED)
         return gpu_error(CUDA_NOT_SUPPORTED, "attribute %d of kernel %s", attribute, function->name);
     if (value < 0 || (size_t)value > dynamic_shared_limit())
@@ -170,6 +172,8 @@ int cuModuleLoadData(struct module **module, const void *image)
 
 int cuModuleUnload(struct module *module)
 {
+    if (gpu_poisoned())
+        return gpu_poisoned();
     dlclose(module->library);
     free(module->image);
     free(module);
@@ -193,6 +197,8 @@ static unsigned registers_of(const unsigned char *image, const char *name)
 int cuModuleGetFunction(struct function **function, struct module *module, const char *name)
 {
     char symbol[300];
+    if (gpu_poisoned())
+        return gpu_poisoned();
     snprintf(symbol, sizeof symbol, "%s__emu", name);
     const struct emu_kernel *kernel = dlsym(module->library, symbol);
     if (kernel == NULL)
@@ -214,9 +220,9 @@ static int check_launch(const struct launch_config *c, const struct function *fu
     const struct emu_kernel *kernel = function->kernel;
     uint64_t threads = (uint64_t)c->block_x * c->block_y * c->block_z;
     const char *name = function->name;
-    if (threads == 0 || (uint64_t)c->grid_x * c->grid_y * c->grid_z == 0)
+    if (!c->block_x || !c->block_y || !c->block_z || !c->grid_x || !c->grid_y || !c->grid_z)
         return gpu_error(CUDA_INVALID_VALUE, "kernel %s: an empty grid or block", name);
-    if (threads > EMU_MAX_THREADS || c->block_x > EMU_MAX_THREADS || c->block_y > EMU_MAX_THREADS)
+    if (c->block_x > EMU_MAX_THREADS || c->block_y > EMU_MAX_THREADS || (c->block_z <= MAX_BLOCK_Z && threads > EMU_MAX_THREADS))
         return gpu_error(CUDA_INVALID_VALUE, "kernel %s: %llu threads per block, at most %d are possible", name,
                          (unsigned long long)threads, EMU_MAX_THREADS);
     if (c->block_z > MAX_BLOCK_Z)
@@ -248,10 +254,10 @@ static int check_launch(const struct launch_config *c, const struct function *fu
 static void run_twice(struct launch *launch)
 {
     enum order order = launch->order;
-    char where[128];
+    char where[128], name[40] = "reverse";
     void *before = memory_snapshot(), *after = NULL;
     launch->order = ORDER_FORWARD;
-    run_launch(launch);
+    run_launch_in_order(launch);
     if (before != NULL && !gpu_poisoned())
         after = memory_snapshot();
     if (after == NULL) {
@@ -259,11 +265,13 @@ static void run_twice(struct launch *launch)
     } else {
         memory_restore(before);
         launch->order = order;
-        run_launch(launch);
+        run_launch_in_order(launch);
+        if (order == ORDER_RANDOM)
+            snprintf(name, sizeof name, "random:%llu", (unsigned long long)launch->seed);
         if (!gpu_poisoned() && memory_difference(after, where, sizeof where))
             gpu_poison(CUDA_LAUNCH_FAILED,
                        "kernel %s has a race: %s depends on the order of threads and blocks (%s and forward)",
-                       launch->name, where, order == ORDER_REVERSE ? "reverse" : "random");
+                       launch->name, where, name);
     }
     memory_discard(before);
     memory_discard(after);
@@ -298,6 +306,7 @@ int cuLaunchKernelEx(const struct launch_config *config, struct function *functi
         .grid = {config->grid_x, config->grid_y, config->grid_z},
         .block = {config->block_x, config->block_y, config->block_z},
         .dynamic_shared = config->shared_bytes,
+        .shared_limit = function->dynamic_shared_limit,
         .parameters = pointers,
         .constants = function->module->start,
         .constants_end = function->module->end,

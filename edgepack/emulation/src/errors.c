@@ -8,11 +8,13 @@
 #include "gpu.h"
 
 static struct gpu device;
+static void after_fork(void);
 static pthread_once_t device_once = PTHREAD_ONCE_INIT;
 
 static void set(const char *key, const char *value)
 {
     int number;
+    unsigned long long seed;
     if (strcmp(key, "name") == 0)
         snprintf(device.name, sizeof device.name, "%s", value);
     else if (strcmp(key, "compute") == 0)
@@ -23,8 +25,8 @@ static void set(const char *key, const char *value)
         device.multiprocessors = atoi(value);
     else if (strcmp(key, "order") == 0 && strcmp(value, "reverse") == 0)
         device.order = ORDER_REVERSE;
-    else if (strcmp(key, "order") == 0 && sscanf(value, "random:%d", &number) == 1)
-        device.order = ORDER_RANDOM, device.seed = (uint64_t)number;
+    else if (strcmp(key, "order") == 0 && sscanf(value, "random:%llu", &seed) == 1)
+        device.order = ORDER_RANDOM, device.seed = seed;
     else if (strcmp(key, "fault") == 0 && strcmp(value, "hang") == 0)
         device.hang = true;
     else if (strcmp(key, "fault") == 0 && sscanf(value, "reset:%d", &number) == 1)
@@ -38,6 +40,7 @@ static void set(const char *key, const char *value)
 static void read_configuration(void)
 {
     const char *folder = getenv("EDGEPACK_GPU");
+    pthread_atfork(NULL, NULL, after_fork);
     char path[4200], line[512];
     if (folder == NULL) {
         fprintf(stderr, "emulated GPU: EDGEPACK_GPU is not set\n");
@@ -100,6 +103,14 @@ void gpu_poison(int error, const char *format, ...)
     va_end(arguments);
 }
 
+/* In a forked child of a process that has used the driver: CUDA does not work there. */
+static void after_fork(void)
+{
+    pthread_mutex_init(&mutex, NULL); /* another thread of the parent may have held it */
+    sticky = 0;
+    gpu_poison(CUDA_NOT_INITIALIZED, "the process was forked from one that used CUDA already");
+}
+
 int gpu_poisoned(void)
 {
     return __atomic_load_n(&sticky, __ATOMIC_RELAXED);
@@ -112,6 +123,8 @@ static const struct {
     {CUDA_OK, "CUDA_SUCCESS", "no error"},
     {CUDA_INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
     {CUDA_OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
+    {CUDA_NOT_INITIALIZED, "CUDA_ERROR_NOT_INITIALIZED", "initialization error"},
+    {CUDA_INVALID_COPY_DIRECTION, "cudaErrorInvalidMemcpyDirection", "invalid copy direction for memcpy"},
     {CUDA_NO_DEVICE, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
     {CUDA_INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
     {CUDA_INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},

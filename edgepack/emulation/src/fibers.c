@@ -44,9 +44,14 @@ static char *stack_of(const struct worker *worker, size_t index)
     return worker->stacks + index * (EMU_STACK_SIZE + worker->page) + worker->page;
 }
 
+size_t worker_stacks_size(const struct worker *worker)
+{
+    return EMU_MAX_THREADS * (EMU_STACK_SIZE + worker->page);
+}
+
 struct worker *worker_new(void)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), stacks = EMU_MAX_THREADS * (EMU_STACK_SIZE + page);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
     struct worker *made = calloc(1, sizeof *made);
     if (made == NULL)
         return NULL;
@@ -57,7 +62,7 @@ struct worker *worker_new(void)
     made->order = calloc(2 * EMU_MAX_THREADS, sizeof *made->order);
     made->position_of = made->order + EMU_MAX_THREADS;
     made->shared = aligned_alloc(128, SHARED_SIZE);
-    made->stacks = mmap(NULL, stacks, PROT_READ | PROT_WRITE,
+    made->stacks = mmap(NULL, worker_stacks_size(made), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (!made->fibers || !made->order || !made->shared || made->stacks == MAP_FAILED)
         return NULL; /* the process is about to fail: what was allocated does not matter */
@@ -254,54 +259,6 @@ struct emu_thread *emu_self(void)
     return &emu_worker->current->thread;
 }
 
-/* --- shared memory --------------------------------------------------------------------------------------- */
-
-static void *find_shared(const struct worker *worker, int site)
-{
-    for (int i = 0; i < emu_bounds.array_count; i++)
-        if (worker->sites[i] == site)
-            return (void *)emu_bounds.arrays[i].start;
-    return NULL;
-}
-
-static void *place_shared(struct worker *worker, int site, size_t size, size_t alignment)
-{
-    int index = emu_bounds.array_count;
-    if (index == EMU_MAX_SHARED_ARRAYS)
-        emu_fault("more than %d shared arrays", EMU_MAX_SHARED_ARRAYS);
-    alignment = alignment < 16 ? 16 : alignment;
-    size_t start = (worker->shared_used + SHARED_GAP + alignment - 1) / alignment * alignment;
-    if (start + size + SHARED_GAP > SHARED_SIZE)
-        emu_fault("%zu bytes of shared memory do not fit", start + size);
-    worker->shared_used = start + size;
-    worker->sites[index] = site;
-    emu_bounds.arrays[index].start = (uintptr_t)worker->shared + start;
-    emu_bounds.arrays[index].end = (uintptr_t)worker->shared + start + size;
-    emu_bounds.array_count++;
-    memset(worker->shared + start, 0xff, size);
-    return worker->shared + start;
-}
-
-void *emu_shared(int site, size_t size, size_t alignment)
-{
-    struct worker *worker = emu_worker;
-    void *there = find_shared(worker, site);
-    if (there != NULL)
-        return there;
-    worker->static_used += size;
-    if (worker->static_used > STATIC_SHARED_LIMIT)
-        emu_fault("%zu bytes of static shared memory, at most %d are possible", worker->static_used,
-                  STATIC_SHARED_LIMIT);
-    return place_shared(worker, site, size, alignment);
-}
-
-void *emu_dynamic_shared(void)
-{
-    struct worker *worker = emu_worker;
-    void *there = find_shared(worker, DYNAMIC_SITE);
-    return there ? there : place_shared(worker, DYNAMIC_SITE, worker->launch->dynamic_shared, 128);
-}
-
 /* --- blocks ---------------------------------------------------------------------------------------------- */
 
 static uint64_t next_random(uint64_t *state) /* splitmix64 */
@@ -344,6 +301,7 @@ void worker_begin(struct worker *worker, const struct launch *launch)
         .slots = (uintptr_t)worker->fibers,
         .slots_end = (uintptr_t)(worker->fibers + EMU_MAX_THREADS),
     };
+    memory_forbid((uintptr_t)worker->shared, SHARED_SIZE);
     worker->shared_used = worker->static_used = 0;
     worker->threads = launch->block.x * launch->block.y * launch->block.z;
     worker->failed = false;
@@ -398,7 +356,8 @@ bool worker_run(struct worker *worker, struct emu_index block, uint64_t block_nu
     worker->waiting = worker->returned = 0;
     memset(worker->ready, 0, sizeof worker->ready);
     memset(worker->warps, 0, sizeof worker->warps);
-    memset(worker->shared, 0xff, worker->shared_used);
+    for (int i = 0; i < emu_bounds.array_count; i++)
+        memset((void *)emu_bounds.arrays[i].start, 0xff, emu_bounds.arrays[i].end - emu_bounds.arrays[i].start);
     if (worker->launch->order == ORDER_RANDOM)
         set_order(worker, block_number + 1);
     for (uint32_t i = 0; i < (plain ? 1 : worker->threads); i++)
@@ -407,7 +366,9 @@ bool worker_run(struct worker *worker, struct emu_index block, uint64_t block_nu
     worker->position = 0;
     worker->current = &worker->fibers[first];
     emu_bounds.stack = (uintptr_t)stack_of(worker, first);
+    worker->inside = true;
     emu_switch(&worker->host_stack_pointer, worker->current->stack_pointer);
+    worker->inside = false;
     return !worker->failed;
 }
 

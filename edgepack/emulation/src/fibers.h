@@ -49,6 +49,7 @@ struct worker {
     uint32_t position;                   /* of the running fiber in `order` */
     struct fiber *current;
     void *host_stack_pointer;
+    bool inside; /* a fiber runs */
     bool failed;
     char *shared;
     size_t shared_used, static_used;
@@ -59,6 +60,8 @@ extern _Thread_local struct worker *emu_worker;
 
 /* Allocates a worker's stacks and memory; NULL if there is not enough. */
 struct worker *worker_new(void);
+/* Of all stacks of a worker together. */
+size_t worker_stacks_size(const struct worker *worker);
 /* Begins a launch on this worker. */
 void worker_begin(struct worker *worker, const struct launch *launch);
 /* Runs one block; false if it failed. */

@@ -13,6 +13,8 @@ enum {
     CUDA_OK = 0,
     CUDA_INVALID_VALUE = 1,
     CUDA_OUT_OF_MEMORY = 2,
+    CUDA_NOT_INITIALIZED = 3,
+    CUDA_INVALID_COPY_DIRECTION = 21,
     CUDA_NO_DEVICE = 100,
     CUDA_INVALID_DEVICE = 101,
     CUDA_NO_BINARY_FOR_GPU = 209,
@@ -80,6 +82,10 @@ int memory_free_host(void *host);
 /* Checks an access of a kernel: NULL if it is allowed, else why not, in `text`. */
 const char *memory_fault(uintptr_t address, size_t size, char *text, size_t text_size);
 
+/* Tell the address sanitizer, if a test has preloaded it, which memory kernels may use. */
+void memory_allow(uintptr_t start, size_t size);
+void memory_forbid(uintptr_t start, size_t size);
+
 /* For `struct emu_bounds`. */
 extern uintptr_t memory_base; /* kernels' addresses begin here */
 extern size_t memory_span;
@@ -92,7 +98,7 @@ struct launch {
     const struct emu_kernel *kernel;
     const char *name;
     struct emu_index grid, block;
-    size_t dynamic_shared;
+    size_t dynamic_shared, shared_limit;
     void **parameters;
     uintptr_t constants, constants_end; /* the module's own data */
     enum order order;
@@ -101,9 +107,18 @@ struct launch {
 
 /* Runs all blocks. Faults are recorded with `gpu_poison`. */
 void run_launch(const struct launch *launch);
+/* The same on one thread of the host, block after block in the launch's order. */
+void run_launch_in_order(const struct launch *launch);
 
 /* Ends the kernel with another error than CUDA_LAUNCH_FAILED. */
 __attribute__((noreturn, format(printf, 2, 3))) void emu_fault_with(int error, const char *format, ...);
+
+/* --- signals.c ------------------------------------------------------------------------------------------- */
+
+/* From now on, signals that kernels and wrong uses of device memory cause are explained. */
+void signals_catch(void);
+/* Gives the calling thread a stack for signals, unless it has one: that of a kernel's thread may be full. */
+void signals_own_stack(void);
 
 /* --- sha256.c -------------------------------------------------------------------------------------------- */
 

@@ -64,6 +64,10 @@ extern __thread struct emu_bounds emu_bounds;
 void emu_check_slowly(uintptr_t address, size_t size, bool write);
 __attribute__((noreturn)) void emu_misaligned(size_t size, bool write);
 
+/* An index beyond an array, at a place that the compiler describes or NULL; an integer's division by zero. */
+__attribute__((noreturn)) void emu_outside(const void *place, uintptr_t index);
+__attribute__((noreturn)) void emu_division(const void *place);
+
 /* The thread that runs now. */
 struct emu_thread *emu_self(void);
 

@@ -5,7 +5,6 @@
  * and copies translate. Addresses are not used again after a free, so that a later use is noticed; between allocations
  * lie unused granules. Fresh memory holds garbage: 0xff, which is NaN in every floating-point type. */
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +15,12 @@
 
 #define SPAN ((size_t)16 << 30)
 
-enum { GRANULE = 1 << EMU_GRANULE_SHIFT, MAX_ALLOCATIONS = 1 << 22, MAX_HOST = 256 };
+enum {
+    GRANULE = 1 << EMU_GRANULE_SHIFT,
+    MAX_ALLOCATIONS = 1 << 22,
+    MAX_HOST = 256,
+    UNKNOWN = 1 << 30, /* this far behind an allocation, an address has nothing to do with it */
+};
 
 struct allocation {
     uintptr_t start; /* as kernels see it */
@@ -43,7 +47,21 @@ static struct {
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool ready;
-static struct sigaction before; /* the handler of SIGSEGV that was there before ours */
+
+__attribute__((weak)) void __asan_poison_memory_region(const volatile void *start, size_t size);
+__attribute__((weak)) void __asan_unpoison_memory_region(const volatile void *start, size_t size);
+
+void memory_allow(uintptr_t start, size_t size)
+{
+    if (__asan_unpoison_memory_region != NULL)
+        __asan_unpoison_memory_region((void *)start, size);
+}
+
+void memory_forbid(uintptr_t start, size_t size)
+{
+    if (__asan_poison_memory_region != NULL)
+        __asan_poison_memory_region((void *)start, size);
+}
 
 static void *reserve(size_t size, int protection)
 {
@@ -51,25 +69,8 @@ static void *reserve(size_t size, int protection)
     return range == MAP_FAILED ? NULL : range;
 }
 
-static void touched(int number, siginfo_t *info, void *context)
-{
-    uintptr_t address = (uintptr_t)info->si_addr;
-    if (address - device_base < SPAN) {
-        char text[160];
-        int length = snprintf(text, sizeof text,
-                              "emulated GPU: the host used the device pointer 0x%llx; on a Jetson, memory of "
-                              "cudaMalloc cannot be used by the CPU\n",
-                              (unsigned long long)address);
-        if (write(STDERR_FILENO, text, (size_t)length) < 0)
-            _exit(139);
-    }
-    (void)number, (void)context;
-    sigaction(SIGSEGV, &before, NULL); /* the access is repeated, and fails as it would without us */
-}
-
 static void initialise(void)
 {
-    struct sigaction action = {.sa_sigaction = touched, .sa_flags = SA_SIGINFO};
     void *device = reserve(SPAN, PROT_NONE), *contents = reserve(SPAN, PROT_READ | PROT_WRITE);
     owner = reserve((SPAN >> EMU_GRANULE_SHIFT) * sizeof *owner, PROT_READ | PROT_WRITE);
     limits = reserve(MAX_ALLOCATIONS * sizeof *limits, PROT_READ | PROT_WRITE);
@@ -81,8 +82,7 @@ static void initialise(void)
     memory_owner = owner;
     memory_limits = limits;
     next_offset = GRANULE; /* offset 0 is no allocation */
-    if (ready)
-        sigaction(SIGSEGV, &action, &before);
+    signals_catch();
 }
 
 static size_t granules(size_t size)
@@ -114,6 +114,7 @@ int memory_allocate(void **device, size_t size)
         for (size_t i = 0; i < granules(size); i++)
             owner[(next_offset >> EMU_GRANULE_SHIFT) + i] = count;
         memset((void *)fresh->start, 0xff, size);
+        memory_forbid(fresh->start + size, span - size);
         *device = (void *)(device_base + next_offset);
         next_offset += span;
         used += size;
@@ -156,6 +157,7 @@ int memory_free(void *device)
         old->freed = true;
         used -= old->size;
         limits[old - allocations] = 0;
+        memory_forbid(old->start, old->size);
         uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (old->start + page - 1) / page * page;
         uintptr_t end = (old->start + old->size) / page * page;
         if (end > start)
@@ -176,7 +178,10 @@ void *memory_at(const void *device, size_t size)
         return NULL;
     uintptr_t address = (uintptr_t)device - device_base + memory_base;
     const struct allocation *owner_of = find(address);
-    if (owner_of == NULL || owner_of->freed || size > owner_of->start + owner_of->size - address)
+    if (owner_of == NULL || owner_of->freed)
+        return NULL;
+    size_t offset = address - owner_of->start;
+    if (offset > owner_of->size || size > owner_of->size - offset)
         return NULL;
     return (void *)address;
 }
@@ -207,37 +212,45 @@ int memory_free_host(void *memory)
     return memory == NULL ? CUDA_OK : gpu_error(CUDA_INVALID_VALUE, "cudaFreeHost of %p", memory);
 }
 
+/* Describes an address of a kernel that lies in no allocation: which one is near. */
+static void describe(uintptr_t address, const struct allocation *behind, char *text, size_t text_size)
+{
+    size_t offset = behind ? address - behind->start : 0;
+    const struct allocation *next = behind == NULL ? &allocations[1] : behind - allocations < count ? behind + 1 : NULL;
+    /* Before the next allocation's start is more likely than far behind this one's end. */
+    if (next && !next->freed && next->start != 0 && (!behind || next->start - address <= offset - behind->size))
+        snprintf(text, text_size, "%zu bytes before an allocation of %zu bytes", next->start - address, next->size);
+    else if (behind == NULL || (!behind->freed && offset >= behind->size + UNKNOWN))
+        snprintf(text, text_size, "at an address that was never allocated");
+    else
+        snprintf(text, text_size, "at offset %zu of an allocation of %zu bytes%s", offset, behind->size,
+                 behind->freed ? " that was freed" : "");
+}
+
 const char *memory_fault(uintptr_t address, size_t size, char *text, size_t text_size)
 {
     if (address - memory_base < memory_span) {
         const struct allocation *near = find(address);
-        for (uintptr_t at = address; near == NULL && at >= memory_base + GRANULE; at -= GRANULE)
-            near = find(at - GRANULE);
-        if (near == NULL) {
-            snprintf(text, text_size, "at an address that was never allocated");
-        } else if (near->freed) {
-            snprintf(text, text_size, "in an allocation of %zu bytes that was freed", near->size);
-        } else {
-            size_t offset = address - near->start;
-            /* Before the next allocation's start is more likely than far behind this one's end. */
-            const struct allocation *next = near - allocations < count ? near + 1 : NULL;
-            if (next && !next->freed && offset >= near->size && next->start - address <= offset - near->size)
-                snprintf(text, text_size, "%zu bytes before an allocation of %zu bytes",
-                         next->start - address, next->size);
-            else
-                snprintf(text, text_size, "at offset %zu of an allocation of %zu bytes", offset, near->size);
-            if (offset + size <= near->size)
-                return NULL;
-        }
+        if (near != NULL && !near->freed && address + size <= near->start + near->size)
+            return NULL;
+        if (near == NULL && address < memory_base + next_offset)
+            for (uintptr_t at = address; near == NULL && at >= memory_base + GRANULE;)
+                near = find(at -= GRANULE);
+        else if (near == NULL && count > 0)
+            near = &allocations[count];
+        if (near != NULL && !near->freed && address < near->start + near->size)
+            snprintf(text, text_size, "at offset %zu of an allocation of %zu bytes", address - near->start, near->size);
+        else
+            describe(address, near, text, text_size);
         return text;
     }
     for (int i = 0; i < MAX_HOST; i++)
         if (host[i].start != 0 && address >= host[i].start && address + size <= host[i].start + host[i].size)
             return NULL;
     snprintf(text, text_size, "at %s",
-             address < 4096        ? "a null pointer"
-             : address - device_base < SPAN ? "a device pointer that was read from memory, which the emulation does not do"
-                                   : "memory of the host, which the GPU cannot use");
+             address + 4096 < 2 * 4096   ? "a null pointer"
+             : memory_is_device((void *)address) ? "a device pointer that was read from memory, which the emulation does not do"
+                                                 : "memory of the host, which the GPU cannot use");
     return text;
 }
 

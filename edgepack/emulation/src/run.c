@@ -12,7 +12,6 @@ enum { MAX_WORKERS = 64 };
 static struct {
     pthread_mutex_t mutex;
     pthread_cond_t start, end;
-    pid_t owner; /* a forked child has no threads of its own: it makes new ones */
     int size;
     struct worker *workers[MAX_WORKERS];
     uint64_t generation;
@@ -44,6 +43,7 @@ static void *work(void *argument)
 {
     struct worker *worker = argument;
     uint64_t seen = 0;
+    signals_own_stack();
     pthread_mutex_lock(&pool.mutex);
     for (;;) {
         while (pool.generation == seen)
@@ -61,11 +61,9 @@ static void *work(void *argument)
 static bool open_pool(void)
 {
     cpu_set_t cores;
-    if (pool.owner == getpid())
-        return pool.size > 0;
-    pool.owner = getpid();
-    pool.size = 0;
-    pool.generation = 0;
+    if (pool.size > 0)
+        return true; /* a forked child never comes here, see errors.c */
+    signals_catch();
     int wanted = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
     wanted = wanted > MAX_WORKERS ? MAX_WORKERS : wanted;
     for (int i = 0; i < wanted; i++) {
@@ -80,9 +78,25 @@ static bool open_pool(void)
     return pool.size > 0;
 }
 
-/* An order of blocks is one worker's: several would mix it. */
-static void run_in_order(const struct launch *launch)
+static bool begin(const struct launch *launch)
 {
+    if (!open_pool()) {
+        gpu_poison(CUDA_UNKNOWN, "no memory for the emulation's threads");
+        return false;
+    }
+    signals_own_stack();
+    pool.launch = launch;
+    pool.blocks = (uint64_t)launch->grid.x * launch->grid.y * launch->grid.z;
+    pool.next = 0;
+    pool.stop = false;
+    return true;
+}
+
+/* An order of blocks is one worker's: several would mix it. */
+void run_launch_in_order(const struct launch *launch)
+{
+    if (!begin(launch))
+        return;
     uint32_t *order = malloc(pool.blocks * sizeof *order);
     struct worker *worker = pool.workers[0];
     if (order == NULL) {
@@ -99,18 +113,8 @@ static void run_in_order(const struct launch *launch)
 
 void run_launch(const struct launch *launch)
 {
-    if (!open_pool()) {
-        gpu_poison(CUDA_UNKNOWN, "no memory for the emulation's threads");
+    if (!begin(launch))
         return;
-    }
-    pool.launch = launch;
-    pool.blocks = (uint64_t)launch->grid.x * launch->grid.y * launch->grid.z;
-    pool.next = 0;
-    pool.stop = false;
-    if (launch->order != ORDER_FORWARD) {
-        run_in_order(launch);
-        return;
-    }
     if (pool.size > 1 && pool.blocks > 1) {
         pthread_mutex_lock(&pool.mutex);
         pool.running = pool.size - 1;

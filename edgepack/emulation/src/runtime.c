@@ -142,7 +142,8 @@ API(cudaMallocHost, void **host, size_t size)
 
 API(cudaFreeHost, void *host)
 {
-    return result(memory_free_host(host));
+    int error = device_state();
+    return error ? error : result(memory_free_host(host));
 }
 
 /* The host's address of one side of a copy; NULL if it is not what the copy's kind says. */
@@ -158,8 +159,12 @@ API(cudaMemcpyAsync, void *to, const void *from, size_t size, int kind, void *st
 {
     int error = device_state();
     (void)stream;
-    if (error || size == 0)
+    if (error)
         return error;
+    if (kind < HOST_TO_HOST || kind > BY_ADDRESS)
+        return result(gpu_error(CUDA_INVALID_COPY_DIRECTION, "a copy of kind %d", kind));
+    if (size == 0)
+        return CUDA_OK;
     void *target = side(to, size, kind == HOST_TO_DEVICE || kind == DEVICE_TO_DEVICE, (enum copy_kind)kind);
     void *source = side(from, size, kind == DEVICE_TO_HOST || kind == DEVICE_TO_DEVICE, (enum copy_kind)kind);
     if (target == NULL || source == NULL)
@@ -193,7 +198,7 @@ API(cudaStreamCreate, void **stream)
 API(cudaStreamDestroy, void *stream)
 {
     free(stream);
-    return CUDA_OK;
+    return device_state();
 }
 
 API(cudaStreamSynchronize, void *stream)
@@ -217,7 +222,7 @@ API(cudaEventCreate, struct timespec **event)
 API(cudaEventDestroy, struct timespec *event)
 {
     free(event);
-    return CUDA_OK;
+    return device_state();
 }
 
 API(cudaEventRecord, struct timespec *event, void *stream)

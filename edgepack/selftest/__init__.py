@@ -1,0 +1,9 @@
+"""The self-test of a device: facts about the board, a tiny release, and single kernels, compared with the reference.
+
+Imports: agent, base, bundle, config, emulation, engine, errors, export, lower, measuring, pipeline, remote, spec, toolchain.
+"""
+
+from edgepack.selftest.result import Check, SelfTest
+from edgepack.selftest.run import selftest
+
+__all__ = ["Check", "SelfTest", "selftest"]
