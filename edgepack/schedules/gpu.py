@@ -1,12 +1,12 @@
 """The fallback schedule of GPU targets: one rule of our own among TVM's dlight rules, for short reductions."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from edgepack.config.target import Target
-from edgepack.schedules.fallback import epilogue
 from edgepack.schedules.intrinsics import skip_tvms_package
-from edgepack.schedules.kernel import Block, expensive, read_block
+from edgepack.schedules.kernel import Block, Load, expensive, follows, read_block
 
 _MOST_THREADS = 256  # per block: six blocks fill one of Orin's multiprocessors, which hold 1,536 threads
 _FEWEST_THREADS = 32  # a warp
@@ -61,13 +61,13 @@ def _schedule(sch: Any) -> bool:
     block = _only_reduction(sch)
     if block is None or not _pays(block):
         return False
-    after = epilogue(sch, block)
+    after = _epilogue(sch, block)
     reduction = sch.get_sblock(block.name)
     if after is None:
         if len(sch.get_child_blocks(sch.get_sblock("root"))) > 1:
             return False
         sch.cache_write(reduction, 0, "local")
-    whole = sch.get_sblock(after[0]) if after else sch.get_consumers(reduction)[0]
+    whole = sch.get_sblock(after) if after else sch.get_consumers(reduction)[0]
     divided = _divide(sch, sch.get_loops(whole))
     if divided is None:
         return False
@@ -105,6 +105,27 @@ def _only_reduction(sch: Any) -> Block | None:
     blocks = [read_block(sch, rv) for rv in sch.get_child_blocks(sch.get_sblock("root"))]
     reductions = [block for block in blocks if block is not None and block.reduced]
     return reductions[0] if len(reductions) == 1 and len(blocks) <= 2 else None  # noqa: PLR2004
+
+
+def _epilogue(sch: Any, block: Block) -> str | None:
+    """Return the block's only consumer if it is injective; it may use a sum several times, as hard swish does."""
+    consumers = [read_block(sch, consumer) for consumer in sch.get_consumers(sch.get_sblock(block.name))]
+    if len(consumers) != 1 or consumers[0] is None:
+        return None
+    loads: list[Load] = []
+    for load in consumers[0].loads:
+        if not any(_same(load, other) for other in loads):
+            loads.append(load)
+    return (
+        consumers[0].name if follows(replace(consumers[0], loads=tuple(loads)), block) is not None else None
+    )
+
+
+def _same(load: Load, other: Load) -> bool:
+    """Whether both read the same element."""
+    return load.buffer.same_as(other.buffer) and all(
+        a.same_as(b) for a, b in zip(load.indices, other.indices, strict=True)
+    )
 
 
 def _pays(block: Block) -> bool:
