@@ -98,7 +98,8 @@ def _only_reduction(sch: Any) -> Block | None:
         if block.reduced or block.name in outputs:
             continue
         consumers = [read_block(sch, consumer) for consumer in sch.get_consumers(rv)]
-        again = len(consumers) > 1 or any(consumer is None or consumer.reduced for consumer in consumers)
+        # Several blocks of an epilogue compute the same expression in one thread, which the compiler does once.
+        again = any(consumer is None or consumer.reduced for consumer in consumers)
         if again and expensive(block):
             return None
         sch.compute_inline(rv)

@@ -62,6 +62,10 @@ def _hard_swish():
     return (lambda x: x + 0.5, lambda x: x * tirx.max(tirx.min(x + 3.0, 6.0), 0.0) / 6.0)
 
 
-@pytest.mark.parametrize("after", [tuple, _quantized, _sigmoid, _hard_swish])
+def _quantized_hard_swish():
+    return (*_quantized(), *_hard_swish())
+
+
+@pytest.mark.parametrize("after", [tuple, _quantized, _sigmoid, _hard_swish, _quantized_hard_swish])
 def test_a_depthwise_convolution_has_one_thread_per_output_whatever_follows(after):
     assert _threads(_depthwise(after())) == CHANNELS * SIZE * SIZE
