@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgepack.remote.install import Installed
     from edgepack.remote.virtual import Board
     from edgepack.reporting.document import Report
-    from edgepack.selftest import SelfTest
+    from edgepack.selftesting import SelfTest
     from edgepack.toolchain.cubin import CudaKernel
 
 
@@ -314,7 +314,7 @@ def selftest(device: str, *, cases: Sequence[str] = (), listener: Listener = ign
 
     ``cases`` selects cases. Raises UnreachableError, TrustError, DeployError or UsageError if it cannot be tested.
     """
-    from edgepack.selftest import selftest as test
+    from edgepack.selftesting import selftest as test
 
     return test(device, listener, cases)
 

@@ -25,7 +25,7 @@ DISTRIBUTIONS = ("nvidia-cuda-nvrtc", *_HEADERS)  # all that a cubin depends on
 def library() -> Path | None:
     """Return the path of NVRTC in the nvidia-cuda-nvrtc wheel; None if it is not installed."""
     for folder in _toolkits():
-        libraries = sorted(folder.glob("lib/libnvrtc.so.*"))
+        libraries = sorted((folder / "lib").glob("libnvrtc.so.*"))
         if libraries:
             return libraries[-1]
     return None

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from command_line import lacking
 
-from edgepack.selftest.cases import KERNELS, RELEASE, TOO_LARGE
+from edgepack.selftesting.cases import KERNELS, RELEASE, TOO_LARGE
 from edgepack.toolchain import cuda, nvrtc
 
 RELEASE_CHECKS = ["release", *(case.name for case in RELEASE.cases)]
@@ -43,7 +43,9 @@ folder = emulated_gpu._gpu_folder
 emulated_gpu._gpu_folder = lambda boards, name: folder(boards, "host-gpu" if name == "real" else name)
 main()
 """
-HANGS = "import edgepack.selftest.run as run; run.FIRST_TIMEOUT_S = 3; from edgepack.cli import main; main()"
+HANGS = (
+    "import edgepack.selftesting.run as run; run.FIRST_TIMEOUT_S = 3; from edgepack.cli import main; main()"
+)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from edgepack.base.text import human_size
 from edgepack.bundle.manifest import TargetInfo
 from edgepack.config.target import Target
 from edgepack.remote.preflight import BoardFacts, examine
-from edgepack.selftest.result import Check, Status
+from edgepack.selftesting.result import Check, Status
 from edgepack.spec.runtime import BASE, CUDA
 
 if TYPE_CHECKING:

@@ -26,12 +26,12 @@ from edgepack.errors import (
 )
 from edgepack.pipeline.bundle_on_board import loaded_bundle
 from edgepack.remote.boards import Boards
-from edgepack.selftest import hardware
-from edgepack.selftest.board import check_agent, check_board
-from edgepack.selftest.cases import COPY, KERNELS, RELEASE, TOO_LARGE, CaseNet
-from edgepack.selftest.compare import compared
-from edgepack.selftest.release import BuiltNet, build
-from edgepack.selftest.result import Check, SelfTest, skip
+from edgepack.selftesting import hardware
+from edgepack.selftesting.board import check_agent, check_board
+from edgepack.selftesting.cases import COPY, KERNELS, RELEASE, TOO_LARGE, CaseNet
+from edgepack.selftesting.compare import compared
+from edgepack.selftesting.release import BuiltNet, build
+from edgepack.selftesting.result import Check, SelfTest, skip
 
 if TYPE_CHECKING:
     import numpy as np

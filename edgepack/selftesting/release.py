@@ -10,8 +10,8 @@ from edgepack.base.files import sha256_json
 from edgepack.bundle.manifest import Contents, InputInfo, RecipeInfo, TargetInfo
 from edgepack.config.target import Target
 from edgepack.pipeline.emulated_gpu import beside
-from edgepack.selftest import nets
-from edgepack.selftest.cases import TOO_LARGE, CaseNet
+from edgepack.selftesting import nets
+from edgepack.selftesting.cases import TOO_LARGE, CaseNet
 
 if TYPE_CHECKING:
     import numpy as np

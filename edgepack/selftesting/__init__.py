@@ -3,7 +3,7 @@
 Imports: agent, base, bundle, config, emulation, engine, errors, export, lower, measuring, pipeline, remote, spec, toolchain.
 """
 
-from edgepack.selftest.result import Check, SelfTest
-from edgepack.selftest.run import selftest
+from edgepack.selftesting.result import Check, SelfTest
+from edgepack.selftesting.run import selftest
 
 __all__ = ["Check", "SelfTest", "selftest"]

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from edgepack.selftest.result import Check
+from edgepack.selftesting.result import Check
 
 if TYPE_CHECKING:
     from edgepack.agent.protocol import BoardModel, State
-    from edgepack.selftest.release import BuiltNet
+    from edgepack.selftesting.release import BuiltNet
 
 LATENCY = ("latency", "latency of the tiny release, and the clocks meanwhile")
 MEMORY = ("memory", "speed of a kernel that reads and writes 16 MiB")

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from edgepack.selftest.nets import difference
-from edgepack.selftest.release import BuiltNet
-from edgepack.selftest.result import Check
+from edgepack.selftesting.nets import difference
+from edgepack.selftesting.release import BuiltNet
+from edgepack.selftesting.result import Check
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.export.reference import relative_error
-from edgepack.selftest.cases import INDICES, CaseNet, Fill, KernelCase
+from edgepack.selftesting.cases import INDICES, CaseNet, Fill, KernelCase
 
 if TYPE_CHECKING:
     import numpy as np
