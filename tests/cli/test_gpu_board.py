@@ -128,6 +128,7 @@ def test_deploy_bench_and_rollback_find_the_kernels(packaged, cli, board):
     assert list(modules.glob("*.so"))
 
 
+@pytest.mark.slow
 def test_candidates_are_measured_and_their_records_stay_apart(cli, tiny_onnx):
     shutil.copy(tiny_onnx, cli.folder / "tiny.onnx")
     cli.write("tuned.yaml", TUNED)

@@ -63,7 +63,10 @@ def test_without_a_fault_the_release_works(cli, bundle):
     assert cli("devices", "down", "host-gpu").code == 0
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    ["out-of-memory", *(pytest.param(f, marks=pytest.mark.slow) for f in FAULTS if f != "out-of-memory")],
+)
 def test_each_fault_has_its_error(cli, bundle, fault):
     words, step = FAULTS[fault]
     up = cli("devices", "up", "--virtual", "host-gpu", "--name", "faulty", "--fault", fault)

@@ -17,11 +17,11 @@ def gpu(tmp_path_factory):
 @pytest.mark.parametrize(
     ("kind", "dtype"),
     [
-        ("int", np.int32),
         ("float", np.float32),
-        ("double", np.float64),
-        ("long long", np.int64),
         ("half", np.float16),
+        pytest.param("int", np.int32, marks=pytest.mark.slow),
+        pytest.param("double", np.float64, marks=pytest.mark.slow),
+        pytest.param("long long", np.int64, marks=pytest.mark.slow),
     ],
 )
 def test_shuffles_with_every_width(gpu, kind, dtype):
@@ -145,7 +145,9 @@ TYPES = {
 TYPES |= {"nv_bfloat16": ml_dtypes.bfloat16}
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (32, 8), (8, 32)])
+@pytest.mark.parametrize(
+    "shape", [(16, 16), *(pytest.param(s, marks=pytest.mark.slow) for s in ((32, 8), (8, 32)))]
+)
 @pytest.mark.parametrize(
     ("ab", "c", "elements"),
     [

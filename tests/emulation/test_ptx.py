@@ -87,7 +87,14 @@ MMA = [
 ]
 
 
-@pytest.mark.parametrize(("shape", "types", "ta", "tb", "tc"), MMA, ids=[f"{row[0]}-{row[1]}" for row in MMA])
+def forms():
+    """Those that tensor cores use most are fast tests, the others slow ones."""
+    fast = {("m16n8k16", "f32.f16.f16.f32"), ("m16n8k32", "s32.s8.s8.s32")}
+    for row in MMA:
+        yield pytest.param(*row, id="-".join(row[:2]), marks=() if row[:2] in fast else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("shape", "types", "ta", "tb", "tc"), forms())
 def test_mma(gpu, shape, types, ta, tb, tc):  # noqa: PLR0917
     m, k = (int(re.search(f"{x}([0-9]+)", shape)[1]) for x in "mk")
     rng = np.random.default_rng(6)
@@ -133,7 +140,7 @@ LDMATRIX = """
 """
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 @pytest.mark.parametrize("trans", ["", ".trans"])
 def test_ldmatrix(gpu, count, trans):
     statement = LDMATRIX.replace("OPERANDS", ", ".join(f"%{i}" for i in range(count))).replace("TRANS", trans)

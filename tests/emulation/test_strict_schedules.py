@@ -96,7 +96,9 @@ def softmax(tmp_path_factory):
     return compiled(tmp_path_factory.mktemp("softmax"), "Softmax")
 
 
-@pytest.mark.parametrize("order", ["forward", "reverse", "random:5"])
+@pytest.mark.parametrize(
+    "order", ["reverse", *(pytest.param(o, marks=pytest.mark.slow) for o in ("forward", "random:5"))]
+)
 def test_the_schedules_are_right_in_every_order(product, softmax, order):
     e = np.exp(X.astype(np.float64) - X.max(axis=1, keepdims=True))
     assert (product.source.count(BARRIER), softmax.source.count(BARRIER)) == (2, 6)
@@ -111,13 +113,13 @@ def race(kernel):
 
 
 # The second and the fifth are left out: around them a thread uses only what it has written itself.
-@pytest.mark.parametrize("number", [0, 2, 3, 5])
+@pytest.mark.parametrize("number", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 5))])
 def test_a_softmax_without_one_of_its_barriers(softmax, number):
     with pytest.raises(RunError, match=race("softmax")):
         softmax.run(softmax.without_barrier(number), "reverse")
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_product_without_one_of_its_barriers(product, number):
     with pytest.raises(RunError, match=race("matmul")):
         product.run(product.without_barrier(number), "reverse")

@@ -124,7 +124,7 @@ def sources(monkeypatch):
 
 
 @pytest.mark.usefixtures("compiler")
-@pytest.mark.parametrize("target", ["jetson-orin", "jetson-thor"])
+@pytest.mark.parametrize("target", ["jetson-orin", pytest.param("jetson-thor", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_every_precision_builds_for_both_jetsons(networks, precision, target, sources, tmp_path):
     board = load_target(target)
