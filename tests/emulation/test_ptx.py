@@ -94,7 +94,7 @@ def forms():
         yield pytest.param(*row, id="-".join(row[:2]), marks=() if row[:2] in fast else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("shape", "types", "ta", "tb", "tc"), forms())
+@pytest.mark.parametrize(("shape", "types", "ta", "tb", "tc"), [*forms()])
 def test_mma(gpu, shape, types, ta, tb, tc):  # noqa: PLR0917
     m, k = (int(re.search(f"{x}([0-9]+)", shape)[1]) for x in "mk")
     rng = np.random.default_rng(6)
