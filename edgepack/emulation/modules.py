@@ -20,7 +20,7 @@ from edgepack.emulation import sources
 from edgepack.emulation.driver import DRIVER, SOURCES, build_driver
 from edgepack.emulation.rewrite import rewrite
 from edgepack.errors import EdgepackError
-from edgepack.toolchain.zig import triple, zig
+from edgepack.toolchain.zig import link_shared, triple, zig
 
 MODULES = "modules"  # the folder's name beside gpu.conf
 
@@ -59,7 +59,6 @@ _CODE = (
     "-fno-stack-protector",
     "-fstack-clash-protection",
 )
-_LINK = ("-shared", "-nostdlib++", "-Wl,--build-id=none", "-Wl,-z,now")
 _INLINED = 256 << 10  # characters of source up to which the checks become part of the kernels
 _CPU = {"x86_64": "x86_64", "aarch64": "cortex_a78"}
 _UNKNOWN = re.compile(
@@ -116,19 +115,22 @@ def build_module(source: str, digest: str, folder: Path, arch: str, libc: str) -
 
 
 def _compile(text: str, scratch: Path, arch: str, libc: str) -> Path:
-    code, bitcode, out = (scratch / f"module.{suffix}" for suffix in ("cpp", "bc", "so"))
+    code, bitcode, made, out = (scratch / f"module.{suffix}" for suffix in ("cpp", "bc", "o", "so"))
     code.write_text(text, encoding="utf-8")
     checks = [word for flag in _CHECKS for word in ("-Xclang", flag)]
-    machine = ("-target", triple(arch, libc), f"-mcpu={_cpu(arch)}", *_CODE)
-    compiling = (*machine, *_LANGUAGE, *checks, f"-I{SOURCES}")
-    linking = (*_LINK, "-o", str(out), str(build_driver(arch, libc) / DRIVER))
+    target = ("-target", triple(arch, libc))
+    compiling = ("-c", *target, f"-mcpu={_cpu(arch)}", *_CODE)
+    language = (*_LANGUAGE, *checks, f"-I{SOURCES}")
     # The checks are inserted last, as calls: a second run makes them part of the kernels. It halves the kernels' time,
     # and takes four times as long as the first.
     if len(text) <= _INLINED:
-        _run(*compiling, "-emit-llvm", "-c", "-o", str(bitcode), str(code))
-        _run(*machine, *linking, str(bitcode))
+        _run(*compiling, *language, "-emit-llvm", "-o", str(bitcode), str(code))
+        _run(*compiling, "-o", str(made), str(bitcode))
     else:
-        _run(*compiling, *linking, str(code))
+        _run(*compiling, *language, "-o", str(made), str(code))
+    # Linked as everything else: zig would first build its run-time library for this very CPU.
+    driver = build_driver(arch, libc) / DRIVER
+    link_shared([made, driver], out, arch, libc)
     return out
 
 
@@ -161,7 +163,7 @@ def _cpu(arch: str) -> str:
 @cache
 def _fixed_key() -> str:
     digest = hashlib.sha256()
-    for word in (importlib.metadata.version("ziglang"), *_LANGUAGE, *_CODE, *_LINK, *_CHECKS):
+    for word in (importlib.metadata.version("ziglang"), *_LANGUAGE, *_CODE, *_CHECKS):
         digest.update(word.encode() + b"\0")
     for path in sorted(SOURCES.rglob("*.h")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
