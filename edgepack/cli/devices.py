@@ -114,6 +114,18 @@ def selftest(device: str, cases: tuple[str, ...], as_json: bool) -> int:
 
 
 @devices.command()
+@click.argument("kinds", metavar="KIND...", nargs=-1, required=True, type=click.Choice(VIRTUAL_KINDS))
+def prepare(kinds: tuple[str, ...]) -> None:
+    """Download and build what virtual boards need.
+
+    Without it, the first run on a board of a kind does that, which takes up to half a minute and needs the network.
+    """
+    with progress() as listener:
+        api.prepare_boards(kinds, listener=listener)
+    click.echo(f"ready: {', '.join(kinds)}")
+
+
+@devices.command()
 @options.device_argument
 def trust(device: str) -> None:
     """Add a device's host key to known_hosts.

@@ -1,6 +1,7 @@
 """Operations on one device outside a run: deploy, roll back, bench, info, trust; and the list of devices."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,35 @@ class NamedDevice:
         """The device as JSON values."""
         gpu = {"order": self.order, "fault": self.fault} if self.order is not None else {}
         return {"name": self.name, "virtual": self.virtual, **gpu, **self.device.model_dump(mode="json")}
+
+
+def prepare_boards(kinds: Sequence[str], listener: Listener) -> None:
+    """Download and build what virtual boards of these kinds need for a first run, and keep it in the cache.
+
+    That is the userland, the emulated GPU's driver, the agent, TVM's runtime and the linker's own libraries.
+
+    Raises:
+        UsageError: a kind is unknown, or this machine cannot run it.
+        EdgepackError: something cannot be downloaded or built.
+    """
+    from edgepack.agent.build import build_agent
+    from edgepack.bundle.runtime import runtime_libs
+    from edgepack.config.target import load_target
+    from edgepack.emulation import build_driver
+    from edgepack.remote import virtual
+    from edgepack.spec.runtime import BASE, CUDA
+    from edgepack.toolchain.zig import warm_up
+
+    for kind in kinds:
+        listener(Advanced(text=kind, share=None))
+        virtual.prepare(kind)
+        target = load_target(virtual.KINDS[kind].target)
+        arch, libc = target.abi.arch, target.abi.libc
+        build_agent(arch, libc)
+        runtime_libs(arch, (*BASE, CUDA) if target.gpu else BASE)
+        warm_up(arch, libc)
+        if target.gpu:
+            build_driver(arch, libc)
 
 
 def devices() -> list[NamedDevice]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,6 +47,18 @@ def link_shared(objects: Sequence[Path], out: Path, arch: str, libc: str) -> Pat
     """
     flags = ["-shared", "-fPIC", "-s", "-Wl,--build-id=none"]
     return compile_c(objects, out, arch, libc, flags)
+
+
+def warm_up(arch: str, libc: str) -> None:
+    """Let zig build its own libraries for an architecture and glibc version, which takes seconds once.
+
+    Raises:
+        EdgepackError: zig failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+        source = Path(folder, "empty.c")
+        source.write_text("", encoding="utf-8")
+        link_shared([source], Path(folder, "empty.so"), arch, libc)
 
 
 def _run(argv: list[str], out: Path) -> None:

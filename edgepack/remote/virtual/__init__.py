@@ -5,7 +5,7 @@ Some have an emulated GPU.
 Imports: base, config, emulation, errors.
 """
 
-from edgepack.remote.virtual.boards import Board, down, gpu_folder, purge, running, up
+from edgepack.remote.virtual.boards import Board, down, gpu_folder, prepare, purge, running, up
 from edgepack.remote.virtual.kinds import KINDS, Kind
 
-__all__ = ["KINDS", "Board", "Kind", "down", "gpu_folder", "purge", "running", "up"]
+__all__ = ["KINDS", "Board", "Kind", "down", "gpu_folder", "prepare", "purge", "running", "up"]

@@ -103,6 +103,15 @@ def up(
         return _start(spec, name, needs, chosen, owned=owned)
 
 
+def prepare(kind: str) -> None:
+    """Build what a board of this kind needs, so that its first start is quick and needs no network.
+
+    Raises:
+        UsageError: as ``up``.
+    """
+    _needs(_kind(kind))
+
+
 def running() -> list[Board]:
     """The running virtual boards, by name. Leftovers of crashes and reboots are removed."""
     if any(not _is_up(state) for _, state in _known()):
