@@ -5,6 +5,8 @@
 PYTHON   ?= $(shell command -v python3.11 || command -v python3)
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+# Two files of tests at a time: most tests use one core.
+PARALLEL := -n 2 --dist loadfile
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -22,10 +24,10 @@ demo: setup ## Run the full pipeline on the digits example, for x86-64, an emula
 	$(BIN)/edgepack run recipes/digits.yaml
 
 test: test-packages setup lint ## Lint, type checks, and all tests except the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(PYTEST_ARGS)
 
 test-all: test-packages setup lint ## Lint, type checks, and all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 # Run it on an idle machine, as was done for the results in benchmarks/.
 bench: setup ## Compare edgepack with its peers; for a subset: make bench NETS=ds_cnn,lstm PEERS=onnxruntime MINUTES=20
