@@ -335,13 +335,6 @@ def board_up(
     return virtual.up(kind, name, order=order, fault=fault)
 
 
-def prepare_boards(kinds: Sequence[str], *, listener: Listener = ignore) -> None:
-    """Download and build what virtual boards of these kinds need for a first run."""
-    from edgepack.pipeline.device import prepare_boards as prepare
-
-    prepare(kinds, listener)
-
-
 def boards_down(name: str | None = None, *, everything: bool = False, purge: bool = False) -> list[str]:
     """Stop one virtual board or all of them; ``purge`` also deletes their files. Returns their names."""
     from edgepack.pipeline.device import stop_boards

@@ -120,8 +120,10 @@ def prepare(kinds: tuple[str, ...]) -> None:
 
     Without it, the first run on a board of a kind does that, which takes up to half a minute and needs the network.
     """
+    from edgepack.pipeline.device import prepare_boards
+
     with progress() as listener:
-        api.prepare_boards(kinds, listener=listener)
+        prepare_boards(kinds, listener)
     click.echo(f"ready: {', '.join(kinds)}")
 
 

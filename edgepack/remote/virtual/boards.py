@@ -20,8 +20,9 @@ from typing import Any, Self
 from edgepack.base.paths import state_dir
 from edgepack.config.device import VIRTUAL_PREFIX, Device
 from edgepack.errors import UsageError
-from edgepack.remote.virtual import gpu, native, programs, rootfs, sshd, supervisor
+from edgepack.remote.virtual import gpu, native, rootfs, sshd, supervisor
 from edgepack.remote.virtual.kinds import KINDS, Kind
+from edgepack.remote.virtual.needs import needs_of
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _PORT_ATTEMPTS = 5
@@ -91,7 +92,7 @@ def up(
     chosen = gpu.setting(spec, order, fault)
     if name is not None and not _NAME.fullmatch(name):
         raise UsageError(f"'{name}' is not a valid board name", why="names consist of a-z, 0-9 and '-'")
-    needs = _needs(spec)
+    needs = needs_of(spec)
     with _lock():
         _reap()
         taken = {folder.name for folder, _ in _known()}
@@ -109,7 +110,7 @@ def prepare(kind: str) -> None:
     Raises:
         UsageError: as ``up``.
     """
-    _needs(_kind(kind))
+    needs_of(_kind(kind))
 
 
 def running() -> list[Board]:
@@ -200,52 +201,6 @@ def _names(kind: str) -> Iterator[str]:
     while True:
         yield f"{kind}-{number}"
         number += 1
-
-
-def _needs(kind: Kind) -> dict[str, Any]:
-    """Check that this machine has what the supervisor needs for this kind, before anything is started."""
-    needs: dict[str, Any] = {
-        "sshd": programs.find("sshd", "openssh-server"),
-        "arch": None,
-        "rootfs": None,
-        "qemu": None,
-        "native": {},
-        "host_binfmt": False,
-        "nodes": [],
-        "shown": {},
-        "loader": None,
-    }
-    if kind.gpu is not None and not kind.foreign and os.uname().machine != kind.arch:
-        raise UsageError(
-            f"virtual board '{kind.name}' is for {kind.arch} machines, but this one is {os.uname().machine}",
-            next="use the kind 'host', which has no GPU",
-        )
-    if kind.foreign:
-        if kind.arch == os.uname().machine == "aarch64":
-            raise UsageError(
-                f"virtual board '{kind.name}' emulates ARM on other machines, but this one is ARM",
-                next="use the kind 'host', which runs at full speed",
-            )
-        if os.geteuid() != 0:
-            raise UsageError(
-                f"virtual board '{kind.name}' needs root",
-                why="an emulated userland needs mounts and a user namespace with all user ids",
-                next="run as root (sudo), or use the kind 'host', which any user can start",
-            )
-        needs["arch"] = kind.arch
-        needs["qemu"] = programs.find(f"qemu-{kind.arch}-static", "qemu-user-static")
-        needs["host_binfmt"] = _host_runs(kind.arch)
-        needs["rootfs"] = str(rootfs.ensure(kind.arch, kind.suite))
-    return needs
-
-
-def _host_runs(arch: str) -> bool:
-    """Whether binfmt_misc of the host runs binaries of ``arch`` with an interpreter opened beforehand (flag F)."""
-    registered = Path(f"/proc/sys/fs/binfmt_misc/qemu-{arch}")
-    if not registered.exists():
-        return False
-    lines = registered.read_text().splitlines()
-    return "enabled" in lines and any(line.startswith("flags:") and "F" in line for line in lines)
 
 
 def _start(kind: Kind, name: str, needs: dict[str, Any], chosen: gpu.Setting | None, *, owned: bool) -> Board:
