@@ -20,7 +20,7 @@ import pytest
 
 from edgepack.errors import UsageError
 from edgepack.remote import virtual
-from edgepack.remote.virtual import boards, supervisor
+from edgepack.remote.virtual import boards, needs, supervisor
 from edgepack.remote.virtual.boards import Board
 
 
@@ -396,9 +396,9 @@ def test_a_strict_umask_does_not_lock_the_board_user_out():
 
 
 def test_a_board_that_cannot_start_reports_why_and_leaves_nothing(home, monkeypatch):
-    find = boards.programs.find
+    find = needs.programs.find
     monkeypatch.setattr(
-        boards.programs, "find", lambda name, package: "/lost/qemu" if "qemu" in name else find(name, package)
+        needs.programs, "find", lambda name, package: "/lost/qemu" if "qemu" in name else find(name, package)
     )
     with pytest.raises(UsageError) as failed:
         virtual.up("rpi4")
