@@ -4,6 +4,6 @@ Imports: base, errors, toolchain.
 """
 
 from edgepack.emulation.driver import EmulatedGpu, build_driver, install_driver
-from edgepack.emulation.modules import build_module, provide
+from edgepack.emulation.modules import build_module
 
-__all__ = ["EmulatedGpu", "build_driver", "build_module", "install_driver", "provide"]
+__all__ = ["EmulatedGpu", "build_driver", "build_module", "install_driver"]

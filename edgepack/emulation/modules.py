@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 
 from edgepack.base.paths import cache_dir
-from edgepack.emulation import sources
 from edgepack.emulation.driver import DRIVER, SOURCES, build_driver
 from edgepack.emulation.rewrite import rewrite
 from edgepack.errors import EdgepackError
@@ -64,23 +63,6 @@ _CPU = {"x86_64": "x86_64", "aarch64": "cortex_a78"}
 _UNKNOWN = re.compile(
     r"use of undeclared identifier '([^']+)'|unknown type name '([^']+)'|no member named '([^']+)'"
 )
-
-
-def provide(path: Path, folder: Path, arch: str, libc: str) -> None:
-    """Put the modules of a file of kernel sources into ``folder/modules``.
-
-    Args:
-        path: The file, see ``edgepack.emulation.sources``.
-        folder: The one with ``gpu.conf``.
-        arch: ``aarch64`` or ``x86_64``.
-        libc: The oldest glibc they run with.
-
-    Raises:
-        InputError: The file is missing or not such a file.
-        EdgepackError: A source uses something that the emulation lacks, or zig failed.
-    """
-    for kernels in sources.read(path):
-        build_module(kernels.source, kernels.digest, folder, arch, libc)
 
 
 def build_module(source: str, digest: str, folder: Path, arch: str, libc: str) -> None:

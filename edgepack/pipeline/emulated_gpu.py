@@ -5,7 +5,6 @@ cubin's digest. Sources are an artifact of the compile stage, and lie beside a b
 kept with the board, so that a rollback can build the modules of an earlier release again.
 """
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,9 +55,11 @@ def provide_kernels(boards: Boards, device: str, bundle: Path, kernels: Path) ->
         kept = folder / _SOURCES / f"{digest}.cu"
         if digest in known:
             sources.save(kept, [known[digest]])
-        elif not kept.is_file():
+            needed.append(known[digest])
+        elif kept.is_file():
+            needed += sources.read(kept)
+        else:
             raise _without_source(device, manifest, digest, kernels)
-        needed += sources.read(kept)
     _build(boards, device, folder, needed)
 
 
@@ -103,13 +104,11 @@ def _gpu_folder(boards: Boards, device: str) -> Path | None:
 
 def _build(boards: Boards, device: str, folder: Path, needed: "list[Kernels]") -> None:
     from edgepack.config.target import load_target
-    from edgepack.emulation import provide, sources
+    from edgepack.emulation import build_module
 
     abi = load_target(boards.device(device).target).abi
-    with tempfile.TemporaryDirectory(prefix="edgepack-kernels-") as scratch:
-        path = Path(scratch) / "kernels.cu"
-        sources.save(path, needed)
-        provide(path, folder, abi.arch, abi.libc)
+    for each in needed:
+        build_module(each.source, each.digest, folder, abi.arch, abi.libc)
 
 
 def _without_source(device: str, manifest: "Manifest", digest: str, kernels: Path) -> InputError:

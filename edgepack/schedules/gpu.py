@@ -1,4 +1,4 @@
-"""The fallback schedule of GPU targets: one rule of our own among TVM's dlight rules, for short reductions."""
+"""The fallback schedule of GPU targets: one rule of our own before TVM's dlight rules."""
 
 import math
 from dataclasses import replace
