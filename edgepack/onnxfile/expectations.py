@@ -18,7 +18,7 @@ _PIXEL = 50.0  # constants from here on scale or shift pixels of 0..255
 
 
 @dataclass(frozen=True)
-class Use:
+class Expected:
     """What the operators that read a tensor expect of its values.
 
     Attributes:
@@ -37,13 +37,13 @@ class Use:
     padding: float | None = None
     pixels: float | None = None
 
-    def both(self, other: "Use") -> "Use":
+    def both(self, other: "Expected") -> "Expected":
         """The expectations of two readers; where ranges exclude each other, that of indices, else the first."""
         low, high = max(self.low, other.low), min(self.high, other.high)
         if low > high:
             chosen = other if other.index and not self.index else self
             low, high = chosen.low, chosen.high
-        return Use(
+        return Expected(
             low,
             high,
             self.index or other.index,
@@ -58,8 +58,8 @@ class Use:
         return self.low > -inf and self.high < inf
 
 
-ANY = Use()
-Demand = tuple[int, Use]  # of the input with this number
+ANY = Expected()
+Demand = tuple[int, Expected]  # of the input with this number
 
 
 _FIRST_INPUT = SAME_VALUES | {
@@ -71,7 +71,7 @@ _EVERY_INPUT = {"And", "Concat", "Or"}
 _SOME_INPUTS = {"Where": (1, 2), "Scatter": (0, 2), "ScatterElements": (0, 2), "ScatterND": (0, 2)}
 
 
-def demands(node: "onnx.NodeProto", outputs: Use, facts: KnownValues) -> Iterator[Demand]:
+def demands(node: "onnx.NodeProto", outputs: Expected, facts: KnownValues) -> Iterator[Demand]:
     """What a node expects of its inputs, given what is expected of its outputs."""
     operator = node.op_type
     if operator in _FIRST_INPUT:
@@ -107,7 +107,7 @@ def _positions(node: "onnx.NodeProto", facts: KnownValues) -> Iterator[Demand]:
         case "OneHot":
             depths = facts.constant(node.input[1])
             if depths is not None:
-                yield 0, Use(0, float(depths.max()) - 1, index=True)
+                yield 0, Expected(0, float(depths.max()) - 1, index=True)
         case "NegativeLogLikelihoodLoss" | "SoftmaxCrossEntropyLoss":
             yield from _below(1, data, 1)
         case "RoiAlign":
@@ -123,64 +123,64 @@ def _lengths(node: "onnx.NodeProto", facts: KnownValues) -> Iterator[Demand]:
         case "LSTM" | "GRU" | "RNN":
             yield from _counts(4, facts.shape(node.input[0]), int(attributes.get("layout", 0)))
         case "BitShift":
-            yield 1, Use(0, 7, index=True)
+            yield 1, Expected(0, 7, index=True)
 
 
 def _below(index: int, shape: list[int | None], axis: int) -> Iterator[Demand]:
     size = shape[axis] if -len(shape) <= axis < len(shape) else None
     if size:
-        yield index, Use(0, size - 1, index=True)
+        yield index, Expected(0, size - 1, index=True)
 
 
 def _counts(index: int, shape: list[int | None], axis: int) -> Iterator[Demand]:
     size = shape[axis] if axis < len(shape) else None
     if size:
-        yield index, Use(1, size, index=True)
+        yield index, Expected(1, size, index=True)
 
 
 def _domains(node: "onnx.NodeProto", facts: KnownValues) -> Iterator[Demand]:
     """Functions that are not defined, or not finite, for every number."""
     match node.op_type:
         case "Log":
-            yield 0, Use(low=_TINY)
+            yield 0, Expected(low=_TINY)
         case "Sqrt":
-            yield 0, Use(low=0)
+            yield 0, Expected(low=0)
         case "Exp":
-            yield 0, Use(high=_LARGEST_EXPONENT)
+            yield 0, Expected(high=_LARGEST_EXPONENT)
         case "Acos" | "Asin":
-            yield 0, Use(-1, 1)
+            yield 0, Expected(-1, 1)
         case "Atanh":
-            yield 0, Use(-0.99, 0.99)
+            yield 0, Expected(-0.99, 0.99)
         case "Acosh":
-            yield 0, Use(low=1)
+            yield 0, Expected(low=1)
         case "Pow":
             exponent = facts.constant(node.input[1])
             if exponent is not None and (exponent % 1 != 0).any():
-                yield 0, Use(low=_TINY if (exponent < 0).any() else 0)
+                yield 0, Expected(low=_TINY if (exponent < 0).any() else 0)
         case "Div" | "Mod" if facts.integer(node.input[1]):
-            yield 1, Use(low=1)  # division by 0
+            yield 1, Expected(low=1)  # division by 0
 
 
-def _masks(node: "onnx.NodeProto", outputs: Use, facts: KnownValues) -> Iterator[Demand]:
+def _masks(node: "onnx.NodeProto", outputs: Expected, facts: KnownValues) -> Iterator[Demand]:
     """Values that select others: conditions, comparisons with constants, factors and terms that remove scores."""
     match node.op_type:
         case "Where":
             kept = _kept(facts.constant(node.input[1]), facts.constant(node.input[2]))
             if kept:
-                yield 0, Use(kept=kept)
+                yield 0, Expected(kept=kept)
         case "Not":
-            yield 0, Use(kept=-outputs.kept)
+            yield 0, Expected(kept=-outputs.kept)
         case "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual":
             yield from _compared(node, outputs, facts)
         case "Mul":
             for index in (0, 1):
                 factor = facts.constant(node.input[1 - index])
                 if factor is not None and abs(factor).min() >= _DEAD:
-                    yield index, Use(kept=-1 if factor.max() < 0 else 1)  # (1 - mask) * -10000
+                    yield index, Expected(kept=-1 if factor.max() < 0 else 1)  # (1 - mask) * -10000
                 if factor is None and facts.constant(node.input[index]) is None:
                     yield (
                         index,
-                        Use(kept=outputs.kept or 1),
+                        Expected(kept=outputs.kept or 1),
                     )  # only integers and booleans count as masks by this
 
 
@@ -197,7 +197,7 @@ def _removes(branch: "np.ndarray") -> bool:
     return bool((branch == 0).all() or (branch <= -_DEAD).all())
 
 
-def _compared(node: "onnx.NodeProto", outputs: Use, facts: KnownValues) -> Iterator[Demand]:
+def _compared(node: "onnx.NodeProto", outputs: Expected, facts: KnownValues) -> Iterator[Demand]:
     """A comparison with constants: of a mask with 0 or 1, of an id with that of padding, of a length with positions."""
     for index in (0, 1):
         constant = facts.constant(node.input[1 - index])
@@ -206,16 +206,19 @@ def _compared(node: "onnx.NodeProto", outputs: Use, facts: KnownValues) -> Itera
         low, high = float(constant.min()), float(constant.max())
         if node.op_type == "Equal" and low == high:
             kept = -outputs.kept if low == 0 else outputs.kept if low == 1 else 0
-            yield index, Use(kept=kept, padding=low if outputs.kept < 0 else None)
+            yield index, Expected(kept=kept, padding=low if outputs.kept < 0 else None)
         elif node.op_type != "Equal" and low == high:
             larger = node.op_type.startswith("Greater") == (index == 0)
             if 0 <= low <= 1:
-                yield index, Use(kept=outputs.kept if larger else -outputs.kept)
+                yield index, Expected(kept=outputs.kept if larger else -outputs.kept)
         elif facts.integer(node.input[index]) and constant.size > 1:
-            yield index, Use(max(low, 1), max(high + 1, 1), index=True)  # lengths, compared with positions
+            yield (
+                index,
+                Expected(max(low, 1), max(high + 1, 1), index=True),
+            )  # lengths, compared with positions
 
 
-def _scaled(node: "onnx.NodeProto", outputs: Use, facts: KnownValues) -> Iterator[Demand]:
+def _scaled(node: "onnx.NodeProto", outputs: Expected, facts: KnownValues) -> Iterator[Demand]:
     """Arithmetic with constants: the range of the other operand, and whether it normalises pixels."""
     match node.op_type:
         case "Neg":
@@ -233,7 +236,7 @@ def _scaled(node: "onnx.NodeProto", outputs: Use, facts: KnownValues) -> Iterato
                     yield index, _operand(node.op_type, index, (low, high), replace(outputs, pixels=None))
 
 
-def _operand(operator: str, index: int, constant: tuple[float, float], result: Use) -> Use:
+def _operand(operator: str, index: int, constant: tuple[float, float], result: Expected) -> Expected:
     """What is expected of one operand, from what is expected of the result and the constants in the other."""
     low, high = constant
     if operator == "Sub" and index == 1:
@@ -247,7 +250,7 @@ def _operand(operator: str, index: int, constant: tuple[float, float], result: U
     return _divided(result, min(factors), max(factors))
 
 
-def _divided(use: Use, low: float, high: float) -> Use:
+def _divided(use: Expected, low: float, high: float) -> Expected:
     """What is expected of x, if ``use`` is of x times factors from ``low`` to ``high``, all of one sign."""
     if high < 0:
         use, low, high = replace(use, low=-use.high, high=-use.low, kept=-use.kept), -high, -low
@@ -259,22 +262,22 @@ def _divided(use: Use, low: float, high: float) -> Use:
     )
 
 
-def _pixels(operator: str, index: int, low: float, high: float) -> Use:
+def _pixels(operator: str, index: int, low: float, high: float) -> Expected:
     """What the constants that an input is scaled or shifted by say of its pixels."""
     if operator == "Mul" and low > 0 and high <= 1 / _PIXEL:
-        return Use(pixels=255.0)
+        return Expected(pixels=255.0)
     if operator == "Div" and index == 0 and low >= _PIXEL:
-        return Use(pixels=255.0)
+        return Expected(pixels=255.0)
     if operator in {"Add", "Sub"} and index == 0:
         shift = (low, high) if operator == "Sub" else (-high, -low)
         if shift[0] >= _PIXEL and shift[1] <= 255:  # noqa: PLR2004 - the value of a white pixel
-            return Use(pixels=255.0)
+            return Expected(pixels=255.0)
         if shift[0] > 0 and shift[1] < 1:
-            return Use(pixels=1.0)
+            return Expected(pixels=1.0)
     return ANY
 
 
-def _clipped(node: "onnx.NodeProto", outputs: Use, facts: KnownValues) -> Iterator[Demand]:
+def _clipped(node: "onnx.NodeProto", outputs: Expected, facts: KnownValues) -> Iterator[Demand]:
     """An operator that keeps the expected range by itself expects nothing."""
     attributes = attributes_of(node)
     low, high = float(attributes.get("min", -inf)), float(attributes.get("max", inf))
@@ -295,7 +298,7 @@ def _clipped(node: "onnx.NodeProto", outputs: Use, facts: KnownValues) -> Iterat
     yield from ((index, use) for index in range(1 if node.op_type == "Clip" else len(node.input)))
 
 
-def _requantized(node: "onnx.NodeProto", outputs: Use, facts: KnownValues) -> Iterator[Demand]:
+def _requantized(node: "onnx.NodeProto", outputs: Expected, facts: KnownValues) -> Iterator[Demand]:
     """The range on the other side of a scale and a zero point."""
     scales = facts.constant(node.input[1])
     zeros = facts.constant(node.input[2]) if len(node.input) > 2 else None  # noqa: PLR2004 - it may be omitted
@@ -303,20 +306,20 @@ def _requantized(node: "onnx.NodeProto", outputs: Use, facts: KnownValues) -> It
         return
     scale, zero = float(scales.min()), 0.0 if zeros is None else float(zeros.min())
     if node.op_type == "DequantizeLinear":
-        yield 0, Use(outputs.low / scale + zero, outputs.high / scale + zero)
+        yield 0, Expected(outputs.low / scale + zero, outputs.high / scale + zero)
     else:
-        yield 0, Use((outputs.low - zero) * scale, (outputs.high - zero) * scale)
+        yield 0, Expected((outputs.low - zero) * scale, (outputs.high - zero) * scale)
 
 
 def _sums(node: "onnx.NodeProto", facts: KnownValues) -> Iterator[Demand]:
     """Sums that must not be negative: their terms, if the weights are not negative."""
     if node.op_type in {"ReduceSum", "ReduceL1", "CumSum"}:
-        yield 0, Use(low=0)
+        yield 0, Expected(low=0)
     if node.op_type in {"MatMul", "Gemm", "Conv"}:
         for index in (0, 1):
             weights = facts.constant(node.input[1 - index])
             if weights is not None and weights.min() >= 0:
-                yield index, Use(low=0)
+                yield index, Expected(low=0)
 
 
 _EMBEDDED = ((0, 2), (1, 4), (8, 3))  # inputs of EmbedLayerNormalization: indices, and their table
@@ -338,7 +341,7 @@ def _transformer(node: "onnx.NodeProto", facts: KnownValues) -> Iterator[Demand]
     index = _KEY_MASKS.get(node.op_type, -1)
     if 0 <= index < len(node.input):
         if len(facts.shape(node.input[index])) == _RANK:
-            yield index, Use(kept=1)
+            yield index, Expected(kept=1)
         elif node.op_type != "EmbedLayerNormalization":
             shape = facts.shape(node.input[0])
             yield from _counts(index, shape, 1) if len(shape) > 1 else ()

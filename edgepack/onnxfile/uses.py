@@ -8,16 +8,16 @@ which indices are errors.
 
 from typing import TYPE_CHECKING
 
-from edgepack.onnxfile.expectations import ANY, Use, demands
+from edgepack.onnxfile.expectations import ANY, Expected, demands
 from edgepack.onnxfile.known_values import KnownValues
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Use", "input_uses", "value_uses"]
+__all__ = ["Expected", "input_uses", "value_uses"]
 
 
-def input_uses(model: "onnx.ModelProto") -> dict[str, Use]:
+def input_uses(model: "onnx.ModelProto") -> dict[str, Expected]:
     """What the graph expects of each of its inputs, by name; those that may have any value are left out.
 
     Shapes and external data need not be complete: what is unknown says nothing.
@@ -31,15 +31,15 @@ def input_uses(model: "onnx.ModelProto") -> dict[str, Use]:
     }
 
 
-def value_uses(model: "onnx.ModelProto") -> dict[str, Use]:
+def value_uses(model: "onnx.ModelProto") -> dict[str, Expected]:
     """What is expected of every value of the graph, by name; indices are counted from 0, without negative ones."""
     facts = KnownValues(_prepared(model))
-    found: dict[str, Use] = {}
+    found: dict[str, Expected] = {}
     _follow(facts.model.graph, facts, found)
     return found
 
 
-def _follow(graph: "onnx.GraphProto", facts: "KnownValues", found: dict[str, Use]) -> None:
+def _follow(graph: "onnx.GraphProto", facts: "KnownValues", found: dict[str, Expected]) -> None:
     from onnx import AttributeProto
 
     for node in reversed(graph.node):

@@ -5,7 +5,7 @@ from math import inf
 import onnx.parser
 import pytest
 
-from edgepack.onnxfile.uses import Use, input_uses
+from edgepack.onnxfile.uses import Expected, input_uses
 
 
 def uses(text, opset=18):
@@ -28,7 +28,7 @@ INDEX = [
 def test_an_index_stays_within_its_table(body, constants, size):
     constants = constants.replace("{0}", "{" + ", ".join(["0"] * _elements(constants)) + "}")
     found = uses(f"g (int64[1, 2] ids) => (float[*] y) <{constants}> {{ y = {body} }}".replace("[*]", ""))
-    assert found["ids"] == Use(0, size - 1, index=True)
+    assert found["ids"] == Expected(0, size - 1, index=True)
 
 
 def _elements(constants):
@@ -69,7 +69,7 @@ def test_of_two_tables_the_smaller_one_counts():
         f"g (int64[4] x) => (float[4, 2] y) <{TABLE}, float[3, 2] small = {{0, 1, 2, 3, 4, 5}}>"
         "{ a = Gather (t, x) b = Gather (small, x) y = Add (a, b) }"
     )
-    assert found["x"] == Use(0, 2, index=True)
+    assert found["x"] == Expected(0, 2, index=True)
 
 
 def test_a_clipped_index_may_be_anything():
@@ -77,7 +77,7 @@ def test_a_clipped_index_may_be_anything():
         f"g (int64[4] x) => (float[4, 2] y) <{TABLE}, int64 low = {{0}}, int64 high = {{4}}>"
         "{ i = Clip (x, low, high) y = Gather (t, i) }"
     )
-    assert not found.get("x", Use()).bounded
+    assert not found.get("x", Expected()).bounded
 
 
 def test_an_index_in_a_branch_is_seen():
@@ -86,7 +86,7 @@ def test_an_index_in_a_branch_is_seen():
         f"g (int64[4] x, bool c) => (float[4, 2] y) <{TABLE}>"
         f"{{ y = If <then_branch = {branch}, else_branch = {branch.replace('b ()', 'e ()')}> (c) }}"
     )
-    assert found["x"] == Use(0, 4, index=True)
+    assert found["x"] == Expected(0, 4, index=True)
 
 
 def test_an_index_in_a_local_function_is_seen():
@@ -95,7 +95,7 @@ def test_an_index_in_a_local_function_is_seen():
         "{ y = own.Look (t, x) }"
         '<domain: "own", opset_import: ["" : 18]> Look (table, ids) => (r) { r = Gather (table, ids) }'
     )
-    assert input_uses(model)["x"] == Use(0, 4, index=True)
+    assert input_uses(model)["x"] == Expected(0, 4, index=True)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_function_is_given_what_it_is_defined_for(body, low, high):
 )
 def test_what_is_defined_anyway_needs_nothing_positive(body):
     found = uses(f"g (float[1, 2] x) => (float[1, 2] y) <float one = {{1}}> {{ {body} }}")
-    assert found.get("x", Use()).low == -inf
+    assert found.get("x", Expected()).low == -inf
 
 
 NEGATIVE = "float lowest = {-10000}, float one = {1}, int64 zero = {0}"
@@ -180,8 +180,8 @@ def test_lengths_count_the_steps_of_a_sequence():
         "{ y = LSTM <hidden_size = 2> (x, w, r, , lengths) z = ReverseSequence (x, steps)"
         "  c = Less (positions, compared) m = Where (c, x, none) }"
     )
-    assert found["lengths"] == Use(1, 6, index=True)
-    assert found["steps"] == Use(1, 6, index=True)
+    assert found["lengths"] == Expected(1, 6, index=True)
+    assert found["steps"] == Expected(1, 6, index=True)
     assert (found["compared"].low, found["compared"].high) == (1, 4)
 
 
@@ -200,7 +200,7 @@ def test_constants_that_normalise_pixels_say_how_bright_they_are(body, white):
         "g (float[1, 3, 8, 8] x) => (float y) <float white = {255}, float step = {0.00392}, float mean = {123.7}, float half = {0.45}>"
         f"{{ {body} }}"
     )
-    assert found.get("x", Use()).pixels == white
+    assert found.get("x", Expected()).pixels == white
 
 
 def test_the_masks_and_ids_of_fused_transformers_are_known():
@@ -210,8 +210,8 @@ def test_the_masks_and_ids_of_fused_transformers_are_known():
         f"<float[6, 2] words = {table}, float[6, 2] places = {table}, float[2, 2] kinds = {{0, 0, 0, 0}}, float[2] g = {{1, 1}}>"
         "{ y, m = com.microsoft.EmbedLayerNormalization (ids, segments, words, places, kinds, g, g, mask) }"
     )
-    assert found["ids"] == Use(0, 5, index=True)
-    assert found["segments"] == Use(0, 1, index=True)
+    assert found["ids"] == Expected(0, 5, index=True)
+    assert found["segments"] == Expected(0, 1, index=True)
     assert found["mask"].kept == 1
 
 
