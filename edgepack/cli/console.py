@@ -73,10 +73,10 @@ def guard(command: Callable[[], Any], *, as_json: bool) -> int:
     except click.ClickException as error:
         if as_json:
             emit_json({"edgepack": 1, "error": UsageError(error.format_message()).to_json()})
-        error.message = one_line(error.message)
         usage = io.StringIO()
         error.show(usage)
-        click.echo(visible(usage.getvalue()), err=True, nl=False)
+        said = error.format_message()
+        click.echo(visible(usage.getvalue().replace(said, one_line(said))), err=True, nl=False)
         return error.exit_code
     except click.exceptions.Exit as error:
         return error.exit_code
