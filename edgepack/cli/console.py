@@ -63,6 +63,13 @@ def show_rendered(text: str) -> None:
     click.echo(text, err=True)
 
 
+class _Verbatim(io.StringIO):
+    """Text as click would write it on a terminal; elsewhere it removes the sequences that are to be shown."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def guard(command: Callable[[], Any], *, as_json: bool) -> int:
     """Run a command; convert any exception into a message and an exit code."""
     try:
@@ -73,7 +80,7 @@ def guard(command: Callable[[], Any], *, as_json: bool) -> int:
     except click.ClickException as error:
         if as_json:
             emit_json({"edgepack": 1, "error": UsageError(error.format_message()).to_json()})
-        usage = io.StringIO()
+        usage = _Verbatim()
         error.show(usage)
         said = error.format_message()
         click.echo(visible(usage.getvalue().replace(said, one_line(said))), err=True, nl=False)
