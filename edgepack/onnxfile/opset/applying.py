@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgepack.errors import ModelProblem
-from edgepack.onnxfile.opset.site import RefusedError, Rule, Scope, Site, inner_graphs
+from edgepack.onnxfile.opset.site import Known, RefusedError, Rule, Site, inner_graphs
 
 if TYPE_CHECKING:
     import onnx
@@ -14,7 +14,7 @@ RuleOf = Callable[["onnx.NodeProto"], "Rule | None"]
 
 
 def apply_rules(
-    place: "onnx.GraphProto | onnx.FunctionProto", rule_of: RuleOf, scope: Scope, opset: int
+    place: "onnx.GraphProto | onnx.FunctionProto", rule_of: RuleOf, known: Known, opset: int
 ) -> list[ModelProblem]:
     """Apply rules, in place, to the nodes of a graph or function and of the graphs inside its nodes.
 
@@ -24,18 +24,18 @@ def apply_rules(
     made: list[onnx.NodeProto] = []
     for node in place.node:
         for inner in inner_graphs(node):
-            problems += apply_rules(inner, rule_of, scope, opset)
+            problems += apply_rules(inner, rule_of, known, opset)
         rule = rule_of(node)
-        made += [_copy(node)] if rule is None else _replaced(node, rule, scope, opset, problems)
+        made += [_copy(node)] if rule is None else _replaced(node, rule, known, opset, problems)
     del place.node[:]
     place.node.extend(made)
     return problems
 
 
 def _replaced(
-    node: "onnx.NodeProto", rule: Rule, scope: Scope, opset: int, problems: list[ModelProblem]
+    node: "onnx.NodeProto", rule: Rule, known: Known, opset: int, problems: list[ModelProblem]
 ) -> "list[onnx.NodeProto]":
-    site = Site(_copy(node), scope)
+    site = Site(_copy(node), known)
     try:
         rule(site)
     except RefusedError as refused:

@@ -9,7 +9,7 @@ from edgepack.onnxfile.inlining import STANDARD, inline_functions, is_function
 from edgepack.onnxfile.opset.applying import apply_rules
 from edgepack.onnxfile.opset.older import older_form
 from edgepack.onnxfile.opset.rules import same
-from edgepack.onnxfile.opset.site import Rule, Scope, graphs, scope_of
+from edgepack.onnxfile.opset.site import Known, Rule, graphs, known_of
 from edgepack.onnxfile.opset.versions import HIGHEST, LOWEST, VERSIONS
 
 if TYPE_CHECKING:
@@ -52,19 +52,19 @@ def _in_older(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
 
 
 def _changed(
-    model: "onnx.ModelProto", where: str, change: "Callable[[_Part, Scope], list[ModelProblem]]"
+    model: "onnx.ModelProto", where: str, change: "Callable[[_Part, Known], list[ModelProblem]]"
 ) -> "onnx.ModelProto":
     """Return a copy of the model with each part changed in place."""
     changed = type(model)()
     changed.CopyFrom(model)
-    scope = scope_of(changed)
-    problems = [problem for part in _parts(changed) for problem in change(part, scope)]
+    known = known_of(changed)
+    problems = [problem for part in _parts(changed) for problem in change(part, known)]
     if problems:
         raise UnsupportedError(where, problems)
     return changed
 
 
-def _upgrade(part: "_Part", scope: Scope) -> list[ModelProblem]:
+def _upgrade(part: "_Part", known: Known) -> list[ModelProblem]:
     opset = part.opset
     if not 0 < opset < LOWEST:
         return []
@@ -75,16 +75,16 @@ def _upgrade(part: "_Part", scope: Scope) -> list[ModelProblem]:
             rule = VERSIONS.get(node.op_type, {}).get(version) if node.domain in STANDARD else None
             return None if rule is same else rule
 
-        problems += apply_rules(part.nodes, rule_of, scope, opset)
+        problems += apply_rules(part.nodes, rule_of, known, opset)
     part.set_opset(LOWEST)
     return problems
 
 
-def _downgrade(part: "_Part", scope: Scope) -> list[ModelProblem]:
+def _downgrade(part: "_Part", known: Known) -> list[ModelProblem]:
     opset = part.opset
     if opset <= HIGHEST:
         return []
-    problems = apply_rules(part.nodes, lambda node: older_form(node, opset, HIGHEST), scope, opset)
+    problems = apply_rules(part.nodes, lambda node: older_form(node, opset, HIGHEST), known, opset)
     part.set_opset(HIGHEST)
     return problems
 

@@ -67,9 +67,9 @@ def _check_ports(site: Site, old: Any) -> None:
                 continue
             if index >= len(ports) and not variadic:
                 raise RefusedError(f"{name!r} is an input or output that it did not have before", RE_EXPORT)
-            kind, _ = site.scope.types.get(name, (0, None))
-            if name in site.scope.constants:
-                kind = site.scope.constants[name].data_type
+            kind, _ = site.known.types.get(name, (0, None))
+            if name in site.known.constants:
+                kind = site.known.constants[name].data_type
             port = ports[min(index, len(ports) - 1)]
             text = f"tensor({onnx.TensorProto.DataType.Name(kind).lower()})" if kind else ""
             if text and text not in allowed.get(port.type_str, {port.type_str}):

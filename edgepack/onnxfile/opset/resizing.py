@@ -1,11 +1,6 @@
 """Rules for Resize and Upsample, whose coordinates were fixed until opset 10 and are attributes since 11."""
 
-from typing import TYPE_CHECKING
-
 from edgepack.onnxfile.opset.site import RefusedError, Site
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _ASYMMETRIC = {"coordinate_transformation_mode": "asymmetric"}
 
@@ -22,28 +17,19 @@ def asymmetric(site: Site) -> None:
     along axes that become smaller, and down along others. A node that has both kinds becomes two.
     """
     data, scales = site.node.input
-    mode, known = site.attribute("mode", "nearest"), site.constant(1)
+    mode, factors = site.attribute("mode", "nearest"), site.constant(1)
     if mode != "nearest":
         site.replace("Resize", data, "", scales, mode=mode, **_ASYMMETRIC)
         return
-    if (
-        known is None or (known >= 1).all()
-    ):  # if they are computed, the comparison of the import finds smaller ones
+    # Of computed scales, those below 1 are found when the imported model is compared with the file.
+    if factors is None or (factors >= 1).all():
         site.replace("Resize", data, "", scales, mode=mode, nearest_mode="floor", **_ASYMMETRIC)
         return
-    if (known > 1).any():
-        larger = site.tensor(_at_least_one(known), "float32")
+    if (factors > 1).any():
+        larger = site.tensor(factors.clip(min=1), "float32")
         data = site.add("Resize", data, "", larger, mode=mode, nearest_mode="floor", **_ASYMMETRIC)
-        scales = site.tensor(_at_most_one(known), "float32")
+        scales = site.tensor(factors.clip(max=1), "float32")
     site.replace("Resize", data, "", scales, mode=mode, nearest_mode="ceil", **_ASYMMETRIC)
-
-
-def _at_least_one(scales: "np.ndarray") -> "np.ndarray":
-    return scales.clip(min=1)
-
-
-def _at_most_one(scales: "np.ndarray") -> "np.ndarray":
-    return scales.clip(max=1)
 
 
 def half_pixel_rounded(site: Site) -> None:

@@ -21,7 +21,7 @@ class RefusedError(Exception):
 
 
 @dataclass
-class Scope:
+class Known:
     """What is known of a model's values while its nodes are converted."""
 
     types: "dict[str, tuple[int, Dims | None]]" = field(default_factory=dict)  # element type and shape
@@ -44,8 +44,8 @@ class Site:
     ``node`` is the node itself, which keeps its name and its first output's name.
     """
 
-    def __init__(self, node: "onnx.NodeProto", scope: Scope) -> None:
-        self.node, self.scope = node, scope
+    def __init__(self, node: "onnx.NodeProto", known: Known) -> None:
+        self.node, self.known = node, known
         self.before: list[onnx.NodeProto] = []
         self.after: list[onnx.NodeProto] = []
 
@@ -97,7 +97,7 @@ class Site:
         """Add a node with one output and return the output's name; the node follows if ``output`` is given."""
         import onnx
 
-        name = output or self.scope.fresh(f"{self.node.output[0]}/{operator}")
+        name = output or self.known.fresh(f"{self.node.output[0]}/{operator}")
         made = onnx.helper.make_node(operator, inputs, [name], **attributes)
         (self.after if output else self.before).append(made)
         return name
@@ -106,10 +106,10 @@ class Site:
         """Add a constant and return its name."""
         import onnx
 
-        name = self.scope.fresh(f"{self.node.output[0]}/constant")
+        name = self.known.fresh(f"{self.node.output[0]}/constant")
         tensor = onnx.numpy_helper.from_array(onnx.helper.np.asarray(value, dtype), name)
         self.before.append(onnx.helper.make_node("Constant", [], [name], value=tensor))
-        self.scope.constants[name] = tensor
+        self.known.constants[name] = tensor
         return name
 
     def like(self, value: float, index: int = 0) -> str:
@@ -128,9 +128,9 @@ class Site:
             RefusedError: it is not known.
         """
         name = self.node.input[index]
-        if name in self.scope.constants:
-            return int(self.scope.constants[name].data_type)
-        kind, _ = self.scope.types.get(name, (0, None))
+        if name in self.known.constants:
+            return int(self.known.constants[name].data_type)
+        kind, _ = self.known.types.get(name, (0, None))
         if not kind:
             raise RefusedError(
                 f"the element type of {name!r} cannot be inferred", "export the model with opset 18"
@@ -140,21 +140,21 @@ class Site:
     def shape(self, index: int = 0) -> Dims | None:
         """Return the shape of an input; None if not even its rank is known."""
         name = self.node.input[index]
-        if name in self.scope.constants:
-            return tuple(self.scope.constants[name].dims)
-        return self.scope.types.get(name, (0, None))[1]
+        if name in self.known.constants:
+            return tuple(self.known.constants[name].dims)
+        return self.known.types.get(name, (0, None))[1]
 
     def constant(self, index: int) -> "np.ndarray | None":
         """Return a constant input; None if it is omitted or computed."""
         import onnx
 
         name = self.node.input[index] if index < len(self.node.input) else ""
-        tensor = self.scope.constants.get(name)
+        tensor = self.known.constants.get(name)
         return None if tensor is None else onnx.numpy_helper.to_array(tensor)
 
     def used(self, index: int) -> bool:
         """Whether anything reads an output."""
-        return index < len(self.node.output) and self.node.output[index] in self.scope.used
+        return index < len(self.node.output) and self.node.output[index] in self.known.used
 
     def named(self, index: int) -> bool:
         """Whether the node has this output."""
@@ -181,7 +181,7 @@ def inner_graphs(node: "onnx.NodeProto") -> "Iterator[onnx.GraphProto]":
         yield from attribute.graphs
 
 
-def scope_of(model: "onnx.ModelProto") -> Scope:
+def known_of(model: "onnx.ModelProto") -> Known:
     """Return what shape inference and constants say of a model's values.
 
     Types are inferred where possible: an error of the inference leaves them unknown.
@@ -192,25 +192,25 @@ def scope_of(model: "onnx.ModelProto") -> Scope:
         typed = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except Exception:  # noqa: BLE001 - the inference of old operators raises errors of several classes
         typed = model
-    scope = Scope()
+    known = Known()
     for graph in graphs(typed.graph):
-        scope.used.update(value.name for value in graph.output)
+        known.used.update(value.name for value in graph.output)
         for value in (*graph.input, *graph.value_info, *graph.output):
-            scope.taken.add(value.name)
+            known.taken.add(value.name)
             tensor = value.type.tensor_type
             dims = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
-            scope.types[value.name] = (tensor.elem_type, dims if tensor.HasField("shape") else None)
+            known.types[value.name] = (tensor.elem_type, dims if tensor.HasField("shape") else None)
         for tensor in graph.initializer:
-            scope.constants[tensor.name] = tensor
+            known.constants[tensor.name] = tensor
     for nodes in (*(graph.node for graph in graphs(typed.graph)), *(each.node for each in model.functions)):
         for node in nodes:
-            scope.used.update(node.input)
-            scope.taken.update((*node.input, *node.output))
+            known.used.update(node.input)
+            known.taken.update((*node.input, *node.output))
             value = next((each.t for each in node.attribute if each.name == "value"), None)
             if node.op_type == "Constant" and value is not None:
-                scope.constants[node.output[0]] = value
+                known.constants[node.output[0]] = value
     for function in model.functions:
-        scope.used.update(function.output)
-        scope.taken.update((*function.input, *function.output))
-    scope.taken.update(scope.constants)
-    return scope
+        known.used.update(function.output)
+        known.taken.update((*function.input, *function.output))
+    known.taken.update(known.constants)
+    return known

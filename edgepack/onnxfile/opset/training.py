@@ -6,7 +6,7 @@ from edgepack.errors import UnsupportedError
 from edgepack.onnxfile.inlining import STANDARD
 from edgepack.onnxfile.opset.applying import apply_rules
 from edgepack.onnxfile.opset.rules import INFERENCE, refused
-from edgepack.onnxfile.opset.site import Rule, Site, graphs, scope_of
+from edgepack.onnxfile.opset.site import Rule, Site, graphs, known_of
 
 if TYPE_CHECKING:
     import onnx
@@ -27,7 +27,7 @@ def without_training(model: "onnx.ModelProto", opset: int, where: str) -> "onnx.
         return model
     changed = type(model)()
     changed.CopyFrom(model)
-    problems = apply_rules(changed.graph, _rule, scope_of(changed), opset)
+    problems = apply_rules(changed.graph, _rule, known_of(changed), opset)
     if problems:
         raise UnsupportedError(where, problems)
     return changed
