@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from edgepack.errors import InputError
+from edgepack.onnxfile.opset import to_opset
 from edgepack.onnxfile.protos import graphs, replace_all
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def inline_local(
         return model
     _require_finite(model, functions, where)
     replace_all(model.functions, [function for key, function in functions.items() if key in used])
+    if len(_opsets(model)) > 1:
+        model = to_opset(model, where)
     try:
         return onnx.inliner.inline_local_functions(model, convert_version=True)
     except Exception as error:  # the inliner raises errors of no common class
@@ -59,6 +62,11 @@ def inline_local(
             why=str(error).strip(),
             next="export the model without local functions, or inline them: onnx.inliner.inline_local_functions",
         ) from error
+
+
+def _opsets(model: "onnx.ModelProto") -> set[int]:
+    owners = (model, *model.functions)
+    return {int(each.version) for owner in owners for each in owner.opset_import if not each.domain}
 
 
 def _key(owner: "onnx.NodeProto | onnx.FunctionProto", name: str) -> _Key:

@@ -8,15 +8,17 @@ from edgepack.errors import InputError
 from edgepack.onnxfile.checking import check, refusing
 from edgepack.onnxfile.external import MAX_BYTES, read_external_data, too_large
 from edgepack.onnxfile.functions import inline_local
-from edgepack.onnxfile.inlining import STANDARD, inline_functions, is_function
+from edgepack.onnxfile.inlining import STANDARD
 from edgepack.onnxfile.limits import require_small_constants
+from edgepack.onnxfile.opset import to_opset
+from edgepack.onnxfile.opset.versions import HIGHEST
 from edgepack.onnxfile.repair import repair
 
 if TYPE_CHECKING:
     import onnx
 
-MIN_OPSET, MAX_OPSET = 7, 23
-"""Supported opsets: onnxruntime guarantees 7 and later; newer ones are converted to 23, which all tools support."""
+MIN_OPSET, MAX_OPSET = 7, HIGHEST
+"""Supported opsets: onnxruntime guarantees 7 and later; newer ones than ``MAX_OPSET`` are converted to it."""
 _MIN_IR = 3
 
 
@@ -68,7 +70,7 @@ def _read(model: "onnx.ModelProto", path: Path) -> "onnx.ModelProto":
     require_small_constants(model.graph, where)
     read_external_data(model, path)
     model = check(model, where)
-    return model if opset_of(model) <= MAX_OPSET else _as_older_opset(model, where)
+    return to_opset(model, where) if opset_of(model) > MAX_OPSET else model
 
 
 def opset_of(model: "onnx.ModelProto") -> int:
@@ -108,61 +110,6 @@ def _refuse_foreign(model: "onnx.ModelProto", where: str) -> None:
             why="only standard ONNX operators can be compiled",
             next="export the model without runtime-specific optimisations",
         )
-
-
-def _as_older_opset(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
-    """Return the same model in opset ``MAX_OPSET``; most of its operators are usually unchanged since then.
-
-    Those that changed are converted, or replaced by their function bodies.
-    """
-    import onnx
-
-    opset = opset_of(model)
-    newer = _newer(model)
-    defined = {operator for operator in newer if is_function(operator, opset)}
-    if newer:
-        try:
-            return _convert_opset(model)
-        except (RuntimeError, ValueError) as error:
-            plain = (
-                inline_functions(onnx.shape_inference.infer_shapes(model, data_prop=True), defined, opset)
-                if defined
-                else None
-            )
-            if plain is not None and not defined <= _newer(plain):
-                return _as_older_opset(plain, where)
-            raise InputError(
-                f"opset {opset} cannot be converted to opset {MAX_OPSET}",
-                where=where,
-                why=f"of {', '.join(sorted(newer))}: {str(error).strip().rpartition('failed: ')[2]}",
-                next="re-export the model with opset 18",
-            ) from error
-    for entry in model.opset_import:
-        if entry.domain in STANDARD:
-            entry.version = MAX_OPSET
-    return model
-
-
-def _newer(model: "onnx.ModelProto") -> set[str]:
-    """Return operators of the model that opset ``MAX_OPSET`` lacks or defines differently."""
-    opset = opset_of(model)
-    return {node.op_type for node in nodes(model) if _since(node, opset) > MAX_OPSET}
-
-
-def _convert_opset(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    import onnx
-
-    converted: onnx.ModelProto = onnx.version_converter.convert_version(model, MAX_OPSET)
-    return converted
-
-
-def _since(node: "onnx.NodeProto", opset: int) -> int:
-    """Return the opset in which the operator was last changed, as of ``opset``; 0 for a function of the model."""
-    import onnx
-
-    if node.domain not in STANDARD:
-        return 0
-    return int(onnx.defs.get_schema(node.op_type, opset).since_version)
 
 
 def nodes(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":

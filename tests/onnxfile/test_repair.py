@@ -14,7 +14,7 @@ import pytest
 from onnx import AttributeProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from onnx.helper import make_node as node
 
-from edgepack.errors import InputError
+from edgepack.errors import ImportDiffersError, InputError
 from edgepack.export import import_checked, run_onnx
 from edgepack.onnxfile import load_onnx
 from edgepack.spec import Input
@@ -175,6 +175,8 @@ CASES |= {
     ),
     "a branch that gives a value from outside": lambda: branches([], [node("Neg", ["x"], ["q"])]),
     "a function": lambda: calls([node("Relu", ["a"], ["b"])]),
+    "a function of a newer opset": lambda: calls([node("Relu", ["a"], ["b"])], opset=18),
+    "a function of an older opset": lambda: calls([node("Softmax", ["a"], ["b"], axis=-1)], opset=12),
     "a function that calls itself": lambda: calls([node("F", ["a"], ["b"], domain="acme")]),
     "a function with an attribute": lambda: calls(
         [referring("Softmax", "axis", "over")],
@@ -354,6 +356,14 @@ def test_a_shape_that_inference_lacks_is_that_of_the_input(tmp_path):
     for nodes, output in (([norm], "y"), (sums, "z")):
         made = model(nodes, inputs=[value("x", (1, 6, 4, 4))], outputs=[value(output, None)], weights={"g": six, "b": six}, opset=21)  # fmt: skip
         require_same(made, tmp_path)
+
+
+def test_a_function_whose_opset_onnxruntime_ignores_is_refused(tmp_path):
+    """Softmax of opset 12 normalises over all axes from axis 0, but onnxruntime takes the model's opset, 17."""
+    made = calls([node("Softmax", ["a"], ["b"], axis=0)], opset=12)
+    with pytest.raises(ImportDiffersError) as caught:
+        import_checked(written(made, tmp_path), (), tmp_path / "out.onnx")
+    assert caught.value.next
 
 
 def test_functions_that_multiply_are_refused_before_they_are_inlined(tmp_path):
