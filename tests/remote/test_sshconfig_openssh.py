@@ -77,7 +77,9 @@ def edgepack_says(config: Path, host: str, user: str | None, port: int | None) -
     """The same options of edgepack's endpoint, in the words of ``ssh -G``."""
     home = os.environ["HOME"]
     try:
-        endpoint, hops = look_up(host, user, port, [ConfigFile(config, Path(home) / ".ssh", own=True, checked=False)])
+        endpoint, hops = look_up(
+            host, user, port, [ConfigFile(config, Path(home) / ".ssh", own=True, checked=False)]
+        )
     except EdgepackError:
         return None
     known = f"[{endpoint.host}]:{endpoint.port}" if endpoint.port != 22 else endpoint.host
@@ -85,7 +87,9 @@ def edgepack_says(config: Path, host: str, user: str | None, port: int | None) -
         "user": endpoint.user,
         "host": endpoint.host,
         "port": endpoint.port,
-        "family": {socket.AF_UNSPEC: "any", socket.AF_INET: "inet", socket.AF_INET6: "inet6"}[endpoint.family],
+        "family": {socket.AF_UNSPEC: "any", socket.AF_INET: "inet", socket.AF_INET6: "inet6"}[
+            endpoint.family
+        ],
         "timeout": "none" if endpoint.timeout == CONNECT_TIMEOUT_S else f"{endpoint.timeout or 0:g}",
         "identities_only": endpoint.identities_only,
         "identity_files": endpoint.identity_files if endpoint.identities_named else None,
@@ -135,7 +139,7 @@ def in_our_words(said: dict[str, object]) -> dict[str, object]:
         "global_known_hosts": paths(said["global_known_hosts"].split()),
         "revoked_host_keys": paths([revoked] if revoked else []),
         "proxy_command": command and re.sub(r"%(.)", lambda token: str(tokens[token[1]]), command),
-        "proxy_jump": [split_hop(hop) for hop in jump.split(",")] if jump else [],
+        "proxy_jump": [split_hop(hop) for hop in jump.split(",")] if jump not in {None, "none"} else [],
     }
 
 
@@ -153,20 +157,45 @@ VALUES = {
     "HostKeyAlias": ("Alias", "lab-pi"),
     "HostName": ("192.0.2.5", "%h.lan", "Board.LAN", "127.1", "::1", "%%", "pi-2.lan"),
     "IdentitiesOnly": ("yes", "no", "TRUE"),
-    "IdentityAgent": ("none", "SSH_AUTH_SOCK", "~/agent", "/run/%r/agent", "$BOARD_KEYS", "${BOARD_KEYS}", "$NOT_SET"),
+    "IdentityAgent": (
+        "none",
+        "SSH_AUTH_SOCK",
+        "~/agent",
+        "/run/%r/agent",
+        "$BOARD_KEYS",
+        "${BOARD_KEYS}",
+        "$NOT_SET",
+    ),
     "IdentityFile": OWN_KEYS,
     "IgnoreUnknown": ("Colour,Use*",),
     "Port": ("22", "2222", "ssh", "022"),
-    "ProxyCommand": ("nc %h %p", "none", "ssh -W [%h]:%p gate", "sh -c 'echo # %n'", "nc %%", "echo \"a b\""),
+    "ProxyCommand": ("nc %h %p", "none", "ssh -W [%h]:%p gate", "sh -c 'echo # %n'", "nc %%", 'echo "a b"'),
     "ProxyJump": ("gate", "none", "pi@gate:2222,last", "ssh://pi@gate:22", "[::1]:2222", "gate # x"),
     "PubkeyAuthentication": ("yes", "no", "unbound", "host-bound"),
     "RevokedHostKeys": ("~/revoked", "/revoked/%h", "none"),
     "User": USERS,
     "UserKnownHostsFile": ("~/.ssh/known", "/a /known/%k", "none", "/known/%C"),
 }
-patterns = st.sampled_from(("*", "board", "pi-*", "pi-?", "!board", "!pi-1", "192.0.2.*", "127.0.0.1", "other", "BOARD", "?oard", "*.lan"))
+patterns = st.sampled_from(
+    (
+        "*",
+        "board",
+        "pi-*",
+        "pi-?",
+        "!board",
+        "!pi-1",
+        "192.0.2.*",
+        "127.0.0.1",
+        "other",
+        "BOARD",
+        "?oard",
+        "*.lan",
+    )
+)
 users = st.sampled_from(("pi", "r*", "!root", "*", "maker,pi", "nobody"))
-commands = st.sampled_from(("true", "false", "test %h = board", "test %n = board", "test %p -eq 22", "test %r = pi", "test %% = %u"))
+commands = st.sampled_from(
+    ("true", "false", "test %h = board", "test %n = board", "test %p -eq 22", "test %r = pi", "test %% = %u")
+)
 
 
 def quoted(value: str) -> st.SearchStrategy[str]:
@@ -183,7 +212,9 @@ def criteria(draw: st.DrawFn) -> str:
         "canonical": st.just("canonical"),
         "final": st.just("final"),
         "host": st.lists(patterns, min_size=1, max_size=3).map(lambda names: f"host {','.join(names)}"),
-        "originalhost": st.lists(patterns, min_size=1, max_size=3).map(lambda names: f"originalhost {','.join(names)}"),
+        "originalhost": st.lists(patterns, min_size=1, max_size=3).map(
+            lambda names: f"originalhost {','.join(names)}"
+        ),
         "user": users.map("user {}".format),
         "localuser": users.map("localuser {}".format),
         "exec": commands.flatmap(quoted).map("exec {}".format),
@@ -208,19 +239,76 @@ def option(draw: st.DrawFn) -> str:
 
 host_line = st.lists(patterns, min_size=1, max_size=3).map(lambda names: f"Host {' '.join(names)}")
 DOUBTFUL = (
-    "", "# a comment", "   ", "Colour red", "Colour", "Host", "Match", 'User "pi', "Nonsense 1", "Include", 'User ""', "Host *",
-    "UseKeychain yes", "AddressFamily ipv4", "CanonicalizeHostname maybe", "ConnectTimeout -1", "ConnectTimeout 5 minutes",
-    "ConnectTimeout 1.5", "ConnectTimeout x", "ConnectTimeout 99999999999", "HashKnownHosts 1", "HostName %x", "HostName",
-    "IdentitiesOnly on", "IdentityAgent ${NOT_SET}", "IdentityAgent $a-b", "Port 0", "Port 65536", "Port -5",
-    "Port 22a", "Port +22", "ProxyJump gate:x", "ProxyJump @gate", "ProxyJump", "User pi root", "UserKnownHostsFile none /a",
-    "Match colour red", "Match host", "Match exec", "Match user", "Match all host board", "Match host board all",
-    'Match exec "test %y"', 'Match host "board', "Match all # a comment", "Match", "Match ! host board", "Host # board",
-    "Host !board", 'Host ""', '"User" pi', "User = = pi", "User == pi", "User='pi'", "\\", "Include {folder}", "User pi\f", "Port 22 ",
-    'UserKnownHostsFile "/a', "ProxyCommand 'nc", "CertificateFile", "ConnectTimeout", "BindAddress",
+    "",
+    "# a comment",
+    "   ",
+    "Colour red",
+    "Colour",
+    "Host",
+    "Match",
+    'User "pi',
+    "Nonsense 1",
+    "Include",
+    'User ""',
+    "Host *",
+    "UseKeychain yes",
+    "AddressFamily ipv4",
+    "CanonicalizeHostname maybe",
+    "ConnectTimeout -1",
+    "ConnectTimeout 5 minutes",
+    "ConnectTimeout 1.5",
+    "ConnectTimeout x",
+    "ConnectTimeout 99999999999",
+    "HashKnownHosts 1",
+    "HostName %x",
+    "HostName",
+    "IdentitiesOnly on",
+    "IdentityAgent ${NOT_SET}",
+    "IdentityAgent $a-b",
+    "Port 0",
+    "Port 65536",
+    "Port -5",
+    "Port 22a",
+    "Port +22",
+    "ProxyJump gate:x",
+    "ProxyJump @gate",
+    "ProxyJump",
+    "User pi root",
+    "UserKnownHostsFile none /a",
+    "Match colour red",
+    "Match host",
+    "Match exec",
+    "Match user",
+    "Match all host board",
+    "Match host board all",
+    'Match exec "test %y"',
+    'Match host "board',
+    "Match all # a comment",
+    "Match",
+    "Match ! host board",
+    "Host # board",
+    "Host !board",
+    'Host ""',
+    '"User" pi',
+    "User = = pi",
+    "User == pi",
+    "User='pi'",
+    "\\",
+    "Include {folder}",
+    "User pi\f",
+    "Port 22 ",
+    'UserKnownHostsFile "/a',
+    "ProxyCommand 'nc",
+    "CertificateFile",
+    "ConnectTimeout",
+    "BindAddress",
 )
-include = st.sampled_from(("Include {folder}/one", "Include {folder}/t*", 'Include "{folder}/none" {folder}/one'))
+include = st.sampled_from(
+    ("Include {folder}/one", "Include {folder}/t*", 'Include "{folder}/none" {folder}/one')
+)
 bodies = st.lists(
-    st.one_of(option(), option(), option(), option(), host_line, criteria().map("Match {}".format), include), max_size=8
+    st.one_of(option(), option(), option(), option(), host_line, criteria().map("Match {}".format), include),
+    max_size=8,
 )
 
 
@@ -244,8 +332,13 @@ def compare(texts: tuple[str, str, str], host: str, user: str | None, port: int 
         assert edgepack_says(folder / "config", host, user, port) == expected
 
 
-@settings(max_examples=int(os.environ.get("EX", 150)), deadline=None)
-@given(files(), st.sampled_from(HOSTS), st.sampled_from((None, None, "maker")), st.sampled_from((None, None, 2022)))
+@settings(max_examples=int(os.environ.get("EX", "150")), deadline=None)
+@given(
+    files(),
+    st.sampled_from(HOSTS),
+    st.sampled_from((None, None, "maker")),
+    st.sampled_from((None, None, 2022)),
+)
 def test_a_configuration_means_what_ssh_makes_of_it(texts, host, user, port):
     compare(texts, host, user, port)
 

@@ -5,6 +5,7 @@ The meaning of each line is that of ssh_config(5); tests/remote/test_sshconfig_o
 Imports: base, config, errors.
 """
 
-from edgepack.remote.sshconfig.endpoint import SSH_PORT, Endpoint, resolve, ssh_dir
+from edgepack.remote.sshconfig.endpoint import Endpoint, resolve, ssh_dir
+from edgepack.remote.sshconfig.options import SSH_PORT
 
 __all__ = ["SSH_PORT", "Endpoint", "resolve", "ssh_dir"]

@@ -28,7 +28,9 @@ def canonical_name(context: Context) -> str:
         return name
     name = name.lower()
     mode = context.first("canonicalizehostname") or "no"
-    direct = all((context.first(option) or "none").lower() == "none" for option in ("proxycommand", "proxyjump"))
+    direct = all(
+        (context.first(option) or "none").lower() == "none" for option in ("proxycommand", "proxyjump")
+    )
     if mode != "no" and (direct or mode == "always"):
         found = _look_up(context, name)
         if found is not None:
@@ -71,7 +73,11 @@ def _look_up(context: Context, name: str) -> str | None:
 
 def _cname_rules(context: Context) -> list[tuple[str, str]]:
     rules = context.values.get("canonicalizepermittedcnames", ())
-    pairs = [("*", "*") if rule == "*" else tuple(rule.lower().split(":", 1)) for rule in rules if rule.lower() != "none"]
+    pairs = [
+        ("*", "*") if rule == "*" else tuple(rule.lower().split(":", 1))
+        for rule in rules
+        if rule.lower() != "none"
+    ]
     return [(pair[0], pair[1]) for pair in pairs]
 
 

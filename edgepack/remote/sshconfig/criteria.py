@@ -37,29 +37,37 @@ def matches_all(context: Context, words: Sequence[str]) -> bool:
         count += 1
         if name in _BARE:
             found = _BARE[name](context, negated)
-        elif name not in _WITH_VALUE:
-            raise ValueError(f"Match has no criterion {name!r}")
         else:
-            if not equals:
-                if not left:
-                    raise ValueError(f"Match {name} needs a value")
-                value = left.pop(0)
-            if not value and name not in _MAYBE_EMPTY:
-                raise ValueError(f"Match {name} needs a value")
-            if name == "exec" and not result:
-                _command(context, value)  # its tokens are checked; it is not run
-                continue
-            found = _WITH_VALUE[name](context, value)
+            value = value if equals else _next(name, left)
+            found = _holds(context, name, value, needed=result)
         result = result and found is not negated
     return result
 
 
-def _final(context: Context, negated: bool) -> bool:  # noqa: FBT001 - one signature for the table
+def _next(name: str, left: list[str]) -> str:
+    if not left:
+        raise ValueError(f"Match {name} needs a value")
+    return left.pop(0)
+
+
+def _holds(context: Context, name: str, value: str, *, needed: bool) -> bool:
+    """Whether a criterion with a value applies; a command is run only if it is needed for the result."""
+    if name not in _WITH_VALUE:
+        raise ValueError(f"Match has no criterion {name!r}")
+    if not value and name not in _MAYBE_EMPTY:
+        raise ValueError(f"Match {name} needs a value")
+    if name == "exec" and not needed:
+        _command(context, value)  # its tokens are checked all the same
+        return False
+    return _WITH_VALUE[name](context, value)
+
+
+def _final(context: Context, negated: bool) -> bool:
     context.wants_final |= not negated or _older(_FINAL_ASKS_TWICE)
     return context.final
 
 
-def _canonical(context: Context, _negated: bool) -> bool:  # noqa: FBT001 - one signature for the table
+def _canonical(context: Context, _negated: bool) -> bool:
     return context.final
 
 
@@ -109,7 +117,12 @@ def _command(context: Context, command: str) -> str:
     used = {part[1] for part in re.findall(r"%.", command)}
     names = {"host": "hn", "host key alias": "k", "user": "r", "jump host": "j"}
     check_for_shell(
-        {what: tokens[name] for what, letters in names.items() for name in letters if name in used and tokens[name]},
+        {
+            what: tokens[name]
+            for what, letters in names.items()
+            for name in letters
+            if name in used and tokens[name]
+        },
         "Match exec",
     )
     return expand(command, tokens)

@@ -83,7 +83,11 @@ def resolve(device: Device) -> Endpoint:
         # Explicitly configured, so only this key is offered and MaxAuthTries is not used up by others.
         identity = Path(device.identity_file).expanduser()
         endpoint = replace(
-            endpoint, identity_files=(identity,), certificate_files=(), identities_only=True, identities_named=True
+            endpoint,
+            identity_files=(identity,),
+            certificate_files=(),
+            identities_only=True,
+            identities_named=True,
         )
     return endpoint
 
@@ -162,7 +166,9 @@ def _endpoint(context: Context, *, direct: bool) -> Endpoint:
         host=context.host,
         port=port,
         user=context.user(),
-        identity_files=_paths(named, tokens) if named else tuple(ssh_dir() / name for name in _DEFAULT_IDENTITIES),
+        identity_files=_paths(named, tokens)
+        if named
+        else tuple(ssh_dir() / name for name in _DEFAULT_IDENTITIES),
         identities_only=context.first("identitiesonly") == "yes",
         identities_named=bool(named),
         certificate_files=_paths(context.values.get("certificatefile", ()), tokens),
@@ -174,7 +180,8 @@ def _endpoint(context: Context, *, direct: bool) -> Endpoint:
         global_known_hosts=tuple(
             Path(expand_home(name))
             for name in context.values.get(
-                "globalknownhostsfile", (f"{SYSTEM_FOLDER}/ssh_known_hosts", f"{SYSTEM_FOLDER}/ssh_known_hosts2")
+                "globalknownhostsfile",
+                (f"{SYSTEM_FOLDER}/ssh_known_hosts", f"{SYSTEM_FOLDER}/ssh_known_hosts2"),
             )
             if name.lower() != "none"
         ),
@@ -217,7 +224,9 @@ def _hops(context: Context) -> list[Hop]:
     if spec.lower() == "none":
         return []
     tokens = context.tokens(alias=context.asked)
-    return [split_hop(expand(item.strip(), {name: tokens[name] for name in "hknpr"})) for item in spec.split(",")]
+    return [
+        split_hop(expand(item.strip(), {name: tokens[name] for name in "hknpr"})) for item in spec.split(",")
+    ]
 
 
 def _jumps(hops: list[Hop], files: Sequence[ConfigFile], seen: tuple[str, ...]) -> tuple[Endpoint, ...]:
@@ -237,7 +246,9 @@ def _proxy_command(context: Context, tokens: dict[str, str]) -> str | None:
     if template == "-":
         raise ValueError("ProxyCommand - (a connection on standard input) has no meaning here")
     names = {"host": "h", "alias": "n", "host key alias": "k", "user": "r"}
-    used = {what: tokens[letter] for what, letter in names.items() if f"%{letter}" in template.replace("%%", "")}
+    used = {
+        what: tokens[letter] for what, letter in names.items() if f"%{letter}" in template.replace("%%", "")
+    }
     check_for_shell(used, "ProxyCommand")
     return expand(template, {name: tokens[name] for name in "hknpr"})
 

@@ -1,5 +1,6 @@
 """Files that users name in their SSH configuration: read without waiting for a FIFO or reading a device forever."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -17,16 +18,20 @@ def open_regular(path: Path) -> BinaryIO:
     # Without O_NONBLOCK, opening a FIFO waits for its writer.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        status = os.fstat(handle)
-        null = stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(21, "it is a folder", str(path))
-        if not stat.S_ISREG(status.st_mode) and not null:
-            raise OSError(22, "it is not a regular file", str(path))
+        _check_regular(handle, path)
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
         raise
+
+
+def _check_regular(handle: int, path: Path) -> None:
+    status = os.fstat(handle)
+    null = stat.S_ISCHR(status.st_mode) and status.st_rdev == Path(os.devnull).stat().st_rdev
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(status.st_mode) and not null:
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 def read_regular(path: Path, limit: int = CONFIG_LIMIT) -> bytes:
@@ -38,5 +43,5 @@ def read_regular(path: Path, limit: int = CONFIG_LIMIT) -> bytes:
     with open_regular(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise OSError(27, f"it has more than {limit} bytes", str(path))
+        raise OSError(errno.EFBIG, f"it has more than {limit} bytes", str(path))
     return data

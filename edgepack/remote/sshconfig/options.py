@@ -177,8 +177,7 @@ ALIASES = {"dsaauthentication": "pubkeyauthentication", "identityfile2": "identi
 
 # The options that have no effect on edgepack: those of OpenSSH 10, of older versions, and of Debian's and Fedora's
 # packages. Any other word is refused, as ssh refuses it.
-UNUSED = frozenset(
-    """
+_UNUSED = """
     addkeystoagent afstokenpassing batchmode challengeresponseauthentication channeltimeout checkhostip cipher
     ciphers clearallforwardings compression compressionlevel connectionattempts controlmaster controlpath
     controlpersist dynamicforward enableescapecommandline enablesshkeysign escapechar exitonforwardfailure
@@ -197,5 +196,5 @@ UNUSED = frozenset(
     tisauthentication tunnel tunneldevice updatehostkeys useblacklistedkeys useprivilegedport
     userknownhostsfile2 useroaming usersh verifyhostkeydns versionaddendum visualhostkey warnweakcrypto
     xauthlocation
-    """.split()
-)
+"""
+UNUSED = frozenset(_UNUSED.split())

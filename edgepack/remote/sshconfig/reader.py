@@ -3,7 +3,7 @@
 import glob
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgepack.errors import ConfigError, Problem
@@ -26,6 +26,7 @@ class ConfigFile:
     folder: Path
     own: bool  # the user's, whose includes may begin with ~
     checked: bool  # it must belong to the user or root, and nobody else may write it
+    depth: int = 0  # of the files that include it
 
 
 @dataclass
@@ -43,13 +44,14 @@ class Reader:
             UnreachableError: a name with shell characters would reach a command.
         """
         for file in files:
-            self._file(file, active=True, depth=0, included=None)
+            self._file(file, active=True, included=None)
             if self.problems:
                 raise ConfigError(
-                    self.problems, next=f"correct them; ssh -G {self.context.asked} says what ssh makes of the file"
+                    self.problems,
+                    next=f"correct them; ssh -G {self.context.asked} says what ssh makes of the file",
                 )
 
-    def _file(self, file: ConfigFile, *, active: bool, depth: int, included: Problem | None) -> None:
+    def _file(self, file: ConfigFile, *, active: bool, included: Problem | None) -> None:
         try:
             data = read_regular(file.path)
             status = file.path.stat()
@@ -77,11 +79,11 @@ class Reader:
             column = len(line) - len(line.lstrip()) + 1
             at = Problem(str(file.path), number, column, "")
             try:
-                self._line(file, at, keyword, rest, block, depth)
+                self._line(file, at, keyword, rest, block)
             except ValueError as error:
                 self.problems.append(Problem(at.file, at.line, at.column, f"{keyword}: {error}"))
 
-    def _line(self, file: ConfigFile, at: Problem, keyword: str, rest: str, block: "_Block", depth: int) -> None:
+    def _line(self, file: ConfigFile, at: Problem, keyword: str, rest: str, block: "_Block") -> None:
         if not rest:
             raise ValueError("it has no value")
         if keyword == "host":
@@ -90,7 +92,7 @@ class Reader:
             found = matches_all(self.context, split(rest))
             block.applies = block.enclosing and found
         elif keyword == "include":
-            self._include(file, at, split(rest), active=block.applies, depth=depth)
+            self._include(file, at, split(rest), active=block.applies)
         else:
             self._option(ALIASES.get(keyword, keyword), rest, active=block.applies)
 
@@ -99,7 +101,7 @@ class Reader:
             raise ValueError("a pattern is empty")
         return in_list(self.context.host, patterns)
 
-    def _include(self, file: ConfigFile, at: Problem, names: list[str], *, active: bool, depth: int) -> None:
+    def _include(self, file: ConfigFile, at: Problem, names: list[str], *, active: bool) -> None:
         if not names or "" in names:
             raise ValueError("a file name is empty")
         for name in names:
@@ -108,10 +110,10 @@ class Reader:
                 raise ValueError(f"{expanded}: only a file of your own can include one by ~")
             pattern = file.folder / expand_home(expanded)
             for found in sorted(glob.glob(str(pattern))):  # noqa: PTH207 - Path.glob takes no absolute pattern
-                if depth >= _MAX_DEPTH:
+                if file.depth >= _MAX_DEPTH:
                     raise ValueError(f"files include each other more than {_MAX_DEPTH} deep")
-                inner = ConfigFile(Path(found), file.folder, own=file.own, checked=True)
-                self._file(inner, active=active, depth=depth + 1, included=at)
+                inner = replace(file, path=Path(found), checked=True, depth=file.depth + 1)
+                self._file(inner, active=active, included=at)
                 if self.problems:
                     return
 
@@ -146,5 +148,3 @@ class Reader:
 class _Block:
     enclosing: bool  # the line that includes the file applies
     applies: bool  # the Host or Match line above applies
-
-

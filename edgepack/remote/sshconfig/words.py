@@ -5,7 +5,9 @@ from collections.abc import Iterable
 
 _BLANK = " \t\r\n"
 # A keyword, then blanks and at most one "=".
-_KEYWORD = re.compile(r'(?:"(?P<quoted>[^"]*)"[ \t\r\n]*|(?P<plain>[^\s"=]*)[ \t\r\n]*=?)[ \t\r\n]*(?P<rest>.*)', re.DOTALL)
+_KEYWORD = re.compile(
+    r'(?:"(?P<quoted>[^"]*)"[ \t\r\n]*|(?P<plain>[^\s"=]*)[ \t\r\n]*=?)[ \t\r\n]*(?P<rest>.*)', re.DOTALL
+)
 
 
 def keyword_of(line: str) -> tuple[str, str]:
