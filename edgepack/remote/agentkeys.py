@@ -55,7 +55,7 @@ class HeldKey(AgentKey):
         An exception would end the whole connection: paramiko signs in the thread that reads from it.
         """
         try:
-            return bytes(super().sign_ssh_data(data, algorithm))  # type: ignore[call-overload]  # as above
+            return bytes(super().sign_ssh_data(data, algorithm))
         except TimeoutError:
             self.failure = f"the agent did not sign within {_SIGN_TIMEOUT_S:g} s"
         except (OSError, ValueError, paramiko.SSHException) as error:

@@ -2,7 +2,7 @@
 
 The meaning of each line is that of ssh_config(5); tests/remote/test_sshconfig_openssh.py compares it with ``ssh -G``.
 
-Imports: base, config, errors.
+Imports: config, errors.
 """
 
 from edgepack.remote.sshconfig.endpoint import Endpoint, resolve, ssh_dir

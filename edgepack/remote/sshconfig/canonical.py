@@ -3,18 +3,18 @@
 import socket
 
 from edgepack.errors import UnreachableError
-from edgepack.remote.sshconfig.context import Context
+from edgepack.remote.sshconfig.context import HostOptions
 from edgepack.remote.sshconfig.words import in_list
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
-def family(context: Context) -> socket.AddressFamily:
+def family(context: HostOptions) -> socket.AddressFamily:
     """The addresses that AddressFamily allows."""
     return _FAMILIES.get(context.first("addressfamily") or "any", socket.AF_UNSPEC)
 
 
-def canonical_name(context: Context) -> str:
+def canonical_name(context: HostOptions) -> str:
     """The name of the host after HostName and, if the configuration asks for it, a look-up in its domains.
 
     Raises:
@@ -47,7 +47,7 @@ def canonical_name(context: Context) -> str:
     return name
 
 
-def _look_up(context: Context, name: str) -> str | None:
+def _look_up(context: HostOptions, name: str) -> str | None:
     if name.endswith("."):
         known, alias = _resolve(name, context)
         if known:
@@ -71,7 +71,7 @@ def _look_up(context: Context, name: str) -> str | None:
     return None
 
 
-def _cname_rules(context: Context) -> list[tuple[str, str]]:
+def _cname_rules(context: HostOptions) -> list[tuple[str, str]]:
     rules = context.values.get("canonicalizepermittedcnames", ())
     pairs = [
         ("*", "*") if rule == "*" else tuple(rule.lower().split(":", 1))
@@ -81,7 +81,7 @@ def _cname_rules(context: Context) -> list[tuple[str, str]]:
     return [(pair[0], pair[1]) for pair in pairs]
 
 
-def _follow(context: Context, name: str, alias: str) -> str:
+def _follow(context: HostOptions, name: str, alias: str) -> str:
     """The name that the DNS has for ``name``, where CanonicalizePermittedCNAMEs allows it."""
     for sources, targets in _cname_rules(context):
         if alias and in_list(name, sources.split(",")) and in_list(alias, targets.split(",")):
@@ -89,7 +89,7 @@ def _follow(context: Context, name: str, alias: str) -> str:
     return name
 
 
-def _resolve(name: str, context: Context) -> tuple[bool, str]:
+def _resolve(name: str, context: HostOptions) -> tuple[bool, str]:
     """Whether the host exists, and its canonical name in the DNS; empty if that is unknown."""
     try:
         found = socket.getaddrinfo(name, None, family(context), socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
@@ -98,7 +98,7 @@ def _resolve(name: str, context: Context) -> tuple[bool, str]:
     return True, found[0][3].rstrip(".").lower()
 
 
-def _address(name: str, context: Context) -> str | None:
+def _address(name: str, context: HostOptions) -> str | None:
     """An address in its usual form (``127.1`` is ``127.0.0.1``); None if the name is not an address."""
     try:
         found = socket.getaddrinfo(name, 0, family(context), socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)

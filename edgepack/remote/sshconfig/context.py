@@ -42,7 +42,7 @@ def openssh_version() -> str | None:
 
 
 @dataclass
-class Context:
+class HostOptions:
     """The host, and the options as far as they are known: the first value that an option gets stays."""
 
     asked: str  # the name that the user gave

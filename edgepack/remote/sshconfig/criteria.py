@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgepack.remote.sshconfig.context import Context, local_user, openssh_version
+from edgepack.remote.sshconfig.context import HostOptions, local_user, openssh_version
 from edgepack.remote.sshconfig.tokens import check_for_shell, expand
 from edgepack.remote.sshconfig.words import in_list
 
@@ -15,7 +15,7 @@ _EXEC_TIMEOUT_S = 60.0
 _FINAL_ASKS_TWICE = (10, 1)  # before this version of OpenSSH, "!final", too, made ssh read the files twice
 
 
-def matches_all(context: Context, words: Sequence[str]) -> bool:
+def matches_all(context: HostOptions, words: Sequence[str]) -> bool:
     """Whether all criteria of a ``Match`` line apply.
 
     Raises:
@@ -50,7 +50,7 @@ def _next(name: str, left: list[str]) -> str:
     return left.pop(0)
 
 
-def _holds(context: Context, name: str, value: str, *, needed: bool) -> bool:
+def _holds(context: HostOptions, name: str, value: str, *, needed: bool) -> bool:
     """Whether a criterion with a value applies; a command is run only if it is needed for the result."""
     if name not in _WITH_VALUE:
         raise ValueError(f"Match has no criterion {name!r}")
@@ -62,12 +62,12 @@ def _holds(context: Context, name: str, value: str, *, needed: bool) -> bool:
     return _WITH_VALUE[name](context, value)
 
 
-def _final(context: Context, negated: bool) -> bool:
+def _final(context: HostOptions, negated: bool) -> bool:
     context.wants_final |= not negated or _older(_FINAL_ASKS_TWICE)
     return context.final
 
 
-def _canonical(context: Context, _negated: bool) -> bool:
+def _canonical(context: HostOptions, _negated: bool) -> bool:
     return context.final
 
 
@@ -84,14 +84,14 @@ def _maybe_empty(name: str, patterns: str) -> bool:
     return _pattern_list(name, patterns) if name else not patterns
 
 
-def _version(_context: Context, patterns: str) -> bool:
+def _version(_context: HostOptions, patterns: str) -> bool:
     version = openssh_version()
     if version is None:
         raise ValueError("Match version asks for the version of ssh, which is not installed")
     return _pattern_list(version, patterns)
 
 
-def _local_network(_context: Context, networks: str) -> bool:
+def _local_network(_context: HostOptions, networks: str) -> bool:
     wanted = [ipaddress.ip_network(network) for network in networks.split(",")]
     return any(address in network for address in _addresses() for network in wanted)
 
@@ -112,7 +112,7 @@ def _addresses() -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     ]
 
 
-def _command(context: Context, command: str) -> str:
+def _command(context: HostOptions, command: str) -> str:
     tokens = context.tokens()
     used = {part[1] for part in re.findall(r"%.", command)}
     names = {"host": "hn", "host key alias": "k", "user": "r", "jump host": "j"}
@@ -128,7 +128,7 @@ def _command(context: Context, command: str) -> str:
     return expand(command, tokens)
 
 
-def _exec(context: Context, command: str) -> bool:
+def _exec(context: HostOptions, command: str) -> bool:
     shell = os.environ.get("SHELL") or "/bin/sh"
     try:
         done = subprocess.run(
@@ -148,9 +148,9 @@ def _exec(context: Context, command: str) -> bool:
     return done.returncode == 0
 
 
-_BARE: dict[str, Callable[[Context, bool], bool]] = {"canonical": _canonical, "final": _final}
+_BARE: dict[str, Callable[[HostOptions, bool], bool]] = {"canonical": _canonical, "final": _final}
 # edgepack asks as `ssh -G HOST` does: no command is given, so the session is a shell.
-_WITH_VALUE: dict[str, Callable[[Context, str], bool]] = {
+_WITH_VALUE: dict[str, Callable[[HostOptions, str], bool]] = {
     "command": lambda _context, patterns: _maybe_empty("", patterns),
     "exec": _exec,
     "host": lambda context, patterns: _pattern_list(context.real_host().lower(), patterns.lower()),

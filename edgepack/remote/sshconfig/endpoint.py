@@ -13,7 +13,7 @@ from pathlib import Path
 from edgepack.config.device import Device
 from edgepack.errors import UsageError
 from edgepack.remote.sshconfig.canonical import canonical_name, family
-from edgepack.remote.sshconfig.context import Context
+from edgepack.remote.sshconfig.context import HostOptions
 from edgepack.remote.sshconfig.options import SSH_PORT, split_hop
 from edgepack.remote.sshconfig.reader import ConfigFile, Reader
 from edgepack.remote.sshconfig.tokens import check_for_shell, check_host, expand, expand_home, expand_path
@@ -129,13 +129,13 @@ def look_up(
         ) from error
 
 
-def read_options(alias: str, user: str | None, port: int | None, files: Sequence[ConfigFile]) -> Context:
+def read_options(alias: str, user: str | None, port: int | None, files: Sequence[ConfigFile]) -> HostOptions:
     """The options of a host, in the words of the configuration; ``host`` is its final name.
 
     Raises:
         ConfigError, UnreachableError, ValueError: as ``find``.
     """
-    context = Context(alias, alias)
+    context = HostOptions(alias, alias)
     if user is not None:
         context.values["user"] = (user,)
     if port is not None:
@@ -155,7 +155,7 @@ def read_options(alias: str, user: str | None, port: int | None, files: Sequence
     return context
 
 
-def _endpoint(context: Context, *, direct: bool) -> Endpoint:
+def _endpoint(context: HostOptions, *, direct: bool) -> Endpoint:
     tokens = context.tokens(alias=context.asked)
     port = int(tokens["p"])
     key_alias = context.first("hostkeyalias")
@@ -198,7 +198,7 @@ def _endpoint(context: Context, *, direct: bool) -> Endpoint:
     )
 
 
-def refuse(context: Context) -> None:
+def refuse(context: HostOptions) -> None:
     """Refuse what edgepack cannot do and must not leave out.
 
     Raises:
@@ -219,7 +219,7 @@ def refuse(context: Context) -> None:
             )
 
 
-def _hops(context: Context) -> list[Hop]:
+def _hops(context: HostOptions) -> list[Hop]:
     spec = context.first("proxyjump") or "none"
     if spec.lower() == "none":
         return []
@@ -239,7 +239,7 @@ def _jumps(hops: list[Hop], files: Sequence[ConfigFile], seen: tuple[str, ...]) 
     return tuple(found)
 
 
-def _proxy_command(context: Context, tokens: dict[str, str]) -> str | None:
+def _proxy_command(context: HostOptions, tokens: dict[str, str]) -> str | None:
     template = context.first("proxycommand") or "none"
     if template.lower() == "none":
         return None

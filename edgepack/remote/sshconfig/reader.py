@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgepack.errors import ConfigError, Problem
-from edgepack.remote.sshconfig.context import Context
+from edgepack.remote.sshconfig.context import HostOptions
 from edgepack.remote.sshconfig.criteria import matches_all
 from edgepack.remote.sshconfig.files import read_regular
 from edgepack.remote.sshconfig.options import ACCUMULATED, ALIASES, READERS, UNUSED
@@ -33,7 +33,7 @@ class ConfigFile:
 class Reader:
     """Reads files for one host. Problems are collected and raised together at the end, as ssh does."""
 
-    context: Context
+    context: HostOptions
     problems: list[Problem] = field(default_factory=list)
 
     def read(self, files: list[ConfigFile]) -> None:
