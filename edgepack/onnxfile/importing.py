@@ -8,6 +8,7 @@ from edgepack.base.text import near_miss
 from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of, save_onnx
 from edgepack.onnxfile.checking import refusing, require_numbers
+from edgepack.onnxfile.contrib import convert_contrib
 from edgepack.onnxfile.folding import fold_constants, simplify
 from edgepack.onnxfile.limits import require_small
 from edgepack.onnxfile.opset import to_opset, without_training
@@ -58,6 +59,7 @@ def _fit(
     _fix_inputs(model, inputs, where)
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
+    model = convert_contrib(model, opset_of(model), where)
     model = canonicalise(to_opset(model, where))
     require_small(model, where)
     plain = without_training(model, opset_of(model), where)
