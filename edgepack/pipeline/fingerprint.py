@@ -87,7 +87,7 @@ def _external(path: Path) -> dict[str, Artifact]:
     import onnx
     from google.protobuf.message import DecodeError
 
-    from edgepack.onnxfile.reading import tensors
+    from edgepack.onnxfile.external import real_path, tensors
 
     try:
         model = onnx.load(path, load_external_data=False)
@@ -95,9 +95,8 @@ def _external(path: Path) -> dict[str, Artifact]:
         return {}
     entries = [entry for tensor in tensors(model) for entry in tensor.external_data]
     names = sorted({entry.value for entry in entries if entry.key == "location"})
-    return {
-        f"onnx_data {name}": of_user(path.parent / name) for name in names if (path.parent / name).is_file()
-    }
+    folder = real_path(path).parent
+    return {f"onnx_data {name}": of_user(folder / name) for name in names if (folder / name).is_file()}
 
 
 def of_user(path: Path) -> Artifact:
