@@ -43,13 +43,18 @@ def root_of(manifest: Manifest, work_dir: str) -> str:
     return root(name, work_dir)
 
 
+def is_name(text: str) -> bool:
+    """Whether this can be the name of a release's folder on a board."""
+    return _NAME.fullmatch(text) is not None
+
+
 def root(name: str, work_dir: str) -> str:
     """The folder for a release's name on the board.
 
     Raises:
         UsageError: ``name`` is not a release's name.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise UsageError(
             f"{name!r} is not the name of a release",
             next="use the recipe's name: lower case, no slashes",
