@@ -23,7 +23,6 @@ from edgepack.remote.session import Session
 from edgepack.remote.smoke import smoke
 from edgepack.remote.staging import BytesSent, Unpacked, check, donors, stage, unpack_bundle
 from edgepack.remote.survey import BoardFolder, Survey, refuse_obstacles, survey
-from edgepack.spec import SchemaVersionError
 
 KEEP = 3
 
@@ -255,14 +254,12 @@ def _damage(found: Survey, manifest: Manifest) -> str:
 
 def _checked(held: BoardLock, target: BoardFolder) -> Manifest:
     """The manifest of the release to roll back to, whose files are intact."""
-    if target.manifest is None:
-        raise SchemaVersionError(
-            f"the previous release {target.digest[:12]} was installed by a newer edgepack",
-            where=held.session.name,
-            next="pip install --upgrade edgepack",
-        )
-    faults = check(held, posixpath.join(held.root, "releases"), target.name, target.manifest)
-    if faults:
+    if target.manifest is None and target.refusal is not None:
+        raise target.refusal
+    faults = ["its manifest is missing"]
+    if target.manifest is not None:
+        faults = check(held, posixpath.join(held.root, "releases"), target.name, target.manifest)
+    if target.manifest is None or faults:
         raise DeployError(
             f"the previous release {target.digest[:12]} is damaged",
             where=held.session.name,

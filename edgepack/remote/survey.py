@@ -92,14 +92,16 @@ class BoardFolder:
     Attributes:
         name: Its name.
         tree: What is in it.
-        manifest: The manifest in it; None if none has the digest of the folder's name, or a newer edgepack wrote it.
+        manifest: The manifest in it; None if none has the digest of the folder's name, or it cannot be read.
         listed: The files that this manifest lists, and itself.
+        refusal: Why the manifest cannot be read, although it is undamaged: a newer edgepack wrote it.
     """
 
     name: str
     tree: Tree
     manifest: Manifest | None
     listed: frozenset[str]
+    refusal: InputError | None = None
 
     @property
     def digest(self) -> str:
@@ -280,10 +282,9 @@ def _folder(name: str, it: Described) -> BoardFolder:
     if match is None or hashlib.sha256(it.manifest).hexdigest() != match[1]:
         return BoardFolder(name, it.tree, None, frozenset())
     try:
-        manifest: Manifest | None = Manifest.parse(it.manifest, where=name)
-    except InputError:  # of a newer edgepack
-        manifest = None
-    return BoardFolder(name, it.tree, manifest, listed(it.manifest))
+        return BoardFolder(name, it.tree, Manifest.parse(it.manifest, where=name), listed(it.manifest))
+    except InputError as error:
+        return BoardFolder(name, it.tree, None, listed(it.manifest), error)
 
 
 def _switches(text: str) -> Iterator[Switch]:
