@@ -116,9 +116,3 @@ def nodes(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":
     yield from inside(model.graph.node)
     for function in model.functions:
         yield from inside(function.node)
-
-
-def foreign(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":
-    """Yield nodes whose operator is neither standard nor one of the model's own functions."""
-    own = {*STANDARD, *(function.domain for function in model.functions)}
-    return (node for node in nodes(model) if node.domain not in own)

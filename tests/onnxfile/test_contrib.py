@@ -12,10 +12,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgepack.errors import UnsupportedError
 from edgepack.export import import_onnx, run_onnx
 from edgepack.onnxfile.contrib import RULES
-
-OUT = {"output": TensorProto.FLOAT}
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,11 @@ def elementwise() -> Iterator[Case]:
         yield Case("FastGelu", (x, numbers(8)), opset=opset)
         yield Case("QuickGelu", (x,), opset=opset)
         yield Case("QuickGelu", (x,), {"alpha": 0.5}, opset=opset)
+    yield from fused()
+    yield from renamed()
+
+
+def fused() -> Iterator[Case]:
     image, weight = numbers(1, 2, 6, 6), numbers(4, 2, 3, 3, seed=1)
     small = numbers(1, 4, 4, 4, seed=2)
     activations = [
@@ -92,6 +96,10 @@ def elementwise() -> Iterator[Case]:
     for batches in ({"transBatchA": 1}, {"transBatchB": 1}, {"transBatchA": 1, "transA": 1, "transB": 1}):
         yield Case("FusedMatMul", square, batches)
     yield Case("FusedMatMul", (numbers(2, 3, 4, 5), numbers(2, 3, 4, 5)), {"transB": 1, "alpha": 0.125})
+
+
+def renamed() -> Iterator[Case]:
+    x, image = numbers(2, 3, 8), numbers(1, 2, 6, 6)
     yield Case("GatherND", (x, np.array([[0, 1], [1, 2]])))
     yield Case("ExpandDims", (x, np.array(1, "int32")), fixed=frozenset({1}), opset=11)
     yield Case("ExpandDims", (x, np.array(-1, "int32")), fixed=frozenset({1}))
@@ -410,3 +418,59 @@ def test_a_standard_form_computes_what_onnxruntime_computes(case, tmp_path):
 def test_every_rule_has_a_case():
     not_run = {"QLinearReduceMean"}  # onnxruntime has no kernel for it
     assert {case.operator for case in CASES} == {name for _, name in RULES} - not_run
+
+
+HALVES = [
+    case
+    for case in (*elementwise(), *normalization(), *attentions())
+    if not case.operator.startswith(("Q", "Range", "CDist"))  # which have no kernels for float16
+    and (case.operator, len(case.outputs)) != ("LayerNormalization", 3)  # of which two stay float32
+]
+
+
+@pytest.mark.parametrize("case", HALVES, ids=lambda case: case.name)
+def test_half_precision_is_kept(case, tmp_path):
+    compare(case, tmp_path, half=True)
+
+
+@pytest.mark.parametrize(
+    ("domain", "operator", "advice"),
+    [
+        ("com.microsoft.nchwc", "Conv", "ORT_ENABLE_EXTENDED"),
+        ("com.microsoft", "DynamicQuantizeLSTM", "recurrent"),
+        ("com.microsoft", "GroupQueryAttention", "key-value caches"),
+        ("com.microsoft", "NhwcConv", "GPU"),
+        ("com.microsoft", "Inverse", "optimisations"),
+        ("ai.onnx.ml", "Scaler", "classical machine learning"),
+        ("acme", "Inverse", "local function"),
+    ],
+)
+def test_an_operator_without_a_rule_is_refused_with_advice(domain, operator, advice, tmp_path):
+    made, _ = build(Case(operator, (numbers(2, 2),), domain=domain))
+    made.opset_import.append(helper.make_opsetid(domain, 1))
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedError, match=operator) as caught:
+        import_onnx(tmp_path / "m.onnx", (), tmp_path / "out.onnx")
+    assert advice in caught.value.next
+    assert "N" in caught.value.where
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("FusedConv", (numbers(1, 2, 6, 6), numbers(4, 2, 3, 3)), {"activation": "Swish"}),
+        Case("MultiHeadAttention", (numbers(2, 4, 3, 3, 4),), {"num_heads": 3}),
+        Case("Attention", (numbers(2, 4, 12), numbers(12, 36), numbers(36)), {"num_heads": 3, "do_rotary": 1}),
+        Case("ExpandDims", (numbers(2, 3), np.array(1, "int32"))),
+        Case("MatMulNBits", (numbers(3, 64), codes(6, 2, 16), numbers(6, 2)), {"K": 64, "N": 6, "bits": 4, "block_size": 32}),
+        Case("GridSample", (numbers(1, 2, 6, 6), numbers(1, 3, 3, 2)), opset=13),
+    ],
+    ids=lambda case: case.operator,
+)  # fmt: skip
+def test_a_form_without_a_standard_equivalent_is_refused_with_a_reason(case, tmp_path):
+    made, _ = build(case)
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedError, match="in this form") as caught:
+        import_onnx(tmp_path / "m.onnx", (), tmp_path / "out.onnx")
+    assert caught.value.why
+    assert caught.value.next

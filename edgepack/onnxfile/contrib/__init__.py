@@ -9,6 +9,6 @@ Imports: errors, onnxfile.opset, onnxfile.protos.
 """
 
 from edgepack.onnxfile.contrib.converting import convert_contrib, require_rules
-from edgepack.onnxfile.contrib.table import RULES, name_domains
+from edgepack.onnxfile.contrib.table import RULES, has_own_rounding, name_domains
 
-__all__ = ["RULES", "convert_contrib", "name_domains", "require_rules"]
+__all__ = ["RULES", "convert_contrib", "has_own_rounding", "name_domains", "require_rules"]

@@ -81,3 +81,9 @@ def name_domains(model: "onnx.ModelProto", opset: int) -> None:
 def rule_for(node: "onnx.NodeProto") -> Rule | None:
     """Return the rule for a node; None for a standard operator, and for one without a rule."""
     return RULES.get((node.domain, node.op_type))
+
+
+def has_own_rounding(model: "onnx.ModelProto") -> bool:
+    """Whether a model has operators whose quantized result onnxruntime rounds in its own way."""
+    nodes = (node for graph in graphs(model.graph) for node in graph.node)
+    return any(node.domain == MICROSOFT and node.op_type.startswith(("QLinear", "QGemm")) for node in nodes)
