@@ -6,14 +6,11 @@ type. This module has the rest: advice per operator, and limits that show only a
 ``make coverage``).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from edgepack.errors import ModelProblem
-
-ValueType = tuple[str, tuple[int, ...]]
-"""Element type and shape."""
+from edgepack.lower.onnx.nodes import Node
 
 _RECURRENT = "recurrent layers are not supported yet; export the loop unrolled, or use a convolutional model"
 _CONTROL = "export the model without data-dependent control flow"
@@ -34,36 +31,6 @@ ADVICE = {
 
 ELSEWHERE = "replace it with supported operators, or compute it outside the model"
 OTHER_FORM = "export the model with another opset, or with static shapes and constants"
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node with the types and constants that limits depend on."""
-
-    proto: Any  # onnx.NodeProto
-    types: Mapping[str, ValueType]
-    constants: Mapping[str, Any]  # onnx.TensorProto
-
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """Return an attribute's value, with bytes decoded to str."""
-        import onnx
-
-        for attribute in self.proto.attribute:
-            if attribute.name == name:
-                value = onnx.helper.get_attribute_value(attribute)
-                return value.decode() if isinstance(value, bytes) else value
-        return default
-
-    def input_type(self, index: int) -> ValueType | None:
-        """Element type and shape of an input; None if it is missing or its type is unknown."""
-        return self.types.get(self.proto.input[index]) if index < len(self.proto.input) else None
-
-    def constant(self, index: int) -> Any:
-        """A constant input as an array; None if it is not constant."""
-        import onnx
-
-        name = self.proto.input[index] if index < len(self.proto.input) else ""
-        return onnx.numpy_helper.to_array(self.constants[name]) if name in self.constants else None
 
 
 @dataclass(frozen=True)
