@@ -37,12 +37,17 @@ def render(
     state: str | None = None,
     next: str | None = None,  # noqa: A002 - as in EdgepackError
 ) -> str:
-    """An error's fields as the lines a terminal shows, without colour."""
+    """An error's fields as the lines a terminal shows, without colour; further lines of a field are indented."""
     parts = [f"error: {where}: {message}" if where else f"error: {message}"]
     parts += [
         f"  {label}: {text}" for label, text in (("why", why), ("state", state), ("next", next)) if text
     ]
-    return "\n".join(parts)
+    return "\n".join(map(_indent, parts))
+
+
+def _indent(part: str) -> str:
+    """A part of an error whose further lines cannot be taken for parts of their own."""
+    return part.replace("\n", "\n    ")
 
 
 class EdgepackError(Exception):
@@ -115,7 +120,7 @@ class ConfigError(UsageError):
 
     def render(self) -> str:
         """The list of problems, one per line, then their count."""
-        return "\n".join([*(str(p) for p in self.problems), super().render()])
+        return "\n".join([*(_indent(str(p)) for p in self.problems), super().render()])
 
 
 class StrategyError(UsageError):

@@ -1,5 +1,6 @@
-"""Text for messages: suggestions for misspelt names, sizes."""
+"""Text for messages: suggestions for misspelt names, sizes, and characters that must not reach a terminal."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -84,3 +85,29 @@ def human_size(size: float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+# C0 and C1 (terminal sequences), characters that reorder or hide text, line separators, surrogates, and what XML forbids.
+_OBEYED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\ufffe\uffff\U000e0000-\U000e007f]"
+)
+
+
+def visible(value: object) -> str:
+    r"""Text whose characters are all shown and none obeyed: ``\x1b``, ``\u202e``; newlines and tabs are kept.
+
+    Names and messages may come from a model, a bundle or a board, so every output passes through here.
+    """
+    return _OBEYED.sub(lambda found: _escape(found[0]), str(value))
+
+
+def one_line(value: object) -> str:
+    r"""As :func:`visible`, with newlines and tabs as ``\n`` and ``\t``."""
+    return visible(value).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    width, prefix = next((w, p) for w, p in ((2, "x"), (4, "u"), (8, "U")) if code < 16**w)
+    return f"\\{prefix}{code:0{width}x}"

@@ -7,7 +7,7 @@ import click
 from edgepack import api
 from edgepack.base.text import human_size
 from edgepack.cli import options
-from edgepack.cli.console import emit_json, progress
+from edgepack.cli.console import emit_json, progress, say
 
 _BUNDLE = click.argument("bundle", type=click.Path(path_type=Path, dir_okay=False))
 
@@ -26,11 +26,11 @@ def deploy(bundle: Path, device: str, as_json: bool) -> None:
     if as_json:
         emit_json({"edgepack": 1, **vars(done)})
     elif done.changed:
-        click.echo(
+        say(
             f"{device}: {done.digest[:12]} is current, {human_size(done.bytes_sent)} sent in {done.seconds:.1f} s"
         )
     else:
-        click.echo(f"{device}: {done.digest[:12]} is already current; nothing was sent")
+        say(f"{device}: {done.digest[:12]} is already current; nothing was sent")
 
 
 @click.command()
@@ -43,7 +43,7 @@ def rollback(name: str, device: str, as_json: bool) -> None:
     if as_json:
         emit_json({"edgepack": 1, **vars(done)})
     else:
-        click.echo(f"{device}: {name} was rolled back to {done.digest[:12]}")
+        say(f"{device}: {name} was rolled back to {done.digest[:12]}")
 
 
 @click.command()
@@ -79,9 +79,9 @@ def bench(bundle: Path, device: str, *, runs: int, warmup: int, threads: int, as
         return
     latency = measured.latency
     label = " (emulated: not comparable)" if measured.emulated else ""
-    click.echo(f"p50 {latency.p50:.3f} ms, p90 {latency.p90:.3f} ms, p99 {latency.p99:.3f} ms{label}")
-    click.echo(
+    say(f"p50 {latency.p50:.3f} ms, p90 {latency.p90:.3f} ms, p99 {latency.p99:.3f} ms{label}")
+    say(
         f"first {measured.first_ms:.3f} ms, load {measured.load_ms:.1f} ms, peak RSS {measured.peak_rss_kib} KiB"
     )
     reasons = "; ".join(measured.verdict.reasons)
-    click.echo("measurement: valid" if measured.verdict.valid else f"measurement: not valid ({reasons})")
+    say("measurement: valid" if measured.verdict.valid else f"measurement: not valid ({reasons})")

@@ -7,7 +7,7 @@ import click
 from edgepack import api
 from edgepack.base.text import human_size
 from edgepack.cli import options
-from edgepack.cli.console import describe_constants, emit_json
+from edgepack.cli.console import describe_constants, emit_json, say
 
 _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 
@@ -26,18 +26,18 @@ def inspect(file: Path, as_json: bool) -> None:
     if as_json:
         emit_json({**manifest.model_dump(mode="json"), "digest": manifest.digest})
         return
-    click.echo(f"{manifest.name} {manifest.version} ({manifest.candidate}) for {manifest.target.name}")
-    click.echo(f"digest   {manifest.digest}")
-    click.echo(
+    say(f"{manifest.name} {manifest.version} ({manifest.candidate}) for {manifest.target.name}")
+    say(f"digest   {manifest.digest}")
+    say(
         f"board    {manifest.target.abi.arch}, glibc ≥ {manifest.target.abi.libc}, {manifest.target.device_kind}"
     )
     for label, tensors in (("input", manifest.inputs), ("output", manifest.outputs)):
         for tensor in tensors:
-            click.echo(f"{label:<8} {tensor.name} {tensor.dtype}{list(tensor.shape)}")
+            say(f"{label:<8} {tensor.name} {tensor.dtype}{list(tensor.shape)}")
     for line in describe_constants(manifest.constants):
-        click.echo(f"weights  {line}")
+        say(f"weights  {line}")
     for entry in manifest.files:
-        click.echo(f"{human_size(entry.size):>9}  {entry.sha256[:12]}  {entry.path}")
+        say(f"{human_size(entry.size):>9}  {entry.sha256[:12]}  {entry.path}")
 
 
 @bundle.command()
@@ -45,7 +45,7 @@ def inspect(file: Path, as_json: bool) -> None:
 def verify(file: Path) -> None:
     """Verify the checksum of every file in the bundle."""
     manifest = api.verify(file)
-    click.echo(f"{file}: ok, {len(manifest.files)} files, digest {manifest.digest}", err=True)
+    say(f"{file}: ok, {len(manifest.files)} files, digest {manifest.digest}", err=True)
 
 
 @bundle.command()
@@ -54,4 +54,4 @@ def verify(file: Path) -> None:
 def extract(file: Path, folder: Path) -> None:
     """Verify the bundle and extract it into a new FOLDER."""
     api.extract(file, folder)
-    click.echo(f"extracted to {folder}", err=True)
+    say(f"extracted to {folder}", err=True)

@@ -1,6 +1,7 @@
 """Commands for recipes, targets, schemas and methods, and for checking this machine."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 import click
@@ -8,7 +9,7 @@ from click.shell_completion import get_completion_class
 
 from edgepack import api
 from edgepack.cli import options
-from edgepack.cli.console import emit_json
+from edgepack.cli.console import emit_json, say
 from edgepack.errors import ConfigError, GateError, UnsupportedError, UsageError
 
 
@@ -23,7 +24,8 @@ def init(model: str, out: Path, targets: tuple[str, ...], force: bool) -> None:
     MODEL is an .onnx file, or module:callable for a function that returns a torch.nn.Module.
     """
     path = api.init(model, out=out, targets=targets, force=force)
-    click.echo(f"wrote {path}\nnext: edgepack check {path}", err=True)
+    say(f"wrote {path}", err=True)
+    say(f"next: edgepack check {quote(str(path))}", err=True)
 
 
 @click.command()
@@ -46,7 +48,7 @@ def check(recipe: Path, deep: bool, as_json: bool) -> int:
         return ConfigError.exit_code if problems else 0
     if problems:
         raise ConfigError(problems)
-    click.echo(f"{recipe}: ok", err=True)
+    say(f"{recipe}: ok", err=True)
     return 0
 
 
@@ -60,7 +62,7 @@ def _check_deep(path: Path, *, as_json: bool) -> int:
         raise UnsupportedError(str(path), list(examined.model_problems))
     nodes = sum(examined.operators.values())
     counts = f"{nodes} nodes of {len(examined.operators)} operators, {examined.parameters:,} parameters"
-    click.echo(f"{path}: ok, {counts}, {examined.kernels} kernels", err=True)
+    say(f"{path}: ok, {counts}, {examined.kernels} kernels", err=True)
     return 0
 
 
@@ -85,9 +87,7 @@ def targets(context: click.Context, as_json: bool) -> None:
     width = max(len(t.name) for t in listed)
     for t in listed:
         chip = f"{t.cpu.cores}x {t.cpu.name}" + (f" + {t.gpu.name} ({t.gpu.arch})" if t.gpu else "")
-        click.echo(
-            f"{t.name:<{width}}  {t.abi.arch:<8} glibc {t.abi.libc:<5} {t.family:<13} {t.title} · {chip}"
-        )
+        say(f"{t.name:<{width}}  {t.abi.arch:<8} glibc {t.abi.libc:<5} {t.family:<13} {t.title} · {chip}")
 
 
 @targets.command("show")
@@ -108,7 +108,8 @@ def methods(method: str | None, as_json: bool) -> None:
     Includes methods from other packages. With METHOD, lists the options of the method.
     """
     if method is not None:
-        click.echo(api.method_options(method), nl=False)
+        for line in api.method_options(method).splitlines():
+            say(line)
         return
     available, unusable = api.methods(), api.unusable_methods()
     if as_json:
@@ -119,9 +120,9 @@ def methods(method: str | None, as_json: bool) -> None:
         return
     width = max(len(m.name) for m in available)
     for m in available:
-        click.echo(f"{m.name:<{width}}  {m.level:<6} {m.origin:<12} {m.summary}")
+        say(f"{m.name:<{width}}  {m.level:<6} {m.origin:<12} {m.summary}")
     for name, why in unusable.items():
-        click.echo(f"{name}: not available: {why}", err=True)
+        say(f"{name}: not available: {why}", err=True)
 
 
 @click.command()
@@ -135,7 +136,9 @@ def completion(context: click.Context, shell: str) -> None:
     completer = get_completion_class(shell)
     if completer is None:
         raise UsageError(f"completion is not supported for {shell}")
-    click.echo(completer(context.find_root().command, {}, "edgepack", "_EDGEPACK_COMPLETE").source())
+    script = completer(context.find_root().command, {}, "edgepack", "_EDGEPACK_COMPLETE").source()
+    for line in script.splitlines():
+        say(line)
 
 
 @click.command()
@@ -152,9 +155,9 @@ def doctor(as_json: bool) -> int:
         return GateError.exit_code if failed else 0
     for check in checks:
         mark = "ok     " if check.ok else ("FAILED " if check.required else "missing")
-        click.echo(f"{mark} {check.name:<16} {check.detail}")
+        say(f"{mark} {check.name:<16} {check.detail}")
         if not check.ok:
-            click.echo(f"        {'':<16} {check.hint}")
+            say(f"        {'':<16} {check.hint}")
     if failed:
         raise GateError(f"required checks failed: {', '.join(failed)}")
     return 0

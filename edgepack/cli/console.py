@@ -1,5 +1,10 @@
-"""Terminal output: results on stdout, progress and errors on stderr; honours NO_COLOR and non-terminals."""
+"""Terminal output: results on stdout, progress and errors on stderr; honours NO_COLOR and non-terminals.
 
+All commands print through this module, which shows characters that a terminal would obey as escapes: names and messages
+may come from a model, a bundle or a board.
+"""
+
+import io
 import json
 import os
 import sys
@@ -10,9 +15,14 @@ from typing import Any
 import click
 from pydantic_core import to_jsonable_python
 
-from edgepack.base.text import human_size
+from edgepack.base.text import human_size, one_line, visible
 from edgepack.errors import EdgepackError, Interrupted, UsageError
 from edgepack.spec.encoding import DENSE, ConstantSummary
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Print one line on stdout, or on stderr; a newline in it is shown as an escape."""
+    click.echo(one_line(line), err=err)
 
 
 def emit_json(document: dict[str, Any]) -> None:
@@ -42,10 +52,22 @@ def show_error(error: EdgepackError, *, as_json: bool) -> None:
     """Print an error on stderr and, if ``as_json``, also as a JSON document on stdout."""
     if as_json:
         emit_json({"edgepack": 1, "error": error.to_json()})
-    text = error.render()
+    show_rendered(error.render())
+
+
+def show_rendered(text: str) -> None:
+    """Print a rendered error on stderr, with the word ``error`` in red on a terminal."""
+    text = visible(text)
     if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
         text = text.replace("error:", click.style("error:", fg="red", bold=True), 1)
-    sys.stderr.write(text + "\n")
+    click.echo(text, err=True)
+
+
+class _Verbatim(io.StringIO):
+    """Text as click would write it on a terminal; elsewhere it removes the sequences that are to be shown."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def guard(command: Callable[[], Any], *, as_json: bool) -> int:
@@ -58,7 +80,10 @@ def guard(command: Callable[[], Any], *, as_json: bool) -> int:
     except click.ClickException as error:
         if as_json:
             emit_json({"edgepack": 1, "error": UsageError(error.format_message()).to_json()})
-        error.show()
+        usage = _Verbatim()
+        error.show(usage)
+        said = error.format_message()
+        click.echo(visible(usage.getvalue().replace(said, one_line(said))), err=True, nl=False)
         return error.exit_code
     except click.exceptions.Exit as error:
         return error.exit_code

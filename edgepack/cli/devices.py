@@ -6,7 +6,7 @@ import click
 
 from edgepack import api
 from edgepack.cli import options
-from edgepack.cli.console import emit_json, progress
+from edgepack.cli.console import emit_json, progress, say
 from edgepack.config.device import FAULTS, VIRTUAL_KINDS
 from edgepack.errors import GateError
 
@@ -27,7 +27,7 @@ def list_(as_json: bool) -> None:
         emit_json({"edgepack": 1, "devices": [d.to_json() for d in listed]})
         return
     if not listed:
-        click.echo(
+        say(
             "no devices: add one to devices.yaml (docs/add-a-device.md), or run `edgepack devices up --virtual rpi4`",
             err=True,
         )
@@ -41,7 +41,7 @@ def list_(as_json: bool) -> None:
             *([f"order {d.order}"] if d.order not in {None, "forward"} else []),
             *([f"fault {d.fault}"] if d.fault else []),
         ]
-        click.echo("  ".join((f"{d.name:<20} {d.device.target:<14} {where}", *marks)))
+        say("  ".join((f"{d.name:<20} {d.device.target:<14} {where}", *marks)))
 
 
 @devices.command()
@@ -60,9 +60,9 @@ def info(device: str, as_json: bool) -> None:
         if key == "state":
             for part, now in value.items():
                 if part not in probe:
-                    click.echo(f"{part:<18} {_state(part, now)}")
+                    say(f"{part:<18} {_state(part, now)}")
         else:
-            click.echo(f"{key:<18} {value}")
+            say(f"{key:<18} {value}")
 
 
 def _state(part: str, value: Any) -> str:
@@ -100,9 +100,9 @@ def selftest(device: str, cases: tuple[str, ...], as_json: bool) -> int:
         return GateError.exit_code if tested.failed else 0
     for check in tested.checks:
         mark = _MARKS.get(check.status, check.status)
-        click.echo(f"{mark:<8} {check.group:<8} {check.name:<15} {check.detail}")
+        say(f"{mark:<8} {check.group:<8} {check.name:<15} {check.detail}")
         if check.status == "failed":
-            click.echo(f"{'':<8} {'':<8} {'':<15} checks: {check.checks}")
+            say(f"{'':<8} {'':<8} {'':<15} checks: {check.checks}")
     if tested.failed:
         raise GateError(
             f"checks failed: {', '.join(tested.failed)}",
@@ -124,7 +124,7 @@ def prepare(kinds: tuple[str, ...]) -> None:
 
     with progress() as listener:
         prepare_boards(kinds, listener)
-    click.echo(f"ready: {', '.join(kinds)}")
+    say(f"ready: {', '.join(kinds)}")
 
 
 @devices.command()
@@ -134,7 +134,7 @@ def trust(device: str) -> None:
 
     Shows the fingerprint of the key: compare it with the board's own.
     """
-    click.echo(f"{device}: trusted {api.trust(device)}")
+    say(f"{device}: trusted {api.trust(device)}")
 
 
 _FAULTS = "\n".join(f"  {name:<18}  {text}" for name, text in FAULTS.items())
@@ -163,8 +163,8 @@ Faults:
 def up(kind: str, name: str | None, order: str | None, fault: str | None) -> None:
     """Start a virtual board."""
     board = api.board_up(kind, name, order=order, fault=fault)
-    click.echo(f"{board.name} is up on {board.device.host}:{board.device.port}", err=True)
-    click.echo(board.name)
+    say(f"{board.name} is up on {board.device.host}:{board.device.port}", err=True)
+    say(board.name)
 
 
 @devices.command()
@@ -174,4 +174,4 @@ def up(kind: str, name: str | None, order: str | None, fault: str | None) -> Non
 def down(name: str | None, everything: bool, purge: bool) -> None:
     """Stop a virtual board."""
     for stopped in api.boards_down(name, everything=everything, purge=purge):
-        click.echo(f"{stopped} is down", err=True)
+        say(f"{stopped} is down", err=True)

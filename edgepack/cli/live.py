@@ -8,6 +8,7 @@ from typing import Any, Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from edgepack.base.text import one_line
 from edgepack.engine.events import Advanced, Scope, StageEnded, StageStarted
 from edgepack.pipeline.trace import RunStarted
 
@@ -30,13 +31,14 @@ class _Formatter:
     def format_scope(self, scope: Scope) -> str:
         """Format a scope: stage, target, candidate and device."""
         device = scope.device if scope.target in self._several else None
-        return " ".join(part for part in (scope.label, scope.target, scope.listed_candidate, device) if part)
+        parts = (scope.label, scope.target, scope.listed_candidate, device)
+        return one_line(" ".join(part for part in parts if part))
 
     def format_end(self, event: StageEnded) -> str:
         """Format the outcome of a stage: its mark, scope, duration and reason."""
         took = f"{event.seconds:6.1f} s" if event.status in {"done", "failed"} else f"{event.status:>8}"
-        why = f"  {event.why}" if event.why else ""
-        return f"{_MARK[event.status]} {self.format_scope(event.scope):<44} {took}{why}"
+        why = f"  {' '.join(event.why.splitlines())}" if event.why else ""
+        return one_line(f"{_MARK[event.status]} {self.format_scope(event.scope):<44} {took}{why}")
 
 
 def _is_shown(event: Any) -> bool:
@@ -60,7 +62,7 @@ class PlainListener:
         elif _is_shown(event):
             self._print(self._format.format_end(event))
         elif isinstance(event, Advanced) and now - self._last_output > _QUIET_SECONDS:
-            self._print(f"  {event.text}")
+            self._print(f"  {one_line(event.text)}")
 
     def _print(self, text: str) -> None:
         self._last_output = time.monotonic()
@@ -104,7 +106,7 @@ class LiveListener:
         elif isinstance(event, Advanced):
             self._progress.update(
                 self._task,
-                description=f"{self._place}  {event.text}",
+                description=f"{self._place}  {one_line(event.text)}",
                 total=None if event.share is None else 1.0,
                 completed=event.share or 0.0,
             )

@@ -10,7 +10,7 @@ import click
 from edgepack import api
 from edgepack.base.text import human_size
 from edgepack.cli import options
-from edgepack.cli.console import describe_constants, emit_json, progress
+from edgepack.cli.console import describe_constants, emit_json, progress, say, show_rendered
 from edgepack.errors import render
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ def _finish(report: "Report", *, as_json: bool) -> int:
     for error in report.errors:
         fields = error.model_dump(include={"where", "why", "state", "next"})
         place = " ".join(part for part in (error.stage, error.target) if part)
-        click.echo(render(f"{place}: {error.message}" if place else error.message, **fields), err=True)
+        show_rendered(render(f"{place}: {error.message}" if place else error.message, **fields))
     if not as_json:
-        click.echo(f"report: {api.run_folder(report) / 'report.html'}", err=True)
+        say(f"report: {api.run_folder(report) / 'report.html'}", err=True)
     return report.exit_code
 
 
@@ -100,11 +100,9 @@ def _show_tuning(tuning: "TuningRow") -> None:
     rest = sorted((k for k in tuning.kernels if not k.tuned), key=lambda k: -(k.share or 0))
     if rest:
         share = sum(k.share or 0 for k in rest)
-        click.echo(
-            f"{tuning.target} {tuning.candidate}: untuned kernels, {share:.0%} of the predicted runtime:"
-        )
+        say(f"{tuning.target} {tuning.candidate}: untuned kernels, {share:.0%} of the predicted runtime:")
     for kernel in rest:
-        click.echo(f"  {kernel.share or 0:6.1%}  {kernel.name} ({kernel_outcome(kernel)})")
+        say(f"  {kernel.share or 0:6.1%}  {kernel.name} ({kernel_outcome(kernel)})")
 
 
 @click.command()
@@ -125,7 +123,7 @@ def package(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], out:
         report, bundles = api.build(recipe, targets=targets, fresh=fresh, out=out, listener=listener)
     code = _finish(report, as_json=as_json)
     for path in bundles:
-        click.echo(f"bundle: {path}", err=True)
+        say(f"bundle: {path}", err=True)
     return code
 
 
@@ -157,18 +155,18 @@ def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_j
         emit_json({"edgepack": 1, **fields, "cuda_kernels": cuda})
         return
     tuned = sum(kernel.tuned for kernel in compiled.kernels)
-    click.echo(f"{compiled.path}: {human_size(compiled.path.stat().st_size)}, {compiled.seconds:.1f} s")
-    click.echo(f"kernels: {len(compiled.kernels)}, {tuned} tuned, {len(compiled.kernels) - tuned} untuned")
+    say(f"{compiled.path}: {human_size(compiled.path.stat().st_size)}, {compiled.seconds:.1f} s")
+    say(f"kernels: {len(compiled.kernels)}, {tuned} tuned, {len(compiled.kernels) - tuned} untuned")
     for kind, tensors in (("input", compiled.inputs), ("output", compiled.outputs)):
         for tensor in tensors:
-            click.echo(f"{kind}: {tensor.name} {tensor.dtype}{list(tensor.shape)}")
+            say(f"{kind}: {tensor.name} {tensor.dtype}{list(tensor.shape)}")
     for line in describe_constants(compiled.constants):
-        click.echo(f"weights: {line}")
+        say(f"weights: {line}")
     device = Counter(kernel.arch for kernel in api.cuda_kernels(compiled.path))
     for arch, count in device.items():
-        click.echo(f"CUDA kernels in the library: {count} for {arch}")
+        say(f"CUDA kernels in the library: {count} for {arch}")
     for need in compiled.requires:
-        click.echo(f"required on the board: {need}")
+        say(f"required on the board: {need}")
 
 
 @click.command()
@@ -188,4 +186,4 @@ def report(run: str, as_json: bool) -> None:
     print_report(loaded, sys.stdout)
     page = api.run_folder(loaded) / "report.html"
     if page.is_file():  # missing if the report was copied from another machine
-        click.echo(f"report: {page}", err=True)
+        say(f"report: {page}", err=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import EdgepackError, ImportDiffersError, InputError
 from edgepack.export.reference import open_session, run_session
+from edgepack.export.sampling import made_up
 from edgepack.onnxfile.importing import SIMPLIFICATIONS, import_onnx
 from edgepack.spec import Input
 
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
     import onnx
 
 DRAWS = 3  # random inputs that both files are run on
-_INTEGERS = (
-    1000,
-    100,
-    10,
-    2,
-    1,
-)  # upper bounds for random integers; the first that the model accepts is used
 _TOLERANCE = 1e-4  # relative to a tensor's largest value: above the rounding of fp32 sums in another order
 _HALF_TOLERANCE = 2e-2  # the same for models that compute in 16 bits
 _NUDGE = 1e-6  # relative change of the inputs, to measure how rounding affects this model's outputs
@@ -55,46 +49,6 @@ def import_checked(path: Path, inputs: Sequence[Input], out: Path) -> tuple[Inpu
     raise differing[-1] if differing else errors[0]
 
 
-def random_inputs(path: Path, inputs: Sequence[Input], draws: int = DRAWS) -> "list[dict[str, np.ndarray]]":
-    """Return ``draws`` random inputs that the model accepts, by name; the same for the same model.
-
-    Floating-point numbers are normal, uniform in [0, 1), and normal with a standard deviation of 3, in turn. Integers
-    are as large as the model accepts: an index into a table must be below its size.
-
-    Raises:
-        InputError: if the model accepts none.
-    """
-    session = open_session(path)
-    for below in _INTEGERS:
-        feeds = [_draw(inputs, number, below) for number in range(draws)]
-        try:
-            run_session(session, feeds[0], path)
-        except InputError:
-            if below == _INTEGERS[-1]:
-                raise
-        else:
-            break
-    return feeds
-
-
-def _draw(inputs: Sequence[Input], number: int, below: int) -> "dict[str, np.ndarray]":
-    import numpy as np
-
-    rng = np.random.default_rng(number)
-    feeds: dict[str, np.ndarray] = {}
-    for given in inputs:
-        kind = np.dtype(given.dtype)
-        if kind.kind == "f":
-            normal = rng.standard_normal(given.shape) * (3 if number % 3 == 2 else 1)  # noqa: PLR2004 - the third of three
-            drawn: np.ndarray = rng.random(given.shape) if number % 3 == 1 else normal
-        elif kind.kind == "b":
-            drawn = rng.random(given.shape) < 0.5  # noqa: PLR2004 - as often true as false
-        else:
-            drawn = rng.integers(0, min(below, np.iinfo(kind).max + 1), given.shape)
-        feeds[given.name] = drawn.astype(kind)
-    return feeds
-
-
 def require_same(path: Path, imported: Path, inputs: Sequence[Input]) -> None:
     """Raise an error if the imported model's outputs differ from the original's by more than rounding.
 
@@ -102,11 +56,10 @@ def require_same(path: Path, imported: Path, inputs: Sequence[Input]) -> None:
         InputError: if onnxruntime cannot run the file.
         ImportDiffersError: with the first tensor that differs, and its node.
     """
-    feeds = random_inputs(path, inputs)
+    samples = made_up(path, inputs, DRAWS)
     theirs, ours = open_session(path), open_session(imported)
     tolerance = _tolerance(imported)
-    for feed in feeds:
-        expected = run_session(theirs, feed, path)
+    for feed, expected in ((sample.inputs, sample.outputs) for sample in samples):
         try:
             actual = run_session(ours, feed, imported)
         except InputError as error:

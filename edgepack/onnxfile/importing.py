@@ -8,15 +8,13 @@ from edgepack.base.text import near_miss
 from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of, save_onnx
 from edgepack.onnxfile.folding import fold_constants, simplify
+from edgepack.onnxfile.opset import to_opset, without_training
 from edgepack.onnxfile.quiet import quiet
 from edgepack.spec import DType, Input
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir
-
-_UPGRADE_BELOW, _UPGRADE_TO = 13, 18  # per-channel DequantizeLinear came with opset 13
-
 
 Simplify = Callable[["onnx.ModelProto", str], "onnx.ModelProto"]
 """Takes a model and its file name; returns an equivalent model with fewer nodes."""
@@ -47,23 +45,15 @@ def fit_model(
     Raises:
         InputError: as :func:`import_onnx`.
     """
-    import onnx
-
-    if opset_of(model) < _UPGRADE_BELOW:
-        try:
-            model = onnx.version_converter.convert_version(model, _UPGRADE_TO)
-        except RuntimeError as error:
-            raise InputError(
-                f"opset {opset_of(model)} cannot be upgraded to {_UPGRADE_TO}",
-                where=where,
-                why=str(error).strip(),
-                next=f"re-export the model with opset {_UPGRADE_BELOW} or later",
-            ) from error
     declared = _declared_shapes(model)
     _fix_inputs(model, inputs, where)
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
-    model = canonicalise((simplify or simplify_model)(canonicalise(model), where))
+    model = canonicalise(to_opset(model, where))
+    plain = without_training(model, opset_of(model), where)
+    model = canonicalise(
+        (simplify or simplify_model)(plain if plain is model else canonicalise(plain), where)
+    )
     if not model.graph.input:
         why = "its output is constant"
         raise InputError("the model has no input", where=where, why=why, next="use its output as a constant")

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.errors import InputError
-from edgepack.onnxfile.inlining import STANDARD, inline_functions, is_function
+from edgepack.onnxfile.inlining import STANDARD
+from edgepack.onnxfile.opset import to_opset
+from edgepack.onnxfile.opset.versions import HIGHEST
 
 if TYPE_CHECKING:
     import onnx
 
-MIN_OPSET, MAX_OPSET = 7, 23
-"""Supported opsets: onnxruntime guarantees 7 and later; newer ones are converted to 23, which all tools support."""
+MIN_OPSET, MAX_OPSET = 7, HIGHEST
+"""Supported opsets: onnxruntime guarantees 7 and later; newer ones than ``MAX_OPSET`` are converted to it."""
 _MIN_IR = 3
 
 
@@ -48,7 +50,7 @@ def load_onnx(path: Path) -> "onnx.ModelProto":
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise InputError("the ONNX model is invalid", where=where, why=str(error).strip()) from error
-    return model if opset_of(model) <= MAX_OPSET else _as_older_opset(model, where)
+    return to_opset(model, where) if opset_of(model) > MAX_OPSET else model
 
 
 def opset_of(model: "onnx.ModelProto") -> int:
@@ -80,61 +82,6 @@ def _check_versions(model: "onnx.ModelProto", where: str) -> None:
             why="only standard ONNX operators can be compiled",
             next="export the model without runtime-specific optimisations",
         )
-
-
-def _as_older_opset(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
-    """Return the same model in opset ``MAX_OPSET``; most of its operators are usually unchanged since then.
-
-    Those that changed are converted, or replaced by their function bodies.
-    """
-    import onnx
-
-    opset = opset_of(model)
-    newer = _newer(model)
-    defined = {operator for operator in newer if is_function(operator, opset)}
-    if newer:
-        try:
-            return _convert_opset(model)
-        except (RuntimeError, ValueError) as error:
-            plain = (
-                inline_functions(onnx.shape_inference.infer_shapes(model, data_prop=True), defined, opset)
-                if defined
-                else None
-            )
-            if plain is not None and not defined <= _newer(plain):
-                return _as_older_opset(plain, where)
-            raise InputError(
-                f"opset {opset} cannot be converted to opset {MAX_OPSET}",
-                where=where,
-                why=f"of {', '.join(sorted(newer))}: {str(error).strip().rpartition('failed: ')[2]}",
-                next="re-export the model with opset 18",
-            ) from error
-    for entry in model.opset_import:
-        if entry.domain in STANDARD:
-            entry.version = MAX_OPSET
-    return model
-
-
-def _newer(model: "onnx.ModelProto") -> set[str]:
-    """Return operators of the model that opset ``MAX_OPSET`` lacks or defines differently."""
-    opset = opset_of(model)
-    return {node.op_type for node in nodes(model) if _since(node, opset) > MAX_OPSET}
-
-
-def _convert_opset(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    import onnx
-
-    converted: onnx.ModelProto = onnx.version_converter.convert_version(model, MAX_OPSET)
-    return converted
-
-
-def _since(node: "onnx.NodeProto", opset: int) -> int:
-    """Return the opset in which the operator was last changed, as of ``opset``; 0 for a function of the model."""
-    import onnx
-
-    if node.domain not in STANDARD:
-        return 0
-    return int(onnx.defs.get_schema(node.op_type, opset).since_version)
 
 
 def nodes(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":

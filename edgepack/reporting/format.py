@@ -1,7 +1,8 @@
 """Formatting of numbers, the same in the terminal, Markdown and HTML."""
 
-import re
 from collections.abc import Mapping
+
+from edgepack.base.text import visible
 
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -10,13 +11,6 @@ THIN = "\N{NO-BREAK SPACE}"
 
 _MINUTE, _HOUR = 60, 3600
 _ENTRIES, _TEXT = 6, 200  # limits for a method's metric: entries of a list, characters of a text
-# Terminal control sequences, and characters that XML forbids.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-
-
-def printable(value: object) -> str:
-    """Text with control characters replaced by U+FFFD."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))
 
 
 def six(value: float) -> str:
@@ -101,7 +95,7 @@ def metric(value: object) -> str:
         return _first(entries, "; ")
     if isinstance(value, list | tuple):
         return _first([metric(each) for each in value], ", ")
-    text = " ".join(printable(value).split())
+    text = " ".join(visible(value).split())
     return text if len(text) <= _TEXT else f"{text[:_TEXT]}\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 
+from edgepack.base.text import visible
 from edgepack.reporting import format as fmt
 from edgepack.reporting.document import Report
 from edgepack.reporting.figures import (
@@ -16,7 +17,8 @@ from edgepack.reporting.figures import (
 )
 from edgepack.reporting.tuning import tuning_outcome
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!&])")
+# What Markdown or GitHub's extensions obey: a web address and "www." become links by themselves, $ begins a formula.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!&$]|:(?=//)|(?<=www)\.)")
 
 
 def to_markdown(report: Report) -> str:
@@ -26,7 +28,12 @@ def to_markdown(report: Report) -> str:
 
 def escape(text: object) -> str:
     """Text escaped for Markdown, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(fmt.printable(text).split()))
+    return _SPECIAL.sub(r"\\\1", " ".join(visible(text).split()))
+
+
+def _code(text: object) -> str:
+    """Text as a code span, in which nothing can be escaped: a backquote would end it."""
+    return f"`{' '.join(visible(text).replace('`', chr(39)).split())}`"
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -69,7 +76,7 @@ def _problems(report: Report) -> Iterator[str]:
             text = getattr(error, label)
             if text:
                 yield f"  - {label}: {escape(text)}"
-        yield from (f"  - {label}: {escape(text)}" for label, text in error.details)
+        yield from (f"  - {escape(label)}: {escape(text)}" for label, text in error.details)
 
 
 def _before_after(report: Report) -> Iterator[str]:
@@ -103,7 +110,7 @@ def _compression(report: Report) -> Iterator[str]:
                 _or_dash(stage.parameters, fmt.count),
                 _or_dash(stage.macs, fmt.count),
                 _or_dash(stage.size, fmt.size),
-                fmt.encodings(stage.encodings),
+                escape(fmt.encodings(stage.encodings)),
                 _or_dash(stage.accuracy, fmt.percent),
             )
             for stage in report.compression
@@ -199,9 +206,9 @@ def _stages(report: Report) -> Iterator[str]:
 def _provenance(report: Report) -> Iterator[str]:
     host = report.host
     yield from ("", "## Provenance", "")
-    yield f"- recipe {escape(report.recipe.path or report.recipe.name)}, sha256 `{escape(report.recipe.digest)}`"
+    yield f"- recipe {escape(report.recipe.path or report.recipe.name)}, sha256 {_code(report.recipe.digest)}"
     for target, candidate, digest in report.releases:
-        yield f"- {escape(target)} {escape(candidate)}: release `{escape(digest)}`"
+        yield f"- {escape(target)} {escape(candidate)}: release {_code(digest)}"
     cpu = f", {escape(host.cpu)}" if host.cpu else ""
     yield f"- host {escape(host.system)} {escape(host.machine)}{cpu}, {host.cores} cores, Python {escape(host.python)}"
     yield f"- {', '.join(f'{escape(name)} {escape(ver)}' for name, ver in sorted(report.tools.items()))}"

@@ -2,7 +2,7 @@
 
 import html
 
-from edgepack.reporting.format import printable
+from edgepack.base.text import visible
 
 _VOID = frozenset({"br", "hr", "meta", "circle", "line", "path", "rect", "polyline", "use"})
 
@@ -17,7 +17,7 @@ def text(value: object) -> Markup:
     """A value as escaped text; markup is not changed."""
     if isinstance(value, Markup):
         return value
-    return Markup(html.escape(printable(value)))
+    return Markup(html.escape(visible(value)))
 
 
 def join(*parts: object) -> Markup:
@@ -39,4 +39,4 @@ def el(tag: str, /, *children: object, **attributes: object) -> Markup:
 
 def _attribute(value: object) -> str:
     shown = f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-    return html.escape(printable(shown))
+    return html.escape(visible(shown))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import IO, Any
 
+from edgepack.base.text import one_line
 from edgepack.pipeline.trace import Placement
 from edgepack.reporting import format as fmt
 from edgepack.reporting.document import Report
@@ -92,10 +93,11 @@ def _rich_table(report: Report, at: Placement) -> Any:
 
     table = Table(box=box.SIMPLE_HEAD)
     for index, name in enumerate(_head(report)):
-        table.add_column(name, justify="right" if index else "left")
+        table.add_column(Text(_clean(name)), justify="right" if index else "left")
     for label, before, *others, compared in _rows(report, at):
-        after = [Text(text) for text in others]
-        table.add_row(Text(label), Text(before, style="dim"), *after, Text(compared, style="cyan"))
+        table.add_row(
+            Text(label), Text(before, style="dim"), *map(Text, others), Text(compared, style="cyan")
+        )
     return table
 
 
@@ -128,5 +130,5 @@ def _tuning(report: Report, at: Placement) -> list[str]:
 
 
 def _clean(line: str) -> str:
-    """One line without control characters, so that text from a board cannot move the cursor."""
-    return fmt.printable(" ".join(line.splitlines()))
+    """One line, without anything that a terminal would obey."""
+    return one_line(" ".join(line.splitlines()))

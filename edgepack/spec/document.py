@@ -6,6 +6,7 @@ enough, the document overrides ``JsonDocument.upgrade``. A newer version is reje
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args
 
@@ -54,6 +55,10 @@ def is_canonical(data: bytes) -> bool:
         return False
 
 
+# JSON escapes C0 itself; C1 and bidi controls would be obeyed by a terminal, and UTF-8 has no lone surrogates.
+_OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
 def readable_json(value: Any) -> bytes:
     """The canonical form of a document: sorted keys, two-space indent, UTF-8, a newline at the end.
 
@@ -61,7 +66,7 @@ def readable_json(value: Any) -> bytes:
         ValueError: The value holds NaN or an infinity.
     """
     text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode() + b"\n"
 
 
 def rename_key(value: Any, old: str, new: str) -> Any:

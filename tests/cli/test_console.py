@@ -6,18 +6,29 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 
+import edgepack.cli
 from edgepack import api
 from edgepack.cli import main
-from edgepack.cli.console import guard, progress
+from edgepack.cli.console import guard, progress, say
 from edgepack.cli.live import LiveListener, PlainListener
 from edgepack.config.recipe import Gates
 from edgepack.diagnosis import Diagnosis
 from edgepack.engine.events import Advanced, Scope, StageEnded, StageStarted
-from edgepack.errors import ConfigError, GateError, LockedError, Problem, UnreachableError, UsageError
+from edgepack.errors import (
+    ConfigError,
+    GateError,
+    LockedError,
+    ModelProblem,
+    Problem,
+    UnreachableError,
+    UnsupportedError,
+    UsageError,
+)
 from edgepack.pipeline.trace import Host, Placement, RecipeRef, RunStarted
 
 
@@ -240,6 +251,48 @@ def test_brackets_in_what_a_stage_says_are_text(monkeypatch):
         listener._console.file = rendered
         listener._console.print(listener._progress.get_renderable())
     assert "[/dev/null] is gone" in rendered.getvalue().replace("\n", " ").replace("  ", " ")
+
+
+HOSTILE = "\x1b[2Jpi\u202e\x9b31m\nerror: forged"
+
+
+def test_what_a_terminal_would_obey_is_shown(capsys, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "400")
+    guard(
+        raising(UnreachableError(HOSTILE, where=HOSTILE, why=HOSTILE, state=HOSTILE, next=HOSTILE)),
+        as_json=False,
+    )
+    guard(
+        raising(UnsupportedError(HOSTILE, [ModelProblem("o", HOSTILE, HOSTILE, HOSTILE, HOSTILE)] * 2)),
+        as_json=False,
+    )
+    guard(raising(ConfigError([Problem(HOSTILE, 1, 1, HOSTILE)])), as_json=False)
+    guard(raising(click.UsageError(HOSTILE)), as_json=False)
+    guard(raising(RuntimeError(HOSTILE)), as_json=False)
+    say(HOSTILE)
+    plain = PlainListener(sys.stderr)
+    live = LiveListener()
+    live._console.file = sys.stderr
+    placed = {"target": HOSTILE, "candidate": HOSTILE}
+    for listener in (plain, live):
+        listener(StageStarted(scope=scope(HOSTILE, **placed), why=HOSTILE))
+        listener(Advanced(text=HOSTILE))
+        listener(ended(HOSTILE, "failed", why=HOSTILE, **placed))
+    live._console.print(live._progress.get_renderable())
+    said = capsys.readouterr()
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", said.out + said.err)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", shown)
+    assert r"\x1b[2Jpi\u202e\x9b31m" in said.err
+    assert said.out == r"\x1b[2Jpi\u202e\x9b31m\nerror: forged" + "\n"
+    assert not re.search("^error: forged", shown, re.MULTILINE)
+
+
+def test_commands_print_through_one_module():
+    folder = Path(edgepack.cli.__file__).parent
+    for path in folder.glob("*.py"):
+        printed = re.findall(r"\bclick\.s?echo|(?<![\w.])print\(|std(?:out|err)\.write", path.read_text())
+        assert not printed or path.name == "console.py", path
 
 
 def test_plain_progress_is_a_line_for_each_stage_that_ended():

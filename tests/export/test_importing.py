@@ -10,9 +10,9 @@ from onnx import helper, numpy_helper
 
 from edgepack.errors import ImportDiffersError, InputError
 from edgepack.export import importing as room
-from edgepack.export.importing import import_checked, random_inputs
+from edgepack.export.importing import import_checked
 from edgepack.export.reference import run_onnx
-from edgepack.spec import Input
+from edgepack.export.sampling import made_up
 
 node = helper.make_node
 RNG = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def write(tmp_path):
 
 def same(path, out):
     inputs = import_checked(path, (), out)
-    for feed in random_inputs(path, inputs):
+    for feed in (sample.inputs for sample in made_up(path, inputs, 3)):
         for got, want in zip(run_onnx(out, feed), run_onnx(path, feed), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
     return onnx.load(out)
@@ -75,11 +75,18 @@ def test_batch_statistics_of_a_training_export_are_kept(write, tmp_path):
     ]
     path = write(nodes, [("x", T.FLOAT, [4, 3, 8, 8])], [("y", T.FLOAT)], constants)
     imported = same(path, tmp_path / "out.onnx")
-    assert any(each.op_type == "BatchNormalization" for each in imported.graph.node)
+    assert "ReduceMean" in [each.op_type for each in imported.graph.node]
 
 
 @pytest.mark.parametrize("before", [(), ("Relu",)])
-def test_a_conversion_that_changes_values_is_refused_with_its_node(write, tmp_path, before):
+def test_a_rewrite_that_changes_values_is_refused_with_its_node(write, tmp_path, monkeypatch, before):
+    def spoil(model, where):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        (resize,) = (each for each in copy.graph.node if each.op_type == "Resize")
+        resize.attribute[0].s = b"half_pixel"
+        return copy
+
     nodes = [node("Relu", ["x"], ["r"])] if before else []
     nodes += [
         node("Resize", ["r" if before else "x", "s"], ["u"], name="up", mode="linear"),
@@ -87,6 +94,8 @@ def test_a_conversion_that_changes_values_is_refused_with_its_node(write, tmp_pa
     ]
     scales = {"s": np.array([1, 1, 2, 2], "float32")}
     path = write(nodes, [("x", T.FLOAT, [1, 2, 4, 5])], [("y", T.FLOAT)], scales, opset=10, ir=5)
+    same(path, tmp_path / "out.onnx")
+    monkeypatch.setattr(room, "SIMPLIFICATIONS", (spoil,))
     with pytest.raises(ImportDiffersError, match="changes its outputs, by") as caught:
         import_checked(path, (), tmp_path / "out.onnx")
     assert caught.value.exit_code == 2
@@ -162,16 +171,6 @@ def test_quantized_chains_are_not_refused_for_their_rounding(tmp_path_factory, s
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "m.onnx"
     )
     import_checked(folder / "m.onnx", (), folder / "out.onnx")
-
-
-@pytest.mark.parametrize("rows", [2, 50, 5000])
-def test_integers_are_drawn_as_large_as_the_model_takes_them(write, rows):
-    path = write(
-        [node("Gather", ["t", "i"], ["y"])], [("i", T.INT64, [64])], [("y", T.FLOAT)], {"t": f32(rows, 3)}
-    )
-    feeds = random_inputs(path, (Input(name="i", shape=(64,), dtype="int64"),), 2)
-    assert max(feed["i"].max() for feed in feeds) in range(min(rows, 1000) // 6, rows)
-    assert not np.array_equal(feeds[0]["i"], feeds[1]["i"])
 
 
 def test_a_file_that_does_not_run_is_refused_in_onnxruntimes_words(write, tmp_path):

@@ -12,6 +12,7 @@ from torch import nn
 
 from edgepack.errors import EdgepackError, InputError
 from edgepack.export import OPSET, evaluate, parity, predict, relative_error, run_onnx, to_onnx
+from edgepack.export.sampling import made_up
 from edgepack.onnxfile.counting import count
 from edgepack.spec import Input
 from edgepack.zoo import NETS, digits
@@ -152,10 +153,26 @@ def test_a_model_torch_cannot_export_names_the_line_and_nothing_else(tmp_path, c
         ([np.nan], [1], np.inf),
         ([1], [1, 1], np.inf),
         ([], [], 0),
+        ([np.nan, np.inf, 3], [np.nan, np.inf, 2], 0.5),
+        ([np.nan, -np.inf], [np.nan, np.inf], np.inf),
+        ([1, np.inf], [1, 5], np.inf),
     ],
 )
 def test_relative_error(a, b, error):
     assert relative_error(np.array(a, "float32"), np.array(b, "float32")) == error
+
+
+def test_a_table_that_differs_in_one_row_is_seen_by_made_up_ids(tmp_path):
+    torch.manual_seed(0)
+    inputs = (Input(name="ids", shape=(1, 16), dtype="int64"),)
+    module = nn.Sequential(nn.Embedding(20, 4), nn.Flatten(), nn.Linear(64, 3)).eval()
+    path = to_onnx(module, inputs, tmp_path / "m.onnx")
+    samples = [list(sample.inputs.values()) for sample in made_up(path, inputs, 3)]
+    assert max(parity(module, path, sample) for sample in samples) < 1e-4
+    with torch.no_grad():
+        module[0].weight[7] += 1
+    with pytest.raises(EdgepackError, match="differs from torch's"):
+        [parity(module, path, sample) for sample in samples]
 
 
 def test_mobilenet_v2_is_the_real_one(tmp_path):

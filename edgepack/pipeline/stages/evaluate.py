@@ -80,7 +80,7 @@ def _batches(path: Path, inputs: tuple[Input, ...], data: "Splits | None") -> "d
     """Inputs by name, each ``[N, *shape]``: the test split in batches, or seeded random inputs."""
     import numpy as np
 
-    from edgepack.export.importing import random_inputs
+    from edgepack.export.sampling import made_up
 
     if data is not None:
         (given,) = inputs
@@ -88,5 +88,5 @@ def _batches(path: Path, inputs: tuple[Input, ...], data: "Splits | None") -> "d
         count = len(data.x_test) // batch
         x = data.x_test[: count * batch].reshape(count, *given.shape)
         return {given.name: x.astype(given.dtype)}
-    feeds = random_inputs(path, inputs, RANDOM_SAMPLES)
-    return {given.name: np.stack([feed[given.name] for feed in feeds]) for given in inputs}
+    samples = made_up(path, inputs, RANDOM_SAMPLES)
+    return {given.name: np.stack([sample.inputs[given.name] for sample in samples]) for given in inputs}

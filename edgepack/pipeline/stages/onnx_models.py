@@ -14,6 +14,7 @@ SOURCES = (
     "data",
     "export/importing.py",
     "export/reference.py",
+    "export/sampling.py",
     "onnxfile",
     "pipeline/stages/onnx_models.py",
     "pipeline/stages/samples.py",
