@@ -8,6 +8,7 @@ from edgepack.base.text import near_miss
 from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of, save_onnx
 from edgepack.onnxfile.folding import fold_constants, simplify
+from edgepack.onnxfile.known import fold_known
 from edgepack.onnxfile.opset import to_opset, without_training
 from edgepack.onnxfile.quiet import quiet
 from edgepack.spec import DType, Input
@@ -54,6 +55,8 @@ def fit_model(
     model = canonicalise(
         (simplify or simplify_model)(plain if plain is model else canonicalise(plain), where)
     )
+    folded = fold_known(model)
+    model = model if folded is model else canonicalise(folded)
     if not model.graph.input:
         why = "its output is constant"
         raise InputError("the model has no input", where=where, why=why, next="use its output as a constant")

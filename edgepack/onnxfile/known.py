@@ -29,7 +29,7 @@ _KEPT = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Bernoul
 def fold_known(
     model: "onnx.ModelProto", wanted: "Callable[[onnx.NodeProto], bool]" = lambda _: False
 ) -> "onnx.ModelProto":
-    """Return the model with all nodes whose results are known replaced by constants.
+    """Return a copy of the model in which all nodes whose results are known are constants; itself if there are none.
 
     Args:
         model: In canonical form, except that shapes need not be inferred.
@@ -37,13 +37,11 @@ def fold_known(
     """
     import onnx
 
-    current = onnx.ModelProto()
-    current.CopyFrom(model)
-    while _fold_once(current, wanted):
+    while (folded := _fold_once(model, wanted)) is not None:
         # Shapes that follow from what is now constant make more of the graph known.
-        del current.graph.value_info[:]
-        current = onnx.shape_inference.infer_shapes(current, data_prop=True)
-    return current
+        del folded.graph.value_info[:]
+        model = onnx.shape_inference.infer_shapes(folded, data_prop=True)
+    return model
 
 
 def evaluate(
@@ -83,8 +81,10 @@ def evaluate(
     return None
 
 
-def _fold_once(model: "onnx.ModelProto", wanted: "Callable[[onnx.NodeProto], bool]") -> bool:
-    """Fold, in place, what is known from the shapes and constants so far; returns whether anything was."""
+def _fold_once(
+    model: "onnx.ModelProto", wanted: "Callable[[onnx.NodeProto], bool]"
+) -> "onnx.ModelProto | None":
+    """Return a copy in which what is known from the shapes and constants so far is folded; None if nothing is."""
     import onnx
 
     graph = model.graph
@@ -93,11 +93,10 @@ def _fold_once(model: "onnx.ModelProto", wanted: "Callable[[onnx.NodeProto], boo
     shapes = _shapes(graph)
     opset = next(int(each.version) for each in model.opset_import if each.domain in STANDARD)
     kept: list[onnx.NodeProto] = []
-    changed = False
+    added = onnx.GraphProto()
     for node in graph.node:
         if node.op_type == "If" and node.input[0] in constants:
-            kept.extend(_branch(node, constants, graph))
-            changed = True
+            kept.extend(_branch(node, constants, added))
             continue
         forced = wanted(node)
         values = None
@@ -106,15 +105,17 @@ def _fold_once(model: "onnx.ModelProto", wanted: "Callable[[onnx.NodeProto], boo
         if values is None:
             kept.append(node)
             continue
-        changed = True
         for name, value in zip((name for name in node.output if name), values, strict=True):
             constants[name] = onnx.numpy_helper.from_array(value, name)
-            graph.initializer.append(constants[name])
-    if changed:
-        copies = [_copied(node) for node in kept]
-        del graph.node[:]
-        graph.node.extend(copies)
-    return changed
+            added.initializer.append(constants[name])
+    if len(kept) == len(graph.node) and all(a is b for a, b in zip(kept, graph.node, strict=True)):
+        return None
+    folded = onnx.ModelProto()
+    folded.CopyFrom(model)
+    del folded.graph.node[:]
+    folded.graph.node.extend(kept)
+    folded.graph.initializer.extend(added.initializer)
+    return folded
 
 
 def _values(
