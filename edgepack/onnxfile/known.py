@@ -98,6 +98,9 @@ def _fold_once(
         if node.op_type == "If" and node.input[0] in constants:
             kept.extend(_branch(node, constants, added))
             continue
+        if node.op_type == "Compress" and node.input[1] in constants and node.domain in STANDARD:
+            kept.extend(_selection(node, constants, added))
+            continue
         forced = wanted(node)
         values = None
         if forced or node.output[0] not in encoded:
@@ -173,6 +176,25 @@ def _branch(
         yield renamed
     for value, output in zip(branch.output, node.output, strict=True):
         yield onnx.helper.make_node("Identity", [names.get(value.name, value.name)], [output])
+
+
+def _selection(
+    node: "onnx.NodeProto", constants: "Mapping[str, onnx.TensorProto]", added: "onnx.GraphProto"
+) -> "Iterator[onnx.NodeProto]":
+    """Yield a Compress by a known condition as a Gather, whose shape is known."""
+    import numpy as np
+    import onnx
+
+    (output,) = node.output
+    condition = onnx.numpy_helper.to_array(constants[node.input[1]])
+    added.initializer.append(onnx.numpy_helper.from_array(np.flatnonzero(condition), f"{output}/at"))
+    axis = next((int(each.i) for each in node.attribute if each.name == "axis"), None)
+    data = node.input[0]
+    if axis is None:
+        added.initializer.append(onnx.numpy_helper.from_array(np.array([-1]), f"{output}/flat"))
+        yield onnx.helper.make_node("Reshape", [data, f"{output}/flat"], [f"{output}/data"])
+        axis, data = 0, f"{output}/data"
+    yield onnx.helper.make_node("Gather", [data, f"{output}/at"], [output], name=node.name, axis=axis)
 
 
 def rename(node: "onnx.NodeProto", names: Mapping[str, str]) -> None:

@@ -30,6 +30,8 @@ def reductions() -> Iterator[Form]:
         dtypes = ("float16", "float64", "int32", "int64", "uint32", "uint64")
         dtypes += ("int8", "uint8") if kind in {"Max", "Min"} else ()
         for dtype in dtypes:
+            if dtype.startswith("uint3") and kind in {"LogSum", "SumSquare"}:
+                continue  # no reference
             yield Form(name, (some(dtype, 2, 3, 2, low=1), ints(1)), {"keepdims": 0}, 18)
     for kind in ("Max", "Min"):
         yield Form(f"Reduce{kind}", (some("bool", 2, 3), ints(1)), {}, 20)
@@ -64,10 +66,7 @@ def scans() -> Iterator[Form]:
             attributes = {"axis": axis, "largest": largest}
             yield Form("TopK", (some("float32", 4, 5), ints(2)), attributes, outputs=2)
             yield Form("TopK", (some("float32", 4, 5), ints(4)), attributes, outputs=2)
-    yield Form("TopK", (some("float32", 4, 5), ints(2)), {"sorted": 0}, outputs=2)
     yield Form("TopK", (some("float32", 6), ints(1)), outputs=2)
-    yield Form("TopK", (some("float32", 6), ints(2)), outputs=("values", ""))
-    yield Form("TopK", (some("float32", 6), ints(2)), outputs=("", "indices"))
     tied = np.array([[3, 1, 3, 2], [1, 1, 1, 1]], "float32")
     yield Form("TopK", (tied, ints(3)), outputs=2)
     yield Form("TopK", (tied, ints(3)), {"largest": 0}, outputs=2)
@@ -96,7 +95,8 @@ def normalisations() -> Iterator[Form]:
             {"num_groups": 2},
             21,
         )
-        yield Form("LRN", (x,), {"size": 3})
+        if dtype != "float64":  # no reference
+            yield Form("LRN", (x,), {"size": 3})
         yield Form("LpNormalization", (x,))
         yield Form("MeanVarianceNormalization", (x,))
     x32 = some("float32", 2, 3, 4)
@@ -143,10 +143,7 @@ def normalisations() -> Iterator[Form]:
         {"num_groups": 2},
         21,
     )
-    yield Form("LRN", (some("float32", 2, 5, 3, 3),), {"size": 4, "alpha": 0.2, "beta": 0.5, "bias": 2.0})
-    yield Form("LRN", (some("float32", 2, 5, 3),), {"size": 3, "alpha": 0.2})
-    yield Form("LRN", (some("float32", 2, 5),), {"size": 3, "alpha": 0.2})
-    yield Form("LRN", (some("float32", 1, 5, 2, 2, 2),), {"size": 3, "alpha": 0.2})
+    yield Form("LRN", (some("float32", 2, 5, 3, 3),), {"size": 5, "alpha": 0.2, "beta": 0.5, "bias": 2.0})
     for axis in (-1, 0, 1):
         for p in (1, 2):
             yield Form("LpNormalization", (x32,), {"axis": axis, "p": p})

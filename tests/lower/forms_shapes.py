@@ -18,7 +18,7 @@ def views() -> Iterator[Form]:
         yield Form("Squeeze", (some(dtype, 1, 3, 1), ints(0)))
         yield Form("Unsqueeze", (x, ints(0, -1)))
         yield Form("Transpose", (x,))
-    for shape in ((-1,), (0, -1), (0, 0, 2, 2), (3, 0, -1), (1, 1, 24), (4, -1, 1)):
+    for shape in ((-1,), (0, -1), (0, 0, 2, 2), (2, 0, -1), (1, 1, 24), (4, -1, 1)):
         yield Form("Reshape", (X, ints(*shape)))
     yield Form("Reshape", (X, ints(2, 3, 4)), {"allowzero": 1})
     yield Form("Reshape", (some("float32"), ints(1, 1)))
@@ -85,7 +85,7 @@ def repeats() -> Iterator[Form]:
     for sizes in ((1, 2), (2, 1)):
         yield Form("Split", (X, ints(*sizes)), {"axis": 1}, outputs=2)
     yield Form("Split", (X, ints(1, 3)), {"axis": -1}, outputs=2)
-    yield Form("Split", (X,), {"axis": 2, "num_outputs": 3}, 18, 3)
+    yield Form("Split", (some("float32", 2, 7),), {"axis": 1, "num_outputs": 3}, 18, 3)
     yield Form("Split", (X,), {"axis": 0, "num_outputs": 1}, 18, 1)
     yield Form("Split", (X,), {"axis": 1}, 13, 3)
     yield Form("Split", (X,), {"axis": 2, "split": [1, 3]}, 11, 2)
@@ -156,7 +156,7 @@ def pads() -> Iterator[Form]:
             opset,
         )
     yield Form("Pad", (x, ints(0, 1, 2, 0, 1, 2), scalar(1.5)), {}, 18)
-    yield Form("Pad", (x, ints(1, 1), scalar(1.5), ints(2, dtype="int32")), {}, 18)
+    yield Form("Pad", (x, ints(1, 1), scalar(1.5), ints(2)), {}, 18)
     yield Form("Pad", (x, ints(0, -1, 1, 0, 0, -2), scalar(1.5)), {}, 18)
     yield Form("Pad", (x, ints(0, 1, 2, 0, 1, 2), Fixed(np.array([2], "float32"))), {}, 13)
     yield Form("Pad", (x,), {"pads": [0, 1, 2, 0, 1, 2], "value": 2.5}, 7)

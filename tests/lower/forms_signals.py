@@ -137,7 +137,6 @@ def quantization() -> Iterator[Form]:
         yield Form("QuantizeLinear", (x, scale), {"axis": axis, "output_dtype": 3}, 21)
         yield Form("DequantizeLinear", (some("int8", 4, 6), scale, zero), {"axis": axis}, 21)
         yield Form("DequantizeLinear", (some("int8", 4, 6), scale), {"axis": axis}, 21)
-        yield Form("DequantizeLinear", (Fixed(some("int8", 4, 6)), scale, zero), {"axis": axis}, 21)
     per_channel = Fixed(some("float32", 4, low=0.1, high=0.4)), Fixed(some("uint8", 4, high=9))
     yield Form("QuantizeLinear", (image, *per_channel), {}, 13)
     yield Form("DequantizeLinear", (some("uint8", 1, 4, 3, 3, high=90), *per_channel), {}, 13)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Axis:
+class Resized:
     """How one axis is resized.
 
     Attributes:
@@ -45,7 +45,7 @@ class Taps:
     outside: Any
 
 
-def taps(axis: Axis, how: Interpolation) -> Taps:
+def taps(axis: Resized, how: Interpolation) -> Taps:
     """Return the taps of an axis; one tap of weight 1 for ``nearest``."""
     import numpy as np
 
@@ -65,7 +65,7 @@ def taps(axis: Axis, how: Interpolation) -> Taps:
     return Taps(at, weights.astype(np.float32), outside)
 
 
-def _positions(axis: Axis, coordinates: str) -> Any:
+def _positions(axis: Resized, coordinates: str) -> Any:
     """Return the position in the data of every output element, in float32."""
     import numpy as np
 
@@ -104,7 +104,7 @@ def _round(position: Any, rounding: str) -> Any:
     }[rounding]()
 
 
-def _filter(position: Any, axis: Axis, how: Interpolation) -> tuple[Any, Any]:
+def _filter(position: Any, axis: Resized, how: Interpolation) -> tuple[Any, Any]:
     """Return the first tap of each output element and all taps' weights, before any is excluded."""
     import numpy as np
 

@@ -4,21 +4,64 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgepack.lower.onnx.nodes import Node, ValueType
-from edgepack.lower.onnx.rewrites.indicators import rewrite_one_hot
+from edgepack.lower.onnx.rewrites import elementwise, quantized, reductions, selecting, spectra, windows
 from edgepack.lower.onnx.rewrites.patch import Patch
 from edgepack.lower.onnx.rewrites.resizing import rewrite_resize
-from edgepack.lower.onnx.rewrites.spectra import rewrite_dft, rewrite_stft
+from edgepack.lower.onnx.rewrites.types import INTEGERS, computed_in, rewrite_quantize_half
 from edgepack.onnxfile import canonicalise, opset_of
 from edgepack.onnxfile.inlining import STANDARD
 
 Rewrite = Callable[[Node, Patch], list[str] | None]
 """Builds the values that replace a node's outputs, in order; None if the node's form needs no rewrite, or has none."""
 
+_HALF = ("float16", "bfloat16")
+_in_float32 = computed_in("float32", _HALF)  # no intrinsic of LLVM, and no polynomial, in 16 bits
+_square = reductions.rewrite_without_axes(lambda patch, x: patch.op("Mul", x, x))
+_log = reductions.rewrite_without_axes(lambda patch, x: patch.op("Log", x))
+_in_uint8 = computed_in("uint8", ("bool",))
+
 REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
-    "DFT": (rewrite_dft,),
-    "OneHot": (rewrite_one_hot,),
+    **dict.fromkeys(("Acos", "Acosh", "Asin", "Asinh", "Atan"), (_in_float32,)),
+    "AveragePool": (windows.rewrite_automatic_padding,),
+    "Col2Im": (windows.rewrite_col2im,),
+    "ConvInteger": (quantized.rewrite_conv_integer,),
+    "ConvTranspose": (windows.rewrite_conv_transpose,),
+    "DequantizeLinear": (quantized.rewrite_dequantize,),
+    "Det": (reductions.rewrite_det,),
+    "DFT": (spectra.rewrite_dft,),
+    "DynamicQuantizeLinear": (quantized.rewrite_dynamic_quantize,),
+    "Equal": (elementwise.rewrite_equal,),
+    "EyeLike": (selecting.rewrite_eye_like,),
+    "Gemm": (computed_in("float64", INTEGERS, inputs=(0, 1, 2)),),
+    "IsInf": (elementwise.rewrite_is_inf,),
+    "LpNormalization": (reductions.rewrite_lp_normalization,),
+    "LpPool": (windows.rewrite_automatic_padding, windows.rewrite_lp_pool),
+    "LRN": (reductions.rewrite_lrn,),
+    "MaxPool": (windows.rewrite_automatic_padding, windows.rewrite_max_pool),
+    "MaxUnpool": (windows.rewrite_max_unpool,),
+    "OneHot": (selecting.rewrite_one_hot,),
+    "Pow": (elementwise.rewrite_pow,),
+    "QLinearConv": (quantized.rewrite_qlinear_conv,),
+    "QLinearMatMul": (quantized.rewrite_qlinear_matmul,),
+    "QuantizeLinear": (quantized.rewrite_quantize, rewrite_quantize_half),
+    "ReduceLogSum": (_log, computed_in("float64", INTEGERS)),
+    "ReduceMax": (_in_uint8,),
+    "ReduceMean": (reductions.rewrite_mean_of_integers,),
+    "ReduceMin": (_in_uint8,),
+    "ReduceSumSquare": (_square, computed_in("int64", ("uint32",))),
     "Resize": (rewrite_resize,),
-    "STFT": (rewrite_stft,),
+    "ReverseSequence": (selecting.rewrite_reverse_sequence,),
+    "RoiAlign": (windows.rewrite_roi_align,),
+    "Shrink": (computed_in("float64", INTEGERS),),
+    "Sign": (elementwise.rewrite_sign,),
+    "Squeeze": (selecting.rewrite_scalar_axes,),
+    "STFT": (spectra.rewrite_stft,),
+    "TopK": (
+        selecting.rewrite_top_k,
+        computed_in("int32", ("int16", "uint16")),
+        computed_in("int64", ("uint32",)),
+    ),
+    "Unsqueeze": (selecting.rewrite_scalar_axes,),
 }
 """By operator; the first that applies is used. What it builds is rewritten in turn."""
 

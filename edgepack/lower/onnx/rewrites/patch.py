@@ -47,6 +47,18 @@ class Patch:
         """Add a node with one output; returns its name."""
         return self.node(operator, *inputs, **attributes)[0]
 
+    def again(self, proto: Any, *inputs: str) -> list[str]:
+        """Add a node with the operator and attributes of another; returns the names of its outputs."""
+        import onnx
+
+        names = [self._new(proto.op_type) for _ in proto.output]
+        copy = onnx.NodeProto()
+        copy.CopyFrom(proto)
+        copy.name = names[0]
+        copy.input[:], copy.output[:] = inputs, names
+        self.nodes.append(copy)
+        return names
+
     def cast(self, value: str, dtype: str) -> str:
         """Convert a value to an element type."""
         import numpy as np

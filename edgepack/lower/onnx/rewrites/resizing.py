@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgepack.lower.onnx.nodes import Node
-from edgepack.lower.onnx.rewrites.filters import Axis, Interpolation, Taps, taps
+from edgepack.lower.onnx.rewrites.filters import Interpolation, Resized, Taps, taps
 from edgepack.lower.onnx.rewrites.patch import Patch
 
 _FEW = 4  # taps that are summed one by one; more become a product with a matrix
@@ -37,7 +37,7 @@ def rewrite_resize(node: Node, patch: Patch) -> list[str] | None:
     return [_interpolate(node, patch, data, axes, how)]
 
 
-def _axes(node: Node, before: Sequence[int], after: Sequence[int]) -> list[Axis] | None:
+def _axes(node: Node, before: Sequence[int], after: Sequence[int]) -> list[Resized] | None:
     """Return how each axis of the data is resized; None if that is only known at run time."""
     rank = len(before)
     at = [axis % rank for axis in node.attribute("axes", range(rank))]
@@ -59,10 +59,10 @@ def _axes(node: Node, before: Sequence[int], after: Sequence[int]) -> list[Axis]
     if roi is not None and roi.size == 2 * len(at):
         for i, axis in enumerate(at):
             regions[axis] = (float(roi[i]), float(roi[len(at) + i]))
-    return [Axis(*each) for each in zip(before, after, ratios, regions, strict=True)]
+    return [Resized(*each) for each in zip(before, after, ratios, regions, strict=True)]
 
 
-def _imports(axes: Sequence[Axis], how: Interpolation) -> bool:
+def _imports(axes: Sequence[Resized], how: Interpolation) -> bool:
     """Whether TVM's own Resize is right: two-dimensional images, and scales that are the ratios of the sizes."""
     exact = all(abs(axis.size * axis.scale - axis.resized) <= _ROUNDING * axis.size for axis in axes)
     batch = all(axis.size == axis.resized for axis in axes[:2])
@@ -82,7 +82,7 @@ def _normal(node: Node, patch: Patch, after: Sequence[int]) -> list[str] | None:
 
 
 def _interpolate(
-    node: Node, patch: Patch, data: tuple[str, tuple[int, ...]], axes: Sequence[Axis], how: Interpolation
+    node: Node, patch: Patch, data: tuple[str, tuple[int, ...]], axes: Sequence[Resized], how: Interpolation
 ) -> str:
     """Resize one axis after the other: the axes are independent of each other."""
     import numpy as np
