@@ -85,7 +85,7 @@ def _shown(value: Any) -> str:
     if not isinstance(value, Fixed):
         return f"{value.dtype}{list(value.shape)}"
     array = value.value
-    return f"={_brief(array.tolist())}" if array.size < 9 else f"={array.dtype}{list(array.shape)}"  # noqa: PLR2004
+    return f"={_brief(array.tolist())}" if array.size < 9 else f"={array.dtype}{list(array.shape)}"
 
 
 def _brief(value: Any) -> str:
@@ -97,7 +97,7 @@ def some(dtype: str, *shape: int, low: float = -4, high: float = 4) -> np.ndarra
     size = int(np.prod(shape))
     rng = np.random.default_rng(size + 7 * len(shape))
     if dtype == "bool":
-        return np.asarray(rng.random(shape) < 0.5)  # noqa: PLR2004 - as often true as false
+        return np.asarray(rng.random(shape) < 0.5)
     if dtype.startswith("u"):
         low = max(low, 0)
     spread = np.linspace(low, high, max(size, 2))[:size] if size > 1 else np.array([high * 0.7])

@@ -56,6 +56,8 @@ def imported(path) -> tuple[onnx.ModelProto | None, Sequence[ModelProblem]]:
         _, problems, _ = import_model(model, str(path))
     except UnsupportedError as error:
         return None, error.model_problems
+    except InputError as error:
+        return None, [ModelProblem("", "", error.message, str(error.why), str(error.next))]
     return (None, problems) if problems else (model, ())
 
 

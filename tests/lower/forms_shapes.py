@@ -1,5 +1,7 @@
 """Forms of operators that move, repeat, select and write elements."""
 
+# ruff: noqa: C901, PLR0912 - lists of forms, in loops
+
 from collections.abc import Iterator
 
 import numpy as np
@@ -249,8 +251,8 @@ def generated() -> Iterator[Form]:
     for dtype in FLOATS:
         yield Form("Dropout", (some(dtype, 2, 3),))
         yield Form("Dropout", (some(dtype, 2, 3), scalar(0.3, dtype)))
-    yield Form("Dropout", (some("float32", 2, 3), scalar(0.5), scalar(False, "bool")))  # noqa: FBT003 - a value
-    yield Form("Dropout", (some("float32", 2, 3), None, scalar(False, "bool")))  # noqa: FBT003 - a value
+    yield Form("Dropout", (some("float32", 2, 3), scalar(0.5), scalar(False, "bool")))
+    yield Form("Dropout", (some("float32", 2, 3), None, scalar(False, "bool")))
     yield Form("Dropout", (some("float32", 2, 3),), outputs=2)
     yield from over("Hardmax", FLOATS, [(4,), (2, 3), (2, 3, 4)])
     for axis in (0, 1, -2):

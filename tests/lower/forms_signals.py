@@ -15,16 +15,16 @@ def floats(*values: float) -> Fixed:
     return Fixed(np.array(values, "float32"))
 
 
+def resize(x=None, roi=None, scales=None, sizes=None, opset=19, **attributes):
+    """Return Resize of an image, without inputs that are omitted at its end."""
+    given = [some("float32", 1, 2, 5, 6) if x is None else x, roi, scales, sizes]
+    while given[-1] is None:
+        del given[-1]
+    return Form("Resize", tuple(given), attributes, opset)
+
+
 def resizes() -> Iterator[Form]:
     """Resize in every mode, by scales and sizes, with and without axes."""
-    x = some("float32", 1, 2, 5, 6)
-
-    def resize(x=x, roi=None, scales=None, sizes=None, opset=19, **attributes):
-        given = [x, roi, scales, sizes]
-        while given[-1] is None:
-            del given[-1]
-        return Form("Resize", tuple(given), attributes, opset)
-
     for how, mode in product(MODES, ("nearest", "linear", "cubic")):
         attributes = {"coordinate_transformation_mode": how, "mode": mode}
         for scales in ((1, 1, 2, 2), (1, 1, 0.6, 0.5), (1, 1, 1.7, 0.8)):
@@ -62,6 +62,12 @@ def resizes() -> Iterator[Form]:
         yield resize(scales=scales, mode="cubic", exclude_outside=1)
         yield resize(scales=scales, mode="cubic", cubic_coeff_a=-0.5)
         yield resize(scales=scales, mode="cubic", cubic_coeff_a=-0.5, exclude_outside=1, antialias=1)
+    yield from _other_resizes()
+
+
+def _other_resizes() -> Iterator[Form]:
+    """Other types, ranks and axes, and older opsets."""
+    x = some("float32", 1, 2, 5, 6)
     for dtype in (*FLOATS[1:], "int8", "uint8", "int32"):
         yield resize(x=some(dtype, 1, 2, 4, 4), scales=floats(1, 1, 2, 2), mode="nearest")
     for dtype in (*FLOATS[1:], "uint8"):
