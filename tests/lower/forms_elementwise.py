@@ -1,6 +1,6 @@
 """Forms of operators that compute every element by itself."""
 
-# ruff: noqa: C901, PLR0912 - lists of forms, in loops
+# ruff: noqa: C901 - lists of forms, in loops
 
 from collections.abc import Iterator
 

@@ -1,6 +1,6 @@
 """Forms of reductions, normalisations, products, sorts and scans."""
 
-# ruff: noqa: C901, PLR0912 - lists of forms, in loops
+# ruff: noqa: C901 - lists of forms, in loops
 
 from collections.abc import Iterator
 

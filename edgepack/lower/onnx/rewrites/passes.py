@@ -51,6 +51,7 @@ REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     "ReduceSumSquare": (_square, computed_in("int64", ("uint32",))),
     "Resize": (rewrite_resize,),
     "ReverseSequence": (selecting.rewrite_reverse_sequence,),
+    "RMSNormalization": (reductions.rewrite_rms,),
     "RoiAlign": (windows.rewrite_roi_align,),
     "Shrink": (computed_in("float64", INTEGERS),),
     "Sign": (elementwise.rewrite_sign,),

@@ -77,3 +77,14 @@ class Patch:
     def _new(self, kind: str) -> str:
         self._count += 1
         return f"{self._name}/{kind}_{self._count}"
+
+
+def set_attributes(proto: Any, **attributes: Any) -> None:
+    """Set a node's attributes; None removes one."""
+    import onnx
+
+    kept = [each for each in proto.attribute if each.name not in attributes]
+    del proto.attribute[:]
+    proto.attribute.extend(kept)
+    given = {name: value for name, value in attributes.items() if value is not None}
+    proto.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in sorted(given.items()))

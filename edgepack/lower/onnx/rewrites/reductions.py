@@ -5,7 +5,7 @@ from itertools import permutations
 from typing import Any
 
 from edgepack.lower.onnx.nodes import Node
-from edgepack.lower.onnx.rewrites.patch import Patch
+from edgepack.lower.onnx.rewrites.patch import Patch, set_attributes
 from edgepack.lower.onnx.rewrites.types import INTEGERS
 
 _LARGEST_MATRIX = 4  # rows: a determinant of n rows has n! terms
@@ -46,6 +46,20 @@ def rewrite_lp_normalization(node: Node, patch: Patch) -> list[str] | None:
     norm = patch.op(f"ReduceL{p}", node.input(0), axis, keepdims=1)
     zero = patch.op("Equal", norm, patch.constant(0, kind[0]))
     return [patch.op("Div", node.input(0), patch.op("Where", zero, patch.constant(1, kind[0]), norm))]
+
+
+def rewrite_rms(node: Node, patch: Patch) -> list[str] | None:
+    """RMSNormalization over all of several axes: over one axis of all elements."""
+    from math import prod
+
+    data, scale = node.input_type(0), node.input_type(1)
+    if data is None or scale is None or len(data[1]) < 2 or node.attribute("axis", -1) % len(data[1]):  # noqa: PLR2004 - axes
+        return None
+    whole = patch.op("Expand", node.input(1), patch.constant(list(data[1]), "int64"))
+    given = [patch.reshape(each, [prod(data[1])]) for each in (node.input(0), whole)]
+    results = patch.again(node.proto, *given)
+    set_attributes(patch.nodes[-1], axis=None)
+    return [patch.reshape(results[0], data[1])]
 
 
 def rewrite_lrn(node: Node, patch: Patch) -> list[str] | None:

@@ -1,7 +1,7 @@
 """Operators that select or generate elements, as comparisons and gathers of constant positions."""
 
 from edgepack.lower.onnx.nodes import Node
-from edgepack.lower.onnx.rewrites.patch import Patch
+from edgepack.lower.onnx.rewrites.patch import Patch, set_attributes
 
 
 def rewrite_one_hot(node: Node, patch: Patch) -> list[str] | None:
@@ -84,7 +84,5 @@ def rewrite_top_k(node: Node, patch: Patch) -> list[str] | None:
     if node.attribute("sorted", 1):
         return None
     results = patch.again(node.proto, *node.proto.input)
-    kept = [each for each in patch.nodes[-1].attribute if each.name != "sorted"]
-    del patch.nodes[-1].attribute[:]
-    patch.nodes[-1].attribute.extend(kept)
+    set_attributes(patch.nodes[-1], sorted=None)
     return results

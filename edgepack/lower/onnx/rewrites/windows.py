@@ -5,7 +5,7 @@ from math import prod
 from typing import Any
 
 from edgepack.lower.onnx.nodes import Node
-from edgepack.lower.onnx.rewrites.patch import Patch
+from edgepack.lower.onnx.rewrites.patch import Patch, set_attributes
 
 
 class Window:
@@ -49,7 +49,7 @@ def rewrite_automatic_padding(node: Node, patch: Patch) -> list[str] | None:
     if window is None or not node.attribute("auto_pad", "NOTSET").startswith("SAME"):
         return None
     results = patch.again(node.proto, node.input(0))
-    _set_attributes(patch.nodes[-1], auto_pad=None, ceil_mode=None, pads=window.pads)
+    set_attributes(patch.nodes[-1], auto_pad=None, ceil_mode=None, pads=window.pads)
     return results
 
 
@@ -63,7 +63,7 @@ def rewrite_max_pool(node: Node, patch: Patch) -> list[str] | None:
         if node.attribute("storage_order") is None and len(node.proto.output) == 1:
             return None
         results = patch.again(node.proto, node.input(0))  # the order is that of the indices
-        _set_attributes(patch.nodes[-1], storage_order=None)
+        set_attributes(patch.nodes[-1], storage_order=None)
         del patch.nodes[-1].output[1:]
         return results[:1]
     output = node.output_type()
@@ -149,7 +149,7 @@ def rewrite_conv_transpose(node: Node, patch: Patch) -> list[str] | None:
         end.append(total - first)
     results = patch.again(node.proto, *node.proto.input)
     pads = [*begin, *end]
-    _set_attributes(patch.nodes[-1], output_shape=None, auto_pad=None, pads=pads, output_padding=padding)
+    set_attributes(patch.nodes[-1], output_shape=None, auto_pad=None, pads=pads, output_padding=padding)
     return results
 
 
@@ -212,16 +212,5 @@ def rewrite_roi_align(node: Node, patch: Patch) -> list[str] | None:
         return None
     scaled = patch.op("Mul", node.input(1), patch.scalar(scale, rois[0]))
     results = patch.again(node.proto, node.input(0), scaled, node.input(2))
-    _set_attributes(patch.nodes[-1], spatial_scale=1.0)
+    set_attributes(patch.nodes[-1], spatial_scale=1.0)
     return results
-
-
-def _set_attributes(proto: Any, **attributes: Any) -> None:
-    """Set a node's attributes; None removes one."""
-    import onnx
-
-    kept = [each for each in proto.attribute if each.name not in attributes]
-    del proto.attribute[:]
-    proto.attribute.extend(kept)
-    given = {name: value for name, value in attributes.items() if value is not None}
-    proto.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in sorted(given.items()))
