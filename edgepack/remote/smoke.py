@@ -34,7 +34,7 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
 
     Raises:
         DeployError: The agent failed, or an output differs.
-        InputError: The bundle has no sample.
+        InputError: The bundle has no sample, or one that cannot fail.
         UnreachableError: The connection was lost.
     """
     paths = {entry.path for entry in manifest.files}
@@ -47,6 +47,8 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
             where=manifest.filename,
             next="rebuild it: edgepack package",
         )
+    expected = {path: _load(session, posixpath.join(folder, path)) for path in outputs}
+    _require_telling(expected, manifest.filename)
     out = f"../{posixpath.basename(folder)}.smoke"
     # In the release's folder, as an application would run it.
     on = BoardModel(session, f"./{AGENT}", manifest.model, device=manifest.target.device_kind)
@@ -68,25 +70,42 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
     for path in outputs:
         name = posixpath.basename(path)
         actual = _load(session, posixpath.join(folder, out, name))
-        expected = _load(session, posixpath.join(folder, path))
-        if difference := compare(actual, expected):
+        if difference := compare(actual, expected[path]):
             raise _failed(session, manifest, f"{name}: {difference}")
 
 
 def compare(actual: "np.ndarray", expected: "np.ndarray") -> str | None:
-    """Why an output is wrong, or None. Both may have any shape and dtype."""
+    """Why an output is wrong, or None. Both may have any shape and dtype; NaN and infinities must be the same."""
     import numpy as np
 
     if (actual.shape, actual.dtype) != (expected.shape, expected.dtype):
         return f"got {actual.dtype} {actual.shape}, expected {expected.dtype} {expected.shape}"
     got, want = actual.astype(np.float64), expected.astype(np.float64)
-    if not np.isfinite(got).all():
-        return "it contains NaN or Inf"
-    largest = float(np.abs(want).max(initial=0.0))
-    difference = float(np.abs(got - want).max(initial=0.0))
+    finite = np.isfinite(want)
+    if not np.isfinite(got[finite]).all():
+        return "it contains NaN or Inf where the sample has numbers"
+    if not np.array_equal(got[~finite], want[~finite], equal_nan=True):
+        return "the sample's NaN and infinities are not at the same places"
+    largest = float(np.abs(want[finite]).max(initial=0.0))
+    difference = float(np.abs(got[finite] - want[finite]).max(initial=0.0))
     if difference > TOLERANCE * largest:
         return f"it differs by {difference:.3g}; the sample's largest value is {largest:.3g}"
     return None
+
+
+def _require_telling(expected: "dict[str, np.ndarray]", where: str) -> None:
+    """Raise an error if any result would do: no output of the sample holds a number."""
+    import numpy as np
+
+    if not any(np.isfinite(output).any() for output in expected.values()):
+        kinds = {"empty" if not output.size else "NaN or infinite" for output in expected.values()}
+        raise InputError(
+            f"the bundle cannot be tested on the board: its sample's outputs are {' or '.join(sorted(kinds))}",
+            where=f"{where}, {', '.join(expected)}",
+            why="any result would pass",
+            state="the current release is unchanged",
+            next="rebuild it with inputs for which the model's outputs are numbers: samples: inputs.npz",
+        )
 
 
 def _load(session: Session, path: str) -> "np.ndarray":
