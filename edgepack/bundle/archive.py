@@ -7,13 +7,12 @@ order. Input is not trusted: sizes are checked before data is read, so a decompr
 import hashlib
 import io
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.bundle import frame, ustar
 from edgepack.bundle.layout import MANIFEST, is_program
 from edgepack.bundle.manifest import EXECUTABLE, PLAIN, Contents, FileEntry, Manifest
@@ -40,9 +39,8 @@ def pack(out: Path, contents: Contents, files: Mapping[str, Path | bytes]) -> Pa
     entries = tuple(_entry(path, files[path]) for path in sorted(files))
     manifest = Manifest(**{name: getattr(contents, name) for name in Contents.model_fields}, files=entries)
     out.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with temporary_folder(out.parent, f".{out.name}.") as folder:
+        with (folder / "bundle").open("wb") as file:
             with frame.compressor().stream_writer(file, closefd=False) as tar:
                 data = manifest.data
                 tar.write(
@@ -54,10 +52,7 @@ def pack(out: Path, contents: Contents, files: Mapping[str, Path | bytes]) -> Pa
             file.flush()
             os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
-        Path(name).replace(out)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        (folder / "bundle").replace(out)
     _sync_folder(out.parent)
     return out
 
@@ -88,15 +83,17 @@ def verify(path: Path, *, digest: str | None = None, max_bytes: int = MAX_FILES)
     return manifest
 
 
-def read_file(path: Path, name: str, *, max_bytes: int = MAX_FILES) -> bytes:
+def read_file(path: Path, name: str, *, digest: str | None = None, max_bytes: int = MAX_FILES) -> bytes:
     """Return one file of a bundle, checked against the manifest; what comes after it is not read.
+
+    With ``digest``, the bundle must still hold the release of this digest.
 
     Raises:
         InputError: The bundle cannot be read, or has no such file.
         IntegrityError: The part that was read is damaged.
     """
     with _open(path) as reader:
-        for entry, data in _files(reader, _manifest(reader, path), max_bytes):
+        for entry, data in _files(reader, _manifest(reader, path, digest=digest), max_bytes):
             content = io.BytesIO()
             _verify_file(entry, data, content if entry.path == name else None)
             if entry.path == name:
@@ -110,7 +107,7 @@ def extract(path: Path, dest: Path, *, digest: str | None = None, max_bytes: int
     Args:
         path: The bundle.
         dest: A folder that does not exist yet, or is empty.
-        digest: The release digest it must have, if known.
+        digest: The release digest it must have, if known: a file that was read before may have been replaced since.
         max_bytes: Limit on the unpacked size.
 
     Raises:
@@ -124,23 +121,23 @@ def extract(path: Path, dest: Path, *, digest: str | None = None, max_bytes: int
         )
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
-        temp = Path(tempfile.mkdtemp(dir=dest.parent, prefix=f".{dest.name}."))
+        with temporary_folder(dest.parent, f".{dest.name}.") as temp:
+            manifest = _unpack(path, temp, digest, max_bytes)
+            temp.chmod(0o755)
+            temp.replace(dest)
     except OSError as error:
         raise UsageError("cannot write the destination", where=str(dest), why=error.strerror) from error
-    try:
-        with _open(path) as reader:
-            manifest = _manifest(reader, path, digest=digest)
-            for entry, data in _files(reader, manifest, max_bytes):
-                _place(temp, entry, data)
-            _end(reader)
-        (temp / MANIFEST).write_bytes(manifest.data)
-        temp.chmod(0o755)
-        temp.replace(dest)
-    except OSError as error:
-        raise UsageError("cannot write the destination", where=str(dest), why=error.strerror) from error
-    finally:
-        shutil.rmtree(temp, ignore_errors=True)
     _sync_folder(dest.parent)
+    return manifest
+
+
+def _unpack(path: Path, folder: Path, digest: str | None, max_bytes: int) -> Manifest:
+    with _open(path) as reader:
+        manifest = _manifest(reader, path, digest=digest)
+        for entry, data in _files(reader, manifest, max_bytes):
+            _place(folder, entry, data)
+        _end(reader)
+    (folder / MANIFEST).write_bytes(manifest.data)
     return manifest
 
 
@@ -206,7 +203,8 @@ def _reader(path: Path) -> frame.FrameReader:
     except FileNotFoundError as error:
         raise InputError("no such bundle", where=str(path)) from error
     except OSError as error:
-        raise InputError("cannot read the bundle", where=str(path), why=error.strerror) from error
+        why = error.strerror or str(error)
+        raise InputError("cannot read the bundle", where=str(path), why=why) from error
 
 
 def _manifest(reader: frame.FrameReader, path: Path, *, digest: str | None = None) -> Manifest:
@@ -218,7 +216,10 @@ def _manifest(reader: frame.FrameReader, path: Path, *, digest: str | None = Non
     data = reader.take(member.size)
     _padding(reader, member.size)
     if digest is not None and hashlib.sha256(data).hexdigest() != digest:
-        raise ValueError(f"its release digest is {hashlib.sha256(data).hexdigest()}, not {digest}")
+        raise ValueError(
+            f"its release digest is {hashlib.sha256(data).hexdigest()}, not {digest}: it is another release, "
+            "or the file was replaced while it was in use"
+        )
     try:
         manifest = Manifest.parse(data, where=f"{path}:{MANIFEST}")
     except SchemaVersionError:

@@ -1,6 +1,8 @@
 """The zstd frame of a bundle: exactly one, checksummed, ending where the file ends."""
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,11 +57,20 @@ def check(file: BinaryIO) -> None:
     file.seek(0)
 
 
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading; another kind of file is refused, since opening a FIFO would wait for its writer."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
 class FrameReader:
     """Sequential reads of the decompressed data, buffering no more than requested."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+        self._file = _open_regular(path)
         try:
             check(self._file)
             decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)

@@ -11,7 +11,8 @@ Versions: 1; 2 adds ``constants``, ``executor`` and ``compression[].encodings``,
 
 import hashlib
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, Literal, Self
@@ -36,6 +37,21 @@ MAX_PATH = 100  # bytes: the name field of a ustar header
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 _PATH = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*(/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)*")
+
+
+_NOT_PRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories of control characters and line separators
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All strings in a JSON value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in (*value.keys(), *value.values()):
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
 
 
 class FileEntry(Spec):
@@ -90,7 +106,7 @@ class RecipeInfo(Spec):
 class TargetInfo(Spec):
     """Requirements on the board. Preflight checks them before anything is sent."""
 
-    name: str
+    name: Name
     abi: Abi
     device_kind: Literal["cpu", "cuda"]
     tvm: dict[str, Any]
@@ -147,6 +163,15 @@ class Contents(JsonDocument):
     )
     accuracy: Accuracy = Accuracy()
 
+    @model_validator(mode="after")
+    def _printable(self) -> Self:
+        """What is about the target and the tools is printed, and written to a board's history."""
+        told = self.model_dump(mode="json", include={"target", "tools"})
+        for text in _texts(told):
+            if any(unicodedata.category(character) in _NOT_PRINTABLE for character in text):
+                raise ValueError(f"{text[:80]!r} contains a control character")
+        return self
+
     @classmethod
     def upgrade(cls, value: dict[str, Any], version: int) -> dict[str, Any]:
         """Convert the values of an older manifest to this version."""
@@ -179,8 +204,9 @@ class Manifest(Contents):
             inside = next((str(p) for p in PurePosixPath(path).parents if str(p) in known), None)
             if inside:
                 raise ValueError(f"{path!r} lies inside the file {inside!r}")
-        if MANIFEST in known:
-            raise ValueError(f"{MANIFEST} cannot list itself")
+        for path in paths:
+            if PurePosixPath(path).parts[0] == MANIFEST:
+                raise ValueError(f"{path!r} is in the place of the manifest itself")
         return self
 
     @classmethod

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, get_args
 from edgepack.base.text import near_miss
 from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of, save_onnx
+from edgepack.onnxfile.checking import refusing, require_numbers
 from edgepack.onnxfile.folding import fold_constants, simplify
+from edgepack.onnxfile.limits import require_small
+from edgepack.onnxfile.opset import to_opset, without_training
 from edgepack.onnxfile.quiet import quiet
 from edgepack.spec import DType, Input
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir
-
-_UPGRADE_BELOW, _UPGRADE_TO = 13, 18  # per-channel DequantizeLinear came with opset 13
-
 
 Simplify = Callable[["onnx.ModelProto", str], "onnx.ModelProto"]
 """Takes a model and its file name; returns an equivalent model with fewer nodes."""
@@ -47,23 +47,22 @@ def fit_model(
     Raises:
         InputError: as :func:`import_onnx`.
     """
-    import onnx
+    with refusing("the ONNX model cannot be imported", where):
+        return _fit(model, inputs, where, simplify or simplify_model)
 
-    if opset_of(model) < _UPGRADE_BELOW:
-        try:
-            model = onnx.version_converter.convert_version(model, _UPGRADE_TO)
-        except RuntimeError as error:
-            raise InputError(
-                f"opset {opset_of(model)} cannot be upgraded to {_UPGRADE_TO}",
-                where=where,
-                why=str(error).strip(),
-                next=f"re-export the model with opset {_UPGRADE_BELOW} or later",
-            ) from error
+
+def _fit(
+    model: "onnx.ModelProto", inputs: Sequence[Input], where: str, simplify: Simplify
+) -> "onnx.ModelProto":
     declared = _declared_shapes(model)
     _fix_inputs(model, inputs, where)
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
-    model = canonicalise((simplify or simplify_model)(canonicalise(model), where))
+    model = canonicalise(to_opset(model, where))
+    require_small(model, where)
+    plain = without_training(model, opset_of(model), where)
+    model = canonicalise(simplify(plain if plain is model else canonicalise(plain), where))
+    require_numbers(model, where)
     if not model.graph.input:
         why = "its output is constant"
         raise InputError("the model has no input", where=where, why=why, next="use its output as a constant")
@@ -170,7 +169,9 @@ def model_inputs(model: "onnx.ModelProto") -> tuple[Input, ...]:
         if dtype not in get_args(DType):
             shown = TensorProto.DataType.Name(kind).lower() if kind else dtype
             raise InputError(
-                f"input {value.name!r} is {shown}", why=f"supported types are {', '.join(get_args(DType))}"
+                f"input {value.name!r} is {shown}",
+                why=f"supported types are {', '.join(get_args(DType))}",
+                next=f"export the model with another type for {value.name!r}, or convert it outside the model",
             )
         shape = tuple(dim or 1 for dim in _dims(value))
         inputs.append(Input.model_validate({"name": value.name, "shape": shape, "dtype": dtype}))

@@ -1,17 +1,16 @@
 """Copy a bundle's files to a board: existing files are linked, the rest is sent, all are verified."""
 
 import posixpath
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.bundle import archive
 from edgepack.bundle.layout import MANIFEST
 from edgepack.bundle.manifest import PLAIN, FileEntry, Manifest
-from edgepack.errors import DeployError
+from edgepack.errors import DeployError, IntegrityError
 from edgepack.remote import elf
 from edgepack.remote.layout import checksums, read_manifest, script
 from edgepack.remote.session import Session
@@ -57,27 +56,37 @@ class Unpacked:
         return (*self.manifest.files, own)
 
     def libraries(self) -> frozenset[str]:
-        """Shared libraries that the release needs from the board: linked, but not in the bundle."""
+        """Shared libraries that the release needs from the board: linked, but not in the bundle.
+
+        Raises:
+            IntegrityError: A library in the bundle is damaged.
+        """
         own = {posixpath.basename(entry.path) for entry in self.manifest.files}
-        linked = {
-            name for entry in self.manifest.files for name in elf.needed_libraries(self.folder / entry.path)
-        }
+        linked: set[str] = set()
+        for entry in self.manifest.files:
+            try:
+                linked.update(elf.needed_libraries(self.folder / entry.path))
+            except ValueError as error:
+                raise IntegrityError(
+                    f"{entry.path} in the bundle is damaged",
+                    where=self.manifest.filename,
+                    why=str(error),
+                    state="nothing was sent",
+                    next="rebuild the bundle: edgepack package",
+                ) from error
         return frozenset(linked - own)
 
 
 @contextmanager
-def unpack_bundle(bundle: Path) -> Iterator[Unpacked]:
-    """A bundle unpacked into a temporary folder here.
+def unpack_bundle(bundle: Path, digest: str | None = None) -> Iterator[Unpacked]:
+    """A bundle unpacked into a temporary folder here; ``digest`` is that of its release, if known.
 
     Raises:
         InputError, IntegrityError: As ``edgepack.bundle.archive.extract``.
     """
-    folder = Path(tempfile.mkdtemp(prefix="edgepack-"))
-    try:
-        manifest = archive.extract(bundle, folder / "bundle")
+    with temporary_folder() as folder:
+        manifest = archive.extract(bundle, folder / "bundle", digest=digest)
         yield Unpacked(manifest, folder / "bundle")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def donors(session: Session, manifest: Manifest, releases: Sequence[str]) -> dict[str, str]:

@@ -14,11 +14,11 @@ class Spec(BaseModel):
 Reference = Annotated[
     str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", description="module:callable")
 ]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+_]*$")]
-Glibc = Annotated[str, Field(pattern=r"^2\.\d+$")]
-GpuArch = Annotated[str, Field(pattern=r"^sm_\d+$")]
-TwoNumbers = Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Version = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+_]{0,63}$")]
+Glibc = Annotated[str, Field(pattern=r"^2\.[0-9]{1,3}$")]
+GpuArch = Annotated[str, Field(pattern=r"^sm_[0-9]{2,3}$")]
+TwoNumbers = Annotated[str, Field(pattern=r"^[0-9]{1,4}\.[0-9]{1,4}$")]
 Filled = Annotated[str, Field(pattern=r"\S")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
@@ -30,10 +30,10 @@ MAY_BE_EMPTY = "may be empty"
 # Descriptions of the patterns above; a test checks that none is missing.
 PATTERNS = {
     r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$": "module:callable",
-    r"^[a-z0-9][a-z0-9_-]*$": "a name of lower-case letters, digits, - and _",
-    r"^[0-9A-Za-z][0-9A-Za-z.+_]*$": "a version such as 1.2.0 (letters, digits, . + _)",
-    r"^2\.\d+$": 'a glibc version such as "2.31", quoted',
-    r"^sm_\d+$": "a GPU architecture such as sm_87",
-    r"^\d+\.\d+$": 'a version such as "13.0", quoted',
+    r"^[a-z0-9][a-z0-9_-]{0,63}$": "a name of lower-case letters, digits, - and _, at most 64",
+    r"^[0-9A-Za-z][0-9A-Za-z.+_]{0,63}$": "a version such as 1.2.0 (letters, digits, . + _), at most 64 characters",
+    r"^2\.[0-9]{1,3}$": 'a glibc version such as "2.31", quoted',
+    r"^sm_[0-9]{2,3}$": "a GPU architecture such as sm_87",
+    r"^[0-9]{1,4}\.[0-9]{1,4}$": 'a version such as "13.0", quoted',
     r"\S": "text that is not empty",
 }

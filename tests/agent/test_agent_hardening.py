@@ -13,7 +13,7 @@ from agent_kit import headers, need
 from edgepack.agent.build import SOURCES
 
 EXIT_CODES = {0, 2, 3, 4, 5, 6, 7, 8}
-FUZZED = ("npy", "dtype", "job", "fail", "elf_check", "json", "board")
+FUZZED = ("npy", "dtype", "job", "fail", "elf_check", "json", "board", "regular")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """`info`: properties of a board, read from /proc and /sys below a root."""
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -140,3 +141,37 @@ def test_emulation_is_seen(arm_bundle):
     assert (told["arch"], told["emulation"]) == ("aarch64", "qemu-user")
     assert "asimd" in told["features"]
     assert told["cpu"] is None  # /proc/cpuinfo is the host's
+
+
+def test_a_root_of_any_length_is_read_or_refused_but_never_overrun(sanitized, tmp_path):
+    """Paths below the root are built in buffers of a fixed size."""
+    plant(tmp_path, PI | JETSON)
+    for length in (0, 400, 440, 460, 480, 500, 512, 600, 3071, 3072, 3073, 3500, 3584, 4096, 100_000):
+        root = str(tmp_path).ljust(length, "/")
+        done = subprocess.run([sanitized, "info", "--root", root], capture_output=True, check=False)
+        assert done.returncode == (0 if length <= 3072 else 2), done.stderr.decode()
+        told = json.loads(done.stdout)
+        if length <= 3072:
+            assert told["cuda"]["runtimes"] == ["/usr/local/cuda-12.6/lib64/libcudart.so.12"]
+            assert told["state"]["governor"] == ["ondemand", "ondemand"]
+
+
+def test_a_fifo_among_the_kernels_files_does_not_block(bundle, tmp_path):
+    for path in PI | JETSON:
+        target = tmp_path / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(target)
+    told = json.loads(bundle.run("info", "--root", tmp_path, timeout=20).stdout)
+    assert (told["board"], told["cpu"]) == (None, None)
+
+
+def test_absurd_figures_of_a_board_are_left_out_or_bounded(sanitized, tmp_path):
+    most = str(2**63 - 1)
+    files = {path: most if text.strip().isdigit() else text for path, text in (PI | JETSON).items()}
+    for core in (0, 1):
+        files[f"/sys/devices/system/cpu/cpu{core}/thermal_throttle/core_throttle_count"] = most
+    done = subprocess.run(
+        [sanitized, "info", "--root", plant(tmp_path, files)], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout)["state"]["throttling"]["events"] == 2**63 - 1

@@ -1,6 +1,8 @@
 """`run` and `bench`: a compiled model on .npy files, its outputs and error messages."""
 
 import json
+import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -144,13 +146,64 @@ def test_an_output_folder_that_cannot_be_made_is_an_output_failure(bundle, x):
     assert (done.returncode, result(done)["kind"]) == (5, "output")
 
 
-def test_a_full_disk_is_an_output_failure(bundle, xs, tmp_path):
-    (tmp_path / "output-0.npy").symlink_to("/dev/full")
-    done = bundle.run(
+def test_an_output_that_does_not_fit_is_an_output_failure(bundle, xs, tmp_path):
+    argv = bundle.argv(
         "run", "--model", bundle.library("mlp"), "--input", xs, "--output-dir", tmp_path, "--each"
     )
+    limited = ["/bin/sh", "-c", 'trap "" XFSZ; ulimit -f 0; exec "$@"', "sh", *argv]
+    done = subprocess.run(limited, capture_output=True, check=False)
     assert (done.returncode, result(done)["kind"]) == (5, "output")
-    assert "No space left on device" in result(done)["error"]
+    assert "output-0.npy cannot be written: File too large" in result(done)["error"]
+
+
+def fifo(path):
+    os.mkfifo(path)
+    return path
+
+
+def test_a_path_that_names_something_else_than_a_file_is_refused_at_once(bundle, x, tmp_path):
+    """Opening a FIFO waits for another process, and writing through a link changes another file."""
+    model, pipe, out = bundle.library("mlp"), fifo(tmp_path / "pipe"), tmp_path / "out"
+    out.mkdir()
+    for given, data in ((model, pipe), (pipe, x), (model, "/dev/zero"), (model, tmp_path)):
+        done = bundle.run("run", "--model", given, "--input", data, "--output-dir", out, timeout=20)
+        assert done.returncode == 3
+        assert "is not a regular file" in result(done)["error"]
+    mine = tmp_path / "mine"
+    mine.write_text("keep")
+    for make, why in (
+        (os.mkfifo, "it is a FIFO or a device"),
+        (os.mkdir, "Is a directory"),
+        (lambda path: path.symlink_to(mine), "it is a symbolic link"),
+    ):
+        there = tmp_path / f"out-{why.split()[-1]}"
+        there.mkdir()
+        make(there / "output-0.npy")
+        done = bundle.run("run", "--model", model, "--input", x, "--output-dir", there, timeout=20)
+        assert done.returncode == 5
+        assert f"output-0.npy cannot be written: {why}" in result(done)["error"]
+    assert mine.read_text() == "keep"
+
+
+@pytest.mark.parametrize(
+    ("shape", "why"),
+    [
+        ("(100000000000000000, 0)", "its samples have no elements"),
+        ("(99999999999999999999,)", "invalid dimension"),
+        ("(4611686018427387904, 4)", "too many elements"),
+        ("(10000000000, 10)", "its header says"),
+        ("(2, 64, 1, 1, 1, 1, 1, 1, 1)", "more than 8 dimensions"),
+    ],
+)
+def test_a_header_may_claim_any_shape(bundle, tmp_path, shape, why):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    (tmp_path / "x.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    )
+    words = ("--input", tmp_path / "x.npy", "--output-dir", tmp_path, "--each")
+    done = bundle.run("run", "--model", bundle.library("mlp"), *words, timeout=20)
+    assert done.returncode == 3
+    assert why in result(done)["error"]
 
 
 def test_a_truncated_or_foreign_model_is_named_before_it_is_loaded(bundle, x, tmp_path):

@@ -1,6 +1,7 @@
 import hashlib
 import os
 import subprocess
+import sys
 import tarfile
 from io import BytesIO
 from pathlib import Path
@@ -138,6 +139,56 @@ def test_a_full_folder_is_left_alone(bundle, tmp_path):
         extract(bundle, tmp_path / "link")
     assert tree(dest) == {"mine": b"keep"}
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_fifo_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a.edgepack")
+    with pytest.raises(InputError) as caught:
+        verify(tmp_path / "a.edgepack")
+    assert "not a regular file" in (caught.value.why or "")
+
+
+def test_a_file_that_was_replaced_since_its_manifest_was_read_is_refused(bundle, tmp_path):
+    digest = read_manifest(bundle).digest
+    pack(bundle, contents(version="6.6.6"), FILES)
+    for use in (
+        lambda: verify(bundle, digest=digest),
+        lambda: extract(bundle, tmp_path / "out", digest=digest),
+        lambda: read_file(bundle, "model/model.so", digest=digest),
+    ):
+        with pytest.raises(IntegrityError) as caught:
+            use()
+        assert "was replaced while it was in use" in (caught.value.why or "")
+    assert not (tmp_path / "out").exists()
+
+
+KILLED = """
+import os, signal, sys
+from edgepack.bundle import archive
+def die(*_): os.kill(os.getpid(), signal.SIGKILL)
+archive._place = archive._write_member = die
+from pathlib import Path
+"""
+
+
+@pytest.mark.parametrize("work", ["extract", "pack"])
+def test_what_a_killed_process_left_is_removed_by_the_next(bundle, tmp_path, work):
+    calls = {
+        "extract": "archive.extract(Path(sys.argv[1]), Path(sys.argv[2]))",
+        "pack": "from bundles import FILES, contents; archive.pack(Path(sys.argv[2]), contents(), FILES)",
+    }
+    out = tmp_path / "out" / "it"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    argv = [sys.executable, "-c", KILLED + calls[work], bundle, out]
+    for _ in range(2):
+        assert subprocess.run(argv, env=environment, check=False).returncode == -9
+        assert len(list((tmp_path / "out").iterdir())) == 1
+    (tmp_path / "out/.it.mine").mkdir()
+    if work == "extract":
+        extract(bundle, out)
+    else:
+        pack(out, contents(), FILES)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".it.mine", "it"]
 
 
 @pytest.mark.parametrize("call", [read_manifest, verify])

@@ -3,12 +3,16 @@ import json
 
 import pytest
 from bundles import FILES, RECIPE, contents
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edgepack.bundle.archive import pack, read_manifest
 from edgepack.bundle.manifest import FileEntry, Manifest, RecipeInfo
 from edgepack.config.recipe import Recipe
 from edgepack.errors import InputError
+from edgepack.remote.preflight import BoardFacts
+from edgepack.remote.preflight import _problems as preflight_problems
 
 SHA = "0" * 64
 
@@ -53,7 +57,8 @@ def test_paths_that_could_leave_the_folder_or_surprise_are_refused(path):
         (("b", "a"), "not sorted"),
         (("a", "a"), "listed twice"),
         (("lib", "lib/x.so"), "lies inside the file 'lib'"),
-        (("manifest.json",), "cannot list itself"),
+        (("manifest.json",), "in the place of the manifest itself"),
+        (("manifest.json/x",), "in the place of the manifest itself"),
     ],
 )
 def test_a_list_that_cannot_be_unpacked_is_refused(paths, says):
@@ -95,6 +100,66 @@ def test_another_schema_is_named_as_such(change, says):
     with pytest.raises(InputError) as caught:
         Manifest.parse(json.dumps(document).encode(), where="m.json")
     assert says in caught.value.render()
+
+
+@pytest.mark.parametrize(
+    ("block", "change"),
+    [
+        ("target", {"name": "rpi4\x1b]0;title\x07"}),
+        ("target", {"cpu_features": ["neon\n"]}),
+        ("target", {"tvm": {"kind": "llvm\x9b2J"}}),
+        ("target", {"abi": {"arch": "aarch64", "libc": "2." + "9" * 5000}}),
+        ("target", {"abi": {"arch": "aarch64", "libc": "2.\uff13\uff11"}}),
+        ("tools", {"apache-tvm\u2028": "1"}),
+    ],
+)
+def test_text_that_would_move_the_cursor_or_is_absurd_is_refused(block, change):
+    document = json.loads(manifest().to_bytes())
+    document[block] |= change
+    with pytest.raises(InputError):
+        Manifest.parse(json.dumps(document).encode(), where="m.json")
+
+
+def test_names_have_a_longest_length():
+    manifest(name="a" * 64, version="1" * 64)
+    for change in ({"name": "a" * 65}, {"version": "1" * 65}):
+        with pytest.raises(ValidationError):
+            manifest(**change)
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.just(10**5000), st.floats(), st.text(max_size=20),
+    st.just("9" * 5000), st.lists(st.integers(), max_size=3), st.dictionaries(st.text(max_size=3), st.none(), max_size=2),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), odd=ODD)
+def test_any_value_anywhere_is_refused_or_can_be_used(data, odd):
+    """A value is replaced by another of any type: what is accepted must not fail later in preflight or in print."""
+    document = json.loads(manifest(FileEntry(path="model/model.so", sha256=SHA, size=3)).to_bytes())
+    place = document
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = odd
+    try:
+        text = json.dumps(document).encode()
+    except ValueError:  # more digits than Python writes
+        return
+    try:
+        made = Manifest.parse(text, where="m.json")
+    except InputError:
+        return
+    assert made.digest
+    assert made.filename.isprintable()
+    facts = BoardFacts(
+        "aarch64", 64, "2.36", "/", True, False, None, frozenset({"fp"}), (), frozenset(), {}, False, None
+    )
+    assert all(text.isprintable() for text in preflight_problems(facts, made.target, 0, []))
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"nil", b"\xff\xfe", b"[" * 100_000, b"1" * 5000])

@@ -29,7 +29,7 @@ def test_an_unsupported_form_of_an_operator_is_named(one_node, tmp_path, capfd):
     path = one_node("Pad", {"x": [1, 4, 8, 8]}, pads, out_shape=[1, 4, 10, 10], mode="unheard-of")
     with pytest.raises(InputError) as caught:
         compile_for_host(path, tmp_path)
-    assert "operator Pad (opset 17)" in caught.value.message
+    assert "operator Pad (opset 18)" in caught.value.message
     assert "the_node" in caught.value.where
     assert "unheard-of" in caught.value.why
     assert not capfd.readouterr().out

@@ -2,18 +2,22 @@
 
 import importlib.util
 import platform
+import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import small_bundles
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from loopback import lacking
 
 from edgepack.base.text import human_size
 from edgepack.bundle.archive import read_manifest
-from edgepack.errors import PreflightError
+from edgepack.errors import IntegrityError, PreflightError
 from edgepack.remote.elf import needed_libraries
+from edgepack.remote.install import install
 from edgepack.remote.preflight import BoardFacts, _problems, preflight
 
 JETSON = BoardFacts(
@@ -187,6 +191,64 @@ def test_needed_libraries_of_real_files(tmp_path):
     assert {"libstdc++.so.6", "libc.so.6"} <= set(libraries)
     (tmp_path / "text").write_text("\x7fELF")
     assert needed_libraries(tmp_path / "text") == ()
+
+
+def elf(needed: list[int], *, names: bytes = b"\0libm.so.6\0", **header: int) -> bytes:
+    """An ELF file of one loaded segment, whose dynamic section needs the names at these offsets."""
+    entries = [(1, at) for at in needed] + [(5, 64 + 2 * 56)]
+    dynamic = b"".join(struct.pack("<QQ", *entry) for entry in entries)
+    at = 64 + 2 * 56 + len(names)
+    total = at + len(dynamic)
+    fields = {"phoff": 64, "phentsize": 56, "phnum": 2, "offset": at, "length": len(dynamic)} | header
+    head = b"\x7fELF\x02\x01".ljust(32, b"\0") + struct.pack("<Q", fields["phoff"])
+    head = head.ljust(54, b"\0") + struct.pack("<HH", fields["phentsize"], fields["phnum"])
+    load = struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, total, total, 0)
+    section = struct.pack("<IIQQQQQQ", 2, 5, fields["offset"], 0, 0, fields["length"], 0, 0)
+    return head.ljust(64, b"\0") + load + section + names + dynamic
+
+
+def test_fields_of_a_library_may_be_absurd(tmp_path):
+    path = tmp_path / "lib.so"
+    path.write_bytes(elf([1]))
+    assert needed_libraries(path) == ("libm.so.6",)
+    big = 2**64 - 1
+    for forged in (
+        elf([big]),
+        elf([1], phnum=65535),
+        elf([1], phoff=big),
+        elf([1], phentsize=1),
+        elf([1], offset=big),
+        elf([1], length=big),
+        elf([1] * 70_000),
+        elf([1], names=b"\0lib\x1b[2J\nlibrary x\0"),
+        elf([1], names=b"\0" + b"l" * 300 + b"\0"),
+    ):
+        path.write_bytes(forged)
+        with pytest.raises(ValueError, match=r"lib\.so is a damaged ELF file"):
+            needed_libraries(path)
+
+
+@settings(max_examples=300, deadline=None)
+@given(edits=st.lists(st.tuples(st.integers(6, 230), st.integers(0, 255)), max_size=6))
+def test_no_change_to_a_library_gives_another_error(tmp_path_factory, edits):
+    path = tmp_path_factory.mktemp("elf") / "lib.so"
+    data = bytearray(elf([1, 1]))
+    for at, value in edits:
+        if at < len(data):
+            data[at] = value
+    path.write_bytes(data)
+    try:
+        found = needed_libraries(path)
+    except ValueError:
+        return
+    assert all(name.isprintable() and len(name) < 256 for name in found)
+
+
+def test_a_damaged_library_in_a_bundle_is_a_damaged_bundle(session, tmp_path):
+    bundle = small_bundles.make(tmp_path, library=elf([2**40]))
+    with pytest.raises(IntegrityError, match=r"lib/libtvm_runtime\.so"):
+        install(session, bundle, work_dir=str(tmp_path / "work"))
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_damaged_library_is_an_error(tmp_path):

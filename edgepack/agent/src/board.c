@@ -4,14 +4,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_SIZE = 512, TEXT_SIZE = 256 };
+#include "regular.h"
+
+enum { PATH_SIZE = MAX_ROOT + 512, TEXT_SIZE = 256 };
+
+/* ROOT/PATH in `full`; false if it does not fit. */
+static bool below(const char *root, const char *path, char *full, size_t size)
+{
+    return snprintf(full, size, "%s%s", root, path) < (int)size;
+}
+
+FILE *board_open(const char *root, const char *path)
+{
+    char full[PATH_SIZE];
+    struct failure ignored; /* what a board does not have is left out */
+    return below(root, path, full, sizeof full) ? regular_open(full, &ignored) : NULL;
+}
 
 bool board_read(const char *root, const char *path, char *text, size_t size)
 {
-    char full[PATH_SIZE];
-    if (snprintf(full, sizeof full, "%s%s", root, path) >= (int)sizeof full)
-        return false;
-    FILE *file = fopen(full, "rb");
+    FILE *file = board_open(root, path);
     if (file == NULL)
         return false;
     size_t length = fread(text, 1, size - 1, file);
@@ -48,13 +60,13 @@ int64_t board_kib(const char *root, const char *path, const char *key)
     return strtoll(value, NULL, 10);
 }
 
-/* Calls `each` with every path that matches ROOT/PATTERN, without the root. */
-static void for_each(const char *root, const char *pattern,
-                     void (*each)(const char *root, const char *path, void *context), void *context)
+void board_each(const char *root, const char *pattern,
+                void (*each)(const char *root, const char *path, void *context), void *context)
 {
     char full[PATH_SIZE];
     glob_t found;
-    snprintf(full, sizeof full, "%s%s", root, pattern);
+    if (!below(root, pattern, full, sizeof full))
+        return;
     if (glob(full, 0, NULL, &found) == 0)
         for (size_t i = 0; i < found.gl_pathc; i++)
             each(root, found.gl_pathv[i] + strlen(root), context);
@@ -100,7 +112,8 @@ static void add_sum(const char *root, const char *path, void *sum)
 {
     char text[TEXT_SIZE];
     if (board_read(root, path, text, sizeof text))
-        *(int64_t *)sum += strtoll(text, NULL, 10);
+        if (__builtin_add_overflow(*(int64_t *)sum, strtoll(text, NULL, 10), (int64_t *)sum))
+            *(int64_t *)sum = INT64_MAX;
 }
 
 /* Devices that throttle the CPU or GPU; a running fan is not throttling. */
@@ -131,15 +144,15 @@ static void add_throttling(struct json *json, const char *root)
     /* Bits as of `vcgencmd get_throttled`: 0 under-voltage, 1 capped, 2 throttled, 16.. since boot. */
     if (board_read(root, "/sys/devices/platform/soc/soc:firmware/get_throttled", flags, sizeof flags))
         json_integer(json, "raspberry_pi_flags", strtoll(flags, NULL, 16));
-    for_each(root, "/sys/class/hwmon/hwmon*", add_undervoltage, &undervoltage);
+    board_each(root, "/sys/class/hwmon/hwmon*", add_undervoltage, &undervoltage);
     if (undervoltage >= 0)
         json_bool(json, "undervoltage", undervoltage != 0);
-    for_each(root, "/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count", add_sum,
+    board_each(root, "/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count", add_sum,
              &events);
     json_integer(json, "events", events);
     if (board_read(root, "/sys/class/thermal/cooling_device0/type", flags, sizeof flags)) {
         json_open(json, "cooling", '[');
-        for_each(root, "/sys/class/thermal/cooling_device*", add_cooling, json);
+        board_each(root, "/sys/class/thermal/cooling_device*", add_cooling, json);
         json_close(json, ']');
     }
     json_close(json, '}');
@@ -176,8 +189,10 @@ static void add_power(const char *root, const char *path, void *json)
         int64_t millivolts = number_in(root, path, name);
         snprintf(name, sizeof name, "curr%d_input", channel);
         int64_t milliamperes = number_in(root, path, name);
-        if (millivolts >= 0 && milliamperes >= 0)
-            add_rail(json, rail, millivolts * milliamperes / 1000);
+        int64_t product;
+        if (millivolts >= 0 && milliamperes >= 0 &&
+            !__builtin_mul_overflow(millivolts, milliamperes, &product))
+            add_rail(json, rail, product / 1000);
     }
     int64_t microwatts = number_in(root, path, "power1_input");
     if (microwatts >= 0 && read_in(root, path, "label", rail, sizeof rail))
@@ -221,7 +236,7 @@ static void add_list(struct json *json, const char *key, const char *root, const
                      void (*each)(const char *root, const char *path, void *json))
 {
     json_open(json, key, '[');
-    for_each(root, pattern, each, json);
+    board_each(root, pattern, each, json);
     json_close(json, ']');
 }
 
@@ -242,7 +257,7 @@ void board_state(struct json *json, const char *key, const char *root)
     add_list(json, "power", root, "/sys/class/hwmon/hwmon*", add_power);
     json_open(json, "gpu", '[');
     for (size_t i = 0; i < sizeof GPUS / sizeof GPUS[0]; i++)
-        for_each(root, GPUS[i], add_gpu, json);
+        board_each(root, GPUS[i], add_gpu, json);
     json_close(json, ']');
     add_throttling(json, root);
     if (board_read(root, "/proc/loadavg", load, sizeof load))

@@ -1,11 +1,12 @@
 #include "elf_check.h"
 
 #include <elf.h>
-#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#include "regular.h"
 
 #if defined(__aarch64__)
 enum { THIS_MACHINE = EM_AARCH64 };
@@ -45,8 +46,8 @@ static bool check_file(FILE *file, const char *path, struct failure *failure)
 {
     struct stat info;
     Elf64_Ehdr head;
-    if (fstat(fileno(file), &info) != 0 || !S_ISREG(info.st_mode))
-        return fail(failure, STATUS_INPUT, "%s is not a regular file", path);
+    if (fstat(fileno(file), &info) != 0)
+        return fail(failure, STATUS_INPUT, "%s cannot be read", path);
     if (fread(&head, sizeof head, 1, file) != 1 || memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 ||
         head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_ident[EI_DATA] != ELFDATA2LSB || head.e_type != ET_DYN)
         return fail(failure, STATUS_INPUT, "%s is not a shared library", path);
@@ -58,9 +59,9 @@ static bool check_file(FILE *file, const char *path, struct failure *failure)
 
 bool elf_check(const char *path, struct failure *failure)
 {
-    FILE *file = fopen(path, "rb");
+    FILE *file = regular_open(path, failure);
     if (file == NULL)
-        return fail(failure, STATUS_INPUT, "%s cannot be opened: %s", path, strerror(errno));
+        return false;
     bool good = check_file(file, path, failure);
     fclose(file);
     return good;

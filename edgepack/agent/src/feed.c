@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ranges.h"
+
 static bool split_samples(struct inputs *inputs, int i, struct failure *failure)
 {
     const struct tensor_type *whole = &inputs->files[i].type;
@@ -14,7 +16,13 @@ static bool split_samples(struct inputs *inputs, int i, struct failure *failure)
     inputs->samples = whole->shape[0];
     one->rank = whole->rank - 1;
     memmove(one->shape, whole->shape + 1, (size_t)one->rank * sizeof one->shape[0]);
-    return tensor_type_complete(one, failure);
+    if (!tensor_type_complete(one, failure))
+        return false;
+    /* Samples without elements take no space in a file: a header may claim any number of them. */
+    if (one->size == 0 && inputs->samples > 1)
+        return fail(failure, STATUS_INPUT, "%s cannot be used: its samples have no elements",
+                    inputs->files[i].path);
+    return true;
 }
 
 bool inputs_open(struct inputs *inputs, const struct options *options, struct failure *failure)
@@ -40,6 +48,8 @@ bool inputs_next(struct inputs *inputs, struct model *model, struct failure *fai
 {
     for (int i = 0; i < inputs->count; i++)
         if (!npy_read(&inputs->files[i], inputs->buffer, inputs->types[i].size, failure) ||
+            !check_range(model->index_ranges, i, &inputs->types[i], inputs->buffer, inputs->files[i].path,
+                         failure) ||
             !tvm_tensor_write(model->inputs[i], inputs->buffer, inputs->types[i].size, failure))
             return false;
     return true;

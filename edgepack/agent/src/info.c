@@ -1,7 +1,6 @@
 /* `info`: properties of this board, as one JSON line. */
 #include <dlfcn.h>
 #include <errno.h>
-#include <glob.h>
 #include <gnu/libc-version.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,10 +28,9 @@ static void add_disk(struct json *json, const char *work_dir)
  * shows the emulator's own pages. */
 static const char *emulation(const char *root)
 {
-    char full[512], line[1024];
+    char line[1024];
     const char *found = NULL;
-    snprintf(full, sizeof full, "%s/proc/thread-self/maps", root);
-    FILE *maps = fopen(full, "r");
+    FILE *maps = board_open(root, "/proc/thread-self/maps");
     if (maps == NULL)
         return NULL;
     while (found == NULL && fgets(line, sizeof line, maps) != NULL)
@@ -42,15 +40,10 @@ static const char *emulation(const char *root)
     return found;
 }
 
-static void add_paths(struct json *json, const char *root, const char *pattern)
+static void add_path(const char *root, const char *path, void *json)
 {
-    char full[512];
-    glob_t found;
-    snprintf(full, sizeof full, "%s%s", root, pattern);
-    if (glob(full, 0, NULL, &found) == 0)
-        for (size_t i = 0; i < found.gl_pathc; i++)
-            json_text(json, NULL, found.gl_pathv[i] + strlen(root));
-    globfree(&found);
+    (void)root;
+    json_text(json, NULL, path);
 }
 
 static bool loads(const char *library)
@@ -71,9 +64,9 @@ static void add_cuda(struct json *json, const char *root)
     json_open(json, "cuda", '{');
     json_text(json, "l4t", jetson ? l4t : NULL);
     json_open(json, "runtimes", '[');
-    add_paths(json, root, "/usr/local/cuda*/lib64/libcudart.so.*");
-    add_paths(json, root, "/usr/local/cuda*/targets/*/lib/libcudart.so.*");
-    add_paths(json, root, "/usr/lib/*-linux-gnu/libcudart.so.*");
+    board_each(root, "/usr/local/cuda*/lib64/libcudart.so.*", add_path, json);
+    board_each(root, "/usr/local/cuda*/targets/*/lib/libcudart.so.*", add_path, json);
+    board_each(root, "/usr/lib/*-linux-gnu/libcudart.so.*", add_path, json);
     json_close(json, ']');
     json_bool(json, "driver", loads("libcuda.so.1"));
     json_bool(json, "loadable", loads("libcudart.so.13"));
@@ -113,6 +106,8 @@ bool info(const struct options *options, struct failure *failure)
 {
     const char *root = options->root;
     struct json json = {stdout, false};
+    if (strlen(root) > MAX_ROOT)
+        return fail(failure, STATUS_USAGE, "--root is longer than %d bytes", MAX_ROOT);
     json_open(&json, NULL, '{');
     json_bool(&json, "ok", true);
     json_integer(&json, "protocol", PROTOCOL_VERSION);

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "regular.h"
+
 enum { MAX_HEADER = 65536 };
 
 /* A cursor over the header dictionary, which is a Python literal. */
@@ -177,8 +179,8 @@ static bool check_size(FILE *file, const struct tensor_type *type, struct failur
 {
     struct stat info;
     off_t start = ftello(file);
-    if (start < 0 || fstat(fileno(file), &info) != 0 || !S_ISREG(info.st_mode))
-        return fail(failure, STATUS_INPUT, "it is not a regular file");
+    if (start < 0 || fstat(fileno(file), &info) != 0)
+        return fail(failure, STATUS_INPUT, "its size cannot be read: %s", strerror(errno));
     if ((size_t)(info.st_size - start) != type->size)
         return fail(failure, STATUS_INPUT, "it has %lld bytes of data, but its header says %zu",
                     (long long)(info.st_size - start), type->size);
@@ -196,9 +198,9 @@ static bool name_file(struct failure *failure, const char *path)
 bool npy_open(struct npy *npy, const char *path, struct failure *failure)
 {
     size_t length;
-    *npy = (struct npy){.path = path, .file = fopen(path, "rb")};
+    *npy = (struct npy){.path = path, .file = regular_open(path, failure)};
     if (npy->file == NULL)
-        return fail(failure, STATUS_INPUT, "%s cannot be opened: %s", path, strerror(errno));
+        return false;
     char *text = read_header(npy->file, &length, failure);
     bool good = text != NULL && npy_parse_header(text, length, &npy->type, failure) &&
                 check_size(npy->file, &npy->type, failure);
@@ -234,8 +236,10 @@ bool npy_create(struct npy *npy, const char *path, const struct tensor_type *typ
     header[length++] = '\n';
     const unsigned char head[10] = {
         0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(length & 0xFF), (unsigned char)(length >> 8)};
-    *npy = (struct npy){.path = path, .type = *type, .file = fopen(path, "wb")};
-    if (npy->file == NULL || fwrite(head, 1, 10, npy->file) != 10 ||
+    *npy = (struct npy){.path = path, .type = *type, .file = regular_create(path, failure)};
+    if (npy->file == NULL)
+        return false;
+    if (fwrite(head, 1, 10, npy->file) != 10 ||
         fwrite(header, 1, (size_t)length, npy->file) != (size_t)length)
         return cannot_write(npy, failure);
     return true;
