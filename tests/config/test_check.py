@@ -333,7 +333,7 @@ def test_all_layers_report_together_without_consequences(folder):
         + "extra: 1\nextra: 2\n"
     )
     assert [line.split(": ", 1)[1].split(";")[0] for line in found(folder, text)] == [
-        "expected a name of lower-case letters, digits, - and _, got the text 'Not Good'",
+        "expected a name of lower-case letters, digits, - and _, at most 64, got the text 'Not Good'",
         "`my_net` has no `nowhere`",
         "unknown key `epoch`",
         "no such file: ./no.npz",
