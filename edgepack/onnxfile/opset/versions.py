@@ -22,6 +22,8 @@ _CHANGED: dict[str, Versions] = {
     "Dropout": {10: rules.no_dropout, 12: rules.no_dropout},
     "Hardmax": _OLD_AXIS,
     "LogSoftmax": _OLD_AXIS,
+    # The same default, but onnx's inference of its definition needs the attribute.
+    "MeanVarianceNormalization": {13: rules.with_default(axes=[0, 2, 3])},
     "Pad": {11: rules.pads_as_inputs},
     "ReduceL1": _REDUCE,
     "ReduceL2": _REDUCE,
@@ -51,14 +53,14 @@ _AS_BEFORE: dict[int, str] = {
     9: "Cast Constant Flatten Gemm Greater Less MatMul PRelu",
     10: "AveragePool MaxPool",
     11: """
-        ArgMax ArgMin AveragePool Clip Compress Concat Constant Conv ConvTranspose DepthToSpace Equal Flatten Gather
+        ArgMax ArgMin AveragePool Compress Concat Constant Conv ConvTranspose DepthToSpace Equal Flatten Gather
         Gemm If Loop LpPool MaxPool MaxUnpool NonMaxSuppression OneHot Scan Slice Split Squeeze TopK Unsqueeze
     """,
     12: "ArgMax ArgMin Clip Constant GatherND Max MaxPool Min Pow ReduceMax ReduceMin",
     13: """
         Abs Add ArgMax ArgMin Cast Ceil Clip Concat Constant DepthToSpace DequantizeLinear Div Dropout Equal Erf Exp
         Expand Flatten Floor Gather GatherElements GatherND Gemm Greater Identity If IsNaN LRN Less Log Loop MatMul Max
-        Mean MeanVarianceNormalization Min Mod Mul Neg NegativeLogLikelihoodLoss NonZero Pad Pow QuantizeLinear
+        Mean Min Mod Mul Neg NegativeLogLikelihoodLoss NonZero Pad Pow QuantizeLinear
         Reciprocal Relu Reshape ScatterElements ScatterND Shape Sigmoid Sign Size Slice SoftmaxCrossEntropyLoss
         SpaceToDepth Sqrt Sub Sum Tanh Tile Transpose
     """,
