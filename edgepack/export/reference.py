@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import EdgepackError, InputError
+from edgepack.onnxfile.external import read_external_data, real_path
 from edgepack.onnxfile.integers import exact_integers
 from edgepack.onnxfile.opset import to_opset
 from edgepack.onnxfile.reading import MAX_OPSET, opset_of
@@ -48,17 +49,17 @@ def open_session(path: Path, *, threads: int = THREADS, also: Sequence[str] = ()
             if older is not None:
                 return _open(older, path, options)
         raise InputError(
-            "onnxruntime cannot load the model", where=str(path), why=str(error).strip()
+            "onnxruntime cannot load the model",
+            where=str(path),
+            why=str(error).strip(),
+            next="re-export the model, or correct it as onnxruntime says: every release is compared with it",
         ) from error
 
 
 def _open(rewritten: bytes | None, path: Path, options: Any) -> Any:
     import onnxruntime as ort
 
-    if rewritten is not None:
-        folder = str(path.resolve().parent)
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    model = rewritten if rewritten is not None else str(path)
+    model = rewritten if rewritten is not None else str(real_path(path))
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -79,9 +80,13 @@ def _rewrite(path: Path, also: Sequence[str], *, older: bool = False) -> bytes |
             return None
         model = to_opset(model, str(path))
     changed = exact_integers(model, path)
+    if not (changed or also or older):
+        return None
     for name in also:
         model.graph.output.add().name = name
-    return model.SerializeToString() if changed or also or older else None
+    read_external_data(model, path)
+    serialized: bytes = model.SerializeToString()
+    return serialized
 
 
 def run_onnx(path: Path, inputs: "Mapping[str, np.ndarray]", *, threads: int = THREADS) -> "list[np.ndarray]":
@@ -99,8 +104,11 @@ def run_session(session: Any, inputs: "Mapping[str, np.ndarray]", path: Path) ->
     Raises:
         InputError: if names, shapes or dtypes do not match the model.
     """
+    import numpy as np
+
     try:
-        return list(session.run(None, dict(inputs)))
+        # NumPy's arithmetic turns arrays without axes into scalars.
+        return list(session.run(None, {name: np.asarray(value) for name, value in inputs.items()}))
     except Exception as error:  # onnxruntime's exceptions share no public base class
         given = ", ".join(f"{name}: {value.dtype}{list(value.shape)}" for name, value in inputs.items())
         wanted = ", ".join(f"{i.name}: {i.type}{i.shape}" for i in session.get_inputs())

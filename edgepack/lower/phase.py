@@ -33,6 +33,7 @@ class Facts:
     encoded: dict[str, list[EncodedConstant]] = field(default_factory=dict)  # the file's, by content
     in_kernels: dict[str, EncodedConstant] = field(default_factory=dict)  # as passed to kernels
     constants: tuple[ConstantSummary, ...] = ()
+    index_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)  # of inputs that are indices
     packed: set[str] = field(default_factory=set)  # functions called by name at run time
 
 

@@ -14,6 +14,7 @@ from edgepack.lower import facts
 from edgepack.lower.conditions import DECODED, FUSED, INFERENCE, LEGAL, SCHEDULED, STATIC, is_plain, kernels
 from edgepack.lower.emit import vm
 from edgepack.lower.graph.constants import decode_in_kernels
+from edgepack.lower.graph.indices import BOUNDED, bound_indices
 from edgepack.lower.graph.legalize import legalizations
 from edgepack.lower.onnx.frontend import run_import
 from edgepack.lower.phase import Executor, Lowering, Mark, Module, Phase, checking, sequence, verify
@@ -142,6 +143,8 @@ SIMPLIFY = Phase(  # fold constants, fold batch norm into convolutions, remove c
 KERNEL_PHASES: tuple[Item, ...] = (
     # operators become calls to TIR functions
     Phase("legalize", "kernels", sequence(_legalize), requires=(DECODED, INFERENCE), ensures=(LEGAL,)),
+    # indices computed from tensors stay inside what they index
+    Phase("bound-indices", "kernels", bound_indices, requires=(LEGAL,), ensures=(LEGAL, BOUNDED)),
     Phase("annotate-patterns", "kernels", sequence(_annotate_patterns), requires=(LEGAL,), ensures=(LEGAL,)),
     Mark("constants", facts.record_constants),
     Phase("fuse-ops", "kernels", sequence(_fuse_ops), requires=(LEGAL,), ensures=(LEGAL,)),

@@ -1,4 +1,7 @@
-"""Run a compiled model on the emulated GPU, in a process of its own: ``run_model.py LIBRARY IN.npz OUT.npy``."""
+"""Run a compiled model on the emulated GPU, in a process of its own: ``run_model.py LIBRARY IN.npz OUT.npy``.
+
+``OUT.npz`` gets all outputs, ``OUT.npy`` the first one.
+"""
 
 import sys
 
@@ -13,7 +16,11 @@ def _main(library, given, result):
     with np.load(given) as arrays:
         inputs = [tvm.runtime.tensor(arrays[name], gpu) for name in arrays.files]
     got = machine["main"](*inputs)
-    np.save(result, (got if hasattr(got, "numpy") else got[0]).numpy())
+    outputs = [each.numpy() for each in ([got] if hasattr(got, "numpy") else got)]
+    if result.endswith(".npz"):
+        np.savez(result, *outputs)
+    else:
+        np.save(result, outputs[0])
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from edgepack.base.paths import PACKAGE
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
 from edgepack.lower import CudaModule, compile_model, conditions, phases
+from edgepack.lower.graph.indices import BOUNDED
 from edgepack.lower.phase import CHECK, Condition, Executor, Lowering, Mark, Phase
 from edgepack.schedules import tvm_target
 from edgepack.spec.runtime import BASE, CUDA, EXTRA
 
 CPU = [
-    "import", "canonicalise", "decode-in-kernels", "fold-weights", "simplify", "legalize", "annotate-patterns",
+    "import", "canonicalise", "decode-in-kernels", "fold-weights", "simplify", "legalize", "bound-indices",
+    "annotate-patterns",
     "fuse-ops", "fuse-tir", "free-weight-layouts", "apply-records", "schedule-untuned", "prepack",
     "lower-dataflow", "lower-vm",
 ]  # fmt: skip
@@ -60,7 +62,7 @@ def test_the_conditions_hold_for_real_networks(model, target, request, monkeypat
 CONDITIONS = {
     "every shape is static", "no training-only operators", "no constant is decoded by a separate operator",
     "the graph contains only kernel calls", "every kernel is one function", "every kernel has a schedule",
-    "the graph is sequential", "memory is planned",
+    "the graph is sequential", "memory is planned", BOUNDED.name,
 }  # fmt: skip
 
 
@@ -80,7 +82,7 @@ def test_every_condition_can_be_violated(quantized_network):
         )
         violated |= {key for key, condition in every.items() if condition.violation(mod) is not None}
     never = set(every) - violated
-    assert never == {"every shape is static", "no training-only operators"}
+    assert never == {"every shape is static", "no training-only operators", BOUNDED.name}  # see test_indices
     assert conditions.STATIC.violation(_module(dynamic=True)) is not None
     assert "relax.nn.dropout" in conditions.INFERENCE.violation(_module(dynamic=False))
 
@@ -157,7 +159,7 @@ def test_the_page_has_the_list():
     drawn = re.findall(r"^\| (\d\d) \| ([\w-]+) \| (\w+) \|", table, re.MULTILINE)
     here = [item for item in items() if isinstance(item, Phase)]
     assert drawn == [(f"{number:02d}", item.name, item.level) for number, item in enumerate(here)]
-    assert re.search(r"The list for a GPU omits 02, 09 and 12:", page)
+    assert re.search(r"The list for a GPU omits 02, 10 and 13:", page)
 
 
 def test_an_executor_is_its_phases_build_runtime_and_file(network, tmp_path, monkeypatch):

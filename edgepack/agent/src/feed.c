@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ranges.h"
+
 static bool split_samples(struct inputs *inputs, int i, struct failure *failure)
 {
     const struct tensor_type *whole = &inputs->files[i].type;
@@ -46,6 +48,8 @@ bool inputs_next(struct inputs *inputs, struct model *model, struct failure *fai
 {
     for (int i = 0; i < inputs->count; i++)
         if (!npy_read(&inputs->files[i], inputs->buffer, inputs->types[i].size, failure) ||
+            !check_range(model->index_ranges, i, &inputs->types[i], inputs->buffer, inputs->files[i].path,
+                         failure) ||
             !tvm_tensor_write(model->inputs[i], inputs->buffer, inputs->types[i].size, failure))
             return false;
     return true;

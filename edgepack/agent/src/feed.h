@@ -19,7 +19,7 @@ struct inputs {
 /* Opens every --input. With --each they share a leading axis of samples; `types` are without it. */
 bool inputs_open(struct inputs *inputs, const struct options *options, struct failure *failure);
 
-/* Copies the next sample of every file into the model. */
+/* Checks the next sample of every file, and copies it into the model. */
 bool inputs_next(struct inputs *inputs, struct model *model, struct failure *failure);
 
 /* Safe on a zeroed struct. */

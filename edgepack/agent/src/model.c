@@ -46,6 +46,16 @@ static bool start_machine(struct model *model, struct failure *failure)
     return good;
 }
 
+/* A symbol of a library that has been loaded, or NULL. */
+static const char *library_text(const char *path, const char *name)
+{
+    void *library = dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
+    const char *text = library != NULL ? dlsym(library, name) : NULL;
+    if (library != NULL)
+        dlclose(library); /* the model still holds it */
+    return text;
+}
+
 bool model_load(struct model *model, const char *path, enum device device, struct failure *failure)
 {
     *model = (struct model){.device = device};
@@ -57,6 +67,7 @@ bool model_load(struct model *model, const char *path, enum device device, struc
         return fail(failure, STATUS_INPUT, "%s cannot be opened: %s", path, strerror(errno));
     if (!tvm_load_module(full, &model->library, failure) || !start_machine(model, failure))
         return false;
+    model->index_ranges = library_text(full, "edgepack_index_ranges");
     if (!tvm_module_function(model->machine, "main", &model->entry, failure))
         return false;
     if (model->entry == NULL)

@@ -9,6 +9,7 @@ enum { MAX_TENSORS = 16 };
 struct model {
     enum device device;
     TVMFFIObjectHandle library, machine, entry;
+    const char *index_ranges; /* in the library; NULL if it has none */
     TVMFFIObjectHandle inputs[MAX_TENSORS];
     int input_count;
     TVMFFIObjectHandle outputs[MAX_TENSORS]; /* of the last run; in the order of the model's results */

@@ -8,8 +8,12 @@ from typing import Any
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
 from edgepack.lower.emit import cubin, vectors
+from edgepack.lower.phase import Facts
 from edgepack.lower.result import CudaModule
 from edgepack.toolchain import cuda, zig
+
+INDEX_RANGES = "edgepack_index_ranges"
+"""The symbol with the ranges, which the agent reads."""
 
 
 class CudaCompiler:
@@ -33,7 +37,13 @@ class CudaCompiler:
         return module.cubin
 
 
-def export(executable: Any, target: Target, out: Path, compiler: CudaCompiler | None = None) -> None:
+def export(
+    executable: Any,
+    target: Target,
+    out: Path,
+    compiler: CudaCompiler | None = None,
+    facts: Facts | None = None,
+) -> None:
     """Write the executable, its weights and its kernels to ``out``, atomically.
 
     Args:
@@ -41,6 +51,7 @@ def export(executable: Any, target: Target, out: Path, compiler: CudaCompiler | 
         target: The target.
         out: The shared library.
         compiler: Compiles the CUDA sources that TVM has left in the executable, if there are any.
+        facts: Of the model: its inputs and their ranges, which the library states to the agent.
 
     Raises:
         EdgepackError: A CUDA compiler is needed and not installed, or the linker failed.
@@ -53,7 +64,8 @@ def export(executable: Any, target: Target, out: Path, compiler: CudaCompiler | 
             return str(_pack_imports(module, compiler or CudaCompiler(target), Path(folder)))
 
         def link(output: str, objects: Sequence[str], **_options: Any) -> None:
-            zig.link_shared([Path(path) for path in objects], Path(output), target.abi.arch, target.abi.libc)
+            files = [*map(Path, objects), _embed(Path(folder), "ranges", INDEX_RANGES, _ranges(facts))]
+            zig.link_shared(files, Path(output), target.abi.arch, target.abi.libc)
 
         executable.export_library(str(linked), fcompile=link, fpack_imports=pack, workspace_dir=folder)
         linked.replace(out)
@@ -82,10 +94,26 @@ def _pack_imports(module: Any, compiler: CudaCompiler, folder: Path) -> Path:
         # A TVM built with the CUDA runtime has already compiled it, through use_our_cuda_compiler.
         if source and source.encode() in blob:
             blob = cubin.embed(blob, source, compiler(source))
-    content = folder / "imports.bin"
+    return _embed(folder, "imports", _ffi_api.ModuleImportsBlobName(), blob)
+
+
+def _ranges(facts: Facts | None) -> bytes:
+    """Return a line per input that is an index: its number, the smallest and largest valid value, its name."""
+    ranges, names = (facts.index_ranges, facts.inputs) if facts else ({}, ())
+    lines = [
+        f"{number} {low} {high} {''.join(c if c.isprintable() else '?' for c in tensor.name)}\n"
+        for number, tensor in enumerate(names)
+        if tensor.name in ranges
+        for low, high in [ranges[tensor.name]]
+    ]
+    return "".join(lines).encode() + b"\0"
+
+
+def _embed(folder: Path, name: str, symbol: str, blob: bytes) -> Path:
+    """Write an assembly file that defines a symbol with this content."""
+    content = folder / f"{name}.bin"
     content.write_bytes(blob)
-    symbol = _ffi_api.ModuleImportsBlobName()
-    assembly = folder / "imports.S"
+    assembly = folder / f"{name}.S"
     assembly.write_text(
         f'.section .rodata,"a"\n.balign 64\n.globl {symbol}\n.type {symbol}, %object\n'
         f'{symbol}:\n.incbin "{content}"\n.size {symbol}, .-{symbol}\n'

@@ -61,7 +61,7 @@ def build(
     with tvm.transform.PassContext(opt_level=3):
         executable = tvm.relax.build(mod, target=lowering.tvm_target, relax_pipeline=None)
     progress("link")
-    library.export(executable, lowering.target, out, compiler)
+    library.export(executable, lowering.target, out, compiler, lowering.facts)
     return tuple(compiler.modules)
 
 

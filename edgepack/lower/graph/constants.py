@@ -227,7 +227,8 @@ def _take(builder: Any, call: Any, weight: Weight) -> Any:
 
     if call.attrs.axis is None:  # takes from the flattened table
         return None
-    axis, indices, mode = int(call.attrs.axis), call.args[1], str(call.attrs.mode)
+    axis, indices = int(call.attrs.axis), call.args[1]
+    mode = "clip" if str(call.attrs.mode) == "fast" else str(call.attrs.mode)
     rank, inserted = len(weight.shape), len(indices.ty.shape)
 
     def settings(values: Any) -> Any:

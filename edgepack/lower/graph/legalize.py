@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgepack.lower.graph.half import half_legalizations
+from edgepack.lower.graph.indices import index_legalizations
 from edgepack.lower.graph.resize import resize
 
 _SERIES_BELOW = 0.5  # exp(x) - exp(-x) loses digits below; four terms of the series are exact to 1e-9
@@ -20,6 +21,7 @@ def legalizations() -> dict[str, Callable[[Any, Any], Any]]:
         "relax.max": _extreme("max", -math.inf),
         "relax.min": _extreme("min", math.inf),
         **half_legalizations(),
+        **index_legalizations(),
     }
 
 

@@ -22,8 +22,6 @@ _CHANGED: dict[str, Versions] = {
     "Dropout": {10: rules.no_dropout, 12: rules.no_dropout},
     "Hardmax": _OLD_AXIS,
     "LogSoftmax": _OLD_AXIS,
-    # The same default, but onnx's inference of its definition needs the attribute.
-    "MeanVarianceNormalization": {13: rules.with_default(axes=[0, 2, 3])},
     "Pad": {11: rules.pads_as_inputs},
     "ReduceL1": _REDUCE,
     "ReduceL2": _REDUCE,
@@ -60,7 +58,7 @@ _AS_BEFORE: dict[int, str] = {
     13: """
         Abs Add ArgMax ArgMin Cast Ceil Clip Concat Constant DepthToSpace DequantizeLinear Div Dropout Equal Erf Exp
         Expand Flatten Floor Gather GatherElements GatherND Gemm Greater Identity If IsNaN LRN Less Log Loop MatMul Max
-        Mean Min Mod Mul Neg NegativeLogLikelihoodLoss NonZero Pad Pow QuantizeLinear
+        Mean MeanVarianceNormalization Min Mod Mul Neg NegativeLogLikelihoodLoss NonZero Pad Pow QuantizeLinear
         Reciprocal Relu Reshape ScatterElements ScatterND Shape Sigmoid Sign Size Slice SoftmaxCrossEntropyLoss
         SpaceToDepth Sqrt Sub Sum Tanh Tile Transpose
     """,
