@@ -192,8 +192,10 @@ class _Pair:
             theirs, ours = self._inner_sessions
         except InputError:  # onnxruntime does not make an output of each tensor
             return
+        renamed = {self.outputs[i]: str(o.name) for i, o in enumerate(self._sessions[1].get_outputs())}
         for names in self._groups():
-            both = zip(names, ours.run(names, dict(feed)), theirs.run(names, dict(feed)), strict=True)
+            here = [renamed.get(name, name) for name in names]
+            both = zip(names, ours.run(here, dict(feed)), theirs.run(names, dict(feed)), strict=True)
             yield from (each for each in both if all(hasattr(value, "dtype") for value in each[1:]))
 
     def _groups(self) -> Iterator[list[str]]:
