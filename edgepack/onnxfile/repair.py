@@ -40,6 +40,7 @@ def repair(model: "onnx.ModelProto", where: str) -> None:
     drop_dead(graph)
     _separate_outputs(graph)
     _open_negative_axes(graph)
+    _write_default_axes(model)
     _name_nodes(graph)
     _write_defaults(model)
     for tensor in graph.initializer:
@@ -197,6 +198,14 @@ def _open_negative_axes(graph: "onnx.GraphProto") -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_value < 0:
                 dim.ClearField("dim_value")
+
+
+def _write_default_axes(model: "onnx.ModelProto") -> None:
+    """MeanVarianceNormalization: ONNX's inference of its definition fails without the attribute ``axes``."""
+    for node in _all_nodes(model):
+        absent = all(attribute.name != "axes" for attribute in node.attribute)
+        if node.op_type == "MeanVarianceNormalization" and not node.domain and absent:
+            node.attribute.add(name="axes", type=7, ints=[0, 2, 3])  # a list of integers
 
 
 def _name_nodes(graph: "onnx.GraphProto") -> None:

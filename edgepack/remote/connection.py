@@ -71,8 +71,9 @@ def open_connection(name: str, device: Device) -> Connection:
     endpoint = _resolve(name, device)
     stack = ExitStack()
     try:
-        transport = _reach(name, endpoint, device.host_key, stack)
-        _check_host_key(transport, Keyring(endpoint, device=name, pinned=device.host_key))
+        keyring = Keyring(endpoint, device=name, pinned=device.host_key)
+        transport = _reach(endpoint, keyring, stack)
+        _check_host_key(transport, keyring)
         authenticate(transport, endpoint, name)
     except BaseException:
         stack.close()
@@ -94,7 +95,7 @@ def trust(name: str, device: Device, *, fingerprint: str | None = None) -> str:
     endpoint = _resolve(name, device)
     keyring = Keyring(endpoint, device=name, pinned=device.host_key)
     with ExitStack() as stack:
-        sent = _host_key(_reach(name, endpoint, device.host_key, stack))
+        sent = _host_key(_reach(endpoint, keyring, stack))
     key = plain_key(sent)
     if fingerprint is not None and key.fingerprint != fingerprint:
         raise TrustError(
@@ -120,20 +121,20 @@ def _resolve(name: str, device: Device) -> Endpoint:
         raise
 
 
-def _reach(name: str, endpoint: Endpoint, pinned: str | None, stack: ExitStack) -> "Transport":
+def _reach(endpoint: Endpoint, keyring: Keyring, stack: ExitStack) -> "Transport":
     """A transport to the endpoint after key exchange, before the host key check and authentication."""
-    hops = (*endpoint.jumps, endpoint)
+    name, hops = keyring.device, (*endpoint.jumps, endpoint)
     command = hops[0].proxy_command
     proxy = stack.enter_context(proxy_process(command)) if command else None
-    sock: socket.socket | Channel = proxy.socket if proxy else _tcp(name, hops[0])
+    sock: socket.socket | Channel = proxy.socket if proxy else stack.enter_context(_tcp(name, hops[0]))
     for hop, following in itertools.pairwise(hops):
-        keyring = Keyring(hop, device=name, jump=True)
-        transport = _handshake(sock, keyring, stack, proxy)
-        _check_host_key(transport, keyring)
+        of_hop = Keyring(hop, device=name, jump=True)
+        transport = _handshake(sock, of_hop, stack, proxy)
+        _check_host_key(transport, of_hop)
         authenticate(transport, hop, name)
         sock = _through(name, transport, hop, following)
         proxy = None
-    return _handshake(sock, Keyring(endpoint, device=name, pinned=pinned), stack, proxy)
+    return _handshake(sock, keyring, stack, proxy)
 
 
 def _tcp(name: str, hop: Endpoint) -> socket.socket:
