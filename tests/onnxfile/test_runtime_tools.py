@@ -127,7 +127,7 @@ def test_the_graph_optimiser(network, tmp_path):
     assert not examine(made).model_problems
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the optimiser knows this exporter's graphs
+@pytest.mark.filterwarnings("ignore")  # of the exporter whose graphs the optimiser knows
 def test_the_transformer_optimiser(tmp_path):
     import torch
     from onnxruntime.transformers import optimizer
