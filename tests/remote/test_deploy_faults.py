@@ -19,7 +19,7 @@ import small_bundles
 from local_session import Board, LocalSession, works
 
 from edgepack.bundle.archive import read_manifest
-from edgepack.errors import DeployError, IntegrityError, LockedError, PreflightError
+from edgepack.errors import DeployError, IntegrityError, LockedError, PreflightError, UnreachableError
 from edgepack.remote import install as installing
 from edgepack.remote import lock as locking
 from edgepack.remote import publish as publishing
