@@ -3,12 +3,16 @@
 Samples, accuracy, parity and calibration are all based on this module.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import EdgepackError, InputError
+from edgepack.onnxfile.external import read_external_data, real_path
 from edgepack.onnxfile.integers import exact_integers
+from edgepack.onnxfile.opset import to_opset
+from edgepack.onnxfile.reading import MAX_OPSET, opset_of
 from edgepack.torchnet.layers import inference
 
 if TYPE_CHECKING:
@@ -23,7 +27,7 @@ def open_session(path: Path, *, threads: int = THREADS, also: Sequence[str] = ()
 
     Graph optimisations are off: they fuse Q/DQ graphs into integer kernels that saturate on some CPUs. Explicit integer
     products in a file are rewritten to be exact (:mod:`edgepack.onnxfile.integers`). ``also`` names intermediate values
-    that are added to the outputs.
+    that are added to the outputs. A file of an opset that onnxruntime does not have yet is run in ``MAX_OPSET``.
 
     Raises:
         InputError: if onnxruntime cannot load the model.
@@ -37,21 +41,33 @@ def open_session(path: Path, *, threads: int = THREADS, also: Sequence[str] = ()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors are raised, and shown once
-    rewritten = _rewrite(path, also)
-    if rewritten is not None:
-        folder = str(path.resolve().parent)
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     try:
-        model = rewritten if rewritten is not None else str(path)
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return _open(_rewrite(path, also), path, options)
     except Exception as error:  # onnxruntime's exceptions share no public base class
+        with contextlib.suppress(Exception):
+            older = _rewrite(path, also, older=True)
+            if older is not None:
+                return _open(older, path, options)
         raise InputError(
-            "onnxruntime cannot load the model", where=str(path), why=str(error).strip()
+            "onnxruntime cannot load the model",
+            where=str(path),
+            why=str(error).strip(),
+            next="re-export the model, or correct it as onnxruntime says: every release is compared with it",
         ) from error
 
 
-def _rewrite(path: Path, also: Sequence[str]) -> bytes | None:
-    """Return the model to run instead of the file; None if that is the file itself."""
+def _open(rewritten: bytes | None, path: Path, options: Any) -> Any:
+    import onnxruntime as ort
+
+    model = rewritten if rewritten is not None else str(real_path(path))
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _rewrite(path: Path, also: Sequence[str], *, older: bool = False) -> bytes | None:
+    """Return the model to run instead of the file; None if that is the file itself.
+
+    ``older`` asks for a model of a very new opset in ``MAX_OPSET``; None if the file's is not newer than that.
+    """
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -59,10 +75,18 @@ def _rewrite(path: Path, also: Sequence[str]) -> bytes | None:
         model = onnx.load_model(path, load_external_data=False)
     except (DecodeError, OSError):
         return None  # onnxruntime reports the error in the file
+    if older:
+        if opset_of(model) <= MAX_OPSET:
+            return None
+        model = to_opset(model, str(path))
     changed = exact_integers(model, path)
+    if not (changed or also or older):
+        return None
     for name in also:
         model.graph.output.add().name = name
-    return model.SerializeToString() if changed or also else None
+    read_external_data(model, path)
+    serialized: bytes = model.SerializeToString()
+    return serialized
 
 
 def run_onnx(path: Path, inputs: "Mapping[str, np.ndarray]", *, threads: int = THREADS) -> "list[np.ndarray]":
@@ -80,8 +104,11 @@ def run_session(session: Any, inputs: "Mapping[str, np.ndarray]", path: Path) ->
     Raises:
         InputError: if names, shapes or dtypes do not match the model.
     """
+    import numpy as np
+
     try:
-        return list(session.run(None, dict(inputs)))
+        # NumPy's arithmetic turns arrays without axes into scalars.
+        return list(session.run(None, {name: np.asarray(value) for name, value in inputs.items()}))
     except Exception as error:  # onnxruntime's exceptions share no public base class
         given = ", ".join(f"{name}: {value.dtype}{list(value.shape)}" for name, value in inputs.items())
         wanted = ", ".join(f"{i.name}: {i.type}{i.shape}" for i in session.get_inputs())
@@ -195,7 +222,7 @@ def relative_error(a: "np.ndarray", b: "np.ndarray") -> float:
     ):
         return float("inf")
     scale = float(np.abs(wide_b[finite]).max(initial=0.0))
-    difference = float(np.abs(wide_a - wide_b)[finite].max(initial=0.0))
+    difference = float(np.abs(wide_a[finite] - wide_b[finite]).max(initial=0.0))
     return difference / scale if scale > 0 else (0.0 if difference == 0 else float("inf"))
 
 

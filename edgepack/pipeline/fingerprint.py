@@ -25,13 +25,15 @@ class UserFiles:
     code: Mapping[str, Artifact]  # the source code of model.source
     model: Mapping[str, Artifact]  # weights, or the .onnx file with its external data
     data: Mapping[str, Artifact]
+    samples: Mapping[str, Artifact]  # inputs without labels
 
 
-def user_files(model: Model, data: Data | None, base: Path) -> UserFiles:
+def user_files(model: Model, data: Data | None, samples: str | None, base: Path) -> UserFiles:
     """Digests of everything that a recipe names."""
     found = model_inputs(model, base)
     code = {role: found.pop(role) for role in ("model_code",) if role in found}
-    return UserFiles(code, found, data_inputs(data, base))
+    unlabelled = {} if samples is None else {"samples_file": of_user(base / samples)}
+    return UserFiles(code, found, data_inputs(data, base), unlabelled)
 
 
 def model_inputs(model: Model, base: Path) -> dict[str, Artifact]:
@@ -87,7 +89,7 @@ def _external(path: Path) -> dict[str, Artifact]:
     import onnx
     from google.protobuf.message import DecodeError
 
-    from edgepack.onnxfile.reading import tensors
+    from edgepack.onnxfile.external import real_path, tensors
 
     try:
         model = onnx.load(path, load_external_data=False)
@@ -95,9 +97,8 @@ def _external(path: Path) -> dict[str, Artifact]:
         return {}
     entries = [entry for tensor in tensors(model) for entry in tensor.external_data]
     names = sorted({entry.value for entry in entries if entry.key == "location"})
-    return {
-        f"onnx_data {name}": of_user(path.parent / name) for name in names if (path.parent / name).is_file()
-    }
+    folder = real_path(path).parent
+    return {f"onnx_data {name}": of_user(folder / name) for name in names if (folder / name).is_file()}
 
 
 def of_user(path: Path) -> Artifact:

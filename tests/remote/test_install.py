@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small_bundles
 
@@ -17,8 +18,9 @@ from edgepack.errors import (
     UnreachableError,
     UsageError,
 )
-from edgepack.remote.install import install, releases, rollback, scratch
+from edgepack.remote.install import install, releases, rollback
 from edgepack.remote.lock import lock
+from edgepack.remote.scratch import scratch
 from edgepack.remote.smoke import compare
 
 
@@ -112,16 +114,21 @@ def test_only_new_files_are_sent_and_the_old_ones_are_shared(deploy, work):
     assert version(work) == "1.1.0"
 
 
-def test_damage_to_the_current_release_is_detected_and_repaired(deploy, work):
+def test_damage_to_the_current_release_is_reported_and_a_new_copy_replaces_it(deploy, work):
     first = deploy()
     current = work / "digits/current"
+    damaged = current.resolve()
     (current / "model/model.so").write_bytes(b"bit rot")
     (current / "sample/input-0.npy").unlink()
     repaired = deploy()
     assert (repaired.changed, repaired.digest) == (True, first.digest)
+    (note,) = repaired.notes
+    assert "model/model.so has other contents; sample/input-0.npy is missing" in note
     assert 0 < repaired.bytes_sent < 200_000
+    assert current.resolve() != damaged
     assert (current / "model/model.so").read_bytes() == b"\x00model" * 20_000
     assert deploy().changed is False
+    assert leftovers(work) == [current.resolve().name]  # the damaged copy is gone
 
 
 @pytest.mark.parametrize(
@@ -280,8 +287,8 @@ def test_a_lost_connection_changes_nothing_and_the_next_upload_resumes(
 
     with connect("board", own_sshd.device()) as session:
         done = install(session, bundle, work_dir=str(work))
-    # What had arrived whole, the library, is not sent again; the samples are those of 1.0.0.
-    assert done.bytes_sent == 2_000_000 + len(read_manifest(bundle).to_bytes())
+    # What had arrived whole, the manifest and the library, is not sent again; the samples are those of 1.0.0.
+    assert done.bytes_sent == 2_000_000
     assert version(work) == "2.0.0"
     assert leftovers(work) == []
 
@@ -399,7 +406,6 @@ def test_scratch_looks_before_it_sends(session, work, tmp_path):
 
 
 def test_outputs_are_compared_by_shape_type_and_size():
-    import numpy as np
 
     want = np.array([[1.0, -2.0]], dtype=np.float32)
     assert compare(want + np.float32(0.05), want) is None
@@ -408,3 +414,32 @@ def test_outputs_are_compared_by_shape_type_and_size():
     assert "float64" in (compare(want.astype(np.float64), want) or "")
     assert "(2,)" in (compare(want[0], want) or "")
     assert compare(np.zeros((1, 0), np.float32), np.zeros((1, 0), np.float32)) is None
+
+
+@pytest.mark.parametrize(
+    ("got", "want", "right"),
+    [
+        ([np.nan, 5], [np.nan, 5], True),
+        ([1, 5], [np.nan, 5], False),
+        ([np.nan, 6], [np.nan, 5], False),
+        ([np.inf, 5], [np.inf, 5], True),
+        ([-np.inf, 5], [np.inf, 5], False),
+        ([1, 5], [np.inf, 5], False),
+        ([np.nan, 5], [np.inf, 5], False),
+        ([np.nan, 5], [4, 5], False),
+        ([0, 1e-30], [0, 0], False),
+    ],
+)
+def test_nan_and_infinities_of_a_sample_must_be_met(got, want, right):
+
+    found = compare(np.array([got], np.float32), np.array([want], np.float32))
+    assert (found is None) == right
+
+
+@pytest.mark.parametrize(("fill", "says"), [(np.nan, "NaN or infinite"), (-np.inf, "NaN or infinite")])
+def test_a_sample_that_any_result_would_pass_is_refused(session, work, tmp_path, fill, says):
+    forged = small_bundles.make(tmp_path, expected=np.full((1, 4), fill, np.float32))
+    with pytest.raises(InputError, match=f"its sample's outputs are {says}") as caught:
+        install(session, forged, work_dir=str(work))
+    assert "sample/output-0.npy" in caught.value.where
+    assert not (work / "digits" / "current").exists()
