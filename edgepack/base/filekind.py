@@ -121,7 +121,7 @@ def kind_of(path: Path) -> FileKind | None:
 def _by_content(head: bytes) -> FileKind | None:
     if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
         return _PAGE
-    if head[:1] == b"\x08" and 0 < head[1] < 0x20 and head[2:3] in {bytes([tag]) for tag in _TAGS}:  # noqa: PLR2004
+    if head[:1] == b"\x08" and b"\x00" < head[1:2] < b"\x20" and head[2:3] in {bytes([tag]) for tag in _TAGS}:
         return _ONNX
     return _text(head)
 
