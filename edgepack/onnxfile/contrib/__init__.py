@@ -5,7 +5,7 @@ replaced by its definition in onnxruntime's documentation:
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md. ``table`` lists them, ``emitter`` has what a
 rule sees of its node, ``converting`` applies the rules; the other modules have the rules.
 
-Imports: errors, onnxfile.opset, onnxfile.protos.
+Imports: errors, onnxfile.opset.site, onnxfile.protos.
 """
 
 from edgepack.onnxfile.contrib.converting import convert_contrib, require_rules
