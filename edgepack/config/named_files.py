@@ -28,6 +28,8 @@ def file_problems(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
     yield from _model(recipe.model, base)
     if recipe.data is not None:
         yield from _data(recipe.data, base)
+    if recipe.samples is not None:
+        yield from _file(("samples",), recipe.samples, base, suffixes=(".npz",))
     yield from _steps(recipe, base)
 
 

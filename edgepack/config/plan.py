@@ -12,6 +12,7 @@ from edgepack.base.files import sha256_json
 from edgepack.base.text import suggestion
 from edgepack.config.consistency import contradictions
 from edgepack.config.device import Devices
+from edgepack.config.model_inputs import input_problems
 from edgepack.config.named_files import file_problems
 from edgepack.config.recipe import Recipe, Tune
 from edgepack.config.rows import resolve
@@ -85,6 +86,7 @@ def examine(path: Path) -> CheckedRecipe:
         return CheckedRecipe(tuple(sorted(set(checked.problems))), None)
     checked.add(contradictions(recipe))
     checked.add(file_problems(recipe, path.parent))
+    checked.add(input_problems(recipe, path.parent))
     rows = resolve(recipe)
     checked.add(rows.data_problems)
     problems = tuple(sorted({*checked.problems, *rows.problems}))

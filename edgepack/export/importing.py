@@ -34,35 +34,23 @@ def import_checked(path: Path, inputs: Sequence[Input], out: Path) -> tuple[Inpu
     return _first_equal(path, out, lambda simplify: import_onnx(path, inputs, out, simplify))
 
 
-def simplify_checked(
-    model: "onnx.ModelProto",
-    where: str,
-    *,
-    reference: "onnx.ModelProto | None" = None,
-    then: "Simplify | None" = None,
-) -> "onnx.ModelProto":
+def simplify_checked(model: "onnx.ModelProto", where: str, then: "Simplify") -> "onnx.ModelProto":
     """Return a canonical model, simplified as far as that does not change what it computes; its shapes are static.
 
-    Args:
-        model: the model in canonical form.
-        where: its file name, for errors.
-        reference: what it must compute, if that is another form of the model; by default the model itself.
-        then: applied after each simplification.
+    ``then`` is applied after each simplification; ``where`` names the model in errors.
 
     Raises:
         InputError: the model is inconsistent, or onnxruntime cannot run it.
-        ImportDiffersError: it computes something else than the reference.
     """
     import onnx
 
     inputs = model_inputs(model)
     with TemporaryDirectory(prefix="edgepack-simplify-") as folder:
         before, after = Path(folder, "before.onnx"), Path(folder, "after.onnx")
-        save_onnx(model if reference is None else reference, before)
+        save_onnx(model, before)
 
         def make(simplify: "Simplify") -> tuple[Input, ...]:
-            simplified = simplify(model, where)
-            save_onnx(canonicalise(simplified if then is None else then(simplified, where)), after)
+            save_onnx(canonicalise(then(simplify(model, where), where)), after)
             return inputs
 
         _first_equal(before, after, make)

@@ -222,7 +222,7 @@ def relative_error(a: "np.ndarray", b: "np.ndarray") -> float:
     ):
         return float("inf")
     scale = float(np.abs(wide_b[finite]).max(initial=0.0))
-    difference = float(np.abs(wide_a - wide_b)[finite].max(initial=0.0))
+    difference = float(np.abs(wide_a[finite] - wide_b[finite]).max(initial=0.0))
     return difference / scale if scale > 0 else (0.0 if difference == 0 else float("inf"))
 
 
