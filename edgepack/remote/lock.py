@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from edgepack.errors import DeployError, LockedError, UnreachableError
-from edgepack.remote.layout import owner, script
+from edgepack.remote.layout import owner, script, shell
 from edgepack.remote.process import Process
 from edgepack.remote.session import Session
 
@@ -96,7 +96,7 @@ def lock(session: Session, root: str) -> Iterator[BoardLock]:
         UnreachableError: The connection was lost.
     """
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    argv = ["/bin/sh", "-c", _LOCK, "edgepack", root, f"{owner()} since {now}", str(SILENCE_S)]
+    argv = shell(_LOCK, root, f"{owner()} since {now}", str(SILENCE_S))
     with session.stream(argv) as holder:
         held = BoardLock(session, root, _holding(session, root, holder))
         ended = threading.Event()
