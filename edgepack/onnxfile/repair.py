@@ -7,7 +7,7 @@ graph. Each case here is decided as onnxruntime decides it; ``tests/onnxfile/tes
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgepack.errors import InputError
@@ -42,10 +42,29 @@ def repair(model: "onnx.ModelProto", where: str) -> None:
     _open_negative_axes(graph)
     _write_default_axes(model)
     _name_nodes(graph)
+    _write_defaults(model)
     for tensor in graph.initializer:
         if tensor.HasField("raw_data"):  # if there are typed fields as well, onnxruntime ignores them
             for field in _TYPED_FIELDS:
                 tensor.ClearField(field)
+
+
+_DEFAULTS: Mapping[str, Mapping[str, int | Sequence[int]]] = {
+    "MeanVarianceNormalization": {"axes": (0, 2, 3)},
+    "STFT": {"onesided": 1},
+}
+"""Defaults that ONNX's inference of types gets wrong when they are not written."""
+
+
+def _write_defaults(model: "onnx.ModelProto") -> None:
+    """Give nodes the attributes in ``_DEFAULTS``."""
+    import onnx
+
+    for node in _all_nodes(model):
+        given = {attribute.name for attribute in node.attribute}
+        for name, value in _DEFAULTS.get(node.op_type, {}).items() if not node.domain else ():
+            if name not in given:
+                node.attribute.append(onnx.helper.make_attribute(name, value))
 
 
 _TYPED_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
