@@ -13,18 +13,17 @@ TAKEN_IN = (
 
 def take_in(text):
     """The recipe without comment marks before these keys, for the digits network and its data."""
+    keys = tuple(key.lstrip("- ") for key in TAKEN_IN)
     lines = []
     for line in text.splitlines():
         bare = re.sub(r"^(  )?# ", r"\1", line)
-        lines.append(
-            bare
-            if bare != line and bare.lstrip("- ").startswith(tuple(key.lstrip("- ") for key in TAKEN_IN))
-            else line
-        )
+        taken = bare.lstrip("- ").startswith(keys) and "inputs.npz" not in bare
+        lines.append(bare if taken else line)
     return (
         "\n".join(lines)
         .replace("my_data:splits", "edgepack.zoo.digits:splits")
         .replace("[1, 3, 224, 224]", "[1, 1, 8, 8]")
+        .replace("epochs: 10", "epochs: 6")
         .replace("trials: 256", "trials: 0")
         .replace("minutes: 30", "patience: 3")
     )
