@@ -17,7 +17,7 @@
     │   └── TrustError            6   an unknown or changed host key
     ├── FleetError                7   some of the targets failed
     ├── LockedError              75   another process holds the lock
-    └── Interrupted             130   Ctrl-C
+    └── Interrupted             130   Ctrl-C, SIGTERM, SIGHUP
 
 An error says what failed (``message``), ``where`` (file:line:column, device, stage), ``why``, the
 resulting ``state``, and the ``next`` command or step. Only the message is required.
@@ -232,6 +232,6 @@ class LockedError(EdgepackError):
 
 
 class Interrupted(EdgepackError):  # noqa: N818 - it is not an error
-    """Ctrl-C. Completed stages are kept."""
+    """Ctrl-C, SIGTERM or SIGHUP. Completed stages are kept."""
 
     exit_code = 130
