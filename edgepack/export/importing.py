@@ -34,8 +34,10 @@ def import_checked(path: Path, inputs: Sequence[Input], out: Path) -> tuple[Inpu
     return _first_equal(path, out, lambda simplify: import_onnx(path, inputs, out, simplify))
 
 
-def simplify_checked(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
+def simplify_checked(model: "onnx.ModelProto", where: str, then: "Simplify") -> "onnx.ModelProto":
     """Return a canonical model, simplified as far as that does not change what it computes; its shapes are static.
+
+    ``then`` is applied after each simplification; ``where`` names the model in errors.
 
     Raises:
         InputError: the model is inconsistent, or onnxruntime cannot run it.
@@ -48,7 +50,7 @@ def simplify_checked(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
         save_onnx(model, before)
 
         def make(simplify: "Simplify") -> tuple[Input, ...]:
-            save_onnx(canonicalise(simplify(model, where)), after)
+            save_onnx(canonicalise(then(simplify(model, where), where)), after)
             return inputs
 
         _first_equal(before, after, make)
