@@ -8,6 +8,7 @@ from edgepack.base.text import near_miss
 from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of, save_onnx
 from edgepack.onnxfile.checking import refusing, require_numbers
+from edgepack.onnxfile.contrib import convert_contrib
 from edgepack.onnxfile.folding import fold_constants, fold_weights, simplify
 from edgepack.onnxfile.known import fold_known
 from edgepack.onnxfile.limits import require_small
@@ -59,6 +60,7 @@ def _fit(
     _fix_inputs(model, inputs, where)
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
+    model = convert_contrib(model, opset_of(model), where)
     model = canonicalise(to_opset(model, where))
     require_small(model, where)
     plain = without_training(model, opset_of(model), where)
