@@ -58,20 +58,13 @@ def examine(path: Path | str) -> "Examined":
         ConfigError: the recipe has problems.
         InputError: a torch source cannot be loaded or exported.
     """
+    if Path(path).suffix in {".yaml", ".yml"}:
+        from edgepack.pipeline.examining import examine_plan
+
+        return examine_plan(_make_plan(path))
     from edgepack.lower.deep import examine as examine_onnx
 
-    if Path(path).suffix not in {".yaml", ".yml"}:
-        return examine_onnx(Path(path))
-    plan = _make_plan(path)
-    model, base = plan.recipe.model, plan.base
-    if model.onnx is not None:
-        return examine_onnx(base / model.onnx, model.inputs)
-    from edgepack.export import to_onnx
-    from edgepack.torchnet.source import build_source
-
-    with TemporaryDirectory(prefix="edgepack-check-") as folder, naming(folder, model.source or "", path):
-        exported = to_onnx(build_source(model.source or "", base), model.inputs, Path(folder, "model.onnx"))
-        return examine_onnx(exported)
+    return examine_onnx(Path(path))
 
 
 def schema(kind: Literal["recipe", "target", "devices"]) -> dict[str, Any]:
@@ -103,6 +96,7 @@ def run(
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
     strategy: "Strategy | None" = None,
+    offline: bool = False,
 ) -> "Report":
     """Run the full pipeline: compress, tune, compile, package, deploy, benchmark, report.
 
@@ -115,15 +109,19 @@ def run(
         fresh: stages to re-run even if they are cached; ``all`` re-runs every stage.
         listener: called with the events in :mod:`edgepack.engine.events` and :mod:`edgepack.pipeline.trace`.
         strategy: proposes the candidates; by default the original model and the recipe's release.
+        offline: do not ask the boards first whether they can be reached.
 
     Raises:
         ConfigError: the recipe has problems; no stage was run.
+        UnreachableError, TrustError: a board cannot be used; no stage was run.
         UsageError: ``out`` cannot be written to; no stage was run.
     """
     from edgepack.reporting.running import run_plan
 
     plan, folder = _make_plan(recipe, targets), None if out is None else Path(out)
-    return run_plan(plan, "bench", out=folder, fresh=fresh, listener=listener, strategy=strategy)[0]
+    return run_plan(
+        plan, "bench", out=folder, fresh=fresh, listener=listener, strategy=strategy, offline=offline
+    )[0]
 
 
 def compress(recipe: Path | str, *, fresh: Sequence[str] = (), listener: Listener = ignore) -> "Report":
@@ -177,12 +175,16 @@ def build(
     targets: Sequence[str] = (),
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
+    offline: bool = False,
 ) -> "tuple[Report, list[Path]]":
-    """Build each target's bundle, and sources of CUDA kernels, into ``out``. Returns the report and the bundles."""
+    """Build each target's bundle, and sources of CUDA kernels, into ``out``. Returns the report and the bundles.
+
+    Raises UsageError if ``out`` cannot be written; ``offline`` is as in :func:`run`, for boards that tune.
+    """
     from edgepack.reporting.running import bundles, run_plan
 
     plan, folder = _make_plan(recipe, targets), Path(out)
-    report = run_plan(plan, "package", out=folder, fresh=fresh, listener=listener)[0]
+    report = run_plan(plan, "package", out=folder, fresh=fresh, listener=listener, offline=offline)[0]
     return report, bundles(report, folder)
 
 
@@ -203,6 +205,7 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
         dump: folder to write the module to after each lowering phase.
         listener: called with the events in :mod:`edgepack.engine.events`.
     """
+    from edgepack.base.files import require_writable
     from edgepack.config.target import load_target
     from edgepack.engine.events import Advanced
     from edgepack.export import import_checked, load_onnx, open_batch
@@ -213,10 +216,9 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
     path = Path(model)
     chosen = load_target(target)
     library = Path(out or f"{path.stem}-{chosen.name}.so")
-    if library.is_dir() or any(parent.is_file() for parent in library.parents):
-        raise UsageError(
-            "cannot write the library", where=str(library), why="a folder or a file is in the way"
-        )
+    if library.is_dir():
+        raise UsageError("cannot write the library", where=str(library), why="it is a folder")
+    require_writable(library.parent)
     with TemporaryDirectory(prefix="edgepack-compile-") as folder, naming(folder, path, path):
         if path.suffix in {".yaml", ".yml"}:
             onnx = release_model(_make_plan(path), listener)

@@ -44,16 +44,23 @@ def _finish(report: "Report", *, as_json: bool) -> int:
     type=click.Path(path_type=Path, file_okay=False),
     help="Output folder for the bundles [default: the run's folder].",
 )
+@options.offline_option
 @options.json_option
 def run(
-    recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], out: Path | None, as_json: bool
+    recipe: Path,
+    targets: tuple[str, ...],
+    fresh: tuple[str, ...],
+    *,
+    out: Path | None,
+    offline: bool,
+    as_json: bool,
 ) -> int:
     """Run the full pipeline.
 
     Stages: compress, tune, compile, package, deploy, benchmark, report.
     """
     with progress() as listener:
-        report = api.run(recipe, out=out, targets=targets, fresh=fresh, listener=listener)
+        report = api.run(recipe, out=out, targets=targets, fresh=fresh, listener=listener, offline=offline)
     code = _finish(report, as_json=as_json)
     _show_bundles(api.bundles(report, out))
     return code
@@ -131,11 +138,22 @@ def _show_tuning(tuning: "TuningRow") -> None:
     default=Path(),
     help="Output folder for the bundles [default: the current folder].",
 )
+@options.offline_option
 @options.json_option
-def package(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], out: Path, as_json: bool) -> int:
+def package(
+    recipe: Path,
+    *,
+    targets: tuple[str, ...],
+    fresh: tuple[str, ...],
+    out: Path,
+    offline: bool,
+    as_json: bool,
+) -> int:
     """Build a bundle for each target. A board is used only if the recipe tunes."""
     with progress() as listener:
-        report, bundles = api.build(recipe, targets=targets, fresh=fresh, out=out, listener=listener)
+        report, bundles = api.build(
+            recipe, targets=targets, fresh=fresh, out=out, listener=listener, offline=offline
+        )
     code = _finish(report, as_json=as_json)
     _show_bundles(bundles)
     return code

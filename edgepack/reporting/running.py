@@ -1,17 +1,16 @@
 """Run a plan: its stages, its report, and the bundles beside the report or in a folder of the user's."""
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgepack.base.files import write_atomic
+from edgepack.base.files import require_writable, write_atomic
 from edgepack.config.plan import Plan
 from edgepack.config.recipe import Tune
 from edgepack.engine.artifact import Artifact
 from edgepack.engine.events import Listener, ignore
 from edgepack.engine.store import Store
-from edgepack.errors import EdgepackError, UsageError
+from edgepack.errors import EdgepackError
 from edgepack.pipeline.strategy import Strategy
 from edgepack.pipeline.trace import Until
 from edgepack.reporting.document import Report
@@ -30,6 +29,7 @@ def run_plan(
     listener: Listener = ignore,
     budget: Tune | None = None,
     strategy: Strategy | None = None,
+    offline: bool = False,
 ) -> tuple[Report, list[Artifact], list[EdgepackError]]:
     """Run a plan's stages up to ``until`` and save the report; returns it, the last stage's artifacts, and the errors.
 
@@ -37,13 +37,16 @@ def run_plan(
 
     Raises:
         UsageError: ``out`` cannot be written to (nothing was run), or ``fresh`` has an unknown stage.
+        UnreachableError, TrustError: a board cannot be used, unless ``offline``; nothing was run.
     """
     from edgepack.pipeline.execute import execute
     from edgepack.reporting.fold import fold
 
     if out is not None:
-        _require_writable(out)
-    done = execute(plan, until, fresh=fresh, listener=listener, budget=budget, strategy=strategy)
+        require_writable(out)
+    done = execute(
+        plan, until, fresh=fresh, listener=listener, budget=budget, strategy=strategy, offline=offline
+    )
     report = fold(done.trace.events)
     save(report)
     if until in {"package", "bench"}:
@@ -88,23 +91,3 @@ def _keep(artifacts: Sequence[Artifact], folder: Path, *, link: bool) -> None:
             else:
                 continue
         write_atomic(path, stored.read_bytes())
-
-
-def _require_writable(folder: Path) -> None:
-    """Check before the work whether files can be created in a folder, which is created if necessary.
-
-    Raises:
-        UsageError: they cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UsageError(
-            "the output folder cannot be written to",
-            where=str(folder),
-            why=(error.strerror or str(error)).lower(),
-            state="nothing was run",
-            next="choose another folder with -o",
-        ) from error

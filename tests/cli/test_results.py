@@ -136,7 +136,7 @@ def test_a_failed_run_prints_its_error_first_and_no_rows_of_dashes(cli):
     )
     cli.devices("edgepack: 1\ndevices:\n  dead: {host: nowhere.invalid, target: x86-64-v3}\n")
     together = {**cli.options(), "stderr": subprocess.STDOUT}
-    out = subprocess.run(cli.argv("run", "dead.yaml"), check=False, **together).stdout
+    out = subprocess.run(cli.argv("run", "dead.yaml", "--offline"), check=False, **together).stdout
     error, table = out.index("error: dead: "), out.index("dead 0.1.0: 1 of 1 target failed")
     assert error < table
     assert out.count("nowhere.invalid") <= 3  # the stage's line, the error, and why figures are missing
