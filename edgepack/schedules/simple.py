@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edgepack.schedules.kernel import Block, element_bytes, output_axes
+from edgepack.schedules.kernel import Axis, Block, element_bytes, output_axes
 from edgepack.schedules.tiles import MAX_VECTOR, Machine, divisors
 
 PARALLEL_ELEMENTS = 16_384  # below, waking threads costs more time than it saves
@@ -19,8 +19,7 @@ def elementwise(sch: Any, block: Block, cpu: Machine) -> None:
     rest = [axis.position for axis in block.axes if axis.position not in {a.position for a in order}]
     sch.reorder(*(loops[p] for p in rest), *(loops[axis.position] for axis in order))
     inner = order[-1]
-    width = _width(inner.extent, cpu.lanes(element_bytes(block.output)))
-    outer, lanes = sch.split(loops[inner.position], [None, width])
+    outer, lanes = sch.split(loops[inner.position], [None, _vector(block, inner, inner.extent, cpu)])
     sch.vectorize(lanes)
     if block.work >= PARALLEL_ELEMENTS:
         sch.parallel(sch.fuse(*(loops[p] for p in rest), *(loops[a.position] for a in order[:-1]), outer))
@@ -45,7 +44,7 @@ def pad(sch: Any, block: Block, cpu: Machine, loop: Any | None) -> None:
         stages.append(sch.decompose_padding(rv, sch.get_loops(rv)[depth]))
     for stage in stages:
         loops = sch.get_loops(stage)[depth:]
-        width = _width(int(sch.get(loops[-1]).extent), cpu.lanes(element_bytes(block.output)))
+        width = _vector(block, block.axes[-1], int(sch.get(loops[-1]).extent), cpu)
         outer, lanes = sch.split(loops[-1], [None, width])
         sch.vectorize(lanes)
         if loop is None and block.work >= PARALLEL_ELEMENTS:
@@ -75,6 +74,17 @@ def reduction(sch: Any, block: Block) -> None:
     init = sch.decompose_reduction(rv, reduced[0])
     for statement in (rv, init):
         sch.unroll(sch.get_loops(statement)[-1])
+
+
+def _vector(block: Block, axis: Axis, extent: int, cpu: Machine) -> int:
+    """Elements per vector along an axis, of which the loop covers ``extent``.
+
+    Gathered elements fill at most a register, because LLVM's time grows with their square.
+    """
+    lanes = cpu.lanes(element_bytes(block.output))
+    if any(load.stride(axis) not in (0, 1) for load in block.loads):
+        return divisors(extent, lanes)[-1]
+    return _width(extent, lanes)
 
 
 def _width(extent: int, lanes: int) -> int:
