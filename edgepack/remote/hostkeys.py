@@ -65,7 +65,7 @@ class Keyring:
         files = (*endpoint.user_known_hosts, *endpoint.global_known_hosts)
         lines, self.faults = knownhosts.read(files, names)
         self.revoked = [entry for entry in lines if entry.marker is Marker.REVOKED]
-        known = [entry for entry in lines if entry.marker is not Marker.REVOKED]
+        known = [entry for entry in lines if entry.marker is not Marker.REVOKED and own not in entry.denied]
         named = [entry for entry in known if own in entry.names]
         self.entries = [entry for entry in named if entry.marker is Marker.NONE]
         others = known if not self.entries else named

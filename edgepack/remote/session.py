@@ -80,8 +80,7 @@ class Session(Protocol):
 def connect(name: str, device: Device) -> "SSHSession":
     """Open a session with a device of ``devices.yaml``.
 
-    Respects ``~/.ssh/config`` (HostName, User, Port, IdentityFile, IdentitiesOnly, ProxyJump,
-    ProxyCommand, ConnectTimeout, HostKeyAlias, UserKnownHostsFile, Include), ssh-agent and known_hosts.
+    ``~/.ssh/config``, ssh-agent and known_hosts are used as ssh uses them: docs/add-a-device.md.
 
     Raises:
         TrustError: The host key is unknown, changed or revoked.

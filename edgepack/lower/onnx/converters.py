@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgepack.errors import ModelProblem
-from edgepack.lower.onnx.support import Node, ValueType, limit, missing, unusable
+from edgepack.lower.onnx.nodes import Node, ValueType
+from edgepack.lower.onnx.support import limit, missing, unusable
 from edgepack.onnxfile.reading import nodes as every_node
 
 UNREAD = {
