@@ -64,7 +64,9 @@ def _rearranged(kernel: Any, source: Any) -> Any:
         return None
     packed = source.reshape(split).transpose(np.argsort(order))
     written = stores[0].buffer
-    if packed.shape != tuple(int(extent) for extent in written.shape) or str(packed.dtype) != str(written.dtype):
+    if packed.shape != tuple(int(extent) for extent in written.shape) or str(packed.dtype) != str(
+        written.dtype
+    ):
         return None
     return np.ascontiguousarray(packed)
 
