@@ -42,8 +42,9 @@ def _rearranged(kernel: Any, source: Any) -> Any:
     stores = find(kernel.body, tirx.BufferStore)
     if len(stores) != 1 or not isinstance(stores[0].value, ir.TensorLoad):
         return None
-    axes, pieces = list(stores[0].value.indices), [_piece(index) for index in stores[0].indices]
-    if None in pieces or not all(isinstance(axis, tirx.Var) for axis in axes):
+    axes = list(stores[0].value.indices)
+    pieces = [piece for index in stores[0].indices if (piece := _piece(index)) is not None]
+    if len(pieces) != len(stores[0].indices) or not all(isinstance(axis, tirx.Var) for axis in axes):
         return None
     split, order = [], []
     for axis, extent in zip(axes, source.shape, strict=True):
