@@ -5,9 +5,9 @@ All functions raise the errors in :mod:`edgepack.errors` and print nothing. They
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.engine.events import Listener, ignore
 from edgepack.errors import EdgepackError, Problem, UsageError
 
@@ -67,7 +67,7 @@ def examine(path: Path | str) -> "Examined":
     from edgepack.export import to_onnx
     from edgepack.torchnet.source import build_source
 
-    with TemporaryDirectory(prefix="edgepack-check-") as folder:
+    with temporary_folder(prefix="edgepack-check-") as folder:
         exported = to_onnx(build_source(model.source or "", base), model.inputs, Path(folder, "model.onnx"))
         return examine_onnx(exported)
 
@@ -218,7 +218,7 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
     if library.is_dir():
         raise UsageError("cannot write the library", where=str(library), why="it is a folder")
     require_writable(library.parent)
-    with TemporaryDirectory(prefix="edgepack-compile-") as folder:
+    with temporary_folder(prefix="edgepack-compile-") as folder:
         if path.suffix in {".yaml", ".yml"}:
             onnx = _export_release(path, listener)
         else:
