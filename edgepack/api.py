@@ -5,9 +5,9 @@ All functions raise the errors in :mod:`edgepack.errors` and print nothing. They
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.engine.events import Listener, ignore
 from edgepack.errors import Problem, UsageError, naming
 
@@ -219,7 +219,7 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
     if library.is_dir():
         raise UsageError("cannot write the library", where=str(library), why="it is a folder")
     require_writable(library.parent)
-    with TemporaryDirectory(prefix="edgepack-compile-") as folder, naming(folder, path, path):
+    with temporary_folder(prefix="edgepack-compile-") as folder, naming(folder, path, path):
         if path.suffix in {".yaml", ".yml"}:
             onnx = release_model(_make_plan(path), listener)
         else:

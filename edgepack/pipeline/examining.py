@@ -1,9 +1,9 @@
 """``check --deep`` of a recipe: its model before compression, exported first if it is a torch source."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.config.plan import Plan
 from edgepack.errors import naming
 
@@ -25,5 +25,5 @@ def examine_plan(plan: Plan) -> "Examined":
     if model.onnx is not None:
         return examine(base / model.onnx, model.inputs)
     source = model.source or ""
-    with TemporaryDirectory(prefix="edgepack-check-") as folder, naming(folder, source, plan.path):
+    with temporary_folder(prefix="edgepack-check-") as folder, naming(folder, source, plan.path):
         return examine(to_onnx(build_source(source, base), model.inputs, Path(folder, "model.onnx")))
