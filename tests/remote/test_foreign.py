@@ -143,7 +143,7 @@ def test_nothing_foreign_is_changed_or_removed(board, tmp_path, example):
 
 
 @pytest.mark.slow
-@settings(max_examples=500, **QUIET)
+@settings(max_examples=200, **QUIET)
 @given(example=examples)
 def test_nothing_foreign_is_changed_or_removed_in_many_layouts(board, tmp_path, example):
     example.try_on(board, tmp_path / "home")
@@ -276,3 +276,12 @@ def test_names_of_any_characters_are_described_and_never_taken_for_others(tmp_pa
             assert tree[name] == ("folder" if path.is_dir() else "644")
     for name, kind in tree.items():
         assert kind == "other" or name in there
+
+
+def test_a_damaged_release_is_not_what_a_rollback_restores(board, tmp_path):
+    for damage in ("manifest.json", "model/model.so"):
+        root = board.copy(tmp_path / "home")
+        (root / "current" / damage).unlink()
+        session = LocalSession(tmp_path / "home")
+        assert install(session, board.bundles["B"]).previous == board.digests["Z"]
+        assert rollback(session, "digits").digest == board.digests["Z"]
