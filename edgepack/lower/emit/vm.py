@@ -54,12 +54,14 @@ def build(
     """Generate code and link the library ``out``; returns its CUDA modules."""
     import tvm
 
-    from edgepack.lower.emit import library
+    from edgepack.lower.emit import arithmetic, library
 
     progress("build")
     compiler = library.use_our_cuda_compiler(lowering.target)
     with tvm.transform.PassContext(opt_level=3):
-        executable = tvm.relax.build(mod, target=lowering.tvm_target, relax_pipeline=None)
+        executable = tvm.relax.build(
+            mod, target=lowering.tvm_target, relax_pipeline=None, tir_pipeline=arithmetic.register(lowering.target)
+        )
     progress("link")
     library.export(executable, lowering.target, out, compiler, lowering.facts)
     return tuple(compiler.modules)
