@@ -6,7 +6,6 @@ docs/agent-protocol.md; ``PROTOCOL`` must equal ``PROTOCOL_VERSION`` in agent.h.
 
 import io
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,8 @@ from edgepack.agent.results import (
     Throttling,
     Zone,
 )
+from edgepack.base.npy import parse_npy
+from edgepack.base.temporary import temporary_folder
 from edgepack.errors import AgentError, TimedOutError
 from edgepack.spec import Spec
 
@@ -165,18 +166,16 @@ def run(on: BoardModel, inputs: Mapping[str, "np.ndarray"], *, each: bool = Fals
     Raises:
         AgentError: The model or the agent failed; its message is in ``why``.
     """
-    import numpy as np
-
     with _upload(on, inputs) as (folder, words):
         argv = on.command("run", *words, "--output-dir", folder, *(["--each"] if each else []))
         (line,) = _lines(on.session, "run", argv, on.timeout, count=1)
         ran = _parse(on.session, "run", Ran, line)
-        with tempfile.TemporaryDirectory() as here:
+        with temporary_folder() as here:
             outputs = []
             for index in range(len(ran.outputs)):
-                local = Path(here) / f"output-{index}.npy"
+                local = here / f"output-{index}.npy"
                 on.session.get(f"{folder}/{local.name}", local)
-                outputs.append(np.load(local, allow_pickle=False))
+                outputs.append(_output(on.session, local))
     return outputs
 
 
@@ -227,6 +226,18 @@ def _try_once(on: BoardModel, words: list[str]) -> None:
             where=on.session.name,
             state="the agent was killed; the release on the board is unchanged",
             next=GPU_HANGS,
+        ) from error
+
+
+def _output(session: BoardShell, path: Path) -> "np.ndarray":
+    try:
+        return parse_npy(path.read_bytes())
+    except ValueError as error:
+        raise AgentError(
+            f"the agent's run wrote an invalid {path.name}",
+            where=session.name,
+            why=str(error),
+            next="the agent on the board may have a different version: re-deploy the bundle",
         ) from error
 
 

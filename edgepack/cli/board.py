@@ -23,6 +23,8 @@ def deploy(bundle: Path, device: str, as_json: bool) -> None:
     """
     with progress() as listener:
         done = api.deploy(bundle, device, listener=listener)
+    for note in done.notes:
+        say(f"{device}: {note}", err=True)
     if as_json:
         emit_json({"edgepack": 1, **vars(done)})
     elif done.changed:

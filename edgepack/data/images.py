@@ -72,6 +72,17 @@ def preprocess_image(path: Path, spec: "Preprocess") -> "np.ndarray":
     )
 
 
+def image_files(folder: Path) -> dict[str, list[Path]]:
+    """The image files of each class, sorted; a class is a sub-folder, and files of other types do not count."""
+    if not folder.is_dir():
+        return {}
+    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return {
+        entry.name: sorted(file for file in entry.iterdir() if file.suffix.lower() in SUFFIXES)
+        for entry in classes
+    }
+
+
 def load_images(folder: Path, spec: "Preprocess") -> "tuple[np.ndarray, np.ndarray, tuple[str, ...]]":
     """Load all images under ``folder``: samples ``[N, ...]``, labels ``[N]``, class names (sub-folders, sorted).
 
@@ -82,7 +93,7 @@ def load_images(folder: Path, spec: "Preprocess") -> "tuple[np.ndarray, np.ndarr
 
     if not folder.is_dir():
         raise InputError("there is no such image folder", where=str(folder))
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    classes = image_files(folder)
     if len(classes) < 2:  # noqa: PLR2004 - one class is nothing to classify
         raise InputError(
             f"the folder has {len(classes)} sub-folders",
@@ -91,11 +102,10 @@ def load_images(folder: Path, spec: "Preprocess") -> "tuple[np.ndarray, np.ndarr
         )
     samples: list[np.ndarray] = []
     labels: list[int] = []
-    for label, entry in enumerate(classes):
-        files = sorted(file for file in entry.iterdir() if file.suffix.lower() in SUFFIXES)
+    for label, (name, files) in enumerate(classes.items()):
         if not files:
             raise InputError(
-                "the class has no images", where=str(entry), why=f"supported: {', '.join(SUFFIXES)}"
+                "the class has no images", where=str(folder / name), why=f"supported: {', '.join(SUFFIXES)}"
             )
         for file in files:
             sample = preprocess_image(file, spec)
@@ -107,4 +117,4 @@ def load_images(folder: Path, spec: "Preprocess") -> "tuple[np.ndarray, np.ndarr
                 )
             samples.append(sample)
             labels.append(label)
-    return np.stack(samples), np.asarray(labels, dtype=np.int64), tuple(entry.name for entry in classes)
+    return np.stack(samples), np.asarray(labels, dtype=np.int64), tuple(classes)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.base.text import did_you_mean, nearest
+from edgepack.data.sources import modules_below
 from edgepack.errors import EdgepackError, InputError
 
 
@@ -39,7 +40,8 @@ def importable(base: Path) -> Iterator[None]:
 def resolve(reference: str, base: Path) -> Callable[..., Any]:
     """The callable that ``module:callable`` names; call it inside :func:`importable`.
 
-    A module found under ``base`` is always re-imported: two recipes may both have a ``model.py``.
+    A module found under ``base`` is always re-imported, with all modules beside it that it imports: two recipes may both
+    have a ``model.py``, and a file may have been edited since.
     """
     name, _, attribute = reference.partition(":")
     top = name.partition(".")[0]
@@ -51,7 +53,8 @@ def resolve(reference: str, base: Path) -> Callable[..., Any]:
                 where=str(folder / top),
                 next="rename your file",
             )
-        for loaded in [m for m in sys.modules if m == top or m.startswith(f"{top}.")]:
+        ours = {top, *modules_below(name, folder)}
+        for loaded in [m for m in sys.modules if m in ours or m.startswith(f"{top}.")]:
             del sys.modules[loaded]
         importlib.invalidate_caches()
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import EdgepackError, InputError
+from edgepack.onnxfile.external import read_external_data, real_path
 from edgepack.onnxfile.integers import exact_integers
 from edgepack.torchnet.layers import inference
 
@@ -38,15 +39,15 @@ def open_session(path: Path, *, threads: int = THREADS, also: Sequence[str] = ()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors are raised, and shown once
     rewritten = _rewrite(path, also)
-    if rewritten is not None:
-        folder = str(path.resolve().parent)
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     try:
-        model = rewritten if rewritten is not None else str(path)
+        model = rewritten if rewritten is not None else str(real_path(path))
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no public base class
         raise InputError(
-            "onnxruntime cannot load the model", where=str(path), why=str(error).strip()
+            "onnxruntime cannot load the model",
+            where=str(path),
+            why=str(error).strip(),
+            next="re-export the model, or correct it as onnxruntime says: every release is compared with it",
         ) from error
 
 
@@ -60,9 +61,13 @@ def _rewrite(path: Path, also: Sequence[str]) -> bytes | None:
     except (DecodeError, OSError):
         return None  # onnxruntime reports the error in the file
     changed = exact_integers(model, path)
+    if not changed and not also:
+        return None
     for name in also:
         model.graph.output.add().name = name
-    return model.SerializeToString() if changed or also else None
+    read_external_data(model, path)
+    serialized: bytes = model.SerializeToString()
+    return serialized
 
 
 def run_onnx(path: Path, inputs: "Mapping[str, np.ndarray]", *, threads: int = THREADS) -> "list[np.ndarray]":
@@ -80,8 +85,11 @@ def run_session(session: Any, inputs: "Mapping[str, np.ndarray]", path: Path) ->
     Raises:
         InputError: if names, shapes or dtypes do not match the model.
     """
+    import numpy as np
+
     try:
-        return list(session.run(None, dict(inputs)))
+        # NumPy's arithmetic turns arrays without axes into scalars.
+        return list(session.run(None, {name: np.asarray(value) for name, value in inputs.items()}))
     except Exception as error:  # onnxruntime's exceptions share no public base class
         given = ", ".join(f"{name}: {value.dtype}{list(value.shape)}" for name, value in inputs.items())
         wanted = ", ".join(f"{i.name}: {i.type}{i.shape}" for i in session.get_inputs())

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, get_args
 from edgepack.base.text import near_miss
 from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of, save_onnx
+from edgepack.onnxfile.checking import refusing, require_numbers
 from edgepack.onnxfile.folding import fold_constants, simplify
+from edgepack.onnxfile.limits import require_small
 from edgepack.onnxfile.opset import to_opset, without_training
 from edgepack.onnxfile.quiet import quiet
 from edgepack.spec import DType, Input
@@ -45,15 +47,22 @@ def fit_model(
     Raises:
         InputError: as :func:`import_onnx`.
     """
+    with refusing("the ONNX model cannot be imported", where):
+        return _fit(model, inputs, where, simplify or simplify_model)
+
+
+def _fit(
+    model: "onnx.ModelProto", inputs: Sequence[Input], where: str, simplify: Simplify
+) -> "onnx.ModelProto":
     declared = _declared_shapes(model)
     _fix_inputs(model, inputs, where)
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
     model = canonicalise(to_opset(model, where))
+    require_small(model, where)
     plain = without_training(model, opset_of(model), where)
-    model = canonicalise(
-        (simplify or simplify_model)(plain if plain is model else canonicalise(plain), where)
-    )
+    model = canonicalise(simplify(plain if plain is model else canonicalise(plain), where))
+    require_numbers(model, where)
     if not model.graph.input:
         why = "its output is constant"
         raise InputError("the model has no input", where=where, why=why, next="use its output as a constant")
@@ -160,7 +169,9 @@ def model_inputs(model: "onnx.ModelProto") -> tuple[Input, ...]:
         if dtype not in get_args(DType):
             shown = TensorProto.DataType.Name(kind).lower() if kind else dtype
             raise InputError(
-                f"input {value.name!r} is {shown}", why=f"supported types are {', '.join(get_args(DType))}"
+                f"input {value.name!r} is {shown}",
+                why=f"supported types are {', '.join(get_args(DType))}",
+                next=f"export the model with another type for {value.name!r}, or convert it outside the model",
             )
         shape = tuple(dim or 1 for dim in _dims(value))
         inputs.append(Input.model_validate({"name": value.name, "shape": shape, "dtype": dtype}))

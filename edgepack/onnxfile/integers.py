@@ -7,12 +7,14 @@ operand that meets a u8 one is therefore shifted by 128 to u8, together with its
 products. Compared with NumPy over full-range values, also on emulated CPUs: ``tests/export/test_integers.py``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.errors import InputError
+from edgepack.onnxfile.external import array_of
+from edgepack.onnxfile.protos import graphs, replace_all
 
 if TYPE_CHECKING:
     import onnx
@@ -63,10 +65,10 @@ def exact_integers(model: "onnx.ModelProto", path: Path) -> bool:
     """
     import onnx
 
-    if not any(_key(node) in _PRODUCTS for graph in _graphs(model.graph) for node in graph.node):
+    if not any(_key(node) in _PRODUCTS for graph in graphs(model.graph) for node in graph.node):
         return False
     types = _types(onnx.shape_inference.infer_shapes(model).graph)
-    changed = [_Rewriting(graph, types, path).run() for graph in _graphs(model.graph)]
+    changed = [_Rewriting(graph, types, path).run() for graph in graphs(model.graph)]
     return any(changed)
 
 
@@ -74,19 +76,10 @@ def _key(node: "onnx.NodeProto") -> tuple[str, str]:
     return ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
 
 
-def _graphs(graph: "onnx.GraphProto") -> "Iterator[onnx.GraphProto]":
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node:
-                    yield from _graphs(inner)
-
-
 def _types(graph: "onnx.GraphProto") -> dict[str, int]:
     """Return the element types of all values in the graph and its subgraphs, whose names are unique together."""
     types = {}
-    for each in _graphs(graph):
+    for each in graphs(graph):
         for value in (*each.input, *each.value_info, *each.output):
             types[value.name] = value.type.tensor_type.elem_type
         types |= {tensor.name: tensor.data_type for tensor in each.initializer}
@@ -116,9 +109,7 @@ class _Rewriting:
                     self._move(node, operand, nodes)
             nodes.append(node)
         if self._moved:
-            kept = [_copy_node(node) for node in nodes]
-            del self._graph.node[:]
-            self._graph.node.extend(kept)
+            replace_all(self._graph.node, nodes)
         return bool(self._moved)
 
     def _find_mixed(self, node: "onnx.NodeProto", product: _Product) -> list[_Operand]:
@@ -171,7 +162,7 @@ class _Rewriting:
             return self._moved[name]
         moved = self._moved[name] = f"{name}/uint8"
         if name in self._constants:
-            array: np.ndarray = numpy_helper.to_array(self._constants[name], str(self._path.parent))
+            array = array_of(self._constants[name], self._path)
             shifted = (array.astype(np.int16) + _SHIFT).astype(np.uint8)
             self._graph.initializer.append(numpy_helper.from_array(shifted, moved))
             return moved
@@ -183,11 +174,3 @@ class _Rewriting:
             helper.make_node("Cast", [f"{name}/moved"], [moved], to=TensorProto.UINT8),
         ]
         return moved
-
-
-def _copy_node(node: "onnx.NodeProto") -> "onnx.NodeProto":
-    import onnx
-
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    return copy

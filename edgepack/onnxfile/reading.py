@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.errors import InputError
+from edgepack.onnxfile.checking import check, refusing
+from edgepack.onnxfile.external import MAX_BYTES, read_external_data, too_large
+from edgepack.onnxfile.functions import inline_local
 from edgepack.onnxfile.inlining import STANDARD
+from edgepack.onnxfile.limits import require_small_constants
 from edgepack.onnxfile.opset import to_opset
 from edgepack.onnxfile.opset.versions import HIGHEST
+from edgepack.onnxfile.repair import repair
 
 if TYPE_CHECKING:
     import onnx
@@ -32,24 +37,39 @@ def load_onnx(path: Path) -> "onnx.ModelProto":
     where = str(path)
     if not path.is_file():
         raise InputError("there is no such model file", where=where)
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise InputError(
             "the model file is empty (0 bytes)", where=where, next="re-export the model or copy it again"
         )
+    if size > MAX_BYTES:
+        raise too_large(size, path)
     try:
         model = onnx.load_model(path, load_external_data=False)
     except DecodeError as error:
         raise InputError(
-            "the file is not an ONNX model, or is truncated", where=where, why=str(error)
+            "the file is not an ONNX model, or is truncated",
+            where=where,
+            why=str(error),
+            next="re-export the model or copy it again",
         ) from error
     if not model.HasField("graph") or not model.graph.output:
-        raise InputError("the file contains no ONNX graph", where=where)
-    _check_versions(model, where)
-    _load_external_data(model, path)
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
-        raise InputError("the ONNX model is invalid", where=where, why=str(error).strip()) from error
+        raise InputError("the file contains no ONNX graph", where=where, next="re-export the model")
+    with refusing("the ONNX model is invalid", where):
+        return _read(model, path)
+
+
+def _read(model: "onnx.ModelProto", path: Path) -> "onnx.ModelProto":
+    where = str(path)
+    _check_ir_version(model, where)
+    repair(model, where)
+    _check_opset(model, where)
+    model = inline_local(model, where, ())
+    repair(model, where)  # as the inlined functions may need it
+    _refuse_foreign(model, where)
+    require_small_constants(model.graph, where)
+    read_external_data(model, path)
+    model = check(model, where)
     return to_opset(model, where) if opset_of(model) > MAX_OPSET else model
 
 
@@ -58,7 +78,7 @@ def opset_of(model: "onnx.ModelProto") -> int:
     return next((int(op.version) for op in model.opset_import if op.domain in STANDARD), 0)
 
 
-def _check_versions(model: "onnx.ModelProto", where: str) -> None:
+def _check_opset(model: "onnx.ModelProto", where: str) -> None:
     import onnx
 
     opset, newest = opset_of(model), onnx.defs.onnx_opset_version()
@@ -68,12 +88,20 @@ def _check_versions(model: "onnx.ModelProto", where: str) -> None:
             where=where,
             next="re-export the model with opset 18",
         )
+
+
+def _check_ir_version(model: "onnx.ModelProto", where: str) -> None:
+    import onnx
+
     if not _MIN_IR <= model.ir_version <= onnx.IR_VERSION:
         raise InputError(
             f"IR version {model.ir_version} is not supported (must be {_MIN_IR} to {onnx.IR_VERSION})",
             where=where,
             next="re-export the model with opset 18",
         )
+
+
+def _refuse_foreign(model: "onnx.ModelProto", where: str) -> None:
     others = sorted({f"{node.domain}.{node.op_type}" for node in foreign(model)})
     if others:
         raise InputError(
@@ -103,47 +131,3 @@ def foreign(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":
     """Yield nodes whose operator is neither standard nor one of the model's own functions."""
     own = {*STANDARD, *(function.domain for function in model.functions)}
     return (node for node in nodes(model) if node.domain not in own)
-
-
-def tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":
-    """Yield every tensor that may have external data: initializers, attributes, subgraphs, functions."""
-    # The iterator that load_external_data_for_model uses, so that exactly the tensors that are read are checked.
-    from onnx.external_data_helper import _get_all_tensors
-
-    yield from _get_all_tensors(model)
-
-
-def _load_external_data(model: "onnx.ModelProto", path: Path) -> None:
-    import onnx
-
-    folder = path.resolve().parent
-    for tensor in tensors(model):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-        _check_external(folder, location, f"{path}, tensor {tensor.name}")
-    try:
-        onnx.load_external_data_for_model(model, str(folder))
-    except (onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise InputError(
-            "the external data cannot be read", where=str(path), why=str(error).strip()
-        ) from error
-
-
-def _check_external(folder: Path, location: str, where: str) -> None:
-    file = folder / location
-    if not location or Path(location).is_absolute():
-        raise InputError(f"external data {location!r} is not a relative path", where=where)
-    if not file.resolve().is_relative_to(folder):
-        raise InputError(f"external data {location!r} is outside the model's folder", where=where)
-    if not file.exists():
-        raise InputError(
-            f"external data {location!r} is missing", where=where, next="copy it next to the .onnx file"
-        )
-    if not file.is_file() or file.stat().st_nlink > 1:
-        raise InputError(
-            f"external data {location!r} is not a regular file, or has several links",
-            where=where,
-            why="a hard link or special file may refer to data outside the model's folder",
-            next="copy the file instead of linking it",
-        )

@@ -25,36 +25,52 @@ def install_bundle(
 ) -> "Installed":
     """Install a bundle on a device; if the device has it already, it is only checked.
 
+    The release is fixed by the first look at the bundle: if the file is replaced meanwhile, nothing else is installed.
     ``kernels`` has the sources of its CUDA kernels, by default the file beside it; only an emulated GPU needs them.
 
     Raises:
         EdgepackError: as :func:`edgepack.remote.install.install`.
     """
+    from edgepack.bundle.archive import read_manifest
     from edgepack.remote.install import install
+
+    manifest = read_manifest(bundle)  # an invalid file is reported before any board is contacted or started
 
     def sent(done: int, total: int) -> None:
         event = Advanced.sent(done, total)
         progress(event.text, event.share)
 
-    provide_kernels(boards, device, bundle, kernels or beside(bundle))
-    return install(boards.session(device), bundle, work_dir=boards.device(device).work_dir, progress=sent)
+    provide_kernels(boards, device, bundle, manifest, kernels or beside(bundle))
+    work_dir = boards.device(device).work_dir
+    return install(boards.session(device), bundle, work_dir=work_dir, progress=sent, digest=manifest.digest)
 
 
 @contextmanager
 def loaded_bundle(
-    boards: Boards, device: str, bundle: Path, *, threads: int, kernels: Path | None = None
+    boards: Boards,
+    device: str,
+    bundle: Path,
+    *,
+    threads: int,
+    kernels: Path | None = None,
+    digest: str | None = None,
 ) -> "Iterator[BoardModel]":
     """A bundle's model on a device, to run and to measure; it is removed afterwards.
 
-    ``kernels`` is as in :func:`install_bundle`.
+    ``kernels`` and what happens if the file is replaced are as in :func:`install_bundle`; ``digest`` is the release that
+    it must hold, if it was read before.
 
     Raises:
         EdgepackError: as :func:`edgepack.remote.scratch.scratch`.
     """
+    from edgepack.bundle.archive import read_manifest
     from edgepack.remote.scratch import scratch
 
-    provide_kernels(boards, device, bundle, kernels or beside(bundle))
-    with scratch(boards.session(device), bundle, work_dir=boards.device(device).work_dir) as on:
+    manifest = read_manifest(bundle)
+    provide_kernels(boards, device, bundle, manifest, kernels or beside(bundle))
+    fixed = digest or manifest.digest
+    work_dir = boards.device(device).work_dir
+    with scratch(boards.session(device), bundle, work_dir=work_dir, digest=fixed) as on:
         yield replace(on, threads=threads)
 
 

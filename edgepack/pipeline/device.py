@@ -1,19 +1,23 @@
 """Operations on one device outside a run: deploy, roll back, bench, info, trust; and the list of devices."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.base.npy import parse_npy
+from edgepack.base.temporary import temporary_folder
 from edgepack.config.device import Device, load_devices
 from edgepack.engine.events import Advanced, Listener
-from edgepack.errors import UsageError
+from edgepack.errors import InputError, UsageError
 from edgepack.pipeline.bundle_on_board import install_bundle, loaded_bundle, measure_latency
 from edgepack.pipeline.emulated_gpu import restore_kernels
 from edgepack.remote.boards import Boards, find_device
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from edgepack.bundle.manifest import InputInfo
     from edgepack.config.recipe import Bench
     from edgepack.measuring.measurement import Measurement
     from edgepack.remote.install import Installed
@@ -87,9 +91,6 @@ def devices() -> list[NamedDevice]:
 
 def deploy(bundle: Path, device: str, listener: Listener) -> "Installed":
     """Install a bundle on a device; progress events count the bytes sent."""
-    from edgepack.bundle.archive import read_manifest
-
-    read_manifest(bundle)  # an invalid file is reported before any board is contacted or started
     with Boards() as boards:
         return install_bundle(
             boards, device, bundle, lambda text, share: listener(Advanced(text=text, share=share))
@@ -107,20 +108,39 @@ def rollback(name: str, device: str) -> "Installed":
 
 def bench(bundle: Path, device: str, spec: "Bench") -> "Measurement":
     """Measure a bundle on a device with its own sample as input; nothing is left there."""
-    import numpy as np
-
     from edgepack.bundle.archive import extract
-    from edgepack.bundle.layout import sample_input
 
-    with Boards() as boards, tempfile.TemporaryDirectory() as temporary:
-        unpacked = Path(temporary) / "bundle"
-        manifest = extract(bundle, unpacked)
+    with Boards() as boards, temporary_folder() as temporary:
+        manifest = extract(bundle, temporary / "bundle")
         inputs = {
-            given.name: np.load(unpacked / sample_input(index), allow_pickle=False)
+            given.name: _sample(bundle, temporary / "bundle", index, given)
             for index, given in enumerate(manifest.inputs)
         }
-        with loaded_bundle(boards, device, bundle, threads=spec.threads) as on:
+        with loaded_bundle(boards, device, bundle, threads=spec.threads, digest=manifest.digest) as on:
             return measure_latency(on, inputs, spec, emulated=boards.device(device).emulated)
+
+
+def _sample(bundle: Path, unpacked: Path, index: int, given: "InputInfo") -> "np.ndarray":
+    """The bundle's sample for one of its inputs."""
+    from edgepack.bundle.layout import sample_input
+
+    path = unpacked / sample_input(index)
+    try:
+        array = parse_npy(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"the bundle has no {sample_input(index)}", where=str(bundle)) from error
+    except ValueError as error:
+        raise InputError(
+            f"{sample_input(index)} cannot be used", where=str(bundle), why=str(error)
+        ) from error
+    if (array.shape, array.dtype.name) != (given.shape, given.dtype):
+        raise InputError(
+            f"{sample_input(index)} is not a sample of the input {given.name}",
+            where=str(bundle),
+            why=f"it is {array.dtype.name}{list(array.shape)}, the input is {given.dtype}{list(given.shape)}",
+            next="rebuild it: edgepack package",
+        )
+    return array
 
 
 def info(device: str) -> dict[str, Any]:
@@ -148,12 +168,13 @@ def info(device: str) -> dict[str, Any]:
 
 
 def _release_names(session: "Session", work_dir: str) -> list[str]:
-    from edgepack.remote.layout import script, work_path
+    from edgepack.remote.layout import is_name, script, work_path
 
     listing = script(
         session, 'cd "$1" 2>/dev/null || exit 0\nls -d */releases 2>/dev/null || true', work_path(work_dir)
     )
-    return [line.removesuffix("/releases") for line in listing.splitlines()]
+    names = [line.removesuffix("/releases") for line in listing.splitlines()]
+    return [name for name in names if is_name(name)]
 
 
 def trust(device: str, fingerprint: str | None = None) -> str:

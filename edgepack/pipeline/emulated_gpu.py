@@ -28,30 +28,33 @@ def beside(bundle: Path) -> Path:
     return bundle.with_name(bundle.name.removesuffix(".edgepack") + SUFFIX)
 
 
-def provide_kernels(boards: Boards, device: str, bundle: Path, kernels: Path) -> None:
+def provide_kernels(boards: Boards, device: str, bundle: Path, manifest: "Manifest", kernels: Path) -> None:
     """Provide the modules of a bundle's kernels if the device has an emulated GPU; for other devices, do nothing.
 
     Args:
         boards: The devices.
         device: The device's name.
         bundle: The bundle.
+        manifest: Its manifest, as it was read first.
         kernels: The file with the sources of its kernels.
 
     Raises:
+        IntegrityError: The bundle is damaged, or was replaced since its manifest was read.
         InputError: A cubin in the bundle has no source there, and the board does not have it either.
     """
-    from edgepack.bundle.archive import read_file, read_manifest
+    from edgepack.bundle.archive import read_file
     from edgepack.emulation import sources
     from edgepack.toolchain.cubin import cubins
 
     folder = _gpu_folder(boards, device)
-    manifest = read_manifest(bundle)
     if folder is None or manifest.target.device_kind != "cuda":
         return
     given = sources.read(kernels) if kernels.is_file() else []
     known = {each.digest: each for each in given}
     needed = []
-    for digest in (cubin.digest for cubin in cubins(read_file(bundle, manifest.model))):
+    for digest in (
+        cubin.digest for cubin in cubins(read_file(bundle, manifest.model, digest=manifest.digest))
+    ):
         kept = folder / _SOURCES / f"{digest}.cu"
         if digest in known:
             sources.save(kept, [known[digest]])

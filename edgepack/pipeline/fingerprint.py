@@ -1,6 +1,5 @@
 """Digests of what a recipe refers to: model, weights, data files and user code."""
 
-import ast
 import hashlib
 import importlib.util
 import os
@@ -8,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.base.files import sha256_file
+from edgepack.base.files import sha256_file, sha256_json
 from edgepack.base.paths import PACKAGE
 from edgepack.compression import StepFile
+from edgepack.data.images import image_files
+from edgepack.data.sources import meaning, modules_below
 from edgepack.engine.artifact import USER, Artifact
 from edgepack.spec import Data, Model
 
@@ -56,7 +57,9 @@ def data_inputs(data: Data | None, base: Path) -> dict[str, Artifact]:
     if data.npz is not None:
         found["data_file"] = of_user(base / data.npz)
     if data.images is not None:
-        found["data_images"] = of_user(base / data.images.folder)
+        folder = base / data.images.folder
+        images = [path for files in image_files(folder).values() for path in files]
+        found["data_images"] = _files(folder, images) if images else of_user(folder)
     for text in (data.csv, data.jsonl):
         if text is not None:
             found["data_file"] = of_user(base / text.file)
@@ -84,7 +87,7 @@ def _external(path: Path) -> dict[str, Artifact]:
     import onnx
     from google.protobuf.message import DecodeError
 
-    from edgepack.onnxfile.reading import tensors
+    from edgepack.onnxfile.external import real_path, tensors
 
     try:
         model = onnx.load(path, load_external_data=False)
@@ -92,9 +95,8 @@ def _external(path: Path) -> dict[str, Artifact]:
         return {}
     entries = [entry for tensor in tensors(model) for entry in tensor.external_data]
     names = sorted({entry.value for entry in entries if entry.key == "location"})
-    return {
-        f"onnx_data {name}": of_user(path.parent / name) for name in names if (path.parent / name).is_file()
-    }
+    folder = real_path(path).parent
+    return {f"onnx_data {name}": of_user(folder / name) for name in names if (folder / name).is_file()}
 
 
 def of_user(path: Path) -> Artifact:
@@ -113,12 +115,13 @@ def _code(reference: str, base: Path) -> Artifact:
 
     Imports are followed beside the recipe; of an installed package, only its own files count.
     """
-    top = reference.partition(":")[0].partition(".")[0]
-    own = _beside(top, base)
+    name = reference.partition(":")[0]
+    top = name.partition(".")[0]
+    own = modules_below(name, base)
     if own:
-        return _files(base, own)
-    if top == PACKAGE.name:
-        return _files(PACKAGE / "zoo", _sources(PACKAGE / "zoo"))
+        return _modules(base.name, own)
+    if top == PACKAGE.name:  # the rest of edgepack is in the key of each stage
+        return _modules(name, modules_below(name, PACKAGE.parent, within=f"{PACKAGE.name}.zoo"))
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
@@ -133,34 +136,11 @@ def _code(reference: str, base: Path) -> Artifact:
     return of_user(Path(spec.origin))
 
 
-def _beside(top: str, base: Path) -> list[Path]:
-    """The module or package ``top`` in the recipe's folder, and all that it imports from there; empty if it is not there."""
-    found = set(_module(top, base))
-    if (base / f"{top}.py").is_file():
-        found |= set(base.glob("*.py"))  # a module may import other modules beside it by name at run time
-    pending = list(found)
-    while pending:
-        for name in _top_level_imports(pending.pop()):
-            new = set(_module(name, base)) - found
-            found |= new
-            pending += new
-    return sorted(found)
-
-
-def _module(name: str, base: Path) -> list[Path]:
-    single, package = base / f"{name}.py", base / name
-    return ([single] if single.is_file() else []) + (_sources(package) if package.is_dir() else [])
-
-
-def _top_level_imports(path: Path) -> set[str]:
-    """The top-level names that a source file imports."""
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
-        return set()  # reported when it is imported
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module and not n.level}
-    return {name.partition(".")[0] for name in names}
+def _modules(name: str, modules: Mapping[str, Path]) -> Artifact:
+    """Modules by their names and what their source means."""
+    digests = {module: hashlib.sha256(meaning(path)).hexdigest() for module, path in modules.items()}
+    size = sum(path.stat().st_size for path in modules.values())
+    return Artifact(kind="input", name=name, sha256=sha256_json(digests), size=size, made_by=USER)
 
 
 def _sources(folder: Path) -> list[Path]:

@@ -2,18 +2,19 @@
 
 import itertools
 import logging
+import shlex
 import socket
-import subprocess
 import threading
-from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from edgepack.config.device import Device
-from edgepack.errors import TrustError, UnreachableError
+from edgepack.errors import TrustError, UnreachableError, UsageError
 from edgepack.remote import sshconfig
 from edgepack.remote.auth import authenticate
-from edgepack.remote.hostkeys import HostKey, Keyring, KeyVerdict, remember
+from edgepack.remote.hostkeys import Keyring, KeyVerdict, plain_key, remember
+from edgepack.remote.proxy import ProxyProcess, proxy_process
+from edgepack.remote.publickey import HostKey
 from edgepack.remote.sshconfig import Endpoint
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def open_connection(name: str, device: Device) -> Connection:
         UnreachableError: Name resolution, TCP, the SSH handshake or authentication failed.
         UsageError: The SSH configuration cannot be used.
     """
-    endpoint = sshconfig.resolve(device)
+    endpoint = _resolve(name, device)
     stack = ExitStack()
     try:
         transport = _reach(name, endpoint, device.host_key, stack)
@@ -90,10 +91,11 @@ def trust(name: str, device: Device, *, fingerprint: str | None = None) -> str:
             be written. Keys are never replaced.
         UnreachableError: The device does not respond.
     """
-    endpoint = sshconfig.resolve(device)
+    endpoint = _resolve(name, device)
     keyring = Keyring(endpoint, device=name, pinned=device.host_key)
     with ExitStack() as stack:
-        key = _host_key(_reach(name, endpoint, device.host_key, stack))
+        sent = _host_key(_reach(name, endpoint, device.host_key, stack))
+    key = plain_key(sent)
     if fingerprint is not None and key.fingerprint != fingerprint:
         raise TrustError(
             f"{endpoint} has a different host key: {key.type} {key.fingerprint}",
@@ -102,38 +104,46 @@ def trust(name: str, device: Device, *, fingerprint: str | None = None) -> str:
             state="no key was added",
             next="check the key on the board: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
         )
-    verdict = keyring.judge(key)
+    verdict = keyring.judge(sent)
     if verdict is KeyVerdict.UNKNOWN:
         remember(endpoint, key)
     elif verdict is not KeyVerdict.KNOWN:
-        raise keyring.refusal(key, verdict)
+        raise keyring.refusal(sent, verdict)
     return key.fingerprint
+
+
+def _resolve(name: str, device: Device) -> Endpoint:
+    try:
+        return sshconfig.resolve(device)
+    except UnreachableError as error:
+        error.where = error.where or name
+        raise
 
 
 def _reach(name: str, endpoint: Endpoint, pinned: str | None, stack: ExitStack) -> "Transport":
     """A transport to the endpoint after key exchange, before the host key check and authentication."""
     hops = (*endpoint.jumps, endpoint)
-    if endpoint.proxy_command:
-        sock: socket.socket | Channel = _proxy_command(endpoint.proxy_command, stack)
-    else:
-        sock = _tcp(name, hops[0])
+    command = hops[0].proxy_command
+    proxy = stack.enter_context(proxy_process(command)) if command else None
+    sock: socket.socket | Channel = proxy.socket if proxy else _tcp(name, hops[0])
     for hop, following in itertools.pairwise(hops):
         keyring = Keyring(hop, device=name, jump=True)
-        transport = _handshake(name, hop, sock, keyring, stack)
+        transport = _handshake(sock, keyring, stack, proxy)
         _check_host_key(transport, keyring)
         authenticate(transport, hop, name)
         sock = _through(name, transport, hop, following)
-    return _handshake(name, endpoint, sock, Keyring(endpoint, device=name, pinned=pinned), stack)
+        proxy = None
+    return _handshake(sock, Keyring(endpoint, device=name, pinned=pinned), stack, proxy)
 
 
 def _tcp(name: str, hop: Endpoint) -> socket.socket:
     try:
-        sock = socket.create_connection((hop.host, hop.port), timeout=hop.timeout)
-    except socket.gaierror as error:
+        sock = _dial(hop)
+    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: a label of the name is empty or too long
         raise UnreachableError(
             f"the host name {hop.host!r} cannot be resolved",
             where=name,
-            why=error.strerror,
+            why=getattr(error, "strerror", None) or str(error),
             next="correct host in devices.yaml or HostName in ~/.ssh/config, or check that the board is on the network",
         ) from error
     except ConnectionRefusedError as error:
@@ -144,34 +154,47 @@ def _tcp(name: str, hop: Endpoint) -> socket.socket:
             next="start sshd on the board (sudo systemctl enable --now ssh), or correct port in devices.yaml",
         ) from error
     except TimeoutError as error:
+        within = "" if hop.timeout is None else f" within {hop.timeout:g} s"
         raise UnreachableError(
-            f"{hop.host} did not respond on port {hop.port} within {hop.timeout:g} s",
+            f"{hop.host} did not respond on port {hop.port}{within}",
             where=name,
             why="the board is off, on another network, or behind a firewall",
-            next=f"check its power and network, then: ssh -p {hop.port} {hop.user}@{hop.host} true",
+            next=f"check its power and network, then: {_ssh(hop)}",
         ) from error
     except OSError as error:
         raise UnreachableError(
             f"cannot connect to {hop.host} port {hop.port}",
             where=name,
             why=error.strerror or str(error),
-            next=f"try: ssh -p {hop.port} {hop.user}@{hop.host} true",
+            next=f"try: {_ssh(hop)}",
         ) from error
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
     return sock
 
 
-def _proxy_command(command: str, stack: ExitStack) -> socket.socket:
-    """A socket whose other end is the standard input and output of ssh_config's ProxyCommand."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", f"exec {command}"], stdin=theirs.fileno(), stdout=theirs.fileno()
-        )
-    stack.callback(process.wait)
-    stack.callback(process.terminate)
-    return ours
+def _dial(hop: Endpoint) -> socket.socket:
+    """A TCP connection with the first address that takes it, as socket.create_connection makes it."""
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        hop.host, hop.port, hop.family, socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(hop.timeout)
+            if hop.bind_address:
+                sock.bind((hop.bind_address, 0))
+            sock.connect(address)
+        except OSError as error:
+            failure = error
+            sock.close()
+        else:
+            return sock
+    raise failure or OSError("the name has no address")
+
+
+def _ssh(hop: Endpoint) -> str:
+    return shlex.join(["ssh", "-p", str(hop.port), f"{hop.user}@{hop.host}", "true"])
 
 
 def _through(name: str, transport: "Transport", hop: Endpoint, following: Endpoint) -> "Channel":
@@ -186,43 +209,55 @@ def _through(name: str, transport: "Transport", hop: Endpoint, following: Endpoi
             f"the jump host {hop} cannot connect to {following.host} port {following.port}",
             where=name,
             why=str(error) or "it closed the connection",
-            next=f"try: ssh -J {hop.alias} -p {following.port} {following.user}@{following.host} true",
+            next=f"try: {_ssh(following)} -J {shlex.quote(hop.alias)}",
         ) from error
 
 
 def _handshake(
-    name: str, hop: Endpoint, sock: "socket.socket | Channel", keyring: Keyring, stack: ExitStack
+    sock: "socket.socket | Channel", keyring: Keyring, stack: ExitStack, proxy: ProxyProcess | None
 ) -> "Transport":
     import paramiko
 
+    from edgepack.remote.transport import ClientTransport, host_key_algorithms
+
+    hop = keyring.endpoint
+    algorithms = host_key_algorithms(hop.host_key_algorithms)
+    if not algorithms:
+        raise UsageError(
+            f"HostKeyAlgorithms of {hop.alias} has no algorithm that edgepack supports",
+            where="~/.ssh/config",
+            why=f"it is {hop.host_key_algorithms}",
+            next=f"add one of {', '.join(host_key_algorithms(None))}",
+        )
+    if (hop.host_key_algorithms or "-")[0] in "+-":
+        algorithms = keyring.preferred(algorithms)
     try:
-        transport = paramiko.Transport(sock)
+        transport = ClientTransport(sock, algorithms)
         stack.callback(transport.close)
         transport.banner_timeout = transport.auth_timeout = transport.channel_timeout = _HANDSHAKE_TIMEOUT_S
-        options = transport.get_security_options()
-        options.key_types = _preferred(options.key_types, keyring.key_types())
         transport.start_client(timeout=_HANDSHAKE_TIMEOUT_S)
         transport.get_remote_server_key()  # start_client does not report a timeout; this does
     except (paramiko.SSHException, EOFError, OSError) as error:
         sock.close()
+        reasons = [str(error) or "the server closed the connection during the handshake"]
+        if proxy is not None and (messages := proxy.messages()):
+            reasons.append(messages)
+        advice = f"is that port an SSH server's? Try: {_ssh(hop)}"
         raise UnreachableError(
             f"no SSH connection with {hop.host} port {hop.port}",
-            where=name,
-            why=str(error) or "the server closed the connection during the handshake",
-            next=f"is that port an SSH server's? Try: ssh -v -p {hop.port} {hop.user}@{hop.host} true",
+            where=keyring.device,
+            why="; ".join(reasons),
+            next=advice
+            if proxy is None
+            else f"correct ProxyCommand in ~/.ssh/config; try: ssh -v {shlex.quote(hop.alias)} true",
         ) from error
     return transport
 
 
-def _preferred(offered: Sequence[str], known: list[str]) -> tuple[str, ...]:
-    """Host key algorithms with those of the known keys in front, as ssh orders them."""
-    if "ssh-rsa" in known:  # an RSA key signs with SHA-2 today
-        known = ["rsa-sha2-512", "rsa-sha2-256", *known]
-    return tuple(sorted(offered, key=lambda algorithm: algorithm not in known))
-
-
 def _host_key(transport: "Transport") -> HostKey:
     key = transport.get_remote_server_key()
+    if key.public_blob is not None:  # a certificate
+        return HostKey(key.public_blob.key_type, key.public_blob.key_blob)
     return HostKey(key.get_name(), key.asbytes())
 
 

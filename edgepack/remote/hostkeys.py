@@ -1,77 +1,20 @@
 """Host keys: verification of a server's key, and adding keys to known_hosts.
 
-No key is accepted automatically. The files are those of OpenSSH, sshd(8) "SSH_KNOWN_HOSTS
-FILE FORMAT": hashed names, ``[host]:port``, wildcards, ``!negation`` and ``@revoked`` are understood.
-``@cert-authority`` lines are ignored, since paramiko does not support host certificates.
+No key is accepted automatically, whatever StrictHostKeyChecking says. The files are those of OpenSSH, sshd(8)
+"SSH_KNOWN_HOSTS FILE FORMAT": hashed names, ``[host]:port``, wildcards, ``!negation``, ``@revoked`` and
+``@cert-authority`` are understood.
 """
 
-import base64
-import binascii
-import hashlib
-import hmac
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+import shlex
 from enum import Enum
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from edgepack.errors import TrustError
+from edgepack.remote import knownhosts
+from edgepack.remote.knownhosts import Marker
+from edgepack.remote.publickey import CERTIFIED, Certificate, HostKey
+from edgepack.remote.revoked import revoking_file
 from edgepack.remote.sshconfig import SSH_PORT, Endpoint
-
-
-@dataclass(frozen=True)
-class HostKey:
-    """A public host key: its type (``ssh-ed25519``) and its blob in the SSH wire format."""
-
-    type: str
-    blob: bytes
-
-    @property
-    def fingerprint(self) -> str:
-        """``SHA256:…``, as OpenSSH prints it."""
-        digest = base64.b64encode(hashlib.sha256(self.blob).digest()).decode().rstrip("=")
-        return f"SHA256:{digest}"
-
-    def __str__(self) -> str:
-        return f"{self.type} {base64.b64encode(self.blob).decode()}"
-
-    @classmethod
-    def parse(cls, text: str) -> "HostKey":
-        """A key from ``ssh-ed25519 AAAA… [comment]``; raises ValueError if it is invalid."""
-        words = text.split()
-        if len(words) < 2:  # noqa: PLR2004 - type and blob
-            raise ValueError("a host key is a type and a base64 blob: ssh-ed25519 AAAA…")
-        try:
-            blob = base64.b64decode(words[1], validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"the blob of the host key is not base64: {error}") from error
-        size = int.from_bytes(blob[:4], "big")
-        if blob[4 : 4 + size] != words[0].encode():
-            raise ValueError(f"the blob of the host key is not one of type {words[0]}")
-        return cls(words[0], blob)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of a known_hosts file."""
-
-    patterns: tuple[str, ...]
-    key: HostKey
-    revoked: bool
-    source: str  # file:line
-
-    def matches(self, name: str) -> bool:
-        """Whether the line applies to the server ``name``."""
-        found = False
-        for pattern in self.patterns:
-            if pattern.startswith("|1|"):
-                found = found or _hash_matches(pattern, name)
-            elif pattern.startswith("!") and fnmatchcase(name.lower(), _glob(pattern[1:])):
-                return False
-            else:
-                found = found or fnmatchcase(name.lower(), _glob(pattern))
-        return found
 
 
 class KeyVerdict(Enum):
@@ -81,27 +24,6 @@ class KeyVerdict(Enum):
     UNKNOWN = "unknown"
     CHANGED = "changed"
     REVOKED = "revoked"
-
-
-def read(files: Iterable[Path]) -> list[Entry]:
-    """All valid lines of known_hosts files; unreadable files are ignored, as by ssh."""
-    entries = []
-    for path in files:
-        try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            continue
-        for number, line in enumerate(lines, 1):
-            words = line.split()
-            marker = words.pop(0) if words and words[0].startswith("@") else ""
-            if len(words) < 3 or words[0].startswith("#") or marker == "@cert-authority":  # noqa: PLR2004 - names, type, blob
-                continue
-            try:
-                key = HostKey.parse(" ".join(words[1:3]))
-            except ValueError:
-                continue  # damaged lines are ignored
-            entries.append(Entry(tuple(words[0].split(",")), key, marker == "@revoked", f"{path}:{number}"))
-    return entries
 
 
 class Keyring:
@@ -119,7 +41,6 @@ class Keyring:
         self.device = device
         self.jump = jump
         self.pinned: HostKey | None = None
-        self._plain: list[Entry] = []
         if pinned is not None:
             try:
                 self.pinned = HostKey.parse(pinned)
@@ -130,36 +51,79 @@ class Keyring:
                     why=str(error),
                     next="Copy the first two words of /etc/ssh/ssh_host_ed25519_key.pub on the board.",
                 ) from error
-        self.entries = [] if self.pinned else self._known()
-
-    def _known(self) -> list[Entry]:
-        entries = read((*self.endpoint.user_known_hosts, *self.endpoint.global_known_hosts))
-        found = [entry for entry in entries if entry.matches(self.endpoint.key_name)]
-        # Like ssh: a server on another port may be known by its plain name. Such a line can only confirm
+        # Like ssh: a server on another port may be known by its plain name. Such a line can only confirm or revoke
         # a key; a different key is not a change, since the port may belong to another machine.
-        self._plain = [
-            entry
-            for entry in entries
-            if not found and self.endpoint.port != SSH_PORT and entry.matches(self.endpoint.host)
-        ]
-        return found
+        own, plain = endpoint.key_name.lower(), endpoint.host.lower()
+        names = (
+            {own}
+            if endpoint.port == SSH_PORT or endpoint.key_name == endpoint.certified_name
+            else {own, plain}
+        )
+        files = (*endpoint.user_known_hosts, *endpoint.global_known_hosts)
+        lines, self.faults = knownhosts.read(files, names)
+        self.revoked = [entry for entry in lines if entry.marker is Marker.REVOKED]
+        known = [entry for entry in lines if entry.marker is not Marker.REVOKED]
+        named = [entry for entry in known if own in entry.names]
+        self.entries = [entry for entry in named if entry.marker is Marker.NONE]
+        others = known if not self.entries else named
+        self.authorities = [entry for entry in others if entry.marker is Marker.AUTHORITY]
+        self._plain = [entry for entry in others if entry.marker is Marker.NONE and entry not in self.entries]
 
-    def key_types(self) -> list[str]:
-        """Preferred key types, so that the server sends a key that can be compared."""
+    def preferred(self, algorithms: list[str]) -> list[str]:
+        """Host key algorithms with those first for which there is a key to compare, as ssh orders them.
+
+        Certificates are asked for only if an authority is known for the host.
+        """
         if self.pinned:
-            return [self.pinned.type]
-        entries = self.entries or self._plain
-        return list(dict.fromkeys(entry.key.type for entry in entries if not entry.revoked))
+            types = [self.pinned.type]
+        else:
+            types = [entry.key.type for entry in (self.entries or self._plain)]
+        wanted = {name for kind in types for name in _algorithms_of(kind)}
+        plain = [name for name in algorithms if not name.endswith(CERTIFIED)]
+        certified = [name for name in algorithms if name.endswith(CERTIFIED)]
+        first = certified if self.authorities and not self.pinned else []
+        return [*first, *sorted(plain, key=lambda name: name not in wanted)]
 
     def judge(self, key: HostKey) -> KeyVerdict:
-        """The verdict on the key that the server sent."""
-        if self.pinned:
-            return KeyVerdict.KNOWN if key == self.pinned else KeyVerdict.CHANGED
-        if any(entry.key == key and entry.revoked for entry in (*self.entries, *self._plain)):
+        """The verdict on the key that the server sent; a certificate counts as the key in it if its authority is known.
+
+        Raises:
+            TrustError: a file of revoked keys cannot be read.
+        """
+        if self.revoking(key):
             return KeyVerdict.REVOKED
-        if any(entry.key == key for entry in (*self.entries, *self._plain)):
+        if self.certificate_fault(key) is None:
             return KeyVerdict.KNOWN
-        return KeyVerdict.CHANGED if any(not entry.revoked for entry in self.entries) else KeyVerdict.UNKNOWN
+        plain = plain_key(key)
+        if self.pinned:
+            return KeyVerdict.KNOWN if plain == self.pinned else KeyVerdict.CHANGED
+        if any(entry.key == plain for entry in (*self.entries, *self._plain)):
+            return KeyVerdict.KNOWN
+        return KeyVerdict.CHANGED if self.entries else KeyVerdict.UNKNOWN
+
+    def revoking(self, key: HostKey) -> str | None:
+        """What revokes a key, or the authority of a certificate: a line of known_hosts or a file; None if nothing does."""
+        try:
+            parts = [key, *_parts(Certificate.parse(key))] if key.certified else [key]
+        except ValueError:
+            parts = [key]
+        for entry in self.revoked:
+            if entry.key in parts:
+                return entry.source
+        path = revoking_file(self.endpoint.revoked_host_keys, parts, self.device)
+        return str(path) if path else None
+
+    def certificate_fault(self, key: HostKey) -> str | None:
+        """Why a key does not prove the host as a certificate; None if it does."""
+        if not key.certified:
+            return "it is not a certificate"
+        try:
+            certificate = Certificate.parse(key)
+        except ValueError as error:
+            return f"the certificate cannot be read: {error}"
+        if self.pinned or all(entry.key != certificate.authority for entry in self.authorities):
+            return f"its authority {certificate.authority.fingerprint} is not one of {self.endpoint.key_name}"
+        return certificate.fault_for(self.endpoint.certified_name, self.endpoint.ca_algorithms)
 
     def check(self, key: HostKey) -> None:
         """Return if the server is trusted.
@@ -175,15 +139,27 @@ class Keyring:
 
     def _unknown(self, key: HostKey) -> TrustError:
         files = self.endpoint.user_known_hosts
-        trust = f"edgepack devices trust {self.device}"
+        trust = f"edgepack devices trust {shlex.quote(self.device)}"
         if self.jump:
-            trust = f"ssh {self.endpoint.alias}   (it is a jump host: accept its key there, once)"
-        return TrustError(
-            f"the host key of {self.endpoint} is unknown: {key.type} {key.fingerprint}",
-            where=self.device,
-            why=f"{files[0]} has no line for {self.endpoint.key_name}"
+            trust = (
+                f"ssh {shlex.quote(self.endpoint.alias)}   (it is a jump host: accept its key there, once)"
+            )
+        reasons = [
+            f"{files[0]} has no line for {self.endpoint.key_name}"
             if files
-            else "UserKnownHostsFile is none and no host_key is pinned",
+            else "UserKnownHostsFile is none and no host_key is pinned"
+        ]
+        if key.certified:
+            reasons.append(f"its certificate does not count: {self.certificate_fault(key)}")
+        elif self.authorities:
+            reasons.append(
+                f"{self.authorities[0].source} names a @cert-authority, but the server has no certificate"
+            )
+        plain = plain_key(key)
+        return TrustError(
+            f"the host key of {self.endpoint} is unknown: {plain.type} {plain.fingerprint}",
+            where=self.device,
+            why="; ".join([*reasons, *self.faults]),
             state="nothing was sent to the device",
             next="compare the fingerprint with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` "
             f"on the board, then: {trust}",
@@ -191,6 +167,16 @@ class Keyring:
 
     def refusal(self, key: HostKey, verdict: KeyVerdict) -> TrustError:
         """The error for a key that was changed or revoked."""
+        key = plain_key(key) if verdict is KeyVerdict.CHANGED else key
+        if verdict is KeyVerdict.REVOKED:
+            return TrustError(
+                f"THE HOST KEY OF {self.endpoint} IS REVOKED: {key.type} {key.fingerprint}",
+                where=self.device,
+                why=f"{self.revoking(key)} revokes it. Someone who stole it may be impersonating the board",
+                state="nothing was sent to the device; no known key was changed",
+                next="give the board a new host key (ssh-keygen -A after removing /etc/ssh/ssh_host_*), "
+                f"then: edgepack devices trust {shlex.quote(self.device)}",
+            )
         known = ", ".join(
             [f"{entry.key.type} {entry.key.fingerprint} ({entry.source})" for entry in self.entries]
             or ([f"{self.pinned.type} {self.pinned.fingerprint} (pinned)"] if self.pinned else [])
@@ -198,9 +184,10 @@ class Keyring:
         if self.pinned:
             forget = f"remove or correct host_key of {self.device} in devices.yaml"
         else:
-            forget = f"ssh-keygen -R '{self.endpoint.key_name}' && edgepack devices trust {self.device}"
+            name = shlex.quote(self.endpoint.key_name)
+            forget = f"ssh-keygen -R {name} && edgepack devices trust {shlex.quote(self.device)}"
         return TrustError(
-            f"THE HOST KEY OF {self.endpoint} HAS BEEN {verdict.name}: the server sent {key.type} {key.fingerprint}",
+            f"THE HOST KEY OF {self.endpoint} HAS BEEN CHANGED: the server sent {key.type} {key.fingerprint}",
             where=self.device,
             why=f"known: {known}. Either the board was reinstalled, or another machine is impersonating it",
             state="nothing was sent to the device; no known key was changed",
@@ -222,18 +209,8 @@ def remember(endpoint: Endpoint, key: HostKey) -> Path:
             next="Pin the key instead: host_key in devices.yaml.",
         )
     path = endpoint.user_known_hosts[0]
-    name = _hashed(endpoint.key_name) if endpoint.hash_known_hosts else endpoint.key_name
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # One write in append mode, safe with a concurrent ssh.
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            size = os.fstat(descriptor).st_size
-            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            os.write(descriptor, f"{chr(10) if torn else ''}{name} {key}\n".encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        knownhosts.append(path, endpoint.key_name, plain_key(key), hashed=endpoint.hash_known_hosts)
     except OSError as error:
         raise TrustError(
             f"cannot write {path}",
@@ -244,22 +221,18 @@ def remember(endpoint: Endpoint, key: HostKey) -> Path:
     return path
 
 
-def _glob(pattern: str) -> str:
-    """known_hosts supports ``*`` and ``?`` only; the brackets of ``[host]:port`` are literal."""
-    return pattern.lower().replace("[", "[[]")
-
-
-def _hash_matches(pattern: str, name: str) -> bool:
+def plain_key(key: HostKey) -> HostKey:
+    """The key in a certificate; any other key as it is."""
     try:
-        _, _, salt, digest = pattern.split("|")
-        expected = base64.b64decode(digest)
-        actual = hmac.digest(base64.b64decode(salt), name.encode(), "sha1")
-    except (ValueError, binascii.Error):
-        return False
-    return hmac.compare_digest(expected, actual)
+        return Certificate.parse(key).public if key.certified else key
+    except ValueError:
+        return key
 
 
-def _hashed(name: str) -> str:
-    salt = os.urandom(20)
-    digest = hmac.digest(salt, name.encode(), "sha1")
-    return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
+def _parts(certificate: Certificate) -> tuple[HostKey, HostKey]:
+    return certificate.public, certificate.authority
+
+
+def _algorithms_of(kind: str) -> tuple[str, ...]:
+    # An RSA key signs with SHA-2 today.
+    return ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)

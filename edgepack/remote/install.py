@@ -1,72 +1,30 @@
 """Install a release on a board, and roll back to the previous one.
 
-A release is complete, verified and tested in a folder named by its digest before the ``current`` link is moved
-to it with one rename(2). Until then, and after any earlier failure, the board runs its previous release.
+A release is complete, verified and tested in a folder of its own before the ``current`` link is moved to it with one
+rename(2). Until then, and after any earlier failure, the board runs its previous release.
 """
 
-import getpass
 import posixpath
-import re
-import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from edgepack.bundle.archive import read_manifest as read_bundle
+from edgepack.bundle.archive import read_manifest
 from edgepack.bundle.manifest import Manifest
-from edgepack.errors import DeployError, EdgepackError, UnreachableError, UsageError
-from edgepack.remote.layout import (
-    Inspection,
-    checksums,
-    inspect,
-    read_manifest,
-    root_of,
-    script,
-)
+from edgepack.errors import DeployError, EdgepackError, IntegrityError, UnreachableError, UsageError
 from edgepack.remote.layout import root as root_named
-from edgepack.remote.lock import lock
+from edgepack.remote.layout import root_of
+from edgepack.remote.lock import BoardLock, lock
 from edgepack.remote.preflight import preflight
-from edgepack.remote.scratch import scratch
+from edgepack.remote.publish import discard, prune, publish, sweep
 from edgepack.remote.session import Session
 from edgepack.remote.smoke import smoke
-from edgepack.remote.staging import BytesSent, Unpacked, donors, stage, unpack_bundle
-from edgepack.spec import SchemaVersionError
-
-__all__ = ["Installed", "Release", "install", "releases", "rollback", "scratch"]
+from edgepack.remote.staging import BytesSent, Unpacked, check, donors, stage, unpack_bundle
+from edgepack.remote.survey import BoardFolder, Survey, refuse_obstacles, survey
 
 KEEP = 3
-
-# Contents are synced to disk before any link points to them. A power failure between the two renames
-# leaves `previous` equal to `current`, which rollback treats as no previous release.
-_PUBLISH = """\
-cd "$1" || exit
-stage=$2 digest=$3 line=$4
-shift 4
-rm -rf "releases/$stage.smoke"
-if [ "$stage" != "$digest" ]; then mv -T "releases/$stage" "releases/$digest" || exit; fi
-sync -f . 2>/dev/null || sync
-old=$(readlink current 2>/dev/null)
-if [ -n "$old" ] && [ "$old" != "releases/$digest" ]; then
-  { ln -sfn "$old" .previous.new && mv -fT .previous.new previous; } || exit
-fi
-{ ln -sfn "releases/$digest" .current.new && mv -fT .current.new current; } || exit
-echo "$line" >>history
-for gone; do
-  mv -T "releases/$gone" "releases/.gone-$gone" && rm -rf "releases/.gone-$gone"
-done
-sync -f . 2>/dev/null || sync
-exit 0
-"""
-_DISCARD = """\
-cd "$1/releases" || exit
-rm -rf "$2.smoke"
-case $2 in .*) rm -rf "$2";; esac
-"""
-_VERIFY = 'cd "$1" && LC_ALL=C sha256sum -c - 2>/dev/null; exit 0'
-_HISTORY = re.compile(r"(\S+) (install|rollback) ([0-9a-f]{64}) (\S+) by (.*)")
 
 
 @dataclass(frozen=True)
@@ -79,6 +37,7 @@ class Installed:
     changed: bool
     bytes_sent: int
     seconds: float
+    notes: tuple[str, ...] = ()  # damage that was found, and releases that could not be removed
 
 
 @dataclass(frozen=True)
@@ -99,59 +58,46 @@ def install(
     work_dir: str = "edgepack",
     keep: int = KEEP,
     progress: BytesSent | None = None,
+    digest: str | None = None,
 ) -> Installed:
     """Make a bundle the current release of its name on a board.
 
-    If it is already current and intact, this takes one round trip. Otherwise: preflight, lock, send missing
-    files, verify every byte on the board, run one inference, move the link, remove old releases.
+    If it is already current and intact, in files, kinds, modes and contents, this takes one round trip. Otherwise:
+    preflight, lock, send missing files, verify every byte on the board, run one inference, move the link, remove old
+    releases. A release on the board is never changed: if the current one is damaged, a new copy replaces it.
 
     Args:
         session: The board.
-        bundle: The ``.edgepack`` file.
+        bundle: The ``.edgepack`` file. If it is replaced meanwhile, the release that it held first is installed, or none.
         work_dir: Folder for releases on the board, relative to the login directory.
         keep: Number of releases to keep on the board; the current and the previous one are always kept.
         progress: Called with the bytes sent so far and in total.
+        digest: The release digest that the bundle must have, if it was read before.
 
     Raises:
         PreflightError: The board does not meet the requirements; nothing was sent.
-        DeployError: It failed after that. The board runs its previous release.
+        DeployError: It failed after that. The error's ``state`` says what the board runs.
         LockedError: Another process is installing.
-        InputError, IntegrityError: The bundle is damaged.
+        InputError, IntegrityError: The bundle is damaged, or was replaced.
         UnreachableError: The connection was lost; a later call resumes the transfer.
     """
     started = time.monotonic()
     if keep < 1:
         raise UsageError(f"keep must be at least 1 (got {keep})", next="the current release is always kept")
-    manifest = read_bundle(bundle)
+    manifest = _manifest_of(bundle, digest)
     root = root_of(manifest, work_dir)
-    path = posixpath.join(root, "releases", manifest.digest)
-    before = inspect(session, root, manifest)
-    if not before.intact:
-        with unpack_bundle(bundle) as source:
-            links = _donors(session, source, root, before)
-            size = sum(entry.size for entry in source.entries if entry.path not in links)
+    found = survey(session, root, manifest)
+    if found.damage(manifest) != {}:
+        refuse_obstacles(session, root, found)
+        with unpack_bundle(bundle, manifest.digest) as source:
+            size = sum(entry.size for entry in source.entries if entry.path not in _shared(found, manifest))
             preflight(session, manifest, size, work_dir=work_dir, libraries=source.libraries())
-            with lock(session, root):
-                before = inspect(session, root, manifest)  # another process may have been faster
-                if not before.intact:
-                    sent = _replace(session, source, root, before, links=links, keep=keep, progress=progress)
-                    previous = _previous_after(before, manifest.digest)
-                    return Installed(
-                        manifest.digest,
-                        path,
-                        previous,
-                        changed=True,
-                        bytes_sent=sent,
-                        seconds=time.monotonic() - started,
-                    )
-    return Installed(
-        manifest.digest,
-        path,
-        before.previous,
-        changed=False,
-        bytes_sent=0,
-        seconds=time.monotonic() - started,
-    )
+            with lock(session, root) as held:
+                found = survey(session, root, manifest)  # another process may have been faster
+                if found.damage(manifest) != {}:
+                    found, sent, notes = _replace(held, source, found, keep=keep, progress=progress)
+                    return _installed(found, root, started, changed=True, sent=sent, notes=notes)
+    return _installed(found, root, started)
 
 
 def rollback(session: Session, name: str, work_dir: str = "edgepack") -> Installed:
@@ -160,28 +106,31 @@ def rollback(session: Session, name: str, work_dir: str = "edgepack") -> Install
     Its files are verified and one inference is run first, as for a new release.
 
     Raises:
-        DeployError: There is no previous release, or it is damaged or does not run. Nothing changed.
+        DeployError: There is no previous release, or it is damaged or does not run. The error's ``state`` says what
+            the board runs.
         SchemaVersionError: A newer edgepack installed it. Nothing changed.
         LockedError: Another process is installing.
         UnreachableError: The connection was lost.
     """
     started = time.monotonic()
     root = root_named(name, work_dir)
-    if not inspect(session, root).entries:
-        raise _nothing_before(session, name, None)
-    with lock(session, root):
-        before = inspect(session, root)
-        digest = before.previous
-        if digest is None or digest == before.current:
-            raise _nothing_before(session, name, before.current)
-        path = posixpath.join(root, "releases", digest)
-        manifest = _checked_release(session, path, digest)
-        with _discarding(session, root, digest):
-            smoke(session, manifest, path)
-        _publish(session, root, digest, "rollback", manifest)
-    return Installed(
-        digest, path, before.current, changed=True, bytes_sent=0, seconds=time.monotonic() - started
-    )
+    found = survey(session, root)
+    refuse_obstacles(session, root, found)
+    if not found.folders:
+        raise _nothing_before(session, name, found)
+    with lock(session, root) as held:
+        found = survey(session, root)
+        refuse_obstacles(session, root, found)
+        target = found.previous
+        if target is None:
+            raise _nothing_before(session, name, found)
+        with _told(session, root, found):
+            sweep(held, found)
+            manifest = _checked(held, target)
+            smoke(session, manifest, posixpath.join(root, "releases", target.name))
+            publish(held, found, manifest, staged=target.name, release=target.name, action="rollback")
+        found = survey(session, root)
+    return _installed(found, root, started, changed=True)
 
 
 def releases(session: Session, name: str, work_dir: str = "edgepack") -> list[Release]:
@@ -190,131 +139,172 @@ def releases(session: Session, name: str, work_dir: str = "edgepack") -> list[Re
     Raises:
         UnreachableError: The connection was lost.
     """
-    root = root_named(name, work_dir)
-    found = inspect(session, root)
-    history = _history(session, root) if found.digests else {}
-    order = _oldest_first(found.digests, history)
+    found = survey(session, root_named(name, work_dir))
+    switches = {switch.digest: switch for switch in found.history}
+    current = found.running.digest if found.running and found.running.finished else None
+    previous = found.previous.digest if found.previous else None
     return [
         Release(
             digest,
-            version=history[digest][1] if digest in history else None,
-            installed=history[digest][0] if digest in history else None,
-            current=digest == found.current,
-            previous=digest == found.previous != found.current,
+            version=switches[digest].version if digest in switches else None,
+            installed=switches[digest].when if digest in switches else None,
+            current=digest == current,
+            previous=digest == previous,
         )
-        for digest in reversed(order)
+        for digest in dict.fromkeys(folder.digest for folder in reversed(found.releases))
     ]
 
 
+def _manifest_of(bundle: Path, digest: str | None) -> Manifest:
+    manifest = read_manifest(bundle)
+    if digest is not None and manifest.digest != digest:
+        raise IntegrityError(
+            "the bundle was replaced while it was in use",
+            where=str(bundle),
+            why=f"its release is {manifest.digest[:12]}, and was {digest[:12]}",
+            state="nothing was sent to the board",
+            next="deploy it when nothing writes to it any more",
+        )
+    return manifest
+
+
 def _replace(
-    session: Session,
-    source: Unpacked,
+    held: BoardLock, source: Unpacked, found: Survey, *, keep: int, progress: BytesSent | None
+) -> tuple[Survey, int, list[str]]:
+    """Stage, test and publish under the lock; returns the state after it, the bytes sent, and notes."""
+    session, manifest = held.session, source.manifest
+    base = posixpath.join(held.root, "releases")
+    refuse_obstacles(session, held.root, found)
+    sent = 0
+    with _told(session, held.root, found):
+        ready = _intact(held, found, manifest)
+        if ready is not None:
+            sweep(held, found)
+            staged = release = ready
+        else:
+            resumed = _interrupted(found, manifest)
+            sweep(held, found, keep=resumed)
+            staged = resumed or found.free_name(f".incoming-{manifest.digest}")
+            release = found.free_name(manifest.digest)
+            links = _shared(found, manifest)
+            sent = stage(held, source, base, staged, links=links, progress=progress)
+        try:
+            smoke(session, manifest, posixpath.join(base, staged))
+        except EdgepackError:
+            if staged != release:
+                with suppress(EdgepackError):  # if the connection is lost, the next install removes it
+                    discard(held, staged, manifest)
+            raise
+        publish(held, found, manifest, staged=staged, release=release, action="install")
+    notes = [_damage(found, manifest)] if found.damage(manifest) else []
+    found = survey(session, held.root)
+    kept = prune(held, found, keep)
+    notes += [f"{name[:12]} was not removed: it has files that edgepack did not make" for name in kept]
+    return found, sent, notes
+
+
+def _installed(
+    found: Survey,
     root: str,
-    before: Inspection,
+    started: float,
     *,
-    links: dict[str, str],
-    keep: int,
-    progress: BytesSent | None,
-) -> int:
-    """Stage, test and publish under the lock; returns the bytes sent."""
-    manifest = source.manifest
-    # A release from an earlier install is verified and completed in place: every file
-    # that is written arrives by a rename.
-    folder = manifest.digest if manifest.digest in before.digests else f".incoming-{manifest.digest}"
-    unfinished = [entry for entry in before.entries if entry not in {*before.digests, folder}]
-    base = posixpath.join(root, "releases")
-    sent = stage(session, source, base, folder, links=links, drop=unfinished, progress=progress)
-    with _discarding(session, root, folder):
-        smoke(session, manifest, posixpath.join(base, folder))
-    gone = _superfluous(session, root, before, manifest.digest, keep)
-    _publish(session, root, folder, "install", manifest, gone=gone)
-    return sent
-
-
-def _publish(
-    session: Session, root: str, folder: str, action: str, manifest: Manifest, *, gone: Sequence[str] = ()
-) -> None:
-    """Make the release in ``releases/<folder>`` current, add it to the history, and remove those in ``gone``."""
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # our clock: many boards have none
-    owner = f"{getpass.getuser()}@{socket.gethostname()}"
-    line = f"{now} {action} {manifest.digest} {manifest.version} by {owner}"
-    try:
-        script(session, _PUBLISH, root, folder, manifest.digest, line, *gone)
-    except UnreachableError as error:
-        error.state = f"current is the old release or {manifest.digest[:12]}, complete in both cases"
-        raise
-
-
-def _donors(session: Session, source: Unpacked, root: str, before: Inspection) -> dict[str, str]:
-    base = posixpath.join(root, "releases")
-    folders = [posixpath.join(base, digest) for digest in before.digests if digest != source.manifest.digest]
-    found = donors(session, source.manifest, folders)
-    return {path: posixpath.relpath(donor, base) for path, donor in found.items()}
-
-
-@contextmanager
-def _discarding(session: Session, root: str, folder: str) -> Iterator[None]:
-    """Remove an unfinished release that failed its test, and the test's outputs; errors are ignored."""
-    try:
-        yield
-    except EdgepackError:
-        with suppress(EdgepackError):  # if the connection is lost, the next install removes it
-            script(session, _DISCARD, root, folder)
-        raise
-
-
-def _previous_after(before: Inspection, digest: str) -> str | None:
-    return before.previous if before.current in {None, digest} else before.current
-
-
-def _superfluous(session: Session, root: str, before: Inspection, digest: str, keep: int) -> list[str]:
-    """Releases to remove: the oldest beyond ``keep``, never the new or the previous one."""
-    stay = {digest, _previous_after(before, digest)} - {None}
-    others = [other for other in before.digests if other not in stay]
-    excess = len(others) + len(stay) - keep
-    return _oldest_first(others, _history(session, root))[: max(excess, 0)] if excess > 0 else []
-
-
-def _oldest_first(digests: Sequence[str], history: dict[str, tuple[str, str]]) -> list[str]:
-    order = {digest: index for index, digest in enumerate(history)}
-    return sorted(digests, key=lambda digest: order.get(digest, -1))
-
-
-def _history(session: Session, root: str) -> dict[str, tuple[str, str]]:
-    """Time and version of the last install, by digest; the last installed at the end."""
-    data = session.read(posixpath.join(root, "history")) or b""
-    found: dict[str, tuple[str, str]] = {}
-    for match in map(_HISTORY.fullmatch, data.decode(errors="replace").splitlines()):
-        if match:  # a line that is incomplete after a power failure is ignored
-            found.pop(match[3], None)
-            found[match[3]] = (match[1], match[4])
-    return found
-
-
-def _checked_release(session: Session, path: str, digest: str) -> Manifest:
-    try:
-        manifest = read_manifest(session, path)
-    except SchemaVersionError as error:
-        error.state = "the current release is unchanged"
-        raise
-    if manifest is not None and manifest.digest == digest:
-        answer = script(session, _VERIFY, path, stdin=checksums(manifest))
-        if sum(line.endswith(": OK") for line in answer.splitlines()) == len(manifest.files) + 1:
-            return manifest
-    raise DeployError(
-        f"the previous release {digest[:12]} is damaged",
-        where=session.name,
-        why="its files on the board do not match its manifest, or some are missing",
-        state="the current release is unchanged",
-        next="re-deploy its bundle: edgepack deploy",
+    changed: bool = False,
+    sent: int = 0,
+    notes: list[str] | None = None,
+) -> Installed:
+    return Installed(
+        digest=found.running.digest if found.running else "",
+        path=posixpath.join(root, "releases", found.current or ""),
+        previous=found.previous.digest if found.previous else None,
+        changed=changed,
+        bytes_sent=sent,
+        seconds=time.monotonic() - started,
+        notes=tuple(notes or ()),
     )
 
 
-def _nothing_before(session: Session, name: str, current: str | None) -> DeployError:
+def _shared(found: Survey, manifest: Manifest) -> dict[str, str]:
+    """Files that releases on the board have already, relative to ``releases/``."""
+    return donors({folder.name: folder for folder in found.releases}, manifest)
+
+
+def _intact(held: BoardLock, found: Survey, manifest: Manifest) -> str | None:
+    """The folder of an intact copy of a release that is not current."""
+    for folder in found.releases:
+        candidate = folder.digest == manifest.digest and folder.name != found.current and not folder.faults
+        if candidate and not check(held, posixpath.join(held.root, "releases"), folder.name, manifest):
+            return folder.name
+    return None
+
+
+def _interrupted(found: Survey, manifest: Manifest) -> str | None:
+    """The folder of an interrupted transfer of a release, if nothing else is in it."""
+    for folder in found.folders.values():
+        ours = folder.digest == manifest.digest and folder.listed and not folder.foreign
+        if ours and folder.name.startswith(".incoming-"):
+            return folder.name
+    return None
+
+
+def _damage(found: Survey, manifest: Manifest) -> str:
+    faults = [f"{path} {fault}" for path, fault in (found.damage(manifest) or {}).items()]
+    more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""  # noqa: PLR2004 - enough to recognise the cause
+    return f"the current release was damaged ({'; '.join(faults[:3])}{more}); a new copy replaced it"
+
+
+def _checked(held: BoardLock, target: BoardFolder) -> Manifest:
+    """The manifest of the release to roll back to, whose files are intact."""
+    if target.manifest is None and target.refusal is not None:
+        raise target.refusal
+    faults = ["its manifest is missing"]
+    if target.manifest is not None:
+        faults = check(held, posixpath.join(held.root, "releases"), target.name, target.manifest)
+    if target.manifest is None or faults:
+        raise DeployError(
+            f"the previous release {target.digest[:12]} is damaged",
+            where=held.session.name,
+            why="; ".join(faults[:3]),
+            next="re-deploy its bundle: edgepack deploy",
+        )
+    return target.manifest
+
+
+@contextmanager
+def _told(session: Session, root: str, before: Survey) -> Iterator[None]:
+    """Let an error say what the board runs, after a look at it."""
+    try:
+        yield
+    except EdgepackError as error:
+        error.state = _state(session, root, before) or error.state
+        raise
+
+
+def _state(session: Session, root: str, before: Survey) -> str | None:
+    """What the board runs, compared with before; None if it cannot be asked."""
+    if not session.alive:
+        return None
+    running = before.running
+    try:
+        now = survey(session, root, running.manifest if running else None)
+    except (DeployError, UnreachableError):
+        return None
+    if now.current != before.current:
+        was = before.current[:12] if before.current else "none"
+        return f"the current release is {now.current[:12] if now.current else 'none'}, and was {was} before"
+    if now.current is None:
+        return "no release is current, as before"
+    if running is None or running.manifest is None:
+        return f"current still points to {now.current[:12]}"
+    if now.damage(running.manifest):
+        return f"{now.current[:12]} is still current, and is damaged: {', '.join(now.damage(running.manifest) or ())}"
+    return f"the current release {now.current[:12]} is unchanged"
+
+
+def _nothing_before(session: Session, name: str, found: Survey) -> DeployError:
     return DeployError(
         f"there is no previous release of {name} to roll back to",
         where=session.name,
-        why="only one release has been installed" if current else "no release has been installed",
-        state=f"{current[:12]} is still current" if current else "nothing was changed",
+        why="only one release has been installed" if found.current else "no release has been installed",
+        state=f"{found.current[:12]} is still current" if found.current else "nothing was changed",
         next="deploy a bundle: edgepack deploy",
     )

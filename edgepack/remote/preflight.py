@@ -142,7 +142,7 @@ def preflight(
             f"the board cannot run {manifest.name} {manifest.version} for {target.name}: {count}",
             where=session.name,
             why="".join(f"\n    - {problem}" for problem in problems),
-            state="nothing was sent; the current release is unchanged",
+            state="nothing was sent to the board",
             next="correct the above, or build for this board's target: edgepack targets",
         )
     return facts

@@ -1,66 +1,139 @@
 """A bundle on a board for the duration of one run: measured or tested, never installed."""
 
 import posixpath
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgepack.agent.protocol import BoardModel
-from edgepack.bundle.layout import AGENT
-from edgepack.errors import DeployError, UnreachableError
-from edgepack.remote.layout import SCRATCH, inspect, root_of, script, work_path
+from edgepack.bundle.layout import AGENT, MANIFEST
+from edgepack.errors import DeployError, EdgepackError
+from edgepack.remote.layout import SCRATCH, root_of, script_bytes, work_path
+from edgepack.remote.layout import root as root_named
+from edgepack.remote.lock import lock
 from edgepack.remote.preflight import preflight
 from edgepack.remote.session import Session
 from edgepack.remote.staging import BytesSent, donors, stage, unpack_bundle
+from edgepack.remote.survey import survey
+from edgepack.remote.tree import DESCRIBE, Described, described, listed, removal, remove, sections
 
-# A client that was killed leaves its folder behind; after a day it is no longer in use.
-_REMOVE = """\
-cd "$1" || exit
-rm -rf "$2"
-find . -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {} +
+_RELEASE = "release"  # the bundle's folder in the run's; beside it are folders with inputs and outputs
+# The run's own folder, or those of other runs whose lock nobody holds: they were killed, or lost their connection.
+_LIST = (
+    DESCRIBE
+    + f"""\
+say "is $(kind "$1")"
+[ "$(kind "$1")" = folder ] && cd "$1" || exit 0
+for entry in *-*; do
+  case $entry in *[!0-9a-f-]*) continue;; esac
+  [ "$(kind "$entry")" = folder ] && [ "$(kind "$entry/.lock")" = file ] || continue
+  if [ -n "$2" ]; then [ "$entry" = "$2" ] || continue; else flock -n "$entry/.lock" true || continue; fi
+  say "entry $entry"
+  tree "$entry"
+  manifest "$entry/{_RELEASE}"
+done
+exit 0
 """
+)
+_NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{8}")
+_DATA = re.compile(r"edgepack\.\w{6}/(\.?)(input|output)-\d+\.npy(\.[0-9a-f]{8}\.part)?")
+_DATA_FOLDER = re.compile(r"edgepack\.\w{6}")
+_PART = re.compile(rf"{_RELEASE}/(.+/)?\.(.+)\.[0-9a-f]{{8}}\.part")
 
 
 @contextmanager
 def scratch(
-    session: Session, bundle: Path, *, work_dir: str = "edgepack", progress: BytesSent | None = None
+    session: Session,
+    bundle: Path,
+    *,
+    work_dir: str = "edgepack",
+    progress: BytesSent | None = None,
+    digest: str | None = None,
 ) -> Iterator[BoardModel]:
     """A bundle's model on the board, unpacked into a folder that is always removed at the end.
 
-    It runs on the device of its target, with one thread unless the caller replaces ``threads``. Files that an
-    installed release already has are linked, not sent. ``progress`` is called with the bytes sent so far and in total.
+    It runs on the device of its target, with one thread unless the caller replaces ``threads``; its inputs and outputs
+    are in the same folder. Files that an installed release already has are linked, not sent. Folders of earlier runs that
+    were killed are removed first.
+
+    Args:
+        session: The board.
+        bundle: The ``.edgepack`` file.
+        work_dir: Folder for releases on the board, relative to the login directory.
+        progress: Called with the bytes sent so far and in total.
+        digest: The release digest that the bundle must have, if it was read before.
 
     Raises:
         PreflightError: The board does not meet the requirements; nothing was sent.
         DeployError: The board could not store it, or its contents differ from what was sent.
-        InputError, IntegrityError: The bundle is damaged.
+        InputError, IntegrityError: The bundle is damaged, or was replaced.
         UnreachableError: The connection was lost.
     """
     base = work_path(work_dir)
-    with unpack_bundle(bundle) as source:
+    with unpack_bundle(bundle, digest) as source:
         manifest = source.manifest
+        name = f"{manifest.digest[:16]}-{secrets.token_hex(4)}"
+        folder = posixpath.join(base, SCRATCH, name)
         # The baseline shares files with the release of the same name, too: the runtime is the same.
-        roots = dict.fromkeys((root_of(manifest, work_dir), posixpath.join(base, manifest.name)))
-        releases = [
-            posixpath.join(posixpath.relpath(root, base), "releases", digest)
+        roots = dict.fromkeys((root_of(manifest, work_dir), root_named(manifest.name, work_dir)))
+        there = {
+            posixpath.relpath(posixpath.join(root, "releases", release.name), folder): release
             for root in roots
-            for digest in inspect(session, root).digests
-        ]
-        links = donors(session, manifest, [posixpath.join(base, release) for release in releases])
-        links = {path: posixpath.relpath(donor, base) for path, donor in links.items()}
+            for release in survey(session, root).releases
+        }
+        links = donors(there, manifest)
         size = sum(entry.size for entry in source.entries if entry.path not in links)
         preflight(session, manifest, size, work_dir=work_dir, libraries=source.libraries())
-        folder = posixpath.join(SCRATCH, f"{manifest.digest[:16]}-{secrets.token_hex(4)}")
-        try:
-            stage(session, source, base, folder, links=links, progress=progress)
-            yield BoardModel(
-                session,
-                agent=posixpath.join(base, folder, AGENT),
-                model=posixpath.join(base, folder, manifest.model),
-                device=manifest.target.device_kind,
-            )
-        finally:
-            # A board that was lost is cleaned by its next scratch run, see _REMOVE.
-            with suppress(UnreachableError, DeployError):
-                script(session, _REMOVE, posixpath.join(base, SCRATCH), posixpath.basename(folder))
+        _remove(session, posixpath.join(base, SCRATCH))
+        with lock(session, folder) as held:
+            try:
+                stage(held, source, folder, _RELEASE, links=links, progress=progress)
+                yield BoardModel(
+                    session,
+                    agent=posixpath.join(folder, _RELEASE, AGENT),
+                    model=posixpath.join(folder, _RELEASE, manifest.model),
+                    device=manifest.target.device_kind,
+                    scratch=folder,
+                )
+            finally:
+                with suppress(EdgepackError):  # a board that was lost is cleaned by its next run
+                    _remove(session, posixpath.join(base, SCRATCH), name)
+
+
+def _remove(session: Session, base: str, name: str = "") -> None:
+    """Remove the folder of this run, or without ``name`` those of runs that have ended.
+
+    Raises:
+        DeployError: ``base`` is not a folder.
+        UnreachableError: The connection was lost.
+    """
+    mark = secrets.token_hex(8)
+    found = list(sections(script_bytes(session, f"mark=$3\n{_LIST}", base, name, mark), mark))
+    if found[0][0][1] not in {"folder", "none"}:
+        raise DeployError(
+            f"{base} on the board is not a folder",
+            where=session.name,
+            why="edgepack did not make it, and does not write through a link",
+            state="nothing was sent to the board",
+            next="move it away, or set another work_dir in devices.yaml",
+        )
+    orders: list[str] = []
+    for entry, it in described(found).items():
+        if _NAME.fullmatch(entry):
+            orders += removal(entry, it.tree, _own(it))
+    remove(lambda text, *rest, stdin: script_bytes(session, text, *rest, stdin=stdin).decode(), base, orders)
+
+
+def _own(it: Described) -> list[str]:
+    """The files in a run's folder that edgepack made, and some in folders that may be empty."""
+    files = listed(it.manifest) | {MANIFEST}
+    found = [".lock", *(f"{_RELEASE}/{path}" for path in files)]
+    for path in it.tree:
+        part = _PART.fullmatch(path)
+        if _DATA.fullmatch(path) or (part and (part[1] or "") + part[2] in files):
+            found.append(path)
+        elif _DATA_FOLDER.fullmatch(path):
+            found.append(f"{path}/input-0.npy")
+    return found

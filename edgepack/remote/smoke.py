@@ -1,13 +1,17 @@
 """The smoke test: one inference on the board with the bundle's own agent and sample."""
 
-import io
 import posixpath
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from edgepack.agent.protocol import GPU_HANGS, BoardModel, explain, failure_of
+from edgepack.base.npy import parse_npy
 from edgepack.bundle.layout import AGENT, sample_input, sample_output
 from edgepack.bundle.manifest import Manifest
-from edgepack.errors import DeployError, InputError, TimedOutError
+from edgepack.errors import DeployError, EdgepackError, InputError, TimedOutError
+from edgepack.remote.layout import script
 from edgepack.remote.session import Session
 
 if TYPE_CHECKING:
@@ -23,14 +27,20 @@ _RUN = """\
 cd "$1" || exit
 out=$2
 shift 2
-rm -rf "$out" && mkdir "$out" && exec "$@"
+mkdir "$out" && exec "$@"
+"""
+_REMOVE = """\
+cd "$1" || exit
+shift
+rm -f -- "$@"
+cd .. && rmdir -- "$OLDPWD"
 """
 
 
 def smoke(session: Session, manifest: Manifest, folder: str) -> None:
     """Run the release that is unpacked in ``folder`` on the board once, and compare its outputs.
 
-    The outputs are in ``<folder>.smoke``, which the caller must remove.
+    The outputs are in a folder of their own beside it, which is removed.
 
     Raises:
         DeployError: The agent failed, or an output differs.
@@ -47,13 +57,32 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
             where=manifest.filename,
             next="rebuild it: edgepack package",
         )
-    out = f"../{posixpath.basename(folder)}.smoke"
+    folder, out = posixpath.normpath(folder), f"../.smoke-{secrets.token_hex(4)}"
     # In the release's folder, as an application would run it.
     on = BoardModel(session, f"./{AGENT}", manifest.model, device=manifest.target.device_kind)
     words = [word for path in inputs for word in ("--input", path)]
     argv = on.command("run", *words, "--output-dir", out)
+    names = [posixpath.basename(path) for path in outputs]
     try:
-        completed = session.run(["/bin/sh", "-c", _RUN, "edgepack", folder, out, *argv], timeout=TIMEOUT_S)
+        _run(session, manifest, ["/bin/sh", "-c", _RUN, "edgepack", folder, out, *argv])
+        for path, name in zip(outputs, names, strict=True):
+            actual = _load(session, posixpath.join(folder, out, name))
+            expected = _load(session, posixpath.join(folder, path))
+            if difference := compare(actual, expected):
+                raise _failed(session, manifest, f"{name}: {difference}")
+    finally:
+        with suppress(EdgepackError):  # if the connection is lost, the next install removes it
+            script(session, _REMOVE, posixpath.join(folder, out), *names)
+
+
+def _run(session: Session, manifest: Manifest, argv: Sequence[str]) -> None:
+    """Run the agent.
+
+    Raises:
+        DeployError: It failed, or did not end in time.
+    """
+    try:
+        completed = session.run(argv, timeout=TIMEOUT_S)
     except TimedOutError as error:
         why = f"the test inference did not end within {TIMEOUT_S:g} s; it was killed"
         step = GPU_HANGS if manifest.target.device_kind == "cuda" else None
@@ -65,12 +94,6 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
         of_gpu = manifest.target.device_kind == "cuda"
         code = _describe_exit(completed.returncode)
         raise _failed(session, manifest, f"the agent ended with {code}: {why}", step if of_gpu else None)
-    for path in outputs:
-        name = posixpath.basename(path)
-        actual = _load(session, posixpath.join(folder, out, name))
-        expected = _load(session, posixpath.join(folder, path))
-        if difference := compare(actual, expected):
-            raise _failed(session, manifest, f"{name}: {difference}")
 
 
 def compare(actual: "np.ndarray", expected: "np.ndarray") -> str | None:
@@ -90,19 +113,15 @@ def compare(actual: "np.ndarray", expected: "np.ndarray") -> str | None:
 
 
 def _load(session: Session, path: str) -> "np.ndarray":
-    import numpy as np
-
     data = session.read(path)
     try:
-        array: np.ndarray = np.load(io.BytesIO(data or b""), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        return parse_npy(data or b"")
+    except ValueError as error:
         raise DeployError(
-            f"{path} is not an array",
+            f"{posixpath.normpath(path)} is not an array",
             where=session.name,
             why="there is no such file" if data is None else str(error),
-            state="the current release is unchanged",
         ) from error
-    return array
 
 
 def _describe_exit(code: int) -> str:
@@ -114,7 +133,6 @@ def _failed(session: Session, manifest: Manifest, why: str, step: str | None = N
         f"{manifest.name} {manifest.version} does not work on this board",
         where=session.name,
         why=why,
-        state="the current release is unchanged",
         next=step
         or "check that the device's target matches the board: edgepack devices info, edgepack targets show",
     )

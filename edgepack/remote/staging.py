@@ -1,7 +1,8 @@
 """Copy a bundle's files to a board: existing files are linked, the rest is sent, all are verified."""
 
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,31 +13,55 @@ from edgepack.bundle.layout import MANIFEST
 from edgepack.bundle.manifest import PLAIN, FileEntry, Manifest
 from edgepack.errors import DeployError, IntegrityError
 from edgepack.remote import elf
-from edgepack.remote.layout import checksums, read_manifest, script
+from edgepack.remote.layout import checksums, good
+from edgepack.remote.lock import BoardLock
 from edgepack.remote.session import Session
-from edgepack.spec import SchemaVersionError
+from edgepack.remote.survey import BoardFolder
+from edgepack.remote.tree import DESCRIBE, described, differences, expected, folders_of, sections
 
 BytesSent = Callable[[int, int], None]  # bytes sent so far, bytes in total
 
-# Reads commands from stdin, up to "end"; the checksums follow. Paths of bundles and digests contain no
-# spaces (edgepack.bundle.manifest). Releases are never written in place, so they can share files.
-_STAGE = """\
-mkdir -p "$1" && cd "$1" || exit
-stage=$2
-while read -r order first second; do
+# Makes a folder, or takes one that an earlier transfer left. It is below a folder that edgepack made.
+_OPEN = """\
+[ -d "$1" ] || mkdir -p "$1" || exit
+cd "$1" || exit
+if [ -L "$2" ] || [ ! -d "$2" ]; then mkdir "$2"; fi
+"""
+# `sync -f` reports errors of the disk; older busybox has no -f.
+FLUSH = """\
+flush() {
+  case $(sync --help 2>&1) in
+    *-f*) sync -f .;;
+    *) sync;;
+  esac
+}
+"""
+# Reads orders from stdin up to "end"; the checksums follow. Paths in bundles and names of folders have no spaces
+# (edgepack.bundle.manifest). Releases are never written in place, so they can share files.
+_FILL = """\
+cd "$base/$folder" || exit
+while read -r order path donor; do
   case $order in
-    drop) rm -rf "$first" || exit;;
-    dir) mkdir -p "$stage/$first" || exit;;
-    link) [ -e "$stage/$first" ] || ln "$second" "$stage/$first" 2>/dev/null || cp -p "$second" "$stage/$first";;
+    folder) [ -d "$path" ] || mkdir "$path" || exit;;
+    link) [ -e "$path" ] || ln "$donor" "$path" 2>/dev/null || cp -p "$donor" "$path";;
     end) break;;
   esac
 done
-cd "$stage" && LC_ALL=C sha256sum -c - 2>/dev/null
-exit 0
+cd ..
 """
-_VERIFY = """\
-cd "$1" && LC_ALL=C sha256sum -c - 2>/dev/null
-sync -f . 2>/dev/null || sync
+_FLUSH = f"""\
+{FLUSH}
+cd "$base" || exit
+flush || {{ echo "the files could not be written to the disk" >&2; exit 1; }}
+"""
+# What is in the folder, and which files have the right checksum.
+_CHECK = """\
+say "entry $folder"
+tree "$folder"
+[ -z "$(find "./$folder" ! -type d ! -type f)" ] || exit 0
+cd "$folder" || exit
+say sums
+sha256sum -c - 2>/dev/null
 exit 0
 """
 
@@ -89,41 +114,42 @@ def unpack_bundle(bundle: Path, digest: str | None = None) -> Iterator[Unpacked]
         yield Unpacked(manifest, folder / "bundle")
 
 
-def donors(session: Session, manifest: Manifest, releases: Sequence[str]) -> dict[str, str]:
-    """Files on the board with the same contents and mode, by path in ``manifest``."""
+def donors(folders: Mapping[str, BoardFolder], manifest: Manifest) -> dict[str, str]:
+    """Files on the board that can be shared, by path in ``manifest``: the same contents and mode by their own manifest.
+
+    Args:
+        folders: Releases on the board by their paths, which are kept in the result.
+        manifest: The release that needs files.
+    """
     found: dict[tuple[str, int], str] = {}
-    for folder in releases:
-        try:
-            other = read_manifest(session, folder)
-        except SchemaVersionError:  # installed by a newer edgepack: files are sent instead of linked
-            continue
-        for entry in other.files if other else ():
-            found[entry.sha256, entry.mode] = posixpath.join(folder, entry.path)
+    for path, folder in folders.items():
+        for entry in folder.manifest.files if folder.manifest else ():
+            if folder.tree.get(entry.path) == f"{entry.mode:o}":
+                found[entry.sha256, entry.mode] = posixpath.join(path, entry.path)
     keys = {entry.path: (entry.sha256, entry.mode) for entry in manifest.files}
     return {path: found[key] for path, key in keys.items() if key in found}
 
 
 def stage(
-    session: Session,
+    held: BoardLock,
     source: Unpacked,
     base: str,
     folder: str,
     *,
-    links: dict[str, str],
-    drop: Sequence[str] = (),
+    links: Mapping[str, str],
     progress: BytesSent | None = None,
 ) -> int:
     """Copy the release to ``base/folder`` on the board, and verify every file there.
 
-    Intact files are kept, so an interrupted transfer is resumed.
+    Intact files are kept, so an interrupted transfer is resumed. The manifest goes first: it tells whose files the
+    others are, if the transfer is interrupted.
 
     Args:
-        session: The board.
+        held: The lock of the folder that ``base`` is in.
         source: The release.
         base: A folder on the board; created if missing.
-        folder: The release's folder, relative to ``base``.
+        folder: The release's folder in ``base``: a new name, or that of a transfer with nothing foreign in it.
         links: Path in the release to the same file elsewhere on the board, relative to ``base`` (``donors``).
-        drop: Folders to remove first, relative to ``base``.
         progress: Called with the bytes sent so far and in total.
 
     Returns:
@@ -133,20 +159,18 @@ def stage(
         DeployError: The board could not store it, or its contents differ from what was sent.
         UnreachableError: The connection was lost; a later call resumes the transfer.
     """
-    folders = sorted({posixpath.dirname(entry.path) for entry in source.entries})
+    session, dest = held.session, posixpath.join(base, folder)
+    held.script(_OPEN, base, folder)
+    own = source.entries[-1]
+    at_first = own.size if _send_manifest(session, source, dest) else 0
     orders = [
-        *(f"drop {path}" for path in drop),
-        *(f"dir {path or '.'}" for path in folders),
-        *(f"link {path} {donor}" for path, donor in sorted(links.items())),
+        *(f"folder {path}" for path in folders_of(entry.path for entry in source.entries)),
+        *(f"link {path} ../{donor}" for path, donor in sorted(links.items())),
         "end\n",
     ]
-    sums = checksums(source.manifest)
-    answer = script(session, _STAGE, base, folder, stdin="\n".join(orders) + sums)
-    missing = [entry for entry in source.entries if entry.path not in _good(answer)]
-    if not missing:
-        return 0
-    dest = posixpath.join(base, folder)
-    total, sent = sum(entry.size for entry in missing), 0
+    wrong = _compare(held, _FILL, base, folder, source.manifest, orders="\n".join(orders))
+    missing = [entry for entry in source.entries if entry.path in wrong]
+    total, sent = at_first + sum(entry.size for entry in missing), at_first
 
     def advance(size: int) -> None:
         nonlocal sent
@@ -157,19 +181,46 @@ def stage(
     for entry in missing:
         target = posixpath.join(dest, entry.path)
         session.put(source.folder / entry.path, target, mode=entry.mode, progress=advance)
-    good = _good(script(session, _VERIFY, dest, stdin=sums))
-    wrong = [entry.path for entry in source.entries if entry.path not in good]
-    if wrong:
+    faults = check(held, base, folder, source.manifest)
+    if faults:
         raise DeployError(
-            f"files on the board differ from what was sent: {', '.join(wrong[:3])}",
+            f"files on the board differ from what was sent: {'; '.join(faults[:3])}",
             where=session.name,
-            why="their sha256 on the board differs from the manifest's: a faulty card or memory",
-            state="the current release is unchanged",
+            why="a faulty card or memory, or another program changed them",
             next="check the board's storage (dmesg, fsck), then re-deploy",
         )
     return total
 
 
-def _good(answer: str) -> frozenset[str]:
-    """Paths that ``sha256sum -c`` reports as OK."""
-    return frozenset(line.removesuffix(": OK") for line in answer.splitlines() if line.endswith(": OK"))
+def check(held: BoardLock, base: str, folder: str, manifest: Manifest) -> list[str]:
+    """How a folder on the board differs from a release, after all is written to the board's disk.
+
+    Files, kinds, modes and contents are compared.
+
+    Raises:
+        DeployError: The board could not write it to its disk.
+        UnreachableError: The connection was lost.
+    """
+    faults = _compare(held, _FLUSH, base, folder, manifest)
+    return [f"{path} {fault}" for path, fault in faults.items()]
+
+
+def _compare(
+    held: BoardLock, before: str, base: str, folder: str, manifest: Manifest, *, orders: str = ""
+) -> dict[str, str]:
+    """Run a script, and then compare the folder with a release: what is wrong, by path."""
+    mark = secrets.token_hex(8)
+    text = f"base=$1\nfolder=$2\nmark=$3\n{DESCRIBE}{before}{_CHECK}"
+    answer = held.script(text, base, folder, mark, stdin=orders + checksums(manifest))
+    found = list(sections(answer.encode(), mark))
+    sound = next((good(body.decode()) for words, body in found if words == ["sums"]), frozenset())
+    return differences(described(found)[folder].tree, expected(manifest), sound)
+
+
+def _send_manifest(session: Session, source: Unpacked, dest: str) -> bool:
+    """Send the manifest, unless it is there: then the folder is that of an interrupted transfer."""
+    target = posixpath.join(dest, MANIFEST)
+    if session.read(target) == source.manifest.data:
+        return False
+    session.put(source.folder / MANIFEST, target, mode=PLAIN)
+    return True

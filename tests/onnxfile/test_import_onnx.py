@@ -1,6 +1,5 @@
 """Importing ONNX files: valid ones are not changed, others give errors with the reason."""
 
-import os
 from pathlib import Path
 
 import ml_dtypes
@@ -35,15 +34,6 @@ def written(tmp_path, proto):
     path = tmp_path / "m.onnx"
     path.write_bytes(proto.SerializeToString())
     return path
-
-
-def external(tmp_path, location="w.bin"):
-    proto = model()
-    tensor = proto.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value=location)
-    return written(tmp_path, proto)
 
 
 def test_a_good_model_is_read_and_imported(tmp_path):
@@ -157,43 +147,6 @@ def test_a_foreign_operator_in_a_branch_is_foreign():
     assert [node.op_type for node in foreign(made)] == ["Gelu"]
     made.functions.append(helper.make_function("com.microsoft", "Gelu", ["x"], ["y"], [], []))
     assert not list(foreign(made)), "it is the model's own function"
-
-
-def test_external_data_beside_the_model_is_taken_in(tmp_path):
-    path = external(tmp_path)
-    (tmp_path / "w.bin").write_bytes(WEIGHTS.tobytes())
-    import_onnx(path, (), tmp_path / "elsewhere" / "out.onnx")
-    (y,) = run_onnx(tmp_path / "elsewhere" / "out.onnx", {"x": np.ones((2, 3), "float32")})
-    assert np.array_equal(y, np.ones((2, 3)) @ WEIGHTS)
-
-
-@pytest.mark.parametrize("kind", ["missing", "absolute", "above", "symlink", "hardlink", "folder", "short"])
-def test_external_data_that_leads_elsewhere_is_refused(tmp_path, kind):
-    secret = tmp_path / "secret.bin"
-    secret.write_bytes(WEIGHTS.tobytes())
-    folder = tmp_path / "model"
-    folder.mkdir()
-    location = {"absolute": str(secret), "above": "../secret.bin"}.get(kind, "w.bin")
-    path = external(folder, location)
-    if kind == "symlink":
-        (folder / "w.bin").symlink_to(secret)
-    elif kind == "hardlink":
-        os.link(secret, folder / "w.bin")
-    elif kind == "folder":
-        (folder / "w.bin").mkdir()
-    elif kind == "short":
-        (folder / "w.bin").write_bytes(b"\0" * 4)
-    message = {
-        "missing": "is missing",
-        "absolute": "not a relative path",
-        "above": "outside the model's folder",
-        "symlink": "outside the model's folder",
-        "hardlink": "not a regular file",
-        "folder": "not a regular file",
-        "short": "external data cannot be read|invalid",
-    }[kind]
-    with pytest.raises(InputError, match=message):
-        load_onnx(path)
 
 
 def test_dynamic_shapes_need_the_recipes_inputs(tmp_path):

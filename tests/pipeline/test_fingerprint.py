@@ -5,6 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgepack.base.paths import PACKAGE
+from edgepack.data.sources import modules_below
 from edgepack.engine.artifact import USER
 from edgepack.pipeline.fingerprint import data_inputs, model_inputs, of_user
 from edgepack.spec import Data, Images, Model, Text
@@ -19,6 +21,12 @@ def model(**fields):
 def digests(found):
     assert all(artifact.made_by == USER for artifact in found.values())
     return {role: artifact.sha256 for role, artifact in found.items()}
+
+
+def write(folder, files):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
 
 
 def of_source(base, source="net:make"):
@@ -48,7 +56,6 @@ def test_folders_count_by_names_and_bytes(tmp_path):
         change()
         seen.add(of_user(tmp_path).sha256)
     assert len(seen) == 5
-    assert digests(data_inputs(Data(images=Images(folder=".")), tmp_path))["data_images"] in seen
 
 
 def test_missing_files_have_no_digest(tmp_path):
@@ -68,35 +75,94 @@ def test_text_and_its_tokenizer_count(tmp_path, kind):
     assert set(data_inputs(Data(npz="reviews"), tmp_path)) == {"data_file"}
 
 
-def test_neighbours_and_what_is_imported_from_beside_the_recipe_count(tmp_path):
-    (tmp_path / "net.py").write_text("from layers.conv import block\n")
-    (tmp_path / "helper.py").write_text("")
-    for folder in ("layers", "tools", "unused"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "layers/conv.py").write_text("import tools.maths\n")
-    (tmp_path / "tools/maths.py").write_text("")
-    (tmp_path / "unused/other.py").write_text("")
+def test_what_is_imported_from_beside_the_recipe_counts(tmp_path):
+    write(
+        tmp_path,
+        {
+            "net.py": "from layers.conv import block\nimport importlib\nimportlib.import_module('plugin')\n",
+            "plugin.py": "def f():\n    import late\n",
+            "late.py": "",
+            "layers/__init__.py": "",
+            "layers/conv.py": "import tools.maths\nfrom . import norm\nfrom ..layers.act import relu\n",
+            "layers/norm.py": "",
+            "layers/act.py": "from .deep import *\n",
+            "layers/deep/__init__.py": "",
+            "layers/deep/star.py": "",
+            "tools/maths.py": "",
+        },
+    )
     digest = of_source(tmp_path)
-    for path in ("net.py", "helper.py", "layers/conv.py", "layers/new.py", "tools/maths.py"):
-        (tmp_path / path).write_text(
-            (tmp_path / path).read_text() + "# more\n" if (tmp_path / path).exists() else ""
-        )
+    for path in sorted(tmp_path.rglob("*.py")):
+        path.write_text(path.read_text() + "more = 1\n")
         assert of_source(tmp_path) != digest, path
         digest = of_source(tmp_path)
-    (tmp_path / "unused/other.py").write_text("1")
-    (tmp_path / "notes.txt").write_text("1")
+
+
+def test_what_nothing_imports_does_not_count(tmp_path):
+    write(tmp_path, {"net.py": "import used\nmodel.eval()\n", "used.py": "", "package/__init__.py": ""})
+    digest = of_source(tmp_path)
+    write(
+        tmp_path,
+        {
+            "plot.py": "print(1)\n",
+            "package/__init__.py": "x = 1\n",
+            "used/notes.py": "",
+            "notes.txt": "1",
+            "test_net.py": "import net\n",
+            "net.py": "# a comment\nimport used\n\nmodel.eval()  # and another\n",
+        },
+    )
     assert of_source(tmp_path) == digest
+    write(tmp_path, {"net.py": "import used, plot\nmodel.eval()\n"})
+    assert of_source(tmp_path) != digest
 
 
-def test_a_package_beside_the_recipe_counts_whole_and_broken_source_is_not_our_business(tmp_path):
-    (tmp_path / "net").mkdir()
-    (tmp_path / "net/__init__.py").write_text("import shared\n")
-    (tmp_path / "net/broken.py").write_text("def (")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "importlib.import_module(name)",
+        "__import__(name)",
+        "exec(open(name).read())",
+        "runpy.run_path(name)",
+        "importlib.util.spec_from_file_location(name, path)",
+        "list(pkgutil.iter_modules())",
+    ],
+)
+def test_what_is_imported_by_a_computed_name_counts_with_its_neighbours(tmp_path, line):
+    write(tmp_path, {"net.py": f"{line}\n", "other.py": ""})
+    digest = of_source(tmp_path)
+    write(tmp_path, {"other.py": "1\n"})
+    changed = of_source(tmp_path)
+    write(tmp_path, {"new.py": ""})
+    assert len({digest, changed, of_source(tmp_path)}) == 3
+
+
+def test_broken_source_is_not_our_business(tmp_path):
+    write(tmp_path, {"net/__init__.py": "import shared\nfrom . import broken\n", "net/broken.py": "def ("})
     before = of_source(tmp_path)
-    (tmp_path / "shared.py").write_text("")
+    write(tmp_path, {"shared.py": ""})
     middle = of_source(tmp_path)
-    (tmp_path / "net/broken.py").write_text("def ((")
+    write(tmp_path, {"net/broken.py": "def (("})
     assert len({before, middle, of_source(tmp_path)}) == 3
+
+
+def test_images_count_and_what_lies_beside_them_does_not(tmp_path):
+    write(tmp_path, {f"images/{name}/1.png": name for name in ("cat", "dog")})
+    spec = Data(images=Images(folder="images"))
+    digest = digests(data_inputs(spec, tmp_path))
+    write(
+        tmp_path,
+        {"images/.DS_Store": "", "images/cat/Thumbs.db": "", "images/README.txt": "", "images/.x/1.png": ""},
+    )
+    assert digests(data_inputs(spec, tmp_path)) == digest
+    write(tmp_path, {"images/cat/2.png": ""})
+    assert digests(data_inputs(spec, tmp_path)) != digest
+
+
+def test_a_network_of_edgepack_counts_without_the_rest_of_edgepack():
+    found = modules_below("edgepack.zoo.digits", PACKAGE.parent, within="edgepack.zoo")
+    assert {"edgepack.zoo", "edgepack.zoo.digits"} <= found.keys()
+    assert all(name.startswith("edgepack.zoo") for name in found)
 
 
 def test_installed_modules_packages_and_namespace_packages_count(tmp_path, monkeypatch):
@@ -112,7 +178,6 @@ def test_installed_modules_packages_and_namespace_packages_count(tmp_path, monke
         path.write_text("1")
         assert of_source(tmp_path, f"{name}:make") != before
         assert before
-    assert of_source(tmp_path, "edgepack.zoo.digits:network") == of_source(tmp_path, "edgepack.zoo:network")
 
 
 def test_tensors_outside_of_an_onnx_file_count(tmp_path):

@@ -13,7 +13,7 @@ from loopback import Sshd, free_port, keygen, need, public
 
 from edgepack.errors import TrustError, UnreachableError, UsageError
 from edgepack.remote import connection
-from edgepack.remote.hostkeys import HostKey
+from edgepack.remote.publickey import HostKey
 from edgepack.remote.session import connect, trust
 
 PASSPHRASE = "correct horse"  # noqa: S105 - of keys made for one test
@@ -137,8 +137,9 @@ def test_a_key_of_the_agent_is_taken(sshd, home, keys, monkeypatch, tmp_path):
         subprocess.run([need("ssh-add"), "-q", keys / "user"], check=True)
         connect("pi", sshd.device(identity_file=None)).close()
         # Named alone, a key whose private half only the agent has is found by its public half.
-        (home / "mine.pub").write_text(public(keys / "user"))
-        (home / "mine").write_bytes(keygen(home / "locked", passphrase=PASSPHRASE).read_bytes())
+        (home / "mine").write_bytes((keys / "user").read_bytes())
+        (home / "mine").chmod(0o600)
+        subprocess.run([need("ssh-keygen"), "-q", "-p", "-N", PASSPHRASE, "-f", home / "mine"], check=True)
         connect("pi", sshd.device(identity_file=str(home / "mine"))).close()
     finally:
         agent.terminate()

@@ -1,5 +1,6 @@
 """Host keys as ssh-keygen writes them."""
 
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,9 @@ from loopback import keygen, need, public
 
 from edgepack.config.device import Device
 from edgepack.errors import TrustError
-from edgepack.remote.hostkeys import HostKey, Keyring, KeyVerdict, read, remember
+from edgepack.remote.hostkeys import Keyring, KeyVerdict, remember
+from edgepack.remote.knownhosts import read
+from edgepack.remote.publickey import HostKey
 from edgepack.remote.sshconfig import resolve
 
 
@@ -121,8 +124,9 @@ def test_a_pinned_key_that_is_none_is_refused(key, pinned):
 def test_known_types_are_requested_first(known_hosts, key, tmp_path):
     ecdsa = HostKey.parse(public(keygen(tmp_path / "ecdsa", "ecdsa")))
     known_hosts.write_text(f"board.lan {ecdsa}\n")
-    assert Keyring(endpoint(), device="pi").key_types() == ["ecdsa-sha2-nistp256"]
-    assert Keyring(endpoint(), device="pi", pinned=str(key)).key_types() == ["ssh-ed25519"]
+    offered = ["ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512"]
+    assert Keyring(endpoint(), device="pi").preferred(offered)[0] == "ecdsa-sha2-nistp256"
+    assert Keyring(endpoint(), device="pi", pinned=str(key)).preferred(offered) == offered
 
 
 def test_remember_only_appends(home, known_hosts, key, other):
@@ -154,4 +158,12 @@ def test_remember_without_a_file_names_the_other_way(key):
 
 
 def test_files_that_cannot_be_read_hold_nothing(tmp_path):
-    assert read([tmp_path / "none", tmp_path]) == []
+    os.mkfifo(tmp_path / "fifo")
+    files = [tmp_path / "none", tmp_path, tmp_path / "fifo", Path("/dev/zero"), Path("/dev/null")]
+    entries, faults = read(files, ["board.lan"])
+    assert entries == []
+    assert faults == [
+        f"{tmp_path}: it is a folder",
+        f"{tmp_path}/fifo: it is not a regular file",
+        "/dev/zero: it is not a regular file",
+    ]

@@ -17,8 +17,9 @@ from edgepack.errors import (
     UnreachableError,
     UsageError,
 )
-from edgepack.remote.install import install, releases, rollback, scratch
+from edgepack.remote.install import install, releases, rollback
 from edgepack.remote.lock import lock
+from edgepack.remote.scratch import scratch
 from edgepack.remote.smoke import compare
 
 
@@ -112,16 +113,21 @@ def test_only_new_files_are_sent_and_the_old_ones_are_shared(deploy, work):
     assert version(work) == "1.1.0"
 
 
-def test_damage_to_the_current_release_is_detected_and_repaired(deploy, work):
+def test_damage_to_the_current_release_is_reported_and_a_new_copy_replaces_it(deploy, work):
     first = deploy()
     current = work / "digits/current"
+    damaged = current.resolve()
     (current / "model/model.so").write_bytes(b"bit rot")
     (current / "sample/input-0.npy").unlink()
     repaired = deploy()
     assert (repaired.changed, repaired.digest) == (True, first.digest)
+    (note,) = repaired.notes
+    assert "model/model.so has other contents; sample/input-0.npy is missing" in note
     assert 0 < repaired.bytes_sent < 200_000
+    assert current.resolve() != damaged
     assert (current / "model/model.so").read_bytes() == b"\x00model" * 20_000
     assert deploy().changed is False
+    assert leftovers(work) == [current.resolve().name]  # the damaged copy is gone
 
 
 @pytest.mark.parametrize(
@@ -280,8 +286,8 @@ def test_a_lost_connection_changes_nothing_and_the_next_upload_resumes(
 
     with connect("board", own_sshd.device()) as session:
         done = install(session, bundle, work_dir=str(work))
-    # What had arrived whole, the library, is not sent again; the samples are those of 1.0.0.
-    assert done.bytes_sent == 2_000_000 + len(read_manifest(bundle).to_bytes())
+    # What had arrived whole, the manifest and the library, is not sent again; the samples are those of 1.0.0.
+    assert done.bytes_sent == 2_000_000
     assert version(work) == "2.0.0"
     assert leftovers(work) == []
 

@@ -100,8 +100,8 @@ def test_includes_are_followed_and_do_not_leak_their_blocks(config, home):
     [
         "Host pi\n  ProxyJump pi\n",
         "Host pi\n  ProxyJump a\nHost a\n  ProxyJump b\nHost b\n  ProxyJump a\n",
-        "Host pi\n  ProxyJump a:ssh\n",
-        "Host pi\n  Port ssh\n",
+        "Host pi\n  ProxyJump a:port\n",
+        "Host pi\n  Port 0\n",
         "Host 'pi\n",
     ],
 )

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from edgepack.config.target import load_target
+from edgepack.errors import DeployError
 from edgepack.remote import tools
+from edgepack.remote.lock import lock
 
 DAY_S = 86_400
 
@@ -34,22 +36,70 @@ def test_tools_are_sent_once(session, ensure, work_dir):
     assert agent.read_bytes() == b"agent"
     assert agent.stat().st_mode & 0o111
     assert (agent.parents[1] / "lib/libtvm_runtime.so").is_file()
-    agent.write_bytes(b"as it was")
+    before = agent.stat().st_mtime_ns
     assert ensure(session) == agent
-    assert agent.read_bytes() == b"as it was"
+    assert agent.stat().st_mtime_ns == before
     assert [p.name for p in (work_dir / ".tools").iterdir()] == [agent.parents[1].name]
 
 
-def test_those_of_another_run_stay_and_forgotten_ones_go(session, ensure, work_dir):
-    for name in ("other", ".new-other", "old", ".new-old"):
-        (work_dir / ".tools" / name).mkdir(parents=True)
-    yesterday = time.time() - 2 * DAY_S
-    for name in ("old", ".new-old"):
-        os.utime(work_dir / ".tools" / name, (yesterday, yesterday))
+def damage_contents(agent):
+    agent.write_bytes(b"other")
+
+
+def damage_mode(agent):
+    agent.chmod(0o644)
+
+
+def damage_kind(agent):
+    agent.unlink()
+    os.mkfifo(agent)
+
+
+@pytest.mark.parametrize("damage", [damage_contents, damage_mode, damage_kind])
+def test_damaged_tools_are_not_used_and_not_touched(session, ensure, damage):
+    agent = ensure(session)
+    damage(agent)
+    mode = agent.lstat().st_mode
+    again = ensure(session)
+    assert again != agent
+    assert again.read_bytes() == b"agent"
+    assert agent.lstat().st_mode == mode
+    assert ensure(session) == again
+
+
+def test_only_what_edgepack_made_goes_and_what_is_in_use_stays(session, open_session, ensure, work_dir):
+    """Sets unused for a day, and those that a killed run began to send."""
     mine = ensure(session).parents[1]
-    os.utime(mine, (yesterday, yesterday))
-    assert ensure(session).is_file()
-    assert {p.name for p in mine.parent.iterdir()} == {mine.name, "other", ".new-other"}
+    tools = mine.parent
+    yesterday = time.time() - 2 * DAY_S
+    forgotten, fresh, sending, used = "0" * 32, "1" * 32, ".new-" + "2" * 16, ".new-" + "3" * 16
+    for name in (forgotten, fresh, f"{sending}/set", f"{used}/set"):
+        for path in ("bin/edgepack-agent", "lib/libtvm_runtime.so"):
+            (tools / name / path).parent.mkdir(parents=True)
+            (tools / name / path).write_text("x")
+    (tools / sending / "set/lib/.libtvm_ffi.so.0123abcd.part").write_text("x")
+    (tools / sending / ".lock").touch()
+    foreign = {"mine": "keep", "old/file": "keep", ".new-old/x": "keep", "4" * 32 + "/bin/notes": "keep"}
+    for path, text in foreign.items():
+        (tools / path).parent.mkdir(parents=True, exist_ok=True)
+        (tools / path).write_text(text)
+    for path in tools.iterdir():
+        if path.name != fresh:
+            os.utime(path, (yesterday, yesterday))
+    with lock(open_session(), str(tools / used)):
+        assert ensure(session).parents[1] == mine
+    left = {path.name for path in tools.iterdir()}
+    assert left == {mine.name, fresh, used, "mine", "old", ".new-old", "4" * 32}
+    assert all((tools / path).read_text() == text for path, text in foreign.items())
+
+
+def test_a_link_in_their_place_is_not_followed(session, ensure, work_dir, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    work_dir.mkdir()
+    (work_dir / ".tools").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DeployError, match="not a folder"):
+        ensure(session)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_two_runs_may_send_the_tools_at_once(open_session, ensure, work_dir):

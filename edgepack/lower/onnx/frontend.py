@@ -12,10 +12,10 @@ from edgepack.lower.onnx.converters import importer
 from edgepack.lower.onnx.support import ValueType
 from edgepack.lower.phase import Lowering, content_of
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of
-from edgepack.onnxfile.canonical import IR_VERSION
 from edgepack.onnxfile.encodings import encoded_constants
 from edgepack.onnxfile.importing import fit_model, open_batch, simplify_model
 from edgepack.onnxfile.inlining import inline_functions, is_function
+from edgepack.onnxfile.protos import IR_VERSION
 from edgepack.onnxfile.ranges import index_ranges
 from edgepack.onnxfile.reading import nodes
 from edgepack.spec.encoding import DENSE, EncodedConstant

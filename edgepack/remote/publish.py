@@ -1,0 +1,136 @@
+"""The change of a board from one release to another, and what is removed before and after it."""
+
+import secrets
+from datetime import UTC, datetime
+
+from edgepack.bundle.manifest import Manifest
+from edgepack.errors import UnreachableError
+from edgepack.remote.layout import owner
+from edgepack.remote.lock import BoardLock
+from edgepack.remote.staging import FLUSH
+from edgepack.remote.survey import BoardFolder, Survey
+from edgepack.remote.tree import FILES, expected, removal, remove
+
+# The release is on the disk before a link points to it, and `previous` has its new target before `current`: a power cut
+# between the two renames leaves both equal, and the release before is then found in the history. What does not
+# reach the disk is taken back.
+_PUBLISH = (
+    FLUSH
+    + """\
+cd "$1" || exit
+staged=$2 release=$3 old=$4 before=$5 previous=$6 random=$7 line=$8
+fail() { echo "$1" >&2; exit 1; }
+[ -L current ] || [ ! -e current ] || fail "current is not a link"
+[ "$(readlink current)" = "$old" ] || fail "current was changed by somebody else"
+if [ "$staged" != "$release" ]; then
+  if [ -e "releases/$release" ] || [ -L "releases/$release" ]; then fail "releases/$release is there already"; fi
+  mv -T "releases/$staged" "releases/$release" || exit
+fi
+point() {
+  if [ -z "$2" ]; then [ ! -L "$1" ] || rm -f -- "$1"; return; fi
+  ln -s "$2" ".link-$random$3" && mv -fT ".link-$random$3" "$1"
+}
+undo() {
+  point current "$old" c
+  point previous "$before" p
+  fail "$1; the links were set back"
+}
+flush || fail "the files could not be written to the disk"
+if [ "$previous" != "$before" ]; then point previous "$previous" p || exit; fi
+point current "releases/$release" c || undo "current could not be moved"
+if [ -s history ] && [ -n "$(tail -c 1 history)" ]; then echo >>history; fi
+printf '%s\\n' "$line" >>history || undo "the history could not be written"
+flush || undo "the links could not be written to the disk"
+exit 0
+"""
+)
+
+
+def publish(
+    held: BoardLock, found: Survey, manifest: Manifest, *, staged: str, release: str, action: str
+) -> None:
+    """Rename ``releases/<staged>`` to ``releases/<release>`` and make it current.
+
+    ``previous`` then points to what was current, and a line is added to the history.
+
+    Raises:
+        DeployError: It failed, and the links are as before.
+        UnreachableError: The connection was lost; ``current`` is one of the two releases.
+    """
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # our clock: many boards have none
+    line = f"{now} {action} {manifest.digest} {manifest.version} by {owner()}"
+    old, before = _target(found.current), _target(found.linked)
+    kept = found.running if found.running and found.running.digest != manifest.digest else found.previous
+    arguments = [
+        staged,
+        release,
+        old,
+        before,
+        _target(kept.name if kept else None),
+        secrets.token_hex(4),
+        line,
+    ]
+    try:
+        held.script(_PUBLISH, held.root, *arguments)
+    except UnreachableError as error:
+        error.state = f"current is the old release or {manifest.digest[:12]}, complete in both cases"
+        raise
+
+
+def sweep(held: BoardLock, found: Survey, keep: str | None = None) -> None:
+    """Remove what earlier installs left when they were cut off, except files that edgepack did not make.
+
+    ``keep`` is the folder of a transfer that is resumed: only partly transferred files are removed from it.
+    """
+    orders = [f"file {name}" for name in found.temporaries]
+    for folder in found.folders.values():
+        if folder.name == keep:
+            orders += [f"file releases/{keep}/{path}" for path in folder.own - folder.listed]
+        elif folder.name.startswith("."):
+            orders += removal(f"releases/{folder.name}", folder.tree, folder.own | folder.listed)
+    remove(held.script, held.root, orders)
+
+
+def prune(held: BoardLock, found: Survey, keep: int) -> list[str]:
+    """Remove old releases, after a new one became current; returns those with files that edgepack did not make, which stay.
+
+    Args:
+        held: The lock.
+        found: The state of the board now.
+        keep: Number of releases to keep; the current and the previous one always are.
+    """
+    stay = {found.current, found.linked, found.previous and found.previous.name}
+    kept = {folder.digest for folder in found.releases if folder.name in stay}
+    superfluous: list[BoardFolder] = []
+    for folder in reversed(found.releases):
+        if folder.name in stay:
+            continue
+        if folder.digest in kept or len(kept) >= keep:  # a damaged copy of a release goes, too
+            superfluous.append(folder)
+        else:
+            kept.add(folder.digest)
+    orders: list[str] = []
+    for folder in superfluous:
+        if not folder.foreign:
+            aside = f"releases/{found.free_name(f'.gone-{folder.digest}')}"
+            orders += [
+                f"aside releases/{folder.name} {aside}",
+                *removal(aside, folder.tree, folder.own | folder.listed),
+            ]
+    remove(held.script, held.root, orders)
+    return [folder.name for folder in superfluous if folder.foreign]
+
+
+def discard(held: BoardLock, folder: str, manifest: Manifest) -> None:
+    """Remove a release that was staged in ``releases/<folder>`` and does not work."""
+    tree = expected(manifest)
+    remove(
+        held.script,
+        held.root,
+        removal(f"releases/{folder}", tree, [path for path in tree if tree[path] in FILES]),
+    )
+
+
+def _target(folder: str | None) -> str:
+    """What a link to a release's folder points to; empty for no link."""
+    return f"releases/{folder}" if folder else ""

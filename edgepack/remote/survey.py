@@ -1,0 +1,297 @@
+"""What is on a board for one release's name: links, folders and their contents, read in one round trip.
+
+Only what edgepack made is ever changed or removed. A folder's name has its release's digest, the manifest in it has
+that sha256, and the manifest lists its files: those are edgepack's. Everything else is foreign, whatever its name.
+"""
+
+import hashlib
+import posixpath
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from edgepack.bundle.layout import MANIFEST
+from edgepack.bundle.manifest import Manifest
+from edgepack.errors import DeployError, InputError
+from edgepack.remote.layout import checksums, good, script_bytes
+from edgepack.remote.session import Session
+from edgepack.remote.tree import (
+    DESCRIBE,
+    FILES,
+    Described,
+    Tree,
+    described,
+    differences,
+    expected,
+    folders_of,
+    listed,
+    sections,
+)
+
+# Names with other characters than edgepack's own names are passed over. The wanted release is hashed if it is current.
+_SURVEY = (
+    DESCRIBE
+    + """\
+[ -d "$root" ] || { say "is root $(kind "$root")"; exit 0; }
+cd "$root" || exit
+for name in current previous releases history .lock; do say "is $name $(kind "$name")"; done
+for name in current previous; do
+  if [ -L "$name" ]; then say "link $name"; readlink "$name"; fi
+done
+if [ "$(kind history)" = file ]; then say history; tail -c 262144 history; echo; fi
+for link in .link-*; do
+  case $link in *[!0-9a-z.-]*) continue;; esac
+  if [ -L "$link" ]; then say "temporary $link"; fi
+done
+[ "$(kind releases)" = folder ] && cd releases || exit 0
+for entry in * .[!.]*; do
+  case $entry in *[!0-9a-z.-]*) continue;; esac
+  [ "$(kind "$entry")" != none ] || continue
+  say "entry $entry"
+  [ "$(kind "$entry")" = folder ] || continue
+  case $entry in .incoming-*|.gone-*|.smoke-*) ;; *) [ "${#entry}" -ge 64 ] || continue;; esac
+  tree "$entry"
+  manifest "$entry"
+done
+[ -n "$wanted" ] && [ -L ../current ] || exit 0
+release=$(readlink ../current)
+release=${release#releases/}
+case $release in "$wanted"|"$wanted".*) ;; *) exit 0;; esac
+if [ "$(kind "$release")" = folder ] && [ -z "$(find "./$release" ! -type d ! -type f)" ] && cd "$release"; then
+  say sums
+  sha256sum -c - 2>/dev/null
+fi
+exit 0
+"""
+)
+_RELEASE = re.compile(r"([0-9a-f]{64})(\.[1-9][0-9]*)?")
+_UNFINISHED = re.compile(r"\.(?:incoming|gone)-([0-9a-f]{64})(\.[1-9][0-9]*)?")
+_SMOKE = re.compile(r"\.smoke-[0-9a-f]{8}")
+_LINK = re.compile(r"\.link-[0-9a-f]{8}[cp]")
+_OUTPUT = re.compile(r"output-[0-9]+\.npy")
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
+_HISTORY = re.compile(r"(\S+) (?:install|rollback) ([0-9a-f]{64}) (\S+) by .*")
+_KINDS = {"link": "a link", "folder": "a folder", "file": "a file", "other": "a FIFO, socket or device"}
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A line of the history: a release became current. ``when`` is UTC, ISO 8601, by the installing machine's clock."""
+
+    when: str
+    digest: str
+    version: str
+
+
+@dataclass(frozen=True)
+class BoardFolder:
+    """A folder in ``releases/`` with a name that edgepack gives.
+
+    Attributes:
+        name: Its name.
+        tree: What is in it.
+        manifest: The manifest in it; None if none has the digest of the folder's name, or it cannot be read.
+        listed: The files that this manifest lists, and itself.
+        refusal: Why the manifest cannot be read, although it is undamaged: a newer edgepack wrote it.
+    """
+
+    name: str
+    tree: Tree
+    manifest: Manifest | None
+    listed: frozenset[str]
+    refusal: InputError | None = None
+
+    @property
+    def digest(self) -> str:
+        """The release digest in its name; empty if it has none."""
+        match = _RELEASE.fullmatch(self.name) or _UNFINISHED.fullmatch(self.name)
+        return match[1] if match else ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it holds a release, which may be damaged."""
+        return _RELEASE.fullmatch(self.name) is not None and bool(self.listed)
+
+    @cached_property
+    def own(self) -> frozenset[str]:
+        """The files in it that edgepack made, partly transferred ones included."""
+        return frozenset(path for path, kind in self.tree.items() if kind in FILES and self._made(path))
+
+    @cached_property
+    def foreign(self) -> tuple[str, ...]:
+        """What is in it that edgepack did not make."""
+        folders = {path for path in folders_of(self.listed) if self.tree.get(path) == "folder"}
+        return tuple(path for path in self.tree if path not in self.own | folders)
+
+    @cached_property
+    def faults(self) -> int:
+        """In how many files it differs from its manifest in kind, mode or number; contents are not compared."""
+        return 0 if self.manifest is None else len(differences(self.tree, expected(self.manifest)))
+
+    def _made(self, path: str) -> bool:
+        folder, name = posixpath.split(path)
+        part = _PART.fullmatch(name)
+        if part is not None:
+            return posixpath.join(folder, part[1]) in self.listed | {MANIFEST}
+        return path in self.listed or bool(_SMOKE.fullmatch(self.name) and _OUTPUT.fullmatch(path))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The state of a board for one release's name.
+
+    Attributes:
+        folders: The folders with names that edgepack gives.
+        names: The names in ``releases/`` that are taken, whatever they are.
+        current: The name of the folder that ``current`` points to.
+        linked: The name of the folder that ``previous`` points to.
+        history: Switches, the oldest first.
+        temporaries: Links of a switch that was cut off.
+        obstacles: What is in the place of edgepack's own files, and is not followed, waited for or overwritten.
+        sound: Files of the wanted release, which is current, whose sha256 is right.
+    """
+
+    folders: Mapping[str, BoardFolder]
+    names: frozenset[str]
+    current: str | None
+    linked: str | None
+    history: tuple[Switch, ...]
+    temporaries: tuple[str, ...]
+    obstacles: tuple[str, ...]
+    sound: frozenset[str]
+
+    @property
+    def releases(self) -> tuple[BoardFolder, ...]:
+        """The folders that hold releases, the one that became current last at the end."""
+        order = {switch.digest: index for index, switch in enumerate(self.history)}
+        finished = [folder for folder in self.folders.values() if folder.finished]
+        return tuple(sorted(finished, key=lambda folder: order.get(folder.digest, -1)))
+
+    @property
+    def running(self) -> BoardFolder | None:
+        """The current release."""
+        return self.folders.get(self.current or "")
+
+    @property
+    def previous(self) -> BoardFolder | None:
+        """The release that a rollback restores.
+
+        A power cut between the two links of a switch leaves ``previous`` equal to ``current``. It is then the release
+        that became current before, as the history says.
+        """
+        now = self.current and self.current[:64]
+        linked = self.folders.get(self.linked or "")
+        if linked is not None and linked.finished and linked.digest != now:
+            return linked
+        for switch in reversed(self.history):
+            if switch.digest != now:
+                found = [folder for folder in self.releases if folder.digest == switch.digest]
+                if found:
+                    return min(found, key=lambda folder: folder.faults)
+        return None
+
+    def damage(self, wanted: Manifest) -> dict[str, str] | None:
+        """How the current release differs from ``wanted``, by path; None if it is another release."""
+        if self.current is None or self.current[:64] != wanted.digest:
+            return None
+        return differences(self.running.tree if self.running else {}, expected(wanted), self.sound)
+
+    def free_name(self, stem: str) -> str:
+        """``stem``, or ``stem.1``, ``stem.2`` and so on if that name is taken."""
+        number = 0
+        while (name := f"{stem}.{number}" if number else stem) in self.names:
+            number += 1
+        return name
+
+
+def survey(session: Session, root: str, wanted: Manifest | None = None) -> Survey:
+    """Read the board's state in one round trip; nothing is changed.
+
+    Raises:
+        DeployError: The board could not run the script.
+        UnreachableError: The connection was lost.
+    """
+    mark = secrets.token_hex(8)
+    text = f"root=$1\nmark=$2\nwanted=$3\n{_SURVEY}"
+    digest, sums = (wanted.digest, checksums(wanted)) if wanted else ("", "")
+    return _collect(list(sections(script_bytes(session, text, root, mark, digest, stdin=sums), mark)), root)
+
+
+def refuse_obstacles(session: Session, root: str, found: Survey) -> None:
+    """Raise the error for what is in the place of edgepack's files.
+
+    Raises:
+        DeployError: With all of them.
+    """
+    if found.obstacles:
+        raise DeployError(
+            f"{root} on the board has something that edgepack did not make in the place of its own files",
+            where=session.name,
+            why="".join(f"\n    - {obstacle}" for obstacle in found.obstacles),
+            state="nothing was changed",
+            next="move it away, or set another work_dir in devices.yaml",
+        )
+
+
+def _collect(found: list[tuple[list[str], bytes]], root: str) -> Survey:
+    kinds = {words[1]: words[2] for words, _ in found if words[0] == "is"}
+    links = {
+        words[1]: body.decode(errors="backslashreplace")[:-1] for words, body in found if words[0] == "link"
+    }
+    texts = {
+        words[0]: body.decode(errors="replace") for words, body in found if words[0] in {"history", "sums"}
+    }
+    temporaries = [words[1] for words, _ in found if words[0] == "temporary" and _LINK.fullmatch(words[1])]
+    return Survey(
+        folders={name: _folder(name, it) for name, it in described(found).items() if _has_own_name(name)},
+        names=frozenset(words[1] for words, _ in found if words[0] == "entry"),
+        current=_release_of(links.get("current", "")),
+        linked=_release_of(links.get("previous", "")),
+        history=tuple(_switches(texts.get("history", ""))),
+        temporaries=tuple(temporaries),
+        obstacles=tuple(_obstacles(root, kinds, links)),
+        sound=good(texts.get("sums", "")),
+    )
+
+
+def _release_of(target: str) -> str | None:
+    """The name of the release's folder that a link points to; None if edgepack makes no such link."""
+    name = target.removeprefix("releases/")
+    return name if name != target and _RELEASE.fullmatch(name) else None
+
+
+def _obstacles(root: str, kinds: Mapping[str, str], links: Mapping[str, str]) -> Iterator[str]:
+    right = {"root": "folder", "releases": "folder", "history": "file", ".lock": "file"}
+    right |= {"current": "link", "previous": "link"}
+    for name, kind in kinds.items():
+        if kind not in {"none", right[name]}:
+            yield f"{root if name == 'root' else name} is {_KINDS[kind]}, not {_KINDS[right[name]]}"
+    for name, target in links.items():
+        if _release_of(target) is None:
+            yield f"{name} points to {target!r}, which is not a release that edgepack installed"
+
+
+def _has_own_name(name: str) -> bool:
+    return any(pattern.fullmatch(name) for pattern in (_RELEASE, _UNFINISHED, _SMOKE))
+
+
+def _folder(name: str, it: Described) -> BoardFolder:
+    match = _RELEASE.fullmatch(name) or _UNFINISHED.fullmatch(name)
+    if match is None or hashlib.sha256(it.manifest).hexdigest() != match[1]:
+        return BoardFolder(name, it.tree, None, frozenset())
+    try:
+        return BoardFolder(name, it.tree, Manifest.parse(it.manifest, where=name), listed(it.manifest))
+    except InputError as error:
+        return BoardFolder(name, it.tree, None, listed(it.manifest), error)
+
+
+def _switches(text: str) -> Iterator[Switch]:
+    """The lines of a history; each digest is where it became current last. Incomplete lines are ignored."""
+    found: dict[str, Switch] = {}
+    for match in map(_HISTORY.fullmatch, text.splitlines()):
+        if match:
+            found.pop(match[2], None)
+            found[match[2]] = Switch(match[1], match[2], match[3])
+    yield from found.values()

@@ -1,0 +1,202 @@
+"""Logging in with keys of ssh-agent, public halves, certificates, and identity files that are none."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from loopback import Sshd, keygen, need, public
+
+from edgepack.errors import UnreachableError
+from edgepack.remote import agentkeys
+from edgepack.remote.session import connect
+
+
+@contextlib.contextmanager
+def ssh_agent(path: Path, *keys: Path):
+    process = subprocess.Popen([need("ssh-agent"), "-D", "-a", path], stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 20
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if keys:
+            environment = {**os.environ, "SSH_AUTH_SOCK": str(path)}
+            subprocess.run([need("ssh-add"), "-q", *keys], check=True, env=environment)
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+@pytest.fixture
+def agent(tmp_path, keys):
+    """The socket of an agent that has the user's key."""
+    with ssh_agent(tmp_path / "agent", keys / "user"):
+        yield tmp_path / "agent"
+
+
+def configure(home, text: str) -> None:
+    (home / ".ssh/config").write_text(text)
+
+
+def reason(device) -> str:
+    with pytest.raises(UnreachableError) as raised:
+        connect("pi", device).close()
+    assert raised.value.where == "pi"
+    assert raised.value.next
+    return raised.value.why or ""
+
+
+def test_a_public_key_whose_private_half_is_in_the_agent_logs_in(sshd, home, keys, agent, monkeypatch):
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+    board = home / ".ssh/board.pub"
+    board.write_text(f"{public(keys / 'user')} a comment\n")
+    connect("pi", sshd.device(identity_file=str(board))).close()  # the file itself
+    connect(
+        "pi", sshd.device(identity_file=str(home / ".ssh/board"))
+    ).close()  # named by the private half, as ssh can
+    configure(home, "Host *\n  IdentitiesOnly yes\n  IdentityFile ~/.ssh/board.pub\n")
+    connect("pi", sshd.device(identity_file=None)).close()
+
+
+def test_a_public_key_that_the_agent_does_not_have_is_named(sshd, home, keys, agent, monkeypatch):
+    board = home / "board.pub"
+    board.write_text(public(keys / "other"))
+    assert f"{board}: a public key" in reason(sshd.device(identity_file=str(board)))
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+    assert "not in ssh-agent" in reason(sshd.device(identity_file=str(board)))
+
+
+def test_with_identities_only_no_other_key_of_the_agent_is_offered(sshd, home, keys, agent, monkeypatch):
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+    configure(home, f"IdentitiesOnly yes\nIdentityFile {keys / 'other'}\n")
+    assert "ssh-agent" not in reason(sshd.device(identity_file=None))
+
+
+@pytest.mark.parametrize(
+    "setting", ["{agent}", "SSH_AUTH_SOCK", "$BOARD_AGENT", "${{BOARD_AGENT}}", "~/agent"]
+)
+def test_identity_agent_says_which_agent_is_asked(sshd, home, agent, monkeypatch, setting):
+    variable = {"S": "SSH_AUTH_SOCK", "$": "BOARD_AGENT"}.get(setting[0], "UNUSED")
+    monkeypatch.setenv(variable, str(agent))
+    (home / "agent").symlink_to(agent)
+    configure(home, f"IdentityAgent {setting.format(agent=agent)}\n")
+    connect("pi", sshd.device(identity_file=None)).close()
+
+
+@pytest.mark.parametrize("setting", ["none", "$NOT_SET_HERE", "/no/such/agent"])
+def test_identity_agent_replaces_the_usual_agent(sshd, home, agent, monkeypatch, setting):
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+    configure(home, f"IdentityAgent {setting}\n")
+    reason(sshd.device(identity_file=None))
+
+
+def test_the_agent_also_holds_the_key_of_an_encrypted_file(sshd, home, keys, agent, monkeypatch):
+    path = home / "locked"
+    shutil.copy(keys / "user", path)
+    subprocess.run([need("ssh-keygen"), "-q", "-p", "-N", "a passphrase", "-f", path], check=True)
+    assert "encrypted" in reason(sshd.device(identity_file=str(path)))
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(agent))
+    connect("pi", sshd.device(identity_file=str(path))).close()  # its public half is not encrypted
+
+
+def test_an_agent_that_does_not_answer_is_left_out(sshd, home, keys, tmp_path, monkeypatch):
+    monkeypatch.setattr(agentkeys, "_LIST_TIMEOUT_S", 0.3)
+    with ssh_agent(tmp_path / "stopped", keys / "user") as process:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "stopped"))
+        process.send_signal(signal.SIGSTOP)
+        connect("pi", sshd.device()).close()  # by its file
+        assert "does not answer" in reason(sshd.device(identity_file=None))
+
+
+def test_an_agent_that_refuses_to_sign_costs_one_attempt(sshd, home, keys, tmp_path, monkeypatch):
+    with ssh_agent(tmp_path / "agent") as process:
+        environment = {**os.environ, "SSH_AUTH_SOCK": str(tmp_path / "agent"), "SSH_ASKPASS": "/bin/false"}
+        # -c: the agent asks for leave, and gets none without a terminal.
+        subprocess.run([need("ssh-add"), "-q", "-c", keys / "user"], check=True, env=environment)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+        assert process.poll() is None
+        assert "did not sign" in reason(sshd.device(identity_file=None))
+        configure(home, f"IdentityFile {keys / 'other'}\nIdentityFile {home}/mine\n")
+        (home / "mine").write_bytes(keygen(home / "unknown").read_bytes())
+        why = reason(sshd.device(identity_file=None))
+        assert str(keys / "other") in why  # keys after the refused one were tried
+        assert str(home / "mine") in why
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "/dev/zero", "/dev/null", "socket"])
+def test_an_identity_file_that_is_no_file(sshd, home, agent, kind):
+    path = home / "identity"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path = agent if kind == "socket" else Path(kind)
+    assert f"{path}: " in reason(sshd.device(identity_file=str(path)))
+
+
+def test_public_key_authentication_can_be_switched_off(sshd, home):
+    configure(home, "PubkeyAuthentication no\n")
+    assert "PubkeyAuthentication is no" in reason(sshd.device())
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return keygen(tmp_path_factory.mktemp("authority") / "ca")
+
+
+@pytest.fixture(scope="module")
+def believer(tmp_path_factory, keys, authority):
+    """A server that takes keys that the authority signed, and no others."""
+    folder = tmp_path_factory.mktemp("believer")
+    server = Sshd(folder, keys / "other", keys / "host", extra=f"TrustedUserCAKeys {authority}.pub").start()
+    yield server
+    server.stop()
+
+
+def certify(authority: Path, key: Path, user: str = "") -> Path:
+    """Sign a key for a user; the certificate is beside it."""
+    names = user or subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    command = [need("ssh-keygen"), "-q", "-s", authority, "-I", "test", "-n", names, f"{key}.pub"]
+    subprocess.run(command, check=True, capture_output=True)
+    return key.with_name(f"{key.name}-cert.pub")
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
+def test_a_user_certificate_beside_its_key_logs_in(believer, home, authority, kind):
+    key = keygen(home / "mine", kind)
+    reason(believer.device(identity_file=str(key)))
+    certify(authority, key)
+    connect("pi", believer.device(identity_file=str(key))).close()
+
+
+def test_a_certificate_file_is_offered_with_the_key_that_it_certifies(
+    believer, home, authority, tmp_path, monkeypatch
+):
+    key = keygen(home / "mine")
+    certificate = certify(authority, key).rename(home / "signed")
+    configure(home, f"IdentityFile {key}\nCertificateFile {certificate}\n")
+    connect("pi", believer.device(identity_file=None)).close()
+    with ssh_agent(tmp_path / "agent", key):
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+        key.unlink()  # its private half is in the agent only
+        connect("pi", believer.device(identity_file=None)).close()
+
+
+def test_a_certificate_in_the_agent_logs_in(believer, home, authority, tmp_path, monkeypatch):
+    key = keygen(home / "mine")
+    certify(authority, key)
+    with ssh_agent(tmp_path / "agent", key):  # ssh-add takes the certificate along
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+        connect("pi", believer.device(identity_file=None)).close()
+
+
+def test_a_certificate_for_someone_else_is_named(believer, home, authority):
+    key = keygen(home / "mine")
+    certificate = certify(authority, key, user="somebody-else")
+    assert str(certificate) in reason(believer.device(identity_file=str(key)))
