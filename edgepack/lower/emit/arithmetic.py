@@ -4,14 +4,18 @@ LLVM's and CUDA's maximum and minimum drop NaN, the conversion of a number out o
 an integer division by zero ends the process. After these passes
 
 - maximum, minimum and what is made of them (Relu, Clip, pooling, reductions) keep NaN,
-- NaN and numbers out of range become the smallest 32- or 64-bit integer; narrower types take its lowest bits,
+- NaN and numbers out of range become the smallest int64 for int64 and uint32, the smallest int32 for int32 and narrower
+  types, which take the lowest bits,
 - an integer divided by zero is 0, as is the remainder; the smallest integer divided by -1 stays itself,
-- a shift by as many bits as there are, or by more, gives 0.
+- a shift by as many bits as there are, or by more, gives 0,
+- a conversion to bfloat16 rounds to nearest, ties to even, wherever it is: TVM computes bfloat16 in float32, and rounds
+  only what it stores.
 
 They run on the final TIR of the kernels, so that no schedule has to know of them.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from edgepack.config.target import Target
@@ -28,21 +32,28 @@ Callbacks = Sequence[tuple[Any, Callable[[Any], Any]]]
 def register(target: Target) -> str:
     """Register TVM's pipeline with these passes for the target; returns its name."""
     import tvm
-    from tvm import ir
+    from tvm import tirx
     from tvm.tirx import compilation_pipeline
 
     def factory() -> Any:
         pipeline, host, device = compilation_pipeline.get_tir_pipeline("default")
-        functions = _pass([(ir.Call, exact_function)])
         on_host = _arithmetic(native=target.abi.arch == "aarch64")
         return (
-            pipeline,
-            lambda: tvm.ir.transform.Sequential([functions, host(), *on_host]),
-            lambda: tvm.ir.transform.Sequential([functions, device(), *_arithmetic(native=False)]),
+            tvm.ir.transform.Sequential([_pass([(tirx.Cast, _to_bfloat16)]), pipeline]),
+            lambda: tvm.ir.transform.Sequential([_functions(library=False), host(), *on_host]),
+            lambda: tvm.ir.transform.Sequential(
+                [_functions(library=True), device(), *_arithmetic(native=False)]
+            ),
         )
 
     compilation_pipeline.register_tir_pipeline(PIPELINE, factory)
     return PIPELINE
+
+
+def _functions(*, library: bool) -> Any:
+    from tvm import ir
+
+    return _pass([(ir.Call, partial(exact_function, library=library))])
 
 
 def _arithmetic(*, native: bool) -> list[Any]:
@@ -96,9 +107,32 @@ def _extreme(node: Any, *, native: bool) -> Any:
     )
 
 
+def _to_bfloat16(cast: Any) -> Any:
+    """The number as float32 whose lower half is 0, which TVM's own conversion keeps.
+
+    Nothing is bound to a variable here, since loops are vectorised later; LLVM computes each part once.
+    """
+    from tvm import ir, tirx
+
+    if element(cast) != "bfloat16" or not is_float(cast.value) or element(cast.value) == "bfloat16":
+        return cast
+    x = cast.value if element(cast.value) == "float32" else widened(cast.value)
+
+    def bits_of(value: int) -> Any:
+        return tirx.const(value, like("uint32", x))
+
+    bits = tirx.reinterpret(like("uint32", x), x)
+    odd = ir.prim.BitwiseAnd(ir.prim.RShift(bits, bits_of(16)), bits_of(1))
+    whole = bits + bits_of(0x7FFF) + odd  # ties to even
+    quiet = ir.prim.BitwiseOr(bits, bits_of(0x400000))
+    nan = ir.prim.BitwiseAnd(bits, bits_of(0x7FFFFFFF)) > bits_of(0x7F800000)
+    rounded = ir.prim.BitwiseAnd(tirx.Select(nan, quiet, whole), bits_of(0xFFFF0000))
+    return tirx.Cast(cast.ty, tirx.reinterpret(str(x.ty.dtype), rounded))
+
+
 def _to_integer(cast: Any) -> Any:
     """A conversion of a floating-point number to an integer, defined for all numbers."""
-    from tvm import tirx
+    from tvm import ir, tirx
 
     kind, value = element(cast), cast.value
     if not is_float(value) or not kind.startswith(("int", "uint")):
@@ -110,14 +144,13 @@ def _to_integer(cast: Any) -> Any:
         return tirx.Cast(cast.ty, clamped)
 
     def convert(x: Any) -> Any:
-        if kind not in {"uint32", "uint64"}:
-            return _to_signed(x, "int64" if kind == "int64" else "int32")
-        # The upper half of the range, which its signed type does not have.
-        signed, half = kind[1:], 2.0 ** (int(kind[4:]) - 1)
-        low = tirx.Cast(like(kind, x), _to_signed(x, signed))
-        high = tirx.Cast(like(kind, x), _to_signed(x - constant(half, x), signed))
-        flipped = tirx.BitwiseXor(high, tirx.const(2 ** (int(kind[4:]) - 1), like(kind, x)))
-        return tirx.Select(x >= constant(half, x), flipped, low)
+        if kind != "uint64":
+            return _to_signed(x, "int64" if kind in {"int64", "uint32"} else "int32")
+        # The upper half of the range, which the signed type does not have.
+        half = constant(2.0**63, x)
+        high = tirx.Cast(like(kind, x), _to_signed(x - half, "int64"))
+        flipped = ir.prim.BitwiseXor(high, tirx.const(2**63, like(kind, x)))
+        return tirx.Select(x >= half, flipped, tirx.Cast(like(kind, x), _to_signed(x, "int64")))
 
     return tirx.Cast(cast.ty, bind([value], convert))
 
@@ -156,6 +189,8 @@ def _division(node: Any) -> Any:
     from tvm import tirx
 
     kind = element(node)
+    if kind == "float16" and isinstance(node, tirx.Mod):  # CUDA has none
+        return tirx.Cast(node.ty, tirx.Mod(widened(node.a), widened(node.b)))
     if not kind.startswith(("int", "uint")) or is_constant(node.b):
         return node
     zero, one = tirx.const(0, node.ty), tirx.const(1, node.ty)

@@ -8,8 +8,22 @@ _HALVES = {"float16", "bfloat16"}
 _WIDENED = {
     f"tirx.{name}"
     for name in (
-        *("acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "erf", "exp", "exp10", "exp2", "log"),
-        *("log10", "log2", "pow", "rsqrt", "sigmoid", "sin", "sinh", "tan", "tanh"),
+        *(
+            "acos",
+            "acosh",
+            "asin",
+            "asinh",
+            "atan",
+            "atanh",
+            "cos",
+            "cosh",
+            "erf",
+            "exp",
+            "exp10",
+            "exp2",
+            "log",
+        ),
+        *("log10", "log2", "nearbyint", "pow", "round", "rsqrt", "sigmoid", "sin", "sinh", "tan", "tanh"),
     )
 }
 """Functions that are computed in float32 for half precision, and rounded once."""
@@ -19,8 +33,11 @@ _SERIES_BELOW = {"float32": 0.25, "float64": 0.02}
 _TANH = (62 / 2835, -17 / 315, 2 / 15, -1 / 3, 1.0)
 
 
-def exact_function(call: Any) -> Any:
-    """Replace a call of a function of floating-point numbers by a more exact formula, if TVM's is not exact."""
+def exact_function(call: Any, *, library: bool) -> Any:
+    """Replace a call of a function of floating-point numbers by a more exact formula, if TVM's is not exact.
+
+    ``library`` is whether the target has exact functions of its own in float32, which TVM then calls.
+    """
     from tvm import tirx
 
     name = str(getattr(call.op, "name", ""))
@@ -28,7 +45,9 @@ def exact_function(call: Any) -> Any:
         return call
     if element(call) in _HALVES:
         wide = [widened(each) for each in call.args]
-        return tirx.Cast(call.ty, exact_function(tirx.call_intrin(wide[0].ty, name, *wide)))
+        return tirx.Cast(call.ty, exact_function(tirx.call_intrin(wide[0].ty, name, *wide), library=library))
+    if library:
+        return call
     if name == "tirx.tanh":
         return bind([call.args[0]], _tanh)
     if name == "tirx.atanh":
@@ -56,8 +75,10 @@ def _atanh(x: Any) -> Any:
 
 
 def _log_of_one_and(x: Any) -> Any:
-    """Return log(1 + x): the rounding of the sum is made up for, as in D. Goldberg, What every computer scientist should know about
-    floating-point arithmetic, theorem 4."""
+    """Return log(1 + x), exact near 0.
+
+    D. Goldberg, What every computer scientist should know about floating-point arithmetic, 1991, theorem 4.
+    """
     from tvm import tirx
 
     one = constant(1, x)

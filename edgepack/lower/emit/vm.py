@@ -60,7 +60,10 @@ def build(
     compiler = library.use_our_cuda_compiler(lowering.target)
     with tvm.transform.PassContext(opt_level=3):
         executable = tvm.relax.build(
-            mod, target=lowering.tvm_target, relax_pipeline=None, tir_pipeline=arithmetic.register(lowering.target)
+            mod,
+            target=lowering.tvm_target,
+            relax_pipeline=None,
+            tir_pipeline=arithmetic.register(lowering.target),
         )
     progress("link")
     library.export(executable, lowering.target, out, compiler, lowering.facts)

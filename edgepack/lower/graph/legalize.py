@@ -18,6 +18,7 @@ def legalizations() -> dict[str, Callable[[Any, Any], Any]]:
         "relax.image.resize3d": resize,
         "relax.cosh": _elementwise(_cosh),
         "relax.sinh": _elementwise(_sinh),
+        "relax.nn.prelu": _prelu,
         "relax.sign": _elementwise(_sign),
         "relax.max": _extreme("max", -math.inf),
         "relax.min": _extreme("min", math.inf),
@@ -31,7 +32,9 @@ def _elementwise(function: Callable[[Any, str], Any]) -> Callable[[Any, Any], An
         from tvm import te
 
         def compute(x: Any) -> Any:
-            return te.compute(x.shape, lambda *at: _rounded_once(function, x(*at), str(x.dtype)), name="compute")
+            return te.compute(
+                x.shape, lambda *at: _rounded_once(function, x(*at), str(x.dtype)), name="compute"
+            )
 
         return builder.call_te(compute, call.args[0], primfunc_name_hint=call.op.name.partition(".")[2])
 
@@ -40,7 +43,9 @@ def _elementwise(function: Callable[[Any, str], Any]) -> Callable[[Any, Any], An
 
 def _rounded_once(function: Callable[[Any, str], Any], x: Any, dtype: str) -> Any:
     """Compute half precision in float32."""
-    return function(x.astype("float32"), "float32").astype(dtype) if dtype == "float16" else function(x, dtype)
+    return (
+        function(x.astype("float32"), "float32").astype(dtype) if dtype == "float16" else function(x, dtype)
+    )
 
 
 def _cosh(x: Any, dtype: str) -> Any:
@@ -78,6 +83,21 @@ def _sign(x: Any, dtype: str) -> Any:
         return tirx.const(value, dtype)
 
     return tirx.Select(x > const(0), const(1), tirx.Select(x < const(0), const(-1), x))
+
+
+def _prelu(builder: Any, call: Any) -> Any:
+    """A slope of infinity or NaN, times 0, is NaN: TVM multiplies unless the number is positive."""
+    from tvm import te, tirx
+
+    def prelu(x: Any, slope: Any) -> Any:
+        axis = int(call.attrs.axis) % len(x.shape)
+
+        def element(*at: Any) -> Any:
+            return tirx.Select(x(*at) < tirx.const(0, x.dtype), x(*at) * slope(at[axis]), x(*at))
+
+        return te.compute(x.shape, element, name="prelu")
+
+    return builder.call_te(prelu, *call.args)
 
 
 def _extreme(name: str, identity: float) -> Callable[[Any, Any], Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgepack.errors import ModelProblem
+from edgepack.lower.onnx.halves import narrow, widen
 from edgepack.lower.onnx.support import Node, ValueType, limit, missing, unusable
 from edgepack.onnxfile.reading import nodes as every_node
 
@@ -96,18 +97,27 @@ def importer(
             if beyond is not None:
                 report(beyond)
                 return self._zeros(node)
-            watched, given = _Attributes(attrs), watched_inputs(inputs)
             try:
-                output = super()._convert_operator(op_name, given, watched, opset)
-                why = _find_ignored(node, opset, watched.read, given.read) or _find_mistyped(
-                    node, output, types
-                )
+                output, why = self._convert_checked(node, inputs, attrs, opset)
             except Exception as error:  # noqa: BLE001 - converters raise whatever Python or TVM raises
                 why = f"{type(error).__name__}: {_last_line(error)}"
             if why is None:
                 return output
             report(unusable(op_name, opset, node.name, why))
             return self._zeros(node)
+
+        def _convert_checked(self, node: Any, inputs: Any, attrs: Any, opset: int) -> tuple[Any, str | None]:
+            """Convert a node; also return what is wrong with the result, if anything."""
+            wide = widen(node.op_type, inputs, self.bb)
+            watched, given = _Attributes(attrs), watched_inputs(inputs if wide is None else wide)
+            output = _to_integers(node.op_type, given, watched)
+            if output is None:
+                output = super()._convert_operator(node.op_type, given, watched, opset)
+            if wide is not None:
+                output = narrow(output, [types.get(name, (None, ()))[0] for name in node.output], self.bb)
+            return output, _find_ignored(node, opset, watched.read, given.read) or _find_mistyped(
+                node, output, types
+            )
 
         def _zeros(self, node: Any) -> Any:
             """Return zeros of the right type in place of the node's outputs."""
@@ -118,6 +128,23 @@ def importer(
             return zeros[0] if len(zeros) == 1 else relax.Tuple(zeros)
 
     return Importer(shapes, "float32", sanitize=False)
+
+
+def _to_integers(operator: str, inputs: Any, attributes: _Attributes) -> Any | None:
+    """Import Cast from floating-point numbers to integers as one operator, whose values the code generator defines.
+
+    TVM's converter replaces numbers that are not finite by 0, and reduces others modulo the type's size.
+    """
+    from onnx.helper import tensor_dtype_to_np_dtype
+    from tvm import relax
+
+    if operator != "Cast":
+        return None
+    kind = tensor_dtype_to_np_dtype(attributes["to"])
+    ty = getattr(inputs[0], "ty", None)
+    if kind.kind not in "iu" or not isinstance(ty, relax.TensorType) or "float" not in str(ty.dtype):
+        return None
+    return relax.op.astype(inputs[0], kind.name)
 
 
 def _watched_inputs() -> Any:
