@@ -25,7 +25,8 @@ def release_files(
     Args:
         target: the target of the build.
         model: the compiled model, with the file name of its executor.
-        samples: an .npz file with ``input_0``…, ``output_0``…, each ``[N, *shape]``; the first sample is used.
+        samples: an .npz file with ``input_0``…, ``output_0``…, each ``[N, *shape]``; the first sample is used that has
+            an output other than 0, NaN and infinities.
         runtime: names of the runtime libraries the model needs.
 
     Raises:
@@ -38,20 +39,32 @@ def release_files(
     }
     files |= {layout.library(name): path for name, path in runtime_libs(target.abi.arch, runtime).items()}
     files |= {layout.example(name): path for name, path in example_files().items()}
-    files |= _first_sample(samples)
+    files |= _example(samples)
     return files
 
 
-def _first_sample(path: Path) -> dict[str, Path | bytes]:
+def _example(path: Path) -> dict[str, Path | bytes]:
     import numpy as np
 
+    with np.load(path, allow_pickle=False) as archive:
+        samples = {name: archive[name] for name in archive.files if name.partition("_")[0] in _SAMPLE}
+    row = _telling_row([array for name, array in samples.items() if name.startswith("output_")])
     files: dict[str, Path | bytes] = {}
-    with np.load(path, allow_pickle=False) as samples:
-        for name in samples.files:
-            kind, _, index = name.partition("_")
-            if kind in _SAMPLE:
-                files[_SAMPLE[kind](int(index))] = _npy(samples[name][0])
+    for name, array in samples.items():
+        kind, _, index = name.partition("_")
+        files[_SAMPLE[kind](int(index))] = _npy(array[row])
     return files
+
+
+def _telling_row(outputs: "list[np.ndarray]") -> int:
+    """The first sample whose outputs a wrong result would differ from; the first of all if there is none."""
+    import numpy as np
+
+    tells: list[int] = []
+    for output in outputs:
+        rows = output.reshape(len(output), -1)
+        tells += np.flatnonzero((np.isfinite(rows) & (rows != 0)).any(axis=1)).tolist()[:1]
+    return min(tells, default=0)
 
 
 def _npy(array: "np.ndarray") -> bytes:

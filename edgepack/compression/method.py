@@ -17,6 +17,7 @@ from edgepack.errors import EdgepackError
 from edgepack.spec import Input, Model, Spec
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from edgepack.data import Splits
@@ -88,7 +89,9 @@ class Context:
 
     Attributes:
         inputs: the model's inputs, including the batch axis.
-        data: samples; a method that requires them declares it in ``needs`` and raises an error if there are none.
+        data: labelled samples; a method that requires them declares it in ``needs`` and raises an error if there are none.
+        samples: the recipe's inputs without labels, by name, each ``[N, *shape]`` with the batch axis; they satisfy the
+            need for samples where there is no ``data``.
         progress: called with the step's progress.
         teacher: builds the original model, before any step; None if not requested or if the model is not a torch one.
         files: the step's files, as returned by ``Method.files``.
@@ -98,6 +101,7 @@ class Context:
 
     inputs: tuple[Input, ...]
     data: "Splits | None" = None
+    samples: "Mapping[str, np.ndarray] | None" = field(default=None, kw_only=True)
     progress: Progress = field(default=silent)
     teacher: "Callable[[], torch.nn.Module] | None" = None
     files: "tuple[StepFile, ...]" = ()

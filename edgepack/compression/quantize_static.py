@@ -7,6 +7,7 @@ the arithmetic and Wu et al. 2020, arXiv:2004.09602, for the calibration methods
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
 
 
 class QuantizeStatic(Step):
-    """Quantize weights per channel and activations per tensor to int8, calibrated on training data."""
+    """Quantize weights per channel and activations per tensor to int8, calibrated on samples."""
 
     method: Literal["quantize-static"]
-    samples: int = Field(default=256, ge=1, description="Calibration samples, from the training split.")
+    samples: int = Field(
+        default=256,
+        ge=1,
+        description="Calibration samples, from the training split, or from the recipe's samples.",
+    )
     calibration: Literal["minmax", "entropy", "percentile"] = Field(
         default="minmax", description="How the range of an activation is determined from the samples."
     )
@@ -46,8 +51,7 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Met
     nodes with weights of each kind.
 
     Raises:
-        InputError: if there is no data, the samples do not match the model's one input, or a ``skip`` name is
-            unknown.
+        InputError: if there are no samples, they do not match the model's inputs, or a ``skip`` name is unknown.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -56,13 +60,9 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Met
     from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
     from edgepack.onnxfile.quiet import quiet
 
-    if context.data is None:
-        raise InputError(
-            "calibration needs samples", next="add a data block to the recipe, or remove quantize-static"
-        )
     graph = load_onnx(model).graph
     skipped = _select_skipped(graph, step.skip)
-    feeds = _calibration_batches(graph, context.data.x_train, step, model)
+    feeds = _calibration_batches(graph, step, context, model)
     methods = {
         "minmax": CalibrationMethod.MinMax,
         "entropy": CalibrationMethod.Entropy,
@@ -92,7 +92,7 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Met
     n_quantized, n_float = _weighted_nodes(result.graph)
     context.progress("quantized", 1.0)
     return {
-        "samples": sum(len(next(iter(feed.values()))) for feed in feeds),
+        "samples": sum(_batch_size(feed) for feed in feeds),
         "size": [model.stat().st_size, out.stat().st_size],
         "quantized": n_quantized,
         "float": n_float,
@@ -135,6 +135,32 @@ def _select_skipped(graph: "onnx.GraphProto", patterns: tuple[str, ...]) -> list
 
 
 def _calibration_batches(
+    graph: "onnx.GraphProto", step: QuantizeStatic, context: Context, model: Path
+) -> "list[dict[str, np.ndarray]]":
+    """Return random samples in batches of the model's size: the recipe's, or of the training split."""
+    if context.samples is not None:
+        return _chosen_samples(context.samples, step)
+    if context.data is None:
+        raise InputError(
+            "calibration needs samples",
+            next="add `samples` or a data block to the recipe, or remove quantize-static",
+        )
+    return _training_batches(graph, context.data.x_train, step, model)
+
+
+def _chosen_samples(
+    samples: "Mapping[str, np.ndarray]", step: QuantizeStatic
+) -> "list[dict[str, np.ndarray]]":
+    """As many of the recipe's samples as the step wants, each of them one batch."""
+    import numpy as np
+
+    count = min(len(array) for array in samples.values())
+    batch = max((array.shape[1] for array in samples.values() if array.ndim > 1), default=1)
+    chosen = np.random.default_rng(step.seed).permutation(count)[: -(-step.samples // batch)]
+    return [{name: array[index] for name, array in samples.items()} for index in chosen]
+
+
+def _training_batches(
     graph: "onnx.GraphProto", x: "np.ndarray", step: QuantizeStatic, model: Path
 ) -> "list[dict[str, np.ndarray]]":
     """Return random training samples in batches of the model's size; an incomplete batch is dropped."""
@@ -144,7 +170,9 @@ def _calibration_batches(
     if len(graph.input) != 1:
         names = ", ".join(value.name for value in graph.input)
         raise InputError(
-            f"the model has {len(graph.input)} inputs ({names}); a data set feeds only one", where=str(model)
+            f"the model has {len(graph.input)} inputs ({names}); a data set feeds only one",
+            where=str(model),
+            next="give inputs without labels instead of data: samples: inputs.npz",
         )
     tensor = graph.input[0].type.tensor_type
     shape = [dim.dim_value for dim in tensor.shape.dim]
@@ -163,6 +191,11 @@ def _calibration_batches(
         )
     samples = x[chosen].astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     return [{graph.input[0].name: samples[i : i + batch]} for i in range(0, len(samples), batch)]
+
+
+def _batch_size(feed: "dict[str, np.ndarray]") -> int:
+    first = next(iter(feed.values()))
+    return len(first) if first.ndim else 1
 
 
 def _reader(feeds: "list[dict[str, np.ndarray]]") -> Any:

@@ -1,4 +1,4 @@
 """Recipes, targets and devices.yaml: reading them, and reporting every problem with its position.
 
-Imports: base, compression, errors, onnxfile, spec.
+Imports: base, compression, data, errors, onnxfile, spec.
 """

@@ -8,12 +8,17 @@ from edgepack.config.problems import DataProblem, Location
 from edgepack.config.recipe import Recipe
 from edgepack.spec import Data, Model, Text
 
+ONE_INPUT = "`data` supports models with one input only; for several inputs without labels, use `samples`"
+
 
 def contradictions(recipe: Recipe) -> Iterator[DataProblem]:
     """All contradictions in a recipe, each with its location."""
     yield from _model(recipe.model)
     if recipe.data is not None:
         yield from _data(recipe.data)
+        if recipe.samples is not None:
+            message = "expected data or samples, not both: with labels, the test split serves as samples"
+            yield DataProblem(("samples",), message, on_key=True)
     else:
         yield from _needs_data(recipe)
     yield from _needs_torch(recipe)
@@ -84,10 +89,7 @@ def _sample_problems(recipe: Recipe) -> Iterator[DataProblem]:
     if recipe.data is None:
         return
     if len({entry.name for entry in recipe.model.inputs}) > 1:
-        message = (
-            "`data` supports models with one input only; without `data`, parity is measured on random inputs"
-        )
-        yield DataProblem(("model", "inputs", 1), message)
+        yield DataProblem(("model", "inputs", 1), ONE_INPUT)
     if len(recipe.model.inputs) != 1:
         return
     gives: tuple[list[int], str] | None = None
@@ -113,10 +115,12 @@ def _needs_data(recipe: Recipe) -> Iterator[DataProblem]:
     if recipe.model.train is not None:
         yield DataProblem(("model", "train"), "training needs `data`", on_key=True, depends=missing)
     for index, need in _needs(recipe):
-        if need.kind in {"labels", "samples"}:
+        if need.kind == "labels" or (need.kind == "samples" and recipe.samples is None):
             where, on_key = ("compress", index, need.option), need.option != "method"
-            yield DataProblem(where, f"{need.purpose} needs `data`", on_key=on_key, depends=missing)
-    for block, key in (("gates", "accuracy_drop"), ("bench", "accuracy_samples")):
+            wanted = "`data`" if need.kind == "labels" else "`data` or `samples`"
+            yield DataProblem(where, f"{need.purpose} needs {wanted}", on_key=on_key, depends=missing)
+    accuracy = [("gates", "accuracy_drop"), ("gates", "accuracy_min"), ("bench", "accuracy_samples")]
+    for block, key in accuracy:
         if getattr(getattr(recipe, block), key) is not None:
             yield DataProblem((block, key), "measuring accuracy needs `data`", on_key=True, depends=missing)
 
@@ -169,7 +173,7 @@ def _rows(recipe: Recipe) -> Iterator[DataProblem]:
                 ("targets", index, "devices"), "expected device or devices, not both", on_key=True
             )
     if not any(entry.boards for entry in recipe.targets):
-        for key in ("accuracy_drop", "parity", "p90_ms", "peak_rss_mib"):
+        for key in ("accuracy_drop", "accuracy_min", "parity", "p90_ms", "peak_rss_mib"):
             if getattr(recipe.gates, key) is not None:
                 message = "is measured on a board, but no target of the recipe has a `device`"
                 yield DataProblem(("gates", key), f"`{key}` {message}", on_key=True, depends=(("targets",),))

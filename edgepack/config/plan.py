@@ -6,18 +6,21 @@ The steps are: the file's form and keys (``yaml_model``), contradictions (``cons
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Self
 
+from edgepack.base.filekind import wrong_kind
 from edgepack.base.files import sha256_json
 from edgepack.base.text import suggestion
 from edgepack.config.consistency import contradictions
 from edgepack.config.device import Devices
+from edgepack.config.model_inputs import input_problems
 from edgepack.config.named_files import file_problems
 from edgepack.config.recipe import Recipe, Tune
 from edgepack.config.rows import resolve
 from edgepack.config.target import Target
 from edgepack.config.yaml_model import read_model
-from edgepack.errors import ConfigError, Problem, UsageError
+from edgepack.errors import ConfigError, InputError, Problem, UsageError
 
 _STAND_INS = {"edgepack": 1, "name": "unnamed", "model": {}, "targets": [{"target": "unnamed"}]}
 
@@ -78,13 +81,19 @@ class CheckedRecipe:
 
 
 def examine(path: Path) -> CheckedRecipe:
-    """Read a recipe and the files it names, each once. Paths in the recipe are relative to its folder."""
+    """Read a recipe and the files it names, each once. Paths in the recipe are relative to its folder.
+
+    Raises:
+        InputError: the file is a model or another file that is no text.
+    """
+    require_recipe(path)
     checked = read_model(path, Recipe, stand_ins=_STAND_INS)
     recipe = checked.model
     if recipe is None:
         return CheckedRecipe(tuple(sorted(set(checked.problems))), None)
     checked.add(contradictions(recipe))
     checked.add(file_problems(recipe, path.parent))
+    checked.add(input_problems(recipe, path.parent))
     rows = resolve(recipe)
     checked.add(rows.data_problems)
     problems = tuple(sorted({*checked.problems, *rows.problems}))
@@ -96,6 +105,17 @@ def examine(path: Path) -> CheckedRecipe:
         if target is not None
     )
     return CheckedRecipe((), Plan(recipe, path, targets, rows.devices))
+
+
+def require_recipe(path: Path) -> None:
+    """Refuse a file that is of another kind, such as a model.
+
+    Raises:
+        InputError: what the file is, and the command for it.
+    """
+    found = None if path.suffix in {".yaml", ".yml"} else wrong_kind(path, "recipe")
+    if found is not None and "text file" not in found[0]:
+        raise InputError(f"the file is not a recipe: {found[0]}", where=str(path), next=found[1])
 
 
 def make_plan(path: Path, *, only: Sequence[str] = ()) -> Plan:
@@ -111,5 +131,7 @@ def make_plan(path: Path, *, only: Sequence[str] = ()) -> Plan:
     """
     examined = examine(path)
     if examined.plan is None:
-        raise ConfigError(list(examined.problems), next=f"correct them, then: edgepack check {path}")
+        raise ConfigError(
+            list(examined.problems), next=f"correct them, then: edgepack check {quote(str(path))}"
+        )
     return examined.plan.only(only)

@@ -19,10 +19,14 @@ class Gates(Spec):
         le=1,
         description="Largest accepted drop of the accuracy on the board below torch fp32 (0..1).",
     )
+    accuracy_min: float | None = Field(
+        default=None, ge=0, le=1, description="Smallest accepted accuracy on the board (0..1)."
+    )
     parity: float | None = Field(
         default=None,
         gt=0,
-        description="Largest accepted relative difference between outputs on the board and in onnxruntime.",
+        description="Largest accepted relative difference between outputs on the board and in onnxruntime; "
+        "larger for a release with int8 activations: see below.",
     )
     p90_ms: float | None = Field(
         default=None, gt=0, description="Largest accepted 90th percentile of latency, ms."
@@ -105,6 +109,10 @@ class Recipe(Spec):
     model: Model = Field(description="The source of the model.")
     data: Data | None = Field(
         default=None, description="Labelled samples for training, calibration and accuracy."
+    )
+    samples: Filled | None = Field(
+        default=None,
+        description="Inputs without labels: an .npz file with one array per input, by its name; relative to the recipe.",
     )
     compress: tuple[CompressStep, ...] = Field(
         default=(),

@@ -94,6 +94,13 @@ def stratified_split(
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
 
 
+def majority_share(y: "np.ndarray") -> float:
+    """Share (0..1) of the most frequent of integer labels ``[N]``: the accuracy of a constant answer."""
+    import numpy as np
+
+    return float(np.bincount(y).max() / len(y))
+
+
 def top1(outputs: "np.ndarray", y: "np.ndarray") -> float:
     """Share (0..1) of rows of ``outputs`` ``[N, classes]`` whose largest value is at the label ``y`` ``[N]``.
 

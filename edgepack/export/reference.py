@@ -3,6 +3,7 @@
 Samples, accuracy, parity and calibration are all based on this module.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from edgepack.errors import EdgepackError, InputError
 from edgepack.onnxfile.external import read_external_data, real_path
 from edgepack.onnxfile.integers import exact_integers
+from edgepack.onnxfile.opset import to_opset
+from edgepack.onnxfile.reading import MAX_OPSET, opset_of
 from edgepack.torchnet.layers import inference
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ def open_session(path: Path, *, threads: int = THREADS, also: Sequence[str] = ()
 
     Graph optimisations are off: they fuse Q/DQ graphs into integer kernels that saturate on some CPUs. Explicit integer
     products in a file are rewritten to be exact (:mod:`edgepack.onnxfile.integers`). ``also`` names intermediate values
-    that are added to the outputs.
+    that are added to the outputs. A file of an opset that onnxruntime does not have yet is run in ``MAX_OPSET``.
 
     Raises:
         InputError: if onnxruntime cannot load the model.
@@ -38,11 +41,13 @@ def open_session(path: Path, *, threads: int = THREADS, also: Sequence[str] = ()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors are raised, and shown once
-    rewritten = _rewrite(path, also)
     try:
-        model = rewritten if rewritten is not None else str(real_path(path))
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return _open(_rewrite(path, also), path, options)
     except Exception as error:  # onnxruntime's exceptions share no public base class
+        with contextlib.suppress(Exception):
+            older = _rewrite(path, also, older=True)
+            if older is not None:
+                return _open(older, path, options)
         raise InputError(
             "onnxruntime cannot load the model",
             where=str(path),
@@ -51,8 +56,18 @@ def open_session(path: Path, *, threads: int = THREADS, also: Sequence[str] = ()
         ) from error
 
 
-def _rewrite(path: Path, also: Sequence[str]) -> bytes | None:
-    """Return the model to run instead of the file; None if that is the file itself."""
+def _open(rewritten: bytes | None, path: Path, options: Any) -> Any:
+    import onnxruntime as ort
+
+    model = rewritten if rewritten is not None else str(real_path(path))
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _rewrite(path: Path, also: Sequence[str], *, older: bool = False) -> bytes | None:
+    """Return the model to run instead of the file; None if that is the file itself.
+
+    ``older`` asks for a model of a very new opset in ``MAX_OPSET``; None if the file's is not newer than that.
+    """
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -60,8 +75,12 @@ def _rewrite(path: Path, also: Sequence[str]) -> bytes | None:
         model = onnx.load_model(path, load_external_data=False)
     except (DecodeError, OSError):
         return None  # onnxruntime reports the error in the file
+    if older:
+        if opset_of(model) <= MAX_OPSET:
+            return None
+        model = to_opset(model, str(path))
     changed = exact_integers(model, path)
-    if not changed and not also:
+    if not (changed or also or older):
         return None
     for name in also:
         model.graph.output.add().name = name
@@ -203,7 +222,7 @@ def relative_error(a: "np.ndarray", b: "np.ndarray") -> float:
     ):
         return float("inf")
     scale = float(np.abs(wide_b[finite]).max(initial=0.0))
-    difference = float(np.abs(wide_a - wide_b)[finite].max(initial=0.0))
+    difference = float(np.abs(wide_a[finite] - wide_b[finite]).max(initial=0.0))
     return difference / scale if scale > 0 else (0.0 if difference == 0 else float("inf"))
 
 

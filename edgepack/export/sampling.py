@@ -42,7 +42,7 @@ class Sample:
     @property
     def finite(self) -> bool:
         """Whether no output holds NaN or an infinity."""
-        return all(_is_finite(output) for output in self.outputs)
+        return all(is_finite(output) for output in self.outputs)
 
 
 def made_up(path: Path, inputs: Sequence[Input], count: int) -> list[Sample]:
@@ -243,7 +243,8 @@ def _has_nan(array: "np.ndarray") -> bool:
     return array.dtype.kind == "f"
 
 
-def _is_finite(array: "np.ndarray") -> bool:
+def is_finite(array: "np.ndarray") -> bool:
+    """Whether an array of any dtype holds neither NaN nor an infinity."""
     import numpy as np
 
     return bool(np.isfinite(_wide(array)).all())

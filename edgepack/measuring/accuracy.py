@@ -19,14 +19,15 @@ class BoardAccuracy(Spec):
 
     samples: int = Field(ge=1)
     accuracy: Finite | None = Field(default=None, ge=0, le=1, description="None without labels.")
-    parity: Finite | None = Field(default=None, ge=0, description="None where an output is NaN or infinite.")
+    parity: Finite | None = Field(default=None, ge=0, description="None where NaN or an infinity differs.")
     why: str | None = Field(default=None, description="Why a figure is missing.")
 
 
 def parity(ours: np.ndarray, reference: np.ndarray) -> float | None:
     """The largest absolute difference over the largest absolute reference value: max|a-b| / max|b|.
 
-    None where either holds NaN or an infinity; the absolute difference if the reference is all 0.
+    NaN and infinities must be at the same places, and only the other values are compared; None if they are not. The
+    absolute difference if the reference is all 0.
 
     Raises:
         InputError: The shapes differ.
@@ -38,14 +39,15 @@ def parity(ours: np.ndarray, reference: np.ndarray) -> float | None:
     if not ours.size:
         return 0.0
     a, b = ours.astype(np.float64), reference.astype(np.float64)
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
         return None
-    scale = float(np.abs(b).max())
-    return float(np.abs(a - b).max()) / (scale or 1.0)
+    scale = float(np.abs(b[finite]).max(initial=0.0))
+    return float(np.abs(a[finite] - b[finite]).max(initial=0.0)) / (scale or 1.0)
 
 
 def worst_parity(ours: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> float | None:
-    """The largest ``parity`` over a model's outputs; None where any of them is NaN or infinite.
+    """The largest ``parity`` over a model's outputs; None where NaN or an infinity differs.
 
     Raises:
         InputError: The number of outputs or a shape differs.
@@ -82,10 +84,9 @@ def score(
     )
     found = None if reference is None else parity(outputs, reference)
     why = None
-    if not np.isfinite(outputs).all():
-        why = "the board's outputs hold NaN or infinity"
-    elif reference is not None and found is None:
-        why = "onnxruntime's outputs hold NaN or infinity"
+    if reference is not None and found is None:
+        whose = "the board's" if not np.isfinite(outputs).all() else "onnxruntime's"
+        why = f"{whose} outputs hold NaN or infinity, and the others do not"
     return BoardAccuracy(
         samples=len(outputs),
         accuracy=None if right is None else float(right.mean()),

@@ -9,6 +9,7 @@ from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of, save_onnx
 from edgepack.onnxfile.checking import refusing, require_numbers
 from edgepack.onnxfile.folding import fold_constants, simplify
+from edgepack.onnxfile.known import fold_known
 from edgepack.onnxfile.limits import require_small
 from edgepack.onnxfile.opset import to_opset, without_training
 from edgepack.onnxfile.quiet import quiet
@@ -62,6 +63,8 @@ def _fit(
     require_small(model, where)
     plain = without_training(model, opset_of(model), where)
     model = canonicalise(simplify(plain if plain is model else canonicalise(plain), where))
+    folded = fold_known(model)
+    model = model if folded is model else canonicalise(folded)
     require_numbers(model, where)
     if not model.graph.input:
         why = "its output is constant"

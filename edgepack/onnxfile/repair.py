@@ -7,7 +7,7 @@ graph. Each case here is decided as onnxruntime decides it; ``tests/onnxfile/tes
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgepack.errors import InputError
@@ -40,11 +40,31 @@ def repair(model: "onnx.ModelProto", where: str) -> None:
     drop_dead(graph)
     _separate_outputs(graph)
     _open_negative_axes(graph)
+    _write_default_axes(model)
     _name_nodes(graph)
+    _write_defaults(model)
     for tensor in graph.initializer:
         if tensor.HasField("raw_data"):  # if there are typed fields as well, onnxruntime ignores them
             for field in _TYPED_FIELDS:
                 tensor.ClearField(field)
+
+
+_DEFAULTS: Mapping[str, Mapping[str, int | Sequence[int]]] = {
+    "MeanVarianceNormalization": {"axes": (0, 2, 3)},
+    "STFT": {"onesided": 1},
+}
+"""Defaults that ONNX's inference of types gets wrong when they are not written."""
+
+
+def _write_defaults(model: "onnx.ModelProto") -> None:
+    """Give nodes the attributes in ``_DEFAULTS``."""
+    import onnx
+
+    for node in _all_nodes(model):
+        given = {attribute.name for attribute in node.attribute}
+        for name, value in _DEFAULTS.get(node.op_type, {}).items() if not node.domain else ():
+            if name not in given:
+                node.attribute.append(onnx.helper.make_attribute(name, value))
 
 
 _TYPED_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
@@ -178,6 +198,14 @@ def _open_negative_axes(graph: "onnx.GraphProto") -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_value < 0:
                 dim.ClearField("dim_value")
+
+
+def _write_default_axes(model: "onnx.ModelProto") -> None:
+    """MeanVarianceNormalization: ONNX's inference of its definition fails without the attribute ``axes``."""
+    for node in _all_nodes(model):
+        absent = all(attribute.name != "axes" for attribute in node.attribute)
+        if node.op_type == "MeanVarianceNormalization" and not node.domain and absent:
+            node.attribute.add(name="axes", type=7, ints=[0, 2, 3])  # a list of integers
 
 
 def _name_nodes(graph: "onnx.GraphProto") -> None:

@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 
 from edgepack.errors import EdgepackError
 from edgepack.lower.result import Kernel
-from edgepack.spec import Count, Input, ModelFacts, Spec, Tensor
+from edgepack.spec import Count, Finite, Input, ModelFacts, Share, Spec, Tensor
 from edgepack.spec.encoding import ConstantSummary
 
 SOURCE = "source"  # the name of the original model among the steps
@@ -59,6 +59,15 @@ class EvaluateFigures(ModelFacts):
     samples: Count = Field(description="Number of batches in samples.npz.")
     classes: tuple[str, ...]
     vocabulary: tuple[str, ...]
+    chance: Share | None = Field(
+        default=None, description="Accuracy of always answering the most frequent class of the test split."
+    )
+    rounding: Finite | None = Field(
+        default=None,
+        ge=0,
+        description="Change of the outputs if values that are quantized round otherwise; None if none are.",
+    )
+    warnings: tuple[str, ...] = Field(default=(), description="What its samples cannot show.")
 
 
 class CompileFigures(Spec):

@@ -25,13 +25,15 @@ class UserFiles:
     code: Mapping[str, Artifact]  # the source code of model.source
     model: Mapping[str, Artifact]  # weights, or the .onnx file with its external data
     data: Mapping[str, Artifact]
+    samples: Mapping[str, Artifact]  # inputs without labels
 
 
-def user_files(model: Model, data: Data | None, base: Path) -> UserFiles:
+def user_files(model: Model, data: Data | None, samples: str | None, base: Path) -> UserFiles:
     """Digests of everything that a recipe names."""
     found = model_inputs(model, base)
     code = {role: found.pop(role) for role in ("model_code",) if role in found}
-    return UserFiles(code, found, data_inputs(data, base))
+    unlabelled = {} if samples is None else {"samples_file": of_user(base / samples)}
+    return UserFiles(code, found, data_inputs(data, base), unlabelled)
 
 
 def model_inputs(model: Model, base: Path) -> dict[str, Artifact]:

@@ -28,6 +28,8 @@ HEARTBEAT_S = 5.0
 HEARTBEAT_PATIENCE_S = 20.0
 # A Raspberry Pi Zero under load, or an emulated board, takes seconds for the key exchange.
 _HANDSHAKE_TIMEOUT_S = 30.0
+# ConnectTimeout 0 leaves it to the system, which gives up after two minutes. A jump host's system may not.
+_NO_LIMIT_S = 130.0
 
 # Failures are raised as our own errors; without a handler, logging would print paramiko's tracebacks.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -71,8 +73,9 @@ def open_connection(name: str, device: Device) -> Connection:
     endpoint = _resolve(name, device)
     stack = ExitStack()
     try:
-        transport = _reach(name, endpoint, device.host_key, stack)
-        _check_host_key(transport, Keyring(endpoint, device=name, pinned=device.host_key))
+        keyring = Keyring(endpoint, device=name, pinned=device.host_key)
+        transport = _reach(endpoint, keyring, stack)
+        _check_host_key(transport, keyring)
         authenticate(transport, endpoint, name)
     except BaseException:
         stack.close()
@@ -94,7 +97,7 @@ def trust(name: str, device: Device, *, fingerprint: str | None = None) -> str:
     endpoint = _resolve(name, device)
     keyring = Keyring(endpoint, device=name, pinned=device.host_key)
     with ExitStack() as stack:
-        sent = _host_key(_reach(name, endpoint, device.host_key, stack))
+        sent = _host_key(_reach(endpoint, keyring, stack))
     key = plain_key(sent)
     if fingerprint is not None and key.fingerprint != fingerprint:
         raise TrustError(
@@ -120,20 +123,20 @@ def _resolve(name: str, device: Device) -> Endpoint:
         raise
 
 
-def _reach(name: str, endpoint: Endpoint, pinned: str | None, stack: ExitStack) -> "Transport":
+def _reach(endpoint: Endpoint, keyring: Keyring, stack: ExitStack) -> "Transport":
     """A transport to the endpoint after key exchange, before the host key check and authentication."""
-    hops = (*endpoint.jumps, endpoint)
+    name, hops = keyring.device, (*endpoint.jumps, endpoint)
     command = hops[0].proxy_command
     proxy = stack.enter_context(proxy_process(command)) if command else None
-    sock: socket.socket | Channel = proxy.socket if proxy else _tcp(name, hops[0])
+    sock: socket.socket | Channel = proxy.socket if proxy else stack.enter_context(_tcp(name, hops[0]))
     for hop, following in itertools.pairwise(hops):
-        keyring = Keyring(hop, device=name, jump=True)
-        transport = _handshake(sock, keyring, stack, proxy)
-        _check_host_key(transport, keyring)
+        of_hop = Keyring(hop, device=name, jump=True)
+        transport = _handshake(sock, of_hop, stack, proxy)
+        _check_host_key(transport, of_hop)
         authenticate(transport, hop, name)
         sock = _through(name, transport, hop, following)
         proxy = None
-    return _handshake(sock, Keyring(endpoint, device=name, pinned=pinned), stack, proxy)
+    return _handshake(sock, keyring, stack, proxy)
 
 
 def _tcp(name: str, hop: Endpoint) -> socket.socket:
@@ -202,7 +205,10 @@ def _through(name: str, transport: "Transport", hop: Endpoint, following: Endpoi
 
     try:
         return transport.open_channel(
-            "direct-tcpip", (following.host, following.port), ("127.0.0.1", 0), timeout=following.timeout
+            "direct-tcpip",
+            (following.host, following.port),
+            ("127.0.0.1", 0),
+            timeout=following.timeout or _NO_LIMIT_S,
         )
     except (paramiko.SSHException, EOFError, OSError) as error:
         raise UnreachableError(
@@ -239,7 +245,7 @@ def _handshake(
         transport.get_remote_server_key()  # start_client does not report a timeout; this does
     except (paramiko.SSHException, EOFError, OSError) as error:
         sock.close()
-        reasons = [str(error) or "the server closed the connection during the handshake"]
+        reasons = [_reason(error)]
         if proxy is not None and (messages := proxy.messages()):
             reasons.append(messages)
         advice = f"is that port an SSH server's? Try: {_ssh(hop)}"
@@ -252,6 +258,12 @@ def _handshake(
             else f"correct ProxyCommand in ~/.ssh/config; try: ssh -v {shlex.quote(hop.alias)} true",
         ) from error
     return transport
+
+
+def _reason(error: Exception) -> str:
+    if str(error) == "No existing session":  # paramiko's words after a timeout
+        return f"no answer within {_HANDSHAKE_TIMEOUT_S:g} s"
+    return str(error) or "the server closed the connection during the handshake"
 
 
 def _host_key(transport: "Transport") -> HostKey:

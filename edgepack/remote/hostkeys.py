@@ -5,6 +5,7 @@ No key is accepted automatically, whatever StrictHostKeyChecking says. The files
 ``@cert-authority`` are understood.
 """
 
+import re
 import shlex
 from enum import Enum
 from pathlib import Path
@@ -15,6 +16,8 @@ from edgepack.remote.knownhosts import Marker
 from edgepack.remote.publickey import CERTIFIED, Certificate, HostKey
 from edgepack.remote.revoked import revoking_file
 from edgepack.remote.sshconfig import SSH_PORT, Endpoint
+
+_PATTERN = re.compile(r"[\s,*?!#@|'\"\\]")
 
 
 class KeyVerdict(Enum):
@@ -62,7 +65,7 @@ class Keyring:
         files = (*endpoint.user_known_hosts, *endpoint.global_known_hosts)
         lines, self.faults = knownhosts.read(files, names)
         self.revoked = [entry for entry in lines if entry.marker is Marker.REVOKED]
-        known = [entry for entry in lines if entry.marker is not Marker.REVOKED]
+        known = [entry for entry in lines if entry.marker is not Marker.REVOKED and own not in entry.denied]
         named = [entry for entry in known if own in entry.names]
         self.entries = [entry for entry in named if entry.marker is Marker.NONE]
         others = known if not self.entries else named
@@ -209,6 +212,13 @@ def remember(endpoint: Endpoint, key: HostKey) -> Path:
             next="Pin the key instead: host_key in devices.yaml.",
         )
     path = endpoint.user_known_hosts[0]
+    if _PATTERN.search(endpoint.key_name):
+        raise TrustError(
+            f"no line can be added to {path} for {endpoint.key_name!r}",
+            where=endpoint.alias,
+            why="the name has a character that means more than itself there, so the line would be about other hosts",
+            next="correct HostKeyAlias in ~/.ssh/config, or pin the key: host_key in devices.yaml",
+        )
     try:
         knownhosts.append(path, endpoint.key_name, plain_key(key), hashed=endpoint.hash_known_hosts)
     except OSError as error:

@@ -187,7 +187,9 @@ def _replace(
             staged = resumed or found.free_name(f".incoming-{manifest.digest}")
             release = found.free_name(manifest.digest)
             links = _shared(found, manifest)
-            sent = stage(held, source, base, staged, links=links, progress=progress)
+            sent = stage(
+                held, source, base, staged, links=links, resume=resumed is not None, progress=progress
+            )
         try:
             smoke(session, manifest, posixpath.join(base, staged))
         except EdgepackError:

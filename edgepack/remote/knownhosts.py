@@ -26,7 +26,8 @@ class Marker(Enum):
 class Entry:
     """One line of a known_hosts file that is about a host that was asked for."""
 
-    names: frozenset[str]  # the names that were asked for
+    names: frozenset[str]  # those that were asked for and that it describes
+    denied: frozenset[str]  # those that it excludes by "!"
     key: HostKey
     marker: Marker
     source: str  # file:line
@@ -61,11 +62,13 @@ def _entry(line: bytes, names: set[str], source: str) -> Entry | None:
     if head.startswith(b"#") or not rest:
         return None
     # Large files have a hundred thousand lines: the key is read only if the names are those asked for.
-    found = _described(head.decode("utf-8", "replace"), names)
+    patterns = head.decode("utf-8", "replace")
+    found = _described(patterns, names)
     if not found:
         return None
+    denied = _described(",".join(part[1:] for part in patterns.split(",") if part.startswith("!")), names)
     try:
-        return Entry(found, HostKey.parse(rest.decode("utf-8", "replace")), marker, source)
+        return Entry(found, denied, HostKey.parse(rest.decode("utf-8", "replace")), marker, source)
     except ValueError:
         return None  # damaged lines are ignored, as by ssh
 

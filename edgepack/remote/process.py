@@ -2,10 +2,12 @@
 
 sshd leaves commands running when their connection dies. So each runs in a small POSIX shell
 wrapper, which prints the ID of its process group (sshd starts every command in its own group), and
-kills the group when sshd's process, its parent, exits.
+kills the group when sshd's process, its parent, exits. It also prints where the command's own output begins: before
+that, the login shell's start-up file may have printed something.
 """
 
 import re
+import secrets
 import shlex
 import threading
 import time
@@ -26,12 +28,19 @@ _GRACE_S = 0.3  # grace period for a process that exits at the end of its input
 _STDERR_GRACE_S = 5.0
 _CHUNK = 1 << 16
 
-# The wrapper's first line on stderr is the process group. `kill -0` of the parent at the start disables
+QUIET_SHELL = (
+    "make the start-up file of the board's login shell (~/.bashrc, or ENV or BASH_ENV) print nothing and not exit "
+    "for commands: begin it with the line  case $- in *i*) ;; *) return;; esac"
+)
+
+# The wrapper's first line on stdout is $1, a mark; on stderr the mark and the process group. `kill -0` of the parent at the start disables
 # the watcher if the parent is not visible (another user or PID namespace). The watcher is in the group that
 # it kills, so it traps TERM: its own TERM must not stop it before KILL, ours must. The main shell traps
 # TERM to report the command's exit code. Signals interrupt `wait`, so it is repeated.
 _WRAPPER = """\
-echo "edgepack-group $$" >&2
+echo "$1 $$" >&2
+echo "$1"
+shift
 exec 3<&0
 trap : TERM
 "$@" <&3 3<&- &
@@ -64,7 +73,6 @@ done
 kill -KILL "$watcher" 2>/dev/null
 exit "$status"
 """
-_GROUP = re.compile(rb"edgepack-group (\d+)\n")
 _KILL = """\
 kill -TERM -"$1" 2>/dev/null || exit 0
 i=0
@@ -74,16 +82,27 @@ exit 0
 """
 
 
-def shell_command(argv: Sequence[str]) -> str:
+def shell_command(mark: str, argv: Sequence[str]) -> str:
     """The command line for sshd, which passes it to the user's login shell."""
-    return f"exec /bin/sh -c {shlex.quote(_WRAPPER)} edgepack {shlex.join(argv)}"
+    return f"exec /bin/sh -c {shlex.quote(_WRAPPER)} edgepack {mark} {shlex.join(argv)}"
+
+
+def last_lines(text: bytes, count: int = 5) -> str:
+    """The last lines of a command's output, for a message."""
+    return "\n".join(text.decode(errors="replace").strip().splitlines()[-count:])
 
 
 class _Pump:
-    """Reads one stream of a channel in its own thread, so that the channel's window never fills up."""
+    """Reads one stream of a channel in its own thread, so that the channel's window never fills up.
 
-    def __init__(self, channel: "Channel", *, stderr: bool) -> None:
+    The stream begins after the first line that matches ``start``. ``found`` is that match, ``before`` what came before.
+    """
+
+    def __init__(self, channel: "Channel", start: re.Pattern[bytes], *, stderr: bool) -> None:
         self._receive = channel.recv_stderr if stderr else channel.recv
+        self._start = start
+        self.before = bytearray()
+        self.found: re.Match[bytes] | None = None
         self._data = bytearray()
         self._ended = False
         self._changed = threading.Condition()
@@ -98,11 +117,21 @@ class _Pump:
             except OSError:  # the channel was closed
                 chunk = b""
             with self._changed:
-                self._data += chunk
+                if self.found is None:
+                    self._begin(chunk)
+                else:
+                    self._data += chunk
                 self._ended = not chunk
                 self._changed.notify_all()
             if not chunk:
                 return
+
+    def _begin(self, chunk: bytes) -> None:
+        self.before += chunk
+        if found := self._start.search(bytes(self.before)):
+            self.found = found
+            self._data += self.before[found.end() :]
+            del self.before[found.start() :]
 
     def line(self, timeout: float | None) -> bytes:
         """Take the next line including its newline; the rest at the end; then ``b""``.
@@ -141,11 +170,11 @@ class _Pump:
         with self._changed:
             return bytes(self._data)
 
-    def wait_for(self, pattern: re.Pattern[bytes], timeout: float) -> re.Match[bytes] | None:
-        """Wait for the first match in data that was not taken; None after ``timeout`` or at the end."""
+    def wait_for_start(self, timeout: float) -> re.Match[bytes] | None:
+        """Wait for the line after which the stream begins; None after ``timeout`` seconds or at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or pattern.search(self._data), timeout)
-            return pattern.search(bytes(self._data))
+            self._changed.wait_for(lambda: self._ended or self.found, timeout)
+            return self.found
 
 
 class Stdin:
@@ -190,11 +219,12 @@ class Process:
         self._device = device
         self._transport = transport
         self.command = shlex.join(argv)
-        self._channel = _open(device, transport, shell_command(argv))
+        mark = f"edgepack-{secrets.token_hex(8)}"
+        self._channel = _open(device, transport, shell_command(mark, argv))
         self._terminated = False
         self.stdin = Stdin(self._channel)
-        self._stdout = _Pump(self._channel, stderr=False)
-        self._stderr = _Pump(self._channel, stderr=True)
+        self._stdout = _Pump(self._channel, re.compile(rb"%b\r?\n" % mark.encode()), stderr=False)
+        self._stderr = _Pump(self._channel, re.compile(rb"%b (\d+)\r?\n" % mark.encode()), stderr=True)
 
     @property
     def stdout(self) -> Iterator[bytes]:
@@ -216,9 +246,7 @@ class Process:
     @property
     def stderr(self) -> bytes:
         """Standard error so far."""
-        text = self._stderr.peek()
-        group = _GROUP.search(text)
-        return text[group.end() :] if group else text
+        return self._stderr.peek()
 
     def poll(self) -> int | None:
         """The exit code, or None while the process runs."""
@@ -229,12 +257,15 @@ class Process:
 
         Raises:
             TimeoutError: The process is still running after ``timeout`` seconds.
-            UnreachableError: The connection was lost; the exit code is unknown.
+            UnreachableError: The connection was lost, and the exit code is unknown; or the login shell did not run
+                the command.
         """
         if not self._channel.status_event.wait(timeout):
             raise TimeoutError(f"{self.command} still runs after {timeout} s")
         self._stderr.join(_STDERR_GRACE_S)
         code = self._channel.exit_status
+        if code >= 0 and not self._stderr.found and not self._terminated:
+            raise self._not_run(code)
         if code >= 0:
             return code
         if self._terminated:
@@ -242,6 +273,16 @@ class Process:
         if broken(self._transport):
             raise lost(self._device, self._transport, self.command)
         return code  # -1: a signal killed the wrapper, too, e.g. when the kernel is out of memory
+
+    def _not_run(self, code: int) -> UnreachableError:
+        printed = [last_lines(bytes(pump.before), 3) for pump in (self._stderr, self._stdout)]
+        said = "; ".join(text for text in printed if text)
+        return UnreachableError(
+            "the login shell did not run a command",
+            where=self._device,
+            why=f"it ended with exit code {code}{f': {said}' if said else ', and printed nothing'}",
+            next=f"check that `ssh` with a command works; {QUIET_SHELL}",
+        )
 
     def terminate(self) -> None:
         """Kill the command and all its children: SIGTERM, after 2 s SIGKILL. May be called repeatedly.
@@ -251,7 +292,7 @@ class Process:
         if self._channel.status_event.is_set() or self._terminated:
             return
         self._terminated = True
-        group = self._stderr.wait_for(_GROUP, _KILL_TIMEOUT_S)
+        group = self._stderr.wait_for_start(_KILL_TIMEOUT_S)
         if group is None or not self._transport.is_active():
             self._channel.close()
             return

@@ -86,7 +86,7 @@ def sweep(held: BoardLock, found: Survey, keep: str | None = None) -> None:
     for folder in found.folders.values():
         if folder.name == keep:
             orders += [f"file releases/{keep}/{path}" for path in folder.own - folder.listed]
-        elif folder.name.startswith("."):
+        elif folder.name.startswith(".") and (folder.listed or not folder.digest):
             orders += removal(f"releases/{folder.name}", folder.tree, folder.own | folder.listed)
     remove(held.script, held.root, orders)
 

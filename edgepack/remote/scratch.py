@@ -26,14 +26,16 @@ _LIST = (
     + f"""\
 say "is $(kind "$1")"
 [ "$(kind "$1")" = folder ] && cd "$1" || exit 0
+own=$2
+set --
 for entry in *-*; do
   case $entry in *[!0-9a-f-]*) continue;; esac
   [ "$(kind "$entry")" = folder ] && [ "$(kind "$entry/.lock")" = file ] || continue
-  if [ -n "$2" ]; then [ "$entry" = "$2" ] || continue; else flock -n "$entry/.lock" true || continue; fi
-  say "entry $entry"
-  tree "$entry"
-  manifest "$entry/{_RELEASE}"
+  if [ -n "$own" ]; then [ "$entry" = "$own" ] || continue; else flock -n "$entry/.lock" true || continue; fi
+  set -- "$@" "./$entry"
+  manifest "$entry/{_RELEASE}" "$entry"
 done
+[ $# = 0 ] || trees "$@"
 exit 0
 """
 )

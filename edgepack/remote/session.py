@@ -13,7 +13,7 @@ from typing import Protocol, Self
 from edgepack.config.device import Device
 from edgepack.errors import EdgepackError, TimedOutError
 from edgepack.remote.connection import Connection, open_connection, trust
-from edgepack.remote.process import Process
+from edgepack.remote.process import Process, last_lines
 from edgepack.remote.transfer import ChunkSent, Transfer
 
 __all__ = ["ChunkSent", "Completed", "Process", "SSHSession", "Session", "connect", "trust"]
@@ -80,8 +80,7 @@ class Session(Protocol):
 def connect(name: str, device: Device) -> "SSHSession":
     """Open a session with a device of ``devices.yaml``.
 
-    Respects ``~/.ssh/config`` (HostName, User, Port, IdentityFile, IdentitiesOnly, ProxyJump,
-    ProxyCommand, ConnectTimeout, HostKeyAlias, UserKnownHostsFile, Include), ssh-agent and known_hosts.
+    ``~/.ssh/config``, ssh-agent and known_hosts are used as ssh uses them: docs/add-a-device.md.
 
     Raises:
         TrustError: The host key is unknown, changed or revoked.
@@ -131,7 +130,7 @@ class SSHSession:
                 raise TimedOutError(
                     f"a command timed out after {timeout:g} s: {process.command[:200]}",
                     where=self.name,
-                    why=_tail(process.stderr) or "no output",
+                    why=last_lines(process.stderr) or "no output",
                     state="the command was killed on the device",
                     next="the board may be overloaded or out of memory; `edgepack devices info` shows its state",
                 ) from error
@@ -140,7 +139,7 @@ class SSHSession:
             raise EdgepackError(
                 f"a command failed with exit code {code}: {process.command[:200]}",
                 where=self.name,
-                why=_tail(completed.stderr) or _tail(completed.stdout) or "no output",
+                why=last_lines(completed.stderr) or last_lines(completed.stdout) or "no output",
             )
         return completed
 
@@ -213,7 +212,3 @@ def _feed(process: Process, data: bytes) -> None:
         if data:
             process.stdin.write(data)
         process.stdin.close()
-
-
-def _tail(text: bytes, lines: int = 5) -> str:
-    return "\n".join(text.decode(errors="replace").strip().splitlines()[-lines:])

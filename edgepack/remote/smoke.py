@@ -44,7 +44,7 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
 
     Raises:
         DeployError: The agent failed, or an output differs.
-        InputError: The bundle has no sample.
+        InputError: The bundle has no sample, or one that cannot fail.
         UnreachableError: The connection was lost.
     """
     paths = {entry.path for entry in manifest.files}
@@ -58,6 +58,8 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
             next="rebuild it: edgepack package",
         )
     folder, out = posixpath.normpath(folder), f"../.smoke-{secrets.token_hex(4)}"
+    expected = {path: _load(session, posixpath.join(folder, path)) for path in outputs}
+    _require_telling(expected, manifest.filename)
     # In the release's folder, as an application would run it.
     on = BoardModel(session, f"./{AGENT}", manifest.model, device=manifest.target.device_kind)
     words = [word for path in inputs for word in ("--input", path)]
@@ -67,8 +69,7 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
         _run(session, manifest, ["/bin/sh", "-c", _RUN, "edgepack", folder, out, *argv])
         for path, name in zip(outputs, names, strict=True):
             actual = _load(session, posixpath.join(folder, out, name))
-            expected = _load(session, posixpath.join(folder, path))
-            if difference := compare(actual, expected):
+            if difference := compare(actual, expected[path]):
                 raise _failed(session, manifest, f"{name}: {difference}")
     finally:
         with suppress(EdgepackError):  # if the connection is lost, the next install removes it
@@ -97,19 +98,36 @@ def _run(session: Session, manifest: Manifest, argv: Sequence[str]) -> None:
 
 
 def compare(actual: "np.ndarray", expected: "np.ndarray") -> str | None:
-    """Why an output is wrong, or None. Both may have any shape and dtype."""
+    """Why an output is wrong, or None. Both may have any shape and dtype; NaN and infinities must be the same."""
     import numpy as np
 
     if (actual.shape, actual.dtype) != (expected.shape, expected.dtype):
         return f"got {actual.dtype} {actual.shape}, expected {expected.dtype} {expected.shape}"
     got, want = actual.astype(np.float64), expected.astype(np.float64)
-    if not np.isfinite(got).all():
-        return "it contains NaN or Inf"
-    largest = float(np.abs(want).max(initial=0.0))
-    difference = float(np.abs(got - want).max(initial=0.0))
+    finite = np.isfinite(want)
+    if not np.isfinite(got[finite]).all():
+        return "it contains NaN or Inf where the sample has numbers"
+    if not np.array_equal(got[~finite], want[~finite], equal_nan=True):
+        return "the sample's NaN and infinities are not at the same places"
+    largest = float(np.abs(want[finite]).max(initial=0.0))
+    difference = float(np.abs(got[finite] - want[finite]).max(initial=0.0))
     if difference > TOLERANCE * largest:
         return f"it differs by {difference:.3g}; the sample's largest value is {largest:.3g}"
     return None
+
+
+def _require_telling(expected: "dict[str, np.ndarray]", where: str) -> None:
+    """Raise an error if any result would do: no output of the sample holds a number."""
+    import numpy as np
+
+    if not any(np.isfinite(output).any() for output in expected.values()):
+        kinds = {"empty" if not output.size else "NaN or infinite" for output in expected.values()}
+        raise InputError(
+            f"the bundle cannot be tested on the board: its sample's outputs are {' or '.join(sorted(kinds))}",
+            where=f"{where}, {', '.join(expected)}",
+            why="any result would pass",
+            next="rebuild it with inputs for which the model's outputs are numbers: samples: inputs.npz",
+        )
 
 
 def _load(session: Session, path: str) -> "np.ndarray":

@@ -15,18 +15,21 @@ from edgepack.errors import DeployError, IntegrityError
 from edgepack.remote import elf
 from edgepack.remote.layout import checksums, good
 from edgepack.remote.lock import BoardLock
-from edgepack.remote.session import Session
 from edgepack.remote.survey import BoardFolder
 from edgepack.remote.tree import DESCRIBE, described, differences, expected, folders_of, sections
 
 BytesSent = Callable[[int, int], None]  # bytes sent so far, bytes in total
 
-# Makes a folder, or takes one that an earlier transfer left. It is below a folder that edgepack made.
+# Makes a new folder with its manifest, which is read from stdin; if it does not arrive whole, none is made.
 _OPEN = """\
 [ -d "$1" ] || mkdir -p "$1" || exit
-cd "$1" || exit
-if [ -L "$2" ] || [ ! -d "$2" ]; then mkdir "$2"; fi
-"""
+cd "$1" && mkdir "$2" && cd "$2" || exit
+cat >MANIFEST && chmod 644 MANIFEST && echo "$3  MANIFEST" | sha256sum -c - >/dev/null 2>&1 && exit 0
+rm -f MANIFEST
+cd .. && rmdir "$2"
+echo "the manifest did not arrive" >&2
+exit 1
+""".replace("MANIFEST", MANIFEST)
 # `sync -f` reports errors of the disk; older busybox has no -f.
 FLUSH = """\
 flush() {
@@ -56,8 +59,7 @@ flush || {{ echo "the files could not be written to the disk" >&2; exit 1; }}
 """
 # What is in the folder, and which files have the right checksum.
 _CHECK = """\
-say "entry $folder"
-tree "$folder"
+trees "./$folder"
 [ -z "$(find "./$folder" ! -type d ! -type f)" ] || exit 0
 cd "$folder" || exit
 say sums
@@ -137,6 +139,7 @@ def stage(
     folder: str,
     *,
     links: Mapping[str, str],
+    resume: bool = False,
     progress: BytesSent | None = None,
 ) -> int:
     """Copy the release to ``base/folder`` on the board, and verify every file there.
@@ -148,7 +151,8 @@ def stage(
         held: The lock of the folder that ``base`` is in.
         source: The release.
         base: A folder on the board; created if missing.
-        folder: The release's folder in ``base``: a new name, or that of a transfer with nothing foreign in it.
+        folder: The name of a new folder in ``base`` for the release.
+        resume: The folder is that of an interrupted transfer of this release, with nothing foreign in it.
         links: Path in the release to the same file elsewhere on the board, relative to ``base`` (``donors``).
         progress: Called with the bytes sent so far and in total.
 
@@ -160,9 +164,10 @@ def stage(
         UnreachableError: The connection was lost; a later call resumes the transfer.
     """
     session, dest = held.session, posixpath.join(base, folder)
-    held.script(_OPEN, base, folder)
-    own = source.entries[-1]
-    at_first = own.size if _send_manifest(session, source, dest) else 0
+    at_first = 0 if resume else source.entries[-1].size
+    if not resume:
+        digest, text = source.manifest.digest, source.manifest.data.decode()
+        held.script(_OPEN, base, folder, digest, stdin=text)
     orders = [
         *(f"folder {path}" for path in folders_of(entry.path for entry in source.entries)),
         *(f"link {path} ../{donor}" for path, donor in sorted(links.items())),
@@ -215,12 +220,3 @@ def _compare(
     found = list(sections(answer.encode(), mark))
     sound = next((good(body.decode()) for words, body in found if words == ["sums"]), frozenset())
     return differences(described(found)[folder].tree, expected(manifest), sound)
-
-
-def _send_manifest(session: Session, source: Unpacked, dest: str) -> bool:
-    """Send the manifest, unless it is there: then the folder is that of an interrupted transfer."""
-    target = posixpath.join(dest, MANIFEST)
-    if session.read(target) == source.manifest.data:
-        return False
-    session.put(source.folder / MANIFEST, target, mode=PLAIN)
-    return True

@@ -43,18 +43,20 @@ done
 if [ "$(kind history)" = file ]; then say history; tail -c 262144 history; echo; fi
 for link in .link-*; do
   case $link in *[!0-9a-z.-]*) continue;; esac
-  if [ -L "$link" ]; then say "temporary $link"; fi
+  if [ -L "$link" ]; then say "temporary $link"; readlink "$link"; fi
 done
 [ "$(kind releases)" = folder ] && cd releases || exit 0
+set --
 for entry in * .[!.]*; do
   case $entry in *[!0-9a-z.-]*) continue;; esac
   [ "$(kind "$entry")" != none ] || continue
   say "entry $entry"
   [ "$(kind "$entry")" = folder ] || continue
   case $entry in .incoming-*|.gone-*|.smoke-*) ;; *) [ "${#entry}" -ge 64 ] || continue;; esac
-  tree "$entry"
-  manifest "$entry"
+  set -- "$@" "./$entry"
+  manifest "$entry" "$entry"
 done
+[ $# = 0 ] || trees "$@"
 [ -n "$wanted" ] && [ -L ../current ] || exit 0
 release=$(readlink ../current)
 release=${release#releases/}
@@ -243,7 +245,13 @@ def _collect(found: list[tuple[list[str], bytes]], root: str) -> Survey:
     texts = {
         words[0]: body.decode(errors="replace") for words, body in found if words[0] in {"history", "sums"}
     }
-    temporaries = [words[1] for words, _ in found if words[0] == "temporary" and _LINK.fullmatch(words[1])]
+    temporaries = [
+        words[1]
+        for words, body in found
+        if words[0] == "temporary"
+        and _LINK.fullmatch(words[1])
+        and _release_of(body.decode(errors="replace").strip())
+    ]
     return Survey(
         folders={name: _folder(name, it) for name, it in described(found).items() if _has_own_name(name)},
         names=frozenset(words[1] for words, _ in found if words[0] == "entry"),

@@ -42,19 +42,21 @@ _LIST = (
     + """\
 say "is $(kind "$1")"
 [ "$(kind "$1")" = folder ] && cd "$1" || exit 0
+digest=$2
+set --
 for entry in * .new-*; do
   case $entry in *[!0-9a-z.-]*) continue;; esac
   [ "$(kind "$entry")" != none ] || continue
   say "name $entry"
   [ "$(kind "$entry")" = folder ] || continue
   case $entry in
-    "$2"|"$2".*) ;;
+    "$digest"|"$digest".*) ;;
     .new-*) [ "$(kind "$entry/.lock")" = file ] && flock -n "$entry/.lock" true || continue;;
     *) [ -n "$(find "./$entry" -prune -mmin +1440)" ] || continue;;
   esac
-  say "entry $entry"
-  tree "$entry"
+  set -- "$@" "./$entry"
 done
+[ $# = 0 ] || trees "$@"
 exit 0
 """
 )

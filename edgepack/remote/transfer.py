@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from edgepack.base.text import human_size
-from edgepack.errors import DeployError, EdgepackError, UnreachableError
+from edgepack.errors import DeployError, EdgepackError
 from edgepack.remote.process import broken, lost
+from edgepack.remote.sftp import open_sftp
 
 if TYPE_CHECKING:
     from paramiko import SFTPClient, SFTPFile, Transport
@@ -106,25 +107,9 @@ class Transfer:
             self._client = None
 
     def _sftp(self) -> "SFTPClient":
-        import paramiko
-
-        if self._client is not None:
-            return self._client
-        try:
-            client = paramiko.SFTPClient.from_transport(self._transport)
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            if broken(self._transport):
-                raise lost(self._device, self._transport, "opening SFTP") from error
-            raise UnreachableError(
-                "the board does not support SFTP",
-                where=self._device,
-                why=str(error) or "its SSH server has no sftp subsystem",
-                next="install openssh-sftp-server on the board and restart its SSH server",
-            ) from error
-        if client is None:  # allowed by paramiko's type; only if the channel was closed immediately
-            raise lost(self._device, self._transport, "opening SFTP")
-        self._client = client
-        return client
+        if self._client is None:
+            self._client = open_sftp(self._device, self._transport)
+        return self._client
 
     def _discard(self, client: "SFTPClient", path: str) -> None:
         import paramiko

@@ -18,6 +18,7 @@ FILES = ("644", "755", "file")
 
 # Shell functions that describe files. The first word of every line that they write is a random mark, `$mark`, so that
 # neither a file's name nor its contents can be taken for one. Only regular files are opened: a FIFO would block.
+# `trees ./A ./B` describes folders, `manifest FOLDER A` prints the manifest in FOLDER as that of A.
 DESCRIBE = """\
 LC_ALL=C
 export LC_ALL
@@ -30,25 +31,25 @@ kind() {
   else echo none
   fi
 }
-tree() {
+trees() {
   say folder
-  find "./$1" -type d
+  find "$@" -type d
   say 644
-  find "./$1" -type f -perm 644
+  find "$@" -type f -perm 644
   say 755
-  find "./$1" -type f -perm 755
+  find "$@" -type f -perm 755
   say file
-  find "./$1" -type f ! -perm 644 ! -perm 755
+  find "$@" -type f ! -perm 644 ! -perm 755
   say other
-  find "./$1" ! -type d ! -type f
+  find "$@" ! -type d ! -type f
 }
 manifest() {
-  [ "$(kind "$1/MANIFEST")" = file ] && size=$(wc -c <"$1/MANIFEST") && [ "$size" -le LIMIT ] || return 0
-  say "manifest $((size))"
-  cat "$1/MANIFEST"
+  [ "$(kind "$1/MANIFEST")" = file ] || return 0
+  say "manifest $2"
+  head -c LIMIT "$1/MANIFEST"
   echo
 }
-""".replace("MANIFEST", MANIFEST).replace("LIMIT", str(MAX_MANIFEST))
+""".replace("MANIFEST", MANIFEST).replace("LIMIT", str(MAX_MANIFEST + 1))
 
 # Reads orders from stdin, as `removal` writes them. Each names what it removes.
 _REMOVE = """\
@@ -81,19 +82,30 @@ class Described:
 
 
 def described(found: Iterable[tuple[list[str], bytes]]) -> dict[str, Described]:
-    """The folders in these sections, by name: each begins with the words ``entry NAME``."""
+    """The folders that ``trees`` and ``manifest`` describe in these sections, by name."""
     trees: dict[str, dict[str, str]] = {}
     manifests: dict[str, bytes] = {}
-    name = ""
     for words, body in found:
         match words:
-            case ["entry", name]:
-                pass
             case ["folder" | "644" | "755" | "file" | "other" as kind]:
-                trees.setdefault(name, {}).update(paths(name, kind, body))
-            case ["manifest", size]:
-                manifests[name] = body[: int(size)]
+                for name, path in _paths(body):
+                    tree = trees.setdefault(name, {})
+                    if path:
+                        tree[path] = kind if path.isprintable() else "other"
+            case ["manifest", name]:
+                manifests[name] = body[:-1]
     return {name: Described(tree, manifests.get(name, b"")) for name, tree in trees.items()}
+
+
+def _paths(body: bytes) -> Iterator[tuple[str, str]]:
+    """Lines such as ./NAME/PATH as pairs; without a path for the folder itself."""
+    name = ""
+    for line in body.decode(errors="backslashreplace").split("\n")[:-1]:
+        if line.startswith("./"):
+            name, _, path = line.removeprefix("./").partition("/")
+            yield name, path
+        else:
+            yield name, f"\n{line}"  # the rest of a name with a newline in it
 
 
 def listed(manifest: bytes) -> frozenset[str]:
@@ -103,15 +115,6 @@ def listed(manifest: bytes) -> frozenset[str]:
     except (ValueError, TypeError, KeyError, RecursionError):
         return frozenset()
     return frozenset([MANIFEST, *(entry.path for entry in files)])
-
-
-def paths(name: str, kind: str, body: bytes) -> Iterator[tuple[str, str]]:
-    """The entries of a section of ``tree NAME`` by their paths in the folder."""
-    prefix = f"./{name}/"
-    for line in body.decode(errors="backslashreplace").splitlines():
-        if line != f"./{name}":
-            # A line without the prefix is the rest of a name with a newline in it.
-            yield (line.removeprefix(prefix), kind) if line.startswith(prefix) else (line, "other")
 
 
 def folders_of(files: Iterable[str]) -> list[str]:
@@ -163,11 +166,11 @@ def removal(name: str, tree: Tree, files: Collection[str]) -> list[str]:
     A link, a FIFO or a folder in the place of a file is not removed, nor is what lies behind a link.
     """
     there = [path for path in files if tree.get(path) in FILES]
-    # The manifest goes last: without it, nobody could tell any more whose files the others are.
-    there.sort(key=lambda path: (path == MANIFEST, path))
     folders = [path for path in folders_of(files) if tree.get(path) == "folder"]
     return [
-        *(f"file {name}/{path}" for path in there),
+        *(f"file {name}/{path}" for path in there if path != MANIFEST),
         *(f"folder {name}/{path}" for path in reversed(folders)),
+        # Without it, nobody could tell any more whose files and folders the others are.
+        *(f"file {name}/{path}" for path in there if path == MANIFEST),
         f"folder {name}",
     ]

@@ -9,6 +9,7 @@ from edgepack.config.recipe import Gates
 from edgepack.engine.events import ErrorRecord
 from edgepack.errors import FleetError, GateError, Interrupted
 from edgepack.pipeline.trace import Host, RecipeRef, Until
+from edgepack.reporting.chance import chance_warnings
 from edgepack.reporting.document import Gate, ModelRow, Outcome, Report, Row, TuningRow
 from edgepack.reporting.gates import check_gates
 from edgepack.spec import ModelFigures
@@ -126,6 +127,7 @@ class ReportBuilder:
         rows = []
         for target, device, candidate in ordered:
             figures = self._rows[target, device, candidate]
+            figures = {**figures, "warnings": (*figures.get("warnings", ()), *chance_warnings(figures))}
             still = {field: why for field, why in figures["missing"].items() if figures.get(field) is None}
             key = {"target": target, "device": device, "candidate": candidate, "missing": still}
             rows.append(Row(**{**figures, **key}))

@@ -52,11 +52,20 @@ class Row(Spec):
     accuracy_torch: Share | None = Field(default=None, description="In torch, fp32.")
     accuracy_onnxruntime: Share | None = None
     accuracy_board: Share | None = Field(default=None, description="Of the bundle, on the board.")
+    chance: Share | None = Field(
+        default=None, description="Accuracy of always answering the most frequent class of the test split."
+    )
     accuracy_samples: Count | None = Field(default=None, description="Test samples run on the board.")
     parity: Finite | None = Field(
         default=None, ge=0, description="max|board-onnxruntime| / max|onnxruntime|."
     )
+    rounding: Finite | None = Field(
+        default=None,
+        ge=0,
+        description="Change of the outputs in onnxruntime if values that are quantized round otherwise.",
+    )
     measurement: Measurement | None = None
+    warnings: tuple[str, ...] = Field(default=(), description="What its figures do not show.")
     missing: dict[str, str] = Field(default_factory=dict, description="Why a field is None, by its name.")
 
 
@@ -95,7 +104,9 @@ class Gate(Spec):
     limit: Finite
     value: Finite | None = None
     status: Literal["passed", "failed", "skipped"]
-    why: str | None = Field(default=None, description="Why it failed or was skipped.")
+    why: str | None = Field(
+        default=None, description="Why it failed or was skipped, or why its limit is not the recipe's."
+    )
 
 
 class ModelRow(ModelFigures):

@@ -191,12 +191,16 @@ def footnotes(report: Report, at: Placement) -> list[str]:
 
 
 def doubts(report: Report, at: Placement) -> list[str]:
-    """Why latencies of a placement are not valid; equal reasons of several candidates are listed once."""
+    """Why latencies of a placement are not valid, and its warnings; those of several candidates are listed once."""
     reasons: dict[tuple[str, ...], list[str]] = {}
+    warnings: dict[str, list[str]] = {}
     for row in rows_at(report, at):
         if row.measurement and row.measurement.verdict.reasons:
             reasons.setdefault(row.measurement.verdict.reasons, []).append(row.candidate)
-    return [f"latency of {' and '.join(who)} not valid: {'; '.join(why)}" for why, who in reasons.items()]
+        for warning in row.warnings:
+            warnings.setdefault(warning, []).append(row.candidate)
+    lines = [f"latency of {' and '.join(who)} not valid: {'; '.join(why)}" for why, who in reasons.items()]
+    return lines + [f"{' and '.join(who)}: {warning}" for warning, who in warnings.items()]
 
 
 def rows_at(report: Report, at: Placement) -> list[Row]:

@@ -200,6 +200,9 @@ class _Fold:
             macs=figures.macs,
             accuracy_torch=torch,
             accuracy_onnxruntime=figures.accuracy,
+            chance=figures.chance,
+            rounding=figures.rounding,
+            warnings=figures.warnings,
         )
         missing: tuple[str, ...] = ()
         why = _NO_LABELS

@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgepack.config.recipe import Gates
 from edgepack.reporting.document import Gate, Row
 from edgepack.spec.candidate import BASELINE, RELEASE
 
 _KIB, _MIB_IN_KIB = 1024, 1024
+_AT_LEAST = {"accuracy_min"}  # gates whose limit is a minimum
+_ROUNDINGS = 2  # accepted multiple of the effect of rounding: it is an estimate from few samples
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class _Value:
 
     value: float | None = None
     why: str | None = None
+    failed: bool = False  # a missing value that is itself a failure
 
 
 _Rule = Callable[[Row, Row | None], _Value]
@@ -40,15 +43,27 @@ def check_gates(gates: Gates, rows: Iterable[Row]) -> tuple[Gate, ...]:
             limit = getattr(gates, name)
             if limit is not None:
                 gate = Gate(name=name, target=target, device=named, limit=limit, status="passed")
+                gate = _fit_limit(gate, row) if name == "parity" else gate
                 results.append(_check_limit(gate, rule(row, baseline)))
     return tuple(results)
 
 
+def _fit_limit(gate: Gate, row: Row) -> Gate:
+    """The parity gate with a limit that fits the release: values that are quantized may round to the next step."""
+    fitting = _ROUNDINGS * (row.rounding or 0.0)
+    if fitting <= gate.limit:
+        return gate
+    why = f"the limit is the effect of rounding to int8, above the recipe's {gate.limit:.6g}"
+    return gate.model_copy(update={"limit": fitting, "why": why})
+
+
 def _check_limit(gate: Gate, measured: _Value) -> Gate:
     if measured.value is None:
-        return gate.model_copy(update={"status": "skipped", "why": measured.why})
-    if measured.value > gate.limit:
-        why = f"{measured.value:.6g} is above {gate.limit:.6g}"
+        status = "failed" if measured.failed else "skipped"
+        return gate.model_copy(update={"status": status, "why": measured.why})
+    low = gate.name in _AT_LEAST
+    if measured.value < gate.limit if low else measured.value > gate.limit:
+        why = f"{measured.value:.6g} is {'below' if low else 'above'} {gate.limit:.6g}"
         return gate.model_copy(update={"value": measured.value, "status": "failed", "why": why})
     return gate.model_copy(update={"value": measured.value})
 
@@ -69,7 +84,15 @@ def _accuracy_drop(row: Row, baseline: Row | None) -> _Value:
     return _missing(row, "accuracy_torch")
 
 
+def _accuracy_min(row: Row, _: Row | None) -> _Value:
+    return _missing(row, "accuracy_board") if row.accuracy_board is None else _Value(row.accuracy_board)
+
+
 def _parity(row: Row, _: Row | None) -> _Value:
+    if (
+        row.parity is None and row.measurement is not None
+    ):  # it ran: NaN where onnxruntime has none, or the reverse
+        return replace(_missing(row, "parity"), failed=True)
     return _missing(row, "parity") if row.parity is None else _Value(row.parity)
 
 
@@ -93,6 +116,7 @@ def _peak_rss_mib(row: Row, _: Row | None) -> _Value:
 
 _RULES: dict[str, _Rule] = {
     "accuracy_drop": _accuracy_drop,
+    "accuracy_min": _accuracy_min,
     "parity": _parity,
     "p90_ms": _p90_ms,
     "bundle_kib": _bundle_kib,

@@ -16,7 +16,7 @@ from edgepack.compression import quantize_static
 from edgepack.compression.method import Context
 from edgepack.compression.quantize_static import QuantizeStatic
 from edgepack.errors import InputError
-from edgepack.export import evaluate, to_onnx
+from edgepack.export import evaluate, relative_error, run_onnx, to_onnx
 from edgepack.onnxfile import canonicalise, save_onnx
 from edgepack.onnxfile.counting import count
 from edgepack.spec import Input
@@ -201,3 +201,33 @@ def test_calibration_sees_exact_integers(data, tmp_path):
     scale = next(tensor for tensor in quantized.initializer if tensor.name == node.input[1])
     largest = (samples.astype("int64") @ codes.astype("int64")).max()
     assert numpy_helper.to_array(scale) == pytest.approx(largest / 255, rel=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_several_inputs_are_calibrated_on_samples_without_labels(tmp_path, batch):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.out = nn.Embedding(20, 8), nn.Linear(8, 3)
+
+        def forward(self, ids, scale):
+            return self.out(self.words(ids).mean(1) * scale)
+
+    torch.manual_seed(0)
+    inputs = (
+        Input(name="ids", shape=(batch, 6), dtype="int64"),
+        Input(name="scale", shape=(batch, 8)),
+    )
+    path = to_onnx(Two(), inputs, tmp_path / "two.onnx")
+    rng = np.random.default_rng(0)
+    samples = {
+        "ids": rng.integers(0, 20, (12, batch, 6)),
+        "scale": rng.uniform(0, 4, (12, batch, 8)).astype("float32"),
+    }
+    found = quantize_static.apply(
+        path, tmp_path / "q.onnx", step(samples=8), Context(inputs, samples=samples)
+    )
+    assert (found["samples"], found["quantized"]) == (8, 1)
+    feed = {name: array[-1] for name, array in samples.items()}
+    ours, exact = run_onnx(tmp_path / "q.onnx", feed)[0], run_onnx(path, feed)[0]
+    assert relative_error(ours, exact) < 0.1

@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from edgepack.api import check
 from edgepack.base.paths import shipped_dir
+from edgepack.config.consistency import ONE_INPUT
 from edgepack.config.plan import make_plan
 from edgepack.errors import ConfigError
 
@@ -61,7 +62,7 @@ def home(tmp_path, monkeypatch):
 
 
 def write_npz(path, *names):
-    np.savez(path, **dict.fromkeys(names, np.zeros(1)))
+    np.savez(path, **{name: np.zeros((2, 4) if name[0] == "x" else 2) for name in names})
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def folder(tmp_path):
     (folder / "my_net.py").write_text(MODULE)
     write_npz(folder / "data.npz", "x_train", "y_train", "x_test", "y_test")
     (folder / "empty.onnx").write_bytes(b"")
-    (folder / "other.onnx").write_bytes(b"not looked into")
+    (folder / "other.onnx").write_bytes(b"\x08\x08\x12\x00")
     (folder / "texts.csv").write_text("review,label\ngood,1\n")
     (folder / "texts.jsonl").write_text('{"text": "good", "lable": 1}\n')
     for name in ("images/cat", "images/dog", "one/cat"):
@@ -122,8 +123,8 @@ def test_a_right_recipe_has_no_problems(folder):
         ),
         (
             "my_net:network\n",
-            "my_net:network\n  weights: w.bin\n",
-            "5:12: expected a file that ends in .safetensors or .pt or .pth, got w.bin",
+            "my_net:network\n  weights: w.h5\n",
+            "5:12: expected a file that ends in .safetensors or .pt or .pth or .ckpt or .bin, got w.h5",
         ),
         ("my_net:network\n", "my_net:network\n  weights: w.pt\n", "5:12: no such file: ./w.pt"),
         (
@@ -134,7 +135,7 @@ def test_a_right_recipe_has_no_problems(folder):
         (
             "      shape: [1, 4]\n",
             "      shape: [1, 4]\n    - {name: z, shape: [1]}\n",
-            "8:7: `data` supports models with one input only; without `data`, parity is measured on random inputs",
+            "8:7: `data` supports models with one input only; for several inputs without labels, use `samples`",
         ),
         ("shape: [1, 4]", "shape: [1, 0]", "7:18: expected a number at least 1, got the number 0"),
         # data
@@ -284,9 +285,9 @@ def onnx_recipe(**changes: str) -> str:
 def test_onnx_models(folder):
     assert found(folder, onnx_recipe()) == ["4:9: the file is empty (0 bytes): ./empty.onnx"]
     assert found(folder, onnx_recipe(onnx="images")) == [
-        "4:9: expected a file that ends in .onnx, got images"
+        "4:9: expected a file that ends in .onnx, got images; it is a folder"
     ]
-    (folder / "model.onnx").write_bytes(b"x")
+    (folder / "model.onnx").write_bytes(b"\x08\x08\x12\x00")
     assert found(folder, onnx_recipe(onnx="model.onnx")) == []
     assert found(folder, onnx_recipe(onnx="model.onnx", weights="data.npz"))[0].startswith(
         "5:3: `weights` needs a torch source"
@@ -332,7 +333,7 @@ def test_all_layers_report_together_without_consequences(folder):
         + "extra: 1\nextra: 2\n"
     )
     assert [line.split(": ", 1)[1].split(";")[0] for line in found(folder, text)] == [
-        "expected a name of lower-case letters, digits, - and _, got the text 'Not Good'",
+        "expected a name of lower-case letters, digits, - and _, at most 64, got the text 'Not Good'",
         "`my_net` has no `nowhere`",
         "unknown key `epoch`",
         "no such file: ./no.npz",
@@ -427,13 +428,17 @@ def test_data_and_weights_that_are_cut_off_or_something_else(folder):
     assert found(folder, RECIPE) == []
     whole = (folder / "data.npz").read_bytes()
     (folder / "data.npz").write_bytes(whole[:-30])
-    assert found(folder, RECIPE) == ["9:8: not an .npz file, or truncated: ./data.npz"]
+    assert found(folder, RECIPE) == [
+        "9:8: not an .npz file, or truncated: ./data.npz: it is a truncated zip archive; download or copy it again"
+    ]
     write_npz(folder / "data.npz", "x_train", "y_train", "x_test", "y_test")
     weights = RECIPE.replace("  inputs:", "  weights: w.safetensors\n  inputs:")
     save_file({"a": np.zeros(100, np.float32)}, folder / "w.safetensors")
     assert found(folder, weights) == []
     (folder / "w.safetensors").write_bytes((folder / "w.safetensors").read_bytes()[:40])
-    assert found(folder, weights) == ["5:12: not a safetensors file, or truncated: ./w.safetensors"]
+    assert found(folder, weights) == [
+        "5:12: ./w.safetensors: it is a truncated safetensors file; download or copy it again"
+    ]
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\\0b", "data.npz/x", "d/../" * 1000 + "x"])
@@ -472,4 +477,83 @@ def test_an_item_with_a_problem_still_counts_as_an_item(folder):
     problems = check_text(folder, RECIPE.replace("device: virtual:arm64", "device: [virtual:arm64, pi]"))
     assert [(problem.line, problem.column, problem.message) for problem in problems] == [
         (16, 13, "expected text, got a list of 2")
+    ]
+
+
+def write_model(path: Path, *inputs: tuple[str, tuple[int, ...], str]) -> None:
+    """An .onnx file that passes its inputs through."""
+    import onnx
+    from onnx import helper
+
+    infos = [
+        [
+            helper.make_tensor_value_info(
+                prefix + name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape
+            )
+            for name, shape, dtype in inputs
+        ]
+        for prefix in ("", "out_")
+    ]
+    nodes = [helper.make_node("Identity", [name], [f"out_{name}"]) for name, _, _ in inputs]
+    graph = helper.make_graph(nodes, "g", *infos)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+
+
+def test_data_for_a_model_of_several_inputs_or_of_other_shapes_is_refused(folder):
+    text = onnx_recipe(onnx="m.onnx") + "data: {npz: data.npz}\n"
+    write_model(folder / "m.onnx", ("image", (1, 4), "float32"), ("meta", (1, 5), "float32"))
+    assert found(folder, text) == [f"7:1: {ONE_INPUT} (the model has image, meta)"]
+    write_model(folder / "m.onnx", ("image", (1, 4), "float32"))
+    assert found(folder, text) == []
+    write_model(folder / "m.onnx", ("image", (1, 3, 8, 8), "float32"))
+    assert [line.split(" holds")[0] for line in found(folder, text)] == [
+        "7:13: x_test in ./data.npz",
+        "7:13: x_train in ./data.npz",
+    ]
+    write_model(folder / "m.onnx", ("ids", (1, 4), "int64"))
+    assert all(line.endswith("but input `ids` is int64 with shape [4]") for line in found(folder, text))
+
+
+SAMPLES = {"ids": np.zeros((6, 5), "int64"), "scale": np.ones((3, 2, 2), "float32")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, None),
+        ({"ids": np.zeros((3, 2, 5), "int32")}, None),
+        ({"ids": None}, "there is no array `ids`; it has: scale"),
+        ({"idz": np.zeros(1)}, "the model has no input `idz`; did you mean `ids`?"),
+        ({"ids": np.zeros((6, 4), "int64")}, "`ids` has the shape [6, 4], and the input takes [N, 5]"),
+        ({"ids": np.zeros((5, 5), "int64")}, "`ids` has 5 rows, not a multiple of the batch size 2"),
+        ({"ids": np.zeros((4, 5), "int64")}, "the inputs have different numbers of samples (ids: 2, scale: 3)"),
+        ({"ids": np.zeros((6, 5))}, "`ids` is float64, and the input takes int64"),
+        ({"ids": np.array([["a"] * 5] * 6)}, "`ids` is <U1, and the input takes int64"),
+        ({"scale": np.full((3, 2, 2), np.nan)}, "`scale` holds NaN"),
+        ({"scale": np.full((3, 2, 2), 1e300)}, "`scale` holds values that float32 cannot hold"),
+        ({"ids": np.zeros((0, 5), "int64"), "scale": np.ones((0, 2, 2))}, "`ids` has no samples; `scale` has no samples"),
+    ],
+)  # fmt: skip
+def test_samples_are_checked_against_the_models_inputs(folder, changes, expected):
+    write_model(folder / "m.onnx", ("ids", (2, 5), "int64"), ("scale", (2, 2), "float32"))
+    np.savez(folder / "in.npz", **{k: v for k, v in (SAMPLES | changes).items() if v is not None})
+    text = onnx_recipe(onnx="m.onnx") + "samples: in.npz\ncompress: [{method: quantize-static}]\n"
+    assert found(folder, text) == ([] if expected is None else [f"7:10: ./in.npz: {expected}"])
+
+
+def test_samples_that_cannot_be_read_or_go_with_data(folder):
+    text = RECIPE.replace("data:\n  npz: data.npz\n", "samples: {}\n")
+    assert found(folder, text.format("no.npz")) == ["8:10: no such file: ./no.npz"]
+    assert found(folder, text.format("my_net.py")) == [
+        "8:10: expected a file that ends in .npz, got my_net.py"
+    ]
+    (folder / "bad.npz").write_bytes(b"PK")
+    assert found(folder, text.format("bad.npz"))[0].startswith(
+        "8:10: ./bad.npz: the file is not an .npz of plain arrays: "
+    )
+    np.savez(folder / "in.npz", x=np.zeros((3, 4)))
+    assert found(folder, text.format("in.npz")) == []
+    both = RECIPE.replace("data:\n", "samples: in.npz\ndata:\n")
+    assert found(folder, both) == [
+        "8:1: expected data or samples, not both: with labels, the test split serves as samples"
     ]

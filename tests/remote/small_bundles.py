@@ -25,6 +25,8 @@ WORKS = 'cp sample/output-0.npy "$out/output-0.npy"'
 CRASHES = "echo 'cannot load model/model.so' >&2; kill -SEGV $$"
 COMPUTES_NONSENSE = 'cp sample/input-0.npy "$out/output-0.npy"'
 
+EXPECTED = np.array([[0.1, 0.2, 0.3, 0.4]], dtype=np.float32)
+
 
 def npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
@@ -45,6 +47,7 @@ def make(
     features: tuple[str, ...] = (),
     gpu: bool = False,
     name: str = "digits",
+    expected: np.ndarray = EXPECTED,
 ) -> Path:
     """Pack a bundle, by default for this machine."""
     target = {
@@ -73,6 +76,6 @@ def make(
         "lib/libtvm_runtime.so": library,
         "model/model.so": model,
         "sample/input-0.npy": npy(np.full((1, 4), 7, dtype=np.float32)),
-        "sample/output-0.npy": npy(np.array([[0.1, 0.2, 0.3, 0.4]], dtype=np.float32)),
+        "sample/output-0.npy": npy(expected),
     }
     return archive.pack(folder / f"{version}-{candidate}.edgepack", contents, files)

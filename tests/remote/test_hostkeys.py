@@ -74,6 +74,10 @@ def test_another_port_has_its_own_name_and_may_use_the_plain_one(known_hosts, ke
     known_hosts.write_text(f"board.lan {key}\n")
     assert judge(key, port=2222) is KeyVerdict.KNOWN  # as ssh does
     assert judge(other, port=2222) is KeyVerdict.UNKNOWN  # another port may be another machine
+    known_hosts.write_text(f"![board.lan]:2222,* {key}\n")
+    assert (
+        judge(key, port=2222) is KeyVerdict.UNKNOWN
+    )  # unlike ssh: the line excludes this server by its name
 
 
 @pytest.mark.parametrize(
@@ -167,3 +171,11 @@ def test_files_that_cannot_be_read_hold_nothing(tmp_path):
         f"{tmp_path}/fifo: it is not a regular file",
         "/dev/zero: it is not a regular file",
     ]
+
+
+@pytest.mark.parametrize("alias", ["*", "lab,*", "!lab", "a b", "@revoked"])
+def test_remember_writes_no_line_about_other_hosts(home, known_hosts, key, alias):
+    (home / ".ssh/config").write_text(f'HostKeyAlias "{alias}"\n')
+    with pytest.raises(TrustError, match="no line can be added"):
+        remember(endpoint(), key)
+    assert not known_hosts.exists()

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small_bundles
 
@@ -405,7 +406,6 @@ def test_scratch_looks_before_it_sends(session, work, tmp_path):
 
 
 def test_outputs_are_compared_by_shape_type_and_size():
-    import numpy as np
 
     want = np.array([[1.0, -2.0]], dtype=np.float32)
     assert compare(want + np.float32(0.05), want) is None
@@ -414,3 +414,32 @@ def test_outputs_are_compared_by_shape_type_and_size():
     assert "float64" in (compare(want.astype(np.float64), want) or "")
     assert "(2,)" in (compare(want[0], want) or "")
     assert compare(np.zeros((1, 0), np.float32), np.zeros((1, 0), np.float32)) is None
+
+
+@pytest.mark.parametrize(
+    ("got", "want", "right"),
+    [
+        ([np.nan, 5], [np.nan, 5], True),
+        ([1, 5], [np.nan, 5], False),
+        ([np.nan, 6], [np.nan, 5], False),
+        ([np.inf, 5], [np.inf, 5], True),
+        ([-np.inf, 5], [np.inf, 5], False),
+        ([1, 5], [np.inf, 5], False),
+        ([np.nan, 5], [np.inf, 5], False),
+        ([np.nan, 5], [4, 5], False),
+        ([0, 1e-30], [0, 0], False),
+    ],
+)
+def test_nan_and_infinities_of_a_sample_must_be_met(got, want, right):
+
+    found = compare(np.array([got], np.float32), np.array([want], np.float32))
+    assert (found is None) == right
+
+
+@pytest.mark.parametrize(("fill", "says"), [(np.nan, "NaN or infinite"), (-np.inf, "NaN or infinite")])
+def test_a_sample_that_any_result_would_pass_is_refused(session, work, tmp_path, fill, says):
+    forged = small_bundles.make(tmp_path, expected=np.full((1, 4), fill, np.float32))
+    with pytest.raises(InputError, match=f"its sample's outputs are {says}") as caught:
+        install(session, forged, work_dir=str(work))
+    assert "sample/output-0.npy" in caught.value.where
+    assert not (work / "digits" / "current").exists()

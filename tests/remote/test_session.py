@@ -277,9 +277,9 @@ def test_the_wrapper_is_plain_posix_shell():
     from edgepack.remote.process import shell_command
 
     dash = need("dash")
-    command = shell_command(["sh", "-c", "echo hi; exit 7"]).replace("/bin/sh", dash, 1)
+    command = shell_command("mark", ["sh", "-c", "echo hi; exit 7"]).replace("/bin/sh", dash, 1)
     ended = subprocess.run([dash, "-c", command], capture_output=True, check=False, timeout=30)
-    assert (ended.returncode, ended.stdout) == (7, b"hi\n")
+    assert (ended.returncode, ended.stdout) == (7, b"mark\nhi\n")
 
 
 @pytest.mark.parametrize("error", [OSError("Socket is closed"), EOFError()])

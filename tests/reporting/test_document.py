@@ -28,6 +28,7 @@ from edgepack.reporting.figures import FIGURES, cell, columns, headline, title
 from edgepack.reporting.gates import check_gates
 from edgepack.reporting.html import to_html
 from edgepack.reporting.markdown import to_markdown
+from edgepack.reporting.terminal import plain_lines
 
 
 @pytest.mark.parametrize("make", [samples.good, samples.bad, samples.empty])
@@ -195,6 +196,12 @@ MEASURED = samples.measurement(1.0, device="b")
         (Gates(accuracy_drop=0.01), {"accuracy_torch": 0.9, "accuracy_board": 0.895}, "passed"),
         (Gates(accuracy_drop=0.01), {"accuracy_torch": 0.9, "accuracy_board": 0.88}, "failed"),
         (Gates(accuracy_drop=0.01), {"accuracy_board": 0.88}, "skipped"),
+        (Gates(accuracy_min=0.9), {"accuracy_board": 0.9}, "passed"),
+        (Gates(accuracy_min=0.9), {"accuracy_board": 0.899}, "failed"),
+        (Gates(accuracy_min=0.9), {"accuracy_onnxruntime": 0.99}, "skipped"),
+        (Gates(parity=1e-3), {"parity": 0.009, "rounding": 0.004}, "failed"),
+        (Gates(parity=0.1), {"parity": 0.09, "rounding": 0.004}, "passed"),
+        (Gates(parity=1e-3), {"measurement": MEASURED, "missing": {"parity": "NaN"}}, "failed"),
     ],
 )
 def test_gates(gates, figures, status):
@@ -206,6 +213,39 @@ def test_gates(gates, figures, status):
 def test_a_skipped_gate_repeats_why_its_figure_is_missing():
     (found,) = check_gates(Gates(parity=1e-4), [row(missing={"parity": "the outputs hold NaN"})])
     assert (found.status, found.why) == ("skipped", "the outputs hold NaN")
+
+
+def test_a_limit_that_rounding_exceeds_is_raised_and_said():
+    (found,) = check_gates(Gates(parity=1e-3), [row(parity=0.006, rounding=0.004)])
+    assert (found.limit, found.value) == (0.008, 0.006)
+    assert found.why == "the limit is the effect of rounding to int8, above the recipe's 0.001"
+
+
+CHANCE = "no better than chance: always answering the most frequent class gives"
+
+
+@pytest.mark.parametrize(
+    ("figures", "warned"),
+    [
+        ({"accuracy_board": 0.0, "chance": 0.1, "accuracy_samples": 400}, True),
+        ({"accuracy_board": 0.1, "chance": 0.1, "accuracy_samples": 400}, True),
+        ({"accuracy_board": 0.12, "chance": 0.1, "accuracy_samples": 400}, True),
+        ({"accuracy_board": 0.2, "chance": 0.1, "accuracy_samples": 400}, False),
+        ({"accuracy_board": 0.9, "chance": 0.9, "accuracy_samples": 400}, True),
+        ({"accuracy_board": 1.0, "chance": 0.5, "accuracy_samples": 2}, False),
+        ({"accuracy_onnxruntime": 0.1, "chance": 0.1}, True),
+        ({"accuracy_onnxruntime": 0.1, "accuracy_board": 0.9, "chance": 0.1}, False),
+        ({"accuracy_board": 0.0}, False),
+    ],
+)
+def test_an_accuracy_at_chance_is_warned_of_everywhere(figures, warned):
+    builder = samples.new_builder()
+    builder.add_row("a", "release", **figures)
+    report = builder.build()
+    assert any(CHANCE in warning for warning in report.rows[0].warnings) == warned
+    for page in (to_html(report), to_markdown(report), "\n".join(plain_lines(report))):
+        assert (CHANCE in page) == warned
+    assert Report.model_validate_json(report.model_dump_json()) == report
 
 
 def test_the_baseline_is_the_reference_and_is_not_gated():

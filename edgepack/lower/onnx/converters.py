@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgepack.errors import ModelProblem
-from edgepack.lower.onnx.halves import narrow, widen
-from edgepack.lower.onnx.support import Node, ValueType, limit, missing, unusable
+from edgepack.lower.onnx.nodes import Node, ValueType
+from edgepack.lower.onnx.support import limit, missing, unusable
 from edgepack.onnxfile.reading import nodes as every_node
 
 UNREAD = {
@@ -97,27 +97,20 @@ def importer(
             if beyond is not None:
                 report(beyond)
                 return self._zeros(node)
+            watched, given = _Attributes(attrs), watched_inputs(inputs)
             try:
-                output, why = self._convert_checked(node, inputs, attrs, opset)
+                output = _to_integers(op_name, given, watched) or super()._convert_operator(
+                    op_name, given, watched, opset
+                )
+                why = _find_ignored(node, opset, watched.read, given.read) or _find_mistyped(
+                    node, output, types
+                )
             except Exception as error:  # noqa: BLE001 - converters raise whatever Python or TVM raises
                 why = f"{type(error).__name__}: {_last_line(error)}"
             if why is None:
                 return output
             report(unusable(op_name, opset, node.name, why))
             return self._zeros(node)
-
-        def _convert_checked(self, node: Any, inputs: Any, attrs: Any, opset: int) -> tuple[Any, str | None]:
-            """Convert a node; also return what is wrong with the result, if anything."""
-            wide = widen(node.op_type, inputs, self.bb)
-            watched, given = _Attributes(attrs), watched_inputs(inputs if wide is None else wide)
-            output = _to_integers(node.op_type, given, watched)
-            if output is None:
-                output = super()._convert_operator(node.op_type, given, watched, opset)
-            if wide is not None:
-                output = narrow(output, [types.get(name, (None, ()))[0] for name in node.output], self.bb)
-            return output, _find_ignored(node, opset, watched.read, given.read) or _find_mistyped(
-                node, output, types
-            )
 
         def _zeros(self, node: Any) -> Any:
             """Return zeros of the right type in place of the node's outputs."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.lower.onnx.converters import importer
-from edgepack.lower.onnx.support import ValueType
+from edgepack.lower.onnx.nodes import ValueType
+from edgepack.lower.onnx.rewrites.passes import rewrite
 from edgepack.lower.phase import Lowering, content_of
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of
 from edgepack.onnxfile.encodings import encoded_constants
@@ -58,14 +59,14 @@ def import_model(model: Any, where: str) -> tuple[Any, list[ModelProblem], Any]:
     Raises:
         InputError: As ``prepare``.
     """
-    model = prepare(model, where)
+    model = rewrite(prepare(model, where), value_types)
     problems: list[ModelProblem] = []
     relax = to_relax(model, where, problems.append)
     defined = {each.operator for each in problems if is_function(each.operator, opset_of(model))}
     expanded = inline_functions(model, defined, opset_of(model)) if defined else None
     if expanded is None:
         return relax, problems, model
-    expanded = canonicalise(simplify_model(canonicalise(expanded), where))
+    expanded = rewrite(canonicalise(simplify_model(canonicalise(expanded), where)), value_types)
     remaining: list[ModelProblem] = []
     relax = to_relax(expanded, where, remaining.append)
     known = {node.name for node in nodes(model)}

@@ -6,14 +6,11 @@ type. This module has the rest: advice per operator, and limits that show only a
 ``make coverage``).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from edgepack.errors import ModelProblem
-
-ValueType = tuple[str, tuple[int, ...]]
-"""Element type and shape."""
+from edgepack.lower.onnx.nodes import Node
 
 _RECURRENT = "recurrent layers are not supported yet; export the loop unrolled, or use a convolutional model"
 _CONTROL = "export the model without data-dependent control flow"
@@ -37,36 +34,6 @@ OTHER_FORM = "export the model with another opset, or with static shapes and con
 
 
 @dataclass(frozen=True)
-class Node:
-    """A node with the types and constants that limits depend on."""
-
-    proto: Any  # onnx.NodeProto
-    types: Mapping[str, ValueType]
-    constants: Mapping[str, Any]  # onnx.TensorProto
-
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """Return an attribute's value, with bytes decoded to str."""
-        import onnx
-
-        for attribute in self.proto.attribute:
-            if attribute.name == name:
-                value = onnx.helper.get_attribute_value(attribute)
-                return value.decode() if isinstance(value, bytes) else value
-        return default
-
-    def input_type(self, index: int) -> ValueType | None:
-        """Element type and shape of an input; None if it is missing or its type is unknown."""
-        return self.types.get(self.proto.input[index]) if index < len(self.proto.input) else None
-
-    def constant(self, index: int) -> Any:
-        """A constant input as an array; None if it is not constant."""
-        import onnx
-
-        name = self.proto.input[index] if index < len(self.proto.input) else ""
-        return onnx.numpy_helper.to_array(self.constants[name]) if name in self.constants else None
-
-
-@dataclass(frozen=True)
 class Limit:
     """A form of an operator that TVM imports but computes incorrectly or cannot compile."""
 
@@ -76,52 +43,12 @@ class Limit:
     next: str
 
 
-def _resized_by_fractions(node: Node) -> bool:
-    """The output's size is rounded, and TVM uses the ratio of the sizes instead of the scale."""
-    scales, data = node.constant(2), node.input_type(0)
-    if scales is None or data is None or len(scales) != len(data[1]):
-        return False
-    if node.attribute("coordinate_transformation_mode") == "tf_crop_and_resize":
-        return False  # the region determines the coordinates
-    exact = [float(scale) * size for scale, size in zip(scales, data[1], strict=True)]
-    return any(abs(size - round(size)) > _ROUNDING * size for size in exact)
-
-
-def _of_integers(node: Node) -> bool:
-    data = node.input_type(0)
-    return data is not None and not data[0].startswith("float")
-
-
-def _of_truth_values(node: Node) -> bool:
-    data = node.input_type(0)
-    return data is not None and data[0] == "bool"
-
-
-def _over_all_axes(node: Node) -> bool:
-    data = node.input_type(0)
-    return data is not None and node.attribute("axis", -1) in {0, -len(data[1])} and len(data[1]) > 1
-
-
 def _of_unsorted_types(node: Node) -> bool:
     data = node.input_type(0)
-    return data is not None and data[0] in {"int16", "uint16", "uint32", "uint64"}
+    return data is not None and data[0] == "uint64"
 
-
-_ROUNDING = 1e-4  # of a size: scales are float32
 
 LIMITS = (
-    Limit(
-        "Resize",
-        _resized_by_fractions,
-        "the scales do not give integer sizes, and TVM uses the ratio of the rounded sizes as the scale",
-        "specify the sizes instead of the scales",
-    ),
-    Limit(
-        "Resize",
-        lambda node: node.attribute("coordinate_transformation_mode") == "half_pixel_symmetric",
-        "TVM does not support the coordinate transformation half_pixel_symmetric",
-        "export with half_pixel, align_corners or asymmetric",
-    ),
     Limit(
         "RoiAlign",
         lambda node: node.attribute("mode", "avg") == "max",
@@ -135,23 +62,10 @@ LIMITS = (
         "end the model with boxes and scores, and select boxes outside the model",
     ),
     Limit(
-        "RMSNormalization",
-        _over_all_axes,
-        "TVM normalises over all axes only for one-dimensional inputs",
-        "reshape to one dimension before it",
-    ),
-    *(
-        Limit(operator, _of_truth_values, "TVM does not support it for booleans", "cast to uint8 before it")
-        for operator in ("ReduceMax", "ReduceMin")
-    ),
-    Limit(
         "TopK",
         _of_unsorted_types,
         "TVM's runtime sorts only floating-point numbers, int8, uint8, int32 and int64",
-        "cast to int32 or int64 before it",
-    ),
-    Limit(
-        "Pow", _of_integers, "TVM computes powers only of floating-point numbers", "cast to float32 before it"
+        "cast to int64 before it",
     ),
 )
 """Found with `make coverage`: TVM's result differs from ONNX's, or compilation fails after the import."""

@@ -60,7 +60,9 @@ def _changed(
     known = known_of(changed)
     problems = [problem for part in _parts(changed) for problem in change(part, known)]
     if problems:
-        raise UnsupportedError(where, problems)
+        raise UnsupportedError(
+            where, list(dict.fromkeys(problems))
+        )  # each version's rule may refuse the node
     return changed
 
 

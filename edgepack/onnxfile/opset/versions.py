@@ -51,7 +51,7 @@ _AS_BEFORE: dict[int, str] = {
     9: "Cast Constant Flatten Gemm Greater Less MatMul PRelu",
     10: "AveragePool MaxPool",
     11: """
-        ArgMax ArgMin AveragePool Clip Compress Concat Constant Conv ConvTranspose DepthToSpace Equal Flatten Gather
+        ArgMax ArgMin AveragePool Compress Concat Constant Conv ConvTranspose DepthToSpace Equal Flatten Gather
         Gemm If Loop LpPool MaxPool MaxUnpool NonMaxSuppression OneHot Scan Slice Split Squeeze TopK Unsqueeze
     """,
     12: "ArgMax ArgMin Clip Constant GatherND Max MaxPool Min Pow ReduceMax ReduceMin",

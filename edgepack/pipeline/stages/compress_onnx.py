@@ -12,7 +12,7 @@ from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.figures import StepFigures
 from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages import onnx_models, torch_models
-from edgepack.pipeline.stages.samples import samples
+from edgepack.pipeline.stages.samples import samples, unlabelled
 from edgepack.pipeline.state import CandidateRun, Resources
 from edgepack.spec import Data, Input, Spec
 
@@ -25,6 +25,7 @@ class OnnxStepSpec(Spec):
     inputs: tuple[Input, ...]
     data: Data | None
     step: SerializeAsAny[Step]
+    samples: str | None = None
 
 
 class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
@@ -56,8 +57,9 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
 
     def _step(self, at: CandidateRun, label: str, step: Step) -> Request[OnnxStepSpec]:
         """The request for one step, on the output of the previous ones."""
-        spec = OnnxStepSpec(inputs=at.inputs, data=at.plan.recipe.data, step=step)
-        files = {**at.files.data, "onnx": at.artifacts["onnx"]}
+        recipe = at.plan.recipe
+        spec = OnnxStepSpec(inputs=at.inputs, data=recipe.data, samples=recipe.samples, step=step)
+        files = {**at.files.data, **at.files.samples, "onnx": at.artifacts["onnx"]}
         files |= step_inputs(method_of(step).files(step), at.plan.base)
         return Request(spec, files, label, aliases=(step.method,))
 
@@ -72,6 +74,7 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
             work.spec.inputs,
             samples(work.spec.data, base),
             work.progress,
+            samples=unlabelled(work.spec.samples, work.spec.inputs, base),
             files=method.files(work.spec.step),
             base=base,
             rebuilders=torch_models.rebuilders(),

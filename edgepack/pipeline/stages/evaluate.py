@@ -1,13 +1,15 @@
 """``evaluate``: accuracy in onnxruntime, and samples with reference outputs for the board."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
+from edgepack.errors import InputError
 from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.figures import EvaluateFigures
 from edgepack.pipeline.stages import onnx_models
-from edgepack.pipeline.stages.samples import samples
+from edgepack.pipeline.stages.samples import samples, unlabelled
 from edgepack.pipeline.state import CandidateRun, Resources
 from edgepack.spec import Data, Input, Spec
 
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 
     from edgepack.data import Splits
 
-RANDOM_SAMPLES = 4  # random inputs for parity, if the recipe has no data
+MADE_UP = 4  # samples, if the recipe has neither data nor samples
+_OWN = "give inputs for which they are not: samples: inputs.npz"
 
 
 class EvaluateSpec(Spec):
@@ -25,6 +28,7 @@ class EvaluateSpec(Spec):
     inputs: tuple[Input, ...]
     data: Data | None
     original: str | None
+    samples: str | None = None
 
 
 class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
@@ -36,33 +40,40 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
     def ingredients(self, spec: EvaluateSpec) -> Ingredients:
         """The code that runs .onnx files and counts their operations."""
         del spec
-        return Ingredients(onnx_models.TOOLS, (*onnx_models.SOURCES, "pipeline/stages/evaluate.py"))
+        sources = ("export/rounding.py", "pipeline/stages/evaluate.py")
+        return Ingredients(onnx_models.TOOLS, (*onnx_models.SOURCES, *sources))
 
     def request(self, at: CandidateRun) -> Request[EvaluateSpec]:
         """The request, for every candidate."""
-        original = None if at.candidate.steps else at.plan.recipe.model.onnx
-        spec = EvaluateSpec(inputs=at.inputs, data=at.plan.recipe.data, original=original)
-        files = {**at.files.data, "onnx": at.artifacts["onnx"]}
+        recipe = at.plan.recipe
+        original = None if at.candidate.steps else recipe.model.onnx
+        spec = EvaluateSpec(inputs=at.inputs, data=recipe.data, samples=recipe.samples, original=original)
+        files = {**at.files.data, **at.files.samples, "onnx": at.artifacts["onnx"]}
         return Request(spec, files if original is None else {**at.files.model, **files})
 
     def run(self, work: Work[EvaluateSpec, Resources]) -> StageResult[EvaluateFigures]:
-        """Run the test samples, or random ones."""
+        """Run the test samples, the recipe's samples, or made-up ones."""
         import numpy as np
 
+        from edgepack.data import majority_share
         from edgepack.export.reference import open_session, run_session
+        from edgepack.export.rounding import rounding_spread
 
         path, inputs, base = work.inputs["onnx"], work.spec.inputs, work.resources.base
         reference = path if work.spec.original is None else base / work.spec.original
         data = samples(work.spec.data, base)
-        arrays = _batches(reference, inputs, data)
+        given = unlabelled(work.spec.samples, inputs, base)
+        arrays = given if given is not None else _batches(reference, inputs, data)
         count = len(next(iter(arrays.values())))
         session = open_session(reference)
-        runs = [
-            run_session(session, {name: x[i] for name, x in arrays.items()}, reference) for i in range(count)
-        ]
+        feeds = [{name: x[i] for name, x in arrays.items()} for i in range(count)]
+        runs = [run_session(session, feed, reference) for feed in feeds]
+        names = [output.name for output in session.get_outputs()]
+        made_up = given is None and data is None
+        warnings = list(_warnings(names, runs, str(reference), made_up=made_up))
         saved = {f"input_{i}": arrays[given.name] for i, given in enumerate(inputs)}
         saved |= {f"output_{i}": np.stack([run[i] for run in runs]) for i in range(len(runs[0]))}
-        batch = inputs[0].shape[0]
+        batch = inputs[0].shape[0] if inputs[0].shape else 1
         if data is not None:
             saved["labels"] = data.y_test[: count * batch].reshape(count, batch)
         out = work.scratch / "samples.npz"
@@ -72,12 +83,15 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
             samples=count,
             classes=tuple(data.classes) if data is not None else (),
             vocabulary=tuple(data.vocabulary) if data is not None else (),
+            chance=None if data is None else majority_share(data.y_test),
+            rounding=rounding_spread(path, feeds, runs),
+            warnings=tuple(warnings),
         )
         return StageResult(figures, {"samples": Output(out, "samples", "samples.npz")})
 
 
 def _batches(path: Path, inputs: tuple[Input, ...], data: "Splits | None") -> "dict[str, np.ndarray]":
-    """Inputs by name, each ``[N, *shape]``: the test split in batches, or seeded random inputs."""
+    """Inputs by name, each ``[N, *shape]``: the test split in batches, or made-up inputs."""
     import numpy as np
 
     from edgepack.export.sampling import made_up
@@ -88,5 +102,32 @@ def _batches(path: Path, inputs: tuple[Input, ...], data: "Splits | None") -> "d
         count = len(data.x_test) // batch
         x = data.x_test[: count * batch].reshape(count, *given.shape)
         return {given.name: x.astype(given.dtype)}
-    samples = made_up(path, inputs, RANDOM_SAMPLES)
-    return {given.name: np.stack([sample.inputs[given.name] for sample in samples]) for given in inputs}
+    made = made_up(path, inputs, MADE_UP)
+    return {given.name: np.stack([sample.inputs[given.name] for sample in made]) for given in inputs}
+
+
+def _warnings(
+    names: list[str], runs: "list[list[np.ndarray]]", where: str, *, made_up: bool
+) -> Iterator[str]:
+    """What the samples cannot show: outputs that are NaN or infinite, or that never change.
+
+    Raises:
+        InputError: no sample has an output that holds a number.
+    """
+    import numpy as np
+
+    from edgepack.export.sampling import constant_outputs, is_finite
+
+    kind = "made-up sample" if made_up else "sample"
+    broken = [name for index, name in enumerate(names) if not all(is_finite(run[index]) for run in runs)]
+    if not any(np.isfinite(output).any() for run in runs for output in run):
+        raise InputError(
+            f"the model's outputs are NaN, infinite or empty for every {kind}: {', '.join(names)}",
+            where=where,
+            why="a release is tested by comparing its outputs on the board with these",
+            next=_OWN if made_up else None,
+        )
+    if broken:
+        yield f"output {', '.join(broken)} holds NaN or infinity for a {kind}: these values are only compared by kind"
+    if constant := constant_outputs(names, runs):
+        yield f"output {', '.join(constant)} is the same for every {kind}: parity and the test on the board show little of it"

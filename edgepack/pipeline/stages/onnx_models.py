@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 TOOLS = ("onnx", "onnxscript", "onnxruntime", "numpy", "scikit-learn", "pillow")
 SOURCES = (
     "data",
+    "export/comparing.py",
     "export/importing.py",
     "export/reference.py",
     "export/sampling.py",

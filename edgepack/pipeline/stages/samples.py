@@ -1,12 +1,15 @@
 """The recipe's samples, as the stages load them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.errors import InputError
-from edgepack.spec import Data
+from edgepack.spec import Data, Input
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgepack.data import Splits
 
 
@@ -15,6 +18,13 @@ def samples(data: Data | None, base: Path) -> "Splits | None":
     from edgepack.data import load_data
 
     return None if data is None else load_data(data, base)
+
+
+def unlabelled(file: str | None, inputs: Sequence[Input], base: Path) -> "dict[str, np.ndarray] | None":
+    """The recipe's inputs without labels, by name, each ``[N, *shape]``; None if it has none."""
+    from edgepack.data.inputs_file import load_inputs
+
+    return None if file is None else load_inputs(base / file, inputs)
 
 
 def required_samples(data: Data | None, base: Path) -> "Splits":

@@ -1,0 +1,131 @@
+"""Whether the recipe's data or samples fit the inputs of its model, as far as files tell without running anything."""
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from edgepack.config.consistency import ONE_INPUT
+from edgepack.config.problems import DataProblem
+from edgepack.config.recipe import Recipe
+from edgepack.errors import InputError
+from edgepack.spec import DType, Input
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class _Input:
+    """An input of the model; None for axes that neither the file nor the recipe fixes."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+def input_problems(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
+    """Arrays in the recipe's .npz files that the model does not take."""
+    if recipe.data is None and recipe.samples is None:
+        return
+    inputs = _inputs(recipe, base)
+    if not inputs:
+        return
+    if recipe.data is not None:
+        if len(inputs) > 1 and len(recipe.model.inputs) <= 1:
+            names = ", ".join(each.name for each in inputs)
+            yield DataProblem(("data",), f"{ONE_INPUT} (the model has {names})", on_key=True)
+        elif len(inputs) == 1 and recipe.data.npz is not None:
+            yield from _labelled(base / recipe.data.npz, inputs[0])
+    known = [each for each in inputs if None not in each.shape and each.dtype in get_args(DType)]
+    readable = (
+        recipe.samples is not None
+        and Path(recipe.samples).suffix == ".npz"
+        and (base / recipe.samples).is_file()
+    )
+    if recipe.samples is not None and readable and len(known) == len(inputs):
+        yield from _unlabelled(base / recipe.samples, known)
+
+
+def _inputs(recipe: Recipe, base: Path) -> list[_Input]:
+    """The model's inputs, with the shapes that the recipe fixes; empty if they are not known."""
+    fixed = {each.name: _Input(each.name, each.shape, each.dtype) for each in recipe.model.inputs}
+    if len(fixed) < len(recipe.model.inputs):
+        return []  # duplicates, which are reported
+    if recipe.model.onnx is None:
+        return list(fixed.values())
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load_model(base / recipe.model.onnx, load_external_data=False).graph
+    except (OSError, ValueError, DecodeError):
+        return []  # loading the model reports it
+    constants = {tensor.name for tensor in graph.initializer}
+    found = []
+    for value in graph.input:
+        kind = value.type.tensor_type
+        if value.name in constants:
+            continue
+        if not kind.elem_type or not kind.HasField("shape"):
+            return []
+        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        shape = tuple(int(dim.dim_value) or None for dim in kind.shape.dim)
+        found.append(fixed.get(value.name) or _Input(value.name, shape, dtype))
+    return found
+
+
+def _labelled(path: Path, takes: _Input) -> Iterator[DataProblem]:
+    """The samples of an .npz file, by the headers of its arrays."""
+    for name in ("x_train", "x_test", "x"):
+        header = _header(path, name)
+        if header is None:
+            continue
+        shape, dtype = header
+        fits = len(shape) == len(takes.shape) and all(
+            want in (None, have) for want, have in zip(takes.shape[1:], shape[1:], strict=True)
+        )
+        if not fits or not _castable(dtype, takes.dtype):
+            wanted = ", ".join("?" if size is None else str(size) for size in takes.shape[1:])
+            message = (
+                f"{name} in {path} holds samples of {dtype} with shape {list(shape[1:])}, "
+                f"but input `{takes.name}` is {takes.dtype} with shape [{wanted}]"
+            )
+            yield DataProblem(("data", "npz"), message, depends=(("data",), ("model",)))
+
+
+def _castable(dtype: "np.dtype[np.generic]", wanted: str) -> bool:
+    import numpy as np
+
+    try:
+        return dtype.kind not in "fiub" or np.can_cast(dtype, np.dtype(wanted), "same_kind")
+    except TypeError:
+        return True  # a type that NumPy lacks: loading the model reports it
+
+
+def _header(path: Path, name: str) -> "tuple[tuple[int, ...], np.dtype[np.generic]] | None":
+    """Shape and dtype of an array in an .npz file, without its values; None if it has none of this name."""
+    from numpy.lib import format as npy
+
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+            version = npy.read_magic(stream)
+            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = read(stream)
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    return tuple(shape), dtype
+
+
+def _unlabelled(path: Path, inputs: list[_Input]) -> Iterator[DataProblem]:
+    from edgepack.data.inputs_file import load_inputs
+
+    specs = [
+        Input.model_validate({"name": each.name, "shape": each.shape, "dtype": each.dtype}) for each in inputs
+    ]
+    try:
+        load_inputs(path, specs)
+    except InputError as error:
+        why = f": {error.why}" if error.why else ""
+        yield DataProblem(("samples",), f"{path}: {error.message}{why}", depends=(("samples",), ("model",)))

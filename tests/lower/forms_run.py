@@ -1,0 +1,109 @@
+"""Run forms: the reference, and many of them compiled as one model."""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from forms import Form
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+from edgepack.config.target import load_target
+from edgepack.errors import InputError, ModelProblem, UnsupportedError
+from edgepack.export.reference import open_session, run_session
+from edgepack.lower import phases
+from edgepack.lower.onnx.frontend import import_model
+from edgepack.lower.phase import Lowering
+from edgepack.onnxfile import canonicalise, load_onnx
+from edgepack.onnxfile.importing import fit_model
+from edgepack.schedules import tvm_target
+
+TARGET = "x86-64-v3"
+TOLERANCE = {"float16": 2e-3, "float32": 1e-5, "float64": 1e-6}  # relative to the largest value
+MERGED = 40  # forms per build
+
+
+def reference(form: Form, path) -> list[np.ndarray] | None:
+    """Save the form's model, its outputs typed, and return its results; None if no runtime computes it.
+
+    Those of onnxruntime, or of ONNX's reference implementation for forms that onnxruntime lacks.
+    """
+    model = form.model()
+    onnx.save(model, path)
+    feeds = form.feeds()
+    try:
+        results = run_session(open_session(path), feeds, path)
+    except InputError:
+        try:
+            with np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()):
+                results = [np.asarray(each) for each in ReferenceEvaluator(model).run(None, feeds)]
+        except Exception:  # noqa: BLE001 - it raises errors of all kinds for what it lacks
+            return None
+    for output, result in zip(model.graph.output, results, strict=True):
+        if not output.type.tensor_type.HasField("shape"):
+            kind = helper.np_dtype_to_tensor_dtype(result.dtype)
+            output.CopyFrom(helper.make_tensor_value_info(output.name, kind, result.shape))
+    onnx.save(model, path)
+    return results
+
+
+def imported(path) -> tuple[onnx.ModelProto | None, Sequence[ModelProblem]]:
+    """Import a file up to Relax; return the model in canonical form, or its problems."""
+    try:
+        model = fit_model(load_onnx(path), (), str(path))
+        _, problems, _ = import_model(model, str(path))
+    except UnsupportedError as error:
+        return None, error.model_problems
+    except InputError as error:
+        return None, [ModelProblem("", "", error.message, str(error.why), str(error.next))]
+    return (None, problems) if problems else (model, ())
+
+
+def run(models: Mapping[str, onnx.ModelProto], feeds: Mapping[str, Mapping[str, np.ndarray]], folder):
+    """Compile models, by name and all of one opset, as one; return the outputs of each."""
+    import tvm
+    from tvm import relax
+
+    merged = _merge(models)
+    path = folder / "merged.onnx"
+    onnx.save(merged, path)
+    lowering = Lowering(path, load_target(TARGET), tvm_target(load_target(TARGET)))
+    module = phases.run(phases.phases_for(lowering.target), lowering)
+    with tvm.transform.PassContext(opt_level=3):
+        built = relax.build(module, target=lowering.tvm_target, relax_pipeline=None)
+    machine = relax.VirtualMachine(built, tvm.cpu())
+    given = {f"{name}_{key}": value for name, each in feeds.items() for key, value in each.items()}
+    results = machine["main"](*[tvm.runtime.tensor(given[value.name]) for value in merged.graph.input])
+    results = [results] if hasattr(results, "numpy") else list(results)
+    outputs: dict[str, list[np.ndarray]] = {name: [] for name in models}
+    for value, result in zip(merged.graph.output, results, strict=True):
+        outputs[value.name.partition("_")[0]].append(result.numpy())
+    return outputs
+
+
+def _merge(models: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:
+    graphs = [onnx.compose.add_prefix(model, f"{name}_").graph for name, model in models.items()]
+    parts = [
+        [value for graph in graphs for value in getattr(graph, part)]
+        for part in ("node", "input", "output", "initializer")
+    ]
+    graph = helper.make_graph(parts[0], "merged", *parts[1:])
+    imports = next(iter(models.values())).opset_import
+    return canonicalise(helper.make_model(graph, opset_imports=imports, ir_version=10))
+
+
+def difference(got: np.ndarray, want: np.ndarray) -> str | None:
+    """Describe how an output differs from the reference; None if it does not."""
+    if (got.dtype, got.shape) != (want.dtype, want.shape):
+        return f"{got.dtype}{list(got.shape)} instead of {want.dtype}{list(want.shape)}"
+    if got.dtype.kind != "f":
+        wrong = got != want
+    else:
+        tolerance = TOLERANCE[str(want.dtype)]
+        largest = float(np.abs(np.where(np.isfinite(want), want, 0)).max(initial=0))
+        wrong = ~np.isclose(got, want, rtol=tolerance, atol=tolerance * largest + 1e-12, equal_nan=True)
+    if not wrong.any():
+        return None
+    return f"{wrong.sum()} of {wrong.size}: {got[wrong][:4]} instead of {want[wrong][:4]}"
