@@ -64,7 +64,10 @@ def examine(path: Path | str) -> "Examined":
     plan = _make_plan(path)
     model, base = plan.recipe.model, plan.base
     if model.onnx is not None:
-        return examine_onnx(base / model.onnx, model.inputs)
+        from edgepack.onnxfile.binding import bound
+
+        with bound(base / model.onnx, model.inputs) as (file, inputs):
+            return examine_onnx(file, inputs)
     from edgepack.export import to_onnx
     from edgepack.torchnet.source import build_source
 
