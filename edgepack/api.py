@@ -5,9 +5,9 @@ All functions raise the errors in :mod:`edgepack.errors` and print nothing. They
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.engine.events import Listener, ignore
 from edgepack.errors import EdgepackError, Problem, UsageError
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from edgepack.bundle.manifest import Manifest
     from edgepack.compression import Method
     from edgepack.config.plan import Plan
-    from edgepack.config.recipe import Tune
     from edgepack.config.target import Target
     from edgepack.diagnosis import Diagnosis
     from edgepack.engine.artifact import Artifact
@@ -71,7 +70,7 @@ def examine(path: Path | str) -> "Examined":
     from edgepack.export import to_onnx
     from edgepack.torchnet.source import build_source
 
-    with TemporaryDirectory(prefix="edgepack-check-") as folder:
+    with temporary_folder(prefix="edgepack-check-") as folder:
         exported = to_onnx(build_source(model.source or "", base), model.inputs, Path(folder, "model.onnx"))
         return examine_onnx(exported)
 
@@ -104,6 +103,7 @@ def run(
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
     strategy: "Strategy | None" = None,
+    offline: bool = False,
 ) -> "Report":
     """Run the full pipeline: compress, tune, compile, package, deploy, benchmark, report.
 
@@ -115,12 +115,14 @@ def run(
         fresh: stages to re-run even if they are cached; ``all`` re-runs every stage.
         listener: called with the events in :mod:`edgepack.engine.events` and :mod:`edgepack.pipeline.trace`.
         strategy: proposes the candidates; by default the original model and the recipe's release.
+        offline: do not ask the boards first whether they can be reached.
 
     Raises:
         ConfigError: the recipe has problems; no stage was run.
+        UnreachableError, TrustError: a board cannot be used; no stage was run.
     """
     plan = _make_plan(recipe, targets)
-    return _run(plan, "bench", fresh=fresh, listener=listener, strategy=strategy)[0]
+    return _run(plan, "bench", fresh=fresh, listener=listener, strategy=strategy, offline=offline)[0]
 
 
 def compress(recipe: Path | str, *, fresh: Sequence[str] = (), listener: Listener = ignore) -> "Report":
@@ -171,12 +173,18 @@ def build(
     targets: Sequence[str] = (),
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
+    offline: bool = False,
 ) -> "tuple[Report, list[Path]]":
-    """Build each target's bundle, and sources of CUDA kernels, into ``out``. Returns the report and the bundles."""
-    from edgepack.base.files import write_atomic
+    """Build each target's bundle, and sources of CUDA kernels, into ``out``. Returns the report and the bundles.
+
+    Raises UsageError if ``out`` cannot be written; ``offline`` is as in :func:`run`, for boards that tune.
+    """
+    from edgepack.base.files import require_writable, write_atomic
     from edgepack.engine.store import Store
 
-    report, artifacts, _ = _run(_make_plan(recipe, targets), "package", fresh=fresh, listener=listener)
+    plan = _make_plan(recipe, targets)
+    require_writable(out)
+    report, artifacts, _ = _run(plan, "package", fresh=fresh, listener=listener, offline=offline)
     paths = [out / artifact.name for artifact in artifacts]
     for artifact, path in zip(artifacts, paths, strict=True):
         write_atomic(path, Store().path(artifact).read_bytes())
@@ -200,6 +208,7 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
         dump: folder to write the module to after each lowering phase.
         listener: called with the events in :mod:`edgepack.engine.events`.
     """
+    from edgepack.base.files import require_writable
     from edgepack.config.target import load_target
     from edgepack.engine.events import Advanced
     from edgepack.export import import_checked, load_onnx, open_batch
@@ -209,11 +218,10 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
     path = Path(model)
     chosen = load_target(target)
     library = out or Path(f"{path.stem}-{chosen.name}.so")
-    if library.is_dir() or any(parent.is_file() for parent in library.parents):
-        raise UsageError(
-            "cannot write the library", where=str(library), why="a folder or a file is in the way"
-        )
-    with TemporaryDirectory(prefix="edgepack-compile-") as folder:
+    if library.is_dir():
+        raise UsageError("cannot write the library", where=str(library), why="it is a folder")
+    require_writable(library.parent)
+    with temporary_folder(prefix="edgepack-compile-") as folder:
         if path.suffix in {".yaml", ".yml"}:
             onnx = _export_release(path, listener)
         else:
@@ -391,19 +399,14 @@ def _make_plan(recipe: Path | str, targets: Sequence[str] = ()) -> "Plan":
 
 
 def _run(
-    plan: "Plan",
-    until: "Until",
-    *,
-    fresh: Sequence[str] = (),
-    listener: Listener = ignore,
-    budget: "Tune | None" = None,
-    strategy: "Strategy | None" = None,
+    plan: "Plan", until: "Until", **options: Any
 ) -> "tuple[Report, list[Artifact], list[EdgepackError]]":
+    """Execute a plan and save its report; ``options`` are those of :func:`edgepack.pipeline.execute.execute`."""
     from edgepack.pipeline.execute import execute
     from edgepack.reporting import saved
     from edgepack.reporting.fold import fold
 
-    done = execute(plan, until, fresh=fresh, listener=listener, budget=budget, strategy=strategy)
+    done = execute(plan, until, **options)
     report = fold(done.trace.events)
     saved.save(report)
     return report, done.artifacts, done.errors

@@ -89,6 +89,13 @@ def fresh_option(function: Any) -> Any:
     )(function)
 
 
+def offline_option(function: Any) -> Any:
+    """Add ``--offline``."""
+    return click.option(
+        "--offline", is_flag=True, help="Do not ask the boards first whether they can be reached."
+    )(function)
+
+
 def json_option(function: Any) -> Any:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(

@@ -38,14 +38,15 @@ def _finish(report: "Report", *, as_json: bool) -> int:
 @options.recipe_argument
 @options.targets_option
 @options.fresh_option
+@options.offline_option
 @options.json_option
-def run(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], as_json: bool) -> int:
+def run(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], offline: bool, as_json: bool) -> int:
     """Run the full pipeline.
 
     Stages: compress, tune, compile, package, deploy, benchmark, report.
     """
     with progress() as listener:
-        report = api.run(recipe, targets=targets, fresh=fresh, listener=listener)
+        report = api.run(recipe, targets=targets, fresh=fresh, listener=listener, offline=offline)
     return _finish(report, as_json=as_json)
 
 
@@ -116,11 +117,22 @@ def _show_tuning(tuning: "TuningRow") -> None:
     default=Path(),
     help="Output folder for the bundles [default: the current folder].",
 )
+@options.offline_option
 @options.json_option
-def package(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], out: Path, as_json: bool) -> int:
+def package(
+    recipe: Path,
+    *,
+    targets: tuple[str, ...],
+    fresh: tuple[str, ...],
+    out: Path,
+    offline: bool,
+    as_json: bool,
+) -> int:
     """Build a bundle for each target. A board is used only if the recipe tunes."""
     with progress() as listener:
-        report, bundles = api.build(recipe, targets=targets, fresh=fresh, out=out, listener=listener)
+        report, bundles = api.build(
+            recipe, targets=targets, fresh=fresh, out=out, listener=listener, offline=offline
+        )
     code = _finish(report, as_json=as_json)
     for path in bundles:
         say(f"bundle: {path}", err=True)

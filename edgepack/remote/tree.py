@@ -68,7 +68,7 @@ exit 0
 
 def sections(answer: bytes, mark: str) -> Iterator[tuple[list[str], bytes]]:
     """The words after each mark, and the bytes up to the next one. What comes before the first mark is dropped."""
-    pieces = re.split(rb"^" + mark.encode() + rb" (.*)\n", answer, flags=re.MULTILINE)
+    pieces = re.split(rb"^" + mark.encode() + rb" (\S.*)\n", answer, flags=re.MULTILINE)
     for words, body in zip(pieces[1::2], pieces[2::2], strict=True):
         yield words.decode(errors="replace").split(), body
 
