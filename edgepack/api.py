@@ -71,7 +71,7 @@ def examine(path: Path | str) -> "Examined":
     from edgepack.torchnet.source import build_source
 
     with temporary_folder(prefix="edgepack-check-") as folder:
-        exported = to_onnx(build_source(model.source or "", base), model.inputs, Path(folder, "model.onnx"))
+        exported = to_onnx(build_source(model.source or "", base), model.fed, Path(folder, "model.onnx"))
         return examine_onnx(exported)
 
 

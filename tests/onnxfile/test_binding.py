@@ -59,7 +59,10 @@ def test_without_values_the_file_is_its_own(path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (RecipeInput(name="gains", shape=(3,), value=1.0), "the model has no input 'gains'; did you mean 'gain'"),
+        (
+            RecipeInput(name="gains", shape=(3,), value=1.0),
+            "the model has no input 'gains'; did you mean 'gain'",
+        ),
         (
             RecipeInput(name="gain", shape=(3,), dtype="int32", value=1),
             "is float in the model and int32 in the recipe",

@@ -63,9 +63,9 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
         found = load_source(model, base, torch_models.rebuilders())
         files = torch_models.save_module(found.module, work.scratch, "loaded", found.changes)
         data = samples(work.spec.data, base)
-        facts = torch_models.facts(found.module, model.inputs, data, files)
+        facts = torch_models.facts(found.module, model.fed, data, files)
         changed_by = tuple(change.method for change in found.changes)
         figures = SourceFigures(
-            level="torch", inputs=model.inputs, changed_by=changed_by, **facts.model_dump()
+            level="torch", inputs=model.fed, changed_by=changed_by, **facts.model_dump()
         )
         return StageResult(figures, files)
