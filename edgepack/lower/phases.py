@@ -16,6 +16,7 @@ from edgepack.lower.emit import vm
 from edgepack.lower.graph.constants import decode_in_kernels
 from edgepack.lower.graph.indices import BOUNDED, bound_indices
 from edgepack.lower.graph.legalize import legalizations
+from edgepack.lower.graph.packing import pack_constants
 from edgepack.lower.onnx.frontend import run_import
 from edgepack.lower.phase import Executor, Lowering, Mark, Module, Phase, checking, sequence, verify
 from edgepack.schedules import FAMILIES
@@ -118,7 +119,7 @@ def _prepack(mod: Module, lowering: Lowering) -> Module:
     opaque = {var: function for var, function in kernels(mod) if not is_plain(function)}
     for var in opaque:
         del mod[var]
-    mod = relax.transform.SplitLayoutRewritePreproc()(mod)
+    mod = pack_constants(relax.transform.SplitLayoutRewritePreproc()(mod))
     mod.update(opaque)
     return sequence(_fold)(mod, lowering)
 
