@@ -63,10 +63,7 @@ def examine(path: Path | str) -> "Examined":
     plan = _make_plan(path)
     model, base = plan.recipe.model, plan.base
     if model.onnx is not None:
-        from edgepack.onnxfile.binding import bound
-
-        with bound(base / model.onnx, model.inputs) as (file, inputs):
-            return examine_onnx(file, inputs)
+        return examine_onnx(base / model.onnx, model.inputs)
     from edgepack.export import to_onnx
     from edgepack.torchnet.source import build_source
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def bound(path: Path, inputs: Sequence[RecipeInput]) -> Iterator[tuple[Path, tuple[Input, ...]]]:
+def bound(path: Path, inputs: Sequence[Input]) -> Iterator[tuple[Path, tuple[Input, ...]]]:
     """In the block, the model at ``path`` as a file in which inputs that have a value are constants.
 
     Yields that file, which is ``path`` itself if there are none, and the other inputs. Errors in the block that
@@ -28,9 +28,9 @@ def bound(path: Path, inputs: Sequence[RecipeInput]) -> Iterator[tuple[Path, tup
     Raises:
         InputError: the model has no such input, or it has another element type.
     """
-    given = [each for each in inputs if each.value is not None]
+    given = [each for each in inputs if isinstance(each, RecipeInput) and each.value is not None]
     left = tuple(
-        Input(name=each.name, shape=each.shape, dtype=each.dtype) for each in inputs if each.value is None
+        Input(name=each.name, shape=each.shape, dtype=each.dtype) for each in inputs if each not in given
     )
     if not given:
         yield path, left
