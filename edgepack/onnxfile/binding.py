@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.base.text import near_miss
-from edgepack.errors import EdgepackError, InputError
+from edgepack.errors import InputError, naming
 from edgepack.onnxfile.canonical import save_onnx
 from edgepack.onnxfile.checking import refusing
 from edgepack.onnxfile.external import read_external_data
@@ -37,20 +37,15 @@ def bound(path: Path, inputs: Sequence[Input]) -> Iterator[tuple[Path, tuple[Inp
         return
     import onnx
 
-    with TemporaryDirectory(prefix="edgepack-bound-") as folder:
-        file = Path(folder, path.name)
+    with temporary_folder(prefix="edgepack-bound-") as folder, naming(folder, path, path):
+        file = folder / path.name
         with refusing("the file is not an ONNX model", str(path)):
             model = onnx.load_model(path, load_external_data=False)
             read_external_data(model, path)
         for each in given:
             _bind(model, each, str(path))
         save_onnx(model, file)
-        try:
-            yield file, left
-        except EdgepackError as error:
-            if error.where:
-                error.where = error.where.replace(str(file), str(path))
-            raise
+        yield file, left
 
 
 def _bind(model: "onnx.ModelProto", given: RecipeInput, where: str) -> None:
