@@ -285,3 +285,13 @@ def test_a_damaged_release_is_not_what_a_rollback_restores(board, tmp_path):
         session = LocalSession(tmp_path / "home")
         assert install(session, board.bundles["B"]).previous == board.digests["Z"]
         assert rollback(session, "digits").digest == board.digests["Z"]
+
+
+def test_a_file_beside_a_releases_own_does_not_stop_a_rollback(board, tmp_path):
+    root = board.copy(tmp_path / "home")
+    notes = (root / "previous").resolve() / "notes.txt"
+    notes.write_text("mine")
+    session = LocalSession(tmp_path / "home")
+    assert rollback(session, "digits").digest == board.digests["Z"]
+    assert rollback(session, "digits").digest == board.digests["A"]
+    assert notes.read_text() == "mine"
