@@ -105,12 +105,14 @@ def up(
 
 
 def prepare(kind: str) -> None:
-    """Build what a board of this kind needs, so that its first start is quick and needs no network.
+    """Build what a board of this kind needs, so that its first start is quick and needs no network, and start one once.
 
     Raises:
         UsageError: as ``up``.
     """
-    needs_of(_kind(kind))
+    kept = {folder.name for folder in _home().iterdir()} if _home().is_dir() else set()
+    board = up(kind, owned=True)
+    (down if board.name in kept else purge)(board.name)
 
 
 def running() -> list[Board]:
