@@ -6,6 +6,7 @@ module after each phase on request, and records facts at the marks.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from edgepack.config.target import Target
@@ -254,6 +255,6 @@ def _run(phase: Phase, number: int, mod: Module | None, lowering: Lowering) -> M
             f"lowering phase {number:02d}-{phase.name} failed",
             where=f"{lowering.model} for {lowering.target.name}",
             why=f"{type(error).__name__}: {said.splitlines()[-1] if said else repr(error)}",
-            next=f"edgepack check --deep {lowering.model} names the node; edgepack compile --dump DIR … shows the module",
+            next=f"edgepack check --deep {quote(str(lowering.model))} names the node; edgepack compile --dump DIR … shows the module",
         ) from error
     return mod
