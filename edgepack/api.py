@@ -65,11 +65,12 @@ def examine(path: Path | str) -> "Examined":
     if model.onnx is not None:
         return examine_onnx(base / model.onnx, model.inputs)
     from edgepack.export import to_onnx
-    from edgepack.torchnet.source import build_source
+    from edgepack.pipeline.stages.torch_models import rebuilders
+    from edgepack.torchnet.source import load_source
 
     with TemporaryDirectory(prefix="edgepack-check-") as folder:
-        exported = to_onnx(build_source(model.source or "", base), model.inputs, Path(folder, "model.onnx"))
-        return examine_onnx(exported)
+        module = load_source(model, base, rebuilders()).module
+        return examine_onnx(to_onnx(module, model.inputs, Path(folder, "model.onnx")))
 
 
 def schema(kind: Literal["recipe", "target", "devices"]) -> dict[str, Any]:

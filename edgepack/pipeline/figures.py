@@ -23,6 +23,7 @@ class SourceFigures(ModelFacts):
         default=(), description="Methods whose changes are stored in its weights file."
     )
     training: dict[str, float] | None = Field(default=None, description="Loss and accuracies of training.")
+    notes: tuple[str, ...] = Field(default=(), description="What was done to its weights to load them.")
 
 
 class StepFigures(ModelFacts):

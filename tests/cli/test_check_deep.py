@@ -1,7 +1,12 @@
 """`edgepack check --deep`: what cannot be lowered, from the command line."""
 
 import pytest
+import torch
 from onnx import TensorProto, helper, save
+
+from edgepack import api
+from edgepack.errors import InputError
+from edgepack.zoo import digits
 
 
 @pytest.fixture
@@ -84,3 +89,28 @@ def test_a_missing_model(cli):
     done = cli("check", "--deep", "nowhere.onnx")
     assert done.code == 2
     assert "there is no such model file" in done.err
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda state: {f"module.{name}": value for name, value in state.items()}, None),
+        (lambda state: {f"backbone.{name}": value for name, value in state.items()}, "unexpected: backbone."),
+        (lambda state: dict(list(state.items())[:-2]), "missing: "),
+        (lambda state: {name: value[..., :1] if value.dim() else value for name, value in state.items()}, "wrong shape: "),
+    ],
+    ids=["of DistributedDataParallel", "of something larger", "incomplete", "of other sizes"],
+)  # fmt: skip
+def test_weights_are_loaded_as_a_run_does(tmp_path, change, says):
+    torch.save(change(digits.network().state_dict()), tmp_path / "w.pt")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "edgepack: 1\nname: tiny\nmodel:\n  source: edgepack.zoo.digits:network\n  weights: w.pt\n"
+        "  inputs: [{name: image, shape: [1, 1, 8, 8]}]\ntargets: [{target: rpi4}]\n",
+    )
+    if says is None:
+        assert api.examine(path).kernels > 0
+        return
+    with pytest.raises(InputError) as caught:
+        api.examine(path)
+    assert says in caught.value.why

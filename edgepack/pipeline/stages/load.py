@@ -64,6 +64,10 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
         facts = torch_models.facts(found.module, model.inputs, data, files)
         changed_by = tuple(change.method for change in found.changes)
         figures = SourceFigures(
-            level="torch", inputs=model.inputs, changed_by=changed_by, **facts.model_dump()
+            level="torch",
+            inputs=model.inputs,
+            changed_by=changed_by,
+            notes=found.notes,
+            **facts.model_dump(),
         )
         return StageResult(figures, files)
