@@ -2,7 +2,7 @@
 
     EdgepackError                 1   a bug, or an unclassified failure
     ├── UsageError                2   wrong arguments
-    │   ├── ConfigError           2   one or more problems in YAML, each with file:line:column
+    │   ├── ConfigError           2   one or more problems in files, each with file:line:column
     │   ├── StrategyError         2   a strategy failed, or returned candidates that cannot be built
     │   └── InputError            2   a model, weights or data file that cannot be used
     │       ├── ImportDiffersError  2 an import that changes what the model computes
@@ -94,7 +94,7 @@ class UsageError(EdgepackError):
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One problem in a YAML file: ``line`` and ``column`` count from 1."""
+    """One problem in a file: ``line`` and ``column`` count from 1."""
 
     file: str
     line: int
@@ -106,7 +106,7 @@ class Problem:
 
 
 class ConfigError(UsageError):
-    """All problems in a recipe, target or devices file, reported at once."""
+    """All problems in a recipe, target, devices file or SSH configuration, reported at once."""
 
     def __init__(self, problems: list[Problem], *, next: str | None = None) -> None:  # noqa: A002
         self.problems = sorted(problems)
