@@ -72,6 +72,8 @@ def _inputs(recipe: Recipe, base: Path) -> list[_Input]:
             return []
         dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
         shape = tuple(int(dim.dim_value) or None for dim in kind.shape.dim)
+        if shape[:1] == (None,) and None not in shape[1:]:
+            shape = (1, *shape[1:])  # an open batch, as loading the model fixes it
         found.append(fixed.get(value.name) or _Input(value.name, shape, dtype))
     return found
 

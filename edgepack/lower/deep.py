@@ -76,7 +76,7 @@ def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:
 def _import_checked(path: Path, inputs: Sequence[Input]) -> tuple[Any, list[ModelProblem]]:
     """Import the model as a build does; also return the problem if it differs from the file."""
     original = load_onnx(path)
-    inputs = inputs or open_batch(original)
+    inputs = open_batch(original, inputs)
     with TemporaryDirectory(prefix="edgepack-check-") as folder:
         canonical = Path(folder) / "model.onnx"
         try:

@@ -45,10 +45,12 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
 
     def _onnx(self, work: Work[LoadSpec, Resources]) -> StageResult[SourceFigures]:
         from edgepack.export.importing import import_checked
+        from edgepack.onnxfile import load_onnx
+        from edgepack.onnxfile.importing import open_batch
 
         model, base = work.spec.model, work.resources.base
         path, original = work.scratch / "model.onnx", base / (model.onnx or "")
-        inputs = import_checked(original, model.inputs, path)
+        inputs = import_checked(original, open_batch(load_onnx(original), model.inputs), path)
         data = samples(work.spec.data, base)
         facts = onnx_models.facts(path, data, reference=original, shape=inputs[0].shape)
         figures = SourceFigures(level="onnx", inputs=inputs, **facts.model_dump())
