@@ -20,7 +20,7 @@ _SHIFT = (
     1e-5  # relative: some hundred times the rounding of float32, so that few samples show what many would
 )
 _DRAWS = 2
-_SAMPLES = 32  # at most
+_SAMPLES = 16  # at most
 _STEP = 1 / 255  # of a range in 8 bits
 
 
