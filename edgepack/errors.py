@@ -23,7 +23,11 @@ An error says what failed (``message``), ``where`` (file:line:column, device, st
 resulting ``state``, and the ``next`` command or step. Only the message is required.
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import ClassVar
 
 SHOWN_NODES = 8
@@ -71,6 +75,15 @@ class EdgepackError(Exception):
         self.state = state
         self.next = next
 
+    def rename(self, folder: str, name: str, command: str) -> None:
+        """Name ``name`` in place of every file in ``folder``, and ``command``, quoted, in the next step."""
+        paths = re.compile(re.escape(folder) + r"[\w./-]*")
+        for field in ("message", "where", "why", "state"):
+            text = getattr(self, field)
+            setattr(self, field, text and paths.sub(lambda _: name, text))
+        self.next = self.next and paths.sub(lambda _: quote(command), self.next)
+        self.args = (self.message,)
+
     def to_json(self) -> dict[str, object]:
         """The error as the ``error`` object of a JSON document."""
         fields = {"where": self.where, "why": self.why, "state": self.state, "next": self.next}
@@ -84,6 +97,22 @@ class EdgepackError(Exception):
     def render(self) -> str:
         """The error as the lines a terminal shows, without colour."""
         return render(self.message, where=self.where, why=self.why, state=self.state, next=self.next)
+
+
+@contextmanager
+def naming(folder: object, name: object, command: object) -> Iterator[None]:
+    """In errors of the block, name the user's file in place of a temporary copy in ``folder``.
+
+    Args:
+        folder: the temporary folder.
+        name: what the user calls the file: its path, or module:callable.
+        command: the file to give to commands in an error's next step.
+    """
+    try:
+        yield
+    except EdgepackError as error:
+        error.rename(str(folder), str(name), str(command))
+        raise
 
 
 class UsageError(EdgepackError):
@@ -157,6 +186,17 @@ class UnsupportedError(InputError):
             super().__init__(only.message, where=where, why=only.why or None, next=only.next or None)
         else:
             super().__init__(f"{model} cannot be compiled: {len(problems)} problems")
+
+    def rename(self, folder: str, name: str, command: str) -> None:
+        """As for every error, in all of its problems."""
+        super().rename(folder, name, command)
+        alone = [EdgepackError(p.message, why=p.why, next=p.next) for p in self.model_problems]
+        for each in alone:
+            each.rename(folder, name, command)
+        self.model_problems = [
+            replace(problem, message=each.message, why=each.why or "", next=each.next or "")
+            for problem, each in zip(self.model_problems, alone, strict=True)
+        ]
 
     def to_json(self) -> dict[str, object]:
         """The error with its list of problems."""

@@ -7,9 +7,9 @@ with less simplification; if they still differ, the error names the first tensor
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.errors import EdgepackError, ImportDiffersError
 from edgepack.export.comparing import require_same
 from edgepack.onnxfile import canonicalise, save_onnx
@@ -70,7 +70,7 @@ def simplify_checked(model: "onnx.ModelProto", where: str, then: "Simplify") -> 
     import onnx
 
     inputs = model_inputs(model)
-    with TemporaryDirectory(prefix="edgepack-simplify-") as folder:
+    with temporary_folder(prefix="edgepack-simplify-") as folder:
         before, after = Path(folder, "before.onnx"), Path(folder, "after.onnx")
         save_onnx(model, before)
 

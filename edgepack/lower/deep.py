@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError, ImportDiffersError, InputError, ModelProblem, UnsupportedError
 from edgepack.export.importing import import_checked
@@ -77,7 +77,7 @@ def _import_checked(path: Path, inputs: Sequence[Input]) -> tuple[Any, list[Mode
     """Import the model as a build does; also return the problem if it differs from the file."""
     original = load_onnx(path)
     inputs = open_batch(original, inputs)
-    with TemporaryDirectory(prefix="edgepack-check-") as folder:
+    with temporary_folder(prefix="edgepack-check-") as folder:
         canonical = Path(folder) / "model.onnx"
         try:
             import_checked(path, inputs, canonical)

@@ -61,7 +61,9 @@ def execute(
         trace(event)
         listener(event)
 
-    runner: Runner[Resources] = Runner(plan.recipe.name, Store(), send, fresh)
+    model = plan.recipe.model
+    named = (str(plan.base / model.onnx) if model.onnx else model.source or "", str(plan.path))
+    runner: Runner[Resources] = Runner(plan.recipe.name, Store(), send, fresh, named=named)
     artifacts: list[Artifact] = []
     with Boards(plan.devices) as boards:
         if not offline:

@@ -217,6 +217,17 @@ def test_a_board_without_getconf_and_ldd_is_recognised(board: Board, tmp_path):
     assert re.search(r"libc: glibc 2\.\d+, the release needs 2\.999", raised.value.why or "")
 
 
+def test_cdpath_of_the_login_does_not_lead_elsewhere(board: Board, tmp_path):
+    root = board.copy(tmp_path / "home")
+    shutil.copytree(tmp_path / "home/edgepack", tmp_path / "other/edgepack", symlinks=True)
+    before = sorted((tmp_path / "other").rglob("*"))
+    session = LocalSession(tmp_path / "home")
+    session.environment["CDPATH"] = str(tmp_path / "other")
+    assert install(session, board.bundles["B"]).changed
+    assert read_manifest_of(root / "current") == board.digests["B"]
+    assert sorted((tmp_path / "other").rglob("*")) == before
+
+
 class Proxy:
     """Forwards one port to another, until it is frozen: then it keeps its connections and forwards nothing."""
 
