@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 def examine_plan(plan: Plan) -> "Examined":
-    """Report everything in a recipe's model that cannot be lowered.
+    """Report everything in a recipe's model that cannot be lowered; its data or samples are run through it, too.
 
     Raises:
-        InputError: a torch source cannot be loaded or exported, or its weights do not match it.
+        InputError: a torch source cannot be loaded or exported, its weights do not match it, or the data cannot be
+            loaded or the model does not take it.
     """
     from edgepack.export import to_onnx
     from edgepack.lower.deep import examine
@@ -24,10 +25,40 @@ def examine_plan(plan: Plan) -> "Examined":
 
     model, base = plan.recipe.model, plan.base
     if model.onnx is not None:
-        return examine(base / model.onnx, model.inputs)
+        found = examine(base / model.onnx, model.inputs)
+        if not found.model_problems:
+            _try_samples(base / model.onnx, plan)
+        return found
     module = load_source(model, base, rebuilders()).module
     with (
         temporary_folder(prefix="edgepack-check-") as folder,
         naming(folder, model.source or "", plan.path),
     ):
-        return examine(to_onnx(module, model.inputs, Path(folder, "model.onnx")))
+        exported = to_onnx(module, model.inputs, Path(folder, "model.onnx"))
+        found = examine(exported)
+        if not found.model_problems:
+            _try_samples(exported, plan)
+        return found
+
+
+def _try_samples(path: Path, plan: Plan) -> None:
+    """Run one batch of the recipe's data or samples through the model, as a run will."""
+    from edgepack.data import load_data, require_classes
+    from edgepack.data.inputs_file import load_inputs
+    from edgepack.export import load_onnx, open_batch, predict, run_onnx
+    from edgepack.onnxfile.importing import model_inputs
+
+    recipe, base = plan.recipe, plan.base
+    if recipe.data is None and recipe.samples is None:
+        return
+    original = load_onnx(path)
+    fixed = {given.name: given for given in open_batch(original, recipe.model.inputs)}
+    inputs = [fixed.get(given.name, given) for given in model_inputs(original)]
+    if recipe.samples is not None:
+        samples = load_inputs(base / recipe.samples, inputs)
+        run_onnx(path, {name: array[0] for name, array in samples.items()})
+    if recipe.data is not None:
+        data, shape = load_data(recipe.data, base), inputs[0].shape
+        outputs = predict(path, data.x_test[: shape[0]], shape=shape)
+        for labels in (data.y_train, data.y_test):
+            require_classes(outputs, labels)

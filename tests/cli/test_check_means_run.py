@@ -163,3 +163,30 @@ def test_a_recipe_that_passes_runs_and_passes_its_gates(written, model):
     report = api.run(path)
     assert (report.exit_code, [error.message for error in report.errors]) == (0, [])
     assert [gate.status for gate in report.gates] == ["passed"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, None),
+        ({"y": np.arange(12) // 2}, "label 5 has no output: the model has 3 classes"),
+        ({"y": np.arange(12) % 4}, "label 3 has no output"),
+    ],
+)
+def test_labels_that_the_model_has_no_class_for_are_found(written, change, says):
+    path = written("onnx plain", "labels", "whole", "targets: [{target: host}]\n")
+    arrays = {"x": np.ones((12, 6), "float32"), "y": np.arange(12) % 3}
+    np.savez(path.parent / "data.npz", **(arrays | change))
+    if says is None:
+        assert api.examine(path).model_problems == ()
+        return
+    with pytest.raises(InputError, match=says):
+        api.examine(path)
+
+
+def test_ids_that_the_table_does_not_have_are_found(written):
+    path = written("onnx masked", "samples", "whole", "targets: [{target: host}]\n")
+    np.savez(path.parent / "samples.npz", ids=np.full((2, 5), 20), pad=np.zeros((2, 5), bool))
+    assert api.check(path) == []
+    with pytest.raises(InputError, match="the model does not run on"):
+        api.examine(path)
