@@ -99,15 +99,15 @@ def _origin(graph: "onnx.GraphProto", name: str) -> "onnx.NodeProto":
         name = above[0]
 
 
-def open_batch(model: "onnx.ModelProto", given: Sequence[Input] = ()) -> tuple[Input, ...]:
-    """Return ``given`` and the inputs whose only open axis is the first (the batch), with batch 1: for :func:`fit_model`."""
+def open_batch(model: "onnx.ModelProto") -> tuple[Input, ...]:
+    """Return inputs whose only open axis is the first (the batch), with batch 1: shapes for :func:`fit_model`."""
     from onnx import helper
 
-    known = {tensor.name for tensor in model.graph.initializer} | {each.name for each in given}
-    inputs = list(given)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = []
     for value in model.graph.input:
         dims = _dims(value)
-        if value.name in known or not dims or dims[0] is not None or None in dims[1:]:
+        if value.name in constants or not dims or dims[0] is not None or None in dims[1:]:
             continue
         if value.type.tensor_type.shape.dim and value.type.tensor_type.shape.dim[0].HasField("dim_value"):
             continue  # 0 is not an open axis

@@ -14,6 +14,7 @@ from edgepack.onnxfile.inlining import STANDARD
 from edgepack.onnxfile.limits import require_small_constants
 from edgepack.onnxfile.opset import to_opset
 from edgepack.onnxfile.opset.versions import HIGHEST
+from edgepack.onnxfile.opset.withdrawn import replace_withdrawn
 from edgepack.onnxfile.repair import repair
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def _read(model: "onnx.ModelProto", path: Path) -> "onnx.ModelProto":
     repair(model, where)
     _check_opset(model, where)
     model = inline_local(model, where, RULES)
+    replace_withdrawn(model, opset_of(model))
     repair(model, where)  # as the inlined functions may need it
     name_domains(model, opset_of(model))
     require_rules(model, where)

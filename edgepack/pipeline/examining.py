@@ -1,11 +1,13 @@
 """``check --deep`` of a recipe: its model before compression, exported first if it is a torch source."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.base.temporary import temporary_folder
 from edgepack.config.plan import Plan
 from edgepack.errors import naming
+from edgepack.spec import Input
 
 if TYPE_CHECKING:
     from edgepack.lower.deep import Examined
@@ -20,6 +22,7 @@ def examine_plan(plan: Plan) -> "Examined":
     """
     from edgepack.export import to_onnx
     from edgepack.lower.deep import examine
+    from edgepack.onnxfile.binding import bound
     from edgepack.pipeline.stages.torch_models import rebuilders
     from edgepack.torchnet.source import load_source
 
@@ -27,33 +30,33 @@ def examine_plan(plan: Plan) -> "Examined":
     if model.onnx is not None:
         found = examine(base / model.onnx, model.inputs)
         if not found.model_problems:
-            _try_samples(base / model.onnx, plan)
+            with bound(base / model.onnx, model.inputs) as (original, given):
+                _try_samples(original, given, plan)
         return found
     module = load_source(model, base, rebuilders()).module
     with (
         temporary_folder(prefix="edgepack-check-") as folder,
         naming(folder, model.source or "", plan.path),
     ):
-        exported = to_onnx(module, model.inputs, Path(folder, "model.onnx"))
+        exported = to_onnx(module, model.fed, Path(folder, "model.onnx"))
         found = examine(exported)
         if not found.model_problems:
-            _try_samples(exported, plan)
+            _try_samples(exported, model.fed, plan)
         return found
 
 
-def _try_samples(path: Path, plan: Plan) -> None:
+def _try_samples(path: Path, given: Sequence[Input], plan: Plan) -> None:
     """Run one batch of the recipe's data or samples through the model, as a run will."""
     from edgepack.data import load_data, require_classes
     from edgepack.data.inputs_file import load_inputs
-    from edgepack.export import load_onnx, open_batch, predict, run_onnx
+    from edgepack.export import load_onnx, predict, run_onnx
     from edgepack.onnxfile.importing import model_inputs
 
     recipe, base = plan.recipe, plan.base
     if recipe.data is None and recipe.samples is None:
         return
-    original = load_onnx(path)
-    fixed = {given.name: given for given in open_batch(original, recipe.model.inputs)}
-    inputs = [fixed.get(given.name, given) for given in model_inputs(original)]
+    fixed = {each.name: each for each in given}
+    inputs = [fixed.get(each.name, each) for each in model_inputs(load_onnx(path))]
     if recipe.samples is not None:
         samples = load_inputs(base / recipe.samples, inputs)
         run_onnx(path, {name: array[0] for name, array in samples.items()})

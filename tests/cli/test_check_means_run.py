@@ -51,7 +51,7 @@ GRAPHS = {
     "open": "g (float[N, 6] x) => (float[N, 3] y) { y = MatMul (x, w) }",
     "pixels": "g (uint8[1, 6, 6, 6] x) => (float[1, 3] y) {"
     " f = Cast <to = 1> (x) s = Mul (f, scale) m = ReduceMean <keepdims = 0> (s, space) y = MatMul (m, w) }",
-    "two": "g (float[N, 6] x, float[N, 6] z) => (float[N, 3] y) { a = Log (x) s = Add (a, z) y = MatMul (s, w) }",
+    "two": "g (float[1, 6] x, float[1, 6] z) => (float[1, 3] y) { a = Log (x) s = Add (a, z) y = MatMul (s, w) }",
     "masked": "g (int64[1, 5] ids, bool[1, 5] pad) => (float[1, 3] y) {"
     " e = Gather (t, ids) m = MatMul (e, w) u = Unsqueeze (pad, last) k = Where (u, lowest, m)"
     " p = Softmax <axis = 1> (k) v = Mul (p, m) y = ReduceSum <keepdims = 0> (v, axes) }",
@@ -72,6 +72,7 @@ DATA = {"nothing": "", "samples": "samples: samples.npz\n", "labels": "data: {np
 STEPS = {"whole": "", "int8": "compress: [{method: quantize-static, samples: 4}]\n"}
 COMBINATIONS = list(itertools.product(MODELS, DATA, STEPS))
 FEW = [
+    ("onnx open of 3", "nothing", "whole"),
     ("onnx open", "nothing", "whole"),
     ("onnx masked", "samples", "int8"),
     ("onnx two", "labels", "int8"),
@@ -130,7 +131,8 @@ def passes(path):
 
 def must_pass(model, data, steps):
     several = len(SHAPES[model]) > 1
-    return not (data == "labels" and several) and not (steps == "int8" and data == "nothing")
+    unknown = model == "onnx open"  # the batch is open, and the recipe does not fix it
+    return not unknown and not (data == "labels" and several) and not (steps == "int8" and data == "nothing")
 
 
 def built(written, combination):
@@ -154,7 +156,7 @@ def test_every_recipe_that_passes_is_built(written, combination):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [model for model in MODELS if model != "onnx open"])
 def test_a_recipe_that_passes_runs_and_passes_its_gates(written, model):
     lacking("sshd")
     gates = "bench: {runs: 5, warmup: 1}\ngates: {parity: 0.001}\ntargets: [{target: host, device: 'virtual:host'}]\n"

@@ -9,7 +9,7 @@ import opset_forms
 import pytest
 from onnx import TensorProto as T
 from onnx import defs, helper
-from opset_forms import LEFT_OUT, changed, forms, model_of, opsets, written
+from opset_forms import LEFT_OUT, Form, X, changed, forms, model_of, opsets, written
 
 from edgepack.errors import InputError, UnsupportedError
 from edgepack.export.importing import import_checked
@@ -135,3 +135,34 @@ def test_operators_that_are_left_out_are_refused_with_a_reason(tmp_path):
 
 def test_forms_are_made_for_the_newest_onnx():
     assert max(v for versions in changed().values() for v in versions) <= opset_forms.NEWEST
+
+
+WITHDRAWN = [
+    ("Affine", {"alpha": 2.0, "beta": 0.5}),
+    ("Crop", {"border": [1, 1, 2, 1]}),
+    ("Crop", {"border": [1, 2, 0, 0]}),
+    ("Crop", {"border": [1, 2, 1, 1], "scale": [3, 4]}),
+    ("ImageScaler", {"scale": 2.0, "bias": [1.0, 2.0, 3.0]}),
+    ("MeanVarianceNormalization", {}),
+    ("MeanVarianceNormalization", {"across_channels": 1}),
+    ("MeanVarianceNormalization", {"normalize_variance": 0}),
+    ("ParametricSoftplus", {"alpha": 2.0, "beta": 0.5}),
+    ("Scale", {"scale": 2.0}),
+    ("ScaledTanh", {"alpha": 2.0, "beta": 0.5}),
+    ("ThresholdedRelu", {"alpha": 0.3}),
+    ("ThresholdedRelu", {"alpha": -0.3}),
+]
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9])
+@pytest.mark.parametrize(("op", "attributes"), WITHDRAWN)
+def test_a_withdrawn_operator_that_onnxruntime_runs_computes_the_same(op, attributes, opset, tmp_path):
+    if op == "MeanVarianceNormalization" and opset == 9:
+        attributes = {}  # a normal operator since
+    form = Form([X((2, 3, 6, 7))], attributes)
+    _check(op, 1, opset, form, tmp_path)
+    path, out = tmp_path / "m.onnx", tmp_path / "out.onnx"
+    x = np.array([np.inf, -np.inf, 0.3, -0.3, 0, 1e30], "float32")
+    if op == "ThresholdedRelu":
+        x = np.resize(x, (2, 3, 6, 7))
+        np.testing.assert_array_equal(run_onnx(out, {"x0": x})[0], run_onnx(path, {"x0": x})[0])
