@@ -66,7 +66,7 @@ class EvaluateFigures(ModelFacts):
     rounding: Finite | None = Field(
         default=None,
         ge=0,
-        description="Change of the outputs if values that are quantized round otherwise; None if none are.",
+        description="Change of the outputs if values in int8 or float16 round otherwise; None if none are.",
     )
     warnings: tuple[str, ...] = Field(default=(), description="What its samples cannot show.")
 
