@@ -1,6 +1,7 @@
 """``check --deep`` of a recipe: its model before compression, exported first if it is a torch source."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,16 +34,16 @@ def examine_plan(plan: Plan) -> "Examined":
             with bound(base / model.onnx, model.inputs) as (original, given):
                 _try_samples(original, given, plan)
         return found
-    module = load_source(model, base, rebuilders()).module
+    loaded = load_source(model, base, rebuilders())
     with (
         temporary_folder(prefix="edgepack-check-") as folder,
         naming(folder, model.source or "", plan.path),
     ):
-        exported = to_onnx(module, model.fed, Path(folder, "model.onnx"))
+        exported = to_onnx(loaded.module, model.fed, Path(folder, "model.onnx"))
         found = examine(exported)
         if not found.model_problems:
             _try_samples(exported, model.fed, plan)
-        return found
+        return replace(found, notes=loaded.notes)
 
 
 def _try_samples(path: Path, given: Sequence[Input], plan: Plan) -> None:

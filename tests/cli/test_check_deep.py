@@ -109,7 +109,9 @@ def test_weights_are_loaded_as_a_run_does(tmp_path, change, says):
         "  inputs: [{name: image, shape: [1, 1, 8, 8]}]\ntargets: [{target: rpi4}]\n",
     )
     if says is None:
-        assert api.examine(path).kernels > 0
+        examined = api.examine(path)
+        assert examined.kernels > 0
+        assert examined.notes == ("the prefix 'module.' of every key in w.pt was removed",)
         return
     with pytest.raises(InputError) as caught:
         api.examine(path)
