@@ -69,10 +69,11 @@ def _fit(
     _fix_inputs(model, inputs, where)
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
-    model = convert_contrib(model, opset_of(model), where)
+    opset = opset_of(model)
+    model = convert_contrib(model, opset, where)
     model = canonicalise(to_opset(model, where))
     require_small(model, where)
-    plain = without_training(model, opset_of(model), where)
+    plain = without_training(model, opset, where)
     model = canonicalise(simplify(plain if plain is model else canonicalise(plain), where))
     folded = fold_known(model)
     model = model if folded is model else canonicalise(folded)
