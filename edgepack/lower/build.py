@@ -12,6 +12,7 @@ from edgepack.errors import InputError
 from edgepack.lower import phases
 from edgepack.lower.phase import Facts, Lowering
 from edgepack.lower.result import Compiled, Kernel
+from edgepack.lower.types import slow_types
 from edgepack.schedules import tvm_target
 
 # The phases import these inside functions, which takes seconds; that time is not counted as compile time.
@@ -68,6 +69,7 @@ def compile_model(
         requires=requires(target),
         seconds=time.monotonic() - start,
         sources=sources,
+        warnings=slow_types(onnx_path, target),
     )
 
 

@@ -55,6 +55,7 @@ class _Fold:
         self._torch_accuracy: dict[str, float | None] = {}
         self._evaluated: dict[str, EvaluateFigures] = {}
         self._source_known = False
+        self._notes: tuple[str, ...] = ()
         self._builder = ReportBuilder(
             run_id=begun.run_id,
             recipe=begun.recipe,
@@ -114,6 +115,7 @@ class _Fold:
         if not self._source_known:
             self._builder.add_compression(ModelFigures.of(SOURCE, found))
             self._source_known = True
+            self._notes = found.notes
         self._torch_accuracy[candidate] = found.accuracy if found.level == "torch" else None
 
     def add_step(self, event: StageEnded, candidate: str) -> None:
@@ -157,6 +159,8 @@ class _Fold:
         for place in self._placements(event.scope.target):
             size = _size(event, "compiled-model")
             self._builder.add_row(place.target, candidate, device=place.device, compiled_size=size)
+            warnings = (event.figures or {}).get("warnings", ())  # traces of older versions have none
+            self._builder.add_warnings(place.target, candidate, *warnings, device=place.device)
 
     def add_bundle(self, event: StageEnded, candidate: str) -> None:
         """The bundle, the same for all devices of a target."""
@@ -202,7 +206,7 @@ class _Fold:
             accuracy_onnxruntime=figures.accuracy,
             chance=figures.chance,
             rounding=figures.rounding,
-            warnings=figures.warnings,
+            warnings=(*self._notes, *figures.warnings),
         )
         missing: tuple[str, ...] = ()
         why = _NO_LABELS
