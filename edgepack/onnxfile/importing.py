@@ -72,7 +72,8 @@ def _fit(
     opset = opset_of(model)
     model = convert_contrib(model, opset, where)
     model = canonicalise(to_opset(model, where))
-    require_small(model, where)
+    if simplify is not keep_model:  # which computes no tensor of the model
+        require_small(model, where)
     plain = without_training(model, opset, where)
     model = canonicalise(simplify(plain if plain is model else canonicalise(plain), where))
     folded = fold_known(model)
