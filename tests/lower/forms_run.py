@@ -18,6 +18,7 @@ from edgepack.lower.onnx.frontend import import_model
 from edgepack.lower.phase import Lowering
 from edgepack.onnxfile import canonicalise, load_onnx
 from edgepack.onnxfile.importing import fit_model
+from edgepack.onnxfile.unrolling import rename
 from edgepack.schedules import tvm_target
 
 TARGET = "x86-64-v3"
@@ -84,14 +85,22 @@ def run(models: Mapping[str, onnx.ModelProto], feeds: Mapping[str, Mapping[str, 
 
 
 def _merge(models: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:
-    graphs = [onnx.compose.add_prefix(model, f"{name}_").graph for name, model in models.items()]
-    parts = [
-        [value for graph in graphs for value in getattr(graph, part)]
-        for part in ("node", "input", "output", "initializer")
-    ]
-    graph = helper.make_graph(parts[0], "merged", *parts[1:])
+    merged = onnx.GraphProto(name="merged")
+    for prefix, model in models.items():
+        graph = onnx.GraphProto()
+        graph.CopyFrom(model.graph)
+        values = (*graph.input, *graph.output, *graph.initializer)
+        made = {name for node in graph.node for name in node.output}
+        names = {name: f"{prefix}_{name}" for name in made | {value.name for value in values} if name}
+        for value in values:
+            value.name = names[value.name]
+        for node in graph.node:
+            node.name = f"{prefix}_{node.name}"
+            rename(node, names)
+        for part in ("node", "input", "output", "initializer"):
+            getattr(merged, part).extend(getattr(graph, part))
     imports = next(iter(models.values())).opset_import
-    return canonicalise(helper.make_model(graph, opset_imports=imports, ir_version=10))
+    return canonicalise(helper.make_model(merged, opset_imports=imports, ir_version=10))
 
 
 def difference(got: np.ndarray, want: np.ndarray) -> str | None:
