@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from edgepack.base.filekind import use_of, wrong_kind
 from edgepack.base.temporary import temporary_folder
 from edgepack.bundle import frame, ustar
 from edgepack.bundle.layout import MANIFEST, is_program
@@ -188,12 +189,15 @@ def _open(path: Path) -> Iterator[frame.FrameReader]:
         with closing(_reader(path)) as reader:
             yield reader
     except ValueError as error:
+        why, step = wrong_kind(path, "bundle") or (None, None)
+        if use_of(path) not in {None, "bundle"}:
+            raise InputError(f"the file is not a bundle: {why}", where=str(path), next=step) from error
         raise IntegrityError(
             "the bundle is damaged",
             where=str(path),
-            why=str(error),
+            why=why or str(error),
             state="none of its contents were used",
-            next="download it again, or rebuild it with: edgepack package",
+            next=step or "download it again, or rebuild it with: edgepack package",
         ) from error
 
 

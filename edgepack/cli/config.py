@@ -8,6 +8,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from edgepack import api
+from edgepack.base.filekind import use_of
 from edgepack.cli import options
 from edgepack.cli.console import emit_json, say
 from edgepack.errors import ConfigError, GateError, UnsupportedError, UsageError
@@ -40,8 +41,10 @@ def check(recipe: Path, deep: bool, as_json: bool) -> int:
     """Report all problems in RECIPE at once, as file:line:column."""
     if deep:
         return _check_deep(recipe, as_json=as_json)
-    if recipe.suffix == ".onnx":
-        raise UsageError(f"{recipe} is a model, not a recipe", next=f"edgepack check --deep {recipe}")
+    if recipe.suffix not in {".yaml", ".yml"} and use_of(recipe) == "model":
+        raise UsageError(
+            f"{recipe} is a model, not a recipe", next=f"edgepack check --deep {quote(str(recipe))}"
+        )
     problems = api.check(recipe)
     if as_json:
         emit_json({"edgepack": 1, "recipe": str(recipe), "problems": [vars(p) for p in problems]})

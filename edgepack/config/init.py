@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from edgepack.base.filekind import use_of, wrong_kind
 from edgepack.config.device import VIRTUAL_KINDS, VIRTUAL_PREFIX
 from edgepack.config.reference import reference_problem
 from edgepack.config.rows import misfit
@@ -110,12 +111,14 @@ def init(out: Path, *, model: str, targets: tuple[str, ...] = (), force: bool = 
 
 def _format_model(model: str, base: Path) -> tuple[str, str, bool]:
     """Return the lines of the model block, a name for the recipe, and whether the model is a torch module."""
-    if model.endswith(".onnx"):
+    if model.endswith(".onnx") or use_of(Path(model)) == "model":
         return _format_onnx_model(Path(model), base), _slugify(Path(model).stem), False
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", model):
+        why, step = wrong_kind(Path(model), "model") or (None, None)
         raise InputError(
             f"{model} is neither an .onnx file nor module:callable",
-            next="edgepack init model.onnx, or edgepack init my_module:my_model",
+            why=why,
+            next=step or "edgepack init model.onnx, or edgepack init my_module:my_model",
         )
     problem = reference_problem(model, base)
     if problem is not None:

@@ -10,6 +10,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec
 
+from edgepack.base.filekind import Wanted, wrong_kind
 from edgepack.base.text import did_you_mean, near_miss, nearest
 from edgepack.compression.registry import METHODS
 from edgepack.config.problems import DataProblem, Location
@@ -20,7 +21,7 @@ from edgepack.spec import Data, Model
 _LINE_BYTES = 1 << 20  # limit on a data file's first line, in bytes
 P = ParamSpec("P")
 
-_WEIGHTS = (".safetensors", ".pt", ".pth")
+_WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
 def file_problems(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
@@ -53,10 +54,9 @@ def _model(model: Model, base: Path) -> Iterator[DataProblem]:
     if model.source is not None:
         yield from _reference((*here, "source"), model.source, base)
     if model.onnx is not None:
-        yield from _file((*here, "onnx"), model.onnx, base, suffixes=(".onnx",))
+        yield from _file((*here, "onnx"), model.onnx, base, suffixes=(".onnx",), wanted="model")
     if model.weights is not None:
-        problems = list(_file((*here, "weights"), model.weights, base, suffixes=_WEIGHTS))
-        yield from problems or _weights((*here, "weights"), base / model.weights)
+        yield from _file((*here, "weights"), model.weights, base, suffixes=_WEIGHTS, wanted="weights")
 
 
 def _data(data: Data, base: Path) -> Iterator[DataProblem]:
@@ -86,8 +86,8 @@ def _steps(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
             if file.kind == "callable":
                 yield from _reference(here, file.value, base, arguments=file.arguments)
                 continue
-            problems = list(_file(here, file.value, base, suffixes=file.suffixes))
-            yield from problems or _weights(here, base / file.value)
+            wanted: Wanted | None = "weights" if set(file.suffixes) & set(_WEIGHTS) else None
+            yield from _file(here, file.value, base, suffixes=file.suffixes, wanted=wanted)
 
 
 @_reading
@@ -101,11 +101,18 @@ def _reference(
 
 @_reading
 def _file(
-    location: Location, name: str, base: Path, *, suffixes: tuple[str, ...] = ()
+    location: Location,
+    name: str,
+    base: Path,
+    *,
+    suffixes: tuple[str, ...] = (),
+    wanted: Wanted | None = None,
 ) -> Iterator[DataProblem]:
     path = base / name
     if suffixes and path.suffix not in suffixes:
-        yield DataProblem(location, f"expected a file that ends in {' or '.join(suffixes)}, got {name}")
+        also = f"; {_other_kind(path, wanted)}" if wanted and path.exists() else ""
+        message = f"expected a file that ends in {' or '.join(suffixes)}, got {name}"
+        yield DataProblem(location, message + also.rstrip("; "))
     elif not path.exists():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         near = nearest(path.name, beside)
@@ -114,18 +121,14 @@ def _file(
         yield DataProblem(location, f"not a file: {path}")
     elif path.stat().st_size == 0:
         yield DataProblem(location, f"the file is empty (0 bytes): {path}")
+    elif wanted is not None and (why := _other_kind(path, wanted)):
+        yield DataProblem(location, f"{path}: {why}")
 
 
-@_reading
-def _weights(location: Location, path: Path) -> Iterator[DataProblem]:
-    """A .safetensors file starts with the length of its header, 8 bytes little-endian, and the header in JSON."""
-    if path.suffix != ".safetensors":
-        return
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        start = stream.read(1)
-    if start != b"{" or length + 8 > path.stat().st_size:
-        yield DataProblem(location, f"not a safetensors file, or truncated: {path}")
+def _other_kind(path: Path, wanted: Wanted) -> str:
+    """What a file is instead, and the next step; empty if it may be of the kind wanted."""
+    why, step = wrong_kind(path, wanted) or ("", None)
+    return f"{why}; {step}" if step else why
 
 
 @_reading
@@ -137,7 +140,8 @@ def _arrays(location: Location, path: Path) -> Iterator[DataProblem]:
         with ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
     except BadZipFile:
-        yield DataProblem(location, f"not an .npz file, or truncated: {path}")
+        why = _other_kind(path, "arrays")
+        yield DataProblem(location, f"not an .npz file, or truncated: {path}{f': {why}' if why else ''}")
         return
     if {"x", "y"} <= set(names):
         return  # without a split of its own

@@ -6,8 +6,10 @@ The steps are: the file's form and keys (``yaml_model``), contradictions (``cons
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Self
 
+from edgepack.base.filekind import wrong_kind
 from edgepack.base.files import sha256_json
 from edgepack.base.text import suggestion
 from edgepack.config.consistency import contradictions
@@ -18,7 +20,7 @@ from edgepack.config.recipe import Recipe, Tune
 from edgepack.config.rows import resolve
 from edgepack.config.target import Target
 from edgepack.config.yaml_model import read_model
-from edgepack.errors import ConfigError, Problem, UsageError
+from edgepack.errors import ConfigError, InputError, Problem, UsageError
 
 _STAND_INS = {"edgepack": 1, "name": "unnamed", "model": {}, "targets": [{"target": "unnamed"}]}
 
@@ -79,7 +81,12 @@ class CheckedRecipe:
 
 
 def examine(path: Path) -> CheckedRecipe:
-    """Read a recipe and the files it names, each once. Paths in the recipe are relative to its folder."""
+    """Read a recipe and the files it names, each once. Paths in the recipe are relative to its folder.
+
+    Raises:
+        InputError: the file is a model or another file that is no text.
+    """
+    require_recipe(path)
     checked = read_model(path, Recipe, stand_ins=_STAND_INS)
     recipe = checked.model
     if recipe is None:
@@ -100,6 +107,17 @@ def examine(path: Path) -> CheckedRecipe:
     return CheckedRecipe((), Plan(recipe, path, targets, rows.devices))
 
 
+def require_recipe(path: Path) -> None:
+    """Refuse a file that is of another kind, such as a model.
+
+    Raises:
+        InputError: what the file is, and the command for it.
+    """
+    found = None if path.suffix in {".yaml", ".yml"} else wrong_kind(path, "recipe")
+    if found is not None and "text file" not in found[0]:
+        raise InputError(f"the file is not a recipe: {found[0]}", where=str(path), next=found[1])
+
+
 def make_plan(path: Path, *, only: Sequence[str] = ()) -> Plan:
     """The plan of a recipe.
 
@@ -113,5 +131,7 @@ def make_plan(path: Path, *, only: Sequence[str] = ()) -> Plan:
     """
     examined = examine(path)
     if examined.plan is None:
-        raise ConfigError(list(examined.problems), next=f"correct them, then: edgepack check {path}")
+        raise ConfigError(
+            list(examined.problems), next=f"correct them, then: edgepack check {quote(str(path))}"
+        )
     return examined.plan.only(only)

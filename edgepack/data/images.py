@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.filekind import wrong_kind
 from edgepack.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def preprocess_image(path: Path, spec: "Preprocess") -> "np.ndarray":
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = opened.convert("L" if spec.color == "gray" else "RGB")
     except UnidentifiedImageError as error:
-        raise InputError("the file is not an image", where=where) from error
+        why, step = wrong_kind(path, "image") or (None, None)
+        message = f"the file is not an image{f': {why}' if why else ''}"
+        raise InputError(message, where=where, next=step) from error
     except (
         OSError,
         ValueError,

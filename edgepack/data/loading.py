@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.filekind import wrong_kind
 from edgepack.data.images import load_images
 from edgepack.data.splits import Splits, check_splits, stratified_split
 from edgepack.data.text import load_text
@@ -56,11 +57,12 @@ def _load_npz(path: Path, test_fraction: float, seed: int) -> Splits:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays: dict[str, np.ndarray] = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        why, step = wrong_kind(path, "arrays") or (str(error), None)
         raise InputError(
             "the file is not an .npz of plain arrays",
             where=where,
-            why=str(error),
-            next="write it with numpy.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)",
+            why=why,
+            next=step or "write it with numpy.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)",
         ) from error
     if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
         return Splits(arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"])

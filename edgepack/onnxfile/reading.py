@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.filekind import wrong_kind
 from edgepack.errors import InputError
 from edgepack.onnxfile.checking import check, refusing
 from edgepack.onnxfile.external import MAX_BYTES, read_external_data, too_large
@@ -35,26 +36,19 @@ def load_onnx(path: Path) -> "onnx.ModelProto":
     from google.protobuf.message import DecodeError
 
     where = str(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError("there is no such model file", where=where)
     size = path.stat().st_size
-    if size == 0:
-        raise InputError(
-            "the model file is empty (0 bytes)", where=where, next="re-export the model or copy it again"
-        )
+    if not path.is_file() or size == 0:
+        raise _not_a_model(path, "it is no regular file")
     if size > MAX_BYTES:
         raise too_large(size, path)
     try:
         model = onnx.load_model(path, load_external_data=False)
     except DecodeError as error:
-        raise InputError(
-            "the file is not an ONNX model, or is truncated",
-            where=where,
-            why=str(error),
-            next="re-export the model or copy it again",
-        ) from error
+        raise _not_a_model(path, str(error)) from error
     if not model.HasField("graph") or not model.graph.output:
-        raise InputError("the file contains no ONNX graph", where=where, next="re-export the model")
+        raise _not_a_model(path, "it contains no graph")
     with refusing("the ONNX model is invalid", where):
         return _read(model, path)
 
@@ -71,6 +65,15 @@ def _read(model: "onnx.ModelProto", path: Path) -> "onnx.ModelProto":
     read_external_data(model, path)
     model = check(model, where)
     return to_opset(model, where) if opset_of(model) > MAX_OPSET else model
+
+
+def _not_a_model(path: Path, why: str) -> InputError:
+    """The error for a file that cannot be parsed; ``why`` is given if the file is of no kind that is known."""
+    known = wrong_kind(path, "model")
+    if known is not None:
+        return InputError(f"the file is not an ONNX model: {known[0]}", where=str(path), next=known[1])
+    message = "the file is not an ONNX model, or is truncated"
+    return InputError(message, where=str(path), why=why, next="export the model again, or copy it again")
 
 
 def opset_of(model: "onnx.ModelProto") -> int:

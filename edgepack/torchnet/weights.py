@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.base.filekind import wrong_kind
 from edgepack.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,21 +17,14 @@ def read_weights(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]"
     """Read the tensors of a weights file by name, and the metadata of a .safetensors file.
 
     Raises:
-        InputError: if the file is missing, empty, corrupt, of an unsupported type, or contains pickled objects.
+        InputError: if the file is missing, empty, corrupt, of another kind, or contains pickled objects.
     """
     if not path.is_file():
         raise InputError("there is no such weights file", where=str(path))
-    if path.stat().st_size == 0:
-        raise InputError("the weights file is empty (0 bytes)", where=str(path))
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if path.suffix in {".pt", ".pth"}:
-        return _read_pt(path), {}
-    raise InputError(
-        f"unsupported weights file type {path.suffix or '(no suffix)'!r}",
-        where=str(path),
-        next="save them as .safetensors",
-    )
+    found = wrong_kind(path, "weights")
+    if found is not None:
+        raise InputError(f"the weights cannot be loaded: {found[0]}", where=str(path), next=found[1])
+    return _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pt(path), {})
 
 
 def load_state(module: "torch.nn.Module", state: "dict[str, torch.Tensor]", path: Path) -> None:

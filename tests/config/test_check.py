@@ -73,7 +73,7 @@ def folder(tmp_path):
     (folder / "my_net.py").write_text(MODULE)
     write_npz(folder / "data.npz", "x_train", "y_train", "x_test", "y_test")
     (folder / "empty.onnx").write_bytes(b"")
-    (folder / "other.onnx").write_bytes(b"not looked into")
+    (folder / "other.onnx").write_bytes(b"\x08\x08\x12\x00")
     (folder / "texts.csv").write_text("review,label\ngood,1\n")
     (folder / "texts.jsonl").write_text('{"text": "good", "lable": 1}\n')
     for name in ("images/cat", "images/dog", "one/cat"):
@@ -123,8 +123,8 @@ def test_a_right_recipe_has_no_problems(folder):
         ),
         (
             "my_net:network\n",
-            "my_net:network\n  weights: w.bin\n",
-            "5:12: expected a file that ends in .safetensors or .pt or .pth, got w.bin",
+            "my_net:network\n  weights: w.h5\n",
+            "5:12: expected a file that ends in .safetensors or .pt or .pth or .ckpt or .bin, got w.h5",
         ),
         ("my_net:network\n", "my_net:network\n  weights: w.pt\n", "5:12: no such file: ./w.pt"),
         (
@@ -285,9 +285,9 @@ def onnx_recipe(**changes: str) -> str:
 def test_onnx_models(folder):
     assert found(folder, onnx_recipe()) == ["4:9: the file is empty (0 bytes): ./empty.onnx"]
     assert found(folder, onnx_recipe(onnx="images")) == [
-        "4:9: expected a file that ends in .onnx, got images"
+        "4:9: expected a file that ends in .onnx, got images; it is a folder"
     ]
-    (folder / "model.onnx").write_bytes(b"x")
+    (folder / "model.onnx").write_bytes(b"\x08\x08\x12\x00")
     assert found(folder, onnx_recipe(onnx="model.onnx")) == []
     assert found(folder, onnx_recipe(onnx="model.onnx", weights="data.npz"))[0].startswith(
         "5:3: `weights` needs a torch source"
@@ -428,13 +428,17 @@ def test_data_and_weights_that_are_cut_off_or_something_else(folder):
     assert found(folder, RECIPE) == []
     whole = (folder / "data.npz").read_bytes()
     (folder / "data.npz").write_bytes(whole[:-30])
-    assert found(folder, RECIPE) == ["9:8: not an .npz file, or truncated: ./data.npz"]
+    assert found(folder, RECIPE) == [
+        "9:8: not an .npz file, or truncated: ./data.npz: it is a truncated zip archive; download or copy it again"
+    ]
     write_npz(folder / "data.npz", "x_train", "y_train", "x_test", "y_test")
     weights = RECIPE.replace("  inputs:", "  weights: w.safetensors\n  inputs:")
     save_file({"a": np.zeros(100, np.float32)}, folder / "w.safetensors")
     assert found(folder, weights) == []
     (folder / "w.safetensors").write_bytes((folder / "w.safetensors").read_bytes()[:40])
-    assert found(folder, weights) == ["5:12: not a safetensors file, or truncated: ./w.safetensors"]
+    assert found(folder, weights) == [
+        "5:12: ./w.safetensors: it is a truncated safetensors file; download or copy it again"
+    ]
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\\0b", "data.npz/x", "d/../" * 1000 + "x"])

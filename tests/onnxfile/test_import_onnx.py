@@ -49,7 +49,7 @@ def test_a_good_model_is_read_and_imported(tmp_path):
     [
         (b"", "empty"),
         (b"this is not a model", "not an ONNX model"),
-        (b"\x08\x0a", "no ONNX graph"),
+        (b"\x08\x0a", "not an ONNX model"),
         (model().SerializeToString()[:-20], "not an ONNX model, or is truncated"),
     ],
     ids=["empty", "text", "header only", "cut off"],

@@ -128,10 +128,11 @@ def test_a_pickle_in_a_weights_file_is_refused_and_not_run(project, capsys):
         ("w.safetensors", b"", "empty"),
         ("w.pt", b"", "empty"),
         ("w.safetensors", b"\x08\0\0\0\0\0\0\0garbage!", "not safetensors"),
-        ("w.safetensors", b"x" * 100, "not safetensors"),
-        ("w.pt", b"PK\x03\x04 cut off", "corrupt"),
-        ("w.pt", b"not a pickle at all", "corrupt"),
-        ("w.bin", b"anything", "unsupported weights file type"),
+        ("w.safetensors", b"x" * 100, "a text file that begins with 'xxx"),
+        ("w.pt", b"PK\x03\x04 cut off", "a truncated zip archive"),
+        ("w.pt", b"not a pickle at all", "a text file"),
+        ("w.pt", b"\x90 nothing known", "corrupt"),
+        ("w.bin", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
     ],
 )
 def test_broken_weights_files_are_named(project, name, content, message):
