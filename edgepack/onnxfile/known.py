@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from edgepack.onnxfile.encodings import is_encoded
 from edgepack.onnxfile.inlining import STANDARD
 from edgepack.onnxfile.quiet import quiet
+from edgepack.onnxfile.sequences import OPERATORS as SEQUENCE_OPERATORS
+from edgepack.onnxfile.sequences import Sequences
 from edgepack.onnxfile.unrolling import Inlined, graphs_of, take_branch, unroll_loop, unroll_scan
 
 if TYPE_CHECKING:
@@ -95,8 +97,9 @@ def _fold_once(
     opset = next(int(each.version) for each in model.opset_import if each.domain in STANDARD)
     kept: list[onnx.NodeProto] = []
     added = onnx.GraphProto()
+    sequences = Sequences(constants, shapes)
     for node in graph.node:
-        inlined = _inlined(node, constants, shapes)
+        inlined = _inlined(node, constants, shapes, sequences)
         if inlined is not None:
             kept.extend(inlined.nodes)
             added.initializer.extend(inlined.constants)
@@ -162,10 +165,13 @@ def _inlined(
     node: "onnx.NodeProto",
     constants: "Mapping[str, onnx.TensorProto]",
     shapes: Mapping[str, tuple[int, ...]],
+    sequences: Sequences,
 ) -> Inlined | None:
-    """Return what replaces a node with subgraphs, if it is known which of them runs how often."""
+    """Return what replaces a node with subgraphs or with sequences, if it is known which runs, and how long they are."""
     if node.domain not in STANDARD:
         return None
+    if node.op_type in SEQUENCE_OPERATORS:
+        return sequences.replace(node)
     if node.op_type == "If":
         return take_branch(node, constants)
     if node.op_type == "Loop":

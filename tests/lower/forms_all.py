@@ -34,5 +34,6 @@ def forms() -> Iterator[Form]:
         forms_models.attention(),
         forms_models.generated(),
         forms_models.control(),
+        forms_models.narrow(),
         forms_models.sequences(),
     )

@@ -141,6 +141,47 @@ def control() -> Iterator[Model]:
     yield Model("Scan", text, {**given, "x": some("float32", 3, 4)}, output="y all")
 
 
+def narrow() -> Iterator[Model]:
+    """Weights of 4 bits, in blocks, and in 8-bit floating point, through DequantizeLinear."""
+    import ml_dtypes
+
+    x = some("float32", 2, 8)
+    image = some("float32", 1, 3, 5, 5)
+    for kind, low in ((ml_dtypes.int4, -8), (ml_dtypes.uint4, 0), (np.int8, -100), (np.uint8, 0)):
+        high = 7 if low == -8 else 15 if kind == ml_dtypes.uint4 else 100
+        w = Fixed(some("int32", 8, 6, low=low, high=high).astype(kind))
+        for shape, axis, block in (
+            ((), 1, 0),
+            ((6,), 1, 0),
+            ((8,), 0, 0),
+            ((2, 6), 0, 4),
+            ((8, 3), 1, 2),
+            ((8, 2), -1, 3),
+        ):
+            scale = Fixed(some("float32", *shape, low=0.1, high=0.4))
+            zero = Fixed(some("int32", *shape, low=max(low, -3), high=3).astype(kind))
+            attributes = f"axis = {axis}" + (f", block_size = {block}" if block else "")
+            given = {"x": x, "w": w, "s": scale}
+            text = f"d = DequantizeLinear <{attributes}> (w, s) y = MatMul (x, d)"
+            yield Model("DequantizeLinear", text, given)
+            yield Model("DequantizeLinear", text.replace("(w, s)", "(w, s, z)"), {**given, "z": zero})
+        text = "d = DequantizeLinear <axis = 0> (w, s) y = Conv (x, d)"
+        kernel = some("int32", 4, 3, 3, 3, low=low, high=high).astype(kind)
+        yield Model(
+            "DequantizeLinear",
+            text,
+            {"x": image, "w": Fixed(kernel), "s": Fixed(some("float32", 4, low=0.1))},
+        )
+        odd = Fixed(some("int32", 5, 3, low=low, high=high).astype(kind))
+        text = "d = DequantizeLinear <axis = 1> (w, s) y = Gather (d, i)"
+        given = {"i": np.array([[0, 4], [2, 1]]), "w": odd, "s": Fixed(some("float32", 3, low=0.1))}
+        yield Model("DequantizeLinear", text, given)
+    for kind in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2):
+        w = Fixed(some("float32", 8, 6).astype(kind))
+        text = "d = DequantizeLinear (w, s) y = MatMul (x, d)"
+        yield Model("DequantizeLinear", text, {"x": x, "w": w, "s": scalar(0.3)})
+
+
 def sequences() -> Iterator[Model]:
     """Sequences of tensors inside a graph."""
     x = some("float32", 4, 3)

@@ -15,6 +15,7 @@ from edgepack.onnxfile import opset_of
 
 REFUSED = {
     "DeformConv": "not supported",
+    "Resize": "integers are rounded in fixed point",
     "RoiAlign": "TVM takes the maximum of the interpolated values",
     "TopK": "TVM's runtime sorts only",
 }

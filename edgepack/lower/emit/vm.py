@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.config.target import Target
+from edgepack.errors import EdgepackError
 from edgepack.lower.conditions import FUSED, LEGAL, PLANNED, SCHEDULED, SEQUENTIAL
 from edgepack.lower.phase import Executor, Facts, Lowering, Module, Phase, sequence
 from edgepack.lower.result import CudaModule
@@ -58,8 +59,19 @@ def build(
 
     progress("build")
     compiler = library.use_our_cuda_compiler(lowering.target)
-    with tvm.transform.PassContext(opt_level=3):
-        executable = tvm.relax.build(mod, target=lowering.tvm_target, relax_pipeline=None)
+    try:
+        with tvm.transform.PassContext(opt_level=3):
+            executable = tvm.relax.build(mod, target=lowering.tvm_target, relax_pipeline=None)
+    except EdgepackError:
+        raise
+    except Exception as error:  # TVM and LLVM raise errors of no common class
+        lines = str(error).strip().splitlines()
+        raise EdgepackError(
+            "the code generator failed",
+            where=f"{lowering.model} for {lowering.target.name}",
+            why=lines[-1] if lines else type(error).__name__,
+            next="edgepack compile --dump DIR … shows the module after each phase",
+        ) from error
     progress("link")
     library.export(executable, lowering.target, out, compiler, lowering.facts)
     return tuple(compiler.modules)

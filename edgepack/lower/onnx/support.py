@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from edgepack.errors import ModelProblem
 from edgepack.lower.onnx.nodes import Node
+from edgepack.onnxfile.sequences import OPERATORS as SEQUENCE_OPERATORS
 
 _RECURRENT = "recurrent layers are not supported yet; export the loop unrolled, or use a convolutional model"
 _CONTROL = "export the model without data-dependent control flow"
@@ -43,12 +44,32 @@ class Limit:
     next: str
 
 
+def _of_integers(node: Node) -> bool:
+    data = node.input_type(0)
+    return data is not None and not data[0].startswith(("float", "bfloat"))
+
+
 def _of_unsorted_types(node: Node) -> bool:
     data = node.input_type(0)
     return data is not None and data[0] == "uint64"
 
 
 LIMITS = (
+    *(
+        Limit(
+            operator,
+            lambda _: True,
+            "the sequence's length depends on the data",
+            "export the model with tensors instead of lists",
+        )
+        for operator in sorted(SEQUENCE_OPERATORS)
+    ),
+    Limit(
+        "Resize",
+        lambda node: bool(node.attribute("antialias", 0)) and _of_integers(node),
+        "with antialias, integers are rounded in fixed point, in a way that ONNX does not define",
+        "cast to float32 before it",
+    ),
     Limit(
         "RoiAlign",
         lambda node: node.attribute("mode", "avg") == "max",

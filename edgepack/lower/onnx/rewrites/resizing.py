@@ -32,8 +32,8 @@ def rewrite_resize(node: Node, patch: Patch) -> list[str] | None:
         return None
     if _imports(axes, how):
         return _normal(node, patch, output[1])
-    if how.mode != "nearest" and not data[0].startswith("float"):
-        return None
+    if how.antialias and how.mode != "nearest" and not data[0].startswith("float"):
+        return None  # refused: onnxruntime computes it in fixed point
     return [_interpolate(node, patch, data, axes, how)]
 
 
@@ -88,7 +88,7 @@ def _interpolate(
     import numpy as np
 
     value, dtype, rank = node.input(0), data[0], len(axes)
-    wide = "float32" if dtype == "float16" else dtype  # sums of float16
+    wide = "float64" if dtype == "float64" else "float32"
     if how.mode != "nearest" and wide != dtype:
         value = patch.cast(value, wide)
     outside: Any = np.zeros((1,) * rank, bool)
@@ -107,8 +107,19 @@ def _interpolate(
         )
         value = patch.op("Where", patch.constant(outside), beyond, value)
     if how.mode != "nearest" and wide != dtype:
+        if how.mode == "cubic" and not dtype.startswith("float"):
+            value = _rounded(patch, value, dtype, wide)
         value = patch.cast(value, dtype)
     return value if value != node.input(0) else patch.op("Identity", value)
+
+
+def _rounded(patch: Patch, value: str, dtype: str, wide: str) -> str:
+    """Round to integers within the range of ``dtype``; linear interpolation without antialiasing cuts instead."""
+    import numpy as np
+
+    limits = np.iinfo(np.dtype(dtype))
+    bounds = (patch.scalar(limits.min, wide), patch.scalar(limits.max, wide))
+    return patch.op("Clip", patch.op("Round", value), *bounds)
 
 
 def _weighted(patch: Patch, value: str, found: Taps, axis: tuple[int, int, int], dtype: str) -> str:
