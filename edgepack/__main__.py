@@ -15,8 +15,10 @@ def main() -> None:
     if handled:
         signal.signal(signal.SIGINT, _stop)
     atexit.register(_leave)
+    from edgepack.base.native import divert
     from edgepack.cli import main as command
 
+    divert()
     try:
         if handled:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -35,10 +37,10 @@ def _stop(_number: int = 0, _frame: object = None) -> None:
     """End the process at once: nothing was begun, and an exception in an import could be swallowed or replaced."""
     if "--json" in sys.argv:
         os.write(
-            1,
+            sys.stdout.fileno(),
             b'{"edgepack": 1, "error": {"type": "Interrupted", "message": "interrupted", "exit_code": 130}}\n',
         )
-    os.write(2, b"error: interrupted\n")
+    os.write(sys.stderr.fileno(), b"error: interrupted\n")
     os._exit(INTERRUPTED)
 
 

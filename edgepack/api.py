@@ -5,26 +5,23 @@ All functions raise the errors in :mod:`edgepack.errors` and print nothing. They
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.engine.events import Listener, ignore
-from edgepack.errors import EdgepackError, Problem, UsageError
+from edgepack.errors import Problem, UsageError, naming
 
 if TYPE_CHECKING:
     from edgepack.bundle.manifest import Manifest
     from edgepack.compression import Method
     from edgepack.config.plan import Plan
-    from edgepack.config.recipe import Tune
     from edgepack.config.target import Target
     from edgepack.diagnosis import Diagnosis
-    from edgepack.engine.artifact import Artifact
     from edgepack.lower import Compiled
     from edgepack.lower.deep import Examined
     from edgepack.measuring.measurement import Measurement
     from edgepack.pipeline.device import NamedDevice
     from edgepack.pipeline.strategy import Strategy
-    from edgepack.pipeline.trace import Until
     from edgepack.remote.install import Installed
     from edgepack.remote.virtual import Board
     from edgepack.reporting.document import Report
@@ -33,19 +30,23 @@ if TYPE_CHECKING:
 
 
 def init(
-    model: str, *, out: Path = Path("recipe.yaml"), targets: Sequence[str] = (), force: bool = False
+    model: Path | str,
+    *,
+    out: Path | str = "recipe.yaml",
+    targets: Sequence[str] = (),
+    force: bool = False,
 ) -> Path:
     """Write a commented recipe for a model: an .onnx file or ``module:callable``. Returns the recipe's path."""
     from edgepack.config.init import init as write
 
-    return write(out, model=model, targets=tuple(targets), force=force)
+    return write(Path(out), model=str(model), targets=tuple(targets), force=force)
 
 
 def check(recipe: Path | str) -> list[Problem]:
     """Return all problems in a recipe, each with its line and column; empty if the recipe is valid."""
     from edgepack.config.plan import examine
 
-    return list(examine(Path(recipe)).problems)
+    return list(examine(Path(recipe), running=_running_boards).problems)
 
 
 def examine(path: Path | str) -> "Examined":
@@ -57,20 +58,13 @@ def examine(path: Path | str) -> "Examined":
         ConfigError: the recipe has problems.
         InputError: a torch source cannot be loaded or exported.
     """
+    if Path(path).suffix in {".yaml", ".yml"}:
+        from edgepack.pipeline.examining import examine_plan
+
+        return examine_plan(_make_plan(path))
     from edgepack.lower.deep import examine as examine_onnx
 
-    if Path(path).suffix not in {".yaml", ".yml"}:
-        return examine_onnx(Path(path))
-    plan = _make_plan(path)
-    model, base = plan.recipe.model, plan.base
-    if model.onnx is not None:
-        return examine_onnx(base / model.onnx, model.inputs)
-    from edgepack.export import to_onnx
-    from edgepack.torchnet.source import build_source
-
-    with TemporaryDirectory(prefix="edgepack-check-") as folder:
-        exported = to_onnx(build_source(model.source or "", base), model.inputs, Path(folder, "model.onnx"))
-        return examine_onnx(exported)
+    return examine_onnx(Path(path))
 
 
 def schema(kind: Literal["recipe", "target", "devices"]) -> dict[str, Any]:
@@ -97,10 +91,12 @@ def target(name: str) -> "Target":
 def run(
     recipe: Path | str,
     *,
+    out: Path | str | None = None,
     targets: Sequence[str] = (),
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
     strategy: "Strategy | None" = None,
+    offline: bool = False,
 ) -> "Report":
     """Run the full pipeline: compress, tune, compile, package, deploy, benchmark, report.
 
@@ -108,21 +104,31 @@ def run(
 
     Args:
         recipe: the recipe's path.
+        out: folder for the bundles; by default they are in the run's folder (see :func:`bundles`).
         targets: the recipe's targets to build; all if empty.
         fresh: stages to re-run even if they are cached; ``all`` re-runs every stage.
         listener: called with the events in :mod:`edgepack.engine.events` and :mod:`edgepack.pipeline.trace`.
         strategy: proposes the candidates; by default the original model and the recipe's release.
+        offline: do not ask the boards first whether they can be reached.
 
     Raises:
         ConfigError: the recipe has problems; no stage was run.
+        UnreachableError, TrustError: a board cannot be used; no stage was run.
+        UsageError: ``out`` cannot be written to; no stage was run.
     """
-    plan = _make_plan(recipe, targets)
-    return _run(plan, "bench", fresh=fresh, listener=listener, strategy=strategy)[0]
+    from edgepack.reporting.running import run_plan
+
+    plan, folder = _make_plan(recipe, targets), None if out is None else Path(out)
+    return run_plan(
+        plan, "bench", out=folder, fresh=fresh, listener=listener, strategy=strategy, offline=offline
+    )[0]
 
 
 def compress(recipe: Path | str, *, fresh: Sequence[str] = (), listener: Listener = ignore) -> "Report":
     """Train or load the model and compress it, without building for a target."""
-    return _run(_make_plan(recipe), "evaluate", fresh=fresh, listener=listener)[0]
+    from edgepack.reporting.running import run_plan
+
+    return run_plan(_make_plan(recipe), "evaluate", fresh=fresh, listener=listener)[0]
 
 
 def tune(
@@ -141,6 +147,7 @@ def tune(
         UsageError: a budget is not greater than 0, there is no budget, or no target has a device.
     """
     from edgepack.config.recipe import Tune
+    from edgepack.reporting.running import run_plan
 
     for name, value in (("trials", trials), ("minutes", minutes)):
         if value is not None and value <= 0:
@@ -158,34 +165,35 @@ def tune(
             next="add a device to one of the recipe's targets; see docs/add-a-device.md",
         )
     budget = Tune(trials=trials or 0, minutes=minutes) if given else None
-    return _run(plan, "tune", fresh=("tune",), listener=listener, budget=budget)[0]
+    return run_plan(plan, "tune", fresh=("tune",), listener=listener, budget=budget)[0]
 
 
 def build(
     recipe: Path | str,
     *,
-    out: Path,
+    out: Path | str,
     targets: Sequence[str] = (),
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
+    offline: bool = False,
 ) -> "tuple[Report, list[Path]]":
-    """Build each target's bundle, and sources of CUDA kernels, into ``out``. Returns the report and the bundles."""
-    from edgepack.base.files import write_atomic
-    from edgepack.engine.store import Store
+    """Build each target's bundle, and sources of CUDA kernels, into ``out``. Returns the report and the bundles.
 
-    report, artifacts, _ = _run(_make_plan(recipe, targets), "package", fresh=fresh, listener=listener)
-    paths = [out / artifact.name for artifact in artifacts]
-    for artifact, path in zip(artifacts, paths, strict=True):
-        write_atomic(path, Store().path(artifact).read_bytes())
-    return report, [path for path in paths if path.suffix == ".edgepack"]
+    Raises UsageError if ``out`` cannot be written; ``offline`` is as in :func:`run`, for boards that tune.
+    """
+    from edgepack.reporting.running import bundles, run_plan
+
+    plan, folder = _make_plan(recipe, targets), Path(out)
+    report = run_plan(plan, "package", out=folder, fresh=fresh, listener=listener, offline=offline)[0]
+    return report, bundles(report, folder)
 
 
 def compile(  # noqa: A001 - the usual term; called as edgepack.compile
     model: Path | str,
     target: str,
     *,
-    out: Path | None = None,
-    dump: Path | None = None,
+    out: Path | str | None = None,
+    dump: Path | str | None = None,
     listener: Listener = ignore,
 ) -> "Compiled":
     """Compile an .onnx file, or a recipe's release model, for one target, using existing tuning records.
@@ -197,22 +205,23 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
         dump: folder to write the module to after each lowering phase.
         listener: called with the events in :mod:`edgepack.engine.events`.
     """
+    from edgepack.base.files import require_writable
     from edgepack.config.target import load_target
     from edgepack.engine.events import Advanced
     from edgepack.export import import_checked, load_onnx, open_batch
     from edgepack.lower import compile_model
+    from edgepack.reporting.running import release_model
     from edgepack.tuning import RecordStore, best_records
 
     path = Path(model)
     chosen = load_target(target)
-    library = out or Path(f"{path.stem}-{chosen.name}.so")
-    if library.is_dir() or any(parent.is_file() for parent in library.parents):
-        raise UsageError(
-            "cannot write the library", where=str(library), why="a folder or a file is in the way"
-        )
-    with TemporaryDirectory(prefix="edgepack-compile-") as folder:
+    library = Path(out or f"{path.stem}-{chosen.name}.so")
+    if library.is_dir():
+        raise UsageError("cannot write the library", where=str(library), why="it is a folder")
+    require_writable(library.parent)
+    with temporary_folder(prefix="edgepack-compile-") as folder, naming(folder, path, path):
         if path.suffix in {".yaml", ".yml"}:
-            onnx = _export_release(path, listener)
+            onnx = release_model(_make_plan(path), listener)
         else:
             onnx = Path(folder, "model.onnx")
             import_checked(path, open_batch(load_onnx(path)), onnx)
@@ -221,23 +230,30 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
             chosen,
             library,
             records=best_records(onnx, chosen, RecordStore.of_user(emulated=False)),
-            dump=dump,
+            dump=None if dump is None else Path(dump),
             progress=lambda text: listener(Advanced(text=text)),
         )
 
 
-def cuda_kernels(library: Path) -> "tuple[CudaKernel, ...]":
+def cuda_kernels(library: Path | str) -> "tuple[CudaKernel, ...]":
     """Return the CUDA kernels in a compiled library, read from its cubins; empty for CPU targets."""
     from edgepack.toolchain.cubin import kernels
 
-    return kernels(library)
+    return kernels(Path(library))
 
 
-def report(run: str = "latest") -> "Report":
+def report(run: Path | str = "latest") -> "Report":
     """Load the report of an earlier run by its id, its folder, its report.json, or ``latest``."""
     from edgepack.reporting.saved import find
 
-    return find(run)
+    return find(str(run))
+
+
+def runs() -> list[str]:
+    """Return the ids of all runs, the latest first."""
+    from edgepack.reporting.saved import run_ids
+
+    return run_ids()
 
 
 def run_folder(report: "Report") -> Path:
@@ -247,28 +263,35 @@ def run_folder(report: "Report") -> Path:
     return folder_of(report)
 
 
-def inspect(bundle: Path) -> "Manifest":
+def bundles(report: "Report", out: Path | str | None = None) -> list[Path]:
+    """Return the bundles of a run's release: those in ``out`` if it was given to :func:`run`, else in the run's folder."""
+    from edgepack.reporting.running import bundles as find
+
+    return find(report, None if out is None else Path(out))
+
+
+def inspect(bundle: Path | str) -> "Manifest":
     """Return a bundle's manifest without verifying its files."""
     from edgepack.bundle.archive import read_manifest
 
-    return read_manifest(bundle)
+    return read_manifest(Path(bundle))
 
 
-def verify(bundle: Path) -> "Manifest":
+def verify(bundle: Path | str) -> "Manifest":
     """Verify the checksum of every file in a bundle. Returns the manifest."""
     from edgepack.bundle.archive import verify as verify_archive
 
-    return verify_archive(bundle)
+    return verify_archive(Path(bundle))
 
 
-def extract(bundle: Path, folder: Path) -> "Manifest":
+def extract(bundle: Path | str, folder: Path | str) -> "Manifest":
     """Verify a bundle and extract it into a new folder. Returns the manifest."""
     from edgepack.bundle.archive import extract as unpack
 
-    return unpack(bundle, folder)
+    return unpack(Path(bundle), Path(folder))
 
 
-def deploy(bundle: Path, device: str, *, listener: Listener = ignore) -> "Installed":
+def deploy(bundle: Path | str, device: str, *, listener: Listener = ignore) -> "Installed":
     """Install a bundle on a device: check it, upload, verify checksums, run a test inference, and switch ``current``.
 
     Raises:
@@ -277,7 +300,7 @@ def deploy(bundle: Path, device: str, *, listener: Listener = ignore) -> "Instal
     """
     from edgepack.pipeline.device import deploy as install
 
-    return install(bundle, device, listener)
+    return install(Path(bundle), device, listener)
 
 
 def rollback(name: str, device: str) -> "Installed":
@@ -287,12 +310,14 @@ def rollback(name: str, device: str) -> "Installed":
     return restore(name, device)
 
 
-def bench(bundle: Path, device: str, *, runs: int = 100, warmup: int = 10, threads: int = 1) -> "Measurement":
+def bench(
+    bundle: Path | str, device: str, *, runs: int = 100, warmup: int = 10, threads: int = 1
+) -> "Measurement":
     """Benchmark a bundle on a device without installing it; temporary files are removed."""
     from edgepack.config.recipe import Bench
     from edgepack.pipeline.device import bench as measure
 
-    return measure(bundle, device, Bench(runs=runs, warmup=warmup, threads=threads))
+    return measure(Path(bundle), device, Bench(runs=runs, warmup=warmup, threads=threads))
 
 
 def devices() -> "list[NamedDevice]":
@@ -384,33 +409,10 @@ def stages() -> list[str]:
 def _make_plan(recipe: Path | str, targets: Sequence[str] = ()) -> "Plan":
     from edgepack.config.plan import make_plan
 
-    return make_plan(Path(recipe), only=targets)
+    return make_plan(Path(recipe), only=targets, running=_running_boards)
 
 
-def _run(
-    plan: "Plan",
-    until: "Until",
-    *,
-    fresh: Sequence[str] = (),
-    listener: Listener = ignore,
-    budget: "Tune | None" = None,
-    strategy: "Strategy | None" = None,
-) -> "tuple[Report, list[Artifact], list[EdgepackError]]":
-    from edgepack.pipeline.execute import execute
-    from edgepack.reporting import saved
-    from edgepack.reporting.fold import fold
+def _running_boards() -> dict[str, str]:
+    from edgepack.remote import virtual
 
-    done = execute(plan, until, fresh=fresh, listener=listener, budget=budget, strategy=strategy)
-    report = fold(done.trace.events)
-    saved.save(report)
-    return report, done.artifacts, done.errors
-
-
-def _export_release(recipe: Path, listener: Listener) -> Path:
-    """Compress a recipe's model and return the path of the resulting ONNX file."""
-    from edgepack.engine.store import Store
-
-    _, artifacts, errors = _run(_make_plan(recipe), "evaluate", listener=listener)
-    if errors:
-        raise errors[0]
-    return Store().path(artifacts[0])
+    return {board.name: board.device.target for board in virtual.running()}

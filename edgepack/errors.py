@@ -2,7 +2,7 @@
 
     EdgepackError                 1   a bug, or an unclassified failure
     ├── UsageError                2   wrong arguments
-    │   ├── ConfigError           2   one or more problems in YAML, each with file:line:column
+    │   ├── ConfigError           2   one or more problems in files, each with file:line:column
     │   ├── StrategyError         2   a strategy failed, or returned candidates that cannot be built
     │   └── InputError            2   a model, weights or data file that cannot be used
     │       ├── ImportDiffersError  2 an import that changes what the model computes
@@ -17,13 +17,17 @@
     │   └── TrustError            6   an unknown or changed host key
     ├── FleetError                7   some of the targets failed
     ├── LockedError              75   another process holds the lock
-    └── Interrupted             130   Ctrl-C
+    └── Interrupted             130   Ctrl-C, SIGTERM, SIGHUP
 
 An error says what failed (``message``), ``where`` (file:line:column, device, stage), ``why``, the
 resulting ``state``, and the ``next`` command or step. Only the message is required.
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import ClassVar
 
 SHOWN_NODES = 8
@@ -71,6 +75,15 @@ class EdgepackError(Exception):
         self.state = state
         self.next = next
 
+    def rename(self, folder: str, name: str, command: str) -> None:
+        """Name ``name`` in place of every file in ``folder``, and ``command``, quoted, in the next step."""
+        paths = re.compile(re.escape(folder) + r"[\w./-]*")
+        for field in ("message", "where", "why", "state"):
+            text = getattr(self, field)
+            setattr(self, field, text and paths.sub(lambda _: name, text))
+        self.next = self.next and paths.sub(lambda _: quote(command), self.next)
+        self.args = (self.message,)
+
     def to_json(self) -> dict[str, object]:
         """The error as the ``error`` object of a JSON document."""
         fields = {"where": self.where, "why": self.why, "state": self.state, "next": self.next}
@@ -86,6 +99,22 @@ class EdgepackError(Exception):
         return render(self.message, where=self.where, why=self.why, state=self.state, next=self.next)
 
 
+@contextmanager
+def naming(folder: object, name: object, command: object) -> Iterator[None]:
+    """In errors of the block, name the user's file in place of a temporary copy in ``folder``.
+
+    Args:
+        folder: the temporary folder.
+        name: what the user calls the file: its path, or module:callable.
+        command: the file to give to commands in an error's next step.
+    """
+    try:
+        yield
+    except EdgepackError as error:
+        error.rename(str(folder), str(name), str(command))
+        raise
+
+
 class UsageError(EdgepackError):
     """Wrong arguments on the command line or to the Python API."""
 
@@ -94,7 +123,7 @@ class UsageError(EdgepackError):
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One problem in a YAML file: ``line`` and ``column`` count from 1."""
+    """One problem in a file: ``line`` and ``column`` count from 1."""
 
     file: str
     line: int
@@ -106,7 +135,7 @@ class Problem:
 
 
 class ConfigError(UsageError):
-    """All problems in a recipe, target or devices file, reported at once."""
+    """All problems in a recipe, target, devices file or SSH configuration, reported at once."""
 
     def __init__(self, problems: list[Problem], *, next: str | None = None) -> None:  # noqa: A002
         self.problems = sorted(problems)
@@ -157,6 +186,17 @@ class UnsupportedError(InputError):
             super().__init__(only.message, where=where, why=only.why or None, next=only.next or None)
         else:
             super().__init__(f"{model} cannot be compiled: {len(problems)} problems")
+
+    def rename(self, folder: str, name: str, command: str) -> None:
+        """As for every error, in all of its problems."""
+        super().rename(folder, name, command)
+        alone = [EdgepackError(p.message, why=p.why, next=p.next) for p in self.model_problems]
+        for each in alone:
+            each.rename(folder, name, command)
+        self.model_problems = [
+            replace(problem, message=each.message, why=each.why or "", next=each.next or "")
+            for problem, each in zip(self.model_problems, alone, strict=True)
+        ]
 
     def to_json(self) -> dict[str, object]:
         """The error with its list of problems."""
@@ -232,6 +272,6 @@ class LockedError(EdgepackError):
 
 
 class Interrupted(EdgepackError):  # noqa: N818 - it is not an error
-    """Ctrl-C. Completed stages are kept."""
+    """Ctrl-C, SIGTERM or SIGHUP. Completed stages are kept."""
 
     exit_code = 130

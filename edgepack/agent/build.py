@@ -8,10 +8,10 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-import tempfile
 from pathlib import Path
 
 from edgepack.base.paths import cache_dir
+from edgepack.base.temporary import temporary_folder
 from edgepack.errors import EdgepackError
 from edgepack.toolchain.zig import compile_c
 
@@ -32,7 +32,7 @@ def build_agent(arch: str, libc: str) -> Path:
     if built.is_file():
         return built
     (cache_dir() / "agent").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache_dir() / "agent") as folder:
+    with temporary_folder(cache_dir() / "agent", "building-") as folder:
         fresh = Path(folder) / "edgepack-agent"
         flags = (*_WARNINGS, *_OPTIMISE, *_defines(), f"-I{_headers()}", *_LINK)
         compile_c(sorted(SOURCES.glob("*.c")), fresh, arch, libc, flags)

@@ -224,7 +224,7 @@ def _try_once(on: BoardModel, words: list[str]) -> None:
         raise AgentError(
             f"the model did not finish an inference within {FIRST_TIMEOUT_S:g} s",
             where=on.session.name,
-            state="the agent was killed; the release on the board is unchanged",
+            state="the agent was killed",
             next=GPU_HANGS,
         ) from error
 
@@ -294,7 +294,6 @@ def _failed(session: BoardShell, command: str, done: CommandResult, lines: list[
             f"the agent's {command} ended {killed} without a message",
             where=session.name,
             why=done.stderr.decode(errors="replace").strip()[-400:] or "no output",
-            state="the release on the board is unchanged",
             next="the board may be out of memory; `edgepack devices info` shows its state",
         )
     why, step = explain(failure, done.stderr)
@@ -302,7 +301,6 @@ def _failed(session: BoardShell, command: str, done: CommandResult, lines: list[
         f"the agent's {command} failed",
         where=session.name,
         why=why,
-        state="the release on the board is unchanged",
         next=step,
     )
 

@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from edgepack.errors import UsageError
+
 CHUNK = 1 << 20  # bytes per read
 
 
@@ -48,3 +50,23 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def require_writable(folder: Path) -> None:
+    """Check that files can be written into a folder, or into where it would be made; nothing is left there.
+
+    Raises:
+        UsageError: they cannot; with the system's reason.
+    """
+    existing = next((each for each in (folder, *folder.parents) if os.path.lexists(each)), Path())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"cannot write into {folder}",
+            where=None if existing == folder else str(existing),
+            why=error.strerror,
+            state="nothing was run",
+            next="choose another place with --out",
+        ) from error

@@ -1,10 +1,11 @@
-"""Ctrl-C while Python runs inside C++: checked at safe points instead of raised anywhere.
+"""Ctrl-C, SIGTERM and SIGHUP: all end a command in the same way, so that it cleans up after itself.
 
-A KeyboardInterrupt raised in one of the callbacks TVM makes into Python crosses C++ frames that do not expect
+While Python runs inside C++, they are checked at safe points instead of raised anywhere. A KeyboardInterrupt raised in one of the callbacks TVM makes into Python crosses C++ frames that do not expect
 it, and the process dies with std::terminate. Inside :func:`defer_interrupt` the first Ctrl-C only sets a flag, which
 the caller checks between two steps; a second one is raised immediately.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -13,10 +14,53 @@ from typing import Any
 
 from edgepack.errors import Interrupted
 
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, whose number is ``number``."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def _nothing(_number: int, _frame: Any) -> None:
+    """Do nothing; unlike SIG_IGN, this is not inherited by programs that are started."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise :class:`Terminated` in the main thread, where they would end the process at once.
+
+    The first one counts: a second one does not disturb the cleaning up. A signal that is ignored, as SIGHUP is under
+    nohup, stays so, and processes that are forked in the block have their default again.
+    """
+    pid = os.getpid()
+    handled = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+
+    def stop(number: int, _: Any) -> None:
+        for each in handled:
+            signal.signal(each, _nothing)
+        raise Terminated(number)
+
+    def reset() -> None:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=reset)
+    for number in handled:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        if os.getpid() == pid:
+            reset()
+
 
 @contextmanager
 def defer_interrupt() -> Iterator[Callable[[], None]]:
-    """Defer Ctrl-C; yields a function that raises KeyboardInterrupt if Ctrl-C was pressed.
+    """Defer Ctrl-C, SIGTERM and SIGHUP; yields a function that raises KeyboardInterrupt if one of them arrived.
 
     It is raised at the end of the block at the latest. Outside the main thread, where no handler can be set,
     nothing changes.
@@ -24,19 +68,19 @@ def defer_interrupt() -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    asked = False
+    asked: list[KeyboardInterrupt] = []
 
-    def note(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            signal.default_int_handler(number, frame)
-        asked = True
+    def note(number: int, _: Any) -> None:
+        asked.append(KeyboardInterrupt() if number == signal.SIGINT else Terminated(number))
+        if len(asked) > 1:
+            raise asked[-1]
 
     def check() -> None:
         if asked:
-            raise KeyboardInterrupt
+            raise asked[0]
 
-    before = signal.signal(signal.SIGINT, note)
+    deferred = [signal.SIGINT, *(number for number in _ENDING if callable(signal.getsignal(number)))]
+    before = {number: signal.signal(number, note) for number in deferred}
     try:
         yield check
         check()
@@ -44,7 +88,8 @@ def defer_interrupt() -> Iterator[Callable[[], None]]:
         raise
     except Exception as error:
         if asked:  # the terminal sends Ctrl-C to child processes, too, so an exception after it is often caused by it
-            raise KeyboardInterrupt from error
+            raise asked[0] from error
         raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -4,9 +4,11 @@ A bundle is a ustar archive in one zstd frame: ``manifest.json`` first, then the
 order. Input is not trusted: sizes are checked before data is read, so a decompression bomb is rejected early.
 """
 
+import errno
 import hashlib
 import io
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import BinaryIO
 
 from edgepack.base.filekind import use_of, wrong_kind
 from edgepack.base.temporary import temporary_folder
+from edgepack.base.text import human_size
 from edgepack.bundle import frame, ustar
 from edgepack.bundle.layout import MANIFEST, is_program
 from edgepack.bundle.manifest import EXECUTABLE, PLAIN, Contents, FileEntry, Manifest
@@ -135,6 +138,11 @@ def extract(path: Path, dest: Path, *, digest: str | None = None, max_bytes: int
 def _unpack(path: Path, folder: Path, digest: str | None, max_bytes: int) -> Manifest:
     with _open(path) as reader:
         manifest = _manifest(reader, path, digest=digest)
+        total, free = sum(entry.size for entry in manifest.files), shutil.disk_usage(folder).free
+        if free < total <= max_bytes:
+            raise OSError(
+                errno.ENOSPC, f"{human_size(free)} are free, and its files take {human_size(total)}"
+            )
         for entry, data in _files(reader, manifest, max_bytes):
             _place(folder, entry, data)
         _end(reader)

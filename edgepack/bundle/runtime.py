@@ -21,13 +21,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.base.paths import cache_dir
+from edgepack.base.temporary import temporary_folder
 from edgepack.errors import EdgepackError, IntegrityError
 from edgepack.spec.runtime import BASE
 
@@ -156,7 +156,7 @@ def _fetch(wheel: Wheel, libraries: list[Library]) -> None:
     """Download a wheel, verify it and keep its libraries."""
     target = _cached_path(libraries[0]).parent
     target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target) as folder:
+    with temporary_folder(target, "download-") as folder:
         path = _download(wheel, Path(folder))
         if _sha256(path) != wheel.sha256:
             raise IntegrityError(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from edgepack import __version__
+from edgepack.base.interrupt import terminable
 from edgepack.cli import board, bundle, config, devices, work
 from edgepack.cli.console import guard
 
@@ -48,8 +49,8 @@ for command in (
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
-    sys.exit(
-        guard(
+    with terminable():
+        code = guard(
             lambda: edgepack.main(args, prog_name="edgepack", standalone_mode=False), as_json="--json" in args
         )
-    )
+    sys.exit(code)

@@ -56,14 +56,14 @@ def rollback(name: str, device: str, as_json: bool) -> None:
     type=click.IntRange(2, 1_000_000),
     default=100,
     show_default=True,
-    help="Number of measured inferences.",
+    help="Measured inferences, at least: a measurement takes a second or more.",
 )
 @click.option(
     "--warmup",
     type=click.IntRange(0, 1_000_000),
     default=10,
     show_default=True,
-    help="Number of warm-up inferences.",
+    help="Warm-up inferences, at least.",
 )
 @click.option(
     "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads per inference."
@@ -80,10 +80,13 @@ def bench(bundle: Path, device: str, *, runs: int, warmup: int, threads: int, as
         emit_json(measured.model_dump(mode="json"))
         return
     latency = measured.latency
-    label = " (emulated: not comparable)" if measured.emulated else ""
+    label = "" if measured.verdict.valid else " (not valid)"
+    label = " (emulated: not comparable)" if measured.emulated else label
     say(f"p50 {latency.p50:.3f} ms, p90 {latency.p90:.3f} ms, p99 {latency.p99:.3f} ms{label}")
+    of = f"median of {measured.starts} starts" if measured.starts > 1 else "one start"
     say(
-        f"first {measured.first_ms:.3f} ms, load {measured.load_ms:.1f} ms, peak RSS {measured.peak_rss_kib} KiB"
+        f"first {measured.first_ms:.3f} ms, load {measured.load_ms:.1f} ms ({of}), peak RSS {measured.peak_rss_kib} KiB"
     )
+    say(f"{len(measured.samples_ns)} inferences after {measured.warmup} to warm up")
     reasons = "; ".join(measured.verdict.reasons)
     say("measurement: valid" if measured.verdict.valid else f"measurement: not valid ({reasons})")

@@ -17,7 +17,14 @@ from edgepack.errors import ConfigError, GateError, UnsupportedError, UsageError
 @click.command()
 @click.argument("model")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("recipe.yaml"), show_default=True)
-@click.option("-t", "--target", "targets", multiple=True, help="Target to build for (may be repeated).")
+@click.option(
+    "-t",
+    "--target",
+    "targets",
+    multiple=True,
+    shell_complete=options.complete_target,
+    help="Target to build for (may be repeated).",
+)
 @click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
 def init(model: str, out: Path, targets: tuple[str, ...], force: bool) -> None:
     """Write a commented recipe for MODEL.
@@ -94,7 +101,7 @@ def targets(context: click.Context, as_json: bool) -> None:
 
 
 @targets.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=options.complete_target)
 @click.option("--tvm", is_flag=True, help="Print only the TVM target.")
 def show_target(name: str, tvm: bool) -> None:
     """Print one target as JSON."""

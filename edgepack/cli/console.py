@@ -15,6 +15,7 @@ from typing import Any
 import click
 from pydantic_core import to_jsonable_python
 
+from edgepack.base.interrupt import Terminated
 from edgepack.base.text import human_size, one_line, visible
 from edgepack.errors import EdgepackError, Interrupted, UsageError
 from edgepack.spec.encoding import DENSE, ConstantSummary
@@ -87,8 +88,10 @@ def guard(command: Callable[[], Any], *, as_json: bool) -> int:
         return error.exit_code
     except click.exceptions.Exit as error:
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        show_error(Interrupted("interrupted", state="completed stages are kept"), as_json=as_json)
+    except (KeyboardInterrupt, click.Abort) as error:
+        by = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        how = f"ended by {by}" if isinstance(by, Terminated) else "interrupted"
+        show_error(Interrupted(how, state="completed stages are kept"), as_json=as_json)
         return Interrupted.exit_code
     except BrokenPipeError:
         # The reader of stdout closed the pipe (`edgepack targets | head`): not an error.

@@ -1,11 +1,10 @@
 """Commands for devices: boards and virtual boards."""
 
-from typing import Any
-
 import click
 
 from edgepack import api
 from edgepack.cli import options
+from edgepack.cli.board_info import describe
 from edgepack.cli.console import emit_json, progress, say
 from edgepack.config.device import FAULTS, VIRTUAL_KINDS
 from edgepack.errors import GateError
@@ -56,28 +55,8 @@ def info(device: str, as_json: bool) -> None:
     if as_json:
         emit_json({"edgepack": 1, **probe})
         return
-    for key, value in probe.items():
-        if key == "state":
-            for part, now in value.items():
-                if part not in probe:
-                    say(f"{part:<18} {_state(part, now)}")
-        else:
-            say(f"{key:<18} {value}")
-
-
-def _state(part: str, value: Any) -> str:
-    """A part of the board's state in words."""
-    if part == "temperature":
-        return ", ".join(f"{zone['zone']} {zone['celsius']:g} °C" for zone in value) or "not known"
-    if part == "power":
-        return ", ".join(f"{rail['rail']} {rail['milliwatts']} mW" for rail in value) or "not known"
-    if part == "gpu":
-        clocks = (
-            f"{gpu['name']} {gpu['frequency_khz'] / 1000:g} of {gpu['frequency_max_khz'] / 1000:g} MHz, {gpu['governor']}"
-            for gpu in value
-        )
-        return "; ".join(clocks) or "not known"
-    return "not known" if value is None else str(value)
+    for label, text in describe(probe):
+        say(f"{label:<12} {text}")
 
 
 @devices.command()
@@ -168,7 +147,7 @@ def up(kind: str, name: str | None, order: str | None, fault: str | None) -> Non
 
 
 @devices.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=options.complete_running)
 @click.option("--all", "everything", is_flag=True, help="Stop all running virtual boards.")
 @click.option("--purge", is_flag=True, help="Also delete the board's files.")
 def down(name: str | None, everything: bool, purge: bool) -> None:

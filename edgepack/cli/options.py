@@ -10,9 +10,10 @@ from click.shell_completion import CompletionItem
 from edgepack.errors import EdgepackError
 
 
-def _complete_target(
+def complete_target(
     _context: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
+    """Complete the name of a target."""
     from edgepack import api
 
     with suppress(EdgepackError):  # problems in a file are reported when a command runs, not on TAB
@@ -32,6 +33,28 @@ def _complete_device(
     return []
 
 
+def complete_running(
+    _context: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete a NAME argument with the running virtual boards."""
+    from edgepack import api
+
+    with suppress(EdgepackError):
+        running = [device for device in api.devices() if device.virtual]
+        return [
+            CompletionItem(d.name, help=d.device.target) for d in running if d.name.startswith(incomplete)
+        ]
+    return []
+
+
+def complete_run(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete a RUN argument with the ids of the runs, the latest first, and files."""
+    from edgepack import api
+
+    ids = [CompletionItem(run) for run in ("latest", *api.runs()) if run.startswith(incomplete)]
+    return ids or [CompletionItem(incomplete, type="file")]
+
+
 def device_argument(function: Any) -> Any:
     """Add the DEVICE argument."""
     return click.argument("device", shell_complete=_complete_device)(function)
@@ -45,7 +68,7 @@ def recipe_argument(function: Any) -> Any:
 def targets_option(function: Any) -> Any:
     """Add ``--target``, which may be repeated."""
     return click.option(
-        "-t", "--target", "targets", multiple=True, shell_complete=_complete_target,
+        "-t", "--target", "targets", multiple=True, shell_complete=complete_target,
         help="Build only this target (may be repeated).",
     )(function)  # fmt: skip
 
@@ -56,7 +79,7 @@ def target_option(function: Any) -> Any:
         "-t",
         "--target",
         required=True,
-        shell_complete=_complete_target,
+        shell_complete=complete_target,
         help="Target to build for; see `edgepack targets`.",
     )(function)
 
@@ -86,6 +109,13 @@ def fresh_option(function: Any) -> Any:
         metavar="STAGE",
         shell_complete=_complete_stage,
         help="Re-run this stage even if it is cached (may be repeated); `all` re-runs everything.",
+    )(function)
+
+
+def offline_option(function: Any) -> Any:
+    """Add ``--offline``."""
+    return click.option(
+        "--offline", is_flag=True, help="Do not ask the boards first whether they can be reached."
     )(function)
 
 

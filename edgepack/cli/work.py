@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,15 +22,14 @@ def _finish(report: "Report", *, as_json: bool) -> int:
     """Print a report on stdout and its errors on stderr; return its exit code."""
     if as_json:
         emit_json(report.model_dump(mode="json"))
-    else:
-        from edgepack.reporting.terminal import print_report
-
-        print_report(report, sys.stdout)
-    for error in report.errors:
+    for error in report.errors:  # first: what follows is explained by it
         fields = error.model_dump(include={"where", "why", "state", "next"})
         place = " ".join(part for part in (error.stage, error.target) if part)
         show_rendered(render(f"{place}: {error.message}" if place else error.message, **fields))
     if not as_json:
+        from edgepack.reporting.terminal import print_report
+
+        print_report(report, sys.stdout)
         say(f"report: {api.run_folder(report) / 'report.html'}", err=True)
     return report.exit_code
 
@@ -38,15 +38,37 @@ def _finish(report: "Report", *, as_json: bool) -> int:
 @options.recipe_argument
 @options.targets_option
 @options.fresh_option
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Output folder for the bundles [default: the run's folder].",
+)
+@options.offline_option
 @options.json_option
-def run(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], as_json: bool) -> int:
+def run(
+    recipe: Path,
+    targets: tuple[str, ...],
+    fresh: tuple[str, ...],
+    *,
+    out: Path | None,
+    offline: bool,
+    as_json: bool,
+) -> int:
     """Run the full pipeline.
 
     Stages: compress, tune, compile, package, deploy, benchmark, report.
     """
     with progress() as listener:
-        report = api.run(recipe, targets=targets, fresh=fresh, listener=listener)
-    return _finish(report, as_json=as_json)
+        report = api.run(recipe, out=out, targets=targets, fresh=fresh, listener=listener, offline=offline)
+    code = _finish(report, as_json=as_json)
+    _show_bundles(api.bundles(report, out))
+    return code
+
+
+def _show_bundles(paths: Iterable[Path]) -> None:
+    for path in paths:
+        say(f"bundle: {path}", err=True)
 
 
 @click.command()
@@ -116,14 +138,24 @@ def _show_tuning(tuning: "TuningRow") -> None:
     default=Path(),
     help="Output folder for the bundles [default: the current folder].",
 )
+@options.offline_option
 @options.json_option
-def package(recipe: Path, targets: tuple[str, ...], fresh: tuple[str, ...], out: Path, as_json: bool) -> int:
+def package(
+    recipe: Path,
+    *,
+    targets: tuple[str, ...],
+    fresh: tuple[str, ...],
+    out: Path,
+    offline: bool,
+    as_json: bool,
+) -> int:
     """Build a bundle for each target. A board is used only if the recipe tunes."""
     with progress() as listener:
-        report, bundles = api.build(recipe, targets=targets, fresh=fresh, out=out, listener=listener)
+        report, bundles = api.build(
+            recipe, targets=targets, fresh=fresh, out=out, listener=listener, offline=offline
+        )
     code = _finish(report, as_json=as_json)
-    for path in bundles:
-        say(f"bundle: {path}", err=True)
+    _show_bundles(bundles)
     return code
 
 
@@ -170,7 +202,7 @@ def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_j
 
 
 @click.command()
-@click.argument("run", default="latest")
+@click.argument("run", default="latest", shell_complete=options.complete_run)
 @options.json_option
 def report(run: str, as_json: bool) -> None:
     """Show the report of an earlier run.

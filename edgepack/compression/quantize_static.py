@@ -6,13 +6,13 @@ around float operators (Q/DQ), which all compilers support; see Jacob et al. 201
 the arithmetic and Wu et al. 2020, arXiv:2004.09602, for the calibration methods.
 """
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.compression.method import Context, Metrics, Need, OnnxMethod, Step
 from edgepack.compression.selection import select
 from edgepack.errors import InputError
@@ -69,7 +69,7 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Met
         "percentile": CalibrationMethod.Percentile,
     }
     symmetric = step.activations == "int8"
-    with tempfile.TemporaryDirectory(prefix="edgepack-quantize-") as folder, quiet():
+    with temporary_folder(prefix="edgepack-quantize-") as folder, quiet():
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
         # skip refers to names; onnxruntime's optimiser would fuse and rename nodes.
         quant_pre_process(str(model), str(prepared), skip_optimization=True, skip_symbolic_shape=True)

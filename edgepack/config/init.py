@@ -35,7 +35,10 @@ model:
 #   images: {{folder: images}}      # one subfolder per class
 #   csv: {{file: texts.csv}}        # columns text and label
 
-# Compression steps, applied in this order. They need data.
+# Instead of data, inputs without labels: an .npz file with one array per input, by its name.
+# samples: inputs.npz
+
+# Compression steps, applied in this order. They need data; quantize-static takes samples, too.
 # compress:
 {compress}
 tune:
@@ -48,7 +51,8 @@ bench:
   threads: 1
 
 # Requirements for the release. A failed gate exits with code 3. Most gates need a device.
-{gates}#   accuracy_drop: 0.01           # relative to torch fp32; needs data
+{gates}#   accuracy_min: 0.8             # on the board; needs data
+#   accuracy_drop: 0.02           # below torch fp32; needs data
 #   p90_ms: 20
 #   bundle_kib: 16384
 

@@ -17,7 +17,7 @@ from edgepack.config.device import Devices
 from edgepack.config.model_inputs import input_problems
 from edgepack.config.named_files import file_problems
 from edgepack.config.recipe import Recipe, Tune
-from edgepack.config.rows import resolve
+from edgepack.config.rows import Running, no_boards, resolve
 from edgepack.config.target import Target
 from edgepack.config.yaml_model import read_model
 from edgepack.errors import ConfigError, InputError, Problem, UsageError
@@ -80,8 +80,10 @@ class CheckedRecipe:
     plan: Plan | None
 
 
-def examine(path: Path) -> CheckedRecipe:
+def examine(path: Path, *, running: Running = no_boards) -> CheckedRecipe:
     """Read a recipe and the files it names, each once. Paths in the recipe are relative to its folder.
+
+    ``running`` returns the running virtual boards; it is called if a device is not in devices.yaml.
 
     Raises:
         InputError: the file is a model or another file that is no text.
@@ -94,7 +96,7 @@ def examine(path: Path) -> CheckedRecipe:
     checked.add(contradictions(recipe))
     checked.add(file_problems(recipe, path.parent))
     checked.add(input_problems(recipe, path.parent))
-    rows = resolve(recipe)
+    rows = resolve(recipe, running)
     checked.add(rows.data_problems)
     problems = tuple(sorted({*checked.problems, *rows.problems}))
     if problems:
@@ -118,18 +120,19 @@ def require_recipe(path: Path) -> None:
         raise InputError(f"the file is not a recipe: {found[0]}", where=str(path), next=found[1])
 
 
-def make_plan(path: Path, *, only: Sequence[str] = ()) -> Plan:
+def make_plan(path: Path, *, only: Sequence[str] = (), running: Running = no_boards) -> Plan:
     """The plan of a recipe.
 
     Args:
         path: the recipe.
         only: target names to keep; empty keeps all.
+        running: as in :func:`examine`.
 
     Raises:
         ConfigError: with every problem in the recipe.
         UsageError: a name in ``only`` is not a target of this recipe.
     """
-    examined = examine(path)
+    examined = examine(path, running=running)
     if examined.plan is None:
         raise ConfigError(
             list(examined.problems), next=f"correct them, then: edgepack check {quote(str(path))}"

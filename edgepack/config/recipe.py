@@ -63,12 +63,13 @@ class Bench(Spec):
     runs: int = Field(
         default=100,
         ge=2,
-        description="Measured inferences; at most 30 on an emulated board, 3 on an emulated GPU.",
+        description="Measured inferences: at least these, and as many as fit into a second, up to 10,000; "
+        "at most 30 on an emulated board, 3 on an emulated GPU.",
     )
     warmup: int = Field(
         default=10,
         ge=0,
-        description="Untimed warm-up inferences; at most 3 on an emulated board, none on an emulated GPU.",
+        description="Untimed warm-up inferences, at least; at most 3 on an emulated board, none on an emulated GPU.",
     )
     threads: int = Field(default=1, ge=1, description="Threads per inference.")
     accuracy_samples: int | None = Field(

@@ -1,7 +1,8 @@
 """Look up the targets and devices of a recipe, and check that each device can run code for its target."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from edgepack.base.text import near_miss
 from edgepack.config.device import VIRTUAL_KINDS, VIRTUAL_PREFIX, Devices, examine_devices
@@ -28,16 +29,26 @@ class Rows:
     problems: tuple[Problem, ...]
 
 
-def resolve(recipe: Recipe) -> Rows:
+Running = Callable[[], Mapping[str, str]]
+"""Returns the target of each running virtual board by its name."""
+
+
+def no_boards() -> dict[str, str]:
+    """No running boards: for callers that cannot look them up."""
+    return {}
+
+
+def resolve(recipe: Recipe, running: Running = no_boards) -> Rows:
     """Look up the targets and devices of a recipe; each file is read once."""
-    lookup = _Lookup(recipe)
+    lookup = _Lookup(recipe, running)
     targets = tuple(lookup.row(index, entry) for index, entry in enumerate(recipe.targets))
     devices = lookup.devices or Devices(edgepack=1)
     return Rows(targets, devices, tuple(lookup.data_problems), tuple(lookup.problems))
 
 
 class _Lookup:
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, running: Running) -> None:
+        self._running = cache(running)  # asked only for a name that devices.yaml lacks
         self._threads = recipe.bench.threads
         self._targets = Targets()
         self.data_problems: list[DataProblem] = []
@@ -79,8 +90,9 @@ class _Lookup:
                 return
         elif self.devices is None:
             return  # devices.yaml is not valid enough to be used; its problems are reported
-        elif name in self.devices.devices:
-            board = self.devices.devices[name].target
+        elif name in self.devices.devices or name in self._running():
+            own = self.devices.devices.get(name)
+            board = self._running()[name] if own is None else own.target
             if board not in self._targets.names:
                 yield DataProblem(
                     here, f"device `{name}` has target `{board}`: {self._targets.unknown(board)}"
@@ -88,7 +100,7 @@ class _Lookup:
                 return
         else:
             nothing = "; devices.yaml has no devices; virtual:rpi4 needs no hardware"
-            hint = near_miss(name, self.devices.devices) or nothing
+            hint = near_miss(name, {*self.devices.devices, *self._running()}) or nothing
             yield DataProblem(here, f"unknown device `{name}`{hint}")
             return
         has = self._target(board)

@@ -56,7 +56,15 @@ def _load_npz(path: Path, test_fraction: float, seed: int) -> Splits:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays: dict[str, np.ndarray] = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        AttributeError,
+        TypeError,
+        MemoryError,
+    ) as error:
         why, step = wrong_kind(path, "arrays") or (str(error), None)
         raise InputError(
             "the file is not an .npz of plain arrays",

@@ -8,11 +8,11 @@ import hashlib
 import importlib.metadata
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.base.paths import cache_dir
+from edgepack.base.temporary import temporary_folder
 from edgepack.toolchain.zig import compile_c
 
 SOURCES = Path(__file__).parent / "src"
@@ -107,7 +107,7 @@ def build_driver(arch: str, libc: str) -> Path:
     if built.is_dir():
         return built
     home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home) as scratch:
+    with temporary_folder(home, "building-") as scratch:
         fresh = Path(scratch, "driver")
         fresh.mkdir()
         sources = [path for path in sorted(SOURCES.glob("*.c")) if path.name != _RUNTIME_SOURCE]

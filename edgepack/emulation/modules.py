@@ -11,11 +11,11 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
 from edgepack.base.paths import cache_dir
+from edgepack.base.temporary import temporary_folder
 from edgepack.emulation.driver import DRIVER, SOURCES, build_driver
 from edgepack.emulation.rewrite import rewrite
 from edgepack.errors import EdgepackError
@@ -83,7 +83,7 @@ def build_module(source: str, digest: str, folder: Path, arch: str, libc: str) -
     kept = home / f"{_key(text, arch, libc)[:32]}.so"
     if not kept.is_file():
         home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home) as scratch:
+        with temporary_folder(home, "building-") as scratch:
             fresh = _compile(text, Path(scratch), arch, libc)
             os.replace(fresh, kept)  # noqa: PTH105 - atomic
     target = folder / MODULES / f"{digest}.so"

@@ -14,7 +14,7 @@ from edgepack.engine.events import Advanced, ErrorRecord, Listener, Scope, Stage
 from edgepack.engine.keys import ingredients_of, key_of, why_changed
 from edgepack.engine.stage import F, R, Request, S, Stage, Work
 from edgepack.engine.store import Record, StageRecord, Store
-from edgepack.errors import EdgepackError, Interrupted
+from edgepack.errors import EdgepackError, Interrupted, naming
 
 _KEPT = "completed stages are kept"
 
@@ -34,10 +34,19 @@ class StageFailed(Exception):  # noqa: N818 - not shown: listeners have received
 class Runner(Generic[R]):
     """Runs the stages of one run, each request once."""
 
-    def __init__(self, recipe: str, store: Store, listener: Listener, fresh: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        recipe: str,
+        store: Store,
+        listener: Listener,
+        fresh: Sequence[str] = (),
+        *,
+        named: tuple[str, str] = ("the model", "recipe.yaml"),
+    ) -> None:
         self.store = store
         self.errors: list[EdgepackError] = []
         self._recipe = recipe
+        self._named = named  # what the user calls the model, and the recipe: named in errors in place of files in scratch
         self._listener = listener
         self._fresh = set(fresh)
         self._began = time.monotonic()
@@ -154,7 +163,7 @@ class Runner(Generic[R]):
         self, stage: Stage[S, F, R], request: Request[S], resources: R, began: float
     ) -> tuple[Record, bool]:
         """The result of the stage, and whether it may be reused."""
-        with self.store.scratch() as scratch:
+        with self.store.scratch() as scratch, naming(scratch, *self._named):
             paths = self._link_inputs(request.inputs, scratch / "inputs")
             result = stage.run(Work(request.spec, paths, scratch, resources, self._send_progress))
             parents = tuple(artifact.sha256 for artifact in request.inputs.values())

@@ -5,11 +5,11 @@ may move a value by a whole step, and later layers carry it on. To know its size
 shifted by a few millionths, once for each draw, and the outputs are compared with the unchanged ones.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.export.reference import open_session, relative_error, run_session
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def rounding_spread(
 
     worst = None
     chosen = range(min(len(feeds), _SAMPLES))
-    with tempfile.TemporaryDirectory(prefix="edgepack-rounding-") as folder:
+    with temporary_folder(prefix="edgepack-rounding-") as folder:
         for draw in range(_DRAWS):
             model = onnx.load(path)
             if not _shift(model.graph, np.random.default_rng(draw)):

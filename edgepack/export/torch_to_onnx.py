@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.data.user_code import spot
 from edgepack.errors import EdgepackError, InputError
+from edgepack.export.importing import simplify_checked
 from edgepack.onnxfile import canonicalise, save_onnx
-from edgepack.onnxfile.folding import fold_weights, simplify
+from edgepack.onnxfile.importing import fold_model_weights
 from edgepack.onnxfile.quiet import quiet
 from edgepack.spec import Input
 from edgepack.torchnet.layers import example_inputs, inference
@@ -63,15 +64,8 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
         ) from error
     if program is None:
         raise EdgepackError("torch.onnx.export returned nothing")
-    try:
-        with quiet():
-            simplify(program.model)
-            fold_weights(program.model)
-    except Exception as error:  # onnxscript's passes raise errors of no common class
-        raise EdgepackError(
-            f"the exported graph of {type(module).__name__} cannot be simplified", why=_first_cause(error)
-        ) from error
-    save_onnx(canonicalise(program.model_proto), path)
+    exported = canonicalise(program.model_proto)
+    save_onnx(simplify_checked(exported, type(module).__name__, then=fold_model_weights), path)
     return path
 
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError, ImportDiffersError, InputError, ModelProblem, UnsupportedError
 from edgepack.export.importing import import_checked
@@ -19,11 +19,9 @@ from edgepack.lower import phases
 from edgepack.lower.conditions import kernels
 from edgepack.lower.locating import locate
 from edgepack.lower.onnx.frontend import encoded_by_content, import_model
-from edgepack.lower.onnx.support import missing
 from edgepack.lower.phase import Lowering
 from edgepack.onnxfile import load_onnx
 from edgepack.onnxfile.importing import fit_model, open_batch
-from edgepack.onnxfile.reading import foreign
 from edgepack.schedules import tvm_target
 from edgepack.spec import Input
 
@@ -56,8 +54,6 @@ def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:
         model, unrun = _import_checked(path, inputs)
         module, problems, lowered = import_model(model, str(path))
         problems = problems or unrun
-    except UnsupportedError as error:
-        return Examined(tuple(error.model_problems), {}, 0, 0)
     except InputError as error:
         return Examined(tuple(_explain_refusal(path, inputs, error)), {}, 0, 0)
     operators = dict(Counter(node.op_type for node in model.graph.node).most_common())
@@ -82,7 +78,7 @@ def _import_checked(path: Path, inputs: Sequence[Input]) -> tuple[Any, list[Mode
     """Import the model as a build does; also return the problem if it differs from the file."""
     original = load_onnx(path)
     inputs = inputs or open_batch(original)
-    with TemporaryDirectory(prefix="edgepack-check-") as folder:
+    with temporary_folder(prefix="edgepack-check-") as folder:
         canonical = Path(folder) / "model.onnx"
         try:
             import_checked(path, inputs, canonical)
@@ -99,7 +95,7 @@ def _to_kernels(mod: Any, lowering: Lowering) -> Any:
 
 
 def _explain_refusal(path: Path, inputs: Sequence[Input], error: InputError) -> list[ModelProblem]:
-    """Explain why the import failed: all inputs with open axes and all non-standard operators, else the error itself."""
+    """Explain why the import failed: all inputs with open axes and all problems of the error, else the error itself."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -116,9 +112,8 @@ def _explain_refusal(path: Path, inputs: Sequence[Input], error: InputError) -> 
             message = f"input {value.name!r} has no fixed size along axis {', '.join(open_axes)}"
             step = f"set it in the recipe: model.inputs: [{{name: {value.name}, shape: [...]}}]"
             problems.append(ModelProblem("", "", message, "kernels are compiled for fixed shapes", step))
-    for node in foreign(model):
-        name = node.name or f"that computes {node.output[0]}"
-        problems.append(missing(f"{node.domain}.{node.op_type}", name))
+    if isinstance(error, UnsupportedError):
+        return [*problems, *error.model_problems]
     return problems or [_as_problem(error)]
 
 

@@ -6,6 +6,7 @@ module after each phase on request, and records facts at the marks.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from edgepack.config.target import Target
@@ -16,6 +17,7 @@ from edgepack.lower.emit import vm
 from edgepack.lower.graph.constants import decode_in_kernels
 from edgepack.lower.graph.indices import BOUNDED, bound_indices
 from edgepack.lower.graph.legalize import legalizations
+from edgepack.lower.graph.packing import pack_constants
 from edgepack.lower.onnx.frontend import run_import
 from edgepack.lower.phase import Executor, Lowering, Mark, Module, Phase, checking, sequence, verify
 from edgepack.schedules import FAMILIES
@@ -118,7 +120,7 @@ def _prepack(mod: Module, lowering: Lowering) -> Module:
     opaque = {var: function for var, function in kernels(mod) if not is_plain(function)}
     for var in opaque:
         del mod[var]
-    mod = relax.transform.SplitLayoutRewritePreproc()(mod)
+    mod = pack_constants(relax.transform.SplitLayoutRewritePreproc()(mod))
     mod.update(opaque)
     return sequence(_fold)(mod, lowering)
 
@@ -253,6 +255,6 @@ def _run(phase: Phase, number: int, mod: Module | None, lowering: Lowering) -> M
             f"lowering phase {number:02d}-{phase.name} failed",
             where=f"{lowering.model} for {lowering.target.name}",
             why=f"{type(error).__name__}: {said.splitlines()[-1] if said else repr(error)}",
-            next=f"edgepack check --deep {lowering.model} names the node; edgepack compile --dump DIR … shows the module",
+            next=f"edgepack check --deep {quote(str(lowering.model))} names the node; edgepack compile --dump DIR … shows the module",
         ) from error
     return mod

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
 from edgepack.agent import protocol
@@ -15,6 +18,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 _CHUNK_BYTES = 64 << 20  # of samples on the board at once
+_STARTS = 5  # of the model, whose load time and first inference are medians
+_FEWEST_STARTS = 2  # besides the one that measures
+_STARTS_SECONDS = 3.0  # after which no further one begins
+_PACE_RUNS = 5  # timed inferences of a start, to see how long one takes
+_LEAST_NS = 1e9  # of a measurement
+_MOST_RUNS, _MOST_WARMUP = 10_000, 1_000_000  # the latter is the agent's limit
 _STICKY = 0xF0000  # raspberry_pi_flags: events since boot
 
 
@@ -26,22 +35,53 @@ def measure(
     Args:
         on: The model on its board.
         inputs: The model's inputs, in its own order, shapes and dtypes.
-        warmup: Untimed inferences after the first one.
-        runs: Timed inferences.
-        emulated: The board is emulated: its latency is recorded and marked as invalid.
+        warmup: Untimed inferences after the first one, at least; see ``lasting``.
+        runs: Timed inferences, at least; see ``lasting``.
+        emulated: The board is emulated: its latency is recorded and marked as invalid, from one start of the model and
+            as many inferences as given.
 
     Raises:
         AgentError: The model or the agent failed.
         UnreachableError: The connection was lost.
     """
+    starts: list[protocol.BenchRaw] = []
+    if not emulated:
+        starts = _start_again(on, inputs)
+        pace = median(sample for start in starts for sample in start.samples_ns)
+        warmup, runs = lasting(pace, warmup, runs)
     raw = protocol.bench(on, inputs, warmup=warmup, runs=runs)
     return Measurement.of(
         raw,
+        starts=(*starts, raw),
         device=on.session.name,
         emulated=emulated,
         before=board_state(raw.before),
         after=board_state(raw.after, since=raw.before),
     )
+
+
+def _start_again(on: protocol.BoardModel, inputs: Mapping[str, np.ndarray]) -> list[protocol.BenchRaw]:
+    """Load the model anew a few times, for the figures of which a start gives one sample; slow models fewer times."""
+    began = time.monotonic()
+    starts: list[protocol.BenchRaw] = []
+    while len(starts) < _FEWEST_STARTS or (
+        len(starts) < _STARTS - 1 and time.monotonic() - began < _STARTS_SECONDS
+    ):
+        starts.append(protocol.bench(on, inputs, warmup=0, runs=_PACE_RUNS))
+    return starts
+
+
+def lasting(pace_ns: float, warmup: int, runs: int) -> tuple[int, int]:
+    """Warm-up and timed inferences that take a second together: a shorter measurement ends before the clocks rise.
+
+    Args:
+        pace_ns: Time of one inference.
+        warmup: The smallest number of warm-up inferences.
+        runs: The smallest number of timed inferences; they are increased first, up to 10,000.
+    """
+    needed = math.ceil(_LEAST_NS / max(pace_ns, 1.0))
+    runs = max(runs, min(needed - warmup, _MOST_RUNS))
+    return max(warmup, min(needed - runs, _MOST_WARMUP)), runs
 
 
 def board_state(state: protocol.State, *, since: protocol.State | None = None) -> BoardState:

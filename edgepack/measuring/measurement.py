@@ -1,5 +1,7 @@
 """A measurement: raw samples, their summary, and the state of the board before and after."""
 
+from collections.abc import Sequence
+from statistics import median
 from typing import Annotated, Literal, Self
 
 from pydantic import Field
@@ -25,16 +27,30 @@ class Measurement(JsonDocument):
         min_length=1, description="Latency of each inference in nanoseconds, in order."
     )
     latency: Latency = Field(description="Summary of samples_ns, in milliseconds.")
-    load_ms: Finite = Field(ge=0, description="Time to load the model and initialise its runtime.")
-    first_ms: Finite = Field(ge=0, description="Time of the first inference after loading.")
+    starts: int = Field(default=1, ge=1, description="How often the model was loaded, each in a new process.")
+    load_ms: Finite = Field(
+        ge=0, description="Time to load the model and initialise its runtime; the median of the starts."
+    )
+    first_ms: Finite = Field(
+        ge=0, description="Time of the first inference after loading; the median of the starts."
+    )
     peak_rss_kib: int = Field(ge=0, description="Peak resident set size of the process.")
     before: BoardState
     after: BoardState
     verdict: Verdict
 
     @classmethod
-    def of(cls, raw: BenchRaw, *, device: str, emulated: bool, before: BoardState, after: BoardState) -> Self:
-        """A measurement from the agent's samples, with summary and verdict.
+    def of(
+        cls,
+        raw: BenchRaw,
+        *,
+        device: str,
+        emulated: bool,
+        before: BoardState,
+        after: BoardState,
+        starts: Sequence[BenchRaw] = (),
+    ) -> Self:
+        """A measurement from the agent's samples, with summary and verdict; ``starts`` are all starts, with this one.
 
         Raises:
             ValueError: No samples.
@@ -46,8 +62,9 @@ class Measurement(JsonDocument):
             warmup=raw.warmup,
             samples_ns=raw.samples_ns,
             latency=summary(raw.samples_ns),
-            load_ms=raw.load_ms,
-            first_ms=raw.first_ms,
+            starts=len(starts) or 1,
+            load_ms=median(start.load_ms for start in starts or (raw,)),
+            first_ms=median(start.first_ms for start in starts or (raw,)),
             peak_rss_kib=raw.peak_rss_kib,
             before=before,
             after=after,

@@ -46,7 +46,12 @@ def check(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
         known = value.type.tensor_type
         if known.elem_type and not known.HasField("shape") and declared[value.name].HasField("tensor_type"):
             value.type.CopyFrom(declared[value.name])
-        _require_tensor(value, where)
+        if not value.type.WhichOneof("value"):
+            value.type.CopyFrom(declared[value.name])
+        if not any(
+            node.domain for node in model.graph.node
+        ):  # whose outputs have types once they are replaced
+            _require_tensor(value, where)
     return typed
 
 

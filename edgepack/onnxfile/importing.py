@@ -8,7 +8,8 @@ from edgepack.base.text import near_miss
 from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of, save_onnx
 from edgepack.onnxfile.checking import refusing, require_numbers
-from edgepack.onnxfile.folding import fold_constants, simplify
+from edgepack.onnxfile.contrib import convert_contrib
+from edgepack.onnxfile.folding import fold_constants, fold_weights, simplify
 from edgepack.onnxfile.known import fold_known
 from edgepack.onnxfile.limits import require_small
 from edgepack.onnxfile.opset import to_opset, without_training
@@ -59,6 +60,7 @@ def _fit(
     _fix_inputs(model, inputs, where)
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
+    model = convert_contrib(model, opset_of(model), where)
     model = canonicalise(to_opset(model, where))
     require_small(model, where)
     plain = without_training(model, opset_of(model), where)
@@ -135,6 +137,11 @@ def simplify_model(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
 def fold_model_constants(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
     """Fold constants except encoded ones, without rewrite rules."""
     return _apply(fold_constants, model, where)
+
+
+def fold_model_weights(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
+    """Fold what is computed from weights of any size, if that makes the model no larger."""
+    return _apply(fold_weights, model, where)
 
 
 def keep_model(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":

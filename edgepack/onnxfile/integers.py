@@ -47,6 +47,7 @@ _PRODUCTS: Mapping[tuple[str, str], _Product] = {
     ("", "ConvInteger"): _Product((_Operand(1, 3),), _Operand(0, 2)),
     ("", "QLinearMatMul"): _Product((_Operand(3, 5),), _Operand(0, 2)),
     ("", "QLinearConv"): _Product((_Operand(3, 5),), _Operand(0, 2)),
+    (_MICROSOFT, "QLinearConv"): _Product((_Operand(3, 5),), _Operand(0, 2)),
     (_MICROSOFT, "QGemm"): _Product((_Operand(3, 5),), _Operand(0, 2)),
     (_MICROSOFT, "MatMulIntegerToFloat"): _Product((_Operand(1, 5),), _Operand(0, 4)),
     (_MICROSOFT, "QAttention"): _Product((_Operand(1, 7),), _Operand(0, 6)),

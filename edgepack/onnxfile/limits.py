@@ -15,9 +15,10 @@ MAX_TENSOR = 2**32
 
 _MOST_AXES = 64
 MAX_GENERATED = 2**24
-"""Most elements of a constant that a node generates from its size.
+"""Most elements of a vector that a node generates from its size.
 
-ONNX's inference writes a vector that may become a shape element by element, with some 50 bytes for each.
+ONNX's inference writes a vector that may become a shape element by element, with some 50 bytes for each. It does not
+for tensors of more axes: their limit is ``MAX_TENSOR``.
 """
 
 
@@ -69,7 +70,7 @@ def require_small_constants(graph: "onnx.GraphProto", where: str) -> None:
 
 
 def _generated(node: "onnx.NodeProto", constants: "dict[str, onnx.TensorProto]") -> float:
-    """Return how many elements a ConstantOfShape or Range of constants has; 0 for other nodes."""
+    """Return how many elements a vector made by ConstantOfShape or Range has; 0 for other nodes."""
     if node.op_type not in ("ConstantOfShape", "Range") or any(name not in constants for name in node.input):
         return 0
     values = [_value(constants[name]) for name in node.input]
@@ -77,7 +78,7 @@ def _generated(node: "onnx.NodeProto", constants: "dict[str, onnx.TensorProto]")
         return 0
     numbers = [float(number) for value in values if value is not None for number in value.reshape(-1)]
     if node.op_type == "ConstantOfShape":
-        return math.prod(numbers)
+        return math.prod(numbers) if len(numbers) == 1 else 0
     if len(numbers) != 3 or not numbers[2]:  # noqa: PLR2004 - start, limit, delta
         return 0
     start, limit, delta = numbers

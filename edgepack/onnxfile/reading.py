@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from edgepack.base.filekind import wrong_kind
 from edgepack.errors import InputError
 from edgepack.onnxfile.checking import check, refusing
+from edgepack.onnxfile.contrib import RULES, name_domains, require_rules
 from edgepack.onnxfile.external import MAX_BYTES, read_external_data, too_large
 from edgepack.onnxfile.functions import inline_local
 from edgepack.onnxfile.inlining import STANDARD
 from edgepack.onnxfile.limits import require_small_constants
 from edgepack.onnxfile.opset import to_opset
 from edgepack.onnxfile.opset.versions import HIGHEST
+from edgepack.onnxfile.opset.withdrawn import replace_withdrawn
 from edgepack.onnxfile.repair import repair
 
 if TYPE_CHECKING:
@@ -58,9 +60,11 @@ def _read(model: "onnx.ModelProto", path: Path) -> "onnx.ModelProto":
     _check_ir_version(model, where)
     repair(model, where)
     _check_opset(model, where)
-    model = inline_local(model, where, ())
+    model = inline_local(model, where, RULES)
+    replace_withdrawn(model, opset_of(model))
     repair(model, where)  # as the inlined functions may need it
-    _refuse_foreign(model, where)
+    name_domains(model, opset_of(model))
+    require_rules(model, where)
     require_small_constants(model.graph, where)
     read_external_data(model, path)
     model = check(model, where)
@@ -104,17 +108,6 @@ def _check_ir_version(model: "onnx.ModelProto", where: str) -> None:
         )
 
 
-def _refuse_foreign(model: "onnx.ModelProto", where: str) -> None:
-    others = sorted({f"{node.domain}.{node.op_type}" for node in foreign(model)})
-    if others:
-        raise InputError(
-            f"non-standard operators: {', '.join(others[:5])}",
-            where=where,
-            why="only standard ONNX operators can be compiled",
-            next="export the model without runtime-specific optimisations",
-        )
-
-
 def nodes(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":
     """Yield every node: of the graph, of subgraphs, and of the model's functions."""
 
@@ -128,9 +121,3 @@ def nodes(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":
     yield from inside(model.graph.node)
     for function in model.functions:
         yield from inside(function.node)
-
-
-def foreign(model: "onnx.ModelProto") -> "Iterator[onnx.NodeProto]":
-    """Yield nodes whose operator is neither standard nor one of the model's own functions."""
-    own = {*STANDARD, *(function.domain for function in model.functions)}
-    return (node for node in nodes(model) if node.domain not in own)

@@ -11,6 +11,7 @@ from edgepack.engine.events import ErrorRecord, Listener, ignore
 from edgepack.engine.runner import Runner
 from edgepack.engine.store import Store
 from edgepack.errors import EdgepackError
+from edgepack.pipeline.ask_boards import ask_boards
 from edgepack.pipeline.begin import begin
 from edgepack.pipeline.pipeline import Pipeline, require_stages
 from edgepack.pipeline.state import Resources
@@ -36,6 +37,7 @@ def execute(
     listener: Listener = ignore,
     budget: Tune | None = None,
     strategy: Strategy | None = None,
+    offline: bool = False,
 ) -> Executed:
     """Run a plan's stages up to ``until`` and save the trace; Ctrl-C ends the run and is recorded in the trace.
 
@@ -46,8 +48,10 @@ def execute(
         listener: called with every event.
         budget: tuning budget that overrides the recipe's.
         strategy: proposes the candidates; by default the baseline and the release of the recipe.
+        offline: do not ask the boards first whether they can be reached.
 
     Raises:
+        UnreachableError, TrustError: a board cannot be used; nothing was run.
         UsageError: ``fresh`` has a name that is not a stage of this plan.
     """
     require_stages(fresh, plan)
@@ -57,9 +61,13 @@ def execute(
         trace(event)
         listener(event)
 
-    runner: Runner[Resources] = Runner(plan.recipe.name, Store(), send, fresh)
+    model = plan.recipe.model
+    named = (str(plan.base / model.onnx) if model.onnx else model.source or "", str(plan.path))
+    runner: Runner[Resources] = Runner(plan.recipe.name, Store(), send, fresh, named=named)
     artifacts: list[Artifact] = []
     with Boards(plan.devices) as boards:
+        if not offline:
+            ask_boards(plan, boards, until, budget, listener)
         begun = begin(plan, boards, until)
         send(begun)
         try:

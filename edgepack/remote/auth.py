@@ -36,7 +36,7 @@ def authenticate(transport: "Transport", hop: Endpoint, name: str) -> None:
     if "publickey" not in accepted:
         tried.append(f"the server accepts only {' or '.join(accepted)}; edgepack supports keys only")
     raise UnreachableError(
-        f"{hop} rejected the login of {hop.user}",
+        f"{hop} rejected the login",
         where=name,
         why="; ".join(tried) or "there is no key to offer: no identity file, and none in ssh-agent",
         next=f"install a key: {shlex.join(['ssh-copy-id', '-p', str(hop.port), f'{hop.user}@{hop.host}'])}",

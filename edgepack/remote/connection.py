@@ -28,6 +28,8 @@ HEARTBEAT_S = 5.0
 HEARTBEAT_PATIENCE_S = 20.0
 # A Raspberry Pi Zero under load, or an emulated board, takes seconds for the key exchange.
 _HANDSHAKE_TIMEOUT_S = 30.0
+# ConnectTimeout 0 leaves it to the system, which gives up after two minutes. A jump host's system may not.
+_NO_LIMIT_S = 130.0
 
 # Failures are raised as our own errors; without a handler, logging would print paramiko's tracebacks.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -203,7 +205,10 @@ def _through(name: str, transport: "Transport", hop: Endpoint, following: Endpoi
 
     try:
         return transport.open_channel(
-            "direct-tcpip", (following.host, following.port), ("127.0.0.1", 0), timeout=following.timeout
+            "direct-tcpip",
+            (following.host, following.port),
+            ("127.0.0.1", 0),
+            timeout=following.timeout or _NO_LIMIT_S,
         )
     except (paramiko.SSHException, EOFError, OSError) as error:
         raise UnreachableError(
@@ -240,7 +245,7 @@ def _handshake(
         transport.get_remote_server_key()  # start_client does not report a timeout; this does
     except (paramiko.SSHException, EOFError, OSError) as error:
         sock.close()
-        reasons = [str(error) or "the server closed the connection during the handshake"]
+        reasons = [_reason(error)]
         if proxy is not None and (messages := proxy.messages()):
             reasons.append(messages)
         advice = f"is that port an SSH server's? Try: {_ssh(hop)}"
@@ -253,6 +258,12 @@ def _handshake(
             else f"correct ProxyCommand in ~/.ssh/config; try: ssh -v {shlex.quote(hop.alias)} true",
         ) from error
     return transport
+
+
+def _reason(error: Exception) -> str:
+    if str(error) == "No existing session":  # paramiko's words after a timeout
+        return f"no answer within {_HANDSHAKE_TIMEOUT_S:g} s"
+    return str(error) or "the server closed the connection during the handshake"
 
 
 def _host_key(transport: "Transport") -> HostKey:

@@ -108,8 +108,10 @@ def _read(path: Path, in_agent: "dict[bytes, HeldKey]", tried: list[str], *, req
     except (paramiko.PasswordRequiredException, TypeError):  # TypeError: cryptography needs a passphrase
         if not held:
             tried.append(f"{path}: encrypted (ssh-add it to the agent)")
-    except (paramiko.SSHException, ValueError, OSError) as error:
-        tried.append(f"{path}: {getattr(error, 'strerror', None) or error}")
+    except OSError as error:
+        tried.append(f"{path}: {error.strerror}")
+    except (paramiko.SSHException, ValueError):
+        tried.append(f"{path}: not a private key of a kind that can be read")
     return _Named(path, public, None)
 
 

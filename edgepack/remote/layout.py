@@ -83,6 +83,14 @@ def owner() -> str:
     return re.sub(r"[^!-~]", "_", text)[:200]
 
 
+def shell(text: str, *arguments: str) -> list[str]:
+    """The command that runs a shell script with these arguments as $1, $2 and so on.
+
+    With CDPATH in the user's environment, `cd` could go to another folder of the same name.
+    """
+    return ["/bin/sh", "-c", f"unset CDPATH\n{text}", "edgepack", *arguments]
+
+
 def script(session: Session, text: str, *arguments: str, stdin: str = "") -> str:
     """Run a shell script on the board and return its output.
 
@@ -95,8 +103,7 @@ def script(session: Session, text: str, *arguments: str, stdin: str = "") -> str
 
 def script_bytes(session: Session, text: str, *arguments: str, stdin: str = "") -> bytes:
     """As ``script``, for output that is not only text."""
-    argv = ["/bin/sh", "-c", text, "edgepack", *arguments]
-    completed = session.run(argv, stdin=stdin.encode(), timeout=TIMEOUT_S)
+    completed = session.run(shell(text, *arguments), stdin=stdin.encode(), timeout=TIMEOUT_S)
     if completed.returncode != 0:
         said = (completed.stderr or completed.stdout).decode(errors="replace").strip()
         raise DeployError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from edgepack.errors import DeployError, LockedError, UnreachableError
-from edgepack.remote.layout import owner, script
+from edgepack.remote.layout import owner, script, shell
 from edgepack.remote.process import Process
 from edgepack.remote.session import Session
 
@@ -21,8 +21,8 @@ HEARTBEAT_S = 5.0
 SILENCE_S = 40  # without a heartbeat: several may be late, behind the data of an upload
 
 # The lock file is opened without following, waiting for or emptying what is in its place, and nobody else's text in it
-# is overwritten. Children do not inherit descriptor 9, which holds the lock. At each heartbeat, a line, the timer that
-# would kill the shell is replaced.
+# is overwritten. On a full disk, the lock is held without its owner's name. Children do not inherit descriptor 9, which
+# holds the lock. At each heartbeat, a line, the timer that would kill the shell is replaced.
 _LOCK = """\
 mkdir -p "$1" && cd "$1" || exit
 if [ -L .lock ] || { [ -e .lock ] && [ ! -f .lock ]; }; then
@@ -35,7 +35,7 @@ if ! flock -n 9; then
   exit 0
 fi
 case $(head -c 400 .lock) in
-  ""|*@*" since "*" UTC") printf '%s\\n' "$2" >.lock || exit;;
+  ""|*@*" since "*" UTC") printf '%s\\n' "$2" >.lock;;
 esac
 silence=$3
 shell=$$
@@ -96,7 +96,7 @@ def lock(session: Session, root: str) -> Iterator[BoardLock]:
         UnreachableError: The connection was lost.
     """
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    argv = ["/bin/sh", "-c", _LOCK, "edgepack", root, f"{owner()} since {now}", str(SILENCE_S)]
+    argv = shell(_LOCK, root, f"{owner()} since {now}", str(SILENCE_S))
     with session.stream(argv) as holder:
         held = BoardLock(session, root, _holding(session, root, holder))
         ended = threading.Event()

@@ -28,6 +28,7 @@ _CPUINFO_NAMES = {
     },
     "x86_64": {"lzcnt": "abm", "sse4.1": "sse4_1", "sse4.2": "sse4_2"},
 }
+_GLIBC_VERSION = re.compile(r"(?:glibc|GLIBC|GNU libc)\D*([0-9]{1,3}\.[0-9]{1,4})")
 # glibc's own libraries are covered by the libc version.
 _GLIBC = re.compile(r"(lib(c|m|dl|rt|pthread|util|mvec|resolv)|ld-linux[-\w]*)\.so\.\d+")
 _LIBRARY_PACKAGES = {"libstdc++.so.6": "libstdc++6", "libgomp.so.1": "libgomp1", "libgcc_s.so.1": "libgcc-s1"}
@@ -41,6 +42,7 @@ _CAPABILITY_OF_SOC = {
     "tegra264": "11.0",
 }
 
+# Small images have neither getconf nor ldd: glibc itself is a program that prints its version.
 # `test -w` also fails on a read-only file system. The loader's cache comes first, then the default
 # folders; CUDA's own folder is searched only to report that it is not on the loader's path.
 _PROBE = """\
@@ -55,7 +57,19 @@ while [ ! -d "$folder" ]; do
 done
 echo "arch $(uname -m)"
 echo "bits $(getconf LONG_BIT 2>/dev/null)"
-echo "libc $(getconf GNU_LIBC_VERSION 2>/dev/null || ldd --version 2>&1 | head -n 1)"
+echo "libc $(getconf GNU_LIBC_VERSION 2>/dev/null)"
+echo "libc $(ldd --version 2>/dev/null | head -n 1)"
+case $arch in aarch64) loader=/lib/ld-linux-aarch64.so.1;; *) loader=/lib64/ld-linux-x86-64.so.2;; esac
+if [ -e "$loader" ]; then
+  echo loader
+  for place in "/lib/$arch-linux-gnu" /lib64 /lib "/usr/lib/$arch-linux-gnu" /usr/lib64 /usr/lib; do
+    library=$place/libc.so.6
+    if [ -f "$library" ]; then
+      echo "libc $({ "$library" || "$loader" "$library"; } 2>/dev/null </dev/null | head -n 1)"
+      break
+    fi
+  done
+fi
 echo "folder $folder"
 if [ -w "$folder" ]; then echo "writable yes"; fi
 line=$(df -Pk "$folder" 2>/dev/null | tail -n 1)
@@ -96,7 +110,7 @@ class BoardFacts:
 
     arch: str
     bits: int | None
-    libc: str | None  # "2.36"; None if the C library is not glibc
+    libc: str | None  # "2.36", "" for a glibc of unknown version; None if the C library is not glibc
     folder: str  # the work directory, or its nearest parent that exists
     writable: bool
     noexec: bool
@@ -181,7 +195,7 @@ def _userland(facts: BoardFacts, target: TargetInfo) -> Iterator[str]:
         yield f"userland: {facts.bits}-bit programs on a 64-bit kernel; install the 64-bit system image"
     if facts.libc is None:
         yield f"libc: the C library is not glibc; the release needs glibc {target.abi.libc} or later"
-    elif _version(facts.libc) < _version(target.abi.libc):
+    elif facts.libc and _version(facts.libc) < _version(target.abi.libc):
         yield f"libc: glibc {facts.libc}, the release needs {target.abi.libc} or later; upgrade the system image"
 
 
@@ -258,12 +272,13 @@ def _parse(answer: str) -> BoardFacts:
     def one(word: str) -> str:
         return said.get(word, [""])[0]
 
-    libc = re.search(r"(?:glibc|GLIBC|GNU libc)\D*(\d+\.\d+)", one("libc"))
-    disk = re.search(r"\s\d+\s+\d+\s+(\d+)\s+\d+%", one("df"))
+    versions = [_GLIBC_VERSION.search(line) for line in said.get("libc", ())]
+    libc = next((found[1] for found in versions if found), "" if "loader" in said else None)
+    disk = re.search(r"\s\d+\s+\d+\s+(\d{1,18})\s+\d+%", one("df"))
     return BoardFacts(
         arch=one("arch"),
-        bits=int(one("bits")) if one("bits").isdigit() else None,
-        libc=libc[1] if libc else None,
+        bits=int(one("bits")) if re.fullmatch(r"[0-9]{1,3}", one("bits")) else None,
+        libc=libc,
         folder=one("folder"),
         writable="writable" in said,
         # The last mount on a mount point is the visible one.

@@ -31,9 +31,8 @@ point() {
   ln -s "$2" ".link-$random$3" && mv -fT ".link-$random$3" "$1"
 }
 undo() {
-  point current "$old" c
-  point previous "$before" p
-  fail "$1; the links were set back"
+  if point current "$old" c && point previous "$before" p; then fail "$1; the links were set back"; fi
+  fail "$1, and the links could not be set back"
 }
 flush || fail "the files could not be written to the disk"
 if [ "$previous" != "$before" ]; then point previous "$previous" p || exit; fi
@@ -60,21 +59,22 @@ def publish(
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # our clock: many boards have none
     line = f"{now} {action} {manifest.digest} {manifest.version} by {owner()}"
     old, before = _target(found.current), _target(found.linked)
-    kept = found.running if found.running and found.running.digest != manifest.digest else found.previous
-    arguments = [
-        staged,
-        release,
-        old,
-        before,
-        _target(kept.name if kept else None),
-        secrets.token_hex(4),
-        line,
-    ]
+    after = _target(_previous_after(found, manifest))
     try:
-        held.script(_PUBLISH, held.root, *arguments)
+        held.script(_PUBLISH, held.root, staged, release, old, before, after, secrets.token_hex(4), line)
     except UnreachableError as error:
         error.state = f"current is the old release or {manifest.digest[:12]}, complete in both cases"
         raise
+
+
+def _previous_after(found: Survey, manifest: Manifest) -> str | None:
+    """The release to roll back to: what is current, or if that is damaged or the same release, what was before it."""
+    running, previous = found.running, found.previous
+    if running is None or running.digest == manifest.digest or not running.finished:
+        return previous.name if previous else None
+    if running.faults and previous is not None and previous.digest != manifest.digest:
+        return previous.name
+    return running.name
 
 
 def sweep(held: BoardLock, found: Survey, keep: str | None = None) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from edgepack.agent.protocol import BoardModel
 from edgepack.bundle.layout import AGENT, MANIFEST
-from edgepack.errors import DeployError, EdgepackError
+from edgepack.errors import EdgepackError
 from edgepack.remote.layout import SCRATCH, root_of, script_bytes, work_path
 from edgepack.remote.layout import root as root_named
 from edgepack.remote.lock import lock
 from edgepack.remote.preflight import preflight
 from edgepack.remote.session import Session
 from edgepack.remote.staging import BytesSent, donors, stage, unpack_bundle
-from edgepack.remote.survey import survey
+from edgepack.remote.survey import refuse_other_kind, survey
 from edgepack.remote.tree import DESCRIBE, Described, described, listed, removal, remove, sections
 
 _RELEASE = "release"  # the bundle's folder in the run's; beside it are folders with inputs and outputs
@@ -113,14 +113,7 @@ def _remove(session: Session, base: str, name: str = "") -> None:
     """
     mark = secrets.token_hex(8)
     found = list(sections(script_bytes(session, f"mark=$3\n{_LIST}", base, name, mark), mark))
-    if found[0][0][1] not in {"folder", "none"}:
-        raise DeployError(
-            f"{base} on the board is not a folder",
-            where=session.name,
-            why="edgepack did not make it, and does not write through a link",
-            state="nothing was sent to the board",
-            next="move it away, or set another work_dir in devices.yaml",
-        )
+    refuse_other_kind(session, base, found)
     orders: list[str] = []
     for entry, it in described(found).items():
         if _NAME.fullmatch(entry):

@@ -11,7 +11,7 @@ from edgepack.base.npy import parse_npy
 from edgepack.bundle.layout import AGENT, sample_input, sample_output
 from edgepack.bundle.manifest import Manifest
 from edgepack.errors import DeployError, EdgepackError, InputError, TimedOutError
-from edgepack.remote.layout import script
+from edgepack.remote.layout import script, shell
 from edgepack.remote.session import Session
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
     argv = on.command("run", *words, "--output-dir", out)
     names = [posixpath.basename(path) for path in outputs]
     try:
-        _run(session, manifest, ["/bin/sh", "-c", _RUN, "edgepack", folder, out, *argv])
+        _run(session, manifest, shell(_RUN, folder, out, *argv))
         for path, name in zip(outputs, names, strict=True):
             actual = _load(session, posixpath.join(folder, out, name))
             if difference := compare(actual, expected[path]):

@@ -8,7 +8,7 @@ import hashlib
 import posixpath
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -233,6 +233,23 @@ def refuse_obstacles(session: Session, root: str, found: Survey) -> None:
             where=session.name,
             why="".join(f"\n    - {obstacle}" for obstacle in found.obstacles),
             state="nothing was changed",
+            next="move it away, or set another work_dir in devices.yaml",
+        )
+
+
+def refuse_other_kind(session: Session, folder: str, found: Sequence[tuple[list[str], bytes]]) -> None:
+    """Raise the error for a link, a file or the like in the place of a folder; the first section says what it is.
+
+    Raises:
+        DeployError: It is there, and is not a folder.
+    """
+    kind = next((words[1] for words, _ in found if words[0] == "is"), "none")
+    if kind not in {"folder", "none"}:
+        raise DeployError(
+            f"{folder} on the board is {_KINDS[kind]}, not a folder",
+            where=session.name,
+            why="edgepack did not make it, and does not write through it",
+            state="nothing was sent to the board",
             next="move it away, or set another work_dir in devices.yaml",
         )
 

@@ -23,6 +23,7 @@ from edgepack.remote.layout import TOOLS, good, script_bytes, work_path
 from edgepack.remote.lock import BoardLock, lock
 from edgepack.remote.session import Session
 from edgepack.remote.staging import FLUSH
+from edgepack.remote.survey import refuse_other_kind
 from edgepack.remote.tree import (
     DESCRIBE,
     Tree,
@@ -115,14 +116,7 @@ def _listed(session: Session, root: str, digest: str) -> tuple[set[str], dict[st
     """The names that are taken and the folders of the wanted set, after the removal of forgotten ones."""
     mark = secrets.token_hex(8)
     answer = list(sections(script_bytes(session, f"mark=$3\n{_LIST}", root, digest, mark), mark))
-    if answer[0][0][1] not in {"folder", "none"}:
-        raise DeployError(
-            f"{root} on the board is not a folder",
-            where=session.name,
-            why="edgepack did not make it, and does not write through a link",
-            state="nothing was sent to the board",
-            next="move it away, or set another work_dir in devices.yaml",
-        )
+    refuse_other_kind(session, root, answer)
     trees = {name: it.tree for name, it in described(answer).items()}
     wanted = {name: tree for name, tree in trees.items() if name.split(".")[0] == digest}
     _remove(session, root, {name: tree for name, tree in trees.items() if name not in wanted})

@@ -68,7 +68,7 @@ exit 0
 
 def sections(answer: bytes, mark: str) -> Iterator[tuple[list[str], bytes]]:
     """The words after each mark, and the bytes up to the next one. What comes before the first mark is dropped."""
-    pieces = re.split(rb"^" + mark.encode() + rb" (.*)\n", answer, flags=re.MULTILINE)
+    pieces = re.split(rb"^" + mark.encode() + rb" (\S.*)\n", answer, flags=re.MULTILINE)
     for words, body in zip(pieces[1::2], pieces[2::2], strict=True):
         yield words.decode(errors="replace").split(), body
 
@@ -99,13 +99,15 @@ def described(found: Iterable[tuple[list[str], bytes]]) -> dict[str, Described]:
 
 def _paths(body: bytes) -> Iterator[tuple[str, str]]:
     """Lines such as ./NAME/PATH as pairs; without a path for the folder itself."""
-    name = ""
+    entries: list[str] = []
     for line in body.decode(errors="backslashreplace").split("\n")[:-1]:
-        if line.startswith("./"):
-            name, _, path = line.removeprefix("./").partition("/")
-            yield name, path
+        if line.startswith("./") or not entries:
+            entries.append(line)
         else:
-            yield name, f"\n{line}"  # the rest of a name with a newline in it
+            entries[-1] += f"\n{line}"  # the rest of a name with a newline in it
+    for entry in entries:
+        name, _, path = entry.removeprefix("./").partition("/")
+        yield name, path
 
 
 def listed(manifest: bytes) -> frozenset[str]:

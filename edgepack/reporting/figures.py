@@ -1,6 +1,6 @@
 """The figures of the before/after table, shared by terminal, Markdown and HTML."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,9 +97,8 @@ def figures_of(report: Report) -> tuple[Figure, ...]:
 
 
 def columns(report: Report) -> tuple[str, ...]:
-    """The candidates in the columns: baseline and release, or all candidates of a search."""
-    named = report.candidates
-    return BEFORE_AND_AFTER if set(named) <= set(BEFORE_AND_AFTER) else named
+    """The candidates in the columns: baseline and release, the release alone if nothing is compressed, or those of a search."""
+    return report.candidates or (RELEASE,)
 
 
 def cell(report: Report, figure: Figure, at: Placement, candidate: str) -> ShownFigure:
@@ -109,10 +108,12 @@ def cell(report: Report, figure: Figure, at: Placement, candidate: str) -> Shown
     if row is None or value is None:
         said = row.missing.get(figure.source) if row else None
         return ShownFigure(fmt.DASH, None, why=said or _why_missing(report, figure, at, candidate))
-    believed = row.measurement is None or row.measurement.verdict.valid
-    return ShownFigure(
-        figure.show(value), value, emulated=figure.of_board and row.emulated, believed=believed
-    )
+    emulated = figure.of_board and row.emulated
+    believed = not figure.of_board or row.measurement is None or row.measurement.verdict.valid
+    text = figure.show(value)
+    if not believed and not emulated:
+        text = f"{text} ({NOT_VALID})"
+    return ShownFigure(text, value, emulated=emulated, believed=believed)
 
 
 def _why_missing(report: Report, figure: Figure, at: Placement, candidate: str) -> str:
@@ -151,10 +152,15 @@ def table_lines(report: Report, at: Placement) -> list[Line]:
     lines = []
     for figure in figures_of(report):
         cells = {name: cell(report, figure, at, name) for name in names}
-        both = cells.get(BASELINE), cells.get(RELEASE)
-        compared = change(figure, both[0], both[1]) if both[0] and both[1] else ""
-        lines.append(Line(figure, tuple(cells.values()), compared))
+        lines.append(Line(figure, tuple(cells.values()), _compared(figure, cells)))
     return lines
+
+
+def _compared(figure: Figure, cells: Mapping[str, ShownFigure]) -> str:
+    before, after = cells.get(BASELINE), cells.get(RELEASE)
+    if before and after:
+        return change(figure, before, after)
+    return EMULATED if any(shown.emulated for shown in cells.values()) else ""
 
 
 def change(figure: Figure, before: ShownFigure, after: ShownFigure) -> str:

@@ -15,7 +15,7 @@ _ROUNDINGS = 2  # accepted multiple of the effect of rounding: it is an estimate
 
 @dataclass(frozen=True)
 class _Value:
-    """A gate's value, or why it is missing."""
+    """A gate's value, and why it is missing or not valid."""
 
     value: float | None = None
     why: str | None = None
@@ -64,8 +64,9 @@ def _check_limit(gate: Gate, measured: _Value) -> Gate:
     low = gate.name in _AT_LEAST
     if measured.value < gate.limit if low else measured.value > gate.limit:
         why = f"{measured.value:.6g} is {'below' if low else 'above'} {gate.limit:.6g}"
+        why = f"{why}; {measured.why}" if measured.why else why
         return gate.model_copy(update={"value": measured.value, "status": "failed", "why": why})
-    return gate.model_copy(update={"value": measured.value})
+    return gate.model_copy(update={"value": measured.value, "why": measured.why or gate.why})
 
 
 def _missing(row: Row, field: str) -> _Value:
@@ -99,7 +100,10 @@ def _parity(row: Row, _: Row | None) -> _Value:
 def _p90_ms(row: Row, _: Row | None) -> _Value:
     if row.emulated:
         return _Value(why="emulated: latency says nothing about the real board")
-    return _Value(row.measurement.latency.p90) if row.measurement else _missing(row, "measurement")
+    if row.measurement is None:
+        return _missing(row, "measurement")
+    reasons = "; ".join(row.measurement.verdict.reasons)
+    return _Value(row.measurement.latency.p90, why=f"not valid: {reasons}" if reasons else None)
 
 
 def _bundle_kib(row: Row, _: Row | None) -> _Value:

@@ -8,8 +8,12 @@ from edgepack.reporting import sections
 from edgepack.reporting.document import Report
 from edgepack.reporting.elements import card_title, exact, grid, section
 from edgepack.reporting.figures import (
+    EMULATED,
+    Figure,
+    ShownFigure,
     cell,
     change,
+    columns,
     emulated_targets,
     figures_of,
     headline,
@@ -83,12 +87,18 @@ def _tiles(report: Report, at: Placement) -> Markup:
                 "div",
                 el("span", figure.label, cls="name"),
                 el("span", exact(after), cls="now"),
-                el("span", f"was {before.text}", cls="was"),
-                el("span", change(figure, before, after), cls="was"),
+                *(el("span", text, cls="was") for text in _compared(report, figure, before, after)),
                 cls="tile",
             )
         )
     return el("div", card_title(at), el("div", *tiles, cls="tiles"), cls="card")
+
+
+def _compared(report: Report, figure: Figure, before: ShownFigure, after: ShownFigure) -> tuple[str, ...]:
+    """The baseline's figure and the change, if there is a baseline."""
+    if BASELINE not in columns(report):
+        return (EMULATED,) if after.emulated else ()
+    return f"was {before.text}", change(figure, before, after)
 
 
 def _provenance(report: Report) -> Markup:

@@ -86,11 +86,17 @@ def _before_after(report: Report) -> Iterator[str]:
         device = f" on {escape(at.device)}" if at.device else ""
         yield from ("", f"### {escape(at.target)}{device}{' (emulated)' if at.emulated else ''}")
         if at in measured_placements(report):
+            lines = table_lines(report, at)
+            compared = any(line.change for line in lines)
             yield from _table(
-                ("", *map(escape, columns(report)), "change"),
+                ("", *map(escape, columns(report)), *(["change"] if compared else [])),
                 (
-                    (line.figure.label, *(cell.text for cell in line.cells), line.change)
-                    for line in table_lines(report, at)
+                    (
+                        line.figure.label,
+                        *(cell.text for cell in line.cells),
+                        *([line.change] if compared else []),
+                    )
+                    for line in lines
                 ),
             )
         yield ""

@@ -33,6 +33,11 @@ def save(report: Report) -> Path:
     return folder
 
 
+def run_ids() -> list[str]:
+    """The IDs of all runs that have a report, the latest first."""
+    return sorted((path.parent.name for path in runs_dir().glob(f"*/{_REPORT}")), reverse=True)
+
+
 def find(run: str) -> Report:
     """Load the report of a run by its ID, a folder, a report.json, or ``latest``.
 
@@ -44,12 +49,12 @@ def find(run: str) -> Report:
         return Report.load(path)
     if (path / _REPORT).is_file():
         return Report.load(path / _REPORT)
-    known = sorted(p.parent.name for p in runs_dir().glob(f"*/{_REPORT}"))
+    known = run_ids()
     if run == "latest" and known:
-        return Report.load(runs_dir() / known[-1] / _REPORT)
+        return Report.load(runs_dir() / known[0] / _REPORT)
     if run in known:
         return Report.load(runs_dir() / run / _REPORT)
     if not known:
         raise InputError("there are no runs yet", next="edgepack run RECIPE")
-    hint = suggestion(run, known, otherwise=f"the latest is {known[-1]}")
+    hint = suggestion(run, known, otherwise=f"the latest is {known[0]}")
     raise InputError(f"there is no run {run}", where=str(runs_dir()), next=hint)

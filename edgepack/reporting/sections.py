@@ -22,6 +22,7 @@ from edgepack.reporting.elements import (
 )
 from edgepack.reporting.figures import (
     BEFORE_AND_AFTER,
+    NOT_VALID,
     Line,
     columns,
     doubts,
@@ -33,6 +34,7 @@ from edgepack.reporting.figures import (
 )
 from edgepack.reporting.markup import Markup, el, join
 from edgepack.reporting.tuning import kernel_outcome, tuning_outcome
+from edgepack.spec.candidate import BASELINE
 
 
 def problems(report: Report) -> Markup | None:
@@ -62,27 +64,32 @@ def before_after(report: Report) -> Markup | None:
     if not report.placements:
         return None
     note = "The model as trained (baseline) and after compression (release), each through its own bundle."
+    if BASELINE not in columns(report):
+        note = "The release. Nothing is compressed, so there is nothing to compare it with."
     return section("Before and after", note, grid(*(_figures(report, at) for at in report.placements)))
 
 
 def _figures(report: Report, at: Placement) -> Markup:
     names = columns(report)
 
+    lines = table_lines(report, at)
+    compared = any(line.change for line in lines)
+
     def line(of: Line) -> tuple[object, ...]:
         emulated = any(cell.emulated for cell in of.cells)
-        return (
-            of.figure.label,
-            *(el("td", exact(cell), cls=f"num {name}") for name, cell in zip(names, of.cells, strict=True)),
-            el("td", of.change, cls="num emulated" if emulated else "num"),
-        )
+        cells = [el("td", exact(c), cls=f"num {name}") for name, c in zip(names, of.cells, strict=True)]
+        if compared:
+            cells.append(el("td", of.change, cls="num emulated" if emulated else "num"))
+        return (of.figure.label, *cells)
 
     small = [f"{fmt.DASH} {note}" for note in footnotes(report, at)]
     small += [el("span", doubt, cls="warn") for doubt in doubts(report, at)]
-    head = ("", *(name.capitalize() if name in BEFORE_AND_AFTER else name for name in names), "Change")
+    head = ["", *(name.capitalize() if name in BEFORE_AND_AFTER else name for name in names)]
+    head += ["Change"] if compared else []
     return el(
         "div",
         card_title(at),
-        table(head, map(line, table_lines(report, at)), numbers=range(1, len(head)))
+        table(head, map(line, lines), numbers=range(1, len(head)))
         if at in measured_placements(report)
         else None,
         notes(*small),
@@ -159,7 +166,7 @@ def latency(report: Report) -> Markup | None:
     if not cards:
         return None
     note = "Each histogram has an axis of its own. Percentiles interpolate (Hyndman and Fan, type 7)."
-    return section("Latency", note, legend(*BEFORE_AND_AFTER), grid(*cards))
+    return section("Latency", note, legend(*columns(report)), grid(*cards))
 
 
 def _distribution(at: Placement, rows: list[Row]) -> Markup:
@@ -173,12 +180,13 @@ def _distribution(at: Placement, rows: list[Row]) -> Markup:
     for row in rows:
         if row.measurement:
             threads = row.measurement.threads
-            emulated = " (emulated)" if row.emulated else ""
+            label = "" if row.measurement.verdict.valid else f" ({NOT_VALID})"
+            label = " (emulated)" if row.emulated else label
             plural = "s" if threads != 1 else ""
             parts += [
-                el("h4", f"{row.candidate}, {threads} thread{plural}", el("span", emulated, cls="warn")),
+                el("h4", f"{row.candidate}, {threads} thread{plural}", el("span", label, cls="warn")),
                 charts.histogram(
-                    f"Latency of the {row.candidate} on {at.target}{emulated}", row.candidate, row.measurement
+                    f"Latency of the {row.candidate} on {at.target}{label}", row.candidate, row.measurement
                 ),
             ]
     return el("div", card_title(at), *parts, cls="card")
@@ -201,7 +209,7 @@ def accuracy(report: Report) -> Markup | None:
     if not cards:
         return None
     note = "On the test split; on the board through the bundle. The axis does not start at 0."
-    return section("Accuracy", note, legend(*BEFORE_AND_AFTER), grid(*cards))
+    return section("Accuracy", note, legend(*columns(report)), grid(*cards))
 
 
 def _samples(report: Report, at: Placement) -> Markup | None:

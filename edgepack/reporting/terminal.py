@@ -13,12 +13,13 @@ from edgepack.reporting.figures import (
     doubts,
     footnotes,
     headline,
-    measured_placements,
     table_lines,
     title,
 )
 from edgepack.reporting.tuning import tuning_outcome
+from edgepack.spec.candidate import BASELINE
 
+CHANGE = "change"  # the title of the last column
 _MARKS = {"passed": "pass", "failed": "FAIL", "skipped": "skip"}
 _COLOURS = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 
@@ -40,9 +41,8 @@ def plain_lines(report: Report) -> Iterator[str]:
     for at in report.placements:
         yield ""
         yield title(at)
-        head = _head(report)
-        rows = [head, *_rows(report, at)] if at in measured_placements(report) else []
-        widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(head))]
+        rows = _rows(report, at)
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for label, *cells in rows:
             right = "  ".join(text.rjust(width) for text, width in zip(cells, widths[1:], strict=True))
             yield f"  {label.ljust(widths[0])}  {right}".rstrip()
@@ -67,8 +67,8 @@ def _print_rich(report: Report, file: IO[str]) -> None:
     for at in report.placements:
         console.print()
         console.print(Text(_clean(title(at)), style="bold"))
-        if at in measured_placements(report):
-            console.print(_rich_table(report, at))
+        if rows := _rows(report, at):
+            console.print(_rich_table(*rows))
         for note in _tuning(report, at):
             console.print(Text(_clean(f"  {note}")))
         for note in _notes(report, at):
@@ -86,18 +86,18 @@ def _print_rich(report: Report, file: IO[str]) -> None:
         )
 
 
-def _rich_table(report: Report, at: Placement) -> Any:
+def _rich_table(head: tuple[str, ...], *rows: tuple[str, ...]) -> Any:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    styles = {BASELINE: "dim", CHANGE: "cyan"}
     table = Table(box=box.SIMPLE_HEAD)
-    for index, name in enumerate(_head(report)):
-        table.add_column(Text(_clean(name)), justify="right" if index else "left")
-    for label, before, *others, compared in _rows(report, at):
-        table.add_row(
-            Text(label), Text(before, style="dim"), *map(Text, others), Text(compared, style="cyan")
-        )
+    for index, name in enumerate(head):
+        title, style = Text(_clean(name)), styles.get(name)
+        table.add_column(title, justify="right" if index else "left", style=style)
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
 
 
@@ -109,13 +109,18 @@ def _steps(report: Report) -> Iterator[tuple[str, str]]:
             yield stage.stage, "; ".join(short)
 
 
-def _head(report: Report) -> tuple[str, ...]:
-    return ("", *columns(report), "change")
-
-
-def _rows(report: Report, at: Placement) -> Iterator[tuple[str, ...]]:
-    for line in table_lines(report, at):
-        yield (line.figure.label, *(cell.text for cell in line.cells), line.change)
+def _rows(report: Report, at: Placement) -> list[tuple[str, ...]]:
+    """The head and the lines that have a figure; the others are explained below. The last column only if it says something."""
+    lines = [line for line in table_lines(report, at) if any(cell.value is not None for cell in line.cells)]
+    if not lines:
+        return []
+    rows = [("", *columns(report)), *((line.figure.label, *(c.text for c in line.cells)) for line in lines)]
+    changes = [line.change for line in lines]
+    return (
+        [(*row, change) for row, change in zip(rows, (CHANGE, *changes), strict=True)]
+        if any(changes)
+        else rows
+    )
 
 
 def _notes(report: Report, at: Placement) -> list[str]:

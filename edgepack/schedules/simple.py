@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from edgepack.schedules.kernel import Block, element_bytes, output_axes
+from edgepack.schedules.kernel import Axis, Block, element_bytes, output_axes
 from edgepack.schedules.tiles import MAX_VECTOR, Machine, divisors
 
 PARALLEL_ELEMENTS = 16_384  # below, waking threads costs more time than it saves
 LONGEST = 256  # elements of an odd vector in straight-line code
+GATHERED = 32  # elements gathered for one vector of outputs: the time LLVM needs grows with the square
 INDEPENDENT = 8  # reductions interleaved so that their additions overlap
 
 
@@ -19,11 +20,10 @@ def elementwise(sch: Any, block: Block, cpu: Machine) -> None:
     rest = [axis.position for axis in block.axes if axis.position not in {a.position for a in order}]
     sch.reorder(*(loops[p] for p in rest), *(loops[axis.position] for axis in order))
     inner = order[-1]
-    width = _width(inner.extent, cpu.lanes(element_bytes(block.output)))
-    outer, lanes = sch.split(loops[inner.position], [None, width])
-    sch.vectorize(lanes)
-    if block.work >= PARALLEL_ELEMENTS:
-        sch.parallel(sch.fuse(*(loops[p] for p in rest), *(loops[a.position] for a in order[:-1]), outer))
+    outer = [loops[p] for p in rest] + [loops[a.position] for a in order[:-1]]
+    outer += _vectorize(sch, loops[inner.position], _vector(block, inner, inner.extent, cpu))
+    if block.work >= PARALLEL_ELEMENTS and outer:
+        sch.parallel(sch.fuse(*outer))
 
 
 def pad(sch: Any, block: Block, cpu: Machine, loop: Any | None) -> None:
@@ -45,11 +45,10 @@ def pad(sch: Any, block: Block, cpu: Machine, loop: Any | None) -> None:
         stages.append(sch.decompose_padding(rv, sch.get_loops(rv)[depth]))
     for stage in stages:
         loops = sch.get_loops(stage)[depth:]
-        width = _width(int(sch.get(loops[-1]).extent), cpu.lanes(element_bytes(block.output)))
-        outer, lanes = sch.split(loops[-1], [None, width])
-        sch.vectorize(lanes)
-        if loop is None and block.work >= PARALLEL_ELEMENTS:
-            sch.parallel(sch.fuse(*loops[:-1], outer))
+        width = _vector(block, block.axes[-1], int(sch.get(loops[-1]).extent), cpu)
+        outer = loops[:-1] + _vectorize(sch, loops[-1], width)
+        if loop is None and block.work >= PARALLEL_ELEMENTS and outer:
+            sch.parallel(sch.fuse(*outer))
 
 
 def interleaved(block: Block) -> int:
@@ -75,6 +74,26 @@ def reduction(sch: Any, block: Block) -> None:
     init = sch.decompose_reduction(rv, reduced[0])
     for statement in (rv, init):
         sch.unroll(sch.get_loops(statement)[-1])
+
+
+def _vectorize(sch: Any, loop: Any, width: int) -> list[Any]:
+    """Vectorise a loop; returns the loop over its vectors. A loop with vectors of one element stays serial."""
+    if width == 1:
+        return []
+    outer, lanes = sch.split(loop, [None, width])
+    sch.vectorize(lanes)
+    return [outer]
+
+
+def _vector(block: Block, axis: Axis, extent: int, cpu: Machine) -> int:
+    """Elements per vector along an axis, of which the loop covers ``extent``; 1 if vectors do not pay off."""
+    lanes = cpu.lanes(element_bytes(block.output))
+    width = _width(extent, lanes)
+    gathers = sum(load.stride(axis) not in (0, 1) for load in block.loads)
+    if width * gathers <= GATHERED:
+        return width
+    short = divisors(extent, max(1, GATHERED // gathers))[-1]
+    return short if short >= lanes else 1
 
 
 def _width(extent: int, lanes: int) -> int:

@@ -16,6 +16,7 @@ PIPES = 2
 LOAD_COST = 1 / 8  # cycles per load in addition to its slot: prefers the tile with more reuse
 GATHER = 2  # instructions per non-contiguous element: load or store, and its address
 UNROLLED = 256  # maximum vector instructions of an unrolled reduction body; more only increases compile time
+GATHERED = 576  # maximum elements gathered in one, a 3x3 window of the longest vector: LLVM's time grows with the square
 MAX_VECTOR = 64  # elements; LLVM splits longer vectors anyway
 
 
@@ -72,6 +73,7 @@ class Tile:
     pieces: Pieces
     unroll: int
     cycles: float  # per output element
+    gathered: int = 0  # elements that are loaded one by one in each step of the reduction
 
     @property
     def vector(self) -> int:
@@ -81,7 +83,11 @@ class Tile:
     @property
     def unrolled_steps(self) -> int:
         """Number of reduction steps that may be unrolled."""
-        return UNROLLED // (self.pieces.registers * self.unroll)
+        return _steps(self.pieces.registers * self.unroll, self.gathered)
+
+
+def _steps(instructions: int, gathered: int) -> int:
+    return min(UNROLLED // instructions, GATHERED // max(1, gathered))
 
 
 def machine(target: Target) -> Machine:
@@ -152,7 +158,8 @@ def best_tile(
     for width in divisors(vector, MAX_VECTOR):
         for height in divisors(unroll, 16):
             shape = pieces(width, lanes, carried=False)
-            if shape.registers * height * reduction > UNROLLED:
+            gathered = sum(_gathered(o, width, height) for o in operands)
+            if reduction > _steps(shape.registers * height, gathered):
                 shape = pieces(width, lanes, carried=True)
             registers = shape.registers * height
             if registers > cpu.registers - 4 or registers * cpu.vector_bytes > STACK_BYTES:
@@ -169,12 +176,18 @@ def best_tile(
             step = max(arithmetic, loads) / PIPES + loads * LOAD_COST
             store = shape.loads * height if contiguous_store else GATHER * width * height
             cycles = (reduction * max(step, FMA_LATENCY) + store) / (width * height)
-            candidates.append(Tile(shape, height, cycles))
+            candidates.append(Tile(shape, height, cycles, gathered))
     return min(candidates, key=lambda tile: tile.cycles)
 
 
 def _loads(operand: Operand, shape: Pieces, width: int, height: int) -> int:
-    vector = 1
-    if operand.along_vector:
-        vector = shape.loads if operand.contiguous else GATHER * width  # element by element
-    return vector * (height if operand.along_unroll else 1)
+    if gathered := _gathered(operand, width, height):
+        return GATHER * gathered
+    return (shape.loads if operand.along_vector else 1) * (height if operand.along_unroll else 1)
+
+
+def _gathered(operand: Operand, width: int, height: int) -> int:
+    """Elements that a step loads one by one, because they are apart in memory."""
+    if operand.contiguous or not operand.along_vector:
+        return 0
+    return width * (height if operand.along_unroll else 1)

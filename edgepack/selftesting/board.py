@@ -105,7 +105,7 @@ def _found(facts: BoardFacts, target: Target) -> dict[str, str]:
     l4t = ", ".join((facts.l4t or "").removeprefix("# ").split(", ")[:2])  # release and revision
     return {
         "cpu": f"{facts.arch}{features}",
-        "userland": f"glibc {facts.libc}",
+        "userland": f"glibc {facts.libc or 'of unknown version'}",
         "libraries": ", ".join(sorted(facts.libraries)) or "none needed",
         "tools": "all there",
         "storage": f"{facts.folder}{free}",

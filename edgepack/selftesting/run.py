@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.agent.protocol import FIRST_TIMEOUT_S
+from edgepack.base.temporary import temporary_folder
 from edgepack.base.text import suggestion
 from edgepack.config.device import VIRTUAL_PREFIX
 from edgepack.config.target import Target, load_target
@@ -60,7 +61,7 @@ def selftest(device: str, listener: Listener = ignore, cases: Sequence[str] = ()
         DeployError: The board cannot store the tiny release.
         EdgepackError: This machine cannot build for the device's target.
     """
-    with Boards() as boards, tempfile.TemporaryDirectory(prefix="edgepack-selftest-") as folder:
+    with Boards() as boards, temporary_folder(prefix="edgepack-selftest-") as folder:
         where = boards.device(device)
         target = load_target(where.target)
         nets = _chosen([net for net in NETS if target.gpu or not net.gpu_only], cases, target)

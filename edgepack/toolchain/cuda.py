@@ -3,9 +3,9 @@
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.errors import EdgepackError
 from edgepack.toolchain import nvrtc
 
@@ -54,7 +54,7 @@ def compile_cubin(code: str, arch: str) -> bytes:
 
 
 def _run_nvcc(compiler: str, code: str, arch: str) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+    with temporary_folder() as folder:
         source, cubin = Path(folder, "kernels.cu"), Path(folder, "kernels.cubin")
         source.write_text(code, encoding="utf-8")
         argv = [compiler, "--cubin", "-O3", "--std=c++17", f"-arch={arch}", "-o", cubin.name, source.name]

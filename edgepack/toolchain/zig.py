@@ -2,10 +2,10 @@
 
 import importlib.util
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.errors import EdgepackError
 
 
@@ -55,7 +55,7 @@ def warm_up(arch: str, libc: str) -> None:
     Raises:
         EdgepackError: zig failed.
     """
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+    with temporary_folder() as folder:
         source = Path(folder, "empty.c")
         source.write_text("", encoding="utf-8")
         link_shared([source], Path(folder, "empty.so"), arch, libc)

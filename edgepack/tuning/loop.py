@@ -13,7 +13,6 @@ board fails.
 
 import itertools
 import queue
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
 from edgepack.tuning.builder import Builder, Built
@@ -174,7 +174,7 @@ class Loop:
             UnreachableError: The board did not come back.
             KeyboardInterrupt: Ctrl-C; all measurements are recorded.
         """
-        with tempfile.TemporaryDirectory(prefix="edgepack-tune-") as scratch:
+        with temporary_folder(prefix="edgepack-tune-") as scratch:
             self._scratch = Path(scratch)
             try:
                 with Builder(

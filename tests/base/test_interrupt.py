@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from edgepack.base.interrupt import defer_interrupt
+from edgepack.base.interrupt import Terminated, defer_interrupt, terminable
 from edgepack.errors import Interrupted, UnreachableError
 
 
@@ -70,3 +70,46 @@ def test_in_another_thread_nothing_changes():
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGINT)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_termination_is_an_interrupt_once(number):
+    cleaned = False
+    with pytest.raises(Terminated) as caught, terminable():
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGTERM)
+            cleaned = True
+    assert caught.value.number == number
+    assert cleaned
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_termination_is_deferred_like_an_interrupt():
+    reached = False
+    with pytest.raises(Terminated), terminable(), defer_interrupt() as interrupt_point:
+        os.kill(os.getpid(), signal.SIGTERM)
+        reached = True
+        interrupt_point()
+        pytest.fail("went on after the safe point")
+    assert reached
+
+
+def test_an_ignored_signal_stays_ignored():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with terminable(), defer_interrupt():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def test_a_forked_process_ends_at_once():
+    with terminable():
+        child = os.fork()
+        if child == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -126,6 +127,15 @@ def test_another_release_is_detected_by_its_digest(bundle):
     with pytest.raises(IntegrityError, match="damaged") as caught:
         verify(bundle, digest="0" * 64)
     assert "release digest" in str(caught.value.why)
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_first_file(bundle, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(UsageError) as caught:
+        extract(bundle, tmp_path / "out/it")
+    assert "10 B are free, and its files take 2.3 kB" in (caught.value.why or "")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_full_folder_is_left_alone(bundle, tmp_path):

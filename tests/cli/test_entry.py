@@ -1,6 +1,7 @@
 """The entry of the command line: Ctrl-C exits with 130 from the first import to the end of the process."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -90,3 +91,43 @@ def test_nothing_slow_is_imported_before_ctrl_c_is_handled():
         "import sys; old = set(sys.modules); import edgepack.__main__; print(*sorted(set(sys.modules) - old))"
     )
     assert set(python(code).stdout.split()) <= {"edgepack", "edgepack.__main__", "atexit", "_signal"}
+
+
+FROM_C = """
+import ctypes, os, subprocess, sys
+from edgepack.base.native import divert
+
+divert()
+ctypes.CDLL(None).puts(b"C says")
+ctypes.CDLL(None).fflush(None)
+os.write(2, b"C warns\\n")
+subprocess.run(["sh", "-c", "echo a child warns >&2"])
+print("the result \\udc80")
+print("an error", file=sys.stderr)
+"""
+
+
+def test_what_c_writes_is_in_a_log_and_not_on_the_terminal(tmp_path):
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_C], capture_output=True, text=True, check=True, env=environment
+    )
+    assert (done.stdout, done.stderr) == ("the result \\udc80\n", "an error\n")
+    (log,) = (tmp_path / "edgepack/logs").iterdir()
+    assert log.read_text() == "C says\nC warns\na child warns\n"
+
+
+def test_a_process_with_nothing_to_log_leaves_no_file_and_needs_none(tmp_path):
+    for state in (tmp_path, tmp_path / "file"):
+        (tmp_path / "file").write_text("")
+        environment = {**os.environ, "XDG_STATE_HOME": str(state)}
+        done = subprocess.run(
+            [sys.executable, "-m", "edgepack", "--version"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
+        )
+        assert done.stdout.startswith("edgepack, version")
+        assert done.stderr == ""
+    assert not list((tmp_path / "edgepack/logs").iterdir())

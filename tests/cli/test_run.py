@@ -89,7 +89,7 @@ def test_the_table_has_every_figure(first):
         for accuracy in ("accuracy_torch", "accuracy_onnxruntime", "accuracy_board"):
             assert 0.8 < row[accuracy] <= 1
         measured = row["measurement"]
-        assert len(measured["samples_ns"]) == 10
+        assert len(measured["samples_ns"]) >= 10
         assert measured["peak_rss_kib"] > 1000
         assert measured["load_ms"] > 0
         assert row["accuracy_samples"] == 90
@@ -195,7 +195,7 @@ def test_the_release_runs_on_a_board_that_stays_and_rolls_back(cli, second):
         assert current == [first["digest"]]
         assert info["arch"] == "x86_64"
         measured = cli("bench", bundle, "kept", "--runs", "5", "--json").json
-        assert len(measured["samples_ns"]) == 5
+        assert len(measured["samples_ns"]) >= 5
     finally:
         assert cli("devices", "down", "kept", "--purge").code == 0
     assert cli("devices", "list").out == ""

@@ -121,8 +121,16 @@ def test_tuning_without_a_budget_or_a_board(cli, tiny_onnx):
 def test_a_library_that_cannot_be_written(cli, tiny_onnx):
     recipe(cli, tiny_onnx)
     (cli.folder / "taken").write_text("a file")
-    for out in (".", "taken/x.so"):
-        refused(cli("compile", "tiny.onnx", "-t", "host", "-o", out), 2, "in the way")
+    for out, why in ((".", "it is a folder"), ("taken/x.so", "cannot write into taken")):
+        refused(cli("compile", "tiny.onnx", "-t", "host", "-o", out), 2, why)
+
+
+def test_bundles_that_cannot_be_written_are_not_built(cli, tiny_onnx):
+    path = recipe(cli, tiny_onnx)
+    (cli.folder / "taken").write_text("a file")
+    done = cli("package", path.name, "-o", "taken/below")
+    refused(done, 2, "cannot write into taken/below", "nothing was run", "--out")
+    assert "load" not in done.err
 
 
 def test_an_unreachable_host(cli, bundle):

@@ -69,7 +69,8 @@ def test_the_model_is_named_from_the_recipes_folder(project):
 def test_every_commented_line_is_a_right_one(project):
     """Uncomment each optional block: all of them pass check."""
     save_model(project / "m.onnx", [1, 4])
-    np.savez(project / "data.npz", **dict.fromkeys(("x_train", "y_train", "x_test", "y_test"), np.zeros(1)))
+    x, y = np.zeros((2, 4), "float32"), np.zeros(2, "int64")
+    np.savez(project / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     text = init(project / "r.yaml", model="m.onnx", targets=("arm64",)).read_text()
     wanted = (
         "data:",
@@ -78,6 +79,7 @@ def test_every_commented_line_is_a_right_one(project):
         "  - method:",
         "    samples:",
         "  minutes:",
+        "  accuracy_min:",
         "  accuracy_drop:",
         "  p90_ms:",
         "  bundle_kib:",

@@ -1,6 +1,7 @@
 """Data from every source becomes splits, or an error with its location."""
 
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -68,6 +69,14 @@ def test_arrays_that_do_not_fit_together(tmp_path, changes, message):
 class Payload:
     def __reduce__(self):
         return (print, ("code from a data file ran",))
+
+
+def test_an_array_that_claims_more_than_there_is_is_refused(tmp_path):
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (100000000000, 4), }".ljust(117) + "\n"
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    with pytest.raises(InputError, match=r"not an \.npz of plain arrays"):
+        load_data(Data(npz="d.npz"), tmp_path)
 
 
 def test_files_that_are_no_arrays(tmp_path, capsys):

@@ -16,12 +16,13 @@ from onnx import TensorProto, helper, numpy_helper
 from edgepack.agent import protocol
 from edgepack.agent.build import build_agent
 from edgepack.agent.protocol import BoardModel
+from edgepack.agent.results import BenchRaw, State, Throttling
 from edgepack.bundle.runtime import runtime_libs
 from edgepack.config.target import load_target
 from edgepack.errors import AgentError, InputError
 from edgepack.lower import compile_model
 from edgepack.measuring import measure as module
-from edgepack.measuring.measure import board_state, evaluate, measure
+from edgepack.measuring.measure import board_state, evaluate, lasting, measure
 from edgepack.measuring.measurement import Measurement
 from edgepack.measuring.stats import summary
 
@@ -78,8 +79,9 @@ def board(tmp_path_factory, weights):
 def test_a_measurement_holds_what_the_agent_measured(board, tmp_path):
     x = np.ones((1, FEATURES), np.float32)
     found = measure(board, {"x": x}, runs=50, warmup=3, emulated=False)
-    assert len(found.samples_ns) == 50
-    assert (found.warmup, found.threads, found.device) == (3, 1, "here")
+    assert len(found.samples_ns) >= 50
+    assert found.warmup >= 3
+    assert (found.starts >= 3, found.threads, found.device) == (True, 1, "here")
     assert found.latency == summary(found.samples_ns)
     assert found.load_ms > 0
     assert found.first_ms > 0
@@ -89,10 +91,46 @@ def test_a_measurement_holds_what_the_agent_measured(board, tmp_path):
     assert Measurement.load(found.save(tmp_path / "m.json")) == found
 
 
+def test_load_and_first_inference_are_medians_of_several_starts(board, monkeypatch):
+    raws = []
+    monkeypatch.setattr(module.protocol, "bench", lambda *_, **__: raws.pop(0))
+    times = (9.0, 1.0, 2.0, 3.0, 2.0)
+    state = State.model_construct(
+        governor=(), frequency_khz=(), temperature=(), load_1min=0.0, memory_available_kib=1,
+        throttling=Throttling(events=0),
+    )  # fmt: skip
+    raws += [
+        BenchRaw.model_construct(
+            load_ms=ms, first_ms=ms / 2, samples_ns=(100, 120), threads=1, warmup=0, peak_rss_kib=1, before=state, after=state
+        )
+        for ms in times
+    ]  # fmt: skip
+    found = measure(board, {}, warmup=0, runs=2, emulated=False)
+    assert (found.starts, found.load_ms, found.first_ms) == (5, 2.0, 1.0)
+    assert not raws
+
+
+@pytest.mark.parametrize(
+    ("pace_ns", "warmup", "runs", "expected"),
+    [
+        (10e6, 10, 100, (10, 100)),  # a second and more already
+        (1e6, 10, 100, (10, 990)),
+        (1e5, 0, 100, (0, 10_000)),
+        (1e4, 10, 100, (90_000, 10_000)),  # more samples would tell no more
+        (1e4, 10, 20_000, (80_000, 20_000)),
+        (1.0, 0, 2, (1_000_000, 10_000)),
+        (2e9, 0, 2, (0, 2)),
+    ],
+)
+def test_a_measurement_takes_a_second(pace_ns, warmup, runs, expected):
+    assert lasting(pace_ns, warmup, runs) == expected
+
+
 def test_an_emulated_measurement_is_labelled_and_not_valid(board):
     x = np.ones((1, FEATURES), np.float32)
     found = measure(board, {"x": x}, runs=40, warmup=0, emulated=True)
     assert found.emulated
+    assert (found.starts, len(found.samples_ns), found.warmup) == (1, 40, 0)
     assert not found.verdict.valid
     assert "emulated" in found.verdict.reasons[0]
 

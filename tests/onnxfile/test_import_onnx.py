@@ -8,11 +8,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepack.errors import InputError
+from edgepack.errors import InputError, UnsupportedError
 from edgepack.export import relative_error, run_onnx
 from edgepack.onnxfile import load_onnx, opset_of
 from edgepack.onnxfile.importing import import_onnx
-from edgepack.onnxfile.reading import MAX_OPSET, foreign
+from edgepack.onnxfile.reading import MAX_OPSET
 from edgepack.spec import Input
 
 WEIGHTS = np.arange(12, dtype="float32").reshape(3, 4)
@@ -130,23 +130,28 @@ def test_an_invalid_graph_and_foreign_operators(tmp_path):
     foreign = model()
     foreign.graph.node[0].domain = "com.microsoft"
     foreign.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    with pytest.raises(InputError, match=r"non-standard operators: com\.microsoft\.MatMul"):
+    with pytest.raises(UnsupportedError, match=r"operator com\.microsoft\.MatMul cannot be compiled"):
         load_onnx(written(tmp_path, foreign))
 
 
-def test_a_foreign_operator_in_a_branch_is_foreign():
+def test_a_foreign_operator_in_a_branch_is_refused_unless_the_file_defines_it(tmp_path):
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, (2,))
-    inner = helper.make_graph(
-        [helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")], "then", [], [y]
-    )
+    inner = helper.make_graph([helper.make_node("Strange", ["x"], ["y"], domain="acme")], "then", [], [y])
     plain = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "else", [], [y])
-    chosen = helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=plain)
+    chosen = helper.make_node("If", ["c"], ["z"], then_branch=inner, else_branch=plain)
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, (2,))
     c = helper.make_tensor_value_info("c", TensorProto.BOOL, ())
-    made = helper.make_model(helper.make_graph([chosen], "main", [x, c], [y]))
-    assert [node.op_type for node in foreign(made)] == ["Gelu"]
-    made.functions.append(helper.make_function("com.microsoft", "Gelu", ["x"], ["y"], [], []))
-    assert not list(foreign(made)), "it is the model's own function"
+    z = helper.make_tensor_value_info("z", TensorProto.FLOAT, (2,))
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("acme", 1)]
+    made = helper.make_model(
+        helper.make_graph([chosen], "main", [x, c], [z]), opset_imports=opsets, ir_version=10
+    )
+    with pytest.raises(UnsupportedError, match=r"operator acme\.Strange cannot be compiled") as caught:
+        load_onnx(written(tmp_path, made))
+    assert caught.value.next
+    body = [helper.make_node("Neg", ["a"], ["b"])]
+    made.functions.append(helper.make_function("acme", "Strange", ["a"], ["b"], body, opsets[:1]))
+    load_onnx(written(tmp_path, made))
 
 
 def test_dynamic_shapes_need_the_recipes_inputs(tmp_path):

@@ -4,8 +4,12 @@ import os
 import subprocess
 
 import pytest
+import small_bundles
+from local_session import Board, LocalSession
 from loopback import Sshd, keygen, lacking
 
+from edgepack.bundle.archive import read_manifest
+from edgepack.remote.install import install
 from edgepack.remote.session import SSHSession, connect
 
 
@@ -85,3 +89,19 @@ def small_disk(tmp_path):
         lacking(f"mounting a tmpfs: {mounted.stderr.decode().strip()}")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture(scope="session")
+def board(tmp_path_factory):
+    folder, home = tmp_path_factory.mktemp("bundles"), tmp_path_factory.mktemp("home")
+    tiny = {"model": b"model" * 100, "library": b"library" * 100}
+    bundles = {
+        "Z": small_bundles.make(folder, version="0.0.1", **tiny),
+        "A": small_bundles.make(folder, version="1.0.0", **tiny),
+        "B": small_bundles.make(folder, version="2.0.0", **tiny | {"model": b"new" * 100}),
+        "bad": small_bundles.make(folder, version="3.0.0", body=small_bundles.CRASHES, **tiny),
+    }
+    for name in ("Z", "A"):
+        install(LocalSession(home), bundles[name])
+    digests = {name: read_manifest(path).digest for name, path in bundles.items()}
+    return Board(bundles, digests | {"X": "0123456789abcdef" * 4}, home)

@@ -9,11 +9,14 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from edgepack.bundle.manifest import Manifest
 from edgepack.errors import UnreachableError
 from edgepack.remote.session import Completed
+from edgepack.remote.survey import survey
 
 
 class Killed(BaseException):
@@ -115,3 +118,31 @@ class LocalSession:
         self._step()
         path = self.home / source
         return path.read_bytes() if path.exists() else None
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board with two releases, Z and A, which is current; B is deployed to copies of it."""
+
+    bundles: dict[str, Path]  # by name; bad is one that does not work
+    digests: dict[str, str]
+    home: Path  # the login directory
+
+    def copy(self, home: Path) -> Path:
+        """A copy of the board; returns the release's folder on it."""
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.copytree(self.home, home, symlinks=True)
+        return home / "edgepack/digits"
+
+
+def works(home: Path, digests: dict[str, str]) -> None:
+    """``current`` is a complete release, and a rollback has a target."""
+    root = home / "edgepack/digits"
+    manifest = Manifest.load(root / "current/manifest.json")
+    assert manifest.digest in digests.values()
+    assert str((root / "current").readlink()).startswith(f"releases/{manifest.digest}")
+    for entry in manifest.files:
+        assert (root / "current" / entry.path).stat().st_size == entry.size
+    found = survey(LocalSession(home), "edgepack/digits")
+    assert found.previous is not None
+    assert found.previous.manifest is not None

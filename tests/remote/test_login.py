@@ -1,14 +1,19 @@
 """Logging in with keys of ssh-agent, public halves, certificates, and identity files that are none."""
 
+import base64
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from loopback import Sshd, keygen, need, public
 
 from edgepack.errors import UnreachableError
@@ -37,6 +42,44 @@ def agent(tmp_path, keys):
     """The socket of an agent that has the user's key."""
     with ssh_agent(tmp_path / "agent", keys / "user"):
         yield tmp_path / "agent"
+
+
+def string(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+class HardwareAgent(threading.Thread):
+    """An agent with the key of a security key (FIDO), whose signatures have a flag and a counter of their own."""
+
+    TYPE = b"sk-ssh-ed25519@openssh.com"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(daemon=True)
+        self.secret = Ed25519PrivateKey.generate()
+        self.blob = string(self.TYPE) + string(self.secret.public_key().public_bytes_raw()) + string(b"ssh:")
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen()
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as file:
+                while head := file.read(4):
+                    connection.sendall(string(self.answer(file.read(int.from_bytes(head, "big")))))
+
+    def answer(self, request: bytes) -> bytes:
+        if request[0] == 11:  # which keys there are
+            return b"\x0c" + (1).to_bytes(4, "big") + string(self.blob) + string(b"a token")
+        data = request[1 + len(string(self.blob)) + 4 :][
+            : int.from_bytes(request[1 + len(string(self.blob)) :][:4], "big")
+        ]
+        touched = b"\x01" + (7).to_bytes(4, "big")
+        signed = hashlib.sha256(b"ssh:").digest() + touched + hashlib.sha256(data).digest()
+        return b"\x0e" + string(string(self.TYPE) + string(self.secret.sign(signed)) + touched)
 
 
 def configure(home, text: str) -> None:
@@ -126,6 +169,21 @@ def test_an_agent_that_refuses_to_sign_costs_one_attempt(sshd, home, keys, tmp_p
         why = reason(sshd.device(identity_file=None))
         assert str(keys / "other") in why  # keys after the refused one were tried
         assert str(home / "mine") in why
+
+
+def test_a_security_key_in_the_agent_logs_in_by_its_public_half(home, keys, tmp_path, monkeypatch):
+    agent = HardwareAgent(tmp_path / "agent")
+    agent.start()
+    public_half = home / "token.pub"
+    public_half.write_text(f"{agent.TYPE.decode()} {base64.b64encode(agent.blob).decode()} a token\n")
+    server = Sshd(tmp_path / "sshd", home / "token", keys / "host").start()
+    try:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+        connect("pi", server.device(identity_file=str(public_half))).close()
+        connect("pi", server.device(identity_file=None)).close()
+    finally:
+        server.stop()
+        agent.listener.close()
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "/dev/zero", "/dev/null", "socket"])

@@ -83,8 +83,9 @@ def test_a_proxy_command_that_fails_is_quoted(sshd, home, relay):
 def test_a_silent_proxy_command_is_given_up(sshd, home, relay, monkeypatch):
     monkeypatch.setattr(connection, "_HANDSHAKE_TIMEOUT_S", 0.5)
     configure(home, f"  ProxyCommand echo $$ >{home}/pid; exec sleep 600")
-    with pytest.raises(UnreachableError):
+    with pytest.raises(UnreachableError) as raised:
         connect("pi", board(sshd))
+    assert "no answer within 0.5 s" in (raised.value.why or "")
     assert not alive(int((home / "pid").read_text()))
 
 
@@ -198,8 +199,12 @@ def test_a_name_that_no_host_has_is_unreachable(sshd, home, host):
 
 
 def test_a_user_name_of_any_length_is_rejected_by_the_server(sshd, home):
-    with pytest.raises(UnreachableError):
+    with pytest.raises(UnreachableError) as raised:
         connect("pi", sshd.device(user="r" * 60_000))
+    assert len(raised.value.message) < 200
+    with pytest.raises(UnreachableError) as raised:
+        connect("pi", sshd.device(user="ro\not\x1b[2J"))
+    assert raised.value.message.isprintable()
 
 
 def test_the_commands_in_messages_can_be_pasted(sshd, home):

@@ -283,13 +283,16 @@ def test_an_include_of_nothing_is_nothing(config, home, kind):
     assert says(config, f"Include {home / kind}\nUser pi\n") == "pi"
 
 
-@pytest.mark.parametrize("kind", ["fifo", "link to /dev/zero", "writable"])
+@pytest.mark.parametrize("kind", ["fifo", "link to /dev/zero", "writable", "huge"])
 def test_a_configuration_that_is_no_trusted_file_is_refused(config, kind):
     if kind == "fifo":
         os.mkfifo(config)
     elif kind == "writable":
         config.write_text("User pi\n")
         config.chmod(0o664)
+    elif kind == "huge":
+        config.touch()
+        os.truncate(config, 1 << 33)  # sparse
     else:
         config.symlink_to("/dev/zero")
     with pytest.raises(ConfigError) as raised:

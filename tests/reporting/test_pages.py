@@ -18,7 +18,7 @@ from edgepack.measuring.stats import BoardState
 from edgepack.reporting import charts
 from edgepack.reporting import format as fmt
 from edgepack.reporting.document import CurvePoint
-from edgepack.reporting.figures import FIGURES
+from edgepack.reporting.figures import FIGURES, NOT_VALID, cell
 from edgepack.reporting.html import to_html
 from edgepack.reporting.markdown import escape, to_markdown
 from edgepack.reporting.markup import el
@@ -345,3 +345,20 @@ def test_a_methods_metrics_are_in_every_format_of_the_report(monkeypatch):
 )
 def test_a_methods_figures_are_plain_text(value, shown):
     assert fmt.metric(value) == shown
+
+
+def test_a_figure_that_is_not_valid_is_marked_wherever_it_stands():
+    report = REPORTS["bad"]
+    shown = f"({NOT_VALID})"
+    drifting = cell(
+        report, next(f for f in FIGURES if f.label == "Latency p50"), report.placements[0], "release"
+    )
+    assert drifting.text.endswith(shown)
+    for page in (to_markdown(report), printed(report), printed(report, Terminal())):
+        lines = [line for line in page.splitlines() if "Latency p50" in line]
+        assert any(drifting.text in line for line in lines)
+    assert f"release, 2 threads {shown}" in words(tree(PAGES["bad"])).replace("threads", "threads ").replace(
+        "  ", " "
+    )
+    (gate,) = (gate for gate in report.gates if gate.name == "p90_ms")
+    assert "not valid" in gate.why

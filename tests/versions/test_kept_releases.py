@@ -41,7 +41,7 @@ def test_an_older_bundle_is_deployed_measured_and_rolled_back_to(older, board):
     digest = read_manifest(older).digest
     assert api.deploy(older, board.name).digest == digest
     assert not api.deploy(older, board.name).changed
-    assert len(api.bench(older, board.name, runs=30).samples_ns) == 30
+    assert len(api.bench(older, board.name, runs=30).samples_ns) >= 30
     api.deploy(kept.NEWEST, board.name)
     back = api.rollback("digits", board.name)
     assert (back.digest, back.changed) == (digest, True)

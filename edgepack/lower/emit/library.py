@@ -1,10 +1,10 @@
 """Export a built executable as one shared library for the board; equal models give identical bytes."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgepack.base.temporary import temporary_folder
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
 from edgepack.lower.emit import cubin, vectors
@@ -57,7 +57,7 @@ def export(
         EdgepackError: A CUDA compiler is needed and not installed, or the linker failed.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".edgepack-", dir=out.parent) as folder:
+    with temporary_folder(out.parent, ".edgepack-") as folder:
         linked = Path(folder, "model.so")
 
         def pack(module: Any, _system: bool, _prefix: str, _folder: str) -> str:

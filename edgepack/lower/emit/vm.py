@@ -1,5 +1,6 @@
 """The executor ``vm``, TVM's virtual machine: memory plan and bytecode, then one shared library."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
 from edgepack.lower.conditions import FUSED, LEGAL, PLANNED, SCHEDULED, SEQUENTIAL
+from edgepack.lower.emit import objects
 from edgepack.lower.phase import Executor, Facts, Lowering, Module, Phase, sequence
 from edgepack.lower.result import CudaModule
 from edgepack.spec.runtime import BASE, CUDA, EXTRA
@@ -59,22 +61,38 @@ def build(
 
     progress("build")
     compiler = library.use_our_cuda_compiler(lowering.target)
-    try:
-        with tvm.transform.PassContext(opt_level=3):
-            executable = tvm.relax.build(mod, target=lowering.tvm_target, relax_pipeline=None)
-    except EdgepackError:
-        raise
-    except Exception as error:  # TVM and LLVM raise errors of no common class
-        lines = str(error).strip().splitlines()
-        raise EdgepackError(
-            "the code generator failed",
-            where=f"{lowering.model} for {lowering.target.name}",
-            why=lines[-1] if lines else type(error).__name__,
-            next="edgepack compile --dump DIR … shows the module after each phase",
-        ) from error
-    progress("link")
-    library.export(executable, lowering.target, out, compiler, lowering.facts)
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+        try:
+            if lowering.target.gpu is None:
+                executable = _build_on_cores(mod, lowering, Path(folder))
+            else:
+                with tvm.transform.PassContext(opt_level=3):
+                    executable = tvm.relax.build(mod, target=lowering.tvm_target, relax_pipeline=None)
+        except EdgepackError:
+            raise
+        except Exception as error:  # TVM and LLVM raise errors of no common class
+            lines = str(error).strip().splitlines()
+            raise EdgepackError(
+                "the code generator failed",
+                where=f"{lowering.model} for {lowering.target.name}",
+                why=lines[-1] if lines else type(error).__name__,
+                next="edgepack compile --dump DIR … shows the module after each phase",
+            ) from error
+        progress("link")
+        library.export(executable, lowering.target, out, compiler, lowering.facts)
     return tuple(compiler.modules)
+
+
+def _build_on_cores(mod: Module, lowering: Lowering, folder: Path) -> Any:
+    """Do what ``relax.build`` does, with one core per part of the kernels; the object files stay in ``folder``."""
+    from tvm import relax
+    from tvm.relax import vm_build
+
+    builder = relax.ExecBuilder()
+    rest = vm_build._vmcodegen(builder, mod)  # noqa: SLF001 - the steps of relax.build have no public names
+    kernels = vm_build._filter_tir(rest)  # noqa: SLF001
+    libraries = objects.static_libraries(kernels, lowering.tvm_target, folder) if kernels else []
+    return vm_build._vmlink(builder, lowering.tvm_target, ext_libs=libraries)  # noqa: SLF001
 
 
 def runtime(target: Target, facts: Facts) -> tuple[str, ...]:

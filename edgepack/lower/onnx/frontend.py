@@ -14,8 +14,9 @@ from edgepack.lower.onnx.rewrites.passes import rewrite
 from edgepack.lower.phase import Lowering, content_of
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of
 from edgepack.onnxfile.encodings import encoded_constants
-from edgepack.onnxfile.importing import fit_model, open_batch, simplify_model
+from edgepack.onnxfile.importing import fit_model, keep_model, open_batch
 from edgepack.onnxfile.inlining import inline_functions, is_function
+from edgepack.onnxfile.known import fold_known
 from edgepack.onnxfile.protos import IR_VERSION
 from edgepack.onnxfile.ranges import index_ranges
 from edgepack.onnxfile.reading import nodes
@@ -66,7 +67,7 @@ def import_model(model: Any, where: str) -> tuple[Any, list[ModelProblem], Any]:
     expanded = inline_functions(model, defined, opset_of(model)) if defined else None
     if expanded is None:
         return relax, problems, model
-    expanded = rewrite(canonicalise(simplify_model(canonicalise(expanded), where)), value_types)
+    expanded = rewrite(canonicalise(fold_known(canonicalise(expanded))), value_types)
     remaining: list[ModelProblem] = []
     relax = to_relax(expanded, where, remaining.append)
     known = {node.name for node in nodes(model)}
@@ -96,7 +97,7 @@ def prepare(model: Any, where: str) -> Any:
     static_shapes(model.graph, where)
     if model.ir_version == IR_VERSION and canonicalise(model) == model:
         return model
-    return fit_model(model, open_batch(model), where)
+    return fit_model(model, open_batch(model), where, keep_model)
 
 
 def value_types(graph: Any) -> dict[str, ValueType]:

@@ -19,6 +19,7 @@ from edgepack.remote.sshconfig.reader import ConfigFile, Reader
 from edgepack.remote.sshconfig.tokens import check_for_shell, check_host, expand, expand_home, expand_path
 
 CONNECT_TIMEOUT_S = 10.0
+_LONGEST_SHOWN = 80  # characters of a name
 SYSTEM_FOLDER = Path("/etc/ssh")
 Hop = tuple[str | None, str, int | None]  # user, host, port
 _DEFAULT_IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_ecdsa_sk")
@@ -54,7 +55,7 @@ class Endpoint:
 
     def __str__(self) -> str:
         port = "" if self.port == SSH_PORT else f":{self.port}"
-        return f"{self.user}@{self.host}{port}"
+        return f"{_shown(self.user)}@{_shown(self.host)}{port}"
 
 
 def ssh_dir() -> Path:
@@ -266,6 +267,12 @@ def _agent(setting: str | None, tokens: dict[str, str]) -> Path | None:
     else:
         value = os.environ.get(setting[1:]) if setting.startswith("$") else setting
     return Path(value) if value else None
+
+
+def _shown(name: str) -> str:
+    """A name for a message: on one line, of some length."""
+    name = name if name.isprintable() else ascii(name)[1:-1]
+    return name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}…"
 
 
 def _timeout(value: str | None) -> float | None:

@@ -55,24 +55,21 @@ class Reader:
         try:
             data = read_regular(file.path)
             status = file.path.stat()
-        except IsADirectoryError:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return
+        except PermissionError as error:
+            if included is not None:  # ssh takes a configuration that it may not read as empty
+                self._unreadable(file, included, error)
             return
         except OSError as error:
-            regular = not file.path.exists() or file.path.is_file()
-            if included is None and regular:
-                return  # like ssh, treat a missing or unreadable configuration as empty
-            if isinstance(error, FileNotFoundError):
-                return
-            where = included or Problem(str(file.path), 1, 1, "")
-            message = f"{file.path} cannot be read: {error.strerror}"
-            self.problems.append(Problem(where.file, where.line, where.column, message))
+            self._unreadable(file, included or Problem(str(file.path), 1, 1, ""), error)
             return
         if file.checked and (status.st_uid not in (0, os.getuid()) or status.st_mode & _OTHERS_MAY_WRITE):
             message = "others than you may write this file, so ssh does not trust it: chmod go-w, or chown it"
             self.problems.append(Problem(str(file.path), 1, 1, message))
             return
         block = _Block(enclosing=active, applies=active)
-        for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1):
+        for number, line in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
             keyword, rest = keyword_of(line)
             if not keyword:
                 continue
@@ -81,7 +78,10 @@ class Reader:
             try:
                 self._line(file, at, keyword, rest, block)
             except ValueError as error:
-                self.problems.append(Problem(at.file, at.line, at.column, f"{keyword}: {error}"))
+                self.problems.append(replace(at, message=f"{keyword}: {error}"))
+
+    def _unreadable(self, file: ConfigFile, at: Problem, error: OSError) -> None:
+        self.problems.append(replace(at, message=f"{file.path} cannot be read: {error.strerror}"))
 
     def _line(self, file: ConfigFile, at: Problem, keyword: str, rest: str, block: "_Block") -> None:
         if not rest:

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import onnx
 from onnx import TensorProto as T
-from onnx import defs, helper
+from onnx import defs, helper, numpy_helper
+
+from edgepack.export.reference import open_session, run_session
 
 OLDEST = 7
 NEWEST = defs.onnx_opset_version()
@@ -781,3 +784,54 @@ def opsets(op: str) -> Iterator[tuple[int, int]]:
     for version in changed()[op]:
         if not defs.get_schema(op, max(version, OLDEST)).deprecated:
             yield version, max(version, OLDEST)
+
+
+def model_of(op, opset, form):
+    """A model of one node, with an input even if the node has none."""
+    nodes, inputs, constants, names = [], [], [], []
+    for i, x in enumerate(form.inputs):
+        name = "" if x is None else f"x{i}"
+        if isinstance(x, X):
+            kind = helper.np_dtype_to_tensor_dtype(np.dtype(x.dtype))
+            inputs.append(helper.make_tensor_value_info(name, kind, x.shape))
+            if x.before:
+                nodes.append(helper.make_node(x.before, [name], [f"{name}b"]))
+                name = f"{name}b"
+        elif x is not None:
+            constants.append(numpy_helper.from_array(np.asarray(x), name))
+        names.append(name)
+    made_of_it = [f"y{i}" for i in range(form.outputs)]
+    outputs = made_of_it[: form.returned or form.outputs]
+    if op == "If" or not inputs:
+        inputs.append(helper.make_tensor_value_info("z", T.FLOAT, [2, 3, 4]))
+        nodes.append(helper.make_node("Neg", ["z"], ["w"]))
+        outputs.append("w")
+    nodes.append(helper.make_node(op, names, made_of_it, "tested", **form.attributes))
+    graph = helper.make_graph(
+        nodes, "g", inputs, [helper.make_empty_tensor_value_info(o) for o in outputs], constants
+    )
+    made = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10 if opset > 8 else 4
+    )
+    return onnx.shape_inference.infer_shapes(made)
+
+
+def written(model, path):
+    """Write a model; outputs whose type cannot be inferred get that which onnxruntime gives them."""
+    path.write_bytes(model.SerializeToString())
+    unknown = [o for o in model.graph.output if not o.type.tensor_type.HasField("shape")]
+    if unknown:
+        session = open_session(path)
+        feed = {
+            i.name: np.ones(i.shape, {"tensor(float)": "float32", "tensor(bool)": "bool"}[i.type])
+            for i in session.get_inputs()
+        }
+        values = dict(
+            zip([o.name for o in model.graph.output], run_session(session, feed, path), strict=True)
+        )
+        for output in unknown:
+            value = values[output.name]
+            kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+            output.CopyFrom(helper.make_tensor_value_info(output.name, kind, value.shape))
+        path.write_bytes(model.SerializeToString())
+    return path

@@ -1,0 +1,93 @@
+"""Run a plan: its stages, its report, and the bundles beside the report or in a folder of the user's."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgepack.base.files import require_writable, write_atomic
+from edgepack.config.plan import Plan
+from edgepack.config.recipe import Tune
+from edgepack.engine.artifact import Artifact
+from edgepack.engine.events import Listener, ignore
+from edgepack.engine.store import Store
+from edgepack.errors import EdgepackError
+from edgepack.pipeline.strategy import Strategy
+from edgepack.pipeline.trace import Until
+from edgepack.reporting.document import Report
+from edgepack.reporting.saved import folder_of, save
+from edgepack.spec.candidate import RELEASE
+
+SUFFIX = ".edgepack"
+
+
+def run_plan(
+    plan: Plan,
+    until: Until,
+    *,
+    out: Path | None = None,
+    fresh: Sequence[str] = (),
+    listener: Listener = ignore,
+    budget: Tune | None = None,
+    strategy: Strategy | None = None,
+    offline: bool = False,
+) -> tuple[Report, list[Artifact], list[EdgepackError]]:
+    """Run a plan's stages up to ``until`` and save the report; returns it, the last stage's artifacts, and the errors.
+
+    Bundles, with the sources of their CUDA kernels, are written to ``out``, by default to the run's folder.
+
+    Raises:
+        UsageError: ``out`` cannot be written to (nothing was run), or ``fresh`` has an unknown stage.
+        UnreachableError, TrustError: a board cannot be used, unless ``offline``; nothing was run.
+    """
+    from edgepack.pipeline.execute import execute
+    from edgepack.reporting.fold import fold
+
+    if out is not None:
+        require_writable(out)
+    done = execute(
+        plan, until, fresh=fresh, listener=listener, budget=budget, strategy=strategy, offline=offline
+    )
+    report = fold(done.trace.events)
+    save(report)
+    if until in {"package", "bench"}:
+        _keep(done.artifacts, folder_of(report) if out is None else out, link=out is None)
+    return report, done.artifacts, done.errors
+
+
+def release_model(plan: Plan, listener: Listener = ignore) -> Path:
+    """Compress a recipe's model and return the path of the release's .onnx file.
+
+    Raises:
+        EdgepackError: the first error of the run.
+    """
+    _, artifacts, errors = run_plan(plan, "evaluate", listener=listener)
+    if errors:
+        raise errors[0]
+    return Store().path(artifacts[0])
+
+
+def bundles(report: Report, out: Path | None = None) -> list[Path]:
+    """The bundles of a run's release that are in ``out``, by default in the run's folder."""
+    folder = folder_of(report) if out is None else out
+    made = (
+        artifact.name
+        for outcome in report.stages
+        if outcome.candidate == RELEASE
+        for artifact in outcome.artifacts
+        if artifact.kind == "bundle"
+    )
+    return [path for name in dict.fromkeys(made) if (path := folder / name).is_file()]
+
+
+def _keep(artifacts: Sequence[Artifact], folder: Path, *, link: bool) -> None:
+    """Put artifacts into a folder: as a link to the same bytes if possible, else as a copy."""
+    for artifact in artifacts:
+        stored, path = Store().path(artifact), folder / artifact.name
+        if link:
+            try:
+                os.link(stored, path)
+            except OSError:  # another file system, or one without links
+                pass
+            else:
+                continue
+        write_atomic(path, stored.read_bytes())
