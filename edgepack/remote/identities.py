@@ -6,6 +6,7 @@ a certificate (CertificateFile, or ``X-cert.pub``) is offered before its key.
 
 import base64
 import binascii
+import io
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -89,30 +90,59 @@ def _of_agent(hop: Endpoint, tried: list[str], stack: ExitStack) -> "dict[bytes,
 
 
 def _read(path: Path, in_agent: "dict[bytes, HeldKey]", tried: list[str], *, required: bool) -> _Named:
-    import paramiko
+    from cryptography.exceptions import UnsupportedAlgorithm
 
     public = _public_half(path)
     held = public is not None and public.blob in in_agent
+    reason = ""
     try:
         data = read_regular(path, _LIMIT)
-        if public is not None and not _is_private(data):
-            if not held:
-                tried.append(f"{path}: a public key, whose private half is not in ssh-agent (ssh-add it)")
-            return _Named(path, public, None)
-        private = paramiko.PKey.from_path(path)
-        private.public_blob = None  # its certificate is offered on its own
-        return _Named(path, HostKey(private.get_name(), private.asbytes()), private)
+        if public is None or _is_private(data):
+            private = _private_key(data)
+            return _Named(path, HostKey(private.get_name(), private.asbytes()), private)
+        reason = "a public key, whose private half is not in ssh-agent (ssh-add it)"
     except FileNotFoundError:
-        if required and not held:
-            tried.append(f"{path}: no such file")
-    except (paramiko.PasswordRequiredException, TypeError):  # TypeError: cryptography needs a passphrase
-        if not held:
-            tried.append(f"{path}: encrypted (ssh-add it to the agent)")
+        reason = "no such file" if required else ""
     except OSError as error:
-        tried.append(f"{path}: {error.strerror}")
-    except (paramiko.SSHException, ValueError):
-        tried.append(f"{path}: not a private key of a kind that can be read")
+        reason = error.strerror or str(error)
+    except TypeError:  # a passphrase is needed
+        reason = "encrypted (ssh-add it to the agent)"
+    except UnsupportedAlgorithm:
+        reason = "of a kind that cannot be read; ssh-add it to the agent, as for the key of a hardware token"
+    except ValueError:
+        reason = "not a private key, or damaged"
+    if reason and not held:
+        tried.append(f"{path}: {reason}")
     return _Named(path, public, None)
+
+
+def _private_key(data: bytes) -> "PKey":
+    """A private key from a file's contents.
+
+    Raises:
+        TypeError: it is encrypted.
+        ValueError, UnsupportedAlgorithm: it is damaged, or of a kind that cannot be used.
+    """
+    import paramiko
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    # paramiko's own parser knows fewer formats, and fails in its own ways on damaged files.
+    openssh = b"BEGIN OPENSSH" in data
+    load = serialization.load_ssh_private_key if openssh else serialization.load_pem_private_key
+    key = load(data, password=None)
+    kinds: dict[type, type[PKey]] = {
+        rsa.RSAPrivateKey: paramiko.RSAKey,
+        ec.EllipticCurvePrivateKey: paramiko.ECDSAKey,
+        ed25519.Ed25519PrivateKey: paramiko.Ed25519Key,
+    }
+    for kind, made in kinds.items():
+        if isinstance(key, kind):
+            text = key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+            )
+            return made.from_private_key(io.StringIO(text.decode()))
+    raise ValueError(f"a key of the kind {type(key).__name__}")
 
 
 def _is_private(data: bytes) -> bool:

@@ -255,12 +255,12 @@ def _damage(found: Survey, manifest: Manifest) -> str:
 
 
 def _checked(held: BoardLock, target: BoardFolder) -> Manifest:
-    """The manifest of the release to roll back to, whose files are intact."""
+    """The manifest of the release to roll back to, whose own files are intact."""
     if target.manifest is None and target.refusal is not None:
         raise target.refusal
     faults = ["its manifest is missing"]
     if target.manifest is not None:
-        faults = check(held, posixpath.join(held.root, "releases"), target.name, target.manifest)
+        faults = check(held, posixpath.join(held.root, "releases"), target.name, target.manifest, extra=True)
     if target.manifest is None or faults:
         raise DeployError(
             f"the previous release {target.digest[:12]} is damaged",

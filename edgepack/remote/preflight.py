@@ -13,7 +13,7 @@ from edgepack.errors import PreflightError
 from edgepack.remote.layout import script, work_path
 from edgepack.remote.session import Session
 
-TOOLS = ("sha256sum", "flock", "readlink", "ln", "mv", "cp", "sync", "df", "find")
+TOOLS = ("sha256sum", "flock", "readlink", "ln", "mv", "cp", "sync", "df", "find", "head", "tail", "rmdir")
 # Space for outputs of the smoke test, the history, and directories of the file system.
 MARGIN = 8 << 20  # bytes
 
@@ -79,6 +79,8 @@ while read -r _ mounted _ options _; do
   if [ "$mounted" = "$point" ]; then echo "options $options"; fi
 done 2>/dev/null </proc/mounts
 for tool in TOOLS; do command -v "$tool" >/dev/null || echo "lacks $tool"; done
+find / -prune -type d -perm 755 >/dev/null 2>&1 || echo "lacks find with -perm"
+echo | head -c 1 >/dev/null 2>&1 || echo "lacks head with -c"
 while IFS=: read -r key value; do
   case $key in Features*|flags*) echo "features $value"; break;; esac
 done 2>/dev/null </proc/cpuinfo
@@ -187,7 +189,7 @@ def _problems(facts: BoardFacts, target: TargetInfo, size: int, libraries: list[
         yield from _libraries(facts, target, libraries)
     yield from _storage(facts, size)
     for tool in facts.lacking_tools:
-        yield f"tools: {tool} is missing (Debian: apt install coreutils util-linux)"
+        yield f"tools: {tool} is missing (Debian: apt install coreutils findutils util-linux)"
 
 
 def _userland(facts: BoardFacts, target: TargetInfo) -> Iterator[str]:

@@ -20,7 +20,8 @@ from edgepack.remote.survey import refuse_other_kind, survey
 from edgepack.remote.tree import DESCRIBE, Described, described, listed, removal, remove, sections
 
 _RELEASE = "release"  # the bundle's folder in the run's; beside it are folders with inputs and outputs
-# The run's own folder, or those of other runs whose lock nobody holds: they were killed, or lost their connection.
+# The run's own folder, or those of other runs whose lock nobody holds: they were killed, or lost their connection. One
+# that has nothing but its lock file may just be taking it.
 _LIST = (
     DESCRIBE
     + f"""\
@@ -31,7 +32,12 @@ set --
 for entry in *-*; do
   case $entry in *[!0-9a-f-]*) continue;; esac
   [ "$(kind "$entry")" = folder ] && [ "$(kind "$entry/.lock")" = file ] || continue
-  if [ -n "$own" ]; then [ "$entry" = "$own" ] || continue; else flock -n "$entry/.lock" true || continue; fi
+  if [ -n "$own" ]; then
+    [ "$entry" = "$own" ] || continue
+  else
+    [ -d "$entry/{_RELEASE}" ] || [ -n "$(find "./$entry" -prune -mmin +0)" ] || continue
+    flock -n "$entry/.lock" true || continue
+  fi
   set -- "$@" "./$entry"
   manifest "$entry/{_RELEASE}" "$entry"
 done

@@ -16,7 +16,7 @@ from edgepack.remote import elf
 from edgepack.remote.layout import checksums, good
 from edgepack.remote.lock import BoardLock
 from edgepack.remote.survey import BoardFolder
-from edgepack.remote.tree import DESCRIBE, described, differences, expected, folders_of, sections
+from edgepack.remote.tree import DESCRIBE, EXTRA, described, differences, expected, folders_of, sections
 
 BytesSent = Callable[[int, int], None]  # bytes sent so far, bytes in total
 
@@ -197,17 +197,17 @@ def stage(
     return total
 
 
-def check(held: BoardLock, base: str, folder: str, manifest: Manifest) -> list[str]:
+def check(held: BoardLock, base: str, folder: str, manifest: Manifest, *, extra: bool = False) -> list[str]:
     """How a folder on the board differs from a release, after all is written to the board's disk.
 
-    Files, kinds, modes and contents are compared.
+    Files, kinds, modes and contents are compared; with ``extra``, further files in the folder are accepted.
 
     Raises:
         DeployError: The board could not write it to its disk.
         UnreachableError: The connection was lost.
     """
     faults = _compare(held, _FLUSH, base, folder, manifest)
-    return [f"{path} {fault}" for path, fault in faults.items()]
+    return [f"{path} {fault}" for path, fault in faults.items() if not (extra and fault == EXTRA)]
 
 
 def _compare(

@@ -19,6 +19,7 @@ from edgepack.remote.layout import checksums, good, script_bytes
 from edgepack.remote.session import Session
 from edgepack.remote.tree import (
     DESCRIBE,
+    EXTRA,
     FILES,
     Described,
     Tree,
@@ -129,8 +130,9 @@ class BoardFolder:
 
     @cached_property
     def faults(self) -> int:
-        """In how many files it differs from its manifest in kind, mode or number; contents are not compared."""
-        return 0 if self.manifest is None else len(differences(self.tree, expected(self.manifest)))
+        """How many of its files are missing, or have another kind or mode; contents are not compared."""
+        found = {} if self.manifest is None else differences(self.tree, expected(self.manifest))
+        return sum(fault != EXTRA for fault in found.values())
 
     def _made(self, path: str) -> bool:
         folder, name = posixpath.split(path)

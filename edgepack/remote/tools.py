@@ -52,7 +52,9 @@ for entry in * .new-*; do
   [ "$(kind "$entry")" = folder ] || continue
   case $entry in
     "$digest"|"$digest".*) ;;
-    .new-*) [ "$(kind "$entry/.lock")" = file ] && flock -n "$entry/.lock" true || continue;;
+    .new-*)
+      [ -d "$entry/set" ] || [ -n "$(find "./$entry" -prune -mmin +0)" ] || continue  # it may be taking its lock
+      [ "$(kind "$entry/.lock")" = file ] && flock -n "$entry/.lock" true || continue;;
     *) [ -n "$(find "./$entry" -prune -mmin +1440)" ] || continue;;
   esac
   set -- "$@" "./$entry"

@@ -15,6 +15,7 @@ Tree = Mapping[str, str]
 ``other``, a link, a FIFO, or a path that edgepack would not make."""
 
 FILES = ("644", "755", "file")
+EXTRA = "is not part of the release"
 
 # Shell functions that describe files. The first word of every line that they write is a random mark, `$mark`, so that
 # neither a file's name nor its contents can be taken for one. Only regular files are opened: a FIFO would block.
@@ -144,7 +145,7 @@ def differences(tree: Tree, right: Tree, sound: Collection[str] | None = None) -
 
     With ``sound``, the paths of files whose sha256 is right, contents are compared, too.
     """
-    found = {path: "is not part of the release" for path in tree if path not in right}
+    found = {path: EXTRA for path in tree if path not in right}
     for path, kind in right.items():
         there = tree.get(path)
         if there is None:

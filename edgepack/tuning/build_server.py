@@ -44,7 +44,7 @@ def build(module: str, target: Target, out: str, gpu: Path | None = None) -> Non
     import tvm
     from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 
-    from edgepack.lower.emit import library
+    from edgepack.lower.emit import arithmetic, library
     from edgepack.schedules import tvm_target
     from edgepack.tuning.link import fcompile
 
@@ -52,7 +52,7 @@ def build(module: str, target: Target, out: str, gpu: Path | None = None) -> Non
     # Weights are already in the layout of the schedule, as in the compiled model; this is not timed.
     mod = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(mod)
     compiler = library.use_our_cuda_compiler(target)
-    built = tvm.tirx.build(mod, target=tvm_target(target))
+    built = tvm.tirx.build(mod, target=tvm_target(target), pipeline=arithmetic.register(target))
     if target.gpu:
         library.export(built, target, Path(out), compiler)
     else:

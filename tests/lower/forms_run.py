@@ -13,13 +13,11 @@ from onnx.reference import ReferenceEvaluator
 from edgepack.config.target import load_target
 from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.export.reference import open_session, run_session
-from edgepack.lower import phases
+from edgepack.lower import compile_model
 from edgepack.lower.onnx.frontend import import_model
-from edgepack.lower.phase import Lowering
 from edgepack.onnxfile import canonicalise, load_onnx
 from edgepack.onnxfile.importing import fit_model
 from edgepack.onnxfile.unrolling import rename
-from edgepack.schedules import tvm_target
 
 TARGET = "x86-64-v3"
 TOLERANCE = {"float16": 2e-3, "float32": 1e-5, "float64": 1e-6}  # relative to the largest value
@@ -70,11 +68,8 @@ def run(models: Mapping[str, onnx.ModelProto], feeds: Mapping[str, Mapping[str, 
     merged = _merge(models)
     path = folder / "merged.onnx"
     onnx.save(merged, path)
-    lowering = Lowering(path, load_target(TARGET), tvm_target(load_target(TARGET)))
-    module = phases.run(phases.phases_for(lowering.target), lowering)
-    with tvm.transform.PassContext(opt_level=3):
-        built = relax.build(module, target=lowering.tvm_target, relax_pipeline=None)
-    machine = relax.VirtualMachine(built, tvm.cpu())
+    library = compile_model(path, load_target(TARGET), folder / "merged.so").path
+    machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
     given = {f"{name}_{key}": value for name, each in feeds.items() for key, value in each.items()}
     results = machine["main"](*[tvm.runtime.tensor(given[value.name]) for value in merged.graph.input])
     results = [results] if hasattr(results, "numpy") else list(results)

@@ -205,15 +205,19 @@ def test_a_board_without_getconf_and_ldd_is_recognised(board: Board, tmp_path):
         "chmod",
         "sleep",
     )
-    for name in needed:
+    for name in set(needed):
         (tools / name).symlink_to(shutil.which(name))
     root = board.copy(tmp_path / "home")
     session = LocalSession(tmp_path / "home", path=str(tools))
     assert install(session, board.bundles["B"]).changed
     assert read_manifest_of(root / "current") == board.digests["B"]
     bundle = small_bundles.make(tmp_path, version="9.0.0", libc="2.999")
+    (tools / "find").unlink()
+    (tools / "find").write_text("#!/bin/sh\nexit 1\n")  # as busybox's, built without -perm
+    (tools / "find").chmod(0o755)
     with pytest.raises(PreflightError) as raised:
         install(session, bundle)
+    assert "tools: find with -perm is missing" in (raised.value.why or "")
     assert re.search(r"libc: glibc 2\.\d+, the release needs 2\.999", raised.value.why or "")
 
 

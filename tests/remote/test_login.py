@@ -10,14 +10,17 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from loopback import Sshd, keygen, need, public
 
-from edgepack.errors import UnreachableError
-from edgepack.remote import agentkeys
+from edgepack.config.device import Device
+from edgepack.errors import UnreachableError, UsageError
+from edgepack.remote import agentkeys, sshconfig
+from edgepack.remote.identities import identities
 from edgepack.remote.session import connect
 
 
@@ -156,6 +159,95 @@ def test_an_agent_that_does_not_answer_is_left_out(sshd, home, keys, tmp_path, m
         assert "does not answer" in reason(sshd.device(identity_file=None))
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\0\0\0\0",
+        string(b"\x05"),
+        string(b"\x0c\xff\xff\xff\xff"),
+        string(b"\x0c\0\0\0\1" + string(b"x") + string(b"")),
+        b"\xff\xff\xff\xff\x0c",
+        b"",
+    ],
+)
+def test_a_socket_that_is_no_agent_is_left_out(sshd, home, tmp_path, monkeypatch, answer):
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "other"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "other"))
+        listener.listen()
+
+        def serve() -> None:
+            for _ in range(2):
+                peer, _ = listener.accept()
+                with peer:
+                    peer.recv(100)
+                    peer.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        connect("pi", sshd.device()).close()
+        reason(sshd.device(identity_file=None))
+        thread.join(10)
+
+
+def damaged_files(tmp_path: Path) -> Iterator[bytes]:
+    """Private keys in each format, with one byte changed, or cut off."""
+    for kind, form in (("ed25519", "RFC4716"), ("rsa", "RFC4716"), ("ecdsa", "PEM"), ("rsa", "PKCS8")):
+        path = tmp_path / f"{kind}-{form}"
+        command = [need("ssh-keygen"), "-q", "-t", kind, "-m", form, "-N", "", "-f", path]
+        subprocess.run([*command, "-b", "2048"] if kind == "rsa" else command, check=True)
+        data = path.read_bytes()
+        for at in range(0, len(data), 37):
+            yield data[:at]
+            yield data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def test_a_damaged_private_key_is_a_reason_and_no_failure(home, tmp_path):
+    key = home / "key"
+    hop = sshconfig.resolve(Device(host="board", target="rpi4", identity_file=str(key)))
+    read = 0
+    for data in damaged_files(tmp_path):
+        key.write_bytes(data)
+        tried: list[str] = []
+        with contextlib.ExitStack() as stack:
+            offered = list(identities(hop, tried, stack))
+        assert offered or tried[0].startswith(f"{key}: ")
+        read += bool(offered)
+    assert read  # a change in a comment harms nothing
+
+
+@pytest.mark.parametrize("form", ["RFC4716", "PEM", "PKCS8"])
+def test_private_keys_in_each_format_of_ssh_keygen_log_in(sshd, home, keys, tmp_path, form):
+    path = keygen(home / "mine", "ecdsa")
+    subprocess.run([need("ssh-keygen"), "-q", "-p", "-m", form, "-N", "", "-f", path], check=True)
+    server = Sshd(tmp_path / "sshd", path, keys / "host").start()
+    try:
+        connect("pi", server.device()).close()
+    finally:
+        server.stop()
+
+
+def test_a_key_file_of_a_hardware_token_is_explained(sshd, home):
+    kind = b"sk-ssh-ed25519@openssh.com"
+    public_half = string(kind) + string(b"x" * 32) + string(b"ssh:")
+    secret = b"abcdabcd" + public_half + b"\1" + string(b"handle") + string(b"") + string(b"a token")
+    secret += bytes(range(1, 1 - len(secret) % 8 + 8)) if len(secret) % 8 else b""
+    blob = (
+        b"openssh-key-v1\0"
+        + string(b"none") * 2
+        + string(b"")
+        + b"\0\0\0\1"
+        + string(public_half)
+        + string(secret)
+    )
+    text = base64.encodebytes(blob).decode()
+    for path in (home / "token", home / ".ssh/id_ed25519_sk"):
+        path.write_text(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{text}-----END OPENSSH PRIVATE KEY-----\n")
+    assert "hardware token" in reason(sshd.device(identity_file=str(home / "token")))
+    assert "hardware token" in reason(sshd.device(identity_file=None))
+
+
 def test_an_agent_that_refuses_to_sign_costs_one_attempt(sshd, home, keys, tmp_path, monkeypatch):
     with ssh_agent(tmp_path / "agent") as process:
         environment = {**os.environ, "SSH_AUTH_SOCK": str(tmp_path / "agent"), "SSH_ASKPASS": "/bin/false"}
@@ -196,6 +288,11 @@ def test_an_identity_file_that_is_no_file(sshd, home, agent, kind):
     else:
         path = agent if kind == "socket" else Path(kind)
     assert f"{path}: " in reason(sshd.device(identity_file=str(path)))
+
+
+def test_an_identity_file_of_no_user_is_a_usage_error(sshd, home):
+    with pytest.raises(UsageError, match="identity_file"):
+        connect("pi", sshd.device(identity_file="~no-such-user/key"))
 
 
 def test_public_key_authentication_can_be_switched_off(sshd, home):

@@ -174,7 +174,7 @@ VALUES = {
     "PubkeyAuthentication": ("yes", "no", "unbound", "host-bound"),
     "RevokedHostKeys": ("~/revoked", "/revoked/%h", "none"),
     "User": USERS,
-    "UserKnownHostsFile": ("~/.ssh/known", "/a /known/%k", "none", "/known/%C"),
+    "UserKnownHostsFile": ("~/.ssh/known", "/a /known/%k", "none"),
 }
 patterns = st.sampled_from(
     (

@@ -231,7 +231,8 @@ def test_a_missing_certificate_is_said(sshd, home, keys, authority):
 
 
 @pytest.mark.parametrize(
-    "option", ["KnownHostsCommand /bin/echo %H", "BindInterface lo", "ProxyUseFdpass yes"]
+    "option",
+    ["KnownHostsCommand /bin/echo %H", "BindInterface lo", "ProxyUseFdpass yes\nProxyCommand nc %h %p"],
 )
 def test_what_is_not_supported_is_refused_by_name(sshd, home, option):
     (home / ".ssh/config").write_text(f"{option}\n")

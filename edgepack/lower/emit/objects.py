@@ -8,7 +8,7 @@ from typing import Any
 PARTS = 8  # not the number of cores: a model gives the same bytes on every machine
 
 
-def static_libraries(kernels: Any, tvm_target: Any, folder: Path) -> list[Any]:
+def static_libraries(kernels: Any, tvm_target: Any, folder: Path, pipeline: str) -> list[Any]:
     """Compile kernels into object files, and return each as a TVM module that is linked as it is.
 
     The kernels are divided into ``PARTS`` of similar size, which depend on the kernels alone. TVM releases the
@@ -18,6 +18,7 @@ def static_libraries(kernels: Any, tvm_target: Any, folder: Path) -> list[Any]:
         kernels: An IRModule of scheduled PrimFuncs that do not call each other.
         tvm_target: TVM's target, a CPU.
         folder: An existing folder; gets the object files, which must remain until the modules are exported.
+        pipeline: The name of TVM's pipeline for TIR.
     """
     import tvm
 
@@ -25,7 +26,7 @@ def static_libraries(kernels: Any, tvm_target: Any, folder: Path) -> list[Any]:
         number, variables = numbered
         part = tvm.IRModule({var: kernels[var] for var in variables}, attrs=kernels.attrs)
         with tvm.transform.PassContext(opt_level=3):
-            built = tvm.tirx.build(part, target=tvm_target)
+            built = tvm.tirx.build(part, target=tvm_target, pipeline=pipeline)
         path = folder / f"kernels{number}.o"
         built.write_to_file(str(path))
         return tvm.runtime.load_static_library(str(path), [var.name_hint for var in variables])

@@ -57,17 +57,19 @@ def build(
     """Generate code and link the library ``out``; returns its CUDA modules."""
     import tvm
 
-    from edgepack.lower.emit import library
+    from edgepack.lower.emit import arithmetic, library
 
     progress("build")
-    compiler = library.use_our_cuda_compiler(lowering.target)
+    compiler, pipeline = library.use_our_cuda_compiler(lowering.target), arithmetic.register(lowering.target)
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
         try:
             if lowering.target.gpu is None:
-                executable = _build_on_cores(mod, lowering, Path(folder))
+                executable = _build_on_cores(mod, lowering, Path(folder), pipeline)
             else:
                 with tvm.transform.PassContext(opt_level=3):
-                    executable = tvm.relax.build(mod, target=lowering.tvm_target, relax_pipeline=None)
+                    executable = tvm.relax.build(
+                        mod, target=lowering.tvm_target, relax_pipeline=None, tir_pipeline=pipeline
+                    )
         except EdgepackError:
             raise
         except Exception as error:  # TVM and LLVM raise errors of no common class
@@ -83,7 +85,7 @@ def build(
     return tuple(compiler.modules)
 
 
-def _build_on_cores(mod: Module, lowering: Lowering, folder: Path) -> Any:
+def _build_on_cores(mod: Module, lowering: Lowering, folder: Path, pipeline: str) -> Any:
     """Do what ``relax.build`` does, with one core per part of the kernels; the object files stay in ``folder``."""
     from tvm import relax
     from tvm.relax import vm_build
@@ -91,7 +93,7 @@ def _build_on_cores(mod: Module, lowering: Lowering, folder: Path) -> Any:
     builder = relax.ExecBuilder()
     rest = vm_build._vmcodegen(builder, mod)  # noqa: SLF001 - the steps of relax.build have no public names
     kernels = vm_build._filter_tir(rest)  # noqa: SLF001
-    libraries = objects.static_libraries(kernels, lowering.tvm_target, folder) if kernels else []
+    libraries = objects.static_libraries(kernels, lowering.tvm_target, folder, pipeline) if kernels else []
     return vm_build._vmlink(builder, lowering.tvm_target, ext_libs=libraries)  # noqa: SLF001
 
 

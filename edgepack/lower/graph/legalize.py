@@ -18,6 +18,8 @@ def legalizations() -> dict[str, Callable[[Any, Any], Any]]:
         "relax.image.resize3d": resize,
         "relax.cosh": _elementwise(_cosh),
         "relax.sinh": _elementwise(_sinh),
+        "relax.nn.prelu": _prelu,
+        "relax.sign": _elementwise(_sign),
         "relax.max": _extreme("max", -math.inf),
         "relax.min": _extreme("min", math.inf),
         **half_legalizations(),
@@ -30,17 +32,25 @@ def _elementwise(function: Callable[[Any, str], Any]) -> Callable[[Any, Any], An
         from tvm import te
 
         def compute(x: Any) -> Any:
-            return te.compute(x.shape, lambda *at: function(x(*at), str(x.dtype)), name="compute")
+            return te.compute(
+                x.shape, lambda *at: _rounded_once(function, x(*at), str(x.dtype)), name="compute"
+            )
 
         return builder.call_te(compute, call.args[0], primfunc_name_hint=call.op.name.partition(".")[2])
 
     return legalize
 
 
-def _cosh(x: Any, dtype: str) -> Any:
-    from tvm import tirx
+def _rounded_once(function: Callable[[Any, str], Any], x: Any, dtype: str) -> Any:
+    """Compute half precision in float32."""
+    return (
+        function(x.astype("float32"), "float32").astype(dtype) if dtype == "float16" else function(x, dtype)
+    )
 
-    return (tirx.exp(x) + tirx.exp(-x)) * tirx.const(0.5, dtype)
+
+def _cosh(x: Any, dtype: str) -> Any:
+    large, small = _exponentials(x, dtype)
+    return large + small
 
 
 def _sinh(x: Any, dtype: str) -> Any:
@@ -51,7 +61,43 @@ def _sinh(x: Any, dtype: str) -> Any:
 
     square = x * x
     series = x * (const(1) + square * (const(1 / 6) + square * (const(1 / 120) + square * const(1 / 5040))))
-    return tirx.Select(tirx.abs(x) < const(_SERIES_BELOW), series, (tirx.exp(x) - tirx.exp(-x)) * const(0.5))
+    large, small = _exponentials(x, dtype)
+    far = tirx.Select(x < const(0), small - large, large - small)
+    return tirx.Select(tirx.abs(x) < const(_SERIES_BELOW), series, far)
+
+
+def _exponentials(x: Any, dtype: str) -> tuple[Any, Any]:
+    """Return exp(abs(x)) / 2 and exp(-abs(x)) / 2, of which the first is finite wherever it is a number of the type."""
+    from tvm import tirx
+
+    half = tirx.const(0.5, dtype)
+    root = tirx.exp(tirx.abs(x) * half)
+    return half * root * root, half / root / root
+
+
+def _sign(x: Any, dtype: str) -> Any:
+    """Of 0 and NaN it is the number itself."""
+    from tvm import tirx
+
+    def const(value: float) -> Any:
+        return tirx.const(value, dtype)
+
+    return tirx.Select(x > const(0), const(1), tirx.Select(x < const(0), const(-1), x))
+
+
+def _prelu(builder: Any, call: Any) -> Any:
+    """A slope of infinity or NaN, times 0, is NaN: TVM multiplies unless the number is positive."""
+    from tvm import te, tirx
+
+    def prelu(x: Any, slope: Any) -> Any:
+        axis = int(call.attrs.axis) % len(x.shape)
+
+        def element(*at: Any) -> Any:
+            return tirx.Select(x(*at) < tirx.const(0, x.dtype), x(*at) * slope(at[axis]), x(*at))
+
+        return te.compute(x.shape, element, name="prelu")
+
+    return builder.call_te(prelu, *call.args)
 
 
 def _extreme(name: str, identity: float) -> Callable[[Any, Any], Any]:

@@ -150,7 +150,10 @@ class _Checks:
             return self._refuse(node, beyond)
         watched, given = _Attributes(attrs), self._watched_inputs(inputs)
         try:
-            output = super()._convert_operator(op_name, given, watched, opset)  # type: ignore[misc] # TVM's
+            convert = super()._convert_operator  # type: ignore[misc] # TVM's
+            if _is_to_integers(op_name, given, attrs):
+                convert = _to_integers
+            output = convert(op_name, given, watched, opset)
             why = _find_ignored(node, opset, watched.read, given.read) or _find_mistyped(
                 node, output, self._types
             )
@@ -174,6 +177,30 @@ class _Checks:
             self.bb.normalize(relax.op.zeros(shape, dtype if dtype in _RELAX_TYPES else "float32"))
             for dtype, shape in kinds
         ]
+
+
+def _is_to_integers(operator: str, inputs: Any, attributes: dict[str, Any]) -> bool:
+    """Whether the node is a Cast of floating-point numbers to integers."""
+    from onnx.helper import tensor_dtype_to_np_dtype
+    from tvm import ir, relax
+
+    if operator != "Cast" or isinstance(inputs[0], ir.GenericConst):
+        return False
+    ty = getattr(inputs[0], "ty", None)
+    if not isinstance(ty, relax.TensorType) or "float" not in str(ty.dtype):
+        return False
+    return tensor_dtype_to_np_dtype(attributes["to"]).kind in "iu"
+
+
+def _to_integers(_operator: str, inputs: Any, attributes: _Attributes, _opset: int) -> Any:
+    """Import such a Cast as one operator, whose values the code generator defines.
+
+    TVM's converter replaces numbers that are not finite by 0, and reduces others modulo the type's size.
+    """
+    from onnx.helper import tensor_dtype_to_np_dtype
+    from tvm import relax
+
+    return relax.op.astype(inputs[0], tensor_dtype_to_np_dtype(attributes["to"]).name)
 
 
 def _watched_inputs() -> Any:

@@ -82,7 +82,15 @@ def resolve(device: Device) -> Endpoint:
     endpoint = find(device.host, device.user, device.port, config_files())
     if device.identity_file:
         # Explicitly configured, so only this key is offered and MaxAuthTries is not used up by others.
-        identity = Path(device.identity_file).expanduser()
+        try:
+            identity = Path(expand_home(device.identity_file))
+        except ValueError as error:
+            raise UsageError(
+                f"identity_file {device.identity_file} cannot be used",
+                where="devices.yaml",
+                why=str(error),
+                next="correct identity_file in devices.yaml",
+            ) from error
         endpoint = replace(
             endpoint,
             identity_files=(identity,),
@@ -210,6 +218,8 @@ def refuse(context: HostOptions) -> None:
         "bindinterface": "use BindAddress with the interface's address",
         "proxyusefdpass": "use a ProxyCommand that passes data on by itself, such as nc %h %p",
     }
+    if (context.first("proxycommand") or "none").lower() == "none":
+        del needs["proxyusefdpass"]
     for option, step in needs.items():
         if (context.first(option) or "none").lower() not in ("none", "no"):
             raise UsageError(

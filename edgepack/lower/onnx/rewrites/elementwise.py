@@ -61,3 +61,12 @@ def rewrite_pow(node: Node, patch: Patch) -> list[str] | None:
     # As onnxruntime: in float64, cut to an integer.
     wide = patch.op("Pow", patch.cast(node.input(0), "float64"), patch.cast(node.input(1), "float64"))
     return [patch.cast(wide, base[0])]
+
+
+def rewrite_thresholded_relu(node: Node, patch: Patch) -> list[str] | None:
+    """ThresholdedRelu selects; a product with 0 would make NaN of infinity."""
+    kind = node.input_type(0)
+    if kind is None:
+        return None
+    above = patch.op("Greater", node.input(0), patch.scalar(node.attribute("alpha", 1.0), kind[0]))
+    return [patch.op("Where", above, node.input(0), patch.scalar(0, kind[0]))]

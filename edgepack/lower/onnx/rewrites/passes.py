@@ -24,13 +24,22 @@ Rewrite = Callable[[Node, Patch], list[str] | None]
 """Builds the values that replace a node's outputs, in order; None if the node's form needs no rewrite, or has none."""
 
 _HALF = ("float16", "bfloat16")
-_in_float32 = computed_in("float32", _HALF)  # no intrinsic of LLVM, and no polynomial, in 16 bits
+_in_float32 = computed_in("float32", _HALF, inputs=range(8))
+"""No intrinsic of LLVM, and no polynomial, in 16 bits; or composed of operators that would each round, or sum, in them."""
 _square = reductions.rewrite_without_axes(lambda patch, x: patch.op("Mul", x, x))
 _log = reductions.rewrite_without_axes(lambda patch, x: patch.op("Log", x))
 _in_uint8 = computed_in("uint8", ("bool",))
 
+_IN_FLOAT32 = (
+    *("Acos", "Acosh", "Asin", "Asinh", "Atan"),
+    *("Celu", "Elu", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Selu", "Softplus", "Softsign", "Swish"),
+    *("GroupNormalization", "InstanceNormalization", "LayerNormalization", "MeanVarianceNormalization"),
+    *("Attention", "CumSum", "Einsum", "GlobalLpPool", "Mean", "ReduceL1", "ReduceL2", "Sum"),
+    *("AffineGrid", "GridSample"),
+)
+
 REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
-    **dict.fromkeys(("Acos", "Acosh", "Asin", "Asinh", "Atan"), (_in_float32,)),
+    **dict.fromkeys(_IN_FLOAT32, (_in_float32,)),
     "AveragePool": (windows.rewrite_automatic_padding,),
     "Col2Im": (windows.rewrite_col2im,),
     "ConvInteger": (quantized.rewrite_conv_integer,),
@@ -44,8 +53,11 @@ REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     "Gemm": (computed_in("float64", INTEGERS, inputs=(0, 1, 2)),),
     "If": (branches.rewrite_if,),
     "IsInf": (elementwise.rewrite_is_inf,),
-    "LpNormalization": (reductions.rewrite_lp_normalization,),
-    "LpPool": (windows.rewrite_automatic_padding, windows.rewrite_lp_pool),
+    "LpNormalization": (
+        _in_float32,
+        reductions.rewrite_lp_normalization,
+    ),
+    "LpPool": (_in_float32, windows.rewrite_automatic_padding, windows.rewrite_lp_pool),
     "LRN": (reductions.rewrite_lrn,),
     "MaxPool": (windows.rewrite_automatic_padding, windows.rewrite_max_pool),
     "MaxUnpool": (windows.rewrite_max_unpool,),
@@ -54,19 +66,21 @@ REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     "QLinearConv": (quantized.rewrite_qlinear_conv,),
     "QLinearMatMul": (quantized.rewrite_qlinear_matmul,),
     "QuantizeLinear": (quantized.rewrite_quantize, rewrite_quantize_half),
-    "ReduceLogSum": (_log, computed_in("float64", INTEGERS)),
+    "ReduceLogSum": (_in_float32, _log, computed_in("float64", INTEGERS)),
+    "ReduceLogSumExp": (_in_float32, reductions.rewrite_log_sum_exp),
     "ReduceMax": (_in_uint8,),
     "ReduceMean": (reductions.rewrite_mean_of_integers,),
     "ReduceMin": (_in_uint8,),
-    "ReduceSumSquare": (_square, computed_in("int64", ("uint32",))),
-    "Resize": (rewrite_resize,),
+    "ReduceSumSquare": (_in_float32, _square, computed_in("int64", ("uint32",))),
+    "Resize": (_in_float32, rewrite_resize),
     "ReverseSequence": (selecting.rewrite_reverse_sequence,),
-    "RMSNormalization": (reductions.rewrite_rms,),
-    "RoiAlign": (windows.rewrite_roi_align,),
+    "RMSNormalization": (_in_float32, reductions.rewrite_rms),
+    "RoiAlign": (_in_float32, windows.rewrite_roi_align),
     "Shrink": (computed_in("float64", INTEGERS),),
     "Sign": (elementwise.rewrite_sign,),
     "Squeeze": (selecting.rewrite_scalar_axes,),
     "STFT": (spectra.rewrite_stft,),
+    "ThresholdedRelu": (elementwise.rewrite_thresholded_relu,),
     "TopK": (
         selecting.rewrite_top_k,
         computed_in("int32", ("int16", "uint16")),

@@ -91,6 +91,22 @@ def rewrite_lrn(node: Node, patch: Patch) -> list[str] | None:
     return [patch.cast(result, dtype) if wide != dtype else result]
 
 
+def rewrite_log_sum_exp(node: Node, patch: Patch) -> list[str] | None:
+    """ReduceLogSumExp: the largest number is subtracted only where it is finite, as infinity - infinity is NaN."""
+    import numpy as np
+
+    kind, axes = node.input_type(0), node.proto.input[1:]
+    if kind is None or not kind[0].startswith("float") or node.attribute("noop_with_empty_axes", 0):
+        return None
+    largest = patch.op("ReduceMax", node.input(0), *axes, keepdims=1)
+    finite = patch.op("Less", patch.op("Abs", largest), patch.scalar(np.inf, kind[0]))
+    shift = patch.op("Where", finite, largest, patch.scalar(0, kind[0]))
+    powers = patch.op("Exp", patch.op("Sub", node.input(0), shift))
+    total = patch.op("Log", patch.op("ReduceSum", powers, *axes, keepdims=1))
+    result, output = patch.op("Add", total, shift), node.output_type()
+    return [result if node.attribute("keepdims", 1) or output is None else patch.reshape(result, output[1])]
+
+
 def rewrite_det(node: Node, patch: Patch) -> list[str] | None:
     """Det of matrices of up to 4 rows: the sum of all products of one element of each row and column."""
     kind = node.input_type(0)

@@ -17,7 +17,7 @@ def computed_in(wide: str, types: Collection[str], inputs: Collection[int] = (0,
     Args:
         wide: The element type to compute in.
         types: Element types of the first input to which the rewrite applies.
-        inputs: The inputs to convert; the first output is converted back to its type.
+        inputs: The inputs to convert, if they have the type of the first one; the first output is converted back.
     """
 
     def rewrite(node: Node, patch: Patch) -> list[str] | None:
@@ -25,13 +25,18 @@ def computed_in(wide: str, types: Collection[str], inputs: Collection[int] = (0,
         if kind is None or output is None or kind[0] not in types or kind[0] == wide:
             return None
         given = [
-            patch.cast(name, wide) if name and index in inputs else name
+            patch.cast(name, wide) if name and index in inputs and _same(node, index) else name
             for index, name in enumerate(node.proto.input)
         ]
         results = patch.again(node.proto, *given)
         return [patch.cast(results[0], output[0]), *results[1:]]
 
     return rewrite
+
+
+def _same(node: Node, index: int) -> bool:
+    first, other = node.input_type(0), node.input_type(index)
+    return first is not None and other is not None and first[0] == other[0]
 
 
 def rewrite_quantize_half(node: Node, patch: Patch) -> list[str] | None:
