@@ -1,12 +1,13 @@
 """Contradictions in a recipe whose keys are all valid."""
 
 from collections.abc import Iterator
+from math import prod
 
 from edgepack.compression import Need
 from edgepack.compression.registry import METHODS
 from edgepack.config.problems import DataProblem, Location
 from edgepack.config.recipe import Recipe
-from edgepack.spec import Data, Model, Text
+from edgepack.spec import Data, Model, RecipeInput, Text
 
 ONE_INPUT = "`data` supports models with one input only; for several inputs without labels, use `samples`"
 
@@ -49,11 +50,45 @@ def _model(model: Model) -> Iterator[DataProblem]:
         yield DataProblem(here, message, on_key=True, depends=((*here, "inputs"),))
     if model.weights is not None and model.train is not None:
         yield DataProblem((*here, "train"), "expected weights or train, not both", on_key=True)
+    yield from _inputs(model)
+
+
+def _inputs(model: Model) -> Iterator[DataProblem]:
+    here = ("model",)
     seen: set[str] = set()
     for index, entry in enumerate(model.inputs):
         if entry.name in seen:
             yield DataProblem((*here, "inputs", index, "name"), f"duplicate input `{entry.name}`")
         seen.add(entry.name)
+        if entry.value is not None:
+            message = _misfit(entry, of_torch=model.source is not None)
+            if message:
+                yield DataProblem((*here, "inputs", index, "value"), message)
+
+
+def _misfit(entry: RecipeInput, *, of_torch: bool) -> str:
+    """What is wrong with the value of an input; empty if nothing is."""
+    if of_torch:
+        return "`value` needs an .onnx file; set a torch source's argument in forward()"
+    items = entry.value if isinstance(entry.value, tuple) else (entry.value,)
+    count = prod(entry.shape)
+    if isinstance(entry.value, tuple) and len(items) != count:
+        return f"expected {count} elements for shape {list(entry.shape)}, got {len(items)}"
+    wanted = "true or false" if entry.dtype == "bool" else "a whole number"
+    for item in items:
+        if isinstance(item, bool) != (entry.dtype == "bool"):
+            return (
+                f"expected {wanted if entry.dtype == 'bool' else 'a number'} for {entry.dtype}, got {item!r}"
+            )
+        if "int" in entry.dtype and not (isinstance(item, int) and _in_range(item, entry.dtype)):
+            return f"expected {wanted} in the range of {entry.dtype}, got {item!r}"
+    return ""
+
+
+def _in_range(value: int, dtype: str) -> bool:
+    bits = int(dtype.rpartition("int")[2])
+    low = 0 if dtype.startswith("u") else -(1 << bits - 1)
+    return low <= value < low + (1 << bits)
 
 
 def _data(data: Data) -> Iterator[DataProblem]:
@@ -88,9 +123,9 @@ def _sample_problems(recipe: Recipe) -> Iterator[DataProblem]:
     """Check that samples of the data block match the model's input."""
     if recipe.data is None:
         return
-    if len({entry.name for entry in recipe.model.inputs}) > 1:
+    if len({entry.name for entry in recipe.model.fed}) > 1:
         yield DataProblem(("model", "inputs", 1), ONE_INPUT)
-    if len(recipe.model.inputs) != 1:
+    if len(recipe.model.fed) != 1:
         return
     gives: tuple[list[int], str] | None = None
     for kind in ("csv", "jsonl"):
@@ -102,11 +137,11 @@ def _sample_problems(recipe: Recipe) -> Iterator[DataProblem]:
         channels = 1 if images.preprocess.color == "gray" else 3
         crop = list(images.preprocess.crop)
         gives = [channels, *crop] if images.preprocess.layout == "nchw" else [*crop, channels], "float32"
-    takes = recipe.model.inputs[0]
+    takes = recipe.model.fed[0]
     if gives is not None and (list(takes.shape[1:]), takes.dtype) != gives:
         shape, dtype = gives
         message = f"samples are {dtype} with shape {shape}, but the input is {takes.dtype} with shape {list(takes.shape[1:])}"
-        here: Location = ("model", "inputs", 0)
+        here: Location = ("model", "inputs", [each.name for each in recipe.model.inputs].index(takes.name))
         yield DataProblem((*here, "shape"), message, depends=(here, ("data",)))
 
 

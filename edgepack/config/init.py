@@ -1,4 +1,7 @@
-"""``edgepack init``: writes a commented recipe for a model; it passes ``edgepack check`` without changes."""
+"""``edgepack init``: writes a commented recipe for a model.
+
+It passes ``edgepack check`` without changes, unless the model leaves sizes open: these are to be filled in.
+"""
 
 import json
 import os
@@ -158,12 +161,14 @@ def _format_input(value: Any) -> tuple[list[str], list[str]]:
     from onnx import helper
 
     tensor = value.type.tensor_type
-    dims = [dim.dim_value or dim.dim_param or "?" for dim in tensor.shape.dim]
-    shape = ", ".join(str(dim) if isinstance(dim, int) else "1" for dim in dims)
+    dims = [dim.dim_value if dim.dim_value > 0 else dim.dim_param or "?" for dim in tensor.shape.dim]
+    if not tensor.HasField("shape"):
+        dims = ["?"]
+    shape = ", ".join(str(dim) if isinstance(dim, int) else _format_scalar(dim) for dim in dims)
     dynamic = [str(dim) for dim in dims if not isinstance(dim, int)]
     line = f"      shape: [{shape}]"
     if dynamic:
-        line = f"{line:<34}# open: {', '.join(dynamic)}; set the size to deploy with"
+        line = f"{line:<34}# write the sizes of {', '.join(dynamic)}"
     lines = [f"    - name: {_format_scalar(value.name)}", line]
     dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     return lines + ([f"      dtype: {dtype}"] if dtype != "float32" else []), dynamic

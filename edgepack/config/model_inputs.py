@@ -23,17 +23,19 @@ class _Input:
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    axes: tuple[str, ...] = ()  # their names in the file; "?" for an axis without one
 
 
 def input_problems(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
-    """Arrays in the recipe's .npz files that the model does not take."""
-    if recipe.data is None and recipe.samples is None:
-        return
+    """Sizes that neither the model nor the recipe fixes, and arrays in .npz files that the model does not take."""
     inputs = _inputs(recipe, base)
     if not inputs:
         return
+    yield from _open_sizes(recipe, inputs)
+    if recipe.data is None and recipe.samples is None:
+        return
     if recipe.data is not None:
-        if len(inputs) > 1 and len(recipe.model.inputs) <= 1:
+        if len(inputs) > 1 and len(recipe.model.fed) <= 1:
             names = ", ".join(each.name for each in inputs)
             yield DataProblem(("data",), f"{ONE_INPUT} (the model has {names})", on_key=True)
         elif len(inputs) == 1 and recipe.data.npz is not None:
@@ -51,6 +53,7 @@ def input_problems(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
 def _inputs(recipe: Recipe, base: Path) -> list[_Input]:
     """The model's inputs, with the shapes that the recipe fixes; empty if they are not known."""
     fixed = {each.name: _Input(each.name, each.shape, each.dtype) for each in recipe.model.inputs}
+    constant = {each.name for each in recipe.model.inputs if each.value is not None}
     if len(fixed) < len(recipe.model.inputs):
         return []  # duplicates, which are reported
     if recipe.model.onnx is None:
@@ -71,9 +74,24 @@ def _inputs(recipe: Recipe, base: Path) -> list[_Input]:
         if not kind.elem_type or not kind.HasField("shape"):
             return []
         dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-        shape = tuple(int(dim.dim_value) or None for dim in kind.shape.dim)
-        found.append(fixed.get(value.name) or _Input(value.name, shape, dtype))
-    return found
+        shape = tuple(int(dim.dim_value) if dim.dim_value > 0 else None for dim in kind.shape.dim)
+        axes = tuple(str(dim.dim_param) or "?" for dim in kind.shape.dim)
+        found.append(fixed.get(value.name) or _Input(value.name, shape, dtype, axes))
+    return [each for each in found if each.name not in constant]
+
+
+def _open_sizes(recipe: Recipe, inputs: list[_Input]) -> Iterator[DataProblem]:
+    given = {each.name for each in recipe.model.inputs}
+    for each in inputs:
+        if None not in each.shape or each.name in given:
+            continue
+        named = [str(size) if size else axis for size, axis in zip(each.shape, each.axes, strict=True)]
+        dtype = "" if each.dtype == "float32" else f", dtype: {each.dtype}"
+        step = f"inputs: [{{name: {each.name}, shape: [{', '.join(named)}]{dtype}}}]"
+        for axis, size in enumerate(each.shape):
+            if size is None:
+                message = f"axis {axis} of input `{each.name}` is {each.axes[axis]!r} in the model"
+                yield DataProblem(("model", "onnx"), f"{message}: write its size in `{step}`")
 
 
 def _labelled(path: Path, takes: _Input) -> Iterator[DataProblem]:

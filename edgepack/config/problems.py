@@ -146,6 +146,10 @@ def _value(
         return DataProblem(
             location, f"expected {version}, the version of this file's schema, got {_got(value)}"
         )
+    if location[-2:-1] == ("shape",) and isinstance(value, str):
+        axis, given = location[-1], _at(data, location[:-2])
+        name = f" of input `{given['name']}`" if "name" in given else ""
+        return DataProblem(location, f"axis {axis}{name} is {value!r}: write its size")
     options = _options(annotations_at(model, data, location))
     expected = list(dict.fromkeys(_expected(line, options) for line in lines))
     message = f"expected {' or '.join(expected)}, got {_got(value)}"

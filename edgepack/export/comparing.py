@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     Feed = Mapping[str, np.ndarray]
 
 DRAWS = 3  # made-up inputs that both forms are run on
-_TOLERANCE = 1e-4  # relative to a tensor's largest value: above the rounding of fp32 sums in another order
+_TOLERANCE = 1e-4  # relative, as difference() has it: above the rounding of fp32 sums in another order
 _HALF_TOLERANCE = 2e-2  # the same for models that compute in 16 bits
 _NUDGE = 1e-6  # relative change of the inputs, to measure how rounding affects this model's outputs
 _AMPLIFIED = 10  # the import may change an output by this factor more than a nudge does
+_CHANNEL = 16  # elements from which a channel has a largest value of its own
+_SMALLEST_CHANNEL = 0.01  # of the tensor's largest value: below, sums of larger numbers cancel
 _WIDE = 4.0  # standard deviation of the inputs that are outside of what the model is made for
 _AT_ONCE = 2**28  # bytes of inner tensors to hold at a time
 
@@ -67,9 +69,10 @@ def require_same(
 
 
 def difference(actual: "np.ndarray", expected: "np.ndarray") -> float:
-    """Return the largest difference, relative to the largest expected value. NaN equals NaN, infinities themselves.
+    """Return the largest relative difference. NaN equals NaN, and infinities themselves.
 
-    Infinite if the shapes, the dtypes or the places of NaN and infinities differ.
+    It is relative to the largest expected value, or that of the element's channel, if that is smaller: boxes and their
+    scores are often one tensor. Infinite if the shapes, the dtypes or the places of NaN and infinities differ.
     """
     import numpy as np
 
@@ -81,8 +84,21 @@ def difference(actual: "np.ndarray", expected: "np.ndarray") -> float:
     usual = np.isfinite(theirs)
     if not np.array_equal(ours[~usual], theirs[~usual], equal_nan=True):
         return inf
-    largest = float(np.abs(theirs[usual]).max(initial=0.0)) or 1.0
-    return float(np.abs(ours - theirs)[usual].max(initial=0.0)) / largest
+    ours[~usual] = theirs[~usual] = 0
+    return float((np.abs(ours - theirs) / _scale(np.abs(theirs))).max(initial=0.0))
+
+
+def _scale(sizes: "np.ndarray") -> "np.ndarray":
+    """Return what each element's difference is relative to, of a shape that fits ``sizes``, their absolute values."""
+    import numpy as np
+
+    largest = sizes.max(initial=0.0)
+    scale = np.full((1,) * sizes.ndim, largest)
+    for channels in {1, sizes.ndim - 1} if sizes.ndim > 1 else ():
+        if sizes.shape[channels] and sizes.size // sizes.shape[channels] >= _CHANNEL:
+            others = tuple(axis for axis in range(sizes.ndim) if axis != channels)
+            scale = np.minimum(scale, sizes.max(axis=others, keepdims=True))
+    return np.maximum(scale, _SMALLEST_CHANNEL * largest) if largest else np.ones_like(scale)
 
 
 def tells(values: "Iterable[np.ndarray]") -> bool:
@@ -225,7 +241,7 @@ class _Pair:
 
     def differs(self, size: float, feed: "Feed") -> ImportDiffersError:
         """Return the error for a difference of this size, with the first tensor that differs."""
-        by = f", by up to {size:.1%} of an output's largest value" if size < inf else ""
+        by = f", by up to {size:.1%}" if size < inf else ""
         return ImportDiffersError(
             f"importing the model changes what it computes{by}",
             where=str(self.path),
@@ -238,7 +254,7 @@ class _Pair:
         for name, got, want in self.inner(feed):
             size = difference(got, want)
             if size > self._tolerance:
-                shown = f"by {size:.1%} of its largest value" if size < inf else "in its shape, dtype or NaN"
+                shown = f"by {size:.1%}" if size < inf else "in its shape, dtype or NaN"
                 return f"the first tensor that differs is {name!r}, {shown}{_origin(self._makers.get(name))}"
         return "each single tensor differs only by rounding"
 

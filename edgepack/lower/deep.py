@@ -21,6 +21,7 @@ from edgepack.lower.locating import locate
 from edgepack.lower.onnx.frontend import encoded_by_content, import_model
 from edgepack.lower.phase import Lowering
 from edgepack.onnxfile import load_onnx
+from edgepack.onnxfile.binding import bound
 from edgepack.onnxfile.importing import fit_model, open_batch
 from edgepack.schedules import tvm_target
 from edgepack.spec import Input
@@ -43,11 +44,17 @@ def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:
 
     Args:
         path: The .onnx file.
-        inputs: Shapes for inputs with open axes; if only the first axis (the batch) is open, it becomes 1.
+        inputs: Shapes for inputs with open axes; if only the first axis (the batch) is open, it becomes 1. Inputs with
+            a value become constants.
 
     Raises:
         InputError: The file is missing or is not an ONNX model.
     """
+    with bound(path, inputs) as (file, left):
+        return _examine(file, left)
+
+
+def _examine(path: Path, inputs: Sequence[Input]) -> Examined:
     from onnx import TensorProto
 
     try:

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 
 def install_bundle(
-    boards: Boards, device: str, bundle: Path, progress: Progress, *, kernels: Path | None = None
+    boards: Boards,
+    device: str,
+    bundle: Path,
+    progress: Progress,
+    *,
+    kernels: Path | None = None,
+    built_here: bool = False,
 ) -> "Installed":
     """Install a bundle on a device; if the device has it already, it is only checked.
 
@@ -42,7 +48,14 @@ def install_bundle(
 
     provide_kernels(boards, device, bundle, manifest, kernels or beside(bundle))
     work_dir = boards.device(device).work_dir
-    return install(boards.session(device), bundle, work_dir=work_dir, progress=sent, digest=manifest.digest)
+    return install(
+        boards.session(device),
+        bundle,
+        work_dir=work_dir,
+        progress=sent,
+        digest=manifest.digest,
+        built_here=built_here,
+    )
 
 
 @contextmanager

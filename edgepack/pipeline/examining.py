@@ -26,4 +26,4 @@ def examine_plan(plan: Plan) -> "Examined":
         return examine(base / model.onnx, model.inputs)
     source = model.source or ""
     with temporary_folder(prefix="edgepack-check-") as folder, naming(folder, source, plan.path):
-        return examine(to_onnx(build_source(source, base), model.inputs, Path(folder, "model.onnx")))
+        return examine(to_onnx(build_source(source, base), model.fed, Path(folder, "model.onnx")))

@@ -14,6 +14,7 @@ from pathlib import Path
 from edgepack.bundle.archive import read_manifest
 from edgepack.bundle.manifest import Manifest
 from edgepack.errors import DeployError, EdgepackError, IntegrityError, UnreachableError, UsageError
+from edgepack.remote.blame import blame
 from edgepack.remote.layout import root as root_named
 from edgepack.remote.layout import root_of
 from edgepack.remote.lock import BoardLock, lock
@@ -59,6 +60,7 @@ def install(
     keep: int = KEEP,
     progress: BytesSent | None = None,
     digest: str | None = None,
+    built_here: bool = False,
 ) -> Installed:
     """Make a bundle the current release of its name on a board.
 
@@ -73,6 +75,8 @@ def install(
         keep: Number of releases to keep on the board; the current and the previous one are always kept.
         progress: Called with the bytes sent so far and in total.
         digest: The release digest that the bundle must have, if it was read before.
+        built_here: Whether this machine built it. If its test inference fails on the board, it is then run here, too, so
+            that the error says which of the two is wrong.
 
     Raises:
         PreflightError: The board does not meet the requirements; nothing was sent.
@@ -95,7 +99,9 @@ def install(
             with lock(session, root) as held:
                 found = survey(session, root, manifest)  # another process may have been faster
                 if found.damage(manifest) != {}:
-                    found, sent, notes = _replace(held, source, found, keep=keep, progress=progress)
+                    found, sent, notes = _replace(
+                        held, source, found, keep=keep, progress=progress, built_here=built_here
+                    )
                     return _installed(found, root, started, changed=True, sent=sent, notes=notes)
     return _installed(found, root, started)
 
@@ -169,7 +175,13 @@ def _manifest_of(bundle: Path, digest: str | None) -> Manifest:
 
 
 def _replace(
-    held: BoardLock, source: Unpacked, found: Survey, *, keep: int, progress: BytesSent | None
+    held: BoardLock,
+    source: Unpacked,
+    found: Survey,
+    *,
+    keep: int,
+    progress: BytesSent | None,
+    built_here: bool,
 ) -> tuple[Survey, int, list[str]]:
     """Stage, test and publish under the lock; returns the state after it, the bytes sent, and notes."""
     session, manifest = held.session, source.manifest
@@ -192,10 +204,12 @@ def _replace(
             )
         try:
             smoke(session, manifest, posixpath.join(base, staged))
-        except EdgepackError:
+        except EdgepackError as error:
             if staged != release:
                 with suppress(EdgepackError):  # if the connection is lost, the next install removes it
                     discard(held, staged, manifest)
+            if built_here and isinstance(error, DeployError):
+                raise blame(error, source.folder, manifest) from error
             raise
         publish(held, found, manifest, staged=staged, release=release, action="install")
     notes = [_damage(found, manifest)] if found.damage(manifest) else []

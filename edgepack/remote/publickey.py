@@ -188,7 +188,7 @@ class Certificate:
                 return f"its authority's key has the type {self.authority.type}"
             key = paramiko.PKey.from_type_string(self.authority.type, self.authority.blob)
             genuine = key.verify_ssh_sig(self.signed, paramiko.Message(self.signature))
-        except (ValueError, paramiko.SSHException) as error:
+        except (ValueError, TypeError, OverflowError, paramiko.SSHException) as error:
             return f"its signature cannot be checked: {error}"
         return None if genuine else "its signature is wrong"
 

@@ -148,9 +148,9 @@ def _describe_exit(code: int) -> str:
 
 def _failed(session: Session, manifest: Manifest, why: str, step: str | None = None) -> DeployError:
     return DeployError(
-        f"{manifest.name} {manifest.version} does not work on this board",
+        f"{manifest.name} {manifest.version} does not pass its test inference on this board",
         where=session.name,
         why=why,
         next=step
-        or "check that the device's target matches the board: edgepack devices info, edgepack targets show",
+        or "deploy it to another board of its target; edgepack run tests it on the machine that built it",
     )

@@ -21,7 +21,7 @@ from edgepack.spec.base import (
 from edgepack.spec.data import Data, Images, Preprocess, Text
 from edgepack.spec.document import JsonDocument, SchemaVersionError
 from edgepack.spec.figures import ModelFacts, ModelFigures
-from edgepack.spec.model import DType, Input, Model, Tensor, Train
+from edgepack.spec.model import DType, Input, Model, RecipeInput, Tensor, Train
 
 __all__ = [
     "MAY_BE_EMPTY",
@@ -41,6 +41,7 @@ __all__ = [
     "ModelFigures",
     "Name",
     "Preprocess",
+    "RecipeInput",
     "Reference",
     "SchemaVersionError",
     "Share",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgepack.spec.base import MAY_BE_EMPTY, Filled, Reference, Spec
+from edgepack.spec.base import MAY_BE_EMPTY, Filled, Finite, Reference, Spec
 
 DType = Literal[
     "float32",
@@ -33,6 +33,15 @@ class Input(Spec):
         description="Including the batch axis, e.g. [1, 3, 224, 224]."
     )
     dtype: DType = Field(default="float32", description="Element type.")
+
+
+class RecipeInput(Input):
+    """One input of the recipe's model."""
+
+    value: bool | int | Finite | tuple[bool | int | Finite, ...] | None = Field(
+        default=None,
+        description="Makes the input of an .onnx file a constant: a number for all elements, or a list of all elements, row by row.",
+    )
 
 
 class Tensor(Spec):
@@ -65,6 +74,15 @@ class Model(Spec):
     train: Train | None = Field(
         default=None, description="Train the source first, instead of loading weights."
     )
-    inputs: tuple[Input, ...] = Field(
+    inputs: tuple[RecipeInput, ...] = Field(
         default=(), description="The model's inputs. Required with source; with onnx they fix dynamic shapes."
     )
+
+    @property
+    def fed(self) -> tuple[Input, ...]:
+        """The inputs that are given to the compiled model: those without a value of their own."""
+        return tuple(
+            Input(name=each.name, shape=each.shape, dtype=each.dtype)
+            for each in self.inputs
+            if each.value is None
+        )

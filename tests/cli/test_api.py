@@ -1,9 +1,12 @@
 """The public functions from Python: each can be called again, in any order, in one process."""
 
+import inspect
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import edgepack
 import edgepack.api
@@ -55,3 +58,30 @@ def test_every_public_function_works_twice_after_every_other(module_cli, tiny_on
     done = subprocess.run([sys.executable, "-c", PAIRS], check=False, **module_cli.options())
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == '["bench", "deploy", "rollback", "tune"]'
+
+
+def test_the_examples_of_the_page_run(module_cli, tiny_onnx):
+    shutil.copy(tiny_onnx, module_cli.folder / "tiny.onnx")
+    page = (Path(edgepack.__file__).parents[1] / "docs/api.md").read_text()
+    examples = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(examples) > 5
+    for name in edgepack.__all__[1:]:
+        assert f"`edgepack.{name}(" in page, name
+    done = subprocess.run([sys.executable, "-c", "\n".join(examples)], check=False, **module_cli.options())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+
+
+def test_files_may_be_text_or_paths():
+    """Every argument of the API that is a path takes both."""
+    for name, function in vars(edgepack.api).items():
+        if (
+            inspect.isfunction(function)
+            and not name.startswith("_")
+            and function.__module__ == "edgepack.api"
+        ):
+            for parameter in inspect.signature(function).parameters.values():
+                assert "Path" not in str(parameter.annotation) or "Path | str" in str(parameter.annotation), (
+                    name,
+                    parameter,
+                )

@@ -15,7 +15,7 @@ from edgepack.config.yaml_document import read
 from edgepack.errors import ConfigError
 from edgepack.spec import MAY_BE_EMPTY
 
-# One file of each kind in which every list and block of its schema stands.
+# Files of each kind in which every list and block of its schema stands.
 RECIPE = """\
 edgepack: 1
 name: mine
@@ -39,6 +39,16 @@ targets:
     devices: [virtual:arm64, virtual:rpi4]
     tune: {trials: 2}
 """
+CONSTANTS = """\
+edgepack: 1
+name: mine
+model:
+  onnx: m.onnx
+  inputs:
+    - {name: x, shape: [2], value: [1, 2]}
+targets:
+  - target: arm64
+"""
 TARGET = """\
 edgepack: 1
 name: my
@@ -55,7 +65,7 @@ DEVICES = "edgepack: 1\ndevices:\n  pi: {host: pi, target: rpi4}\n"
 
 # What may stand empty, with the reason; everything else may not.
 EMPTY_ON_PURPOSE = {
-    ("Input", "shape"): "a scalar has no axes",
+    ("RecipeInput", "shape"): "a scalar has no axes",
     ("Cpu", "features"): "instead of those of the extended target",
     ("Target", "notes"): "instead of those of the extended target",
 }
@@ -68,6 +78,7 @@ def home(tmp_path, monkeypatch):
     for name in ("images/cat", "images/dog"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "1.png").write_bytes(b"x")
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x0a")
     (tmp_path / "edgepack" / "targets").mkdir(parents=True)
     return tmp_path / "edgepack"
 
@@ -121,8 +132,13 @@ class Case:
 
 
 def cases(wanted) -> list[Any]:
-    """The fields of all three documents whose types match ``wanted``."""
-    documents = (("recipe", Recipe, RECIPE), ("target", Target, TARGET), ("devices", Devices, DEVICES))
+    """The fields of all documents whose types match ``wanted``."""
+    documents = (
+        ("recipe", Recipe, RECIPE),
+        ("recipe", Recipe, CONSTANTS),
+        ("target", Target, TARGET),
+        ("devices", Devices, DEVICES),
+    )
     return [
         pytest.param(Case(kind, text, at, owner, name), id=f"{kind}-{'.'.join(map(str, at))}")
         for kind, model, text in documents
@@ -159,7 +175,7 @@ LINES = cases(
 
 
 def test_the_documents_are_right_and_have_every_list_of_the_schemas(home):
-    for kind, text in (("recipe", RECIPE), ("target", TARGET), ("devices", DEVICES)):
+    for kind, text in (("recipe", RECIPE), ("recipe", CONSTANTS), ("target", TARGET), ("devices", DEVICES)):
         assert problems(kind, text, home) == []
     covered = {(case.values[0].owner, case.values[0].name) for case in LISTS}
     models, pending = set(), [Recipe, Target, Devices, Device]

@@ -38,13 +38,20 @@ def test_what_init_writes_passes_check(project, model, target):
     assert [entry.target for entry in make_plan(path).recipe.targets] == [target]
 
 
-def test_dynamic_sizes_become_inputs_to_fill_in(project):
-    save_model(project / "m.onnx", ["batch", 3, "height", 8], TensorProto.INT32, "in:put")
+def test_open_sizes_are_to_be_filled_in(project):
+    save_model(project / "m.onnx", ["batch", 3, "height", None], TensorProto.INT32, "in:put")
     path = init(project / "recipe.yaml", model="m.onnx", targets=("arm64",))
-    (given,) = make_plan(path).recipe.model.inputs
-    assert (given.name, given.shape, given.dtype) == ("in:put", (1, 3, 1, 8), "int32")
-    assert "open: batch, height" in path.read_text()
+    problems = [problem.message for problem in check(path)]
+    assert problems == [
+        f"axis {axis} of input `in:put` is {name!r}: write its size"
+        for axis, name in ((0, "batch"), (2, "height"), (3, "?"))
+    ]
+    text = path.read_text()
+    assert "write the sizes of batch, height, ?" in text
+    path.write_text(text.replace('[batch, 3, height, "?"]', "[1, 3, 8, 8]"))
     assert check(path) == []
+    (given,) = make_plan(path).recipe.model.inputs
+    assert (given.name, given.shape, given.dtype) == ("in:put", (1, 3, 8, 8), "int32")
 
 
 def test_static_sizes_need_no_inputs(project):

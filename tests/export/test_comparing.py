@@ -8,7 +8,7 @@ from onnx import helper, numpy_helper
 
 from edgepack.errors import ImportDiffersError
 from edgepack.export import importing as room
-from edgepack.export.comparing import require_same
+from edgepack.export.comparing import difference, require_same
 from edgepack.export.importing import import_checked
 from edgepack.export.reference import run_onnx
 from edgepack.onnxfile import importing as files
@@ -59,6 +59,35 @@ def test_outputs_that_hardly_show_a_difference_are_supplemented(what, tmp_path):
         require_same(path, other, INPUTS)
     assert "'a'" in caught.value.why
     assert "node 'first' (MatMul)" in caught.value.why
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_scores_beside_large_boxes_are_compared(tmp_path, axis):
+    shape, rng = ((1, 1, 40), (1, 40, 1))[axis - 1], np.random.default_rng(0)
+    nodes = [
+        node("Mul", ["x", "image"], ["boxes"]),
+        node("Mul", ["x", "w"], ["a"]),
+        node("Sigmoid", ["a"], ["scores"], name="score"),
+        node("Concat", ["boxes", "scores"], ["y"], axis=axis),
+    ]
+    w = rng.standard_normal(shape).astype("float32")
+    path = written(tmp_path / "m.onnx", nodes, shape=shape, image=np.float32(640), w=w)
+    other = written(
+        tmp_path / "other.onnx", nodes, shape=shape, image=np.float32(640), w=w * np.float32(1.05)
+    )
+    with pytest.raises(ImportDiffersError):
+        require_same(path, other, (Input(name="x", shape=shape),))
+
+
+def test_small_values_are_not_compared_with_themselves():
+    """The rounding of sums that cancel is as large as that of others."""
+    want = np.full((1, 2, 40), 1e-9, "float32")
+    want[0, 1] = 1
+    assert difference(want + np.float32(1e-7), want) < 1e-4
+    assert difference(np.zeros((1, 2), "float32"), np.zeros((1, 2), "float32")) == 0
+    assert difference(np.array([1, np.nan]), np.array([1, np.nan])) == 0
+    assert difference(np.array([1, np.inf]), np.array([1, -np.inf])) == np.inf
+    assert difference(np.zeros((0, 3)), np.zeros((0, 3))) == 0
 
 
 def test_a_limit_beyond_the_range_of_made_up_inputs_is_compared(tmp_path):

@@ -33,9 +33,11 @@ def work(tmp_path) -> Path:
 def deploy(session, tmp_path, work):
     """Packs a bundle and installs it."""
 
-    def run(version: str = "1.0.0", *, keep: int = 3, progress=None, **bundle):
+    def run(version: str = "1.0.0", *, keep: int = 3, progress=None, built_here=False, **bundle):
         packed = small_bundles.make(tmp_path, version=version, **bundle)
-        return install(session, packed, work_dir=str(work), keep=keep, progress=progress)
+        return install(
+            session, packed, work_dir=str(work), keep=keep, progress=progress, built_here=built_here
+        )
 
     return run
 
@@ -150,6 +152,24 @@ def test_a_release_that_does_not_work_never_becomes_current(deploy, work, body, 
     assert "is unchanged" in (raised.value.state or "")
     assert version(work) == "1.0.0"
     assert sorted(path.name for path in (work / "digits/releases").iterdir()) == before
+
+
+def test_a_release_built_here_is_tried_here_before_the_board_is_blamed(deploy, work):
+    """Whether the error asks for the board's target depends on what the same files do on this machine."""
+    only_there = f"case $PWD in {work}*) {small_bundles.COMPUTES_NONSENSE};; *) {small_bundles.WORKS};; esac"
+    for body, built_here, message, why in (
+        (only_there, True, "does not work on this board", "the same files give the right result on this machine"),
+        (small_bundles.COMPUTES_NONSENSE, True, "fails on this machine, too", "on this machine: output-0.npy: it differs by"),
+        (small_bundles.CRASHES, True, "fails on this machine, too", "on this machine: its agent ended with"),
+        (small_bundles.COMPUTES_NONSENSE, False, "does not pass its test inference", "differs by"),
+    ):  # fmt: skip
+        with pytest.raises(DeployError) as raised:
+            deploy("2.0.0", body=body, built_here=built_here)
+        error = raised.value
+        assert message in error.message
+        assert why in error.why
+        assert ("is the device's target the board" in error.next) == (body is only_there)
+        assert not work.exists() or "digits" not in {path.name for path in work.glob("digits/current")}
 
 
 def test_preflight_runs_before_anything_is_sent(deploy, work):

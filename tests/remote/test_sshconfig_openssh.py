@@ -332,7 +332,7 @@ def compare(texts: tuple[str, str, str], host: str, user: str | None, port: int 
         assert edgepack_says(folder / "config", host, user, port) == expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     files(),
     st.sampled_from(HOSTS),

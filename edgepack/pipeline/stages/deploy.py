@@ -50,6 +50,7 @@ class DeployStage(DeviceStage[DeploySpec, DeployFigures]):
             work.inputs["bundle"],
             work.progress,
             kernels=work.inputs.get("kernels"),
+            built_here=True,
         )
         return StageResult(
             DeployFigures(digest=done.digest, changed=done.changed, bytes_sent=done.bytes_sent)

@@ -11,7 +11,7 @@ from edgepack.pipeline.figures import EvaluateFigures
 from edgepack.pipeline.stages import onnx_models
 from edgepack.pipeline.stages.samples import samples, unlabelled
 from edgepack.pipeline.state import CandidateRun, Resources
-from edgepack.spec import Data, Input, Spec
+from edgepack.spec import Data, Input, RecipeInput, Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,7 @@ class EvaluateSpec(Spec):
     inputs: tuple[Input, ...]
     data: Data | None
     original: str | None
+    constants: tuple[RecipeInput, ...] = ()  # inputs of the original file that have a value in the recipe
     samples: str | None = None
 
 
@@ -47,12 +48,27 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
         """The request, for every candidate."""
         recipe = at.plan.recipe
         original = None if at.candidate.steps else recipe.model.onnx
-        spec = EvaluateSpec(inputs=at.inputs, data=recipe.data, samples=recipe.samples, original=original)
+        constants = () if original is None else tuple(x for x in recipe.model.inputs if x.value is not None)
+        spec = EvaluateSpec(
+            inputs=at.inputs,
+            data=recipe.data,
+            samples=recipe.samples,
+            original=original,
+            constants=constants,
+        )
         files = {**at.files.data, **at.files.samples, "onnx": at.artifacts["onnx"]}
         return Request(spec, files if original is None else {**at.files.model, **files})
 
     def run(self, work: Work[EvaluateSpec, Resources]) -> StageResult[EvaluateFigures]:
         """Run the test samples, the recipe's samples, or made-up ones."""
+        from edgepack.onnxfile.binding import bound
+
+        if work.spec.original is None:
+            return self._evaluate(work, work.inputs["onnx"])
+        with bound(work.resources.base / work.spec.original, work.spec.constants) as (reference, _):
+            return self._evaluate(work, reference)
+
+    def _evaluate(self, work: Work[EvaluateSpec, Resources], reference: Path) -> StageResult[EvaluateFigures]:
         import numpy as np
 
         from edgepack.data import majority_share
@@ -60,7 +76,6 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
         from edgepack.export.rounding import rounding_spread
 
         path, inputs, base = work.inputs["onnx"], work.spec.inputs, work.resources.base
-        reference = path if work.spec.original is None else base / work.spec.original
         data = samples(work.spec.data, base)
         given = unlabelled(work.spec.samples, inputs, base)
         arrays = given if given is not None else _batches(reference, inputs, data)
@@ -70,7 +85,7 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
         runs = [run_session(session, feed, reference) for feed in feeds]
         names = [output.name for output in session.get_outputs()]
         made_up = given is None and data is None
-        warnings = list(_warnings(names, runs, str(reference), made_up=made_up))
+        warnings = list(_warnings(names, runs, work.spec.original or str(reference), made_up=made_up))
         saved = {f"input_{i}": arrays[given.name] for i, given in enumerate(inputs)}
         saved |= {f"output_{i}": np.stack([run[i] for run in runs]) for i in range(len(runs[0]))}
         batch = inputs[0].shape[0] if inputs[0].shape else 1

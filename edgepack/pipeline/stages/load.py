@@ -45,12 +45,14 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
 
     def _onnx(self, work: Work[LoadSpec, Resources]) -> StageResult[SourceFigures]:
         from edgepack.export.importing import import_checked
+        from edgepack.onnxfile.binding import bound
 
         model, base = work.spec.model, work.resources.base
-        path, original = work.scratch / "model.onnx", base / (model.onnx or "")
-        inputs = import_checked(original, model.inputs, path)
-        data = samples(work.spec.data, base)
-        facts = onnx_models.facts(path, data, reference=original, shape=inputs[0].shape)
+        path = work.scratch / "model.onnx"
+        with bound(base / (model.onnx or ""), model.inputs) as (original, given):
+            inputs = import_checked(original, given, path)
+            data = samples(work.spec.data, base)
+            facts = onnx_models.facts(path, data, reference=original, shape=inputs[0].shape)
         figures = SourceFigures(level="onnx", inputs=inputs, **facts.model_dump())
         return StageResult(figures, {"onnx": Output(path, "onnx", "model.onnx")})
 
@@ -61,9 +63,7 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
         found = load_source(model, base, torch_models.rebuilders())
         files = torch_models.save_module(found.module, work.scratch, "loaded", found.changes)
         data = samples(work.spec.data, base)
-        facts = torch_models.facts(found.module, model.inputs, data, files)
+        facts = torch_models.facts(found.module, model.fed, data, files)
         changed_by = tuple(change.method for change in found.changes)
-        figures = SourceFigures(
-            level="torch", inputs=model.inputs, changed_by=changed_by, **facts.model_dump()
-        )
+        figures = SourceFigures(level="torch", inputs=model.fed, changed_by=changed_by, **facts.model_dump())
         return StageResult(figures, files)

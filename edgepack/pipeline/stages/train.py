@@ -34,7 +34,7 @@ class TrainStage(ModelStage[TrainSpec, SourceFigures]):
         model = at.plan.recipe.model
         if model.source is not None and model.train is not None:
             spec = TrainSpec(
-                source=model.source, inputs=model.inputs, train=model.train, data=at.plan.recipe.data
+                source=model.source, inputs=model.fed, train=model.train, data=at.plan.recipe.data
             )
             return Request(spec, {**at.files.code, **at.files.data})
         return None

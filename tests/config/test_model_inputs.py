@@ -1,0 +1,111 @@
+"""The model's inputs in a recipe: sizes that are open, and inputs with a value."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgepack.api import check, examine
+from edgepack.config.plan import make_plan
+from edgepack.errors import ConfigError
+
+RECIPE = """\
+edgepack: 1
+name: scaled
+model:
+  onnx: m.onnx
+{inputs}targets:
+  - target: arm64
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A recipe of ``y = x * gain``, with these inputs."""
+
+    def write(inputs="", *, shape=(1, 4), gain=()):
+        values = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
+            for name, dims in (("x", shape), ("gain", gain), ("y", None))
+        ]
+        nodes = [helper.make_node("Mul", ["x", "gain"], ["y"])]
+        graph = helper.make_graph(nodes, "g", values[:2], values[2:])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        onnx.save(model, tmp_path / "m.onnx")
+        lines = "".join(f"    - {line}\n" for line in inputs.splitlines())
+        path = tmp_path / "r.yaml"
+        path.write_text(RECIPE.format(inputs=f"  inputs:\n{lines}" if inputs else ""))
+        return path
+
+    return write
+
+
+def messages(path):
+    return [problem.message for problem in check(path)]
+
+
+def test_an_open_batch_is_refused_by_every_command(recipe):
+    path = recipe(shape=("n", 4))
+    (message,) = messages(path)
+    assert message == (
+        "axis 0 of input `x` is 'n' in the model: write its size in `inputs: [{name: x, shape: [n, 4]}]`"
+    )
+    with pytest.raises(ConfigError):
+        examine(path)
+    assert messages(recipe("{name: x, shape: [2, 4]}", shape=("n", 4))) == []
+
+
+def test_every_open_axis_is_named(recipe):
+    path = recipe(shape=(None, "width"), gain=("g",))
+    assert [message.partition(" in the model")[0] for message in messages(path)] == [
+        "axis 0 of input `gain` is 'g'",
+        "axis 0 of input `x` is '?'",
+        "axis 1 of input `x` is 'width'",
+    ]
+
+
+def test_an_input_without_axes_and_one_with_a_value(recipe):
+    path = recipe("{name: gain, shape: [], value: 2.5}")
+    assert messages(path) == []
+    model = make_plan(path).recipe.model
+    assert [each.value for each in model.inputs] == [2.5]
+    assert model.fed == ()
+    assert not examine(path).model_problems
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ("{name: gain, shape: [], value: [1, 2]}", "expected 1 elements for shape [], got 2"),
+        ("{name: gain, shape: [2, 2], value: [1, 2]}", "expected 4 elements for shape [2, 2], got 2"),
+        ("{name: gain, shape: [], value: true}", "expected a number for float32, got True"),
+        ("{name: gain, shape: [], dtype: bool, value: 1}", "expected true or false for bool, got 1"),
+        ("{name: gain, shape: [], dtype: int8, value: 200}", "in the range of int8, got 200"),
+        ("{name: gain, shape: [], dtype: uint8, value: -1}", "in the range of uint8, got -1"),
+        (
+            "{name: gain, shape: [], dtype: int64, value: 1.5}",
+            "expected a whole number in the range of int64",
+        ),
+        ("{name: gain, shape: [], value: much}", "got the text 'much'"),
+        ("{name: gain, shape: [], value: [1, much]}", "got the text 'much'"),
+        ("{name: gain, shape: [], value: .inf}", "got the text '.inf'"),
+        ("{name: gain, shape: [one]}", "axis 0 of input `gain` is 'one': write its size"),
+    ],
+)
+def test_values_and_sizes_that_do_not_fit_are_refused(recipe, inputs, message):
+    found = messages(recipe(inputs))
+    assert any(message in each for each in found), found
+
+
+def test_a_torch_source_sets_its_own_values(recipe, tmp_path):
+    (tmp_path / "net.py").write_text("def network(): ...\n")
+    path = recipe("{name: gain, shape: [], value: 1}")
+    path.write_text(path.read_text().replace("onnx: m.onnx", "source: net:network"))
+    assert [each for each in messages(path) if "`value` needs an .onnx file" in each]
+
+
+def test_data_of_a_model_whose_other_inputs_have_values(recipe, tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.zeros((4, 4), "float32"), y=np.zeros(4, "int64"))
+    path = recipe("{name: x, shape: [1, 4]}\n{name: gain, shape: [], value: 1}")
+    path.write_text(path.read_text() + "data: {npz: d.npz}\n")
+    assert messages(path) == []
