@@ -68,10 +68,13 @@ def run(models: Mapping[str, onnx.ModelProto], feeds: Mapping[str, Mapping[str, 
     merged = _merge(models)
     path = folder / "merged.onnx"
     onnx.save(merged, path)
-    library = compile_model(path, load_target(TARGET), folder / "merged.so").path
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
+    # A name of its own: the loader opens a file of the same name only once.
+    compiled = compile_model(
+        path, load_target(TARGET), folder / f"{next(iter(models))}_{merged.opset_import[0].version}.so"
+    )
+    machine = relax.VirtualMachine(tvm.runtime.load_module(str(compiled.path)), tvm.cpu())
     given = {f"{name}_{key}": value for name, each in feeds.items() for key, value in each.items()}
-    results = machine["main"](*[tvm.runtime.tensor(given[value.name]) for value in merged.graph.input])
+    results = machine["main"](*[tvm.runtime.tensor(given[value.name]) for value in compiled.inputs])
     results = [results] if hasattr(results, "numpy") else list(results)
     outputs: dict[str, list[np.ndarray]] = {name: [] for name in models}
     for value, result in zip(merged.graph.output, results, strict=True):
