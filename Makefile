@@ -20,8 +20,7 @@ help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-20s %s\n' "$$name" "$$text"; done
 
 demo: setup ## Run the full pipeline on the digits example, for x86-64, an emulated Raspberry Pi 4 and Jetson Orin
-	-$(BIN)/edgepack devices prepare host rpi4 jetson-orin # without root, only the x86-64 part runs
-	$(BIN)/edgepack run recipes/digits.yaml
+	scripts/demo.sh $(BIN)/edgepack
 
 test: test-packages setup lint ## Lint, type checks, and all tests except the slow ones
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) $(PYTEST_ARGS)

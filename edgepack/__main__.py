@@ -11,6 +11,11 @@ _ended_with: list[object] = []
 
 def main() -> None:
     """Run the command line and exit with its exit code; Ctrl-C exits with 130 at any moment."""
+    for name in ("stdout", "stderr"):
+        if (
+            getattr(sys, name) is None
+        ):  # closed by the caller: the first files to be opened would get its number
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - until the process ends, without pathlib
     handled = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else ignored, as under nohup
     if handled:
         signal.signal(signal.SIGINT, _stop)

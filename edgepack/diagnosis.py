@@ -43,7 +43,7 @@ def examine() -> list[Diagnosis]:
         _run_check(
             "emulated boards",
             _check_emulation,
-            "apt install qemu-user-static mmdebstrap, as root",
+            "apt install qemu-user-static openssh-server debian-archive-keyring",
             required=False,
         ),
         _run_check(
@@ -114,7 +114,7 @@ def _check_methods() -> str:
 
 
 def _check_emulation() -> str:
-    return _check_programs("qemu-aarch64-static", "qemu-x86_64-static", "mmdebstrap", "/usr/sbin/sshd")
+    return _check_programs("qemu-aarch64-static", "qemu-x86_64-static", "apt-get", "dpkg-deb")
 
 
 def _check_programs(*names: str) -> str:

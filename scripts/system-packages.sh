@@ -7,13 +7,13 @@ set -eu
 needs="\
 sshd                openssh-server    virtual boards
 ssh                 openssh-client    manual access to boards
-qemu-aarch64-static qemu-user-static  emulated boards
-mmdebstrap          mmdebstrap        emulated boards"
+qemu-aarch64-static qemu-user-static  emulated boards"
 tests="
 valgrind            valgrind            the agent's leak test
 clang               clang               the agent's fuzz test
 libclang_rt         libclang-rt-14-dev  the agent's fuzz test
 rsync               rsync               the deploy benchmark
+mmdebstrap          mmdebstrap          the userland of the ARM benchmark
 qemu-aarch64        qemu-user           the instruction counts of the ARM benchmark
 llvm-mca-19         llvm-19             the predicted cycles of the ARM benchmark"
 [ "${1:-}" != --tests ] || needs="$needs$tests"

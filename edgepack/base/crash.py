@@ -1,31 +1,22 @@
 """Unexpected exceptions: the traceback is written to a file, and the user sees an ordinary error."""
 
-import errno
 import os
 import tempfile
 import time
 import traceback
 
 from edgepack.base.paths import state_dir
-from edgepack.errors import EdgepackError, InputError
-
-# Caused by the user or the machine, not by a bug: a traceback does not help.
-_NAME = {errno.ENAMETOOLONG, errno.ELOOP}
-_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+from edgepack.base.places import as_disk_error
+from edgepack.errors import EdgepackError
 
 
-def as_error(error: Exception) -> EdgepackError:
+def as_error(error: BaseException) -> EdgepackError:
     """The error to show for an exception of any kind; the traceback of a bug is kept in a file."""
     if isinstance(error, EdgepackError):
         return error
-    if isinstance(error, OSError) and error.errno in _MACHINE:
-        return EdgepackError(
-            (error.strerror or str(error)).lower(),
-            where=None if error.filename is None else str(error.filename),
-            next="free space or correct the permissions; XDG_CACHE_HOME and XDG_DATA_HOME move edgepack's files",
-        )
-    if isinstance(error, OSError) and error.errno in _NAME:
-        return InputError((error.strerror or str(error)).lower(), where=str(error.filename))
+    of_disk = as_disk_error(error)
+    if of_disk is not None:  # caused by the user or the machine, not by a bug: a traceback does not help
+        return of_disk
     if os.environ.get("EDGEPACK_TRACEBACK"):
         traceback.print_exception(error)
     return EdgepackError(
@@ -35,7 +26,7 @@ def as_error(error: Exception) -> EdgepackError:
     )
 
 
-def _keep(error: Exception) -> str:
+def _keep(error: BaseException) -> str:
     folder = state_dir() / "crashes"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -72,6 +72,8 @@ def _check_deep(path: Path, *, as_json: bool) -> int:
         raise UnsupportedError(str(path), list(examined.model_problems))
     nodes = sum(examined.operators.values())
     counts = f"{nodes} nodes of {len(examined.operators)} operators, {examined.parameters:,} parameters"
+    for note in examined.notes:
+        say(f"{path}: {note}", err=True)
     say(f"{path}: ok, {counts}, {examined.kernels} kernels", err=True)
     return 0
 

@@ -9,8 +9,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from contextlib import contextmanager, redirect_stdout, suppress
+from typing import Any, TextIO
 
 import click
 from pydantic_core import to_jsonable_python
@@ -23,13 +23,34 @@ from edgepack.spec.encoding import DENSE, ConstantSummary
 
 def say(line: str, *, err: bool = False) -> None:
     """Print one line on stdout, or on stderr; a newline in it is shown as an escape."""
-    click.echo(one_line(line), err=err)
+    if err:
+        click.echo(one_line(line), err=True)
+        return
+    with _to_stdout():
+        click.echo(one_line(line))
+
+
+@contextmanager
+def _to_stdout() -> Iterator[None]:
+    """In the block, report that stdout cannot be written to; a closed pipe is left to :func:`guard`."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise EdgepackError(
+            "the result cannot be written",
+            where="standard output",
+            why=(error.strerror or str(error)).lower(),
+            next="free space where it is redirected to",
+        ) from error
 
 
 def emit_json(document: dict[str, Any]) -> None:
     """Print one JSON document on stdout; its values may be models, dataclasses and paths."""
-    sys.stdout.write(json.dumps(to_jsonable_python(document), indent=2) + "\n")
-    sys.stdout.flush()  # raises BrokenPipeError here rather than at interpreter exit
+    with _to_stdout():
+        sys.stdout.write(json.dumps(to_jsonable_python(document), indent=2) + "\n")
+        sys.stdout.flush()  # raises BrokenPipeError here rather than at interpreter exit
 
 
 def describe_constants(constants: Sequence[ConstantSummary]) -> list[str]:
@@ -52,8 +73,10 @@ def describe_constants(constants: Sequence[ConstantSummary]) -> list[str]:
 def show_error(error: EdgepackError, *, as_json: bool) -> None:
     """Print an error on stderr and, if ``as_json``, also as a JSON document on stdout."""
     if as_json:
-        emit_json({"edgepack": 1, "error": error.to_json()})
-    show_rendered(error.render())
+        with suppress(EdgepackError, OSError):  # then only on stderr
+            emit_json({"edgepack": 1, "error": error.to_json()})
+    with suppress(OSError):  # a terminal that is gone: the exit code remains
+        show_rendered(error.render())
 
 
 def show_rendered(text: str) -> None:
@@ -75,6 +98,8 @@ def guard(command: Callable[[], Any], *, as_json: bool) -> int:
     """Run a command; convert any exception into a message and an exit code."""
     try:
         result = command()
+        with _to_stdout():
+            sys.stdout.flush()
     except EdgepackError as error:
         show_error(error, as_json=as_json)
         return error.exit_code
@@ -95,15 +120,33 @@ def guard(command: Callable[[], Any], *, as_json: bool) -> int:
         return Interrupted.exit_code
     except BrokenPipeError:
         # The reader of stdout closed the pipe (`edgepack targets | head`): not an error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         return 0
-    except Exception as error:  # noqa: BLE001 - a defect is reported with a crash log instead of a traceback
+    except (GeneratorExit, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a defect, or a panic in Rust, is reported with a crash log
         from edgepack.base.crash import as_error
 
         defect = as_error(error)
         show_error(defect, as_json=as_json)
         return defect.exit_code
+    finally:
+        _flush()
     return result if isinstance(result, int) else 0
+
+
+def _flush() -> None:
+    """Flush the streams; what fails was said if it could be, and the interpreter must not say it again at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class Gates(Spec):
         default=None,
         gt=0,
         description="Largest accepted relative difference between outputs on the board and in onnxruntime; "
-        "larger for a release with int8 activations: see below.",
+        "larger for a release in int8 or float16: see below.",
     )
     p90_ms: float | None = Field(
         default=None, gt=0, description="Largest accepted 90th percentile of latency, ms."

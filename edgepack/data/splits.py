@@ -101,18 +101,35 @@ def majority_share(y: "np.ndarray") -> float:
     return float(np.bincount(y).max() / len(y))
 
 
+_SCORES = "let the model's first output be [batch, classes]"
+
+
+def require_classes(outputs: "np.ndarray", y: "np.ndarray") -> None:
+    """Check that a classifier's outputs have a score for each of the labels ``y``.
+
+    Raises:
+        InputError: the outputs are not ``[N, classes]``, or a label has none.
+    """
+    rows = 2
+    if outputs.ndim != rows:
+        raise InputError(
+            f"accuracy needs one row of class scores per sample; the output is {list(outputs.shape)}",
+            next=_SCORES,
+        )
+    if len(y) and int(y.max()) >= outputs.shape[1]:
+        raise InputError(f"label {int(y.max())} has no output: the model has {outputs.shape[1]} classes")
+
+
 def top1(outputs: "np.ndarray", y: "np.ndarray") -> float:
     """Share (0..1) of rows of ``outputs`` ``[N, classes]`` whose largest value is at the label ``y`` ``[N]``.
 
     Raises:
         InputError: if the shapes do not match, or a label has no output.
     """
-    rows = 2
-    if outputs.ndim != rows or len(outputs) != len(y):
+    if len(outputs) != len(y):
         raise InputError(
             f"accuracy needs one row of class scores per sample; the output is {list(outputs.shape)} for {len(y)} labels",
-            next="let the model's first output be [batch, classes]",
+            next=_SCORES,
         )
-    if len(y) and int(y.max()) >= outputs.shape[1]:
-        raise InputError(f"label {int(y.max())} has no output: the model has {outputs.shape[1]} classes")
+    require_classes(outputs, y)
     return float((outputs.argmax(axis=1) == y).mean())

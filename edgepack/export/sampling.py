@@ -79,7 +79,9 @@ def constant_outputs(names: Sequence[str], samples: "Sequence[Sequence[np.ndarra
     return [
         name
         for index, name in enumerate(names)
-        if all(np.array_equal(first[index], each[index], equal_nan=_has_nan(first[index])) for each in others)
+        if all(
+            np.array_equal(first[index], each[index], equal_nan=_kind(first[index]) == "f") for each in others
+        )
     ]
 
 
@@ -239,10 +241,6 @@ def _same(first: "Sequence[np.ndarray]", second: "Sequence[np.ndarray]") -> bool
     return len(constant_outputs([""] * len(first), [first, second])) == len(first)
 
 
-def _has_nan(array: "np.ndarray") -> bool:
-    return array.dtype.kind == "f"
-
-
 def is_finite(array: "np.ndarray") -> bool:
     """Whether an array of any dtype holds neither NaN nor an infinity."""
     import numpy as np
@@ -254,6 +252,11 @@ def _wide(array: "np.ndarray") -> "np.ndarray":
     """Any numbers as float64; what is no number as zeros."""
     import numpy as np
 
-    if array.dtype.kind in "fiub":
-        return array.astype(np.float64)
-    return np.zeros(array.shape)
+    return array.astype(np.float64) if _kind(array) in {"f", "i", "u", "b"} else np.zeros(1)
+
+
+def _kind(output: Any) -> str:
+    """The kind of a NumPy dtype; empty for a sequence or an optional value."""
+    import numpy as np
+
+    return output.dtype.kind if isinstance(output, np.ndarray) else ""

@@ -31,12 +31,16 @@ TARGET = "arm64"  # up to the kernels, the phases are the same for every CPU
 
 @dataclass(frozen=True)
 class Examined:
-    """A model as the compiler sees it, with its problems; ``kernels`` is 0 if there are any."""
+    """A model as the compiler sees it, with its problems; ``kernels`` is 0 if there are any.
+
+    ``notes`` say what was done to its weights to load them.
+    """
 
     model_problems: tuple[ModelProblem, ...]
     operators: dict[str, int]
     parameters: int
     kernels: int
+    notes: tuple[str, ...] = ()
 
 
 def examine(path: Path, inputs: Sequence[Input] = ()) -> Examined:

@@ -124,12 +124,23 @@ def _lengths(node: "onnx.NodeProto", facts: KnownValues) -> Iterator[Demand]:
             yield from _counts(4, facts.shape(node.input[0]), int(attributes.get("layout", 0)))
         case "BitShift":
             yield 1, Expected(0, 7, index=True)
+    for index in _SIZES.get(node.op_type, ()):
+        yield index, _SMALL
 
 
 def _below(index: int, shape: list[int | None], axis: int) -> Iterator[Demand]:
     size = shape[axis] if -len(shape) <= axis < len(shape) else None
     if size:
         yield index, Expected(0, size - 1, index=True)
+
+
+# Inputs that say how large an output is: kept small.
+_SIZES: Mapping[str, tuple[int, ...]] = {
+    "AffineGrid": (1,), "BlackmanWindow": (0,), "ConstantOfShape": (0,), "Expand": (1,), "HammingWindow": (0,),
+    "HannWindow": (0,), "OneHot": (1,), "Pad": (1,), "Range": (0, 1, 2), "Reshape": (1,), "Resize": (3,), "Tile": (1,),
+    "TopK": (1,),
+}  # fmt: skip
+_SMALL = Expected(1, 4, index=True)
 
 
 def _counts(index: int, shape: list[int | None], axis: int) -> Iterator[Demand]:

@@ -10,7 +10,7 @@ from edgepack.errors import EdgepackError, UnreachableError
 from edgepack.pipeline.trace import Until
 from edgepack.remote.boards import Boards
 
-_OFFLINE = "or start without asking the boards first: --offline"
+_OFFLINE = "or start without asking the boards first: --offline"  # an option of run and package
 
 
 def ask_boards(plan: Plan, boards: Boards, until: Until, budget: Tune | None, listener: Listener) -> None:
@@ -37,8 +37,9 @@ def ask_boards(plan: Plan, boards: Boards, until: Until, budget: Tune | None, li
         return
     first = next(iter(errors.values()))
     first.state = "nothing was run"
+    without = None if until == "tune" else _OFFLINE
     if len(errors) == 1:
-        first.next = f"{first.next}; {_OFFLINE}" if first.next else _OFFLINE
+        first.next = "; ".join(filter(None, (first.next, without))) or None
         raise first
     why = "; ".join(
         f"{name}: {error.message}{f' ({error.why})' if error.why else ''}" for name, error in errors.items()
@@ -47,7 +48,7 @@ def ask_boards(plan: Plan, boards: Boards, until: Until, budget: Tune | None, li
         f"{len(errors)} boards cannot be used: {', '.join(errors)}",
         why=why,
         state=first.state,
-        next=f"connect them, {_OFFLINE}",
+        next=", ".join(filter(None, ("connect them", without))),
     ) from first
 
 

@@ -23,6 +23,7 @@ class SourceFigures(ModelFacts):
         default=(), description="Methods whose changes are stored in its weights file."
     )
     training: dict[str, float] | None = Field(default=None, description="Loss and accuracies of training.")
+    notes: tuple[str, ...] = Field(default=(), description="What was done to its weights to load them.")
 
 
 class StepFigures(ModelFacts):
@@ -65,7 +66,7 @@ class EvaluateFigures(ModelFacts):
     rounding: Finite | None = Field(
         default=None,
         ge=0,
-        description="Change of the outputs if values that are quantized round otherwise; None if none are.",
+        description="Change of the outputs if values in int8 or float16 round otherwise; None if none are.",
     )
     warnings: tuple[str, ...] = Field(default=(), description="What its samples cannot show.")
 

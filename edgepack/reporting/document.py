@@ -62,7 +62,7 @@ class Row(Spec):
     rounding: Finite | None = Field(
         default=None,
         ge=0,
-        description="Change of the outputs in onnxruntime if values that are quantized round otherwise.",
+        description="Change of the outputs in onnxruntime if values in int8 or float16 round otherwise.",
     )
     measurement: Measurement | None = None
     warnings: tuple[str, ...] = Field(default=(), description="What its figures do not show.")

@@ -55,6 +55,7 @@ class _Fold:
         self._torch_accuracy: dict[str, float | None] = {}
         self._evaluated: dict[str, EvaluateFigures] = {}
         self._source_known = False
+        self._notes: tuple[str, ...] = ()
         self._builder = ReportBuilder(
             run_id=begun.run_id,
             recipe=begun.recipe,
@@ -114,6 +115,7 @@ class _Fold:
         if not self._source_known:
             self._builder.add_compression(ModelFigures.of(SOURCE, found))
             self._source_known = True
+            self._notes = found.notes
         self._torch_accuracy[candidate] = found.accuracy if found.level == "torch" else None
 
     def add_step(self, event: StageEnded, candidate: str) -> None:
@@ -202,7 +204,7 @@ class _Fold:
             accuracy_onnxruntime=figures.accuracy,
             chance=figures.chance,
             rounding=figures.rounding,
-            warnings=figures.warnings,
+            warnings=(*self._notes, *figures.warnings),
         )
         missing: tuple[str, ...] = ()
         why = _NO_LABELS

@@ -53,7 +53,7 @@ def _fit_limit(gate: Gate, row: Row) -> Gate:
     fitting = _ROUNDINGS * (row.rounding or 0.0)
     if fitting <= gate.limit:
         return gate
-    why = f"the limit is the effect of rounding to int8, above the recipe's {gate.limit:.6g}"
+    why = f"the limit is the effect of rounding to int8 or float16, above the recipe's {gate.limit:.6g}"
     return gate.model_copy(update={"limit": fitting, "why": why})
 
 

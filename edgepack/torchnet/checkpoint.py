@@ -78,10 +78,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Restored:
-    """A restored module in eval mode, and the changes applied to its source's module."""
+    """A restored module in eval mode, the changes applied to its source's module, and what was done to its weights."""
 
     module: "torch.nn.Module"
     changes: tuple[Change, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def save(module: "torch.nn.Module", path: Path, changes: Sequence[Change] = ()) -> None:
@@ -154,8 +155,8 @@ def load(module: "torch.nn.Module", path: Path, rebuilders: Mapping[str, Rebuild
                 _resize(module, change.before, path)
             module = _rebuild(module, change, rebuilders, path)
         _resize(module, _final(document, state, path), path)
-    load_state(module, state, path)
-    return Restored(module.eval(), changes)
+    note = load_state(module, state, path)
+    return Restored(module.eval(), changes, (note,) if note else ())
 
 
 def _document(text: str, path: Path) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Weights files: .safetensors, and .pt files with nothing but weights; checked before they are loaded."""
 
 import pickle
+import re
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.filekind import wrong_kind
@@ -11,6 +13,14 @@ if TYPE_CHECKING:
     import torch
 
 _SHOWN = 4  # keys named in an error
+_WRAPPERS = ("module.", "model.", "_orig_mod.")  # put before every key by wrappers of a module
+_STATES = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "weights",
+)  # keys of checkpoints that hold the weights
 
 
 def read_weights(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
@@ -27,8 +37,12 @@ def read_weights(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]"
     return _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pt(path), {})
 
 
-def load_state(module: "torch.nn.Module", state: "dict[str, torch.Tensor]", path: Path) -> None:
+def load_state(module: "torch.nn.Module", state: "dict[str, torch.Tensor]", path: Path) -> str | None:
     """Load the tensors ``state``, read from ``path``, into ``module``.
+
+    A prefix that a wrapper puts before every key (``module.`` of DistributedDataParallel, ``model.`` of Lightning,
+    ``_orig_mod.`` of torch.compile) is removed, if the keys are the module's then and not otherwise. Returns a note that
+    says so; None if the keys are used as they are.
 
     Raises:
         InputError: naming missing and unexpected keys and wrong shapes; or NaN or infinite weights.
@@ -36,6 +50,8 @@ def load_state(module: "torch.nn.Module", state: "dict[str, torch.Tensor]", path
     import torch
 
     own = module.state_dict()
+    prefix = _wrapper_prefix(set(state), set(own))
+    state = {name.removeprefix(prefix): value for name, value in state.items()}
     problems = []
     for label, names in (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys())):
         if names:
@@ -55,6 +71,19 @@ def load_state(module: "torch.nn.Module", state: "dict[str, torch.Tensor]", path
     if broken:
         raise InputError(f"weights are NaN or infinite: {_list_names(broken)}", where=str(path))
     module.load_state_dict(state)
+    return f"the prefix {prefix!r} of every key in {path.name} was removed" if prefix else None
+
+
+def _wrapper_prefix(given: set[str], own: set[str]) -> str:
+    """The prefix without which all given keys are the module's own; empty if there is none."""
+    prefix, rest = "", given
+    while rest and rest != own:
+        found = next((each for each in _WRAPPERS if all(name.startswith(each) for name in rest)), None)
+        if found is None:
+            return ""
+        prefix += found
+        rest = {name.removeprefix(found) for name in rest}
+    return prefix
 
 
 def _list_names(names: list[str]) -> str:
@@ -80,20 +109,40 @@ def _read_pt(path: Path) -> "dict[str, torch.Tensor]":
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"an object of {found[1]}" if found else "more than weights, or is corrupt"
+        yours = f"torch.save(getattr(x, 'state_dict', lambda: x)(), {str(path.with_suffix('.weights.pt'))!r})"
+        code = f"import torch; x = torch.load({str(path)!r}, map_location='cpu', weights_only=False); {yours}"
         raise InputError(
-            "the .pt file contains more than weights, or is corrupt",
+            f"the weights file contains {what}",
             where=str(path),
             why="loading it would run pickled code; only plain tensors are loaded",
-            next="save only the weights: torch.save(model.state_dict(), path), or preferably as .safetensors",
+            next=f"if you trust the file, save its weights alone: python -c {quote(code)}",
         ) from error
     except Exception as error:  # torch.load may raise any error on corrupt bytes
-        raise InputError("the .pt file is corrupt", where=str(path), why=str(error).strip()[:300]) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(
-            "the .pt file is not a state_dict of tensors",
+            "the weights file is corrupt", where=str(path), why=str(error).strip()[:300]
+        ) from error
+    return _state_of(state, path)
+
+
+def _state_of(state: Any, path: Path) -> "dict[str, torch.Tensor]":
+    """The tensors of a state_dict, or of a checkpoint that has one beside other values."""
+    import torch
+
+    def plain(value: Any) -> bool:
+        return isinstance(value, dict) and all(isinstance(each, torch.Tensor) for each in value.values())
+
+    inner = [key for key in _STATES if isinstance(state, dict) and state.get(key) and plain(state[key])]
+    if len(inner) == 1:
+        state = state[inner[0]]
+    if not plain(state):
+        keys = f": {_list_names([str(key) for key in state])}" if isinstance(state, dict) else ""
+        raise InputError(
+            "the weights file is not a state_dict of tensors",
             where=str(path),
+            why=f"it holds a {type(state).__name__}{keys}",
             next="save only the weights: torch.save(model.state_dict(), path)",
         )
-    return state
+    found: dict[str, torch.Tensor] = state
+    return found

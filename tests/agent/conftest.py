@@ -52,7 +52,6 @@ def arm_bundle(tmp_path_factory):
     from edgepack.remote.virtual import rootfs
 
     qemu = need("qemu-aarch64-static", "qemu-user-static")
-    need("mmdebstrap", "mmdebstrap")
     prefix = (qemu, "-L", str(rootfs.ensure("aarch64", "bookworm")))
     made = _bundle(tmp_path_factory.mktemp("bundle-aarch64"), "aarch64", prefix)
     for name, module in {"mlp": mlp()[0], "kernel": matmul_kernel()}.items():

@@ -1,20 +1,27 @@
 """`edgepack check --deep`: what cannot be lowered, from the command line."""
 
+import numpy as np
 import pytest
-from onnx import TensorProto, helper, save
+import torch
+from onnx import TensorProto, helper, numpy_helper, save
+
+from edgepack import api
+from edgepack.errors import InputError
+from edgepack.zoo import digits
 
 
 @pytest.fixture
 def hopeless(cli):
     """A model with operators that cannot be lowered, in the working directory."""
     nodes = [
-        helper.make_node("Det", ["x"], ["d"], name="first"),
-        helper.make_node("IsInf", ["d"], ["i"], name="second", detect_negative=0),
-        helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT),
+        helper.make_node("GRU", ["x", "w1", "r1"], ["", "h"], name="first", hidden_size=2),
+        helper.make_node("RNN", ["h", "w2", "r2"], ["", "y"], name="second", hidden_size=2),
     ]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 3])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch"])
-    graph = helper.make_graph(nodes, "g", [x], [y])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 2])
+    shapes = {"w1": (1, 6, 3), "r1": (1, 6, 2), "w2": (1, 2, 2), "r2": (1, 2, 2)}
+    weights = [numpy_helper.from_array(np.ones(shape, "float32"), name) for name, shape in shapes.items()]
+    graph = helper.make_graph(nodes, "g", [x], [y], weights)
     path = cli.folder / "hopeless.onnx"
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
     return path
@@ -24,14 +31,14 @@ def test_a_model_with_problems_has_exit_code_2_and_lists_all_of_them(cli, hopele
     done = cli("check", "--deep", "hopeless.onnx", "--json")
     assert done.code == 2
     found = [(each["operator"], each["node"]) for each in done.json["model_problems"]]
-    assert found == [("Det", "first"), ("IsInf", "second")]
+    assert found == [("GRU", "first"), ("RNN", "second")]
     done = cli("compile", "hopeless.onnx", "--target", "rpi4")
     assert done.code == 2
     assert done.out == ""
     for words in (
-        "node first: operator Det",
-        "node second: operator IsInf",
-        "detect_negative",
+        "node first: operator GRU",
+        "node second: operator RNN",
+        "recurrent",
         "2 problems",
     ):
         assert words in done.err
@@ -61,8 +68,9 @@ def test_a_recipe_with_mistakes_is_not_lowered(cli):
 
 def test_a_torch_source_is_exported_first(cli):
     (cli.folder / "net.py").write_text(
-        "import torch\n\n\nclass Net(torch.nn.Module):\n    def forward(self, x):\n"
-        "        return torch.linalg.det(x)\n\n\ndef network():\n    return Net()\n"
+        "import torch\n\n\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.cells = torch.nn.LSTM(3, 2)\n\n    def forward(self, x):\n"
+        "        return self.cells(x)[0]\n\n\ndef network():\n    return Net()\n"
     )
     cli.write(
         "recipe.yaml",
@@ -71,7 +79,7 @@ def test_a_torch_source_is_exported_first(cli):
     )
     done = cli("check", "--deep", "recipe.yaml")
     assert done.code == 2
-    assert "operator Det cannot be compiled" in done.err
+    assert "operator LSTM cannot be compiled" in done.err
 
 
 def test_without_deep_a_model_is_no_recipe(cli, hopeless):
@@ -84,3 +92,30 @@ def test_a_missing_model(cli):
     done = cli("check", "--deep", "nowhere.onnx")
     assert done.code == 2
     assert "there is no such model file" in done.err
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda state: {f"module.{name}": value for name, value in state.items()}, None),
+        (lambda state: {f"backbone.{name}": value for name, value in state.items()}, "unexpected: backbone."),
+        (lambda state: dict(list(state.items())[:-2]), "missing: "),
+        (lambda state: {name: value[..., :1] if value.dim() else value for name, value in state.items()}, "wrong shape: "),
+    ],
+    ids=["of DistributedDataParallel", "of something larger", "incomplete", "of other sizes"],
+)  # fmt: skip
+def test_weights_are_loaded_as_a_run_does(tmp_path, change, says):
+    torch.save(change(digits.network().state_dict()), tmp_path / "w.pt")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "edgepack: 1\nname: tiny\nmodel:\n  source: edgepack.zoo.digits:network\n  weights: w.pt\n"
+        "  inputs: [{name: image, shape: [1, 1, 8, 8]}]\ntargets: [{target: rpi4}]\n",
+    )
+    if says is None:
+        examined = api.examine(path)
+        assert examined.kernels > 0
+        assert examined.notes == ("the prefix 'module.' of every key in w.pt was removed",)
+        return
+    with pytest.raises(InputError) as caught:
+        api.examine(path)
+    assert says in caught.value.why

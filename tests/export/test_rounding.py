@@ -48,3 +48,13 @@ def test_a_value_between_two_steps_may_go_either_way(tmp_path):
     moved = run_onnx(path, {"x": halfway[:1] * np.float32(1.0001)})[0]
     exact = run_onnx(path, {"x": halfway[:1]})[0]
     assert np.abs(moved - exact).max() / np.abs(exact).max() < 10 * found
+
+
+def test_float16_rounds_too(tmp_path):
+    PARTS["h"] = PARTS["w"].astype("float16")
+    try:
+        path = model(tmp_path, "a = Cast <to = 10> (x) b = MatMul (a, h) y = Cast <to = 1> (b)")
+    finally:
+        del PARTS["h"]
+    found = spread(path, np.random.default_rng(2).standard_normal((4, 64)).astype("float32"))
+    assert 2**-10 <= found < 2**-7

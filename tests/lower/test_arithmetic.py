@@ -176,7 +176,10 @@ NUMBERS[0, 0, 1, 1] = NUMBERS[1, 1, 5, 5] = NUMBERS[0, 2, 0, 0] = np.nan
 NUMBERS[1, 0, 2, 2] = np.inf
 
 
-def test_nan_stays_in_windows_and_reductions(tmp_path):
+@pytest.mark.parametrize(
+    "run", [values.on_cpu, pytest.param(values.on_gpu, marks=pytest.mark.slow)], ids=["cpu", "gpu"]
+)
+def test_nan_stays_in_windows_and_reductions(run, tmp_path):
     """Of NaN that is not the first number, onnxruntime's MaxPool and ReduceMax keep only some."""
     rows = NUMBERS.reshape(6, 36)
     made = [
@@ -185,6 +188,7 @@ def test_nan_stays_in_windows_and_reductions(tmp_path):
         make("ReduceMax", ["rows", "last"], ["largest"], keepdims=0),
         make("ReduceMin", ["rows", "last"], ["smallest"], keepdims=0),
         make("Softmax", ["rows"], ["shares"]),
+        make("ReduceLogSumExp", ["rows", "last"], ["logs"], keepdims=0),
         make("Conv", ["x", "w"], ["sums"]),
         make("Relu", ["sums"], ["y"]),
         make("Clip", ["sums", "low", "high"], ["z"]),
@@ -193,7 +197,7 @@ def test_nan_stays_in_windows_and_reductions(tmp_path):
     constants = {"last": np.array([1]), "w": w, "low": np.float32(0), "high": np.float32(6)}
     inputs = {"x": NUMBERS, "rows": rows}
     path = values.save(tmp_path / "m.onnx", made, inputs, constants)
-    windows, planes, largest, smallest, shares, sums, relu, clip = values.on_cpu(path, inputs)
+    windows, planes, largest, smallest, shares, logs, sums, relu, clip = run(path, inputs)
     padded = np.pad(NUMBERS, [(0, 0), (0, 0), (1, 1), (1, 1)], constant_values=-np.inf)
     for row in range(3):
         for column in range(3):
@@ -203,6 +207,8 @@ def test_nan_stays_in_windows_and_reductions(tmp_path):
     np.testing.assert_array_equal(largest, rows.max(1))
     np.testing.assert_array_equal(smallest, rows.min(1))
     assert (np.isnan(shares).all(1) == ~np.isfinite(rows).all(1)).all()
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(logs, np.log(np.exp(rows).sum(1)), rtol=1e-5)
     assert np.isnan(sums).any()
     np.testing.assert_array_equal(relu, np.maximum(sums, 0))
     np.testing.assert_array_equal(clip, np.clip(sums, 0, 6))

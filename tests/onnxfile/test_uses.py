@@ -215,6 +215,14 @@ def test_the_masks_and_ids_of_fused_transformers_are_known():
     assert found["mask"].kept == 1
 
 
+def test_sizes_of_outputs_are_kept_small():
+    found = uses(
+        "g (int64[4] sizes, int64[1] shape, int64[4] repeats, float[1, 1, 4, 4] x) => (float y, float z, float t)"
+        "{ y = Resize (x, , , sizes) z = ConstantOfShape (shape) t = Tile (x, repeats) }"
+    )
+    assert {(found[name].low, found[name].high) for name in ("sizes", "shape", "repeats")} == {(1, 4)}
+
+
 def test_division_by_zero_is_avoided_for_integers():
     found = uses("g (int64[2] x, int64[2] by) => (int64[2] y) { y = Div (x, by) }")
     assert found["by"].low == 1

@@ -73,6 +73,8 @@ def test_only_boards_that_the_run_uses_are_asked(plan):
     assert not any("cellar" in text for text in asked)
     assert (error.exit_code, error.state) == (4, "nothing was run")
     assert error.next.endswith("--offline")
+    _, error = ask(plan, "tune", Tune(trials=4))
+    assert "--offline" not in error.next
 
 
 def test_a_run_that_cannot_reach_its_board_begins_nothing(plan):

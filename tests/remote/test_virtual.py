@@ -25,7 +25,7 @@ from edgepack.remote.virtual.boards import Board
 
 
 def _lacks() -> str:
-    programs = ("sshd", "qemu-aarch64-static", "qemu-x86_64-static", "mmdebstrap")
+    programs = ("sshd", "qemu-aarch64-static", "qemu-x86_64-static")
     path = f"{os.environ['PATH']}:/usr/sbin"
     missing = [name for name in programs if shutil.which(name, path=path) is None]
     return ", ".join(missing + (["root"] if os.geteuid() != 0 else []))

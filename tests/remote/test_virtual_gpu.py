@@ -23,7 +23,7 @@ NEEDED = ("libcuda.so.1", "libcudart.so.13", "libstdc++.so.6", "libgcc_s.so.1")
 
 
 def _lacks() -> str:
-    programs = ("sshd", "qemu-aarch64-static", "mmdebstrap")
+    programs = ("sshd", "qemu-aarch64-static")
     path = f"{os.environ['PATH']}:/usr/sbin"
     missing = [name for name in programs if shutil.which(name, path=path) is None]
     machine = [] if os.uname().machine == "x86_64" else ["an x86-64 machine"]

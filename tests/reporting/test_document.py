@@ -218,7 +218,7 @@ def test_a_skipped_gate_repeats_why_its_figure_is_missing():
 def test_a_limit_that_rounding_exceeds_is_raised_and_said():
     (found,) = check_gates(Gates(parity=1e-3), [row(parity=0.006, rounding=0.004)])
     assert (found.limit, found.value) == (0.008, 0.006)
-    assert found.why == "the limit is the effect of rounding to int8, above the recipe's 0.001"
+    assert found.why == "the limit is the effect of rounding to int8 or float16, above the recipe's 0.001"
 
 
 CHANCE = "no better than chance: always answering the most frequent class gives"

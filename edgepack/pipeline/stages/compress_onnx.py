@@ -12,7 +12,7 @@ from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.figures import StepFigures
 from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages import onnx_models, torch_models
-from edgepack.pipeline.stages.samples import samples, unlabelled
+from edgepack.pipeline.stages.samples import samples, samples_for, unlabelled
 from edgepack.pipeline.state import CandidateRun, Resources
 from edgepack.spec import Data, Input, Spec
 
@@ -58,8 +58,9 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
     def _step(self, at: CandidateRun, label: str, step: Step) -> Request[OnnxStepSpec]:
         """The request for one step, on the output of the previous ones."""
         recipe = at.plan.recipe
-        spec = OnnxStepSpec(inputs=at.inputs, data=recipe.data, samples=recipe.samples, step=step)
-        files = {**at.files.data, **at.files.samples, "onnx": at.artifacts["onnx"]}
+        own = samples_for(method_of(step), step, recipe.samples)
+        spec = OnnxStepSpec(inputs=at.inputs, data=recipe.data, samples=own, step=step)
+        files = {**at.files.data, **(at.files.samples if own else {}), "onnx": at.artifacts["onnx"]}
         files |= step_inputs(method_of(step).files(step), at.plan.base)
         return Request(spec, files, label, aliases=(step.method,))
 

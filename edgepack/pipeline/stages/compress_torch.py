@@ -13,7 +13,7 @@ from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.figures import SOURCE, StepFigures
 from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages import torch_models
-from edgepack.pipeline.stages.samples import samples
+from edgepack.pipeline.stages.samples import samples, samples_for, unlabelled
 from edgepack.pipeline.state import CandidateRun, Resources
 from edgepack.spec import Data, Input, Spec
 from edgepack.spec.candidate import RELEASE
@@ -30,6 +30,7 @@ class TorchStepSpec(Spec):
     data: Data | None
     step: SerializeAsAny[Step]
     rebuilt: torch_models.Rebuilt  # the previous steps
+    samples: str | None = None
 
 
 class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
@@ -66,8 +67,10 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
             data=recipe.data,
             step=step,
             rebuilt=torch_models.Rebuilt(methods=earlier),
+            samples=samples_for(method, step, recipe.samples),
         )
-        files = {**at.files.code, **at.files.data, "checkpoint": at.artifacts["checkpoint"]}
+        own = {} if spec.samples is None else at.files.samples
+        files = {**at.files.code, **at.files.data, **own, "checkpoint": at.artifacts["checkpoint"]}
         files |= step_inputs(method.files(step), at.plan.base)
         if any(need.kind == "teacher" for need in method.needs(step)):
             files["teacher"] = at.artifacts[SOURCE]
@@ -84,6 +87,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
             spec.inputs,
             samples(spec.data, base),
             work.progress,
+            samples=unlabelled(spec.samples, spec.inputs, base),
             files=method.files(spec.step),
             base=base,
             rebuilders=torch_models.rebuilders(),

@@ -65,5 +65,11 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
         data = samples(work.spec.data, base)
         facts = torch_models.facts(found.module, model.fed, data, files)
         changed_by = tuple(change.method for change in found.changes)
-        figures = SourceFigures(level="torch", inputs=model.fed, changed_by=changed_by, **facts.model_dump())
+        figures = SourceFigures(
+            level="torch",
+            inputs=model.fed,
+            changed_by=changed_by,
+            notes=found.notes,
+            **facts.model_dump(),
+        )
         return StageResult(figures, files)

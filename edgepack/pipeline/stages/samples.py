@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from edgepack.compression import Method, Step
 from edgepack.errors import InputError
 from edgepack.spec import Data, Input
 
@@ -18,6 +19,11 @@ def samples(data: Data | None, base: Path) -> "Splits | None":
     from edgepack.data import load_data
 
     return None if data is None else load_data(data, base)
+
+
+def samples_for(method: Method[Any], step: Step, file: str | None) -> str | None:
+    """The recipe's file of inputs without labels, if the step needs samples: they are in the key of no other step."""
+    return file if any(need.kind == "samples" for need in method.needs(step)) else None
 
 
 def unlabelled(file: str | None, inputs: Sequence[Input], base: Path) -> "dict[str, np.ndarray] | None":

@@ -105,12 +105,14 @@ def up(
 
 
 def prepare(kind: str) -> None:
-    """Build what a board of this kind needs, so that its first start is quick and needs no network.
+    """Build what a board of this kind needs, so that its first start is quick and needs no network, and start one once.
 
     Raises:
         UsageError: as ``up``.
     """
-    needs_of(_kind(kind))
+    kept = {folder.name for folder in _home().iterdir()} if _home().is_dir() else set()
+    board = up(kind, owned=True)
+    (down if board.name in kept else purge)(board.name)
 
 
 def running() -> list[Board]:
@@ -213,11 +215,12 @@ def _start(kind: Kind, name: str, needs: dict[str, Any], chosen: gpu.Setting | N
         attached = gpu.attach(kind, chosen, folder)
         environment |= attached.environment
         needs |= attached.plan
+    rootless = os.geteuid() != 0
     if kind.foreign:
         (folder / "cpuinfo").write_text(kind.cpuinfo(len(os.sched_getaffinity(0))))
         user, work_dir = rootfs.USER, "edgepack"
         if kind.arch == os.uname().machine:
-            needs["native"] = native.sshd_programs(needs["sshd"], folder)
+            needs["native"] = {} if rootless else native.sshd_programs(needs["sshd"], folder)
             needs["qemu"] = native.mark_copy(needs["qemu"], folder)
     else:
         (user, _), work_dir = _login(), str(folder / "home" / "edgepack")
@@ -225,10 +228,11 @@ def _start(kind: Kind, name: str, needs: dict[str, Any], chosen: gpu.Setting | N
         if os.geteuid() == 0:
             # sshd's compiled-in privilege separation folder; Debian creates it if sshd runs as a service.
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    mode = "chroot" if kind.foreign else "namespace"
+    mode = ("rootless" if rootless else "chroot") if kind.foreign else "namespace"
     for _ in range(_PORT_ATTEMPTS):
         port = sshd.free_port()
-        config = sshd.write_config(folder, needs["sshd"], port, environment, chrooted=kind.foreign)
+        program, tried = _sshd(needs, mode)
+        config = sshd.write_config(folder, tried, port, environment, mode=mode)
         device = Device(
             host="127.0.0.1",
             port=port,
@@ -245,7 +249,7 @@ def _start(kind: Kind, name: str, needs: dict[str, Any], chosen: gpu.Setting | N
             "name": name,
             "port": port,
             "mode": mode,
-            "sshd": [needs["sshd"], "-D", "-e", "-f", str(config)],
+            "sshd": [program, "-D", "-e", "-f", "/run/sshd_config" if mode == "rootless" else str(config)],
             "accounts": {} if kind.foreign else _accounts(folder),
             "owner": _identity(os.getpid()) if owned else None,
             "board": {
@@ -272,6 +276,14 @@ def _start(kind: Kind, name: str, needs: dict[str, Any], chosen: gpu.Setting | N
         state="none of its processes are running",
         next=_advice(status),
     )
+
+
+def _sshd(needs: dict[str, Any], mode: str) -> tuple[str, list[str]]:
+    """The board's sshd, and how to run it on the host."""
+    if mode != "rootless":
+        return needs["sshd"], [needs["sshd"]]
+    root = needs["rootfs"]
+    return rootfs.SSHD, [needs["qemu"], "-L", root, root + rootfs.SSHD]
 
 
 def _advice(status: int) -> str:

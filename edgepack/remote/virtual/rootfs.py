@@ -1,18 +1,19 @@
-"""The root file system shared by emulated boards of an architecture and a suite: Debian packages, unpacked once and cached."""
+"""The root file system shared by emulated boards of an architecture and a suite: Debian packages, unpacked once and cached.
+
+A user who is not root has one of their own, which belongs to them and has an sshd that runs on the board.
+"""
 
 import contextlib
 import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgepack.base.paths import cache_dir
-from edgepack.errors import UsageError
-from edgepack.remote.virtual import programs
+from edgepack.remote.virtual import debian
 
 DEBIAN = {"aarch64": "arm64", "x86_64": "amd64"}  # Debian's names of architectures
 PACKAGES = (
@@ -33,6 +34,8 @@ PACKAGES = (
     "tar",
     "util-linux",
 )
+SSHD = "/usr/sbin/sshd"
+_SERVER = "openssh-server"  # of boards started without root
 # Packages are unpacked without running their scripts, so accounts are defined here. "*" means no password, not locked.
 USER = "edge"
 _ETC = {
@@ -50,24 +53,25 @@ _UNUSED = (
     "usr/share/locale",
     "usr/share/bash-completion",
 )
-_HOOKS = Path("/usr/share/mmdebstrap/hooks/merged-usr")
-_LAYOUT = 1  # incremented when this file builds a different result from the same packages
+_LAYOUT = 2  # incremented when this file builds a different result from the same packages
 
 
 def location(arch: str, suite: str) -> Path:
     """The cache folder for the root file system of this version, architecture (as by ``uname -m``) and Debian suite."""
-    debian = DEBIAN[arch]
-    content = "\n".join((str(_LAYOUT), suite, debian, *PACKAGES, *_ETC.values()))
+    content = "\n".join((str(_LAYOUT), suite, DEBIAN[arch], *_packages(), *_ETC.values()))
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-    return cache_dir() / "virtual" / f"rootfs-{suite}-{debian}-{digest}"
+    return cache_dir() / "virtual" / f"rootfs-{suite}-{DEBIAN[arch]}-{digest}"
+
+
+def _packages() -> tuple[str, ...]:
+    return PACKAGES if os.geteuid() == 0 else (*PACKAGES, _SERVER)
 
 
 def ensure(arch: str, suite: str) -> Path:
     """The root file system's folder; built if it does not exist yet (about ten seconds and 30 MB of download).
 
     Raises:
-        UsageError: mmdebstrap is missing or failed; with its last lines of output.
-
+        UsageError: as :func:`edgepack.remote.virtual.debian.unpack`.
     """
     root = location(arch, suite)
     if root.is_dir():
@@ -75,39 +79,18 @@ def ensure(arch: str, suite: str) -> Path:
     root.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(root.parent / "rootfs.lock"):
         if not root.is_dir():
-            _build(root, DEBIAN[arch], suite)
+            _build(root, arch, suite)
     return root
 
 
-def _build(root: Path, debian: str, suite: str) -> None:
+def _build(root: Path, arch: str, suite: str) -> None:
     partial = Path(tempfile.mkdtemp(prefix="building-", dir=root.parent))
     try:
-        tree = partial / "root"
-        command = [
-            programs.find("mmdebstrap", "mmdebstrap"),
-            "--mode=root",
-            "--variant=extract",
-            f"--arch={debian}",
-            "--skip=check/qemu",
-            f"--include={','.join(PACKAGES)}",
-            *([f"--hook-dir={_HOOKS}"] if _HOOKS.is_dir() else []),
-            suite,
-            str(tree),
-        ]
-        result = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-        if result.returncode != 0:
-            raise UsageError(
-                "the root file system of the emulated boards could not be built",
-                where="mmdebstrap",
-                why="\n".join(result.stderr.strip().splitlines()[-4:]),
-                state="the partial build was removed",
-                next="check that apt reaches a Debian mirror (apt-get update) and that the package "
-                "debian-archive-keyring is installed, then retry",
-            )
+        tree, scratch = partial / "root", partial / "apt"
+        tree.mkdir(mode=0o755)
+        scratch.mkdir()
+        debian.unpack(tree, DEBIAN[arch], suite, _packages(), scratch)
         _finish(tree)
-        tree.chmod(0o755)
         tree.rename(root)
     finally:
         shutil.rmtree(partial)
@@ -122,7 +105,8 @@ def _finish(tree: Path) -> None:
     home = tree / "home" / USER
     home.mkdir()
     home.chmod(0o755)
-    os.chown(home, 1000, 1000)
+    if os.geteuid() == 0:
+        os.chown(home, 1000, 1000)
 
 
 @contextlib.contextmanager

@@ -40,17 +40,27 @@ def make_keys(folder: Path) -> str:
     return (folder / "host_key.pub").read_text().strip()
 
 
-def write_config(folder: Path, sshd: str, port: int, environment: dict[str, str], *, chrooted: bool) -> Path:
+def write_config(folder: Path, sshd: list[str], port: int, environment: dict[str, str], *, mode: str) -> Path:
     """Write ``sshd_config`` for one start of the board. The host's configuration is not used.
 
-    ``environment`` is set in every session.
+    Args:
+        folder: The board's.
+        sshd: The command that runs sshd.
+        port: Of 127.0.0.1.
+        environment: Set in every session.
+        mode: How the board is isolated, see ``edgepack.remote.virtual.supervisor``.
     """
-    keys = "/run/authorized_keys" if chrooted else str(folder / "authorized_keys").replace("%", "%%")
+    keys = str(folder / "authorized_keys").replace("%", "%%")
+    host_key = str(folder / "host_key")
+    if mode in ("chroot", "rootless"):
+        keys = "/run/authorized_keys"
+    if mode == "rootless":
+        host_key = "/run/host_key"
     variables = " ".join(f'"{name}={value}"' for name, value in {MARKER: str(folder), **environment}.items())
     lines = [
         f"Port {port}",
         "ListenAddress 127.0.0.1",
-        f'HostKey "{folder / "host_key"}"',
+        f'HostKey "{host_key}"',
         f'AuthorizedKeysFile "{keys}"',
         "AuthenticationMethods publickey",
         "PermitRootLogin prohibit-password",
@@ -64,7 +74,7 @@ def write_config(folder: Path, sshd: str, port: int, environment: dict[str, str]
         "MaxStartups 64:30:128",
         "Subsystem sftp internal-sftp",
         f"SetEnv {variables}",
-        *(["ChrootDirectory /run/board"] if chrooted else []),
+        *(["ChrootDirectory /run/board"] if mode == "chroot" else []),
         *(["PerSourcePenalties no"] if _version(sshd) >= _PENALTIES else []),
     ]
     config = folder / "sshd_config"
@@ -72,10 +82,10 @@ def write_config(folder: Path, sshd: str, port: int, environment: dict[str, str]
     return config
 
 
-def _version(sshd: str) -> tuple[int, int]:
+def _version(sshd: list[str]) -> tuple[int, int]:
     # Old releases do not support -V, and print the same line with their usage.
     result = subprocess.run(
-        [sshd, "-V"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [*sshd, "-V"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     found = re.search(r"OpenSSH_(\d+)\.(\d+)", result.stderr + result.stdout)
     return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -4,15 +4,17 @@ It is run as ``python -I supervisor.py < plan.json`` and imports the standard li
 board starts in a fraction of a second. Exit status 0: the board is running and ``board.json`` is
 written. 1: it failed, the reason is on stderr. 3: this machine does not allow the namespaces.
 
-Three ways to run sshd, by ``plan["mode"]``:
+Four ways to run sshd, by ``plan["mode"]``:
 
 * ``chroot``: PID, mount and UTS namespaces of root, then a user namespace with a binfmt_misc of its own
   (Linux 6.7) in which foreign binaries run under qemu. Sessions see only the board's own file system.
+* ``rootless``: the same for a normal user, in a user namespace of that user. The user is the board's only one; sshd is
+  the board's own, which runs under qemu: a native one cannot change the root directory without being root.
 * ``namespace``: PID and mount namespace with the host's file system; for a normal user inside a user
   namespace of that user.
 * ``plain``: no namespace. Leftovers of sessions are found by session id and environment.
 
-In the first two, sshd is process 1 of its PID namespace: when it dies, the kernel kills every process of
+In all but the last, sshd is process 1 of its PID namespace: when it dies, the kernel kills every process of
 every session and drops every mount. sshd is tied to the supervisor by PR_SET_PDEATHSIG, and the
 supervisor watches its owner's pidfd, so a SIGKILL of either leaves nothing behind.
 """
@@ -54,6 +56,7 @@ EXEC_TIMEOUT_S = 0.2  # timeout for loading a large program from a slow disk
 
 PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 ALL_IDS = "0 0 4294967295\n"
+BOARD_USER = 1000  # user and group, as in the board's accounts
 
 # ELF, 64 bit, little endian, any OS ABI, padding of zeros, ET_EXEC or ET_DYN, the machine (e_machine)
 # (kernel: admin-guide/binfmt-misc.rst). Flags: P keeps argv[0], O and C pass the open file and its credentials,
@@ -133,18 +136,15 @@ def _register_qemu(plan: dict[str, Any]) -> None:
             raise OSError(0, f"{what}; and the host has no registration of its own") from None
 
 
-def _enter_chroot(plan: dict[str, Any], mapped: "Handshake") -> None:
+def _mount_board(plan: dict[str, Any], root: Path) -> None:
+    """Mount the board's file system, with its own /run on the host: the host's is left alone."""
     mounts.private_mounts()
     mounts.unshare(mounts.CLONE_NEWUTS, "UTS")
     name = plan["name"].encode()
     mounts.call("set the host name", mounts.libc.sethostname(name, ctypes.c_size_t(len(name))))
-    # A /run of our own: ChrootDirectory must hang below folders only root can write, and the host's is
-    # left alone.
+    # sshd's ChrootDirectory must hang below folders that only root can write.
     mounts.mount("tmpfs", "/run", "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=755,size=1m")
-    root = Path("/run/board")
-    for made in (root, Path("/run/sshd")):
-        made.mkdir(mode=0o755)
-    shutil.copyfile(Path(plan["folder"]) / "authorized_keys", "/run/authorized_keys")
+    root.mkdir(mode=0o755)
     mounts.writable_root(plan, root)
     for inside in (root / "proc", Path("/proc")):
         mounts.mount("proc", inside, "proc")
@@ -153,12 +153,34 @@ def _enter_chroot(plan: dict[str, Any], mapped: "Handshake") -> None:
     if plan["shown"]:
         mounts.show(root, plan["shown"])
         mounts.run([plan["qemu"], str(root / "usr/sbin/ldconfig"), "-r", str(root)])
+
+
+def _enter_chroot(plan: dict[str, Any], mapped: "Handshake") -> None:
+    root = Path("/run/board")
+    _mount_board(plan, root)
+    Path("/run/sshd").mkdir(mode=0o755)
+    shutil.copyfile(Path(plan["folder"]) / "authorized_keys", "/run/authorized_keys")
     # The native sshd looks up the board's users, not the host's.
     for name_of in ("passwd", "group", "shadow"):
         mounts.mount(str(root / "etc" / name_of), f"/etc/{name_of}", None, mounts.MS_BIND)
     mounts.unshare(mounts.CLONE_NEWUSER | mounts.CLONE_NEWNS, "user")
     mapped.ask()
     _register_qemu(plan)
+
+
+def _enter_rootless(plan: dict[str, Any]) -> None:
+    root = Path("/run/board")
+    _mount_board(plan, root)
+    mounts.mount("tmpfs", root / "run", "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=755,size=1m")
+    for name in ("host_key", "authorized_keys", "sshd_config"):
+        shutil.copy(Path(plan["folder"]) / name, root / "run")
+    (root / "run/sshd").mkdir()
+    _register_qemu(plan)
+    # Until here the user was root, which can mount; the board's user is another one.
+    mounts.unshare(mounts.CLONE_NEWUSER, "user")
+    mounts.map_ids(BOARD_USER, 0, BOARD_USER, 0)
+    os.chroot(root)
+    os.chdir("/")
 
 
 def _enter_namespace(plan: dict[str, Any]) -> None:
@@ -208,6 +230,8 @@ def _become_sshd(plan: dict[str, Any], status: int, mapped: Handshake) -> None:
         mapped.outer.close()
         if plan["mode"] == "chroot":
             _enter_chroot(plan, mapped)
+        elif plan["mode"] == "rootless":
+            _enter_rootless(plan)
         elif plan["mode"] == "namespace":
             _enter_namespace(plan)
         mounts.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -242,10 +266,9 @@ def _start(plan: dict[str, Any]) -> int:
         if plan["mode"] != "plain":
             if os.geteuid() != 0:
                 user, group = os.geteuid(), os.getegid()
+                inside = (0, 0) if plan["mode"] == "rootless" else (user, group)
                 mounts.unshare(mounts.CLONE_NEWUSER, "user")
-                Path("/proc/self/setgroups").write_text("deny")
-                Path("/proc/self/uid_map").write_text(f"{user} {user} 1\n")
-                Path("/proc/self/gid_map").write_text(f"{group} {group} 1\n")
+                mounts.map_ids(inside[0], user, inside[1], group)
             mounts.unshare(mounts.CLONE_NEWPID, "PID")
     except OSError as error:
         raise FailedError(error.strerror or str(error), REFUSED) from None
