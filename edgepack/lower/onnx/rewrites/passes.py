@@ -60,7 +60,6 @@ REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     "LpPool": (_in_float32, windows.rewrite_automatic_padding, windows.rewrite_lp_pool),
     "LRN": (reductions.rewrite_lrn,),
     "MaxPool": (windows.rewrite_automatic_padding, windows.rewrite_max_pool),
-    "MaxUnpool": (windows.rewrite_max_unpool,),
     "OneHot": (selecting.rewrite_one_hot,),
     "Pow": (elementwise.rewrite_pow,),
     "QLinearConv": (quantized.rewrite_qlinear_conv,),

@@ -30,6 +30,8 @@ def rewrite_resize(node: Node, patch: Patch) -> list[str] | None:
     )
     if how.mode not in {"nearest", "linear", "cubic"}:
         return None
+    if how.coordinates == "align_corners" and not _whole(axes):
+        return None  # refused: ONNX and onnxruntime differ
     if _imports(axes, how):
         return _normal(node, patch, output[1])
     if how.antialias and how.mode != "nearest" and not data[0].startswith("float"):
@@ -64,11 +66,16 @@ def _axes(node: Node, before: Sequence[int], after: Sequence[int]) -> list[Resiz
 
 def _imports(axes: Sequence[Resized], how: Interpolation) -> bool:
     """Whether TVM's own Resize is right: two-dimensional images, and scales that are the ratios of the sizes."""
-    exact = all(abs(axis.size * axis.scale - axis.resized) <= _ROUNDING * axis.size for axis in axes)
+    exact = _whole(axes)
     batch = all(axis.size == axis.resized for axis in axes[:2])
     plain = not (how.antialias or how.exclude_outside) and how.coordinates in _TVMS
     corners = how.coordinates == "align_corners" and any(axis.resized == 1 for axis in axes[2:])
     return len(axes) == 4 and exact and batch and plain and not corners  # noqa: PLR2004 - NCHW
+
+
+def _whole(axes: Sequence[Resized]) -> bool:
+    """Whether the scales give whole sizes."""
+    return all(abs(axis.size * axis.scale - axis.resized) <= _ROUNDING * axis.size for axis in axes)
 
 
 def _normal(node: Node, patch: Patch, after: Sequence[int]) -> list[str] | None:
