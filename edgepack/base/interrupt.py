@@ -7,9 +7,11 @@ the caller checks between two steps; a second one is raised immediately.
 
 import os
 import signal
+import stat
+import termios
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from edgepack.errors import Interrupted
@@ -23,6 +25,20 @@ class Terminated(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
+
+
+def _leave_dead_terminal() -> None:
+    """Let output go nowhere if it goes to a terminal that is gone, as it is after SIGHUP: printing would fail."""
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            if not stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                continue
+            try:
+                termios.tcgetattr(descriptor)
+            except termios.error:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
 
 
 def _nothing(_number: int, _frame: Any) -> None:
@@ -42,6 +58,7 @@ def terminable() -> Iterator[None]:
     def stop(number: int, _: Any) -> None:
         for each in handled:
             signal.signal(each, _nothing)
+        _leave_dead_terminal()
         raise Terminated(number)
 
     def reset() -> None:

@@ -197,6 +197,8 @@ def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_j
     device = Counter(kernel.arch for kernel in api.cuda_kernels(compiled.path))
     for arch, count in device.items():
         say(f"CUDA kernels in the library: {count} for {arch}")
+    for warning in compiled.warnings:
+        say(f"warning: {warning}", err=True)
     for need in compiled.requires:
         say(f"required on the board: {need}")
 

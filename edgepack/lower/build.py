@@ -15,6 +15,7 @@ from edgepack.lower.locating import locate
 from edgepack.lower.onnx.frontend import import_model
 from edgepack.lower.phase import Executor, Facts, Lowering
 from edgepack.lower.result import Compiled, Kernel
+from edgepack.lower.types import slow_types
 from edgepack.onnxfile import load_onnx
 from edgepack.schedules import tvm_target
 
@@ -77,6 +78,7 @@ def compile_model(
         requires=requires(target),
         seconds=time.monotonic() - start,
         sources=sources,
+        warnings=slow_types(onnx_path, target),
     )
 
 

@@ -42,3 +42,4 @@ class Compiled:
     requires: tuple[str, ...]  # requirements on the board, as text
     seconds: float
     sources: tuple[CudaModule, ...] = ()  # of its CUDA kernels
+    warnings: tuple[str, ...] = ()

@@ -53,6 +53,15 @@ def fit_model(
         return _fit(model, inputs, where, simplify or simplify_model)
 
 
+# Operators whose output has as many elements as the data decides: static shapes of the inputs do not help.
+_DATA_DEPENDENT = {
+    "NonMaxSuppression": "end the model with boxes and scores, and select boxes outside the model",
+    "NonZero": "end the model with the values, and look for those that are not zero outside the model",
+    "Compress": "end the model with the values and the condition, and select outside the model",
+    "Unique": "end the model before it, and look for distinct values outside the model",
+}
+
+
 def _fit(
     model: "onnx.ModelProto", inputs: Sequence[Input], where: str, simplify: Simplify
 ) -> "onnx.ModelProto":
@@ -60,10 +69,11 @@ def _fit(
     _fix_inputs(model, inputs, where)
     for value in (*model.graph.output, *model.graph.value_info):
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
-    model = convert_contrib(model, opset_of(model), where)
+    opset = opset_of(model)
+    model = convert_contrib(model, opset, where)
     model = canonicalise(to_opset(model, where))
     require_small(model, where)
-    plain = without_training(model, opset_of(model), where)
+    plain = without_training(model, opset, where)
     model = canonicalise(simplify(plain if plain is model else canonicalise(plain), where))
     folded = fold_known(model)
     model = model if folded is model else canonicalise(folded)
@@ -71,6 +81,7 @@ def _fit(
     if not model.graph.input:
         why = "its output is constant"
         raise InputError("the model has no input", where=where, why=why, next="use its output as a constant")
+    problems = []
     for value in model.graph.output:
         if None in _dims(value) and value.name in declared:
             value.type.CopyFrom(declared[value.name].type)
@@ -78,10 +89,10 @@ def _fit(
             node = _origin(model.graph, value.name)
             message = f"the shape of output {value.name!r} is only known at run time"
             why = f"shape inference gives {_format_shape(_dims(value))}, starting at {node.op_type}"
-            problem = ModelProblem(
-                node.op_type, node.name, message, why, "export the model with static shapes"
-            )
-            raise UnsupportedError(where, [problem])
+            step = _DATA_DEPENDENT.get(node.op_type, "export the model with static shapes")
+            problems.append(ModelProblem(node.op_type, node.name, message, why, step))
+    if problems:
+        raise UnsupportedError(where, problems)
     return model
 
 

@@ -5,19 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.base.npy import parse_npy
-from edgepack.base.temporary import temporary_folder
 from edgepack.config.device import Device, load_devices
 from edgepack.engine.events import Advanced, Listener
-from edgepack.errors import InputError, UsageError
+from edgepack.errors import UsageError
 from edgepack.pipeline.bundle_on_board import install_bundle, loaded_bundle, measure_latency
 from edgepack.pipeline.emulated_gpu import restore_kernels
 from edgepack.remote.boards import Boards, find_device
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from edgepack.bundle.manifest import InputInfo
     from edgepack.config.recipe import Bench
     from edgepack.measuring.measurement import Measurement
     from edgepack.remote.install import Installed
@@ -108,39 +103,14 @@ def rollback(name: str, device: str) -> "Installed":
 
 def bench(bundle: Path, device: str, spec: "Bench") -> "Measurement":
     """Measure a bundle on a device with its own sample as input; nothing is left there."""
-    from edgepack.bundle.archive import extract
+    from edgepack.remote.staging import unpack_bundle
 
-    with Boards() as boards, temporary_folder() as temporary:
-        manifest = extract(bundle, temporary / "bundle")
-        inputs = {
-            given.name: _sample(bundle, temporary / "bundle", index, given)
-            for index, given in enumerate(manifest.inputs)
-        }
+    with Boards() as boards, unpack_bundle(bundle) as source:
+        manifest = source.manifest
+        names = [given.name for given in manifest.inputs]
+        inputs = dict(zip(names, source.sample()[0], strict=True))
         with loaded_bundle(boards, device, bundle, threads=spec.threads, digest=manifest.digest) as on:
             return measure_latency(on, inputs, spec, emulated=boards.device(device).emulated)
-
-
-def _sample(bundle: Path, unpacked: Path, index: int, given: "InputInfo") -> "np.ndarray":
-    """The bundle's sample for one of its inputs."""
-    from edgepack.bundle.layout import sample_input
-
-    path = unpacked / sample_input(index)
-    try:
-        array = parse_npy(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(f"the bundle has no {sample_input(index)}", where=str(bundle)) from error
-    except ValueError as error:
-        raise InputError(
-            f"{sample_input(index)} cannot be used", where=str(bundle), why=str(error)
-        ) from error
-    if (array.shape, array.dtype.name) != (given.shape, given.dtype):
-        raise InputError(
-            f"{sample_input(index)} is not a sample of the input {given.name}",
-            where=str(bundle),
-            why=f"it is {array.dtype.name}{list(array.shape)}, the input is {given.dtype}{list(given.shape)}",
-            next="rebuild it: edgepack package",
-        )
-    return array
 
 
 def info(device: str) -> dict[str, Any]:

@@ -80,3 +80,4 @@ class CompileFigures(Spec):
     constants: tuple[ConstantSummary, ...]
     executor: str
     runtime: tuple[str, ...]
+    warnings: tuple[str, ...] = ()

@@ -94,6 +94,7 @@ def install(
     if found.damage(manifest) != {}:
         refuse_obstacles(session, root, found)
         with unpack_bundle(bundle, manifest.digest) as source:
+            source.sample()  # the test inference needs it
             size = sum(entry.size for entry in source.entries if entry.path not in _shared(found, manifest))
             preflight(session, manifest, size, work_dir=work_dir, libraries=source.libraries())
             with lock(session, root) as held:

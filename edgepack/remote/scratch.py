@@ -35,7 +35,7 @@ for entry in *-*; do
   if [ -n "$own" ]; then
     [ "$entry" = "$own" ] || continue
   else
-    [ -d "$entry/{_RELEASE}" ] || [ -n "$(find "./$entry" -prune -mmin +0)" ] || continue
+    [ -d "$entry/{_RELEASE}" ] || [ -n "$(find "./$entry" -prune -mmin +1)" ] || continue
     flock -n "$entry/.lock" true || continue
   fi
   set -- "$@" "./$entry"

@@ -6,17 +6,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from edgepack.base.npy import parse_npy
 from edgepack.base.temporary import temporary_folder
 from edgepack.bundle import archive
-from edgepack.bundle.layout import MANIFEST
+from edgepack.bundle.layout import MANIFEST, sample_input, sample_output
 from edgepack.bundle.manifest import PLAIN, FileEntry, Manifest
-from edgepack.errors import DeployError, IntegrityError
+from edgepack.errors import DeployError, InputError, IntegrityError
 from edgepack.remote import elf
 from edgepack.remote.layout import checksums, good
 from edgepack.remote.lock import BoardLock
 from edgepack.remote.survey import BoardFolder
 from edgepack.remote.tree import DESCRIBE, EXTRA, described, differences, expected, folders_of, sections
+from edgepack.spec import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BytesSent = Callable[[int, int], None]  # bytes sent so far, bytes in total
 
@@ -72,6 +78,7 @@ exit 0
 class Unpacked:
     """A bundle, verified and unpacked on this machine."""
 
+    bundle: Path
     manifest: Manifest
     folder: Path
 
@@ -81,6 +88,34 @@ class Unpacked:
         size = len(self.manifest.data)
         own = FileEntry(path=MANIFEST, sha256=self.manifest.digest, size=size, mode=PLAIN)
         return (*self.manifest.files, own)
+
+    def sample(self) -> tuple[list["np.ndarray"], list["np.ndarray"]]:
+        """The inputs of the sample and its expected outputs, in the manifest's order, shapes and dtypes.
+
+        Raises:
+            InputError: An array is missing, damaged, or of another shape or dtype.
+        """
+        inputs = [self._array(sample_input(index), it) for index, it in enumerate(self.manifest.inputs)]
+        outputs = [self._array(sample_output(index), it) for index, it in enumerate(self.manifest.outputs)]
+        return inputs, outputs
+
+    def _array(self, path: str, tensor: Tensor) -> "np.ndarray":
+        try:
+            array = parse_npy((self.folder / path).read_bytes())
+            wrong = (array.shape, array.dtype.name) != (tensor.shape, tensor.dtype)
+            why = f"it is {array.dtype.name}{list(array.shape)}" if wrong else None
+        except FileNotFoundError:
+            why = "the bundle has no such file"
+        except ValueError as error:
+            why = str(error)
+        if why is not None:
+            raise InputError(
+                f"{path} is not a sample of {tensor.name}, {tensor.dtype}{list(tensor.shape)}",
+                where=str(self.bundle),
+                why=why,
+                next="rebuild the bundle: edgepack package",
+            )
+        return array
 
     def libraries(self) -> frozenset[str]:
         """Shared libraries that the release needs from the board: linked, but not in the bundle.
@@ -96,7 +131,7 @@ class Unpacked:
             except ValueError as error:
                 raise IntegrityError(
                     f"{entry.path} in the bundle is damaged",
-                    where=self.manifest.filename,
+                    where=str(self.bundle),
                     why=str(error),
                     state="nothing was sent",
                     next="rebuild the bundle: edgepack package",
@@ -113,7 +148,7 @@ def unpack_bundle(bundle: Path, digest: str | None = None) -> Iterator[Unpacked]
     """
     with temporary_folder() as folder:
         manifest = archive.extract(bundle, folder / "bundle", digest=digest)
-        yield Unpacked(manifest, folder / "bundle")
+        yield Unpacked(bundle, manifest, folder / "bundle")
 
 
 def donors(folders: Mapping[str, BoardFolder], manifest: Manifest) -> dict[str, str]:

@@ -53,7 +53,7 @@ for entry in * .new-*; do
   case $entry in
     "$digest"|"$digest".*) ;;
     .new-*)
-      [ -d "$entry/set" ] || [ -n "$(find "./$entry" -prune -mmin +0)" ] || continue  # it may be taking its lock
+      [ -d "$entry/set" ] || [ -n "$(find "./$entry" -prune -mmin +1)" ] || continue  # it may be taking its lock
       [ "$(kind "$entry/.lock")" = file ] && flock -n "$entry/.lock" true || continue;;
     *) [ -n "$(find "./$entry" -prune -mmin +1440)" ] || continue;;
   esac

@@ -61,6 +61,11 @@ class ReportBuilder:
         reasons = row["missing"] | figures.get("missing", {})
         row.update(figures, missing=reasons)
 
+    def add_warnings(self, target: str, candidate: str, *warnings: str, device: str | None = None) -> None:
+        """Add warnings to those of a row."""
+        row = self._rows.setdefault((target, device, candidate), {"missing": {}})
+        row["warnings"] = tuple(dict.fromkeys((*row.get("warnings", ()), *warnings)))
+
     def add_missing(
         self, target: str, candidate: str, why: str, *fields: str, device: str | None = None
     ) -> None:

@@ -159,6 +159,8 @@ class _Fold:
         for place in self._placements(event.scope.target):
             size = _size(event, "compiled-model")
             self._builder.add_row(place.target, candidate, device=place.device, compiled_size=size)
+            warnings = (event.figures or {}).get("warnings", ())  # traces of older versions have none
+            self._builder.add_warnings(place.target, candidate, *warnings, device=place.device)
 
     def add_bundle(self, event: StageEnded, candidate: str) -> None:
         """The bundle, the same for all devices of a target."""

@@ -1,6 +1,7 @@
 """Zig as cross compiler and linker, from any host to aarch64 and x86_64 Linux with a minimum glibc version."""
 
 import importlib.util
+import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,5 +68,5 @@ def _run(argv: list[str], out: Path) -> None:
         raise EdgepackError(
             f"zig could not build {out.name}",
             why=done.stderr.strip() or f"exit status {done.returncode}",
-            next=f"to reproduce, run: {' '.join(argv)}",
+            next=f"to reproduce, run: {shlex.join(map(str, argv))}",
         )

@@ -1,7 +1,10 @@
 """Ctrl-C is deferred to a safe point, a second one is not, and the previous handler is restored."""
 
 import os
+import pty
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -113,3 +116,33 @@ def test_a_forked_process_ends_at_once():
             os.kill(os.getpid(), signal.SIGTERM)
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
+_ON_A_TERMINAL = """
+import fcntl, sys, termios, time
+from pathlib import Path
+from edgepack.base.interrupt import Terminated, terminable
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+try:
+    with terminable():
+        print("ready", flush=True)
+        time.sleep(60)
+except Terminated as ended:
+    print(f"ended by {ended}", flush=True)
+    print("said", file=sys.stderr, flush=True)
+    Path(sys.argv[1]).write_text("cleaned up")
+"""
+
+
+def test_a_terminal_that_is_closed_does_not_disturb_the_cleaning_up(tmp_path):
+    terminal, end = pty.openpty()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    argv = [sys.executable, "-c", _ON_A_TERMINAL, str(tmp_path / "done")]
+    with subprocess.Popen(
+        argv, stdin=end, stdout=end, stderr=end, start_new_session=True, env=environment
+    ) as process:
+        os.close(end)
+        assert os.read(terminal, 100).strip() == b"ready"
+        os.close(terminal)
+    assert process.returncode == 0
+    assert (tmp_path / "done").read_text() == "cleaned up"

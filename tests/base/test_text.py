@@ -1,6 +1,7 @@
 """Suggestions for misspelt names."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,32 @@ def test_suggestions_are_worded_in_one_place():
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and "did you mean" in node.value
     }
     assert written == {"base/text.py"}
+
+
+COMMAND = re.compile(r"(?:^|[:,;`] ?|&& )(?:edgepack|ssh|ssh-keygen|ssh-copy-id|git|rm|mv|python -m) ")
+QUOTING = ("quote(", "shlex.quote(", "shlex.join(")
+CHECKED = {"name", "kind", "port", "trust"}  # of a pattern that needs no quotes, or quoted before
+
+
+def test_a_next_step_with_a_command_can_be_pasted():
+    """What it names, such as a file with blanks in its name, is quoted for a shell."""
+    wrong = []
+    for path in sorted(Path(edgepack.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.keyword) or node.arg != "next":
+                continue
+            for text in (each for each in ast.walk(node.value) if isinstance(each, ast.JoinedStr)):
+                words = "".join(
+                    str(part.value) if isinstance(part, ast.Constant) else "X" for part in text.values
+                )
+                if COMMAND.search(words):
+                    named = (
+                        ast.unparse(part.value)
+                        for part in text.values
+                        if isinstance(part, ast.FormattedValue)
+                    )
+                    loose = [
+                        n for n in named if not n.startswith(QUOTING) and n.rpartition(".")[2] not in CHECKED
+                    ]
+                    wrong += [f"{path.name}:{node.value.lineno}: {each}" for each in loose]
+    assert not wrong

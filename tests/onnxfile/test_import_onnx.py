@@ -193,8 +193,36 @@ def test_shapes_that_depend_on_the_data_are_refused(tmp_path):
         [helper.make_tensor_value_info("y", TensorProto.INT64, [None, None])],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    with pytest.raises(InputError, match="shape of output 'y' is only known at run time"):
+    with pytest.raises(InputError, match="shape of output 'y' is only known at run time") as raised:
         import_onnx(written(tmp_path, proto), (), tmp_path / "out.onnx")
+    assert (
+        raised.value.next
+        == "end the model with the values, and look for those that are not zero outside the model"
+    )
+
+
+def test_all_outputs_of_unknown_shape_are_listed_with_the_advice_of_their_operators(tmp_path):
+    boxes = [
+        helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [1, 50, 4]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 3, 50]),
+    ]
+    nodes = [
+        helper.make_node("NonMaxSuppression", ["boxes", "scores"], ["selected"]),
+        helper.make_node("NonZero", ["scores"], ["places"]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, None) for name in ("selected", "places")
+    ]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "g", boxes, outputs),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    with pytest.raises(UnsupportedError) as raised:
+        import_onnx(written(tmp_path, proto), (), tmp_path / "out.onnx")
+    found = {problem.operator: problem.next for problem in raised.value.model_problems}
+    assert found.keys() == {"NonMaxSuppression", "NonZero"}
+    assert "select boxes outside" in found["NonMaxSuppression"]
 
 
 def test_arithmetic_on_shapes_is_folded_away(tmp_path):

@@ -48,6 +48,7 @@ def make(
     gpu: bool = False,
     name: str = "digits",
     expected: np.ndarray = EXPECTED,
+    changes: dict[str, bytes] | None = None,
 ) -> Path:
     """Pack a bundle, by default for this machine."""
     target = {
@@ -78,4 +79,4 @@ def make(
         "sample/input-0.npy": npy(np.full((1, 4), 7, dtype=np.float32)),
         "sample/output-0.npy": npy(expected),
     }
-    return archive.pack(folder / f"{version}-{candidate}.edgepack", contents, files)
+    return archive.pack(folder / f"{version}-{candidate}.edgepack", contents, files | (changes or {}))

@@ -463,3 +463,31 @@ def test_a_sample_that_any_result_would_pass_is_refused(session, work, tmp_path,
         install(session, forged, work_dir=str(work))
     assert "sample/output-0.npy" in caught.value.where
     assert not (work / "digits" / "current").exists()
+
+
+def huge(header: str) -> bytes:
+    text = header.ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+@pytest.mark.parametrize(
+    ("sample", "why"),
+    [
+        (
+            huge("{'descr': '<f4', 'fortran_order': False, 'shape': (200000000000,), }"),
+            "its header claims 800000000000",
+        ),
+        (b"not an array", "not a .npy file"),
+        (small_bundles.npy(np.zeros((1, 5), np.float32)), "it is float32[1, 5]"),
+        (small_bundles.npy(np.zeros((1, 4), np.float64)), "it is float64[1, 4]"),
+    ],
+)
+def test_a_sample_that_is_none_is_refused_before_anything_is_sent(session, tmp_path, work, sample, why):
+    for name in ("sample/input-0.npy", "sample/output-0.npy"):
+        bundle = small_bundles.make(tmp_path, changes={name: sample})
+        with pytest.raises(InputError) as raised:
+            install(session, bundle, work_dir=str(work))
+        assert f"{name} is not a sample of" in raised.value.message
+        assert why in (raised.value.why or "")
+        assert raised.value.where == str(bundle)
+        assert not work.exists()

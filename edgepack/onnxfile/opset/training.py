@@ -19,6 +19,7 @@ def without_training(model: "onnx.ModelProto", opset: int, where: str) -> "onnx.
 
     BatchNormalization with ``training_mode`` becomes the arithmetic that defines it, which rewrites and compilers
     cannot mistake for the normal form. Dropout outside of training becomes Identity. Functions must be inlined.
+    ``opset`` is the user's file's, for errors.
 
     Raises:
         UnsupportedError: for operators whose outputs are random.

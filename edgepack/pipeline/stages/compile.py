@@ -66,6 +66,7 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
             constants=compiled.constants,
             executor=compiled.executor,
             runtime=compiled.runtime,
+            warnings=compiled.warnings,
         )
         files = {"model": Output(out, "compiled-model", out.name)}
         if work.spec.target.gpu:

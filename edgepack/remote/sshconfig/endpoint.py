@@ -9,6 +9,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 
 from edgepack.config.device import Device
 from edgepack.errors import UsageError
@@ -134,7 +135,7 @@ def look_up(
             f"the SSH configuration of {alias!r} cannot be used",
             where="~/.ssh/config",
             why=str(error),
-            next=f"See how ssh itself reads it: ssh -G {alias}",
+            next=f"See how ssh itself reads it: ssh -G {quote(alias)}",
         ) from error
 
 

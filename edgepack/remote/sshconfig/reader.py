@@ -5,6 +5,7 @@ import os
 import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 
 from edgepack.errors import ConfigError, Problem
 from edgepack.remote.sshconfig.context import HostOptions
@@ -48,7 +49,7 @@ class Reader:
             if self.problems:
                 raise ConfigError(
                     self.problems,
-                    next=f"correct them; ssh -G {self.context.asked} says what ssh makes of the file",
+                    next=f"correct them; ssh -G {quote(self.context.asked)} says what ssh makes of the file",
                 )
 
     def _file(self, file: ConfigFile, *, active: bool, included: Problem | None) -> None:
