@@ -15,34 +15,18 @@ libtvm_runtime_cuda.so   0.5 MB  0.5 MB  2.17         GLIBCXX_3.4.22      CUDA; 
 GLIBCXX_3.4.22 came with GCC 6: every Debian, Ubuntu and JetPack with glibc 2.27 has it.
 """
 
-import hashlib
 import importlib.util
-import os
-import shutil
-import subprocess
-import sys
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.base.paths import cache_dir
-from edgepack.base.temporary import temporary_folder
+from edgepack.bundle.wheels import Wheel, sha256_of, unpack_wheel
 from edgepack.errors import EdgepackError, IntegrityError
 from edgepack.spec.runtime import BASE
 
 TVM_VERSION = "0.27.0.post1"
 FFI_VERSION = "0.1.14.post1"
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """A file on PyPI."""
-
-    requirement: str
-    filename: str
-    sha256: str
-    platform: str
 
 
 @dataclass(frozen=True)
@@ -113,7 +97,8 @@ def runtime_libs(arch: str, names: Sequence[str] = BASE) -> dict[str, Path]:
             raise EdgepackError(f"no runtime library {name} is pinned", next=f"known: {', '.join(pinned)}")
     wanted = [pinned[name] for name in names]
     for wheel in dict.fromkeys(library.wheel for library in wanted if _find(library) is None):
-        _fetch(wheel, [library for library in LIBRARIES[arch] if library.wheel == wheel])
+        libraries = [library for library in LIBRARIES[arch] if library.wheel == wheel]
+        unpack_wheel(wheel, [library.member for library in libraries], _cached_path(libraries[0]).parent)
     return {library.name: _verify(library) for library in wanted}
 
 
@@ -126,7 +111,7 @@ def _find_installed(library: Library) -> Path | None:
     if spec is None or spec.origin is None:
         return None
     path = Path(spec.origin).parent.parent / library.member
-    return path if path.is_file() and _sha256(path) == library.sha256 else None
+    return path if path.is_file() and sha256_of(path) == library.sha256 else None
 
 
 def _find(library: Library) -> Path | None:
@@ -142,7 +127,7 @@ def _verify(library: Library) -> Path:
             where=str(_cached_path(library)),
             why="the cache changed while it was being read",
         )
-    if _sha256(path) != library.sha256:
+    if sha256_of(path) != library.sha256:
         raise IntegrityError(
             f"{library.name} is not the library of {library.wheel.requirement}",
             where=str(path),
@@ -150,52 +135,3 @@ def _verify(library: Library) -> Path:
             next=f"remove the folder {path.parent} and re-run the command",
         )
     return path
-
-
-def _fetch(wheel: Wheel, libraries: list[Library]) -> None:
-    """Download a wheel, verify it and keep its libraries."""
-    target = _cached_path(libraries[0]).parent
-    target.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(target, "download-") as folder:
-        path = _download(wheel, Path(folder))
-        if _sha256(path) != wheel.sha256:
-            raise IntegrityError(
-                f"{wheel.filename} is not the pinned wheel",
-                where=str(path),
-                why=f"its sha256 is not {wheel.sha256}",
-                state="the download was discarded",
-                next="check the package index that pip is configured to use",
-            )
-        with zipfile.ZipFile(path) as archive:
-            for library in libraries:
-                unpacked = Path(folder) / library.name
-                with archive.open(library.member) as source, unpacked.open("wb") as sink:
-                    shutil.copyfileobj(source, sink)
-                os.replace(unpacked, target / library.name)  # noqa: PTH105 - atomic: another run may do the same
-
-
-def _download(wheel: Wheel, folder: Path) -> Path:
-    # The interpreter version only selects the file: its libraries are used, not its Python modules.
-    selection = ["--python-version", "3.11", "--platform", wheel.platform]
-    quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
-    argv = [sys.executable, "-m", "pip", "download", *quiet, "--no-deps", "--only-binary=:all:"]
-    done = subprocess.run(
-        [*argv, *selection, "--dest", str(folder), wheel.requirement],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    path = folder / wheel.filename
-    if done.returncode != 0 or not path.is_file():
-        raise EdgepackError(
-            f"cannot download the TVM runtime {wheel.filename}",
-            why=done.stderr.strip()[-400:] or "pip chose another file",
-            state="nothing was changed",
-            next="connect this machine to a package index once; the libraries are cached for offline use",
-        )
-    return path
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

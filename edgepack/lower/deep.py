@@ -19,6 +19,7 @@ from edgepack.lower import phases
 from edgepack.lower.conditions import kernels
 from edgepack.lower.locating import locate
 from edgepack.lower.onnx.frontend import encoded_by_content, import_model
+from edgepack.lower.onnx.unavoidable import unavoidable
 from edgepack.lower.phase import Lowering
 from edgepack.onnxfile import load_onnx
 from edgepack.onnxfile.binding import bound
@@ -106,7 +107,10 @@ def _to_kernels(mod: Any, lowering: Lowering) -> Any:
 
 
 def _explain_refusal(path: Path, inputs: Sequence[Input], error: InputError) -> list[ModelProblem]:
-    """Explain why the import failed: all inputs with open axes and all problems of the error, else the error itself."""
+    """Explain why the import failed: all inputs with open axes and all problems of the error, else the error itself.
+
+    Operators that no choice of sizes makes possible come before the open axes.
+    """
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -125,7 +129,7 @@ def _explain_refusal(path: Path, inputs: Sequence[Input], error: InputError) -> 
             problems.append(ModelProblem("", "", message, "kernels are compiled for fixed shapes", step))
     if isinstance(error, UnsupportedError):
         return [*problems, *error.model_problems]
-    return problems or [_as_problem(error)]
+    return [*unavoidable(model), *problems] if problems else [_as_problem(error)]
 
 
 def _as_problem(error: EdgepackError, operator: str = "", node: str = "") -> ModelProblem:

@@ -58,7 +58,19 @@ def canonicalise(model: "onnx.ModelProto") -> "onnx.ModelProto":
     try:
         return infer_types(copy)
     except onnx.shape_inference.InferenceError as error:
-        raise InputError("the ONNX graph is inconsistent", why=str(error).strip()) from error
+        raise InputError(
+            "the ONNX graph is inconsistent",
+            why="\n    ".join(_causes(str(error))),
+            next="re-export the model, or correct the shapes of its inputs: in the file, or in model.inputs of the recipe",
+        ) from error
+
+
+def _causes(text: str) -> list[str]:
+    """Return the lines of an error of the inference, without those that only follow from an error before them."""
+    lines = text.strip().splitlines()
+    return [
+        line.strip() for line in lines if "expected to have type but instead is null" not in line
+    ] or lines[:1]
 
 
 def save_onnx(model: "onnx.ModelProto", path: Path) -> None:

@@ -64,7 +64,8 @@ def refusing(message: str, where: str, next: str = AGAIN) -> Iterator[None]:  # 
     """
     try:
         yield
-    except EdgepackError:
+    except EdgepackError as error:
+        error.where = error.where or where
         raise
     except RecursionError as error:
         raise InputError(message, where=where, why="it is nested too deeply", next=next) from error
@@ -105,6 +106,14 @@ def _require_tensor(value: "onnx.ValueInfoProto", where: str) -> None:
     kind = value.type.WhichOneof("value")
     if kind is None or (kind == "tensor_type" and not value.type.tensor_type.elem_type):
         raise InputError(f"{value.name!r} has no element type", where=where, next=AGAIN)
+    import onnx
+
+    if kind == "tensor_type" and value.type.tensor_type.elem_type not in onnx.TensorProto.DataType.values():
+        raise InputError(
+            f"{value.name!r} has element type {value.type.tensor_type.elem_type}, which ONNX does not define",
+            where=where,
+            next=AGAIN,
+        )
     if kind != "tensor_type":
         raise InputError(
             f"{value.name!r} is {_KINDS.get(kind, kind)}",

@@ -12,17 +12,83 @@ from edgepack.onnxfile.encodings import code_type, decoding, is_encoded
 
 if TYPE_CHECKING:
     import onnx_ir
+    from onnxscript.rewriter import RewriteRule
+
+_ROUNDS = 2  # of folding and rewriting, as onnxscript's optimiser has
 
 # Not folded: quantized weights stay small, and the output of a random operator is not constant.
 _KEPT = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConstantOfShape", "Expand", "Tile"}
 
 
 def simplify(model: "onnx_ir.Model") -> None:
-    """Fold constants in place, except encoded ones; narrow the codes of codebooks."""
-    from onnxscript.optimizer import optimize_ir
+    """Fold constants in place, except encoded ones, and apply the rewrite rules that hold for every input."""
+    from onnx_ir.passes import Sequential, common
+    from onnxscript import optimizer, rewriter
 
-    optimize_ir(model, should_fold=_simplifies)
+    optimizer.inline(model)
+    for _ in range(_ROUNDS):
+        optimizer.fold_constants(model, should_fold=_simplifies)
+        rewriter.rewrite(model, _rules())
+    Sequential(
+        common.RemoveUnusedNodesPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.LiftSubgraphInitializersToMainGraphPass(),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.OutputFixPass(),
+        common.NameFixPass(),
+    )(model)
     _narrow_codes(model)
+
+
+def _rules() -> "list[RewriteRule]":
+    """Return onnxscript's default rules in their order, except those that take a small number for 0.
+
+    Its rules for x + 0, x - 0, x * 1 and x / 1 match every constant within 1e-8 of 0 or 1e-5 of 1. The constant that
+    keeps a logarithm, a root or a divisor away from 0 would be removed; typical inputs do not show that.
+    """
+    from onnxscript.rewriter.rules import common as rules
+
+    return [
+        rules.two_reshapes_matmul_reshape_rule,
+        rules.one_reshape_matmul_reshape_rule,
+        rules.cast_constant_of_shape_rule,
+        rules.cast_constant_of_shape_without_value_rule,
+        rules.collapse_slice_rule,
+        rules.collapse_slice2_rule,
+        rules.materialize_reshape_shape_rule,
+        rules.min_min_rule,
+        rules.max_max_rule,
+        rules.min_max_rule,
+        rules.max_min_rule,
+        rules.successive_clip_relu_rule,
+        rules.successive_relu_clip_rule,
+        rules.successive_relu_rule,
+        rules.successive_clip_rule,
+        rules.cast_cast_rule,
+        rules.no_op_cast_rule,
+        rules.no_op_expand_rule,
+        rules.flatten_to_reshape_rule,  # before reshape_reshape_rule
+        rules.reshape_reshape_rule,
+        rules.slice_split_rule,
+        rules.no_op_transpose_rule,
+        rules.transpose_transpose_rule,
+        rules.unsqueeze_unsqueeze_rule,
+        rules.squeeze_reshape_1d_rule,
+        rules.no_op_dynamic_scatter_nd_rule,
+        rules.no_op_static_scatter_nd_rule,
+        rules.normalize_pad_format_conv_rule,
+        rules.normalize_pad_format_conv_integer_rule,
+        rules.fuse_pad_into_conv_rule,
+        rules.fuse_pad_into_conv_integer_rule,
+        rules.fuse_batchnorm_into_conv_rule,
+        rules.fuse_batchnorm_into_conv_transpose_rule,
+        rules.fuse_batchnorm_into_gemm_rule,
+        rules.remove_optional_bias_from_conv_rule,
+        rules.remove_optional_bias_from_conv_transpose_rule,
+        rules.remove_optional_bias_from_qlinear_conv_rule,
+        rules.remove_optional_bias_from_gemm_rule,
+    ]
 
 
 def fold_constants(model: "onnx_ir.Model") -> None:

@@ -176,7 +176,12 @@ def _apply(
             simplification(graph)
             return onnx_ir.to_proto(graph)
     except Exception as error:  # onnxscript's passes raise errors of no common class
-        raise InputError("the graph cannot be simplified", where=where, why=str(error).strip()) from error
+        raise InputError(
+            "the graph cannot be simplified",
+            where=where,
+            why=str(error.__cause__ or error).strip(),
+            next="re-export the model with opset 18, or simplify it before: onnxscript.optimizer",
+        ) from error
 
 
 def model_inputs(model: "onnx.ModelProto") -> tuple[Input, ...]:

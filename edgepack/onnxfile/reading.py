@@ -74,10 +74,12 @@ def _read(model: "onnx.ModelProto", path: Path) -> "onnx.ModelProto":
 def _not_a_model(path: Path, why: str) -> InputError:
     """The error for a file that cannot be parsed; ``why`` is given if the file is of no kind that is known."""
     known = wrong_kind(path, "model")
+    step = "export the model again, or copy it again"
     if known is not None:
-        return InputError(f"the file is not an ONNX model: {known[0]}", where=str(path), next=known[1])
+        message = f"the file is not an ONNX model: {known[0]}"
+        return InputError(message, where=str(path), next=known[1] or step)
     message = "the file is not an ONNX model, or is truncated"
-    return InputError(message, where=str(path), why=why, next="export the model again, or copy it again")
+    return InputError(message, where=str(path), why=why, next=step)
 
 
 def opset_of(model: "onnx.ModelProto") -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
 DEFAULT_DOMAIN = "ai.onnx"  # another name for the standard domain, ""
-AGAIN = "re-export the model; onnxruntime does not run this file either"
+AGAIN = "re-export the model, or repair it with the tool that wrote it"
 
 
 def repair(model: "onnx.ModelProto", where: str) -> None:

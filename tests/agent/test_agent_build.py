@@ -10,7 +10,7 @@ import pytest
 from agent_kit import LIBC, need
 
 from edgepack.agent import build
-from edgepack.bundle import runtime
+from edgepack.bundle import runtime, wheels
 from edgepack.errors import EdgepackError, IntegrityError
 from edgepack.spec.runtime import BASE, CUDA, EXTRA
 
@@ -105,7 +105,7 @@ def test_a_wheel_that_is_not_the_pinned_one_is_refused(tmp_path, monkeypatch):
         return folder / wheel.filename
 
     monkeypatch.setattr(runtime, "cache_dir", lambda: tmp_path)
-    monkeypatch.setattr(runtime, "_download", wrong)
+    monkeypatch.setattr(wheels, "_download", wrong)
     with pytest.raises(IntegrityError, match="is not the pinned wheel"):
         runtime.runtime_libs("aarch64")
     assert not list(tmp_path.rglob("*.so"))

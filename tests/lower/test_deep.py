@@ -188,3 +188,69 @@ def test_a_definition_is_found_for_a_node_that_leaves_inputs_out(tmp_path):
     nodes = [node("Attention", ["q", "k", "v", "", "past_k", "past_v"], ["y", "pk", "pv"], is_causal=1)]
     path = model(tmp_path / "m.onnx", nodes, inputs, {"y": FLOAT, "pk": FLOAT, "pv": FLOAT}, opset=23)
     assert examine(path).model_problems == ()
+
+
+def branch(name, *nodes):
+    return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info("o", FLOAT, None)])
+
+
+def lstm(name):
+    return helper.make_node("LSTM", ["x", "w", "r"], ["", "h"], name=name, hidden_size=4)
+
+
+RECURRENT = {
+    "in the graph": [lstm("a")],
+    "in both branches": [
+        helper.make_node(
+            "If",
+            ["flag"],
+            ["h"],
+            then_branch=branch(
+                "t",
+                lstm("b"),
+                helper.make_node("Squeeze", ["h"], ["h2"]),
+                helper.make_node("Abs", ["h2"], ["o"]),
+            ),
+            else_branch=branch("e", lstm("c"), helper.make_node("Abs", ["h"], ["o"])),
+        )
+    ],
+    "in one branch": [
+        helper.make_node(
+            "If",
+            ["flag"],
+            ["h"],
+            then_branch=branch("t", lstm("d"), helper.make_node("Abs", ["h"], ["o"])),
+            else_branch=branch("e", helper.make_node("Abs", ["x"], ["o"])),
+        )
+    ],
+    "of a shape alone": [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Cast", ["s"], ["f"], to=FLOAT),
+        helper.make_node("Reshape", ["f", "to"], ["g"]),
+        helper.make_node("LSTM", ["g", "w", "r"], ["", "h"], name="e", hidden_size=4),
+    ],
+}
+SAID = {"in the graph": ["a"], "in both branches": ["c", "b"], "in one branch": [], "of a shape alone": []}
+
+
+@pytest.mark.parametrize("where", RECURRENT)
+def test_what_no_choice_of_sizes_makes_possible_is_named_beside_the_open_axes(tmp_path, where):
+    constants = {
+        "w": np.zeros((1, 16, 3), "float32"),
+        "r": np.zeros((1, 16, 4), "float32"),
+        "to": np.array([1, 1, 3]),
+    }
+    graph = helper.make_graph(
+        [*RECURRENT[where], helper.make_node("Identity", ["h"], ["y"])],
+        "g",
+        [
+            helper.make_tensor_value_info("x", FLOAT, ["t", "n", 3]),
+            helper.make_tensor_value_info("flag", TensorProto.BOOL, []),
+        ],
+        [helper.make_tensor_value_info("y", FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    found = operators(examine(path))
+    assert found == [*(("LSTM", name) for name in SAID[where]), ("", "")]
