@@ -4,15 +4,19 @@ import importlib
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgepack.base.interrupt import defer_interrupt
 from edgepack.config.target import Target
-from edgepack.errors import InputError
+from edgepack.errors import EdgepackError, InputError, UnsupportedError
 from edgepack.lower import phases
-from edgepack.lower.phase import Facts, Lowering
+from edgepack.lower.locating import locate
+from edgepack.lower.onnx.frontend import import_model
+from edgepack.lower.phase import Executor, Facts, Lowering
 from edgepack.lower.result import Compiled, Kernel
 from edgepack.lower.types import slow_types
+from edgepack.onnxfile import load_onnx
 from edgepack.schedules import tvm_target
 
 # The phases import these inside functions, which takes seconds; that time is not counted as compile time.
@@ -55,8 +59,13 @@ def compile_model(
         executor = phases.executor_for(target)
         lowering = _lowering(onnx_path, target, records)
         items = phases.phases_for(target)
-        mod = phases.run(items, lowering, dump=dump, progress=tell)
-        sources = executor.build(mod, lowering, out, tell)
+        try:
+            mod = phases.run(items, lowering, dump=dump, progress=tell)
+            sources = executor.build(mod, lowering, out, tell)
+        except InputError:
+            raise
+        except EdgepackError as error:
+            raise _located(lowering, executor) or error from error
     facts = lowering.facts
     return Compiled(
         path=out,
@@ -71,6 +80,22 @@ def compile_model(
         sources=sources,
         warnings=slow_types(onnx_path, target),
     )
+
+
+def _located(lowering: Lowering, executor: Executor) -> UnsupportedError | None:
+    """Return an error with the nodes that cannot be compiled on their own either; None if each of them can."""
+    where = str(lowering.model)
+    _, _, model = import_model(load_onnx(lowering.model), where)
+    alone = Lowering(lowering.model, lowering.target, lowering.tvm_target)
+    items = phases.phases_for(lowering.target)
+
+    def compile_node(module: Any) -> None:
+        with TemporaryDirectory(prefix="edgepack-node-") as folder:
+            lowered = phases.run(items, alone, module, after=phases.IMPORT)
+            executor.build(lowered, alone, Path(folder) / executor.file, lambda _: None)
+
+    problems = list(locate(model, where, compile_node))
+    return UnsupportedError(where, problems) if problems else None
 
 
 def _kernels(facts: Facts) -> tuple[Kernel, ...]:

@@ -5,7 +5,7 @@ them in a build.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -17,8 +17,8 @@ from edgepack.errors import EdgepackError, ImportDiffersError, InputError, Model
 from edgepack.export.importing import import_checked
 from edgepack.lower import phases
 from edgepack.lower.conditions import kernels
-from edgepack.lower.onnx.frontend import encoded_by_content, import_model, value_types
-from edgepack.lower.onnx.support import ADVICE, OTHER_FORM
+from edgepack.lower.locating import locate
+from edgepack.lower.onnx.frontend import encoded_by_content, import_model
 from edgepack.lower.onnx.unavoidable import unavoidable
 from edgepack.lower.phase import Lowering
 from edgepack.onnxfile import load_onnx
@@ -81,7 +81,8 @@ def _examine(path: Path, inputs: Sequence[Input]) -> Examined:
     try:
         count = sum(1 for _ in kernels(_to_kernels(module, lowering)))
     except EdgepackError as error:
-        return Examined(tuple(_locate(lowered, lowering, error)), operators, parameters, 0)
+        located = tuple(locate(lowered, str(path), lambda module: _to_kernels(module, lowering)))
+        return Examined(located or (_as_problem(error),), operators, parameters, 0)
     return Examined((), operators, parameters, count)
 
 
@@ -133,43 +134,3 @@ def _explain_refusal(path: Path, inputs: Sequence[Input], error: InputError) -> 
 
 def _as_problem(error: EdgepackError, operator: str = "", node: str = "") -> ModelProblem:
     return ModelProblem(operator, node, error.message, error.why or "", error.next or "")
-
-
-def _locate(model: Any, lowering: Lowering, error: EdgepackError) -> Iterator[ModelProblem]:
-    """Yield the nodes that fail on their own with the same error; if there are none, the error itself."""
-    located = False
-    for node in model.graph.node:
-        try:
-            module, _, _ = import_model(_single_node_model(model, node), str(lowering.model))
-            _to_kernels(module, lowering)
-        except EdgepackError as alone:
-            located = True
-            why = alone.why or alone.message
-            message = f"operator {node.op_type} cannot be lowered in this form"
-            yield ModelProblem(node.op_type, node.name, message, why, ADVICE.get(node.op_type, OTHER_FORM))
-    if not located:
-        yield _as_problem(error)
-
-
-def _single_node_model(model: Any, node: Any) -> Any:
-    """Build a model of this node alone, with the constants it has in the whole model."""
-    import onnx
-
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    types = value_types(model.graph)
-
-    def info(name: str) -> Any:
-        dtype, shape = types[name]
-        return onnx.helper.make_tensor_value_info(
-            name, onnx.helper.np_dtype_to_tensor_dtype(onnx.helper.np.dtype(dtype)), shape
-        )
-
-    names = [name for name in dict.fromkeys(node.input) if name]
-    graph = onnx.helper.make_graph(
-        [node],
-        "main",
-        [info(name) for name in names if name not in constants],
-        [info(name) for name in node.output if name],
-        [constants[name] for name in names if name in constants],
-    )
-    return onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)

@@ -2,7 +2,7 @@
 
 A result is known if it is the shape of a tensor of static shape, or computed from constants: shape arithmetic, patterns
 that are filled or repeated, windows and filter banks of fixed size. An ``If`` on a known condition is replaced by its
-branch. onnxscript's folding, which runs before, stops at several operators (ConstantOfShape, Expand of constants) and does
+branch, and loops of a known number of steps are unrolled. onnxscript's folding, which runs before, stops at several operators (ConstantOfShape, Expand of constants) and does
 not follow what becomes known when a branch is chosen. Encoded constants stay as they are.
 """
 
@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 from edgepack.onnxfile.encodings import is_encoded
 from edgepack.onnxfile.inlining import STANDARD
 from edgepack.onnxfile.quiet import quiet
+from edgepack.onnxfile.sequences import OPERATORS as SEQUENCE_OPERATORS
+from edgepack.onnxfile.sequences import Sequences
+from edgepack.onnxfile.unrolling import Inlined, graphs_of, take_branch, unroll_loop, unroll_scan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,9 +97,12 @@ def _fold_once(
     opset = next(int(each.version) for each in model.opset_import if each.domain in STANDARD)
     kept: list[onnx.NodeProto] = []
     added = onnx.GraphProto()
+    sequences = Sequences(constants, shapes)
     for node in graph.node:
-        if node.op_type == "If" and node.input[0] in constants:
-            kept.extend(_branch(node, constants, added))
+        inlined = _inlined(node, constants, shapes, sequences)
+        if inlined is not None:
+            kept.extend(inlined.nodes)
+            added.initializer.extend(inlined.constants)
             continue
         if node.op_type == "Compress" and node.input[1] in constants and node.domain in STANDARD:
             kept.extend(_selection(node, constants, added))
@@ -132,7 +138,7 @@ def _values(
     """Return the node's outputs if they are known and not too large."""
     import numpy as np
 
-    if node.domain not in STANDARD or not node.output or any(_graphs_of(node)):
+    if node.domain not in STANDARD or not node.output or any(graphs_of(node)):
         return None
     if node.op_type in {"Shape", "Size"} and node.input[0] in shapes:
         shape = shapes[node.input[0]]
@@ -155,27 +161,22 @@ def _values(
     return None if not forced and max(value.size for value in values) > LARGEST else values
 
 
-def _branch(
-    node: "onnx.NodeProto", constants: "Mapping[str, onnx.TensorProto]", graph: "onnx.GraphProto"
-) -> "Iterator[onnx.NodeProto]":
-    """Yield the nodes of the branch that is taken, its names made unique; its constants are added to the graph."""
-    import onnx
-
-    condition = bool(onnx.numpy_helper.to_array(constants[node.input[0]]).all())
-    name = "then_branch" if condition else "else_branch"
-    branch = next(attribute.g for attribute in node.attribute if attribute.name == name)
-    inside = {tensor.name for tensor in branch.initializer} | {o for each in branch.node for o in each.output}
-    names = {each: f"{node.name}/{each}" for each in inside if each}
-    for tensor in branch.initializer:
-        copy = graph.initializer.add()
-        copy.CopyFrom(tensor)
-        copy.name = names[tensor.name]
-    for each in branch.node:
-        renamed = _copied(each)
-        rename(renamed, names)
-        yield renamed
-    for value, output in zip(branch.output, node.output, strict=True):
-        yield onnx.helper.make_node("Identity", [names.get(value.name, value.name)], [output])
+def _inlined(
+    node: "onnx.NodeProto",
+    constants: "Mapping[str, onnx.TensorProto]",
+    shapes: Mapping[str, tuple[int, ...]],
+    sequences: Sequences,
+) -> Inlined | None:
+    """Return what replaces a node with subgraphs or with sequences, if it is known which runs, and how long they are."""
+    if node.domain not in STANDARD:
+        return None
+    if node.op_type in SEQUENCE_OPERATORS:
+        return sequences.replace(node)
+    if node.op_type == "If":
+        return take_branch(node, constants)
+    if node.op_type == "Loop":
+        return unroll_loop(node, constants)
+    return unroll_scan(node, shapes) if node.op_type == "Scan" else None
 
 
 def _selection(
@@ -195,28 +196,6 @@ def _selection(
         yield onnx.helper.make_node("Reshape", [data, f"{output}/flat"], [f"{output}/data"])
         axis, data = 0, f"{output}/data"
     yield onnx.helper.make_node("Gather", [data, f"{output}/at"], [output], name=node.name, axis=axis)
-
-
-def rename(node: "onnx.NodeProto", names: Mapping[str, str]) -> None:
-    """Rename values in a node and in its subgraphs, in place; a name that a subgraph defines anew is left alone."""
-    for field in (node.input, node.output):
-        for i, name in enumerate(field):
-            field[i] = names.get(name, name)
-    for graph in _graphs_of(node):
-        own = {value.name for value in (*graph.input, *graph.initializer)}
-        own |= {name for each in graph.node for name in each.output}
-        outer = {name: new for name, new in names.items() if name not in own}
-        for each in graph.node:
-            rename(each, outer)
-        for value in graph.output:
-            value.name = outer.get(value.name, value.name)
-
-
-def _graphs_of(node: "onnx.NodeProto") -> "Iterator[onnx.GraphProto]":
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            if graph.node or graph.output:
-                yield graph
 
 
 def _encoded(model: "onnx.ModelProto") -> set[str]:
@@ -239,11 +218,3 @@ def _shapes(graph: "onnx.GraphProto") -> dict[str, tuple[int, ...]]:
     for constant in graph.initializer:
         shapes[constant.name] = tuple(constant.dims)
     return shapes
-
-
-def _copied(node: "onnx.NodeProto") -> "onnx.NodeProto":
-    import onnx
-
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    return copy

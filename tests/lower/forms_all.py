@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 import forms_elementwise
+import forms_models
 import forms_reductions
 import forms_shapes
 import forms_signals
@@ -30,4 +31,9 @@ def forms() -> Iterator[Form]:
         forms_signals.resizes(),
         forms_signals.spectra(),
         forms_signals.quantization(),
+        forms_models.attention(),
+        forms_models.generated(),
+        forms_models.control(),
+        forms_models.narrow(),
+        forms_models.sequences(),
     )

@@ -13,12 +13,11 @@ from onnx.reference import ReferenceEvaluator
 from edgepack.config.target import load_target
 from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.export.reference import open_session, run_session
-from edgepack.lower import phases
+from edgepack.lower import compile_model
 from edgepack.lower.onnx.frontend import import_model
-from edgepack.lower.phase import Lowering
 from edgepack.onnxfile import canonicalise, load_onnx
 from edgepack.onnxfile.importing import fit_model
-from edgepack.schedules import tvm_target
+from edgepack.onnxfile.unrolling import rename
 
 TARGET = "x86-64-v3"
 TOLERANCE = {"float16": 2e-3, "float32": 1e-5, "float64": 1e-6}  # relative to the largest value
@@ -69,13 +68,13 @@ def run(models: Mapping[str, onnx.ModelProto], feeds: Mapping[str, Mapping[str, 
     merged = _merge(models)
     path = folder / "merged.onnx"
     onnx.save(merged, path)
-    lowering = Lowering(path, load_target(TARGET), tvm_target(load_target(TARGET)))
-    module = phases.run(phases.phases_for(lowering.target), lowering)
-    with tvm.transform.PassContext(opt_level=3):
-        built = relax.build(module, target=lowering.tvm_target, relax_pipeline=None)
-    machine = relax.VirtualMachine(built, tvm.cpu())
+    # A name of its own: the loader opens a file of the same name only once.
+    compiled = compile_model(
+        path, load_target(TARGET), folder / f"{next(iter(models))}_{merged.opset_import[0].version}.so"
+    )
+    machine = relax.VirtualMachine(tvm.runtime.load_module(str(compiled.path)), tvm.cpu())
     given = {f"{name}_{key}": value for name, each in feeds.items() for key, value in each.items()}
-    results = machine["main"](*[tvm.runtime.tensor(given[value.name]) for value in merged.graph.input])
+    results = machine["main"](*[tvm.runtime.tensor(given[value.name]) for value in compiled.inputs])
     results = [results] if hasattr(results, "numpy") else list(results)
     outputs: dict[str, list[np.ndarray]] = {name: [] for name in models}
     for value, result in zip(merged.graph.output, results, strict=True):
@@ -84,14 +83,22 @@ def run(models: Mapping[str, onnx.ModelProto], feeds: Mapping[str, Mapping[str, 
 
 
 def _merge(models: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:
-    graphs = [onnx.compose.add_prefix(model, f"{name}_").graph for name, model in models.items()]
-    parts = [
-        [value for graph in graphs for value in getattr(graph, part)]
-        for part in ("node", "input", "output", "initializer")
-    ]
-    graph = helper.make_graph(parts[0], "merged", *parts[1:])
+    merged = onnx.GraphProto(name="merged")
+    for prefix, model in models.items():
+        graph = onnx.GraphProto()
+        graph.CopyFrom(model.graph)
+        values = (*graph.input, *graph.output, *graph.initializer)
+        made = {name for node in graph.node for name in node.output}
+        names = {name: f"{prefix}_{name}" for name in made | {value.name for value in values} if name}
+        for value in values:
+            value.name = names[value.name]
+        for node in graph.node:
+            node.name = f"{prefix}_{node.name}"
+            rename(node, names)
+        for part in ("node", "input", "output", "initializer"):
+            getattr(merged, part).extend(getattr(graph, part))
     imports = next(iter(models.values())).opset_import
-    return canonicalise(helper.make_model(graph, opset_imports=imports, ir_version=10))
+    return canonicalise(helper.make_model(merged, opset_imports=imports, ir_version=10))
 
 
 def difference(got: np.ndarray, want: np.ndarray) -> str | None:

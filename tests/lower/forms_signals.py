@@ -72,6 +72,11 @@ def _other_resizes() -> Iterator[Form]:
         yield resize(x=some(dtype, 1, 2, 4, 4), scales=floats(1, 1, 2, 2), mode="nearest")
     for dtype in (*FLOATS[1:], "uint8"):
         yield resize(x=some(dtype, 1, 2, 4, 4, low=0, high=90), scales=floats(1, 1, 2, 2), mode="linear")
+    for dtype in ("uint8", "int8", "int32"):
+        data = some(dtype, 1, 2, 5, 6, low=0, high=90)
+        for mode in ("linear", "cubic"):
+            yield resize(x=data, scales=floats(1, 1, 1.7, 0.8), mode=mode)
+            yield resize(x=data, sizes=ints(9, 4), axes=[3, 2], mode=mode, antialias=1)
     for shape, scales in (
         ((7,), (2,)),
         ((4, 5), (2, 1.5)),

@@ -1,11 +1,16 @@
 """Errors name what cannot be compiled: operator, node, axis, compiler."""
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError, InputError
 from edgepack.lower import compile_model
+from edgepack.lower.locating import locate
+from edgepack.lower.onnx.frontend import import_model, to_relax
+from edgepack.onnxfile import load_onnx
 from edgepack.toolchain import zig
 
 
@@ -56,3 +61,32 @@ def test_a_failing_compiler_says_why(tmp_path):
         zig.compile_c([source], tmp_path / "broken.o", "aarch64", "2.31", ["-c"])
     assert "missing" in caught.value.why
     assert "aarch64-linux-gnu.2.31" in caught.value.next
+
+
+def test_an_error_of_a_later_phase_is_located_in_its_nodes(network):
+    model, where = load_onnx(network), str(network)
+    _, _, lowered = import_model(model, where)
+
+    def lower(module):
+        if "conv2d" in module.script():
+            raise EdgepackError("lowering phase 04 failed", why="no convolution today")
+
+    problems = list(locate(lowered, where, lower))
+    assert [problem.node for problem in problems] == ["first", "depthwise", "second"]
+    assert {problem.why for problem in problems} == {"no convolution today"}
+
+
+def test_a_constant_that_tvm_cannot_store_is_reported_with_the_node_that_reads_it(tmp_path):
+    complex_ones = helper.make_tensor("c", TensorProto.COMPLEX64, [2], [1.0, 1.0])
+    graph = helper.make_graph(
+        [helper.make_node("Size", ["c"], ["n"], name="reader"), helper.make_node("Add", ["x", "n"], ["y"])],
+        "one",
+        [helper.make_tensor_value_info("x", TensorProto.INT64, [2])],
+        [helper.make_tensor_value_info("y", TensorProto.INT64, [2])],
+        [complex_ones],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    problems = []
+    to_relax(onnx.shape_inference.infer_shapes(model), "m.onnx", problems.append)
+    assert [(problem.operator, problem.node) for problem in problems] == [("Size", "reader")]
+    assert "complex64" in problems[0].why

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.config.target import Target
+from edgepack.errors import EdgepackError
 from edgepack.lower.conditions import FUSED, LEGAL, PLANNED, SCHEDULED, SEQUENTIAL
 from edgepack.lower.emit import objects
 from edgepack.lower.phase import Executor, Facts, Lowering, Module, Phase, sequence
@@ -61,13 +62,24 @@ def build(
     progress("build")
     compiler, pipeline = library.use_our_cuda_compiler(lowering.target), arithmetic.register(lowering.target)
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
-        if lowering.target.gpu is None:
-            executable = _build_on_cores(mod, lowering, Path(folder), pipeline)
-        else:
-            with tvm.transform.PassContext(opt_level=3):
-                executable = tvm.relax.build(
-                    mod, target=lowering.tvm_target, relax_pipeline=None, tir_pipeline=pipeline
-                )
+        try:
+            if lowering.target.gpu is None:
+                executable = _build_on_cores(mod, lowering, Path(folder), pipeline)
+            else:
+                with tvm.transform.PassContext(opt_level=3):
+                    executable = tvm.relax.build(
+                        mod, target=lowering.tvm_target, relax_pipeline=None, tir_pipeline=pipeline
+                    )
+        except EdgepackError:
+            raise
+        except Exception as error:  # TVM and LLVM raise errors of no common class
+            lines = str(error).strip().splitlines()
+            raise EdgepackError(
+                "the code generator failed",
+                where=f"{lowering.model} for {lowering.target.name}",
+                why=lines[-1] if lines else type(error).__name__,
+                next="edgepack compile --dump DIR … shows the module after each phase",
+            ) from error
         progress("link")
         library.export(executable, lowering.target, out, compiler, lowering.facts)
     return tuple(compiler.modules)

@@ -5,9 +5,10 @@ converter never reads, or an output whose type differs from ONNX's shape inferen
 """
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
-from edgepack.errors import ModelProblem
+from edgepack.errors import EdgepackError, ModelProblem
 from edgepack.lower.onnx.nodes import Node, ValueType
 from edgepack.lower.onnx.support import limit, missing, unusable
 from edgepack.onnxfile.reading import nodes as every_node
@@ -18,6 +19,9 @@ UNREAD = {
     ("Split", "num_outputs"),  # implied by the node's outputs; unequal parts have other types
 }
 """Attributes that a converter need not read, because their value is implied."""
+
+_RELAX_TYPES = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
+_RELAX_TYPES |= {"float16", "float32", "float64", "bfloat16", "bool"}
 
 
 class _Attributes(dict[str, Any]):
@@ -77,51 +81,102 @@ def importer(
         types: Element type and shape of each value for which ONNX's shape inference knows both.
         report: Called for each problem.
     """
-    from tvm import relax
-    from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter, _get_convert_map
+    from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
 
-    watched_inputs = _watched_inputs()
-    nodes = {node.name: node for node in every_node(model)}
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    class Importer(_Checks, ONNXGraphImporter):  # type: ignore[misc]  # TVM is untyped
+        pass
 
-    class Importer(ONNXGraphImporter):  # type: ignore[misc]  # TVM is untyped
-        def _check_for_unsupported_ops(self, graph: Any) -> None:
-            """Does nothing: ``_convert_operator`` reports unsupported operators one by one."""
+    tvm_importer = Importer(shapes, "float32", sanitize=False)
+    tvm_importer.prepare(model, types, report)
+    return tvm_importer
 
-        def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
-            node = nodes[attrs["tvm_custom"]["name"]]
-            if op_name not in _get_convert_map():
-                report(missing(op_name, node.name))
-                return self._zeros(node)
-            beyond = limit(Node(node, types, constants))
-            if beyond is not None:
-                report(beyond)
-                return self._zeros(node)
-            watched, given = _Attributes(attrs), watched_inputs(inputs)
+
+class _Checks:
+    """What is checked around TVM's importer, which is the second base of its subclass."""
+
+    bb: Any  # TVM's block builder
+    opset: int
+
+    def prepare(
+        self, model: Any, types: dict[str, ValueType], report: Callable[[ModelProblem], None]
+    ) -> None:
+        """Set what the checks need; see ``importer``."""
+        self._by_name = {node.name: node for node in every_node(model)}
+        self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._types, self._report = types, report
+        self._unread: dict[str, str] = {}  # constants that TVM cannot store, with their types
+        self._watched_inputs = _watched_inputs()
+
+    def _check_for_unsupported_ops(self, graph: Any) -> None:
+        """Does nothing: ``_convert_operator`` reports unsupported operators one by one."""
+
+    def _parse_array(self, tensor: Any) -> Any:
+        """Read a constant; one that TVM cannot store becomes zeros, and the nodes that read it are reported."""
+        import numpy as np
+        import onnx
+        import tvm
+
+        try:
+            return super()._parse_array(tensor)  # type: ignore[misc] # TVM's
+        except Exception:  # noqa: BLE001 - TVM and ml_dtypes raise errors of no common class
+            self._unread[tensor.name] = str(onnx.TensorProto.DataType.Name(tensor.data_type)).lower()
+            return tvm.runtime.tensor(np.zeros(tuple(tensor.dims), "float32"))
+
+    def _construct_nodes(self, graph: Any) -> None:
+        """Import node by node; whatever fails outside a converter is reported with its node."""
+        for node in graph.node:
+            unread = [name for name in node.input if name in self._unread]
             try:
-                convert = (
-                    _to_integers if _is_to_integers(op_name, given, attrs) else super()._convert_operator
-                )
-                output = convert(op_name, given, watched, opset)
-                why = _find_ignored(node, opset, watched.read, given.read) or _find_mistyped(
-                    node, output, types
-                )
-            except Exception as error:  # noqa: BLE001 - converters raise whatever Python or TVM raises
-                why = f"{type(error).__name__}: {_last_line(error)}"
-            if why is None:
-                return output
-            report(unusable(op_name, opset, node.name, why))
-            return self._zeros(node)
+                if not unread:
+                    super()._construct_nodes(SimpleNamespace(node=[node]))  # type: ignore[misc] # TVM's
+                    continue
+                why = f"its constant {unread[0]!r} has the element type {self._unread[unread[0]]}"
+            except EdgepackError:
+                raise
+            except Exception as error:  # noqa: BLE001 - TVM raises errors of no common class
+                why = _said(error)
+            self._report(unusable(node.op_type, self.opset, node.name, why))
+            self._nodes: dict[str, Any]
+            self._nodes.update(zip(node.output, self._zeros(node), strict=True))
 
-        def _zeros(self, node: Any) -> Any:
-            """Return zeros of the right type in place of the node's outputs."""
-            zeros = []
-            for name in node.output:
-                dtype, shape = types.get(name, ("float32", ()))
-                zeros.append(self.bb.normalize(relax.op.zeros(shape, dtype)))
-            return zeros[0] if len(zeros) == 1 else relax.Tuple(zeros)
+    def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
+        from tvm.relax.frontend.onnx.onnx_frontend import _get_convert_map
 
-    return Importer(shapes, "float32", sanitize=False)
+        node = self._by_name[attrs["tvm_custom"]["name"]]
+        if op_name not in _get_convert_map():
+            return self._refuse(node, missing(op_name, node.name))
+        beyond = limit(Node(node, self._types, self._tensors))
+        if beyond is not None:
+            return self._refuse(node, beyond)
+        watched, given = _Attributes(attrs), self._watched_inputs(inputs)
+        try:
+            convert = super()._convert_operator  # type: ignore[misc] # TVM's
+            if _is_to_integers(op_name, given, attrs):
+                convert = _to_integers
+            output = convert(op_name, given, watched, opset)
+            why = _find_ignored(node, opset, watched.read, given.read) or _find_mistyped(
+                node, output, self._types
+            )
+        except Exception as error:  # noqa: BLE001 - converters raise whatever Python or TVM raises
+            why = _said(error)
+        return output if why is None else self._refuse(node, unusable(op_name, opset, node.name, why))
+
+    def _refuse(self, node: Any, problem: ModelProblem) -> Any:
+        from tvm import relax
+
+        self._report(problem)
+        zeros = self._zeros(node)
+        return zeros[0] if len(zeros) == 1 else relax.Tuple(zeros)
+
+    def _zeros(self, node: Any) -> list[Any]:
+        """Return zeros of the right types in place of the node's outputs."""
+        from tvm import relax
+
+        kinds = [self._types.get(name, ("float32", ())) for name in node.output]
+        return [
+            self.bb.normalize(relax.op.zeros(shape, dtype if dtype in _RELAX_TYPES else "float32"))
+            for dtype, shape in kinds
+        ]
 
 
 def _is_to_integers(operator: str, inputs: Any, attributes: dict[str, Any]) -> bool:
@@ -193,9 +248,9 @@ def _format_type(kind: ValueType) -> str:
     return f"{kind[0]}{list(kind[1])}"
 
 
-def _last_line(error: Exception) -> str:
+def _said(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else "no message"
+    return f"TVM's importer fails: {lines[-1].strip() if lines else type(error).__name__}"
 
 
 def _find_ignored(node: Any, opset: int, attributes: set[str], inputs: set[int]) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from edgepack.errors import ModelProblem
 from edgepack.lower.onnx.nodes import Node
+from edgepack.onnxfile.sequences import OPERATORS as SEQUENCE_OPERATORS
 
 _RECURRENT = "recurrent layers are not supported yet; export the loop unrolled, or use a convolutional model"
 _CONTROL = "export the model without data-dependent control flow"
@@ -43,12 +44,58 @@ class Limit:
     next: str
 
 
+def _corners_of_fractions(node: Node) -> bool:
+    """Resize by scales that do not give whole sizes, with corners aligned."""
+    scales, data = node.constant(2), node.input_type(0)
+    if scales is None or not scales.size or data is None:
+        return False
+    axes = node.attribute("axes", range(len(data[1])))
+    sizes = [float(scale) * data[1][axis] for scale, axis in zip(scales, axes, strict=True)]
+    aligned = node.attribute("coordinate_transformation_mode") == "align_corners"
+    return aligned and any(abs(size - round(size)) > _ROUNDING * size for size in sizes)
+
+
+_ROUNDING = 1e-4  # of a size: scales are float32
+
+
+def _of_integers(node: Node) -> bool:
+    data = node.input_type(0)
+    return data is not None and not data[0].startswith(("float", "bfloat"))
+
+
 def _of_unsorted_types(node: Node) -> bool:
     data = node.input_type(0)
     return data is not None and data[0] == "uint64"
 
 
 LIMITS = (
+    *(
+        Limit(
+            operator,
+            lambda _: True,
+            "the sequence's length depends on the data",
+            "export the model with tensors instead of lists",
+        )
+        for operator in sorted(SEQUENCE_OPERATORS)
+    ),
+    Limit(
+        "Resize",
+        lambda node: bool(node.attribute("antialias", 0)) and _of_integers(node),
+        "with antialias, integers are rounded in fixed point, in a way that ONNX does not define",
+        "cast to float32 before it",
+    ),
+    Limit(
+        "Resize",
+        _corners_of_fractions,
+        "with align_corners, ONNX and onnxruntime differ where the scales do not give whole sizes",
+        "specify the sizes instead of the scales",
+    ),
+    Limit(
+        "MaxUnpool",
+        lambda node: bool(node.input(2)),
+        "ONNX and onnxruntime differ in what the indices mean for another output shape",
+        "export without output_shape, and pad the result",
+    ),
     Limit(
         "RoiAlign",
         lambda node: node.attribute("mode", "avg") == "max",

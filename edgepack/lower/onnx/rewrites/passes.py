@@ -4,12 +4,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgepack.lower.onnx.nodes import Node, ValueType
-from edgepack.lower.onnx.rewrites import elementwise, quantized, reductions, selecting, spectra, windows
+from edgepack.lower.onnx.rewrites import (
+    branches,
+    elementwise,
+    quantized,
+    reductions,
+    selecting,
+    spectra,
+    windows,
+)
 from edgepack.lower.onnx.rewrites.patch import Patch
 from edgepack.lower.onnx.rewrites.resizing import rewrite_resize
 from edgepack.lower.onnx.rewrites.types import INTEGERS, computed_in, rewrite_quantize_half
 from edgepack.onnxfile import canonicalise, opset_of
 from edgepack.onnxfile.inlining import STANDARD
+from edgepack.onnxfile.reading import nodes as nodes_of
 
 Rewrite = Callable[[Node, Patch], list[str] | None]
 """Builds the values that replace a node's outputs, in order; None if the node's form needs no rewrite, or has none."""
@@ -42,6 +51,7 @@ REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     "Equal": (elementwise.rewrite_equal,),
     "EyeLike": (selecting.rewrite_eye_like,),
     "Gemm": (computed_in("float64", INTEGERS, inputs=(0, 1, 2)),),
+    "If": (branches.rewrite_if,),
     "IsInf": (elementwise.rewrite_is_inf,),
     "LpNormalization": (
         _in_float32,
@@ -50,7 +60,6 @@ REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     "LpPool": (_in_float32, windows.rewrite_automatic_padding, windows.rewrite_lp_pool),
     "LRN": (reductions.rewrite_lrn,),
     "MaxPool": (windows.rewrite_automatic_padding, windows.rewrite_max_pool),
-    "MaxUnpool": (windows.rewrite_max_unpool,),
     "OneHot": (selecting.rewrite_one_hot,),
     "Pow": (elementwise.rewrite_pow,),
     "QLinearConv": (quantized.rewrite_qlinear_conv,),
@@ -85,12 +94,34 @@ _ROUNDS = 8  # what a rewrite builds needs another rewrite, at most as often
 
 def rewrite(model: Any, types_of: Callable[[Any], Mapping[str, ValueType]]) -> Any:
     """Return a model in canonical form with all rewrites applied; ``types_of`` returns the types of a graph's values."""
+    model = _without_empty_attributes(model)
     for _ in range(_ROUNDS):
         changed = _rewrite_once(model, types_of(model.graph))
         if changed is None:
             return model
         model = canonicalise(changed)
     return model
+
+
+def _without_empty_attributes(model: Any) -> Any:
+    """Return the model without attributes that are empty lists: they mean the default, and TVM cannot read them."""
+    import onnx
+
+    lists = {kind: kind.lower() for kind in ("FLOATS", "INTS", "STRINGS", "TENSORS", "GRAPHS")}
+
+    def is_empty(attribute: Any) -> bool:
+        name = lists.get(onnx.AttributeProto.AttributeType.Name(attribute.type))
+        return name is not None and not getattr(attribute, name)
+
+    if not any(is_empty(each) for node in nodes_of(model) for each in node.attribute):
+        return model
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    for node in nodes_of(changed):
+        kept = [each for each in node.attribute if not is_empty(each)]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+    return changed
 
 
 def _rewrite_once(model: Any, types: Mapping[str, ValueType]) -> Any:

@@ -155,7 +155,10 @@ def _requantized(
     import numpy as np
 
     first, second, result = (
-        patch.reshape(node.input(each), along if prod(node.types[node.input(each)][1]) > 1 else [1])
+        patch.reshape(
+            patch.cast(node.input(each), "float32"),
+            along if prod(node.types[node.input(each)][1]) > 1 else [1],
+        )
         for each in at[:3]
     )
     factor = patch.op("Div", patch.op("Mul", first, second), result)

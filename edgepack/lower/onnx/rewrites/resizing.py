@@ -30,10 +30,12 @@ def rewrite_resize(node: Node, patch: Patch) -> list[str] | None:
     )
     if how.mode not in {"nearest", "linear", "cubic"}:
         return None
+    if how.coordinates == "align_corners" and not _whole(axes):
+        return None  # refused: ONNX and onnxruntime differ
     if _imports(axes, how):
         return _normal(node, patch, output[1])
-    if how.mode != "nearest" and not data[0].startswith("float"):
-        return None
+    if how.antialias and how.mode != "nearest" and not data[0].startswith("float"):
+        return None  # refused: onnxruntime computes it in fixed point
     return [_interpolate(node, patch, data, axes, how)]
 
 
@@ -64,11 +66,16 @@ def _axes(node: Node, before: Sequence[int], after: Sequence[int]) -> list[Resiz
 
 def _imports(axes: Sequence[Resized], how: Interpolation) -> bool:
     """Whether TVM's own Resize is right: two-dimensional images, and scales that are the ratios of the sizes."""
-    exact = all(abs(axis.size * axis.scale - axis.resized) <= _ROUNDING * axis.size for axis in axes)
+    exact = _whole(axes)
     batch = all(axis.size == axis.resized for axis in axes[:2])
     plain = not (how.antialias or how.exclude_outside) and how.coordinates in _TVMS
     corners = how.coordinates == "align_corners" and any(axis.resized == 1 for axis in axes[2:])
     return len(axes) == 4 and exact and batch and plain and not corners  # noqa: PLR2004 - NCHW
+
+
+def _whole(axes: Sequence[Resized]) -> bool:
+    """Whether the scales give whole sizes."""
+    return all(abs(axis.size * axis.scale - axis.resized) <= _ROUNDING * axis.size for axis in axes)
 
 
 def _normal(node: Node, patch: Patch, after: Sequence[int]) -> list[str] | None:
@@ -88,7 +95,7 @@ def _interpolate(
     import numpy as np
 
     value, dtype, rank = node.input(0), data[0], len(axes)
-    wide = "float32" if dtype == "float16" else dtype  # sums of float16
+    wide = "float64" if dtype == "float64" else "float32"
     if how.mode != "nearest" and wide != dtype:
         value = patch.cast(value, wide)
     outside: Any = np.zeros((1,) * rank, bool)
@@ -107,8 +114,19 @@ def _interpolate(
         )
         value = patch.op("Where", patch.constant(outside), beyond, value)
     if how.mode != "nearest" and wide != dtype:
+        if how.mode == "cubic" and not dtype.startswith("float"):
+            value = _rounded(patch, value, dtype, wide)
         value = patch.cast(value, dtype)
     return value if value != node.input(0) else patch.op("Identity", value)
+
+
+def _rounded(patch: Patch, value: str, dtype: str, wide: str) -> str:
+    """Round to integers within the range of ``dtype``; linear interpolation without antialiasing cuts instead."""
+    import numpy as np
+
+    limits = np.iinfo(np.dtype(dtype))
+    bounds = (patch.scalar(limits.min, wide), patch.scalar(limits.max, wide))
+    return patch.op("Clip", patch.op("Round", value), *bounds)
 
 
 def _weighted(patch: Patch, value: str, found: Taps, axis: tuple[int, int, int], dtype: str) -> str:

@@ -34,7 +34,11 @@ def rewrite_dft(node: Node, patch: Patch) -> list[str] | None:
     outer = [shape[each] for each in perm[:-2]]
     moved = patch.transpose(node.input(0), perm)
     rows = patch.reshape(moved, [*outer, shape[axis] * shape[-1]])
-    product = patch.op("MatMul", rows, patch.constant(basis.reshape(len(basis), -1), dtype))
+    if dtype != "float64":  # sums in float32 would show in bins that cancel to 0
+        rows = patch.cast(rows, "float64")
+    product = patch.op("MatMul", rows, patch.constant(basis.reshape(len(basis), -1), "float64"))
+    if dtype != "float64":
+        product = patch.cast(product, dtype)
     spectrum = patch.reshape(product, [*outer, count, 2])
     return [patch.transpose(spectrum, [perm.index(each) for each in range(rank)])]
 

@@ -190,20 +190,6 @@ def rewrite_col2im(node: Node, patch: Patch) -> list[str] | None:
     ]
 
 
-def rewrite_max_unpool(node: Node, patch: Patch) -> list[str] | None:
-    """MaxUnpool into a constant shape: elements scattered into zeros."""
-    import numpy as np
-
-    data, shape, output = node.input_type(0), node.constant(2), node.output_type()
-    if data is None or shape is None:
-        return None
-    target = [int(each) for each in shape] if output is None else list(output[1])
-    flat = [prod(data[1])]
-    zeros = patch.constant(np.zeros(prod(target)), data[0])
-    at, values = patch.reshape(node.input(1), flat), patch.reshape(node.input(0), flat)
-    return [patch.reshape(patch.op("ScatterElements", zeros, at, values, axis=0), target)]
-
-
 def rewrite_roi_align(node: Node, patch: Patch) -> list[str] | None:
     """RoiAlign by half pixels with a scale: the half pixel is that of the scaled image."""
     rois, scale = node.input_type(1), node.attribute("spatial_scale", 1.0)
