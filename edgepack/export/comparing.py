@@ -210,14 +210,17 @@ class _Pair:
 
     def inner(self, feed: "Feed") -> "Iterator[tuple[str, np.ndarray, np.ndarray]]":
         """Yield the tensors that both models compute, in the original's order, outputs included: name, ours, theirs."""
+        import numpy as np
+
         try:
             theirs, ours = self._inner_sessions
         except InputError:  # onnxruntime does not make an output of each tensor
             return
+        given = {name: np.asarray(value) for name, value in feed.items()}  # a drawn scalar is no array
         renamed = {self.outputs[i]: str(o.name) for i, o in enumerate(self._sessions[1].get_outputs())}
         for names in self._groups():
             here = [renamed.get(name, name) for name in names]
-            both = zip(names, ours.run(here, dict(feed)), theirs.run(names, dict(feed)), strict=True)
+            both = zip(names, ours.run(here, given), theirs.run(names, given), strict=True)
             yield from (each for each in both if all(hasattr(value, "dtype") for value in each[1:]))
 
     def _groups(self) -> Iterator[list[str]]:

@@ -43,6 +43,8 @@ def open_session(path: Path, *, threads: int = THREADS, also: Sequence[str] = ()
     options.log_severity_level = 4  # errors are raised, and shown once
     try:
         return _open(_rewrite(path, also), path, options)
+    except InputError:
+        raise
     except Exception as error:  # onnxruntime's exceptions share no public base class
         with contextlib.suppress(Exception):
             older = _rewrite(path, also, older=True)

@@ -20,9 +20,7 @@ class Patch:
         import onnx
 
         name = self._new("constant")
-        self.constants.append(
-            onnx.numpy_helper.from_array(np.ascontiguousarray(np.asarray(value, dtype)), name)
-        )
+        self.constants.append(onnx.numpy_helper.from_array(np.asarray(value, dtype, order="C"), name))
         return name
 
     def scalar(self, value: float, dtype: str) -> str:
