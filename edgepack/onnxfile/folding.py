@@ -103,7 +103,7 @@ def fold_weights(model: "onnx_ir.Model") -> None:
     """Fold, in place, every node with constant inputs whose output is no larger than the constants it replaces."""
     from onnxscript.optimizer import fold_constants
 
-    fold_constants(model, should_fold=_shrinks, output_size_limit=2**31)
+    fold_constants(model, onnx_shape_inference=True, should_fold=_shrinks, output_size_limit=2**31)
 
 
 def _simplifies(node: "onnx_ir.Node") -> bool | None:

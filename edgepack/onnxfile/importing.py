@@ -42,15 +42,22 @@ def import_onnx(
 
 
 def fit_model(
-    model: "onnx.ModelProto", inputs: Sequence[Input], where: str, simplify: Simplify | None = None
+    model: "onnx.ModelProto",
+    inputs: Sequence[Input],
+    where: str,
+    simplify: Simplify | None = None,
+    *,
+    imported: bool = False,
 ) -> "onnx.ModelProto":
     """Fix the shapes of a checked model by ``inputs``, upgrade an old opset, fold constants, and canonicalise it.
+
+    ``imported`` says that the model has been imported before: its sizes are not checked again.
 
     Raises:
         InputError: as :func:`import_onnx`.
     """
     with refusing("the ONNX model cannot be imported", where):
-        return _fit(model, inputs, where, simplify or simplify_model)
+        return _fit(model, inputs, where, simplify or simplify_model, imported=imported)
 
 
 # Operators whose output has as many elements as the data decides: static shapes of the inputs do not help.
@@ -63,7 +70,7 @@ _DATA_DEPENDENT = {
 
 
 def _fit(
-    model: "onnx.ModelProto", inputs: Sequence[Input], where: str, simplify: Simplify
+    model: "onnx.ModelProto", inputs: Sequence[Input], where: str, simplify: Simplify, *, imported: bool
 ) -> "onnx.ModelProto":
     declared = _declared_shapes(model)
     _fix_inputs(model, inputs, where)
@@ -72,7 +79,7 @@ def _fit(
     opset = opset_of(model)
     model = convert_contrib(model, opset, where)
     model = canonicalise(to_opset(model, where))
-    if simplify is not keep_model:  # which computes no tensor of the model
+    if not imported:  # lowering what was imported computes no tensor of it
         require_small(model, where)
     plain = without_training(model, opset, where)
     model = canonicalise(simplify(plain if plain is model else canonicalise(plain), where))

@@ -152,7 +152,12 @@ def test_the_report_opens_again(cli, second):
     again = cli("report", run_id, "--json")
     assert again.json == second.json
     folder = cli.home / "data/edgepack/runs" / run_id
-    assert {path.name for path in folder.iterdir()} == {"report.json", "report.md", "report.html"}
+    assert {path.name for path in folder.iterdir()} == {
+        "report.json",
+        "report.md",
+        "report.html",
+        *(f"end-to-end-1.2.0-{target}.edgepack" for target in ("x86-64-v3", "rpi4")),
+    }
     page = (folder / "report.html").read_text()
     assert "emulated" in page
     assert not re.search(r'(src|href)="https?://', page)

@@ -97,7 +97,7 @@ def prepare(model: Any, where: str) -> Any:
     static_shapes(model.graph, where)
     if model.ir_version == IR_VERSION and canonicalise(model) == model:
         return model
-    return fit_model(model, open_batch(model), where, keep_model)
+    return fit_model(model, open_batch(model), where, keep_model, imported=True)
 
 
 def value_types(graph: Any) -> dict[str, ValueType]:
