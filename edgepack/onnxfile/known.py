@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.onnxfile.encodings import is_encoded
 from edgepack.onnxfile.inlining import STANDARD
+from edgepack.onnxfile.protos import inner_graphs
 from edgepack.onnxfile.quiet import quiet
 from edgepack.onnxfile.sequences import OPERATORS as SEQUENCE_OPERATORS
 from edgepack.onnxfile.sequences import Sequences
-from edgepack.onnxfile.unrolling import Inlined, graphs_of, take_branch, unroll_loop, unroll_scan
+from edgepack.onnxfile.unrolling import Inlined, take_branch, unroll_loop, unroll_scan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,7 +139,7 @@ def _values(
     """Return the node's outputs if they are known and not too large."""
     import numpy as np
 
-    if node.domain not in STANDARD or not node.output or any(graphs_of(node)):
+    if node.domain not in STANDARD or not node.output or any(inner_graphs(node)):
         return None
     if node.op_type in {"Shape", "Size"} and node.input[0] in shapes:
         shape = shapes[node.input[0]]

@@ -15,20 +15,25 @@ def graphs(graph: "onnx.GraphProto") -> "Iterator[onnx.GraphProto]":
     """Yield ``graph`` and the subgraphs of its control-flow nodes."""
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node or inner.output:
-                    yield from graphs(inner)
+        for inner in inner_graphs(node):
+            yield from graphs(inner)
+
+
+def inner_graphs(node: "onnx.NodeProto") -> "Iterator[onnx.GraphProto]":
+    """Yield the graphs in a node's attributes."""
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            if graph.node or graph.output:
+                yield graph
 
 
 def reads(node: "onnx.NodeProto") -> Iterator[str]:
     """Yield the names that a node reads, in its subgraphs as well; some of the latter may be defined there."""
     yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for each in graphs(graph):
-                yield from (name for inner in each.node for name in inner.input if name)
-                yield from (value.name for value in each.output)
+    for graph in inner_graphs(node):
+        for each in graphs(graph):
+            yield from (name for inner in each.node for name in inner.input if name)
+            yield from (value.name for value in each.output)
 
 
 def copy_of(message: Any) -> Any:

@@ -3,9 +3,11 @@
 A loop that may end earlier depends on the data, and stays.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from edgepack.onnxfile.protos import inner_graphs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +21,7 @@ def rename(node: "onnx.NodeProto", names: Mapping[str, str]) -> None:
     for place in (node.input, node.output):
         for i, name in enumerate(place):
             place[i] = names.get(name, name)
-    for graph in graphs_of(node):
+    for graph in inner_graphs(node):
         own = {value.name for value in (*graph.input, *graph.initializer)}
         own |= {name for each in graph.node for name in each.output}
         outer = {name: new for name, new in names.items() if name not in own}
@@ -27,14 +29,6 @@ def rename(node: "onnx.NodeProto", names: Mapping[str, str]) -> None:
             rename(each, outer)
         for value in graph.output:
             value.name = outer.get(value.name, value.name)
-
-
-def graphs_of(node: "onnx.NodeProto") -> "Iterator[onnx.GraphProto]":
-    """Yield the graphs in a node's attributes."""
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            if graph.node or graph.output:
-                yield graph
 
 
 @dataclass
@@ -95,7 +89,7 @@ def unroll_loop(node: "onnx.NodeProto", constants: "Mapping[str, onnx.TensorProt
     import numpy as np
     import onnx
 
-    (body,) = graphs_of(node)
+    (body,) = inner_graphs(node)
     trips, condition = node.input[0], node.input[1] if len(node.input) > 1 else ""
     if trips not in constants or (condition and not _true(constants.get(condition))) or not _goes_on(body):
         return None
@@ -126,7 +120,7 @@ def unroll_scan(node: "onnx.NodeProto", shapes: Mapping[str, tuple[int, ...]]) -
     import numpy as np
     import onnx
 
-    (body,) = graphs_of(node)
+    (body,) = inner_graphs(node)
     attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
     scanned = int(attributes["num_scan_inputs"])
     kept = len(node.input) - scanned

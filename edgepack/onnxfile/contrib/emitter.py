@@ -106,13 +106,9 @@ class Emitter:
 
     def tensor(self, value: Any, dtype: Any = "int64") -> str:
         """Add a constant; return its name."""
-        import onnx
-
-        name = self.known.fresh(f"{self.node.output[0]}/constant")
-        tensor = onnx.numpy_helper.from_array(onnx.helper.np.asarray(value, dtype), name)
-        self.nodes.append(onnx.helper.make_node("Constant", [], [name], value=tensor))
-        self.known.constants[name] = tensor
-        return name
+        made = self.known.constant(self.node.output[0], value, dtype)
+        self.nodes.append(made)
+        return str(made.output[0])
 
     def scalar(self, value: float, like: str) -> str:
         """Add a scalar of the element type of ``like``; return its name."""

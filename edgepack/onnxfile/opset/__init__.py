@@ -4,7 +4,7 @@
 have the rules, ``site`` what a rule sees of its node, ``convert`` applies them, and ``training`` replaces operators in
 training form, at any opset.
 
-Imports: errors, onnxfile.inlining.
+Imports: errors, onnxfile.inlining, onnxfile.protos.
 """
 
 from edgepack.onnxfile.opset.convert import to_opset

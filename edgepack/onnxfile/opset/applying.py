@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgepack.errors import ModelProblem
-from edgepack.onnxfile.opset.site import Known, RefusedError, Rule, Site, inner_graphs
+from edgepack.onnxfile.opset.site import Known, RefusedError, Rule, Site
+from edgepack.onnxfile.protos import inner_graphs
 
 if TYPE_CHECKING:
     import onnx

@@ -9,8 +9,9 @@ from edgepack.onnxfile.inlining import STANDARD, inline_functions, is_function
 from edgepack.onnxfile.opset.applying import apply_rules
 from edgepack.onnxfile.opset.older import older_form
 from edgepack.onnxfile.opset.rules import same
-from edgepack.onnxfile.opset.site import Known, Rule, graphs, known_of
+from edgepack.onnxfile.opset.site import Known, Rule, known_of
 from edgepack.onnxfile.opset.versions import HIGHEST, LOWEST, VERSIONS
+from edgepack.onnxfile.protos import graphs
 
 if TYPE_CHECKING:
     import onnx

@@ -1,8 +1,10 @@
 """What a conversion rule sees of a node, and how it changes it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from edgepack.onnxfile.protos import graphs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +38,15 @@ class Known:
             number += 1
         self.taken.add(name)
         return name
+
+    def constant(self, base: str, value: Any, dtype: Any) -> "onnx.NodeProto":
+        """Return a node that makes a constant, whose name begins with ``base``."""
+        import onnx
+
+        name = self.fresh(f"{base}/constant")
+        tensor = onnx.numpy_helper.from_array(onnx.helper.np.asarray(value, dtype), name)
+        self.constants[name] = tensor
+        return onnx.helper.make_node("Constant", [], [name], value=tensor)
 
 
 class Site:
@@ -104,13 +115,9 @@ class Site:
 
     def tensor(self, value: Any, dtype: Any = "int64") -> str:
         """Add a constant and return its name."""
-        import onnx
-
-        name = self.known.fresh(f"{self.node.output[0]}/constant")
-        tensor = onnx.numpy_helper.from_array(onnx.helper.np.asarray(value, dtype), name)
-        self.before.append(onnx.helper.make_node("Constant", [], [name], value=tensor))
-        self.known.constants[name] = tensor
-        return name
+        made = self.known.constant(self.node.output[0], value, dtype)
+        self.before.append(made)
+        return str(made.output[0])
 
     def like(self, value: float, index: int = 0) -> str:
         """Add a scalar of the element type of an input, limited to that type's range; return its name."""
@@ -163,22 +170,6 @@ class Site:
 
 Rule = Callable[[Site], None]
 """Converts a node to the next version of its operator. Raises RefusedError if it cannot."""
-
-
-def graphs(graph: "onnx.GraphProto") -> "Iterator[onnx.GraphProto]":
-    """Yield a graph and the graphs inside its nodes, the outer ones first."""
-    yield graph
-    for node in graph.node:
-        for inner in inner_graphs(node):
-            yield from graphs(inner)
-
-
-def inner_graphs(node: "onnx.NodeProto") -> "Iterator[onnx.GraphProto]":
-    """Yield the graphs in a node's attributes."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def known_of(model: "onnx.ModelProto") -> Known:

@@ -6,7 +6,8 @@ from edgepack.errors import UnsupportedError
 from edgepack.onnxfile.inlining import STANDARD
 from edgepack.onnxfile.opset.applying import apply_rules
 from edgepack.onnxfile.opset.rules import INFERENCE, refused
-from edgepack.onnxfile.opset.site import Rule, Site, graphs, known_of
+from edgepack.onnxfile.opset.site import Rule, Site, known_of
+from edgepack.onnxfile.protos import graphs
 
 if TYPE_CHECKING:
     import onnx
