@@ -71,6 +71,7 @@ def _options(scratch: Path, debian: str, suite: str) -> list[str]:
         "APT::Architectures": debian,
         "APT::Install-Recommends": "false",
         "APT::Sandbox::User": "",
+        "APT::Update::Error-Mode": "any",  # a mirror that cannot be reached is only a warning otherwise
         "Acquire::Languages": "none",
     }
     return ["-qq", *(f"-o{name}={value}" for name, value in values.items())]
