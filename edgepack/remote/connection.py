@@ -240,7 +240,9 @@ def _handshake(
     try:
         transport = ClientTransport(sock, algorithms)
         stack.callback(transport.close)
-        transport.banner_timeout = transport.auth_timeout = transport.channel_timeout = _HANDSHAKE_TIMEOUT_S
+        transport.auth_timeout = transport.channel_timeout = _HANDSHAKE_TIMEOUT_S
+        # Never the first of the two: its message says nothing of time.
+        transport.banner_timeout = 2 * _HANDSHAKE_TIMEOUT_S
         transport.start_client(timeout=_HANDSHAKE_TIMEOUT_S)
         transport.get_remote_server_key()  # start_client does not report a timeout; this does
     except (paramiko.SSHException, EOFError, OSError) as error:
