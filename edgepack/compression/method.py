@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from edgepack.base.progress import Progress, silent
-from edgepack.errors import EdgepackError
-from edgepack.spec import Input, Model, Spec
+from edgepack.errors import EdgepackError, InputError
+from edgepack.spec import Input, Model, Spec, Train
+from edgepack.torchnet.objective import Objective
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,14 @@ Level = Literal["torch", "onnx"]
 """What a method modifies: a ``torch.nn.Module`` before export, or an .onnx file after export."""
 
 NeedKind = Literal["labels", "samples", "teacher", "gradients"]
+
+Trait = Literal["sparse", "encoded", "fake-quantized", "quantized", "half"]
+"""What a method leaves in a model that a later step may destroy.
+
+``sparse``: weights that are zero, and stay zero in :meth:`Context.train`. ``encoded``: layers that store codes in place
+of weights (codebooks, hashes, pulses, bits). ``fake-quantized``: layers with learned quantizers. ``quantized``: Q/DQ.
+``half``: weights in a 16-bit type.
+"""
 
 Metrics = Mapping[str, Any]
 """Metrics for the report, as JSON values."""
@@ -107,6 +116,31 @@ class Context:
     files: "tuple[StepFile, ...]" = ()
     base: Path = Path()
     rebuilders: "Mapping[str, Rebuild]" = field(default_factory=dict)
+
+    def score(self, module: "torch.nn.Module") -> float | None:
+        """Return the recipe's metric of ``module`` on the test split, for the report only; None without data."""
+        from edgepack.torchnet.training import accuracy
+
+        return None if self.data is None else accuracy(module, self.data.x_test, self.data.y_test)
+
+    def train(
+        self, module: "torch.nn.Module", spec: Train, objective: "Objective | None" = None
+    ) -> dict[str, float]:
+        """Train ``module`` in place as :func:`edgepack.torchnet.training.train` does; zeros of pruned weights stay zero.
+
+        Raises:
+            InputError: there is no data, or as ``train``.
+        """
+        from edgepack.torchnet.sparsity import keeping_zeros
+        from edgepack.torchnet.training import train
+
+        if self.data is None:
+            raise InputError(
+                "training needs samples",
+                next="add a data block to the recipe, or remove the option that trains",
+            )
+        kept = keeping_zeros(module, objective or Objective())
+        return train(module, self.data, spec, self.progress, objective=kept)
 
     def path(self, value: str) -> Path:
         """Return the path of the file that the step refers to as ``value``.
@@ -190,6 +224,8 @@ class Method(ABC, Generic[T]):
         spec: the step in recipes: frozen, strict, ``method: Literal["its-name"]`` and its options.
         needs: returns the step's requirements, depending on its options.
         files: returns the files and user code that the step refers to.
+        leaves: what its result has that a later step may destroy.
+        destroys: by what an earlier step left, why this method makes no sense after it.
         distributions: packages whose versions may affect the result.
         sources: files and folders with its code: relative to edgepack's package, or absolute. Empty means the whole
             package that defines ``spec``, which is right for external methods.
@@ -199,6 +235,8 @@ class Method(ABC, Generic[T]):
     spec: type[T]
     needs: Callable[[T], tuple[Need, ...]] = nothing
     files: Callable[[T], tuple[StepFile, ...]] = nothing
+    leaves: frozenset[Trait] = frozenset()
+    destroys: Mapping[Trait, str] = field(default_factory=dict)
     distributions: tuple[str, ...] = ()
     sources: tuple[str | Path, ...] = ()
     origin: str = "edgepack"

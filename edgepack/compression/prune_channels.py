@@ -52,12 +52,7 @@ def apply(module: "torch.nn.Module", step: PruneChannels, context: Context) -> T
 
     from edgepack.torchnet.channels import analyse, remove
     from edgepack.torchnet.layers import count_module, example_inputs
-    from edgepack.torchnet.training import accuracy, train
 
-    if step.fine_tune is not None and context.data is None:
-        raise InputError(
-            "fine_tune needs samples", next="add a data block to the recipe, or remove fine_tune"
-        )
     pruned = copy.deepcopy(module).eval()
     examples = example_inputs(context.inputs)
     graph = analyse(pruned, examples)
@@ -86,11 +81,10 @@ def apply(module: "torch.nn.Module", step: PruneChannels, context: Context) -> T
         "kept_whole": graph.reasons(),
     }
     if context.data is not None:
-        x, y = context.data.x_test, context.data.y_test
-        metrics["accuracy"] = {"before": accuracy(module, x, y), "pruned": accuracy(pruned, x, y)}
-        if step.fine_tune is not None:
-            trained = train(pruned, context.data, step.fine_tune, context.progress)
-            metrics["accuracy"]["fine_tune"] = trained["test_accuracy"]
+        metrics["accuracy"] = {"before": context.score(module), "pruned": context.score(pruned)}
+    if step.fine_tune is not None:
+        context.train(pruned, step.fine_tune)
+        metrics["accuracy"]["fine_tune"] = context.score(pruned)
     return TorchResult(pruned, metrics)
 
 

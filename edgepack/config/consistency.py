@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from math import prod
 
 from edgepack.compression import Need
+from edgepack.compression.ordering import misplaced
 from edgepack.compression.registry import METHODS
 from edgepack.config.problems import DataProblem, Location
 from edgepack.config.recipe import Recipe
@@ -192,6 +193,9 @@ def _steps(recipe: Recipe) -> Iterator[DataProblem]:
         if on_onnx is not None:
             message = f"{step.method} changes the torch module, so it must come before {on_onnx}, which changes the ONNX graph"
             yield DataProblem(here, message)
+
+    for index, message in misplaced(recipe.compress, METHODS):
+        yield DataProblem(("compress", index, "method"), message)
 
 
 def _rows(recipe: Recipe) -> Iterator[DataProblem]:

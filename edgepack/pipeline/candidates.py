@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgepack.compression import Method, Step
+from edgepack.compression.ordering import misplaced
 from edgepack.compression.registry import METHODS
 from edgepack.spec.candidate import RELEASE
 
@@ -29,6 +30,8 @@ class Candidate:
         levels = [method_of(step).level for step in self.steps]
         if levels != sorted(levels, key=("torch", "onnx").index):
             raise ValueError(f"candidate {self.name}: steps on torch must come before steps on ONNX")
+        for _, message in misplaced(self.steps, METHODS):
+            raise ValueError(f"candidate {self.name}: {message}")
 
     @property
     def deployed(self) -> bool:

@@ -101,7 +101,7 @@ def test_bn_needs_batch_normalisation():
 
 
 def test_fine_tuning_needs_data(teacher, inputs):
-    with pytest.raises(InputError, match="fine_tune needs samples"):
+    with pytest.raises(InputError, match="training needs samples"):
         apply(teacher, Context(inputs), fine_tune=Train(epochs=1))
 
 
