@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
+    from edgepack.data.splits import Arrays
+
 
 class QuantizeStatic(Step):
     """Quantize weights per channel and activations per tensor to int8, calibrated on samples."""
@@ -161,36 +163,46 @@ def _chosen_samples(
 
 
 def _training_batches(
-    graph: "onnx.GraphProto", x: "np.ndarray", step: QuantizeStatic, model: Path
+    graph: "onnx.GraphProto", data: "Arrays", step: QuantizeStatic, model: Path
 ) -> "list[dict[str, np.ndarray]]":
     """Return random training samples in batches of the model's size; an incomplete batch is dropped."""
     import numpy as np
     from onnx import helper
 
-    if len(graph.input) != 1:
-        names = ", ".join(value.name for value in graph.input)
+    from edgepack.data.splits import count_samples
+
+    names = [value.name for value in graph.input]
+    samples = data if isinstance(data, Mapping) else dict(zip(names[:1], (data,), strict=True))
+    if set(samples) != set(names):
         raise InputError(
-            f"the model has {len(graph.input)} inputs ({names}); a data set feeds only one",
+            f"the model has the inputs {', '.join(names)}, and the data has samples for {', '.join(samples)}",
             where=str(model),
-            next="give inputs without labels instead of data: samples: inputs.npz",
+            next="give samples for each input: a dict of arrays by input name",
         )
-    tensor = graph.input[0].type.tensor_type
-    shape = [dim.dim_value for dim in tensor.shape.dim]
-    if list(x.shape[1:]) != shape[1:]:
-        raise InputError(
-            f"samples have shape {list(x.shape[1:])}, but input {graph.input[0].name!r} takes {shape[1:]}",
-            where=str(model),
-            next="make the samples and model.inputs agree",
-        )
-    batch = shape[0]
-    chosen = np.random.default_rng(step.seed).permutation(len(x))[: step.samples]
-    chosen = chosen[: max(len(chosen) // batch, 1) * batch]
-    if len(chosen) < batch:
-        raise InputError(
-            f"calibration needs at least one batch of {batch} samples (got {len(chosen)})", where=str(model)
-        )
-    samples = x[chosen].astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    return [{graph.input[0].name: samples[i : i + batch]} for i in range(0, len(samples), batch)]
+    count = count_samples(samples)
+    chosen = np.random.default_rng(step.seed).permutation(count)[: step.samples]
+    feeds: list[dict[str, np.ndarray]] = []
+    for value in graph.input:
+        tensor = value.type.tensor_type
+        shape = [dim.dim_value for dim in tensor.shape.dim]
+        x = samples[value.name]
+        if list(x.shape[1:]) != shape[1:]:
+            raise InputError(
+                f"samples have shape {list(x.shape[1:])}, but input {value.name!r} takes {shape[1:]}",
+                where=str(model),
+                next="make the samples and model.inputs agree",
+            )
+        batch = shape[0]
+        rows = chosen[: max(len(chosen) // batch, 1) * batch]
+        if len(rows) < batch:
+            raise InputError(
+                f"calibration needs at least one batch of {batch} samples (got {len(rows)})", where=str(model)
+            )
+        array = x[rows].astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        feeds = feeds or [{} for _ in range(0, len(rows), batch)]
+        for number, feed in enumerate(feeds):
+            feed[value.name] = array[number * batch : (number + 1) * batch]
+    return feeds
 
 
 def _batch_size(feed: "dict[str, np.ndarray]") -> int:

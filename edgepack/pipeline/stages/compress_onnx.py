@@ -12,9 +12,9 @@ from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.figures import StepFigures
 from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages import onnx_models, torch_models
-from edgepack.pipeline.stages.samples import samples, samples_for, unlabelled
+from edgepack.pipeline.stages.samples import of_source, samples, samples_for, source_outputs, unlabelled
 from edgepack.pipeline.state import CandidateRun, Resources
-from edgepack.spec import Data, Input, Spec
+from edgepack.spec import Data, Input, Metric, Spec
 
 _SOURCES = ("compression/__init__.py", "compression/method.py", "pipeline/stages/compress_onnx.py")
 
@@ -26,6 +26,7 @@ class OnnxStepSpec(Spec):
     data: Data | None
     step: SerializeAsAny[Step]
     samples: str | None = None
+    metric: Metric = Metric()
 
 
 class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
@@ -58,9 +59,11 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
     def _step(self, at: CandidateRun, label: str, step: Step) -> Request[OnnxStepSpec]:
         """The request for one step, on the output of the previous ones."""
         recipe = at.plan.recipe
-        own = samples_for(method_of(step), step, recipe.samples)
-        spec = OnnxStepSpec(inputs=at.inputs, data=recipe.data, samples=own, step=step)
+        metric = recipe.scored_by
+        own = samples_for(method_of(step), step, recipe.samples, metric)
+        spec = OnnxStepSpec(inputs=at.inputs, data=recipe.data, samples=own, step=step, metric=metric)
         files = {**at.files.data, **(at.files.samples if own else {}), "onnx": at.artifacts["onnx"]}
+        files |= {**at.files.metric, **of_source(at.artifacts)}
         files |= step_inputs(method_of(step).files(step), at.plan.base)
         return Request(spec, files, label, aliases=(step.method,))
 
@@ -73,14 +76,16 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
         base = work.resources.base
         context = Context(
             work.spec.inputs,
-            samples(work.spec.data, base),
+            samples(work.spec.data, base, work.spec.inputs),
             work.progress,
             samples=unlabelled(work.spec.samples, work.spec.inputs, base),
             files=method.files(work.spec.step),
             base=base,
             rebuilders=torch_models.rebuilders(),
+            metric=work.spec.metric,
+            source_outputs=source_outputs(work.inputs),
         )
         metrics = method.apply(work.inputs["onnx"], out, work.spec.step, context)
-        facts = onnx_models.facts(out, context.data)
+        facts = onnx_models.facts(out, context.evaluation)
         figures = StepFigures.of_step(method.name, "onnx", metrics, facts)
         return StageResult(figures, {"onnx": Output(out, "onnx", f"{method.name}.onnx")})
