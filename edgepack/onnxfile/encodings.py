@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import onnx_ir
 
 _STANDARD = ("", "ai.onnx")
+_HALVES = ("float16", "bfloat16")
+_FLOAT32 = 1  # onnx.TensorProto.FLOAT
+_FEWEST = 32  # elements of a constant in 16 bits
 CODE_TYPES = ("uint8", "uint16", "int32")
 """Types for codes: the smallest that can index all entries of the table is used."""
 
@@ -79,9 +82,23 @@ def _codebook(node: "onnx_ir.Node") -> Decoding | None:
     return Decoding("codebook", (codes, table), decoded, _dtype(table), _itemsize(table))
 
 
+def _half(node: "onnx_ir.Node") -> Decoding | None:
+    """A constant in 16 bits, cast to float32; numbers that a node reads as settings have few elements."""
+    if node.op_type != "Cast" or not _is_constant(node.inputs[0]):
+        return None
+    elements, to = node.inputs[0], node.attributes.get_int("to", 0)
+    if elements is None or _dtype(elements) not in _HALVES or to != _FLOAT32:
+        return None
+    shape = _shape(elements)
+    if math.prod(shape) < _FEWEST:
+        return None
+    return Decoding(_dtype(elements), (elements,), shape, "float32", 4)
+
+
 ENCODINGS: dict[str, Callable[["onnx_ir.Node"], Decoding | None]] = {
     "dense-int": _dense_integers,
     "codebook": _codebook,
+    "half": _half,
 }
 """Encodings by name: functions from a node to the constant that it decodes, or None."""
 
