@@ -57,7 +57,8 @@ def weights(graph: "onnx.GraphProto") -> dict[str, Weight]:
     """Return the float32 weights of the graph by name, in the order of their first use.
 
     A constant that several nodes read is one weight, if all of them use the same axis; a transposed constant is found
-    behind its ``Transpose``. Constants that other operators read as well, or graphs inside nodes, are left out.
+    behind its ``Transpose``. Constants that other operators or graphs inside nodes read as well are left out, and tables
+    of codebooks.
     """
     from onnx import TensorProto
 
@@ -70,7 +71,11 @@ def weights(graph: "onnx.GraphProto") -> dict[str, Weight]:
     outer = {name for inner in list(graphs(graph))[1:] for node in inner.node for name in node.input}
     other = {value.name for value in graph.output} | outer
     behind: dict[str, tuple[str, list[int]]] = {}  # transposed constants
+    codes = {tensor.name for tensor in graph.initializer}
+    codes |= {node.output[0] for node in graph.node if node.op_type == "Cast" and node.input[0] in codes}
     for node in graph.node:
+        if node.op_type == "Gather" and node.input[1] in codes:
+            continue  # a codebook: its codes are the weight
         if node.op_type == "Transpose" and node.input[0] in shapes:
             rank = len(shapes[node.input[0]])
             behind[node.output[0]] = node.input[0], list(setting(node, "perm", list(range(rank))[::-1]))
