@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgepack.compression.method import Metrics
-from edgepack.compression.quantization.layers import RECURRENT, selected, weights
+from edgepack.compression.quantization.layers import RECURRENT, Weight, selected, weights
 from edgepack.compression.quantization.plans import decibels
 from edgepack.errors import InputError
 from edgepack.onnxfile.protos import reads, replace_all
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Half = Literal["float16", "bfloat16"]
 SMALLEST = 32
 """Elements of the smallest constant that is stored in 16 bits; smaller ones save less than their Cast takes."""
+_SKIPPED = "skipped by the recipe"
 _SCALES = {"DequantizeLinear", "QuantizeLinear"}
 
 
@@ -38,8 +39,8 @@ class Stored:
     kept_whole: dict[str, str] = field(default_factory=dict)
 
 
-def store_halves(model: "onnx.ModelProto", half: Half, kept: Mapping[str, str]) -> Stored:
-    """Store, in place, the float32 constants of the graph in 16 bits, except those ``kept`` for the reasons given."""
+def store_halves(model: "onnx.ModelProto", half: Half, kept: Mapping[str, Weight]) -> Stored:
+    """Store, in place, the float32 constants of the graph in 16 bits, except those of the layers of ``kept``."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -47,13 +48,14 @@ def store_halves(model: "onnx.ModelProto", half: Half, kept: Mapping[str, str]) 
     kind = helper.tensor_dtype_to_np_dtype(TensorProto.DataType.Value(half.upper()))
     scales = {name for node in graph.node if node.op_type in _SCALES for name in node.input[1:]}
     outputs = {value.name for value in graph.output}
-    stored = Stored(kept_whole=dict(kept))
+    layers = {weight.layer for weight in kept.values()} - {""}
+    stored = Stored(kept_whole=dict.fromkeys(kept, _SKIPPED))
     nodes: list[onnx.NodeProto] = []
     for tensor in graph.initializer:
         name = tensor.name
         if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < SMALLEST:
             continue
-        if name in kept or name in scales or name in outputs:
+        if name in kept or name.rpartition(".")[0] in layers or name in scales or name in outputs:
             continue
         array = numpy_helper.to_array(tensor)
         narrow = _narrowed(array, kind)
@@ -96,8 +98,7 @@ def store_file(model: Path, out: Path, half: Half, skip: Sequence[str], method: 
 
     proto = load_onnx(model)
     found = weights(proto.graph)
-    kept = dict.fromkeys(selected(found, skip, method), "skipped by the recipe")
-    stored = store_halves(proto, half, kept)
+    stored = store_halves(proto, half, {name: found[name] for name in selected(found, skip, method)})
     _require(stored, model, method)
     save_onnx(canonicalise(proto), out)
     return {**asdict(stored), "size": [model.stat().st_size, out.stat().st_size]}
@@ -117,7 +118,7 @@ def convert_file(model: Path, out: Path, skip: Sequence[str], method: str) -> Me
 
     proto = load_onnx(model)
     found = weights(proto.graph)
-    kept = dict.fromkeys(selected(found, skip, method), "skipped by the recipe")
+    kept = selected(found, skip, method)
     before = {
         tensor.name: numpy_helper.to_array(tensor)
         for tensor in proto.graph.initializer
@@ -133,7 +134,7 @@ def convert_file(model: Path, out: Path, skip: Sequence[str], method: str) -> Me
         )
     _sort_nodes(converted.graph)
     result = canonicalise(converted)
-    stored = Stored(kept_whole=kept)
+    stored = Stored(kept_whole=dict.fromkeys(kept, _SKIPPED))
     for tensor in result.graph.initializer:
         if tensor.name not in before or tensor.data_type != TensorProto.FLOAT16:
             continue
