@@ -44,16 +44,16 @@ def apply(model: Path, out: Path, step: QuantizeDynamic, context: Context) -> Me
     """
     from edgepack.compression.quantization.encoding import Form, encode, form_of
     from edgepack.compression.quantization.layers import WEIGHTED, arrays, selected, weights
-    from edgepack.compression.quantization.plans import Plan
+    from edgepack.compression.quantization.rounded import RoundedWeight
     from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
 
     proto = load_onnx(model)
     found = weights(proto.graph)
     kept = dict.fromkeys(selected(found, step.skip, step.method), "skipped by the recipe")
-    plans: dict[str, Plan] = {}
+    plans: dict[str, RoundedWeight] = {}
     for name, array in arrays(proto.graph, [each for each in found if each not in kept]):
         form = form_of(found[name], array.shape) if step.per_channel else Form(array.shape, None)
-        plan = Plan.on(found[name], array, form, 8, symmetric=True, fit=step.scales)
+        plan = RoundedWeight.on(found[name], array, form, 8, symmetric=True, fit=step.scales)
         if plan.bytes < array.nbytes:
             plans[name] = plan
         else:

@@ -15,7 +15,7 @@ from edgepack.errors import InputError
 if TYPE_CHECKING:
     import onnx
 
-    from edgepack.compression.quantization.plans import Plan
+    from edgepack.compression.quantization.rounded import RoundedWeight
 
 _BYTE = 8
 
@@ -64,7 +64,7 @@ def apply(model: Path, out: Path, step: QuantizeWeights, context: Context) -> Me
     """
     from edgepack.compression.quantization.encoding import BLOCK_OPSET, encode
     from edgepack.compression.quantization.layers import arrays, selected, weights
-    from edgepack.compression.quantization.plans import Plan
+    from edgepack.compression.quantization.rounded import RoundedWeight
     from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
     from edgepack.onnxfile.opset import raised
 
@@ -73,7 +73,7 @@ def apply(model: Path, out: Path, step: QuantizeWeights, context: Context) -> Me
     kept = dict.fromkeys(selected(found, step.skip, "quantize-weights"), "skipped by the recipe")
     plans = {}
     for name, array in arrays(proto.graph, [each for each in found if each not in kept]):
-        plan = Plan.nearest(
+        plan = RoundedWeight.nearest(
             found[name],
             array,
             step.bits,
@@ -123,7 +123,11 @@ METHOD = OnnxMethod(
 
 
 def _compensate(
-    model: Path, graph: "onnx.GraphProto", plans: "dict[str, Plan]", step: QuantizeWeights, context: Context
+    model: Path,
+    graph: "onnx.GraphProto",
+    plans: "dict[str, RoundedWeight]",
+    step: QuantizeWeights,
+    context: Context,
 ) -> Metrics:
     """Round the weights of ``plans``, in place, with compensation, where that lowers the error of the outputs."""
     from edgepack.compression.quantization.feeds import count_samples, feeds_of

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgepack.compression.quantization.grids import Grid, grouped, ungrouped
-from edgepack.compression.quantization.layers import Weight
+from edgepack.compression.quantization.layers import WeightConstant
 from edgepack.onnxfile.protos import replace_all
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Form:
         return np.ascontiguousarray(np.moveaxis(values.reshape(*others, -1), -1, self.rows))
 
 
-def form_of(weight: Weight, shape: tuple[int, ...], block: int = 0) -> Form:
+def form_of(weight: WeightConstant, shape: tuple[int, ...], block: int = 0) -> Form:
     """Return the form with a scale per channel, or per ``block`` elements of a channel where that is possible.
 
     A convolution's weights are stored as a matrix, so that its blocks contain all elements of a filter; those of a

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgepack.compression.method import Metrics
-from edgepack.compression.quantization.layers import RECURRENT, Weight, selected, weights
-from edgepack.compression.quantization.plans import decibels
+from edgepack.compression.quantization.layers import RECURRENT, WeightConstant, selected, weights
+from edgepack.compression.quantization.rounded import decibels
 from edgepack.errors import InputError
 from edgepack.onnxfile.protos import reads, replace_all
 
@@ -39,7 +39,7 @@ class Stored:
     kept_whole: dict[str, str] = field(default_factory=dict)
 
 
-def store_halves(model: "onnx.ModelProto", half: Half, kept: Mapping[str, Weight]) -> Stored:
+def store_halves(model: "onnx.ModelProto", half: Half, kept: Mapping[str, WeightConstant]) -> Stored:
     """Store, in place, the float32 constants of the graph in 16 bits, except those of the layers of ``kept``."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper

@@ -18,7 +18,7 @@ _WIDE_ROW = 64  # numbers in a row of a table from which a scale per row costs l
 
 
 @dataclass(frozen=True)
-class Weight:
+class WeightConstant:
     """A constant and how the graph uses it.
 
     Attributes:
@@ -53,7 +53,7 @@ class Weight:
         return str(self.node.op_type)
 
 
-def weights(graph: "onnx.GraphProto") -> dict[str, Weight]:
+def weights(graph: "onnx.GraphProto") -> dict[str, WeightConstant]:
     """Return the float32 weights of the graph by name, in the order of their first use.
 
     A constant that several nodes read is one weight, if all of them use the same axis; a transposed constant is found
@@ -67,7 +67,7 @@ def weights(graph: "onnx.GraphProto") -> dict[str, Weight]:
         for tensor in graph.initializer
         if tensor.data_type == TensorProto.FLOAT
     }
-    found: dict[str, Weight] = {}
+    found: dict[str, WeightConstant] = {}
     outer = {name for inner in list(graphs(graph))[1:] for node in inner.node for name in node.input}
     other = {value.name for value in graph.output} | outer
     behind: dict[str, tuple[str, list[int]]] = {}  # transposed constants
@@ -93,17 +93,19 @@ def weights(graph: "onnx.GraphProto") -> dict[str, Weight]:
                 axes = order[axes[0]], None if axes[1] is None else order[axes[1]]
             known = found.get(constant)
             if known is None:
-                found[constant] = Weight(constant, node, position, *axes, (node.name,))
+                found[constant] = WeightConstant(constant, node, position, *axes, (node.name,))
             elif known.axis != axes[0]:
                 other.add(constant)
             else:
                 users = (*known.users, node.name)
-                found[constant] = Weight(constant, known.node, known.position, known.axis, known.rows, users)
+                found[constant] = WeightConstant(
+                    constant, known.node, known.position, known.axis, known.rows, users
+                )
     return {name: weight for name, weight in found.items() if name not in other and shapes[name]}
 
 
 def selected(
-    found: Mapping[str, Weight], patterns: Iterable[str], method: str, option: str = "skip"
+    found: Mapping[str, WeightConstant], patterns: Iterable[str], method: str, option: str = "skip"
 ) -> list[str]:
     """Return the names of weights that match ``patterns``.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.compression.quantization.encoding import Form
 from edgepack.compression.quantization.grids import Grid
-from edgepack.compression.quantization.layers import Weight
+from edgepack.compression.quantization.layers import WeightConstant
 from edgepack.compression.quantization.statistics import Moments, from_matrices, matrices
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def output_error(difference: "np.ndarray", moments: Moments) -> float:
 
 
 def compensated(
-    array: "np.ndarray", weight: Weight, grid: Grid, form: Form, moments: Moments
+    array: "np.ndarray", weight: WeightConstant, grid: Grid, form: Form, moments: Moments
 ) -> "np.ndarray":
     """Return integers ``[groups of the grid, elements]``, rounded input by input with the rest adjusted."""
     import numpy as np
@@ -78,7 +78,7 @@ def _compensated(
 
 
 def learned(
-    array: "np.ndarray", weight: Weight, grid: Grid, form: Form, moments: Moments, *, iterations: int
+    array: "np.ndarray", weight: WeightConstant, grid: Grid, form: Form, moments: Moments, *, iterations: int
 ) -> "np.ndarray":
     """Return integers ``[groups of the grid, elements]``, each rounded up or down; never worse than the nearest."""
     import numpy as np
@@ -127,7 +127,9 @@ def _strength(original: "torch.Tensor") -> float:
     return float(original.shape[-1])
 
 
-def _integers(weight: Weight, grid: Grid, form: Form, found: Any, shape: tuple[int, ...]) -> "np.ndarray":
+def _integers(
+    weight: WeightConstant, grid: Grid, form: Form, found: Any, shape: tuple[int, ...]
+) -> "np.ndarray":
     import numpy as np
 
     integers = np.clip(found.detach().numpy(), grid.low, grid.high).astype(np.int64)
@@ -135,7 +137,7 @@ def _integers(weight: Weight, grid: Grid, form: Form, found: Any, shape: tuple[i
 
 
 def _spread(
-    grid: Grid, form: Form, weight: Weight, shape: tuple[int, ...]
+    grid: Grid, form: Form, weight: WeightConstant, shape: tuple[int, ...]
 ) -> "tuple[np.ndarray, np.ndarray]":
     """Return scale and zero point of each element, as ``[groups, outputs, inputs]`` of the layer."""
     import numpy as np

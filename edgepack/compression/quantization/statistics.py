@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.base.progress import Progress
 from edgepack.compression.quantization.feeds import Feed
-from edgepack.compression.quantization.layers import Weight, setting
+from edgepack.compression.quantization.layers import WeightConstant, setting
 from edgepack.onnxfile.sessions import open_session, run_session
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ class Moments:
 
 def moments(
     path: Path,
-    layers: Sequence[Weight],
+    layers: Sequence[WeightConstant],
     shapes: "Sequence[tuple[int, ...]]",
     feeds: Sequence[Feed],
     progress: Progress,
-) -> Iterator[tuple[Weight, Moments | None]]:
+) -> Iterator[tuple[WeightConstant, Moments | None]]:
     """Yield each layer with the moments of its input; None if they cannot be computed (see :func:`can_measure`)."""
     measured = [
         (layer, _Patches(layer, shape))
@@ -66,7 +66,7 @@ def moments(
         done = end
 
 
-def can_measure(layer: Weight, shape: tuple[int, ...]) -> bool:
+def can_measure(layer: WeightConstant, shape: tuple[int, ...]) -> bool:
     """Whether the layer is a matrix product with a constant matrix on its right, or a convolution in 1 or 2 dimensions."""
     if layer.operator == "Conv":
         return (
@@ -82,7 +82,7 @@ def can_measure(layer: Weight, shape: tuple[int, ...]) -> bool:
     )
 
 
-def matrices(layer: Weight, array: "np.ndarray") -> "np.ndarray":
+def matrices(layer: WeightConstant, array: "np.ndarray") -> "np.ndarray":
     """Return a weight as ``[groups, outputs, inputs]``, in the order of the moments' inputs."""
     import numpy as np
 
@@ -93,7 +93,7 @@ def matrices(layer: Weight, array: "np.ndarray") -> "np.ndarray":
     return np.moveaxis(array, layer.axis, 0).reshape(1, array.shape[layer.axis], -1)
 
 
-def from_matrices(layer: Weight, found: "np.ndarray", shape: tuple[int, ...]) -> "np.ndarray":
+def from_matrices(layer: WeightConstant, found: "np.ndarray", shape: tuple[int, ...]) -> "np.ndarray":
     """Return ``[groups, outputs, inputs]`` in the weight's shape: the inverse of :func:`matrices`."""
     import numpy as np
 
@@ -103,7 +103,7 @@ def from_matrices(layer: Weight, found: "np.ndarray", shape: tuple[int, ...]) ->
     return restored
 
 
-def _collect(path: Path, part: "Sequence[tuple[Weight, _Patches]]", feeds: Sequence[Feed]) -> None:
+def _collect(path: Path, part: "Sequence[tuple[WeightConstant, _Patches]]", feeds: Sequence[Feed]) -> None:
     inputs = list(dict.fromkeys(layer.node.input[0] for layer, _ in part))
     given = {name for feed in feeds[:1] for name in feed}
     inner = [name for name in inputs if name not in given]
@@ -119,7 +119,7 @@ def _collect(path: Path, part: "Sequence[tuple[Weight, _Patches]]", feeds: Seque
 class _Patches:
     """Sums the moments of the inputs of one layer."""
 
-    def __init__(self, layer: Weight, shape: tuple[int, ...]) -> None:
+    def __init__(self, layer: WeightConstant, shape: tuple[int, ...]) -> None:
         self._layer = layer
         self._kernel = shape[2:] if layer.operator == "Conv" else ()
         self._groups = setting(layer.node, "group", 1) if layer.operator == "Conv" else 1

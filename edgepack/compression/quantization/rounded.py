@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from edgepack.compression.quantization.encoding import Form, form_of, stored_bytes
 from edgepack.compression.quantization.grids import Fit, Grid, fit_grid
-from edgepack.compression.quantization.layers import Weight
+from edgepack.compression.quantization.layers import WeightConstant
 from edgepack.compression.quantization.rounding import compensated, learned, output_error
 from edgepack.compression.quantization.statistics import Moments, matrices
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RoundedWeight:
     """A weight as integers.
 
     Attributes:
@@ -26,7 +26,7 @@ class Plan:
         integers: ``[groups, elements]``.
     """
 
-    weight: Weight
+    weight: WeightConstant
     array: "np.ndarray"
     form: Form
     grid: Grid
@@ -34,7 +34,14 @@ class Plan:
 
     @classmethod
     def nearest(
-        cls, weight: Weight, array: "np.ndarray", bits: int, *, symmetric: bool, fit: Fit, block: int = 0
+        cls,
+        weight: WeightConstant,
+        array: "np.ndarray",
+        bits: int,
+        *,
+        symmetric: bool,
+        fit: Fit,
+        block: int = 0,
     ) -> Self:
         """Return the weight rounded to the nearest integers, with scales per channel or per ``block``."""
         form = form_of(weight, array.shape, block)
@@ -42,7 +49,7 @@ class Plan:
 
     @classmethod
     def on(
-        cls, weight: Weight, array: "np.ndarray", form: Form, bits: int, *, symmetric: bool, fit: Fit
+        cls, weight: WeightConstant, array: "np.ndarray", form: Form, bits: int, *, symmetric: bool, fit: Fit
     ) -> Self:
         """Return the weight rounded to the nearest integers, with scales as ``form`` has them."""
         groups = form.groups(array)
