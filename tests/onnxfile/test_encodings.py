@@ -103,7 +103,7 @@ def uint8_times_scale(form, random, rows, columns):
     )
 
 
-def scalars(form, random, rows, columns, entries=16, kind="int64"):
+def scalars(form, random, rows, columns, *, entries=16, kind="int64"):
     table, codes = values(random, entries), random.integers(0, entries, (rows, columns))
     indices = (
         form.cast(form.constant(codes, kind), TensorProto.INT64) if kind != "int64" else form.constant(codes)
@@ -155,7 +155,7 @@ def pulse_vectors(form, random, rows, columns, count=5):
     elements = np.zeros((rows * columns, 8), "int8")
     for row in elements[1:]:  # the first vector has no pulses
         np.add.at(row, random.integers(0, 8, count), 1)
-        row *= random.choice([-1, 1], 8).astype("int8")
+    elements *= random.choice([-1, 1], elements.shape).astype("int8")
     scale = values(random, rows * columns, 1)
     number = form.cast(form.constant(elements), TensorProto.FLOAT)
     decoded = form.reshape(form.node("Mul", number, form.constant(scale)), rows, 8 * columns)

@@ -3,13 +3,15 @@
 An encoding is an entry of ``ENCODINGS``: a function that recognises the node that completes the decoding of a constant,
 with all nodes between the stored constants and this node. docs/encodings.md specifies the forms. Constants that an
 encoding recognises are never folded: :func:`is_encoded` is the single rule, used at export and at import.
+
+Imports: spec.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgepack.onnxfile.encodings import half, lookups, scaled
-from edgepack.onnxfile.encodings.decoding import PARAMETER, STANDARD, Decoding, dtype_of, extended, nbytes
+from edgepack.onnxfile.encodings.expressions import PARAMETER, STANDARD, Decoding, dtype_of, extended, nbytes
 from edgepack.onnxfile.encodings.integers import UNPACK, code_bits, code_type
 from edgepack.spec.encoding import DENSE, EncodedConstant
 

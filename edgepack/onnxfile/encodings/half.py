@@ -3,8 +3,8 @@
 import math
 from typing import TYPE_CHECKING
 
-from edgepack.onnxfile.encodings.decoding import Decoding, is_constant, static_shape
-from edgepack.onnxfile.encodings.decoding import dtype_of as dtype
+from edgepack.onnxfile.encodings.expressions import Decoding, is_constant, static_shape
+from edgepack.onnxfile.encodings.expressions import dtype_of as dtype
 
 if TYPE_CHECKING:
     import onnx_ir

@@ -12,8 +12,8 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from edgepack.onnxfile.encodings.decoding import Expression, expression, is_constant, is_integer
-from edgepack.onnxfile.encodings.decoding import dtype_of as dtype
+from edgepack.onnxfile.encodings.expressions import Expression, expression, is_constant, is_integer
+from edgepack.onnxfile.encodings.expressions import dtype_of as dtype
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ computed from positions (Range) and a few numbers by Mul, Add and Mod, so that o
 import math
 from typing import TYPE_CHECKING
 
-from edgepack.onnxfile.encodings.decoding import (
+from edgepack.onnxfile.encodings.expressions import (
     LAYOUT,
     PARAMETER,
     Decoding,
@@ -18,7 +18,7 @@ from edgepack.onnxfile.encodings.decoding import (
     nbytes,
     static_shape,
 )
-from edgepack.onnxfile.encodings.decoding import dtype_of as dtype
+from edgepack.onnxfile.encodings.expressions import dtype_of as dtype
 from edgepack.onnxfile.encodings.integers import code_bits, integers
 
 if TYPE_CHECKING:

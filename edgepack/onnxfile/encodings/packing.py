@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from edgepack.onnxfile.encodings import decoding
-from edgepack.onnxfile.encodings.decoding import is_constant
+from edgepack.onnxfile.encodings.expressions import is_constant
 from edgepack.onnxfile.encodings.integers import PACKED_BITS, code_bits, code_type, integers, pack
 from edgepack.onnxfile.encodings.scaled import product
 

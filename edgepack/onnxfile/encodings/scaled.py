@@ -7,7 +7,7 @@ they are shifted by an offset, and multiplied by 2 if they are -1 and 1.
 
 from typing import TYPE_CHECKING
 
-from edgepack.onnxfile.encodings.decoding import (
+from edgepack.onnxfile.encodings.expressions import (
     PARAMETER,
     STANDARD,
     Decoding,
@@ -18,7 +18,7 @@ from edgepack.onnxfile.encodings.decoding import (
     nbytes,
     static_shape,
 )
-from edgepack.onnxfile.encodings.decoding import dtype_of as dtype
+from edgepack.onnxfile.encodings.expressions import dtype_of as dtype
 from edgepack.onnxfile.encodings.integers import PACKED_BITS, UNPACK, evaluated, packed_bits
 
 if TYPE_CHECKING:
