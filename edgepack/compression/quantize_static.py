@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from edgepack.base.temporary import temporary_folder
+from edgepack.compression.feeding import chosen, training_feeds
 from edgepack.compression.method import Context, Metrics, Need, OnnxMethod, Step
 from edgepack.compression.selection import select
 from edgepack.errors import InputError
@@ -20,8 +21,6 @@ from edgepack.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
     import onnx
-
-    from edgepack.data.splits import Arrays
 
 
 class QuantizeStatic(Step):
@@ -105,8 +104,9 @@ METHOD = OnnxMethod(
     spec=QuantizeStatic,
     apply=apply,
     needs=lambda _: (Need("samples", "calibration"),),
+    leaves=frozenset({"quantized"}),
     distributions=("onnx", "onnxruntime", "numpy"),
-    sources=("compression/quantize_static.py", "compression/selection.py"),
+    sources=("compression/feeding.py", "compression/quantize_static.py", "compression/selection.py"),
 )
 
 
@@ -147,7 +147,8 @@ def _calibration_batches(
             "calibration needs samples",
             next="add `samples` or a data block to the recipe, or remove quantize-static",
         )
-    return _training_batches(graph, context.data.x_train, step, model)
+    rows = chosen(context, step.samples, step.seed)
+    return training_feeds(graph, context.data.x_train, rows, where=str(model))
 
 
 def _chosen_samples(
@@ -160,49 +161,6 @@ def _chosen_samples(
     batch = max((array.shape[1] for array in samples.values() if array.ndim > 1), default=1)
     chosen = np.random.default_rng(step.seed).permutation(count)[: -(-step.samples // batch)]
     return [{name: array[index] for name, array in samples.items()} for index in chosen]
-
-
-def _training_batches(
-    graph: "onnx.GraphProto", data: "Arrays", step: QuantizeStatic, model: Path
-) -> "list[dict[str, np.ndarray]]":
-    """Return random training samples in batches of the model's size; an incomplete batch is dropped."""
-    import numpy as np
-    from onnx import helper
-
-    from edgepack.data.splits import count_samples
-
-    names = [value.name for value in graph.input]
-    samples = data if isinstance(data, Mapping) else dict(zip(names[:1], (data,), strict=True))
-    if set(samples) != set(names):
-        raise InputError(
-            f"the model has the inputs {', '.join(names)}, and the data has samples for {', '.join(samples)}",
-            where=str(model),
-            next="give samples for each input: a dict of arrays by input name",
-        )
-    count = count_samples(samples)
-    chosen = np.random.default_rng(step.seed).permutation(count)[: step.samples]
-    feeds: list[dict[str, np.ndarray]] = []
-    for value in graph.input:
-        tensor = value.type.tensor_type
-        shape = [dim.dim_value for dim in tensor.shape.dim]
-        x = samples[value.name]
-        if list(x.shape[1:]) != shape[1:]:
-            raise InputError(
-                f"samples have shape {list(x.shape[1:])}, but input {value.name!r} takes {shape[1:]}",
-                where=str(model),
-                next="make the samples and model.inputs agree",
-            )
-        batch = shape[0]
-        rows = chosen[: max(len(chosen) // batch, 1) * batch]
-        if len(rows) < batch:
-            raise InputError(
-                f"calibration needs at least one batch of {batch} samples (got {len(rows)})", where=str(model)
-            )
-        array = x[rows].astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        feeds = feeds or [{} for _ in range(0, len(rows), batch)]
-        for number, feed in enumerate(feeds):
-            feed[value.name] = array[number * batch : (number + 1) * batch]
-    return feeds
 
 
 def _batch_size(feed: "dict[str, np.ndarray]") -> int:
