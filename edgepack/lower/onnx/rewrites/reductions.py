@@ -49,15 +49,15 @@ def rewrite_lp_normalization(node: Node, patch: Patch) -> list[str] | None:
 
 
 def rewrite_rms(node: Node, patch: Patch) -> list[str] | None:
-    """RMSNormalization over all of several axes: over one axis of all elements."""
+    """RMSNormalization over all axes: over the second of two, as TVM keeps no axis of the sum otherwise."""
     from math import prod
 
     data, scale = node.input_type(0), node.input_type(1)
-    if data is None or scale is None or len(data[1]) < 2 or node.attribute("axis", -1) % len(data[1]):  # noqa: PLR2004 - axes
+    if data is None or scale is None or not data[1] or node.attribute("axis", -1) % len(data[1]):
         return None
     whole = patch.op("Expand", node.input(1), patch.constant(list(data[1]), "int64"))
-    given = [patch.reshape(each, [prod(data[1])]) for each in (node.input(0), whole)]
-    results = patch.again(node.proto, *given)
+    count = prod(data[1])
+    results = patch.again(node.proto, patch.reshape(node.input(0), [1, count]), patch.reshape(whole, [count]))
     set_attributes(patch.nodes[-1], axis=None)
     return [patch.reshape(results[0], data[1])]
 
