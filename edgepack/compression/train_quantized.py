@@ -33,7 +33,7 @@ class TrainQuantized(Step):
     """Train with weights and activations rounded as the file will hold them: integers with learned steps."""
 
     method: Literal["train-quantized"]
-    weights: Bits = Field(default=8, description="Bits of a weight; 2 and 3 are stored as 4.")
+    weights: Bits = Field(default=8, description="Bits of a weight; 3 are stored as 4.")
     activations: Literal["uint8", "float"] = Field(
         default="uint8", description="Round the input of each layer to uint8, or leave activations alone."
     )
@@ -160,8 +160,9 @@ def _dense(weight: "torch.Tensor") -> int:
 
 
 def _bytes(weight: "torch.Tensor", axis: int, bits: int) -> int:
-    """Bytes of a quantized weight in the file: 2 and 3 bits are stored as 4."""
-    return -(-int(weight.numel()) * max(bits, 4) // 8) + int(weight.shape[axis]) * _STEP_BYTES
+    """Bytes of a quantized weight in the file: 3 bits are stored as 4."""
+    stored = 4 if bits == 3 else bits  # noqa: PLR2004
+    return -(-int(weight.numel()) * stored // 8) + int(weight.shape[axis]) * _STEP_BYTES
 
 
 def _change(bits: "Mapping[Weight, int]", use: "Use", step: TrainQuantized) -> dict[str, Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _TINY = 1e-8  # smallest step: weights that are all zero have no range
 _SHARES = tuple(share / 40 for share in range(12, 41))  # of the largest value, tried as the range
 INPUT_LEVELS = 255  # uint8
+_PACKED = 2  # bits, at most, of a weight whose integers are packed into bytes
 
 
 def weight_levels(bits: int) -> int:
@@ -57,26 +58,31 @@ class QuantizedWeight(StoredWeight):
 
     def stored(self, original: torch.Tensor) -> nn.Module:
         """Return the weight as int8 and its steps."""
-        return IntegerWeight(self.integers(original), self.log_step.detach().exp(), self.axis)
+        steps = self.log_step.detach().exp()
+        return IntegerWeight(self.integers(original), steps, self.axis, packed=self.bits <= _PACKED)
 
 
 class IntegerWeight(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
-    """A weight of integers; exported as DequantizeLinear of a constant."""
+    """A weight of integers; exported as DequantizeLinear of a constant.
+
+    ``packed`` exports the product of integers and scale, of which the file holds 1 or 2 bits each: there is no type of so
+    few bits before opset 25.
+    """
 
     elements: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, elements: torch.Tensor, scale: torch.Tensor, axis: int) -> None:
+    def __init__(self, elements: torch.Tensor, scale: torch.Tensor, axis: int, *, packed: bool) -> None:
         super().__init__()
-        self.axis = axis
+        self.axis, self.packed = axis, packed
         self.register_buffer("elements", elements)
         self.register_buffer("scale", scale)
 
     def forward(self, _original: torch.Tensor) -> torch.Tensor:
         """Return the decoded weight."""
-        if torch.onnx.is_in_onnx_export():
+        if torch.onnx.is_in_onnx_export() and not self.packed:
             return _onnx("DequantizeLinear", (self.elements, self.scale), self.scale.dtype, axis=self.axis)
-        return self.elements * _spread(self.scale, self.elements, self.axis)
+        return self.elements.to(self.scale.dtype) * _spread(self.scale, self.elements, self.axis)
 
 
 class QuantizedInput(StoredInput):

@@ -91,9 +91,9 @@ _INT4 = 7  # largest absolute value of a symmetric int4
 
 
 def needs_int4(module: nn.Module) -> bool:
-    """Whether a module in its stored form has int8 elements that fit into 4 bits."""
-    elements = [tensor for name, tensor in module.named_buffers() if name.rpartition(".")[2] == ELEMENTS]
-    return any(tensor.dtype == torch.int8 and int(tensor.abs().max()) <= _INT4 for tensor in elements)
+    """Whether a module in its stored form has int8 elements for DequantizeLinear that fit into 4 bits."""
+    decoders = [each for each in module.modules() if getattr(each, "packed", None) is False]
+    return any(int(each.elements.abs().max()) <= _INT4 for each in decoders)
 
 
 def owners(module: nn.Module) -> "dict[int, list[tuple[str, str]]]":
