@@ -73,7 +73,7 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
         ) from error
     if program is None:
         raise EdgepackError("torch.onnx.export returned nothing")
-    exported = _named_as_stored(canonicalise(program.model_proto))
+    exported = _named_as_stored(program.model_proto)
     save_onnx(fold_norms_checked(simplify_checked(exported, name, then=fold_model_weights)), path)
     return path
 
@@ -85,17 +85,25 @@ def _opset(module: "torch.nn.Module") -> int:
 
 
 def _named_as_stored(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Name the elements of a weight that is stored in another form after the weight, in place."""
+    """Return a canonical model in which the elements of a weight in another form, or their product with the scale, have its name."""
     from edgepack.torchnet.stored import stored_name
 
+    model = canonicalise(model)
     names = {tensor.name: stored_name(tensor.name) for tensor in model.graph.initializer}
+    levels = {name for name, new in names.items() if new != name}
+    numbers = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast"}
+    for node in model.graph.node:
+        elements = numbers.get(node.input[0]) if node.op_type == "Mul" else None
+        if elements in levels:
+            names |= {node.output[0]: names[elements], elements: f"{names[elements]}.levels"}
     for tensor in model.graph.initializer:
         tensor.name = names[tensor.name]
     for graph in graphs(model.graph):
         for node in graph.node:
-            for number, name in enumerate(node.input):
-                node.input[number] = names.get(name, name)
-    return model
+            for field in (node.input, node.output):
+                for number, name in enumerate(field):
+                    field[number] = names.get(name, name)
+    return canonicalise(model)  # types of the values under their new names
 
 
 def _forward(module: "torch.nn.Module", inputs: Sequence[Input], examples: "tuple[torch.Tensor, ...]") -> Any:

@@ -7,6 +7,8 @@ channel takes up the factor of that channel, and a weight of small integers take
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgepack.onnxfile.encodings import decoding
+
 if TYPE_CHECKING:
     import numpy as np
     import onnx
@@ -22,34 +24,35 @@ def fold_model_norms(model: "onnx.ModelProto") -> "onnx.ModelProto":
     """Return a model without the normalisations that :func:`fold_norms` folds; the same model if there are none."""
     import onnx_ir as ir
 
-    if not {"BatchNormalization", "DequantizeLinear"} <= {node.op_type for node in model.graph.node}:
-        return model
     graph = ir.from_proto(model)
-    fold_norms(graph)
-    return ir.to_proto(graph)
+    return ir.to_proto(graph) if fold_norms(graph) else model
 
 
-def fold_norms(model: "onnx_ir.Model") -> None:
+def fold_norms(model: "onnx_ir.Model") -> bool:
     """Fold, in place, each BatchNormalization after a convolution or Gemm with an integer weight into its scales.
 
     ``(w * s) * f = w * (s * f)`` for the factor ``f`` of each output channel; the integers of a channel with a negative
     factor change their sign, so that scales stay positive. Weights with zero points, blocks, or integers whose negative
-    their type does not hold are left alone, and so is a layer whose result is also read elsewhere.
+    their type does not hold are left alone, and so is a layer whose result is also read elsewhere. Returns whether
+    anything was folded.
     """
-    for node in list(model.graph):
-        if (
-            node.op_type == "BatchNormalization"
-            and not node.domain
-            and not node.attributes.get_int("training_mode", 0)
-        ):
-            layer = _Layer.before(node)
-            if layer is not None:
-                layer.scale(model.graph, node)
+    layers = {}
+    for node in model.graph:
+        is_norm = node.op_type == "BatchNormalization" and not node.domain
+        if is_norm and not node.attributes.get_int("training_mode", 0):
+            layers[node] = _Layer.before(node)
+    found = {norm: layer for norm, layer in layers.items() if layer is not None}
+    for norm, layer in found.items():
+        layer.scale(model.graph, norm)
+    return bool(found)
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer with an integer weight, and the axis of the weight that holds the output channels."""
+    """A layer with an integer weight, and the axis of the weight that holds the output channels.
+
+    ``decode`` is a DequantizeLinear, or the product of integers and their scale.
+    """
 
     node: "onnx_ir.Node"
     decode: "onnx_ir.Node"
@@ -69,67 +72,83 @@ class _Layer:
         }.get(node.op_type)
         weight = node.inputs[1] if len(node.inputs) > 1 else None
         decode = None if weight is None else weight.producer()
-        if axis is None or decode is None or decode.op_type != "DequantizeLinear" or decode.domain:
+        if weight is None or axis is None or decode is None or len(weight.uses()) != 1:
             return None
-        given = [value for value in (*decode.inputs, *norm.inputs[1:], *node.inputs[2:]) if value is not None]
-        alone = all(len(value.uses()) == 1 for value in (weight, *decode.inputs) if value is not None)
-        if not alone or not all(value.const_value is not None for value in given):
-            return None
+        given = [value for value in (*norm.inputs[1:], *node.inputs[2:]) if value is not None]
         layer = cls(node, decode, axis)
-        return layer if layer.symmetric() else None
+        foldable = layer.dequantizes or layer.multiplies
+        return layer if foldable and all(value.const_value is not None for value in given) else None
 
-    def symmetric(self) -> bool:
-        """Whether there is no zero point, at most one scale per output channel, and each integer has a negative."""
-        elements, zero = (
-            _array(self.decode.inputs[0]),
-            _third(self.decode),
-        )
-        scale, rank = _array(self.decode.inputs[1]), elements.ndim
-        per_channel = scale.ndim == 1 and self.decode.attributes.get_int("axis", 1) % rank == self.axis
-        integers = elements.dtype.name in {"int8", "int4"} and bool(
-            (elements.astype("int8") > _lowest(elements)).all()
-        )
+    @property
+    def dequantizes(self) -> bool:
+        """Whether it is DequantizeLinear without a zero point, with at most one scale a channel, and integers with negatives."""
+        if self.decode.op_type != "DequantizeLinear" or self.decode.domain or _third(self.decode) is not None:
+            return False
+        if not all(value is not None and _is_alone(value) for value in self.decode.inputs):
+            return False
+        elements, scale = _array(self.decode.inputs[0]), _array(self.decode.inputs[1])
+        along = self.decode.attributes.get_int("axis", 1) % elements.ndim == self.axis
+        negatives = bool((elements.astype("int8") > _lowest(elements)).all())
         blocks = self.decode.attributes.get_int("block_size", 0)
-        return (
-            integers
-            and not blocks
-            and (scale.size == 1 or per_channel)
-            and (zero is None or not _array(zero).any())
-        )
+        signed = elements.dtype.name in {"int8", "int4"}
+        return signed and negatives and not blocks and (scale.size == 1 or (scale.ndim == 1 and along))
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it is a product of integers and a constant with at most one element a channel."""
+        if decoding(self.decode) is None or self.decode.op_type != "Mul":
+            return False
+        scale = self.decode.inputs[1]
+        if scale is None or not _is_alone(scale):
+            return False
+        shape = _array(scale).shape
+        rank = len(self.node.inputs[1].shape or ())  # type: ignore[union-attr] # the weight
+        return len(shape) == rank and all(size == 1 or each == self.axis for each, size in enumerate(shape))
 
     def scale(self, graph: "onnx_ir.Graph", norm: "onnx_ir.Node") -> None:
-        """Replace the layer and the normalisation by the layer with other integers, scales and bias."""
+        """Replace the layer and the normalisation by the layer with other scales and bias."""
         import numpy as np
         import onnx_ir as ir
 
         gamma, beta, mean, variance = (_array(value) for value in norm.inputs[1:5])
         factor = gamma / np.sqrt(variance + np.float32(norm.attributes.get_float("epsilon", 1e-5)))
-        elements, scale = _array(self.decode.inputs[0]), _array(self.decode.inputs[1])
-        signs = np.sign(factor).reshape([-1 if each == self.axis else 1 for each in range(elements.ndim)])
-        turned = (elements.astype(np.int8) * signs.astype(np.int8)).astype(elements.dtype)
-        # A channel of factor 0 has only zeros; its scale may be any number but 0.
-        scales = np.where(factor == 0, 1, np.abs(factor)).astype(scale.dtype) * scale.reshape(-1)
         old = _third(self.node)
         bias = ((0 if old is None else _array(old).reshape(-1)) - mean) * factor + beta
-        weight = str(self.decode.inputs[0].name)  # type: ignore[union-attr] # a constant
-        given = [
-            _constant(graph, array, name)
-            for array, name in (
-                (turned, weight),
-                (scales, f"{weight}.scale"),
-                (bias, f"{weight.removesuffix('.weight')}.bias"),
-            )
-        ]
-        decode = ir.node("DequantizeLinear", given[:2], attributes={"axis": self.axis})
-        layer = ir.node(
-            self.node.op_type, [self.node.inputs[0], decode.outputs[0], given[2]], dict(self.node.attributes)
-        )
+        decode = self._with_signs(graph, factor) if self.dequantizes else self._with_factor(graph, factor)
+        name = str(self.node.outputs[0].name)
+        added = _constant(graph, bias.astype(gamma.dtype), f"{name}.bias")
+        inputs = [self.node.inputs[0], decode.outputs[0], added]
+        layer = ir.node(self.node.op_type, inputs, dict(self.node.attributes))
         for made, kept in ((decode.outputs[0], self.decode.outputs[0]), (layer.outputs[0], norm.outputs[0])):
             made.name, made.type, made.shape = kept.name, kept.type, kept.shape
         graph.insert_before(norm, [decode, layer])
         _replace(graph, norm, layer.outputs[0])
         for node in (norm, self.node, self.decode):
             graph.remove(node, safe=True)
+
+    def _with_signs(self, graph: "onnx_ir.Graph", factor: "np.ndarray") -> "onnx_ir.Node":
+        """DequantizeLinear with positive scales, and integers of the factor's sign."""
+        import numpy as np
+        import onnx_ir as ir
+
+        elements, scale = _array(self.decode.inputs[0]), _array(self.decode.inputs[1])
+        signs = np.sign(factor).reshape([-1 if each == self.axis else 1 for each in range(elements.ndim)])
+        turned = (elements.astype(np.int8) * signs.astype(np.int8)).astype(elements.dtype)
+        # A channel of factor 0 has only zeros; its scale may be any number but 0.
+        scales = np.where(factor == 0, 1, np.abs(factor)).astype(scale.dtype) * scale.reshape(-1)
+        names = [str(value.name) for value in self.decode.inputs[:2]]  # type: ignore[union-attr] # constants
+        inputs = [_constant(graph, *each) for each in zip((turned, scales), names, strict=True)]
+        return ir.node("DequantizeLinear", inputs, attributes={"axis": self.axis})
+
+    def _with_factor(self, graph: "onnx_ir.Graph", factor: "np.ndarray") -> "onnx_ir.Node":
+        """The product with another constant, of any sign."""
+        import onnx_ir as ir
+
+        levels, scale = self.decode.inputs
+        array = _array(scale)
+        spread = factor.reshape([-1 if each == self.axis else 1 for each in range(array.ndim)])
+        name = str(scale.name)  # type: ignore[union-attr] # a constant
+        return ir.node("Mul", [levels, _constant(graph, (array * spread).astype(array.dtype), name)])
 
 
 def narrow_weights(model: "onnx_ir.Model") -> None:
@@ -180,6 +199,11 @@ def _replace(graph: "onnx_ir.Graph", node: "onnx_ir.Node", result: "onnx_ir.Valu
 def _third(node: "onnx_ir.Node") -> "onnx_ir.Value | None":
     """The third input: a zero point, or a bias."""
     return node.inputs[2] if len(node.inputs) > 2 else None  # noqa: PLR2004 - counted from 0
+
+
+def _is_alone(value: "onnx_ir.Value") -> bool:
+    """Whether it is a constant that is read once."""
+    return value.const_value is not None and not value.is_graph_input() and len(value.uses()) == 1
 
 
 def _array(value: "onnx_ir.Value | None") -> "np.ndarray":

@@ -76,13 +76,14 @@ class IntegerWeight(nn.Module):  # type: ignore[misc] # torch is untyped here (p
         super().__init__()
         self.axis, self.packed = axis, packed
         self.register_buffer("elements", elements)
-        self.register_buffer("scale", scale)
+        self.register_buffer("scale", _spread(scale, elements, axis) if packed else scale)
 
     def forward(self, _original: torch.Tensor) -> torch.Tensor:
         """Return the decoded weight."""
         if torch.onnx.is_in_onnx_export() and not self.packed:
             return _onnx("DequantizeLinear", (self.elements, self.scale), self.scale.dtype, axis=self.axis)
-        return self.elements.to(self.scale.dtype) * _spread(self.scale, self.elements, self.axis)
+        scale = self.scale if self.packed else _spread(self.scale, self.elements, self.axis)
+        return self.elements.to(scale.dtype) * scale
 
 
 class QuantizedInput(StoredInput):

@@ -45,6 +45,20 @@ def model(
     )
 
 
+def product(levels, shape, **options):
+    """As :func:`model`, with ``Mul(Cast(levels), scale)`` in place of DequantizeLinear."""
+    made = model("Conv", levels, 0, **options)
+    (decode,) = [node for node in made.graph.node if node.op_type == "DequantizeLinear"]
+    cast = helper.make_node("Cast", ["w"], ["wn"], to=TensorProto.FLOAT)
+    decode.CopyFrom(helper.make_node("Mul", ["wn", "s"], ["wf"]))
+    nodes = [cast, *made.graph.node]
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    (scale,) = [tensor for tensor in made.graph.initializer if tensor.name == "s"]
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale).reshape(shape), "s"))
+    return canonicalise(made)
+
+
 def both(made, tmp_path):
     folded = canonicalise(fold_model_norms(made))
     x = RNG.standard_normal([dim.dim_value for dim in made.graph.input[0].type.tensor_type.shape.dim])
@@ -68,15 +82,17 @@ def integers(*shape, low=-127):
         model("ConvTranspose", integers(6, 8, 2, 2), 1),
         model("Gemm", integers(8, 6), 0, x=(3, 6), transB=1),
         model("Gemm", integers(6, 8), 1, x=(3, 6), bias=False),
+        product(integers(8, 6, 3, 3), (8, 1, 1, 1)),
     ],
-    ids=["conv", "depthwise", "one-scale", "transposed", "gemm-b", "gemm"],
+    ids=["conv", "depthwise", "one-scale", "transposed", "gemm-b", "gemm", "product"],
 )
 def test_a_normalisation_is_folded_into_scales_and_bias(made, tmp_path):
     folded, (before, after) = both(made, tmp_path)
     assert "BatchNormalization" not in {node.op_type for node in folded.graph.node}
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4)
-    scale = next(tensor for tensor in folded.graph.initializer if tensor.name.endswith(".scale"))
-    assert (numpy_helper.to_array(scale) > 0).all()
+    scale = next(tensor for tensor in folded.graph.initializer if tensor.name == "s")
+    if "DequantizeLinear" in {node.op_type for node in folded.graph.node}:
+        assert (numpy_helper.to_array(scale) > 0).all()
 
 
 @pytest.mark.parametrize(
