@@ -34,7 +34,8 @@ class ExportStage(ModelStage[ExportSpec, ExportFigures]):
     def ingredients(self, spec: ExportSpec) -> Ingredients:
         """The code that exports, and that restores the module."""
         tools = dict.fromkeys((*torch_models.TOOLS, *onnx_models.TOOLS))
-        sources = ("export", "onnxfile", "pipeline/stages/export.py", "pipeline/stages/onnx_models.py")
+        stages = ("pipeline/stages/export.py", "pipeline/stages/onnx_models.py")
+        sources = ("export", "onnxfile", *stages, "torchnet/stored.py")
         return Ingredients(tuple(tools), (*torch_models.SOURCES, *sources, *spec.rebuilt.sources))
 
     def request(self, at: CandidateRun) -> Request[ExportSpec] | None:
