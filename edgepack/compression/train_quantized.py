@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from edgepack.torchnet.objective import Objective
-    from edgepack.torchnet.weighted import Use, Weight
+    from edgepack.torchnet.weighted import LayerUse, StorableWeight
 
 Bits = Literal[2, 3, 4, 8]
 _NAME = "train-quantized"
@@ -142,7 +142,9 @@ METHOD = TorchMethod(
 )
 
 
-def _without_skipped(weights: "list[Weight]", kept: dict[str, str], step: TrainQuantized) -> "list[Weight]":
+def _without_skipped(
+    weights: "list[StorableWeight]", kept: dict[str, str], step: TrainQuantized
+) -> "list[StorableWeight]":
     layers = {layer: (layer,) for weight in weights for layer in weight.layers}
     skipped = set(select(step.skip, layers, kind="layer", where=f"compress, {_NAME}, skip"))
     for weight in weights:
@@ -151,7 +153,7 @@ def _without_skipped(weights: "list[Weight]", kept: dict[str, str], step: TrainQ
     return [weight for weight in weights if not skipped.intersection(weight.layers)]
 
 
-def _bits(weight: "Weight", use: "Use", step: TrainQuantized) -> Bits:
+def _bits(weight: "StorableWeight", use: "LayerUse", step: TrainQuantized) -> Bits:
     return step.first_last if use.outer.intersection(weight.layers) else step.weights
 
 
@@ -165,7 +167,7 @@ def _bytes(weight: "torch.Tensor", axis: int, bits: int) -> int:
     return -(-int(weight.numel()) * stored // 8) + int(weight.shape[axis]) * _STEP_BYTES
 
 
-def _change(bits: "Mapping[Weight, int]", use: "Use", step: TrainQuantized) -> dict[str, Any]:
+def _change(bits: "Mapping[StorableWeight, int]", use: "LayerUse", step: TrainQuantized) -> dict[str, Any]:
     layers = [layer for weight in bits for layer in weight.layers]
     return {
         "weights": [
@@ -178,7 +180,7 @@ def _change(bits: "Mapping[Weight, int]", use: "Use", step: TrainQuantized) -> d
     }
 
 
-def _fit(module: "torch.nn.Module", use: "Use") -> None:
+def _fit(module: "torch.nn.Module", use: "LayerUse") -> None:
     """Set all steps to those with the smallest squared error on the weights and the observed activations."""
     from edgepack.torchnet.learned_steps import QuantizedInput, QuantizedWeight
     from edgepack.torchnet.stored import INPUT

@@ -22,7 +22,7 @@ _MATRIX = 2  # axes: a parameter with fewer is a bias or a scale
 
 
 @dataclass(frozen=True)
-class Weight:
+class StorableWeight:
     """A parameter of one layer, or of several that share it.
 
     Attributes:
@@ -50,13 +50,13 @@ class Weight:
         return value
 
 
-def weights_of(module: nn.Module) -> tuple[list[Weight], dict[str, str]]:
+def weights_of(module: nn.Module) -> tuple[list[StorableWeight], dict[str, str]]:
     """Return the weights of convolutions, linear layers, embeddings and attention in ``module``, in its order.
 
     Also returns, by layer, why other layers with weights are left alone: layers of other classes, weights that a
     parametrization or another module computes, and those that such layers share.
     """
-    found: list[Weight] = []
+    found: list[StorableWeight] = []
     left: dict[str, str] = {}
     layers = dict(module.named_modules())
     for places in owners(module).values():
@@ -66,7 +66,7 @@ def weights_of(module: nn.Module) -> tuple[list[Weight], dict[str, str]]:
         if value.dim() < _MATRIX or any(_COMPUTED in f".{layer}." for layer, _ in places):
             continue
         if len(known) == len(places):
-            found.append(Weight(tuple(places), min(known)))
+            found.append(StorableWeight(tuple(places), min(known)))
             continue
         others = [layer for (layer, _), axis in zip(places, axes, strict=True) if axis is None]
         for (layer, own), axis in zip(places, axes, strict=True):
@@ -101,7 +101,7 @@ def _axis(layer: nn.Module, own: str) -> int | None:
 
 
 @dataclass(frozen=True)
-class Use:
+class LayerUse:
     """How the layers of a module are used on some samples.
 
     Attributes:
@@ -123,7 +123,7 @@ def observe(
     layers: Sequence[str],
     batches: Sequence[tuple[torch.Tensor, ...]],
     progress: Callable[[float], None],
-) -> Use:
+) -> LayerUse:
     """Run ``module`` in eval mode on ``batches`` of its inputs and note how ``layers`` are used."""
     order: dict[str, None] = {}
     reading: set[str] = set()
@@ -166,6 +166,6 @@ def observe(
             handle.remove()
     last = {name for name, tensor in returned.items() if any(tensor is each for each in outputs)}
     ends = {next(iter(order)), next(reversed(order))} if order else set()
-    return Use(
+    return LayerUse(
         tuple(order), frozenset(ends | reading | last), {name: torch.cat(each) for name, each in read.items()}
     )
