@@ -12,11 +12,11 @@ from onnx.reference import ReferenceEvaluator
 
 from edgepack.config.target import load_target
 from edgepack.errors import InputError, ModelProblem, UnsupportedError
-from edgepack.export.reference import open_session, run_session
 from edgepack.lower import compile_model
 from edgepack.lower.onnx.frontend import import_model
 from edgepack.onnxfile import canonicalise, load_onnx
 from edgepack.onnxfile.importing import fit_model
+from edgepack.onnxfile.sessions import open_session, run_session
 from edgepack.onnxfile.unrolling import rename
 
 TARGET = "x86-64-v3"

@@ -9,10 +9,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.errors import InputError
 from edgepack.export import import_checked, run_onnx
-from edgepack.export.reference import open_session
 from edgepack.onnxfile import load_onnx
 from edgepack.onnxfile.external import MAX_BYTES, array_of
 from edgepack.onnxfile.importing import import_onnx
+from edgepack.onnxfile.sessions import open_session
 
 WEIGHTS = np.arange(12, dtype="float32").reshape(3, 4)
 
