@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
 
-from edgepack.compression import prune_channels, quantize_static
+from edgepack.compression import low_rank, prune_channels, quantize_static
 from edgepack.compression.entry_points import Registry, with_entry_points
 from edgepack.compression.method import Method, Step
 
 BUILT_IN: dict[str, Method[Any]] = {
+    "low-rank": low_rank.METHOD,
     "prune-channels": prune_channels.METHOD,
     "quantize-static": quantize_static.METHOD,
 }

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,28 @@ def _replace(layer: "torch.nn.Module", name: str, tensor: "torch.Tensor") -> Non
         setattr(layer, name, tensor)
 
 
+def replace_layer(
+    module: "torch.nn.Module", old: "torch.nn.Module", new: "torch.nn.Module"
+) -> "torch.nn.Module":
+    """Put ``new`` in place of the layer ``old``, wherever the module has it; returns the module, or ``new`` if it is ``old``."""
+    if module is old:
+        return new
+    for parent in module.modules():
+        for name, child in list(parent._modules.items()):  # noqa: SLF001 - named_children() has each child once
+            if child is old:
+                setattr(parent, name, new)
+    return module
+
+
+def sharing_layers(module: "torch.nn.Module") -> set[str]:
+    """Return the names of layers that share weights with other layers."""
+    owners: dict[int, set[str]] = defaultdict(set)
+    for name, layer in module.named_modules():
+        for parameter in layer.parameters(recurse=False):
+            owners[id(parameter)].add(name)
+    return {name for names in owners.values() if len(names) > 1 for name in names}
+
+
 @contextlib.contextmanager
 def inference(module: "torch.nn.Module") -> Iterator[None]:
     """Eval mode without gradients in the block; afterwards every layer's mode is restored."""
@@ -109,23 +132,27 @@ class ModuleCounts:
     """Parameters and multiply-accumulates of a torch module."""
 
     parameters: int
-    macs: int  # of Conv and Linear layers, for one inference of the given batch
+    macs: int  # of Conv, Linear, LSTM, GRU and RNN layers, for one inference of the given batch
 
 
 def count_module(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> ModuleCounts:
-    """Run ``module`` once on ``examples`` and count the MACs of its convolutions and linear layers."""
+    """Run ``module`` once on ``examples`` and count the MACs of its convolutions, linear and recurrent layers."""
     from torch import nn
 
     macs = 0
 
-    def hook(layer: Any, _inputs: Any, output: Any) -> None:
+    def hook(layer: Any, inputs: Any, output: Any) -> None:
         nonlocal macs
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.RNNBase):
+            data = inputs[0].data  # of a tensor, or of packed sequences
+            weights = sum(p.numel() for name, p in layer.named_parameters() if name.startswith("weight"))
+            macs += data.numel() // layer.input_size * weights
+        elif isinstance(layer, nn.Linear):
             macs += output.numel() * layer.in_features
         else:
             macs += output.numel() * math.prod(layer.weight.shape[1:])
 
-    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.RNNBase)
     handles = [layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, kinds)]
     try:
         with inference(module):
