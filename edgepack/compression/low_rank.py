@@ -6,15 +6,15 @@ al. 2015, arXiv:1412.6553), or SVD of the unfolded kernel. The layers are in edg
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgepack.compression.batches import BATCH, tensors, training_feeds
 from edgepack.compression.method import Context, Need, Step, TorchMethod, TorchResult
 from edgepack.compression.selection import Skip, skipped
 from edgepack.errors import InputError
-from edgepack.spec import Train
+from edgepack.spec import Train, require_one
 
 if TYPE_CHECKING:
     import torch
@@ -53,10 +53,16 @@ class LowRank(Step):
     )
     samples: int = Field(default=256, ge=1, description="Training samples for data_aware and skip: auto.")
     skip: Skip = Field(
-        default=(), description="Layers that stay whole: names, with * and ? as wildcards; or by sensitivity."
+        default=(),
+        description="Layers that stay whole: names, with * and ? as wildcards; auto or a limit in dB, by sensitivity.",
     )
     fine_tune: Train | None = Field(default=None, description="Fine-tune afterwards, on the training split.")
     seed: int = Field(default=0, description="Seed for choosing the samples.")
+
+    @model_validator(mode="after")
+    def _amount(self) -> Self:
+        require_one(self, "rank", "energy", "macs")
+        return self
 
 
 def apply(module: "torch.nn.Module", step: LowRank, context: Context) -> TorchResult:
@@ -67,14 +73,12 @@ def apply(module: "torch.nn.Module", step: LowRank, context: Context) -> TorchRe
     the reason; with data, ``accuracy`` ``before``, ``factored`` and after ``fine_tune``.
 
     Raises:
-        InputError: not exactly one of ``rank``, ``energy`` and ``macs`` is given; no layer can be factored so that MACs are
-            saved; the budget cannot be met; a ``skip`` name is unknown; ``forward`` reads the weights of a layer.
+        InputError: no layer can be factored so that MACs are saved; the budget cannot be met; a ``skip`` name is unknown;
+            ``forward`` reads the weights of a layer.
     """
     from edgepack.torchnet.layers import count_module, example_inputs
     from edgepack.torchnet.lowrank.network import Factorable
 
-    if sum(each is not None for each in (step.rank, step.energy, step.macs)) != 1:
-        raise InputError("low-rank needs one of rank, energy and macs", where=_WHERE, next="macs: 0.5")
     examples = example_inputs(context.inputs)
     before = count_module(module, examples)
     network = Factorable(module, examples, step.conv)

@@ -6,27 +6,18 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
-from pydantic import Field
-
 from edgepack.base.text import near_miss
 from edgepack.errors import InputError
-from edgepack.spec import Finite, Spec
+from edgepack.spec import Finite
 
 _SHOWN = 8  # names listed if there is no near miss
 _OUTLIER = 10.0  # dB below the median layer: ten times its noise
 
 
-class SkipBelow(Spec):
-    """Skip the layers that are sensitive to a step."""
-
-    below: Finite = Field(
-        description="Skip a layer if compressing it alone leaves the outputs with a lower signal-to-noise ratio, in dB."
-    )
-
-
-Skip = tuple[str, ...] | Literal["auto"] | SkipBelow
-"""Patterns of names; or, from a scan that compresses each layer alone as the step would: ``auto`` for layers that add more
-than ten times the noise of the median layer, or those below a limit."""
+Skip = tuple[str, ...] | Literal["auto"] | Finite
+"""Layers that a step leaves alone: patterns of names; or, by a scan that compresses each layer alone as the step would,
+``auto`` for those that add more than ten times the noise of the median layer, or a limit in dB for those with a lower
+signal-to-noise ratio at the outputs."""
 
 
 def select(
@@ -80,7 +71,7 @@ def skipped(
     if isinstance(skip, tuple):
         return dict.fromkeys(select(skip, names, kind=kind, where=where), "skipped by the recipe")
     measured = noise()
-    limit = skip.below if isinstance(skip, SkipBelow) else _outlier(measured)
+    limit = _outlier(measured) if isinstance(skip, str) else skip
     return {
         key: f"sensitive: {ratio:.1f} dB at the outputs if it alone is compressed, the limit is {limit:.1f} dB"
         for key, ratio in measured.items()

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from edgepack.compression import low_rank
 from edgepack.compression.low_rank import LowRank
 from edgepack.compression.method import Context
-from edgepack.compression.selection import SkipBelow
 from edgepack.errors import InputError
 from edgepack.export import parity, to_onnx
 from edgepack.spec import Input, Train
@@ -83,13 +83,13 @@ def test_the_inputs_of_a_text_classifier_are_projected():
 def test_sensitive_layers_are_skipped(teacher, data, inputs):
     context = Context(inputs, data)
     every = apply(teacher, context, rank=16, samples=64)
-    robust = apply(teacher, context, rank=16, samples=64, skip=SkipBelow(below=5.0))
+    robust = apply(teacher, context, rank=16, samples=64, skip=5.0)
     sensitive = every.metrics["layers"].keys() - robust.metrics["layers"].keys()
     assert sensitive >= {"residual.first.0"}
     assert all(robust.metrics["kept_whole"][name].startswith("sensitive") for name in sensitive)
     assert "last.0" in apply(teacher, context, rank=16, samples=64, skip="auto").metrics["layers"]
     with pytest.raises(InputError, match="no layer of which a lower rank saves") as caught:
-        apply(teacher, context, rank=16, samples=64, skip=SkipBelow(below=150.0))
+        apply(teacher, context, rank=16, samples=64, skip=150.0)
     assert "the limit is 150.0 dB" in caught.value.why
 
 
@@ -105,8 +105,10 @@ class ReadsWeights(nn.Module):
 def test_errors_say_what_to_do():
     context = Context((Input(name="x", shape=(1, 16)),))
     module = nn.Sequential(nn.Linear(16, 16))
-    for options in ({}, {"rank": 2, "energy": 0.5}):
-        with pytest.raises(InputError, match="needs one of rank, energy and macs"):
+    for options, got in (({}, "macs$"), ({"rank": 2, "energy": 0.5}, "macs, got rank and energy")):
+        with pytest.raises(
+            ValidationError, match=f"(?m)expected exactly one of rank, energy, {got.rstrip('$')}"
+        ):
             apply(module, context, **options)
     with pytest.raises(InputError, match="no layer of which a lower rank saves") as caught:
         apply(module, context, rank=12)

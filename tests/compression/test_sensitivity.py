@@ -9,7 +9,7 @@ from torch import nn
 
 from edgepack.compression.batches import training_feeds
 from edgepack.compression.method import Context
-from edgepack.compression.selection import SkipBelow, skipped
+from edgepack.compression.selection import skipped
 from edgepack.compression.sensitivity.onnx_level import OnnxSubject
 from edgepack.compression.sensitivity.probes import Edit, Probe, pruned, rounded, truncated
 from edgepack.compression.sensitivity.scan import EXACT, noise_of, scan, sqnr
@@ -177,7 +177,7 @@ def test_layers_are_skipped_by_patterns_by_a_limit_or_as_outliers():
         skip("auto")["c"]
         == "sensitive: 12.0 dB at the outputs if it alone is compressed, the limit is 29.0 dB"
     )
-    assert list(skip(SkipBelow(below=39.0))) == ["b", "c"]
+    assert list(skip(39.0)) == ["b", "c"]
     assert skipped("auto", {}, dict, kind="layer", where="skip") == {}
     with pytest.raises(InputError, match="no layer matches 'e'"):
         skip(("e",))

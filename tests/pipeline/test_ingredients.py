@@ -33,6 +33,7 @@ from edgepack.spec import Model, Train
 RPI4, ORIN = load_target("rpi4"), load_target("jetson-orin")
 SOURCE = "edgepack.zoo.digits:network"
 STEPS = {
+    "low-rank": BUILT_IN["low-rank"].spec(method="low-rank", rank=2),
     "prune-channels": BUILT_IN["prune-channels"].spec(method="prune-channels", ratio=0.5),
     "quantize-static": BUILT_IN["quantize-static"].spec(method="quantize-static"),
 }

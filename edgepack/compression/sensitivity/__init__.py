@@ -1,4 +1,4 @@
 """How sensitive each layer of a model is to being compressed: one layer at a time is changed and the outputs compared.
 
-Imports: compression.method, errors, onnxfile, base, spec, torchnet.
+Imports: base, compression.batches, onnxfile, spec.
 """

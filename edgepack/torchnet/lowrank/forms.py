@@ -29,7 +29,7 @@ class Choice:
 
 
 @dataclass
-class Use:
+class LayerUse:
     """How a network uses a layer, over all calls in one inference.
 
     Attributes:
@@ -50,7 +50,7 @@ class Form(ABC):
 
     kind: Kind
 
-    def __init__(self, weight: torch.Tensor, use: Use) -> None:
+    def __init__(self, weight: torch.Tensor, use: LayerUse) -> None:
         self.shape = tuple(weight.shape)
         self._weight = weight.detach().double()
         self._use = use
@@ -88,7 +88,7 @@ class SvdForm(Form):
 
     kind = "svd"
 
-    def __init__(self, weight: torch.Tensor, use: Use) -> None:
+    def __init__(self, weight: torch.Tensor, use: LayerUse) -> None:
         super().__init__(weight, use)
         self._svd = Svd.of(self._matrix())
         self._kept = self._svd.kept().tolist()
@@ -122,7 +122,7 @@ class TuckerForm(Form):
 
     kind = "tucker"
 
-    def __init__(self, weight: torch.Tensor, use: Use) -> None:
+    def __init__(self, weight: torch.Tensor, use: LayerUse) -> None:
         super().__init__(weight, use)
         self._tucker = Tucker2.of(self._matrix())
         self._kept = self._tucker.kept()
@@ -175,7 +175,7 @@ class CpForm(Form):
 
     kind = "cp"
 
-    def __init__(self, weight: torch.Tensor, use: Use) -> None:
+    def __init__(self, weight: torch.Tensor, use: LayerUse) -> None:
         super().__init__(weight, use)
         self._found: dict[int, Cp] = {}
 
