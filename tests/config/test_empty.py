@@ -29,6 +29,7 @@ data:
     folder: images
     preprocess: {crop: [8, 8], mean: [0.5], std: [0.5]}
 compress:
+  - {method: low-rank, rank: 2, skip: [a, b]}
   - {method: prune-channels, ratio: 0.5, skip: [a, b], fine_tune: {epochs: 1}}
   - {method: quantize-static, skip: [a, b]}
 tune: {trials: 1}
