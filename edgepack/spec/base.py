@@ -25,7 +25,7 @@ def require_one(spec: Spec, *names: str) -> None:
     given = [name for name in names if getattr(spec, name) is not None]
     if len(given) != 1:
         got = f", got {' and '.join(given)}" if given else ""
-        raise PydanticCustomError(ONE_OF, f"expected exactly one of {', '.join(names)}{got}")  # type: ignore[arg-type] # pydantic wants a literal
+        raise PydanticCustomError(ONE_OF, f"expected exactly one of {', '.join(names)}{got}")
 
 
 Reference = Annotated[
