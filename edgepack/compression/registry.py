@@ -12,6 +12,7 @@ from edgepack.compression import (
     quantize_dynamic,
     quantize_static,
     quantize_weights,
+    train_quantized,
 )
 from edgepack.compression.entry_points import Registry, with_entry_points
 from edgepack.compression.method import Method, Step
@@ -24,6 +25,7 @@ BUILT_IN: dict[str, Method[Any]] = {
     "quantize-dynamic": quantize_dynamic.METHOD,
     "quantize-static": quantize_static.METHOD,
     "quantize-weights": quantize_weights.METHOD,
+    "train-quantized": train_quantized.METHOD,
 }
 
 REGISTRY: Registry = with_entry_points(BUILT_IN)
