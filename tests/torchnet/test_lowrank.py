@@ -11,7 +11,7 @@ from edgepack.export import parity, to_onnx
 from edgepack.spec import Input
 from edgepack.torchnet.layers import count_module
 from edgepack.torchnet.lowrank.factors import Cp, Svd, Tucker2, product
-from edgepack.torchnet.lowrank.forms import FORMS, Choice, LayerUse, build, fill
+from edgepack.torchnet.lowrank.forms import FORMS, Choice, RankUse, build, fill
 from edgepack.torchnet.lowrank.network import Factorable, rebuild
 
 
@@ -52,7 +52,7 @@ def test_each_form_at_full_rank_computes_the_same(name, kind, whitened):
     layer, x = seeded(make), torch.randn(shape, generator=torch.Generator().manual_seed(1))
     channels = layer.weight.shape[1]
     rows = torch.randn(50, channels, generator=torch.Generator().manual_seed(2)).double()
-    use = LayerUse(
+    use = RankUse(
         read=1,
         written=1,
         steps=[1] * (layer.weight.dim() - 2),
@@ -96,7 +96,7 @@ def test_a_choice_costs_what_the_new_layers_cost(kind):
 
 def test_choices_are_cheaper_than_the_layer_and_get_better_with_their_cost():
     form = FORMS["tucker"](
-        torch.randn(16, 12, 3, 3, generator=torch.Generator().manual_seed(0)), LayerUse(64, 64, [64, 64])
+        torch.randn(16, 12, 3, 3, generator=torch.Generator().manual_seed(0)), RankUse(64, 64, [64, 64])
     )
     choices = form.choices()
     assert len(choices) > 10

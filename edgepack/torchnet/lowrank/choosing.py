@@ -4,25 +4,25 @@ import math
 from collections.abc import Mapping
 
 from edgepack.errors import InputError
-from edgepack.torchnet.lowrank.forms import Choice, Form
+from edgepack.torchnet.lowrank.forms import Choice, RankForm
 
 _BUCKETS = 4096  # in which the budget is counted
 _OPTIONS = 96  # per layer
 _LEAST = 1e-9  # energy, to take the logarithm of
 
 
-def by_rank(form: Form, rank: int) -> Choice | None:
+def by_rank(form: RankForm, rank: int) -> Choice | None:
     """Return the choice with this rank; None if it does not save multiply-accumulates."""
     choice = form.at(rank)
     return choice if choice.macs < form.whole else None
 
 
-def by_energy(form: Form, energy: float) -> Choice | None:
+def by_energy(form: RankForm, energy: float) -> Choice | None:
     """Return the cheapest choice that keeps this share of the energy; None if none saves multiply-accumulates."""
     return next((choice for choice in form.choices() if choice.energy >= energy), None)
 
 
-def by_budget(forms: Mapping[str, Form], allowed: int) -> dict[str, Choice | None]:
+def by_budget(forms: Mapping[str, RankForm], allowed: int) -> dict[str, Choice | None]:
     """Return choices that together take at most ``allowed`` multiply-accumulates and lose the least energy.
 
     What is maximised is the product over layers of the share of energy that is kept: a knapsack problem, solved exactly

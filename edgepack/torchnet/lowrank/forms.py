@@ -29,7 +29,7 @@ class Choice:
 
 
 @dataclass
-class LayerUse:
+class RankUse:
     """How a network uses a layer, over all calls in one inference.
 
     Attributes:
@@ -45,12 +45,12 @@ class LayerUse:
     moments: torch.Tensor | None = None
 
 
-class Form(ABC):
+class RankForm(ABC):
     """The weight ``[co, ci, *kernel]`` of one layer in one form."""
 
     kind: Kind
 
-    def __init__(self, weight: torch.Tensor, use: LayerUse) -> None:
+    def __init__(self, weight: torch.Tensor, use: RankUse) -> None:
         self.shape = tuple(weight.shape)
         self._weight = weight.detach().double()
         self._use = use
@@ -83,12 +83,12 @@ class Form(ABC):
         return whiten(self._weight.reshape(*self.shape[:2], -1), self._root)
 
 
-class SvdForm(Form):
+class SvdForm(RankForm):
     """A narrow layer with the kernel, then one with a kernel of 1."""
 
     kind = "svd"
 
-    def __init__(self, weight: torch.Tensor, use: LayerUse) -> None:
+    def __init__(self, weight: torch.Tensor, use: RankUse) -> None:
         super().__init__(weight, use)
         self._svd = Svd.of(self._matrix())
         self._kept = self._svd.kept().tolist()
@@ -117,12 +117,12 @@ class SvdForm(Form):
         return [narrow, second.reshape(*second.shape, *(1 for _ in self.shape[2:]))]
 
 
-class TuckerForm(Form):
+class TuckerForm(RankForm):
     """A kernel of 1 to fewer channels, the kernel between fewer channels, a kernel of 1 to all channels."""
 
     kind = "tucker"
 
-    def __init__(self, weight: torch.Tensor, use: LayerUse) -> None:
+    def __init__(self, weight: torch.Tensor, use: RankUse) -> None:
         super().__init__(weight, use)
         self._tucker = Tucker2.of(self._matrix())
         self._kept = self._tucker.kept()
@@ -170,12 +170,12 @@ class TuckerForm(Form):
         ]
 
 
-class CpForm(Form):
+class CpForm(RankForm):
     """A kernel of 1, a depthwise kernel along each axis, and a kernel of 1. Statistics of the inputs are not used."""
 
     kind = "cp"
 
-    def __init__(self, weight: torch.Tensor, use: LayerUse) -> None:
+    def __init__(self, weight: torch.Tensor, use: RankUse) -> None:
         super().__init__(weight, use)
         self._found: dict[int, Cp] = {}
 
@@ -221,7 +221,7 @@ class CpForm(Form):
         return int(self._use.read * ci + middle + self._use.written * co)
 
 
-FORMS: dict[Kind, type[Form]] = {"svd": SvdForm, "tucker": TuckerForm, "cp": CpForm}
+FORMS: dict[Kind, type[RankForm]] = {"svd": SvdForm, "tucker": TuckerForm, "cp": CpForm}
 
 
 def build(layer: Any, kind: Kind, ranks: Sequence[int]) -> nn.Sequential:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from edgepack.torchnet.layers import inference, replace_layer, sharing_layers
-from edgepack.torchnet.lowrank.forms import FORMS, Choice, Form, Kind, LayerUse, build, fill
+from edgepack.torchnet.lowrank.forms import FORMS, Choice, Kind, RankForm, RankUse, build, fill
 from edgepack.torchnet.lowrank.recurrent import FactoredRecurrent, copy_weights, weight_names
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -36,7 +36,7 @@ class Factorable:
         self._layers: dict[
             str, Any
         ] = {}  # whose input is read: the layer itself, or the place of a projection
-        self.forms: dict[str, Form] = {}
+        self.forms: dict[str, RankForm] = {}
         self.kept: dict[str, str] = {}
         self._find()
         self._uses = self._count(examples)
@@ -135,11 +135,11 @@ class Factorable:
         weight, _ = self._weight(name, layer)
         return weight.shape[1], weight.shape[0]
 
-    def _count(self, examples: Sequence[torch.Tensor]) -> dict[str, LayerUse]:
-        uses: dict[str, LayerUse] = {}
+    def _count(self, examples: Sequence[torch.Tensor]) -> dict[str, RankUse]:
+        uses: dict[str, RankUse] = {}
 
         def hook(name: str, layer: Any, read: torch.Tensor, written: torch.Tensor) -> None:
-            use = uses.setdefault(name, LayerUse())
+            use = uses.setdefault(name, RankUse())
             ci, co = self._channels(name, layer)
             axes = len(layer.kernel_size) if isinstance(layer, _CONVOLUTIONS) else 0
             recurrent = name in self._places
