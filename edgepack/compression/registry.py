@@ -7,6 +7,7 @@ from pydantic import Field
 from edgepack.compression import (
     bf16,
     fp16,
+    low_rank,
     prune_channels,
     quantize_dynamic,
     quantize_static,
@@ -19,6 +20,7 @@ from edgepack.compression.method import Method, Step
 BUILT_IN: dict[str, Method[Any]] = {
     "bf16": bf16.METHOD,
     "fp16": fp16.METHOD,
+    "low-rank": low_rank.METHOD,
     "prune-channels": prune_channels.METHOD,
     "quantize-dynamic": quantize_dynamic.METHOD,
     "quantize-static": quantize_static.METHOD,
