@@ -4,24 +4,25 @@ Model stages run for each candidate, target stages for each candidate and target
 device. A failure stops only what depends on it. Work that several candidates request is done once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgepack.base.text import suggestion
+from edgepack.compression.ordering import step_labels
 from edgepack.compression.registry import METHODS
 from edgepack.config.plan import Plan, TargetPlan
 from edgepack.config.recipe import Tune
 from edgepack.engine.artifact import Artifact
 from edgepack.engine.runner import Runner, StageFailed
 from edgepack.engine.stage import Skip
-from edgepack.errors import StrategyError, UsageError
+from edgepack.errors import GateError, StrategyError, UsageError
 from edgepack.pipeline import fingerprint
-from edgepack.pipeline.candidates import Candidate, step_labels
+from edgepack.pipeline.candidates import Candidate
 from edgepack.pipeline.contract import DeviceStage, ModelStage, TargetStage
 from edgepack.pipeline.emulated_gpu import beside
-from edgepack.pipeline.figures import CompileFigures
+from edgepack.pipeline.figures import CompileFigures, StepFigures
 from edgepack.pipeline.stages.bench import BenchFigures, BenchStage
 from edgepack.pipeline.stages.compile import CompileStage
 from edgepack.pipeline.stages.compress_onnx import CompressOnnxStage
@@ -35,9 +36,11 @@ from edgepack.pipeline.stages.recall import RecallStage
 from edgepack.pipeline.stages.train import TrainStage
 from edgepack.pipeline.stages.tune import TuneStage
 from edgepack.pipeline.state import CandidateRun, DeviceRun, Resources, TargetRun
+from edgepack.pipeline.step_gates import check_step
 from edgepack.pipeline.strategy import CheckedStrategy, RecipeStrategy, Strategy, Trial
 from edgepack.pipeline.trace import CandidateNotBuilt, CandidatePromoted, RunInterrupted, Until
 from edgepack.remote.boards import Boards
+from edgepack.spec.candidate import RELEASE
 
 PipelineStage = ModelStage[Any, Any] | TargetStage[Any, Any] | DeviceStage[Any, Any]
 
@@ -99,6 +102,7 @@ class Pipeline:
         last = [stage.name for stage in STAGES].index(until)
         self._stages = STAGES[: last + 1]
         self._files = fingerprint.user_files(plan.recipe, plan.base)
+        self.kept: list[Artifact] = []  # the best model so far, where a step missed a gate
 
     def run(self, strategy: Strategy | None = None) -> list[Artifact]:
         """Run the rounds of a strategy, by default the recipe's.
@@ -192,7 +196,38 @@ class Pipeline:
                 self._runner.skip(request.why, at.scope(stage))
                 continue
             record = self._runner.do(stage, request, at.scope(stage, request.label), resources)
+            before = dict(at.artifacts)
             at.take(stage, request, record)
+            if isinstance(at, CandidateRun) and isinstance(record.figures, StepFigures):
+                self._check_step(at, before)
+
+    def _check_step(self, at: CandidateRun, before: Mapping[str, Artifact]) -> None:
+        """End a candidate whose last step missed a gate of the recipe; the release's model before that step is kept.
+
+        Raises:
+            StageFailed: a gate is missed.
+        """
+        if at.candidate.name != RELEASE:
+            return
+        source, *_, previous, after = at.figures[0], *at.figures
+        missed = [
+            gate
+            for gate in check_step(self._plan.recipe.gates.after(after.stage), source, after)
+            if gate.failed
+        ]
+        if not missed:
+            return
+        kept = next(before[role] for role in ("onnx", "checkpoint") if role in before)
+        name = f"best-so-far{Path(kept.name).suffix}"
+        self.kept.append(kept.model_copy(update={"name": name}))
+        error = GateError(
+            f"{after.stage} broke a gate: {'; '.join(f'{gate.name} {gate.why}' for gate in missed)}",
+            where=f"compress, {after.stage}",
+            state=f"the model before this step (after {previous.stage}) is kept as {name} in the run's folder",
+            next="weaken the step, or raise its gate under gates.steps or gates.each_step",
+        )
+        self._runner.send(RunInterrupted(error=self._runner.add_error(error)))
+        raise StageFailed(error)
 
 
 def _release(at: TargetRun) -> list[Artifact]:

@@ -16,7 +16,7 @@ from edgepack.pipeline.candidates import Candidate, placed_methods
 from edgepack.pipeline.figures import SOURCE, SourceFigures, StepFigures
 from edgepack.pipeline.fingerprint import UserFiles
 from edgepack.remote.boards import Boards, DeviceIdentity
-from edgepack.spec import Input, ModelFigures
+from edgepack.spec import Input, ModelFigures, Score
 from edgepack.spec.candidate import RELEASE
 
 
@@ -72,7 +72,7 @@ class CandidateRun(_Run):
     candidate: Candidate
     files: UserFiles
     figures: list[ModelFigures] = field(default_factory=list)  # the source, then each step
-    torch_accuracy: float | None = None  # after the last step on torch
+    torch_score: Score | None = None  # after the last step on torch
     changed_by: tuple[str, ...] = ()  # methods whose changes are stored in the source's weights
     inputs: tuple[Input, ...] = ()  # of the .onnx file, or the recipe's for a torch source
 
@@ -88,7 +88,7 @@ class CandidateRun(_Run):
         if isinstance(found, SourceFigures | StepFigures):
             self.figures.append(ModelFigures.of(request.label or SOURCE, found))
             if found.level == "torch":
-                self.torch_accuracy = found.accuracy
+                self.torch_score = found.score
         if isinstance(found, SourceFigures):
             self.inputs, self.changed_by = found.inputs, found.changed_by
             role = "checkpoint" if "checkpoint" in record.artifacts else "onnx"

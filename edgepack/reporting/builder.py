@@ -5,13 +5,13 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from edgepack.config.recipe import Gates
+from edgepack.config.gates import Gates
 from edgepack.engine.events import ErrorRecord
 from edgepack.errors import FleetError, GateError, Interrupted
 from edgepack.pipeline.trace import Host, RecipeRef, Until
 from edgepack.reporting.chance import chance_warnings
 from edgepack.reporting.document import Gate, ModelRow, Outcome, Report, Row, TuningRow
-from edgepack.reporting.gates import check_gates
+from edgepack.reporting.gates import check_gates, check_step_gates
 from edgepack.spec import ModelFigures
 from edgepack.spec.candidate import BASELINE
 
@@ -98,9 +98,12 @@ class ReportBuilder:
         if error not in self._errors:
             self._errors.append(error)
 
-    def check_gates(self, gates: Gates) -> tuple[Gate, ...]:
-        """Check the recipe's gates on the rows so far, replacing earlier results."""
-        self._gates = check_gates(gates, self._all_rows())
+    def check_gates(self, gates: Gates, *, steps_only: bool = False) -> tuple[Gate, ...]:
+        """Check the recipe's gates on the figures so far, replacing earlier results; ``steps_only`` only those of steps."""
+        steps = [row for row in self._compression if ": " not in row.stage]  # the release's
+        self._gates = check_step_gates(gates, steps)
+        if not steps_only:
+            self._gates += check_gates(gates, self._all_rows(), steps)
         return self._gates
 
     def build(self, seconds: float = 0.0) -> Report:

@@ -13,6 +13,7 @@ from edgepack.reporting.figures import (
     gate_place,
     headline,
     measured_placements,
+    metric_of,
     table_lines,
 )
 from edgepack.reporting.tuning import tuning_outcome
@@ -109,15 +110,24 @@ def _compression(report: Report) -> Iterator[str]:
         return
     yield from ("", "## The model, stage by stage")
     yield from _table(
-        ("stage", "parameters", "MACs", "size", "weights", "accuracy"),
+        (
+            "stage",
+            "parameters",
+            "not zero",
+            "MACs",
+            "size",
+            "weights",
+            escape(fmt.metric_title(metric_of(report)).lower()),
+        ),
         (
             (
                 escape(stage.stage),
                 _or_dash(stage.parameters, fmt.count),
+                _or_dash(stage.nonzeros, fmt.count),
                 _or_dash(stage.macs, fmt.count),
                 _or_dash(stage.size, fmt.size),
                 escape(fmt.encodings(stage.encodings)),
-                _or_dash(stage.accuracy, fmt.percent),
+                fmt.DASH if stage.score is None else escape(fmt.score(stage.score)),
             )
             for stage in report.compression
         ),

@@ -24,7 +24,7 @@ from edgepack.spec.data import Data, Idx, Images, Preprocess, Text
 from edgepack.spec.document import JsonDocument, SchemaVersionError
 from edgepack.spec.figures import ModelFacts, ModelFigures
 from edgepack.spec.model import DType, Input, Model, RecipeInput, Tensor, Train
-from edgepack.spec.task import BuiltInLoss, BuiltInMetric, Metric, Score
+from edgepack.spec.task import BuiltInLoss, BuiltInMetric, Metric, Score, Scored
 
 __all__ = [
     "MAY_BE_EMPTY",
@@ -53,6 +53,7 @@ __all__ = [
     "Reference",
     "SchemaVersionError",
     "Score",
+    "Scored",
     "Share",
     "Spec",
     "Tensor",

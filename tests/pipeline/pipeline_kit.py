@@ -8,7 +8,7 @@ from edgepack.config.plan import make_plan
 from edgepack.engine.runner import Runner
 from edgepack.engine.stage import Output, StageResult
 from edgepack.engine.store import Store
-from edgepack.measuring.accuracy import BoardAccuracy
+from edgepack.measuring.accuracy import BoardAnswers
 from edgepack.measuring.measurement import Measurement
 from edgepack.measuring.stats import BoardState
 from edgepack.pipeline.begin import begin
@@ -45,7 +45,7 @@ targets:
 """
 
 INPUTS = (Input(name="image", shape=(1, 1, 8, 8)),)
-FACTS = {"parameters": 4, "macs": 8, "size": 10, "accuracy": 0.5}
+FACTS = {"parameters": 4, "macs": 8, "size": 10, "score": 0.5}
 TENSOR = Tensor(name="image", shape=(1, 1, 8, 8), dtype="float32")
 
 
@@ -74,7 +74,7 @@ FIGURES = {
     "PackageStage": PackageFigures(digest="d"),
     "DeployStage": DeployFigures(digest="d", changed=True, bytes_sent=1),
     "BenchStage": BenchFigures(
-        measurement=measurement(), answers=BoardAccuracy(samples=2, accuracy=0.5, parity=0.0)
+        measurement=measurement(), answers=BoardAnswers(samples=2, score=0.5, parity=0.0)
     ),
 }  # fmt: skip
 MADE = {

@@ -80,7 +80,7 @@ def test_the_report_is_that_of_the_events_so_far(line):
         (
             lambda lines: [lines[0].replace('"trace":2', '"trace":99')],
             None,
-            "trace version 99, this one reads up to 2; update",
+            "trace version 99, this one reads up to 3; update",
         ),
         (lambda lines: lines[1:], None, "not the trace of a run"),
         (lambda _: [], None, "not the trace of a run"),
