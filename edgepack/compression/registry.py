@@ -6,6 +6,7 @@ from pydantic import Field
 
 from edgepack.compression import (
     bf16,
+    binarize,
     fp16,
     prune_channels,
     quantize_dynamic,
@@ -18,6 +19,7 @@ from edgepack.compression.method import Method, Step
 
 BUILT_IN: dict[str, Method[Any]] = {
     "bf16": bf16.METHOD,
+    "binarize": binarize.METHOD,
     "fp16": fp16.METHOD,
     "prune-channels": prune_channels.METHOD,
     "quantize-dynamic": quantize_dynamic.METHOD,
