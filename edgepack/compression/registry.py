@@ -6,6 +6,7 @@ from pydantic import Field
 
 from edgepack.compression import (
     bf16,
+    fold,
     fp16,
     low_rank,
     prune_channels,
@@ -19,6 +20,7 @@ from edgepack.compression.method import Method, Step
 
 BUILT_IN: dict[str, Method[Any]] = {
     "bf16": bf16.METHOD,
+    "fold": fold.METHOD,
     "fp16": fp16.METHOD,
     "low-rank": low_rank.METHOD,
     "prune-channels": prune_channels.METHOD,
