@@ -4,12 +4,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
 
-from edgepack.compression import prune_channels, quantize_static
+from edgepack.compression import (
+    cluster,
+    hash_weights,
+    product_quantize,
+    prune_channels,
+    pulse_quantize,
+    quantize_static,
+)
 from edgepack.compression.entry_points import Registry, with_entry_points
 from edgepack.compression.method import Method, Step
 
 BUILT_IN: dict[str, Method[Any]] = {
+    "cluster": cluster.METHOD,
+    "hash-weights": hash_weights.METHOD,
+    "product-quantize": product_quantize.METHOD,
     "prune-channels": prune_channels.METHOD,
+    "pulse-quantize": pulse_quantize.METHOD,
     "quantize-static": quantize_static.METHOD,
 }
 
