@@ -5,6 +5,7 @@ Imports: base, data, errors, onnxfile, spec, torchnet.
 
 from edgepack.compression.method import (
     Context,
+    EitherMethod,
     Method,
     Need,
     OnnxMethod,
@@ -14,4 +15,14 @@ from edgepack.compression.method import (
     TorchResult,
 )
 
-__all__ = ["Context", "Method", "Need", "OnnxMethod", "Step", "StepFile", "TorchMethod", "TorchResult"]
+__all__ = [
+    "Context",
+    "EitherMethod",
+    "Method",
+    "Need",
+    "OnnxMethod",
+    "Step",
+    "StepFile",
+    "TorchMethod",
+    "TorchResult",
+]

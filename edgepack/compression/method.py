@@ -8,7 +8,7 @@ onnx or numpy, because recipes are read without them. docs/add-a-compression-met
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
@@ -106,6 +106,8 @@ class Context:
         files: the step's files, as returned by ``Method.files``.
         base: the recipe's folder.
         rebuilders: by method, for loading weights from checkpoints.
+        lanes: float32 elements in a vector register of the recipe's targets, the widest of them; 1 if the method does not
+            declare ``by_target``.
     """
 
     inputs: tuple[Input, ...]
@@ -116,6 +118,7 @@ class Context:
     files: "tuple[StepFile, ...]" = ()
     base: Path = Path()
     rebuilders: "Mapping[str, Rebuild]" = field(default_factory=dict)
+    lanes: int = 1
 
     def score(self, module: "torch.nn.Module") -> float | None:
         """Return the recipe's metric of ``module`` on the test split, for the report only; None without data."""
@@ -212,8 +215,23 @@ class TorchResult:
 
 
 def nothing(_step: Any) -> tuple[Any, ...]:
-    """Return no needs, or no files."""
+    """Return no needs, no files, or no conflicts."""
     return ()
+
+
+def require_consistent(step: Step, conflicts: tuple[tuple[str, str], ...]) -> None:
+    """Refuse options that contradict each other, for a step that no recipe's check has seen.
+
+    Raises:
+        InputError: with the first of the conflicts.
+    """
+    for option, message in conflicts:
+        raise InputError(message, where=f"compress, {step.method}, {option}")
+
+
+def never(_step: Any) -> bool:
+    """Whether the result depends on the targets: it does not."""
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +244,8 @@ class Method(ABC, Generic[T]):
         files: returns the files and user code that the step refers to.
         leaves: what its result has that a later step may destroy.
         destroys: by what an earlier step left, why this method makes no sense after it.
+        conflicts: returns options of a step that contradict each other: the key to point at, and what is wrong.
+        by_target: whether a step's result depends on the recipe's targets: only then is ``Context.lanes`` set.
         distributions: packages whose versions may affect the result.
         sources: files and folders with its code: relative to edgepack's package, or absolute. Empty means the whole
             package that defines ``spec``, which is right for external methods.
@@ -237,6 +257,8 @@ class Method(ABC, Generic[T]):
     files: Callable[[T], tuple[StepFile, ...]] = nothing
     leaves: frozenset[Trait] = frozenset()
     destroys: Mapping[Trait, str] = field(default_factory=dict)
+    conflicts: "Callable[[T], tuple[tuple[str, str], ...]]" = nothing
+    by_target: Callable[[T], bool] = never
     distributions: tuple[str, ...] = ()
     sources: tuple[str | Path, ...] = ()
     origin: str = "edgepack"
@@ -249,8 +271,16 @@ class Method(ABC, Generic[T]):
 
     @property
     @abstractmethod
-    def level(self) -> Level:
-        """What it modifies."""
+    def levels(self) -> tuple[Level, ...]:
+        """What it can modify; the first of them that the model still has is used."""
+
+    @abstractmethod
+    def on(self, level: Level) -> "TorchMethod[T] | OnnxMethod[T]":
+        """Return the method for one of its levels.
+
+        Raises:
+            ValueError: it has no such level.
+        """
 
     @property
     def summary(self) -> str:
@@ -286,9 +316,15 @@ class TorchMethod(Method[T]):
     rebuild: "Rebuild | None" = None
 
     @property
-    def level(self) -> Level:
-        """What it modifies."""
-        return "torch"
+    def levels(self) -> tuple[Level, ...]:
+        """What it can modify."""
+        return ("torch",)
+
+    def on(self, level: Level) -> "TorchMethod[T]":
+        """Return the method itself."""
+        if level != "torch":
+            raise ValueError(f"{self.name} does not work on .onnx files")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,6 +338,53 @@ class OnnxMethod(Method[T]):
     apply: Callable[[Path, Path, T, Context], Metrics]
 
     @property
-    def level(self) -> Level:
-        """What it modifies."""
-        return "onnx"
+    def levels(self) -> tuple[Level, ...]:
+        """What it can modify."""
+        return ("onnx",)
+
+    def on(self, level: Level) -> "OnnxMethod[T]":
+        """Return the method itself."""
+        if level != "onnx":
+            raise ValueError(f"{self.name} does not work on torch modules")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class EitherMethod(Method[T]):
+    """A method for both levels, under one name: on the torch module if the model is one at that place, else on the file.
+
+    The two share ``spec``, ``files``, ``leaves``, ``destroys`` and ``conflicts``; what a step needs may differ. Create it with
+    :meth:`of`.
+
+    Attributes:
+        torch: the method on torch modules.
+        onnx: the method on .onnx files.
+    """
+
+    torch: TorchMethod[T]
+    onnx: OnnxMethod[T]
+
+    @classmethod
+    def of(cls, torch: TorchMethod[T], onnx: OnnxMethod[T]) -> "EitherMethod[T]":
+        """Join the two; what they share is that of ``torch``."""
+        return cls(
+            spec=torch.spec,
+            files=torch.files,
+            leaves=torch.leaves,
+            destroys=torch.destroys,
+            conflicts=torch.conflicts,
+            by_target=torch.by_target,
+            distributions=tuple(dict.fromkeys((*torch.distributions, *onnx.distributions))),
+            sources=tuple(dict.fromkeys((*torch.sources, *onnx.sources))),
+            torch=torch,
+            onnx=onnx,
+        )
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """What it can modify."""
+        return ("torch", "onnx")
+
+    def on(self, level: Level) -> TorchMethod[T] | OnnxMethod[T]:
+        """Return the method for ``level``."""
+        return replace(self.torch if level == "torch" else self.onnx, origin=self.origin)

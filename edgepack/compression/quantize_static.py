@@ -103,6 +103,7 @@ METHOD = OnnxMethod(
     spec=QuantizeStatic,
     apply=apply,
     needs=lambda _: (Need("samples", "calibration"),),
+    leaves=frozenset({"quantized"}),
     distributions=("onnx", "onnxruntime", "numpy"),
     sources=("compression/quantize_static.py", "compression/selection.py"),
 )

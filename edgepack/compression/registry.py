@@ -5,23 +5,31 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import Field
 
 from edgepack.compression import (
+    bf16,
     cluster,
+    fp16,
     hash_weights,
     product_quantize,
     prune_channels,
     pulse_quantize,
+    quantize_dynamic,
     quantize_static,
+    quantize_weights,
 )
 from edgepack.compression.entry_points import Registry, with_entry_points
 from edgepack.compression.method import Method, Step
 
 BUILT_IN: dict[str, Method[Any]] = {
+    "bf16": bf16.METHOD,
     "cluster": cluster.METHOD,
+    "fp16": fp16.METHOD,
     "hash-weights": hash_weights.METHOD,
     "product-quantize": product_quantize.METHOD,
     "prune-channels": prune_channels.METHOD,
     "pulse-quantize": pulse_quantize.METHOD,
+    "quantize-dynamic": quantize_dynamic.METHOD,
     "quantize-static": quantize_static.METHOD,
+    "quantize-weights": quantize_weights.METHOD,
 }
 
 REGISTRY: Registry = with_entry_points(BUILT_IN)

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from math import prod
 
 from edgepack.compression import Need
-from edgepack.compression.ordering import misplaced
+from edgepack.compression.method import Level
+from edgepack.compression.ordering import levels_of, misplaced
 from edgepack.compression.registry import METHODS
 from edgepack.config.problems import DataProblem, Location
 from edgepack.config.recipe import Recipe
@@ -162,10 +163,13 @@ def _needs_data(recipe: Recipe) -> Iterator[DataProblem]:
 
 
 def _needs_torch(recipe: Recipe) -> Iterator[DataProblem]:
-    if recipe.model.source is not None:
-        return
+    levels = _levels(recipe)
     for index, need in _needs(recipe):
-        if need.kind in {"teacher", "gradients"}:
+        if need.kind == "gradients" and levels[index] == "onnx" and recipe.model.source is not None:
+            method = recipe.compress[index].method
+            message = f"{need.purpose} needs the torch module, but {method} runs on the .onnx file here: put it before {recipe.compress[levels.index('onnx')].method}"
+            yield DataProblem(("compress", index, need.option), message, on_key=need.option != "method")
+        elif need.kind in {"teacher", "gradients"} and recipe.model.source is None:
             where, on_key = ("compress", index, need.option), need.option != "method"
             message = f"{need.purpose} needs a torch model: model.source"
             yield DataProblem(where, message, on_key=on_key, depends=(("model", "source"), ("model", "onnx")))
@@ -173,16 +177,21 @@ def _needs_torch(recipe: Recipe) -> Iterator[DataProblem]:
 
 def _needs(recipe: Recipe) -> Iterator[tuple[int, Need]]:
     """The needs of each step, with the step's index."""
-    for index, step in enumerate(recipe.compress):
-        for need in METHODS[step.method].needs(step):
+    for index, (step, level) in enumerate(zip(recipe.compress, _levels(recipe), strict=True)):
+        for need in METHODS[step.method].on(level).needs(step):
             yield index, need
+
+
+def _levels(recipe: Recipe) -> tuple[Level, ...]:
+    """The level at which each step runs."""
+    return levels_of(recipe.compress, METHODS, torch=recipe.model.source is not None)
 
 
 def _steps(recipe: Recipe) -> Iterator[DataProblem]:
     on_onnx = None
-    for index, step in enumerate(recipe.compress):
+    for index, (step, level) in enumerate(zip(recipe.compress, _levels(recipe), strict=True)):
         here = ("compress", index, "method")
-        if METHODS[step.method].level == "onnx":
+        if level == "onnx":
             on_onnx = on_onnx or step.method
             continue
         if recipe.model.onnx is not None and recipe.model.source is None:
@@ -196,6 +205,10 @@ def _steps(recipe: Recipe) -> Iterator[DataProblem]:
 
     for index, message in misplaced(recipe.compress, METHODS):
         yield DataProblem(("compress", index, "method"), message)
+    for index, step in enumerate(recipe.compress):
+        for option, message in METHODS[step.method].conflicts(step):
+            here, step_itself = ("compress", index, option), ("compress", index)
+            yield DataProblem(here, message, on_key=option != "method", depends=(step_itself,))
 
 
 def _rows(recipe: Recipe) -> Iterator[DataProblem]:

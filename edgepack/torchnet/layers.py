@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ SIZES = {
     "Conv1d": _CONVOLUTION,
     "Conv2d": _CONVOLUTION,
     "Conv3d": _CONVOLUTION,
+    "ConvTranspose1d": _CONVOLUTION,
+    "ConvTranspose2d": _CONVOLUTION,
+    "ConvTranspose3d": _CONVOLUTION,
     "Linear": ("in_features", "out_features"),
     "BatchNorm1d": ("num_features",),
     "BatchNorm2d": ("num_features",),
@@ -114,23 +118,32 @@ class ModuleCounts:
 
 def count_module(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> ModuleCounts:
     """Run ``module`` once on ``examples`` and count the MACs of its convolutions and linear layers."""
+    macs = sum(layer_macs(module, examples).values())
+    return ModuleCounts(parameters=sum(p.numel() for p in module.parameters()), macs=macs)
+
+
+def layer_macs(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> dict[str, int]:
+    """Run ``module`` once on ``examples`` and count the MACs of each convolution and linear layer, over all its uses."""
     from torch import nn
 
-    macs = 0
+    macs: dict[str, int] = {}
 
-    def hook(layer: Any, _inputs: Any, output: Any) -> None:
-        nonlocal macs
+    def count(name: str, layer: Any, args: Any, kwargs: Any, output: Any) -> None:
         if isinstance(layer, nn.Linear):
-            macs += output.numel() * layer.in_features
-        else:
-            macs += output.numel() * math.prod(layer.weight.shape[1:])
+            used = output.numel() * layer.in_features
+        elif layer.transposed:  # weight [ci, co/groups, *kernel]
+            used = (args[0] if args else kwargs["input"]).numel() * math.prod(layer.weight.shape[1:])
+        else:  # weight [co, ci/groups, *kernel]
+            used = output.numel() * math.prod(layer.weight.shape[1:])
+        macs[name] = macs.get(name, 0) + used
 
-    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-    handles = [layer.register_forward_hook(hook) for layer in module.modules() if isinstance(layer, kinds)]
+    kinds = (nn.modules.conv._ConvNd, nn.Linear)  # noqa: SLF001 - torch has no public name for all convolutions
+    named = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, kinds)]
+    handles = [layer.register_forward_hook(partial(count, name), with_kwargs=True) for name, layer in named]
     try:
         with inference(module):
             module(*examples)
     finally:
         for handle in handles:
             handle.remove()
-    return ModuleCounts(parameters=sum(p.numel() for p in module.parameters()), macs=macs)
+    return macs

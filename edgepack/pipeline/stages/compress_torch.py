@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from pydantic import SerializeAsAny
 
@@ -31,6 +32,7 @@ class TorchStepSpec(Spec):
     step: SerializeAsAny[Step]
     rebuilt: torch_models.Rebuilt  # the previous steps
     samples: str | None = None
+    lanes: int | None = None  # of the targets, if the result depends on them
 
 
 class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
@@ -41,7 +43,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
 
     def ingredients(self, spec: TorchStepSpec) -> Ingredients:
         """The code and tools of this method, and of those that restore its input module."""
-        method = method_of(spec.step)
+        method = method_of(spec.step).on("torch")
         rebuilt = torch_models.any_rebuilt() if method.files(spec.step) else spec.rebuilt
         return Ingredients(
             tuple(dict.fromkeys((*torch_models.TOOLS, *method.tools()))),
@@ -53,13 +55,17 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         candidate = at.candidate
         if not candidate.steps and candidate.name == RELEASE:
             return (lambda: Skip("the recipe compresses nothing"),)
-        steps = enumerate(candidate.steps)
-        return [partial(self._step, at, i) for i, step in steps if isinstance(method_of(step), TorchMethod)]
+        steps = enumerate(at.methods)
+        return [
+            partial(self._step, at, number, method)
+            for number, method in steps
+            if isinstance(method, TorchMethod)
+        ]
 
-    def _step(self, at: CandidateRun, number: int) -> Request[TorchStepSpec]:
+    def _step(self, at: CandidateRun, number: int, method: TorchMethod[Any]) -> Request[TorchStepSpec]:
         """The request for one step, on the output of the previous ones."""
         steps, recipe = at.candidate.steps, at.plan.recipe
-        step, method = steps[number], method_of(steps[number])
+        step = steps[number]
         earlier = (*at.changed_by, *(each.method for each in steps[:number]))
         spec = TorchStepSpec(
             source=recipe.model.source or "",
@@ -68,6 +74,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
             step=step,
             rebuilt=torch_models.Rebuilt(methods=earlier),
             samples=samples_for(method, step, recipe.samples),
+            lanes=at.plan.lanes if method.by_target(step) else None,
         )
         own = {} if spec.samples is None else at.files.samples
         files = {**at.files.code, **at.files.data, **own, "checkpoint": at.artifacts["checkpoint"]}
@@ -79,7 +86,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
     def run(self, work: Work[TorchStepSpec, Resources]) -> StageResult[StepFigures]:
         """Restore the module, apply the method, and save the result with all changes so far."""
         spec, base = work.spec, work.resources.base
-        method = method_of(spec.step)
+        method = method_of(spec.step).on("torch")
         if not isinstance(method, TorchMethod):
             raise TypeError(f"{method.name} is not a method on torch")
         start = torch_models.restore_module(spec.source, base, work.inputs["checkpoint"])
@@ -91,6 +98,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
             files=method.files(spec.step),
             base=base,
             rebuilders=torch_models.rebuilders(),
+            lanes=spec.lanes or 1,
         )
         if "teacher" in work.inputs:
             context = replace(

@@ -2,7 +2,6 @@
 
 from edgepack.compression import TorchMethod
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
-from edgepack.pipeline.candidates import method_of
 from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.stages import onnx_models, torch_models
 from edgepack.pipeline.state import CandidateRun, Resources
@@ -41,7 +40,7 @@ class ExportStage(ModelStage[ExportSpec, ExportFigures]):
         """The export, if the model is a torch module."""
         source = at.plan.recipe.model.source
         if source is not None:
-            steps = [step.method for step in at.candidate.steps if isinstance(method_of(step), TorchMethod)]
+            steps = [method.name for method in at.methods if isinstance(method, TorchMethod)]
             rebuilt = torch_models.Rebuilt(methods=(*at.changed_by, *steps))
             spec = ExportSpec(source=source, inputs=at.inputs, rebuilt=rebuilt)
             return Request(spec, {**at.files.code, "checkpoint": at.artifacts["checkpoint"]})

@@ -36,7 +36,9 @@ class Rebuilt(Spec):
     @property
     def sources(self) -> tuple[str | Path, ...]:
         """The code that restores their changes."""
-        return tuple(part for name in self.methods if name in rebuilders() for part in METHODS[name].code())
+        return tuple(
+            part for name in self.methods if name in rebuilders() for part in METHODS[name].on("torch").code()
+        )
 
 
 def any_rebuilt() -> Rebuilt:
@@ -47,7 +49,8 @@ def any_rebuilt() -> Rebuilt:
 def rebuilders() -> dict[str, Rebuild]:
     """The function that restores a method's changes, by method."""
     found = {}
-    for name, method in METHODS.items():
+    for name, either in METHODS.items():
+        method = either.on("torch") if "torch" in either.levels else None
         if isinstance(method, TorchMethod) and method.rebuild is not None:
             found[name] = method.rebuild
     return found
