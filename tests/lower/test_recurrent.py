@@ -14,7 +14,7 @@ from edgepack.export import to_onnx
 from edgepack.export.reference import run_onnx
 from edgepack.lower import compile_model
 from edgepack.schedules.recurrent.kernel import build_kernel
-from edgepack.schedules.recurrent.layer import Activation, Direction, RecurrentLayer
+from edgepack.schedules.recurrent.layer import Activation, LayerDirection, RecurrentLayer
 from edgepack.schedules.recurrent.loops import Vectors
 from edgepack.spec import Input
 
@@ -187,7 +187,7 @@ def test_int8_weights_are_decoded(operator, direction, tmp_path):
 def _layer(**options):
     sigmoid, tanh = Activation(name="Sigmoid"), Activation(name="Tanh")
     usual = {"kind": "LSTM", "steps": 10, "batch": 1, "hidden": 100, "dtype": "float32"}
-    directions = (Direction(backward=False, activations=(sigmoid, tanh, tanh)),)
+    directions = (LayerDirection(backward=False, activations=(sigmoid, tanh, tanh)),)
     return RecurrentLayer(**{**usual, "directions": directions, **options})
 
 

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from edgepack.schedules.recurrent.activations import read_activations
 from edgepack.schedules.recurrent.kernel import build_kernel
-from edgepack.schedules.recurrent.layer import GATES, Activation, Direction, Kind, RecurrentLayer
+from edgepack.schedules.recurrent.layer import GATES, Activation, LayerDirection, Kind, RecurrentLayer
 
 RECURRENT = tuple(GATES)
 """The operators."""
@@ -96,7 +96,7 @@ class _Importer:
             given=given - {"x", "weights"},
         )
 
-    def _directions(self) -> Iterator[Direction]:
+    def _directions(self) -> Iterator[LayerDirection]:
         name = self._attributes.get("direction", b"forward").decode()
         backward = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}.get(name, ())
         if len(backward) != self._ways:
@@ -105,7 +105,7 @@ class _Importer:
         each = len(_USUAL[self._kind])
         for number, against in enumerate(backward):
             activations = functions[number * each : (number + 1) * each]
-            yield Direction(backward=against, activations=tuple(activations))
+            yield LayerDirection(backward=against, activations=tuple(activations))
 
     def _functions(self) -> list[Activation]:
         """Return the activations of all directions."""

@@ -2,4 +2,6 @@
 
 A kernel is not made of blocks that TVM's schedule primitives could transform: each step reads what the one before it wrote.
 It carries its layer as an attribute, and scheduling it means to write it again for the target.
+
+Imports: spec.
 """

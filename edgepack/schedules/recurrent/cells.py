@@ -14,7 +14,7 @@ _UPDATE, _RESET = 2, 3
 
 
 @dataclass(frozen=True)
-class Cell:
+class RecurrentCell:
     """Writes the code of one sequence in one direction.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from edgepack.schedules.recurrent.cells import Cell
+from edgepack.schedules.recurrent.cells import RecurrentCell
 from edgepack.schedules.recurrent.layer import RecurrentLayer
 from edgepack.schedules.recurrent.loops import Loops, Vectors
 
@@ -26,7 +26,9 @@ def build_kernel(layer: RecurrentLayer, loops: Loops = _SERIAL) -> Any:
             name: tirx.arg(name, tirx.buffer(shape, dtype))
             for name, (shape, dtype) in {**layer.inputs(), **layer.outputs()}.items()
         }
-        loops.sequences(layer, lambda way, number: _sequence(Cell(layer, loops, buffers, way, number)))
+        loops.sequences(
+            layer, lambda way, number: _sequence(RecurrentCell(layer, loops, buffers, way, number))
+        )
     return builder.get()
 
 
@@ -47,7 +49,7 @@ def schedule_recurrent(function: Any, loops: Loops) -> Any:
     return written.with_attr("tirx.is_scheduled", True)
 
 
-def _sequence(cell: Cell) -> None:
+def _sequence(cell: RecurrentCell) -> None:
     from tvm import tirx as tir
     from tvm.script.ir_builder import tirx
 

@@ -18,7 +18,7 @@ class Activation(Spec):
     beta: float = 0.0
 
 
-class Direction(Spec):
+class LayerDirection(Spec):
     """One direction of a layer: over time or against it, and the activations f, g and h, as many as its kind has."""
 
     backward: bool
@@ -46,7 +46,7 @@ class RecurrentLayer(Spec):
     batch: int
     hidden: int
     dtype: str
-    directions: tuple[Direction, ...]
+    directions: tuple[LayerDirection, ...]
     clip: float | None = None
     input_forget: bool = False
     linear_before_reset: bool = False
