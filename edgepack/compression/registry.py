@@ -9,12 +9,14 @@ from edgepack.compression import (
     cluster,
     fp16,
     hash_weights,
+    low_rank,
     product_quantize,
     prune_channels,
     pulse_quantize,
     quantize_dynamic,
     quantize_static,
     quantize_weights,
+    train_quantized,
 )
 from edgepack.compression.entry_points import Registry, with_entry_points
 from edgepack.compression.method import Method, Step
@@ -24,12 +26,14 @@ BUILT_IN: dict[str, Method[Any]] = {
     "cluster": cluster.METHOD,
     "fp16": fp16.METHOD,
     "hash-weights": hash_weights.METHOD,
+    "low-rank": low_rank.METHOD,
     "product-quantize": product_quantize.METHOD,
     "prune-channels": prune_channels.METHOD,
     "pulse-quantize": pulse_quantize.METHOD,
     "quantize-dynamic": quantize_dynamic.METHOD,
     "quantize-static": quantize_static.METHOD,
     "quantize-weights": quantize_weights.METHOD,
+    "train-quantized": train_quantized.METHOD,
 }
 
 REGISTRY: Registry = with_entry_points(BUILT_IN)
