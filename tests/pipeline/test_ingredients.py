@@ -67,7 +67,7 @@ ALSO = {
 NOUNS = (
     "base/", "config/", "engine/", "errors.py", "spec/", "pipeline/candidates.py", "pipeline/contract.py", "pipeline/figures.py",
     "pipeline/fingerprint.py", "pipeline/state.py", "remote/boards.py", "compression/registry.py", "compression/__init__.py",
-    "compression/method.py", "lower/result.py",
+    "compression/context.py", "compression/method.py", "lower/result.py",
 )  # fmt: skip
 MOVERS = {
     "tune": ("bundle", "remote"),
