@@ -29,6 +29,7 @@ def contradictions(recipe: Recipe) -> Iterator[DataProblem]:
         yield from _needs_data(recipe)
     yield from _task(recipe)
     yield from _gates(recipe)
+    yield from _robustness(recipe)
     yield from _needs_torch(recipe)
     yield from _sample_problems(recipe)
     yield from _steps(recipe)
@@ -190,6 +191,23 @@ def _needs_data(recipe: Recipe) -> Iterator[DataProblem]:
     if recipe.bench.accuracy_samples is not None:
         message = "measuring the metric needs `data`"
         yield DataProblem(("bench", "accuracy_samples"), message, on_key=True, depends=missing)
+
+
+def _robustness(recipe: Recipe) -> Iterator[DataProblem]:
+    if recipe.robustness is not None:
+        if recipe.data is None:
+            message = "measuring robustness needs `data`"
+            yield DataProblem(("robustness",), message, on_key=True, depends=(("data",),))
+        if recipe.robustness.fgsm is not None and recipe.model.source is None:
+            message = "FGSM needs gradients, and with them a torch model: model.source"
+            yield DataProblem(("robustness", "fgsm"), message, on_key=True)
+        return
+    blocks = {"": recipe.gates, "each_step": recipe.gates.each_step, **recipe.gates.steps}
+    for name, block in blocks.items():
+        if block is not None and block.robustness_drop is not None:
+            at = ("gates", *(["steps"] if name in recipe.gates.steps else []), *([name] if name else []))
+            message = "robustness is not measured; add `robustness: {}` with its settings"
+            yield DataProblem((*at, "robustness_drop"), message, on_key=True)
 
 
 def _gates(recipe: Recipe) -> Iterator[DataProblem]:

@@ -15,6 +15,7 @@ from edgepack.spec import (
     Model,
     Name,
     Reference,
+    Robustness,
     Spec,
     Version,
 )
@@ -112,6 +113,9 @@ class Recipe(Spec):
         default=None,
         description="What is minimised in training; default: cross-entropy for class numbers, mse for other targets. "
         "module:callable is called with the outputs and the targets.",
+    )
+    robustness: Robustness | None = Field(
+        default=None, description="Also measure the metric under corruption, after every step."
     )
     compress: tuple[CompressStep, ...] = Field(
         default=(),

@@ -4,7 +4,7 @@ Model stages run for each candidate, target stages for each candidate and target
 device. A failure stops only what depends on it. Work that several candidates request is done once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from edgepack.pipeline import fingerprint
 from edgepack.pipeline.candidates import Candidate
 from edgepack.pipeline.contract import DeviceStage, ModelStage, TargetStage
 from edgepack.pipeline.emulated_gpu import beside
-from edgepack.pipeline.figures import CompileFigures, StepFigures
+from edgepack.pipeline.figures import CompileFigures, RobustnessFigures, StepFigures
 from edgepack.pipeline.stages.bench import BenchFigures, BenchStage
 from edgepack.pipeline.stages.compile import CompileStage
 from edgepack.pipeline.stages.compress_onnx import CompressOnnxStage
@@ -33,6 +33,7 @@ from edgepack.pipeline.stages.export import ExportStage
 from edgepack.pipeline.stages.load import LoadStage
 from edgepack.pipeline.stages.package import PackageStage
 from edgepack.pipeline.stages.recall import RecallStage
+from edgepack.pipeline.stages.robustness import RobustnessStage
 from edgepack.pipeline.stages.train import TrainStage
 from edgepack.pipeline.stages.tune import TuneStage
 from edgepack.pipeline.state import CandidateRun, DeviceRun, Resources, TargetRun
@@ -54,6 +55,7 @@ STAGES: tuple[PipelineStage, ...] = (
     CompressTorchStage(),  #              each step on torch: prune, …
     ExportStage(),  #                     torch → ONNX, parity with onnxruntime
     CompressOnnxStage(),  #               each step on ONNX: quantize, …
+    RobustnessStage(),  #                 the metric under corruption, after every step, if the recipe asks for it
     EVALUATE,  #                          accuracy in onnxruntime, counts, samples with expected outputs
     TuneStage(),  #                       tune kernels on the board, or
     RecallStage(),  #                     use earlier records for this kind of board
@@ -196,35 +198,32 @@ class Pipeline:
                 self._runner.skip(request.why, at.scope(stage))
                 continue
             record = self._runner.do(stage, request, at.scope(stage, request.label), resources)
-            before = dict(at.artifacts)
             at.take(stage, request, record)
             if isinstance(at, CandidateRun) and isinstance(record.figures, StepFigures):
-                self._check_step(at, before)
+                self._check_step(at, len(at.figures) - 1)
+            elif isinstance(at, CandidateRun) and isinstance(record.figures, RobustnessFigures):
+                self._check_step(at, [made.label for made in at.made].index(record.figures.of))
 
-    def _check_step(self, at: CandidateRun, before: Mapping[str, Artifact]) -> None:
-        """End a candidate whose last step missed a gate of the recipe; the release's model before that step is kept.
+    def _check_step(self, at: CandidateRun, number: int) -> None:
+        """End the release if it misses a gate of the recipe after this step; the model before the step is kept.
 
         Raises:
             StageFailed: a gate is missed.
         """
-        if at.candidate.name != RELEASE:
+        if at.candidate.name != RELEASE or number == 0:
             return
-        source, *_, previous, after = at.figures[0], *at.figures
-        missed = [
-            gate
-            for gate in check_step(self._plan.recipe.gates.after(after.stage), source, after)
-            if gate.failed
-        ]
+        after, previous = at.figures[number], at.made[number - 1]
+        gates = self._plan.recipe.gates.after(after.stage)
+        missed = [gate for gate in check_step(gates, at.figures[0], after) if gate.failed]
         if not missed:
             return
-        kept = next(before[role] for role in ("onnx", "checkpoint") if role in before)
-        name = f"best-so-far{Path(kept.name).suffix}"
-        self.kept.append(kept.model_copy(update={"name": name}))
+        name = f"best-so-far{Path(previous.artifact.name).suffix}"
+        self.kept.append(previous.artifact.model_copy(update={"name": name}))
         error = GateError(
-            f"{after.stage} broke a gate: {'; '.join(f'{gate.name} {gate.why}' for gate in missed)}",
+            f"{after.stage} broke a gate: {'; '.join(f'{gate.name}: {gate.why}' for gate in missed)}",
             where=f"compress, {after.stage}",
-            state=f"the model before this step (after {previous.stage}) is kept as {name} in the run's folder",
-            next="weaken the step, or raise its gate under gates.steps or gates.each_step",
+            state=f"the model before this step (after {previous.label}) is kept as {name} in the run's folder",
+            next="weaken the step, or raise its limit under gates.steps or gates.each_step",
         )
         self._runner.send(RunInterrupted(error=self._runner.add_error(error)))
         raise StageFailed(error)

@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from edgepack.config.gates import Gates
 from edgepack.engine.events import ErrorRecord
 from edgepack.errors import FleetError, GateError, Interrupted
+from edgepack.pipeline.figures import RobustnessFigures
 from edgepack.pipeline.trace import Host, RecipeRef, Until
 from edgepack.reporting.chance import chance_warnings
 from edgepack.reporting.document import Gate, ModelRow, Outcome, Report, Row, TuningRow
@@ -83,6 +84,15 @@ class ReportBuilder:
     def add_compression(self, figures: ModelFigures, metrics: Mapping[str, JsonValue] | None = None) -> None:
         """Add the model's figures after a stage, ``source`` first, and those of a step's method."""
         self._compression.append(ModelRow(**figures.model_dump(), metrics=dict(metrics or {})))
+
+    def add_robustness(self, figures: RobustnessFigures) -> None:
+        """Add the metric under corruption to the figures of the stage that it is of."""
+        self._compression = [
+            row.model_copy(update={"robust": figures.score, "robustness": figures})
+            if row.stage == figures.of
+            else row
+            for row in self._compression
+        ]
 
     def add_encodings(self, encodings: dict[str, int]) -> None:
         """Add the encodings of the exported file's constants, if the last step was one on torch."""

@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue
 from edgepack.engine.artifact import Artifact
 from edgepack.engine.events import ErrorRecord
 from edgepack.measuring.measurement import Measurement
+from edgepack.pipeline.figures import RobustnessFigures
 from edgepack.pipeline.stages.tune import TunedKernel
 from edgepack.pipeline.trace import Host, Placement, RecipeRef, Until
 from edgepack.spec import Count, Finite, JsonDocument, ModelFigures, Scored, Share, Spec
@@ -125,6 +126,7 @@ class ModelRow(ModelFigures):
     """The model after one stage, with the metrics of the compression method."""
 
     metrics: dict[str, JsonValue] = Field(default_factory=dict, description="The method's own figures.")
+    robustness: RobustnessFigures | None = Field(default=None, description="The metric by corruption.")
 
 
 _RENAMED = {

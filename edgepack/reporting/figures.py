@@ -6,6 +6,7 @@ from typing import Literal
 
 from edgepack.errors import Interrupted
 from edgepack.measuring.measurement import Measurement
+from edgepack.pipeline.figures import RobustnessFigures
 from edgepack.pipeline.trace import Placement
 from edgepack.reporting import format as fmt
 from edgepack.reporting.document import Gate, Report, Row
@@ -97,6 +98,7 @@ FIGURES: tuple[Figure, ...] = (
     _score("torch fp32", "score_torch"),
     _score("onnxruntime", "score_onnxruntime"),
     _score("board", "score_board"),
+    _score("under corruption", "robust"),
     _field("Parity with onnxruntime", "parity", fmt.plain, None),
     _measured("Latency p50", lambda m: m.latency.p50, fmt.milliseconds, "speed"),
     _measured("Latency p90", lambda m: m.latency.p90, fmt.milliseconds, "speed"),
@@ -109,7 +111,8 @@ FIGURES: tuple[Figure, ...] = (
 
 def figures_of(report: Report) -> tuple[Figure, ...]:
     """The figures that a run can have, without those of stages after its last one."""
-    figures = tuple(_titled(figure, report) for figure in FIGURES)
+    robust = any(row.robust is not None for row in report.rows)
+    figures = tuple(_titled(figure, report) for figure in FIGURES if robust or figure.source != "robust")
     if report.until == "bench":
         return figures
     left_out = _ON_BOARD if report.until == "package" else BUILT
@@ -304,3 +307,18 @@ def measured_placements(report: Report) -> tuple[Placement, ...]:
     """The placements that have a row, in order."""
     known = {(row.target, row.device) for row in report.rows}
     return tuple(at for at in report.placements if (at.target, at.device) in known)
+
+
+def corruption_lines(found: RobustnessFigures) -> list[str]:
+    """The metric under each corruption by severity, its mean, and under attack, as lines of text."""
+    if found.score is None:
+        return ["no corruption applies to these samples"]
+    score = found.score
+    lines = [f"mean: {fmt.score_value(score, score.value)}"]
+    for name, values in found.corruptions.items():
+        shown = (
+            f"{fmt.score_value(score, value)} at {severity}"
+            for severity, value in zip(found.severities, values, strict=True)
+        )
+        lines.append(f"{name}: {', '.join(shown)}")
+    return lines + ([f"FGSM: {fmt.score(found.fgsm)}"] if found.fgsm is not None else [])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from edgepack.engine.events import StageEnded
-from edgepack.pipeline.figures import SOURCE, EvaluateFigures, SourceFigures, StepFigures
+from edgepack.pipeline.figures import SOURCE, EvaluateFigures, RobustnessFigures, SourceFigures, StepFigures
 from edgepack.pipeline.stages.bench import BenchFigures
 from edgepack.pipeline.stages.package import PackageFigures
 from edgepack.pipeline.stages.tune import TuneFigures
@@ -53,6 +53,7 @@ class _Fold:
         self._begun = begun
         self._seconds = 0.0
         self._torch_score: dict[str, Score | None] = {}
+        self._robust: dict[str, Score | None] = {}
         self._evaluated: dict[str, EvaluateFigures] = {}
         self._source_known = False
         self._notes: tuple[str, ...] = ()
@@ -127,6 +128,13 @@ class _Fold:
             self._builder.add_compression(ModelFigures.of(name, found), found.metrics)
         if found.level == "torch":
             self._torch_score[candidate] = found.score
+
+    def add_robustness(self, event: StageEnded, candidate: str) -> None:
+        """The metric under corruption, after one step."""
+        found = _typed(event, RobustnessFigures)
+        self._robust[candidate] = found.score
+        if found.of == SOURCE or candidate == RELEASE:
+            self._builder.add_robustness(found)
 
     def add_evaluation(self, event: StageEnded, candidate: str) -> None:
         """Figures in onnxruntime, before anything is built for a target."""
@@ -205,6 +213,7 @@ class _Fold:
             macs=figures.macs,
             score_torch=torch,
             score_onnxruntime=figures.score,
+            robust=self._robust.get(candidate),
             chance=figures.chance,
             rounding=figures.rounding,
             warnings=(*self._notes, *figures.warnings),
@@ -225,6 +234,7 @@ _FIGURES: dict[str, Callable[[_Fold, StageEnded, str], None]] = {
     "train": _Fold.add_source,
     "load": _Fold.add_source,
     "compress": _Fold.add_step,
+    "robustness": _Fold.add_robustness,
     "evaluate": _Fold.add_evaluation,
     "tune": _Fold.add_tuning,
     "compile": _Fold.add_library,

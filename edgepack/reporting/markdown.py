@@ -8,6 +8,7 @@ from edgepack.reporting import format as fmt
 from edgepack.reporting.document import Report
 from edgepack.reporting.figures import (
     columns,
+    corruption_lines,
     doubts,
     footnotes,
     gate_place,
@@ -132,6 +133,11 @@ def _compression(report: Report) -> Iterator[str]:
             for stage in report.compression
         ),
     )
+    for stage in report.compression:
+        if stage.robustness is not None:
+            yield from (f"### {escape(stage.stage)} under corruption", "")
+            yield from (f"- {escape(line)}" for line in corruption_lines(stage.robustness))
+            yield ""
     for stage in report.compression:
         if stage.metrics:
             yield from (f"### {escape(stage.stage)}", "")

@@ -8,6 +8,7 @@ from edgepack.reporting import charts
 from edgepack.reporting import format as fmt
 from edgepack.reporting.document import ModelRow, Report
 from edgepack.reporting.elements import grid, section
+from edgepack.reporting.figures import corruption_lines
 from edgepack.reporting.markup import Markup, el
 
 
@@ -29,6 +30,10 @@ def compression(report: Report) -> Markup | None:
         panels.append(el("div", el("h3", title), charts.bars(f"{title} by stage", items), *machine))
     if scored := [stage for stage in report.compression if stage.score is not None]:
         panels.append(_scores(scored))
+    for stage in report.compression:
+        if stage.robustness is not None:
+            lines = (el("li", line) for line in corruption_lines(stage.robustness))
+            panels.append(el("div", el("h3", f"{stage.stage} under corruption"), el("ul", *lines)))
     encoded = [
         el(
             "li",

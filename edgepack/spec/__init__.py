@@ -24,6 +24,7 @@ from edgepack.spec.data import Data, Idx, Images, Preprocess, Text
 from edgepack.spec.document import JsonDocument, SchemaVersionError
 from edgepack.spec.figures import ModelFacts, ModelFigures
 from edgepack.spec.model import DType, Input, Model, RecipeInput, Tensor, Train
+from edgepack.spec.robustness import Robustness
 from edgepack.spec.task import BuiltInLoss, BuiltInMetric, Metric, Score, Scored
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Preprocess",
     "RecipeInput",
     "Reference",
+    "Robustness",
     "SchemaVersionError",
     "Score",
     "Scored",

@@ -12,7 +12,13 @@ from edgepack.measuring.accuracy import BoardAnswers
 from edgepack.measuring.measurement import Measurement
 from edgepack.measuring.stats import BoardState
 from edgepack.pipeline.begin import begin
-from edgepack.pipeline.figures import CompileFigures, EvaluateFigures, SourceFigures, StepFigures
+from edgepack.pipeline.figures import (
+    CompileFigures,
+    EvaluateFigures,
+    RobustnessFigures,
+    SourceFigures,
+    StepFigures,
+)
 from edgepack.pipeline.pipeline import STAGES, Pipeline
 from edgepack.pipeline.stages.bench import BenchFigures
 from edgepack.pipeline.stages.deploy import DeployFigures
@@ -62,6 +68,7 @@ FIGURES = {
     "CompressTorchStage": StepFigures(level="torch", metrics={"macs": [2, 1]}, **FACTS),
     "CompressOnnxStage": StepFigures(level="onnx", metrics={}, **FACTS),
     "ExportStage": ExportFigures(torch_parity=0.0),
+    "RobustnessStage": RobustnessFigures(of="source", score=0.5, severities=(1,), corruptions={}),
     "EvaluateStage": EvaluateFigures(samples=2, classes=(), vocabulary=(), **FACTS),
     "TuneStage": TuneFigures(
         trials=8, new_trials=8, failed=0, seconds=1.0, stopped="trials", tuned_share=0.5, predicted_ms=1.0,
@@ -80,7 +87,7 @@ FIGURES = {
 MADE = {
     "TrainStage": {"checkpoint": "checkpoint"}, "LoadStage": {"checkpoint": "checkpoint"},
     "CompressTorchStage": {"checkpoint": "checkpoint"}, "ExportStage": {"onnx": "onnx"},
-    "CompressOnnxStage": {"onnx": "onnx"}, "EvaluateStage": {"samples": "samples"},
+    "CompressOnnxStage": {"onnx": "onnx"}, "RobustnessStage": {}, "EvaluateStage": {"samples": "samples"},
     "TuneStage": {"workload.json": "tuning-records", "tuning_record.json": "tuning-records"},
     "RecallStage": {"workload.json": "tuning-records", "tuning_record.json": "tuning-records"},
     "CompileStage": {"model": "compiled-model"}, "PackageStage": {"bundle": "bundle"}, "DeployStage": {},

@@ -26,6 +26,7 @@ FULL = {
     ],
     "tune": {"trials": 8, "minutes": 9.0, "patience": 2, "seed": 3},
     "bench": {"runs": 50, "warmup": 5, "threads": 1, "accuracy_samples": 9, "baseline": True},
+    "robustness": {"severities": [1, 2], "samples": 9, "fgsm": 0.1},
     "gates": dict.fromkeys(set(Gates.model_fields) - {"each_step", "steps"}, 0.5)
     | {"each_step": {"metric_drop": 0.5}, "steps": {"quantize-static": {"metric_drop": 0.5}}},
     "targets": [
@@ -36,7 +37,7 @@ FULL = {
 BOARD = ["Bench"]
 BUILD = ["Package", *BOARD]
 TUNED = ["Tune", "Compile", *BUILD]
-RELEASE = ["CompressOnnx", "Evaluate", *TUNED]
+RELEASE = ["CompressOnnx", "Robustness", "Evaluate", *TUNED]
 ALL = ["Train", "CompressTorch", "Export", *RELEASE]
 # The key, another value, the stages that re-run, and how often where that shows that only one place does.
 CHANGES = [
@@ -47,6 +48,9 @@ CHANGES = [
     ("data.source", "other:splits", ALL, {}),
     ("metric", "samples:score", ALL, {}),
     ("higher_is_better", False, ALL, {}),
+    ("robustness.severities", [3], ["Robustness"], {}),
+    ("robustness.samples", 7, ["Robustness"], {}),
+    ("robustness.fgsm", 0.2, ["Robustness"], {}),
     ("loss", "samples:loss", ALL, {}),
     *((f"model.train.{key}", 2, ALL, {}) for key in Train.model_fields),
     ("compress.0.ratio", 0.4, ["CompressTorch", "Export", *RELEASE], {"Bench": 2}),  # of two targets
