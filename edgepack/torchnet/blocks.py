@@ -46,10 +46,9 @@ def removable(module: nn.Module, examples: Sequence[torch.Tensor]) -> dict[str, 
     fits: dict[str, bool] = {}
 
     def hook(name: str, _layer: Any, args: Any, _options: Any, output: Any) -> None:
-        first = args[0] if args else None
-        tensors = isinstance(first, torch.Tensor) and isinstance(output, torch.Tensor)
-        same = tensors and (first.shape, first.dtype) == (output.shape, output.dtype)
-        fits[name] = fits.get(name, True) and bool(same)
+        tensors = bool(args) and isinstance(args[0], torch.Tensor) and isinstance(output, torch.Tensor)
+        same = tensors and (args[0].shape, args[0].dtype) == (output.shape, output.dtype)
+        fits[name] = fits.get(name, True) and same
 
     named = [(name, layer) for name, layer in module.named_modules() if name]
     handles = [layer.register_forward_hook(partial(hook, name), with_kwargs=True) for name, layer in named]
