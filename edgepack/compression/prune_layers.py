@@ -20,7 +20,7 @@ from edgepack.spec import Train
 if TYPE_CHECKING:
     import torch
 
-    from edgepack.torchnet.blocks import Block
+    from edgepack.torchnet.blocks import RemovableBlock
 
     Feed = Mapping[str, Any]
 
@@ -144,8 +144,8 @@ METHOD = TorchMethod(
 
 
 def _candidates(
-    module: "torch.nn.Module", step: PruneLayers, found: "Mapping[str, Block]"
-) -> "dict[str, Block]":
+    module: "torch.nn.Module", step: PruneLayers, found: "Mapping[str, RemovableBlock]"
+) -> "dict[str, RemovableBlock]":
     """Return the blocks that may be removed."""
     from edgepack.torchnet.blocks import outermost_blocks
 
@@ -181,7 +181,7 @@ class _Search:
     def __init__(
         self,
         module: "torch.nn.Module",
-        candidates: "Mapping[str, Block]",
+        candidates: "Mapping[str, RemovableBlock]",
         feeds: "Sequence[Feed]",
         context: Context,
     ) -> None:

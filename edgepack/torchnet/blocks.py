@@ -23,7 +23,7 @@ class Passthrough(nn.Module):  # type: ignore[misc] # torch is untyped here (pyp
 
 
 @dataclass(frozen=True)
-class Block:
+class RemovableBlock:
     """A module that can be replaced by its input.
 
     Attributes:
@@ -41,7 +41,7 @@ class Block:
     weighted: int
 
 
-def removable(module: nn.Module, examples: Sequence[torch.Tensor]) -> dict[str, Block]:
+def removable(module: nn.Module, examples: Sequence[torch.Tensor]) -> dict[str, RemovableBlock]:
     """Return every module with weights whose output has the shape and dtype of its first argument, in all calls."""
     fits: dict[str, bool] = {}
 
@@ -65,11 +65,11 @@ def removable(module: nn.Module, examples: Sequence[torch.Tensor]) -> dict[str, 
         if fits.get(name) and weights:
             inside = sum(value for each, value in macs.items() if each == name or each.startswith(f"{name}."))
             count = sum(p.numel() for p in layer.parameters())
-            found[name] = Block(name, type(layer).__name__, count, inside, len(weights))
+            found[name] = RemovableBlock(name, type(layer).__name__, count, inside, len(weights))
     return found
 
 
-def outermost_blocks(found: Mapping[str, Block]) -> dict[str, Block]:
+def outermost_blocks(found: Mapping[str, RemovableBlock]) -> dict[str, RemovableBlock]:
     """Return the blocks that a network is built of: the largest ones, of at least two weighted layers.
 
     A module that holds several blocks of one class is a stage, and its blocks count in place of it.
@@ -79,7 +79,7 @@ def outermost_blocks(found: Mapping[str, Block]) -> dict[str, Block]:
     for name in blocks:
         around = [other for other in blocks if name.startswith(f"{other}.")]
         inner.setdefault(max(around, key=len, default=""), []).append(name)
-    chosen: dict[str, Block] = {}
+    chosen: dict[str, RemovableBlock] = {}
     pending = list(inner.get("", []))
     while pending:
         name = pending.pop(0)
