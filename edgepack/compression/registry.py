@@ -6,6 +6,7 @@ from pydantic import Field
 
 from edgepack.compression import (
     bf16,
+    binarize,
     cluster,
     fold,
     fp16,
@@ -25,6 +26,7 @@ from edgepack.compression.method import Method, Step
 
 BUILT_IN: dict[str, Method[Any]] = {
     "bf16": bf16.METHOD,
+    "binarize": binarize.METHOD,
     "cluster": cluster.METHOD,
     "fold": fold.METHOD,
     "fp16": fp16.METHOD,
