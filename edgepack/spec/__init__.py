@@ -5,7 +5,6 @@ Imports: base, errors.
 
 from edgepack.spec.base import (
     MAY_BE_EMPTY,
-    ONE_OF,
     PATTERNS,
     Count,
     Filled,
@@ -18,7 +17,6 @@ from edgepack.spec.base import (
     Spec,
     TwoNumbers,
     Version,
-    require_one,
 )
 from edgepack.spec.data import Data, Idx, Images, Preprocess, Text
 from edgepack.spec.document import JsonDocument, SchemaVersionError
@@ -29,7 +27,6 @@ from edgepack.spec.task import BuiltInLoss, BuiltInMetric, Metric, Score, Scored
 
 __all__ = [
     "MAY_BE_EMPTY",
-    "ONE_OF",
     "PATTERNS",
     "BuiltInLoss",
     "BuiltInMetric",
@@ -63,5 +60,4 @@ __all__ = [
     "Train",
     "TwoNumbers",
     "Version",
-    "require_one",
 ]
