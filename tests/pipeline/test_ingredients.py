@@ -81,7 +81,18 @@ NOUNS = (
 )  # fmt: skip
 MOVERS = {
     "tune": ("bundle", "remote"),
-    "deploy": ("agent", "bundle", "emulation", "lower", "measuring", "pipeline", "remote", "toolchain"),
+    "deploy": (
+        "agent",
+        "bundle",
+        "data",
+        "emulation",
+        "lower",
+        "measuring",
+        "pipeline",
+        "remote",
+        "scoring",
+        "toolchain",
+    ),
     "bench": ("bundle", "remote"),
 }
 

@@ -6,8 +6,9 @@ import pytest
 from edgepack.scoring.corruptions import CORRUPTIONS, SEVERITIES, corrupt, kind_of
 
 RNG = np.random.default_rng(0)
+PHASES, ROWS, COLUMNS = RNG.random((20, 1, 1, 1)), np.arange(16)[:, None], np.arange(16)
 SAMPLES = {
-    "images": RNG.random((20, 1, 8, 8)).astype("float32"),
+    "images": (0.5 + 0.25 * np.sin(PHASES + ROWS / 2) + 0.25 * np.cos(COLUMNS / 3)).astype("float32"),
     "tokens": np.pad(RNG.integers(1, 50, (30, 20)), ((0, 0), (0, 6))),
     "numbers": RNG.standard_normal((40, 16)).astype("float32"),
 }
