@@ -14,6 +14,7 @@ from edgepack.config.target import load_target
 from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.export.reference import open_session, run_session
 from edgepack.lower import compile_model
+from edgepack.lower.host import open_on_host
 from edgepack.lower.onnx.frontend import import_model
 from edgepack.onnxfile import canonicalise, load_onnx
 from edgepack.onnxfile.importing import fit_model
@@ -63,7 +64,6 @@ def imported(path) -> tuple[onnx.ModelProto | None, Sequence[ModelProblem]]:
 def run(models: Mapping[str, onnx.ModelProto], feeds: Mapping[str, Mapping[str, np.ndarray]], folder):
     """Compile models, by name and all of one opset, as one; return the outputs of each."""
     import tvm
-    from tvm import relax
 
     merged = _merge(models)
     path = folder / "merged.onnx"
@@ -72,9 +72,9 @@ def run(models: Mapping[str, onnx.ModelProto], feeds: Mapping[str, Mapping[str, 
     compiled = compile_model(
         path, load_target(TARGET), folder / f"{next(iter(models))}_{merged.opset_import[0].version}.so"
     )
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(compiled.path)), tvm.cpu())
+    machine = open_on_host(compiled.path)
     given = {f"{name}_{key}": value for name, each in feeds.items() for key, value in each.items()}
-    results = machine["main"](*[tvm.runtime.tensor(given[value.name]) for value in compiled.inputs])
+    results = machine(*[tvm.runtime.tensor(given[value.name]) for value in compiled.inputs])
     results = [results] if hasattr(results, "numpy") else list(results)
     outputs: dict[str, list[np.ndarray]] = {name: [] for name in models}
     for value, result in zip(merged.graph.output, results, strict=True):

@@ -13,6 +13,7 @@ from torch.nn import functional
 from edgepack.config.target import load_target
 from edgepack.export import parity, to_onnx
 from edgepack.lower import compile_model
+from edgepack.lower.host import open_on_host
 from edgepack.onnxfile.counting import count
 from edgepack.onnxfile.encodings import encoded_constants
 from edgepack.onnxfile.importing import import_onnx
@@ -85,7 +86,6 @@ def test_an_exported_codebook_is_codes_and_table(case, tmp_path):
 
 def test_a_compiled_codebook_means_the_same_and_is_named(tmp_path):
     import tvm
-    from tvm import relax
 
     module = Shared(dtype=torch.uint8, form="transposed").eval()
     path = to_onnx(module, (Input(name="x", shape=(1, 64)),), tmp_path / "m.onnx")
@@ -94,8 +94,8 @@ def test_a_compiled_codebook_means_the_same_and_is_named(tmp_path):
     assert (summary.encoding, summary.decoded, summary.count) == ("codebook", "build", 1)
     assert summary.resident_bytes == summary.stored_bytes == 4 * 48 * 64  # no kernel decodes it
     x = np.random.default_rng(0).standard_normal((1, 64)).astype("float32")
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(result.path)), tvm.cpu())
-    got = machine["main"](tvm.runtime.tensor(x)).numpy()
+    machine = open_on_host(result.path)
+    got = machine(tvm.runtime.tensor(x)).numpy()
     with torch.no_grad():
         np.testing.assert_allclose(got, module(torch.from_numpy(x)).numpy(), rtol=1e-4, atol=1e-5)
 

@@ -8,6 +8,7 @@ from edgepack.export.reference import run_onnx
 from edgepack.lower import compile_model
 from edgepack.lower.graph import gains
 from edgepack.lower.graph.gains import Gain
+from edgepack.lower.host import open_on_host
 from edgepack.onnxfile import canonicalise
 from edgepack.onnxfile.encodings import encoded_constants
 from edgepack.spec.encoding import ConstantSummary
@@ -59,12 +60,11 @@ def compiled(made, tmp_path, target=X86):
 def error(path, result, shape):
     """The largest difference from the reference, relative to its largest value."""
     import tvm
-    from tvm import relax
 
     value = np.random.default_rng(4).standard_normal(shape).astype("float32")
     (want,) = run_onnx(path, {"x": value})
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(result.path)), tvm.cpu())
-    got = machine["main"](tvm.runtime.tensor(value)).numpy()
+    machine = open_on_host(result.path)
+    got = machine(tvm.runtime.tensor(value)).numpy()
     return np.abs(got - want).max() / np.abs(want).max()
 
 
@@ -124,7 +124,6 @@ def test_an_embedding_stays_8_bit_and_means_the_same(case, target, tmp_path):
     import onnx
     import tvm
     from onnx import TensorProto, helper, numpy_helper
-    from tvm import relax
 
     shape, dtype, axis, along, taken = TABLES[case]
     random = np.random.default_rng(5)
@@ -150,8 +149,8 @@ def test_an_embedding_stays_8_bit_and_means_the_same(case, target, tmp_path):
     if target != "rpi4":
         at = random.integers(-shape[axis], shape[axis], taken)  # from the end, too
         (want,) = run_onnx(tmp_path / "m.onnx", {"at": at})
-        machine = relax.VirtualMachine(tvm.runtime.load_module(str(result.path)), tvm.cpu())
-        np.testing.assert_allclose(machine["main"](tvm.runtime.tensor(at)).numpy(), want, rtol=1e-6)
+        machine = open_on_host(result.path)
+        np.testing.assert_allclose(machine(tvm.runtime.tensor(at)).numpy(), want, rtol=1e-6)
 
 
 FOLDED = {

@@ -11,6 +11,7 @@ import pytest
 from edgepack.config.target import load_target
 from edgepack.export.reference import run_onnx
 from edgepack.lower import compile_model, phases, tuning_tasks
+from edgepack.lower.host import open_on_host
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +26,9 @@ def names(x86):
 
 def run(path, *inputs):
     import tvm
-    from tvm import relax
 
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
-    return machine["main"](*[tvm.runtime.tensor(value) for value in inputs]).numpy()
+    machine = open_on_host(path)
+    return machine(*[tvm.runtime.tensor(value) for value in inputs]).numpy()
 
 
 def reference(path, value):

@@ -1,0 +1,167 @@
+"""Constant folding that remembers how constants were computed from encoded ones.
+
+Everything that depends on constants alone is computed during the build, as by TVM's ``FoldConstant``, so that kernels
+are chosen and scheduled for plain weights. For each constant that depends on an encoded one, ``Facts.origins`` keeps the
+call that computed it: what the model needs to compute it again when it is loaded, from the encoded form.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from edgepack.lower.conditions import graphs, kernels, operator
+from edgepack.lower.phase import Facts, Lowering, Module, Origin, content_of
+
+
+def fold(mod: Module, lowering: Lowering) -> Module:
+    """Compute all constant expressions, and remember those that depend on encoded constants."""
+    import tvm
+    from tvm.relax import transform
+
+    rest = (transform.FoldConstant(), transform.DeadCodeElimination())
+    return tvm.transform.Sequential(list(rest))(_fold_traced(mod, lowering.facts))
+
+
+def remember(facts: Facts, call: Any, value: Any, kernel: Any = None) -> None:
+    """Record that ``call``, whose tensors are constants, gives ``value``, if one of them is or depends on an encoded one.
+
+    Args:
+        facts: of the model.
+        call: the call, with constants as arguments.
+        value: its result, a NumPy array.
+        kernel: the PrimFunc that it calls, if it calls one.
+    """
+    contents = [content_of(each.value.numpy()) for each in tensors(call)]
+    content = content_of(value)
+    if any(is_traced(facts, each) for each in contents) and not is_traced(facts, content):
+        facts.origins[content] = Origin(call, kernel)
+
+
+def is_traced(facts: Facts, content: str) -> bool:
+    """Whether a constant with this content is encoded, or is known to depend on one that is."""
+    return content in facts.encoded or content in facts.in_kernels or content in facts.origins
+
+
+def tensors(call: Any) -> list[Any]:
+    """Return the tensors among a call's arguments; those of a kernel call are in a tuple."""
+    from tvm import ir, relax
+
+    found: list[Any] = []
+    for arg in call.args:
+        if isinstance(arg, relax.Tuple):
+            found += arg.fields
+        elif isinstance(arg, ir.GenericConst | relax.Var):
+            found.append(arg)
+    return found
+
+
+def with_tensors(call: Any, values: Sequence[Any], op: Any = None) -> Any:
+    """Return the call with other tensors, in the order of ``tensors``, and with another callee if ``op`` is given."""
+    from tvm import ir, relax
+
+    left = list(values)
+    args: list[Any] = []
+    for arg in call.args:
+        if isinstance(arg, relax.Tuple):
+            args.append(relax.Tuple([left.pop(0) for _ in arg.fields]))
+        elif isinstance(arg, ir.GenericConst | relax.Var):
+            args.append(left.pop(0))
+        else:
+            args.append(arg)
+    if op is not None:
+        args[0] = op
+    return ir.Call(call.op, args, call.attrs, call.ty_args)
+
+
+def _fold_traced(mod: Module, facts: Facts) -> Module:
+    """Compute what depends on encoded constants, remember how, and replace it by its value."""
+    from tvm import ir, relax
+    from tvm.relax.expr_functor import PyExprMutator, mutator
+
+    values: dict[Any, Any] = {}
+    for function in graphs(mod):
+        calls, traced = _constant_calls(function, facts)
+        if not traced:
+            continue
+        computed = _evaluate(mod, calls)
+        for var, call in calls.items():
+            given = [
+                each if isinstance(each, ir.GenericConst) else computed.get(each) for each in tensors(call)
+            ]
+            if var not in computed or None in given:
+                continue
+            kernel = mod[call.args[0]] if isinstance(call.args[0], ir.GlobalVar) else None
+            remember(facts, with_tensors(call, given), computed[var].value.numpy(), kernel)
+            values[var] = computed[var]
+
+    @mutator
+    class Replacer(PyExprMutator):  # type: ignore[misc]  # TVM is untyped
+        def visit_dataflow_var_(self, var: Any) -> Any:
+            return values.get(var, var)
+
+        def visit_var_(self, var: Any) -> Any:
+            return values.get(var, var)
+
+    if not values:
+        return mod
+    replacer = Replacer(mod)
+    for var, function in list(mod.functions.items()):
+        if isinstance(function, relax.Function):
+            replacer.builder_.update_func(var, replacer.visit_expr(function))
+    return relax.transform.DeadCodeElimination()(replacer.builder_.get())
+
+
+def _constant_calls(function: Any, facts: Facts) -> tuple[dict[Any, Any], bool]:
+    """Return the calls that depend on constants alone, by variable and in order, and whether one is of an encoded one."""
+    from tvm import ir, relax
+
+    calls: dict[Any, Any] = {}
+    traced = False
+    for block in function.body.blocks:
+        for binding in block.bindings:
+            call = binding.value
+            if not isinstance(binding, relax.VarBinding) or not isinstance(call, ir.Call):
+                continue
+            if not isinstance(binding.var.ty, relax.TensorType) or not _is_pure(call):
+                continue
+            given = tensors(call)
+            if given and all(isinstance(each, ir.GenericConst) or each in calls for each in given):
+                calls[binding.var] = call
+                traced |= any(
+                    isinstance(each, ir.GenericConst) and is_traced(facts, content_of(each.value.numpy()))
+                    for each in given
+                )
+    return calls, traced
+
+
+def _is_pure(call: Any) -> bool:
+    """Whether a call is of an operator that can be computed during the build, or of a kernel."""
+    from tvm import ir
+
+    name = operator(call)
+    return isinstance(call.op, ir.Op) and (name == "relax.call_tir" or not name.startswith("relax.call_"))
+
+
+def _evaluate(mod: Module, calls: dict[Any, Any]) -> dict[Any, Any]:
+    """Return the values of those calls that TVM folds, as constants by variable."""
+    import tvm
+    from tvm import ir, relax
+
+    kernels_alone = tvm.IRModule(dict(kernels(mod)), attrs=mod.attrs)
+    builder = relax.BlockBuilder(kernels_alone)
+    renamed: dict[Any, Any] = {}
+    with builder.function("values", []):
+        with builder.dataflow():
+            for var, call in calls.items():
+                given = [renamed.get(each, each) for each in tensors(call)]
+                renamed[var] = builder.emit(with_tensors(call, given))
+            out = builder.emit_output(relax.Tuple(list(renamed.values())))
+        builder.emit_func_output(out)
+    folded = relax.transform.FoldConstant()(builder.get())
+    results = {
+        binding.var: binding.value for block in folded["values"].body.blocks for binding in block.bindings
+    }
+    body = folded["values"].body.body
+    fields = (results[body] if isinstance(body, relax.Var) else body).fields
+    return {
+        var: field for var, field in zip(calls, fields, strict=True) if isinstance(field, ir.GenericConst)
+    }
