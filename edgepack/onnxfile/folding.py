@@ -8,7 +8,8 @@ of .onnx files expect the weights of an LSTM node to be constants: :func:`fold_w
 import math
 from typing import TYPE_CHECKING
 
-from edgepack.onnxfile.encodings import code_type, decoding, is_encoded
+from edgepack.onnxfile.encodings import is_encoded
+from edgepack.onnxfile.encodings.packing import pack_codes
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -33,12 +34,14 @@ def simplify(model: "onnx_ir.Model") -> None:
         common.RemoveUnusedNodesPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.LiftSubgraphInitializersToMainGraphPass(),
+    )(model)
+    pack_codes(model)
+    Sequential(
         common.DeduplicateInitializersPass(),
         common.CommonSubexpressionEliminationPass(),
         common.OutputFixPass(),
         common.NameFixPass(),
     )(model)
-    _narrow_codes(model)
 
 
 def _rules() -> "list[RewriteRule]":
@@ -96,7 +99,7 @@ def fold_constants(model: "onnx_ir.Model") -> None:
     from onnxscript import optimizer
 
     optimizer.fold_constants(model, should_fold=_simplifies)
-    _narrow_codes(model)
+    pack_codes(model)
 
 
 def fold_weights(model: "onnx_ir.Model") -> None:
@@ -145,40 +148,3 @@ def _bytes(value: "onnx_ir.Value") -> int | None:
     if value.shape is None or not value.shape.is_static() or value.dtype is None:
         return None
     return math.ceil(math.prod(value.shape.numpy()) * value.dtype.itemsize)
-
-
-def _narrow_codes(model: "onnx_ir.Model") -> None:
-    """Rewrite every codebook as ``Gather(table, Cast(codes))``, with codes of the smallest possible type."""
-    import onnx_ir as ir
-
-    for node in list(model.graph):
-        decoded = decoding(node)
-        if decoded is None or decoded.encoding != "codebook":
-            continue
-        codes, table = decoded.tensors
-        rows = int(table.const_value.shape[0])  # type: ignore[union-attr, arg-type] # a constant
-        values = codes.const_value.numpy()  # type: ignore[union-attr] # a constant
-        is_gather, narrow = node.op_type == "Gather", code_type(rows)
-        if is_gather and values.dtype.itemsize <= ir.DataType[narrow.upper()].itemsize:
-            continue
-        values = values if is_gather else values[..., 0]
-        if values.size and not -rows <= values.min() <= values.max() < rows:
-            continue  # an index out of range: running the model reports it
-        output = node.outputs[0]
-        shape = ir.Shape(values.shape)
-        stored = ir.tensor((values.astype("int64") % rows).astype(narrow), name=f"{output.name}.codes")
-        initializer = ir.Value(
-            name=stored.name, type=ir.TensorType(stored.dtype), shape=shape, const_value=stored
-        )
-        model.graph.register_initializer(initializer)
-        cast = ir.node("Cast", [initializer], attributes={"to": ir.DataType.INT64})
-        gather = ir.node("Gather", [table, cast.outputs[0]], attributes={"axis": 0})
-        result = gather.outputs[0]
-        result.name, result.type, result.shape = output.name, output.type, output.shape
-        cast.outputs[0].name = f"{output.name}.indices"
-        cast.outputs[0].type, cast.outputs[0].shape = ir.TensorType(ir.DataType.INT64), shape
-        model.graph.insert_before(node, [cast, gather])
-        if output.is_graph_output():
-            model.graph.outputs[model.graph.outputs.index(output)] = result
-        output.replace_all_uses_with(result)
-        model.graph.remove(node, safe=True)

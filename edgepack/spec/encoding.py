@@ -28,7 +28,7 @@ class EncodedConstant(Spec):
     name: str = Field(description="The initializer that holds the encoded form.")
     shape: tuple[Count, ...]
     dtype: str = Field(description="The type of the decoded elements.")
-    encoding: str = Field(description="A name of edgepack.onnxfile.encodings.ENCODINGS, or dense.")
+    encoding: str = Field(description="The name of an encoding (docs/encodings.md), or dense.")
     stored_bytes: Count
     dense_bytes: Count
 
