@@ -131,7 +131,7 @@ DECODE_IN_KERNELS = Phase(  # pass int8 weights to the kernels that can decode t
     "decode-in-kernels", "graph", decode_in_kernels, requires=(STATIC,), ensures=(STATIC,)
 )
 # Passes for integer kernels from Q/DQ, layouts, Winograd and recurrent layers belong between these two.
-FOLD_WEIGHTS = Phase(  # decode all other encoded constants during the build
+FOLD_WEIGHTS = Phase(  # compute all other encoded constants, and remember how
     "fold-weights", "graph", fold, ensures=(STATIC, DECODED)
 )
 SIMPLIFY = Phase(  # fold constants, fold batch norm into convolutions, remove common and dead code

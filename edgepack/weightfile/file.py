@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 from edgepack.base.files import write_atomic
 from edgepack.errors import EdgepackError, IntegrityError
+from edgepack.spec.runtime import WEIGHTS_SUFFIX
 from edgepack.weightfile import rans
 
 if TYPE_CHECKING:
     import numpy as np
 
-SUFFIX = ".weights"
-"""Of a library's weights file: its name is that of the library with this suffix."""
 VERSION = 1
 
 _MAGIC = b"EDGEPKWT"
@@ -74,7 +73,7 @@ class PackedWeights:
 
 def weights_path(library: Path) -> Path:
     """The weights file of a compiled model."""
-    return library.with_name(library.name + SUFFIX)
+    return library.with_name(library.name + WEIGHTS_SUFFIX)
 
 
 def pack_weights(tensors: Sequence[NamedTensor]) -> PackedWeights:

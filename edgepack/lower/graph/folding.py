@@ -8,7 +8,9 @@ call that computed it: what the model needs to compute it again when it is loade
 from collections.abc import Sequence
 from typing import Any
 
-from edgepack.lower.conditions import graphs, kernels, operator
+from edgepack.lower.conditions import calls, graphs, kernels, operator
+from edgepack.lower.graph.indices import bound_indices
+from edgepack.lower.graph.legalize import legalizations
 from edgepack.lower.phase import Facts, Lowering, Module, Origin, content_of
 
 
@@ -18,7 +20,7 @@ def fold(mod: Module, lowering: Lowering) -> Module:
     from tvm.relax import transform
 
     rest = (transform.FoldConstant(), transform.DeadCodeElimination())
-    return tvm.transform.Sequential(list(rest))(_fold_traced(mod, lowering.facts))
+    return tvm.transform.Sequential(list(rest))(_fold_traced(_with_shapes(mod), lowering))
 
 
 def remember(facts: Facts, call: Any, value: Any, kernel: Any = None) -> None:
@@ -43,14 +45,13 @@ def is_traced(facts: Facts, content: str) -> bool:
 
 def tensors(call: Any) -> list[Any]:
     """Return the tensors among a call's arguments; those of a kernel call are in a tuple."""
-    from tvm import ir, relax
+    from tvm import relax
 
     found: list[Any] = []
     for arg in call.args:
-        if isinstance(arg, relax.Tuple):
-            found += arg.fields
-        elif isinstance(arg, ir.GenericConst | relax.Var):
-            found.append(arg)
+        found += [
+            each for each in (arg.fields if isinstance(arg, relax.Tuple) else [arg]) if _is_tensor(each)
+        ]
     return found
 
 
@@ -58,43 +59,73 @@ def with_tensors(call: Any, values: Sequence[Any], op: Any = None) -> Any:
     """Return the call with other tensors, in the order of ``tensors``, and with another callee if ``op`` is given."""
     from tvm import ir, relax
 
-    left = list(values)
-    args: list[Any] = []
-    for arg in call.args:
-        if isinstance(arg, relax.Tuple):
-            args.append(relax.Tuple([left.pop(0) for _ in arg.fields]))
-        elif isinstance(arg, ir.GenericConst | relax.Var):
-            args.append(left.pop(0))
-        else:
-            args.append(arg)
+    left = iter(values)
+
+    def replaced(arg: Any) -> Any:
+        return next(left) if _is_tensor(arg) else arg
+
+    args = [
+        relax.Tuple([replaced(each) for each in arg.fields])
+        if isinstance(arg, relax.Tuple)
+        else replaced(arg)
+        for arg in call.args
+    ]
     if op is not None:
         args[0] = op
     return ir.Call(call.op, args, call.attrs, call.ty_args)
 
 
-def _fold_traced(mod: Module, facts: Facts) -> Module:
+def _is_tensor(arg: Any) -> bool:
+    from tvm import ir, relax
+
+    return isinstance(arg, ir.GenericConst | relax.Var)
+
+
+def _with_shapes(mod: Module) -> Module:
+    """Replace shapes as tensors, all of which are known, by constants."""
+    import numpy as np
+    from tvm import relax
+    from tvm.relax.expr_functor import PyExprMutator, mutator
+
+    @mutator
+    class ShapeReader(PyExprMutator):  # type: ignore[misc]  # TVM is untyped
+        def visit_call_(self, call: Any) -> Any:
+            call = self.visit_expr_post_order(call)
+            values = call.args[0].ty.values if operator(call) == "relax.shape_to_tensor" else None
+            return call if values is None else relax.const(np.array([int(each) for each in values]), "int64")
+
+    if not any(operator(call) == "relax.shape_to_tensor" for each in graphs(mod) for call in calls(each)):
+        return mod
+    reader = ShapeReader(mod)
+    for var, function in list(mod.functions.items()):
+        if isinstance(function, relax.Function):
+            reader.builder_.update_func(var, reader.visit_expr(function))
+    return relax.transform.DeadCodeElimination()(reader.builder_.get())
+
+
+def _fold_traced(mod: Module, lowering: Lowering) -> Module:
     """Compute what depends on encoded constants, remember how, and replace it by its value."""
     from tvm import ir, relax
     from tvm.relax.expr_functor import PyExprMutator, mutator
 
     values: dict[Any, Any] = {}
     for function in graphs(mod):
-        calls, traced = _constant_calls(function, facts)
+        constant, traced = _constant_calls(function, lowering.facts)
         if not traced:
             continue
-        computed = _evaluate(mod, calls)
-        for var, call in calls.items():
+        computed = _evaluate(mod, constant, lowering)
+        for var, call in constant.items():
             given = [
                 each if isinstance(each, ir.GenericConst) else computed.get(each) for each in tensors(call)
             ]
             if var not in computed or None in given:
                 continue
             kernel = mod[call.args[0]] if isinstance(call.args[0], ir.GlobalVar) else None
-            remember(facts, with_tensors(call, given), computed[var].value.numpy(), kernel)
+            remember(lowering.facts, with_tensors(call, given), computed[var].value.numpy(), kernel)
             values[var] = computed[var]
 
     @mutator
-    class Replacer(PyExprMutator):  # type: ignore[misc]  # TVM is untyped
+    class Folded(PyExprMutator):  # type: ignore[misc]  # TVM is untyped
         def visit_dataflow_var_(self, var: Any) -> Any:
             return values.get(var, var)
 
@@ -103,34 +134,37 @@ def _fold_traced(mod: Module, facts: Facts) -> Module:
 
     if not values:
         return mod
-    replacer = Replacer(mod)
+    folded = Folded(mod)
     for var, function in list(mod.functions.items()):
         if isinstance(function, relax.Function):
-            replacer.builder_.update_func(var, replacer.visit_expr(function))
-    return relax.transform.DeadCodeElimination()(replacer.builder_.get())
+            folded.builder_.update_func(var, folded.visit_expr(function))
+    return relax.transform.DeadCodeElimination()(folded.builder_.get())
 
 
 def _constant_calls(function: Any, facts: Facts) -> tuple[dict[Any, Any], bool]:
     """Return the calls that depend on constants alone, by variable and in order, and whether one is of an encoded one."""
     from tvm import ir, relax
 
-    calls: dict[Any, Any] = {}
+    found: dict[Any, Any] = {}
+    named: dict[Any, Any] = {}  # constants that are bound to variables
     traced = False
     for block in function.body.blocks:
         for binding in block.bindings:
             call = binding.value
+            if isinstance(call, ir.GenericConst):
+                named[binding.var] = call
             if not isinstance(binding, relax.VarBinding) or not isinstance(call, ir.Call):
                 continue
             if not isinstance(binding.var.ty, relax.TensorType) or not _is_pure(call):
                 continue
-            given = tensors(call)
-            if given and all(isinstance(each, ir.GenericConst) or each in calls for each in given):
-                calls[binding.var] = call
+            given = [named.get(each, each) for each in tensors(call)]
+            if given and all(isinstance(each, ir.GenericConst) or each in found for each in given):
+                found[binding.var] = with_tensors(call, given)
                 traced |= any(
                     isinstance(each, ir.GenericConst) and is_traced(facts, content_of(each.value.numpy()))
                     for each in given
                 )
-    return calls, traced
+    return found, traced
 
 
 def _is_pure(call: Any) -> bool:
@@ -141,8 +175,8 @@ def _is_pure(call: Any) -> bool:
     return isinstance(call.op, ir.Op) and (name == "relax.call_tir" or not name.startswith("relax.call_"))
 
 
-def _evaluate(mod: Module, calls: dict[Any, Any]) -> dict[Any, Any]:
-    """Return the values of those calls that TVM folds, as constants by variable."""
+def _evaluate(mod: Module, constant: dict[Any, Any], lowering: Lowering) -> dict[Any, Any]:
+    """Return the values of those calls that TVM folds, as constants by variable; indices are kept in range."""
     import tvm
     from tvm import ir, relax
 
@@ -151,17 +185,18 @@ def _evaluate(mod: Module, calls: dict[Any, Any]) -> dict[Any, Any]:
     renamed: dict[Any, Any] = {}
     with builder.function("values", []):
         with builder.dataflow():
-            for var, call in calls.items():
+            for var, call in constant.items():
                 given = [renamed.get(each, each) for each in tensors(call)]
                 renamed[var] = builder.emit(with_tensors(call, given))
             out = builder.emit_output(relax.Tuple(list(renamed.values())))
         builder.emit_func_output(out)
-    folded = relax.transform.FoldConstant()(builder.get())
+    legal = relax.transform.LegalizeOps(legalizations())(builder.get())
+    folded = relax.transform.FoldConstant()(bound_indices(legal, lowering))
     results = {
         binding.var: binding.value for block in folded["values"].body.blocks for binding in block.bindings
     }
     body = folded["values"].body.body
     fields = (results[body] if isinstance(body, relax.Var) else body).fields
     return {
-        var: field for var, field in zip(calls, fields, strict=True) if isinstance(field, ir.GenericConst)
+        var: field for var, field in zip(constant, fields, strict=True) if isinstance(field, ir.GenericConst)
     }

@@ -138,12 +138,12 @@ def _as_parameters(mod: Module, constants: dict[str, Any]) -> Module:
     }
 
     @mutator
-    class Replacer(PyExprMutator):  # type: ignore[misc]  # TVM is untyped
+    class Parameters(PyExprMutator):  # type: ignore[misc]  # TVM is untyped
         def visit_generic_const_(self, constant: Any) -> Any:
             return parameters.get(content_of(constant.value.numpy()), constant)
 
     main = mod["main"]
-    body = Replacer(mod).visit_expr(main.body)
+    body = Parameters(mod).visit_expr(main.body)
     attrs = dict(main.attrs or {}) | {"num_input": len(main.params)}
     replaced = relax.Function(
         [*main.params, *parameters.values()], body, main.ret_ty, main.is_pure
