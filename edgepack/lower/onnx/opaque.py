@@ -10,6 +10,7 @@ from typing import Any
 
 from edgepack.lower.phase import Origin, content_of
 from edgepack.onnxfile.encodings import decodings
+from edgepack.onnxfile.encodings.expressions import nbytes
 
 _SMALL = 256  # bytes; shapes and the like are known to converters
 
@@ -34,7 +35,7 @@ def hide(model: Any) -> Hidden:
         str(tensor.name)
         for decoded in decodings(ir.from_proto(model).graph)
         for number, tensor in enumerate(decoded.tensors)
-        if number == 0 or tensor.const_value.nbytes >= _SMALL
+        if number == 0 or nbytes(tensor) >= _SMALL
     }
     ranges = _ranges(model)
     for tensor in [tensor for tensor in graph.initializer if tensor.name in wanted]:
@@ -87,12 +88,13 @@ def _ranges(model: Any) -> dict[str, Any]:
     nodes = [node for decoded in decodings(ir.from_proto(model).graph) for node in decoded.nodes]
     found = {}
     for node in nodes:
-        if node.op_type == "Range" and all(
-            each is not None and each.const_value is not None for each in node.inputs
-        ):
-            first, end, step = (each.const_value.numpy() for each in node.inputs)
-            if np.issubdtype(first.dtype, np.integer):
-                found[str(node.outputs[0].name)] = np.arange(
-                    first.item(), end.item(), step.item(), first.dtype
-                )
+        given = [
+            each.const_value for each in node.inputs if each is not None and each.const_value is not None
+        ]
+        if node.op_type != "Range" or len(given) != len(node.inputs):
+            continue
+        first, end, step = (int(each.numpy()) for each in given)
+        kind = given[0].numpy().dtype
+        if np.issubdtype(kind, np.integer):
+            found[str(node.outputs[0].name)] = np.arange(first, end, step).astype(kind)
     return found
