@@ -126,13 +126,20 @@ def methods(method: str | None, as_json: bool) -> None:
     available, unusable = api.methods(), api.unusable_methods()
     if as_json:
         rows = [
-            {"name": m.name, "level": m.level, "origin": m.origin, "summary": m.summary} for m in available
+            {
+                "name": m.name,
+                "level": m.levels[0],
+                "levels": m.levels,
+                "origin": m.origin,
+                "summary": m.summary,
+            }
+            for m in available
         ]
         emit_json({"edgepack": 1, "methods": rows, "unusable": unusable})
         return
     width = max(len(m.name) for m in available)
     for m in available:
-        say(f"{m.name:<{width}}  {m.level:<6} {m.origin:<12} {m.summary}")
+        say(f"{m.name:<{width}}  {', '.join(m.levels):<11} {m.origin:<12} {m.summary}")
     for name, why in unusable.items():
         say(f"{name}: not available: {why}", err=True)
 

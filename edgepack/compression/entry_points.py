@@ -1,7 +1,7 @@
 """Methods of other packages, discovered through the entry-point group ``edgepack.methods``.
 
     [project.entry-points."edgepack.methods"]
-    low-rank = "my_package.low_rank:METHOD"
+    thin-linear = "my_package.thin_linear:METHOD"
 
 An entry point that cannot be loaded is kept with the reason, which is shown if a recipe uses it and by
 ``edgepack methods`` and ``edgepack doctor``; the other entry points are unaffected.
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, get_args, get_origin
 
-from edgepack.compression.method import Method, OnnxMethod, Step, TorchMethod
+from edgepack.compression.method import EitherMethod, Method, OnnxMethod, Step, TorchMethod
 
 GROUP = "edgepack.methods"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -56,7 +56,7 @@ def _load(entry: EntryPoint, origin: str) -> Method[Any]:
         ValueError: its names do not match.
     """
     method = entry.load()
-    if not isinstance(method, TorchMethod | OnnxMethod):
+    if not isinstance(method, TorchMethod | OnnxMethod | EitherMethod):
         raise TypeError(f"expected a TorchMethod or an OnnxMethod, got a {type(method).__name__}")
     if not (isinstance(method.spec, type) and issubclass(method.spec, Step)):
         raise TypeError("its spec is not a subclass of edgepack.compression.Step")

@@ -1,53 +1,132 @@
-"""Importance of channels: one score per member of a group of channels.
+"""Importance of the channels of a torch network: one score per set of channels.
 
-A channel's importance is the norm of its filter (L1: Li et al. 2017, arXiv:1608.08710; L2: He et al.
-2018, arXiv:1808.06866) or the scale of its batch normalisation (Liu et al. 2017, arXiv:1708.06519).
+A channel's importance is the norm of its filter (L1: Li et al. 2017, arXiv:1608.08710; L2: He et al. 2018,
+arXiv:1808.06866), the scale of its batch normalisation (Liu et al. 2017, arXiv:1708.06519), the squared change of the loss
+that its removal causes to first order (Taylor: Molchanov et al. 2019, arXiv:1906.10771), the mean magnitude of its values
+where they are read (after Molchanov et al. 2017, arXiv:1611.06440), or random, to compare the others with.
 """
 
-from typing import Literal
+import copy
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from edgepack.errors import InputError
-from edgepack.torchnet.channels import ChannelGraph, ChannelGroup
+from edgepack.compression.feeding import chosen
+from edgepack.compression.method import Context
+from edgepack.compression.ranking import Criterion, LayerScores, average_by_set
+from edgepack.spec import Train
+from edgepack.torchnet.channels import ChannelGraph
 
-Criterion = Literal["l1", "l2", "bn"]
+if TYPE_CHECKING:
+    import torch
+
+_BATCH = 64
 
 
-def importance(graph: ChannelGraph, group: ChannelGroup, criterion: Criterion) -> list[float]:
-    """Return one score per member: each layer's scores divided by their mean in the group, summed over layers.
+def layer_scores(graph: ChannelGraph, criterion: Criterion, context: Context, seed: int) -> LayerScores:
+    """Return one score per output channel of each layer that the criterion applies to.
 
     Raises:
-        InputError: for criterion ``bn`` where no batch normalisation scales the group's channels.
+        InputError: ``taylor`` or ``activation`` without samples.
     """
-    position = {root: i for i, root in enumerate(group.members)}
-    scores = [0.0] * len(group.members)
-    scored = False
-    for name, numbers in graph.outputs.items():
-        values = _scores(graph, name, criterion)
-        mine = [
-            (position[root], value)
-            for root, value in zip(map(graph.sets.root, numbers), values, strict=False)
-            if root in position
-        ]
-        if not mine:
-            continue
-        scored = True
-        mean = sum(value for _, value in mine) / len(mine)
-        for i, value in mine:
-            scores[i] += value / mean if mean > 0 else 0.0
-    if not scored:
-        raise InputError(
-            f"criterion bn: no batch normalisation scales the channels of {', '.join(group.multiplicity)}",
-            where="compress, prune-channels, criterion",
-            next="use criterion l1 or l2, or skip these layers",
-        )
-    return scores
+    if criterion == "taylor":
+        return _taylor(graph, context, Train(epochs=1, seed=seed))
+    if criterion == "bn":
+        norms = {name: graph.layers[name].weight for name in graph.outputs if name not in graph.inputs}
+        return {name: weight.detach().abs().tolist() for name, weight in norms.items() if weight is not None}
+    power = 1 if criterion == "l1" else 2
+    return {name: _filters(graph, name).norm(p=power, dim=1).tolist() for name in graph.inputs}
 
 
-def _scores(graph: ChannelGraph, name: str, criterion: Criterion) -> list[float]:
-    """Return one score per output channel of the layer; empty if the criterion does not apply to it."""
+def _filters(graph: ChannelGraph, name: str, weight: "torch.Tensor | None" = None) -> "torch.Tensor":
+    """The layer's weight (or another tensor of its shape) with one row per output channel."""
+    from edgepack.torchnet.channels.surgery import input_axis
+
     layer = graph.layers[name]
-    is_norm = name not in graph.inputs
-    if is_norm != (criterion == "bn") or layer.weight is None:
-        return []
-    weight = layer.weight.detach().flatten(1) if not is_norm else layer.weight.detach()[:, None]
-    return [float(value) for value in weight.norm(p=2 if criterion == "l2" else 1, dim=1)]
+    tensor: torch.Tensor = layer.weight.detach() if weight is None else weight
+    if input_axis(layer) == 1:
+        return tensor.flatten(1)
+    # [ci, co/groups, *kernel]: the outputs of each group in turn.
+    groups = layer.groups
+    split = tensor.unflatten(0, (groups, tensor.shape[0] // groups))
+    return split.transpose(1, 2).flatten(0, 1).flatten(1)
+
+
+def _taylor(graph: ChannelGraph, context: Context, spec: Train) -> LayerScores:
+    """Run one epoch without updating anything, and sum ``(sum of gradient * weight)**2`` of each filter over batches."""
+    import torch
+
+    module = copy.deepcopy(graph.module)
+    layers = dict(module.named_modules())
+    totals: dict[str, torch.Tensor] = {}
+
+    class Observer(torch.optim.SGD):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+        """Adds up the scores in place of an update."""
+
+        def step(self, closure: Any = None) -> None:
+            del closure
+            for name in graph.inputs:
+                layer = layers[name]
+                if layer.weight.grad is None:
+                    continue
+                change = _filters(graph, name, layer.weight.detach() * layer.weight.grad).sum(1)
+                if layer.bias is not None and layer.bias.grad is not None:
+                    change = change + layer.bias.detach() * layer.bias.grad
+                totals[name] = totals.get(name, torch.zeros_like(change)) + change.square()
+
+    from edgepack.torchnet.objective import Objective
+
+    observe = Objective(optimizer=lambda trained, train: Observer(trained.parameters(), lr=train.lr))
+    context.train(module, spec, observe)
+    return {name: total.tolist() for name, total in totals.items()}
+
+
+def activations(graph: ChannelGraph, batches: "Sequence[tuple[torch.Tensor, ...]]") -> dict[int, float]:
+    """Return, by set, the mean magnitude of its channels in the inputs of the layers that read them.
+
+    Each layer's magnitudes are divided by their mean.
+    """
+    import torch
+
+    from edgepack.torchnet.layers import inference
+
+    sums: dict[str, torch.Tensor] = {}
+    counts: dict[str, int] = defaultdict(int)
+
+    def hook(name: str) -> Any:
+        layer = graph.layers[name]
+        from_end = 1 if isinstance(layer, torch.nn.Linear) else len(layer.kernel_size) + 1
+
+        def add(_layer: Any, given: Any, _output: Any) -> None:
+            values = given[0].detach().movedim(-from_end, 0).flatten(1).abs()
+            sums[name] = sums.get(name, torch.zeros(len(values))) + values.sum(1)
+            counts[name] += values.shape[1]
+
+        return add
+
+    handles = [graph.layers[name].register_forward_hook(hook(name)) for name in graph.inputs]
+    try:
+        with inference(graph.module):
+            for batch in batches:
+                graph.module(*batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return average_by_set(graph, {name: (sums[name] / counts[name]).tolist() for name in sums})
+
+
+def torch_batches(context: Context, count: int, seed: int) -> "list[tuple[torch.Tensor, ...]]":
+    """Return ``count`` random samples in batches, each with one tensor per input of the model.
+
+    Raises:
+        InputError: there are no samples.
+    """
+    from edgepack.data.splits import arrays_of, take
+    from edgepack.torchnet.training import to_tensor
+
+    indices = chosen(context, count, seed)
+    if context.data is not None:
+        arrays = arrays_of(take(context.data.x_train, indices))
+        return list(zip(*(to_tensor(array).split(_BATCH) for array in arrays), strict=True))
+    samples = context.samples or {}
+    return [tuple(to_tensor(samples[each.name][index]) for each in context.inputs) for index in indices]

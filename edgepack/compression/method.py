@@ -8,21 +8,37 @@ onnx or numpy, because recipes are read without them. docs/add-a-compression-met
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
-from edgepack.base.progress import Progress, silent
-from edgepack.errors import EdgepackError, InputError
-from edgepack.spec import Input, Model, Spec, Train
-from edgepack.torchnet.objective import Objective
+from edgepack.compression.context import Context, StepFile
+from edgepack.errors import InputError
+from edgepack.spec import Spec
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
-    from edgepack.data import Splits
     from edgepack.torchnet.checkpoint import Rebuild
+
+__all__ = [
+    "Context",
+    "EitherMethod",
+    "Level",
+    "Method",
+    "Metrics",
+    "Need",
+    "NeedKind",
+    "OnnxMethod",
+    "Step",
+    "StepFile",
+    "TorchMethod",
+    "TorchResult",
+    "Trait",
+    "never",
+    "nothing",
+    "require_consistent",
+]
 
 Level = Literal["torch", "onnx"]
 """What a method modifies: a ``torch.nn.Module`` before export, or an .onnx file after export."""
@@ -66,136 +82,6 @@ class Need:
 
 
 @dataclass(frozen=True)
-class StepFile:
-    """A file or user code that a step refers to: it is checked, part of the cache key, and available in the context.
-
-    Attributes:
-        option: its path in the step: ``("teachers", 0, "weights")``.
-        value: the value there: a path relative to the recipe, or ``module:callable``.
-        kind: which of the two.
-        suffixes: allowed suffixes of a file name; empty allows any.
-        arguments: parameters that a callable is called with.
-    """
-
-    option: tuple[str | int, ...]
-    value: str
-    kind: Literal["file", "callable"] = "file"
-    suffixes: tuple[str, ...] = ()
-    arguments: int = 0
-
-    @property
-    def role(self) -> str:
-        """Its name in the cache key and in the reasons for a re-run: ``teachers.0.weights``."""
-        return ".".join(map(str, self.option))
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a method may use in addition to the model.
-
-    Files and code are looked up by their value in the step; only those returned by ``Method.files`` are
-    available, because others would be missing from the cache key.
-
-    Attributes:
-        inputs: the model's inputs, including the batch axis.
-        data: labelled samples; a method that requires them declares it in ``needs`` and raises an error if there are none.
-        samples: the recipe's inputs without labels, by name, each ``[N, *shape]`` with the batch axis; they satisfy the
-            need for samples where there is no ``data``.
-        progress: called with the step's progress.
-        teacher: builds the original model, before any step; None if not requested or if the model is not a torch one.
-        files: the step's files, as returned by ``Method.files``.
-        base: the recipe's folder.
-        rebuilders: by method, for loading weights from checkpoints.
-    """
-
-    inputs: tuple[Input, ...]
-    data: "Splits | None" = None
-    samples: "Mapping[str, np.ndarray] | None" = field(default=None, kw_only=True)
-    progress: Progress = field(default=silent)
-    teacher: "Callable[[], torch.nn.Module] | None" = None
-    files: "tuple[StepFile, ...]" = ()
-    base: Path = Path()
-    rebuilders: "Mapping[str, Rebuild]" = field(default_factory=dict)
-
-    def score(self, module: "torch.nn.Module") -> float | None:
-        """Return the recipe's metric of ``module`` on the test split, for the report only; None without data."""
-        from edgepack.torchnet.training import accuracy
-
-        return None if self.data is None else accuracy(module, self.data.x_test, self.data.y_test)
-
-    def train(
-        self, module: "torch.nn.Module", spec: Train, objective: "Objective | None" = None
-    ) -> dict[str, float]:
-        """Train ``module`` in place as :func:`edgepack.torchnet.training.train` does; zeros of pruned weights stay zero.
-
-        Raises:
-            InputError: there is no data, or as ``train``.
-        """
-        from edgepack.torchnet.sparsity import keeping_zeros
-        from edgepack.torchnet.training import train
-
-        if self.data is None:
-            raise InputError(
-                "training needs samples",
-                next="add a data block to the recipe, or remove the option that trains",
-            )
-        kept = keeping_zeros(module, objective or Objective())
-        return train(module, self.data, spec, self.progress, objective=kept)
-
-    def path(self, value: str) -> Path:
-        """Return the path of the file that the step refers to as ``value``.
-
-        Raises:
-            EdgepackError: it is not in ``Method.files``.
-        """
-        self._require_declared(value, "file")
-        return self.base / value
-
-    def function(self, reference: str) -> "Callable[..., Any]":
-        """Return the callable for ``module:callable``; its exceptions are reported with the user's file and line.
-
-        Raises:
-            EdgepackError: it is not in ``Method.files``.
-            InputError: the module cannot be imported, or has no such callable.
-        """
-        from edgepack.data.user_code import call_user_code, importable, resolve
-
-        self._require_declared(reference, "callable")
-        with importable(self.base):
-            function = resolve(reference, self.base)
-
-        def call(*args: Any) -> Any:
-            with importable(self.base):
-                return call_user_code(function, reference, self.base, *args)
-
-        return call
-
-    def module(self, source: str, weights: str | None = None) -> "torch.nn.Module":
-        """Build the module for ``module:callable`` in eval mode, with weights loaded from a file.
-
-        Used for teachers; a step may have several. Weights may be a checkpoint written by edgepack.
-
-        Raises:
-            EdgepackError: one of them is not in ``Method.files``.
-            InputError: as for ``model.source`` and ``model.weights`` of a recipe.
-        """
-        from edgepack.torchnet.source import load_source
-
-        self._require_declared(source, "callable")
-        if weights is not None:
-            self._require_declared(weights, "file")
-        return load_source(Model(source=source, weights=weights), self.base, self.rebuilders).module
-
-    def _require_declared(self, value: str, kind: str) -> None:
-        if not any(file.value == value and file.kind == kind for file in self.files):
-            raise EdgepackError(
-                f"the method uses the {kind} {value!r}, which its files(step) does not return",
-                why="everything that a step reads must be in its cache key",
-                next="return a StepFile for it from the method's files",
-            )
-
-
-@dataclass(frozen=True)
 class TorchResult:
     """The result of a method on torch.
 
@@ -212,8 +98,23 @@ class TorchResult:
 
 
 def nothing(_step: Any) -> tuple[Any, ...]:
-    """Return no needs, or no files."""
+    """Return no needs, no files, or no conflicts."""
     return ()
+
+
+def require_consistent(step: Step, conflicts: tuple[tuple[str, str], ...]) -> None:
+    """Refuse options that contradict each other, for a step that no recipe's check has seen.
+
+    Raises:
+        InputError: with the first of the conflicts.
+    """
+    for option, message in conflicts:
+        raise InputError(message, where=f"compress, {step.method}, {option}")
+
+
+def never(_step: Any) -> bool:
+    """Whether the result depends on the targets: it does not."""
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +127,8 @@ class Method(ABC, Generic[T]):
         files: returns the files and user code that the step refers to.
         leaves: what its result has that a later step may destroy.
         destroys: by what an earlier step left, why this method makes no sense after it.
+        conflicts: returns options of a step that contradict each other: the key to point at, and what is wrong.
+        by_target: whether a step's result depends on the recipe's targets: only then is ``Context.lanes`` set.
         distributions: packages whose versions may affect the result.
         sources: files and folders with its code: relative to edgepack's package, or absolute. Empty means the whole
             package that defines ``spec``, which is right for external methods.
@@ -237,6 +140,8 @@ class Method(ABC, Generic[T]):
     files: Callable[[T], tuple[StepFile, ...]] = nothing
     leaves: frozenset[Trait] = frozenset()
     destroys: Mapping[Trait, str] = field(default_factory=dict)
+    conflicts: "Callable[[T], tuple[tuple[str, str], ...]]" = nothing
+    by_target: Callable[[T], bool] = never
     distributions: tuple[str, ...] = ()
     sources: tuple[str | Path, ...] = ()
     origin: str = "edgepack"
@@ -249,8 +154,16 @@ class Method(ABC, Generic[T]):
 
     @property
     @abstractmethod
-    def level(self) -> Level:
-        """What it modifies."""
+    def levels(self) -> tuple[Level, ...]:
+        """What it can modify; the first of them that the model still has is used."""
+
+    @abstractmethod
+    def on(self, level: Level) -> "TorchMethod[T] | OnnxMethod[T]":
+        """Return the method for one of its levels.
+
+        Raises:
+            ValueError: it has no such level.
+        """
 
     @property
     def summary(self) -> str:
@@ -286,9 +199,15 @@ class TorchMethod(Method[T]):
     rebuild: "Rebuild | None" = None
 
     @property
-    def level(self) -> Level:
-        """What it modifies."""
-        return "torch"
+    def levels(self) -> tuple[Level, ...]:
+        """What it can modify."""
+        return ("torch",)
+
+    def on(self, level: Level) -> "TorchMethod[T]":
+        """Return the method itself."""
+        if level != "torch":
+            raise ValueError(f"{self.name} does not work on .onnx files")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,6 +221,53 @@ class OnnxMethod(Method[T]):
     apply: Callable[[Path, Path, T, Context], Metrics]
 
     @property
-    def level(self) -> Level:
-        """What it modifies."""
-        return "onnx"
+    def levels(self) -> tuple[Level, ...]:
+        """What it can modify."""
+        return ("onnx",)
+
+    def on(self, level: Level) -> "OnnxMethod[T]":
+        """Return the method itself."""
+        if level != "onnx":
+            raise ValueError(f"{self.name} does not work on torch modules")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class EitherMethod(Method[T]):
+    """A method for both levels, under one name: on the torch module if the model is one at that place, else on the file.
+
+    The two share ``spec``, ``files``, ``leaves``, ``destroys`` and ``conflicts``; what a step needs may differ. Create it with
+    :meth:`of`.
+
+    Attributes:
+        torch: the method on torch modules.
+        onnx: the method on .onnx files.
+    """
+
+    torch: TorchMethod[T]
+    onnx: OnnxMethod[T]
+
+    @classmethod
+    def of(cls, torch: TorchMethod[T], onnx: OnnxMethod[T]) -> "EitherMethod[T]":
+        """Join the two; what they share is that of ``torch``."""
+        return cls(
+            spec=torch.spec,
+            files=torch.files,
+            leaves=torch.leaves,
+            destroys=torch.destroys,
+            conflicts=torch.conflicts,
+            by_target=torch.by_target,
+            distributions=tuple(dict.fromkeys((*torch.distributions, *onnx.distributions))),
+            sources=tuple(dict.fromkeys((*torch.sources, *onnx.sources))),
+            torch=torch,
+            onnx=onnx,
+        )
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """What it can modify."""
+        return ("torch", "onnx")
+
+    def on(self, level: Level) -> TorchMethod[T] | OnnxMethod[T]:
+        """Return the method for ``level``."""
+        return replace(self.torch if level == "torch" else self.onnx, origin=self.origin)

@@ -1,9 +1,30 @@
-"""Which steps make no sense after which others."""
+"""Where steps run, and which make no sense after which others."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edgepack.compression.method import Method, Step
+from edgepack.compression.method import Level, Method, Step
+
+
+def levels_of(
+    steps: Sequence[Step], methods: Mapping[str, Method[Any]], *, torch: bool = True
+) -> tuple[Level, ...]:
+    """Return the level at which each step runs: on the torch module until one needs the .onnx file, then on the file.
+
+    A method for torch modules alone has the level ``torch`` wherever it stands.
+
+    Args:
+        steps: the steps of a recipe, in order.
+        methods: the methods by name.
+        torch: whether the model is a torch module at first.
+    """
+    levels: list[Level] = []
+    for step in steps:
+        possible = methods[step.method].levels
+        level: Level = "torch" if "torch" in possible and (torch or "onnx" not in possible) else "onnx"
+        torch = torch and level == "torch"
+        levels.append(level)
+    return tuple(levels)
 
 
 def misplaced(steps: Sequence[Step], methods: Mapping[str, Method[Any]]) -> Iterator[tuple[int, str]]:

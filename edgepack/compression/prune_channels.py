@@ -1,124 +1,191 @@
-"""Structured pruning: remove whole channels, which speeds up every runtime.
+"""Structured pruning: remove whole channels, neurons and attention heads, which speeds up every runtime.
 
-Channels that must be removed together are determined from the traced graph (edgepack/torchnet/channels), their
-importance by edgepack/compression/importance.py.
+Channels that must be removed together are determined from the traced graph (edgepack/torchnet/channels), or from the
+ONNX graph (edgepack/compression/prune_onnx_channels.py); their importance by importance.py, how many of them are kept by
+channel_choice.py.
 """
 
-import math
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from edgepack.compression.method import Context, Need, Step, TorchMethod, TorchResult
-from edgepack.compression.selection import select
+from edgepack.compression.channel_choice import PruneChannels, conflicts
+from edgepack.compression.method import (
+    Context,
+    EitherMethod,
+    Need,
+    OnnxMethod,
+    TorchMethod,
+    TorchResult,
+    require_consistent,
+)
+from edgepack.compression.prune_onnx_channels import apply as apply_onnx
 from edgepack.errors import EdgepackError, InputError
-from edgepack.spec import Train
 
 if TYPE_CHECKING:
     import torch
 
+    from edgepack.compression.channel_choice import Start
     from edgepack.torchnet.channels import ChannelGraph, ChannelGroup
 
 _TOLERANCE = 1e-3  # relative; pruning only removes terms from sums, apart from rounding
-
-
-class PruneChannels(Step):
-    """Remove the least important channels of each layer, then fine-tune."""
-
-    method: Literal["prune-channels"]
-    ratio: float = Field(gt=0, lt=1, description="Share of channels removed from each prunable layer.")
-    criterion: Literal["l1", "l2", "bn"] = Field(
-        default="l1", description="Importance: norm of the filter, or scale of its batch normalisation."
-    )
-    round_to: int = Field(default=1, ge=1, description="Round the remaining channels to a multiple of this.")
-    skip: tuple[str, ...] = Field(
-        default=(), description="Layers that keep all channels: names, with * and ? as wildcards."
-    )
-    fine_tune: Train | None = Field(default=None, description="Fine-tune afterwards, on the training split.")
 
 
 def apply(module: "torch.nn.Module", step: PruneChannels, context: Context) -> TorchResult:
     """Prune a copy of ``module``, check it against the original with those channels masked, fine-tune it.
 
     Metrics: ``parameters`` and ``macs`` as ``[before, after]``; ``layers``: name to channels ``[before,
-    after]``; ``kept_whole``: name to the reason why a layer was not pruned; with data, ``accuracy`` (test,
-    0..1) ``before``, ``pruned`` and after ``fine_tune``.
+    after]``; ``kept_whole``: name to the reason why a layer was not pruned; with data, ``accuracy`` (the recipe's metric
+    on the test split) ``before``, ``pruned`` and after ``fine_tune``.
 
     Raises:
         InputError: if the model cannot be traced, nothing in it can be pruned, a ``skip`` name is
-            unknown, the criterion does not apply, or fine-tuning lacks data.
+            unknown, the criterion does not apply, a budget cannot be met, or samples are missing.
     """
     import copy
 
-    from edgepack.torchnet.channels import analyse, remove
+    from edgepack.compression.channel_choice import Start, nothing_removed
     from edgepack.torchnet.layers import count_module, example_inputs
 
+    require_consistent(step, conflicts(step))
     pruned = copy.deepcopy(module).eval()
     examples = example_inputs(context.inputs)
-    graph = analyse(pruned, examples)
-    producers = {name: (name,) for name in graph.producers}
-    for name in select(step.skip, producers, kind="layer", where="compress, prune-channels, skip"):
-        graph.sets.lock(graph.outputs[name], "skipped by the recipe")
-    removed: set[int] = set()
-    for group in graph.groups():
-        removed |= _least_important(graph, group, step)
-    if not removed:
-        raise InputError(
-            f"{type(module).__name__} has no channels to remove with ratio {step.ratio:g}, round_to {step.round_to}",
-            why="; ".join(f"{name}: {why}" for name, why in list(graph.reasons().items())[:4]) or None,
-            next="raise ratio, lower round_to, or remove this step",
-        )
     before = count_module(pruned, examples)
-    widths = {name: graph.width(name) for name in graph.producers}
-    expected = _masked_outputs(pruned, graph, removed, examples)
-    remove(graph, removed)
-    _check_equal(pruned, examples, expected)
+    start, accuracy = Start(), {}
+    if context.data is not None:
+        accuracy["before"] = context.score(module)
+    for iteration in range(1, step.iterations + 1):
+        graph, removed = _prune_once(pruned, step, context, iteration / step.iterations, start)
+        if not removed:
+            continue
+        if context.data is not None:
+            accuracy["pruned"] = context.score(pruned)
+        if step.fine_tune is not None:
+            context.train(pruned, step.fine_tune)
+            accuracy["fine_tune"] = context.score(pruned)
     after = count_module(pruned, examples)
+    if after == before:
+        raise nothing_removed(type(module).__name__, step, graph)
     metrics: dict[str, Any] = {
         "parameters": [before.parameters, after.parameters],
         "macs": [before.macs, after.macs],
-        "layers": {name: [width, graph.width(name)] for name, width in widths.items()},
+        "layers": {name: [width, graph.width(name)] for name, width in start.widths.items()},
         "kept_whole": graph.reasons(),
     }
-    if context.data is not None:
-        metrics["accuracy"] = {"before": context.score(module), "pruned": context.score(pruned)}
-    if step.fine_tune is not None:
-        context.train(pruned, step.fine_tune)
-        metrics["accuracy"]["fine_tune"] = context.score(pruned)
+    if accuracy:
+        metrics["accuracy"] = accuracy
     return TorchResult(pruned, metrics)
 
 
 def _needs(step: PruneChannels) -> tuple[Need, ...]:
-    return (Need("labels", "fine-tuning", "fine_tune"),) if step.fine_tune is not None else ()
+    needs = []
+    if step.fine_tune is not None:
+        needs.append(Need("labels", "fine-tuning", "fine_tune"))
+    if step.criterion == "taylor":
+        needs.append(Need("labels", "the criterion taylor", "criterion"))
+    if step.criterion == "activation":
+        needs.append(Need("samples", "the criterion activation", "criterion"))
+    return tuple(needs)
 
 
-METHOD = TorchMethod(
-    spec=PruneChannels,
-    apply=apply,
-    needs=_needs,
-    distributions=("torch",),
-    sources=(
-        "compression/importance.py",
-        "compression/prune_channels.py",
-        "compression/selection.py",
-        "torchnet/channels",
+def _needs_onnx(step: PruneChannels) -> tuple[Need, ...]:
+    needs = [each for each in _needs(step) if each.kind == "samples"]
+    if step.fine_tune is not None:
+        needs.append(Need("gradients", "fine-tuning", "fine_tune"))
+    if step.criterion == "taylor":
+        needs.append(Need("gradients", "the criterion taylor", "criterion"))
+    return tuple(needs)
+
+
+_QUANTIZED = "its layers have scales for each channel; prune before quantizing"
+_SHARED = (
+    "compression/channel_choice.py",
+    "compression/feeding.py",
+    "compression/prune_channels.py",
+    "compression/ranking.py",
+    "compression/selection.py",
+    "compression/widths.py",
+    "torchnet/channels",
+)
+
+METHOD = EitherMethod.of(
+    TorchMethod(
+        spec=PruneChannels,
+        apply=apply,
+        needs=_needs,
+        conflicts=conflicts,
+        by_target=lambda step: step.round_to == "auto",
+        destroys={
+            "encoded": "its layers store codes in place of the weights that would be removed",
+            "fake-quantized": _QUANTIZED,
+            "quantized": _QUANTIZED,
+        },
+        distributions=("torch",),
+        sources=(*_SHARED, "compression/importance.py"),
+    ),
+    OnnxMethod(
+        spec=PruneChannels,
+        apply=apply_onnx,
+        needs=_needs_onnx,
+        distributions=("onnx", "onnxruntime", "numpy"),
+        sources=(*_SHARED, "compression/onnx_channels", "compression/prune_onnx_channels.py"),
     ),
 )
 
 
-def _least_important(graph: "ChannelGraph", group: "ChannelGroup", step: PruneChannels) -> set[int]:
-    """Return the members of ``group`` to remove: the least important ones, in multiples of ``round_to``."""
-    from edgepack.compression.importance import importance
+def _prune_once(
+    pruned: "torch.nn.Module", step: PruneChannels, context: Context, share: float, start: "Start"
+) -> "tuple[ChannelGraph, set[int]]":
+    """Prune ``pruned`` in place, to ``share`` of the way; return its channels, and the sets that were removed."""
+    from edgepack.compression.channel_choice import choose, lock_skipped
+    from edgepack.torchnet.channels import analyse, remove
+    from edgepack.torchnet.layers import example_inputs, layer_macs
 
-    # With n channels per member, keeping a multiple of this many members keeps a multiple of round_to channels.
-    multiple = math.lcm(*(step.round_to // math.gcd(step.round_to, n) for n in group.multiplicity.values()))
-    size = len(group.members)
-    keep = max(multiple, round(size * (1 - step.ratio) / multiple) * multiple)
-    if keep >= size:
-        return set()
-    scores = importance(graph, group, step.criterion)
-    order = sorted(range(size), key=lambda i: (scores[i], -i))
-    return {group.members[i] for i in order[: size - keep]}
+    examples = example_inputs(context.inputs)
+    graph = analyse(pruned, examples)
+    lock_skipped(graph, step)
+    start.widths = start.widths or {name: graph.width(name) for name in graph.producers}
+    macs, elements = graph.macs(layer_macs(pruned, examples)), graph.elements()
+    groups = graph.groups()
+    removed = choose(
+        groups,
+        _scores(graph, groups, step, context),
+        step,
+        context.lanes,
+        share=share,
+        start=start,
+        costs={
+            "macs": lambda removed: graph.amount(macs, removed),
+            "size": lambda removed: graph.amount(elements, removed),
+        },
+    )
+    if removed:
+        expected = _masked_outputs(pruned, graph, removed, examples)
+        remove(graph, removed)
+        _check_equal(pruned, examples, expected)
+    return graph, removed
+
+
+def _scores(
+    graph: "ChannelGraph", groups: "Sequence[ChannelGroup]", step: PruneChannels, context: Context
+) -> list[list[float]]:
+    """Return the importance of the members of each group."""
+    from edgepack.compression import importance, ranking
+
+    if not groups:
+        return []
+    if step.criterion == "random":
+        return [ranking.random_importance(group, step.seed) for group in groups]
+    if step.criterion == "activation":
+        by_set = importance.activations(graph, importance.torch_batches(context, step.samples, step.seed))
+        return [[by_set.get(root, 0.0) for root in group.members] for group in groups]
+    by_layer = importance.layer_scores(graph, step.criterion, context, step.seed)
+    relative = step.criterion in {"l1", "l2"} or (step.criterion == "bn" and step.scope == "layer")
+    return [
+        ranking.require_scores(
+            ranking.combine(graph, group, by_layer, relative=relative), group, step.criterion
+        )
+        for group in groups
+    ]
 
 
 def _masked_outputs(

@@ -4,13 +4,38 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
 
-from edgepack.compression import prune_channels, quantize_static
+from edgepack.compression import (
+    bf16,
+    cluster,
+    fold,
+    fp16,
+    hash_weights,
+    low_rank,
+    product_quantize,
+    prune_channels,
+    pulse_quantize,
+    quantize_dynamic,
+    quantize_static,
+    quantize_weights,
+    train_quantized,
+)
 from edgepack.compression.entry_points import Registry, with_entry_points
 from edgepack.compression.method import Method, Step
 
 BUILT_IN: dict[str, Method[Any]] = {
+    "bf16": bf16.METHOD,
+    "cluster": cluster.METHOD,
+    "fold": fold.METHOD,
+    "fp16": fp16.METHOD,
+    "hash-weights": hash_weights.METHOD,
+    "low-rank": low_rank.METHOD,
+    "product-quantize": product_quantize.METHOD,
     "prune-channels": prune_channels.METHOD,
+    "pulse-quantize": pulse_quantize.METHOD,
+    "quantize-dynamic": quantize_dynamic.METHOD,
     "quantize-static": quantize_static.METHOD,
+    "quantize-weights": quantize_weights.METHOD,
+    "train-quantized": train_quantized.METHOD,
 }
 
 REGISTRY: Registry = with_entry_points(BUILT_IN)

@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from math import prod
 
 from edgepack.compression import Need
-from edgepack.compression.ordering import misplaced
+from edgepack.compression.method import Level
+from edgepack.compression.ordering import levels_of, misplaced
 from edgepack.compression.registry import METHODS
 from edgepack.config.problems import DataProblem, Location
 from edgepack.config.recipe import Recipe
 from edgepack.spec import Data, Model, RecipeInput, Text
 
-ONE_INPUT = "`data` supports models with one input only; for several inputs without labels, use `samples`"
+ONE_INPUT = "samples of images and text are of one input; for several inputs use `source` or `npz`"
+_OF_SOURCE = ("sqnr", "agreement")
 
 
 def contradictions(recipe: Recipe) -> Iterator[DataProblem]:
@@ -23,6 +25,7 @@ def contradictions(recipe: Recipe) -> Iterator[DataProblem]:
             yield DataProblem(("samples",), message, on_key=True)
     else:
         yield from _needs_data(recipe)
+    yield from _task(recipe)
     yield from _needs_torch(recipe)
     yield from _sample_problems(recipe)
     yield from _steps(recipe)
@@ -93,7 +96,7 @@ def _in_range(value: int, dtype: str) -> bool:
 
 
 def _data(data: Data) -> Iterator[DataProblem]:
-    kinds = ("source", "npz", "images", "csv", "jsonl")
+    kinds = ("source", "npz", "images", "idx", "csv", "jsonl")
     given = [kind for kind in kinds if getattr(data, kind) is not None]
     if len(given) != 1:
         got = f", got {' and '.join(given)}" if given else ""
@@ -120,11 +123,37 @@ def _data(data: Data) -> Iterator[DataProblem]:
         )
 
 
+def _task(recipe: Recipe) -> Iterator[DataProblem]:
+    """The metric and the loss."""
+    own = recipe.metric is not None and ":" in recipe.metric
+    if own and recipe.higher_is_better is None:
+        message = "say which of two values is better: set `higher_is_better` to true or false"
+        yield DataProblem(("metric",), message, depends=(("metric",), ("higher_is_better",)))
+    if not own and recipe.higher_is_better is not None:
+        known = recipe.metric or "the default metric"
+        message = f"`higher_is_better` is known of {known}; set it with a metric of your own only"
+        yield DataProblem(
+            ("higher_is_better",), message, on_key=True, depends=(("metric",), ("higher_is_better",))
+        )
+    if recipe.metric is not None and recipe.data is None:
+        if recipe.metric not in _OF_SOURCE:
+            yield DataProblem(("metric",), f"{recipe.metric} needs `data`", depends=(("metric",), ("data",)))
+        elif recipe.samples is None:
+            message = f"{recipe.metric} needs `data` or `samples`"
+            yield DataProblem(("metric",), message, depends=(("metric",), ("data",), ("samples",)))
+    trains = recipe.model.train is not None or any(
+        getattr(step, "fine_tune", None) is not None for step in recipe.compress
+    )
+    if recipe.loss is not None and not trains and recipe.data is None:
+        yield DataProblem(("loss",), "training needs `data`", on_key=True, depends=(("loss",), ("data",)))
+
+
 def _sample_problems(recipe: Recipe) -> Iterator[DataProblem]:
     """Check that samples of the data block match the model's input."""
     if recipe.data is None:
         return
-    if len({entry.name for entry in recipe.model.fed}) > 1:
+    one = any(getattr(recipe.data, kind) is not None for kind in ("images", "idx", "csv", "jsonl"))
+    if one and len({entry.name for entry in recipe.model.fed}) > 1:
         yield DataProblem(("model", "inputs", 1), ONE_INPUT)
     if len(recipe.model.fed) != 1:
         return
@@ -162,10 +191,13 @@ def _needs_data(recipe: Recipe) -> Iterator[DataProblem]:
 
 
 def _needs_torch(recipe: Recipe) -> Iterator[DataProblem]:
-    if recipe.model.source is not None:
-        return
+    levels = _levels(recipe)
     for index, need in _needs(recipe):
-        if need.kind in {"teacher", "gradients"}:
+        if need.kind == "gradients" and levels[index] == "onnx" and recipe.model.source is not None:
+            method = recipe.compress[index].method
+            message = f"{need.purpose} needs the torch module, but {method} runs on the .onnx file here: put it before {recipe.compress[levels.index('onnx')].method}"
+            yield DataProblem(("compress", index, need.option), message, on_key=need.option != "method")
+        elif need.kind in {"teacher", "gradients"} and recipe.model.source is None:
             where, on_key = ("compress", index, need.option), need.option != "method"
             message = f"{need.purpose} needs a torch model: model.source"
             yield DataProblem(where, message, on_key=on_key, depends=(("model", "source"), ("model", "onnx")))
@@ -173,16 +205,21 @@ def _needs_torch(recipe: Recipe) -> Iterator[DataProblem]:
 
 def _needs(recipe: Recipe) -> Iterator[tuple[int, Need]]:
     """The needs of each step, with the step's index."""
-    for index, step in enumerate(recipe.compress):
-        for need in METHODS[step.method].needs(step):
+    for index, (step, level) in enumerate(zip(recipe.compress, _levels(recipe), strict=True)):
+        for need in METHODS[step.method].on(level).needs(step):
             yield index, need
+
+
+def _levels(recipe: Recipe) -> tuple[Level, ...]:
+    """The level at which each step runs."""
+    return levels_of(recipe.compress, METHODS, torch=recipe.model.source is not None)
 
 
 def _steps(recipe: Recipe) -> Iterator[DataProblem]:
     on_onnx = None
-    for index, step in enumerate(recipe.compress):
+    for index, (step, level) in enumerate(zip(recipe.compress, _levels(recipe), strict=True)):
         here = ("compress", index, "method")
-        if METHODS[step.method].level == "onnx":
+        if level == "onnx":
             on_onnx = on_onnx or step.method
             continue
         if recipe.model.onnx is not None and recipe.model.source is None:
@@ -196,6 +233,10 @@ def _steps(recipe: Recipe) -> Iterator[DataProblem]:
 
     for index, message in misplaced(recipe.compress, METHODS):
         yield DataProblem(("compress", index, "method"), message)
+    for index, step in enumerate(recipe.compress):
+        for option, message in METHODS[step.method].conflicts(step):
+            here, step_itself = ("compress", index, option), ("compress", index)
+            yield DataProblem(here, message, on_key=option != "method", depends=(step_itself,))
 
 
 def _rows(recipe: Recipe) -> Iterator[DataProblem]:

@@ -45,6 +45,8 @@ class Plan:
     path: Path
     targets: tuple[TargetPlan, ...]
     devices: Devices
+    lanes: int = 1
+    """Widest vector register of the recipe's targets, also of those left out by :meth:`only`, in float32 elements."""
 
     @property
     def base(self) -> Path:
@@ -106,7 +108,8 @@ def examine(path: Path, *, running: Running = no_boards) -> CheckedRecipe:
         for entry, target in zip(recipe.targets, rows.targets, strict=True)
         if target is not None
     )
-    return CheckedRecipe((), Plan(recipe, path, targets, rows.devices))
+    lanes = max(target.lanes for target in rows.targets if target is not None)
+    return CheckedRecipe((), Plan(recipe, path, targets, rows.devices, lanes))
 
 
 def require_recipe(path: Path) -> None:

@@ -16,7 +16,7 @@ def methods_table(methods: Iterable[Method[Any]]) -> str:
     """The Markdown table of compression methods."""
     level = {"torch": "the torch module", "onnx": "the .onnx file"}
     rows = [
-        f"| `{method.name}` | {level[method.level]} | {method.origin} | {method.summary} |\n"
+        f"| `{method.name}` | {' or '.join(map(level.__getitem__, method.levels))} | {method.origin} | {method.summary} |\n"
         for method in methods
     ]
     return "".join(("| method | changes | from | what it does |\n", "|---|---|---|---|\n", *rows))

@@ -118,6 +118,11 @@ class Target(Spec):
         return "cuda" if self.gpu else "cpu"
 
     @property
+    def lanes(self) -> int:
+        """Float32 elements in a vector register of the CPU; on a GPU those that a thread loads at once (128 bits)."""
+        return 4 if self.gpu else self.cpu.vector_bits // 32
+
+    @property
     def host_tvm(self) -> dict[str, Any]:
         """The CPU part of TVM's target dict."""
         part: dict[str, Any] = self.tvm["host"] if self.gpu else self.tvm

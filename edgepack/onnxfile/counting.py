@@ -47,13 +47,19 @@ def count(path: Path) -> Counts:
     import onnx
 
     model = onnx.shape_inference.infer_shapes(load_onnx(path), data_prop=True)
-    shapes = _shapes(model)
-    macs = sum(_macs(node, shapes) for node in model.graph.node)
+    macs = sum(macs_by_node(model).values())
     encodings: Counter[str] = Counter()
     constants = encoded_constants(model)
     for constant in constants:
         encodings[constant.encoding] += constant.stored_bytes
     return Counts(_parameters(model, constants), macs, path.stat().st_size, dict(encodings))
+
+
+def macs_by_node(model: "onnx.ModelProto") -> dict[str, int]:
+    """Return the multiply-accumulates of every node that has any, by its name; shapes must be static and inferred."""
+    shapes = _shapes(model)
+    found = {node.name: _macs(node, shapes) for node in model.graph.node}
+    return {name: macs for name, macs in found.items() if macs}
 
 
 def _shapes(model: "onnx.ModelProto") -> dict[str, tuple[int, ...]]:

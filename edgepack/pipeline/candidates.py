@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgepack.compression import Method, Step
-from edgepack.compression.ordering import misplaced
+from edgepack.compression import Method, OnnxMethod, Step, TorchMethod
+from edgepack.compression.ordering import levels_of, misplaced
 from edgepack.compression.registry import METHODS
 from edgepack.spec.candidate import RELEASE
 
@@ -27,8 +27,8 @@ class Candidate:
 
     def __post_init__(self) -> None:
         """Check the order of the steps: the export separates the two levels."""
-        levels = [method_of(step).level for step in self.steps]
-        if levels != sorted(levels, key=("torch", "onnx").index):
+        levels = levels_of(self.steps, METHODS)
+        if list(levels) != sorted(levels, key=("torch", "onnx").index):
             raise ValueError(f"candidate {self.name}: steps on torch must come before steps on ONNX")
         for _, message in misplaced(self.steps, METHODS):
             raise ValueError(f"candidate {self.name}: {message}")
@@ -53,6 +53,12 @@ def step_labels(steps: Sequence[Step]) -> tuple[str, ...]:
         seen[step.method] += 1
         labels.append(f"{step.method}-{seen[step.method]}" if step.method in several else step.method)
     return tuple(labels)
+
+
+def placed_methods(steps: Sequence[Step], *, torch: bool) -> tuple[TorchMethod[Any] | OnnxMethod[Any], ...]:
+    """The method of each step, for the level at which it runs; ``torch`` says what the model is at first."""
+    levels = levels_of(steps, METHODS, torch=torch)
+    return tuple(method_of(step).on(level) for step, level in zip(steps, levels, strict=True))
 
 
 def method_of(step: Step) -> Method[Any]:

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgepack.compression import OnnxMethod, TorchMethod
 from edgepack.config.plan import Plan, TargetPlan
 from edgepack.config.recipe import Tune
 from edgepack.engine.artifact import Artifact
 from edgepack.engine.events import Scope
 from edgepack.engine.stage import F, R, Request, S, Stage
 from edgepack.engine.store import StageRecord
-from edgepack.pipeline.candidates import Candidate
+from edgepack.pipeline.candidates import Candidate, placed_methods
 from edgepack.pipeline.figures import SOURCE, SourceFigures, StepFigures
 from edgepack.pipeline.fingerprint import UserFiles
 from edgepack.remote.boards import Boards, DeviceIdentity
@@ -74,6 +75,11 @@ class CandidateRun(_Run):
     torch_accuracy: float | None = None  # after the last step on torch
     changed_by: tuple[str, ...] = ()  # methods whose changes are stored in the source's weights
     inputs: tuple[Input, ...] = ()  # of the .onnx file, or the recipe's for a torch source
+
+    @property
+    def methods(self) -> tuple[TorchMethod[Any] | OnnxMethod[Any], ...]:
+        """The method of each step, for the level at which it runs."""
+        return placed_methods(self.candidate.steps, torch=self.plan.recipe.model.source is not None)
 
     def take(self, stage: Stage[S, F, R], request: Request[S], record: StageRecord[F]) -> None:
         """Add a stage's result, and the model's figures after it."""

@@ -5,6 +5,7 @@ Imports: base, errors.
 
 from edgepack.spec.base import (
     MAY_BE_EMPTY,
+    ONE_OF,
     PATTERNS,
     Count,
     Filled,
@@ -17,15 +18,20 @@ from edgepack.spec.base import (
     Spec,
     TwoNumbers,
     Version,
+    require_one,
 )
-from edgepack.spec.data import Data, Images, Preprocess, Text
+from edgepack.spec.data import Data, Idx, Images, Preprocess, Text
 from edgepack.spec.document import JsonDocument, SchemaVersionError
 from edgepack.spec.figures import ModelFacts, ModelFigures
 from edgepack.spec.model import DType, Input, Model, RecipeInput, Tensor, Train
+from edgepack.spec.task import BuiltInLoss, BuiltInMetric, Metric, Score
 
 __all__ = [
     "MAY_BE_EMPTY",
+    "ONE_OF",
     "PATTERNS",
+    "BuiltInLoss",
+    "BuiltInMetric",
     "Count",
     "DType",
     "Data",
@@ -33,9 +39,11 @@ __all__ = [
     "Finite",
     "Glibc",
     "GpuArch",
+    "Idx",
     "Images",
     "Input",
     "JsonDocument",
+    "Metric",
     "Model",
     "ModelFacts",
     "ModelFigures",
@@ -44,6 +52,7 @@ __all__ = [
     "RecipeInput",
     "Reference",
     "SchemaVersionError",
+    "Score",
     "Share",
     "Spec",
     "Tensor",
@@ -51,4 +60,5 @@ __all__ = [
     "Train",
     "TwoNumbers",
     "Version",
+    "require_one",
 ]

@@ -13,9 +13,14 @@ from edgepack.compression.registry import METHODS, CompressStep
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_has_a_stage_a_spec_and_an_apply(name):
     method = METHODS[name]
-    assert isinstance(method, TorchMethod | OnnxMethod)
-    assert method.level in {"torch", "onnx"}
-    assert callable(method.apply)
+    for level in method.levels:
+        one = method.on(level)
+        assert isinstance(one, {"torch": TorchMethod, "onnx": OnnxMethod}[level])
+        assert callable(one.apply)
+        assert one.spec is method.spec
+    for level in {"torch", "onnx"} - set(method.levels):
+        with pytest.raises(ValueError, match=name):
+            method.on(level)
     assert method.name == name
     assert method.summary.endswith(".")
     assert sys.modules[method.spec.__module__].__doc__
@@ -34,7 +39,7 @@ def test_steps_are_told_apart_by_method_and_strict():
     assert (step.ratio, step.skip) == (0.5, ("fc",))
     for wrong in (
         '{"method": "prune", "ratio": 0.5}',
-        '{"method": "prune-channels"}',
+        '{"method": "prune-channels", "ratio": "half"}',
         '{"method": "prune-channels", "ratio": 1}',
         '{"method": "prune-channels", "ratio": 0.5, "rate": 1}',
         '{"method": "quantize-static", "ratio": 0.5}',

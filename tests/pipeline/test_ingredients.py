@@ -32,10 +32,8 @@ from edgepack.spec import Model, Train
 
 RPI4, ORIN = load_target("rpi4"), load_target("jetson-orin")
 SOURCE = "edgepack.zoo.digits:network"
-STEPS = {
-    "prune-channels": BUILT_IN["prune-channels"].spec(method="prune-channels", ratio=0.5),
-    "quantize-static": BUILT_IN["quantize-static"].spec(method="quantize-static"),
-}
+OPTIONS = {"low-rank": {"rank": 2}, "prune-channels": {"ratio": 0.5}}  # those without a default
+STEPS = {name: method.spec(method=name, **OPTIONS.get(name, {})) for name, method in BUILT_IN.items()}
 TORCH_STEP = TorchStepSpec(
     source=SOURCE, inputs=(), data=None, step=STEPS["prune-channels"], rebuilt=Rebuilt()
 )
@@ -69,7 +67,7 @@ ALSO = {
 NOUNS = (
     "base/", "config/", "engine/", "errors.py", "spec/", "pipeline/candidates.py", "pipeline/contract.py", "pipeline/figures.py",
     "pipeline/fingerprint.py", "pipeline/state.py", "remote/boards.py", "compression/registry.py", "compression/__init__.py",
-    "compression/method.py", "lower/result.py",
+    "compression/context.py", "compression/method.py", "lower/result.py",
 )  # fmt: skip
 MOVERS = {
     "tune": ("bundle", "remote"),
@@ -156,11 +154,13 @@ def test_a_stage_declares_the_code_that_shapes_its_result(stage, monkeypatch):
     assert missing == set()
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_a_method_declares_the_code_that_shapes_its_result(name):
-    method = BUILT_IN[name]
-    stage = next(s for s in STAGES if type(s).__name__ == f"Compress{method.level.capitalize()}Stage")
-    spec = TORCH_STEP if method.level == "torch" else ONNX_STEP
+@pytest.mark.parametrize(
+    ("name", "level"), [(name, level) for name, method in BUILT_IN.items() for level in method.levels]
+)
+def test_a_method_declares_the_code_that_shapes_its_result(name, level):
+    method = BUILT_IN[name].on(level)
+    stage = next(s for s in STAGES if type(s).__name__ == f"Compress{level.capitalize()}Stage")
+    spec = TORCH_STEP if level == "torch" else ONNX_STEP
     parts = stage.ingredients(spec.model_copy(update={"step": STEPS[name]})).sources
     own = Path(inspect.getfile(method.apply))
     assert {path for path in _reached(own, "apply") if not _covered(path, parts)} == set()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from pydantic import SerializeAsAny
 
@@ -12,11 +13,16 @@ from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.figures import StepFigures
 from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages import onnx_models, torch_models
-from edgepack.pipeline.stages.samples import samples, samples_for, unlabelled
+from edgepack.pipeline.stages.samples import of_source, samples, samples_for, source_outputs, unlabelled
 from edgepack.pipeline.state import CandidateRun, Resources
-from edgepack.spec import Data, Input, Spec
+from edgepack.spec import Data, Input, Metric, Spec
 
-_SOURCES = ("compression/__init__.py", "compression/method.py", "pipeline/stages/compress_onnx.py")
+_SOURCES = (
+    "compression/__init__.py",
+    "compression/context.py",
+    "compression/method.py",
+    "pipeline/stages/compress_onnx.py",
+)
 
 
 class OnnxStepSpec(Spec):
@@ -26,6 +32,8 @@ class OnnxStepSpec(Spec):
     data: Data | None
     step: SerializeAsAny[Step]
     samples: str | None = None
+    metric: Metric = Metric()
+    lanes: int | None = None  # of the targets, if the result depends on them
 
 
 class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
@@ -36,7 +44,7 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
 
     def ingredients(self, spec: OnnxStepSpec) -> Ingredients:
         """The code and tools of this method only."""
-        method = method_of(spec.step)
+        method = method_of(spec.step).on("onnx")
         tools, sources = (
             (*onnx_models.TOOLS, *method.tools()),
             (*onnx_models.SOURCES, *_SOURCES, *method.code()),
@@ -48,39 +56,47 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
 
     def requests(self, at: CandidateRun) -> Sequence[Callable[[], Request[OnnxStepSpec]]]:
         """One request for each step on ONNX."""
-        labelled = zip(at.candidate.labels, at.candidate.steps, strict=True)
+        steps = enumerate(at.methods)
         return [
-            partial(self._step, at, label, step)
-            for label, step in labelled
-            if isinstance(method_of(step), OnnxMethod)
+            partial(self._step, at, number, method)
+            for number, method in steps
+            if isinstance(method, OnnxMethod)
         ]
 
-    def _step(self, at: CandidateRun, label: str, step: Step) -> Request[OnnxStepSpec]:
+    def _step(self, at: CandidateRun, number: int, method: OnnxMethod[Any]) -> Request[OnnxStepSpec]:
         """The request for one step, on the output of the previous ones."""
-        recipe = at.plan.recipe
-        own = samples_for(method_of(step), step, recipe.samples)
-        spec = OnnxStepSpec(inputs=at.inputs, data=recipe.data, samples=own, step=step)
+        recipe, step = at.plan.recipe, at.candidate.steps[number]
+        metric = recipe.scored_by
+        own = samples_for(method, step, recipe.samples, metric)
+        lanes = at.plan.lanes if method.by_target(step) else None
+        spec = OnnxStepSpec(
+            inputs=at.inputs, data=recipe.data, samples=own, step=step, metric=metric, lanes=lanes
+        )
         files = {**at.files.data, **(at.files.samples if own else {}), "onnx": at.artifacts["onnx"]}
-        files |= step_inputs(method_of(step).files(step), at.plan.base)
-        return Request(spec, files, label, aliases=(step.method,))
+        files |= {**at.files.metric, **of_source(at.artifacts)}
+        files |= step_inputs(method.files(step), at.plan.base)
+        return Request(spec, files, at.candidate.labels[number], aliases=(step.method,))
 
     def run(self, work: Work[OnnxStepSpec, Resources]) -> StageResult[StepFigures]:
         """Apply the method to the file."""
-        method = method_of(work.spec.step)
+        method = method_of(work.spec.step).on("onnx")
         if not isinstance(method, OnnxMethod):
             raise TypeError(f"{method.name} is not a method on ONNX")
         out = work.scratch / "model.onnx"
         base = work.resources.base
         context = Context(
             work.spec.inputs,
-            samples(work.spec.data, base),
+            samples(work.spec.data, base, work.spec.inputs),
             work.progress,
             samples=unlabelled(work.spec.samples, work.spec.inputs, base),
             files=method.files(work.spec.step),
             base=base,
             rebuilders=torch_models.rebuilders(),
+            metric=work.spec.metric,
+            source_outputs=source_outputs(work.inputs),
+            lanes=work.spec.lanes or 1,
         )
         metrics = method.apply(work.inputs["onnx"], out, work.spec.step, context)
-        facts = onnx_models.facts(out, context.data)
+        facts = onnx_models.facts(out, context.evaluation)
         figures = StepFigures.of_step(method.name, "onnx", metrics, facts)
         return StageResult(figures, {"onnx": Output(out, "onnx", f"{method.name}.onnx")})

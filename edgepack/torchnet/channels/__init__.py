@@ -4,7 +4,8 @@ Imports: data, errors, torchnet.layers.
 """
 
 from edgepack.torchnet.channels.analysis import analyse
-from edgepack.torchnet.channels.graph import ChannelGraph, ChannelGroup
+from edgepack.torchnet.channels.graph import ChannelGraph
 from edgepack.torchnet.channels.surgery import mask, remove
+from edgepack.torchnet.channels.table import ChannelGroup, ChannelTable, Volume
 
-__all__ = ["ChannelGraph", "ChannelGroup", "analyse", "mask", "remove"]
+__all__ = ["ChannelGraph", "ChannelGroup", "ChannelTable", "Volume", "analyse", "mask", "remove"]

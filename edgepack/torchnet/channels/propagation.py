@@ -30,7 +30,8 @@ _BINARY = frozenset(
     )
 )
 _QUESTIONS = frozenset(("size", "dim", "getattr"))  # they depend only on the shape
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -94,22 +95,15 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
             graph.inputs[name] = incoming.numbers
             graph.outputs[name] = sets.fresh(n_out)
             if not is_linear and layer.groups > 1:
-                self._tie_groups(incoming.numbers, graph.outputs[name], layer.groups)
+                graph.tie_groups(incoming.numbers, graph.outputs[name], layer.groups)
         else:  # the layer is used more than once
-            self._tie(graph.inputs[name], incoming.numbers)
+            graph.tie(graph.inputs[name], incoming.numbers)
         if name in self._shared:
             sets.lock([*incoming.numbers, *graph.outputs[name]], "its weights are shared with another layer")
         return Tracked(axis, graph.outputs[name])
 
-    def _tie_groups(self, incoming: list[int], outgoing: list[int], groups: int) -> None:
-        """Keep or remove whole groups, with their inputs and outputs."""
-        reads, writes = len(incoming) // groups, len(outgoing) // groups
-        for g in range(groups):
-            block = [*incoming[g * reads : (g + 1) * reads], *outgoing[g * writes : (g + 1) * writes]]
-            self._tie([block[0]] * (len(block) - 1), block[1:])
-
     def _norm(self, name: str, incoming: Tracked) -> Tracked:
-        self._tie(self._graph.outputs.setdefault(name, incoming.numbers), incoming.numbers)
+        self._graph.tie(self._graph.outputs.setdefault(name, incoming.numbers), incoming.numbers)
         if name in self._shared:
             self._sets.lock(incoming.numbers, "its scales are shared with another layer")
         return incoming
@@ -130,7 +124,7 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
             elif operand.dim() - tracked.axis != from_right or len(tracked.numbers) != len(first.numbers):
                 return None
             else:
-                self._tie(first.numbers, tracked.numbers)
+                self._graph.tie(first.numbers, tracked.numbers)
         return Tracked(value.dim() - from_right, first.numbers)
 
     def _concatenation(self, n: torch.fx.Node, value: torch.Tensor) -> Tracked | None:
@@ -149,10 +143,6 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
                 return None
             numbers += tracked.numbers
         return Tracked(axis, numbers)
-
-    def _tie(self, some: list[int], others: list[int]) -> None:
-        for a, b in zip(some, others, strict=True):
-            self._sets.tie(a, b)
 
     def _of(self, argument: Any) -> Tracked | None:
         return self._tracked.get(argument) if isinstance(argument, torch.fx.Node) else None

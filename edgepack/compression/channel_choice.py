@@ -1,0 +1,151 @@
+"""The options of prune-channels, and which channels an iteration removes, on a torch module or an ONNX graph."""
+
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from edgepack.compression.method import Step
+from edgepack.compression.ranking import Criterion
+from edgepack.compression.selection import select
+from edgepack.compression.widths import Prunable, Scope, multiple_of, remove_share, remove_within
+from edgepack.errors import InputError
+from edgepack.spec import Train
+
+if TYPE_CHECKING:
+    from edgepack.torchnet.channels.table import ChannelGroup, ChannelTable
+
+Costs = Mapping[str, Callable[[AbstractSet[int]], float]]
+"""By option, the cost of a model without the given sets of channels."""
+
+
+class PruneChannels(Step):
+    """Remove the least important channels, neurons and attention heads, then fine-tune."""
+
+    method: Literal["prune-channels"]
+    ratio: float | None = Field(
+        default=None, gt=0, lt=1, description="Share of channels removed. Give one of ratio, macs and size."
+    )
+    macs: float | None = Field(
+        default=None, gt=0, lt=1, description="Budget: MACs left, as a share of those before this step."
+    )
+    size: float | None = Field(
+        default=None, gt=0, lt=1, description="Budget: weights left, as a share of those before this step."
+    )
+    criterion: Criterion = Field(
+        default="l1",
+        description="Importance: norm of the filter, scale of its batch normalisation (bn), change of the loss "
+        "(taylor), magnitude of the values (activation), or random.",
+    )
+    scope: Scope = Field(
+        default="layer",
+        description="Whether each layer loses its share, or all layers together, by importance.",
+    )
+    round_to: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto",
+        description="Round the remaining channels to a multiple of this; auto: the vector width of the targets.",
+    )
+    iterations: int = Field(
+        default=1, ge=1, description="Rounds in which the channels are removed, with fine-tuning after each."
+    )
+    samples: int = Field(default=256, ge=1, description="Samples for the criterion activation.")
+    skip: tuple[str, ...] = Field(
+        default=(), description="Layers that keep all channels: names, with * and ? as wildcards."
+    )
+    fine_tune: Train | None = Field(default=None, description="Fine-tune afterwards, on the training split.")
+    seed: int = Field(default=0, description="Seed of the criterion random and of the choice of samples.")
+
+
+@dataclass
+class Start:
+    """The model before the first iteration.
+
+    Attributes:
+        full: members of each group, by its layers.
+        widths: channels of each layer.
+        costs: the cost for each budget.
+    """
+
+    full: dict[tuple[tuple[str, int], ...], int] = field(default_factory=dict)
+    widths: dict[str, int] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
+
+
+def conflicts(step: PruneChannels) -> tuple[tuple[str, str], ...]:
+    """Options of a step that contradict each other: the key, and what is wrong."""
+    given = [key for key in ("ratio", "macs", "size") if getattr(step, key) is not None]
+    if not given:
+        return (("method", "expected one of ratio, macs and size"),)
+    if len(given) > 1:
+        return ((given[1], f"expected one of ratio, macs and size, got {' and '.join(given)}"),)
+    if step.iterations > 1 and step.fine_tune is None and step.criterion in {"l1", "l2", "random"}:
+        return (("iterations", "without fine_tune, several iterations remove the same channels as one"),)
+    return ()
+
+
+def lock_skipped(
+    table: "ChannelTable", step: PruneChannels, names: Mapping[str, tuple[str, ...]] | None = None
+) -> None:
+    """Lock the channels of the layers that the recipe skips; ``names`` are all names of each layer, if it has several.
+
+    Raises:
+        InputError: a pattern matches no layer.
+    """
+    producers = names or {name: (name,) for name in table.producers}
+    for name in select(step.skip, producers, kind="layer", where="compress, prune-channels, skip"):
+        table.sets.lock(table.outputs[name], "skipped by the recipe")
+
+
+def choose(
+    groups: "Sequence[ChannelGroup]",
+    scores: Sequence[Sequence[float]],
+    step: PruneChannels,
+    lanes: int,
+    *,
+    share: float,
+    start: Start,
+    costs: Costs,
+) -> set[int]:
+    """Return the sets of channels to remove.
+
+    Args:
+        groups: the groups of the current model.
+        scores: the importance of the members of each.
+        step: its ratio or budget, scope and rounding.
+        lanes: what ``round_to: auto`` rounds to.
+        share: of all iterations, how many are done after this one: each multiplies what is left by the same factor.
+        start: the model before the first iteration; filled in by the first call.
+        costs: of the current model.
+
+    Raises:
+        InputError: the budget cannot be met.
+    """
+    auto = step.round_to == "auto"
+    round_to = lanes if step.round_to == "auto" else step.round_to
+    prunable = []
+    for group, own in zip(groups, scores, strict=True):
+        full = start.full.setdefault(tuple(sorted(group.multiplicity.items())), len(group.members))
+        prunable.append(Prunable(group, own, full, multiple_of(group, full, round_to, shrink=auto)))
+    if step.ratio is not None:
+        return remove_share(prunable, 1 - (1 - step.ratio) ** share, step.scope)
+    option = "macs" if step.macs is not None else "size"
+    allowed = step.macs if step.macs is not None else step.size
+    before = start.costs.setdefault(option, costs[option](frozenset()))
+    budget = before * (allowed or 1.0) ** share
+    return remove_within(prunable, step.scope, costs[option], budget, what=option)
+
+
+def nothing_removed(model: str, step: PruneChannels, table: "ChannelTable") -> InputError:
+    """The error for a model that a step leaves as it is."""
+    amount = " and ".join(
+        f"{key} {getattr(step, key)}"
+        for key in ("ratio", "macs", "size", "round_to")
+        if getattr(step, key) is not None
+    )
+    return InputError(
+        f"{model} has no channels to remove with {amount}",
+        why="; ".join(f"{name}: {why}" for name, why in list(table.reasons().items())[:4]) or None,
+        next="raise ratio or lower the budget, lower round_to, or remove this step",
+    )
