@@ -5,7 +5,8 @@
  *     ./infer [MODEL.so INPUT.npy...]
  *
  * For a CUDA model: dlopen("libtvm_runtime_cuda.so", RTLD_NOW | RTLD_GLOBAL) first, open the model on
- * device type 2 (kDLCUDA) instead of CPU, and move data with the runtime's functions runtime.TVMTensorAllocWithScope, TVMTensorCopyFromBytes and TVMTensorCopyToBytes. */
+ * device type 2 (kDLCUDA) instead of CPU, and move data with the runtime's functions
+ * runtime.TVMTensorAllocWithScope, TVMTensorCopyFromBytes and TVMTensorCopyToBytes. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
