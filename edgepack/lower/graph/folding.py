@@ -125,7 +125,7 @@ def _fold_traced(mod: Module, lowering: Lowering) -> Module:
             values[var] = computed[var]
 
     @mutator
-    class Folded(PyExprMutator):  # type: ignore[misc]  # TVM is untyped
+    class ConstantFolder(PyExprMutator):  # type: ignore[misc]  # TVM is untyped
         def visit_dataflow_var_(self, var: Any) -> Any:
             return values.get(var, var)
 
@@ -134,11 +134,11 @@ def _fold_traced(mod: Module, lowering: Lowering) -> Module:
 
     if not values:
         return mod
-    folded = Folded(mod)
+    folder = ConstantFolder(mod)
     for var, function in list(mod.functions.items()):
         if isinstance(function, relax.Function):
-            folded.builder_.update_func(var, folded.visit_expr(function))
-    return relax.transform.DeadCodeElimination()(folded.builder_.get())
+            folder.builder_.update_func(var, folder.visit_expr(function))
+    return relax.transform.DeadCodeElimination()(folder.builder_.get())
 
 
 def _constant_calls(function: Any, facts: Facts) -> tuple[dict[Any, Any], bool]:
