@@ -23,18 +23,16 @@ def fold(mod: Module, lowering: Lowering) -> Module:
     return tvm.transform.Sequential(list(rest))(_fold_traced(_with_shapes(mod), lowering))
 
 
-def remember(facts: Facts, call: Any, value: Any, kernel: Any = None) -> None:
-    """Record that ``call``, whose tensors are constants, gives ``value``, if one of them is or depends on an encoded one.
+def remember(facts: Facts, call: Any, value: Any) -> None:
+    """Record that ``call``, whose tensors are constants, gives ``value``, if one of them is or depends on an encoded one."""
+    if any(is_traced(facts, content_of(each.value.numpy())) for each in tensors(call)):
+        _record(facts, call, value, None)
 
-    Args:
-        facts: of the model.
-        call: the call, with constants as arguments.
-        value: its result, a NumPy array.
-        kernel: the PrimFunc that it calls, if it calls one.
-    """
-    contents = [content_of(each.value.numpy()) for each in tensors(call)]
+
+def _record(facts: Facts, call: Any, value: Any, kernel: Any) -> None:
+    """Record that ``call``, of an operator or of ``kernel``, gives ``value``; the first way to compute it counts."""
     content = content_of(value)
-    if any(is_traced(facts, each) for each in contents) and not is_traced(facts, content):
+    if not is_traced(facts, content):
         facts.origins[content] = Origin(call, kernel)
 
 
@@ -105,13 +103,13 @@ def _with_shapes(mod: Module) -> Module:
 
 def _fold_traced(mod: Module, lowering: Lowering) -> Module:
     """Compute what depends on encoded constants, remember how, and replace it by its value."""
-    from tvm import ir, relax
-    from tvm.relax.expr_functor import PyExprMutator, mutator
+    from tvm import ir
 
     values: dict[Any, Any] = {}
     for function in graphs(mod):
-        constant, traced = _constant_calls(function, lowering.facts)
-        if not traced:
+        constant = _constant_calls(function)
+        wanted = _wanted(constant, lowering.facts)
+        if not wanted:
             continue
         computed = _evaluate(mod, constant, lowering)
         for var, call in constant.items():
@@ -120,9 +118,18 @@ def _fold_traced(mod: Module, lowering: Lowering) -> Module:
             ]
             if var not in computed or None in given:
                 continue
-            kernel = mod[call.args[0]] if isinstance(call.args[0], ir.GlobalVar) else None
-            remember(lowering.facts, with_tensors(call, given), computed[var].value.numpy(), kernel)
             values[var] = computed[var]
+            if var in wanted:
+                kernel = mod[call.args[0]] if isinstance(call.args[0], ir.GlobalVar) else None
+                _record(lowering.facts, with_tensors(call, given), computed[var].value.numpy(), kernel)
+
+    return _with_values(mod, values) if values else mod
+
+
+def _with_values(mod: Module, values: dict[Any, Any]) -> Module:
+    """Replace variables by constants."""
+    from tvm import relax
+    from tvm.relax.expr_functor import PyExprMutator, mutator
 
     @mutator
     class ConstantFolder(PyExprMutator):  # type: ignore[misc]  # TVM is untyped
@@ -132,8 +139,6 @@ def _fold_traced(mod: Module, lowering: Lowering) -> Module:
         def visit_var_(self, var: Any) -> Any:
             return values.get(var, var)
 
-    if not values:
-        return mod
     folder = ConstantFolder(mod)
     for var, function in list(mod.functions.items()):
         if isinstance(function, relax.Function):
@@ -141,13 +146,12 @@ def _fold_traced(mod: Module, lowering: Lowering) -> Module:
     return relax.transform.DeadCodeElimination()(folder.builder_.get())
 
 
-def _constant_calls(function: Any, facts: Facts) -> tuple[dict[Any, Any], bool]:
-    """Return the calls that depend on constants alone, by variable and in order, and whether one is of an encoded one."""
+def _constant_calls(function: Any) -> dict[Any, Any]:
+    """Return the calls that depend on constants alone, by variable and in order."""
     from tvm import ir, relax
 
     found: dict[Any, Any] = {}
     named: dict[Any, Any] = {}  # constants that are bound to variables
-    traced = False
     for block in function.body.blocks:
         for binding in block.bindings:
             call = binding.value
@@ -160,11 +164,23 @@ def _constant_calls(function: Any, facts: Facts) -> tuple[dict[Any, Any], bool]:
             given = [named.get(each, each) for each in tensors(call)]
             if given and all(isinstance(each, ir.GenericConst) or each in found for each in given):
                 found[binding.var] = with_tensors(call, given)
-                traced |= any(
-                    isinstance(each, ir.GenericConst) and is_traced(facts, content_of(each.value.numpy()))
-                    for each in given
-                )
-    return found, traced
+    return found
+
+
+def _wanted(constant: dict[Any, Any], facts: Facts) -> set[Any]:
+    """Return the variables that depend on an encoded constant, and those that they depend on."""
+    from tvm import ir
+
+    wanted: set[Any] = set()
+    for var, call in constant.items():
+        for each in tensors(call):
+            known = isinstance(each, ir.GenericConst) and is_traced(facts, content_of(each.value.numpy()))
+            if known or each in wanted:
+                wanted.add(var)
+    for var, call in reversed(constant.items()):
+        if var in wanted:
+            wanted |= {each for each in tensors(call) if each in constant}
+    return wanted
 
 
 def _is_pure(call: Any) -> bool:
