@@ -6,6 +6,7 @@ from pydantic import Field
 
 from edgepack.compression import (
     bf16,
+    binarize,
     cluster,
     fold,
     fp16,
@@ -13,6 +14,7 @@ from edgepack.compression import (
     low_rank,
     product_quantize,
     prune_channels,
+    prune_layers,
     pulse_quantize,
     quantize_dynamic,
     quantize_static,
@@ -24,6 +26,7 @@ from edgepack.compression.method import Method, Step
 
 BUILT_IN: dict[str, Method[Any]] = {
     "bf16": bf16.METHOD,
+    "binarize": binarize.METHOD,
     "cluster": cluster.METHOD,
     "fold": fold.METHOD,
     "fp16": fp16.METHOD,
@@ -31,6 +34,7 @@ BUILT_IN: dict[str, Method[Any]] = {
     "low-rank": low_rank.METHOD,
     "product-quantize": product_quantize.METHOD,
     "prune-channels": prune_channels.METHOD,
+    "prune-layers": prune_layers.METHOD,
     "pulse-quantize": pulse_quantize.METHOD,
     "quantize-dynamic": quantize_dynamic.METHOD,
     "quantize-static": quantize_static.METHOD,
