@@ -128,7 +128,11 @@ def _stripped(source: bytes) -> bytes:
 
     lines = source.decode("utf-8", "replace").splitlines()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
             for line in range(node.lineno - 1, node.end_lineno or node.lineno):
                 lines[line] = ""
     return "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#")).encode()
