@@ -4,12 +4,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
 
-from edgepack.compression import prune_channels, quantize_static
+from edgepack.compression import prune_blocks, prune_channels, prune_weights, quantize_static
 from edgepack.compression.entry_points import Registry, with_entry_points
 from edgepack.compression.method import Method, Step
 
 BUILT_IN: dict[str, Method[Any]] = {
+    "prune-blocks": prune_blocks.METHOD,
     "prune-channels": prune_channels.METHOD,
+    "prune-weights": prune_weights.METHOD,
     "quantize-static": quantize_static.METHOD,
 }
 

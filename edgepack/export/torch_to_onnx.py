@@ -15,6 +15,7 @@ from edgepack.export.importing import simplify_checked
 from edgepack.onnxfile import canonicalise, save_onnx
 from edgepack.onnxfile.importing import fold_model_weights
 from edgepack.onnxfile.quiet import quiet
+from edgepack.onnxfile.sparse_blocks import store_sparse
 from edgepack.spec import Input
 from edgepack.torchnet.layers import example_inputs, inference
 
@@ -28,7 +29,7 @@ OPSET = 18
 def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> Path:
     """Export ``module`` to ``path`` in canonical form; outputs are named ``output`` or ``output_0``...
 
-    The module's mode and gradients are preserved. Returns ``path``.
+    The module's mode and gradients are preserved. Weights with many zeros are stored in sparse blocks. Returns ``path``.
 
     Raises:
         InputError: if the module cannot run on ``inputs``, or torch cannot export it.
@@ -65,7 +66,8 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
     if program is None:
         raise EdgepackError("torch.onnx.export returned nothing")
     exported = canonicalise(program.model_proto)
-    save_onnx(simplify_checked(exported, type(module).__name__, then=fold_model_weights), path)
+    simple = simplify_checked(exported, type(module).__name__, then=fold_model_weights)
+    save_onnx(store_sparse(simple), path)
     return path
 
 
