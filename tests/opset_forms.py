@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto as T
 from onnx import defs, helper, numpy_helper
 
-from edgepack.export.reference import open_session, run_session
+from edgepack.onnxfile.sessions import open_session, run_session
 
 OLDEST = 7
 NEWEST = defs.onnx_opset_version()

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.kit import places
 from benchmarks.kit.correctness import EXACT_S, rows, save_outputs
 from benchmarks.kit.processes import run
-from edgepack.export.reference import open_session
+from edgepack.onnxfile.sessions import open_session
 
 _LIMIT_S = 900
 

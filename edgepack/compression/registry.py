@@ -4,15 +4,32 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
 
-from edgepack.compression import prune_blocks, prune_channels, prune_weights, quantize_static
+from edgepack.compression import (
+    bf16,
+    fp16,
+    low_rank,
+    prune_blocks,
+    prune_channels,
+    prune_weights,
+    quantize_dynamic,
+    quantize_static,
+    quantize_weights,
+    train_quantized,
+)
 from edgepack.compression.entry_points import Registry, with_entry_points
 from edgepack.compression.method import Method, Step
 
 BUILT_IN: dict[str, Method[Any]] = {
+    "bf16": bf16.METHOD,
+    "fp16": fp16.METHOD,
+    "low-rank": low_rank.METHOD,
     "prune-blocks": prune_blocks.METHOD,
     "prune-channels": prune_channels.METHOD,
     "prune-weights": prune_weights.METHOD,
+    "quantize-dynamic": quantize_dynamic.METHOD,
     "quantize-static": quantize_static.METHOD,
+    "quantize-weights": quantize_weights.METHOD,
+    "train-quantized": train_quantized.METHOD,
 }
 
 REGISTRY: Registry = with_entry_points(BUILT_IN)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import ImportDiffersError, InputError
-from edgepack.export.reference import open_session, run_session
 from edgepack.export.sampling import made_up
+from edgepack.onnxfile.sessions import open_session, run_session
 from edgepack.spec import Input
 
 if TYPE_CHECKING:

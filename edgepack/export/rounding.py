@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.base.temporary import temporary_folder
-from edgepack.export.reference import open_session, relative_error, run_session
+from edgepack.export.reference import relative_error
+from edgepack.onnxfile.sessions import open_session, run_session
 
 if TYPE_CHECKING:
     import numpy as np

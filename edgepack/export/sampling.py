@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import InputError
-from edgepack.export.reference import open_session, run_session
+from edgepack.onnxfile.sessions import open_session, run_session
 from edgepack.onnxfile.uses import Expected, input_uses
 from edgepack.spec import Input
 

@@ -5,6 +5,7 @@ Imports: base, errors.
 
 from edgepack.spec.base import (
     MAY_BE_EMPTY,
+    ONE_OF,
     PATTERNS,
     Count,
     Filled,
@@ -17,6 +18,7 @@ from edgepack.spec.base import (
     Spec,
     TwoNumbers,
     Version,
+    require_one,
 )
 from edgepack.spec.data import Data, Images, Preprocess, Text
 from edgepack.spec.document import JsonDocument, SchemaVersionError
@@ -25,6 +27,7 @@ from edgepack.spec.model import DType, Input, Model, RecipeInput, Tensor, Train
 
 __all__ = [
     "MAY_BE_EMPTY",
+    "ONE_OF",
     "PATTERNS",
     "Count",
     "DType",
@@ -51,4 +54,5 @@ __all__ = [
     "Train",
     "TwoNumbers",
     "Version",
+    "require_one",
 ]

@@ -102,6 +102,12 @@ def test_outputs_are_compared_within_the_cases_tolerance(got, why):
     assert found == ({"status": "passed"} if why is None else {"status": "wrong", "why": why})
 
 
+def test_one_rounding_of_the_largest_value_is_no_difference():
+    made = case(outputs={"y": np.array([1e-9, 2, 50], "float32")})
+    assert verdict(made, [np.array([2e-6, 2, 50], "float32")])["status"] == "passed"
+    assert verdict(made, [np.array([2e-5, 2, 50], "float32")])["status"] == "wrong"
+
+
 def test_a_missing_output_is_wrong():
     assert verdict(case(), [])["why"] == "0 outputs instead of 1"
 

@@ -26,12 +26,6 @@ def step(**options):
     return QuantizeStatic(**{"method": "quantize-static", "samples": 128, **options})
 
 
-@pytest.fixture(scope="module")
-def model(_trained, tmp_path_factory):
-    inputs = (Input(name="image", shape=(1, 1, 8, 8)),)
-    return to_onnx(_trained[0], inputs, tmp_path_factory.mktemp("onnx") / "digits.onnx")
-
-
 @pytest.fixture
 def context(inputs, data):
     return Context(inputs, data)

@@ -9,7 +9,7 @@ from itertools import groupby
 
 import pytest
 from forms_all import forms
-from forms_run import MERGED, difference, imported, reference, run
+from forms_run import MERGED, differences, imported, reference, run
 
 from edgepack.onnxfile import opset_of
 
@@ -60,8 +60,7 @@ def check(chosen, folder):
                 {name: models[name] for name in names}, {name: feeds[name] for name in names}, folder
             )
             for name in names:
-                pairs = zip(outputs[name], expected[name], strict=True)
-                found = [why for got, want in pairs if (why := difference(got, want))]
+                found = differences(outputs[name], expected[name])
                 wrong += [f"{chosen[int(name[1:])]}: {why}" for why in found]
     assert not wrong, "\n".join(wrong)
 

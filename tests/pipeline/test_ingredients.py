@@ -32,10 +32,8 @@ from edgepack.spec import Model, Train
 
 RPI4, ORIN = load_target("rpi4"), load_target("jetson-orin")
 SOURCE = "edgepack.zoo.digits:network"
-STEPS = {
-    "prune-channels": BUILT_IN["prune-channels"].spec(method="prune-channels", ratio=0.5),
-    "quantize-static": BUILT_IN["quantize-static"].spec(method="quantize-static"),
-}
+OPTIONS = {"low-rank": {"rank": 2}, "prune-channels": {"ratio": 0.5}}  # those without a default
+STEPS = {name: method.spec(method=name, **OPTIONS.get(name, {})) for name, method in BUILT_IN.items()}
 TORCH_STEP = TorchStepSpec(
     source=SOURCE, inputs=(), data=None, step=STEPS["prune-channels"], rebuilt=Rebuilt()
 )

@@ -7,7 +7,7 @@ training form, at any opset.
 Imports: errors, onnxfile.inlining, onnxfile.protos.
 """
 
-from edgepack.onnxfile.opset.convert import to_opset
+from edgepack.onnxfile.opset.convert import raised, to_opset
 from edgepack.onnxfile.opset.training import without_training
 
-__all__ = ["to_opset", "without_training"]
+__all__ = ["raised", "to_opset", "without_training"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edgepack.errors import ModelProblem, UnsupportedError
@@ -10,7 +11,7 @@ from edgepack.onnxfile.opset.applying import apply_rules
 from edgepack.onnxfile.opset.older import older_form
 from edgepack.onnxfile.opset.rules import same
 from edgepack.onnxfile.opset.site import Known, Rule, known_of
-from edgepack.onnxfile.opset.versions import HIGHEST, LOWEST, VERSIONS
+from edgepack.onnxfile.opset.versions import BETWEEN, HIGHEST, LOWEST, VERSIONS
 from edgepack.onnxfile.protos import graphs
 
 if TYPE_CHECKING:
@@ -31,6 +32,19 @@ def to_opset(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
     if any(0 < opset < LOWEST for opset in opsets):
         model = _changed(model, where, _upgrade)
     return model
+
+
+def raised(model: "onnx.ModelProto", opset: int, where: str) -> "onnx.ModelProto":
+    """Return the model in ``opset`` or a newer one, for element types that older opsets lack; itself if it is in one.
+
+    The model's opset must be at least ``LOWEST``, and ``opset`` at most ``HIGHEST``.
+
+    Raises:
+        UnsupportedError: with every node that computes something else in that opset.
+    """
+    if all(not 0 < part.opset < opset for part in _parts(model)):
+        return model
+    return _changed(model, where, partial(_raise, opset))
 
 
 def _in_older(model: "onnx.ModelProto", where: str) -> "onnx.ModelProto":
@@ -80,6 +94,21 @@ def _upgrade(part: "_Part", known: Known) -> list[ModelProblem]:
 
         problems += apply_rules(part.nodes, rule_of, known, opset)
     part.set_opset(LOWEST)
+    return problems
+
+
+def _raise(opset: int, part: "_Part", known: Known) -> list[ModelProblem]:
+    before = part.opset
+    if not 0 < before < opset:
+        return []
+    problems = []
+    for version in range(before + 1, opset + 1):
+
+        def rule_of(node: "onnx.NodeProto", version: int = version) -> Rule | None:
+            return BETWEEN.get(node.op_type, {}).get(version) if node.domain in STANDARD else None
+
+        problems += apply_rules(part.nodes, rule_of, known, before)
+    part.set_opset(opset)
     return problems
 
 

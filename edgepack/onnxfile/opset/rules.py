@@ -49,6 +49,26 @@ def with_default(**attributes: object) -> Rule:
     return rule
 
 
+def renamed_modes(**modes: str) -> Rule:
+    """Return the rule for an operator whose modes have other names; the default is the first of them."""
+
+    def rule(site: Site) -> None:
+        mode = site.take("mode", next(iter(modes)))
+        site.give(mode=modes.get(mode, mode))
+
+    return rule
+
+
+def kept_unless(attribute: str) -> Rule:
+    """Return the rule for an operator that computes something else if ``attribute`` is set."""
+
+    def rule(site: Site) -> None:
+        if site.attribute(attribute):
+            raise RefusedError(f"{attribute} means something else in a newer opset", RE_EXPORT)
+
+    return rule
+
+
 def refused(why: str, next_step: str = RE_EXPORT) -> Rule:
     """Return the rule for an operator whose old form cannot be expressed."""
 

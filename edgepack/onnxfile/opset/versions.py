@@ -1,7 +1,7 @@
 """The table of operators whose definition changed, with the rule for each version.
 
 A model of an opset below ``LOWEST`` is converted to ``LOWEST``, one of a newer opset than ``HIGHEST`` to ``HIGHEST``;
-those in between stay as they are. The table has no entry for versions in between.
+those in between stay as they are, unless a method stores elements of a type that only a newer opset has: ``BETWEEN``.
 """
 
 from edgepack.onnxfile.opset import resizing, rules
@@ -107,3 +107,11 @@ it from the one before."""
 
 NEWER: dict[str, Versions] = _table({"Mod": {28: rules.integer_modulo}}, _NEWER_AS_BEFORE)
 """Each operator's versions after ``HIGHEST``, with the rule that converts from it to the one before."""
+
+BETWEEN: dict[str, Versions] = {
+    "AveragePool": {19: rules.kept_unless("ceil_mode")},
+    "DFT": {20: rules.refused("its axis became an input, with another default")},
+    "GridSample": {20: rules.renamed_modes(bilinear="linear", bicubic="cubic")},
+    "GroupNormalization": {21: rules.refused("its scales became those of channels")},
+}
+"""Versions between ``LOWEST`` and ``HIGHEST`` that compute something else than the one before."""

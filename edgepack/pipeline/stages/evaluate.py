@@ -72,8 +72,8 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
         import numpy as np
 
         from edgepack.data import majority_share
-        from edgepack.export.reference import open_session, run_session
         from edgepack.export.rounding import rounding_spread
+        from edgepack.onnxfile.sessions import open_session, run_session
 
         path, inputs, base = work.inputs["onnx"], work.spec.inputs, work.resources.base
         data = samples(work.spec.data, base)
