@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from edgepack.base.temporary import temporary_folder
+from edgepack.compression.feeding import chosen, training_feeds
 from edgepack.compression.method import Context, Metrics, Need, OnnxMethod, Step
 from edgepack.compression.selection import select
 from edgepack.errors import InputError
@@ -105,7 +106,7 @@ METHOD = OnnxMethod(
     needs=lambda _: (Need("samples", "calibration"),),
     leaves=frozenset({"quantized"}),
     distributions=("onnx", "onnxruntime", "numpy"),
-    sources=("compression/quantize_static.py", "compression/selection.py"),
+    sources=("compression/feeding.py", "compression/quantize_static.py", "compression/selection.py"),
 )
 
 
@@ -146,7 +147,8 @@ def _calibration_batches(
             "calibration needs samples",
             next="add `samples` or a data block to the recipe, or remove quantize-static",
         )
-    return _training_batches(graph, context.data.x_train, step, model)
+    rows = chosen(context, step.samples, step.seed)
+    return training_feeds(graph, context.data.x_train, rows, where=str(model))
 
 
 def _chosen_samples(
@@ -159,39 +161,6 @@ def _chosen_samples(
     batch = max((array.shape[1] for array in samples.values() if array.ndim > 1), default=1)
     chosen = np.random.default_rng(step.seed).permutation(count)[: -(-step.samples // batch)]
     return [{name: array[index] for name, array in samples.items()} for index in chosen]
-
-
-def _training_batches(
-    graph: "onnx.GraphProto", x: "np.ndarray", step: QuantizeStatic, model: Path
-) -> "list[dict[str, np.ndarray]]":
-    """Return random training samples in batches of the model's size; an incomplete batch is dropped."""
-    import numpy as np
-    from onnx import helper
-
-    if len(graph.input) != 1:
-        names = ", ".join(value.name for value in graph.input)
-        raise InputError(
-            f"the model has {len(graph.input)} inputs ({names}); a data set feeds only one",
-            where=str(model),
-            next="give inputs without labels instead of data: samples: inputs.npz",
-        )
-    tensor = graph.input[0].type.tensor_type
-    shape = [dim.dim_value for dim in tensor.shape.dim]
-    if list(x.shape[1:]) != shape[1:]:
-        raise InputError(
-            f"samples have shape {list(x.shape[1:])}, but input {graph.input[0].name!r} takes {shape[1:]}",
-            where=str(model),
-            next="make the samples and model.inputs agree",
-        )
-    batch = shape[0]
-    chosen = np.random.default_rng(step.seed).permutation(len(x))[: step.samples]
-    chosen = chosen[: max(len(chosen) // batch, 1) * batch]
-    if len(chosen) < batch:
-        raise InputError(
-            f"calibration needs at least one batch of {batch} samples (got {len(chosen)})", where=str(model)
-        )
-    samples = x[chosen].astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    return [{graph.input[0].name: samples[i : i + batch]} for i in range(0, len(samples), batch)]
 
 
 def _batch_size(feed: "dict[str, np.ndarray]") -> int:

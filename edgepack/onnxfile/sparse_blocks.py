@@ -8,6 +8,7 @@ weight was removed as a whole, it is the size of these blocks.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -283,8 +284,11 @@ def restore_dense(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 def _computed(model: "onnx.ModelProto", names: set[str], outputs: list[str]) -> "list[np.ndarray]":
     """Run the nodes of these names in onnxruntime, and return the values of ``outputs``."""
-    import onnxruntime
+    import onnx
     from onnx import TensorProto, helper
+
+    from edgepack.base.temporary import temporary_folder
+    from edgepack.onnxfile.sessions import open_session, run_session
 
     nodes = [node for node in model.graph.node if node.name in names]
     read = {name for node in nodes for name in node.input}
@@ -303,10 +307,8 @@ def _computed(model: "onnx.ModelProto", names: set[str], outputs: list[str]) -> 
         opset_imports=list(model.opset_import),
         ir_version=model.ir_version,
     )
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        part.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    values: list[np.ndarray] = session.run(outputs, {})
+    with temporary_folder(prefix="edgepack-sparse-") as folder:
+        path = Path(folder) / "weights.onnx"
+        onnx.save_model(part, path)
+        values = run_session(open_session(path), {}, path)
     return values

@@ -50,6 +50,16 @@ model:
 targets:
   - target: arm64
 """
+IDX = """\
+edgepack: 1
+name: mine
+model:
+  onnx: m.onnx
+data:
+  idx: {folder: idx, classes: [a, b], mean: [0.5], std: [0.5]}
+targets:
+  - target: arm64
+"""
 TARGET = """\
 edgepack: 1
 name: my
@@ -99,6 +109,11 @@ def home(tmp_path, monkeypatch):
     for name in ("images/cat", "images/dog"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "1.png").write_bytes(b"x")
+    (tmp_path / "idx").mkdir()
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        axes = int(name[-1])
+        header = bytes([0, 0, 8, axes]) + b"\0\0\0\1" * axes
+        (tmp_path / "idx" / f"{name}-ubyte").write_bytes(header + b"\0")
     (tmp_path / "m.onnx").write_bytes(b"\x08\x0a")
     (tmp_path / "edgepack" / "targets").mkdir(parents=True)
     return tmp_path / "edgepack"
@@ -157,6 +172,7 @@ def cases(wanted) -> list[Any]:
     documents = (
         ("recipe", Recipe, RECIPE),
         ("recipe", Recipe, CONSTANTS),
+        ("recipe", Recipe, IDX),
         *(("recipe", Recipe, text) for text in STEPS),
         ("target", Target, TARGET),
         ("devices", Devices, DEVICES),
@@ -197,7 +213,7 @@ LINES = cases(
 
 
 def test_the_documents_are_right_and_have_every_list_of_the_schemas(home):
-    recipes = (("recipe", text) for text in (RECIPE, CONSTANTS, *STEPS))
+    recipes = (("recipe", text) for text in (RECIPE, CONSTANTS, IDX, *STEPS))
     for kind, text in (*recipes, ("target", TARGET), ("devices", DEVICES)):
         assert problems(kind, text, home) == []
     covered = {(case.values[0].owner, case.values[0].name) for case in LISTS}

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.compression.feeding import chosen as random_rows
+from edgepack.compression.feeding import training_feeds
 from edgepack.compression.method import Context
 from edgepack.errors import InputError
 
@@ -29,7 +31,8 @@ def feeds_of(
             "calibration needs samples",
             next=f"add `samples` or a data block to the recipe, or remove {method}",
         )
-    return _training_batches(graph, context.data.x_train, samples, seed, model)
+    rows = random_rows(context, samples, seed)
+    return list(training_feeds(graph, context.data.x_train, rows, where=str(model)))
 
 
 def count_samples(feeds: list[Feed]) -> int:
@@ -46,35 +49,3 @@ def _chosen_samples(arrays: "Mapping[str, np.ndarray]", samples: int, seed: int)
     batch = max((array.shape[1] for array in arrays.values() if array.ndim > 1), default=1)
     chosen = np.random.default_rng(seed).permutation(count)[: -(-samples // batch)]
     return [{name: array[index] for name, array in arrays.items()} for index in chosen]
-
-
-def _training_batches(
-    graph: "onnx.GraphProto", x: "np.ndarray", samples: int, seed: int, model: Path
-) -> list[Feed]:
-    import numpy as np
-    from onnx import helper
-
-    if len(graph.input) != 1:
-        names = ", ".join(value.name for value in graph.input)
-        raise InputError(
-            f"the model has {len(graph.input)} inputs ({names}); a data set feeds only one",
-            where=str(model),
-            next="give inputs without labels instead of data: samples: inputs.npz",
-        )
-    tensor = graph.input[0].type.tensor_type
-    shape = [dim.dim_value for dim in tensor.shape.dim]
-    if list(x.shape[1:]) != shape[1:]:
-        raise InputError(
-            f"samples have shape {list(x.shape[1:])}, but input {graph.input[0].name!r} takes {shape[1:]}",
-            where=str(model),
-            next="make the samples and model.inputs agree",
-        )
-    batch = shape[0]
-    chosen = np.random.default_rng(seed).permutation(len(x))[:samples]
-    chosen = chosen[: max(len(chosen) // batch, 1) * batch]
-    if len(chosen) < batch:
-        raise InputError(
-            f"calibration needs at least one batch of {batch} samples (got {len(chosen)})", where=str(model)
-        )
-    picked = x[chosen].astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    return [{graph.input[0].name: picked[i : i + batch]} for i in range(0, len(picked), batch)]
