@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 _COLUMNS = 4  # input channels that a dot product of bytes adds up
-_SMALLEST = 4  # weights of a block for auto: with less, places take as much as weights
+_SMALLEST = (8, 2)  # weights and columns of a block for auto: smaller ones cost a kernel more than they save
 Size = Annotated[int, Field(ge=1, le=256)]
 
 
@@ -67,8 +67,8 @@ def apply(module: "torch.nn.Module", step: PruneBlocks, context: Context) -> Tor
         height, _, width = weight.rows(parameters[weight.name]).shape
         blocks[name] = _block_of(height, width, step, context.lanes)
         why = blocks[name].misfit(height, width)
-        if why is None and step.block == "auto" and blocks[name].height * blocks[name].width < _SMALLEST:
-            why = f"{height} outputs and {width} inputs have no common blocks"
+        if why is None and step.block == "auto" and not _large_enough(blocks[name]):
+            why = f"{height} outputs and {width} inputs have no block of {_SMALLEST[0]} weights"
         if why is not None:
             left[name] = why
             del weights[name], blocks[name]
@@ -88,12 +88,16 @@ def _block_of(height: int, width: int, step: PruneBlocks, lanes: int) -> Blocks:
     """Return the block of a weight; ``auto`` halves the target's until it divides the weight."""
     if step.block != "auto":
         return Blocks(*step.block)
-    rows, columns = max(lanes, _SMALLEST), _COLUMNS
+    rows, columns = max(lanes, _COLUMNS), _COLUMNS
     while height % rows:
         rows //= 2
     while width % columns:
         columns //= 2
     return Blocks(rows, columns)
+
+
+def _large_enough(block: Blocks) -> bool:
+    return block.height * block.width >= _SMALLEST[0] and block.width >= _SMALLEST[1]
 
 
 def _masks(step: PruneBlocks, blocks: "Mapping[str, Blocks]") -> Masks:

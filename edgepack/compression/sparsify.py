@@ -80,6 +80,8 @@ class _State:
             name: torch.ones_like(tensor, dtype=torch.bool) for name, tensor in self._tensors.items()
         }
         self._whole = {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
+        # Weights that were zero before have no movement, and stay zero.
+        self._zero = {name: tensor == 0 for name, tensor in self._whole.items()}
         self._movement = {name: torch.zeros_like(tensor) for name, tensor in self._whole.items()}
         self._learning = torch.optim.Adam(self._movement.values(), lr=_SCORE_LR)
         self._updated = -1
@@ -103,7 +105,7 @@ class _State:
                 if self._how.criterion == "movement":
                     grad = tensor.grad
                     self._movement[name].grad = None if grad is None else grad * self._whole[name]
-                    self._whole[name] = torch.where(mask, tensor, self._whole[name])
+                    self._whole[name] = torch.where(mask & ~self._zero[name], tensor, self._whole[name])
                 tensor.mul_(mask)
             if self._how.criterion == "movement":
                 self._learning.step()
@@ -114,9 +116,8 @@ class _State:
 
         movement = self._how.criterion == "movement"
         with torch.no_grad():
-            # Weights that were zero before have no movement, and stay zero.
             scores = {
-                name: self._movement[name].masked_fill(self._whole[name] == 0, -torch.inf)
+                name: self._movement[name].masked_fill(self._zero[name], -torch.inf)
                 if movement
                 else self._tensors[name].abs()
                 for name in self._how.weights

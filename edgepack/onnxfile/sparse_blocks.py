@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _HEIGHTS = (64, 32, 16, 8, 4, 2, 1)
 _WIDTHS = (16, 8, 4, 2, 1)
 _FARTHEST = 255  # distance to the next block, in one byte
-_LEAST_ZEROS = 0.2  # share of zeros for which it is tried
+_LARGEST = 0.85  # of the dense weight: decoding must be worth it
 _LEAST_SAVED = 512  # bytes: the nodes that decode a weight take about as many in the file
 
 
@@ -147,10 +147,10 @@ def _sparse_weights(
         if tensor.name not in roles:
             continue
         array = numpy_helper.to_array(tensor)
-        if array.size == 0 or float((array == 0).mean()) < _LEAST_ZEROS:
+        if array.size == 0 or float((array != 0).mean()) > _LARGEST:
             continue
         sparse = encode(_as_rows(array, inputs_first=roles[tensor.name]))
-        if sparse.nbytes + _LEAST_SAVED < array.nbytes:
+        if sparse.nbytes < min(_LARGEST * array.nbytes, array.nbytes - _LEAST_SAVED):
             yield tensor.name, array.shape, (sparse, roles[tensor.name])
 
 
@@ -232,7 +232,7 @@ def _decoder(
         "grid": np.array([r, p, c, height, width], np.int64),
         "shape": np.array(shape, np.int64),
     }
-    steps = (
+    steps: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
         ("ConstantOfShape", ["places"], "zeros", {"value": zero}),
         ("Cast", ["gaps"], "distances", {"to": TensorProto.INT64}),
         ("CumSum", ["distances", "axis"], "indices", {}),
@@ -270,7 +270,7 @@ def restore_dense(model: "onnx.ModelProto") -> "onnx.ModelProto":
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    inner = {node.name for each in found for node in each.nodes}
+    inner = {str(node.name) for each in found for node in each.nodes}
     wanted = [str(each.output.name) for each in found]
     values = _computed(copy, inner, wanted)
     nodes = [node for node in copy.graph.node if node.name not in inner or not set(node.output) & set(wanted)]
@@ -310,5 +310,4 @@ def _computed(model: "onnx.ModelProto", names: set[str], outputs: list[str]) -> 
     with temporary_folder(prefix="edgepack-sparse-") as folder:
         path = Path(folder) / "weights.onnx"
         onnx.save_model(part, path)
-        values = run_session(open_session(path), {}, path)
-    return values
+        return run_session(open_session(path), {}, path)
