@@ -6,11 +6,16 @@ from pydantic import Field
 
 from edgepack.compression import (
     bf16,
+    cluster,
+    fold,
     fp16,
+    hash_weights,
     low_rank,
+    product_quantize,
     prune_blocks,
     prune_channels,
     prune_weights,
+    pulse_quantize,
     quantize_dynamic,
     quantize_static,
     quantize_weights,
@@ -21,11 +26,16 @@ from edgepack.compression.method import Method, Step
 
 BUILT_IN: dict[str, Method[Any]] = {
     "bf16": bf16.METHOD,
+    "cluster": cluster.METHOD,
+    "fold": fold.METHOD,
     "fp16": fp16.METHOD,
+    "hash-weights": hash_weights.METHOD,
     "low-rank": low_rank.METHOD,
+    "product-quantize": product_quantize.METHOD,
     "prune-blocks": prune_blocks.METHOD,
     "prune-channels": prune_channels.METHOD,
     "prune-weights": prune_weights.METHOD,
+    "pulse-quantize": pulse_quantize.METHOD,
     "quantize-dynamic": quantize_dynamic.METHOD,
     "quantize-static": quantize_static.METHOD,
     "quantize-weights": quantize_weights.METHOD,

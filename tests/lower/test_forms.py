@@ -13,9 +13,14 @@ from forms_run import MERGED, differences, imported, reference, run
 
 from edgepack.onnxfile import opset_of
 
+_ACTIVATIONS = "does not give a parameter of its activations"
+
 REFUSED = {
     "DeformConv": ("not supported",),
+    "GRU": (_ACTIVATIONS,),
+    "LSTM": (_ACTIVATIONS,),
     "MaxUnpool": ("what the indices mean",),
+    "RNN": (_ACTIVATIONS,),
     "Resize": ("integers are rounded in fixed point", "whole sizes"),
     "RoiAlign": ("TVM takes the maximum of the interpolated values",),
     "TopK": ("TVM's runtime sorts only",),
