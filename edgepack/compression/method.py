@@ -112,6 +112,17 @@ def require_consistent(step: Step, conflicts: tuple[tuple[str, str], ...]) -> No
         raise InputError(message, where=f"compress, {step.method}, {option}")
 
 
+def one_of(step: Step, *names: str) -> tuple[tuple[str, str], ...]:
+    """The conflict of a step of which exactly one of several options has to be given; empty if it is."""
+    given = [name for name in names if getattr(step, name) is not None]
+    if len(given) == 1:
+        return ()
+    listed = f"{', '.join(names[:-1])} and {names[-1]}"
+    if not given:
+        return (("method", f"expected one of {listed}"),)
+    return ((given[1], f"expected one of {listed}, got {' and '.join(given)}"),)
+
+
 def never(_step: Any) -> bool:
     """Whether the result depends on the targets: it does not."""
     return False
@@ -126,7 +137,8 @@ class Method(ABC, Generic[T]):
         needs: returns the step's requirements, depending on its options.
         files: returns the files and user code that the step refers to.
         leaves: what its result has that a later step may destroy.
-        destroys: by what an earlier step left, why this method makes no sense after it.
+        destroys: by what an earlier step left, why this method makes no sense after it; or a function of the step that
+            returns this.
         conflicts: returns options of a step that contradict each other: the key to point at, and what is wrong.
         by_target: whether a step's result depends on the recipe's targets: only then is ``Context.lanes`` set.
         distributions: packages whose versions may affect the result.
@@ -139,7 +151,7 @@ class Method(ABC, Generic[T]):
     needs: Callable[[T], tuple[Need, ...]] = nothing
     files: Callable[[T], tuple[StepFile, ...]] = nothing
     leaves: frozenset[Trait] = frozenset()
-    destroys: Mapping[Trait, str] = field(default_factory=dict)
+    destroys: Mapping[Trait, str] | Callable[[T], Mapping[Trait, str]] = field(default_factory=dict)
     conflicts: "Callable[[T], tuple[tuple[str, str], ...]]" = nothing
     by_target: Callable[[T], bool] = never
     distributions: tuple[str, ...] = ()
@@ -169,6 +181,10 @@ class Method(ABC, Generic[T]):
     def summary(self) -> str:
         """First line of its spec's docstring."""
         return (self.spec.__doc__ or "").strip().partition("\n")[0]
+
+    def destroyed_by(self, step: T) -> Mapping[Trait, str]:
+        """By what an earlier step left, why ``step`` makes no sense after it."""
+        return self.destroys(step) if callable(self.destroys) else self.destroys
 
     def tools(self) -> tuple[str, ...]:
         """Packages whose versions may affect its result, including its own."""

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from edgepack.compression import (
     bf16,
+    binarize,
     cluster,
     fold,
     fp16,
@@ -14,6 +15,7 @@ from edgepack.compression import (
     product_quantize,
     prune_blocks,
     prune_channels,
+    prune_layers,
     prune_weights,
     pulse_quantize,
     quantize_dynamic,
@@ -26,6 +28,7 @@ from edgepack.compression.method import Method, Step
 
 BUILT_IN: dict[str, Method[Any]] = {
     "bf16": bf16.METHOD,
+    "binarize": binarize.METHOD,
     "cluster": cluster.METHOD,
     "fold": fold.METHOD,
     "fp16": fp16.METHOD,
@@ -34,6 +37,7 @@ BUILT_IN: dict[str, Method[Any]] = {
     "product-quantize": product_quantize.METHOD,
     "prune-blocks": prune_blocks.METHOD,
     "prune-channels": prune_channels.METHOD,
+    "prune-layers": prune_layers.METHOD,
     "prune-weights": prune_weights.METHOD,
     "pulse-quantize": pulse_quantize.METHOD,
     "quantize-dynamic": quantize_dynamic.METHOD,

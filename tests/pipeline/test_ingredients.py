@@ -36,6 +36,7 @@ OPTIONS = {
     "low-rank": {"rank": 2},
     "prune-blocks": {"ratio": 0.5},
     "prune-channels": {"ratio": 0.5},
+    "prune-layers": {"count": 1},
     "prune-weights": {"ratio": 0.5},
 }  # those without a default
 STEPS = {name: method.spec(method=name, **OPTIONS.get(name, {})) for name, method in BUILT_IN.items()}
