@@ -1,6 +1,6 @@
 """Compression methods: one file per method, listed in registry.py; other packages add theirs by entry point.
 
-Imports: base, data, errors, onnxfile, spec, torchnet.
+Imports: base, data, errors, onnxfile, scoring, spec, torchnet.
 """
 
 from edgepack.compression.method import (

@@ -1,5 +1,6 @@
 """Samples for methods that look at activations, and made-up inputs of .onnx models."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgepack.compression.method import Context
@@ -8,6 +9,8 @@ from edgepack.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
     import onnx
+
+    from edgepack.data.splits import Arrays
 
 
 def chosen(context: Context, count: int, seed: int) -> list[int]:
@@ -18,8 +21,10 @@ def chosen(context: Context, count: int, seed: int) -> list[int]:
     """
     import numpy as np
 
+    from edgepack.data.splits import count_samples
+
     if context.data is not None:
-        total = len(context.data.x_train)
+        total = count_samples(context.data.x_train)
     elif context.samples is not None:
         total = min(len(array) for array in context.samples.values())
     else:
@@ -38,25 +43,55 @@ def onnx_feeds(
     Raises:
         InputError: there are no samples, or they do not fit the model.
     """
-    from onnx import helper
-
     indices = chosen(context, count, seed)
     if context.data is None:
         samples = context.samples or {}
         return [{name: array[index] for name, array in samples.items()} for index in indices]
-    value = model.graph.input[0]
-    tensor = value.type.tensor_type
-    shape = [dim.dim_value for dim in tensor.shape.dim]
-    x = context.data.x_train
-    if len(model.graph.input) != 1 or list(x.shape[1:]) != shape[1:] or len(indices) < shape[0]:
+    return training_feeds(model.graph, context.data.x_train, indices)
+
+
+def training_feeds(
+    graph: "onnx.GraphProto", x: "Arrays", rows: "Sequence[int]", *, where: str | None = None
+) -> "list[dict[str, np.ndarray]]":
+    """Return the samples of these numbers in batches of the model's size; an incomplete batch is dropped.
+
+    ``x`` is one array ``[N, ...]``, or a dict of such arrays by input name.
+
+    Raises:
+        InputError: the samples do not fit the model's inputs, or are fewer than a batch.
+    """
+    from onnx import helper
+
+    names = [value.name for value in graph.input]
+    samples = x if isinstance(x, Mapping) else {names[0]: x}
+    if set(samples) != set(names):
         raise InputError(
-            f"the samples do not fit the model: {list(x.shape)} for {value.name!r} of {shape}",
-            next="make the samples and model.inputs agree, or give inputs without labels: samples: inputs.npz",
+            f"the model has the inputs {', '.join(names)}, and the data has samples for {', '.join(samples)}",
+            where=where,
+            next="give samples for each input: a dict of arrays by input name",
         )
-    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    batch = shape[0]
-    whole = len(indices) // batch * batch
-    return [{value.name: x[indices[i : i + batch]].astype(dtype)} for i in range(0, whole, batch)]
+    feeds: list[dict[str, np.ndarray]] = []
+    for value in graph.input:
+        tensor = value.type.tensor_type
+        shape = [dim.dim_value for dim in tensor.shape.dim]
+        array = samples[value.name]
+        if list(array.shape[1:]) != shape[1:]:
+            raise InputError(
+                f"samples have shape {list(array.shape[1:])}, but input {value.name!r} takes {shape[1:]}",
+                where=where,
+                next="make the samples and model.inputs agree",
+            )
+        batch = shape[0]
+        if len(rows) < batch:
+            raise InputError(
+                f"calibration needs at least one batch of {batch} samples (got {len(rows)})", where=where
+            )
+        whole = len(rows) // batch
+        picked = array[list(rows[: whole * batch])].astype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+        feeds = feeds or [{} for _ in range(whole)]
+        for number, feed in enumerate(feeds):
+            feed[value.name] = picked[number * batch : (number + 1) * batch]
+    return feeds
 
 
 def random_feed(model: "onnx.ModelProto", seed: int = 0) -> "dict[str, np.ndarray]":

@@ -121,10 +121,12 @@ def torch_batches(context: Context, count: int, seed: int) -> "list[tuple[torch.
     Raises:
         InputError: there are no samples.
     """
+    from edgepack.data.splits import arrays_of, take
     from edgepack.torchnet.training import to_tensor
 
     indices = chosen(context, count, seed)
     if context.data is not None:
-        return [(batch,) for batch in to_tensor(context.data.x_train[indices]).split(_BATCH)]
+        arrays = arrays_of(take(context.data.x_train, indices))
+        return list(zip(*(to_tensor(array).split(_BATCH) for array in arrays), strict=True))
     samples = context.samples or {}
     return [tuple(to_tensor(samples[each.name][index]) for each in context.inputs) for index in indices]

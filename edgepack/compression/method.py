@@ -7,22 +7,23 @@ onnx or numpy, because recipes are read without them. docs/add-a-compression-met
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
 from edgepack.base.progress import Progress, silent
 from edgepack.errors import EdgepackError, InputError
-from edgepack.spec import Input, Model, Spec, Train
-from edgepack.torchnet.objective import Objective
+from edgepack.spec import Input, Metric, Model, Spec, Train
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from edgepack.data import Splits
+    from edgepack.scoring import Evaluation
     from edgepack.torchnet.checkpoint import Rebuild
+    from edgepack.torchnet.objective import Loss, Objective
 
 Level = Literal["torch", "onnx"]
 """What a method modifies: a ``torch.nn.Module`` before export, or an .onnx file after export."""
@@ -106,6 +107,10 @@ class Context:
         files: the step's files, as returned by ``Method.files``.
         base: the recipe's folder.
         rebuilders: by method, for loading weights from checkpoints.
+        metric: the recipe's metric.
+        loss_name: the recipe's loss; None is the one that fits the targets.
+        source_outputs: the outputs of the original model for the inputs that models are scored on, if the metric compares
+            with these.
         lanes: float32 elements in a vector register of the recipe's targets, the widest of them; 1 if the method does not
             declare ``by_target``.
     """
@@ -118,22 +123,57 @@ class Context:
     files: "tuple[StepFile, ...]" = ()
     base: Path = Path()
     rebuilders: "Mapping[str, Rebuild]" = field(default_factory=dict)
+    metric: Metric = field(default=Metric(), kw_only=True)
+    loss_name: str | None = field(default=None, kw_only=True)
+    source_outputs: "Sequence[np.ndarray] | None" = field(default=None, kw_only=True)
+
+    @property
+    def evaluation(self) -> "Evaluation | None":
+        """What a model is scored on: inputs, targets and the recipe's metric; None without anything to compare with."""
+        from edgepack.scoring import Evaluation, Scorer
+
+        return Evaluation.of(Scorer(self.metric, self.base), self.data, self.samples, self.source_outputs)
+
+    @property
+    def loss(self) -> "Loss":
+        """The recipe's loss of a batch, for an objective that adds to it."""
+        from edgepack.torchnet.losses import loss_of
+
+        return loss_of(self.loss_name, self.base)
+
     lanes: int = 1
 
     def score(self, module: "torch.nn.Module") -> float | None:
-        """Return the recipe's metric of ``module`` on the test split, for the report only; None without data."""
-        from edgepack.torchnet.training import accuracy
+        """Return the recipe's metric of ``module`` on the test split, for the report only; None without data.
 
-        return None if self.data is None else accuracy(module, self.data.x_test, self.data.y_test)
+        ``context.higher_is_better`` says which of two values is better.
+        """
+        from edgepack.torchnet.training import evaluated_outputs
+
+        evaluation = self.evaluation
+        return None if evaluation is None else evaluation.value(evaluated_outputs(module, evaluation))
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger score is better."""
+        from edgepack.scoring import Scorer
+
+        targets = None if self.evaluation is None else self.evaluation.targets
+        return Scorer(self.metric, self.base).higher_is_better(targets)
 
     def train(
         self, module: "torch.nn.Module", spec: Train, objective: "Objective | None" = None
     ) -> dict[str, float]:
         """Train ``module`` in place as :func:`edgepack.torchnet.training.train` does; zeros of pruned weights stay zero.
 
+        An objective without a loss of its own gets the recipe's. Returns the last epoch's loss, and the metric on both
+        splits as ``train_accuracy`` and ``test_accuracy``, named by the metric.
+
         Raises:
             InputError: there is no data, or as ``train``.
         """
+        from edgepack.scoring import Scorer
+        from edgepack.torchnet.objective import Objective
         from edgepack.torchnet.sparsity import keeping_zeros
         from edgepack.torchnet.training import train
 
@@ -142,8 +182,12 @@ class Context:
                 "training needs samples",
                 next="add a data block to the recipe, or remove the option that trains",
             )
-        kept = keeping_zeros(module, objective or Objective())
-        return train(module, self.data, spec, self.progress, objective=kept)
+        objective = objective or Objective()
+        if objective.loss is None:
+            objective = replace(objective, loss=self.loss)
+        kept = keeping_zeros(module, objective)
+        scorer = Scorer(self.metric, self.base)
+        return train(module, self.data, spec, self.progress, objective=kept, scorer=scorer)
 
     def path(self, value: str) -> Path:
         """Return the path of the file that the step refers to as ``value``.

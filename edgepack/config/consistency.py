@@ -11,7 +11,8 @@ from edgepack.config.problems import DataProblem, Location
 from edgepack.config.recipe import Recipe
 from edgepack.spec import Data, Model, RecipeInput, Text
 
-ONE_INPUT = "`data` supports models with one input only; for several inputs without labels, use `samples`"
+ONE_INPUT = "samples of images and text are of one input; for several inputs use `source` or `npz`"
+_OF_SOURCE = ("sqnr", "agreement")
 
 
 def contradictions(recipe: Recipe) -> Iterator[DataProblem]:
@@ -24,6 +25,7 @@ def contradictions(recipe: Recipe) -> Iterator[DataProblem]:
             yield DataProblem(("samples",), message, on_key=True)
     else:
         yield from _needs_data(recipe)
+    yield from _task(recipe)
     yield from _needs_torch(recipe)
     yield from _sample_problems(recipe)
     yield from _steps(recipe)
@@ -94,7 +96,7 @@ def _in_range(value: int, dtype: str) -> bool:
 
 
 def _data(data: Data) -> Iterator[DataProblem]:
-    kinds = ("source", "npz", "images", "csv", "jsonl")
+    kinds = ("source", "npz", "images", "idx", "csv", "jsonl")
     given = [kind for kind in kinds if getattr(data, kind) is not None]
     if len(given) != 1:
         got = f", got {' and '.join(given)}" if given else ""
@@ -121,11 +123,37 @@ def _data(data: Data) -> Iterator[DataProblem]:
         )
 
 
+def _task(recipe: Recipe) -> Iterator[DataProblem]:
+    """The metric and the loss."""
+    own = recipe.metric is not None and ":" in recipe.metric
+    if own and recipe.higher_is_better is None:
+        message = "say which of two values is better: set `higher_is_better` to true or false"
+        yield DataProblem(("metric",), message, depends=(("metric",), ("higher_is_better",)))
+    if not own and recipe.higher_is_better is not None:
+        known = recipe.metric or "the default metric"
+        message = f"`higher_is_better` is known of {known}; set it with a metric of your own only"
+        yield DataProblem(
+            ("higher_is_better",), message, on_key=True, depends=(("metric",), ("higher_is_better",))
+        )
+    if recipe.metric is not None and recipe.data is None:
+        if recipe.metric not in _OF_SOURCE:
+            yield DataProblem(("metric",), f"{recipe.metric} needs `data`", depends=(("metric",), ("data",)))
+        elif recipe.samples is None:
+            message = f"{recipe.metric} needs `data` or `samples`"
+            yield DataProblem(("metric",), message, depends=(("metric",), ("data",), ("samples",)))
+    trains = recipe.model.train is not None or any(
+        getattr(step, "fine_tune", None) is not None for step in recipe.compress
+    )
+    if recipe.loss is not None and not trains and recipe.data is None:
+        yield DataProblem(("loss",), "training needs `data`", on_key=True, depends=(("loss",), ("data",)))
+
+
 def _sample_problems(recipe: Recipe) -> Iterator[DataProblem]:
     """Check that samples of the data block match the model's input."""
     if recipe.data is None:
         return
-    if len({entry.name for entry in recipe.model.fed}) > 1:
+    one = any(getattr(recipe.data, kind) is not None for kind in ("images", "idx", "csv", "jsonl"))
+    if one and len({entry.name for entry in recipe.model.fed}) > 1:
         yield DataProblem(("model", "inputs", 1), ONE_INPUT)
     if len(recipe.model.fed) != 1:
         return

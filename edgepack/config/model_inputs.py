@@ -35,11 +35,13 @@ def input_problems(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
     if recipe.data is None and recipe.samples is None:
         return
     if recipe.data is not None:
-        if len(inputs) > 1 and len(recipe.model.fed) <= 1:
+        one = any(getattr(recipe.data, kind) is not None for kind in ("images", "idx", "csv", "jsonl"))
+        if one and len(inputs) > 1 and len(recipe.model.fed) <= 1:
             names = ", ".join(each.name for each in inputs)
             yield DataProblem(("data",), f"{ONE_INPUT} (the model has {names})", on_key=True)
-        elif len(inputs) == 1 and recipe.data.npz is not None:
-            yield from _labelled(base / recipe.data.npz, inputs[0])
+        elif recipe.data.npz is not None:
+            for each in inputs:
+                yield from _labelled(base / recipe.data.npz, each, alone=len(inputs) == 1)
     known = [each for each in inputs if None not in each.shape and each.dtype in get_args(DType)]
     readable = (
         recipe.samples is not None
@@ -94,12 +96,16 @@ def _open_sizes(recipe: Recipe, inputs: list[_Input]) -> Iterator[DataProblem]:
                 yield DataProblem(("model", "onnx"), f"{message}: write its size in `{step}`")
 
 
-def _labelled(path: Path, takes: _Input) -> Iterator[DataProblem]:
-    """The samples of an .npz file, by the headers of its arrays."""
-    for name in ("x_train", "x_test", "x"):
-        header = _header(path, name)
-        if header is None:
-            continue
+def _labelled(path: Path, takes: _Input, *, alone: bool) -> Iterator[DataProblem]:
+    """The samples of an .npz file for one input, by the headers of its arrays."""
+    found: dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]] = {}
+    for part in ("x_train", "x_test", "x"):
+        names = [part, f"{part}.{takes.name}"] if alone else [f"{part}.{takes.name}"]
+        found |= {name: header for name in names if (header := _header(path, name)) is not None}
+    if not found and not alone and path.is_file():
+        message = f"{path} has no array `x_train.{takes.name}`: there is one for each input, named by it"
+        yield DataProblem(("data", "npz"), message, depends=(("data",), ("model",)))
+    for name, header in found.items():
         shape, dtype = header
         fits = len(shape) == len(takes.shape) and all(
             want in (None, have) for want, have in zip(takes.shape[1:], shape[1:], strict=True)

@@ -16,6 +16,7 @@ from edgepack.compression.registry import METHODS
 from edgepack.config.problems import DataProblem, Location
 from edgepack.config.recipe import Recipe
 from edgepack.config.reference import reference_problem
+from edgepack.errors import InputError
 from edgepack.spec import Data, Model
 
 _LINE_BYTES = 1 << 20  # limit on a data file's first line, in bytes
@@ -31,6 +32,10 @@ def file_problems(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
         yield from _data(recipe.data, base)
     if recipe.samples is not None:
         yield from _file(("samples",), recipe.samples, base, suffixes=(".npz",))
+    for key in ("metric", "loss"):
+        named = getattr(recipe, key)
+        if named is not None and ":" in named:
+            yield from _reference((key,), named, base, arguments=2)
     yield from _steps(recipe, base)
 
 
@@ -68,6 +73,17 @@ def _data(data: Data, base: Path) -> Iterator[DataProblem]:
         yield from problems or _arrays((*here, "npz"), base / data.npz)
     if data.images is not None:
         yield from _image_folder((*here, "images", "folder"), base / data.images.folder)
+    if data.idx is not None:
+        from edgepack.data.idx import check_idx, path_of
+
+        for name in ("train_images", "train_labels", "test_images", "test_labels"):
+            path = path_of(data.idx, base, getattr(data.idx, name))
+            given = name if name in data.idx.model_fields_set else "folder"
+            try:
+                check_idx(path)
+            except InputError as error:
+                why = "".join(f"; {more}" for more in (error.why, error.next) if more)
+                yield DataProblem((*here, "idx", given), f"{path}: {error.message}{why}")
     for kind in ("csv", "jsonl"):
         text = getattr(data, kind)
         if text is None:
@@ -143,9 +159,11 @@ def _arrays(location: Location, path: Path) -> Iterator[DataProblem]:
         why = _other_kind(path, "arrays")
         yield DataProblem(location, f"not an .npz file, or truncated: {path}{f': {why}' if why else ''}")
         return
-    if {"x", "y"} <= set(names):
+    names = list(dict.fromkeys(name.partition(".")[0] for name in names))  # x.NAME: one of several inputs
+    if "x" in names:
         return  # without a split of its own
-    for array in ("x_train", "y_train", "x_test", "y_test"):
+    labelled = {"y_train", "y_test"} & set(names)
+    for array in ("x_train", "x_test", *(("y_train", "y_test") if labelled else ())):
         if array not in names:
             yield DataProblem(location, f"{path} has no array `{array}`; it has: {', '.join(sorted(names))}")
 

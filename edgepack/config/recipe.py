@@ -5,7 +5,18 @@ from typing import Literal
 from pydantic import Field
 
 from edgepack.compression.registry import CompressStep
-from edgepack.spec import Data, Filled, Model, Name, Spec, Version
+from edgepack.spec import (
+    BuiltInLoss,
+    BuiltInMetric,
+    Data,
+    Filled,
+    Metric,
+    Model,
+    Name,
+    Reference,
+    Spec,
+    Version,
+)
 
 SCHEMA_VERSION = 1
 
@@ -115,6 +126,19 @@ class Recipe(Spec):
         default=None,
         description="Inputs without labels: an .npz file with one array per input, by its name; relative to the recipe.",
     )
+    metric: BuiltInMetric | Reference | None = Field(
+        default=None,
+        description="How outputs are scored; default: accuracy for class numbers, mse for other targets. "
+        "module:callable is called with the outputs and the targets.",
+    )
+    higher_is_better: bool | None = Field(
+        default=None, description="Whether a larger value is better; needed with a metric of one's own."
+    )
+    loss: BuiltInLoss | Reference | None = Field(
+        default=None,
+        description="What is minimised in training; default: cross-entropy for class numbers, mse for other targets. "
+        "module:callable is called with the outputs and the targets.",
+    )
     compress: tuple[CompressStep, ...] = Field(
         default=(),
         description="Compression steps, in order: first those on the torch module, then those on ONNX.",
@@ -125,3 +149,8 @@ class Recipe(Spec):
     targets: tuple[TargetEntry, ...] = Field(
         min_length=1, description="Targets to build for, with their devices."
     )
+
+    @property
+    def scored_by(self) -> Metric:
+        """The metric."""
+        return Metric(name=self.metric, higher_is_better=self.higher_is_better)

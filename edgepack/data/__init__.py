@@ -4,6 +4,6 @@ Imports: base, errors, spec.
 """
 
 from edgepack.data.loading import load_data
-from edgepack.data.splits import Splits, majority_share, require_classes, stratified_split, top1
+from edgepack.data.splits import Splits, fit_inputs, random_split, stratified_split
 
-__all__ = ["Splits", "load_data", "majority_share", "require_classes", "stratified_split", "top1"]
+__all__ = ["Splits", "fit_inputs", "load_data", "random_split", "stratified_split"]

@@ -1,6 +1,6 @@
 """Export torch models to ONNX and import ONNX files: one canonical file, checked against onnxruntime.
 
-Imports: base, data, errors, onnxfile, spec, torchnet.
+Imports: base, data, errors, onnxfile, scoring, spec, torchnet.
 """
 
 from edgepack.export.importing import import_checked

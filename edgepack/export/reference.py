@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.data.splits import Arrays
 from edgepack.errors import EdgepackError, InputError
 from edgepack.onnxfile.sessions import THREADS, open_session, run_session
+from edgepack.scoring import Evaluation, Scorer, merge_batches
 from edgepack.torchnet.layers import inference
 
 if TYPE_CHECKING:
@@ -26,59 +28,98 @@ def run_onnx(path: Path, inputs: "Mapping[str, np.ndarray]", *, threads: int = T
 
 
 def predict(
-    path: Path, x: "np.ndarray", *, shape: Sequence[int] | None = None, threads: int = THREADS
+    path: Path, x: Arrays, *, shape: Sequence[int] | None = None, threads: int = THREADS
 ) -> "np.ndarray":
-    """Return the first output for every sample of ``x``; the model must have one input.
+    """Return the first output for every sample of ``x``: ``[N, ...]``; arguments and errors as :func:`predict_all`."""
+    return predict_all(path, x, shapes=None if shape is None else [shape], threads=threads)[0]
 
-    ``x`` has shape ``[N, ...]``, where ``...`` is the model's input shape without the batch; ``shape`` is the input
-    shape with the batch, if the file leaves it open. Samples are run in batches of the model's size (normally 1); the
-    last batch is padded. The result has shape ``[N, ...]``.
+
+def predict_all(
+    path: Path, x: Arrays, *, shapes: Sequence[Sequence[int]] | None = None, threads: int = THREADS
+) -> "tuple[np.ndarray, ...]":
+    """Return all outputs for every sample of ``x``, each ``[N, ...]``.
+
+    ``x`` is an array ``[N, ...]`` for the one input, where ``...`` is its shape without the batch, or a dict of such arrays
+    by input name; ``shapes`` are the inputs' shapes with the batch, in order, if the file leaves them open. Samples are run
+    in batches of the model's size (normally 1); the last batch is padded. An output without a batch axis is ``[N / batch,
+    ...]``.
 
     Raises:
-        InputError: if the model has several inputs, or the samples have another shape or dtype.
+        InputError: if an input has no samples, or the samples have another shape or dtype.
     """
     import numpy as np
 
     session = open_session(path, threads=threads)
     specs = session.get_inputs()
-    if len(specs) != 1:
+    given = x if isinstance(x, Mapping) else {specs[0].name: x}
+    if {spec.name for spec in specs} != set(given):
         names = ", ".join(spec.name for spec in specs)
         raise InputError(
-            f"the model has {len(specs)} inputs ({names}); a data set feeds only one", where=str(path)
-        )
-    name, dtype = specs[0].name, _numpy_dtype(specs[0].type)
-    shape = specs[0].shape if shape is None else shape
-    if list(x.shape[1:]) != list(shape[1:]) or not np.can_cast(x.dtype, dtype, "same_kind"):
-        raise InputError(
-            f"samples are {x.dtype}{list(x.shape[1:])}, but input {name!r} takes {dtype}{list(shape[1:])}",
+            f"the model has the inputs {names}, and there are samples for {', '.join(given)}",
             where=str(path),
-            next="make the samples and model.inputs agree",
+            next="give samples for each input: a dict of arrays by input name",
         )
-    if len(x) == 0:
+    batch, arrays = 1, {}
+    for spec, shape in zip(specs, shapes or [spec.shape for spec in specs], strict=True):
+        samples, dtype = given[spec.name], _numpy_dtype(spec.type)
+        if list(samples.shape[1:]) != list(shape[1:]) or not np.can_cast(samples.dtype, dtype, "same_kind"):
+            raise InputError(
+                f"samples are {samples.dtype}{list(samples.shape[1:])}, but input {spec.name!r} takes {dtype}{list(shape[1:])}",
+                where=str(path),
+                next="make the samples and model.inputs agree",
+            )
+        batch, arrays[spec.name] = shape[0], (samples, dtype)
+    count = len(next(iter(given.values())))
+    if count == 0:
         raise InputError("there are no samples", where=str(path))
-    batch = shape[0]
-    rows = []
-    for start in range(0, len(x), batch):
-        part = np.ascontiguousarray(x[start : start + batch], dtype=dtype)
-        short = batch - len(part)
-        if short:
-            part = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
-        rows.append(run_session(session, {name: part}, path)[0][: batch - short])
-    return np.concatenate(rows)
+    rows: list[list[np.ndarray]] = []
+    for start in range(0, count, batch):
+        short = max(0, start + batch - count)
+        feed = {name: _padded(x[start : start + batch], dtype, short) for name, (x, dtype) in arrays.items()}
+        found = run_session(session, feed, path)
+        rows.append(
+            [each[: batch - short] if each.ndim and len(each) == batch else each[None] for each in found]
+        )
+    return tuple(np.concatenate(each) for each in zip(*rows, strict=True))
+
+
+def _padded(part: "np.ndarray", dtype: "np.dtype[Any]", short: int) -> "np.ndarray":
+    """A batch in the input's dtype, with its last sample repeated ``short`` times."""
+    import numpy as np
+
+    array = np.ascontiguousarray(part, dtype=dtype)
+    return np.concatenate([array, np.repeat(array[-1:], short, axis=0)]) if short else array
+
+
+def predict_evaluated(
+    path: Path, evaluation: Evaluation, *, shapes: Sequence[Sequence[int]] | None = None
+) -> "tuple[np.ndarray, ...]":
+    """Return all outputs of the model for what it is scored on; ``shapes`` as in :func:`predict_all`."""
+    import numpy as np
+
+    if not evaluation.whole:
+        return predict_all(path, evaluation.inputs, shapes=shapes)
+    session = open_session(path)
+    given = dict(evaluation.inputs)
+    count = len(next(iter(given.values())))
+    runs = [run_session(session, {name: x[row] for name, x in given.items()}, path) for row in range(count)]
+    first = next(iter(given.values())).shape[1:]
+    stacked = [np.stack(each) for each in zip(*runs, strict=True)]
+    return tuple(merge_batches(each, first[0] if first else None) for each in stacked)
 
 
 def evaluate(
     path: Path,
-    x: "np.ndarray",
-    y: "np.ndarray",
+    x: Arrays,
+    y: Arrays,
     *,
     shape: Sequence[int] | None = None,
+    scorer: Scorer = Scorer(),  # noqa: B008 - frozen
     threads: int = THREADS,
 ) -> float:
-    """Top-1 accuracy (0..1) of a classifier: ``x`` is ``[N, ...]``, ``y`` integer labels ``[N]``; ``shape`` as in ``predict``."""
-    from edgepack.data import top1
-
-    return top1(predict(path, x, shape=shape, threads=threads), y)
+    """The metric of a model's outputs: ``x`` is ``[N, ...]``, ``y`` the targets ``[N, ...]``; ``shape`` as in ``predict``."""
+    found = predict_all(path, x, shapes=None if shape is None else [shape], threads=threads)
+    return scorer.value(found, y)
 
 
 def _numpy_dtype(kind: str) -> "np.dtype[Any]":

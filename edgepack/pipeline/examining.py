@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgepack.base.temporary import temporary_folder
 from edgepack.config.plan import Plan
 from edgepack.errors import naming
+from edgepack.scoring import Scorer
 from edgepack.spec import Input
 
 if TYPE_CHECKING:
@@ -48,9 +49,11 @@ def examine_plan(plan: Plan) -> "Examined":
 
 def _try_samples(path: Path, given: Sequence[Input], plan: Plan) -> None:
     """Run one batch of the recipe's data or samples through the model, as a run will."""
-    from edgepack.data import load_data, require_classes
+    from edgepack.data import fit_inputs, load_data
     from edgepack.data.inputs_file import load_inputs
-    from edgepack.export import load_onnx, predict, run_onnx
+    from edgepack.data.splits import take
+    from edgepack.export import load_onnx, run_onnx
+    from edgepack.export.reference import predict_all
     from edgepack.onnxfile.importing import model_inputs
 
     recipe, base = plan.recipe, plan.base
@@ -62,7 +65,11 @@ def _try_samples(path: Path, given: Sequence[Input], plan: Plan) -> None:
         samples = load_inputs(base / recipe.samples, inputs)
         run_onnx(path, {name: array[0] for name, array in samples.items()})
     if recipe.data is not None:
-        data, shape = load_data(recipe.data, base), inputs[0].shape
-        outputs = predict(path, data.x_test[: shape[0]], shape=shape)
-        for labels in (data.y_train, data.y_test):
-            require_classes(outputs, labels)
+        data = fit_inputs(load_data(recipe.data, base), inputs)
+        batch = inputs[0].shape[0] if inputs[0].shape else 1
+        shapes = [each.shape for each in inputs]
+        outputs = predict_all(path, take(data.x_test, slice(0, batch)), shapes=shapes)
+        scorer = Scorer(recipe.scored_by, base)
+        for targets in (data.y_train, data.y_test):
+            if targets is not None and not scorer.of_source:
+                scorer.check(outputs, targets)

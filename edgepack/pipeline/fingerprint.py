@@ -10,6 +10,8 @@ from pathlib import Path
 from edgepack.base.files import sha256_file, sha256_json
 from edgepack.base.paths import PACKAGE
 from edgepack.compression import StepFile
+from edgepack.config.recipe import Recipe
+from edgepack.data.idx import path_of
 from edgepack.data.images import image_files
 from edgepack.data.sources import meaning, modules_below
 from edgepack.engine.artifact import USER, Artifact
@@ -26,14 +28,21 @@ class UserFiles:
     model: Mapping[str, Artifact]  # weights, or the .onnx file with its external data
     data: Mapping[str, Artifact]
     samples: Mapping[str, Artifact]  # inputs without labels
+    metric: Mapping[str, Artifact]  # the source code of the user's metric
+    loss: Mapping[str, Artifact]  # the source code of the user's loss
 
 
-def user_files(model: Model, data: Data | None, samples: str | None, base: Path) -> UserFiles:
+def user_files(recipe: Recipe, base: Path) -> UserFiles:
     """Digests of everything that a recipe names."""
-    found = model_inputs(model, base)
+    data, samples = recipe.data, recipe.samples
+    found = model_inputs(recipe.model, base)
     code = {role: found.pop(role) for role in ("model_code",) if role in found}
     unlabelled = {} if samples is None else {"samples_file": of_user(base / samples)}
-    return UserFiles(code, found, data_inputs(data, base), unlabelled)
+    own = {
+        role: {f"{role}_code": _code(name, base)} if name is not None and ":" in name else {}
+        for role, name in (("metric", recipe.metric), ("loss", recipe.loss))
+    }
+    return UserFiles(code, found, data_inputs(data, base), unlabelled, own["metric"], own["loss"])
 
 
 def model_inputs(model: Model, base: Path) -> dict[str, Artifact]:
@@ -62,6 +71,9 @@ def data_inputs(data: Data | None, base: Path) -> dict[str, Artifact]:
         folder = base / data.images.folder
         images = [path for files in image_files(folder).values() for path in files]
         found["data_images"] = _files(folder, images) if images else of_user(folder)
+    if data.idx is not None:
+        idx, own = data.idx, ("train_images", "train_labels", "test_images", "test_labels")
+        found |= {f"data_{name}": of_user(path_of(idx, base, getattr(idx, name))) for name in own}
     for text in (data.csv, data.jsonl):
         if text is not None:
             found["data_file"] = of_user(base / text.file)

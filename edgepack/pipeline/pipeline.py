@@ -98,9 +98,7 @@ class Pipeline:
         self._budget = budget
         last = [stage.name for stage in STAGES].index(until)
         self._stages = STAGES[: last + 1]
-        self._files = fingerprint.user_files(
-            plan.recipe.model, plan.recipe.data, plan.recipe.samples, plan.base
-        )
+        self._files = fingerprint.user_files(plan.recipe, plan.base)
 
     def run(self, strategy: Strategy | None = None) -> list[Artifact]:
         """Run the rounds of a strategy, by default the recipe's.

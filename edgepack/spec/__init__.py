@@ -18,14 +18,17 @@ from edgepack.spec.base import (
     TwoNumbers,
     Version,
 )
-from edgepack.spec.data import Data, Images, Preprocess, Text
+from edgepack.spec.data import Data, Idx, Images, Preprocess, Text
 from edgepack.spec.document import JsonDocument, SchemaVersionError
 from edgepack.spec.figures import ModelFacts, ModelFigures
 from edgepack.spec.model import DType, Input, Model, RecipeInput, Tensor, Train
+from edgepack.spec.task import BuiltInLoss, BuiltInMetric, Metric, Score
 
 __all__ = [
     "MAY_BE_EMPTY",
     "PATTERNS",
+    "BuiltInLoss",
+    "BuiltInMetric",
     "Count",
     "DType",
     "Data",
@@ -33,9 +36,11 @@ __all__ = [
     "Finite",
     "Glibc",
     "GpuArch",
+    "Idx",
     "Images",
     "Input",
     "JsonDocument",
+    "Metric",
     "Model",
     "ModelFacts",
     "ModelFigures",
@@ -44,6 +49,7 @@ __all__ = [
     "RecipeInput",
     "Reference",
     "SchemaVersionError",
+    "Score",
     "Share",
     "Spec",
     "Tensor",

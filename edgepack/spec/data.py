@@ -30,6 +30,29 @@ class Images(Spec):
     preprocess: Preprocess = Field(default=Preprocess(), description="How an image file becomes a tensor.")
 
 
+class Idx(Spec):
+    """Images and labels in IDX files, the format of MNIST, plain or gzip: MNIST, Fashion-MNIST and the like."""
+
+    folder: Filled = Field(
+        description="The folder of the files, relative to the recipe; Debian's dataset-fashion-mnist has /usr/share/datasets/fashion-mnist."
+    )
+    train_images: Filled = Field(
+        default="train-images-idx3-ubyte.gz", description="Training images; with or without .gz."
+    )
+    train_labels: Filled = Field(default="train-labels-idx1-ubyte.gz", description="Their classes.")
+    test_images: Filled = Field(default="t10k-images-idx3-ubyte.gz", description="Test images.")
+    test_labels: Filled = Field(default="t10k-labels-idx1-ubyte.gz", description="Their classes.")
+    classes: tuple[Filled, ...] = Field(default=(), description="The name of each class, in order.")
+    scale: float = Field(default=1 / 255, description="Pixel values are multiplied by this.")
+    mean: tuple[float, ...] = Field(
+        default=(0.0,), description="Subtracted after scaling; one value, or one per channel."
+    )
+    std: tuple[float, ...] = Field(
+        default=(1.0,), description="Divided by last; one value, or one per channel."
+    )
+    layout: Literal["nchw", "nhwc"] = Field(default="nchw", description="Order of the tensor's axes.")
+
+
 class Text(Spec):
     """A CSV (with a header) or JSONL file of labelled text, tokenised by bytes, words or a user's callable."""
 
@@ -46,16 +69,18 @@ class Text(Spec):
 
 
 class Data(Spec):
-    """Labelled samples, split into train, calibration (part of train) and test. Exactly one source."""
+    """Samples with targets, split into train, calibration (part of train) and test. Exactly one source."""
 
     source: Reference | None = Field(
         default=None, description="module:callable returning edgepack.data.Splits."
     )
     npz: Filled | None = Field(
         default=None,
-        description="An .npz file with x_train, y_train, x_test and y_test, or x and y; relative to the recipe.",
+        description="An .npz file with x_train, y_train, x_test and y_test, or x and y; x.NAME for each of several inputs, "
+        "y.NAME for each of several targets; relative to the recipe.",
     )
     images: Images | None = Field(default=None, description="A folder of images.")
+    idx: Idx | None = Field(default=None, description="Images and labels in IDX files.")
     csv: Text | None = Field(default=None, description="A CSV file of text.")
     jsonl: Text | None = Field(default=None, description="A JSONL file of text.")
     test_fraction: float = Field(

@@ -1,8 +1,8 @@
 """Training objectives, and hooks between training steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgepack.spec import Train
 
@@ -15,14 +15,14 @@ class Batch:
     """One batch, as passed to a loss.
 
     Attributes:
-        outputs: outputs of the trained module, ``[N, ...]``.
-        labels: int64 ``[N]``.
-        teachers: outputs of each of the objective's teachers for the same samples, ``[N, ...]``, in order.
+        outputs: the output of the trained module, ``[N, ...]``, or the tuple of all if it has several.
+        labels: targets: int64 or float32 ``[N, ...]``, or a dict of them by name, as in the data; None without targets.
+        teachers: outputs of each of the objective's teachers for the same samples, as ``outputs``, in order.
     """
 
-    outputs: "torch.Tensor"
-    labels: "torch.Tensor"
-    teachers: "tuple[torch.Tensor, ...]" = ()
+    outputs: Any
+    labels: "torch.Tensor | Mapping[str, torch.Tensor] | None"
+    teachers: tuple[Any, ...] = ()
 
 
 Loss = Callable[[Batch], "torch.Tensor"]
@@ -30,13 +30,6 @@ Loss = Callable[[Batch], "torch.Tensor"]
 
 Hook = Callable[["torch.nn.Module", float], None]
 """Called with the module and the completed share of all steps (0..1): for schedules and projections."""
-
-
-def cross_entropy(batch: Batch) -> "torch.Tensor":
-    """Cross-entropy of class scores ``[N, classes]`` and labels, averaged over the batch."""
-    from torch.nn import functional
-
-    return functional.cross_entropy(batch.outputs, batch.labels)
 
 
 OptimizerOf = Callable[["torch.nn.Module", Train], "torch.optim.Optimizer"]
@@ -59,8 +52,9 @@ class Objective:
     """A training objective.
 
     Attributes:
-        loss: the loss of each batch.
-        classifies: whether the loss interprets labels as classes: every label needs an output.
+        loss: the loss of each batch; None is the recipe's, or the one that fits the targets: cross-entropy or squared error.
+        classifies: whether the module is to match the data's targets: they are checked against its outputs first, and
+            the metric is returned.
         teachers: modules in eval mode whose outputs the loss uses; they are run without gradients.
         regulariser: a penalty on the module, added to the loss of every batch.
         before_step: called before each batch, e.g. to increase a pruning ratio along a schedule.
@@ -68,7 +62,7 @@ class Objective:
         optimizer: creates the optimizer: algorithm, parameters and parameter groups.
     """
 
-    loss: Loss = cross_entropy
+    loss: Loss | None = None
     classifies: bool = True
     teachers: "tuple[torch.nn.Module, ...]" = ()
     regulariser: "Callable[[torch.nn.Module], torch.Tensor] | None" = None

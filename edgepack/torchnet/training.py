@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgepack.base.progress import Progress, silent
+from edgepack.data.splits import Arrays, arrays_of, count_samples, take
 from edgepack.errors import InputError
-from edgepack.spec import Train
+from edgepack.scoring import Evaluation, Scorer, merge_batches
+from edgepack.spec import Metric, Train
 from edgepack.torchnet.layers import inference
+from edgepack.torchnet.losses import fitting
 from edgepack.torchnet.objective import Batch, Objective
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ def train(
     progress: Progress = silent,
     *,
     objective: Objective | None = None,
+    scorer: Scorer | None = None,
 ) -> dict[str, float]:
     """Train ``module`` in place on the training split and leave it in eval mode.
 
@@ -40,23 +44,26 @@ def train(
         data: training and test samples.
         spec: epochs, learning rate, batch size, seed.
         progress: called after each epoch.
-        objective: loss and optimizer; cross-entropy with Adam if None.
+        objective: loss and optimizer; the loss that fits the targets with Adam if None.
+        scorer: the metric that is returned; that of the targets if None.
 
-    Returns ``{"loss": mean of the last epoch, "train_accuracy": 0..1, "test_accuracy": 0..1}``; only the loss
-    if the objective does not classify.
+    Returns ``{"loss": mean of the last epoch, "train_accuracy": 0..1, "test_accuracy": 0..1}``, named by the metric; only
+    the loss if the objective does not match targets, or the metric compares with the source model.
 
     Raises:
-        InputError: if ``module`` does not run on the samples, does not return ``[N, classes]`` with a
-            class for every label, or the loss becomes NaN or infinite.
+        InputError: if ``module`` does not run on the samples, its outputs do not fit the targets, or the loss becomes NaN
+            or infinite.
     """
     import torch
 
-    objective = objective or Objective()
-    x, y = to_tensor(data.x_train), torch.from_numpy(data.y_train)
-    if objective.classifies:
-        _check_classes(module, data)
+    objective, scorer = objective or Objective(), scorer or Scorer()
+    x, y = _inputs(data.x_train), _targets(data.y_train)
+    count = count_samples(data.x_train)
+    scored = objective.classifies and data.y_train is not None and not scorer.of_source
+    if scored:
+        _check_targets(module, data, scorer)
     # A last batch of one sample has no variance, which batch normalisation rejects.
-    batches = max(1, len(x) // spec.batch_size + (len(x) % spec.batch_size > 1))
+    batches = max(1, count // spec.batch_size + (count % spec.batch_size > 1))
     steps = spec.epochs * batches
     optimizer = objective.optimizer(module, spec)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
@@ -66,12 +73,12 @@ def train(
         torch.manual_seed(spec.seed)
         for epoch in range(1, spec.epochs + 1):
             module.train()
-            order = torch.randperm(len(x))
+            order = torch.randperm(count)
             total = 0.0
             for index in order[: batches * spec.batch_size].split(spec.batch_size):
                 if objective.before_step is not None:
                     objective.before_step(module, done / steps)
-                loss = _loss(module, objective, x[index], y[index], data)
+                loss = _loss(module, objective, tuple(each[index] for each in x), take(y, index), data)
                 if not torch.isfinite(loss):
                     raise InputError(
                         f"the loss became {loss.item()} in epoch {epoch}",
@@ -92,24 +99,25 @@ def train(
             mean_loss = total / batches
             progress(f"epoch {epoch}/{spec.epochs}, loss {mean_loss:.4f}", epoch / spec.epochs)
     module.eval()
-    if not objective.classifies:
+    if not scored:
         return {"loss": mean_loss}
+    name = scorer.name(data.y_train)
     return {
         "loss": mean_loss,
-        "train_accuracy": accuracy(module, data.x_train, data.y_train),
-        "test_accuracy": accuracy(module, data.x_test, data.y_test),
+        f"train_{name}": scorer.value(all_outputs(module, data.x_train), data.y_train),
+        f"test_{name}": scorer.value(all_outputs(module, data.x_test), data.y_test),
     }
 
 
 def _loss(
-    module: "torch.nn.Module", objective: Objective, x: "torch.Tensor", y: "torch.Tensor", data: "Splits"
+    module: "torch.nn.Module", objective: Objective, x: "tuple[torch.Tensor, ...]", y: Any, data: "Splits"
 ) -> "torch.Tensor":
     import torch
 
     try:
         with torch.no_grad():
-            taught = tuple(teacher(x) for teacher in objective.teachers)
-        loss = objective.loss(Batch(module(x), y, taught))
+            taught = tuple(_outputs(teacher(*x)) for teacher in objective.teachers)
+        loss = (objective.loss or fitting)(Batch(_outputs(module(*x)), y, taught))
     except _FORWARD_ERRORS as error:
         raise _does_not_run(module, data.x_train, error) from error
     return loss if objective.regulariser is None else loss + objective.regulariser(module)
@@ -138,45 +146,123 @@ def to_tensor(x: "np.ndarray") -> "torch.Tensor":
     import torch
 
     tensor = torch.from_numpy(x)
+    if x.dtype.kind == "b":
+        return tensor
     pixels = x.dtype.kind == "f" or x.dtype.name == "uint8"
     return tensor.to(torch.float32 if pixels else torch.int64)
 
 
-def outputs(module: "torch.nn.Module", x: "np.ndarray", batch: int = 256) -> "np.ndarray":
-    """Return the module's output for every sample, in eval mode: ``[N, ...]``; the mode is restored afterwards."""
+def _inputs(x: Arrays) -> "tuple[torch.Tensor, ...]":
+    """The module's arguments, in order."""
+    return tuple(to_tensor(array) for array in arrays_of(x))
+
+
+def _targets(y: Arrays) -> Any:
     import torch
 
+    if isinstance(y, dict):
+        return {name: torch.from_numpy(array) for name, array in y.items()}
+    return None if y is None else torch.from_numpy(y)
+
+
+def _outputs(found: Any) -> Any:
+    """A module's one output, or the tuple of all in the order of its structure, as they are exported."""
+    from torch.utils import _pytree
+
+    leaves = _pytree.tree_leaves(found)
+    return leaves[0] if len(leaves) == 1 else tuple(leaves)
+
+
+def outputs(module: "torch.nn.Module", x: Arrays, batch: int = 256) -> "np.ndarray":
+    """Return the module's first output for every sample, in eval mode: ``[N, ...]``; the mode is restored afterwards.
+
+    Raises:
+        InputError: the module does not run on the samples.
+    """
+    return all_outputs(module, x, batch)[0]
+
+
+def all_outputs(module: "torch.nn.Module", x: Arrays, batch: int = 256) -> "tuple[np.ndarray, ...]":
+    """Return all outputs of the module for every sample, each ``[N, ...]``; the mode is restored afterwards.
+
+    Args:
+        module: called with as many arguments as ``x`` has arrays.
+        x: one array ``[N, ...]``, or several in the module's order.
+        batch: samples that are run at once.
+
+    Raises:
+        InputError: the module does not run on the samples, or an output's first axis is not the batch.
+    """
+    import torch
+
+    count, inputs = count_samples(x), _inputs(x)
+    parts: list[tuple[torch.Tensor, ...]] = []
     try:
         with inference(module):
-            result: np.ndarray = torch.cat([module(part) for part in to_tensor(x).split(batch)]).numpy()
-            return result
+            for start in range(0, count, batch):
+                found = _outputs(module(*(each[start : start + batch] for each in inputs)))
+                parts.append(found if isinstance(found, tuple) else (found,))
+        joined = [torch.cat(each) for each in zip(*parts, strict=True)]
     except _FORWARD_ERRORS as error:
         raise _does_not_run(module, x, error) from error
+    if any(len(each) != count for each in joined):
+        shapes = ", ".join(str(list(each.shape)) for each in joined)
+        raise InputError(
+            f"{count} samples give outputs of {shapes}",
+            next="let the first axis of every output be the batch",
+        )
+    return tuple(each.numpy() for each in joined)
 
 
-def _does_not_run(module: "torch.nn.Module", x: "np.ndarray", error: Exception) -> InputError:
+def whole_outputs(module: "torch.nn.Module", samples: Arrays) -> "tuple[np.ndarray, ...]":
+    """Return all outputs of the module for inputs ``[N, *shape]`` that each have the model's own shape.
+
+    An output whose first axis is that of the first input is ``[N * batch, ...]``, another one ``[N, ...]``.
+
+    Raises:
+        InputError: the module does not run on the samples.
+    """
+    import torch
+
+    inputs = _inputs(samples)
+    runs = []
+    try:
+        with inference(module):
+            for row in range(count_samples(samples)):
+                found = _outputs(module(*(each[row] for each in inputs)))
+                runs.append(found if isinstance(found, tuple) else (found,))
+    except _FORWARD_ERRORS as error:
+        raise _does_not_run(module, samples, error) from error
+    stacked = [torch.stack(each).numpy() for each in zip(*runs, strict=True)]
+    first = inputs[0].shape[1:]
+    return tuple(merge_batches(each, first[0] if first else None) for each in stacked)
+
+
+def evaluated_outputs(module: "torch.nn.Module", evaluation: Evaluation) -> "tuple[np.ndarray, ...]":
+    """Return all outputs of the module for what it is scored on.
+
+    Raises:
+        InputError: as :func:`all_outputs`.
+    """
+    run = whole_outputs if evaluation.whole else all_outputs
+    return run(module, evaluation.inputs)
+
+
+def _does_not_run(module: "torch.nn.Module", x: Arrays, error: Exception) -> InputError:
+    shown = ", ".join(f"{array.dtype}{list(array.shape[1:])}" for array in arrays_of(x))
     return InputError(
         f"{type(module).__name__} does not run on the samples",
         why=str(error).strip(),
-        next=f"a sample is {x.dtype}{list(x.shape[1:])}: make the model take batches of it",
+        next=f"a sample is {shown}: make the model take batches of it",
     )
 
 
-def accuracy(module: "torch.nn.Module", x: "np.ndarray", y: "np.ndarray") -> float:
+def accuracy(module: "torch.nn.Module", x: Arrays, y: Arrays) -> float:
     """Top-1 accuracy (0..1) of ``module`` on samples ``[N, ...]`` and labels ``[N]``."""
-    from edgepack.data import top1
-
-    return top1(outputs(module, x), y)
+    return Scorer(Metric(name="accuracy")).value(all_outputs(module, x), y)
 
 
-def _check_classes(module: "torch.nn.Module", data: "Splits") -> None:
-    from edgepack.data import top1
-
-    scores = outputs(module, data.x_train[:2])
-    top1(scores, data.y_train[:2])
-    last = int(max(data.y_train.max(), data.y_test.max()))
-    if last >= scores.shape[1]:
-        raise InputError(
-            f"label {last} has no output: the model has {scores.shape[1]} classes",
-            next="give the model's last layer one output per class",
-        )
+def _check_targets(module: "torch.nn.Module", data: "Splits", scorer: Scorer) -> None:
+    found = all_outputs(module, take(data.x_train, slice(0, 2)))
+    for targets in (data.y_train, data.y_test):
+        scorer.check(found, targets)

@@ -132,17 +132,12 @@ def test_a_right_recipe_has_no_problems(folder):
             "    - {name: x, shape: [1]}\n    - {name: x, shape: [1]}\n",
             "7:14: duplicate input `x`",
         ),
-        (
-            "      shape: [1, 4]\n",
-            "      shape: [1, 4]\n    - {name: z, shape: [1]}\n",
-            "8:7: `data` supports models with one input only; for several inputs without labels, use `samples`",
-        ),
         ("shape: [1, 4]", "shape: [1, 0]", "7:18: expected a number at least 1, got the number 0"),
         # data
         (
             "  npz: data.npz\n",
             "  npz: data.npz\n  images: {folder: images}\n",
-            "8:1: expected exactly one of source, npz, images, csv, jsonl, got npz and images",
+            "8:1: expected exactly one of source, npz, images, idx, csv, jsonl, got npz and images",
         ),
         ("npz: data.npz", "npz: dta.npz", "9:8: no such file: ./dta.npz; did you mean `data.npz`?"),
         ("npz: data.npz", "npz: images", "9:8: expected a file that ends in .npz, got images"),
@@ -504,7 +499,20 @@ def write_model(path: Path, *inputs: tuple[str, tuple[int, ...], str]) -> None:
 def test_data_for_a_model_of_several_inputs_or_of_other_shapes_is_refused(folder):
     text = onnx_recipe(onnx="m.onnx") + "data: {npz: data.npz}\n"
     write_model(folder / "m.onnx", ("image", (1, 4), "float32"), ("meta", (1, 5), "float32"))
-    assert found(folder, text) == [f"7:1: {ONE_INPUT} (the model has image, meta)"]
+    said = "there is one for each input, named by it"
+    assert found(folder, text) == [
+        f"7:13: ./data.npz has no array `x_train.{name}`: {said}" for name in ("image", "meta")
+    ]
+    of_text = text.replace("{npz: data.npz}", "{csv: {file: d.csv}}")
+    (folder / "d.csv").write_text("text,label\na,b\n")
+    assert found(folder, of_text) == [f"7:1: {ONE_INPUT} (the model has image, meta)"]
+    arrays = {
+        f"{part}.{name}": np.zeros((2, size))
+        for part in ("x_train", "x_test")
+        for name, size in (("image", 4), ("meta", 5))
+    }
+    np.savez(folder / "two.npz", **arrays)
+    assert found(folder, text.replace("data.npz", "two.npz")) == []
     write_model(folder / "m.onnx", ("image", (1, 4), "float32"))
     assert found(folder, text) == []
     write_model(folder / "m.onnx", ("image", (1, 3, 8, 8), "float32"))

@@ -49,6 +49,16 @@ model:
 targets:
   - target: arm64
 """
+IDX = """\
+edgepack: 1
+name: mine
+model:
+  onnx: m.onnx
+data:
+  idx: {folder: idx, classes: [a, b], mean: [0.5], std: [0.5]}
+targets:
+  - target: arm64
+"""
 TARGET = """\
 edgepack: 1
 name: my
@@ -78,6 +88,11 @@ def home(tmp_path, monkeypatch):
     for name in ("images/cat", "images/dog"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "1.png").write_bytes(b"x")
+    (tmp_path / "idx").mkdir()
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        axes = int(name[-1])
+        header = bytes([0, 0, 8, axes]) + b"\0\0\0\1" * axes
+        (tmp_path / "idx" / f"{name}-ubyte").write_bytes(header + b"\0")
     (tmp_path / "m.onnx").write_bytes(b"\x08\x0a")
     (tmp_path / "edgepack" / "targets").mkdir(parents=True)
     return tmp_path / "edgepack"
@@ -136,6 +151,7 @@ def cases(wanted) -> list[Any]:
     documents = (
         ("recipe", Recipe, RECIPE),
         ("recipe", Recipe, CONSTANTS),
+        ("recipe", Recipe, IDX),
         ("target", Target, TARGET),
         ("devices", Devices, DEVICES),
     )
@@ -175,7 +191,8 @@ LINES = cases(
 
 
 def test_the_documents_are_right_and_have_every_list_of_the_schemas(home):
-    for kind, text in (("recipe", RECIPE), ("recipe", CONSTANTS), ("target", TARGET), ("devices", DEVICES)):
+    recipes = (("recipe", text) for text in (RECIPE, CONSTANTS, IDX))
+    for kind, text in (*recipes, ("target", TARGET), ("devices", DEVICES)):
         assert problems(kind, text, home) == []
     covered = {(case.values[0].owner, case.values[0].name) for case in LISTS}
     models, pending = set(), [Recipe, Target, Devices, Device]

@@ -56,13 +56,14 @@ RUN = {
 }
 READ = ("recipe.yaml", "devices.yaml", "my-board.yaml", "rpi3.yaml", "rpi4.yaml", "rpi5.yaml", "arm64.yaml")
 HEAVY = {"torch", "tvm", "onnx", "onnxruntime", "numpy", "sklearn", "paramiko", "jinja2", "rich"}
-# What `check` may import: at most these packages, of edgepack at most these rooms and so many modules.
+# What `check` may import: at most these packages, of edgepack at most these rooms and so many modules
+# besides those of the methods.
 PACKAGES = {
     "annotated_types", "click", "edgepack", "platformdirs", "pydantic", "pydantic_core", "typing_extensions",
     "typing_inspection", "yaml",
 }  # fmt: skip
 ROOMS = {"api", "base", "cli", "compression", "config", "engine", "errors", "spec"}
-MODULES = 52
+MODULES = 48
 
 
 @pytest.fixture
@@ -96,7 +97,8 @@ def test_check_reads_every_file_once_and_imports_little(project):
     assert files == dict.fromkeys(READ, 1)
     own = {name for name in modules if name.partition(".")[0] == "edgepack"}
     assert {name.split(".")[1] for name in own if "." in name} <= ROOMS
-    assert len(own) <= MODULES, sorted(own)
+    counted = {name for name in own if not name.startswith("edgepack.compression.")}  # a file per method
+    assert len(counted) <= MODULES, sorted(counted)
     # Some packages bring a module of their build's name, or are loaded by the interpreter's start (site).
     bare = subprocess.run(
         [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True

@@ -80,7 +80,7 @@ def test_chance_is_the_share_of_the_most_frequent_class(evaluated, tmp_path):
     np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     figures, samples = evaluated("y = Relu (x)", data=Data(npz="data.npz"))
     assert (figures.chance, figures.accuracy) == (0.75, 0.5)
-    assert samples["labels"].tolist() == [[0], [1], [1], [1]]
+    assert samples["target_0"].tolist() == [[0], [1], [1], [1]]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,9 @@ FULL = {
         "inputs": [{"name": "image", "shape": [1, 1, 8, 8]}],
     },
     "data": {"source": "samples:splits"},
+    "metric": "samples:score",
+    "higher_is_better": True,
+    "loss": "samples:loss",
     "compress": [
         {"method": "prune-channels", "ratio": 0.5},
         {"method": "quantize-static", "samples": 8},
@@ -44,6 +47,9 @@ CHANGES = [
     ("model.source", "other:make", ALL, {}),
     ("model.inputs.0.name", "picture", ALL, {}),
     ("data.source", "other:splits", ALL, {}),
+    ("metric", "other:score", ALL, {}),
+    ("higher_is_better", False, ALL, {}),
+    ("loss", "other:loss", ALL, {}),
     *((f"model.train.{key}", 2, ALL, {}) for key in Train.model_fields),
     ("compress.0.ratio", 0.4, ["CompressTorch", "Export", *RELEASE], {"Bench": 2}),  # of two targets
     ("compress.1.samples", 9, RELEASE, {"CompressOnnx": 1, "Bench": 2}),
@@ -63,8 +69,10 @@ def tried(line):
     folder = line.path.parent
     (folder / "net.py").write_text("import layers\ndef make(): ...\n")
     (folder / "layers.py").write_text("")
-    (folder / "samples.py").write_text("def splits(): ...\n")
-    (folder / "other.py").write_text("def make(): ...\ndef splits(): ...\n")
+    (folder / "samples.py").write_text("def splits(): ...\ndef score(x, y): ...\ndef loss(x, y): ...\n")
+    (folder / "other.py").write_text(
+        "def make(): ...\ndef splits(): ...\ndef score(x, y): ...\ndef loss(x, y): ...\n"
+    )
     line(json.dumps(FULL))
     return line
 
@@ -119,7 +127,7 @@ def test_files_beside_the_recipe(tried):
     (folder / "notes.txt").write_text("")
     tried(json.dumps(FULL))
     assert reran(tried) == {}
-    (folder / "samples.py").write_text("def splits(): return 1\n")
+    (folder / "samples.py").write_text("def splits(): return 1\ndef score(x, y): ...\ndef loss(x, y): ...\n")
     tried(json.dumps(FULL))
     assert "Train" in reran(tried)
     (folder / "layers.py").write_text("x = 1\n")

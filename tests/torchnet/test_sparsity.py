@@ -6,7 +6,8 @@ import torch
 
 from edgepack.compression import Context
 from edgepack.spec import Train
-from edgepack.torchnet.objective import Objective, cross_entropy
+from edgepack.torchnet.losses import fitting
+from edgepack.torchnet.objective import Objective
 from edgepack.torchnet.sparsity import zero_masks
 
 
@@ -17,7 +18,7 @@ def test_pruned_weights_stay_zero_in_training_and_the_others_learn(teacher, data
         weight.view(-1)[:100] = 0
     before = weight.detach().clone()
     calls = []
-    objective = Objective(loss=cross_entropy, after_step=lambda _module, done: calls.append(done))
+    objective = Objective(loss=fitting, after_step=lambda _module, done: calls.append(done))
     Context(inputs, data).train(module, Train(epochs=1, lr=0.01), objective)
     assert calls
     assert not weight.view(-1)[:100].any()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
 _BETWEEN = {"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Identity", "Flatten"}
+_LAYERS = ("Conv", "Gemm")
 _ROUNDS = 20  # the paper iterates until the scales stay
 _UNCHANGED = 1e-3
 _LARGEST = 1e3  # of a scale: a channel of numbers near zero stays as it is
@@ -56,7 +57,9 @@ def _equalise(pair: _Pair, values: "dict[str, np.ndarray]") -> float:
     import numpy as np
 
     first, second = values[pair.first.name], values[pair.second.name]
-    ours = np.abs(np.moveaxis(first, pair.first.axis, 0).reshape(first.shape[pair.first.axis], -1)).max(axis=1)
+    ours = np.abs(np.moveaxis(first, pair.first.axis, 0).reshape(first.shape[pair.first.axis], -1)).max(
+        axis=1
+    )
     theirs = _input_ranges(pair.second, second, len(ours))
     usable = (ours > 0) & (theirs > 0)
     scale = np.ones(len(ours), np.float32)
@@ -79,8 +82,8 @@ def _input_ranges(weight: WeightConstant, value: "np.ndarray", width: int) -> "n
         split = np.abs(value).reshape(groups, value.shape[0] // groups, value.shape[1], -1)
         found: np.ndarray = split.max(axis=(1, 3)).reshape(-1)
         return found
-    found = np.abs(np.moveaxis(value, 1 - weight.axis, 0)).reshape(width, -1).max(axis=1)
-    return found
+    inputs: np.ndarray = np.abs(np.moveaxis(value, 1 - weight.axis, 0)).reshape(width, -1).max(axis=1)
+    return inputs
 
 
 def _by_input(weight: WeightConstant, shape: tuple[int, ...], scale: "np.ndarray") -> "np.ndarray":
@@ -104,34 +107,38 @@ def _pairs(graph: "onnx.GraphProto") -> list[_Pair]:
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    outputs = {value.name for value in graph.output}
-    shapes = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.value_info}
-    constants = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     pairs = []
     for node in graph.node:
         first = by_node.get(node.name)
-        if first is None or first.operator not in {"Conv", "Gemm"}:
+        if first is None or first.operator not in _LAYERS:
             continue
+        width = shapes[first.name][first.axis]
         bias = node.input[2] if len(node.input) > 2 else ""  # noqa: PLR2004 - data, weights, bias
-        width = constants[first.name][first.axis]
-        if bias and (constants.get(bias) != (width,) or len(readers[bias]) > 1):
+        if bias and (shapes.get(bias) != (width,) or len(readers[bias]) > 1):
             continue
-        value, after = node.output[0], node
-        while True:
-            users = readers.get(value, [])
-            if value in outputs or len(users) != 1:
-                break
-            (after,) = users
-            if after.op_type not in _BETWEEN and not _flattens(after, shapes):
-                break
-            value = after.output[0]
-        second = by_node.get(after.name)
-        if second is None or second is first or after.input[0] != value or value in outputs:
+        value, after = _follow(graph, node.output[0], readers)
+        second = None if after is None else by_node.get(after.name)
+        if second is None or second.operator not in _LAYERS or second.node.input[0] != value:
             continue
-        inputs = _width(second, constants[second.name])
-        if second.operator in {"Conv", "Gemm"} and inputs % width == 0 and (inputs == width or second.operator == "Gemm"):
+        inputs = _width(second, shapes[second.name])
+        if inputs == width or (second.operator == "Gemm" and inputs % width == 0):
             pairs.append(_Pair(first, bias, second))
     return pairs
+
+
+def _follow(
+    graph: "onnx.GraphProto", value: str, readers: "Mapping[str, list[onnx.NodeProto]]"
+) -> "tuple[str, onnx.NodeProto | None]":
+    """Return the value behind homogeneous operators, and the only node that reads it; None if there are several or none."""
+    outputs = {each.name for each in graph.output}
+    ranks = {each.name: len(each.type.tensor_type.shape.dim) for each in graph.value_info}
+    while value not in outputs and len(readers.get(value, ())) == 1:
+        (after,) = readers[value]
+        if after.op_type not in _BETWEEN and not _flattens(after, ranks):
+            return value, after
+        value = after.output[0]
+    return value, None
 
 
 def _flattens(node: "onnx.NodeProto", ranks: Mapping[str, int]) -> bool:
@@ -144,4 +151,3 @@ def _width(weight: WeightConstant, shape: tuple[int, ...]) -> int:
     if weight.operator == "Conv":
         return shape[1] * int(setting(weight.node, "group", 1))
     return shape[1 - weight.axis]
-

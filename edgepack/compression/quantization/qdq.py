@@ -73,8 +73,8 @@ def write_qdq(
     overrides |= {name: _override(each, types[each.grid.dtype]) for name, each in rounded.items()}
     quantizer = QDQQuantizer(
         model,
-        True,  # noqa: FBT003 - onnxruntime's order: per channel
-        False,  # noqa: FBT003 - all of the range
+        True,
+        False,
         QuantType.QInt8,
         types[layout.activations],
         TensorsData(CalibrationMethod.MinMax, data),
@@ -84,6 +84,7 @@ def write_qdq(
         {"ActivationSymmetric": symmetric, "WeightSymmetric": True, "TensorQuantOverrides": overrides},
     )
     quantizer.quantize_model()
+    quantizer.model.topological_sort()
     written: onnx.ModelProto = quantizer.model.model
     _set_integers(written.graph, rounded)
     return written

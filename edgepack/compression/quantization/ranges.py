@@ -5,7 +5,7 @@ distributions before and after (Migacz 2017; compared in Wu et al. 2020, arXiv:2
 error, searched over the histogram (Nagel et al. 2021, arXiv:2106.08295, section 3.1).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +29,7 @@ def activation_ranges(
     calibration: Calibration,
     *,
     percentile: float,
+    symmetric: bool,
     operators: Sequence[str],
     folder: Path,
     progress: Progress,
@@ -40,6 +41,7 @@ def activation_ranges(
         feeds: calibration samples, in batches of the model's size.
         calibration: how a range is determined.
         percentile: of the values within a range, from 0 to 100, for the calibration of that name.
+        symmetric: whether zero will be the middle of the range.
         operators: types of operators that will be quantized.
         folder: for temporary files.
         progress: called with the share done.
@@ -55,7 +57,7 @@ def activation_ranges(
     }
     options: dict[str, Any] = {}
     if calibration in {"percentile", "mse"}:
-        options = {"num_bins": _BINS, "percentile": percentile}
+        options = {"num_bins": _BINS, "percentile": percentile, "symmetric": False}
     calibrator = create_calibrator(
         path,
         list(operators),
@@ -68,9 +70,10 @@ def activation_ranges(
         calibrator.collect_data(_reader(feeds[start : start + _AT_ONCE]))
     if calibration == "mse":
         histograms = calibrator.collector.get_histogram_dict()
-        return {name: _least_error(*values[:4]) for name, values in histograms.items()}
+        return {name: _least_error(*values[:4], symmetric=symmetric) for name, values in histograms.items()}
     found = calibrator.compute_data()
-    return {name: tuple(float(end) for end in found[name].range_value) for name in found}  # type: ignore[misc] # two
+    ends = {name: found[name].range_value for name in found}
+    return {name: (float(low.item()), float(high.item())) for name, (low, high) in ends.items()}
 
 
 def _reader(feeds: Sequence[Feed]) -> Any:
@@ -88,23 +91,30 @@ def _reader(feeds: Sequence[Feed]) -> Any:
 
 
 def _least_error(
-    counts: "np.ndarray", edges: "np.ndarray", smallest: "np.ndarray", largest: "np.ndarray"
+    counts: "np.ndarray",
+    edges: "np.ndarray",
+    smallest: "np.ndarray",
+    largest: "np.ndarray",
+    *,
+    symmetric: bool,
 ) -> tuple[float, float]:
     """Return the range with the least squared error if it is divided into 255 steps and values outside are clipped."""
     import numpy as np
 
     low, high = min(float(smallest), 0.0), max(float(largest), 0.0)
     used = counts > 0
-    centres, weights = ((edges[:-1] + edges[1:]) / 2)[used].astype(np.float64), counts[used].astype(np.float64)
-    shares = np.linspace(1, _NARROWEST, _SHARES)
-    best, least = (low, high), np.inf
-    for low_share in shares if low else shares[:1]:
-        for high_share in shares if high else shares[:1]:
-            ends = low * low_share, high * high_share
-            error = _squared_error(centres, weights, *ends)
-            if error < least * (1 - 1e-9):
-                best, least = ends, error
-    return best
+    centres, weights = (
+        ((edges[:-1] + edges[1:]) / 2)[used].astype(np.float64),
+        counts[used].astype(np.float64),
+    )
+    shares = [float(share) for share in np.linspace(1, _NARROWEST, _SHARES)]
+    if symmetric:
+        end = max(-low, high)
+        tried = [(-end * share, end * share) for share in shares]
+    else:
+        lows, highs = (shares if end else shares[:1] for end in (low, high))
+        tried = [(low * first, high * second) for first in lows for second in highs]
+    return min(tried, key=lambda ends: _squared_error(centres, weights, *ends))
 
 
 def _squared_error(centres: "np.ndarray", weights: "np.ndarray", low: float, high: float) -> float:

@@ -115,10 +115,11 @@ def _answers(on: "BoardModel", samples: "dict[str, np.ndarray]", wanted: int | N
     from edgepack.measuring.measure import evaluate
 
     count = len(samples["output_0"])
+    classified = "target_0" in samples and samples["target_0"].dtype.kind in "iu"
     rows = np.linspace(0, count - 1, min(wanted or count, count)).astype(int)
     return evaluate(
         on,
         _inputs(samples, rows),
-        labels=samples["labels"][rows].reshape(-1) if "labels" in samples else None,
+        labels=samples["target_0"][rows].reshape(-1) if classified else None,
         reference=[samples[name][rows] for name in samples if name.startswith("output_")],
     )

@@ -13,9 +13,9 @@ from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.figures import StepFigures
 from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages import onnx_models, torch_models
-from edgepack.pipeline.stages.samples import samples, samples_for, unlabelled
+from edgepack.pipeline.stages.samples import of_source, samples, samples_for, source_outputs, unlabelled
 from edgepack.pipeline.state import CandidateRun, Resources
-from edgepack.spec import Data, Input, Spec
+from edgepack.spec import Data, Input, Metric, Spec
 
 _SOURCES = ("compression/__init__.py", "compression/method.py", "pipeline/stages/compress_onnx.py")
 
@@ -27,6 +27,7 @@ class OnnxStepSpec(Spec):
     data: Data | None
     step: SerializeAsAny[Step]
     samples: str | None = None
+    metric: Metric = Metric()
     lanes: int | None = None  # of the targets, if the result depends on them
 
 
@@ -60,10 +61,14 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
     def _step(self, at: CandidateRun, number: int, method: OnnxMethod[Any]) -> Request[OnnxStepSpec]:
         """The request for one step, on the output of the previous ones."""
         recipe, step = at.plan.recipe, at.candidate.steps[number]
-        own = samples_for(method, step, recipe.samples)
+        metric = recipe.scored_by
+        own = samples_for(method, step, recipe.samples, metric)
         lanes = at.plan.lanes if method.by_target(step) else None
-        spec = OnnxStepSpec(inputs=at.inputs, data=recipe.data, samples=own, step=step, lanes=lanes)
+        spec = OnnxStepSpec(
+            inputs=at.inputs, data=recipe.data, samples=own, step=step, metric=metric, lanes=lanes
+        )
         files = {**at.files.data, **(at.files.samples if own else {}), "onnx": at.artifacts["onnx"]}
+        files |= {**at.files.metric, **of_source(at.artifacts)}
         files |= step_inputs(method.files(step), at.plan.base)
         return Request(spec, files, at.candidate.labels[number], aliases=(step.method,))
 
@@ -76,15 +81,17 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
         base = work.resources.base
         context = Context(
             work.spec.inputs,
-            samples(work.spec.data, base),
+            samples(work.spec.data, base, work.spec.inputs),
             work.progress,
             samples=unlabelled(work.spec.samples, work.spec.inputs, base),
             files=method.files(work.spec.step),
             base=base,
             rebuilders=torch_models.rebuilders(),
+            metric=work.spec.metric,
+            source_outputs=source_outputs(work.inputs),
             lanes=work.spec.lanes or 1,
         )
         metrics = method.apply(work.inputs["onnx"], out, work.spec.step, context)
-        facts = onnx_models.facts(out, context.data)
+        facts = onnx_models.facts(out, context.evaluation)
         figures = StepFigures.of_step(method.name, "onnx", metrics, facts)
         return StageResult(figures, {"onnx": Output(out, "onnx", f"{method.name}.onnx")})

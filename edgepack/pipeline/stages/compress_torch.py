@@ -14,9 +14,9 @@ from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.figures import SOURCE, StepFigures
 from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages import torch_models
-from edgepack.pipeline.stages.samples import samples, samples_for, unlabelled
+from edgepack.pipeline.stages.samples import of_source, samples, samples_for, source_outputs, unlabelled
 from edgepack.pipeline.state import CandidateRun, Resources
-from edgepack.spec import Data, Input, Spec
+from edgepack.spec import Data, Input, Metric, Spec
 from edgepack.spec.candidate import RELEASE
 from edgepack.torchnet.checkpoint import Change, Structure
 
@@ -32,6 +32,8 @@ class TorchStepSpec(Spec):
     step: SerializeAsAny[Step]
     rebuilt: torch_models.Rebuilt  # the previous steps
     samples: str | None = None
+    metric: Metric = Metric()
+    loss: str | None = None
     lanes: int | None = None  # of the targets, if the result depends on them
 
 
@@ -73,11 +75,14 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
             data=recipe.data,
             step=step,
             rebuilt=torch_models.Rebuilt(methods=earlier),
-            samples=samples_for(method, step, recipe.samples),
+            samples=samples_for(method, step, recipe.samples, recipe.scored_by),
+            metric=recipe.scored_by,
+            loss=recipe.loss,
             lanes=at.plan.lanes if method.by_target(step) else None,
         )
         own = {} if spec.samples is None else at.files.samples
         files = {**at.files.code, **at.files.data, **own, "checkpoint": at.artifacts["checkpoint"]}
+        files |= {**at.files.metric, **at.files.loss, **of_source(at.artifacts)}
         files |= step_inputs(method.files(step), at.plan.base)
         if any(need.kind == "teacher" for need in method.needs(step)):
             files["teacher"] = at.artifacts[SOURCE]
@@ -92,12 +97,15 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         start = torch_models.restore_module(spec.source, base, work.inputs["checkpoint"])
         context = Context(
             spec.inputs,
-            samples(spec.data, base),
+            samples(spec.data, base, spec.inputs),
             work.progress,
             samples=unlabelled(spec.samples, spec.inputs, base),
             files=method.files(spec.step),
             base=base,
             rebuilders=torch_models.rebuilders(),
+            metric=spec.metric,
+            loss_name=spec.loss,
+            source_outputs=source_outputs(work.inputs),
             lanes=spec.lanes or 1,
         )
         if "teacher" in work.inputs:
@@ -111,6 +119,6 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         if result.change is not None:
             changes = (*changes, Change(method.name, result.change, found))
         files = torch_models.save_module(result.module, work.scratch, method.name, changes)
-        facts = torch_models.facts(result.module, spec.inputs, context.data, files)
+        facts = torch_models.facts(result.module, spec.inputs, context.evaluation, files)
         figures = StepFigures.of_step(method.name, "torch", result.metrics, facts)
         return StageResult(figures, files)

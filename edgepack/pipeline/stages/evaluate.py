@@ -4,14 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.data.splits import arrays_of, count_samples
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.errors import InputError
 from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.figures import EvaluateFigures
 from edgepack.pipeline.stages import onnx_models
-from edgepack.pipeline.stages.samples import samples, unlabelled
+from edgepack.pipeline.stages.samples import evaluation, of_source, samples, unlabelled
 from edgepack.pipeline.state import CandidateRun, Resources
-from edgepack.spec import Data, Input, RecipeInput, Spec
+from edgepack.scoring import chance
+from edgepack.spec import Data, Input, Metric, RecipeInput, Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +32,7 @@ class EvaluateSpec(Spec):
     original: str | None
     constants: tuple[RecipeInput, ...] = ()  # inputs of the original file that have a value in the recipe
     samples: str | None = None
+    metric: Metric = Metric()
 
 
 class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
@@ -55,8 +58,10 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
             samples=recipe.samples,
             original=original,
             constants=constants,
+            metric=recipe.scored_by,
         )
         files = {**at.files.data, **at.files.samples, "onnx": at.artifacts["onnx"]}
+        files |= {**at.files.metric, **of_source(at.artifacts)}
         return Request(spec, files if original is None else {**at.files.model, **files})
 
     def run(self, work: Work[EvaluateSpec, Resources]) -> StageResult[EvaluateFigures]:
@@ -71,12 +76,11 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
     def _evaluate(self, work: Work[EvaluateSpec, Resources], reference: Path) -> StageResult[EvaluateFigures]:
         import numpy as np
 
-        from edgepack.data import majority_share
         from edgepack.export.rounding import rounding_spread
         from edgepack.onnxfile.sessions import open_session, run_session
 
         path, inputs, base = work.inputs["onnx"], work.spec.inputs, work.resources.base
-        data = samples(work.spec.data, base)
+        data = samples(work.spec.data, base, inputs)
         given = unlabelled(work.spec.samples, inputs, base)
         arrays = given if given is not None else _batches(reference, inputs, data)
         count = len(next(iter(arrays.values())))
@@ -89,16 +93,19 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
         saved = {f"input_{i}": arrays[given.name] for i, given in enumerate(inputs)}
         saved |= {f"output_{i}": np.stack([run[i] for run in runs]) for i in range(len(runs[0]))}
         batch = inputs[0].shape[0] if inputs[0].shape else 1
-        if data is not None:
-            saved["labels"] = data.y_test[: count * batch].reshape(count, batch)
+        scored = evaluation(work.spec.metric, base, data, given, work.inputs)
+        if scored is not None and not scored.whole:
+            for number, target in enumerate(arrays_of(scored.targets)):
+                rows = target[: count * batch]
+                saved[f"target_{number}"] = rows.reshape(count, batch, *rows.shape[1:])
         out = work.scratch / "samples.npz"
         np.savez(out, allow_pickle=False, **saved)
         figures = EvaluateFigures(
-            **onnx_models.facts(path, data, reference=reference, shape=inputs[0].shape).model_dump(),
+            **onnx_models.facts(path, scored, reference=reference, inputs=inputs).model_dump(),
             samples=count,
             classes=tuple(data.classes) if data is not None else (),
             vocabulary=tuple(data.vocabulary) if data is not None else (),
-            chance=None if data is None else majority_share(data.y_test),
+            chance=None if data is None else chance(data.y_test),
             rounding=rounding_spread(path, feeds, runs),
             warnings=tuple(warnings),
         )
@@ -112,11 +119,18 @@ def _batches(path: Path, inputs: tuple[Input, ...], data: "Splits | None") -> "d
     from edgepack.export.sampling import made_up
 
     if data is not None:
-        (given,) = inputs
-        batch = given.shape[0]
-        count = len(data.x_test) // batch
-        x = data.x_test[: count * batch].reshape(count, *given.shape)
-        return {given.name: x.astype(given.dtype)}
+        batch = inputs[0].shape[0]
+        count = count_samples(data.x_test) // batch
+        if not count:
+            raise InputError(
+                f"the test split has {count_samples(data.x_test)} samples, and the model takes batches of {batch}",
+                where="data",
+                next="give more test samples, or lower the batch size of model.inputs",
+            )
+        return {
+            given.name: x[: count * batch].reshape(count, *given.shape).astype(given.dtype)
+            for given, x in zip(inputs, arrays_of(data.x_test), strict=True)
+        }
     made = made_up(path, inputs, MADE_UP)
     return {given.name: np.stack([sample.inputs[given.name] for sample in made]) for given in inputs}
 

@@ -4,9 +4,10 @@ from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Wor
 from edgepack.pipeline.contract import ModelStage
 from edgepack.pipeline.figures import SourceFigures
 from edgepack.pipeline.stages import onnx_models, torch_models
-from edgepack.pipeline.stages.samples import samples
+from edgepack.pipeline.stages.samples import samples, unlabelled
 from edgepack.pipeline.state import CandidateRun, Resources
-from edgepack.spec import Data, Model, Spec
+from edgepack.scoring import Scorer
+from edgepack.spec import Data, Metric, Model, Spec
 
 
 class LoadSpec(Spec):
@@ -14,6 +15,8 @@ class LoadSpec(Spec):
 
     model: Model
     data: Data | None
+    metric: Metric = Metric()
+    samples: str | None = None  # where the metric compares with the source and there is no data
 
 
 class LoadStage(ModelStage[LoadSpec, SourceFigures]):
@@ -35,8 +38,12 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
         """Loading, if the recipe does not train."""
         recipe = at.plan.recipe
         if recipe.model.train is None:
-            files = {**at.files.code, **at.files.model, **at.files.data}
-            return Request(LoadSpec(model=recipe.model, data=recipe.data), files)
+            metric = recipe.scored_by
+            given = recipe.samples if Scorer(metric).of_source else None
+            files = {**at.files.code, **at.files.model, **at.files.data, **at.files.metric}
+            files |= {} if given is None else at.files.samples
+            spec = LoadSpec(model=recipe.model, data=recipe.data, metric=metric, samples=given)
+            return Request(spec, files)
         return None
 
     def run(self, work: Work[LoadSpec, Resources]) -> StageResult[SourceFigures]:
@@ -51,10 +58,14 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
         path = work.scratch / "model.onnx"
         with bound(base / (model.onnx or ""), model.inputs) as (original, given):
             inputs = import_checked(original, given, path)
-            data = samples(work.spec.data, base)
-            facts = onnx_models.facts(path, data, reference=original, shape=inputs[0].shape)
+            data = samples(work.spec.data, base, inputs)
+            found = unlabelled(work.spec.samples, inputs, base)
+            scored, more = onnx_models.evaluate_source(
+                original, inputs, Scorer(work.spec.metric, base), data, found, scratch=work.scratch
+            )
+            facts = onnx_models.facts(path, scored, reference=original, inputs=inputs)
         figures = SourceFigures(level="onnx", inputs=inputs, **facts.model_dump())
-        return StageResult(figures, {"onnx": Output(path, "onnx", "model.onnx")})
+        return StageResult(figures, {"onnx": Output(path, "onnx", "model.onnx"), **more})
 
     def _torch(self, work: Work[LoadSpec, Resources]) -> StageResult[SourceFigures]:
         from edgepack.torchnet.source import load_source
@@ -62,8 +73,15 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
         model, base = work.spec.model, work.resources.base
         found = load_source(model, base, torch_models.rebuilders())
         files = torch_models.save_module(found.module, work.scratch, "loaded", found.changes)
-        data = samples(work.spec.data, base)
-        facts = torch_models.facts(found.module, model.fed, data, files)
+        data = samples(work.spec.data, base, model.fed)
+        scored, more = torch_models.evaluate_source(
+            found.module,
+            Scorer(work.spec.metric, base),
+            data,
+            unlabelled(work.spec.samples, model.fed, base),
+            work.scratch,
+        )
+        facts = torch_models.facts(found.module, model.fed, scored, files)
         changed_by = tuple(change.method for change in found.changes)
         figures = SourceFigures(
             level="torch",
@@ -72,4 +90,4 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
             notes=found.notes,
             **facts.model_dump(),
         )
-        return StageResult(figures, files)
+        return StageResult(figures, {**files, **more})

@@ -1,13 +1,18 @@
 """Shared by stages that work on .onnx files: figures of a model in onnxruntime."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.spec import ModelFacts
+from edgepack.engine.stage import Output
+from edgepack.pipeline.stages.samples import save_source_outputs
+from edgepack.spec import Input, ModelFacts
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgepack.data import Splits
+    from edgepack.scoring import Evaluation, Scorer
 
 TOOLS = ("onnx", "onnxscript", "onnxruntime", "numpy", "scikit-learn", "pillow")
 SOURCES = (
@@ -19,25 +24,56 @@ SOURCES = (
     "onnxfile",
     "pipeline/stages/onnx_models.py",
     "pipeline/stages/samples.py",
+    "scoring",
     "torchnet/layers.py",
 )
 
 
-def facts(
-    path: Path, data: "Splits | None", *, reference: Path | None = None, shape: Sequence[int] | None = None
-) -> ModelFacts:
-    """Counts and size of an .onnx file, and its accuracy on the test split.
+def evaluate_source(
+    path: Path,
+    inputs: Sequence[Input],
+    scorer: "Scorer",
+    data: "Splits | None",
+    given: "Mapping[str, np.ndarray] | None",
+    *,
+    scratch: Path,
+) -> "tuple[Evaluation | None, dict[str, Output]]":
+    """What models are scored on, and the source's outputs as an artifact if the metric compares with them."""
+    from edgepack.export.reference import predict_evaluated
+    from edgepack.scoring import Evaluation
 
-    If the file was imported from ``reference``, the accuracy is that of ``reference``; its one input has ``shape``.
+    if not scorer.of_source or (data is None and given is None):
+        return Evaluation.of(scorer, data), {}
+    unscored = Evaluation(given if data is None else data.x_test, None, scorer, whole=data is None)
+    found = predict_evaluated(path, unscored, shapes=[each.shape for each in inputs])
+    return Evaluation.of(scorer, data, given, found), save_source_outputs(found, scratch)
+
+
+def facts(
+    path: Path,
+    evaluation: "Evaluation | None",
+    *,
+    reference: Path | None = None,
+    inputs: Sequence[Input] | None = None,
+) -> ModelFacts:
+    """Counts and size of an .onnx file, and its score.
+
+    If the file was imported from ``reference``, the score is that of ``reference``, which takes ``inputs``.
     """
-    from edgepack.export.reference import evaluate
+    from edgepack.export.reference import predict_evaluated
     from edgepack.onnxfile.counting import count
 
     counts = count(path)
+    shapes = None if inputs is None else [given.shape for given in inputs]
+    found = (
+        None
+        if evaluation is None
+        else evaluation.value(predict_evaluated(reference or path, evaluation, shapes=shapes))
+    )
     return ModelFacts(
         parameters=counts.parameters,
         macs=counts.macs,
         size=counts.size,
         encodings=counts.encodings,
-        accuracy=None if data is None else evaluate(reference or path, data.x_test, data.y_test, shape=shape),
+        accuracy=found,
     )

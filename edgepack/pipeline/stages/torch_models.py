@@ -1,26 +1,32 @@
 """Shared by stages that work on torch modules: load and save checkpoints, and figures."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.compression import TorchMethod
 from edgepack.compression.registry import METHODS
 from edgepack.engine.stage import Output
+from edgepack.pipeline.stages.samples import save_source_outputs
 from edgepack.spec import Input, ModelFacts, Spec
 from edgepack.torchnet.checkpoint import Change, Rebuild, Restored
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from edgepack.data import Splits
+    from edgepack.scoring import Evaluation, Scorer
 
 TOOLS = ("torch", "numpy", "scikit-learn", "safetensors", "pillow")
 SOURCES = (
     "data",
     "pipeline/stages/samples.py",
     "pipeline/stages/torch_models.py",
+    "scoring",
     "torchnet/checkpoint.py",
     "torchnet/layers.py",
+    "torchnet/losses.py",
     "torchnet/objective.py",
     "torchnet/source.py",
     "torchnet/training.py",
@@ -75,17 +81,37 @@ def save_module(
     return {"checkpoint": Output(path, "checkpoint", f"{name}.safetensors")}
 
 
+def evaluate_source(
+    module: "torch.nn.Module",
+    scorer: "Scorer",
+    data: "Splits | None",
+    given: "Mapping[str, np.ndarray] | None",
+    scratch: Path,
+) -> "tuple[Evaluation | None, dict[str, Output]]":
+    """What models are scored on, and the source's outputs as an artifact if the metric compares with them."""
+    from edgepack.scoring import Evaluation
+    from edgepack.torchnet.training import all_outputs, whole_outputs
+
+    if not scorer.of_source or (data is None and given is None):
+        return Evaluation.of(scorer, data), {}
+    found = whole_outputs(module, given) if data is None else all_outputs(module, data.x_test)
+    return Evaluation.of(scorer, data, given, found), save_source_outputs(found, scratch)
+
+
 def facts(
-    module: "torch.nn.Module", inputs: tuple[Input, ...], data: "Splits | None", files: dict[str, Output]
+    module: "torch.nn.Module",
+    inputs: tuple[Input, ...],
+    evaluation: "Evaluation | None",
+    files: dict[str, Output],
 ) -> ModelFacts:
-    """Counts and accuracy on the test split of a torch module, and the size of its checkpoint."""
+    """Counts and score of a torch module, and the size of its checkpoint."""
     from edgepack.torchnet.layers import count_module, example_inputs
-    from edgepack.torchnet.training import accuracy
+    from edgepack.torchnet.training import evaluated_outputs
 
     counts = count_module(module, example_inputs(inputs))
     return ModelFacts(
         parameters=counts.parameters,
         macs=counts.macs,
         size=files["checkpoint"].path.stat().st_size,
-        accuracy=None if data is None else accuracy(module, data.x_test, data.y_test),
+        accuracy=None if evaluation is None else evaluation.value(evaluated_outputs(module, evaluation)),
     )

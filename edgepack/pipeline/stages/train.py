@@ -6,7 +6,8 @@ from edgepack.pipeline.figures import SourceFigures
 from edgepack.pipeline.stages import torch_models
 from edgepack.pipeline.stages.samples import required_samples
 from edgepack.pipeline.state import CandidateRun, Resources
-from edgepack.spec import Data, Input, Spec, Train
+from edgepack.scoring import Scorer
+from edgepack.spec import Data, Input, Metric, Spec, Train
 
 
 class TrainSpec(Spec):
@@ -16,6 +17,8 @@ class TrainSpec(Spec):
     inputs: tuple[Input, ...]
     train: Train
     data: Data | None
+    metric: Metric = Metric()
+    loss: str | None = None
 
 
 class TrainStage(ModelStage[TrainSpec, SourceFigures]):
@@ -34,24 +37,34 @@ class TrainStage(ModelStage[TrainSpec, SourceFigures]):
         model = at.plan.recipe.model
         if model.source is not None and model.train is not None:
             spec = TrainSpec(
-                source=model.source, inputs=model.fed, train=model.train, data=at.plan.recipe.data
+                source=model.source,
+                inputs=model.fed,
+                train=model.train,
+                data=at.plan.recipe.data,
+                metric=at.plan.recipe.scored_by,
+                loss=at.plan.recipe.loss,
             )
-            return Request(spec, {**at.files.code, **at.files.data})
+            files = {**at.files.code, **at.files.data, **at.files.metric, **at.files.loss}
+            return Request(spec, files)
         return None
 
     def run(self, work: Work[TrainSpec, Resources]) -> StageResult[SourceFigures]:
         """Train the source; the seed also determines the initial weights."""
         import torch
 
+        from edgepack.torchnet.losses import loss_of
+        from edgepack.torchnet.objective import Objective
         from edgepack.torchnet.source import build_source
         from edgepack.torchnet.training import train
 
-        spec = work.spec
-        data = required_samples(spec.data, work.resources.base)
+        spec, base = work.spec, work.resources.base
+        data = required_samples(spec.data, base, spec.inputs)
         torch.manual_seed(spec.train.seed)
-        module = build_source(spec.source, work.resources.base)
-        training = train(module, data, spec.train, work.progress)
+        module = build_source(spec.source, base)
+        objective, scorer = Objective(loss=loss_of(spec.loss, base)), Scorer(spec.metric, base)
+        training = train(module, data, spec.train, work.progress, objective=objective, scorer=scorer)
         files = torch_models.save_module(module, work.scratch, "trained")
-        facts = torch_models.facts(module, spec.inputs, data, files)
+        scored, more = torch_models.evaluate_source(module, scorer, data, None, work.scratch)
+        facts = torch_models.facts(module, spec.inputs, scored, files)
         figures = SourceFigures(level="torch", inputs=spec.inputs, training=training, **facts.model_dump())
-        return StageResult(figures, files)
+        return StageResult(figures, {**files, **more})
