@@ -38,5 +38,10 @@ METHOD = OnnxMethod(
     leaves=frozenset({"half"}),
     destroys={"half": "its weights are in 16 bits already"},
     distributions=("onnx", "onnxruntime", "numpy"),
-    sources=("compression/bf16.py", "compression/quantization", "compression/selection.py"),
+    sources=(
+        "compression/bf16.py",
+        "compression/feeding.py",
+        "compression/quantization",
+        "compression/selection.py",
+    ),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,9 @@ from edgepack.compression.selection import select
 from edgepack.compression.widths import Prunable, Scope, multiple_of, remove_share, remove_within
 from edgepack.errors import InputError
 from edgepack.spec import Train
-from edgepack.torchnet.channels.table import ChannelGroup, ChannelTable
+
+if TYPE_CHECKING:
+    from edgepack.torchnet.channels.table import ChannelGroup, ChannelTable
 
 Costs = Mapping[str, Callable[[AbstractSet[int]], float]]
 """By option, the cost of a model without the given sets of channels."""
@@ -84,7 +86,7 @@ def conflicts(step: PruneChannels) -> tuple[tuple[str, str], ...]:
 
 
 def lock_skipped(
-    table: ChannelTable, step: PruneChannels, names: Mapping[str, tuple[str, ...]] | None = None
+    table: "ChannelTable", step: PruneChannels, names: Mapping[str, tuple[str, ...]] | None = None
 ) -> None:
     """Lock the channels of the layers that the recipe skips; ``names`` are all names of each layer, if it has several.
 
@@ -97,7 +99,7 @@ def lock_skipped(
 
 
 def choose(
-    groups: Sequence[ChannelGroup],
+    groups: "Sequence[ChannelGroup]",
     scores: Sequence[Sequence[float]],
     step: PruneChannels,
     lanes: int,
@@ -135,7 +137,7 @@ def choose(
     return remove_within(prunable, step.scope, costs[option], budget, what=option)
 
 
-def nothing_removed(model: str, step: PruneChannels, table: ChannelTable) -> InputError:
+def nothing_removed(model: str, step: PruneChannels, table: "ChannelTable") -> InputError:
     """The error for a model that a step leaves as it is."""
     amount = " and ".join(
         f"{key} {getattr(step, key)}"

@@ -1,7 +1,7 @@
 """Methods of other packages, discovered through the entry-point group ``edgepack.methods``.
 
     [project.entry-points."edgepack.methods"]
-    low-rank = "my_package.low_rank:METHOD"
+    thin-linear = "my_package.thin_linear:METHOD"
 
 An entry point that cannot be loaded is kept with the reason, which is shown if a recipe uses it and by
 ``edgepack methods`` and ``edgepack doctor``; the other entry points are unaffected.

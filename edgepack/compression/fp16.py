@@ -48,5 +48,10 @@ METHOD = OnnxMethod(
     leaves=frozenset({"half"}),
     destroys={"half": "its weights are in 16 bits already"},
     distributions=("onnx", "onnxruntime", "numpy"),
-    sources=("compression/fp16.py", "compression/quantization", "compression/selection.py"),
+    sources=(
+        "compression/feeding.py",
+        "compression/fp16.py",
+        "compression/quantization",
+        "compression/selection.py",
+    ),
 )

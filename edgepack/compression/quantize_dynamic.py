@@ -92,7 +92,12 @@ METHOD = OnnxMethod(
         "half": "weights in 16 bits are not read as float32",
     },
     distributions=("onnx", "numpy", "torch"),
-    sources=("compression/quantization", "compression/quantize_dynamic.py", "compression/selection.py"),
+    sources=(
+        "compression/feeding.py",
+        "compression/quantization",
+        "compression/quantize_dynamic.py",
+        "compression/selection.py",
+    ),
 )
 
 

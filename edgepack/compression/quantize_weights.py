@@ -118,7 +118,12 @@ METHOD = OnnxMethod(
         "half": "weights in 16 bits are not read as float32; use one of the two",
     },
     distributions=("onnx", "onnxruntime", "numpy", "torch"),
-    sources=("compression/quantization", "compression/quantize_weights.py", "compression/selection.py"),
+    sources=(
+        "compression/feeding.py",
+        "compression/quantization",
+        "compression/quantize_weights.py",
+        "compression/selection.py",
+    ),
 )
 
 

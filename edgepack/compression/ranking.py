@@ -3,10 +3,12 @@
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edgepack.errors import InputError
-from edgepack.torchnet.channels.table import ChannelGroup, ChannelTable
+
+if TYPE_CHECKING:
+    from edgepack.torchnet.channels.table import ChannelGroup, ChannelTable
 
 Criterion = Literal["l1", "l2", "bn", "taylor", "activation", "random"]
 
@@ -14,14 +16,14 @@ LayerScores = Mapping[str, Sequence[float]]
 """One score per output channel, by layer."""
 
 
-def random_importance(group: ChannelGroup, seed: int) -> list[float]:
+def random_importance(group: "ChannelGroup", seed: int) -> list[float]:
     """Return one random score per member, which depends on the seed and the layers' names only."""
     generator = random.Random(f"{seed} {sorted(group.multiplicity)}")  # noqa: S311 - no secret
     return [generator.random() for _ in group.members]
 
 
 def combine(
-    table: ChannelTable, group: ChannelGroup, by_layer: LayerScores, *, relative: bool
+    table: "ChannelTable", group: "ChannelGroup", by_layer: LayerScores, *, relative: bool
 ) -> list[float] | None:
     """Return one score per member: the mean over the layers that have one; None if none of them has.
 
@@ -45,7 +47,7 @@ def combine(
     return [score / layers for score in scores] if layers else None
 
 
-def average_by_set(table: ChannelTable, by_reader: LayerScores) -> dict[int, float]:
+def average_by_set(table: "ChannelTable", by_reader: LayerScores) -> dict[int, float]:
     """Return the mean over readers of each set's values, which are first divided by the reader's mean."""
     total: dict[int, float] = defaultdict(float)
     count: dict[int, int] = defaultdict(int)
@@ -58,7 +60,7 @@ def average_by_set(table: ChannelTable, by_reader: LayerScores) -> dict[int, flo
     return {root: total[root] / count[root] for root in total}
 
 
-def require_scores(scores: list[float] | None, group: ChannelGroup, criterion: str) -> list[float]:
+def require_scores(scores: list[float] | None, group: "ChannelGroup", criterion: str) -> list[float]:
     """Refuse a criterion that does not apply to a group.
 
     Raises:

@@ -7,10 +7,12 @@ from pydantic import Field
 from edgepack.compression import (
     bf16,
     fp16,
+    low_rank,
     prune_channels,
     quantize_dynamic,
     quantize_static,
     quantize_weights,
+    train_quantized,
 )
 from edgepack.compression.entry_points import Registry, with_entry_points
 from edgepack.compression.method import Method, Step
@@ -18,10 +20,12 @@ from edgepack.compression.method import Method, Step
 BUILT_IN: dict[str, Method[Any]] = {
     "bf16": bf16.METHOD,
     "fp16": fp16.METHOD,
+    "low-rank": low_rank.METHOD,
     "prune-channels": prune_channels.METHOD,
     "quantize-dynamic": quantize_dynamic.METHOD,
     "quantize-static": quantize_static.METHOD,
     "quantize-weights": quantize_weights.METHOD,
+    "train-quantized": train_quantized.METHOD,
 }
 
 REGISTRY: Registry = with_entry_points(BUILT_IN)

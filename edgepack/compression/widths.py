@@ -7,10 +7,12 @@ import math
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edgepack.errors import InputError
-from edgepack.torchnet.channels.table import ChannelGroup
+
+if TYPE_CHECKING:
+    from edgepack.torchnet.channels.table import ChannelGroup
 
 Scope = Literal["layer", "global"]
 
@@ -29,7 +31,7 @@ class Prunable:
         multiple: the number of members kept is a multiple of this.
     """
 
-    group: ChannelGroup
+    group: "ChannelGroup"
     scores: Sequence[float]
     full: int
     multiple: int
@@ -51,7 +53,7 @@ class Prunable:
         return sum(self.group.multiplicity.values())
 
 
-def multiple_of(group: ChannelGroup, full: int, round_to: int, *, shrink: bool) -> int:
+def multiple_of(group: "ChannelGroup", full: int, round_to: int, *, shrink: bool) -> int:
     """Return how many members make a multiple of ``round_to`` channels in every layer of the group.
 
     Args:

@@ -16,6 +16,7 @@ from edgepack.onnxfile import canonicalise, save_onnx
 from edgepack.onnxfile.checking import refusing
 from edgepack.onnxfile.contrib import has_own_rounding
 from edgepack.onnxfile.importing import SIMPLIFICATIONS, import_onnx, keep_model, model_inputs
+from edgepack.onnxfile.integer_weights import fold_model_norms
 from edgepack.spec import Input
 
 if TYPE_CHECKING:
@@ -79,6 +80,28 @@ def simplify_checked(model: "onnx.ModelProto", where: str, then: "Simplify") -> 
             return inputs
 
         _first_equal(before, after, make)
+        return onnx.load_model(after)
+
+
+def fold_norms_checked(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Return a canonical model with normalisations folded into the scales of integer weights, where that is possible.
+
+    A factor in the scales instead of after the sum may round an activation to the next step, so the comparison allows as
+    much as for quantized operators.
+
+    Raises:
+        ImportDiffersError: the model computes something else then.
+    """
+    import onnx
+
+    folded = fold_model_norms(model)
+    if folded is model:
+        return model
+    with temporary_folder(prefix="edgepack-norms-") as folder:
+        before, after = Path(folder, "before.onnx"), Path(folder, "after.onnx")
+        save_onnx(model, before)
+        save_onnx(canonicalise(folded), after)
+        require_same(before, after, model_inputs(model), tolerance=_OWN_ROUNDING)
         return onnx.load_model(after)
 
 

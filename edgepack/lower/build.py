@@ -13,7 +13,7 @@ from edgepack.errors import EdgepackError, InputError, UnsupportedError
 from edgepack.lower import phases
 from edgepack.lower.locating import locate
 from edgepack.lower.onnx.frontend import import_model
-from edgepack.lower.phase import Executor, Facts, Lowering
+from edgepack.lower.phase import Executor, Facts, Lowering, Mark
 from edgepack.lower.result import Compiled, Kernel
 from edgepack.lower.types import slow_types
 from edgepack.onnxfile import load_onnx
@@ -87,7 +87,8 @@ def _located(lowering: Lowering, executor: Executor) -> UnsupportedError | None:
     where = str(lowering.model)
     _, _, model = import_model(load_onnx(lowering.model), where)
     alone = Lowering(lowering.model, lowering.target, lowering.tvm_target)
-    items = phases.phases_for(lowering.target)
+    # Facts are about the whole model, whose inputs and outputs a node does not have.
+    items = [item for item in phases.phases_for(lowering.target) if not isinstance(item, Mark)]
 
     def compile_node(module: Any) -> None:
         with TemporaryDirectory(prefix="edgepack-node-") as folder:

@@ -65,7 +65,7 @@ def array_of(tensor: "onnx.TensorProto", path: Path) -> "np.ndarray":
 def too_large(size: int, path: Path) -> InputError:
     """Return the error for a model of ``size`` bytes."""
     return InputError(
-        f"the model is too large: its weights are {size / 2**30:.1f} GiB, and the limit is 2 GiB",
+        f"the model is too large: its weights are {size:,} bytes, and the limit is {MAX_BYTES:,}",
         where=str(path),
         why="kernels and weights are compiled into one library, from one .onnx file of at most 2 GiB",
         next="store the weights in float16 or int8, or split the model into several files",

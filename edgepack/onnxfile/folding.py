@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.onnxfile.encodings import is_encoded
 from edgepack.onnxfile.encodings.packing import pack_codes
+from edgepack.onnxfile.integer_weights import narrow_weights
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -103,10 +104,14 @@ def fold_constants(model: "onnx_ir.Model") -> None:
 
 
 def fold_weights(model: "onnx_ir.Model") -> None:
-    """Fold, in place, every node with constant inputs whose output is no larger than the constants it replaces."""
+    """Fold, in place, every node with constant inputs whose output is no larger than the constants it replaces.
+
+    Integer weights that fit into 4 bits are stored so, if the model's opset has them.
+    """
     from onnxscript.optimizer import fold_constants
 
     fold_constants(model, onnx_shape_inference=True, should_fold=_shrinks, output_size_limit=2**31)
+    narrow_weights(model)
 
 
 def _simplifies(node: "onnx_ir.Node") -> bool | None:

@@ -93,6 +93,12 @@ def _fit(
     for value in model.graph.output:
         if None in _dims(value) and value.name in declared:
             value.type.CopyFrom(declared[value.name].type)
+        if _is_empty(value):
+            raise InputError(
+                f"output {value.name!r} is empty: one of its axes has size 0",
+                where=where,
+                next="remove the output from the model; it never holds a value",
+            )
         if None in _dims(value) and value.name not in {tensor.name for tensor in model.graph.initializer}:
             node = _origin(model.graph, value.name)
             message = f"the shape of output {value.name!r} is only known at run time"
@@ -212,6 +218,10 @@ def model_inputs(model: "onnx.ModelProto") -> tuple[Input, ...]:
     return tuple(inputs)
 
 
+def _is_empty(value: "onnx.ValueInfoProto") -> bool:
+    return any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in value.type.tensor_type.shape.dim)
+
+
 def _dims(value: "onnx.ValueInfoProto") -> list[int | None]:
     """Return the shape; None for a dynamic dimension, ``[None]`` for unknown rank."""
     tensor = value.type.tensor_type
@@ -249,7 +259,7 @@ def _fix_inputs(model: "onnx.ModelProto", inputs: Sequence[Input], where: str) -
         value.CopyFrom(helper.make_tensor_value_info(spec.name, wanted, spec.shape))
     for name, value in values.items():
         dims = _dims(value)
-        if any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in value.type.tensor_type.shape.dim):
+        if _is_empty(value):
             raise InputError(
                 f"input {name!r} is empty: one of its axes has size 0",
                 where=where,

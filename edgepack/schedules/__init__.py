@@ -1,6 +1,6 @@
 """Schedules: MetaSchedule's search spaces and the fallback schedules of untuned kernels; families and rules as data.
 
-Imports: config.
+Imports: config, spec.
 """
 
 from edgepack.schedules.families import FAMILIES

@@ -11,6 +11,8 @@ from typing import Any
 
 from edgepack.config.target import Target
 from edgepack.schedules.kernel import Block, conditional, expensive, follows, read_block
+from edgepack.schedules.recurrent.kernel import schedule_recurrent
+from edgepack.schedules.recurrent.loops import Vectors
 from edgepack.schedules.rules import RULES, KernelRule, Surroundings, choose
 from edgepack.schedules.tiles import Machine, machine
 
@@ -44,6 +46,9 @@ def schedule_function(function: Any, cpu: Machine, rules: tuple[KernelRule, ...]
     import tvm
     from tvm import s_tir
 
+    recurrent = schedule_recurrent(function, Vectors(cpu.lanes(4)))
+    if recurrent is not None:
+        return recurrent
     if not isinstance(function.body, s_tir.SBlockRealize):
         return function
     sch = s_tir.Schedule(tvm.IRModule({"main": function}), debug_mask="none")

@@ -7,6 +7,8 @@ from typing import Any
 from edgepack.config.target import Target
 from edgepack.schedules.intrinsics import skip_tvms_package
 from edgepack.schedules.kernel import Block, Load, expensive, follows, read_block
+from edgepack.schedules.recurrent.kernel import layer_of, schedule_recurrent
+from edgepack.schedules.recurrent.loops import Threads
 
 _MOST_THREADS = 256  # per block: six blocks fill one of Orin's multiprocessors, which hold 1,536 threads
 _FEWEST_THREADS = 32  # a warp
@@ -29,14 +31,30 @@ def cuda_pass(target: Target, rules: tuple[str, ...]) -> Any:
         target: A GPU target.
         rules: Names of dlight's rules in order of precedence; ``ThreadPerOutput`` is ours.
     """
+    import tvm
     from tvm.s_tir import dlight
 
     del target
     skip_tvms_package()
     ours = {"ThreadPerOutput": ThreadPerOutput}
-    return dlight.ApplyDefaultSchedule(
+    rest = dlight.ApplyDefaultSchedule(
         *(ours[rule]() if rule in ours else _IfItApplies(getattr(dlight.gpu, rule)()) for rule in rules)
     )
+    return tvm.transform.Sequential([_recurrent_pass(), rest])
+
+
+def _recurrent_pass() -> Any:
+    import tvm
+    from tvm import tirx
+
+    @tvm.transform.module_pass(opt_level=0, name="ScheduleRecurrent")  # type: ignore[untyped-decorator]  # TVM is untyped
+    def run(mod: Any, _context: Any) -> Any:
+        for name, function in list(mod.functions.items()):
+            if isinstance(function, tirx.PrimFunc) and layer_of(function) is not None:
+                mod.update_func(name, schedule_recurrent(function, Threads()))
+        return mod
+
+    return run
 
 
 class _IfItApplies:

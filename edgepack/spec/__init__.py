@@ -5,6 +5,7 @@ Imports: base, errors.
 
 from edgepack.spec.base import (
     MAY_BE_EMPTY,
+    ONE_OF,
     PATTERNS,
     Count,
     Filled,
@@ -17,6 +18,7 @@ from edgepack.spec.base import (
     Spec,
     TwoNumbers,
     Version,
+    require_one,
 )
 from edgepack.spec.data import Data, Idx, Images, Preprocess, Text
 from edgepack.spec.document import JsonDocument, SchemaVersionError
@@ -26,6 +28,7 @@ from edgepack.spec.task import BuiltInLoss, BuiltInMetric, Metric, Score
 
 __all__ = [
     "MAY_BE_EMPTY",
+    "ONE_OF",
     "PATTERNS",
     "BuiltInLoss",
     "BuiltInMetric",
@@ -57,4 +60,5 @@ __all__ = [
     "Train",
     "TwoNumbers",
     "Version",
+    "require_one",
 ]

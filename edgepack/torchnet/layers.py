@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -78,6 +79,28 @@ def _replace(layer: "torch.nn.Module", name: str, tensor: "torch.Tensor") -> Non
         setattr(layer, name, tensor)
 
 
+def replace_layer(
+    module: "torch.nn.Module", old: "torch.nn.Module", new: "torch.nn.Module"
+) -> "torch.nn.Module":
+    """Put ``new`` in place of the layer ``old``, wherever the module has it; returns the module, or ``new`` if it is ``old``."""
+    if module is old:
+        return new
+    for parent in module.modules():
+        for name, child in list(parent._modules.items()):  # noqa: SLF001 - named_children() has each child once
+            if child is old:
+                setattr(parent, name, new)
+    return module
+
+
+def sharing_layers(module: "torch.nn.Module") -> set[str]:
+    """Return the names of layers that share weights with other layers."""
+    owners: dict[int, set[str]] = defaultdict(set)
+    for name, layer in module.named_modules():
+        for parameter in layer.parameters(recurse=False):
+            owners[id(parameter)].add(name)
+    return {name for names in owners.values() if len(names) > 1 for name in names}
+
+
 @contextlib.contextmanager
 def inference(module: "torch.nn.Module") -> Iterator[None]:
     """Eval mode without gradients in the block; afterwards every layer's mode is restored."""
@@ -113,23 +136,27 @@ class ModuleCounts:
     """Parameters and multiply-accumulates of a torch module."""
 
     parameters: int
-    macs: int  # of Conv and Linear layers, for one inference of the given batch
+    macs: int  # of Conv, Linear, LSTM, GRU and RNN layers, for one inference of the given batch
 
 
 def count_module(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> ModuleCounts:
-    """Run ``module`` once on ``examples`` and count the MACs of its convolutions and linear layers."""
+    """Run ``module`` once on ``examples`` and count the MACs of its convolutions, linear and recurrent layers."""
     macs = sum(layer_macs(module, examples).values())
     return ModuleCounts(parameters=sum(p.numel() for p in module.parameters()), macs=macs)
 
 
 def layer_macs(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> dict[str, int]:
-    """Run ``module`` once on ``examples`` and count the MACs of each convolution and linear layer, over all its uses."""
+    """Run ``module`` once on ``examples`` and count the MACs of each convolution, linear and recurrent layer, over all its uses."""
     from torch import nn
 
     macs: dict[str, int] = {}
 
     def count(name: str, layer: Any, args: Any, kwargs: Any, output: Any) -> None:
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.RNNBase):
+            data = (args[0] if args else kwargs["input"]).data  # of a tensor, or of packed sequences
+            weights = sum(p.numel() for name, p in layer.named_parameters() if name.startswith("weight"))
+            used = data.numel() // layer.input_size * weights
+        elif isinstance(layer, nn.Linear):
             used = output.numel() * layer.in_features
         elif layer.transposed:  # weight [ci, co/groups, *kernel]
             used = (args[0] if args else kwargs["input"]).numel() * math.prod(layer.weight.shape[1:])
@@ -137,7 +164,7 @@ def layer_macs(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") 
             used = output.numel() * math.prod(layer.weight.shape[1:])
         macs[name] = macs.get(name, 0) + used
 
-    kinds = (nn.modules.conv._ConvNd, nn.Linear)  # noqa: SLF001 - torch has no public name for all convolutions
+    kinds = (nn.modules.conv._ConvNd, nn.Linear, nn.RNNBase)  # noqa: SLF001 - torch has no public name for all convolutions
     named = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, kinds)]
     handles = [layer.register_forward_hook(partial(count, name), with_kwargs=True) for name, layer in named]
     try:

@@ -26,7 +26,7 @@ data:
   source: edgepack.zoo.digits:splits
 compress:
   - {method: prune-channels, ratio: 0.25, fine_tune: {epochs: 2, lr: 0.002}}
-  - {method: low-rank, rank: 8}
+  - {method: thin-linear, rank: 8}
   - {method: quantize-static, samples: 16}
 bench: {baseline: false}
 targets:
@@ -50,7 +50,7 @@ class Environment:
         package.mkdir()
         text = GUIDE.read_text()
         (package / "pyproject.toml").write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
-        (package / "edgepack_low_rank.py").write_text(re.search(r"```py\n(.*?)```", text, re.DOTALL)[1])
+        (package / "edgepack_thin_linear.py").write_text(re.search(r"```py\n(.*?)```", text, re.DOTALL)[1])
         quiet = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
         self("-m", "pip", "install", *quiet, "--prefix", str(folder / "venv"), str(package))
 
@@ -76,7 +76,7 @@ def fresh(tmp_path_factory):
 def test_it_is_not_in_the_environment_that_runs_the_tests():
     from edgepack.compression.registry import METHODS
 
-    assert "low-rank" not in METHODS
+    assert "thin-linear" not in METHODS
 
 
 def test_check_accepts_it_and_reports_its_problems(fresh):
@@ -85,33 +85,35 @@ def test_check_accepts_it_and_reports_its_problems(fresh):
     done = fresh.cli("check", "wrong.yaml", check=False)
     assert done.returncode == 2
     assert "12:24: unknown key `rnak`; did you mean `rank`?" in done.stderr
-    (fresh.folder / "wrong.yaml").write_text(RECIPE.replace("low-rank", "low-rnak"))
-    assert "did you mean `low-rank`?" in fresh.cli("check", "wrong.yaml", check=False).stderr
+    (fresh.folder / "wrong.yaml").write_text(RECIPE.replace("thin-linear", "thin-linaer"))
+    assert "did you mean `thin-linear`?" in fresh.cli("check", "wrong.yaml", check=False).stderr
 
 
 def test_the_schema_has_it(fresh):
     schema = json.loads(fresh.cli("schema", "recipe").stdout)
-    assert schema["$defs"]["LowRank"]["properties"]["rank"]["description"] == "Width between the two layers."
-    assert schema["$defs"]["LowRank"]["properties"]["method"]["const"] == "low-rank"
+    assert (
+        schema["$defs"]["ThinLinear"]["properties"]["rank"]["description"] == "Width between the two layers."
+    )
+    assert schema["$defs"]["ThinLinear"]["properties"]["method"]["const"] == "thin-linear"
 
 
 def test_completion_offers_it(fresh):
-    for words, position in (("edgepack run recipe.yaml --fresh low", "4"), ("edgepack methods low", "2")):
+    for words, position in (("edgepack run recipe.yaml --fresh thin", "4"), ("edgepack methods thin", "2")):
         done = fresh.cli(_EDGEPACK_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=position)
-        assert "low-rank" in done.stdout
+        assert "thin-linear" in done.stdout
 
 
 def test_lists_and_tables_have_it(fresh):
     listed = json.loads(fresh.cli("methods", "--json").stdout)
-    assert {"name": "low-rank", "level": "torch", "origin": "edgepack-low-rank"}.items() <= next(
-        m for m in listed["methods"] if m["name"] == "low-rank"
+    assert {"name": "thin-linear", "level": "torch", "origin": "edgepack-thin-linear"}.items() <= next(
+        m for m in listed["methods"] if m["name"] == "thin-linear"
     ).items()
     assert listed["unusable"] == {}
-    assert "| `rank` | whole number ≥ 1 | required |" in fresh.cli("methods", "low-rank").stdout
+    assert "| `rank` | whole number ≥ 1 | required |" in fresh.cli("methods", "thin-linear").stdout
     program = "import runpy; g = runpy.run_path('docs/generate.py'); print(*g['generated']().values())"
     pages = fresh("-c", f"import os; os.chdir({str(ROOT)!r}); {program}").stdout
-    assert "| `low-rank` | the torch module | edgepack-low-rank | Replace each linear layer" in pages
-    assert "low-rank" not in (ROOT / "docs/recipe.md").read_text()
+    assert "| `thin-linear` | the torch module | edgepack-thin-linear | Replace each linear layer" in pages
+    assert "thin-linear" not in (ROOT / "docs/recipe.md").read_text()
 
 
 def test_a_run_compresses_with_it_between_two_of_ours(fresh):
@@ -119,7 +121,7 @@ def test_a_run_compresses_with_it_between_two_of_ours(fresh):
     report = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
     assert [step["stage"] for step in report["compression"]] == [
-        "source", "prune-channels", "low-rank", "quantize-static",
+        "source", "prune-channels", "thin-linear", "quantize-static",
     ]  # fmt: skip
     pruned, thin = report["compression"][1:3]
     # 48 channels into 10 classes: 490 parameters become 48 * 8 + 8 * 10 + 10.
@@ -133,17 +135,17 @@ def test_a_run_compresses_with_it_between_two_of_ours(fresh):
 
 def test_an_edit_of_it_runs_its_step_anew_and_not_those_before(fresh):
     (site,) = (fresh.folder / "venv").glob("lib/python*/site-packages")
-    module = site / "edgepack_low_rank.py"
+    module = site / "edgepack_thin_linear.py"
     module.write_text(module.read_text() + "\n# an edit\n")
     report = json.loads(fresh.cli("run", "recipe.yaml", "--json").stdout)
     done = {s["stage"]: s["why"] for s in report["stages"] if s["status"] == "done"}
-    assert done["low-rank"] == "edgepack_low_rank.py changed"
+    assert done["thin-linear"] == "edgepack_thin_linear.py changed"
     assert not {"train", "prune-channels", "quantize-static"} & set(done)
 
 
 TAUGHT = RECIPE.replace(
-    "{method: low-rank, rank: 8}",
-    """method: low-rank
+    "{method: thin-linear, rank: 8}",
+    """method: thin-linear
     rank: 8
     teachers:
       - {source: "elders:network", weights: one.safetensors}
@@ -180,15 +182,15 @@ def test_several_teachers_are_found_beside_the_recipe_and_are_part_of_the_key(fr
     for name, scale in (("one", "1"), ("two", "0.5")):
         fresh("-c", WEIGHTS, f"{name}.safetensors", scale)
     first = json.loads(fresh.cli("compress", "taught.yaml", "--json").stdout)
-    step = next(step for step in first["compression"] if step["stage"] == "low-rank")
+    step = next(step for step in first["compression"] if step["stage"] == "thin-linear")
     assert step["metrics"]["layers"] == ["classifier"]
     assert step["metrics"]["loss"] > 0
     fresh("-c", WEIGHTS, "two.safetensors", "0.7")
     again = json.loads(fresh.cli("compress", "taught.yaml", "--json").stdout)
     why = {s["stage"]: s["why"] for s in again["stages"] if s["status"] == "done"}
-    assert why["low-rank"] == "teachers.1.weights changed"
+    assert why["thin-linear"] == "teachers.1.weights changed"
     assert "train" not in why
     (fresh.folder / "elders.py").write_text(ELDERS + "EDITED = True\n")
     again = json.loads(fresh.cli("compress", "taught.yaml", "--json").stdout)
     why = {s["stage"]: s["why"] for s in again["stages"] if s["status"] == "done"}
-    assert why["low-rank"] == "teachers.0.source changed, teachers.1.source changed"
+    assert why["thin-linear"] == "teachers.0.source changed, teachers.1.source changed"

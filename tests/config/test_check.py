@@ -167,6 +167,16 @@ def test_a_right_recipe_has_no_problems(folder):
             "13:5: unknown key `methd`; did you mean `method`?",
         ),
         ("  - method: quantize-static\n", "  - samples: 3\n", "13:5: missing key `method`"),
+        (
+            "prune-channels\n    ratio: 0.5",
+            "low-rank\n    rank: 4\n    macs: 0.5",
+            "11:5: expected exactly one of rank, energy, macs, got rank and macs",
+        ),
+        (
+            "prune-channels\n    ratio: 0.5",
+            "low-rank\n    rank: 4\n    skip: atuo",
+            "13:11: expected a list or auto or a number, got the text 'atuo'; did you mean `auto`?",
+        ),
         # budget, gates
         (
             "    device: virtual:arm64\n",

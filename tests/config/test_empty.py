@@ -6,6 +6,7 @@ from typing import Any, get_origin
 import pytest
 import yaml
 
+from edgepack.compression.registry import BUILT_IN
 from edgepack.config.device import Device, Devices, load_devices
 from edgepack.config.plan import examine
 from edgepack.config.problems import flatten, is_model
@@ -71,6 +72,26 @@ tune: {cores: [0, 1]}
 notes:
   - {text: a, source: b}
 """
+STEP = """\
+edgepack: 1
+name: mine
+model:
+  source: edgepack.zoo.digits:network
+  train: {epochs: 1}
+  inputs:
+    - {name: x, shape: [1, 1, 8, 8]}
+data: {source: "edgepack.zoo.digits:splits"}
+compress:
+  - {method: NAME, skip: [a, b]}
+targets:
+  - target: arm64
+"""
+REQUIRED = {"low-rank": ", rank: 2"}  # options of methods, with those that are lists
+STEPS = [
+    STEP.replace("NAME", f"{name}{REQUIRED.get(name, '')}")
+    for name, method in BUILT_IN.items()
+    if f"method: {name}," not in RECIPE and "skip" in method.spec.model_fields
+]
 DEVICES = "edgepack: 1\ndevices:\n  pi: {host: pi, target: rpi4}\n"
 
 # What may stand empty, with the reason; everything else may not.
@@ -152,6 +173,7 @@ def cases(wanted) -> list[Any]:
         ("recipe", Recipe, RECIPE),
         ("recipe", Recipe, CONSTANTS),
         ("recipe", Recipe, IDX),
+        *(("recipe", Recipe, text) for text in STEPS),
         ("target", Target, TARGET),
         ("devices", Devices, DEVICES),
     )
@@ -191,7 +213,7 @@ LINES = cases(
 
 
 def test_the_documents_are_right_and_have_every_list_of_the_schemas(home):
-    recipes = (("recipe", text) for text in (RECIPE, CONSTANTS, IDX))
+    recipes = (("recipe", text) for text in (RECIPE, CONSTANTS, IDX, *STEPS))
     for kind, text in (*recipes, ("target", TARGET), ("devices", DEVICES)):
         assert problems(kind, text, home) == []
     covered = {(case.values[0].owner, case.values[0].name) for case in LISTS}

@@ -85,10 +85,10 @@ def quantized_network(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def one_node(tmp_path_factory):
-    """A function that builds models with one node: ``one_node("LSTM", [inputs], constants={…}, **attributes)``."""
+    """A function that builds models with one node: ``one_node("Conv", [inputs], constants={…}, **attributes)``."""
     from onnx import TensorProto, helper, numpy_helper, save
 
-    def make(operator, shapes, constants, outputs=("y",), out_shape=None, **attributes):
+    def make(operator, shapes, constants, outputs=("y",), out_shape=None, *, opset=17, **attributes):
         inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
         node = helper.make_node(operator, [*shapes, *constants], list(outputs), name="the_node", **attributes)
         graph = helper.make_graph(
@@ -99,7 +99,7 @@ def one_node(tmp_path_factory):
             [numpy_helper.from_array(v, n) for n, v in constants.items()],
         )
         path = tmp_path_factory.mktemp("onnx") / f"{operator}.onnx"
-        save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), path)
+        save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10), path)
         return path
 
     return make

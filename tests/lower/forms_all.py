@@ -5,6 +5,7 @@ from itertools import chain
 
 import forms_elementwise
 import forms_models
+import forms_recurrent
 import forms_reductions
 import forms_shapes
 import forms_signals
@@ -18,6 +19,7 @@ def forms() -> Iterator[Form]:
         forms_elementwise.unary(),
         forms_elementwise.binary(),
         forms_elementwise.several(),
+        forms_recurrent.layers(),
         forms_shapes.views(),
         forms_shapes.repeats(),
         forms_shapes.lookups(),

@@ -123,6 +123,7 @@ def normalisations() -> Iterator[Form]:
     yield Form("LayerNormalization", (x32, some("float32", 3, 1), some("float32", 3, 1)), {"axis": 1}, 17)
     yield Form("LayerNormalization", (some("float32", 4), some("float32", 4)), {}, 17)
     yield Form("RMSNormalization", (x32, some("float32", 1)), {"epsilon": 0.1}, 23)
+    yield Form("RMSNormalization", (some("float32", 5), some("float32", 5)), {}, 23)
     yield Form(
         "GroupNormalization", (some("float32", 2, 4, 3), c[0], c[0]), {"num_groups": 1, "epsilon": 0.1}, 21
     )

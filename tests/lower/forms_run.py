@@ -11,7 +11,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from edgepack.config.target import load_target
-from edgepack.errors import InputError, ModelProblem, UnsupportedError
+from edgepack.errors import EdgepackError, InputError, ModelProblem, UnsupportedError
 from edgepack.lower import compile_model
 from edgepack.lower.onnx.frontend import import_model
 from edgepack.onnxfile import canonicalise, load_onnx
@@ -61,7 +61,19 @@ def imported(path) -> tuple[onnx.ModelProto | None, Sequence[ModelProblem]]:
 
 
 def run(models: Mapping[str, onnx.ModelProto], feeds: Mapping[str, Mapping[str, np.ndarray]], folder):
-    """Compile models, by name and all of one opset, as one; return the outputs of each."""
+    """Compile models, by name and all of one opset, together; return the outputs of each, or the error of its own."""
+    try:
+        return _run_merged(models, feeds, folder)
+    except EdgepackError as error:
+        if len(models) == 1:
+            return {next(iter(models)): f"{error.message}: {error.why}"}
+    names = list(models)
+    halves = (names[: len(names) // 2], names[len(names) // 2 :])
+    parts = [run({n: models[n] for n in half}, {n: feeds[n] for n in half}, folder) for half in halves]
+    return parts[0] | parts[1]
+
+
+def _run_merged(models, feeds, folder):
     import tvm
     from tvm import relax
 
@@ -70,7 +82,9 @@ def run(models: Mapping[str, onnx.ModelProto], feeds: Mapping[str, Mapping[str, 
     onnx.save(merged, path)
     # A name of its own: the loader opens a file of the same name only once.
     compiled = compile_model(
-        path, load_target(TARGET), folder / f"{next(iter(models))}_{merged.opset_import[0].version}.so"
+        path,
+        load_target(TARGET),
+        folder / f"{next(iter(models))}_{len(models)}_{merged.opset_import[0].version}.so",
     )
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(compiled.path)), tvm.cpu())
     given = {f"{name}_{key}": value for name, each in feeds.items() for key, value in each.items()}
@@ -99,6 +113,14 @@ def _merge(models: Mapping[str, onnx.ModelProto]) -> onnx.ModelProto:
             getattr(merged, part).extend(getattr(graph, part))
     imports = next(iter(models.values())).opset_import
     return canonicalise(helper.make_model(merged, opset_imports=imports, ir_version=10))
+
+
+def differences(outputs: list[np.ndarray] | str, expected: list[np.ndarray]) -> list[str]:
+    """Describe how a form's outputs differ from the reference, or why it does not compile; empty if all is well."""
+    if isinstance(outputs, str):
+        return [outputs]
+    pairs = zip(outputs, expected, strict=True)
+    return [why for got, want in pairs if (why := difference(got, want))]
 
 
 def difference(got: np.ndarray, want: np.ndarray) -> str | None:

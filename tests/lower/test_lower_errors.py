@@ -6,10 +6,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgepack.config.target import load_target
-from edgepack.errors import EdgepackError, InputError
+from edgepack.errors import EdgepackError, InputError, UnsupportedError
 from edgepack.lower import compile_model
 from edgepack.lower.locating import locate
 from edgepack.lower.onnx.frontend import import_model, to_relax
+from edgepack.lower.onnx.rewrites import passes
 from edgepack.onnxfile import load_onnx
 from edgepack.toolchain import zig
 
@@ -19,13 +20,13 @@ def compile_for_host(path, tmp_path):
 
 
 def test_an_operator_without_importer_is_named_with_its_node(one_node, tmp_path):
-    weights = {"w": np.zeros((1, 16, 3), "float32"), "r": np.zeros((1, 16, 4), "float32")}
-    path = one_node("LSTM", {"x": [5, 1, 3]}, weights, out_shape=[5, 1, 1, 4], hidden_size=4)
+    weights = {"w": np.zeros((1, 1, 2, 2), "float32"), "offsets": np.zeros((1, 8, 3, 3), "float32")}
+    path = one_node("DeformConv", {"x": [1, 1, 4, 4]}, weights, out_shape=[1, 1, 3, 3], opset=19)
     with pytest.raises(InputError) as caught:
         compile_for_host(path, tmp_path)
-    assert "operator LSTM" in caught.value.message
+    assert "operator DeformConv" in caught.value.message
     assert "node the_node" in caught.value.where
-    assert "recurrent" in caught.value.next
+    assert "supported operators" in caught.value.next
     assert not (tmp_path / "m.so").exists()
 
 
@@ -74,6 +75,28 @@ def test_an_error_of_a_later_phase_is_located_in_its_nodes(network):
     problems = list(locate(lowered, where, lower))
     assert [problem.node for problem in problems] == ["first", "depthwise", "second"]
     assert {problem.why for problem in problems} == {"no convolution today"}
+
+
+def test_an_error_in_a_model_of_several_inputs_is_located_in_its_node(tmp_path, monkeypatch):
+    monkeypatch.setattr(passes, "REWRITES", {})  # TVM alone fails on it
+    floats = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "abxw"]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["a", "b"], ["c"], name="sound"),
+            helper.make_node("RMSNormalization", ["x", "w"], ["n"], name="broken", axis=0),
+            helper.make_node("Add", ["c", "n"], ["y"], name="last"),
+        ],
+        "one",
+        floats,
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11), path)
+    with pytest.raises(UnsupportedError) as caught:
+        compile_for_host(path, tmp_path)
+    assert [(each.operator, each.node) for each in caught.value.model_problems] == [
+        ("RMSNormalization", "broken")
+    ]
 
 
 def test_a_constant_that_tvm_cannot_store_is_reported_with_the_node_that_reads_it(tmp_path):

@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 import pytest
-from forms_run import MERGED, difference, imported, run
+from forms_run import MERGED, differences, imported, run
 from opset_forms import LEFT_OUT, changed, forms, model_of, opsets, written
 
 from edgepack.errors import InputError
@@ -48,8 +48,7 @@ def check(chosen, folder):
             names = list(models)[start : start + MERGED]
             outputs = run({n: models[n] for n in names}, {n: feeds[n] for n in names}, folder)
             for name in names:
-                pairs = zip(outputs[name], expected[name], strict=True)
-                found = [why for got, want in pairs if (why := difference(got, want))]
+                found = differences(outputs[name], expected[name])
                 wrong += [f"{chosen[int(name[1:])]}: {why}" for why in found]
     assert not wrong, "\n".join(wrong)
 

@@ -437,7 +437,7 @@ def test_half_precision_is_kept(case, tmp_path):
     ("domain", "operator", "advice"),
     [
         ("com.microsoft.nchwc", "Conv", "ORT_ENABLE_EXTENDED"),
-        ("com.microsoft", "DynamicQuantizeLSTM", "recurrent"),
+        ("com.microsoft", "DynamicQuantizeLSTM", "DequantizeLinear"),
         ("com.microsoft", "GroupQueryAttention", "key-value caches"),
         ("com.microsoft", "NhwcConv", "GPU"),
         ("com.microsoft", "Inverse", "optimisations"),

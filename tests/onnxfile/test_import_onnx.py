@@ -258,3 +258,23 @@ def test_real_networks_of_an_old_opset_compute_the_same(tmp_path, name):
     x = {given.name: np.random.default_rng(0).random(given.shape).astype("float32")}
     (got,), (want,) = run_onnx(tmp_path / "out.onnx", x), run_onnx(source, x)
     assert relative_error(got, want) < 1e-5
+
+
+def test_an_output_without_elements_is_refused(tmp_path):
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("whole", "none")]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Relu", ["x"], ["whole"]),
+            helper.make_node("Slice", ["x", "two", "one", "zero"], ["none"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 2])],
+        outputs,
+        [
+            numpy_helper.from_array(np.array([value]), name)
+            for value, name in enumerate(("zero", "one", "two"))
+        ],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    with pytest.raises(InputError, match="output 'none' is empty"):
+        import_onnx(written(tmp_path, made), (), tmp_path / "out.onnx")

@@ -32,7 +32,7 @@ from edgepack.spec import Model, Train
 
 RPI4, ORIN = load_target("rpi4"), load_target("jetson-orin")
 SOURCE = "edgepack.zoo.digits:network"
-OPTIONS = {"prune-channels": {"ratio": 0.5}}  # those without a default
+OPTIONS = {"low-rank": {"rank": 2}, "prune-channels": {"ratio": 0.5}}  # those without a default
 STEPS = {name: method.spec(method=name, **OPTIONS.get(name, {})) for name, method in BUILT_IN.items()}
 TORCH_STEP = TorchStepSpec(
     source=SOURCE, inputs=(), data=None, step=STEPS["prune-channels"], rebuilt=Rebuilt()
@@ -67,7 +67,7 @@ ALSO = {
 NOUNS = (
     "base/", "config/", "engine/", "errors.py", "spec/", "pipeline/candidates.py", "pipeline/contract.py", "pipeline/figures.py",
     "pipeline/fingerprint.py", "pipeline/state.py", "remote/boards.py", "compression/registry.py", "compression/__init__.py",
-    "compression/method.py", "lower/result.py",
+    "compression/context.py", "compression/method.py", "lower/result.py",
 )  # fmt: skip
 MOVERS = {
     "tune": ("bundle", "remote"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgepack.errors import EdgepackError, ModelProblem
 from edgepack.lower.onnx.nodes import Node, ValueType
+from edgepack.lower.onnx.recurrent import RECURRENT, convert_recurrent
 from edgepack.lower.onnx.support import limit, missing, unusable
 from edgepack.onnxfile.reading import nodes as every_node
 
@@ -143,7 +144,7 @@ class _Checks:
         from tvm.relax.frontend.onnx.onnx_frontend import _get_convert_map
 
         node = self._by_name[attrs["tvm_custom"]["name"]]
-        if op_name not in _get_convert_map():
+        if op_name not in {*RECURRENT, *_get_convert_map()}:
             return self._refuse(node, missing(op_name, node.name))
         beyond = limit(Node(node, self._types, self._tensors))
         if beyond is not None:
@@ -153,6 +154,8 @@ class _Checks:
             convert = super()._convert_operator  # type: ignore[misc] # TVM's
             if _is_to_integers(op_name, given, attrs):
                 convert = _to_integers
+            elif op_name in RECURRENT:
+                convert = self._convert_recurrent
             output = convert(op_name, given, watched, opset)
             why = _find_ignored(node, opset, watched.read, given.read) or _find_mistyped(
                 node, output, self._types
@@ -160,6 +163,9 @@ class _Checks:
         except Exception as error:  # noqa: BLE001 - converters raise whatever Python or TVM raises
             why = _said(error)
         return output if why is None else self._refuse(node, unusable(op_name, opset, node.name, why))
+
+    def _convert_recurrent(self, operator: str, inputs: Any, attributes: Any, _opset: int) -> Any:
+        return convert_recurrent(self.bb, operator, inputs, attributes)
 
     def _refuse(self, node: Any, problem: ModelProblem) -> Any:
         from tvm import relax

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 
 from edgepack.errors import ModelProblem
 from edgepack.lower.onnx.nodes import Node
+from edgepack.lower.onnx.recurrent import RECURRENT
 from edgepack.onnxfile.sequences import OPERATORS as SEQUENCE_OPERATORS
+from edgepack.schedules.recurrent.activations import read_activations
 
-_RECURRENT = "recurrent layers are not supported yet; export the loop unrolled, or use a convolutional model"
 _CONTROL = "export the model without data-dependent control flow"
 _QDQ = "quantize in Q/DQ form (QuantFormat.QDQ), which is supported"
 
 ADVICE = {
-    "LSTM": _RECURRENT,
-    "GRU": _RECURRENT,
-    "RNN": _RECURRENT,
     "If": _CONTROL,
     "Loop": _CONTROL,
     "Scan": _CONTROL,
@@ -68,7 +66,30 @@ def _of_unsorted_types(node: Node) -> bool:
     return data is not None and data[0] == "uint64"
 
 
+def _without_parameters(node: Node) -> bool:
+    """A recurrent layer with an activation whose parameters are not given, and have no agreed value."""
+    names = [name.decode() for name in node.attribute("activations", ())]
+    try:
+        list(
+            read_activations(
+                names, node.attribute("activation_alpha", ()), node.attribute("activation_beta", ())
+            )
+        )
+    except LookupError:
+        return True
+    return False
+
+
 LIMITS = (
+    *(
+        Limit(
+            operator,
+            _without_parameters,
+            "it does not give a parameter of its activations, for which ONNX and onnxruntime have different values",
+            "set activation_alpha and activation_beta",
+        )
+        for operator in RECURRENT
+    ),
     *(
         Limit(
             operator,

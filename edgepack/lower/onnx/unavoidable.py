@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from edgepack.errors import ModelProblem
+from edgepack.lower.onnx.recurrent import RECURRENT
 from edgepack.lower.onnx.rewrites.passes import REWRITES
 from edgepack.lower.onnx.support import missing
 from edgepack.onnxfile import opset_of
@@ -33,7 +34,7 @@ def _lacking(domains: set[str], opset: int) -> set[str]:
     if domains.isdisjoint(STANDARD):
         return set()
     names = {schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain}
-    names -= {"If", *_get_convert_map(), *REWRITES}
+    names -= {"If", *RECURRENT, *_get_convert_map(), *REWRITES}
     return {name for name in names if onnx.defs.has(name, opset) and not is_function(name, opset)}
 
 

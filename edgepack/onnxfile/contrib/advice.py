@@ -6,8 +6,8 @@ _GPU = "save the model without optimisations for GPUs: onnxruntime cannot run it
 _ANY = "export or save the model without this runtime's optimisations"
 
 _BY_OPERATOR = {
-    "DynamicQuantizeLSTM": "recurrent layers are not supported yet; export the loop unrolled, or use a convolutional model",
-    "AttnLSTM": "recurrent layers are not supported yet; export the loop unrolled, or use a convolutional model",
+    "DynamicQuantizeLSTM": "quantize the weights of the LSTM alone, with DequantizeLinear before them",
+    "AttnLSTM": "export the LSTM and the attention as standard operators",
     "Tokenizer": "compute text outside the model, for example into token ids",
     **dict.fromkeys(
         (

@@ -17,7 +17,12 @@ from edgepack.pipeline.stages.samples import of_source, samples, samples_for, so
 from edgepack.pipeline.state import CandidateRun, Resources
 from edgepack.spec import Data, Input, Metric, Spec
 
-_SOURCES = ("compression/__init__.py", "compression/method.py", "pipeline/stages/compress_onnx.py")
+_SOURCES = (
+    "compression/__init__.py",
+    "compression/context.py",
+    "compression/method.py",
+    "pipeline/stages/compress_onnx.py",
+)
 
 
 class OnnxStepSpec(Spec):

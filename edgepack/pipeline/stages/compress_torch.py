@@ -20,7 +20,12 @@ from edgepack.spec import Data, Input, Metric, Spec
 from edgepack.spec.candidate import RELEASE
 from edgepack.torchnet.checkpoint import Change, Structure
 
-_SOURCES = ("compression/__init__.py", "compression/method.py", "pipeline/stages/compress_torch.py")
+_SOURCES = (
+    "compression/__init__.py",
+    "compression/context.py",
+    "compression/method.py",
+    "pipeline/stages/compress_torch.py",
+)
 
 
 class TorchStepSpec(Spec):

@@ -8,6 +8,7 @@ from edgepack.pipeline.state import CandidateRun, Resources
 from edgepack.spec import Finite, Input, Spec
 
 _COMPARED = 3  # made-up inputs that torch and onnxruntime are compared on
+_LIMIT = 1e-4  # relative, unless activations or weights are rounded
 
 
 class ExportSpec(Spec):
@@ -33,7 +34,8 @@ class ExportStage(ModelStage[ExportSpec, ExportFigures]):
     def ingredients(self, spec: ExportSpec) -> Ingredients:
         """The code that exports, and that restores the module."""
         tools = dict.fromkeys((*torch_models.TOOLS, *onnx_models.TOOLS))
-        sources = ("export", "onnxfile", "pipeline/stages/export.py", "pipeline/stages/onnx_models.py")
+        stages = ("pipeline/stages/export.py", "pipeline/stages/onnx_models.py")
+        sources = ("export", "onnxfile", *stages, "torchnet/stored.py")
         return Ingredients(tuple(tools), (*torch_models.SOURCES, *sources, *spec.rebuilt.sources))
 
     def request(self, at: CandidateRun) -> Request[ExportSpec] | None:
@@ -49,6 +51,7 @@ class ExportStage(ModelStage[ExportSpec, ExportFigures]):
     def run(self, work: Work[ExportSpec, Resources]) -> StageResult[ExportFigures]:
         """Export, and compare on made-up inputs."""
         from edgepack.export import parity, to_onnx
+        from edgepack.export.rounding import rounding_spread
         from edgepack.export.sampling import made_up
 
         spec = work.spec
@@ -57,5 +60,8 @@ class ExportStage(ModelStage[ExportSpec, ExportFigures]):
         ).module
         path = to_onnx(module, spec.inputs, work.scratch / "model.onnx")
         samples = made_up(path, spec.inputs, _COMPARED)
-        error = max(parity(module, path, list(sample.inputs.values())) for sample in samples)
+        feeds = [sample.inputs for sample in samples]
+        spread = rounding_spread(path, feeds, [sample.outputs for sample in samples])
+        limit = _LIMIT if spread is None else max(_LIMIT, 2 * spread)
+        error = max(parity(module, path, list(feed.values()), limit=limit) for feed in feeds)
         return StageResult(ExportFigures(torch_parity=error), {"onnx": Output(path, "onnx", "model.onnx")})

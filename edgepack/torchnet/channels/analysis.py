@@ -1,11 +1,11 @@
 """Build the channel graph of a module: trace it, then run it on example inputs."""
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from edgepack.data.user_code import spot
 from edgepack.errors import InputError
 from edgepack.torchnet.channels.graph import ChannelGraph
+from edgepack.torchnet.layers import sharing_layers
 
 if TYPE_CHECKING:
     import torch
@@ -32,14 +32,5 @@ def analyse(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> 
         ) from error
     graph = ChannelGraph(module)
     with torch.no_grad():
-        Walk(traced, graph, _shared_parameters(module)).run(*examples)
+        Walk(traced, graph, sharing_layers(module)).run(*examples)
     return graph
-
-
-def _shared_parameters(module: "torch.nn.Module") -> set[str]:
-    """Return layers that share weights with other layers."""
-    owners: dict[int, set[str]] = defaultdict(set)
-    for name, layer in module.named_modules():
-        for parameter in layer.parameters(recurse=False):
-            owners[id(parameter)].add(name)
-    return {name for names in owners.values() if len(names) > 1 for name in names}

@@ -33,7 +33,7 @@ _in_uint8 = computed_in("uint8", ("bool",))
 _IN_FLOAT32 = (
     *("Acos", "Acosh", "Asin", "Asinh", "Atan"),
     *("Celu", "Elu", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Selu", "Softplus", "Softsign", "Swish"),
-    *("GroupNormalization", "InstanceNormalization", "LayerNormalization", "MeanVarianceNormalization"),
+    *("GroupNormalization", "InstanceNormalization", "MeanVarianceNormalization"),
     *("Attention", "CumSum", "Einsum", "GlobalLpPool", "Mean", "ReduceL1", "ReduceL2", "Sum"),
     *("AffineGrid", "GridSample"),
 )
@@ -53,6 +53,7 @@ REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     "Gemm": (computed_in("float64", INTEGERS, inputs=(0, 1, 2)),),
     "If": (branches.rewrite_if,),
     "IsInf": (elementwise.rewrite_is_inf,),
+    "LayerNormalization": (_in_float32, reductions.rewrite_layer_normalization),
     "LpNormalization": (
         _in_float32,
         reductions.rewrite_lp_normalization,

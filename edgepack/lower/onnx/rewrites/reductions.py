@@ -1,6 +1,6 @@
 """Reductions and normalisations in forms that TVM's converters lack or compute incorrectly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import permutations
 from typing import Any
 
@@ -48,16 +48,50 @@ def rewrite_lp_normalization(node: Node, patch: Patch) -> list[str] | None:
     return [patch.op("Div", node.input(0), patch.op("Where", zero, patch.constant(1, kind[0]), norm))]
 
 
+def rewrite_layer_normalization(node: Node, patch: Patch) -> list[str] | None:
+    """LayerNormalization of float64, by its definition, and with a scale or bias that is to be broadcast.
+
+    TVM computes it in float32 and float16 only, and ONNX's own definition does not broadcast.
+    """
+    kind = node.input_type(0)
+    if kind is None:
+        return None
+    if kind[0] != "float64":
+        return _broadcast_scale(node, patch, kind[1])
+    rank = len(kind[1])
+    axes = patch.constant(list(range(node.attribute("axis", -1) % rank, rank)), "int64")
+    mean = patch.op("ReduceMean", node.input(0), axes, keepdims=1)
+    centred = patch.op("Sub", node.input(0), mean)
+    variance = patch.op("ReduceMean", patch.op("Mul", centred, centred), axes, keepdims=1)
+    epsilon = patch.scalar(node.attribute("epsilon", 1e-5), kind[0])
+    inverse = patch.op("Reciprocal", patch.op("Sqrt", patch.op("Add", variance, epsilon)))
+    result = patch.op("Mul", patch.op("Mul", centred, inverse), node.input(1))
+    if node.input(2):
+        result = patch.op("Add", result, node.input(2))
+    statistics = [patch.cast(each, "float32") for each in (mean, inverse)]  # of the default stash_type
+    return [result, *statistics][: len(node.proto.output)]
+
+
+def _broadcast_scale(node: Node, patch: Patch, shape: Sequence[int]) -> list[str] | None:
+    whole = list(shape[node.attribute("axis", -1) % len(shape) :])
+    given = list(node.proto.input)
+    for index in (1, 2):
+        kind = node.input_type(index) if node.input(index) else None
+        if kind is not None and list(kind[1]) != whole:
+            given[index] = patch.op("Expand", given[index], patch.constant(whole, "int64"))
+    return patch.again(node.proto, *given) if given != list(node.proto.input) else None
+
+
 def rewrite_rms(node: Node, patch: Patch) -> list[str] | None:
-    """RMSNormalization over all of several axes: over one axis of all elements."""
+    """RMSNormalization over all axes: over the second of two, as TVM keeps no axis of the sum otherwise."""
     from math import prod
 
     data, scale = node.input_type(0), node.input_type(1)
-    if data is None or scale is None or len(data[1]) < 2 or node.attribute("axis", -1) % len(data[1]):  # noqa: PLR2004 - axes
+    if data is None or scale is None or not data[1] or node.attribute("axis", -1) % len(data[1]):
         return None
     whole = patch.op("Expand", node.input(1), patch.constant(list(data[1]), "int64"))
-    given = [patch.reshape(each, [prod(data[1])]) for each in (node.input(0), whole)]
-    results = patch.again(node.proto, *given)
+    count = prod(data[1])
+    results = patch.again(node.proto, patch.reshape(node.input(0), [1, count]), patch.reshape(whole, [count]))
     set_attributes(patch.nodes[-1], axis=None)
     return [patch.reshape(results[0], data[1])]
 

@@ -1,0 +1,228 @@
+"""Low rank: a layer becomes two or three smaller ones in sequence, a linear autoencoder of its channels.
+
+Linear layers, 1x1 convolutions and the input weights of recurrent layers: truncated singular value decomposition (Denil
+et al. 2013, arXiv:1306.0543; Xue et al. 2013). Convolutions: Tucker-2 (Kim et al. 2016, arXiv:1511.06530), CP (Lebedev et
+al. 2015, arXiv:1412.6553), or SVD of the unfolded kernel. The layers are in edgepack/torchnet/lowrank.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from edgepack.compression.batches import BATCH, tensors, training_feeds
+from edgepack.compression.method import Context, Need, Step, TorchMethod, TorchResult
+from edgepack.compression.selection import Skip, skipped
+from edgepack.errors import InputError
+from edgepack.spec import Train, require_one
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgepack.torchnet.lowrank.forms import Choice
+    from edgepack.torchnet.lowrank.network import Factorable
+
+_WHERE = "compress, low-rank"
+
+
+class LowRank(Step):
+    """Replace layers by sequences of smaller layers of a lower rank, where that saves multiply-accumulates."""
+
+    method: Literal["low-rank"]
+    rank: int | None = Field(
+        default=None, ge=1, description="The same rank for every layer. Give one of rank, energy and macs."
+    )
+    energy: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of the energy (squared singular values) that every layer keeps at least, by the lowest such rank.",
+    )
+    macs: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of the model's MACs that is left at most; ranks are chosen to lose the least energy in total.",
+    )
+    conv: Literal["tucker", "cp", "svd"] = Field(
+        default="tucker", description="Decomposition of convolutions with a kernel larger than 1."
+    )
+    data_aware: bool = Field(
+        default=False,
+        description="Minimise the error of the layers' outputs on samples instead of that of the weights (not with cp).",
+    )
+    samples: int = Field(default=256, ge=1, description="Training samples for data_aware and skip: auto.")
+    skip: Skip = Field(
+        default=(),
+        description="Layers that stay whole: names, with * and ? as wildcards; auto or a limit in dB, by sensitivity.",
+    )
+    fine_tune: Train | None = Field(default=None, description="Fine-tune afterwards, on the training split.")
+    seed: int = Field(default=0, description="Seed for choosing the samples.")
+
+    @model_validator(mode="after")
+    def _amount(self) -> Self:
+        require_one(self, "rank", "energy", "macs")
+        return self
+
+
+def apply(module: "torch.nn.Module", step: LowRank, context: Context) -> TorchResult:
+    """Factor the layers of a copy of ``module``, and fine-tune it.
+
+    Metrics: ``parameters`` and ``macs`` as ``[before, after]``; ``layers``: name to ranks ``[full, chosen]``; ``energy``:
+    the share that each of them keeps, of its outputs with ``data_aware``, else of its weights; ``kept_whole``: name to
+    the reason; with data, ``accuracy`` ``before``, ``factored`` and after ``fine_tune``.
+
+    Raises:
+        InputError: no layer can be factored so that MACs are saved; the budget cannot be met; a ``skip`` name is unknown;
+            ``forward`` reads the weights of a layer.
+    """
+    from edgepack.torchnet.layers import count_module, example_inputs
+    from edgepack.torchnet.lowrank.network import Factorable
+
+    examples = example_inputs(context.inputs)
+    before = count_module(module, examples)
+    network = Factorable(module, examples, step.conv)
+    feeds = [tensors(feed) for feed in training_feeds(context, step.samples, step.seed, batch=BATCH)]
+    network.measure(feeds if step.data_aware else ())
+    context.progress("weights decomposed", 0.3)
+    kept = skipped(
+        step.skip,
+        network.names,
+        lambda: _noise(network, step, context, before.macs),
+        kind="layer",
+        where=f"{_WHERE}, skip",
+    )
+    choices = _choose(network, step, before.macs, set(kept))
+    chosen = {name: choice for name, choice in choices.items() if choice is not None}
+    why = {name: _whole(step) for name, choice in choices.items() if choice is None}
+    kept = {**network.kept, **kept, **why}
+    if not chosen:
+        raise InputError(
+            f"{type(module).__name__} has no layer of which a lower rank saves multiply-accumulates",
+            where=_WHERE,
+            why="; ".join(f"{name}: {reason}" for name, reason in list(kept.items())[:4]) or None,
+            next="lower rank, energy or macs, or remove this step",
+        )
+    factored, change = network.replaced(chosen)
+    after = _count_checked(factored, module, examples)
+    metrics: dict[str, Any] = {
+        "parameters": [before.parameters, after.parameters],
+        "macs": [before.macs, after.macs],
+        "layers": {name: [list(network.forms[name].full), list(c.ranks)] for name, c in chosen.items()},
+        "energy": {name: round(c.energy, 4) for name, c in chosen.items()},
+        "kept_whole": kept,
+    }
+    if context.data is not None:
+        metrics["accuracy"] = {"before": context.score(module), "factored": context.score(factored)}
+    if step.fine_tune is not None:
+        context.train(factored, step.fine_tune)
+        metrics["accuracy"]["fine_tune"] = context.score(factored)
+    return TorchResult(factored, metrics, change)
+
+
+def rebuild(module: "torch.nn.Module", change: Mapping[str, Any]) -> "torch.nn.Module":
+    """Replace the recorded layers by new ones."""
+    from edgepack.torchnet.lowrank.network import rebuild as replace
+
+    return replace(module, change)
+
+
+def _needs(step: LowRank) -> tuple[Need, ...]:
+    needs = []
+    if step.fine_tune is not None:
+        needs.append(Need("labels", "fine-tuning", "fine_tune"))
+    if step.data_aware:
+        needs.append(Need("samples", "the statistics of activations", "data_aware"))
+    if not isinstance(step.skip, tuple):
+        needs.append(Need("samples", "measuring sensitivity", "skip"))
+    return tuple(needs)
+
+
+METHOD = TorchMethod(
+    spec=LowRank,
+    apply=apply,
+    rebuild=rebuild,
+    needs=_needs,
+    destroys={
+        "sparse": "the factors of a sparse weight have no zeros",
+        "encoded": "it replaces encoded layers by others with plain weights",
+        "fake-quantized": "it replaces quantized layers by others without learned quantizers",
+    },
+    distributions=("torch",),
+    sources=(
+        "compression/batches.py",
+        "compression/low_rank.py",
+        "compression/selection.py",
+        "compression/sensitivity",
+        "torchnet/lowrank",
+    ),
+)
+
+
+def _choose(
+    network: "Factorable", step: LowRank, total: int, without: set[str]
+) -> "dict[str, Choice | None]":
+    """Return the choice for each layer; None where the layer stays whole. ``total`` are the model's MACs."""
+    from edgepack.torchnet.lowrank.choosing import by_budget, by_energy, by_rank
+
+    forms = {name: form for name, form in network.forms.items() if name not in without}
+    if step.macs is not None:
+        others = total - sum(form.whole for form in forms.values())
+        return by_budget(forms, int(step.macs * total) - others)
+    if step.rank is not None:
+        return {name: by_rank(form, step.rank) for name, form in forms.items()}
+    return {name: by_energy(form, step.energy or 0) for name, form in forms.items()}
+
+
+def _whole(step: LowRank) -> str:
+    if step.macs is not None:
+        return "other layers save more for the energy they lose"
+    wanted = (
+        f"rank {step.rank}" if step.rank is not None else f"a rank that keeps {step.energy:.4g} of the energy"
+    )
+    return f"{wanted} saves no multiply-accumulates"
+
+
+def _noise(network: "Factorable", step: LowRank, context: Context, total: int) -> dict[str, float]:
+    """The signal-to-noise ratio of the outputs, in dB, if one layer alone is factored as it would be."""
+    from edgepack.compression.sensitivity.scan import sqnr
+    from edgepack.compression.sensitivity.torch_level import outputs_of
+
+    feeds = training_feeds(context, step.samples, step.seed, batch=BATCH)
+    reference = outputs_of(network.replaced({})[0], feeds)
+    chosen = {name: c for name, c in _choose(network, step, total, set()).items() if c is not None}
+    found = {}
+    for number, (name, choice) in enumerate(chosen.items()):
+        found[name] = sqnr(reference, outputs_of(network.replaced({name: choice})[0], feeds))
+        context.progress(f"sensitivity of {name}", 0.3 + 0.3 * (number + 1) / len(chosen))
+    return found
+
+
+def _count_checked(
+    factored: "torch.nn.Module", module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]"
+) -> Any:
+    """Count the new module; it must run, with outputs of the same shapes."""
+    import torch
+    from torch.utils import _pytree
+
+    from edgepack.torchnet.layers import count_module, inference
+
+    try:
+        counted = count_module(factored, examples)
+        with inference(module), torch.no_grad():
+            shapes = [
+                [x.shape for x in _pytree.tree_leaves(each(*examples)) if isinstance(x, torch.Tensor)]
+                for each in (module, factored)
+            ]
+    except (AttributeError, RuntimeError, TypeError) as error:
+        raise InputError(
+            "the model does not run with factored layers",
+            where=_WHERE,
+            why=f"forward() uses a layer other than by calling it: {str(error).strip()}",
+            next="skip that layer",
+        ) from error
+    if shapes[0] != shapes[1]:
+        raise InputError(
+            "the factored model has outputs of other shapes", where=_WHERE, next="remove this step"
+        )
+    return counted

@@ -1,0 +1,113 @@
+"""Weights that are trained in one form and stored in another: quantized, or as signs.
+
+Such a weight is a parametrization (:mod:`torch.nn.utils.parametrize`): the layer keeps its class, and everything that
+reads its weight, tied layers and functional calls included, sees the weight as it will be stored. The original values
+stay trainable. At export, :func:`as_stored` computes the stored form once, so that the file holds it and nothing else.
+"""
+
+import copy
+import re
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class StoredWeight(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+    """A parametrization whose weight is stored in another form than it is trained in."""
+
+    def stored(self, original: torch.Tensor) -> nn.Module:
+        """Return a parametrization that decodes the stored form; it has the same value as this one in eval mode."""
+        raise NotImplementedError
+
+
+class StoredInput(nn.Module):  # type: ignore[misc] # torch is untyped here
+    """A module that rounds a layer's input, and does so with constants once it is trained."""
+
+    def stored(self) -> nn.Module:
+        """Return a module of buffers that computes the same in eval mode."""
+        raise NotImplementedError
+
+
+INPUT = "rounded_input"
+"""Name, in a layer, of the module that rounds its first input."""
+
+
+def rounds_input(layer: nn.Module, rounding: nn.Module) -> None:
+    """Let ``rounding`` change the first argument of ``layer`` before each call."""
+    layer.add_module(INPUT, rounding)
+    layer.register_forward_pre_hook(_round_input)
+
+
+def _round_input(layer: nn.Module, arguments: "tuple[torch.Tensor, ...]") -> "tuple[torch.Tensor, ...]":
+    return (getattr(layer, INPUT)(arguments[0]), *arguments[1:])
+
+
+def as_stored(module: nn.Module) -> nn.Module:
+    """Return ``module``, or a copy in eval mode in which each stored weight and input has its final form."""
+    if not any(isinstance(each, StoredWeight | StoredInput) for each in module.modules()):
+        return module
+    copied = copy.deepcopy(module).eval()
+    forms: dict[int, nn.Module] = {}  # a parametrization that tied layers share is stored once
+    with torch.no_grad():
+        for layer in list(copied.modules()):
+            for parametrizations in _parametrizations(layer).values():
+                value = parametrizations.original if parametrizations.is_tensor else None
+                for number, each in enumerate(parametrizations):
+                    if isinstance(each, StoredWeight) and value is not None:
+                        forms.setdefault(id(each), each.stored(value))
+                        parametrizations[number] = forms[id(each)]
+                    value = None if value is None else each(value)
+            rounding = getattr(layer, INPUT, None)
+            if isinstance(rounding, StoredInput):
+                setattr(layer, INPUT, rounding.stored())
+    return copied
+
+
+def _parametrizations(layer: nn.Module) -> "Mapping[str, parametrize.ParametrizationList]":
+    return dict(layer.parametrizations.items()) if parametrize.is_parametrized(layer) else {}
+
+
+def stored_name(name: str) -> str:
+    """Return the name in a file of a tensor of :func:`as_stored`: ``fc.weight`` for the elements of ``fc``'s weight.
+
+    What decodes them is named after them: ``fc.weight.scale``.
+    """
+    found = re.fullmatch(r"(.*\.)?parametrizations\.(\w+)\.\d+\.(\w+)", name)
+    if found is None:
+        return name
+    owner, weight, own = found.groups(default="")
+    return f"{owner}{weight}" if own == ELEMENTS else f"{owner}{weight}.{own}"
+
+
+ELEMENTS = "elements"
+"""Name of the buffer with a stored weight's encoded elements."""
+
+_INT4 = 7  # largest absolute value of a symmetric int4
+
+
+def needs_int4(module: nn.Module) -> bool:
+    """Whether a module in its stored form has int8 elements for DequantizeLinear that fit into 4 bits."""
+    decoders = [each for each in module.modules() if getattr(each, "packed", None) is False]
+    return any(int(each.elements.abs().max()) <= _INT4 for each in decoders)
+
+
+def owners(module: nn.Module) -> "dict[int, list[tuple[str, str]]]":
+    """By parameter (its id), the layers and names under which the module holds it: more than one if it is tied."""
+    found: dict[int, list[tuple[str, str]]] = {}
+    for layer_name, layer in module.named_modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            found.setdefault(id(parameter), []).append((layer_name, name))
+    return found
+
+
+def parametrize_all(
+    module: nn.Module, places: "Sequence[tuple[str, str]]", parametrization: StoredWeight
+) -> None:
+    """Let one parametrization compute the parameter ``name`` of each ``(layer, name)``; tied weights stay tied."""
+    for layer, name in places:
+        parametrize.register_parametrization(module.get_submodule(layer), name, parametrization, unsafe=True)

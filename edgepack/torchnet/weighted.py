@@ -1,0 +1,171 @@
+"""The weights of a module that a method may store in another form, and how its layers are used."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+from torch.utils import _pytree
+
+from edgepack.torchnet.layers import inference
+from edgepack.torchnet.stored import owners
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
+_OUTPUTS_FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_OUTPUTS_SECOND = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_MATRIX = 2  # axes: a parameter with fewer is a bias or a scale
+
+
+@dataclass(frozen=True)
+class StorableWeight:
+    """A parameter of one layer, or of several that share it.
+
+    Attributes:
+        places: the layers and names under which the module holds it.
+        axis: its axis of output channels; of features in an embedding.
+    """
+
+    places: tuple[tuple[str, str], ...]
+    axis: int
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of its layers."""
+        return tuple(layer for layer, _ in self.places)
+
+    @property
+    def name(self) -> str:
+        """The name of its first layer, by which metrics refer to it; with the parameter's name unless it is ``weight``."""
+        return _label(*self.places[0])
+
+    def of(self, module: nn.Module) -> torch.Tensor:
+        """The weight in ``module``."""
+        layer, own = self.places[0]
+        value: torch.Tensor = getattr(module.get_submodule(layer), own)
+        return value
+
+
+def weights_of(module: nn.Module) -> tuple[list[StorableWeight], dict[str, str]]:
+    """Return the weights of convolutions, linear layers, embeddings and attention in ``module``, in its order.
+
+    Also returns, by layer, why other layers with weights are left alone: layers of other classes, weights that a
+    parametrization or another module computes, and those that such layers share.
+    """
+    found: list[StorableWeight] = []
+    left: dict[str, str] = {}
+    layers = dict(module.named_modules())
+    for places in owners(module).values():
+        value = getattr(layers[places[0][0]], places[0][1])
+        axes = [_axis(layers[layer], own) for layer, own in places]
+        known = [axis for axis in axes if axis is not None]
+        if value.dim() < _MATRIX or any(_COMPUTED in f".{layer}." for layer, _ in places):
+            continue
+        if len(known) == len(places):
+            found.append(StorableWeight(tuple(places), min(known)))
+            continue
+        others = [layer for (layer, _), axis in zip(places, axes, strict=True) if axis is None]
+        for (layer, own), axis in zip(places, axes, strict=True):
+            kind = type(layers[layer]).__name__
+            other = f"{kind} is no convolution, linear layer, embedding or attention"
+            left[_label(layer, own)] = other if axis is None else f"it shares its weight with {others[0]}"
+    for name, layer in layers.items():
+        if parametrize.is_parametrized(layer):
+            for own, chain in layer.parametrizations.items():
+                left[_label(name, own)] = f"its weight is computed by {type(chain[-1]).__name__} already"
+    return found, left
+
+
+_COMPUTED = ".parametrizations."  # in the names of the parameters from which torch computes a weight
+
+
+def _label(layer: str, own: str) -> str:
+    return layer if own == "weight" else f"{layer}.{own}"
+
+
+def _axis(layer: nn.Module, own: str) -> int | None:
+    """The axis of output channels of a layer's parameter; None for one that is not handled."""
+    if isinstance(layer, nn.MultiheadAttention):
+        return 0 if own in _ATTENTION else None
+    if own != "weight":
+        return None
+    if isinstance(layer, _OUTPUTS_FIRST):
+        return 0
+    if isinstance(layer, (*_OUTPUTS_SECOND, nn.Embedding)):
+        return 1
+    return None
+
+
+@dataclass(frozen=True)
+class LayerUse:
+    """How the layers of a module are used on some samples.
+
+    Attributes:
+        order: the layers that were called, by their first call.
+        outer: the first and the last of them, and those that read an input of the module or return an output of it.
+        read: by layer, values that it reads ``[N]``; none of attention, or of a layer whose input is integers.
+    """
+
+    order: tuple[str, ...]
+    outer: frozenset[str]
+    read: Mapping[str, torch.Tensor]
+
+
+_KEPT = 4096  # values of each call
+
+
+def observe(
+    module: nn.Module,
+    layers: Sequence[str],
+    batches: Sequence[tuple[torch.Tensor, ...]],
+    progress: Callable[[float], None],
+) -> LayerUse:
+    """Run ``module`` in eval mode on ``batches`` of its inputs and note how ``layers`` are used."""
+    order: dict[str, None] = {}
+    reading: set[str] = set()
+    read: dict[str, list[torch.Tensor]] = {}
+    returned: dict[str, torch.Tensor] = {}
+    inputs: list[torch.Tensor] = []
+
+    def before(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+            order[name] = None
+            x = arguments[0]
+            if any(x.data_ptr() == each.data_ptr() for each in inputs):
+                reading.add(name)
+            # The three inputs of attention are often one tensor, which rounding the first alone would change.
+            if x.is_floating_point() and x.numel() and not isinstance(layer, nn.MultiheadAttention):
+                flat = x.detach().flatten()
+                read.setdefault(name, []).append(flat[:: -(-flat.numel() // _KEPT)].clone())
+
+        return hook
+
+    def after(name: str) -> Callable[..., None]:
+        def hook(_layer: nn.Module, _arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            returned[name] = output
+
+        return hook
+
+    handles: list[RemovableHandle] = []
+    for name in layers:
+        layer = module.get_submodule(name)
+        handles += (layer.register_forward_pre_hook(before(name)), layer.register_forward_hook(after(name)))
+    outputs: list[torch.Tensor] = []
+    try:
+        with inference(module):
+            for number, batch in enumerate(batches):
+                inputs[:] = batch
+                outputs = _pytree.tree_leaves(module(*batch))
+                progress((number + 1) / len(batches))
+    finally:
+        for handle in handles:
+            handle.remove()
+    last = {name for name, tensor in returned.items() if any(tensor is each for each in outputs)}
+    ends = {next(iter(order)), next(reversed(order))} if order else set()
+    return LayerUse(
+        tuple(order), frozenset(ends | reading | last), {name: torch.cat(each) for name, each in read.items()}
+    )
