@@ -11,7 +11,14 @@ from edgepack.compression.quantization.equalising import equalise
 from edgepack.compression.quantization.feeds import Feeds
 from edgepack.compression.quantization.halves import store_halves
 from edgepack.compression.quantization.judging import Judge
-from edgepack.compression.quantization.layers import RECURRENT, WEIGHTED, WeightConstant, arrays, weights
+from edgepack.compression.quantization.layers import (
+    RECURRENT,
+    WEIGHTED,
+    WeightConstant,
+    arrays,
+    setting,
+    weights,
+)
 from edgepack.compression.quantization.mixed import Precisions, choose
 from edgepack.compression.quantization.options import QuantizeStatic
 from edgepack.compression.quantization.qdq import Layout, operators, write_qdq
@@ -127,7 +134,9 @@ class Quantization:
         return choice.precisions
 
     def _form(self, weight: WeightConstant, shape: tuple[int, ...]) -> Form:
-        return form_of(weight, shape) if self.step.per_channel else Form(shape, None)
+        # Channels of several groups share an index of the weight, and biases have a scale per channel.
+        shared = weight.operator == "ConvTranspose" and setting(weight.node, "group", 1) > 1
+        return form_of(weight, shape) if self.step.per_channel and not shared else Form(shape, None)
 
     def _round(self, graph: "onnx.GraphProto") -> None:
         """Round the weights of layers whose activations are quantized to the nearest integers."""
