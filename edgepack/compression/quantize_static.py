@@ -23,8 +23,8 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Met
 
     Metrics: ``samples`` used; ``calibrated_on``: ``samples`` or ``batch normalisation statistics``; ``size`` in bytes
     ``[before, after]``; ``quantized`` and ``float``: number of nodes with weights of each kind; with ``equalise``:
-    ``equalised``, the pairs of weights; with learned rounding or ``correct_bias``: ``output_sqnr_db``, weight to the ratio
-    of the layer's outputs in dB ``[nearest, learned]``, ``kept_nearest``, weights for which it cannot be computed, and
+    ``equalised``, the pairs of weights; with another rounding or ``correct_bias``: ``output_sqnr_db``, weight to the ratio
+    of the layer's outputs in dB ``[nearest, this rounding]``, ``kept_nearest``, weights for which it cannot be computed, and
     ``corrected``, weights whose layer's bias was changed; with ``mixed``: ``mixed``, as
     :func:`edgepack.compression.quantization.mixed.choose` returns it.
 

@@ -140,21 +140,26 @@ def test_equalisation_helps_weights_with_one_scale(odd, tmp_path, samples):
     assert noise(tmp_path / "b.onnx", odd, x) < 0.8 * noise(tmp_path / "a.onnx", odd, x)
 
 
-def test_learned_rounding_lowers_the_error_and_is_repeatable(odd, tmp_path, samples):
-    options = step(rounding="learned", iterations=100)
+@pytest.mark.parametrize("rounding", ["learned", "compensated"])
+def test_other_roundings_lower_the_error_and_are_repeatable(odd, tmp_path, samples, rounding):
+    options = step(rounding=rounding, iterations=150)
     context = Context(X, samples=samples)
     metrics = quantize_static.apply(odd, tmp_path / "a.onnx", options, context)
     quantize_static.apply(odd, tmp_path / "b.onnx", options, context)
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
     ratios = metrics["output_sqnr_db"]
-    assert all(after >= before for before, after in ratios.values())
-    assert ratios["hidden.weight"][1] > ratios["hidden.weight"][0] + 0.5
+    assert all(after >= before - 0.1 for before, after in ratios.values())
+    assert any(after > before + 0.3 for before, after in ratios.values())
     assert metrics["kept_nearest"] == ["up.weight"]
     quantize_static.apply(odd, tmp_path / "n.onnx", step(), context)
-    nearest, learned = (tensors(tmp_path / name)["hidden.weight_quantized"] for name in ("n.onnx", "a.onnx"))
-    difference = np.abs(nearest.astype(int) - learned)
-    assert difference.any()
-    assert difference.max() <= 1
+    nearest, other = tensors(tmp_path / "n.onnx"), tensors(tmp_path / "a.onnx")
+    differences = [
+        np.abs(nearest[name].astype(int) - other[name]).max()
+        for name in nearest
+        if name.endswith("weight_quantized")
+    ]
+    assert max(differences) >= 1
+    assert rounding == "compensated" or max(differences) == 1
 
 
 def test_corrected_biases_restore_the_means_of_the_outputs(tmp_path, samples):

@@ -60,9 +60,10 @@ class QuantizeStatic(Step):
     equalise: bool = Field(
         default=False, description="First scale channels so that neighbouring layers have similar ranges."
     )
-    rounding: Literal["nearest", "learned"] = Field(
+    rounding: Literal["nearest", "learned", "compensated"] = Field(
         default="nearest",
-        description="Round weights to the nearest, or learn whether up or down from the layer's outputs (AdaRound).",
+        description="Round weights to the nearest, learn whether up or down from the layer's outputs (AdaRound), or round "
+        "the inputs of a layer one after the other, adjusting the rest (GPTQ).",
     )
     iterations: int = Field(
         default=1000, ge=1, description="Steps of the optimizer for learned rounding, per layer."

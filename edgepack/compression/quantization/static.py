@@ -85,7 +85,7 @@ class Quantization:
         if step.equalise:
             made.metrics["equalised"] = [list(pair) for pair in pairs]
         made._round(onnx.load(path).graph)
-        if step.rounding == "learned" or step.correct_bias:
+        if step.rounding != "nearest" or step.correct_bias:
             made._improve(context)
         return made
 
@@ -170,7 +170,10 @@ class Quantization:
                 continue
             before = after = rounded[weight.name]
             if self.step.rounding == "learned":
-                after = rounded[weight.name] = before.learned(measured, self.step.iterations)
+                after = before.learned(measured, self.step.iterations)
+            elif self.step.rounding == "compensated":
+                after = before.compensated(measured)
+            rounded[weight.name] = after
             ratios[weight.name] = [before.output_sqnr_db(measured), after.output_sqnr_db(measured)]
             if self.step.correct_bias:
                 shifts[weight.name] = after.shift(measured)
