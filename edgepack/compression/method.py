@@ -126,7 +126,8 @@ class Method(ABC, Generic[T]):
         needs: returns the step's requirements, depending on its options.
         files: returns the files and user code that the step refers to.
         leaves: what its result has that a later step may destroy.
-        destroys: by what an earlier step left, why this method makes no sense after it.
+        destroys: by what an earlier step left, why this method makes no sense after it; or a function of the step that
+            returns this.
         conflicts: returns options of a step that contradict each other: the key to point at, and what is wrong.
         by_target: whether a step's result depends on the recipe's targets: only then is ``Context.lanes`` set.
         distributions: packages whose versions may affect the result.
@@ -139,7 +140,7 @@ class Method(ABC, Generic[T]):
     needs: Callable[[T], tuple[Need, ...]] = nothing
     files: Callable[[T], tuple[StepFile, ...]] = nothing
     leaves: frozenset[Trait] = frozenset()
-    destroys: Mapping[Trait, str] = field(default_factory=dict)
+    destroys: Mapping[Trait, str] | Callable[[T], Mapping[Trait, str]] = field(default_factory=dict)
     conflicts: "Callable[[T], tuple[tuple[str, str], ...]]" = nothing
     by_target: Callable[[T], bool] = never
     distributions: tuple[str, ...] = ()
@@ -169,6 +170,10 @@ class Method(ABC, Generic[T]):
     def summary(self) -> str:
         """First line of its spec's docstring."""
         return (self.spec.__doc__ or "").strip().partition("\n")[0]
+
+    def destroyed_by(self, step: T) -> Mapping[Trait, str]:
+        """By what an earlier step left, why ``step`` makes no sense after it."""
+        return self.destroys(step) if callable(self.destroys) else self.destroys
 
     def tools(self) -> tuple[str, ...]:
         """Packages whose versions may affect its result, including its own."""

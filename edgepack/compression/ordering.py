@@ -33,7 +33,7 @@ def misplaced(steps: Sequence[Step], methods: Mapping[str, Method[Any]]) -> Iter
         for earlier in steps[:number]:
             lost = [
                 why
-                for trait, why in methods[step.method].destroys.items()
+                for trait, why in methods[step.method].destroyed_by(step).items()
                 if trait in methods[earlier.method].leaves
             ]
             if lost:

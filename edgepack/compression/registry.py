@@ -6,9 +6,15 @@ from pydantic import Field
 
 from edgepack.compression import (
     bf16,
+    binarize,
+    cluster,
+    fold,
     fp16,
+    hash_weights,
     low_rank,
+    product_quantize,
     prune_channels,
+    pulse_quantize,
     quantize_dynamic,
     quantize_static,
     quantize_weights,
@@ -19,9 +25,15 @@ from edgepack.compression.method import Method, Step
 
 BUILT_IN: dict[str, Method[Any]] = {
     "bf16": bf16.METHOD,
+    "binarize": binarize.METHOD,
+    "cluster": cluster.METHOD,
+    "fold": fold.METHOD,
     "fp16": fp16.METHOD,
+    "hash-weights": hash_weights.METHOD,
     "low-rank": low_rank.METHOD,
+    "product-quantize": product_quantize.METHOD,
     "prune-channels": prune_channels.METHOD,
+    "pulse-quantize": pulse_quantize.METHOD,
     "quantize-dynamic": quantize_dynamic.METHOD,
     "quantize-static": quantize_static.METHOD,
     "quantize-weights": quantize_weights.METHOD,

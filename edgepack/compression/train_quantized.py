@@ -11,22 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from edgepack.compression.calibration import calibration_batches
+from edgepack.compression.bit_widths import bit_widths
 from edgepack.compression.method import Context, Need, Step, TorchMethod, TorchResult
-from edgepack.compression.selection import select
-from edgepack.errors import InputError
 from edgepack.spec import Share, Train
 
 if TYPE_CHECKING:
     import torch
 
     from edgepack.torchnet.objective import Objective
-    from edgepack.torchnet.weighted import LayerUse, StorableWeight
 
 Bits = Literal[2, 3, 4, 8]
 _NAME = "train-quantized"
-_FLOAT = 32  # bits
-_STEP_BYTES = 4  # of a step size, as float32
 
 
 class TrainQuantized(Step):
@@ -64,43 +59,25 @@ def apply(module: "torch.nn.Module", step: TrainQuantized, context: Context) -> 
     Raises:
         InputError: there is nothing to quantize, a ``skip`` name is unknown, there are no samples, or training fails.
     """
-    from edgepack.torchnet.weighted import observe, weights_of
-
     trained = copy.deepcopy(module).eval()
-    weights, kept = weights_of(trained)
-    weights = _without_skipped(weights, kept, step)
-    names = [layer for weight in weights for layer in weight.layers]
-    batches = calibration_batches(context, step.samples, step.seed, _NAME)
-    use = observe(trained, names, batches, lambda done: context.progress("calibrating", done / 10))
-    bits = {weight: _bits(weight, use, step) for weight in weights}
-    for weight in [
-        each
-        for each in weights
-        if _bytes(each.of(trained), each.axis, bits[each]) >= _dense(each.of(trained))
-    ]:
-        kept[weight.name] = "its steps would take more than its integers save"
-        del bits[weight]
-    if not bits:
-        raise InputError(
-            f"{type(module).__name__} has no weights to quantize",
-            why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4]) or None,
-            next=f"skip fewer layers, or remove {_NAME}",
-        )
+    widths = bit_widths(
+        trained,
+        context,
+        method=_NAME,
+        skip=step.skip,
+        samples=(step.samples, step.seed),
+        inner=step.weights,
+        outer=step.first_last,
+    )
+    read = widths.read_by(widths.layers if step.activations != "float" else ())
+    change = {"weights": widths.record, "inputs": list(read)}
     scores = {"before": context.score(module)}
-    before = sum(_dense(weight.of(trained)) for weight in bits)
-    after = sum(_bytes(weight.of(trained), weight.axis, width) for weight, width in bits.items())
-    change = _change(bits, use, step)
     rebuild(trained, change)
-    _fit(trained, use)
+    _fit(trained, read)
     scores["calibrated"] = context.score(trained)
     context.train(trained, step.fine_tune, _objective(step))
     scores["fine_tune"] = context.score(trained)
-    metrics: dict[str, Any] = {
-        "layers": {weight.name: [_FLOAT, width] for weight, width in bits.items()},
-        "activations": list(change["inputs"]),
-        "weight_bytes": [before, after],
-        "kept_whole": kept,
-    }
+    metrics: dict[str, Any] = {**widths.metrics, "activations": list(read)}
     if None not in scores.values():
         metrics["score"] = scores
     return TorchResult(trained, metrics, change)
@@ -132,55 +109,19 @@ METHOD = TorchMethod(
     },
     distributions=("torch",),
     sources=(
+        "compression/bit_widths.py",
         "compression/calibration.py",
         "compression/selection.py",
         "compression/train_quantized.py",
         "torchnet/learned_steps.py",
+        "torchnet/norms.py",
         "torchnet/stored.py",
         "torchnet/weighted.py",
     ),
 )
 
 
-def _without_skipped(
-    weights: "list[StorableWeight]", kept: dict[str, str], step: TrainQuantized
-) -> "list[StorableWeight]":
-    layers = {layer: (layer,) for weight in weights for layer in weight.layers}
-    skipped = set(select(step.skip, layers, kind="layer", where=f"compress, {_NAME}, skip"))
-    for weight in weights:
-        if skipped.intersection(weight.layers):
-            kept[weight.name] = "skipped by the recipe"
-    return [weight for weight in weights if not skipped.intersection(weight.layers)]
-
-
-def _bits(weight: "StorableWeight", use: "LayerUse", step: TrainQuantized) -> Bits:
-    return step.first_last if use.outer.intersection(weight.layers) else step.weights
-
-
-def _dense(weight: "torch.Tensor") -> int:
-    return int(weight.numel() * weight.element_size())
-
-
-def _bytes(weight: "torch.Tensor", axis: int, bits: int) -> int:
-    """Bytes of a quantized weight in the file: 3 bits are stored as 4."""
-    stored = 4 if bits == 3 else bits  # noqa: PLR2004
-    return -(-int(weight.numel()) * stored // 8) + int(weight.shape[axis]) * _STEP_BYTES
-
-
-def _change(bits: "Mapping[StorableWeight, int]", use: "LayerUse", step: TrainQuantized) -> dict[str, Any]:
-    layers = [layer for weight in bits for layer in weight.layers]
-    return {
-        "weights": [
-            {"places": [list(place) for place in weight.places], "axis": weight.axis, "bits": width}
-            for weight, width in bits.items()
-        ],
-        "inputs": [
-            layer for layer in dict.fromkeys(layers) if layer in use.read and step.activations != "float"
-        ],
-    }
-
-
-def _fit(module: "torch.nn.Module", use: "LayerUse") -> None:
+def _fit(module: "torch.nn.Module", read: "Mapping[str, torch.Tensor]") -> None:
     """Set all steps to those with the smallest squared error on the weights and the observed activations."""
     from edgepack.torchnet.learned_steps import QuantizedInput, QuantizedWeight
     from edgepack.torchnet.stored import INPUT
@@ -188,7 +129,7 @@ def _fit(module: "torch.nn.Module", use: "LayerUse") -> None:
     for name, layer in list(module.named_modules()):
         rounding = getattr(layer, INPUT, None)
         if isinstance(rounding, QuantizedInput):
-            rounding.fit(use.read[name])
+            rounding.fit(read[name])
         for chain in getattr(layer, "parametrizations", {}).values():
             if isinstance(chain[0], QuantizedWeight):
                 chain[0].fit(chain.original)
@@ -198,15 +139,8 @@ def _objective(step: TrainQuantized) -> "Objective":
     import torch
 
     from edgepack.torchnet.learned_steps import step_parameters
+    from edgepack.torchnet.norms import freezing_norms
     from edgepack.torchnet.objective import Objective
-
-    norms = torch.nn.modules.batchnorm._BatchNorm  # noqa: SLF001 - the class that all batch normalisations share
-
-    def freeze(module: torch.nn.Module, done: float) -> None:
-        if done >= step.freeze_batch_norm:
-            for layer in module.modules():
-                if isinstance(layer, norms):
-                    layer.eval()
 
     def optimizer(module: torch.nn.Module, spec: Train) -> torch.optim.Optimizer:
         steps = step_parameters(module)
@@ -215,4 +149,4 @@ def _objective(step: TrainQuantized) -> "Objective":
         groups = [{"params": others, "weight_decay": spec.weight_decay}, {"params": steps}]
         return torch.optim.Adam(groups, lr=spec.lr)
 
-    return Objective(before_step=freeze, optimizer=optimizer)
+    return Objective(before_step=freezing_norms(step.freeze_batch_norm), optimizer=optimizer)

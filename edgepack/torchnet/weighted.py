@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -87,6 +88,19 @@ def _label(layer: str, own: str) -> str:
     return layer if own == "weight" else f"{layer}.{own}"
 
 
+def weighted_layers(module: nn.Module) -> list[str]:
+    """Return the names of all layers with a weight of their own, of any class, computed or not."""
+    return [
+        name
+        for name, layer in module.named_modules()
+        if _COMPUTED not in f".{name}."
+        and (
+            parametrize.is_parametrized(layer)
+            or any(each.dim() >= _MATRIX for each in layer.parameters(recurse=False))
+        )
+    ]
+
+
 def _axis(layer: nn.Module, own: str) -> int | None:
     """The axis of output channels of a layer's parameter; None for one that is not handled."""
     if isinstance(layer, nn.MultiheadAttention):
@@ -125,47 +139,53 @@ def observe(
     progress: Callable[[float], None],
 ) -> LayerUse:
     """Run ``module`` in eval mode on ``batches`` of its inputs and note how ``layers`` are used."""
-    order: dict[str, None] = {}
-    reading: set[str] = set()
-    read: dict[str, list[torch.Tensor]] = {}
-    returned: dict[str, torch.Tensor] = {}
-    inputs: list[torch.Tensor] = []
-
-    def before(name: str) -> Callable[..., None]:
-        def hook(layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-            order[name] = None
-            x = arguments[0]
-            if any(x.data_ptr() == each.data_ptr() for each in inputs):
-                reading.add(name)
-            # The three inputs of attention are often one tensor, which rounding the first alone would change.
-            if x.is_floating_point() and x.numel() and not isinstance(layer, nn.MultiheadAttention):
-                flat = x.detach().flatten()
-                read.setdefault(name, []).append(flat[:: -(-flat.numel() // _KEPT)].clone())
-
-        return hook
-
-    def after(name: str) -> Callable[..., None]:
-        def hook(_layer: nn.Module, _arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            returned[name] = output
-
-        return hook
-
+    seen = _Observed()
     handles: list[RemovableHandle] = []
     for name in layers:
         layer = module.get_submodule(name)
-        handles += (layer.register_forward_pre_hook(before(name)), layer.register_forward_hook(after(name)))
+        handles += (
+            layer.register_forward_pre_hook(partial(seen.before, name)),
+            layer.register_forward_hook(partial(seen.after, name)),
+        )
     outputs: list[torch.Tensor] = []
     try:
         with inference(module):
             for number, batch in enumerate(batches):
-                inputs[:] = batch
+                seen.inputs = {each.data_ptr() for each in batch}
                 outputs = _pytree.tree_leaves(module(*batch))
                 progress((number + 1) / len(batches))
     finally:
         for handle in handles:
             handle.remove()
-    last = {name for name, tensor in returned.items() if any(tensor is each for each in outputs)}
-    ends = {next(iter(order)), next(reversed(order))} if order else set()
-    return LayerUse(
-        tuple(order), frozenset(ends | reading | last), {name: torch.cat(each) for name, each in read.items()}
-    )
+    last = {name for name, tensor in seen.returned.items() if any(tensor is each for each in outputs)}
+    ends = {next(iter(seen.order)), next(reversed(seen.order))} if seen.order else set()
+    read = {name: torch.cat(each) for name, each in seen.read.items()}
+    return LayerUse(tuple(seen.order), frozenset(ends | seen.reading | last), read)
+
+
+class _Observed:
+    """What hooks of layers see."""
+
+    def __init__(self) -> None:
+        self.inputs: set[int] = set()  # addresses of the module's inputs
+        self.order: dict[str, None] = {}
+        self.reading: set[str] = set()
+        self.read: dict[str, list[torch.Tensor]] = {}
+        self.returned: dict[str, torch.Tensor] = {}
+
+    def before(self, name: str, layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        self.order[name] = None
+        if not arguments:  # passed by name
+            return
+        x = arguments[0]
+        if x.data_ptr() in self.inputs:
+            self.reading.add(name)
+        # The three inputs of attention are often one tensor, which rounding the first alone would change.
+        if x.is_floating_point() and x.numel() and not isinstance(layer, nn.MultiheadAttention):
+            flat = x.detach().flatten()
+            self.read.setdefault(name, []).append(flat[:: -(-flat.numel() // _KEPT)].clone())
+
+    def after(
+        self, name: str, _layer: nn.Module, _arguments: tuple[torch.Tensor, ...], output: torch.Tensor
+    ) -> None:
+        self.returned[name] = output

@@ -99,7 +99,7 @@ def test_what_is_left_alone_is_said():
         "up": "skipped by the recipe",
         "lstm.weight_ih_l0": "LSTM is no convolution, linear layer, embedding or attention",
         "lstm.weight_hh_l0": "LSTM is no convolution, linear layer, embedding or attention",
-        "tiny": "its steps would take more than its integers save",
+        "tiny": "its scales would take more than its integers save",
     }
     assert metrics["activations"] == ["grouped", "twice"]  # the functional call bypasses its layer
     assert metrics["layers"]["functional"] == [32, 8]
@@ -146,7 +146,7 @@ def test_equal_seeds_give_equal_weights_and_the_argument_is_unchanged():
 
 def test_nothing_to_quantize_is_refused():
     module, _, context = case(Perceptron)
-    with pytest.raises(InputError, match="has no weights to quantize"):
+    with pytest.raises(InputError, match="has no weights for train-quantized"):
         apply(module, step(skip=("net.*",)), context)
     with pytest.raises(InputError, match=r"no layer matches 'nat\.0'"):
         apply(module, step(skip=("nat.0",)), context)

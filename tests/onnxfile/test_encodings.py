@@ -135,6 +135,21 @@ def vectors_and_means(form, random, rows, columns):
     return decoded, table[codes].reshape(rows, 4 * columns) + means, "vector-codebook"
 
 
+def vectors_under_a_mask(form, random, rows, columns):
+    table, codes = values(random, 8, 4), random.integers(0, 8, rows * columns)
+    mask = random.integers(0, 2, (rows, 4 * columns)).astype("uint8")
+    taken = form.reshape(form.node("Gather", form.constant(table), form.constant(codes)), rows, 4 * columns)
+    decoded = form.node("Mul", taken, form.cast(form.constant(mask), TensorProto.FLOAT))
+    return decoded, table[codes].reshape(rows, 4 * columns) * mask, "vector-codebook"
+
+
+def scalars_with_a_zero(form, random, rows, columns):
+    table, codes = values(random, 15), random.integers(0, 16, (rows, columns))
+    whole = form.node("Concat", form.constant([0], "float32"), form.constant(table), axis=0)
+    decoded = form.node("Gather", whole, form.constant(codes))
+    return decoded, np.concatenate([np.zeros(1, "float32"), table])[codes], "codebook"
+
+
 def hashed(form, random, rows, columns):
     size, table = rows * columns, values(random, 1 + rows * columns // 8)
     prime, a, b = (1 << 31) - 1, int(random.integers(1, 1 << 30)), int(random.integers(1 << 30))
@@ -196,7 +211,7 @@ def bfloat16(form, random, rows, columns):
 
 FORMS = [
     int8_per_channel, int8_with_a_16_bit_scale, int4_in_blocks, int4_times_scale, uint8_times_scale, scalars,
-    scalars_of_200, scalars_of_a_16_bit_table, vectors, vectors_and_means, hashed, pulse_vectors, ternary, binary,
+    scalars_of_200, scalars_of_a_16_bit_table, scalars_with_a_zero, vectors, vectors_and_means, vectors_under_a_mask, hashed, pulse_vectors, ternary, binary,
     float16, bfloat16,
 ]  # fmt: skip
 BITS = {"1-bit": 1, "2-bit": 2, "int4": 4, "pulses": 4, "codebook": 4, "float16": 16, "bfloat16": 16}

@@ -27,6 +27,7 @@ ENCODINGS: "dict[str, Callable[[onnx_ir.Node], Decoding | None]]" = {
     "dense-int": scaled.dequantized,
     "codebook": lookups.codebook,
     "hashed": lookups.hashed,
+    "masked": lookups.masked,
     "pulses": scaled.pulses,
     "bits": scaled.bits,
     "scaled-int": scaled.multiplied,

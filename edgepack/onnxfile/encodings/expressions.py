@@ -84,10 +84,14 @@ def expression(value: "onnx_ir.Value | None", operators: Iterable[str]) -> Expre
     return Expression(tuple(nodes), tuple(constants)) if visit(value) else None
 
 
-def extended(decoded: Decoding) -> Decoding:
-    """Add the nodes that follow and only rearrange, scale or shift the decoded tensor by smaller constants."""
+def extended(decoded: Decoding, until: "onnx_ir.Node | None" = None) -> Decoding:
+    """Add the nodes that follow and only rearrange, scale or shift the decoded tensor by smaller constants.
+
+    It ends before the node ``until``.
+    """
     while True:
         node = _next(decoded)
+        node = None if node is until else node
         shape = None if node is None else static_shape(node.outputs[0])
         if node is None or shape is None or math.prod(shape) != math.prod(decoded.shape):
             return decoded

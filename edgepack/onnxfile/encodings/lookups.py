@@ -13,13 +13,15 @@ from edgepack.onnxfile.encodings.expressions import (
     Decoding,
     Expression,
     expression,
+    extended,
+    is_constant,
     is_float,
     itemsize,
     nbytes,
     static_shape,
 )
 from edgepack.onnxfile.encodings.expressions import dtype_of as dtype
-from edgepack.onnxfile.encodings.integers import code_bits, integers
+from edgepack.onnxfile.encodings.integers import UNPACK, code_bits, integers
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 _HASH = LAYOUT | {
     "Add", "BitShift", "BitwiseAnd", "BitwiseXor", "Cast", "Concat", "Div", "Expand", "Mod", "Mul", "Range", "Sub"
 }  # fmt: skip
-_SIGNED = PARAMETER | {"Concat", "Neg"}  # a table and its negative, where hashes decide on the sign, too
+_JOINED = PARAMETER | {"Concat"}  # a table, and a zero for pruned weights
+_SIGNED = _JOINED | {"Neg"}  # a table and its negative, where hashes decide on the sign, too
 _SEEDS = 8  # elements of a constant in a hash, at most
 
 OPERATORS = _HASH | _SIGNED
@@ -44,7 +47,7 @@ def codebook(node: "onnx_ir.Node") -> Decoding | None:
     if _axis(node) != 0:
         return None
     table, indices = node.inputs
-    rows = expression(table, PARAMETER)
+    rows = expression(table, _JOINED)
     codes = integers(indices)
     shape = None if table is None else static_shape(table)
     if table is None or rows is None or codes is None or not shape or not is_float(dtype(table)):
@@ -69,10 +72,13 @@ def hashed(node: "onnx_ir.Node") -> Decoding | None:
         return None
     table, indices = node.inputs
     rows, positions = expression(table, _SIGNED), expression(indices, _HASH)
-    decoded = static_shape(node.outputs[0])
-    if table is None or rows is None or positions is None or decoded is None or not is_float(dtype(table)):
+    if table is None or rows is None or positions is None or not is_float(dtype(table)):
         return None
-    if not {"Range", "Mod"} <= {each.op_type for each in positions.nodes}:
+    operators = [each.op_type for each in positions.nodes]
+    if operators.count("Range") != 1 or "Mod" not in operators:
+        return None
+    decoded = static_shape(node.outputs[0]) or _range_shape(positions)
+    if decoded is None:
         return None
     if any(math.prod(static_shape(each) or ()) > _SEEDS for each in positions.constants):
         return None
@@ -81,6 +87,36 @@ def hashed(node: "onnx_ir.Node") -> Decoding | None:
     nodes = tuple(dict.fromkeys((*positions.nodes, *rows.nodes, node)))
     found = Decoding("hashed", tensors, nodes, decoded, dtype(table), itemsize(table))
     return found if found.stored_bytes < found.dense_bytes else None
+
+
+def _range_shape(positions: Expression) -> tuple[int, ...] | None:
+    """Return the shape of positions whose number shape inference does not know, because its type is cast."""
+    (range_,) = (each for each in positions.nodes if each.op_type == "Range")
+    if not all(is_constant(value) for value in range_.inputs):
+        return None
+    start, limit, delta = (value.const_value.numpy().item() for value in range_.inputs)  # type: ignore[union-attr]
+    return (max(math.ceil((limit - start) / delta), 0),)
+
+
+def masked(node: "onnx_ir.Node") -> Decoding | None:
+    """A decoded lookup times integers that are 0 or 1: pruned weights of a table whose vectors are not zero."""
+    if node.op_type != "Mul":
+        return None
+    for value, mask in (tuple(node.inputs), tuple(node.inputs)[::-1]):
+        bits = expression(mask, UNPACK)
+        producer = None if value is None else value.producer()
+        while producer is not None and producer.op_type in LAYOUT | {"Add"}:
+            producer = None if producer.inputs[0] is None else producer.inputs[0].producer()
+        inner = None if producer is None else codebook(producer) or hashed(producer)
+        if inner is None or bits is None or not bits.nodes:
+            continue
+        whole = extended(inner, until=node)
+        if whole.nodes[-1] is not value.producer():  # type: ignore[union-attr] # not None
+            continue
+        tensors = tuple(dict.fromkeys((*whole.tensors, *bits.constants)))
+        nodes = tuple(dict.fromkeys((*whole.nodes, *bits.nodes, node)))
+        return Decoding(inner.encoding, tensors, nodes, whole.shape, whole.dtype, whole.itemsize)
+    return None
 
 
 def _axis(node: "onnx_ir.Node") -> int | None:

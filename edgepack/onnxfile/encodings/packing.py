@@ -3,9 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from edgepack.onnxfile.encodings import decoding
-from edgepack.onnxfile.encodings.expressions import is_constant
+from edgepack.onnxfile.encodings.expressions import dtype_of, is_constant
 from edgepack.onnxfile.encodings.integers import PACKED_BITS, code_bits, code_type, integers, pack
-from edgepack.onnxfile.encodings.scaled import product
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +24,7 @@ def pack_codes(model: "onnx_ir.Model") -> None:
         decoded = decoding(node)
         if decoded is None:
             continue
-        if decoded.encoding in {"codebook", "vector-codebook"}:
+        if node.op_type in {"Gather", "GatherND"} and decoded.encoding != "hashed":
             _narrow_codes(model.graph, node, packed=packed)
         elif packed and node.op_type == "Mul":
             _narrow_levels(model.graph, node)
@@ -64,15 +63,10 @@ def _narrow_levels(graph: "onnx_ir.Graph", node: "onnx_ir.Node") -> None:
     import numpy as np
     import onnx_ir as ir
 
-    read = product(node)
-    if read is None:
-        return
-    levels, _, decoded = read
-    elements = decoded.tensors[0]
-    (first, *rest) = levels.nodes
-    if rest or first.op_type != "Cast" or not is_constant(first.inputs[0]):
-        return
-    values = elements.const_value.numpy().astype("int64")  # type: ignore[union-attr] # a constant
+    first = next(filter(_is_cast, (value.producer() for value in node.inputs if value is not None)), None)
+    if first is None:
+        return  # packed already
+    values = first.inputs[0].const_value.numpy().astype("int64")  # type: ignore[union-attr] # a constant
     if not values.size:
         return
     low = int(values.min())
@@ -88,8 +82,15 @@ def _narrow_levels(graph: "onnx_ir.Graph", node: "onnx_ir.Node") -> None:
         number = writer.op("Mul", [number, writer.shared(f"step{step}", step, kind)], kind, values.shape)
     if low:
         number = writer.op("Add", [number, writer.shared(f"low{low}", low, kind)], kind, values.shape)
-    scale = node.inputs[1] if node.inputs[0] is first.outputs[0] else node.inputs[0]
-    writer.finish("Mul", [number, scale])
+    factor = node.inputs[1] if node.inputs[0] is first.outputs[0] else node.inputs[0]
+    writer.finish("Mul", [number, factor])
+
+
+def _is_cast(node: "onnx_ir.Node | None") -> bool:
+    """Whether a node widens a constant of 8-bit integers."""
+    if node is None or node.op_type != "Cast" or not is_constant(node.inputs[0]):
+        return False
+    return dtype_of(node.inputs[0]) in {"int8", "uint8"}  # type: ignore[arg-type] # a constant
 
 
 def _saves(elements: int, bits: int) -> bool:

@@ -1,0 +1,87 @@
+"""Weight sharing by k-means: each weight is one of a few values per layer (Han et al. 2016, arXiv:1510.00149)."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from edgepack.compression.encoding import (
+    SOURCES,
+    Encoded,
+    EncodingStep,
+    encode_weights,
+    needs,
+    rebuild_weights,
+)
+from edgepack.compression.method import Context, TorchMethod, TorchResult
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from edgepack.torchnet.encodable import StoredForm
+
+
+class Cluster(EncodingStep):
+    """Let the weights of each layer share a few values, found by k-means and fine-tuned."""
+
+    method: Literal["cluster"]
+    clusters: int = Field(
+        default=16,
+        ge=2,
+        le=1 << 16,
+        description="Values per layer, the zero of pruned weights included: 2 take 1 bit per weight, 4 take 2, 16 take 4, 256 take 8.",
+    )
+
+
+def apply(module: "nn.Module", step: Cluster, context: Context) -> TorchResult:
+    """Cluster the weights of a copy of ``module``; the gradient of a shared value is the sum of its weights' gradients.
+
+    Metrics: as :func:`edgepack.compression.encoding.encode_weights`.
+
+    Raises:
+        InputError: as ``encode_weights``.
+    """
+
+    def encoder(weight: "torch.Tensor", _: int) -> Encoded | str:
+        import torch
+
+        from edgepack.compression.kmeans import cluster_scalars
+        from edgepack.torchnet.codebooks import SharedValues
+
+        values = weight.flatten().numpy()
+        kept = values != 0
+        zero = bool(not kept.all() and kept.any())  # pruned weights stay zero: code 0
+        centres, codes = cluster_scalars(values[kept] if zero else values, step.clusters - zero, step.seed)
+        every = torch.zeros(len(values), dtype=torch.int64)
+        every[torch.from_numpy(kept) if zero else slice(None)] = torch.from_numpy(codes) + zero
+        entries = len(centres) + zero
+        form = SharedValues(every.reshape(weight.shape), entries, zero=zero)
+        return Encoded({"entries": entries, "zero": zero}, [form], [torch.from_numpy(centres).to(weight)])
+
+    return encode_weights(module, step, context, encoder)
+
+
+def rebuild(module: "nn.Module", change: Mapping[str, Any]) -> "nn.Module":
+    """Give the recorded weights codes and tables, which are loaded later."""
+    return rebuild_weights(module, change, _build)
+
+
+def _build(record: Mapping[str, Any], shape: tuple[int, ...]) -> "Sequence[StoredForm]":
+    import torch
+
+    from edgepack.torchnet.codebooks import SharedValues
+
+    return [SharedValues(torch.zeros(shape), record["entries"], zero=record["zero"])]
+
+
+METHOD = TorchMethod(
+    spec=Cluster,
+    apply=apply,
+    rebuild=rebuild,
+    needs=needs,
+    leaves=frozenset({"encoded"}),
+    destroys={"encoded": "the weights are codes already, which it would replace by others"},
+    distributions=("torch", "scikit-learn", "numpy"),
+    sources=("compression/cluster.py", "compression/kmeans.py", *SOURCES),
+)

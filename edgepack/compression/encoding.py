@@ -1,0 +1,178 @@
+"""What the methods have in common that store weights as codes: choosing weights, replacing them, fine-tuning, metrics."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from edgepack.compression.method import Context, Need, Step, TorchResult
+from edgepack.compression.selection import select
+from edgepack.errors import InputError
+from edgepack.spec import Train
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from edgepack.torchnet.encodable import StoredForm
+
+SOURCES = (
+    "compression/encoding.py",
+    "compression/selection.py",
+    "torchnet/codebooks.py",
+    "torchnet/encodable.py",
+)
+"""Code that these methods share."""
+
+_UNPACKING = 128  # bytes of the constants that unpack codes in a file: shapes, shifts, factors of hashes
+
+
+class EncodingStep(Step):
+    """Options of all steps that store weights as codes."""
+
+    skip: tuple[str, ...] = Field(
+        default=(), description="Layers or weights that are not encoded: names, with * and ? as wildcards."
+    )
+    fine_tune: Train | None = Field(
+        default=None, description="Train what decodes the weights afterwards, on the training split."
+    )
+    seed: int = Field(default=0, description="Seed for all random choices.")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """How one weight is stored.
+
+    Attributes:
+        record: JSON values from which ``build`` makes the forms again.
+        forms: the parametrizations that decode it, with its codes.
+        stored: what the first of them reads: tables, scales.
+    """
+
+    record: Mapping[str, Any]
+    forms: "Sequence[StoredForm]"
+    stored: "Sequence[torch.Tensor]"
+
+
+Encoder = Callable[["torch.Tensor", int], Encoded | str]
+"""Encodes a weight, given its number among all; or returns the reason why it is left alone."""
+
+Builder = Callable[[Mapping[str, Any], tuple[int, ...]], "Sequence[StoredForm]"]
+"""Makes the forms for a record and a weight's shape, with codes that are zero."""
+
+
+def encode_weights(
+    module: "nn.Module", step: EncodingStep, context: Context, encoder: Encoder
+) -> TorchResult:
+    """Encode the weights of a copy of ``module`` where that saves bytes, and fine-tune it.
+
+    Metrics: ``layers``: weight to bytes ``[before, after]`` in an .onnx file; ``weight_bytes``, their sums; ``zeros``: number
+    of weights that are zero ``[before, after]``; ``kept_whole``: weight to the reason why it was left alone; with data,
+    ``score``: the metric ``before``, ``encoded`` and after ``fine_tune``.
+
+    Raises:
+        InputError: no weight becomes smaller, a ``skip`` name is unknown, or training fails.
+    """
+    from edgepack.torchnet.encodable import dense_bytes, encodable_weights, encode
+
+    changed = copy.deepcopy(module).eval()
+    weights, kept = encodable_weights(changed)
+    skipped = select(
+        step.skip,
+        {weight.name: weight.names for weight in weights},
+        kind="layer or weight",
+        where=f"compress, {step.method}, skip",
+    )
+    kept |= dict.fromkeys(skipped, "skipped by the recipe")
+    records: list[dict[str, Any]] = []
+    sizes: dict[str, list[int]] = {}
+    zeros = [0, 0]
+    for number, weight in enumerate(weights):
+        if weight.name in kept:
+            continue
+        value = weight.of(changed).detach()
+        chosen = encoder(value, number)
+        if not isinstance(chosen, str):
+            chosen = _smaller(chosen, value)
+        if isinstance(chosen, str):
+            kept[weight.name] = chosen
+            continue
+        encode(changed, weight.places, chosen.forms, *chosen.stored)
+        records.append({**chosen.record, "places": [list(place) for place in weight.places]})
+        sizes[weight.name] = [dense_bytes(value), sum(form.stored_bytes for form in chosen.forms)]
+        zeros = [zeros[0] + _zeros(value), zeros[1] + _zeros(weight.of(changed))]
+        context.progress(f"weight {number + 1}/{len(weights)}", (number + 1) / len(weights))
+    if not records:
+        raise _nothing(module, step, kept)
+    metrics: dict[str, Any] = {
+        "layers": sizes,
+        "weight_bytes": [sum(each) for each in zip(*sizes.values(), strict=True)],
+        "zeros": zeros,
+        "kept_whole": kept,
+    }
+    before = context.score(module)
+    if before is not None:
+        metrics["score"] = {"before": before, "encoded": context.score(changed)}
+    if step.fine_tune is not None:
+        context.train(changed, step.fine_tune)
+        metrics.setdefault("score", {})["fine_tune"] = context.score(changed)
+    return TorchResult(changed, metrics, {"weights": records})
+
+
+def rebuild_weights(module: "nn.Module", change: Mapping[str, Any], build: Builder) -> "nn.Module":
+    """Give the recorded weights their forms again; codes and tables are loaded later."""
+    import torch
+
+    from edgepack.torchnet.encodable import ZeroMask, encode
+
+    for record in change["weights"]:
+        places = [(str(layer), str(own)) for layer, own in record["places"]]
+        layer, own = places[0]
+        value = getattr(module.get_submodule(layer), own)
+        forms = [*build(record, tuple(value.shape))]
+        if record.get("mask"):
+            forms.append(ZeroMask(torch.zeros_like(value)))
+        empty = forms[0].right_inverse(value.detach())
+        encode(module, places, forms, *(empty if isinstance(empty, tuple) else (empty,)))
+    return module
+
+
+def needs(step: EncodingStep) -> tuple[Need, ...]:
+    """Require labels for fine-tuning."""
+    return (Need("labels", "fine-tuning", "fine_tune"),) if step.fine_tune is not None else ()
+
+
+def masked(encoded: Encoded, weight: "torch.Tensor") -> Encoded:
+    """Add a mask where ``weight`` has zeros that the decoded weight has not, so that pruned weights stay zero."""
+    import torch
+
+    from edgepack.torchnet.encodable import ZeroMask
+
+    zeros = weight == 0
+    with torch.no_grad():
+        decoded = encoded.forms[0](*encoded.stored)
+    if not zeros.any() or zeros.all() or not (decoded[zeros] != 0).any():
+        return encoded
+    return Encoded({**encoded.record, "mask": True}, [*encoded.forms, ZeroMask(~zeros)], encoded.stored)
+
+
+def _smaller(encoded: Encoded, weight: "torch.Tensor") -> Encoded | str:
+    from edgepack.torchnet.encodable import dense_bytes
+
+    before, after = dense_bytes(weight), sum(form.stored_bytes for form in encoded.forms)
+    return encoded if after + _UNPACKING < before else f"it would take {after} bytes in place of {before}"
+
+
+def _zeros(weight: "torch.Tensor") -> int:
+    return int((weight == 0).sum())
+
+
+def _nothing(module: "nn.Module", step: EncodingStep, kept: Mapping[str, str]) -> InputError:
+    return InputError(
+        f"{step.method} would make no weight of {type(module).__name__} smaller",
+        why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4])
+        or "it has no weights of two axes or more",
+        next="change the step's options, skip fewer layers, or remove this step",
+    )

@@ -1,0 +1,146 @@
+"""Weights from a table: shared values, shared vectors, and values shared by a hash of positions."""
+
+import math
+
+import torch
+
+from edgepack.torchnet.encodable import StoredForm, code_dtype, packed_bytes
+
+_FLOAT_BYTES = 4
+PRIME = (1 << 31) - 1
+"""The modulus of hashes: products of two numbers below it fit into int64."""
+
+
+class SharedValues(StoredForm):
+    """``table[codes]``, elementwise; with ``zero``, code 0 is the number 0, which is not trained."""
+
+    codes: torch.Tensor
+    origin: torch.Tensor
+
+    def __init__(self, codes: torch.Tensor, entries: int, *, zero: bool) -> None:
+        super().__init__()
+        self.entries, self.zero = entries, zero
+        self.register_buffer("codes", codes.to(code_dtype(entries)))
+        self.register_buffer("origin", torch.zeros(1), persistent=False)
+
+    def forward(self, table: torch.Tensor) -> torch.Tensor:
+        """Return the weight of a table ``[entries]``, or ``[entries - 1]`` without the zero."""
+        if self.zero:
+            table = torch.cat([self.origin, table])
+        return _rows(table, self.codes).reshape(self.codes.shape)
+
+    def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return an empty table for a dense weight."""
+        return weight.new_zeros(self.entries - self.zero)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of codes and table."""
+        return packed_bytes(self.codes.numel(), self.entries) + _FLOAT_BYTES * self.entries
+
+
+class SharedVectors(StoredForm):
+    """``table[codes]`` for consecutive weights, plus a mean per row; code 0 is a vector of zeros with ``zero``."""
+
+    codes: torch.Tensor
+    origin: torch.Tensor
+
+    def __init__(
+        self, codes: torch.Tensor, table: tuple[int, int], shape: tuple[int, ...], *, zero: bool, means: bool
+    ) -> None:
+        super().__init__()
+        self.table, self.shape, self.zero, self.means = table, shape, zero, means
+        self.register_buffer("codes", codes.to(code_dtype(table[0])))
+        self.register_buffer("origin", torch.zeros(1, table[1]), persistent=False)
+
+    def forward(self, table: torch.Tensor, means: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the weight of a table ``[entries, size]`` (one entry less with ``zero``) and means ``[rows, 1]``."""
+        if self.zero:
+            table = torch.cat([self.origin, table])
+        weight = _rows(table, self.codes)
+        if means is not None:
+            weight = weight.reshape(self.shape[0], -1) + means
+        return weight.reshape(self.shape)
+
+    def right_inverse(self, weight: torch.Tensor) -> "torch.Tensor | tuple[torch.Tensor, ...]":
+        """Return an empty table, and means, for a dense weight."""
+        table = weight.new_zeros(self.table[0] - self.zero, self.table[1])
+        return (table, weight.new_zeros(self.shape[0], 1)) if self.means else table
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of codes, table and means."""
+        means = self.shape[0] if self.means else 0
+        return packed_bytes(self.codes.numel(), self.table[0]) + _FLOAT_BYTES * (
+            math.prod(self.table) + means
+        )
+
+
+class HashedValues(StoredForm):
+    """``table[hash(position)]`` with a sign that the hash decides, too (Chen et al. 2015, arXiv:1504.04788).
+
+    The hash is a polynomial of the position modulo a prime, with ``factors`` as its coefficients (Carter and Wegman
+    1981): four values of it are independent for a random choice of four factors.
+    """
+
+    def __init__(self, entries: int, shape: tuple[int, ...], factors: tuple[int, ...]) -> None:
+        super().__init__()
+        self.entries, self.shape, self.factors = entries, shape, factors
+        self.register_buffer("index", self.computed(), persistent=False)
+
+    def computed(self) -> torch.Tensor:
+        """Return the hash of each position, int64 ``[weights]``: an index into ``[table, -table]``."""
+        positions = torch.arange(math.prod(self.shape))
+        number = positions * self.factors[0] + self.factors[1]
+        for factor in self.factors[2:]:
+            number = number % PRIME * positions + factor
+        return number % PRIME % (2 * self.entries)
+
+    def forward(self, table: torch.Tensor) -> torch.Tensor:
+        """Return the weight of a table ``[entries]``."""
+        index = self.computed() if torch.onnx.is_in_onnx_export() else self.index
+        return _rows(torch.cat([table, -table]), index).reshape(self.shape)
+
+    def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return the table that is closest to a dense weight: the mean of all weights of an entry, with their signs."""
+        index = self.index
+        signed = torch.where(index < self.entries, weight.flatten(), -weight.flatten())
+        entries = index % self.entries
+        counts = torch.bincount(entries, minlength=self.entries).clamp_min(1)
+        sums = weight.new_zeros(self.entries).index_add_(0, entries, signed)
+        return sums / counts
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the table."""
+        return _FLOAT_BYTES * self.entries
+
+
+class UnitPulses(StoredForm):
+    """Vectors of a few unit pulses each, times a scale (Fischer 1986)."""
+
+    pulses: torch.Tensor
+
+    def __init__(self, pulses: torch.Tensor, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.register_buffer("pulses", pulses.to(torch.int8))
+
+    def forward(self, scale: torch.Tensor) -> torch.Tensor:
+        """Return the weight for scales ``[vectors, 1]``."""
+        return (self.pulses.to(scale.dtype) * scale).reshape(self.shape)
+
+    def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return empty scales for a dense weight."""
+        return weight.new_zeros(len(self.pulses), 1)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of pulses, packed if they are few, and scales."""
+        levels = int(self.pulses.max()) - int(self.pulses.min()) + 1
+        return packed_bytes(self.pulses.numel(), max(levels, 2)) + _FLOAT_BYTES * len(self.pulses)
+
+
+def _rows(table: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """Return the rows of a table for all codes, flat; ``table[codes]`` is exported as more nodes."""
+    return table.index_select(0, codes.long().flatten())
