@@ -81,7 +81,12 @@ METHOD = OnnxMethod(
         "half": "weights in 16 bits are not read as float32",
     },
     distributions=("onnx", "onnxruntime", "numpy", "torch"),
-    sources=("compression/quantization", "compression/quantize_static.py", "compression/selection.py"),
+    sources=(
+        "compression/feeding.py",
+        "compression/quantization",
+        "compression/quantize_static.py",
+        "compression/selection.py",
+    ),
 )
 
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.compression.feeding import chosen as random_rows
+from edgepack.compression.feeding import training_feeds
 from edgepack.compression.method import Context
-from edgepack.data.splits import Arrays, count_samples, take
+from edgepack.data.splits import Arrays, take
 from edgepack.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +48,10 @@ def feeds_of(
             "calibration needs samples",
             next=f"add `samples` or a data block to the recipe, or remove {method}",
         )
-    return _training_batches(graph, context.data.x_train, context.data.y_train, samples, seed, model)
+    rows = random_rows(context, samples, seed)
+    batches = training_feeds(graph, context.data.x_train, rows, where=str(model))
+    count = len(batches) * len(next(iter(batches[0].values())))
+    return Feeds(batches, count, take(context.data.y_train, rows[:count]))
 
 
 def _chosen_samples(arrays: "Mapping[str, np.ndarray]", samples: int, seed: int) -> Feeds:
@@ -59,46 +64,3 @@ def _chosen_samples(arrays: "Mapping[str, np.ndarray]", samples: int, seed: int)
     feeds = [{name: array[index] for name, array in arrays.items()} for index in chosen]
     firsts = [next(iter(feed.values())) for feed in feeds]
     return Feeds(feeds, sum(len(first) if first.ndim else 1 for first in firsts))
-
-
-def _training_batches(  # noqa: PLR0917 - one split
-    graph: "onnx.GraphProto", data: Arrays, targets: Arrays, samples: int, seed: int, model: Path
-) -> Feeds:
-    import numpy as np
-    from onnx import helper
-
-    names = [value.name for value in graph.input]
-    arrays = data if isinstance(data, Mapping) else dict(zip(names[:1], (data,), strict=True))
-    if set(arrays) != set(names):
-        raise InputError(
-            f"the model has the inputs {', '.join(names)}, and the data has samples for {', '.join(arrays)}",
-            where=str(model),
-            next="give samples for each input: a dict of arrays by input name",
-        )
-    shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.input
-    }
-    for name, shape in shapes.items():
-        given = list(arrays[name].shape[1:])
-        if given != shape[1:]:
-            raise InputError(
-                f"samples have shape {given}, but input {name!r} takes {shape[1:]}",
-                where=str(model),
-                next="make the samples and model.inputs agree",
-            )
-    batch = shapes[names[0]][0]
-    chosen = np.random.default_rng(seed).permutation(count_samples(arrays))[:samples]
-    chosen = chosen[: max(len(chosen) // batch, 1) * batch]
-    if len(chosen) < batch:
-        raise InputError(
-            f"calibration needs at least one batch of {batch} samples (got {len(chosen)})", where=str(model)
-        )
-    kinds = {
-        value.name: helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in graph.input
-    }
-    picked = {name: arrays[name][chosen].astype(kind) for name, kind in kinds.items()}
-    batches = [
-        {name: array[start : start + batch] for name, array in picked.items()}
-        for start in range(0, len(chosen), batch)
-    ]
-    return Feeds(batches, len(chosen), take(targets, chosen))

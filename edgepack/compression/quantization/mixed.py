@@ -18,7 +18,7 @@ Precisions = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Choice:
+class PrecisionChoice:
     """The precision of each layer that is not int8, and what it took.
 
     Attributes:
@@ -38,7 +38,7 @@ def choose(
     drop: float,
     higher: Sequence[str],
     progress: Progress,
-) -> Choice:
+) -> PrecisionChoice:
     """Raise layers until the loss is at most ``drop``, or all are at the highest precision.
 
     The most sensitive layer is raised to the next of ``higher``; if that lowers neither the loss nor the noise, it goes
@@ -71,7 +71,7 @@ def choose(
         "precisions": chosen,
         "within": loss <= drop,
     }
-    return Choice(chosen, metrics)
+    return PrecisionChoice(chosen, metrics)
 
 
 def _level(noise: float) -> float | None:
