@@ -1,6 +1,7 @@
 """``compress`` after the export: one compression step of a candidate on the .onnx file."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from edgepack.compression import Context, OnnxMethod, Step
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.pipeline.candidates import method_of
 from edgepack.pipeline.contract import ModelStage
-from edgepack.pipeline.figures import StepFigures
+from edgepack.pipeline.figures import SOURCE, StepFigures
 from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages import onnx_models, torch_models
 from edgepack.pipeline.stages.samples import of_source, samples, samples_for, source_outputs, unlabelled
@@ -35,6 +36,7 @@ class OnnxStepSpec(Spec):
     samples: str | None = None
     metric: Metric = Metric()
     lanes: int | None = None  # of the targets, if the result depends on them
+    source: str | None = None  # of the original model, if the step needs it
 
 
 class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
@@ -50,7 +52,7 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
             (*onnx_models.TOOLS, *method.tools()),
             (*onnx_models.SOURCES, *_SOURCES, *method.code()),
         )
-        if method.files(spec.step):  # files may be modules and their weights
+        if method.files(spec.step) or spec.source:  # files may be modules and their weights
             tools += torch_models.TOOLS
             sources += (*torch_models.SOURCES, *torch_models.any_rebuilt().sources)
         return Ingredients(tuple(dict.fromkeys(tools)), tuple(dict.fromkeys(sources)))
@@ -70,12 +72,21 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
         metric = recipe.scored_by
         own = samples_for(method, step, recipe.samples, metric)
         lanes = at.plan.lanes if method.by_target(step) else None
+        source = recipe.model.source if any(need.kind == "teacher" for need in method.needs(step)) else None
         spec = OnnxStepSpec(
-            inputs=at.inputs, data=recipe.data, samples=own, step=step, metric=metric, lanes=lanes
+            inputs=at.inputs,
+            data=recipe.data,
+            samples=own,
+            step=step,
+            metric=metric,
+            lanes=lanes,
+            source=source,
         )
         files = {**at.files.data, **(at.files.samples if own else {}), "onnx": at.artifacts["onnx"]}
         files |= {**at.files.metric, **of_source(at.artifacts)}
         files |= step_inputs(method.files(step), at.plan.base)
+        if source is not None:
+            files |= {**at.files.code, "teacher": at.artifacts[SOURCE]}
         return Request(spec, files, at.candidate.labels[number], aliases=(step.method,))
 
     def run(self, work: Work[OnnxStepSpec, Resources]) -> StageResult[StepFigures]:
@@ -97,6 +108,12 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
             source_outputs=source_outputs(work.inputs),
             lanes=work.spec.lanes or 1,
         )
+        source = work.spec.source
+        if source is not None:
+            context = replace(
+                context,
+                teacher=lambda: torch_models.restore_module(source, base, work.inputs["teacher"]).module,
+            )
         metrics = method.apply(_dense(work.inputs["onnx"], work.scratch), out, work.spec.step, context)
         _store_sparse(out)
         facts = onnx_models.facts(out, context.evaluation)
