@@ -7,7 +7,8 @@ depends on when or where the bundle was built: equal inputs give equal digests.
 A manifest of an older version keeps the bytes that it was read from, since serialising it again would change them.
 
 Versions: 1; 2 adds ``constants``, ``executor`` and ``compression[].encodings``, and renames ``variant`` to ``candidate``;
-3 has ``scores`` of any metric in place of ``accuracy``, and ``compression[].nonzeros``.
+3 has ``scores`` of any metric in place of ``accuracy``, ``compression[].nonzeros``, ``constants[].raw_bytes``, and files of
+weights.
 """
 
 import hashlib

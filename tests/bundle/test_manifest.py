@@ -85,7 +85,7 @@ def test_the_file_name_of_a_bundle():
     ("change", "says"),
     [
         (
-            {"edgepack": 3},
+            {"edgepack": 4},
             "written by a newer edgepack: manifest version 4, this one reads up to 3; update edgepack",
         ),
         ({"edgepack": 0}, "rebuild the bundle"),

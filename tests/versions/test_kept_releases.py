@@ -72,7 +72,7 @@ def test_a_release_of_a_newer_edgepack_is_named_as_such(session, tmp_path):
     first = install(session, OLDER[0], work_dir=str(tmp_path))
     install(session, kept.NEWEST, work_dir=str(tmp_path))
     path = Path(first.path) / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"edgepack": 3}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"edgepack": 4}))
     newer = hashlib.sha256(path.read_bytes()).hexdigest()
     path.parent.rename(path.parent.with_name(newer))
     (tmp_path / "digits/previous").unlink()
