@@ -194,6 +194,19 @@ def test_weights_that_are_computed_already_are_left_alone(teacher, inputs):
     assert result.metrics["kept_whole"] == {"last.0": "it is computed by _WeightNorm already"}
 
 
+def test_a_layer_is_encoded_in_two_steps_and_the_first_result_is_not_changed():
+    """torch adds the second weight to the class of the layer, which its copies share."""
+    x = (Input(name="x", shape=(1, 5, 32)),)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.LSTM(32, 32, batch_first=True)).eval()
+    first = applied("cluster", net, Context(x), skip=("0.weight_hh_l0",)).module
+    want = outputs(first[0], random_inputs(x))[0]
+    second = applied("cluster", first, Context(x)).module
+    assert list(forms(second)) == ["0.weight_ih_l0", "0.weight_hh_l0"]
+    assert list(forms(first)) == ["0.weight_ih_l0"]
+    assert torch.equal(outputs(first[0], random_inputs(x))[0], want)
+
+
 def test_frozen_weights_stay_frozen(teacher, data, inputs):
     teacher.last[0].weight.requires_grad_(False)
     plain = applied("cluster", teacher, Context(inputs, data))

@@ -121,6 +121,14 @@ def scalars_of_a_16_bit_table(form, random, rows, columns):
     return form.node("Gather", wide, form.constant(codes)), table.astype("float32")[codes], "codebook"
 
 
+def integers_of_a_table(form, random, rows, columns):
+    table, codes = random.integers(-128, 128, 16).astype("int8"), random.integers(0, 16, (rows, columns))
+    scale = values(random, rows)
+    taken = form.node("Gather", form.constant(table), form.constant(codes))
+    decoded = form.node("DequantizeLinear", taken, form.constant(scale), axis=0)
+    return decoded, table[codes] * scale[:, None], "codebook"
+
+
 def vectors(form, random, rows, columns):
     table, codes = values(random, 8, 4), random.integers(0, 8, rows * columns)
     taken = form.node("Gather", form.constant(table), form.constant(codes))
@@ -211,7 +219,7 @@ def bfloat16(form, random, rows, columns):
 
 FORMS = [
     int8_per_channel, int8_with_a_16_bit_scale, int4_in_blocks, int4_times_scale, uint8_times_scale, scalars,
-    scalars_of_200, scalars_of_a_16_bit_table, scalars_with_a_zero, vectors, vectors_and_means, vectors_under_a_mask, hashed, pulse_vectors, ternary, binary,
+    scalars_of_200, scalars_of_a_16_bit_table, scalars_with_a_zero, integers_of_a_table, vectors, vectors_and_means, vectors_under_a_mask, hashed, pulse_vectors, ternary, binary,
     float16, bfloat16,
 ]  # fmt: skip
 BITS = {"1-bit": 1, "2-bit": 2, "int4": 4, "pulses": 4, "codebook": 4, "float16": 16, "bfloat16": 16}
