@@ -11,6 +11,7 @@ from edgepack.base.interrupt import defer_interrupt
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError, InputError, UnsupportedError
 from edgepack.lower import phases
+from edgepack.lower.conditions import has_blocks, kernels
 from edgepack.lower.locating import locate
 from edgepack.lower.onnx.frontend import import_model
 from edgepack.lower.phase import Executor, Facts, Lowering, Mark
@@ -124,6 +125,8 @@ def requires(target: Target) -> tuple[str, ...]:
 def tuning_tasks(onnx_path: Path, target: Target) -> list[Any]:
     """Return MetaSchedule's extracted tasks of the model: the workloads that ``compile_model`` looks up.
 
+    Kernels without blocks are left out, since there is nothing in them that a search could schedule.
+
     Raises:
         InputError: As ``compile_model``.
     """
@@ -132,7 +135,8 @@ def tuning_tasks(onnx_path: Path, target: Target) -> list[Any]:
     lowering = _lowering(onnx_path, target, None)
     items = phases.phases_for(target)
     mod = phases.run(items, lowering, until=phases.KERNELS)
-    return list(extract_tasks(mod, lowering.tvm_target))
+    tasks = extract_tasks(mod, lowering.tvm_target)
+    return [task for task in tasks if all(has_blocks(function) for _, function in kernels(task.mod))]
 
 
 def _lowering(onnx_path: Path, target: Target, records: Path | None) -> Lowering:
