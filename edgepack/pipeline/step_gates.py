@@ -10,7 +10,7 @@ _KIB = 1024
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedGate:
     """A gate of a step with the value after it; None if there is none, and then why."""
 
     name: str
@@ -20,7 +20,7 @@ class Checked:
     why: str | None = None
 
 
-def check_step(gates: StepGates, source: ModelFigures, after: ModelFigures) -> Iterator[Checked]:
+def check_step(gates: StepGates, source: ModelFigures, after: ModelFigures) -> Iterator[CheckedGate]:
     """Check every gate on the model after a step; a gate without a value does not fail."""
     for name, rule in _RULES.items():
         limit = getattr(gates, name)
@@ -28,12 +28,12 @@ def check_step(gates: StepGates, source: ModelFigures, after: ModelFigures) -> I
             continue
         value = rule(source, after)
         if value is None:
-            yield Checked(name, limit, None, failed=False, why="the figure is not known after this step")
+            yield CheckedGate(name, limit, None, failed=False, why="the figure is not known after this step")
             continue
         low = name == "metric_limit" and after.score is not None and after.score.higher_is_better
         failed = value < limit if low else value > limit
         why = f"{value:.6g} is {'below' if low else 'above'} {limit:.6g}" if failed else None
-        yield Checked(name, limit, value, failed, why)
+        yield CheckedGate(name, limit, value, failed, why)
 
 
 def worsening(before: Score | None, after: Score | None, *, relative: bool = False) -> float | None:
