@@ -102,7 +102,7 @@ class RecipeInfo(Spec):
         """The record of a parsed recipe, compressed by ``steps``."""
         content = recipe.model_dump(
             mode="json",
-            include={"edgepack", "name", "version", "model", "data", "metric", "higher_is_better", "loss"},
+            include={"edgepack", "name", "version", "model", "data"},
         )
         task = {"metric", "higher_is_better", "loss"}
         content |= recipe.model_dump(mode="json", include=task, exclude_none=True)
