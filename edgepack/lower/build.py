@@ -19,6 +19,7 @@ from edgepack.lower.result import Compiled, Kernel
 from edgepack.lower.types import slow_types
 from edgepack.onnxfile import load_onnx
 from edgepack.schedules import tvm_target
+from edgepack.weightfile.file import weights_path
 
 # The phases import these inside functions, which takes seconds; that time is not counted as compile time.
 _IMPORTED_BY_PHASES = ("tvm.relax.frontend.onnx", "onnxscript.optimizer")
@@ -33,12 +34,12 @@ def compile_model(
     dump: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Compiled:
-    """Compile an ONNX model into a shared library for the target.
+    """Compile an ONNX model into a shared library for the target, and a file with its weights beside it.
 
     Args:
         onnx_path: The model; all shapes static except the batch.
         target: The target to compile for.
-        out: The library to write, replaced atomically.
+        out: The library to write; its weights file is ``out`` with the suffix ``.weights``. Each is replaced atomically.
         records: Folder with ``workload.json`` and ``tuning_record.json`` of this target, if any.
         dump: Folder in which to write the module after each phase.
         progress: Called with the name of each phase, then with ``build`` and ``link``.
@@ -80,6 +81,7 @@ def compile_model(
         seconds=time.monotonic() - start,
         sources=sources,
         warnings=slow_types(onnx_path, target),
+        weights=weights_path(out) if facts.weights else None,
     )
 
 

@@ -13,6 +13,7 @@ from edgepack.config.target import load_target
 from edgepack.export import to_onnx
 from edgepack.export.reference import run_onnx
 from edgepack.lower import compile_model, tuning_tasks
+from edgepack.lower.host import open_on_host
 from edgepack.schedules.recurrent.kernel import build_kernel, layer_of
 from edgepack.schedules.recurrent.layer import Activation, LayerDirection, RecurrentLayer
 from edgepack.schedules.recurrent.loops import Vectors
@@ -22,11 +23,10 @@ from edgepack.spec import Input
 def run_compiled(path, feeds, folder, target="x86-64-v3"):
     """Compile a model and run it with TVM; returns its outputs."""
     import tvm
-    from tvm import relax
 
     compiled = compile_model(path, load_target(target), folder / f"{path.stem}.so")
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(compiled.path)), tvm.cpu())
-    results = machine["main"](*[tvm.runtime.tensor(feeds[value.name]) for value in compiled.inputs])
+    machine = open_on_host(compiled.path)
+    results = machine(*[tvm.runtime.tensor(feeds[value.name]) for value in compiled.inputs])
     return [each.numpy() for each in ([results] if hasattr(results, "numpy") else results)]
 
 
