@@ -25,7 +25,10 @@ _ALONG_AXIS = {
     "ScatterElements": (1, 0),
     "EmbedLayerNormalization": (0, 2),  # of com.microsoft: ids and the table of words
 }
-_RECURRENT, _LENGTHS = {"LSTM", "GRU", "RNN"}, 4  # which of their inputs is the number of steps of each sequence
+_RECURRENT, _LENGTHS = (
+    {"LSTM", "GRU", "RNN"},
+    4,
+)  # which of their inputs is the number of steps of each sequence
 _BY_COORDINATES = {"GatherND", "ScatterND"}
 
 
