@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.agent.protocol import PROTOCOL
 from edgepack.base.versions import tool_version
-from edgepack.bundle.manifest import Accuracy, Contents, InputInfo, RecipeInfo, TargetInfo, Tokenizer
+from edgepack.bundle.manifest import Contents, InputInfo, RecipeInfo, Scores, TargetInfo, Tokenizer
 from edgepack.config.recipe import Recipe
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.pipeline.contract import TargetStage
@@ -40,13 +40,14 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
     figures = PackageFigures
     derived = (
         "inputs.samples",
-        "spec.contents.accuracy",
+        "inputs.weights",
         "spec.contents.classes",
         "spec.contents.compression",
         "spec.contents.constants",
         "spec.contents.inputs",
         "spec.contents.outputs",
         "spec.contents.recipe.digest",
+        "spec.contents.scores",
         "spec.runtime",
     )
     names = MappingProxyType(
@@ -69,6 +70,8 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
         evaluated = at.model.of(self._evaluate)
         contents = _contents(at, compiled.figures, evaluated.figures)
         files = {"model": compiled.artifacts["model"], "samples": evaluated.artifacts["samples"]}
+        if "weights" in compiled.artifacts:
+            files["weights"] = compiled.artifacts["weights"]
         return Request(PackageSpec(contents=contents, runtime=compiled.figures.runtime), files)
 
     def run(self, work: Work[PackageSpec, Resources]) -> StageResult[PackageFigures]:
@@ -78,7 +81,11 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
 
         contents = work.spec.contents
         files = release_files(
-            contents.target, work.inputs["model"], work.inputs["samples"], runtime=work.spec.runtime
+            contents.target,
+            work.inputs["model"],
+            work.inputs["samples"],
+            weights=work.inputs.get("weights"),
+            runtime=work.spec.runtime,
         )
         out = pack(work.scratch / contents.filename, contents, files)
         figures = PackageFigures(digest=read_manifest(out).digest)
@@ -102,11 +109,7 @@ def _contents(at: TargetRun, compiled: CompileFigures, evaluated: EvaluateFigure
         compression=tuple(at.model.figures),
         constants=compiled.constants,
         executor=compiled.executor,
-        accuracy=Accuracy(
-            samples=evaluated.samples if evaluated.accuracy is not None else None,
-            torch=at.model.torch_accuracy,
-            onnxruntime=evaluated.accuracy,
-        ),
+        scores=Scores(torch=at.model.torch_score, onnxruntime=evaluated.score),
     )
 
 
