@@ -324,8 +324,8 @@ def test_steps_that_need_data_report_it(folder):
         "5:3: training",
         "12:5: fine-tuning",
         "13:13: calibration",
-        "17:9: measuring accuracy",
-        "18:9: measuring accuracy",
+        "17:9: measuring the metric",
+        "18:9: measuring the metric",
     ]
 
 
