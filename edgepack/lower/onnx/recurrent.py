@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from edgepack.schedules.recurrent.activations import read_activations
 from edgepack.schedules.recurrent.kernel import build_kernel
-from edgepack.schedules.recurrent.layer import GATES, Activation, LayerDirection, Kind, RecurrentLayer
+from edgepack.schedules.recurrent.layer import GATES, Activation, Kind, LayerDirection, RecurrentLayer
 
 RECURRENT = tuple(GATES)
 """The operators."""
