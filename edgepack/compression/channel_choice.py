@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from edgepack.compression.method import Step
+from edgepack.compression.method import Step, one_of
 from edgepack.compression.ranking import Criterion
 from edgepack.compression.selection import select
 from edgepack.compression.widths import Prunable, Scope, multiple_of, remove_share, remove_within
@@ -75,11 +75,8 @@ class Start:
 
 def conflicts(step: PruneChannels) -> tuple[tuple[str, str], ...]:
     """Options of a step that contradict each other: the key, and what is wrong."""
-    given = [key for key in ("ratio", "macs", "size") if getattr(step, key) is not None]
-    if not given:
-        return (("method", "expected one of ratio, macs and size"),)
-    if len(given) > 1:
-        return ((given[1], f"expected one of ratio, macs and size, got {' and '.join(given)}"),)
+    if amounts := one_of(step, "ratio", "macs", "size"):
+        return amounts
     if step.iterations > 1 and step.fine_tune is None and step.criterion in {"l1", "l2", "random"}:
         return (("iterations", "without fine_tune, several iterations remove the same channels as one"),)
     return ()

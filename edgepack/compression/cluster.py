@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from edgepack.torchnet.encodable import StoredForm
+    from edgepack.torchnet.learned_steps import QuantizedWeight
 
 
 class Cluster(EncodingStep):
@@ -37,6 +38,8 @@ class Cluster(EncodingStep):
 def apply(module: "nn.Module", step: Cluster, context: Context) -> TorchResult:
     """Cluster the weights of a copy of ``module``; the gradient of a shared value is the sum of its weights' gradients.
 
+    Of weights with learned quantizers, the integers are clustered; they keep their steps.
+
     Metrics: as :func:`edgepack.compression.encoding.encode_weights`.
 
     Raises:
@@ -44,22 +47,38 @@ def apply(module: "nn.Module", step: Cluster, context: Context) -> TorchResult:
     """
 
     def encoder(weight: "torch.Tensor", _: int) -> Encoded | str:
-        import torch
+        record, codes, table = _clustered(weight, step)
+        (form,) = forms = _build(record, tuple(weight.shape))
+        form.codes.copy_(codes)
+        return Encoded(record, forms, [table])
 
-        from edgepack.compression.kmeans import cluster_scalars
-        from edgepack.torchnet.codebooks import SharedValues
+    def quantized(quantizer: "QuantizedWeight", original: "torch.Tensor") -> Encoded:
+        from edgepack.torchnet.learned_steps import weight_levels
 
-        values = weight.flatten().numpy()
-        kept = values != 0
-        zero = bool(not kept.all() and kept.any())  # pruned weights stay zero: code 0
-        centres, codes = cluster_scalars(values[kept] if zero else values, step.clusters - zero, step.seed)
-        every = torch.zeros(len(values), dtype=torch.int64)
-        every[torch.from_numpy(kept) if zero else slice(None)] = torch.from_numpy(codes) + zero
-        entries = len(centres) + zero
-        form = SharedValues(every.reshape(weight.shape), entries, zero=zero)
-        return Encoded({"entries": entries, "zero": zero}, [form], [torch.from_numpy(centres).to(weight)])
+        record, codes, table = _clustered(quantizer.integers(original).float(), step)
+        record |= {"axis": quantizer.axis, "levels": weight_levels(quantizer.bits)}
+        (form,) = forms = _build(record, tuple(original.shape))
+        form.codes.copy_(codes)
+        form.log_step.data.copy_(quantizer.log_step.detach())
+        return Encoded(record, forms, [table])
 
-    return encode_weights(module, step, context, encoder)
+    return encode_weights(module, step, context, encoder, quantized)
+
+
+def _clustered(weight: "torch.Tensor", step: Cluster) -> "tuple[dict[str, Any], torch.Tensor, torch.Tensor]":
+    """Return the record of a weight's form, its codes and its table."""
+    import torch
+
+    from edgepack.compression.kmeans import cluster_scalars
+
+    values = weight.flatten().numpy()
+    kept = values != 0
+    zero = bool(not kept.all() and kept.any())  # pruned weights stay zero: code 0
+    centres, found = cluster_scalars(values[kept] if zero else values, step.clusters - zero, step.seed)
+    codes = torch.zeros(len(values), dtype=torch.int64)
+    codes[torch.from_numpy(kept) if zero else slice(None)] = torch.from_numpy(found) + zero
+    record = {"entries": len(centres) + zero, "zero": zero}
+    return record, codes.reshape(weight.shape), torch.from_numpy(centres).to(weight)
 
 
 def rebuild(module: "nn.Module", change: Mapping[str, Any]) -> "nn.Module":
@@ -70,9 +89,12 @@ def rebuild(module: "nn.Module", change: Mapping[str, Any]) -> "nn.Module":
 def _build(record: Mapping[str, Any], shape: tuple[int, ...]) -> "Sequence[StoredForm]":
     import torch
 
-    from edgepack.torchnet.codebooks import SharedValues
+    from edgepack.torchnet.codebooks import SharedLevels, SharedValues
 
-    return [SharedValues(torch.zeros(shape), record["entries"], zero=record["zero"])]
+    entries, zero, codes = record["entries"], record["zero"], torch.zeros(shape)
+    if "levels" in record:
+        return [SharedLevels(codes, entries, zero=zero, axis=record["axis"], levels=record["levels"])]
+    return [SharedValues(codes, entries, zero=zero)]
 
 
 METHOD = TorchMethod(

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from edgepack.torchnet.encodable import StoredForm
+    from edgepack.torchnet.encodable import EncodableWeight, StoredForm
+    from edgepack.torchnet.learned_steps import QuantizedWeight
 
 SOURCES = (
     "compression/encoding.py",
     "compression/selection.py",
     "torchnet/codebooks.py",
     "torchnet/encodable.py",
+    "torchnet/learned_steps.py",
+    "torchnet/stored.py",
 )
 """Code that these methods share."""
 
@@ -59,12 +62,19 @@ class Encoded:
 Encoder = Callable[["torch.Tensor", int], Encoded | str]
 """Encodes a weight, given its number among all; or returns the reason why it is left alone."""
 
+QuantizedEncoder = Callable[["QuantizedWeight", "torch.Tensor"], Encoded]
+"""Encodes the integers of a quantizer with learned steps, for the values that it rounds."""
+
 Builder = Callable[[Mapping[str, Any], tuple[int, ...]], "Sequence[StoredForm]"]
 """Makes the forms for a record and a weight's shape, with codes that are zero."""
 
 
 def encode_weights(
-    module: "nn.Module", step: EncodingStep, context: Context, encoder: Encoder
+    module: "nn.Module",
+    step: EncodingStep,
+    context: Context,
+    encoder: Encoder,
+    quantized: QuantizedEncoder | None = None,
 ) -> TorchResult:
     """Encode the weights of a copy of ``module`` where that saves bytes, and fine-tune it.
 
@@ -75,10 +85,12 @@ def encode_weights(
     Raises:
         InputError: no weight becomes smaller, a ``skip`` name is unknown, or training fails.
     """
-    from edgepack.torchnet.encodable import dense_bytes, encodable_weights, encode
+    from edgepack.torchnet.encodable import dense_bytes, encodable_weights, encode, without_quantizers
 
     changed = copy.deepcopy(module).eval()
     weights, kept = encodable_weights(changed)
+    rounded = _rounded(changed, kept) if quantized is not None else {}
+    weights += rounded
     skipped = select(
         step.skip,
         {weight.name: weight.names for weight in weights},
@@ -93,12 +105,17 @@ def encode_weights(
         if weight.name in kept:
             continue
         value = weight.of(changed).detach()
-        chosen = encoder(value, number)
+        if quantized is not None and weight in rounded:
+            chosen: Encoded | str = quantized(*rounded[weight])
+        else:
+            chosen = encoder(value, number)
         if not isinstance(chosen, str):
             chosen = _smaller(chosen, value)
         if isinstance(chosen, str):
             kept[weight.name] = chosen
             continue
+        if weight in rounded:
+            without_quantizers(changed, weight.places)
         encode(changed, weight.places, chosen.forms, *chosen.stored)
         records.append({**chosen.record, "places": [list(place) for place in weight.places]})
         sizes[weight.name] = [dense_bytes(value), sum(form.stored_bytes for form in chosen.forms)]
@@ -125,10 +142,13 @@ def rebuild_weights(module: "nn.Module", change: Mapping[str, Any], build: Build
     """Give the recorded weights their forms again; codes and tables are loaded later."""
     import torch
 
-    from edgepack.torchnet.encodable import ZeroMask, encode
+    from edgepack.torchnet.encodable import ZeroMask, encode, quantized_weights, without_quantizers
 
+    rounded = {weight.places for weight in quantized_weights(module)}
     for record in change["weights"]:
         places = [(str(layer), str(own)) for layer, own in record["places"]]
+        if tuple(places) in rounded:
+            without_quantizers(module, places)
         layer, own = places[0]
         value = getattr(module.get_submodule(layer), own)
         forms = [*build(record, tuple(value.shape))]
@@ -156,6 +176,22 @@ def masked(encoded: Encoded, weight: "torch.Tensor") -> Encoded:
     if not zeros.any() or zeros.all() or not (decoded[zeros] != 0).any():
         return encoded
     return Encoded({**encoded.record, "mask": True}, [*encoded.forms, ZeroMask(~zeros)], encoded.stored)
+
+
+def _rounded(
+    module: "nn.Module", kept: dict[str, str]
+) -> "dict[EncodableWeight, tuple[QuantizedWeight, torch.Tensor]]":
+    """Return quantized weights with their quantizers and what these round, and remove them from ``kept``."""
+    from edgepack.torchnet.encodable import quantized_weights
+
+    found = {}
+    for weight in quantized_weights(module):
+        layer, own = weight.places[0]
+        chain = module.get_submodule(layer).parametrizations[own]
+        found[weight] = chain[0], chain.original.detach()
+        for name in weight.names:
+            kept.pop(name, None)
+    return found
 
 
 def _smaller(encoded: Encoded, weight: "torch.Tensor") -> Encoded | str:

@@ -86,7 +86,10 @@ METHOD = TorchMethod(
     rebuild=rebuild,
     needs=needs,
     leaves=frozenset({"encoded"}),
-    destroys={"encoded": "the weights are codes already, which it would replace by others"},
+    destroys={
+        "encoded": "the weights are codes already, which it would replace by others",
+        "fake-quantized": "the weights are integers already; cluster shares them",
+    },
     distributions=("torch", "numpy"),
     sources=("compression/hash_weights.py", *SOURCES),
 )

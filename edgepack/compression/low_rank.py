@@ -6,15 +6,16 @@ al. 2015, arXiv:1412.6553), or SVD of the unfolded kernel. The layers are in edg
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from edgepack.compression.batches import BATCH, tensors, training_feeds
-from edgepack.compression.method import Context, Need, Step, TorchMethod, TorchResult
+from edgepack.compression.context import Context
+from edgepack.compression.method import Need, Step, TorchMethod, TorchResult, one_of, require_consistent
 from edgepack.compression.selection import Skip, skipped
 from edgepack.errors import InputError
-from edgepack.spec import Train, require_one
+from edgepack.spec import Train
 
 if TYPE_CHECKING:
     import torch
@@ -59,11 +60,6 @@ class LowRank(Step):
     fine_tune: Train | None = Field(default=None, description="Fine-tune afterwards, on the training split.")
     seed: int = Field(default=0, description="Seed for choosing the samples.")
 
-    @model_validator(mode="after")
-    def _amount(self) -> Self:
-        require_one(self, "rank", "energy", "macs")
-        return self
-
 
 def apply(module: "torch.nn.Module", step: LowRank, context: Context) -> TorchResult:
     """Factor the layers of a copy of ``module``, and fine-tune it.
@@ -73,26 +69,29 @@ def apply(module: "torch.nn.Module", step: LowRank, context: Context) -> TorchRe
     the reason; with data, ``accuracy`` ``before``, ``factored`` and after ``fine_tune``.
 
     Raises:
-        InputError: no layer can be factored so that MACs are saved; the budget cannot be met; a ``skip`` name is unknown;
+        InputError: not one of ``rank``, ``energy`` and ``macs`` is given; no layer can be factored so that MACs are saved; the budget cannot be met; a ``skip`` name is unknown;
             ``forward`` reads the weights of a layer.
     """
     from edgepack.torchnet.layers import count_module, example_inputs
     from edgepack.torchnet.lowrank.network import Factorable
+    from edgepack.torchnet.training import threads_for
 
+    require_consistent(step, _conflicts(step))
     examples = example_inputs(context.inputs)
     before = count_module(module, examples)
-    network = Factorable(module, examples, step.conv)
-    feeds = [tensors(feed) for feed in training_feeds(context, step.samples, step.seed, batch=BATCH)]
-    network.measure(feeds if step.data_aware else ())
-    context.progress("weights decomposed", 0.3)
-    kept = skipped(
-        step.skip,
-        network.names,
-        lambda: _noise(network, step, context, before.macs),
-        kind="layer",
-        where=f"{_WHERE}, skip",
-    )
-    choices = _choose(network, step, before.macs, set(kept))
+    with threads_for(module):
+        network = Factorable(module, examples, step.conv)
+        feeds = [tensors(feed) for feed in training_feeds(context, step.samples, step.seed, batch=BATCH)]
+        network.measure(feeds if step.data_aware else ())
+        context.progress("weights decomposed", 0.3)
+        kept = skipped(
+            step.skip,
+            network.names,
+            lambda: _noise(network, step, context, before.macs),
+            kind="layer",
+            where=f"{_WHERE}, skip",
+        )
+        choices = _choose(network, step, before.macs, set(kept))
     chosen = {name: choice for name, choice in choices.items() if choice is not None}
     why = {name: _whole(step) for name, choice in choices.items() if choice is None}
     kept = {**network.kept, **kept, **why}
@@ -127,6 +126,10 @@ def rebuild(module: "torch.nn.Module", change: Mapping[str, Any]) -> "torch.nn.M
     return replace(module, change)
 
 
+def _conflicts(step: LowRank) -> tuple[tuple[str, str], ...]:
+    return one_of(step, "rank", "energy", "macs")
+
+
 def _needs(step: LowRank) -> tuple[Need, ...]:
     needs = []
     if step.fine_tune is not None:
@@ -143,6 +146,7 @@ METHOD = TorchMethod(
     apply=apply,
     rebuild=rebuild,
     needs=_needs,
+    conflicts=_conflicts,
     destroys={
         "sparse": "the factors of a sparse weight have no zeros",
         "encoded": "it replaces encoded layers by others with plain weights",

@@ -112,6 +112,17 @@ def require_consistent(step: Step, conflicts: tuple[tuple[str, str], ...]) -> No
         raise InputError(message, where=f"compress, {step.method}, {option}")
 
 
+def one_of(step: Step, *names: str) -> tuple[tuple[str, str], ...]:
+    """The conflict of a step of which exactly one of several options has to be given; empty if it is."""
+    given = [name for name in names if getattr(step, name) is not None]
+    if len(given) == 1:
+        return ()
+    listed = f"{', '.join(names[:-1])} and {names[-1]}"
+    if not given:
+        return (("method", f"expected one of {listed}"),)
+    return ((given[1], f"expected one of {listed}, got {' and '.join(given)}"),)
+
+
 def never(_step: Any) -> bool:
     """Whether the result depends on the targets: it does not."""
     return False

@@ -135,14 +135,14 @@ def _compensate(
     context: Context,
 ) -> Metrics:
     """Round the weights of ``plans``, in place, with compensation, where that lowers the error of the outputs."""
-    from edgepack.compression.quantization.feeds import count_samples, feeds_of
+    from edgepack.compression.quantization.feeds import feeds_of
     from edgepack.compression.quantization.statistics import moments
 
     feeds = feeds_of(graph, context, model, samples=step.samples, seed=step.seed, method="quantize-weights")
     ratios: dict[str, list[float | None]] = {}
     shapes = [plan.array.shape for plan in plans.values()]
     for weight, measured in moments(
-        model, [plan.weight for plan in plans.values()], shapes, feeds, context.progress
+        model, [plan.weight for plan in plans.values()], shapes, feeds.batches, context.progress
     ):
         if measured is None:
             continue
@@ -150,4 +150,4 @@ def _compensate(
         after = before.compensated(measured)
         ratios[weight.name] = [before.output_sqnr_db(measured), after.output_sqnr_db(measured)]
         plans[weight.name] = after
-    return {"samples": count_samples(feeds), "output_sqnr_db": ratios}
+    return {"samples": feeds.count, "output_sqnr_db": ratios}

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from edgepack.base.text import did_you_mean, near_miss, nearest
 from edgepack.compression.registry import REGISTRY
-from edgepack.spec import ONE_OF, PATTERNS
+from edgepack.spec import PATTERNS
 
 Location = tuple[str | int, ...]
 
@@ -150,8 +150,6 @@ def _value(
         axis, given = location[-1], _at(data, location[:-2])
         name = f" of input `{given['name']}`" if "name" in given else ""
         return DataProblem(location, f"axis {axis}{name} is {value!r}: write its size")
-    if lines[0]["type"] == ONE_OF:
-        return DataProblem(location, lines[0]["msg"])
     options = _options(annotations_at(model, data, location))
     expected = list(dict.fromkeys(_expected(line, options) for line in lines))
     message = f"expected {' or '.join(expected)}, got {_got(value)}"

@@ -11,6 +11,7 @@ from edgepack.onnxfile.checking import refusing, require_numbers
 from edgepack.onnxfile.contrib import convert_contrib
 from edgepack.onnxfile.folding import fold_constants, fold_weights, simplify
 from edgepack.onnxfile.known import fold_known
+from edgepack.onnxfile.layouts import time_first
 from edgepack.onnxfile.limits import require_small
 from edgepack.onnxfile.opset import to_opset, without_training
 from edgepack.onnxfile.quiet import quiet
@@ -78,7 +79,9 @@ def _fit(
         value.type.tensor_type.ClearField("shape")  # inferred again from the fixed inputs
     opset = opset_of(model)
     model = convert_contrib(model, opset, where)
-    model = canonicalise(to_opset(model, where))
+    model = to_opset(model, where)
+    time_first(model)
+    model = canonicalise(model)
     if not imported:  # lowering what was imported computes no tensor of it
         require_small(model, where)
     plain = without_training(model, opset, where)

@@ -41,6 +41,7 @@ def repair(model: "onnx.ModelProto", where: str) -> None:
     _separate_outputs(graph)
     _open_negative_axes(graph)
     _write_default_axes(model)
+    _replace_old_group_normalization(model)
     _name_nodes(graph)
     _write_defaults(model)
     for tensor in graph.initializer:
@@ -65,6 +66,45 @@ def _write_defaults(model: "onnx.ModelProto") -> None:
         for name, value in _DEFAULTS.get(node.op_type, {}).items() if not node.domain else ():
             if name not in given:
                 node.attribute.append(onnx.helper.make_attribute(name, value))
+
+
+_GROUP_SCALES = range(18, 21)
+"""Opsets in which GroupNormalization scales groups, not channels; ONNX's checker refuses it there, onnxruntime runs it."""
+
+
+def _replace_old_group_normalization(model: "onnx.ModelProto") -> None:
+    """GroupNormalization with a scale for each group is InstanceNormalization of the groups."""
+    if not any(entry.domain == "" and entry.version in _GROUP_SCALES for entry in model.opset_import):
+        return
+    for graph in graphs(model.graph):
+        nodes = []
+        for node in graph.node:
+            replaced = node.op_type == "GroupNormalization" and not node.domain
+            nodes += _over_groups(node) if replaced else [node]
+        if len(nodes) > len(graph.node):
+            replace_all(graph.node, nodes)
+
+
+def _over_groups(node: "onnx.NodeProto") -> "list[onnx.NodeProto]":
+    from onnx import helper
+
+    given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    x, scale, bias = node.input
+    (y,) = node.output
+    sizes, grouped, normal, shape = (f"{y}/{part}" for part in ("groups", "grouped", "normal", "shape"))
+    return [
+        helper.make_node("Constant", [], [sizes], value_ints=[0, given["num_groups"], -1]),
+        helper.make_node("Reshape", [x, sizes], [grouped]),
+        helper.make_node(
+            "InstanceNormalization",
+            [grouped, scale, bias],
+            [normal],
+            name=node.name,
+            epsilon=given.get("epsilon", 1e-5),
+        ),
+        helper.make_node("Shape", [x], [shape]),
+        helper.make_node("Reshape", [normal, shape], [y]),
+    ]
 
 
 _TYPED_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")

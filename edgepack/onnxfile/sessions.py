@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.errors import InputError
 from edgepack.onnxfile.external import read_external_data, real_path
 from edgepack.onnxfile.integers import exact_integers
+from edgepack.onnxfile.layouts import time_first
 from edgepack.onnxfile.opset import to_opset
 from edgepack.onnxfile.reading import MAX_OPSET, opset_of
 
@@ -21,7 +22,7 @@ def open_session(path: Path, *, threads: int = THREADS, also: Sequence[str] = ()
     """Open a quiet onnxruntime CPU session that computes exactly what the file specifies, with ``threads`` threads.
 
     Graph optimisations are off: they fuse Q/DQ graphs into integer kernels that saturate on some CPUs. Explicit integer
-    products in a file are rewritten to be exact (:mod:`edgepack.onnxfile.integers`). ``also`` names intermediate values
+    products in a file are rewritten to be exact (:mod:`edgepack.onnxfile.integers`), and recurrent layers to have the time first. ``also`` names intermediate values
     that are added to the outputs. A file of an opset that onnxruntime does not have yet is run in ``MAX_OPSET``.
 
     Raises:
@@ -77,6 +78,7 @@ def _rewrite(path: Path, also: Sequence[str], *, older: bool = False) -> bytes |
             return None
         model = to_opset(model, str(path))
     changed = exact_integers(model, path)
+    changed |= time_first(model)
     if not (changed or also or older):
         return None
     for name in also:

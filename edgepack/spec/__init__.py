@@ -5,7 +5,6 @@ Imports: base, errors.
 
 from edgepack.spec.base import (
     MAY_BE_EMPTY,
-    ONE_OF,
     PATTERNS,
     Count,
     Filled,
@@ -18,7 +17,6 @@ from edgepack.spec.base import (
     Spec,
     TwoNumbers,
     Version,
-    require_one,
 )
 from edgepack.spec.data import Data, Idx, Images, Preprocess, Text
 from edgepack.spec.document import JsonDocument, SchemaVersionError
@@ -28,7 +26,6 @@ from edgepack.spec.task import BuiltInLoss, BuiltInMetric, Metric, Score
 
 __all__ = [
     "MAY_BE_EMPTY",
-    "ONE_OF",
     "PATTERNS",
     "BuiltInLoss",
     "BuiltInMetric",
@@ -60,5 +57,4 @@ __all__ = [
     "Train",
     "TwoNumbers",
     "Version",
-    "require_one",
 ]

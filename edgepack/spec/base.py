@@ -3,29 +3,12 @@
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import PydanticCustomError
 
 
 class Spec(BaseModel):
     """A frozen, strict pydantic model. ``edgepack.config.problems`` suggests names for unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
-
-
-ONE_OF = "one_of"
-"""The type of the error that :func:`require_one` raises; its message is shown as it is."""
-
-
-def require_one(spec: Spec, *names: str) -> None:
-    """Check, in a validator of the whole model, that exactly one of these optional keys is given.
-
-    Raises:
-        PydanticCustomError: none is, or several are.
-    """
-    given = [name for name in names if getattr(spec, name) is not None]
-    if len(given) != 1:
-        got = f", got {' and '.join(given)}" if given else ""
-        raise PydanticCustomError(ONE_OF, f"expected exactly one of {', '.join(names)}{got}")
 
 
 Reference = Annotated[

@@ -3,8 +3,10 @@
 import math
 
 import torch
+from torch import nn
 
 from edgepack.torchnet.encodable import StoredForm, code_dtype, packed_bytes
+from edgepack.torchnet.stored import StoredWeight
 
 _FLOAT_BYTES = 4
 PRIME = (1 << 31) - 1
@@ -37,6 +39,74 @@ class SharedValues(StoredForm):
     def stored_bytes(self) -> int:
         """Bytes of codes and table."""
         return packed_bytes(self.codes.numel(), self.entries) + _FLOAT_BYTES * self.entries
+
+
+class SharedLevels(StoredForm, StoredWeight):
+    """Integers from a table of a few, times one learned step per index of ``axis``; code 0 is 0 with ``zero``.
+
+    The table is trained through rounding as through the identity (straight-through).
+    """
+
+    codes: torch.Tensor
+
+    def __init__(self, codes: torch.Tensor, entries: int, *, zero: bool, axis: int, levels: int) -> None:
+        super().__init__()
+        self.entries, self.zero, self.axis, self.levels = entries, zero, axis, levels
+        self.register_buffer("codes", codes.to(code_dtype(entries)))
+        self.log_step = nn.Parameter(torch.zeros(codes.shape[axis]))
+
+    def forward(self, table: torch.Tensor) -> torch.Tensor:
+        """Return the weight of a table ``[entries]``, or ``[entries - 1]`` without the zero."""
+        table = table.clamp(-self.levels, self.levels)
+        whole = self._whole(table + (table.round() - table).detach())
+        integers = _rows(whole, self.codes).reshape(self.codes.shape)
+        steps = self.log_step.exp()
+        return integers * steps.reshape([-1 if each == self.axis else 1 for each in range(integers.dim())])
+
+    def _whole(self, table: torch.Tensor) -> torch.Tensor:
+        return torch.cat([table.new_zeros(1), table]) if self.zero else table
+
+    def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return an empty table for a dense weight."""
+        return weight.new_zeros(self.entries - self.zero)
+
+    def stored(self, original: torch.Tensor) -> nn.Module:
+        """Return the same with the integers of the table."""
+        table = self._whole(original.clamp(-self.levels, self.levels).round()).to(torch.int8)
+        return IntegerLevels(self.codes, table, self.log_step.detach().exp(), self.axis)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of codes, table and steps."""
+        codes = packed_bytes(self.codes.numel(), self.entries)
+        return codes + self.entries + _FLOAT_BYTES * len(self.log_step)
+
+
+class IntegerLevels(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+    """A weight of integers from a table; exported as DequantizeLinear of a lookup."""
+
+    codes: torch.Tensor
+    table: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, codes: torch.Tensor, table: torch.Tensor, scale: torch.Tensor, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+        self.register_buffer("codes", codes)
+        self.register_buffer("table", table)
+        self.register_buffer("scale", scale)
+
+    def forward(self, _original: torch.Tensor) -> torch.Tensor:
+        """Return the decoded weight."""
+        integers = _rows(self.table, self.codes).reshape(self.codes.shape)
+        if torch.onnx.is_in_onnx_export():
+            parts, attributes = (integers, self.scale), {"axis": self.axis}
+            return torch.onnx.ops.symbolic(
+                "DequantizeLinear", parts, attributes, dtype=self.scale.dtype, shape=integers.shape
+            )
+        return integers * self.scale.reshape(
+            [-1 if each == self.axis else 1 for each in range(integers.dim())]
+        )
 
 
 class SharedVectors(StoredForm):

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from edgepack.torchnet.learned_steps import QuantizedWeight
+
 _MATRIX = 2  # axes: parameters with fewer are biases and scales
 _NORMS = (nn.LayerNorm, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - the class of all batch normalisations
 _LISTS = (nn.ParameterList, nn.ParameterDict)
@@ -87,6 +89,32 @@ def encodable_weights(module: nn.Module) -> tuple[list[EncodableWeight], dict[st
     return [EncodableWeight(tuple(places)) for places in found.values()], left
 
 
+def quantized_weights(module: nn.Module) -> list[EncodableWeight]:
+    """Return the weights that a quantizer with learned steps computes, and nothing else."""
+    found: dict[int, list[tuple[str, str]]] = {}
+    for layer_name, layer in module.named_modules():
+        if parametrize.is_parametrized(layer):
+            for own, chain in layer.parametrizations.items():
+                if len(chain) == 1 and isinstance(chain[0], QuantizedWeight):
+                    found.setdefault(id(chain[0]), []).append((layer_name, own))
+    return [EncodableWeight(tuple(places)) for places in found.values()]
+
+
+def without_quantizers(module: nn.Module, places: Sequence[tuple[str, str]]) -> None:
+    """Remove the parametrizations at ``places``, in place; weights keep their rounded values."""
+    for layer_name, own in places:
+        layer = module.get_submodule(layer_name)
+        _own_class(layer)
+        parametrize.remove_parametrizations(layer, own, leave_parametrized=True)
+
+
+def _own_class(layer: nn.Module) -> None:
+    """Give a parametrized layer a class of its own: torch changes the class, which copies of the layer share."""
+    if parametrize.is_parametrized(layer):
+        shared = type(layer)
+        layer.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
+
+
 def encode(
     module: nn.Module, places: Sequence[tuple[str, str]], forms: Sequence[nn.Module], *stored: torch.Tensor
 ) -> None:
@@ -98,6 +126,7 @@ def encode(
     first: Any = None
     for layer_name, own in places:
         layer = module.get_submodule(layer_name)
+        _own_class(layer)
         dense = getattr(layer, own)
         trains = dense.requires_grad
         if len(places) > 1:  # torch would change the parameter in place, under the other layers

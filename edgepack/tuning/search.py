@@ -1,5 +1,6 @@
 """Search of one kernel, and the choice of the next kernel to search."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -8,6 +9,8 @@ from typing import Any
 from edgepack.config.target import Target
 from edgepack.tuning.cost_model import Knowledge, cost_model
 from edgepack.tuning.store import LEAST_NOISE, beats
+
+_log = logging.getLogger(__name__)
 
 # Evolutionary search scores POPULATION_PER_TRIAL x batch x (GENERATIONS + 1) candidates to pick a batch. MetaSchedule's
 # 512 x 5 takes 17 s on two cores; this takes 1.5 s, so that a trial's time is spent on building, not searching.
@@ -64,8 +67,12 @@ class Task:
             self.noise = max(LEAST_NOISE, median(self._timings) / least - 1)
 
     def generate(self, count: int) -> list[Any]:
-        """Return up to ``count`` new candidates; empty if the search has none."""
-        candidates = self.context.generate_measure_candidates()
+        """Return up to ``count`` new candidates; empty if the search has none, or fails, which ends it."""
+        try:
+            candidates = self.context.generate_measure_candidates()
+        except RuntimeError as error:  # of TVM: its schedule rules do not fit every kernel
+            _log.warning("the search of kernel %s ends: %s", self.name, str(error).strip().splitlines()[-1])
+            candidates = None
         if candidates is None:
             self.exhausted = True
             return []

@@ -1,7 +1,7 @@
-"""Networks for recipes, benchmarks and tests. Data comes only from scikit-learn; weights are generated.
+"""Networks for recipes, benchmarks and tests. Data comes from scikit-learn and from Python's own texts; weights are generated.
 
-``NETS`` are real architectures with random weights, for everything after training; ``digits`` is a small
-classifier with real data. ``python -m edgepack.zoo NET OUT.onnx`` exports one of ``NETS`` to ONNX.
+``NETS`` are real architectures with random weights, for everything after training; ``digits`` and ``snippets``
+are small classifiers with real data. ``python -m edgepack.zoo NET OUT.onnx`` exports one of ``NETS`` to ONNX.
 
 Imports: data, errors, export, spec.
 """

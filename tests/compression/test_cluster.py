@@ -1,6 +1,7 @@
 """Shared values: k-means, what a table holds, and what is trained."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -8,7 +9,11 @@ from torch import nn
 from edgepack.compression.cluster import Cluster, apply
 from edgepack.compression.kmeans import cluster_scalars, cluster_vectors
 from edgepack.compression.method import Context
+from edgepack.compression.registry import METHODS
+from edgepack.export import parity, to_onnx
+from edgepack.onnxfile.counting import count
 from edgepack.spec import Input, Train
+from edgepack.torchnet.checkpoint import Change, restore, save
 
 X = (Input(name="x", shape=(1, 32)),)
 
@@ -61,6 +66,35 @@ def test_the_gradient_of_a_value_is_the_sum_of_its_weights_gradients():
     codes = module[0].parametrizations.weight[0].codes
     for code, found in enumerate(module[0].parametrizations.weight.original.grad):
         assert float(found) == pytest.approx(float(plain.weight.grad[codes == code].sum()), rel=1e-4)
+
+
+def test_integers_of_a_quantized_network_are_clustered_and_keep_their_steps(teacher, data, inputs, tmp_path):
+    context = Context(inputs, data)
+    trained = METHODS["train-quantized"]
+    first = trained.spec(method="train-quantized", fine_tune=Train(epochs=1), skip=("classifier",))
+    quantized = trained.apply(teacher, first, context)
+    result = apply(quantized.module, step(clusters=16, fine_tune=Train(epochs=1)), context)
+    assert {"last.0", "classifier"} <= set(result.metrics["layers"])
+    score = result.metrics["score"]
+    assert score["fine_tune"] > score["before"] - 0.03
+
+    path = to_onnx(result.module, inputs, tmp_path / "m.onnx")
+    nodes = {node.output[0]: node for node in onnx.load(path).graph.node}
+    convolutions = [node for node in nodes.values() if node.op_type == "Conv"]
+    decoders = [nodes[node.input[1]] for node in convolutions]
+    assert {node.op_type for node in decoders} == {"DequantizeLinear"}
+    assert "BatchNormalization" not in {node.op_type for node in nodes.values()}
+    sizes = count(path).encodings
+    assert sizes["codebook"] <= result.metrics["weight_bytes"][1] + 8 * 128
+    sample = np.random.default_rng(0).random((1, 1, 8, 8)).astype("float32")
+    assert parity(result.module, path, [sample]) < 1e-4
+
+    record = [Change("train-quantized", quantized.change), Change("cluster", result.change)]
+    save(result.module, tmp_path / "m.safetensors", record)
+    rebuilders = {name: METHODS[name].rebuild for name in ("train-quantized", "cluster")}
+    restored = restore(teacher, tmp_path / "m.safetensors", rebuilders).module
+    with torch.no_grad():
+        assert torch.equal(restored(torch.from_numpy(sample)), result.module(torch.from_numpy(sample)))
 
 
 def test_scalars_are_clustered_by_nearest_centres_in_order():

@@ -106,6 +106,7 @@ def test_any_net_is_encoded_exported_and_restored(name, net, tmp_path):
     values = random_inputs(net.inputs)
     path = to_onnx(result.module, net.inputs, tmp_path / "m.onnx")
     assert parity(result.module, path, values) < 1e-5
+    assert "BatchNormalization" not in {node.op_type for node in onnx.load(path).graph.node}
     counts = count(path)
     assert counts.parameters >= sum(whole for whole, _ in encoded.values()) / 4
     found = [each for each in encoded_constants(onnx.load(path)) if each.encoding != "dense"]
@@ -192,6 +193,19 @@ def test_weights_that_are_computed_already_are_left_alone(teacher, inputs):
     nn.utils.parametrizations.weight_norm(teacher.last[0])
     result = applied("cluster", teacher, Context(inputs))
     assert result.metrics["kept_whole"] == {"last.0": "it is computed by _WeightNorm already"}
+
+
+def test_a_layer_is_encoded_in_two_steps_and_the_first_result_is_not_changed():
+    """torch adds the second weight to the class of the layer, which its copies share."""
+    x = (Input(name="x", shape=(1, 5, 32)),)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.LSTM(32, 32, batch_first=True)).eval()
+    first = applied("cluster", net, Context(x), skip=("0.weight_hh_l0",)).module
+    want = outputs(first[0], random_inputs(x))[0]
+    second = applied("cluster", first, Context(x)).module
+    assert list(forms(second)) == ["0.weight_ih_l0", "0.weight_hh_l0"]
+    assert list(forms(first)) == ["0.weight_ih_l0"]
+    assert torch.equal(outputs(first[0], random_inputs(x))[0], want)
 
 
 def test_frozen_weights_stay_frozen(teacher, data, inputs):

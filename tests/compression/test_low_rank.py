@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from edgepack.compression import low_rank
@@ -105,10 +104,8 @@ class ReadsWeights(nn.Module):
 def test_errors_say_what_to_do():
     context = Context((Input(name="x", shape=(1, 16)),))
     module = nn.Sequential(nn.Linear(16, 16))
-    for options, got in (({}, "macs$"), ({"rank": 2, "energy": 0.5}, "macs, got rank and energy")):
-        with pytest.raises(
-            ValidationError, match=f"(?m)expected exactly one of rank, energy, {got.rstrip('$')}"
-        ):
+    for options, got in (({}, "macs"), ({"rank": 2, "energy": 0.5}, "macs, got rank and energy")):
+        with pytest.raises(InputError, match=f"expected one of rank, energy and {got}"):
             apply(module, context, **options)
     with pytest.raises(InputError, match="no layer of which a lower rank saves") as caught:
         apply(module, context, rank=12)

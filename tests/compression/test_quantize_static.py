@@ -31,7 +31,7 @@ def context(inputs, data):
     return Context(inputs, data)
 
 
-@pytest.mark.parametrize("calibration", ["minmax", "entropy", "percentile"])
+@pytest.mark.parametrize("calibration", ["minmax", "entropy", "percentile", "mse"])
 @pytest.mark.parametrize("activations", ["uint8", "int8"])
 def test_every_calibration_keeps_accuracy(model, context, tmp_path, calibration, activations):
     data = context.data
@@ -42,6 +42,7 @@ def test_every_calibration_keeps_accuracy(model, context, tmp_path, calibration,
     assert evaluate(out, data.x_test, data.y_test) >= evaluate(model, data.x_test, data.y_test) - 0.02
     assert metrics == {
         "samples": 128,
+        "calibrated_on": "samples",
         "size": [model.stat().st_size, out.stat().st_size],
         "quantized": 7,
         "float": 0,

@@ -86,7 +86,10 @@ compress:
 targets:
   - target: arm64
 """
-REQUIRED = {"low-rank": ", rank: 2"}  # options of methods, with those that are lists
+REQUIRED = {
+    "low-rank": ", rank: 2",
+    "prune-layers": ", count: 1, blocks: [a, b]",
+}  # options of methods, with those that are lists
 STEPS = [
     STEP.replace("NAME", f"{name}{REQUIRED.get(name, '')}")
     for name, method in BUILT_IN.items()

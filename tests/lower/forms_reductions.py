@@ -100,7 +100,8 @@ def normalisations() -> Iterator[Form]:
         if dtype != "float64":  # no reference
             yield Form("LRN", (x,), {"size": 3})
         yield Form("LpNormalization", (x,))
-        yield Form("MeanVarianceNormalization", (x,))
+        if dtype not in {"float16", "bfloat16"}:  # ONNX's inference of types refuses its own definition
+            yield Form("MeanVarianceNormalization", (x,))
     x32 = some("float32", 2, 3, 4)
     c = [Fixed(some("float32", 3, low=0.5)) for _ in range(4)]
     yield Form("BatchNormalization", (x32, *c), {}, 15)

@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError, InputError, ModelProblem, UnsupportedError
 from edgepack.lower import compile_model
+from edgepack.lower.host import open_on_host
 from edgepack.lower.onnx.frontend import import_model
 from edgepack.onnxfile import canonicalise, load_onnx
 from edgepack.onnxfile.importing import fit_model
@@ -27,7 +28,8 @@ MERGED = 40  # forms per build
 def reference(form: Form, path) -> list[np.ndarray] | None:
     """Save the form's model, its outputs typed, and return its results; None if no runtime computes it.
 
-    Those of onnxruntime, or of ONNX's reference implementation for forms that onnxruntime lacks.
+    Those of onnxruntime, or of ONNX's reference implementation for valid forms that onnxruntime lacks. Results without
+    elements do not count: the import refuses such outputs.
     """
     model = form.model()
     onnx.save(model, path)
@@ -37,9 +39,12 @@ def reference(form: Form, path) -> list[np.ndarray] | None:
     except InputError:
         try:
             with np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()):
+                onnx.checker.check_model(model, full_check=True)
                 results = [np.asarray(each) for each in ReferenceEvaluator(model).run(None, feeds)]
         except Exception:  # noqa: BLE001 - it raises errors of all kinds for what it lacks
             return None
+    if not all(result.size for result in results):
+        return None
     for output, result in zip(model.graph.output, results, strict=True):
         if not output.type.tensor_type.HasField("shape"):
             kind = helper.np_dtype_to_tensor_dtype(result.dtype)
@@ -75,7 +80,6 @@ def run(models: Mapping[str, onnx.ModelProto], feeds: Mapping[str, Mapping[str, 
 
 def _run_merged(models, feeds, folder):
     import tvm
-    from tvm import relax
 
     merged = _merge(models)
     path = folder / "merged.onnx"
@@ -86,9 +90,9 @@ def _run_merged(models, feeds, folder):
         load_target(TARGET),
         folder / f"{next(iter(models))}_{len(models)}_{merged.opset_import[0].version}.so",
     )
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(compiled.path)), tvm.cpu())
+    machine = open_on_host(compiled.path)
     given = {f"{name}_{key}": value for name, each in feeds.items() for key, value in each.items()}
-    results = machine["main"](*[tvm.runtime.tensor(given[value.name]) for value in compiled.inputs])
+    results = machine(*[tvm.runtime.tensor(given[value.name]) for value in compiled.inputs])
     results = [results] if hasattr(results, "numpy") else list(results)
     outputs: dict[str, list[np.ndarray]] = {name: [] for name in models}
     for value, result in zip(merged.graph.output, results, strict=True):

@@ -14,7 +14,8 @@ from edgepack.onnxfile.opset.rules import same
 from edgepack.onnxfile.opset.versions import LOWEST, VERSIONS
 
 EVERY = 8  # of a version's forms, one in so many is compiled always
-REFUSED = {"RoiAlign", "Scan"}  # in mode max; all
+REFUSED = {"Resize": "ONNX and onnxruntime differ", "RoiAlign": "takes the maximum", "Scan": ""}
+"""Operators of which some forms are refused, and words of the reason."""
 
 
 def old_forms(every):
@@ -37,7 +38,12 @@ def check(chosen, folder):
         except InputError:
             continue  # onnxruntime has no kernel for it
         model, problems = imported(path)
-        wrong += [f"{op} at opset {opset}, {form}: {each}" for each in problems if op not in REFUSED]
+        allowed = REFUSED.get(op)
+        wrong += [
+            f"{op} at opset {opset}, {form}: {each}"
+            for each in problems
+            if allowed is None or allowed not in each.why
+        ]
         if model is not None:
             name = f"f{number}"
             (sample,) = made_up(path, model_inputs(model), 1)
@@ -58,5 +64,6 @@ def test_some_forms_of_old_opsets_are_compiled_as_onnxruntime_computes_them(tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_all_forms_of_old_opsets_are_compiled_as_onnxruntime_computes_them(tmp_path):
     check(list(old_forms(1)), tmp_path)

@@ -12,8 +12,9 @@ from onnx import helper, numpy_helper
 from edgepack.config.target import load_target
 from edgepack.export import to_onnx
 from edgepack.export.reference import run_onnx
-from edgepack.lower import compile_model
-from edgepack.schedules.recurrent.kernel import build_kernel
+from edgepack.lower import compile_model, tuning_tasks
+from edgepack.lower.host import open_on_host
+from edgepack.schedules.recurrent.kernel import build_kernel, layer_of
 from edgepack.schedules.recurrent.layer import Activation, LayerDirection, RecurrentLayer
 from edgepack.schedules.recurrent.loops import Vectors
 from edgepack.spec import Input
@@ -22,17 +23,16 @@ from edgepack.spec import Input
 def run_compiled(path, feeds, folder, target="x86-64-v3"):
     """Compile a model and run it with TVM; returns its outputs."""
     import tvm
-    from tvm import relax
 
     compiled = compile_model(path, load_target(target), folder / f"{path.stem}.so")
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(compiled.path)), tvm.cpu())
-    results = machine["main"](*[tvm.runtime.tensor(feeds[value.name]) for value in compiled.inputs])
+    machine = open_on_host(compiled.path)
+    results = machine(*[tvm.runtime.tensor(feeds[value.name]) for value in compiled.inputs])
     return [each.numpy() for each in ([results] if hasattr(results, "numpy") else results)]
 
 
 @pytest.mark.parametrize("operator", ["LSTM", "GRU", "RNN"])
 def test_a_layer_with_the_batch_first_is_the_same_layer(operator, tmp_path):
-    """onnxruntime does not have it, and ONNX's reference has it in one direction without options."""
+    """onnxruntime does not have it: the reference runs it as a layer with the time first."""
     options = {"direction": "bidirectional", "state": "hc", "lengths": np.array([5, 2], "int32")}
     usual, other = recurrent(operator, **options), recurrent(operator, layout=1, **options)
     swapped = list(other.inputs)
@@ -42,9 +42,11 @@ def test_a_layer_with_the_batch_first_is_the_same_layer(operator, tmp_path):
     want = reference(usual, tmp_path / "usual.onnx")
     onnx.save(_typed(other, [each.dtype for each in want]), tmp_path / "other.onnx")
     got = run_compiled(tmp_path / "other.onnx", other.feeds(), tmp_path)
+    again = run_onnx(tmp_path / "other.onnx", other.feeds())
     axes = [(2, 0, 1, 3), (1, 0, 2), (1, 0, 2)]
-    for theirs, ours, order in zip(want, got, axes, strict=False):
+    for theirs, ours, rewritten, order in zip(want, got, again, axes, strict=False):
         np.testing.assert_allclose(ours, theirs.transpose(order), atol=1e-6)
+        np.testing.assert_array_equal(rewritten, theirs.transpose(order))
 
 
 def _typed(form, dtypes):
@@ -198,3 +200,15 @@ def test_code_does_not_grow_with_the_sequence_nor_with_whole_tiles():
     assert size(steps=1000) == size(steps=10)
     assert size(hidden=1600) == size(hidden=16)
     assert size(hidden=1615) < 6 * size(hidden=16)
+
+
+def test_what_has_no_blocks_is_not_tuned(tmp_path):
+    form = recurrent("GRU")
+    reference(form, tmp_path / "f.onnx")
+    functions = [
+        function
+        for task in tuning_tasks(tmp_path / "f.onnx", load_target("x86-64-v3"))
+        for function in task.mod.functions.values()
+    ]
+    assert functions
+    assert all(layer_of(function) is None for function in functions)

@@ -156,6 +156,13 @@ CASES |= {
         ],
         outputs=[value("y", (2, 1))],
     ),
+    "the scales of groups": lambda: model(
+        [node("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2, epsilon=0.1)],
+        inputs=[value("x", (2, 4, 3))],
+        outputs=[value("y", (2, 4, 3))],
+        weights={"s": np.array([1, 2], "float32"), "b": np.array([3, 4], "float32")},
+        opset=18,
+    ),
     "a dead node of another domain": lambda: model(
         [node("Relu", ["x"], ["y"]), node("Normalizer", ["x"], ["d"], domain="ai.onnx.ml", norm="L2")],
         imports=[("ai.onnx.ml", 3)],

@@ -44,6 +44,19 @@ def test_what_earlier_runs_reached_is_no_gain_of_this_one():
     assert task.settled(1)
 
 
+def test_a_search_that_fails_inside_tvm_ends_and_is_reported(caplog):
+    class Broken:
+        def generate_measure_candidates(self):
+            raise RuntimeError("parallel_for_dynamic error with\nCheck failed: sizes differ")
+
+    task = kernel(name="group_norm")
+    task.context = Broken()
+    assert task.generate(4) == []
+    assert task.exhausted
+    assert "group_norm" in caplog.text
+    assert "sizes differ" in caplog.text
+
+
 @given(st.lists(st.floats(1e-6, 10), min_size=1, max_size=12))
 def test_kernels_left_out_for_their_size_take_little_of_the_model(seconds):
     tasks = [kernel(str(number), each) for number, each in enumerate(seconds)]

@@ -108,7 +108,7 @@ class Folder:
     def _chains(self, node: "onnx.NodeProto | None") -> list[_Chain]:
         """The operators that end in a node: it alone, with the one before it, and so on."""
         found: list[_Chain] = []
-        chain = None if node is None else self._read(node)
+        chain: _Chain | str | None = None if node is None else self._read(node)
         while isinstance(chain, _Chain) and len(found) < _DEPTH:
             found.append(chain)
             chain = self._extended(chain)

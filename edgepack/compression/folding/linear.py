@@ -175,8 +175,9 @@ def _convolved(first: Linear, second: Linear) -> Linear | str:
     units = [step // wide if prod(first.kernel) > 1 else 1 for step, wide in zip(steps, spread, strict=True)]
     kernel = [k1 + (k2 - 1) * unit for k1, k2, unit in zip(first.kernel, second.kernel, units, strict=True)]
     weight = np.zeros((second.weight.shape[0], first.weight.shape[1], *kernel))
-    for tap in product(*map(range, second.kernel)):
-        part = np.tensordot(second.weight[(slice(None), slice(None), *tap)], first.weight, axes=1)
+    flat = second.weight.reshape(*second.weight.shape[:2], -1)
+    for number, tap in enumerate(product(*map(range, second.kernel))):
+        part = np.tensordot(flat[:, :, number], first.weight, axes=1)
         place = tuple(
             slice(t * unit, t * unit + k1) for t, unit, k1 in zip(tap, units, first.kernel, strict=True)
         )

@@ -105,13 +105,13 @@ def _product(
     if weight is None or weight.ndim != _MATRIX or rank < _MATRIX or attributes.get("transA", 0):
         return None
     weight = weight.T if attributes.get("transB", 0) else weight
-    bias: np.ndarray | None = np.zeros(weight.shape[1])
+    bias: np.ndarray = np.zeros(weight.shape[1])
     if len(node.input) > _MATRIX and node.input[2]:
         given = array(node.input[2], constants)
         if (
             given is None
             or given.size not in (1, weight.shape[1])
-            or given.shape[-1:] not in ((), (1,), weight.shape[1:])
+            or given.shape[-1:] not in ((), (given.size,))
         ):
             return None
         bias = np.broadcast_to(given.reshape(-1), weight.shape[1:]) * attributes.get("beta", 1.0)

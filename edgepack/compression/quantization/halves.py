@@ -2,7 +2,7 @@
 
 import graphlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -39,8 +39,16 @@ class Stored:
     kept_whole: dict[str, str] = field(default_factory=dict)
 
 
-def store_halves(model: "onnx.ModelProto", half: Half, kept: Mapping[str, WeightConstant]) -> Stored:
-    """Store, in place, the float32 constants of the graph in 16 bits, except those of the layers of ``kept``."""
+def store_halves(
+    model: "onnx.ModelProto",
+    half: Half,
+    kept: Mapping[str, WeightConstant],
+    only: Collection[str] | None = None,
+) -> Stored:
+    """Store, in place, the float32 constants of the graph in 16 bits, except those of the layers of ``kept``.
+
+    If ``only`` is given, other constants are left out.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -54,6 +62,8 @@ def store_halves(model: "onnx.ModelProto", half: Half, kept: Mapping[str, Weight
     for tensor in graph.initializer:
         name = tensor.name
         if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < SMALLEST:
+            continue
+        if only is not None and name not in only:
             continue
         if name in kept or name.rpartition(".")[0] in layers or name in scales or name in outputs:
             continue

@@ -22,7 +22,7 @@ _STRETCH = (-0.1, 1.1)  # of the sigmoid, so that it reaches 0 and 1: AdaRound's
 _BETA = (20.0, 2.0)  # of the regulariser that pushes each weight to one of its neighbours, annealed
 _REGULARISED = 0.01  # its weight, relative to the error of rounding to the nearest
 _WARM_UP = 0.2  # share of the iterations without it
-_RATE = 0.01
+_RATE = 0.02
 
 
 def output_error(difference: "np.ndarray", moments: Moments) -> float:

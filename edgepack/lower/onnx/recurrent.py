@@ -18,7 +18,7 @@ _USUAL: dict[Kind, tuple[str, ...]] = {
 
 
 def convert_recurrent(builder: Any, operator: str, inputs: Any, attributes: Any) -> Any:
-    """Import an LSTM, GRU or RNN; returns a Relax tuple of its outputs, all that ONNX defines.
+    """Import an LSTM, GRU or RNN with the time first; returns a Relax tuple of its outputs, all that ONNX defines.
 
     Args:
         builder: TVM's block builder.
@@ -37,18 +37,14 @@ class _Importer:
     def __init__(self, builder: Any, kind: Kind, inputs: Any, attributes: Any) -> None:
         self._builder, self._kind, self._attributes = builder, kind, attributes
         x, weights, recurrent, bias = (inputs[i] for i in range(4))
-        self._batch_first = bool(attributes.get("layout", 0))
-        self._x = self._batch_and_time(x, (1, 0, 2))
-        self._weights, self._recurrent, self._bias = weights, recurrent, bias
+        self._x, self._weights, self._recurrent, self._bias = x, weights, recurrent, bias
         self._lengths = inputs[4]
         self._peepholes = None
         states = {"h0": inputs[5]}
         if kind == "LSTM":
             states["c0"], self._peepholes = inputs[6], inputs[7]
         self._states = {
-            name: self._batch_and_time(state, (1, 0, 2))
-            for name, state in states.items()
-            if state is not None and not _is_all(state, 0)
+            name: state for name, state in states.items() if state is not None and not _is_all(state, 0)
         }
         self._steps, self._batch, _ = _shape(self._x)
         self._ways, _, self._hidden = _shape(recurrent)
@@ -73,10 +69,8 @@ class _Importer:
         types = [relax.TensorType(shape, dtype) for shape, dtype in layer.outputs().values()]
         given = [operands[name] for name in layer.inputs()]
         results = self._builder.emit(relax.call_tir(function, given, types))
-        outputs = [self._builder.emit(relax.TupleGetItem(results, i)) for i in range(len(types) - 1)]
-        orders = ((2, 0, 1, 3), (1, 0, 2), (1, 0, 2))
         return relax.Tuple(
-            [self._batch_and_time(each, order) for each, order in zip(outputs, orders, strict=False)]
+            [self._builder.emit(relax.TupleGetItem(results, i)) for i in range(len(types) - 1)]
         )
 
     def _layer(self, given: frozenset[str]) -> RecurrentLayer:
@@ -152,10 +146,6 @@ class _Importer:
     @property
     def _accumulator(self) -> str:
         return "float64" if _dtype(self._x) == "float64" else "float32"
-
-    def _batch_and_time(self, value: Any, order: Sequence[int]) -> Any:
-        """Exchange the batch with the axis before it, where the layer has the batch first."""
-        return self._op("permute_dims", value, order) if self._batch_first and value is not None else value
 
     def _reshape(self, value: Any, shape: Sequence[int]) -> Any:
         return None if value is None else self._op("reshape", value, shape)

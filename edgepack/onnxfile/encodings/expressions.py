@@ -85,7 +85,7 @@ def expression(value: "onnx_ir.Value | None", operators: Iterable[str]) -> Expre
 
 
 def extended(decoded: Decoding, until: "onnx_ir.Node | None" = None) -> Decoding:
-    """Add the nodes that follow and only rearrange, scale or shift the decoded tensor by smaller constants.
+    """Add the nodes that follow and only rearrange, dequantize, scale or shift the decoded tensor by smaller constants.
 
     It ends before the node ``until``.
     """
@@ -105,9 +105,11 @@ def extended(decoded: Decoding, until: "onnx_ir.Node | None" = None) -> Decoding
                 return decoded
             others += [each for each in operand.constants if each not in others]
             nodes += [each for each in operand.nodes if each not in nodes]
-        longer = Decoding(
-            decoded.encoding, tuple(others), (*nodes, node), shape, decoded.dtype, decoded.itemsize
+        scale = node.inputs[1] if node.op_type == "DequantizeLinear" else None
+        kind, size = (
+            (decoded.dtype, decoded.itemsize) if scale is None else (dtype_of(scale), itemsize(scale))
         )
+        longer = Decoding(decoded.encoding, tuple(others), (*nodes, node), shape, kind, size)
         if longer.stored_bytes >= longer.dense_bytes:
             return decoded
         decoded = longer
@@ -119,8 +121,8 @@ def _next(decoded: Decoding) -> "onnx_ir.Node | None":
     if len(uses) != 1 or decoded.output.is_graph_output():
         return None
     (use,) = uses
-    known = use.node.op_type in LAYOUT | {"Add", "Mul", "Sub"} and use.node.domain in STANDARD
-    return use.node if known else None
+    known = use.node.op_type in LAYOUT | {"Add", "DequantizeLinear", "Mul", "Sub"}
+    return use.node if known and use.node.domain in STANDARD else None
 
 
 def is_constant(value: "onnx_ir.Value | None") -> bool:

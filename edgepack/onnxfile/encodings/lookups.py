@@ -31,6 +31,7 @@ _HASH = LAYOUT | {
 }  # fmt: skip
 _JOINED = PARAMETER | {"Concat"}  # a table, and a zero for pruned weights
 _SIGNED = _JOINED | {"Neg"}  # a table and its negative, where hashes decide on the sign, too
+_INTEGERS = ("int8", "uint8")
 _SEEDS = 8  # elements of a constant in a hash, at most
 
 OPERATORS = _HASH | _SIGNED
@@ -40,8 +41,9 @@ OPERATORS = _HASH | _SIGNED
 def codebook(node: "onnx_ir.Node") -> Decoding | None:
     """``table[codes]``: a lookup along the first axis, where codes and table are smaller than the decoded constant.
 
-    Rows of the table are scalars (``codebook``), or vectors of weights (``vector-codebook``). Codes may be cast first,
-    because Gather does not accept types below 32 bits, or unpacked. A constant lookup that is not smaller (positions,
+    Rows of the table are scalars (``codebook``), or vectors of weights (``vector-codebook``); they may be 8-bit integers
+    that are dequantized afterwards. Codes may be cast first, because Gather does not accept types below 32 bits, or
+    unpacked. A constant lookup that is not smaller (positions,
     with one table row each) is not an encoding.
     """
     if _axis(node) != 0:
@@ -50,7 +52,9 @@ def codebook(node: "onnx_ir.Node") -> Decoding | None:
     rows = expression(table, _JOINED)
     codes = integers(indices)
     shape = None if table is None else static_shape(table)
-    if table is None or rows is None or codes is None or not shape or not is_float(dtype(table)):
+    if table is None or rows is None or codes is None or not shape:
+        return None
+    if not is_float(dtype(table)) and dtype(table) not in _INTEGERS:
         return None
     decoded = _decoded_shape(node, codes, shape)
     if decoded is None:

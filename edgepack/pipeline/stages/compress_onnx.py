@@ -1,7 +1,9 @@
 """``compress`` after the export: one compression step of a candidate on the .onnx file."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import SerializeAsAny
@@ -10,7 +12,7 @@ from edgepack.compression import Context, OnnxMethod, Step
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.pipeline.candidates import method_of
 from edgepack.pipeline.contract import ModelStage
-from edgepack.pipeline.figures import StepFigures
+from edgepack.pipeline.figures import SOURCE, StepFigures
 from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages import onnx_models, torch_models
 from edgepack.pipeline.stages.samples import of_source, samples, samples_for, source_outputs, unlabelled
@@ -34,6 +36,7 @@ class OnnxStepSpec(Spec):
     samples: str | None = None
     metric: Metric = Metric()
     lanes: int | None = None  # of the targets, if the result depends on them
+    source: str | None = None  # of the original model, if the step needs it
 
 
 class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
@@ -49,7 +52,7 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
             (*onnx_models.TOOLS, *method.tools()),
             (*onnx_models.SOURCES, *_SOURCES, *method.code()),
         )
-        if method.files(spec.step):  # files may be modules and their weights
+        if method.files(spec.step) or spec.source:  # files may be modules and their weights
             tools += torch_models.TOOLS
             sources += (*torch_models.SOURCES, *torch_models.any_rebuilt().sources)
         return Ingredients(tuple(dict.fromkeys(tools)), tuple(dict.fromkeys(sources)))
@@ -69,12 +72,21 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
         metric = recipe.scored_by
         own = samples_for(method, step, recipe.samples, metric)
         lanes = at.plan.lanes if method.by_target(step) else None
+        source = recipe.model.source if any(need.kind == "teacher" for need in method.needs(step)) else None
         spec = OnnxStepSpec(
-            inputs=at.inputs, data=recipe.data, samples=own, step=step, metric=metric, lanes=lanes
+            inputs=at.inputs,
+            data=recipe.data,
+            samples=own,
+            step=step,
+            metric=metric,
+            lanes=lanes,
+            source=source,
         )
         files = {**at.files.data, **(at.files.samples if own else {}), "onnx": at.artifacts["onnx"]}
         files |= {**at.files.metric, **of_source(at.artifacts)}
         files |= step_inputs(method.files(step), at.plan.base)
+        if source is not None:
+            files |= {**at.files.code, "teacher": at.artifacts[SOURCE]}
         return Request(spec, files, at.candidate.labels[number], aliases=(step.method,))
 
     def run(self, work: Work[OnnxStepSpec, Resources]) -> StageResult[StepFigures]:
@@ -96,7 +108,38 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
             source_outputs=source_outputs(work.inputs),
             lanes=work.spec.lanes or 1,
         )
-        metrics = method.apply(work.inputs["onnx"], out, work.spec.step, context)
+        source = work.spec.source
+        if source is not None:
+            context = replace(
+                context,
+                teacher=lambda: torch_models.restore_module(source, base, work.inputs["teacher"]).module,
+            )
+        metrics = method.apply(_dense(work.inputs["onnx"], work.scratch), out, work.spec.step, context)
+        _store_sparse(out)
         facts = onnx_models.facts(out, context.evaluation)
         figures = StepFigures.of_step(method.name, "onnx", metrics, facts)
         return StageResult(figures, {"onnx": Output(out, "onnx", f"{method.name}.onnx")})
+
+
+def _dense(path: Path, scratch: Path) -> Path:
+    """The file with plain constants in place of sparse blocks: methods read weights, and change them."""
+    from edgepack.onnxfile import load_onnx, save_onnx
+    from edgepack.onnxfile.sparse_blocks import restore_dense
+
+    model = load_onnx(path)
+    dense = restore_dense(model)
+    if dense is model:
+        return path
+    save_onnx(dense, scratch / "dense.onnx")
+    return scratch / "dense.onnx"
+
+
+def _store_sparse(path: Path) -> None:
+    """Store weights with many zeros in sparse blocks."""
+    from edgepack.onnxfile import load_onnx, save_onnx
+    from edgepack.onnxfile.sparse_blocks import store_sparse
+
+    model = load_onnx(path)
+    sparse = store_sparse(model)
+    if sparse is not model:
+        save_onnx(sparse, path)

@@ -62,6 +62,7 @@ REWRITES: Mapping[str, tuple[Rewrite, ...]] = {
     "LRN": (reductions.rewrite_lrn,),
     "MaxPool": (windows.rewrite_automatic_padding, windows.rewrite_max_pool),
     "OneHot": (selecting.rewrite_one_hot,),
+    "Pad": (selecting.rewrite_pad,),
     "Pow": (elementwise.rewrite_pow,),
     "QLinearConv": (quantized.rewrite_qlinear_conv,),
     "QLinearMatMul": (quantized.rewrite_qlinear_matmul,),

@@ -86,3 +86,16 @@ def rewrite_top_k(node: Node, patch: Patch) -> list[str] | None:
     results = patch.again(node.proto, *node.proto.input)
     set_attributes(patch.nodes[-1], sorted=None)
     return results
+
+
+def rewrite_pad(node: Node, patch: Patch) -> list[str] | None:
+    """Pad with a value that is computed at run time: with zeros, then with the value where a padded mask is 0."""
+    kind = node.input_type(0)
+    computed = node.input(2) and node.constant(2) is None
+    if kind is None or not computed or node.attribute("mode", b"constant") not in (b"constant", "constant"):
+        return None
+    inside = patch.op("Expand", patch.constant([1.0], "float32"), patch.constant(list(kind[1]), "int64"))
+    rest = node.proto.input[3:]
+    padded = patch.op("Pad", node.input(0), node.input(1), "", *rest)
+    mask = patch.cast(patch.op("Pad", inside, node.input(1), "", *rest), "bool")
+    return [patch.op("Where", mask, padded, node.input(2))]
