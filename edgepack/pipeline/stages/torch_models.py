@@ -164,7 +164,8 @@ def facts(
     counts = count_module(module, example_inputs(inputs))
     return ModelFacts(
         parameters=counts.parameters,
+        nonzeros=counts.nonzeros,
         macs=counts.macs,
         size=files["checkpoint"].path.stat().st_size,
-        accuracy=None if evaluation is None else evaluation.value(evaluated_outputs(module, evaluation)),
+        score=None if evaluation is None else evaluation.score(evaluated_outputs(module, evaluation)),
     )
