@@ -16,7 +16,6 @@ from edgepack.compression.channel_choice import PruneChannels
 from edgepack.compression.context import Context, StepFile
 from edgepack.compression.lessons import Lessons, lessons
 from edgepack.compression.method import Need, Step, TorchMethod, TorchResult, Trait, require_consistent
-from edgepack.compression.prune_channels import METHOD as PRUNE
 from edgepack.compression.prune_channels import apply as prune
 from edgepack.compression.selection import select
 from edgepack.errors import InputError
@@ -354,15 +353,21 @@ METHOD = TorchMethod(
     conflicts=_conflicts,
     destroys=_destroys,
     distributions=("torch", "numpy"),
-    sources=tuple(
-        dict.fromkeys(
-            (
-                "compression/distill.py",
-                "compression/lessons.py",
-                "compression/selection.py",
-                "torchnet/teaching.py",
-                *(str(part) for part in PRUNE.on("torch").code()),
-            )
-        )
+    sources=(
+        "compression/calibration.py",
+        "compression/channel_choice.py",
+        "compression/distill.py",
+        "compression/feeding.py",  # imported by prune_channels.py, as its other parts for .onnx files
+        "compression/importance.py",
+        "compression/lessons.py",
+        "compression/onnx_channels",
+        "compression/prune_channels.py",
+        "compression/prune_onnx_channels.py",
+        "compression/ranking.py",
+        "compression/selection.py",
+        "compression/widths.py",
+        "onnxfile",
+        "torchnet/channels",
+        "torchnet/teaching.py",
     ),
 )
