@@ -31,7 +31,8 @@ data:
     preprocess: {crop: [8, 8], mean: [0.5], std: [0.5]}
 compress:
   - {method: prune-channels, ratio: 0.5, skip: [a, b], fine_tune: {epochs: 1}}
-  - {method: quantize-static, skip: [a, b]}
+  - {method: quantize-static, skip: [a, b], mixed: {precisions: [int16, fp32]}}
+robustness: {severities: [1, 3]}
 tune: {trials: 1}
 bench: {runs: 10}
 gates: {parity: 0.1}
@@ -87,13 +88,19 @@ targets:
   - target: arm64
 """
 REQUIRED = {
+    "distill": ", teachers: [{weight: 1}], features: [{student: a}], attention: [{student: a}]",
     "low-rank": ", rank: 2",
+    "prune-blocks": ", ratio: 0.5, block: [4, 4]",
+    "prune-weights": ", pattern: [2, 4]",
     "prune-layers": ", count: 1, blocks: [a, b]",
 }  # options of methods, with those that are lists
 STEPS = [
-    STEP.replace("NAME", f"{name}{REQUIRED.get(name, '')}")
+    STEP.replace(
+        "NAME, skip: [a, b]",
+        f"{name}{', skip: [a, b]' * ('skip' in method.spec.model_fields)}{REQUIRED.get(name, '')}",
+    )
     for name, method in BUILT_IN.items()
-    if f"method: {name}," not in RECIPE and "skip" in method.spec.model_fields
+    if f"method: {name}," not in RECIPE and (name in REQUIRED or "skip" in method.spec.model_fields)
 ]
 DEVICES = "edgepack: 1\ndevices:\n  pi: {host: pi, target: rpi4}\n"
 
@@ -282,10 +289,10 @@ def test_the_words(home):
         ]
 
     assert said("devices: [virtual:arm64, virtual:rpi4]", "devices: []") == [
-        "20:14: `devices` is an empty list; remove it if there is nothing to list"
+        "21:14: `devices` is an empty list; remove it if there is nothing to list"
     ]
     assert said("    tune: {trials: 2}", "    tune: {}") == [
-        "21:11: `tune` is an empty block; remove it if there is nothing to set"
+        "22:11: `tune` is an empty block; remove it if there is nothing to set"
     ]
     assert said("gates: {parity: 0.1}", "gates:") == [
         "17:7: expected a mapping of keys to values, got nothing"
