@@ -32,7 +32,6 @@ data:
 compress:
   - {method: prune-channels, ratio: 0.5, skip: [a, b], fine_tune: {epochs: 1}}
   - {method: quantize-static, skip: [a, b], mixed: {precisions: [int16, fp32]}}
-robustness: {severities: [1, 3]}
 tune: {trials: 1}
 bench: {runs: 10}
 gates: {parity: 0.1}
@@ -90,9 +89,9 @@ targets:
 REQUIRED = {
     "distill": ", teachers: [{weight: 1}], features: [{student: a}], attention: [{student: a}]",
     "low-rank": ", rank: 2",
-    "prune-blocks": ", ratio: 0.5, block: [4, 4]",
-    "prune-weights": ", pattern: [2, 4]",
+    "prune-blocks": ", ratio: 0.5, block: [8, 4]",
     "prune-layers": ", count: 1, blocks: [a, b]",
+    "prune-weights": ", pattern: [2, 4]",
 }  # options of methods, with those that are lists
 STEPS = [
     STEP.replace(
@@ -102,6 +101,7 @@ STEPS = [
     for name, method in BUILT_IN.items()
     if f"method: {name}," not in RECIPE and (name in REQUIRED or "skip" in method.spec.model_fields)
 ]
+STEPS[0] = STEPS[0].replace("compress:", "robustness: {severities: [1, 2]}\ncompress:")
 DEVICES = "edgepack: 1\ndevices:\n  pi: {host: pi, target: rpi4}\n"
 
 # What may stand empty, with the reason; everything else may not.
@@ -289,10 +289,10 @@ def test_the_words(home):
         ]
 
     assert said("devices: [virtual:arm64, virtual:rpi4]", "devices: []") == [
-        "21:14: `devices` is an empty list; remove it if there is nothing to list"
+        "20:14: `devices` is an empty list; remove it if there is nothing to list"
     ]
     assert said("    tune: {trials: 2}", "    tune: {}") == [
-        "22:11: `tune` is an empty block; remove it if there is nothing to set"
+        "21:11: `tune` is an empty block; remove it if there is nothing to set"
     ]
     assert said("gates: {parity: 0.1}", "gates:") == [
         "17:7: expected a mapping of keys to values, got nothing"
