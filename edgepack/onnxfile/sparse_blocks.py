@@ -273,9 +273,9 @@ def restore_dense(model: "onnx.ModelProto") -> "onnx.ModelProto":
     inner = {str(node.name) for nodes in found for node in nodes}
     wanted = [str(nodes[-1].outputs[0].name) for nodes in found]
     values = _computed(copy, inner, wanted)
-    nodes = [node for node in copy.graph.node if node.name not in inner or not set(node.output) & set(wanted)]
+    rest = [node for node in copy.graph.node if node.name not in inner or not set(node.output) & set(wanted)]
     del copy.graph.node[:]
-    copy.graph.node.extend(nodes)
+    copy.graph.node.extend(rest)
     copy.graph.initializer.extend(
         numpy_helper.from_array(value, name) for name, value in zip(wanted, values, strict=True)
     )
