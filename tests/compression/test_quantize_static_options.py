@@ -223,6 +223,19 @@ def test_sensitive_layers_are_kept_until_the_noise_is_low(odd, tmp_path, samples
         assert kinds[stored] == {"int16": "int8", "fp16": "float16", "fp32": "float32"}[kind]
 
 
+def test_sensitive_layers_are_skipped(odd, tmp_path, samples):
+    context = Context(X, samples=samples)
+    options = step(per_channel=False, skip=25.0)
+    metrics = quantize_static.apply(odd, tmp_path / "q.onnx", options, context)
+    assert metrics["kept_whole"]
+    assert all("the limit is 25.0 dB" in why for why in metrics["kept_whole"].values())
+    assert metrics["float"] == len(metrics["kept_whole"])
+    names = tensors(tmp_path / "q.onnx")
+    assert all(name in names for name in metrics["kept_whole"])
+    everything = quantize_static.apply(odd, tmp_path / "a.onnx", step(skip="auto"), context)
+    assert everything["quantized"] + everything["float"] == 7
+
+
 def test_mixed_precision_follows_the_metric_on_the_training_split(model, context, data, tmp_path):
     mixed = {"drop": 0.0, "precisions": ("fp32",)}
     metrics = quantize_static.apply(model, tmp_path / "q.onnx", step(mixed=mixed), context)["mixed"]
