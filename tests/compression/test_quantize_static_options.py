@@ -262,7 +262,8 @@ def test_without_samples_inputs_are_made_from_batch_normalisation(model, data, i
         quantize_static.apply(model, tmp_path / "n.onnx", options, Context(inputs))
 
 
-def test_weights_of_recurrent_layers_are_int8(tmp_path):
+@pytest.mark.parametrize("activations", ["uint8", "uint16"])
+def test_weights_of_recurrent_layers_and_embeddings_have_8_bits(tmp_path, activations):
     class Text(nn.Module):
         def __init__(self):
             super().__init__()
@@ -277,14 +278,14 @@ def test_weights_of_recurrent_layers_are_int8(tmp_path):
     torch.manual_seed(0)
     path = to_onnx(Text().eval(), inputs, tmp_path / "m.onnx")
     samples = {"ids": np.random.default_rng(0).integers(0, 40, (16, 1, 7))}
-    metrics = quantize_static.apply(
-        path, tmp_path / "q.onnx", step(samples=16), Context(inputs, samples=samples)
-    )
+    options = step(samples=16, activations=activations)
+    metrics = quantize_static.apply(path, tmp_path / "q.onnx", options, Context(inputs, samples=samples))
     graph = onnx.load(tmp_path / "q.onnx").graph
     (layer,) = [node for node in graph.node if node.op_type == "LSTM"]
     decoded = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
     kinds = tensors(tmp_path / "q.onnx")
     assert {kinds[decoded[name].input[0]].dtype.name for name in layer.input[1:3]} == {"int8"}
+    assert kinds["words.weight_quantized"].dtype.name == "uint8"
     assert metrics["size"][0] > 1.8 * metrics["size"][1]
     feed = {"ids": samples["ids"][0]}
     assert relative_error(run_onnx(tmp_path / "q.onnx", feed)[0], run_onnx(path, feed)[0]) < 0.05

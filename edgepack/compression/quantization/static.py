@@ -105,7 +105,12 @@ class Quantization:
             if kind == _SIXTEEN
         }
         excluded = sorted({*left, *float_nodes})
-        layout = Layout(self.step.activations, excluded, sorted(wide))
+        tables = [
+            name
+            for name, weight in self.found.items()
+            if weight.operator == "Gather" and not set(weight.users) & set(excluded)
+        ]
+        layout = Layout(self.step.activations, excluded, sorted(wide), tables)
         written = canonicalise(write_qdq(self.path, self.ranges, self.rounded, layout))
         self._encode_recurrent(written, set(excluded))
         halves = {name for name, kind in precisions.items() if kind == "fp16"}
