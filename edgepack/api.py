@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgepack.base.temporary import temporary_folder
 from edgepack.engine.events import Listener, ignore
-from edgepack.errors import Problem, UsageError, naming
+from edgepack.errors import Problem, UsageError
 
 if TYPE_CHECKING:
     from edgepack.bundle.manifest import Manifest
@@ -21,11 +20,13 @@ if TYPE_CHECKING:
     from edgepack.lower.deep import Examined
     from edgepack.measuring.measurement import Measurement
     from edgepack.pipeline.device import NamedDevice
+    from edgepack.pipeline.stages.sensitivity import SensitivityFigures
     from edgepack.pipeline.strategy import Strategy
     from edgepack.remote.install import Installed
     from edgepack.remote.virtual import Board
     from edgepack.reporting.document import Report
     from edgepack.selftesting import SelfTest
+    from edgepack.spec.sensitivity import ProbeKind
     from edgepack.toolchain.cubin import CudaKernel
 
 
@@ -131,6 +132,29 @@ def compress(recipe: Path | str, *, fresh: Sequence[str] = (), listener: Listene
     return run_plan(_make_plan(recipe), "evaluate", fresh=fresh, listener=listener)[0]
 
 
+def sensitivity(
+    recipe: Path | str,
+    *,
+    samples: int = 64,
+    probes: "Sequence[ProbeKind]" = (),
+    out: Path | str | None = None,
+    fresh: Sequence[str] = (),
+    listener: Listener = ignore,
+) -> "SensitivityFigures":
+    """Change one layer of a recipe's original model at a time, and compare the outputs for ``samples`` training samples.
+
+    ``probes`` are of ``weights``, ``activations``, ``prune`` and ``rank``, all if empty; ``out`` is an .html or .md file for
+    plots and tables. The result is cached: ``fresh`` may be ``sensitivity``, ``load``, ``train`` or ``all``.
+
+    Raises ConfigError if the recipe has problems, InputError if the model does not run, UsageError for ``samples`` < 1 or
+    an ``out`` that is neither, or cannot be written.
+    """
+    from edgepack.reporting.sensitivity import scan_recipe
+
+    path = None if out is None else Path(out)
+    return scan_recipe(lambda: _make_plan(recipe), samples, probes, path, fresh=fresh, listener=listener)
+
+
 def tune(
     recipe: Path | str,
     *,
@@ -205,34 +229,11 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
         dump: folder to write the module to after each lowering phase.
         listener: called with the events in :mod:`edgepack.engine.events`.
     """
-    from edgepack.base.files import require_writable
-    from edgepack.config.target import load_target
-    from edgepack.engine.events import Advanced
-    from edgepack.export import import_checked, load_onnx, open_batch
-    from edgepack.lower import compile_model
-    from edgepack.reporting.running import release_model
-    from edgepack.tuning import RecordStore, best_records
+    from edgepack.reporting.compiling import compile_path
 
-    path = Path(model)
-    chosen = load_target(target)
-    library = Path(out or f"{path.stem}-{chosen.name}.so")
-    if library.is_dir():
-        raise UsageError("cannot write the library", where=str(library), why="it is a folder")
-    require_writable(library.parent)
-    with temporary_folder(prefix="edgepack-compile-") as folder, naming(folder, path, path):
-        if path.suffix in {".yaml", ".yml"}:
-            onnx = release_model(_make_plan(path), listener)
-        else:
-            onnx = Path(folder, "model.onnx")
-            import_checked(path, open_batch(load_onnx(path)), onnx)
-        return compile_model(
-            onnx,
-            chosen,
-            library,
-            records=best_records(onnx, chosen, RecordStore.of_user(emulated=False)),
-            dump=None if dump is None else Path(dump),
-            progress=lambda text: listener(Advanced(text=text)),
-        )
+    dumped = None if dump is None else Path(dump)
+    library = None if out is None else Path(out)
+    return compile_path(Path(model), lambda: _make_plan(model), target, library, dumped, listener=listener)
 
 
 def cuda_kernels(library: Path | str) -> "tuple[CudaKernel, ...]":

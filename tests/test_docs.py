@@ -22,7 +22,7 @@ IMPORT = re.compile(r"^from (edgepack[\w.]*) import ([\w, ]+)$", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([\w-]+))?\)")
 
 # Files that a guide has its reader write, and in whose package.
-MADE = ("edgepack/compression/prune_weights.py", "targets/NAME.yaml")
+MADE = ("edgepack/compression/zero_weights.py", "targets/NAME.yaml")
 # Names of files that users have, and of an entry-point group.
 NOT_CODE = re.compile(r"edgepack\.(methods|yaml|pth|so|zip|h|io|lock|json)\b")
 

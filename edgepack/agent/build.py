@@ -6,13 +6,12 @@ from ``../lib``, their place in a bundle, so building needs no wheel and ``info`
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 from pathlib import Path
 
 from edgepack.base.paths import cache_dir
 from edgepack.base.temporary import temporary_folder
-from edgepack.errors import EdgepackError
+from edgepack.toolchain.headers import tvm_headers
 from edgepack.toolchain.zig import compile_c
 
 SOURCES = Path(__file__).parent / "src"
@@ -34,7 +33,7 @@ def build_agent(arch: str, libc: str) -> Path:
     (cache_dir() / "agent").mkdir(parents=True, exist_ok=True)
     with temporary_folder(cache_dir() / "agent", "building-") as folder:
         fresh = Path(folder) / "edgepack-agent"
-        flags = (*_WARNINGS, *_OPTIMISE, *_defines(), f"-I{_headers()}", *_LINK)
+        flags = (*_WARNINGS, *_OPTIMISE, *_defines(), f"-I{tvm_headers()}", *_LINK)
         compile_c(sorted(SOURCES.glob("*.c")), fresh, arch, libc, flags)
         fresh.chmod(0o755)
         built.parent.mkdir(exist_ok=True)
@@ -46,7 +45,7 @@ def agent_key(arch: str, libc: str) -> str:
     """The sha256 of the binary's inputs: sources, headers, flags, compiler, target."""
     digest = hashlib.sha256()
     words = (arch, libc, importlib.metadata.version("ziglang"), *_WARNINGS, *_OPTIMISE, *_LINK, *_defines())
-    headers = _headers()
+    headers = tvm_headers()
     files = [*SOURCES.glob("*.[ch]"), headers / "tvm/ffi/c_api.h", headers / "dlpack/dlpack.h"]
     for word in words:
         digest.update(word.encode() + b"\0")
@@ -61,15 +60,3 @@ def _defines() -> tuple[str, ...]:
         f'-DEDGEPACK_VERSION="{version("edgepack")}"',
         f'-DEDGEPACK_TVM_VERSION="{version("apache-tvm")}"',
     )
-
-
-def _headers() -> Path:
-    spec = importlib.util.find_spec("tvm_ffi")  # finds the package without importing it
-    folder = Path(spec.origin).parent / "include" if spec and spec.origin else None
-    if folder is None or not (folder / "tvm/ffi/c_api.h").is_file():
-        raise EdgepackError(
-            "TVM's C headers are not installed",
-            why="no apache-tvm-ffi package in this Python, or one without its include folder",
-            next="reinstall edgepack in this environment: pip install --force-reinstall edgepack",
-        )
-    return folder

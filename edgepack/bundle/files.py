@@ -18,13 +18,14 @@ _SAMPLE = {"input": layout.sample_input, "output": layout.sample_output}
 
 
 def release_files(
-    target: TargetInfo, model: Path, samples: Path, *, runtime: Sequence[str]
+    target: TargetInfo, model: Path, samples: Path, *, weights: Path | None, runtime: Sequence[str]
 ) -> dict[str, Path | bytes]:
     """The files of a bundle by their paths in it.
 
     Args:
         target: the target of the build.
         model: the compiled model, with the file name of its executor.
+        weights: its weights file, if it has one.
         samples: an .npz file with ``input_0``…, ``output_0``…, each ``[N, *shape]``; the first sample is used that has
             an output other than 0, NaN and infinities.
         runtime: names of the runtime libraries the model needs.
@@ -37,6 +38,8 @@ def release_files(
         layout.model(model.name): model,
         layout.AGENT: build_agent(target.abi.arch, target.abi.libc),
     }
+    if weights is not None:
+        files[layout.weights(model.name)] = weights
     files |= {layout.library(name): path for name, path in runtime_libs(target.abi.arch, runtime).items()}
     files |= {layout.example(name): path for name, path in example_files().items()}
     files |= _example(samples)

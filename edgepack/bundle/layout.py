@@ -5,6 +5,8 @@ The examples in a bundle are stand-alone programs that repeat these paths; a tes
 
 from pathlib import PurePosixPath
 
+from edgepack.spec.runtime import WEIGHTS_SUFFIX
+
 MANIFEST = "manifest.json"
 AGENT = "bin/edgepack-agent"
 
@@ -14,6 +16,11 @@ _MODEL, _PROGRAMS, _LIBRARIES, _EXAMPLES, _SAMPLE = "model", "bin", "lib", "exam
 def model(name: str) -> str:
     """The path of the compiled model, whose file name is given by its executor."""
     return f"{_MODEL}/{name}"
+
+
+def weights(name: str) -> str:
+    """The path of the weights file of the compiled model with this file name."""
+    return model(name + WEIGHTS_SUFFIX)
 
 
 def library(name: str) -> str:

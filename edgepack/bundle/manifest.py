@@ -6,7 +6,8 @@ depends on when or where the bundle was built: equal inputs give equal digests.
 
 A manifest of an older version keeps the bytes that it was read from, since serialising it again would change them.
 
-Versions: 1; 2 adds ``constants``, ``executor`` and ``compression[].encodings``, and renames ``variant`` to ``candidate``.
+Versions: 1; 2 adds ``constants``, ``executor`` and ``compression[].encodings``, and renames ``variant`` to ``candidate``;
+3 adds ``constants[].raw_bytes``, and files of weights.
 """
 
 import hashlib
@@ -141,7 +142,7 @@ class Contents(JsonDocument):
     hint = "rebuild the bundle with this edgepack"
 
     kind: Literal["bundle"] = "bundle"
-    edgepack: Literal[2] = Field(default=2, description="Version of the manifest schema.")
+    edgepack: Literal[3] = Field(default=3, description="Version of the manifest schema.")
     name: Name
     version: Version
     candidate: Name = Field(default=RELEASE, description="The candidate that it was built from.")

@@ -10,7 +10,7 @@ import click
 
 from edgepack import __version__
 from edgepack.base.interrupt import terminable
-from edgepack.cli import board, bundle, config, devices, work
+from edgepack.cli import board, bundle, config, devices, sensitivity, work
 from edgepack.cli.console import guard
 
 
@@ -33,6 +33,7 @@ for command in (
     config.doctor,
     work.run,
     work.compress,
+    sensitivity.sensitivity,
     work.tune,
     work.package,
     work.compile_,

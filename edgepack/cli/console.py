@@ -56,7 +56,7 @@ def emit_json(document: dict[str, Any]) -> None:
 def describe_constants(constants: Sequence[ConstantSummary]) -> list[str]:
     """Describe a model's weights, one line per encoding: count, size, and where they are decoded."""
     when = {
-        "build": "decoded on the build host",
+        "build": "stored decoded",
         "install": "decoded when installed",
         "load": "decoded when loaded",
         "kernel": "decoded in the kernels",

@@ -188,6 +188,8 @@ def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_j
         return
     tuned = sum(kernel.tuned for kernel in compiled.kernels)
     say(f"{compiled.path}: {human_size(compiled.path.stat().st_size)}, {compiled.seconds:.1f} s")
+    if compiled.weights:
+        say(f"{compiled.weights}: {human_size(compiled.weights.stat().st_size)}")
     say(f"kernels: {len(compiled.kernels)}, {tuned} tuned, {len(compiled.kernels) - tuned} untuned")
     for kind, tensors in (("input", compiled.inputs), ("output", compiled.outputs)):
         for tensor in tensors:

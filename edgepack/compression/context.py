@@ -79,6 +79,7 @@ class Context:
     metric: Metric = field(default=Metric(), kw_only=True)
     loss_name: str | None = field(default=None, kw_only=True)
     source_outputs: "Sequence[np.ndarray] | None" = field(default=None, kw_only=True)
+    lanes: int = 1
 
     @property
     def evaluation(self) -> "Evaluation | None":
@@ -93,8 +94,6 @@ class Context:
         from edgepack.torchnet.losses import loss_of
 
         return loss_of(self.loss_name, self.base)
-
-    lanes: int = 1
 
     def score(self, module: "torch.nn.Module") -> float | None:
         """Return the recipe's metric of ``module`` on the test split, for the report only; None without data.

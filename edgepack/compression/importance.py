@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgepack.compression.feeding import chosen
 from edgepack.compression.method import Context
 from edgepack.compression.ranking import Criterion, LayerScores, average_by_set
 from edgepack.spec import Train
@@ -19,8 +18,6 @@ from edgepack.torchnet.channels import ChannelGraph
 
 if TYPE_CHECKING:
     import torch
-
-_BATCH = 64
 
 
 def layer_scores(graph: ChannelGraph, criterion: Criterion, context: Context, seed: int) -> LayerScores:
@@ -113,20 +110,3 @@ def activations(graph: ChannelGraph, batches: "Sequence[tuple[torch.Tensor, ...]
         for handle in handles:
             handle.remove()
     return average_by_set(graph, {name: (sums[name] / counts[name]).tolist() for name in sums})
-
-
-def torch_batches(context: Context, count: int, seed: int) -> "list[tuple[torch.Tensor, ...]]":
-    """Return ``count`` random samples in batches, each with one tensor per input of the model.
-
-    Raises:
-        InputError: there are no samples.
-    """
-    from edgepack.data.splits import arrays_of, take
-    from edgepack.torchnet.training import to_tensor
-
-    indices = chosen(context, count, seed)
-    if context.data is not None:
-        arrays = arrays_of(take(context.data.x_train, indices))
-        return list(zip(*(to_tensor(array).split(_BATCH) for array in arrays), strict=True))
-    samples = context.samples or {}
-    return [tuple(to_tensor(samples[each.name][index]) for each in context.inputs) for index in indices]

@@ -74,22 +74,24 @@ def apply(module: "torch.nn.Module", step: LowRank, context: Context) -> TorchRe
     """
     from edgepack.torchnet.layers import count_module, example_inputs
     from edgepack.torchnet.lowrank.network import Factorable
+    from edgepack.torchnet.training import threads_for
 
     require_consistent(step, _conflicts(step))
     examples = example_inputs(context.inputs)
     before = count_module(module, examples)
-    network = Factorable(module, examples, step.conv)
-    feeds = [tensors(feed) for feed in training_feeds(context, step.samples, step.seed, batch=BATCH)]
-    network.measure(feeds if step.data_aware else ())
-    context.progress("weights decomposed", 0.3)
-    kept = skipped(
-        step.skip,
-        network.names,
-        lambda: _noise(network, step, context, before.macs),
-        kind="layer",
-        where=f"{_WHERE}, skip",
-    )
-    choices = _choose(network, step, before.macs, set(kept))
+    with threads_for(module):
+        network = Factorable(module, examples, step.conv)
+        feeds = [tensors(feed) for feed in training_feeds(context, step.samples, step.seed, batch=BATCH)]
+        network.measure(feeds if step.data_aware else ())
+        context.progress("weights decomposed", 0.3)
+        kept = skipped(
+            step.skip,
+            network.names,
+            lambda: _noise(network, step, context, before.macs),
+            kind="layer",
+            where=f"{_WHERE}, skip",
+        )
+        choices = _choose(network, step, before.macs, set(kept))
     chosen = {name: choice for name, choice in choices.items() if choice is not None}
     why = {name: _whole(step) for name, choice in choices.items() if choice is None}
     kept = {**network.kept, **kept, **why}

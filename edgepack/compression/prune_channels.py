@@ -99,7 +99,6 @@ def _needs_onnx(step: PruneChannels) -> tuple[Need, ...]:
 _QUANTIZED = "its layers have scales for each channel; prune before quantizing"
 _SHARED = (
     "compression/channel_choice.py",
-    "compression/feeding.py",
     "compression/prune_channels.py",
     "compression/ranking.py",
     "compression/selection.py",
@@ -120,14 +119,19 @@ METHOD = EitherMethod.of(
             "quantized": _QUANTIZED,
         },
         distributions=("torch",),
-        sources=(*_SHARED, "compression/importance.py"),
+        sources=(*_SHARED, "compression/calibration.py", "compression/importance.py"),
     ),
     OnnxMethod(
         spec=PruneChannels,
         apply=apply_onnx,
         needs=_needs_onnx,
         distributions=("onnx", "onnxruntime", "numpy"),
-        sources=(*_SHARED, "compression/onnx_channels", "compression/prune_onnx_channels.py"),
+        sources=(
+            *_SHARED,
+            "compression/feeding.py",
+            "compression/onnx_channels",
+            "compression/prune_onnx_channels.py",
+        ),
     ),
 )
 
@@ -170,13 +174,15 @@ def _scores(
 ) -> list[list[float]]:
     """Return the importance of the members of each group."""
     from edgepack.compression import importance, ranking
+    from edgepack.compression.calibration import calibration_batches
 
     if not groups:
         return []
     if step.criterion == "random":
         return [ranking.random_importance(group, step.seed) for group in groups]
     if step.criterion == "activation":
-        by_set = importance.activations(graph, importance.torch_batches(context, step.samples, step.seed))
+        batches = calibration_batches(context, step.samples, step.seed, "the criterion activation")
+        by_set = importance.activations(graph, batches)
         return [[by_set.get(root, 0.0) for root in group.members] for group in groups]
     by_layer = importance.layer_scores(graph, step.criterion, context, step.seed)
     relative = step.criterion in {"l1", "l2"} or (step.criterion == "bn" and step.scope == "layer")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgepack.compression.method import Context, Metrics, require_consistent
 from edgepack.errors import EdgepackError, InputError
@@ -138,8 +138,7 @@ def _activations(channels: "OnnxChannels", step: "PruneChannels", context: Conte
     feeds = onnx_feeds(channels.model, context, step.samples, step.seed)
     read = {layer: channels.node(layer).input[0] for layer in channels.inputs}
     totals: dict[str, np.ndarray] = {}
-    for feed in feeds:
-        values = _run(channels.model, feed, sorted(set(read.values())))
+    for values in _run(channels.model, feeds, sorted(set(read.values()))):
         for layer, name in read.items():
             array = np.abs(values[name])
             across = 1 if channels.node(layer).op_type.startswith("Conv") else array.ndim - 1
@@ -149,24 +148,25 @@ def _activations(channels: "OnnxChannels", step: "PruneChannels", context: Conte
 
 
 def _run(
-    model: "onnx.ModelProto", feed: "Mapping[str, np.ndarray]", names: "Sequence[str]"
-) -> "dict[str, np.ndarray]":
-    """Run the model in onnxruntime, without graph optimisations, and return the values of these names."""
-    import onnx
-    import onnxruntime
+    model: "onnx.ModelProto", feeds: "Sequence[Mapping[str, np.ndarray]]", names: "Sequence[str]"
+) -> "list[dict[str, np.ndarray]]":
+    """Run the model on each feed, and return the values of these names, and those that it was fed."""
+    from edgepack.base.temporary import temporary_folder
+    from edgepack.onnxfile import save_onnx
+    from edgepack.onnxfile.sessions import open_session, run_session
 
-    known = {value.name for value in (*model.graph.input, *model.graph.output)}
-    extended = onnx.ModelProto()
-    extended.CopyFrom(model)
-    extended.graph.output.extend(
-        value for value in model.graph.value_info if value.name in names and value.name not in known
-    )
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(extended.SerializeToString(), options, ["CPUExecutionProvider"])
-    produced = [value.name for value in extended.graph.output]
-    found: dict[str, Any] = dict(zip(produced, session.run(produced, dict(feed)), strict=True))
-    return {**found, **feed}
+    outputs = [value.name for value in model.graph.output]
+    inputs = {value.name for value in model.graph.input}
+    also = [name for name in names if name not in outputs and name not in inputs]
+    with temporary_folder(prefix="edgepack-prune-") as folder:
+        path = Path(folder) / "model.onnx"
+        save_onnx(model, path)
+        session = open_session(path, also=also)
+        produced = [output.name for output in session.get_outputs()]
+        runs = [run_session(session, dict(feed), path) for feed in feeds]
+    return [
+        {**dict(zip(produced, values, strict=True)), **feed} for values, feed in zip(runs, feeds, strict=True)
+    ]
 
 
 def _check_equal(pruned: "onnx.ModelProto", expected: "onnx.ModelProto") -> None:
@@ -176,8 +176,7 @@ def _check_equal(pruned: "onnx.ModelProto", expected: "onnx.ModelProto") -> None
 
     feed = random_feed(expected)
     names = [value.name for value in expected.graph.output]
-    want = _run(expected, feed, names)
-    got = _run(pruned, feed, names)
+    (want,), (got,) = _run(expected, [feed], names), _run(pruned, [feed], names)
     for name in names:
         close = _TOLERANCE * float(np.abs(want[name]).max(initial=0))
         if got[name].shape != want[name].shape or not np.allclose(got[name], want[name], _TOLERANCE, close):

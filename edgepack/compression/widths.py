@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Scope = Literal["layer", "global"]
 
 _LEAST = 0.1  # share of its channels that a group keeps when all groups compete: a layer must not vanish
+_ROUNDING = 1e-6  # channels
 _HALVINGS = 40  # of the interval of ratios
 
 
@@ -85,7 +86,7 @@ def _kept_of_all(prunable: Sequence[Prunable], ratio: float) -> list[float]:
     """Remove the least important members of all groups together, and return how many of each group are left."""
     keep = [len(each.group.members) for each in prunable]
     gone = sum((each.full - kept) * each.channels for each, kept in zip(prunable, keep, strict=True))
-    wanted = ratio * sum(each.full * each.channels for each in prunable)
+    wanted = ratio * sum(each.full * each.channels for each in prunable) - _ROUNDING
     ranked = sorted(
         (score, i, -member) for i, each in enumerate(prunable) for member, score in enumerate(each.scores)
     )
@@ -137,4 +138,10 @@ def remove_within(
             high, best = middle, found
         else:
             low = middle
+    # Many groups lose channels at the same ratio, as widths are rounded: not all of them need to.
+    above = remove_share(prunable, low, scope)
+    for each in prunable:
+        needless = best.intersection(each.group.members) - above
+        if needless and cost(best - needless) <= budget:
+            best -= needless
     return best

@@ -17,6 +17,7 @@ from edgepack.onnxfile.importing import fold_model_weights
 from edgepack.onnxfile.integer_weights import INT4_OPSET
 from edgepack.onnxfile.protos import graphs
 from edgepack.onnxfile.quiet import quiet
+from edgepack.onnxfile.sparse_blocks import store_sparse
 from edgepack.spec import Input
 from edgepack.torchnet.layers import example_inputs, inference
 
@@ -34,7 +35,7 @@ A module with weights of at most 4 bits is exported with the first opset that ha
 def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> Path:
     """Export ``module`` to ``path`` in canonical form; outputs are named ``output`` or ``output_0``...
 
-    The module's mode and gradients are preserved. Returns ``path``.
+    The module's mode and gradients are preserved. Weights with many zeros are stored in sparse blocks. Returns ``path``.
 
     Raises:
         InputError: if the module cannot run on ``inputs``, or torch cannot export it.
@@ -74,7 +75,8 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
     if program is None:
         raise EdgepackError("torch.onnx.export returned nothing")
     exported = _named_as_stored(program.model_proto)
-    save_onnx(fold_norms_checked(simplify_checked(exported, name, then=fold_model_weights)), path)
+    simple = fold_norms_checked(simplify_checked(exported, name, then=fold_model_weights))
+    save_onnx(store_sparse(simple), path)
     return path
 
 

@@ -11,6 +11,7 @@ from edgepack.base.interrupt import defer_interrupt
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError, InputError, UnsupportedError
 from edgepack.lower import phases
+from edgepack.lower.conditions import has_blocks, kernels
 from edgepack.lower.locating import locate
 from edgepack.lower.onnx.frontend import import_model
 from edgepack.lower.phase import Executor, Facts, Lowering, Mark
@@ -18,6 +19,7 @@ from edgepack.lower.result import Compiled, Kernel
 from edgepack.lower.types import slow_types
 from edgepack.onnxfile import load_onnx
 from edgepack.schedules import tvm_target
+from edgepack.weightfile.file import weights_path
 
 # The phases import these inside functions, which takes seconds; that time is not counted as compile time.
 _IMPORTED_BY_PHASES = ("tvm.relax.frontend.onnx", "onnxscript.optimizer")
@@ -32,12 +34,12 @@ def compile_model(
     dump: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Compiled:
-    """Compile an ONNX model into a shared library for the target.
+    """Compile an ONNX model into a shared library for the target, and a file with its weights beside it.
 
     Args:
         onnx_path: The model; all shapes static except the batch.
         target: The target to compile for.
-        out: The library to write, replaced atomically.
+        out: The library to write; its weights file is ``out`` with the suffix ``.weights``. Each is replaced atomically.
         records: Folder with ``workload.json`` and ``tuning_record.json`` of this target, if any.
         dump: Folder in which to write the module after each phase.
         progress: Called with the name of each phase, then with ``build`` and ``link``.
@@ -79,6 +81,7 @@ def compile_model(
         seconds=time.monotonic() - start,
         sources=sources,
         warnings=slow_types(onnx_path, target),
+        weights=weights_path(out) if facts.weights else None,
     )
 
 
@@ -124,6 +127,8 @@ def requires(target: Target) -> tuple[str, ...]:
 def tuning_tasks(onnx_path: Path, target: Target) -> list[Any]:
     """Return MetaSchedule's extracted tasks of the model: the workloads that ``compile_model`` looks up.
 
+    Kernels without blocks are left out, since there is nothing in them that a search could schedule.
+
     Raises:
         InputError: As ``compile_model``.
     """
@@ -132,7 +137,8 @@ def tuning_tasks(onnx_path: Path, target: Target) -> list[Any]:
     lowering = _lowering(onnx_path, target, None)
     items = phases.phases_for(target)
     mod = phases.run(items, lowering, until=phases.KERNELS)
-    return list(extract_tasks(mod, lowering.tvm_target))
+    tasks = extract_tasks(mod, lowering.tvm_target)
+    return [task for task in tasks if all(has_blocks(function) for _, function in kernels(task.mod))]
 
 
 def _lowering(onnx_path: Path, target: Target, records: Path | None) -> Lowering:

@@ -50,11 +50,16 @@ def is_scheduled(function: Any) -> bool:
     return bool(function.attrs and function.attrs.get(_SCHEDULED))
 
 
-def is_plain(function: Any) -> bool:
-    """Whether a kernel is a single block, as te.compute produces; other kernels are kept as TVM wrote them."""
+def has_blocks(function: Any) -> bool:
+    """Whether a kernel has blocks, which schedules transform; the kernels of recurrent layers have none."""
     from tvm import s_tir
 
-    return isinstance(function.body, s_tir.SBlockRealize) and function.body.block.name_hint == "root"
+    return isinstance(function.body, s_tir.SBlockRealize)
+
+
+def is_plain(function: Any) -> bool:
+    """Whether a kernel is a single block, as te.compute produces; other kernels are kept as TVM wrote them."""
+    return has_blocks(function) and function.body.block.name_hint == "root"
 
 
 def _static(mod: Module) -> str | None:

@@ -1,15 +1,12 @@
-"""Facts recorded at the marks of the lowering: kernels, calls, the signature, constants, packed functions."""
+"""Facts recorded at the marks of the lowering: kernels, calls, the signature, packed functions."""
 
-import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from edgepack.lower.conditions import calls, graphs, is_scheduled, kernels, operator
-from edgepack.lower.graph.constants import DECODES
-from edgepack.lower.phase import Facts, Lowering, Module, content_of
+from edgepack.lower.phase import Lowering, Module
 from edgepack.spec import Tensor
-from edgepack.spec.encoding import DENSE, ConstantSummary, Decoded, EncodedConstant
 
 
 def workload(function: Any) -> str:
@@ -39,56 +36,6 @@ def record_tuned(mod: Module, lowering: Lowering) -> None:
     facts.inputs, facts.outputs = _signature(lowering.model, mod["main"])
 
 
-def record_constants(mod: Module, lowering: Lowering) -> None:
-    """Record the constants of the graph by encoding: decoded in a kernel, decoded during the build, or dense."""
-    from tvm import ir, relax
-
-    handed: list[Any] = []
-    for function in graphs(mod):
-        for call in calls(function):
-            if operator(call) != "relax.call_tir":
-                continue
-            attrs = mod[call.args[0]].attrs
-            positions = attrs.get(DECODES, ()) if attrs else ()
-            handed += [call.args[1].fields[int(position)] for position in positions]
-    everything: list[Any] = []
-
-    def visit(expr: Any) -> None:
-        if isinstance(expr, ir.GenericConst):
-            everything.append(expr)
-
-    for function in graphs(mod):
-        relax.analysis.post_order_visit(function, visit)
-    in_kernels = [lowering.facts.in_kernels[content_of(each.value.numpy())] for each in handed]
-    others = [constant for constant in everything if not any(constant.same_as(each) for each in handed)]
-    _summarise(lowering.facts, in_kernels, [_bytes(constant) for constant in others])
-
-
-def _summarise(facts: Facts, in_kernels: list[EncodedConstant], others: list[int]) -> None:
-    """Name each constant by its encoding. Those not passed to a kernel were decoded, and are now among ``others``."""
-    taken = {constant.name for constant in in_kernels}
-    decoded = [each for equal in facts.encoded.values() if equal[0].name not in taken for each in equal]
-    rows: dict[tuple[str, Decoded], list[int]] = {}
-    for constant in in_kernels:
-        rows.setdefault((constant.encoding, "kernel"), []).append(constant.stored_bytes)
-    for constant in decoded:
-        rows.setdefault((constant.encoding, "build"), []).append(constant.dense_bytes)
-    dense = sum(others) - sum(constant.dense_bytes for constant in decoded)
-    count = len(others) - len(decoded)
-    if count > 0 and dense > 0:  # the compiler may merge equal constants
-        rows[DENSE, "build"] = [dense, *[0] * (count - 1)]
-    facts.constants = tuple(
-        ConstantSummary(
-            encoding=encoding,
-            decoded=when,
-            count=len(each),
-            stored_bytes=sum(each),
-            resident_bytes=sum(each),
-        )
-        for (encoding, when), each in sorted(rows.items())
-    )
-
-
 def record_packed(mod: Module, lowering: Lowering) -> None:
     """Record the functions that the model calls by name at run time, such as TVM's sort or random numbers."""
     import tvm_ffi
@@ -109,13 +56,6 @@ def record_packed(mod: Module, lowering: Lowering) -> None:
     for function in graphs(mod):
         relax.analysis.post_order_visit(function, visit)
     lowering.facts.packed = {name for name in names if name.startswith("tvm.contrib.")}
-
-
-def _bytes(constant: Any) -> int:
-    import tvm
-
-    kind = tvm.DataType(str(constant.ty.dtype))
-    return math.prod(int(dim) for dim in constant.ty.shape) * (int(kind.bits * kind.lanes + 7) // 8)
 
 
 def _signature(onnx_path: Path, main: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

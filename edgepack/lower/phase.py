@@ -12,6 +12,7 @@ from edgepack.errors import EdgepackError
 from edgepack.lower.result import CudaModule
 from edgepack.spec import Tensor
 from edgepack.spec.encoding import ConstantSummary, EncodedConstant
+from edgepack.weightfile.file import PackedWeights
 
 Module = Any  # tvm.IRModule; TVM is imported only when something is lowered
 
@@ -19,6 +20,19 @@ Level = Literal["onnx", "graph", "kernels", "schedules", "emit"]
 
 CHECK = "EDGEPACK_CHECK_PHASES"
 """Environment variable: if set to anything but 0, the conditions of every phase are checked."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a constant was computed from others.
+
+    Attributes:
+        call: of a Relax operator or a kernel, with constants as arguments.
+        kernel: the PrimFunc, if it is the call of a kernel.
+    """
+
+    call: Any
+    kernel: Any = None
 
 
 @dataclass
@@ -32,6 +46,11 @@ class Facts:
     outputs: tuple[Tensor, ...] = ()
     encoded: dict[str, list[EncodedConstant]] = field(default_factory=dict)  # the file's, by content
     in_kernels: dict[str, EncodedConstant] = field(default_factory=dict)  # as passed to kernels
+    names: dict[str, str] = field(default_factory=dict)  # of the file's constants, by content
+    origins: dict[str, Origin] = field(
+        default_factory=dict
+    )  # of what depends on encoded constants, by content
+    weights: PackedWeights | None = None  # the weights file, if the model has constants
     constants: tuple[ConstantSummary, ...] = ()
     index_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)  # of inputs that are indices
     packed: set[str] = field(default_factory=set)  # functions called by name at run time

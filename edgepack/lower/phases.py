@@ -15,8 +15,10 @@ from edgepack.lower import facts
 from edgepack.lower.conditions import DECODED, FUSED, INFERENCE, LEGAL, SCHEDULED, STATIC, is_plain, kernels
 from edgepack.lower.emit import vm
 from edgepack.lower.graph.constants import decode_in_kernels
+from edgepack.lower.graph.folding import fold
 from edgepack.lower.graph.indices import BOUNDED, bound_indices
 from edgepack.lower.graph.legalize import legalizations
+from edgepack.lower.graph.lifting import lift_weights
 from edgepack.lower.graph.packing import pack_constants
 from edgepack.lower.onnx.frontend import run_import
 from edgepack.lower.phase import Executor, Lowering, Mark, Module, Phase, checking, sequence, verify
@@ -48,32 +50,25 @@ def _canonical() -> Sequence[Any]:
     )
 
 
-def _fold() -> Sequence[Any]:
+def _simplify(mod: Module, lowering: Lowering) -> Module:
     from tvm.relax import transform
 
-    return (transform.FoldConstant(), transform.DeadCodeElimination())
+    mod = fold(transform.FoldBatchnormToConv2D()(mod), lowering)
+    return transform.DeadCodeElimination()(transform.EliminateCommonSubexpr()(mod))
 
 
-def _simplify() -> Sequence[Any]:
-    from tvm.relax import transform
-
-    return (
-        transform.FoldBatchnormToConv2D(),
-        transform.FoldConstant(),
-        transform.EliminateCommonSubexpr(),
-        transform.DeadCodeElimination(),
-    )
-
-
-def _legalize() -> Sequence[Any]:
+def _operators_to_kernels() -> Sequence[Any]:
     from tvm import relax
 
     return (
         relax.backend.DispatchSampling(),
         relax.backend.DispatchSortScan(),
         relax.transform.LegalizeOps(legalizations()),
-        *_fold(),
     )
+
+
+def _legalize(mod: Module, lowering: Lowering) -> Module:
+    return fold(sequence(_operators_to_kernels)(mod, lowering), lowering)
 
 
 def _annotate_patterns() -> Sequence[Any]:
@@ -120,9 +115,9 @@ def _prepack(mod: Module, lowering: Lowering) -> Module:
     opaque = {var: function for var, function in kernels(mod) if not is_plain(function)}
     for var in opaque:
         del mod[var]
-    mod = pack_constants(relax.transform.SplitLayoutRewritePreproc()(mod))
+    mod = pack_constants(relax.transform.SplitLayoutRewritePreproc()(mod), lowering.facts)
     mod.update(opaque)
-    return sequence(_fold)(mod, lowering)
+    return fold(mod, lowering)
 
 
 ONNX: tuple[Item, ...] = (
@@ -136,19 +131,18 @@ DECODE_IN_KERNELS = Phase(  # pass int8 weights to the kernels that can decode t
     "decode-in-kernels", "graph", decode_in_kernels, requires=(STATIC,), ensures=(STATIC,)
 )
 # Passes for integer kernels from Q/DQ, layouts, Winograd and recurrent layers belong between these two.
-FOLD_WEIGHTS = Phase(  # decode all other encoded constants during the build
-    "fold-weights", "graph", sequence(_fold), ensures=(STATIC, DECODED)
+FOLD_WEIGHTS = Phase(  # compute all other encoded constants, and remember how
+    "fold-weights", "graph", fold, ensures=(STATIC, DECODED)
 )
 SIMPLIFY = Phase(  # fold constants, fold batch norm into convolutions, remove common and dead code
-    "simplify", "graph", sequence(_simplify), requires=(STATIC, DECODED), ensures=(STATIC, DECODED)
+    "simplify", "graph", _simplify, requires=(STATIC, DECODED), ensures=(STATIC, DECODED)
 )
 KERNEL_PHASES: tuple[Item, ...] = (
     # operators become calls to TIR functions
-    Phase("legalize", "kernels", sequence(_legalize), requires=(DECODED, INFERENCE), ensures=(LEGAL,)),
+    Phase("legalize", "kernels", _legalize, requires=(DECODED, INFERENCE), ensures=(LEGAL,)),
     # indices computed from tensors stay inside what they index
     Phase("bound-indices", "kernels", bound_indices, requires=(LEGAL,), ensures=(LEGAL, BOUNDED)),
     Phase("annotate-patterns", "kernels", sequence(_annotate_patterns), requires=(LEGAL,), ensures=(LEGAL,)),
-    Mark("constants", facts.record_constants),
     Phase("fuse-ops", "kernels", sequence(_fuse_ops), requires=(LEGAL,), ensures=(LEGAL,)),
     # one TIR function per kernel
     Phase("fuse-tir", "kernels", sequence(_fuse_tir), requires=(LEGAL,), ensures=(LEGAL, FUSED)),
@@ -169,6 +163,11 @@ PREPACK = Phase(  # rearrange weights into the layout the schedules require, dur
 )
 
 
+LIFT = Phase(  # the weights become parameters; encoded ones are decoded when the model is loaded
+    "lift-weights", "schedules", lift_weights, requires=(FUSED, SCHEDULED), ensures=(FUSED, SCHEDULED)
+)
+
+
 def phases_for(target: Target) -> tuple[Item, ...]:
     """Return the phases that lower a model for a target and its executor, in order.
 
@@ -185,6 +184,7 @@ def phases_for(target: Target) -> tuple[Item, ...]:
         *((FREE_LAYOUTS,) if on_cpu else ()),
         *SCHEDULE_PHASES,
         *((PREPACK,) if on_cpu else ()),
+        LIFT,
         Mark("packed-functions", facts.record_packed),
         *executor_for(target).phases,
     )

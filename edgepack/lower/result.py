@@ -43,3 +43,4 @@ class Compiled:
     seconds: float
     sources: tuple[CudaModule, ...] = ()  # of its CUDA kernels
     warnings: tuple[str, ...] = ()
+    weights: Path | None = None  # the file beside the library; None if the model has no constants

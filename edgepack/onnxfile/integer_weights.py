@@ -7,7 +7,8 @@ channel takes up the factor of that channel, and a weight of small integers take
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgepack.onnxfile.encodings import decoding
+from edgepack.onnxfile.encodings import decoding, decodings
+from edgepack.onnxfile.encodings.expressions import is_constant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,16 +32,18 @@ def fold_model_norms(model: "onnx.ModelProto") -> "onnx.ModelProto":
 def fold_norms(model: "onnx_ir.Model") -> bool:
     """Fold, in place, each BatchNormalization after a convolution or Gemm with an integer weight into its scales.
 
+    A weight in another encoding (a codebook, a hash) is multiplied by the factor of each channel after it is decoded.
     ``(w * s) * f = w * (s * f)`` for the factor ``f`` of each output channel; the integers of a channel with a negative
     factor change their sign, so that scales stay positive. Weights with zero points, blocks, or integers whose negative
     their type does not hold are left alone, and so is a layer whose result is also read elsewhere. Returns whether
     anything was folded.
     """
     layers = {}
+    decoded = frozenset(each.nodes[-1] for each in decodings(model.graph))
     for node in model.graph:
         is_norm = node.op_type == "BatchNormalization" and not node.domain
         if is_norm and not node.attributes.get_int("training_mode", 0):
-            layers[node] = _Layer.before(node)
+            layers[node] = _Layer.before(node, decoded)
     found = {norm: layer for norm, layer in layers.items() if layer is not None}
     for norm, layer in found.items():
         layer.scale(model.graph, norm)
@@ -59,7 +62,8 @@ class _Layer:
     axis: int
 
     @classmethod
-    def before(cls, norm: "onnx_ir.Node") -> "_Layer | None":
+    def before(cls, norm: "onnx_ir.Node", decoded: "frozenset[onnx_ir.Node]") -> "_Layer | None":
+        """Return the layer before a normalisation, if it is foldable; ``decoded`` are the last nodes of decodings."""
         data = norm.inputs[0]
         node = None if data is None else data.producer()
         if node is None or node.domain or data is None or len(data.uses()) != 1 or data.is_graph_output():
@@ -76,8 +80,22 @@ class _Layer:
             return None
         given = [value for value in (*norm.inputs[1:], *node.inputs[2:]) if value is not None]
         layer = cls(node, decode, axis)
-        foldable = layer.dequantizes or layer.multiplies
-        return layer if foldable and all(value.const_value is not None for value in given) else None
+        if not all(value.const_value is not None for value in given):
+            return None
+        if decode in decoded and decode.op_type == "DequantizeLinear" and not is_constant(decode.inputs[0]):
+            positive = bool((_array(norm.inputs[1]) > 0).all())
+            return layer if positive and layer.looks_up else None
+        other = decode in decoded and decode.op_type != "DequantizeLinear"
+        return layer if layer.dequantizes or layer.multiplies or other else None
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether it is DequantizeLinear of integers from a table, with one scale a channel and no zero point."""
+        scale = self.decode.inputs[1]
+        axis = self.decode.attributes.get_int("axis", 1)
+        if scale is None or not _is_alone(scale) or _third(self.decode) is not None or axis != self.axis:
+            return False
+        return not is_constant(self.decode.inputs[0]) and _array(scale).ndim == 1
 
     @property
     def dequantizes(self) -> bool:
@@ -114,17 +132,28 @@ class _Layer:
         factor = gamma / np.sqrt(variance + np.float32(norm.attributes.get_float("epsilon", 1e-5)))
         old = _third(self.node)
         bias = ((0 if old is None else _array(old).reshape(-1)) - mean) * factor + beta
-        decode = self._with_signs(graph, factor) if self.dequantizes else self._with_factor(graph, factor)
+        if self.dequantizes:
+            decode = self._with_signs(graph, factor)
+        elif self.multiplies:
+            decode = self._with_factor(graph, factor)
+        elif self.decode.op_type == "DequantizeLinear":
+            decode = self._with_scale(graph, factor)
+        else:
+            decode = self._multiplied(graph, factor)
         name = str(self.node.outputs[0].name)
         added = _constant(graph, bias.astype(gamma.dtype), f"{name}.bias")
         inputs = [self.node.inputs[0], decode.outputs[0], added]
         layer = ir.node(self.node.op_type, inputs, dict(self.node.attributes))
-        for made, kept in ((decode.outputs[0], self.decode.outputs[0]), (layer.outputs[0], norm.outputs[0])):
+        weight = self.decode.outputs[0]
+        for made, kept in ((decode.outputs[0], weight), (layer.outputs[0], norm.outputs[0])):
             made.name, made.type, made.shape = kept.name, kept.type, kept.shape
         graph.insert_before(norm, [decode, layer])
         _replace(graph, norm, layer.outputs[0])
-        for node in (norm, self.node, self.decode):
-            graph.remove(node, safe=True)
+        graph.remove([norm, self.node], safe=True)
+        if weight in decode.inputs:
+            weight.name = f"{weight.name}.decoded"
+        else:
+            graph.remove(self.decode, safe=True)
 
     def _with_signs(self, graph: "onnx_ir.Graph", factor: "np.ndarray") -> "onnx_ir.Node":
         """DequantizeLinear with positive scales, and integers of the factor's sign."""
@@ -140,6 +169,16 @@ class _Layer:
         inputs = [_constant(graph, *each) for each in zip((turned, scales), names, strict=True)]
         return ir.node("DequantizeLinear", inputs, attributes={"axis": self.axis})
 
+    def _with_scale(self, graph: "onnx_ir.Graph", factor: "np.ndarray") -> "onnx_ir.Node":
+        """DequantizeLinear of the same integers with other scales."""
+        import onnx_ir as ir
+
+        elements, scale = self.decode.inputs
+        scales = (_array(scale) * factor).astype(_array(scale).dtype)
+        name = str(scale.name)  # type: ignore[union-attr] # a constant
+        inputs = [elements, _constant(graph, scales, name)]
+        return ir.node("DequantizeLinear", inputs, attributes={"axis": self.axis})
+
     def _with_factor(self, graph: "onnx_ir.Graph", factor: "np.ndarray") -> "onnx_ir.Node":
         """The product with another constant, of any sign."""
         import onnx_ir as ir
@@ -149,6 +188,14 @@ class _Layer:
         spread = factor.reshape([-1 if each == self.axis else 1 for each in range(array.ndim)])
         name = str(scale.name)  # type: ignore[union-attr] # a constant
         return ir.node("Mul", [levels, _constant(graph, (array * spread).astype(array.dtype), name)])
+
+    def _multiplied(self, graph: "onnx_ir.Graph", factor: "np.ndarray") -> "onnx_ir.Node":
+        """The product of the decoded weight, in any encoding, and the factor."""
+        import onnx_ir as ir
+
+        weight = self.decode.outputs[0]
+        spread = factor.reshape([-1 if each == self.axis else 1 for each in range(len(weight.shape or ()))])
+        return ir.node("Mul", [weight, _constant(graph, spread, f"{weight.name}.factor")])
 
 
 def narrow_weights(model: "onnx_ir.Model") -> None:

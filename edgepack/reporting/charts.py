@@ -237,6 +237,26 @@ def dots(label: str, items: Sequence[tuple[str, str, float]]) -> Markup:
     return svg(bottom + 36, label, *parts)
 
 
+def positions(label: str, rows: Sequence[tuple[str, Sequence[tuple[float, str]]]], unit: str) -> Markup:
+    """One line per row, on a common axis from zero: a dot for each value, with its text on hover; the first stands out."""
+    row, top, left, right = 22, 6, 200, WIDTH - _PAD
+    high = max((value for _, values in rows for value, _ in values), default=1.0)
+    bottom = top + row * len(rows)
+    axis, scale = _axis((left, right), (0.0, max(high, 1.0)), bottom, unit)
+    parts = [axis]
+    for index, (name, values) in enumerate(rows):
+        y = top + index * row + 11.0
+        parts += [
+            words(0, y + 4, _short(name, 26), "name"),
+            el("line", x1=left, x2=right, y1=y, y2=y, cls="guide"),
+        ]
+        for number, (value, shown) in enumerate(values):
+            tip = el("title", f"{name}, {shown}: {value:.1f} {unit}")
+            dot = el("circle", cx=scale(max(value, 0.0)), cy=y, r=5, cls=RELEASE if number == 0 else BASELINE)
+            parts.append(el("g", tip, dot))
+    return svg(bottom + 36, label, *parts)
+
+
 def curve(label: str, points: Sequence[CurvePoint]) -> Markup:
     """The predicted latency over trials, from zero, a step down at each improvement."""
     left, right, top, bottom = 60, WIDTH - 104, 10, 170

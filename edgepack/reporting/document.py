@@ -44,7 +44,9 @@ class Row(Spec):
         description="Whether the device is emulated, so that latency and resident set are meaningless.",
     )
     onnx_size: Count | None = Field(default=None, description="Size of the ONNX model, bytes.")
-    compiled_size: Count | None = Field(default=None, description="Size of the compiled model, bytes.")
+    compiled_size: Count | None = Field(
+        default=None, description="Size of the compiled model with its weights file, bytes."
+    )
     bundle_size: Count | None = Field(default=None, description="Size of the .edgepack file, bytes.")
     bundle_digest: str | None = None
     parameters: Count | None = None

@@ -157,7 +157,7 @@ class _Fold:
     def add_library(self, event: StageEnded, candidate: str) -> None:
         """The compiled library, the same for all devices of a target."""
         for place in self._placements(event.scope.target):
-            size = _size(event, "compiled-model")
+            size = _size(event, "compiled-model", "weights")
             self._builder.add_row(place.target, candidate, device=place.device, compiled_size=size)
             warnings = (event.figures or {}).get("warnings", ())  # traces of older versions have none
             self._builder.add_warnings(place.target, candidate, *warnings, device=place.device)
@@ -238,5 +238,6 @@ def _typed(event: StageEnded, kind: type[F]) -> F:
     return kind.model_validate_json(json.dumps(event.figures))
 
 
-def _size(event: StageEnded, kind: str) -> int | None:
-    return next((artifact.size for artifact in event.artifacts if artifact.kind == kind), None)
+def _size(event: StageEnded, *kinds: str) -> int | None:
+    sizes = [artifact.size for artifact in event.artifacts if artifact.kind in kinds]
+    return sum(sizes) if sizes else None

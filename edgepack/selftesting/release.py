@@ -65,7 +65,9 @@ def build(net: CaseNet, target: Target, folder: Path) -> BuiltNet:
         outputs=compiled.outputs,
         constants=compiled.constants,
     )
-    files = release_files(contents.target, compiled.path, samples, runtime=compiled.runtime)
+    files = release_files(
+        contents.target, compiled.path, samples, weights=compiled.weights, runtime=compiled.runtime
+    )
     bundle = pack(folder / f"{net.name}.edgepack", contents, files)
     if target.gpu:
         sources.write(beside(bundle), compiled.sources)

@@ -39,5 +39,9 @@ class ConstantSummary(Spec):
     encoding: str
     decoded: Decoded
     count: Count
-    stored_bytes: Count = Field(description="In the compiled model.")
+    stored_bytes: Count = Field(description="In the weights file, or in the compiled model if it has none.")
+    raw_bytes: Count | None = Field(
+        default=None,
+        description="Of what is stored, before entropy coding; null if there is no weights file.",
+    )
     resident_bytes: Count = Field(description="In memory while the model runs.")

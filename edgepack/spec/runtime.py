@@ -6,3 +6,5 @@ BASE = (
 )  # required by every model: the C ABI, the virtual machine, threads
 EXTRA = "libtvm_runtime_extra.so"  # required by models that sort or draw random numbers
 CUDA = "libtvm_runtime_cuda.so"
+WEIGHTS_SUFFIX = ".weights"
+"""Of the weights file of a compiled model: its name is that of the model with this suffix."""

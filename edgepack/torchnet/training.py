@@ -69,7 +69,7 @@ def train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     updated = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     mean_loss, done = 0.0, 0
-    with _threads_for(module), torch.random.fork_rng(devices=[]):
+    with threads_for(module), torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         for epoch in range(1, spec.epochs + 1):
             module.train()
@@ -124,7 +124,7 @@ def _loss(
 
 
 @contextmanager
-def _threads_for(module: "torch.nn.Module") -> Iterator[None]:
+def threads_for(module: "torch.nn.Module") -> Iterator[None]:
     """Use one thread for a small network, whose layers finish before a second thread has woken up.
 
     (The digits network trains 4 times faster on an idle 2-core machine, and 20 times on a busy one.) The

@@ -36,7 +36,7 @@ class Attention(nn.Module):  # type: ignore[misc] # torch is untyped here (pypro
     @staticmethod
     def _heads(x: torch.Tensor) -> torch.Tensor:
         """``[N, tokens, hidden]`` to ``[N, heads, tokens, hidden/heads]``."""
-        return x.unflatten(2, (_HEADS, _HIDDEN // _HEADS)).transpose(1, 2)
+        return x.unflatten(2, (-1, _HIDDEN // _HEADS)).transpose(1, 2)  # fewer heads after pruning
 
 
 class Layer(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)

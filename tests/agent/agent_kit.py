@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgepack.toolchain.zig import compile_c
+from edgepack.weightfile.loader import build_loader
 
 LIBC = "2.27"
 TARGETS = {
@@ -72,7 +73,8 @@ def export(module, target, path):
     import tvm
 
     def link(output, objects, **options):
-        compile_c(objects, Path(output), target["mtriple"].partition("-")[0], LIBC, ("-shared", "-fPIC"))
+        arch = target["mtriple"].partition("-")[0]
+        compile_c([*objects, *build_loader(arch, LIBC)], Path(output), arch, LIBC, ("-shared", "-fPIC"))
 
     link.output_format = "so"
     tvm.compile(module, target=tvm.target.Target(target)).export_library(str(path), fcompile=link)

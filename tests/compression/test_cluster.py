@@ -83,6 +83,7 @@ def test_integers_of_a_quantized_network_are_clustered_and_keep_their_steps(teac
     convolutions = [node for node in nodes.values() if node.op_type == "Conv"]
     decoders = [nodes[node.input[1]] for node in convolutions]
     assert {node.op_type for node in decoders} == {"DequantizeLinear"}
+    assert "BatchNormalization" not in {node.op_type for node in nodes.values()}
     sizes = count(path).encodings
     assert sizes["codebook"] <= result.metrics["weight_bytes"][1] + 8 * 128
     sample = np.random.default_rng(0).random((1, 1, 8, 8)).astype("float32")

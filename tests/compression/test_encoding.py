@@ -106,6 +106,7 @@ def test_any_net_is_encoded_exported_and_restored(name, net, tmp_path):
     values = random_inputs(net.inputs)
     path = to_onnx(result.module, net.inputs, tmp_path / "m.onnx")
     assert parity(result.module, path, values) < 1e-5
+    assert "BatchNormalization" not in {node.op_type for node in onnx.load(path).graph.node}
     counts = count(path)
     assert counts.parameters >= sum(whole for whole, _ in encoded.values()) / 4
     found = [each for each in encoded_constants(onnx.load(path)) if each.encoding != "dense"]

@@ -13,9 +13,9 @@ GUIDE = Path(registry).parents[2] / "docs" / "add-a-compression-method.md"
 def test_the_guides_method_and_its_test_work(teacher, data, inputs):
     method, test = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     names = {"Context": Context, "accuracy": accuracy}
-    exec(compile(method, "prune_weights.py", "exec"), names)  # noqa: S102 - our own documentation
-    assert names["METHOD"].name == "prune-weights"
-    exec(compile(test, "test_prune_weights.py", "exec"), names)  # noqa: S102
+    exec(compile(method, "zero_weights.py", "exec"), names)  # noqa: S102 - our own documentation
+    assert names["METHOD"].name == "zero-weights"
+    exec(compile(test, "test_zero_weights.py", "exec"), names)  # noqa: S102
     names["test_a_fifth_of_the_weights_is_zero_and_accuracy_stays"](teacher, data, inputs)
 
 

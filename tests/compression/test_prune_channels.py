@@ -11,6 +11,7 @@ from edgepack.compression.method import Context
 from edgepack.compression.prune_channels import PruneChannels
 from edgepack.errors import EdgepackError, InputError
 from edgepack.spec import Input, Train
+from edgepack.torchnet.checkpoint import restore, save
 from edgepack.zoo import NETS
 
 
@@ -188,3 +189,99 @@ class CountsChannels(nn.Module):
 def test_a_network_that_counts_its_channels_is_not_silently_changed():
     with pytest.raises(EdgepackError, match="does not compute the same as the masked original"):
         apply(CountsChannels())
+
+
+class Upsampling(nn.Module):
+    """Transposed convolutions, one of them depthwise, that keep their outputs where the loss comes from."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.each = nn.Conv2d(2, 8, 3, stride=2, padding=1), nn.ConvTranspose2d(8, 8, 1, groups=8)
+        self.up, self.head = nn.ConvTranspose2d(8, 6, 2, stride=2, bias=False), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.up(self.each(torch.relu(self.down(x))))))
+
+
+def test_transposed_convolutions_are_pruned_and_restored(tmp_path):
+    torch.manual_seed(0)
+    result = apply(Upsampling().eval())
+    assert result.metrics["layers"] == {"down": [8, 4], "each": [8, 4], "up": [6, 3], "head": [2, 2]}
+    save(result.module, tmp_path / "m.safetensors")
+    restored = restore(Upsampling(), tmp_path / "m.safetensors", {}).module
+    x = torch.randn(3, 2, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(restored(x), result.module(x))
+
+
+def counted(metrics, key):
+    before, after = metrics[key]
+    return after / before
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize(("option", "metric"), [("macs", "macs"), ("size", "parameters")])
+def test_a_budget_is_met_and_hardly_more_is_removed(teacher, inputs, scope, option, metric):
+    result = apply(teacher, Context(inputs), **{"ratio": None, option: 0.5, "scope": scope})
+    assert 0.45 < counted(result.metrics, metric) <= 0.505
+    rounded = apply(teacher, Context(inputs, lanes=8), **{"ratio": None, option: 0.5, "scope": scope})
+    assert 0.3 < counted(rounded.metrics, metric) <= 0.505, "widths are multiples of 8"
+    with pytest.raises(InputError, match="the budget cannot be met") as caught:
+        apply(teacher, Context(inputs), ratio=None, **{option: 0.001}, round_to=8)
+    assert f"raise {option}" in caught.value.next
+
+
+def test_layers_compete_and_none_vanishes():
+    module = chain(2, 10, 20)
+    with torch.no_grad():
+        module[1].weight[:], module[4].weight[:] = 0.01, torch.linspace(1, 2, 20)
+    result = apply(module, ratio=0.3, scope="global", criterion="bn")
+    assert result.metrics["layers"] == {"0": [10, 1], "3": [20, 20], "7": [3, 3]}
+
+
+def test_widths_are_multiples_of_the_vectors_of_the_targets():
+    module = chain(2, 64, 40, 12, 6)
+    context = Context((Input(name="x", shape=(1, 2, 8, 8)),), lanes=16)
+    left = [after for _, after in apply(module, context, ratio=0.4).metrics["layers"].values()]
+    assert left == [32, 32, 8, 4, 3], "of 16; of 16; of 4, as 16 would take all or nothing; of 2"
+    assert apply(module, context, ratio=0.4, round_to=1).metrics["layers"]["0"] == [64, 38]
+
+
+def test_several_iterations_end_at_the_same_widths():
+    module = chain(2, 32, 32)
+    assert apply(module, ratio=0.75, criterion="bn", iterations=3).metrics["layers"] == {
+        "0": [32, 8], "3": [32, 8], "7": [3, 3]
+    }  # fmt: skip
+    with pytest.raises(InputError, match="without fine_tune"):
+        apply(module, ratio=0.75, iterations=3)
+    for options, message in (({"ratio": None}, "expected one of"), ({"macs": 0.5}, "got ratio and macs")):
+        with pytest.raises(InputError, match=message):
+            apply(module, **options)
+
+
+def test_taylor_and_activation_keep_the_channels_that_matter(data, inputs):
+    """Half of the first layer's channels are large, and nothing reads them, or never on."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10)).eval()
+    dead = [0, 3, 4, 6]
+    with torch.no_grad():
+        module[0].weight[dead] *= 10
+        module[0].bias[dead] = -1000.0
+    first = module[0].weight.detach().clone()
+    kept = [i for i in range(8) if i not in dead]
+    for criterion in ("taylor", "activation"):
+        result = apply(module, Context(inputs, data), criterion=criterion, samples=32)
+        assert torch.equal(result.module[0].weight, first[kept]), criterion
+        assert torch.equal(module[0].weight, first), "the original was changed"
+    assert not torch.equal(apply(module, Context(inputs)).module[0].weight, first[kept])
+    with pytest.raises(InputError, match="needs samples"):
+        apply(module, Context(inputs), criterion="activation")
+
+
+def test_random_channels_depend_on_the_seed_alone():
+    module = chain(2, 16)
+    first, again, other = (
+        apply(module, criterion="random", seed=seed).module[0].weight for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

@@ -151,6 +151,28 @@ class UsedTwice(nn.Module):
         return self.head(self.again(self.again(self.stem(x))))
 
 
+class Attention(nn.Module):
+    """Four heads of 4, added to what they attend to: heads are removed as a whole."""
+
+    zero = {"query": [4, 5, 6, 7], "key": [4, 5, 6, 7], "value": [4, 5, 6, 7]}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm, self.out = nn.Linear(64, 8), nn.LayerNorm(8), nn.Linear(16, 8)
+        self.query, self.key, self.value = (nn.Linear(8, 16) for _ in range(3))
+        self.head = nn.Linear(8, 3)
+        self.register_buffer("mask", torch.ones(2, 2, dtype=torch.bool).triu(1))
+
+    def forward(self, x):
+        x = self.norm(self.embed(x.flatten(2)))
+        query, key = (layer(x).unflatten(2, (-1, 4)).transpose(1, 2) for layer in (self.query, self.key))
+        value = self.value(x).view(x.shape[0], x.shape[1], -1, 4).transpose(1, 2)
+        scores = (query @ key.transpose(-2, -1) * 0.5).masked_fill(self.mask, -1e9)
+        mixed = torch.softmax(scores, dim=-1) @ value
+        mixed = mixed + nn.functional.scaled_dot_product_attention(query, key, value)
+        return self.head((x + self.out(mixed.transpose(1, 2).flatten(2)))[:, 0])
+
+
 NETWORKS = (
     Residual,
     Concat,
@@ -161,6 +183,7 @@ NETWORKS = (
     Flattened,
     ChannelsLast,
     UsedTwice,
+    Attention,
 )
 
 

@@ -13,6 +13,7 @@ from edgepack.config.target import load_target
 from edgepack.errors import InputError
 from edgepack.export import evaluate, relative_error, run_onnx, to_onnx
 from edgepack.lower import compile_model
+from edgepack.lower.host import open_on_host
 from edgepack.onnxfile.counting import count
 from edgepack.spec import Input
 
@@ -83,7 +84,6 @@ def test_only_what_meets_weights_is_quantized(tmp_path):
 
 def test_compiled_it_computes_what_onnxruntime_does(tmp_path):
     import tvm
-    from tvm import relax
 
     torch.manual_seed(0)
     module = nn.Sequential(
@@ -93,8 +93,8 @@ def test_compiled_it_computes_what_onnxruntime_does(tmp_path):
     quantize_dynamic.apply(path, tmp_path / "q.onnx", step(), Context(()))
     result = compile_model(tmp_path / "q.onnx", load_target("x86-64-v3"), tmp_path / "m.so")
     assert {"int8"} < {constant.encoding for constant in result.constants}
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(result.path)), tvm.cpu())
+    machine = open_on_host(result.path)
     for value in (np.random.default_rng(0).standard_normal((1, 2, 4, 4)), np.zeros((1, 2, 4, 4))):
         x = value.astype("float32")
-        got = machine["main"](tvm.runtime.tensor(x)).numpy()
+        got = machine(tvm.runtime.tensor(x)).numpy()
         assert relative_error(got, run_onnx(tmp_path / "q.onnx", {"x": x})[0]) < 1e-5

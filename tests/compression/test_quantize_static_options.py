@@ -19,6 +19,7 @@ from edgepack.config.target import load_target
 from edgepack.errors import InputError
 from edgepack.export import evaluate, predict, relative_error, run_onnx, to_onnx
 from edgepack.lower import compile_model
+from edgepack.lower.host import open_on_host
 from edgepack.onnxfile import load_onnx
 from edgepack.spec import Input
 
@@ -183,7 +184,6 @@ def test_corrected_biases_restore_the_means_of_the_outputs(tmp_path, samples):
 @pytest.mark.parametrize("activations", ["uint16", "int16"])
 def test_activations_of_16_bits_are_finer_and_compiled(odd, tmp_path, samples, activations):
     import tvm
-    from tvm import relax
 
     context = Context(X, samples=samples)
     quantize_static.apply(odd, tmp_path / "q.onnx", step(activations=activations), context)
@@ -194,8 +194,8 @@ def test_activations_of_16_bits_are_finer_and_compiled(odd, tmp_path, samples, a
     x = samples["x"][:20].reshape(20, 3, 8, 8)
     assert noise(tmp_path / "q.onnx", odd, x) < noise(tmp_path / "e.onnx", odd, x)
     result = compile_model(tmp_path / "q.onnx", load_target("x86-64-v3"), tmp_path / "m.so")
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(result.path)), tvm.cpu())
-    got = machine["main"](tvm.runtime.tensor(samples["x"][0])).numpy()
+    machine = open_on_host(result.path)
+    got = machine(tvm.runtime.tensor(samples["x"][0])).numpy()
     assert relative_error(got, run_onnx(tmp_path / "q.onnx", {"x": samples["x"][0]})[0]) < 1e-3
 
 

@@ -12,6 +12,7 @@ from edgepack.compression.registry import METHODS
 from edgepack.compression.train_quantized import METHOD, TrainQuantized, apply
 from edgepack.errors import InputError
 from edgepack.export import parity, to_onnx
+from edgepack.lower.host import open_on_host
 from edgepack.onnxfile.encodings import encoded_constants
 from edgepack.spec import Train
 from edgepack.torchnet.training import accuracy, to_tensor
@@ -59,7 +60,6 @@ def test_the_file_holds_integers_and_computes_the_same(four_bits, data, inputs, 
 
 def test_it_is_lowered_as_onnxruntime_runs_it(four_bits, data, inputs, tmp_path):
     import tvm
-    from tvm import relax
 
     from edgepack.config.target import load_target
     from edgepack.export import run_onnx
@@ -67,10 +67,10 @@ def test_it_is_lowered_as_onnxruntime_runs_it(four_bits, data, inputs, tmp_path)
 
     path = to_onnx(four_bits.module, inputs, tmp_path / "m.onnx")
     built = compile_model(path, load_target("x86-64-v3"), tmp_path / "m.so")
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(built.path)), tvm.cpu())
+    machine = open_on_host(built.path)
     for x in data.x_test[:4]:
         (want,) = run_onnx(path, {"image": x[None]})
-        got = machine["main"](tvm.runtime.tensor(x[None])).numpy()
+        got = machine(tvm.runtime.tensor(x[None])).numpy()
         # A sum in another order may move an activation by one of its 255 steps.
         assert np.abs(got - want).max() <= 0.03 * np.abs(want).max()
 

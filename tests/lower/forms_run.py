@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError, InputError, ModelProblem, UnsupportedError
 from edgepack.lower import compile_model
+from edgepack.lower.host import open_on_host
 from edgepack.lower.onnx.frontend import import_model
 from edgepack.onnxfile import canonicalise, load_onnx
 from edgepack.onnxfile.importing import fit_model
@@ -79,7 +80,6 @@ def run(models: Mapping[str, onnx.ModelProto], feeds: Mapping[str, Mapping[str, 
 
 def _run_merged(models, feeds, folder):
     import tvm
-    from tvm import relax
 
     merged = _merge(models)
     path = folder / "merged.onnx"
@@ -90,9 +90,9 @@ def _run_merged(models, feeds, folder):
         load_target(TARGET),
         folder / f"{next(iter(models))}_{len(models)}_{merged.opset_import[0].version}.so",
     )
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(compiled.path)), tvm.cpu())
+    machine = open_on_host(compiled.path)
     given = {f"{name}_{key}": value for name, each in feeds.items() for key, value in each.items()}
-    results = machine["main"](*[tvm.runtime.tensor(given[value.name]) for value in compiled.inputs])
+    results = machine(*[tvm.runtime.tensor(given[value.name]) for value in compiled.inputs])
     results = [results] if hasattr(results, "numpy") else list(results)
     outputs: dict[str, list[np.ndarray]] = {name: [] for name in models}
     for value, result in zip(merged.graph.output, results, strict=True):

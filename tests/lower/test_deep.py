@@ -10,6 +10,7 @@ from edgepack.errors import InputError, UnsupportedError
 from edgepack.export.reference import run_onnx
 from edgepack.lower import compile_model
 from edgepack.lower.deep import examine
+from edgepack.lower.host import open_on_host
 from edgepack.lower.onnx.frontend import prepare, to_relax
 from edgepack.onnxfile import load_onnx
 
@@ -117,10 +118,9 @@ def test_types_that_the_runtime_cannot_sort_are_a_problem(tmp_path, dtype, count
 
 def run(path, *inputs):
     import tvm
-    from tvm import relax
 
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
-    found = machine["main"](*[tvm.runtime.tensor(value) for value in inputs])
+    machine = open_on_host(path)
+    found = machine(*[tvm.runtime.tensor(value) for value in inputs])
     return [found.numpy()] if hasattr(found, "numpy") else [each.numpy() for each in found]
 
 

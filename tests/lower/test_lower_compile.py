@@ -11,6 +11,8 @@ import pytest
 from edgepack.config.target import load_target
 from edgepack.export.reference import run_onnx
 from edgepack.lower import compile_model, phases, tuning_tasks
+from edgepack.lower.host import open_on_host
+from edgepack.weightfile.file import weights_path
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +27,9 @@ def names(x86):
 
 def run(path, *inputs):
     import tvm
-    from tvm import relax
 
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
-    return machine["main"](*[tvm.runtime.tensor(value) for value in inputs]).numpy()
+    machine = open_on_host(path)
+    return machine(*[tvm.runtime.tensor(value) for value in inputs]).numpy()
 
 
 def reference(path, value):
@@ -82,8 +83,9 @@ def test_weights_are_packed_before_run_time(network, x86, tmp_path, names):
 
 def test_the_same_model_gives_the_same_bytes(network, x86, tmp_path):
     paths = [compile_model(network, x86, tmp_path / name).path for name in ("a.so", "elsewhere/b.so")]
-    assert len({hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.so", "elsewhere"]
+    for written in (paths, [weights_path(path) for path in paths]):
+        assert len({hashlib.sha256(path.read_bytes()).hexdigest() for path in written}) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.so", "a.so.weights", "elsewhere"]
 
 
 def test_quantized_network_matches_up_to_rounding(quantized_network, x86, tmp_path, names):

@@ -9,6 +9,7 @@ from edgepack.config.target import load_target
 from edgepack.export.reference import run_onnx
 from edgepack.lower import compile_model
 from edgepack.lower.deep import examine
+from edgepack.lower.host import open_on_host
 from edgepack.lower.onnx.support import LIMITS
 
 MASKED = np.array([[-np.inf, -np.inf, -np.inf], [1, -np.inf, 3]], "float32")
@@ -43,11 +44,10 @@ def _outputs(model):
 
 def compiled(path, folder, value):
     import tvm
-    from tvm import relax
 
     library = compile_model(path, load_target("x86-64-v3"), folder / "m.so").path
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
-    return machine["main"](tvm.runtime.tensor(value)).numpy()
+    machine = open_on_host(library)
+    return machine(tvm.runtime.tensor(value)).numpy()
 
 
 @pytest.mark.parametrize(

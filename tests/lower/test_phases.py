@@ -17,7 +17,7 @@ from edgepack.spec.runtime import BASE, CUDA, EXTRA
 CPU = [
     "import", "canonicalise", "decode-in-kernels", "fold-weights", "simplify", "legalize", "bound-indices",
     "annotate-patterns",
-    "fuse-ops", "fuse-tir", "free-weight-layouts", "apply-records", "schedule-untuned", "prepack",
+    "fuse-ops", "fuse-tir", "free-weight-layouts", "apply-records", "schedule-untuned", "prepack", "lift-weights",
     "lower-dataflow", "lower-vm",
 ]  # fmt: skip
 
@@ -131,7 +131,7 @@ def test_a_phase_that_fails_is_named_with_the_model(network):
 def test_facts_are_recorded_at_marks(network):
     at = lowering(network)
     marks = [item.name for item in items() if isinstance(item, Mark)]
-    assert marks == ["constants", "kernels", "tuned", "packed-functions"]
+    assert marks == ["kernels", "tuned", "packed-functions"]
     mod = phases.run(items(), at, until="kernels")
     assert at.facts.workloads
     assert at.facts.calls == {}

@@ -12,8 +12,9 @@ from onnx import helper, numpy_helper
 from edgepack.config.target import load_target
 from edgepack.export import to_onnx
 from edgepack.export.reference import run_onnx
-from edgepack.lower import compile_model
-from edgepack.schedules.recurrent.kernel import build_kernel
+from edgepack.lower import compile_model, tuning_tasks
+from edgepack.lower.host import open_on_host
+from edgepack.schedules.recurrent.kernel import build_kernel, layer_of
 from edgepack.schedules.recurrent.layer import Activation, LayerDirection, RecurrentLayer
 from edgepack.schedules.recurrent.loops import Vectors
 from edgepack.spec import Input
@@ -22,11 +23,10 @@ from edgepack.spec import Input
 def run_compiled(path, feeds, folder, target="x86-64-v3"):
     """Compile a model and run it with TVM; returns its outputs."""
     import tvm
-    from tvm import relax
 
     compiled = compile_model(path, load_target(target), folder / f"{path.stem}.so")
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(compiled.path)), tvm.cpu())
-    results = machine["main"](*[tvm.runtime.tensor(feeds[value.name]) for value in compiled.inputs])
+    machine = open_on_host(compiled.path)
+    results = machine(*[tvm.runtime.tensor(feeds[value.name]) for value in compiled.inputs])
     return [each.numpy() for each in ([results] if hasattr(results, "numpy") else results)]
 
 
@@ -200,3 +200,15 @@ def test_code_does_not_grow_with_the_sequence_nor_with_whole_tiles():
     assert size(steps=1000) == size(steps=10)
     assert size(hidden=1600) == size(hidden=16)
     assert size(hidden=1615) < 6 * size(hidden=16)
+
+
+def test_what_has_no_blocks_is_not_tuned(tmp_path):
+    form = recurrent("GRU")
+    reference(form, tmp_path / "f.onnx")
+    functions = [
+        function
+        for task in tuning_tasks(tmp_path / "f.onnx", load_target("x86-64-v3"))
+        for function in task.mod.functions.values()
+    ]
+    assert functions
+    assert all(layer_of(function) is None for function in functions)

@@ -14,6 +14,7 @@ from edgepack.config.target import load_target
 from edgepack.emulation import EmulatedGpu, build_module, install_driver
 from edgepack.export.reference import run_onnx
 from edgepack.lower import compile_model
+from edgepack.lower.host import open_on_host
 
 ON_GPU = Path(__file__).parents[1] / "emulation" / "run_model.py"
 LIBC = "2.28" if os.uname().machine == "x86_64" else "2.36"
@@ -46,11 +47,10 @@ def save(path, nodes, inputs, constants=None, *, outputs=None, opset=18):
 def on_cpu(path, inputs, target="x86-64-v3"):
     """Compile the model for a CPU and return its outputs, in order."""
     import tvm
-    from tvm import relax
 
     library = compile_model(path, load_target(target), path.with_suffix(".so")).path
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), tvm.cpu())
-    got = machine["main"](*(tvm.runtime.tensor(value) for value in inputs.values()))
+    machine = open_on_host(library)
+    got = machine(*(tvm.runtime.tensor(value) for value in inputs.values()))
     return [each.numpy() for each in ([got] if hasattr(got, "numpy") else got)]
 
 

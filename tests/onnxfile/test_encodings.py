@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.config.target import load_target
 from edgepack.lower import compile_model
+from edgepack.lower.host import open_on_host
 from edgepack.onnxfile.counting import count
 from edgepack.onnxfile.encodings import encoded_constants
 from edgepack.onnxfile.importing import import_onnx
@@ -267,16 +268,20 @@ def test_small_integers_are_packed(form, tmp_path):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_compiled_model_decodes_as_numpy_does(form, tmp_path):
+    """It stores the encoded form alone, and decodes it when it is loaded."""
     import tvm
-    from tvm import relax
 
     made = Form()
-    weight, expected, encoding = form(made, np.random.default_rng(1), 6, 11)
+    weight, expected, encoding = form(made, np.random.default_rng(1), 36, 63)
     onnx.save(made.model(weight, expected.shape), tmp_path / "own.onnx")
     import_onnx(tmp_path / "own.onnx", (), tmp_path / "m.onnx")
+    (constant,) = encoded_constants(onnx.load(tmp_path / "m.onnx"))
     result = compile_model(tmp_path / "m.onnx", load_target("x86-64-v3"), tmp_path / "m.so")
-    decoded_at_import = form is int4_in_blocks
-    assert {each.encoding for each in result.constants} == {"dense" if decoded_at_import else encoding}
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(result.path)), tvm.cpu())
-    got = machine["main"](tvm.runtime.tensor(np.ones(1, "float32"))).numpy()
+    (summary,) = result.constants
+    known = "int8" if form is int4_in_blocks else encoding  # widened
+    assert (summary.encoding, summary.decoded, summary.count) == (known, "load", 1)
+    assert summary.stored_bytes <= summary.raw_bytes < expected.nbytes
+    assert summary.stored_bytes <= 1.1 * constant.stored_bytes
+    assert summary.resident_bytes == expected.nbytes
+    got = open_on_host(result.path)(tvm.runtime.tensor(np.ones(1, "float32"))).numpy()
     np.testing.assert_array_equal(got, expected)

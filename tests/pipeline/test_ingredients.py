@@ -34,8 +34,10 @@ RPI4, ORIN = load_target("rpi4"), load_target("jetson-orin")
 SOURCE = "edgepack.zoo.digits:network"
 OPTIONS = {
     "low-rank": {"rank": 2},
-    "prune-layers": {"count": 1},
+    "prune-blocks": {"ratio": 0.5},
     "prune-channels": {"ratio": 0.5},
+    "prune-layers": {"count": 1},
+    "prune-weights": {"ratio": 0.5},
 }  # those without a default
 STEPS = {name: method.spec(method=name, **OPTIONS.get(name, {})) for name, method in BUILT_IN.items()}
 TORCH_STEP = TorchStepSpec(

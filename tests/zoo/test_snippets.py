@@ -10,6 +10,7 @@ from edgepack.compression.quantize_weights import QuantizeWeights
 from edgepack.config.target import load_target
 from edgepack.export import evaluate, run_onnx, to_onnx
 from edgepack.lower import compile_model
+from edgepack.lower.host import open_on_host
 from edgepack.onnxfile.counting import count
 from edgepack.spec import Input
 from edgepack.zoo import snippets
@@ -45,7 +46,6 @@ def test_no_text_is_in_both_splits(splits):
 @pytest.mark.parametrize("name", [pytest.param("lstm", marks=pytest.mark.slow), "gru"])
 def test_weights_in_int8_shrink_the_file_and_keep_the_accuracy(name, splits, tmp_path):
     import tvm
-    from tvm import relax
 
     network = getattr(snippets, name)()
     _train(network, splits)
@@ -60,9 +60,9 @@ def test_weights_in_int8_shrink_the_file_and_keep_the_accuracy(name, splits, tmp
     assert before > 0.8
     assert evaluate(out, x, y) >= before - 0.02
     compiled = compile_model(out, load_target("x86-64-v3"), tmp_path / "net.so")
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(compiled.path)), tvm.cpu())
+    machine = open_on_host(compiled.path)
     for row in x[:5]:
-        ours = machine["main"](tvm.runtime.tensor(row[None])).numpy()
+        ours = machine(tvm.runtime.tensor(row[None])).numpy()
         np.testing.assert_allclose(ours, run_onnx(out, {"ids": row[None]})[0], atol=1e-4)
 
 

@@ -28,7 +28,7 @@ static bool prepare(struct model *model, struct inputs *inputs, const struct opt
     enter_stage("loading the model");
     return set_threads(options->threads, failure) &&
            pin_cores(options->cores, options->core_count, failure) &&
-           model_load(model, options->model, options->device, failure) &&
+           model_load(model, options->model, options->device, inputs->count, failure) &&
            model_set_inputs(model, inputs->types, inputs->count, failure);
 }
 

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,35 +15,26 @@ static void load_extra_runtime(void)
     dlopen("libtvm_runtime_extra.so", RTLD_LAZY | RTLD_GLOBAL);
 }
 
-static bool start_machine(struct model *model, struct failure *failure)
+/* Starts the model: the library reads its weights file, which has its name with ".weights" after it. */
+static bool open_model(struct model *model, const char *path, int inputs, struct failure *failure)
 {
-    enum { POOLED_ALLOCATOR = 2 }; /* kPooled in tvm/runtime/memory/memory_manager.h */
-    const DLDevice device = tvm_device(model->device);
-    /* The first device runs the kernels; shape computations need the CPU besides a GPU. */
-    const TVMFFIAny devices[] = {
-        tvm_integer(device.device_type),
-        tvm_integer(0),
-        tvm_integer(POOLED_ALLOCATOR),
-        tvm_integer(kDLCPU),
-        tvm_integer(0),
-        tvm_integer(POOLED_ALLOCATOR),
-    };
+    char weights[PATH_MAX + sizeof ".weights"];
     TVMFFIObjectHandle function;
-    TVMFFIAny machine;
-    if (!tvm_module_function(model->library, "vm_load_executable", &function, failure))
+    TVMFFIAny entry;
+    snprintf(weights, sizeof weights, "%s.weights", path);
+    const DLDevice device = tvm_device(model->device);
+    const TVMFFIAny arguments[] = {tvm_object(model->library), tvm_text(weights), tvm_integer(inputs),
+                                   tvm_integer(device.device_type), tvm_integer(device.device_id)};
+    if (!tvm_module_function(model->library, "open_model", &function, failure))
         return false;
     if (function == NULL)
-        return fail(failure, STATUS_MODEL, "cannot load the model: the library contains no Relax executable");
-    bool good = tvm_call(function, "cannot load the model", NULL, 0, &machine, failure);
+        return fail(failure, STATUS_MODEL, "cannot load the model: it has no function open_model");
+    bool good = tvm_call(function, "cannot load the model", arguments, 5, &entry, failure);
     tvm_release(function);
-    if (!good)
-        return false;
-    model->machine = machine.v_obj;
-    if (!tvm_module_function(model->machine, "vm_initialization", &function, failure))
-        return false;
-    good = tvm_call(function, "cannot start the model", devices, model->device == DEVICE_CPU ? 3 : 6, NULL,
-                    failure);
-    tvm_release(function);
+    if (good)
+        model->entry = entry.v_obj;
+    else if (failure->status == STATUS_MODEL && strstr(failure->text, ": ValueError: ") != NULL)
+        failure->status = STATUS_INPUT; /* the weights file, or the number of inputs */
     return good;
 }
 
@@ -56,7 +48,7 @@ static const char *library_text(const char *path, const char *name)
     return text;
 }
 
-bool model_load(struct model *model, const char *path, enum device device, struct failure *failure)
+bool model_load(struct model *model, const char *path, enum device device, int inputs, struct failure *failure)
 {
     *model = (struct model){.device = device};
     if (!elf_check(path, failure) || !tvm_open(failure) || !tvm_open_device(device, failure))
@@ -65,40 +57,15 @@ bool model_load(struct model *model, const char *path, enum device device, struc
     char full[PATH_MAX]; /* the loader searches its own directories for a name without a slash */
     if (realpath(path, full) == NULL)
         return fail(failure, STATUS_INPUT, "%s cannot be opened: %s", path, strerror(errno));
-    if (!tvm_load_module(full, &model->library, failure) || !start_machine(model, failure))
+    if (!tvm_load_module(full, &model->library, failure) || !open_model(model, full, inputs, failure))
         return false;
     model->index_ranges = library_text(full, "edgepack_index_ranges");
-    if (!tvm_module_function(model->machine, "main", &model->entry, failure))
-        return false;
-    if (model->entry == NULL)
-        return fail(failure, STATUS_MODEL, "cannot load the model: it has no function main");
     return true;
-}
-
-/* Number of inputs of `main`. */
-static bool model_arity(struct model *model, int64_t *arity, struct failure *failure)
-{
-    const TVMFFIAny name = tvm_text("main");
-    TVMFFIObjectHandle function;
-    TVMFFIAny count;
-    if (!tvm_module_function(model->machine, "get_function_arity", &function, failure))
-        return false;
-    bool good = tvm_call(function, "cannot get the model's inputs", &name, 1, &count, failure);
-    tvm_release(function);
-    if (good)
-        *arity = count.v_int64;
-    return good;
 }
 
 bool model_set_inputs(struct model *model, const struct tensor_type *types, int count,
                       struct failure *failure)
 {
-    int64_t arity;
-    if (!model_arity(model, &arity, failure))
-        return false;
-    if (arity != count)
-        return fail(failure, STATUS_INPUT, "the model has %lld inputs, got %d", (long long)arity,
-                    count);
     for (; model->input_count < count; model->input_count++)
         if (!tvm_tensor(&types[model->input_count], model->device, &model->inputs[model->input_count],
                         failure))
@@ -162,7 +129,6 @@ void model_free(struct model *model)
     while (model->input_count > 0)
         tvm_release(model->inputs[--model->input_count]);
     tvm_release(model->entry);
-    tvm_release(model->machine);
     tvm_release(model->library);
     *model = (struct model){0};
 }

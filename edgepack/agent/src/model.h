@@ -1,4 +1,4 @@
-/* A compiled model: a Relax executable in a shared library, run by TVM's virtual machine. */
+/* A compiled model: a shared library, and its weights in the file beside it. */
 #ifndef EDGEPACK_MODEL_H
 #define EDGEPACK_MODEL_H
 
@@ -8,7 +8,7 @@ enum { MAX_TENSORS = 16 };
 
 struct model {
     enum device device;
-    TVMFFIObjectHandle library, machine, entry;
+    TVMFFIObjectHandle library, entry;
     const char *index_ranges; /* in the library; NULL if it has none */
     TVMFFIObjectHandle inputs[MAX_TENSORS];
     int input_count;
@@ -16,10 +16,10 @@ struct model {
     int output_count;
 };
 
-/* Loads `path`, starts the virtual machine and finds the function `main`. */
-bool model_load(struct model *model, const char *path, enum device device, struct failure *failure);
+/* Loads the library at `path` and its weights; `inputs` is how many inputs it must have. */
+bool model_load(struct model *model, const char *path, enum device device, int inputs, struct failure *failure);
 
-/* Allocates the inputs on the device; their number must be the model's. */
+/* Allocates the inputs on the device. */
 bool model_set_inputs(struct model *model, const struct tensor_type *types, int count,
                       struct failure *failure);
 

@@ -4,9 +4,9 @@
  *         -Wl,-rpath,'$ORIGIN/../lib'
  *     ./infer [MODEL.so INPUT.npy...]
  *
- * For a CUDA model: dlopen("libtvm_runtime_cuda.so", RTLD_NOW | RTLD_GLOBAL) first, start the machine
- * with the devices {2, 0, 2, 1, 0, 2} (kDLCUDA, then kDLCPU), and move data with the runtime's
- * functions runtime.TVMTensorAllocWithScope, TVMTensorCopyFromBytes and TVMTensorCopyToBytes. */
+ * For a CUDA model: dlopen("libtvm_runtime_cuda.so", RTLD_NOW | RTLD_GLOBAL) first, open the model on
+ * device type 2 (kDLCUDA) instead of CPU, and move data with the runtime's functions
+ * runtime.TVMTensorAllocWithScope, TVMTensorCopyFromBytes and TVMTensorCopyToBytes. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@ typedef struct { uint64_t references; int32_t type; uint32_t padding; void (*del
 typedef struct { const char *data; size_t size; } Bytes;
 typedef struct { int32_t type; uint32_t zero; union { int64_t integer; const char *text; void *pointer; } v; } Any;
 enum { NONE = 0, INTEGER = 1, BOOL = 2, TENSOR_POINTER = 7, TEXT = 8, OBJECT = 64, ERROR = 67, TENSOR = 70, ARRAY = 71, MODULE = 73 };
-enum { CPU = 1, POOLED_ALLOCATOR = 2, MAX_INPUTS = 16, MAX_RANK = 8 };
+enum { CPU = 1, MAX_INPUTS = 16, MAX_RANK = 8 };
 int TVMFFIFunctionGetGlobal(const Bytes *name, void **function);
 int TVMFFIFunctionCall(void *function, Any *arguments, int32_t count, Any *result);
 int TVMFFIObjectDecRef(void *object);
@@ -64,15 +64,16 @@ static void *function_of(Any module, const char *name)
     return found.v.pointer;
 }
 
-/* Loads a model and returns its function main. */
-static void *load(const char *path)
+/* Loads a model with its weights, which are in the file MODEL.so.weights, and returns it as a function of its inputs. */
+static void *load(const char *path, int inputs)
 {
+    char weights[4096];
+    if (snprintf(weights, sizeof weights, "%s.weights", path) >= (int)sizeof weights)
+        die(path, "its path is too long");
     Any name[] = {{.type = TEXT, .v.text = path}};
     Any library = call_global("ffi.ModuleLoadFromFile", name, 1);
-    Any machine = call(function_of(library, "vm_load_executable"), NULL, 0);
-    Any device[] = {{.type = INTEGER, .v.integer = CPU}, {.type = INTEGER}, {.type = INTEGER, .v.integer = POOLED_ALLOCATOR}};
-    call(function_of(machine, "vm_initialization"), device, 3);
-    return function_of(machine, "main");
+    Any arguments[] = {library, {.type = TEXT, .v.text = weights}, {.type = INTEGER, .v.integer = inputs}, {.type = INTEGER, .v.integer = CPU}, {.type = INTEGER}};
+    return call(function_of(library, "open_model"), arguments, 5).v.pointer;
 }
 
 /* Reads a C-ordered little-endian .npy file; the compiled code wants its data aligned to 64 bytes. */
@@ -150,7 +151,7 @@ int main(int count, char **words)
         count = 3;
         words = defaults;
     }
-    void *model = load(words[1]);
+    void *model = load(words[1], count - 2);
     for (int i = 0; i < count - 2; i++) {
         read_npy(words[i + 2], &inputs[i]);
         arguments[i] = (Any){.type = TENSOR_POINTER, .v.pointer = &inputs[i]};

@@ -18,7 +18,7 @@ import numpy as np
 
 BUNDLE = Path(__file__).resolve().parent.parent
 NONE, INTEGER, BOOL, TENSOR_POINTER, TEXT, ARRAY = 0, 1, 2, 7, 8, 71
-CPU, POOLED_ALLOCATOR = 1, 2
+CPU = 1
 HEADER = 24  # size of every object's header in bytes; the payload follows
 CODES = {"i": 0, "u": 1, "f": 2, "b": 6}  # DLPack type codes by numpy dtype kind
 
@@ -104,12 +104,11 @@ def function_of(module: Any, name: str) -> int:
     return int(found.value.pointer)
 
 
-def load(path: Path) -> int:
-    """Load a model and return its function main."""
+def load(path: Path, inputs: int) -> int:
+    """Load a model with its weights, which are in MODEL.so.weights; returns it as a function of its inputs."""
     library = call(global_function("ffi.ModuleLoadFromFile"), str(path))
-    machine = call(function_of(library, "vm_load_executable"))
-    call(function_of(machine, "vm_initialization"), CPU, 0, POOLED_ALLOCATOR)
-    return function_of(machine, "main")
+    opened = call(function_of(library, "open_model"), library, f"{path}.weights", inputs, CPU, 0)
+    return int(opened.value.pointer)
 
 
 def tensor_of(array: np.ndarray) -> Tensor:
@@ -155,7 +154,7 @@ def main() -> None:
         BUNDLE / "model" / "model.so",
         *sorted((BUNDLE / "sample").glob("input-*.npy")),
     ]
-    output = infer(load(model), [np.load(path, allow_pickle=False) for path in inputs]).ravel()
+    output = infer(load(model, len(inputs)), [np.load(path, allow_pickle=False) for path in inputs]).ravel()
     for index in np.argsort(-output.astype(np.float64), kind="stable")[:5]:
         print(f"{index:8d}  {output[index]:g}")
 

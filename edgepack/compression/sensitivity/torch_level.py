@@ -24,8 +24,10 @@ def outputs_of(module: "torch.nn.Module", feeds: "Sequence[Feed]") -> "list[np.n
     import torch
     from torch.utils import _pytree
 
+    from edgepack.torchnet.training import threads_for
+
     runs = []
-    with torch.no_grad():
+    with torch.no_grad(), threads_for(module):
         for feed in feeds:
             leaves = _pytree.tree_leaves(module(*tensors(feed)))
             runs.append([np.atleast_1d(leaf.numpy()) for leaf in leaves if isinstance(leaf, torch.Tensor)])

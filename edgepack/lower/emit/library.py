@@ -11,6 +11,8 @@ from edgepack.lower.emit import cubin, vectors
 from edgepack.lower.phase import Facts
 from edgepack.lower.result import CudaModule
 from edgepack.toolchain import cuda, zig
+from edgepack.weightfile.file import weights_path
+from edgepack.weightfile.loader import IDENTITY, build_loader
 
 INDEX_RANGES = "edgepack_index_ranges"
 """The symbol with the ranges, which the agent reads."""
@@ -44,14 +46,14 @@ def export(
     compiler: CudaCompiler | None = None,
     facts: Facts | None = None,
 ) -> None:
-    """Write the executable, its weights and its kernels to ``out``, atomically.
+    """Write the executable and its kernels to ``out`` and the weights beside it, each atomically.
 
     Args:
         executable: What TVM built.
         target: The target.
         out: The shared library.
         compiler: Compiles the CUDA sources that TVM has left in the executable, if there are any.
-        facts: Of the model: its inputs and their ranges, which the library states to the agent.
+        facts: Of the model: its weights; its inputs and their ranges, which the library states to the agent.
 
     Raises:
         EdgepackError: A CUDA compiler is needed and not installed, or the linker failed.
@@ -64,10 +66,15 @@ def export(
             return str(_pack_imports(module, compiler or CudaCompiler(target), Path(folder)))
 
         def link(output: str, objects: Sequence[str], **_options: Any) -> None:
-            files = [*map(Path, objects), _embed(Path(folder), "ranges", INDEX_RANGES, _ranges(facts))]
+            files = [*map(Path, objects), *build_loader(target.abi.arch, target.abi.libc)]
+            files.append(_embed(Path(folder), "ranges", INDEX_RANGES, _ranges(facts)))
+            if facts and facts.weights:
+                files.append(_embed(Path(folder), "weights", IDENTITY, facts.weights.identity))
             zig.link_shared(files, Path(output), target.abi.arch, target.abi.libc)
 
         executable.export_library(str(linked), fcompile=link, fpack_imports=pack, workspace_dir=folder)
+        if facts and facts.weights:
+            facts.weights.write(weights_path(out))
         linked.replace(out)
 
 

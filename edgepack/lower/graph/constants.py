@@ -2,8 +2,8 @@
 
 A dense 8-bit weight is imported from ONNX as ``dequantize(q, scale, zero point)`` of constants. If the kernel that
 reads it can decode it, the weight stays 8-bit in the compiled model and in memory, and is widened in registers; its
-scale, per tensor or per output channel, is applied to the sum afterwards. All other encoded constants are decoded
-during the build.
+scale, per tensor or per output channel, is applied to the sum afterwards. All other encoded constants are decoded when
+the model is loaded.
 """
 
 import math
@@ -14,9 +14,6 @@ from typing import Any
 from edgepack.lower.graph.gains import Use, pays
 from edgepack.lower.phase import Lowering, Module, content_of
 from edgepack.spec.encoding import EncodedConstant
-
-DECODES = "edgepack.decodes"
-"""Attribute of a kernel: the positions of the arguments that it decodes."""
 
 
 def decode_in_kernels(mod: Module, lowering: Lowering, *, everywhere: bool = False) -> Module:
@@ -197,7 +194,7 @@ def _convolution(builder: Any, call: Any, weight: Weight) -> Any:
         )
 
     name = call.op.name.rpartition(".")[2]
-    total = _call(builder, compute, [call.args[0], weight.elements], name, weight=1)
+    total = _call(builder, compute, [call.args[0], weight.elements], name)
     return relax.op.multiply(total, weight.scale_as([-1 if axis == "C" else 1 for axis in data]))
 
 
@@ -217,7 +214,7 @@ def _matmul(builder: Any, call: Any, weight: Weight) -> Any:
         shape = [*a.shape[:-1], elements.shape[1]]
         return te.compute(shape, lambda *at: te.sum(a(*at[:-1], k) * b(k, at[-1]), axis=k), name="matmul")
 
-    total = _call(builder, compute, [data, weight.elements], "matmul", weight=1)
+    total = _call(builder, compute, [data, weight.elements], "matmul")
     return relax.op.multiply(total, weight.scale_as([1] * (len(data.ty.shape) - 1) + [-1]))
 
 
@@ -244,18 +241,14 @@ def _take(builder: Any, call: Any, weight: Weight) -> Any:
     def compute(elements: Any, at: Any) -> Any:
         return widen(topi.take(elements, at, axis=axis, mode=mode))
 
-    rows = _call(builder, compute, [weight.elements, indices], "take", weight=0)
+    rows = _call(builder, compute, [weight.elements, indices], "take")
     if weight.zero.any():
         rows = builder.emit(relax.op.subtract(rows, settings(weight.zero)))
     return relax.op.multiply(rows, settings(weight.scale))
 
 
-def _call(
-    builder: Any, compute: Callable[[Any, Any], Any], args: list[Any], name: str, *, weight: int
-) -> Any:
-    return builder.emit(
-        builder.call_te(compute, *args, primfunc_name_hint=name, primfunc_attrs={DECODES: [weight]})
-    )
+def _call(builder: Any, compute: Callable[[Any, Any], Any], args: list[Any], name: str) -> Any:
+    return builder.emit(builder.call_te(compute, *args, primfunc_name_hint=name))
 
 
 _KERNELS: dict[str, WeightReader] = {

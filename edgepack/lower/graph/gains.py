@@ -71,7 +71,7 @@ class Gain:
         )
 
 
-# Weights not covered by any row are decoded during the build.
+# Weights not covered by any row are decoded when the model is loaded.
 GAINS = (
     Gain("any", "embedding"),  # reads only the requested rows, each once
     # AVX-512 extends and converts in parallel with the multiply-adds.

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from edgepack.lower.phase import Module
+from edgepack.lower.graph.folding import remember
+from edgepack.lower.phase import Facts, Module
 from edgepack.schedules.kernel import find
 
 
-def pack_constants(mod: Module) -> Module:
+def pack_constants(mod: Module, facts: Facts) -> Module:
     """Replace calls of kernels that only rearrange a constant by the rearranged constant.
 
     Recognised are copies whose indices are the source's axes in another order, some of them split in two by
@@ -24,8 +25,8 @@ def pack_constants(mod: Module) -> Module:
             (source,) = call.args[1].fields
             if not isinstance(source, ir.GenericConst):
                 return call
-            packed = _rearranged(mod[call.args[0]], source.value.numpy())
-            return call if packed is None else relax.const(packed, str(packed.dtype))
+            order = _rearrangement(mod[call.args[0]], source.value.numpy())
+            return call if order is None else _rearranged(source, *order, facts)
 
     packer = Packer(mod)
     for var, function in list(mod.functions.items()):
@@ -34,20 +35,33 @@ def pack_constants(mod: Module) -> Module:
     return packer.builder_.get()
 
 
-def _rearranged(kernel: Any, source: Any) -> Any:
-    """Return what a kernel writes, as a NumPy array; None unless it is a recognised copy of all of ``source``."""
+def _rearranged(source: Any, split: list[int], axes: list[int], facts: Facts) -> Any:
+    """Return the constant with its axes split and permuted, and remember how."""
+    import numpy as np
+    from tvm import relax
+
+    value = source.value.numpy()
+    parts = relax.const(value.reshape(split), str(value.dtype))
+    packed = relax.const(np.ascontiguousarray(parts.value.numpy().transpose(axes)), str(value.dtype))
+    remember(facts, relax.op.reshape(source, split), parts.value.numpy())
+    remember(facts, relax.op.permute_dims(parts, axes), packed.value.numpy())
+    return packed
+
+
+def _rearrangement(kernel: Any, source: Any) -> tuple[list[int], list[int]] | None:
+    """Return how a kernel splits and then permutes the axes; None unless it is a recognised copy of all of ``source``."""
     import numpy as np
     from tvm import ir, tirx
 
     stores = find(kernel.body, tirx.BufferStore)
     if len(stores) != 1 or not isinstance(stores[0].value, ir.TensorLoad):
         return None
-    axes = list(stores[0].value.indices)
+    indices = list(stores[0].value.indices)
     pieces = [piece for index in stores[0].indices if (piece := _piece(index)) is not None]
-    if len(pieces) != len(stores[0].indices) or not all(isinstance(axis, tirx.Var) for axis in axes):
+    if len(pieces) != len(stores[0].indices) or not all(isinstance(index, tirx.Var) for index in indices):
         return None
     split, order = [], []
-    for axis, extent in zip(axes, source.shape, strict=True):
+    for axis, extent in zip(indices, source.shape, strict=True):
         of_axis = [(number, *piece[1:]) for number, piece in enumerate(pieces) if piece[0].same_as(axis)]
         kinds = {kind: (number, part) for number, kind, part in of_axis}
         if len(of_axis) == 1 and set(kinds) == {"whole"}:
@@ -63,13 +77,12 @@ def _rearranged(kernel: Any, source: Any) -> Any:
         order += [kinds["div"][0], kinds["mod"][0]]
     if sorted(order) != list(range(len(pieces))):
         return None
-    packed = source.reshape(split).transpose(np.argsort(order))
+    axes = [int(axis) for axis in np.argsort(order)]
     written = stores[0].buffer
-    if packed.shape != tuple(int(extent) for extent in written.shape) or str(packed.dtype) != str(
-        written.dtype
-    ):
+    shape = [int(extent) for extent in written.shape]
+    if shape != [split[axis] for axis in axes] or str(source.dtype) != str(written.dtype):
         return None
-    return np.ascontiguousarray(packed)
+    return split, axes
 
 
 def _piece(index: Any) -> tuple[Any, str, int] | None:

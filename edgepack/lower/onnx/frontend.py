@@ -10,6 +10,7 @@ from typing import Any
 from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.lower.onnx.converters import importer
 from edgepack.lower.onnx.nodes import ValueType
+from edgepack.lower.onnx.opaque import hide, positions, reveal
 from edgepack.lower.onnx.rewrites.passes import rewrite
 from edgepack.lower.phase import Lowering, content_of
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of
@@ -36,6 +37,8 @@ def run_import(mod: Any, lowering: Lowering) -> Any:
     if problems:
         raise UnsupportedError(where, problems)
     lowering.facts.encoded = encoded_by_content(model)
+    lowering.facts.names = names_by_content(model)
+    lowering.facts.origins = positions(model)
     lowering.facts.index_ranges = index_ranges(model)
     return relax
 
@@ -50,6 +53,14 @@ def encoded_by_content(model: Any) -> dict[str, list[EncodedConstant]]:
         if each.encoding != DENSE:
             by_content.setdefault(content_of(onnx.numpy_helper.to_array(tensors[each.name])), []).append(each)
     return by_content
+
+
+def names_by_content(model: Any) -> dict[str, str]:
+    """Return the names of a model's constants by their content."""
+    import onnx
+
+    tensors = (tensor for tensor in model.graph.initializer if tensor.data_type != onnx.TensorProto.STRING)
+    return {content_of(onnx.numpy_helper.to_array(tensor)): tensor.name for tensor in tensors}
 
 
 def import_model(model: Any, where: str) -> tuple[Any, list[ModelProblem], Any]:
@@ -78,6 +89,15 @@ def import_model(model: Any, where: str) -> tuple[Any, list[ModelProblem], Any]:
 
 def to_relax(model: Any, where: str, report: Callable[[ModelProblem], None]) -> Any:
     """Import a prepared model; ``report`` is called for each problem, and may raise or return."""
+    problems: list[ModelProblem] = []
+    hidden = hide(model)
+    imported = _to_relax(hidden.model, where, problems.append)
+    if not problems:
+        return reveal(imported, hidden)
+    return _to_relax(model, where, report)  # as the converters expect it
+
+
+def _to_relax(model: Any, where: str, report: Callable[[ModelProblem], None]) -> Any:
     shapes = static_shapes(model.graph, where)
     tvm_importer = importer(model, shapes, value_types(model.graph), report)
     # TVM warns about things that load_onnx has checked, and prints the operands of a failing node to stdout.

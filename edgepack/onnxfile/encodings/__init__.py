@@ -10,7 +10,7 @@ Imports: spec.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from edgepack.onnxfile.encodings import half, lookups, scaled
+from edgepack.onnxfile.encodings import half, lookups, scaled, sparse
 from edgepack.onnxfile.encodings.expressions import PARAMETER, STANDARD, Decoding, dtype_of, extended, nbytes
 from edgepack.onnxfile.encodings.integers import UNPACK, code_bits, code_type
 from edgepack.spec.encoding import DENSE, EncodedConstant
@@ -32,10 +32,11 @@ ENCODINGS: "dict[str, Callable[[onnx_ir.Node], Decoding | None]]" = {
     "bits": scaled.bits,
     "scaled-int": scaled.multiplied,
     "half": half.half,
+    "sparse-blocks": sparse.sparse_blocks,
 }
 """Encodings by name: functions from a node to the constant that it decodes, or None; the first that recognises it."""
 
-_INSIDE = PARAMETER | UNPACK | scaled.LEVELS | lookups.OPERATORS
+_INSIDE = PARAMETER | UNPACK | scaled.LEVELS | lookups.OPERATORS | sparse.OPERATORS
 _LARGEST = 128  # nodes that are looked at behind a node
 
 

@@ -5,6 +5,7 @@ allows any scale that broadcasts. Integers of 1, 2 and 4 bits are packed (:mod:`
 they are shifted by an offset, and multiplied by 2 if they are -1 and 1.
 """
 
+import math
 from typing import TYPE_CHECKING
 
 from edgepack.onnxfile.encodings.expressions import (
@@ -13,6 +14,7 @@ from edgepack.onnxfile.encodings.expressions import (
     Decoding,
     Expression,
     expression,
+    is_constant,
     is_float,
     itemsize,
     nbytes,
@@ -104,6 +106,8 @@ def product(node: "onnx_ir.Node") -> tuple[Expression, Expression, Decoding] | N
         levels, factor = expression(number, LEVELS), expression(scale, PARAMETER)
         if shape is None or scale is None or levels is None or factor is None or not levels.nodes:
             continue
+        if any(_scales(each) for each in levels.nodes):
+            continue  # a product of what is decoded already
         elements = max(levels.constants, key=nbytes)
         kind = dtype(scale)
         if dtype(elements) not in _NARROW or not is_float(kind):
@@ -114,6 +118,14 @@ def product(node: "onnx_ir.Node") -> tuple[Expression, Expression, Decoding] | N
         if decoded.stored_bytes < decoded.dense_bytes:
             return levels, factor, decoded
     return None
+
+
+def _scales(node: "onnx_ir.Node") -> bool:
+    """Whether a node multiplies by more than one number."""
+    return node.op_type == "Mul" and any(
+        is_constant(value) and math.prod(static_shape(value) or ()) > 1  # type: ignore[arg-type] # a constant
+        for value in node.inputs
+    )
 
 
 def named(decoded: Decoding, name: str) -> Decoding:

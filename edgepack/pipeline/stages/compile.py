@@ -1,4 +1,4 @@
-"""``compile``: ONNX to a library for the target, with tuning records and the family's schedules for untuned kernels.
+"""``compile``: ONNX to a library and its weights file, with tuning records and schedules for untuned kernels.
 
 For a GPU, the sources of the CUDA kernels are a second file, ``kernels``. Only emulated GPUs need it: a bundle contains
 the kernels compiled, never their source.
@@ -69,6 +69,8 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
             warnings=compiled.warnings,
         )
         files = {"model": Output(out, "compiled-model", out.name)}
+        if compiled.weights:
+            files["weights"] = Output(compiled.weights, "weights", compiled.weights.name)
         if work.spec.target.gpu:
             sources = work.scratch / "kernels.cu"
             write_sources(sources, compiled.sources)

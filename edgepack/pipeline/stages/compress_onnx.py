@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import SerializeAsAny
@@ -113,7 +114,32 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
                 context,
                 teacher=lambda: torch_models.restore_module(source, base, work.inputs["teacher"]).module,
             )
-        metrics = method.apply(work.inputs["onnx"], out, work.spec.step, context)
+        metrics = method.apply(_dense(work.inputs["onnx"], work.scratch), out, work.spec.step, context)
+        _store_sparse(out)
         facts = onnx_models.facts(out, context.evaluation)
         figures = StepFigures.of_step(method.name, "onnx", metrics, facts)
         return StageResult(figures, {"onnx": Output(out, "onnx", f"{method.name}.onnx")})
+
+
+def _dense(path: Path, scratch: Path) -> Path:
+    """The file with plain constants in place of sparse blocks: methods read weights, and change them."""
+    from edgepack.onnxfile import load_onnx, save_onnx
+    from edgepack.onnxfile.sparse_blocks import restore_dense
+
+    model = load_onnx(path)
+    dense = restore_dense(model)
+    if dense is model:
+        return path
+    save_onnx(dense, scratch / "dense.onnx")
+    return scratch / "dense.onnx"
+
+
+def _store_sparse(path: Path) -> None:
+    """Store weights with many zeros in sparse blocks."""
+    from edgepack.onnxfile import load_onnx, save_onnx
+    from edgepack.onnxfile.sparse_blocks import store_sparse
+
+    model = load_onnx(path)
+    sparse = store_sparse(model)
+    if sparse is not model:
+        save_onnx(sparse, path)

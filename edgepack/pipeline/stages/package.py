@@ -40,6 +40,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
     figures = PackageFigures
     derived = (
         "inputs.samples",
+        "inputs.weights",
         "spec.contents.accuracy",
         "spec.contents.classes",
         "spec.contents.compression",
@@ -69,6 +70,8 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
         evaluated = at.model.of(self._evaluate)
         contents = _contents(at, compiled.figures, evaluated.figures)
         files = {"model": compiled.artifacts["model"], "samples": evaluated.artifacts["samples"]}
+        if "weights" in compiled.artifacts:
+            files["weights"] = compiled.artifacts["weights"]
         return Request(PackageSpec(contents=contents, runtime=compiled.figures.runtime), files)
 
     def run(self, work: Work[PackageSpec, Resources]) -> StageResult[PackageFigures]:
@@ -78,7 +81,11 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
 
         contents = work.spec.contents
         files = release_files(
-            contents.target, work.inputs["model"], work.inputs["samples"], runtime=work.spec.runtime
+            contents.target,
+            work.inputs["model"],
+            work.inputs["samples"],
+            weights=work.inputs.get("weights"),
+            runtime=work.spec.runtime,
         )
         out = pack(work.scratch / contents.filename, contents, files)
         figures = PackageFigures(digest=read_manifest(out).digest)

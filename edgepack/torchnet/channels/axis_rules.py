@@ -121,6 +121,36 @@ def index_axes(incoming: Tracked, n: torch.fx.Node, old: torch.Size, _new: torch
     return Tracked(result + incoming.axis - source, incoming.numbers)
 
 
+def along_others(incoming: Tracked, n: torch.fx.Node, old: torch.Size, _new: torch.Size) -> Tracked | None:
+    """``softmax(x, dim)`` along an axis other than the channels."""
+    dim: Any = n.args[1] if len(n.args) > 1 else n.kwargs.get("dim")
+    return incoming if isinstance(dim, int) and dim % len(old) != incoming.axis else None
+
+
+def heads_of(incoming: Tracked, n: torch.fx.Node, old: torch.Size, new: torch.Size) -> tuple[int, int] | None:
+    """Where ``view``, ``reshape`` or ``unflatten`` splits the channels into heads: their axis, and the size of a head.
+
+    Their number must be written as -1 (or follow another size), because it changes.
+    """
+    if operation(n) not in {"view", "reshape", "unflatten"}:
+        return None
+    before, after = math.prod(old[: incoming.axis]), math.prod(old[incoming.axis + 1 :])
+    for axis in range(len(new) - 1):
+        if math.prod(new[:axis]) != before or new[axis] * new[axis + 1] != len(incoming.numbers):
+            continue
+        if math.prod(new[axis + 2 :]) != after:
+            continue
+        if operation(n) == "unflatten":
+            sizes: Any = n.args[2]
+            count = sizes[0] if isinstance(sizes, tuple | list) else None
+        else:
+            sizes = n.args[1] if isinstance(n.args[1], tuple | list) else n.args[1:]
+            count = sizes[axis] if len(sizes) == len(new) else None
+        if count == -1 or isinstance(count, torch.fx.Node):
+            return axis, new[axis + 1]
+    return None
+
+
 def operation(n: torch.fx.Node) -> str:
     """Return the name of the function or method that a node calls."""
     return n.target if isinstance(n.target, str) else getattr(n.target, "__name__", str(n.target))
@@ -142,6 +172,7 @@ FUNCTIONS: dict[str, Rule] = {
     **dict.fromkeys(("mean", "sum", "amax", "amin"), reduce_axes),
     **dict.fromkeys(("flatten", "squeeze", "unsqueeze"), reshape),
     **dict.fromkeys(("view", "reshape"), view),
+    **dict.fromkeys(("softmax", "log_softmax"), along_others),
     "pad": pad,
     "permute": permute,
     "transpose": transpose,

@@ -6,7 +6,7 @@ import torch
 import torch.fx
 from torch import nn
 
-from edgepack.torchnet.channels.axis_rules import FUNCTIONS, MODULES, Tracked, operation
+from edgepack.torchnet.channels.axis_rules import FUNCTIONS, MODULES, Tracked, heads_of, operation
 from edgepack.torchnet.channels.graph import ChannelGraph
 
 INPUT = "its channels are the model's input"
@@ -27,8 +27,11 @@ _BINARY = frozenset(
         "mul_",
         "maximum",
         "minimum",
+        "masked_fill",
+        "masked_fill_",
     )
 )
+_PRODUCTS = frozenset(("matmul", "scaled_dot_product_attention"))
 _QUESTIONS = frozenset(("size", "dim", "getattr"))  # they depend only on the shape
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
@@ -72,7 +75,13 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
                 return self._binary(n, value)
             if operation(n) in {"cat", "concat"}:
                 return self._concatenation(n, value)
+            if operation(n) in _PRODUCTS:
+                return self._product(n, value)
             incoming = self._of(n.args[0]) if n.args else None
+            if incoming is not None:
+                heads = heads_of(incoming, n, self._value(n.args[0]).shape, value.shape)
+                if heads is not None:
+                    return self._heads(incoming, *heads)
             rule = FUNCTIONS.get(operation(n))
         if rule is None or incoming is None:
             return None
@@ -126,6 +135,39 @@ class Walk(torch.fx.Interpreter):  # type: ignore[misc] # torch is untyped here 
             else:
                 self._graph.tie(first.numbers, tracked.numbers)
         return Tracked(value.dim() - from_right, first.numbers)
+
+    def _heads(self, incoming: Tracked, axis: int, size: int) -> Tracked:
+        """Keep or remove the channels of a head together."""
+        numbers = incoming.numbers
+        for start in range(0, len(numbers), size):
+            self._graph.tie([numbers[start]] * (size - 1), numbers[start + 1 : start + size])
+        return Tracked(axis, numbers[::size])
+
+    def _product(self, n: torch.fx.Node, value: torch.Tensor) -> Tracked | None:
+        """A product of matrices for each head: the heads are an axis before the last two of every operand."""
+        found: Tracked | None = None
+        for argument in n.all_input_nodes:
+            tracked, operand = self._of(argument), self._value(argument)
+            from_right = None if found is None else value.dim() - found.axis
+            if tracked is None:
+                others = [self._of(each) for each in n.all_input_nodes]
+                axes = {
+                    self._value(each).dim() - t.axis
+                    for each, t in zip(n.all_input_nodes, others, strict=True)
+                    if t
+                }
+                if any(operand.dim() >= axis and operand.shape[-axis] > 1 for axis in axes):
+                    return None
+                continue
+            if tracked.axis >= operand.dim() - 2:
+                return None
+            if found is None:
+                found = Tracked(value.dim() - operand.dim() + tracked.axis, tracked.numbers)
+            elif operand.dim() - tracked.axis != from_right or len(tracked.numbers) != len(found.numbers):
+                return None
+            else:
+                self._graph.tie(found.numbers, tracked.numbers)
+        return found
 
     def _concatenation(self, n: torch.fx.Node, value: torch.Tensor) -> Tracked | None:
         parts: Any = n.args[0] if n.args else n.kwargs["tensors"]

@@ -7,7 +7,7 @@ Integer products are computed as products of integers in floating point, which a
 from math import prod
 from typing import Any
 
-from edgepack.lower.onnx.nodes import Node
+from edgepack.lower.onnx.nodes import Node, ValueType
 from edgepack.lower.onnx.rewrites.patch import Patch
 from edgepack.onnxfile.known import evaluate
 
@@ -20,7 +20,8 @@ _CONVOLUTION = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strid
 def rewrite_dequantize(node: Node, patch: Patch) -> list[str] | None:
     """DequantizeLinear of 4-bit elements, of other formats than integers, and in blocks.
 
-    Constants of 4 bits are widened to 8 and stay encoded; those in blocks or in other formats are decoded.
+    Constants of 4 bits are widened to 8. Constants stay encoded, except for those in other formats and those whose last
+    block is shorter, which are decoded.
     """
     elements, scale = node.constant(0), node.input_type(1)
     block = node.attribute("block_size", 0)
@@ -32,6 +33,8 @@ def rewrite_dequantize(node: Node, patch: Patch) -> list[str] | None:
         wide = _NARROW[data[0]]
         zero = [patch.constant(node.constant(2), wide)] if node.input(2) else []
         return patch.again(node.proto, patch.constant(elements, wide), node.input(1), *zero)
+    if constant and data[0] in {*_NARROW, *_PLAIN} and data[1][node.attribute("axis", 1)] % block == 0:
+        return [_scaled_blocks(node, patch, data, scale[0], block)]
     if constant:
         decoded = evaluate(node.proto, node.constants, patch.opset)
         return None if decoded is None else [patch.op("Identity", patch.constant(decoded[0]))]
@@ -43,6 +46,20 @@ def rewrite_dequantize(node: Node, patch: Patch) -> list[str] | None:
     if node.input(2):
         value = patch.op("Sub", value, spread.along(patch.cast(node.input(2), scale[0])))
     return [patch.op("Mul", value, spread.along(node.input(1)))]
+
+
+def _scaled_blocks(node: Node, patch: Patch, data: ValueType, dtype: str, block: int) -> str:
+    """Return a constant in whole blocks, as integers times a scale: an axis of blocks, then one of their elements."""
+    axis = node.attribute("axis", 1) % len(data[1])
+    blocks = [*data[1][:axis], data[1][axis] // block, block, *data[1][axis + 1 :]]
+    settings = [*blocks[: axis + 1], 1, *blocks[axis + 2 :]]
+    elements = node.constant(0).reshape(blocks)
+    value = patch.cast(patch.constant(elements, _NARROW.get(data[0], data[0])), dtype)
+    if node.input(2):
+        zero = node.constant(2).astype(_NARROW.get(data[0], data[0])).astype(dtype)
+        value = patch.op("Sub", value, patch.constant(zero.reshape(settings)))
+    value = patch.op("Mul", value, patch.constant(node.constant(1).reshape(settings)))
+    return patch.reshape(value, data[1])
 
 
 def rewrite_quantize(node: Node, patch: Patch) -> list[str] | None:

@@ -1,0 +1,187 @@
+"""Set weights to zero: at once, or step by step while training; by magnitude, or by movement.
+
+Magnitude: Han et al. 2015, arXiv:1506.02626. The gradual schedule is that of Zhu and Gupta 2017, arXiv:1710.01878.
+Movement: Sanh et al. 2020, arXiv:2005.07683: a weight that moves towards zero while training is pruned.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgepack.compression.method import Context
+from edgepack.compression.selection import select
+from edgepack.errors import InputError
+from edgepack.spec import Train
+from edgepack.torchnet.masks import PrunableWeight
+
+if TYPE_CHECKING:
+    import torch
+
+Criterion = Literal["magnitude", "movement"]
+Schedule = Literal["one-shot", "gradual"]
+
+_RISE = 0.5  # share of the training in which the sparsity rises; in the rest the weights recover
+_UPDATES = 100  # of the masks in that time, or in all of the training for movement
+_SCORE_LR = 1e-2  # learning rate of the scores of movement, as in the paper
+
+Masks = Callable[["Mapping[str, torch.Tensor]", float], "dict[str, torch.Tensor]"]
+"""Which weights are kept, from the scores ``[rows, positions, columns]`` of each, at a share (0..1) of the final sparsity."""
+
+
+@dataclass(frozen=True)
+class Sparsifying:
+    """What is pruned, and how.
+
+    Attributes:
+        weights: the weights, by name.
+        masks: chooses what is kept.
+        criterion: what a weight's score is.
+        schedule: whether all is pruned before training, or gradually.
+        train: training, if any.
+    """
+
+    weights: Mapping[str, PrunableWeight]
+    masks: Masks
+    criterion: Criterion
+    schedule: Schedule
+    train: Train | None
+
+    def run(self, module: "torch.nn.Module", context: Context) -> dict[str, float]:
+        """Prune ``module`` in place; return its score ``pruned`` (if it is pruned at once) and after ``fine_tune``."""
+        scores: dict[str, float | None] = {}
+        state = _State(self, module)
+        if self.train is None or (self.schedule == "one-shot" and self.criterion == "magnitude"):
+            state.prune(1.0)
+            scores["pruned"] = context.score(module)
+            if self.train is not None:
+                context.train(module, self.train)
+        else:
+            from edgepack.torchnet.objective import Objective
+
+            context.train(
+                module, self.train, Objective(before_step=state.before_step, after_step=state.after_step)
+            )
+            state.prune(1.0)
+        if self.train is not None:
+            scores["fine_tune"] = context.score(module)
+        return {key: value for key, value in scores.items() if value is not None}
+
+
+class _State:
+    """The masks while training, and for movement the weights without masks."""
+
+    def __init__(self, how: Sparsifying, module: "torch.nn.Module") -> None:
+        import torch
+
+        self._how = how
+        parameters = dict(module.named_parameters())
+        self._tensors = {name: parameters[weight.name] for name, weight in how.weights.items()}
+        self._masks = {
+            name: torch.ones_like(tensor, dtype=torch.bool) for name, tensor in self._tensors.items()
+        }
+        self._whole = {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
+        # Weights that were zero before have no movement, and stay zero.
+        self._zero = {name: tensor == 0 for name, tensor in self._whole.items()}
+        self._movement = {name: torch.zeros_like(tensor) for name, tensor in self._whole.items()}
+        self._learning = torch.optim.Adam(self._movement.values(), lr=_SCORE_LR)
+        self._updated = -1
+
+    def before_step(self, _module: "torch.nn.Module", done: float) -> None:
+        """Raise the sparsity along the schedule, and mask the weights."""
+        at = min(1.0, done / _RISE)
+        moving = self._how.criterion == "movement"  # the masks follow the scores to the end
+        update = int((done if moving else at) * _UPDATES)
+        if update > self._updated:
+            self._updated = update
+            self.prune(1.0 - (1.0 - at) ** 3)
+
+    def after_step(self, _module: "torch.nn.Module", _done: float) -> None:
+        """Take over the update of the weights that are kept, and note where all of them move."""
+        import torch
+
+        with torch.no_grad():
+            for name, tensor in self._tensors.items():
+                mask = self._masks[name]
+                if self._how.criterion == "movement":
+                    grad = tensor.grad
+                    self._movement[name].grad = None if grad is None else grad * self._whole[name]
+                    self._whole[name] = torch.where(mask & ~self._zero[name], tensor, self._whole[name])
+                tensor.mul_(mask)
+            if self._how.criterion == "movement":
+                self._learning.step()
+
+    def prune(self, share: float) -> None:
+        """Mask the weights for a share of the final sparsity."""
+        import torch
+
+        movement = self._how.criterion == "movement"
+        with torch.no_grad():
+            scores = {
+                name: self._movement[name].masked_fill(self._zero[name], -torch.inf)
+                if movement
+                else self._tensors[name].abs()
+                for name in self._how.weights
+            }
+            scores = {name: weight.rows(scores[name]) for name, weight in self._how.weights.items()}
+            kept = self._how.masks(scores, share)
+            for name, weight in self._how.weights.items():
+                tensor = self._tensors[name]
+                self._masks[name] = weight.restore(kept[name], tensor.shape)
+                tensor.copy_((self._whole[name] if movement else tensor) * self._masks[name])
+
+
+def selected(
+    module: "torch.nn.Module", skip: tuple[str, ...], method: str
+) -> tuple[dict[str, PrunableWeight], dict[str, str]]:
+    """Return the weights that a step may prune, by name, and why others are left alone.
+
+    Raises:
+        InputError: a ``skip`` pattern matches nothing.
+    """
+    from edgepack.torchnet.masks import prunable_weights
+
+    weights, left = prunable_weights(module)
+    names = {name: tuple({name, weight.layer}) for name, weight in weights.items()}
+    for name in select(
+        skip, {**names, **{name: (name,) for name in left}}, kind="layer", where=f"compress, {method}, skip"
+    ):
+        left[name] = "skipped by the recipe"
+        weights.pop(name, None)
+    return weights, left
+
+
+def metrics_of(
+    before: "Mapping[str, torch.Tensor]",
+    after: "Mapping[str, torch.Tensor]",
+    left: Mapping[str, str],
+    scores: Mapping[str, Any],
+    method: str,
+) -> dict[str, Any]:
+    """Return ``sparsity`` over all pruned weights, ``layers``: name to the share of zeros, each ``[before, after]``.
+
+    Also ``kept_whole``: name to the reason why a weight is left alone, and ``accuracy`` if there are scores.
+
+    Raises:
+        InputError: nothing has changed.
+    """
+    from edgepack.torchnet.masks import share_of_zeros
+
+    zeros = [share_of_zeros(before), share_of_zeros(after)]
+    if zeros[1] <= zeros[0]:
+        raise InputError(
+            f"{method} changes nothing: {zeros[0]:.1%} of the weights are zero already"
+            if before
+            else f"{method} changes nothing: the model has no weights that it can prune",
+            why="; ".join(f"{name}: {why}" for name, why in list(left.items())[:4]) or None,
+            next="raise ratio, skip fewer layers, or remove this step",
+        )
+    layers = {
+        name: [round(share_of_zeros({name: each}), 4) for each in (tensor, after[name])]
+        for name, tensor in before.items()
+    }
+    found: dict[str, Any] = {
+        "sparsity": [round(each, 4) for each in zeros], "layers": layers, "kept_whole": dict(left)
+    }  # fmt: skip
+    if scores:
+        found["accuracy"] = dict(scores)
+    return found
