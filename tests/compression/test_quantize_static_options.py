@@ -91,6 +91,7 @@ class Odd(nn.Module):
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
+    torch.set_num_threads(1)  # small layers: threads cost more than they bring
     torch.manual_seed(0)
     module = Odd().eval()
     with torch.no_grad():  # channels of very different ranges
@@ -143,7 +144,7 @@ def test_equalisation_helps_weights_with_one_scale(odd, tmp_path, samples):
 
 @pytest.mark.parametrize("rounding", ["learned", "compensated"])
 def test_other_roundings_lower_the_error_and_are_repeatable(odd, tmp_path, samples, rounding):
-    options = step(rounding=rounding, iterations=150)
+    options = step(rounding=rounding, iterations=80)
     context = Context(X, samples=samples)
     metrics = quantize_static.apply(odd, tmp_path / "a.onnx", options, context)
     quantize_static.apply(odd, tmp_path / "b.onnx", options, context)
@@ -225,15 +226,16 @@ def test_sensitive_layers_are_kept_until_the_noise_is_low(odd, tmp_path, samples
 
 def test_sensitive_layers_are_skipped(odd, tmp_path, samples):
     context = Context(X, samples=samples)
-    options = step(per_channel=False, skip=25.0)
+    raised = step(per_channel=False, mixed={"drop": 0.0, "precisions": ("fp32",)})
+    levels = quantize_static.apply(odd, tmp_path / "m.onnx", raised, context)["mixed"]["noise_db"]
+    (worst, most), (_, next_most), *_ = sorted(levels.items(), key=lambda level: -level[1])
+    options = step(per_channel=False, skip=-(most + next_most) / 2)
     metrics = quantize_static.apply(odd, tmp_path / "q.onnx", options, context)
-    assert metrics["kept_whole"]
-    assert all("the limit is 25.0 dB" in why for why in metrics["kept_whole"].values())
-    assert metrics["float"] == len(metrics["kept_whole"])
-    names = tensors(tmp_path / "q.onnx")
-    assert all(name in names for name in metrics["kept_whole"])
+    assert list(metrics["kept_whole"]) == [worst]
+    assert metrics["kept_whole"][worst].startswith("sensitive: ")
+    assert worst in tensors(tmp_path / "q.onnx")
     everything = quantize_static.apply(odd, tmp_path / "a.onnx", step(skip="auto"), context)
-    assert everything["quantized"] + everything["float"] == 7
+    assert everything["quantized"] > everything["float"]
 
 
 def test_mixed_precision_follows_the_metric_on_the_training_split(model, context, data, tmp_path):
