@@ -1,4 +1,4 @@
-"""The valid range of each graph input whose values are indices: token ids, categories, positions.
+"""The valid range of each graph input whose values are indices: token ids, categories, positions, lengths.
 
 Values are followed from an input, through operators that only move them, to the operators that use them as indices.
 Arithmetic on them is not followed.
@@ -25,6 +25,10 @@ _ALONG_AXIS = {
     "ScatterElements": (1, 0),
     "EmbedLayerNormalization": (0, 2),  # of com.microsoft: ids and the table of words
 }
+_RECURRENT, _LENGTHS = (
+    {"LSTM", "GRU", "RNN"},
+    4,
+)  # which of their inputs is the number of steps of each sequence
 _BY_COORDINATES = {"GatherND", "ScatterND"}
 
 
@@ -76,6 +80,10 @@ def _uses(
                 pending.extend(follow)
             elif node.op_type == "OneHot" and position == 0 and partly:
                 yield from _one_hot(node, constants)
+            elif node.op_type in _RECURRENT and position == _LENGTHS:
+                steps = shapes.get(node.input[0], (None,))[0]
+                if steps is not None:
+                    yield 0, steps
             else:
                 size = _indexed(node, position, shapes)
                 if size:

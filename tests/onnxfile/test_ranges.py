@@ -76,3 +76,24 @@ def test_a_table_of_unknown_size_gives_no_range():
     model = graph(("Gather", ["table", "ids"], "y"))
     model.graph.input.append(table)
     assert index_ranges(model) == {}
+
+
+def test_lengths_of_sequences_are_at_most_the_steps():
+    node = helper.make_node("GRU", ["x", "w", "r", "", "lengths"], ["", "h"], hidden_size=4)
+    model = helper.make_model(
+        helper.make_graph(
+            [node],
+            "g",
+            [
+                helper.make_tensor_value_info("x", TensorProto.FLOAT, [5, 2, 3]),
+                helper.make_tensor_value_info("lengths", TensorProto.INT32, [2]),
+            ],
+            [onnx.ValueInfoProto(name="h")],
+            [
+                numpy_helper.from_array(np.zeros((1, 12, width), "float32"), name)
+                for name, width in (("w", 3), ("r", 4))
+            ],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+    )
+    assert index_ranges(model) == {"lengths": (0, 5)}
