@@ -43,7 +43,14 @@ def test_no_text_is_in_both_splits(splits):
     )  # phrases that chapters share
 
 
-@pytest.mark.parametrize("name", [pytest.param("lstm", marks=pytest.mark.slow), "gru"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("lstm", marks=pytest.mark.slow),
+        pytest.param("transformer", marks=pytest.mark.slow),
+        "gru",
+    ],
+)
 def test_weights_in_int8_shrink_the_file_and_keep_the_accuracy(name, splits, tmp_path):
     import tvm
 
