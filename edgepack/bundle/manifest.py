@@ -7,7 +7,8 @@ depends on when or where the bundle was built: equal inputs give equal digests.
 A manifest of an older version keeps the bytes that it was read from, since serialising it again would change them.
 
 Versions: 1; 2 adds ``constants``, ``executor`` and ``compression[].encodings``, and renames ``variant`` to ``candidate``;
-3 adds ``constants[].raw_bytes``, and files of weights.
+3 has ``scores`` of any metric in place of ``accuracy``, ``compression[].nonzeros``, ``constants[].raw_bytes``, and files of
+weights.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from edgepack.compression import Step
 from edgepack.config.recipe import Recipe
 from edgepack.config.target import Abi, Gpu, Target
 from edgepack.errors import InputError
-from edgepack.spec import Count, Finite, ModelFigures, Name, Preprocess, Spec, Tensor, Version
+from edgepack.spec import Count, ModelFigures, Name, Preprocess, Scored, Spec, Tensor, Version
 from edgepack.spec.candidate import RELEASE
 from edgepack.spec.document import JsonDocument, rename_key
 from edgepack.spec.encoding import ConstantSummary
@@ -99,7 +100,12 @@ class RecipeInfo(Spec):
     @classmethod
     def of(cls, recipe: Recipe, steps: Sequence[Step]) -> Self:
         """The record of a parsed recipe, compressed by ``steps``."""
-        content = recipe.model_dump(mode="json", include={"edgepack", "name", "version", "model", "data"})
+        content = recipe.model_dump(
+            mode="json",
+            include={"edgepack", "name", "version", "model", "data"},
+        )
+        task = {"metric", "higher_is_better", "loss"}
+        content |= recipe.model_dump(mode="json", include=task, exclude_none=True)
         content["compress"] = [step.model_dump(mode="json") for step in steps]
         return cls(digest=sha256_json(content), content=content)
 
@@ -127,12 +133,11 @@ class TargetInfo(Spec):
         )
 
 
-class Accuracy(Spec):
-    """Accuracy on the test split, 0..1. Accuracy on the board is in the report, as it is measured after packaging."""
+class Scores(Spec):
+    """The metric on the test split. That on the board is in the report, as it is measured after packaging."""
 
-    samples: int | None = Field(default=None, ge=1)
-    torch: Finite | None = Field(default=None, ge=0, le=1, description="The trained model, fp32, in torch.")
-    onnxruntime: Finite | None = Field(default=None, ge=0, le=1, description="This bundle's ONNX model.")
+    torch: Scored | None = Field(default=None, description="The model after the steps on torch, in torch.")
+    onnxruntime: Scored | None = Field(default=None, description="This bundle's ONNX model.")
 
 
 class Contents(JsonDocument):
@@ -162,7 +167,7 @@ class Contents(JsonDocument):
     constants: tuple[ConstantSummary, ...] = Field(
         default=(), description="The model's constants by encoding, and when they are decoded."
     )
-    accuracy: Accuracy = Accuracy()
+    scores: Scores = Scores()
 
     @model_validator(mode="after")
     def _printable(self) -> Self:
@@ -178,6 +183,12 @@ class Contents(JsonDocument):
         """Convert the values of an older manifest to this version."""
         if version == 1:
             value = rename_key(value, "variant", "candidate")
+        if version < 3 and isinstance(value.get("compression"), list):  # noqa: PLR2004 - the version that renamed it
+            figures = [rename_key(item, "accuracy", "score") for item in value["compression"]]
+            value = {**value, "compression": figures}
+        if isinstance(found := value.get("accuracy"), dict):
+            scores = {key: item for key, item in found.items() if key != "samples"}
+            value = {key: item for key, item in value.items() if key != "accuracy"} | {"scores": scores}
         return super().upgrade(value, version)
 
     @property

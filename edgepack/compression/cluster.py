@@ -103,7 +103,6 @@ METHOD = TorchMethod(
     rebuild=rebuild,
     needs=needs,
     leaves=frozenset({"encoded"}),
-    destroys={"encoded": "the weights are codes already, which it would replace by others"},
     distributions=("torch", "scikit-learn", "numpy"),
     sources=("compression/cluster.py", "compression/kmeans.py", *SOURCES),
 )

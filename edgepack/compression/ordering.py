@@ -1,5 +1,6 @@
 """Where steps run, and which make no sense after which others."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -39,3 +40,14 @@ def misplaced(steps: Sequence[Step], methods: Mapping[str, Method[Any]]) -> Iter
             if lost:
                 yield number, f"{step.method} makes no sense after {earlier.method}: {lost[0]}"
                 break
+
+
+def step_labels(steps: Sequence[Step]) -> tuple[str, ...]:
+    """A name for each step: its method's, numbered from 1 if a method occurs more than once."""
+    several = {name for name, count in Counter(step.method for step in steps).items() if count > 1}
+    seen: Counter[str] = Counter()
+    labels = []
+    for step in steps:
+        seen[step.method] += 1
+        labels.append(f"{step.method}-{seen[step.method]}" if step.method in several else step.method)
+    return tuple(labels)

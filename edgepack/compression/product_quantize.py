@@ -132,10 +132,7 @@ METHOD = TorchMethod(
     rebuild=rebuild,
     needs=needs,
     leaves=frozenset({"encoded"}),
-    destroys={
-        "encoded": "the weights are codes already, which it would replace by others",
-        "fake-quantized": "the weights are integers already; cluster shares them",
-    },
+    destroys={"fake-quantized": "the weights are integers already; cluster shares them"},
     distributions=("torch", "scikit-learn", "numpy"),
     sources=("compression/kmeans.py", "compression/product_quantize.py", *SOURCES),
 )

@@ -121,10 +121,12 @@ METHOD = TorchMethod(
     rebuild=rebuild,
     needs=needs,
     leaves=frozenset({"encoded"}),
-    destroys={
-        "encoded": "the weights are codes already, which it would replace by others",
-        "fake-quantized": "the weights are integers already; cluster shares them",
-    },
+    destroys={"fake-quantized": "the weights are integers already; cluster shares them"},
     distributions=("torch", "numpy"),
-    sources=("compression/product_quantize.py", "compression/pulse_quantize.py", *SOURCES),
+    sources=(
+        "compression/kmeans.py",
+        "compression/product_quantize.py",
+        "compression/pulse_quantize.py",
+        *SOURCES,
+    ),
 )

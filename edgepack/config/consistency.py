@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from math import prod
 
+from edgepack.base.text import near_miss
 from edgepack.compression import Need
 from edgepack.compression.method import Level
-from edgepack.compression.ordering import levels_of, misplaced
+from edgepack.compression.ordering import levels_of, misplaced, step_labels
 from edgepack.compression.registry import METHODS
+from edgepack.config.gates import OF_METRIC, ON_BOARD, StepGates
 from edgepack.config.problems import DataProblem, Location
 from edgepack.config.recipe import Recipe
 from edgepack.spec import Data, Model, RecipeInput, Text
@@ -26,6 +28,8 @@ def contradictions(recipe: Recipe) -> Iterator[DataProblem]:
     else:
         yield from _needs_data(recipe)
     yield from _task(recipe)
+    yield from _gates(recipe)
+    yield from _robustness(recipe)
     yield from _needs_torch(recipe)
     yield from _sample_problems(recipe)
     yield from _steps(recipe)
@@ -184,10 +188,53 @@ def _needs_data(recipe: Recipe) -> Iterator[DataProblem]:
             where, on_key = ("compress", index, need.option), need.option != "method"
             wanted = "`data`" if need.kind == "labels" else "`data` or `samples`"
             yield DataProblem(where, f"{need.purpose} needs {wanted}", on_key=on_key, depends=missing)
-    accuracy = [("gates", "accuracy_drop"), ("gates", "accuracy_min"), ("bench", "accuracy_samples")]
-    for block, key in accuracy:
-        if getattr(getattr(recipe, block), key) is not None:
-            yield DataProblem((block, key), "measuring accuracy needs `data`", on_key=True, depends=missing)
+    if recipe.bench.accuracy_samples is not None:
+        message = "measuring the metric needs `data`"
+        yield DataProblem(("bench", "accuracy_samples"), message, on_key=True, depends=missing)
+
+
+def _robustness(recipe: Recipe) -> Iterator[DataProblem]:
+    if recipe.robustness is not None:
+        if recipe.data is None:
+            message = "measuring robustness needs `data`"
+            yield DataProblem(("robustness",), message, on_key=True, depends=(("data",),))
+        if recipe.robustness.fgsm is not None and recipe.model.source is None:
+            message = "FGSM needs gradients, and with them a torch model: model.source"
+            yield DataProblem(("robustness", "fgsm"), message, on_key=True)
+        return
+    blocks = {"": recipe.gates, "each_step": recipe.gates.each_step, **recipe.gates.steps}
+    for name, block in blocks.items():
+        if block is not None and block.robustness_drop is not None:
+            at = ("gates", *(["steps"] if name in recipe.gates.steps else []), *([name] if name else []))
+            message = "robustness is not measured; add `robustness: {}` with its settings"
+            yield DataProblem((*at, "robustness_drop"), message, on_key=True)
+
+
+def _gates(recipe: Recipe) -> Iterator[DataProblem]:
+    """Gates on figures that the recipe does not measure."""
+    gates, here = recipe.gates, ("gates",)
+    blocks: list[tuple[Location, StepGates]] = [(here, gates)]
+    if gates.each_step is not None:
+        blocks.append(((*here, "each_step"), gates.each_step))
+    labels = step_labels(recipe.compress)
+    for name, block in gates.steps.items():
+        blocks.append(((*here, "steps", name), block))
+        if name not in labels:
+            hint = near_miss(name, labels, say="the recipe's steps are:") or "; the recipe compresses nothing"
+            yield DataProblem((*here, "steps", name), f"no step `{name}`{hint}", on_key=True)
+    measured = recipe.data is not None or (recipe.samples is not None and recipe.metric in _OF_SOURCE)
+    for at, block in blocks:
+        for key in OF_METRIC:
+            if getattr(block, key, None) is None:
+                continue
+            place: Location = (*at, key)
+            if not measured:
+                message = "measuring the metric needs `data`"
+                yield DataProblem(place, message, on_key=True, depends=(("data",), ("samples",)))
+            elif key.startswith("accuracy") and recipe.metric not in {None, "accuracy"}:
+                other = "metric_drop" if key == "accuracy_drop" else "metric_limit"
+                message = f"the metric is {recipe.metric}: use `{other}`"
+                yield DataProblem(place, message, on_key=True, depends=(("metric",),))
 
 
 def _needs_torch(recipe: Recipe) -> Iterator[DataProblem]:
@@ -253,7 +300,7 @@ def _rows(recipe: Recipe) -> Iterator[DataProblem]:
                 ("targets", index, "devices"), "expected device or devices, not both", on_key=True
             )
     if not any(entry.boards for entry in recipe.targets):
-        for key in ("accuracy_drop", "accuracy_min", "parity", "p90_ms", "peak_rss_mib"):
+        for key in ON_BOARD:
             if getattr(recipe.gates, key) is not None:
                 message = "is measured on a board, but no target of the recipe has a `device`"
                 yield DataProblem(("gates", key), f"`{key}` {message}", on_key=True, depends=(("targets",),))

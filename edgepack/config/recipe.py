@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from edgepack.compression.registry import CompressStep
+from edgepack.config.gates import Gates
 from edgepack.spec import (
     BuiltInLoss,
     BuiltInMetric,
@@ -14,38 +15,12 @@ from edgepack.spec import (
     Model,
     Name,
     Reference,
+    Robustness,
     Spec,
     Version,
 )
 
 SCHEMA_VERSION = 1
-
-
-class Gates(Spec):
-    """Requirements for a release; if a gate fails, the exit code is 3. Latency gates skip emulated devices."""
-
-    accuracy_drop: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description="Largest accepted drop of the accuracy on the board below torch fp32 (0..1).",
-    )
-    accuracy_min: float | None = Field(
-        default=None, ge=0, le=1, description="Smallest accepted accuracy on the board (0..1)."
-    )
-    parity: float | None = Field(
-        default=None,
-        gt=0,
-        description="Largest accepted relative difference between outputs on the board and in onnxruntime; "
-        "larger for a release in int8 or float16: see below.",
-    )
-    p90_ms: float | None = Field(
-        default=None, gt=0, description="Largest accepted 90th percentile of latency, ms."
-    )
-    bundle_kib: float | None = Field(default=None, gt=0, description="Largest accepted bundle size, KiB.")
-    peak_rss_mib: float | None = Field(
-        default=None, gt=0, description="Largest accepted peak resident set on the board, MiB."
-    )
 
 
 class Tune(Spec):
@@ -138,6 +113,9 @@ class Recipe(Spec):
         default=None,
         description="What is minimised in training; default: cross-entropy for class numbers, mse for other targets. "
         "module:callable is called with the outputs and the targets.",
+    )
+    robustness: Robustness | None = Field(
+        default=None, description="Also measure the metric under corruption, after every step."
     )
     compress: tuple[CompressStep, ...] = Field(
         default=(),

@@ -1,4 +1,4 @@
-"""Accuracy on the board, and parity of its outputs with onnxruntime's."""
+"""The score of a model's outputs on the board, and their parity with onnxruntime's."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from edgepack.errors import InputError
-from edgepack.spec import Finite, Spec
+from edgepack.scoring import Scorer, merge_batches
+from edgepack.spec import Finite, Scored, Spec
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from edgepack.data.splits import Arrays
 
-class BoardAccuracy(Spec):
-    """Accuracy and parity on the board, over ``samples`` test samples."""
+
+class BoardAnswers(Spec):
+    """Score and parity on the board, over ``samples`` inferences on test samples."""
 
     samples: int = Field(ge=1)
-    accuracy: Finite | None = Field(default=None, ge=0, le=1, description="None without labels.")
+    score: Scored | None = Field(default=None, description="None without anything to compare with.")
     parity: Finite | None = Field(default=None, ge=0, description="None where NaN or an infinity differs.")
     why: str | None = Field(default=None, description="Why a figure is missing.")
 
@@ -59,37 +62,42 @@ def worst_parity(ours: Sequence[np.ndarray], reference: Sequence[np.ndarray]) ->
     return max(known, default=0.0) if len(known) == len(each) else None
 
 
-def score(
-    outputs: np.ndarray, *, labels: np.ndarray | None = None, reference: np.ndarray | None = None
-) -> BoardAccuracy:
-    """Accuracy and parity of a classifier's outputs.
+def judge(
+    outputs: Sequence[np.ndarray],
+    *,
+    batch: int | None,
+    scorer: Scorer,
+    targets: Arrays = None,
+    reference: Sequence[np.ndarray] = (),
+) -> BoardAnswers:
+    """Score and parity of a model's outputs.
 
     Args:
-        outputs: (N, classes), any real dtype, from the board.
-        labels: (N,) integers.
-        reference: (N, classes), the same model in onnxruntime.
+        outputs: of all samples, each (N, *shape), from the board.
+        batch: The first axis of the model's first input; None if it has no axes.
+        scorer: The metric.
+        targets: (N * batch, ...), or several of them by name; None for no score.
+        reference: the same outputs in onnxruntime; empty for no parity.
 
     Raises:
         InputError: No samples, or shapes that do not match.
     """
     import numpy as np
 
-    if outputs.ndim != 2 or not len(outputs):  # noqa: PLR2004 - samples and classes
-        raise InputError(f"a classifier's outputs are (samples, classes), not {outputs.shape}")
-    if labels is not None and labels.shape != (len(outputs),):
-        raise InputError(f"{len(outputs)} samples with labels of shape {labels.shape}")
-    # A row with NaN has no class: argmax would return the index of the NaN. An infinity is larger or smaller than all.
-    right = (
-        (outputs.argmax(axis=1) == labels) & ~np.isnan(outputs).any(axis=1) if labels is not None else None
-    )
-    found = None if reference is None else parity(outputs, reference)
-    why = None
-    if reference is not None and found is None:
-        whose = "the board's" if not np.isfinite(outputs).all() else "onnxruntime's"
-        why = f"{whose} outputs hold NaN or infinity, and the others do not"
-    return BoardAccuracy(
-        samples=len(outputs),
-        accuracy=None if right is None else float(right.mean()),
-        parity=found,
-        why=why,
-    )
+    if not outputs or not len(outputs[0]):
+        raise InputError("there are no samples to compare")
+    score, found, why = None, None, None
+    if reference:
+        found = worst_parity(outputs, reference)
+        if found is None:
+            ours = not all(np.isfinite(each.astype(np.float64)).all() for each in outputs)
+            whose = "the board's" if ours else "onnxruntime's"
+            why = f"{whose} outputs hold NaN or infinity, and the others do not"
+    if targets is not None:
+        try:
+            score = scorer.score([merge_batches(each, batch) for each in outputs], targets)
+        except InputError as error:
+            if all(np.isfinite(each.astype(np.float64)).all() for each in outputs):
+                raise
+            why = error.message  # NaN: there is no figure
+    return BoardAnswers(samples=len(outputs[0]), score=score, parity=found, why=why)

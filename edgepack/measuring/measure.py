@@ -1,4 +1,4 @@
-"""Measuring on a board: latency through ``agent bench``, accuracy through ``agent run --each``."""
+"""Measuring on a board: latency through ``agent bench``, scores through ``agent run --each``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from edgepack.agent import protocol
 from edgepack.errors import InputError
-from edgepack.measuring.accuracy import BoardAccuracy, score, worst_parity
+from edgepack.measuring.accuracy import BoardAnswers, judge
 from edgepack.measuring.measurement import Measurement
 from edgepack.measuring.stats import BoardState
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from edgepack.data.splits import Arrays
+    from edgepack.scoring import Scorer
 
 _CHUNK_BYTES = 64 << 20  # of samples on the board at once
 _STARTS = 5  # of the model, whose load time and first inference are medians
@@ -110,17 +113,19 @@ def evaluate(
     on: protocol.BoardModel,
     inputs: Mapping[str, np.ndarray],
     *,
-    labels: np.ndarray | None = None,
+    scorer: Scorer,
+    targets: Arrays = None,
     reference: Sequence[np.ndarray] = (),
-) -> BoardAccuracy:
+) -> BoardAnswers:
     """Run test samples on the board and score the outputs.
 
     Samples go to the board in chunks of 64 MiB, so that a large test split fits a small ``/tmp``.
 
     Args:
-        on: The model on its board; its first output holds the class scores.
+        on: The model on its board.
         inputs: The model's inputs in its own order, each (N, *shape).
-        labels: N * batch integers, for the accuracy.
+        scorer: The recipe's metric.
+        targets: (N * batch, ...), or several of them by name; None for no score.
         reference: onnxruntime's outputs, each (N, *shape), for the parity; one for each output, in order.
 
     Raises:
@@ -139,10 +144,11 @@ def evaluate(
         part = {name: array[start : start + per_chunk] for name, array in inputs.items()}
         chunks.append(protocol.run(on, part, each=True))
     outputs = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
-    classes = outputs[0].shape[-1] if labels is not None else outputs[0][0].size
-    found = score(
-        outputs[0].reshape(-1, classes),
-        labels=None if labels is None else labels.reshape(-1),
-        reference=reference[0].reshape(-1, classes) if reference else None,
+    first = next(iter(inputs.values())).shape[1:]
+    return judge(
+        outputs,
+        batch=first[0] if first else None,
+        scorer=scorer,
+        targets=targets,
+        reference=reference,
     )
-    return found.model_copy(update={"parity": worst_parity(outputs, reference)}) if reference else found

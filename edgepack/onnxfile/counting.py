@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.onnxfile import load_onnx
 from edgepack.onnxfile.encodings import encoded_constants
+from edgepack.onnxfile.nonzeros import count_nonzeros
 from edgepack.spec.encoding import DENSE, EncodedConstant
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Counts:
     parameters: (
         int  # elements of weights and biases, decoded; scales, zero points and codebooks are not counted
     )
+    nonzeros: int  # of these, elements other than zero
     macs: int  # multiply-accumulates per inference
     size: int  # bytes of the file
     encodings: dict[str, int]  # stored bytes of the constants, by encoding
@@ -52,7 +54,9 @@ def count(path: Path) -> Counts:
     constants = encoded_constants(model)
     for constant in constants:
         encodings[constant.encoding] += constant.stored_bytes
-    return Counts(_parameters(model, constants), macs, path.stat().st_size, dict(encodings))
+    parameters = _parameters(model, constants)
+    total = sum(math.prod(constant.shape) for constant in parameters)
+    return Counts(total, count_nonzeros(model, parameters), macs, path.stat().st_size, dict(encodings))
 
 
 def macs_by_node(model: "onnx.ModelProto") -> dict[str, int]:
@@ -86,17 +90,18 @@ def _macs(node: "onnx.NodeProto", shapes: dict[str, tuple[int, ...]]) -> int:
     return 0
 
 
-def _parameters(model: "onnx.ModelProto", constants: Sequence[EncodedConstant]) -> int:
+def _parameters(model: "onnx.ModelProto", constants: Sequence[EncodedConstant]) -> list[EncodedConstant]:
+    """The constants that are weights and biases."""
     settings = {
         node.input[i]
         for node in model.graph.node
         for i in _SETTINGS.get(node.op_type, ())
         if i < len(node.input)
     }
-    return sum(
-        math.prod(constant.shape)
+    return [
+        constant
         for constant in constants
         if constant.shape
         and constant.name not in settings
         and (constant.encoding != DENSE or constant.dtype.startswith(("float", "bfloat")))
-    )
+    ]

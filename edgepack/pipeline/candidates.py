@@ -1,12 +1,11 @@
 """Candidates: a name and a list of compression steps; a run builds, measures and compares them."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgepack.compression import Method, OnnxMethod, Step, TorchMethod
-from edgepack.compression.ordering import levels_of, misplaced
+from edgepack.compression.ordering import levels_of, misplaced, step_labels
 from edgepack.compression.registry import METHODS
 from edgepack.spec.candidate import RELEASE
 
@@ -42,17 +41,6 @@ class Candidate:
     def labels(self) -> tuple[str, ...]:
         """A name for each step: its method's, numbered from 1 if a method occurs more than once."""
         return step_labels(self.steps)
-
-
-def step_labels(steps: Sequence[Step]) -> tuple[str, ...]:
-    """A name for each step: its method's, numbered from 1 if a method occurs more than once."""
-    several = {name for name, count in Counter(step.method for step in steps).items() if count > 1}
-    seen: Counter[str] = Counter()
-    labels = []
-    for step in steps:
-        seen[step.method] += 1
-        labels.append(f"{step.method}-{seen[step.method]}" if step.method in several else step.method)
-    return tuple(labels)
 
 
 def placed_methods(steps: Sequence[Step], *, torch: bool) -> tuple[TorchMethod[Any] | OnnxMethod[Any], ...]:

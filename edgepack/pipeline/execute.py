@@ -1,7 +1,7 @@
 """Execute a plan: open and close boards, run the pipeline, save the trace."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgepack.config.plan import Plan
@@ -27,6 +27,7 @@ class Executed:
     trace: Trace
     artifacts: list[Artifact]
     errors: list[EdgepackError]
+    kept: list[Artifact] = field(default_factory=list)  # the best model so far, where a step missed a gate
 
 
 def execute(
@@ -65,17 +66,20 @@ def execute(
     named = (str(plan.base / model.onnx) if model.onnx else model.source or "", str(plan.path))
     runner: Runner[Resources] = Runner(plan.recipe.name, Store(), send, fresh, named=named)
     artifacts: list[Artifact] = []
+    kept: list[Artifact] = []
     with Boards(plan.devices) as boards:
         if not offline:
             ask_boards(plan, boards, until, budget, listener)
         begun = begin(plan, boards, until)
         send(begun)
         try:
-            artifacts = Pipeline(plan, runner, boards, until=until, budget=budget).run(strategy)
+            pipeline = Pipeline(plan, runner, boards, until=until, budget=budget)
+            kept = pipeline.kept
+            artifacts = pipeline.run(strategy)
         except KeyboardInterrupt:
             error = runner.add_interrupt()
             if error is not None:
                 send(RunInterrupted(error=ErrorRecord.of(error)))
     send(RunEnded(seconds=runner.seconds))
     trace.save(begun.run_id)
-    return Executed(trace, artifacts, runner.errors)
+    return Executed(trace, artifacts, runner.errors, kept)

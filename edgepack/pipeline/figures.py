@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 
 from edgepack.errors import EdgepackError
 from edgepack.lower.result import Kernel
-from edgepack.spec import Count, Finite, Input, ModelFacts, Share, Spec, Tensor
+from edgepack.spec import Count, Finite, Input, ModelFacts, Scored, Share, Spec, Tensor
 from edgepack.spec.encoding import ConstantSummary
 
 SOURCE = "source"  # the name of the original model among the steps
@@ -69,6 +69,16 @@ class EvaluateFigures(ModelFacts):
         description="Change of the outputs if values in int8 or float16 round otherwise; None if none are.",
     )
     warnings: tuple[str, ...] = Field(default=(), description="What its samples cannot show.")
+
+
+class RobustnessFigures(Spec):
+    """The metric of one model on corrupted test samples."""
+
+    of: str = Field(description="The step that the model is of, or source.")
+    score: Scored | None = Field(default=None, description="The mean over all corruptions and severities.")
+    severities: tuple[int, ...]
+    corruptions: dict[str, tuple[Finite, ...]] = Field(description="By corruption, a value per severity.")
+    fgsm: Scored | None = Field(default=None, description="On adversarial samples, in torch.")
 
 
 class CompileFigures(Spec):

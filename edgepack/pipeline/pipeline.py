@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.base.text import suggestion
+from edgepack.compression.ordering import step_labels
 from edgepack.compression.registry import METHODS
 from edgepack.config.plan import Plan, TargetPlan
 from edgepack.config.recipe import Tune
 from edgepack.engine.artifact import Artifact
 from edgepack.engine.runner import Runner, StageFailed
 from edgepack.engine.stage import Skip
-from edgepack.errors import StrategyError, UsageError
+from edgepack.errors import GateError, StrategyError, UsageError
 from edgepack.pipeline import fingerprint
-from edgepack.pipeline.candidates import Candidate, step_labels
+from edgepack.pipeline.candidates import Candidate
 from edgepack.pipeline.contract import DeviceStage, ModelStage, TargetStage
 from edgepack.pipeline.emulated_gpu import beside
-from edgepack.pipeline.figures import CompileFigures
+from edgepack.pipeline.figures import CompileFigures, RobustnessFigures, StepFigures
 from edgepack.pipeline.stages.bench import BenchFigures, BenchStage
 from edgepack.pipeline.stages.compile import CompileStage
 from edgepack.pipeline.stages.compress_onnx import CompressOnnxStage
@@ -32,12 +33,15 @@ from edgepack.pipeline.stages.export import ExportStage
 from edgepack.pipeline.stages.load import LoadStage
 from edgepack.pipeline.stages.package import PackageStage
 from edgepack.pipeline.stages.recall import RecallStage
+from edgepack.pipeline.stages.robustness import RobustnessStage
 from edgepack.pipeline.stages.train import TrainStage
 from edgepack.pipeline.stages.tune import TuneStage
 from edgepack.pipeline.state import CandidateRun, DeviceRun, Resources, TargetRun
+from edgepack.pipeline.step_gates import check_step
 from edgepack.pipeline.strategy import CheckedStrategy, RecipeStrategy, Strategy, Trial
 from edgepack.pipeline.trace import CandidateNotBuilt, CandidatePromoted, RunInterrupted, Until
 from edgepack.remote.boards import Boards
+from edgepack.spec.candidate import RELEASE
 
 PipelineStage = ModelStage[Any, Any] | TargetStage[Any, Any] | DeviceStage[Any, Any]
 
@@ -51,6 +55,7 @@ STAGES: tuple[PipelineStage, ...] = (
     CompressTorchStage(),  #              each step on torch: prune, …
     ExportStage(),  #                     torch → ONNX, parity with onnxruntime
     CompressOnnxStage(),  #               each step on ONNX: quantize, …
+    RobustnessStage(),  #                 the metric under corruption, after every step, if the recipe asks for it
     EVALUATE,  #                          accuracy in onnxruntime, counts, samples with expected outputs
     TuneStage(),  #                       tune kernels on the board, or
     RecallStage(),  #                     use earlier records for this kind of board
@@ -99,6 +104,7 @@ class Pipeline:
         last = [stage.name for stage in STAGES].index(until)
         self._stages = STAGES[: last + 1]
         self._files = fingerprint.user_files(plan.recipe, plan.base)
+        self.kept: list[Artifact] = []  # the best model so far, where a step missed a gate
 
     def run(self, strategy: Strategy | None = None) -> list[Artifact]:
         """Run the rounds of a strategy, by default the recipe's.
@@ -193,6 +199,34 @@ class Pipeline:
                 continue
             record = self._runner.do(stage, request, at.scope(stage, request.label), resources)
             at.take(stage, request, record)
+            if isinstance(at, CandidateRun) and isinstance(record.figures, StepFigures):
+                self._check_step(at, len(at.figures) - 1)
+            elif isinstance(at, CandidateRun) and isinstance(record.figures, RobustnessFigures):
+                self._check_step(at, [made.label for made in at.made].index(record.figures.of))
+
+    def _check_step(self, at: CandidateRun, number: int) -> None:
+        """End the release if it misses a gate of the recipe after this step; the model before the step is kept.
+
+        Raises:
+            StageFailed: a gate is missed.
+        """
+        if at.candidate.name != RELEASE or number == 0:
+            return
+        after, previous = at.figures[number], at.made[number - 1]
+        gates = self._plan.recipe.gates.after(after.stage)
+        missed = [gate for gate in check_step(gates, at.figures[0], after) if gate.failed]
+        if not missed:
+            return
+        name = f"best-so-far{Path(previous.artifact.name).suffix}"
+        self.kept.append(previous.artifact.model_copy(update={"name": name}))
+        error = GateError(
+            f"{after.stage} broke a gate: {'; '.join(f'{gate.name}: {gate.why}' for gate in missed)}",
+            where=f"compress, {after.stage}",
+            state=f"the model before this step (after {previous.label}) is kept as {name} in the run's folder",
+            next="weaken the step, or raise its limit under gates.steps or gates.each_step",
+        )
+        self._runner.send(RunInterrupted(error=self._runner.add_error(error)))
+        raise StageFailed(error)
 
 
 def _release(at: TargetRun) -> list[Artifact]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgepack.compression import OnnxMethod, TorchMethod
 from edgepack.config.plan import Plan, TargetPlan
@@ -13,10 +13,10 @@ from edgepack.engine.events import Scope
 from edgepack.engine.stage import F, R, Request, S, Stage
 from edgepack.engine.store import StageRecord
 from edgepack.pipeline.candidates import Candidate, placed_methods
-from edgepack.pipeline.figures import SOURCE, SourceFigures, StepFigures
+from edgepack.pipeline.figures import SOURCE, RobustnessFigures, SourceFigures, StepFigures
 from edgepack.pipeline.fingerprint import UserFiles
 from edgepack.remote.boards import Boards, DeviceIdentity
-from edgepack.spec import Input, ModelFigures
+from edgepack.spec import Input, ModelFigures, Score
 from edgepack.spec.candidate import RELEASE
 
 
@@ -64,6 +64,15 @@ class _Run:
         return record
 
 
+@dataclass(frozen=True)
+class MadeModel:
+    """The model after a stage: its name among the figures, its level and its file."""
+
+    label: str
+    level: Literal["torch", "onnx"]
+    artifact: Artifact
+
+
 @dataclass
 class CandidateRun(_Run):
     """A candidate in the model stages; the artifact ``source`` is the original model."""
@@ -72,7 +81,8 @@ class CandidateRun(_Run):
     candidate: Candidate
     files: UserFiles
     figures: list[ModelFigures] = field(default_factory=list)  # the source, then each step
-    torch_accuracy: float | None = None  # after the last step on torch
+    made: list[MadeModel] = field(default_factory=list)  # the models of these figures
+    torch_score: Score | None = None  # after the last step on torch
     changed_by: tuple[str, ...] = ()  # methods whose changes are stored in the source's weights
     inputs: tuple[Input, ...] = ()  # of the .onnx file, or the recipe's for a torch source
 
@@ -86,9 +96,15 @@ class CandidateRun(_Run):
         super().take(stage, request, record)
         found = record.figures
         if isinstance(found, SourceFigures | StepFigures):
-            self.figures.append(ModelFigures.of(request.label or SOURCE, found))
+            label = request.label if isinstance(found, StepFigures) and request.label else SOURCE
+            self.figures.append(ModelFigures.of(label, found))
+            role = "checkpoint" if found.level == "torch" else "onnx"
+            self.made.append(MadeModel(label, found.level, record.artifacts[role]))
             if found.level == "torch":
-                self.torch_accuracy = found.accuracy
+                self.torch_score = found.score
+        if isinstance(found, RobustnessFigures):
+            number = [each.label for each in self.made].index(found.of)
+            self.figures[number] = self.figures[number].model_copy(update={"robust": found.score})
         if isinstance(found, SourceFigures):
             self.inputs, self.changed_by = found.inputs, found.changed_by
             role = "checkpoint" if "checkpoint" in record.artifacts else "onnx"

@@ -13,13 +13,13 @@ from pydantic import Field, TypeAdapter
 
 from edgepack.base.files import canonical_json, write_atomic
 from edgepack.base.paths import data_dir
-from edgepack.config.recipe import Gates
+from edgepack.config.gates import Gates
 from edgepack.engine.events import Advanced, ErrorRecord, StageEnded, StageStarted
 from edgepack.errors import InputError
 from edgepack.spec import Finite, Spec
 from edgepack.spec.document import check_version, rename_key
 
-TRACE_VERSION = 2
+TRACE_VERSION = 3
 _HINT = "re-run the recipe: edgepack run"
 
 Until = Literal["evaluate", "tune", "package", "bench"]
@@ -56,7 +56,7 @@ class RunStarted(Spec):
     """The run started: recipe, host, placements."""
 
     event: Literal["run-started"] = "run-started"
-    trace: Literal[2] = Field(default=2, description="Version of the trace's schema.")
+    trace: Literal[3] = Field(default=3, description="Version of the trace's schema.")
     run_id: str
     started: str = Field(description="ISO 8601, UTC.")
     until: Until
@@ -84,7 +84,7 @@ class CandidateNotBuilt(Spec):
 
 
 class RunInterrupted(Spec):
-    """The run ended early, between two stages: Ctrl-C, or its strategy failed."""
+    """The run ended early, between two stages: Ctrl-C, its strategy failed, or a step missed a gate."""
 
     event: Literal["run-interrupted"] = "run-interrupted"
     error: ErrorRecord
@@ -158,12 +158,19 @@ def _upgrade_event(value: Any, version: int) -> Any:
     """Convert an event of an older trace to this version.
 
     Version 1 had ``variant``, the candidate as reports list it, instead of ``shared``, and ``obstacles`` for
-    ``model_problems``.
+    ``model_problems``; versions up to 2 had ``accuracy`` for ``score``.
     """
-    if version > 1 or not isinstance(value, dict):
+    if version == TRACE_VERSION or not isinstance(value, dict):
         return value
     if "trace" in value:
         value = {**value, "trace": TRACE_VERSION}
+    if isinstance(figures := value.get("figures"), dict):
+        figures = rename_key(figures, "accuracy", "score")
+        if "answers" in figures:
+            figures = {**figures, "answers": rename_key(figures["answers"], "accuracy", "score")}
+        value = {**value, "figures": figures}
+    if version > 1:
+        return value
     scope = value.get("scope")
     if isinstance(scope, dict) and "variant" in scope:
         listed = {key: item for key, item in scope.items() if key != "variant"}

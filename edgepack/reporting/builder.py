@@ -5,13 +5,14 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from edgepack.config.recipe import Gates
+from edgepack.config.gates import Gates
 from edgepack.engine.events import ErrorRecord
 from edgepack.errors import FleetError, GateError, Interrupted
+from edgepack.pipeline.figures import RobustnessFigures
 from edgepack.pipeline.trace import Host, RecipeRef, Until
 from edgepack.reporting.chance import chance_warnings
 from edgepack.reporting.document import Gate, ModelRow, Outcome, Report, Row, TuningRow
-from edgepack.reporting.gates import check_gates
+from edgepack.reporting.gates import check_gates, check_step_gates
 from edgepack.spec import ModelFigures
 from edgepack.spec.candidate import BASELINE
 
@@ -84,6 +85,15 @@ class ReportBuilder:
         """Add the model's figures after a stage, ``source`` first, and those of a step's method."""
         self._compression.append(ModelRow(**figures.model_dump(), metrics=dict(metrics or {})))
 
+    def add_robustness(self, figures: RobustnessFigures) -> None:
+        """Add the metric under corruption to the figures of the stage that it is of."""
+        self._compression = [
+            row.model_copy(update={"robust": figures.score, "robustness": figures})
+            if row.stage == figures.of
+            else row
+            for row in self._compression
+        ]
+
     def add_encodings(self, encodings: dict[str, int]) -> None:
         """Add the encodings of the exported file's constants, if the last step was one on torch."""
         if self._compression and not self._compression[-1].encodings:
@@ -98,9 +108,12 @@ class ReportBuilder:
         if error not in self._errors:
             self._errors.append(error)
 
-    def check_gates(self, gates: Gates) -> tuple[Gate, ...]:
-        """Check the recipe's gates on the rows so far, replacing earlier results."""
-        self._gates = check_gates(gates, self._all_rows())
+    def check_gates(self, gates: Gates, *, steps_only: bool = False) -> tuple[Gate, ...]:
+        """Check the recipe's gates on the figures so far, replacing earlier results; ``steps_only`` only those of steps."""
+        steps = [row for row in self._compression if ": " not in row.stage]  # the release's
+        self._gates = check_step_gates(gates, steps)
+        if not steps_only:
+            self._gates += check_gates(gates, self._all_rows(), steps)
         return self._gates
 
     def build(self, seconds: float = 0.0) -> Report:

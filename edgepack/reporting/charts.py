@@ -10,6 +10,7 @@ from edgepack.measuring.measurement import Measurement
 from edgepack.measuring.stats import NS_PER_MS, percentile
 from edgepack.reporting import format as fmt
 from edgepack.reporting.markup import Markup, el, join
+from edgepack.spec import Score
 from edgepack.spec.candidate import BASELINE, RELEASE
 from edgepack.tuning.result import CurvePoint
 
@@ -216,23 +217,34 @@ def _bins(samples: Sequence[float], low: float, high: float) -> int:
     return max(8, min(_MAX_BINS, math.ceil((high - low) / width)))
 
 
-def dots(label: str, items: Sequence[tuple[str, str, float]]) -> Markup:
-    """Accuracies as dots on a zoomed axis: (name, class, share 0..1)."""
+def dots(label: str, items: Sequence[tuple[str, str, Score]]) -> Markup:
+    """Scores with their intervals as dots on a zoomed axis: (name, class, score)."""
     row, top, left, right = 26, 6, 220, WIDTH - 76
-    values = [value * 100 for _, _, value in items]
-    low, high = min(values), max(values)
-    margin = max((high - low) * 0.15, 0.25)
-    low, high = max(0.0, low - margin), min(100.0, high + margin)
+    share = items[0][2].is_share
+    factor = 100 if share else 1
+    ends = [end for _, _, score in items for end in (score.value, score.low, score.high) if end is not None]
+    low, high = min(ends) * factor, max(ends) * factor
+    margin = max((high - low) * 0.15, 0.25 if share else abs(high) * 0.01 or 1.0)
+    low, high = low - margin, high + margin
+    if share:
+        low, high = max(0.0, low), min(100.0, high)
     bottom = top + row * len(items)
-    axis, scale = _axis((left, right), (low, high), bottom, "% of test samples")
+    axis, scale = _axis(
+        (left, right), (low, high), bottom, "% of test samples" if share else items[0][2].metric
+    )
     parts = [axis]
-    for index, (name, cls, value) in enumerate(items):
+    for index, (name, cls, score) in enumerate(items):
         y = top + index * row + 13.0
         parts += [
             words(0, y + 4, _short(name, 28), "name"),
             el("line", x1=left, x2=right, y1=y, y2=y, cls="guide"),
-            el("circle", cx=scale(value * 100), cy=y, r=6, cls=_colour(cls)),
-            words(right + 12, y + 4, fmt.percent(value), "value"),
+        ]
+        if score.low is not None and score.high is not None:
+            span = (scale(score.low * factor), scale(score.high * factor))
+            parts.append(el("line", x1=span[0], x2=span[1], y1=y, y2=y, cls="whisker"))
+        parts += [
+            el("circle", cx=scale(score.value * factor), cy=y, r=6, cls=_colour(cls)),
+            words(right + 12, y + 4, fmt.score_value(score, score.value), "value"),
         ]
     return svg(bottom + 36, label, *parts)
 

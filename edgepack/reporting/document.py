@@ -1,9 +1,11 @@
 """The report of one run as a versioned document. docs/report.md describes every field.
 
 Versions: 1; 2 adds the device of each outcome, gate and error, ``compression[].encodings`` and
-``compression[].metrics``, and renames ``variant`` to ``candidate`` and an error's ``obstacles`` to ``model_problems``.
+``compression[].metrics``, and renames ``variant`` to ``candidate`` and an error's ``obstacles`` to ``model_problems``; 3 has
+scores of any metric, with intervals, in place of accuracies, ``compression[].nonzeros``, and gates of steps.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, JsonValue
@@ -11,9 +13,10 @@ from pydantic import Field, JsonValue
 from edgepack.engine.artifact import Artifact
 from edgepack.engine.events import ErrorRecord
 from edgepack.measuring.measurement import Measurement
+from edgepack.pipeline.figures import RobustnessFigures
 from edgepack.pipeline.stages.tune import TunedKernel
 from edgepack.pipeline.trace import Host, Placement, RecipeRef, Until
-from edgepack.spec import Count, Finite, JsonDocument, ModelFigures, Share, Spec
+from edgepack.spec import Count, Finite, JsonDocument, ModelFigures, Scored, Share, Spec
 from edgepack.spec.candidate import BASELINE
 from edgepack.spec.document import rename_key
 from edgepack.tuning.result import CurvePoint, StopReason
@@ -50,14 +53,18 @@ class Row(Spec):
     bundle_size: Count | None = Field(default=None, description="Size of the .edgepack file, bytes.")
     bundle_digest: str | None = None
     parameters: Count | None = None
+    nonzeros: Count | None = Field(default=None, description="Parameters that are not zero.")
     macs: Count | None = Field(default=None, description="Multiply-accumulates of one inference.")
-    accuracy_torch: Share | None = Field(default=None, description="In torch, fp32.")
-    accuracy_onnxruntime: Share | None = None
-    accuracy_board: Share | None = Field(default=None, description="Of the bundle, on the board.")
+    score_torch: Scored | None = Field(default=None, description="The recipe's metric in torch, fp32.")
+    score_onnxruntime: Scored | None = None
+    score_board: Scored | None = Field(default=None, description="Of the bundle, on the board.")
+    robust: Scored | None = Field(
+        default=None, description="The metric under corruption, in torch or onnxruntime: the mean over all."
+    )
     chance: Share | None = Field(
         default=None, description="Accuracy of always answering the most frequent class of the test split."
     )
-    accuracy_samples: Count | None = Field(default=None, description="Test samples run on the board.")
+    board_samples: Count | None = Field(default=None, description="Inferences on test samples on the board.")
     parity: Finite | None = Field(
         default=None, ge=0, description="max|board-onnxruntime| / max|onnxruntime|."
     )
@@ -97,15 +104,21 @@ class TuningRow(Spec):
     emulated: bool = False
 
 
+Status = Literal["passed", "failed", "skipped"]
+
+
 class Gate(Spec):
-    """One gate of the recipe on one target and device, and its result."""
+    """One gate of the recipe, on one target and device or after one step, and its result."""
 
     name: str
-    target: str
+    target: str | None = Field(default=None, description="None for a gate of a step.")
     device: str | None = None
+    step: str | None = Field(
+        default=None, description="The step that it is of, or the first one after which it is not kept."
+    )
     limit: Finite
     value: Finite | None = None
-    status: Literal["passed", "failed", "skipped"]
+    status: Status
     why: str | None = Field(
         default=None, description="Why it failed or was skipped, or why its limit is not the recipe's."
     )
@@ -115,6 +128,28 @@ class ModelRow(ModelFigures):
     """The model after one stage, with the metrics of the compression method."""
 
     metrics: dict[str, JsonValue] = Field(default_factory=dict, description="The method's own figures.")
+    robustness: RobustnessFigures | None = Field(default=None, description="The metric by corruption.")
+
+
+_RENAMED = {
+    "compression": {"accuracy": "score"},
+    "rows": {
+        "accuracy_torch": "score_torch",
+        "accuracy_onnxruntime": "score_onnxruntime",
+        "accuracy_board": "score_board",
+        "accuracy_samples": "board_samples",
+    },
+}
+"""Fields that version 3 renamed, by part of the report."""
+
+
+def _renamed(item: Any, names: Mapping[str, str]) -> Any:
+    """A row of an older report with its fields renamed, also among those that are missing."""
+    for old, new in names.items():
+        item = rename_key(item, old, new)
+        if isinstance(item, dict) and "missing" in item:
+            item = {**item, "missing": rename_key(item["missing"], old, new)}
+    return item
 
 
 class Report(JsonDocument):
@@ -123,7 +158,7 @@ class Report(JsonDocument):
     hint = "re-run the recipe: edgepack run"
 
     kind: Literal["report"] = "report"
-    edgepack: Literal[2] = Field(default=2, description="Version of the report schema.")
+    edgepack: Literal[3] = Field(default=3, description="Version of the report schema.")
     run_id: str
     started: str = Field(description="ISO 8601, UTC.")
     seconds: Finite = Field(ge=0, description="Wall-clock time of the whole run.")
@@ -148,6 +183,10 @@ class Report(JsonDocument):
             for part, (old, new) in renamed.items():
                 if isinstance(items := value.get(part), list):
                     value = {**value, part: [rename_key(item, old, new) for item in items]}
+        if version < 3:  # noqa: PLR2004 - the version that renamed them
+            for part, names in _RENAMED.items():
+                if isinstance(items := value.get(part), list):
+                    value = {**value, part: [_renamed(item, names) for item in items]}
         return super().upgrade(value, version)
 
     @property

@@ -1,19 +1,21 @@
 """The figures of the before/after table, shared by terminal, Markdown and HTML."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgepack.errors import Interrupted
 from edgepack.measuring.measurement import Measurement
+from edgepack.pipeline.figures import RobustnessFigures
 from edgepack.pipeline.trace import Placement
 from edgepack.reporting import format as fmt
 from edgepack.reporting.document import Gate, Report, Row
+from edgepack.spec import Score
 from edgepack.spec.candidate import BASELINE, RELEASE
 
 EMULATED = "emulated"
 NOT_VALID = "not valid"
-_ON_BOARD = frozenset({"measurement", "accuracy_board", "parity"})  # fields of Row
+_ON_BOARD = frozenset({"measurement", "score_board", "parity"})  # fields of Row
 _OF_BUILD = frozenset({"compiled_size", "bundle_size"})
 BUILT = _OF_BUILD | _ON_BOARD  # figures that exist only if the candidate was built for the target
 BEFORE_AND_AFTER = (BASELINE, RELEASE)
@@ -36,8 +38,18 @@ class Figure:
     source: str
     value: Callable[[Row], float | None]
     show: Callable[[float], str]
-    change: Literal["size", "speed", "points"] | None = None
+    change: Literal["size", "speed", "score"] | None = None
     of_board: bool = False
+
+    def text(self, row: Row, value: float) -> str:
+        """The figure of a row as text."""
+        found = self.score(row)
+        return self.show(value) if found is None else fmt.score_value(found, value)
+
+    def score(self, row: Row | None) -> Score | None:
+        """The row's score, if the figure is one."""
+        found = getattr(row, self.source) if self.change == "score" and row is not None else None
+        return found if isinstance(found, Score) else None
 
 
 @dataclass(frozen=True)
@@ -51,10 +63,18 @@ class ShownFigure:
     why: str | None = None
 
 
-def _field(
-    label: str, name: str, show: Callable[[float], str], change: Literal["size", "points"] | None
-) -> Figure:
+def _field(label: str, name: str, show: Callable[[float], str], change: Literal["size"] | None) -> Figure:
     return Figure(label, name, lambda row: getattr(row, name), show, change)
+
+
+def _score(where: str, name: str) -> Figure:
+    """A score; ``figures_of`` puts the metric's name into its label."""
+
+    def of(row: Row) -> float | None:
+        found: Score | None = getattr(row, name)
+        return None if found is None else found.value
+
+    return Figure(f"Accuracy ({where})", name, of, fmt.plain, "score")
 
 
 def _measured(
@@ -75,9 +95,10 @@ FIGURES: tuple[Figure, ...] = (
     _field("Bundle", "bundle_size", fmt.size, "size"),
     _field("Parameters", "parameters", fmt.count, "size"),
     _field("MACs", "macs", fmt.count, "size"),
-    _field("Accuracy (torch fp32)", "accuracy_torch", fmt.percent, "points"),
-    _field("Accuracy (onnxruntime)", "accuracy_onnxruntime", fmt.percent, "points"),
-    _field("Accuracy (board)", "accuracy_board", fmt.percent, "points"),
+    _score("torch fp32", "score_torch"),
+    _score("onnxruntime", "score_onnxruntime"),
+    _score("board", "score_board"),
+    _score("under corruption", "robust"),
     _field("Parity with onnxruntime", "parity", fmt.plain, None),
     _measured("Latency p50", lambda m: m.latency.p50, fmt.milliseconds, "speed"),
     _measured("Latency p90", lambda m: m.latency.p90, fmt.milliseconds, "speed"),
@@ -90,10 +111,28 @@ FIGURES: tuple[Figure, ...] = (
 
 def figures_of(report: Report) -> tuple[Figure, ...]:
     """The figures that a run can have, without those of stages after its last one."""
+    robust = any(row.robust is not None for row in report.rows)
+    figures = tuple(_titled(figure, report) for figure in FIGURES if robust or figure.source != "robust")
     if report.until == "bench":
-        return FIGURES
+        return figures
     left_out = _ON_BOARD if report.until == "package" else BUILT
-    return tuple(figure for figure in FIGURES if figure.source not in left_out)
+    return tuple(figure for figure in figures if figure.source not in left_out)
+
+
+def _titled(figure: Figure, report: Report) -> Figure:
+    """A score with the name of the recipe's metric."""
+    if figure.change != "score":
+        return figure
+    return replace(figure, label=figure.label.replace("Accuracy", fmt.metric_title(metric_of(report)), 1))
+
+
+def metric_of(report: Report) -> str:
+    """The name of the recipe's metric; accuracy if nothing was scored."""
+    rows = (
+        score for row in report.rows for score in (row.score_board, row.score_onnxruntime, row.score_torch)
+    )
+    scores = [score for score in (*rows, *(stage.score for stage in report.compression)) if score is not None]
+    return scores[0].metric if scores else "accuracy"
 
 
 def columns(report: Report) -> tuple[str, ...]:
@@ -110,7 +149,7 @@ def cell(report: Report, figure: Figure, at: Placement, candidate: str) -> Shown
         return ShownFigure(fmt.DASH, None, why=said or _why_missing(report, figure, at, candidate))
     emulated = figure.of_board and row.emulated
     believed = not figure.of_board or row.measurement is None or row.measurement.verdict.valid
-    text = figure.show(value)
+    text = figure.text(row, value)
     if not believed and not emulated:
         text = f"{text} ({NOT_VALID})"
     return ShownFigure(text, value, emulated=emulated, believed=believed)
@@ -152,7 +191,12 @@ def table_lines(report: Report, at: Placement) -> list[Line]:
     lines = []
     for figure in figures_of(report):
         cells = {name: cell(report, figure, at, name) for name in names}
-        lines.append(Line(figure, tuple(cells.values()), _compared(figure, cells)))
+        rows = (report.row(at, BASELINE), report.row(at, RELEASE))
+        compared = _compared(figure, cells)
+        before, after = (figure.score(row) for row in rows)
+        if compared and before is not None and after is not None:
+            compared = fmt.difference(before, after)
+        lines.append(Line(figure, tuple(cells.values()), compared))
     return lines
 
 
@@ -171,7 +215,7 @@ def change(figure: Figure, before: ShownFigure, after: ShownFigure) -> str:
         return ""
     if figure.of_board and not (before.believed and after.believed):
         return NOT_VALID
-    if figure.change == "points":
+    if figure.change == "score":
         return fmt.points(before.value, after.value)
     words = ("faster", "slower") if figure.change == "speed" else ("smaller", "larger")
     return fmt.ratio(before.value, after.value, smaller=words[0], larger=words[1])
@@ -243,16 +287,38 @@ def emulated_targets(report: Report) -> tuple[str, ...]:
 def describe_gate(gate: Gate) -> str:
     """A gate on one line: its name, target, value and limit, and why it did not pass."""
     value = fmt.DASH if gate.value is None else fmt.six(gate.value)
-    line = f"{gate.name} on {gate_place(gate)}: {value}, limit {fmt.six(gate.limit)}"
+    line = f"{gate.name} {gate_at(gate)}: {value}, limit {fmt.six(gate.limit)}"
     return f"{line} ({gate.why})" if gate.why else line
 
 
 def gate_place(gate: Gate) -> str:
-    """The target of a gate, with the device if the target has several."""
+    """The target of a gate, with the device if the target has several; the step of a gate without a target."""
+    if gate.target is None:
+        return f"after {gate.step}"
     return f"{gate.target} ({gate.device})" if gate.device else gate.target
+
+
+def gate_at(gate: Gate) -> str:
+    """A gate's place in a sentence."""
+    return gate_place(gate) if gate.target is None else f"on {gate_place(gate)}"
 
 
 def measured_placements(report: Report) -> tuple[Placement, ...]:
     """The placements that have a row, in order."""
     known = {(row.target, row.device) for row in report.rows}
     return tuple(at for at in report.placements if (at.target, at.device) in known)
+
+
+def corruption_lines(found: RobustnessFigures) -> list[str]:
+    """The metric under each corruption by severity, its mean, and under attack, as lines of text."""
+    if found.score is None:
+        return ["no corruption applies to these samples"]
+    score = found.score
+    lines = [f"mean: {fmt.score_value(score, score.value)}"]
+    for name, values in found.corruptions.items():
+        shown = (
+            f"{fmt.score_value(score, value)} at {severity}"
+            for severity, value in zip(found.severities, values, strict=True)
+        )
+        lines.append(f"{name}: {', '.join(shown)}")
+    return lines + ([f"FGSM: {fmt.score(found.fgsm)}"] if found.fgsm is not None else [])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from edgepack.engine.events import StageEnded
-from edgepack.pipeline.figures import SOURCE, EvaluateFigures, SourceFigures, StepFigures
+from edgepack.pipeline.figures import SOURCE, EvaluateFigures, RobustnessFigures, SourceFigures, StepFigures
 from edgepack.pipeline.stages.bench import BenchFigures
 from edgepack.pipeline.stages.package import PackageFigures
 from edgepack.pipeline.stages.tune import TuneFigures
@@ -21,7 +21,7 @@ from edgepack.pipeline.trace import (
 from edgepack.reporting.builder import ReportBuilder
 from edgepack.reporting.document import Outcome, Report, TuningRow
 from edgepack.reporting.figures import BUILT
-from edgepack.spec import ModelFigures, Spec
+from edgepack.spec import ModelFigures, Score, Spec
 from edgepack.spec.candidate import RELEASE
 from edgepack.spec.encoding import DENSE
 
@@ -52,7 +52,8 @@ class _Fold:
     def __init__(self, begun: RunStarted) -> None:
         self._begun = begun
         self._seconds = 0.0
-        self._torch_accuracy: dict[str, float | None] = {}
+        self._torch_score: dict[str, Score | None] = {}
+        self._robust: dict[str, Score | None] = {}
         self._evaluated: dict[str, EvaluateFigures] = {}
         self._source_known = False
         self._notes: tuple[str, ...] = ()
@@ -84,8 +85,8 @@ class _Fold:
 
     def report(self) -> Report:
         """The report of the events so far."""
-        if self._begun.until == "bench":  # a partial run has not measured the figures of gates
-            self._builder.check_gates(self._begun.gates)
+        # A partial run has not measured the figures of the release's gates.
+        self._builder.check_gates(self._begun.gates, steps_only=self._begun.until != "bench")
         return self._builder.build(self._seconds)
 
     def _stage(self, event: StageEnded) -> None:
@@ -116,7 +117,7 @@ class _Fold:
             self._builder.add_compression(ModelFigures.of(SOURCE, found))
             self._source_known = True
             self._notes = found.notes
-        self._torch_accuracy[candidate] = found.accuracy if found.level == "torch" else None
+        self._torch_score[candidate] = found.score if found.level == "torch" else None
 
     def add_step(self, event: StageEnded, candidate: str) -> None:
         """The model after a compression step; the release's steps are named by their labels only."""
@@ -126,7 +127,14 @@ class _Fold:
             name = label if candidate == RELEASE else f"{candidate}: {label}"
             self._builder.add_compression(ModelFigures.of(name, found), found.metrics)
         if found.level == "torch":
-            self._torch_accuracy[candidate] = found.accuracy
+            self._torch_score[candidate] = found.score
+
+    def add_robustness(self, event: StageEnded, candidate: str) -> None:
+        """The metric under corruption, after one step."""
+        found = _typed(event, RobustnessFigures)
+        self._robust[candidate] = found.score
+        if found.of == SOURCE or candidate == RELEASE:
+            self._builder.add_robustness(found)
 
     def add_evaluation(self, event: StageEnded, candidate: str) -> None:
         """Figures in onnxruntime, before anything is built for a target."""
@@ -180,20 +188,20 @@ class _Fold:
             candidate,
             device=device,
             measurement=found.measurement,
-            accuracy_board=answers.accuracy,
-            accuracy_samples=answers.samples,
+            score_board=answers.score,
+            board_samples=answers.samples,
             parity=answers.parity,
         )
-        if answers.accuracy is None:
+        if answers.score is None:
             self._builder.add_missing(
-                target, candidate, answers.why or _NO_LABELS, "accuracy_board", device=device
+                target, candidate, answers.why or _NO_LABELS, "score_board", device=device
             )
         if answers.parity is None:
             self._builder.add_missing(target, candidate, answers.why or _NOT_FINITE, "parity", device=device)
 
     def _open_row(self, place: Placement, candidate: str) -> None:
         """Fill in the figures of a row that are known before anything is built for its target."""
-        figures, torch = self._evaluated[candidate], self._torch_accuracy.get(candidate)
+        figures, torch = self._evaluated[candidate], self._torch_score.get(candidate)
         self._builder.add_row(
             place.target,
             candidate,
@@ -201,19 +209,21 @@ class _Fold:
             emulated=place.emulated,
             onnx_size=figures.size,
             parameters=figures.parameters,
+            nonzeros=figures.nonzeros,
             macs=figures.macs,
-            accuracy_torch=torch,
-            accuracy_onnxruntime=figures.accuracy,
+            score_torch=torch,
+            score_onnxruntime=figures.score,
+            robust=self._robust.get(candidate),
             chance=figures.chance,
             rounding=figures.rounding,
             warnings=(*self._notes, *figures.warnings),
         )
         missing: tuple[str, ...] = ()
         why = _NO_LABELS
-        if figures.accuracy is None:
-            missing = ("accuracy_torch", "accuracy_onnxruntime")
+        if figures.score is None:
+            missing = ("score_torch", "score_onnxruntime")
         elif torch is None:
-            missing, why = ("accuracy_torch",), "the model is an .onnx file"
+            missing, why = ("score_torch",), "the model is an .onnx file"
         self._builder.add_missing(place.target, candidate, why, *missing, device=place.device)
 
     def _placements(self, target: str | None) -> list[Placement]:
@@ -224,6 +234,7 @@ _FIGURES: dict[str, Callable[[_Fold, StageEnded, str], None]] = {
     "train": _Fold.add_source,
     "load": _Fold.add_source,
     "compress": _Fold.add_step,
+    "robustness": _Fold.add_robustness,
     "evaluate": _Fold.add_evaluation,
     "tune": _Fold.add_tuning,
     "compile": _Fold.add_library,

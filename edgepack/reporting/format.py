@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from edgepack.base.text import visible
+from edgepack.spec import Score
 
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -78,6 +79,47 @@ def kib(value: float) -> str:
 def plain(value: float) -> str:
     """A ratio such as parity, three significant digits."""
     return significant(value)
+
+
+_TITLES = {
+    "accuracy": "Accuracy", "top5": "Top-5 accuracy", "f1": "F1", "miou": "mIoU", "mse": "MSE", "mae": "MAE",
+    "sqnr": "SQNR", "agreement": "Agreement with the source",
+}  # fmt: skip
+
+
+def metric_title(name: str) -> str:
+    """A metric's name as the title of a figure; a user's callable keeps its own."""
+    return _TITLES.get(name, visible(name))
+
+
+def score_value(score: Score, value: float) -> str:
+    """A value of a score's metric: ``97.50 %``, ``31.2 dB``, ``0.0123``."""
+    if score.is_share:
+        return percent(value)
+    return f"{significant(value)}{THIN}dB" if score.metric == "sqnr" else significant(value)
+
+
+def interval(score: Score) -> str:
+    """The 95 % interval: ``96.10 % to 98.44 %``; empty if there is none."""
+    if score.low is None or score.high is None:
+        return ""
+    return f"{score_value(score, score.low)} to {score_value(score, score.high)}"
+
+
+def score(found: Score) -> str:
+    """A score with its 95 % interval."""
+    ends = interval(found)
+    return score_value(found, found.value) + (f" ({ends})" if ends else "")
+
+
+def difference(before: Score, after: Score) -> str:
+    """The change of a score: in points for shares, in the metric's unit otherwise."""
+    if after.is_share:
+        return points(before.value, after.value)
+    change = after.value - before.value
+    if abs(change) < abs(before.value) * 0.0005:
+        return "same"
+    return f"{'+' if change > 0 else MINUS}{score_value(after, abs(change))}"
 
 
 def metric(value: object) -> str:

@@ -1,15 +1,17 @@
 """Gates: the recipe's requirements, checked against the measured figures."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from edgepack.config.recipe import Gates
-from edgepack.reporting.document import Gate, Row
+from edgepack.config.gates import Gates, StepGates
+from edgepack.measuring.measurement import Measurement
+from edgepack.pipeline.step_gates import check_step, ratio, worsening
+from edgepack.reporting.document import Gate, ModelRow, Row, Status
+from edgepack.spec import ModelFigures, Score
 from edgepack.spec.candidate import BASELINE, RELEASE
 
 _KIB, _MIB_IN_KIB = 1024, 1024
-_AT_LEAST = {"accuracy_min"}  # gates whose limit is a minimum
 _ROUNDINGS = 2  # accepted multiple of the effect of rounding: it is an estimate from few samples
 
 
@@ -22,11 +24,23 @@ class _Value:
     failed: bool = False  # a missing value that is itself a failure
 
 
-_Rule = Callable[[Row, Row | None], _Value]
+@dataclass(frozen=True)
+class _Case:
+    """The release on one target and device, its baseline there, and the source model."""
+
+    row: Row
+    baseline: Row | None
+    source: ModelFigures | None
 
 
-def check_gates(gates: Gates, rows: Iterable[Row]) -> tuple[Gate, ...]:
+_Rule = Callable[[_Case], _Value]
+
+
+def check_gates(gates: Gates, rows: Iterable[Row], steps: Sequence[ModelRow] = ()) -> tuple[Gate, ...]:
     """Check every gate of the recipe on the release, for every target and device.
+
+    ``steps`` are the model's figures after each stage, ``source`` first. A gate that failed names the first step after
+    which it would have failed.
 
     A value equal to its limit passes. A gate is skipped, with the reason, if its value is missing or is meaningless on
     an emulated device; the error that caused a missing value has its own exit code.
@@ -37,15 +51,47 @@ def check_gates(gates: Gates, rows: Iterable[Row]) -> tuple[Gate, ...]:
     for (target, device, candidate), row in by_key.items():
         if candidate != RELEASE:
             continue
-        baseline = by_key.get((target, device, BASELINE))
+        case = _Case(row, by_key.get((target, device, BASELINE)), steps[0] if steps else None)
         named = device if boards[target] > 1 else None
         for name, rule in _RULES.items():
             limit = getattr(gates, name)
             if limit is not None:
                 gate = Gate(name=name, target=target, device=named, limit=limit, status="passed")
                 gate = _fit_limit(gate, row) if name == "parity" else gate
-                results.append(_check_limit(gate, rule(row, baseline)))
+                results.append(_blamed(_check_limit(gate, rule(case), row), steps))
     return tuple(results)
+
+
+def check_step_gates(gates: Gates, steps: Sequence[ModelRow]) -> tuple[Gate, ...]:
+    """Check the gates of single steps of the release; ``steps`` as for ``check_gates``."""
+    found = []
+    for after in steps[1:]:
+        for each in check_step(gates.after(after.stage), steps[0], after):
+            status: Status = "failed" if each.failed else "skipped" if each.value is None else "passed"
+            found.append(
+                Gate(
+                    name=each.name,
+                    step=after.stage,
+                    limit=each.limit,
+                    value=each.value,
+                    status=status,
+                    why=each.why,
+                )
+            )
+    return tuple(found)
+
+
+def _blamed(gate: Gate, steps: Sequence[ModelRow]) -> Gate:
+    """A failed gate with the first step after which the model does not keep it, if it is known after steps."""
+    name = {"accuracy_drop": "metric_drop", "accuracy_min": "metric_limit"}.get(gate.name, gate.name)
+    if gate.status != "failed" or name not in StepGates.model_fields or len(steps) < 2:  # noqa: PLR2004 - source and a step
+        return gate
+    alone = StepGates(**{name: gate.limit})
+    for after in steps[1:]:
+        if any(each.failed for each in check_step(alone, steps[0], after)):
+            why = f"{gate.why}; {after.stage} broke it" if gate.why else f"{after.stage} broke it"
+            return gate.model_copy(update={"step": after.stage, "why": why})
+    return gate
 
 
 def _fit_limit(gate: Gate, row: Row) -> Gate:
@@ -57,11 +103,12 @@ def _fit_limit(gate: Gate, row: Row) -> Gate:
     return gate.model_copy(update={"limit": fitting, "why": why})
 
 
-def _check_limit(gate: Gate, measured: _Value) -> Gate:
+def _check_limit(gate: Gate, measured: _Value, row: Row) -> Gate:
     if measured.value is None:
         status = "failed" if measured.failed else "skipped"
         return gate.model_copy(update={"status": status, "why": measured.why})
-    low = gate.name in _AT_LEAST
+    higher = row.score_board is None or row.score_board.higher_is_better
+    low = gate.name == "accuracy_min" or (gate.name == "metric_limit" and higher)
     if measured.value < gate.limit if low else measured.value > gate.limit:
         why = f"{measured.value:.6g} is {'below' if low else 'above'} {gate.limit:.6g}"
         why = f"{why}; {measured.why}" if measured.why else why
@@ -73,23 +120,33 @@ def _missing(row: Row, field: str) -> _Value:
     return _Value(why=row.missing.get(field) or f"{field} was not measured")
 
 
-def _accuracy_drop(row: Row, baseline: Row | None) -> _Value:
-    if row.accuracy_board is None:
-        return _missing(row, "accuracy_board")
-    for source in (baseline, row):
-        if source and source.accuracy_torch is not None:
-            return _Value(source.accuracy_torch - row.accuracy_board)
-    # An .onnx model has no torch accuracy: the baseline in onnxruntime is the reference.
-    if baseline and baseline.accuracy_onnxruntime is not None:
-        return _Value(baseline.accuracy_onnxruntime - row.accuracy_board)
-    return _missing(row, "accuracy_torch")
+def _reference(case: _Case) -> Score | None:
+    """The score that drops are measured from: the original model's in torch, or in onnxruntime if it is an .onnx file."""
+    for row in (case.baseline, case.row):
+        if row and row.score_torch is not None:
+            return row.score_torch
+    return case.baseline.score_onnxruntime if case.baseline else None
 
 
-def _accuracy_min(row: Row, _: Row | None) -> _Value:
-    return _missing(row, "accuracy_board") if row.accuracy_board is None else _Value(row.accuracy_board)
+def _drop(case: _Case, *, relative: bool = False) -> _Value:
+    if case.row.score_board is None:
+        return _missing(case.row, "score_board")
+    found = worsening(_reference(case), case.row.score_board, relative=relative)
+    return _missing(case.row, "score_torch") if found is None else _Value(found)
 
 
-def _parity(row: Row, _: Row | None) -> _Value:
+def _score(case: _Case) -> _Value:
+    found = case.row.score_board
+    return _missing(case.row, "score_board") if found is None else _Value(found.value)
+
+
+def _robustness_drop(case: _Case) -> _Value:
+    found = worsening(None if case.source is None else case.source.robust, case.row.robust)
+    return _Value(why="robustness was not measured") if found is None else _Value(found)
+
+
+def _parity(case: _Case) -> _Value:
+    row = case.row
     if (
         row.parity is None and row.measurement is not None
     ):  # it ran: NaN where onnxruntime has none, or the reverse
@@ -97,32 +154,90 @@ def _parity(row: Row, _: Row | None) -> _Value:
     return _missing(row, "parity") if row.parity is None else _Value(row.parity)
 
 
-def _p90_ms(row: Row, _: Row | None) -> _Value:
-    if row.emulated:
-        return _Value(why="emulated: latency says nothing about the real board")
-    if row.measurement is None:
-        return _missing(row, "measurement")
-    reasons = "; ".join(row.measurement.verdict.reasons)
-    return _Value(row.measurement.latency.p90, why=f"not valid: {reasons}" if reasons else None)
+def _latency(of: Callable[[Measurement], float]) -> _Rule:
+    def rule(case: _Case) -> _Value:
+        row = case.row
+        if row.emulated:
+            return _Value(why="emulated: latency says nothing about the real board")
+        if row.measurement is None:
+            return _missing(row, "measurement")
+        return _Value(of(row.measurement), why=_doubt(row.measurement))
+
+    return rule
 
 
-def _bundle_kib(row: Row, _: Row | None) -> _Value:
-    return _missing(row, "bundle_size") if row.bundle_size is None else _Value(row.bundle_size / _KIB)
+def _doubt(measurement: Measurement) -> str | None:
+    reasons = "; ".join(measurement.verdict.reasons)
+    return f"not valid: {reasons}" if reasons else None
 
 
-def _peak_rss_mib(row: Row, _: Row | None) -> _Value:
-    if row.emulated:
+def _on_board_ratio(of: Callable[[Measurement], float], what: str) -> _Rule:
+    def rule(case: _Case) -> _Value:
+        row, baseline = case.row, case.baseline
+        if row.emulated:
+            return _Value(why=f"emulated: {what}")
+        if row.measurement is None:
+            return _missing(row, "measurement")
+        if baseline is None or baseline.measurement is None:
+            return _Value(why="the baseline was not measured")
+        before, after = baseline.measurement, row.measurement
+        return _Value(ratio(of(before), of(after)), why=_doubt(after) or _doubt(before))
+
+    return rule
+
+
+def _field(name: str, unit: int = 1) -> _Rule:
+    def rule(case: _Case) -> _Value:
+        found = getattr(case.row, name)
+        return _missing(case.row, name) if found is None else _Value(found / unit)
+
+    return rule
+
+
+def _peak_rss_mib(case: _Case) -> _Value:
+    if case.row.emulated:
         return _Value(why="emulated: the resident set includes the emulator")
-    if row.measurement is None:
-        return _missing(row, "measurement")
-    return _Value(row.measurement.peak_rss_kib / _MIB_IN_KIB)
+    if case.row.measurement is None:
+        return _missing(case.row, "measurement")
+    return _Value(case.row.measurement.peak_rss_kib / _MIB_IN_KIB)
+
+
+def _macs_ratio(case: _Case) -> _Value:
+    before = case.source.macs if case.source else case.baseline.macs if case.baseline else None
+    found = ratio(before, case.row.macs)
+    return _missing(case.row, "macs") if found is None else _Value(found)
+
+
+def _size_ratio(case: _Case) -> _Value:
+    if case.baseline is None or case.baseline.compiled_size is None:
+        return _Value(why="the baseline was not built")
+    found = ratio(case.baseline.compiled_size, case.row.compiled_size)
+    return _missing(case.row, "compiled_size") if found is None else _Value(found)
 
 
 _RULES: dict[str, _Rule] = {
-    "accuracy_drop": _accuracy_drop,
-    "accuracy_min": _accuracy_min,
+    "accuracy_drop": _drop,
+    "accuracy_min": _score,
+    "metric_drop": _drop,
+    "metric_drop_relative": lambda case: _drop(case, relative=True),
+    "metric_limit": _score,
+    "robustness_drop": _robustness_drop,
     "parity": _parity,
-    "p90_ms": _p90_ms,
-    "bundle_kib": _bundle_kib,
+    "p50_ms": _latency(lambda measured: measured.latency.p50),
+    "p90_ms": _latency(lambda measured: measured.latency.p90),
+    "p99_ms": _latency(lambda measured: measured.latency.p99),
+    "latency_ratio": _on_board_ratio(
+        lambda measured: measured.latency.p50, "latency says nothing about the real board"
+    ),
+    "macs": _field("macs"),
+    "macs_ratio": _macs_ratio,
+    "parameters": _field("parameters"),
+    "nonzeros": _field("nonzeros"),
+    "size_kib": _field("compiled_size", _KIB),
+    "size_ratio": _size_ratio,
+    "bundle_kib": _field("bundle_size", _KIB),
     "peak_rss_mib": _peak_rss_mib,
+    "peak_rss_ratio": _on_board_ratio(
+        lambda measured: float(measured.peak_rss_kib), "the resident set includes the emulator"
+    ),
 }

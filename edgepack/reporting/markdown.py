@@ -8,11 +8,13 @@ from edgepack.reporting import format as fmt
 from edgepack.reporting.document import Report
 from edgepack.reporting.figures import (
     columns,
+    corruption_lines,
     doubts,
     footnotes,
     gate_place,
     headline,
     measured_placements,
+    metric_of,
     table_lines,
 )
 from edgepack.reporting.tuning import tuning_outcome
@@ -109,19 +111,33 @@ def _compression(report: Report) -> Iterator[str]:
         return
     yield from ("", "## The model, stage by stage")
     yield from _table(
-        ("stage", "parameters", "MACs", "size", "weights", "accuracy"),
+        (
+            "stage",
+            "parameters",
+            "not zero",
+            "MACs",
+            "size",
+            "weights",
+            escape(fmt.metric_title(metric_of(report)).lower()),
+        ),
         (
             (
                 escape(stage.stage),
                 _or_dash(stage.parameters, fmt.count),
+                _or_dash(stage.nonzeros, fmt.count),
                 _or_dash(stage.macs, fmt.count),
                 _or_dash(stage.size, fmt.size),
                 escape(fmt.encodings(stage.encodings)),
-                _or_dash(stage.accuracy, fmt.percent),
+                fmt.DASH if stage.score is None else escape(fmt.score(stage.score)),
             )
             for stage in report.compression
         ),
     )
+    for stage in report.compression:
+        if stage.robustness is not None:
+            yield from (f"### {escape(stage.stage)} under corruption", "")
+            yield from (f"- {escape(line)}" for line in corruption_lines(stage.robustness))
+            yield ""
     for stage in report.compression:
         if stage.metrics:
             yield from (f"### {escape(stage.stage)}", "")

@@ -49,6 +49,7 @@ def run_plan(
     )
     report = fold(done.trace.events)
     save(report)
+    _keep(done.kept, folder_of(report), link=True)
     if until in {"package", "bench"}:
         _keep(done.artifacts, folder_of(report) if out is None else out, link=out is None)
     return report, done.artifacts, done.errors

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-from pydantic import JsonValue
-
 from edgepack.measuring.stats import BoardState
 from edgepack.pipeline.trace import Placement
 from edgepack.reporting import charts
@@ -29,10 +27,12 @@ from edgepack.reporting.figures import (
     footnotes,
     gate_place,
     measured_placements,
+    metric_of,
     rows_at,
     table_lines,
 )
 from edgepack.reporting.markup import Markup, el, join
+from edgepack.reporting.steps import compression
 from edgepack.reporting.tuning import kernel_outcome, tuning_outcome
 from edgepack.spec.candidate import BASELINE
 
@@ -97,65 +97,6 @@ def _figures(report: Report, at: Placement) -> Markup:
     )
 
 
-def compression(report: Report) -> Markup | None:
-    """The model after each compression step."""
-    if not report.compression:
-        return None
-    kinds: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-        ("Parameters", "parameters", fmt.count),
-        ("Multiply-accumulates", "macs", fmt.count),
-        ("Size", "size", fmt.size),
-        ("Accuracy", "accuracy", fmt.percent),
-    )
-    panels = []
-    for title, name, show in kinds:
-        values = [(stage.stage, getattr(stage, name)) for stage in report.compression]
-        items = [(stage, value, fmt.DASH if value is None else show(value)) for stage, value in values]
-        machine = (el("data", value=repr(value)) for _, value in values if value is not None)
-        panels.append(el("div", el("h3", title), charts.bars(f"{title} by stage", items), *machine))
-    encoded = [
-        el(
-            "li",
-            f"{stage.stage}: {fmt.encodings(stage.encodings)}",
-            *(el("data", value=repr(value)) for value in stage.encodings.values()),
-        )
-        for stage in report.compression
-        if stage.encodings
-    ]
-    if encoded:
-        panels.append(el("div", el("h3", "Weights by encoding"), el("ul", *encoded)))
-    panels += [
-        el(
-            "div",
-            el("h3", stage.stage),
-            el(
-                "ul",
-                *(
-                    el("li", f"{name}: {fmt.metric(value)}", *_machine(value))
-                    for name, value in stage.metrics.items()
-                ),
-            ),
-        )
-        for stage in report.compression
-        if stage.metrics
-    ]
-    return section(
-        "The model, stage by stage",
-        "The source model and the model after each compression step.",
-        grid(*panels),
-    )
-
-
-def _machine(value: JsonValue) -> list[Markup]:
-    """All numbers in a method's metric, exactly."""
-    if isinstance(value, dict):
-        return [found for each in value.values() for found in _machine(each)]
-    if isinstance(value, list):
-        return [found for each in value for found in _machine(each)]
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return [el("data", value=repr(value))] if number else []
-
-
 def latency(report: Report) -> Markup | None:
     """Latency distributions, one card per target and device."""
     cards = []
@@ -192,32 +133,33 @@ def _distribution(at: Placement, rows: list[Row]) -> Markup:
     return el("div", card_title(at), *parts, cls="card")
 
 
-def accuracy(report: Report) -> Markup | None:
-    """Accuracy in torch, in onnxruntime and on the board, one card per target and device."""
+def scores(report: Report) -> Markup | None:
+    """The metric in torch, in onnxruntime and on the board, one card per target and device."""
     cards = []
     runs = (("torch", "torch fp32"), ("onnxruntime", "onnxruntime"), ("board", "on the board"))
+    title = fmt.metric_title(metric_of(report))
     for at in measured_placements(report):
         items = [
-            (f"{row.candidate}, {run}", row.candidate, getattr(row, f"accuracy_{name}"))
+            (f"{row.candidate}, {run}", row.candidate, getattr(row, f"score_{name}"))
             for row in rows_at(report, at)
             for name, run in runs
-            if getattr(row, f"accuracy_{name}") is not None
+            if getattr(row, f"score_{name}") is not None
         ]
         if items:
-            chart = charts.dots(f"Accuracy on {at.target}", items)
+            chart = charts.dots(f"{title} on {at.target}", items)
             cards.append(el("div", card_title(at), chart, _samples(report, at), cls="card"))
     if not cards:
         return None
-    note = "On the test split; on the board through the bundle. The axis does not start at 0."
-    return section("Accuracy", note, legend(*columns(report)), grid(*cards))
+    note = "On the test split, with 95 % intervals; on the board through the bundle. The axis does not start at 0."
+    return section(title, note, legend(*columns(report)), grid(*cards))
 
 
 def _samples(report: Report, at: Placement) -> Markup | None:
     lines = []
     for row in rows_at(report, at):
-        if row.accuracy_samples is not None:
+        if row.board_samples is not None:
             parity = f", parity with onnxruntime {fmt.plain(row.parity)}" if row.parity is not None else ""
-            samples = figure(row.accuracy_samples, "{:,}".format)
+            samples = figure(row.board_samples, "{:,}".format)
             lines.append(join(f"{row.candidate}: ", samples, f" samples on the board{parity}"))
     return notes(*lines)
 
@@ -397,7 +339,7 @@ SECTIONS: tuple[Callable[[Report], Markup | None], ...] = (
     before_after,
     compression,
     latency,
-    accuracy,
+    scores,
     tuning,
     board,
     gates,

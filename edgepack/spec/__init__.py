@@ -22,7 +22,8 @@ from edgepack.spec.data import Data, Idx, Images, Preprocess, Text
 from edgepack.spec.document import JsonDocument, SchemaVersionError
 from edgepack.spec.figures import ModelFacts, ModelFigures
 from edgepack.spec.model import DType, Input, Model, RecipeInput, Tensor, Train
-from edgepack.spec.task import BuiltInLoss, BuiltInMetric, Metric, Score
+from edgepack.spec.robustness import Robustness
+from edgepack.spec.task import BuiltInLoss, BuiltInMetric, Metric, Score, Scored
 
 __all__ = [
     "MAY_BE_EMPTY",
@@ -48,8 +49,10 @@ __all__ = [
     "Preprocess",
     "RecipeInput",
     "Reference",
+    "Robustness",
     "SchemaVersionError",
     "Score",
+    "Scored",
     "Share",
     "Spec",
     "Tensor",

@@ -4,17 +4,20 @@ from typing import Self
 
 from pydantic import Field
 
-from edgepack.spec.base import Count, Finite, Spec
+from edgepack.spec.base import Count, Spec
+from edgepack.spec.task import Scored
 
 
 class ModelFacts(Spec):
-    """A model's cost and accuracy."""
+    """A model's cost and its score."""
 
     parameters: Count | None = None
+    nonzeros: Count | None = Field(default=None, description="Parameters that are not zero.")
     macs: Count | None = Field(default=None, description="Multiply-accumulates of one inference.")
     size: Count | None = Field(default=None, description="Bytes of the weights or ONNX file at this stage.")
-    accuracy: Finite | None = Field(
-        default=None, ge=0, le=1, description="Accuracy on the test split, 0 to 1."
+    score: Scored | None = Field(default=None, description="The recipe's metric on the test split.")
+    robust: Scored | None = Field(
+        default=None, description="The metric under corruption: the mean over corruptions and severities."
     )
     encodings: dict[str, Count] = Field(
         default_factory=dict, description="Stored bytes of an ONNX file's constants, by encoding."
@@ -29,11 +32,4 @@ class ModelFigures(ModelFacts):
     @classmethod
     def of(cls, stage: str, facts: ModelFacts) -> Self:
         """Figures after the stage of this name."""
-        return cls(
-            stage=stage,
-            parameters=facts.parameters,
-            macs=facts.macs,
-            size=facts.size,
-            accuracy=facts.accuracy,
-            encodings=facts.encodings,
-        )
+        return cls(stage=stage, **{name: getattr(facts, name) for name in ModelFacts.model_fields})

@@ -136,13 +136,19 @@ class ModuleCounts:
     """Parameters and multiply-accumulates of a torch module."""
 
     parameters: int
+    nonzeros: int  # parameters that are not zero
     macs: int  # of Conv, Linear, LSTM, GRU and RNN layers, for one inference of the given batch
 
 
 def count_module(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> ModuleCounts:
     """Run ``module`` once on ``examples`` and count the MACs of its convolutions, linear and recurrent layers."""
     macs = sum(layer_macs(module, examples).values())
-    return ModuleCounts(parameters=sum(p.numel() for p in module.parameters()), macs=macs)
+    parameters = list(module.parameters())
+    return ModuleCounts(
+        parameters=sum(each.numel() for each in parameters),
+        nonzeros=sum(int(each.count_nonzero()) for each in parameters),
+        macs=macs,
+    )
 
 
 def layer_macs(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> dict[str, int]:

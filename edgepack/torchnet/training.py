@@ -57,7 +57,7 @@ def train(
     import torch
 
     objective, scorer = objective or Objective(), scorer or Scorer()
-    x, y = _inputs(data.x_train), _targets(data.y_train)
+    x, y = inputs_of(data.x_train), targets_of(data.y_train)
     count = count_samples(data.x_train)
     scored = objective.classifies and data.y_train is not None and not scorer.of_source
     if scored:
@@ -116,8 +116,8 @@ def _loss(
 
     try:
         with torch.no_grad():
-            taught = tuple(_outputs(teacher(*x)) for teacher in objective.teachers)
-        loss = (objective.loss or fitting)(Batch(_outputs(module(*x)), y, taught))
+            taught = tuple(outputs_of(teacher(*x)) for teacher in objective.teachers)
+        loss = (objective.loss or fitting)(Batch(outputs_of(module(*x)), y, taught))
     except _FORWARD_ERRORS as error:
         raise _does_not_run(module, data.x_train, error) from error
     return loss if objective.regulariser is None else loss + objective.regulariser(module)
@@ -152,12 +152,13 @@ def to_tensor(x: "np.ndarray") -> "torch.Tensor":
     return tensor.to(torch.float32 if pixels else torch.int64)
 
 
-def _inputs(x: Arrays) -> "tuple[torch.Tensor, ...]":
+def inputs_of(x: Arrays) -> "tuple[torch.Tensor, ...]":
     """The module's arguments, in order."""
     return tuple(to_tensor(array) for array in arrays_of(x))
 
 
-def _targets(y: Arrays) -> Any:
+def targets_of(y: Arrays) -> Any:
+    """The targets as tensors: one, a dict of them, or None."""
     import torch
 
     if isinstance(y, dict):
@@ -165,7 +166,7 @@ def _targets(y: Arrays) -> Any:
     return None if y is None else torch.from_numpy(y)
 
 
-def _outputs(found: Any) -> Any:
+def outputs_of(found: Any) -> Any:
     """A module's one output, or the tuple of all in the order of its structure, as they are exported."""
     from torch.utils import _pytree
 
@@ -195,12 +196,12 @@ def all_outputs(module: "torch.nn.Module", x: Arrays, batch: int = 256) -> "tupl
     """
     import torch
 
-    count, inputs = count_samples(x), _inputs(x)
+    count, inputs = count_samples(x), inputs_of(x)
     parts: list[tuple[torch.Tensor, ...]] = []
     try:
         with inference(module):
             for start in range(0, count, batch):
-                found = _outputs(module(*(each[start : start + batch] for each in inputs)))
+                found = outputs_of(module(*(each[start : start + batch] for each in inputs)))
                 parts.append(found if isinstance(found, tuple) else (found,))
         joined = [torch.cat(each) for each in zip(*parts, strict=True)]
     except _FORWARD_ERRORS as error:
@@ -224,12 +225,12 @@ def whole_outputs(module: "torch.nn.Module", samples: Arrays) -> "tuple[np.ndarr
     """
     import torch
 
-    inputs = _inputs(samples)
+    inputs = inputs_of(samples)
     runs = []
     try:
         with inference(module):
             for row in range(count_samples(samples)):
-                found = _outputs(module(*(each[row] for each in inputs)))
+                found = outputs_of(module(*(each[row] for each in inputs)))
                 runs.append(found if isinstance(found, tuple) else (found,))
     except _FORWARD_ERRORS as error:
         raise _does_not_run(module, samples, error) from error

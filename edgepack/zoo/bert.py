@@ -18,38 +18,38 @@ _EPSILON = 1e-12  # of BERT's layer normalisation
 class Attention(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
     """Multi-head self-attention over ``[N, tokens, hidden]``."""
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: int, heads: int) -> None:
         super().__init__()
-        self.query = nn.Linear(_HIDDEN, _HIDDEN)
-        self.key = nn.Linear(_HIDDEN, _HIDDEN)
-        self.value = nn.Linear(_HIDDEN, _HIDDEN)
-        self.output = nn.Linear(_HIDDEN, _HIDDEN)
+        self.size = hidden // heads
+        self.query = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(hidden, hidden)
+        self.value = nn.Linear(hidden, hidden)
+        self.output = nn.Linear(hidden, hidden)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``[N, tokens, hidden]`` to the same shape."""
         query, key, value = (self._heads(layer(x)) for layer in (self.query, self.key, self.value))
-        scores = query @ key.transpose(-2, -1) * (_HIDDEN // _HEADS) ** -0.5
+        scores = query @ key.transpose(-2, -1) * self.size**-0.5
         context = torch.softmax(scores, dim=-1) @ value
         mixed: torch.Tensor = self.output(context.transpose(1, 2).flatten(2))
         return mixed
 
-    @staticmethod
-    def _heads(x: torch.Tensor) -> torch.Tensor:
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
         """``[N, tokens, hidden]`` to ``[N, heads, tokens, hidden/heads]``."""
-        return x.unflatten(2, (-1, _HIDDEN // _HEADS)).transpose(1, 2)  # fewer heads after pruning
+        return x.unflatten(2, (-1, self.size)).transpose(1, 2)  # fewer heads after pruning
 
 
 class Layer(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
     """Attention and two linear layers, each with residual connection and normalisation."""
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: int = _HIDDEN, heads: int = _HEADS, feed_forward: int = _FEED_FORWARD) -> None:
         super().__init__()
-        self.attention = Attention()
-        self.attention_norm = nn.LayerNorm(_HIDDEN, _EPSILON)
+        self.attention = Attention(hidden, heads)
+        self.attention_norm = nn.LayerNorm(hidden, _EPSILON)
         self.feed_forward = nn.Sequential(
-            nn.Linear(_HIDDEN, _FEED_FORWARD), nn.GELU(), nn.Linear(_FEED_FORWARD, _HIDDEN)
+            nn.Linear(hidden, feed_forward), nn.GELU(), nn.Linear(feed_forward, hidden)
         )
-        self.feed_forward_norm = nn.LayerNorm(_HIDDEN, _EPSILON)
+        self.feed_forward_norm = nn.LayerNorm(hidden, _EPSILON)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``[N, tokens, hidden]`` to the same shape."""

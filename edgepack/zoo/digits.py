@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from edgepack.data import Splits, stratified_split
+from edgepack.zoo.weights import untrained
 
 
 def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -56,9 +57,7 @@ class Digits(nn.Module):  # type: ignore[misc] # torch is untyped here (pyprojec
 
 def network() -> Digits:
     """Return the untrained network; its weights are always the same."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return Digits()
+    return untrained(Digits)
 
 
 def splits() -> Splits:

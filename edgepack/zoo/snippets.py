@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from edgepack.data import Splits
+from edgepack.zoo.bert import Layer
+from edgepack.zoo.weights import untrained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,20 +49,36 @@ class SnippetClassifier(nn.Module):  # type: ignore[misc] # torch is untyped her
         return logits
 
 
+class SnippetTransformer(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+    """Bytes ``[N, 64]`` to logits ``[N, 2]``, from the mean state after two layers of a transformer encoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(256, _WIDTH)
+        self.positions = nn.Parameter(0.1 * torch.randn(LENGTH, _WIDTH))
+        self.layers = nn.Sequential(*(Layer(_WIDTH, 2, 2 * _WIDTH) for _ in range(2)))
+        self.classifier = nn.Linear(_WIDTH, len(_CLASSES))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return logits ``[N, 2]``."""
+        states = self.layers(self.embedding(ids) + self.positions)
+        logits: torch.Tensor = self.classifier(states.mean(1))
+        return logits
+
+
 def lstm() -> SnippetClassifier:
     """Return the untrained network with an LSTM; its weights are always the same."""
-    return _seeded(nn.LSTM)
+    return untrained(lambda: SnippetClassifier(nn.LSTM))
 
 
 def gru() -> SnippetClassifier:
     """Return the untrained network with a GRU; its weights are always the same."""
-    return _seeded(nn.GRU)
+    return untrained(lambda: SnippetClassifier(nn.GRU))
 
 
-def _seeded(layer: type[nn.RNNBase]) -> SnippetClassifier:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return SnippetClassifier(layer)
+def transformer() -> SnippetTransformer:
+    """Return the untrained transformer; its weights are always the same."""
+    return untrained(SnippetTransformer)
 
 
 def splits() -> Splits:

@@ -20,6 +20,13 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 Module = TypeVar("Module", bound=nn.Module)
 
 
+def untrained(make: Callable[[], Module]) -> Module:
+    """Build a module with ``make`` and torch's own initialisation, always the same; torch's random state is preserved."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return make()
+
+
 def init_seeded(make: Callable[[], Module], seed: int, sample: tuple[int, ...] | None = None) -> Module:
     """Build a module with ``make``, with random weights from ``seed``, in eval mode.
 

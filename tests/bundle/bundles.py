@@ -34,6 +34,6 @@ def contents(**changes: object) -> Contents:
         "tools": {"apache-tvm": "0.27.0.post1"},
         "inputs": (InputInfo(name="image", shape=(1, 1, 8, 8), dtype="float32"),),
         "outputs": (Tensor(name="logits", shape=(1, 10), dtype="float32"),),
-        "compression": (ModelFigures(stage="source", parameters=100, macs=2000, size=400, accuracy=0.975),),
+        "compression": (ModelFigures(stage="source", parameters=100, macs=2000, size=400, score=0.975),),
     }
     return Contents(**(fields | changes))

@@ -86,13 +86,13 @@ def test_the_table_has_every_figure(first):
     for row in rows(first.json).values():
         for figure in ("onnx_size", "compiled_size", "bundle_size", "parameters", "macs"):
             assert row[figure] > 0
-        for accuracy in ("accuracy_torch", "accuracy_onnxruntime", "accuracy_board"):
-            assert 0.8 < row[accuracy] <= 1
+        for accuracy in ("score_torch", "score_onnxruntime", "score_board"):
+            assert 0.8 < row[accuracy]["value"] <= 1
         measured = row["measurement"]
         assert len(measured["samples_ns"]) >= 10
         assert measured["peak_rss_kib"] > 1000
         assert measured["load_ms"] > 0
-        assert row["accuracy_samples"] == 90
+        assert row["board_samples"] == 90
         assert row["missing"] == {}
 
 
@@ -210,7 +210,7 @@ def test_without_a_baseline_on_the_board_it_is_still_known_on_the_host(cli, seco
     cli.write("alone.yaml", RECIPE.replace("runs: 10", "runs: 10\n  baseline: false"))
     report = cli("run", "alone.yaml", "--json", "-t", "x86-64-v3").json
     before = rows(report)["x86-64-v3", "baseline"]
-    assert before["accuracy_torch"] == rows(second.json)["x86-64-v3", "baseline"]["accuracy_torch"]
+    assert before["score_torch"] == rows(second.json)["x86-64-v3", "baseline"]["score_torch"]
     assert before["measurement"] is None
     assert "bench.baseline" in before["missing"]["measurement"]
 

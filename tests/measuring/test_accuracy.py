@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgepack.errors import InputError
-from edgepack.measuring.accuracy import parity, score, worst_parity
+from edgepack.measuring.accuracy import judge, parity, worst_parity
+from edgepack.scoring import Scorer
+from edgepack.spec import Metric
 
 finite = st.floats(-1e6, 1e6, width=32)
 arrays = hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=5), elements=finite)
@@ -46,40 +48,63 @@ def test_integers_do_not_wrap_around():
     assert parity(np.array([0], np.uint8), np.array([1], np.uint8)) == 1
 
 
-def test_score_counts_what_is_right():
+def judged(outputs, **more):
+    return judge([outputs], batch=1, scorer=Scorer(), **more)
+
+
+def test_the_metric_and_parity_of_all_samples():
     outputs = np.eye(4, dtype=np.float32)
-    found = score(outputs, labels=np.array([0, 1, 2, 0]), reference=outputs[:, ::-1])
-    assert (found.samples, found.accuracy, found.parity) == (4, 0.75, 1.0)
+    found = judged(outputs, targets=np.array([0, 1, 2, 0]), reference=[outputs[:, ::-1]])
+    assert (found.samples, found.score.metric, found.score.value, found.parity) == (4, "accuracy", 0.75, 1.0)
 
 
 def test_a_nan_is_a_wrong_answer_and_is_reported():
     outputs = np.eye(2, dtype=np.float32)
     outputs[0, 0] = np.nan
-    found = score(outputs, labels=np.array([0, 1]), reference=np.eye(2, dtype=np.float32))
-    assert (found.accuracy, found.parity) == (0.5, None)
+    found = judged(outputs, targets=np.array([0, 1]), reference=[np.eye(2, dtype=np.float32)])
+    assert (found.score.value, found.parity) == (0.5, None)
     assert "NaN" in str(found.why)
+
+
+def test_an_error_of_numbers_that_are_none_is_missing_with_the_reason():
+    found = judged(np.array([[np.nan], [1.0]]), targets=np.ones(2, np.float32))
+    assert found.score is None
+    assert found.why == "the metric mse is nan"
 
 
 def test_an_infinite_score_is_still_an_answer():
     outputs = np.array([[-np.inf, 0.0], [np.inf, 0.0]], np.float32)
-    found = score(outputs, labels=np.array([1, 0]), reference=np.zeros((2, 2), np.float32))
-    assert (found.accuracy, found.parity) == (1.0, None)
+    found = judged(outputs, targets=np.array([1, 0]), reference=[np.zeros((2, 2), np.float32)])
+    assert (found.score.value, found.parity) == (1.0, None)
 
 
-def test_without_labels_there_is_no_accuracy():
-    found = score(np.eye(3), reference=np.eye(3))
-    assert (found.accuracy, found.parity) == (None, 0.0)
+def test_batches_and_several_outputs():
+    outputs = np.eye(6, dtype=np.float32).reshape(3, 2, 6)
+    targets = {"first": np.arange(6), "second": np.zeros((6, 1), np.float32)}
+    scorer = Scorer(Metric(name="mae"))
+    found = judge(
+        [outputs, np.ones((3, 2, 1))],
+        batch=2,
+        scorer=scorer,
+        targets={"a": outputs.reshape(6, 6), "b": targets["second"]},
+    )
+    assert found.score.value == 0.5
+    assert judge([outputs], batch=2, scorer=Scorer(), targets=targets["first"]).score.value == 1
+
+
+def test_without_targets_there_is_no_score():
+    found = judged(np.eye(3), reference=[np.eye(3)])
+    assert (found.score, found.parity) == (None, 0.0)
 
 
 @pytest.mark.parametrize(
-    ("outputs", "labels"),
+    ("outputs", "targets"),
     [
         (np.zeros((0, 3)), None),
-        (np.zeros(3), None),
-        (np.zeros((2, 3)), np.zeros(3)),
-        (np.zeros((2, 3)), np.zeros((2, 1))),
+        (np.zeros((2, 3)), np.zeros(3, int)),
+        (np.zeros((2, 3)), np.zeros((2, 2), int)),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused(outputs, labels):
+def test_shapes_that_do_not_fit_are_refused(outputs, targets):
     with pytest.raises(InputError):
-        score(outputs, labels=labels)
+        judged(outputs, targets=targets)

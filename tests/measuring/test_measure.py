@@ -25,6 +25,7 @@ from edgepack.measuring import measure as module
 from edgepack.measuring.measure import board_state, evaluate, lasting, measure
 from edgepack.measuring.measurement import Measurement
 from edgepack.measuring.stats import summary
+from edgepack.scoring import Scorer
 
 CLASSES, FEATURES = 5, 12
 
@@ -141,18 +142,18 @@ def test_accuracy_and_parity_come_from_the_board(board, weights, monkeypatch):
     expected = (x @ weights).astype(np.float32)
     labels = expected.argmax(axis=-1).reshape(-1)
     labels[:11] = (labels[:11] + 1) % CLASSES
-    found = evaluate(board, {"x": x}, labels=labels, reference=[expected])
+    found = evaluate(board, {"x": x}, scorer=Scorer(), targets=labels, reference=[expected])
     assert found.samples == 33
-    assert found.accuracy == pytest.approx(22 / 33)
+    assert found.score.value == pytest.approx(22 / 33)
     assert found.parity < 1e-6
-    wrong = evaluate(board, {"x": x}, reference=[expected * 2])
-    assert wrong.accuracy is None
+    wrong = evaluate(board, {"x": x}, scorer=Scorer(), reference=[expected * 2])
+    assert wrong.score is None
     assert wrong.parity == pytest.approx(0.5, rel=1e-4)
 
 
 def test_not_a_number_on_the_board_is_reported(board):
     x = np.full((2, 1, FEATURES), np.nan, np.float32)
-    found = evaluate(board, {"x": x}, reference=[np.zeros((2, 1, CLASSES), np.float32)])
+    found = evaluate(board, {"x": x}, scorer=Scorer(), reference=[np.zeros((2, 1, CLASSES), np.float32)])
     assert found.parity is None
     assert "NaN" in found.why
 
@@ -161,7 +162,7 @@ def test_samples_that_do_not_belong_together_are_refused_before_the_board(board)
     x = np.zeros((3, 1, FEATURES), np.float32)
     for inputs, reference in (({"x": x}, [x[:2]]), ({}, []), ({"x": x[:0]}, [])):
         with pytest.raises(InputError):
-            evaluate(board, inputs, reference=reference)
+            evaluate(board, inputs, scorer=Scorer(), reference=reference)
 
 
 def test_the_agents_refusal_is_an_error_of_ours(board):

@@ -8,11 +8,17 @@ from edgepack.config.plan import make_plan
 from edgepack.engine.runner import Runner
 from edgepack.engine.stage import Output, StageResult
 from edgepack.engine.store import Store
-from edgepack.measuring.accuracy import BoardAccuracy
+from edgepack.measuring.accuracy import BoardAnswers
 from edgepack.measuring.measurement import Measurement
 from edgepack.measuring.stats import BoardState
 from edgepack.pipeline.begin import begin
-from edgepack.pipeline.figures import CompileFigures, EvaluateFigures, SourceFigures, StepFigures
+from edgepack.pipeline.figures import (
+    CompileFigures,
+    EvaluateFigures,
+    RobustnessFigures,
+    SourceFigures,
+    StepFigures,
+)
 from edgepack.pipeline.pipeline import STAGES, Pipeline
 from edgepack.pipeline.stages.bench import BenchFigures
 from edgepack.pipeline.stages.deploy import DeployFigures
@@ -45,7 +51,7 @@ targets:
 """
 
 INPUTS = (Input(name="image", shape=(1, 1, 8, 8)),)
-FACTS = {"parameters": 4, "macs": 8, "size": 10, "accuracy": 0.5}
+FACTS = {"parameters": 4, "macs": 8, "size": 10, "score": 0.5}
 TENSOR = Tensor(name="image", shape=(1, 1, 8, 8), dtype="float32")
 
 
@@ -62,6 +68,7 @@ FIGURES = {
     "CompressTorchStage": StepFigures(level="torch", metrics={"macs": [2, 1]}, **FACTS),
     "CompressOnnxStage": StepFigures(level="onnx", metrics={}, **FACTS),
     "ExportStage": ExportFigures(torch_parity=0.0),
+    "RobustnessStage": RobustnessFigures(of="source", score=0.5, severities=(1,), corruptions={}),
     "EvaluateStage": EvaluateFigures(samples=2, classes=(), vocabulary=(), **FACTS),
     "TuneStage": TuneFigures(
         trials=8, new_trials=8, failed=0, seconds=1.0, stopped="trials", tuned_share=0.5, predicted_ms=1.0,
@@ -74,13 +81,13 @@ FIGURES = {
     "PackageStage": PackageFigures(digest="d"),
     "DeployStage": DeployFigures(digest="d", changed=True, bytes_sent=1),
     "BenchStage": BenchFigures(
-        measurement=measurement(), answers=BoardAccuracy(samples=2, accuracy=0.5, parity=0.0)
+        measurement=measurement(), answers=BoardAnswers(samples=2, score=0.5, parity=0.0)
     ),
 }  # fmt: skip
 MADE = {
     "TrainStage": {"checkpoint": "checkpoint"}, "LoadStage": {"checkpoint": "checkpoint"},
     "CompressTorchStage": {"checkpoint": "checkpoint"}, "ExportStage": {"onnx": "onnx"},
-    "CompressOnnxStage": {"onnx": "onnx"}, "EvaluateStage": {"samples": "samples"},
+    "CompressOnnxStage": {"onnx": "onnx"}, "RobustnessStage": {}, "EvaluateStage": {"samples": "samples"},
     "TuneStage": {"workload.json": "tuning-records", "tuning_record.json": "tuning-records"},
     "RecallStage": {"workload.json": "tuning-records", "tuning_record.json": "tuning-records"},
     "CompileStage": {"model": "compiled-model"}, "PackageStage": {"bundle": "bundle"}, "DeployStage": {},

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import pytest
 from pipeline_kit import RECIPE, statuses
 
+from edgepack.compression.ordering import step_labels
 from edgepack.compression.registry import METHODS
 from edgepack.errors import InputError, UnreachableError
-from edgepack.pipeline.candidates import Candidate, step_labels
+from edgepack.pipeline.candidates import Candidate
 from edgepack.pipeline.trace import Trace
 
 PRUNE, QUANTIZE = METHODS["prune-channels"].spec, METHODS["quantize-static"].spec
@@ -72,7 +73,7 @@ def test_three_candidates_on_two_targets_with_two_devices_each(line):
     for trial in strategy.told:
         assert set(trial.measured) == {("rpi4", "pi"), ("rpi4", "pi2"), ("arm64", "arm"), ("arm64", "arm2")}
         assert set(trial.compiled) == {"rpi4", "arm64"}
-        assert trial.evaluated.accuracy == 0.5
+        assert trial.evaluated.score.value == 0.5
     assert [step.stage for step in strategy.told[2].steps] == [
         "source", "prune-channels-1", "prune-channels-2", "quantize-static",
     ]  # fmt: skip

@@ -79,7 +79,7 @@ def test_chance_is_the_share_of_the_most_frequent_class(evaluated, tmp_path):
     x, y = np.eye(4, dtype="float32"), np.array([0, 1, 1, 1])
     np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     figures, samples = evaluated("y = Relu (x)", data=Data(npz="data.npz"))
-    assert (figures.chance, figures.accuracy) == (0.75, 0.5)
+    assert (figures.chance, figures.score.value) == (0.75, 0.5)
     assert samples["target_0"].tolist() == [[0], [1], [1], [1]]
 
 

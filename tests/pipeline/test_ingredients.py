@@ -25,10 +25,11 @@ from edgepack.pipeline.stages.export import ExportSpec
 from edgepack.pipeline.stages.load import LoadSpec
 from edgepack.pipeline.stages.package import PackageSpec
 from edgepack.pipeline.stages.recall import RecallSpec
+from edgepack.pipeline.stages.robustness import RobustnessSpec
 from edgepack.pipeline.stages.torch_models import Rebuilt
 from edgepack.pipeline.stages.train import TrainSpec
 from edgepack.pipeline.stages.tune import TuneSpec
-from edgepack.spec import Model, Train
+from edgepack.spec import Metric, Model, Robustness, Train
 
 RPI4, ORIN = load_target("rpi4"), load_target("jetson-orin")
 SOURCE = "edgepack.zoo.digits:network"
@@ -47,12 +48,16 @@ ONNX_STEP = OnnxStepSpec(inputs=(), data=None, step=STEPS["quantize-static"])
 BENCH = BenchSpec(
     device="pi", host="pi", port=None, emulated=False, bench=Bench()
 )  # fmt: skip
+ROBUSTNESS = RobustnessSpec(
+    level="torch", of="source", source=SOURCE, inputs=(), data=None, metric=Metric(), loss=None, rebuilt=Rebuilt(), settings=Robustness(fgsm=0.1)
+)  # fmt: skip
 SPECS = {
     "TrainStage": TrainSpec(source=SOURCE, inputs=(), train=Train(epochs=1), data=None),
     "LoadStage": LoadSpec(model=Model(source=SOURCE), data=None),
     "CompressTorchStage": TORCH_STEP,
     "ExportStage": ExportSpec(source=SOURCE, inputs=(), rebuilt=Rebuilt()),
     "CompressOnnxStage": ONNX_STEP,
+    "RobustnessStage": ROBUSTNESS,
     "EvaluateStage": EvaluateSpec(inputs=(), data=None, original=None),
     "TuneStage": TuneSpec(target=RPI4, tune=Tune(trials=1), emulated=False),
     "RecallStage": RecallSpec(target=RPI4, emulated=False),
@@ -62,6 +67,7 @@ SPECS = {
     "BenchStage": BENCH,
 }
 ALSO = {
+    "RobustnessStage": (ROBUSTNESS.model_copy(update={"level": "onnx"}),),
     "LoadStage": (LoadSpec(model=Model(onnx="model.onnx"), data=None),),  # it takes either
     "TuneStage": (TuneSpec(target=ORIN, tune=Tune(trials=1), emulated=True),),
     "CompileStage": (CompileSpec(target=ORIN),),
@@ -77,7 +83,18 @@ NOUNS = (
 )  # fmt: skip
 MOVERS = {
     "tune": ("bundle", "remote"),
-    "deploy": ("agent", "bundle", "emulation", "lower", "measuring", "pipeline", "remote", "toolchain"),
+    "deploy": (
+        "agent",
+        "bundle",
+        "data",
+        "emulation",
+        "lower",
+        "measuring",
+        "pipeline",
+        "remote",
+        "scoring",
+        "toolchain",
+    ),
     "bench": ("bundle", "remote"),
 }
 

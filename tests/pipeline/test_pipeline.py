@@ -150,7 +150,7 @@ def test_without_a_baseline_nothing_is_measured_again(line):
     assert set(line.count()) == {"Deploy"}
     baseline = next(row for row in report.rows if (row.target, row.candidate) == ("rpi4", "baseline"))
     assert "bench.baseline" in baseline.missing["measurement"]
-    assert baseline.accuracy_torch == 0.5
+    assert baseline.score_torch.value == 0.5
 
 
 def test_an_overriding_budget_does_not_change_the_key(line):

@@ -78,9 +78,9 @@ def test_the_report_is_that_of_the_events_so_far(line):
         (lambda lines: [*lines[:2], "{", *lines[2:]], 3, "not an event"),
         (lambda lines: [*lines[:1], json.dumps({"event": "nothing"})], 2, "not an event"),
         (
-            lambda lines: [lines[0].replace('"trace":2', '"trace":99')],
+            lambda lines: [lines[0].replace('"trace":3', '"trace":99')],
             None,
-            "trace version 99, this one reads up to 2; update",
+            "trace version 99, this one reads up to 3; update",
         ),
         (lambda lines: lines[1:], None, "not the trace of a run"),
         (lambda _: [], None, "not the trace of a run"),

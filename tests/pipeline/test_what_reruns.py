@@ -20,16 +20,15 @@ FULL = {
         "inputs": [{"name": "image", "shape": [1, 1, 8, 8]}],
     },
     "data": {"source": "samples:splits"},
-    "metric": "samples:score",
-    "higher_is_better": True,
-    "loss": "samples:loss",
     "compress": [
         {"method": "prune-channels", "ratio": 0.5},
         {"method": "quantize-static", "samples": 8},
     ],
     "tune": {"trials": 8, "minutes": 9.0, "patience": 2, "seed": 3},
     "bench": {"runs": 50, "warmup": 5, "threads": 1, "accuracy_samples": 9, "baseline": True},
-    "gates": dict.fromkeys(Gates.model_fields, 0.5),
+    "robustness": {"severities": [1, 2], "samples": 9, "fgsm": 0.1},
+    "gates": dict.fromkeys(set(Gates.model_fields) - {"each_step", "steps"}, 0.5)
+    | {"each_step": {"metric_drop": 0.5}, "steps": {"quantize-static": {"metric_drop": 0.5}}},
     "targets": [
         {"target": "rpi4", "device": "pi"},
         {"target": "arm64", "devices": ["arm"], "tune": {"trials": 4}},
@@ -38,7 +37,7 @@ FULL = {
 BOARD = ["Bench"]
 BUILD = ["Package", *BOARD]
 TUNED = ["Tune", "Compile", *BUILD]
-RELEASE = ["CompressOnnx", "Evaluate", *TUNED]
+RELEASE = ["CompressOnnx", "Robustness", "Evaluate", *TUNED]
 ALL = ["Train", "CompressTorch", "Export", *RELEASE]
 # The key, another value, the stages that re-run, and how often where that shows that only one place does.
 CHANGES = [
@@ -47,9 +46,12 @@ CHANGES = [
     ("model.source", "other:make", ALL, {}),
     ("model.inputs.0.name", "picture", ALL, {}),
     ("data.source", "other:splits", ALL, {}),
-    ("metric", "other:score", ALL, {}),
+    ("metric", "samples:score", ALL, {}),
     ("higher_is_better", False, ALL, {}),
-    ("loss", "other:loss", ALL, {}),
+    ("robustness.severities", [3], ["Robustness"], {}),
+    ("robustness.samples", 7, ["Robustness"], {}),
+    ("robustness.fgsm", 0.2, ["Robustness"], {}),
+    ("loss", "samples:loss", ALL, {}),
     *((f"model.train.{key}", 2, ALL, {}) for key in Train.model_fields),
     ("compress.0.ratio", 0.4, ["CompressTorch", "Export", *RELEASE], {"Bench": 2}),  # of two targets
     ("compress.1.samples", 9, RELEASE, {"CompressOnnx": 1, "Bench": 2}),
@@ -57,7 +59,9 @@ CHANGES = [
     ("targets.1.tune.trials", 5, TUNED, {"Tune": 2, "Bench": 2}),
     *((f"bench.{key}", 4, BOARD, {"Bench": 4}) for key in ("runs", "warmup", "threads", "accuracy_samples")),
     ("bench.baseline", False, [], {}),
-    *((f"gates.{key}", 0.7, [], {}) for key in Gates.model_fields),
+    *((f"gates.{key}", 0.7, [], {}) for key in set(Gates.model_fields) - {"each_step", "steps"}),
+    ("gates.each_step", {"metric_drop": 0.7}, [], {}),
+    ("gates.steps", {"quantize-static": {"metric_drop": 0.7}}, [], {}),
     ("targets.0.device", "pi2", BOARD, {"Bench": 2}),
     ("targets.1.devices.0", "arm2", BOARD, {"Bench": 2}),
     ("targets.0.target", "rpi3", ["Compile", "Package"], {"Compile": 2}),
@@ -83,8 +87,11 @@ def changed(path, value):
     place = recipe
     for part in outer:
         place = place[part]
-    assert place[last] != value
+    assert last not in place or place[last] != value
     place[last] = value
+    if path in {"metric", "higher_is_better"}:
+        recipe = {"metric": "samples:score", "higher_is_better": True} | recipe
+        del recipe["gates"]  # some are of the accuracy
     if path == "targets.0.target":
         del place["device"]  # it is of another target
     return json.dumps(recipe)
@@ -108,7 +115,7 @@ def test_every_key_is_there():
     def keys(model, at):
         for name, info in model.model_fields.items():
             inner = [t for t in flatten(info.annotation) if isinstance(t, type) and issubclass(t, BaseModel)]
-            yield from keys(inner[0], f"{at}{name}.") if inner else [f"{at}{name}"]
+            yield from keys(inner[0], f"{at}{name}.") if inner and model is not Gates else [f"{at}{name}"]
 
     tested = {change[0] for change in CHANGES}
     for model, at in ((Gates, "gates."), (Bench, "bench."), (Tune, "tune."), (Train, "model.train.")):

@@ -88,16 +88,14 @@ def good() -> Report:
     stage("prune-channels", 12.4, why="changed: compress.0.sparsity")
     stage("quantize-static", 1.9, why="its input prune-channels changed")
     for figures in (
-        ModelFigures(stage="source", parameters=130_890, macs=4_722_048, size=526_336, accuracy=0.9861),
-        ModelFigures(
-            stage="prune-channels", parameters=34_122, macs=1_180_512, size=139_264, accuracy=0.9833
-        ),
+        ModelFigures(stage="source", parameters=130_890, macs=4_722_048, size=526_336, score=0.9861),
+        ModelFigures(stage="prune-channels", parameters=34_122, macs=1_180_512, size=139_264, score=0.9833),
         ModelFigures(
             stage="quantize-static",
             parameters=34_122,
             macs=1_180_512,
             size=41_216,
-            accuracy=0.9806,
+            score=0.9806,
             encodings={"int8": 33_900, "int32": 444, "dense": 96},
         ),
     ):
@@ -116,14 +114,14 @@ def good() -> Report:
                 bundle_digest="ab" * 32,
                 parameters=int(130_890 * scale),
                 macs=int(4_722_048 * scale),
-                accuracy_onnxruntime=0.9861 if candidate == "baseline" else 0.9806,
-                accuracy_board=0.9861 if candidate == "baseline" else 0.9806,
-                accuracy_samples=360,
+                score_onnxruntime=0.9861 if candidate == "baseline" else 0.9806,
+                score_board=0.9861 if candidate == "baseline" else 0.9806,
+                board_samples=360,
                 parity=2.1e-07 if candidate == "baseline" else 3.4e-06,
                 measurement=measurement(milli * slow, device=device, emulated=emulated),
             )
             if candidate == "baseline":
-                builder.add_row(target, candidate, device=device, accuracy_torch=0.9861)
+                builder.add_row(target, candidate, device=device, score_torch=0.9861)
             stage(
                 "tune",
                 42.0 if candidate == "release" else 30.2,
@@ -138,7 +136,7 @@ def good() -> Report:
             stage("package", 0.4, target=target, candidate=candidate, artifacts=(blob,))
             stage("bench", 3.2, target=target, candidate=candidate, why="a measurement is never cached")
         why = "the int8 model exists as ONNX only"
-        builder.add_missing(target, "release", why, "accuracy_torch", "macs", device=device)
+        builder.add_missing(target, "release", why, "score_torch", "macs", device=device)
         points = [
             CurvePoint(seconds=t * 0.4, trials=t, predicted_ms=0.1 + 0.9 / (1 + t / 9))
             for t in range(0, 128, 8)
@@ -185,7 +183,7 @@ HOSTILE = """<script>alert("x")</script>|`*_[a](b)\x00\x1b[31m & 'quoted' </styl
 def bad() -> Report:
     """One target unreachable, a drifting measurement, a failed gate, hostile text in every text field."""
     builder = new_builder()
-    builder.add_row("x86-64-v3", "baseline", device=HOSTILE, accuracy_torch=0.99, onnx_size=526_336)
+    builder.add_row("x86-64-v3", "baseline", device=HOSTILE, score_torch=0.99, onnx_size=526_336)
     samples = [int(1e6 * (1 + i / 300)) for i in range(60)]
     throttled = STATE.model_copy(
         update={"throttled": True, "frequency_khz": (600_000,) * 4, "governor": HOSTILE}
@@ -194,8 +192,8 @@ def bad() -> Report:
         "x86-64-v3",
         "release",
         device=HOSTILE,
-        accuracy_board=0.61,
-        accuracy_samples=360,
+        score_board=0.61,
+        board_samples=360,
         measurement=Measurement.of(
             raw(samples, threads=2, load_ms=1.0, first_ms=2.0, peak_rss_kib=70_000),
             device=HOSTILE, emulated=False, before=STATE, after=throttled,

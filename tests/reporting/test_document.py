@@ -44,7 +44,7 @@ def test_json_round_trip(make, tmp_path):
     [
         (
             {"edgepack": 99},
-            "written by a newer edgepack: report version 99, this one reads up to 2; update edgepack",
+            "written by a newer edgepack: report version 99, this one reads up to 3; update edgepack",
         ),
         ({"edgepack": 0}, "re-run the recipe"),
         ({"kind": "measurement"}, "not an edgepack report"),
@@ -88,9 +88,9 @@ def test_rows_are_ordered_by_target_then_baseline_first():
 
 def test_a_reason_lasts_only_as_long_as_its_figure_is_missing():
     builder = samples.new_builder()
-    builder.add_missing("a", "release", "no data", "accuracy_board", "parity")
+    builder.add_missing("a", "release", "no data", "score_board", "parity")
     builder.add_row("a", "release", parity=0.0, missing={"macs": "dynamic shapes"})
-    assert builder.build().rows[0].missing == {"accuracy_board": "no data", "macs": "dynamic shapes"}
+    assert builder.build().rows[0].missing == {"score_board": "no data", "macs": "dynamic shapes"}
 
 
 @pytest.mark.parametrize(
@@ -193,12 +193,12 @@ MEASURED = samples.measurement(1.0, device="b")
         (Gates(peak_rss_mib=18), {"measurement": MEASURED}, "passed"),
         (Gates(peak_rss_mib=17.9), {"measurement": MEASURED}, "failed"),
         (Gates(peak_rss_mib=17.9), {"measurement": MEASURED, "emulated": True}, "skipped"),
-        (Gates(accuracy_drop=0.01), {"accuracy_torch": 0.9, "accuracy_board": 0.895}, "passed"),
-        (Gates(accuracy_drop=0.01), {"accuracy_torch": 0.9, "accuracy_board": 0.88}, "failed"),
-        (Gates(accuracy_drop=0.01), {"accuracy_board": 0.88}, "skipped"),
-        (Gates(accuracy_min=0.9), {"accuracy_board": 0.9}, "passed"),
-        (Gates(accuracy_min=0.9), {"accuracy_board": 0.899}, "failed"),
-        (Gates(accuracy_min=0.9), {"accuracy_onnxruntime": 0.99}, "skipped"),
+        (Gates(accuracy_drop=0.01), {"score_torch": 0.9, "score_board": 0.895}, "passed"),
+        (Gates(accuracy_drop=0.01), {"score_torch": 0.9, "score_board": 0.88}, "failed"),
+        (Gates(accuracy_drop=0.01), {"score_board": 0.88}, "skipped"),
+        (Gates(accuracy_min=0.9), {"score_board": 0.9}, "passed"),
+        (Gates(accuracy_min=0.9), {"score_board": 0.899}, "failed"),
+        (Gates(accuracy_min=0.9), {"score_onnxruntime": 0.99}, "skipped"),
         (Gates(parity=1e-3), {"parity": 0.009, "rounding": 0.004}, "failed"),
         (Gates(parity=0.1), {"parity": 0.09, "rounding": 0.004}, "passed"),
         (Gates(parity=1e-3), {"measurement": MEASURED, "missing": {"parity": "NaN"}}, "failed"),
@@ -227,15 +227,15 @@ CHANCE = "no better than chance: always answering the most frequent class gives"
 @pytest.mark.parametrize(
     ("figures", "warned"),
     [
-        ({"accuracy_board": 0.0, "chance": 0.1, "accuracy_samples": 400}, True),
-        ({"accuracy_board": 0.1, "chance": 0.1, "accuracy_samples": 400}, True),
-        ({"accuracy_board": 0.12, "chance": 0.1, "accuracy_samples": 400}, True),
-        ({"accuracy_board": 0.2, "chance": 0.1, "accuracy_samples": 400}, False),
-        ({"accuracy_board": 0.9, "chance": 0.9, "accuracy_samples": 400}, True),
-        ({"accuracy_board": 1.0, "chance": 0.5, "accuracy_samples": 2}, False),
-        ({"accuracy_onnxruntime": 0.1, "chance": 0.1}, True),
-        ({"accuracy_onnxruntime": 0.1, "accuracy_board": 0.9, "chance": 0.1}, False),
-        ({"accuracy_board": 0.0}, False),
+        ({"score_board": 0.0, "chance": 0.1, "board_samples": 400}, True),
+        ({"score_board": 0.1, "chance": 0.1, "board_samples": 400}, True),
+        ({"score_board": 0.12, "chance": 0.1, "board_samples": 400}, True),
+        ({"score_board": 0.2, "chance": 0.1, "board_samples": 400}, False),
+        ({"score_board": 0.9, "chance": 0.9, "board_samples": 400}, True),
+        ({"score_board": 1.0, "chance": 0.5, "board_samples": 2}, False),
+        ({"score_onnxruntime": 0.1, "chance": 0.1}, True),
+        ({"score_onnxruntime": 0.1, "score_board": 0.9, "chance": 0.1}, False),
+        ({"score_board": 0.0}, False),
     ],
 )
 def test_an_accuracy_at_chance_is_warned_of_everywhere(figures, warned):
@@ -249,7 +249,7 @@ def test_an_accuracy_at_chance_is_warned_of_everywhere(figures, warned):
 
 
 def test_the_baseline_is_the_reference_and_is_not_gated():
-    rows = [row(candidate="baseline", accuracy_onnxruntime=0.9), row(accuracy_board=0.87)]
+    rows = [row(candidate="baseline", score_onnxruntime=0.9), row(score_board=0.87)]
     (found,) = check_gates(Gates(accuracy_drop=0.01), rows)
     assert found.status == "failed"
     assert found.value == pytest.approx(0.03)
@@ -267,7 +267,7 @@ def test_a_failed_gate_is_exit_code_3_and_a_skipped_one_is_not():
 
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_a_gate_never_passes_a_value_above_its_limit(limit, value):
-    found = check_gates(Gates(accuracy_drop=limit), [row(accuracy_torch=1.0, accuracy_board=1 - value)])
+    found = check_gates(Gates(accuracy_drop=limit), [row(score_torch=1.0, score_board=1 - value)])
     assert (found[0].status == "failed") == (1.0 - (1 - value) > limit)
 
 

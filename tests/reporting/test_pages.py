@@ -23,6 +23,7 @@ from edgepack.reporting.html import to_html
 from edgepack.reporting.markdown import escape, to_markdown
 from edgepack.reporting.markup import el
 from edgepack.reporting.terminal import print_report
+from edgepack.spec import Score
 
 REPORTS = {"good": samples.good(), "bad": samples.bad(), "empty": samples.empty()}
 PAGES = {name: to_html(report) for name, report in REPORTS.items()}
@@ -235,7 +236,7 @@ def sound(svg: ET.Element) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_charts_stay_inside_their_pictures(name):
     found = charts_of(PAGES[name])
-    assert len(found) == {"good": 15, "bad": 3, "empty": 0}[name]
+    assert len(found) == {"good": 16, "bad": 3, "empty": 0}[name]
     for svg in found:
         sound(svg)
 
@@ -258,7 +259,10 @@ def test_any_curve_bar_and_share_can_be_drawn(values, share):
     points = [CurvePoint(seconds=i, trials=i * 8, predicted_ms=v) for i, v in enumerate(values)]
     sound(parse(charts.curve("c", points)))
     sound(parse(charts.bars("b", [("x" * 50, value, "1") for value in values] + [("none", None, "—")])))
-    sound(parse(charts.dots("d", [("x", "release", share), ("y", "baseline", 1.0)])))
+    scores = [Score(metric="accuracy", value=value, low=value / 2, high=1.0) for value in (share, 1.0)]
+    sound(parse(charts.dots("d", [("x", "release", scores[0]), ("y", "baseline", scores[1])])))
+    errors = [Score(metric="mse", value=value, higher_is_better=False) for value in values]
+    sound(parse(charts.dots("d", [("x", "release", error) for error in errors])))
     sound(parse(charts.shares("s", [("k", share, True), ("l", 1 - share, False)])))
 
 

@@ -132,14 +132,14 @@ def test_a_report_is_read_and_drawn(path):
 
 
 def test_a_newer_report_is_named_as_such(tmp_path):
-    value = json.loads((kept.FILES / "report-2.json").read_text()) | {"edgepack": 3, "surprise": 1}
+    value = json.loads((kept.FILES / "report-3.json").read_text()) | {"edgepack": 4, "surprise": 1}
     (tmp_path / "report.json").write_text(json.dumps(value))
     with pytest.raises(SchemaVersionError) as caught:
         api.report(str(tmp_path))
-    assert caught.value.message == NEWER.format("report version 3", 2)
+    assert caught.value.message == NEWER.format("report version 4", 3)
 
 
-@pytest.mark.parametrize("trace", ["trace-1.jsonl", "trace-2.jsonl"])
+@pytest.mark.parametrize("trace", ["trace-1.jsonl", "trace-2.jsonl", "trace-3.jsonl"])
 def test_a_trace_gives_the_report_of_its_run(trace):
     report = fold(Trace.load(kept.FILES / trace).events)
     saved = Report.load(kept.FILES / "report-2.json")

@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.config.recipe import Bench
 from edgepack.engine.stage import Ingredients, Output, Request, Skip, StageResult, Work
-from edgepack.measuring.accuracy import BoardAccuracy
+from edgepack.measuring.accuracy import BoardAnswers
 from edgepack.measuring.measurement import Measurement
 from edgepack.pipeline.bundle_on_board import loaded_bundle, measure_latency
 from edgepack.pipeline.contract import NO_DEVICE, DeviceStage
 from edgepack.pipeline.emulated_gpu import CODE
 from edgepack.pipeline.state import DeviceRun, Resources
-from edgepack.spec import Spec
+from edgepack.scoring import Scorer
+from edgepack.spec import Metric, Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,13 +34,14 @@ class BenchSpec(Spec):
     emulated: bool
     bench: Bench
     emulated_gpu: bool = False
+    metric: Metric = Metric()
 
 
 class BenchFigures(Spec):
-    """Latency, memory, accuracy and parity on the board."""
+    """Latency, memory, score and parity on the board."""
 
     measurement: Measurement
-    answers: BoardAccuracy
+    answers: BoardAnswers
 
 
 class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
@@ -51,7 +53,10 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
 
     def ingredients(self, spec: BenchSpec) -> Ingredients:
         """The code that measures; code that only transfers files does not count."""
-        own = ("agent", "measuring", "pipeline/bundle_on_board.py", "pipeline/stages/bench.py")
+        own = (
+            *("agent", "measuring", "pipeline/bundle_on_board.py", "pipeline/stages/bench.py", "scoring"),
+            *("data/sources.py", "data/splits.py", "data/user_code.py"),
+        )
         if spec.emulated_gpu:
             return Ingredients(("paramiko", "ziglang"), (*own, *CODE))
         return Ingredients(("paramiko",), own)
@@ -72,13 +77,15 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
                 update={"baseline": True}
             ),  # the candidate's name does not affect the figures
             emulated_gpu=bool(at.kernels),
+            metric=at.build.model.plan.recipe.scored_by,
         )
         files = {role: at.build.artifacts[role] for role in ("bundle", *at.kernels)}
         files["samples"] = at.build.model.artifacts["samples"]
+        files |= at.build.model.files.metric
         return Request(spec, files)
 
     def run(self, work: Work[BenchSpec, Resources]) -> StageResult[BenchFigures]:
-        """Measure latency, accuracy and parity in a scratch folder that is removed afterwards."""
+        """Measure latency, score and parity in a scratch folder that is removed afterwards."""
         import numpy as np
 
         spec, boards = work.spec, work.resources.boards
@@ -89,8 +96,9 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
             work.progress("measuring latency", None)
             first = {name: array[0] for name, array in _inputs(samples, slice(0, 1)).items()}
             measurement = measure_latency(on, first, spec.bench, emulated=spec.emulated)
-            work.progress("measuring accuracy", None)
-            answers = _answers(on, samples, spec.bench.accuracy_samples)
+            work.progress("running the test samples", None)
+            scorer = Scorer(spec.metric, work.resources.base)
+            answers = _answers(on, samples, spec.bench.accuracy_samples, scorer)
         path = measurement.save(work.scratch / "measurement.json")
         return StageResult(
             BenchFigures(measurement=measurement, answers=answers),
@@ -108,18 +116,29 @@ def _inputs(samples: "dict[str, np.ndarray]", rows: Any) -> "dict[str, np.ndarra
     return {key: array[rows] for key, array in samples.items() if key.startswith("input_")}
 
 
-def _answers(on: "BoardModel", samples: "dict[str, np.ndarray]", wanted: int | None) -> BoardAccuracy:
-    """Run test samples, evenly spaced over the split, and compare the outputs with onnxruntime's."""
+def _answers(
+    on: "BoardModel", samples: "dict[str, np.ndarray]", wanted: int | None, scorer: Scorer
+) -> BoardAnswers:
+    """Run test samples, evenly spaced over the split, and compare the outputs with the targets and onnxruntime's."""
     import numpy as np
 
     from edgepack.measuring.measure import evaluate
 
     count = len(samples["output_0"])
-    classified = "target_0" in samples and samples["target_0"].dtype.kind in "iu"
     rows = np.linspace(0, count - 1, min(wanted or count, count)).astype(int)
     return evaluate(
         on,
         _inputs(samples, rows),
-        labels=samples["target_0"][rows].reshape(-1) if classified else None,
+        scorer=scorer,
+        targets=_targets(samples, rows),
         reference=[samples[name][rows] for name in samples if name.startswith("output_")],
     )
+
+
+def _targets(samples: "dict[str, np.ndarray]", rows: Any) -> Any:
+    """The targets of these rows as the metric takes them: one array, or several by name; None if there are none."""
+    found = [samples[name][rows] for name in samples if name.startswith("target_")]
+    flat = [array.reshape(-1, *array.shape[2:]) for array in found]
+    if "targets" in samples:
+        return dict(zip(map(str, samples["targets"]), flat, strict=True))
+    return flat[0] if flat else None

@@ -1,10 +1,10 @@
-"""``evaluate``: accuracy in onnxruntime, and samples with reference outputs for the board."""
+"""``evaluate``: the metric in onnxruntime, and samples with reference outputs for the board."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.data.splits import arrays_of, count_samples
+from edgepack.data.splits import Arrays, arrays_of, count_samples
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.errors import InputError
 from edgepack.pipeline.contract import ModelStage
@@ -94,10 +94,8 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
         saved |= {f"output_{i}": np.stack([run[i] for run in runs]) for i in range(len(runs[0]))}
         batch = inputs[0].shape[0] if inputs[0].shape else 1
         scored = evaluation(work.spec.metric, base, data, given, work.inputs)
-        if scored is not None and not scored.whole:
-            for number, target in enumerate(arrays_of(scored.targets)):
-                rows = target[: count * batch]
-                saved[f"target_{number}"] = rows.reshape(count, batch, *rows.shape[1:])
+        if scored is not None:
+            saved |= _saved_targets(scored.targets, count, batch)
         out = work.scratch / "samples.npz"
         np.savez(out, allow_pickle=False, **saved)
         figures = EvaluateFigures(
@@ -133,6 +131,19 @@ def _batches(path: Path, inputs: tuple[Input, ...], data: "Splits | None") -> "d
         }
     made = made_up(path, inputs, MADE_UP)
     return {given.name: np.stack([sample.inputs[given.name] for sample in made]) for given in inputs}
+
+
+def _saved_targets(targets: Arrays, count: int, batch: int) -> "dict[str, np.ndarray]":
+    """Targets of ``count`` inferences, each ``[count, batch, ...]``, or ``[count, 1, ...]`` where they are of a whole one."""
+    import numpy as np
+
+    saved: dict[str, np.ndarray] = {}
+    for number, target in enumerate(arrays_of(targets)):
+        each = batch if len(target) >= count * batch else 1
+        saved[f"target_{number}"] = target[: count * each].reshape(count, each, *target.shape[1:])
+    if isinstance(targets, Mapping):
+        saved["targets"] = np.array(list(targets))
+    return saved
 
 
 def _warnings(

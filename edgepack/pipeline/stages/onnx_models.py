@@ -68,12 +68,13 @@ def facts(
     found = (
         None
         if evaluation is None
-        else evaluation.value(predict_evaluated(reference or path, evaluation, shapes=shapes))
+        else evaluation.score(predict_evaluated(reference or path, evaluation, shapes=shapes))
     )
     return ModelFacts(
         parameters=counts.parameters,
+        nonzeros=counts.nonzeros,
         macs=counts.macs,
         size=counts.size,
         encodings=counts.encodings,
-        accuracy=found,
+        score=found,
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.agent.protocol import PROTOCOL
 from edgepack.base.versions import tool_version
-from edgepack.bundle.manifest import Accuracy, Contents, InputInfo, RecipeInfo, TargetInfo, Tokenizer
+from edgepack.bundle.manifest import Contents, InputInfo, RecipeInfo, Scores, TargetInfo, Tokenizer
 from edgepack.config.recipe import Recipe
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.pipeline.contract import TargetStage
@@ -41,13 +41,13 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
     derived = (
         "inputs.samples",
         "inputs.weights",
-        "spec.contents.accuracy",
         "spec.contents.classes",
         "spec.contents.compression",
         "spec.contents.constants",
         "spec.contents.inputs",
         "spec.contents.outputs",
         "spec.contents.recipe.digest",
+        "spec.contents.scores",
         "spec.runtime",
     )
     names = MappingProxyType(
@@ -109,11 +109,7 @@ def _contents(at: TargetRun, compiled: CompileFigures, evaluated: EvaluateFigure
         compression=tuple(at.model.figures),
         constants=compiled.constants,
         executor=compiled.executor,
-        accuracy=Accuracy(
-            samples=evaluated.samples if evaluated.accuracy is not None else None,
-            torch=at.model.torch_accuracy,
-            onnxruntime=evaluated.accuracy,
-        ),
+        scores=Scores(torch=at.model.torch_score, onnxruntime=evaluated.score),
     )
 
 
