@@ -87,15 +87,19 @@ targets:
   - target: arm64
 """
 REQUIRED = {
+    "distill": ", teachers: [{weight: 1}], features: [{student: a}], attention: [{student: a}]",
     "low-rank": ", rank: 2",
     "prune-blocks": ", ratio: 0.5, block: [8, 4]",
     "prune-layers": ", count: 1, blocks: [a, b]",
     "prune-weights": ", pattern: [2, 4]",
 }  # options of methods, with those that are lists
 STEPS = [
-    STEP.replace("NAME", f"{name}{REQUIRED.get(name, '')}")
+    STEP.replace(
+        "NAME, skip: [a, b]",
+        f"{name}{', skip: [a, b]' * ('skip' in method.spec.model_fields)}{REQUIRED.get(name, '')}",
+    )
     for name, method in BUILT_IN.items()
-    if f"method: {name}," not in RECIPE and "skip" in method.spec.model_fields
+    if f"method: {name}," not in RECIPE and (name in REQUIRED or "skip" in method.spec.model_fields)
 ]
 STEPS[0] = STEPS[0].replace("compress:", "robustness: {severities: [1, 2]}\ncompress:")
 DEVICES = "edgepack: 1\ndevices:\n  pi: {host: pi, target: rpi4}\n"
