@@ -29,6 +29,7 @@ class StepFile:
         kind: which of the two.
         suffixes: allowed suffixes of a file name; empty allows any.
         arguments: parameters that a callable is called with.
+        builds: whether the step's result is a module that this callable builds, so that restoring it needs the callable.
     """
 
     option: tuple[str | int, ...]
@@ -36,6 +37,7 @@ class StepFile:
     kind: Literal["file", "callable"] = "file"
     suffixes: tuple[str, ...] = ()
     arguments: int = 0
+    builds: bool = False
 
     @property
     def role(self) -> str:

@@ -209,10 +209,13 @@ class TorchMethod(Method[T]):
         apply: compresses a copy of the given module.
         rebuild: repeats the change of a :class:`TorchResult` on a new module when a checkpoint is loaded; required
             if ``apply`` returns a change.
+        builds: for a method that replaces the whole module: the ``module:callable`` in a change that builds the new one.
+            It is one of the step's ``files``, with ``builds``.
     """
 
     apply: "Callable[[torch.nn.Module, T, Context], TorchResult]"
     rebuild: "Rebuild | None" = None
+    builds: Callable[[Mapping[str, Any]], str] | None = None
 
     @property
     def levels(self) -> tuple[Level, ...]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from edgepack.compression.method import Context, Need, Step, TorchMethod, TorchResult, require_consistent
-from edgepack.compression.sparsify import Masks, Schedule, Sparsifying, metrics_of, selected
+from edgepack.compression.selection import Skip
+from edgepack.compression.sparsify import Masks, Schedule, Sparsifying, leave_sensitive, metrics_of, selected
 from edgepack.spec import Train
 from edgepack.torchnet.masks import Blocks, Scope, kept_units
 
@@ -42,8 +43,9 @@ class PruneBlocks(Step):
     schedule: Schedule = Field(
         default="one-shot", description="Prune before fine_tune, or gradually in its first half."
     )
-    skip: tuple[str, ...] = Field(
-        default=(), description="Layers that keep all weights: names, with * and ? as wildcards."
+    skip: Skip = Field(
+        default=(),
+        description="Layers that keep all weights: names, with * and ? as wildcards; auto or a limit in dB, by sensitivity.",
     )
     fine_tune: Train | None = Field(default=None, description="Train the weights that are left.")
 
@@ -72,6 +74,7 @@ def apply(module: "torch.nn.Module", step: PruneBlocks, context: Context) -> Tor
         if why is not None:
             left[name] = why
             del weights[name], blocks[name]
+    leave_sensitive(pruned, step.skip, weights, left, masks=_masks(step, blocks), context=context)
     before = {name: parameters[weight.name].detach().clone() for name, weight in weights.items()}
     how = Sparsifying(weights, _masks(step, blocks), "magnitude", step.schedule, step.fine_tune)
     score = context.score(module)
@@ -122,7 +125,12 @@ def _conflicts(step: PruneBlocks) -> tuple[tuple[str, str], ...]:
 
 
 def _needs(step: PruneBlocks) -> tuple[Need, ...]:
-    return (Need("labels", "fine-tuning", "fine_tune"),) if step.fine_tune is not None else ()
+    trained = (Need("labels", "fine-tuning", "fine_tune"),) if step.fine_tune is not None else ()
+    return (
+        trained
+        if isinstance(step.skip, tuple)
+        else (*trained, Need("samples", "measuring sensitivity", "skip"))
+    )
 
 
 METHOD = TorchMethod(
@@ -138,8 +146,10 @@ METHOD = TorchMethod(
     },
     distributions=("torch",),
     sources=(
+        "compression/batches.py",
         "compression/prune_blocks.py",
         "compression/selection.py",
+        "compression/sensitivity",
         "compression/sparsify.py",
         "torchnet/masks.py",
         "torchnet/sparsity.py",

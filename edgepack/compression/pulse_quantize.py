@@ -123,5 +123,10 @@ METHOD = TorchMethod(
     leaves=frozenset({"encoded"}),
     destroys={"fake-quantized": "the weights are integers already; cluster shares them"},
     distributions=("torch", "numpy"),
-    sources=("compression/product_quantize.py", "compression/pulse_quantize.py", *SOURCES),
+    sources=(
+        "compression/kmeans.py",
+        "compression/product_quantize.py",
+        "compression/pulse_quantize.py",
+        *SOURCES,
+    ),
 )

@@ -25,7 +25,8 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Met
     ``[before, after]``; ``quantized`` and ``float``: number of nodes with weights of each kind; with ``equalise``:
     ``equalised``, the pairs of weights; with another rounding or ``correct_bias``: ``output_sqnr_db``, weight to the ratio
     of the layer's outputs in dB ``[nearest, this rounding]``, ``kept_nearest``, weights for which it cannot be computed, and
-    ``corrected``, weights whose layer's bias was changed; with ``mixed``: ``mixed``, as
+    ``corrected``, weights whose layer's bias was changed; with ``skip: auto`` or a number: ``kept_whole``, weight to the
+    reason why its layer stays float; with ``mixed``: ``mixed``, as
     :func:`edgepack.compression.quantization.mixed.choose` returns it.
 
     Raises:
@@ -39,7 +40,7 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Met
     from edgepack.onnxfile.quiet import quiet
 
     graph = load_onnx(model).graph
-    skipped = _select_skipped(graph, step.skip)
+    left = _select_skipped(graph, step.skip) if isinstance(step.skip, tuple) else []
     if step.data_free:
         from edgepack.compression.quantization.synthetic import made_feeds
 
@@ -48,8 +49,9 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Met
         feeds = feeds_of(graph, context, model, samples=step.samples, seed=step.seed, method=step.method)
     with temporary_folder(prefix="edgepack-quantize-") as folder, quiet():
         quantization = Quantization.prepare(model, Path(folder), step, feeds, context)
-        precisions = quantization.mixed(skipped, context)
-        result = quantization.write(skipped, precisions)
+        if not isinstance(step.skip, tuple):
+            left = quantization.sensitive(context)
+        result = quantization.write(left, quantization.mixed(left, context))
     save_onnx(result, out)
     n_quantized, n_float = weighted_nodes(result.graph, ("Conv", "ConvTranspose", "Gemm", "MatMul"))
     context.progress("quantized", 1.0)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from edgepack.compression.quantization.rounded import RoundedWeight
 
-_BYTE = 8
+_NIBBLE = 4  # fewer bits are packed into bytes, by operators that older opsets have
 
 
 class QuantizeWeights(Step):
@@ -100,7 +100,8 @@ def apply(model: Path, out: Path, step: QuantizeWeights, context: Context) -> Me
     }
     if step.compensate:
         metrics |= _compensate(model, proto.graph, plans, step, context)
-    if step.bits < _BYTE or any(plan.form.block for plan in plans.values()):
+    blocks = any(plan.form.block for plan in plans.values())
+    if step.bits == _NIBBLE or (step.bits > _NIBBLE and blocks):
         proto = raised(proto, BLOCK_OPSET, str(model))
     for number, (name, plan) in enumerate(plans.items()):
         encode(proto, name, plan.integers, plan.grid, plan.form)

@@ -4,12 +4,13 @@ Magnitude: Han et al. 2015, arXiv:1506.02626. The gradual schedule is that of Zh
 Movement: Sanh et al. 2020, arXiv:2005.07683: a weight that moves towards zero while training is pruned.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgepack.compression.method import Context
-from edgepack.compression.selection import select
+from edgepack.compression.selection import Skip, select, skipped
 from edgepack.errors import InputError
 from edgepack.spec import Train
 from edgepack.torchnet.masks import PrunableWeight
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Criterion = Literal["magnitude", "movement"]
 Schedule = Literal["one-shot", "gradual"]
 
+_COMPARED = 64  # training samples on which sensitivity is measured
 _RISE = 0.5  # share of the training in which the sparsity rises; in the rest the weights recover
 _UPDATES = 100  # of the masks in that time, or in all of the training for movement
 _SCORE_LR = 1e-2  # learning rate of the scores of movement, as in the paper
@@ -131,9 +133,9 @@ class _State:
 
 
 def selected(
-    module: "torch.nn.Module", skip: tuple[str, ...], method: str
+    module: "torch.nn.Module", skip: Skip, method: str
 ) -> tuple[dict[str, PrunableWeight], dict[str, str]]:
-    """Return the weights that a step may prune, by name, and why others are left alone.
+    """Return the weights that a step may prune, by name, and why others are left alone; sensitive ones are not left yet.
 
     Raises:
         InputError: a ``skip`` pattern matches nothing.
@@ -142,12 +144,54 @@ def selected(
 
     weights, left = prunable_weights(module)
     names = {name: tuple({name, weight.layer}) for name, weight in weights.items()}
+    patterns = skip if isinstance(skip, tuple) else ()
     for name in select(
-        skip, {**names, **{name: (name,) for name in left}}, kind="layer", where=f"compress, {method}, skip"
+        patterns,
+        {**names, **{name: (name,) for name in left}},
+        kind="layer",
+        where=f"compress, {method}, skip",
     ):
         left[name] = "skipped by the recipe"
         weights.pop(name, None)
     return weights, left
+
+
+def leave_sensitive(
+    module: "torch.nn.Module",
+    skip: Skip,
+    weights: dict[str, PrunableWeight],
+    left: dict[str, str],
+    *,
+    masks: Masks,
+    context: Context,
+) -> None:
+    """Move the weights that are sensitive to being pruned from ``weights`` to ``left``, if ``skip`` asks for it.
+
+    Each weight is pruned alone, and the outputs on training samples are compared.
+    """
+    from edgepack.compression.batches import BATCH, training_feeds
+    from edgepack.compression.sensitivity.scan import sqnr
+    from edgepack.compression.sensitivity.torch_level import outputs_of
+
+    if isinstance(skip, tuple):
+        return
+
+    def noise() -> dict[str, float]:
+        feeds = training_feeds(context, _COMPARED, batch=BATCH)
+        reference, found = outputs_of(module, feeds), {}
+        for number, (name, weight) in enumerate(weights.items()):
+            changed = copy.deepcopy(module)
+            tensor = dict(changed.named_parameters())[weight.name].data
+            kept = masks({name: weight.rows(tensor.abs())}, 1.0)[name]
+            tensor.mul_(weight.restore(kept, tensor.shape))
+            found[name] = sqnr(reference, outputs_of(changed, feeds))
+            context.progress(f"sensitivity of {name}", (number + 1) / len(weights))
+        return found
+
+    names = {name: (name,) for name in weights}
+    for name, why in skipped(skip, names, noise, kind="layer", where="compress, skip").items():
+        left[name] = why
+        del weights[name]
 
 
 def metrics_of(

@@ -24,7 +24,7 @@ def load_inputs(path: Path, inputs: "Sequence[Input]") -> "dict[str, np.ndarray]
     Raises:
         InputError: the file cannot be read, or names, shapes, dtypes or numbers of samples do not fit, or it has NaN.
     """
-    arrays = _read(path)
+    arrays = read_arrays(path)
     problems = list(_names(arrays, inputs))
     found = {}
     for given in inputs:
@@ -41,7 +41,12 @@ def load_inputs(path: Path, inputs: "Sequence[Input]") -> "dict[str, np.ndarray]
     return found
 
 
-def _read(path: Path) -> "dict[str, np.ndarray]":
+def read_arrays(path: Path) -> "dict[str, np.ndarray]":
+    """Return the arrays of an .npz file by name.
+
+    Raises:
+        InputError: there is no such file, or it holds anything else.
+    """
     import numpy as np
 
     if not path.is_file():

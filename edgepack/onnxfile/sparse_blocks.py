@@ -263,19 +263,19 @@ def restore_dense(model: "onnx.ModelProto") -> "onnx.ModelProto":
     from onnx import numpy_helper
 
     from edgepack.onnxfile.canonical import canonicalise
-    from edgepack.onnxfile.encodings import decodings
+    from edgepack.onnxfile.encodings.sparse import placed_blocks
 
-    found = [each for each in decodings(ir.from_proto(model).graph) if each.encoding == "sparse-blocks"]
+    found = [nodes for node in ir.from_proto(model).graph if (nodes := placed_blocks(node))]
     if not found:
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    inner = {str(node.name) for each in found for node in each.nodes}
-    wanted = [str(each.output.name) for each in found]
+    inner = {str(node.name) for nodes in found for node in nodes}
+    wanted = [str(nodes[-1].outputs[0].name) for nodes in found]
     values = _computed(copy, inner, wanted)
-    nodes = [node for node in copy.graph.node if node.name not in inner or not set(node.output) & set(wanted)]
+    rest = [node for node in copy.graph.node if node.name not in inner or not set(node.output) & set(wanted)]
     del copy.graph.node[:]
-    copy.graph.node.extend(nodes)
+    copy.graph.node.extend(rest)
     copy.graph.initializer.extend(
         numpy_helper.from_array(value, name) for name, value in zip(wanted, values, strict=True)
     )

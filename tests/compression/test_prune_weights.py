@@ -147,3 +147,16 @@ def test_options_that_contradict_each_other_or_change_nothing(odd):
         prune(nn.Sequential(nn.ReLU()), ratio=0.5)
     with pytest.raises(InputError, match="no layer matches 'frist'; did you mean 'first'"):
         prune(odd, ratio=0.5, skip=("frist",))
+
+
+def test_sensitive_layers_keep_their_weights(teacher, data, inputs):
+    context = Context(inputs, data)
+    step = PruneWeights(method="prune-weights", ratio=0.75, skip=8.0)
+    result = prune_weights.apply(teacher, step, context)
+    sensitive = {
+        name: why for name, why in result.metrics["kept_whole"].items() if why.startswith("sensitive")
+    }
+    assert "stem.0" in sensitive
+    assert "last.0" in result.metrics["layers"]
+    assert not sensitive.keys() & result.metrics["layers"].keys()
+    assert [need.option for need in prune_weights.METHOD.needs(step)] == ["skip"]

@@ -91,6 +91,7 @@ class Odd(nn.Module):
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
+    torch.set_num_threads(1)  # small layers: threads cost more than they bring
     torch.manual_seed(0)
     module = Odd().eval()
     with torch.no_grad():  # channels of very different ranges
@@ -143,7 +144,7 @@ def test_equalisation_helps_weights_with_one_scale(odd, tmp_path, samples):
 
 @pytest.mark.parametrize("rounding", ["learned", "compensated"])
 def test_other_roundings_lower_the_error_and_are_repeatable(odd, tmp_path, samples, rounding):
-    options = step(rounding=rounding, iterations=150)
+    options = step(rounding=rounding, iterations=80)
     context = Context(X, samples=samples)
     metrics = quantize_static.apply(odd, tmp_path / "a.onnx", options, context)
     quantize_static.apply(odd, tmp_path / "b.onnx", options, context)
@@ -223,6 +224,20 @@ def test_sensitive_layers_are_kept_until_the_noise_is_low(odd, tmp_path, samples
         assert kinds[stored] == {"int16": "int8", "fp16": "float16", "fp32": "float32"}[kind]
 
 
+def test_sensitive_layers_are_skipped(odd, tmp_path, samples):
+    context = Context(X, samples=samples)
+    raised = step(per_channel=False, mixed={"drop": 0.0, "precisions": ("fp32",)})
+    levels = quantize_static.apply(odd, tmp_path / "m.onnx", raised, context)["mixed"]["noise_db"]
+    (worst, most), (_, next_most), *_ = sorted(levels.items(), key=lambda level: -level[1])
+    options = step(per_channel=False, skip=-(most + next_most) / 2)
+    metrics = quantize_static.apply(odd, tmp_path / "q.onnx", options, context)
+    assert list(metrics["kept_whole"]) == [worst]
+    assert metrics["kept_whole"][worst].startswith("sensitive: ")
+    assert worst in tensors(tmp_path / "q.onnx")
+    everything = quantize_static.apply(odd, tmp_path / "a.onnx", step(skip="auto"), context)
+    assert everything["quantized"] > everything["float"]
+
+
 def test_mixed_precision_follows_the_metric_on_the_training_split(model, context, data, tmp_path):
     mixed = {"drop": 0.0, "precisions": ("fp32",)}
     metrics = quantize_static.apply(model, tmp_path / "q.onnx", step(mixed=mixed), context)["mixed"]
@@ -249,7 +264,8 @@ def test_without_samples_inputs_are_made_from_batch_normalisation(model, data, i
         quantize_static.apply(model, tmp_path / "n.onnx", options, Context(inputs))
 
 
-def test_weights_of_recurrent_layers_are_int8(tmp_path):
+@pytest.mark.parametrize("activations", ["uint8", "uint16"])
+def test_weights_of_recurrent_layers_and_embeddings_have_8_bits(tmp_path, activations):
     class Text(nn.Module):
         def __init__(self):
             super().__init__()
@@ -264,14 +280,14 @@ def test_weights_of_recurrent_layers_are_int8(tmp_path):
     torch.manual_seed(0)
     path = to_onnx(Text().eval(), inputs, tmp_path / "m.onnx")
     samples = {"ids": np.random.default_rng(0).integers(0, 40, (16, 1, 7))}
-    metrics = quantize_static.apply(
-        path, tmp_path / "q.onnx", step(samples=16), Context(inputs, samples=samples)
-    )
+    options = step(samples=16, activations=activations)
+    metrics = quantize_static.apply(path, tmp_path / "q.onnx", options, Context(inputs, samples=samples))
     graph = onnx.load(tmp_path / "q.onnx").graph
     (layer,) = [node for node in graph.node if node.op_type == "LSTM"]
     decoded = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
     kinds = tensors(tmp_path / "q.onnx")
     assert {kinds[decoded[name].input[0]].dtype.name for name in layer.input[1:3]} == {"int8"}
+    assert kinds["words.weight_quantized"].dtype.name == "uint8"
     assert metrics["size"][0] > 1.8 * metrics["size"][1]
     feed = {"ids": samples["ids"][0]}
     assert relative_error(run_onnx(tmp_path / "q.onnx", feed)[0], run_onnx(path, feed)[0]) < 0.05

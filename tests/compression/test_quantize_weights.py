@@ -14,8 +14,10 @@ from edgepack.compression.quantization.encoding import Form, form_of
 from edgepack.compression.quantization.grids import fit_grid, grouped, ungrouped
 from edgepack.compression.quantization.layers import weights
 from edgepack.compression.quantize_weights import QuantizeWeights
+from edgepack.config.target import load_target
 from edgepack.errors import InputError
 from edgepack.export import evaluate, relative_error, run_onnx, to_onnx
+from edgepack.lower import compile_model
 from edgepack.onnxfile import load_onnx
 from edgepack.onnxfile.counting import count
 from edgepack.spec import Input
@@ -32,6 +34,7 @@ def step(**options):
         ({"symmetric": False, "block_size": 64}, 3.2, 0.004),
         ({"bits": 4}, 6.4, 0.012),
         ({"bits": 4, "block_size": 64, "symmetric": False}, 5.6, 0.009),
+        ({"bits": 2, "block_size": 32, "symmetric": False, "compensate": True}, 5.9, 0.12),
     ],
 )
 def test_the_file_gets_smaller_and_keeps_its_accuracy(  # noqa: PLR0917 - fixtures
@@ -158,6 +161,27 @@ def test_compensation_takes_samples_without_labels(odd, tmp_path):
     metrics = quantize_weights.apply(odd, tmp_path / "q.onnx", options, Context(ODD, samples=samples))
     assert metrics["samples"] == 8
     assert "grouped.weight" in metrics["output_sqnr_db"]
+
+
+@pytest.mark.parametrize("options", [{}, {"block_size": 16, "symmetric": False}])
+def test_packed_weights_of_2_bits_are_compiled(tmp_path, options):
+    import tvm
+    from tvm import relax
+
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv1d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(42, 5)).eval()
+    inputs = (Input(name="x", shape=(1, 3, 9)),)
+    path = to_onnx(module, inputs, tmp_path / "m.onnx")
+    metrics = quantize_weights.apply(path, tmp_path / "q.onnx", step(bits=2, **options), Context(inputs))
+    assert len(metrics["layers"]) == 2
+    assert "2-bit" in count(tmp_path / "q.onnx").encodings
+    assert count(tmp_path / "q.onnx").parameters == count(path).parameters
+    result = compile_model(tmp_path / "q.onnx", load_target("x86-64-v3"), tmp_path / "m.so")
+    machine = relax.VirtualMachine(tvm.runtime.load_module(str(result.path)), tvm.cpu())
+    x = np.random.default_rng(0).standard_normal((1, 3, 9)).astype("float32")
+    exact = run_onnx(tmp_path / "q.onnx", {"x": x})[0]
+    assert relative_error(machine["main"](tvm.runtime.tensor(x)).numpy(), exact) < 1e-5
+    assert relative_error(exact, run_onnx(path, {"x": x})[0]) < 1
 
 
 def test_weights_of_codebooks_are_not_weights(tmp_path):

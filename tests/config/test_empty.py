@@ -31,7 +31,7 @@ data:
     preprocess: {crop: [8, 8], mean: [0.5], std: [0.5]}
 compress:
   - {method: prune-channels, ratio: 0.5, skip: [a, b], fine_tune: {epochs: 1}}
-  - {method: quantize-static, skip: [a, b]}
+  - {method: quantize-static, skip: [a, b], mixed: {precisions: [int16, fp32]}}
 tune: {trials: 1}
 bench: {runs: 10}
 gates: {parity: 0.1}
@@ -87,14 +87,21 @@ targets:
   - target: arm64
 """
 REQUIRED = {
+    "distill": ", teachers: [{weight: 1}], features: [{student: a}], attention: [{student: a}]",
     "low-rank": ", rank: 2",
+    "prune-blocks": ", ratio: 0.5, block: [8, 4]",
     "prune-layers": ", count: 1, blocks: [a, b]",
+    "prune-weights": ", pattern: [2, 4]",
 }  # options of methods, with those that are lists
 STEPS = [
-    STEP.replace("NAME", f"{name}{REQUIRED.get(name, '')}")
+    STEP.replace(
+        "NAME, skip: [a, b]",
+        f"{name}{', skip: [a, b]' * ('skip' in method.spec.model_fields)}{REQUIRED.get(name, '')}",
+    )
     for name, method in BUILT_IN.items()
-    if f"method: {name}," not in RECIPE and "skip" in method.spec.model_fields
+    if f"method: {name}," not in RECIPE and (name in REQUIRED or "skip" in method.spec.model_fields)
 ]
+STEPS[0] = STEPS[0].replace("compress:", "robustness: {severities: [1, 2]}\ncompress:")
 DEVICES = "edgepack: 1\ndevices:\n  pi: {host: pi, target: rpi4}\n"
 
 # What may stand empty, with the reason; everything else may not.

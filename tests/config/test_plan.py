@@ -76,4 +76,4 @@ def test_stages_are_known_by_name_and_steps_by_their_method():
     assert "did you mean compile?" in caught.value.render()
     with pytest.raises(UsageError) as caught:
         require_stages(["xyz"])
-    assert "quantize-static, or all" in caught.value.render()
+    assert "train-quantized, or all" in caught.value.render()

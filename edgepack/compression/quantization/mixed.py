@@ -53,10 +53,7 @@ def choose(
     noise: dict[str, float] = {}
     chosen: dict[str, str] = {}
     if loss > drop:
-        for number, name in enumerate(names):
-            progress(f"sensitivity of layer {number + 1}/{len(names)}", number / len(names))
-            alone = {other: "fp32" for other in names if other != name}
-            noise[name] = judge.noise(write(alone))
+        noise = noise_of_each(names, write, judge, progress)
     for name in sorted(noise, key=lambda name: (-noise[name], name)):
         for precision in higher:
             if loss <= drop:
@@ -72,6 +69,17 @@ def choose(
         "within": loss <= drop,
     }
     return PrecisionChoice(chosen, metrics)
+
+
+def noise_of_each(
+    names: Sequence[str], write: Callable[[Precisions], Path], judge: Judge, progress: Progress
+) -> dict[str, float]:
+    """Return by weight the share of noise in the outputs if its layer alone is quantized."""
+    noise = {}
+    for number, name in enumerate(names):
+        progress(f"sensitivity of layer {number + 1}/{len(names)}", number / len(names))
+        noise[name] = judge.noise(write({other: "fp32" for other in names if other != name}))
+    return noise
 
 
 def _level(noise: float) -> float | None:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from edgepack.compression.method import Step
+from edgepack.compression.selection import Skip
 from edgepack.spec import Spec
 
 Precision = Literal["int16", "fp16", "fp32"]
@@ -74,7 +75,9 @@ class QuantizeStatic(Step):
     mixed: MixedPrecision | None = Field(
         default=None, description="Keep the most sensitive layers in a higher precision."
     )
-    skip: tuple[str, ...] = Field(
-        default=(), description="Layers that stay float: names of layers or nodes, with * and ? as wildcards."
+    skip: Skip = Field(
+        default=(),
+        description="Layers that stay float: names of layers or nodes, with * and ? as wildcards; auto, those that add more "
+        "than ten times the noise of the median layer; or a number, those below this signal-to-noise ratio in dB.",
     )
     seed: int = Field(default=0, description="Seed for choosing the calibration samples.")

@@ -1,7 +1,7 @@
 """Q/DQ around operators, by onnxruntime's quantizer, with ranges and grids determined before."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,11 +23,13 @@ class Layout:
         activations: type of the activations.
         excluded: names of nodes that stay as they are.
         wide: names of activations in 16 bits.
+        tables: names of embeddings' tables, which have 8 bits even if activations have 16.
     """
 
     activations: ActivationType
     excluded: Collection[str] = ()
-    wide: Collection[str] = field(default=())
+    wide: Collection[str] = ()
+    tables: Collection[str] = ()
 
     @property
     def sixteen(self) -> bool:
@@ -70,6 +72,8 @@ def write_qdq(
         for name in layout.wide
         if name in data
     }
+    narrow = types[layout.activations.replace("16", "8")]
+    overrides |= {name: [{"quant_type": narrow, "symmetric": symmetric}] for name in layout.tables}
     overrides |= {name: _override(each, types[each.grid.dtype]) for name, each in rounded.items()}
     quantizer = QDQQuantizer(
         model,

@@ -44,7 +44,7 @@ class RoundedWeight:
         block: int = 0,
     ) -> Self:
         """Return the weight rounded to the nearest integers, with scales per channel or per ``block``."""
-        form = form_of(weight, array.shape, block)
+        form = form_of(weight, array.shape, block, bits=bits)
         return cls.on(weight, array, form, bits, symmetric=symmetric, fit=fit)
 
     @classmethod

@@ -1,6 +1,7 @@
 """The steps of static quantization: prepare the float model, determine ranges and integers, write Q/DQ."""
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,12 +20,13 @@ from edgepack.compression.quantization.layers import (
     setting,
     weights,
 )
-from edgepack.compression.quantization.mixed import Precisions, choose
+from edgepack.compression.quantization.mixed import Precisions, choose, noise_of_each
 from edgepack.compression.quantization.options import QuantizeStatic
 from edgepack.compression.quantization.qdq import Layout, operators, write_qdq
 from edgepack.compression.quantization.ranges import Ranges, activation_ranges
-from edgepack.compression.quantization.rounded import RoundedWeight
+from edgepack.compression.quantization.rounded import RoundedWeight, decibels
 from edgepack.compression.quantization.statistics import moments
+from edgepack.compression.selection import skipped
 from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
 from edgepack.onnxfile.integers import exact_integers
 from edgepack.onnxfile.opset import raised
@@ -89,8 +91,8 @@ class Quantization:
             made._improve(context)
         return made
 
-    def write(self, skipped: Collection[str], precisions: Precisions) -> "onnx.ModelProto":
-        """Return the model in Q/DQ form; nodes that are ``skipped`` stay as they are, layers may have other precisions."""
+    def write(self, left: Collection[str], precisions: Precisions) -> "onnx.ModelProto":
+        """Return the model in Q/DQ form; the nodes ``left`` stay as they are, layers may have other precisions."""
         float_nodes = {
             user
             for name, kind in precisions.items()
@@ -102,8 +104,13 @@ class Quantization:
             for name, kind in precisions.items()
             if kind == _SIXTEEN
         }
-        excluded = sorted({*skipped, *float_nodes})
-        layout = Layout(self.step.activations, excluded, sorted(wide))
+        excluded = sorted({*left, *float_nodes})
+        tables = [
+            name
+            for name, weight in self.found.items()
+            if weight.operator == "Gather" and not set(weight.users) & set(excluded)
+        ]
+        layout = Layout(self.step.activations, excluded, sorted(wide), tables)
         written = canonicalise(write_qdq(self.path, self.ranges, self.rounded, layout))
         self._encode_recurrent(written, set(excluded))
         halves = {name for name, kind in precisions.items() if kind == "fp16"}
@@ -111,20 +118,13 @@ class Quantization:
             store_halves(written, "float16", {}, halves)
         return written
 
-    def mixed(self, skipped: Collection[str], context: Context) -> Precisions:
+    def mixed(self, left: Collection[str], context: Context) -> Precisions:
         """Return the precisions of layers that must not be int8; adds to the metrics."""
         if self.step.mixed is None:
             return {}
-        path = self.folder / "tried.onnx"
-
-        def write(precisions: Precisions) -> Path:
-            save_onnx(canonicalise(self.write(skipped, precisions)), path)
-            return path
-
-        layers = [each.weight for each in self.rounded.values() if not set(each.weight.users) & set(skipped)]
         choice = choose(
-            layers,
-            write,
+            [each.weight for each in self.rounded.values() if not set(each.weight.users) & set(left)],
+            self._writer(left),
             Judge.of(self.path, self.feeds, context),
             drop=self.step.mixed.drop,
             higher=self.step.mixed.precisions,
@@ -132,6 +132,28 @@ class Quantization:
         )
         self.metrics["mixed"] = choice.metrics
         return choice.precisions
+
+    def sensitive(self, context: Context) -> list[str]:
+        """Return the nodes of layers that ``skip`` finds sensitive; adds the reasons to the metrics."""
+        judge = Judge.of(self.path, self.feeds, context)
+
+        def noise() -> dict[str, float]:
+            shares = noise_of_each(list(self.rounded), self._writer(()), judge, context.progress)
+            return {name: decibels(1, share) or math.inf for name, share in shares.items()}
+
+        names = {name: each.weight.names for name, each in self.rounded.items()}
+        where = f"compress, {self.step.method}, skip"
+        self.metrics["kept_whole"] = skipped(self.step.skip, names, noise, kind="layer or node", where=where)
+        return [user for name in self.metrics["kept_whole"] for user in self.found[name].users]
+
+    def _writer(self, left: Collection[str]) -> Callable[[Precisions], Path]:
+        path = self.folder / "tried.onnx"
+
+        def write(precisions: Precisions) -> Path:
+            save_onnx(canonicalise(self.write(left, precisions)), path)
+            return path
+
+        return write
 
     def _form(self, weight: WeightConstant, shape: tuple[int, ...]) -> Form:
         # Channels of several groups share an index of the weight, and biases have a scale per channel.

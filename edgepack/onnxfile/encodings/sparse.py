@@ -12,6 +12,7 @@ from edgepack.onnxfile.encodings.expressions import (
     PARAMETER,
     Decoding,
     expression,
+    is_constant,
     itemsize,
     nbytes,
     static_shape,
@@ -47,3 +48,22 @@ def sparse_blocks(node: "onnx_ir.Node") -> Decoding | None:
         return None
     nodes = tuple(dict.fromkeys((*zeros.nodes, *places.nodes, *blocks.nodes, node)))
     return Decoding("sparse-blocks", tensors, nodes, shape, dtype(updates), itemsize(updates))
+
+
+def placed_blocks(node: "onnx_ir.Node") -> "tuple[onnx_ir.Node, ...]":
+    """Return the nodes that compute a weight from its blocks, up to where it is read; none if ``node`` places no blocks.
+
+    Only nodes that rearrange the weight follow: a quantized one is still quantized.
+    """
+    decoded = sparse_blocks(node)
+    if decoded is None:
+        return ()
+    nodes, output = [*decoded.nodes], decoded.output
+    while not output.is_graph_output() and len(output.uses()) == 1:
+        (use,) = output.uses()
+        others = [value for value in use.node.inputs if value is not None and value is not output]
+        if use.node.op_type not in LAYOUT or not all(map(is_constant, others)):
+            break
+        nodes.append(use.node)
+        output = use.node.outputs[0]
+    return tuple(nodes)

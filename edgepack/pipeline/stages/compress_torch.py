@@ -79,7 +79,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
             inputs=at.inputs,
             data=recipe.data,
             step=step,
-            rebuilt=torch_models.Rebuilt(methods=earlier),
+            rebuilt=torch_models.Rebuilt.of(earlier, steps[:number]),
             samples=samples_for(method, step, recipe.samples, recipe.scored_by),
             metric=recipe.scored_by,
             loss=recipe.loss,
@@ -88,6 +88,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         own = {} if spec.samples is None else at.files.samples
         files = {**at.files.code, **at.files.data, **own, "checkpoint": at.artifacts["checkpoint"]}
         files |= {**at.files.metric, **at.files.loss, **of_source(at.artifacts)}
+        files |= torch_models.built_by(steps[:number], at.plan.base)
         files |= step_inputs(method.files(step), at.plan.base)
         if any(need.kind == "teacher" for need in method.needs(step)):
             files["teacher"] = at.artifacts[SOURCE]
@@ -99,15 +100,18 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         method = method_of(spec.step).on("torch")
         if not isinstance(method, TorchMethod):
             raise TypeError(f"{method.name} is not a method on torch")
-        start = torch_models.restore_module(spec.source, base, work.inputs["checkpoint"])
+        builders = spec.rebuilt.builders
+        start = torch_models.restore_module(spec.source, base, work.inputs["checkpoint"], builders)
+        named = method.files(spec.step)
+        sources = (spec.source, *(file.value for file in named if file.kind == "callable"))
         context = Context(
             spec.inputs,
             samples(spec.data, base, spec.inputs),
             work.progress,
             samples=unlabelled(spec.samples, spec.inputs, base),
-            files=method.files(spec.step),
+            files=named,
             base=base,
-            rebuilders=torch_models.rebuilders(),
+            rebuilders=torch_models.rebuilders(base, sources),
             metric=spec.metric,
             loss_name=spec.loss,
             source_outputs=source_outputs(work.inputs),
@@ -121,7 +125,9 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         found = Structure.of(start.module)
         result = method.apply(start.module, spec.step, context)
         changes = start.changes
-        if result.change is not None:
+        if result.change is not None and method.builds is not None:
+            changes = (Change(method.name, result.change),)  # of the module before, nothing is left
+        elif result.change is not None:
             changes = (*changes, Change(method.name, result.change, found))
         files = torch_models.save_module(result.module, work.scratch, method.name, changes)
         facts = torch_models.facts(result.module, spec.inputs, context.evaluation, files)

@@ -43,9 +43,10 @@ class ExportStage(ModelStage[ExportSpec, ExportFigures]):
         source = at.plan.recipe.model.source
         if source is not None:
             steps = [method.name for method in at.methods if isinstance(method, TorchMethod)]
-            rebuilt = torch_models.Rebuilt(methods=(*at.changed_by, *steps))
+            rebuilt = torch_models.Rebuilt.of((*at.changed_by, *steps), at.candidate.steps)
             spec = ExportSpec(source=source, inputs=at.inputs, rebuilt=rebuilt)
-            return Request(spec, {**at.files.code, "checkpoint": at.artifacts["checkpoint"]})
+            files = {**at.files.code, **torch_models.built_by(at.candidate.steps, at.plan.base)}
+            return Request(spec, {**files, "checkpoint": at.artifacts["checkpoint"]})
         return None
 
     def run(self, work: Work[ExportSpec, Resources]) -> StageResult[ExportFigures]:
@@ -56,7 +57,7 @@ class ExportStage(ModelStage[ExportSpec, ExportFigures]):
 
         spec = work.spec
         module = torch_models.restore_module(
-            spec.source, work.resources.base, work.inputs["checkpoint"]
+            spec.source, work.resources.base, work.inputs["checkpoint"], spec.rebuilt.builders
         ).module
         path = to_onnx(module, spec.inputs, work.scratch / "model.onnx")
         samples = made_up(path, spec.inputs, _COMPARED)

@@ -71,7 +71,7 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
         from edgepack.torchnet.source import load_source
 
         model, base = work.spec.model, work.resources.base
-        found = load_source(model, base, torch_models.rebuilders())
+        found = load_source(model, base, torch_models.rebuilders(base, (model.source or "",)))
         files = torch_models.save_module(found.module, work.scratch, "loaded", found.changes)
         data = samples(work.spec.data, base, model.fed)
         scored, more = torch_models.evaluate_source(

@@ -1,12 +1,16 @@
 """Shared by stages that work on torch modules: load and save checkpoints, and figures."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgepack.compression import TorchMethod
+from edgepack.compression import Step, StepFile, TorchMethod
 from edgepack.compression.registry import METHODS
+from edgepack.engine.artifact import Artifact
 from edgepack.engine.stage import Output
+from edgepack.errors import InputError
+from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages.samples import save_source_outputs
 from edgepack.spec import Input, ModelFacts, Spec
 from edgepack.torchnet.checkpoint import Change, Rebuild, Restored
@@ -38,6 +42,12 @@ class Rebuilt(Spec):
     """Methods whose changes a checkpoint may contain, and whose code is needed to restore it."""
 
     methods: tuple[str, ...] = ()
+    builders: tuple[str, ...] = ()  # what builds modules that replace the source's
+
+    @classmethod
+    def of(cls, methods: Sequence[str], steps: Sequence[Step]) -> "Rebuilt":
+        """What restores a checkpoint that ``methods`` changed, by these steps or in the source's weights."""
+        return cls(methods=tuple(methods), builders=tuple(file.value for file in _builders(steps)))
 
     @property
     def sources(self) -> tuple[str | Path, ...]:
@@ -52,22 +62,65 @@ def any_rebuilt() -> Rebuilt:
     return Rebuilt(methods=tuple(rebuilders()))
 
 
-def rebuilders() -> dict[str, Rebuild]:
-    """The function that restores a method's changes, by method."""
-    found = {}
+def built_by(steps: Sequence[Step], base: Path) -> dict[str, Artifact]:
+    """Digests of the code that builds modules which replace the source's, by role."""
+    return {f"built by {role}": found for role, found in step_inputs(_builders(steps), base).items()}
+
+
+def _builders(steps: Sequence[Step]) -> list[StepFile]:
+    return [file for step in steps for file in METHODS[step.method].files(step) if file.builds]
+
+
+def rebuilders(base: Path = Path(), sources: Collection[str] = ()) -> dict[str, Rebuild]:
+    """The function that restores a method's changes, by method.
+
+    Args:
+        base: the recipe's folder.
+        sources: what the recipe says builds a module. A checkpoint does not decide which code is run.
+    """
+    found: dict[str, Rebuild] = {}
     for name, either in METHODS.items():
         method = either.on("torch") if "torch" in either.levels else None
-        if isinstance(method, TorchMethod) and method.rebuild is not None:
+        if isinstance(method, TorchMethod) and method.builds is not None:
+            found[name] = partial(_build, method, base, sources)
+        elif isinstance(method, TorchMethod) and method.rebuild is not None:
             found[name] = method.rebuild
     return found
 
 
-def restore_module(source: str, base: Path, path: Path) -> Restored:
-    """Load the module from a checkpoint of an earlier stage."""
+def _build(
+    method: TorchMethod[Any],
+    base: Path,
+    sources: Collection[str],
+    _module: "torch.nn.Module",
+    change: Mapping[str, Any],
+) -> "torch.nn.Module":
+    from edgepack.torchnet.source import build_source
+
+    source = str(change) if method.builds is None else method.builds(change)
+    if source not in sources:
+        raise InputError(
+            f"the checkpoint's network is built by {source}, which the recipe does not name",
+            why="loading weights runs no code but that of the recipe",
+            next=f"set the source that these weights belong to, to {source}",
+        )
+    module = build_source(source, base)
+    return module if method.rebuild is None else method.rebuild(module, change)
+
+
+def restore_module(source: str, base: Path, path: Path, builders: Sequence[str] = ()) -> Restored:
+    """Load the module from a checkpoint of an earlier stage.
+
+    Args:
+        source: builds the original module.
+        base: the recipe's folder.
+        path: the checkpoint.
+        builders: what builds modules that earlier steps put in its place.
+    """
     from edgepack.torchnet.checkpoint import restore
     from edgepack.torchnet.source import build_source
 
-    return restore(build_source(source, base), path, rebuilders())
+    return restore(build_source(source, base), path, rebuilders(base, (source, *builders)))
 
 
 def save_module(
