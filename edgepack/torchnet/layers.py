@@ -141,14 +141,34 @@ class ModuleCounts:
 
 
 def count_module(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> ModuleCounts:
-    """Run ``module`` once on ``examples`` and count the MACs of its convolutions, linear and recurrent layers."""
+    """Run ``module`` once on ``examples`` and count the MACs of its convolutions, linear and recurrent layers.
+
+    Of a weight that a parametrization computes, such as a codebook's, the elements of the weight are counted.
+    """
     macs = sum(layer_macs(module, examples).values())
-    parameters = list(module.parameters())
+    parameters = _decoded_parameters(module)
     return ModuleCounts(
         parameters=sum(each.numel() for each in parameters),
         nonzeros=sum(int(each.count_nonzero()) for each in parameters),
         macs=macs,
     )
+
+
+def _decoded_parameters(module: "torch.nn.Module") -> "list[torch.Tensor]":
+    """Return all parameters, each once, with weights in place of what parametrizations compute them from."""
+    import torch
+    from torch.nn.utils import parametrize
+
+    stored: set[int] = set()
+    weights: dict[int, torch.Tensor] = {}
+    with torch.no_grad():
+        for layer in module.modules():
+            if parametrize.is_parametrized(layer):
+                for name, chain in layer.parametrizations.items():
+                    inner = list(chain.parameters())
+                    stored.update(map(id, inner))
+                    weights.setdefault(id(inner[0]) if inner else id(chain), getattr(layer, name))
+    return [*(each for each in module.parameters() if id(each) not in stored), *weights.values()]
 
 
 def layer_macs(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") -> dict[str, int]:
@@ -160,7 +180,8 @@ def layer_macs(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") 
     def count(name: str, layer: Any, args: Any, kwargs: Any, output: Any) -> None:
         if isinstance(layer, nn.RNNBase):
             data = (args[0] if args else kwargs["input"]).data  # of a tensor, or of packed sequences
-            weights = sum(p.numel() for name, p in layer.named_parameters() if name.startswith("weight"))
+            names = [name for name in layer._flat_weights_names if name.startswith("weight")]  # noqa: SLF001
+            weights = sum(getattr(layer, name).numel() for name in names)
             used = data.numel() // layer.input_size * weights
         elif isinstance(layer, nn.Linear):
             used = output.numel() * layer.in_features

@@ -200,6 +200,7 @@ targets:
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_goes_on_with_the_student(base, monkeypatch):
     for kind in ("CACHE", "DATA", "STATE"):
         monkeypatch.setenv(f"XDG_{kind}_HOME", str(base / kind))

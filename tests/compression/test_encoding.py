@@ -18,6 +18,7 @@ from edgepack.onnxfile.encodings import encoded_constants
 from edgepack.spec import Input, Train
 from edgepack.torchnet.checkpoint import Change, Structure, restore, save
 from edgepack.torchnet.encodable import encodable_weights, forms
+from edgepack.torchnet.layers import count_module, example_inputs
 
 ENCODINGS = {
     "cluster": "codebook",
@@ -102,6 +103,9 @@ def test_any_net_is_encoded_exported_and_restored(name, net, tmp_path):
     assert all(after < whole for whole, after in encoded.values())
     assert set(encoded) | set(result.metrics["kept_whole"]) == {w.name for w in encodable_weights(module)[0]}
     assert set(forms(result.module)) == set(encoded)
+    examples = example_inputs(net.inputs)
+    counted, source = count_module(result.module, examples), count_module(module, examples)
+    assert (counted.parameters, counted.macs) == (source.parameters, source.macs)
 
     values = random_inputs(net.inputs)
     path = to_onnx(result.module, net.inputs, tmp_path / "m.onnx")
