@@ -94,9 +94,9 @@ def _before_after(report: Report) -> Iterator[str]:
                 ("", *map(escape, columns(report)), *(["change"] if compared else [])),
                 (
                     (
-                        line.figure.label,
-                        *(cell.text for cell in line.cells),
-                        *([line.change] if compared else []),
+                        escape(line.figure.label),
+                        *(escape(cell.text) for cell in line.cells),
+                        *([escape(line.change)] if compared else []),
                     )
                     for line in lines
                 ),
