@@ -18,6 +18,7 @@ from edgepack.config.target import load_target
 from edgepack.errors import InputError
 from edgepack.export import evaluate, relative_error, run_onnx, to_onnx
 from edgepack.lower import compile_model
+from edgepack.lower.host import open_on_host
 from edgepack.onnxfile import load_onnx
 from edgepack.onnxfile.counting import count
 from edgepack.spec import Input
@@ -166,7 +167,6 @@ def test_compensation_takes_samples_without_labels(odd, tmp_path):
 @pytest.mark.parametrize("options", [{}, {"block_size": 16, "symmetric": False}])
 def test_packed_weights_of_2_bits_are_compiled(tmp_path, options):
     import tvm
-    from tvm import relax
 
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv1d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(42, 5)).eval()
@@ -177,10 +177,10 @@ def test_packed_weights_of_2_bits_are_compiled(tmp_path, options):
     assert "2-bit" in count(tmp_path / "q.onnx").encodings
     assert count(tmp_path / "q.onnx").parameters == count(path).parameters
     result = compile_model(tmp_path / "q.onnx", load_target("x86-64-v3"), tmp_path / "m.so")
-    machine = relax.VirtualMachine(tvm.runtime.load_module(str(result.path)), tvm.cpu())
+    machine = open_on_host(result.path)
     x = np.random.default_rng(0).standard_normal((1, 3, 9)).astype("float32")
     exact = run_onnx(tmp_path / "q.onnx", {"x": x})[0]
-    assert relative_error(machine["main"](tvm.runtime.tensor(x)).numpy(), exact) < 1e-5
+    assert relative_error(machine(tvm.runtime.tensor(x)).numpy(), exact) < 1e-5
     assert relative_error(exact, run_onnx(path, {"x": x})[0]) < 1
 
 
