@@ -219,7 +219,7 @@ def _bins(samples: Sequence[float], low: float, high: float) -> int:
 
 def dots(label: str, items: Sequence[tuple[str, str, Score]]) -> Markup:
     """Scores with their intervals as dots on a zoomed axis: (name, class, score)."""
-    row, top, left, right = 26, 6, 220, WIDTH - 76
+    row, top, left, right = 26, 6, 220, WIDTH - 96
     share = items[0][2].is_share
     factor = 100 if share else 1
     ends = [end for _, _, score in items for end in (score.value, score.low, score.high) if end is not None]

@@ -95,8 +95,8 @@ def _before_after(report: Report) -> Iterator[str]:
                 (
                     (
                         escape(line.figure.label),
-                        *(escape(cell.text) for cell in line.cells),
-                        *([escape(line.change)] if compared else []),
+                        *(cell.text for cell in line.cells),
+                        *([line.change] if compared else []),
                     )
                     for line in lines
                 ),
