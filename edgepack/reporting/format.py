@@ -87,6 +87,9 @@ _TITLES = {
 }  # fmt: skip
 
 
+_LONG = 1e5  # values of metrics from here are written with an exponent
+
+
 def metric_title(name: str) -> str:
     """A metric's name as the title of a figure; a user's callable keeps its own."""
     return _TITLES.get(name, visible(name))
@@ -96,7 +99,8 @@ def score_value(score: Score, value: float) -> str:
     """A value of a score's metric: ``97.50 %``, ``31.2 dB``, ``0.0123``."""
     if score.is_share:
         return percent(value)
-    return f"{significant(value)}{THIN}dB" if score.metric == "sqnr" else significant(value)
+    shown = significant(value) if abs(value) < _LONG else f"{value:.3g}"
+    return f"{shown}{THIN}dB" if score.metric == "sqnr" else shown
 
 
 def interval(score: Score) -> str:
