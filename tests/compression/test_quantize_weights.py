@@ -50,9 +50,8 @@ def test_the_file_gets_smaller_and_keeps_its_accuracy(  # noqa: PLR0917 - fixtur
     assert count(out).macs == count(model).macs
     assert len(metrics["layers"]) == 7
     stored = sum(after for _, after in metrics["layers"].values())
-    assert sum(count(out).encodings.values()) - count(out).encodings["dense"] == pytest.approx(
-        stored, abs=300
-    )
+    encoded = sum(size for name, size in count(out).encodings.items() if name != "dense")
+    assert encoded == pytest.approx(stored, abs=64 * 7)  # shapes and masks that unpack a layer
 
 
 def test_the_same_step_gives_the_same_bytes(model, data, inputs, tmp_path):

@@ -71,9 +71,13 @@ def weights(graph: "onnx.GraphProto") -> dict[str, WeightConstant]:
     outer = {name for inner in list(graphs(graph))[1:] for node in inner.node for name in node.input}
     other = {value.name for value in graph.output} | outer
     behind: dict[str, tuple[str, list[int]]] = {}  # transposed constants
-    codes = {tensor.name for tensor in graph.initializer}
-    codes |= {node.output[0] for node in graph.node if node.op_type == "Cast" and node.input[0] in codes}
+    codes = {
+        "",
+        *(tensor.name for tensor in graph.initializer),
+    }  # constants, and what is computed from them only
     for node in graph.node:
+        if codes.issuperset(node.input):
+            codes.update(node.output)
         if node.op_type == "Gather" and node.input[1] in codes:
             continue  # a codebook: its codes are the weight
         if node.op_type == "Transpose" and node.input[0] in shapes:

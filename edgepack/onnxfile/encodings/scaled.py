@@ -108,10 +108,11 @@ def product(node: "onnx_ir.Node") -> tuple[Expression, Expression, Decoding] | N
             continue
         if any(_scales(each) for each in levels.nodes):
             continue  # a product of what is decoded already
-        elements = max(levels.constants, key=nbytes)
+        narrow = [each for each in levels.constants if dtype(each) in _NARROW]  # others are shapes
         kind = dtype(scale)
-        if dtype(elements) not in _NARROW or not is_float(kind):
+        if not narrow or not is_float(kind):
             continue
+        elements = max(narrow, key=nbytes)
         tensors = tuple(dict.fromkeys((elements, *levels.constants, *factor.constants)))
         nodes = tuple(dict.fromkeys((*levels.nodes, *factor.nodes, node)))
         decoded = Decoding("", tensors, nodes, shape, kind, itemsize(scale))
