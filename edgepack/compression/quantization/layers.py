@@ -71,13 +71,8 @@ def weights(graph: "onnx.GraphProto") -> dict[str, WeightConstant]:
     outer = {name for inner in list(graphs(graph))[1:] for node in inner.node for name in node.input}
     other = {value.name for value in graph.output} | outer
     behind: dict[str, tuple[str, list[int]]] = {}  # transposed constants
-    codes = {
-        "",
-        *(tensor.name for tensor in graph.initializer),
-    }  # constants, and what is computed from them only
+    codes = _constants(graph)
     for node in graph.node:
-        if codes.issuperset(node.input):
-            codes.update(node.output)
         if node.op_type == "Gather" and node.input[1] in codes:
             continue  # a codebook: its codes are the weight
         if node.op_type == "Transpose" and node.input[0] in shapes:
@@ -106,6 +101,15 @@ def weights(graph: "onnx.GraphProto") -> dict[str, WeightConstant]:
                     constant, known.node, known.position, known.axis, known.rows, users
                 )
     return {name: weight for name, weight in found.items() if name not in other and shapes[name]}
+
+
+def _constants(graph: "onnx.GraphProto") -> set[str]:
+    """Return the names of constants and of values that are computed from constants only."""
+    found = {"", *(tensor.name for tensor in graph.initializer)}
+    for node in graph.node:
+        if found.issuperset(node.input):
+            found.update(node.output)
+    return found
 
 
 def selected(
