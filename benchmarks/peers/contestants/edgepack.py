@@ -125,7 +125,7 @@ class AgentSession(LoadedModel):
     def _command(self, do: str) -> list[str]:
         from edgepack.bundle import layout
 
-        (model,) = (self._bundle / layout.model("")).iterdir()
+        (model,) = (self._bundle / layout.model("")).glob("*.so")  # its weights file stands beside it
         return command(self._bundle / layout.AGENT, do, model, self._inputs, self._threads)
 
 
