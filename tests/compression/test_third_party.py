@@ -126,7 +126,7 @@ def test_a_run_compresses_with_it_between_two_of_ours(fresh):
     pruned, thin = report["compression"][1:3]
     # 48 channels into 10 classes: 490 parameters become 48 * 8 + 8 * 10 + 10.
     assert pruned["parameters"] - thin["parameters"] == 48 * 10 - (48 * 8 + 8 * 10)
-    assert thin["score"] > 0.5
+    assert thin["score"]["value"] > 0.5
     status = {s["stage"]: s["status"] for s in report["stages"]}
     assert status["export"] == status["compile"] == status["package"] == "done"
     again = json.loads(fresh.cli("run", "recipe.yaml", "--json").stdout)
