@@ -66,7 +66,7 @@ def apply(module: "torch.nn.Module", step: LowRank, context: Context) -> TorchRe
 
     Metrics: ``parameters`` and ``macs`` as ``[before, after]``; ``layers``: name to ranks ``[full, chosen]``; ``energy``:
     the share that each of them keeps, of its outputs with ``data_aware``, else of its weights; ``kept_whole``: name to
-    the reason; with data, ``accuracy`` ``before``, ``factored`` and after ``fine_tune``.
+    the reason; with data, ``score`` ``before``, ``factored`` and after ``fine_tune``.
 
     Raises:
         InputError: not one of ``rank``, ``energy`` and ``macs`` is given; no layer can be factored so that MACs are saved; the budget cannot be met; a ``skip`` name is unknown;
@@ -112,10 +112,10 @@ def apply(module: "torch.nn.Module", step: LowRank, context: Context) -> TorchRe
         "kept_whole": kept,
     }
     if context.data is not None:
-        metrics["accuracy"] = {"before": context.score(module), "factored": context.score(factored)}
+        metrics["score"] = {"before": context.score(module), "factored": context.score(factored)}
     if step.fine_tune is not None:
         context.train(factored, step.fine_tune)
-        metrics["accuracy"]["fine_tune"] = context.score(factored)
+        metrics["score"]["fine_tune"] = context.score(factored)
     return TorchResult(factored, metrics, change)
 
 

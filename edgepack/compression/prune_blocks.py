@@ -10,23 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from edgepack.compression.method import Context, Need, Step, TorchMethod, TorchResult, require_consistent
-from edgepack.compression.selection import Skip
-from edgepack.compression.sparsify import Masks, Schedule, Sparsifying, leave_sensitive, metrics_of, selected
-from edgepack.spec import Train
-from edgepack.torchnet.masks import Blocks, Scope, kept_units
+from edgepack.compression.method import Context, TorchMethod, TorchResult, require_consistent
+from edgepack.compression.sparsify import DESTROYS, SOURCES, Masks, SparseStep, needs, selected, sparsify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import torch
 
+    from edgepack.torchnet.masks import Blocks
+
 _COLUMNS = 4  # input channels that a dot product of bytes adds up
 _SMALLEST = (8, 2)  # weights and columns of a block for auto: smaller ones cost a kernel more than they save
 Size = Annotated[int, Field(ge=1, le=256)]
 
 
-class PruneBlocks(Step):
+class PruneBlocks(SparseStep):
     """Set the least important blocks of weights to zero; the bundle stores only those that are left."""
 
     method: Literal["prune-blocks"]
@@ -36,18 +35,6 @@ class PruneBlocks(Step):
         description="Outputs and inputs of a block; auto: the targets' vector width by 4, as kernels read packed weights.",
     )
     norm: Literal["l1", "l2"] = Field(default="l2", description="Norm of a block by which it is kept.")
-    scope: Scope = Field(
-        default="layer",
-        description="Whether each layer loses its share, or all layers together, by importance.",
-    )
-    schedule: Schedule = Field(
-        default="one-shot", description="Prune before fine_tune, or gradually in its first half."
-    )
-    skip: Skip = Field(
-        default=(),
-        description="Layers that keep all weights: names, with * and ? as wildcards; auto or a limit in dB, by sensitivity.",
-    )
-    fine_tune: Train | None = Field(default=None, description="Train the weights that are left.")
 
 
 def apply(module: "torch.nn.Module", step: PruneBlocks, context: Context) -> TorchResult:
@@ -55,7 +42,7 @@ def apply(module: "torch.nn.Module", step: PruneBlocks, context: Context) -> Tor
 
     Metrics: ``sparsity`` of all weights that may be pruned, and ``layers``: name to share of zeros, both ``[before,
     after]``; ``blocks``: name to rows and columns; ``kept_whole``: name to the reason why a weight was left alone;
-    ``accuracy`` (the recipe's metric on the test split) ``before``, ``pruned`` and after ``fine_tune``.
+    ``score`` (the recipe's metric on the test split) ``before``, ``pruned`` and after ``fine_tune``.
 
     Raises:
         InputError: if nothing changes, a ``skip`` name is unknown, or fine-tuning lacks data.
@@ -74,21 +61,17 @@ def apply(module: "torch.nn.Module", step: PruneBlocks, context: Context) -> Tor
         if why is not None:
             left[name] = why
             del weights[name], blocks[name]
-    leave_sensitive(pruned, step.skip, weights, left, masks=_masks(step, blocks), context=context)
-    before = {name: parameters[weight.name].detach().clone() for name, weight in weights.items()}
-    how = Sparsifying(weights, _masks(step, blocks), "magnitude", step.schedule, step.fine_tune)
-    score = context.score(module)
-    scores = {} if score is None else {"before": score}
-    if weights:
-        scores |= how.run(pruned, context)
-    after = {name: parameters[weight.name].detach() for name, weight in weights.items()}
-    metrics = metrics_of(before, after, left, scores, "prune-blocks")
+    metrics = sparsify(
+        module, pruned, (weights, left), masks=_masks(step, blocks), step=step, context=context
+    )
     metrics["blocks"] = {name: [block.height, block.width] for name, block in blocks.items()}
-    return TorchResult(pruned.eval(), metrics)
+    return TorchResult(pruned, metrics)
 
 
-def _block_of(height: int, width: int, step: PruneBlocks, lanes: int) -> Blocks:
+def _block_of(height: int, width: int, step: PruneBlocks, lanes: int) -> "Blocks":
     """Return the block of a weight; ``auto`` halves the target's until it divides the weight."""
+    from edgepack.torchnet.masks import Blocks
+
     if step.block != "auto":
         return Blocks(*step.block)
     rows, columns = max(lanes, _COLUMNS), _COLUMNS
@@ -99,11 +82,13 @@ def _block_of(height: int, width: int, step: PruneBlocks, lanes: int) -> Blocks:
     return Blocks(rows, columns)
 
 
-def _large_enough(block: Blocks) -> bool:
+def _large_enough(block: "Blocks") -> bool:
     return block.height * block.width >= _SMALLEST[0] and block.width >= _SMALLEST[1]
 
 
 def _masks(step: PruneBlocks, blocks: "Mapping[str, Blocks]") -> Masks:
+    from edgepack.torchnet.masks import kept_units
+
     def kept(scores: "Mapping[str, torch.Tensor]", share: float) -> "dict[str, torch.Tensor]":
         power = 1 if step.norm == "l1" else 2
         units = {}
@@ -112,7 +97,7 @@ def _masks(step: PruneBlocks, blocks: "Mapping[str, Blocks]") -> Masks:
             units[name] = (block.sums(each**power) / (block.height * block.width)) ** (1 / power)
         return {
             name: blocks[name].spread(each)
-            for name, each in kept_units(units, share * step.ratio, step.scope).items()
+            for name, each in kept_units(units, share * step.ratio, together=step.scope == "global").items()
         }
 
     return kept
@@ -124,34 +109,14 @@ def _conflicts(step: PruneBlocks) -> tuple[tuple[str, str], ...]:
     return ()
 
 
-def _needs(step: PruneBlocks) -> tuple[Need, ...]:
-    trained = (Need("labels", "fine-tuning", "fine_tune"),) if step.fine_tune is not None else ()
-    return (
-        trained
-        if isinstance(step.skip, tuple)
-        else (*trained, Need("samples", "measuring sensitivity", "skip"))
-    )
-
-
 METHOD = TorchMethod(
     spec=PruneBlocks,
     apply=apply,
-    needs=_needs,
+    needs=needs,
     conflicts=_conflicts,
     by_target=lambda step: step.block == "auto",
     leaves=frozenset({"sparse"}),
-    destroys={
-        "encoded": "its layers store codes in place of the weights that would become zero",
-        "fake-quantized": "its layers have learned their scales with all weights; prune before quantizing",
-    },
+    destroys=DESTROYS,
     distributions=("torch",),
-    sources=(
-        "compression/batches.py",
-        "compression/prune_blocks.py",
-        "compression/selection.py",
-        "compression/sensitivity",
-        "compression/sparsify.py",
-        "torchnet/masks.py",
-        "torchnet/sparsity.py",
-    ),
+    sources=(*SOURCES, "compression/prune_blocks.py"),
 )

@@ -34,7 +34,7 @@ def apply(module: "torch.nn.Module", step: PruneChannels, context: Context) -> T
     """Prune a copy of ``module``, check it against the original with those channels masked, fine-tune it.
 
     Metrics: ``parameters`` and ``macs`` as ``[before, after]``; ``layers``: name to channels ``[before,
-    after]``; ``kept_whole``: name to the reason why a layer was not pruned; with data, ``accuracy`` (the recipe's metric
+    after]``; ``kept_whole``: name to the reason why a layer was not pruned; with data, ``score`` (the recipe's metric
     on the test split) ``before``, ``pruned`` and after ``fine_tune``.
 
     Raises:
@@ -50,18 +50,18 @@ def apply(module: "torch.nn.Module", step: PruneChannels, context: Context) -> T
     pruned = copy.deepcopy(module).eval()
     examples = example_inputs(context.inputs)
     before = count_module(pruned, examples)
-    start, accuracy = Start(), {}
+    start, scores = Start(), {}
     if context.data is not None:
-        accuracy["before"] = context.score(module)
+        scores["before"] = context.score(module)
     for iteration in range(1, step.iterations + 1):
         graph, removed = _prune_once(pruned, step, context, iteration / step.iterations, start)
         if not removed:
             continue
         if context.data is not None:
-            accuracy["pruned"] = context.score(pruned)
+            scores["pruned"] = context.score(pruned)
         if step.fine_tune is not None:
             context.train(pruned, step.fine_tune)
-            accuracy["fine_tune"] = context.score(pruned)
+            scores["fine_tune"] = context.score(pruned)
     after = count_module(pruned, examples)
     if after == before:
         raise nothing_removed(type(module).__name__, step, graph)
@@ -71,8 +71,8 @@ def apply(module: "torch.nn.Module", step: PruneChannels, context: Context) -> T
         "layers": {name: [width, graph.width(name)] for name, width in start.widths.items()},
         "kept_whole": graph.reasons(),
     }
-    if accuracy:
-        metrics["accuracy"] = accuracy
+    if scores:
+        metrics["score"] = scores
     return TorchResult(pruned, metrics)
 
 

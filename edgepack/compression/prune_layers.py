@@ -68,7 +68,7 @@ def apply(module: "torch.nn.Module", step: PruneLayers, context: Context) -> Tor
 
     Metrics: ``parameters`` and ``macs`` as ``[before, after]``; ``layers``: each removed block to its parameters
     ``[before, 0]``, in the order of removal; ``sqnr``: for each block, that of the outputs in dB when it alone is removed;
-    ``kept_whole``: name to the reason; with data, ``accuracy`` ``before``, ``pruned`` and after ``fine_tune``.
+    ``kept_whole``: name to the reason; with data, ``score`` ``before``, ``pruned`` and after ``fine_tune``.
 
     Raises:
         InputError: not one of ``count``, ``ratio`` and ``macs`` is given; there are too few blocks to remove; a name in
@@ -98,10 +98,10 @@ def apply(module: "torch.nn.Module", step: PruneLayers, context: Context) -> Tor
         "kept_whole": search.failed,
     }
     if context.data is not None:
-        metrics["accuracy"] = {"before": context.score(module), "pruned": context.score(pruned)}
+        metrics["score"] = {"before": context.score(module), "pruned": context.score(pruned)}
     if step.fine_tune is not None:
         context.train(pruned, step.fine_tune)
-        metrics["accuracy"]["fine_tune"] = context.score(pruned)
+        metrics["score"]["fine_tune"] = context.score(pruned)
     return TorchResult(pruned, metrics, {"removed": search.removed})
 
 

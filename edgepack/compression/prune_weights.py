@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from edgepack.compression.method import Context, Need, Step, TorchMethod, TorchResult, require_consistent
-from edgepack.compression.selection import Skip
+from edgepack.compression.method import Context, TorchMethod, TorchResult, require_consistent
 from edgepack.compression.sparsify import (
+    DESTROYS,
+    SOURCES,
     Criterion,
     Masks,
-    Schedule,
-    Sparsifying,
-    leave_sensitive,
-    metrics_of,
+    SparseStep,
+    needs,
     selected,
+    sparsify,
 )
-from edgepack.spec import Train
-from edgepack.torchnet.masks import Scope, kept_of_each, kept_units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 Size = Annotated[int, Field(ge=1, le=64)]
 
 
-class PruneWeights(Step):
+class PruneWeights(SparseStep):
     """Set the least important weights to zero: a share of them, or all but N of every M."""
 
     method: Literal["prune-weights"]
@@ -45,25 +43,13 @@ class PruneWeights(Step):
         default="magnitude",
         description="Prune the smallest weights, or those that move towards zero in training.",
     )
-    scope: Scope = Field(
-        default="layer",
-        description="Whether each layer loses its share, or all layers together, by importance.",
-    )
-    schedule: Schedule = Field(
-        default="one-shot", description="Prune before fine_tune, or gradually in its first half."
-    )
-    skip: Skip = Field(
-        default=(),
-        description="Layers that keep all weights: names, with * and ? as wildcards; auto or a limit in dB, by sensitivity.",
-    )
-    fine_tune: Train | None = Field(default=None, description="Train the weights that are left.")
 
 
 def apply(module: "torch.nn.Module", step: PruneWeights, context: Context) -> TorchResult:
     """Prune a copy of ``module``, and train what is left of it.
 
     Metrics: ``sparsity`` of all weights that may be pruned, and ``layers``: name to share of zeros, both ``[before,
-    after]``; ``kept_whole``: name to the reason why a weight was left alone; ``accuracy`` (the recipe's metric on the test
+    after]``; ``kept_whole``: name to the reason why a weight was left alone; ``score`` (the recipe's metric on the test
     split) ``before``, ``pruned`` and after ``fine_tune``.
 
     Raises:
@@ -80,21 +66,24 @@ def apply(module: "torch.nn.Module", step: PruneWeights, context: Context) -> To
             if columns % m:
                 left[name] = f"{columns} inputs are no multiple of {m}"
                 del weights[name]
-    leave_sensitive(pruned, step.skip, weights, left, masks=_masks(step), context=context)
-    before = {name: parameters[weight.name].detach().clone() for name, weight in weights.items()}
-    how = Sparsifying(weights, _masks(step), step.criterion, step.schedule, step.fine_tune)
-    score = context.score(module)
-    scores = {} if score is None else {"before": score}
-    if weights:
-        scores |= how.run(pruned, context)
-    after = {name: parameters[weight.name].detach() for name, weight in weights.items()}
-    return TorchResult(pruned.eval(), metrics_of(before, after, left, scores, "prune-weights"))
+    metrics = sparsify(
+        module,
+        pruned,
+        (weights, left),
+        masks=_masks(step),
+        step=step,
+        context=context,
+        criterion=step.criterion,
+    )
+    return TorchResult(pruned, metrics)
 
 
 def _masks(step: PruneWeights) -> Masks:
+    from edgepack.torchnet.masks import kept_of_each, kept_units
+
     def kept(scores: "Mapping[str, torch.Tensor]", share: float) -> "dict[str, torch.Tensor]":
         if step.pattern is None:
-            return kept_units(scores, share * (step.ratio or 0.0), step.scope)
+            return kept_units(scores, share * (step.ratio or 0.0), together=step.scope == "global")
         n, m = step.pattern
         keep = m - round(share * (m - n))
         return {name: kept_of_each(each, keep, m) for name, each in scores.items()}
@@ -120,33 +109,13 @@ def _conflicts(step: PruneWeights) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _needs(step: PruneWeights) -> tuple[Need, ...]:
-    trained = (Need("labels", "fine-tuning", "fine_tune"),) if step.fine_tune is not None else ()
-    return (
-        trained
-        if isinstance(step.skip, tuple)
-        else (*trained, Need("samples", "measuring sensitivity", "skip"))
-    )
-
-
 METHOD = TorchMethod(
     spec=PruneWeights,
     apply=apply,
-    needs=_needs,
+    needs=needs,
     conflicts=_conflicts,
     leaves=frozenset({"sparse"}),
-    destroys={
-        "encoded": "its layers store codes in place of the weights that would become zero",
-        "fake-quantized": "its layers have learned their scales with all weights; prune before quantizing",
-    },
+    destroys=DESTROYS,
     distributions=("torch",),
-    sources=(
-        "compression/batches.py",
-        "compression/prune_weights.py",
-        "compression/selection.py",
-        "compression/sensitivity",
-        "compression/sparsify.py",
-        "torchnet/masks.py",
-        "torchnet/sparsity.py",
-    ),
+    sources=(*SOURCES, "compression/prune_weights.py"),
 )

@@ -5,18 +5,21 @@ Movement: Sanh et al. 2020, arXiv:2005.07683: a weight that moves towards zero w
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgepack.compression.method import Context
+from pydantic import Field
+
+from edgepack.compression.method import Context, Need, Step, Trait
 from edgepack.compression.selection import Skip, select, skipped
 from edgepack.errors import InputError
 from edgepack.spec import Train
-from edgepack.torchnet.masks import PrunableWeight
 
 if TYPE_CHECKING:
     import torch
+
+    from edgepack.torchnet.masks import PrunableWeight
 
 Criterion = Literal["magnitude", "movement"]
 Schedule = Literal["one-shot", "gradual"]
@@ -28,6 +31,82 @@ _SCORE_LR = 1e-2  # learning rate of the scores of movement, as in the paper
 
 Masks = Callable[["Mapping[str, torch.Tensor]", float], "dict[str, torch.Tensor]"]
 """Which weights are kept, from the scores ``[rows, positions, columns]`` of each, at a share (0..1) of the final sparsity."""
+
+
+DESTROYS: Mapping[Trait, str] = {
+    "encoded": "its layers store codes in place of the weights that would become zero",
+    "fake-quantized": "its layers have learned their scales with all weights; prune before quantizing",
+}
+SOURCES = (
+    "compression/batches.py",
+    "compression/selection.py",
+    "compression/sensitivity",
+    "compression/sparsify.py",
+    "torchnet/masks.py",
+    "torchnet/sparsity.py",
+)
+
+
+class SparseStep(Step):
+    """A step that sets weights to zero."""
+
+    scope: Literal["layer", "global"] = Field(
+        default="layer",
+        description="Whether each layer loses its share, or all layers together, by importance.",
+    )
+    schedule: Schedule = Field(
+        default="one-shot", description="Prune before fine_tune, or gradually in its first half."
+    )
+    skip: Skip = Field(
+        default=(),
+        description="Layers that keep all weights: names, with * and ? as wildcards; auto or a limit in dB, by sensitivity.",
+    )
+    fine_tune: Train | None = Field(default=None, description="Train the weights that are left.")
+
+
+def needs(step: SparseStep) -> tuple[Need, ...]:
+    """Labels for fine-tuning, and samples for ``skip`` by sensitivity."""
+    trained = (Need("labels", "fine-tuning", "fine_tune"),) if step.fine_tune is not None else ()
+    by_name = isinstance(step.skip, tuple)
+    return trained if by_name else (*trained, Need("samples", "measuring sensitivity", "skip"))
+
+
+def sparsify(
+    module: "torch.nn.Module",
+    pruned: "torch.nn.Module",
+    chosen: "tuple[dict[str, PrunableWeight], MutableMapping[str, str]]",
+    *,
+    masks: "Masks",
+    step: SparseStep,
+    context: Context,
+    criterion: Criterion = "magnitude",
+) -> dict[str, Any]:
+    """Prune the chosen weights of ``pruned``, a copy of ``module``, in place, train it, and return the metrics.
+
+    Args:
+        module: the original.
+        pruned: its copy, in eval mode.
+        chosen: the weights by name, and why others are left alone; sensitive ones are moved there.
+        masks: chooses what is kept.
+        step: its options.
+        context: of the step.
+        criterion: what a weight's score is.
+
+    Raises:
+        InputError: nothing changes, or fine-tuning lacks data.
+    """
+    weights, left = chosen
+    leave_sensitive(pruned, step.skip, weights, left, masks=masks, context=context)
+    parameters = dict(pruned.named_parameters())
+    before = {name: parameters[weight.name].detach().clone() for name, weight in weights.items()}
+    how = Sparsifying(weights, masks, criterion, step.schedule, step.fine_tune)
+    score = context.score(module)
+    scores = {} if score is None else {"before": score}
+    if weights:
+        scores |= how.run(pruned, context)
+    pruned.eval()
+    after = {name: parameters[weight.name].detach() for name, weight in weights.items()}
+    return metrics_of(before, after, left, scores, step.method)
 
 
 @dataclass(frozen=True)
@@ -42,7 +121,7 @@ class Sparsifying:
         train: training, if any.
     """
 
-    weights: Mapping[str, PrunableWeight]
+    weights: "Mapping[str, PrunableWeight]"
     masks: Masks
     criterion: Criterion
     schedule: Schedule
@@ -134,7 +213,7 @@ class _State:
 
 def selected(
     module: "torch.nn.Module", skip: Skip, method: str
-) -> tuple[dict[str, PrunableWeight], dict[str, str]]:
+) -> "tuple[dict[str, PrunableWeight], dict[str, str]]":
     """Return the weights that a step may prune, by name, and why others are left alone; sensitive ones are not left yet.
 
     Raises:
@@ -159,8 +238,8 @@ def selected(
 def leave_sensitive(
     module: "torch.nn.Module",
     skip: Skip,
-    weights: dict[str, PrunableWeight],
-    left: dict[str, str],
+    weights: "dict[str, PrunableWeight]",
+    left: "MutableMapping[str, str]",
     *,
     masks: Masks,
     context: Context,
@@ -203,7 +282,7 @@ def metrics_of(
 ) -> dict[str, Any]:
     """Return ``sparsity`` over all pruned weights, ``layers``: name to the share of zeros, each ``[before, after]``.
 
-    Also ``kept_whole``: name to the reason why a weight is left alone, and ``accuracy`` if there are scores.
+    Also ``kept_whole``: name to the reason why a weight is left alone, and ``score`` if there are scores.
 
     Raises:
         InputError: nothing has changed.
@@ -227,5 +306,5 @@ def metrics_of(
         "sparsity": [round(each, 4) for each in zeros], "layers": layers, "kept_whole": dict(left)
     }  # fmt: skip
     if scores:
-        found["accuracy"] = dict(scores)
+        found["score"] = dict(scores)
     return found

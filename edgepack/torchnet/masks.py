@@ -6,12 +6,10 @@ kernels read packed weights: ``[rows, positions, columns]``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-
-Scope = Literal["layer", "global"]
 
 _LEAST = 0.01  # share of its units that a weight keeps when all weights compete: a layer must not vanish
 
@@ -98,14 +96,16 @@ class Blocks:
         return blocks.repeat_interleave(self.height, 0).repeat_interleave(self.width, 2)
 
 
-def kept_units(units: "Mapping[str, torch.Tensor]", share: float, scope: Scope) -> "dict[str, torch.Tensor]":
+def kept_units(
+    units: "Mapping[str, torch.Tensor]", share: float, *, together: bool
+) -> "dict[str, torch.Tensor]":
     """Return which units are kept if ``share`` of them, those with the lowest scores, are pruned; of equal ones the first.
 
-    With scope ``global``, all weights compete, and each keeps at least one unit in a hundred.
+    All weights compete if they are pruned ``together``, and each keeps at least one unit in a hundred.
     """
     import torch
 
-    if scope == "layer":
+    if not together:
         return {name: _keep(scores, round(share * scores.numel())) for name, scores in units.items()}
     flat = {name: scores.flatten() for name, scores in units.items()}
     protected = {name: max(1, int(_LEAST * len(scores))) for name, scores in flat.items()}

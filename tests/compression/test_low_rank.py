@@ -24,7 +24,7 @@ def test_half_the_macs_of_the_digits_network(teacher, data, inputs, tmp_path):
     assert 0.47 * before < after <= 0.5 * before
     assert result.metrics["parameters"][1] < 0.45 * result.metrics["parameters"][0]
     assert result.metrics["kept_whole"]["depthwise.0"] == "its channels are in groups"
-    accuracy = result.metrics["accuracy"]
+    accuracy = result.metrics["score"]
     assert accuracy["factored"] >= accuracy["before"] - 0.05, "the statistics of the activations are used"
     assert accuracy["fine_tune"] >= accuracy["before"] - 0.02
     path = tmp_path / "thin.safetensors"

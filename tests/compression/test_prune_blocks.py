@@ -70,7 +70,7 @@ def test_the_digits_network_keeps_its_accuracy_with_half_of_its_blocks(teacher, 
     context = Context(inputs, data, lanes=8)
     result = prune(teacher, context, schedule="gradual", fine_tune=Train(epochs=4, lr=2e-3))
     assert result.metrics["sparsity"][1] == pytest.approx(0.5, abs=0.01)
-    accuracy = result.metrics["accuracy"]
+    accuracy = result.metrics["score"]
     assert accuracy["fine_tune"] >= accuracy["before"] - 0.03
     for name, (height, width) in result.metrics["blocks"].items():
         gone = (blocks(result.module.get_submodule(name).weight, height, width) == 0).all(1)

@@ -36,7 +36,7 @@ def test_the_digits_network_is_pruned_and_recovers_by_fine_tuning(teacher, data,
     before, after = result.metrics["parameters"]
     assert (before, after) == (59_082, 23_490)
     assert result.metrics["macs"] == [1_825_920, 718_800]
-    accuracy = result.metrics["accuracy"]
+    accuracy = result.metrics["score"]
     assert accuracy["before"] >= 0.97
     assert accuracy["fine_tune"] >= accuracy["before"] - 0.02
     assert accuracy["fine_tune"] > accuracy["pruned"]

@@ -74,7 +74,7 @@ def test_the_residual_block_of_the_digits_network_is_removed_and_recovered(teach
     before, after = result.metrics["macs"]
     assert after <= 0.4 * before
     assert result.metrics["layers"] == {"residual": [18_560, 0]}
-    accuracy = result.metrics["accuracy"]
+    accuracy = result.metrics["score"]
     assert accuracy["pruned"] < accuracy["fine_tune"] >= accuracy["before"] - 0.03
     path = tmp_path / "shallow.safetensors"
     checkpoint.save(result.module, path, [checkpoint.Change("prune-layers", result.change)])

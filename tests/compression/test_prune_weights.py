@@ -106,7 +106,7 @@ def test_the_digits_network_keeps_its_accuracy(teacher, data, inputs, options, t
     result = prune(teacher, Context(inputs, data), fine_tune=Train(epochs=4, lr=2e-3), **options)
     wanted = options.get("ratio", 0.5)
     assert result.metrics["sparsity"][1] == pytest.approx(wanted, abs=0.03)
-    accuracy = result.metrics["accuracy"]
+    accuracy = result.metrics["score"]
     assert accuracy["fine_tune"] >= accuracy["before"] - 0.03
     assert not result.module.training
     save(result.module, tmp_path / "m.safetensors")
