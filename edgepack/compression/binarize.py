@@ -5,23 +5,20 @@ output channel; ternary weight networks (Li et al. 2016, arXiv:1605.04711) also 
 bits and one scale per channel.
 """
 
-import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from edgepack.compression.bit_widths import bit_widths
-from edgepack.compression.method import Context, Need, Step, TorchMethod, TorchResult, Trait
-from edgepack.spec import Share, Train
+from edgepack.compression.bit_widths import SOURCES, Rounding, RoundingStep, needs, train_rounded
+from edgepack.compression.method import Context, TorchMethod, TorchResult, Trait
+from edgepack.spec import Train
 
 if TYPE_CHECKING:
     import torch
 
-_NAME = "binarize"
 
-
-class Binarize(Step):
+class Binarize(RoundingStep):
     """Train with weights of one bit, or of the three values -1, 0 and 1, and a scale per output channel."""
 
     method: Literal["binarize"]
@@ -35,15 +32,7 @@ class Binarize(Step):
         default=False,
         description="Also the first and the last layer, and those that read an input or return an output.",
     )
-    samples: int = Field(default=256, ge=1, description="Samples on which the use of layers is observed.")
-    freeze_batch_norm: Share = Field(
-        default=0.5, description="Share of the training after which batch normalisation keeps its statistics."
-    )
-    skip: tuple[str, ...] = Field(
-        default=(), description="Layers that stay float: names, with * and ? as wildcards."
-    )
     fine_tune: Train = Field(default=Train(epochs=20), description="How to train, on the training split.")
-    seed: int = Field(default=0, description="Seed for choosing the samples.")
 
 
 def apply(module: "torch.nn.Module", step: Binarize, context: Context) -> TorchResult:
@@ -58,35 +47,21 @@ def apply(module: "torch.nn.Module", step: Binarize, context: Context) -> TorchR
     """
     from edgepack.torchnet.norms import freezing_norms
     from edgepack.torchnet.objective import Objective
+
+    bits = 1 if step.weights == "binary" else 2
+    objective = Objective(before_step=freezing_norms(step.freeze_batch_norm))
+    outer = bits if step.first_last else None
+    return train_rounded(module, step, context, Rounding(bits, outer, rebuild, _fit, "binarized", objective))
+
+
+def _fit(module: "torch.nn.Module", read: "Mapping[str, torch.Tensor]") -> None:
     from edgepack.torchnet.signs import SignInput
     from edgepack.torchnet.stored import INPUT
 
-    trained = copy.deepcopy(module).eval()
-    bits = 1 if step.weights == "binary" else 2
-    widths = bit_widths(
-        trained,
-        context,
-        method=_NAME,
-        skip=step.skip,
-        samples=(step.samples, step.seed),
-        inner=bits,
-        outer=bits if step.first_last else None,
-    )
-    read = widths.read_by(widths.layers if step.activations != "float" else ())
-    change = {"weights": widths.record, "inputs": list(read)}
-    scores = {"before": context.score(module)}
-    rebuild(trained, change)
     for name, values in read.items():
-        rounding = getattr(trained.get_submodule(name), INPUT)
+        rounding = getattr(module.get_submodule(name), INPUT)
         if isinstance(rounding, SignInput):
             rounding.fit(values)
-    scores["binarized"] = context.score(trained)
-    context.train(trained, step.fine_tune, Objective(before_step=freezing_norms(step.freeze_batch_norm)))
-    scores["fine_tune"] = context.score(trained)
-    metrics: dict[str, Any] = {**widths.metrics, "activations": list(read)}
-    if None not in scores.values():
-        metrics["score"] = scores
-    return TorchResult(trained, metrics, change)
 
 
 def rebuild(module: "torch.nn.Module", change: Mapping[str, Any]) -> "torch.nn.Module":
@@ -113,19 +88,9 @@ METHOD = TorchMethod(
     spec=Binarize,
     apply=apply,
     rebuild=rebuild,
-    needs=lambda _: (Need("labels", "training", "fine_tune"),),
+    needs=needs,
     leaves=frozenset({"encoded"}),
     destroys=_destroys,
     distributions=("torch",),
-    sources=(
-        "compression/binarize.py",
-        "compression/bit_widths.py",
-        "compression/calibration.py",
-        "compression/selection.py",
-        "torchnet/learned_steps.py",
-        "torchnet/norms.py",
-        "torchnet/signs.py",
-        "torchnet/stored.py",
-        "torchnet/weighted.py",
-    ),
+    sources=(*SOURCES, "compression/binarize.py", "torchnet/signs.py"),
 )

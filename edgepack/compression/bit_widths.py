@@ -1,21 +1,60 @@
 """Which weights of a module a method rounds during training, and to how many bits."""
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from edgepack.compression.calibration import calibration_batches
-from edgepack.compression.method import Context
+from edgepack.compression.method import Context, Need, Step, TorchResult
 from edgepack.compression.selection import select
 from edgepack.errors import InputError
+from edgepack.spec import Share, Train
 
 if TYPE_CHECKING:
     import torch
 
+    from edgepack.torchnet.objective import Objective
     from edgepack.torchnet.weighted import LayerUse, StorableWeight
 
 _FLOAT = 32  # bits
 _SCALE_BYTES = 4  # of each output channel's scale, as float32
+
+
+SOURCES = (
+    "compression/bit_widths.py",
+    "compression/calibration.py",
+    "compression/selection.py",
+    "torchnet/learned_steps.py",
+    "torchnet/norms.py",
+    "torchnet/stored.py",
+    "torchnet/weighted.py",
+)
+
+
+class RoundingStep(Step):
+    """A step that trains with rounded weights, and with what layers read rounded or ``float``."""
+
+    activations: str
+    samples: int = Field(
+        default=256, ge=1, description="Samples on which the use of layers and their ranges are observed."
+    )
+    freeze_batch_norm: Share = Field(
+        default=0.5, description="Share of the training after which batch normalisation keeps its statistics."
+    )
+    skip: tuple[str, ...] = Field(
+        default=(), description="Layers that stay float: names, with * and ? as wildcards."
+    )
+    fine_tune: Train = Field(default=Train(epochs=10), description="How to train, on the training split.")
+    seed: int = Field(default=0, description="Seed for choosing the samples.")
+
+
+def needs(step: RoundingStep) -> tuple[Need, ...]:
+    """Labels to train with."""
+    del step
+    return (Need("labels", "training", "fine_tune"),)
 
 
 @dataclass(frozen=True)
@@ -59,6 +98,62 @@ class BitWidths:
             "weight_bytes": list(self.bytes),
             "kept_whole": dict(self.kept),
         }
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How a method rounds weights and activations while it trains.
+
+    Attributes:
+        inner: bits of most weights.
+        outer: bits of the first and the last layer; None leaves them alone.
+        rebuild: gives the layers in a record their quantizers.
+        fit: sets the quantizers by the values that layers read.
+        fitted: what the score after ``fit`` is called.
+        objective: of the training.
+    """
+
+    inner: int
+    outer: int | None
+    rebuild: "Callable[[torch.nn.Module, Mapping[str, Any]], torch.nn.Module]"
+    fit: "Callable[[torch.nn.Module, Mapping[str, torch.Tensor]], None]"
+    fitted: str
+    objective: "Objective"
+
+
+def train_rounded(
+    module: "torch.nn.Module", step: RoundingStep, context: Context, rounding: Rounding
+) -> TorchResult:
+    """Round the weights of a copy of ``module``, and what its layers read, and train it so.
+
+    Metrics: those of :class:`BitWidths`; ``activations``: layers whose input is rounded; ``score``: the metric ``before``,
+    after the quantizers are fitted, and after ``fine_tune``.
+
+    Raises:
+        InputError: as :func:`bit_widths`, or training fails.
+    """
+    trained = copy.deepcopy(module).eval()
+    widths = bit_widths(
+        trained,
+        context,
+        method=step.method,
+        skip=step.skip,
+        samples=(step.samples, step.seed),
+        inner=rounding.inner,
+        outer=rounding.outer,
+    )
+    read = widths.read_by(widths.layers if step.activations != "float" else ())
+    change = {"weights": widths.record, "inputs": list(read)}
+    scores = {"before": context.score(module)}
+    rounding.rebuild(trained, change)
+    rounding.fit(trained, read)
+    scores[rounding.fitted] = context.score(trained)
+    context.train(trained, step.fine_tune, rounding.objective)
+    scores["fine_tune"] = context.score(trained)
+    metrics: dict[str, Any] = {**widths.metrics, "activations": list(read)}
+    if None not in scores.values():
+        metrics["score"] = scores
+    return TorchResult(trained, metrics, change)
 
 
 def bit_widths(

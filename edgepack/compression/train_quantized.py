@@ -5,15 +5,14 @@ all steps start from calibrated ranges and are trained with the weights. The exp
 DequantizeLinear, and a batch normalisation after a layer is folded into that layer's steps.
 """
 
-import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from edgepack.compression.bit_widths import bit_widths
-from edgepack.compression.method import Context, Need, Step, TorchMethod, TorchResult
-from edgepack.spec import Share, Train
+from edgepack.compression.bit_widths import SOURCES, Rounding, RoundingStep, needs, train_rounded
+from edgepack.compression.method import Context, TorchMethod, TorchResult
+from edgepack.spec import Train
 
 if TYPE_CHECKING:
     import torch
@@ -21,10 +20,9 @@ if TYPE_CHECKING:
     from edgepack.torchnet.objective import Objective
 
 Bits = Literal[2, 3, 4, 8]
-_NAME = "train-quantized"
 
 
-class TrainQuantized(Step):
+class TrainQuantized(RoundingStep):
     """Train with weights and activations rounded as the file will hold them: integers with learned steps."""
 
     method: Literal["train-quantized"]
@@ -36,17 +34,6 @@ class TrainQuantized(Step):
         default=8,
         description="Bits of the weights of the first and the last layer, and of layers that read an input or return an output.",
     )
-    samples: int = Field(
-        default=256, ge=1, description="Samples on which ranges are calibrated before training."
-    )
-    freeze_batch_norm: Share = Field(
-        default=0.5, description="Share of the training after which batch normalisation keeps its statistics."
-    )
-    skip: tuple[str, ...] = Field(
-        default=(), description="Layers that stay float: names, with * and ? as wildcards."
-    )
-    fine_tune: Train = Field(default=Train(epochs=10), description="How to train, on the training split.")
-    seed: int = Field(default=0, description="Seed for choosing the calibration samples.")
 
 
 def apply(module: "torch.nn.Module", step: TrainQuantized, context: Context) -> TorchResult:
@@ -59,28 +46,8 @@ def apply(module: "torch.nn.Module", step: TrainQuantized, context: Context) -> 
     Raises:
         InputError: there is nothing to quantize, a ``skip`` name is unknown, there are no samples, or training fails.
     """
-    trained = copy.deepcopy(module).eval()
-    widths = bit_widths(
-        trained,
-        context,
-        method=_NAME,
-        skip=step.skip,
-        samples=(step.samples, step.seed),
-        inner=step.weights,
-        outer=step.first_last,
-    )
-    read = widths.read_by(widths.layers if step.activations != "float" else ())
-    change = {"weights": widths.record, "inputs": list(read)}
-    scores = {"before": context.score(module)}
-    rebuild(trained, change)
-    _fit(trained, read)
-    scores["calibrated"] = context.score(trained)
-    context.train(trained, step.fine_tune, _objective(step))
-    scores["fine_tune"] = context.score(trained)
-    metrics: dict[str, Any] = {**widths.metrics, "activations": list(read)}
-    if None not in scores.values():
-        metrics["score"] = scores
-    return TorchResult(trained, metrics, change)
+    rounding = Rounding(step.weights, step.first_last, rebuild, _fit, "calibrated", _objective(step))
+    return train_rounded(module, step, context, rounding)
 
 
 def rebuild(module: "torch.nn.Module", change: Mapping[str, Any]) -> "torch.nn.Module":
@@ -101,23 +68,14 @@ METHOD = TorchMethod(
     spec=TrainQuantized,
     apply=apply,
     rebuild=rebuild,
-    needs=lambda _: (Need("labels", "training", "fine_tune"),),
+    needs=needs,
     leaves=frozenset({"fake-quantized"}),
     destroys={
         "encoded": "the weights are codes already, which it would replace by integers",
         "fake-quantized": "the layers have learned quantizers already; set bits and skip in one step",
     },
     distributions=("torch",),
-    sources=(
-        "compression/bit_widths.py",
-        "compression/calibration.py",
-        "compression/selection.py",
-        "compression/train_quantized.py",
-        "torchnet/learned_steps.py",
-        "torchnet/norms.py",
-        "torchnet/stored.py",
-        "torchnet/weighted.py",
-    ),
+    sources=(*SOURCES, "compression/train_quantized.py"),
 )
 
 

@@ -266,6 +266,19 @@ def test_small_integers_are_packed(form, tmp_path):
     assert tensors[found.name].data_type == TensorProto.UINT8
 
 
+def test_codes_may_be_smaller_than_what_unpacks_them(tmp_path):
+    made = Form()
+    weight, expected, _ = scalars(made, np.random.default_rng(0), 4, 19, entries=2)
+    onnx.save(made.model(weight, expected.shape), tmp_path / "own.onnx")
+    import_onnx(tmp_path / "own.onnx", (), tmp_path / "m.onnx")
+    np.testing.assert_array_equal(run(tmp_path / "m.onnx"), expected)
+    tensors = {each.name: each for each in onnx.load(tmp_path / "m.onnx").graph.initializer}
+    assert max(len(each.raw_data) for each in tensors.values()) > 10  # a shape
+    (found,) = encoded_constants(onnx.load(tmp_path / "m.onnx"))
+    assert (tensors[found.name].data_type, tensors[found.name].dims[0]) == (TensorProto.UINT8, 10)
+    assert count(tmp_path / "m.onnx").parameters == expected.size
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_compiled_model_decodes_as_numpy_does(form, tmp_path):
     """It stores the encoded form alone, and decodes it when it is loaded."""

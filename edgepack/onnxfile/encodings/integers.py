@@ -43,10 +43,20 @@ def integers(value: "onnx_ir.Value | None") -> Expression | None:
             return None
     if found is None:
         return None
-    elements = max(found.constants, key=_bytes)
+    elements = _data_of(value)
     if not is_integer(dtype(elements)):
         return None
     return Expression(found.nodes, (elements, *(each for each in found.constants if each is not elements)))
+
+
+def _data_of(value: "onnx_ir.Value | None") -> "onnx_ir.Value":
+    """Return the constant that a chain of nodes starts from: the first input is the data, others are settings."""
+    while value is not None and not is_constant(value):
+        producer = value.producer()
+        value = None if producer is None else producer.inputs[0]
+    if value is None:
+        raise TypeError("the value is not computed from constants")
+    return value
 
 
 def packed_bits(found: Expression) -> int:
@@ -123,10 +133,6 @@ def _cast_type(node: "onnx_ir.Node") -> Any:
     import onnx_ir as ir
 
     return ir.DataType(node.attributes.get_int("to", 1)).numpy()
-
-
-def _bytes(value: "onnx_ir.Value") -> int:
-    return int(value.const_value.nbytes)  # type: ignore[union-attr] # a constant
 
 
 def _size(value: "onnx_ir.Value | None") -> int:
