@@ -7,14 +7,14 @@ from edgepack.compression.method import Context
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
     Feed = dict[str, np.ndarray]
 
 BATCH = 64
 """Samples at a time for a torch module, which takes batches of any size, as training does."""
 
-_MADE_UP = 4  # runs on made-up samples
+MADE_UP = 4
+"""Runs on made-up samples."""
 
 
 def training_rows(total: int, count: int, seed: int) -> "np.ndarray":
@@ -24,11 +24,12 @@ def training_rows(total: int, count: int, seed: int) -> "np.ndarray":
     return np.random.default_rng(seed).permutation(total)[:count]
 
 
-def training_feeds(context: Context, count: int, seed: int = 0, batch: int | None = None) -> "list[Feed]":
+def training_feeds(context: Context, count: int, seed: int = 0, *, batch: int | None = None) -> "list[Feed]":
     """Return inputs by name, each with the batch axis: about ``count`` samples in batches.
 
     They are drawn from the training split, in batches of ``batch`` or else of the model's size, and an incomplete batch
-    is dropped unless it is the only one; from the recipe's samples, one batch each; or made up, with zeros for integers.
+    is dropped unless it is the only one; or from the recipe's samples, one batch each. If there are neither, they are made
+    up: normal, with zeros for integers; of an .onnx file, :func:`edgepack.compression.feeding.feeds_of_file` makes better ones.
     """
     import numpy as np
 
@@ -55,12 +56,5 @@ def training_feeds(context: Context, count: int, seed: int = 0, batch: int | Non
             )
             for given in inputs
         }
-        for _ in range(_MADE_UP)
+        for _ in range(MADE_UP)
     ]
-
-
-def tensors(feed: "Mapping[str, np.ndarray]") -> "tuple[torch.Tensor, ...]":
-    """Return a feed as torch tensors, in its order."""
-    import torch
-
-    return tuple(torch.from_numpy(np_array) for np_array in feed.values())

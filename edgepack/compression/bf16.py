@@ -40,6 +40,7 @@ METHOD = OnnxMethod(
     distributions=("onnx", "onnxruntime", "numpy"),
     sources=(
         "compression/bf16.py",
+        "compression/batches.py",
         "compression/feeding.py",
         "compression/quantization",
         "compression/selection.py",

@@ -25,6 +25,7 @@ _SCALE_BYTES = 4  # of each output channel's scale, as float32
 
 SOURCES = (
     "compression/bit_widths.py",
+    "compression/batches.py",
     "compression/calibration.py",
     "compression/selection.py",
     "torchnet/learned_steps.py",

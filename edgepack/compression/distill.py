@@ -354,6 +354,7 @@ METHOD = TorchMethod(
     destroys=_destroys,
     distributions=("torch", "numpy"),
     sources=(
+        "compression/batches.py",
         "compression/calibration.py",
         "compression/channel_choice.py",
         "compression/distill.py",

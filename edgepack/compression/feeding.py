@@ -1,8 +1,11 @@
-"""Samples for methods that look at activations, and made-up inputs of .onnx models."""
+"""Samples for .onnx models, checked against their inputs."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.compression.batches import MADE_UP, training_rows
+from edgepack.compression.batches import training_feeds as drawn_feeds
 from edgepack.compression.method import Context
 from edgepack.errors import InputError
 
@@ -19,8 +22,6 @@ def chosen(context: Context, count: int, seed: int) -> list[int]:
     Raises:
         InputError: there are neither.
     """
-    import numpy as np
-
     from edgepack.data.splits import count_samples
 
     if context.data is not None:
@@ -32,7 +33,7 @@ def chosen(context: Context, count: int, seed: int) -> list[int]:
             "measuring activations needs samples",
             next="add `samples` or a data block to the recipe, or use criterion l1",
         )
-    return [int(index) for index in np.random.default_rng(seed).permutation(total)[:count]]
+    return [int(row) for row in training_rows(total, count, seed)]
 
 
 def onnx_feeds(
@@ -94,17 +95,16 @@ def training_feeds(
     return feeds
 
 
-def random_feed(model: "onnx.ModelProto", seed: int = 0) -> "dict[str, np.ndarray]":
-    """Return one value per input: standard normal for floats, zeros for integers and booleans."""
-    import numpy as np
-    from onnx import helper
+def feeds_of_file(model: Path, context: Context, count: int) -> "list[dict[str, np.ndarray]]":
+    """Return samples for an .onnx file in batches of its size: the recipe's, or some that its graph expects.
 
-    generator = np.random.default_rng(seed)
-    feed = {}
-    for value in model.graph.input:
-        tensor = value.type.tensor_type
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-        shape = [dim.dim_value for dim in tensor.shape.dim]
-        floats = np.issubdtype(dtype, np.floating)
-        feed[value.name] = (generator.standard_normal(shape) if floats else np.zeros(shape)).astype(dtype)
-    return feed
+    Raises:
+        InputError: the model accepts no made-up input.
+    """
+    from edgepack.onnxfile import load_onnx
+    from edgepack.onnxfile.importing import model_inputs
+    from edgepack.onnxfile.sampling import made_up
+
+    if context.data is not None or context.samples is not None:
+        return drawn_feeds(context, count)
+    return [sample.inputs for sample in made_up(model, model_inputs(load_onnx(model)), MADE_UP)]

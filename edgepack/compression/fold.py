@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from edgepack.compression.batches import training_feeds
+from edgepack.compression.feeding import feeds_of_file
 from edgepack.compression.method import Context, Metrics, OnnxMethod, Step
 from edgepack.compression.selection import select
 from edgepack.errors import EdgepackError, InputError
@@ -79,6 +79,7 @@ METHOD = OnnxMethod(
     distributions=("onnx", "onnxruntime", "numpy"),
     sources=(
         "compression/batches.py",
+        "compression/feeding.py",
         "compression/fold.py",
         "compression/folding",
         "compression/selection.py",
@@ -107,7 +108,7 @@ def _compare(model: Path, out: Path, context: Context) -> float:
 
     before, after = open_session(model), open_session(out)
     worst, size = 0.0, 8
-    for feed in training_feeds(context, _CHECKED):
+    for feed in feeds_of_file(model, context, _CHECKED):
         pairs = zip(run_session(before, feed, model), run_session(after, feed, out), strict=True)
         for want, got in ((want, got) for want, got in pairs if want.dtype.kind == "f"):
             usual = np.isfinite(want)

@@ -49,6 +49,7 @@ METHOD = OnnxMethod(
     destroys={"half": "its weights are in 16 bits already"},
     distributions=("onnx", "onnxruntime", "numpy"),
     sources=(
+        "compression/batches.py",
         "compression/feeding.py",
         "compression/fp16.py",
         "compression/quantization",

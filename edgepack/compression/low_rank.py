@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from edgepack.compression.batches import BATCH, tensors, training_feeds
+from edgepack.compression.batches import BATCH, training_feeds
+from edgepack.compression.calibration import tensors
 from edgepack.compression.context import Context
 from edgepack.compression.method import Need, Step, TorchMethod, TorchResult, one_of, require_consistent
 from edgepack.compression.selection import Skip, skipped
@@ -81,8 +82,8 @@ def apply(module: "torch.nn.Module", step: LowRank, context: Context) -> TorchRe
     before = count_module(module, examples)
     with threads_for(module):
         network = Factorable(module, examples, step.conv)
-        feeds = [tensors(feed) for feed in training_feeds(context, step.samples, step.seed, batch=BATCH)]
-        network.measure(feeds if step.data_aware else ())
+        feeds = training_feeds(context, step.samples, step.seed, batch=BATCH) if step.data_aware else []
+        network.measure([tensors(feed) for feed in feeds])
         context.progress("weights decomposed", 0.3)
         kept = skipped(
             step.skip,
@@ -155,6 +156,7 @@ METHOD = TorchMethod(
     distributions=("torch",),
     sources=(
         "compression/batches.py",
+        "compression/calibration.py",
         "compression/low_rank.py",
         "compression/selection.py",
         "compression/sensitivity",

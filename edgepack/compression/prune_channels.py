@@ -119,7 +119,12 @@ METHOD = EitherMethod.of(
             "quantized": _QUANTIZED,
         },
         distributions=("torch",),
-        sources=(*_SHARED, "compression/calibration.py", "compression/importance.py"),
+        sources=(
+            *_SHARED,
+            "compression/batches.py",
+            "compression/calibration.py",
+            "compression/importance.py",
+        ),
     ),
     OnnxMethod(
         spec=PruneChannels,
@@ -128,6 +133,7 @@ METHOD = EitherMethod.of(
         distributions=("onnx", "onnxruntime", "numpy"),
         sources=(
             *_SHARED,
+            "compression/batches.py",
             "compression/feeding.py",
             "compression/onnx_channels",
             "compression/prune_onnx_channels.py",

@@ -135,6 +135,7 @@ METHOD = TorchMethod(
     distributions=("torch",),
     sources=(
         "compression/batches.py",
+        "compression/calibration.py",
         "compression/prune_layers.py",
         "compression/selection.py",
         "compression/sensitivity",

@@ -93,6 +93,7 @@ METHOD = OnnxMethod(
     },
     distributions=("onnx", "numpy", "torch"),
     sources=(
+        "compression/batches.py",
         "compression/feeding.py",
         "compression/quantization",
         "compression/quantize_dynamic.py",

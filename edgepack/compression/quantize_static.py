@@ -84,6 +84,7 @@ METHOD = OnnxMethod(
     },
     distributions=("onnx", "onnxruntime", "numpy", "torch"),
     sources=(
+        "compression/batches.py",
         "compression/feeding.py",
         "compression/quantization",
         "compression/quantize_static.py",

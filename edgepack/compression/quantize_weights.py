@@ -120,6 +120,7 @@ METHOD = OnnxMethod(
     },
     distributions=("onnx", "onnxruntime", "numpy", "torch"),
     sources=(
+        "compression/batches.py",
         "compression/feeding.py",
         "compression/quantization",
         "compression/quantize_weights.py",

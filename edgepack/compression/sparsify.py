@@ -39,6 +39,7 @@ DESTROYS: Mapping[Trait, str] = {
 }
 SOURCES = (
     "compression/batches.py",
+    "compression/calibration.py",
     "compression/selection.py",
     "compression/sensitivity",
     "compression/sparsify.py",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import ImportDiffersError, InputError
-from edgepack.export.sampling import made_up
+from edgepack.onnxfile.sampling import made_up
 from edgepack.onnxfile.sessions import open_session, run_session
 from edgepack.spec import Input
 

@@ -11,10 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from test_prune_graphs import NETWORKS, randomised, zeroed
 from torch import nn
 
-from edgepack.compression import prune_channels
+from edgepack.compression import prune_channels, prune_onnx_channels
 from edgepack.compression.method import Context
 from edgepack.compression.prune_channels import PruneChannels
-from edgepack.errors import InputError
+from edgepack.errors import EdgepackError, InputError
 from edgepack.export import to_onnx
 from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
 from edgepack.onnxfile.sparse_blocks import restore_dense
@@ -262,3 +262,22 @@ def test_the_batch_of_a_recipe_does_not_matter(tmp_path):
     assert metrics["layers"] == {"a": [8, 4], "fc": [3, 3]}
     assert run(out, floats(2, 4, 6, 6))[0].shape == (2, 3)
     onnx.checker.check_model(onnx.load(out), full_check=True)
+
+
+def test_the_result_is_compared_on_tokens_from_the_whole_table():
+    def made(table):
+        graph = helper.make_graph(
+            [helper.make_node("Gather", ["table", "ids"], ["y"])],
+            "g",
+            [helper.make_tensor_value_info("ids", TensorProto.INT64, [1, 16])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16, 2])],
+            [numpy_helper.from_array(table, "table")],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+    table = np.arange(20, dtype="float32").reshape(10, 2)
+    prune_onnx_channels._check_equal(made(table), made(table))
+    other = table.copy()
+    other[1:] += 1  # the row of token 0 is the same
+    with pytest.raises(EdgepackError, match="does not compute the same"):
+        prune_onnx_channels._check_equal(made(other), made(table))

@@ -12,7 +12,7 @@ from edgepack.errors import ImportDiffersError, InputError
 from edgepack.export import importing as room
 from edgepack.export.importing import import_checked
 from edgepack.export.reference import run_onnx
-from edgepack.export.sampling import made_up
+from edgepack.onnxfile.sampling import made_up
 
 node = helper.make_node
 RNG = np.random.default_rng(0)

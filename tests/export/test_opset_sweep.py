@@ -15,9 +15,9 @@ from opset_forms import LEFT_OUT, Form, X, changed, forms, model_of, opsets, wri
 from edgepack.errors import InputError, UnsupportedError
 from edgepack.export.importing import import_checked
 from edgepack.export.reference import run_onnx
-from edgepack.export.sampling import made_up
 from edgepack.onnxfile.opset.versions import HIGHEST, LOWEST, NEWER, VERSIONS
 from edgepack.onnxfile.quiet import quiet
+from edgepack.onnxfile.sampling import made_up
 
 NO_KERNEL = {("RoiAlign", 22), ("MaxRoiPool", 22), ("GlobalLpPool", 22)}
 """Versions for which onnxruntime has no kernel on CPUs, so that it cannot run the user's file."""

@@ -12,8 +12,8 @@ from torch import nn
 
 from edgepack.errors import EdgepackError, InputError
 from edgepack.export import OPSET, evaluate, parity, predict, relative_error, run_onnx, to_onnx
-from edgepack.export.sampling import made_up
 from edgepack.onnxfile.counting import count
+from edgepack.onnxfile.sampling import made_up
 from edgepack.spec import Input
 from edgepack.zoo import NETS, digits
 

@@ -7,11 +7,11 @@ from forms_run import MERGED, differences, imported, run
 from opset_forms import LEFT_OUT, changed, forms, model_of, opsets, written
 
 from edgepack.errors import InputError
-from edgepack.export.sampling import made_up
 from edgepack.onnxfile import opset_of
 from edgepack.onnxfile.importing import model_inputs
 from edgepack.onnxfile.opset.rules import same
 from edgepack.onnxfile.opset.versions import LOWEST, VERSIONS
+from edgepack.onnxfile.sampling import made_up
 
 EVERY = 8  # of a version's forms, one in so many is compiled always
 REFUSED = {"Resize": "ONNX and onnxruntime differ", "RoiAlign": "takes the maximum", "Scan": ""}

@@ -1,4 +1,4 @@
 """What the methods that store weights in fewer bits share: layers of a graph, grids of integers, ranges, rounding.
 
-Imports: base, compression.feeding, compression.method, compression.selection, data, errors, onnxfile, scoring, spec.
+Imports: base, compression.batches, compression.feeding, compression.method, compression.selection, data, errors, onnxfile, scoring, spec.
 """

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.compression.batches import training_rows
 from edgepack.compression.feeding import chosen as random_rows
 from edgepack.compression.feeding import training_feeds
 from edgepack.compression.method import Context
@@ -56,11 +57,9 @@ def feeds_of(
 
 def _chosen_samples(arrays: "Mapping[str, np.ndarray]", samples: int, seed: int) -> Feeds:
     """As many of the recipe's samples as the step wants, each of them one batch."""
-    import numpy as np
-
     count = min(len(array) for array in arrays.values())
     batch = max((array.shape[1] for array in arrays.values() if array.ndim > 1), default=1)
-    chosen = np.random.default_rng(seed).permutation(count)[: -(-samples // batch)]
+    chosen = training_rows(count, -(-samples // batch), seed)
     feeds = [{name: array[index] for name, array in arrays.items()} for index in chosen]
     firsts = [next(iter(feed.values())) for feed in feeds]
     return Feeds(feeds, sum(len(first) if first.ndim else 1 for first in firsts))

@@ -1,4 +1,4 @@
 """How sensitive each layer of a model is to being compressed: one layer at a time is changed and the outputs compared.
 
-Imports: base, compression.batches, onnxfile, spec, torchnet.
+Imports: base, compression.calibration, onnxfile, spec, torchnet.
 """

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from edgepack.compression.batches import tensors
+from edgepack.compression.calibration import tensors
 from edgepack.compression.sensitivity.probes import Edit
 from edgepack.compression.sensitivity.scan import ProbedLayer, Subject
 

@@ -114,7 +114,7 @@ def _batches(path: Path, inputs: tuple[Input, ...], data: "Splits | None") -> "d
     """Inputs by name, each ``[N, *shape]``: the test split in batches, or made-up inputs."""
     import numpy as np
 
-    from edgepack.export.sampling import made_up
+    from edgepack.onnxfile.sampling import made_up
 
     if data is not None:
         batch = inputs[0].shape[0]
@@ -156,7 +156,7 @@ def _warnings(
     """
     import numpy as np
 
-    from edgepack.export.sampling import constant_outputs, is_finite
+    from edgepack.onnxfile.sampling import constant_outputs, is_finite
 
     kind = "made-up sample" if made_up else "sample"
     broken = [name for index, name in enumerate(names) if not all(is_finite(run[index]) for run in runs)]

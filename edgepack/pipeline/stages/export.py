@@ -53,7 +53,7 @@ class ExportStage(ModelStage[ExportSpec, ExportFigures]):
         """Export, and compare on made-up inputs."""
         from edgepack.export import parity, to_onnx
         from edgepack.export.rounding import rounding_spread
-        from edgepack.export.sampling import made_up
+        from edgepack.onnxfile.sampling import made_up
 
         spec = work.spec
         module = torch_models.restore_module(

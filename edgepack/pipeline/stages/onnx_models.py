@@ -20,7 +20,6 @@ SOURCES = (
     "export/comparing.py",
     "export/importing.py",
     "export/reference.py",
-    "export/sampling.py",
     "onnxfile",
     "pipeline/stages/onnx_models.py",
     "pipeline/stages/samples.py",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SOURCES = (
     "compression/batches.py",
+    "compression/calibration.py",
+    "compression/feeding.py",
     "compression/context.py",
     "compression/sensitivity",
     "pipeline/stages/sensitivity.py",
@@ -93,6 +95,7 @@ class SensitivityStage(ModelStage[SensitivitySpec, SensitivityFigures]):
     def run(self, work: Work[SensitivitySpec, Resources]) -> StageResult[SensitivityFigures]:
         """Scan every layer."""
         from edgepack.compression.batches import BATCH, training_feeds
+        from edgepack.compression.feeding import feeds_of_file
         from edgepack.compression.sensitivity.onnx_level import OnnxSubject
         from edgepack.compression.sensitivity.probes import PROBES
         from edgepack.compression.sensitivity.scan import Subject, scan
@@ -107,11 +110,12 @@ class SensitivityStage(ModelStage[SensitivitySpec, SensitivityFigures]):
             metric=spec.metric,
             source_outputs=source_outputs(work.inputs),
         )
-        feeds = training_feeds(context, spec.count, batch=None if spec.source is None else BATCH)
         subject: Subject
         if spec.source is None:
+            feeds = feeds_of_file(work.inputs["onnx"], context, spec.count)
             subject = OnnxSubject(work.inputs["onnx"], feeds)
         else:
+            feeds = training_feeds(context, spec.count, batch=BATCH)
             module = torch_models.restore_module(spec.source, base, work.inputs["checkpoint"]).module
             subject = TorchSubject(module, feeds)
         reference = subject.run()

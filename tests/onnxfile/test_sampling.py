@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from edgepack.errors import InputError
-from edgepack.export.sampling import constant_outputs, made_up, telling
 from edgepack.onnxfile.importing import model_inputs
+from edgepack.onnxfile.sampling import constant_outputs, made_up, telling
 
 COUNT = 6
 
