@@ -51,7 +51,9 @@ def test_the_file_gets_smaller_and_keeps_its_accuracy(  # noqa: PLR0917 - fixtur
     assert len(metrics["layers"]) == 7
     stored = sum(after for _, after in metrics["layers"].values())
     encoded = sum(size for name, size in count(out).encodings.items() if name != "dense")
-    assert encoded == pytest.approx(stored, abs=64 * 7)  # shapes and masks that unpack a layer
+    # The shapes of blocks; packed weights also have the shifts, the mask and the shapes that unpack them.
+    each = 49 if options.get("bits") == 2 else 14
+    assert stored <= encoded <= stored + each * 7
 
 
 def test_the_same_step_gives_the_same_bytes(model, data, inputs, tmp_path):
