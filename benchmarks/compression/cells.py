@@ -20,7 +20,7 @@ _TEXT = ("lstm", "gru", "transformer")
 
 
 @dataclass(frozen=True)
-class Cell:
+class CompressionCell:
     """One way to compress a network.
 
     Attributes:
@@ -59,7 +59,7 @@ def _tuned(epochs: int, lr: float) -> dict[str, Any]:
     return {"epochs": epochs, "lr": lr, "batch_size": 128}
 
 
-def _deep(net: str, ratio: float, epochs: int) -> Cell:
+def _deep(net: str, ratio: float, epochs: int) -> CompressionCell:
     """Deep Compression (Han et al. 2016, arXiv:1510.00149): prune, share values, code."""
     steps = (
         {
@@ -71,19 +71,19 @@ def _deep(net: str, ratio: float, epochs: int) -> Cell:
         },
         {"method": "cluster", "clusters": 16, "fine_tune": _tuned(2, 0.0003)},
     )
-    return Cell(net, "prune-weights, cluster", steps, "smallest")
+    return CompressionCell(net, "prune-weights, cluster", steps, "smallest")
 
 
-def _student(name: str, **options: Any) -> Cell:
+def _student(name: str, **options: Any) -> CompressionCell:
     step = {"method": "distill", "width": 0.34, "initial": "new", "fine_tune": _tuned(6, 0.003), **options}
-    return Cell("vgg", name, (step,), "students")
+    return CompressionCell("vgg", name, (step,), "students")
 
 
 def _curve(
     method: str, settings: Sequence[Step], fine_tune: Mapping[str, Any], net: str = "vgg"
-) -> list[Cell]:
+) -> list[CompressionCell]:
     return [
-        Cell(
+        CompressionCell(
             net,
             f"{method}: {', '.join(f'{key} {value}' for key, value in setting.items())}",
             ({"method": method, **setting, "fine_tune": fine_tune},),
@@ -99,7 +99,7 @@ SECOND_WEIGHTS = "second.safetensors"
 _SECOND = {"source": "edgepack.zoo.fashion:resnet20", "weights": SECOND_WEIGHTS}
 PLAIN_INT8 = {"method": "quantize-static", "samples": 512}
 
-CURVES: Mapping[str, list[Cell]] = {
+CURVES: Mapping[str, list[CompressionCell]] = {
     "cluster": _curve("cluster", [{"clusters": n} for n in (256, 16, 8, 4, 2)], _tuned(1, 0.0005)),
     "product-quantize": _curve(
         "product-quantize",
@@ -132,14 +132,20 @@ CURVES: Mapping[str, list[Cell]] = {
     ),
 }
 
-CELLS: tuple[Cell, ...] = (
-    *(Cell(net, SOURCE, (), SOURCE) for net in (*_FASHION, "digits", *_TEXT)),
+CELLS: tuple[CompressionCell, ...] = (
+    *(CompressionCell(net, SOURCE, (), SOURCE) for net in (*_FASHION, "digits", *_TEXT)),
     _deep("vgg", 0.95, 4),
     _deep("resnet20", 0.85, 5),
-    *(Cell(net, "quantize-static", (PLAIN_INT8,), "int8") for net in (*_FASHION, "digits", "transformer")),
-    *(Cell(net, "quantize-weights", ({"method": "quantize-weights"},), "int8") for net in ("lstm", "gru")),
     *(
-        Cell(
+        CompressionCell(net, "quantize-static", (PLAIN_INT8,), "int8")
+        for net in (*_FASHION, "digits", "transformer")
+    ),
+    *(
+        CompressionCell(net, "quantize-weights", ({"method": "quantize-weights"},), "int8")
+        for net in ("lstm", "gru")
+    ),
+    *(
+        CompressionCell(
             net,
             "train-quantized: 4 bits",
             ({"method": "train-quantized", "weights": 4, "fine_tune": _tuned(2, 0.0005)},),
@@ -148,7 +154,7 @@ CELLS: tuple[Cell, ...] = (
         for net in _FASHION
     ),
     *(
-        Cell(
+        CompressionCell(
             net,
             "prune-channels: half the MACs",
             ({"method": "prune-channels", "macs": 0.5, "scope": "global", "fine_tune": _tuned(4, 0.001)},),
@@ -157,7 +163,7 @@ CELLS: tuple[Cell, ...] = (
         for net in _FASHION
     ),
     *(
-        Cell(
+        CompressionCell(
             net,
             "prune-blocks: 75 %",
             (
@@ -190,19 +196,19 @@ CLAIMS: tuple[Claim, ...] = (
 )
 
 
-def chosen(nets: Sequence[str], pattern: str) -> list[Cell]:
+def chosen(nets: Sequence[str], pattern: str) -> list[CompressionCell]:
     """The cells of these networks whose names match, sources first."""
     found = [cell for cell in CELLS if cell.net in nets and re.search(pattern, f"{cell.net}/{cell.name}")]
     return sorted(found, key=lambda cell: cell.group != SOURCE)
 
 
-def of_claim(claim: Claim) -> list[Cell]:
+def of_claim(claim: Claim) -> list[CompressionCell]:
     """The cells of a claim: those of its group, for one network or of one name if it says so."""
     group, _, only = claim.group.partition("/")
     return [cell for cell in CELLS if cell.group == group and only in {"", cell.net, cell.name}]
 
 
-def seeded(cell: Cell, seed: int) -> list[dict[str, Any]]:
+def seeded(cell: CompressionCell, seed: int) -> list[dict[str, Any]]:
     """The steps with their seeds; ``seed`` is also that of their training."""
     steps = []
     for step in cell.steps:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.compression.cells import SECOND_TEACHER, SECOND_WEIGHTS, Cell, seeded
+from benchmarks.compression.cells import SECOND_TEACHER, SECOND_WEIGHTS, CompressionCell, seeded
 from benchmarks.compression.nets import NETS, recipe
 from edgepack import api
 from edgepack.engine.events import ignore
@@ -23,7 +23,7 @@ from edgepack.spec.runtime import WEIGHTS_SUFFIX
 Figures = dict[str, Any]
 
 
-def measure(cell: Cell, seed: int, listener: Callable[[Any], None] = ignore) -> Figures:
+def measure(cell: CompressionCell, seed: int, listener: Callable[[Any], None] = ignore) -> Figures:
     """Build the bundle of ``cell``, trained and compressed from ``seed``.
 
     Stages that earlier cells or interrupted runs have done are taken from edgepack's cache.
@@ -41,7 +41,7 @@ def measure(cell: Cell, seed: int, listener: Callable[[Any], None] = ignore) -> 
     return {"seed": seed, "seconds": round(time.monotonic() - started, 1), **figures}
 
 
-def _figures(cell: Cell, seed: int, listener: Callable[[Any], None]) -> Figures:
+def _figures(cell: CompressionCell, seed: int, listener: Callable[[Any], None]) -> Figures:
     steps = seeded(cell, seed)
     with tempfile.TemporaryDirectory(prefix="edgepack-benchmark-") as folder:
         if any("teachers" in step for step in steps):

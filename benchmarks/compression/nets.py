@@ -11,7 +11,7 @@ _BYTES = {"name": "ids", "shape": [1, 64], "dtype": "int64"}
 
 
 @dataclass(frozen=True)
-class Net:
+class TrainedNet:
     """A network of the benchmark.
 
     Attributes:
@@ -31,33 +31,33 @@ class Net:
     robust: Mapping[str, Any]
 
 
-def _fashion(title: str, name: str) -> Net:
-    return Net(
+def _fashion(title: str, name: str) -> TrainedNet:
+    return TrainedNet(
         f"{title}, Fashion-MNIST",
         f"edgepack.zoo.fashion:{name}",
         _IMAGE,
         {"idx": {**_FASHION["idx"], "classes": _CLASSES}},
-        {"epochs": 8, "lr": 0.002, "batch_size": 128},
-        {"severities": [1, 3, 5], "samples": 2000, "fgsm": 0.05},
+        {"epochs": 6, "lr": 0.002, "batch_size": 128},
+        {"severities": [1, 3, 5], "samples": 1000, "fgsm": 0.05},
     )
 
 
-def _snippets(title: str, name: str) -> Net:
-    return Net(
+def _snippets(title: str, name: str) -> TrainedNet:
+    return TrainedNet(
         f"{title}, source code or prose",
         f"edgepack.zoo.snippets:{name}",
         _BYTES,
         {"source": "edgepack.zoo.snippets:splits"},
         {"epochs": 12, "lr": 0.002, "batch_size": 64},
-        {"severities": [1, 3, 5], "samples": 1200},
+        {"severities": [1, 3, 5], "samples": 600},
     )
 
 
-NETS: Mapping[str, Net] = {
+NETS: Mapping[str, TrainedNet] = {
     "vgg": _fashion("VGG-like", "vgg"),
     "resnet20": _fashion("ResNet-20-like", "resnet20"),
     "separable": _fashion("Depthwise-separable", "separable"),
-    "digits": Net(
+    "digits": TrainedNet(
         "Digits network, digits",
         "edgepack.zoo.digits:network",
         {"name": "image", "shape": [1, 1, 8, 8]},
@@ -71,7 +71,7 @@ NETS: Mapping[str, Net] = {
 }
 
 
-def recipe(net: Net, seed: int, steps: list[dict[str, Any]]) -> dict[str, Any]:
+def recipe(net: TrainedNet, seed: int, steps: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the recipe that trains ``net`` from ``seed``, compresses it by ``steps`` and builds a bundle for x86-64."""
     return {
         "edgepack": 1,

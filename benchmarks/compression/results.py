@@ -4,7 +4,7 @@ import fcntl
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compression.cells import SOURCE, Cell
+from benchmarks.compression.cells import SOURCE, CompressionCell
 from benchmarks.compression.nets import NETS
 from benchmarks.kit import documents, places
 from benchmarks.kit.machine import commit
@@ -13,14 +13,14 @@ Results = dict[str, dict[str, list[dict[str, Any]]]]
 """By network and cell: the figures of each seed that was measured without an error."""
 
 
-def known(folder: Path, cell: Cell, seed: int) -> bool:
+def known(folder: Path, cell: CompressionCell, seed: int) -> bool:
     """Whether there is a result of this cell and seed, for the same training and steps, that is not an error."""
     saved = _document(folder, cell.net)["cells"].get(cell.name)
     found = [] if saved is None or saved["made_by"] != _made_by(cell) else saved["seeds"]
     return any(each["seed"] == seed and "error" not in each for each in found)
 
 
-def save(folder: Path, cell: Cell, figures: dict[str, Any]) -> None:
+def save(folder: Path, cell: CompressionCell, figures: dict[str, Any]) -> None:
     """Add the figures of one seed; those of other steps under this name are dropped."""
     places.CACHE.mkdir(parents=True, exist_ok=True)
     with (places.CACHE / "compression.lock").open("w") as lock:
@@ -60,6 +60,6 @@ def _document(folder: Path, net: str) -> dict[str, Any]:
     return documents.read(path) if path.exists() else {"net": net, "cells": {}}
 
 
-def _made_by(cell: Cell) -> dict[str, Any]:
+def _made_by(cell: CompressionCell) -> dict[str, Any]:
     """What the results of a cell depend on, besides the code: the training and the steps."""
     return {"train": dict(NETS[cell.net].train), "steps": [dict(step) for step in cell.steps]}

@@ -16,7 +16,7 @@ from benchmarks.compression.cells import (
     SOURCE,
     STUDENT,
     STUDENT_ALONE,
-    Cell,
+    CompressionCell,
     chosen,
     of_claim,
     seeded,
@@ -112,14 +112,17 @@ def test_right_answers_are_packed_and_unpacked(samples):
 
 
 def test_results_are_kept_by_seed_and_steps(tmp_path):
-    cell, other = Cell("vgg", "a", ({"method": "fold"},), "x"), Cell("vgg", "a", ({"method": "bf16"},), "x")
+    cell, other = (
+        CompressionCell("vgg", "a", ({"method": "fold"},), "x"),
+        CompressionCell("vgg", "a", ({"method": "bf16"},), "x"),
+    )
     results.save(tmp_path, cell, _figures(1, 0.9))
     results.save(tmp_path, cell, {"seed": 0, "seconds": 1.0, "error": "no"})
     assert results.known(tmp_path, cell, 1)
     assert not results.known(tmp_path, cell, 0)  # to be tried again
     assert not results.known(tmp_path, other, 1)
     results.save(tmp_path, cell, _figures(0, 0.8))
-    results.save(tmp_path, Cell("vgg", SOURCE, (), SOURCE), _figures(0, 0.9))
+    results.save(tmp_path, CompressionCell("vgg", SOURCE, (), SOURCE), _figures(0, 0.9))
     assert [each["seed"] for each in results.read(tmp_path)["vgg"]["a"]] == [0, 1]
     results.save(tmp_path, other, _figures(0, 0.7))
     assert [each["score"] for each in results.read(tmp_path)["vgg"]["a"]] == [0.7]
@@ -147,7 +150,7 @@ def test_a_cell_is_measured_from_training_to_its_bundle(monkeypatch):
     net = NETS["digits"]
     quick = type(net)(net.title, net.source, net.given, net.data, {**net.train, "epochs": 1}, net.robust)
     monkeypatch.setitem(NETS, "digits", quick)
-    figures = measure(Cell("digits", "a", ({"method": "quantize-static"},), "students"), 0)
+    figures = measure(CompressionCell("digits", "a", ({"method": "quantize-static"},), "students"), 0)
     assert "error" not in figures, figures
     assert figures["low"] < figures["score"] < figures["high"]
     assert figures["parameters"] < figures["weights"] < figures["raw"] * 1.1 < figures["parameters"] * 1.3
@@ -157,7 +160,7 @@ def test_a_cell_is_measured_from_training_to_its_bundle(monkeypatch):
 
 def test_a_cell_that_fails_says_why():
     figures = measure(
-        Cell("digits", "a", ({"method": "cluster", "clusters": 16, "skip": ["nothing"]},), "x"), 0
+        CompressionCell("digits", "a", ({"method": "cluster", "clusters": 16, "skip": ["nothing"]},), "x"), 0
     )
     assert "no layer or weight matches 'nothing'" in figures["error"]
     assert set(figures) == {"seed", "seconds", "error"}
