@@ -47,8 +47,9 @@ def train(
         objective: loss and optimizer; the loss that fits the targets with Adam if None.
         scorer: the metric that is returned; that of the targets if None.
 
-    Returns ``{"loss": mean of the last epoch, "train_accuracy": 0..1, "test_accuracy": 0..1}``, named by the metric; only
-    the loss if the objective does not match targets, or the metric compares with the source model.
+    Returns ``{"loss": mean of the last epoch, "train_accuracy": 0..1, "test_accuracy": 0..1}``, named by the metric, which is
+    that of as many training samples as there are test samples, evenly spaced; only the loss if the objective does not match
+    targets, or the metric compares with the source model.
 
     Raises:
         InputError: if ``module`` does not run on the samples, its outputs do not fit the targets, or the loss becomes NaN
@@ -102,9 +103,10 @@ def train(
     if not scored:
         return {"loss": mean_loss}
     name = scorer.name(data.y_train)
+    some = slice(None, None, max(1, count // count_samples(data.x_test)))
     return {
         "loss": mean_loss,
-        f"train_{name}": scorer.value(all_outputs(module, data.x_train), data.y_train),
+        f"train_{name}": scorer.value(all_outputs(module, take(data.x_train, some)), take(data.y_train, some)),
         f"test_{name}": scorer.value(all_outputs(module, data.x_test), data.y_test),
     }
 
