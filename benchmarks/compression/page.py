@@ -27,6 +27,7 @@ from benchmarks.kit.documents import fill_template, markdown, write_text
 _WORDS = Path(__file__).with_name("page.md")
 _CHART = "compression-vgg.svg"
 _LOWEST = 80  # percent, in the chart
+_NOTHING = "Not measured yet."
 _TEST_SAMPLES = 10_000  # of Fashion-MNIST
 
 
@@ -93,11 +94,8 @@ def _sources(results: Results) -> str:
 
 def _claims(results: Results) -> str:
     rows = [row for claim in CLAIMS for row in _claim(claim, results)]
-    return markdown(
-        ("what", "network", "lost, pp", "must", "aim", "times smaller", "must", "aim", "MACs left", "met"),
-        rows,
-        2,
-    )
+    head = ("what", "network", "lost, pp", "must", "aim", "times smaller", "must", "aim", "MACs left", "met")
+    return markdown(head, rows, 2) if rows else _NOTHING
 
 
 def _claim(claim: Claim, results: Results) -> Iterator[tuple[str, ...]]:
@@ -139,7 +137,11 @@ def _students(results: Results) -> str:
             rows.append(
                 (name, accuracy, over_seeds(compared.drop, "{:.2f}"), over_seeds(compared.smaller, "{:.1f}"))
             )
-    table = markdown(("student", "accuracy, %", "below its model, pp", "times smaller"), rows) if rows else ""
+    table = (
+        markdown(("student", "accuracy, %", "below its model, pp", "times smaller"), rows)
+        if rows
+        else _NOTHING
+    )
     said = []
     if found := difference(cells.get(STUDENT, ()), cells.get(STUDENT_ALONE, ()), _TEST_SAMPLES):
         said.append(f"Taught by its model, it is {_difference(found)} than alone.")
@@ -184,7 +186,7 @@ def _robustness(results: Results) -> str:
         "more than without, pp",
         "lost under FGSM, pp",
     )
-    return markdown(head, rows, 2) if rows else ""
+    return markdown(head, rows, 2) if rows else _NOTHING
 
 
 def _cells(results: Results) -> Iterator[str]:

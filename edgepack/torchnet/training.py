@@ -106,7 +106,9 @@ def train(
     some = slice(None, None, max(1, count // count_samples(data.x_test)))
     return {
         "loss": mean_loss,
-        f"train_{name}": scorer.value(all_outputs(module, take(data.x_train, some)), take(data.y_train, some)),
+        f"train_{name}": scorer.value(
+            all_outputs(module, take(data.x_train, some)), take(data.y_train, some)
+        ),
         f"test_{name}": scorer.value(all_outputs(module, data.x_test), data.y_test),
     }
 
