@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgepack.scoring import Evaluation
     from edgepack.torchnet.checkpoint import Rebuild
     from edgepack.torchnet.objective import Loss, Objective
+    from edgepack.torchnet.trainings import Trainings
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Context:
             with these.
         lanes: float32 elements in a vector register of the recipe's targets, the widest of them; 1 if the method does not
             declare ``by_target``.
+        trainings: where :meth:`train` records what it did, for the report; None records nothing.
     """
 
     inputs: tuple[Input, ...]
@@ -82,6 +84,7 @@ class Context:
     loss_name: str | None = field(default=None, kw_only=True)
     source_outputs: "Sequence[np.ndarray] | None" = field(default=None, kw_only=True)
     lanes: int = 1
+    trainings: "Trainings | None" = field(default=None, kw_only=True)
 
     @property
     def evaluation(self) -> "Evaluation | None":
@@ -120,6 +123,8 @@ class Context:
     ) -> dict[str, float]:
         """Train ``module`` in place as :func:`edgepack.torchnet.training.train` does; zeros of pruned weights stay zero.
 
+        The training's seed and epochs are recorded for the report, which also warns if it diverged.
+
         An objective without a loss of its own gets the recipe's. Returns the last epoch's loss, and the metric on both
         splits as ``train_accuracy`` and ``test_accuracy``, named by the metric.
 
@@ -141,7 +146,15 @@ class Context:
             objective = replace(objective, loss=self.loss)
         kept = keeping_zeros(module, objective)
         scorer = Scorer(self.metric, self.base)
-        return train(module, self.data, spec, self.progress, objective=kept, scorer=scorer)
+        return train(
+            module,
+            self.data,
+            spec,
+            self.progress,
+            objective=kept,
+            scorer=scorer,
+            trainings=self.trainings,
+        )
 
     def path(self, value: str) -> Path:
         """Return the path of the file that the step refers to as ``value``.

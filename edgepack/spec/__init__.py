@@ -20,7 +20,7 @@ from edgepack.spec.base import (
 )
 from edgepack.spec.data import Data, Idx, Images, Preprocess, Text
 from edgepack.spec.document import JsonDocument, SchemaVersionError
-from edgepack.spec.figures import ModelFacts, ModelFigures
+from edgepack.spec.figures import ModelFacts, ModelFigures, TrainingRecord
 from edgepack.spec.model import DType, Input, Model, RecipeInput, Tensor, Train
 from edgepack.spec.robustness import Robustness
 from edgepack.spec.task import BuiltInLoss, BuiltInMetric, Metric, Score, Scored
@@ -58,6 +58,7 @@ __all__ = [
     "Tensor",
     "Text",
     "Train",
+    "TrainingRecord",
     "TwoNumbers",
     "Version",
 ]

@@ -117,7 +117,7 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
         metrics = method.apply(_dense(work.inputs["onnx"], work.scratch), out, work.spec.step, context)
         _store_sparse(out)
         facts = onnx_models.facts(out, context.evaluation)
-        figures = StepFigures.of_step(method.name, "onnx", metrics, facts)
+        figures = StepFigures.of_step(work.spec.step, "onnx", metrics, facts)
         return StageResult(figures, {"onnx": Output(out, "onnx", f"{method.name}.onnx")})
 
 
