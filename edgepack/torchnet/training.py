@@ -15,7 +15,7 @@ from edgepack.torchnet.layers import inference
 from edgepack.torchnet.losses import fitting
 from edgepack.torchnet.objective import Batch, Objective
 from edgepack.torchnet.training_state import Course, TrainingState
-from edgepack.torchnet.trainings import Trainings
+from edgepack.torchnet.trainings import SavedState, Trainings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +46,9 @@ def train(
     threads give equal weights; the caller's random state is preserved.
 
     If the loss or a weight becomes NaN or infinite, training ends with the weights of an epoch before; which one is said in
-    :class:`edgepack.torchnet.training_state.Course`, and that it did in ``trainings``.
+    :class:`edgepack.torchnet.training_state.Course`, and that it did in ``trainings``. A training whose process was killed
+    continues after the last epoch that ``trainings`` has kept, with the same result, if all that the objective keeps between
+    steps is known.
 
     Args:
         module: the module to train.
@@ -72,7 +74,7 @@ def train(
         _check_targets(module, data, scorer)
     with threads_for(module), torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
-        course = _Loop(module, data, spec, objective, progress).run()
+        course = _Loop(module, data, spec, objective, progress).run(trainings.begin())
     module.eval()
     trainings.records.append(
         TrainingRecord(
@@ -118,10 +120,15 @@ class _Loop:
         self._state = TrainingState(module, objective, self._optimizer)
         self._progress, self._told = progress, time.monotonic()
 
-    def run(self) -> Course:
-        """Train until the last epoch, or until a value becomes NaN or infinite."""
+    def run(self, saved: SavedState | None) -> Course:
+        """Train until the last epoch, or until a value becomes NaN or infinite; from the state on disk, if there is one."""
         epochs = self._spec.epochs
         course = Course(scheduled=self._objective.before_step is not None)
+        saved = saved if self._state.is_whole else None
+        start = "" if saved is None else self._state.digest(self._spec, self._data)
+        if saved is not None and (found := saved.load(start)) is not None:
+            self._resume(found, course)
+            self._tell(f"continued after epoch {course.finished}/{epochs}", course.finished / epochs)
         while course.finished < epochs and course.diverged is None:
             epoch = course.finished + 1
             try:
@@ -133,7 +140,31 @@ class _Loop:
                 self._tell(f"{course.diverged}: the weights after epoch {course.kept} are kept", None)
             else:
                 self._tell(f"epoch {epoch}/{epochs}, loss {course.loss:.4f}", epoch / epochs)
+            if saved is not None:
+                saved.save(start, lambda: self._whole_state(course))
         return course
+
+    def _whole_state(self, course: Course) -> dict[str, Any]:
+        """Everything that the next epoch depends on."""
+        import torch
+
+        return {
+            **self._state.copy(),
+            "course": course.to_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "random": torch.random.get_rng_state(),
+        }
+
+    def _resume(self, found: dict[str, Any], course: Course) -> None:
+        import torch
+
+        weights = {name: found[name] for name in ("tensors", "hooks")}
+        self._state.restore(weights)
+        course.resume(found["course"], weights)
+        self._optimizer.load_state_dict(found["optimizer"])
+        self._schedule.load_state_dict(found["schedule"])
+        torch.random.set_rng_state(found["random"])
 
     def _epoch(self, epoch: int) -> float:
         """Train for an epoch; returns the mean loss of its batches."""

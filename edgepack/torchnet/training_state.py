@@ -1,15 +1,20 @@
 """The state of a training between two epochs."""
 
 import copy
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgepack.data.splits import arrays_of
+from edgepack.spec import Train
 from edgepack.torchnet.objective import Objective
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
+
+    from edgepack.data import Splits
 
 Weights = dict[str, Any]
 """Copies of all values that are trained, and of what hooks keep."""
@@ -33,6 +38,11 @@ class TrainingState:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_infinite", frozenset(self._not_finite()))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all that an epoch changes, beside the optimizer's own state: an optimizer may keep anything."""
+        return self.objective.kept is not None and type(self.optimizer).__module__.startswith("torch.optim.")
+
     def copy(self) -> Weights:
         """Return copies of all values."""
         return {
@@ -48,11 +58,25 @@ class TrainingState:
             for name, tensor in self._tensors().items():
                 tensor.copy_(weights["tensors"][name])
         for each, kept in zip(self.objective.kept or (), weights["hooks"], strict=True):
-            each.load_state_dict(kept)
+            each.load_state_dict(copy.deepcopy(kept))
 
     def broken(self) -> str | None:
         """The name of a value that has become NaN or infinite, if there is one."""
         return next((name for name in self._not_finite() if name not in self._infinite), None)
+
+    def digest(self, spec: Train, data: "Splits") -> str:
+        """The sha256 of what a training starts from: values, settings, training samples."""
+        import numpy as np
+        import torch
+
+        found = hashlib.sha256(spec.model_dump_json().encode())
+        for name, tensor in sorted(self._tensors().items()):
+            found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+        for array in (*arrays_of(data.x_train), *arrays_of(data.y_train)):
+            found.update(f"{array.dtype} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).view(np.uint8))
+        return found.hexdigest()
 
     def _not_finite(self) -> "Iterator[str]":
         import torch
@@ -101,6 +125,15 @@ class Course:
         self.finished, self.loss = self.finished + 1, loss
         if self.kept == 0 or self.scheduled or loss <= self.kept_loss:
             self.kept, self.kept_loss, self.weights = self.finished, loss, state.copy()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values; without the weights if they are those of the last epoch."""
+        return {**vars(self), "weights": None if self.kept == self.finished else self.weights}
+
+    def resume(self, values: dict[str, Any], weights: Weights) -> None:
+        """Take over the values of another course; ``weights`` are those of its last epoch."""
+        vars(self).update(values)
+        self.weights = self.weights or weights
 
     def end(self, diverged: str) -> Weights:
         """Note that the training diverged; returns the weights to go back to. There must be an epoch with finite values."""

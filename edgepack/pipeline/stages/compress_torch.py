@@ -105,7 +105,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         start = torch_models.restore_module(spec.source, base, work.inputs["checkpoint"], builders)
         named = method.files(spec.step)
         sources = (spec.source, *(file.value for file in named if file.kind == "callable"))
-        trainings = Trainings()
+        trainings = Trainings(work.unfinished)
         context = Context(
             spec.inputs,
             samples(spec.data, base, spec.inputs),

@@ -63,7 +63,7 @@ class TrainStage(ModelStage[TrainSpec, SourceFigures]):
         torch.manual_seed(spec.train.seed)
         module = build_source(spec.source, base)
         objective, scorer = Objective(loss=loss_of(spec.loss, base)), Scorer(spec.metric, base)
-        trainings = Trainings()
+        trainings = Trainings(work.unfinished)
         training = train(
             module,
             data,
