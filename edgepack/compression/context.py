@@ -31,6 +31,7 @@ class StepFile:
         suffixes: allowed suffixes of a file name; empty allows any.
         arguments: parameters that a callable is called with.
         builds: whether the step's result is a module that this callable builds, so that restoring it needs the callable.
+        sha256: the sum that the file must have, if the step gives one under ``sha256`` beside ``option``.
     """
 
     option: tuple[str | int, ...]
@@ -39,6 +40,7 @@ class StepFile:
     suffixes: tuple[str, ...] = ()
     arguments: int = 0
     builds: bool = False
+    sha256: str | None = None
 
     @property
     def role(self) -> str:

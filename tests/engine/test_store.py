@@ -152,7 +152,7 @@ class Killed(BaseException):
 
 def unfinished(store, key, *, fresh=False):
     """What a stage finds of an earlier run that was killed; it is killed as well."""
-    with pytest.raises(Killed), store.unfinished(key, fresh=fresh) as folder:  # noqa: PT012 - a block
+    with pytest.raises(Killed), store.unfinished(key, fresh=fresh) as folder:
         found = sorted(path.name for path in folder.iterdir())
         (folder / "half").write_text("done")
         raise Killed

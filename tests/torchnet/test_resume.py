@@ -85,7 +85,7 @@ def saved(module, path):
 
 
 OBJECTIVES = {
-    "adam": lambda: Objective(),
+    "adam": Objective,
     "momentum": lambda: Objective(
         optimizer=lambda module, spec: torch.optim.SGD(module.parameters(), lr=spec.lr, momentum=0.9)
     ),
@@ -101,9 +101,7 @@ def test_it_gives_the_bytes_of_a_training_that_was_not_killed(tmp_path, name):
 
     def work(progress, trainings):
         module = net()
-        found = train(
-            module, splits(), spec, progress, objective=OBJECTIVES[name](), trainings=trainings
-        )
+        found = train(module, splits(), spec, progress, objective=OBJECTIVES[name](), trainings=trainings)
         return saved(module, tmp_path / "trained.safetensors"), found, trainings.records
 
     wanted = work(lambda _text, _share: None, Trainings())
@@ -214,7 +212,7 @@ def start_over(folder, **changes):
     spec = Train(epochs=4, lr=0.01, batch_size=32)
     (folder / "training-1.pt").unlink(missing_ok=True)
 
-    def work(progress, trainings, module=None, data=None, spec=spec, objective=None):
+    def work(progress, trainings, *, module=None, data=None, spec=spec, objective=None):
         return train(
             module or net(), data or splits(), spec, progress, objective=objective, trainings=trainings
         )
