@@ -71,6 +71,8 @@ class Context:
             with these.
         lanes: float32 elements in a vector register of the recipe's targets, the widest of them; 1 if the method does not
             declare ``by_target``.
+        trust: whether pickled objects in weights files may be loaded.
+        notes: what was done to load modules, for the report.
         trainings: where :meth:`train` records what it did, for the report; None records nothing.
     """
 
@@ -86,6 +88,8 @@ class Context:
     loss_name: str | None = field(default=None, kw_only=True)
     source_outputs: "Sequence[np.ndarray] | None" = field(default=None, kw_only=True)
     lanes: int = 1
+    trust: bool = field(default=False, kw_only=True)
+    notes: list[str] = field(default_factory=list, kw_only=True)
     trainings: "Trainings | None" = field(default=None, kw_only=True)
 
     @property
@@ -193,14 +197,17 @@ class Context:
 
         Raises:
             EdgepackError: one of them is not in ``Method.files``.
-            InputError: as for ``model.source`` and ``model.weights`` of a recipe.
+            InputError, TrustError: as for ``model.source`` and ``model.weights`` of a recipe.
         """
         from edgepack.torchnet.source import load_source
 
         self._require_declared(source, "callable")
         if weights is not None:
             self._require_declared(weights, "file")
-        return load_source(Model(source=source, weights=weights), self.base, self.rebuilders).module
+        model = Model(source=source, weights=weights)
+        loaded = load_source(model, self.base, self.rebuilders, trust=self.trust)
+        self.notes.extend(loaded.notes)
+        return loaded.module
 
     def _require_declared(self, value: str, kind: str) -> None:
         if not any(file.value == value and file.kind == kind for file in self.files):

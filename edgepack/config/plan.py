@@ -48,6 +48,8 @@ class Plan:
     devices: Devices
     lanes: int = 1
     """Widest vector register of the recipe's targets, also of those left out by :meth:`only`, in float32 elements."""
+    trust: bool = False
+    """Whether pickled objects in weights files may be loaded, which runs the code that they name."""
 
     @property
     def base(self) -> Path:
@@ -128,13 +130,16 @@ def require_recipe(path: Path) -> None:
         raise InputError(f"the file is not a recipe: {found[0]}", where=str(path), next=found[1])
 
 
-def make_plan(path: Path, *, only: Sequence[str] = (), running: Running = no_boards) -> Plan:
+def make_plan(
+    path: Path, *, only: Sequence[str] = (), running: Running = no_boards, trust: bool = False
+) -> Plan:
     """The plan of a recipe.
 
     Args:
         path: the recipe.
         only: target names to keep; empty keeps all.
         running: as in :func:`examine`.
+        trust: as in :class:`Plan`.
 
     Raises:
         ConfigError: with every problem in the recipe.
@@ -146,4 +151,4 @@ def make_plan(path: Path, *, only: Sequence[str] = (), running: Running = no_boa
         raise ConfigError(
             list(examined.problems), next=f"correct them, then: edgepack check {quote(str(path))}"
         )
-    return examined.plan.only(only)
+    return replace(examined.plan.only(only), trust=trust)

@@ -20,11 +20,12 @@ class MadeFigures(ModelFacts):
 
     seeds: dict[str, int] = Field(default_factory=dict, description="Seeds, by the option that gives them.")
     trainings: tuple[TrainingRecord, ...] = ()
+    notes: tuple[str, ...] = Field(default=(), description="What was done to weights to load them.")
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Of trainings that diverged."""
-        return tuple(each.warning for each in self.trainings if each.warning is not None)
+        """The notes, and what became of trainings that diverged."""
+        return (*self.notes, *(each.warning for each in self.trainings if each.warning is not None))
 
 
 class SourceFigures(MadeFigures):
@@ -36,7 +37,6 @@ class SourceFigures(MadeFigures):
         default=(), description="Methods whose changes are stored in its weights file."
     )
     training: dict[str, float] | None = Field(default=None, description="Loss and accuracies of training.")
-    notes: tuple[str, ...] = Field(default=(), description="What was done to its weights to load them.")
 
 
 class StepFigures(MadeFigures):
@@ -52,7 +52,9 @@ class StepFigures(MadeFigures):
         level: Literal["torch", "onnx"],
         metrics: Mapping[str, Any],
         facts: ModelFacts,
+        *,
         trainings: Sequence[TrainingRecord] = (),
+        notes: Sequence[str] = (),
     ) -> Self:
         """Figures after a step, and the metrics that its method returned.
 
@@ -74,6 +76,7 @@ class StepFigures(MadeFigures):
             metrics=plain,
             seeds=seeds_of(step),
             trainings=tuple(trainings),
+            notes=tuple(dict.fromkeys(notes)),
             **facts.model_dump(),
         )
 

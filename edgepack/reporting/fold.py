@@ -124,7 +124,7 @@ class _Fold:
         if not self._source_known:
             self._builder.add_compression(_row(SOURCE, found))
             self._source_known = True
-            self._notes = (*found.notes, *found.warnings)
+            self._notes = found.warnings
         self._torch_score[candidate] = found.score if found.level == "torch" else None
 
     def add_step(self, event: StageEnded, candidate: str) -> None:

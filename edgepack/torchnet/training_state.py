@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from edgepack.data import Splits
 
-Weights = dict[str, Any]
+Values = dict[str, Any]
 """Copies of all values that are trained, and of what hooks keep."""
 
 
@@ -43,14 +43,14 @@ class TrainingState:
         """Whether it is all that an epoch changes, beside the optimizer's own state: an optimizer may keep anything."""
         return self.objective.kept is not None and type(self.optimizer).__module__.startswith("torch.optim.")
 
-    def copy(self) -> Weights:
+    def copy(self) -> Values:
         """Return copies of all values."""
         return {
             "tensors": {name: tensor.detach().clone() for name, tensor in self._tensors().items()},
             "hooks": [copy.deepcopy(each.state_dict()) for each in self.objective.kept or ()],
         }
 
-    def restore(self, weights: Weights) -> None:
+    def restore(self, weights: Values) -> None:
         """Set all values to those of a copy."""
         import torch
 
@@ -117,7 +117,7 @@ class Course:
     loss: float = 0.0
     kept: int = 0
     kept_loss: float = 0.0
-    weights: Weights | None = None
+    weights: Values | None = None
     diverged: str | None = None
 
     def add(self, loss: float, state: TrainingState) -> None:
@@ -130,12 +130,12 @@ class Course:
         """All values; without the weights if they are those of the last epoch."""
         return {**vars(self), "weights": None if self.kept == self.finished else self.weights}
 
-    def resume(self, values: dict[str, Any], weights: Weights) -> None:
+    def resume(self, values: dict[str, Any], weights: Values) -> None:
         """Take over the values of another course; ``weights`` are those of its last epoch."""
         vars(self).update(values)
         self.weights = self.weights or weights
 
-    def end(self, diverged: str) -> Weights:
+    def end(self, diverged: str) -> Values:
         """Note that the training diverged; returns the weights to go back to. There must be an epoch with finite values."""
         if self.weights is None:
             raise ValueError("no epoch has ended with finite values")

@@ -119,6 +119,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
             source_outputs=source_outputs(work.inputs),
             lanes=spec.lanes or 1,
             trainings=trainings,
+            trust=work.resources.trust,
         )
         if "teacher" in work.inputs:
             context = replace(
@@ -134,5 +135,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
             changes = (*changes, Change(method.name, result.change, found))
         files = torch_models.save_module(result.module, work.scratch, method.name, changes)
         facts = torch_models.facts(result.module, spec.inputs, context.evaluation, files)
-        figures = StepFigures.of_step(spec.step, "torch", result.metrics, facts, trainings.records)
+        figures = StepFigures.of_step(
+            spec.step, "torch", result.metrics, facts, trainings=trainings.records, notes=context.notes
+        )
         return StageResult(figures, files)

@@ -71,7 +71,8 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
         from edgepack.torchnet.source import load_source
 
         model, base = work.spec.model, work.resources.base
-        found = load_source(model, base, torch_models.rebuilders(base, (model.source or "",)))
+        rebuilders = torch_models.rebuilders(base, (model.source or "",))
+        found = load_source(model, base, rebuilders, trust=work.resources.trust)
         files = torch_models.save_module(found.module, work.scratch, "loaded", found.changes)
         data = samples(work.spec.data, base, model.fed)
         scored, more = torch_models.evaluate_source(
