@@ -47,8 +47,7 @@ def init(
 def check(recipe: Path | str) -> list[Problem]:
     """Return all problems in a recipe, each with its line and column; empty if the recipe is valid.
 
-    Raises:
-        IntegrityError: a file has another sha256 than the recipe says.
+    Raises IntegrityError if a file has another sha256 than the recipe says.
     """
     from edgepack.config.plan import examine
 
@@ -63,8 +62,7 @@ def examine(path: Path | str, *, trust: bool = False) -> "Examined":
 
     Raises:
         ConfigError: the recipe has problems.
-        InputError: a torch source cannot be loaded or exported.
-        TrustError: its weights file contains pickled objects.
+        InputError, TrustError: a torch source cannot be loaded or exported.
     """
     if Path(path).suffix in {".yaml", ".yml"}:
         from edgepack.pipeline.examining import examine_plan
@@ -157,8 +155,7 @@ def sensitivity(
     """Change one layer of a recipe's original model at a time, and compare the outputs for ``samples`` training samples.
 
     ``probes`` are of ``weights``, ``activations``, ``prune`` and ``rank``, all if empty; ``out`` is an .html or .md file for
-    plots and tables. The result is cached: ``fresh`` may be ``sensitivity``, ``load``, ``train`` or ``all``. ``trust`` is as in
-    :func:`run`.
+    plots and tables. The result is cached: ``fresh`` may be ``sensitivity``, ``load``, ``train`` or ``all``.
 
     Raises ConfigError if the recipe has problems, InputError if the model does not run, UsageError for ``samples`` < 1 or
     an ``out`` that is neither, or cannot be written.
@@ -182,7 +179,6 @@ def tune(
     """Tune the kernels on each target's board; resumes the previous tuning run.
 
     ``trials`` and ``minutes`` replace the recipe's budget. Later builds for the same target use the records.
-    ``trust`` is as in :func:`run`.
 
     Raises:
         UsageError: a budget is not greater than 0, there is no budget, or no target has a device.

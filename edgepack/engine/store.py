@@ -56,6 +56,13 @@ def _abandoned(folder: Path) -> bool:
         return False
 
 
+def _remove_old(root: Path, key: str) -> None:
+    """Remove the folders of other keys that have not changed for weeks and are not in use."""
+    for left in root.iterdir():
+        if left.name != key and time.time() - left.stat().st_mtime > _KEPT_SECONDS and _abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class StageRecord(Generic[F]):
     """The result of a stage, with figures of the stage's own type."""
@@ -168,34 +175,29 @@ class Store:
         None if another process is in the same stage. ``fresh`` empties the folder. Those that were left for weeks are removed.
         """
         root = self.root / "unfinished"
-        folder = root / key
+        root.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            root.mkdir(parents=True, exist_ok=True)
             with _lock(root):
-                for left in root.iterdir():
-                    if (
-                        left != folder
-                        and time.time() - left.stat().st_mtime > _KEPT_SECONDS
-                        and _abandoned(left)
-                    ):
-                        shutil.rmtree(left, ignore_errors=True)
-                folder.mkdir(exist_ok=True)
+                _remove_old(root, key)
+                (root / key).mkdir(exist_ok=True)
                 try:
-                    stack.enter_context(_lock(folder, wait=False))
+                    stack.enter_context(_lock(root / key, wait=False))
+                    in_use = False
                 except BlockingIOError:
-                    folder = None
-            if folder is not None and fresh:
-                for file in folder.iterdir():
-                    file.unlink()
+                    in_use = True
+            if in_use:
+                yield None
+                return
+            for file in (root / key).iterdir() if fresh else ():
+                file.unlink()
             try:
-                yield folder
+                yield root / key
             except BaseException:
-                if folder is not None:
-                    with suppress(OSError):  # there is something to keep
-                        folder.rmdir()
+                with _lock(root), suppress(OSError):  # there is something to keep
+                    (root / key).rmdir()
                 raise
-            if folder is not None:
-                shutil.rmtree(folder)
+            with _lock(root):
+                shutil.rmtree(root / key)
 
     def has_unfinished(self, key: str) -> bool:
         """Whether the stage with this key was interrupted after it had done something that it can continue from."""

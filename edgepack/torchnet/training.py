@@ -14,7 +14,7 @@ from edgepack.spec import Metric, Train, TrainingRecord
 from edgepack.torchnet.layers import inference
 from edgepack.torchnet.losses import fitting
 from edgepack.torchnet.objective import Batch, Objective
-from edgepack.torchnet.training_state import Course, TrainingState
+from edgepack.torchnet.training_state import EpochsSoFar, TrainingState
 from edgepack.torchnet.trainings import SavedState, Trainings
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def train(
     threads give equal weights; the caller's random state is preserved.
 
     If the loss or a weight becomes NaN or infinite, training ends with the weights of an epoch before; which one is said in
-    :class:`edgepack.torchnet.training_state.Course`, and that it did in ``trainings``. A training whose process was killed
+    :class:`edgepack.torchnet.training_state.EpochsSoFar`, and that it did in ``trainings``. A training whose process was killed
     continues after the last epoch that ``trainings`` has kept, with the same result, if all that the objective keeps between
     steps is known.
 
@@ -120,10 +120,10 @@ class _Loop:
         self._state = TrainingState(module, objective, self._optimizer)
         self._progress, self._told = progress, time.monotonic()
 
-    def run(self, saved: SavedState | None) -> Course:
+    def run(self, saved: SavedState | None) -> EpochsSoFar:
         """Train until the last epoch, or until a value becomes NaN or infinite; from the state on disk, if there is one."""
         epochs = self._spec.epochs
-        course = Course(scheduled=self._objective.before_step is not None)
+        course = EpochsSoFar(scheduled=self._objective.before_step is not None)
         saved = saved if self._state.is_whole else None
         start = "" if saved is None else self._state.digest(self._spec, self._data)
         if saved is not None and (found := saved.load(start)) is not None:
@@ -144,7 +144,7 @@ class _Loop:
                 saved.save(start, lambda: self._whole_state(course))
         return course
 
-    def _whole_state(self, course: Course) -> dict[str, Any]:
+    def _whole_state(self, course: EpochsSoFar) -> dict[str, Any]:
         """Everything that the next epoch depends on."""
         import torch
 
@@ -156,7 +156,7 @@ class _Loop:
             "random": torch.random.get_rng_state(),
         }
 
-    def _resume(self, found: dict[str, Any], course: Course) -> None:
+    def _resume(self, found: dict[str, Any], course: EpochsSoFar) -> None:
         import torch
 
         weights = {name: found[name] for name in ("tensors", "hooks")}

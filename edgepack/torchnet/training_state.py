@@ -75,7 +75,7 @@ class TrainingState:
             found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
         for array in (*arrays_of(data.x_train), *arrays_of(data.y_train)):
             found.update(f"{array.dtype} {array.shape}".encode())
-            found.update(np.ascontiguousarray(array).view(np.uint8))
+            found.update(np.ascontiguousarray(array).tobytes())
         return found.hexdigest()
 
     def _not_finite(self) -> "Iterator[str]":
@@ -95,7 +95,7 @@ class TrainingState:
 
 
 @dataclass
-class Course:
+class EpochsSoFar:
     """How far a training has come.
 
     If it diverges, the weights after the epoch with the lowest mean loss are kept: a figure of the training split, so that
