@@ -85,7 +85,13 @@ def encode_weights(
     Raises:
         InputError: no weight becomes smaller, a ``skip`` name is unknown, or training fails.
     """
-    from edgepack.torchnet.encodable import dense_bytes, encodable_weights, encode, without_quantizers
+    from edgepack.torchnet.encodable import (
+        dense_bytes,
+        encodable_weights,
+        encode,
+        stored_bytes,
+        without_quantizers,
+    )
 
     changed = copy.deepcopy(module).eval()
     weights, kept = encodable_weights(changed)
@@ -118,7 +124,7 @@ def encode_weights(
             without_quantizers(changed, weight.places)
         encode(changed, weight.places, chosen.forms, *chosen.stored)
         records.append({**chosen.record, "places": [list(place) for place in weight.places]})
-        sizes[weight.name] = [dense_bytes(value), sum(form.stored_bytes for form in chosen.forms)]
+        sizes[weight.name] = [dense_bytes(value), stored_bytes(chosen.forms, *chosen.stored)]
         zeros = [zeros[0] + _zeros(value), zeros[1] + _zeros(weight.of(changed))]
         context.progress(f"weight {number + 1}/{len(weights)}", (number + 1) / len(weights))
     if not records:
@@ -195,9 +201,9 @@ def _rounded(
 
 
 def _smaller(encoded: Encoded, weight: "torch.Tensor") -> Encoded | str:
-    from edgepack.torchnet.encodable import dense_bytes
+    from edgepack.torchnet.encodable import dense_bytes, stored_bytes
 
-    before, after = dense_bytes(weight), sum(form.stored_bytes for form in encoded.forms)
+    before, after = dense_bytes(weight), stored_bytes(encoded.forms, *encoded.stored)
     return encoded if after + _UNPACKING < before else f"it would take {after} bytes in place of {before}"
 
 
