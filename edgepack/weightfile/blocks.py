@@ -119,7 +119,7 @@ def _choose(counts: "Sequence[Sequence[np.ndarray]]") -> list[list[Table | None]
             bits = table.bits(own) + around
             if bits < least:
                 least, best = bits, table
-        if len(tables) < MOST_TABLES and fewest_bits(own) + around < least:
+        if size and len(tables) < MOST_TABLES and fewest_bits(own) + around < least:
             fresh = table_for(own)
             bits = fresh.bits(own) + around + 8 * len(fresh.written)
             if bits < least:

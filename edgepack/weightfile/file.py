@@ -36,10 +36,9 @@ _IDENTITY = struct.Struct("<I I Q")
 
 
 @dataclass(frozen=True)
-class NamedTensor:
-    """A tensor to write: its name (of the ONNX model's initializer, or empty), TVM's name of its type, its elements."""
+class RawTensor:
+    """A tensor to write: TVM's name of its type, and its elements."""
 
-    name: str
     dtype: str
     elements: "np.ndarray"
 
@@ -64,12 +63,12 @@ class PackedWeights:
             IntegrityError: They are damaged; ``where`` is named.
         """
         decoded: dict[int, bytes] = {}
-        for tensor in self.tensors:
+        for number, tensor in enumerate(self.tensors):
             if tensor.block not in decoded:
                 try:
                     decoded[tensor.block] = self._decoded(self.index.blocks[tensor.block])
                 except ValueError as error:
-                    raise _damaged(where, f"{tensor.name or 'a weight'}: {error}") from error
+                    raise _damaged(where, f"weight {number}: {error}") from error
             yield decoded[tensor.block][tensor.place : tensor.place + tensor.raw_bytes]
 
     def write(self, path: Path) -> None:
@@ -90,11 +89,11 @@ def weights_path(library: Path) -> Path:
     return library.with_name(library.name + WEIGHTS_SUFFIX)
 
 
-def pack_weights(tensors: Sequence[NamedTensor]) -> PackedWeights:
+def pack_weights(tensors: Sequence[RawTensor]) -> PackedWeights:
     """Make a weights file: small tensors share blocks, and each block is stored in the way that makes it smallest.
 
     Raises:
-        EdgepackError: A tensor has a type, a name or a number of axes that the file cannot hold.
+        EdgepackError: A tensor has a type or a number of axes that the file cannot hold.
     """
     import numpy as np
 
@@ -110,7 +109,7 @@ def pack_weights(tensors: Sequence[NamedTensor]) -> PackedWeights:
     ]
     homes = {number: block for block, each in enumerate(groups) for number in each}
     named = [
-        TensorHead(tensor.name, tensor.dtype, tensor.elements.shape, homes[number])
+        TensorHead(tensor.dtype, tensor.elements.shape, homes[number])
         for number, tensor in enumerate(tensors)
     ]
     index = write_index(coded.tables, heads, named)

@@ -13,7 +13,6 @@ MOST_TABLES = 1024
 _ALIGNMENT = 64
 _MAPPABLE = 4096  # bytes of a block from which it is aligned if it is not coded
 _MOST_AXES = 16
-_LONGEST_NAME = 4096
 _CODED = 8  # in the byte with the size of a block's elements
 _KINDS = {"int": 0, "uint": 1, "float": 2, "bfloat": 4}  # DLPack's type codes
 _BOOL = 6
@@ -27,7 +26,6 @@ class StoredTensor:
     ``stored_bytes`` is its share of what the block takes in the file, ``raw_bytes`` the size of its elements.
     """
 
-    name: str
     dtype: str
     shape: tuple[int, ...]
     block: int
@@ -74,7 +72,6 @@ class BlockHead:
 class TensorHead:
     """A tensor as the index has it, with the number of its block."""
 
-    name: str
     dtype: str
     shape: tuple[int, ...]
     block: int
@@ -98,17 +95,13 @@ def write_index(tables: Sequence[Table], blocks: Sequence[BlockHead], tensors: S
     """Write an index; :func:`read_index` reads it.
 
     Raises:
-        EdgepackError: A tensor has a type, a name or a number of axes that the file cannot hold.
+        EdgepackError: A tensor has a type or a number of axes that the file cannot hold.
     """
     parts = [varint(len(tables)), *(table.written for table in tables), varint(len(blocks))]
     for block in blocks:
         head = (block.width.bit_length() - 1) | (_CODED if block.coded else 0)
         parts += [bytes([head]), varint(block.stored_bytes), block.crc32.to_bytes(4, "little")]
-    before = b""
-    for tensor in tensors:
-        parts.append(_entry(tensor, before))
-        before = tensor.name.encode()
-    return b"".join(parts)
+    return b"".join((*parts, *map(_entry, tensors)))
 
 
 def read_index(index: bytes, count: int, begin: int, end: int) -> Index:
@@ -122,11 +115,7 @@ def read_index(index: bytes, count: int, begin: int, end: int) -> Index:
     if len(tables) > MOST_TABLES:
         raise ValueError("it has too many tables")
     heads = [_read_block(cursor) for _ in range(_count(cursor, cursor.varint()))]
-    tensors: list[TensorHead] = []
-    before = b""
-    for _ in range(_count(cursor, count)):
-        before, tensor = _read_entry(cursor, before)
-        tensors.append(tensor)
+    tensors = [_read_entry(cursor) for _ in range(_count(cursor, count))]
     if cursor.at != len(index):
         raise ValueError("its index is longer than its entries")
     sizes, places = [0] * len(heads), []
@@ -152,7 +141,7 @@ def read_index(index: bytes, count: int, begin: int, end: int) -> Index:
 def _stored(tensor: TensorHead, block: StoredBlock, place: int) -> StoredTensor:
     raw = math.prod(tensor.shape) * block.width
     first, last = (at * block.stored_bytes // max(1, block.raw_bytes) for at in (place, place + raw))
-    return StoredTensor(tensor.name, tensor.dtype, tensor.shape, tensor.block, place, last - first, raw)
+    return StoredTensor(tensor.dtype, tensor.shape, tensor.block, place, last - first, raw)
 
 
 def _count(cursor: Cursor, count: int) -> int:
@@ -169,34 +158,22 @@ def _read_block(cursor: Cursor) -> BlockHead:
     return BlockHead(bool(head & _CODED), 1 << head % _CODED, cursor.varint(), cursor.number(4))
 
 
-def _entry(tensor: TensorHead, before: bytes) -> bytes:
-    name, rank = tensor.name.encode(), len(tensor.shape)
-    if len(name) > _LONGEST_NAME or rank > _MOST_AXES:
+def _entry(tensor: TensorHead) -> bytes:
+    rank = len(tensor.shape)
+    if rank > _MOST_AXES:
         raise EdgepackError(
-            f"the weights file cannot hold {tensor.name[:80]!r}",
-            why=f"it has {rank} axes and a name of {len(name)} bytes; {_MOST_AXES} and {_LONGEST_NAME} are the most",
-            next="give the initializer a shorter name",
+            f"the weights file cannot hold a constant with {rank} axes",
+            why=f"{_MOST_AXES} are the most",
+            next="report this",
         )
-    shared = next(
-        (at for at, (old, new) in enumerate(zip(before, name, strict=False)) if old != new),
-        min(len(before), len(name)),
-    )
-    numbers = b"".join(map(varint, (*tensor.shape, tensor.block)))
-    head = varint(shared) + varint(len(name) - shared) + name[shared:]
-    return head + bytes([_code(tensor.dtype), rank]) + numbers
+    return bytes([_code(tensor.dtype), rank]) + b"".join(map(varint, (*tensor.shape, tensor.block)))
 
 
-def _read_entry(cursor: Cursor, before: bytes) -> tuple[bytes, TensorHead]:
-    """Read an entry; return its name, on which the next one's is based, and the tensor."""
-    shared, length = cursor.varint(), cursor.varint()
-    if shared > len(before) or shared + length > _LONGEST_NAME:
-        raise ValueError("an entry of its index is not valid")
-    name = before[:shared] + cursor.take(length)
+def _read_entry(cursor: Cursor) -> TensorHead:
     dtype, rank = _dtype(cursor.byte()), cursor.byte()
     if rank > _MOST_AXES:
         raise ValueError("an entry of its index is not valid")
-    shape = tuple(cursor.varint() for _ in range(rank))
-    return name, TensorHead(name.decode(), dtype, shape, cursor.varint())
+    return TensorHead(dtype, tuple(cursor.varint() for _ in range(rank)), cursor.varint())
 
 
 def _code(dtype: str) -> int:

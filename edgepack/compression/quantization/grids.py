@@ -116,18 +116,22 @@ def _grid(smallest: "np.ndarray", largest: "np.ndarray", bits: int, low: int, hi
     return Grid(bits, low, high, scale, zero, None)
 
 
-def _positive(scale: "np.ndarray") -> "np.ndarray":
-    """Return scales as float32 with few significant bits, rounded up, so that ranges still contain the values.
-
-    Those of groups of zeros, and of numbers too small for float32, are 1; the largest ones are rounded down.
-    """
+def short_scales(scale: "np.ndarray") -> "np.ndarray":
+    """Return scales, float32, with few significant bits, the nearest ones; the largest are rounded down."""
     import numpy as np
 
     share, exponent = np.frexp(scale)  # share in [0.5, 1)
-    steps = np.minimum(
-        np.ceil(np.ldexp(share, _SCALE_BITS)), np.where(exponent < _TOP, np.inf, (1 << _SCALE_BITS) - 1)
-    )
-    narrow = np.ldexp(steps, exponent - _SCALE_BITS).astype(np.float32)
+    top = np.where(exponent < _TOP, np.inf, (1 << _SCALE_BITS) - 1)
+    steps = np.minimum(np.rint(np.ldexp(share, _SCALE_BITS)), top)
+    found: np.ndarray = np.ldexp(steps, exponent - _SCALE_BITS).astype(np.float32)
+    return found
+
+
+def _positive(scale: "np.ndarray") -> "np.ndarray":
+    """Return short scales; those of groups of zeros, and of numbers too small for float32, are 1."""
+    import numpy as np
+
+    narrow = short_scales(scale)
     return np.where(narrow > np.finfo(np.float32).tiny, narrow, np.float32(1))
 
 

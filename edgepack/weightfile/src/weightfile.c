@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { HEADER = 44, ALIGNMENT = 64, MAPPABLE = 4096, VERSION = 2, LARGEST_NAME = 4096, MOST_TABLES = 1024 };
+enum { HEADER = 44, ALIGNMENT = 64, MAPPABLE = 4096, VERSION = 2, MOST_TABLES = 1024 };
 enum { CODED = 8, LARGEST_WIDTH = 3, BOOLEAN = 6 };
 static const char MAGIC[] = "EDGEPKWT";
 
@@ -109,16 +109,12 @@ static bool take_type(struct cursor *index, struct weight *weight)
     return weight->code <= 2 || weight->code == 4 || type == BOOLEAN; /* int, uint, float; bfloat */
 }
 
-/* Reads one entry of the index. `*name` is the length of the name before, which its own may begin with. */
-static bool take_weight(struct cursor *index, struct weightfile *file, uint64_t *name, struct weight *weight)
+/* Reads one entry of the index. */
+static bool take_weight(struct cursor *index, struct weightfile *file, struct weight *weight)
 {
-    uint64_t shared, length, rank, bytes;
-    const uint8_t *unused;
-    if (!take_varint(index, &shared) || !take_varint(index, &length) || shared > *name || length > LARGEST_NAME ||
-        shared + length > LARGEST_NAME || !take(index, length, &unused) || !take_type(index, weight) ||
-        !take_number(index, 1, &rank) || rank > WEIGHT_RANK)
+    uint64_t rank, bytes;
+    if (!take_type(index, weight) || !take_number(index, 1, &rank) || rank > WEIGHT_RANK)
         return false;
-    *name = shared + length;
     weight->rank = (int)rank;
     bytes = weight->bits / 8;
     for (int axis = 0; axis < weight->rank; axis++) {
@@ -156,7 +152,7 @@ static bool read_index(struct weightfile *file, const uint8_t *bytes, uint64_t l
                        uint64_t raw_bytes, char *problem)
 {
     struct cursor index = {bytes, bytes + length};
-    uint64_t name = 0, total = 0;
+    uint64_t total = 0;
     if (!take_tables(&index, &file->tables))
         return refuse(problem, "its tables of frequencies are not valid");
     if (!take_blocks(&index, file))
@@ -167,7 +163,7 @@ static bool read_index(struct weightfile *file, const uint8_t *bytes, uint64_t l
     if (file->weights == NULL)
         return refuse(problem, "out of memory: its index has %u entries", file->count);
     for (uint32_t i = 0; i < file->count; i++) {
-        if (!take_weight(&index, file, &name, &file->weights[i]))
+        if (!take_weight(&index, file, &file->weights[i]))
             return refuse(problem, "entry %u of its index is not valid", i);
         if (__builtin_add_overflow(total, file->weights[i].raw_bytes, &total) || total > raw_bytes)
             return refuse(problem, "its weights are larger than its header says");
