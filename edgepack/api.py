@@ -4,11 +4,12 @@ All functions raise the errors in :mod:`edgepack.errors` and print nothing. They
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgepack.engine.events import Listener, ignore
-from edgepack.errors import Problem, UsageError
+from edgepack.errors import Problem
 
 if TYPE_CHECKING:
     from edgepack.bundle.manifest import Manifest
@@ -44,25 +45,29 @@ def init(
 
 
 def check(recipe: Path | str) -> list[Problem]:
-    """Return all problems in a recipe, each with its line and column; empty if the recipe is valid."""
+    """Return all problems in a recipe, each with its line and column; empty if the recipe is valid.
+
+    Raises IntegrityError if a file has another sha256 than the recipe says.
+    """
     from edgepack.config.plan import examine
 
     return list(examine(Path(recipe), running=_running_boards).problems)
 
 
-def examine(path: Path | str) -> "Examined":
+def examine(path: Path | str, *, trust: bool = False) -> "Examined":
     """Report everything in a model that cannot be lowered, without building anything.
 
     Takes an .onnx file or a recipe. A recipe's model is examined before compression; a torch source is exported first.
+    ``trust`` is as in :func:`run`.
 
     Raises:
         ConfigError: the recipe has problems.
-        InputError: a torch source cannot be loaded or exported.
+        InputError, TrustError: a torch source cannot be loaded or exported.
     """
     if Path(path).suffix in {".yaml", ".yml"}:
         from edgepack.pipeline.examining import examine_plan
 
-        return examine_plan(_make_plan(path))
+        return examine_plan(_make_plan(path, trust=trust))
     from edgepack.lower.deep import examine as examine_onnx
 
     return examine_onnx(Path(path))
@@ -98,6 +103,7 @@ def run(
     listener: Listener = ignore,
     strategy: "Strategy | None" = None,
     offline: bool = False,
+    trust: bool = False,
 ) -> "Report":
     """Run the full pipeline: compress, tune, compile, package, deploy, benchmark, report.
 
@@ -111,25 +117,29 @@ def run(
         listener: called with the events in :mod:`edgepack.engine.events` and :mod:`edgepack.pipeline.trace`.
         strategy: proposes the candidates; by default the original model and the recipe's release.
         offline: do not ask the boards first whether they can be reached.
+        trust: load pickled objects in weights files of the recipe, which runs the code that they name.
 
     Raises:
         ConfigError: the recipe has problems; no stage was run.
+        IntegrityError: a file has another sha256 than the recipe says; no stage was run.
         UnreachableError, TrustError: a board cannot be used; no stage was run.
         UsageError: ``out`` cannot be written to; no stage was run.
     """
     from edgepack.reporting.running import run_plan
 
-    plan, folder = _make_plan(recipe, targets), None if out is None else Path(out)
+    plan, folder = _make_plan(recipe, targets, trust=trust), None if out is None else Path(out)
     return run_plan(
         plan, "bench", out=folder, fresh=fresh, listener=listener, strategy=strategy, offline=offline
     )[0]
 
 
-def compress(recipe: Path | str, *, fresh: Sequence[str] = (), listener: Listener = ignore) -> "Report":
-    """Train or load the model and compress it, without building for a target."""
+def compress(
+    recipe: Path | str, *, fresh: Sequence[str] = (), listener: Listener = ignore, trust: bool = False
+) -> "Report":
+    """Train or load the model and compress it, without building for a target; arguments as for :func:`run`."""
     from edgepack.reporting.running import run_plan
 
-    return run_plan(_make_plan(recipe), "evaluate", fresh=fresh, listener=listener)[0]
+    return run_plan(_make_plan(recipe, trust=trust), "evaluate", fresh=fresh, listener=listener)[0]
 
 
 def sensitivity(
@@ -140,6 +150,7 @@ def sensitivity(
     out: Path | str | None = None,
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
+    trust: bool = False,
 ) -> "SensitivityFigures":
     """Change one layer of a recipe's original model at a time, and compare the outputs for ``samples`` training samples.
 
@@ -152,7 +163,8 @@ def sensitivity(
     from edgepack.reporting.sensitivity import scan_recipe
 
     path = None if out is None else Path(out)
-    return scan_recipe(lambda: _make_plan(recipe), samples, probes, path, fresh=fresh, listener=listener)
+    plan = partial(_make_plan, recipe, trust=trust)
+    return scan_recipe(plan, samples, probes, path, fresh=fresh, listener=listener)
 
 
 def tune(
@@ -162,6 +174,7 @@ def tune(
     trials: int | None = None,
     minutes: float | None = None,
     listener: Listener = ignore,
+    trust: bool = False,
 ) -> "Report":
     """Tune the kernels on each target's board; resumes the previous tuning run.
 
@@ -170,26 +183,10 @@ def tune(
     Raises:
         UsageError: a budget is not greater than 0, there is no budget, or no target has a device.
     """
-    from edgepack.config.recipe import Tune
-    from edgepack.reporting.running import run_plan
+    from edgepack.reporting.running import tune_plan
 
-    for name, value in (("trials", trials), ("minutes", minutes)):
-        if value is not None and value <= 0:
-            raise UsageError(
-                f"{name} must be greater than 0 (got {value})", next="omit it to use the recipe's budget"
-            )
-    given = trials is not None or minutes is not None
-    plan = _make_plan(recipe, targets)
-    if not given and not any(target.tune.trials or target.tune.minutes for target in plan.targets):
-        raise UsageError("the recipe has no tuning budget", where=str(recipe), next="set --trials/--minutes")
-    if not any(target.devices for target in plan.targets):
-        raise UsageError(
-            "no target in the recipe has a device to measure on",
-            where=str(recipe),
-            next="add a device to one of the recipe's targets; see docs/add-a-device.md",
-        )
-    budget = Tune(trials=trials or 0, minutes=minutes) if given else None
-    return run_plan(plan, "tune", fresh=("tune",), listener=listener, budget=budget)[0]
+    plan = partial(_make_plan, recipe, targets, trust=trust)
+    return tune_plan(plan, trials=trials, minutes=minutes, listener=listener)
 
 
 def build(
@@ -200,14 +197,15 @@ def build(
     fresh: Sequence[str] = (),
     listener: Listener = ignore,
     offline: bool = False,
+    trust: bool = False,
 ) -> "tuple[Report, list[Path]]":
     """Build each target's bundle, and sources of CUDA kernels, into ``out``. Returns the report and the bundles.
 
-    Raises UsageError if ``out`` cannot be written; ``offline`` is as in :func:`run`, for boards that tune.
+    Raises UsageError if ``out`` cannot be written; ``offline`` (for boards that tune) and ``trust`` are as in :func:`run`.
     """
     from edgepack.reporting.running import bundles, run_plan
 
-    plan, folder = _make_plan(recipe, targets), Path(out)
+    plan, folder = _make_plan(recipe, targets, trust=trust), Path(out)
     report = run_plan(plan, "package", out=folder, fresh=fresh, listener=listener, offline=offline)[0]
     return report, bundles(report, folder)
 
@@ -219,6 +217,7 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
     out: Path | str | None = None,
     dump: Path | str | None = None,
     listener: Listener = ignore,
+    trust: bool = False,
 ) -> "Compiled":
     """Compile an .onnx file, or a recipe's release model, for one target, using existing tuning records.
 
@@ -228,12 +227,14 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
         out: the shared library to write; default ``MODEL-TARGET.so`` in the current folder.
         dump: folder to write the module to after each lowering phase.
         listener: called with the events in :mod:`edgepack.engine.events`.
+        trust: as in :func:`run`.
     """
     from edgepack.reporting.compiling import compile_path
 
     dumped = None if dump is None else Path(dump)
     library = None if out is None else Path(out)
-    return compile_path(Path(model), lambda: _make_plan(model), target, library, dumped, listener=listener)
+    plan = partial(_make_plan, model, trust=trust)
+    return compile_path(Path(model), plan, target, library, dumped, listener=listener)
 
 
 def cuda_kernels(library: Path | str) -> "tuple[CudaKernel, ...]":
@@ -407,10 +408,10 @@ def stages() -> list[str]:
     return stage_names()
 
 
-def _make_plan(recipe: Path | str, targets: Sequence[str] = ()) -> "Plan":
+def _make_plan(recipe: Path | str, targets: Sequence[str] = (), *, trust: bool) -> "Plan":
     from edgepack.config.plan import make_plan
 
-    return make_plan(Path(recipe), only=targets, running=_running_boards)
+    return make_plan(Path(recipe), only=targets, running=_running_boards, trust=trust)
 
 
 def _running_boards() -> dict[str, str]:

@@ -14,7 +14,7 @@
     ├── DeployError               5   the deploy failed; the board still runs its previous release
     │   └── PreflightError        5   the board cannot take this release; nothing was sent
     ├── IntegrityError            6   contents do not match their digest
-    │   └── TrustError            6   an unknown or changed host key
+    │   └── TrustError            6   an unknown or changed host key; a file with pickled code
     ├── FleetError                7   some of the targets failed
     ├── LockedError              75   another process holds the lock
     └── Interrupted             130   Ctrl-C, SIGTERM, SIGHUP
@@ -256,7 +256,7 @@ class IntegrityError(EdgepackError):
 
 
 class TrustError(IntegrityError):
-    """The device's host key is unknown or changed."""
+    """Something that is not trusted: an unknown or changed host key, or a file with pickled code."""
 
 
 class FleetError(EdgepackError):

@@ -45,6 +45,11 @@ _EXPORTED = FileKind(
     """python -c "import sys, torch; p = torch.export.load(sys.argv[1]); """
     """torch.onnx.export(p, dynamo=True).save('model.onnx')" {}""",
 )
+_PICKLE = FileKind(
+    "a Python pickle",
+    get="loading it would run code that it names. If you trust it: "
+    """python -c "import sys, pickle, torch; torch.save(pickle.load(open(sys.argv[1], 'rb')), 'weights.pt')" {}""",
+)
 _KERAS = FileKind(
     "a Keras model",
     get='python -m tf2onnx.convert needs a SavedModel: in Python, keras.saving.load_model("…").export("saved_model"), '
@@ -69,7 +74,7 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"\x89HDF\r\n\x1a\n", _KERAS),
     (0, b"\x93NUMPY", FileKind("a single array (.npy)", get="numpy.savez writes several arrays with their names")),
     (0, b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", _SAVED),
-    *((0, b"\x80" + bytes([version]), FileKind("a Python pickle")) for version in (2, 3, 4, 5)),
+    *((0, b"\x80" + bytes([version]), _PICKLE) for version in (2, 3, 4, 5)),
     (0, b"\x1f\x8b", FileKind("compressed with gzip", get="gunzip -k {}")),
     (0, b"\xfd7zXZ\0", FileKind("compressed with xz", get="unxz -k {}")),
     (0, b"BZh", FileKind("compressed with bzip2", get="bunzip2 -k {}")),

@@ -43,11 +43,14 @@ def init(model: str, out: Path, targets: tuple[str, ...], force: bool) -> None:
     is_flag=True,
     help="Also lower the model and list every operator that cannot be lowered; accepts an .onnx file too.",
 )
+@options.trust_option
 @options.json_option
-def check(recipe: Path, deep: bool, as_json: bool) -> int:
+def check(recipe: Path, deep: bool, trust: bool, as_json: bool) -> int:
     """Report all problems in RECIPE at once, as file:line:column."""
     if deep:
-        return _check_deep(recipe, as_json=as_json)
+        return _check_deep(recipe, trust=trust, as_json=as_json)
+    if trust:
+        raise UsageError("without --deep, check loads no weights file", next="leave --trust out")
     if recipe.suffix not in {".yaml", ".yml"} and use_of(recipe) == "model":
         raise UsageError(
             f"{recipe} is a model, not a recipe", next=f"edgepack check --deep {quote(str(recipe))}"
@@ -62,8 +65,8 @@ def check(recipe: Path, deep: bool, as_json: bool) -> int:
     return 0
 
 
-def _check_deep(path: Path, *, as_json: bool) -> int:
-    examined = api.examine(path)
+def _check_deep(path: Path, *, trust: bool, as_json: bool) -> int:
+    examined = api.examine(path, trust=trust)
     if as_json:
         fields = {**vars(examined), "model_problems": [vars(problem) for problem in examined.model_problems]}
         emit_json({"edgepack": 1, "model": str(path), **fields})

@@ -8,6 +8,7 @@ from typing import Any, Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from edgepack.base.progress import TimeLeft, describe_left
 from edgepack.base.text import one_line
 from edgepack.engine.events import Advanced, Scope, StageEnded, StageStarted
 from edgepack.pipeline.trace import RunStarted
@@ -18,15 +19,24 @@ _QUIET_SECONDS = 5.0
 
 
 class _Formatter:
-    """Formats events as lines; includes the device where its target has several."""
+    """Formats events as lines; includes the device where its target has several, and the time left where it is known."""
 
     def __init__(self) -> None:
         self._several: set[str] = set()
+        self._left = TimeLeft()
 
     def start_run(self, event: RunStarted) -> None:
         """Record which targets have several devices."""
         counted = Counter(at.target for at in event.placements)
         self._several = {target for target, count in counted.items() if count > 1}
+
+    def start_stage(self) -> None:
+        """Forget how fast the stage before was."""
+        self._left.reset()
+
+    def format_progress(self, event: Advanced) -> str:
+        """Format the progress of a stage: its text, and the time left."""
+        return one_line(event.text + describe_left(self._left.estimate(event.share)))
 
     def format_scope(self, scope: Scope) -> str:
         """Format a scope: stage, target, candidate and device."""
@@ -61,8 +71,12 @@ class PlainListener:
             self._format.start_run(event)
         elif _is_shown(event):
             self._print(self._format.format_end(event))
-        elif isinstance(event, Advanced) and now - self._last_output > _QUIET_SECONDS:
-            self._print(f"  {one_line(event.text)}")
+        elif isinstance(event, StageStarted):
+            self._format.start_stage()
+        elif isinstance(event, Advanced):
+            line = self._format.format_progress(event)
+            if now - self._last_output > _QUIET_SECONDS:
+                self._print(f"  {line}")
 
     def _print(self, text: str) -> None:
         self._last_output = time.monotonic()
@@ -97,6 +111,7 @@ class LiveListener:
         if isinstance(event, RunStarted):
             self._format.start_run(event)
         elif isinstance(event, StageStarted):
+            self._format.start_stage()
             self._place = self._format.format_scope(event.scope)
             self._progress.reset(self._task, description=self._place, total=None)
         elif _is_shown(event):
@@ -106,7 +121,7 @@ class LiveListener:
         elif isinstance(event, Advanced):
             self._progress.update(
                 self._task,
-                description=f"{self._place}  {one_line(event.text)}",
+                description=f"{self._place}  {self._format.format_progress(event)}",
                 total=None if event.share is None else 1.0,
                 completed=event.share or 0.0,
             )

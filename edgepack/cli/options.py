@@ -119,6 +119,15 @@ def offline_option(function: Any) -> Any:
     )(function)
 
 
+def trust_option(function: Any) -> Any:
+    """Add ``--trust``."""
+    return click.option(
+        "--trust",
+        is_flag=True,
+        help="Load pickled objects in weights files, which runs the code that they name.",
+    )(function)
+
+
 def json_option(function: Any) -> Any:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(

@@ -34,6 +34,7 @@ from edgepack.spec.sensitivity import ProbeKind
     help="Also write plots and tables: an .html or .md file.",
 )
 @options.fresh_option
+@options.trust_option
 @options.json_option
 def sensitivity(
     recipe: Path,
@@ -42,6 +43,7 @@ def sensitivity(
     probes: tuple[ProbeKind, ...],
     out: Path | None,
     fresh: tuple[str, ...],
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Scan how sensitive each layer is to compression.
@@ -53,7 +55,7 @@ def sensitivity(
 
     with progress() as listener:
         found = api.sensitivity(
-            recipe, samples=samples, probes=probes, out=out, fresh=fresh, listener=listener
+            recipe, samples=samples, probes=probes, out=out, fresh=fresh, listener=listener, trust=trust
         )
     if as_json:
         emit_json({"edgepack": 1, "recipe": str(recipe), **found.model_dump(mode="json")})

@@ -45,6 +45,7 @@ def _finish(report: "Report", *, as_json: bool) -> int:
     help="Output folder for the bundles [default: the run's folder].",
 )
 @options.offline_option
+@options.trust_option
 @options.json_option
 def run(
     recipe: Path,
@@ -53,6 +54,7 @@ def run(
     *,
     out: Path | None,
     offline: bool,
+    trust: bool,
     as_json: bool,
 ) -> int:
     """Run the full pipeline.
@@ -60,7 +62,9 @@ def run(
     Stages: compress, tune, compile, package, deploy, benchmark, report.
     """
     with progress() as listener:
-        report = api.run(recipe, out=out, targets=targets, fresh=fresh, listener=listener, offline=offline)
+        report = api.run(
+            recipe, out=out, targets=targets, fresh=fresh, listener=listener, offline=offline, trust=trust
+        )
     code = _finish(report, as_json=as_json)
     _show_bundles(api.bundles(report, out))
     return code
@@ -74,14 +78,15 @@ def _show_bundles(paths: Iterable[Path]) -> None:
 @click.command()
 @options.recipe_argument
 @options.fresh_option
+@options.trust_option
 @options.json_option
-def compress(recipe: Path, fresh: tuple[str, ...], as_json: bool) -> int:
+def compress(recipe: Path, fresh: tuple[str, ...], trust: bool, as_json: bool) -> int:
     """Train or load the model and compress it.
 
     Does not build for a target.
     """
     with progress() as listener:
-        report = api.compress(recipe, fresh=fresh, listener=listener)
+        report = api.compress(recipe, fresh=fresh, listener=listener, trust=trust)
     return _finish(report, as_json=as_json)
 
 
@@ -98,16 +103,25 @@ def compress(recipe: Path, fresh: tuple[str, ...], as_json: bool) -> int:
     type=click.FloatRange(min=0, min_open=True),
     help="Time limit, instead of the recipe's budget.",
 )
+@options.trust_option
 @options.json_option
 def tune(
-    recipe: Path, targets: tuple[str, ...], trials: int | None, minutes: float | None, as_json: bool
+    recipe: Path,
+    *,
+    targets: tuple[str, ...],
+    trials: int | None,
+    minutes: float | None,
+    trust: bool,
+    as_json: bool,
 ) -> int:
     """Tune the kernels on each target's board.
 
     Resumes the previous tuning run.
     """
     with progress() as listener:
-        report = api.tune(recipe, targets=targets, trials=trials, minutes=minutes, listener=listener)
+        report = api.tune(
+            recipe, targets=targets, trials=trials, minutes=minutes, listener=listener, trust=trust
+        )
     code = _finish(report, as_json=as_json)
     if not as_json:
         for tuning in report.tuning:
@@ -139,6 +153,7 @@ def _show_tuning(tuning: "TuningRow") -> None:
     help="Output folder for the bundles [default: the current folder].",
 )
 @options.offline_option
+@options.trust_option
 @options.json_option
 def package(
     recipe: Path,
@@ -147,12 +162,19 @@ def package(
     fresh: tuple[str, ...],
     out: Path,
     offline: bool,
+    trust: bool,
     as_json: bool,
 ) -> int:
     """Build a bundle for each target. A board is used only if the recipe tunes."""
     with progress() as listener:
         report, bundles = api.build(
-            recipe, targets=targets, fresh=fresh, out=out, listener=listener, offline=offline
+            recipe,
+            targets=targets,
+            fresh=fresh,
+            out=out,
+            listener=listener,
+            offline=offline,
+            trust=trust,
         )
     code = _finish(report, as_json=as_json)
     _show_bundles(bundles)
@@ -173,14 +195,17 @@ def package(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to write the module to after each lowering phase.",
 )
+@options.trust_option
 @options.json_option
-def compile_(model: Path, target: str, out: Path | None, dump: Path | None, as_json: bool) -> None:
+def compile_(
+    model: Path, *, target: str, out: Path | None, dump: Path | None, trust: bool, as_json: bool
+) -> None:
     """Compile MODEL for one target.
 
     MODEL is an .onnx file or a recipe. Existing tuning records are used.
     """
     with progress() as listener:
-        compiled = api.compile(model, target, out=out, dump=dump, listener=listener)
+        compiled = api.compile(model, target, out=out, dump=dump, listener=listener, trust=trust)
     if as_json:
         cuda = api.cuda_kernels(compiled.path)
         fields = {name: value for name, value in vars(compiled).items() if name != "sources"}

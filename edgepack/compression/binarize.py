@@ -49,7 +49,7 @@ def apply(module: "torch.nn.Module", step: Binarize, context: Context) -> TorchR
     from edgepack.torchnet.objective import Objective
 
     bits = 1 if step.weights == "binary" else 2
-    objective = Objective(before_step=freezing_norms(step.freeze_batch_norm))
+    objective = Objective(before_step=freezing_norms(step.freeze_batch_norm), state=())
     outer = bits if step.first_last else None
     return train_rounded(module, step, context, Rounding(bits, outer, rebuild, _fit, "binarized", objective))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgepack.scoring import Evaluation
     from edgepack.torchnet.checkpoint import Rebuild
     from edgepack.torchnet.objective import Loss, Objective
+    from edgepack.torchnet.trainings import Trainings
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class StepFile:
         suffixes: allowed suffixes of a file name; empty allows any.
         arguments: parameters that a callable is called with.
         builds: whether the step's result is a module that this callable builds, so that restoring it needs the callable.
+        sha256: the sum that the file must have, if the step gives one under ``sha256`` beside ``option``.
     """
 
     option: tuple[str | int, ...]
@@ -38,6 +40,7 @@ class StepFile:
     suffixes: tuple[str, ...] = ()
     arguments: int = 0
     builds: bool = False
+    sha256: str | None = None
 
     @property
     def role(self) -> str:
@@ -68,6 +71,9 @@ class Context:
             with these.
         lanes: float32 elements in a vector register of the recipe's targets, the widest of them; 1 if the method does not
             declare ``by_target``.
+        trust: whether pickled objects in weights files may be loaded.
+        notes: what was done to load modules, for the report.
+        trainings: where :meth:`train` records what it did, for the report; None records nothing.
     """
 
     inputs: tuple[Input, ...]
@@ -82,6 +88,9 @@ class Context:
     loss_name: str | None = field(default=None, kw_only=True)
     source_outputs: "Sequence[np.ndarray] | None" = field(default=None, kw_only=True)
     lanes: int = 1
+    trust: bool = field(default=False, kw_only=True)
+    notes: list[str] = field(default_factory=list, kw_only=True)
+    trainings: "Trainings | None" = field(default=None, kw_only=True)
 
     @property
     def evaluation(self) -> "Evaluation | None":
@@ -120,6 +129,8 @@ class Context:
     ) -> dict[str, float]:
         """Train ``module`` in place as :func:`edgepack.torchnet.training.train` does; zeros of pruned weights stay zero.
 
+        The training's seed and epochs are recorded for the report, which also warns if it diverged.
+
         An objective without a loss of its own gets the recipe's. Returns the last epoch's loss, and the metric on both
         splits as ``train_accuracy`` and ``test_accuracy``, named by the metric.
 
@@ -141,7 +152,15 @@ class Context:
             objective = replace(objective, loss=self.loss)
         kept = keeping_zeros(module, objective)
         scorer = Scorer(self.metric, self.base)
-        return train(module, self.data, spec, self.progress, objective=kept, scorer=scorer)
+        return train(
+            module,
+            self.data,
+            spec,
+            self.progress,
+            objective=kept,
+            scorer=scorer,
+            trainings=self.trainings,
+        )
 
     def path(self, value: str) -> Path:
         """Return the path of the file that the step refers to as ``value``.
@@ -178,14 +197,17 @@ class Context:
 
         Raises:
             EdgepackError: one of them is not in ``Method.files``.
-            InputError: as for ``model.source`` and ``model.weights`` of a recipe.
+            InputError, TrustError: as for ``model.source`` and ``model.weights`` of a recipe.
         """
         from edgepack.torchnet.source import load_source
 
         self._require_declared(source, "callable")
         if weights is not None:
             self._require_declared(weights, "file")
-        return load_source(Model(source=source, weights=weights), self.base, self.rebuilders).module
+        model = Model(source=source, weights=weights)
+        loaded = load_source(model, self.base, self.rebuilders, trust=self.trust)
+        self.notes.extend(loaded.notes)
+        return loaded.module
 
     def _require_declared(self, value: str, kind: str) -> None:
         if not any(file.value == value and file.kind == kind for file in self.files):

@@ -19,7 +19,7 @@ from edgepack.compression.method import Need, Step, TorchMethod, TorchResult, Tr
 from edgepack.compression.prune_channels import apply as prune
 from edgepack.compression.selection import select
 from edgepack.errors import InputError
-from edgepack.spec import Filled, Reference, Share, Spec, Train
+from edgepack.spec import Filled, Reference, Sha256, Share, Spec, Train
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +40,9 @@ class DistillTeacher(Spec):
     weights: Filled | None = Field(
         default=None,
         description="Weights of source: .safetensors or weights-only .pt, relative to the recipe.",
+    )
+    sha256: Sha256 | None = Field(
+        default=None, exclude=True, description="The sum that the weights file must have."
     )
     weight: float = Field(default=1.0, gt=0, description="Its share, relative to that of the other teachers.")
 
@@ -305,7 +308,8 @@ def _files(step: Distill) -> tuple[StepFile, ...]:
             files.append(StepFile(("teachers", number, "source"), teacher.source, "callable"))
         if teacher.weights is not None:
             weights = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
-            files.append(StepFile(("teachers", number, "weights"), teacher.weights, suffixes=weights))
+            option = ("teachers", number, "weights")
+            files.append(StepFile(option, teacher.weights, suffixes=weights, sha256=teacher.sha256))
     return tuple(files)
 
 
@@ -326,6 +330,11 @@ def _conflicts(step: Distill) -> tuple[tuple[str, str], ...]:
         ("teachers", "a teacher with weights needs its source")
         for each in step.teachers
         if each.weights is not None and each.source is None
+    ]
+    found += [
+        ("teachers", "`sha256` is that of a teacher's weights file, and there is none")
+        for each in step.teachers
+        if each.sha256 is not None and each.weights is None
     ]
     return tuple(found)
 

@@ -9,6 +9,7 @@ where they are read (after Molchanov et al. 2017, arXiv:1611.06440), or random, 
 import copy
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgepack.compression.method import Context
@@ -74,7 +75,7 @@ def _taylor(graph: ChannelGraph, context: Context, spec: Train) -> LayerScores:
     from edgepack.torchnet.objective import Objective
 
     observe = Objective(optimizer=lambda trained, train: Observer(trained.parameters(), lr=train.lr))
-    context.train(module, spec, observe)
+    replace(context, trainings=None).train(module, spec, observe)  # no weight changes
     return {name: total.tolist() for name, total in totals.items()}
 
 

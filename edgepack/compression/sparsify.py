@@ -140,9 +140,8 @@ class Sparsifying:
         else:
             from edgepack.torchnet.objective import Objective
 
-            context.train(
-                module, self.train, Objective(before_step=state.before_step, after_step=state.after_step)
-            )
+            hooks = Objective(before_step=state.before_step, after_step=state.after_step, state=(state,))
+            context.train(module, self.train, hooks)
             state.prune(1.0)
         if self.train is not None:
             scores["fine_tune"] = context.score(module)
@@ -167,6 +166,22 @@ class _State:
         self._movement = {name: torch.zeros_like(tensor) for name, tensor in self._whole.items()}
         self._learning = torch.optim.Adam(self._movement.values(), lr=_SCORE_LR)
         self._updated = -1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Masks, weights without masks, and what the scores have learned."""
+        tensors = {"masks": self._masks, "whole": self._whole, "movement": self._movement}
+        return {**tensors, "learning": self._learning.state_dict(), "updated": self._updated}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        import torch
+
+        with torch.no_grad():
+            for name, movement in self._movement.items():  # in place: they are parameters of an optimizer
+                movement.copy_(state["movement"][name])
+        self._masks, self._whole = dict(state["masks"]), dict(state["whole"])
+        self._learning.load_state_dict(state["learning"])
+        self._updated = state["updated"]
 
     def before_step(self, _module: "torch.nn.Module", done: float) -> None:
         """Raise the sparsity along the schedule, and mask the weights."""

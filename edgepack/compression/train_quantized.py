@@ -107,4 +107,4 @@ def _objective(step: TrainQuantized) -> "Objective":
         groups = [{"params": others, "weight_decay": spec.weight_decay}, {"params": steps}]
         return torch.optim.Adam(groups, lr=spec.lr)
 
-    return Objective(before_step=freezing_norms(step.freeze_batch_norm), optimizer=optimizer)
+    return Objective(before_step=freezing_norms(step.freeze_batch_norm), state=(), optimizer=optimizer)

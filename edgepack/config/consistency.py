@@ -53,7 +53,10 @@ def _model(model: Model) -> Iterator[DataProblem]:
                     f"`{key}` needs a torch source; an .onnx file includes its weights",
                     on_key=True,
                 )
-    elif not model.inputs:
+    elif model.sha256 is not None and model.weights is None:
+        message = "`sha256` is that of a file: `onnx` or `weights`; of a source, all code counts without it"
+        yield DataProblem((*here, "sha256"), message, on_key=True, depends=((*here, "weights"),))
+    if model.source is not None and not model.inputs:
         message = "missing key `inputs` in `model`: a torch source does not define its input shapes"
         yield DataProblem(here, message, on_key=True, depends=((*here, "inputs"),))
     if model.weights is not None and model.train is not None:

@@ -14,6 +14,7 @@ from edgepack.base.files import sha256_json
 from edgepack.base.text import suggestion
 from edgepack.config.consistency import contradictions
 from edgepack.config.device import Devices
+from edgepack.config.digests import require_sums, sum_problems
 from edgepack.config.model_inputs import input_problems
 from edgepack.config.named_files import file_problems
 from edgepack.config.recipe import Recipe, Tune
@@ -47,6 +48,8 @@ class Plan:
     devices: Devices
     lanes: int = 1
     """Widest vector register of the recipe's targets, also of those left out by :meth:`only`, in float32 elements."""
+    trust: bool = False
+    """Whether pickled objects in weights files may be loaded, which runs the code that they name."""
 
     @property
     def base(self) -> Path:
@@ -89,6 +92,7 @@ def examine(path: Path, *, running: Running = no_boards) -> CheckedRecipe:
 
     Raises:
         InputError: the file is a model or another file that is no text.
+        IntegrityError: a file has another sha256 than the recipe says.
     """
     require_recipe(path)
     checked = read_model(path, Recipe, stand_ins=_STAND_INS)
@@ -97,6 +101,9 @@ def examine(path: Path, *, running: Running = no_boards) -> CheckedRecipe:
         return CheckedRecipe(tuple(sorted(set(checked.problems))), None)
     checked.add(contradictions(recipe))
     checked.add(file_problems(recipe, path.parent))
+    if not checked.problems:
+        require_sums(recipe, path.parent, checked.document.place)
+    checked.add(sum_problems(recipe.model, path.parent))
     checked.add(input_problems(recipe, path.parent))
     rows = resolve(recipe, running)
     checked.add(rows.data_problems)
@@ -123,16 +130,20 @@ def require_recipe(path: Path) -> None:
         raise InputError(f"the file is not a recipe: {found[0]}", where=str(path), next=found[1])
 
 
-def make_plan(path: Path, *, only: Sequence[str] = (), running: Running = no_boards) -> Plan:
+def make_plan(
+    path: Path, *, only: Sequence[str] = (), running: Running = no_boards, trust: bool = False
+) -> Plan:
     """The plan of a recipe.
 
     Args:
         path: the recipe.
         only: target names to keep; empty keeps all.
         running: as in :func:`examine`.
+        trust: as in :class:`Plan`.
 
     Raises:
         ConfigError: with every problem in the recipe.
+        IntegrityError: a file has another sha256 than the recipe says.
         UsageError: a name in ``only`` is not a target of this recipe.
     """
     examined = examine(path, running=running)
@@ -140,4 +151,4 @@ def make_plan(path: Path, *, only: Sequence[str] = (), running: Running = no_boa
         raise ConfigError(
             list(examined.problems), next=f"correct them, then: edgepack check {quote(str(path))}"
         )
-    return examined.plan.only(only)
+    return replace(examined.plan.only(only), trust=trust)

@@ -54,6 +54,11 @@ class YamlDocument:
     bad: frozenset[Location] = frozenset()  # locations that already have a problem
     blank: frozenset[Location] = frozenset()  # locations of keys without a value
 
+    def place(self, location: Location) -> str:
+        """The file, line and column of the value at a location."""
+        line, column = self.values.get(location, (1, 1))
+        return f"{self.file}:{line}:{column}"
+
     def problem(self, data_problem: DataProblem) -> Problem:
         """The problem with its position in the file, or that of the nearest enclosing item."""
         where = data_problem.location

@@ -132,12 +132,14 @@ class Runner(Generic[R]):
             why = "requested by --fresh"
         else:
             why = _why(stage, request, self.store.last(place), parts)
+            why += "; continues the interrupted one" if self.store.has_unfinished(key) else ""
         self._listener(StageStarted(scope=scope, why=why))
         try:
-            record, keep = self._work(stage, request, resources, began)
-            if stage.cached and keep:
-                record = self.store.save(key, record)
-                self.store.remember(place, parts)
+            with self.store.unfinished(key, fresh=forced) as unfinished:
+                record, keep = self._work(stage, request, resources, began, unfinished)
+                if stage.cached and keep:
+                    record = self.store.save(key, record)
+                    self.store.remember(place, parts)
         except (KeyboardInterrupt, Interrupted) as error:
             stop = error if isinstance(error, Interrupted) else Interrupted("interrupted", state=_KEPT)
             self._fail(stop, scope, began)
@@ -160,12 +162,18 @@ class Runner(Generic[R]):
         return None
 
     def _work(
-        self, stage: Stage[S, F, R], request: Request[S], resources: R, began: float
+        self,
+        stage: Stage[S, F, R],
+        request: Request[S],
+        resources: R,
+        began: float,
+        unfinished: Path | None,
     ) -> tuple[Record, bool]:
         """The result of the stage, and whether it may be reused."""
         with self.store.scratch() as scratch, naming(scratch, *self._named):
             paths = self._link_inputs(request.inputs, scratch / "inputs")
-            result = stage.run(Work(request.spec, paths, scratch, resources, self._send_progress))
+            work = Work(request.spec, paths, scratch, resources, self._send_progress, unfinished)
+            result = stage.run(work)
             parents = tuple(artifact.sha256 for artifact in request.inputs.values())
             artifacts = {
                 role: self.store.add(

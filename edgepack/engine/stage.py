@@ -69,6 +69,8 @@ class Work(Generic[S, R]):
     scratch: Path
     resources: R
     progress: Progress
+    unfinished: Path | None = None
+    """A folder that is kept if the process is killed, for the next run with the same key; None if another process has it."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Layout under the root::
 
     blobs/ab/abcdef…        a file, read-only, named by its sha256
     stages/KEY.json         the result of the stage with the cache key KEY
+    unfinished/KEY/         what this stage has done so far, if it was interrupted
     last/SCOPE.json         the ingredients of the stage's last run, to explain a cache miss
 
 Everything is written to a temporary name, flushed and renamed, so a crash leaves either the old state
@@ -16,8 +17,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
@@ -27,6 +29,8 @@ from edgepack.base.paths import cache_dir
 from edgepack.engine.artifact import Artifact
 from edgepack.engine.stage import F
 from edgepack.spec import Spec
+
+_KEPT_SECONDS = 30 * 24 * 3600  # of what a killed stage left behind
 
 
 @contextmanager
@@ -50,6 +54,13 @@ def _abandoned(folder: Path) -> bool:
             return True
     except OSError:  # in use, or removed in the meantime
         return False
+
+
+def _remove_old(root: Path, key: str) -> None:
+    """Remove the folders of other keys that have not changed for weeks and are not in use."""
+    for left in root.iterdir():
+        if left.name != key and time.time() - left.stat().st_mtime > _KEPT_SECONDS and _abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -156,6 +167,42 @@ class Store:
                 )
                 stack.enter_context(_lock(folder))
             yield folder
+
+    @contextmanager
+    def unfinished(self, key: str, *, fresh: bool = False) -> Iterator[Path | None]:
+        """A folder for what the stage with this key has done so far; removed when the block ends without an error.
+
+        None if another process is in the same stage. ``fresh`` empties the folder. Those that were left for weeks are removed.
+        """
+        root = self.root / "unfinished"
+        root.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            with _lock(root):
+                _remove_old(root, key)
+                (root / key).mkdir(exist_ok=True)
+                try:
+                    stack.enter_context(_lock(root / key, wait=False))
+                    in_use = False
+                except BlockingIOError:
+                    in_use = True
+            if in_use:
+                yield None
+                return
+            for file in (root / key).iterdir() if fresh else ():
+                file.unlink()
+            try:
+                yield root / key
+            except BaseException:
+                with _lock(root), suppress(OSError):  # there is something to keep
+                    (root / key).rmdir()
+                raise
+            with _lock(root):
+                shutil.rmtree(root / key)
+
+    def has_unfinished(self, key: str) -> bool:
+        """Whether the stage with this key was interrupted after it had done something that it can continue from."""
+        folder = self.root / "unfinished" / key
+        return folder.is_dir() and any(folder.iterdir())
 
     def _last_path(self, scope: str) -> Path:
         return self.root / "last" / f"{hashlib.sha256(scope.encode()).hexdigest()[:32]}.json"

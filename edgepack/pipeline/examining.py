@@ -35,7 +35,7 @@ def examine_plan(plan: Plan) -> "Examined":
             with bound(base / model.onnx, model.inputs) as (original, given):
                 _try_samples(original, given, plan)
         return found
-    loaded = load_source(model, base, rebuilders(base, (model.source or "",)))
+    loaded = load_source(model, base, rebuilders(base, (model.source or "",)), trust=plan.trust)
     with (
         temporary_folder(prefix="edgepack-check-") as folder,
         naming(folder, model.source or "", plan.path),

@@ -1,20 +1,34 @@
 """Figures that one stage produces and others use: of the model after each stage, and of the compiled model."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, JsonValue
 
+from edgepack.compression import Step
 from edgepack.errors import EdgepackError
 from edgepack.lower.result import Kernel
-from edgepack.spec import Count, Finite, Input, ModelFacts, Scored, Share, Spec, Tensor
+from edgepack.spec import Count, Finite, Input, ModelFacts, Scored, Share, Spec, Tensor, TrainingRecord
 from edgepack.spec.encoding import ConstantSummary
 
 SOURCE = "source"  # the name of the original model among the steps
 
 
-class SourceFigures(ModelFacts):
+class MadeFigures(ModelFacts):
+    """A model, and how it came about."""
+
+    seeds: dict[str, int] = Field(default_factory=dict, description="Seeds, by the option that gives them.")
+    trainings: tuple[TrainingRecord, ...] = ()
+    notes: tuple[str, ...] = Field(default=(), description="What was done to weights to load them.")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The notes, and what became of trainings that diverged."""
+        return (*self.notes, *(each.warning for each in self.trainings if each.warning is not None))
+
+
+class SourceFigures(MadeFigures):
     """The original model: a torch source, trained or with its weights, or an .onnx file."""
 
     level: Literal["torch", "onnx"]
@@ -23,10 +37,9 @@ class SourceFigures(ModelFacts):
         default=(), description="Methods whose changes are stored in its weights file."
     )
     training: dict[str, float] | None = Field(default=None, description="Loss and accuracies of training.")
-    notes: tuple[str, ...] = Field(default=(), description="What was done to its weights to load them.")
 
 
-class StepFigures(ModelFacts):
+class StepFigures(MadeFigures):
     """The model after one compression step, and the method's own figures."""
 
     level: Literal["torch", "onnx"]
@@ -34,7 +47,14 @@ class StepFigures(ModelFacts):
 
     @classmethod
     def of_step(
-        cls, method: str, level: Literal["torch", "onnx"], metrics: Mapping[str, Any], facts: ModelFacts
+        cls,
+        step: Step,
+        level: Literal["torch", "onnx"],
+        metrics: Mapping[str, Any],
+        facts: ModelFacts,
+        *,
+        trainings: Sequence[TrainingRecord] = (),
+        notes: Sequence[str] = (),
     ) -> Self:
         """Figures after a step, and the metrics that its method returned.
 
@@ -46,12 +66,31 @@ class StepFigures(ModelFacts):
                 json.dumps({name: value}, allow_nan=False)
             except (TypeError, ValueError) as error:
                 raise EdgepackError(
-                    f"{method} returned the metric {name!r} as {value!r:.60}",
+                    f"{step.method} returned the metric {name!r} as {value!r:.60}",
                     why=f"a report holds JSON values: {error}",
                     next="return Python numbers, strings, lists and dicts of them, and None for unknown values",
                 ) from error
         plain = json.loads(json.dumps(dict(metrics)))
-        return cls(level=level, metrics=plain, **facts.model_dump())
+        return cls(
+            level=level,
+            metrics=plain,
+            seeds=seeds_of(step),
+            trainings=tuple(trainings),
+            notes=tuple(dict.fromkeys(notes)),
+            **facts.model_dump(),
+        )
+
+
+def seeds_of(spec: Spec, within: str = "") -> dict[str, int]:
+    """All seeds in a spec, by the option that gives them: ``fine_tune.seed``."""
+    found: dict[str, int] = {}
+    for name in type(spec).model_fields:
+        value, option = getattr(spec, name), f"{within}{name}"
+        if name == "seed" and isinstance(value, int):
+            found[option] = value
+        elif isinstance(value, Spec):
+            found |= seeds_of(value, f"{option}.")
+    return found
 
 
 class EvaluateFigures(ModelFacts):

@@ -10,6 +10,7 @@ from pathlib import Path
 from edgepack.base.files import sha256_file, sha256_json
 from edgepack.base.paths import PACKAGE
 from edgepack.compression import StepFile
+from edgepack.config.digests import ExpectedSum, expected_sums, external_files
 from edgepack.config.recipe import Recipe
 from edgepack.data.idx import path_of
 from edgepack.data.images import image_files
@@ -18,6 +19,7 @@ from edgepack.engine.artifact import USER, Artifact
 from edgepack.spec import Data, Model
 
 _SOURCE = {".py"}
+_ONNX, _ONNX_DATA, _WEIGHTS = "onnx_file", "onnx_data ", "weights_file"  # roles
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,17 @@ class UserFiles:
 
 
 def user_files(recipe: Recipe, base: Path) -> UserFiles:
-    """Digests of everything that a recipe names."""
+    """Digests of everything that a recipe names.
+
+    Raises:
+        IntegrityError: the model has another sha256 than the recipe says: it was changed since the recipe was checked.
+    """
     data, samples = recipe.data, recipe.samples
     found = model_inputs(recipe.model, base)
+    for each in expected_sums(recipe.model, base):
+        for role in (_WEIGHTS, _ONNX, f"{_ONNX_DATA}{each.name}"):
+            if role in found and found[role].name == each.path.name:
+                each.require(found[role].sha256)
     code = {role: found.pop(role) for role in ("model_code",) if role in found}
     unlabelled = {} if samples is None else {"samples_file": of_user(base / samples)}
     own = {
@@ -51,10 +61,10 @@ def model_inputs(model: Model, base: Path) -> dict[str, Artifact]:
     if model.source is not None:
         found["model_code"] = _code(model.source, base)
     if model.onnx is not None:
-        found["onnx_file"] = of_user(base / model.onnx)
+        found[_ONNX] = of_user(base / model.onnx)
         found |= _external(base / model.onnx)
     if model.weights is not None:
-        found["weights_file"] = of_user(base / model.weights)
+        found[_WEIGHTS] = of_user(base / model.weights)
     return found
 
 
@@ -83,7 +93,11 @@ def data_inputs(data: Data | None, base: Path) -> dict[str, Artifact]:
 
 
 def step_inputs(files: Iterable[StepFile], base: Path) -> dict[str, Artifact]:
-    """Digests of what a compression step names, by role."""
+    """Digests of what a compression step names, by role.
+
+    Raises:
+        IntegrityError: a file has another sha256 than the step says.
+    """
     found = {}
     for file in files:
         if file.kind == "callable":
@@ -91,6 +105,8 @@ def step_inputs(files: Iterable[StepFile], base: Path) -> dict[str, Artifact]:
             continue
         path = base / file.value
         found[file.role] = of_user(path)
+        if file.sha256 is not None:
+            ExpectedSum(file.option, path.name, path, file.sha256).require(found[file.role].sha256)
         if path.suffix == ".onnx":
             found |= {f"{file.role} {role}": artifact for role, artifact in _external(path).items()}
     return found
@@ -98,19 +114,11 @@ def step_inputs(files: Iterable[StepFile], base: Path) -> dict[str, Artifact]:
 
 def _external(path: Path) -> dict[str, Artifact]:
     """The external data files of an .onnx model. None for a file that is not a model: loading it reports that."""
-    import onnx
-    from google.protobuf.message import DecodeError
+    from edgepack.onnxfile.external import real_path
 
-    from edgepack.onnxfile.external import real_path, tensors
-
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (DecodeError, OSError):
-        return {}
-    entries = [entry for tensor in tensors(model) for entry in tensor.external_data]
-    names = sorted({entry.value for entry in entries if entry.key == "location"})
     folder = real_path(path).parent
-    return {f"onnx_data {name}": of_user(folder / name) for name in names if (folder / name).is_file()}
+    names = [name for name in external_files(path) if (folder / name).is_file()]
+    return {f"{_ONNX_DATA}{name}": of_user(folder / name) for name in names}
 
 
 def of_user(path: Path) -> Artifact:

@@ -142,7 +142,7 @@ class Pipeline:
 
     def _model(self, candidate: Candidate) -> _Builds:
         at = CandidateRun(self._plan, candidate, self._files)
-        resources = Resources(self._plan.base, self._boards)
+        resources = Resources(self._plan.base, self._boards, trust=self._plan.trust)
         try:
             for stage in self._stages:
                 if isinstance(stage, ModelStage):

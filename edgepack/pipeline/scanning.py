@@ -46,7 +46,7 @@ def scan_plan(
     scanning = SensitivityStage(count, probes)
     stages: tuple[Any, ...] = (TrainStage(), LoadStage(), scanning)
     with Boards(None) as boards:
-        resources = Resources(plan.base, boards)
+        resources = Resources(plan.base, boards, trust=plan.trust)
         try:
             for stage in stages:
                 for ask in stage.requests(at):

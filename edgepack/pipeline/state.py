@@ -29,12 +29,15 @@ class Resources:
         boards: devices and sessions.
         device: the device that tunes a target's kernels, or that of a device stage; empty if there is none.
         budget: tuning budget that overrides the recipe's.
+        trust: whether pickled objects in weights files may be loaded. The result is that of the file's contents, which are
+            in the key; so a result that was stored with trust is used without it: no pickle is loaded then.
     """
 
     base: Path
     boards: Boards
     device: str = ""
     budget: Tune | None = None
+    trust: bool = False
 
 
 @dataclass

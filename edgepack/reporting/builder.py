@@ -1,9 +1,6 @@
 """Builds a report incrementally, so that figures are kept even if a later stage fails."""
 
-from collections.abc import Mapping
 from typing import Any
-
-from pydantic import JsonValue
 
 from edgepack.config.gates import Gates
 from edgepack.engine.events import ErrorRecord
@@ -13,7 +10,6 @@ from edgepack.pipeline.trace import Host, RecipeRef, Until
 from edgepack.reporting.chance import chance_warnings
 from edgepack.reporting.document import Gate, ModelRow, Outcome, Report, Row, TuningRow
 from edgepack.reporting.gates import check_gates, check_step_gates
-from edgepack.spec import ModelFigures
 from edgepack.spec.candidate import BASELINE
 
 _KEY = {"target", "candidate", "device"}
@@ -81,9 +77,9 @@ class ReportBuilder:
         row = self._rows.setdefault((target, device, candidate), {"missing": {}})
         row["missing"] |= dict.fromkeys(fields, why)
 
-    def add_compression(self, figures: ModelFigures, metrics: Mapping[str, JsonValue] | None = None) -> None:
-        """Add the model's figures after a stage, ``source`` first, and those of a step's method."""
-        self._compression.append(ModelRow(**figures.model_dump(), metrics=dict(metrics or {})))
+    def add_compression(self, row: ModelRow) -> None:
+        """Add the model's figures after a stage, ``source`` first."""
+        self._compression.append(row)
 
     def add_robustness(self, figures: RobustnessFigures) -> None:
         """Add the metric under corruption to the figures of the stage that it is of."""

@@ -16,7 +16,7 @@ from edgepack.measuring.measurement import Measurement
 from edgepack.pipeline.figures import RobustnessFigures
 from edgepack.pipeline.stages.tune import TunedKernel
 from edgepack.pipeline.trace import Host, Placement, RecipeRef, Until
-from edgepack.spec import Count, Finite, JsonDocument, ModelFigures, Scored, Share, Spec
+from edgepack.spec import Count, Finite, JsonDocument, ModelFigures, Scored, Share, Spec, TrainingRecord
 from edgepack.spec.candidate import BASELINE
 from edgepack.spec.document import rename_key
 from edgepack.tuning.result import CurvePoint, StopReason
@@ -128,6 +128,8 @@ class ModelRow(ModelFigures):
     """The model after one stage, with the metrics of the compression method."""
 
     metrics: dict[str, JsonValue] = Field(default_factory=dict, description="The method's own figures.")
+    seeds: dict[str, int] = Field(default_factory=dict, description="Seeds, by the option that gives them.")
+    trainings: tuple[TrainingRecord, ...] = Field(default=(), description="Its trainings, in order.")
     robustness: RobustnessFigures | None = Field(default=None, description="The metric by corruption.")
 
 

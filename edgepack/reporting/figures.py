@@ -9,7 +9,7 @@ from edgepack.measuring.measurement import Measurement
 from edgepack.pipeline.figures import RobustnessFigures
 from edgepack.pipeline.trace import Placement
 from edgepack.reporting import format as fmt
-from edgepack.reporting.document import Gate, Report, Row
+from edgepack.reporting.document import Gate, ModelRow, Report, Row
 from edgepack.spec import Score
 from edgepack.spec.candidate import BASELINE, RELEASE
 
@@ -307,6 +307,18 @@ def measured_placements(report: Report) -> tuple[Placement, ...]:
     """The placements that have a row, in order."""
     known = {(row.target, row.device) for row in report.rows}
     return tuple(at for at in report.placements if (at.target, at.device) in known)
+
+
+def origin_lines(row: ModelRow) -> list[str]:
+    """The seeds of a stage, and its trainings."""
+    lines = (
+        [f"seeds: {', '.join(f'{option} {seed}' for option, seed in row.seeds.items())}"] if row.seeds else []
+    )
+    for each in row.trainings:
+        epochs = f"{each.epochs} epoch{'s' if each.epochs > 1 else ''}"
+        warning = "" if each.warning is None else f"; {each.warning}"
+        lines.append(f"trained: {epochs}, seed {each.seed}, mean loss {fmt.six(each.loss)}{warning}")
+    return lines
 
 
 def corruption_lines(found: RobustnessFigures) -> list[str]:

@@ -5,7 +5,14 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from edgepack.engine.events import StageEnded
-from edgepack.pipeline.figures import SOURCE, EvaluateFigures, RobustnessFigures, SourceFigures, StepFigures
+from edgepack.pipeline.figures import (
+    SOURCE,
+    EvaluateFigures,
+    MadeFigures,
+    RobustnessFigures,
+    SourceFigures,
+    StepFigures,
+)
 from edgepack.pipeline.stages.bench import BenchFigures
 from edgepack.pipeline.stages.package import PackageFigures
 from edgepack.pipeline.stages.tune import TuneFigures
@@ -19,7 +26,7 @@ from edgepack.pipeline.trace import (
     TraceEvent,
 )
 from edgepack.reporting.builder import ReportBuilder
-from edgepack.reporting.document import Outcome, Report, TuningRow
+from edgepack.reporting.document import ModelRow, Outcome, Report, TuningRow
 from edgepack.reporting.figures import BUILT
 from edgepack.spec import ModelFigures, Score, Spec
 from edgepack.spec.candidate import RELEASE
@@ -56,7 +63,8 @@ class _Fold:
         self._robust: dict[str, Score | None] = {}
         self._evaluated: dict[str, EvaluateFigures] = {}
         self._source_known = False
-        self._notes: tuple[str, ...] = ()
+        self._notes: tuple[str, ...] = ()  # on the source, and so on all candidates
+        self._warnings: dict[str, tuple[str, ...]] = {}  # on the steps of each candidate
         self._builder = ReportBuilder(
             run_id=begun.run_id,
             recipe=begun.recipe,
@@ -114,9 +122,9 @@ class _Fold:
         """The original model, the same for every candidate."""
         found = _typed(event, SourceFigures)
         if not self._source_known:
-            self._builder.add_compression(ModelFigures.of(SOURCE, found))
+            self._builder.add_compression(_row(SOURCE, found))
             self._source_known = True
-            self._notes = found.notes
+            self._notes = found.warnings
         self._torch_score[candidate] = found.score if found.level == "torch" else None
 
     def add_step(self, event: StageEnded, candidate: str) -> None:
@@ -125,7 +133,9 @@ class _Fold:
         if event.status != "shared":
             label = event.scope.label
             name = label if candidate == RELEASE else f"{candidate}: {label}"
-            self._builder.add_compression(ModelFigures.of(name, found), found.metrics)
+            self._builder.add_compression(_row(name, found))
+        told = (f"{event.scope.label}: {warning}" for warning in found.warnings)
+        self._warnings[candidate] = (*self._warnings.get(candidate, ()), *told)
         if found.level == "torch":
             self._torch_score[candidate] = found.score
 
@@ -216,7 +226,7 @@ class _Fold:
             robust=self._robust.get(candidate),
             chance=figures.chance,
             rounding=figures.rounding,
-            warnings=(*self._notes, *figures.warnings),
+            warnings=(*self._notes, *self._warnings.get(candidate, ()), *figures.warnings),
         )
         missing: tuple[str, ...] = ()
         why = _NO_LABELS
@@ -242,6 +252,13 @@ _FIGURES: dict[str, Callable[[_Fold, StageEnded, str], None]] = {
     "bench": _Fold.add_measurement,
 }
 """The handler of each stage's figures."""
+
+
+def _row(stage: str, made: MadeFigures) -> ModelRow:
+    """The model after a stage, with what its method says of it."""
+    metrics = made.metrics if isinstance(made, StepFigures) else {}
+    facts = ModelFigures.of(stage, made).model_dump()
+    return ModelRow(**facts, metrics=metrics, seeds=made.seeds, trainings=made.trainings)
 
 
 def _typed(event: StageEnded, kind: type[F]) -> F:

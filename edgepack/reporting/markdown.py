@@ -15,6 +15,7 @@ from edgepack.reporting.figures import (
     headline,
     measured_placements,
     metric_of,
+    origin_lines,
     table_lines,
 )
 from edgepack.reporting.tuning import tuning_outcome
@@ -139,8 +140,9 @@ def _compression(report: Report) -> Iterator[str]:
             yield from (f"- {escape(line)}" for line in corruption_lines(stage.robustness))
             yield ""
     for stage in report.compression:
-        if stage.metrics:
+        if stage.metrics or origin_lines(stage):
             yield from (f"### {escape(stage.stage)}", "")
+            yield from (f"- {escape(line)}" for line in origin_lines(stage))
             yield from (
                 f"- {escape(name)}: {escape(fmt.metric(value))}" for name, value in stage.metrics.items()
             )

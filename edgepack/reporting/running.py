@@ -1,7 +1,7 @@
 """Run a plan: its stages, its report, and the bundles beside the report or in a folder of the user's."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgepack.base.files import require_writable, write_atomic
@@ -10,7 +10,7 @@ from edgepack.config.recipe import Tune
 from edgepack.engine.artifact import Artifact
 from edgepack.engine.events import Listener, ignore
 from edgepack.engine.store import Store
-from edgepack.errors import EdgepackError
+from edgepack.errors import EdgepackError, UsageError
 from edgepack.pipeline.strategy import Strategy
 from edgepack.pipeline.trace import Until
 from edgepack.reporting.document import Report
@@ -53,6 +53,38 @@ def run_plan(
     if until in {"package", "bench"}:
         _keep(done.artifacts, folder_of(report) if out is None else out, link=out is None)
     return report, done.artifacts, done.errors
+
+
+def tune_plan(
+    make_plan: Callable[[], Plan],
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    listener: Listener = ignore,
+) -> Report:
+    """As :func:`edgepack.api.tune`; ``make_plan`` reads the recipe.
+
+    Raises:
+        UsageError: a budget is not greater than 0, there is no budget, or no target has a device.
+    """
+    for name, value in (("trials", trials), ("minutes", minutes)):
+        if value is not None and value <= 0:
+            raise UsageError(
+                f"{name} must be greater than 0 (got {value})", next="omit it to use the recipe's budget"
+            )
+    given = trials is not None or minutes is not None
+    plan = make_plan()
+    where = str(plan.path)
+    if not given and not any(target.tune.trials or target.tune.minutes for target in plan.targets):
+        raise UsageError("the recipe has no tuning budget", where=where, next="set --trials/--minutes")
+    if not any(target.devices for target in plan.targets):
+        raise UsageError(
+            "no target in the recipe has a device to measure on",
+            where=where,
+            next="add a device to one of the recipe's targets; see docs/add-a-device.md",
+        )
+    budget = Tune(trials=trials or 0, minutes=minutes) if given else None
+    return run_plan(plan, "tune", fresh=("tune",), listener=listener, budget=budget)[0]
 
 
 def release_model(plan: Plan, listener: Listener = ignore) -> Path:

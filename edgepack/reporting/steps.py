@@ -8,7 +8,7 @@ from edgepack.reporting import charts
 from edgepack.reporting import format as fmt
 from edgepack.reporting.document import ModelRow, Report
 from edgepack.reporting.elements import grid, section
-from edgepack.reporting.figures import corruption_lines
+from edgepack.reporting.figures import corruption_lines, origin_lines
 from edgepack.reporting.markup import Markup, el
 
 
@@ -55,10 +55,12 @@ def compression(report: Report) -> Markup | None:
                     el("li", f"{name}: {fmt.metric(value)}", *_machine(value))
                     for name, value in stage.metrics.items()
                 ),
+                *(el("li", line) for line in origin_lines(stage)),
             ),
+            *_machine(stage.model_dump(mode="json", include={"seeds", "trainings"})),
         )
         for stage in report.compression
-        if stage.metrics
+        if stage.metrics or origin_lines(stage)
     ]
     return section(
         "The model, stage by stage",

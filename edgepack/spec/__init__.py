@@ -13,6 +13,7 @@ from edgepack.spec.base import (
     GpuArch,
     Name,
     Reference,
+    Sha256,
     Share,
     Spec,
     TwoNumbers,
@@ -20,7 +21,7 @@ from edgepack.spec.base import (
 )
 from edgepack.spec.data import Data, Idx, Images, Preprocess, Text
 from edgepack.spec.document import JsonDocument, SchemaVersionError
-from edgepack.spec.figures import ModelFacts, ModelFigures
+from edgepack.spec.figures import ModelFacts, ModelFigures, TrainingRecord
 from edgepack.spec.model import DType, Input, Model, RecipeInput, Tensor, Train
 from edgepack.spec.robustness import Robustness
 from edgepack.spec.task import BuiltInLoss, BuiltInMetric, Metric, Score, Scored
@@ -53,11 +54,13 @@ __all__ = [
     "SchemaVersionError",
     "Score",
     "Scored",
+    "Sha256",
     "Share",
     "Spec",
     "Tensor",
     "Text",
     "Train",
+    "TrainingRecord",
     "TwoNumbers",
     "Version",
 ]

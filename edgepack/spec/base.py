@@ -21,6 +21,7 @@ GpuArch = Annotated[str, Field(pattern=r"^sm_[0-9]{2,3}$")]
 TwoNumbers = Annotated[str, Field(pattern=r"^[0-9]{1,4}\.[0-9]{1,4}$")]
 Filled = Annotated[str, Field(pattern=r"\S")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -35,5 +36,6 @@ PATTERNS = {
     r"^2\.[0-9]{1,3}$": 'a glibc version such as "2.31", quoted',
     r"^sm_[0-9]{2,3}$": "a GPU architecture such as sm_87",
     r"^[0-9]{1,4}\.[0-9]{1,4}$": 'a version such as "13.0", quoted',
+    r"^[0-9A-Fa-f]{64}$": "a sha256 (64 hexadecimal digits)",
     r"\S": "text that is not empty",
 }

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field
 
-from edgepack.spec.base import Count, Spec
+from edgepack.spec.base import Count, Finite, Spec
 from edgepack.spec.task import Scored
 
 
@@ -33,3 +33,25 @@ class ModelFigures(ModelFacts):
     def of(cls, stage: str, facts: ModelFacts) -> Self:
         """Figures after the stage of this name."""
         return cls(stage=stage, **{name: getattr(facts, name) for name in ModelFacts.model_fields})
+
+
+class TrainingRecord(Spec):
+    """One training of a stage."""
+
+    epochs: int = Field(ge=1, description="Passes over the training split that were asked for.")
+    kept: int = Field(
+        ge=1, description="The epoch whose weights are kept: the last, unless training diverged."
+    )
+    loss: Finite = Field(description="Mean over the batches of that epoch.")
+    seed: int
+    diverged: str | None = Field(default=None, description="What became NaN or infinite, and when.")
+
+    @property
+    def warning(self) -> str | None:
+        """What to tell the user if it diverged."""
+        if self.diverged is None:
+            return None
+        return (
+            f"training diverged: {self.diverged} of {self.epochs}; the weights after epoch {self.kept} are kept "
+            f"(mean loss {self.loss:.4g}); lower lr"
+        )

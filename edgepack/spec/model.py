@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgepack.spec.base import MAY_BE_EMPTY, Filled, Finite, Reference, Spec
+from edgepack.spec.base import MAY_BE_EMPTY, Filled, Finite, Reference, Sha256, Spec
 
 DType = Literal[
     "float32",
@@ -70,6 +70,12 @@ class Model(Spec):
     weights: Filled | None = Field(
         default=None,
         description="A .safetensors or weights-only .pt file for source, relative to the recipe.",
+    )
+    # Excluded from cache keys, which have the digest of the file itself.
+    sha256: Sha256 | dict[Filled, Sha256] | None = Field(
+        default=None,
+        exclude=True,
+        description="The sum that the onnx or weights file must have; of each file by its name, if an .onnx file keeps data in others.",
     )
     train: Train | None = Field(
         default=None, description="Train the source first, instead of loading weights."

@@ -133,19 +133,25 @@ def restore(source: "torch.nn.Module", path: Path, rebuilders: Mapping[str, Rebu
     Raises:
         InputError: as :func:`load`, or if the file was not written by :func:`save`.
     """
-    if path.is_file() and path.stat().st_size and _KEY not in read_weights(path)[1]:
+    if path.is_file() and path.stat().st_size and _KEY not in read_weights(path).metadata:
         raise InputError("the file is not an edgepack checkpoint", where=str(path))
     return load(source, path, rebuilders)
 
 
-def load(module: "torch.nn.Module", path: Path, rebuilders: Mapping[str, Rebuild]) -> Restored:
-    """Load weights into ``module``: plain ones (.safetensors, weights-only .pt or .pth), or a checkpoint.
+def load(
+    module: "torch.nn.Module", path: Path, rebuilders: Mapping[str, Rebuild], *, trust: bool = False
+) -> Restored:
+    """Load weights into ``module``: plain ones (.safetensors, .pt, .pth, .ckpt, .bin), or a checkpoint.
+
+    ``trust`` allows pickled objects in the file. Then what was done to load them is in the notes.
 
     Raises:
         InputError: naming missing and unexpected keys and wrong shapes; or if the file is missing, empty, corrupt,
-            contains pickled objects, has NaN or infinite weights, or changes of a method that is not installed.
+            has NaN or infinite weights, or changes of a method that is not installed.
+        TrustError: the file contains pickled objects, and is not trusted.
     """
-    state, metadata = read_weights(path)
+    weights = read_weights(path, trust=trust)
+    state, metadata = weights.tensors, weights.metadata
     changes: tuple[Change, ...] = ()
     if _KEY in metadata:
         document = _document(metadata[_KEY], path)
@@ -155,8 +161,9 @@ def load(module: "torch.nn.Module", path: Path, rebuilders: Mapping[str, Rebuild
                 _resize(module, change.before, path)
             module = _rebuild(module, change, rebuilders, path)
         _resize(module, _final(document, state, path), path)
-    note = load_state(module, state, path)
-    return Restored(module.eval(), changes, (note,) if note else ())
+    unpickled = f"{path.name} was unpickled, which runs code that it names" if weights.unpickled else None
+    notes = (unpickled, load_state(module, state, path))
+    return Restored(module.eval(), changes, tuple(note for note in notes if note))
 
 
 def _document(text: str, path: Path) -> dict[str, Any]:

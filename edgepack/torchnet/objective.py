@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgepack.spec import Train
 
@@ -40,6 +40,16 @@ are not updated; groups may contain parameters outside the module, such as a pro
 """
 
 
+class Stateful(Protocol):
+    """What hooks keep from one step to the next, as torch's optimizers do: in dicts and lists of tensors and numbers."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Set the state to one that was returned before."""
+
+
 def adam(module: "torch.nn.Module", spec: Train) -> "torch.optim.Optimizer":
     """Adam (Kingma and Ba 2015, arXiv:1412.6980) over all parameters of the module."""
     import torch
@@ -60,6 +70,8 @@ class Objective:
         before_step: called before each batch, e.g. to increase a pruning ratio along a schedule.
         after_step: called after each weight update, e.g. to reset pruned weights to zero.
         optimizer: creates the optimizer: algorithm, parameters and parameter groups.
+        state: what hooks, loss and optimizer keep between steps beside what is trained and what torch's own optimizers
+            keep; empty if nothing, None if that is not known.
     """
 
     loss: Loss | None = None
@@ -69,3 +81,10 @@ class Objective:
     before_step: Hook | None = None
     after_step: Hook | None = None
     optimizer: OptimizerOf = adam
+    state: tuple[Stateful, ...] | None = None
+
+    @property
+    def kept(self) -> tuple[Stateful, ...] | None:
+        """``state``; empty if there are no hooks that could keep anything."""
+        hooked = self.before_step is not None or self.after_step is not None
+        return self.state if hooked or self.state is not None else ()

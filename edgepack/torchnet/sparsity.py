@@ -35,4 +35,4 @@ def keeping_zeros(module: "torch.nn.Module", objective: Objective) -> Objective:
             for name, zeros in masks.items():
                 parameters[name].masked_fill_(zeros, 0.0)
 
-    return replace(objective, after_step=after_step)
+    return replace(objective, after_step=after_step, state=objective.kept)

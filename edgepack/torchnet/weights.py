@@ -1,13 +1,14 @@
-"""Weights files: .safetensors, and .pt files with nothing but weights; checked before they are loaded."""
+"""Weights files: .safetensors, and .pt files with nothing but weights, or with pickled objects that the user trusts."""
 
 import pickle
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.filekind import wrong_kind
-from edgepack.errors import InputError
+from edgepack.errors import InputError, TrustError
 
 if TYPE_CHECKING:
     import torch
@@ -23,18 +24,38 @@ _STATES = (
 )  # keys of checkpoints that hold the weights
 
 
-def read_weights(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
-    """Read the tensors of a weights file by name, and the metadata of a .safetensors file.
+@dataclass(frozen=True)
+class WeightsFile:
+    """The contents of a weights file.
+
+    Attributes:
+        tensors: by name.
+        metadata: of a .safetensors file.
+        unpickled: whether code in the file may have run.
+    """
+
+    tensors: "dict[str, torch.Tensor]"
+    metadata: dict[str, str] = field(default_factory=dict)
+    unpickled: bool = False
+
+
+def read_weights(path: Path, *, trust: bool = False) -> WeightsFile:
+    """Read a weights file.
+
+    Args:
+        path: the file.
+        trust: whether pickled objects may be loaded, which runs the code that they name.
 
     Raises:
-        InputError: if the file is missing, empty, corrupt, of another kind, or contains pickled objects.
+        InputError: if the file is missing, empty, corrupt, or of another kind.
+        TrustError: it contains pickled objects, and is not trusted.
     """
     if not path.is_file():
         raise InputError("there is no such weights file", where=str(path))
     found = wrong_kind(path, "weights")
     if found is not None:
         raise InputError(f"the weights cannot be loaded: {found[0]}", where=str(path), next=found[1])
-    return _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pt(path), {})
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pt(path, trust=trust)
 
 
 def load_state(module: "torch.nn.Module", state: "dict[str, torch.Tensor]", path: Path) -> str | None:
@@ -91,39 +112,67 @@ def _list_names(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _read_safetensors(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
+def _read_safetensors(path: Path) -> WeightsFile:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            return WeightsFile(tensors, file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(
             "the file is not safetensors, or is truncated", where=str(path), why=str(error)
         ) from error
 
 
-def _read_pt(path: Path) -> "dict[str, torch.Tensor]":
+def _read_pt(path: Path, *, trust: bool) -> WeightsFile:
     import torch
 
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        return WeightsFile(_state_of(torch.load(path, map_location="cpu", weights_only=True), path))
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
+        if trust:
+            return _unpickle(path)
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"an object of {found[1]}" if found else "more than weights, or is corrupt"
         yours = f"torch.save(getattr(x, 'state_dict', lambda: x)(), {str(path.with_suffix('.weights.pt'))!r})"
         code = f"import torch; x = torch.load({str(path)!r}, map_location='cpu', weights_only=False); {yours}"
-        raise InputError(
+        raise (TrustError if found else InputError)(
             f"the weights file contains {what}",
             where=str(path),
-            why="loading it would run pickled code; only plain tensors are loaded",
-            next=f"if you trust the file, save its weights alone: python -c {quote(code)}",
+            why="loading it would run pickled code; without --trust only plain tensors are loaded",
+            next="if you trust the file, run the command with --trust (in Python: trust=True), "
+            f"or save its weights alone: python -c {quote(code)}",
         ) from error
     except Exception as error:  # torch.load may raise any error on corrupt bytes
         raise InputError(
             "the weights file is corrupt", where=str(path), why=str(error).strip()[:300]
         ) from error
-    return _state_of(state, path)
+
+
+def _unpickle(path: Path) -> WeightsFile:
+    """Read a file with whatever objects it holds; of a module among them, its weights."""
+    import torch
+    from torch import nn
+
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # code of the file may raise any error
+        raise InputError(
+            "the weights file cannot be unpickled",
+            where=str(path),
+            why=f"{type(error).__name__}: {str(error).strip()[:300]}",
+            next="install the packages that its objects are from, or put their modules beside the recipe",
+        ) from error
+    if isinstance(found, nn.Module):
+        found = found.state_dict()
+    elif isinstance(found, dict):
+        found = {
+            key: value.state_dict() if isinstance(value, nn.Module) else value for key, value in found.items()
+        }
+    return WeightsFile(_state_of(found, path), unpickled=True)
 
 
 def _state_of(state: Any, path: Path) -> "dict[str, torch.Tensor]":

@@ -295,6 +295,20 @@ def test_commands_print_through_one_module():
         assert not printed or path.name == "console.py", path
 
 
+def test_the_time_that_is_left_is_said_with_the_progress(monkeypatch):
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    out = io.StringIO()
+    listener = PlainListener(out)
+    listener(StageStarted(scope=scope("train"), why="first run"))
+    for epoch in (1, 2, 3):
+        listener(Advanced(text=f"epoch {epoch}/9", share=epoch / 9))
+    first, second, third = out.getvalue().splitlines()
+    assert first == "  epoch 1/9"
+    assert re.fullmatch(r"  epoch 2/9, about \d min left", second)
+    assert third.startswith("  epoch 3/9, about")
+
+
 def test_plain_progress_is_a_line_for_each_stage_that_ended():
     out = io.StringIO()
     listener = PlainListener(out)

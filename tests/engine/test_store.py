@@ -144,3 +144,58 @@ with Store(pathlib.Path({str(store.root)!r})).scratch() as folder:
     assert len(list(store.root.glob(".work-*/file"))) == 1
     with store.scratch() as folder:
         assert list(store.root.glob(".work-*")) == [folder]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def unfinished(store, key, *, fresh=False):
+    """What a stage finds of an earlier run that was killed; it is killed as well."""
+    with pytest.raises(Killed), store.unfinished(key, fresh=fresh) as folder:
+        found = sorted(path.name for path in folder.iterdir())
+        (folder / "half").write_text("done")
+        raise Killed
+    return found
+
+
+def test_what_a_killed_stage_has_done_is_kept_until_it_is_done(store):
+    assert not store.has_unfinished("k")
+    assert unfinished(store, "k") == []
+    assert store.has_unfinished("k")
+    assert unfinished(store, "k") == ["half"]
+    assert unfinished(store, "other") == []
+    with store.unfinished("k") as folder:
+        assert (folder / "half").read_text() == "done"
+    assert not store.has_unfinished("k")
+    assert unfinished(store, "k") == []
+
+
+def test_a_fresh_run_does_not_continue(store):
+    unfinished(store, "k")
+    assert unfinished(store, "k", fresh=True) == []
+
+
+def test_a_stage_that_has_nothing_to_keep_leaves_no_folder(store):
+    with pytest.raises(Killed), store.unfinished("k"):
+        raise Killed
+    assert not (store.root / "unfinished/k").exists()
+
+
+def test_two_processes_in_one_stage_do_not_share_their_folder(store):
+    with store.unfinished("k") as first, store.unfinished("k") as second, store.unfinished("l") as other:
+        assert first.is_dir()
+        assert second is None
+        assert other.is_dir()
+    assert not first.exists()
+
+
+def test_what_was_left_for_weeks_is_removed_unless_it_is_in_use(store):
+    for key in ("old", "used", "new"):
+        unfinished(store, key)
+    for key in ("old", "used"):
+        os.utime(store.root / "unfinished" / key, (0, 0))
+    with store.unfinished("used") as used:
+        os.utime(used, (0, 0))
+        unfinished(store, "k")
+        assert sorted(path.name for path in (store.root / "unfinished").iterdir()) == ["k", "new", "used"]

@@ -124,7 +124,7 @@ def test_every_key_is_there():
     assert set(Recipe.model_fields) - {"edgepack", "samples"} == {path.partition(".")[0] for path in tested}
     assert set(TargetEntry.model_fields) == {"target", "device", "devices", "tune"}
     # What names files, a dtype or a shape: their contents count, see test_fingerprint.py.
-    assert set(Model.model_fields) == {"source", "onnx", "weights", "train", "inputs"}
+    assert set(Model.model_fields) == {"source", "onnx", "weights", "sha256", "train", "inputs"}
 
 
 def test_files_beside_the_recipe(tried):

@@ -12,8 +12,8 @@ from edgepack.measuring.stats import BoardState
 from edgepack.pipeline.stages.tune import TunedKernel
 from edgepack.pipeline.trace import Host, RecipeRef
 from edgepack.reporting.builder import ReportBuilder
-from edgepack.reporting.document import Outcome, Report, TuningRow
-from edgepack.spec import ModelFigures
+from edgepack.reporting.document import ModelRow, Outcome, Report, TuningRow
+from edgepack.spec import ModelFigures, TrainingRecord
 from edgepack.tuning.result import CurvePoint
 
 GATES = Gates(accuracy_drop=0.01, parity=1e-4, p90_ms=0.5, bundle_kib=6000, peak_rss_mib=64)
@@ -50,6 +50,20 @@ def measurement(centre_ms: float, *, device: str, emulated: bool = False, runs: 
         before=BoardState() if emulated else STATE,
         after=BoardState() if emulated else STATE.model_copy(update={"temperature_c": 51.9}),
     )
+
+
+ORIGINS = {
+    "source": {
+        "seeds": {"train.seed": 11},
+        "trainings": (
+            TrainingRecord(epochs=9, kept=7, loss=0.0625, seed=11, diverged="the loss became nan in epoch 8"),
+        ),
+    },
+    "prune-channels": {
+        "seeds": {"fine_tune.seed": 3},
+        "trainings": (TrainingRecord(epochs=1, kept=1, loss=0.125, seed=3),),
+    },
+}
 
 
 def new_builder() -> ReportBuilder:
@@ -99,7 +113,8 @@ def good() -> Report:
             encodings={"int8": 33_900, "int32": 444, "dense": 96},
         ),
     ):
-        builder.add_compression(figures, METRICS.get(figures.stage))
+        row = ModelRow(**figures.model_dump(), metrics=METRICS.get(figures.stage, {}))
+        builder.add_compression(row.model_copy(update=ORIGINS.get(figures.stage, {})))
     for target, device, emulated in (("x86-64-v3", "loopback", False), ("rpi4", "virtual-rpi4", True)):
         for candidate, milli, scale in (("baseline", 0.412, 1.0), ("release", 0.105, 0.26)):
             slow = 23.7 if emulated else 1.0

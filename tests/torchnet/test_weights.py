@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from edgepack.errors import InputError
+from edgepack.errors import InputError, TrustError
 from edgepack.torchnet.checkpoint import load
 
 
@@ -108,7 +108,7 @@ def test_missing_weights_are_named(tmp_path):
 def test_a_whole_module_is_refused_by_its_class_with_a_way_out(tmp_path, monkeypatch):
     path = tmp_path / "it's whole.pt"
     torch.save(trained(), path)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(TrustError) as caught:
         load(Net(), path, {})
     assert f"an object of {Net.__module__}.Net" in caught.value.message
     step = caught.value.next.split("python -c ")[1]
@@ -120,7 +120,7 @@ def test_a_whole_module_is_refused_by_its_class_with_a_way_out(tmp_path, monkeyp
 @pytest.mark.parametrize("saved", [{"args": argparse.Namespace(lr=1)}, [1, 2], torch.ones(2)])
 def test_what_is_no_state_dict_is_refused(tmp_path, saved):
     torch.save(saved, tmp_path / "w.pt")
-    with pytest.raises(InputError) as caught:
+    with pytest.raises((InputError, TrustError)) as caught:
         load(Net(), tmp_path / "w.pt", {})
     assert caught.value.next
 
@@ -133,3 +133,46 @@ def test_programs_are_named(tmp_path):
         with pytest.raises(InputError, match=kind) as caught:
             load(Net(), tmp_path / name, {})
         assert "python -c" in caught.value.next
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        trained(),
+        {"model": trained(), "epoch": 3},
+        {"state_dict": STATE, "hyper_parameters": argparse.Namespace(lr=1)},
+        nn.DataParallel(trained()),
+    ],
+    ids=["module", "module in a checkpoint", "weights beside objects", "wrapper"],
+)
+def test_a_trusted_file_gives_the_weights_that_it_holds_and_says_so(tmp_path, saved):
+    path = tmp_path / "w.pt"
+    torch.save(saved, path)
+    with pytest.raises(TrustError, match="the weights file contains an object of") as caught:
+        load(Net(), path, {})
+    assert "--trust" in caught.value.next
+    assert caught.value.exit_code == 6
+    restored = load(Net(), path, {}, trust=True)
+    torch.testing.assert_close(restored.module.state_dict(), STATE)
+    assert restored.notes[0] == "w.pt was unpickled, which runs code that it names"
+
+
+def test_trust_changes_nothing_for_files_without_pickled_objects(tmp_path):
+    torch.save(STATE, tmp_path / "w.pt")
+    save_file(STATE, tmp_path / "w.safetensors")
+    for name in ("w.pt", "w.safetensors"):
+        assert load(Net(), tmp_path / name, {}, trust=True).notes == ()
+    (tmp_path / "w.pt").write_bytes(b"\x90 nothing known")
+    with pytest.raises(InputError, match="cannot be unpickled"):
+        load(Net(), tmp_path / "w.pt", {}, trust=True)
+
+
+def test_objects_that_cannot_be_made_are_named(tmp_path):
+    class Gone:
+        def __reduce__(self):
+            return (__import__, ("no_such_module",))
+
+    torch.save({"a": Gone()}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match="cannot be unpickled") as caught:
+        load(Net(), tmp_path / "w.pt", {}, trust=True)
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in caught.value.why

@@ -107,6 +107,7 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
             metric=work.spec.metric,
             source_outputs=source_outputs(work.inputs),
             lanes=work.spec.lanes or 1,
+            trust=work.resources.trust,
         )
         source = work.spec.source
         if source is not None:
@@ -117,7 +118,7 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
         metrics = method.apply(_dense(work.inputs["onnx"], work.scratch), out, work.spec.step, context)
         _store_sparse(out)
         facts = onnx_models.facts(out, context.evaluation)
-        figures = StepFigures.of_step(method.name, "onnx", metrics, facts)
+        figures = StepFigures.of_step(work.spec.step, "onnx", metrics, facts, notes=context.notes)
         return StageResult(figures, {"onnx": Output(out, "onnx", f"{method.name}.onnx")})
 
 

@@ -19,6 +19,7 @@ from edgepack.pipeline.state import CandidateRun, Resources
 from edgepack.spec import Data, Input, Metric, Spec
 from edgepack.spec.candidate import RELEASE
 from edgepack.torchnet.checkpoint import Change, Structure
+from edgepack.torchnet.trainings import Trainings
 
 _SOURCES = (
     "compression/__init__.py",
@@ -104,6 +105,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
         start = torch_models.restore_module(spec.source, base, work.inputs["checkpoint"], builders)
         named = method.files(spec.step)
         sources = (spec.source, *(file.value for file in named if file.kind == "callable"))
+        trainings = Trainings(work.unfinished)
         context = Context(
             spec.inputs,
             samples(spec.data, base, spec.inputs),
@@ -116,6 +118,8 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
             loss_name=spec.loss,
             source_outputs=source_outputs(work.inputs),
             lanes=spec.lanes or 1,
+            trainings=trainings,
+            trust=work.resources.trust,
         )
         if "teacher" in work.inputs:
             context = replace(
@@ -131,5 +135,7 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
             changes = (*changes, Change(method.name, result.change, found))
         files = torch_models.save_module(result.module, work.scratch, method.name, changes)
         facts = torch_models.facts(result.module, spec.inputs, context.evaluation, files)
-        figures = StepFigures.of_step(method.name, "torch", result.metrics, facts)
+        figures = StepFigures.of_step(
+            spec.step, "torch", result.metrics, facts, trainings=trainings.records, notes=context.notes
+        )
         return StageResult(figures, files)

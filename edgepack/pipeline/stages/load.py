@@ -2,7 +2,7 @@
 
 from edgepack.engine.stage import Ingredients, Output, Request, StageResult, Work
 from edgepack.pipeline.contract import ModelStage
-from edgepack.pipeline.figures import SourceFigures
+from edgepack.pipeline.figures import SourceFigures, seeds_of
 from edgepack.pipeline.stages import onnx_models, torch_models
 from edgepack.pipeline.stages.samples import samples, unlabelled
 from edgepack.pipeline.state import CandidateRun, Resources
@@ -64,14 +64,15 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
                 original, inputs, Scorer(work.spec.metric, base), data, found, scratch=work.scratch
             )
             facts = onnx_models.facts(path, scored, reference=original, inputs=inputs)
-        figures = SourceFigures(level="onnx", inputs=inputs, **facts.model_dump())
+        figures = SourceFigures(level="onnx", inputs=inputs, seeds=seeds_of(work.spec), **facts.model_dump())
         return StageResult(figures, {"onnx": Output(path, "onnx", "model.onnx"), **more})
 
     def _torch(self, work: Work[LoadSpec, Resources]) -> StageResult[SourceFigures]:
         from edgepack.torchnet.source import load_source
 
         model, base = work.spec.model, work.resources.base
-        found = load_source(model, base, torch_models.rebuilders(base, (model.source or "",)))
+        rebuilders = torch_models.rebuilders(base, (model.source or "",))
+        found = load_source(model, base, rebuilders, trust=work.resources.trust)
         files = torch_models.save_module(found.module, work.scratch, "loaded", found.changes)
         data = samples(work.spec.data, base, model.fed)
         scored, more = torch_models.evaluate_source(
@@ -88,6 +89,7 @@ class LoadStage(ModelStage[LoadSpec, SourceFigures]):
             inputs=model.fed,
             changed_by=changed_by,
             notes=found.notes,
+            seeds=seeds_of(work.spec),
             **facts.model_dump(),
         )
         return StageResult(figures, {**files, **more})

@@ -34,6 +34,8 @@ SOURCES = (
     "torchnet/objective.py",
     "torchnet/source.py",
     "torchnet/training.py",
+    "torchnet/training_state.py",
+    "torchnet/trainings.py",
     "torchnet/weights.py",
 )
 

@@ -2,7 +2,7 @@
 
 from edgepack.engine.stage import Ingredients, Request, StageResult, Work
 from edgepack.pipeline.contract import ModelStage
-from edgepack.pipeline.figures import SourceFigures
+from edgepack.pipeline.figures import SourceFigures, seeds_of
 from edgepack.pipeline.stages import torch_models
 from edgepack.pipeline.stages.samples import required_samples
 from edgepack.pipeline.state import CandidateRun, Resources
@@ -56,15 +56,32 @@ class TrainStage(ModelStage[TrainSpec, SourceFigures]):
         from edgepack.torchnet.objective import Objective
         from edgepack.torchnet.source import build_source
         from edgepack.torchnet.training import train
+        from edgepack.torchnet.trainings import Trainings
 
         spec, base = work.spec, work.resources.base
         data = required_samples(spec.data, base, spec.inputs)
         torch.manual_seed(spec.train.seed)
         module = build_source(spec.source, base)
         objective, scorer = Objective(loss=loss_of(spec.loss, base)), Scorer(spec.metric, base)
-        training = train(module, data, spec.train, work.progress, objective=objective, scorer=scorer)
+        trainings = Trainings(work.unfinished)
+        training = train(
+            module,
+            data,
+            spec.train,
+            work.progress,
+            objective=objective,
+            scorer=scorer,
+            trainings=trainings,
+        )
         files = torch_models.save_module(module, work.scratch, "trained")
         scored, more = torch_models.evaluate_source(module, scorer, data, None, work.scratch)
         facts = torch_models.facts(module, spec.inputs, scored, files)
-        figures = SourceFigures(level="torch", inputs=spec.inputs, training=training, **facts.model_dump())
+        figures = SourceFigures(
+            level="torch",
+            inputs=spec.inputs,
+            training=training,
+            seeds=seeds_of(spec),
+            trainings=tuple(trainings.records),
+            **facts.model_dump(),
+        )
         return StageResult(figures, {**files, **more})
