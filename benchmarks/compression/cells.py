@@ -138,6 +138,12 @@ CELLS: tuple[CompressionCell, ...] = (
     _deep("vgg", SMALLEST, 0.92, _TAUGHT, 1),
     _deep("vgg", "prune-weights, cluster", 0.95, None, 2),
     _deep("resnet20", SMALLEST, 0.85, _TAUGHT, 1),
+    CompressionCell(
+        "vgg",
+        "prune-channels: half the MACs",
+        ({"method": "prune-channels", "macs": 0.5, "scope": "global", "fine_tune": _tuned(4, 0.001)},),
+        "tried",
+    ),
     *(
         CompressionCell(net, "quantize-static", (PLAIN_INT8,), "int8")
         for net in (*_FASHION, "digits", "transformer")
@@ -158,8 +164,11 @@ CELLS: tuple[CompressionCell, ...] = (
     *(
         CompressionCell(
             net,
-            "prune-channels: half the MACs",
-            ({"method": "prune-channels", "macs": 0.5, "scope": "global", "fine_tune": _tuned(4, 0.001)},),
+            "prune-channels: half the MACs, distill",
+            (
+                {"method": "prune-channels", "macs": 0.5, "scope": "global", "fine_tune": _tuned(2, 0.001)},
+                _TAUGHT,
+            ),
             "half the MACs",
         )
         for net in _FASHION
