@@ -100,7 +100,7 @@ def _encode_lanes(plane: "np.ndarray", table: Table, lanes: int) -> tuple[bytes,
         state[full] = high = np.floor(out / (1 << 16))
         words.append((out - high * (1 << 16)).astype("<u2")[::-1])
         frequency = frequencies.take(symbols)
-        # quotient * SCALE + (state - quotient * frequency) + first
+        # The quotient goes up by SCALE_BITS, the rest and the sum before the symbol are added.
         state += np.floor(state / frequency) * (SCALE - frequency) + firsts.take(symbols)
     return states.astype("<u4").tobytes(), np.concatenate(words)[::-1].tobytes()
 
