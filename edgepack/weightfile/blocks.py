@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 _RAW = 0  # in place of the number of a plane's table
 _SMALL = 4096  # bytes of a tensor up to which it shares a block
 _FULL = 1 << 16  # bytes of small tensors, after which another block begins
-_WORTH_CODING = 63 / 64  # of its bytes, from which on a plane is not coded: the low bytes of floats are random
+_WORTH_CODING = (
+    63 / 64
+)  # of its bytes, from which on a plane is not coded: the low bytes of floats are random
 _FEWEST = 8  # elements from which bytes that are zero are worth a block
 
 
