@@ -46,7 +46,6 @@ class Facts:
     outputs: tuple[Tensor, ...] = ()
     encoded: dict[str, list[EncodedConstant]] = field(default_factory=dict)  # the file's, by content
     in_kernels: dict[str, EncodedConstant] = field(default_factory=dict)  # as passed to kernels
-    names: dict[str, str] = field(default_factory=dict)  # of the file's constants, by content
     origins: dict[str, Origin] = field(
         default_factory=dict
     )  # of what depends on encoded constants, by content

@@ -1,132 +1,145 @@
-"""Entropy coding of weights: range asymmetric numeral systems of order 0 on bytes.
+"""Entropy coding of bytes: range asymmetric numeral systems of order 0.
 
 J. Duda, Asymmetric numeral systems: entropy coding combining speed of Huffman coding with compression rate of
-arithmetic coding, 2013. Many states are interleaved (F. Giesen, Interleaved entropy coders, 2014), so that NumPy encodes
-a symbol of each at once. docs/bundle-format.md describes the form; ``src/rans.c`` decodes it on the board.
+arithmetic coding, 2013. In long codes, many states are interleaved (F. Giesen, Interleaved entropy coders, 2014), so that
+NumPy codes a symbol of each at once. docs/bundle-format.md describes the form; ``src/rans.c`` decodes it on the board.
 """
 
 from typing import TYPE_CHECKING
 
+from edgepack.weightfile.cursor import Cursor, varint
+from edgepack.weightfile.frequencies import SCALE, SCALE_BITS, Table
+
 if TYPE_CHECKING:
     import numpy as np
 
-_SCALE_BITS = 12
-_SCALE = 1 << _SCALE_BITS
 _LOWEST = 1 << 16  # of a state between symbols
 _MOST_LANES = 10  # as a power of two
-_SYMBOLS_PER_LANE = 1024  # at least: a lane costs four bytes
-_RAW, _CODED = 0, 1
-_LONG = 0x80  # frequencies from here on take two bytes
+_SYMBOLS_PER_LANE = 2048  # at least: a lane costs four bytes
+_ONE_LANE = 16384  # symbols below which there is one
 
 
-def encode(data: bytes, width: int) -> bytes:
-    """Encode elements of ``width`` bytes: a plane for each byte of an element, coded if that makes it smaller."""
-    import numpy as np
-
-    planes = np.frombuffer(data, np.uint8).reshape(-1, width)
-    parts = []
-    for number in range(width):
-        plane = np.ascontiguousarray(planes[:, number])
-        coded = _encode_plane(plane) if len(plane) else b""
-        smaller = len(plane) and len(coded) < len(plane)
-        parts.append(bytes([_CODED]) + coded if smaller else bytes([_RAW]) + plane.tobytes())
-    return b"".join(parts)
+def lane_bits(count: int) -> int:
+    """Return how many states code ``count`` symbols, as a power of two."""
+    if count < _ONE_LANE:
+        return 0
+    return min(_MOST_LANES, (count // _SYMBOLS_PER_LANE).bit_length() - 1)
 
 
-def decode(code: bytes, width: int, count: int) -> bytes:
-    """Decode ``count`` elements of ``width`` bytes.
+def encode(plane: "np.ndarray", table: Table) -> bytes:
+    """Encode bytes, uint8 ``[count]`` with at least one, all of which have a frequency."""
+    bits = lane_bits(len(plane))
+    states, stream = _encode_lanes(plane, table, 1 << bits) if bits else _encode_lane(plane, table)
+    return bytes([bits]) + states + varint(len(stream) // 2) + stream
+
+
+def decode(cursor: Cursor, count: int, table: Table) -> "np.ndarray":
+    """Decode ``count`` bytes.
 
     Raises:
         ValueError: The code is not well-formed.
     """
     import numpy as np
 
-    planes = np.empty((count, width), np.uint8)
-    for number in range(width):
-        kind, code = _take(code, 1)
-        if kind[0] == _RAW:
-            raw, code = _take(code, count)
-            planes[:, number] = np.frombuffer(raw, np.uint8)
-        elif kind[0] == _CODED:
-            planes[:, number], code = _decode_plane(code, count)
-        else:
-            raise ValueError(f"there is no kind {kind[0]} of plane")
-    if code:
-        raise ValueError(f"{len(code)} bytes follow the code")
-    return planes.tobytes()
-
-
-def _encode_plane(plane: "np.ndarray") -> bytes:
-    import numpy as np
-
-    frequencies = _frequencies(np.bincount(plane, minlength=256))
-    firsts = np.concatenate([[0], np.cumsum(frequencies)[:-1]]).astype(np.uint64)
-    bits = min(_MOST_LANES, max(2, (len(plane) // _SYMBOLS_PER_LANE).bit_length() - 1))
-    lanes = 1 << bits
-    states = np.full(lanes, _LOWEST, np.uint64)
-    words: list[np.ndarray] = []
-    wide = frequencies.astype(np.uint64)
-    for start in range(
-        (len(plane) - 1) // lanes * lanes, -1, -lanes
-    ):  # from the end: the decoder goes forward
-        symbols = plane[start : start + lanes]
-        frequency, first, state = wide[symbols], firsts[symbols], states[: len(symbols)]
-        full = state >= frequency << np.uint64(32 - _SCALE_BITS)
-        words.append((state[full] & np.uint64(0xFFFF)).astype("<u2")[::-1])
-        state = np.where(full, state >> np.uint64(16), state)
-        quotient, rest = np.divmod(state, frequency)
-        states[: len(symbols)] = (quotient << np.uint64(_SCALE_BITS)) + rest + first
-    stream = np.concatenate(words)[::-1]
-    head = _table(frequencies) + bytes([bits]) + states.astype("<u4").tobytes()
-    return head + len(stream).to_bytes(4, "little") + stream.tobytes()
-
-
-def _frequencies(counts: "np.ndarray") -> "np.ndarray":
-    """Scale counts to a sum of ``_SCALE``, at least 1 for each symbol that occurs."""
-    import numpy as np
-
-    scaled = np.where(counts > 0, np.maximum(1, counts * _SCALE // counts.sum()), 0)
-    while (rest := _SCALE - int(scaled.sum())) != 0:
-        if rest > 0:  # to the most frequent, where it costs least
-            scaled[np.argmax(counts)] += rest
-        else:
-            order = np.argsort(-scaled, kind="stable")[: min(-rest, int((scaled > 1).sum()))]
-            scaled[order] -= 1
-    return scaled
-
-
-def _table(frequencies: "np.ndarray") -> bytes:
-    import numpy as np
-
-    table = bytearray(np.packbits(frequencies > 0, bitorder="little").tobytes())
-    for frequency in frequencies[frequencies > 0].tolist():
-        table += bytes([frequency] if frequency < _LONG else [_LONG | frequency & 0x7F, frequency >> 7])
-    return bytes(table)
-
-
-def _decode_plane(code: bytes, count: int) -> "tuple[np.ndarray, bytes]":
-    import numpy as np
-
-    frequencies, code = _read_table(code)
-    firsts = np.concatenate([[0], np.cumsum(frequencies)[:-1]])
-    symbols = np.repeat(np.arange(256, dtype=np.uint8), frequencies)
-    (bits,), code = _take(code, 1)
-    if bits > _SCALE_BITS:
+    bits = cursor.byte()
+    if bits > SCALE_BITS:
         raise ValueError(f"there are 2^{bits} states")
-    head, code = _take(code, 4 << bits)
-    states = np.frombuffer(head, "<u4").astype(np.int64)
-    size, code = _take(code, 4)
-    stream, code = _take(code, 2 * int.from_bytes(size, "little"))
-    words, at = np.frombuffer(stream, "<u2").astype(np.int64), 0
+    states = np.frombuffer(cursor.take(4 << bits), "<u4").astype(np.int64)
+    words = np.frombuffer(cursor.take(2 * cursor.varint()), "<u2").astype(np.int64)
     if (states < _LOWEST).any():
         raise ValueError("a state is too small")
-    out = np.empty(count, np.uint8)
-    for start in range(0, count, 1 << bits):
-        state = states[: min(1 << bits, count - start)]
-        slots = state & (_SCALE - 1)
+    out, at = (_decode_lanes if bits else _decode_lane)(count, table, states, words)
+    if at != len(words) or (states != _LOWEST).any():
+        raise ValueError("the code does not end where its symbols do")
+    return out
+
+
+def _firsts(table: Table) -> "np.ndarray":
+    """Return the sum of the frequencies before each symbol."""
+    import numpy as np
+
+    found: np.ndarray = np.cumsum(table.frequencies) - table.frequencies
+    return found
+
+
+def _symbols(table: Table) -> "np.ndarray":
+    """Return the symbol of each value below ``SCALE``."""
+    import numpy as np
+
+    return np.repeat(np.arange(256, dtype=np.uint8), table.frequencies)
+
+
+def _encode_lane(plane: "np.ndarray", table: Table) -> tuple[bytes, bytes]:
+    import numpy as np
+
+    frequencies, firsts = table.frequencies.tolist(), _firsts(table).tolist()
+    state = _LOWEST
+    words: list[int] = []
+    for symbol in reversed(plane.tolist()):  # from the end: the decoder goes forward
+        frequency = frequencies[symbol]
+        if state >= frequency << 32 - SCALE_BITS:
+            words.append(state & 0xFFFF)
+            state >>= 16
+        state = (state // frequency << SCALE_BITS) + state % frequency + firsts[symbol]
+    return state.to_bytes(4, "little"), np.array(words[::-1], "<u2").tobytes()
+
+
+def _encode_lanes(plane: "np.ndarray", table: Table, lanes: int) -> tuple[bytes, bytes]:
+    """Encode with many states: as float64, whose vector division is faster and exact for numbers below 2^32."""
+    import numpy as np
+
+    states = np.full(lanes, float(_LOWEST))
+    words: list[np.ndarray] = []
+    frequencies, firsts = table.frequencies.astype(np.float64), _firsts(table).astype(np.float64)
+    limits = frequencies * (1 << (32 - SCALE_BITS))
+    for start in range((len(plane) - 1) // lanes * lanes, -1, -lanes):
+        symbols = plane[start : start + lanes]
+        state = states[: len(symbols)]
+        full = np.flatnonzero(state >= limits.take(symbols))
+        out = state[full]
+        state[full] = high = np.floor(out / (1 << 16))
+        words.append((out - high * (1 << 16)).astype("<u2")[::-1])
+        frequency = frequencies.take(symbols)
+        # The quotient goes up by SCALE_BITS, the rest and the sum before the symbol are added.
+        state += np.floor(state / frequency) * (SCALE - frequency) + firsts.take(symbols)
+    return states.astype("<u4").tobytes(), np.concatenate(words)[::-1].tobytes()
+
+
+def _decode_lane(
+    count: int, table: Table, states: "np.ndarray", words: "np.ndarray"
+) -> "tuple[np.ndarray, int]":
+    import numpy as np
+
+    symbols, frequencies = _symbols(table).tolist(), table.frequencies.tolist()
+    firsts, stream = _firsts(table).tolist(), words.tolist()
+    state, at = int(states[0]), 0
+    out = bytearray(count)
+    for number in range(count):
+        slot = state & (SCALE - 1)
+        out[number] = symbol = symbols[slot]
+        state = frequencies[symbol] * (state >> SCALE_BITS) + slot - firsts[symbol]
+        if state < _LOWEST:
+            if at == len(stream):
+                raise ValueError("the code ends too early")
+            state = state << 16 | stream[at]
+            at += 1
+    states[0] = state
+    return np.frombuffer(bytes(out), np.uint8), at
+
+
+def _decode_lanes(
+    count: int, table: Table, states: "np.ndarray", words: "np.ndarray"
+) -> "tuple[np.ndarray, int]":
+    import numpy as np
+
+    symbols, frequencies, firsts = _symbols(table), table.frequencies, _firsts(table)
+    out, at, lanes = np.empty(count, np.uint8), 0, len(states)
+    for start in range(0, count, lanes):
+        state = states[: min(lanes, count - start)]
+        slots = state & (SCALE - 1)
         found = symbols[slots]
         out[start : start + len(state)] = found
-        state = frequencies[found] * (state >> _SCALE_BITS) + slots - firsts[found]
+        state = frequencies[found] * (state >> SCALE_BITS) + slots - firsts[found]
         low = state < _LOWEST
         read = int(low.sum())
         if at + read > len(words):
@@ -134,30 +147,4 @@ def _decode_plane(code: bytes, count: int) -> "tuple[np.ndarray, bytes]":
         state[low] = state[low] << 16 | words[at : at + read]
         at += read
         states[: len(state)] = state
-    if at != len(words) or (states != _LOWEST).any():
-        raise ValueError("the code does not end where its symbols do")
-    return out, code
-
-
-def _read_table(code: bytes) -> "tuple[np.ndarray, bytes]":
-    import numpy as np
-
-    present, code = _take(code, 32)
-    frequencies = np.zeros(256, np.int64)
-    for symbol in np.flatnonzero(np.unpackbits(np.frombuffer(present, np.uint8), bitorder="little")):
-        (low,), code = _take(code, 1)
-        if low & _LONG:
-            (high,), code = _take(code, 1)
-            low = low & 0x7F | high << 7
-        if low == 0:
-            raise ValueError("a symbol has no frequency")
-        frequencies[symbol] = low
-    if frequencies.sum() != _SCALE:
-        raise ValueError(f"the frequencies add up to {frequencies.sum()}")
-    return frequencies, code
-
-
-def _take(code: bytes, size: int) -> tuple[bytes, bytes]:
-    if len(code) < size:
-        raise ValueError("the code ends too early")
-    return code[:size], code[size:]
+    return out, at

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from benchmarks.arm import __main__ as arm
+from benchmarks.compression import __main__ as compression
 from benchmarks.coverage import __main__ as coverage
 from benchmarks.coverage import results as cases
 from benchmarks.deploy import __main__ as deploy
@@ -99,6 +100,16 @@ def test_the_page_of_coverage(tmp_path):
     committed = RESULTS / "coverage/RESULTS.json"
     cases.write(tmp_path / "again.json", cases.read(committed, "none"))
     assert (tmp_path / "again.json").read_bytes() == committed.read_bytes()
+
+
+def test_the_page_of_compression(tmp_path, monkeypatch):
+    committed = RESULTS / "results" / "compression"
+    shutil.copytree(committed, tmp_path / "results" / "compression", ignore=shutil.ignore_patterns("*.svg"))
+    monkeypatch.setattr(places, "ROOT", tmp_path)
+    monkeypatch.setattr(places, "RESULTS", tmp_path)
+    compression.main(["--page"])
+    assert files(tmp_path / "results" / "compression") == files(committed)
+    assert (tmp_path / "docs/compression.md").read_bytes() == (ROOT / "docs/compression.md").read_bytes()
 
 
 def test_the_documented_deploys_are_those_of_the_results():

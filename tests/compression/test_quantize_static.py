@@ -226,3 +226,34 @@ def test_several_inputs_are_calibrated_on_samples_without_labels(tmp_path, batch
     feed = {name: array[-1] for name, array in samples.items()}
     ours, exact = run_onnx(tmp_path / "q.onnx", feed)[0], run_onnx(path, feed)[0]
     assert relative_error(ours, exact) < 0.1
+
+
+def test_scales_of_weights_and_of_what_is_added_have_eight_significant_bits(tmp_path):
+    class Added(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(16, 8, bias=False)
+            self.offset = nn.Parameter(torch.rand(8))
+            self.norm = nn.LayerNorm(8)
+
+        def forward(self, x):
+            return self.norm(torch.relu(self.linear(x)) + self.offset)
+
+    torch.manual_seed(0)
+    inputs = (Input(name="x", shape=(1, 16)),)
+    samples = {"x": np.random.default_rng(0).standard_normal((16, 1, 16)).astype("float32")}
+    path = to_onnx(Added().eval(), inputs, tmp_path / "m.onnx")
+    quantize_static.apply(path, tmp_path / "q.onnx", step(samples=16), Context(inputs, samples=samples))
+    graph = onnx.load(tmp_path / "q.onnx").graph
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    scales = [
+        tensors[node.input[1]]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear"
+        and node.input[0] in tensors
+        and tensors[node.input[0]].itemsize == 1
+    ]
+    assert len(scales) >= 3
+    assert not any((scale.view("uint32") & 0xFFFF).any() for scale in scales)
+    want = run_onnx(path, {"x": samples["x"][0]})[0]
+    assert np.abs(run_onnx(tmp_path / "q.onnx", {"x": samples["x"][0]})[0] - want).max() < 0.1

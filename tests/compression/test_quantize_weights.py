@@ -230,6 +230,7 @@ def test_grids_contain_zero_and_the_range(bits, symmetric):
     )
     grid = fit_grid(groups, bits, symmetric=symmetric)
     assert (grid.values(np.broadcast_to(grid.zero[:, None], groups.shape)) == 0).all()
+    assert not (grid.scale.view("uint32") & 0xFFFF).any()  # 8 significant bits
     error = np.abs(grid.values(grid.rounded(groups)) - groups)
     assert (error <= grid.scale[:, None] * 0.5001 + (0 if symmetric else grid.scale[:, None] * 0.5)).all()
     better = fit_grid(groups, bits, symmetric=symmetric, fit="mse")

@@ -10,7 +10,7 @@ from edgepack.torchnet.layers import count_module
 from edgepack.zoo import fashion, snippets
 
 IMAGE = (Input(name="image", shape=(1, 1, 28, 28)),)
-COSTS = {"vgg": (584_618, 29_424_640), "resnet20": (272_186, 31_021_952), "separable": (136_202, 12_201_600)}
+COSTS = {"vgg": (372_570, 7_638_272), "resnet20": (272_186, 8_523_968), "separable": (136_202, 3_433_920)}
 
 
 @pytest.mark.parametrize("name", COSTS)

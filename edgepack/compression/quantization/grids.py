@@ -15,6 +15,8 @@ Fit = Literal["minmax", "mse"]
 _SHRINK = 40  # steps of the search for the range with the least squared error
 _NARROWEST = 0.3  # of the full range
 _WIDEST = 8  # bits: the largest integer of a symmetric grid has the same size with either sign
+_TOP = 128  # exponent of the largest float32
+_SCALE_BITS = 8  # significant ones of a scale, as in bfloat16: stored, it takes about a byte
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Grid:
         bits: of an element.
         low: smallest integer.
         high: largest integer.
-        scale: float32, ``[groups]``.
+        scale: float32, ``[groups]``, with 8 significant bits.
         zero: int64, ``[groups]``; 0 if the grid is symmetric.
         axis: of the channels, each of which is a group; None for one group.
         block: elements in a group along the weight's rows; 0 if a group is a whole channel.
@@ -114,11 +116,22 @@ def _grid(smallest: "np.ndarray", largest: "np.ndarray", bits: int, low: int, hi
     return Grid(bits, low, high, scale, zero, None)
 
 
-def _positive(scale: "np.ndarray") -> "np.ndarray":
-    """Return scales as float32; those of groups of zeros, and of numbers too small for float32, are 1."""
+def short_scales(scale: "np.ndarray") -> "np.ndarray":
+    """Return scales, float32, with few significant bits, the nearest ones; the largest are rounded down."""
     import numpy as np
 
-    narrow = scale.astype(np.float32)
+    share, exponent = np.frexp(scale)  # share in [0.5, 1)
+    top = np.where(exponent < _TOP, np.inf, (1 << _SCALE_BITS) - 1)
+    steps = np.minimum(np.rint(np.ldexp(share, _SCALE_BITS)), top)
+    found: np.ndarray = np.ldexp(steps, exponent - _SCALE_BITS).astype(np.float32)
+    return found
+
+
+def _positive(scale: "np.ndarray") -> "np.ndarray":
+    """Return short scales; those of groups of zeros, and of numbers too small for float32, are 1."""
+    import numpy as np
+
+    narrow = short_scales(scale)
     return np.where(narrow > np.finfo(np.float32).tiny, narrow, np.float32(1))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgepack.compression.quantization.grids import short_scales
 from edgepack.compression.quantization.ranges import Ranges
 from edgepack.compression.quantization.rounded import RoundedWeight
 
@@ -49,10 +50,12 @@ def write_qdq(
 ) -> "onnx.ModelProto":
     """Return the model at ``prepared`` in Q/DQ form; it has shapes inferred, and an opset that has the types of ``layout``.
 
-    Weights get the grids and integers of ``rounded``; others that the quantizer finds have one scale. Where the bias would
+    Weights get the grids and integers of ``rounded``; other constants that the quantizer finds, as those that are added,
+    have one scale, with as few significant bits. Where the bias would
     not fit into int32, the quantizer raises a weight's scale, and rounds to the nearest.
     """
     import numpy as np
+    import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -91,6 +94,7 @@ def write_qdq(
     quantizer.model.topological_sort()
     written: onnx.ModelProto = quantizer.model.model
     _set_integers(written.graph, rounded)
+    _shorten_scales(written.graph, onnx.load(prepared).graph)
     return written
 
 
@@ -120,6 +124,28 @@ def _set_integers(graph: "onnx.GraphProto", rounded: Mapping[str, RoundedWeight]
             stored = each.form.restored(each.integers).reshape(tuple(integers.dims))
             kind = numpy_helper.to_array(integers).dtype
             integers.CopyFrom(numpy_helper.from_array(stored.astype(kind), integers.name))
+
+
+def _shorten_scales(graph: "onnx.GraphProto", before: "onnx.GraphProto") -> None:
+    """Give constants of 8 bits with one scale one with few significant bits, in place, and round their values anew."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    values = {tensor.name: tensor for tensor in before.initializer}
+    for node in graph.node:
+        name = node.input[0].removesuffix("_quantized") if node.op_type == "DequantizeLinear" else ""
+        if name not in values or node.input[0] not in tensors:
+            continue
+        integers, scale = (numpy_helper.to_array(tensors[each]) for each in node.input[:2])
+        if integers.dtype.itemsize > 1 or scale.ndim or (short := short_scales(scale)) == scale:
+            continue
+        zero = numpy_helper.to_array(tensors[node.input[2]])
+        limits = np.iinfo(integers.dtype)
+        steps = np.rint(numpy_helper.to_array(values[name]) / short) + zero
+        rounded = np.clip(steps, limits.min, limits.max).astype(integers.dtype)
+        for each, array in ((node.input[0], rounded), (node.input[1], np.asarray(short))):
+            tensors[each].CopyFrom(numpy_helper.from_array(array, each))
 
 
 def weighted_nodes(graph: "onnx.GraphProto", kinds: Sequence[str]) -> tuple[int, int]:

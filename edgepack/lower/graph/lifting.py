@@ -14,7 +14,7 @@ from edgepack.lower.graph.legalize import legalizations
 from edgepack.lower.phase import Facts, Lowering, Module, content_of
 from edgepack.schedules import FAMILIES
 from edgepack.spec.encoding import DENSE, ConstantSummary, Decoded
-from edgepack.weightfile.file import NamedTensor, PackedWeights, pack_weights
+from edgepack.weightfile.file import PackedWeights, RawTensor, pack_weights
 
 LOAD = "load_weights"
 _WORTHWHILE = 256  # bytes that decoding at load must save: about the size of its kernel's code
@@ -30,7 +30,9 @@ def lift_weights(mod: Module, lowering: Lowering) -> Module:
     if not constants:
         return mod
     stored = _stored(facts, constants)
-    facts.weights = pack_weights([_named(facts, content, value) for content, value in stored.items()])
+    facts.weights = pack_weights(
+        [RawTensor(str(value.ty.dtype), value.value.numpy()) for value in stored.values()]
+    )
     facts.constants = _summaries(facts, constants, list(stored), facts.weights)
     mod = _merge(_as_parameters(mod, constants), _loader(lowering, constants, stored))
     return relax.transform.DeadCodeElimination()(mod)
@@ -75,20 +77,12 @@ def _size(constant: Any) -> int:
     return int(constant.value.numpy().nbytes)
 
 
-def _named(facts: Facts, content: str, constant: Any) -> NamedTensor:
-    root = _root(facts, content)
-    name = facts.names.get(content) or (root[0] if root else "")
-    return NamedTensor(name, str(constant.ty.dtype), constant.value.numpy())
-
-
-def _root(facts: Facts, content: str) -> tuple[str, str, bool] | None:
-    """Return the name and encoding of the encoded constant on which a constant depends, and whether a kernel decodes it."""
+def _root(facts: Facts, content: str) -> tuple[str, bool] | None:
+    """Return the encoding of the encoded constant on which a constant depends, and whether a kernel decodes it."""
     if content in facts.in_kernels:
-        known = facts.in_kernels[content]
-        return known.name, known.encoding, True
+        return facts.in_kernels[content].encoding, True
     if content in facts.encoded:
-        known = facts.encoded[content][0]
-        return known.name, known.encoding, False
+        return facts.encoded[content][0].encoding, False
     origin = facts.origins.get(content)
     for each in tensors(origin.call) if origin else ():
         found = _root(facts, content_of(each.value.numpy()))
@@ -105,7 +99,7 @@ def _summaries(
     rows: dict[tuple[str, Decoded], list[tuple[int, int, int]]] = {}
     for content, constant in constants.items():
         root = _root(facts, content)
-        when: Decoded = "kernel" if root and root[2] else "build" if content in entries else "load"
+        when: Decoded = "kernel" if root and root[1] else "build" if content in entries else "load"
         leaves = _leaves(facts, content, constant) if when == "load" else {content: constant}
         fresh = [entries.pop(key) for key in leaves if key in entries]
         sizes = (
@@ -113,7 +107,7 @@ def _summaries(
             sum(each.raw_bytes for each in fresh),
             _size(constant),
         )
-        rows.setdefault((root[1] if root else DENSE, when), []).append(sizes)
+        rows.setdefault((root[0] if root else DENSE, when), []).append(sizes)
     return tuple(
         ConstantSummary(
             encoding=encoding,

@@ -37,7 +37,6 @@ def run_import(mod: Any, lowering: Lowering) -> Any:
     if problems:
         raise UnsupportedError(where, problems)
     lowering.facts.encoded = encoded_by_content(model)
-    lowering.facts.names = names_by_content(model)
     lowering.facts.origins = positions(model)
     lowering.facts.index_ranges = index_ranges(model)
     return relax
@@ -53,14 +52,6 @@ def encoded_by_content(model: Any) -> dict[str, list[EncodedConstant]]:
         if each.encoding != DENSE:
             by_content.setdefault(content_of(onnx.numpy_helper.to_array(tensors[each.name])), []).append(each)
     return by_content
-
-
-def names_by_content(model: Any) -> dict[str, str]:
-    """Return the names of a model's constants by their content."""
-    import onnx
-
-    tensors = (tensor for tensor in model.graph.initializer if tensor.data_type != onnx.TensorProto.STRING)
-    return {content_of(onnx.numpy_helper.to_array(tensor)): tensor.name for tensor in tensors}
 
 
 def import_model(model: Any, where: str) -> tuple[Any, list[ModelProblem], Any]:

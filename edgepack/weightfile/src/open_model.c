@@ -140,7 +140,7 @@ static int allocate(const struct weight *weight, DLDevice device, TVMFFIAny *ten
 }
 
 /* Reads a weight into a tensor: directly on the CPU, through a buffer on a GPU. */
-static int fill(const struct weightfile *file, uint32_t index, DLDevice device, TVMFFIAny tensor, char *problem)
+static int fill(struct weightfile *file, uint32_t index, DLDevice device, TVMFFIAny tensor, char *problem)
 {
     const DLTensor *view = (const DLTensor *)((const char *)tensor.v_obj + sizeof(TVMFFIObject));
     const uint64_t size = file->weights[index].raw_bytes;
@@ -162,7 +162,7 @@ static int fill(const struct weightfile *file, uint32_t index, DLDevice device, 
 }
 
 /* Reads all weights into new tensors. -1 if TVM raised an error, 1 with a problem if the file is not valid. */
-static int read_weights(const struct weightfile *file, DLDevice device, TVMFFIAny *tensors, char *problem)
+static int read_weights(struct weightfile *file, DLDevice device, TVMFFIAny *tensors, char *problem)
 {
     for (uint32_t i = 0; i < file->count; i++) {
         if (allocate(&file->weights[i], device, &tensors[i]) != 0)

@@ -4,12 +4,17 @@
 #ifndef EDGEPACK_RANS_H
 #define EDGEPACK_RANS_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "frequencies.h"
+
+/* The tables that codes refer to, from 1. */
+struct tables {
+    uint32_t count;
+    struct frequencies *all;
+};
 
 /* Decodes `count` elements of `width` bytes from exactly `size` bytes of code into `out`, which has room for them.
  * False if the code is not well-formed; `out` then has unspecified contents. */
-bool rans_decode(const uint8_t *code, size_t size, uint8_t *out, size_t count, size_t width);
+bool rans_decode(const uint8_t *code, size_t size, const struct tables *tables, uint8_t *out, size_t count,
+                 size_t width);
 
 #endif

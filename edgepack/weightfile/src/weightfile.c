@@ -9,9 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "rans.h"
-
-enum { HEADER = 64, ENTRY = 40, ALIGNMENT = 64, VERSION = 1, RAW = 0, RANS = 1, LARGEST_NAME = 4096 };
+enum { HEADER = 44, ALIGNMENT = 64, MAPPABLE = 4096, VERSION = 2, MOST_TABLES = 1024 };
+enum { CODED = 8, LARGEST_WIDTH = 3, BOOLEAN = 6 };
 static const char MAGIC[] = "EDGEPKWT";
 
 __attribute__((format(printf, 2, 3))) static bool refuse(char *problem, const char *format, ...)
@@ -47,14 +46,6 @@ static uint32_t crc32(const uint8_t *data, size_t size)
     return ~crc;
 }
 
-static uint64_t number(const uint8_t *at, int bytes)
-{
-    uint64_t value = 0;
-    for (int i = bytes - 1; i >= 0; i--)
-        value = value << 8 | at[i];
-    return value;
-}
-
 static bool read_all(int descriptor, void *data, size_t size, uint64_t offset, char *problem)
 {
     while (size > 0) {
@@ -72,70 +63,115 @@ static bool read_all(int descriptor, void *data, size_t size, uint64_t offset, c
     return true;
 }
 
-/* Whether the bytes of the elements are those of dtype and shape; their product cannot overflow. */
-static bool fits(const struct weight *weight)
+static bool take_tables(struct cursor *index, struct tables *tables)
 {
-    uint64_t bytes = weight->bits / 8;
-    if (weight->bits == 0 || weight->bits % 8 != 0)
+    uint64_t count;
+    if (!take_varint(index, &count) || count > MOST_TABLES)
         return false;
-    for (int axis = 0; axis < weight->rank; axis++)
-        if (weight->shape[axis] < 0 || __builtin_mul_overflow(bytes, (uint64_t)weight->shape[axis], &bytes))
+    tables->all = calloc(count + 1, sizeof *tables->all);
+    if (tables->all == NULL)
+        return false;
+    for (tables->count = 0; tables->count < count; tables->count++)
+        if (!take_frequencies(index, &tables->all[tables->count]))
             return false;
-    return bytes == weight->raw_bytes;
-}
-
-/* Reads one entry of the index at `*at`, and moves it past the entry. `*place` is where the elements must begin. */
-static bool read_entry(const uint8_t **at, const uint8_t *end, uint64_t *place, uint64_t size,
-                       struct weight *weight, char *problem)
-{
-    const uint8_t *entry = *at;
-    if (end - entry < ENTRY)
-        return refuse(problem, "its index ends within an entry");
-    *weight = (struct weight){.offset = number(entry, 8),
-                              .stored_bytes = number(entry + 8, 8),
-                              .raw_bytes = number(entry + 16, 8),
-                              .crc = (uint32_t)number(entry + 24, 4),
-                              .code = entry[32],
-                              .bits = entry[33],
-                              .rank = entry[34],
-                              .coding = entry[35]};
-    const uint64_t name = number(entry + 28, 4);
-    if (weight->rank > WEIGHT_RANK || name > LARGEST_NAME || number(entry + 36, 4) != 0)
-        return refuse(problem, "its index has an entry with %d axes and a name of %llu bytes", weight->rank,
-                      (unsigned long long)name);
-    const uint64_t length = (ENTRY + 8 * (uint64_t)weight->rank + name + 7) / 8 * 8;
-    if ((uint64_t)(end - entry) < length)
-        return refuse(problem, "its index ends within an entry");
-    for (int axis = 0; axis < weight->rank; axis++)
-        weight->shape[axis] = (int64_t)number(entry + ENTRY + 8 * axis, 8);
-    if (!fits(weight) || weight->coding > RANS ||
-        (weight->coding == RAW && weight->stored_bytes != weight->raw_bytes))
-        return refuse(problem, "its index has an entry whose sizes contradict each other");
-    if (weight->offset != *place || *place > size || weight->stored_bytes > size - *place)
-        return refuse(problem, "its index has an entry that is not where it must be");
-    *place = (*place + weight->stored_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    *at = entry + length;
     return true;
 }
 
-static bool read_index(struct weightfile *file, const uint8_t *index, size_t length, uint64_t size,
+static bool take_blocks(struct cursor *index, struct weightfile *file)
+{
+    uint64_t count;
+    if (!take_varint(index, &count) || count > (uint64_t)(index->end - index->at))
+        return false;
+    file->blocks_count = count;
+    file->blocks = calloc(count + 1, sizeof *file->blocks);
+    if (file->blocks == NULL)
+        return false;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t head, stored, crc;
+        if (!take_number(index, 1, &head) || (head & ~(uint64_t)CODED) > LARGEST_WIDTH ||
+            !take_varint(index, &stored) || !take_number(index, 4, &crc))
+            return false;
+        file->blocks[i] = (struct block){.coded = (head & CODED) != 0,
+                                         .width = (uint8_t)(1 << (head & LARGEST_WIDTH)),
+                                         .stored_bytes = stored,
+                                         .crc = (uint32_t)crc};
+    }
+    return true;
+}
+
+static bool take_type(struct cursor *index, struct weight *weight)
+{
+    uint64_t type;
+    if (!take_number(index, 1, &type) || type >> 4 > LARGEST_WIDTH)
+        return false;
+    weight->code = type & 15;
+    weight->bits = (uint8_t)(8 << (type >> 4));
+    return weight->code <= 2 || weight->code == 4 || type == BOOLEAN; /* int, uint, float; bfloat */
+}
+
+/* Reads one entry of the index. */
+static bool take_weight(struct cursor *index, struct weightfile *file, struct weight *weight)
+{
+    uint64_t rank, bytes;
+    if (!take_type(index, weight) || !take_number(index, 1, &rank) || rank > WEIGHT_RANK)
+        return false;
+    weight->rank = (int)rank;
+    bytes = weight->bits / 8;
+    for (int axis = 0; axis < weight->rank; axis++) {
+        uint64_t extent;
+        if (!take_varint(index, &extent) || __builtin_mul_overflow(bytes, extent, &bytes))
+            return false;
+        weight->shape[axis] = (int64_t)extent; /* of 63 bits */
+    }
+    if (!take_varint(index, &weight->block) || weight->block >= file->blocks_count)
+        return false;
+    struct block *block = &file->blocks[weight->block];
+    weight->place = block->raw_bytes;
+    weight->raw_bytes = bytes;
+    return weight->bits == 8 * block->width &&
+           !__builtin_add_overflow(block->raw_bytes, bytes, &block->raw_bytes);
+}
+
+/* Gives the blocks their places, which follow `place` and fill the file. */
+static bool place_blocks(struct weightfile *file, uint64_t place, uint64_t size)
+{
+    for (uint64_t i = 0; i < file->blocks_count; i++) {
+        struct block *block = &file->blocks[i];
+        if (!block->coded && block->raw_bytes >= MAPPABLE)
+            place = (place + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        if (place > size || block->stored_bytes > size - place ||
+            (!block->coded && block->stored_bytes != block->raw_bytes))
+            return false;
+        block->offset = place;
+        place += block->stored_bytes;
+    }
+    return place == size;
+}
+
+static bool read_index(struct weightfile *file, const uint8_t *bytes, uint64_t length, uint64_t size,
                        uint64_t raw_bytes, char *problem)
 {
-    const uint8_t *at = index, *const end = index + length;
-    uint64_t place = (HEADER + length + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT, last = place, total = 0;
-    file->weights = calloc(file->count + 1, sizeof *file->weights);
+    struct cursor index = {bytes, bytes + length};
+    uint64_t total = 0;
+    if (!take_tables(&index, &file->tables))
+        return refuse(problem, "its tables of frequencies are not valid");
+    if (!take_blocks(&index, file))
+        return refuse(problem, "its list of blocks is not valid");
+    if (file->count > (uint64_t)(index.end - index.at))
+        return refuse(problem, "its index is too short for %u weights", file->count);
+    file->weights = calloc((size_t)file->count + 1, sizeof *file->weights);
     if (file->weights == NULL)
         return refuse(problem, "out of memory: its index has %u entries", file->count);
     for (uint32_t i = 0; i < file->count; i++) {
-        struct weight *weight = &file->weights[i];
-        if (!read_entry(&at, end, &place, size, weight, problem))
-            return false;
-        last = weight->offset + weight->stored_bytes;
-        if (__builtin_add_overflow(total, weight->raw_bytes, &total) || total > raw_bytes)
+        if (!take_weight(&index, file, &file->weights[i]))
+            return refuse(problem, "entry %u of its index is not valid", i);
+        if (__builtin_add_overflow(total, file->weights[i].raw_bytes, &total) || total > raw_bytes)
             return refuse(problem, "its weights are larger than its header says");
     }
-    if (at != end || total != raw_bytes || last != size)
-        return refuse(problem, "its index does not cover the file");
+    if (index.at != index.end || total != raw_bytes)
+        return refuse(problem, "its index does not match its header");
+    if (!place_blocks(file, HEADER + length, size))
+        return refuse(problem, "its blocks do not fill the file");
     return true;
 }
 
@@ -168,7 +204,7 @@ bool weightfile_open(struct weightfile *file, const char *path, const struct wei
     const struct weights_identity found = {(uint32_t)number(header + 12, 4), (uint32_t)number(header + 40, 4),
                                            number(header + 32, 8)};
     const uint64_t length = number(header + 16, 8);
-    if (number(header + 24, 8) != size || length > size - HEADER || found.count > length / ENTRY)
+    if (number(header + 24, 8) != size || length > size - HEADER)
         return refuse(problem, "its header does not match its size of %llu bytes", (unsigned long long)size);
     if (found.count != expected->count || found.index_crc != expected->index_crc ||
         found.raw_bytes != expected->raw_bytes)
@@ -185,26 +221,48 @@ bool weightfile_open(struct weightfile *file, const char *path, const struct wei
     return good;
 }
 
-bool weightfile_read(const struct weightfile *file, uint32_t index, void *data, char *problem)
+/* Reads, decodes and checks the elements of a block. */
+static bool read_block(const struct weightfile *file, uint64_t index, uint8_t *data, char *problem)
 {
-    const struct weight *weight = &file->weights[index];
-    const size_t width = weight->bits / 8;
+    const struct block *block = &file->blocks[index];
     bool good;
-    if (weight->coding == RAW) {
-        good = read_all(file->descriptor, data, weight->raw_bytes, weight->offset, problem);
+    if (!block->coded) {
+        good = read_all(file->descriptor, data, block->raw_bytes, block->offset, problem);
     } else {
-        uint8_t *code = malloc(weight->stored_bytes + 1);
+        uint8_t *code = malloc(block->stored_bytes + 1);
         if (code == NULL)
-            return refuse(problem, "out of memory: a weight takes %llu bytes",
-                          (unsigned long long)weight->stored_bytes);
-        good = read_all(file->descriptor, code, weight->stored_bytes, weight->offset, problem);
-        if (good && !rans_decode(code, weight->stored_bytes, data, weight->raw_bytes / width, width))
-            good = refuse(problem, "weight %u is damaged: its code is not well-formed", index);
+            return refuse(problem, "out of memory: a block takes %llu bytes", (unsigned long long)block->stored_bytes);
+        good = read_all(file->descriptor, code, block->stored_bytes, block->offset, problem);
+        if (good && !rans_decode(code, block->stored_bytes, &file->tables, data, block->raw_bytes / block->width,
+                                 block->width))
+            good = refuse(problem, "block %llu is damaged: its code is not well-formed", (unsigned long long)index);
         free(code);
     }
-    if (good && crc32(data, weight->raw_bytes) != weight->crc)
-        good = refuse(problem, "weight %u is damaged: its checksum does not match", index);
+    if (good && crc32(data, block->raw_bytes) != block->crc)
+        good = refuse(problem, "block %llu is damaged: its checksum does not match", (unsigned long long)index);
     return good;
+}
+
+bool weightfile_read(struct weightfile *file, uint32_t index, void *data, char *problem)
+{
+    const struct weight *weight = &file->weights[index];
+    const uint64_t size = file->blocks[weight->block].raw_bytes;
+    if (weight->raw_bytes == size)
+        return read_block(file, weight->block, data, problem);
+    if (file->elements == NULL || file->shared != weight->block) {
+        free(file->elements);
+        file->elements = malloc(size + 1);
+        if (file->elements == NULL)
+            return refuse(problem, "out of memory: a block takes %llu bytes", (unsigned long long)size);
+        file->shared = weight->block;
+        if (!read_block(file, weight->block, file->elements, problem)) {
+            free(file->elements);
+            file->elements = NULL;
+            return false;
+        }
+    }
+    memcpy(data, file->elements + weight->place, weight->raw_bytes);
+    return true;
 }
 
 void weightfile_close(struct weightfile *file)
@@ -212,5 +270,8 @@ void weightfile_close(struct weightfile *file)
     if (file->descriptor >= 0)
         close(file->descriptor);
     free(file->weights);
+    free(file->blocks);
+    free(file->tables.all);
+    free(file->elements);
     *file = (struct weightfile){.descriptor = -1};
 }

@@ -1,11 +1,10 @@
 /* The weights file of a compiled model, as docs/bundle-format.md describes it. Nothing in it is trusted: a damaged
- * file is refused, and takes no more memory than the library says that its weights do. */
+ * file is refused. Beside the weights, at most as much memory is used as the library says that they take, and as the
+ * file takes. */
 #ifndef EDGEPACK_WEIGHTFILE_H
 #define EDGEPACK_WEIGHTFILE_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "rans.h"
 
 enum { WEIGHT_RANK = 16, WEIGHTS_PROBLEM = 512 };
 
@@ -15,18 +14,31 @@ struct weights_identity {
     uint64_t raw_bytes;
 };
 
-struct weight {
-    uint8_t code, bits, coding; /* the dtype as in DLPack */
-    int rank;
-    int64_t shape[WEIGHT_RANK];
+/* Elements of `width` bytes, of one weight or several. */
+struct block {
+    bool coded;
+    uint8_t width;
     uint64_t offset, stored_bytes, raw_bytes;
     uint32_t crc; /* of the raw bytes */
+};
+
+/* A weight's elements begin at `place` in those of its block. */
+struct weight {
+    uint8_t code, bits; /* the dtype as in DLPack */
+    int rank;
+    int64_t shape[WEIGHT_RANK];
+    uint64_t block, place, raw_bytes;
 };
 
 struct weightfile {
     int descriptor;
     uint32_t count;
+    uint64_t blocks_count;
     struct weight *weights;
+    struct block *blocks;
+    struct tables tables;
+    uint64_t shared; /* the block that `elements` holds, if any */
+    uint8_t *elements;
 };
 
 /* Opens a file and reads its index. False with a problem if it is not valid, or not the one expected. */
@@ -34,7 +46,7 @@ bool weightfile_open(struct weightfile *file, const char *path, const struct wei
                      char *problem);
 
 /* Reads, decodes and checks the elements of a weight into `data`, of `raw_bytes` bytes. */
-bool weightfile_read(const struct weightfile *file, uint32_t index, void *data, char *problem);
+bool weightfile_read(struct weightfile *file, uint32_t index, void *data, char *problem);
 
 /* Safe after weightfile_open has failed. */
 void weightfile_close(struct weightfile *file);

@@ -1,0 +1,230 @@
+"""What is measured: the compression steps of each cell, and the claims that the cells are to meet."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgepack.compression.registry import METHODS
+
+Step = Mapping[str, Any]
+
+SOURCE = "source"
+"""The cell without steps: the bundle of the model as it was trained."""
+
+SMALLEST = "prune-weights, distill, cluster"
+"""The cell with the smallest weights."""
+
+SECOND_TEACHER = "resnet20"
+"""The network that teaches beside the student's own model, where there are two teachers."""
+
+_FASHION = ("vgg", "resnet20", "separable")
+_TEXT = ("lstm", "gru", "transformer")
+
+
+@dataclass(frozen=True)
+class CompressionCell:
+    """One way to compress a network.
+
+    Attributes:
+        net: the key of the network.
+        name: of the cell; those of a curve are ``method: setting``.
+        steps: of the recipe, without seeds.
+        group: the table or curve that it belongs to.
+    """
+
+    net: str
+    name: str
+    steps: tuple[Step, ...]
+    group: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row of the first table: what the cells of a group are to reach.
+
+    Attributes:
+        text: what is compressed, and how.
+        group: its cells, one per network.
+        drop: percentage points of the metric that may be lost: must, aim.
+        smaller: how many times smaller the weights in the bundle are to be: must, aim; None if that is not the point.
+        macs: share of the multiply-accumulates that may be left.
+    """
+
+    text: str
+    group: str
+    drop: tuple[float, float]
+    smaller: tuple[float, float] | None = None
+    macs: float | None = None
+
+
+def _tuned(epochs: int, lr: float) -> dict[str, Any]:
+    return {"epochs": epochs, "lr": lr, "batch_size": 128}
+
+
+def _deep(net: str, name: str, ratio: float, taught: Step | None, clustered: int) -> CompressionCell:
+    """Deep Compression (Han et al. 2016, arXiv:1510.00149): prune, share values, code; perhaps with a teacher between."""
+    pruned = {"ratio": ratio, "scope": "global", "schedule": "gradual", "fine_tune": _tuned(4, 0.001)}
+    steps = (
+        {"method": "prune-weights", **pruned},
+        *([taught] if taught is not None else []),
+        {"method": "cluster", "clusters": 16, "fine_tune": _tuned(clustered, 0.0003)},
+    )
+    return CompressionCell(net, name, steps, "smallest" if name == SMALLEST else "tried")
+
+
+def _student(name: str, **options: Any) -> CompressionCell:
+    step = {"method": "distill", "width": 0.34, "initial": "new", "fine_tune": _tuned(6, 0.003), **options}
+    return CompressionCell("vgg", name, (step,), "students")
+
+
+def _curve(
+    method: str, settings: Sequence[Step], fine_tune: Mapping[str, Any], net: str = "vgg"
+) -> list[CompressionCell]:
+    return [
+        CompressionCell(
+            net,
+            f"{method}: {', '.join(f'{key} {value}' for key, value in setting.items())}",
+            ({"method": method, **setting, "fine_tune": fine_tune},),
+            method,
+        )
+        for setting in settings
+    ]
+
+
+_TAUGHT: Step = {"method": "distill", "alpha": 0.7, "fine_tune": _tuned(4, 0.001)}  # by the source model
+
+STUDENT_ALONE, STUDENT = "student alone", "student of its model"
+STUDENT_OF_SECOND, STUDENT_OF_TWO = "student of the ResNet-20", "student of both"
+SECOND_WEIGHTS = "second.safetensors"
+_SECOND = {"source": "edgepack.zoo.fashion:resnet20", "weights": SECOND_WEIGHTS}
+PLAIN_INT8 = {"method": "quantize-static", "samples": 512}
+
+CURVES: Mapping[str, list[CompressionCell]] = {
+    "cluster": _curve("cluster", [{"clusters": n} for n in (256, 16, 8, 4, 2)], _tuned(1, 0.0005)),
+    "product-quantize": _curve(
+        "product-quantize",
+        [
+            {"entries": 256, "size": 4},
+            {"entries": 256, "size": 8},
+            {"entries": 64, "size": 8},
+            {"entries": 16, "size": 8},
+            {"entries": 16, "size": 16},
+        ],
+        _tuned(1, 0.0005),
+    ),
+    "hash-weights": _curve(
+        "hash-weights", [{"ratio": r} for r in (0.5, 0.25, 0.125, 0.0625, 0.03125)], _tuned(2, 0.002)
+    ),
+    "pulse-quantize": _curve(
+        "pulse-quantize", [{"pulses": p} for p in (2.0, 1.0, 0.5, 0.25, 0.125)], _tuned(1, 0.0005)
+    ),
+    "low-rank": _curve("low-rank", [{"energy": e} for e in (0.95, 0.85, 0.7, 0.5, 0.3)], _tuned(1, 0.001)),
+    "binarize": _curve(
+        "binarize",
+        [
+            {"weights": "ternary"},
+            {"weights": "binary"},
+            {"weights": "ternary", "first_last": True},
+            {"weights": "binary", "first_last": True},
+            {"weights": "binary", "activations": "binary"},
+        ],
+        _tuned(2, 0.002),
+    ),
+}
+
+CELLS: tuple[CompressionCell, ...] = (
+    *(CompressionCell(net, SOURCE, (), SOURCE) for net in (*_FASHION, "digits", *_TEXT)),
+    _deep("vgg", SMALLEST, 0.92, _TAUGHT, 1),
+    _deep("vgg", "prune-weights, cluster", 0.95, None, 2),
+    _deep("resnet20", SMALLEST, 0.85, _TAUGHT, 1),
+    CompressionCell(
+        "vgg",
+        "prune-channels: half the MACs",
+        ({"method": "prune-channels", "macs": 0.5, "scope": "global", "fine_tune": _tuned(4, 0.001)},),
+        "tried",
+    ),
+    *(
+        CompressionCell(net, "quantize-static", (PLAIN_INT8,), "int8")
+        for net in (*_FASHION, "digits", "transformer")
+    ),
+    *(
+        CompressionCell(net, "quantize-weights", ({"method": "quantize-weights"},), "int8")
+        for net in ("lstm", "gru")
+    ),
+    *(
+        CompressionCell(
+            net,
+            "train-quantized: 4 bits",
+            ({"method": "train-quantized", "weights": 4, "fine_tune": _tuned(2, 0.0005)},),
+            "4 bits",
+        )
+        for net in _FASHION
+    ),
+    *(
+        CompressionCell(
+            net,
+            "prune-channels: half the MACs, distill",
+            (
+                {"method": "prune-channels", "macs": 0.5, "scope": "global", "fine_tune": _tuned(2, 0.001)},
+                _TAUGHT,
+            ),
+            "half the MACs",
+        )
+        for net in _FASHION
+    ),
+    *(
+        CompressionCell(
+            net,
+            "prune-blocks: 75 %",
+            (
+                {
+                    "method": "prune-blocks",
+                    "ratio": 0.75,
+                    "schedule": "gradual",
+                    "fine_tune": _tuned(4, 0.001),
+                },
+            ),
+            "blocks",
+        )
+        for net in ("vgg", "resnet20")
+    ),
+    _student(STUDENT_ALONE, alpha=0.0),
+    _student(STUDENT),
+    _student(STUDENT_OF_SECOND, teachers=[_SECOND]),
+    _student(STUDENT_OF_TWO, teachers=[{}, _SECOND]),
+    *(cell for curve in CURVES.values() for cell in curve),
+)
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim("pruned, shared and coded weights, VGG-like", "smallest/vgg", (0.5, 0.5), (35, 60)),
+    Claim("pruned, shared and coded weights, ResNet-20-like", "smallest/resnet20", (1.0, 1.0), (20, 30)),
+    Claim("int8 after training", "int8", (0.3, 0.1), (3.9, 3.9)),
+    Claim("4-bit weights, trained", "4 bits", (0.5, 0.2), (7.5, 7.5)),
+    Claim("half the MACs by channels", "half the MACs", (0.5, 0.2), macs=0.5),
+    Claim("75 % of the blocks pruned", "blocks", (1.0, 0.5)),
+    Claim("a student, 8 times smaller", f"students/{STUDENT}", (1.0, 0.5), (8, 8)),
+)
+
+
+def chosen(nets: Sequence[str], pattern: str) -> list[CompressionCell]:
+    """The cells of these networks whose names match, sources first."""
+    found = [cell for cell in CELLS if cell.net in nets and re.search(pattern, f"{cell.net}/{cell.name}")]
+    return sorted(found, key=lambda cell: cell.group != SOURCE)
+
+
+def of_claim(claim: Claim) -> list[CompressionCell]:
+    """The cells of a claim: those of its group, for one network or of one name if it says so."""
+    group, _, only = claim.group.partition("/")
+    return [cell for cell in CELLS if cell.group == group and only in {"", cell.net, cell.name}]
+
+
+def seeded(cell: CompressionCell, seed: int) -> list[dict[str, Any]]:
+    """The steps with their seeds; ``seed`` is also that of their training."""
+    steps = []
+    for step in cell.steps:
+        fields = METHODS[step["method"]].spec.model_fields
+        own = {"seed": seed} if "seed" in fields else {}
+        tuned = {"fine_tune": {**step["fine_tune"], "seed": seed}} if "fine_tune" in step else {}
+        steps.append({**step, **own, **tuned})
+    return steps
