@@ -12,6 +12,9 @@ Step = Mapping[str, Any]
 SOURCE = "source"
 """The cell without steps: the bundle of the model as it was trained."""
 
+SMALLEST = "prune-weights, distill, cluster"
+"""The cell with the smallest weights."""
+
 SECOND_TEACHER = "resnet20"
 """The network that teaches beside the student's own model, where there are two teachers."""
 
@@ -59,19 +62,15 @@ def _tuned(epochs: int, lr: float) -> dict[str, Any]:
     return {"epochs": epochs, "lr": lr, "batch_size": 128}
 
 
-def _deep(net: str, ratio: float, epochs: int) -> CompressionCell:
-    """Deep Compression (Han et al. 2016, arXiv:1510.00149): prune, share values, code."""
+def _deep(net: str, name: str, ratio: float, taught: Step | None, clustered: int) -> CompressionCell:
+    """Deep Compression (Han et al. 2016, arXiv:1510.00149): prune, share values, code; perhaps with a teacher between."""
+    pruned = {"ratio": ratio, "scope": "global", "schedule": "gradual", "fine_tune": _tuned(4, 0.001)}
     steps = (
-        {
-            "method": "prune-weights",
-            "ratio": ratio,
-            "scope": "global",
-            "schedule": "gradual",
-            "fine_tune": _tuned(epochs, 0.001),
-        },
-        {"method": "cluster", "clusters": 16, "fine_tune": _tuned(2, 0.0003)},
+        {"method": "prune-weights", **pruned},
+        *([taught] if taught is not None else []),
+        {"method": "cluster", "clusters": 16, "fine_tune": _tuned(clustered, 0.0003)},
     )
-    return CompressionCell(net, "prune-weights, cluster", steps, "smallest")
+    return CompressionCell(net, name, steps, "smallest" if name == SMALLEST else "tried")
 
 
 def _student(name: str, **options: Any) -> CompressionCell:
@@ -92,6 +91,8 @@ def _curve(
         for setting in settings
     ]
 
+
+_TAUGHT: Step = {"method": "distill", "alpha": 0.7, "fine_tune": _tuned(4, 0.001)}  # by the source model
 
 STUDENT_ALONE, STUDENT = "student alone", "student of its model"
 STUDENT_OF_SECOND, STUDENT_OF_TWO = "student of the ResNet-20", "student of both"
@@ -134,8 +135,15 @@ CURVES: Mapping[str, list[CompressionCell]] = {
 
 CELLS: tuple[CompressionCell, ...] = (
     *(CompressionCell(net, SOURCE, (), SOURCE) for net in (*_FASHION, "digits", *_TEXT)),
-    _deep("vgg", 0.95, 4),
-    _deep("resnet20", 0.85, 5),
+    _deep("vgg", SMALLEST, 0.92, _TAUGHT, 1),
+    _deep("vgg", "prune-weights, cluster", 0.95, None, 2),
+    _deep("resnet20", SMALLEST, 0.85, _TAUGHT, 1),
+    CompressionCell(
+        "vgg",
+        "prune-channels: half the MACs",
+        ({"method": "prune-channels", "macs": 0.5, "scope": "global", "fine_tune": _tuned(4, 0.001)},),
+        "tried",
+    ),
     *(
         CompressionCell(net, "quantize-static", (PLAIN_INT8,), "int8")
         for net in (*_FASHION, "digits", "transformer")
@@ -156,8 +164,11 @@ CELLS: tuple[CompressionCell, ...] = (
     *(
         CompressionCell(
             net,
-            "prune-channels: half the MACs",
-            ({"method": "prune-channels", "macs": 0.5, "scope": "global", "fine_tune": _tuned(4, 0.001)},),
+            "prune-channels: half the MACs, distill",
+            (
+                {"method": "prune-channels", "macs": 0.5, "scope": "global", "fine_tune": _tuned(2, 0.001)},
+                _TAUGHT,
+            ),
             "half the MACs",
         )
         for net in _FASHION

@@ -9,6 +9,7 @@ from benchmarks.compression.cells import (
     CELLS,
     CLAIMS,
     CURVES,
+    SMALLEST,
     SOURCE,
     STUDENT,
     STUDENT_ALONE,
@@ -229,10 +230,10 @@ def _chart(results: Results) -> str | None:
         curve = [(mean(each.smaller), 100 * mean(each.score)) for each in found if each is not None]
         if curve:
             curves[method] = curve
-    deep = compare(cells, "prune-weights, cluster")
+    deep = compare(cells, SMALLEST)
     if not curves:
         return None
     if deep is not None:
-        curves["prune, cluster"] = [(mean(deep.smaller), 100 * mean(deep.score))]
+        curves["prune, distill, cluster"] = [(mean(deep.smaller), 100 * mean(deep.score))]
     before = 100 * mean(each["score"] for each in cells[SOURCE])
     return size_chart("VGG-like network on Fashion-MNIST: size against accuracy", curves, before, _LOWEST)

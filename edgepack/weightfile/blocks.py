@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _RAW = 0  # in place of the number of a plane's table
 _SMALL = 4096  # bytes of a tensor up to which it shares a block
 _FULL = 1 << 16  # bytes of small tensors, after which another block begins
+_WORTH_CODING = (
+    63 / 64
+)  # of its bytes, from which on a plane is not coded: the low bytes of floats are random
 _FEWEST = 8  # elements from which bytes that are zero are worth a block
 
 
@@ -113,7 +116,7 @@ def _choose(counts: "Sequence[Sequence[np.ndarray]]") -> list[list[Table | None]
     for block, place in sorted(places, key=lambda at: -int(counts[at[0]][at[1]].sum())):
         own = counts[block][place]
         size = int(own.sum())
-        least, best = 8.0 * size, None
+        least, best = 8.0 * size * _WORTH_CODING, None
         around = 8 * (len(varint(size // 2)) + 2 + (4 << rans.lane_bits(size)))
         for table in tables:
             bits = table.bits(own) + around
