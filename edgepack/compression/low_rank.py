@@ -16,7 +16,8 @@ from edgepack.compression.calibration import tensors
 from edgepack.compression.context import Context
 from edgepack.compression.method import Need, Step, TorchMethod, TorchResult, one_of, require_consistent
 from edgepack.compression.selection import Skip, skipped
-from edgepack.compression.sensitive import SOURCES, noise_of_modules, samples_for
+from edgepack.compression.sensitive import samples_for
+from edgepack.compression.sensitive_modules import SOURCES, noise_of_modules
 from edgepack.errors import InputError
 from edgepack.spec import Train
 

@@ -123,7 +123,12 @@ METHOD = EitherMethod.of(
             "quantized": _QUANTIZED,
         },
         distributions=("torch",),
-        sources=(*_SHARED, "compression/importance.py"),
+        sources=(
+            *_SHARED,
+            "compression/calibration.py",
+            "compression/importance.py",
+            "compression/sensitivity",
+        ),
     ),
     OnnxMethod(
         spec=PruneChannels,

@@ -14,8 +14,9 @@ from pydantic import Field
 
 from edgepack.compression.method import Context, Need, Step, Trait
 from edgepack.compression.selection import Skip, select, skipped
-from edgepack.compression.sensitive import SOURCES as SENSITIVE
-from edgepack.compression.sensitive import noise_of_modules, samples_for
+from edgepack.compression.sensitive import samples_for
+from edgepack.compression.sensitive_modules import SOURCES as SENSITIVE
+from edgepack.compression.sensitive_modules import noise_of_modules
 from edgepack.errors import InputError
 from edgepack.spec import Train
 
