@@ -10,7 +10,8 @@ from typing import Any
 from edgepack.base.files import write_atomic
 from edgepack.spec import TrainingRecord
 
-_SECONDS = 10.0
+_SECONDS = 1.0
+_SHARE = 0.05  # of the time, at most, that goes into writing states
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Trainings:
     Attributes:
         folder: for the files; what is in it was left by the same stage with the same inputs, which was killed. None keeps
             no state.
-        every: seconds between two states that are written.
+        every: seconds between two states that are written; more if writing one takes long.
         records: of the trainings that ended, in order.
     """
 
@@ -31,6 +32,7 @@ class Trainings:
     records: list[TrainingRecord] = field(default_factory=list)
     _begun: int = 0
     _written: float = field(default_factory=time.monotonic)
+    _cost: float = 0.0
 
     def begin(self) -> "SavedState | None":
         """Return the file of the next training; None if there is no folder."""
@@ -38,11 +40,14 @@ class Trainings:
         return None if self.folder is None else SavedState(self.folder / f"training-{self._begun}.pt", self)
 
     def is_due(self) -> bool:
-        """Whether a state should be written now; if so, it is taken as written."""
-        now = time.monotonic()
-        due = now - self._written >= self.every
-        self._written = now if due else self._written
-        return due
+        """Whether a state should be written now."""
+        wait = max(self.every, self._cost / _SHARE) if self.every else 0.0
+        return time.monotonic() - self._written >= wait
+
+    def note_written(self, began: float) -> None:
+        """Note that a state was written, from ``began`` until now."""
+        self._written = time.monotonic()
+        self._cost = self._written - began
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class SavedState:
         import torch
 
         if self._trainings.is_due():
+            began = time.monotonic()
             buffer = io.BytesIO()
             torch.save({**state(), "start": start}, buffer)
             write_atomic(self.path, buffer.getvalue())
+            self._trainings.note_written(began)

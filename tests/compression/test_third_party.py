@@ -54,12 +54,12 @@ class Environment:
         quiet = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
         self("-m", "pip", "install", *quiet, "--prefix", str(folder / "venv"), str(package))
 
-    def __call__(self, *argv, check=True, **variables):
+    def __call__(self, *argv, check=True, input=None, **variables):  # noqa: A002 - as subprocess has it
         home = {f"XDG_{kind}_HOME": str(self.folder / kind) for kind in ("CACHE", "CONFIG", "DATA", "STATE")}
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
         return subprocess.run(
             [self.python, *argv], cwd=self.folder, env={**environment, **home, **variables},
-            capture_output=True, text=True, check=check,
+            capture_output=True, text=True, check=check, input=input,
         )  # fmt: skip
 
     def cli(self, *argv, check=True, **variables):
@@ -176,6 +176,7 @@ def test_the_files_of_its_step_are_checked_at_their_options(fresh):
     assert "15:45: one.safetensors: it is a text file" in done.stderr
 
 
+@pytest.mark.slow
 def test_several_teachers_are_found_beside_the_recipe_and_are_part_of_the_key(fresh):
     (fresh.folder / "taught.yaml").write_text(TAUGHT)
     (fresh.folder / "elders.py").write_text(ELDERS)
@@ -194,3 +195,136 @@ def test_several_teachers_are_found_beside_the_recipe_and_are_part_of_the_key(fr
     again = json.loads(fresh.cli("compress", "taught.yaml", "--json").stdout)
     why = {s["stage"]: s["why"] for s in again["stages"] if s["status"] == "done"}
     assert why["thin-linear"] == "teachers.0.source changed, teachers.1.source changed"
+
+
+RUDE = '''\
+"""Methods that change what they have to keep."""
+
+import copy
+from typing import Literal
+
+from edgepack.compression import OnnxMethod, Step, TorchMethod, TorchResult
+
+
+class Rude(Step):
+    """Change a module's interface."""
+
+    method: Literal["rude"]
+    change: Literal["number", "shape", "dtype", "inputs", "samples"]
+
+
+class RudeFile(Step):
+    """Change an .onnx file's interface."""
+
+    method: Literal["rude-file"]
+    change: Literal["input name", "output name", "dtype", "shape", "samples"]
+
+
+def apply(module, step, context):
+    import torch
+
+    class Changed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = copy.deepcopy(module)
+
+        def forward(self, image):
+            if step.change == "inputs":
+                image = image.reshape(-1, 2, 4, 8)
+            found = self.inner(image)
+            changes = {"number": (found, found), "shape": found[:, :9], "dtype": found.half()}
+            return changes.get(step.change, found)
+
+    if step.change == "samples":
+        context.data.x_test[0] = 0
+    return TorchResult(Changed().eval(), {})
+
+
+def apply_file(model, out, step, context):
+    import onnx
+
+    found = onnx.load(model)
+    graph = found.graph
+    if step.change == "samples":
+        context.data.y_test[0] = 0
+    if step.change == "input name":
+        graph.node[0].input[0] = graph.input[0].name = "picture"
+    elif step.change == "output name":
+        graph.node[-1].output[0] = graph.output[0].name = "logits"
+    elif step.change in ("dtype", "shape"):
+        last, graph.node[-1].output[0] = graph.output[0].name, "inner"
+        if step.change == "dtype":
+            node = onnx.helper.make_node("Cast", ["inner"], [last], to=onnx.TensorProto.FLOAT16)
+            graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+        else:
+            graph.initializer.append(onnx.numpy_helper.from_array(__import__("numpy").array([10]), "ten"))
+            node = onnx.helper.make_node("Reshape", ["inner", "ten"], [last])
+            del graph.output[0].type.tensor_type.shape.dim[0]
+        graph.node.append(node)
+    onnx.save(found, out)
+    return {}
+
+
+TORCH = TorchMethod(spec=Rude, apply=apply, distributions=("torch",))
+FILE = OnnxMethod(spec=RudeFile, apply=apply_file, distributions=("onnx",))
+'''
+RUDE_PROJECT = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "edgepack-rude"
+version = "0.1.0"
+
+[project.entry-points."edgepack.methods"]
+rude = "edgepack_rude:TORCH"
+rude-file = "edgepack_rude:FILE"
+"""
+CHANGES = {
+    "rude": {
+        "number": "model's outputs: before: float32[1, 10]; after: float32[1, 10], float32[1, 10]",
+        "shape": "model's outputs: before: float32[1, 10]; after: float32[1, 9]",
+        "dtype": "model's outputs: before: float32[1, 10]; after: float16[1, 10]",
+        "inputs": "model's inputs: it does not run on them",
+        "samples": "samples: ",
+    },
+    "rude-file": {
+        "input name": "model's inputs: before: image float[1, 1, 8, 8]; after: picture float[1, 1, 8, 8]",
+        "output name": "model's outputs: before: output float[1, 10]; after: logits float[1, 10]",
+        "dtype": "model's outputs: before: output float[1, 10]; after: output float16[1, 10]",
+        "shape": "model's outputs: before: output float[1, 10]; after: output float[10]",
+        "samples": "samples: ",
+    },
+}
+RUN = """\
+import json, sys
+from edgepack import api
+found = {}
+for method, changes in json.load(sys.stdin).items():
+    for change in changes:
+        with open("rude.yaml", "w") as file:
+            file.write(RECIPE.replace("STEP", json.dumps({"method": method, "change": change})))
+        (error,) = api.compress("rude.yaml").errors
+        found[f"{method} {change}"] = [error.exit_code, error.where, error.message, error.why, error.next]
+print(json.dumps(found))
+"""
+
+
+def test_a_step_that_changes_inputs_outputs_or_samples_is_refused_by_its_name(fresh):
+    package = fresh.folder / "rude"
+    package.mkdir()
+    (package / "pyproject.toml").write_text(RUDE_PROJECT)
+    (package / "edgepack_rude.py").write_text(RUDE)
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
+    fresh("-m", "pip", "install", *quiet, "--prefix", str(fresh.folder / "venv"), str(package))
+    recipe = re.sub(r"  train: .*\n", "", RECIPE)
+    recipe = re.sub(r"compress:\n(  - .*\n)+", "compress: [STEP]\n", recipe)
+    done = fresh("-c", f"RECIPE = {recipe!r}\n{RUN}", input=json.dumps(CHANGES))
+    found = json.loads(done.stdout)
+    for method, changes in CHANGES.items():
+        for change, expected in changes.items():
+            code, where, message, why, step = found[f"{method} {change}"]
+            assert (code, where) == (2, f"compress, {method}")
+            assert f"{message}: {why}".startswith(f"{method} changed the {expected}")
+            assert "edgepack-rude" in step

@@ -85,7 +85,7 @@ def test_it_ends_with_the_epoch_of_the_lowest_loss(change, what):
     (record,) = trainings.records
     assert (record.epochs, record.kept, record.seed, record.diverged) == (6, 3, 7, what)
     assert metrics["loss"] == record.loss
-    assert metrics["train_accuracy"] > 0.4
+    assert metrics["train_accuracy"] > 0.35
     assert record.warning.startswith(f"training diverged: {what} of 6; the weights after epoch 3 are kept")
     assert said[-1] == f"{what}: the weights after epoch 3 are kept"
 

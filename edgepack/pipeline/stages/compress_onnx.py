@@ -16,6 +16,7 @@ from edgepack.pipeline.figures import SOURCE, StepFigures
 from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages import onnx_models, torch_models
 from edgepack.pipeline.stages.samples import of_source, samples, samples_for, source_outputs, unlabelled
+from edgepack.pipeline.stages.signature import Signature, unchanged_samples
 from edgepack.pipeline.state import CandidateRun, Resources
 from edgepack.spec import Data, Input, Metric, Spec
 
@@ -24,6 +25,7 @@ _SOURCES = (
     "compression/context.py",
     "compression/method.py",
     "pipeline/stages/compress_onnx.py",
+    "pipeline/stages/signature.py",
 )
 
 
@@ -115,10 +117,13 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
                 context,
                 teacher=lambda: torch_models.restore_module(source, base, work.inputs["teacher"]).module,
             )
-        metrics = method.apply(_dense(work.inputs["onnx"], work.scratch), out, work.spec.step, context)
+        step, signature = work.spec.step, Signature.of_file(work.inputs["onnx"])
+        with unchanged_samples(context, step, method):
+            metrics = method.apply(_dense(work.inputs["onnx"], work.scratch), out, step, context)
         _store_sparse(out)
+        signature.require(Signature.of_file(out), step, method)
         facts = onnx_models.facts(out, context.evaluation)
-        figures = StepFigures.of_step(work.spec.step, "onnx", metrics, facts, notes=context.notes)
+        figures = StepFigures.of_step(step, "onnx", metrics, facts, notes=context.notes)
         return StageResult(figures, {"onnx": Output(out, "onnx", f"{method.name}.onnx")})
 
 

@@ -15,6 +15,7 @@ from edgepack.pipeline.figures import SOURCE, StepFigures
 from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages import torch_models
 from edgepack.pipeline.stages.samples import of_source, samples, samples_for, source_outputs, unlabelled
+from edgepack.pipeline.stages.signature import Signature, unchanged_samples
 from edgepack.pipeline.state import CandidateRun, Resources
 from edgepack.spec import Data, Input, Metric, Spec
 from edgepack.spec.candidate import RELEASE
@@ -26,6 +27,7 @@ _SOURCES = (
     "compression/context.py",
     "compression/method.py",
     "pipeline/stages/compress_torch.py",
+    "pipeline/stages/signature.py",
 )
 
 
@@ -126,8 +128,10 @@ class CompressTorchStage(ModelStage[TorchStepSpec, StepFigures]):
                 context,
                 teacher=lambda: torch_models.restore_module(spec.source, base, work.inputs["teacher"]).module,
             )
-        found = Structure.of(start.module)
-        result = method.apply(start.module, spec.step, context)
+        found, signature = Structure.of(start.module), Signature.of_module(start.module, spec.inputs)
+        with unchanged_samples(context, spec.step, method):
+            result = method.apply(start.module, spec.step, context)
+        signature.require_of_module(result.module, spec.inputs, spec.step, method)
         changes = start.changes
         if result.change is not None and method.builds is not None:
             changes = (Change(method.name, result.change),)  # of the module before, nothing is left
