@@ -54,6 +54,17 @@ def check(recipe: Path | str) -> list[Problem]:
     return list(examine(Path(recipe), running=_running_boards).problems)
 
 
+def notes(recipe: Path | str) -> list[str]:
+    """Return what a valid recipe's steps do for which of its targets, as far as it depends on them; else nothing.
+
+    Raises IntegrityError as :func:`check`.
+    """
+    from edgepack.config.plan import examine
+
+    plan = examine(Path(recipe), running=_running_boards).plan
+    return [] if plan is None else list(plan.notes)
+
+
 def examine(path: Path | str, *, trust: bool = False) -> "Examined":
     """Report everything in a model that cannot be lowered, without building anything.
 
