@@ -89,6 +89,11 @@ class CheckedRecipe:
     problems: tuple[Problem, ...]
     plan: Plan | None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Those of the plan."""
+        return () if self.plan is None else self.plan.notes
+
 
 def examine(path: Path, *, running: Running = no_boards) -> CheckedRecipe:
     """Read a recipe and the files it names, each once. Paths in the recipe are relative to its folder.
