@@ -1,15 +1,19 @@
 """Which weights of a module a method rounds during training, and to how many bits."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field
 
 from edgepack.compression.calibration import calibration_batches
 from edgepack.compression.method import Context, Need, Step, TorchResult
-from edgepack.compression.selection import select
+from edgepack.compression.selection import Skip, select, skipped
+from edgepack.compression.sensitive import samples_for
+from edgepack.compression.sensitive_modules import SOURCES as SENSITIVE
+from edgepack.compression.sensitive_modules import noise_of_modules
 from edgepack.errors import InputError
 from edgepack.spec import Share, Train
 
@@ -24,10 +28,8 @@ _SCALE_BYTES = 4  # of each output channel's scale, as float32
 
 
 SOURCES = (
+    *SENSITIVE,
     "compression/bit_widths.py",
-    "compression/batches.py",
-    "compression/calibration.py",
-    "compression/selection.py",
     "torchnet/learned_steps.py",
     "torchnet/norms.py",
     "torchnet/stored.py",
@@ -45,17 +47,17 @@ class RoundingStep(Step):
     freeze_batch_norm: Share = Field(
         default=0.5, description="Share of the training after which batch normalisation keeps its statistics."
     )
-    skip: tuple[str, ...] = Field(
-        default=(), description="Layers that stay float: names, with * and ? as wildcards."
+    skip: Skip = Field(
+        default=(),
+        description="Layers that stay float: names, with * and ? as wildcards; auto or a limit in dB, by sensitivity.",
     )
     fine_tune: Train = Field(default=Train(epochs=10), description="How to train, on the training split.")
     seed: int = Field(default=0, description="Seed for choosing the samples.")
 
 
 def needs(step: RoundingStep) -> tuple[Need, ...]:
-    """Labels to train with."""
-    del step
-    return (Need("labels", "training", "fine_tune"),)
+    """Labels to train with, and samples for ``skip`` by sensitivity."""
+    return (Need("labels", "training", "fine_tune"), *samples_for(step.skip))
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,21 @@ class BitWidths:
         bits: by weight.
         kept: by layer, why it was left alone.
         use: how the layers are used on calibration samples.
-        bytes: of these weights ``(before, after)``, with their scales.
+        bytes: of each weight ``(before, after)``, with its scales.
     """
 
     bits: "Mapping[StorableWeight, int]"
     kept: Mapping[str, str]
     use: "LayerUse"
-    bytes: tuple[int, int]
+    bytes: "Mapping[StorableWeight, tuple[int, int]]"
+
+    def only(self, weights: "Collection[StorableWeight]") -> Self:
+        """Return these of the weights, in the same order."""
+        return replace(
+            self,
+            bits={weight: width for weight, width in self.bits.items() if weight in weights},
+            bytes={weight: size for weight, size in self.bytes.items() if weight in weights},
+        )
 
     @property
     def record(self) -> list[dict[str, Any]]:
@@ -96,7 +106,7 @@ class BitWidths:
         """``layers``: bits ``[before, after]`` by layer; ``weight_bytes`` ``[before, after]``; ``kept_whole``."""
         return {
             "layers": {weight.name: [_FLOAT, width] for weight, width in self.bits.items()},
-            "weight_bytes": list(self.bytes),
+            "weight_bytes": [sum(sizes) for sizes in zip(*self.bytes.values(), strict=True)],
             "kept_whole": dict(self.kept),
         }
 
@@ -143,11 +153,9 @@ def train_rounded(
         inner=rounding.inner,
         outer=rounding.outer,
     )
-    read = widths.read_by(widths.layers if step.activations != "float" else ())
-    change = {"weights": widths.record, "inputs": list(read)}
+    widths = _without_sensitive(widths, trained, step, context, rounding)
     scores = {"before": context.score(module)}
-    rounding.rebuild(trained, change)
-    rounding.fit(trained, read)
+    change, read = _round(trained, widths, step, rounding)
     scores[rounding.fitted] = context.score(trained)
     context.train(trained, step.fine_tune, rounding.objective)
     scores["fine_tune"] = context.score(trained)
@@ -157,12 +165,52 @@ def train_rounded(
     return TorchResult(trained, metrics, change)
 
 
+def _round(
+    module: "torch.nn.Module", widths: BitWidths, step: RoundingStep, rounding: Rounding
+) -> "tuple[dict[str, Any], dict[str, torch.Tensor]]":
+    """Give the layers of ``module`` quantizers, in place, and fit them; return the record, and what was read by layer."""
+    read = widths.read_by(widths.layers if step.activations != "float" else ())
+    change = {"weights": widths.record, "inputs": list(read)}
+    rounding.rebuild(module, change)
+    rounding.fit(module, read)
+    return change, read
+
+
+def _without_sensitive(
+    widths: BitWidths, module: "torch.nn.Module", step: RoundingStep, context: Context, rounding: Rounding
+) -> BitWidths:
+    """Return the bits without those of layers that ``skip`` finds sensitive to being rounded, before any training.
+
+    Raises:
+        InputError: no weight is left.
+    """
+    if isinstance(step.skip, tuple):
+        return widths
+
+    def alone(weight: "StorableWeight") -> "torch.nn.Module":
+        changed = copy.deepcopy(module)
+        _round(changed, widths.only({weight}), step, rounding)
+        return changed
+
+    def noise() -> dict[str, float]:
+        changes = {weight.name: partial(alone, weight) for weight in widths.bits}
+        return noise_of_modules(module, changes, context, samples=step.samples, seed=step.seed)
+
+    names = {weight.name: tuple(weight.layers) for weight in widths.bits}
+    left = skipped(step.skip, names, noise, kind="layer", where=f"compress, {step.method}, skip")
+    found = widths.only({weight for weight in widths.bits if weight.name not in left})
+    found = replace(found, kept={**widths.kept, **left})
+    if not found.bits:
+        raise _nothing(module, step.method, found.kept)
+    return found
+
+
 def bit_widths(
     module: "torch.nn.Module",
     context: Context,
     *,
     method: str,
-    skip: Sequence[str],
+    skip: Skip,
     samples: tuple[int, int],
     inner: int,
     outer: int | None,
@@ -173,7 +221,7 @@ def bit_widths(
         module: in eval mode; it is run on samples.
         context: of the step.
         method: its name, for messages.
-        skip: patterns of layers to leave alone.
+        skip: patterns of layers to leave alone; sensitive layers are not left alone yet.
         samples: how many to calibrate on, and the seed for choosing them.
         inner: bits of most weights.
         outer: bits of the first and the last layer, and of those that read an input or return an output; None leaves
@@ -186,32 +234,37 @@ def bit_widths(
 
     weights, kept = weights_of(module)
     names = {layer: (layer,) for weight in weights for layer in weight.layers}
-    skipped = set(select(skip, names, kind="layer", where=f"compress, {method}, skip"))
+    patterns = skip if isinstance(skip, tuple) else ()
+    named = set(select(patterns, names, kind="layer", where=f"compress, {method}, skip"))
     batches = calibration_batches(context, *samples, method)
     # The first and the last layer may be among those that are left alone.
     layers = weighted_layers(module)
     use = observe(module, layers, batches, lambda done: context.progress("calibrating", done / 10))
     bits: dict[StorableWeight, int] = {}
-    before = after = 0
+    sizes: dict[StorableWeight, tuple[int, int]] = {}
     for weight in weights:
         width = outer if use.outer.intersection(weight.layers) else inner
         value = weight.of(module)
         dense = value.numel() * value.element_size()
-        if skipped.intersection(weight.layers):
+        if named.intersection(weight.layers):
             kept[weight.name] = "skipped by the recipe"
         elif width is None:
             kept[weight.name] = "it is the first or the last layer, reads an input, or returns an output"
         elif (stored := _stored(value, weight.axis, width)) >= dense:
             kept[weight.name] = "its scales would take more than its integers save"
         else:
-            bits[weight], before, after = width, before + dense, after + stored
+            bits[weight], sizes[weight] = width, (dense, stored)
     if not bits:
-        raise InputError(
-            f"{type(module).__name__} has no weights for {method}",
-            why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4]) or None,
-            next="skip fewer layers, or remove this step",
-        )
-    return BitWidths(bits, kept, use, (before, after))
+        raise _nothing(module, method, kept)
+    return BitWidths(bits, kept, use, sizes)
+
+
+def _nothing(module: "torch.nn.Module", method: str, kept: Mapping[str, str]) -> InputError:
+    return InputError(
+        f"{type(module).__name__} has no weights for {method}",
+        why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4]) or None,
+        next="skip fewer layers, or remove this step",
+    )
 
 
 def _stored(weight: "torch.Tensor", axis: int, bits: int) -> int:

@@ -3,19 +3,26 @@
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from edgepack.compression.method import Step, one_of
 from edgepack.compression.ranking import Criterion
-from edgepack.compression.selection import select
+from edgepack.compression.selection import Skip, select, skipped
+from edgepack.compression.sensitive import noise_alone
 from edgepack.compression.widths import Prunable, Scope, multiple_of, remove_share, remove_within
 from edgepack.errors import InputError
 from edgepack.spec import Train
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from edgepack.compression.method import Context
     from edgepack.torchnet.channels.table import ChannelGroup, ChannelTable
+
+_SKIP = "compress, prune-channels, skip"
 
 Costs = Mapping[str, Callable[[AbstractSet[int]], float]]
 """By option, the cost of a model without the given sets of channels."""
@@ -51,8 +58,9 @@ class PruneChannels(Step):
         default=1, ge=1, description="Rounds in which the channels are removed, with fine-tuning after each."
     )
     samples: int = Field(default=256, ge=1, description="Samples for the criterion activation.")
-    skip: tuple[str, ...] = Field(
-        default=(), description="Layers that keep all channels: names, with * and ? as wildcards."
+    skip: Skip = Field(
+        default=(),
+        description="Layers that keep all channels: names, with * and ? as wildcards; auto or a limit in dB, by sensitivity.",
     )
     fine_tune: Train | None = Field(default=None, description="Fine-tune afterwards, on the training split.")
     seed: int = Field(default=0, description="Seed of the criterion random and of the choice of samples.")
@@ -66,11 +74,13 @@ class Start:
         full: members of each group, by its layers.
         widths: channels of each layer.
         costs: the cost for each budget.
+        sensitive: layers that ``skip`` leaves alone by measurement, with the reason; None before it has measured.
     """
 
     full: dict[tuple[tuple[str, int], ...], int] = field(default_factory=dict)
     widths: dict[str, int] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
+    sensitive: dict[str, str] | None = None
 
 
 def conflicts(step: PruneChannels) -> tuple[tuple[str, str], ...]:
@@ -85,14 +95,56 @@ def conflicts(step: PruneChannels) -> tuple[tuple[str, str], ...]:
 def lock_skipped(
     table: "ChannelTable", step: PruneChannels, names: Mapping[str, tuple[str, ...]] | None = None
 ) -> None:
-    """Lock the channels of the layers that the recipe skips; ``names`` are all names of each layer, if it has several.
+    """Lock the channels of the layers that the recipe names; ``names`` are all names of each layer, if it has several.
 
     Raises:
         InputError: a pattern matches no layer.
     """
     producers = names or {name: (name,) for name in table.producers}
-    for name in select(step.skip, producers, kind="layer", where="compress, prune-channels, skip"):
+    patterns = step.skip if isinstance(step.skip, tuple) else ()
+    for name in select(patterns, producers, kind="layer", where=_SKIP):
         table.sets.lock(table.outputs[name], "skipped by the recipe")
+
+
+def lock_sensitive(
+    table: "ChannelTable",
+    step: PruneChannels,
+    start: Start,
+    *,
+    least: Callable[["Sequence[ChannelGroup]"], AbstractSet[int]],
+    outputs: "Callable[[AbstractSet[int]], Sequence[np.ndarray]]",
+    context: "Context",
+) -> None:
+    """Lock the channels of the layers that the outputs depend on too much, if ``skip`` asks for it.
+
+    Layers whose channels are removed together are measured together, in the model before the first iteration.
+
+    Args:
+        table: the channels of the current model.
+        step: its options.
+        start: the model before the first iteration; filled in by the first call.
+        least: returns what all iterations remove from some groups.
+        outputs: returns the model's outputs on samples if nothing reads some sets of channels.
+        context: of the step.
+    """
+    if isinstance(step.skip, tuple):
+        return
+    if start.sensitive is None:
+        groups = table.groups()
+        removed = least(groups)
+        layers = {", ".join(group.multiplicity): tuple(group.multiplicity) for group in groups}
+        own: dict[str, set[int]] = {name: set() for name in layers}
+        for group in groups:
+            own[", ".join(group.multiplicity)] |= removed & set(group.members)
+
+        def noise() -> dict[str, float]:
+            alone = {name: partial(outputs, gone) for name, gone in own.items() if gone}
+            return noise_alone(outputs(frozenset()), alone, context)
+
+        left = skipped(step.skip, layers, noise, kind="layer", where=_SKIP)
+        start.sensitive = {layer: why for name, why in left.items() for layer in layers[name]}
+    for layer, why in start.sensitive.items():
+        table.sets.lock(table.outputs[layer], why)
 
 
 def choose(

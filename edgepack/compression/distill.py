@@ -18,6 +18,7 @@ from edgepack.compression.lessons import Lessons, lessons
 from edgepack.compression.method import Need, Step, TorchMethod, TorchResult, Trait, require_consistent
 from edgepack.compression.prune_channels import apply as prune
 from edgepack.compression.selection import select
+from edgepack.compression.sensitive_modules import SOURCES
 from edgepack.errors import InputError
 from edgepack.spec import Filled, Reference, Sha256, Share, Spec, Train
 
@@ -363,8 +364,7 @@ METHOD = TorchMethod(
     destroys=_destroys,
     distributions=("torch", "numpy"),
     sources=(
-        "compression/batches.py",
-        "compression/calibration.py",
+        *SOURCES,
         "compression/channel_choice.py",
         "compression/distill.py",
         "compression/feeding.py",  # imported by prune_channels.py, as its other parts for .onnx files
@@ -374,7 +374,6 @@ METHOD = TorchMethod(
         "compression/prune_channels.py",
         "compression/prune_onnx_channels.py",
         "compression/ranking.py",
-        "compression/selection.py",
         "compression/widths.py",
         "onnxfile",
         "torchnet/channels",

@@ -3,12 +3,16 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from edgepack.compression.method import Context, Need, Step, TorchResult
-from edgepack.compression.selection import select
+from edgepack.compression.selection import Skip, skipped
+from edgepack.compression.sensitive import samples_for
+from edgepack.compression.sensitive_modules import SOURCES as SENSITIVE
+from edgepack.compression.sensitive_modules import noise_of_modules
 from edgepack.errors import InputError
 from edgepack.spec import Train
 
@@ -20,8 +24,8 @@ if TYPE_CHECKING:
     from edgepack.torchnet.learned_steps import QuantizedWeight
 
 SOURCES = (
+    *SENSITIVE,
     "compression/encoding.py",
-    "compression/selection.py",
     "torchnet/codebooks.py",
     "torchnet/encodable.py",
     "torchnet/learned_steps.py",
@@ -35,8 +39,10 @@ _UNPACKING = 128  # bytes of the constants that unpack codes in a file: shapes, 
 class EncodingStep(Step):
     """Options of all steps that store weights as codes."""
 
-    skip: tuple[str, ...] = Field(
-        default=(), description="Layers or weights that are not encoded: names, with * and ? as wildcards."
+    skip: Skip = Field(
+        default=(),
+        description="Layers or weights that are not encoded: names, with * and ? as wildcards; auto or a limit in dB, by "
+        "sensitivity.",
     )
     fine_tune: Train | None = Field(
         default=None, description="Train what decodes the weights afterwards, on the training split."
@@ -85,42 +91,31 @@ def encode_weights(
     Raises:
         InputError: no weight becomes smaller, a ``skip`` name is unknown, or training fails.
     """
-    from edgepack.torchnet.encodable import dense_bytes, encodable_weights, encode, without_quantizers
+    from edgepack.torchnet.encodable import dense_bytes, encodable_weights
 
     changed = copy.deepcopy(module).eval()
     weights, kept = encodable_weights(changed)
     rounded = _rounded(changed, kept) if quantized is not None else {}
     weights += rounded
-    skipped = select(
-        step.skip,
-        {weight.name: weight.names for weight in weights},
-        kind="layer or weight",
-        where=f"compress, {step.method}, skip",
-    )
-    kept |= dict.fromkeys(skipped, "skipped by the recipe")
+
+    def chosen(weight: "EncodableWeight", number: int) -> _Plan:
+        value = weight.of(changed).detach()
+        if quantized is not None and weight in rounded:
+            return _Plan(weight, _smaller(quantized(*rounded[weight]), value), rounded=True)
+        return _Plan(weight, _smaller(encoder(value, number), value), rounded=False)
+
     records: list[dict[str, Any]] = []
     sizes: dict[str, list[int]] = {}
     zeros = [0, 0]
-    for number, weight in enumerate(weights):
-        if weight.name in kept:
+    for name, plan in _plans(changed, weights, kept, chosen, step=step, context=context).items():
+        if isinstance(plan.encoded, str):
+            kept[name] = plan.encoded
             continue
-        value = weight.of(changed).detach()
-        if quantized is not None and weight in rounded:
-            chosen: Encoded | str = quantized(*rounded[weight])
-        else:
-            chosen = encoder(value, number)
-        if not isinstance(chosen, str):
-            chosen = _smaller(chosen, value)
-        if isinstance(chosen, str):
-            kept[weight.name] = chosen
-            continue
-        if weight in rounded:
-            without_quantizers(changed, weight.places)
-        encode(changed, weight.places, chosen.forms, *chosen.stored)
-        records.append({**chosen.record, "places": [list(place) for place in weight.places]})
-        sizes[weight.name] = [dense_bytes(value), sum(form.stored_bytes for form in chosen.forms)]
-        zeros = [zeros[0] + _zeros(value), zeros[1] + _zeros(weight.of(changed))]
-        context.progress(f"weight {number + 1}/{len(weights)}", (number + 1) / len(weights))
+        value = plan.weight.of(changed).detach()
+        plan.carry_out(changed)
+        records.append({**plan.encoded.record, "places": [list(place) for place in plan.weight.places]})
+        sizes[name] = [dense_bytes(value), sum(form.stored_bytes for form in plan.encoded.forms)]
+        zeros = [zeros[0] + _zeros(value), zeros[1] + _zeros(plan.weight.of(changed))]
     if not records:
         raise _nothing(module, step, kept)
     metrics: dict[str, Any] = {
@@ -136,6 +131,67 @@ def encode_weights(
         context.train(changed, step.fine_tune)
         metrics.setdefault("score", {})["fine_tune"] = context.score(changed)
     return TorchResult(changed, metrics, {"weights": records})
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What becomes of a weight: its encoding, or why it is left alone; and whether a quantizer rounds it so far."""
+
+    weight: "EncodableWeight"
+    encoded: Encoded | str
+    rounded: bool
+
+    @property
+    def encodes(self) -> bool:
+        return not isinstance(self.encoded, str)
+
+    def carry_out(self, module: "nn.Module") -> None:
+        """Encode the weight in ``module``, in place."""
+        from edgepack.torchnet.encodable import encode, without_quantizers
+
+        if isinstance(self.encoded, str):
+            return
+        if self.rounded:
+            without_quantizers(module, self.weight.places)
+        encode(module, self.weight.places, self.encoded.forms, *self.encoded.stored)
+
+
+def _plans(
+    module: "nn.Module",
+    weights: "Sequence[EncodableWeight]",
+    kept: dict[str, str],
+    chosen: "Callable[[EncodableWeight, int], _Plan]",
+    *,
+    step: EncodingStep,
+    context: Context,
+) -> dict[str, _Plan]:
+    """Return what becomes of the weights that ``skip`` does not leave alone; those that it does are added to ``kept``."""
+
+    def plan() -> dict[str, _Plan]:
+        found = {}
+        for number, weight in enumerate(weights):
+            if weight.name not in kept:
+                found[weight.name] = chosen(weight, number)
+                context.progress(f"weight {number + 1}/{len(weights)}", (number + 1) / len(weights))
+        return found
+
+    planned: dict[str, _Plan] = {}
+
+    def noise() -> dict[str, float]:
+        planned.update(plan())
+        alone = {name: partial(_alone, module, each) for name, each in planned.items() if each.encodes}
+        return noise_of_modules(module, alone, context)
+
+    names = {weight.name: weight.names for weight in weights}
+    kept |= skipped(step.skip, names, noise, kind="layer or weight", where=f"compress, {step.method}, skip")
+    return {name: each for name, each in (planned or plan()).items() if name not in kept}
+
+
+def _alone(module: "nn.Module", plan: _Plan) -> "nn.Module":
+    """Return a copy of ``module`` with one weight encoded."""
+    changed = copy.deepcopy(module)
+    copy.deepcopy(plan).carry_out(changed)
+    return changed
 
 
 def rebuild_weights(module: "nn.Module", change: Mapping[str, Any], build: Builder) -> "nn.Module":
@@ -160,8 +216,9 @@ def rebuild_weights(module: "nn.Module", change: Mapping[str, Any], build: Build
 
 
 def needs(step: EncodingStep) -> tuple[Need, ...]:
-    """Require labels for fine-tuning."""
-    return (Need("labels", "fine-tuning", "fine_tune"),) if step.fine_tune is not None else ()
+    """Require labels for fine-tuning, and samples for ``skip`` by sensitivity."""
+    trained = (Need("labels", "fine-tuning", "fine_tune"),) if step.fine_tune is not None else ()
+    return (*trained, *samples_for(step.skip))
 
 
 def masked(encoded: Encoded, weight: "torch.Tensor") -> Encoded:
@@ -194,9 +251,11 @@ def _rounded(
     return found
 
 
-def _smaller(encoded: Encoded, weight: "torch.Tensor") -> Encoded | str:
+def _smaller(encoded: Encoded | str, weight: "torch.Tensor") -> Encoded | str:
     from edgepack.torchnet.encodable import dense_bytes
 
+    if isinstance(encoded, str):
+        return encoded
     before, after = dense_bytes(weight), sum(form.stored_bytes for form in encoded.forms)
     return encoded if after + _UNPACKING < before else f"it would take {after} bytes in place of {before}"
 

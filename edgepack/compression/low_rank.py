@@ -6,6 +6,7 @@ al. 2015, arXiv:1412.6553), or SVD of the unfolded kernel. The layers are in edg
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -15,6 +16,8 @@ from edgepack.compression.calibration import tensors
 from edgepack.compression.context import Context
 from edgepack.compression.method import Need, Step, TorchMethod, TorchResult, one_of, require_consistent
 from edgepack.compression.selection import Skip, skipped
+from edgepack.compression.sensitive import samples_for
+from edgepack.compression.sensitive_modules import SOURCES, noise_of_modules
 from edgepack.errors import InputError
 from edgepack.spec import Train
 
@@ -137,9 +140,7 @@ def _needs(step: LowRank) -> tuple[Need, ...]:
         needs.append(Need("labels", "fine-tuning", "fine_tune"))
     if step.data_aware:
         needs.append(Need("samples", "the statistics of activations", "data_aware"))
-    if not isinstance(step.skip, tuple):
-        needs.append(Need("samples", "measuring sensitivity", "skip"))
-    return tuple(needs)
+    return (*needs, *samples_for(step.skip))
 
 
 METHOD = TorchMethod(
@@ -154,14 +155,7 @@ METHOD = TorchMethod(
         "fake-quantized": "it replaces quantized layers by others without learned quantizers",
     },
     distributions=("torch",),
-    sources=(
-        "compression/batches.py",
-        "compression/calibration.py",
-        "compression/low_rank.py",
-        "compression/selection.py",
-        "compression/sensitivity",
-        "torchnet/lowrank",
-    ),
+    sources=(*SOURCES, "compression/low_rank.py", "torchnet/lowrank"),
 )
 
 
@@ -191,17 +185,14 @@ def _whole(step: LowRank) -> str:
 
 def _noise(network: "Factorable", step: LowRank, context: Context, total: int) -> dict[str, float]:
     """The signal-to-noise ratio of the outputs, in dB, if one layer alone is factored as it would be."""
-    from edgepack.compression.sensitivity.scan import sqnr
-    from edgepack.compression.sensitivity.torch_level import outputs_of
-
-    feeds = training_feeds(context, step.samples, step.seed, batch=BATCH)
-    reference = outputs_of(network.replaced({})[0], feeds)
     chosen = {name: c for name, c in _choose(network, step, total, set()).items() if c is not None}
-    found = {}
-    for number, (name, choice) in enumerate(chosen.items()):
-        found[name] = sqnr(reference, outputs_of(network.replaced({name: choice})[0], feeds))
-        context.progress(f"sensitivity of {name}", 0.3 + 0.3 * (number + 1) / len(chosen))
-    return found
+    alone = {name: partial(_alone, network, {name: choice}) for name, choice in chosen.items()}
+    whole = network.replaced({})[0]
+    return noise_of_modules(whole, alone, context, samples=step.samples, seed=step.seed)
+
+
+def _alone(network: "Factorable", choice: "Mapping[str, Choice]") -> "torch.nn.Module":
+    return network.replaced(choice)[0]
 
 
 def _count_checked(

@@ -6,6 +6,7 @@ channel_choice.py.
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from edgepack.compression.channel_choice import PruneChannels, conflicts
@@ -19,9 +20,12 @@ from edgepack.compression.method import (
     require_consistent,
 )
 from edgepack.compression.prune_onnx_channels import apply as apply_onnx
+from edgepack.compression.sensitive import SOURCES as SENSITIVE
+from edgepack.compression.sensitive import samples_for
 from edgepack.errors import EdgepackError, InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from edgepack.compression.channel_choice import Start
@@ -84,7 +88,7 @@ def _needs(step: PruneChannels) -> tuple[Need, ...]:
         needs.append(Need("labels", "the criterion taylor", "criterion"))
     if step.criterion == "activation":
         needs.append(Need("samples", "the criterion activation", "criterion"))
-    return tuple(needs)
+    return (*needs, *samples_for(step.skip))
 
 
 def _needs_onnx(step: PruneChannels) -> tuple[Need, ...]:
@@ -98,10 +102,10 @@ def _needs_onnx(step: PruneChannels) -> tuple[Need, ...]:
 
 _QUANTIZED = "its layers have scales for each channel; prune before quantizing"
 _SHARED = (
+    *SENSITIVE,
     "compression/channel_choice.py",
     "compression/prune_channels.py",
     "compression/ranking.py",
-    "compression/selection.py",
     "compression/widths.py",
     "torchnet/channels",
 )
@@ -121,9 +125,9 @@ METHOD = EitherMethod.of(
         distributions=("torch",),
         sources=(
             *_SHARED,
-            "compression/batches.py",
             "compression/calibration.py",
             "compression/importance.py",
+            "compression/sensitivity",
         ),
     ),
     OnnxMethod(
@@ -133,7 +137,6 @@ METHOD = EitherMethod.of(
         distributions=("onnx", "onnxruntime", "numpy"),
         sources=(
             *_SHARED,
-            "compression/batches.py",
             "compression/feeding.py",
             "compression/onnx_channels",
             "compression/prune_onnx_channels.py",
@@ -146,7 +149,10 @@ def _prune_once(
     pruned: "torch.nn.Module", step: PruneChannels, context: Context, share: float, start: "Start"
 ) -> "tuple[ChannelGraph, set[int]]":
     """Prune ``pruned`` in place, to ``share`` of the way; return its channels, and the sets that were removed."""
-    from edgepack.compression.channel_choice import choose, lock_skipped
+    from edgepack.compression.batches import BATCH, training_feeds
+    from edgepack.compression.channel_choice import Start, choose, lock_sensitive, lock_skipped
+    from edgepack.compression.sensitive import COMPARED
+    from edgepack.compression.sensitivity.torch_level import outputs_of
     from edgepack.torchnet.channels import analyse, remove
     from edgepack.torchnet.layers import example_inputs, layer_macs
 
@@ -155,19 +161,27 @@ def _prune_once(
     lock_skipped(graph, step)
     start.widths = start.widths or {name: graph.width(name) for name in graph.producers}
     macs, elements = graph.macs(layer_macs(pruned, examples)), graph.elements()
-    groups = graph.groups()
-    removed = choose(
-        groups,
-        _scores(graph, groups, step, context),
-        step,
-        context.lanes,
-        share=share,
-        start=start,
-        costs={
-            "macs": lambda removed: graph.amount(macs, removed),
-            "size": lambda removed: graph.amount(elements, removed),
-        },
-    )
+
+    def least(groups: "Sequence[ChannelGroup]", share: float = 1.0, start: "Start | None" = None) -> set[int]:
+        return choose(
+            groups,
+            _scores(graph, groups, step, context),
+            step,
+            context.lanes,
+            share=share,
+            start=start or Start(),
+            costs={
+                "macs": lambda removed: graph.amount(macs, removed),
+                "size": lambda removed: graph.amount(elements, removed),
+            },
+        )
+
+    def outputs(removed: AbstractSet[int]) -> "list[np.ndarray]":
+        masked = _masked(pruned, graph, removed)
+        return outputs_of(masked, training_feeds(context, COMPARED, step.seed, batch=BATCH))
+
+    lock_sensitive(graph, step, start, least=least, outputs=outputs, context=context)
+    removed = least(graph.groups(), share, start)
     if removed:
         expected = _masked_outputs(pruned, graph, removed, examples)
         remove(graph, removed)
@@ -204,17 +218,22 @@ def _masked_outputs(
     module: "torch.nn.Module", graph: "ChannelGraph", removed: set[int], examples: "tuple[torch.Tensor, ...]"
 ) -> "list[torch.Tensor]":
     """Return the outputs of the original if nothing reads the removed channels."""
-    import copy
-
     import torch
     from torch.utils import _pytree
+
+    with torch.no_grad():
+        return list(_pytree.tree_leaves(_masked(module, graph, removed)(*examples)))
+
+
+def _masked(module: "torch.nn.Module", graph: "ChannelGraph", removed: AbstractSet[int]) -> "torch.nn.Module":
+    """Return a copy of the analysed module in which nothing reads the removed channels."""
+    import copy
 
     from edgepack.torchnet.channels import mask
 
     masked = copy.deepcopy(module)
     mask(graph, masked, removed)
-    with torch.no_grad():
-        return list(_pytree.tree_leaves(masked(*examples)))
+    return masked
 
 
 def _check_equal(

@@ -1,6 +1,7 @@
 """prune-channels on an .onnx file: the weights alone, without training."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,27 +64,41 @@ def _prune_once(
     model: "onnx.ModelProto", step: "PruneChannels", context: Context, share: float, start: "Start"
 ) -> "tuple[onnx.ModelProto, OnnxChannels]":
     """Return the model pruned to ``share`` of the way, and the channels it had."""
-    from edgepack.compression.channel_choice import choose, lock_skipped
+    from edgepack.compression.channel_choice import Start, choose, lock_sensitive, lock_skipped
+    from edgepack.compression.feeding import onnx_feeds
     from edgepack.compression.onnx_channels import analyse, masked, without
+    from edgepack.compression.sensitive import COMPARED
     from edgepack.onnxfile.counting import macs_by_node
 
     channels = analyse(model)
     lock_skipped(channels, step, {name: (channels.node(name).name, name) for name in channels.producers})
     start.widths = start.widths or {name: len(channels.outputs[name]) for name in channels.inputs}
     macs, elements = channels.macs(macs_by_node(model)), channels.elements()
-    groups = channels.groups()
-    removed = choose(
-        groups,
-        _scores(channels, groups, step, context),
-        step,
-        context.lanes,
-        share=share,
-        start=start,
-        costs={
-            "macs": lambda removed: channels.amount(macs, removed),
-            "size": lambda removed: channels.amount(elements, removed),
-        },
-    )
+
+    def least(groups: "Sequence[ChannelGroup]", share: float = 1.0, start: "Start | None" = None) -> set[int]:
+        return choose(
+            groups,
+            _scores(channels, groups, step, context),
+            step,
+            context.lanes,
+            share=share,
+            start=start or Start(),
+            costs={
+                "macs": lambda removed: channels.amount(macs, removed),
+                "size": lambda removed: channels.amount(elements, removed),
+            },
+        )
+
+    def outputs(removed: AbstractSet[int]) -> "list[np.ndarray]":
+        import numpy as np
+
+        feeds = onnx_feeds(model, context, COMPARED, step.seed)
+        names = [value.name for value in model.graph.output]
+        runs = _run(masked(channels, removed), feeds, names)
+        return [np.stack([run[name] for run in runs]) for name in names]
+
+    lock_sensitive(channels, step, start, least=least, outputs=outputs, context=context)
+    removed = least(channels.groups(), share, start)
     if not removed:
         return model, channels
     pruned = without(channels, removed)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from edgepack.compression.method import Context, Metrics, OnnxMethod, Step
+from edgepack.compression.selection import Skip
+from edgepack.compression.sensitive import SOURCES, samples_for
 from edgepack.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,13 +28,15 @@ class QuantizeDynamic(Step):
         default="minmax",
         description="Ranges contain all weights, or minimise the squared error of the weights.",
     )
-    skip: tuple[str, ...] = Field(
-        default=(), description="Layers that stay float: names of layers or nodes, with * and ? as wildcards."
+    skip: Skip = Field(
+        default=(),
+        description="Layers that stay float: names of layers or nodes, with * and ? as wildcards; auto or a limit in dB, by "
+        "sensitivity.",
     )
 
 
 def apply(model: Path, out: Path, step: QuantizeDynamic, context: Context) -> Metrics:
-    """Quantize ``model`` into ``out``. No samples are needed.
+    """Quantize ``model`` into ``out``. No samples are needed, unless ``skip`` measures how sensitive weights are.
 
     Metrics: ``size`` in bytes ``[before, after]``; ``layers``: weight to its bytes ``[before, after]``; ``sqnr_db``:
     weight to its signal-to-noise ratio; ``kept_whole``: weight to the reason why it was left; ``activations``: number
@@ -42,10 +46,11 @@ def apply(model: Path, out: Path, step: QuantizeDynamic, context: Context) -> Me
     Raises:
         InputError: nothing gets smaller, or a ``skip`` name is unknown.
     """
-    from edgepack.compression.quantization.encoding import Form, encode, form_of
+    from edgepack.compression.quantization.encoding import Form, form_of
     from edgepack.compression.quantization.layers import WEIGHTED, arrays, selected, weights
     from edgepack.compression.quantization.rounded import RoundedWeight
-    from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
+    from edgepack.compression.weights_as_integers import encoded, sensitive_weights
+    from edgepack.onnxfile import load_onnx, save_onnx
 
     proto = load_onnx(model)
     found = weights(proto.graph)
@@ -58,6 +63,9 @@ def apply(model: Path, out: Path, step: QuantizeDynamic, context: Context) -> Me
             plans[name] = plan
         else:
             kept[name] = f"{plan.bytes} bytes with its scales, {array.nbytes} without"
+    sensitive = sensitive_weights(model, plans, step.skip, context, step.method)
+    plans = {name: plan for name, plan in plans.items() if name not in sensitive}
+    kept |= sensitive
     if not plans:
         raise InputError(
             "no weight gets smaller",
@@ -69,10 +77,8 @@ def apply(model: Path, out: Path, step: QuantizeDynamic, context: Context) -> Me
         user for plan in plans.values() if plan.weight.operator in WEIGHTED for user in plan.weight.users
     }
     activations = _quantize_inputs(proto.graph, users, set(plans))
-    for number, (name, plan) in enumerate(plans.items()):
-        encode(proto, name, plan.integers, plan.grid, plan.form)
-        context.progress(f"weight {number + 1}/{len(plans)}", (number + 1) / len(plans))
-    save_onnx(canonicalise(proto), out)
+    save_onnx(encoded(proto, plans, str(model)), out)
+    context.progress("quantized", 1.0)
     metrics: dict[str, Any] = {
         "size": [model.stat().st_size, out.stat().st_size],
         "layers": {name: [plan.array.nbytes, plan.bytes] for name, plan in plans.items()},
@@ -86,6 +92,7 @@ def apply(model: Path, out: Path, step: QuantizeDynamic, context: Context) -> Me
 METHOD = OnnxMethod(
     spec=QuantizeDynamic,
     apply=apply,
+    needs=lambda step: samples_for(step.skip),
     leaves=frozenset({"quantized"}),
     destroys={
         "quantized": "its weights are integers already",
@@ -93,11 +100,11 @@ METHOD = OnnxMethod(
     },
     distributions=("onnx", "numpy", "torch"),
     sources=(
-        "compression/batches.py",
+        *SOURCES,
         "compression/feeding.py",
         "compression/quantization",
         "compression/quantize_dynamic.py",
-        "compression/selection.py",
+        "compression/weights_as_integers.py",
     ),
 )
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from edgepack.compression.method import Context, Metrics, Need, OnnxMethod, Step
+from edgepack.compression.selection import Skip
+from edgepack.compression.sensitive import SOURCES, samples_for
 from edgepack.errors import InputError
 
 if TYPE_CHECKING:
     import onnx
 
     from edgepack.compression.quantization.rounded import RoundedWeight
-
-_NIBBLE = 4  # fewer bits are packed into bytes, by operators that older opsets have
 
 
 class QuantizeWeights(Step):
@@ -45,8 +45,10 @@ class QuantizeWeights(Step):
         ge=1,
         description="Samples for compensate, from the training split, or from the recipe's samples.",
     )
-    skip: tuple[str, ...] = Field(
-        default=(), description="Layers that stay float: names of layers or nodes, with * and ? as wildcards."
+    skip: Skip = Field(
+        default=(),
+        description="Layers that stay float: names of layers or nodes, with * and ? as wildcards; auto or a limit in dB, by "
+        "sensitivity.",
     )
     seed: int = Field(default=0, description="Seed for choosing the samples.")
 
@@ -62,15 +64,14 @@ def apply(model: Path, out: Path, step: QuantizeWeights, context: Context) -> Me
     Raises:
         InputError: nothing gets smaller, a ``skip`` name is unknown, or there are no samples for ``compensate``.
     """
-    from edgepack.compression.quantization.encoding import BLOCK_OPSET, encode
     from edgepack.compression.quantization.layers import arrays, selected, weights
     from edgepack.compression.quantization.rounded import RoundedWeight
-    from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
-    from edgepack.onnxfile.opset import raised
+    from edgepack.compression.weights_as_integers import encoded, sensitive_weights
+    from edgepack.onnxfile import load_onnx, save_onnx
 
     proto = load_onnx(model)
     found = weights(proto.graph)
-    kept = dict.fromkeys(selected(found, step.skip, "quantize-weights"), "skipped by the recipe")
+    kept = dict.fromkeys(selected(found, step.skip, step.method), "skipped by the recipe")
     plans = {}
     for name, array in arrays(proto.graph, [each for each in found if each not in kept]):
         plan = RoundedWeight.nearest(
@@ -85,6 +86,9 @@ def apply(model: Path, out: Path, step: QuantizeWeights, context: Context) -> Me
             plans[name] = plan
         else:
             kept[name] = f"{plan.bytes} bytes with its scales, {array.nbytes} without"
+    sensitive = sensitive_weights(model, plans, step.skip, context, step.method)
+    plans = {name: plan for name, plan in plans.items() if name not in sensitive}
+    kept |= sensitive
     if not plans:
         raise InputError(
             "no weight gets smaller",
@@ -100,31 +104,31 @@ def apply(model: Path, out: Path, step: QuantizeWeights, context: Context) -> Me
     }
     if step.compensate:
         metrics |= _compensate(model, proto.graph, plans, step, context)
-    blocks = any(plan.form.block for plan in plans.values())
-    if step.bits == _NIBBLE or (step.bits > _NIBBLE and blocks):
-        proto = raised(proto, BLOCK_OPSET, str(model))
-    for number, (name, plan) in enumerate(plans.items()):
-        encode(proto, name, plan.integers, plan.grid, plan.form)
-        context.progress(f"weight {number + 1}/{len(plans)}", (number + 1) / len(plans))
-    save_onnx(canonicalise(proto), out)
+    save_onnx(encoded(proto, plans, str(model)), out)
+    context.progress("quantized", 1.0)
     return {**metrics, "size": [model.stat().st_size, out.stat().st_size]}
+
+
+def _needs(step: QuantizeWeights) -> tuple[Need, ...]:
+    compensates = (Need("samples", "compensation", "compensate"),) if step.compensate else ()
+    return (*compensates, *samples_for(step.skip))
 
 
 METHOD = OnnxMethod(
     spec=QuantizeWeights,
     apply=apply,
-    needs=lambda step: (Need("samples", "compensation", "compensate"),) if step.compensate else (),
+    needs=_needs,
     leaves=frozenset({"quantized"}),
     destroys={
         "half": "weights in 16 bits are not read as float32; use one of the two",
     },
     distributions=("onnx", "onnxruntime", "numpy", "torch"),
     sources=(
-        "compression/batches.py",
+        *SOURCES,
         "compression/feeding.py",
         "compression/quantization",
         "compression/quantize_weights.py",
-        "compression/selection.py",
+        "compression/weights_as_integers.py",
     ),
 )
 

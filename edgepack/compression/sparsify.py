@@ -7,12 +7,16 @@ Movement: Sanh et al. 2020, arXiv:2005.07683: a weight that moves towards zero w
 import copy
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from edgepack.compression.method import Context, Need, Step, Trait
 from edgepack.compression.selection import Skip, select, skipped
+from edgepack.compression.sensitive import samples_for
+from edgepack.compression.sensitive_modules import SOURCES as SENSITIVE
+from edgepack.compression.sensitive_modules import noise_of_modules
 from edgepack.errors import InputError
 from edgepack.spec import Train
 
@@ -24,7 +28,6 @@ if TYPE_CHECKING:
 Criterion = Literal["magnitude", "movement"]
 Schedule = Literal["one-shot", "gradual"]
 
-_COMPARED = 64  # training samples on which sensitivity is measured
 _RISE = 0.5  # share of the training in which the sparsity rises; in the rest the weights recover
 _UPDATES = 100  # of the masks in that time, or in all of the training for movement
 _SCORE_LR = 1e-2  # learning rate of the scores of movement, as in the paper
@@ -38,10 +41,7 @@ DESTROYS: Mapping[Trait, str] = {
     "fake-quantized": "its layers have learned their scales with all weights; prune before quantizing",
 }
 SOURCES = (
-    "compression/batches.py",
-    "compression/calibration.py",
-    "compression/selection.py",
-    "compression/sensitivity",
+    *SENSITIVE,
     "compression/sparsify.py",
     "torchnet/masks.py",
     "torchnet/sparsity.py",
@@ -68,8 +68,7 @@ class SparseStep(Step):
 def needs(step: SparseStep) -> tuple[Need, ...]:
     """Labels for fine-tuning, and samples for ``skip`` by sensitivity."""
     trained = (Need("labels", "fine-tuning", "fine_tune"),) if step.fine_tune is not None else ()
-    by_name = isinstance(step.skip, tuple)
-    return trained if by_name else (*trained, Need("samples", "measuring sensitivity", "skip"))
+    return (*trained, *samples_for(step.skip))
 
 
 def sparsify(
@@ -264,24 +263,19 @@ def leave_sensitive(
 
     Each weight is pruned alone, and the outputs on training samples are compared.
     """
-    from edgepack.compression.batches import BATCH, training_feeds
-    from edgepack.compression.sensitivity.scan import sqnr
-    from edgepack.compression.sensitivity.torch_level import outputs_of
-
     if isinstance(skip, tuple):
         return
 
+    def alone(name: str, weight: "PrunableWeight") -> "torch.nn.Module":
+        changed = copy.deepcopy(module)
+        tensor = dict(changed.named_parameters())[weight.name].data
+        kept = masks({name: weight.rows(tensor.abs())}, 1.0)[name]
+        tensor.mul_(weight.restore(kept, tensor.shape))
+        return changed
+
     def noise() -> dict[str, float]:
-        feeds = training_feeds(context, _COMPARED, batch=BATCH)
-        reference, found = outputs_of(module, feeds), {}
-        for number, (name, weight) in enumerate(weights.items()):
-            changed = copy.deepcopy(module)
-            tensor = dict(changed.named_parameters())[weight.name].data
-            kept = masks({name: weight.rows(tensor.abs())}, 1.0)[name]
-            tensor.mul_(weight.restore(kept, tensor.shape))
-            found[name] = sqnr(reference, outputs_of(changed, feeds))
-            context.progress(f"sensitivity of {name}", (number + 1) / len(weights))
-        return found
+        changes = {name: partial(alone, name, weight) for name, weight in weights.items()}
+        return noise_of_modules(module, changes, context)
 
     names = {name: (name,) for name in weights}
     for name, why in skipped(skip, names, noise, kind="layer", where="compress, skip").items():

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from edgepack.spec.base import Filled, Reference, Spec
 
+_IMAGE_AXES = 4  # batch, channels, height and width
+
 
 class Preprocess(Spec):
     """How an image file becomes the input tensor, in this order: resize, crop, scale, normalise, layout."""
@@ -90,3 +92,24 @@ class Data(Spec):
         description="Fraction of the samples in the test split, where the source has no split of its own.",
     )
     seed: int = Field(default=0, description="Seed of that split.")
+
+    def preprocess(self, shape: tuple[int, ...]) -> Preprocess | None:
+        """How an image becomes an input of ``shape``, batch first; None if the samples are no images.
+
+        IDX files hold pixels of the input's size: 1 channel is gray, 3 are red, green and blue.
+        """
+        if self.images is not None:
+            return self.images.preprocess
+        if self.idx is None or len(shape) != _IMAGE_AXES:
+            return None
+        channels, *size = shape[1:] if self.idx.layout == "nchw" else (shape[3], *shape[1:3])
+        if channels not in {1, 3}:
+            return None
+        return Preprocess(
+            crop=(size[0], size[1]),
+            color="gray" if channels == 1 else "rgb",
+            scale=self.idx.scale,
+            mean=self.idx.mean,
+            std=self.idx.std,
+            layout=self.idx.layout,
+        )

@@ -92,7 +92,13 @@ def test_basic_pitch_hears_notes(release):
             np.testing.assert_allclose(got, want, atol=2e-3, err_msg=name)
 
 
-@pytest.mark.parametrize("network", [SILERO, SILERO_UNROLLED], ids=["as LSTM", "unrolled"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(SILERO, id="as LSTM"),
+        pytest.param(SILERO_UNROLLED, id="unrolled", marks=pytest.mark.slow),
+    ],
+)
 def test_silero_hears_a_voice_chunk_by_chunk(release, network):
     run, expected = release(network), reference(network)
     ours = theirs = np.zeros((2, 1, 128), np.float32)

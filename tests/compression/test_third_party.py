@@ -176,6 +176,7 @@ def test_the_files_of_its_step_are_checked_at_their_options(fresh):
     assert "15:45: one.safetensors: it is a text file" in done.stderr
 
 
+@pytest.mark.slow
 def test_several_teachers_are_found_beside_the_recipe_and_are_part_of_the_key(fresh):
     (fresh.folder / "taught.yaml").write_text(TAUGHT)
     (fresh.folder / "elders.py").write_text(ELDERS)

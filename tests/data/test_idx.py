@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from edgepack.data import load_data
 from edgepack.data.idx import read_idx
+from edgepack.data.images import preprocess_image
 from edgepack.errors import InputError
 from edgepack.spec import Data, Idx
 
@@ -124,3 +126,24 @@ def test_images_and_labels_that_do_not_fit(tmp_path):
         load_data(Data(idx=Idx(folder=".", test_images="t10k-labels-idx1-ubyte")), tmp_path)
     with pytest.raises(InputError, match="one whole number per image"):
         load_data(Data(idx=Idx(folder=".", test_labels="t10k-images-idx3-ubyte.gz")), tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_file_is_prepared_as_its_pixels_are(tmp_path, layout, channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 4, channels), np.uint8)
+    for part in ("train", "t10k"):
+        whole = pixels[..., 0] if channels == 1 else pixels
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(whole))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.array([0, 1], np.uint8)))
+    data = Data(idx=Idx(folder=".", mean=(0.3,), std=(0.2,), layout=layout))
+    samples = load_data(data, tmp_path).x_test
+    found = data.preprocess((1, *samples.shape[1:]))
+    Image.fromarray(pixels[1].squeeze()).save(tmp_path / "image.png")
+    np.testing.assert_allclose(preprocess_image(tmp_path / "image.png", found), samples[1], atol=1e-6)
+
+
+def test_samples_that_are_no_images_have_no_preprocessing():
+    assert Data(npz="a.npz").preprocess((1, 1, 8, 8)) is None
+    assert Data(idx=Idx(folder=".")).preprocess((1, 2, 8, 8)) is None
+    assert Data(idx=Idx(folder=".")).preprocess((1, 8)) is None

@@ -27,7 +27,7 @@ REFUSED = {
 }
 """Operators of which some forms are refused, and why."""
 
-EVERY = 16  # of an operator's forms, one in so many is tested always
+EVERY = 32  # of an operator's forms, one in so many is tested always
 
 
 def some_forms():

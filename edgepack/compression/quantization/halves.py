@@ -2,7 +2,7 @@
 
 import graphlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -98,7 +98,7 @@ def _ratio(array: "np.ndarray", narrow: "np.ndarray") -> float | None:
     return decibels(float(np.square(wide).sum()), float(np.square(wide - narrow[finite]).sum()))
 
 
-def store_file(model: Path, out: Path, half: Half, skip: Sequence[str], method: str) -> Metrics:
+def store_file(model: Path, out: Path, half: Half, skip: tuple[str, ...], method: str) -> Metrics:
     """Store the weights of the file ``model`` in 16 bits, in ``out``; it computes in float32.
 
     Raises:
@@ -114,7 +114,7 @@ def store_file(model: Path, out: Path, half: Half, skip: Sequence[str], method: 
     return {**asdict(stored), "size": [model.stat().st_size, out.stat().st_size]}
 
 
-def convert_file(model: Path, out: Path, skip: Sequence[str], method: str) -> Metrics:
+def convert_file(model: Path, out: Path, skip: tuple[str, ...], method: str) -> Metrics:
     """Convert the file ``model`` to compute in float16, in ``out``; inputs and outputs keep their types.
 
     Raises:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgepack.compression.selection import select
+from edgepack.compression.selection import Skip, select
 from edgepack.onnxfile.protos import graphs
 
 if TYPE_CHECKING:
@@ -112,15 +112,14 @@ def _constants(graph: "onnx.GraphProto") -> set[str]:
     return found
 
 
-def selected(
-    found: Mapping[str, WeightConstant], patterns: Iterable[str], method: str, option: str = "skip"
-) -> list[str]:
-    """Return the names of weights that match ``patterns``.
+def selected(found: Mapping[str, WeightConstant], skip: Skip, method: str, option: str = "skip") -> list[str]:
+    """Return the names of weights that match the patterns of ``skip``, if it has some.
 
     Raises:
         InputError: a pattern matches nothing.
     """
     names = {name: weight.names for name, weight in found.items()}
+    patterns = skip if isinstance(skip, tuple) else ()
     return select(patterns, names, kind="layer or node", where=f"compress, {method}, {option}")
 
 

@@ -41,6 +41,7 @@ class OnnxStepSpec(Spec):
     samples: str | None = None
     metric: Metric = Metric()
     lanes: int | None = None  # of the targets, if the result depends on them
+    float16: bool | None = None  # whether all of them compute in it, likewise
     source: str | None = None  # of the original model, if the step needs it
 
 
@@ -76,7 +77,7 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
         recipe, step = at.plan.recipe, at.candidate.steps[number]
         metric = recipe.scored_by
         own = samples_for(method, step, recipe.samples, metric)
-        lanes = at.plan.lanes if method.by_target(step) else None
+        by_target = method.by_target(step)
         source = recipe.model.source if any(need.kind == "teacher" for need in method.needs(step)) else None
         spec = OnnxStepSpec(
             inputs=at.inputs,
@@ -84,7 +85,8 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
             samples=own,
             step=step,
             metric=metric,
-            lanes=lanes,
+            lanes=at.plan.lanes if by_target else None,
+            float16=at.plan.float16 if by_target else None,
             source=source,
         )
         files = {**at.files.data, **(at.files.samples if own else {}), "onnx": at.artifacts["onnx"]}
@@ -112,6 +114,7 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
             metric=work.spec.metric,
             source_outputs=source_outputs(work.inputs),
             lanes=work.spec.lanes or 1,
+            float16=work.spec.float16 or False,
             trust=work.resources.trust,
         )
         source = work.spec.source

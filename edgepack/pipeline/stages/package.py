@@ -124,6 +124,6 @@ def _input(recipe: Recipe, tensor: Tensor, vocabulary: tuple[str, ...]) -> Input
         name=tensor.name,
         shape=tensor.shape,
         dtype=tensor.dtype,
-        preprocess=data.images.preprocess if data is not None and data.images is not None else None,
+        preprocess=None if data is None else data.preprocess(tensor.shape),
         tokenizer=tokenizer,
     )
