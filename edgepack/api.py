@@ -54,15 +54,19 @@ def check(recipe: Path | str) -> list[Problem]:
     return list(examine(Path(recipe), running=_running_boards).problems)
 
 
+def notes(recipe: Path | str) -> list[str]:
+    """Return what a valid recipe's steps do for which of its targets, as far as it depends on them."""
+    from edgepack.config.plan import examine
+
+    return list(examine(Path(recipe), running=_running_boards).notes)
+
+
 def examine(path: Path | str, *, trust: bool = False) -> "Examined":
     """Report everything in a model that cannot be lowered, without building anything.
 
     Takes an .onnx file or a recipe. A recipe's model is examined before compression; a torch source is exported first.
-    ``trust`` is as in :func:`run`.
-
-    Raises:
-        ConfigError: the recipe has problems.
-        InputError, TrustError: a torch source cannot be loaded or exported.
+    ``trust`` is as in :func:`run`. Raises ConfigError if the recipe has problems, and InputError or TrustError if a torch
+    source cannot be loaded or exported.
     """
     if Path(path).suffix in {".yaml", ".yml"}:
         from edgepack.pipeline.examining import examine_plan
@@ -391,11 +395,7 @@ def unusable_methods() -> dict[str, str]:
 
 
 def method_options(name: str) -> str:
-    """Return the options of a compression method as a Markdown table.
-
-    Raises:
-        UsageError: the method is unknown or failed to load.
-    """
+    """Return the options of a compression method as a Markdown table; UsageError if there is none of this name."""
     from edgepack.config.tables import method_table
 
     return method_table(name)

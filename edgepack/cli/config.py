@@ -55,12 +55,15 @@ def check(recipe: Path, deep: bool, trust: bool, as_json: bool) -> int:
         raise UsageError(
             f"{recipe} is a model, not a recipe", next=f"edgepack check --deep {quote(str(recipe))}"
         )
-    problems = api.check(recipe)
+    problems, notes = api.check(recipe), api.notes(recipe)
     if as_json:
-        emit_json({"edgepack": 1, "recipe": str(recipe), "problems": [vars(p) for p in problems]})
+        found = {"problems": [vars(p) for p in problems], "notes": notes}
+        emit_json({"edgepack": 1, "recipe": str(recipe), **found})
         return ConfigError.exit_code if problems else 0
     if problems:
         raise ConfigError(problems)
+    for note in notes:
+        say(f"{recipe}: {note}", err=True)
     say(f"{recipe}: ok", err=True)
     return 0
 

@@ -71,6 +71,7 @@ class Context:
             with these.
         lanes: float32 elements in a vector register of the recipe's targets, the widest of them; 1 if the method does not
             declare ``by_target``.
+        float16: whether all targets of the recipe compute in float16; False if the method does not declare ``by_target``.
         trust: whether pickled objects in weights files may be loaded.
         notes: what was done to load modules, for the report.
         trainings: where :meth:`train` records what it did, for the report; None records nothing.
@@ -88,6 +89,7 @@ class Context:
     loss_name: str | None = field(default=None, kw_only=True)
     source_outputs: "Sequence[np.ndarray] | None" = field(default=None, kw_only=True)
     lanes: int = 1
+    float16: bool = field(default=False, kw_only=True)
     trust: bool = field(default=False, kw_only=True)
     notes: list[str] = field(default_factory=list, kw_only=True)
     trainings: "Trainings | None" = field(default=None, kw_only=True)

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from edgepack.torchnet.checkpoint import Rebuild
 
 __all__ = [
+    "Arithmetic",
     "Context",
     "EitherMethod",
+    "Fit",
     "Level",
     "Method",
     "Metrics",
@@ -64,6 +66,27 @@ class Step(Spec):
 
 
 T = TypeVar("T", bound=Step)
+
+Arithmetic = Mapping[str, bool]
+"""By target of the recipe, whether its processor computes in float16."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a step fits the recipe's targets.
+
+    Attributes:
+        problems: options that make no sense for a target: the key to point at, and what is wrong.
+        notes: what the step does for which targets, as far as it depends on them.
+    """
+
+    problems: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def fits_all(_step: Any, _targets: Arithmetic) -> Fit:
+    """Return the fit of a step that makes the same sense for all targets."""
+    return Fit()
 
 
 @dataclass(frozen=True)
@@ -140,7 +163,9 @@ class Method(ABC, Generic[T]):
         destroys: by what an earlier step left, why this method makes no sense after it; or a function of the step that
             returns this.
         conflicts: returns options of a step that contradict each other: the key to point at, and what is wrong.
-        by_target: whether a step's result depends on the recipe's targets: only then is ``Context.lanes`` set.
+        by_target: whether a step's result depends on the recipe's targets: only then are ``Context.lanes`` and
+            ``Context.float16`` set.
+        fit: how a step fits the recipe's targets.
         distributions: packages whose versions may affect the result.
         sources: files and folders with its code: relative to edgepack's package, or absolute. Empty means the whole
             package that defines ``spec``, which is right for external methods.
@@ -154,6 +179,7 @@ class Method(ABC, Generic[T]):
     destroys: Mapping[Trait, str] | Callable[[T], Mapping[Trait, str]] = field(default_factory=dict)
     conflicts: "Callable[[T], tuple[tuple[str, str], ...]]" = nothing
     by_target: Callable[[T], bool] = never
+    fit: Callable[[T, Arithmetic], Fit] = fits_all
     distributions: tuple[str, ...] = ()
     sources: tuple[str | Path, ...] = ()
     origin: str = "edgepack"
@@ -276,6 +302,7 @@ class EitherMethod(Method[T]):
             destroys=torch.destroys,
             conflicts=torch.conflicts,
             by_target=torch.by_target,
+            fit=torch.fit,
             distributions=tuple(dict.fromkeys((*torch.distributions, *onnx.distributions))),
             sources=tuple(dict.fromkeys((*torch.sources, *onnx.sources))),
             torch=torch,

@@ -15,6 +15,7 @@ from edgepack.base.text import suggestion
 from edgepack.config.consistency import contradictions
 from edgepack.config.device import Devices
 from edgepack.config.digests import require_sums, sum_problems
+from edgepack.config.fit import fit_targets
 from edgepack.config.model_inputs import input_problems
 from edgepack.config.named_files import file_problems
 from edgepack.config.recipe import Recipe, Tune
@@ -48,6 +49,10 @@ class Plan:
     devices: Devices
     lanes: int = 1
     """Widest vector register of the recipe's targets, also of those left out by :meth:`only`, in float32 elements."""
+    float16: bool = False
+    """Whether all of them compute in float16."""
+    notes: tuple[str, ...] = ()
+    """What steps do for which targets, as far as it depends on them."""
     trust: bool = False
     """Whether pickled objects in weights files may be loaded, which runs the code that they name."""
 
@@ -84,6 +89,11 @@ class CheckedRecipe:
     problems: tuple[Problem, ...]
     plan: Plan | None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Those of the plan."""
+        return () if self.plan is None else self.plan.notes
+
 
 def examine(path: Path, *, running: Running = no_boards) -> CheckedRecipe:
     """Read a recipe and the files it names, each once. Paths in the recipe are relative to its folder.
@@ -107,6 +117,9 @@ def examine(path: Path, *, running: Running = no_boards) -> CheckedRecipe:
     checked.add(input_problems(recipe, path.parent))
     rows = resolve(recipe, running)
     checked.add(rows.data_problems)
+    known = [target for target in rows.targets if target is not None]
+    fit = fit_targets(recipe, known)
+    checked.add(fit.problems)
     problems = tuple(sorted({*checked.problems, *rows.problems}))
     if problems:
         return CheckedRecipe(problems, None)
@@ -115,8 +128,10 @@ def examine(path: Path, *, running: Running = no_boards) -> CheckedRecipe:
         for entry, target in zip(recipe.targets, rows.targets, strict=True)
         if target is not None
     )
-    lanes = max(target.lanes for target in rows.targets if target is not None)
-    return CheckedRecipe((), Plan(recipe, path, targets, rows.devices, lanes))
+    lanes = max(target.lanes for target in known)
+    halves = all(target.computes_in("float16") for target in known)
+    plan = Plan(recipe, path, targets, rows.devices, lanes, float16=halves, notes=fit.notes)
+    return CheckedRecipe((), plan)
 
 
 def require_recipe(path: Path) -> None:

@@ -20,6 +20,8 @@ from edgepack.spec import MAY_BE_EMPTY, Filled, Glibc, GpuArch, Name, Spec, TwoN
 SCHEMA_VERSION = 1
 HOST = "host"  # the only target without a file: the build host
 
+_ARITHMETIC = {"float16": {"fullfp16", "avx512fp16"}, "bfloat16": {"bf16", "avx512bf16"}}  # CPU features
+
 Family = Literal["arm_cpu", "raspberry_pi", "jetson", "x86"]
 
 
@@ -121,6 +123,10 @@ class Target(Spec):
     def lanes(self) -> int:
         """Float32 elements in a vector register of the CPU; on a GPU those that a thread loads at once (128 bits)."""
         return 4 if self.gpu else self.cpu.vector_bits // 32
+
+    def computes_in(self, dtype: Literal["float16", "bfloat16"]) -> bool:
+        """Whether the processor that kernels run on has arithmetic of this type."""
+        return self.gpu is not None or bool(_ARITHMETIC[dtype].intersection(self.cpu.features))
 
     @property
     def host_tvm(self) -> dict[str, Any]:

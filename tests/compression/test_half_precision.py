@@ -66,6 +66,22 @@ def test_stored_halves_survive_an_import_and_are_compiled(model, inputs, data, t
     assert relative_error(got, run_onnx(tmp_path / "h.onnx", {"image": data.x_test[:1]})[0]) < 1e-5
 
 
+@pytest.mark.parametrize("float16", [False, True])
+def test_auto_computes_in_float16_if_all_targets_do(inputs, tmp_path, float16):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).eval()
+    path = to_onnx(module, inputs, tmp_path / "m.onnx")
+    context = Context(inputs, float16=float16)
+    metrics = fp16.apply(path, tmp_path / "a.onnx", Fp16(method="fp16", compute="auto"), context)
+    compute = "fp16" if float16 else "fp32"
+    assert metrics["compute"] == compute
+    assert fp16.METHOD.by_target(Fp16(method="fp16", compute="auto"))
+    fp16.apply(path, tmp_path / "b.onnx", Fp16(method="fp16", compute=compute), Context(inputs))
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    x = {"image": np.random.default_rng(0).random((1, 1, 8, 8), "float32")}
+    assert relative_error(run_onnx(tmp_path / "a.onnx", x)[0], run_onnx(path, x)[0]) < 5e-3
+
+
 def test_values_beyond_float16_stay_float32(tmp_path, inputs):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Linear(32, 10)).eval()

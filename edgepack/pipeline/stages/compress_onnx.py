@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SerializeAsAny
 
@@ -16,9 +16,12 @@ from edgepack.pipeline.figures import SOURCE, StepFigures
 from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages import onnx_models, torch_models
 from edgepack.pipeline.stages.samples import of_source, samples, samples_for, source_outputs, unlabelled
-from edgepack.pipeline.stages.signature import Signature, unchanged_samples
+from edgepack.pipeline.stages.signature import Signature, TensorType, unchanged_samples
 from edgepack.pipeline.state import CandidateRun, Resources
 from edgepack.spec import Data, Input, Metric, Spec
+
+if TYPE_CHECKING:
+    import onnx
 
 _SOURCES = (
     "compression/__init__.py",
@@ -38,6 +41,7 @@ class OnnxStepSpec(Spec):
     samples: str | None = None
     metric: Metric = Metric()
     lanes: int | None = None  # of the targets, if the result depends on them
+    float16: bool | None = None  # whether all of them compute in it, likewise
     source: str | None = None  # of the original model, if the step needs it
 
 
@@ -73,7 +77,7 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
         recipe, step = at.plan.recipe, at.candidate.steps[number]
         metric = recipe.scored_by
         own = samples_for(method, step, recipe.samples, metric)
-        lanes = at.plan.lanes if method.by_target(step) else None
+        by_target = method.by_target(step)
         source = recipe.model.source if any(need.kind == "teacher" for need in method.needs(step)) else None
         spec = OnnxStepSpec(
             inputs=at.inputs,
@@ -81,7 +85,8 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
             samples=own,
             step=step,
             metric=metric,
-            lanes=lanes,
+            lanes=at.plan.lanes if by_target else None,
+            float16=at.plan.float16 if by_target else None,
             source=source,
         )
         files = {**at.files.data, **(at.files.samples if own else {}), "onnx": at.artifacts["onnx"]}
@@ -109,6 +114,7 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
             metric=work.spec.metric,
             source_outputs=source_outputs(work.inputs),
             lanes=work.spec.lanes or 1,
+            float16=work.spec.float16 or False,
             trust=work.resources.trust,
         )
         source = work.spec.source
@@ -117,14 +123,35 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
                 context,
                 teacher=lambda: torch_models.restore_module(source, base, work.inputs["teacher"]).module,
             )
-        step, signature = work.spec.step, Signature.of_file(work.inputs["onnx"])
+        step, signature = work.spec.step, signature_of(work.inputs["onnx"])
         with unchanged_samples(context, step, method):
             metrics = method.apply(_dense(work.inputs["onnx"], work.scratch), out, step, context)
         _store_sparse(out)
-        signature.require(Signature.of_file(out), step, method)
+        signature.require(signature_of(out), step, method)
         facts = onnx_models.facts(out, context.evaluation)
         figures = StepFigures.of_step(step, "onnx", metrics, facts, notes=context.notes)
         return StageResult(figures, {"onnx": Output(out, "onnx", f"{method.name}.onnx")})
+
+
+def signature_of(path: Path) -> Signature:
+    """The inputs and outputs of an .onnx file."""
+    from edgepack.onnxfile import load_onnx
+
+    graph = load_onnx(path).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = (_type_of(value) for value in graph.input if value.name not in constants)
+    return Signature(tuple(inputs), tuple(_type_of(value) for value in graph.output))
+
+
+def _type_of(value: "onnx.ValueInfoProto") -> TensorType:
+    from onnx import TensorProto
+
+    tensor = value.type.tensor_type
+    shape = tuple(
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in tensor.shape.dim
+    )
+    dtype = TensorProto.DataType.Name(tensor.elem_type).lower()
+    return TensorType(value.name, dtype, shape if tensor.HasField("shape") else None)
 
 
 def _dense(path: Path, scratch: Path) -> Path:
