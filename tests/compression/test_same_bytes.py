@@ -41,6 +41,7 @@ from edgepack.compression.registry import BUILT_IN
 from edgepack.data import Splits
 from edgepack.data.splits import take
 from edgepack.export import to_onnx
+from edgepack.pipeline.stages.compress_onnx import signature_of
 from edgepack.pipeline.stages.signature import Signature
 from edgepack.spec import Input
 from edgepack.torchnet.checkpoint import save
@@ -86,7 +87,7 @@ for name, options in steps:
             metrics = result.metrics
         else:
             metrics = method.on(level).apply(onnx, out, step, context)
-            Signature.of_file(onnx).require(Signature.of_file(out), step, method)
+            signature_of(onnx).require(signature_of(out), step, method)
         digest = hashlib.sha256(out.read_bytes() + json.dumps(metrics, sort_keys=True).encode())
         found[f"{name} {level} {options}"] = digest.hexdigest()
 print(json.dumps(found))

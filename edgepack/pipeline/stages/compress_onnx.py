@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SerializeAsAny
 
@@ -16,9 +16,12 @@ from edgepack.pipeline.figures import SOURCE, StepFigures
 from edgepack.pipeline.fingerprint import step_inputs
 from edgepack.pipeline.stages import onnx_models, torch_models
 from edgepack.pipeline.stages.samples import of_source, samples, samples_for, source_outputs, unlabelled
-from edgepack.pipeline.stages.signature import Signature, unchanged_samples
+from edgepack.pipeline.stages.signature import Signature, TensorType, unchanged_samples
 from edgepack.pipeline.state import CandidateRun, Resources
 from edgepack.spec import Data, Input, Metric, Spec
+
+if TYPE_CHECKING:
+    import onnx
 
 _SOURCES = (
     "compression/__init__.py",
@@ -120,14 +123,35 @@ class CompressOnnxStage(ModelStage[OnnxStepSpec, StepFigures]):
                 context,
                 teacher=lambda: torch_models.restore_module(source, base, work.inputs["teacher"]).module,
             )
-        step, signature = work.spec.step, Signature.of_file(work.inputs["onnx"])
+        step, signature = work.spec.step, signature_of(work.inputs["onnx"])
         with unchanged_samples(context, step, method):
             metrics = method.apply(_dense(work.inputs["onnx"], work.scratch), out, step, context)
         _store_sparse(out)
-        signature.require(Signature.of_file(out), step, method)
+        signature.require(signature_of(out), step, method)
         facts = onnx_models.facts(out, context.evaluation)
         figures = StepFigures.of_step(step, "onnx", metrics, facts, notes=context.notes)
         return StageResult(figures, {"onnx": Output(out, "onnx", f"{method.name}.onnx")})
+
+
+def signature_of(path: Path) -> Signature:
+    """The inputs and outputs of an .onnx file."""
+    from edgepack.onnxfile import load_onnx
+
+    graph = load_onnx(path).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = (_type_of(value) for value in graph.input if value.name not in constants)
+    return Signature(tuple(inputs), tuple(_type_of(value) for value in graph.output))
+
+
+def _type_of(value: "onnx.ValueInfoProto") -> TensorType:
+    from onnx import TensorProto
+
+    tensor = value.type.tensor_type
+    shape = tuple(
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in tensor.shape.dim
+    )
+    dtype = TensorProto.DataType.Name(tensor.elem_type).lower()
+    return TensorType(value.name, dtype, shape if tensor.HasField("shape") else None)
 
 
 def _dense(path: Path, scratch: Path) -> Path:

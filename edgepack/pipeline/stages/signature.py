@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.compression import Context, Method, Step
@@ -13,7 +12,6 @@ from edgepack.errors import InputError
 from edgepack.spec import Input
 
 if TYPE_CHECKING:
-    import onnx
     import torch
 
 
@@ -60,16 +58,6 @@ class Signature:
             TensorType("", str(each.dtype).removeprefix("torch."), tuple(each.shape)) for each in found
         )
         return cls((), tuple(outputs))
-
-    @classmethod
-    def of_file(cls, path: Path) -> "Signature":
-        """Read an .onnx file."""
-        from edgepack.onnxfile import load_onnx
-
-        graph = load_onnx(path).graph
-        constants = {tensor.name for tensor in graph.initializer}
-        inputs = (_type_of(value) for value in graph.input if value.name not in constants)
-        return cls(tuple(inputs), tuple(_type_of(value) for value in graph.output))
 
     def require_of_module(
         self, module: "torch.nn.Module", inputs: tuple[Input, ...], step: Step, method: Method[Step]
@@ -140,14 +128,3 @@ def _changed(step: Step, method: Method[Step], what: str, why: str) -> InputErro
 
 def _listed(signature: tuple[TensorType, ...]) -> str:
     return ", ".join(map(str, signature)) or "none"
-
-
-def _type_of(value: "onnx.ValueInfoProto") -> TensorType:
-    from onnx import TensorProto
-
-    tensor = value.type.tensor_type
-    shape = tuple(
-        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in tensor.shape.dim
-    )
-    dtype = TensorProto.DataType.Name(tensor.elem_type).lower()
-    return TensorType(value.name, dtype, shape if tensor.HasField("shape") else None)
