@@ -43,15 +43,16 @@ def _right(wrong, samples=10_000):
     return base64.b64encode(np.packbits(right).tobytes()).decode()
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.net}-{cell.name}".replace(" ", "_"))
-def test_every_cell_is_a_valid_recipe(cell):
-    steps = seeded(cell, 2)
-    parsed = Recipe.model_validate_json(json.dumps(recipe(NETS[cell.net], 2, steps)))
-    assert parsed.model.train.seed == 2
-    for step, given in zip(parsed.compress, steps, strict=True):
-        assert getattr(step, "seed", 2) == 2
-        if "fine_tune" in given:
-            assert step.fine_tune.seed == 2
+@pytest.mark.parametrize("net", NETS)
+def test_every_cell_is_a_valid_recipe(net):
+    for cell in chosen([net], ""):
+        steps = seeded(cell, 2)
+        parsed = Recipe.model_validate_json(json.dumps(recipe(NETS[net], 2, steps)))
+        assert parsed.model.train.seed == 2
+        for step, given in zip(parsed.compress, steps, strict=True):
+            assert getattr(step, "seed", 2) == 2, cell.name
+            if "fine_tune" in given:
+                assert step.fine_tune.seed == 2, cell.name
 
 
 def test_names_are_unique_and_every_claim_and_curve_has_its_cells():
