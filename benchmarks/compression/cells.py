@@ -78,17 +78,17 @@ def _student(name: str, **options: Any) -> CompressionCell:
     return CompressionCell("vgg", name, (step,), "students")
 
 
-def _curve(
-    method: str, settings: Sequence[Step], fine_tune: Mapping[str, Any], net: str = "vgg"
-) -> list[CompressionCell]:
+def _curve(net: str, method: str) -> list[CompressionCell]:
+    epochs, lr = _CURVE_TRAINING[method][net]
+    size = 128 if net in _FASHION else 64
     return [
         CompressionCell(
             net,
             f"{method}: {', '.join(f'{key} {value}' for key, value in setting.items())}",
-            ({"method": method, **setting, "fine_tune": fine_tune},),
+            ({"method": method, **setting, "fine_tune": {**_tuned(epochs, lr), "batch_size": size}},),
             method,
         )
-        for setting in settings
+        for setting in _SETTINGS[method]
     ]
 
 
@@ -100,38 +100,46 @@ SECOND_WEIGHTS = "second.safetensors"
 _SECOND = {"source": "edgepack.zoo.fashion:resnet20", "weights": SECOND_WEIGHTS}
 PLAIN_INT8 = {"method": "quantize-static", "samples": 512}
 
-CURVES: Mapping[str, list[CompressionCell]] = {
-    "cluster": _curve("cluster", [{"clusters": n} for n in (256, 16, 8, 4, 2)], _tuned(1, 0.0005)),
-    "product-quantize": _curve(
-        "product-quantize",
-        [
-            {"entries": 256, "size": 4},
-            {"entries": 256, "size": 8},
-            {"entries": 64, "size": 8},
-            {"entries": 16, "size": 8},
-            {"entries": 16, "size": 16},
-        ],
-        _tuned(1, 0.0005),
-    ),
-    "hash-weights": _curve(
-        "hash-weights", [{"ratio": r} for r in (0.5, 0.25, 0.125, 0.0625, 0.03125)], _tuned(2, 0.002)
-    ),
-    "pulse-quantize": _curve(
-        "pulse-quantize", [{"pulses": p} for p in (2.0, 1.0, 0.5, 0.25, 0.125)], _tuned(1, 0.0005)
-    ),
-    "low-rank": _curve("low-rank", [{"energy": e} for e in (0.95, 0.85, 0.7, 0.5, 0.3)], _tuned(1, 0.001)),
-    "binarize": _curve(
-        "binarize",
-        [
-            {"weights": "ternary"},
-            {"weights": "binary"},
-            {"weights": "ternary", "first_last": True},
-            {"weights": "binary", "first_last": True},
-            {"weights": "binary", "activations": "binary"},
-        ],
-        _tuned(2, 0.002),
-    ),
+_SETTINGS: Mapping[str, Sequence[Step]] = {
+    "cluster": [{"clusters": n} for n in (256, 16, 8, 4, 2)],
+    "product-quantize": [
+        {"entries": 256, "size": 4},
+        {"entries": 256, "size": 8},
+        {"entries": 64, "size": 8},
+        {"entries": 16, "size": 8},
+        {"entries": 16, "size": 16},
+    ],
+    "hash-weights": [{"ratio": r} for r in (0.5, 0.25, 0.125, 0.0625, 0.03125)],
+    "pulse-quantize": [{"pulses": p} for p in (2.0, 1.0, 0.5, 0.25, 0.125)],
+    "low-rank": [{"energy": e} for e in (0.95, 0.85, 0.7, 0.5, 0.3)],
+    "binarize": [
+        {"weights": "ternary"},
+        {"weights": "binary"},
+        {"weights": "ternary", "first_last": True},
+        {"weights": "binary", "first_last": True},
+        {"weights": "binary", "activations": "binary"},
+    ],
 }
+
+_CURVE_TRAINING: Mapping[str, Mapping[str, tuple[int, float]]] = {  # epochs and learning rate
+    "cluster": {"vgg": (1, 0.0005), "digits": (6, 0.001)},
+    "product-quantize": {"vgg": (1, 0.0005), "digits": (8, 0.001)},
+    "hash-weights": {"vgg": (2, 0.002), "digits": (20, 0.004)},
+    "pulse-quantize": {"vgg": (1, 0.0005), "digits": (6, 0.001)},
+    "low-rank": {"vgg": (1, 0.001), "digits": (10, 0.001)},
+    "binarize": {"vgg": (2, 0.002), "digits": (10, 0.002)},
+}
+
+CURVES = tuple(_SETTINGS)
+"""Methods whose size and accuracy are traced over several settings."""
+
+CURVE_NETS = ("vgg", "digits")
+
+
+def curve(net: str, method: str) -> list[CompressionCell]:
+    """The cells of a method's curve for a network, from the largest file to the smallest as a rule."""
+    return [cell for cell in CELLS if cell.net == net and cell.group == method]
+
 
 CELLS: tuple[CompressionCell, ...] = (
     *(CompressionCell(net, SOURCE, (), SOURCE) for net in (*_FASHION, "digits", *_TEXT)),
@@ -193,7 +201,7 @@ CELLS: tuple[CompressionCell, ...] = (
     _student(STUDENT),
     _student(STUDENT_OF_SECOND, teachers=[_SECOND]),
     _student(STUDENT_OF_TWO, teachers=[{}, _SECOND]),
-    *(cell for curve in CURVES.values() for cell in curve),
+    *(cell for net in CURVE_NETS for method in CURVES for cell in _curve(net, method)),
 )
 
 CLAIMS: tuple[Claim, ...] = (

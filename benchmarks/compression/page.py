@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.compression.cells import (
     CELLS,
     CLAIMS,
+    CURVE_NETS,
     CURVES,
     SMALLEST,
     SOURCE,
@@ -16,6 +17,7 @@ from benchmarks.compression.cells import (
     STUDENT_OF_SECOND,
     STUDENT_OF_TWO,
     Claim,
+    curve,
     of_claim,
 )
 from benchmarks.compression.charts import size_chart
@@ -26,34 +28,38 @@ from benchmarks.kit import places
 from benchmarks.kit.documents import fill_template, markdown, write_text
 
 _WORDS = Path(__file__).with_name("page.md")
-_CHART = "compression-vgg.svg"
 _LOWEST = 80  # percent, in the chart
 _NOTHING = "Not measured yet."
 _TEST_SAMPLES = 10_000  # of Fashion-MNIST
 
 
 def write(results: Results, out: Path) -> None:
-    """Write the chart beside the results, and the page to docs/, or beside results that are elsewhere."""
+    """Write the charts beside the results, and the page to docs/, or beside results that are elsewhere."""
     committed = out == places.RESULTS / "results" / "compression"
-    text, chart = page(results, "../benchmarks/results/compression/" if committed else "")
-    if chart:
-        write_text(out / _CHART, chart)
+    text, charts = page(results, "../benchmarks/results/compression/" if committed else "")
+    for name, chart in charts.items():
+        write_text(out / name, chart)
     write_text(places.ROOT / "docs" / "compression.md" if committed else out / "compression.md", text)
 
 
-def page(results: Results, folder: str = "") -> tuple[str, str | None]:
-    """Return the page and the chart, which is None without curves; ``folder`` is that of the chart, from the page."""
-    chart = _chart(results)
+def page(results: Results, folder: str = "") -> tuple[str, dict[str, str]]:
+    """Return the page, and the charts by file name; ``folder`` is theirs, from the page."""
+    drawn = {net: chart for net in CURVE_NETS if (chart := _chart(results, net))}
+    shown = (f"![{NETS[net].title}: size against accuracy]({folder}{_chart_name(net)})" for net in drawn)
     text = fill_template(
         _WORDS,
         sources=_sources(results),
         claims=_claims(results),
         students=_students(results),
         robustness=_robustness(results),
-        chart=f"![Size against accuracy]({folder}{_CHART})" if chart else "",
+        charts="\n\n".join(shown),
         cells="\n\n".join(_cells(results)),
     )
-    return text, chart
+    return text, {_chart_name(net): chart for net, chart in drawn.items()}
+
+
+def _chart_name(net: str) -> str:
+    return f"compression-{net}.svg"
 
 
 def summary(figures: Mapping[str, Any]) -> str:
@@ -222,18 +228,18 @@ def _cells(results: Results) -> Iterator[str]:
             yield f"### {NETS[net].title}\n\n{markdown(head, rows)}"
 
 
-def _chart(results: Results) -> str | None:
-    cells = results.get("vgg", {})
+def _chart(results: Results, net: str) -> str | None:
+    cells = results.get(net, {})
     curves = {}
-    for method, points in CURVES.items():
-        found = [compare(cells, cell.name) for cell in points]
-        curve = [(mean(each.smaller), 100 * mean(each.score)) for each in found if each is not None]
-        if curve:
-            curves[method] = curve
+    for method in CURVES:
+        found = [compare(cells, cell.name) for cell in curve(net, method)]
+        points = [(mean(each.smaller), 100 * mean(each.score)) for each in found if each is not None]
+        if points:
+            curves[method] = points
     deep = compare(cells, SMALLEST)
     if not curves:
         return None
     if deep is not None:
         curves["prune, distill, cluster"] = [(mean(deep.smaller), 100 * mean(deep.score))]
     before = 100 * mean(each["score"] for each in cells[SOURCE])
-    return size_chart("VGG-like network on Fashion-MNIST: size against accuracy", curves, before, _LOWEST)
+    return size_chart(f"{NETS[net].title}: size against accuracy", curves, before, _LOWEST)

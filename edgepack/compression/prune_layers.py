@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from edgepack.torchnet.blocks import RemovableBlock
+    from edgepack.torchnet.branches import Branch
 
     Feed = Mapping[str, Any]
 
@@ -52,6 +53,10 @@ class PruneLayers(Step):
         default=(),
         description="Modules that may be removed: names, with * and ? as wildcards; by default the residual and other blocks of two and more layers.",
     )
+    branches: bool = Field(
+        default=False,
+        description="Also remove branches of residual blocks that cannot be removed as a whole, so that the shortcut is left.",
+    )
     skip: tuple[str, ...] = Field(
         default=(), description="Blocks that stay: names, with * and ? as wildcards."
     )
@@ -77,18 +82,21 @@ def apply(module: "torch.nn.Module", step: PruneLayers, context: Context) -> Tor
     import copy
 
     from edgepack.torchnet.blocks import removable
+    from edgepack.torchnet.branches import branches
     from edgepack.torchnet.layers import count_module, example_inputs
 
     require_consistent(step, _conflicts(step))
     pruned = copy.deepcopy(module).eval()
     examples = example_inputs(context.inputs)
-    candidates = _candidates(pruned, step, removable(pruned, examples))
+    found = branches(pruned, examples) if step.branches else {}
+    candidates, beside = _candidates(pruned, step, removable(pruned, examples), found)
     before = count_module(pruned, examples)
     feeds = training_feeds(context, step.samples, step.seed, batch=BATCH)
-    search = _Search(module, candidates, feeds, context)
+    search = _Search(module, candidates, beside, feeds, context)
     while not search.done(step, before.macs):
         search.remove_least(per_mac=step.macs is not None)
-    pruned = rebuild(pruned, {"removed": search.removed})
+    change = search.change(search.removed)
+    pruned = rebuild(pruned, change)
     after = count_module(pruned, examples)
     metrics: dict[str, Any] = {
         "parameters": [before.parameters, after.parameters],
@@ -102,16 +110,19 @@ def apply(module: "torch.nn.Module", step: PruneLayers, context: Context) -> Tor
     if step.fine_tune is not None:
         context.train(pruned, step.fine_tune)
         metrics["score"]["fine_tune"] = context.score(pruned)
-    return TorchResult(pruned, metrics, {"removed": search.removed})
+    return TorchResult(pruned, metrics, change)
 
 
 def rebuild(module: "torch.nn.Module", change: Mapping[str, Any]) -> "torch.nn.Module":
-    """Remove the recorded blocks."""
+    """Remove the recorded blocks, and branches."""
     from edgepack.torchnet.blocks import Passthrough
+    from edgepack.torchnet.branches import without_branch
     from edgepack.torchnet.layers import replace_layer
 
     for name in change["removed"]:
         module = replace_layer(module, module.get_submodule(name), Passthrough().eval())
+    for record in change.get("branches", ()):
+        module = without_branch(module, record)
     return module
 
 
@@ -140,14 +151,18 @@ METHOD = TorchMethod(
         "compression/selection.py",
         "compression/sensitivity",
         "torchnet/blocks.py",
+        "torchnet/branches.py",
     ),
 )
 
 
 def _candidates(
-    module: "torch.nn.Module", step: PruneLayers, found: "Mapping[str, RemovableBlock]"
-) -> "dict[str, RemovableBlock]":
-    """Return the blocks that may be removed."""
+    module: "torch.nn.Module",
+    step: PruneLayers,
+    found: "Mapping[str, RemovableBlock]",
+    branches: "Mapping[str, Branch]",
+) -> "tuple[dict[str, RemovableBlock], dict[str, Branch]]":
+    """Return what may be removed: blocks, and the branches outside of them; and which of them are branches."""
     from edgepack.torchnet.blocks import outermost_blocks
 
     blocks = outermost_blocks(found)
@@ -162,7 +177,17 @@ def _candidates(
                 next=f"removable are {', '.join(list(found)[:8]) or 'no modules'}",
             )
         blocks = {name: found[name] for name in wanted if name in found}
-    for name in select(step.skip, {name: (name,) for name in blocks}, kind="block", where=f"{_WHERE}, skip"):
+    inside = tuple(f"{name}." for name in blocks)
+    beside = {
+        name: branch
+        for name, branch in branches.items()
+        if not any(f"{layer}.".startswith(inside) for layer in branch.layers)
+    }
+    blocks |= {name: branch.block for name, branch in beside.items()}
+    layers: dict[str, tuple[str, ...]] = {
+        name: (name, *(beside[name].layers if name in beside else ())) for name in blocks
+    }
+    for name in dict.fromkeys(select(step.skip, layers, kind="block", where=f"{_WHERE}, skip")):
         del blocks[name]
     if not blocks:
         raise InputError(
@@ -173,7 +198,7 @@ def _candidates(
             if found
             else "remove this step",
         )
-    return blocks
+    return blocks, {name: branch for name, branch in beside.items() if name in blocks}
 
 
 class _Search:
@@ -183,6 +208,7 @@ class _Search:
         self,
         module: "torch.nn.Module",
         candidates: "Mapping[str, RemovableBlock]",
+        branches: "Mapping[str, Branch]",
         feeds: "Sequence[Feed]",
         context: Context,
     ) -> None:
@@ -190,11 +216,18 @@ class _Search:
 
         self._module, self._feeds, self._context = module, feeds, context
         self._left = dict(candidates)
+        self._branches = branches
         self._all = dict(candidates)
         self._reference = outputs_of(module.eval(), feeds)
         self.removed: list[str] = []
         self.alone: dict[str, float] = {}
         self.failed: dict[str, str] = {}
+
+    def change(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the record of removed blocks and branches."""
+        records = [self._branches[name].record for name in names if name in self._branches]
+        removed = [name for name in names if name not in self._branches]
+        return {"removed": removed, **({"branches": records} if records else {})}
 
     def done(self, step: PruneLayers, macs: int) -> bool:
         """Whether enough is removed.
@@ -245,4 +278,4 @@ class _Search:
     def _without(self, names: Sequence[str]) -> "torch.nn.Module":
         import copy
 
-        return rebuild(copy.deepcopy(self._module), {"removed": names}).eval()
+        return rebuild(copy.deepcopy(self._module), self.change(names)).eval()

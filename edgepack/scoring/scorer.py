@@ -1,6 +1,6 @@
 """A recipe's metric of outputs and targets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     import numpy as np
 
 _DEFAULT = Metric()
+
+
+@dataclass(frozen=True)
+class Tally:
+    """A metric, and what it was computed from.
+
+    Attributes:
+        value: the metric.
+        counted: for each target, ``[N, K]``: what the samples add to the sums that the metric is a figure of; nothing if a
+            user's callable returned one number for all of them.
+    """
+
+    value: float
+    counted: "tuple[np.ndarray, ...]"
 
 
 @dataclass(frozen=True)
@@ -59,11 +73,37 @@ class Scorer:
         Raises:
             InputError: outputs and targets do not fit, the metric is not a number, or the user's code fails.
         """
+        return self.tally(outputs, targets).value
+
+    def tally(self, outputs: "Sequence[np.ndarray]", targets: Arrays) -> Tally:
+        """The metric, and what each sample adds to it.
+
+        Raises:
+            InputError: as ``value``.
+        """
+        import numpy as np
+
         built_in = self._built_in(targets)
         if built_in is None:
-            return self._of_user(outputs, targets)[0]
+            found = self._of_user(outputs, targets)(slice(None))
+            value = self._finite(float(found.mean()), targets)
+            return Tally(value, (np.stack([found, np.ones(len(found))], axis=1),) if found.ndim else ())
         counted = _counted(built_in, outputs, targets)
-        return self._finite(_mean(built_in, [each.sum(axis=0) for each in counted]), targets)
+        sums = [each.sum(axis=0) for each in counted]
+        return Tally(self._finite(_mean(built_in, sums), targets), tuple(counted))
+
+    def mean(self, tallies: Sequence[Tally], targets: Arrays) -> Score:
+        """The mean of the metric over several outputs for the same samples, with its 95 % interval.
+
+        The interval is for other samples, not for other outputs: each draw of the bootstrap has all outputs of a sample, as
+        they are not independent. There is none with a user's callable that returns one number for all samples.
+        """
+        import numpy as np
+
+        value = float(np.mean([tally.value for tally in tallies]))
+        counted = [each for tally in tallies for each in tally.counted]
+        figured = self._built_in(targets) or METRICS["mse"]
+        return self._score(value, _interval(figured, counted) if counted else None, targets)
 
     def score(self, outputs: "Sequence[np.ndarray]", targets: Arrays) -> Score:
         """The metric with its 95 % interval.
@@ -71,14 +111,16 @@ class Scorer:
         Raises:
             InputError: as ``value``.
         """
+        tally = self.tally(outputs, targets)
+        if tally.counted:
+            return self.mean([tally], targets)
+        again = self._of_user(outputs, targets)
         count = len(arrays_of(targets)[0])
-        built_in = self._built_in(targets)
-        if built_in is None:
-            value, interval = self._of_user(outputs, targets, interval=True)
-        else:
-            counted = _counted(built_in, outputs, targets)
-            value = self._finite(_mean(built_in, [each.sum(axis=0) for each in counted]), targets)
-            interval = _interval(built_in, counted)
+        return self._score(
+            tally.value, by_spread(tally.value, count, lambda rows: float(again(rows))), targets
+        )
+
+    def _score(self, value: float, interval: tuple[float, float] | None, targets: Arrays) -> Score:
         low, high = interval or (None, None)
         return Score(
             metric=self.name(targets),
@@ -86,7 +128,7 @@ class Scorer:
             low=low,
             high=high,
             higher_is_better=self.higher_is_better(targets),
-            samples=count,
+            samples=len(arrays_of(targets)[0]),
         )
 
     def check(self, outputs: "Sequence[np.ndarray]", targets: Arrays) -> None:
@@ -113,19 +155,16 @@ class Scorer:
         name = self.metric.name or self.name(targets)
         return METRICS.get(name)
 
-    def _of_user(
-        self, outputs: "Sequence[np.ndarray]", targets: Arrays, *, interval: bool = False
-    ) -> tuple[float, tuple[float, float] | None]:
-        """The value of the user's callable, and its interval if wanted."""
-        import numpy as np
-
+    def _of_user(self, outputs: "Sequence[np.ndarray]", targets: Arrays) -> "Callable[[Any], np.ndarray]":
+        """What calls the user's function for the samples of some numbers: one value ``[]``, or one for each ``[N]``."""
         reference = self.metric.name or ""
         count = len(arrays_of(targets)[0])
         with importable(self.base):
             function = resolve(reference, self.base)
 
-            def found(rows: Any) -> "np.ndarray":
-                given = tuple(output[rows] for output in outputs)
+        def found(rows: Any) -> "np.ndarray":
+            given = tuple(output[rows] for output in outputs)
+            with importable(self.base):
                 result = call_user_code(
                     function,
                     reference,
@@ -133,16 +172,9 @@ class Scorer:
                     given[0] if len(given) == 1 else given,
                     take(targets, rows),
                 )
-                return self._plain(result, count)
+            return self._plain(result, count)
 
-            values = found(slice(None))
-            value = self._finite(float(values.mean()), targets)
-            if not interval:
-                return value, None
-            if values.ndim:
-                columns = np.stack([values, np.ones(count)], axis=1)
-                return value, bootstrap(columns, METRICS["mse"].figure)
-            return value, by_spread(value, count, lambda rows: float(found(rows)))
+        return found
 
     def _plain(self, result: Any, count: int) -> "np.ndarray":
         import numpy as np

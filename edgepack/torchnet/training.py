@@ -10,7 +10,7 @@ from edgepack.base.progress import Progress, silent
 from edgepack.data.splits import Arrays, arrays_of, count_samples, take
 from edgepack.errors import InputError
 from edgepack.scoring import Evaluation, Scorer, merge_batches
-from edgepack.spec import Metric, Train, TrainingRecord
+from edgepack.spec import Metric, Train
 from edgepack.torchnet.layers import inference
 from edgepack.torchnet.losses import fitting
 from edgepack.torchnet.objective import Batch, Objective
@@ -77,11 +77,7 @@ def train(
         torch.manual_seed(spec.seed)
         course = _Loop(module, data, spec, objective, progress).run(trainings.begin())
     module.eval()
-    trainings.records.append(
-        TrainingRecord(
-            epochs=spec.epochs, kept=course.kept, loss=course.loss, seed=spec.seed, diverged=course.diverged
-        )
-    )
+    trainings.records.append(course.record(spec))
     if not scored:
         return {"loss": course.loss}
     name = scorer.name(data.y_train)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgepack.data.splits import arrays_of
-from edgepack.spec import Train
+from edgepack.spec import Train, TrainingRecord
 from edgepack.torchnet.objective import Objective
 
 if TYPE_CHECKING:
@@ -141,3 +141,10 @@ class EpochsSoFar:
             raise ValueError("no epoch has ended with finite values")
         self.diverged, self.loss = diverged, self.kept_loss
         return self.weights
+
+    def record(self, spec: Train) -> TrainingRecord:
+        """The record of a training that has ended."""
+        kept = self.finished if self.diverged is None else self.kept
+        return TrainingRecord(
+            epochs=spec.epochs, kept=kept, loss=self.loss, seed=spec.seed, diverged=self.diverged
+        )

@@ -12,6 +12,7 @@ from edgepack.export import parity, to_onnx
 from edgepack.spec import Input, Train
 from edgepack.torchnet import checkpoint
 from edgepack.torchnet.blocks import outermost_blocks, removable
+from edgepack.torchnet.branches import branches
 from edgepack.zoo import NETS, digits
 
 
@@ -99,6 +100,93 @@ def test_the_blocks_of_known_networks():
         blocks = outermost_blocks(removable(net.network(), example_inputs(inputs)))
         assert len(blocks) == count, (name, list(blocks))
         assert some <= set(blocks) or name == "resnet18"
+
+
+class Widening(nn.Module):
+    """A block with a projection, whose sum is computed in place or not; ``relu`` is used twice."""
+
+    def __init__(self, *, in_place):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv1, self.bn1 = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.conv2, self.bn2 = nn.Conv2d(6, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.relu = nn.ReLU()
+        self.down = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8))
+        self.head = nn.Linear(8, 4)
+        self.in_place = in_place
+
+    def forward(self, x):
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        if self.in_place:
+            out += self.down(x)
+        else:
+            out = self.down(x) + out
+        return self.head(self.relu(out).mean((2, 3)))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_branch_beside_a_projection_is_removed(in_place, tmp_path):
+    module = Widening(in_place=in_place).eval()
+    context = Context((Input(name="x", shape=(1, 3, 6, 6)),))
+    with pytest.raises(InputError, match="has no block that can be removed"):
+        apply(module, context, count=1)
+    result = apply(module, context, count=1, branches=True)
+    branch = "conv1, bn1, conv2, bn2"
+    own = sum(p.numel() for name in branch.split(", ") for p in module.get_submodule(name).parameters())
+    assert result.metrics["layers"] == {branch: [own, 0]}
+    before, after = result.metrics["parameters"]
+    assert before - after == own
+    x = torch.randn(2, 3, 6, 6)
+    with torch.no_grad():
+        want = module.head(module.relu(module.down(x)).mean((2, 3)))
+        torch.testing.assert_close(result.module(x), want)
+    again = prune_layers.rebuild(Widening(in_place=in_place), result.change).eval()
+    again.load_state_dict(result.module.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(again(x), want)
+    exported = to_onnx(result.module, context.inputs, tmp_path / "m.onnx")
+    assert parity(again, exported, [x[:1].numpy()]) < 1e-4
+    with pytest.raises(InputError, match="has no block that can be removed"):
+        apply(module, context, count=1, branches=True, skip=("conv1",))
+
+
+class Unlike(nn.Module):
+    """Sums of two inputs, of a value with itself, of one that is read elsewhere, of a layer that is used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = (nn.Linear(8, 8) for _ in range(4))
+        self.wide = nn.Linear(8, 1)
+
+    def forward(self, x, y):
+        both = self.a(x) + self.b(y)
+        read = self.c(both)
+        twice = read + read
+        return twice + both, self.d(both) + self.wide(both), torch.relu(self.d(both)) + both
+
+
+def test_sums_without_a_branch():
+    found = branches(Unlike().eval(), (torch.randn(1, 8), torch.randn(1, 8)))
+    assert list(found) == ["wide"], "which adds one number to all of a row"
+
+
+def test_branches_of_known_networks():
+    module = NETS["resnet18"].network()
+    found = branches(module, (torch.randn(1, 3, 32, 32),))
+    assert len(found) == 8
+    assert [name for name in found if "shortcut" in name] == []
+    context = Context((Input(name="x", shape=(1, 3, 32, 32)),))
+    inside = outermost_blocks(removable(module, (torch.randn(1, 3, 32, 32),)))
+    outside = [name for name in found if not any(name.startswith(f"{block}.") for block in inside)]
+    assert len(outside) == 3
+    smallest = apply(module, context, macs=0.9, branches=True, samples=2)
+    assert smallest.metrics["macs"][1] <= 0.9 * smallest.metrics["macs"][0]
+
+    class Branching(nn.Module):
+        def forward(self, x):
+            return x if x.sum() > 0 else -x
+
+    assert branches(Branching(), (torch.ones(1, 4),)) == {}, "it cannot be traced"
 
 
 class Plain(nn.Module):

@@ -126,6 +126,7 @@ def test_masks_are_scored_by_miou_also_under_corruption(project):
         assert (row.score.metric, row.score.samples) == ("miou", 40)
         assert 0.6 < row.score.low < row.score.value < row.score.high < 1
         assert 0.3 < row.robust.value < row.score.value
+        assert row.robust.low < row.robust.value < row.robust.high
         assert set(row.robustness.corruptions) >= {"gaussian-noise", "blur", "contrast"}
         assert 0 < row.nonzeros <= row.parameters
     assert source.robustness.fgsm.value < source.score.value

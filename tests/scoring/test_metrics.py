@@ -189,3 +189,25 @@ def test_batches_are_merged_where_the_first_axis_is_the_batch():
     assert merge_batches(np.zeros((5, 2, 3)), 2).shape == (10, 3)
     assert merge_batches(np.zeros((5, 7, 3)), 2).shape == (5, 7, 3)
     assert merge_batches(np.zeros(5), 2).shape == (5,)
+
+
+def test_the_mean_over_corruptions_has_the_interval_of_other_samples():
+    """Every sample is right under all corruptions or under none: more corruptions do not make the mean more certain."""
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 3, 100)
+    outputs = [np.eye(3, dtype="float32")[np.where(np.arange(100) < 80, targets, (targets + 1) % 3)]]
+    scorer = Scorer()
+    once = scorer.score(outputs, targets)
+    many = scorer.mean([scorer.tally(outputs, targets)] * 12, targets)
+    assert many.value == pytest.approx(0.8)
+    assert many.samples == 100
+    width = once.high - once.low
+    assert 0.8 * width < many.high - many.low < 1.2 * width
+    halves = [
+        np.eye(3, dtype="float32")[np.where(rng.random(100) < 0.8, targets, (targets + 1) % 3)]
+        for _ in range(12)
+    ]
+    independent = scorer.mean([scorer.tally([each], targets) for each in halves], targets)
+    assert independent.high - independent.low < 0.6 * width
+    assert independent.low < independent.value < independent.high
+    assert scorer.mean([scorer.tally(outputs, targets)], targets) == once

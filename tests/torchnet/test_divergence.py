@@ -103,6 +103,17 @@ def test_the_lowest_loss_need_not_be_that_of_the_last_epoch():
     assert same(module, wanted)
 
 
+def test_a_training_that_does_not_diverge_ends_with_its_last_epoch():
+    steps = Lesson(0, None)
+    rising = Objective(loss=lambda batch: steps(batch) + 9.0 * (steps.batches > 4))
+    wanted = weights_after_each_epoch(SPEC, rising)[-1]
+    steps.batches, module, trainings = 0, net(), Trainings()
+    metrics = train(module, splits(), SPEC, objective=rising, trainings=trainings)
+    (record,) = trainings.records
+    assert (record.kept, record.loss, record.diverged, record.warning) == (6, metrics["loss"], None, None)
+    assert same(module, wanted)
+
+
 def test_with_a_schedule_it_is_the_last_epoch_whose_values_are_finite():
     lesson = Lesson(9, lambda loss: loss * float("nan"))
     rising = Objective(

@@ -11,13 +11,13 @@ from edgepack.pipeline.figures import RobustnessFigures
 from edgepack.pipeline.stages import onnx_models, torch_models
 from edgepack.pipeline.stages.samples import of_source, required_samples, source_outputs
 from edgepack.pipeline.state import CandidateRun, MadeModel, Resources
-from edgepack.spec import Data, Input, Metric, Robustness, Score, Spec
+from edgepack.spec import Data, Input, Metric, Robustness, Spec
 
 if TYPE_CHECKING:
     import numpy as np
 
     from edgepack.data import Splits
-    from edgepack.scoring import Scorer
+    from edgepack.scoring.scorer import Tally
 
 
 class RobustnessSpec(Spec):
@@ -84,17 +84,17 @@ class RobustnessStage(ModelStage[RobustnessSpec, RobustnessFigures]):
             required_samples(spec.data, base, spec.inputs), source_outputs(work.inputs), spec.settings.samples
         )
         run, attacked = self._runner(work, data)
-        values: dict[str, list[float]] = {}
+        tallies: dict[str, list[Tally]] = {}
         plans = _plans(data.x_test, spec.settings.severities)
         for number, (name, severity, x) in enumerate(plans):
             work.progress(f"{name}, severity {severity}", number / len(plans))
-            values.setdefault(name, []).append(scorer.value(run(x()), targets))
-        flat = [value for each in values.values() for value in each]
+            tallies.setdefault(name, []).append(scorer.tally(run(x()), targets))
+        flat = [tally for each in tallies.values() for tally in each]
         figures = RobustnessFigures(
             of=spec.of,
-            score=None if not flat else _plain(scorer, sum(flat) / len(flat), targets, len(data.x_test)),
+            score=scorer.mean(flat, targets) if flat else None,
             severities=spec.settings.severities,
-            corruptions={name: tuple(each) for name, each in values.items()},
+            corruptions={name: tuple(tally.value for tally in each) for name, each in tallies.items()},
             fgsm=None if attacked is None else scorer.score(run(attacked), targets),
         )
         return StageResult(figures)
@@ -170,12 +170,3 @@ def _plans(x: Any, severities: Sequence[int]) -> "list[tuple[str, int, Callable[
 
 def _like(x: Any, arrays: "Sequence[np.ndarray]") -> Any:
     return dict(zip(x, arrays, strict=True)) if isinstance(x, dict) else arrays[0]
-
-
-def _plain(scorer: "Scorer", value: float, targets: Any, samples: int) -> Score:
-    return Score(
-        metric=scorer.name(targets),
-        value=value,
-        higher_is_better=scorer.higher_is_better(targets),
-        samples=samples,
-    )
