@@ -170,7 +170,7 @@ def _normalised(module: nn.Module, examples: "tuple[torch.Tensor, ...]") -> dict
 def _foldable(layer: nn.Module, output: Any) -> bool:
     """Whether a factor of each channel of a layer's output is one of its weight's outputs."""
     if isinstance(layer, nn.Linear):
-        return output.dim() == 2  # noqa: PLR2004 - with more axes, the channels are others
+        return bool(output.dim() == 2)  # noqa: PLR2004 - with more axes, the channels are others
     return layer.groups == 1 or not isinstance(layer, _TRANSPOSED)
 
 
