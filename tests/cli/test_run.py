@@ -84,7 +84,8 @@ def test_every_station_was_passed_on_both_boards(first):
 
 def test_the_table_has_every_figure(first):
     for row in rows(first.json).values():
-        for figure in ("onnx_size", "compiled_size", "bundle_size", "parameters", "macs"):
+        sizes = ("onnx_size", "compiled_size", "weights_size", "weights_memory", "bundle_size")
+        for figure in (*sizes, "parameters", "macs"):
             assert row[figure] > 0
         for accuracy in ("score_torch", "score_onnxruntime", "score_board"):
             assert 0.8 < row[accuracy]["value"] <= 1
@@ -103,6 +104,10 @@ def test_compression_shows(first):
         assert after["macs"] < before["macs"] / 2
         assert after["onnx_size"] < before["onnx_size"] / 4
         assert after["bundle_size"] < before["bundle_size"]
+        assert after["weights_size"] < before["weights_size"] / 4
+        estimated = [stage["weights_size"] for stage in first.json["compression"]]
+        assert estimated[0] == pytest.approx(before["weights_size"], rel=0.1)
+        assert estimated[-1] == pytest.approx(after["weights_size"], rel=0.1)
 
 
 def test_the_board_answers_as_onnxruntime_does(first):
