@@ -105,9 +105,6 @@ def test_compression_shows(first):
         assert after["onnx_size"] < before["onnx_size"] / 4
         assert after["bundle_size"] < before["bundle_size"]
         assert after["weights_size"] < before["weights_size"] / 4
-        estimated = [stage["weights_size"] for stage in first.json["compression"]]
-        assert estimated[0] == pytest.approx(before["weights_size"], rel=0.1)
-        assert estimated[-1] == pytest.approx(after["weights_size"], rel=0.1)
 
 
 def test_the_board_answers_as_onnxruntime_does(first):
