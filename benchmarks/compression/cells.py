@@ -145,7 +145,8 @@ CELLS: tuple[CompressionCell, ...] = (
     *(CompressionCell(net, SOURCE, (), SOURCE) for net in (*_FASHION, "digits", *_TEXT)),
     _deep("vgg", SMALLEST, 0.92, _TAUGHT, 1),
     _deep("vgg", "prune-weights, cluster", 0.95, None, 2),
-    _deep("resnet20", SMALLEST, 0.85, _TAUGHT, 1),
+    _deep("resnet20", SMALLEST, 0.92, _TAUGHT, 1),
+    _deep("resnet20", "prune-weights: 85 %, distill, cluster", 0.85, _TAUGHT, 1),
     CompressionCell(
         "vgg",
         "prune-channels: half the MACs",
