@@ -91,7 +91,7 @@ def encode_weights(
     Raises:
         InputError: no weight becomes smaller, a ``skip`` name is unknown, or training fails.
     """
-    from edgepack.torchnet.encodable import dense_bytes, encodable_weights
+    from edgepack.torchnet.encodable import dense_bytes, encodable_weights, stored_bytes
 
     changed = copy.deepcopy(module).eval()
     weights, kept = encodable_weights(changed)
@@ -114,7 +114,7 @@ def encode_weights(
         value = plan.weight.of(changed).detach()
         plan.carry_out(changed)
         records.append({**plan.encoded.record, "places": [list(place) for place in plan.weight.places]})
-        sizes[name] = [dense_bytes(value), sum(form.stored_bytes for form in plan.encoded.forms)]
+        sizes[name] = [dense_bytes(value), stored_bytes(plan.encoded.forms, *plan.encoded.stored)]
         zeros = [zeros[0] + _zeros(value), zeros[1] + _zeros(plan.weight.of(changed))]
     if not records:
         raise _nothing(module, step, kept)
@@ -252,11 +252,11 @@ def _rounded(
 
 
 def _smaller(encoded: Encoded | str, weight: "torch.Tensor") -> Encoded | str:
-    from edgepack.torchnet.encodable import dense_bytes
+    from edgepack.torchnet.encodable import dense_bytes, stored_bytes
 
     if isinstance(encoded, str):
         return encoded
-    before, after = dense_bytes(weight), sum(form.stored_bytes for form in encoded.forms)
+    before, after = dense_bytes(weight), stored_bytes(encoded.forms, *encoded.stored)
     return encoded if after + _UNPACKING < before else f"it would take {after} bytes in place of {before}"
 
 

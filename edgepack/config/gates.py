@@ -39,6 +39,18 @@ class StepGates(Spec):
     size_ratio: float | None = Field(
         default=None, gt=0, description="The same as a share of the source's, of a release the baseline's."
     )
+    weights_kib: float | None = Field(
+        default=None, gt=0, description="Largest accepted size of the weights in the bundle, KiB."
+    )
+    weights_ratio: float | None = Field(
+        default=None, gt=0, description="The same as a share of the source's, of a release the baseline's."
+    )
+    weights_memory_kib: float | None = Field(
+        default=None, gt=0, description="Largest accepted size of the weights in memory, KiB."
+    )
+    weights_memory_ratio: float | None = Field(
+        default=None, gt=0, description="The same as a share of the source's, of a release the baseline's."
+    )
 
 
 class Gates(StepGates):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from edgepack.onnxfile import load_onnx
 from edgepack.onnxfile.encodings import encoded_constants
-from edgepack.onnxfile.nonzeros import count_nonzeros
-from edgepack.spec.encoding import DENSE, EncodedConstant
+from edgepack.onnxfile.weights import file_weights
+from edgepack.spec.encoding import DENSE, BundledWeight, EncodedConstant
 
 if TYPE_CHECKING:
     import onnx
@@ -28,7 +28,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters, multiply-accumulates and size of a model, before compilation."""
+    """Parameters, multiply-accumulates, size and weights of a model, before compilation."""
 
     parameters: (
         int  # elements of weights and biases, decoded; scales, zero points and codebooks are not counted
@@ -37,6 +37,7 @@ class Counts:
     macs: int  # multiply-accumulates per inference
     size: int  # bytes of the file
     encodings: dict[str, int]  # stored bytes of the constants, by encoding
+    weights: tuple[BundledWeight, ...]
 
 
 def count(path: Path) -> Counts:
@@ -46,6 +47,7 @@ def count(path: Path) -> Counts:
     through QuantizeLinear and DequantizeLinear; bias additions and element-wise operators are not counted.
     Parameters are those in the file: folded batch normalisation leaves one bias per channel.
     """
+    import numpy as np
     import onnx
 
     model = onnx.shape_inference.infer_shapes(load_onnx(path), data_prop=True)
@@ -56,7 +58,10 @@ def count(path: Path) -> Counts:
         encodings[constant.encoding] += constant.stored_bytes
     parameters = _parameters(model, constants)
     total = sum(math.prod(constant.shape) for constant in parameters)
-    return Counts(total, count_nonzeros(model, parameters), macs, path.stat().st_size, dict(encodings))
+    weights = file_weights(model)
+    counted = {constant.name for constant in parameters}
+    nonzeros = sum(int(np.count_nonzero(each.decoded)) for each in weights if each.name in counted)
+    return Counts(total, nonzeros, macs, path.stat().st_size, dict(encodings), weights)
 
 
 def macs_by_node(model: "onnx.ModelProto") -> dict[str, int]:

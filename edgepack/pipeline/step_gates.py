@@ -7,6 +7,7 @@ from edgepack.config.gates import StepGates
 from edgepack.spec import ModelFigures, Score
 
 _KIB = 1024
+_Rule = Callable[[ModelFigures, ModelFigures], float | None]
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,35 @@ def ratio(before: float | None, after: float | None) -> float | None:
     return after / before if before and after is not None else None
 
 
-def _number(name: str) -> Callable[[ModelFigures, ModelFigures], float | None]:
+def _number(name: str) -> _Rule:
     return lambda _, after: getattr(after, name)
 
 
-_RULES: dict[str, Callable[[ModelFigures, ModelFigures], float | None]] = {
+def _kib(name: str) -> _Rule:
+    def rule(_: ModelFigures, after: ModelFigures) -> float | None:
+        size = getattr(after, name)
+        return None if size is None else size / _KIB
+
+    return rule
+
+
+def _ratio(name: str) -> _Rule:
+    return lambda source, after: ratio(getattr(source, name), getattr(after, name))
+
+
+_RULES: dict[str, _Rule] = {
     "metric_drop": lambda source, after: worsening(source.score, after.score),
     "metric_drop_relative": lambda source, after: worsening(source.score, after.score, relative=True),
     "metric_limit": lambda _, after: None if after.score is None else after.score.value,
     "robustness_drop": lambda source, after: worsening(source.robust, after.robust),
     "macs": _number("macs"),
-    "macs_ratio": lambda source, after: ratio(source.macs, after.macs),
+    "macs_ratio": _ratio("macs"),
     "parameters": _number("parameters"),
     "nonzeros": _number("nonzeros"),
-    "size_kib": lambda _, after: None if after.size is None else after.size / _KIB,
-    "size_ratio": lambda source, after: ratio(source.size, after.size),
+    "size_kib": _kib("size"),
+    "size_ratio": _ratio("size"),
+    "weights_kib": _kib("weights_size"),
+    "weights_ratio": _ratio("weights_size"),
+    "weights_memory_kib": _kib("weights_memory"),
+    "weights_memory_ratio": _ratio("weights_memory"),
 }

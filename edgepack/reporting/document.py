@@ -2,7 +2,7 @@
 
 Versions: 1; 2 adds the device of each outcome, gate and error, ``compression[].encodings`` and
 ``compression[].metrics``, and renames ``variant`` to ``candidate`` and an error's ``obstacles`` to ``model_problems``; 3 has
-scores of any metric, with intervals, in place of accuracies, ``compression[].nonzeros``, and gates of steps.
+scores of any metric, with intervals, in place of accuracies, ``compression[].nonzeros``, the sizes of weights, and gates of steps.
 """
 
 from collections.abc import Mapping
@@ -49,6 +49,12 @@ class Row(Spec):
     onnx_size: Count | None = Field(default=None, description="Size of the ONNX model, bytes.")
     compiled_size: Count | None = Field(
         default=None, description="Size of the compiled model with its weights file, bytes."
+    )
+    weights_size: Count | None = Field(
+        default=None, description="Size of the weights in the bundle, entropy coded, bytes."
+    )
+    weights_memory: Count | None = Field(
+        default=None, description="Size of the weights in memory while the model runs, bytes."
     )
     bundle_size: Count | None = Field(default=None, description="Size of the .edgepack file, bytes.")
     bundle_digest: str | None = None

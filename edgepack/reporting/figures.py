@@ -16,7 +16,7 @@ from edgepack.spec.candidate import BASELINE, RELEASE
 EMULATED = "emulated"
 NOT_VALID = "not valid"
 _ON_BOARD = frozenset({"measurement", "score_board", "parity"})  # fields of Row
-_OF_BUILD = frozenset({"compiled_size", "bundle_size"})
+_OF_BUILD = frozenset({"compiled_size", "weights_size", "weights_memory", "bundle_size"})
 BUILT = _OF_BUILD | _ON_BOARD  # figures that exist only if the candidate was built for the target
 BEFORE_AND_AFTER = (BASELINE, RELEASE)
 
@@ -92,8 +92,11 @@ def _measured(
 FIGURES: tuple[Figure, ...] = (
     _field("ONNX model", "onnx_size", fmt.size, "size"),
     _field("Compiled model", "compiled_size", fmt.size, "size"),
+    _field("Weights in the bundle", "weights_size", fmt.size, "size"),
+    _field("Weights in memory", "weights_memory", fmt.size, "size"),
     _field("Bundle", "bundle_size", fmt.size, "size"),
     _field("Parameters", "parameters", fmt.count, "size"),
+    _field("Parameters other than zero", "nonzeros", fmt.count, "size"),
     _field("MACs", "macs", fmt.count, "size"),
     _score("torch fp32", "score_torch"),
     _score("onnxruntime", "score_onnxruntime"),
@@ -109,14 +112,21 @@ FIGURES: tuple[Figure, ...] = (
 )
 
 
+_OPTIONAL: dict[str, Callable[[Row], bool]] = {
+    "robust": lambda row: row.robust is not None,
+    "nonzeros": lambda row: row.nonzeros is not None and row.nonzeros != row.parameters,
+}
+"""Figures that are shown only if a row has one that says something."""
+
+
 def figures_of(report: Report) -> tuple[Figure, ...]:
     """The figures that a run can have, without those of stages after its last one."""
-    robust = any(row.robust is not None for row in report.rows)
-    figures = tuple(_titled(figure, report) for figure in FIGURES if robust or figure.source != "robust")
+    left_out = {name for name, told in _OPTIONAL.items() if not any(map(told, report.rows))}
+    figures = tuple(_titled(figure, report) for figure in FIGURES if figure.source not in left_out)
     if report.until == "bench":
         return figures
-    left_out = _ON_BOARD if report.until == "package" else BUILT
-    return tuple(figure for figure in figures if figure.source not in left_out)
+    later = _ON_BOARD if report.until == "package" else BUILT
+    return tuple(figure for figure in figures if figure.source not in later)
 
 
 def _titled(figure: Figure, report: Report) -> Figure:

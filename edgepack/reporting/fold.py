@@ -30,7 +30,7 @@ from edgepack.reporting.document import ModelRow, Outcome, Report, TuningRow
 from edgepack.reporting.figures import BUILT
 from edgepack.spec import ModelFigures, Score, Spec
 from edgepack.spec.candidate import RELEASE
-from edgepack.spec.encoding import DENSE
+from edgepack.spec.encoding import DENSE, ConstantSummary
 
 F = TypeVar("F", bound=Spec)
 
@@ -174,9 +174,16 @@ class _Fold:
 
     def add_library(self, event: StageEnded, candidate: str) -> None:
         """The compiled library, the same for all devices of a target."""
+        constants = [
+            ConstantSummary.model_validate(each) for each in (event.figures or {}).get("constants", ())
+        ]
+        sizes = {
+            "compiled_size": _size(event, "compiled-model", "weights"),
+            "weights_size": _size(event, "weights") or sum(each.stored_bytes for each in constants),
+            "weights_memory": sum(each.resident_bytes for each in constants),
+        }
         for place in self._placements(event.scope.target):
-            size = _size(event, "compiled-model", "weights")
-            self._builder.add_row(place.target, candidate, device=place.device, compiled_size=size)
+            self._builder.add_row(place.target, candidate, device=place.device, **sizes)
             warnings = (event.figures or {}).get("warnings", ())  # traces of older versions have none
             self._builder.add_warnings(place.target, candidate, *warnings, device=place.device)
 

@@ -208,11 +208,16 @@ def _macs_ratio(case: _Case) -> _Value:
     return _missing(case.row, "macs") if found is None else _Value(found)
 
 
-def _size_ratio(case: _Case) -> _Value:
-    if case.baseline is None or case.baseline.compiled_size is None:
-        return _Value(why="the baseline was not built")
-    found = ratio(case.baseline.compiled_size, case.row.compiled_size)
-    return _missing(case.row, "compiled_size") if found is None else _Value(found)
+def _built_ratio(name: str) -> _Rule:
+    def rule(case: _Case) -> _Value:
+        before, after = (None if row is None else getattr(row, name) for row in (case.baseline, case.row))
+        if before is None:
+            why = case.baseline and case.baseline.missing.get(name)
+            return _Value(why=f"the baseline was not built{f': {why}' if why else ''}")
+        found = ratio(before, after)
+        return _missing(case.row, name) if found is None else _Value(found)
+
+    return rule
 
 
 _RULES: dict[str, _Rule] = {
@@ -234,7 +239,11 @@ _RULES: dict[str, _Rule] = {
     "parameters": _field("parameters"),
     "nonzeros": _field("nonzeros"),
     "size_kib": _field("compiled_size", _KIB),
-    "size_ratio": _size_ratio,
+    "size_ratio": _built_ratio("compiled_size"),
+    "weights_kib": _field("weights_size", _KIB),
+    "weights_ratio": _built_ratio("weights_size"),
+    "weights_memory_kib": _field("weights_memory", _KIB),
+    "weights_memory_ratio": _built_ratio("weights_memory"),
     "bundle_kib": _field("bundle_size", _KIB),
     "peak_rss_mib": _peak_rss_mib,
     "peak_rss_ratio": _on_board_ratio(

@@ -118,7 +118,9 @@ def _compression(report: Report) -> Iterator[str]:
             "not zero",
             "MACs",
             "size",
-            "weights",
+            "weights in a bundle",
+            "in memory",
+            "by encoding",
             escape(fmt.metric_title(metric_of(report)).lower()),
         ),
         (
@@ -128,6 +130,8 @@ def _compression(report: Report) -> Iterator[str]:
                 _or_dash(stage.nonzeros, fmt.count),
                 _or_dash(stage.macs, fmt.count),
                 _or_dash(stage.size, fmt.size),
+                _or_dash(stage.weights_size, fmt.size),
+                _or_dash(stage.weights_memory, fmt.size),
                 escape(fmt.encodings(stage.encodings)),
                 fmt.DASH if stage.score is None else escape(fmt.score(stage.score)),
             )

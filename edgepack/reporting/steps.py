@@ -21,6 +21,8 @@ def compression(report: Report) -> Markup | None:
         ("Parameters other than zero", "nonzeros", fmt.count),
         ("Multiply-accumulates", "macs", fmt.count),
         ("Size", "size", fmt.size),
+        ("Weights in a bundle, about", "weights_size", fmt.size),
+        ("Weights in memory, decoded", "weights_memory", fmt.size),
     )
     panels = []
     for title, name, show in kinds:

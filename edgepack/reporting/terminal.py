@@ -102,9 +102,11 @@ def _rich_table(head: tuple[str, ...], *rows: tuple[str, ...]) -> Any:
 
 
 def _steps(report: Report) -> Iterator[tuple[str, str]]:
-    """The metrics of each compression step on one line; mappings (e.g. one value per layer) are in the pages only."""
+    """The size and the metrics of each compression step on one line; mappings (e.g. one value per layer) are in the pages only."""
     for stage in report.compression:
         short = [f"{name} {fmt.metric(v)}" for name, v in stage.metrics.items() if not isinstance(v, dict)]
+        if stage.weights_size is not None:
+            short = [f"weights in a bundle about {fmt.size(stage.weights_size)}", *short]
         if short:
             yield stage.stage, "; ".join(short)
 

@@ -4,11 +4,15 @@ A constant keeps its encoding from the compression step that created it, through
 bundle, until it is decoded. docs/encodings.md describes how each encoding is written in ONNX and how to add one.
 """
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from edgepack.spec.base import Count, Spec
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Decoded = Literal["build", "install", "load", "kernel"]
 """When a constant is decoded: on the build host, when a release is installed, when the model is loaded, or in registers
@@ -16,6 +20,30 @@ by the kernel that reads it, on each call."""
 
 DENSE = "dense"
 """No encoding: the elements are stored as they are used."""
+
+WORTHWHILE = 256
+"""Bytes that decoding a constant at load must save, about the size of the code that decodes it; others are stored decoded."""
+
+
+@dataclass(frozen=True, eq=False)
+class BundledWeight:
+    """A weight of a model, and how a bundle will hold it.
+
+    Attributes:
+        name: of the initializer, or of the parameter.
+        stored: what the weight is decoded from; the weight alone if it is not encoded.
+        decoded: the weight.
+    """
+
+    name: str
+    stored: "tuple[np.ndarray, ...]"
+    decoded: "np.ndarray"
+
+    @property
+    def in_file(self) -> "tuple[np.ndarray, ...]":
+        """What the weights file holds, before entropy coding."""
+        size = sum(array.nbytes for array in self.stored)
+        return self.stored if size + WORTHWHILE <= self.decoded.nbytes else (self.decoded,)
 
 
 class EncodedConstant(Spec):

@@ -15,6 +15,12 @@ class ModelFacts(Spec):
     nonzeros: Count | None = Field(default=None, description="Parameters that are not zero.")
     macs: Count | None = Field(default=None, description="Multiply-accumulates of one inference.")
     size: Count | None = Field(default=None, description="Bytes of the weights or ONNX file at this stage.")
+    weights_size: Count | None = Field(
+        default=None, description="Bytes that the weights take in a bundle, entropy coded: an estimate."
+    )
+    weights_memory: Count | None = Field(
+        default=None, description="Bytes of the weights in memory, all decoded when the model is loaded."
+    )
     score: Scored | None = Field(default=None, description="The recipe's metric on the test split.")
     robust: Scored | None = Field(
         default=None, description="The metric under corruption: the mean over corruptions and severities."

@@ -5,10 +5,9 @@ import math
 import torch
 from torch import nn
 
-from edgepack.torchnet.encodable import StoredForm, code_dtype, packed_bytes
-from edgepack.torchnet.stored import StoredWeight
+from edgepack.torchnet.encodable import StoredForm, code_dtype
+from edgepack.torchnet.stored import StoredPart, StoredWeight, WeightDecoder, levels_part
 
-_FLOAT_BYTES = 4
 PRIME = (1 << 31) - 1
 """The modulus of hashes: products of two numbers below it fit into int64."""
 
@@ -27,18 +26,19 @@ class SharedValues(StoredForm):
 
     def forward(self, table: torch.Tensor) -> torch.Tensor:
         """Return the weight of a table ``[entries]``, or ``[entries - 1]`` without the zero."""
-        if self.zero:
-            table = torch.cat([self.origin, table])
-        return _rows(table, self.codes).reshape(self.codes.shape)
+        return _rows(self._whole(table), self.codes).reshape(self.codes.shape)
+
+    def _whole(self, table: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.origin, table]) if self.zero else table
 
     def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
         """Return an empty table for a dense weight."""
         return weight.new_zeros(self.entries - self.zero)
 
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of codes and table."""
-        return packed_bytes(self.codes.numel(), self.entries) + _FLOAT_BYTES * self.entries
+    def parts(self, *originals: torch.Tensor) -> tuple[StoredPart, ...]:
+        """Return codes and table."""
+        (table,) = originals
+        return StoredPart(self.codes, self.entries), StoredPart(self._whole(table))
 
 
 class SharedLevels(StoredForm, StoredWeight):
@@ -70,19 +70,18 @@ class SharedLevels(StoredForm, StoredWeight):
         """Return an empty table for a dense weight."""
         return weight.new_zeros(self.entries - self.zero)
 
-    def stored(self, original: torch.Tensor) -> nn.Module:
+    def stored(self, original: torch.Tensor) -> "IntegerLevels":
         """Return the same with the integers of the table."""
         table = self._whole(original.clamp(-self.levels, self.levels).round()).to(torch.int8)
         return IntegerLevels(self.codes, table, self.log_step.detach().exp(), self.axis)
 
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of codes, table and steps."""
-        codes = packed_bytes(self.codes.numel(), self.entries)
-        return codes + self.entries + _FLOAT_BYTES * len(self.log_step)
+    def parts(self, *originals: torch.Tensor) -> tuple[StoredPart, ...]:
+        """Return codes, table and steps."""
+        (table,) = originals
+        return self.stored(table).parts()
 
 
-class IntegerLevels(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+class IntegerLevels(WeightDecoder):
     """A weight of integers from a table; exported as DequantizeLinear of a lookup."""
 
     codes: torch.Tensor
@@ -108,6 +107,11 @@ class IntegerLevels(nn.Module):  # type: ignore[misc] # torch is untyped here (p
             [-1 if each == self.axis else 1 for each in range(integers.dim())]
         )
 
+    def parts(self, *originals: torch.Tensor) -> tuple[StoredPart, ...]:
+        """Return codes, table and steps."""
+        del originals
+        return StoredPart(self.codes, len(self.table)), StoredPart(self.table), StoredPart(self.scale)
+
 
 class SharedVectors(StoredForm):
     """``table[codes]`` for consecutive weights, plus a mean per row; code 0 is a vector of zeros with ``zero``."""
@@ -125,9 +129,7 @@ class SharedVectors(StoredForm):
 
     def forward(self, table: torch.Tensor, means: torch.Tensor | None = None) -> torch.Tensor:
         """Return the weight of a table ``[entries, size]`` (one entry less with ``zero``) and means ``[rows, 1]``."""
-        if self.zero:
-            table = torch.cat([self.origin, table])
-        weight = _rows(table, self.codes)
+        weight = _rows(self._whole(table), self.codes)
         if means is not None:
             weight = weight.reshape(self.shape[0], -1) + means
         return weight.reshape(self.shape)
@@ -137,13 +139,13 @@ class SharedVectors(StoredForm):
         table = weight.new_zeros(self.table[0] - self.zero, self.table[1])
         return (table, weight.new_zeros(self.shape[0], 1)) if self.means else table
 
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of codes, table and means."""
-        means = self.shape[0] if self.means else 0
-        return packed_bytes(self.codes.numel(), self.table[0]) + _FLOAT_BYTES * (
-            math.prod(self.table) + means
-        )
+    def _whole(self, table: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.origin, table]) if self.zero else table
+
+    def parts(self, *originals: torch.Tensor) -> tuple[StoredPart, ...]:
+        """Return codes, table and means."""
+        table, *means = originals
+        return StoredPart(self.codes, self.table[0]), StoredPart(self._whole(table)), *map(StoredPart, means)
 
 
 class HashedValues(StoredForm):
@@ -180,10 +182,9 @@ class HashedValues(StoredForm):
         sums = weight.new_zeros(self.entries).index_add_(0, entries, signed)
         return sums / counts
 
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of the table."""
-        return _FLOAT_BYTES * self.entries
+    def parts(self, *originals: torch.Tensor) -> tuple[StoredPart, ...]:
+        """Return the table."""
+        return tuple(map(StoredPart, originals))
 
 
 class UnitPulses(StoredForm):
@@ -204,11 +205,9 @@ class UnitPulses(StoredForm):
         """Return empty scales for a dense weight."""
         return weight.new_zeros(len(self.pulses), 1)
 
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of pulses, packed if they are few, and scales."""
-        levels = int(self.pulses.max()) - int(self.pulses.min()) + 1
-        return packed_bytes(self.pulses.numel(), max(levels, 2)) + _FLOAT_BYTES * len(self.pulses)
+    def parts(self, *originals: torch.Tensor) -> tuple[StoredPart, ...]:
+        """Return pulses and scales."""
+        return levels_part(self.pulses), *map(StoredPart, originals)
 
 
 def _rows(table: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from edgepack.torchnet.learned_steps import QuantizedWeight
+from edgepack.torchnet.stored import StoredPart, WeightDecoder
 
 _MATRIX = 2  # axes: parameters with fewer are biases and scales
 _NORMS = (nn.LayerNorm, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - the class of all batch normalisations
@@ -52,13 +53,8 @@ class EncodableWeight:
         return value
 
 
-class StoredForm(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
-    """A parametrization that decodes a weight from its stored form."""
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of the stored form in an .onnx file, without the constants that only unpack it."""
-        raise NotImplementedError
+class StoredForm(WeightDecoder):
+    """A parametrization that decodes a weight from codes, and from parameters that are trained."""
 
 
 def labelled(layer: str, own: str) -> str:
@@ -175,9 +171,27 @@ def dense_bytes(weight: torch.Tensor) -> int:
     return _FLOAT_BYTES * int(weight.numel())
 
 
-def float_bytes(*tensors: torch.Tensor) -> int:
-    """Return the bytes of tables, scales and means as float32."""
-    return sum(map(dense_bytes, tensors))
+def stored_parts(chain: Sequence[nn.Module], *originals: torch.Tensor) -> list[StoredPart] | None:
+    """Return the constants from which a chain of parametrizations decodes a weight; None if it only computes one.
+
+    ``originals`` are the parameters that the first of them reads.
+    """
+    found: list[StoredPart] = []
+    for number, each in enumerate(chain):
+        if not isinstance(each, WeightDecoder):
+            return None
+        found += each.parts(*(originals if number == 0 else ()))
+    return found
+
+
+def stored_bytes(chain: Sequence[nn.Module], *originals: torch.Tensor) -> int:
+    """Return the bytes of :func:`stored_parts` in an .onnx file: codes have 1, 2, 4, 8, 16 or 32 bits."""
+    return sum(
+        part.elements.numel() * part.elements.element_size()
+        if part.entries is None
+        else packed_bytes(part.elements.numel(), part.entries)
+        for part in stored_parts(chain, *originals) or ()
+    )
 
 
 def packed_bytes(elements: int, entries: int) -> int:
@@ -206,7 +220,7 @@ class ZeroMask(StoredForm):
         """Return the weight with zeros where the mask is 0."""
         return weight * self.mask.to(weight.dtype)
 
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of the mask."""
-        return packed_bytes(self.mask.numel(), 2)
+    def parts(self, *originals: torch.Tensor) -> tuple[StoredPart, ...]:
+        """Return the mask."""
+        del originals
+        return (StoredPart(self.mask, 2),)

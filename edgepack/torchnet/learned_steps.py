@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from edgepack.torchnet.stored import StoredInput, StoredWeight
+from edgepack.torchnet.stored import StoredInput, StoredPart, StoredWeight, WeightDecoder, levels_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ class QuantizedWeight(StoredWeight):
         return IntegerWeight(self.integers(original), steps, self.axis, packed=self.bits <= _PACKED)
 
 
-class IntegerWeight(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+class IntegerWeight(WeightDecoder):
     """A weight of integers; exported as DequantizeLinear of a constant.
 
     ``packed`` exports the product of integers and scale, of which the file holds 1 or 2 bits each: there is no type of so
@@ -84,6 +84,12 @@ class IntegerWeight(nn.Module):  # type: ignore[misc] # torch is untyped here (p
             return _onnx("DequantizeLinear", (self.elements, self.scale), self.scale.dtype, axis=self.axis)
         scale = self.scale if self.packed else _spread(self.scale, self.elements, self.axis)
         return self.elements.to(scale.dtype) * scale
+
+    def parts(self, *originals: torch.Tensor) -> tuple[StoredPart, ...]:
+        """Return the integers and their scale."""
+        del originals
+        elements = levels_part(self.elements) if self.packed else StoredPart(self.elements)
+        return elements, StoredPart(self.scale)
 
 
 class QuantizedInput(StoredInput):

@@ -7,6 +7,7 @@ stay trainable. At export, :func:`as_stored` computes the stored form once, so t
 
 import copy
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,37 @@ from torch.nn.utils import parametrize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPart:
+    """A constant from which a weight is decoded.
+
+    Attributes:
+        elements: as the module holds them.
+        entries: if they are codes below this number, which a file holds in as few bits as possible.
+    """
+
+    elements: torch.Tensor
+    entries: int | None = None
+
+
+class WeightDecoder(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+    """A parametrization that decodes a weight from its stored form."""
+
+    def parts(self, *originals: torch.Tensor) -> tuple[StoredPart, ...]:
+        """Return the constants that a file holds for the parameters ``originals``, without those that only unpack them."""
+        raise NotImplementedError
+
+
+def levels_part(levels: torch.Tensor) -> StoredPart:
+    """Return integers of any step and lowest value as codes: a file holds them in as few bits as possible."""
+    import numpy as np
+
+    whole = levels.detach().numpy().astype(np.int64)
+    whole -= whole.min() if whole.size else 0
+    codes = whole // max(int(np.gcd.reduce(whole, axis=None)), 1)
+    return StoredPart(torch.from_numpy(codes), int(codes.max(initial=1)) + 1)
 
 
 class StoredWeight(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)

@@ -13,12 +13,14 @@ from edgepack.compression.method import Context
 from edgepack.compression.registry import METHODS
 from edgepack.errors import InputError
 from edgepack.export import parity, to_onnx
+from edgepack.export.bundled import module_weights
 from edgepack.onnxfile.counting import count
 from edgepack.onnxfile.encodings import encoded_constants
 from edgepack.spec import Input, Train
 from edgepack.torchnet.checkpoint import Change, Structure, restore, save
 from edgepack.torchnet.encodable import encodable_weights, forms
 from edgepack.torchnet.layers import count_module, example_inputs
+from edgepack.weightfile.estimate import estimated_sizes
 
 ENCODINGS = {
     "cluster": "codebook",
@@ -121,6 +123,11 @@ def test_any_net_is_encoded_exported_and_restored(name, net, tmp_path):
     assert sum(each.stored_bytes for each in found) <= result.metrics["weight_bytes"][1] + unpacking * len(
         found
     )
+
+    about, memory = estimated_sizes(module_weights(result.module, examples))
+    exported, memory_exported = estimated_sizes(counts.weights)
+    assert about == pytest.approx(exported, rel=0.03, abs=200)  # the nets are small
+    assert memory == pytest.approx(memory_exported, rel=0.01)
 
     change = Change(name, result.change, Structure.of(module))
     save(result.module, tmp_path / "m.safetensors", [change])

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.onnxfile import canonicalise
+from edgepack.onnxfile.block_form import encode, with_blocks
 from edgepack.onnxfile.encodings import encoded_constants, is_encoded
 from edgepack.onnxfile.folding import simplify
-from edgepack.onnxfile.sparse_blocks import encode, restore_dense, store_sparse, with_blocks
+from edgepack.onnxfile.sparse_blocks import restore_dense, store_sparse
 
 
 def pruned(shape, block, left, dtype="float32", seed=0):

@@ -102,14 +102,32 @@ def good() -> Report:
     stage("prune-channels", 12.4, why="changed: compress.0.sparsity")
     stage("quantize-static", 1.9, why="its input prune-channels changed")
     for figures in (
-        ModelFigures(stage="source", parameters=130_890, macs=4_722_048, size=526_336, score=0.9861),
-        ModelFigures(stage="prune-channels", parameters=34_122, macs=1_180_512, size=139_264, score=0.9833),
+        ModelFigures(
+            stage="source",
+            parameters=130_890,
+            macs=4_722_048,
+            size=526_336,
+            score=0.9861,
+            weights_size=449_123,
+            weights_memory=523_560,
+        ),
+        ModelFigures(
+            stage="prune-channels",
+            parameters=34_122,
+            macs=1_180_512,
+            size=139_264,
+            score=0.9833,
+            weights_size=117_011,
+            weights_memory=136_488,
+        ),
         ModelFigures(
             stage="quantize-static",
             parameters=34_122,
             macs=1_180_512,
             size=41_216,
             score=0.9806,
+            weights_size=31_007,
+            weights_memory=136_489,
             encodings={"int8": 33_900, "int32": 444, "dense": 96},
         ),
     ):
@@ -125,6 +143,9 @@ def good() -> Report:
                 emulated=emulated,
                 onnx_size=int(526_336 * (1 if candidate == "baseline" else 0.0783)),
                 compiled_size=int(612_000 * scale),
+                weights_size=int(449_100 * scale * scale),
+                weights_memory=int(523_561 * scale),
+                nonzeros=int(120_123 * scale),
                 bundle_size=int(2_412_000 + 540_000 * scale),
                 bundle_digest="ab" * 32,
                 parameters=int(130_890 * scale),

@@ -23,9 +23,9 @@ from edgepack.errors import (
 )
 from edgepack.pipeline.begin import this_host, tool_versions
 from edgepack.pipeline.trace import Placement
-from edgepack.reporting.document import Outcome, Report, Row
-from edgepack.reporting.figures import FIGURES, cell, columns, headline, title
-from edgepack.reporting.gates import check_gates
+from edgepack.reporting.document import ModelRow, Outcome, Report, Row
+from edgepack.reporting.figures import FIGURES, cell, columns, figures_of, headline, title
+from edgepack.reporting.gates import check_gates, check_step_gates
 from edgepack.reporting.html import to_html
 from edgepack.reporting.markdown import to_markdown
 from edgepack.reporting.terminal import plain_lines
@@ -187,6 +187,12 @@ MEASURED = samples.measurement(1.0, device="b")
         (Gates(parity=1e-4), {"parity": 1.001e-4}, "failed"),
         (Gates(bundle_kib=2), {"bundle_size": 2048}, "passed"),
         (Gates(bundle_kib=2), {"bundle_size": 2049}, "failed"),
+        (Gates(weights_kib=2), {"weights_size": 2048}, "passed"),
+        (Gates(weights_kib=2), {"weights_size": 2049}, "failed"),
+        (Gates(weights_kib=2), {"missing": {"weights_size": "it was not built"}}, "skipped"),
+        (Gates(weights_memory_kib=2), {"weights_memory": 2048}, "passed"),
+        (Gates(weights_memory_kib=2), {"weights_memory": 2049}, "failed"),
+        (Gates(weights_memory_ratio=0.5), {"weights_memory": 2}, "skipped"),
         (Gates(p90_ms=MEASURED.latency.p90), {"measurement": MEASURED}, "passed"),
         (Gates(p90_ms=0.5), {"measurement": MEASURED}, "failed"),
         (Gates(p90_ms=0.5), {"measurement": MEASURED, "emulated": True}, "skipped"),
@@ -208,6 +214,36 @@ def test_gates(gates, figures, status):
     (found,) = check_gates(gates, [row(**figures)])
     assert found.status == status
     assert bool(found.why) == (status != "passed")
+
+
+@pytest.mark.parametrize("name", ["weights_size", "weights_memory"])
+def test_weights_are_compared_with_the_baselines_and_a_failed_gate_names_its_step(name):
+    gate = {"weights_size": "weights_ratio", "weights_memory": "weights_memory_ratio"}[name]
+    rows = [row(candidate="baseline", **{name: 400}), row(**{name: 101})]
+    steps = [
+        ModelRow(stage=stage, **{name: size}) for stage, size in (("source", 410), ("a", 200), ("b", 90))
+    ]
+    for limit, status in ((0.2525, "passed"), (0.25, "failed")):
+        (found,) = check_gates(Gates(**{gate: limit}), rows, steps)
+        assert (found.status, found.value) == (status, 0.2525)
+    assert (found.step, found.why) == ("a", "0.2525 is above 0.25; a broke it")
+    (first, second) = check_step_gates(Gates(each_step={gate: 0.3}), steps)
+    assert (first.status, second.status) == ("failed", "passed")
+    (unbuilt,) = check_gates(Gates(**{gate: 0.3}), rows[1:], steps)
+    assert (unbuilt.status, unbuilt.why) == ("skipped", "the baseline was not built")
+    (unknown,) = check_step_gates(Gates(each_step={gate: 0.3}), (steps[0], ModelRow(stage="c")))
+    assert (unknown.status, unknown.why) == ("skipped", "the figure is not known after this step")
+
+
+def test_parameters_other_than_zero_are_shown_if_some_are_zero():
+    def labels(**figures):
+        builder = samples.new_builder()
+        builder.add_row("a", "release", parameters=100, **figures)
+        return [figure.label for figure in figures_of(builder.build())]
+
+    assert "Parameters other than zero" in labels(nonzeros=40)
+    assert "Parameters other than zero" not in labels(nonzeros=100)
+    assert "Parameters other than zero" not in labels()
 
 
 def test_a_skipped_gate_repeats_why_its_figure_is_missing():

@@ -13,11 +13,10 @@ from edgepack.lower.graph.indices import bound_indices
 from edgepack.lower.graph.legalize import legalizations
 from edgepack.lower.phase import Facts, Lowering, Module, content_of
 from edgepack.schedules import FAMILIES
-from edgepack.spec.encoding import DENSE, ConstantSummary, Decoded
+from edgepack.spec.encoding import DENSE, WORTHWHILE, ConstantSummary, Decoded
 from edgepack.weightfile.file import PackedWeights, RawTensor, pack_weights
 
 LOAD = "load_weights"
-_WORTHWHILE = 256  # bytes that decoding at load must save: about the size of its kernel's code
 
 
 def lift_weights(mod: Module, lowering: Lowering) -> Module:
@@ -58,7 +57,7 @@ def _stored(facts: Facts, constants: dict[str, Any]) -> dict[str, Any]:
     for content, constant in constants.items():
         leaves = _leaves(facts, content, constant)
         fresh = sum(_size(leaf) for key, leaf in leaves.items() if key not in stored)
-        stored |= leaves if fresh + _WORTHWHILE <= _size(constant) else {content: constant}
+        stored |= leaves if fresh + WORTHWHILE <= _size(constant) else {content: constant}
     return stored
 
 

@@ -82,6 +82,12 @@ def code_type(rows: int) -> str:
     )
 
 
+def saves(elements: int, bits: int) -> bool:
+    """Whether packed elements, with the constants that unpack them, are smaller than one byte each."""
+    overhead = 64
+    return elements * bits / 8 + overhead < elements
+
+
 def pack(values: "np.ndarray", bits: int) -> "np.ndarray":
     """Pack integers in [0, 2**bits), of any shape, into uint8 ``[bytes, 1]``."""
     import numpy as np

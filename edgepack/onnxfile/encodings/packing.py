@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.onnxfile.encodings import decoding
 from edgepack.onnxfile.encodings.expressions import dtype_of, is_constant
-from edgepack.onnxfile.encodings.integers import PACKED_BITS, code_bits, code_type, integers, pack
+from edgepack.onnxfile.encodings.integers import PACKED_BITS, code_bits, code_type, integers, pack, saves
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ def _narrow_codes(graph: "onnx_ir.Graph", node: "onnx_ir.Node", *, packed: bool)
     is_gather, narrow = node.op_type == "Gather", code_type(rows)
     elements = values.size if is_gather else values.size // values.shape[-1]
     bits = code_bits(rows)
-    if bits in PACKED_BITS and not (packed and _saves(elements, bits)):
+    if bits in PACKED_BITS and not (packed and saves(elements, bits)):
         bits = 8
     if is_gather and 8 * values.dtype.itemsize <= bits:
         return
@@ -73,7 +73,7 @@ def _narrow_levels(graph: "onnx_ir.Graph", node: "onnx_ir.Node") -> None:
     step = int(np.gcd.reduce((values - low).ravel())) or 1
     codes = (values - low) // step
     bits = next((each for each in PACKED_BITS if codes.max() < 1 << each), 0)
-    if not bits or not _saves(values.size, bits):
+    if not bits or not saves(values.size, bits):
         return
     kind = first.outputs[0].dtype or ir.DataType.FLOAT
     writer = _Writer(graph, node)
@@ -91,12 +91,6 @@ def _is_cast(node: "onnx_ir.Node | None") -> bool:
     if node is None or node.op_type != "Cast" or not is_constant(node.inputs[0]):
         return False
     return dtype_of(node.inputs[0]) in {"int8", "uint8"}  # type: ignore[arg-type] # a constant
-
-
-def _saves(elements: int, bits: int) -> bool:
-    """Whether packed elements, with the constants that unpack them, are smaller than one byte each."""
-    overhead = 64
-    return elements * bits / 8 + overhead < elements
 
 
 class _Writer:

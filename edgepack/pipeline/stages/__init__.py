@@ -2,6 +2,6 @@
 
 Imports: agent, base, bundle, compression, config, data, emulation, engine, errors, export, lower, measuring, onnxfile,
 pipeline.bundle_on_board, pipeline.candidates, pipeline.contract, pipeline.emulated_gpu, pipeline.figures,
-pipeline.fingerprint, pipeline.state, remote, scoring, spec, toolchain, torchnet,
-tuning.
+pipeline.fingerprint, pipeline.state, remote, scoring, spec, toolchain, torchnet, tuning,
+weightfile.
 """

@@ -25,6 +25,9 @@ SOURCES = (
     "pipeline/stages/samples.py",
     "scoring",
     "torchnet/layers.py",
+    "weightfile/cursor.py",
+    "weightfile/estimate.py",
+    "weightfile/frequencies.py",
 )
 
 
@@ -55,14 +58,16 @@ def facts(
     reference: Path | None = None,
     inputs: Sequence[Input] | None = None,
 ) -> ModelFacts:
-    """Counts and size of an .onnx file, and its score.
+    """Counts, size and weights of an .onnx file, and its score.
 
     If the file was imported from ``reference``, the score is that of ``reference``, which takes ``inputs``.
     """
     from edgepack.export.reference import predict_evaluated
     from edgepack.onnxfile.counting import count
+    from edgepack.weightfile.estimate import estimated_sizes
 
     counts = count(path)
+    size, memory = estimated_sizes(counts.weights)
     shapes = None if inputs is None else [given.shape for given in inputs]
     found = (
         None
@@ -74,6 +79,8 @@ def facts(
         nonzeros=counts.nonzeros,
         macs=counts.macs,
         size=counts.size,
+        weights_size=size,
+        weights_memory=memory,
         encodings=counts.encodings,
         score=found,
     )

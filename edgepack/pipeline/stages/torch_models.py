@@ -25,18 +25,28 @@ if TYPE_CHECKING:
 TOOLS = ("torch", "numpy", "scikit-learn", "safetensors", "pillow")
 SOURCES = (
     "data",
+    "export/bundled.py",
+    "onnxfile/block_form.py",
+    "onnxfile/encodings/expressions.py",
+    "onnxfile/encodings/integers.py",
     "pipeline/stages/samples.py",
     "pipeline/stages/torch_models.py",
     "scoring",
     "torchnet/checkpoint.py",
+    "torchnet/encodable.py",
     "torchnet/layers.py",
+    "torchnet/learned_steps.py",
     "torchnet/losses.py",
     "torchnet/objective.py",
     "torchnet/source.py",
+    "torchnet/stored.py",
     "torchnet/training.py",
     "torchnet/training_state.py",
     "torchnet/trainings.py",
     "torchnet/weights.py",
+    "weightfile/cursor.py",
+    "weightfile/estimate.py",
+    "weightfile/frequencies.py",
 )
 
 
@@ -159,15 +169,21 @@ def facts(
     evaluation: "Evaluation | None",
     files: dict[str, Output],
 ) -> ModelFacts:
-    """Counts and score of a torch module, and the size of its checkpoint."""
+    """Counts, weights and score of a torch module, and the size of its checkpoint."""
+    from edgepack.export.bundled import module_weights
     from edgepack.torchnet.layers import count_module, example_inputs
     from edgepack.torchnet.training import evaluated_outputs
+    from edgepack.weightfile.estimate import estimated_sizes
 
-    counts = count_module(module, example_inputs(inputs))
+    examples = example_inputs(inputs)
+    counts = count_module(module, examples)
+    weights_size, weights_memory = estimated_sizes(module_weights(module, examples))
     return ModelFacts(
         parameters=counts.parameters,
         nonzeros=counts.nonzeros,
         macs=counts.macs,
         size=files["checkpoint"].path.stat().st_size,
+        weights_size=weights_size,
+        weights_memory=weights_memory,
         score=None if evaluation is None else evaluation.score(evaluated_outputs(module, evaluation)),
     )
