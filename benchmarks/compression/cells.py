@@ -74,7 +74,7 @@ def _deep(net: str, name: str, ratio: float, taught: Step | None, clustered: int
 
 
 def _student(name: str, **options: Any) -> CompressionCell:
-    step = {"method": "distill", "width": 0.34, "initial": "new", "fine_tune": _tuned(6, 0.003), **options}
+    step = {"method": "distill", "width": 0.34, "initial": "new", "fine_tune": _tuned(12, 0.003), **options}
     return CompressionCell("vgg", name, (step,), "students")
 
 
