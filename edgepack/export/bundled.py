@@ -52,7 +52,7 @@ class _Weights:
         for name, layer in self.module.named_modules():
             if ".parametrizations." in f".{name}." or layer in self.folded:
                 continue
-            if isinstance(layer, _NORM):
+            if isinstance(layer, _NORM) and layer.running_var is not None:
                 factor, shift = _factor_and_shift(layer)
                 yield from (_dense(f"{name}.factor", factor), _dense(f"{name}.shift", shift))
                 continue
@@ -150,8 +150,9 @@ def _normalised(module: nn.Module, examples: "tuple[torch.Tensor, ...]") -> dict
         made[id(output)] = layer, output  # kept: another tensor could have its id
 
     def before(norm: Any, given: "tuple[torch.Tensor, ...]") -> None:
-        if given and id(given[0]) in made and norm.running_mean is not None:
-            found[made[id(given[0])][0]] = norm
+        layer, output = made.get(id(given[0]), (None, None)) if given else (None, None)
+        if layer is not None and norm.running_var is not None and _foldable(layer, output):
+            found[layer] = norm
 
     layers = [each for each in module.modules() if isinstance(each, _CONVOLUTION | nn.Linear)]
     handles = [layer.register_forward_hook(after) for layer in layers]
@@ -164,6 +165,13 @@ def _normalised(module: nn.Module, examples: "tuple[torch.Tensor, ...]") -> dict
         for handle in handles:
             handle.remove()
     return found
+
+
+def _foldable(layer: nn.Module, output: Any) -> bool:
+    """Whether a factor of each channel of a layer's output is one of its weight's outputs."""
+    if isinstance(layer, nn.Linear):
+        return bool(output.dim() == 2)  # noqa: PLR2004 - with more axes, the channels are others
+    return layer.groups == 1 or not isinstance(layer, _TRANSPOSED)
 
 
 def _sparse_roles(module: nn.Module) -> dict[int, bool]:
