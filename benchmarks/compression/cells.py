@@ -74,7 +74,7 @@ def _deep(net: str, name: str, ratio: float, taught: Step | None, clustered: int
 
 
 def _student(name: str, **options: Any) -> CompressionCell:
-    step = {"method": "distill", "width": 0.34, "initial": "new", "fine_tune": _tuned(6, 0.003), **options}
+    step = {"method": "distill", "width": 0.34, "initial": "new", "fine_tune": _tuned(12, 0.003), **options}
     return CompressionCell("vgg", name, (step,), "students")
 
 
@@ -145,7 +145,8 @@ CELLS: tuple[CompressionCell, ...] = (
     *(CompressionCell(net, SOURCE, (), SOURCE) for net in (*_FASHION, "digits", *_TEXT)),
     _deep("vgg", SMALLEST, 0.92, _TAUGHT, 1),
     _deep("vgg", "prune-weights, cluster", 0.95, None, 2),
-    _deep("resnet20", SMALLEST, 0.85, _TAUGHT, 1),
+    _deep("resnet20", SMALLEST, 0.92, _TAUGHT, 1),
+    _deep("resnet20", "prune-weights: 85 %, distill, cluster", 0.85, _TAUGHT, 1),
     CompressionCell(
         "vgg",
         "prune-channels: half the MACs",
