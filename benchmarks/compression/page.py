@@ -117,7 +117,7 @@ def _claim(claim: Claim, results: Results) -> Iterator[tuple[str, ...]]:
             NETS[cell.net].title.partition(",")[0],
             over_seeds(compared.drop, "{:.2f}"),
             *limits,
-            over_seeds(compared.smaller, "{:.1f}"),
+            over_seeds(compared.smaller, "{:.3g}"),
             *sizes,
             "" if claim.macs is None else over_seeds([100 * each for each in compared.macs], "{:.0f} %"),
             met(claim, compared),
@@ -142,7 +142,7 @@ def _students(results: Results) -> str:
         if compared := compare(cells, name):
             accuracy = over_seeds([100 * each for each in compared.score], "{:.2f}")
             rows.append(
-                (name, accuracy, over_seeds(compared.drop, "{:.2f}"), over_seeds(compared.smaller, "{:.1f}"))
+                (name, accuracy, over_seeds(compared.drop, "{:.2f}"), over_seeds(compared.smaller, "{:.3g}"))
             )
     table = (
         markdown(("student", "accuracy, %", "below its model, pp", "times smaller"), rows)
@@ -165,7 +165,7 @@ def _difference(found: Difference) -> str:
     sign = 1 if found.value >= 0 else -1
     ends = sorted((sign * found.low, sign * found.high))
     decided = "" if found.decided else ", which may be chance"
-    return f"{abs(found.value):.2f} pp {word} (95 % interval {ends[0]:.2f} to {ends[1]:.2f}, {found.seeds} seeds{decided})"
+    return f"{abs(found.value):.2f} pp {word} (95 % interval {ends[0]:.2f} to {ends[1]:.2f}, {found.seeds} seed{'s' * (found.seeds > 1)}{decided})"
 
 
 def _robustness(results: Results) -> str:
@@ -218,7 +218,7 @@ def _cells(results: Results) -> Iterator[str]:
                         over_seeds([100 * each for each in compared.score], "{:.2f}"),
                         over_seeds(compared.drop, "{:.2f}"),
                         over_seeds(compared.weights, "{:,.0f}"),
-                        over_seeds(compared.smaller, "{:.1f}"),
+                        over_seeds(compared.smaller, "{:.3g}"),
                         over_seeds([100 * each for each in compared.nonzeros], "{:.0f} %"),
                         over_seeds([100 * each for each in compared.macs], "{:.0f} %"),
                         str(len(compared.score)),

@@ -146,7 +146,7 @@ def test_the_page_has_what_was_measured_and_nothing_else():
     assert charts["compression-vgg.svg"].startswith("<svg")
     assert all(method in charts["compression-vgg.svg"] for method in CURVES)
     assert "Taught by its model, it is 2.00 pp better (95 % interval 1." in text
-    assert re.search(r"VGG-like \| 0\.50 \| 0\.5 \| 0\.5 \| 25\.0 \| 35 \| 60 \| +\| no \|", text)
+    assert re.search(r"VGG-like \| 0\.50 \| 0\.5 \| 0\.5 \| 25 \| 35 \| 60 \| +\| no \|", text)
 
 
 def test_a_cell_is_measured_from_training_to_its_bundle(monkeypatch):
