@@ -14,7 +14,7 @@ from edgepack.errors import Problem
 if TYPE_CHECKING:
     from edgepack.bundle.manifest import Manifest
     from edgepack.compression import Method
-    from edgepack.config.plan import Plan
+    from edgepack.config.plan import CheckedRecipe, Plan
     from edgepack.config.target import Target
     from edgepack.diagnosis import Diagnosis
     from edgepack.lower import Compiled
@@ -49,16 +49,17 @@ def check(recipe: Path | str) -> list[Problem]:
 
     Raises IntegrityError if a file has another sha256 than the recipe says.
     """
+    return list(checked(recipe).problems)
+
+
+def checked(recipe: Path | str) -> "CheckedRecipe":
+    """Return all problems in a recipe, or what a valid one's steps do for which of its targets, as ``notes``.
+
+    Raises IntegrityError as :func:`check` does.
+    """
     from edgepack.config.plan import examine
 
-    return list(examine(Path(recipe), running=_running_boards).problems)
-
-
-def notes(recipe: Path | str) -> list[str]:
-    """Return what a valid recipe's steps do for which of its targets, as far as it depends on them."""
-    from edgepack.config.plan import examine
-
-    return list(examine(Path(recipe), running=_running_boards).notes)
+    return examine(Path(recipe), running=_running_boards)
 
 
 def examine(path: Path | str, *, trust: bool = False) -> "Examined":

@@ -55,14 +55,14 @@ def check(recipe: Path, deep: bool, trust: bool, as_json: bool) -> int:
         raise UsageError(
             f"{recipe} is a model, not a recipe", next=f"edgepack check --deep {quote(str(recipe))}"
         )
-    problems, notes = api.check(recipe), api.notes(recipe)
+    found = api.checked(recipe)
     if as_json:
-        found = {"problems": [vars(p) for p in problems], "notes": notes}
-        emit_json({"edgepack": 1, "recipe": str(recipe), **found})
-        return ConfigError.exit_code if problems else 0
-    if problems:
-        raise ConfigError(problems)
-    for note in notes:
+        shown = {"problems": [vars(problem) for problem in found.problems], "notes": list(found.notes)}
+        emit_json({"edgepack": 1, "recipe": str(recipe), **shown})
+        return ConfigError.exit_code if found.problems else 0
+    if found.problems:
+        raise ConfigError(list(found.problems))
+    for note in found.notes:
         say(f"{recipe}: {note}", err=True)
     say(f"{recipe}: ok", err=True)
     return 0

@@ -62,8 +62,6 @@ def require_sums(recipe: Recipe, base: Path, place: Callable[[Location], str]) -
 
 def expected_sums(model: Model, base: Path) -> Iterator[ExpectedSum]:
     """The sums of a model's files."""
-    from edgepack.onnxfile.external import real_path
-
     here: Location = ("model", "sha256")
     main = model.onnx or model.weights
     if main is None or model.sha256 is None:
@@ -72,6 +70,8 @@ def expected_sums(model: Model, base: Path) -> Iterator[ExpectedSum]:
     if isinstance(model.sha256, str):
         yield ExpectedSum(here, path.name, path, model.sha256)
         return
+    from edgepack.onnxfile.external import real_path
+
     for name, digest in model.sha256.items():
         file = path if name == path.name else real_path(path).parent / name
         yield ExpectedSum((*here, name), name, file, digest)

@@ -35,20 +35,20 @@ def test_computing_in_float16_needs_targets_that_have_it(recipe):
     assert problem.message.startswith("rpi4 has no arithmetic in float16: every value would be converted")
     assert "expected `auto` or `fp32`" in problem.message
     assert api.check(recipe("fp16", "rpi5", "jetson-orin")) == []
-    assert api.notes(recipe("fp16", "rpi5")) == []
+    assert api.checked(recipe("fp16", "rpi5")).notes == ()
 
 
 def test_auto_says_what_it_does_for_which_target(recipe):
     path = recipe("auto", "rpi5", "rpi4", "x86-64-v3")
     assert api.check(path) == []
-    (note,) = api.notes(path)
+    (note,) = api.checked(path).notes
     assert "rpi4, x86-64-v3 have no arithmetic in float16: weights are stored in float16" in note
     assert "for float16 on rpi5, use a recipe of its own" in note
     assert not make_plan(path).float16
     path = recipe("auto", "rpi5", "jetson-orin")
-    assert api.notes(path) == ["fp16: rpi5, jetson-orin compute in float16"]
+    assert api.checked(path).notes == ("fp16: rpi5, jetson-orin compute in float16",)
     assert make_plan(path).float16
-    assert api.notes(recipe("fp32", "rpi4")) == []
+    assert api.checked(recipe("fp32", "rpi4")).notes == ()
 
 
 @pytest.mark.parametrize(
