@@ -45,17 +45,14 @@ def init(
 
 
 def check(recipe: Path | str) -> list[Problem]:
-    """Return all problems in a recipe, each with its line and column; empty if the recipe is valid.
-
-    Raises IntegrityError if a file has another sha256 than the recipe says.
-    """
+    """Return all problems in a recipe, each with its line and column; empty if it is valid. Raises as :func:`checked`."""
     return list(checked(recipe).problems)
 
 
 def checked(recipe: Path | str) -> "CheckedRecipe":
     """Return all problems in a recipe, or what a valid one's steps do for which of its targets, as ``notes``.
 
-    Raises IntegrityError as :func:`check` does.
+    Raises IntegrityError if a file has another sha256 than the recipe says.
     """
     from edgepack.config.plan import examine
 
