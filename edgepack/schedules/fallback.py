@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 from edgepack.config.target import Target
-from edgepack.schedules.kernel import Block, conditional, expensive, follows, read_block
+from edgepack.schedules.kernel import Block, conditional, divides, expensive, follows, read_block
 from edgepack.schedules.recurrent.kernel import schedule_recurrent
 from edgepack.schedules.recurrent.loops import Vectors
 from edgepack.schedules.rules import RULES, KernelRule, Surroundings, choose
@@ -93,7 +93,7 @@ def _readers(sch: Any, buffer: Any) -> int:
 
 
 def _inline(sch: Any) -> None:
-    """Inline blocks that are cheap to recompute: all injective blocks except padding and expensive functions."""
+    """Inline blocks that are cheap to recompute: all injective blocks except padding, expensive functions, nested divisions."""
     outputs = [sch.get(rv).name_hint for rv in sch.get_output_blocks(sch.get_sblock("root"))]
     for rv in sch.get_child_blocks(sch.get_sblock("root")):
         block = read_block(sch, rv)
@@ -104,6 +104,8 @@ def _inline(sch: Any) -> None:
         if feeds_reduction and conditional(block):
             continue
         if expensive(block) and (feeds_reduction or len(consumers) > 1):
+            continue
+        if divides(block) and any(consumer is None or divides(consumer) for consumer in consumers):
             continue
         sch.compute_inline(rv)
 

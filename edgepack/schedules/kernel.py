@@ -198,3 +198,15 @@ def expensive(block: Block) -> bool:
 
     calls = [getattr(call.op, "name", "") for call in find(block.store.value, ir.Call)]
     return any(name != IF for name in calls)
+
+
+def divides(block: Block) -> bool:
+    """Whether the block divides integers that it reads, or takes their remainder.
+
+    TVM lowers that to an expression which has the dividend several times, so that nested ones grow exponentially.
+    """
+    from tvm import ir, tirx
+
+    found = find(block.store.value, (tirx.Div, tirx.Mod, tirx.FloorDiv, tirx.FloorMod))
+    loads = (load for division in found for load in find(division.a, ir.TensorLoad))
+    return any("int" in str(load.source.dtype) for load in loads)

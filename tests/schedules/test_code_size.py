@@ -106,3 +106,31 @@ def test_the_bound_is_seen():
     sch.unroll(rows)
     sch.vectorize(columns)
     assert gathered(sch.mod["main"]) == 3 * 20
+
+
+def hashed(divide, times=4):
+    """A polynomial of positions modulo a number that is read: the remainder of a product of a remainder, and so on."""
+    from tvm import te
+
+    x, prime = te.placeholder((4096,), "int64", "x"), te.placeholder((), "int64", "prime")
+
+    def step(last):
+        return te.compute((4096,), lambda i: divide(last[i] * x[i] + 7, prime[()]))
+
+    value = x
+    for _ in range(times):
+        value = step(value)
+    return te.create_prim_func([x, prime, value])
+
+
+@pytest.mark.parametrize("name", ["floormod", "floordiv", "truncmod", "truncdiv"])
+def test_no_division_is_inside_another(name):
+    """TVM lowers each to an expression with several copies of its dividend."""
+    from tvm import tirx
+
+    kinds = (tirx.FloorMod, tirx.FloorDiv, tirx.Mod, tirx.Div)
+    function = hashed(getattr(tirx, name))
+    for machine in MACHINES.values():
+        scheduled = schedule_function(function, machine)
+        found = [find(store.value, kinds) for store, _, _ in stores(scheduled.body, [], None)]
+        assert [len(each) for each in found] == [1] * 4
