@@ -46,6 +46,7 @@ class Claim:
     Attributes:
         text: what is compressed, and how.
         group: its cells, one per network.
+        only: only the cell of this network or name, of those in the group.
         drop: percentage points of the metric that may be lost: must, aim.
         smaller: how many times smaller the weights in the bundle are to be: must, aim; None if that is not the point.
         macs: share of the multiply-accumulates that may be left.
@@ -56,6 +57,7 @@ class Claim:
     drop: tuple[float, float]
     smaller: tuple[float, float] | None = None
     macs: float | None = None
+    only: str | None = None
 
 
 def _tuned(epochs: int, lr: float) -> dict[str, Any]:
@@ -206,13 +208,15 @@ CELLS: tuple[CompressionCell, ...] = (
 )
 
 CLAIMS: tuple[Claim, ...] = (
-    Claim("pruned, shared and coded weights, VGG-like", "smallest/vgg", (0.5, 0.5), (35, 60)),
-    Claim("pruned, shared and coded weights, ResNet-20-like", "smallest/resnet20", (1.0, 1.0), (20, 30)),
+    Claim("pruned, shared and coded weights, VGG-like", "smallest", (0.5, 0.5), (35, 60), only="vgg"),
+    Claim(
+        "pruned, shared and coded weights, ResNet-20-like", "smallest", (1.0, 1.0), (20, 30), only="resnet20"
+    ),
     Claim("int8 after training", "int8", (0.3, 0.1), (3.9, 3.9)),
     Claim("4-bit weights, trained", "4 bits", (0.5, 0.2), (7.5, 7.5)),
     Claim("half the MACs by channels", "half the MACs", (0.5, 0.2), macs=0.5),
     Claim("75 % of the blocks pruned", "blocks", (1.0, 0.5)),
-    Claim("a student, 8 times smaller", f"students/{STUDENT}", (1.0, 0.5), (8, 8)),
+    Claim("a student, 8 times smaller", "students", (1.0, 0.5), (8, 8), only=STUDENT),
 )
 
 
@@ -223,9 +227,9 @@ def chosen(nets: Sequence[str], pattern: str) -> list[CompressionCell]:
 
 
 def of_claim(claim: Claim) -> list[CompressionCell]:
-    """The cells of a claim: those of its group, for one network or of one name if it says so."""
-    group, _, only = claim.group.partition("/")
-    return [cell for cell in CELLS if cell.group == group and only in {"", cell.net, cell.name}]
+    """The cells of a claim."""
+    found = [cell for cell in CELLS if cell.group == claim.group]
+    return [cell for cell in found if claim.only in {None, cell.net, cell.name}]
 
 
 def seeded(cell: CompressionCell, seed: int) -> list[dict[str, Any]]:

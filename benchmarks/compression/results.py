@@ -1,10 +1,10 @@
-"""The committed results: one document per network, ``{"cells": {name: [figures of each seed]}}``."""
+"""The committed results: one document per network, with what each cell was made by and its figures of each seed."""
 
 import fcntl
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compression.cells import SOURCE, CompressionCell
+from benchmarks.compression.cells import CELLS, SOURCE, CompressionCell
 from benchmarks.compression.nets import NETS
 from benchmarks.kit import documents, places
 from benchmarks.kit.machine import commit
@@ -37,21 +37,23 @@ def save(folder: Path, cell: CompressionCell, figures: dict[str, Any]) -> None:
 
 
 def read(folder: Path) -> Results:
-    """Read all results.
+    """Read all results of today's cells; those of other trainings or steps cannot be compared with them.
 
     Raises:
         InputError: there are none, or a document is damaged.
     """
-    found = {
-        net: {
-            name: [each for each in cell["seeds"] if "error" not in each]
-            for name, cell in documents.read(folder / f"{net}.json")["cells"].items()
+    found: Results = {}
+    for net in NETS:
+        saved = _document(folder, net)["cells"]
+        cells = {
+            cell.name: [each for each in saved[cell.name]["seeds"] if "error" not in each]
+            for cell in CELLS
+            if cell.net == net and cell.name in saved and saved[cell.name]["made_by"] == _made_by(cell)
         }
-        for net in NETS
-        if (folder / f"{net}.json").is_file()
-    }
+        if cells:
+            found[net] = cells
     if not any(SOURCE in cells for cells in found.values()):
-        documents.read(folder / "vgg.json")  # its error says what to do
+        documents.read(folder / f"{next(iter(NETS))}.json")  # its error says what to do
     return found
 
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_a_cell_is_compared_with_its_source_of_the_same_seed():
     ("drop", "smaller", "word"), [(0.4, 61, "aim"), (0.4, 40, "must"), (0.6, 61, "no"), (0.1, 30, "no")]
 )
 def test_a_claim_is_met_by_size_and_accuracy_together(drop, smaller, word):
-    (claim,) = [claim for claim in CLAIMS if claim.group == "smallest/vgg"]
+    (claim,) = [claim for claim in CLAIMS if claim.only == "vgg"]
     cells = {SOURCE: [_figures(0, 0.9)], "small": [_figures(0, 0.9 - drop / 100, 4000 / smaller)]}
     assert met(claim, compare(cells, "small")) == word
 
@@ -115,20 +116,27 @@ def test_right_answers_are_packed_and_unpacked(samples):
 
 
 def test_results_are_kept_by_seed_and_steps(tmp_path):
-    cell, other = (
-        CompressionCell("vgg", "a", ({"method": "fold"},), "x"),
-        CompressionCell("vgg", "a", ({"method": "bf16"},), "x"),
-    )
+    source, cell, *_ = (cell for cell in CELLS if cell.net == "vgg")
+    other = replace(cell, steps=({"method": "bf16"},))
+    results.save(tmp_path, source, _figures(0, 0.9))
     results.save(tmp_path, cell, _figures(1, 0.9))
     results.save(tmp_path, cell, {"seed": 0, "seconds": 1.0, "error": "no"})
     assert results.known(tmp_path, cell, 1)
     assert not results.known(tmp_path, cell, 0)  # to be tried again
     assert not results.known(tmp_path, other, 1)
+    assert [each["seed"] for each in results.read(tmp_path)["vgg"][cell.name]] == [1]
     results.save(tmp_path, cell, _figures(0, 0.8))
-    results.save(tmp_path, CompressionCell("vgg", SOURCE, (), SOURCE), _figures(0, 0.9))
-    assert [each["seed"] for each in results.read(tmp_path)["vgg"]["a"]] == [0, 1]
-    results.save(tmp_path, other, _figures(0, 0.7))
-    assert [each["score"] for each in results.read(tmp_path)["vgg"]["a"]] == [0.7]
+    assert [each["score"] for each in results.read(tmp_path)["vgg"][cell.name]] == [0.8, 0.9]
+
+
+def test_results_of_other_steps_are_not_compared_with(tmp_path):
+    source, cell, *_ = (cell for cell in CELLS if cell.net == "vgg")
+    results.save(tmp_path, source, _figures(0, 0.9))
+    results.save(tmp_path, replace(cell, steps=({"method": "bf16"},)), _figures(0, 0.7))
+    results.save(tmp_path, CompressionCell("vgg", "unknown", (), "x"), _figures(0, 0.7))
+    assert set(results.read(tmp_path)["vgg"]) == {source.name}
+    results.save(tmp_path, cell, _figures(1, 0.6))
+    assert [each["score"] for each in results.read(tmp_path)["vgg"][cell.name]] == [0.6]
 
 
 def test_the_page_has_what_was_measured_and_nothing_else():
