@@ -20,12 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from edgepack.compression.method import Context
-    from edgepack.torchnet.channels.table import ChannelGroup, ChannelTable
+    from edgepack.torchnet.channels.table import ChannelGroup, ChannelTable, Volume
 
 _SKIP = "compress, prune-channels, skip"
-
-Costs = Mapping[str, Callable[[AbstractSet[int]], float]]
-"""By option, the cost of a model without the given sets of channels."""
 
 
 class PruneChannels(Step):
@@ -147,43 +144,52 @@ def lock_sensitive(
         table.sets.lock(table.outputs[layer], why)
 
 
-def choose(
-    groups: "Sequence[ChannelGroup]",
-    scores: Sequence[Sequence[float]],
-    step: PruneChannels,
-    lanes: int,
-    *,
-    share: float,
-    start: Start,
-    costs: Costs,
-) -> set[int]:
-    """Return the sets of channels to remove.
+@dataclass(frozen=True)
+class Chooser:
+    """Chooses the sets of channels to remove from the current model.
 
-    Args:
-        groups: the groups of the current model.
-        scores: the importance of the members of each.
+    Attributes:
+        table: its channels.
         step: its ratio or budget, scope and rounding.
         lanes: what ``round_to: auto`` rounds to.
-        share: of all iterations, how many are done after this one: each multiplies what is left by the same factor.
-        start: the model before the first iteration; filled in by the first call.
-        costs: of the current model.
-
-    Raises:
-        InputError: the budget cannot be met.
+        score: returns the importance of the members of each group.
+        volumes: by budget, what its cost is the sum of.
     """
-    auto = step.round_to == "auto"
-    round_to = lanes if step.round_to == "auto" else step.round_to
-    prunable = []
-    for group, own in zip(groups, scores, strict=True):
-        full = start.full.setdefault(tuple(sorted(group.multiplicity.items())), len(group.members))
-        prunable.append(Prunable(group, own, full, multiple_of(group, full, round_to, shrink=auto)))
-    if step.ratio is not None:
-        return remove_share(prunable, 1 - (1 - step.ratio) ** share, step.scope)
-    option = "macs" if step.macs is not None else "size"
-    allowed = step.macs if step.macs is not None else step.size
-    before = start.costs.setdefault(option, costs[option](frozenset()))
-    budget = before * (allowed or 1.0) ** share
-    return remove_within(prunable, step.scope, costs[option], budget, what=option)
+
+    table: "ChannelTable"
+    step: PruneChannels
+    lanes: int
+    score: "Callable[[Sequence[ChannelGroup]], Sequence[Sequence[float]]]"
+    volumes: "Mapping[str, Sequence[Volume]]"
+
+    def __call__(
+        self, groups: "Sequence[ChannelGroup]", share: float = 1.0, start: Start | None = None
+    ) -> set[int]:
+        """Return the sets of channels in ``groups`` to remove.
+
+        Args:
+            groups: some of the current model's.
+            share: of all iterations, how many are done after this one: each multiplies what is left by the same factor.
+            start: the model before the first iteration, filled in by the first call; the current model if None.
+
+        Raises:
+            InputError: the budget cannot be met.
+        """
+        step, start = self.step, start or Start()
+        auto = step.round_to == "auto"
+        round_to = self.lanes if step.round_to == "auto" else step.round_to
+        prunable = []
+        for group, own in zip(groups, self.score(groups), strict=True):
+            full = start.full.setdefault(tuple(sorted(group.multiplicity.items())), len(group.members))
+            prunable.append(Prunable(group, own, full, multiple_of(group, full, round_to, shrink=auto)))
+        if step.ratio is not None:
+            return remove_share(prunable, 1 - (1 - step.ratio) ** share, step.scope)
+        option = "macs" if step.macs is not None else "size"
+        allowed = step.macs if step.macs is not None else step.size
+        cost = partial(self.table.amount, self.volumes[option])
+        before = start.costs.setdefault(option, cost(frozenset()))
+        budget = before * (allowed or 1.0) ** share
+        return remove_within(prunable, step.scope, cost, budget, what=option)
 
 
 def nothing_removed(model: str, step: PruneChannels, table: "ChannelTable") -> InputError:

@@ -150,7 +150,7 @@ def _prune_once(
 ) -> "tuple[ChannelGraph, set[int]]":
     """Prune ``pruned`` in place, to ``share`` of the way; return its channels, and the sets that were removed."""
     from edgepack.compression.batches import BATCH, training_feeds
-    from edgepack.compression.channel_choice import Start, choose, lock_sensitive, lock_skipped
+    from edgepack.compression.channel_choice import Chooser, lock_sensitive, lock_skipped
     from edgepack.compression.sensitive import COMPARED
     from edgepack.compression.sensitivity.torch_level import outputs_of
     from edgepack.torchnet.channels import analyse, remove
@@ -160,21 +160,14 @@ def _prune_once(
     graph = analyse(pruned, examples)
     lock_skipped(graph, step)
     start.widths = start.widths or {name: graph.width(name) for name in graph.producers}
-    macs, elements = graph.macs(layer_macs(pruned, examples)), graph.elements()
 
-    def least(groups: "Sequence[ChannelGroup]", share: float = 1.0, start: "Start | None" = None) -> set[int]:
-        return choose(
-            groups,
-            _scores(graph, groups, step, context),
-            step,
-            context.lanes,
-            share=share,
-            start=start or Start(),
-            costs={
-                "macs": lambda removed: graph.amount(macs, removed),
-                "size": lambda removed: graph.amount(elements, removed),
-            },
-        )
+    least = Chooser(
+        graph,
+        step,
+        context.lanes,
+        score=lambda groups: _scores(graph, groups, step, context),
+        volumes={"macs": graph.macs(layer_macs(pruned, examples)), "size": graph.elements()},
+    )
 
     def outputs(removed: AbstractSet[int]) -> "list[np.ndarray]":
         masked = _masked(pruned, graph, removed)

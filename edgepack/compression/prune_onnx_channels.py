@@ -64,7 +64,7 @@ def _prune_once(
     model: "onnx.ModelProto", step: "PruneChannels", context: Context, share: float, start: "Start"
 ) -> "tuple[onnx.ModelProto, OnnxChannels]":
     """Return the model pruned to ``share`` of the way, and the channels it had."""
-    from edgepack.compression.channel_choice import Start, choose, lock_sensitive, lock_skipped
+    from edgepack.compression.channel_choice import Chooser, lock_sensitive, lock_skipped
     from edgepack.compression.feeding import onnx_feeds
     from edgepack.compression.onnx_channels import analyse, masked, without
     from edgepack.compression.sensitive import COMPARED
@@ -73,21 +73,14 @@ def _prune_once(
     channels = analyse(model)
     lock_skipped(channels, step, {name: (channels.node(name).name, name) for name in channels.producers})
     start.widths = start.widths or {name: len(channels.outputs[name]) for name in channels.inputs}
-    macs, elements = channels.macs(macs_by_node(model)), channels.elements()
 
-    def least(groups: "Sequence[ChannelGroup]", share: float = 1.0, start: "Start | None" = None) -> set[int]:
-        return choose(
-            groups,
-            _scores(channels, groups, step, context),
-            step,
-            context.lanes,
-            share=share,
-            start=start or Start(),
-            costs={
-                "macs": lambda removed: channels.amount(macs, removed),
-                "size": lambda removed: channels.amount(elements, removed),
-            },
-        )
+    least = Chooser(
+        channels,
+        step,
+        context.lanes,
+        score=lambda groups: _scores(channels, groups, step, context),
+        volumes={"macs": channels.macs(macs_by_node(model)), "size": channels.elements()},
+    )
 
     def outputs(removed: AbstractSet[int]) -> "list[np.ndarray]":
         import numpy as np
