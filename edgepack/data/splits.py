@@ -1,6 +1,6 @@
 """The result of every data source: checked arrays, split into training and test samples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,8 @@ from edgepack.base.text import near_miss
 from edgepack.errors import InputError
 
 if TYPE_CHECKING:
+    import hashlib
+
     import numpy as np
 
     from edgepack.spec import Input
@@ -43,6 +45,15 @@ def arrays_of(values: Arrays) -> "tuple[np.ndarray, ...]":
     if values is None:
         return ()
     return tuple(values.values()) if isinstance(values, Mapping) else (values,)
+
+
+def hash_arrays(found: "hashlib._Hash", arrays: "Iterable[np.ndarray]") -> None:
+    """Add types, shapes and elements to a hash."""
+    import numpy as np
+
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
 
 
 def count_samples(values: Arrays) -> int:

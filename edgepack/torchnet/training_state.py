@@ -5,7 +5,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgepack.data.splits import arrays_of
+from edgepack.data.splits import arrays_of, hash_arrays
 from edgepack.spec import Train, TrainingRecord
 from edgepack.torchnet.objective import Objective
 
@@ -66,16 +66,13 @@ class TrainingState:
 
     def digest(self, spec: Train, data: "Splits") -> str:
         """The sha256 of what a training starts from: values, settings, training samples."""
-        import numpy as np
         import torch
 
         found = hashlib.sha256(spec.model_dump_json().encode())
         for name, tensor in sorted(self._tensors().items()):
             found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
-        for array in (*arrays_of(data.x_train), *arrays_of(data.y_train)):
-            found.update(f"{array.dtype} {array.shape}".encode())
-            found.update(np.ascontiguousarray(array).tobytes())
+        hash_arrays(found, (*arrays_of(data.x_train), *arrays_of(data.y_train)))
         return found.hexdigest()
 
     def _not_finite(self) -> "Iterator[str]":

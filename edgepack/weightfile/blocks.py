@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING
 
 from edgepack.weightfile import rans
 from edgepack.weightfile.cursor import Cursor, varint
-from edgepack.weightfile.frequencies import Table, fewest_bits, table_for
+from edgepack.weightfile.frequencies import SMALL, Table, fewest_bits, table_for
 from edgepack.weightfile.index import MOST_TABLES
 
 if TYPE_CHECKING:
     import numpy as np
 
 _RAW = 0  # in place of the number of a plane's table
-_SMALL = 4096  # bytes of a tensor up to which it shares a block
 _FULL = 1 << 16  # bytes of small tensors, after which another block begins
 _WORTH_CODING = (
     63 / 64
-)  # of its bytes, from which on a plane is not coded: the low bytes of floats are random
+)  # of a plane's bytes: the low bytes of floats are random, and cost time when a model is loaded
 _FEWEST = 8  # elements from which bytes that are zero are worth a block
 
 
@@ -42,7 +41,7 @@ def grouped(dtypes: Sequence[str], raw: Sequence[bytes], widths: Sequence[int]) 
     sizes: dict[tuple[object, ...], int] = {}
     for number, (dtype, data, width) in enumerate(zip(dtypes, raw, widths, strict=True)):
         key: tuple[object, ...] = (number,)
-        if len(data) <= _SMALL:
+        if len(data) <= SMALL:
             zeros = [len(data) >= _FEWEST * width and not any(data[place::width]) for place in range(width)]
             kind = (dtype, *zeros)
             key = (*kind, sizes.get(kind, 0) // _FULL)

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from edgepack.spec.encoding import BundledWeight
-from edgepack.weightfile.frequencies import fewest_bits
+from edgepack.weightfile.frequencies import SMALL, fewest_bits
 
 if TYPE_CHECKING:
     import numpy as np
 
-_SMALL = 4096  # bytes of an array up to which it shares a block
 _HEAD = 48  # bytes of the file's header
 _OF_ARRAY, _OF_BLOCK, _OF_PLANE = 6, 8, 8  # bytes of the index, and of what surrounds a code
 
@@ -20,7 +19,7 @@ def estimated_sizes(weights: Sequence[BundledWeight]) -> tuple[int, int]:
     arrays = _distinct(array for weight in weights for array in weight.in_file)
     groups: dict[object, list[np.ndarray]] = {}
     for number, array in enumerate(arrays):
-        groups.setdefault(number if array.nbytes > _SMALL else str(array.dtype), []).append(array)
+        groups.setdefault(number if array.nbytes > SMALL else str(array.dtype), []).append(array)
     blocks = sum(_OF_BLOCK + _block_bytes(each) for each in groups.values())
     size = _HEAD + _OF_ARRAY * len(arrays) + blocks if arrays else 0
     return math.ceil(size), sum(weight.decoded.nbytes for weight in weights)
@@ -30,7 +29,7 @@ def _distinct(arrays: "Iterable[np.ndarray]") -> "list[np.ndarray]":
     """Leave out small arrays that are equal to another: a file holds them once."""
     found: dict[object, np.ndarray] = {}
     for number, array in enumerate(arrays):
-        small = array.nbytes <= _SMALL
+        small = array.nbytes <= SMALL
         found.setdefault((str(array.dtype), array.shape, array.tobytes()) if small else number, array)
     return list(found.values())
 

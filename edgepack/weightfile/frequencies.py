@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SCALE_BITS = 12
 SCALE = 1 << SCALE_BITS
+SMALL = 4096
+"""Bytes of a tensor up to which it shares a block, and with it the table, with others."""
 
 _LIST, _BITS, _CURVE = range(3)
 _VALUES = 256

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgepack.compression import Context, Method, Step
-from edgepack.data.splits import arrays_of
+from edgepack.data.splits import arrays_of, hash_arrays
 from edgepack.errors import InputError
 from edgepack.spec import Input
 
@@ -110,10 +110,7 @@ def _digest(context: Context) -> str:
     found = hashlib.sha256()
     splits = () if context.data is None else (context.data.x_test, context.data.y_test)
     for part in (*splits, context.samples, context.source_outputs):
-        arrays = part if isinstance(part, list | tuple) else arrays_of(part)
-        for array in arrays:
-            found.update(f"{array.dtype} {array.shape}".encode())
-            found.update(array.tobytes())
+        hash_arrays(found, part if isinstance(part, list | tuple) else arrays_of(part))
     return found.hexdigest()
 
 
