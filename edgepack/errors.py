@@ -74,6 +74,16 @@ class EdgepackError(Exception):
         self.why = why
         self.state = state
         self.next = next
+        self._added: list[str] = []
+
+    @property
+    def __notes__(self) -> list[str]:
+        """What a traceback shows below its last line, for programs that do not catch the error."""
+        return [self.render(), *self._added]
+
+    def add_note(self, note: str, /) -> None:
+        """Add a line to what a traceback shows."""
+        self._added.append(note)
 
     def rename(self, folder: str, name: str, command: str) -> None:
         """Name ``name`` in place of every file in ``folder``, and ``command``, quoted, in the next step."""

@@ -152,7 +152,8 @@ def _mount_board(plan: dict[str, Any], root: Path) -> None:
     mounts.devices(root, plan["nodes"])
     if plan["shown"]:
         mounts.show(root, plan["shown"])
-        mounts.run([plan["qemu"], str(root / "usr/sbin/ldconfig"), "-r", str(root)])
+        # Not by its notes of an earlier start: they tell files apart by inode and second, and both come again.
+        mounts.run([plan["qemu"], str(root / "usr/sbin/ldconfig"), "-i", "-r", str(root)])
 
 
 def _enter_chroot(plan: dict[str, Any], mapped: "Handshake") -> None:
