@@ -77,7 +77,7 @@ class EdgepackError(Exception):
         self._added: list[str] = []
 
     @property
-    def __notes__(self) -> list[str]:  # type: ignore[override] - read only: add_note is below
+    def __notes__(self) -> list[str]:  # type: ignore[override]  # add_note adds
         """What a traceback shows below its last line, for programs that do not catch the error."""
         return [self.render(), *self._added]
 
