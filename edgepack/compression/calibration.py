@@ -29,7 +29,7 @@ def calibration_batches(
     Raises:
         InputError: there are neither.
     """
-    from edgepack.torchnet.training import to_tensor
+    from edgepack.torchnet.outputs import to_tensor
 
     if context.data is not None:
         x = context.data.x_train

@@ -113,7 +113,7 @@ class Context:
 
         ``context.higher_is_better`` says which of two values is better.
         """
-        from edgepack.torchnet.training import evaluated_outputs
+        from edgepack.torchnet.outputs import evaluated_outputs
 
         evaluation = self.evaluation
         return None if evaluation is None else evaluation.value(evaluated_outputs(module, evaluation))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from edgepack.data.splits import Arrays, arrays_of, count_samples, take
 from edgepack.errors import InputError
 from edgepack.torchnet.objective import Batch, Loss
-from edgepack.torchnet.training import inputs_of, outputs_of, targets_of
+from edgepack.torchnet.outputs import inputs_of, outputs_of, targets_of
 
 if TYPE_CHECKING:
     import numpy as np

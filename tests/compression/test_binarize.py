@@ -16,7 +16,7 @@ from edgepack.errors import InputError
 from edgepack.export import parity, to_onnx
 from edgepack.onnxfile.encodings import encoded_constants
 from edgepack.spec import Train
-from edgepack.torchnet.training import accuracy, to_tensor
+from edgepack.torchnet.outputs import accuracy, to_tensor
 
 SHORT = Train(epochs=1)
 

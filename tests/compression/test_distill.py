@@ -18,7 +18,7 @@ from edgepack.errors import InputError
 from edgepack.pipeline.stages.torch_models import rebuilders
 from edgepack.spec import Input, Train
 from edgepack.torchnet.checkpoint import Change, restore, save
-from edgepack.torchnet.training import accuracy, outputs, to_tensor
+from edgepack.torchnet.outputs import accuracy, outputs, to_tensor
 
 CODE = """\
 import torch

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from edgepack.compression.method import Context
 from edgepack.compression.registry import __file__ as registry
-from edgepack.torchnet.training import accuracy
+from edgepack.torchnet.outputs import accuracy
 
 GUIDE = Path(registry).parents[2] / "docs" / "add-a-compression-method.md"
 

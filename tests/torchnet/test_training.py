@@ -12,7 +12,8 @@ from edgepack.data import Splits
 from edgepack.errors import InputError
 from edgepack.spec import Train
 from edgepack.torchnet.objective import Objective
-from edgepack.torchnet.training import accuracy, to_tensor, train
+from edgepack.torchnet.outputs import accuracy, to_tensor
+from edgepack.torchnet.training import train
 from edgepack.zoo import digits
 
 

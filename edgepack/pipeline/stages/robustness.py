@@ -108,7 +108,7 @@ class RobustnessStage(ModelStage[RobustnessSpec, RobustnessFigures]):
             from edgepack.export.reference import predict_all
 
             return partial(predict_all, path), None
-        from edgepack.torchnet.training import all_outputs
+        from edgepack.torchnet.outputs import all_outputs
 
         module = torch_models.restore_module(spec.source, base, path).module
         if spec.settings.fgsm is None:

@@ -40,6 +40,7 @@ SOURCES = (
     "torchnet/objective.py",
     "torchnet/source.py",
     "torchnet/stored.py",
+    "torchnet/outputs.py",
     "torchnet/training.py",
     "torchnet/training_state.py",
     "torchnet/trainings.py",
@@ -155,7 +156,7 @@ def evaluate_source(
 ) -> "tuple[Evaluation | None, dict[str, Output]]":
     """What models are scored on, and the source's outputs as an artifact if the metric compares with them."""
     from edgepack.scoring import Evaluation
-    from edgepack.torchnet.training import all_outputs, whole_outputs
+    from edgepack.torchnet.outputs import all_outputs, whole_outputs
 
     if not scorer.of_source or (data is None and given is None):
         return Evaluation.of(scorer, data), {}
@@ -172,7 +173,7 @@ def facts(
     """Counts, weights and score of a torch module, and the size of its checkpoint."""
     from edgepack.export.bundled import module_weights
     from edgepack.torchnet.layers import count_module, example_inputs
-    from edgepack.torchnet.training import evaluated_outputs
+    from edgepack.torchnet.outputs import evaluated_outputs
     from edgepack.weightfile.estimate import estimated_sizes
 
     examples = example_inputs(inputs)
