@@ -254,19 +254,32 @@ def _objective(
     how = _comparison(step, given)
     hard = None if not given.targets or step.alpha == 1 else context.loss
 
+    share = 1.0 if hard is None else step.alpha
+
     def loss(batch: "Batch") -> torch.Tensor:
         labels, stored = given.labels(batch.labels), given.outputs(batch.labels)
-        taught = (*batch.teachers, stored) if stored else batch.teachers
-        total = output_loss(batch.outputs, taught, how, _class_axes(batch.outputs, labels, how))
+        terms = []
+        if share > 0:
+            taught = (*batch.teachers, stored) if stored else batch.teachers
+            axes = _class_axes(batch.outputs, labels, how)
+            terms.append(share * output_loss(batch.outputs, taught, how, axes))
         if hard is not None:
-            total = step.alpha * total + (1 - step.alpha) * hard(replace(batch, labels=labels, teachers=()))
-        return total + inner_loss(watched, pairs, maps) if pairs else total
+            terms.append((1 - share) * hard(replace(batch, labels=labels, teachers=())))
+        if pairs:
+            terms.append(inner_loss(watched, pairs, maps))
+        return torch.stack(terms).sum()
 
     def optimizer(module: "torch.nn.Module", spec: Train) -> "torch.optim.Optimizer":
         updated = [*module.parameters(), *maps.parameters()]
         return torch.optim.Adam(updated, lr=spec.lr, weight_decay=spec.weight_decay)
 
-    return Objective(loss=loss, classifies=False, teachers=watched.teachers, optimizer=optimizer)
+    return Objective(
+        loss=loss,
+        classifies=False,
+        teachers=watched.teachers if share > 0 or pairs else (),
+        constant_teachers=not pairs,
+        optimizer=optimizer,
+    )
 
 
 def _comparison(step: Distill, given: Lessons) -> "Comparison":

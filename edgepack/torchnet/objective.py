@@ -66,6 +66,8 @@ class Objective:
         classifies: whether the module is to match the data's targets: they are checked against its outputs first, and
             the metric is returned.
         teachers: modules in eval mode whose outputs the loss uses; they are run without gradients.
+        constant_teachers: whether a teacher's outputs depend on the sample alone, and the loss looks at nothing else of it, so
+            that it needs to run only once per sample.
         regulariser: a penalty on the module, added to the loss of every batch.
         before_step: called before each batch, e.g. to increase a pruning ratio along a schedule.
         after_step: called after each weight update, e.g. to reset pruned weights to zero.
@@ -77,6 +79,7 @@ class Objective:
     loss: Loss | None = None
     classifies: bool = True
     teachers: "tuple[torch.nn.Module, ...]" = ()
+    constant_teachers: bool = False
     regulariser: "Callable[[torch.nn.Module], torch.Tensor] | None" = None
     before_step: Hook | None = None
     after_step: Hook | None = None

@@ -11,6 +11,7 @@ from edgepack.data.splits import count_samples, take
 from edgepack.errors import InputError
 from edgepack.scoring import Scorer
 from edgepack.spec import Train
+from edgepack.torchnet.answers import TeacherAnswers
 from edgepack.torchnet.losses import fitting
 from edgepack.torchnet.objective import Batch, Objective
 from edgepack.torchnet.outputs import (
@@ -123,6 +124,7 @@ class _Loop:
             self._optimizer, T_max=spec.epochs * self._batches
         )
         self._state = TrainingState(module, objective, self._optimizer)
+        self._answers: TeacherAnswers | None = None  # before the first batch
         self._progress, self._told = progress, time.monotonic()
 
     def run(self, saved: SavedState | None) -> EpochsSoFar:
@@ -199,9 +201,7 @@ class _Loop:
         steps = self._spec.epochs * self._batches
         if objective.before_step is not None:
             objective.before_step(module, done / steps)
-        loss = _loss(
-            module, objective, tuple(each[index] for each in self._x), take(self._y, index), self._data
-        )
+        loss = self._loss(index)
         if torch.isfinite(loss):
             optimizer.zero_grad()
             module.zero_grad()  # the optimizer may not have all parameters
@@ -214,6 +214,18 @@ class _Loop:
                 objective.after_step(module, (done + 1) / steps)
         return float(loss.item())
 
+    def _loss(self, index: "torch.Tensor") -> "torch.Tensor":
+        module, objective = self._module, self._objective
+        try:
+            if self._answers is None:
+                self._answers = TeacherAnswers(objective, self._x, self._spec.epochs)
+            outputs = outputs_of(module(*(each[index] for each in self._x)))
+            batch = Batch(outputs, take(self._y, index), self._answers.of(index))
+            loss = (objective.loss or fitting)(batch)
+        except FORWARD_ERRORS as error:
+            raise does_not_run(module, self._data.x_train, error) from error
+        return loss if objective.regulariser is None else loss + objective.regulariser(module)
+
     def _tell(self, text: str, share: float | None) -> None:
         self._told = time.monotonic()
         self._progress(text, share)
@@ -225,20 +237,6 @@ class _Loop:
             why=f"the learning rate {self._spec.lr:g} is too high for this model and data",
             next="lower lr in the recipe, or scale the samples to about -1..1",
         )
-
-
-def _loss(
-    module: "torch.nn.Module", objective: Objective, x: "tuple[torch.Tensor, ...]", y: Any, data: "Splits"
-) -> "torch.Tensor":
-    import torch
-
-    try:
-        with torch.no_grad():
-            taught = tuple(outputs_of(teacher(*x)) for teacher in objective.teachers)
-        loss = (objective.loss or fitting)(Batch(outputs_of(module(*x)), y, taught))
-    except FORWARD_ERRORS as error:
-        raise does_not_run(module, data.x_train, error) from error
-    return loss if objective.regulariser is None else loss + objective.regulariser(module)
 
 
 @contextmanager

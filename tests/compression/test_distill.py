@@ -240,3 +240,17 @@ def test_a_student_that_throws_earlier_steps_away_is_refused_at_check():
     assert [number for number, _ in misplaced([signs, step(student="pupils:small")], METHODS)] == [1]
     assert [number for number, _ in misplaced([signs, step(width=0.5)], METHODS)] == [1]
     assert not list(misplaced([signs, step()], METHODS))
+
+
+def test_without_a_share_of_the_teachers_only_labels_are_learnt(base):
+    module, x, context = case(Perceptron)
+    made = step(student="pupils:small", alpha=0.0)
+    students = []
+    for scale in (1.0, 100.0):
+        teacher = copy.deepcopy(module)
+        with torch.no_grad():
+            for each in teacher.parameters():
+                each.mul_(scale)
+        own = replace(given(context, module, made, base), teacher=lambda found=teacher: found)
+        students.append(apply(module, made, own).module)
+    assert torch.equal(students[0](to_tensor(x)), students[1](to_tensor(x)))
