@@ -32,15 +32,14 @@ Callbacks = Sequence[tuple[Any, Callable[[Any], Any]]]
 def register(target: Target) -> str:
     """Register TVM's pipeline with these passes for the target; returns its name."""
     import tvm
-    from tvm import tirx
     from tvm.tirx import compilation_pipeline
 
     def factory() -> Any:
         pipeline, host, device = compilation_pipeline.get_tir_pipeline("default")
-        on_host = _arithmetic(native=target.abi.arch == "aarch64")
+        before, after = host_passes(target)
         return (
-            tvm.ir.transform.Sequential([_pass([(tirx.Cast, _to_bfloat16)]), pipeline]),
-            lambda: tvm.ir.transform.Sequential([_functions(library=False), host(), *on_host]),
+            tvm.ir.transform.Sequential([*first_passes(), pipeline]),
+            lambda: tvm.ir.transform.Sequential([*before, host(), *after]),
             lambda: tvm.ir.transform.Sequential(
                 [_functions(library=True), device(), *_arithmetic(native=False)]
             ),
@@ -48,6 +47,18 @@ def register(target: Target) -> str:
 
     compilation_pipeline.register_tir_pipeline(PIPELINE, factory)
     return PIPELINE
+
+
+def first_passes() -> list[Any]:
+    """Return the passes that run before all others."""
+    from tvm import tirx
+
+    return [_pass([(tirx.Cast, _to_bfloat16)])]
+
+
+def host_passes(target: Target) -> tuple[list[Any], list[Any]]:
+    """Return the passes for kernels on a CPU that run before TVM's last ones, and after them."""
+    return [_functions(library=False)], _arithmetic(native=target.abi.arch == "aarch64")
 
 
 def _functions(*, library: bool) -> Any:

@@ -1,0 +1,81 @@
+/* Running a compiled model. No global state: everything belongs to a model that was opened.
+ *
+ *     #include <edgepack.h>
+ *     extern const edgepack_net digits;              // from libdigits.a
+ *
+ *     edgepack_model *model = NULL;
+ *     char why[EDGEPACK_TEXT];
+ *     if (edgepack_open(&digits, "digits.weights", 1, &model, why) != EDGEPACK_OK)
+ *         fail(why);
+ *     edgepack_set_input(model, 0, pixels, sizeof pixels);
+ *     edgepack_run(model);
+ *     const float *scores = edgepack_output(model, 0);
+ *     edgepack_close(model);
+ *
+ * A model is used by one thread at a time; two threads open it twice. */
+#ifndef EDGEPACK_H
+#define EDGEPACK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EDGEPACK_API 1 /* of this header */
+
+enum { EDGEPACK_TEXT = 512 };
+
+typedef enum {
+    EDGEPACK_OK = 0,
+    EDGEPACK_ARGUMENT = 1, /* NULL, a number that is no input's, a wrong size */
+    EDGEPACK_WEIGHTS = 2,  /* the weights file is missing, damaged, or another model's */
+    EDGEPACK_MEMORY = 3,
+    EDGEPACK_VERSION = 4, /* the model was compiled for another version of the runtime */
+    EDGEPACK_BUSY = 5     /* another thread uses the model */
+} edgepack_status;
+
+/* A tensor's name, element type (DLPack's code: 0 signed, 1 unsigned, 2 float, 4 bfloat, 6 bool), shape, and bytes. */
+typedef struct {
+    const char *name;
+    uint8_t code, bits;
+    int32_t rank;
+    const int64_t *shape;
+    uint64_t size;
+} edgepack_tensor;
+
+typedef struct edgepack_net edgepack_net;     /* a compiled model */
+typedef struct edgepack_model edgepack_model; /* one that is open */
+
+/* Reads the weights and makes the model ready. `threads` is at least 1. On failure `why` says what is wrong. */
+edgepack_status edgepack_open(const edgepack_net *net, const char *weights, int threads, edgepack_model **model,
+                              char why[EDGEPACK_TEXT]);
+
+void edgepack_close(edgepack_model *model);
+
+int edgepack_input_count(const edgepack_net *net);
+int edgepack_output_count(const edgepack_net *net);
+
+/* NULL if there is no input or output of this number. */
+const edgepack_tensor *edgepack_input_info(const edgepack_net *net, int number);
+const edgepack_tensor *edgepack_output_info(const edgepack_net *net, int number);
+
+/* Copies an input of exactly this size into the model. */
+edgepack_status edgepack_set_input(edgepack_model *model, int number, const void *data, size_t size);
+
+/* Lets the model read an input from, or write an output to, memory of the caller's, aligned to 64 bytes, until it is
+ * bound anew; NULL for the model's own again. */
+edgepack_status edgepack_bind_input(edgepack_model *model, int number, const void *data, size_t size);
+edgepack_status edgepack_bind_output(edgepack_model *model, int number, void *data, size_t size);
+
+/* One inference. */
+edgepack_status edgepack_run(edgepack_model *model);
+
+/* The output of the last run, where it is bound to; NULL if there is none of this number. */
+const void *edgepack_output(const edgepack_model *model, int number);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,25 @@
+/* What a compiled model tells the runtime. */
+#ifndef EDGEPACK_NET_H
+#define EDGEPACK_NET_H
+
+#include "edgepack.h"
+
+enum { EDGEPACK_NET_VERSION = 1 };
+
+/* Sizes are in bytes; places are offsets from an address that is aligned to 64 bytes. */
+struct edgepack_net {
+    uint32_t version;
+    const char *name;
+    int32_t input_count, output_count;
+    const edgepack_tensor *inputs, *outputs;
+    /* Both return 0, or another number if memory for a kernel's own arrays cannot be had. */
+    int32_t (*infer)(void *const *in, void *const *out, const uint8_t *weights, uint8_t *arena);
+    int32_t (*load)(uint8_t *weights, uint8_t *arena); /* computes the weights that are not stored as they are */
+    uint64_t arena, arena_at_load, weights, weights_at_load;
+    uint32_t stored_count;
+    const uint64_t *stored; /* the place of each weight of the file */
+    uint64_t stored_bytes;
+    uint32_t index_crc;
+};
+
+#endif

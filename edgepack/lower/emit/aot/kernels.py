@@ -1,0 +1,115 @@
+"""Machine code for kernels that take the addresses of their buffers, and check nothing.
+
+TVM's own pipeline gives each kernel TVM's calling convention: boxed tensors whose types, shapes and alignment every call
+checks anew. Here shapes are fixed and buffers are placed by the plan, so that addresses are all that a kernel needs. Zero
+is returned; another number if the memory for a kernel's own arrays cannot be had.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from edgepack.config.target import Target
+from edgepack.lower.emit import arithmetic
+
+PIPELINE = "edgepack_raw"
+"""The name of the pipeline, once it is registered."""
+
+
+def register(target: Target, prefix: str) -> str:
+    """Register the pipeline for a target; kernels become functions with their names after ``prefix``. Returns its name."""
+    import tvm
+    from tvm.tirx import compilation_pipeline
+
+    def factory() -> Any:
+        before, after = arithmetic.host_passes(target)
+        return (
+            tvm.ir.transform.Sequential([*arithmetic.first_passes(), *_passes(prefix)]),
+            lambda: tvm.ir.transform.Sequential([*before, *_host_passes(), *after]),
+            lambda: tvm.ir.transform.Sequential([]),
+        )
+
+    compilation_pipeline.register_tir_pipeline(PIPELINE, factory)
+    return PIPELINE
+
+
+def build(kernels: Any, tvm_target: Any, out: Path) -> None:
+    """Compile kernels, an IRModule of scheduled PrimFuncs without symbols, into an object file."""
+    import tvm
+
+    with tvm.transform.PassContext(opt_level=3):
+        tvm.tirx.build(kernels, target=tvm_target, pipeline=PIPELINE).write_to_file(str(out))
+
+
+def _passes(prefix: str) -> list[Any]:
+    """Return TVM's passes for kernels on a CPU, in its order, with another calling convention."""
+    from tvm import s_tir, tirx
+
+    blocks, loops = s_tir.transform, tirx.transform
+    return [
+        blocks.CanonicalizeLoop(),
+        blocks.LowerInitBlock(),
+        blocks.PlanAndUpdateBufferAllocationLocation(),
+        blocks.ConvertBlocksToOpaque(),
+        blocks.CompactBufferAllocation(),
+        blocks.LowerMatchBuffer(),
+        blocks.StmtSimplify(),
+        blocks.AnnotateIrregularLoop(),
+        blocks.InjectSoftwarePipeline(),
+        blocks.LowerOpaqueBlock(),
+        loops.FlattenBuffer(),
+        loops.BF16ComputeLegalize(),
+        loops.NarrowDataType(32),
+        blocks.LoopPartition(),
+        loops.VectorizeLoop(True),
+        blocks.InjectVirtualThread(),
+        blocks.InjectDoubleBuffer(),
+        loops.StorageRewrite(),
+        blocks.HoistIfThenElse(),
+        loops.UnrollLoop(),
+        blocks.RenormalizeSplitPattern(),
+        loops.StmtSimplify(),
+        loops.RemoveNoOp(),
+        blocks.RewriteUnsafeSelect(),
+        loops.CommonSubexprElim(),
+        loops.FP8ComputeLegalize(),
+        loops.VerifyMemory(),
+        _addresses(prefix),
+        loops.FP8StorageLegalize(),
+        loops.BF16StorageLegalize(),
+    ]
+
+
+def _host_passes() -> list[Any]:
+    from tvm import tirx
+
+    return [tirx.transform.LowerTVMBuiltin(), tirx.transform.LowerIntrin()]
+
+
+def _addresses(prefix: str) -> Any:
+    """Return the pass that makes kernels C functions of addresses."""
+    import tvm
+
+    def run(mod: Any, _context: Any) -> Any:
+        functions = {
+            var: _of_addresses(function).with_attr("global_symbol", f"{prefix}{var.name_hint}")
+            for var, function in mod.functions.items()
+        }
+        return tvm.IRModule(functions, attrs=mod.attrs)
+
+    return tvm.transform.module_pass(run, opt_level=0, name="Addresses")
+
+
+def _of_addresses(function: Any) -> Any:
+    from tvm import ir, tirx
+
+    addresses, statements = [], []
+    for buffer in function.params:
+        element = ir.PrimType(str(buffer.ty.dtype))
+        address = tirx.Var(buffer.name, ir.PointerType(element))
+        addresses.append(address)
+        statements.append(tirx.DeclBuffer(buffer, data=address))
+    zero = tirx.const(0, "int32")
+    body = tirx.SeqStmt([*statements, function.body, tirx.Return(zero)])
+    for key, value in (("device_id", 0), ("device_type", 1)):  # where a kernel's own arrays are allocated
+        body = tirx.AttrStmt(zero, key, tirx.const(value, "int32"), body)
+    return tirx.PrimFunc(addresses, body, ir.PrimType("int32"), function.attrs)

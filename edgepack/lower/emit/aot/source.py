@@ -1,0 +1,187 @@
+"""The C source of a compiled model: its kernels called one after the other, and what the runtime has to know of it."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from string import Template
+
+from edgepack.lower.emit.aot.layout import WeightLayout
+from edgepack.lower.emit.aot.plan import Arena
+from edgepack.lower.emit.aot.program import COPY, Buffer, KernelCall, Program
+from edgepack.spec import Tensor
+
+_SOURCE = Template("""\
+#include <string.h>
+
+#include "edgepack_net.h"
+
+$prototypes
+
+static int32_t infer(void *const *in, void *const *out, const uint8_t *weights, uint8_t *arena)
+{
+    (void)in, (void)out, (void)weights, (void)arena;
+$infer
+    return 0;
+}
+
+static int32_t load(uint8_t *weights, uint8_t *arena)
+{
+    (void)weights, (void)arena;
+$load
+    return 0;
+}
+
+$shapes
+static const edgepack_tensor inputs[] = {$inputs};
+static const edgepack_tensor outputs[] = {$outputs};
+static const uint64_t stored[] = {$stored};
+
+__attribute__((visibility("default"))) const edgepack_net $symbol = {
+    .version = EDGEPACK_NET_VERSION,
+    .name = $name,
+    .input_count = $input_count,
+    .output_count = $output_count,
+    .inputs = inputs,
+    .outputs = outputs,
+    .infer = infer,
+    .load = load,
+    .arena = $arena,
+    .arena_at_load = $arena_at_load,
+    .weights = $weights,
+    .weights_at_load = $weights_at_load,
+    .stored_count = $stored_count,
+    .stored = stored,
+    .stored_bytes = $stored_bytes,
+    .index_crc = $index_crc,
+};
+""")
+
+_CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4, "bool": 6}  # DLPack's
+
+
+@dataclass(frozen=True)
+class CompiledGraph:
+    """All that the source of a model is made of.
+
+    Attributes:
+        name: of the model.
+        symbol: of the constant that describes it.
+        prefix: of its kernels' symbols.
+        main: what an inference does.
+        arena: the plan of its buffers.
+        layout: of the weights.
+        inputs: the model's.
+        outputs: the model's.
+        stored_bytes: of all weights in the file, decoded.
+        index_crc: of the weights file's index, which says that it is the file of this model.
+    """
+
+    name: str
+    symbol: str
+    prefix: str
+    main: Program
+    arena: Arena
+    layout: WeightLayout
+    inputs: Sequence[Tensor]
+    outputs: Sequence[Tensor]
+    stored_bytes: int
+    index_crc: int
+
+
+def source_of(graph: CompiledGraph) -> str:
+    """Return the C source of a model."""
+    layout = graph.layout
+    calls = [*graph.main.calls, *layout.decoding]
+    kernels = {call.kernel: len(call.buffers) for call in calls if call.kernel != COPY}
+    prototypes = (
+        f"int32_t {graph.prefix}{name}({', '.join(['const void *'] * count)});"
+        for name, count in sorted(kernels.items())
+    )
+    return _SOURCE.substitute(
+        prototypes="\n".join(prototypes),
+        infer=_calls(graph.prefix, graph.main.calls, _at_inference(graph)),
+        load=_calls(graph.prefix, layout.decoding, _at_load(layout)),
+        shapes="\n".join(_shapes("input", graph.inputs) + _shapes("output", graph.outputs)),
+        inputs=_tensors("input", graph.inputs),
+        outputs=_tensors("output", graph.outputs),
+        stored=", ".join(map(str, layout.stored)) or "0",
+        symbol=graph.symbol,
+        name=quoted(graph.name),
+        input_count=len(graph.inputs),
+        output_count=len(graph.outputs),
+        arena=graph.arena.size,
+        arena_at_load=layout.arena.size,
+        weights=layout.size,
+        weights_at_load=layout.size_at_load,
+        stored_count=len(layout.stored),
+        stored_bytes=graph.stored_bytes,
+        index_crc=graph.index_crc,
+    )
+
+
+def quoted(text: str) -> str:
+    """Return a C string literal, whatever the text has in it."""
+    plain = "".join(
+        chr(byte) if 0x20 <= byte < 0x7F and chr(byte) not in "\"\\?" else f"\\{byte:03o}"
+        for byte in text.encode()
+    )
+    return f'"{plain}"'
+
+
+Address = Callable[[Buffer], str]
+
+
+def _at_inference(graph: CompiledGraph) -> Address:
+    def address(buffer: Buffer) -> str:
+        if buffer.kind == "input":
+            return f"in[{buffer.number}]"
+        if buffer.kind == "output":
+            return f"out[{buffer.number}]"
+        if buffer.kind == "weight":
+            return f"weights + {graph.layout.weights[buffer.number]}"
+        return f"arena + {graph.arena.offsets[buffer]}"
+
+    return address
+
+
+def _at_load(layout: WeightLayout) -> Address:
+    def address(buffer: Buffer) -> str:
+        if buffer.kind == "input":
+            return f"weights + {layout.stored[buffer.number]}"
+        if buffer.kind == "output":
+            return f"weights + {layout.weights[buffer.number]}"
+        return f"arena + {layout.arena.offsets[buffer]}"
+
+    return address
+
+
+def _calls(prefix: str, calls: Iterable[KernelCall], address: Address) -> str:
+    lines = []
+    for call in calls:
+        given = [address(buffer) for buffer in call.buffers]
+        if call.kernel == COPY:
+            lines.append(f"    memcpy({given[1]}, {given[0]}, {call.buffers[0].size});")
+        else:
+            lines.append(f"    if ({prefix}{call.kernel}({', '.join(given)}) != 0)\n        return 1;")
+    return "\n".join(lines)
+
+
+def _shapes(role: str, tensors: Sequence[Tensor]) -> list[str]:
+    return [
+        f"static const int64_t {role}{number}[] = {{{', '.join(map(str, tensor.shape)) or '0'}}};"
+        for number, tensor in enumerate(tensors)
+    ]
+
+
+def _tensors(role: str, tensors: Sequence[Tensor]) -> str:
+    rows = []
+    for number, tensor in enumerate(tensors):
+        kind = tensor.dtype.rstrip("0123456789")
+        bits = int(tensor.dtype[len(kind) :] or 8)
+        count = 1
+        for extent in tensor.shape:
+            count *= extent
+        rows.append(
+            f"{{{quoted(tensor.name)}, {_CODES[kind]}, {bits}, {len(tensor.shape)}, {role}{number}, "
+            f"{count * bits // 8}}}"
+        )
+    return ", ".join(rows) or "{0}"
