@@ -15,7 +15,7 @@ struct edgepack_net {
     /* Both return 0, or another number if memory for a kernel's own arrays cannot be had. */
     int32_t (*infer)(void *const *in, void *const *out, const uint8_t *weights, uint8_t *arena);
     int32_t (*load)(uint8_t *weights, uint8_t *arena); /* computes the weights that are not stored as they are */
-    uint64_t arena, arena_at_load, weights, weights_at_load;
+    uint64_t arena, arena_at_load, workspace, weights, weights_at_load; /* workspace: of each thread */
     uint32_t stored_count;
     const uint64_t *stored; /* the place of each weight of the file */
     uint64_t stored_bytes;

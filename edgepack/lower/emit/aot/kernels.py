@@ -32,6 +32,25 @@ def register(target: Target, prefix: str) -> str:
     return PIPELINE
 
 
+def workspace_of(function: Any) -> int:
+    """Return the bytes that the arrays of a kernel take at the most, each aligned: those of a lowered PrimFunc."""
+    import tvm_ffi
+    from tvm import tirx
+
+    sizes: list[int] = []
+
+    def visit(node: Any) -> None:
+        buffer = node.buffer
+        elements = 1
+        for extent in buffer.shape:
+            elements *= int(extent)
+        dtype = tvm_ffi.dtype(str(buffer.dtype))
+        sizes.append(elements * max(1, dtype.itemsize))
+
+    tvm_ffi.structural_walk(function.body, (tirx.AllocBuffer, visit))
+    return sum(-(-size // 64) * 64 for size in sizes)
+
+
 def build(kernels: Any, tvm_target: Any, out: Path) -> None:
     """Compile kernels, an IRModule of scheduled PrimFuncs without symbols, into an object file."""
     import tvm

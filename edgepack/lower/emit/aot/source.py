@@ -46,6 +46,7 @@ __attribute__((visibility("default"))) const edgepack_net $symbol = {
     .load = load,
     .arena = $arena,
     .arena_at_load = $arena_at_load,
+    .workspace = $workspace,
     .weights = $weights,
     .weights_at_load = $weights_at_load,
     .stored_count = $stored_count,
@@ -71,6 +72,7 @@ class CompiledGraph:
         layout: of the weights.
         inputs: the model's.
         outputs: the model's.
+        workspace: bytes that a kernel's own arrays take at the most.
         stored_bytes: of all weights in the file, decoded.
         index_crc: of the weights file's index, which says that it is the file of this model.
     """
@@ -83,6 +85,7 @@ class CompiledGraph:
     layout: WeightLayout
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
+    workspace: int
     stored_bytes: int
     index_crc: int
 
@@ -110,6 +113,7 @@ def source_of(graph: CompiledGraph) -> str:
         output_count=len(graph.outputs),
         arena=graph.arena.size,
         arena_at_load=layout.arena.size,
+        workspace=graph.workspace,
         weights=layout.size,
         weights_at_load=layout.size_at_load,
         stored_count=len(layout.stored),

@@ -1,0 +1,21 @@
+/* Threads that run the parallel loops of kernels, and memory for the kernels' own arrays. */
+#ifndef EDGEPACK_POOL_H
+#define EDGEPACK_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct pool;
+
+/* `threads` in all, the caller's included, each with `workspace` bytes for the arrays of a kernel; NULL if there is no
+ * memory for them, or the system starts no more threads. */
+struct pool *pool_new(int threads, uint64_t workspace);
+
+/* Safe with NULL. */
+void pool_free(struct pool *pool);
+
+/* Lets the calling thread's kernels use the pool until pool_leave. False if a thread is in it already. */
+bool pool_enter(struct pool *pool);
+void pool_leave(struct pool *pool);
+
+#endif
