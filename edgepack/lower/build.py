@@ -58,16 +58,13 @@ def compile_model(
             if progress:
                 progress(step)
 
-        executor = phases.executor_for(target)
         lowering = _lowering(onnx_path, target, records)
-        items = phases.phases_for(target)
         try:
-            mod = phases.run(items, lowering, dump=dump, progress=tell)
-            sources = executor.build(mod, lowering, out, tell)
+            executor, sources = finish(phases.run_common(lowering, dump=dump, progress=tell), lowering, out, dump=dump, progress=tell)
         except InputError:
             raise
         except EdgepackError as error:
-            raise _located(lowering, executor) or error from error
+            raise _located(lowering) or error from error
     facts = lowering.facts
     return Compiled(
         path=out,

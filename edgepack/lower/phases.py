@@ -14,6 +14,7 @@ from edgepack.errors import EdgepackError
 from edgepack.lower import facts
 from edgepack.lower.conditions import DECODED, FUSED, INFERENCE, LEGAL, SCHEDULED, STATIC, is_plain, kernels
 from edgepack.lower.emit import vm
+from edgepack.lower.emit.aot import executor as aot
 from edgepack.lower.graph.constants import decode_in_kernels
 from edgepack.lower.graph.folding import fold
 from edgepack.lower.graph.indices import BOUNDED, bound_indices
@@ -30,13 +31,13 @@ IMPORT = "import"  # the first phase, which takes no module
 KERNELS = "kernels"  # the mark at which the kernels are as tuning sees them
 
 
-EXECUTORS: dict[str, Executor] = {"vm": vm.EXECUTOR}
+EXECUTORS: dict[str, Executor] = {"aot": aot.EXECUTOR, "vm": vm.EXECUTOR}
 """Executors by their name in manifests."""
 
 
-def executor_for(_target: Target) -> Executor:
-    """Return the executor for this target."""
-    return EXECUTORS["vm"]
+def executors_for(target: Target) -> tuple[Executor, ...]:
+    """Return the executors for this target, the best one first; each takes what those before it do not."""
+    return (EXECUTORS["vm"],) if target.gpu else (EXECUTORS["aot"], EXECUTORS["vm"])
 
 
 def _canonical() -> Sequence[Any]:
@@ -168,8 +169,8 @@ LIFT = Phase(  # the weights become parameters; encoded ones are decoded when th
 )
 
 
-def phases_for(target: Target) -> tuple[Item, ...]:
-    """Return the phases that lower a model for a target and its executor, in order.
+def phases_for(target: Target, executor: Executor | None = None) -> tuple[Item, ...]:
+    """Return the phases that lower a model for a target and an executor, by default the target's first, in order.
 
     On a GPU, TVM's rules do not choose weight layouts, and its convolutions accept only fp32 weights.
     """
@@ -186,7 +187,7 @@ def phases_for(target: Target) -> tuple[Item, ...]:
         *((PREPACK,) if on_cpu else ()),
         LIFT,
         Mark("packed-functions", facts.record_packed),
-        *executor_for(target).phases,
+        *(executor or executors_for(target)[0]).phases,
     )
 
 

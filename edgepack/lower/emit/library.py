@@ -78,6 +78,22 @@ def export(
         linked.replace(out)
 
 
+def link(objects: Sequence[Path], target: Target, out: Path, facts: Facts) -> None:
+    """Link objects to ``out``, with the ranges of index inputs, and write the weights beside it, each atomically.
+
+    Raises:
+        EdgepackError: The linker failed.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(out.parent, ".edgepack-") as folder:
+        linked = Path(folder, "model.so")
+        ranges = _embed(Path(folder), "ranges", INDEX_RANGES, _ranges(facts))
+        zig.link_shared([*objects, ranges], linked, target.abi.arch, target.abi.libc)
+        if facts.weights:
+            facts.weights.write(weights_path(out))
+        linked.replace(out)
+
+
 def use_our_cuda_compiler(target: Target) -> CudaCompiler:
     """Make TVM use our CUDA compiler where TVM compiles CUDA source itself (a TVM built with the CUDA runtime).
 

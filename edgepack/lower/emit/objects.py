@@ -8,8 +8,8 @@ from typing import Any
 PARTS = 8  # not the number of cores: a model gives the same bytes on every machine
 
 
-def static_libraries(kernels: Any, tvm_target: Any, folder: Path, pipeline: str) -> list[Any]:
-    """Compile kernels into object files, and return each as a TVM module that is linked as it is.
+def object_files(kernels: Any, tvm_target: Any, folder: Path, pipeline: str) -> dict[Path, list[str]]:
+    """Compile kernels into object files; returns these with the names of their kernels.
 
     The kernels are divided into ``PARTS`` of similar size, which depend on the kernels alone. TVM releases the
     interpreter's lock while it compiles, so each core compiles a part.
@@ -17,23 +17,23 @@ def static_libraries(kernels: Any, tvm_target: Any, folder: Path, pipeline: str)
     Args:
         kernels: An IRModule of scheduled PrimFuncs that do not call each other.
         tvm_target: TVM's target, a CPU.
-        folder: An existing folder; gets the object files, which must remain until the modules are exported.
+        folder: An existing folder for the object files.
         pipeline: The name of TVM's pipeline for TIR.
     """
     import tvm
 
-    def compile_part(numbered: tuple[int, list[Any]]) -> Any:
+    def compile_part(numbered: tuple[int, list[Any]]) -> tuple[Path, list[str]]:
         number, variables = numbered
         part = tvm.IRModule({var: kernels[var] for var in variables}, attrs=kernels.attrs)
         with tvm.transform.PassContext(opt_level=3):
             built = tvm.tirx.build(part, target=tvm_target, pipeline=pipeline)
         path = folder / f"kernels{number}.o"
         built.write_to_file(str(path))
-        return tvm.runtime.load_static_library(str(path), [var.name_hint for var in variables])
+        return path, [var.name_hint for var in variables]
 
     parts = divide({var: len(function.script()) for var, function in kernels.functions.items()}, PARTS)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="edgepack-codegen") as pool:
-        return list(pool.map(compile_part, enumerate(parts)))
+        return dict(pool.map(compile_part, enumerate(parts)))
 
 
 def divide(sizes: dict[Any, int], count: int) -> list[list[Any]]:

@@ -39,14 +39,16 @@ def _machine_passes() -> Sequence[Any]:
     )
 
 
+SEQUENCE = Phase(
+    "lower-dataflow",
+    "emit",
+    sequence(_sequence_passes),
+    requires=(LEGAL, FUSED, SCHEDULED),
+    ensures=(SEQUENTIAL,),
+)
+
 PHASES: tuple[Phase, ...] = (
-    Phase(
-        "lower-dataflow",
-        "emit",
-        sequence(_sequence_passes),
-        requires=(LEGAL, FUSED, SCHEDULED),
-        ensures=(SEQUENTIAL,),
-    ),
+    SEQUENCE,
     Phase("lower-vm", "emit", sequence(_machine_passes), requires=(SEQUENTIAL,), ensures=(PLANNED,)),
 )
 
@@ -87,13 +89,15 @@ def build(
 
 def _build_on_cores(mod: Module, lowering: Lowering, folder: Path, pipeline: str) -> Any:
     """Do what ``relax.build`` does, with one core per part of the kernels; the object files stay in ``folder``."""
+    import tvm
     from tvm import relax
     from tvm.relax import vm_build
 
     builder = relax.ExecBuilder()
     rest = vm_build._vmcodegen(builder, mod)  # noqa: SLF001 - the steps of relax.build have no public names
     kernels = vm_build._filter_tir(rest)  # noqa: SLF001
-    libraries = objects.static_libraries(kernels, lowering.tvm_target, folder, pipeline) if kernels else []
+    files = objects.object_files(kernels, lowering.tvm_target, folder, pipeline) if kernels else {}
+    libraries = [tvm.runtime.load_static_library(str(path), names) for path, names in files.items()]
     return vm_build._vmlink(builder, lowering.tvm_target, ext_libs=libraries)  # noqa: SLF001
 
 

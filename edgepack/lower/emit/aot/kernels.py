@@ -5,7 +5,6 @@ checks anew. Here shapes are fixed and buffers are placed by the plan, so that a
 is returned; another number if the memory for a kernel's own arrays cannot be had.
 """
 
-from pathlib import Path
 from typing import Any
 
 from edgepack.config.target import Target
@@ -15,51 +14,29 @@ PIPELINE = "edgepack_raw"
 """The name of the pipeline, once it is registered."""
 
 
-def register(target: Target, prefix: str) -> str:
-    """Register the pipeline for a target; kernels become functions with their names after ``prefix``. Returns its name."""
+def register(target: Target, prefix: str) -> list[int]:
+    """Register the pipeline for a target; kernels become functions with their names after ``prefix``.
+
+    Returns a list that gets the bytes that each kernel's own arrays take, as kernels are compiled.
+    """
     import tvm
     from tvm.tirx import compilation_pipeline
+
+    workspaces: list[int] = []
 
     def factory() -> Any:
         before, after = arithmetic.host_passes(target)
         return (
-            tvm.ir.transform.Sequential([*arithmetic.first_passes(), *_passes(prefix)]),
+            tvm.ir.transform.Sequential([*arithmetic.first_passes(), *_passes(prefix, workspaces)]),
             lambda: tvm.ir.transform.Sequential([*before, *_host_passes(), *after]),
             lambda: tvm.ir.transform.Sequential([]),
         )
 
     compilation_pipeline.register_tir_pipeline(PIPELINE, factory)
-    return PIPELINE
+    return workspaces
 
 
-def workspace_of(function: Any) -> int:
-    """Return the bytes that the arrays of a kernel take at the most, each aligned: those of a lowered PrimFunc."""
-    import tvm_ffi
-    from tvm import tirx
-
-    sizes: list[int] = []
-
-    def visit(node: Any) -> None:
-        buffer = node.buffer
-        elements = 1
-        for extent in buffer.shape:
-            elements *= int(extent)
-        dtype = tvm_ffi.dtype(str(buffer.dtype))
-        sizes.append(elements * max(1, dtype.itemsize))
-
-    tvm_ffi.structural_walk(function.body, (tirx.AllocBuffer, visit))
-    return sum(-(-size // 64) * 64 for size in sizes)
-
-
-def build(kernels: Any, tvm_target: Any, out: Path) -> None:
-    """Compile kernels, an IRModule of scheduled PrimFuncs without symbols, into an object file."""
-    import tvm
-
-    with tvm.transform.PassContext(opt_level=3):
-        tvm.tirx.build(kernels, target=tvm_target, pipeline=PIPELINE).write_to_file(str(out))
-
-
-def _passes(prefix: str) -> list[Any]:
+def _passes(prefix: str, workspaces: list[int]) -> list[Any]:
     """Return TVM's passes for kernels on a CPU, in its order, with another calling convention."""
     from tvm import s_tir, tirx
 
@@ -92,7 +69,7 @@ def _passes(prefix: str) -> list[Any]:
         loops.CommonSubexprElim(),
         loops.FP8ComputeLegalize(),
         loops.VerifyMemory(),
-        _addresses(prefix),
+        _addresses(prefix, workspaces),
         loops.FP8StorageLegalize(),
         loops.BF16StorageLegalize(),
     ]
@@ -104,11 +81,12 @@ def _host_passes() -> list[Any]:
     return [tirx.transform.LowerTVMBuiltin(), tirx.transform.LowerIntrin()]
 
 
-def _addresses(prefix: str) -> Any:
+def _addresses(prefix: str, workspaces: list[int]) -> Any:
     """Return the pass that makes kernels C functions of addresses."""
     import tvm
 
     def run(mod: Any, _context: Any) -> Any:
+        workspaces.extend(map(_workspace, mod.functions.values()))
         functions = {
             var: _of_addresses(function).with_attr("global_symbol", f"{prefix}{var.name_hint}")
             for var, function in mod.functions.items()
@@ -132,3 +110,22 @@ def _of_addresses(function: Any) -> Any:
     for key, value in (("device_id", 0), ("device_type", 1)):  # where a kernel's own arrays are allocated
         body = tirx.AttrStmt(zero, key, tirx.const(value, "int32"), body)
     return tirx.PrimFunc(addresses, body, ir.PrimType("int32"), function.attrs)
+
+
+def _workspace(function: Any) -> int:
+    """Return the bytes that the arrays of a lowered kernel take at the most."""
+    import tvm_ffi
+    from tvm import tirx
+
+    sizes: list[int] = []
+
+    def visit(node: Any) -> None:
+        buffer = node.buffer
+        elements = 1
+        for extent in buffer.shape:
+            elements *= int(extent)
+        dtype = tvm_ffi.dtype(str(buffer.dtype))
+        sizes.append(elements * max(1, dtype.itemsize))
+
+    tvm_ffi.structural_walk(function.body, (tirx.AllocBuffer, visit))
+    return sum(-(-size // 64) * 64 for size in sizes)

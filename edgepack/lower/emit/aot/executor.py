@@ -1,0 +1,100 @@
+"""The executor ``aot``: a model's kernels, their calls in C, and the runtime in one shared library that needs libc alone."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgepack.config.target import Target
+from edgepack.executor.build import FLAGS, build_runtime
+from edgepack.lower.conditions import kernels
+from edgepack.lower.emit import library, objects
+from edgepack.lower.emit.aot.kernels import PIPELINE, register
+from edgepack.lower.emit.aot.layout import lay_out
+from edgepack.lower.emit.aot.plan import arena_of
+from edgepack.lower.emit.aot.program import NeedsMachineError, Program, program_of
+from edgepack.lower.emit.aot.source import CompiledGraph, source_of
+from edgepack.lower.emit.vm import SEQUENCE
+from edgepack.lower.graph.lifting import LOAD
+from edgepack.lower.phase import Executor, Facts, Lowering, Module
+from edgepack.lower.result import CudaModule
+from edgepack.toolchain import zig
+
+NET = "edgepack_net"
+"""The symbol that describes the model."""
+
+_PREFIX = "edgepack_kernel_"
+
+
+def build(
+    mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], None]
+) -> tuple[CudaModule, ...]:
+    """Generate code and link the library ``out``.
+
+    Raises:
+        NeedsMachineError: The model is not a fixed sequence of kernels.
+        EdgepackError: The code generator or the linker failed.
+    """
+    main, loader = _programs(mod, lowering.facts)
+    target = lowering.target
+    progress("build")
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+        workspaces = register(target, _PREFIX)
+        files = objects.object_files(_without_symbols(mod), lowering.tvm_target, Path(folder), PIPELINE)
+        graph = _graph(lowering, main, loader, max(workspaces, default=0))
+        progress("link")
+        source = Path(folder, "model.c")
+        source.write_text(source_of(graph), encoding="utf-8")
+        compiled = Path(folder, "model.o")
+        zig.compile_c([source], compiled, target.abi.arch, target.abi.libc, [*FLAGS, "-c"])
+        library.link(
+            [*files, compiled, *build_runtime(target.abi.arch, target.abi.libc)], target, out, lowering.facts
+        )
+    return ()
+
+
+def _programs(mod: Module, facts: Facts) -> tuple[Program, Program | None]:
+    if facts.packed:
+        raise NeedsMachineError(
+            "the model is not a fixed sequence of kernels", why=f"it calls {', '.join(sorted(facts.packed))}"
+        )
+    names = {var.name_hint for var in mod.functions}
+    loader = mod[LOAD] if LOAD in names else None
+    return (
+        program_of(mod["main"], len(facts.inputs)),
+        None if loader is None else program_of(loader, len(loader.params)),
+    )
+
+
+def _graph(lowering: Lowering, main: Program, loader: Program | None, workspace: int) -> CompiledGraph:
+    facts = lowering.facts
+    identity = facts.weights.identity if facts.weights else bytes(16)
+    return CompiledGraph(
+        name=lowering.model.stem,
+        symbol=NET,
+        prefix=_PREFIX,
+        main=main,
+        arena=arena_of(main.calls),
+        layout=lay_out(main.weights, loader),
+        inputs=facts.inputs,
+        outputs=facts.outputs,
+        workspace=workspace,
+        stored_bytes=int.from_bytes(identity[8:16], "little"),
+        index_crc=int.from_bytes(identity[4:8], "little"),
+    )
+
+
+def _without_symbols(mod: Module) -> Any:
+    """The kernels alone; the pipeline gives them their symbols."""
+    import tvm
+
+    return tvm.IRModule(
+        {var: function.without_attr("global_symbol") for var, function in kernels(mod)}, attrs=mod.attrs
+    )
+
+
+def _runtime(_target: Target, _facts: Facts) -> tuple[str, ...]:
+    return ()
+
+
+EXECUTOR = Executor(name="aot", phases=(SEQUENCE,), build=build, runtime=_runtime, file="model.so")
