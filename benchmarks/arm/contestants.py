@@ -22,7 +22,7 @@ from edgepack.bundle import layout
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
 from edgepack.lower import compile_model
-from edgepack.lower.phases import executor_for
+from edgepack.lower.phases import executors_for
 from edgepack.remote.virtual.kinds import KINDS
 
 _WORKER = Path(__file__).with_name("onnxruntime_worker.py")
@@ -37,7 +37,7 @@ def edgepack(
     Raises:
         EdgepackError: The model cannot be compiled or run, or its outputs are wrong.
     """
-    model = folder / layout.model(executor_for(load_target(target)).file)
+    model = folder / layout.model(executors_for(load_target(target))[0].file)
     compiled = compile_model(net.onnx, load_target(target), model, records=records)
     program = agent.place(folder, target, compiled.runtime)
     inputs = agent.save_inputs(folder, [one.name for one in compiled.inputs], rows(net.inputs)[-1])

@@ -47,6 +47,7 @@ def build_without(phase: str, model: Path, target: Target, out: Path) -> None:
         UsageError: The target has no such phase.
     """
     from edgepack.lower import phases
+    from edgepack.lower.build import finish
     from edgepack.lower.phase import Lowering
     from edgepack.schedules import tvm_target
 
@@ -55,13 +56,14 @@ def build_without(phase: str, model: Path, target: Target, out: Path) -> None:
     if phase not in names:
         raise UsageError(f"{target.name} has no phase {phase}{near_miss(phase, names, say='phases:')}")
     lowering = Lowering(model, target, tvm_target(target))
-    module = phases.run([item for item in items if item.name != phase], lowering)
-    phases.executor_for(target).build(module, lowering, out, lambda _: None)
+    kept = [item for item in items if item.name != phase]
+    finish(phases.run(kept, lowering, until=phases.SEQUENCE), lowering, out)
 
 
 def build_decoding(model: Path, target: Target, out: Path) -> None:
     """Build edgepack's library with int8 weights decoded in every kernel that supports it, even if slower."""
     from edgepack.lower import phases
+    from edgepack.lower.build import finish
     from edgepack.lower.graph.constants import decode_in_kernels
     from edgepack.lower.phase import Lowering
     from edgepack.schedules import tvm_target
@@ -70,7 +72,7 @@ def build_decoding(model: Path, target: Target, out: Path) -> None:
     items = phases.phases_for(target)
     lowering = Lowering(model, target, tvm_target(target))
     swapped = [everywhere if item is phases.DECODE_IN_KERNELS else item for item in items]
-    phases.executor_for(target).build(phases.run(swapped, lowering), lowering, out, lambda _: None)
+    finish(phases.run(swapped, lowering, until=phases.SEQUENCE), lowering, out)
 
 
 def measure(paths: Mapping[str, Path], inputs: Sequence[Any], runs: int) -> dict[str, list[float]]:

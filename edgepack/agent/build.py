@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgepack.base.paths import cache_dir
 from edgepack.base.temporary import temporary_folder
+from edgepack.executor.build import HEADERS
 from edgepack.toolchain.headers import tvm_headers
 from edgepack.toolchain.zig import compile_c
 
@@ -33,7 +34,7 @@ def build_agent(arch: str, libc: str) -> Path:
     (cache_dir() / "agent").mkdir(parents=True, exist_ok=True)
     with temporary_folder(cache_dir() / "agent", "building-") as folder:
         fresh = Path(folder) / "edgepack-agent"
-        flags = (*_WARNINGS, *_OPTIMISE, *_defines(), f"-I{tvm_headers()}", *_LINK)
+        flags = (*_WARNINGS, *_OPTIMISE, *_defines(), f"-I{tvm_headers()}", f"-I{HEADERS}", *_LINK)
         compile_c(sorted(SOURCES.glob("*.c")), fresh, arch, libc, flags)
         fresh.chmod(0o755)
         built.parent.mkdir(exist_ok=True)
@@ -46,7 +47,7 @@ def agent_key(arch: str, libc: str) -> str:
     digest = hashlib.sha256()
     words = (arch, libc, importlib.metadata.version("ziglang"), *_WARNINGS, *_OPTIMISE, *_LINK, *_defines())
     headers = tvm_headers()
-    files = [*SOURCES.glob("*.[ch]"), headers / "tvm/ffi/c_api.h", headers / "dlpack/dlpack.h"]
+    files = [*SOURCES.glob("*.[ch]"), *HEADERS.glob("*.h"), headers / "tvm/ffi/c_api.h", headers / "dlpack/dlpack.h"]
     for word in words:
         digest.update(word.encode() + b"\0")
     for path in sorted(files):

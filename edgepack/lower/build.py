@@ -12,10 +12,11 @@ from edgepack.config.target import Target
 from edgepack.errors import EdgepackError, InputError, UnsupportedError
 from edgepack.lower import phases
 from edgepack.lower.conditions import has_blocks, kernels
+from edgepack.lower.emit.aot.program import NeedsMachineError
 from edgepack.lower.locating import locate
 from edgepack.lower.onnx.frontend import import_model
 from edgepack.lower.phase import Executor, Facts, Lowering, Mark
-from edgepack.lower.result import Compiled, Kernel
+from edgepack.lower.result import Compiled, CudaModule, Kernel
 from edgepack.lower.types import slow_types
 from edgepack.onnxfile import load_onnx
 from edgepack.schedules import tvm_target
@@ -60,7 +61,9 @@ def compile_model(
 
         lowering = _lowering(onnx_path, target, records)
         try:
-            executor, sources = finish(phases.run_common(lowering, dump=dump, progress=tell), lowering, out, dump=dump, progress=tell)
+            items = phases.phases_for(target)
+            mod = phases.run(items, lowering, until=phases.SEQUENCE, dump=dump, progress=tell)
+            executor, sources = finish(mod, lowering, out, dump=dump, progress=tell)
         except InputError:
             raise
         except EdgepackError as error:
@@ -82,13 +85,39 @@ def compile_model(
     )
 
 
-def _located(lowering: Lowering, executor: Executor) -> UnsupportedError | None:
+def finish(
+    mod: Any,
+    lowering: Lowering,
+    out: Path,
+    *,
+    dump: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Executor, tuple[CudaModule, ...]]:
+    """Build a module after the phase ``SEQUENCE`` with the first executor that takes it, which is returned.
+
+    Raises:
+        NeedsMachineError: None takes it.
+        EdgepackError: The code generator or the linker failed.
+    """
+    refused: NeedsMachineError | None = None
+    for executor in phases.executors_for(lowering.target):
+        items = phases.phases_for(lowering.target, executor)
+        ready = phases.run(items, lowering, mod, after=phases.SEQUENCE, dump=dump, progress=progress)
+        try:
+            return executor, executor.build(ready, lowering, out, progress)
+        except NeedsMachineError as error:
+            refused = error
+    raise refused or EdgepackError(f"{lowering.target.name} has no executor")
+
+
+def _located(lowering: Lowering) -> UnsupportedError | None:
     """Return an error with the nodes that cannot be compiled on their own either; None if each of them can."""
     where = str(lowering.model)
     _, _, model = import_model(load_onnx(lowering.model), where)
     alone = Lowering(lowering.model, lowering.target, lowering.tvm_target)
     # Facts are about the whole model, whose inputs and outputs a node does not have.
-    items = [item for item in phases.phases_for(lowering.target) if not isinstance(item, Mark)]
+    executor = phases.executors_for(lowering.target)[-1]
+    items = [item for item in phases.phases_for(lowering.target, executor) if not isinstance(item, Mark)]
 
     def compile_node(module: Any) -> None:
         with TemporaryDirectory(prefix="edgepack-node-") as folder:

@@ -28,6 +28,7 @@ from edgepack.schedules import FAMILIES
 Item = Phase | Mark
 
 IMPORT = "import"  # the first phase, which takes no module
+SEQUENCE = vm.SEQUENCE.name  # the phase after which executors differ
 KERNELS = "kernels"  # the mark at which the kernels are as tuning sees them
 
 

@@ -43,13 +43,13 @@ def build(net: CaseNet, target: Target, folder: Path) -> BuiltNet:
     from edgepack.emulation import sources
     from edgepack.export.reference import run_onnx
     from edgepack.lower import compile_model
-    from edgepack.lower.phases import executor_for
+    from edgepack.lower.phases import executors_for
     from edgepack.toolchain import cubin
 
     onnx, samples = folder / "model.onnx", folder / "samples.npz"
     inputs = nets.write(net, onnx)
     reference = [] if net is TOO_LARGE else run_onnx(onnx, inputs)
-    compiled = compile_model(onnx, target, folder / executor_for(target).file)
+    compiled = compile_model(onnx, target, folder / executors_for(target)[0].file)
     arrays = {f"input_{index}": value[None] for index, value in enumerate(inputs.values())}
     arrays |= {f"output_{index}": value[None] for index, value in enumerate(reference)}
     np.savez(samples, allow_pickle=False, **arrays)

@@ -9,6 +9,7 @@ from edgepack.base.paths import PACKAGE
 from edgepack.config.target import load_target
 from edgepack.errors import EdgepackError
 from edgepack.lower import CudaModule, compile_model, conditions, phases
+from edgepack.lower.emit import vm
 from edgepack.lower.graph.indices import BOUNDED
 from edgepack.lower.phase import CHECK, Condition, Executor, Lowering, Mark, Phase
 from edgepack.schedules import tvm_target
@@ -173,8 +174,8 @@ def test_an_executor_is_its_phases_build_runtime_and_file(network, tmp_path, mon
 
     steps = []
     last = Phase("note", "emit", lambda mod, _: mod)
-    other = Executor("text", (last,), build, runtime, "model.txt")
-    monkeypatch.setattr(phases, "executor_for", lambda _: other)
+    other = Executor("text", (vm.SEQUENCE, last), build, runtime, "model.txt")
+    monkeypatch.setattr(phases, "executors_for", lambda _: (other,))
     made = compile_model(network, load_target("x86-64-v3"), tmp_path / other.file, progress=steps.append)
     assert (made.executor, made.runtime) == ("text", ("libx86_64.so",))
     assert made.path.read_text().startswith("x86-64-v3 ")
@@ -183,4 +184,4 @@ def test_an_executor_is_its_phases_build_runtime_and_file(network, tmp_path, mon
 
 
 def test_every_executor_goes_by_its_own_name():
-    assert {name: each.name for name, each in phases.EXECUTORS.items()} == {"vm": "vm"}
+    assert {name: each.name for name, each in phases.EXECUTORS.items()} == {"aot": "aot", "vm": "vm"}

@@ -168,3 +168,16 @@ void fill_reproducible(const struct tensor_type *type, void *data, uint64_t seed
             fill_integer(dtype, at, random);
     }
 }
+
+bool tensor_type_of(struct tensor_type *type, DLDataType element, int rank, const int64_t *shape,
+                    struct failure *failure)
+{
+    *type = (struct tensor_type){.dtype = dtype_by_dl(element), .rank = rank};
+    if (type->dtype == NULL)
+        return fail(failure, STATUS_MODEL, "an output dtype (code %d, %d bits) is not supported by .npy",
+                    element.code, element.bits);
+    if (rank > MAX_RANK)
+        return fail(failure, STATUS_MODEL, "an output has %d dimensions, more than %d", rank, MAX_RANK);
+    memcpy(type->shape, shape, (size_t)rank * sizeof shape[0]);
+    return tensor_type_complete(type, failure);
+}

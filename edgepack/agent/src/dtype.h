@@ -32,6 +32,10 @@ const struct dtype *dtype_by_dl(DLDataType dl);
 /* Computes `type->size`; false when a dimension is negative or the product does not fit. */
 bool tensor_type_complete(struct tensor_type *type, struct failure *failure);
 
+/* An output's type; false if an .npy file cannot hold it. */
+bool tensor_type_of(struct tensor_type *type, DLDataType element, int rank, const int64_t *shape,
+                    struct failure *failure);
+
 /* Parses "float32:1x3x224x224"; "float32:" is a scalar. */
 bool tensor_type_parse(const char *text, size_t length, struct tensor_type *type, struct failure *failure);
 

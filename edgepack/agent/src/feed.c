@@ -50,7 +50,7 @@ bool inputs_next(struct inputs *inputs, struct model *model, struct failure *fai
         if (!npy_read(&inputs->files[i], inputs->buffer, inputs->types[i].size, failure) ||
             !check_range(model->index_ranges, i, &inputs->types[i], inputs->buffer, inputs->files[i].path,
                          failure) ||
-            !tvm_tensor_write(model->inputs[i], inputs->buffer, inputs->types[i].size, failure))
+            !model_write(model, i, inputs->buffer, inputs->types[i].size, failure))
             return false;
     return true;
 }
@@ -61,18 +61,6 @@ void inputs_close(struct inputs *inputs)
     for (int i = 0; i < inputs->count; i++)
         npy_close(&inputs->files[i], &ignored);
     free(inputs->buffer);
-}
-
-static bool output_type(const DLTensor *view, struct tensor_type *type, struct failure *failure)
-{
-    *type = (struct tensor_type){.dtype = dtype_by_dl(view->dtype), .rank = view->ndim};
-    if (type->dtype == NULL)
-        return fail(failure, STATUS_MODEL, "an output dtype (code %d, %d bits) is not supported by .npy",
-                    view->dtype.code, view->dtype.bits);
-    if (view->ndim > MAX_RANK)
-        return fail(failure, STATUS_MODEL, "an output has %d dimensions, more than %d", view->ndim, MAX_RANK);
-    memcpy(type->shape, view->shape, (size_t)view->ndim * sizeof view->shape[0]);
-    return tensor_type_complete(type, failure);
 }
 
 static bool output_create(struct output *output, int index, const struct options *options, int64_t samples,
@@ -92,13 +80,13 @@ static bool output_create(struct output *output, int index, const struct options
     return npy_create(&output->file, output->path, &stacked, failure);
 }
 
-bool outputs_fetch(struct outputs *outputs, int index, TVMFFIObjectHandle tensor, bool first,
+bool outputs_fetch(struct outputs *outputs, int index, const struct model *model, bool first,
                    struct failure *failure)
 {
     struct output *output = &outputs->each[index];
     struct tensor_type type;
     int64_t nan, inf;
-    if (!output_type(tvm_tensor_view(tensor), &type, failure))
+    if (!model_output_type(model, index, &type, failure))
         return false;
     if (!first &&
         (type.rank != output->type.rank || memcmp(type.shape, output->type.shape, sizeof type.shape) != 0))
@@ -112,7 +100,7 @@ bool outputs_fetch(struct outputs *outputs, int index, TVMFFIObjectHandle tensor
         outputs->size = type.size;
     }
     output->type = type;
-    if (!tvm_tensor_read(tensor, outputs->buffer, type.size, failure))
+    if (!model_read(model, index, outputs->buffer, type.size, failure))
         return false;
     count_not_finite(type.dtype, outputs->buffer, type.size, &nan, &inf);
     output->nan += nan;
@@ -128,7 +116,7 @@ bool outputs_save(struct outputs *outputs, const struct model *model, const stru
     for (outputs->count = 0; outputs->count < model->output_count;) {
         int i = outputs->count++;
         struct output *output = &outputs->each[i];
-        if (!outputs_fetch(outputs, i, model->outputs[i], sample == 0, failure) ||
+        if (!outputs_fetch(outputs, i, model, sample == 0, failure) ||
             (sample == 0 && !output_create(output, i, options, samples, failure)) ||
             !npy_write(&output->file, outputs->buffer, output->type.size, failure))
             return false;

@@ -41,7 +41,7 @@ struct outputs {
 };
 
 /* Fetches output `index` into the buffer, checks that its type is that of earlier samples, counts. */
-bool outputs_fetch(struct outputs *outputs, int index, TVMFFIObjectHandle tensor, bool first,
+bool outputs_fetch(struct outputs *outputs, int index, const struct model *model, bool first,
                    struct failure *failure);
 
 /* Fetches all outputs of sample number `sample` and appends them to their files. */

@@ -28,7 +28,7 @@ static bool prepare(struct model *model, struct inputs *inputs, const struct opt
     enter_stage("loading the model");
     return set_threads(options->threads, failure) &&
            pin_cores(options->cores, options->core_count, failure) &&
-           model_load(model, options->model, options->device, inputs->count, failure) &&
+           model_load(model, options->model, options->device, options->threads, inputs->count, failure) &&
            model_set_inputs(model, inputs->types, inputs->count, failure);
 }
 
@@ -129,7 +129,7 @@ static bool bench_model(struct model *model, struct inputs *inputs, const struct
         return false;
     bool good = true;
     for (outputs.count = 0; good && outputs.count < model->output_count; outputs.count++)
-        good = outputs_fetch(&outputs, outputs.count, model->outputs[outputs.count], true, failure);
+        good = outputs_fetch(&outputs, outputs.count, model, true, failure);
     good = good && write_samples(samples, options->runs, failure) && write_end(&outputs, failure);
     return outputs_close(&outputs, good, failure);
 }

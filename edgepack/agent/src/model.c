@@ -3,40 +3,10 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "elf_check.h"
-
-/* Sorting and random operators are in a separate library, which a bundle includes if needed. */
-static void load_extra_runtime(void)
-{
-    dlopen("libtvm_runtime_extra.so", RTLD_LAZY | RTLD_GLOBAL);
-}
-
-/* Starts the model: the library reads its weights file, which has its name with ".weights" after it. */
-static bool open_model(struct model *model, const char *path, int inputs, struct failure *failure)
-{
-    char weights[PATH_MAX + sizeof ".weights"];
-    TVMFFIObjectHandle function;
-    TVMFFIAny entry;
-    snprintf(weights, sizeof weights, "%s.weights", path);
-    const DLDevice device = tvm_device(model->device);
-    const TVMFFIAny arguments[] = {tvm_object(model->library), tvm_text(weights), tvm_integer(inputs),
-                                   tvm_integer(device.device_type), tvm_integer(device.device_id)};
-    if (!tvm_module_function(model->library, "open_model", &function, failure))
-        return false;
-    if (function == NULL)
-        return fail(failure, STATUS_MODEL, "cannot load the model: it has no function open_model");
-    bool good = tvm_call(function, "cannot load the model", arguments, 5, &entry, failure);
-    tvm_release(function);
-    if (good)
-        model->entry = entry.v_obj;
-    else if (failure->status == STATUS_MODEL && strstr(failure->text, ": ValueError: ") != NULL)
-        failure->status = STATUS_INPUT; /* the weights file, or the number of inputs */
-    return good;
-}
 
 /* A symbol of a library that has been loaded, or NULL. */
 static const char *library_text(const char *path, const char *name)
@@ -48,16 +18,23 @@ static const char *library_text(const char *path, const char *name)
     return text;
 }
 
-bool model_load(struct model *model, const char *path, enum device device, int inputs, struct failure *failure)
+static bool has_runtime(const struct model *model)
 {
-    *model = (struct model){.device = device};
-    if (!elf_check(path, failure) || !tvm_open(failure) || !tvm_open_device(device, failure))
-        return false;
-    load_extra_runtime();
+    return model->net.library != NULL;
+}
+
+bool model_load(struct model *model, const char *path, enum device device, int64_t threads, int inputs,
+                struct failure *failure)
+{
     char full[PATH_MAX]; /* the loader searches its own directories for a name without a slash */
+    *model = (struct model){0};
+    if (!elf_check(path, failure))
+        return false;
     if (realpath(path, full) == NULL)
         return fail(failure, STATUS_INPUT, "%s cannot be opened: %s", path, strerror(errno));
-    if (!tvm_load_module(full, &model->library, failure) || !open_model(model, full, inputs, failure))
+    net_find(&model->net, full);
+    if (!(has_runtime(model) ? net_open(&model->net, full, threads, inputs, failure)
+                             : machine_load(&model->machine, full, device, inputs, failure)))
         return false;
     model->index_ranges = library_text(full, "edgepack_index_ranges");
     return true;
@@ -66,69 +43,42 @@ bool model_load(struct model *model, const char *path, enum device device, int i
 bool model_set_inputs(struct model *model, const struct tensor_type *types, int count,
                       struct failure *failure)
 {
-    for (; model->input_count < count; model->input_count++)
-        if (!tvm_tensor(&types[model->input_count], model->device, &model->inputs[model->input_count],
-                        failure))
-            return false;
-    return true;
+    return has_runtime(model) ? net_check_inputs(&model->net, types, failure)
+                              : machine_set_inputs(&model->machine, types, count, failure);
 }
 
-static void drop_outputs(struct model *model)
+bool model_write(struct model *model, int input, const void *data, size_t size, struct failure *failure)
 {
-    while (model->output_count > 0)
-        tvm_release(model->outputs[--model->output_count]);
-}
-
-static bool keep_output(struct model *model, TVMFFIAny result, struct failure *failure);
-
-static bool keep_tuple(struct model *model, TVMFFIAny tuple, struct failure *failure)
-{
-    TVMFFIAny size;
-    bool good = tvm_call_global("ffi.ArraySize", "cannot read the outputs", &tuple, 1, &size, failure);
-    for (int64_t i = 0; good && i < size.v_int64; i++) {
-        const TVMFFIAny arguments[] = {tuple, tvm_integer(i)};
-        TVMFFIAny item;
-        good = tvm_call_global("ffi.ArrayGetItem", "cannot read the outputs", arguments, 2, &item, failure) &&
-               keep_output(model, item, failure);
-    }
-    tvm_release(tuple.v_obj);
-    return good;
-}
-
-/* Appends `result` to the outputs and takes ownership of its reference; tuples are flattened. */
-static bool keep_output(struct model *model, TVMFFIAny result, struct failure *failure)
-{
-    if (result.type_index == kTVMFFIArray)
-        return keep_tuple(model, result, failure);
-    if (result.type_index == kTVMFFITensor && model->output_count < MAX_TENSORS) {
-        model->outputs[model->output_count++] = result.v_obj;
-        return true;
-    }
-    if (result.type_index >= kTVMFFIStaticObjectBegin)
-        tvm_release(result.v_obj);
-    return fail(failure, STATUS_MODEL,
-                result.type_index == kTVMFFITensor ? "the model has more outputs than the agent supports"
-                                                   : "the model has an output that is not a tensor");
+    return has_runtime(model) ? net_write(&model->net, input, data, size, failure)
+                              : machine_write(&model->machine, input, data, size, failure);
 }
 
 bool model_run(struct model *model, struct failure *failure)
 {
-    TVMFFIAny arguments[MAX_TENSORS];
-    TVMFFIAny result;
-    drop_outputs(model);
-    for (int i = 0; i < model->input_count; i++)
-        arguments[i] = tvm_object(model->inputs[i]);
-    if (!tvm_call(model->entry, "the inference failed", arguments, model->input_count, &result, failure))
-        return false;
-    return keep_output(model, result, failure) && tvm_synchronise(model->device, failure);
+    bool good = has_runtime(model) ? net_run(&model->net, failure) : machine_run(&model->machine, failure);
+    model->output_count = !good                ? 0
+                          : has_runtime(model) ? net_outputs(&model->net)
+                                               : model->machine.output_count;
+    if (model->output_count > MAX_TENSORS)
+        return fail(failure, STATUS_MODEL, "the model has more outputs than the agent supports");
+    return good;
+}
+
+bool model_output_type(const struct model *model, int output, struct tensor_type *type, struct failure *failure)
+{
+    return has_runtime(model) ? net_output_type(&model->net, output, type, failure)
+                              : machine_output_type(&model->machine, output, type, failure);
+}
+
+bool model_read(const struct model *model, int output, void *data, size_t size, struct failure *failure)
+{
+    return has_runtime(model) ? net_read(&model->net, output, data, size, failure)
+                              : machine_read(&model->machine, output, data, size, failure);
 }
 
 void model_free(struct model *model)
 {
-    drop_outputs(model);
-    while (model->input_count > 0)
-        tvm_release(model->inputs[--model->input_count]);
-    tvm_release(model->entry);
-    tvm_release(model->library);
+    net_close(&model->net);
+    machine_free(&model->machine);
     *model = (struct model){0};
 }

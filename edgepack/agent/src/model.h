@@ -2,29 +2,32 @@
 #ifndef EDGEPACK_MODEL_H
 #define EDGEPACK_MODEL_H
 
-#include "tvm.h"
-
-enum { MAX_TENSORS = 16 };
+#include "machine.h"
+#include "net.h"
 
 struct model {
-    enum device device;
-    TVMFFIObjectHandle library, entry;
+    struct net net;         /* if the library has its own runtime */
+    struct machine machine; /* otherwise */
     const char *index_ranges; /* in the library; NULL if it has none */
-    TVMFFIObjectHandle inputs[MAX_TENSORS];
-    int input_count;
-    TVMFFIObjectHandle outputs[MAX_TENSORS]; /* of the last run; in the order of the model's results */
-    int output_count;
+    int output_count;         /* of the last run */
 };
 
 /* Loads the library at `path` and its weights; `inputs` is how many inputs it must have. */
-bool model_load(struct model *model, const char *path, enum device device, int inputs, struct failure *failure);
+bool model_load(struct model *model, const char *path, enum device device, int64_t threads, int inputs,
+                struct failure *failure);
 
-/* Allocates the inputs on the device. */
+/* Makes room for inputs of these types; false if the model is known to take others. */
 bool model_set_inputs(struct model *model, const struct tensor_type *types, int count,
                       struct failure *failure);
 
-/* One inference: from the inputs to `outputs`, finished on the device when it returns. */
+bool model_write(struct model *model, int input, const void *data, size_t size, struct failure *failure);
+
+/* One inference, finished on the device when it returns. */
 bool model_run(struct model *model, struct failure *failure);
+
+/* An output of the last run: its type, then its elements. */
+bool model_output_type(const struct model *model, int output, struct tensor_type *type, struct failure *failure);
+bool model_read(const struct model *model, int output, void *data, size_t size, struct failure *failure);
 
 /* Safe on a zeroed struct. */
 void model_free(struct model *model);

@@ -23,6 +23,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default)
+
 #define EDGEPACK_API 1 /* of this header */
 
 enum { EDGEPACK_TEXT = 512 };
@@ -32,7 +34,7 @@ typedef enum {
     EDGEPACK_ARGUMENT = 1, /* NULL, a number that is no input's, a wrong size */
     EDGEPACK_WEIGHTS = 2,  /* the weights file is missing, damaged, or another model's */
     EDGEPACK_MEMORY = 3,
-    EDGEPACK_VERSION = 4, /* the model was compiled for another version of the runtime */
+    EDGEPACK_OTHER_RUNTIME = 4, /* the model was compiled for another version of the runtime */
     EDGEPACK_BUSY = 5     /* another thread uses the model */
 } edgepack_status;
 
@@ -74,6 +76,8 @@ edgepack_status edgepack_run(edgepack_model *model);
 
 /* The output of the last run, where it is bound to; NULL if there is none of this number. */
 const void *edgepack_output(const edgepack_model *model, int number);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

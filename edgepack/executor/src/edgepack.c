@@ -110,7 +110,7 @@ edgepack_status edgepack_open(const edgepack_net *net, const char *weights, int 
     if (net == NULL || opened == NULL || threads < 1 || threads > MOST_THREADS)
         return problem(EDGEPACK_ARGUMENT, why, "net and model must be given, and threads from 1 to %d", MOST_THREADS);
     if (net->version != EDGEPACK_NET_VERSION)
-        return problem(EDGEPACK_VERSION, why, "%s was compiled for version %u of the runtime, and this is %d",
+        return problem(EDGEPACK_OTHER_RUNTIME, why, "%s was compiled for version %u of the runtime, and this is %d",
                        net->name, net->version, EDGEPACK_NET_VERSION);
     edgepack_model *model = calloc(1, sizeof *model);
     if (model == NULL)

@@ -43,7 +43,7 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
         """Lower, build, link."""
         from edgepack.emulation.sources import write as write_sources
         from edgepack.lower import compile_model
-        from edgepack.lower.phases import executor_for
+        from edgepack.lower.phases import executors_for
 
         folder = None
         if records.FILES[1] in work.inputs:
@@ -51,7 +51,7 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
             folder.mkdir()
             for name in records.FILES:
                 (folder / name).symlink_to(work.inputs[name])
-        out = work.scratch / executor_for(work.spec.target).file
+        out = work.scratch / executors_for(work.spec.target)[0].file
         compiled = compile_model(
             work.inputs["onnx"],
             work.spec.target,

@@ -20,7 +20,7 @@ from edgepack.lower.phase import Executor, Facts, Lowering, Module
 from edgepack.lower.result import CudaModule
 from edgepack.toolchain import zig
 
-NET = "edgepack_net"
+NET = "edgepack_this_net"
 """The symbol that describes the model."""
 
 _PREFIX = "edgepack_kernel_"

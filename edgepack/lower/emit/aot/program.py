@@ -171,4 +171,4 @@ def _elements(shape: Any) -> int:
 def _bytes(dtype: str) -> int:
     import tvm_ffi
 
-    return max(1, tvm_ffi.dtype(dtype).itemsize)
+    return max(1, int(tvm_ffi.dtype(dtype).itemsize))

@@ -1,5 +1,6 @@
 """The C source of a compiled model: its kernels called one after the other, and what the runtime has to know of it."""
 
+import string
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from string import Template
@@ -124,11 +125,9 @@ def source_of(graph: CompiledGraph) -> str:
 
 def quoted(text: str) -> str:
     """Return a C string literal, whatever the text has in it."""
-    plain = "".join(
-        chr(byte) if 0x20 <= byte < 0x7F and chr(byte) not in "\"\\?" else f"\\{byte:03o}"
-        for byte in text.encode()
-    )
-    return f'"{plain}"'
+    plain = string.ascii_letters + string.digits + " _-.,:;/()[]"
+    characters = (chr(byte) if chr(byte) in plain else f"\\{byte:03o}" for byte in text.encode())
+    return f'"{"".join(characters)}"'
 
 
 Address = Callable[[Buffer], str]
