@@ -47,7 +47,12 @@ def agent_key(arch: str, libc: str) -> str:
     digest = hashlib.sha256()
     words = (arch, libc, importlib.metadata.version("ziglang"), *_WARNINGS, *_OPTIMISE, *_LINK, *_defines())
     headers = tvm_headers()
-    files = [*SOURCES.glob("*.[ch]"), *HEADERS.glob("*.h"), headers / "tvm/ffi/c_api.h", headers / "dlpack/dlpack.h"]
+    files = [
+        *SOURCES.glob("*.[ch]"),
+        *HEADERS.glob("*.h"),
+        headers / "tvm/ffi/c_api.h",
+        headers / "dlpack/dlpack.h",
+    ]
     for word in words:
         digest.update(word.encode() + b"\0")
     for path in sorted(files):

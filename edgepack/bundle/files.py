@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.agent.build import build_agent
 from edgepack.bundle import layout
-from edgepack.bundle.examples import example_files
+from edgepack.bundle.examples import example_files, header_files
 from edgepack.bundle.manifest import TargetInfo
 from edgepack.bundle.runtime import runtime_libs
 
@@ -18,7 +18,13 @@ _SAMPLE = {"input": layout.sample_input, "output": layout.sample_output}
 
 
 def release_files(
-    target: TargetInfo, model: Path, samples: Path, *, weights: Path | None, runtime: Sequence[str]
+    target: TargetInfo,
+    model: Path,
+    samples: Path,
+    *,
+    weights: Path | None,
+    executor: str,
+    runtime: Sequence[str],
 ) -> dict[str, Path | bytes]:
     """The files of a bundle by their paths in it.
 
@@ -28,6 +34,7 @@ def release_files(
         weights: its weights file, if it has one.
         samples: an .npz file with ``input_0``…, ``output_0``…, each ``[N, *shape]``; the first sample is used that has
             an output other than 0, NaN and infinities.
+        executor: what runs the model.
         runtime: names of the runtime libraries the model needs.
 
     Raises:
@@ -41,7 +48,8 @@ def release_files(
     if weights is not None:
         files[layout.weights(model.name)] = weights
     files |= {layout.library(name): path for name, path in runtime_libs(target.abi.arch, runtime).items()}
-    files |= {layout.example(name): path for name, path in example_files().items()}
+    files |= {layout.example(name): path for name, path in example_files(executor).items()}
+    files |= {layout.header(name): path for name, path in header_files(executor).items()}
     files |= _example(samples)
     return files
 

@@ -11,6 +11,7 @@ MANIFEST = "manifest.json"
 AGENT = "bin/edgepack-agent"
 
 _MODEL, _PROGRAMS, _LIBRARIES, _EXAMPLES, _SAMPLE = "model", "bin", "lib", "examples", "sample"
+_HEADERS = "include"
 
 
 def model(name: str) -> str:
@@ -31,6 +32,11 @@ def library(name: str) -> str:
 def example(name: str) -> str:
     """The path of an example program."""
     return f"{_EXAMPLES}/{name}"
+
+
+def header(name: str) -> str:
+    """The path of a C header for applications."""
+    return f"{_HEADERS}/{name}"
 
 
 def sample_input(index: int) -> str:

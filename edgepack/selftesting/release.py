@@ -66,7 +66,12 @@ def build(net: CaseNet, target: Target, folder: Path) -> BuiltNet:
         constants=compiled.constants,
     )
     files = release_files(
-        contents.target, compiled.path, samples, weights=compiled.weights, runtime=compiled.runtime
+        contents.target,
+        compiled.path,
+        samples,
+        weights=compiled.weights,
+        executor=compiled.executor,
+        runtime=compiled.runtime,
     )
     bundle = pack(folder / f"{net.name}.edgepack", contents, files)
     if target.gpu:

@@ -20,6 +20,7 @@ from agent_kit import (
 
 from edgepack.agent.build import SOURCES, build_agent
 from edgepack.bundle.runtime import runtime_libs
+from edgepack.executor.build import HEADERS
 from edgepack.toolchain.zig import compile_c
 
 
@@ -84,6 +85,6 @@ def sanitized(bundle, tmp_path_factory):
     sources = map(str, SOURCES.glob("*.c"))
     # TVM throws C++ exceptions: AddressSanitizer finds the real __cxa_throw at start-up or not at all.
     link = ("-Wl,-rpath,$ORIGIN/../lib", "-ldl", "-Wl,--no-as-needed", "-l:libstdc++.so.6")
-    options = ("-std=c11", "-O1", "-g", *sanitizers, *defines, f"-I{headers()}")
+    options = ("-std=c11", "-O1", "-g", *sanitizers, *defines, f"-I{headers()}", f"-I{HEADERS}")
     subprocess.run([clang, *options, *sources, *link, "-o", str(out)], check=True)
     return out

@@ -20,7 +20,7 @@ def unpack(bundle, root):
     for folder in ("model", "sample", "examples"):
         (root / folder).mkdir()
     shutil.copy(bundle.library("mlp"), root / "model/model.so")
-    for name, path in example_files().items():
+    for name, path in example_files("vm").items():
         shutil.copy(path, root / "examples" / name)
     x = np.random.default_rng(6).standard_normal((1, 64)).astype(np.float32)
     np.save(root / "sample/input-0.npy", x)

@@ -11,6 +11,7 @@ import pytest
 from agent_kit import headers, need
 
 from edgepack.agent.build import SOURCES
+from edgepack.executor.build import HEADERS
 
 EXIT_CODES = {0, 2, 3, 4, 5, 6, 7, 8}
 FUZZED = ("npy", "dtype", "job", "fail", "elf_check", "json", "board", "regular")
@@ -56,7 +57,16 @@ def fuzzer(tmp_path_factory):
         __file__.replace("test_agent_hardening.py", "fuzz.c"),
         *(str(SOURCES / f"{name}.c") for name in FUZZED),
     ]
-    options = ("-std=c11", "-D_GNU_SOURCE", "-O1", "-g", *sanitizers, f"-I{SOURCES}", f"-I{headers()}")
+    options = (
+        "-std=c11",
+        "-D_GNU_SOURCE",
+        "-O1",
+        "-g",
+        *sanitizers,
+        f"-I{SOURCES}",
+        f"-I{headers()}",
+        f"-I{HEADERS}",
+    )
     subprocess.run([clang, *options, *sources, "-o", str(folder / "fuzz")], check=True)
     return folder / "fuzz"
 

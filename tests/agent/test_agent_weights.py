@@ -1,6 +1,7 @@
 """Models with a weights file: decoded when they are loaded, and refused if the file is not theirs."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from agent_kit import LIBC
+from agent_kit import need
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepack.bundle.examples import example_files
+from edgepack.bundle.examples import example_files, header_files
 from edgepack.config.target import load_target
 from edgepack.export.reference import run_onnx
 from edgepack.lower import compile_model
-from edgepack.toolchain.zig import compile_c
 from edgepack.weightfile.file import weights_path
 
 SHAPE = (1, 96)
@@ -119,21 +119,21 @@ def test_a_weights_file_that_is_not_the_models_is_an_input_error(bundle, models,
 
 
 @pytest.mark.parametrize("language", ["c", "py"])
-def test_the_examples_load_weights(bundle, models, x, tmp_path, language):
+def test_the_examples_of_a_model_with_its_own_runtime(models, x, tmp_path, language):
     root = tmp_path / "bundle"
-    shutil.copytree(bundle.root / "lib", root / "lib")
-    for folder in ("model", "sample", "examples"):
-        (root / folder).mkdir()
+    for folder in ("model", "sample", "examples", "include"):
+        (root / folder).mkdir(parents=True)
     shutil.copy(models / "a.so", root / "model" / "model.so")
     shutil.copy(weights_path(models / "a.so"), weights_path(root / "model" / "model.so"))
     np.save(root / "sample/input-0.npy", x)
-    for name, path in example_files().items():
-        shutil.copy(path, root / "examples" / name)
+    for folder, files in (("examples", example_files("aot")), ("include", header_files("aot"))):
+        for name, path in files.items():
+            shutil.copy(path, root / folder / name)
     examples = root / "examples"
     if language == "c":
-        flags = ("-O2", "-Wl,--no-as-needed,-rpath,$ORIGIN/../lib")
-        libraries = [root / "lib/libtvm_ffi.so", root / "lib/libtvm_runtime.so"]
-        compile_c([examples / "infer.c", *libraries], examples / "infer", "x86_64", LIBC, flags)
+        need("cc", "gcc")
+        (command,) = re.findall(r"^    (cc .*)$", (examples / "README.md").read_text(), re.MULTILINE)
+        subprocess.run(["sh", "-ec", f"{command} -Wextra -Werror"], cwd=examples, check=True)
     argv = ["./infer"] if language == "c" else [sys.executable, "infer.py"]
     done = subprocess.run(argv, cwd=examples, capture_output=True, text=True, check=True)
     (want,) = run_onnx(models / "a.onnx", {"x": x})

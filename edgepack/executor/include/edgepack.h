@@ -27,7 +27,7 @@ extern "C" {
 
 #define EDGEPACK_API 1 /* of this header */
 
-enum { EDGEPACK_TEXT = 512 };
+enum { EDGEPACK_TEXT = 4096 };
 
 typedef enum {
     EDGEPACK_OK = 0,

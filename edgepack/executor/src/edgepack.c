@@ -51,7 +51,7 @@ static edgepack_status read_weights(edgepack_model *model, const char *path, cha
         good = file.weights[i].raw_bytes == 0 ||
                weightfile_read(&file, i, model->weights + net->stored[i], text);
     weightfile_close(&file);
-    return good ? EDGEPACK_OK : problem(EDGEPACK_WEIGHTS, why, "%s", text);
+    return good ? EDGEPACK_OK : problem(EDGEPACK_WEIGHTS, why, "%s: %s", path, text);
 }
 
 /* Reads the weights; what is needed only while loading is given back to the system. */

@@ -62,7 +62,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
         """The code that packs the bundle and builds its agent."""
         del spec
         tools = ("apache-tvm", "apache-tvm-ffi", "ziglang", "zstandard")
-        return Ingredients(tools, ("agent", "bundle", "pipeline/stages/package.py", "toolchain"))
+        return Ingredients(tools, ("agent", "bundle", "executor", "pipeline/stages/package.py", "toolchain"))
 
     def request(self, at: TargetRun) -> Request[PackageSpec]:
         """The request, for every candidate."""
@@ -85,6 +85,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
             work.inputs["model"],
             work.inputs["samples"],
             weights=work.inputs.get("weights"),
+            executor=contents.executor,
             runtime=work.spec.runtime,
         )
         out = pack(work.scratch / contents.filename, contents, files)
