@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.base.temporary import temporary_folder
-from edgepack.compression.method import Context, Metrics, Need, OnnxMethod
+from edgepack.compression.method import Context, Metrics, Need, OnnxMethod, unused
 from edgepack.compression.quantization.options import QuantizeStatic
 from edgepack.compression.selection import select
 
@@ -73,10 +73,18 @@ def _needs(step: QuantizeStatic) -> tuple[Need, ...]:
     )
 
 
+def _conflicts(step: QuantizeStatic) -> tuple[tuple[str, str], ...]:
+    return (
+        *unused(step, "percentile", used=step.calibration == "percentile", by="`calibration: percentile`"),
+        *unused(step, "iterations", used=step.rounding == "learned", by="`rounding: learned`"),
+    )
+
+
 METHOD = OnnxMethod(
     spec=QuantizeStatic,
     apply=apply,
     needs=_needs,
+    conflicts=_conflicts,
     leaves=frozenset({"quantized"}),
     destroys={
         "quantized": "its activations or weights are quantized already",
