@@ -263,6 +263,7 @@ def _nothing(module: "torch.nn.Module", method: str, kept: Mapping[str, str]) ->
     return InputError(
         f"{type(module).__name__} has no weights for {method}",
         why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4]) or None,
+        where=f"compress, {method}",
         next="skip fewer layers, or remove this step",
     )
 

@@ -269,5 +269,6 @@ def _nothing(module: "nn.Module", step: EncodingStep, kept: Mapping[str, str]) -
         f"{step.method} would make no weight of {type(module).__name__} smaller",
         why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4])
         or "it has no weights of two axes or more",
+        where=f"compress, {step.method}",
         next="change the step's options, skip fewer layers, or remove this step",
     )

@@ -165,8 +165,8 @@ METHOD = TorchMethod(
     conflicts=_conflicts,
     destroys={
         "sparse": "the factors of a sparse weight have no zeros",
-        "encoded": "it replaces encoded layers by others with plain weights",
-        "fake-quantized": "it replaces quantized layers by others without learned quantizers",
+        "encoded": "layers that store codes cannot be factored; factor them first",
+        "fake-quantized": "layers with learned quantizers cannot be factored; factor them first",
     },
     distributions=("torch",),
     sources=(*SOURCES, "compression/low_rank.py", "torchnet/lowrank"),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from edgepack.compression.folding.linear import Linear, in_sequence, macs, summed
 from edgepack.compression.folding.reading import (
     count_nodes,
-    fixed_nodes,
     read_linear,
     reads_of,
     static_shapes,
@@ -60,7 +59,7 @@ class Folder:
     def __init__(self, graph: "onnx.GraphProto", skipped: set[str]) -> None:
         """Prepare to merge the operators of ``graph``, except the nodes ``skipped``."""
         self._graph = graph
-        self._skipped = skipped | fixed_nodes(graph)
+        self._skipped = skipped
         self._shapes = static_shapes(graph)
         self._outputs = {value.name for value in graph.output}
         self._fed = {value.name for value in graph.input}

@@ -234,23 +234,6 @@ def static_shapes(graph: "onnx.GraphProto") -> dict[str, tuple[int, ...]]:
     return found
 
 
-def fixed_nodes(graph: "onnx.GraphProto") -> set[str]:
-    """Return the names of the nodes that depend on no input: those that decode weights.
-
-    Merging them with each other would write the decoded weight, or a form of it that no encoding recognises.
-    """
-    from edgepack.onnxfile.protos import reads
-
-    fed = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
-    fixed = set()
-    for node in graph.node:
-        if fed.isdisjoint(reads(node)):
-            fixed.add(node.name)
-        else:
-            fed.update(node.output)
-    return fixed
-
-
 def reads_of(nodes: "Sequence[onnx.NodeProto]") -> dict[str, list[str]]:
     """Return, by value, the names of the nodes that read it, in their subgraphs as well."""
     from edgepack.onnxfile.protos import reads
