@@ -15,7 +15,7 @@ from edgepack.compression.sensitive import samples_for
 from edgepack.compression.sensitive_modules import SOURCES as SENSITIVE
 from edgepack.compression.sensitive_modules import noise_of_modules
 from edgepack.errors import InputError
-from edgepack.spec import Share, Train
+from edgepack.spec import Seed, Share, Train
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ class RoundingStep(Step):
         description="Layers that stay float: names, with * and ? as wildcards; auto or a limit in dB, by sensitivity.",
     )
     fine_tune: Train = Field(default=Train(epochs=10), description="How to train, on the training split.")
-    seed: int = Field(default=0, description="Seed for choosing the samples.")
+    seed: Seed = Field(default=0, description="Seed for choosing the samples.")
 
 
 def needs(step: RoundingStep) -> tuple[Need, ...]:
@@ -274,6 +274,7 @@ def _nothing(module: "torch.nn.Module", method: str, kept: Mapping[str, str]) ->
     return InputError(
         f"{type(module).__name__} has no weights for {method}",
         why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4]) or None,
+        where=f"compress, {method}",
         next="skip fewer layers, or remove this step",
     )
 

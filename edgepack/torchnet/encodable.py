@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from edgepack.torchnet.learned_steps import QuantizedWeight
-from edgepack.torchnet.stored import StoredPart, WeightDecoder, labelled, reads_weights_anew
+from edgepack.torchnet.stored import StoredPart, WeightDecoder, labelled, reads_weights_anew, why_computed
 
 _MATRIX = 2  # axes: parameters with fewer are biases and scales
 _NORMS = (nn.LayerNorm, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - the class of all batch normalisations
@@ -70,7 +70,7 @@ def encodable_weights(module: nn.Module) -> tuple[list[EncodableWeight], dict[st
             continue
         if parametrize.is_parametrized(layer):
             for own, chain in layer.parametrizations.items():
-                left[labelled(layer_name, own)] = f"it is computed by {type(chain[-1]).__name__} already"
+                left[labelled(layer_name, own)] = why_computed(chain)
         if isinstance(layer, (*_NORMS, *_LISTS)):
             continue
         for own, parameter in layer.named_parameters(recurse=False):

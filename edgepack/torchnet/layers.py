@@ -146,7 +146,7 @@ def count_module(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]"
     Of a weight that a parametrization computes, such as a codebook's, the elements of the weight are counted.
     """
     macs = sum(layer_macs(module, examples).values())
-    parameters = _decoded_parameters(module)
+    parameters = decoded_parameters(module)
     return ModuleCounts(
         parameters=sum(each.numel() for each in parameters),
         nonzeros=sum(int(each.count_nonzero()) for each in parameters),
@@ -154,7 +154,7 @@ def count_module(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]"
     )
 
 
-def _decoded_parameters(module: "torch.nn.Module") -> "list[torch.Tensor]":
+def decoded_parameters(module: "torch.nn.Module") -> "list[torch.Tensor]":
     """Return all parameters, each once, with weights in place of what parametrizations compute them from."""
     import torch
     from torch.nn.utils import parametrize

@@ -57,6 +57,13 @@ class StoredWeight(nn.Module):  # type: ignore[misc] # torch is untyped here (py
         raise NotImplementedError
 
 
+def why_computed(chain: nn.Module) -> str:
+    """Why a weight that the parametrizations ``chain`` compute is left alone, for messages."""
+    if any(isinstance(each, WeightDecoder | StoredWeight) for each in chain.children()):
+        return "an earlier step has encoded it"
+    return f"it is computed by {type(list(chain.children())[-1]).__name__}"
+
+
 class StoredInput(nn.Module):  # type: ignore[misc] # torch is untyped here
     """A module that rounds a layer's input, and does so with constants once it is trained."""
 

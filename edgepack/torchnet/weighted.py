@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from torch.utils import _pytree
 
 from edgepack.torchnet.layers import inference
-from edgepack.torchnet.stored import labelled, owners
+from edgepack.torchnet.stored import labelled, owners, why_computed
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -83,7 +83,7 @@ def weights_of(module: nn.Module) -> tuple[list[StorableWeight], dict[str, str]]
     for name, layer in layers.items():
         if parametrize.is_parametrized(layer):
             for own, chain in layer.parametrizations.items():
-                left[labelled(name, own)] = f"its weight is computed by {type(chain[-1]).__name__} already"
+                left[labelled(name, own)] = why_computed(chain)
     return found, left
 
 
