@@ -163,7 +163,6 @@ def _loader(lowering: Lowering, constants: dict[str, Any], stored: dict[str, Any
         builder.emit_func_output(out)
     mod = builder.get()
     with lowering.tvm_target, tvm.transform.PassContext(opt_level=3):
-        mod = relax.backend.DispatchSortScan()(mod)
         mod = relax.transform.LegalizeOps(legalizations())(mod)
         mod = bound_indices(mod, lowering)
         fuse = (
