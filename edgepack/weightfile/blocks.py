@@ -20,7 +20,7 @@ _RAW = 0  # in place of the number of a plane's table
 _FULL = 1 << 16  # bytes of small tensors, after which another block begins
 _WORTH_CODING = (
     63 / 64
-)  # of a plane's bytes: the low bytes of floats are random, and cost time when a model is loaded
+)  # of a large plane's bytes: those of floats are nearly random, and cost time at each load
 _FEWEST = 8  # elements from which bytes that are zero are worth a block
 
 
@@ -115,7 +115,7 @@ def _choose(counts: "Sequence[Sequence[np.ndarray]]") -> list[list[Table | None]
     for block, place in sorted(places, key=lambda at: -int(counts[at[0]][at[1]].sum())):
         own = counts[block][place]
         size = int(own.sum())
-        least, best = 8.0 * size * _WORTH_CODING, None
+        least, best = 8.0 * size * (_WORTH_CODING if size > _FULL else 1), None
         around = 8 * (len(varint(size // 2)) + 2 + (4 << rans.lane_bits(size)))
         for table in tables:
             bits = table.bits(own) + around

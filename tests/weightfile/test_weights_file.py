@@ -174,6 +174,14 @@ def test_small_layers_cost_hardly_more_than_the_entropy_of_their_weights():
     assert stored(*weights, *scales) < 1.01 * entropy + 64 * 8 * 1.1 + 16 * 8 + 100
 
 
+def test_small_gains_are_taken_where_decoding_takes_no_time():
+    values = np.random.default_rng(0).integers(-120, 121, 1 << 20).astype("int8")  # 98.9 % of 8 bits
+    small, large = (pack_weights([RawTensor("int8", values[:size])]) for size in (60_000, 1 << 20))
+    assert [each.index.blocks[0].coded for each in (small, large)] == [True, False]
+    assert 59_300 < small.index.blocks[0].stored_bytes < 59_800
+    assert large.index.blocks[0].stored_bytes == 1 << 20
+
+
 def test_a_smooth_distribution_needs_no_list_of_frequencies():
     values = np.clip(np.rint(np.random.default_rng(0).normal(0, 30, 9000)), -127, 127).astype("int8")
     table = table_for(np.bincount(values.view("uint8"), minlength=256))
