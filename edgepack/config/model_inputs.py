@@ -16,6 +16,8 @@ from edgepack.spec import DType, Input, RecipeInput
 if TYPE_CHECKING:
     import numpy as np
 
+_TYPES = f"supported are {', '.join(get_args(DType))}; convert it outside the model"
+
 
 @dataclass(frozen=True)
 class _Input:
@@ -30,7 +32,7 @@ class _Input:
 def input_problems(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
     """Inputs that contradict the model, sizes that neither it nor the recipe fixes, and arrays in .npz files that the model does not take."""
     declared = None if recipe.model.onnx is None else _declared(base / recipe.model.onnx)
-    contradictions = list(_contradictions(recipe.model.inputs, declared or []))
+    contradictions = [*_odd_types(declared or [])] or [*_contradictions(recipe.model.inputs, declared or [])]
     yield from contradictions
     inputs = _inputs(recipe, declared)
     if not inputs or contradictions:
@@ -85,11 +87,21 @@ def _declared(path: Path) -> list[_Input] | None:
             continue
         if not kind.elem_type or not kind.HasField("shape"):
             return None
-        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        text = kind.elem_type == onnx.TensorProto.STRING
+        dtype = "text" if text else str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
         shape = tuple(int(dim.dim_value) if dim.dim_value > 0 else None for dim in kind.shape.dim)
         axes = tuple(str(dim.dim_param) or "?" for dim in kind.shape.dim)
         found.append(_Input(value.name, shape, dtype, axes))
     return found
+
+
+def _odd_types(declared: Sequence[_Input]) -> Iterator[DataProblem]:
+    """Inputs of types that a model cannot be compiled with."""
+    for each in declared:
+        if each.dtype not in get_args(DType):
+            yield DataProblem(
+                ("model", "onnx"), f"input `{each.name}` is {each.dtype} in the model: {_TYPES}"
+            )
 
 
 def _contradictions(given: Sequence[RecipeInput], declared: Sequence[_Input]) -> Iterator[DataProblem]:

@@ -113,6 +113,19 @@ def test_inputs_that_contradict_the_model_are_refused_before_anything_runs(recip
     assert messages(recipe(inputs)) == [message]
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [("STRING", "text"), ("BFLOAT16", "bfloat16"), ("COMPLEX64", "complex64")]
+)
+def test_an_input_of_a_type_without_support_is_refused(recipe, tmp_path, kind, name):
+    path = recipe()
+    model = onnx.load(tmp_path / "m.onnx")
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.DataType.Value(kind)
+    onnx.save(model, tmp_path / "m.onnx")
+    (message,) = messages(path)
+    assert message.startswith(f"input `x` is {name} in the model: supported are float32, ")
+    assert message.endswith("convert it outside the model")
+
+
 def test_a_model_that_never_ends_is_not_read(recipe, tmp_path):
     path = recipe()
     (tmp_path / "m.onnx").unlink()
