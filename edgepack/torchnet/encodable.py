@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from edgepack.torchnet.learned_steps import QuantizedWeight
-from edgepack.torchnet.stored import StoredPart, WeightDecoder, why_computed
+from edgepack.torchnet.stored import StoredPart, WeightDecoder, labelled, reads_weights_anew, why_computed
 
 _MATRIX = 2  # axes: parameters with fewer are biases and scales
 _NORMS = (nn.LayerNorm, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - the class of all batch normalisations
@@ -55,11 +55,6 @@ class EncodableWeight:
 
 class StoredForm(WeightDecoder):
     """A parametrization that decodes a weight from codes, and from parameters that are trained."""
-
-
-def labelled(layer: str, own: str) -> str:
-    """Return the name of a weight in metrics."""
-    return layer if own == "weight" and layer else f"{layer}.{own}".lstrip(".")
 
 
 def encodable_weights(module: nn.Module) -> tuple[list[EncodableWeight], dict[str, str]]:
@@ -136,19 +131,12 @@ def encode(
                 setattr(chain, attribute, nn.Parameter(tensor.detach().clone(), requires_grad=trains))
         for attribute in originals(chain):
             setattr(chain, attribute, getattr(first, attribute))
-        if isinstance(layer, nn.RNNBase):
-            _forget_flat_weights(layer)
-            layer.register_forward_hook(_forget_flat_weights)
+        reads_weights_anew(layer)
 
 
 def originals(chain: nn.Module) -> list[str]:
     """Return the names of the parameters that the first form of a chain reads."""
     return ["original"] if chain.is_tensor else [f"original{i}" for i in range(chain.ntensors)]
-
-
-def _forget_flat_weights(layer: nn.Module, *_: Any) -> None:
-    """Drop a recurrent layer's list of decoded weights: it builds it again when called, and it cannot be copied."""
-    layer._flat_weights = [None] * len(layer._flat_weights_names)  # noqa: SLF001 - torch has no public way
 
 
 def forms(module: nn.Module) -> dict[str, list[StoredForm]]:
