@@ -19,7 +19,8 @@ SECOND_TEACHER = "resnet20"
 """The network that teaches beside the student's own model, where there are two teachers."""
 
 _FASHION = ("vgg", "resnet20", "separable")
-_TEXT = ("lstm", "gru", "transformer")
+_RECURRENT = ("lstm", "gru")
+_TEXT = (*_RECURRENT, "transformer")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,15 @@ def _deep(net: str, name: str, ratio: float, taught: Step | None, clustered: int
         {"method": "cluster", "clusters": 16, "fine_tune": _tuned(clustered, 0.0003)},
     )
     return CompressionCell(net, name, steps, "smallest" if name == SMALLEST else "tried")
+
+
+def _few_bits(net: str, bits: int) -> list[CompressionCell]:
+    """All weights in so many bits, with states in float32: rounded after training, and trained so."""
+    trained = {"weights": bits, "first_last": bits, "activations": "float", "fine_tune": _tuned(4, 0.001)}
+    return [
+        CompressionCell(net, f"{method}: {bits} bits", ({"method": method, **options},), "tried")
+        for method, options in (("quantize-weights", {"bits": bits}), ("train-quantized", trained))
+    ]
 
 
 def _student(name: str, **options: Any) -> CompressionCell:
@@ -161,7 +171,7 @@ CELLS: tuple[CompressionCell, ...] = (
     ),
     *(
         CompressionCell(net, "quantize-weights", ({"method": "quantize-weights"},), "int8")
-        for net in ("lstm", "gru")
+        for net in _RECURRENT
     ),
     *(
         CompressionCell(
@@ -172,6 +182,7 @@ CELLS: tuple[CompressionCell, ...] = (
         )
         for net in _FASHION
     ),
+    *(cell for net in _RECURRENT for bits in (4, 2) for cell in _few_bits(net, bits)),
     *(
         CompressionCell(
             net,

@@ -89,6 +89,7 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"%PDF", FileKind("a PDF document")),
 )  # fmt: skip
 _PAGE = FileKind("a web page (HTML)", get="download the file itself, not the page that shows it")
+_LONGEST_HEADER = 100_000_000  # of a safetensors file, in bytes
 _TAGS = b"\x0a\x12\x1a\x22\x2a\x32\x3a\x42"  # fields of ModelProto that may follow ir_version
 
 
@@ -113,8 +114,9 @@ def kind_of(path: Path) -> FileKind | None:
     for at, magic, kind in _MAGIC:
         if head[at : at + len(magic)] == magic:
             return kind
-    if head[8:9] == b"{":
-        whole = int.from_bytes(head[:8], "little") + 8 <= path.stat().st_size
+    header = int.from_bytes(head[:8], "little")
+    if head[8:9] == b"{" and header <= _LONGEST_HEADER:
+        whole = header + 8 <= path.stat().st_size
         return (
             _SAFETENSORS
             if whole

@@ -26,7 +26,8 @@ class Binarize(RoundingStep):
         default="binary", description="Signs, stored as 1 bit; or signs and zeros, stored as 2 bits."
     )
     activations: Literal["float", "binary"] = Field(
-        default="float", description="Leave activations alone, or give the input of each layer two values."
+        default="float",
+        description="Leave activations alone, or give the input of each layer two values, except for recurrent layers and attention.",
     )
     first_last: bool = Field(
         default=False,
@@ -39,8 +40,9 @@ def apply(module: "torch.nn.Module", step: Binarize, context: Context) -> TorchR
     """Replace weights of a copy of ``module`` by signs, then train.
 
     Metrics: ``layers``: name to bits of a weight ``[before, after]``; ``activations``: layers whose input has two values;
-    ``weight_bytes``: all weights of these layers with their scales ``[before, after]``; ``kept_whole``: name to the reason
-    why a layer was left alone; ``score``: the metric ``before``, ``binarized`` and after ``fine_tune``.
+    ``float_activations``: other layers to the reason, if activations are to be binary; ``weight_bytes``: all weights of these
+    layers with their scales ``[before, after]``; ``kept_whole``: name to the reason why a layer was left alone; ``score``:
+    the metric ``before``, ``binarized`` and after ``fine_tune``.
 
     Raises:
         InputError: no weight is left, a ``skip`` name is unknown, there are no samples, or training fails.

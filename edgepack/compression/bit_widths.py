@@ -15,7 +15,7 @@ from edgepack.compression.sensitive import samples_for
 from edgepack.compression.sensitive_modules import SOURCES as SENSITIVE
 from edgepack.compression.sensitive_modules import noise_of_modules
 from edgepack.errors import InputError
-from edgepack.spec import Share, Train
+from edgepack.spec import Seed, Share, Train
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ class RoundingStep(Step):
         description="Layers that stay float: names, with * and ? as wildcards; auto or a limit in dB, by sensitivity.",
     )
     fine_tune: Train = Field(default=Train(epochs=10), description="How to train, on the training split.")
-    seed: int = Field(default=0, description="Seed for choosing the samples.")
+    seed: Seed = Field(default=0, description="Seed for choosing the samples.")
 
 
 def needs(step: RoundingStep) -> tuple[Need, ...]:
@@ -137,8 +137,9 @@ def train_rounded(
 ) -> TorchResult:
     """Round the weights of a copy of ``module``, and what its layers read, and train it so.
 
-    Metrics: those of :class:`BitWidths`; ``activations``: layers whose input is rounded; ``score``: the metric ``before``,
-    after the quantizers are fitted, and after ``fine_tune``.
+    Metrics: those of :class:`BitWidths`; ``activations``: layers whose input is rounded; ``float_activations``: layers with
+    rounded weights whose input is not, to the reason; ``score``: the metric ``before``, after the quantizers are fitted, and
+    after ``fine_tune``.
 
     Raises:
         InputError: as :func:`bit_widths`, or training fails.
@@ -160,6 +161,8 @@ def train_rounded(
     context.train(trained, step.fine_tune, rounding.objective)
     scores["fine_tune"] = context.score(trained)
     metrics: dict[str, Any] = {**widths.metrics, "activations": list(read)}
+    if step.activations != "float":
+        metrics["float_activations"] = _weights_only(trained, widths.layers)
     if None not in scores.values():
         metrics["score"] = scores
     return TorchResult(trained, metrics, change)
@@ -174,6 +177,14 @@ def _round(
     rounding.rebuild(module, change)
     rounding.fit(module, read)
     return change, read
+
+
+def _weights_only(module: "torch.nn.Module", layers: Sequence[str]) -> dict[str, str]:
+    """Return the layers of a class whose input is never rounded, with the reason."""
+    from edgepack.torchnet.weighted import weights_only
+
+    reasons = {name: weights_only(module.get_submodule(name)) for name in layers}
+    return {name: why for name, why in reasons.items() if why is not None}
 
 
 def _without_sensitive(
@@ -196,7 +207,7 @@ def _without_sensitive(
         changes = {weight.name: partial(alone, weight) for weight in widths.bits}
         return noise_of_modules(module, changes, context, samples=step.samples, seed=step.seed)
 
-    names = {weight.name: tuple(weight.layers) for weight in widths.bits}
+    names = {weight.name: weight.names for weight in widths.bits}
     left = skipped(step.skip, names, noise, kind="layer", where=f"compress, {step.method}, skip")
     found = widths.only({weight for weight in widths.bits if weight.name not in left})
     found = replace(found, kept={**widths.kept, **left})
@@ -233,7 +244,7 @@ def bit_widths(
     from edgepack.torchnet.weighted import observe, weighted_layers, weights_of
 
     weights, kept = weights_of(module)
-    names = {layer: (layer,) for weight in weights for layer in weight.layers}
+    names = {weight.name: weight.names for weight in weights}
     patterns = skip if isinstance(skip, tuple) else ()
     named = set(select(patterns, names, kind="layer", where=f"compress, {method}, skip"))
     batches = calibration_batches(context, *samples, method)
@@ -246,7 +257,7 @@ def bit_widths(
         width = outer if use.outer.intersection(weight.layers) else inner
         value = weight.of(module)
         dense = value.numel() * value.element_size()
-        if named.intersection(weight.layers):
+        if weight.name in named:
             kept[weight.name] = "skipped by the recipe"
         elif width is None:
             kept[weight.name] = "it is the first or the last layer, reads an input, or returns an output"
@@ -263,6 +274,7 @@ def _nothing(module: "torch.nn.Module", method: str, kept: Mapping[str, str]) ->
     return InputError(
         f"{type(module).__name__} has no weights for {method}",
         why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4]) or None,
+        where=f"compress, {method}",
         next="skip fewer layers, or remove this step",
     )
 

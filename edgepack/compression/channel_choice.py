@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from edgepack.compression.method import Step, one_of
+from edgepack.compression.method import Step, one_of, unused
 from edgepack.compression.ranking import Criterion
 from edgepack.compression.selection import Skip, select, skipped
 from edgepack.compression.sensitive import noise_alone
 from edgepack.compression.widths import Prunable, Scope, multiple_of, remove_share, remove_within
 from edgepack.errors import InputError
-from edgepack.spec import Train
+from edgepack.spec import Seed, Train
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ class PruneChannels(Step):
         description="Layers that keep all channels: names, with * and ? as wildcards; auto or a limit in dB, by sensitivity.",
     )
     fine_tune: Train | None = Field(default=None, description="Fine-tune afterwards, on the training split.")
-    seed: int = Field(default=0, description="Seed of the criterion random and of the choice of samples.")
+    seed: Seed = Field(default=0, description="Seed of the criterion random and of the choice of samples.")
 
 
 @dataclass
@@ -86,7 +86,7 @@ def conflicts(step: PruneChannels) -> tuple[tuple[str, str], ...]:
         return amounts
     if step.iterations > 1 and step.fine_tune is None and step.criterion in {"l1", "l2", "random"}:
         return (("iterations", "without fine_tune, several iterations remove the same channels as one"),)
-    return ()
+    return unused(step, "samples", used=step.criterion == "activation", by="`criterion: activation`")
 
 
 def lock_skipped(

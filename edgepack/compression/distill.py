@@ -15,12 +15,20 @@ from pydantic import Field
 from edgepack.compression.channel_choice import PruneChannels
 from edgepack.compression.context import Context, StepFile
 from edgepack.compression.lessons import Lessons, lessons
-from edgepack.compression.method import Need, Step, TorchMethod, TorchResult, Trait, require_consistent
+from edgepack.compression.method import (
+    Need,
+    Step,
+    TorchMethod,
+    TorchResult,
+    Trait,
+    require_consistent,
+    unused,
+)
 from edgepack.compression.prune_channels import apply as prune
 from edgepack.compression.selection import select
 from edgepack.compression.sensitive_modules import SOURCES
 from edgepack.errors import InputError
-from edgepack.spec import Filled, Reference, Sha256, Share, Spec, Train
+from edgepack.spec import Filled, Reference, Seed, Sha256, Share, Spec, Train
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +109,7 @@ class Distill(Step):
         default=(), description="Layers whose values are to be large at the same positions as a teacher's."
     )
     fine_tune: Train = Field(default=Train(epochs=30), description="How to train, on the training split.")
-    seed: int = Field(default=0, description="Seed of a student's new weights.")
+    seed: Seed = Field(default=0, description="Seed of a student's new weights.")
 
 
 def apply(module: "torch.nn.Module", step: Distill, context: Context) -> TorchResult:
@@ -333,6 +341,7 @@ def _conflicts(step: Distill) -> tuple[tuple[str, str], ...]:
         found.append(("width", "expected one of student and width, got both"))
     if step.initial == "new" and step.width is None:
         found.append(("initial", "a student that is not made by width has its own weights"))
+    found += unused(step, "temperature", used=step.loss != "mse", by="class scores: `loss: mse` has none")
     if step.outputs is not None and step.teachers:
         found.append(("outputs", "expected one of teachers and outputs, got both"))
     for key, layers in (("features", step.features), ("attention", step.attention)):

@@ -14,7 +14,7 @@ from edgepack.compression.sensitive import samples_for
 from edgepack.compression.sensitive_modules import SOURCES as SENSITIVE
 from edgepack.compression.sensitive_modules import noise_of_modules
 from edgepack.errors import InputError
-from edgepack.spec import Train
+from edgepack.spec import Seed, Train
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ class EncodingStep(Step):
     fine_tune: Train | None = Field(
         default=None, description="Train what decodes the weights afterwards, on the training split."
     )
-    seed: int = Field(default=0, description="Seed for all random choices.")
+    seed: Seed = Field(default=0, description="Seed for all random choices.")
 
 
 @dataclass(frozen=True)
@@ -269,5 +269,6 @@ def _nothing(module: "nn.Module", step: EncodingStep, kept: Mapping[str, str]) -
         f"{step.method} would make no weight of {type(module).__name__} smaller",
         why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4])
         or "it has no weights of two axes or more",
+        where=f"compress, {step.method}",
         next="change the step's options, skip fewer layers, or remove this step",
     )

@@ -47,10 +47,13 @@ def apply(model: Path, out: Path, step: Fold, context: Context) -> Metrics:
     from edgepack.compression.folding.graph import Folder
     from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
     from edgepack.onnxfile.counting import count
+    from edgepack.onnxfile.encodings import decoders
 
     proto = load_onnx(model)
     nodes = len(proto.graph.node)
-    folded = Folder(proto.graph, _select_skipped(proto.graph, step.skip)).run()
+    # What decodes weights is linear, too, and no encoding recognises it once it is merged.
+    decode = {name for names in decoders(proto).values() for name in names}
+    folded = Folder(proto.graph, _select_skipped(proto.graph, step.skip) | decode).run()
     if not folded.merges:
         raise InputError(
             "there is nothing to fold",
@@ -74,7 +77,8 @@ METHOD = OnnxMethod(
     spec=Fold,
     apply=apply,
     destroys={
-        "quantized": "the scales of activations hold for the layers as they are; fold before quantizing"
+        "quantized": "the scales of activations hold for the layers as they are; fold before quantizing",
+        "half": "weights in 16 bits are not read as float32; fold first",
     },
     distributions=("onnx", "onnxruntime", "numpy"),
     sources=(

@@ -14,12 +14,20 @@ from pydantic import Field
 from edgepack.compression.batches import BATCH, training_feeds
 from edgepack.compression.calibration import tensors
 from edgepack.compression.context import Context
-from edgepack.compression.method import Need, Step, TorchMethod, TorchResult, one_of, require_consistent
+from edgepack.compression.method import (
+    Need,
+    Step,
+    TorchMethod,
+    TorchResult,
+    one_of,
+    require_consistent,
+    unused,
+)
 from edgepack.compression.selection import Skip, skipped
 from edgepack.compression.sensitive import samples_for
 from edgepack.compression.sensitive_modules import SOURCES, noise_of_modules
 from edgepack.errors import InputError
-from edgepack.spec import Train
+from edgepack.spec import Seed, Train
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +70,7 @@ class LowRank(Step):
         description="Layers that stay whole: names, with * and ? as wildcards; auto or a limit in dB, by sensitivity.",
     )
     fine_tune: Train | None = Field(default=None, description="Fine-tune afterwards, on the training split.")
-    seed: int = Field(default=0, description="Seed for choosing the samples.")
+    seed: Seed = Field(default=0, description="Seed for choosing the samples.")
 
 
 def apply(module: "torch.nn.Module", step: LowRank, context: Context) -> TorchResult:
@@ -131,7 +139,13 @@ def rebuild(module: "torch.nn.Module", change: Mapping[str, Any]) -> "torch.nn.M
 
 
 def _conflicts(step: LowRank) -> tuple[tuple[str, str], ...]:
-    return one_of(step, "rank", "energy", "macs")
+    samples = unused(
+        step,
+        "samples",
+        used=step.data_aware or not isinstance(step.skip, tuple),
+        by="`data_aware: true`, or `skip` by sensitivity",
+    )
+    return (*one_of(step, "rank", "energy", "macs"), *samples)
 
 
 def _needs(step: LowRank) -> tuple[Need, ...]:
@@ -151,8 +165,8 @@ METHOD = TorchMethod(
     conflicts=_conflicts,
     destroys={
         "sparse": "the factors of a sparse weight have no zeros",
-        "encoded": "it replaces encoded layers by others with plain weights",
-        "fake-quantized": "it replaces quantized layers by others without learned quantizers",
+        "encoded": "layers that store codes cannot be factored; factor them first",
+        "fake-quantized": "layers with learned quantizers cannot be factored; factor them first",
     },
     distributions=("torch",),
     sources=(*SOURCES, "compression/low_rank.py", "torchnet/lowrank"),

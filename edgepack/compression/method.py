@@ -146,6 +146,20 @@ def one_of(step: Step, *names: str) -> tuple[tuple[str, str], ...]:
     return ((given[1], f"expected one of {listed}, got {' and '.join(given)}"),)
 
 
+def unused(step: Step, option: str, *, used: bool, by: str) -> tuple[tuple[str, str], ...]:
+    """The conflict of an option that is set and changes nothing; empty if it is used, or has its default.
+
+    Args:
+        step: a step.
+        option: its name.
+        used: whether the step's other options make use of it.
+        by: the options that do, for the message.
+    """
+    if used or getattr(step, option) == type(step).model_fields[option].default:
+        return ()
+    return ((option, f"`{option}` changes nothing without {by}"),)
+
+
 def never(_step: Any) -> bool:
     """Whether the result depends on the targets: it does not."""
     return False

@@ -121,6 +121,7 @@ METHOD = EitherMethod.of(
             "encoded": "its layers store codes in place of the weights that would be removed",
             "fake-quantized": _QUANTIZED,
             "quantized": _QUANTIZED,
+            "half": "weights in 16 bits are not read as float32; prune first",
         },
         distributions=("torch",),
         sources=(

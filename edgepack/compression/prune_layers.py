@@ -15,7 +15,7 @@ from edgepack.compression.context import Context
 from edgepack.compression.method import Need, Step, TorchMethod, TorchResult, one_of, require_consistent
 from edgepack.compression.selection import select
 from edgepack.errors import InputError
-from edgepack.spec import Train
+from edgepack.spec import Seed, Train
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ class PruneLayers(Step):
     )
     samples: int = Field(default=256, ge=1, description="Training samples on which blocks are compared.")
     fine_tune: Train | None = Field(default=None, description="Fine-tune afterwards, on the training split.")
-    seed: int = Field(default=0, description="Seed for choosing the samples.")
+    seed: Seed = Field(default=0, description="Seed for choosing the samples.")
 
 
 def apply(module: "torch.nn.Module", step: PruneLayers, context: Context) -> TorchResult:

@@ -49,7 +49,7 @@ def apply(model: Path, out: Path, step: QuantizeDynamic, context: Context) -> Me
     from edgepack.compression.quantization.encoding import Form, form_of
     from edgepack.compression.quantization.layers import WEIGHTED, arrays, selected, weights
     from edgepack.compression.quantization.rounded import RoundedWeight
-    from edgepack.compression.weights_as_integers import encoded, sensitive_weights
+    from edgepack.compression.weights_as_integers import encoded, none_left, sensitive_weights
     from edgepack.onnxfile import load_onnx, save_onnx
 
     proto = load_onnx(model)
@@ -70,7 +70,7 @@ def apply(model: Path, out: Path, step: QuantizeDynamic, context: Context) -> Me
         raise InputError(
             "no weight gets smaller",
             where=str(model),
-            why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4]) or "no weight is float32",
+            why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4]) or none_left(proto),
             next="remove quantize-dynamic, or skip fewer layers",
         )
     users = {

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.base.temporary import temporary_folder
-from edgepack.compression.method import Context, Metrics, Need, OnnxMethod
+from edgepack.compression.method import Context, Metrics, Need, OnnxMethod, unused
 from edgepack.compression.quantization.options import QuantizeStatic
 from edgepack.compression.selection import select
+from edgepack.errors import InputError
 
 if TYPE_CHECKING:
     import onnx
@@ -26,12 +27,12 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Met
     ``equalised``, the pairs of weights; with another rounding or ``correct_bias``: ``output_sqnr_db``, weight to the ratio
     of the layer's outputs in dB ``[nearest, this rounding]``, ``kept_nearest``, weights for which it cannot be computed, and
     ``corrected``, weights whose layer's bias was changed; with ``skip: auto`` or a number: ``kept_whole``, weight to the
-    reason why its layer stays float; with ``mixed``: ``mixed``, as
+    reason why its layer stays float, also where an earlier step has encoded it; with ``mixed``: ``mixed``, as
     :func:`edgepack.compression.quantization.mixed.choose` returns it.
 
     Raises:
-        InputError: if there are no samples, they do not match the model's inputs, or a ``skip`` name is unknown; with
-            ``data_free``, if the source has no batch normalisation.
+        InputError: if there are no samples, they do not match the model's inputs, a ``skip`` name is unknown, or no weight
+            is left to quantize; with ``data_free``, if the source has no batch normalisation.
     """
     from edgepack.compression.quantization.feeds import feeds_of
     from edgepack.compression.quantization.qdq import weighted_nodes
@@ -52,6 +53,15 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Met
         if not isinstance(step.skip, tuple):
             left = quantization.sensitive(context)
         result = quantization.write(left, quantization.mixed(left, context))
+    stays = {tensor.name for tensor in result.graph.initializer}
+    if stays.issuperset(quantization.found):
+        kept = quantization.metrics.get("kept_whole", {})
+        raise InputError(
+            "quantize-static would quantize no weight",
+            where=str(model),
+            why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4]) or None,
+            next="skip fewer layers, or remove quantize-static",
+        )
     save_onnx(result, out)
     n_quantized, n_float = weighted_nodes(result.graph, ("Conv", "ConvTranspose", "Gemm", "MatMul"))
     context.progress("quantized", 1.0)
@@ -73,10 +83,18 @@ def _needs(step: QuantizeStatic) -> tuple[Need, ...]:
     )
 
 
+def _conflicts(step: QuantizeStatic) -> tuple[tuple[str, str], ...]:
+    return (
+        *unused(step, "percentile", used=step.calibration == "percentile", by="`calibration: percentile`"),
+        *unused(step, "iterations", used=step.rounding == "learned", by="`rounding: learned`"),
+    )
+
+
 METHOD = OnnxMethod(
     spec=QuantizeStatic,
     apply=apply,
     needs=_needs,
+    conflicts=_conflicts,
     leaves=frozenset({"quantized"}),
     destroys={
         "quantized": "its activations or weights are quantized already",

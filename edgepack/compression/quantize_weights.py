@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from edgepack.compression.method import Context, Metrics, Need, OnnxMethod, Step
+from edgepack.compression.method import Context, Metrics, Need, OnnxMethod, Step, unused
 from edgepack.compression.selection import Skip
 from edgepack.compression.sensitive import SOURCES, samples_for
 from edgepack.errors import InputError
+from edgepack.spec import Seed
 
 if TYPE_CHECKING:
     import onnx
@@ -50,7 +51,7 @@ class QuantizeWeights(Step):
         description="Layers that stay float: names of layers or nodes, with * and ? as wildcards; auto or a limit in dB, by "
         "sensitivity.",
     )
-    seed: int = Field(default=0, description="Seed for choosing the samples.")
+    seed: Seed = Field(default=0, description="Seed for choosing the samples.")
 
 
 def apply(model: Path, out: Path, step: QuantizeWeights, context: Context) -> Metrics:
@@ -66,7 +67,7 @@ def apply(model: Path, out: Path, step: QuantizeWeights, context: Context) -> Me
     """
     from edgepack.compression.quantization.layers import arrays, selected, weights
     from edgepack.compression.quantization.rounded import RoundedWeight
-    from edgepack.compression.weights_as_integers import encoded, sensitive_weights
+    from edgepack.compression.weights_as_integers import encoded, none_left, sensitive_weights
     from edgepack.onnxfile import load_onnx, save_onnx
 
     proto = load_onnx(model)
@@ -93,7 +94,7 @@ def apply(model: Path, out: Path, step: QuantizeWeights, context: Context) -> Me
         raise InputError(
             "no weight gets smaller",
             where=str(model),
-            why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4]) or "no weight is float32",
+            why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4]) or none_left(proto),
             next="remove quantize-weights, or skip fewer layers",
         )
     metrics: dict[str, Any] = {
@@ -114,10 +115,15 @@ def _needs(step: QuantizeWeights) -> tuple[Need, ...]:
     return (*compensates, *samples_for(step.skip))
 
 
+def _conflicts(step: QuantizeWeights) -> tuple[tuple[str, str], ...]:
+    return unused(step, "samples", used=step.compensate, by="`compensate: true`")
+
+
 METHOD = OnnxMethod(
     spec=QuantizeWeights,
     apply=apply,
     needs=_needs,
+    conflicts=_conflicts,
     leaves=frozenset({"quantized"}),
     destroys={
         "half": "weights in 16 bits are not read as float32; use one of the two",

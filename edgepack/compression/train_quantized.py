@@ -1,8 +1,8 @@
 """Quantization-aware training with learned step sizes (LSQ: Esser et al. 2020, arXiv:1902.08153).
 
-Weights are rounded to integers with one step per output channel, and the input of each layer to uint8 with one step;
-all steps start from calibrated ranges and are trained with the weights. The exported file holds integers and
-DequantizeLinear, and a batch normalisation after a layer is folded into that layer's steps.
+Weights are rounded to integers with one step per output channel, and the input of each layer to uint8 with one step, except
+for recurrent layers and attention; all steps start from calibrated ranges and are trained with the weights. The exported
+file holds integers and DequantizeLinear, and a batch normalisation after a layer is folded into that layer's steps.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,8 @@ class TrainQuantized(RoundingStep):
     method: Literal["train-quantized"]
     weights: Bits = Field(default=8, description="Bits of a weight; 3 are stored as 4.")
     activations: Literal["uint8", "float"] = Field(
-        default="uint8", description="Round the input of each layer to uint8, or leave activations alone."
+        default="uint8",
+        description="Round the input of each layer to uint8, except for recurrent layers and attention; or leave activations alone.",
     )
     first_last: Bits = Field(
         default=8,
@@ -40,8 +41,9 @@ def apply(module: "torch.nn.Module", step: TrainQuantized, context: Context) -> 
     """Quantize a copy of ``module`` with calibrated ranges, then train weights and steps.
 
     Metrics: ``layers``: name to bits of a weight ``[before, after]``; ``activations``: layers whose input is uint8;
-    ``weight_bytes``: all weights of the module with their steps ``[before, after]``; ``kept_whole``: name to the reason why
-    a layer was left alone; ``score``: the metric ``before``, ``calibrated`` and after ``fine_tune``.
+    ``float_activations``: other layers to the reason, if activations are to be uint8; ``weight_bytes``: all weights of the
+    module with their steps ``[before, after]``; ``kept_whole``: name to the reason why a layer was left alone; ``score``: the
+    metric ``before``, ``calibrated`` and after ``fine_tune``.
 
     Raises:
         InputError: there is nothing to quantize, a ``skip`` name is unknown, there are no samples, or training fails.

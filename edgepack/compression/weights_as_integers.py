@@ -13,6 +13,7 @@ from edgepack.compression.quantization.rounded import RoundedWeight
 from edgepack.compression.selection import Skip, skipped
 from edgepack.compression.sensitive import COMPARED, noise_alone
 from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
+from edgepack.onnxfile.encodings import decoders
 from edgepack.onnxfile.opset import raised
 from edgepack.onnxfile.sessions import open_session, run_session
 
@@ -58,6 +59,11 @@ def sensitive_weights(
 
     names = {name: plan.weight.names for name, plan in plans.items()}
     return skipped(skip, names, noise, kind="layer or node", where=f"compress, {method}, skip")
+
+
+def none_left(model: "onnx.ModelProto") -> str:
+    """Why a model has no weights that may become integers."""
+    return "an earlier step has encoded its weights" if decoders(model) else "no weight is float32"
 
 
 def encoded(model: "onnx.ModelProto", plans: Mapping[str, RoundedWeight], where: str) -> "onnx.ModelProto":

@@ -108,14 +108,11 @@ def sum_problems(model: Model, base: Path) -> Iterator[DataProblem]:
 
 def external_files(path: Path) -> list[str]:
     """The files in which an .onnx file keeps data, by their paths from its folder; none if it cannot be read."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
     from edgepack.onnxfile.external import tensors
+    from edgepack.onnxfile.reading import peek
 
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (DecodeError, OSError):  # loading it reports that
+    model = peek(path)
+    if model is None:
         return []
     entries = [entry for tensor in tensors(model) for entry in tensor.external_data]
     return sorted({entry.value for entry in entries if entry.key == "location"})

@@ -1,19 +1,22 @@
 """Whether the recipe's data or samples fit the inputs of its model, as far as files tell without running anything."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from edgepack.base.text import near_miss
 from edgepack.config.consistency import ONE_INPUT
-from edgepack.config.problems import DataProblem
+from edgepack.config.problems import DataProblem, Location
 from edgepack.config.recipe import Recipe
 from edgepack.errors import InputError
-from edgepack.spec import DType, Input
+from edgepack.spec import DType, Input, RecipeInput
 
 if TYPE_CHECKING:
     import numpy as np
+
+_TYPES = f"supported are {', '.join(get_args(DType))}; convert it outside the model"
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,12 @@ class _Input:
 
 
 def input_problems(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
-    """Sizes that neither the model nor the recipe fixes, and arrays in .npz files that the model does not take."""
-    inputs = _inputs(recipe, base)
-    if not inputs:
+    """Inputs that contradict the model, sizes that neither it nor the recipe fixes, and arrays in .npz files that the model does not take."""
+    declared = None if recipe.model.onnx is None else _declared(base / recipe.model.onnx)
+    contradictions = [*_odd_types(declared or [])] or [*_contradictions(recipe.model.inputs, declared or [])]
+    yield from contradictions
+    inputs = _inputs(recipe, declared)
+    if not inputs or contradictions:
         return
     yield from _open_sizes(recipe, inputs)
     if recipe.data is None and recipe.samples is None:
@@ -52,7 +58,7 @@ def input_problems(recipe: Recipe, base: Path) -> Iterator[DataProblem]:
         yield from _unlabelled(base / recipe.samples, known)
 
 
-def _inputs(recipe: Recipe, base: Path) -> list[_Input]:
+def _inputs(recipe: Recipe, declared: list[_Input] | None) -> list[_Input]:
     """The model's inputs, with the shapes that the recipe fixes; empty if they are not known."""
     fixed = {each.name: _Input(each.name, each.shape, each.dtype) for each in recipe.model.inputs}
     constant = {each.name for each in recipe.model.inputs if each.value is not None}
@@ -60,26 +66,66 @@ def _inputs(recipe: Recipe, base: Path) -> list[_Input]:
         return []  # duplicates, which are reported
     if recipe.model.onnx is None:
         return list(fixed.values())
-    import onnx
-    from google.protobuf.message import DecodeError
+    found = [fixed.get(each.name) or each for each in declared or []]
+    return [each for each in found if each.name not in constant]
 
-    try:
-        graph = onnx.load_model(base / recipe.model.onnx, load_external_data=False).graph
-    except (OSError, ValueError, DecodeError):
-        return []  # loading the model reports it
-    constants = {tensor.name for tensor in graph.initializer}
+
+def _declared(path: Path) -> list[_Input] | None:
+    """The inputs of an .onnx file; None if it does not declare the type and shape of each, or cannot be read."""
+    import onnx
+
+    from edgepack.onnxfile.reading import peek
+
+    model = peek(path)
+    if model is None:
+        return None  # loading the model reports it
+    constants = {tensor.name for tensor in model.graph.initializer}
     found = []
-    for value in graph.input:
+    for value in model.graph.input:
         kind = value.type.tensor_type
         if value.name in constants:
             continue
         if not kind.elem_type or not kind.HasField("shape"):
-            return []
-        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+            return None
+        text = kind.elem_type == onnx.TensorProto.STRING
+        dtype = "text" if text else str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
         shape = tuple(int(dim.dim_value) if dim.dim_value > 0 else None for dim in kind.shape.dim)
         axes = tuple(str(dim.dim_param) or "?" for dim in kind.shape.dim)
-        found.append(fixed.get(value.name) or _Input(value.name, shape, dtype, axes))
-    return [each for each in found if each.name not in constant]
+        found.append(_Input(value.name, shape, dtype, axes))
+    return found
+
+
+def _odd_types(declared: Sequence[_Input]) -> Iterator[DataProblem]:
+    """Inputs of types that a model cannot be compiled with."""
+    for each in declared:
+        if each.dtype not in get_args(DType):
+            yield DataProblem(
+                ("model", "onnx"), f"input `{each.name}` is {each.dtype} in the model: {_TYPES}"
+            )
+
+
+def _contradictions(given: Sequence[RecipeInput], declared: Sequence[_Input]) -> Iterator[DataProblem]:
+    """Inputs in the recipe that the .onnx file does not have, or has with other fixed sizes or another type."""
+    if not declared:  # or not known
+        return
+    known = {each.name: each for each in declared}
+    for index, each in enumerate(given):
+        here: Location = ("model", "inputs", index)
+        model = known.get(each.name)
+        if model is None:
+            message = f"the model has no input `{each.name}`{near_miss(each.name, known, say='it has:')}"
+            yield DataProblem((*here, "name"), message)
+            continue
+        fits = len(model.shape) == len(each.shape) and all(
+            size in (None, wanted) for size, wanted in zip(model.shape, each.shape, strict=True)
+        )
+        if not fits:
+            sizes = [str(size) if size else axis for size, axis in zip(model.shape, model.axes, strict=True)]
+            message = f"input `{each.name}` is [{', '.join(sizes)}] in the model, not {list(each.shape)}"
+            yield DataProblem((*here, "shape"), message)
+        if model.dtype != each.dtype:
+            at = (*here, "dtype") if "dtype" in each.model_fields_set else here
+            yield DataProblem(at, f"input `{each.name}` is {model.dtype} in the model, not {each.dtype}")
 
 
 def _open_sizes(recipe: Recipe, inputs: list[_Input]) -> Iterator[DataProblem]:

@@ -16,6 +16,7 @@ from edgepack.spec import (
     Name,
     Reference,
     Robustness,
+    Seed,
     Spec,
     Version,
 )
@@ -40,7 +41,7 @@ class Tune(Spec):
         description="Stop searching a kernel after this many batches without a gain beyond noise; "
         "0 uses the whole budget.",
     )
-    seed: int = Field(default=0, description="Seed of the search.")
+    seed: Seed = Field(default=0, description="Seed of the search.")
 
 
 class Bench(Spec):

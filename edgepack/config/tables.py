@@ -36,6 +36,9 @@ def table(model: type[BaseModel]) -> str:
     for name, field in model.model_fields.items():
         if field.is_required():
             default = "required"
+        elif isinstance(field.default, BaseModel) and field.default.model_fields_set:
+            given = field.default.model_dump(include=field.default.model_fields_set).items()
+            default = f"`{{{', '.join(f'{key}: {_yaml(value)}' for key, value in given)}}}`"
         elif field.default is PydanticUndefined or isinstance(field.default, BaseModel):
             default = "its own defaults"
         else:
@@ -83,12 +86,13 @@ def _words(annotation: Any, metadata: list[Any]) -> str:
 
 def _bounds(metadata: list[Any]) -> str:
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    found = [
-        f"{sign} {getattr(m, key):g}"
+    bounds = (
+        (sign, value)
         for m in metadata
         for key, sign in signs.items()
-        if getattr(m, key, None) is not None
-    ]
+        if (value := getattr(m, key, None)) is not None
+    )
+    found = [f"{sign} {value if isinstance(value, int) else f'{value:g}'}" for sign, value in bounds]
     return f" {', '.join(found)}" if found else ""
 
 

@@ -24,6 +24,7 @@ from edgepack.lower.phase import Lowering
 from edgepack.onnxfile import load_onnx
 from edgepack.onnxfile.binding import bound
 from edgepack.onnxfile.importing import fit_model, open_batch
+from edgepack.onnxfile.reading import peek
 from edgepack.schedules import tvm_target
 from edgepack.spec import Input
 
@@ -111,13 +112,9 @@ def _explain_refusal(path: Path, inputs: Sequence[Input], error: InputError) -> 
 
     Operators that no choice of sizes makes possible come before the open axes.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        model = onnx.load_model(path, load_external_data=False)
-    except (OSError, ValueError, DecodeError):
-        raise error from None  # not an ONNX file
+    model = peek(path)
+    if model is None:
+        raise error from None
     problems = []
     fixed = {value.name for value in inputs} | {tensor.name for tensor in model.graph.initializer}
     for value in model.graph.input:

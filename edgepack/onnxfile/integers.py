@@ -57,7 +57,7 @@ _PRODUCTS: Mapping[tuple[str, str], _Product] = {
 
 
 def exact_integers(model: "onnx.ModelProto", path: Path) -> bool:
-    """Rewrite, in place, the integer products that an onnxruntime kernel would saturate; returns whether there are any.
+    """Rewrite, in place, the products that an onnxruntime kernel would saturate or round; returns whether there are any.
 
     ``path`` is the model's file; its external data is not moved.
 
@@ -66,11 +66,30 @@ def exact_integers(model: "onnx.ModelProto", path: Path) -> bool:
     """
     import onnx
 
+    whole = _keep_floats(model)
     if not any(_key(node) in _PRODUCTS for graph in graphs(model.graph) for node in graph.node):
-        return False
+        return whole
     types = _types(onnx.shape_inference.infer_shapes(model).graph)
     changed = [_Rewriting(graph, types, path).run() for graph in graphs(model.graph)]
-    return any(changed)
+    return any(changed) or whole
+
+
+def _keep_floats(model: "onnx.ModelProto") -> bool:
+    """Have products with quantized weights computed in their input's own type; returns whether there are any others.
+
+    ``accuracy_level`` of MatMulNBits allows onnxruntime to quantize the other operand to int8 first, on some CPUs.
+    """
+    changed = False
+    for graph in graphs(model.graph):
+        for node in graph.node:
+            if _key(node) != (_MICROSOFT, "MatMulNBits"):
+                continue
+            for attribute in [
+                each for each in node.attribute if each.name == "accuracy_level" and each.i > 1
+            ]:
+                node.attribute.remove(attribute)
+                changed = True
+    return changed
 
 
 def _key(node: "onnx.NodeProto") -> tuple[str, str]:

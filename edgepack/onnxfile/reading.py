@@ -71,6 +71,19 @@ def _read(model: "onnx.ModelProto", path: Path) -> "onnx.ModelProto":
     return to_opset(model, where) if opset_of(model) > MAX_OPSET else model
 
 
+def peek(path: Path) -> "onnx.ModelProto | None":
+    """Return a model as the file has it, without external data; None if :func:`load_onnx` says why it cannot be read."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        if not path.is_file():  # reading a FIFO or a device may never end
+            return None
+        return onnx.load_model(path, load_external_data=False)
+    except (OSError, ValueError, DecodeError):
+        return None
+
+
 def _not_a_model(path: Path, why: str) -> InputError:
     """The error for a file that cannot be parsed; ``why`` is given if the file is of no kind that is known."""
     known = wrong_kind(path, "model")

@@ -24,6 +24,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, le=(1 << 32) - 1)]  # what torch, NumPy and scikit-learn all take
 
 MAY_BE_EMPTY = "may be empty"
 """Metadata of a list or block for which empty is a meaningful value; others must not be empty in users' files."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edgepack.spec.base import Filled, Reference, Spec
+from edgepack.spec.base import Filled, Reference, Seed, Spec
 
 _IMAGE_AXES = 4  # batch, channels, height and width
 
@@ -91,7 +91,7 @@ class Data(Spec):
         lt=1,
         description="Fraction of the samples in the test split, where the source has no split of its own.",
     )
-    seed: int = Field(default=0, description="Seed of that split.")
+    seed: Seed = Field(default=0, description="Seed of that split.")
 
     def preprocess(self, shape: tuple[int, ...]) -> Preprocess | None:
         """How an image becomes an input of ``shape``, batch first; None if the samples are no images.

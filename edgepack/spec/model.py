@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgepack.spec.base import MAY_BE_EMPTY, Filled, Finite, Reference, Sha256, Spec
+from edgepack.spec.base import MAY_BE_EMPTY, Filled, Finite, Reference, Seed, Sha256, Spec
 
 DType = Literal[
     "float32",
@@ -59,7 +59,7 @@ class Train(Spec):
     lr: float = Field(default=1e-3, gt=0, description="Initial learning rate; cosine decay to 0.")
     batch_size: int = Field(default=64, ge=1, description="Batch size: samples per step.")
     weight_decay: float = Field(default=0.0, ge=0, description="Adam's L2 penalty.")
-    seed: int = Field(default=0, description="Seed of the initial weights and the order of samples.")
+    seed: Seed = Field(default=0, description="Seed of the initial weights and the order of samples.")
 
 
 class Model(Spec):

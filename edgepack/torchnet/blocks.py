@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgepack.torchnet.layers import inference, layer_macs
+from edgepack.torchnet.layers import decoded_parameters, inference, layer_macs
 
 _LAYERS = 2  # weighted layers that make a block
 _MATRIX = 2  # axes of a weight
@@ -61,10 +61,11 @@ def removable(module: nn.Module, examples: Sequence[torch.Tensor]) -> dict[str, 
     macs = layer_macs(module, tuple(examples))
     found = {}
     for name, layer in named:
-        weights = [p for p in layer.parameters() if p.dim() >= _MATRIX]
+        parameters = decoded_parameters(layer)
+        weights = [p for p in parameters if p.dim() >= _MATRIX]
         if fits.get(name) and weights:
             inside = sum(value for each, value in macs.items() if each == name or each.startswith(f"{name}."))
-            count = sum(p.numel() for p in layer.parameters())
+            count = sum(p.numel() for p in parameters)
             found[name] = RemovableBlock(name, type(layer).__name__, count, inside, len(weights))
     return found
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from edgepack.torchnet.learned_steps import QuantizedWeight
-from edgepack.torchnet.stored import StoredPart, WeightDecoder
+from edgepack.torchnet.stored import StoredPart, WeightDecoder, labelled, reads_weights_anew, why_computed
 
 _MATRIX = 2  # axes: parameters with fewer are biases and scales
 _NORMS = (nn.LayerNorm, nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - the class of all batch normalisations
@@ -57,11 +57,6 @@ class StoredForm(WeightDecoder):
     """A parametrization that decodes a weight from codes, and from parameters that are trained."""
 
 
-def labelled(layer: str, own: str) -> str:
-    """Return the name of a weight in metrics."""
-    return layer if own == "weight" and layer else f"{layer}.{own}".lstrip(".")
-
-
 def encodable_weights(module: nn.Module) -> tuple[list[EncodableWeight], dict[str, str]]:
     """Return all float parameters of two axes or more, in the module's order, without those of normalisations.
 
@@ -75,7 +70,7 @@ def encodable_weights(module: nn.Module) -> tuple[list[EncodableWeight], dict[st
             continue
         if parametrize.is_parametrized(layer):
             for own, chain in layer.parametrizations.items():
-                left[labelled(layer_name, own)] = f"it is computed by {type(chain[-1]).__name__} already"
+                left[labelled(layer_name, own)] = why_computed(chain)
         if isinstance(layer, (*_NORMS, *_LISTS)):
             continue
         for own, parameter in layer.named_parameters(recurse=False):
@@ -136,19 +131,12 @@ def encode(
                 setattr(chain, attribute, nn.Parameter(tensor.detach().clone(), requires_grad=trains))
         for attribute in originals(chain):
             setattr(chain, attribute, getattr(first, attribute))
-        if isinstance(layer, nn.RNNBase):
-            _forget_flat_weights(layer)
-            layer.register_forward_hook(_forget_flat_weights)
+        reads_weights_anew(layer)
 
 
 def originals(chain: nn.Module) -> list[str]:
     """Return the names of the parameters that the first form of a chain reads."""
     return ["original"] if chain.is_tensor else [f"original{i}" for i in range(chain.ntensors)]
-
-
-def _forget_flat_weights(layer: nn.Module, *_: Any) -> None:
-    """Drop a recurrent layer's list of decoded weights: it builds it again when called, and it cannot be copied."""
-    layer._flat_weights = [None] * len(layer._flat_weights_names)  # noqa: SLF001 - torch has no public way
 
 
 def forms(module: nn.Module) -> dict[str, list[StoredForm]]:

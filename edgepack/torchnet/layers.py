@@ -146,7 +146,7 @@ def count_module(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]"
     Of a weight that a parametrization computes, such as a codebook's, the elements of the weight are counted.
     """
     macs = sum(layer_macs(module, examples).values())
-    parameters = _decoded_parameters(module)
+    parameters = decoded_parameters(module)
     return ModuleCounts(
         parameters=sum(each.numel() for each in parameters),
         nonzeros=sum(int(each.count_nonzero()) for each in parameters),
@@ -154,7 +154,7 @@ def count_module(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]"
     )
 
 
-def _decoded_parameters(module: "torch.nn.Module") -> "list[torch.Tensor]":
+def decoded_parameters(module: "torch.nn.Module") -> "list[torch.Tensor]":
     """Return all parameters, each once, with weights in place of what parametrizations compute them from."""
     import torch
     from torch.nn.utils import parametrize
@@ -178,10 +178,10 @@ def layer_macs(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") 
     macs: dict[str, int] = {}
 
     def count(name: str, layer: Any, args: Any, kwargs: Any, output: Any) -> None:
-        if isinstance(layer, nn.RNNBase):
+        if isinstance(layer, recurrent):
             data = (args[0] if args else kwargs["input"]).data  # of a tensor, or of packed sequences
-            names = [name for name in layer._flat_weights_names if name.startswith("weight")]  # noqa: SLF001
-            weights = sum(getattr(layer, name).numel() for name in names)
+            names = getattr(layer, "_flat_weights_names", ("weight_ih", "weight_hh"))  # of layers, of a cell
+            weights = sum(getattr(layer, name).numel() for name in names if name.startswith("weight"))
             used = data.numel() // layer.input_size * weights
         elif isinstance(layer, nn.Linear):
             used = output.numel() * layer.in_features
@@ -191,7 +191,8 @@ def layer_macs(module: "torch.nn.Module", examples: "tuple[torch.Tensor, ...]") 
             used = output.numel() * math.prod(layer.weight.shape[1:])
         macs[name] = macs.get(name, 0) + used
 
-    kinds = (nn.modules.conv._ConvNd, nn.Linear, nn.RNNBase)  # noqa: SLF001 - torch has no public name for all convolutions
+    recurrent = (nn.RNNBase, nn.RNNCellBase)
+    kinds = (nn.modules.conv._ConvNd, nn.Linear, *recurrent)  # noqa: SLF001 - torch has no public name for all convolutions
     named = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, kinds)]
     handles = [layer.register_forward_hook(partial(count, name), with_kwargs=True) for name, layer in named]
     try:

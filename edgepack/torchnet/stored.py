@@ -7,8 +7,9 @@ stay trainable. At export, :func:`as_stored` computes the stored form once, so t
 
 import copy
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -31,12 +32,12 @@ class StoredPart:
     entries: int | None = None
 
 
-class WeightDecoder(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+class WeightDecoder(nn.Module, ABC):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
     """A parametrization that decodes a weight from its stored form."""
 
+    @abstractmethod
     def parts(self, *originals: torch.Tensor) -> tuple[StoredPart, ...]:
         """Return the constants that a file holds for the parameters ``originals``, without those that only unpack them."""
-        raise NotImplementedError
 
 
 def levels_part(levels: torch.Tensor) -> StoredPart:
@@ -49,20 +50,27 @@ def levels_part(levels: torch.Tensor) -> StoredPart:
     return StoredPart(torch.from_numpy(codes), int(codes.max(initial=1)) + 1)
 
 
-class StoredWeight(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+class StoredWeight(nn.Module, ABC):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
     """A parametrization whose weight is stored in another form than it is trained in."""
 
+    @abstractmethod
     def stored(self, original: torch.Tensor) -> nn.Module:
         """Return a parametrization that decodes the stored form; it has the same value as this one in eval mode."""
-        raise NotImplementedError
 
 
-class StoredInput(nn.Module):  # type: ignore[misc] # torch is untyped here
+def why_computed(chain: nn.Module) -> str:
+    """Why a weight that the parametrizations ``chain`` compute is left alone, for messages."""
+    if any(isinstance(each, WeightDecoder | StoredWeight) for each in chain.children()):
+        return "an earlier step has encoded it"
+    return f"it is computed by {type(list(chain.children())[-1]).__name__}"
+
+
+class StoredInput(nn.Module, ABC):  # type: ignore[misc] # torch is untyped here
     """A module that rounds a layer's input, and does so with constants once it is trained."""
 
+    @abstractmethod
     def stored(self) -> nn.Module:
         """Return a module of buffers that computes the same in eval mode."""
-        raise NotImplementedError
 
 
 INPUT = "rounded_input"
@@ -137,9 +145,31 @@ def owners(module: nn.Module) -> "dict[int, list[tuple[str, str]]]":
     return found
 
 
+def labelled(layer: str, own: str) -> str:
+    """Return the name of a weight in metrics: its layer's, with the parameter's unless it is ``weight``."""
+    return layer if own == "weight" and layer else f"{layer}.{own}".lstrip(".")
+
+
 def parametrize_all(
     module: nn.Module, places: "Sequence[tuple[str, str]]", parametrization: StoredWeight
 ) -> None:
     """Let one parametrization compute the parameter ``name`` of each ``(layer, name)``; tied weights stay tied."""
-    for layer, name in places:
-        parametrize.register_parametrization(module.get_submodule(layer), name, parametrization, unsafe=True)
+    for layer_name, name in places:
+        layer = module.get_submodule(layer_name)
+        parametrize.register_parametrization(layer, name, parametrization, unsafe=True)
+        reads_weights_anew(layer)
+
+
+def reads_weights_anew(layer: nn.Module) -> None:
+    """Let a recurrent layer drop its list of weights after each call, in place: it makes the list again when called.
+
+    Weights that are computed cannot be copied; other layers have no such list.
+    """
+    if isinstance(layer, nn.RNNBase):
+        _forget_flat_weights(layer)
+        if _forget_flat_weights not in layer._forward_hooks.values():  # noqa: SLF001 - torch has no public way
+            layer.register_forward_hook(_forget_flat_weights)
+
+
+def _forget_flat_weights(layer: nn.Module, *_: Any) -> None:
+    layer._flat_weights = [None] * len(layer._flat_weights_names)  # noqa: SLF001 - torch has no public way

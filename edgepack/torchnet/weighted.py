@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -11,13 +11,14 @@ from torch.nn.utils import parametrize
 from torch.utils import _pytree
 
 from edgepack.torchnet.layers import inference
-from edgepack.torchnet.stored import owners
+from edgepack.torchnet.stored import labelled, owners, why_computed
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
 _OUTPUTS_FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _OUTPUTS_SECOND = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 _ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 _MATRIX = 2  # axes: a parameter with fewer is a bias or a scale
 
@@ -42,7 +43,12 @@ class StorableWeight:
     @property
     def name(self) -> str:
         """The name of its first layer, by which metrics refer to it; with the parameter's name unless it is ``weight``."""
-        return _label(*self.places[0])
+        return labelled(*self.places[0])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that select it: its layers, and its names in metrics."""
+        return tuple(dict.fromkeys((*self.layers, *(labelled(*place) for place in self.places))))
 
     def of(self, module: nn.Module) -> torch.Tensor:
         """The weight in ``module``."""
@@ -52,7 +58,7 @@ class StorableWeight:
 
 
 def weights_of(module: nn.Module) -> tuple[list[StorableWeight], dict[str, str]]:
-    """Return the weights of convolutions, linear layers, embeddings and attention in ``module``, in its order.
+    """Return the weights of convolutions, linear and recurrent layers, embeddings and attention in ``module``, in order.
 
     Also returns, by layer, why other layers with weights are left alone: layers of other classes, weights that a
     parametrization or another module computes, and those that such layers share.
@@ -72,20 +78,16 @@ def weights_of(module: nn.Module) -> tuple[list[StorableWeight], dict[str, str]]
         others = [layer for (layer, _), axis in zip(places, axes, strict=True) if axis is None]
         for (layer, own), axis in zip(places, axes, strict=True):
             kind = type(layers[layer]).__name__
-            other = f"{kind} is no convolution, linear layer, embedding or attention"
-            left[_label(layer, own)] = other if axis is None else f"it shares its weight with {others[0]}"
+            other = f"{kind} is no convolution, linear or recurrent layer, embedding or attention"
+            left[labelled(layer, own)] = other if axis is None else f"it shares its weight with {others[0]}"
     for name, layer in layers.items():
         if parametrize.is_parametrized(layer):
             for own, chain in layer.parametrizations.items():
-                left[_label(name, own)] = f"its weight is computed by {type(chain[-1]).__name__} already"
+                left[labelled(name, own)] = why_computed(chain)
     return found, left
 
 
 _COMPUTED = ".parametrizations."  # in the names of the parameters from which torch computes a weight
-
-
-def _label(layer: str, own: str) -> str:
-    return layer if own == "weight" else f"{layer}.{own}"
 
 
 def weighted_layers(module: nn.Module) -> list[str]:
@@ -105,12 +107,23 @@ def _axis(layer: nn.Module, own: str) -> int | None:
     """The axis of output channels of a layer's parameter; None for one that is not handled."""
     if isinstance(layer, nn.MultiheadAttention):
         return 0 if own in _ATTENTION else None
+    if isinstance(layer, _RECURRENT):  # rows are the states of one gate after the other
+        return 0 if own.startswith("weight_") else None
     if own != "weight":
         return None
     if isinstance(layer, _OUTPUTS_FIRST):
         return 0
     if isinstance(layer, (*_OUTPUTS_SECOND, nn.Embedding)):
         return 1
+    return None
+
+
+def weights_only(layer: nn.Module) -> str | None:
+    """Return why the input of a layer is not rounded; None if it may be."""
+    if isinstance(layer, _RECURRENT):
+        return "input and states of a recurrent layer stay float"
+    if isinstance(layer, nn.MultiheadAttention):
+        return "its three inputs are often one tensor, which rounding the first alone would change"
     return None
 
 
@@ -121,7 +134,7 @@ class LayerUse:
     Attributes:
         order: the layers that were called, by their first call.
         outer: the first and the last of them, and those that read an input of the module or return an output of it.
-        read: by layer, values that it reads ``[N]``; none of attention, or of a layer whose input is integers.
+        read: by layer, values that it reads ``[N]``; none of recurrent layers, attention, or integers.
     """
 
     order: tuple[str, ...]
@@ -157,7 +170,8 @@ def observe(
     finally:
         for handle in handles:
             handle.remove()
-    last = {name for name, tensor in seen.returned.items() if any(tensor is each for each in outputs)}
+    given = set(map(id, outputs))
+    last = {name for name, tensors in seen.returned.items() if not given.isdisjoint(map(id, tensors))}
     ends = {next(iter(seen.order)), next(reversed(seen.order))} if seen.order else set()
     read = {name: torch.cat(each) for name, each in seen.read.items()}
     return LayerUse(tuple(seen.order), frozenset(ends | seen.reading | last), read)
@@ -171,21 +185,18 @@ class _Observed:
         self.order: dict[str, None] = {}
         self.reading: set[str] = set()
         self.read: dict[str, list[torch.Tensor]] = {}
-        self.returned: dict[str, torch.Tensor] = {}
+        self.returned: dict[str, list[torch.Tensor]] = {}
 
-    def before(self, name: str, layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+    def before(self, name: str, layer: nn.Module, arguments: tuple[Any, ...]) -> None:
         self.order[name] = None
-        if not arguments:  # passed by name
+        x = arguments[0] if arguments else None  # passed by name
+        if not isinstance(x, torch.Tensor):
             return
-        x = arguments[0]
         if x.data_ptr() in self.inputs:
             self.reading.add(name)
-        # The three inputs of attention are often one tensor, which rounding the first alone would change.
-        if x.is_floating_point() and x.numel() and not isinstance(layer, nn.MultiheadAttention):
+        if x.is_floating_point() and x.numel() and weights_only(layer) is None:
             flat = x.detach().flatten()
             self.read.setdefault(name, []).append(flat[:: -(-flat.numel() // _KEPT)].clone())
 
-    def after(
-        self, name: str, _layer: nn.Module, _arguments: tuple[torch.Tensor, ...], output: torch.Tensor
-    ) -> None:
-        self.returned[name] = output
+    def after(self, name: str, _layer: nn.Module, _arguments: tuple[Any, ...], output: Any) -> None:
+        self.returned[name] = _pytree.tree_leaves(output)

@@ -102,6 +102,17 @@ def test_a_file_is_named_by_its_content(tmp_path, what):
             assert str(path) in shlex.split(wrong[1].split("…")[-1])
 
 
+def test_a_model_whose_ninth_byte_is_a_brace(tmp_path):
+    """A safetensors file has one there, too, after the length of its header."""
+    text = '<ir_version: 8, opset_import: ["" : 13]> g (float[1] xx) => (float[1] y) { y = Relu (xx) }'
+    parsed = onnx.parser.parse_model(text)
+    renamed = parsed.SerializeToString().replace(b"xx", b"{}")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(renamed)
+    assert renamed[8:9] == b"{"
+    assert wrong_kind(path, "model") is None
+
+
 def test_what_cannot_be_read_is_of_no_kind(tmp_path):
     assert wrong_kind(tmp_path / "none", "model") is None
     assert use_of(tmp_path / "none") is None

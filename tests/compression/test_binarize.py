@@ -91,7 +91,7 @@ def test_the_outer_layers_may_be_quantized_before(tmp_path):
     )
     result = apply(first.module, step(), context)
     assert list(result.metrics["layers"]) == ["net.3"]
-    assert result.metrics["kept_whole"]["net.0"] == "its weight is computed by QuantizedWeight already"
+    assert result.metrics["kept_whole"]["net.0"] == "an earlier step has encoded it"
     found = constants(result.module, context.inputs, tmp_path / "m.onnx")
     assert found["net.0.weight"].encoding == found["net.6.weight"].encoding == "int8"
     assert "1-bit" in {each.encoding for each in found.values()}

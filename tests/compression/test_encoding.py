@@ -205,7 +205,7 @@ def test_a_pattern_that_matches_nothing_is_refused(teacher, inputs):
 def test_weights_that_are_computed_already_are_left_alone(teacher, inputs):
     nn.utils.parametrizations.weight_norm(teacher.last[0])
     result = applied("cluster", teacher, Context(inputs))
-    assert result.metrics["kept_whole"] == {"last.0": "it is computed by _WeightNorm already"}
+    assert result.metrics["kept_whole"] == {"last.0": "it is computed by _WeightNorm"}
 
 
 def test_a_layer_is_encoded_in_two_steps_and_the_first_result_is_not_changed():

@@ -6,12 +6,13 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from edgepack.compression import fold
+from edgepack.compression import binarize, fold
 from edgepack.compression.fold import Fold
 from edgepack.compression.method import Context
 from edgepack.errors import InputError
 from edgepack.export import to_onnx
 from edgepack.onnxfile import canonicalise, save_onnx
+from edgepack.onnxfile.encodings import encoded_constants
 from edgepack.spec import Input
 
 
@@ -91,6 +92,21 @@ def test_a_network_of_many_foldable_parts(tmp_path):
     assert kept["folded"] == {"sequences": 4, "branches": 2}
     with pytest.raises(InputError, match="no layer or node matches 'dens'"):
         apply(path, Context(inputs), skip=("dens",))
+
+
+def test_what_decodes_weights_stays(tmp_path):
+    inputs = (Input(name="x", shape=(1, 4, 8, 8)),)
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(4, 32, 3), nn.ReLU(), nn.Conv2d(32, 4, 1), nn.Conv2d(4, 4, 1)).eval()
+    signs = {"bits": 1, "axis": 0, "places": [["0", "weight"]]}
+    path = to_onnx(
+        binarize.rebuild(module, {"weights": [signs], "inputs": []}), inputs, tmp_path / "net.onnx"
+    )
+    metrics, _ = apply(path, Context(inputs))
+    assert metrics["folded"] == {"sequences": 1}
+    for file in (path, path.with_name("folded.onnx")):
+        kinds = {each.name: each.encoding for each in encoded_constants(onnx.load(file))}
+        assert kinds["0.weight.codes"] == "1-bit"
 
 
 class Whole(nn.Module):

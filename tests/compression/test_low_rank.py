@@ -81,7 +81,7 @@ def test_the_inputs_of_a_text_classifier_are_projected():
 
 def test_sensitive_layers_are_skipped(teacher, data, inputs):
     context = Context(inputs, data)
-    every = apply(teacher, context, rank=16, samples=64)
+    every = apply(teacher, context, rank=16)
     robust = apply(teacher, context, rank=16, samples=64, skip=5.0)
     sensitive = every.metrics["layers"].keys() - robust.metrics["layers"].keys()
     assert sensitive >= {"residual.first.0"}

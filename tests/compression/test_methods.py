@@ -49,6 +49,37 @@ def test_steps_are_told_apart_by_method_and_strict():
             adapter.validate_json(wrong)
 
 
+@pytest.mark.parametrize(
+    ("step", "wrong"),
+    [
+        ('"quantize-static", "percentile": 99', ["percentile"]),
+        ('"quantize-static", "percentile": 99, "calibration": "percentile"', []),
+        ('"quantize-static", "iterations": 10, "rounding": "compensated"', ["iterations"]),
+        ('"quantize-weights", "samples": 9', ["samples"]),
+        ('"quantize-weights", "samples": 128', []),
+        ('"low-rank", "rank": 2, "samples": 9, "skip": ["fc"]', ["samples"]),
+        ('"low-rank", "rank": 2, "samples": 9, "skip": "auto"', []),
+        ('"prune-channels", "ratio": 0.5, "samples": 9', ["samples"]),
+        ('"distill", "temperature": 2, "loss": "mse"', ["temperature"]),
+    ],
+)
+def test_an_option_that_changes_nothing_is_a_conflict(step, wrong):
+    found = TypeAdapter(CompressStep).validate_json(f'{{"method": {step}}}')
+    conflicts = METHODS[found.method].conflicts(found)
+    assert [option for option, _ in conflicts] == wrong
+    assert all("changes nothing without" in message for _, message in conflicts)
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 32])
+def test_a_seed_is_one_that_all_libraries_take(seed):
+    adapter = TypeAdapter(CompressStep)
+    for name in ("cluster", "distill", "train-quantized"):
+        with pytest.raises(ValidationError, match="seed"):
+            adapter.validate_python({"method": name, "seed": seed})
+        with pytest.raises(ValidationError, match="seed"):
+            adapter.validate_python({"method": name, "fine_tune": {"epochs": 1, "seed": seed}})
+
+
 def test_reading_recipes_imports_nothing_heavy():
     code = (
         "import sys, edgepack.compression, edgepack.torchnet.training, edgepack.compression.method, edgepack.export, edgepack.data;"

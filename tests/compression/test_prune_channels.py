@@ -269,9 +269,9 @@ def test_taylor_and_activation_keep_the_channels_that_matter(data, inputs):
         module[0].bias[dead] = -1000.0
     first = module[0].weight.detach().clone()
     kept = [i for i in range(8) if i not in dead]
-    for criterion in ("taylor", "activation"):
-        result = apply(module, Context(inputs, data), criterion=criterion, samples=32)
-        assert torch.equal(result.module[0].weight, first[kept]), criterion
+    for options in ({"criterion": "taylor"}, {"criterion": "activation", "samples": 32}):
+        result = apply(module, Context(inputs, data), **options)
+        assert torch.equal(result.module[0].weight, first[kept]), options
         assert torch.equal(module[0].weight, first), "the original was changed"
     assert not torch.equal(apply(module, Context(inputs)).module[0].weight, first[kept])
     with pytest.raises(InputError, match="needs samples"):

@@ -12,13 +12,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from edgepack.compression import quantize_static
+from edgepack.compression import binarize, quantize_static
 from edgepack.compression.method import Context
 from edgepack.compression.quantize_static import QuantizeStatic
 from edgepack.errors import InputError
 from edgepack.export import evaluate, relative_error, run_onnx, to_onnx
 from edgepack.onnxfile import canonicalise, save_onnx
 from edgepack.onnxfile.counting import count
+from edgepack.onnxfile.encodings import encoded_constants
 from edgepack.spec import Input
 
 
@@ -257,3 +258,36 @@ def test_scales_of_weights_and_of_what_is_added_have_eight_significant_bits(tmp_
     assert not any((scale.view("uint32") & 0xFFFF).any() for scale in scales)
     want = run_onnx(path, {"x": samples["x"][0]})[0]
     assert np.abs(run_onnx(tmp_path / "q.onnx", {"x": samples["x"][0]})[0] - want).max() < 0.1
+
+
+def signs_and_floats(tmp_path, floats):
+    """A network of a layer of signs, and others of floats."""
+    inputs = (Input(name="x", shape=(1, 4, 8, 8)),)
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(4, 32, 3), nn.ReLU(), *floats).eval()
+    signs = {"bits": 1, "axis": 0, "places": [["0", "weight"]]}
+    binarize.rebuild(module, {"weights": [signs], "inputs": []})
+    samples = {"x": np.random.default_rng(0).random((8, 1, 4, 8, 8), dtype=np.float32)}
+    return to_onnx(module, inputs, tmp_path / "signs.onnx"), Context(inputs, samples=samples)
+
+
+@pytest.mark.parametrize("activations", ["uint8", "uint16"])
+def test_weights_that_an_earlier_step_has_encoded_stay_so(tmp_path, activations):
+    path, context = signs_and_floats(tmp_path, [nn.Conv2d(32, 4, 3)])
+    out = tmp_path / "q.onnx"
+    metrics = quantize_static.apply(path, out, step(samples=8, activations=activations), context)
+    assert metrics["quantized"] == 1
+    assert metrics["kept_whole"] == {"node_conv2d": "an earlier step has encoded its weights"}
+    kinds = {each.name: each.encoding for each in encoded_constants(onnx.load(out))}
+    assert kinds["0.weight.codes"] == "1-bit"
+    assert kinds["2.weight_quantized"] == "int8"
+    feed = {"x": context.samples["x"][0]}
+    assert relative_error(run_onnx(out, feed)[0], run_onnx(path, feed)[0]) < 0.05
+
+
+def test_a_model_without_weights_to_quantize_is_refused(tmp_path):
+    path, context = signs_and_floats(tmp_path, [])
+    with pytest.raises(InputError, match="quantize-static would quantize no weight") as caught:
+        quantize_static.apply(path, tmp_path / "q.onnx", step(samples=8), context)
+    assert caught.value.why == "node_conv2d: an earlier step has encoded its weights"
+    assert not (tmp_path / "q.onnx").exists()

@@ -13,6 +13,7 @@ TRAIN = {"epochs": 1, "lr": 0.002}
 OPTIONS = {
     "distill": [{"width": 0.5}],
     "fp16": [{}, {"compute": "fp16"}],
+    "binarize": [{"samples": 16}],
     "low-rank": [{"energy": 0.6, "data_aware": True, "samples": 32}],
     "prune-blocks": [{"ratio": 0.5}],
     "prune-channels": [
@@ -20,10 +21,15 @@ OPTIONS = {
         {"ratio": 0.25, "round_to": 1, "criterion": "random"},
         {"ratio": 0.25, "round_to": 1, "criterion": "taylor"},
     ],
-    "prune-layers": [{"count": 1}],
+    "prune-layers": [{"count": 1, "samples": 16}],
     "prune-weights": [{"ratio": 0.5}, {"ratio": 0.5, "criterion": "movement", "schedule": "gradual"}],
-    "quantize-static": [{}, {"rounding": "learned", "iterations": 20}, {"data_free": True}],
+    "quantize-static": [
+        {"samples": 16},
+        {"samples": 16, "rounding": "learned", "iterations": 20},
+        {"samples": 16, "data_free": True},
+    ],
     "quantize-weights": [{"bits": 4}],
+    "train-quantized": [{"samples": 16}],
 }
 PROGRAM = '''\
 """Prints the sha256 of what every step makes, as JSON."""
@@ -99,8 +105,7 @@ def steps():
     for name, method in BUILT_IN.items():
         for options in OPTIONS.get(name, [{}]):
             trained = {"fine_tune": TRAIN} if "fine_tune" in method.spec.model_fields else {}
-            few = {"samples": 16} if "samples" in method.spec.model_fields else {}
-            yield name, few | trained | options
+            yield name, trained | options
 
 
 def run(folder, hash_seed):

@@ -97,8 +97,6 @@ def test_what_is_left_alone_is_said():
     metrics = apply(module, step(skip=("up",)), context).metrics
     assert metrics["kept_whole"] == {
         "up": "skipped by the recipe",
-        "lstm.weight_ih_l0": "LSTM is no convolution, linear layer, embedding or attention",
-        "lstm.weight_hh_l0": "LSTM is no convolution, linear layer, embedding or attention",
         "tiny": "its scales would take more than its integers save",
     }
     assert metrics["activations"] == ["grouped", "twice"]  # the functional call bypasses its layer

@@ -1,5 +1,7 @@
 """The model's inputs in a recipe: sizes that are open, and inputs with a value."""
 
+import os
+
 import numpy as np
 import onnx
 import pytest
@@ -95,6 +97,41 @@ def test_an_input_without_axes_and_one_with_a_value(recipe):
 def test_values_and_sizes_that_do_not_fit_are_refused(recipe, inputs, message):
     found = messages(recipe(inputs))
     assert any(message in each for each in found), found
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ("{name: X, shape: [1, 4]}", "the model has no input `X`; did you mean `x`?"),
+        ("{name: x, shape: [1, 5]}", "input `x` is [1, 4] in the model, not [1, 5]"),
+        ("{name: x, shape: [4]}", "input `x` is [1, 4] in the model, not [4]"),
+        ("{name: x, shape: [1, 4], dtype: int64}", "input `x` is float32 in the model, not int64"),
+        ("{name: gain, shape: [1], value: 2}", "input `gain` is [] in the model, not [1]"),
+    ],
+)
+def test_inputs_that_contradict_the_model_are_refused_before_anything_runs(recipe, inputs, message):
+    assert messages(recipe(inputs)) == [message]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("STRING", "text"), ("BFLOAT16", "bfloat16"), ("COMPLEX64", "complex64")]
+)
+def test_an_input_of_a_type_without_support_is_refused(recipe, tmp_path, kind, name):
+    path = recipe()
+    model = onnx.load(tmp_path / "m.onnx")
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.DataType.Value(kind)
+    onnx.save(model, tmp_path / "m.onnx")
+    (message,) = messages(path)
+    assert message.startswith(f"input `x` is {name} in the model: supported are float32, ")
+    assert message.endswith("convert it outside the model")
+
+
+def test_a_model_that_never_ends_is_not_read(recipe, tmp_path):
+    path = recipe()
+    (tmp_path / "m.onnx").unlink()
+    os.mkfifo(tmp_path / "m.onnx")
+    path.write_text(path.read_text().replace("onnx: m.onnx", f"onnx: m.onnx\n  sha256: {'0' * 64}"))
+    assert messages(path) == [f"not a file: {tmp_path}/m.onnx"]
 
 
 def test_a_torch_source_sets_its_own_values(recipe, tmp_path):

@@ -349,6 +349,8 @@ def products() -> Iterator[Case]:
             (packed, scales, zeros, None, numbers(rows)),
         ):
             yield Case("MatMulNBits", (numbers(3, columns), *inputs), settings, fixed=frozenset({1, 2, 3, 5}))
+        coarse = {**settings, "accuracy_level": 4}
+        yield Case("MatMulNBits", (numbers(3, columns), packed, scales), coarse, fixed=frozenset({1, 2}))
 
 
 CASES = [*elementwise(), *normalization(), *attentions(), *quantized()]

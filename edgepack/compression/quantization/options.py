@@ -6,7 +6,7 @@ from pydantic import Field
 
 from edgepack.compression.method import Step
 from edgepack.compression.selection import Skip
-from edgepack.spec import Spec
+from edgepack.spec import Seed, Spec
 
 Precision = Literal["int16", "fp16", "fp32"]
 
@@ -80,4 +80,4 @@ class QuantizeStatic(Step):
         description="Layers that stay float: names of layers or nodes, with * and ? as wildcards; auto, those that add more "
         "than ten times the noise of the median layer; or a number, those below this signal-to-noise ratio in dB.",
     )
-    seed: int = Field(default=0, description="Seed for choosing the calibration samples.")
+    seed: Seed = Field(default=0, description="Seed for choosing the calibration samples.")

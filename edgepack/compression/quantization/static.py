@@ -28,6 +28,7 @@ from edgepack.compression.quantization.rounded import RoundedWeight, decibels
 from edgepack.compression.quantization.statistics import moments
 from edgepack.compression.selection import skipped
 from edgepack.onnxfile import canonicalise, load_onnx, save_onnx
+from edgepack.onnxfile.encodings import decoders
 from edgepack.onnxfile.integers import exact_integers
 from edgepack.onnxfile.opset import raised
 
@@ -47,6 +48,7 @@ class Quantization:
         step: the options.
         feeds: calibration samples.
         found: weights of the model.
+        encoded: nodes that decode weights which an earlier step encoded, and those that compute with them.
         ranges: of the activations.
         rounded: weights with their integers.
         metrics: for the report.
@@ -57,6 +59,7 @@ class Quantization:
     step: QuantizeStatic
     feeds: Feeds
     found: Mapping[str, WeightConstant]
+    encoded: Collection[str] = ()
     ranges: Ranges = field(default_factory=dict)
     rounded: dict[str, RoundedWeight] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -67,13 +70,16 @@ class Quantization:
         import onnx
 
         proto = load_onnx(model)
+        decode = decoders(proto)
+        readers = [node.name for node in proto.graph.node if not decode.keys().isdisjoint(node.input)]
         pairs = equalise(proto) if step.equalise else []
         if _has_sixteen(step):
             proto = raised(proto, BLOCK_OPSET, str(model))
         plain, path = folder / "plain.onnx", folder / "prepared.onnx"
         onnx.save(proto, plain)
         _prepare(plain, path)
-        made = cls(path, folder, step, feeds, weights(proto.graph))
+        encoded = {*readers, *(name for names in decode.values() for name in names)}
+        made = cls(path, folder, step, feeds, weights(proto.graph), encoded)
         made.ranges = activation_ranges(
             path,
             feeds.batches,
@@ -84,6 +90,8 @@ class Quantization:
             folder=folder,
             progress=context.progress,
         )
+        if decode:
+            made.metrics["kept_whole"] = dict.fromkeys(readers, "an earlier step has encoded its weights")
         if step.equalise:
             made.metrics["equalised"] = [list(pair) for pair in pairs]
         made._round(onnx.load(path).graph)
@@ -104,7 +112,7 @@ class Quantization:
             for name, kind in precisions.items()
             if kind == _SIXTEEN
         }
-        excluded = sorted({*left, *float_nodes})
+        excluded = sorted({*left, *float_nodes, *self.encoded})
         tables = [
             name
             for name, weight in self.found.items()
@@ -143,8 +151,9 @@ class Quantization:
 
         names = {name: each.weight.names for name, each in self.rounded.items()}
         where = f"compress, {self.step.method}, skip"
-        self.metrics["kept_whole"] = skipped(self.step.skip, names, noise, kind="layer or node", where=where)
-        return [user for name in self.metrics["kept_whole"] for user in self.found[name].users]
+        left = skipped(self.step.skip, names, noise, kind="layer or node", where=where)
+        self.metrics["kept_whole"] = {**self.metrics.get("kept_whole", {}), **left}
+        return [user for name in left for user in self.found[name].users]
 
     def _writer(self, left: Collection[str]) -> Callable[[Precisions], Path]:
         path = self.folder / "tried.onnx"

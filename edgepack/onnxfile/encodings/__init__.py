@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import onnx_ir
 
 __all__ = [
-    "ENCODINGS", "Decoding", "code_bits", "code_type", "decoding", "decodings", "encoded_constants", "is_encoded",
+    "ENCODINGS", "Decoding", "code_bits", "code_type", "decoders", "decoding", "decodings", "encoded_constants", "is_encoded",
 ]  # fmt: skip
 
 ENCODINGS: "dict[str, Callable[[onnx_ir.Node], Decoding | None]]" = {
@@ -78,6 +78,14 @@ def decodings(graph: "onnx_ir.Graph") -> tuple[Decoding, ...]:
     whole = [extended(decoded) for decoded in found if decoded.nodes[-1] not in inner]
     inner = {node for decoded in whole for node in decoded.nodes[:-1]}
     return tuple(decoded for decoded in whole if decoded.nodes[-1] not in inner)
+
+
+def decoders(model: "onnx.ModelProto") -> dict[str, tuple[str, ...]]:
+    """Return by name of each decoded constant of a model in canonical form the names of the nodes that decode it."""
+    import onnx_ir as ir
+
+    found = decodings(ir.from_proto(model).graph)
+    return {str(each.output.name): tuple(str(node.name) for node in each.nodes) for each in found}
 
 
 def encoded_constants(model: "onnx.ModelProto") -> tuple[EncodedConstant, ...]:

@@ -39,7 +39,11 @@ def by_budget(forms: Mapping[str, RankForm], allowed: int) -> dict[str, Choice |
     least = sum(min(own) for own in costs.values())
     if least > allowed:
         raise InputError(
-            f"these layers take at least {least:,} multiply-accumulates at rank 1, and the budget leaves {allowed:,}",
+            "the budget cannot be met",
+            where="compress, low-rank, macs",
+            why="the layers that stay whole take more multiply-accumulates than it allows"
+            if allowed < 0
+            else f"the others take at least {least:,} multiply-accumulates at rank 1, and {allowed:,} are left for them",
             next="raise macs, or prune channels as well",
         )
     lost = {

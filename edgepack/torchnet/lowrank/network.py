@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from edgepack.torchnet.layers import inference, replace_layer, sharing_layers
 from edgepack.torchnet.lowrank.forms import FORMS, Choice, Kind, RankForm, RankUse, build, fill
 from edgepack.torchnet.lowrank.recurrent import FactoredRecurrent, copy_weights, weight_names
+from edgepack.torchnet.stored import why_computed
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
@@ -187,6 +189,8 @@ class Factorable:
 
 def _obstacle(layer: Any, *, shared: bool) -> str | None:
     """Why a layer cannot be factored; None if it can be."""
+    if parametrize.is_parametrized(layer):
+        return why_computed(next(iter(layer.parametrizations.values())))
     if type(layer) not in (nn.Linear, *_CONVOLUTIONS, *_RECURRENT):
         return f"its class {type(layer).__name__} may do more than torch's own"
     if isinstance(layer, _RECURRENT):
