@@ -1,4 +1,4 @@
 """The agent: the program on the board, its cross build, and its protocol.
 
-Imports: base, errors, spec, toolchain.
+Imports: base, errors, executor, spec, toolchain.
 """

@@ -1,4 +1,4 @@
 """Bundles: the release as one file.
 
-Imports: agent, base, compression, config, errors, spec.
+Imports: agent, base, compression, config, errors, executor, spec.
 """

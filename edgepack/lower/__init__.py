@@ -1,6 +1,6 @@
 """Lower an ONNX file to a shared library for the board; ``phases.phases_for`` returns the list of phases.
 
-Imports: base, config, errors, export, onnxfile, schedules, spec, toolchain, weightfile.
+Imports: base, config, errors, executor, export, onnxfile, schedules, spec, toolchain, weightfile.
 """
 
 from edgepack.lower.build import compile_model, tuning_tasks

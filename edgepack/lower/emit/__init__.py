@@ -1,4 +1,5 @@
 """From scheduled kernels to files: the virtual machine's shared library.
 
-Imports: base, config, errors, lower.conditions, lower.phase, lower.result, spec, toolchain, weightfile.
+Imports: base, config, errors, executor, lower.conditions, lower.graph.lifting, lower.phase, lower.result, spec, toolchain,
+weightfile.
 """
