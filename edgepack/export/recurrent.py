@@ -44,9 +44,7 @@ def packing_refused(module: "torch.nn.Module") -> Iterator[None]:
         """A sequence is packed."""
 
     class PackingMode(TorchFunctionMode):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
-        def __torch_function__(
-            self, function: Any, _types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
+        def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if getattr(function, "__name__", "") == "_pack_padded_sequence":
                 raise Packing
             return function(*args, **(kwargs or {}))
