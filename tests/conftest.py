@@ -7,6 +7,15 @@ import pytest
 from edgepack.spec import Input, Train
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory):
+    """No test sees the user's devices, running boards, runs or tuning records. The cache, of what can be rebuilt, is shared."""
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in ("CONFIG", "DATA", "STATE"):
+            patch.setenv(f"XDG_{kind}_HOME", str(tmp_path_factory.mktemp(kind.lower())))
+        yield
+
+
 @pytest.fixture(scope="session")
 def data():
     from edgepack.zoo import digits

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class WayFailed(Exception):  # noqa: N818 - a result, not a fault
     """A tool did not do what it should; the message says why."""
 
 
-class Way:
+class Way(ABC):
     """One contestant."""
 
     name: str
@@ -50,9 +51,9 @@ class Way:
         """Prepare the board once, untimed: create the folder."""
         there.folder.mkdir(parents=True)
 
+    @abstractmethod
     def deploy(self, there: Destination, version: Version) -> dict[str, Any]:
         """Deploy a version: returns ``seconds``, and the tool's own report in ``said``."""
-        raise NotImplementedError
 
     def back(self, there: Destination, version: Version) -> dict[str, Any]:
         """Go back to the previous ``version``: by copying it again, unless the tool has a rollback."""

@@ -47,8 +47,8 @@ def steps(
 ) -> Iterator[dict[str, Any]]:
     """First deploy, redeploy and rollback with one tool; stops at the first failure."""
     way.prepare(there)
-    todo = ((way.deploy, first), (way.deploy, second), (way.back, first))
-    for step, (act, version) in zip(STEPS, todo, strict=True):
+    calls = ((way.deploy, first), (way.deploy, second), (way.back, first))
+    for step, (act, version) in zip(STEPS, calls, strict=True):
         link.count()
         try:
             sample = act(there, version) | link.count()

@@ -6,6 +6,7 @@ benchmark itself also imports the file, to read ``requirements``.
 """
 
 import platform
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +78,7 @@ class Cold:
     peak_rss_kib: int
 
 
-class LoadedModel:
+class LoadedModel(ABC):
     """A loaded model, ready to run.
 
     A session whose ``time`` warms up by itself sets ``warms_up = True``; others are given some
@@ -87,9 +88,9 @@ class LoadedModel:
     warms_up = False
     infer: Callable[[], object]  # one inference on the inputs of the last ``run``, which ``time`` calls
 
+    @abstractmethod
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Run one inference; inputs by name, outputs in the ONNX model's order."""
-        raise NotImplementedError
 
     def time(self, runs: int) -> list[int]:
         """Return nanoseconds of ``runs`` consecutive inferences, on the inputs of the last ``run``.
@@ -99,7 +100,7 @@ class LoadedModel:
         return time_calls(self.infer, runs)
 
 
-class Contestant:
+class Contestant(ABC):
     """One way to run a net on this machine."""
 
     title: str  # as shown in tables
@@ -116,6 +117,7 @@ class Contestant:
         """Name of its environment: that of its file, so that the contestants of one file share it."""
         return type(self).__module__.rpartition(".")[2]
 
+    @abstractmethod
     def prepare(self, task: Assignment) -> Prepared:
         """Convert, quantize, tune and compile; in a separate process, in the contestant's environment.
 
@@ -124,11 +126,10 @@ class Contestant:
         Raises:
             Unsupported: It is not supported. Any other exception is reported as a failure, with its message.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, task: Assignment, prepared: Prepared) -> LoadedModel:
         """Load the result of ``prepare``, in a new process that may use ``task.threads`` threads."""
-        raise NotImplementedError
 
     def cold(self, task: Assignment, prepared: Prepared, inputs: Mapping[str, np.ndarray]) -> Cold | None:  # noqa: ARG002
         """Measure a cold start, for contestants whose inference runs outside Python.

@@ -11,7 +11,7 @@ from edgepack.base.interrupt import defer_interrupt
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError, InputError, UnsupportedError
 from edgepack.lower import phases
-from edgepack.lower.conditions import has_blocks, kernels
+from edgepack.lower.conditions import kernels
 from edgepack.lower.locating import locate
 from edgepack.lower.onnx.frontend import import_model
 from edgepack.lower.phase import Executor, Facts, Lowering, Mark
@@ -19,6 +19,7 @@ from edgepack.lower.result import Compiled, Kernel
 from edgepack.lower.types import slow_types
 from edgepack.onnxfile import load_onnx
 from edgepack.schedules import tvm_target
+from edgepack.schedules.kernel import is_plain
 from edgepack.weightfile.file import weights_path
 
 # The phases import these inside functions, which takes seconds; that time is not counted as compile time.
@@ -127,7 +128,7 @@ def requires(target: Target) -> tuple[str, ...]:
 def tuning_tasks(onnx_path: Path, target: Target) -> list[Any]:
     """Return MetaSchedule's extracted tasks of the model: the workloads that ``compile_model`` looks up.
 
-    Kernels without blocks are left out, since there is nothing in them that a search could schedule.
+    Kernels in another form than ``te.compute``'s, such as a scan, are left out: a search could not schedule them.
 
     Raises:
         InputError: As ``compile_model``.
@@ -138,7 +139,7 @@ def tuning_tasks(onnx_path: Path, target: Target) -> list[Any]:
     items = phases.phases_for(target)
     mod = phases.run(items, lowering, until=phases.KERNELS)
     tasks = extract_tasks(mod, lowering.tvm_target)
-    return [task for task in tasks if all(has_blocks(function) for _, function in kernels(task.mod))]
+    return [task for task in tasks if all(is_plain(function) for _, function in kernels(task.mod))]
 
 
 def _lowering(onnx_path: Path, target: Target, records: Path | None) -> Lowering:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgepack.lower.phase import Condition, Module
+from edgepack.schedules.kernel import is_plain
 
 _SCHEDULED = "tirx.is_scheduled"
 
@@ -48,18 +49,6 @@ def operator(call: Any) -> str:
 def is_scheduled(function: Any) -> bool:
     """Whether a kernel has been scheduled."""
     return bool(function.attrs and function.attrs.get(_SCHEDULED))
-
-
-def has_blocks(function: Any) -> bool:
-    """Whether a kernel has blocks, which schedules transform; the kernels of recurrent layers have none."""
-    from tvm import s_tir
-
-    return isinstance(function.body, s_tir.SBlockRealize)
-
-
-def is_plain(function: Any) -> bool:
-    """Whether a kernel is a single block, as te.compute produces; other kernels are kept as TVM wrote them."""
-    return has_blocks(function) and function.body.block.name_hint == "root"
 
 
 def _static(mod: Module) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
 from edgepack.lower import facts
-from edgepack.lower.conditions import DECODED, FUSED, INFERENCE, LEGAL, SCHEDULED, STATIC, is_plain, kernels
+from edgepack.lower.conditions import DECODED, FUSED, INFERENCE, LEGAL, SCHEDULED, STATIC, kernels
 from edgepack.lower.emit import vm
 from edgepack.lower.graph.constants import decode_in_kernels
 from edgepack.lower.graph.folding import fold
@@ -23,6 +23,7 @@ from edgepack.lower.graph.packing import pack_constants
 from edgepack.lower.onnx.frontend import run_import
 from edgepack.lower.phase import Executor, Lowering, Mark, Module, Phase, checking, sequence, verify
 from edgepack.schedules import FAMILIES
+from edgepack.schedules.kernel import is_plain
 
 Item = Phase | Mark
 
@@ -111,7 +112,7 @@ def _schedule_untuned(mod: Module, lowering: Lowering) -> Module:
 def _prepack(mod: Module, lowering: Lowering) -> Module:
     from tvm import relax
 
-    # The pass cannot handle kernels with several loops outside a block, such as a scan or a scatter.
+    # The pass cannot handle kernels in other forms, such as a scan.
     opaque = {var: function for var, function in kernels(mod) if not is_plain(function)}
     for var in opaque:
         del mod[var]

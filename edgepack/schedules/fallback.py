@@ -10,7 +10,7 @@ import logging
 from typing import Any
 
 from edgepack.config.target import Target
-from edgepack.schedules.kernel import Block, conditional, divides, expensive, follows, read_block
+from edgepack.schedules.kernel import Block, conditional, divides, expensive, follows, is_plain, read_block
 from edgepack.schedules.recurrent.kernel import schedule_recurrent
 from edgepack.schedules.recurrent.loops import Vectors
 from edgepack.schedules.rules import RULES, KernelRule, Surroundings, choose
@@ -42,14 +42,14 @@ def cpu_pass(target: Target, rules: tuple[KernelRule, ...] = RULES) -> Any:
 
 
 def schedule_function(function: Any, cpu: Machine, rules: tuple[KernelRule, ...] = RULES) -> Any:
-    """Schedule one kernel; a kernel that is not made of plain blocks with static extents stays serial."""
+    """Schedule one kernel; a kernel in another form than te.compute's keeps the loops TVM gave it."""
     import tvm
     from tvm import s_tir
 
     recurrent = schedule_recurrent(function, Vectors(cpu.lanes(4)))
     if recurrent is not None:
         return recurrent
-    if not isinstance(function.body, s_tir.SBlockRealize):
+    if not is_plain(function):
         return function
     sch = s_tir.Schedule(tvm.IRModule({"main": function}), debug_mask="none")
     constants = [function.params[int(i)] for i in (function.attrs or {}).get("layout_free_buffers", [])]

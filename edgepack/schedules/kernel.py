@@ -1,7 +1,8 @@
 """Analysis of a kernel for the fallback schedule: its blocks, axes and loads.
 
 TVM represents a kernel as a ``PrimFunc`` whose root contains blocks, each a loop nest with iteration
-variables that are spatial (they index the output) or reduced. Nothing here modifies the kernel.
+variables that are spatial (they index the output) or reduced. Kernels that TVM writes as loops, such as a scan, have
+other forms. Nothing here modifies the kernel.
 """
 
 from dataclasses import dataclass
@@ -72,6 +73,17 @@ class Block:
         for axis in self.axes:
             total *= axis.extent
         return total
+
+
+def is_plain(function: Any) -> bool:
+    """Whether a kernel is a root block around its stages, as te.compute produces: the form that schedules transform.
+
+    Others keep the loops that they were written with: a scan or a sort, which are one opaque block, and recurrent layers.
+    """
+    from tvm import s_tir
+
+    body = function.body
+    return isinstance(body, s_tir.SBlockRealize) and body.block.name_hint == "root"
 
 
 def find(expr: Any, kind: Any) -> list[Any]:

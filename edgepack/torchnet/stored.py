@@ -7,6 +7,7 @@ stay trainable. At export, :func:`as_stored` computes the stored form once, so t
 
 import copy
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +32,12 @@ class StoredPart:
     entries: int | None = None
 
 
-class WeightDecoder(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+class WeightDecoder(nn.Module, ABC):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
     """A parametrization that decodes a weight from its stored form."""
 
+    @abstractmethod
     def parts(self, *originals: torch.Tensor) -> tuple[StoredPart, ...]:
         """Return the constants that a file holds for the parameters ``originals``, without those that only unpack them."""
-        raise NotImplementedError
 
 
 def levels_part(levels: torch.Tensor) -> StoredPart:
@@ -49,12 +50,12 @@ def levels_part(levels: torch.Tensor) -> StoredPart:
     return StoredPart(torch.from_numpy(codes), int(codes.max(initial=1)) + 1)
 
 
-class StoredWeight(nn.Module):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
+class StoredWeight(nn.Module, ABC):  # type: ignore[misc] # torch is untyped here (pyproject.toml)
     """A parametrization whose weight is stored in another form than it is trained in."""
 
+    @abstractmethod
     def stored(self, original: torch.Tensor) -> nn.Module:
         """Return a parametrization that decodes the stored form; it has the same value as this one in eval mode."""
-        raise NotImplementedError
 
 
 def why_computed(chain: nn.Module) -> str:
@@ -64,12 +65,12 @@ def why_computed(chain: nn.Module) -> str:
     return f"it is computed by {type(list(chain.children())[-1]).__name__}"
 
 
-class StoredInput(nn.Module):  # type: ignore[misc] # torch is untyped here
+class StoredInput(nn.Module, ABC):  # type: ignore[misc] # torch is untyped here
     """A module that rounds a layer's input, and does so with constants once it is trained."""
 
+    @abstractmethod
     def stored(self) -> nn.Module:
         """Return a module of buffers that computes the same in eval mode."""
-        raise NotImplementedError
 
 
 INPUT = "rounded_input"

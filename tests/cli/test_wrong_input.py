@@ -31,6 +31,14 @@ targets:
 """
 
 
+@pytest.fixture(autouse=True)
+def no_board_is_left(cli, monkeypatch):
+    """The boards that a command brings up go down with it."""
+    yield
+    monkeypatch.setenv("XDG_STATE_HOME", cli.env["XDG_STATE_HOME"])
+    assert virtual.running() == []
+
+
 def recipe(cli, tiny_onnx, *, name="tiny", target="x86-64-v3", device="virtual:host", trials=0):
     (cli.folder / "tiny.onnx").write_bytes(tiny_onnx.read_bytes())
     return cli.write("recipe.yaml", RECIPE.format(name=name, target=target, device=device, trials=trials))
@@ -278,8 +286,3 @@ def test_an_internal_error_leaves_a_log_and_no_traceback(cli):
     assert "internal error: ZeroDivisionError" in done.stderr
     assert "Traceback" not in done.stderr
     assert list((cli.home / "state/edgepack/crashes").iterdir())
-
-
-def test_nothing_of_the_boards_is_left():
-    """The boards that commands above brought up went down with them."""
-    assert not [board.name for board in virtual.running() if not board.name.startswith("cli-tests-")]

@@ -41,7 +41,7 @@ def some_forms():
     ]
 
 
-def check(chosen, folder):
+def check(chosen, folder, caplog):
     wrong, ready = [], defaultdict(dict)
     expected, feeds = {}, {}
     for number, form in enumerate(chosen):
@@ -67,14 +67,15 @@ def check(chosen, folder):
             for name in names:
                 found = differences(outputs[name], expected[name])
                 wrong += [f"{chosen[int(name[1:])]}: {why}" for why in found]
+    wrong += [record.getMessage() for record in caplog.records if record.name.startswith("edgepack")]
     assert not wrong, "\n".join(wrong)
 
 
-def test_some_forms_of_every_operator_give_the_reference_s_results_or_are_refused(tmp_path):
-    check(some_forms(), tmp_path)
+def test_some_forms_of_every_operator_give_the_reference_s_results_or_are_refused(tmp_path, caplog):
+    check(some_forms(), tmp_path, caplog)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_all_forms_give_the_reference_s_results_or_are_refused(tmp_path):
-    check(list(forms()), tmp_path)
+def test_all_forms_give_the_reference_s_results_or_are_refused(tmp_path, caplog):
+    check(list(forms()), tmp_path, caplog)

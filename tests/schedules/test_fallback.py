@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgepack.schedules.fallback import schedule_function
+from edgepack.schedules.kernel import is_plain
 from edgepack.schedules.tiles import Machine
 
 MACHINES = {
@@ -199,3 +200,32 @@ def test_schedules_keep_the_result(case):
     for name, machine in MACHINES.items():
         got = run(schedule_function(function, machine), values)
         np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-6, err_msg=f"{case} on {name}")
+
+
+def other_form(operator):
+    """Kernels that TVM does not make of blocks for each stage, and those with the fewest of these."""
+    from tvm import te, topi
+
+    if operator == "scalar":
+        x = te.placeholder((), name="x")
+        return te.create_prim_func([x, topi.add(x, topi.exp(x))])
+    if operator == "constant":
+        return te.create_prim_func([topi.full((2, 3), "float32", 0.5)])
+    if operator == "scatter":
+        x, at, new = te.placeholder((5, 3)), te.placeholder((2, 1), "int32"), te.placeholder((2, 3))
+        indices = te.compute((1, 2), lambda axis, i: te.max(te.min(at[i, axis], 4), 0))
+        return te.create_prim_func([x, at, new, topi.scatter_nd(x, indices, new, "update")])
+    x = te.placeholder((2, 7), name="x")
+    return te.create_prim_func([x, getattr(topi, operator)(x, axis=1)])
+
+
+@pytest.mark.parametrize("operator", ["cumsum", "cumprod", "sort", "scalar", "constant", "scatter"])
+def test_kernels_in_other_forms_compile_without_a_warning(operator, caplog):
+    function = other_form(operator)
+    values = arguments(function)
+    machine = MACHINES["avx2"]
+    scheduled = schedule_function(function, machine)
+    assert not caplog.records
+    assert bool((scheduled.attrs or {}).get("tirx.is_scheduled")) == is_plain(function)
+    assert is_plain(function) == (operator in {"scalar", "constant", "scatter"})
+    np.testing.assert_allclose(run(scheduled, values), run(function, values), rtol=1e-6)

@@ -24,9 +24,25 @@ def legalizations() -> dict[str, Callable[[Any, Any], Any]]:
         "relax.argmin": _place_of("argmin", lambda x, y: x < y),
         "relax.max": _extreme("max", -math.inf),
         "relax.min": _extreme("min", math.inf),
+        "relax.concat": _concat,
         **half_legalizations(),
         **index_legalizations(),
     }
+
+
+def _concat(builder: Any, call: Any) -> Any:
+    """Leave out parts without elements: no schedule takes a kernel that reads from one."""
+    from tvm import relax, topi
+
+    parts = call.args[0]
+    while isinstance(parts, relax.Var) and isinstance(builder.lookup_binding(parts), relax.Tuple | relax.Var):
+        parts = builder.lookup_binding(parts)
+    if isinstance(parts, relax.Var):
+        fields = [builder.emit(relax.TupleGetItem(parts, at)) for at in range(len(parts.ty.fields))]
+    else:
+        fields = list(parts.fields)
+    filled = [each for each in fields if 0 not in [int(length) for length in each.ty.shape]]
+    return builder.call_te(topi.concatenate, filled or fields[:1], int(call.attrs.axis or 0))
 
 
 def _elementwise(function: Callable[[Any, str], Any]) -> Callable[[Any, Any], Any]:
