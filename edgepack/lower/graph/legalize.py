@@ -166,11 +166,24 @@ def _place_of(name: str, better: Callable[[Any, Any], Any]) -> Callable[[Any, An
     """The first place of the largest or smallest element, along one axis.
 
     TVM starts from the place -1 with the smallest number of the type, which stays if no element is larger: a row of only
-    -inf, or of only -128 in int8. Here the first element starts, as in onnxruntime, also if it is NaN.
+    -inf, or of only -128 in int8. Here the first element starts, as in onnxruntime, also if it is NaN. Threads of a GPU
+    share only reductions that TVM knows: there, TVM's rule is used, and -1 becomes 0.
     """
 
     def legalize(builder: Any, call: Any) -> Any:
+        import tvm
         from tvm import te, tirx
+
+        target = tvm.target.Target.current(allow_none=True)
+        if target is not None and "gpu" in target.keys:
+            place = builder.emit(tvm.ir.Op.get(call.op.name).get_attr("FLegalize")(builder, call))
+            return builder.call_te(
+                lambda x: te.compute(
+                    x.shape, lambda *at: tirx.max(x(*at), tirx.const(0, x.dtype)), name="place"
+                ),
+                place,
+                primfunc_name_hint="place",
+            )
 
         def first(one: Any, other: Any) -> Any:
             ahead = better(other[1], one[1])
