@@ -219,9 +219,11 @@ def _excepted(curve: _Curve, counts: "np.ndarray") -> _Curve:
     table = curve.table()
     for _ in range(_MOST_EXCEPTIONS):
         value = int(np.argmax(counts * np.log2(ideal / table.frequencies)))
-        if value in curve.exceptions:
+        # Each of the other values needs a frequency of its own.
+        most = SCALE - sum(curve.exceptions.values()) - (_VALUES - len(curve.exceptions) - 1)
+        if value in curve.exceptions or most < 1:
             break
-        more = replace(curve, exceptions={**curve.exceptions, value: int(ideal[value])})
+        more = replace(curve, exceptions={**curve.exceptions, value: min(most, int(ideal[value]))})
         tried = more.table()
         if tried.bits(counts) + 8 * len(tried.written) >= table.bits(counts) + 8 * len(table.written):
             break
