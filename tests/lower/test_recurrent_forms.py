@@ -116,10 +116,12 @@ def test_some_forms_of_each_layer_and_cell(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_forms_of_each_layer(kind, tmp_path):
     torch.manual_seed(0)
-    check([Layer(kind, form) for form in OPTIONS], tmp_path, build=False)
+    for start in range(6):
+        check([Layer(kind, form) for form in OPTIONS[start::6]], tmp_path, build=False)
 
 
 class Packed(nn.Module):
