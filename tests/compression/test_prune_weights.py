@@ -141,7 +141,7 @@ def test_options_that_contradict_each_other_or_change_nothing(odd):
     ):
         with pytest.raises(InputError, match=message):
             prune(odd, **options)
-    with pytest.raises(InputError, match=r"changes nothing: 80\.0% of the weights are zero already"):
+    with pytest.raises(InputError, match=r"changes nothing: 80\.0% of the weights are zero, as before"):
         prune(prune(odd, ratio=0.8).module, ratio=0.5)
     with pytest.raises(InputError, match="no weights that it can prune"):
         prune(nn.Sequential(nn.ReLU()), ratio=0.5)
