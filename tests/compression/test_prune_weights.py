@@ -160,3 +160,10 @@ def test_sensitive_layers_keep_their_weights(teacher, data, inputs):
     assert "last.0" in result.metrics["layers"]
     assert not sensitive.keys() & result.metrics["layers"].keys()
     assert [need.option for need in prune_weights.METHOD.needs(step)] == ["skip"]
+
+
+def test_weights_of_a_recurrent_layer_that_are_computed_are_said_to_be_left(odd):
+    nn.utils.parametrizations.weight_norm(odd.lstm, "weight_hh_l0")
+    metrics = prune(odd, ratio=0.5).metrics
+    assert metrics["kept_whole"]["lstm.weight_hh_l0"] == metrics["kept_whole"]["normed"]
+    assert "lstm.weight_ih_l0" in metrics["layers"]
