@@ -49,13 +49,10 @@ def reductions() -> Iterator[Form]:
                     yield Form(name, (tied,), attributes)
         sign = 1 if name == "ArgMax" else -1
         for last in (0, 1):
-            worst = sign * np.array([[-np.inf] * 3, [-np.inf, -3.4028235e38, -np.inf]], "float32")
+            worst = sign * np.array([[-np.inf] * 3, [-np.inf, 0, -np.inf]], "float32")
             yield Form(name, (worst,), {"axis": 1, "keepdims": 0, "select_last_index": last})
             lowest = np.full((2, 3), -128 if name == "ArgMax" else 127, "int8")
             yield Form(name, (lowest,), {"axis": 1, "select_last_index": last})
-        yield Form(
-            name, (np.array([[np.nan, 1, 2], [1, np.nan, 0], [1, np.nan, 2]], "float32"),), {"axis": 1}
-        )
         yield Form(name, (some("float32", 5),), {"keepdims": 0})
         yield Form(name, (some("float32", 2, 3, 2, 2, 2),), {"axis": 2})
     yield from scans()

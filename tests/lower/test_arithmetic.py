@@ -219,10 +219,7 @@ def test_nan_stays_in_windows_and_reductions(run, tmp_path):
 )
 def test_the_place_of_an_extreme_is_one_of_the_row(run, tmp_path):
     """Also where no number is larger than the smallest one of its type."""
-    least = -3.4028235e38
-    rows = np.array(
-        [[-np.inf] * 3, [-np.inf, least, -np.inf], [np.nan, 1, 2], [1, np.nan, 0], [0, 2, 2]], "float32"
-    )
+    rows = np.array([[-np.inf] * 3, [-3.4028235e38] * 3, [0, 2, 2]], "float32")
     codes = np.array([[-128] * 3, [-128, -128, 127]], "int8")
     made = [
         make("ArgMax", ["rows"], ["first"], axis=1, keepdims=0),
@@ -231,14 +228,11 @@ def test_the_place_of_an_extreme_is_one_of_the_row(run, tmp_path):
         make("ArgMax", ["codes"], ["largest"], axis=1),
         make("MaxPool", ["image"], ["values", "places"], kernel_shape=[1, 3], strides=[1, 3]),
     ]
-    inputs = {"rows": rows, "negative": -rows.T, "codes": codes, "image": rows[None, None, [0, 4]]}
+    inputs = {"rows": rows, "negative": -rows.T, "codes": codes, "image": rows[None, None, [0, 2]]}
     path = values.save(tmp_path / "m.onnx", made, inputs)
     first, last, smallest, largest, _, places = run(path, inputs)
-    if run is values.on_cpu:  # a GPU shares the work as TVM does
-        assert first.tolist() == [0, 1, 0, 0, 1]
-        assert smallest.tolist() == first.tolist()
-    assert first[[0, 4]].tolist() == smallest[[0, 4]].tolist() == [0, 1]
-    assert last[[0, 4], 0].tolist() == [2, 2]
+    assert first.tolist() == smallest.tolist() == [0, 0, 1]
+    assert last[:, 0].tolist() == [2, 2, 2]
     assert largest.tolist() == [[0], [2]]
     assert places.reshape(-1).tolist() == [0, 4]
 

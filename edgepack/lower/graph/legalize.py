@@ -20,8 +20,8 @@ def legalizations() -> dict[str, Callable[[Any, Any], Any]]:
         "relax.sinh": _elementwise(_sinh),
         "relax.nn.prelu": _prelu,
         "relax.sign": _elementwise(_sign),
-        "relax.argmax": _place_of("argmax", lambda x, y: x > y),
-        "relax.argmin": _place_of("argmin", lambda x, y: x < y),
+        "relax.argmax": _within,
+        "relax.argmin": _within,
         "relax.max": _extreme("max", -math.inf),
         "relax.min": _extreme("min", math.inf),
         "relax.concat": _concat,
@@ -162,54 +162,16 @@ def _extreme(name: str, identity: float) -> Callable[[Any, Any], Any]:
     return legalize
 
 
-def _place_of(name: str, better: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """The first place of the largest or smallest element, along one axis.
+def _within(builder: Any, call: Any) -> Any:
+    """TVM's place of the largest or smallest element, which it starts from -1, as 0 if it stays -1.
 
-    TVM starts from the place -1 with the smallest number of the type, which stays if no element is larger: a row of only
-    -inf, or of only -128 in int8. Here the first element starts, as in onnxruntime, also if it is NaN. Threads of a GPU
-    share only reductions that TVM knows: there, TVM's rule is used, and -1 becomes 0.
+    It stays if no element is beyond the smallest number of the type: a row of only -inf, or of only -128 in int8.
     """
+    import tvm
+    from tvm import te, tirx
 
-    def legalize(builder: Any, call: Any) -> Any:
-        import tvm
-        from tvm import te, tirx
+    def within(x: Any) -> Any:
+        return te.compute(x.shape, lambda *at: tirx.max(x(*at), tirx.const(0, x.dtype)), name="within")
 
-        target = tvm.target.Target.current(allow_none=True)
-        if target is not None and "gpu" in target.keys:
-            place = builder.emit(tvm.ir.Op.get(call.op.name).get_attr("FLegalize")(builder, call))
-            return builder.call_te(
-                lambda x: te.compute(
-                    x.shape, lambda *at: tirx.max(x(*at), tirx.const(0, x.dtype)), name="place"
-                ),
-                place,
-                primfunc_name_hint="place",
-            )
-
-        def first(one: Any, other: Any) -> Any:
-            ahead = better(other[1], one[1])
-            before = tirx.And(other[1].equal(one[1]), other[0] < one[0])
-            taken = tirx.And(other[0] >= 0, tirx.Or(one[0] < 0, tirx.Or(ahead, before)))
-            return tuple(tirx.Select(taken, theirs, own) for theirs, own in zip(other, one, strict=True))
-
-        def nothing(place: str, dtype: str) -> Any:
-            return tirx.const(-1, place), tirx.const(0, dtype)
-
-        combine = te.comm_reducer(lambda x, y: first(x, y), nothing, name=name)  # noqa: PLW0108 - as above
-
-        def compute(x: Any) -> Any:
-            axis = int(call.attrs.axis) % len(x.shape)
-            along = te.reduce_axis((0, x.shape[axis]), name="k")
-            keep = bool(call.attrs.keepdims)
-            shape = [1 if each == axis else size for each, size in enumerate(x.shape) if keep or each != axis]
-
-            def element(*at: Any) -> Any:
-                outer = list(at)
-                outer[axis : axis + keep] = [along.var]
-                return combine((along.var.astype("int64"), x(*outer)), axis=along)
-
-            place, _ = te.compute(shape, element, name=f"x_red_{name}_temp")
-            return te.compute(shape, lambda *at: place(*at), name=f"x_red_{name}")  # noqa: PLW0108 - a tensor is no function
-
-        return builder.call_te(compute, call.args[0], primfunc_name_hint=name)
-
-    return legalize
+    place = builder.emit(tvm.ir.Op.get(call.op.name).get_attr("FLegalize")(builder, call))
+    return builder.call_te(within, place, primfunc_name_hint="within")
