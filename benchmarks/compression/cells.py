@@ -65,6 +65,23 @@ def _tuned(epochs: int, lr: float) -> dict[str, Any]:
     return {"epochs": epochs, "lr": lr, "batch_size": 128}
 
 
+def _taught(epochs: int) -> Step:
+    """Fine-tuning with the answers of the source model."""
+    return {"method": "distill", "alpha": 0.7, "fine_tune": _tuned(epochs, 0.001)}
+
+
+_TAUGHT = _taught(4)
+_TAUGHT_EPOCHS = {"vgg": 4, "resnet20": 8, "separable": 8}  # after half of the MACs or most blocks are gone
+
+
+def _blocks(net: str, *, taught: bool) -> CompressionCell:
+    pruned = {"method": "prune-blocks", "ratio": 0.75, "schedule": "gradual", "fine_tune": _tuned(4, 0.001)}
+    if not taught:
+        return CompressionCell(net, "prune-blocks: 75 %", (pruned,), "tried")
+    steps = ({**pruned, "scope": "global"}, _taught(_TAUGHT_EPOCHS[net]))
+    return CompressionCell(net, "prune-blocks: 75 %, distill", steps, "blocks")
+
+
 def _deep(net: str, name: str, ratio: float, taught: Step | None, clustered: int) -> CompressionCell:
     """Deep Compression (Han et al. 2016, arXiv:1510.00149): prune, share values, code; perhaps with a teacher between."""
     pruned = {"ratio": ratio, "scope": "global", "schedule": "gradual", "fine_tune": _tuned(4, 0.001)}
@@ -103,8 +120,6 @@ def _curve(net: str, method: str) -> list[CompressionCell]:
         for setting in _SETTINGS[method]
     ]
 
-
-_TAUGHT: Step = {"method": "distill", "alpha": 0.7, "fine_tune": _tuned(4, 0.001)}  # by the source model
 
 STUDENT_ALONE, STUDENT = "student alone", "student of its model"
 STUDENT_OF_SECOND, STUDENT_OF_TWO = "student of the ResNet-20", "student of both"
@@ -189,28 +204,13 @@ CELLS: tuple[CompressionCell, ...] = (
             "prune-channels: half the MACs, distill",
             (
                 {"method": "prune-channels", "macs": 0.5, "scope": "global", "fine_tune": _tuned(2, 0.001)},
-                _TAUGHT,
+                _taught(epochs),
             ),
             "half the MACs",
         )
-        for net in _FASHION
+        for net, epochs in _TAUGHT_EPOCHS.items()
     ),
-    *(
-        CompressionCell(
-            net,
-            "prune-blocks: 75 %",
-            (
-                {
-                    "method": "prune-blocks",
-                    "ratio": 0.75,
-                    "schedule": "gradual",
-                    "fine_tune": _tuned(4, 0.001),
-                },
-            ),
-            "blocks",
-        )
-        for net in ("vgg", "resnet20")
-    ),
+    *(_blocks(net, taught=taught) for net in ("vgg", "resnet20") for taught in (False, True)),
     _student(STUDENT_ALONE, alpha=0.0),
     _student(STUDENT),
     _student(STUDENT_OF_SECOND, teachers=[_SECOND]),

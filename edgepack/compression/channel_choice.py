@@ -201,6 +201,7 @@ def nothing_removed(model: str, step: PruneChannels, table: "ChannelTable") -> I
     )
     return InputError(
         f"{model} has no channels to remove with {amount}",
+        where=f"compress, {step.method}",
         why="; ".join(f"{name}: {why}" for name, why in list(table.reasons().items())[:4]) or None,
         next="raise ratio or lower the budget, lower round_to, or remove this step",
     )

@@ -91,6 +91,7 @@ class Distill(Step):
     temperature: float = Field(
         default=4.0,
         gt=0,
+        le=1000,
         description="Divides class scores before the softmax; higher values show more of small ones.",
     )
     alpha: Share = Field(

@@ -60,7 +60,7 @@ def apply(model: Path, out: Path, step: QuantizeStatic, context: Context) -> Met
             "quantize-static would quantize no weight",
             where=str(model),
             why="; ".join(f"{name}: {why}" for name, why in list(kept.items())[:4]) or None,
-            next="skip fewer layers, or remove quantize-static",
+            next=f"{'raise mixed.drop, ' if step.mixed is not None else ''}skip fewer layers, or remove quantize-static",
         )
     save_onnx(result, out)
     n_quantized, n_float = weighted_nodes(result.graph, ("Conv", "ConvTranspose", "Gemm", "MatMul"))

@@ -302,9 +302,10 @@ def metrics_of(
     zeros = [share_of_zeros(before), share_of_zeros(after)]
     if zeros[1] <= zeros[0]:
         raise InputError(
-            f"{method} changes nothing: {zeros[0]:.1%} of the weights are zero already"
+            f"{method} changes nothing: {zeros[0]:.1%} of the weights are zero, as before"
             if before
             else f"{method} changes nothing: the model has no weights that it can prune",
+            where=f"compress, {method}",
             why="; ".join(f"{name}: {why}" for name, why in list(left.items())[:4]) or None,
             next="raise ratio, skip fewer layers, or remove this step",
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.data.user_code import spot
 from edgepack.errors import EdgepackError, InputError
 from edgepack.export.importing import fold_norms_checked, simplify_checked
+from edgepack.export.recurrent import packing_refused, projections_as_loops
 from edgepack.onnxfile import canonicalise, save_onnx
 from edgepack.onnxfile.importing import fold_model_weights
 from edgepack.onnxfile.integer_weights import INT4_OPSET
@@ -56,7 +57,7 @@ def to_onnx(module: "torch.nn.Module", inputs: Sequence[Input], path: Path) -> P
             flat = _pytree.tree_leaves(_forward(module, inputs, examples))
             names = ["output"] if len(flat) == 1 else [f"output_{i}" for i in range(len(flat))]
             program = torch.onnx.export(
-                module,
+                projections_as_loops(module, examples),
                 examples,
                 input_names=[spec.name for spec in inputs],
                 output_names=names,
@@ -110,7 +111,10 @@ def _named_as_stored(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 def _forward(module: "torch.nn.Module", inputs: Sequence[Input], examples: "tuple[torch.Tensor, ...]") -> Any:
     try:
-        return module(*examples)
+        with packing_refused(module):
+            return module(*examples)
+    except InputError:
+        raise
     except Exception as error:
         shapes = ", ".join(f"{spec.name}: {spec.dtype}{list(spec.shape)}" for spec in inputs)
         raise InputError(

@@ -21,6 +21,7 @@ from edgepack.lower.graph.indices import BOUNDED, bound_indices
 from edgepack.lower.graph.legalize import legalizations
 from edgepack.lower.graph.lifting import lift_weights
 from edgepack.lower.graph.packing import pack_constants
+from edgepack.lower.graph.prefix import reduce_scans
 from edgepack.lower.onnx.frontend import run_import
 from edgepack.lower.phase import Executor, Lowering, Mark, Module, Phase, checking, sequence, verify
 from edgepack.schedules import FAMILIES
@@ -71,7 +72,7 @@ def _operators_to_kernels() -> Sequence[Any]:
 
 
 def _legalize(mod: Module, lowering: Lowering) -> Module:
-    return fold(sequence(_operators_to_kernels)(mod, lowering), lowering)
+    return fold(sequence(_operators_to_kernels)(reduce_scans(mod, lowering), lowering), lowering)
 
 
 def _annotate_patterns() -> Sequence[Any]:

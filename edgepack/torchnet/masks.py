@@ -55,7 +55,7 @@ def prunable_weights(module: "torch.nn.Module") -> tuple[dict[str, PrunableWeigh
     seen: set[int] = set()
     for name, layer in module.named_modules():
         if isinstance(layer, nn.RNNBase):
-            own = [key for key in layer._parameters if key.startswith("weight_")]  # noqa: SLF001 - torch has no public list
+            own = [key for key in layer._flat_weights_names if key.startswith("weight_")]  # noqa: SLF001 - no public list
         elif isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):  # noqa: SLF001 - no public name
             own = ["weight"]
         else:

@@ -204,7 +204,7 @@ def _channel_axis(ours: torch.Tensor, theirs: torch.Tensor, pair: Pair) -> int:
         f"the values of {pair.student!r} are {list(ours.shape)}, those of the teacher's {pair.teacher!r} {list(theirs.shape)}",
         where=f"compress, distill, {pair.kind}",
         next="choose layers with values of as many axes"
-        + (", [N, channels, ...]" if pair.kind == "attention" else ""),
+        + (", and with positions: [N, channels, positions, ...]" if pair.kind == "attention" else ""),
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shutil
 import signal
 import socket
@@ -227,9 +228,10 @@ def test_a_damaged_bundle(cli, bundle):
 
 def test_a_killed_agent(cli, bundle, host_board):
     cli.devices(device_block(host_board))
+    agent = rf"{re.escape(host_board.device.work_dir)}/.*edgepack-agent bench"  # not that of another run
     process = cli.start("bench", bundle, "board", "--runs", "1000000")
     try:
-        killed = _kill_when_there("edgepack-agent bench")
+        killed = _kill_when_there(agent)
         _, err = process.communicate(timeout=120)
     finally:
         process.kill()
@@ -237,7 +239,7 @@ def test_a_killed_agent(cli, bundle, host_board):
     assert process.returncode == 4, err
     assert "Traceback" not in err
     assert "by signal 9" in err or "by a signal" in err
-    listing = subprocess.run(["pgrep", "-f", "edgepack-agent bench"], capture_output=True, check=False)
+    listing = subprocess.run(["pgrep", "-f", agent], capture_output=True, check=False)
     assert listing.returncode == 1
 
 

@@ -41,10 +41,9 @@ def test_data_makes_the_same_ranks_lose_less_and_equal_options_give_equal_weight
     conv, teacher, data, inputs
 ):
     context = Context(inputs, data)
-    options = {"rank": 20, "conv": conv, "skip": ("stem*", "classifier"), "samples": 64}
+    options = {"rank": 20, "conv": conv, "skip": ("stem*", "classifier")}
     plain = apply(teacher, context, **options)
-    aware = apply(teacher, context, data_aware=True, **options)
-    again = apply(teacher, context, data_aware=True, **options)
+    aware, again = (apply(teacher, context, data_aware=True, samples=64, **options) for _ in range(2))
     assert plain.change == aware.change == again.change
     for name, value in aware.module.state_dict().items():
         assert torch.equal(value, again.module.state_dict()[name])
@@ -111,7 +110,7 @@ def test_errors_say_what_to_do():
         apply(module, context, rank=12)
     assert caught.value.why == "0: rank 12 saves no multiply-accumulates"
     with pytest.raises(
-        InputError, match="at least 32 multiply-accumulates at rank 1, and the budget leaves 25"
+        InputError, match="at least 32 multiply-accumulates at rank 1, and 25 are left for them"
     ):
         apply(module, context, macs=0.1)
     with pytest.raises(InputError, match="no layer matches 'fc'"):

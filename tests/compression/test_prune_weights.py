@@ -141,7 +141,7 @@ def test_options_that_contradict_each_other_or_change_nothing(odd):
     ):
         with pytest.raises(InputError, match=message):
             prune(odd, **options)
-    with pytest.raises(InputError, match=r"changes nothing: 80\.0% of the weights are zero already"):
+    with pytest.raises(InputError, match=r"changes nothing: 80\.0% of the weights are zero, as before"):
         prune(prune(odd, ratio=0.8).module, ratio=0.5)
     with pytest.raises(InputError, match="no weights that it can prune"):
         prune(nn.Sequential(nn.ReLU()), ratio=0.5)
@@ -160,3 +160,10 @@ def test_sensitive_layers_keep_their_weights(teacher, data, inputs):
     assert "last.0" in result.metrics["layers"]
     assert not sensitive.keys() & result.metrics["layers"].keys()
     assert [need.option for need in prune_weights.METHOD.needs(step)] == ["skip"]
+
+
+def test_weights_of_a_recurrent_layer_that_are_computed_are_said_to_be_left(odd):
+    nn.utils.parametrizations.weight_norm(odd.lstm, "weight_hh_l0")
+    metrics = prune(odd, ratio=0.5).metrics
+    assert metrics["kept_whole"]["lstm.weight_hh_l0"] == metrics["kept_whole"]["normed"]
+    assert "lstm.weight_ih_l0" in metrics["layers"]

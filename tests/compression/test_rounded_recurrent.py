@@ -240,6 +240,29 @@ def test_a_layer_that_returns_an_output_is_an_outer_one():
     assert widths["inner"] == [32, 4]
 
 
+def test_static_quantization_afterwards_leaves_the_weights_alone(tmp_path):
+    """They are sliced and joined in ONNX's order of gates, which must not be rounded once more."""
+    module, context = made(Classifier, nn.LSTM), context_of()
+    options = {"weights": 4, "activations": "float", "skip": ("head",)}
+    trained = applied("train-quantized", module, context, **options).module
+    path, out = to_onnx(trained, context.inputs, tmp_path / "m.onnx"), tmp_path / "q.onnx"
+    method = METHODS["quantize-static"]
+    metrics = method.apply(path, out, method.spec.model_validate({"method": "quantize-static"}), context)
+    graph = onnx.load(out).graph
+    known = {tensor.name for tensor in graph.initializer} | {""}
+    for node in graph.node:
+        if known.issuperset(node.input):
+            assert node.op_type != "QuantizeLinear"
+            known.update(node.output)
+    (layer,) = [node for node in graph.node if node.op_type == "LSTM"]
+    assert {layer.input[1], layer.input[2]} <= known
+    assert metrics["kept_whole"][layer.name] == "an earlier step has encoded its weights"
+    assert not [name for name in metrics["kept_whole"] if "Slice" in name]
+    assert {"layer.weight_ih_l0": "int4", "head.weight_quantized": "int8"}.items() <= {
+        each.name: each.encoding for each in constants(out).values()
+    }.items()
+
+
 def test_a_chain_of_steps_on_recurrent_layers_is_restored_bit_for_bit(tmp_path):
     """Factored input weights, pruned, quantized, and the integers of the quantizers shared."""
     context, x = context_of(), context_of().data.x_test

@@ -23,7 +23,7 @@ TORCH = {
     "binarize": {"first_last": True, "fine_tune": HARDLY, "samples": 64, "activations": "binary"},
     "cluster": {"clusters": 4},
     "hash-weights": {"ratio": 0.2},
-    "low-rank": {"energy": 0.6, "samples": 64},
+    "low-rank": {"energy": 0.6},
     "product-quantize": {"entries": 16, "size": 4},
     "prune-blocks": {"ratio": 0.5},
     "prune-channels": {"ratio": 0.5, "round_to": 1},

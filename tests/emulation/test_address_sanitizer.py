@@ -6,8 +6,8 @@ import shutil
 import subprocess
 
 import pytest
+from gpu_models import RunError, compiled
 from gpu_process import LIBC
-from test_strict_schedules import RunError, compiled
 
 from edgepack.emulation import modules
 from edgepack.emulation.driver import DRIVER, SOURCES

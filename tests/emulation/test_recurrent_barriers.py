@@ -3,8 +3,8 @@
 import numpy as np
 import onnx
 import pytest
+from gpu_models import BARRIER, Model, RunError, X, race
 from onnx import TensorProto, helper, numpy_helper
-from test_strict_schedules import BARRIER, Model, RunError, X, race
 
 from edgepack.config.target import load_target
 from edgepack.export.reference import run_onnx

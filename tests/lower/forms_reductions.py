@@ -47,6 +47,12 @@ def reductions() -> Iterator[Form]:
                 for last in (0, 1):
                     attributes = {"axis": axis, "keepdims": keepdims, "select_last_index": last}
                     yield Form(name, (tied,), attributes)
+        sign = 1 if name == "ArgMax" else -1
+        for last in (0, 1):
+            worst = sign * np.array([[-np.inf] * 3, [-np.inf, 0, -np.inf]], "float32")
+            yield Form(name, (worst,), {"axis": 1, "keepdims": 0, "select_last_index": last})
+            lowest = np.full((2, 3), -128 if name == "ArgMax" else 127, "int8")
+            yield Form(name, (lowest,), {"axis": 1, "select_last_index": last})
         yield Form(name, (some("float32", 5),), {"keepdims": 0})
         yield Form(name, (some("float32", 2, 3, 2, 2, 2),), {"axis": 2})
     yield from scans()

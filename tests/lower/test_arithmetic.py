@@ -214,6 +214,29 @@ def test_nan_stays_in_windows_and_reductions(run, tmp_path):
     np.testing.assert_array_equal(clip, np.clip(sums, 0, 6))
 
 
+@pytest.mark.parametrize(
+    "run", [values.on_cpu, pytest.param(values.on_gpu, marks=pytest.mark.slow)], ids=["cpu", "gpu"]
+)
+def test_the_place_of_an_extreme_is_one_of_the_row(run, tmp_path):
+    """Also where no number is larger than the smallest one of its type."""
+    rows = np.array([[-np.inf] * 3, [-3.4028235e38] * 3, [0, 2, 2]], "float32")
+    codes = np.array([[-128] * 3, [-128, -128, 127]], "int8")
+    made = [
+        make("ArgMax", ["rows"], ["first"], axis=1, keepdims=0),
+        make("ArgMax", ["rows"], ["last"], axis=1, keepdims=1, select_last_index=1),
+        make("ArgMin", ["negative"], ["smallest"], axis=0, keepdims=0),
+        make("ArgMax", ["codes"], ["largest"], axis=1),
+        make("MaxPool", ["image"], ["values", "places"], kernel_shape=[1, 3], strides=[1, 3]),
+    ]
+    inputs = {"rows": rows, "negative": -rows.T, "codes": codes, "image": rows[None, None, [0, 2]]}
+    path = values.save(tmp_path / "m.onnx", made, inputs)
+    first, last, smallest, largest, _, places = run(path, inputs)
+    assert first.tolist() == smallest.tolist() == [0, 0, 1]
+    assert last[:, 0].tolist() == [2, 2, 2]
+    assert largest.tolist() == [[0], [2]]
+    assert places.reshape(-1).tolist() == [0, 4]
+
+
 def test_keeping_nan_in_relu_costs_no_instruction():
     """A maximum with a constant stays one, with its operands in the right order."""
     import tvm

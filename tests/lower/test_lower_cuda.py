@@ -81,6 +81,14 @@ def test_a_jetson_build_carries_its_kernels(compiler, one_node, tmp_path):
     assert all(kernel.name in module.source for kernel in kernels)
 
 
+def test_inputs_may_have_any_name(compiler, one_node, tmp_path):
+    names = ["serving/x:0", "serving_x:0", "a b", "café", "1", "float", "x.1", "-", "x(); //"]
+    path = one_node("Sum", {name: [1, 40] for name in names}, {}, out_shape=[1, 40])
+    compiled = compile_model(path, load_target("jetson-orin"), tmp_path / "m.so")
+    assert [each.name for each in compiled.inputs] == names
+    assert cubin.kernels(compiled.path)
+
+
 def test_a_build_for_a_cpu_has_no_cuda_modules(one_node, tmp_path):
     path = one_node("Softmax", {"x": [1, 40]}, {}, out_shape=[1, 40])
     compiled = compile_model(path, load_target("x86-64-v3"), tmp_path / "m.so")

@@ -77,7 +77,7 @@ NOTHING_LEFT = (
     "quantize-static would quantize no weight",
     "Net has no weights for",
     "Net has no layer of which a lower rank saves",
-    "of the weights are zero already",
+    "of the weights are zero, as before",
     "there is nothing to fold",
     "there is no constant of 32 elements or more to store in 16 bits",
 )

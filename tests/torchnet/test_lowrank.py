@@ -193,7 +193,7 @@ def test_layers_that_are_used_in_other_ways_stay_whole_and_say_why():
         "tied": "its weights are shared with another layer",
         "functional": "forward() does not call it",
         "unused": "forward() does not call it",
-        "normed": "its class ParametrizedLinear may do more than torch's own",
+        "normed": "it is computed by _WeightNorm",
         "grouped": "its channels are in groups",
     }.items() <= network.kept.items()
     assert network.kept["attention.out_proj"].startswith("its class NonDynamicallyQuantizableLinear")

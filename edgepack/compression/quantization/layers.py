@@ -1,6 +1,6 @@
 """The constants of an .onnx graph that are weights: those of convolutions, products, recurrent layers, embeddings."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +110,25 @@ def _constants(graph: "onnx.GraphProto") -> set[str]:
         if found.issuperset(node.input):
             found.update(node.output)
     return found
+
+
+def readers_of(graph: "onnx.GraphProto", decoded: Collection[str]) -> tuple[list[str], list[str]]:
+    """Return the names of the nodes that compute with decoded constants, and of those that rearrange these for them.
+
+    torch exports the weights of an LSTM in its own order of gates, followed by Slice and Concat.
+    """
+    fixed, held = _constants(graph), set(decoded)
+    readers: list[str] = []
+    rearranging: list[str] = []
+    for node in graph.node:
+        if held.isdisjoint(node.input):
+            continue
+        if fixed.issuperset(node.input):
+            held.update(node.output)
+            rearranging.append(node.name)
+        else:
+            readers.append(node.name)
+    return readers, rearranging
 
 
 def selected(found: Mapping[str, WeightConstant], skip: Skip, method: str, option: str = "skip") -> list[str]:

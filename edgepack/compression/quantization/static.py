@@ -17,6 +17,7 @@ from edgepack.compression.quantization.layers import (
     WEIGHTED,
     WeightConstant,
     arrays,
+    readers_of,
     setting,
     weights,
 )
@@ -71,14 +72,14 @@ class Quantization:
 
         proto = load_onnx(model)
         decode = decoders(proto)
-        readers = [node.name for node in proto.graph.node if not decode.keys().isdisjoint(node.input)]
+        readers, rearranging = readers_of(proto.graph, decode)
         pairs = equalise(proto) if step.equalise else []
         if _has_sixteen(step):
             proto = raised(proto, BLOCK_OPSET, str(model))
         plain, path = folder / "plain.onnx", folder / "prepared.onnx"
         onnx.save(proto, plain)
         _prepare(plain, path)
-        encoded = {*readers, *(name for names in decode.values() for name in names)}
+        encoded = {*readers, *rearranging, *(name for names in decode.values() for name in names)}
         made = cls(path, folder, step, feeds, weights(proto.graph), encoded)
         made.ranges = activation_ranges(
             path,

@@ -20,6 +20,8 @@ def legalizations() -> dict[str, Callable[[Any, Any], Any]]:
         "relax.sinh": _elementwise(_sinh),
         "relax.nn.prelu": _prelu,
         "relax.sign": _elementwise(_sign),
+        "relax.argmax": _within,
+        "relax.argmin": _within,
         "relax.max": _extreme("max", -math.inf),
         "relax.min": _extreme("min", math.inf),
         "relax.concat": _concat,
@@ -158,3 +160,18 @@ def _extreme(name: str, identity: float) -> Callable[[Any, Any], Any]:
         return builder.call_te(compute, call.args[0], primfunc_name_hint=name)
 
     return legalize
+
+
+def _within(builder: Any, call: Any) -> Any:
+    """TVM's place of the largest or smallest element, which it starts from -1, as 0 if it stays -1.
+
+    It stays if no element is beyond the smallest number of the type: a row of only -inf, or of only -128 in int8.
+    """
+    import tvm
+    from tvm import te, tirx
+
+    def within(x: Any) -> Any:
+        return te.compute(x.shape, lambda *at: tirx.max(x(*at), tirx.const(0, x.dtype)), name="within")
+
+    place = builder.emit(tvm.ir.Op.get(call.op.name).get_attr("FLegalize")(builder, call))
+    return builder.call_te(within, place, primfunc_name_hint="within")

@@ -11,6 +11,7 @@ from edgepack.lower.conditions import kernels
 from edgepack.lower.graph.folding import tensors, with_tensors
 from edgepack.lower.graph.indices import bound_indices
 from edgepack.lower.graph.legalize import legalizations
+from edgepack.lower.graph.prefix import reduce_scans
 from edgepack.lower.phase import Facts, Lowering, Module, content_of
 from edgepack.schedules import FAMILIES
 from edgepack.spec.encoding import DENSE, WORTHWHILE, ConstantSummary, Decoded
@@ -163,6 +164,7 @@ def _loader(lowering: Lowering, constants: dict[str, Any], stored: dict[str, Any
         builder.emit_func_output(out)
     mod = builder.get()
     with lowering.tvm_target, tvm.transform.PassContext(opt_level=3):
+        mod = relax.backend.DispatchSortScan()(reduce_scans(mod, lowering))
         mod = relax.transform.LegalizeOps(legalizations())(mod)
         mod = bound_indices(mod, lowering)
         fuse = (

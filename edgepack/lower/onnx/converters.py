@@ -4,6 +4,7 @@ TVM's converters ignore what they do not support. Here each conversion is checke
 converter never reads, or an output whose type differs from ONNX's shape inference, gives an ``ModelProblem``.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -110,6 +111,11 @@ class _Checks:
 
     def _check_for_unsupported_ops(self, graph: Any) -> None:
         """Does nothing: ``_convert_operator`` reports unsupported operators one by one."""
+
+    def _new_var(self, var_name: str, *given: Any, **more: Any) -> Any:
+        """An input of the graph; CUDA kernels name their parameters after it."""
+        plain = re.sub(r"\W|^(?=\d)", "_", var_name, flags=re.ASCII)
+        return super()._new_var(plain, *given, **more)  # type: ignore[misc] # TVM's
 
     def _parse_array(self, tensor: Any) -> Any:
         """Read a constant; one that TVM cannot store becomes zeros, and the nodes that read it are reported."""
