@@ -74,7 +74,8 @@ class ThreadPerOutput:
     """A reduction with little to share, such as a depthwise or a small convolution: each thread computes one output.
 
     dlight's Reduction gives each output a block of threads, nearly all of which have nothing to reduce in a depthwise
-    convolution; its Matmul computes whole tiles, of which a small convolution fills a part of one.
+    convolution; its Matmul computes whole tiles, of which a small convolution fills a part of one. A sum of one element is
+    taken in any case: dlight inlines what follows it, and then adds a bias twice.
     """
 
     def apply(self, function: Any, target: Any, _tunable: bool) -> Any:
@@ -101,7 +102,7 @@ def _schedule(sch: Any) -> bool:
             return False
         sch.cache_write(reduction, 0, "local")
     whole = sch.get_sblock(after) if after else sch.get_consumers(reduction)[0]
-    divided = _divide(sch, sch.get_loops(whole))
+    divided = _divide(sch, sch.get_loops(whole), anyhow=block.length == 1)
     if divided is None:
         return False
     outer, inner = divided
@@ -113,9 +114,9 @@ def _schedule(sch: Any) -> bool:
     inside = sch.get_loops(reduction)[2:]  # of the reduction: the first two are the block's and the thread's
     long = [loop for loop in inside if int(sch.get(loop).extent) > 1]
     if not long:
-        return False
+        return block.length == 1
     sch.decompose_reduction(reduction, long[0])
-    if math.prod(axis.extent for axis in block.reduced) <= _SHORT:
+    if block.length <= _SHORT:
         for loop in long:
             sch.unroll(loop)
     return True
@@ -164,8 +165,9 @@ def _same(load: Load, other: Load) -> bool:
 
 def _pays(block: Block) -> bool:
     """Whether one thread per output is expected to be faster than dlight's rules, by counts of clock cycles."""
-    outputs = math.prod(axis.extent for axis in block.spatial)
-    length = math.prod(axis.extent for axis in block.reduced)
+    outputs, length = math.prod(axis.extent for axis in block.spatial), block.length
+    if length == 1:
+        return True
     rows, columns, shared = _product(block)
     if rows == 1 or columns == 1:
         # No operand is used twice within a tile. A product with a vector is left to GEMV, which shares its long sums.
@@ -193,11 +195,11 @@ def _product(block: Block) -> tuple[int, int, int]:
     return tuple(math.prod(extent[at] for at in part) for part in (rows, columns, batch))  # type: ignore[return-value]
 
 
-def _divide(sch: Any, loops: list[Any]) -> tuple[Any, Any] | None:
+def _divide(sch: Any, loops: list[Any], *, anyhow: bool) -> tuple[Any, Any] | None:
     """Divide spatial loops into blocks and threads: whole inner loops, and a factor of the next one.
 
     Then no index needs a condition, and all stay affine. Neighbouring threads write to neighbouring addresses. None if
-    the factors are so unfavourable that few threads come together.
+    the factors are so unfavourable that few threads come together, unless they are to be divided ``anyhow``.
     """
     extents = [int(sch.get(loop).extent) for loop in loops]
     threads, at, factor = 1, len(loops), 1
@@ -206,7 +208,7 @@ def _divide(sch: Any, loops: list[Any]) -> tuple[Any, Any] | None:
         most = _MOST_THREADS // threads
         factor = max(number for number in range(1, min(most, extents[at]) + 1) if extents[at] % number == 0)
         threads *= factor
-    if threads < min(_FEWEST_THREADS, math.prod(extents)):
+    if threads < min(_FEWEST_THREADS, math.prod(extents)) and not anyhow:
         return None
     rest, inner = sch.split(loops[at], [None, factor])
     return sch.fuse(*loops[:at], rest), sch.fuse(inner, *loops[at + 1 :])

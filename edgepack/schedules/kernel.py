@@ -5,6 +5,7 @@ variables that are spatial (they index the output) or reduced. Kernels that TVM 
 other forms. Nothing here modifies the kernel.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,11 @@ class Block:
     def reduced(self) -> tuple[Axis, ...]:
         """Axes of the reduction (sum, maximum, …)."""
         return tuple(axis for axis in self.axes if not axis.spatial)
+
+    @property
+    def length(self) -> int:
+        """Number of elements that are reduced to one."""
+        return math.prod(axis.extent for axis in self.reduced)
 
     @property
     def work(self) -> int:

@@ -18,6 +18,8 @@ from torch.nn.utils import parametrize
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_MOST_PACKED = 16  # values of codes that are packed, of 1, 2 or 4 bits
+
 
 @dataclass(frozen=True, eq=False)
 class StoredPart:
@@ -41,13 +43,14 @@ class WeightDecoder(nn.Module, ABC):  # type: ignore[misc] # torch is untyped he
 
 
 def levels_part(levels: torch.Tensor) -> StoredPart:
-    """Return integers of any step and lowest value as codes: a file holds them in as few bits as possible."""
+    """Return 8-bit integers of any step and lowest value as codes, if those take 4 bits at most: a file packs them."""
     import numpy as np
 
     whole = levels.detach().numpy().astype(np.int64)
     whole -= whole.min() if whole.size else 0
     codes = whole // max(int(np.gcd.reduce(whole, axis=None)), 1)
-    return StoredPart(torch.from_numpy(codes), int(codes.max(initial=1)) + 1)
+    entries = int(codes.max(initial=1)) + 1
+    return StoredPart(torch.from_numpy(codes), entries) if entries <= _MOST_PACKED else StoredPart(levels)
 
 
 class StoredWeight(nn.Module, ABC):  # type: ignore[misc] # torch is untyped here (pyproject.toml)

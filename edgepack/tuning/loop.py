@@ -205,15 +205,15 @@ class Loop:
 
     def _measure_untuned(self) -> None:
         """Time the fallback schedule of every kernel without earlier timings: two rounds over all kernels."""
-        todo = [task for task in self.tasks if task.workload not in self._journal.untuned]
-        for task in todo:
+        untimed = [task for task in self.tasks if task.workload not in self._journal.untuned]
+        for task in untimed:
             self._time_fallback(task)
         again = []
-        for count in range(1, len(todo) + 1):
+        for count in range(1, len(untimed) + 1):
             batch, _, measured = self._next()
             seconds = min(measured.ms) / 1000 if measured.ms else self._target.tune.timeout_s
             self._journal.add_untuned(batch.task, seconds)
-            self._progress(UntunedMeasured(count, len(todo)))
+            self._progress(UntunedMeasured(count, len(untimed)))
             if measured.ms and not self._budget.out_of_time():
                 again.append(batch.task)
         for task in again:

@@ -136,6 +136,21 @@ def test_any_net_is_encoded_exported_and_restored(name, net, tmp_path):
         assert torch.equal(got, want)
 
 
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_mostly_zero_weights_are_counted_as_the_file_stores_them(name, tmp_path):
+    module = Image().eval()
+    with torch.no_grad():
+        for _, weight in module.named_parameters():
+            weight[torch.rand_like(weight) < 0.9] = 0
+    result = applied(name, module, Context(Image.inputs)).module
+    about, memory = estimated_sizes(module_weights(result, example_inputs(Image.inputs)))
+    exported, memory_exported = estimated_sizes(
+        count(to_onnx(result, Image.inputs, tmp_path / "m.onnx")).weights
+    )
+    assert about == pytest.approx(exported, rel=0.05, abs=300)
+    assert memory == pytest.approx(memory_exported, rel=0.01)
+
+
 def test_tied_weights_stay_tied_and_are_stored_once(tmp_path):
     module = Text().eval()
     result = applied("cluster", module, Context(Text.inputs)).module

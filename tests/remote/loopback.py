@@ -94,11 +94,11 @@ class Sshd:
     def sessions(self) -> list[int]:
         """PIDs of the connections' server processes."""
         assert self.process is not None
-        found, todo = [], [self.process.pid]
-        while todo:
-            servers = [child for child in _children(todo.pop()) if _name(child).startswith("sshd")]
+        found, parents = [], [self.process.pid]
+        while parents:
+            servers = [child for child in _children(parents.pop()) if _name(child).startswith("sshd")]
             found += servers
-            todo += servers
+            parents += servers
         return found
 
     def kill_sessions(self) -> None:

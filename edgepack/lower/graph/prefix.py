@@ -14,6 +14,8 @@ from edgepack.lower.phase import Lowering, Module
 _SCANS = {"relax.cumsum": 0, "relax.cumprod": 1}
 """The identity of each, by operator."""
 
+_ONE_BLOCK = 64  # elements
+
 _WIDENED = {"float16": "float32", "bfloat16": "float32"}
 
 
@@ -70,7 +72,7 @@ class _Scan:
         self._shape, self._axis, self._dtype, self._exclusive = shape, axis, dtype, exclusive
         self._wide = _WIDENED.get(dtype, dtype)
         self._length = shape[axis]
-        self._size = max(1, math.isqrt(self._length))
+        self._size = self._length if self._length <= _ONE_BLOCK else math.isqrt(self._length)
         self._others = [extent for number, extent in enumerate(shape) if number != axis]
         self._neutral = tirx.const(identity, self._wide)
         self._join: Callable[[Any, Any], Any] = operator.mul if identity else operator.add
