@@ -41,7 +41,7 @@ def _arm(name: str, *bits: int, entry: int = _HWCAP) -> CpuFeature:
     return CpuFeature(name, entry, 0, 0, sum(1 << bit for bit in bits), 0)
 
 
-_FEATURES = {
+FEATURES = {
     "x86_64": (
         _x86("sse3", 1, _ECX, 0),
         _x86("ssse3", 1, _ECX, 9),
@@ -89,9 +89,10 @@ _FEATURES = {
         _arm("bf16", 14, entry=_HWCAP2),
     ),
 }
+"""By architecture."""
 
 
 def features_to_check(arch: str, names: Iterable[str]) -> tuple[CpuFeature, ...]:
     """Return those of LLVM's features that a CPU may lack and kernels may use; others, as for tuning, are left out."""
     wanted = frozenset(names)
-    return tuple(each for each in _FEATURES[arch] if each.name in wanted)
+    return tuple(each for each in FEATURES[arch] if each.name in wanted)

@@ -115,7 +115,7 @@ def source_of(graph: CompiledGraph) -> str:
         inputs=_tensors("input", graph.inputs),
         outputs=_tensors("output", graph.outputs),
         stored=", ".join(map(str, layout.stored)) or "0",
-        features=_features(graph.features),
+        features=feature_rows(graph.features),
         symbol=graph.symbol,
         name=quoted(graph.name),
         input_count=len(graph.inputs),
@@ -176,7 +176,8 @@ def _calls(prefix: str, calls: Iterable[KernelCall], address: Address) -> str:
     return "\n".join(lines)
 
 
-def _features(features: Sequence[CpuFeature]) -> str:
+def feature_rows(features: Sequence[CpuFeature]) -> str:
+    """Return features as the elements of a C array of ``edgepack_feature``, with the one that ends it."""
     rows = (
         f"{{{quoted(each.name)}, {each.leaf}u, {each.subleaf}, {each.register}, {each.mask}u, {each.state}}}"
         for each in features
