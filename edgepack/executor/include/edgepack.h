@@ -12,7 +12,8 @@
  *     const float *scores = edgepack_output(model, 0);
  *     edgepack_close(model);
  *
- * A model is used by one thread at a time; two threads open it twice. */
+ * A model is used by one thread at a time; two threads open it twice. A process that is forked may use and close its copy
+ * of an open model, on one thread; for several it opens the model anew. */
 #ifndef EDGEPACK_H
 #define EDGEPACK_H
 
