@@ -1,7 +1,8 @@
 """The executor ``aot``: a model's kernels, their calls in C, and the runtime in one shared library that needs libc alone."""
 
+import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ NET = "edgepack_this_net"
 """The symbol that describes the model."""
 
 _PREFIX = "edgepack_kernel_"
+_OURS = {b"__TVMBackendParallelLaunch", b"__TVMBackendAllocWorkspace", b"__TVMBackendFreeWorkspace"}
 
 
 def build(
@@ -42,6 +44,7 @@ def build(
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
         workspaces = register(target, _PREFIX)
         files = objects.object_files(_without_symbols(mod), lowering.tvm_target, Path(folder), PIPELINE)
+        _check_calls(files)
         graph = _graph(lowering, main, loader, max(workspaces, default=0))
         progress("link")
         source = Path(folder, "model.c")
@@ -64,6 +67,14 @@ def _programs(mod: Module, facts: Facts) -> tuple[Program, Program | None]:
         program_of(mod["main"], len(facts.inputs)),
         None if loader is None else program_of(loader, len(loader.params)),
     )
+
+
+def _check_calls(files: Iterable[Path]) -> None:
+    """Refuse kernels that call functions of TVM's runtime that this one lacks: pointers to them are in the object files."""
+    names = {name for file in files for name in re.findall(rb"__TVM\w+", file.read_bytes())} - _OURS
+    if names:
+        called = ", ".join(sorted(name.decode() for name in names))
+        raise NeedsMachineError("the model's kernels call TVM's runtime", why=f"they call {called}")
 
 
 def _graph(lowering: Lowering, main: Program, loader: Program | None, workspace: int) -> CompiledGraph:
