@@ -11,7 +11,7 @@ import click
 from edgepack import api
 from edgepack.base.text import human_size
 from edgepack.cli import options
-from edgepack.cli.console import describe_constants, emit_json, progress, say, show_rendered
+from edgepack.cli.console import describe_constants, describe_execution, emit_json, progress, say, show_rendered
 from edgepack.errors import render
 
 if TYPE_CHECKING:
@@ -219,6 +219,8 @@ def compile_(
     for kind, tensors in (("input", compiled.inputs), ("output", compiled.outputs)):
         for tensor in tensors:
             say(f"{kind}: {tensor.name} {tensor.dtype}{list(tensor.shape)}")
+    for line in describe_execution(compiled.executor, compiled.executor_reason, compiled.memory):
+        say(f"executor: {line}")
     for line in describe_constants(compiled.constants):
         say(f"weights: {line}")
     device = Counter(kernel.arch for kernel in api.cuda_kernels(compiled.path))

@@ -16,7 +16,7 @@ from edgepack.lower.emit.aot.program import NeedsMachineError
 from edgepack.lower.locating import locate
 from edgepack.lower.onnx.frontend import import_model
 from edgepack.lower.phase import Executor, Facts, Lowering, Mark
-from edgepack.lower.result import Compiled, CudaModule, Kernel
+from edgepack.lower.result import Built, Compiled, Kernel
 from edgepack.lower.types import slow_types
 from edgepack.onnxfile import load_onnx
 from edgepack.schedules import tvm_target
@@ -64,7 +64,7 @@ def compile_model(
         try:
             items = phases.phases_for(target)
             mod = phases.run(items, lowering, until=phases.SEQUENCE, dump=dump, progress=tell)
-            executor, sources = finish(mod, lowering, out, dump=dump, progress=tell)
+            executor, built, reason = finish(mod, lowering, out, dump=dump, progress=tell)
         except InputError:
             raise
         except EdgepackError as error:
@@ -80,9 +80,11 @@ def compile_model(
         runtime=executor.runtime(target, facts),
         requires=requires(target),
         seconds=time.monotonic() - start,
-        sources=sources,
+        sources=built.sources,
         warnings=slow_types(onnx_path, target),
         weights=weights_path(out) if facts.weights else None,
+        memory=built.memory,
+        executor_reason=reason,
     )
 
 
@@ -93,8 +95,10 @@ def finish(
     *,
     dump: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> tuple[Executor, tuple[CudaModule, ...]]:
-    """Build a module after the phase ``SEQUENCE`` with the first executor that takes it, which is returned.
+) -> tuple[Executor, Built, str | None]:
+    """Build a module after the phase ``SEQUENCE`` with the first executor that takes it.
+
+    Returns that executor, what it has built, and why those before it did not take the module.
 
     Raises:
         NeedsMachineError: None takes it.
@@ -105,9 +109,11 @@ def finish(
         items = phases.phases_for(lowering.target, executor)
         ready = phases.run(items, lowering, mod, after=phases.SEQUENCE, dump=dump, progress=progress)
         try:
-            return executor, executor.build(ready, lowering, out, progress)
+            built = executor.build(ready, lowering, out, progress)
         except NeedsMachineError as error:
             refused = error
+        else:
+            return executor, built, refused and refused.why
     raise refused or EdgepackError(f"{lowering.target.name} has no executor")
 
 

@@ -17,7 +17,8 @@ from edgepack.lower.emit.aot.source import CompiledGraph, source_of
 from edgepack.lower.emit.vm import SEQUENCE
 from edgepack.lower.graph.lifting import LOAD
 from edgepack.lower.phase import Executor, Facts, Lowering, Module
-from edgepack.lower.result import CudaModule
+from edgepack.lower.result import Built
+from edgepack.spec.memory import MemoryPlan
 from edgepack.toolchain import zig
 
 NET = "edgepack_this_net"
@@ -26,10 +27,8 @@ NET = "edgepack_this_net"
 _PREFIX = "edgepack_kernel_"
 
 
-def build(
-    mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], None]
-) -> tuple[CudaModule, ...]:
-    """Generate code and link the library ``out``.
+def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], None]) -> Built:
+    """Generate code and link the library ``out``; returns the plan of its memory.
 
     Raises:
         NeedsMachineError: The model is not a fixed sequence of kernels.
@@ -50,7 +49,7 @@ def build(
         library.link(
             [*files, compiled, *build_runtime(target.abi.arch, target.abi.libc)], target, out, lowering.facts
         )
-    return ()
+    return Built(memory=_memory(graph))
 
 
 def _programs(mod: Module, facts: Facts) -> tuple[Program, Program | None]:
@@ -81,6 +80,15 @@ def _graph(lowering: Lowering, main: Program, loader: Program | None, workspace:
         workspace=workspace,
         stored_bytes=int.from_bytes(identity[8:16], "little"),
         index_crc=int.from_bytes(identity[4:8], "little"),
+    )
+
+
+def _memory(graph: CompiledGraph) -> MemoryPlan:
+    return MemoryPlan(
+        weights=graph.layout.size,
+        arena=graph.arena.size,
+        arena_least=graph.arena.least,
+        workspace=graph.workspace,
     )
 
 
