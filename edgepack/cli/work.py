@@ -11,7 +11,14 @@ import click
 from edgepack import api
 from edgepack.base.text import human_size
 from edgepack.cli import options
-from edgepack.cli.console import describe_constants, describe_execution, emit_json, progress, say, show_rendered
+from edgepack.cli.console import (
+    describe_constants,
+    describe_execution,
+    emit_json,
+    progress,
+    say,
+    show_rendered,
+)
 from edgepack.errors import render
 
 if TYPE_CHECKING:

@@ -92,7 +92,9 @@ class _Weights:
                 yield self._weight(f"{name}.{own}", weight, self.sparse.get(id(chain)))
                 continue
             arrays = [_array(part) for part in parts]
-            whole = parts[0].entries is None and parts[0].elements.shape == weight.shape  # not codes, or a table
+            whole = (
+                parts[0].entries is None and parts[0].elements.shape == weight.shape
+            )  # not codes, or a table
             if whole and self.sparse.get(id(chain)) is not None and not self.int4:
                 sparse = smaller_blocks(arrays[0], inputs_first=self.sparse[id(chain)])
                 arrays[:1] = arrays[:1] if sparse is None else [sparse.blocks, sparse.gaps]

@@ -12,7 +12,7 @@ from edgepack.config.target import Target
 from edgepack.errors import EdgepackError, InputError, UnsupportedError
 from edgepack.lower import phases
 from edgepack.lower.conditions import kernels
-from edgepack.lower.emit.aot.program import NeedsMachineError
+from edgepack.lower.emit.aot.errors import NeedsMachineError
 from edgepack.lower.locating import locate
 from edgepack.lower.onnx.frontend import import_model
 from edgepack.lower.phase import Executor, Facts, Lowering, Mark
@@ -113,7 +113,7 @@ def finish(
         except NeedsMachineError as error:
             refused = error
         else:
-            return executor, built, refused and refused.why
+            return executor, built, None if refused is None else refused.why
     raise refused or EdgepackError(f"{lowering.target.name} has no executor")
 
 

@@ -130,7 +130,8 @@ class CompileFigures(Spec):
     constants: tuple[ConstantSummary, ...]
     executor: str
     executor_reason: str | None = Field(
-        default=None, description="Why TVM's virtual machine executes it: what the model's own runtime cannot do."
+        default=None,
+        description="Why TVM's virtual machine executes it: what the model's own runtime cannot do.",
     )
     memory: MemoryPlan | None = Field(default=None, description="If the model has its own runtime.")
     runtime: tuple[str, ...]

@@ -1,7 +1,7 @@
 """The executor ``aot``: a model's kernels, their calls in C, and the runtime in one shared library that needs libc alone."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from edgepack.lower.emit import library, objects
 from edgepack.lower.emit.aot.kernels import PIPELINE, register
 from edgepack.lower.emit.aot.layout import lay_out
 from edgepack.lower.emit.aot.plan import arena_of
-from edgepack.lower.emit.aot.program import NeedsMachineError, Program, program_of
+from edgepack.lower.emit.aot.program import Program, program_of
+from edgepack.lower.emit.aot.sorting import SortCall, sort_call
 from edgepack.lower.emit.aot.source import CompiledGraph, source_of
 from edgepack.lower.emit.vm import SEQUENCE
 from edgepack.lower.graph.lifting import LOAD
@@ -34,12 +35,16 @@ def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], 
         NeedsMachineError: The model is not a fixed sequence of kernels.
         EdgepackError: The code generator or the linker failed.
     """
-    main, loader = _programs(mod, lowering.facts)
+    found = {str(var.name_hint): sort_call(function) for var, function in kernels(mod)}
+    sorts = {name: sort for name, sort in found.items() if sort is not None}
+    main, loader = _programs(mod, lowering.facts, sorts)
     target = lowering.target
     progress("build")
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
         workspaces = register(target, _PREFIX)
-        files = objects.object_files(_without_symbols(mod), lowering.tvm_target, Path(folder), PIPELINE)
+        files = objects.object_files(
+            _without_symbols(mod, sorts), lowering.tvm_target, Path(folder), PIPELINE
+        )
         graph = _graph(lowering, main, loader, max(workspaces, default=0))
         progress("link")
         source = Path(folder, "model.c")
@@ -52,16 +57,12 @@ def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], 
     return Built(memory=_memory(graph))
 
 
-def _programs(mod: Module, facts: Facts) -> tuple[Program, Program | None]:
-    if facts.packed:
-        raise NeedsMachineError(
-            "the model is not a fixed sequence of kernels", why=f"it calls {', '.join(sorted(facts.packed))}"
-        )
+def _programs(mod: Module, facts: Facts, sorts: Mapping[str, SortCall]) -> tuple[Program, Program | None]:
     names = {var.name_hint for var in mod.functions}
     loader = mod[LOAD] if LOAD in names else None
     return (
-        program_of(mod["main"], len(facts.inputs)),
-        None if loader is None else program_of(loader, len(loader.params)),
+        program_of(mod["main"], len(facts.inputs), sorts),
+        None if loader is None else program_of(loader, len(loader.params), sorts),
     )
 
 
@@ -92,13 +93,16 @@ def _memory(graph: CompiledGraph) -> MemoryPlan:
     )
 
 
-def _without_symbols(mod: Module) -> Any:
-    """The kernels alone; the pipeline gives them their symbols."""
+def _without_symbols(mod: Module, sorts: Mapping[str, SortCall]) -> Any:
+    """The kernels that are compiled; the pipeline gives them their symbols."""
     import tvm
 
-    return tvm.IRModule(
-        {var: function.without_attr("global_symbol") for var, function in kernels(mod)}, attrs=mod.attrs
-    )
+    compiled = {
+        var: function.without_attr("global_symbol")
+        for var, function in kernels(mod)
+        if str(var.name_hint) not in sorts
+    }
+    return tvm.IRModule(compiled, attrs=mod.attrs)
 
 
 def _runtime(_target: Target, _facts: Facts) -> tuple[str, ...]:

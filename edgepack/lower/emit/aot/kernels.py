@@ -104,6 +104,10 @@ def _of_addresses(function: Any) -> Any:
         element = ir.PrimType(str(buffer.ty.dtype))
         address = tirx.Var(buffer.name, ir.PointerType(element))
         addresses.append(address)
+        if isinstance(
+            offset := buffer.ty.elem_offset, tirx.Var
+        ):  # of the first element, which the address is of
+            statements.append(tirx.Bind(offset, tirx.const(0, str(offset.ty.dtype))))
         statements.append(tirx.DeclBuffer(buffer, data=address))
     zero = tirx.const(0, "int32")
     body = tirx.SeqStmt([*statements, function.body, tirx.Return(zero)])
