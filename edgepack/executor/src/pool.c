@@ -24,10 +24,16 @@ extern int (*__TVMBackendFreeWorkspace)(int, int, void *) __attribute__((weak));
 
 enum { ALIGNMENT = 64, SPINS = 2000 }; /* about 10 microseconds: longer than most gaps between kernels */
 
-/* Memory for arrays, from which each kernel takes and gives back in the order of a stack. */
+/* Memory for arrays of kernels: a stack of blocks, each behind a header. A kernel may give back another block than the
+ * last one, which is free once those after it are. */
 struct workspace {
     char *memory;
-    uint64_t size, used;
+    uint64_t size, used, last; /* last: the place of the last header, if anything is used */
+};
+
+struct header {
+    uint64_t before; /* the place of the header before it */
+    bool given_back;
 };
 
 struct worker {
@@ -135,19 +141,28 @@ static void *take(int device, int number, uint64_t size, int code, int bits)
 {
     (void)device, (void)number, (void)code, (void)bits;
     struct workspace *own = &current->workspace;
-    const uint64_t whole = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    const uint64_t whole = ALIGNMENT + (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     if (whole > own->size - own->used)
         return NULL; /* more than was planned: the kernel fails */
-    void *memory = own->memory + own->used;
+    struct header *header = (struct header *)(void *)(own->memory + own->used);
+    *header = (struct header){.before = own->last};
+    own->last = own->used;
     own->used += whole;
-    return memory;
+    return (char *)header + ALIGNMENT;
 }
 
 static int give_back(int device, int number, void *memory)
 {
     (void)device, (void)number;
     struct workspace *own = &current->workspace;
-    own->used = (uint64_t)((char *)memory - own->memory);
+    ((struct header *)(void *)((char *)memory - ALIGNMENT))->given_back = true;
+    while (own->used > 0) {
+        const struct header *header = (const struct header *)(const void *)(own->memory + own->last);
+        if (!header->given_back)
+            break;
+        own->used = own->last;
+        own->last = header->before;
+    }
     return 0;
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 from edgepack.config.target import Target
 from edgepack.lower.emit import arithmetic
 
+_HEADER = 64  # bytes before each array: pool.c
 PIPELINE = "edgepack_raw"
 """The name of the pipeline, once it is registered."""
 
@@ -110,9 +111,11 @@ def _of_addresses(function: Any) -> Any:
             statements.append(tirx.Bind(offset, tirx.const(0, str(offset.ty.dtype))))
         statements.append(tirx.DeclBuffer(buffer, data=address))
     zero = tirx.const(0, "int32")
-    body = tirx.SeqStmt([*statements, function.body, tirx.Return(zero)])
+    body = tirx.SeqStmt([*statements, function.body])
     for key, value in (("device_id", 0), ("device_type", 1)):  # where a kernel's own arrays are allocated
         body = tirx.AttrStmt(zero, key, tirx.const(value, "int32"), body)
+    # Arrays are given back where their scope ends, which has to be before the return.
+    body = tirx.SeqStmt([body, tirx.Return(zero)])
     return tirx.PrimFunc(addresses, body, ir.PrimType("int32"), function.attrs)
 
 
@@ -132,4 +135,4 @@ def _workspace(function: Any) -> int:
         sizes.append(elements * max(1, dtype.itemsize))
 
     tvm_ffi.structural_walk(function.body, (tirx.AllocBuffer, visit))
-    return sum(-(-size // 64) * 64 for size in sizes)
+    return sum(_HEADER + -(-size // 64) * 64 for size in sizes)
