@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 # /proc/cpuinfo flag: LLVM feature.
-_X86_FEATURES = {
+X86_FEATURES = {
     "ssse3": "ssse3",
     "sse4_1": "sse4.1",
     "sse4_2": "sse4.2",
@@ -23,7 +23,7 @@ _X86_FEATURES = {
     "avx512_bf16": "avx512bf16",
     "avx_vnni": "avxvnni",
 }
-_ARM_FEATURES = {
+ARM_FEATURES = {
     "asimd": "neon",
     "crc32": "crc",
     "atomics": "lse",
@@ -90,7 +90,7 @@ def _cpuinfo(text: str) -> list[dict[str, str]]:
 
 def _x86(cpus: list[dict[str, str]]) -> tuple[dict[str, Any], dict[str, Any]]:
     flags = set(cpus[0].get("flags", "").split())
-    features = sorted(llvm for flag, llvm in _X86_FEATURES.items() if flag in flags)
+    features = sorted(llvm for flag, llvm in X86_FEATURES.items() if flag in flags)
     level, bits = "x86-64", 128
     needed: set[str] = set()
     for name, width, _ in _X86_LEVELS:
@@ -101,7 +101,7 @@ def _x86(cpus: list[dict[str, str]]) -> tuple[dict[str, Any], dict[str, Any]]:
             break
     else:
         needed = set()
-    extra = [f"+{_X86_FEATURES[flag]}" for flag in sorted(_X86_FEATURES) if flag in flags - needed]
+    extra = [f"+{X86_FEATURES[flag]}" for flag in sorted(X86_FEATURES) if flag in flags - needed]
     cpu = {"name": cpus[0].get("model name", "x86-64"), "vector_bits": bits, "features": features}
     return cpu, {"mcpu": level, **({"mattr": extra} if extra else {})}
 
@@ -109,12 +109,12 @@ def _x86(cpus: list[dict[str, str]]) -> tuple[dict[str, Any], dict[str, Any]]:
 def _arm(cpus: list[dict[str, str]]) -> tuple[dict[str, Any], dict[str, Any]]:
     cpus = [cpu for cpu in cpus if "CPU part" in cpu]
     flags = set.intersection(*(set(cpu.get("Features", "").split()) for cpu in cpus)) if cpus else set()
-    features = sorted(llvm for flag, llvm in _ARM_FEATURES.items() if flag in flags)
+    features = sorted(llvm for flag, llvm in ARM_FEATURES.items() if flag in flags)
     parts = {cpu["CPU part"] for cpu in cpus if cpu.get("CPU implementer") == "0x41"}
     part = parts.pop() if len(parts) == 1 else ""  # big.LITTLE: features that all cores have
     cpu = {"name": _ARM_PARTS.get(part, "ARMv8-A"), "vector_bits": 128, "features": features or ["neon"]}
     # LLVM's model of the core may have features that this chip lacks, so these are disabled.
-    signs = {f: "+" if f in features else "-" for f in _ARM_FEATURES.values() if f != "neon"}
+    signs = {f: "+" if f in features else "-" for f in ARM_FEATURES.values() if f != "neon"}
     mattr = [f"{sign}{f}" for f, sign in sorted(signs.items()) if part in _ARM_PARTS or sign == "+"]
     return cpu, {"mcpu": _ARM_PARTS.get(part, "generic"), **({"mattr": mattr} if mattr else {})}
 

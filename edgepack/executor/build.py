@@ -12,6 +12,8 @@ from edgepack.weightfile.loader import READER
 
 HEADERS = Path(__file__).parent / "include"
 SOURCES = Path(__file__).parent / "src"
+EXPORTS = SOURCES / "exports.map"
+"""The symbols that a model's library exports, for the linker."""
 
 FLAGS = (
     "-std=c11",

@@ -40,13 +40,20 @@ def compile_c(sources: Sequence[Path], out: Path, arch: str, libc: str, flags: S
     return out
 
 
-def link_shared(objects: Sequence[Path], out: Path, arch: str, libc: str) -> Path:
+def link_shared(
+    objects: Sequence[Path], out: Path, arch: str, libc: str, exports: Path | None = None
+) -> Path:
     """Link objects into a shared library for the architecture and minimum glibc version, reproducibly.
+
+    ``exports`` is the linker's version script with the symbols that the library exports, which it then uses itself even
+    if another library has symbols of the same names; without it, it exports all.
 
     Raises:
         EdgepackError: zig failed; its output is in ``why``.
     """
     flags = ["-shared", "-fPIC", "-s", "-Wl,--build-id=none"]
+    if exports is not None:
+        flags += [f"-Wl,--version-script={exports}", "-Wl,-Bsymbolic"]
     return compile_c(objects, out, arch, libc, flags)
 
 

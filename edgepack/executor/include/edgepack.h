@@ -35,7 +35,8 @@ typedef enum {
     EDGEPACK_WEIGHTS = 2,  /* the weights file is missing, damaged, or another model's */
     EDGEPACK_MEMORY = 3,
     EDGEPACK_OTHER_RUNTIME = 4, /* the model was compiled for another version of the runtime */
-    EDGEPACK_BUSY = 5     /* another thread uses the model */
+    EDGEPACK_BUSY = 5,    /* another thread uses the model */
+    EDGEPACK_CPU = 6      /* the CPU lacks instructions that the model was compiled for */
 } edgepack_status;
 
 /* A tensor's name, element type (DLPack's code: 0 signed, 1 unsigned, 2 float, 4 bfloat, 6 bool), shape, and bytes. */

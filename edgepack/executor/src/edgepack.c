@@ -4,21 +4,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include "cpu.h"
 #include "edgepack_net.h"
 #include "pool.h"
 #include "weightfile.h"
 
 enum { ALIGNMENT = 64, MOST_THREADS = 1024 };
 
+const char edgepack_runtime = EDGEPACK_API;
+
 struct edgepack_model {
-    const edgepack_net *net;
+    const struct net_details *net;
     struct pool *pool;
     uint8_t *weights, *arena;
     void **own, **bound; /* of inputs, then outputs */
 };
 
-static edgepack_status problem(edgepack_status status, char *why, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static edgepack_status problem(edgepack_status status, char *why, const char *format, ...)
 {
     if (why != NULL) {
         va_list arguments;
@@ -42,22 +46,28 @@ static void *map(uint64_t size)
 
 static edgepack_status read_weights(edgepack_model *model, const char *path, char *why)
 {
-    const edgepack_net *net = model->net;
+    const struct net_details *net = model->net;
     const struct weights_identity expected = {net->stored_count, net->index_crc, net->stored_bytes};
     struct weightfile file;
     char text[WEIGHTS_PROBLEM];
     bool good = weightfile_open(&file, path, &expected, text);
-    for (uint32_t i = 0; good && i < net->stored_count; i++)
-        good = file.weights[i].raw_bytes == 0 ||
-               weightfile_read(&file, i, model->weights + net->stored[i], text);
+    for (uint32_t i = 0; good && i < net->stored_count; i++) {
+        const uint64_t size = file.weights[i].raw_bytes;
+        if (size > net->weights_at_load - net->stored[i]) { /* the file was made to look like the model's */
+            snprintf(text, sizeof text, "weight %u is larger than the model's", i);
+            good = false;
+        }
+        good = good && (size == 0 || weightfile_read(&file, i, model->weights + net->stored[i], text));
+    }
+    const edgepack_status failed = file.out_of_memory ? EDGEPACK_MEMORY : EDGEPACK_WEIGHTS;
     weightfile_close(&file);
-    return good ? EDGEPACK_OK : problem(EDGEPACK_WEIGHTS, why, "%s: %s", path, text);
+    return good ? EDGEPACK_OK : problem(failed, why, "%s: %s", path, text);
 }
 
 /* Reads the weights; what is needed only while loading is given back to the system. */
 static edgepack_status load(edgepack_model *model, const char *path, char *why)
 {
-    const edgepack_net *net = model->net;
+    const struct net_details *net = model->net;
     if (net->stored_count == 0)
         return EDGEPACK_OK;
     if (path == NULL)
@@ -74,7 +84,7 @@ static edgepack_status load(edgepack_model *model, const char *path, char *why)
     munmap(arena, net->arena_at_load + 1);
     if (failed)
         return problem(EDGEPACK_MEMORY, why, "the weights cannot be decoded: out of memory");
-    const uint64_t page = 4096, kept = (net->weights + page) / page * page;
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), kept = (net->weights + page) / page * page;
     if (kept < net->weights_at_load)
         madvise(model->weights + kept, net->weights_at_load - kept, MADV_DONTNEED);
     mprotect(model->weights, net->weights_at_load + 1, PROT_READ);
@@ -83,7 +93,7 @@ static edgepack_status load(edgepack_model *model, const char *path, char *why)
 
 static bool allocate(edgepack_model *model)
 {
-    const edgepack_net *net = model->net;
+    const struct net_details *net = model->net;
     const int count = net->input_count + net->output_count;
     model->own = calloc((size_t)count + 1, sizeof *model->own);
     model->bound = calloc((size_t)count + 1, sizeof *model->bound);
@@ -102,6 +112,22 @@ static bool allocate(edgepack_model *model)
     return true;
 }
 
+/* Whether this runtime and this CPU can run a model. */
+static edgepack_status check(const edgepack_net *given, char *why)
+{
+    const struct net_details *net = given->details;
+    char missing[EDGEPACK_TEXT / 2];
+    if (given->version != EDGEPACK_NET_VERSION)
+        return problem(EDGEPACK_OTHER_RUNTIME, why, "the model was compiled for version %llu of the runtime, and this is %d",
+                       (unsigned long long)given->version, EDGEPACK_NET_VERSION);
+    if (net->runtime != &edgepack_runtime)
+        return problem(EDGEPACK_OTHER_RUNTIME, why, "%s has a runtime of its own: its library's edgepack_open opens it",
+                       net->name);
+    if (!cpu_has(net->features, missing, sizeof missing))
+        return problem(EDGEPACK_CPU, why, "%s was compiled for a CPU with %s, which this one lacks", net->name, missing);
+    return EDGEPACK_OK;
+}
+
 edgepack_status edgepack_open(const edgepack_net *net, const char *weights, int threads, edgepack_model **opened,
                               char why[EDGEPACK_TEXT])
 {
@@ -109,18 +135,17 @@ edgepack_status edgepack_open(const edgepack_net *net, const char *weights, int 
         *opened = NULL;
     if (net == NULL || opened == NULL || threads < 1 || threads > MOST_THREADS)
         return problem(EDGEPACK_ARGUMENT, why, "net and model must be given, and threads from 1 to %d", MOST_THREADS);
-    if (net->version != EDGEPACK_NET_VERSION)
-        return problem(EDGEPACK_OTHER_RUNTIME, why, "%s was compiled for version %u of the runtime, and this is %d",
-                       net->name, net->version, EDGEPACK_NET_VERSION);
+    edgepack_status status = check(net, why);
+    if (status != EDGEPACK_OK)
+        return status;
     edgepack_model *model = calloc(1, sizeof *model);
     if (model == NULL)
         return problem(EDGEPACK_MEMORY, why, "out of memory");
-    model->net = net;
-    edgepack_status status = EDGEPACK_OK;
+    model->net = net->details;
     if (!allocate(model))
         status = problem(EDGEPACK_MEMORY, why, "out of memory: %llu bytes",
-                         (unsigned long long)(net->weights_at_load + net->arena));
-    if (status == EDGEPACK_OK && (model->pool = pool_new(threads, net->workspace)) == NULL)
+                         (unsigned long long)(model->net->weights_at_load + model->net->arena));
+    if (status == EDGEPACK_OK && (model->pool = pool_new(threads, model->net->workspace)) == NULL)
         status = problem(EDGEPACK_MEMORY, why, "%d threads cannot be started", threads);
     if (status == EDGEPACK_OK)
         status = load(model, weights, why);
@@ -149,31 +174,35 @@ void edgepack_close(edgepack_model *model)
 
 int edgepack_input_count(const edgepack_net *net)
 {
-    return net == NULL ? 0 : net->input_count;
+    return net == NULL ? 0 : net->details->input_count;
 }
 
 int edgepack_output_count(const edgepack_net *net)
 {
-    return net == NULL ? 0 : net->output_count;
+    return net == NULL ? 0 : net->details->output_count;
+}
+
+static const edgepack_tensor *tensor_of(const struct net_details *net, bool input, int number)
+{
+    if (number < 0 || number >= (input ? net->input_count : net->output_count))
+        return NULL;
+    return input ? &net->inputs[number] : &net->outputs[number];
 }
 
 const edgepack_tensor *edgepack_input_info(const edgepack_net *net, int number)
 {
-    return number < 0 || number >= edgepack_input_count(net) ? NULL : &net->inputs[number];
+    return net == NULL ? NULL : tensor_of(net->details, true, number);
 }
 
 const edgepack_tensor *edgepack_output_info(const edgepack_net *net, int number)
 {
-    return number < 0 || number >= edgepack_output_count(net) ? NULL : &net->outputs[number];
+    return net == NULL ? NULL : tensor_of(net->details, false, number);
 }
 
 /* The place of an input among all tensors; -1 if there is none of this number and size. */
 static int place_of(const edgepack_model *model, bool input, int number, size_t size)
 {
-    if (model == NULL)
-        return -1;
-    const edgepack_tensor *tensor =
-        input ? edgepack_input_info(model->net, number) : edgepack_output_info(model->net, number);
+    const edgepack_tensor *tensor = model == NULL ? NULL : tensor_of(model->net, input, number);
     if (tensor == NULL || tensor->size != size)
         return -1;
     return input ? number : model->net->input_count + number;
@@ -184,6 +213,8 @@ edgepack_status edgepack_set_input(edgepack_model *model, int number, const void
     const int place = place_of(model, true, number, size);
     if (place < 0 || (data == NULL && size > 0))
         return EDGEPACK_ARGUMENT;
+    if (pool_busy(model->pool))
+        return EDGEPACK_BUSY;
     model->bound[place] = model->own[place];
     if (size > 0)
         memcpy(model->own[place], data, size);
@@ -194,6 +225,8 @@ static edgepack_status bind(edgepack_model *model, int place, void *data)
 {
     if (place < 0 || (uintptr_t)data % ALIGNMENT != 0)
         return EDGEPACK_ARGUMENT;
+    if (pool_busy(model->pool))
+        return EDGEPACK_BUSY;
     model->bound[place] = data != NULL ? data : model->own[place];
     return EDGEPACK_OK;
 }
@@ -214,7 +247,7 @@ edgepack_status edgepack_run(edgepack_model *model)
         return EDGEPACK_ARGUMENT;
     if (!pool_enter(model->pool))
         return EDGEPACK_BUSY;
-    const edgepack_net *net = model->net;
+    const struct net_details *net = model->net;
     int32_t failed = net->infer(model->bound, model->bound + net->input_count, model->weights, model->arena);
     pool_leave(model->pool);
     return failed ? EDGEPACK_MEMORY : EDGEPACK_OK;
@@ -222,7 +255,7 @@ edgepack_status edgepack_run(edgepack_model *model)
 
 const void *edgepack_output(const edgepack_model *model, int number)
 {
-    if (model == NULL || edgepack_output_info(model->net, number) == NULL)
+    if (model == NULL || tensor_of(model->net, false, number) == NULL)
         return NULL;
     return model->bound[model->net->input_count + number];
 }

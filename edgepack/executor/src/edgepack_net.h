@@ -6,10 +6,21 @@
 
 enum { EDGEPACK_NET_VERSION = 1 };
 
-/* Sizes are in bytes; places are offsets from an address that is aligned to 64 bytes. */
-struct edgepack_net {
-    uint32_t version;
+/* Something that a CPU may lack: the mask's bits are set in a register after CPUID, and the state's in XCR0; on aarch64
+ * in the entry `leaf` of the auxiliary vector. */
+typedef struct {
     const char *name;
+    uint32_t leaf, subleaf, reg, mask, state;
+} edgepack_feature;
+
+/* The runtime's. A model's kernels call the runtime that they are linked with. */
+extern const char edgepack_runtime __attribute__((visibility("hidden")));
+
+/* Sizes are in bytes; places are offsets from an address that is aligned to 64 bytes. */
+struct net_details {
+    const char *name;
+    const char *runtime;
+    const edgepack_feature *features; /* that kernels use; the last one has no name */
     int32_t input_count, output_count;
     const edgepack_tensor *inputs, *outputs;
     /* Both return 0, or another number if memory for a kernel's own arrays cannot be had. */
@@ -20,6 +31,12 @@ struct edgepack_net {
     const uint64_t *stored; /* the place of each weight of the file */
     uint64_t stored_bytes;
     uint32_t index_crc;
+};
+
+/* Programs that are linked with a model's library have a copy of it, so that its size must never change. */
+struct edgepack_net {
+    uint64_t version;
+    const struct net_details *details;
 };
 
 /* Functions that generated code calls. Sorts `[outer, count, inner]` along the middle and keeps the first `kept`: values,

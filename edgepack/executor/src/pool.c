@@ -1,28 +1,31 @@
 #include "pool.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-/* What compiled kernels call: TVM's names, which every object file of kernels defines weakly as pointers to functions. */
+enum {
+    ALIGNMENT = 64,
+    SPIN_NS = 50000, /* about what it costs to sleep and be woken */
+    LOOKS = 64,      /* between two looks at the clock */
+};
+
+enum { IDLE, CALLED, ASLEEP, ENDING }; /* states of a worker */
+
+#define PARKED (1u << 31) /* in the number of those who work: the caller sleeps until it is 0 */
+
 struct group {
     void *sync;
     int32_t tasks;
 };
 typedef int (*body)(int task, struct group *group, void *closure);
-
-extern int (*__TVMBackendParallelLaunch)(body run, void *closure, int tasks) __attribute__((weak));
-extern void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t size, int, int) __attribute__((weak));
-extern int (*__TVMBackendFreeWorkspace)(int, int, void *) __attribute__((weak));
-
-enum { ALIGNMENT = 64, SPINS = 2000 }; /* about 10 microseconds: longer than most gaps between kernels */
 
 /* Memory for arrays of kernels: a stack of blocks, each behind a header. A kernel may give back another block than the
  * last one, which is free once those after it are. */
@@ -37,67 +40,112 @@ struct header {
 };
 
 struct worker {
-    struct pool *pool;
+    _Alignas(ALIGNMENT) atomic_uint state; /* a line of the cache of its own */
+    _Alignas(ALIGNMENT) struct pool *pool;
     int number;
+    bool inside; /* runs tasks: a loop in a loop runs where it is */
     pthread_t thread;
     struct workspace workspace;
 };
 
 struct pool {
     int threads, started;
+    int active; /* threads that may be used: only the caller in a process that has been forked */
+    pid_t process; /* in which the threads are */
     struct worker *workers; /* the first is the caller */
     body run;
     void *closure;
     int tasks;
-    atomic_int failed;
-    atomic_bool entered;
-    _Alignas(ALIGNMENT) atomic_uint turn; /* goes up when there is work */
-    _Alignas(ALIGNMENT) atomic_int working;
-    _Alignas(ALIGNMENT) atomic_bool ending;
+    atomic_int failed, entered; /* the process that is in the pool; 0 for none */
+    _Alignas(ALIGNMENT) atomic_uint working; /* a line of the cache of its own */
 };
 
 static _Thread_local struct worker *current;
 
-static void pause_briefly(void)
+static int launch(body run, void *closure, int tasks);
+static void *take(int device, int number, uint64_t size, int code, int bits);
+static int give_back(int device, int number, void *memory);
+
+/* What compiled kernels call: TVM's names, which object files of kernels define weakly as pointers to functions. */
+extern int (*const __TVMBackendParallelLaunch)(body run, void *closure, int tasks);
+extern void *(*const __TVMBackendAllocWorkspace)(int device, int number, uint64_t size, int code, int bits);
+extern int (*const __TVMBackendFreeWorkspace)(int device, int number, void *memory);
+
+int (*const __TVMBackendParallelLaunch)(body, void *, int) = launch;
+void *(*const __TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = take;
+int (*const __TVMBackendFreeWorkspace)(int, int, void *) = give_back;
+
+struct spin {
+    unsigned looks;
+    int64_t until;
+};
+
+/* Pauses before the next look at something that another thread is about to write; false if it takes too long. */
+static bool look_again(struct spin *spin)
 {
+    if (++spin->looks % LOOKS == 0) {
+        struct timespec time;
+        clock_gettime(CLOCK_MONOTONIC, &time);
+        const int64_t now = time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+        if (spin->until == 0)
+            spin->until = now + SPIN_NS;
+        else if (now >= spin->until)
+            return false;
+    }
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
+    return true;
 }
 
+/* Sleeps while the word has this value. */
 static void futex_wait(atomic_uint *word, unsigned value)
 {
     syscall(SYS_futex, (unsigned *)word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
 }
 
-static void futex_wake_all(atomic_uint *word)
+static void futex_wake(atomic_uint *word)
 {
-    syscall(SYS_futex, (unsigned *)word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    syscall(SYS_futex, (unsigned *)word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-/* The tasks of one thread: every `threads`-th. */
-static void run_tasks(struct pool *pool, int number)
+/* The tasks of one thread: every `active`-th. What a kernel that failed has not given back is free again. */
+static void run_tasks(struct pool *pool, struct worker *worker)
 {
     struct group group = {NULL, pool->tasks};
-    for (int task = number; task < pool->tasks; task += pool->threads)
+    const uint64_t used = worker->workspace.used;
+    worker->inside = true;
+    for (int task = worker->number; task < pool->tasks; task += pool->active) {
         if (pool->run(task, &group, pool->closure) != 0)
             atomic_store_explicit(&pool->failed, 1, memory_order_relaxed);
+        worker->workspace.used = used;
+    }
+    worker->inside = false;
 }
 
-static unsigned next_turn(struct pool *pool, unsigned seen)
+/* Waits until a worker is called; false if it is to end. */
+static bool await_call(struct worker *worker)
 {
-    for (int spin = 0; spin < SPINS; spin++) {
-        unsigned turn = atomic_load_explicit(&pool->turn, memory_order_acquire);
-        if (turn != seen)
-            return turn;
-        pause_briefly();
-    }
-    unsigned turn;
-    while ((turn = atomic_load_explicit(&pool->turn, memory_order_acquire)) == seen)
-        futex_wait(&pool->turn, seen);
-    return turn;
+    unsigned state;
+    struct spin spin = {0};
+    while ((state = atomic_load_explicit(&worker->state, memory_order_acquire)) == IDLE && look_again(&spin))
+        continue;
+    if (state == IDLE && atomic_compare_exchange_strong_explicit(&worker->state, &state, ASLEEP, memory_order_acquire,
+                                                                 memory_order_acquire))
+        while ((state = atomic_load_explicit(&worker->state, memory_order_acquire)) == ASLEEP)
+            futex_wait(&worker->state, ASLEEP);
+    if (state == ENDING)
+        return false;
+    atomic_store_explicit(&worker->state, IDLE, memory_order_relaxed); /* before it is missed among those who work */
+    return true;
+}
+
+static void call(struct worker *worker, unsigned state)
+{
+    if (atomic_exchange_explicit(&worker->state, state, memory_order_acq_rel) == ASLEEP)
+        futex_wake(&worker->state);
 }
 
 static void *work(void *argument)
@@ -105,35 +153,56 @@ static void *work(void *argument)
     struct worker *worker = argument;
     struct pool *pool = worker->pool;
     current = worker;
-    for (unsigned seen = 0;;) {
-        seen = next_turn(pool, seen);
-        if (atomic_load_explicit(&pool->ending, memory_order_relaxed))
-            return NULL;
-        run_tasks(pool, worker->number);
-        atomic_fetch_sub_explicit(&pool->working, 1, memory_order_release);
+    while (await_call(worker)) {
+        run_tasks(pool, worker);
+        if (atomic_fetch_sub_explicit(&pool->working, 1, memory_order_acq_rel) == (PARKED | 1))
+            futex_wake(&pool->working);
     }
+    return NULL;
+}
+
+/* Waits until no worker works. */
+static void await_workers(struct pool *pool)
+{
+    unsigned working;
+    struct spin spin = {0};
+    while ((working = atomic_load_explicit(&pool->working, memory_order_acquire)) != 0)
+        if (!look_again(&spin))
+            break;
+    while ((working & ~PARKED) != 0) {
+        if (atomic_compare_exchange_strong_explicit(&pool->working, &working, working | PARKED, memory_order_acquire,
+                                                    memory_order_acquire))
+            futex_wait(&pool->working, working | PARKED);
+        working = atomic_load_explicit(&pool->working, memory_order_acquire);
+    }
+}
+
+static int run_here(body run, void *closure, int tasks)
+{
+    struct group group = {NULL, tasks};
+    for (int task = 0; task < tasks; task++)
+        if (run(task, &group, closure) != 0)
+            return -1;
+    return 0;
 }
 
 static int launch(body run, void *closure, int tasks)
 {
     struct pool *pool = current->pool;
+    if (tasks <= 0)
+        tasks = pool->threads;
+    const int active = tasks < pool->active ? tasks : pool->active;
+    if (active == 1 || current->inside)
+        return run_here(run, closure, tasks);
     pool->run = run;
     pool->closure = closure;
-    pool->tasks = tasks > 0 ? tasks : pool->threads;
+    pool->tasks = tasks;
     atomic_store_explicit(&pool->failed, 0, memory_order_relaxed);
-    if (pool->threads == 1 || pool->tasks == 1 || current->number != 0) { /* a loop inside a loop runs where it is */
-        struct group group = {NULL, pool->tasks};
-        for (int task = 0; task < pool->tasks; task++)
-            if (run(task, &group, closure) != 0)
-                return -1;
-        return 0;
-    }
-    atomic_store_explicit(&pool->working, pool->threads - 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&pool->turn, 1, memory_order_release);
-    futex_wake_all(&pool->turn);
-    run_tasks(pool, 0);
-    while (atomic_load_explicit(&pool->working, memory_order_acquire) > 0)
-        pause_briefly();
+    atomic_store_explicit(&pool->working, (unsigned)active - 1, memory_order_relaxed);
+    for (int number = 1; number < active; number++)
+        call(&pool->workers[number], CALLED);
+    run_tasks(pool, current);
+    await_workers(pool);
     return atomic_load_explicit(&pool->failed, memory_order_relaxed) ? -1 : 0;
 }
 
@@ -141,13 +210,14 @@ static void *take(int device, int number, uint64_t size, int code, int bits)
 {
     (void)device, (void)number, (void)code, (void)bits;
     struct workspace *own = &current->workspace;
-    const uint64_t whole = ALIGNMENT + (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    if (whole > own->size - own->used)
+    const uint64_t left = own->size - own->used;
+    if (left < ALIGNMENT || size > left - ALIGNMENT ||
+        (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT > left - ALIGNMENT)
         return NULL; /* more than was planned: the kernel fails */
     struct header *header = (struct header *)(void *)(own->memory + own->used);
     *header = (struct header){.before = own->last};
     own->last = own->used;
-    own->used += whole;
+    own->used += ALIGNMENT + (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     return (char *)header + ALIGNMENT;
 }
 
@@ -191,16 +261,14 @@ static bool start(struct pool *pool, uint64_t workspace)
 
 struct pool *pool_new(int threads, uint64_t workspace)
 {
-    if (&__TVMBackendParallelLaunch != NULL)
-        __TVMBackendParallelLaunch = launch;
-    if (&__TVMBackendAllocWorkspace != NULL)
-        __TVMBackendAllocWorkspace = take;
-    if (&__TVMBackendFreeWorkspace != NULL)
-        __TVMBackendFreeWorkspace = give_back;
-    struct pool *pool = aligned_alloc(ALIGNMENT, (sizeof *pool + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    struct pool *pool = aligned_alloc(ALIGNMENT, sizeof *pool); /* both sizes are multiples of the alignment */
     if (pool == NULL)
         return NULL;
-    *pool = (struct pool){.threads = threads, .workers = calloc((size_t)threads, sizeof *pool->workers)};
+    *pool = (struct pool){.threads = threads, .active = threads, .process = getpid()};
+    const size_t size = (size_t)threads * sizeof *pool->workers;
+    pool->workers = aligned_alloc(ALIGNMENT, size);
+    if (pool->workers != NULL)
+        memset(pool->workers, 0, size);
     if (pool->workers == NULL || !start(pool, (workspace + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)) {
         pool_free(pool);
         return NULL;
@@ -212,11 +280,11 @@ void pool_free(struct pool *pool)
 {
     if (pool == NULL)
         return;
-    atomic_store(&pool->ending, true);
-    atomic_fetch_add(&pool->turn, 1);
-    futex_wake_all(&pool->turn);
+    const bool here = getpid() == pool->process; /* a process that has been forked has no copies of the threads */
+    for (int number = 1; here && number < pool->started; number++)
+        call(&pool->workers[number], ENDING);
     for (int number = 0; number < pool->started; number++) {
-        if (number > 0)
+        if (here && number > 0)
             pthread_join(pool->workers[number].thread, NULL);
         free(pool->workers[number].workspace.memory);
     }
@@ -226,9 +294,14 @@ void pool_free(struct pool *pool)
 
 bool pool_enter(struct pool *pool)
 {
-    if (atomic_exchange(&pool->entered, true))
+    const int process = getpid();
+    int other = atomic_load(&pool->entered);
+    /* A thread of the process from which this one has been forked does not exist here. */
+    if (other == process || !atomic_compare_exchange_strong(&pool->entered, &other, process))
         return false;
+    pool->active = process == pool->process ? pool->threads : 1;
     current = &pool->workers[0];
+    current->inside = false;
     current->workspace.used = 0;
     return true;
 }
@@ -236,5 +309,11 @@ bool pool_enter(struct pool *pool)
 void pool_leave(struct pool *pool)
 {
     current = NULL;
-    atomic_store(&pool->entered, false);
+    atomic_store(&pool->entered, 0);
+}
+
+bool pool_busy(const struct pool *pool)
+{
+    const int other = atomic_load(&pool->entered);
+    return other != 0 && other == getpid();
 }

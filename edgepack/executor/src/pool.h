@@ -14,8 +14,12 @@ struct pool *pool_new(int threads, uint64_t workspace);
 /* Safe with NULL. */
 void pool_free(struct pool *pool);
 
-/* Lets the calling thread's kernels use the pool until pool_leave. False if a thread is in it already. */
+/* Lets the calling thread's kernels use the pool until pool_leave. False if a thread is in it already. In a process that
+ * has been forked since, all tasks run on the calling thread. */
 bool pool_enter(struct pool *pool);
 void pool_leave(struct pool *pool);
+
+/* Whether a thread is in the pool. */
+bool pool_busy(const struct pool *pool);
 
 #endif

@@ -78,8 +78,10 @@ def export(
         linked.replace(out)
 
 
-def link(objects: Sequence[Path], target: Target, out: Path, facts: Facts) -> None:
+def link(objects: Sequence[Path], target: Target, out: Path, facts: Facts, exports: Path) -> None:
     """Link objects to ``out``, with the ranges of index inputs, and write the weights beside it, each atomically.
+
+    ``exports`` is the linker's version script.
 
     Raises:
         EdgepackError: The linker failed.
@@ -88,7 +90,7 @@ def link(objects: Sequence[Path], target: Target, out: Path, facts: Facts) -> No
     with temporary_folder(out.parent, ".edgepack-") as folder:
         linked = Path(folder, "model.so")
         ranges = _embed(Path(folder), "ranges", INDEX_RANGES, _ranges(facts))
-        zig.link_shared([*objects, ranges], linked, target.abi.arch, target.abi.libc)
+        zig.link_shared([*objects, ranges], linked, target.abi.arch, target.abi.libc, exports)
         if facts.weights:
             facts.weights.write(weights_path(out))
         linked.replace(out)

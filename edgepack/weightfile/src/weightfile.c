@@ -22,19 +22,26 @@ __attribute__((format(printf, 2, 3))) static bool refuse(char *problem, const ch
     return false;
 }
 
-/* CRC-32 as in zlib, eight bytes at a time. */
-static uint32_t crc32(const uint8_t *data, size_t size)
+/* The CRC-32 of a byte with 0 to 7 zero bytes after it. They belong to a file: two threads may open one each. */
+static void fill_crc_tables(uint32_t tables[8][256])
 {
-    static uint32_t tables[8][256];
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        uint32_t value = byte;
+        for (int bit = 0; bit < 8; bit++)
+            value = value >> 1 ^ (value & 1 ? 0xedb88320 : 0);
+        tables[0][byte] = value;
+    }
+    for (int table = 1; table < 8; table++)
+        for (uint32_t byte = 0; byte < 256; byte++) {
+            const uint32_t before = tables[table - 1][byte];
+            tables[table][byte] = before >> 8 ^ tables[0][before & 255];
+        }
+}
+
+/* CRC-32 as in zlib, eight bytes at a time. */
+static uint32_t crc32(const uint32_t tables[8][256], const uint8_t *data, size_t size)
+{
     uint32_t crc = 0xffffffff;
-    if (tables[0][1] == 0)
-        for (int table = 7; table >= 0; table--) /* the first one last: it says that all are there */
-            for (uint32_t byte = 0; byte < 256; byte++) {
-                uint32_t value = byte;
-                for (int bit = 0; bit < 8 * (table + 1); bit++)
-                    value = value >> 1 ^ (value & 1 ? 0xedb88320 : 0);
-                tables[table][byte] = value;
-            }
     for (; size >= 8; data += 8, size -= 8) {
         crc ^= data[0] | data[1] << 8 | data[2] << 16 | (uint32_t)data[3] << 24;
         crc = tables[7][crc & 255] ^ tables[6][crc >> 8 & 255] ^ tables[5][crc >> 16 & 255] ^
@@ -44,6 +51,20 @@ static uint32_t crc32(const uint8_t *data, size_t size)
     for (; size > 0; data++, size--)
         crc = crc >> 8 ^ tables[0][(crc ^ *data) & 255];
     return ~crc;
+}
+
+/* Memory for `count` things of a size, at least one byte; NULL if there is none. */
+static void *obtain(struct weightfile *file, uint64_t count, size_t size)
+{
+    void *memory = calloc(count + 1, size);
+    file->out_of_memory = memory == NULL;
+    return memory;
+}
+
+/* Says that a part of the file is not valid, if it is not memory that is missing. */
+static bool invalid(const struct weightfile *file, char *problem, const char *what)
+{
+    return file->out_of_memory ? refuse(problem, "out of memory") : refuse(problem, "%s", what);
 }
 
 static bool read_all(int descriptor, void *data, size_t size, uint64_t offset, char *problem)
@@ -63,12 +84,13 @@ static bool read_all(int descriptor, void *data, size_t size, uint64_t offset, c
     return true;
 }
 
-static bool take_tables(struct cursor *index, struct tables *tables)
+static bool take_tables(struct cursor *index, struct weightfile *file)
 {
+    struct tables *tables = &file->tables;
     uint64_t count;
     if (!take_varint(index, &count) || count > MOST_TABLES)
         return false;
-    tables->all = calloc(count + 1, sizeof *tables->all);
+    tables->all = obtain(file, count, sizeof *tables->all);
     if (tables->all == NULL)
         return false;
     for (tables->count = 0; tables->count < count; tables->count++)
@@ -83,7 +105,7 @@ static bool take_blocks(struct cursor *index, struct weightfile *file)
     if (!take_varint(index, &count) || count > (uint64_t)(index->end - index->at))
         return false;
     file->blocks_count = count;
-    file->blocks = calloc(count + 1, sizeof *file->blocks);
+    file->blocks = obtain(file, count, sizeof *file->blocks);
     if (file->blocks == NULL)
         return false;
     for (uint64_t i = 0; i < count; i++) {
@@ -153,13 +175,13 @@ static bool read_index(struct weightfile *file, const uint8_t *bytes, uint64_t l
 {
     struct cursor index = {bytes, bytes + length};
     uint64_t total = 0;
-    if (!take_tables(&index, &file->tables))
-        return refuse(problem, "its tables of frequencies are not valid");
+    if (!take_tables(&index, file))
+        return invalid(file, problem, "its tables of frequencies are not valid");
     if (!take_blocks(&index, file))
-        return refuse(problem, "its list of blocks is not valid");
+        return invalid(file, problem, "its list of blocks is not valid");
     if (file->count > (uint64_t)(index.end - index.at))
         return refuse(problem, "its index is too short for %u weights", file->count);
-    file->weights = calloc((size_t)file->count + 1, sizeof *file->weights);
+    file->weights = obtain(file, file->count, sizeof *file->weights);
     if (file->weights == NULL)
         return refuse(problem, "out of memory: its index has %u entries", file->count);
     for (uint32_t i = 0; i < file->count; i++) {
@@ -193,6 +215,7 @@ bool weightfile_open(struct weightfile *file, const char *path, const struct wei
     uint8_t header[HEADER];
     uint64_t size = 0;
     *file = (struct weightfile){.descriptor = -1};
+    fill_crc_tables(file->crc);
     if (!open_regular(path, &file->descriptor, &size, problem))
         return false;
     if (size < HEADER)
@@ -209,12 +232,12 @@ bool weightfile_open(struct weightfile *file, const char *path, const struct wei
     if (found.count != expected->count || found.index_crc != expected->index_crc ||
         found.raw_bytes != expected->raw_bytes)
         return refuse(problem, "it belongs to another model");
-    uint8_t *index = malloc(length + 1);
+    uint8_t *index = obtain(file, length, 1);
     if (index == NULL)
         return refuse(problem, "out of memory: its index takes %llu bytes", (unsigned long long)length);
     file->count = found.count;
     bool good = read_all(file->descriptor, index, length, HEADER, problem);
-    if (good && crc32(index, length) != found.index_crc)
+    if (good && crc32(file->crc, index, length) != found.index_crc)
         good = refuse(problem, "its index is damaged");
     good = good && read_index(file, index, length, size, found.raw_bytes, problem);
     free(index);
@@ -222,14 +245,14 @@ bool weightfile_open(struct weightfile *file, const char *path, const struct wei
 }
 
 /* Reads, decodes and checks the elements of a block. */
-static bool read_block(const struct weightfile *file, uint64_t index, uint8_t *data, char *problem)
+static bool read_block(struct weightfile *file, uint64_t index, uint8_t *data, char *problem)
 {
     const struct block *block = &file->blocks[index];
     bool good;
     if (!block->coded) {
         good = read_all(file->descriptor, data, block->raw_bytes, block->offset, problem);
     } else {
-        uint8_t *code = malloc(block->stored_bytes + 1);
+        uint8_t *code = obtain(file, block->stored_bytes, 1);
         if (code == NULL)
             return refuse(problem, "out of memory: a block takes %llu bytes", (unsigned long long)block->stored_bytes);
         good = read_all(file->descriptor, code, block->stored_bytes, block->offset, problem);
@@ -238,7 +261,7 @@ static bool read_block(const struct weightfile *file, uint64_t index, uint8_t *d
             good = refuse(problem, "block %llu is damaged: its code is not well-formed", (unsigned long long)index);
         free(code);
     }
-    if (good && crc32(data, block->raw_bytes) != block->crc)
+    if (good && crc32(file->crc, data, block->raw_bytes) != block->crc)
         good = refuse(problem, "block %llu is damaged: its checksum does not match", (unsigned long long)index);
     return good;
 }
@@ -251,7 +274,7 @@ bool weightfile_read(struct weightfile *file, uint32_t index, void *data, char *
         return read_block(file, weight->block, data, problem);
     if (file->elements == NULL || file->shared != weight->block) {
         free(file->elements);
-        file->elements = malloc(size + 1);
+        file->elements = obtain(file, size, 1);
         if (file->elements == NULL)
             return refuse(problem, "out of memory: a block takes %llu bytes", (unsigned long long)size);
         file->shared = weight->block;

@@ -32,6 +32,8 @@ struct weight {
 
 struct weightfile {
     int descriptor;
+    bool out_of_memory; /* the reason of a failure */
+    uint32_t crc[8][256];
     uint32_t count;
     uint64_t blocks_count;
     struct weight *weights;

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.config.target import Target
-from edgepack.executor.build import FLAGS, build_runtime
+from edgepack.executor.build import EXPORTS, FLAGS, build_runtime
+from edgepack.executor.cpu import features_to_check
 from edgepack.lower.conditions import kernels
 from edgepack.lower.emit import library, objects
 from edgepack.lower.emit.aot.kernels import PIPELINE, register
@@ -51,9 +52,8 @@ def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], 
         source.write_text(source_of(graph), encoding="utf-8")
         compiled = Path(folder, "model.o")
         zig.compile_c([source], compiled, target.abi.arch, target.abi.libc, [*FLAGS, "-c"])
-        library.link(
-            [*files, compiled, *build_runtime(target.abi.arch, target.abi.libc)], target, out, lowering.facts
-        )
+        parts = [*files, compiled, *build_runtime(target.abi.arch, target.abi.libc)]
+        library.link(parts, target, out, lowering.facts, EXPORTS)
     return Built(memory=_memory(graph))
 
 
@@ -67,7 +67,10 @@ def _programs(mod: Module, facts: Facts, sorts: Mapping[str, SortCall]) -> tuple
 
 
 def _graph(lowering: Lowering, main: Program, loader: Program | None, workspace: int) -> CompiledGraph:
+    import tvm
+
     facts = lowering.facts
+    features = tvm.get_global_func("target.llvm_get_cpu_features")(lowering.tvm_target)
     identity = facts.weights.identity if facts.weights else bytes(16)
     return CompiledGraph(
         name=lowering.model.stem,
@@ -78,6 +81,9 @@ def _graph(lowering: Lowering, main: Program, loader: Program | None, workspace:
         layout=lay_out(main.weights, loader),
         inputs=facts.inputs,
         outputs=facts.outputs,
+        features=features_to_check(
+            lowering.target.abi.arch, [*lowering.target.cpu.features, *map(str, features)]
+        ),
         workspace=workspace,
         stored_bytes=int.from_bytes(identity[8:16], "little"),
         index_crc=int.from_bytes(identity[4:8], "little"),

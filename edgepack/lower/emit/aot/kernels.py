@@ -110,12 +110,11 @@ def _of_addresses(function: Any) -> Any:
         ):  # of the first element, which the address is of
             statements.append(tirx.Bind(offset, tirx.const(0, str(offset.ty.dtype))))
         statements.append(tirx.DeclBuffer(buffer, data=address))
-    zero = tirx.const(0, "int32")
-    body = tirx.SeqStmt([*statements, function.body])
+    zero, body = tirx.const(0, "int32"), function.body
     for key, value in (("device_id", 0), ("device_type", 1)):  # where a kernel's own arrays are allocated
         body = tirx.AttrStmt(zero, key, tirx.const(value, "int32"), body)
-    # Arrays are given back where their scope ends, which has to be before the return.
-    body = tirx.SeqStmt([body, tirx.Return(zero)])
+    # Arrays are freed where their scope ends: inside of these, so before the return.
+    body = tirx.SeqStmt([*statements, body, tirx.Return(zero)])
     return tirx.PrimFunc(addresses, body, ir.PrimType("int32"), function.attrs)
 
 

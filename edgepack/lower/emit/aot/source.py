@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from string import Template
 
+from edgepack.executor.cpu import CpuFeature
 from edgepack.lower.emit.aot.layout import WeightLayout
 from edgepack.lower.emit.aot.plan import Arena
 from edgepack.lower.emit.aot.program import COPY, Buffer, KernelCall, Program
@@ -35,10 +36,12 @@ $shapes
 static const edgepack_tensor inputs[] = {$inputs};
 static const edgepack_tensor outputs[] = {$outputs};
 static const uint64_t stored[] = {$stored};
+static const edgepack_feature features[] = {$features};
 
-__attribute__((visibility("default"))) const edgepack_net $symbol = {
-    .version = EDGEPACK_NET_VERSION,
+static const struct net_details details = {
     .name = $name,
+    .runtime = &edgepack_runtime,
+    .features = features,
     .input_count = $input_count,
     .output_count = $output_count,
     .inputs = inputs,
@@ -55,6 +58,8 @@ __attribute__((visibility("default"))) const edgepack_net $symbol = {
     .stored_bytes = $stored_bytes,
     .index_crc = $index_crc,
 };
+
+__attribute__((visibility("default"))) const edgepack_net $symbol = {EDGEPACK_NET_VERSION, &details};
 """)
 
 _CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4, "bool": 6}  # DLPack's
@@ -73,6 +78,7 @@ class CompiledGraph:
         layout: of the weights.
         inputs: the model's.
         outputs: the model's.
+        features: of the CPU, which kernels use.
         workspace: bytes that a kernel's own arrays take at the most.
         stored_bytes: of all weights in the file, decoded.
         index_crc: of the weights file's index, which says that it is the file of this model.
@@ -86,6 +92,7 @@ class CompiledGraph:
     layout: WeightLayout
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
+    features: Sequence[CpuFeature]
     workspace: int
     stored_bytes: int
     index_crc: int
@@ -110,6 +117,7 @@ def source_of(graph: CompiledGraph) -> str:
         inputs=_tensors("input", graph.inputs),
         outputs=_tensors("output", graph.outputs),
         stored=", ".join(map(str, layout.stored)) or "0",
+        features=feature_rows(graph.features),
         symbol=graph.symbol,
         name=quoted(graph.name),
         input_count=len(graph.inputs),
@@ -171,6 +179,15 @@ def _calls(prefix: str, calls: Iterable[KernelCall], address: Address) -> str:
             f"    if ({name}({', '.join((*given, *map(str, call.numbers)))}) != 0)\n        return 1;"
         )
     return "\n".join(lines)
+
+
+def feature_rows(features: Sequence[CpuFeature]) -> str:
+    """Return features as the elements of a C array of ``edgepack_feature``, with the one that ends it."""
+    rows = (
+        f"{{{quoted(each.name)}, {each.leaf}u, {each.subleaf}, {each.register}, {each.mask}u, {each.state}}}"
+        for each in features
+    )
+    return ", ".join([*rows, "{0}"])
 
 
 def _shapes(role: str, tensors: Sequence[Tensor]) -> list[str]:
