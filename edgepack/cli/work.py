@@ -159,6 +159,13 @@ def _show_tuning(tuning: "TuningRow") -> None:
     default=Path(),
     help="Output folder for the bundles [default: the current folder].",
 )
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["bundle", "static"]),
+    default="bundle",
+    help="A bundle for each target, or a folder with a static library, its header and build files.",
+)
 @options.offline_option
 @options.trust_option
 @options.json_option
@@ -168,6 +175,7 @@ def package(
     targets: tuple[str, ...],
     fresh: tuple[str, ...],
     out: Path,
+    form: str,
     offline: bool,
     trust: bool,
     as_json: bool,
@@ -179,12 +187,15 @@ def package(
             targets=targets,
             fresh=fresh,
             out=out,
+            static=form == "static",
             listener=listener,
             offline=offline,
             trust=trust,
         )
     code = _finish(report, as_json=as_json)
-    _show_bundles(bundles)
+    for folder in bundles if form == "static" else ():
+        say(f"static library: {folder}", err=True)
+    _show_bundles(bundles if form == "bundle" else ())
     return code
 
 
@@ -195,7 +206,14 @@ def package(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
-    help="Output file [default: MODEL-TARGET.so in the current folder].",
+    help="Output file [default: MODEL-TARGET.so in the current folder]; for a static library, a new folder.",
+)
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["shared", "static"]),
+    default="shared",
+    help="A shared library, or a folder with a static one, its header and build files.",
 )
 @click.option(
     "--dump",
@@ -205,14 +223,17 @@ def package(
 @options.trust_option
 @options.json_option
 def compile_(
-    model: Path, *, target: str, out: Path | None, dump: Path | None, trust: bool, as_json: bool
+    model: Path, *, target: str, out: Path | None, form: str, dump: Path | None, trust: bool, as_json: bool
 ) -> None:
     """Compile MODEL for one target.
 
     MODEL is an .onnx file or a recipe. Existing tuning records are used.
     """
     with progress() as listener:
-        compiled = api.compile(model, target, out=out, dump=dump, listener=listener, trust=trust)
+        static = form == "static"
+        compiled = api.compile(
+            model, target, out=out, dump=dump, static=static, listener=listener, trust=trust
+        )
     if as_json:
         cuda = api.cuda_kernels(compiled.path)
         fields = {name: value for name, value in vars(compiled).items() if name != "sources"}

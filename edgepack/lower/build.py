@@ -3,6 +3,7 @@
 import importlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,6 +35,7 @@ def compile_model(
     *,
     records: Path | None = None,
     dump: Path | None = None,
+    static: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Compiled:
     """Compile an ONNX model into a shared library for the target, and a file with its weights beside it.
@@ -44,10 +46,12 @@ def compile_model(
         out: The library to write; its weights file is ``out`` with the suffix ``.weights``. Each is replaced atomically.
         records: Folder with ``workload.json`` and ``tuning_record.json`` of this target, if any.
         dump: Folder in which to write the module after each phase.
+        static: Build a static library in place of a shared one; its symbols begin with this name, an identifier of C.
         progress: Called with the name of each phase, then with ``build`` and ``link``.
 
     Raises:
-        InputError: The model cannot be used: missing, corrupt, an unsupported operator, a dynamic shape.
+        InputError: The model cannot be used: missing, corrupt, an unsupported operator, a dynamic shape; or it needs TVM's
+            virtual machine and is to be a static library.
         EdgepackError: A phase, the code generator or the linker failed.
     """
     for package in _IMPORTED_BY_PHASES:
@@ -60,7 +64,7 @@ def compile_model(
             if progress:
                 progress(step)
 
-        lowering = _lowering(onnx_path, target, records)
+        lowering = replace(_lowering(onnx_path, target, records), static=static)
         try:
             items = phases.phases_for(target)
             mod = phases.run(items, lowering, until=phases.SEQUENCE, dump=dump, progress=tell)
@@ -106,6 +110,13 @@ def finish(
     """
     refused: NeedsMachineError | None = None
     for executor in phases.executors_for(lowering.target):
+        if lowering.static is not None and executor.name != "aot":
+            raise InputError(
+                "the model cannot be a static library: TVM's virtual machine executes it",
+                where=f"{lowering.model} for {lowering.target.name}",
+                why="a model for a GPU needs it" if refused is None else refused.why,
+                next="build a bundle, which contains the virtual machine: leave out --as static",
+            ) from refused
         items = phases.phases_for(lowering.target, executor)
         ready = phases.run(items, lowering, mod, after=phases.SEQUENCE, dump=dump, progress=progress)
         try:

@@ -63,6 +63,7 @@ class Lowering:
     target: Target
     tvm_target: Any
     database: Any | None = None  # MetaSchedule database with this target's records
+    static: str | None = None  # the name of the static library to build in place of a shared one
     facts: Facts = field(default_factory=Facts)
 
 

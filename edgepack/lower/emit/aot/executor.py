@@ -2,8 +2,9 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from edgepack.config.target import Target
 from edgepack.executor.build import EXPORTS, FLAGS, build_runtime
@@ -26,7 +27,18 @@ from edgepack.toolchain import zig
 NET = "edgepack_this_net"
 """The symbol that describes the model."""
 
-_PREFIX = "edgepack_kernel_"
+
+@dataclass(frozen=True)
+class _Symbols:
+    """The symbol that describes the model, and what those of its kernels begin with."""
+
+    net: str = NET
+    kernels: str = "edgepack_kernel_"
+
+    @classmethod
+    def of(cls, name: str | None) -> Self:
+        """The symbols of a shared library, or of the static library with this name."""
+        return cls() if name is None else cls(name, f"{name}_kernel_")
 
 
 def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], None]) -> Built:
@@ -39,21 +51,24 @@ def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], 
     found = {str(var.name_hint): sort_call(function) for var, function in kernels(mod)}
     sorts = {name: sort for name, sort in found.items() if sort is not None}
     main, loader = _programs(mod, lowering.facts, sorts)
-    target = lowering.target
+    target, names = lowering.target, _Symbols.of(lowering.static)
     progress("build")
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
-        workspaces = register(target, _PREFIX)
+        workspaces = register(target, names.kernels)
         files = objects.object_files(
             _without_symbols(mod, sorts), lowering.tvm_target, Path(folder), PIPELINE
         )
-        graph = _graph(lowering, main, loader, max(workspaces, default=0))
+        graph = _graph(lowering, names, main, loader, max(workspaces, default=0))
         progress("link")
         source = Path(folder, "model.c")
         source.write_text(source_of(graph), encoding="utf-8")
         compiled = Path(folder, "model.o")
         zig.compile_c([source], compiled, target.abi.arch, target.abi.libc, [*FLAGS, "-c"])
         parts = [*files, compiled, *build_runtime(target.abi.arch, target.abi.libc)]
-        library.link(parts, target, out, lowering.facts, EXPORTS)
+        if lowering.static is None:
+            library.link(parts, target, out, lowering.facts, EXPORTS)
+        else:
+            library.archive(parts, out, lowering.facts)
     return Built(memory=_memory(graph))
 
 
@@ -66,16 +81,18 @@ def _programs(mod: Module, facts: Facts, sorts: Mapping[str, SortCall]) -> tuple
     )
 
 
-def _graph(lowering: Lowering, main: Program, loader: Program | None, workspace: int) -> CompiledGraph:
+def _graph(
+    lowering: Lowering, names: _Symbols, main: Program, loader: Program | None, workspace: int
+) -> CompiledGraph:
     import tvm
 
     facts = lowering.facts
     features = tvm.get_global_func("target.llvm_get_cpu_features")(lowering.tvm_target)
     identity = facts.weights.identity if facts.weights else bytes(16)
     return CompiledGraph(
-        name=lowering.model.stem,
-        symbol=NET,
-        prefix=_PREFIX,
+        name=lowering.static or lowering.model.stem,
+        symbol=names.net,
+        prefix=names.kernels,
         main=main,
         arena=arena_of(main.calls),
         layout=lay_out(main.weights, loader),
