@@ -10,8 +10,8 @@ ssh                 openssh-client    manual access to boards
 qemu-aarch64-static qemu-user-static  emulated boards"
 tests="
 valgrind            valgrind            the agent's leak test
-clang               clang               the agent's fuzz test
-libclang_rt         libclang-rt-14-dev  the agent's fuzz test
+clang               clang               sanitizers and fuzz tests
+libclang_rt         libclang-rt-14-dev  sanitizers and fuzz tests
 rsync               rsync               the deploy benchmark
 mmdebstrap          mmdebstrap          the userland of the ARM benchmark
 qemu-aarch64        qemu-user           the instruction counts of the ARM benchmark

@@ -46,14 +46,15 @@ def link_shared(
     """Link objects into a shared library for the architecture and minimum glibc version, reproducibly.
 
     ``exports`` is the linker's version script with the symbols that the library exports, which it then uses itself even
-    if another library has symbols of the same names; without it, it exports all.
+    if another library has symbols of the same names; symbols that are in no library are an error then. Without it, the
+    library exports all.
 
     Raises:
         EdgepackError: zig failed; its output is in ``why``.
     """
     flags = ["-shared", "-fPIC", "-s", "-Wl,--build-id=none"]
     if exports is not None:
-        flags += [f"-Wl,--version-script={exports}", "-Wl,-Bsymbolic"]
+        flags += [f"-Wl,--version-script={exports}", "-Wl,-Bsymbolic", "-Wl,--no-undefined"]
     return compile_c(objects, out, arch, libc, flags)
 
 

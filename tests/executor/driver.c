@@ -115,7 +115,7 @@ static void arguments(void)
     CHECK(edgepack_input_count(NULL) == 0 && edgepack_output_count(NULL) == 0);
     CHECK(edgepack_input_info(NULL, 0) == NULL && edgepack_output_info(NULL, 0) == NULL);
     CHECK(edgepack_input_info(net, -1) == NULL && edgepack_input_info(net, 1) == NULL);
-    CHECK(edgepack_output_info(net, -1) == NULL && edgepack_output_info(net, 2) == NULL);
+    CHECK(edgepack_output_info(net, -1) == NULL && edgepack_output_info(net, 3) == NULL);
 
     CHECK(edgepack_open(net, weights, 2, &model, why) == EDGEPACK_OK);
     const size_t in = edgepack_input_info(net, 0)->size, out = edgepack_output_info(net, 0)->size;
@@ -132,9 +132,9 @@ static void arguments(void)
     CHECK(edgepack_bind_input(model, 0, memory + 4, in) == EDGEPACK_ARGUMENT);
     CHECK(edgepack_bind_input(model, 0, memory, in - 1) == EDGEPACK_ARGUMENT);
     CHECK(edgepack_bind_output(NULL, 0, memory, out) == EDGEPACK_ARGUMENT);
-    CHECK(edgepack_bind_output(model, 2, memory, out) == EDGEPACK_ARGUMENT);
+    CHECK(edgepack_bind_output(model, 3, memory, out) == EDGEPACK_ARGUMENT);
     CHECK(edgepack_bind_output(model, 0, memory, in) == EDGEPACK_ARGUMENT);
-    CHECK(edgepack_output(model, -1) == NULL && edgepack_output(model, 2) == NULL);
+    CHECK(edgepack_output(model, -1) == NULL && edgepack_output(model, 3) == NULL);
     free(memory);
     edgepack_close(model);
     edgepack_close(NULL);
@@ -160,6 +160,38 @@ static void binding(void)
     free(x), free(y);
     check_result(model, 1, expected, size);
     free(expected);
+    edgepack_close(model);
+}
+
+static void profile(void)
+{
+    const int count = edgepack_kernel_count(net);
+    struct timespec before, after;
+    uint64_t *times = malloc(((size_t)count + 1) * sizeof *times);
+    size_t size;
+    edgepack_model *model = opened(net, 2);
+    uint8_t *expected = result(model, 1, &size);
+    CHECK(times != NULL && count > 3);
+    free(result(model, 2, &size));
+    float *x = values(1);
+    CHECK(edgepack_set_input(model, 0, x, edgepack_input_info(net, 0)->size) == EDGEPACK_OK);
+    free(x);
+    times[count] = 12345;
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    CHECK(edgepack_profile(model, times) == EDGEPACK_OK);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    CHECK(times[count] == 12345 && memcmp(edgepack_output(model, 0), expected, edgepack_output_info(net, 0)->size) == 0);
+    uint64_t sum = 0;
+    for (int i = 0; i < count; i++) {
+        printf("%s %llu\n", edgepack_kernel_name(net, i), (unsigned long long)times[i]);
+        sum += times[i];
+    }
+    const int64_t all = (after.tv_sec - before.tv_sec) * INT64_C(1000000000) + after.tv_nsec - before.tv_nsec;
+    CHECK(sum > 0 && (int64_t)sum <= all);
+    CHECK(edgepack_profile(NULL, times) == EDGEPACK_ARGUMENT && edgepack_profile(model, NULL) == EDGEPACK_ARGUMENT);
+    CHECK(edgepack_kernel_count(NULL) == 0 && edgepack_kernel_name(NULL, 0) == NULL);
+    CHECK(edgepack_kernel_name(net, -1) == NULL && edgepack_kernel_name(net, count) == NULL);
+    free(times), free(expected);
     edgepack_close(model);
 }
 
@@ -530,7 +562,7 @@ int main(int count, char **words)
         void (*function)(void);
     } commands[] = {{"arguments", arguments}, {"binding", binding}, {"threads", threads}, {"own", own_instances},
                     {"handed-on", handed_on}, {"busy", busy},       {"pool", pool},       {"idle", idle},
-                    {"fork", forked},         {"memory", memory},   {"open", open_only}};
+                    {"fork", forked}, {"profile", profile},         {"memory", memory},   {"open", open_only}};
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         if (strcmp(command, commands[i].name) == 0) {
             commands[i].function();

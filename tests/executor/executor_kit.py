@@ -52,12 +52,18 @@ def network():
         return name
 
     features = convolution(convolution("x", "first", 8), "second", 16)
+    constants |= {name: random.normal(size=SHAPE).astype("float32") for name in ("factors", "others")}
     constants["linear"] = random.normal(size=(16, 10)).astype("float32")
     nodes += [
         helper.make_node("GlobalAveragePool", [features], ["mean"]),
         helper.make_node("Flatten", ["mean"], ["flat"]),
         helper.make_node("MatMul", ["flat", "linear"], ["scores"]),
         helper.make_node("Softmax", ["scores"], ["y"]),
+        # Elements whose products may be added in one instruction or another, in numbers that do not divide evenly.
+        helper.make_node("Mul", ["x", "factors"], ["product"]),
+        helper.make_node("Sigmoid", ["x"], ["gate"]),
+        helper.make_node("Mul", ["gate", "others"], ["other"]),
+        helper.make_node("Add", ["product", "other"], ["mixed"]),
     ]
     graph = helper.make_graph(
         nodes,
@@ -66,6 +72,7 @@ def network():
         [
             helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 10]),
             helper.make_tensor_value_info(features, TensorProto.FLOAT, [1, 16, 14, 14]),
+            helper.make_tensor_value_info("mixed", TensorProto.FLOAT, SHAPE),
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )

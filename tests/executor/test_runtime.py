@@ -20,6 +20,14 @@ def test_under_thread_sanitizer(driver, weights, command):
     run(driver("thread"), command, weights)
 
 
+def test_kernels_are_timed_by_name(driver, weights):
+    lines = run(driver("address"), "profile", weights).splitlines()
+    names = [line.split()[0] for line in lines]
+    assert sum("conv2d" in name for name in names) == 2
+    assert any("softmax" in name for name in names)
+    assert all(int(line.split()[1]) < 10**10 for line in lines)
+
+
 def test_waiting_threads_sleep(driver, weights):
     run(driver("plain"), "idle", weights)
 

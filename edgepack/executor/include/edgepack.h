@@ -12,7 +12,8 @@
  *     const float *scores = edgepack_output(model, 0);
  *     edgepack_close(model);
  *
- * A model is used by one thread at a time; two threads open it twice. */
+ * A model is used by one thread at a time; two threads open it twice. A process that is forked may use and close its copy
+ * of an open model, on one thread; for several it opens the model anew. */
 #ifndef EDGEPACK_H
 #define EDGEPACK_H
 
@@ -74,6 +75,13 @@ edgepack_status edgepack_bind_output(edgepack_model *model, int number, void *da
 
 /* One inference. */
 edgepack_status edgepack_run(edgepack_model *model);
+
+/* The kernels that an inference calls, in order; NULL if there is none of this number. */
+int edgepack_kernel_count(const edgepack_net *net);
+const char *edgepack_kernel_name(const edgepack_net *net, int number);
+
+/* One inference, with the time that each kernel took in `nanoseconds`, an array with room for edgepack_kernel_count. */
+edgepack_status edgepack_profile(edgepack_model *model, uint64_t *nanoseconds);
 
 /* The output of the last run, where it is bound to; NULL if there is none of this number. */
 const void *edgepack_output(const edgepack_model *model, int number);

@@ -241,16 +241,37 @@ edgepack_status edgepack_bind_output(edgepack_model *model, int number, void *da
     return bind(model, place_of(model, false, number, size), data);
 }
 
-edgepack_status edgepack_run(edgepack_model *model)
+/* One inference, with times if they are asked for. */
+static edgepack_status run(edgepack_model *model, uint64_t *times)
 {
-    if (model == NULL)
-        return EDGEPACK_ARGUMENT;
     if (!pool_enter(model->pool))
         return EDGEPACK_BUSY;
     const struct net_details *net = model->net;
-    int32_t failed = net->infer(model->bound, model->bound + net->input_count, model->weights, model->arena);
+    void *const *in = model->bound, *const *out = model->bound + net->input_count;
+    const int32_t failed = times == NULL ? net->infer(in, out, model->weights, model->arena)
+                                         : net->profile(in, out, model->weights, model->arena, times);
     pool_leave(model->pool);
     return failed ? EDGEPACK_MEMORY : EDGEPACK_OK;
+}
+
+edgepack_status edgepack_run(edgepack_model *model)
+{
+    return model == NULL ? EDGEPACK_ARGUMENT : run(model, NULL);
+}
+
+int edgepack_kernel_count(const edgepack_net *net)
+{
+    return net == NULL ? 0 : net->details->kernel_count;
+}
+
+const char *edgepack_kernel_name(const edgepack_net *net, int number)
+{
+    return number < 0 || number >= edgepack_kernel_count(net) ? NULL : net->details->kernels[number];
+}
+
+edgepack_status edgepack_profile(edgepack_model *model, uint64_t *nanoseconds)
+{
+    return model == NULL || nanoseconds == NULL ? EDGEPACK_ARGUMENT : run(model, nanoseconds);
 }
 
 const void *edgepack_output(const edgepack_model *model, int number)

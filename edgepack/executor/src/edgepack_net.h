@@ -23,9 +23,12 @@ struct net_details {
     const edgepack_feature *features; /* that kernels use; the last one has no name */
     int32_t input_count, output_count;
     const edgepack_tensor *inputs, *outputs;
-    /* Both return 0, or another number if memory for a kernel's own arrays cannot be had. */
+    /* They return 0, or another number if memory for a kernel's own arrays cannot be had. */
     int32_t (*infer)(void *const *in, void *const *out, const uint8_t *weights, uint8_t *arena);
+    int32_t (*profile)(void *const *in, void *const *out, const uint8_t *weights, uint8_t *arena, uint64_t *times);
     int32_t (*load)(uint8_t *weights, uint8_t *arena); /* computes the weights that are not stored as they are */
+    int32_t kernel_count;
+    const char *const *kernels; /* names, in the order of calls */
     uint64_t arena, arena_at_load, workspace, weights, weights_at_load; /* workspace: of each thread */
     uint32_t stored_count;
     const uint64_t *stored; /* the place of each weight of the file */

@@ -1,7 +1,7 @@
 """The C source of a compiled model: its kernels called one after the other, and what the runtime has to know of it."""
 
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from string import Template
 
@@ -13,16 +13,42 @@ from edgepack.spec import Tensor
 
 _SOURCE = Template("""\
 #include <string.h>
+#include <time.h>
 
 #include "edgepack_net.h"
 
 $prototypes
 
-static int32_t infer(void *const *in, void *const *out, const uint8_t *weights, uint8_t *arena)
+/* Sets what has passed since a time, both in nanoseconds; returns the time. */
+static uint64_t lap(uint64_t *passed, uint64_t since)
 {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    const uint64_t now = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+    *passed = now - since;
+    return now;
+}
+
+/* Made twice: without the times there is nothing of them left in the code. */
+static inline __attribute__((always_inline)) int32_t calls(void *const *in, void *const *out, const uint8_t *weights,
+                                                           uint8_t *arena, uint64_t *times)
+{
+    uint64_t since = 0;
     (void)in, (void)out, (void)weights, (void)arena;
+    if (times != NULL)
+        since = lap(&(uint64_t){0}, 0);
 $infer
     return 0;
+}
+
+static int32_t infer(void *const *in, void *const *out, const uint8_t *weights, uint8_t *arena)
+{
+    return calls(in, out, weights, arena, NULL);
+}
+
+static int32_t profile(void *const *in, void *const *out, const uint8_t *weights, uint8_t *arena, uint64_t *times)
+{
+    return calls(in, out, weights, arena, times);
 }
 
 static int32_t load(uint8_t *weights, uint8_t *arena)
@@ -37,6 +63,7 @@ static const edgepack_tensor inputs[] = {$inputs};
 static const edgepack_tensor outputs[] = {$outputs};
 static const uint64_t stored[] = {$stored};
 static const edgepack_feature features[] = {$features};
+static const char *const kernels[] = {$kernels};
 
 static const struct net_details details = {
     .name = $name,
@@ -47,6 +74,9 @@ static const struct net_details details = {
     .inputs = inputs,
     .outputs = outputs,
     .infer = infer,
+    .profile = profile,
+    .kernel_count = $kernel_count,
+    .kernels = kernels,
     .load = load,
     .arena = $arena,
     .arena_at_load = $arena_at_load,
@@ -111,8 +141,10 @@ def source_of(graph: CompiledGraph) -> str:
     )
     return _SOURCE.substitute(
         prototypes="\n".join(prototypes),
-        infer=_calls(graph.prefix, graph.main.calls, _at_inference(graph)),
-        load=_calls(graph.prefix, layout.decoding, _at_load(layout)),
+        infer="\n".join(_timed(_calls(graph.prefix, graph.main.calls, _at_inference(graph)))),
+        load="\n".join(_calls(graph.prefix, layout.decoding, _at_load(layout))),
+        kernel_count=len(graph.main.calls),
+        kernels=", ".join(quoted(call.kernel or "copy") for call in graph.main.calls) or "0",
         shapes="\n".join(_shapes("input", graph.inputs) + _shapes("output", graph.outputs)),
         inputs=_tensors("input", graph.inputs),
         outputs=_tensors("output", graph.outputs),
@@ -167,7 +199,14 @@ def _at_load(layout: WeightLayout) -> Address:
     return address
 
 
-def _calls(prefix: str, calls: Iterable[KernelCall], address: Address) -> str:
+def _timed(calls: Iterable[str]) -> Iterator[str]:
+    for number, call in enumerate(calls):
+        yield call
+        yield f"    if (times != NULL)\n        since = lap(&times[{number}], since);"
+
+
+def _calls(prefix: str, calls: Iterable[KernelCall], address: Address) -> list[str]:
+    """Return the statements of each call."""
     lines = []
     for call in calls:
         given = ["NULL" if buffer.kind == "none" else address(buffer) for buffer in call.buffers]
@@ -178,7 +217,7 @@ def _calls(prefix: str, calls: Iterable[KernelCall], address: Address) -> str:
         lines.append(
             f"    if ({name}({', '.join((*given, *map(str, call.numbers)))}) != 0)\n        return 1;"
         )
-    return "\n".join(lines)
+    return lines
 
 
 def feature_rows(features: Sequence[CpuFeature]) -> str:
