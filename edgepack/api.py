@@ -197,19 +197,20 @@ def build(
     out: Path | str,
     targets: Sequence[str] = (),
     fresh: Sequence[str] = (),
+    static: bool = False,
     listener: Listener = ignore,
     offline: bool = False,
     trust: bool = False,
 ) -> "tuple[Report, list[Path]]":
     """Build each target's bundle, and sources of CUDA kernels, into ``out``. Returns the report and the bundles.
 
-    Raises UsageError if ``out`` cannot be written; ``offline`` (for boards that tune) and ``trust`` are as in :func:`run`.
+    With ``static``, static libraries in folders take the place of bundles. Raises UsageError if ``out`` cannot be written;
+    ``offline`` (for boards that tune) and ``trust`` are as in :func:`run`.
     """
-    from edgepack.reporting.running import bundles, run_plan
+    from edgepack.reporting.packing import build_plan
 
-    plan, folder = _make_plan(recipe, targets, trust=trust), Path(out)
-    report = run_plan(plan, "package", out=folder, fresh=fresh, listener=listener, offline=offline)[0]
-    return report, bundles(report, folder)
+    plan = _make_plan(recipe, targets, trust=trust)
+    return build_plan(plan, Path(out), fresh, static=static, offline=offline, listener=listener)
 
 
 def compile(  # noqa: A001 - the usual term; called as edgepack.compile
@@ -218,6 +219,7 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
     *,
     out: Path | str | None = None,
     dump: Path | str | None = None,
+    static: bool = False,
     listener: Listener = ignore,
     trust: bool = False,
 ) -> "Compiled":
@@ -228,15 +230,15 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
         target: the target's name.
         out: the shared library to write; default ``MODEL-TARGET.so`` in the current folder.
         dump: folder to write the module to after each lowering phase.
+        static: build a static library in a new folder; by default ``MODEL-TARGET.static``.
         listener: called with the events in :mod:`edgepack.engine.events`.
         trust: as in :func:`run`.
     """
     from edgepack.reporting.compiling import compile_path
 
-    dumped = None if dump is None else Path(dump)
-    library = None if out is None else Path(out)
+    library, dumped = (None if each is None else Path(each) for each in (out, dump))
     plan = partial(_make_plan, model, trust=trust)
-    return compile_path(Path(model), plan, target, library, dumped, listener=listener)
+    return compile_path(Path(model), plan, target, library, dumped, static=static, listener=listener)
 
 
 def cuda_kernels(library: Path | str) -> "tuple[CudaKernel, ...]":

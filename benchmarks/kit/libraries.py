@@ -120,7 +120,6 @@ class _Library:
 
     def __init__(self) -> None:
         import numpy as np
-        import tvm
 
         from edgepack.lower.host import open_on_host
 
@@ -133,7 +132,7 @@ class _Library:
             for shape, dtype in inputs
         ]
         given = [tensor.astype(dtype) for tensor, (_, dtype) in zip(tensors, inputs, strict=True)]
-        self._infer = partial(machine, *map(tvm.runtime.tensor, given))
+        self._infer = machine.bind(*given)
 
     def time(self, command: dict[str, Any]) -> dict[str, list[int]]:
         time_calls(self._infer, command["untimed"])

@@ -8,7 +8,7 @@ A manifest of an older version keeps the bytes that it was read from, since seri
 
 Versions: 1; 2 adds ``constants``, ``executor`` and ``compression[].encodings``, and renames ``variant`` to ``candidate``;
 3 has ``scores`` of any metric in place of ``accuracy``, ``compression[].nonzeros``, ``constants[].raw_bytes``, and files of
-weights.
+weights; 4 adds ``executor_reason`` and ``memory``.
 """
 
 import hashlib
@@ -31,6 +31,7 @@ from edgepack.spec import Count, ModelFigures, Name, Preprocess, Scored, Spec, T
 from edgepack.spec.candidate import RELEASE
 from edgepack.spec.document import JsonDocument, rename_key
 from edgepack.spec.encoding import ConstantSummary
+from edgepack.spec.memory import MemoryPlan
 
 PLAIN: Final = 0o644
 EXECUTABLE: Final = 0o755
@@ -147,7 +148,7 @@ class Contents(JsonDocument):
     hint = "rebuild the bundle with this edgepack"
 
     kind: Literal["bundle"] = "bundle"
-    edgepack: Literal[3] = Field(default=3, description="Version of the manifest schema.")
+    edgepack: Literal[4] = Field(default=4, description="Version of the manifest schema.")
     name: Name
     version: Version
     candidate: Name = Field(default=RELEASE, description="The candidate that it was built from.")
@@ -155,6 +156,10 @@ class Contents(JsonDocument):
     executor: Name = Field(
         default="vm", description="The executor that runs the compiled model on the board."
     )
+    executor_reason: str | None = Field(
+        default=None, description="Why it is TVM's virtual machine: what the model's own runtime cannot do."
+    )
+    memory: MemoryPlan | None = Field(default=None, description="If the model has its own runtime.")
     recipe: RecipeInfo
     target: TargetInfo
     tools: dict[str, str] = Field(
@@ -172,7 +177,7 @@ class Contents(JsonDocument):
     @model_validator(mode="after")
     def _printable(self) -> Self:
         """What is about the target and the tools is printed, and written to a board's history."""
-        told = self.model_dump(mode="json", include={"target", "tools"})
+        told = self.model_dump(mode="json", include={"target", "tools", "executor_reason"})
         for text in _texts(told):
             if any(unicodedata.category(character) in _NOT_PRINTABLE for character in text):
                 raise ValueError(f"{text[:80]!r} contains a control character")

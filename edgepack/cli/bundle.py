@@ -7,7 +7,7 @@ import click
 from edgepack import api
 from edgepack.base.text import human_size
 from edgepack.cli import options
-from edgepack.cli.console import describe_constants, emit_json, say
+from edgepack.cli.console import describe_constants, describe_execution, emit_json, say
 
 _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 
@@ -34,6 +34,8 @@ def inspect(file: Path, as_json: bool) -> None:
     for label, tensors in (("input", manifest.inputs), ("output", manifest.outputs)):
         for tensor in tensors:
             say(f"{label:<8} {tensor.name} {tensor.dtype}{list(tensor.shape)}")
+    for line in describe_execution(manifest.executor, manifest.executor_reason, manifest.memory):
+        say(f"executor {line}")
     for line in describe_constants(manifest.constants):
         say(f"weights  {line}")
     for entry in manifest.files:

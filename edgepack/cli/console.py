@@ -19,6 +19,7 @@ from edgepack.base.interrupt import Terminated
 from edgepack.base.text import human_size, one_line, visible
 from edgepack.errors import EdgepackError, Interrupted, UsageError
 from edgepack.spec.encoding import DENSE, ConstantSummary
+from edgepack.spec.memory import MemoryPlan
 
 
 def say(line: str, *, err: bool = False) -> None:
@@ -67,6 +68,16 @@ def describe_constants(constants: Sequence[ConstantSummary]) -> list[str]:
         size = stored if stored == resident else f"{stored}, {resident} in memory"
         how = "" if some.encoding == DENSE else f", {when[some.decoded]}"
         lines.append(f"{some.count} {some.encoding}, {size}{how}")
+    return lines
+
+
+def describe_execution(executor: str, reason: str | None, memory: MemoryPlan | None) -> list[str]:
+    """Describe what runs a model on the board: the executor, why it is not the model's own runtime, and its memory."""
+    lines = [f"{executor}{'' if reason is None else f': {reason}'}"]
+    if memory is not None:
+        sizes = [human_size(each) for each in (memory.weights, memory.arena, memory.workspace)]
+        over = "" if memory.arena == memory.arena_least else f" (at least {human_size(memory.arena_least)})"
+        lines.append(f"{sizes[0]} of weights, {sizes[1]} of arena{over}, {sizes[2]} for each thread")
     return lines
 
 

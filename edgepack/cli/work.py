@@ -11,7 +11,14 @@ import click
 from edgepack import api
 from edgepack.base.text import human_size
 from edgepack.cli import options
-from edgepack.cli.console import describe_constants, emit_json, progress, say, show_rendered
+from edgepack.cli.console import (
+    describe_constants,
+    describe_execution,
+    emit_json,
+    progress,
+    say,
+    show_rendered,
+)
 from edgepack.errors import render
 
 if TYPE_CHECKING:
@@ -152,6 +159,13 @@ def _show_tuning(tuning: "TuningRow") -> None:
     default=Path(),
     help="Output folder for the bundles [default: the current folder].",
 )
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["bundle", "static"]),
+    default="bundle",
+    help="A bundle for each target, or a folder with a static library, its header and build files.",
+)
 @options.offline_option
 @options.trust_option
 @options.json_option
@@ -161,6 +175,7 @@ def package(
     targets: tuple[str, ...],
     fresh: tuple[str, ...],
     out: Path,
+    form: str,
     offline: bool,
     trust: bool,
     as_json: bool,
@@ -172,12 +187,15 @@ def package(
             targets=targets,
             fresh=fresh,
             out=out,
+            static=form == "static",
             listener=listener,
             offline=offline,
             trust=trust,
         )
     code = _finish(report, as_json=as_json)
-    _show_bundles(bundles)
+    for folder in bundles if form == "static" else ():
+        say(f"static library: {folder}", err=True)
+    _show_bundles(bundles if form == "bundle" else ())
     return code
 
 
@@ -188,7 +206,14 @@ def package(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
-    help="Output file [default: MODEL-TARGET.so in the current folder].",
+    help="Output file [default: MODEL-TARGET.so in the current folder]; for a static library, a new folder.",
+)
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["shared", "static"]),
+    default="shared",
+    help="A shared library, or a folder with a static one, its header and build files.",
 )
 @click.option(
     "--dump",
@@ -198,14 +223,17 @@ def package(
 @options.trust_option
 @options.json_option
 def compile_(
-    model: Path, *, target: str, out: Path | None, dump: Path | None, trust: bool, as_json: bool
+    model: Path, *, target: str, out: Path | None, form: str, dump: Path | None, trust: bool, as_json: bool
 ) -> None:
     """Compile MODEL for one target.
 
     MODEL is an .onnx file or a recipe. Existing tuning records are used.
     """
     with progress() as listener:
-        compiled = api.compile(model, target, out=out, dump=dump, listener=listener, trust=trust)
+        static = form == "static"
+        compiled = api.compile(
+            model, target, out=out, dump=dump, static=static, listener=listener, trust=trust
+        )
     if as_json:
         cuda = api.cuda_kernels(compiled.path)
         fields = {name: value for name, value in vars(compiled).items() if name != "sources"}
@@ -219,6 +247,8 @@ def compile_(
     for kind, tensors in (("input", compiled.inputs), ("output", compiled.outputs)):
         for tensor in tensors:
             say(f"{kind}: {tensor.name} {tensor.dtype}{list(tensor.shape)}")
+    for line in describe_execution(compiled.executor, compiled.executor_reason, compiled.memory):
+        say(f"executor: {line}")
     for line in describe_constants(compiled.constants):
         say(f"weights: {line}")
     device = Counter(kernel.arch for kernel in api.cuda_kernels(compiled.path))

@@ -3,6 +3,7 @@
 import importlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,11 +13,11 @@ from edgepack.config.target import Target
 from edgepack.errors import EdgepackError, InputError, UnsupportedError
 from edgepack.lower import phases
 from edgepack.lower.conditions import kernels
-from edgepack.lower.emit.aot.program import NeedsMachineError
+from edgepack.lower.emit.aot.errors import NeedsMachineError
 from edgepack.lower.locating import locate
 from edgepack.lower.onnx.frontend import import_model
 from edgepack.lower.phase import Executor, Facts, Lowering, Mark
-from edgepack.lower.result import Compiled, CudaModule, Kernel
+from edgepack.lower.result import Built, Compiled, Kernel
 from edgepack.lower.types import slow_types
 from edgepack.onnxfile import load_onnx
 from edgepack.schedules import tvm_target
@@ -34,6 +35,7 @@ def compile_model(
     *,
     records: Path | None = None,
     dump: Path | None = None,
+    static: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Compiled:
     """Compile an ONNX model into a shared library for the target, and a file with its weights beside it.
@@ -44,10 +46,12 @@ def compile_model(
         out: The library to write; its weights file is ``out`` with the suffix ``.weights``. Each is replaced atomically.
         records: Folder with ``workload.json`` and ``tuning_record.json`` of this target, if any.
         dump: Folder in which to write the module after each phase.
+        static: Build a static library in place of a shared one; its symbols begin with this name, an identifier of C.
         progress: Called with the name of each phase, then with ``build`` and ``link``.
 
     Raises:
-        InputError: The model cannot be used: missing, corrupt, an unsupported operator, a dynamic shape.
+        InputError: The model cannot be used: missing, corrupt, an unsupported operator, a dynamic shape; or it needs TVM's
+            virtual machine and is to be a static library.
         EdgepackError: A phase, the code generator or the linker failed.
     """
     for package in _IMPORTED_BY_PHASES:
@@ -60,11 +64,11 @@ def compile_model(
             if progress:
                 progress(step)
 
-        lowering = _lowering(onnx_path, target, records)
+        lowering = replace(_lowering(onnx_path, target, records), static=static)
         try:
             items = phases.phases_for(target)
             mod = phases.run(items, lowering, until=phases.SEQUENCE, dump=dump, progress=tell)
-            executor, sources = finish(mod, lowering, out, dump=dump, progress=tell)
+            executor, built, reason = finish(mod, lowering, out, dump=dump, progress=tell)
         except InputError:
             raise
         except EdgepackError as error:
@@ -80,9 +84,11 @@ def compile_model(
         runtime=executor.runtime(target, facts),
         requires=requires(target),
         seconds=time.monotonic() - start,
-        sources=sources,
+        sources=built.sources,
         warnings=slow_types(onnx_path, target),
         weights=weights_path(out) if facts.weights else None,
+        memory=built.memory,
+        executor_reason=reason,
     )
 
 
@@ -93,8 +99,10 @@ def finish(
     *,
     dump: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> tuple[Executor, tuple[CudaModule, ...]]:
-    """Build a module after the phase ``SEQUENCE`` with the first executor that takes it, which is returned.
+) -> tuple[Executor, Built, str | None]:
+    """Build a module after the phase ``SEQUENCE`` with the first executor that takes it.
+
+    Returns that executor, what it has built, and why those before it did not take the module.
 
     Raises:
         NeedsMachineError: None takes it.
@@ -102,12 +110,21 @@ def finish(
     """
     refused: NeedsMachineError | None = None
     for executor in phases.executors_for(lowering.target):
+        if lowering.static is not None and executor.name != "aot":
+            raise InputError(
+                "the model cannot be a static library: TVM's virtual machine executes it",
+                where=f"{lowering.model} for {lowering.target.name}",
+                why="a model for a GPU needs it" if refused is None else refused.why,
+                next="build a bundle, which contains the virtual machine: leave out --as static",
+            ) from refused
         items = phases.phases_for(lowering.target, executor)
         ready = phases.run(items, lowering, mod, after=phases.SEQUENCE, dump=dump, progress=progress)
         try:
-            return executor, executor.build(ready, lowering, out, progress)
+            built = executor.build(ready, lowering, out, progress)
         except NeedsMachineError as error:
             refused = error
+        else:
+            return executor, built, None if refused is None else refused.why
     raise refused or EdgepackError(f"{lowering.target.name} has no executor")
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
-from edgepack.lower.result import CudaModule
+from edgepack.lower.result import Built
 from edgepack.spec import Tensor
 from edgepack.spec.encoding import ConstantSummary, EncodedConstant
 from edgepack.weightfile.file import PackedWeights
@@ -63,6 +63,7 @@ class Lowering:
     target: Target
     tvm_target: Any
     database: Any | None = None  # MetaSchedule database with this target's records
+    static: str | None = None  # the name of the static library to build in place of a shared one
     facts: Facts = field(default_factory=Facts)
 
 
@@ -108,14 +109,14 @@ class Executor:
     Attributes:
         name: as in manifests.
         phases: the last phases of the lowering.
-        build: writes the compiled model to a path, and reports its steps; returns its CUDA modules.
+        build: writes the compiled model to a path, and reports its steps.
         runtime: file names of the runtime libraries that the model needs.
         file: file name of the compiled model.
     """
 
     name: str
     phases: tuple[Phase | Mark, ...]
-    build: Callable[[Module, Lowering, Path, Callable[[str], None]], tuple[CudaModule, ...]]
+    build: Callable[[Module, Lowering, Path, Callable[[str], None]], Built]
     runtime: Callable[[Target, Facts], tuple[str, ...]]
     file: str
 

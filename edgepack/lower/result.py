@@ -8,6 +8,7 @@ from pydantic import Field
 
 from edgepack.spec import Count, Spec, Tensor
 from edgepack.spec.encoding import ConstantSummary
+from edgepack.spec.memory import MemoryPlan
 
 
 class Kernel(Spec):
@@ -29,6 +30,14 @@ class CudaModule(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Built:
+    """What an executor has built: its CUDA modules, and the plan of its memory if that is fixed."""
+
+    sources: tuple[CudaModule, ...] = ()
+    memory: MemoryPlan | None = None
+
+
+@dataclass(frozen=True)
 class Compiled:
     """The result of ``compile_model``."""
 
@@ -44,3 +53,5 @@ class Compiled:
     sources: tuple[CudaModule, ...] = ()  # of its CUDA kernels
     warnings: tuple[str, ...] = ()
     weights: Path | None = None  # the file beside the library; None if the model has no constants
+    memory: MemoryPlan | None = None  # if the model has its own runtime
+    executor_reason: str | None = None  # why its executor is not one that is preferred

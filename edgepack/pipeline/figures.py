@@ -11,6 +11,7 @@ from edgepack.errors import EdgepackError
 from edgepack.lower.result import Kernel
 from edgepack.spec import Count, Finite, Input, ModelFacts, Scored, Share, Spec, Tensor, TrainingRecord
 from edgepack.spec.encoding import ConstantSummary
+from edgepack.spec.memory import MemoryPlan
 
 SOURCE = "source"  # the name of the original model among the steps
 
@@ -128,5 +129,10 @@ class CompileFigures(Spec):
     outputs: tuple[Tensor, ...]
     constants: tuple[ConstantSummary, ...]
     executor: str
+    executor_reason: str | None = Field(
+        default=None,
+        description="Why TVM's virtual machine executes it: what the model's own runtime cannot do.",
+    )
+    memory: MemoryPlan | None = Field(default=None, description="If the model has its own runtime.")
     runtime: tuple[str, ...]
     warnings: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
 """The report of a run: JSON, Markdown, HTML, terminal.
 
-Imports: base, config, engine, errors, export, lower, measuring, pipeline, spec, tuning.
+Imports: base, bundle, config, engine, errors, export, lower, measuring, pipeline, spec, tuning.
 """

@@ -1,6 +1,8 @@
 """Compile an .onnx file, or a recipe's release model, for one target."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ def compile_path(
     out: Path | None,
     dump: Path | None,
     *,
+    static: bool = False,
     listener: Listener,
 ) -> "Compiled":
     """As :func:`edgepack.api.compile`; ``plan`` reads the recipe, if the path is one.
@@ -36,21 +39,52 @@ def compile_path(
     from edgepack.tuning import RecordStore, best_records
 
     chosen = load_target(target)
-    library = out or Path(f"{path.stem}-{chosen.name}.so")
-    if library.is_dir():
+    library = out or Path(f"{path.stem}-{chosen.name}.{'static' if static else 'so'}")
+    if library.is_dir() and not static:
         raise UsageError("cannot write the library", where=str(library), why="it is a folder")
+    if static and library.exists():
+        raise UsageError(
+            "cannot write the static library",
+            where=str(library),
+            why="it exists",
+            next="remove it, or choose another folder with --out",
+        )
     require_writable(library.parent)
     with temporary_folder(prefix="edgepack-compile-") as folder, naming(folder, path, path):
+        name, version = path.stem, "0"
         if path.suffix in {".yaml", ".yml"}:
-            onnx = release_model(plan(), listener)
+            made = plan()
+            name, version = made.recipe.name, made.recipe.version
+            onnx = release_model(made, listener)
         else:
             onnx = Path(folder, "model.onnx")
             import_checked(path, open_batch(load_onnx(path)), onnx)
-        return compile_model(
+        build = partial(
+            compile_model,
             onnx,
             chosen,
-            library,
             records=best_records(onnx, chosen, RecordStore.of_user(emulated=False)),
             dump=dump,
             progress=lambda text: listener(Advanced(text=text)),
         )
+        return _static(build, library, name, version, chosen.name) if static else build(library)
+
+
+def _static(
+    build: "Callable[..., Compiled]", folder: Path, name: str, version: str, target: str
+) -> "Compiled":
+    """Build a static library with all that belongs to it in a new folder."""
+    from edgepack.bundle import static
+
+    symbol = static.identifier(name)
+    with temporary_folder(folder.parent, ".edgepack-") as scratch:
+        fresh = scratch / "made"
+        compiled = build(static.archive(fresh, symbol), static=symbol)
+        if compiled.weights is not None:
+            compiled.weights.rename(static.weights(fresh, symbol))
+        static.write_others(
+            fresh, symbol, version=version, target=target, inputs=compiled.inputs, outputs=compiled.outputs
+        )
+        fresh.rename(folder)
+    weights = None if compiled.weights is None else static.weights(folder, symbol)
+    return replace(compiled, path=static.archive(folder, symbol), weights=weights)

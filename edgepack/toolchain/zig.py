@@ -58,6 +58,16 @@ def link_shared(
     return compile_c(objects, out, arch, libc, flags)
 
 
+def archive(objects: Sequence[Path], out: Path) -> Path:
+    """Put objects into a static library, reproducibly.
+
+    Raises:
+        EdgepackError: zig failed; its output is in ``why``.
+    """
+    _run([str(zig()), "ar", "rcsD", str(out), *map(str, objects)], out)
+    return out
+
+
 def warm_up(arch: str, libc: str) -> None:
     """Let zig build its own libraries for an architecture and glibc version, which takes seconds once.
 

@@ -304,10 +304,10 @@ def test_hidden_bytes_are_found(bundle, tmp_path):
 def test_a_bundle_of_a_newer_edgepack_is_not_called_damaged(bundle):
     tar = tar_of(bundle)
     first = members(tar)[0]
-    newer = first[512:].replace(b'"edgepack": 3,\n  "executor"', b'"edgepack": 7,\n  "executor"')
+    newer = first[512:].replace(b'"edgepack": 4,\n  "executor"', b'"edgepack": 7,\n  "executor"')
     bundle_of(bundle, first[:512] + newer + tar[len(first) :])
     with pytest.raises(
-        InputError, match="newer edgepack: manifest version 7, this one reads up to 3; update"
+        InputError, match="newer edgepack: manifest version 7, this one reads up to 4; update"
     ) as caught:
         verify(bundle)
     assert caught.value.exit_code == 2

@@ -3,12 +3,15 @@
 import ast
 import re
 
+import pytest
+
 from edgepack.base.paths import PACKAGE
 from edgepack.bundle import layout
+from edgepack.bundle.examples import example_files
 from edgepack.lower.emit.vm import EXECUTOR
+from edgepack.lower.phases import EXECUTORS
 
 BENCHMARKS = PACKAGE.parent / "benchmarks"
-EXAMPLES = PACKAGE / "bundle" / "examples"
 SPELT = re.compile(r"model/model\.so|bin/edgepack-agent|^(bin|lib|sample|examples)/")
 
 MODEL = layout.model(EXECUTOR.file)
@@ -28,13 +31,16 @@ def test_one_module_knows_the_paths():
     assert found <= {PACKAGE / "bundle" / "layout.py"}
 
 
-def test_the_examples_use_the_layouts_paths():
-    python, c = ((EXAMPLES / name).read_text() for name in ("infer.py", "infer.c"))
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_the_examples_use_the_layouts_paths(executor):
+    python, c, readme = (
+        example_files(executor)[name].read_text() for name in ("infer.py", "infer.c", "README.md")
+    )
     folder, name = MODEL.split("/")
     assert f'BUNDLE / "{folder}" / "{name}"' in python
-    assert f'"../{MODEL}"' in c
+    assert f'"../{MODEL}' in c
     assert f'"../{layout.sample_input(0)}"' in c
-    assert f"`../{MODEL}`" in (EXAMPLES / "README.md").read_text()
+    assert f"`../{MODEL}`" in readme
 
 
 def test_programs_alone_are_executable():

@@ -85,8 +85,8 @@ def test_the_file_name_of_a_bundle():
     ("change", "says"),
     [
         (
-            {"edgepack": 4},
-            "written by a newer edgepack: manifest version 4, this one reads up to 3; update edgepack",
+            {"edgepack": 5},
+            "written by a newer edgepack: manifest version 5, this one reads up to 4; update edgepack",
         ),
         ({"edgepack": 0}, "rebuild the bundle"),
         ({"edgepack": True}, "rebuild the bundle"),

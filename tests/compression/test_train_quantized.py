@@ -59,7 +59,6 @@ def test_the_file_holds_integers_and_computes_the_same(four_bits, data, inputs, 
 
 
 def test_it_is_lowered_as_onnxruntime_runs_it(four_bits, data, inputs, tmp_path):
-    import tvm
 
     from edgepack.config.target import load_target
     from edgepack.export import run_onnx
@@ -70,7 +69,7 @@ def test_it_is_lowered_as_onnxruntime_runs_it(four_bits, data, inputs, tmp_path)
     machine = open_on_host(built.path)
     for x in data.x_test[:4]:
         (want,) = run_onnx(path, {"image": x[None]})
-        got = machine(tvm.runtime.tensor(x[None])).numpy()
+        got = machine(x[None])[0]
         # A sum in another order may move an activation by one of its 255 steps.
         assert np.abs(got - want).max() <= 0.03 * np.abs(want).max()
 

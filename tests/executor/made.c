@@ -12,7 +12,7 @@ struct group {
     int32_t tasks;
 };
 
-enum { OWN = 4096, PLANNED = 3 * OWN };
+enum { OWN = 4096, PLANNED = 4 * OWN };
 
 extern int (*__TVMBackendParallelLaunch)(int (*run)(int, struct group *, void *), void *closure, int tasks)
     __attribute__((weak));
@@ -45,9 +45,9 @@ static int outer(int task, struct group *group, void *data)
     }
     if (closure->what == FAIL && task % 2 == 1)
         return -1; /* as TVM's kernels do: without giving back */
-    if (closure->what == TOO_MUCH && __TVMBackendAllocWorkspace(1, 0, OWN + 1, 0, 8) == NULL)
+    if (closure->what == TOO_MUCH && __TVMBackendAllocWorkspace(1, 0, 2 * OWN, 0, 8) == NULL)
         return -1;
-    if (closure->what == WAIT && task == 1) {
+    if (closure->what == WAIT && task == 1 && atomic_load(&made_waiting) == 0) {
         atomic_store(&made_waiting, 1);
         while (atomic_load(&made_waiting) == 1)
             nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
@@ -56,8 +56,8 @@ static int outer(int task, struct group *group, void *data)
     if (closure->what == NESTED && (__TVMBackendParallelLaunch(inner, &sum, 3) != 0 || sum != 6))
         return -1;
     closure->written[task] += own[0][5] + 1 + 1000 * group->tasks;
-    for (int i = 1; i >= 0; i--)
-        __TVMBackendFreeWorkspace(1, 0, own[i]);
+    __TVMBackendFreeWorkspace(1, 0, own[task % 2]); /* in any order */
+    __TVMBackendFreeWorkspace(1, 0, own[1 - task % 2]);
     return 0;
 }
 
@@ -66,8 +66,20 @@ static int32_t infer(void *const *in, void *const *out, const uint8_t *weights, 
     (void)weights, (void)arena;
     const int32_t *orders = in[0];
     struct closure closure = {orders[0], out[0]};
-    memset(out[0], 0, MADE_TASKS * sizeof(int32_t));
-    return __TVMBackendParallelLaunch(outer, &closure, orders[1]);
+    for (int kernel = 0; kernel < 3; kernel++) {
+        unsigned char *own = __TVMBackendAllocWorkspace(1, 0, OWN / 2, 0, 8);
+        if (own == NULL)
+            return -1;
+        memset(own, 77, OWN / 2);
+        memset(out[0], 0, MADE_TASKS * sizeof(int32_t));
+        if (__TVMBackendParallelLaunch(outer, &closure, orders[1]) != 0)
+            return -1;
+        for (int i = 0; i < OWN / 2; i++)
+            if (own[i] != 77)
+                return -1;
+        __TVMBackendFreeWorkspace(1, 0, own);
+    }
+    return 0;
 }
 
 static const int64_t two[] = {2}, many[] = {MADE_TASKS};

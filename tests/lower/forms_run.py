@@ -79,7 +79,6 @@ def run(models: Mapping[str, onnx.ModelProto], feeds: Mapping[str, Mapping[str, 
 
 
 def _run_merged(models, feeds, folder):
-    import tvm
 
     merged = _merge(models)
     path = folder / "merged.onnx"
@@ -92,11 +91,10 @@ def _run_merged(models, feeds, folder):
     )
     machine = open_on_host(compiled.path)
     given = {f"{name}_{key}": value for name, each in feeds.items() for key, value in each.items()}
-    results = machine(*[tvm.runtime.tensor(given[value.name]) for value in compiled.inputs])
-    results = [results] if hasattr(results, "numpy") else list(results)
+    results = machine(*[given[value.name] for value in compiled.inputs])
     outputs: dict[str, list[np.ndarray]] = {name: [] for name in models}
     for value, result in zip(merged.graph.output, results, strict=True):
-        outputs[value.name.partition("_")[0]].append(result.numpy())
+        outputs[value.name.partition("_")[0]].append(result)
     return outputs
 
 

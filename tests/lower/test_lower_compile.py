@@ -26,10 +26,8 @@ def names(x86):
 
 
 def run(path, *inputs):
-    import tvm
-
-    machine = open_on_host(path)
-    return machine(*[tvm.runtime.tensor(value) for value in inputs]).numpy()
+    (found,) = open_on_host(path)(*inputs)
+    return found
 
 
 def reference(path, value):

@@ -1,6 +1,7 @@
 """The list of phases by target, their pre- and postconditions, and the facts recorded at the marks."""
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,19 +13,21 @@ from edgepack.lower import CudaModule, compile_model, conditions, phases
 from edgepack.lower.emit import vm
 from edgepack.lower.graph.indices import BOUNDED
 from edgepack.lower.phase import CHECK, Condition, Executor, Lowering, Mark, Phase
+from edgepack.lower.result import Built
 from edgepack.schedules import tvm_target
-from edgepack.spec.runtime import BASE, CUDA, EXTRA
+from edgepack.spec.runtime import BASE, CUDA
 
 CPU = [
     "import", "canonicalise", "decode-in-kernels", "fold-weights", "simplify", "legalize", "bound-indices",
     "annotate-patterns",
     "fuse-ops", "fuse-tir", "free-weight-layouts", "apply-records", "schedule-untuned", "prepack", "lift-weights",
-    "lower-dataflow", "lower-vm",
+    "lower-dataflow",
 ]  # fmt: skip
+MACHINE = [*CPU, "lower-vm"]
 
 
-def items(target="x86-64-v3"):
-    return phases.phases_for(load_target(target))
+def items(target="x86-64-v3", executor=None):
+    return phases.phases_for(load_target(target), executor and phases.EXECUTORS[executor])
 
 
 def lowering(model, target="x86-64-v3"):
@@ -34,8 +37,9 @@ def lowering(model, target="x86-64-v3"):
 
 def test_the_list_is_made_for_the_target():
     assert phases.names(items("rpi4")) == phases.names(items("x86-64-v4")) == CPU
+    assert phases.names(items("rpi4", "vm")) == MACHINE
     gone = {"decode-in-kernels", "free-weight-layouts", "prepack"}
-    assert phases.names(items("jetson-orin")) == [name for name in CPU if name not in gone]
+    assert phases.names(items("jetson-orin")) == [name for name in MACHINE if name not in gone]
     levels = [item.level for item in items() if isinstance(item, Phase)]
     order = ["onnx", "graph", "kernels", "schedules", "emit"]
     assert levels == sorted(levels, key=order.index)
@@ -55,7 +59,7 @@ def test_every_phase_states_what_holds():
 def test_the_conditions_hold_for_real_networks(model, target, request, monkeypatch):
     monkeypatch.setenv(CHECK, "1")
     at = lowering(request.getfixturevalue(model), target)
-    mod = phases.run(items(target), at)
+    mod = phases.run(items(target, "vm"), at)
     for condition in (conditions.PLANNED, conditions.SEQUENTIAL):
         assert condition.violation(mod) is None
 
@@ -72,15 +76,13 @@ def test_every_condition_can_be_violated(quantized_network):
     at, mod, violated = lowering(quantized_network), None, set()
     every = {
         condition.name: condition
-        for item in items()
+        for item in items(executor="vm")
         if isinstance(item, Phase)
         for condition in (*item.requires, *item.ensures)
     }
     assert set(every) == CONDITIONS
-    for name in CPU:
-        mod = phases.run(
-            items(), at, mod, after=CPU[CPU.index(name) - 1] if name != "import" else None, until=name
-        )
+    for before, name in pairwise([None, *MACHINE]):
+        mod = phases.run(items(executor="vm"), at, mod, after=before, until=name)
         violated |= {key for key, condition in every.items() if condition.violation(mod) is not None}
     never = set(every) - violated
     assert never == {"every shape is static", "no training-only operators", BOUNDED.name}  # see test_indices
@@ -144,12 +146,13 @@ def test_facts_are_recorded_at_marks(network):
 
 def test_what_a_model_needs_at_run_time_is_known_from_its_lowering(network, one_node, tmp_path):
     plain = compile_model(network, load_target("rpi4"), tmp_path / "a.so")
-    assert plain.runtime == BASE
+    assert (plain.executor, plain.runtime, plain.executor_reason) == ("aot", (), None)
     count = {"k": np.array([3], "int64")}
     top = one_node("TopK", {"x": [1, 8]}, count, outputs=("y", "i"), out_shape=[1, 3])
     sorting = compile_model(top, load_target("rpi4"), tmp_path / "b.so")
-    assert sorting.runtime == (*BASE, EXTRA)
-    assert b"tvm.contrib.sort" in sorting.path.read_bytes()
+    assert (sorting.executor, sorting.runtime) == ("aot", ())
+    jetson = compile_model(top, load_target("jetson-orin"), tmp_path / "d.so")
+    assert (jetson.executor, jetson.executor_reason) == ("vm", None)
     assert b"tvm.contrib." not in plain.path.read_bytes()
     assert compile_model(network, load_target("jetson-orin"), tmp_path / "c.so").runtime == (*BASE, CUDA)
 
@@ -158,7 +161,7 @@ def test_the_page_has_the_list():
     page = (PACKAGE.parent / "docs" / "schedules.md").read_text()
     table = re.search(r"<!-- phases -->\n(.*?)<!-- end -->", page, re.DOTALL)[1]
     drawn = re.findall(r"^\| (\d\d) \| ([\w-]+) \| (\w+) \|", table, re.MULTILINE)
-    here = [item for item in items() if isinstance(item, Phase)]
+    here = [item for item in items(executor="vm") if isinstance(item, Phase)]
     assert drawn == [(f"{number:02d}", item.name, item.level) for number, item in enumerate(here)]
     assert re.search(r"The list for a GPU omits 02, 10 and 13:", page)
 
@@ -170,7 +173,7 @@ def test_an_executor_is_its_phases_build_runtime_and_file(network, tmp_path, mon
     def build(mod, lowering, out, progress):
         progress("write")
         out.write_text(f"{lowering.target.name} {sum(1 for _ in mod.functions)}")
-        return (CudaModule("source", b"cubin"),)
+        return Built((CudaModule("source", b"cubin"),))
 
     steps = []
     last = Phase("note", "emit", lambda mod, _: mod)

@@ -18,7 +18,7 @@ from edgepack.bundle.layout import MANIFEST
 FILES = Path(__file__).with_name("files")
 BUNDLES = sorted(FILES.glob("bundle-*.edgepack"))
 REPORTS = sorted(FILES.glob("report-*.json"))
-NEWEST = FILES / "bundle-3.edgepack"
+NEWEST = FILES / "bundle-4.edgepack"
 
 
 def unpack(bundle: Path) -> dict[str, tuple[bytes, int]]:

@@ -105,7 +105,7 @@ def test_another_spelling_of_a_manifest_is_still_damage(bundle, tmp_path):
 
 
 def test_a_newer_bundle_is_named_as_such(tmp_path):
-    newer = kept.of_version(kept.NEWEST, tmp_path / "a.edgepack", 4)
+    newer = kept.of_version(kept.NEWEST, tmp_path / "a.edgepack", 5)
     for read in (
         api.inspect,
         api.verify,
@@ -115,7 +115,7 @@ def test_a_newer_bundle_is_named_as_such(tmp_path):
     ):
         with pytest.raises(SchemaVersionError) as caught:
             read(newer)
-        assert caught.value.message == NEWER.format("manifest version 4", 3)
+        assert caught.value.message == NEWER.format("manifest version 5", 4)
         assert caught.value.exit_code == 2
     assert not (tmp_path / "out").exists()
 

@@ -74,14 +74,14 @@ def test_a_release_of_a_newer_edgepack_is_named_as_such(session, tmp_path):
     first = install(session, OLDER[0], work_dir=str(tmp_path))
     install(session, kept.NEWEST, work_dir=str(tmp_path))
     path = Path(first.path) / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"edgepack": 4}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"edgepack": 5}))
     newer = hashlib.sha256(path.read_bytes()).hexdigest()
     path.parent.rename(path.parent.with_name(newer))
     (tmp_path / "digits/previous").unlink()
     (tmp_path / "digits/previous").symlink_to(f"releases/{newer}")
     with pytest.raises(SchemaVersionError) as caught:
         rollback(session, "digits", str(tmp_path))
-    assert "manifest version 4, this one reads up to 3; update edgepack" in caught.value.message
+    assert "manifest version 5, this one reads up to 4; update edgepack" in caught.value.message
     assert caught.value.state.endswith("is unchanged")
     assert (tmp_path / "digits/current").readlink().name != first.digest
     install(session, OLDER[1], work_dir=str(tmp_path))  # one more beside it does not mind

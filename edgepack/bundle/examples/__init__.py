@@ -7,12 +7,13 @@ from pathlib import Path
 
 from edgepack.executor.build import HEADERS
 
+FOLDER = Path(__file__).parent
 _FOLDERS = {"aot": "own", "vm": "machine"}
 
 
 def example_files(executor: str) -> dict[str, Path]:
     """The example files by their names in a bundle's ``examples`` folder, for models that this executor runs."""
-    folder = Path(__file__).parent / _FOLDERS[executor]
+    folder = FOLDER / _FOLDERS[executor]
     return {name: folder / name for name in ("README.md", "infer.c", "infer.py")}
 
 

@@ -42,4 +42,10 @@ struct edgepack_net {
     const struct net_details *details;
 };
 
+/* Functions that generated code calls. Sorts `[outer, count, inner]` along the middle and keeps the first `kept`: values,
+ * or their indices, or both. Types are DLPack's codes; scratch has 32 bytes for each of `count`. Returns 0. */
+int32_t edgepack_sort(const void *data, void *values, void *indices, void *scratch, int64_t outer, int64_t count,
+                      int64_t inner, int64_t kept, int code, int bits, int index_code, int index_bits,
+                      int ascending);
+
 #endif

@@ -27,10 +27,16 @@ struct group {
 };
 typedef int (*body)(int task, struct group *group, void *closure);
 
-/* Memory for arrays, from which each kernel takes and gives back in the order of a stack. */
+/* Memory for arrays of kernels: a stack of blocks, each behind a header. A kernel may give back another block than the
+ * last one, which is free once those after it are. */
 struct workspace {
     char *memory;
-    uint64_t size, used;
+    uint64_t size, used, last; /* last: the place of the last header, if anything is used */
+};
+
+struct header {
+    uint64_t before; /* the place of the header before it */
+    bool given_back;
 };
 
 struct worker {
@@ -109,12 +115,12 @@ static void futex_wake(atomic_uint *word)
 static void run_tasks(struct pool *pool, struct worker *worker)
 {
     struct group group = {NULL, pool->tasks};
-    const uint64_t used = worker->workspace.used;
+    const struct workspace before = worker->workspace;
     worker->inside = true;
     for (int task = worker->number; task < pool->tasks; task += pool->active) {
         if (pool->run(task, &group, pool->closure) != 0)
             atomic_store_explicit(&pool->failed, 1, memory_order_relaxed);
-        worker->workspace.used = used;
+        worker->workspace = before;
     }
     worker->inside = false;
 }
@@ -205,18 +211,28 @@ static void *take(int device, int number, uint64_t size, int code, int bits)
     (void)device, (void)number, (void)code, (void)bits;
     struct workspace *own = &current->workspace;
     const uint64_t left = own->size - own->used;
-    if (size > left || (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT > left)
+    if (left < ALIGNMENT || size > left - ALIGNMENT ||
+        (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT > left - ALIGNMENT)
         return NULL; /* more than was planned: the kernel fails */
-    void *memory = own->memory + own->used;
-    own->used += (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    return memory;
+    struct header *header = (struct header *)(void *)(own->memory + own->used);
+    *header = (struct header){.before = own->last};
+    own->last = own->used;
+    own->used += ALIGNMENT + (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return (char *)header + ALIGNMENT;
 }
 
 static int give_back(int device, int number, void *memory)
 {
     (void)device, (void)number;
     struct workspace *own = &current->workspace;
-    own->used = (uint64_t)((char *)memory - own->memory);
+    ((struct header *)(void *)((char *)memory - ALIGNMENT))->given_back = true;
+    while (own->used > 0) {
+        const struct header *header = (const struct header *)(const void *)(own->memory + own->last);
+        if (!header->given_back)
+            break;
+        own->used = own->last;
+        own->last = header->before;
+    }
     return 0;
 }
 

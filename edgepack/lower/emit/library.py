@@ -96,6 +96,20 @@ def link(objects: Sequence[Path], target: Target, out: Path, facts: Facts, expor
         linked.replace(out)
 
 
+def archive(objects: Sequence[Path], out: Path, facts: Facts) -> None:
+    """Write the static library ``out`` and the weights beside it, each atomically.
+
+    Raises:
+        EdgepackError: The archiver failed.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(out.parent, ".edgepack-") as folder:
+        made = zig.archive(objects, Path(folder, "model.a"))
+        if facts.weights:
+            facts.weights.write(weights_path(out))
+        made.replace(out)
+
+
 def use_our_cuda_compiler(target: Target) -> CudaCompiler:
     """Make TVM use our CUDA compiler where TVM compiles CUDA source itself (a TVM built with the CUDA runtime).
 

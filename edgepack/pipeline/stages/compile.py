@@ -65,6 +65,8 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
             outputs=compiled.outputs,
             constants=compiled.constants,
             executor=compiled.executor,
+            executor_reason=compiled.executor_reason,
+            memory=compiled.memory,
             runtime=compiled.runtime,
             warnings=compiled.warnings,
         )

@@ -110,6 +110,8 @@ def _contents(at: TargetRun, compiled: CompileFigures, evaluated: EvaluateFigure
         compression=tuple(at.model.figures),
         constants=compiled.constants,
         executor=compiled.executor,
+        executor_reason=compiled.executor_reason,
+        memory=compiled.memory,
         scores=Scores(torch=at.model.torch_score, onnxruntime=evaluated.score),
     )
 

@@ -2,9 +2,10 @@
 
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from edgepack.config.target import Target
 from edgepack.executor.build import EXPORTS, FLAGS, build_runtime
@@ -15,57 +16,72 @@ from edgepack.lower.emit.aot.kernels import PIPELINE, register
 from edgepack.lower.emit.aot.layout import lay_out
 from edgepack.lower.emit.aot.plan import arena_of
 from edgepack.lower.emit.aot.program import NeedsMachineError, Program, program_of
+from edgepack.lower.emit.aot.sorting import SortCall, sort_call
 from edgepack.lower.emit.aot.source import CompiledGraph, source_of
 from edgepack.lower.emit.vm import SEQUENCE
 from edgepack.lower.graph.lifting import LOAD
 from edgepack.lower.phase import Executor, Facts, Lowering, Module
-from edgepack.lower.result import CudaModule
+from edgepack.lower.result import Built
+from edgepack.spec.memory import MemoryPlan
 from edgepack.toolchain import zig
 
 NET = "edgepack_this_net"
 """The symbol that describes the model."""
 
-_PREFIX = "edgepack_kernel_"
 _OURS = {b"__TVMBackendParallelLaunch", b"__TVMBackendAllocWorkspace", b"__TVMBackendFreeWorkspace"}
 
 
-def build(
-    mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], None]
-) -> tuple[CudaModule, ...]:
-    """Generate code and link the library ``out``.
+@dataclass(frozen=True)
+class _Symbols:
+    """The symbol that describes the model, and what those of its kernels begin with."""
+
+    net: str = NET
+    kernels: str = "edgepack_kernel_"
+
+    @classmethod
+    def of(cls, name: str | None) -> Self:
+        """The symbols of a shared library, or of the static library with this name."""
+        return cls() if name is None else cls(name, f"{name}_kernel_")
+
+
+def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], None]) -> Built:
+    """Generate code and link the library ``out``; returns the plan of its memory.
 
     Raises:
         NeedsMachineError: The model is not a fixed sequence of kernels.
         EdgepackError: The code generator or the linker failed.
     """
-    main, loader = _programs(mod, lowering.facts)
-    target = lowering.target
+    found = {str(var.name_hint): sort_call(function) for var, function in kernels(mod)}
+    sorts = {name: sort for name, sort in found.items() if sort is not None}
+    main, loader = _programs(mod, lowering.facts, sorts)
+    target, names = lowering.target, _Symbols.of(lowering.static)
     progress("build")
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
-        workspaces = register(target, _PREFIX)
-        files = objects.object_files(_without_symbols(mod), lowering.tvm_target, Path(folder), PIPELINE)
+        workspaces = register(target, names.kernels)
+        files = objects.object_files(
+            _without_symbols(mod, sorts), lowering.tvm_target, Path(folder), PIPELINE
+        )
         _check_calls(files)
-        graph = _graph(lowering, main, loader, max(workspaces, default=0))
+        graph = _graph(lowering, names, main, loader, max(workspaces, default=0))
         progress("link")
         source = Path(folder, "model.c")
         source.write_text(source_of(graph), encoding="utf-8")
         compiled = Path(folder, "model.o")
         zig.compile_c([source], compiled, target.abi.arch, target.abi.libc, [*FLAGS, "-c"])
         parts = [*files, compiled, *build_runtime(target.abi.arch, target.abi.libc)]
-        library.link(parts, target, out, lowering.facts, EXPORTS)
-    return ()
+        if lowering.static is None:
+            library.link(parts, target, out, lowering.facts, EXPORTS)
+        else:
+            library.archive(parts, out, lowering.facts)
+    return Built(memory=_memory(graph))
 
 
-def _programs(mod: Module, facts: Facts) -> tuple[Program, Program | None]:
-    if facts.packed:
-        raise NeedsMachineError(
-            "the model is not a fixed sequence of kernels", why=f"it calls {', '.join(sorted(facts.packed))}"
-        )
+def _programs(mod: Module, facts: Facts, sorts: Mapping[str, SortCall]) -> tuple[Program, Program | None]:
     names = {var.name_hint for var in mod.functions}
     loader = mod[LOAD] if LOAD in names else None
     return (
-        program_of(mod["main"], len(facts.inputs)),
-        None if loader is None else program_of(loader, len(loader.params)),
+        program_of(mod["main"], len(facts.inputs), sorts),
+        None if loader is None else program_of(loader, len(loader.params), sorts),
     )
 
 
@@ -77,16 +93,18 @@ def _check_calls(files: Iterable[Path]) -> None:
         raise NeedsMachineError("the model's kernels call TVM's runtime", why=f"they call {called}")
 
 
-def _graph(lowering: Lowering, main: Program, loader: Program | None, workspace: int) -> CompiledGraph:
+def _graph(
+    lowering: Lowering, names: _Symbols, main: Program, loader: Program | None, workspace: int
+) -> CompiledGraph:
     import tvm
 
     facts = lowering.facts
     features = tvm.get_global_func("target.llvm_get_cpu_features")(lowering.tvm_target)
     identity = facts.weights.identity if facts.weights else bytes(16)
     return CompiledGraph(
-        name=lowering.model.stem,
-        symbol=NET,
-        prefix=_PREFIX,
+        name=lowering.static or lowering.model.stem,
+        symbol=names.net,
+        prefix=names.kernels,
         main=main,
         arena=arena_of(main.calls),
         layout=lay_out(main.weights, loader),
@@ -101,13 +119,25 @@ def _graph(lowering: Lowering, main: Program, loader: Program | None, workspace:
     )
 
 
-def _without_symbols(mod: Module) -> Any:
-    """The kernels alone; the pipeline gives them their symbols."""
+def _memory(graph: CompiledGraph) -> MemoryPlan:
+    return MemoryPlan(
+        weights=graph.layout.size,
+        arena=graph.arena.size,
+        arena_least=graph.arena.least,
+        workspace=graph.workspace,
+    )
+
+
+def _without_symbols(mod: Module, sorts: Mapping[str, SortCall]) -> Any:
+    """The kernels that are compiled; the pipeline gives them their symbols."""
     import tvm
 
-    return tvm.IRModule(
-        {var: function.without_attr("global_symbol") for var, function in kernels(mod)}, attrs=mod.attrs
-    )
+    compiled = {
+        var: function.without_attr("global_symbol")
+        for var, function in kernels(mod)
+        if str(var.name_hint) not in sorts
+    }
+    return tvm.IRModule(compiled, attrs=mod.attrs)
 
 
 def _runtime(_target: Target, _facts: Facts) -> tuple[str, ...]:

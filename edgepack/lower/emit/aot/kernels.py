@@ -10,6 +10,7 @@ from typing import Any
 from edgepack.config.target import Target
 from edgepack.lower.emit import arithmetic
 
+_HEADER = 64  # bytes before each array: pool.c
 PIPELINE = "edgepack_raw"
 """The name of the pipeline, once it is registered."""
 
@@ -104,6 +105,10 @@ def _of_addresses(function: Any) -> Any:
         element = ir.PrimType(str(buffer.ty.dtype))
         address = tirx.Var(buffer.name, ir.PointerType(element))
         addresses.append(address)
+        if isinstance(
+            offset := buffer.ty.elem_offset, tirx.Var
+        ):  # of the first element, which the address is of
+            statements.append(tirx.Bind(offset, tirx.const(0, str(offset.ty.dtype))))
         statements.append(tirx.DeclBuffer(buffer, data=address))
     zero, body = tirx.const(0, "int32"), function.body
     for key, value in (("device_id", 0), ("device_type", 1)):  # where a kernel's own arrays are allocated
@@ -129,4 +134,4 @@ def _workspace(function: Any) -> int:
         sizes.append(elements * max(1, dtype.itemsize))
 
     tvm_ffi.structural_walk(function.body, (tirx.AllocBuffer, visit))
-    return sum(-(-size // 64) * 64 for size in sizes)
+    return sum(_HEADER + -(-size // 64) * 64 for size in sizes)

@@ -1,14 +1,15 @@
 """What a graph does, as a list: buffers of known size, and the kernels that are called on them, in order."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from edgepack.errors import EdgepackError
 from edgepack.lower.conditions import operator
+from edgepack.lower.emit.aot.errors import NeedsMachineError
+from edgepack.lower.emit.aot.sorting import SORT, SortCall
 
-Kind = Literal["input", "weight", "output", "arena"]
+Kind = Literal["input", "weight", "output", "arena", "none"]
 
 COPY = ""
 """In place of a kernel's name: the second buffer gets what the first one holds."""
@@ -19,7 +20,8 @@ class Buffer:
     """Memory that a program reads or writes.
 
     Attributes:
-        kind: whose it is: the caller's inputs and outputs, the weights file's, or the program's own.
+        kind: whose it is: the caller's inputs and outputs, the weights file's, or the program's own; ``none`` stands for an
+            address that is not needed.
         number: of the buffer among those of its kind.
         size: in bytes.
     """
@@ -31,10 +33,19 @@ class Buffer:
 
 @dataclass(frozen=True)
 class KernelCall:
-    """A call of a kernel with the addresses of buffers."""
+    """A call of a kernel, or of a function of the runtime, with the addresses of buffers.
+
+    Attributes:
+        kernel: its name; that of a function of the runtime is given in ``function``.
+        buffers: whose addresses are the arguments.
+        function: of the runtime.
+        numbers: its further arguments.
+    """
 
     kernel: str
     buffers: tuple[Buffer, ...]
+    function: str | None = None
+    numbers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,17 +65,18 @@ class Program:
     outputs: tuple[int, ...]
 
 
-class NeedsMachineError(EdgepackError):
-    """The graph does something that is decided at run time."""
-
-
-def program_of(function: Any, inputs: int) -> Program:
+def program_of(function: Any, inputs: int, sorts: Mapping[str, SortCall]) -> Program:
     """Read a sequential Relax function, of whose parameters the first ``inputs`` are inputs and the rest weights.
+
+    Args:
+        function: The function.
+        inputs: How many of its parameters are inputs.
+        sorts: By kernel: those that are a function of the runtime.
 
     Raises:
         NeedsMachineError: It calls a function by name, or a size is not known.
     """
-    return _Reader(function, inputs).program()
+    return _Reader(function, inputs, sorts).program()
 
 
 @dataclass
@@ -75,11 +87,25 @@ class _Value:
     buffer: Buffer | None = None
 
 
+@dataclass
+class _Call:
+    """A call whose values may have no buffers yet."""
+
+    kernel: str
+    given: list[_Value]
+    function: str | None = None
+    numbers: tuple[int, ...] = ()
+
+    def placed(self) -> KernelCall:
+        """Return the call, once all values have buffers."""
+        return KernelCall(self.kernel, tuple(map(_buffer, self.given)), self.function, self.numbers)
+
+
 class _Reader:
-    def __init__(self, function: Any, inputs: int) -> None:
-        self._function, self._count = function, inputs
+    def __init__(self, function: Any, inputs: int, sorts: Mapping[str, SortCall]) -> None:
+        self._function, self._count, self._sorts = function, inputs, sorts
         self._values: dict[Any, Any] = {}  # by variable: a value, or a tuple of them
-        self._calls: list[tuple[str, list[_Value]]] = []
+        self._calls: list[_Call] = []
 
     def program(self) -> Program:
         """Return the program."""
@@ -98,7 +124,7 @@ class _Reader:
         self._place(results)
         sizes = [_size(parameter.ty) for parameter in function.params]
         return Program(
-            calls=tuple(KernelCall(name, tuple(map(_buffer, given))) for name, given in self._calls),
+            calls=tuple(call.placed() for call in self._calls),
             inputs=tuple(sizes[: self._count]),
             weights=tuple(sizes[self._count :]),
             outputs=tuple(each.size for each in results),
@@ -121,10 +147,19 @@ class _Reader:
             if name == "relax.reshape":
                 return self._value(expr.args[0])
             if isinstance(expr.op, ir.GlobalVar):
-                self._calls.append((str(expr.op.name_hint), _flat(tuple(map(self._value, expr.args)))))
+                self._calls.append(
+                    self._call(str(expr.op.name_hint), _flat(tuple(map(self._value, expr.args))))
+                )
                 return None
             raise _unknown(str(getattr(expr.op, "global_symbol", name or expr.op)))
         raise _unknown(type(expr).__name__)
+
+    def _call(self, kernel: str, given: list[_Value]) -> _Call:
+        if (sort := self._sorts.get(kernel)) is None:
+            return _Call(kernel, given)
+        nothing = _Value(0, Buffer("none", 0, 0))
+        results = (nothing if place is None else given[place] for place in (sort.values, sort.indices))
+        return _Call(kernel, [given[0], *results, _Value(sort.scratch)], SORT, sort.numbers)
 
     def _place(self, results: Sequence[_Value]) -> None:
         """Give every value a buffer: results those of the caller, which are copied if that is not possible."""
@@ -133,10 +168,10 @@ class _Reader:
             if result.buffer is None:
                 result.buffer = own
             else:
-                self._calls.append((COPY, [result, _Value(result.size, own)]))
+                self._calls.append(_Call(COPY, [result, _Value(result.size, own)]))
         number = 0
-        for _, given in self._calls:
-            for value in given:
+        for call in self._calls:
+            for value in call.given:
                 if value.buffer is None:
                     value.buffer = Buffer("arena", number, value.size)
                     number += 1
@@ -153,7 +188,7 @@ def _flat(value: Any) -> list[_Value]:
 
 
 def _unknown(what: str) -> NeedsMachineError:
-    return NeedsMachineError("the model is not a fixed sequence of kernels", why=f"it has {what}")
+    return NeedsMachineError(f"it has {what}")
 
 
 def _size(ty: Any) -> int:

@@ -132,7 +132,9 @@ def source_of(graph: CompiledGraph) -> str:
     """Return the C source of a model."""
     layout = graph.layout
     calls = [*graph.main.calls, *layout.decoding]
-    kernels = {call.kernel: len(call.buffers) for call in calls if call.kernel != COPY}
+    kernels = {
+        call.kernel: len(call.buffers) for call in calls if call.kernel != COPY and call.function is None
+    }
     prototypes = (
         f"int32_t {graph.prefix}{name}({', '.join(['const void *'] * count)});"
         for name, count in sorted(kernels.items())
@@ -207,11 +209,14 @@ def _calls(prefix: str, calls: Iterable[KernelCall], address: Address) -> list[s
     """Return the statements of each call."""
     lines = []
     for call in calls:
-        given = [address(buffer) for buffer in call.buffers]
+        given = ["NULL" if buffer.kind == "none" else address(buffer) for buffer in call.buffers]
         if call.kernel == COPY:
             lines.append(f"    memcpy({given[1]}, {given[0]}, {call.buffers[0].size});")
-        else:
-            lines.append(f"    if ({prefix}{call.kernel}({', '.join(given)}) != 0)\n        return 1;")
+            continue
+        name = call.function or f"{prefix}{call.kernel}"
+        lines.append(
+            f"    if ({name}({', '.join((*given, *map(str, call.numbers)))}) != 0)\n        return 1;"
+        )
     return lines
 
 

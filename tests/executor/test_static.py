@@ -1,0 +1,158 @@
+"""Static libraries: linked into programs as their README says, several in one, with glibc and musl."""
+
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper, save
+
+from edgepack import api
+from edgepack.config.target import load_target
+from edgepack.errors import InputError, UsageError
+from edgepack.export.reference import run_onnx
+from edgepack.toolchain.zig import zig
+
+HOST = load_target("host")
+
+
+def write_model(path, outputs, seed=0):
+    """Save x · w with ReLU."""
+    weight = np.random.default_rng(seed).standard_normal((16, outputs)).astype("float32")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Sigmoid", ["z"], ["y"])]
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
+        for name, size in (("x", 16), ("y", outputs))
+    ]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], [numpy_helper.from_array(weight, "w")])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two models as static libraries."""
+    folder = tmp_path_factory.mktemp("static")
+    made = []
+    for name, outputs in (("First Net", 3), ("2nd", 4)):
+        model = write_model(folder / f"{name}.onnx", outputs, seed=outputs)
+        api.compile(model, "host", out=folder / f"{name}.static", static=True)
+        made.append(folder / f"{name}.static")
+    return made
+
+
+def need(program):
+    return shutil.which(program) or pytest.fail(f"{program} is missing")
+
+
+def numbers(text):
+    return [float(word) for word in re.search(r"^y:(.*)$", text, re.MULTILINE)[1].split()]
+
+
+def test_the_folder_has_what_a_build_needs(folders):
+    names = {str(path.relative_to(folders[0])) for path in folders[0].rglob("*") if path.is_file()}
+    assert names == {
+        "README.md",
+        "example.c",
+        "include/edgepack.h",
+        "include/first_net.h",
+        "lib/libfirst_net.a",
+        "lib/first_net.weights",
+        "lib/pkgconfig/first_net.pc",
+        "lib/cmake/first_net/first_netConfig.cmake",
+    }
+    assert " *     input 0: x, float32[1, 16]" in (folders[0] / "include/first_net.h").read_text()
+
+
+def test_the_example_runs_as_it_says(folders):
+    need("gcc")
+    text = (folders[0] / "example.c").read_text()
+    command, run = re.findall(r"^ \*     (\S.*?)(?: \*/)?$", text, re.MULTILINE)
+    subprocess.run(["sh", "-ec", f"{command} -Wall -Wextra -Werror"], cwd=folders[0], check=True)
+    done = subprocess.run(["sh", "-ec", run], cwd=folders[0], capture_output=True, text=True, check=True)
+    np.testing.assert_allclose(numbers(done.stdout), [0.5] * 3)
+
+
+def test_the_program_of_a_static_c_library_has_no_needs(folders, tmp_path):
+    """With musl and without a loader: the executable is all there is."""
+    folder = folders[0]
+    program = tmp_path / "example"
+    subprocess.run(
+        [
+            *(zig(), "cc", "-target", f"{HOST.abi.arch}-linux-musl", "-static", "-O2", folder / "example.c"),
+            *(f"-I{folder}/include", f"-L{folder}/lib", "-lfirst_net", "-lm", "-lpthread", "-o", program),
+        ],
+        check=True,
+    )
+    done = subprocess.run(
+        [program, folder / "lib/first_net.weights"], env={}, capture_output=True, text=True, check=True
+    )
+    np.testing.assert_allclose(numbers(done.stdout), [0.5] * 3)
+    headers = subprocess.run(["readelf", "-lW", program], capture_output=True, text=True, check=True).stdout
+    assert "INTERP" not in headers
+
+
+def test_two_models_are_linked_into_one_program(folders, tmp_path):
+    need("gcc")
+    (tmp_path / "app.cc").write_text("""
+#include <cstdio>
+#include <first_net.h>
+#include <model_2nd.h>
+static void run(const edgepack_net *net, const char *weights)
+{
+    char why[EDGEPACK_TEXT];
+    edgepack_model *model;
+    float x[16];
+    for (int i = 0; i < 16; i++)
+        x[i] = i / 16.0f - 0.5f;
+    if (edgepack_open(net, weights, 2, &model, why) != EDGEPACK_OK) {
+        std::puts(why);
+        return;
+    }
+    edgepack_set_input(model, 0, x, sizeof x);
+    edgepack_run(model);
+    const float *y = static_cast<const float *>(edgepack_output(model, 0));
+    for (unsigned i = 0; i < edgepack_output_info(net, 0)->size / 4; i++)
+        std::printf("%.9g ", y[i]);
+    std::puts("");
+    edgepack_close(model);
+}
+int main(int, char **words)
+{
+    run(&first_net, words[1]);
+    run(&model_2nd, words[2]);
+    run(&first_net, words[2]); // the other one's weights
+}
+""")
+    flags = [f"-I{folder}/include" for folder in folders] + [f"-L{folder}/lib" for folder in folders]
+    words = ["g++", "-Wall", "-Wextra", "-Werror", "app.cc", *flags, "-lfirst_net", "-lmodel_2nd", "-lm"]
+    subprocess.run([*words, "-lpthread", "-o", "app"], cwd=tmp_path, check=True)
+    weights = [next((folder / "lib").glob("*.weights")) for folder in folders]
+    done = subprocess.run(["./app", *weights], cwd=tmp_path, capture_output=True, text=True, check=True)
+    first, second, refused = done.stdout.splitlines()
+    x = (np.arange(16, dtype="float32") / 16 - 0.5)[None]
+    for line, folder in ((first, folders[0]), (second, folders[1])):
+        (want,) = run_onnx(folder.with_suffix(".onnx"), {"x": x})
+        np.testing.assert_allclose(np.array(line.split(), "float32"), want[0], rtol=1e-6)
+    assert "another model" in refused
+
+
+def test_pkg_config_and_cmake_files_say_how_to_link(folders, tmp_path):
+    pc = (folders[1] / "lib/pkgconfig/model_2nd.pc").read_text()
+    assert "prefix=${pcfiledir}/../.." in pc
+    assert "Libs: -L${prefix}/lib -lmodel_2nd -lm -lpthread" in pc
+    cmake = (folders[1] / "lib/cmake/model_2nd/model_2ndConfig.cmake").read_text()
+    assert "add_library(model_2nd::model_2nd STATIC IMPORTED)" in cmake
+    assert "$$" not in pc + cmake
+
+
+def test_what_cannot_be_static_is_refused(folders, tmp_path):
+    model = write_model(tmp_path / "m.onnx", 3)
+    with pytest.raises(UsageError, match="cannot write the static library") as caught:
+        api.compile(model, "host", out=folders[0], static=True)
+    assert caught.value.why == "it exists"
+    with pytest.raises(InputError, match="cannot be a static library") as refused:
+        api.compile(model, "jetson-orin", out=tmp_path / "gpu", static=True)
+    assert refused.value.why == "a model for a GPU needs it"
+    assert not (tmp_path / "gpu").exists()
