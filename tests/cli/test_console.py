@@ -14,7 +14,7 @@ import pytest
 import edgepack.cli
 from edgepack import api
 from edgepack.cli import main
-from edgepack.cli.console import guard, progress, say
+from edgepack.cli.console import describe_execution, guard, progress, say
 from edgepack.cli.live import LiveListener, PlainListener
 from edgepack.config.recipe import Gates
 from edgepack.diagnosis import Diagnosis
@@ -30,6 +30,7 @@ from edgepack.errors import (
     UsageError,
 )
 from edgepack.pipeline.trace import Host, Placement, RecipeRef, RunStarted
+from edgepack.spec.memory import MemoryPlan
 
 
 def scope(stage, **place):
@@ -343,3 +344,22 @@ def test_a_device_is_named_where_its_target_has_several():
 def test_bytes_sent_are_said_with_their_share():
     assert Advanced.sent(500_000, 2_000_000) == Advanced(text="500.0 kB of 2.0 MB sent", share=0.25)
     assert Advanced.sent(0, 0).share == 1.0
+
+
+@pytest.mark.parametrize(
+    ("reason", "memory", "lines"),
+    [
+        ("it calls tvm.contrib.random.normal", None, ["vm: it calls tvm.contrib.random.normal"]),
+        (None, None, ["vm"]),
+        (None, (9000, 64, 64, 0), ["vm", "9.0 kB of weights, 64 B of arena, 0 B for each thread"]),
+        (
+            None,
+            (0, 128, 64, 9),
+            ["vm", "0 B of weights, 128 B of arena (at least 64 B), 9 B for each thread"],
+        ),
+    ],
+)
+def test_what_runs_a_model_is_described(reason, memory, lines):
+    keys = ("weights", "arena", "arena_least", "workspace")
+    plan = None if memory is None else MemoryPlan(**dict(zip(keys, memory, strict=True)))
+    assert describe_execution("vm", reason, plan) == lines

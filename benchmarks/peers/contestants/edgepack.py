@@ -51,7 +51,7 @@ class Edgepack(Contestant):
         api.extract(bundles[0], unpacked)
         return Prepared(
             model=tuple(sorted((unpacked / layout.model("")).iterdir())),
-            runtime=(unpacked / layout.AGENT, *sorted((unpacked / layout.library("")).iterdir())),
+            runtime=(unpacked / layout.AGENT, *sorted((unpacked / layout.library("")).glob("*"))),
             notes={**notes, "bundle_bytes": bundles[0].stat().st_size, **_notes(report)},
             exact=onnx if task.precision == "int8" else None,
         )
