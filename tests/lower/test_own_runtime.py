@@ -5,8 +5,8 @@ import pytest
 from edgepack.config.target import load_target
 from edgepack.lower.emit import objects
 from edgepack.lower.emit.aot import executor
+from edgepack.lower.emit.aot.errors import NeedsMachineError
 from edgepack.lower.emit.aot.kernels import PIPELINE, register
-from edgepack.lower.emit.aot.program import NeedsMachineError
 
 
 def test_kernels_that_call_functions_by_name_are_refused(tmp_path):

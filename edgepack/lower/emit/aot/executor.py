@@ -12,10 +12,11 @@ from edgepack.executor.build import EXPORTS, FLAGS, build_runtime
 from edgepack.executor.cpu import features_to_check
 from edgepack.lower.conditions import kernels
 from edgepack.lower.emit import library, objects
+from edgepack.lower.emit.aot.errors import NeedsMachineError
 from edgepack.lower.emit.aot.kernels import PIPELINE, register
 from edgepack.lower.emit.aot.layout import lay_out
 from edgepack.lower.emit.aot.plan import arena_of
-from edgepack.lower.emit.aot.program import NeedsMachineError, Program, program_of
+from edgepack.lower.emit.aot.program import Program, program_of
 from edgepack.lower.emit.aot.sorting import SortCall, sort_call
 from edgepack.lower.emit.aot.source import CompiledGraph, source_of
 from edgepack.lower.emit.vm import SEQUENCE
@@ -90,7 +91,7 @@ def _check_calls(files: Iterable[Path]) -> None:
     names = {name for file in files for name in re.findall(rb"__TVM\w+", file.read_bytes())} - _OURS
     if names:
         called = ", ".join(sorted(name.decode() for name in names))
-        raise NeedsMachineError("the model's kernels call TVM's runtime", why=f"they call {called}")
+        raise NeedsMachineError(f"its kernels call {called}")
 
 
 def _graph(
