@@ -62,7 +62,17 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
         """The code that packs the bundle and builds its agent."""
         del spec
         tools = ("apache-tvm", "apache-tvm-ffi", "ziglang", "zstandard")
-        return Ingredients(tools, ("agent", "bundle", "executor", "pipeline/stages/package.py", "toolchain"))
+        return Ingredients(
+            tools,
+            (
+                "agent",
+                "bundle",
+                "executor",
+                "pipeline/stages/package.py",
+                "toolchain",
+                "weightfile/loader.py",
+            ),
+        )
 
     def request(self, at: TargetRun) -> Request[PackageSpec]:
         """The request, for every candidate."""

@@ -10,7 +10,15 @@ NAMES = MappingProxyType(
     {f"inputs.{name}": "tuning records" for name in (*FILES, "untuned.json")}
 )  # in reasons for a re-run
 _TOOLS = ("apache-tvm", "apache-tvm-ffi", "xgboost-cpu", "ziglang", "onnx", "onnxscript", "numpy")
-_SOURCES = ("lower", "onnxfile", "pipeline/stages/records.py", "schedules", "toolchain", "weightfile")
+_SOURCES = (
+    "executor",
+    "lower",
+    "onnxfile",
+    "pipeline/stages/records.py",
+    "schedules",
+    "toolchain",
+    "weightfile",
+)
 
 
 def ingredients(target: Target, *sources: str) -> Ingredients:
