@@ -103,7 +103,7 @@ def _few_bits(net: str, bits: int) -> list[CompressionCell]:
 
 
 def _student(name: str, **options: Any) -> CompressionCell:
-    step = {"method": "distill", "width": 0.34, "initial": "new", "fine_tune": _tuned(12, 0.003), **options}
+    step = {"method": "distill", "width": 0.36, "initial": "new", "fine_tune": _tuned(30, 0.003), **options}
     return CompressionCell("vgg", name, (step,), "students")
 
 
