@@ -17,7 +17,7 @@ from edgepack.lower.emit.aot.errors import NeedsMachineError
 from edgepack.lower.locating import locate
 from edgepack.lower.onnx.frontend import import_model
 from edgepack.lower.phase import Executor, Facts, Lowering, Mark
-from edgepack.lower.result import Built, Compiled, Kernel
+from edgepack.lower.result import Compiled, Emitted, Kernel
 from edgepack.lower.types import slow_types
 from edgepack.onnxfile import load_onnx
 from edgepack.schedules import tvm_target
@@ -99,7 +99,7 @@ def finish(
     *,
     dump: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> tuple[Executor, Built, str | None]:
+) -> tuple[Executor, Emitted, str | None]:
     """Build a module after the phase ``SEQUENCE`` with the first executor that takes it.
 
     Returns that executor, what it has built, and why those before it did not take the module.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
-from edgepack.lower.result import Built
+from edgepack.lower.result import Emitted
 from edgepack.spec import Tensor
 from edgepack.spec.encoding import ConstantSummary, EncodedConstant
 from edgepack.weightfile.file import PackedWeights
@@ -116,7 +116,7 @@ class Executor:
 
     name: str
     phases: tuple[Phase | Mark, ...]
-    build: Callable[[Module, Lowering, Path, Callable[[str], None]], Built]
+    build: Callable[[Module, Lowering, Path, Callable[[str], None]], Emitted]
     runtime: Callable[[Target, Facts], tuple[str, ...]]
     file: str
 

@@ -30,7 +30,7 @@ class CudaModule(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Built:
+class Emitted:
     """What an executor has built: its CUDA modules, and the plan of its memory if that is fixed."""
 
     sources: tuple[CudaModule, ...] = ()

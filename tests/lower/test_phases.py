@@ -13,7 +13,7 @@ from edgepack.lower import CudaModule, compile_model, conditions, phases
 from edgepack.lower.emit import vm
 from edgepack.lower.graph.indices import BOUNDED
 from edgepack.lower.phase import CHECK, Condition, Executor, Lowering, Mark, Phase
-from edgepack.lower.result import Built
+from edgepack.lower.result import Emitted
 from edgepack.schedules import tvm_target
 from edgepack.spec.runtime import BASE, CUDA
 
@@ -173,7 +173,7 @@ def test_an_executor_is_its_phases_build_runtime_and_file(network, tmp_path, mon
     def build(mod, lowering, out, progress):
         progress("write")
         out.write_text(f"{lowering.target.name} {sum(1 for _ in mod.functions)}")
-        return Built((CudaModule("source", b"cubin"),))
+        return Emitted((CudaModule("source", b"cubin"),))
 
     steps = []
     last = Phase("note", "emit", lambda mod, _: mod)

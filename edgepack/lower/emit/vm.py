@@ -10,7 +10,7 @@ from edgepack.errors import EdgepackError
 from edgepack.lower.conditions import FUSED, LEGAL, PLANNED, SCHEDULED, SEQUENTIAL
 from edgepack.lower.emit import objects
 from edgepack.lower.phase import Executor, Facts, Lowering, Module, Phase, sequence
-from edgepack.lower.result import Built
+from edgepack.lower.result import Emitted
 from edgepack.spec.runtime import BASE, CUDA, EXTRA
 
 
@@ -53,7 +53,7 @@ PHASES: tuple[Phase, ...] = (
 )
 
 
-def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], None]) -> Built:
+def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], None]) -> Emitted:
     """Generate code and link the library ``out``; returns its CUDA modules."""
     import tvm
 
@@ -82,7 +82,7 @@ def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], 
             ) from error
         progress("link")
         library.export(executable, lowering.target, out, compiler, lowering.facts)
-    return Built(tuple(compiler.modules))
+    return Emitted(tuple(compiler.modules))
 
 
 def _build_on_cores(mod: Module, lowering: Lowering, folder: Path, pipeline: str) -> Any:

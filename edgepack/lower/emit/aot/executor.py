@@ -22,7 +22,7 @@ from edgepack.lower.emit.aot.source import CompiledGraph, source_of
 from edgepack.lower.emit.vm import SEQUENCE
 from edgepack.lower.graph.lifting import LOAD
 from edgepack.lower.phase import Executor, Facts, Lowering, Module
-from edgepack.lower.result import Built
+from edgepack.lower.result import Emitted
 from edgepack.spec.memory import MemoryPlan
 from edgepack.toolchain import zig
 
@@ -45,7 +45,7 @@ class _Symbols:
         return cls() if name is None else cls(name, f"{name}_kernel_")
 
 
-def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], None]) -> Built:
+def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], None]) -> Emitted:
     """Generate code and link the library ``out``; returns the plan of its memory.
 
     Raises:
@@ -74,7 +74,7 @@ def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], 
             library.link(parts, target, out, lowering.facts, EXPORTS)
         else:
             library.archive(parts, out, lowering.facts)
-    return Built(memory=_memory(graph))
+    return Emitted(memory=_memory(graph))
 
 
 def _programs(mod: Module, facts: Facts, sorts: Mapping[str, SortCall]) -> tuple[Program, Program | None]:
