@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from pydantic_core import to_jsonable_python
@@ -19,7 +19,9 @@ from edgepack.base.interrupt import Terminated
 from edgepack.base.text import human_size, one_line, visible
 from edgepack.errors import EdgepackError, Interrupted, UsageError
 from edgepack.spec.encoding import DENSE, ConstantSummary
-from edgepack.spec.memory import MemoryPlan
+
+if TYPE_CHECKING:
+    from edgepack.spec.memory import MemoryPlan
 
 
 def say(line: str, *, err: bool = False) -> None:
@@ -71,7 +73,7 @@ def describe_constants(constants: Sequence[ConstantSummary]) -> list[str]:
     return lines
 
 
-def describe_execution(executor: str, reason: str | None, memory: MemoryPlan | None) -> list[str]:
+def describe_execution(executor: str, reason: str | None, memory: "MemoryPlan | None") -> list[str]:
     """Describe what runs a model on the board: the executor, why it is not the model's own runtime, and its memory."""
     lines = [f"{executor}{'' if reason is None else f': {reason}'}"]
     if memory is not None:

@@ -50,17 +50,23 @@ def check_board(session: "Session", target: Target, work_dir: str) -> list[Check
     return checks
 
 
+def agent_check(target: Target) -> tuple[str, str]:
+    """Name of the check of the agent, and what it checks: a release for a CPU has no TVM runtime."""
+    return "agent", "the agent runs" if target.gpu is None else "the agent runs and loads TVM's runtime"
+
+
 def check_agent(info: "BoardInfo", target: Target) -> list[Check]:
-    """Whether the agent, TVM's runtime and for a GPU its CUDA libraries can be loaded on the board."""
-    runtime = info.runtime
-    detail = f"agent {info.agent}, TVM {runtime.tvm}, kernel {info.kernel}"
+    """Whether the agent runs, and for a GPU whether TVM's runtime and the CUDA libraries can be loaded on the board."""
+    error = info.runtime.error if target.gpu else None
+    detail = f"agent {info.agent}, {f'TVM {info.runtime.tvm}, ' if target.gpu else ''}kernel {info.kernel}"
+    name, what = agent_check(target)
     checks = [
         Check(
             group="board",
-            name="agent",
-            checks="the agent runs and loads TVM's runtime",
-            status="failed" if runtime.error else "passed",
-            detail=runtime.error or detail,
+            name=name,
+            checks=what,
+            status="failed" if error else "passed",
+            detail=error or detail,
         )
     ]
     if target.gpu:
@@ -87,12 +93,12 @@ def check_agent(info: "BoardInfo", target: Target) -> list[Check]:
 
 
 def _libraries(target: Target) -> set[str]:
-    """What the agent and TVM's runtime need from the board."""
+    """What the agent, and for a GPU TVM's runtime, need from the board."""
     from edgepack.agent.build import build_agent
     from edgepack.bundle.runtime import runtime_libs
     from edgepack.remote.elf import needed_libraries
 
-    own = runtime_libs(target.abi.arch, (*BASE, CUDA) if target.gpu else BASE)
+    own = runtime_libs(target.abi.arch, (*BASE, CUDA)) if target.gpu else {}
     files = (build_agent(target.abi.arch, target.abi.libc), *own.values())
     return {name for path in files for name in needed_libraries(path)} - set(own)
 

@@ -28,7 +28,7 @@ from edgepack.errors import (
 from edgepack.pipeline.bundle_on_board import loaded_bundle
 from edgepack.remote.boards import Boards
 from edgepack.selftesting import hardware
-from edgepack.selftesting.board import check_agent, check_board
+from edgepack.selftesting.board import agent_check, check_agent, check_board
 from edgepack.selftesting.cases import COPY, KERNELS, RELEASE, TOO_LARGE, CaseNet
 from edgepack.selftesting.compare import compared
 from edgepack.selftesting.release import BuiltNet, build
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 NETS = (RELEASE, KERNELS, TOO_LARGE)
 EMULATION = f"{VIRTUAL_PREFIX}host-gpu"
 
-_AGENT = [("agent", "the agent runs and loads TVM's runtime")]
 _HANGS = "a kernel before it did not end"
 _OUT_OF_MEMORY = "out of memory"
 _EXISTS = 'for path in "$@"; do if [ -e "$path" ]; then echo "$path"; fi; done'
@@ -118,7 +117,7 @@ class _Test:
         failed = [check.name for check in board if check.status == "failed"]
         if failed:
             why = f"the board lacks what a release needs: {', '.join(failed)}"
-            yield from skip("board", _AGENT, why)
+            yield from skip("board", [agent_check(self.target)], why)
             for net in self.nets:
                 yield from skip(_group(net), _named(net), why)
             yield from self._not_measured(why)

@@ -108,7 +108,10 @@ def test_outputs_are_those_of_onnxruntime(task, name, graph, precision):
     contestant = OURS[name]()
     prepared = contestant.prepare(cell)
     assert size(prepared.model) > 0
-    assert size(prepared.runtime) > 1_000_000  # TVM's runtime
+    if name == "edgepack":
+        assert 30_000 < size(prepared.runtime) < 150_000  # the agent
+    else:
+        assert size(prepared.runtime) > 1_000_000  # TVM's runtime
     assert ("quantization" in prepared.notes) == (precision == "int8")
     json.dumps(dict(prepared.notes))
     session = contestant.load(cell, prepared)
@@ -175,7 +178,7 @@ def test_a_cold_start_of_the_bundle_is_the_agents(task):
     cold = contestant.cold(cell, prepared, cell.calibration_samples()[0])
     assert cold.start_ns > cold.load_ns > 0
     assert 1_000 < cold.peak_rss_kib < 100_000  # the agent's: Python alone with numpy has more
-    assert {path.parent.name for path in (*prepared.model, *prepared.runtime)} == {"model", "bin", "lib"}
+    assert {path.parent.name for path in (*prepared.model, *prepared.runtime)} == {"model", "bin"}
 
 
 def test_the_agents_own_words_are_the_reason(task):
@@ -183,7 +186,7 @@ def test_the_agents_own_words_are_the_reason(task):
     contestant = Edgepack()
     contestant.prepare(cell)
     session = contestant.load(cell, None)
-    with pytest.raises(RuntimeError, match=r"the agent failed: .*shape"):
+    with pytest.raises(RuntimeError, match=r"the agent failed: input 1 \(b\) is float32 \[1, 7\]"):
         session.run({"a": np.zeros((1, 6), np.float32), "b": np.zeros((1, 7), np.float32)})
 
 
