@@ -102,6 +102,15 @@ def _few_bits(net: str, bits: int) -> list[CompressionCell]:
     ]
 
 
+def _four_bits(net: str) -> CompressionCell:
+    """Weights of 4 bits; of a network with many scales, those of the first and last layer too."""
+    many = net == "separable"
+    step = {"method": "train-quantized", "weights": 4, "fine_tune": _tuned(4 if many else 2, 0.0005)}
+    return CompressionCell(
+        net, "train-quantized: 4 bits", ({**step, **({"first_last": 4} if many else {})},), "4 bits"
+    )
+
+
 def _student(name: str, **options: Any) -> CompressionCell:
     step = {"method": "distill", "width": 0.36, "initial": "new", "fine_tune": _tuned(30, 0.003), **options}
     return CompressionCell("vgg", name, (step,), "students")
@@ -188,15 +197,7 @@ CELLS: tuple[CompressionCell, ...] = (
         CompressionCell(net, "quantize-weights", ({"method": "quantize-weights"},), "int8")
         for net in _RECURRENT
     ),
-    *(
-        CompressionCell(
-            net,
-            "train-quantized: 4 bits",
-            ({"method": "train-quantized", "weights": 4, "fine_tune": _tuned(2, 0.0005)},),
-            "4 bits",
-        )
-        for net in _FASHION
-    ),
+    *(_four_bits(net) for net in _FASHION),
     *(cell for net in _RECURRENT for bits in (4, 2) for cell in _few_bits(net, bits)),
     *(
         CompressionCell(
