@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -22,6 +23,9 @@ class BoardAnswers(Spec):
 
     samples: int = Field(ge=1)
     score: Scored | None = Field(default=None, description="None without anything to compare with.")
+    reference_score: Scored | None = Field(
+        default=None, description="Of onnxruntime's outputs for the same samples."
+    )
     parity: Finite | None = Field(default=None, ge=0, description="None where NaN or an infinity differs.")
     why: str | None = Field(default=None, description="Why a figure is missing.")
 
@@ -86,7 +90,7 @@ def judge(
 
     if not outputs or not len(outputs[0]):
         raise InputError("there are no samples to compare")
-    score, found, why = None, None, None
+    score, same, found, why = None, None, None, None
     if reference:
         found = worst_parity(outputs, reference)
         if found is None:
@@ -100,4 +104,7 @@ def judge(
             if all(np.isfinite(each.astype(np.float64)).all() for each in outputs):
                 raise
             why = error.message  # NaN: there is no figure
-    return BoardAnswers(samples=len(outputs[0]), score=score, parity=found, why=why)
+        if reference:
+            with suppress(InputError):  # NaN
+                same = scorer.score([merge_batches(each, batch) for each in reference], targets)
+    return BoardAnswers(samples=len(outputs[0]), score=score, reference_score=same, parity=found, why=why)

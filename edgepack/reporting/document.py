@@ -70,6 +70,9 @@ class Row(Spec):
     chance: Share | None = Field(
         default=None, description="Accuracy of always answering the most frequent class of the test split."
     )
+    score_same: Scored | None = Field(
+        default=None, description="In onnxruntime, on the samples that the board ran."
+    )
     board_samples: Count | None = Field(default=None, description="Inferences on test samples on the board.")
     parity: Finite | None = Field(
         default=None, ge=0, description="max|board-onnxruntime| / max|onnxruntime|."

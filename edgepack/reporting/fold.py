@@ -206,6 +206,7 @@ class _Fold:
             device=device,
             measurement=found.measurement,
             score_board=answers.score,
+            score_same=answers.reference_score,
             board_samples=answers.samples,
             parity=answers.parity,
         )

@@ -95,8 +95,8 @@ def test_the_program_of_a_static_c_library_has_no_needs(folders, tmp_path):
 
 def test_two_models_are_linked_into_one_program(folders, tmp_path):
     need("gcc")
-    (tmp_path / "app.cc").write_text("""
-#include <cstdio>
+    (tmp_path / "app.c").write_text("""
+#include <stdio.h>
 #include <first_net.h>
 #include <model_2nd.h>
 static void run(const edgepack_net *net, const char *weights)
@@ -107,27 +107,29 @@ static void run(const edgepack_net *net, const char *weights)
     for (int i = 0; i < 16; i++)
         x[i] = i / 16.0f - 0.5f;
     if (edgepack_open(net, weights, 2, &model, why) != EDGEPACK_OK) {
-        std::puts(why);
+        puts(why);
         return;
     }
     edgepack_set_input(model, 0, x, sizeof x);
     edgepack_run(model);
-    const float *y = static_cast<const float *>(edgepack_output(model, 0));
+    const float *y = edgepack_output(model, 0);
     for (unsigned i = 0; i < edgepack_output_info(net, 0)->size / 4; i++)
-        std::printf("%.9g ", y[i]);
-    std::puts("");
+        printf("%.9g ", y[i]);
+    puts("");
     edgepack_close(model);
 }
-int main(int, char **words)
+int main(int count, char **words)
 {
+    (void)count;
     run(&first_net, words[1]);
     run(&model_2nd, words[2]);
-    run(&first_net, words[2]); // the other one's weights
+    run(&first_net, words[2]); /* the other one's weights */
 }
 """)
     flags = [f"-I{folder}/include" for folder in folders] + [f"-L{folder}/lib" for folder in folders]
-    words = ["g++", "-Wall", "-Wextra", "-Werror", "app.cc", *flags, "-lfirst_net", "-lmodel_2nd", "-lm"]
-    subprocess.run([*words, "-lpthread", "-o", "app"], cwd=tmp_path, check=True)
+    libraries = ["-lfirst_net", "-lmodel_2nd", "-lm", "-lpthread"]
+    words = ["gcc", "-Wall", "-Wextra", "-Werror", "app.c", *flags, *libraries]
+    subprocess.run([*words, "-o", "app"], cwd=tmp_path, check=True)
     weights = [next((folder / "lib").glob("*.weights")) for folder in folders]
     done = subprocess.run(["./app", *weights], cwd=tmp_path, capture_output=True, text=True, check=True)
     first, second, refused = done.stdout.splitlines()

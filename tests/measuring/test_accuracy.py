@@ -56,6 +56,7 @@ def test_the_metric_and_parity_of_all_samples():
     outputs = np.eye(4, dtype=np.float32)
     found = judged(outputs, targets=np.array([0, 1, 2, 0]), reference=[outputs[:, ::-1]])
     assert (found.samples, found.score.metric, found.score.value, found.parity) == (4, "accuracy", 0.75, 1.0)
+    assert found.reference_score.value == 0
 
 
 def test_a_nan_is_a_wrong_answer_and_is_reported():
@@ -68,8 +69,14 @@ def test_a_nan_is_a_wrong_answer_and_is_reported():
 
 def test_an_error_of_numbers_that_are_none_is_missing_with_the_reason():
     found = judged(np.array([[np.nan], [1.0]]), targets=np.ones(2, np.float32))
-    assert found.score is None
+    assert (found.score, found.reference_score) == (None, None)
     assert found.why == "the metric mse is nan"
+
+
+def test_a_reference_of_numbers_that_are_none_has_no_score():
+    targets, nan = np.ones(2, np.float32), np.full((2, 1), np.nan, np.float32)
+    found = judged(np.ones((2, 1), np.float32), targets=targets, reference=[nan])
+    assert (found.score.value, found.reference_score, found.parity) == (0, None, None)
 
 
 def test_an_infinite_score_is_still_an_answer():
