@@ -56,7 +56,7 @@ def test_the_metric_and_parity_of_all_samples():
     outputs = np.eye(4, dtype=np.float32)
     found = judged(outputs, targets=np.array([0, 1, 2, 0]), reference=[outputs[:, ::-1]])
     assert (found.samples, found.score.metric, found.score.value, found.parity) == (4, "accuracy", 0.75, 1.0)
-    assert found.reference_score.value == 0
+    assert found.reference_score.value == 0.25
 
 
 def test_a_nan_is_a_wrong_answer_and_is_reported():
