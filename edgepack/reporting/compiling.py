@@ -77,6 +77,7 @@ def _static(
     from edgepack.bundle import static
 
     symbol = static.identifier(name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(folder.parent, ".edgepack-") as scratch:
         fresh = scratch / "made"
         compiled = build(static.archive(fresh, symbol), static=symbol)

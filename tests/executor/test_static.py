@@ -149,6 +149,22 @@ def test_pkg_config_and_cmake_files_say_how_to_link(folders, tmp_path):
     assert "$$" not in pc + cmake
 
 
+def test_a_recipe_is_packaged_as_static_libraries(tmp_path):
+    write_model(tmp_path / "m.onnx", 3)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "edgepack: 1\nname: my-net\nversion: 1.2.3\nmodel: {onnx: m.onnx}\ntargets: [{target: host}]\n"
+    )
+    out = tmp_path / "not" / "there"
+    report, (folder,) = api.build(recipe, out=out, static=True)
+    assert report.errors == ()
+    assert folder == out / "my-net-1.2.3-host"
+    assert {"libmy_net.a", "my_net.weights"} <= {path.name for path in (folder / "lib").iterdir()}
+    assert "version 1.2.3, for host" in (folder / "include/my_net.h").read_text()
+    with pytest.raises(UsageError, match="cannot write the static library"):
+        api.build(recipe, out=out, static=True)
+
+
 def test_what_cannot_be_static_is_refused(folders, tmp_path):
     model = write_model(tmp_path / "m.onnx", 3)
     with pytest.raises(UsageError, match="cannot write the static library") as caught:
