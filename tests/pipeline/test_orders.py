@@ -79,6 +79,7 @@ NOTHING_LEFT = (
     "Net has no layer of which a lower rank saves",
     "of the weights are zero, as before",
     "there is nothing to fold",
+    "has no block that can be removed",
     "there is no constant of 32 elements or more to store in 16 bits",
 )
 """How a step is refused for which the first one has left nothing; another model, or ``skip`` there, would leave something."""
@@ -86,7 +87,7 @@ ENCODINGS = {
     "binarize": "1-bit",
     "cluster": "codebook",
     "hash-weights": "hashed",
-    "product-quantize": "codebook",
+    "product-quantize": "vector-codebook",
     "pulse-quantize": "pulses",
     "train-quantized": "int8",
 }
