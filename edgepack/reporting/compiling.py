@@ -42,13 +42,8 @@ def compile_path(
     library = out or Path(f"{path.stem}-{chosen.name}.{'static' if static else 'so'}")
     if library.is_dir() and not static:
         raise UsageError("cannot write the library", where=str(library), why="it is a folder")
-    if static and library.exists():
-        raise UsageError(
-            "cannot write the static library",
-            where=str(library),
-            why="it exists",
-            next="remove it, or choose another folder with --out",
-        )
+    if static:
+        require_new(library)
     require_writable(library.parent)
     with temporary_folder(prefix="edgepack-compile-") as folder, naming(folder, path, path):
         name, version = path.stem, "0"
@@ -68,6 +63,17 @@ def compile_path(
             progress=lambda text: listener(Advanced(text=text)),
         )
         return _static(build, library, name, version, chosen.name) if static else build(library)
+
+
+def require_new(folder: Path) -> None:
+    """Raise UsageError if there is something in the place of a static library's folder."""
+    if folder.exists():
+        raise UsageError(
+            "cannot write the static library",
+            where=str(folder),
+            why="it exists",
+            next="remove it, or choose another folder with --out",
+        )
 
 
 def _static(

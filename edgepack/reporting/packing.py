@@ -8,7 +8,7 @@ from edgepack.base.files import require_writable
 from edgepack.config.plan import Plan
 from edgepack.engine.events import Listener
 from edgepack.errors import UsageError
-from edgepack.reporting.compiling import compile_path
+from edgepack.reporting.compiling import compile_path, require_new
 from edgepack.reporting.running import bundles, run_plan
 
 if TYPE_CHECKING:
@@ -39,13 +39,7 @@ def build_plan(
     named = f"{plan.recipe.name}-{plan.recipe.version}"
     folders = {each.target.name: out / f"{named}-{each.target.name}" for each in plan.targets}
     for folder in folders.values():
-        if folder.exists():
-            raise UsageError(
-                "cannot write the static library",
-                where=str(folder),
-                why="it exists",
-                next="remove it, or choose another folder with --out",
-            )
+        require_new(folder)
     report = run_plan(plan, "package", fresh=fresh, listener=listener, offline=offline)[0]
     if report.errors:
         return report, []

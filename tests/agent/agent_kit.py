@@ -1,12 +1,8 @@
 """Shared by the agent's tests: a bundle's layout, and small models compiled by TVM."""
 
-import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from edgepack.toolchain.zig import compile_c
 from edgepack.weightfile.loader import build_loader
@@ -32,17 +28,6 @@ int __tvm_ffi_main(void *self, const void *arguments, int count, void *result)
     return 0;
 }
 """
-
-
-def need(program, package):
-    """The path of a system program; if it is missing, the test is skipped, and fails in CI."""
-    found = shutil.which(program)
-    if found is None:
-        message = f"needs {program}: apt-get install {package}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
 
 
 @dataclass(frozen=True)

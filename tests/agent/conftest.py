@@ -13,10 +13,10 @@ from agent_kit import (
     headers,
     matmul_kernel,
     mlp,
-    need,
     sorting,
     zoo_of_dtypes,
 )
+from programs import need
 
 from edgepack.agent.build import SOURCES, build_agent
 from edgepack.bundle.runtime import runtime_libs

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from agent_kit import LIBC, need
+from agent_kit import LIBC
+from programs import need
 
 from edgepack.agent import build
 from edgepack.bundle import runtime, wheels

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from agent_kit import LIBC, mlp, need
+from agent_kit import LIBC, mlp
+from programs import need
 
 from edgepack.bundle.examples import example_files
 from edgepack.toolchain.zig import compile_c

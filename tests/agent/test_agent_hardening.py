@@ -8,7 +8,8 @@ import time
 
 import numpy as np
 import pytest
-from agent_kit import headers, need
+from agent_kit import headers
+from programs import need
 
 from edgepack.agent.build import SOURCES
 from edgepack.executor.build import HEADERS

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from agent_kit import need
 from onnx import TensorProto, helper, numpy_helper
+from programs import need
 
 from edgepack.bundle.examples import example_files, header_files
 from edgepack.config.target import load_target

@@ -1,13 +1,11 @@
 """Shared by the tests of the runtime: a small model, and programs in C that are linked with it."""
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 from onnx import TensorProto, helper, numpy_helper
+from programs import need
 
 from edgepack.executor.build import HEADERS, SOURCES
 from edgepack.weightfile.loader import READER
@@ -22,17 +20,6 @@ SANITIZERS = {
     "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),
     "thread": ("-fsanitize=thread",),
 }
-
-
-def need(program, package):
-    """The path of a system program; if it is missing, the test is skipped, and fails in CI."""
-    found = shutil.which(program)
-    if found is None:
-        message = f"needs {program}: apt-get install {package}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
 
 
 def network():

@@ -7,7 +7,8 @@ import subprocess
 
 import numpy as np
 import pytest
-from executor_kit import HERE, INCLUDES, SHAPE, WARNINGS, compile_with_clang, need, run
+from executor_kit import HERE, INCLUDES, SHAPE, WARNINGS, compile_with_clang, run
+from programs import need
 
 from edgepack.bundle.examples import example_files
 from edgepack.executor.build import EXPORTS, HEADERS

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import cpus
 import pytest
-from executor_kit import HERE, INCLUDES, RUNTIME, WARNINGS, compile_with_clang, need, run
+from executor_kit import HERE, INCLUDES, RUNTIME, WARNINGS, compile_with_clang, run
+from programs import need
 
 from edgepack.config import host
 from edgepack.config.target import list_targets

@@ -1,12 +1,12 @@
 """Static libraries: linked into programs as their README says, several in one, with glibc and musl."""
 
 import re
-import shutil
 import subprocess
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
+from programs import need
 
 from edgepack import api
 from edgepack.config.target import load_target
@@ -42,10 +42,6 @@ def folders(tmp_path_factory):
     return made
 
 
-def need(program):
-    return shutil.which(program) or pytest.fail(f"{program} is missing")
-
-
 def numbers(text):
     return [float(word) for word in re.search(r"^y:(.*)$", text, re.MULTILINE)[1].split()]
 
@@ -66,7 +62,7 @@ def test_the_folder_has_what_a_build_needs(folders):
 
 
 def test_the_example_runs_as_it_says(folders):
-    need("gcc")
+    need("gcc", "gcc")
     text = (folders[0] / "example.c").read_text()
     command, run = re.findall(r"^ \*     (\S.*?)(?: \*/)?$", text, re.MULTILINE)
     subprocess.run(["sh", "-ec", f"{command} -Wall -Wextra -Werror"], cwd=folders[0], check=True)
@@ -94,7 +90,7 @@ def test_the_program_of_a_static_c_library_has_no_needs(folders, tmp_path):
 
 
 def test_two_models_are_linked_into_one_program(folders, tmp_path):
-    need("gcc")
+    need("gcc", "gcc")
     (tmp_path / "app.c").write_text("""
 #include <stdio.h>
 #include <first_net.h>
@@ -163,6 +159,10 @@ def test_a_recipe_is_packaged_as_static_libraries(tmp_path):
     assert "version 1.2.3, for host" in (folder / "include/my_net.h").read_text()
     with pytest.raises(UsageError, match="cannot write the static library"):
         api.build(recipe, out=out, static=True)
+    recipe.write_text(recipe.read_text().replace("target: host", "target: jetson-orin"))
+    with pytest.raises(UsageError, match="no static library for jetson-orin"):
+        api.build(recipe, out=tmp_path / "gpu", static=True)
+    assert not (tmp_path / "gpu").exists()
 
 
 def test_what_cannot_be_static_is_refused(folders, tmp_path):

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgepack.lower.conditions import operator
+from edgepack.lower.emit.aot.dtypes import dlpack_type
 from edgepack.lower.emit.aot.errors import NeedsMachineError
 
 SORT = "edgepack_sort"
 """The function of the runtime (``edgepack_net.h``)."""
 
 _PAIR = 16  # bytes of a key and its index
-_CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4, "bool": 6}  # DLPack's
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def sort_call(function: Any) -> SortCall | None:
         data[along],
         math.prod(data[along + 1 :]),
         shapes[-1][along],
-        *_type(str(function.params[0].ty.dtype)),
-        *_type(str(last)),
+        *dlpack_type(str(function.params[0].ty.dtype)),
+        *dlpack_type(str(last)),
         int(others[-1]),
     )
     return SortCall(values, indices, numbers, 2 * _PAIR * data[along])
@@ -89,8 +89,3 @@ def _parameter(function: Any, array: Any) -> int:
     (data, *_) = array.args
     (found,) = (n for n, each in enumerate(function.params) if each.same_as(data.args[0]))
     return found
-
-
-def _type(dtype: str) -> tuple[int, int]:
-    kind = dtype.rstrip("0123456789")
-    return _CODES[kind], int(dtype[len(kind) :] or 8)

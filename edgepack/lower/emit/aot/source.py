@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from string import Template
 
 from edgepack.executor.cpu import CpuFeature
+from edgepack.lower.emit.aot.dtypes import dlpack_type
 from edgepack.lower.emit.aot.layout import WeightLayout
 from edgepack.lower.emit.aot.plan import Arena
 from edgepack.lower.emit.aot.program import COPY, Buffer, KernelCall, Program
@@ -91,8 +92,6 @@ static const struct net_details details = {
 
 __attribute__((visibility("default"))) const edgepack_net $symbol = {EDGEPACK_NET_VERSION, &details};
 """)
-
-_CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4, "bool": 6}  # DLPack's
 
 
 @dataclass(frozen=True)
@@ -239,13 +238,12 @@ def _shapes(role: str, tensors: Sequence[Tensor]) -> list[str]:
 def _tensors(role: str, tensors: Sequence[Tensor]) -> str:
     rows = []
     for number, tensor in enumerate(tensors):
-        kind = tensor.dtype.rstrip("0123456789")
-        bits = int(tensor.dtype[len(kind) :] or 8)
+        code, bits = dlpack_type(tensor.dtype)
         count = 1
         for extent in tensor.shape:
             count *= extent
         rows.append(
-            f"{{{quoted(tensor.name)}, {_CODES[kind]}, {bits}, {len(tensor.shape)}, {role}{number}, "
+            f"{{{quoted(tensor.name)}, {code}, {bits}, {len(tensor.shape)}, {role}{number}, "
             f"{count * bits // 8}}}"
         )
     return ", ".join(rows) or "{0}"
