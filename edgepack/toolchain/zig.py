@@ -9,6 +9,9 @@ from pathlib import Path
 from edgepack.base.temporary import temporary_folder
 from edgepack.errors import EdgepackError
 
+MUSL = "musl"
+"""In place of a glibc version: link executables fully static, against musl, for any Linux of the architecture."""
+
 
 def zig() -> Path:
     """Return the zig binary of the ``ziglang`` wheel.
@@ -26,8 +29,8 @@ def zig() -> Path:
 
 
 def triple(arch: str, libc: str) -> str:
-    """Return zig's target triple, e.g. ``aarch64-linux-gnu.2.31``."""
-    return f"{arch}-linux-gnu.{libc}"
+    """Return zig's target triple, e.g. ``aarch64-linux-gnu.2.31`` or ``aarch64-linux-musl``."""
+    return f"{arch}-linux-musl" if libc == MUSL else f"{arch}-linux-gnu.{libc}"
 
 
 def compile_c(sources: Sequence[Path], out: Path, arch: str, libc: str, flags: Sequence[str] = ()) -> Path:

@@ -1,6 +1,7 @@
 """Building the agent and downloading the runtime: cached by content, pinned by digest, usable on old boards."""
 
 import importlib.metadata
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from edgepack.agent import build
 from edgepack.bundle import runtime, wheels
 from edgepack.errors import EdgepackError, IntegrityError
 from edgepack.spec.runtime import BASE, CUDA, EXTRA
+from edgepack.toolchain.zig import MUSL
 
 
 def symbols(path, *flags):
@@ -43,6 +45,26 @@ def test_the_agent_needs_libc_alone_and_the_runtime_has_what_it_looks_up(arch):
     wanted = set(re.findall(r'{"(TVMFFI\w+)", &ffi', (build.SOURCES / "tvm.c").read_text()))
     assert "TVMFFIFunctionCall" in wanted
     assert wanted <= symbols(runtime.runtime_libs(arch)["libtvm_ffi.so"], "--defined-only")
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
+def test_a_static_agent_needs_nothing_of_the_board(arch):
+    header = subprocess.run(
+        [need("objdump", "binutils"), "-p", build.build_agent(arch, MUSL)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "NEEDED" not in header.stdout
+    assert "INTERP" not in header.stdout
+
+
+def test_a_static_agent_describes_the_board():
+    done = subprocess.run(
+        [build.build_agent("x86_64", MUSL), "info"], capture_output=True, check=True, env={}, timeout=60
+    )
+    described = json.loads(done.stdout)
+    assert (described["ok"], described["arch"], described["libc"]) == (True, "x86_64", None)
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 /* `info`: properties of this board, as one JSON line. */
 #include <dlfcn.h>
 #include <errno.h>
-#include <gnu/libc-version.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <gnu/libc-version.h>
+#endif
 
 #include "agent.h"
 #include "board.h"
@@ -96,7 +98,11 @@ static void add_system(struct json *json, const char *root)
                  board_read(root, "/sys/class/dmi/id/product_name", model, sizeof model);
     uname(&system);
     json_text(json, "arch", system.machine);
+#ifdef __GLIBC__
     json_text(json, "libc", gnu_get_libc_version());
+#else
+    json_text(json, "libc", NULL); /* a static agent has its own */
+#endif
     json_text(json, "kernel", system.release);
     json_text(json, "board", known ? model : NULL);
     json_text(json, "emulation", emulation(root));
