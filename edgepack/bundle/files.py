@@ -23,6 +23,7 @@ def release_files(
     samples: Path,
     *,
     weights: Path | None,
+    kernels: Path | bytes,
     executor: str,
     runtime: Sequence[str],
 ) -> dict[str, Path | bytes]:
@@ -32,6 +33,7 @@ def release_files(
         target: the target of the build.
         model: the compiled model, with the file name of its executor.
         weights: its weights file, if it has one.
+        kernels: the list of its kernels.
         samples: an .npz file with ``input_0``…, ``output_0``…, each ``[N, *shape]``; the first sample is used that has
             an output other than 0, NaN and infinities.
         executor: what runs the model.
@@ -43,6 +45,7 @@ def release_files(
     """
     files: dict[str, Path | bytes] = {
         layout.model(model.name): model,
+        layout.KERNELS: kernels,
         layout.AGENT: build_agent(target.abi.arch, target.abi.libc),
     }
     if weights is not None:

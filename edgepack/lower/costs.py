@@ -60,20 +60,26 @@ def _product(store: Any) -> str | None:
     value = store.value
     if not isinstance(value, tirx.Add):
         return None
-    for old, product in ((value.a, value.b), (value.b, value.a)):
+    for old, added in ((value.a, value.b), (value.b, value.a)):
         if not (isinstance(old, ir.TensorLoad) and old.source.same_as(store.buffer)):
             continue
+        product = added
         while isinstance(product, tirx.Cast):
             product = product.value
         if isinstance(product, tirx.Mul):
             factors = [find(each, ir.TensorLoad) for each in (product.a, product.b)]
-            if all(factors) and not _same(*factors):
+            if all(factors) and not _of_same(*factors):
                 return _arithmetic(store, [load for each in factors for load in each])
     return None
 
 
-def _same(first: list[Any], second: list[Any]) -> bool:
-    return all(one.source.same_as(other.source) for one in first for other in second)
+def _of_same(first: list[Any], second: list[Any]) -> bool:
+    """Whether both read the same tensors, as a square does."""
+
+    def among(load: Any, others: list[Any]) -> bool:
+        return any(load.source.same_as(other.source) for other in others)
+
+    return all(among(each, second) for each in first) and all(among(each, first) for each in second)
 
 
 def _arithmetic(store: Any, loads: list[Any]) -> str:

@@ -100,7 +100,9 @@ def record_works(mod: Module, lowering: Lowering) -> None:
     variables = [binding.var for binding in bound]
     facts.bound_nodes = [nodes or () for nodes in _next_known(variables, facts.nodes)]
     former = _next_known(variables, facts.kernel_of)
-    last: dict[str, str] = {}  # by the name of a kernel as it was: the last call for it, which is not one that packs weights
+    last: dict[
+        str, str
+    ] = {}  # by the name of a kernel as it was: the last call for it, which is not one that packs weights
     works = []
     for binding, name in zip(bound, former, strict=True):
         if _is_kernel_call(binding.value):
@@ -108,7 +110,9 @@ def record_works(mod: Module, lowering: Lowering) -> None:
             if name is not None:
                 last[name] = str(binding.value.args[0].name_hint)
     facts.works = {
-        str(call.args[0].name_hint): _work(call, name if name and last[name] == str(call.args[0].name_hint) else None, facts)
+        str(call.args[0].name_hint): _work(
+            call, name if name and last[name] == str(call.args[0].name_hint) else None, facts
+        )
         for call, name in works
     }
 

@@ -70,6 +70,7 @@ def build(net: CaseNet, target: Target, folder: Path) -> BuiltNet:
         compiled.path,
         samples,
         weights=compiled.weights,
+        kernels=compiled.calls.to_bytes(),
         executor=compiled.executor,
         runtime=compiled.runtime,
     )

@@ -14,7 +14,8 @@ class NodeRef(Spec):
     name: str
     operator: str
     module: str | None = Field(
-        default=None, description="The module whose parameters it reads, by their names; None if they tell none."
+        default=None,
+        description="The module whose parameters it reads, by their names; None if they tell none.",
     )
 
 
@@ -23,9 +24,13 @@ class KernelWork(Spec):
 
     name: str
     tuned: bool = Field(description="Scheduled from tuning records.")
-    arithmetic: str | None = Field(default=None, description="Type of the numbers that it multiplies and adds.")
+    arithmetic: str | None = Field(
+        default=None, description="Type of the numbers that it multiplies and adds."
+    )
     macs: Count = Field(default=0, description="Multiply-accumulates.")
-    read: Count = Field(description="Bytes of the tensors that it reads, weights included, each counted once.")
+    read: Count = Field(
+        description="Bytes of the tensors that it reads, weights included, each counted once."
+    )
     written: Count = Field(description="Bytes of its results.")
 
 

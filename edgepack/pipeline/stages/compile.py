@@ -1,7 +1,7 @@
 """``compile``: ONNX to a library and its weights file, with tuning records and schedules for untuned kernels.
 
-For a GPU, the sources of the CUDA kernels are a second file, ``kernels``. Only emulated GPUs need it: a bundle contains
-the kernels compiled, never their source.
+The kernels and their calls are listed in the file ``calls``. For a GPU, the sources of the CUDA kernels are another file,
+``kernels``. Only emulated GPUs need it: a bundle contains the kernels compiled, never their source.
 """
 
 from edgepack.config.target import Target
@@ -73,6 +73,8 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
         files = {"model": Output(out, "compiled-model", out.name)}
         if compiled.weights:
             files["weights"] = Output(compiled.weights, "weights", compiled.weights.name)
+        listed = compiled.calls.save(work.scratch / "kernels.json")
+        files["calls"] = Output(listed, "kernels", listed.name)
         if work.spec.target.gpu:
             sources = work.scratch / "kernels.cu"
             write_sources(sources, compiled.sources)

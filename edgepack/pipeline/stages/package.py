@@ -39,6 +39,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
     name = "package"
     figures = PackageFigures
     derived = (
+        "inputs.calls",
         "inputs.samples",
         "inputs.weights",
         "spec.contents.classes",
@@ -80,6 +81,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
         evaluated = at.model.of(self._evaluate)
         contents = _contents(at, compiled.figures, evaluated.figures)
         files = {"model": compiled.artifacts["model"], "samples": evaluated.artifacts["samples"]}
+        files["calls"] = compiled.artifacts["calls"]
         if "weights" in compiled.artifacts:
             files["weights"] = compiled.artifacts["weights"]
         return Request(PackageSpec(contents=contents, runtime=compiled.figures.runtime), files)
@@ -95,6 +97,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
             work.inputs["model"],
             work.inputs["samples"],
             weights=work.inputs.get("weights"),
+            kernels=work.inputs["calls"],
             executor=contents.executor,
             runtime=work.spec.runtime,
         )
