@@ -44,6 +44,7 @@ static const struct {
     const char *name;
     bool (*action)(int count, char **words, struct failure *);
 } PLAIN[] = {
+    {"settle", settle},
     {"store", store},
 };
 
