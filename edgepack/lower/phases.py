@@ -150,7 +150,7 @@ FREE_LAYOUTS = Phase(  # mark the constants whose layout a CPU schedule may choo
 )
 SCHEDULE_PHASES: tuple[Item, ...] = (
     Mark(KERNELS, facts.record_kernels),
-    Mark("work", tracing.record_kernels),
+    Mark("macs", tracing.record_kernels),
     # tuned kernels
     Phase("apply-records", "schedules", _apply_records, requires=(FUSED,), ensures=(FUSED,)),
     Mark("tuned", facts.record_tuned),
@@ -185,7 +185,7 @@ def phases_for(target: Target, executor: Executor | None = None) -> tuple[Item, 
         *((PREPACK,) if on_cpu else ()),
         LIFT,
         Mark("packed-functions", facts.record_packed),
-        Mark("works", tracing.record_works),
+        Mark("work", tracing.record_works),
         *(executor or executors_for(target)[0]).phases,
     )
 
