@@ -1,5 +1,6 @@
 """Export a built executable as one shared library for the board; equal models give identical bytes."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from edgepack.base.temporary import temporary_folder
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
 from edgepack.lower.emit import cubin, vectors
-from edgepack.lower.phase import Facts
+from edgepack.lower.phase import Facts, Lowering
 from edgepack.lower.result import CudaModule
 from edgepack.toolchain import cuda, zig
 from edgepack.weightfile.file import weights_path
@@ -16,6 +17,9 @@ from edgepack.weightfile.loader import IDENTITY, build_loader
 
 INDEX_RANGES = "edgepack_index_ranges"
 """The symbol with the ranges, which the agent reads."""
+
+BUILD_ID = "edgepack_build_id"
+"""The symbol with the build ID of the model's library, for the agent that the model is linked with."""
 
 
 class CudaCompiler:
@@ -78,22 +82,49 @@ def export(
         linked.replace(out)
 
 
-def link(objects: Sequence[Path], target: Target, out: Path, facts: Facts, exports: Path) -> None:
-    """Link objects to ``out``, with the ranges of index inputs, and write the weights beside it, each atomically.
+def link(
+    objects: Sequence[Path], runtime: Sequence[Path], target: Target, out: Path, lowering: Lowering, exports: Path
+) -> None:
+    """Link a model's objects and the runtime to ``out``, and write the weights beside it, each atomically.
 
-    ``exports`` is the linker's version script.
+    The library has the ranges of index inputs, and a build ID that tells models apart. So have ``lowering.objects``, which
+    the runtime is not in.
+
+    Args:
+        objects: The model's.
+        runtime: The runtime's.
+        target: The target.
+        out: The shared library.
+        lowering: Of the model.
+        exports: The linker's version script.
 
     Raises:
         EdgepackError: The linker failed.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
+    facts, arch, libc = lowering.facts, target.abi.arch, target.abi.libc
     with temporary_folder(out.parent, ".edgepack-") as folder:
         linked = Path(folder, "model.so")
-        ranges = _embed(Path(folder), "ranges", INDEX_RANGES, _ranges(facts))
-        zig.link_shared([*objects, ranges], linked, target.abi.arch, target.abi.libc, exports)
+        ranges = zig.compile_c(
+            [_embed(folder, "ranges", INDEX_RANGES, _ranges(facts))], folder / "ranges.o", arch, libc, ["-c"]
+        )
+        own = [*objects, ranges]
+        build_id = _digest(own)
+        zig.link_shared([*own, *runtime], linked, arch, libc, exports, build_id)
+        if lowering.objects:
+            source = _embed(folder, "id", BUILD_ID, build_id)
+            named = zig.compile_c([source], folder / "id.o", arch, libc, ["-c"])
+            zig.archive([*own, named], folder / "model.a").replace(lowering.objects)
         if facts.weights:
             facts.weights.write(weights_path(out))
         linked.replace(out)
+
+
+def _digest(files: Sequence[Path]) -> bytes:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.digest()[:16]
 
 
 def archive(objects: Sequence[Path], out: Path, facts: Facts) -> None:
