@@ -39,4 +39,7 @@ bool run(const struct options *options, struct failure *failure);
 bool bench(const struct options *options, struct failure *failure);
 bool measure(const struct options *options, struct failure *failure);
 
+/* Commands that start programs and keep files on the board; they take words instead of options. */
+bool settle(int count, char **words, struct failure *failure);
+
 #endif
