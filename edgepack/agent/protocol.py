@@ -63,7 +63,6 @@ def linking(executor: str) -> Linking:
     return "static" if executor == "aot" else "dynamic"
 
 
-
 # Of one inference on a GPU, before it is measured: a kernel that never ends can only be told by time.
 FIRST_TIMEOUT_S = 300.0
 

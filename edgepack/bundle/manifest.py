@@ -155,7 +155,8 @@ class Contents(JsonDocument):
     candidate: Name = Field(default=RELEASE, description="The candidate that it was built from.")
     agent_protocol: int = Field(ge=1, description="Protocol version of its agent.")
     agent_linking: Linking = Field(
-        default="dynamic", description="Whether the agent needs the board's C library, or nothing of the board."
+        default="dynamic",
+        description="Whether the agent needs the board's C library, or nothing of the board.",
     )
     executor: Name = Field(
         default="vm", description="The executor that runs the compiled model on the board."

@@ -48,6 +48,7 @@ def link_shared(
     out: Path,
     arch: str,
     libc: str,
+    *,
     exports: Path | None = None,
     build_id: bytes | None = None,
 ) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.base.temporary import temporary_folder
-from edgepack.config.target import Target
+from edgepack.config.target import Abi, Target
 from edgepack.errors import EdgepackError
 from edgepack.lower.emit import cubin, vectors
 from edgepack.lower.phase import Facts, Lowering
@@ -83,7 +83,7 @@ def export(
 
 
 def link(
-    objects: Sequence[Path], runtime: Sequence[Path], target: Target, out: Path, lowering: Lowering, exports: Path
+    objects: Sequence[Path], runtime: Sequence[Path], out: Path, lowering: Lowering, exports: Path
 ) -> None:
     """Link a model's objects and the runtime to ``out``, and write the weights beside it, each atomically.
 
@@ -93,7 +93,6 @@ def link(
     Args:
         objects: The model's.
         runtime: The runtime's.
-        target: The target.
         out: The shared library.
         lowering: Of the model.
         exports: The linker's version script.
@@ -102,18 +101,15 @@ def link(
         EdgepackError: The linker failed.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    facts, arch, libc = lowering.facts, target.abi.arch, target.abi.libc
+    facts, abi = lowering.facts, lowering.target.abi
     with temporary_folder(out.parent, ".edgepack-") as folder:
-        linked = Path(folder, "model.so")
-        ranges = zig.compile_c(
-            [_embed(folder, "ranges", INDEX_RANGES, _ranges(facts))], folder / "ranges.o", arch, libc, ["-c"]
-        )
+        linked = folder / "model.so"
+        ranges = _embedded(folder, INDEX_RANGES, _ranges(facts), abi)
         own = [*objects, ranges]
         build_id = _digest(own)
-        zig.link_shared([*own, *runtime], linked, arch, libc, exports, build_id)
+        zig.link_shared([*own, *runtime], linked, abi.arch, abi.libc, exports=exports, build_id=build_id)
         if lowering.objects:
-            source = _embed(folder, "id", BUILD_ID, build_id)
-            named = zig.compile_c([source], folder / "id.o", arch, libc, ["-c"])
+            named = _embedded(folder, BUILD_ID, build_id, abi)
             zig.archive([*own, named], folder / "model.a").replace(lowering.objects)
         if facts.weights:
             facts.weights.write(weights_path(out))
@@ -191,6 +187,12 @@ def _embed(folder: Path, name: str, symbol: str, blob: bytes) -> Path:
         encoding="utf-8",
     )
     return assembly
+
+
+def _embedded(folder: Path, symbol: str, blob: bytes, abi: Abi) -> Path:
+    """Write an object file that defines a symbol with this content."""
+    source = _embed(folder, symbol, symbol, blob)
+    return zig.compile_c([source], folder / f"{symbol}.o", abi.arch, abi.libc, ["-c", "-g0"])
 
 
 def _imports(module: Any) -> Iterator[Any]:

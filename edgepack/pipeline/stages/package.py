@@ -72,6 +72,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
                 "pipeline/stages/package.py",
                 "toolchain",
                 "weightfile/loader.py",
+                "weightfile/src",
             ),
         )
 
@@ -81,7 +82,9 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
         evaluated = at.model.of(self._evaluate)
         contents = _contents(at, compiled.figures, evaluated.figures)
         files = {"model": compiled.artifacts["model"], "samples": evaluated.artifacts["samples"]}
-        files |= {role: compiled.artifacts[role] for role in ("weights", "objects") if role in compiled.artifacts}
+        files |= {
+            role: compiled.artifacts[role] for role in ("weights", "objects") if role in compiled.artifacts
+        }
         return Request(PackageSpec(contents=contents, runtime=compiled.figures.runtime), files)
 
     def run(self, work: Work[PackageSpec, Resources]) -> StageResult[PackageFigures]:

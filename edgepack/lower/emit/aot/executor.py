@@ -71,7 +71,7 @@ def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], 
         zig.compile_c([source], compiled, target.abi.arch, target.abi.libc, [*FLAGS, "-c"])
         runtime = build_runtime(target.abi.arch, target.abi.libc)
         if lowering.static is None:
-            library.link([*files, compiled], runtime, target, out, lowering, EXPORTS)
+            library.link([*files, compiled], runtime, out, lowering, EXPORTS)
         else:
             library.archive([*files, compiled, *runtime], out, lowering.facts)
     return Emitted(memory=_memory(graph))
