@@ -3,7 +3,7 @@
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from edgepack.agent.protocol import PROTOCOL
+from edgepack.agent.protocol import PROTOCOL, linking
 from edgepack.base.versions import tool_version
 from edgepack.bundle.manifest import Contents, InputInfo, RecipeInfo, Scores, TargetInfo, Tokenizer
 from edgepack.config.recipe import Recipe
@@ -40,6 +40,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
     figures = PackageFigures
     derived = (
         "inputs.calls",
+        "inputs.objects",
         "inputs.samples",
         "inputs.weights",
         "spec.contents.classes",
@@ -72,6 +73,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
                 "pipeline/stages/package.py",
                 "toolchain",
                 "weightfile/loader.py",
+                "weightfile/src",
             ),
         )
 
@@ -81,9 +83,8 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
         evaluated = at.model.of(self._evaluate)
         contents = _contents(at, compiled.figures, evaluated.figures)
         files = {"model": compiled.artifacts["model"], "samples": evaluated.artifacts["samples"]}
-        files["calls"] = compiled.artifacts["calls"]
-        if "weights" in compiled.artifacts:
-            files["weights"] = compiled.artifacts["weights"]
+        others = ("calls", "weights", "objects")
+        files |= {role: compiled.artifacts[role] for role in others if role in compiled.artifacts}
         return Request(PackageSpec(contents=contents, runtime=compiled.figures.runtime), files)
 
     def run(self, work: Work[PackageSpec, Resources]) -> StageResult[PackageFigures]:
@@ -98,6 +99,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
             work.inputs["samples"],
             weights=work.inputs.get("weights"),
             kernels=work.inputs["calls"],
+            objects=work.inputs.get("objects"),
             executor=contents.executor,
             runtime=work.spec.runtime,
         )
@@ -114,6 +116,7 @@ def _contents(at: TargetRun, compiled: CompileFigures, evaluated: EvaluateFigure
         version=recipe.version,
         candidate=at.candidate.name,
         agent_protocol=PROTOCOL,
+        agent_linking=linking(compiled.executor),
         recipe=RecipeInfo.of(recipe, at.candidate.steps),
         target=TargetInfo.of(at.target.target),
         tools={name: tool_version(name) for name in _MANIFEST_TOOLS},
