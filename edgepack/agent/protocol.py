@@ -1,4 +1,4 @@
-"""Client of the agent on a board: typed results of ``info``, ``run`` and ``bench``.
+"""Client of the agent on a board: typed results of ``info``, ``run``, ``bench``, ``profile`` and ``roofline``.
 
 ``measure`` is a stream, used by ``edgepack.tuning.runner``. The protocol is documented in
 docs/agent-protocol.md; ``PROTOCOL`` must equal ``PROTOCOL_VERSION`` in agent.h.
@@ -20,8 +20,13 @@ from edgepack.agent.results import (
     BenchSample,
     BenchStart,
     BoardInfo,
+    CallTimes,
     Failure,
+    ProfileEnd,
+    ProfileRaw,
+    ProfileStart,
     Ran,
+    Roofline,
     State,
     Throttling,
     Zone,
@@ -43,12 +48,16 @@ __all__ = [
     "CommandResult",
     "DeviceKind",
     "Linking",
+    "ProfileRaw",
+    "Roofline",
     "State",
     "Throttling",
     "Zone",
     "bench",
     "info",
     "linking",
+    "profile",
+    "roofline",
     "run",
 ]
 
@@ -138,7 +147,12 @@ class BoardModel:
     scratch: str = "/tmp"  # noqa: S108 - mktemp makes a folder of our own in it
     timeout: float | None = None
 
-    def command(self, do: Literal["run", "bench"], *words: str) -> list[str]:
+    @property
+    def pinning(self) -> list[str]:
+        """The agent's arguments for the cores."""
+        return ["--cores", ",".join(map(str, self.cores))] if self.cores else []
+
+    def command(self, do: Literal["run", "bench", "profile"], *words: str) -> list[str]:
         """The agent's command line for this model, with further arguments."""
         options = ["--model", self.model, "--threads", str(self.threads), "--device", self.device]
         return [self.agent, do, *options, *words]
@@ -206,8 +220,7 @@ def bench(
     with _upload(on, inputs) as (folder, words):
         if on.device == "cuda":
             _try_once(on, [*words, "--output-dir", folder])
-        pinning = ["--cores", ",".join(map(str, on.cores))] if on.cores else []
-        argv = on.command("bench", *words, "--warmup", str(warmup), "--runs", str(runs), *pinning)
+        argv = on.command("bench", *words, "--warmup", str(warmup), "--runs", str(runs), *on.pinning)
         first, *samples, last = _lines(session, "bench", argv, on.timeout, count=runs + 2)
     _check_protocol(session, first)
     start = _parse(session, "bench", BenchStart, first)
@@ -223,6 +236,46 @@ def bench(
         before=start.before,
         after=end.after,
     )
+
+
+def profile(
+    on: BoardModel, inputs: Mapping[str, "np.ndarray"], *, warmup: int = 10, runs: int = 100
+) -> ProfileRaw:
+    """Measure each kernel of a model with its own runtime on the board, in ``runs`` inferences in turn with plain ones.
+
+    Raises:
+        AgentError: As ``bench``; or TVM's virtual machine executes the model.
+    """
+    session = on.session
+    with _upload(on, inputs) as (folder, words):
+        del folder
+        argv = on.command("profile", *words, "--warmup", str(warmup), "--runs", str(runs), *on.pinning)
+        first, *lines, last = _lines(session, "profile", argv, on.timeout, count=None)
+    _check_protocol(session, first)
+    start = _parse(session, "profile", ProfileStart, first)
+    end = _parse(session, "profile", ProfileEnd, last)
+    return ProfileRaw(
+        kernels=start.kernels,
+        calls=tuple(_parse(session, "profile", CallTimes, line) for line in lines),
+        plain_ns=end.plain_ns,
+        profiled_ns=end.profiled_ns,
+        warmup=start.warmup,
+        threads=start.threads,
+        before=start.before,
+        after=end.after,
+    )
+
+
+def roofline(on: BoardModel) -> Roofline:
+    """Measure what the board's cores and memory can do with the model's number of threads.
+
+    Raises:
+        AgentError: The agent failed.
+    """
+    argv = [on.agent, "roofline", "--threads", str(on.threads), *on.pinning]
+    (line,) = _lines(on.session, "roofline", argv, on.timeout, count=1)
+    _check_protocol(on.session, line)
+    return _parse(on.session, "roofline", Roofline, line)
 
 
 def _try_once(on: BoardModel, words: list[str]) -> None:
@@ -271,9 +324,9 @@ def _upload(on: BoardModel, inputs: Mapping[str, "np.ndarray"]) -> Iterator[tupl
 
 
 def _lines(
-    session: BoardShell, command: str, argv: list[str], timeout: float | None, *, count: int
+    session: BoardShell, command: str, argv: list[str], timeout: float | None, *, count: int | None
 ) -> list[bytes]:
-    """Run the agent and return its ``count`` result lines.
+    """Run the agent and return its ``count`` result lines; None for any number from 2.
 
     Raises:
         AgentError: It failed, was killed, or wrote a different number of lines.
@@ -282,9 +335,9 @@ def _lines(
     lines = done.stdout.splitlines()
     if done.returncode != 0:
         raise _failed(session, command, done, lines)
-    if len(lines) != count:
+    if len(lines) != count and (count is not None or len(lines) < 2):  # noqa: PLR2004 - a first and a last one
         raise AgentError(
-            f"the agent's {command} wrote {len(lines)} lines, not {count}",
+            f"the agent's {command} wrote {len(lines)} lines, not {count or 'at least 2'}",
             where=session.name,
             why=done.stderr.decode(errors="replace").strip()[-400:] or None,
             next="the agent on the board may have a different version: re-deploy the bundle",

@@ -12,7 +12,10 @@ static const char USAGE[] = "edgepack-agent info [--work-dir DIR]\n"
                             "edgepack-agent bench --model M.so --input A.npy... [--warmup W] [--runs R] "
                             "[--threads N] [--cores A,B] [--device cpu|cuda]\n"
                             "edgepack-agent measure [--timeout S] [--repeats N] [--min-ms X] [--cooldown-ms "
-                            "C] [--cores A,B] [--device cpu|cuda] < frames\n";
+                            "C] [--cores A,B] [--device cpu|cuda] < frames\n"
+                            "edgepack-agent profile --model M.so --input A.npy... [--warmup W] [--runs R] "
+                            "[--threads N] [--cores A,B]\n"
+                            "edgepack-agent roofline [--threads N] [--cores A,B]\n";
 
 /* The error line of the protocol on stdout, and its message on stderr. */
 static int report(const struct failure *failure)
@@ -37,6 +40,8 @@ static const struct {
     {"run", RUN, run, true},
     {"bench", BENCH, bench, true},
     {"measure", MEASURE, measure, false},
+    {"profile", PROFILE, profile, true},
+    {"roofline", ROOFLINE, roofline, false},
 };
 
 /* The commands without options; people have no use for them. */
@@ -80,6 +85,6 @@ int main(int count, char **words)
             return work(&task);
         return supervise(work, &task, &code, &failure) ? code : report(&failure);
     }
-    fail(&failure, STATUS_USAGE, "'%.100s' is not one of info, run, bench, measure", name);
+    fail(&failure, STATUS_USAGE, "'%.100s' is not one of info, run, bench, measure, profile, roofline", name);
     return report(&failure);
 }
