@@ -1,19 +1,26 @@
-"""A profile as text: the table of its kernels, and what was measured around it; the same in terminal, Markdown and HTML."""
+"""A profile in terminal, Markdown and HTML: the table of its kernels, a chart, and what was measured around it."""
 
 from collections.abc import Iterator, Sequence
 
 from edgepack.measuring.profile import KernelProfile, Profile
+from edgepack.reporting import charts
 from edgepack.reporting import format as fmt
+from edgepack.reporting.document import Report, Row
+from edgepack.reporting.elements import EMULATED_PILL, grid, legend, notes, section, table
+from edgepack.reporting.markup import Markup, el
 from edgepack.spec.kernels import NodeRef
 
 HEAD = ("kernel", "calls", "time", "share", "GMAC/s", "bytes", "roofline", "schedule", "computes")
 NUMBERS = (1, 2, 3, 4, 5, 6)
 """Columns that are aligned to the right."""
 
-_MOST_NODES = 3
+MOST = 20
+"""Kernels in the Markdown report."""
+
+_MOST_NODES, _MOST_BARS = 3, 12
 
 
-def rows(profile: Profile, most: int | None = None) -> Iterator[tuple[str, ...]]:
+def rows_of(profile: Profile, most: int | None = None) -> Iterator[tuple[str, ...]]:
     """The slowest kernels, one per row, at most ``most``; columns as in ``HEAD``."""
     for kernel in profile.kernels[:most]:
         yield (
@@ -82,3 +89,51 @@ def rest(profile: Profile, most: int) -> str | None:
     if not left:
         return None
     return f"{len(left)} more kernels: {fmt.milliseconds(sum(k.ms for k in left))}, {sum(k.share for k in left) * 100:.1f} %"
+
+
+def kernels(report: Report) -> Markup | None:
+    """The HTML report's section: charts of the slowest kernels, baseline and release side by side, and all kernels as a table."""
+    rows = [row for row in report.rows if row.profile or "profile" in row.missing]
+    if not rows:
+        return None
+    note = (
+        "The time of each kernel in an inference, medians of runs in turn with plain ones. Charts of a target have one scale. "
+        "The roofline is the share of what the board did at most in multiply-accumulates or in bytes, whichever is the limit."
+    )
+    cards = (_card(report, row, _longest(rows, row)) for row in rows)
+    return section("Kernels", note, legend("tuned", "untuned"), grid(*cards))
+
+
+def _longest(rows: Sequence[Row], of: Row) -> float:
+    """The time of the slowest kernel on a target's device, of any candidate."""
+    here = [row.profile for row in rows if (row.target, row.device) == (of.target, of.device) and row.profile]
+    return max((kernel.ms for profile in here for kernel in profile.kernels), default=0.0)
+
+
+def _card(report: Report, row: Row, longest: float) -> Markup:
+    title = el("h3", f"{report.place_name(row)}, {row.candidate} ", EMULATED_PILL if row.emulated else None)
+    if row.profile is None:
+        return el("div", title, el("p", row.missing["profile"], cls="soft"), cls="card")
+    bars = [
+        (
+            computes(kernel.nodes) if kernel.nodes else kernel.name,
+            kernel.ms,
+            f"{fmt.milliseconds(kernel.ms)}, {kernel.share * 100:.0f}{fmt.THIN}%",
+            "tuned" if kernel.tuned else "untuned",
+        )
+        for kernel in row.profile.kernels[:_MOST_BARS]
+    ]
+    left = rest(row.profile, _MOST_BARS)
+    lines = (
+        (el("td", name, cls="wrap"), *numbers, el("td", nodes, cls="wrap"))
+        for name, *numbers, nodes in rows_of(row.profile)
+    )
+    listed = table(tuple(word[0].upper() + word[1:] for word in HEAD), lines, numbers=NUMBERS)
+    return el(
+        "div",
+        title,
+        charts.times(f"The slowest kernels of the {row.candidate} on {row.target}", bars, longest),
+        notes(*([left] if left else []), *summary(row.profile)),
+        el("details", el("summary", f"{len(row.profile.kernels)} kernels"), listed),
+        cls="card",
+    )

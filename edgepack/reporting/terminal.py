@@ -60,7 +60,7 @@ def plain_lines(report: Report) -> Iterator[str]:
 
 def print_profile(profile: Profile, file: IO[str]) -> None:
     """Print the kernels of a profile, the slowest first, and what was measured around them."""
-    rows = [profiling.HEAD, *profiling.rows(profile)]
+    rows = [profiling.HEAD, *profiling.rows_of(profile)]
     if file.isatty():
         from rich.console import Console
 

@@ -26,7 +26,9 @@ def bundle(module_cli, tiny_onnx):
 @pytest.fixture(scope="module")
 def measured(module_cli, bundle):
     """The profile as JSON, and the timeline."""
-    done = module_cli("profile", bundle, "virtual:host", "--runs", 5, "--warmup", 1, "--trace", "t.json", "--json")
+    done = module_cli(
+        "profile", bundle, "virtual:host", "--runs", 5, "--warmup", 1, "--trace", "t.json", "--json"
+    )
     assert done.code == 0, done.err
     return done.json, json.loads((module_cli.folder / "t.json").read_text())
 
