@@ -22,6 +22,7 @@ from edgepack.lower.types import slow_types
 from edgepack.onnxfile import load_onnx
 from edgepack.schedules import tvm_target
 from edgepack.schedules.kernel import is_plain
+from edgepack.spec.kernels import KernelList
 from edgepack.weightfile.file import weights_path
 
 # The phases import these inside functions, which takes seconds; that time is not counted as compile time.
@@ -36,6 +37,7 @@ def compile_model(
     records: Path | None = None,
     dump: Path | None = None,
     static: str | None = None,
+    objects: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Compiled:
     """Compile an ONNX model into a shared library for the target, and a file with its weights beside it.
@@ -47,6 +49,8 @@ def compile_model(
         records: Folder with ``workload.json`` and ``tuning_record.json`` of this target, if any.
         dump: Folder in which to write the module after each phase.
         static: Build a static library in place of a shared one; its symbols begin with this name, an identifier of C.
+        objects: Where to write an archive of the model's object files, too, which the agent is linked with
+            (:func:`edgepack.agent.build.link_agent`). It is not written if TVM's virtual machine executes the model.
         progress: Called with the name of each phase, then with ``build`` and ``link``.
 
     Raises:
@@ -64,7 +68,7 @@ def compile_model(
             if progress:
                 progress(step)
 
-        lowering = replace(_lowering(onnx_path, target, records), static=static)
+        lowering = replace(_lowering(onnx_path, target, records), static=static, objects=objects)
         try:
             items = phases.phases_for(target)
             mod = phases.run(items, lowering, until=phases.SEQUENCE, dump=dump, progress=tell)
@@ -80,6 +84,7 @@ def compile_model(
         inputs=facts.inputs,
         outputs=facts.outputs,
         constants=facts.constants,
+        calls=_calls(facts),
         executor=executor.name,
         runtime=executor.runtime(target, facts),
         requires=requires(target),
@@ -87,6 +92,7 @@ def compile_model(
         sources=built.sources,
         warnings=slow_types(onnx_path, target),
         weights=weights_path(out) if facts.weights else None,
+        objects=objects if executor.name == "aot" else None,
         memory=built.memory,
         executor_reason=reason,
     )
@@ -152,6 +158,12 @@ def _kernels(facts: Facts) -> tuple[Kernel, ...]:
         for name, count in sorted(facts.calls.items())
         if name in facts.workloads
     )
+
+
+def _calls(facts: Facts) -> KernelList:
+    called = {call.kernel for call in facts.called}
+    works = sorted(work for work in facts.works if work in called)
+    return KernelList(kernels=tuple(facts.works[name] for name in works), calls=tuple(facts.called))
 
 
 def requires(target: Target) -> tuple[str, ...]:
