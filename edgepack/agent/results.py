@@ -183,3 +183,10 @@ class Failure(Spec):
     ok: Literal[False]
     kind: str
     error: str
+
+
+class Settled(Spec):
+    """The line of ``settle``: the agent on the board is in its place."""
+
+    ok: Literal[True]
+    sha256: str

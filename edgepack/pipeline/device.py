@@ -138,7 +138,8 @@ def info(device: str) -> dict[str, Any]:
 
 
 def _release_names(session: "Session", work_dir: str) -> list[str]:
-    from edgepack.remote.layout import is_name, script, work_path
+    from edgepack.remote.layout import is_name, script
+    from edgepack.remote.workdir import work_path
 
     listing = script(
         session, 'cd "$1" 2>/dev/null || exit 0\nls -d */releases 2>/dev/null || true', work_path(work_dir)

@@ -1,4 +1,4 @@
 """Boards over SSH: sessions, transfers, preflight, install, rollback.
 
-Imports: agent, base, bundle, config, emulation, errors, spec.
+Imports: agent, base, bundle, config, emulation, errors, spec, toolchain.
 """

@@ -23,18 +23,12 @@ from edgepack.bundle.layout import MANIFEST
 from edgepack.bundle.manifest import Manifest
 from edgepack.errors import DeployError, UsageError
 from edgepack.remote.session import Session
+from edgepack.remote.workdir import work_path
 
 SCRATCH = ".scratch"
-TOOLS = ".tools"
 TIMEOUT_S = 600.0  # timeout of scripts that hash or remove a release on a slow card
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-
-
-def work_path(work_dir: str) -> str:
-    """``work_dir`` as a path for shells and SFTP: relative paths start in the login directory."""
-    path = posixpath.normpath(work_dir.removeprefix("~/") if work_dir != "~" else ".")
-    return f"./{path}" if path.startswith("-") else path
 
 
 def root_of(manifest: Manifest, work_dir: str) -> str:

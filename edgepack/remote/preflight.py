@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from edgepack.base.text import human_size
 from edgepack.bundle.manifest import Manifest, TargetInfo
 from edgepack.errors import PreflightError
-from edgepack.remote.layout import script, work_path
+from edgepack.remote.layout import script
 from edgepack.remote.session import Session
+from edgepack.remote.workdir import work_path
 
 TOOLS = ("sha256sum", "flock", "readlink", "ln", "mv", "cp", "sync", "df", "find", "head", "tail", "rmdir")
 # Space for outputs of the smoke test, the history, and directories of the file system.

@@ -11,7 +11,8 @@ import secrets
 import shlex
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from edgepack.errors import UnreachableError
@@ -82,9 +83,66 @@ exit 0
 """
 
 
-def shell_command(mark: str, argv: Sequence[str]) -> str:
-    """The command line for sshd, which passes it to the user's login shell."""
-    return f"exec /bin/sh -c {shlex.quote(_WRAPPER)} edgepack {mark} {shlex.join(argv)}"
+@dataclass(frozen=True)
+class Completed:
+    """The result of a command. ``returncode`` is 128+N if it was killed by signal N, as in a shell."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a program is started on a board.
+
+    Attributes:
+        line: What the user's login shell gets.
+        mark: The last word of the line on stdout, and the last but one of that on stderr, after which its output begins.
+        shown: The command, for messages.
+        stop: The line that ends a process group; without it, the program ends by itself at the end of its input.
+    """
+
+    line: str
+    mark: str
+    shown: str
+    stop: Callable[[str], str] | None = None
+
+
+def _new_mark() -> str:
+    return f"edgepack-{secrets.token_hex(8)}"
+
+
+def wrapped(argv: Sequence[str]) -> Launch:
+    """A command in the wrapper."""
+    mark, shown = _new_mark(), shlex.join(argv)
+    line = f"exec /bin/sh -c {shlex.quote(_WRAPPER)} edgepack {mark} {shown}"
+    return Launch(
+        line, mark, shown, lambda group: f"exec {shlex.join(['/bin/sh', '-c', _KILL, 'edgepack', group])}"
+    )
+
+
+def plain(script: str) -> Launch:
+    """A script for the board's /bin/sh that every login shell passes on unchanged.
+
+    In single quotes, all shells take all characters as they are, except for newlines and ! (csh), double backslashes
+    (fish), and the quote. The mark is broken in two, so that a shell that prints its command line (set -x) does not
+    print the mark.
+    """
+    if forbidden := [it for it in ("'", "\n", "!", "\\\\") if it in script]:
+        raise ValueError(f"a script for all shells cannot have {forbidden}")
+    mark = _new_mark()
+    say = mark.replace("-", '-""')
+    line = f"exec /bin/sh -c 'echo {say}; echo {say} $$ >&2; {script}'"
+    return Launch(line, mark, "a shell script")
+
+
+def shell_word(text: str) -> str:
+    """A word for the script of ``plain``, whatever characters it has; it ends in no newline."""
+    if re.fullmatch(r"[A-Za-z0-9./_+-]+", text):
+        return text
+    octal = "".join(f"\\{byte:03o}" for byte in text.encode())
+    return f'"$(printf "{octal}")"'
 
 
 def last_lines(text: bytes, count: int = 5) -> str:
@@ -210,17 +268,18 @@ class Stdin:
 class Process:
     """A running command on a board. It is killed at the end of the ``with`` block."""
 
-    def __init__(self, device: str, transport: "Transport", argv: Sequence[str]) -> None:
-        """Start ``argv``.
+    def __init__(self, device: str, transport: "Transport", launch: Launch) -> None:
+        """Start a program.
 
         Raises:
             UnreachableError: The connection was lost, or the server refused a channel.
         """
         self._device = device
         self._transport = transport
-        self.command = shlex.join(argv)
-        mark = f"edgepack-{secrets.token_hex(8)}"
-        self._channel = _open(device, transport, shell_command(mark, argv))
+        self.command = launch.shown
+        self._stop = launch.stop
+        mark = launch.mark
+        self._channel = _open(device, transport, launch.line)
         self._terminated = False
         self.stdin = Stdin(self._channel)
         self._stdout = _Pump(self._channel, re.compile(rb"%b\r?\n" % mark.encode()), stderr=False)
@@ -293,12 +352,11 @@ class Process:
             return
         self._terminated = True
         group = self._stderr.wait_for_start(_KILL_TIMEOUT_S)
-        if group is None or not self._transport.is_active():
+        if group is None or self._stop is None or not self._transport.is_active():
             self._channel.close()
             return
-        script = shlex.join(["/bin/sh", "-c", _KILL, "edgepack", group[1].decode()])
         try:
-            killer = _open(self._device, self._transport, f"exec {script}")
+            killer = _open(self._device, self._transport, self._stop(group[1].decode()))
         except UnreachableError:
             return
         killer.status_event.wait(_KILL_TIMEOUT_S)

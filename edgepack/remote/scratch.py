@@ -10,7 +10,7 @@ from pathlib import Path
 from edgepack.agent.protocol import BoardModel
 from edgepack.bundle.layout import AGENT, MANIFEST
 from edgepack.errors import EdgepackError
-from edgepack.remote.layout import SCRATCH, root_of, script_bytes, work_path
+from edgepack.remote.layout import SCRATCH, root_of, script_bytes
 from edgepack.remote.layout import root as root_named
 from edgepack.remote.lock import lock
 from edgepack.remote.preflight import preflight
@@ -18,6 +18,7 @@ from edgepack.remote.session import Session
 from edgepack.remote.staging import BytesSent, donors, stage, unpack_bundle
 from edgepack.remote.survey import refuse_other_kind, survey
 from edgepack.remote.tree import DESCRIBE, Described, described, listed, removal, remove, sections
+from edgepack.remote.workdir import work_path
 
 _RELEASE = "release"  # the bundle's folder in the run's; beside it are folders with inputs and outputs
 # The run's own folder, or those of other runs whose lock nobody holds: they were killed, or lost their connection. One

@@ -5,29 +5,20 @@ import io
 import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 from edgepack.config.device import Device
 from edgepack.errors import EdgepackError, TimedOutError
+from edgepack.remote.boardagent import place_agent
 from edgepack.remote.connection import Connection, open_connection, trust
-from edgepack.remote.process import Process, last_lines
+from edgepack.remote.process import Completed, Launch, Process, last_lines, plain, wrapped
 from edgepack.remote.transfer import ChunkSent, Transfer
 
 __all__ = ["ChunkSent", "Completed", "Process", "SSHSession", "Session", "connect", "trust"]
 
 _DF_TIMEOUT_S = 15.0
-
-
-@dataclass(frozen=True)
-class Completed:
-    """The result of a command. ``returncode`` is 128+N if it was killed by signal N, as in a shell."""
-
-    returncode: int
-    stdout: bytes
-    stderr: bytes
 
 
 class Session(Protocol):
@@ -48,6 +39,10 @@ class Session(Protocol):
 
     def stream(self, argv: Sequence[str]) -> Process:
         """Start a command for interactive use."""
+        ...
+
+    def agent(self) -> str:
+        """The path of this edgepack's static agent on the board, which is sent if it is not there."""
         ...
 
     def put(self, source: Path, dest: str, *, mode: int = 0o644, progress: ChunkSent | None = None) -> None:
@@ -87,14 +82,18 @@ def connect(name: str, device: Device) -> "SSHSession":
         UnreachableError: The device does not respond or rejects the login.
         UsageError: The SSH configuration cannot be used.
     """
-    return SSHSession(name, open_connection(name, device))
+    return SSHSession(name, open_connection(name, device), device.work_dir)
 
 
 class SSHSession:
     """A ``Session`` over one SSH connection. Relative paths start in the login directory."""
 
-    def __init__(self, name: str, connection: Connection) -> None:
+    def __init__(self, name: str, connection: Connection, work_dir: str) -> None:
+        """``work_dir`` is the device's folder on the board, where the agent is kept."""
         self.name = name
+        self._work_dir = work_dir
+        self._agent: str | None = None
+        self._placing = threading.Lock()
         self._connection = connection
         self._transfer = Transfer(name, connection.transport, self._free_bytes)
 
@@ -119,7 +118,12 @@ class SSHSession:
             TimedOutError: The command timed out.
             EdgepackError: ``check``, and the exit code is not 0.
         """
-        with self.stream(argv) as process:
+        return self._complete(wrapped(argv), stdin=stdin, timeout=timeout, check=check)
+
+    def _complete(
+        self, launch: Launch, *, stdin: bytes = b"", timeout: float | None = None, check: bool = False
+    ) -> Completed:
+        with Process(self.name, self._connection.transport, launch) as process:
             # In a thread, since the command may fill its output before it reads its input.
             feeder = threading.Thread(target=_feed, args=(process, stdin), daemon=True)
             feeder.start()
@@ -149,7 +153,24 @@ class SSHSession:
         Raises:
             UnreachableError: The connection was lost, or the server refused to start a command.
         """
-        return Process(self.name, self._connection.transport, argv)
+        return Process(self.name, self._connection.transport, wrapped(argv))
+
+    def agent(self) -> str:
+        """The path of this edgepack's static agent on the board, relative to the login directory if ``work_dir`` is.
+
+        At the first call, one round trip finds out whether it is there; if it is missing or damaged, it is sent.
+
+        Raises:
+            DeployError: The board cannot store or run it.
+            UnreachableError: The connection was lost, or the login shell does not run commands.
+        """
+        with self._placing:
+            if self._agent is None:
+                self._agent = place_agent(self.name, self._plain, self._work_dir)
+            return self._agent
+
+    def _plain(self, script: str, stdin: bytes, timeout: float) -> Completed:
+        return self._complete(plain(script), stdin=stdin, timeout=timeout)
 
     def put(self, source: Path, dest: str, *, mode: int = 0o644, progress: ChunkSent | None = None) -> None:
         """Send a file atomically. The folder of ``dest`` must exist.

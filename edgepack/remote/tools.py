@@ -19,7 +19,7 @@ from edgepack.bundle.manifest import EXECUTABLE, PLAIN
 from edgepack.bundle.runtime import runtime_libs
 from edgepack.config.target import Target
 from edgepack.errors import DeployError, EdgepackError
-from edgepack.remote.layout import TOOLS, good, script_bytes, work_path
+from edgepack.remote.layout import good, script_bytes
 from edgepack.remote.lock import BoardLock, lock
 from edgepack.remote.session import Session
 from edgepack.remote.staging import FLUSH
@@ -35,6 +35,7 @@ from edgepack.remote.tree import (
     sections,
     with_folders,
 )
+from edgepack.remote.workdir import TOOLS, work_path
 from edgepack.spec.runtime import BASE, CUDA
 
 # All sets with the wanted name; others that were not used for a day; and those that a killed run began to send.

@@ -256,7 +256,8 @@ def _refused(net: CaseNet, failure: str) -> Check:
 @contextmanager
 def _cleared(session: "Session", work_dir: str) -> Iterator[None]:
     """Remove the folders that the test made on the board, if nothing else is in them."""
-    from edgepack.remote.layout import SCRATCH, script, work_path
+    from edgepack.remote.layout import SCRATCH, script
+    from edgepack.remote.workdir import work_path
 
     base = work_path(work_dir)
     folders = (posixpath.join(base, SCRATCH), base)

@@ -1,6 +1,7 @@
 """Fixtures of the SSH tests: a server per session, and a home directory per test."""
 
 import os
+import platform
 import subprocess
 
 import pytest
@@ -8,9 +9,12 @@ import small_bundles
 from local_session import Board, LocalSession
 from loopback import Sshd, keygen, lacking
 
+from edgepack.agent.build import build_agent
+from edgepack.base.paths import cache_dir
 from edgepack.bundle.archive import read_manifest
 from edgepack.remote.install import install
 from edgepack.remote.session import SSHSession, connect
+from edgepack.toolchain.zig import MUSL
 
 
 @pytest.fixture(scope="session")
@@ -29,11 +33,20 @@ def sshd(tmp_path_factory, keys):
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def built_agents():
+    """The cache of agents, with the one for boards on this machine."""
+    build_agent(platform.machine(), MUSL)
+    return cache_dir() / "agent"
+
+
 @pytest.fixture
-def home(tmp_path_factory, monkeypatch):
-    """A separate home directory: no test reads or writes the user's ~/.ssh, agent or XDG files."""
+def home(tmp_path_factory, monkeypatch, built_agents):
+    """A separate home directory: no test reads or writes the user's ~/.ssh, agent or XDG files, but built agents."""
     folder = tmp_path_factory.mktemp("home")
     (folder / ".ssh").mkdir(mode=0o700)
+    (folder / "cache/edgepack").mkdir(parents=True)
+    (folder / "cache/edgepack/agent").symlink_to(built_agents)
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     for kind in ("CACHE", "CONFIG", "DATA", "STATE"):

@@ -4,6 +4,7 @@ The client can be killed at any of its steps, and `PATH` decides which tools the
 """
 
 import os
+import platform
 import shutil
 import subprocess
 import threading
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from edgepack.agent.build import build_agent
 from edgepack.bundle.manifest import Manifest
 from edgepack.errors import UnreachableError
 from edgepack.remote.session import Completed
 from edgepack.remote.survey import survey
+from edgepack.toolchain.zig import MUSL
 
 
 class Killed(BaseException):
@@ -100,6 +103,9 @@ class LocalSession:
     def stream(self, argv: Sequence[str]) -> LocalProcess:
         self._step()
         return LocalProcess(argv, self)
+
+    def agent(self) -> str:
+        return str(build_agent(platform.machine(), MUSL))
 
     def put(self, source: Path, dest: str, *, mode: int = 0o644, progress: object = None) -> None:
         self._step()

@@ -117,6 +117,7 @@ class Sshd:
             "user": getpass.getuser(),
             "identity_file": str(self.identity),
             "host_key": public(self.host_key),
+            "work_dir": str(self.folder / "board"),
         }
         return Device.model_validate({**fields, **changes})
 

@@ -11,7 +11,7 @@ import pytest
 from loopback import need
 
 from edgepack.errors import DeployError, EdgepackError, UnreachableError
-from edgepack.remote.process import Process, Stdin
+from edgepack.remote.process import Process, Stdin, wrapped
 
 
 def wait_until(condition, seconds: float = 30) -> bool:
@@ -274,12 +274,12 @@ def test_threads_may_share_a_session(session, tmp_path):
 
 
 def test_the_wrapper_is_plain_posix_shell():
-    from edgepack.remote.process import shell_command
-
     dash = need("dash")
-    command = shell_command("mark", ["sh", "-c", "echo hi; exit 7"]).replace("/bin/sh", dash, 1)
-    ended = subprocess.run([dash, "-c", command], capture_output=True, check=False, timeout=30)
-    assert (ended.returncode, ended.stdout) == (7, b"mark\nhi\n")
+    launch = wrapped(["sh", "-c", "echo hi; exit 7"])
+    ended = subprocess.run(
+        [dash, "-c", launch.line.replace("/bin/sh", dash, 1)], capture_output=True, check=False, timeout=30
+    )
+    assert (ended.returncode, ended.stdout) == (7, f"{launch.mark}\nhi\n".encode())
 
 
 @pytest.mark.parametrize("error", [OSError("Socket is closed"), EOFError()])

@@ -37,4 +37,7 @@ bool measure(const struct options *options, struct failure *failure);
 bool chunks(const struct options *options, struct failure *failure);
 bool receive(const struct options *options, struct failure *failure);
 
+/* Commands that start programs and keep files on the board; they take words instead of options. */
+bool settle(int count, char **words, struct failure *failure);
+
 #endif

@@ -22,7 +22,7 @@ void gear_begin(struct gear *gear)
 {
     for (int i = 0; i < 256; i++) {
         struct sha256 sha;
-        char text[SHA256_TEXT];
+        char text[SHA256_HEX];
         uint8_t byte = (uint8_t)i;
         sha256_begin(&sha);
         sha256_add(&sha, &byte, 1);
@@ -50,7 +50,7 @@ size_t chunk_size(const struct gear *gear, const uint8_t *data, size_t size)
 static bool write_record(const uint8_t *data, size_t size)
 {
     struct sha256 sha;
-    char text[SHA256_TEXT];
+    char text[SHA256_HEX];
     uint8_t record[2 + DIGEST_SIZE] = {(uint8_t)size, (uint8_t)(size >> 8)};
     sha256_begin(&sha);
     sha256_add(&sha, data, size);

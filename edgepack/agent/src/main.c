@@ -42,6 +42,14 @@ static const struct {
     {"receive", RECEIVE, receive, false},
 };
 
+/* The commands without options; people have no use for them. */
+static const struct {
+    const char *name;
+    bool (*action)(int count, char **words, struct failure *);
+} PLAIN[] = {
+    {"settle", settle},
+};
+
 /* A command with its options, run as the work of a process. */
 struct task {
     bool (*action)(const struct options *, struct failure *);
@@ -60,6 +68,9 @@ int main(int count, char **words)
     static struct failure failure;
     struct task task;
     const char *name = count > 1 ? words[1] : "";
+    for (size_t i = 0; i < sizeof PLAIN / sizeof PLAIN[0]; i++)
+        if (strcmp(PLAIN[i].name, name) == 0)
+            return PLAIN[i].action(count - 2, words + 2, &failure) ? STATUS_OK : report(&failure);
     for (size_t i = 0; i < sizeof COMMANDS / sizeof COMMANDS[0]; i++) {
         int code;
         if (strcmp(COMMANDS[i].name, name) != 0)

@@ -20,7 +20,7 @@ struct target {
     int file;
     int mode;
     uint64_t size, written;
-    char sha256[SHA256_TEXT];
+    char sha256[SHA256_HEX];
     struct sha256 sha;
     char why[256]; /* it cannot be built; empty as long as it can */
 };
@@ -116,7 +116,7 @@ static bool begin_file(struct receiver *receiver, struct failure *failure)
     *target = (struct target){.file = -1};
     if (!take_path(receiver, target->path, failure) || !frames_take(frames, &mode, 1, failure) ||
         !frames_number(frames, &target->size, failure) ||
-        !frames_take(frames, target->sha256, SHA256_TEXT - 1, failure) || !frames_number(frames, &kept, failure))
+        !frames_take(frames, target->sha256, SHA256_HEX - 1, failure) || !frames_number(frames, &kept, failure))
         return false;
     if (!is_below(target->path) || mode > 1 || kept > target->size)
         return fail(failure, STATUS_STREAM, "'%s' is not a file to build", target->path);
@@ -214,7 +214,7 @@ static void close_target(struct receiver *receiver)
 static bool end_file(struct receiver *receiver, struct failure *failure)
 {
     struct target *target = &receiver->target;
-    char digest[SHA256_TEXT];
+    char digest[SHA256_HEX];
     if (!receiver->building)
         return fail(failure, STATUS_STREAM, "the end of no file");
     sha256_end(&target->sha, digest);

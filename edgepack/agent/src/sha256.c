@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The first 32 bits of the fractional parts of the cube roots of the first 64 primes. */
 static const uint32_t K[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
@@ -14,75 +15,74 @@ static const uint32_t K[64] = {
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
-static uint32_t rotate(uint32_t word, int bits)
+static uint32_t rotate(uint32_t word, int by)
 {
-    return word >> bits | word << (32 - bits);
+    return word >> by | word << (32 - by);
 }
 
-static uint32_t big_endian(const uint8_t *bytes)
+static void add_block(uint32_t state[8], const uint8_t block[64])
 {
-    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
-}
-
-static void compress(uint32_t state[8], const uint8_t *block)
-{
-    uint32_t w[64];
+    uint32_t w[64], s[8];
     for (int i = 0; i < 16; i++)
-        w[i] = big_endian(block + 4 * i);
-    for (int i = 16; i < 64; i++) {
-        uint32_t s0 = rotate(w[i - 15], 7) ^ rotate(w[i - 15], 18) ^ w[i - 15] >> 3;
-        uint32_t s1 = rotate(w[i - 2], 17) ^ rotate(w[i - 2], 19) ^ w[i - 2] >> 10;
-        w[i] = w[i - 16] + s0 + w[i - 7] + s1;
-    }
-    uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
-    uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+        w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16 |
+               (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
+    for (int i = 16; i < 64; i++)
+        w[i] = w[i - 16] + (rotate(w[i - 15], 7) ^ rotate(w[i - 15], 18) ^ w[i - 15] >> 3) + w[i - 7] +
+               (rotate(w[i - 2], 17) ^ rotate(w[i - 2], 19) ^ w[i - 2] >> 10);
+    memcpy(s, state, sizeof s);
     for (int i = 0; i < 64; i++) {
-        uint32_t t1 =
-            h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & f) ^ (~e & g)) + K[i] + w[i];
-        uint32_t t2 = (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
-        h = g, g = f, f = e, e = d + t1;
-        d = c, c = b, b = a, a = t1 + t2;
+        uint32_t one = s[7] + (rotate(s[4], 6) ^ rotate(s[4], 11) ^ rotate(s[4], 25)) +
+                       ((s[4] & s[5]) ^ (~s[4] & s[6])) + K[i] + w[i];
+        uint32_t two = (rotate(s[0], 2) ^ rotate(s[0], 13) ^ rotate(s[0], 22)) +
+                       ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
+        memmove(s + 1, s, 7 * sizeof s[0]);
+        s[4] += one;
+        s[0] = one + two;
     }
-    state[0] += a, state[1] += b, state[2] += c, state[3] += d;
-    state[4] += e, state[5] += f, state[6] += g, state[7] += h;
+    for (int i = 0; i < 8; i++)
+        state[i] += s[i];
 }
 
-void sha256_begin(struct sha256 *sha)
+void sha256_begin(struct sha256 *sum)
 {
-    *sha = (struct sha256){.state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c,
+    *sum = (struct sha256){.state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c,
                                      0x1f83d9ab, 0x5be0cd19}};
 }
 
-void sha256_add(struct sha256 *sha, const void *data, size_t size)
+void sha256_add(struct sha256 *sum, const void *data, size_t size)
 {
-    const uint8_t *bytes = data;
-    size_t held = sha->size % 64;
-    sha->size += size;
+    const uint8_t *at = data;
+    size_t held = sum->size % sizeof sum->block;
+    sum->size += size;
     while (size > 0) {
-        if (held == 0 && size >= 64) {
-            compress(sha->state, bytes);
-            bytes += 64, size -= 64;
+        if (held == 0 && size >= sizeof sum->block) { /* without a copy */
+            add_block(sum->state, at);
+            at += sizeof sum->block;
+            size -= sizeof sum->block;
             continue;
         }
-        size_t taken = size < 64 - held ? size : 64 - held;
-        memcpy(sha->block + held, bytes, taken);
-        bytes += taken, size -= taken, held += taken;
-        if (held == 64) {
-            compress(sha->state, sha->block);
+        size_t part = sizeof sum->block - held < size ? sizeof sum->block - held : size;
+        memcpy(sum->block + held, at, part);
+        at += part;
+        size -= part;
+        held += part;
+        if (held == sizeof sum->block) {
+            add_block(sum->state, sum->block);
             held = 0;
         }
     }
 }
 
-void sha256_end(struct sha256 *sha, char text[SHA256_TEXT])
+void sha256_end(struct sha256 *sum, char hex[SHA256_HEX])
 {
-    static const uint8_t PADDING[64] = {0x80};
+    static const uint8_t padding[64] = {0x80};
+    uint64_t bits = sum->size * 8;
     uint8_t length[8];
-    uint64_t bits = sha->size * 8;
     for (int i = 0; i < 8; i++)
         length[i] = (uint8_t)(bits >> (56 - 8 * i));
-    sha256_add(sha, PADDING, 1 + (119 - sha->size % 64) % 64);
-    sha256_add(sha, length, sizeof length);
+    size_t held = sum->size % sizeof sum->block;
+    sha256_add(sum, padding, held < 56 ? 56 - held : 120 - held);
+    sha256_add(sum, length, sizeof length);
     for (int i = 0; i < 8; i++)
-        snprintf(text + 8 * i, 9, "%08x", (unsigned)sha->state[i]);
+        snprintf(hex + 8 * i, 9, "%08x", sum->state[i]);
 }

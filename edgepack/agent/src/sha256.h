@@ -1,11 +1,9 @@
-/* SHA-256 (FIPS 180-4). */
+/* SHA-256 (FIPS 180-4) of data that comes in pieces. */
 #ifndef EDGEPACK_SHA256_H
 #define EDGEPACK_SHA256_H
 
 #include <stddef.h>
 #include <stdint.h>
-
-enum { SHA256_TEXT = 65 }; /* 64 hexadecimal digits and a zero byte */
 
 struct sha256 {
     uint32_t state[8];
@@ -13,9 +11,10 @@ struct sha256 {
     uint8_t block[64];
 };
 
-void sha256_begin(struct sha256 *sha);
-void sha256_add(struct sha256 *sha, const void *data, size_t size);
-/* Writes the digest as text; it is also in `state` then, as numbers with the first byte highest. */
-void sha256_end(struct sha256 *sha, char text[SHA256_TEXT]);
+enum { SHA256_HEX = 65 }; /* 64 digits and a NUL */
+
+void sha256_begin(struct sha256 *sum);
+void sha256_add(struct sha256 *sum, const void *data, size_t size);
+void sha256_end(struct sha256 *sum, char hex[SHA256_HEX]);
 
 #endif
