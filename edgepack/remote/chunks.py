@@ -93,14 +93,12 @@ def _cuts(data: bytes | memoryview) -> tuple[list[int], list[int]]:
         positions = np.flatnonzero(hashes < 1 << 32 - _BITS_AFTER)
         rare.append(positions[hashes[positions] < 1 << 32 - _BITS_BEFORE] + begin + 1)
         found.append(positions + begin + 1)
-    return (
-        (np.concatenate(found).tolist(), np.concatenate(rare).tolist()) if found else ([], [])
-    )
+    return (np.concatenate(found).tolist(), np.concatenate(rare).tolist()) if found else ([], [])
 
 
 def _hashes(octets: "np.ndarray") -> "np.ndarray":
     """The gear hash after each byte: the sum of the values of the last 32 bytes, each shifted by its distance."""
-    hashes = _gear()[octets]
+    hashes: np.ndarray = _gear()[octets]
     shift = 1
     while shift < _WINDOW:
         hashes[shift:] += hashes[:-shift] << shift

@@ -116,32 +116,43 @@ def make_plans(board: Board, files: Mapping[Path, FileEntry], donors: Sequence[s
         DeployError: The agent failed.
         UnreachableError: The connection was lost.
     """
-    paths = [*(_part(entry) for entry in files.values()), *donors]
+    parts = [_part(entry) for entry in files.values()]
     done = board.session.run(
-        board.command("chunks"), stdin="".join(f"{path}\n" for path in paths).encode(), timeout=TIMEOUT_S
+        board.command("chunks"),
+        stdin="".join(f"{path}\n" for path in (*parts, *donors)).encode(),
+        timeout=TIMEOUT_S,
     )
     if done.returncode != 0:
         raise _failed(board, done.returncode, done.stdout.splitlines(), done.stderr)
     try:
-        lists = parse_lists(done.stdout, len(paths))
+        lists = parse_lists(done.stdout, len(parts) + len(donors))
     except ValueError as error:
-        raise DeployError("the agent's list of chunks is damaged", where=board.session.name, why=str(error)) from error
+        raise DeployError(
+            "the agent's list of chunks is damaged", where=board.session.name, why=str(error)
+        ) from error
     index: _Index = {}
-    for path, chunks in zip(paths[len(files) :], lists[len(files) :], strict=True):
-        for chunk in chunks:
-            index.setdefault((chunk.digest, chunk.size), (path, chunk.offset))
+    for donor, chunks in zip(donors, lists[len(parts) :], strict=True):
+        _remember(index, donor, chunks)
     plans = []
-    for (path, entry), kept in zip(files.items(), lists[: len(files)], strict=True):
+    for (path, entry), kept in zip(files.items(), lists[: len(parts)], strict=True):
         with _contents(path) as data:
             chunks = list(split(data))
         plans.append(make_plan(entry, path, chunks, kept, index))
-        for chunk in chunks:  # it is complete when the next one is built
-            index.setdefault((chunk.digest, chunk.size), (entry.path, chunk.offset))
+        _remember(index, entry.path, chunks)  # it is complete when the next one is built
     return plans
 
 
+def _remember(index: _Index, path: str, chunks: Sequence[Chunk]) -> None:
+    for chunk in chunks:
+        index.setdefault((chunk.digest, chunk.size), (path, chunk.offset))
+
+
 def make_plan(
-    entry: FileEntry, path: Path, chunks: Sequence[Chunk], kept: Sequence[Chunk], index: Mapping[tuple[bytes, int], tuple[str, int]]
+    entry: FileEntry,
+    path: Path,
+    chunks: Sequence[Chunk],
+    kept: Sequence[Chunk],
+    index: Mapping[tuple[bytes, int], tuple[str, int]],
 ) -> Plan:
     """How to build a file.
 
@@ -220,7 +231,7 @@ class Frames:
             self._add(b"S", number(len(path.encode())), path.encode())
         return self._sources[path]
 
-    def _add(self, *pieces: bytes) -> None:
+    def _add(self, *pieces: bytes | memoryview) -> None:
         for piece in pieces:
             self._held += piece
         while len(self._held) >= FRAME:
