@@ -108,7 +108,7 @@ def _graph(
         prefix=names.kernels,
         main=main,
         arena=arena_of(main.calls),
-        layout=lay_out(main.weights, loader),
+        layout=lay_out(main.weights, loader, facts.weights),
         inputs=facts.inputs,
         outputs=facts.outputs,
         features=features_to_check(
