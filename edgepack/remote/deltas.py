@@ -5,10 +5,8 @@ The agent lists the chunks of what the board has (``chunks``), and builds the fi
 """
 
 import json
-import mmap
 import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,7 +114,7 @@ def make_plans(board: Board, files: Mapping[Path, FileEntry], donors: Sequence[s
         DeployError: The agent failed.
         UnreachableError: The connection was lost.
     """
-    parts = [_part(entry) for entry in files.values()]
+    parts = [part_name(entry) for entry in files.values()]
     done = board.session.run(
         board.command("chunks"),
         stdin="".join(f"{path}\n" for path in (*parts, *donors)).encode(),
@@ -135,8 +133,7 @@ def make_plans(board: Board, files: Mapping[Path, FileEntry], donors: Sequence[s
         _remember(index, donor, chunks)
     plans = []
     for (path, entry), kept in zip(files.items(), lists[: len(parts)], strict=True):
-        with _contents(path) as data:
-            chunks = list(split(data))
+        chunks = list(split(_contents(path)))
         plans.append(make_plan(entry, path, chunks, kept, index))
         _remember(index, entry.path, chunks)  # it is complete when the next one is built
     return plans
@@ -181,7 +178,7 @@ def _whole(path: Path, entry: FileEntry) -> Plan:
     return Plan(entry, path, 0, (Piece(0, entry.size),))
 
 
-def _part(entry: FileEntry) -> str:
+def part_name(entry: FileEntry) -> str:
     """The name of the file until it is complete."""
     folder, name = posixpath.split(entry.path)
     return posixpath.join(folder, f".{name}.{entry.sha256[:8]}.part")
@@ -207,17 +204,17 @@ class Frames:
         entry, path = plan.entry, plan.entry.path.encode()
         self._add(b"F", number(len(path)), path, bytes([entry.mode == EXECUTABLE]), number(entry.size))
         self._add(entry.sha256.encode(), number(plan.kept))
-        with _contents(plan.path) as data:
-            for piece in plan.pieces:
-                if piece.source is not None:
-                    source = self._source(piece.source)
-                    self._add(b"C", number(source), number(piece.at), number(piece.size))
-                    continue
-                self._add(b"B", number(piece.size))
-                for begin in range(piece.offset, piece.offset + piece.size, FRAME):
-                    end = min(begin + FRAME, piece.offset + piece.size)
-                    self._add(data[begin:end])
-                    progress(end - begin)
+        data = _contents(plan.path)
+        for piece in plan.pieces:
+            if piece.source is not None:
+                source = self._source(piece.source)
+                self._add(b"C", number(source), number(piece.at), number(piece.size))
+                continue
+            self._add(b"B", number(piece.size))
+            for begin in range(piece.offset, piece.offset + piece.size, FRAME):
+                end = min(begin + FRAME, piece.offset + piece.size)
+                self._add(data[begin:end])
+                progress(end - begin)
         self._add(b"E")
 
     def end(self) -> None:
@@ -291,12 +288,8 @@ def _failed(board: Board, code: int, lines: Sequence[bytes], stderr: bytes) -> D
     )
 
 
-@contextmanager
-def _contents(path: Path) -> Iterator[memoryview]:
+def _contents(path: Path) -> memoryview:
     """The bytes of a file, which are read when they are needed."""
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            yield memoryview(b"")
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
-            yield data
+    import numpy as np
+
+    return np.memmap(path, np.uint8, "r").data if path.stat().st_size else memoryview(b"")
