@@ -29,7 +29,7 @@ _Index = dict[tuple[bytes, int], tuple[str, int]]  # a chunk's digest and size: 
 
 
 @dataclass(frozen=True)
-class Board:
+class Receiver:
     """Where files are built.
 
     Attributes:
@@ -58,8 +58,8 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a file is built.
+class Rebuild:
+    """How a file is built: what is kept, copied and sent.
 
     Attributes:
         entry: The file, with its path on the board.
@@ -80,7 +80,7 @@ class Plan:
 
 
 def send(
-    board: Board,
+    board: Receiver,
     files: Mapping[Path, FileEntry],
     donors: Sequence[str],
     announce: Callable[[int], None],
@@ -107,7 +107,7 @@ def send(
         _build(board, [_whole(path, entry) for path, entry in again.items()], announce, progress)
 
 
-def make_plans(board: Board, files: Mapping[Path, FileEntry], donors: Sequence[str]) -> list[Plan]:
+def make_plans(board: Receiver, files: Mapping[Path, FileEntry], donors: Sequence[str]) -> list[Rebuild]:
     """Ask the board for the chunks that it has, and find them in the files.
 
     Raises:
@@ -150,7 +150,7 @@ def make_plan(
     chunks: Sequence[Chunk],
     kept: Sequence[Chunk],
     index: Mapping[tuple[bytes, int], tuple[str, int]],
-) -> Plan:
+) -> Rebuild:
     """How to build a file.
 
     Args:
@@ -171,11 +171,11 @@ def make_plan(
             pieces[-1] = Piece(last.offset, last.size + chunk.size, source, last.at)
         else:
             pieces.append(Piece(chunk.offset, chunk.size, source, at))
-    return Plan(entry, path, sum(chunk.size for chunk in chunks[:same]), tuple(pieces))
+    return Rebuild(entry, path, sum(chunk.size for chunk in chunks[:same]), tuple(pieces))
 
 
-def _whole(path: Path, entry: FileEntry) -> Plan:
-    return Plan(entry, path, 0, (Piece(0, entry.size),))
+def _whole(path: Path, entry: FileEntry) -> Rebuild:
+    return Rebuild(entry, path, 0, (Piece(0, entry.size),))
 
 
 def part_name(entry: FileEntry) -> str:
@@ -199,7 +199,7 @@ class Frames:
         default_factory=lambda: zstandard.ZstdCompressor(level=LEVEL, write_checksum=False)
     )
 
-    def file(self, plan: Plan, progress: ChunkSent) -> None:
+    def file(self, plan: Rebuild, progress: ChunkSent) -> None:
         """The orders that build a file."""
         entry, path = plan.entry, plan.entry.path.encode()
         self._add(b"F", number(len(path)), path, bytes([entry.mode == EXECUTABLE]), number(entry.size))
@@ -253,7 +253,7 @@ def number(value: int) -> bytes:
 
 
 def _build(
-    board: Board, plans: Sequence[Plan], announce: Callable[[int], None], progress: ChunkSent
+    board: Receiver, plans: Sequence[Rebuild], announce: Callable[[int], None], progress: ChunkSent
 ) -> frozenset[str]:
     """Send the orders; returns the paths of files that came out wrong, and do not exist."""
     announce(sum(plan.sent for plan in plans))
@@ -274,7 +274,7 @@ def _build(
     return frozenset(result["path"] for result in results if result.get("why"))
 
 
-def _failed(board: Board, code: int, lines: Sequence[bytes], stderr: bytes) -> DeployError:
+def _failed(board: Receiver, code: int, lines: Sequence[bytes], stderr: bytes) -> DeployError:
     failure = failure_of(lines)
     why = failure.error if failure else last_lines(stderr) or f"the agent ended with exit code {code}"
     full = "No space left" in why or "quota exceeded" in why

@@ -15,7 +15,7 @@ from edgepack.bundle.layout import MANIFEST, sample_input, sample_output
 from edgepack.bundle.manifest import PLAIN, FileEntry, Manifest
 from edgepack.errors import DeployError, InputError, IntegrityError
 from edgepack.remote import elf
-from edgepack.remote.deltas import Board, send
+from edgepack.remote.deltas import Receiver, send
 from edgepack.remote.layout import checksums, good
 from edgepack.remote.lock import BoardLock
 from edgepack.remote.survey import BoardFolder
@@ -250,7 +250,7 @@ def stage(
             progress(sent, total)
 
     if missing:
-        there = Board(session, session.agent(), dest)
+        there = Receiver(session, session.agent(), dest)
         files = {source.folder / entry.path: entry for entry in missing}
         pieces_of = [f"../{parts[entry.path]}" for entry in missing if entry.path in parts]
         send(there, files, pieces_of, announce, advance)

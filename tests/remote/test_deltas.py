@@ -14,7 +14,7 @@ from local_session import LocalSession
 from edgepack.bundle.manifest import FileEntry
 from edgepack.errors import DeployError
 from edgepack.remote.chunks import MAX
-from edgepack.remote.deltas import FRAME, Board, Frames, make_plans, send
+from edgepack.remote.deltas import FRAME, Frames, Receiver, make_plans, send
 
 
 class Site:
@@ -36,7 +36,7 @@ class Site:
         self.there.mkdir(exist_ok=True)
         self.donors = [f"../{name}" for name in old]
         session = LocalSession(root / "board")
-        self.board = Board(session, session.agent(), "new")
+        self.board = Receiver(session, session.agent(), "new")
         self.announced, self.sent = [], []
 
     @property
