@@ -43,7 +43,11 @@ static const struct {
     const char *name;
     bool (*action)(int count, char **words, struct failure *);
 } PLAIN[] = {
+    {"exec", exec_command},
+    {"receive", receive},
+    {"send", send_file},
     {"settle", settle},
+    {"stop", stop},
 };
 
 /* A command with its options, run as the work of a process. */
