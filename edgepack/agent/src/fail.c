@@ -25,6 +25,7 @@ const char *status_name(enum status status)
     case STATUS_STREAM: return "stream";
     case STATUS_DEVICE: return "device";
     case STATUS_CRASH: return "crash";
+    case STATUS_LOCK: return "lock";
     }
     return "internal";
 }

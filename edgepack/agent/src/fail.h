@@ -15,6 +15,7 @@ enum status {
     STATUS_STREAM = 6,   /* the stream of `measure` is invalid */
     STATUS_DEVICE = 7,   /* no GPU, or its runtime library is missing */
     STATUS_CRASH = 8,    /* the process that ran the model died: SIGSEGV, SIGILL, out of memory, ... */
+    STATUS_LOCK = 9,     /* the lock of a folder was lost */
 };
 
 struct failure {

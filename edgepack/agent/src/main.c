@@ -4,6 +4,7 @@
 #include "agent.h"
 #include "json.h"
 #include "process.h"
+#include "store.h"
 
 static const char USAGE[] = "edgepack-agent info [--work-dir DIR]\n"
                             "edgepack-agent run --model M.so --input A.npy... --output-dir DIR [--each] "
@@ -44,10 +45,12 @@ static const struct {
     bool (*action)(int count, char **words, struct failure *);
 } PLAIN[] = {
     {"exec", exec_command},
+    {"facts", facts},
     {"receive", receive},
     {"send", send_file},
     {"settle", settle},
     {"stop", stop},
+    {"store", store},
 };
 
 /* A command with its options, run as the work of a process. */
