@@ -19,6 +19,7 @@ from edgepack.agent.results import (
     BenchRaw,
     BenchSample,
     BenchStart,
+    BoardFacts,
     BoardInfo,
     Failure,
     Ran,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PROTOCOL",
     "BenchRaw",
+    "BoardFacts",
     "BoardInfo",
     "BoardModel",
     "BoardShell",
@@ -46,6 +48,7 @@ __all__ = [
     "Throttling",
     "Zone",
     "bench",
+    "board_facts",
     "info",
     "run",
 ]
@@ -152,6 +155,22 @@ def info(session: BoardShell, agent: str, *, work_dir: str = ".") -> BoardInfo:
     (line,) = _lines(session, "info", [agent, "info", "--work-dir", work_dir], 60.0, count=1)
     _check_protocol(session, line)
     return _parse(session, "info", BoardInfo, line)
+
+
+def board_facts(session: BoardShell, agent: str, work_dir: str, libraries: Sequence[str]) -> BoardFacts:
+    """Facts that decide whether a release can be stored and run.
+
+    Args:
+        session: A connection to the board.
+        agent: The agent's path on the board.
+        work_dir: The folder for releases, which need not exist.
+        libraries: Names of shared libraries to look for.
+
+    Raises:
+        AgentError: The agent failed.
+    """
+    (line,) = _lines(session, "facts", [agent, "facts", "", work_dir, *libraries], 60.0, count=1)
+    return _parse(session, "facts", BoardFacts, line)
 
 
 def run(on: BoardModel, inputs: Mapping[str, "np.ndarray"], *, each: bool = False) -> list["np.ndarray"]:

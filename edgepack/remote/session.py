@@ -189,7 +189,7 @@ class SSHSession:
     def _put(
         self, source: BinaryIO, size: int, dest: str, mode: int, *, progress: ChunkSent | None = None
     ) -> None:
-        with self.stream([self.agent(), "receive", dest, f"{mode:o}", str(size)]) as receiver:
+        with self.stream([self.agent(), "write-file", dest, f"{mode:o}", str(size)]) as receiver:
             send(self.name, receiver, source, size, dest, progress=progress)
 
     def get(self, source: str, dest: Path) -> None:
@@ -211,7 +211,7 @@ class SSHSession:
             EdgepackError: It cannot be read.
             UnreachableError: The connection was lost.
         """
-        with self.stream([self.agent(), "send", source]) as sender:
+        with self.stream([self.agent(), "read-file", source]) as sender:
             return fetch(self.name, sender, source)
 
     def close(self) -> None:

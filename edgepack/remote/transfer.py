@@ -31,7 +31,7 @@ def send(
     *,
     progress: ChunkSent | None = None,
 ) -> None:
-    """Send ``size`` bytes to the agent's ``receive``, which writes them to the disk before the file gets its name.
+    """Send ``size`` bytes to the agent's ``write-file``, which writes them to the disk before the file gets its name.
 
     Raises:
         DeployError: The board cannot store the file; ``dest`` is unchanged.
@@ -64,7 +64,7 @@ def send(
 
 
 def fetch(device: str, sender: Process, source: str) -> bytes | None:
-    """What the agent's ``send`` reads from a file; None if there is none.
+    """What the agent's ``read-file`` reads from a file; None if there is none.
 
     Raises:
         EdgepackError: It cannot be read.

@@ -46,11 +46,11 @@ static const struct {
 } PLAIN[] = {
     {"exec", exec_command},
     {"facts", facts},
-    {"receive", receive},
-    {"send", send_file},
+    {"read-file", read_file},
     {"settle", settle},
     {"stop", stop},
     {"store", store},
+    {"write-file", write_file},
 };
 
 /* A command with its options, run as the work of a process. */

@@ -1,4 +1,4 @@
-/* `receive` writes a file on the board from stdin; `send` writes one to stdout. */
+/* `write-file` writes a file on the board from stdin; `read-file` writes one to stdout. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -76,13 +76,13 @@ static bool finish(int file, mode_t mode, const char *part, const char *path, st
     return true;
 }
 
-bool receive(int count, char **words, struct failure *failure)
+bool write_file(int count, char **words, struct failure *failure)
 {
     char part[PATH_SIZE], *end = "", *behind = "";
     unsigned long mode = count == 3 ? strtoul(words[1], &end, 8) : 0;
     long long size = count == 3 ? strtoll(words[2], &behind, 10) : -1;
     if (size < 0 || *end != '\0' || *behind != '\0' || mode > 0777)
-        return fail(failure, STATUS_USAGE, "receive needs a path, a mode and a size");
+        return fail(failure, STATUS_USAGE, "write-file needs a path, a mode and a size");
     /* When the client goes, the input ends, and the part is removed: being told to end must not be faster. */
     signal(SIGTERM, SIG_IGN);
     int file = create_part(words[0], part, sizeof part);
@@ -100,12 +100,12 @@ bool receive(int count, char **words, struct failure *failure)
     return json_end(&json) || fail(failure, STATUS_OUTPUT, "stdout cannot be written: %s", strerror(errno));
 }
 
-bool send_file(int count, char **words, struct failure *failure)
+bool read_file(int count, char **words, struct failure *failure)
 {
     static char buffer[BUFFER];
     size_t got;
     if (count != 1)
-        return fail(failure, STATUS_USAGE, "send needs a path");
+        return fail(failure, STATUS_USAGE, "read-file needs a path");
     FILE *file = regular_open(words[0], failure);
     if (file == NULL)
         return false;
