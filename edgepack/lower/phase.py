@@ -64,6 +64,7 @@ class Lowering:
     tvm_target: Any
     database: Any | None = None  # MetaSchedule database with this target's records
     static: str | None = None  # the name of the static library to build in place of a shared one
+    objects: Path | None = None  # where to write the model's object files, too
     facts: Facts = field(default_factory=Facts)
 
 

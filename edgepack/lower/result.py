@@ -53,5 +53,6 @@ class Compiled:
     sources: tuple[CudaModule, ...] = ()  # of its CUDA kernels
     warnings: tuple[str, ...] = ()
     weights: Path | None = None  # the file beside the library; None if the model has no constants
+    objects: Path | None = None  # the archive that the agent is linked with
     memory: MemoryPlan | None = None  # if the model has its own runtime
     executor_reason: str | None = None  # why its executor is not one that is preferred

@@ -6,7 +6,7 @@ The agent reports facts about the board, then each check uses them. All failures
 import re
 from collections.abc import Collection, Iterator
 
-from edgepack.agent.protocol import BoardFacts, board_facts
+from edgepack.agent.protocol import BoardFacts, Linking, board_facts
 from edgepack.base.text import human_size
 from edgepack.bundle.manifest import Manifest, TargetInfo
 from edgepack.errors import PreflightError
@@ -66,7 +66,9 @@ def preflight(
         UnreachableError: The connection was lost.
     """
     target = manifest.target
-    facts, problems = examine(session, target, size, work_dir=work_dir, libraries=libraries)
+    facts, problems = examine(
+        session, target, size, work_dir=work_dir, libraries=libraries, linking=manifest.agent_linking
+    )
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise PreflightError(
@@ -80,35 +82,44 @@ def preflight(
 
 
 def examine(
-    session: Session, target: TargetInfo, size: int, *, work_dir: str, libraries: Collection[str]
+    session: Session,
+    target: TargetInfo,
+    size: int,
+    *,
+    work_dir: str,
+    libraries: Collection[str],
+    linking: Linking,
 ) -> tuple[BoardFacts, list[str]]:
     """The facts about a board, and all reasons why it cannot run releases of a target; arguments as in ``preflight``.
+
+    Programs with ``linking`` static need no C library of the board.
 
     A reason starts with what is wrong and a colon, such as ``CPU:`` or ``libc:``.
 
     Raises:
         UnreachableError: The connection was lost.
     """
-    facts = board_facts(
-        session, session.agent(), work_path(work_dir), [it for it in libraries if not _GLIBC.fullmatch(it)]
-    )
-    return facts, list(_problems(facts, target, size, sorted(libraries)))
+    wanted = sorted(name for name in libraries if not _GLIBC.fullmatch(name))
+    facts = board_facts(session, session.agent(), work_path(work_dir), wanted)
+    return facts, list(_problems(facts, target, size, wanted, linking))
 
 
-def _problems(facts: BoardFacts, target: TargetInfo, size: int, libraries: list[str]) -> Iterator[str]:
+def _problems(
+    facts: BoardFacts, target: TargetInfo, size: int, libraries: list[str], linking: Linking
+) -> Iterator[str]:
     if facts.arch != target.abi.arch:
         # Further checks (features, library folders) would only report consequences of the wrong CPU.
         yield f"CPU: the board is {facts.arch}, the release is for {target.abi.arch}"
     else:
-        if any(_GLIBC.fullmatch(name) for name in libraries):
+        if linking == "dynamic":
             yield from _userland(facts, target)
         yield from _features(facts, target)
-        yield from _libraries(facts, target, [it for it in libraries if not _GLIBC.fullmatch(it)])
+        yield from _libraries(facts, target, libraries)
     yield from _storage(facts, size)
 
 
 def _userland(facts: BoardFacts, target: TargetInfo) -> Iterator[str]:
-    """What a release needs whose programs are linked against glibc; a static one needs nothing."""
+    """What programs need that are linked against glibc."""
     if facts.bits == 32:  # noqa: PLR2004 - bits of an address
         yield "userland: 32-bit programs on a 64-bit kernel; install the 64-bit system image"
     kind, _, version = (facts.libc or "").partition(" ")

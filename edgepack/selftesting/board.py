@@ -32,7 +32,14 @@ def check_board(session: "Session", target: Target, work_dir: str) -> list[Check
         UnreachableError: The connection was lost.
     """
     info = TargetInfo.of(target)
-    facts, problems = examine(session, info, _SIZE, work_dir=work_dir, libraries=_libraries(target))
+    facts, problems = examine(
+        session,
+        info,
+        _SIZE,
+        work_dir=work_dir,
+        libraries=_libraries(target),
+        linking="dynamic" if target.gpu else "static",
+    )
     found = _found(facts, target)
     wanted = (*_CHECKS, _GPU_CHECK) if target.gpu else _CHECKS
     other_cpu = facts.arch != target.abi.arch  # then preflight does not look at what follows from it
@@ -93,12 +100,14 @@ def check_agent(info: "BoardInfo", target: Target) -> list[Check]:
 
 
 def _libraries(target: Target) -> set[str]:
-    """What the agent, and for a GPU TVM's runtime, need from the board."""
+    """What the agent and TVM's runtime need from a board with a GPU; releases for a CPU are static."""
+    if target.gpu is None:
+        return set()
     from edgepack.agent.build import build_agent
     from edgepack.bundle.runtime import runtime_libs
     from edgepack.remote.elf import needed_libraries
 
-    own = runtime_libs(target.abi.arch, (*BASE, CUDA)) if target.gpu else {}
+    own = runtime_libs(target.abi.arch, (*BASE, CUDA))
     files = (build_agent(target.abi.arch, target.abi.libc), *own.values())
     return {name for path in files for name in needed_libraries(path)} - set(own)
 

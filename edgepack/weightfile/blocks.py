@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 _RAW = 0  # in place of the number of a plane's table
 _FULL = 1 << 16  # bytes of small tensors, after which another block begins
-_WORTH_CODING = (
-    63 / 64
-)  # of a large plane's bytes: those of floats are nearly random, and cost time at each load
+_WORTH_CODING = 63 / 64  # of a large plane's bytes: to decode them takes time at each load
+_WORTH_A_COPY = 3 / 4  # of a large block of wide elements
 _FEWEST = 8  # elements from which bytes that are zero are worth a block
 
 
@@ -50,12 +49,21 @@ def grouped(dtypes: Sequence[str], raw: Sequence[bytes], widths: Sequence[int]) 
     return list(groups.values())
 
 
+def worth_a_copy(coded: float, size: int, width: int) -> bool:
+    """Whether a block is coded, given its bytes then and as it is: large ones of wide elements are better mapped.
+
+    To decode them takes memory of each process's own, and as much time for each byte as in a block of narrow elements.
+    """
+    return width == 1 or size <= _FULL or coded < size * _WORTH_A_COPY
+
+
 def code_blocks(blocks: Sequence[tuple[bytes, int]]) -> CodedBlocks:
     """Code blocks, each given by its elements and their size in bytes, so that they and their tables are small."""
     import numpy as np
 
     planes = [_planes(data, width) for data, width in blocks]
-    chosen = _choose([[np.bincount(plane, minlength=256) for plane in each] for each in planes])
+    counts = [[np.bincount(plane, minlength=256) for plane in each] for each in planes]
+    chosen = [_if_worthwhile(*both) for both in zip(_choose(counts), counts, strict=True)]
     tables: list[Table] = []
     codes: list[bytes | None] = []
     for (data, _), each, own in zip(blocks, planes, chosen, strict=True):
@@ -129,3 +137,13 @@ def _choose(counts: "Sequence[Sequence[np.ndarray]]") -> list[list[Table | None]
                 best = fresh
         chosen[block][place] = best
     return chosen
+
+
+def _if_worthwhile(chosen: list[Table | None], counts: "Sequence[np.ndarray]") -> list[Table | None]:
+    """Return the tables of a block's planes, or none."""
+    sizes = [int(each.sum()) for each in counts]
+    coded = (
+        size if table is None else table.bits(own) / 8
+        for table, own, size in zip(chosen, counts, sizes, strict=True)
+    )
+    return chosen if worth_a_copy(sum(coded), sum(sizes), len(sizes)) else [None] * len(chosen)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from edgepack.spec.encoding import BundledWeight
+from edgepack.weightfile.blocks import worth_a_copy
 from edgepack.weightfile.frequencies import SMALL, fewest_bits
 
 if TYPE_CHECKING:
@@ -42,4 +43,5 @@ def _block_bytes(arrays: "Sequence[np.ndarray]") -> float:
     planes = np.concatenate([np.ascontiguousarray(each).view(np.uint8).reshape(-1, width) for each in arrays])
     size = len(planes)
     counts = (np.bincount(planes[:, place], minlength=256) for place in range(width) if size)
-    return sum(min(size, _OF_PLANE + fewest_bits(each) / 8) for each in counts)
+    coded = sum(min(size, _OF_PLANE + fewest_bits(each) / 8) for each in counts)
+    return coded if worth_a_copy(coded, size * width, width) else size * width

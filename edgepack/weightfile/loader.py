@@ -11,7 +11,7 @@ from edgepack.toolchain.headers import tvm_headers
 from edgepack.toolchain.zig import compile_c
 
 SOURCES = Path(__file__).parent / "src"
-READER = tuple(SOURCES / f"{name}.c" for name in ("weightfile", "frequencies", "rans"))
+READER = tuple(SOURCES / f"{name}.c" for name in ("weightfile", "crc32", "frequencies", "rans"))
 """What reads a weights file, without TVM."""
 IDENTITY = "edgepack_weights"
 """The symbol with the identity of the library's weights file."""

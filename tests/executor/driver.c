@@ -414,6 +414,74 @@ static void forked(void)
     edgepack_close(slow);
 }
 
+static bool is_mapped(const char *path)
+{
+    char line[4096];
+    bool found = false;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    CHECK(maps != NULL);
+    while (fgets(line, sizeof line, maps) != NULL)
+        found = found || strstr(line, path) != NULL;
+    fclose(maps);
+    return found;
+}
+
+static uint8_t *read_whole(const char *path, size_t *size)
+{
+    struct stat status;
+    FILE *file = fopen(path, "rb");
+    CHECK(file != NULL && fstat(fileno(file), &status) == 0);
+    *size = (size_t)status.st_size;
+    uint8_t *data = malloc(*size);
+    CHECK(data != NULL && fread(data, 1, *size, file) == *size);
+    fclose(file);
+    return data;
+}
+
+/* A file in memory at an offset from where it is aligned. */
+static uint8_t *file_in_memory(size_t offset, size_t *size)
+{
+    uint8_t *whole = read_whole(weights, size), *moved = aligned_alloc(64, (*size + 2 * 64) / 64 * 64);
+    CHECK(moved != NULL);
+    memcpy(moved + offset, whole, *size);
+    free(whole);
+    return moved;
+}
+
+/* Weights in the file, in memory, and in memory where they cannot be used in place. */
+static void sources(void)
+{
+    char why[EDGEPACK_TEXT] = "";
+    size_t size, file_size;
+    uint64_t in_place = 0;
+    for (uint32_t i = 0; i < net->details->stored_count; i++)
+        if (net->details->stored[i].place == WEIGHT_IN_PLACE)
+            in_place += net->details->stored[i].size;
+    CHECK(in_place > 50000 && net->details->own < 400000);
+    edgepack_model *model = opened(net, 2);
+    uint8_t *expected = result(model, 1, &size);
+    CHECK(is_mapped(weights));
+    edgepack_close(model);
+    CHECK(!is_mapped(weights));
+    for (size_t offset = 0; offset < 64; offset += 21) {
+        uint8_t *data = file_in_memory(offset, &file_size);
+        CHECK(edgepack_open_memory(net, data + offset, file_size, 2, &model, why) == EDGEPACK_OK);
+        check_result(model, 1, expected, size);
+        edgepack_close(model);
+        data[offset + file_size / 2] ^= 1;
+        CHECK(edgepack_open_memory(net, data + offset, file_size, 1, &model, why) == EDGEPACK_WEIGHTS && model == NULL);
+        CHECK(strstr(why, "weights in memory: ") == why && strstr(why, "damaged"));
+        data[offset + file_size / 2] ^= 1;
+        CHECK(edgepack_open_memory(net, data + offset, file_size - 1, 1, &model, why) == EDGEPACK_WEIGHTS);
+        CHECK(edgepack_open_memory(net, data + offset, 0, 1, &model, why) == EDGEPACK_WEIGHTS);
+        free(data);
+    }
+    CHECK(edgepack_open_memory(net, NULL, 5, 1, &model, why) == EDGEPACK_ARGUMENT && model == NULL && strstr(why, "given"));
+    CHECK(edgepack_open_memory(net, why, 5, 1, NULL, why) == EDGEPACK_ARGUMENT);
+    CHECK(edgepack_open_memory(NULL, why, 5, 1, &model, why) == EDGEPACK_ARGUMENT);
+    free(expected);
+}
+
 /* The bytes of address space in use. */
 static long address_space(void)
 {
@@ -479,18 +547,6 @@ static uint32_t crc32(const uint8_t *data, size_t size)
             crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
     }
     return ~crc;
-}
-
-static uint8_t *read_whole(const char *path, size_t *size)
-{
-    struct stat status;
-    FILE *file = fopen(path, "rb");
-    CHECK(file != NULL && fstat(fileno(file), &status) == 0);
-    *size = (size_t)status.st_size;
-    uint8_t *data = malloc(*size);
-    CHECK(data != NULL && fread(data, 1, *size, file) == *size);
-    fclose(file);
-    return data;
 }
 
 static void write_whole(const char *path, const uint8_t *data, size_t size)
@@ -562,7 +618,7 @@ int main(int count, char **words)
         void (*function)(void);
     } commands[] = {{"arguments", arguments}, {"binding", binding}, {"threads", threads}, {"own", own_instances},
                     {"handed-on", handed_on}, {"busy", busy},       {"pool", pool},       {"idle", idle},
-                    {"fork", forked}, {"profile", profile},         {"memory", memory},   {"open", open_only}};
+                    {"fork", forked}, {"profile", profile},         {"memory", memory},   {"open", open_only}, {"sources", sources}};
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         if (strcmp(command, commands[i].name) == 0) {
             commands[i].function();

@@ -1,5 +1,6 @@
 """Shared by the tests of the runtime: a small model, and programs in C that are linked with it."""
 
+import math
 import subprocess
 from pathlib import Path
 
@@ -23,7 +24,11 @@ SANITIZERS = {
 
 
 def network():
-    """Two convolutions, whose kernels have arrays of their own, with int8 weights; a mean, a linear layer, Softmax."""
+    """Two convolutions, whose kernels have arrays of their own, with int8 weights; a mean, linear layers, Softmax.
+
+    The weights of two linear layers are large: fp32, which are used where the weights file is mapped, and int8, which are
+    decoded when the model is loaded.
+    """
     random = np.random.default_rng(0)
     constants, nodes = {}, []
 
@@ -41,10 +46,20 @@ def network():
     features = convolution(convolution("x", "first", 8), "second", 16)
     constants |= {name: random.normal(size=SHAPE).astype("float32") for name in ("factors", "others")}
     constants["linear"] = random.normal(size=(16, 10)).astype("float32")
+    constants["wide"] = random.normal(size=(math.prod(SHAPE), 10)).astype("float32") / 100
+    constants["narrow_q"] = random.integers(-127, 128, (math.prod(SHAPE), 50)).astype("int8")
+    constants["narrow_s"] = np.float32(1e-4)
+    constants["narrower"] = random.normal(size=(50, 10)).astype("float32")
     nodes += [
         helper.make_node("GlobalAveragePool", [features], ["mean"]),
         helper.make_node("Flatten", ["mean"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "linear"], ["scores"]),
+        helper.make_node("MatMul", ["flat", "linear"], ["of_features"]),
+        helper.make_node("Flatten", ["x"], ["all"]),
+        helper.make_node("MatMul", ["all", "wide"], ["of_all"]),
+        helper.make_node("DequantizeLinear", ["narrow_q", "narrow_s"], ["narrow"]),
+        helper.make_node("MatMul", ["all", "narrow"], ["fifty"]),
+        helper.make_node("MatMul", ["fifty", "narrower"], ["of_fifty"]),
+        helper.make_node("Sum", ["of_features", "of_all", "of_fifty"], ["scores"]),
         helper.make_node("Softmax", ["scores"], ["y"]),
         # Elements whose products may be added in one instruction or another, in numbers that do not divide evenly.
         helper.make_node("Mul", ["x", "factors"], ["product"]),

@@ -61,7 +61,7 @@ static int outer(int task, struct group *group, void *data)
     return 0;
 }
 
-static int32_t infer(void *const *in, void *const *out, const uint8_t *weights, uint8_t *arena)
+static int32_t infer(void *const *in, void *const *out, const uint8_t *const *weights, uint8_t *arena)
 {
     (void)weights, (void)arena;
     const int32_t *orders = in[0];

@@ -9,7 +9,7 @@ OWNER = 40  # where the header has the checksum of the index, which says whose f
 
 
 @pytest.mark.parametrize(
-    "command", ["arguments", "binding", "threads", "own", "handed-on", "busy", "pool", "fork"]
+    "command", ["arguments", "binding", "threads", "own", "handed-on", "busy", "pool", "fork", "sources"]
 )
 def test_under_address_sanitizer(driver, weights, command):
     run(driver("address"), command, weights)

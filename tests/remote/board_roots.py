@@ -65,7 +65,19 @@ def make_root(root: Path, kind: BoardKind) -> Path:
     busybox = Path(need("busybox"))
     if _libraries(str(busybox)):
         lacking("needs a static busybox: apt-get install busybox-static")
-    for folder in ("bin", "sbin", "etc", "dev", "proc", "tmp", "data", "root", f"home/{USER}", "usr/bin", "lib"):
+    for folder in (
+        "bin",
+        "sbin",
+        "etc",
+        "dev",
+        "proc",
+        "tmp",
+        "data",
+        "root",
+        f"home/{USER}",
+        "usr/bin",
+        "lib",
+    ):
         (root / folder).mkdir(parents=True)
     (root / "lib64").symlink_to("lib")
     shutil.copyfile(busybox, root / "bin/busybox")

@@ -37,7 +37,7 @@ JETSON = BoardFacts(
     l4t="# R39 (release), REVISION: 2.0",
     soc="tegra234",
 )
-LIBRARIES = ["libc.so.6", "libcuda.so.1", "libcudart.so.13", "libstdc++.so.6"]
+LIBRARIES = ["libcuda.so.1", "libcudart.so.13", "libstdc++.so.6"]
 
 
 def check(session, tmp_path, *, size=1000, work_dir=None, libraries=(), **bundle):
@@ -64,7 +64,7 @@ def changed(**fields) -> BoardFacts:
 def on_jetson(tmp_path, facts: BoardFacts) -> list[str]:
     features = ("aes", "crc", "dotprod", "fullfp16", "lse", "neon", "sha2")
     bundle = small_bundles.make(tmp_path, arch="aarch64", libc="2.39", gpu=True, features=features)
-    return list(_problems(facts, read_manifest(bundle).target, 1000, LIBRARIES))
+    return list(_problems(facts, read_manifest(bundle).target, 1000, LIBRARIES, "dynamic"))
 
 
 def test_a_board_that_has_everything_passes_and_nothing_is_written(session, tmp_path):
@@ -130,7 +130,7 @@ def test_a_jetson_that_fits(tmp_path):
 @pytest.mark.parametrize("libc", [None, "musl 1.2.3", "glibc 2.5", "glibc"])
 def test_a_static_release_needs_no_c_library_of_the_board(tmp_path, libc):
     target = read_manifest(small_bundles.make(tmp_path, arch="aarch64", libc="2.39")).target
-    assert list(_problems(changed(libc=libc, bits=32), target, 1000, [])) == []
+    assert list(_problems(changed(libc=libc, bits=32), target, 1000, [], "static")) == []
 
 
 def test_jetpack_6_is_detected(tmp_path):

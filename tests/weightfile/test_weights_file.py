@@ -40,7 +40,7 @@ def in_c(tmp_path_factory):
         pytest.skip("needs clang or gcc: apt-get install clang")
     folder = tmp_path_factory.mktemp("reader")
     source = __file__.replace("test_weights_file.py", "read_all.c")
-    files = [str(SOURCES / f"{name}.c") for name in ("frequencies", "rans", "weightfile")]
+    files = [str(SOURCES / f"{name}.c") for name in ("crc32", "frequencies", "rans", "weightfile")]
     sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
     flags = ("-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Werror", *sanitizers, f"-I{SOURCES}")
     subprocess.run([compiler, *flags, source, *files, "-o", str(folder / "read_all")], check=True)
@@ -190,6 +190,17 @@ def test_small_gains_are_taken_where_decoding_takes_no_time():
     assert [each.index.blocks[0].coded for each in (small, large)] == [True, False]
     assert 59_300 < small.index.blocks[0].stored_bytes < 59_800
     assert large.index.blocks[0].stored_bytes == 1 << 20
+
+
+@pytest.mark.parametrize(("zeros", "coded"), [(0.0, False), (0.5, True)])
+def test_large_floats_are_mapped_unless_their_code_is_much_smaller(zeros, coded):
+    random = np.random.default_rng(0)
+    values = (random.normal(size=100_000) * (random.random(100_000) >= zeros)).astype("float32")
+    (block,) = pack_weights([RawTensor("float32", values)]).index.blocks
+    assert block.coded == coded
+    assert coded or (block.offset % 64 == 0 and block.stored_bytes == values.nbytes)
+    (small,) = pack_weights([RawTensor("float32", values[:9000])]).index.blocks
+    assert small.coded
 
 
 def test_a_smooth_distribution_needs_no_list_of_frequencies():

@@ -26,7 +26,7 @@ extern "C" {
 
 #pragma GCC visibility push(default)
 
-#define EDGEPACK_API 1 /* of this header */
+#define EDGEPACK_API 2 /* of this header */
 
 enum { EDGEPACK_TEXT = 4096 };
 
@@ -52,9 +52,16 @@ typedef struct {
 typedef struct edgepack_net edgepack_net;     /* a compiled model */
 typedef struct edgepack_model edgepack_model; /* one that is open */
 
-/* Reads the weights and makes the model ready. `threads` is at least 1. On failure `why` says what is wrong. */
+/* Makes the model ready, with the weights in a file. `threads` is at least 1. On failure `why` says what is wrong. The
+ * file is mapped: while the model is open, it may be replaced or removed, but not written to or cut. With NULL for the
+ * file, the model uses the weights that are part of its library, if they are. */
 edgepack_status edgepack_open(const edgepack_net *net, const char *weights, int threads, edgepack_model **model,
                               char why[EDGEPACK_TEXT]);
+
+/* The same, with the contents of the weights file in memory, which stays as it is until the model is closed. It is not
+ * copied if it is aligned to 64 bytes. */
+edgepack_status edgepack_open_memory(const edgepack_net *net, const void *weights, size_t size, int threads,
+                                     edgepack_model **model, char why[EDGEPACK_TEXT]);
 
 void edgepack_close(edgepack_model *model);
 

@@ -3,13 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "cpu.h"
 #include "edgepack_net.h"
+#include "memory.h"
 #include "pool.h"
-#include "weightfile.h"
+#include "weights.h"
 
 enum { ALIGNMENT = 64, MOST_THREADS = 1024 };
 
@@ -18,7 +17,8 @@ const char edgepack_runtime = EDGEPACK_API;
 struct edgepack_model {
     const struct net_details *net;
     struct pool *pool;
-    uint8_t *weights, *arena;
+    struct weights weights;
+    uint8_t *arena;
     void **own, **bound; /* of inputs, then outputs */
 };
 
@@ -38,68 +38,14 @@ static uint64_t aligned(uint64_t size)
     return (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-static void *map(uint64_t size)
-{
-    void *memory = mmap(NULL, size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return memory == MAP_FAILED ? NULL : memory;
-}
-
-static edgepack_status read_weights(edgepack_model *model, const char *path, char *why)
-{
-    const struct net_details *net = model->net;
-    const struct weights_identity expected = {net->stored_count, net->index_crc, net->stored_bytes};
-    struct weightfile file;
-    char text[WEIGHTS_PROBLEM];
-    bool good = weightfile_open(&file, path, &expected, text);
-    for (uint32_t i = 0; good && i < net->stored_count; i++) {
-        const uint64_t size = file.weights[i].raw_bytes;
-        if (size > net->weights_at_load - net->stored[i]) { /* the file was made to look like the model's */
-            snprintf(text, sizeof text, "weight %u is larger than the model's", i);
-            good = false;
-        }
-        good = good && (size == 0 || weightfile_read(&file, i, model->weights + net->stored[i], text));
-    }
-    const edgepack_status failed = file.out_of_memory ? EDGEPACK_MEMORY : EDGEPACK_WEIGHTS;
-    weightfile_close(&file);
-    return good ? EDGEPACK_OK : problem(failed, why, "%s: %s", path, text);
-}
-
-/* Reads the weights; what is needed only while loading is given back to the system. */
-static edgepack_status load(edgepack_model *model, const char *path, char *why)
-{
-    const struct net_details *net = model->net;
-    if (net->stored_count == 0)
-        return EDGEPACK_OK;
-    if (path == NULL)
-        return problem(EDGEPACK_ARGUMENT, why, "%s has a weights file, and none is given", net->name);
-    edgepack_status status = read_weights(model, path, why);
-    if (status != EDGEPACK_OK)
-        return status;
-    uint8_t *arena = map(net->arena_at_load);
-    if (arena == NULL)
-        return problem(EDGEPACK_MEMORY, why, "out of memory: %llu bytes", (unsigned long long)net->arena_at_load);
-    pool_enter(model->pool);
-    int32_t failed = net->load(model->weights, arena);
-    pool_leave(model->pool);
-    munmap(arena, net->arena_at_load + 1);
-    if (failed)
-        return problem(EDGEPACK_MEMORY, why, "the weights cannot be decoded: out of memory");
-    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), kept = (net->weights + page) / page * page;
-    if (kept < net->weights_at_load)
-        madvise(model->weights + kept, net->weights_at_load - kept, MADV_DONTNEED);
-    mprotect(model->weights, net->weights_at_load + 1, PROT_READ);
-    return EDGEPACK_OK;
-}
-
 static bool allocate(edgepack_model *model)
 {
     const struct net_details *net = model->net;
     const int count = net->input_count + net->output_count;
     model->own = calloc((size_t)count + 1, sizeof *model->own);
     model->bound = calloc((size_t)count + 1, sizeof *model->bound);
-    model->weights = map(net->weights_at_load);
-    model->arena = map(net->arena);
-    if (model->own == NULL || model->bound == NULL || model->weights == NULL || model->arena == NULL)
+    model->arena = memory_new(net->arena);
+    if (model->own == NULL || model->bound == NULL || model->arena == NULL)
         return false;
     for (int i = 0; i < count; i++) {
         const edgepack_tensor *tensor = i < net->input_count ? &net->inputs[i] : &net->outputs[i - net->input_count];
@@ -128,8 +74,29 @@ static edgepack_status check(const edgepack_net *given, char *why)
     return EDGEPACK_OK;
 }
 
-edgepack_status edgepack_open(const edgepack_net *net, const char *weights, int threads, edgepack_model **opened,
-                              char why[EDGEPACK_TEXT])
+/* Where the weights are: in a file, or in memory. */
+struct source {
+    const char *path;
+    const void *data;
+    uint64_t size;
+};
+
+static edgepack_status load(edgepack_model *model, struct source source, char *why)
+{
+    struct weights_problem found = {0};
+    const struct net_details *net = model->net;
+    if (net->stored_count == 0)
+        return EDGEPACK_OK;
+    if (source.path == NULL && source.data == NULL)
+        return problem(EDGEPACK_ARGUMENT, why, "%s has a weights file, and none is given", net->name);
+    if (weights_load(&model->weights, net, model->pool, source.path, source.data, source.size, &found))
+        return EDGEPACK_OK;
+    return problem(found.out_of_memory ? EDGEPACK_MEMORY : EDGEPACK_WEIGHTS, why, "%s: %s",
+                   source.path != NULL ? source.path : "weights in memory", found.text);
+}
+
+static edgepack_status open_from(const edgepack_net *net, struct source source, int threads, edgepack_model **opened,
+                                 char *why)
 {
     if (opened != NULL)
         *opened = NULL;
@@ -142,18 +109,36 @@ edgepack_status edgepack_open(const edgepack_net *net, const char *weights, int 
     if (model == NULL)
         return problem(EDGEPACK_MEMORY, why, "out of memory");
     model->net = net->details;
+    if (source.path == NULL && source.data == NULL)
+        source = (struct source){NULL, model->net->embedded, model->net->embedded_size};
     if (!allocate(model))
-        status = problem(EDGEPACK_MEMORY, why, "out of memory: %llu bytes",
-                         (unsigned long long)(model->net->weights_at_load + model->net->arena));
+        status = problem(EDGEPACK_MEMORY, why, "out of memory: an arena of %llu bytes",
+                         (unsigned long long)model->net->arena);
     if (status == EDGEPACK_OK && (model->pool = pool_new(threads, model->net->workspace)) == NULL)
         status = problem(EDGEPACK_MEMORY, why, "%d threads cannot be started", threads);
     if (status == EDGEPACK_OK)
-        status = load(model, weights, why);
+        status = load(model, source, why);
     if (status == EDGEPACK_OK)
         *opened = model;
     else
         edgepack_close(model);
     return status;
+}
+
+edgepack_status edgepack_open(const edgepack_net *net, const char *weights, int threads, edgepack_model **model,
+                              char why[EDGEPACK_TEXT])
+{
+    return open_from(net, (struct source){weights, NULL, 0}, threads, model, why);
+}
+
+edgepack_status edgepack_open_memory(const edgepack_net *net, const void *weights, size_t size, int threads,
+                                     edgepack_model **model, char why[EDGEPACK_TEXT])
+{
+    if (model != NULL)
+        *model = NULL;
+    if (weights == NULL)
+        return problem(EDGEPACK_ARGUMENT, why, "weights must be given");
+    return open_from(net, (struct source){NULL, weights, size}, threads, model, why);
 }
 
 void edgepack_close(edgepack_model *model)
@@ -165,10 +150,8 @@ void edgepack_close(edgepack_model *model)
         free(model->own[i]);
     free(model->own);
     free(model->bound);
-    if (model->weights != NULL)
-        munmap(model->weights, model->net->weights_at_load + 1);
-    if (model->arena != NULL)
-        munmap(model->arena, model->net->arena + 1);
+    weights_free(&model->weights, model->net);
+    memory_free(model->arena, model->net->arena);
     free(model);
 }
 
@@ -248,8 +231,8 @@ static edgepack_status run(edgepack_model *model, uint64_t *times)
         return EDGEPACK_BUSY;
     const struct net_details *net = model->net;
     void *const *in = model->bound, *const *out = model->bound + net->input_count;
-    const int32_t failed = times == NULL ? net->infer(in, out, model->weights, model->arena)
-                                         : net->profile(in, out, model->weights, model->arena, times);
+    const int32_t failed = times == NULL ? net->infer(in, out, model->weights.kept, model->arena)
+                                         : net->profile(in, out, model->weights.kept, model->arena, times);
     pool_leave(model->pool);
     return failed ? EDGEPACK_MEMORY : EDGEPACK_OK;
 }

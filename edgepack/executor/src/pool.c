@@ -21,12 +21,6 @@ enum { IDLE, CALLED, ASLEEP, ENDING }; /* states of a worker */
 
 #define PARKED (1u << 31) /* in the number of those who work: the caller sleeps until it is 0 */
 
-struct group {
-    void *sync;
-    int32_t tasks;
-};
-typedef int (*body)(int task, struct group *group, void *closure);
-
 /* Memory for arrays of kernels: a stack of blocks, each behind a header. A kernel may give back another block than the
  * last one, which is free once those after it are. */
 struct workspace {
@@ -53,7 +47,7 @@ struct pool {
     int active; /* threads that may be used: only the caller in a process that has been forked */
     pid_t process; /* in which the threads are */
     struct worker *workers; /* the first is the caller */
-    body run;
+    pool_body run;
     void *closure;
     int tasks;
     atomic_int failed, entered; /* the process that is in the pool; 0 for none */
@@ -62,16 +56,16 @@ struct pool {
 
 static _Thread_local struct worker *current;
 
-static int launch(body run, void *closure, int tasks);
+static int launch(pool_body run, void *closure, int tasks);
 static void *take(int device, int number, uint64_t size, int code, int bits);
 static int give_back(int device, int number, void *memory);
 
 /* What compiled kernels call: TVM's names, which object files of kernels define weakly as pointers to functions. */
-extern int (*const __TVMBackendParallelLaunch)(body run, void *closure, int tasks);
+extern int (*const __TVMBackendParallelLaunch)(pool_body run, void *closure, int tasks);
 extern void *(*const __TVMBackendAllocWorkspace)(int device, int number, uint64_t size, int code, int bits);
 extern int (*const __TVMBackendFreeWorkspace)(int device, int number, void *memory);
 
-int (*const __TVMBackendParallelLaunch)(body, void *, int) = launch;
+int (*const __TVMBackendParallelLaunch)(pool_body, void *, int) = launch;
 void *(*const __TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = take;
 int (*const __TVMBackendFreeWorkspace)(int, int, void *) = give_back;
 
@@ -177,7 +171,7 @@ static void await_workers(struct pool *pool)
     }
 }
 
-static int run_here(body run, void *closure, int tasks)
+static int run_here(pool_body run, void *closure, int tasks)
 {
     struct group group = {NULL, tasks};
     for (int task = 0; task < tasks; task++)
@@ -186,7 +180,7 @@ static int run_here(body run, void *closure, int tasks)
     return 0;
 }
 
-static int launch(body run, void *closure, int tasks)
+static int launch(pool_body run, void *closure, int tasks)
 {
     struct pool *pool = current->pool;
     if (tasks <= 0)
@@ -204,6 +198,11 @@ static int launch(body run, void *closure, int tasks)
     run_tasks(pool, current);
     await_workers(pool);
     return atomic_load_explicit(&pool->failed, memory_order_relaxed) ? -1 : 0;
+}
+
+int pool_run(pool_body run, void *closure)
+{
+    return launch(run, closure, 0);
 }
 
 static void *take(int device, int number, uint64_t size, int code, int bits)

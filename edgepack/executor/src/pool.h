@@ -19,6 +19,16 @@ void pool_free(struct pool *pool);
 bool pool_enter(struct pool *pool);
 void pool_leave(struct pool *pool);
 
+/* What a kernel's parallel loop is: `run` is called with each task's number, and returns 0 if all is well. */
+struct group {
+    void *sync;
+    int32_t tasks;
+};
+typedef int (*pool_body)(int task, struct group *group, void *closure);
+
+/* Calls `run` once on each thread of the pool that the calling thread is in. Returns 0 if each of them does. */
+int pool_run(pool_body run, void *closure);
+
 /* Whether a thread is in the pool. */
 bool pool_busy(const struct pool *pool);
 

@@ -139,39 +139,65 @@ static int allocate(const struct weight *weight, DLDevice device, TVMFFIAny *ten
     return status;
 }
 
-/* Reads a weight into a tensor: directly on the CPU, through a buffer on a GPU. */
-static int fill(struct weightfile *file, uint32_t index, DLDevice device, TVMFFIAny tensor, char *problem)
+static DLTensor *view(TVMFFIAny tensor)
 {
-    const DLTensor *view = (const DLTensor *)((const char *)tensor.v_obj + sizeof(TVMFFIObject));
-    const uint64_t size = file->weights[index].raw_bytes;
-    if (device.device_type == kDLCPU)
-        return size == 0 || weightfile_read(file, index, (char *)view->data + view->byte_offset, problem) ? 0 : 1;
-    void *buffer = malloc(size + 1);
-    if (buffer == NULL) {
-        snprintf(problem, WEIGHTS_PROBLEM, "out of memory: a weight takes %llu bytes", (unsigned long long)size);
-        return 1;
+    return (DLTensor *)((char *)tensor.v_obj + sizeof(TVMFFIObject));
+}
+
+/* Copies a weight that has been read to a GPU. */
+static int copy_to_device(TVMFFIAny tensor, void *elements, uint64_t size)
+{
+    TVMFFIAny arguments[] = {tensor, of_type(kTVMFFIOpaquePtr), integer((int64_t)size)};
+    arguments[1].v_ptr = elements;
+    return call_global("runtime.TVMTensorCopyFromBytes", arguments, 3, NULL);
+}
+
+/* Reads a block into tensors: directly on the CPU, through buffers on a GPU. `homes` has NULL for every weight. */
+static int read_block(const struct weightfile *file, uint64_t block, bool on_cpu, TVMFFIAny *tensors, uint8_t **homes,
+                      struct weights_problem *problem)
+{
+    const uint32_t first = file->blocks[block].first;
+    int status = 0;
+    for (uint32_t i = first; status == 0 && i < file->count; i = file->weights[i].next) {
+        const DLTensor *tensor = view(tensors[i]);
+        homes[i] = on_cpu ? (uint8_t *)tensor->data + tensor->byte_offset : malloc(file->weights[i].raw_bytes + 1);
+        if (homes[i] == NULL && !on_cpu) {
+            snprintf(problem->text, sizeof problem->text, "out of memory: a weight of %llu bytes",
+                     (unsigned long long)file->weights[i].raw_bytes);
+            status = 1;
+        }
     }
-    int status = weightfile_read(file, index, buffer, problem) ? 0 : 1;
-    if (status == 0 && size > 0) {
-        TVMFFIAny arguments[] = {tensor, of_type(kTVMFFIOpaquePtr), integer((int64_t)size)};
-        arguments[1].v_ptr = buffer;
-        status = call_global("runtime.TVMTensorCopyFromBytes", arguments, 3, NULL);
+    if (status == 0)
+        status = weightfile_read_block(file, block, homes, problem) ? 0 : 1;
+    for (uint32_t i = first; i < file->count; i = file->weights[i].next) {
+        if (status == 0 && !on_cpu && file->weights[i].raw_bytes > 0)
+            status = copy_to_device(tensors[i], homes[i], file->weights[i].raw_bytes);
+        if (!on_cpu)
+            free(homes[i]);
+        homes[i] = NULL;
     }
-    free(buffer);
     return status;
 }
 
 /* Reads all weights into new tensors. -1 if TVM raised an error, 1 with a problem if the file is not valid. */
-static int read_weights(struct weightfile *file, DLDevice device, TVMFFIAny *tensors, char *problem)
+static int read_weights(const struct weightfile *file, DLDevice device, TVMFFIAny *tensors,
+                        struct weights_problem *problem)
 {
-    for (uint32_t i = 0; i < file->count; i++) {
+    for (uint32_t i = 0; i < file->count; i++)
         if (allocate(&file->weights[i], device, &tensors[i]) != 0)
             return -1;
-        int status = fill(file, i, device, tensors[i], problem);
-        if (status != 0)
-            return status;
+    uint8_t **homes = calloc((size_t)file->count + 1, sizeof *homes);
+    if (homes == NULL) {
+        snprintf(problem->text, sizeof problem->text, "out of memory");
+        return 1;
     }
-    return 0;
+    int status = 0;
+    for (uint64_t block = 0; status == 0 && block < file->blocks_count; block++) {
+        status = read_block(file, block, device.device_type == kDLCPU, tensors, homes, problem);
+        weightfile_forget(file, block);
+    }
+    free(homes);
+    return status;
 }
 
 /* The weights as `main` takes them, in an array: those of the file, some of them decoded by the model. */
@@ -179,19 +205,20 @@ static int load_weights(TVMFFIAny machine, const char *path, DLDevice device, TV
 {
     const struct weights_identity expected = {edgepack_weights[0], edgepack_weights[1],
                                               edgepack_weights[2] | (uint64_t)edgepack_weights[3] << 32};
-    char problem[WEIGHTS_PROBLEM], message[TEXT];
+    struct weights_problem problem = {0};
+    char message[TEXT];
     struct weightfile file;
     TVMFFIAny *tensors = NULL;
     uint32_t count = 0;
-    int status = weightfile_open(&file, path, &expected, problem) ? 0 : 1;
+    int status = weightfile_open(&file, path, &expected, &problem) ? 0 : 1;
     if (status == 0) {
         count = file.count;
         tensors = calloc(count + 1, sizeof *tensors); /* zeroed: of type None */
         if (tensors == NULL) {
-            snprintf(problem, sizeof problem, "out of memory");
+            snprintf(problem.text, sizeof problem.text, "out of memory");
             status = 1;
         } else {
-            status = read_weights(&file, device, tensors, problem);
+            status = read_weights(&file, device, tensors, &problem);
         }
     }
     weightfile_close(&file);
@@ -202,7 +229,7 @@ static int load_weights(TVMFFIAny machine, const char *path, DLDevice device, TV
     free(tensors);
     if (status <= 0)
         return status;
-    snprintf(message, sizeof message, "the weights file %.4000s cannot be used: %s", path, problem);
+    snprintf(message, sizeof message, "the weights file %.4000s cannot be used: %s", path, problem.text);
     return raise(message);
 }
 

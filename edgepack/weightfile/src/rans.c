@@ -6,22 +6,42 @@ enum {
     LOWEST = 1 << 16, /* of a state between symbols, and where the encoder began */
 };
 
-/* What a value below SCALE means. */
-struct slot {
-    uint16_t frequency, offset; /* of its symbol; the value minus the symbol's first one */
-    uint8_t symbol;
-};
+/* What a value below SCALE means, in one word: its symbol; the value minus the symbol's first one; the frequency less 1. */
+enum { OFFSET = 8, FREQUENCY = OFFSET + SCALE_BITS };
 
-static void fill_slots(const struct frequencies *table, struct slot *slots)
+static void fill_slots(const struct frequencies *table, uint32_t *slots)
 {
-    for (unsigned symbol = 0; symbol < VALUES; symbol++)
-        for (uint16_t i = 0; i < table->of[symbol]; i++)
-            *slots++ = (struct slot){table->of[symbol], i, (uint8_t)symbol};
+    for (uint32_t symbol = 0; symbol < VALUES; symbol++)
+        for (uint32_t i = 0; i < table->of[symbol]; i++)
+            *slots++ = symbol | i << OFFSET | (table->of[symbol] - UINT32_C(1)) << FREQUENCY;
+}
+
+/* The state after a symbol, before a word is added to it. */
+static inline uint32_t after(uint32_t state, uint32_t slot)
+{
+    return ((slot >> FREQUENCY) + 1) * (state >> SCALE_BITS) + (slot >> OFFSET & (SCALE - 1));
+}
+
+/* Decodes symbols number `first` to `end`, for which there are as many words as symbols: without branches, because
+ * whether a word is needed cannot be predicted. Returns what follows the last word used. */
+static const uint8_t *decode_run(const uint32_t *slots, uint32_t *states, size_t lanes, const uint8_t *word, size_t first,
+                                 size_t end, uint8_t *out, size_t width)
+{
+    for (size_t i = first; i < end; i++) {
+        uint32_t *lane = &states[i & (lanes - 1)];
+        const uint32_t slot = slots[*lane & (SCALE - 1)], state = after(*lane, slot);
+        const uint32_t more = state << 16 | (uint32_t)(word[0] | word[1] << 8);
+        const bool low = state < LOWEST;
+        out[i * width] = (uint8_t)slot;
+        *lane = low ? more : state;
+        word += low ? 2 : 0;
+    }
+    return word;
 }
 
 static bool decode_plane(struct cursor *code, const struct frequencies *table, uint8_t *out, size_t count, size_t width)
 {
-    struct slot slots[SCALE];
+    uint32_t slots[SCALE];
     uint32_t states[1 << LANE_BITS];
     uint64_t bits, words, state;
     const uint8_t *word;
@@ -37,18 +57,19 @@ static bool decode_plane(struct cursor *code, const struct frequencies *table, u
     if (!take_varint(code, &words) || words > SIZE_MAX / 2 || !take(code, 2 * words, &word))
         return false;
     const uint8_t *const end = word + 2 * words;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t lane = states[i & (lanes - 1)];
-        const struct slot *slot = &slots[lane & (SCALE - 1)];
-        out[i * width] = slot->symbol;
-        lane = slot->frequency * (lane >> SCALE_BITS) + slot->offset;
-        if (lane < LOWEST) {
-            if (word == end)
-                return false;
-            lane = lane << 16 | (uint32_t)(word[0] | word[1] << 8);
-            word += 2;
+    for (size_t done = 0; done < count;) {
+        const size_t left = (size_t)(end - word) / 2, run = left < count - done ? left : count - done;
+        if (run > 0) {
+            word = decode_run(slots, states, lanes, word, done, done + run, out, width);
+            done += run;
+            continue;
         }
-        states[i & (lanes - 1)] = lane;
+        uint32_t *lane = &states[done & (lanes - 1)]; /* without another word */
+        const uint32_t slot = slots[*lane & (SCALE - 1)];
+        out[done++ * width] = (uint8_t)slot;
+        *lane = after(*lane, slot);
+        if (*lane < LOWEST)
+            return false;
     }
     for (size_t lane = 0; lane < lanes; lane++)
         if (states[lane] != LOWEST)

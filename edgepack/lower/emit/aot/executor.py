@@ -69,11 +69,11 @@ def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], 
         source.write_text(source_of(graph), encoding="utf-8")
         compiled = Path(folder, "model.o")
         zig.compile_c([source], compiled, target.abi.arch, target.abi.libc, [*FLAGS, "-c"])
-        parts = [*files, compiled, *build_runtime(target.abi.arch, target.abi.libc)]
+        runtime = build_runtime(target.abi.arch, target.abi.libc)
         if lowering.static is None:
-            library.link(parts, target, out, lowering.facts, EXPORTS)
+            library.link([*files, compiled], runtime, out, lowering, EXPORTS)
         else:
-            library.archive(parts, out, lowering.facts)
+            library.archive([*files, compiled, *runtime], out, lowering.facts)
     return Emitted(memory=_memory(graph))
 
 
@@ -108,7 +108,7 @@ def _graph(
         prefix=names.kernels,
         main=main,
         arena=arena_of(main.calls),
-        layout=lay_out(main.weights, loader),
+        layout=lay_out(main.weights, loader, facts.weights),
         inputs=facts.inputs,
         outputs=facts.outputs,
         features=features_to_check(

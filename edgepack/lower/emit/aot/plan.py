@@ -44,7 +44,7 @@ def arena_of(calls: Sequence[KernelCall]) -> Arena:
     uses: dict[Buffer, list[int]] = {}
     for number, call in enumerate(calls):
         for buffer in call.buffers:
-            if buffer.kind == "arena":
+            if buffer.kind in {"arena", "fetched"}:
                 uses.setdefault(buffer, []).append(number)
     lifetimes = [Lifetime(_aligned(buffer.size), each[0], each[-1]) for buffer, each in uses.items()]
     offsets = plan(lifetimes)

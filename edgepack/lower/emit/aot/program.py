@@ -9,7 +9,7 @@ from edgepack.lower.conditions import operator
 from edgepack.lower.emit.aot.errors import NeedsMachineError
 from edgepack.lower.emit.aot.sorting import SORT, SortCall
 
-Kind = Literal["input", "weight", "output", "arena", "none"]
+Kind = Literal["input", "weight", "output", "arena", "fetched", "none"]
 
 COPY = ""
 """In place of a kernel's name: the second buffer gets what the first one holds."""
@@ -20,8 +20,8 @@ class Buffer:
     """Memory that a program reads or writes.
 
     Attributes:
-        kind: whose it is: the caller's inputs and outputs, the weights file's, or the program's own; ``none`` stands for an
-            address that is not needed.
+        kind: whose it is: the caller's inputs and outputs, the weights file's, or the program's own, which may be fetched
+            from that file; ``none`` stands for an address that is not needed.
         number: of the buffer among those of its kind.
         size: in bytes.
     """

@@ -7,7 +7,7 @@ from string import Template
 
 from edgepack.executor.cpu import CpuFeature
 from edgepack.lower.emit.aot.dtypes import dlpack_type
-from edgepack.lower.emit.aot.layout import WeightLayout
+from edgepack.lower.emit.aot.layout import PlacedWeight, WeightLayout
 from edgepack.lower.emit.aot.plan import Arena
 from edgepack.lower.emit.aot.program import COPY, Buffer, KernelCall, Program
 from edgepack.spec import Tensor
@@ -31,8 +31,9 @@ static uint64_t lap(uint64_t *passed, uint64_t since)
 }
 
 /* Made twice: without the times there is nothing of them left in the code. */
-static inline __attribute__((always_inline)) int32_t calls(void *const *in, void *const *out, const uint8_t *weights,
-                                                           uint8_t *arena, uint64_t *times)
+static inline __attribute__((always_inline)) int32_t calls(void *const *in, void *const *out,
+                                                           const uint8_t *const *weights, uint8_t *arena,
+                                                           uint64_t *times)
 {
     uint64_t since = 0;
     (void)in, (void)out, (void)weights, (void)arena;
@@ -42,19 +43,19 @@ $infer
     return 0;
 }
 
-static int32_t infer(void *const *in, void *const *out, const uint8_t *weights, uint8_t *arena)
+static int32_t infer(void *const *in, void *const *out, const uint8_t *const *weights, uint8_t *arena)
 {
     return calls(in, out, weights, arena, NULL);
 }
 
-static int32_t profile(void *const *in, void *const *out, const uint8_t *weights, uint8_t *arena, uint64_t *times)
+static int32_t profile(void *const *in, void *const *out, const uint8_t *const *weights, uint8_t *arena, uint64_t *times)
 {
     return calls(in, out, weights, arena, times);
 }
 
-static int32_t load(uint8_t *weights, uint8_t *arena)
+static int32_t load(struct loading *loading, const uint8_t *const *stored, uint8_t *own, uint8_t *arena)
 {
-    (void)weights, (void)arena;
+    (void)loading, (void)stored, (void)own, (void)arena;
 $load
     return 0;
 }
@@ -62,7 +63,8 @@ $load
 $shapes
 static const edgepack_tensor inputs[] = {$inputs};
 static const edgepack_tensor outputs[] = {$outputs};
-static const uint64_t stored[] = {$stored};
+static const struct stored_weight stored[] = {$stored};
+static const struct kept_weight kept[] = {$kept};
 static const edgepack_feature features[] = {$features};
 static const char *const kernels[] = {$kernels};
 
@@ -82,10 +84,12 @@ static const struct net_details details = {
     .arena = $arena,
     .arena_at_load = $arena_at_load,
     .workspace = $workspace,
-    .weights = $weights,
-    .weights_at_load = $weights_at_load,
+    .own = $own,
+    .own_at_load = $own_at_load,
     .stored_count = $stored_count,
+    .weight_count = $weight_count,
     .stored = stored,
+    .kept = kept,
     .stored_bytes = $stored_bytes,
     .index_crc = $index_crc,
 };
@@ -141,13 +145,15 @@ def source_of(graph: CompiledGraph) -> str:
     return _SOURCE.substitute(
         prototypes="\n".join(prototypes),
         infer="\n".join(_timed(_calls(graph.prefix, graph.main.calls, _at_inference(graph)))),
-        load="\n".join(_calls(graph.prefix, layout.decoding, _at_load(layout))),
+        load="\n".join(_at_load(graph.prefix, layout)),
         kernel_count=len(graph.main.calls),
         kernels=", ".join(quoted(call.kernel or "copy") for call in graph.main.calls) or "0",
         shapes="\n".join(_shapes("input", graph.inputs) + _shapes("output", graph.outputs)),
         inputs=_tensors("input", graph.inputs),
         outputs=_tensors("output", graph.outputs),
-        stored=", ".join(map(str, layout.stored)) or "0",
+        stored=", ".join(map(_placed, layout.stored)) or "{0}",
+        kept=", ".join(f"{{{-1 if source is None else source}, {place}}}" for source, place in layout.kept)
+        or "{0}",
         features=feature_rows(graph.features),
         symbol=graph.symbol,
         name=quoted(graph.name),
@@ -156,9 +162,10 @@ def source_of(graph: CompiledGraph) -> str:
         arena=graph.arena.size,
         arena_at_load=layout.arena.size,
         workspace=graph.workspace,
-        weights=layout.size,
-        weights_at_load=layout.size_at_load,
+        own=layout.own,
+        own_at_load=layout.own_at_load,
         stored_count=len(layout.stored),
+        weight_count=len(layout.kept),
         stored_bytes=graph.stored_bytes,
         index_crc=graph.index_crc,
     )
@@ -181,21 +188,34 @@ def _at_inference(graph: CompiledGraph) -> Address:
         if buffer.kind == "output":
             return f"out[{buffer.number}]"
         if buffer.kind == "weight":
-            return f"weights + {graph.layout.weights[buffer.number]}"
+            return f"weights[{buffer.number}]"
         return f"arena + {graph.arena.offsets[buffer]}"
 
     return address
 
 
-def _at_load(layout: WeightLayout) -> Address:
+def _at_load(prefix: str, layout: WeightLayout) -> Iterator[str]:
+    """Yield the statements that compute weights; what is fetched is fetched before the first call that needs it."""
+
     def address(buffer: Buffer) -> str:
         if buffer.kind == "input":
-            return f"weights + {layout.stored[buffer.number]}"
+            return f"stored[{buffer.number}]"
         if buffer.kind == "output":
-            return f"weights + {layout.weights[buffer.number]}"
+            return f"own + {layout.kept[buffer.number][1]}"
         return f"arena + {layout.arena.offsets[buffer]}"
 
-    return address
+    fetched = set()
+    for call in layout.decoding:
+        for buffer in call.buffers:
+            if buffer.kind == "fetched" and buffer not in fetched:
+                fetched.add(buffer)
+                yield f"    if (edgepack_fetch(loading, {buffer.number}, {address(buffer)}) == NULL)\n        return 1;"
+        yield from _calls(prefix, [call], address)
+
+
+def _placed(weight: PlacedWeight) -> str:
+    place = {"in place": "WEIGHT_IN_PLACE", "later": "WEIGHT_LATER"}.get(weight.when, str(weight.place))
+    return f"{{{weight.size}, {place}}}"
 
 
 def _timed(calls: Iterable[str]) -> Iterator[str]:
