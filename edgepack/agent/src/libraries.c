@@ -98,7 +98,7 @@ static bool is_library(const char *root, const char *folder, const char *name)
     char full[PATH_SIZE];
     struct failure ignored;
     return snprintf(full, sizeof full, "%s%s/%s", root, folder, name) < (int)sizeof full &&
-           elf_check(full, &ignored);
+           elf_check(full, NULL, &ignored);
 }
 
 static bool exists(const char *root, const char *path)
