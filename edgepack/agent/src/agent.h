@@ -43,7 +43,9 @@ bool measure(const struct options *options, struct failure *failure);
 bool exec_command(int count, char **words, struct failure *failure);
 bool facts(int count, char **words, struct failure *failure);
 bool write_file(int count, char **words, struct failure *failure);
+bool make_folder(int count, char **words, struct failure *failure);
 bool read_file(int count, char **words, struct failure *failure);
+bool remove_folder(int count, char **words, struct failure *failure);
 bool settle(int count, char **words, struct failure *failure);
 bool stop(int count, char **words, struct failure *failure);
 

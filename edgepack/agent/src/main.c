@@ -46,7 +46,9 @@ static const struct {
 } PLAIN[] = {
     {"exec", exec_command},
     {"facts", facts},
+    {"make-folder", make_folder},
     {"read-file", read_file},
+    {"remove-folder", remove_folder},
     {"settle", settle},
     {"stop", stop},
     {"store", store},

@@ -1,4 +1,5 @@
-/* `write-file` writes a file on the board from stdin; `read-file` writes one to stdout. */
+/* Files and folders of the board: `write-file` writes a file from stdin, `read-file` writes one to stdout. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -76,6 +77,14 @@ static bool finish(int file, mode_t mode, const char *part, const char *path, st
     return true;
 }
 
+static bool done(struct failure *failure)
+{
+    struct json json = {stdout, false};
+    json_open(&json, NULL, '{');
+    json_bool(&json, "ok", true);
+    return json_end(&json) || fail(failure, STATUS_OUTPUT, "stdout cannot be written: %s", strerror(errno));
+}
+
 bool write_file(int count, char **words, struct failure *failure)
 {
     char part[PATH_SIZE], *end = "", *behind = "";
@@ -94,10 +103,7 @@ bool write_file(int count, char **words, struct failure *failure)
         unlink(part);
         return false;
     }
-    struct json json = {stdout, false};
-    json_open(&json, NULL, '{');
-    json_bool(&json, "ok", true);
-    return json_end(&json) || fail(failure, STATUS_OUTPUT, "stdout cannot be written: %s", strerror(errno));
+    return done(failure);
 }
 
 bool read_file(int count, char **words, struct failure *failure)
@@ -116,4 +122,29 @@ bool read_file(int count, char **words, struct failure *failure)
     int why = errno;
     fclose(file);
     return good || fail(failure, STATUS_INPUT, "%s: %s", words[0], strerror(why));
+}
+
+bool make_folder(int count, char **words, struct failure *failure)
+{
+    if (count != 1)
+        return fail(failure, STATUS_USAGE, "make-folder needs a path");
+    if (mkdir(words[0], 0700) != 0)
+        return fail(failure, STATUS_OUTPUT, "%s: %s", words[0], strerror(errno));
+    return done(failure);
+}
+
+/* Removes a folder with the files in it; one that has folders stays. */
+bool remove_folder(int count, char **words, struct failure *failure)
+{
+    if (count != 1)
+        return fail(failure, STATUS_USAGE, "remove-folder needs a path");
+    DIR *entries = opendir(words[0]);
+    if (entries == NULL)
+        return fail(failure, STATUS_OUTPUT, "%s: %s", words[0], strerror(errno));
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;)
+        unlinkat(dirfd(entries), entry->d_name, 0); /* folders are not removed by that */
+    closedir(entries);
+    if (rmdir(words[0]) != 0)
+        return fail(failure, STATUS_OUTPUT, "%s: %s", words[0], strerror(errno));
+    return done(failure);
 }
