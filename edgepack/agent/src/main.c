@@ -48,8 +48,15 @@ static const struct {
     const char *name;
     bool (*action)(int count, char **words, struct failure *);
 } PLAIN[] = {
+    {"exec", exec_command},
+    {"facts", facts},
+    {"make-folder", make_folder},
+    {"read-file", read_file},
+    {"remove-folder", remove_folder},
     {"settle", settle},
+    {"stop", stop},
     {"store", store},
+    {"write-file", write_file},
 };
 
 /* A command with its options, run as the work of a process. */
