@@ -36,6 +36,7 @@ def compile_model(
     records: Path | None = None,
     dump: Path | None = None,
     static: str | None = None,
+    embed: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Compiled:
     """Compile an ONNX model into a shared library for the target, and a file with its weights beside it.
@@ -47,6 +48,7 @@ def compile_model(
         records: Folder with ``workload.json`` and ``tuning_record.json`` of this target, if any.
         dump: Folder in which to write the module after each phase.
         static: Build a static library in place of a shared one; its symbols begin with this name, an identifier of C.
+        embed: Put the weights into the static library, in place of a file beside it.
         progress: Called with the name of each phase, then with ``build`` and ``link``.
 
     Raises:
@@ -64,7 +66,7 @@ def compile_model(
             if progress:
                 progress(step)
 
-        lowering = replace(_lowering(onnx_path, target, records), static=static)
+        lowering = replace(_lowering(onnx_path, target, records), static=static, embed=embed)
         try:
             items = phases.phases_for(target)
             mod = phases.run(items, lowering, until=phases.SEQUENCE, dump=dump, progress=tell)
@@ -86,7 +88,7 @@ def compile_model(
         seconds=time.monotonic() - start,
         sources=built.sources,
         warnings=slow_types(onnx_path, target),
-        weights=weights_path(out) if facts.weights else None,
+        weights=weights_path(out) if facts.weights and not embed else None,
         memory=built.memory,
         executor_reason=reason,
     )

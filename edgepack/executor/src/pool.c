@@ -1,5 +1,7 @@
 #include "pool.h"
 
+#include "cores.h"
+
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -46,6 +48,8 @@ struct pool {
     int threads, started;
     int active; /* threads that may be used: only the caller in a process that has been forked */
     pid_t process; /* in which the threads are */
+    bool bound;    /* the threads run on some cores only */
+    cpu_set_t cores;
     struct worker *workers; /* the first is the caller */
     pool_body run;
     void *closure;
@@ -147,6 +151,8 @@ static void *work(void *argument)
     struct worker *worker = argument;
     struct pool *pool = worker->pool;
     current = worker;
+    if (pool->bound)
+        sched_setaffinity(0, sizeof pool->cores, &pool->cores);
     while (await_call(worker)) {
         run_tasks(pool, worker);
         if (atomic_fetch_sub_explicit(&pool->working, 1, memory_order_acq_rel) == (PARKED | 1))
@@ -235,6 +241,15 @@ static int give_back(int device, int number, void *memory)
     return 0;
 }
 
+/* Finds the cores for the threads: all that the process may use, unless some are faster and enough. */
+static void choose_cores(struct pool *pool)
+{
+    const char *wanted = getenv("EDGEPACK_AFFINITY");
+    if (pool->threads > 1 && (wanted == NULL || strcmp(wanted, "off") != 0) &&
+        sched_getaffinity(0, sizeof pool->cores, &pool->cores) == 0)
+        pool->bound = cores_keep_fast("", pool->threads, &pool->cores);
+}
+
 static bool start(struct pool *pool, uint64_t workspace)
 {
     sigset_t all, before; /* signals are for the application's threads */
@@ -268,6 +283,7 @@ struct pool *pool_new(int threads, uint64_t workspace)
     pool->workers = aligned_alloc(ALIGNMENT, size);
     if (pool->workers != NULL)
         memset(pool->workers, 0, size);
+    choose_cores(pool);
     if (pool->workers == NULL || !start(pool, (workspace + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)) {
         pool_free(pool);
         return NULL;
