@@ -1,25 +1,27 @@
-"""Builds the agent: C11 on TVM's C ABI, cross-compiled by zig, cached by all of its inputs.
+"""Builds the agent: C11, cross-compiled by zig, cached by all of its inputs.
 
-Linked against glibc, the agent loads ``libtvm_runtime.so`` and ``libtvm_ffi.so`` at run time from ``../lib``, their place
-in a bundle, so building needs no wheel and ``info`` no runtime. Linked against musl, it is one static file for every Linux
-of its architecture, and loads no libraries.
+Linked against glibc, the agent loads models, and for TVM's virtual machine ``libtvm_runtime.so`` and ``libtvm_ffi.so`` from
+``../lib``, their place in a bundle, so building needs no wheel and ``info`` no runtime. Linked against musl, it is one
+static file for every Linux of its architecture. It loads nothing, and runs the model that is linked with it, if any.
 """
 
 import hashlib
 import importlib.metadata
-import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from edgepack.base.paths import cache_dir
 from edgepack.base.temporary import temporary_folder
-from edgepack.executor.build import HEADERS
+from edgepack.executor.build import HEADERS, build_runtime
 from edgepack.toolchain.headers import tvm_headers
 from edgepack.toolchain.zig import MUSL, compile_c
 
 SOURCES = Path(__file__).parent / "src"
 
 _WARNINGS = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror")
-_OPTIMISE = ("-O2", "-g0", "-s", "-Wl,--gc-sections", "-ffunction-sections", "-Wl,--build-id=none")
+_OPTIMISE = ("-O2", "-g0", "-ffunction-sections", "-fdata-sections")
+_LINK = ("-O2", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
 _DYNAMIC = ("-Wl,-rpath,$ORIGIN/../lib", "-ldl")
 _STATIC = ("-static",)
 
@@ -30,18 +32,46 @@ def build_agent(arch: str, libc: str) -> Path:
     Raises:
         EdgepackError: zig or the headers of apache-tvm-ffi are missing, or the compiler failed.
     """
-    built = cache_dir() / "agent" / f"{arch}-{libc}-{agent_key(arch, libc)[:16]}" / "edgepack-agent"
-    if built.is_file():
-        return built
-    (cache_dir() / "agent").mkdir(parents=True, exist_ok=True)
-    with temporary_folder(cache_dir() / "agent", "building-") as folder:
-        fresh = Path(folder) / "edgepack-agent"
-        flags = (*_WARNINGS, *_OPTIMISE, *_defines(), f"-I{tvm_headers()}", f"-I{HEADERS}", *_link(libc))
-        compile_c(sorted(SOURCES.glob("*.c")), fresh, arch, libc, flags)
-        fresh.chmod(0o755)
-        built.parent.mkdir(exist_ok=True)
-        os.replace(fresh, built)  # noqa: PTH105 - atomic, and the same inode for whoever runs the old one
-    return built
+
+    def build(folder: Path) -> None:
+        flags = (*compiler_flags(), *_LINK, *(_STATIC if libc == MUSL else _DYNAMIC))
+        compile_c(agent_sources(libc), folder / "edgepack-agent", arch, libc, flags)
+
+    return _cached(arch, libc, "", build) / "edgepack-agent"
+
+
+def link_agent(arch: str, model: Path, out: Path) -> Path:
+    """Link the static agent with a model: the archive of its object files, without the runtime, which is added.
+
+    Raises:
+        EdgepackError: zig or the headers of apache-tvm-ffi are missing, or the compiler or the linker failed.
+    """
+
+    def build(folder: Path) -> None:
+        sources = [*agent_sources(MUSL), SOURCES / "linked" / "linked.c"]
+        compile_c(sources, folder / "agent.o", arch, MUSL, (*compiler_flags(), "-r"))
+
+    agent = _cached(arch, MUSL, "-parts", build) / "agent.o"
+    parts = [agent, *build_runtime(arch, MUSL), model]
+    compile_c(parts, out, arch, MUSL, (*_LINK, *_STATIC))
+    out.chmod(0o755)
+    return out
+
+
+def agent_sources(libc: str) -> list[Path]:
+    """Return the C files of the agent without a model."""
+    folder = SOURCES / ("static" if libc == MUSL else "dynamic")
+    return sorted([*SOURCES.glob("*.c"), *folder.glob("*.c")])
+
+
+def compiler_flags() -> tuple[str, ...]:
+    """Return the flags for the agent's C files.
+
+    Raises:
+        EdgepackError: The headers of apache-tvm-ffi are missing.
+    """
+    folders = (SOURCES, SOURCES / "static", tvm_headers(), HEADERS)
+    return (*_WARNINGS, *_OPTIMISE, *_defines(), *(f"-I{folder}" for folder in folders))
 
 
 def agent_key(arch: str, libc: str) -> str:
@@ -53,12 +83,13 @@ def agent_key(arch: str, libc: str) -> str:
         importlib.metadata.version("ziglang"),
         *_WARNINGS,
         *_OPTIMISE,
-        *_link(libc),
+        *_LINK,
+        *_DYNAMIC,
         *_defines(),
     )
     headers = tvm_headers()
     files = [
-        *SOURCES.glob("*.[ch]"),
+        *SOURCES.rglob("*.[ch]"),
         *HEADERS.glob("*.h"),
         headers / "tvm/ffi/c_api.h",
         headers / "dlpack/dlpack.h",
@@ -70,8 +101,19 @@ def agent_key(arch: str, libc: str) -> str:
     return digest.hexdigest()
 
 
-def _link(libc: str) -> tuple[str, ...]:
-    return _STATIC if libc == MUSL else _DYNAMIC
+def _cached(arch: str, libc: str, suffix: str, build: Callable[[Path], None]) -> Path:
+    """Return the folder in the cache with what ``build`` writes into one."""
+    home = cache_dir() / "agent"
+    built = home / f"{arch}-{libc}-{agent_key(arch, libc)[:16]}{suffix}"
+    if not built.is_dir():
+        home.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(home, "building-") as folder:
+            fresh = Path(folder) / "built"
+            fresh.mkdir()
+            build(fresh)
+            with suppress(OSError):  # another process was faster
+                fresh.rename(built)
+    return built
 
 
 def _defines() -> tuple[str, ...]:

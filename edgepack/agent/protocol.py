@@ -42,17 +42,26 @@ __all__ = [
     "BoardShell",
     "CommandResult",
     "DeviceKind",
+    "Linking",
     "State",
     "Throttling",
     "Zone",
     "bench",
     "info",
+    "linking",
     "run",
 ]
 
 PROTOCOL = 1
 
 DeviceKind = Literal["cpu", "cuda"]
+Linking = Literal["dynamic", "static"]
+
+
+def linking(executor: str) -> Linking:
+    """Return how the agent of a release is linked, by what executes the model: with a model of its own runtime, statically."""
+    return "static" if executor == "aot" else "dynamic"
+
 
 # Of one inference on a GPU, before it is measured: a kernel that never ends can only be told by time.
 FIRST_TIMEOUT_S = 300.0

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.agent.build import build_agent
+from edgepack.agent.build import build_agent, link_agent
+from edgepack.base.temporary import temporary_folder
 from edgepack.bundle import layout
 from edgepack.bundle.examples import example_files, header_files
 from edgepack.bundle.manifest import TargetInfo
@@ -23,6 +24,8 @@ def release_files(
     samples: Path,
     *,
     weights: Path | None,
+    kernels: Path | bytes,
+    objects: Path | None,
     executor: str,
     runtime: Sequence[str],
 ) -> dict[str, Path | bytes]:
@@ -32,6 +35,8 @@ def release_files(
         target: the target of the build.
         model: the compiled model, with the file name of its executor.
         weights: its weights file, if it has one.
+        kernels: the list of its kernels.
+        objects: the archive of its object files, if the agent is to be linked with them.
         samples: an .npz file with ``input_0``…, ``output_0``…, each ``[N, *shape]``; the first sample is used that has
             an output other than 0, NaN and infinities.
         executor: what runs the model.
@@ -43,7 +48,8 @@ def release_files(
     """
     files: dict[str, Path | bytes] = {
         layout.model(model.name): model,
-        layout.AGENT: build_agent(target.abi.arch, target.abi.libc),
+        layout.KERNELS: kernels,
+        layout.AGENT: _agent(target, objects),
     }
     if weights is not None:
         files[layout.weights(model.name)] = weights
@@ -52,6 +58,13 @@ def release_files(
     files |= {layout.header(name): path for name, path in header_files(executor).items()}
     files |= _example(samples)
     return files
+
+
+def _agent(target: TargetInfo, objects: Path | None) -> Path | bytes:
+    if objects is None:
+        return build_agent(target.abi.arch, target.abi.libc)
+    with temporary_folder() as folder:
+        return link_agent(target.abi.arch, objects, folder / "edgepack-agent").read_bytes()
 
 
 def _example(path: Path) -> dict[str, Path | bytes]:

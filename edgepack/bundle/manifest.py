@@ -8,7 +8,7 @@ A manifest of an older version keeps the bytes that it was read from, since seri
 
 Versions: 1; 2 adds ``constants``, ``executor`` and ``compression[].encodings``, and renames ``variant`` to ``candidate``;
 3 has ``scores`` of any metric in place of ``accuracy``, ``compression[].nonzeros``, ``constants[].raw_bytes``, and files of
-weights; 4 adds ``executor_reason`` and ``memory``.
+weights; 4 adds ``agent_linking``, ``executor_reason`` and ``memory``.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from edgepack.agent.protocol import Linking
 from edgepack.base.files import sha256_json
 from edgepack.bundle.layout import MANIFEST, is_model
 from edgepack.compression import Step
@@ -153,6 +154,10 @@ class Contents(JsonDocument):
     version: Version
     candidate: Name = Field(default=RELEASE, description="The candidate that it was built from.")
     agent_protocol: int = Field(ge=1, description="Protocol version of its agent.")
+    agent_linking: Linking = Field(
+        default="dynamic",
+        description="Whether the agent needs the board's C library, or nothing of the board.",
+    )
     executor: Name = Field(
         default="vm", description="The executor that runs the compiled model on the board."
     )

@@ -22,6 +22,7 @@ from edgepack.lower.types import slow_types
 from edgepack.onnxfile import load_onnx
 from edgepack.schedules import tvm_target
 from edgepack.schedules.kernel import is_plain
+from edgepack.spec.kernels import KernelList
 from edgepack.weightfile.file import weights_path
 
 # The phases import these inside functions, which takes seconds; that time is not counted as compile time.
@@ -37,6 +38,7 @@ def compile_model(
     dump: Path | None = None,
     static: str | None = None,
     embed: bool = False,
+    objects: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Compiled:
     """Compile an ONNX model into a shared library for the target, and a file with its weights beside it.
@@ -49,6 +51,8 @@ def compile_model(
         dump: Folder in which to write the module after each phase.
         static: Build a static library in place of a shared one; its symbols begin with this name, an identifier of C.
         embed: Put the weights into the static library, in place of a file beside it.
+        objects: Where to write an archive of the model's object files, too, which the agent is linked with
+            (:func:`edgepack.agent.build.link_agent`). It is not written if TVM's virtual machine executes the model.
         progress: Called with the name of each phase, then with ``build`` and ``link``.
 
     Raises:
@@ -66,7 +70,7 @@ def compile_model(
             if progress:
                 progress(step)
 
-        lowering = replace(_lowering(onnx_path, target, records), static=static, embed=embed)
+        lowering = replace(_lowering(onnx_path, target, records), static=static, embed=embed, objects=objects)
         try:
             items = phases.phases_for(target)
             mod = phases.run(items, lowering, until=phases.SEQUENCE, dump=dump, progress=tell)
@@ -82,6 +86,7 @@ def compile_model(
         inputs=facts.inputs,
         outputs=facts.outputs,
         constants=facts.constants,
+        calls=_calls(facts),
         executor=executor.name,
         runtime=executor.runtime(target, facts),
         requires=requires(target),
@@ -89,6 +94,7 @@ def compile_model(
         sources=built.sources,
         warnings=slow_types(onnx_path, target),
         weights=weights_path(out) if facts.weights and not embed else None,
+        objects=objects if executor.name == "aot" else None,
         memory=built.memory,
         executor_reason=reason,
     )
@@ -154,6 +160,12 @@ def _kernels(facts: Facts) -> tuple[Kernel, ...]:
         for name, count in sorted(facts.calls.items())
         if name in facts.workloads
     )
+
+
+def _calls(facts: Facts) -> KernelList:
+    called = {call.kernel for call in facts.called}
+    works = sorted(work for work in facts.works if work in called)
+    return KernelList(kernels=tuple(facts.works[name] for name in works), calls=tuple(facts.called))
 
 
 def requires(target: Target) -> tuple[str, ...]:

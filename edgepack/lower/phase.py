@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
+from edgepack.lower.costs import Macs
 from edgepack.lower.result import Emitted
 from edgepack.onnxfile.quantized import LinearScale
 from edgepack.spec import Tensor
 from edgepack.spec.encoding import ConstantSummary, EncodedConstant
+from edgepack.spec.kernels import CalledKernel, KernelWork, NodeRef
 from edgepack.weightfile.file import PackedWeights
 
 Module = Any  # tvm.IRModule; TVM is imported only when something is lowered
@@ -55,6 +57,13 @@ class Facts:
     index_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)  # of inputs that are indices
     scales: dict[str, LinearScale] = field(default_factory=dict)  # of quantized inputs and outputs
     packed: set[str] = field(default_factory=set)  # functions called by name at run time
+    # Recorded by lower/tracing.py; variables are Relax's.
+    nodes: dict[Any, tuple[NodeRef, ...] | None] = field(default_factory=dict)  # of the file, by variable
+    macs: dict[str, Macs] = field(default_factory=dict)  # by kernel, as before it was scheduled
+    kernel_of: dict[Any, str] = field(default_factory=dict)  # by variable, as before it was scheduled
+    bound_nodes: list[tuple[NodeRef, ...]] = field(default_factory=list)  # of each binding of `main`
+    works: dict[str, KernelWork] = field(default_factory=dict)  # by kernel, as it is compiled
+    called: list[CalledKernel] = field(default_factory=list)  # in order
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,7 @@ class Lowering:
     database: Any | None = None  # MetaSchedule database with this target's records
     static: str | None = None  # the name of the static library to build in place of a shared one
     embed: bool = False  # put the weights into the static library
+    objects: Path | None = None  # where to write the model's object files, too
     facts: Facts = field(default_factory=Facts)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.agent.protocol import PROTOCOL
+from edgepack.agent.protocol import PROTOCOL, linking
 from edgepack.base.files import sha256_json
 from edgepack.bundle.manifest import Contents, InputInfo, RecipeInfo, TargetInfo
 from edgepack.config.target import Target
@@ -49,7 +49,7 @@ def build(net: CaseNet, target: Target, folder: Path) -> BuiltNet:
     onnx, samples = folder / "model.onnx", folder / "samples.npz"
     inputs = nets.write(net, onnx)
     reference = [] if net is TOO_LARGE else run_onnx(onnx, inputs)
-    compiled = compile_model(onnx, target, folder / executors_for(target)[0].file)
+    compiled = compile_model(onnx, target, folder / executors_for(target)[0].file, objects=folder / "model.a")
     arrays = {f"input_{index}": value[None] for index, value in enumerate(inputs.values())}
     arrays |= {f"output_{index}": value[None] for index, value in enumerate(reference)}
     np.savez(samples, allow_pickle=False, **arrays)
@@ -58,6 +58,7 @@ def build(net: CaseNet, target: Target, folder: Path) -> BuiltNet:
         name=NAME,
         version="1",
         agent_protocol=PROTOCOL,
+        agent_linking=linking(compiled.executor),
         executor=compiled.executor,
         recipe=RecipeInfo(digest=sha256_json(content), content=content),
         target=TargetInfo.of(target),
@@ -70,6 +71,8 @@ def build(net: CaseNet, target: Target, folder: Path) -> BuiltNet:
         compiled.path,
         samples,
         weights=compiled.weights,
+        kernels=compiled.calls.to_bytes(),
+        objects=compiled.objects,
         executor=compiled.executor,
         runtime=compiled.runtime,
     )

@@ -44,18 +44,24 @@ def compile_c(sources: Sequence[Path], out: Path, arch: str, libc: str, flags: S
 
 
 def link_shared(
-    objects: Sequence[Path], out: Path, arch: str, libc: str, exports: Path | None = None
+    objects: Sequence[Path],
+    out: Path,
+    arch: str,
+    libc: str,
+    *,
+    exports: Path | None = None,
+    build_id: bytes | None = None,
 ) -> Path:
     """Link objects into a shared library for the architecture and minimum glibc version, reproducibly.
 
     ``exports`` is the linker's version script with the symbols that the library exports, which it then uses itself even
     if another library has symbols of the same names; symbols that are in no library are an error then. Without it, the
-    library exports all.
+    library exports all. ``build_id`` is written to a note of the library.
 
     Raises:
         EdgepackError: zig failed; its output is in ``why``.
     """
-    flags = ["-shared", "-fPIC", "-s", "-Wl,--build-id=none"]
+    flags = ["-shared", "-fPIC", "-s", f"-Wl,--build-id={f'0x{build_id.hex()}' if build_id else 'none'}"]
     if exports is not None:
         flags += [f"-Wl,--version-script={exports}", "-Wl,-Bsymbolic", "-Wl,--no-undefined"]
     return compile_c(objects, out, arch, libc, flags)

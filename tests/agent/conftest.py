@@ -18,7 +18,7 @@ from agent_kit import (
 )
 from programs import need
 
-from edgepack.agent.build import SOURCES, build_agent
+from edgepack.agent.build import SOURCES, agent_sources, build_agent
 from edgepack.bundle.runtime import runtime_libs
 from edgepack.executor.build import HEADERS
 from edgepack.toolchain.zig import compile_c
@@ -82,9 +82,18 @@ def sanitized(bundle, tmp_path_factory):
     out = bundle.root / "bin" / "edgepack-agent-sanitized"
     sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
     defines = ('-DEDGEPACK_VERSION="test"', '-DEDGEPACK_TVM_VERSION="test"', "-D_GNU_SOURCE")
-    sources = map(str, SOURCES.glob("*.c"))
+    sources = map(str, agent_sources(LIBC))
     # TVM throws C++ exceptions: AddressSanitizer finds the real __cxa_throw at start-up or not at all.
     link = ("-Wl,-rpath,$ORIGIN/../lib", "-ldl", "-Wl,--no-as-needed", "-l:libstdc++.so.6")
-    options = ("-std=c11", "-O1", "-g", *sanitizers, *defines, f"-I{headers()}", f"-I{HEADERS}")
+    options = (
+        "-std=c11",
+        "-O1",
+        "-g",
+        *sanitizers,
+        *defines,
+        f"-I{SOURCES}",
+        f"-I{headers()}",
+        f"-I{HEADERS}",
+    )
     subprocess.run([clang, *options, *sources, *link, "-o", str(out)], check=True)
     return out

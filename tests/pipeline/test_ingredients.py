@@ -88,14 +88,16 @@ MOVERS = {
         "bundle",
         "data",
         "emulation",
+        "executor",
         "lower",
         "measuring",
         "pipeline",
         "remote",
         "scoring",
         "toolchain",
+        "weightfile",
     ),
-    "bench": ("bundle", "remote"),
+    "bench": ("bundle", "executor", "remote", "weightfile"),
 }
 
 

@@ -2,7 +2,11 @@
 #ifndef EDGEPACK_AGENT_H
 #define EDGEPACK_AGENT_H
 
-#include "tvm.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "device.h"
+#include "fail.h"
 
 /* Incremented when the meaning of an output line or an input frame changes. */
 enum { PROTOCOL_VERSION = 1 };

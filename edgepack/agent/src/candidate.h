@@ -4,19 +4,14 @@
 
 #include "agent.h"
 #include "job.h"
+#include "verdict.h"
 
-enum { MAX_REPEATS = 1000 };
+/* What candidates need, once; before any of them. */
+bool candidates_prepare(struct failure *failure);
 
-/* The result of a candidate, in memory shared by parent and child. */
-struct verdict {
-    bool done; /* the child completed: `failure` has the result */
-    struct failure failure;
-    double ms[MAX_REPEATS]; /* of one call, averaged over `calls` calls */
-    int64_t calls;
-};
-
-/* Runs in the child; never returns. `library` is a descriptor of the shared library. */
-_Noreturn void candidate_child(const struct job *job, int library, const struct options *options,
+/* Runs in the child; never returns. `program` and `shared` are descriptors of the frame's file, and of the memory in
+ * which `verdict` is. */
+_Noreturn void candidate_child(const struct job *job, int program, const struct options *options, int shared,
                                struct verdict *verdict);
 
 #endif

@@ -5,6 +5,9 @@
 
 #include "fail.h"
 
-bool elf_check(const char *path, struct failure *failure);
+enum { BUILD_ID = 16 }; /* bytes */
+
+/* `build_id` gets what the linker has written as that, or zeros; it may be NULL. */
+bool elf_check(const char *path, unsigned char *build_id, struct failure *failure);
 
 #endif

@@ -1,5 +1,4 @@
 /* `info`: properties of this board, as one JSON line. */
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include "agent.h"
 #include "board.h"
 #include "cpu.h"
+#include "runtime.h"
 
 static void add_disk(struct json *json, const char *work_dir)
 {
@@ -48,14 +48,6 @@ static void add_path(const char *root, const char *path, void *json)
     json_text(json, NULL, path);
 }
 
-static bool loads(const char *library)
-{
-    void *handle = dlopen(library, RTLD_LAZY | RTLD_LOCAL);
-    if (handle != NULL)
-        dlclose(handle);
-    return handle != NULL;
-}
-
 /* JetPack's release (L4T), the driver, and every CUDA runtime in JetPack's folders.
  * "loadable" checks that the dynamic loader finds what libtvm_runtime_cuda.so needs. */
 static void add_cuda(struct json *json, const char *root)
@@ -70,8 +62,8 @@ static void add_cuda(struct json *json, const char *root)
     board_each(root, "/usr/local/cuda*/targets/*/lib/libcudart.so.*", add_path, json);
     board_each(root, "/usr/lib/*-linux-gnu/libcudart.so.*", add_path, json);
     json_close(json, ']');
-    json_bool(json, "driver", loads("libcuda.so.1"));
-    json_bool(json, "loadable", loads("libcudart.so.13"));
+    json_bool(json, "driver", runtime_loads("libcuda.so.1"));
+    json_bool(json, "loadable", runtime_loads("libcudart.so.13"));
     json_close(json, '}');
 }
 
@@ -79,9 +71,7 @@ static void add_runtime(struct json *json)
 {
     char version[32];
     struct failure failure;
-    bool loads = tvm_open(&failure);
-    if (loads)
-        tvm_version(version, sizeof version);
+    bool loads = runtime_version(version, sizeof version, &failure);
     json_open(json, "runtime", '{');
     json_text(json, "tvm", EDGEPACK_TVM_VERSION); /* the runtime has no call for it */
     json_text(json, "tvm_ffi", loads ? version : NULL);

@@ -66,6 +66,11 @@ static void parse_arguments(const char *at, const char *end, struct job *job)
     }
 }
 
+void job_parse_text(struct job *job)
+{
+    parse_arguments(job->text, job->text + strlen(job->text), job);
+}
+
 bool job_parse(const char *line, size_t length, struct job *job, struct failure *failure)
 {
     const char *at = line, *end = line + length;
@@ -77,6 +82,7 @@ bool job_parse(const char *line, size_t length, struct job *job, struct failure 
         return fail(failure, STATUS_STREAM, "a job's ID must be 1 to 64 characters of A-Z a-z 0-9 _ - .");
     if (!parse_size(next_word(&at, end), &job->size))
         return fail(failure, STATUS_STREAM, "job %s: SIZE must be from 1 to %zu bytes", job->id, MAX_LIBRARY);
+    memcpy(job->text, at, (size_t)(end - at)); /* a line has at most MAX_LINE bytes */
     parse_arguments(at, end, job);
     return true;
 }

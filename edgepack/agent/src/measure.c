@@ -104,8 +104,14 @@ static void word_death(int how, bool in_time, double timeout_s, struct failure *
         fail(failure, STATUS_CRASH, "killed after %g s: timeout", timeout_s);
 }
 
+/* Where candidates write their results. */
+struct results {
+    int shared;
+    struct verdict *verdict;
+};
+
 static bool run_child(const struct job *job, int library, const struct options *options,
-                      struct verdict *verdict, struct failure *failure)
+                      const struct results *results, struct failure *failure)
 {
     int alive[2], how = 0;
     pid_t parent = getpid();
@@ -115,7 +121,8 @@ static bool run_child(const struct job *job, int library, const struct options *
     if (child == 0) {
         die_with_parent(parent);
         close(alive[0]);
-        candidate_child(job, library, options, verdict);
+        fcntl(alive[1], F_SETFD, 0); /* open until the child ends, whatever it executes */
+        candidate_child(job, library, options, results->shared, results->verdict);
     }
     close(alive[1]);
     if (child < 0) {
@@ -127,8 +134,8 @@ static bool run_child(const struct job *job, int library, const struct options *
     kill(child, SIGKILL); /* if it has exited, it is a zombie until waitpid, so its PID is not reused */
     while (waitpid(child, &how, 0) < 0 && errno == EINTR)
         continue;
-    if (!verdict->done)
-        word_death(how, in_time, options->timeout_s, &verdict->failure);
+    if (!results->verdict->done)
+        word_death(how, in_time, options->timeout_s, &results->verdict->failure);
     return true;
 }
 
@@ -154,16 +161,17 @@ static bool write_verdict(const struct job *job, const struct verdict *verdict, 
 }
 
 /* Reads the rest of the frame and runs it. The library is in memory only, so there is nothing to clean up. */
-static bool run_job(const struct job *job, const struct options *options, struct verdict *verdict,
+static bool run_job(const struct job *job, const struct options *options, const struct results *results,
                     struct failure *failure)
 {
     int library = -1;
+    struct verdict *verdict = results->verdict;
     *verdict = (struct verdict){.failure = job->failure};
     if (job->failure.status == STATUS_OK && (library = memfd_create("candidate", MFD_CLOEXEC)) < 0)
         fail(&verdict->failure, STATUS_INTERNAL, "cannot create a memory file: %s", strerror(errno));
     bool good = read_library(job->size, library, failure);
     if (good && library >= 0)
-        good = run_child(job, library, options, verdict, failure);
+        good = run_child(job, library, options, results, failure);
     if (library >= 0)
         close(library);
     return good && !stopped && write_verdict(job, verdict, options, failure);
@@ -175,7 +183,7 @@ static void cool_down(double milliseconds)
     nanosleep(&pause, NULL); /* a stop signal interrupts it, as intended */
 }
 
-static bool serve(const struct options *options, struct verdict *verdict, struct failure *failure)
+static bool serve(const struct options *options, const struct results *results, struct failure *failure)
 {
     static char line[MAX_LINE];
     static struct job job;
@@ -187,24 +195,32 @@ static bool serve(const struct options *options, struct verdict *verdict, struct
                         MAX_LINE);
         if (length == 3 && memcmp(line, "end", 3) == 0)
             return true;
-        if (!job_parse(line, length, &job, failure) || !run_job(&job, options, verdict, failure))
+        if (!job_parse(line, length, &job, failure) || !run_job(&job, options, results, failure))
             return false;
         cool_down(options->cooldown_ms);
     }
     return true;
 }
 
+static bool share(struct results *results, struct failure *failure)
+{
+    results->shared = memfd_create("verdict", MFD_CLOEXEC);
+    if (results->shared < 0 || ftruncate(results->shared, sizeof *results->verdict) != 0)
+        return fail(failure, STATUS_INTERNAL, "cannot create a memory file: %s", strerror(errno));
+    results->verdict =
+        mmap(NULL, sizeof *results->verdict, PROT_READ | PROT_WRITE, MAP_SHARED, results->shared, 0);
+    return results->verdict != MAP_FAILED || fail(failure, STATUS_INTERNAL, "out of memory");
+}
+
 bool measure(const struct options *options, struct failure *failure)
 {
-    if (!tvm_open(failure)) /* once, and not in every child; it starts no threads */
+    struct results results;
+    if (!candidates_prepare(failure) || !share(&results, failure))
         return false;
-    struct verdict *verdict =
-        mmap(NULL, sizeof *verdict, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (verdict == MAP_FAILED)
-        return fail(failure, STATUS_INTERNAL, "out of memory");
     catch_signals();
-    bool good = serve(options, verdict, failure);
-    munmap(verdict, sizeof *verdict);
+    bool good = serve(options, &results, failure);
+    munmap(results.verdict, sizeof *results.verdict);
+    close(results.shared);
     if (stopped)
         return fail(failure, STATUS_STREAM, "stopped by signal %d (%s)", (int)stopped, strsignal(stopped));
     return good;

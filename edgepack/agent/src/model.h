@@ -1,18 +1,18 @@
-/* A compiled model: a shared library, and its weights in the file beside it. */
+/* A compiled model, and its weights in the file beside it. */
 #ifndef EDGEPACK_MODEL_H
 #define EDGEPACK_MODEL_H
 
-#include "machine.h"
+#include "device.h"
 #include "net.h"
 
 struct model {
-    struct net net;         /* if the library has its own runtime */
-    struct machine machine; /* otherwise */
-    const char *index_ranges; /* in the library; NULL if it has none */
+    struct net net;           /* if the model has its own runtime */
+    struct loaded *loaded;    /* a library that was loaded */
+    const char *index_ranges; /* NULL if it has none */
     int output_count;         /* of the last run */
 };
 
-/* Loads the library at `path` and its weights; `inputs` is how many inputs it must have. */
+/* Loads the model at `path` and its weights; `inputs` is how many inputs it must have. */
 bool model_load(struct model *model, const char *path, enum device device, int64_t threads, int inputs,
                 struct failure *failure);
 

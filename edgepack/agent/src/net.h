@@ -1,20 +1,31 @@
-/* A model with its own runtime: a shared library that has the functions of edgepack.h. */
+/* A model with its own runtime: the functions of edgepack.h, in the model's library or linked into the agent. */
 #ifndef EDGEPACK_AGENT_NET_H
 #define EDGEPACK_AGENT_NET_H
 
 #include "dtype.h"
 #include "edgepack.h"
 
-struct net {
-    void *library;
+/* The model, and the runtime that it is linked with. */
+struct net_functions {
     const edgepack_net *net;
+    const char *index_ranges;
+    edgepack_status (*open)(const edgepack_net *, const char *, int, edgepack_model **, char *);
+    void (*close)(edgepack_model *);
+    int (*input_count)(const edgepack_net *);
+    int (*output_count)(const edgepack_net *);
+    const edgepack_tensor *(*input_info)(const edgepack_net *, int);
+    const edgepack_tensor *(*output_info)(const edgepack_net *, int);
+    edgepack_status (*set_input)(edgepack_model *, int, const void *, size_t);
+    edgepack_status (*run)(edgepack_model *);
+    const void *(*output)(const edgepack_model *, int);
+};
+
+struct net {
+    const struct net_functions *of; /* NULL: the model has no runtime of its own */
     edgepack_model *model;
 };
 
-/* Loads the library at `path` if it is such a model; `net->library` is NULL if it is not. */
-void net_find(struct net *net, const char *path);
-
-/* Reads its weights and starts its threads; `inputs` is how many inputs it must have. */
+/* Reads the weights of the model at `path` and starts its threads; `inputs` is how many inputs it must have. */
 bool net_open(struct net *net, const char *path, int64_t threads, int inputs, struct failure *failure);
 
 /* Whether the inputs have these types. */

@@ -1,5 +1,6 @@
 /* Processes: threads, cores, and a supervised child. */
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,6 +56,20 @@ void die_with_parent(pid_t parent)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(STATUS_INTERNAL); /* the parent died before the line above */
+}
+
+void isolate(void)
+{
+    const struct rlimit no_core = {0, 0};
+    int nothing = open("/dev/null", O_RDWR);
+    for (int to = STDIN_FILENO; to <= STDERR_FILENO; to++)
+        dup2(nothing, to);
+    setrlimit(RLIMIT_CORE, &no_core);
+    int score = open("/proc/self/oom_score_adj", O_WRONLY);
+    if (score >= 0 && write(score, "1000", 4) == 4)
+        close(score);
+    for (int signal_number = 1; signal_number < NSIG; signal_number++)
+        signal(signal_number, SIG_DFL);
 }
 
 /* Progress of the supervised child, in memory shared with its parent. */

@@ -20,6 +20,10 @@ const char *death_text(int how, char *text, size_t size);
 /* In a child: from here on the kernel kills it when its parent exits for any reason. */
 void die_with_parent(pid_t parent);
 
+/* In a child that runs a candidate: it must not read the agent's input, write to its results or leave a core file, and
+ * must be killed before the agent when memory runs out. */
+void isolate(void);
+
 /* Runs `work` in a child; its result is `code`. False, with STATUS_CRASH, if the child exited before
  * completing it: a damaged or incompatible model can do anything, even call exit. */
 bool supervise(int (*work)(void *context), void *context, int *code, struct failure *failure);

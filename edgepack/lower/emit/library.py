@@ -1,14 +1,15 @@
 """Export a built executable as one shared library for the board; equal models give identical bytes."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgepack.base.temporary import temporary_folder
-from edgepack.config.target import Target
+from edgepack.config.target import Abi, Target
 from edgepack.errors import EdgepackError
 from edgepack.lower.emit import cubin, vectors
-from edgepack.lower.phase import Facts
+from edgepack.lower.phase import Facts, Lowering
 from edgepack.lower.result import CudaModule
 from edgepack.toolchain import cuda, zig
 from edgepack.weightfile.file import weights_path
@@ -16,6 +17,9 @@ from edgepack.weightfile.loader import IDENTITY, build_loader
 
 INDEX_RANGES = "edgepack_index_ranges"
 """The symbol with the ranges, which the agent reads."""
+
+BUILD_ID = "edgepack_build_id"
+"""The symbol with the build ID of the model's library, for the agent that the model is linked with."""
 
 
 class CudaCompiler:
@@ -78,22 +82,45 @@ def export(
         linked.replace(out)
 
 
-def link(objects: Sequence[Path], target: Target, out: Path, facts: Facts, exports: Path) -> None:
-    """Link objects to ``out``, with the ranges of index inputs, and write the weights beside it, each atomically.
+def link(
+    objects: Sequence[Path], runtime: Sequence[Path], out: Path, lowering: Lowering, exports: Path
+) -> None:
+    """Link a model's objects and the runtime to ``out``, and write the weights beside it, each atomically.
 
-    ``exports`` is the linker's version script.
+    The library has the ranges of index inputs, and a build ID that tells models apart. So have ``lowering.objects``, which
+    the runtime is not in.
+
+    Args:
+        objects: The model's.
+        runtime: The runtime's.
+        out: The shared library.
+        lowering: Of the model.
+        exports: The linker's version script.
 
     Raises:
         EdgepackError: The linker failed.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
+    facts, abi = lowering.facts, lowering.target.abi
     with temporary_folder(out.parent, ".edgepack-") as folder:
-        linked = Path(folder, "model.so")
-        ranges = _embed(Path(folder), "ranges", INDEX_RANGES, _ranges(facts))
-        zig.link_shared([*objects, ranges], linked, target.abi.arch, target.abi.libc, exports)
+        linked = folder / "model.so"
+        ranges = _embedded(folder, INDEX_RANGES, _ranges(facts), abi)
+        own = [*objects, ranges]
+        build_id = _digest(own)
+        zig.link_shared([*own, *runtime], linked, abi.arch, abi.libc, exports=exports, build_id=build_id)
+        if lowering.objects:
+            named = _embedded(folder, BUILD_ID, build_id, abi)
+            zig.archive([*own, named], folder / "model.a").replace(lowering.objects)
         if facts.weights:
             facts.weights.write(weights_path(out))
         linked.replace(out)
+
+
+def _digest(files: Sequence[Path]) -> bytes:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.digest()[:16]
 
 
 def archive(
@@ -167,6 +194,12 @@ def _embed(folder: Path, name: str, symbol: str, blob: bytes) -> Path:
         encoding="utf-8",
     )
     return assembly
+
+
+def _embedded(folder: Path, symbol: str, blob: bytes, abi: Abi) -> Path:
+    """Write an object file that defines a symbol with this content."""
+    source = _embed(folder, symbol, symbol, blob)
+    return zig.compile_c([source], folder / f"{symbol}.o", abi.arch, abi.libc, ["-c", "-g0"])
 
 
 def _imports(module: Any) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from edgepack.agent.protocol import PROTOCOL
+from edgepack.agent.protocol import PROTOCOL, linking
 from edgepack.base.versions import tool_version
 from edgepack.bundle.manifest import Contents, InputInfo, RecipeInfo, Scores, TargetInfo, Tokenizer
 from edgepack.config.recipe import Recipe
@@ -39,6 +39,8 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
     name = "package"
     figures = PackageFigures
     derived = (
+        "inputs.calls",
+        "inputs.objects",
         "inputs.samples",
         "inputs.weights",
         "spec.contents.classes",
@@ -71,6 +73,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
                 "pipeline/stages/package.py",
                 "toolchain",
                 "weightfile/loader.py",
+                "weightfile/src",
             ),
         )
 
@@ -80,8 +83,8 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
         evaluated = at.model.of(self._evaluate)
         contents = _contents(at, compiled.figures, evaluated.figures)
         files = {"model": compiled.artifacts["model"], "samples": evaluated.artifacts["samples"]}
-        if "weights" in compiled.artifacts:
-            files["weights"] = compiled.artifacts["weights"]
+        others = ("calls", "weights", "objects")
+        files |= {role: compiled.artifacts[role] for role in others if role in compiled.artifacts}
         return Request(PackageSpec(contents=contents, runtime=compiled.figures.runtime), files)
 
     def run(self, work: Work[PackageSpec, Resources]) -> StageResult[PackageFigures]:
@@ -95,6 +98,8 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
             work.inputs["model"],
             work.inputs["samples"],
             weights=work.inputs.get("weights"),
+            kernels=work.inputs["calls"],
+            objects=work.inputs.get("objects"),
             executor=contents.executor,
             runtime=work.spec.runtime,
         )
@@ -111,6 +116,7 @@ def _contents(at: TargetRun, compiled: CompileFigures, evaluated: EvaluateFigure
         version=recipe.version,
         candidate=at.candidate.name,
         agent_protocol=PROTOCOL,
+        agent_linking=linking(compiled.executor),
         recipe=RecipeInfo.of(recipe, at.candidate.steps),
         target=TargetInfo.of(at.target.target),
         tools={name: tool_version(name) for name in _MANIFEST_TOOLS},

@@ -19,7 +19,7 @@ from edgepack.lower.emit.aot.plan import arena_of
 from edgepack.lower.emit.aot.program import Program, program_of
 from edgepack.lower.emit.aot.sorting import SortCall, sort_call
 from edgepack.lower.emit.aot.source import CompiledGraph, source_of
-from edgepack.lower.emit.vm import SEQUENCE
+from edgepack.lower.emit.vm import CALLS, SEQUENCE
 from edgepack.lower.graph.lifting import LOAD
 from edgepack.lower.phase import Executor, Facts, Lowering, Module
 from edgepack.lower.result import Emitted
@@ -70,11 +70,17 @@ def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], 
         source.write_text(source_of(graph), encoding="utf-8")
         compiled = Path(folder, "model.o")
         zig.compile_c([source], compiled, target.abi.arch, target.abi.libc, [*FLAGS, "-c"])
-        parts = [*files, compiled, *build_runtime(target.abi.arch, target.abi.libc)]
+        runtime = build_runtime(target.abi.arch, target.abi.libc)
         if lowering.static is None:
-            library.link(parts, target, out, lowering.facts, EXPORTS)
+            library.link([*files, compiled], runtime, out, lowering, EXPORTS)
         else:
-            library.archive(parts, target, out, lowering.facts, names.weights if lowering.embed else None)
+            library.archive(
+                [*files, compiled, *runtime],
+                target,
+                out,
+                lowering.facts,
+                names.weights if lowering.embed else None,
+            )
     return Emitted(memory=_memory(graph))
 
 
@@ -149,4 +155,4 @@ def _runtime(_target: Target, _facts: Facts) -> tuple[str, ...]:
     return ()
 
 
-EXECUTOR = Executor(name="aot", phases=(SEQUENCE,), build=build, runtime=_runtime, file="model.so")
+EXECUTOR = Executor(name="aot", phases=(SEQUENCE, CALLS), build=build, runtime=_runtime, file="model.so")

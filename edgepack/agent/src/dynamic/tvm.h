@@ -4,11 +4,9 @@
 
 #include <tvm/ffi/c_api.h>
 
+#include "device.h"
 #include "dtype.h"
 #include "fail.h"
-
-/* A device. */
-enum device { DEVICE_CPU, DEVICE_CUDA };
 
 /* Loads the runtime from ../lib; before any other function here. */
 bool tvm_open(struct failure *failure);

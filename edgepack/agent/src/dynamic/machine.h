@@ -4,8 +4,6 @@
 
 #include "tvm.h"
 
-enum { MAX_TENSORS = 16 };
-
 struct machine {
     enum device device;
     TVMFFIObjectHandle library, entry;

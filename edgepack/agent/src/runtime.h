@@ -1,0 +1,15 @@
+/* Libraries that are loaded at run time. A static agent loads none. */
+#ifndef EDGEPACK_RUNTIME_H
+#define EDGEPACK_RUNTIME_H
+
+#include <stddef.h>
+
+#include "fail.h"
+
+/* Whether the dynamic loader finds a library and what it needs. */
+bool runtime_loads(const char *library);
+
+/* Loads TVM's runtime; `text` gets the version that it reports. */
+bool runtime_version(char *text, size_t size, struct failure *failure);
+
+#endif
