@@ -12,7 +12,9 @@ static const char USAGE[] = "edgepack-agent info [--work-dir DIR]\n"
                             "edgepack-agent bench --model M.so --input A.npy... [--warmup W] [--runs R] "
                             "[--threads N] [--cores A,B] [--device cpu|cuda]\n"
                             "edgepack-agent measure [--timeout S] [--repeats N] [--min-ms X] [--cooldown-ms "
-                            "C] [--cores A,B] [--device cpu|cuda] < frames\n";
+                            "C] [--cores A,B] [--device cpu|cuda] < frames\n"
+                            "edgepack-agent chunks [--work-dir DIR] < paths\n"
+                            "edgepack-agent receive [--work-dir DIR] < frames\n";
 
 /* The error line of the protocol on stdout, and its message on stderr. */
 static int report(const struct failure *failure)
@@ -37,6 +39,8 @@ static const struct {
     {"run", RUN, run, true},
     {"bench", BENCH, bench, true},
     {"measure", MEASURE, measure, false},
+    {"chunks", CHUNKS, chunks, false},
+    {"receive", RECEIVE, receive, false},
 };
 
 /* The commands without options; people have no use for them. */
@@ -44,8 +48,15 @@ static const struct {
     const char *name;
     bool (*action)(int count, char **words, struct failure *);
 } PLAIN[] = {
+    {"exec", exec_command},
+    {"facts", facts},
+    {"make-folder", make_folder},
+    {"read-file", read_file},
+    {"remove-folder", remove_folder},
     {"settle", settle},
+    {"stop", stop},
     {"store", store},
+    {"write-file", write_file},
 };
 
 /* A command with its options, run as the work of a process. */
@@ -80,6 +91,6 @@ int main(int count, char **words)
             return work(&task);
         return supervise(work, &task, &code, &failure) ? code : report(&failure);
     }
-    fail(&failure, STATUS_USAGE, "'%.100s' is not one of info, run, bench, measure", name);
+    fail(&failure, STATUS_USAGE, "'%.100s' is not one of info, run, bench, measure, chunks, receive", name);
     return report(&failure);
 }
