@@ -69,7 +69,7 @@ class LocalSession:
         home: The login directory.
         path: The board's PATH.
         die_at: The step at which the client is killed, counted from 1: commands, the two halves of a file.
-        store: The agent, if it is not the real one.
+        store: The agent's ``store``, if it is not the real one.
         faults: What goes wrong on the board (agent/store_faults.c), by the action of ``store`` in which it does.
     """
 
@@ -106,6 +106,8 @@ class LocalSession:
     ) -> Completed:
         self._step()
         fault = self.faults.get(argv[2]) if "store" in argv[1:2] else None
+        if fault:
+            argv = [str(self.store), *argv[1:]]
         done = subprocess.run(
             argv,
             input=stdin,
@@ -123,7 +125,7 @@ class LocalSession:
         return LocalProcess(argv, self)
 
     def agent(self) -> str:
-        return str(self.store or _agent())
+        return str(_agent())
 
     def put(self, source: Path, dest: str, *, mode: int = 0o644, progress: object = None) -> None:
         self._step()
