@@ -14,6 +14,7 @@ from pathlib import Path
 from edgepack.base.paths import cache_dir
 from edgepack.base.temporary import temporary_folder
 from edgepack.executor.build import HEADERS, build_runtime
+from edgepack.executor.build import SOURCES as RUNTIME_SOURCES
 from edgepack.toolchain.headers import tvm_headers
 from edgepack.toolchain.zig import MUSL, compile_c
 
@@ -56,6 +57,23 @@ def link_agent(arch: str, model: Path, out: Path) -> Path:
     compile_c(parts, out, arch, MUSL, (*_LINK, *_STATIC))
     out.chmod(0o755)
     return out
+
+
+def build_measuring(arch: str) -> Path:
+    """Build the object file that a candidate for a CPU is linked with: what measures it, without the runtime.
+
+    Raises:
+        EdgepackError: zig or the headers of apache-tvm-ffi are missing, or the compiler failed.
+    """
+
+    def build(folder: Path) -> None:
+        sources = [SOURCES / f"{name}.c" for name in ("dtype", "fail", "job", "verdict")]
+        sources.append(SOURCES / "candidate" / "main.c")
+        compile_c(
+            sources, folder / "measuring.o", arch, MUSL, (*compiler_flags(), f"-I{RUNTIME_SOURCES}", "-r")
+        )
+
+    return _cached(arch, MUSL, "-measuring", build) / "measuring.o"
 
 
 def agent_sources(libc: str) -> list[Path]:

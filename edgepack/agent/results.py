@@ -101,7 +101,7 @@ class BoardInfo(Spec):
     protocol: int
     agent: str
     arch: str
-    libc: str
+    libc: str | None
     kernel: str
     board: str | None
     emulation: str | None

@@ -93,12 +93,14 @@ def check_agent(info: "BoardInfo", target: Target) -> list[Check]:
 
 
 def _libraries(target: Target) -> set[str]:
-    """What the agent, and for a GPU TVM's runtime, need from the board."""
+    """What the agent and TVM's runtime for a GPU need from the board; the agent of a release for a CPU needs nothing."""
+    if target.gpu is None:
+        return set()
     from edgepack.agent.build import build_agent
     from edgepack.bundle.runtime import runtime_libs
     from edgepack.remote.elf import needed_libraries
 
-    own = runtime_libs(target.abi.arch, (*BASE, CUDA)) if target.gpu else {}
+    own = runtime_libs(target.abi.arch, (*BASE, CUDA))
     files = (build_agent(target.abi.arch, target.abi.libc), *own.values())
     return {name for path in files for name in needed_libraries(path)} - set(own)
 

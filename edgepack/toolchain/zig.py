@@ -67,6 +67,27 @@ def link_shared(
     return compile_c(objects, out, arch, libc, flags)
 
 
+def static_parts(arch: str) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Return what zig links static executables with: object files that come first, archives that come last.
+
+    Raises:
+        EdgepackError: zig failed, or does not say what it links.
+    """
+    with temporary_folder() as folder:
+        source, out = folder / "empty.c", folder / "empty"
+        source.write_text("int main(void) { return 0; }\n", encoding="utf-8")
+        words = ["-O2", "-static", "--verbose", "-o", str(out), str(source)]
+        said = _run([str(zig()), "cc", "-target", triple(arch, MUSL), *words], out)
+    found = [Path(word) for word in shlex.split(said) if word.endswith((".o", ".a"))]
+    start = tuple(path for path in found if path.name == "crt1.o")
+    libraries = tuple(path for path in found if path.suffix == ".a")
+    if not start or "libc.a" not in {path.name for path in libraries}:
+        raise EdgepackError(
+            "zig does not say what it links", why=said[:400] or "no output", next="report this"
+        )
+    return start, libraries
+
+
 def archive(objects: Sequence[Path], out: Path) -> Path:
     """Put objects into a static library, reproducibly.
 
@@ -89,7 +110,8 @@ def warm_up(arch: str, libc: str) -> None:
         link_shared([source], Path(folder, "empty.so"), arch, libc)
 
 
-def _run(argv: list[str], out: Path) -> None:
+def _run(argv: list[str], out: Path) -> str:
+    """Run zig; return what it says."""
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EdgepackError(
@@ -97,3 +119,4 @@ def _run(argv: list[str], out: Path) -> None:
             why=done.stderr.strip() or f"exit status {done.returncode}",
             next=f"to reproduce, run: {shlex.join(map(str, argv))}",
         )
+    return done.stderr
