@@ -24,6 +24,7 @@ def release_files(
     samples: Path,
     *,
     weights: Path | None,
+    kernels: Path | bytes,
     objects: Path | None,
     executor: str,
     runtime: Sequence[str],
@@ -34,6 +35,7 @@ def release_files(
         target: the target of the build.
         model: the compiled model, with the file name of its executor.
         weights: its weights file, if it has one.
+        kernels: the list of its kernels.
         objects: the archive of its object files, if the agent is to be linked with them.
         samples: an .npz file with ``input_0``…, ``output_0``…, each ``[N, *shape]``; the first sample is used that has
             an output other than 0, NaN and infinities.
@@ -46,6 +48,7 @@ def release_files(
     """
     files: dict[str, Path | bytes] = {
         layout.model(model.name): model,
+        layout.KERNELS: kernels,
         layout.AGENT: _agent(target, objects),
     }
     if weights is not None:

@@ -9,6 +9,7 @@ from edgepack.spec.runtime import WEIGHTS_SUFFIX
 
 MANIFEST = "manifest.json"
 AGENT = "bin/edgepack-agent"
+KERNELS = "kernels.json"  # spec/kernels.py
 
 _MODEL, _PROGRAMS, _LIBRARIES, _EXAMPLES, _SAMPLE = "model", "bin", "lib", "examples", "sample"
 _HEADERS = "include"

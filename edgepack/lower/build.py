@@ -22,6 +22,7 @@ from edgepack.lower.types import slow_types
 from edgepack.onnxfile import load_onnx
 from edgepack.schedules import tvm_target
 from edgepack.schedules.kernel import is_plain
+from edgepack.spec.kernels import KernelList
 from edgepack.weightfile.file import weights_path
 
 # The phases import these inside functions, which takes seconds; that time is not counted as compile time.
@@ -83,6 +84,7 @@ def compile_model(
         inputs=facts.inputs,
         outputs=facts.outputs,
         constants=facts.constants,
+        calls=_calls(facts),
         executor=executor.name,
         runtime=executor.runtime(target, facts),
         requires=requires(target),
@@ -156,6 +158,12 @@ def _kernels(facts: Facts) -> tuple[Kernel, ...]:
         for name, count in sorted(facts.calls.items())
         if name in facts.workloads
     )
+
+
+def _calls(facts: Facts) -> KernelList:
+    called = {call.kernel for call in facts.called}
+    works = sorted(work for work in facts.works if work in called)
+    return KernelList(kernels=tuple(facts.works[name] for name in works), calls=tuple(facts.called))
 
 
 def requires(target: Target) -> tuple[str, ...]:

@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
+from edgepack.lower.costs import Macs
 from edgepack.lower.result import Emitted
 from edgepack.spec import Tensor
 from edgepack.spec.encoding import ConstantSummary, EncodedConstant
+from edgepack.spec.kernels import CalledKernel, KernelWork, NodeRef
 from edgepack.weightfile.file import PackedWeights
 
 Module = Any  # tvm.IRModule; TVM is imported only when something is lowered
@@ -53,6 +55,13 @@ class Facts:
     constants: tuple[ConstantSummary, ...] = ()
     index_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)  # of inputs that are indices
     packed: set[str] = field(default_factory=set)  # functions called by name at run time
+    # Recorded by lower/tracing.py; variables are Relax's.
+    nodes: dict[Any, tuple[NodeRef, ...] | None] = field(default_factory=dict)  # of the file, by variable
+    macs: dict[str, Macs] = field(default_factory=dict)  # by kernel, as before it was scheduled
+    kernel_of: dict[Any, str] = field(default_factory=dict)  # by variable, as before it was scheduled
+    bound_nodes: list[tuple[NodeRef, ...]] = field(default_factory=list)  # of each binding of `main`
+    works: dict[str, KernelWork] = field(default_factory=dict)  # by kernel, as it is compiled
+    called: list[CalledKernel] = field(default_factory=list)  # in order
 
 
 @dataclass(frozen=True)

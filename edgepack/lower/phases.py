@@ -11,7 +11,7 @@ from typing import Any
 
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
-from edgepack.lower import facts
+from edgepack.lower import facts, tracing
 from edgepack.lower.conditions import DECODED, FUSED, INFERENCE, LEGAL, SCHEDULED, STATIC, kernels
 from edgepack.lower.emit import vm
 from edgepack.lower.emit.aot import executor as aot
@@ -81,12 +81,6 @@ def _annotate_patterns() -> Sequence[Any]:
     return (transform.AnnotateTIROpPattern(),)
 
 
-def _fuse_ops() -> Sequence[Any]:
-    from tvm.relax import transform
-
-    return (transform.FuseOps(),)
-
-
 def _fuse_tir() -> Sequence[Any]:
     from tvm.relax import transform
 
@@ -147,7 +141,7 @@ KERNEL_PHASES: tuple[Item, ...] = (
     # indices computed from tensors stay inside what they index
     Phase("bound-indices", "kernels", bound_indices, requires=(LEGAL,), ensures=(LEGAL, BOUNDED)),
     Phase("annotate-patterns", "kernels", sequence(_annotate_patterns), requires=(LEGAL,), ensures=(LEGAL,)),
-    Phase("fuse-ops", "kernels", sequence(_fuse_ops), requires=(LEGAL,), ensures=(LEGAL,)),
+    Phase("fuse-ops", "kernels", tracing.fuse, requires=(LEGAL,), ensures=(LEGAL,)),
     # one TIR function per kernel
     Phase("fuse-tir", "kernels", sequence(_fuse_tir), requires=(LEGAL,), ensures=(LEGAL, FUSED)),
 )
@@ -156,6 +150,7 @@ FREE_LAYOUTS = Phase(  # mark the constants whose layout a CPU schedule may choo
 )
 SCHEDULE_PHASES: tuple[Item, ...] = (
     Mark(KERNELS, facts.record_kernels),
+    Mark("macs", tracing.record_kernels),
     # tuned kernels
     Phase("apply-records", "schedules", _apply_records, requires=(FUSED,), ensures=(FUSED,)),
     Mark("tuned", facts.record_tuned),
@@ -190,6 +185,7 @@ def phases_for(target: Target, executor: Executor | None = None) -> tuple[Item, 
         *((PREPACK,) if on_cpu else ()),
         LIFT,
         Mark("packed-functions", facts.record_packed),
+        Mark("work", tracing.record_works),
         *(executor or executors_for(target)[0]).phases,
     )
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from edgepack.spec import Count, Spec, Tensor
 from edgepack.spec.encoding import ConstantSummary
+from edgepack.spec.kernels import KernelList
 from edgepack.spec.memory import MemoryPlan
 
 
@@ -46,6 +47,7 @@ class Compiled:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     constants: tuple[ConstantSummary, ...]  # by encoding, and when they are decoded
+    calls: KernelList  # in the order of an inference, with the nodes that they compute
     executor: str  # what runs it on the board
     runtime: tuple[str, ...]  # file names of the runtime libraries it needs on the board
     requires: tuple[str, ...]  # requirements on the board, as text

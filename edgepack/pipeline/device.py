@@ -124,7 +124,9 @@ def info(device: str) -> dict[str, Any]:
     with Boards() as boards:
         where = boards.device(device)
         session = boards.session(device)
-        agent = ensure_tools(session, load_target(where.target), where.work_dir)
+        target = load_target(where.target)
+        # CUDA's libraries are looked for as TVM's runtime does it, by the loader.
+        agent = ensure_tools(session, target, where.work_dir) if target.gpu else session.agent()
         board = probe(session, agent, work_dir=where.work_dir)
         held = {
             name: [vars(release) for release in releases(session, name, where.work_dir)]

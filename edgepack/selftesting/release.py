@@ -71,6 +71,7 @@ def build(net: CaseNet, target: Target, folder: Path) -> BuiltNet:
         compiled.path,
         samples,
         weights=compiled.weights,
+        kernels=compiled.calls.to_bytes(),
         objects=compiled.objects,
         executor=compiled.executor,
         runtime=compiled.runtime,

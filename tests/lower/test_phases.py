@@ -134,7 +134,7 @@ def test_a_phase_that_fails_is_named_with_the_model(network):
 def test_facts_are_recorded_at_marks(network):
     at = lowering(network)
     marks = [item.name for item in items() if isinstance(item, Mark)]
-    assert marks == ["kernels", "tuned", "packed-functions"]
+    assert marks == ["kernels", "macs", "tuned", "packed-functions", "work", "calls"]
     mod = phases.run(items(), at, until="kernels")
     assert at.facts.workloads
     assert at.facts.calls == {}

@@ -90,7 +90,7 @@ MADE = {
     "CompressOnnxStage": {"onnx": "onnx"}, "RobustnessStage": {}, "EvaluateStage": {"samples": "samples"},
     "TuneStage": {"workload.json": "tuning-records", "tuning_record.json": "tuning-records"},
     "RecallStage": {"workload.json": "tuning-records", "tuning_record.json": "tuning-records"},
-    "CompileStage": {"model": "compiled-model"}, "PackageStage": {"bundle": "bundle"}, "DeployStage": {},
+    "CompileStage": {"model": "compiled-model", "calls": "kernels"}, "PackageStage": {"bundle": "bundle"}, "DeployStage": {},
     "BenchStage": {"measurement": "measurement"},
 }  # fmt: skip
 

@@ -40,6 +40,13 @@ bool bench(const struct options *options, struct failure *failure);
 bool measure(const struct options *options, struct failure *failure);
 
 /* Commands that start programs and keep files on the board; they take words instead of options. */
+bool exec_command(int count, char **words, struct failure *failure);
+bool facts(int count, char **words, struct failure *failure);
+bool write_file(int count, char **words, struct failure *failure);
+bool make_folder(int count, char **words, struct failure *failure);
+bool read_file(int count, char **words, struct failure *failure);
+bool remove_folder(int count, char **words, struct failure *failure);
 bool settle(int count, char **words, struct failure *failure);
+bool stop(int count, char **words, struct failure *failure);
 
 #endif

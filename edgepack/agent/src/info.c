@@ -5,13 +5,11 @@
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
-#ifdef __GLIBC__
-#include <gnu/libc-version.h>
-#endif
 
 #include "agent.h"
 #include "board.h"
 #include "cpu.h"
+#include "libraries.h"
 #include "matching.h"
 #include "runtime.h"
 
@@ -82,18 +80,14 @@ static void add_runtime(struct json *json)
 
 static void add_system(struct json *json, const char *root)
 {
-    char model[256];
+    char model[256], libc[64];
     struct utsname system;
     bool known = board_read(root, "/proc/device-tree/model", model, sizeof model) ||
                  board_read(root, "/sys/firmware/devicetree/base/model", model, sizeof model) ||
                  board_read(root, "/sys/class/dmi/id/product_name", model, sizeof model);
     uname(&system);
     json_text(json, "arch", system.machine);
-#ifdef __GLIBC__
-    json_text(json, "libc", gnu_get_libc_version());
-#else
-    json_text(json, "libc", NULL); /* a static agent has its own */
-#endif
+    json_text(json, "libc", libraries_libc(root, libc, sizeof libc) ? libc : NULL);
     json_text(json, "kernel", system.release);
     json_text(json, "board", known ? model : NULL);
     json_text(json, "emulation", emulation(root));

@@ -48,8 +48,15 @@ static const struct {
     bool (*action)(int count, char **words, struct failure *);
 } PLAIN[] = {
 #ifndef EDGEPACK_LINKED
+    {"exec", exec_command},
+    {"facts", facts},
+    {"make-folder", make_folder},
+    {"read-file", read_file},
+    {"remove-folder", remove_folder},
     {"settle", settle},
+    {"stop", stop},
     {"store", store},
+    {"write-file", write_file},
 #endif
     {NULL, NULL},
 };

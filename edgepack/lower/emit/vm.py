@@ -9,8 +9,9 @@ from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
 from edgepack.lower.conditions import FUSED, LEGAL, PLANNED, SCHEDULED, SEQUENTIAL
 from edgepack.lower.emit import objects
-from edgepack.lower.phase import Executor, Facts, Lowering, Module, Phase, sequence
+from edgepack.lower.phase import Executor, Facts, Lowering, Mark, Module, Phase, sequence
 from edgepack.lower.result import Emitted
+from edgepack.lower.tracing import record_calls
 from edgepack.spec.runtime import BASE, CUDA, EXTRA
 
 
@@ -47,8 +48,11 @@ SEQUENCE = Phase(
     ensures=(SEQUENTIAL,),
 )
 
-PHASES: tuple[Phase, ...] = (
+CALLS = Mark("calls", record_calls)
+
+PHASES: tuple[Phase | Mark, ...] = (
     SEQUENCE,
+    CALLS,
     Phase("lower-vm", "emit", sequence(_machine_passes), requires=(SEQUENTIAL,), ensures=(PLANNED,)),
 )
 

@@ -1,4 +1,4 @@
 """Import an ONNX file into Relax: TVM's converters with additional checks, and unsupported operators.
 
-Imports: errors, lower.phase, onnxfile, schedules, spec.
+Imports: errors, lower.phase, lower.tracing, onnxfile, schedules, spec.
 """

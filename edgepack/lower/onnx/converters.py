@@ -106,6 +106,7 @@ class _Checks:
         self._by_name = {node.name: node for node in every_node(model)}
         self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         self._types, self._report = types, report
+        self._made: dict[Any, str] = {}  # the node whose output a variable is
         self._unread: dict[str, str] = {}  # constants that TVM cannot store, with their types
         self._watched_inputs = _watched_inputs()
 
@@ -136,6 +137,7 @@ class _Checks:
             try:
                 if not unread:
                     super()._construct_nodes(SimpleNamespace(node=[node]))  # type: ignore[misc] # TVM's
+                    self._note_outputs(node)
                     continue
                 why = f"its constant {unread[0]!r} has the element type {self._unread[unread[0]]}"
             except EdgepackError:
@@ -145,6 +147,30 @@ class _Checks:
             self._report(unusable(node.op_type, self.opset, node.name, why))
             self._nodes: dict[str, Any]
             self._nodes.update(zip(node.output, self._zeros(node), strict=True))
+
+    def _note_outputs(self, node: Any) -> None:
+        """Remember the node of a variable; a call that no variable has yet gets it as its place in the source."""
+        from tvm import ir, relax
+
+        place = ir.Span(ir.SourceName(node.name), 0, 0, 0, 0)
+        for name in filter(None, node.output):
+            value = self._nodes[name]
+            if isinstance(value, relax.Var):
+                self._made.setdefault(value, node.name)
+            elif isinstance(value, ir.Call) and value.span is None:
+                self._nodes[name] = ir.Call(
+                    value.op, value.args, value.attrs, value.ty_args, place, ret_ty=value.ty
+                )
+
+    def made(self, mod: Any) -> dict[Any, str]:
+        """Return the name of the node whose output, or part of it, a variable of the imported module is."""
+        spans = {
+            binding.var: str(span.source_name.name)
+            for block in mod["main"].body.blocks
+            for binding in block.bindings
+            if (span := getattr(binding.value, "span", None)) is not None
+        }
+        return self._made | spans
 
     def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
         from tvm.relax.frontend.onnx.onnx_frontend import _get_convert_map

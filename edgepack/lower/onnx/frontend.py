@@ -9,10 +9,12 @@ from typing import Any
 
 from edgepack.errors import InputError, ModelProblem, UnsupportedError
 from edgepack.lower.onnx.converters import importer
+from edgepack.lower.onnx.naming import node_refs
 from edgepack.lower.onnx.nodes import ValueType
 from edgepack.lower.onnx.opaque import hide, positions, reveal
 from edgepack.lower.onnx.rewrites.passes import rewrite
 from edgepack.lower.phase import Lowering, content_of
+from edgepack.lower.tracing import record_nodes
 from edgepack.onnxfile import canonicalise, load_onnx, opset_of
 from edgepack.onnxfile.encodings import encoded_constants
 from edgepack.onnxfile.importing import fit_model, keep_model, open_batch
@@ -33,12 +35,14 @@ def run_import(mod: Any, lowering: Lowering) -> Any:
     """
     del mod
     where = str(lowering.model)
-    relax, problems, model = import_model(load_onnx(lowering.model), where)
+    original, made = load_onnx(lowering.model), dict[Any, str]()
+    relax, problems, model = import_model(original, where, made)
     if problems:
         raise UnsupportedError(where, problems)
     lowering.facts.encoded = encoded_by_content(model)
     lowering.facts.origins = positions(model)
     lowering.facts.index_ranges = index_ranges(model)
+    record_nodes(relax, made, node_refs(original, model), lowering.facts)
     return relax
 
 
@@ -54,47 +58,57 @@ def encoded_by_content(model: Any) -> dict[str, list[EncodedConstant]]:
     return by_content
 
 
-def import_model(model: Any, where: str) -> tuple[Any, list[ModelProblem], Any]:
+def import_model(
+    model: Any, where: str, made: dict[Any, str] | None = None
+) -> tuple[Any, list[ModelProblem], Any]:
     """Import a model; return the Relax module, the problems, and the ONNX model that was imported.
 
-    Operators that TVM cannot import are replaced by their ONNX function body where there is one.
+    Operators that TVM cannot import are replaced by their ONNX function body where there is one. ``made`` gets the name of
+    the node whose output a variable of the module is.
 
     Raises:
         InputError: As ``prepare``.
     """
     model = rewrite(prepare(model, where), value_types)
     problems: list[ModelProblem] = []
-    relax = to_relax(model, where, problems.append)
+    relax = to_relax(model, where, problems.append, made)
     defined = {each.operator for each in problems if is_function(each.operator, opset_of(model))}
     expanded = inline_functions(model, defined, opset_of(model)) if defined else None
     if expanded is None:
         return relax, problems, model
     expanded = rewrite(canonicalise(fold_known(canonicalise(expanded))), value_types)
     remaining: list[ModelProblem] = []
-    relax = to_relax(expanded, where, remaining.append)
+    relax = to_relax(expanded, where, remaining.append, made)
     known = {node.name for node in nodes(model)}
     origin = f"it is part of ONNX's definition of {', '.join(sorted(defined))}"
     left = [each if each.node in known else replace(each, why=f"{each.why}; {origin}") for each in remaining]
     return relax, left, expanded
 
 
-def to_relax(model: Any, where: str, report: Callable[[ModelProblem], None]) -> Any:
-    """Import a prepared model; ``report`` is called for each problem, and may raise or return."""
+def to_relax(
+    model: Any, where: str, report: Callable[[ModelProblem], None], made: dict[Any, str] | None = None
+) -> Any:
+    """Import a prepared model; ``report`` is called for each problem, and may raise or return. ``made`` is as above."""
     problems: list[ModelProblem] = []
     hidden = hide(model)
-    imported = _to_relax(hidden.model, where, problems.append)
+    imported = _to_relax(hidden.model, where, problems.append, made)
     if not problems:
         return reveal(imported, hidden)
-    return _to_relax(model, where, report)  # as the converters expect it
+    return _to_relax(model, where, report, made)  # as the converters expect it
 
 
-def _to_relax(model: Any, where: str, report: Callable[[ModelProblem], None]) -> Any:
+def _to_relax(
+    model: Any, where: str, report: Callable[[ModelProblem], None], made: dict[Any, str] | None
+) -> Any:
     shapes = static_shapes(model.graph, where)
     tvm_importer = importer(model, shapes, value_types(model.graph), report)
     # TVM warns about things that load_onnx has checked, and prints the operands of a failing node to stdout.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        return tvm_importer.from_onnx(model.graph, opset_of(model))
+        imported = tvm_importer.from_onnx(model.graph, opset_of(model))
+    if made is not None:
+        made |= tvm_importer.made(imported)
+    return imported
 
 
 def prepare(model: Any, where: str) -> Any:

@@ -1,5 +1,7 @@
 """``compile``: ONNX to a library and its weights file, with tuning records and schedules for untuned kernels.
 
+The kernels and their calls are listed in the file ``calls``.
+
 The object files of a model with its own runtime are another file, ``objects``: the bundle's agent is linked with them.
 
 For a GPU, the sources of the CUDA kernels are a second file, ``kernels``. Only emulated GPUs need it: a bundle contains
@@ -76,6 +78,8 @@ class CompileStage(TargetStage[CompileSpec, CompileFigures]):
         files = {"model": Output(out, "compiled-model", out.name)}
         if compiled.weights:
             files["weights"] = Output(compiled.weights, "weights", compiled.weights.name)
+        listed = compiled.calls.save(work.scratch / "kernels.json")
+        files["calls"] = Output(listed, "kernels", listed.name)
         if compiled.objects:
             files["objects"] = Output(compiled.objects, "objects", compiled.objects.name)
         if work.spec.target.gpu:

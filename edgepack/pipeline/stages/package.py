@@ -39,6 +39,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
     name = "package"
     figures = PackageFigures
     derived = (
+        "inputs.calls",
         "inputs.objects",
         "inputs.samples",
         "inputs.weights",
@@ -82,9 +83,8 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
         evaluated = at.model.of(self._evaluate)
         contents = _contents(at, compiled.figures, evaluated.figures)
         files = {"model": compiled.artifacts["model"], "samples": evaluated.artifacts["samples"]}
-        files |= {
-            role: compiled.artifacts[role] for role in ("weights", "objects") if role in compiled.artifacts
-        }
+        others = ("calls", "weights", "objects")
+        files |= {role: compiled.artifacts[role] for role in others if role in compiled.artifacts}
         return Request(PackageSpec(contents=contents, runtime=compiled.figures.runtime), files)
 
     def run(self, work: Work[PackageSpec, Resources]) -> StageResult[PackageFigures]:
@@ -98,6 +98,7 @@ class PackageStage(TargetStage[PackageSpec, PackageFigures]):
             work.inputs["model"],
             work.inputs["samples"],
             weights=work.inputs.get("weights"),
+            kernels=work.inputs["calls"],
             objects=work.inputs.get("objects"),
             executor=contents.executor,
             runtime=work.spec.runtime,

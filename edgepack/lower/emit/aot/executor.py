@@ -19,7 +19,7 @@ from edgepack.lower.emit.aot.plan import arena_of
 from edgepack.lower.emit.aot.program import Program, program_of
 from edgepack.lower.emit.aot.sorting import SortCall, sort_call
 from edgepack.lower.emit.aot.source import CompiledGraph, source_of
-from edgepack.lower.emit.vm import SEQUENCE
+from edgepack.lower.emit.vm import CALLS, SEQUENCE
 from edgepack.lower.graph.lifting import LOAD
 from edgepack.lower.phase import Executor, Facts, Lowering, Module
 from edgepack.lower.result import Emitted
@@ -145,4 +145,4 @@ def _runtime(_target: Target, _facts: Facts) -> tuple[str, ...]:
     return ()
 
 
-EXECUTOR = Executor(name="aot", phases=(SEQUENCE,), build=build, runtime=_runtime, file="model.so")
+EXECUTOR = Executor(name="aot", phases=(SEQUENCE, CALLS), build=build, runtime=_runtime, file="model.so")
