@@ -22,7 +22,7 @@ from edgepack.remote.preflight import preflight
 from edgepack.remote.publish import discard, prune, publish, sweep
 from edgepack.remote.session import Session
 from edgepack.remote.smoke import smoke
-from edgepack.remote.staging import BytesSent, Unpacked, check, donors, stage, unpack_bundle
+from edgepack.remote.staging import BytesSent, Unpacked, check, donors, relatives, stage, unpack_bundle
 from edgepack.remote.survey import BoardFolder, Survey, refuse_obstacles, survey
 
 KEEP = 3
@@ -199,9 +199,16 @@ def _replace(
             sweep(held, found, keep=resumed)
             staged = resumed or found.free_name(f".incoming-{manifest.digest}")
             release = found.free_name(manifest.digest)
-            links = _shared(found, manifest)
+            there = {folder.name: folder for folder in found.releases}
             sent = stage(
-                held, source, base, staged, links=links, resume=resumed is not None, progress=progress
+                held,
+                source,
+                base,
+                staged,
+                links=donors(there, manifest),
+                parts=relatives(there, manifest),
+                resume=resumed is not None,
+                progress=progress,
             )
         try:
             smoke(session, manifest, posixpath.join(base, staged))

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from edgepack.bundle.manifest import Manifest
 from edgepack.errors import UnreachableError
+from edgepack.remote.deltas import part_name
 from edgepack.remote.layout import owner
 from edgepack.remote.lock import BoardLock
 from edgepack.remote.staging import FLUSH
@@ -80,12 +81,14 @@ def _previous_after(found: Survey, manifest: Manifest) -> str | None:
 def sweep(held: BoardLock, found: Survey, keep: str | None = None) -> None:
     """Remove what earlier installs left when they were cut off, except files that edgepack did not make.
 
-    ``keep`` is the folder of a transfer that is resumed: only partly transferred files are removed from it.
+    ``keep`` is the folder of a transfer that is resumed: what is continued stays in it.
     """
     orders = [f"file {name}" for name in found.temporaries]
     for folder in found.folders.values():
         if folder.name == keep:
-            orders += [f"file releases/{keep}/{path}" for path in folder.own - folder.listed]
+            files = folder.manifest.files if folder.manifest else ()
+            continued = {part_name(entry) for entry in files if entry.path not in folder.tree}
+            orders += [f"file releases/{keep}/{path}" for path in folder.own - folder.listed - continued]
         elif folder.name.startswith(".") and (folder.listed or not folder.digest):
             orders += removal(f"releases/{folder.name}", folder.tree, folder.own | folder.listed)
     remove(held.script, held.root, orders)

@@ -15,7 +15,7 @@ from edgepack.remote.layout import root as root_named
 from edgepack.remote.lock import lock
 from edgepack.remote.preflight import preflight
 from edgepack.remote.session import Session
-from edgepack.remote.staging import BytesSent, donors, stage, unpack_bundle
+from edgepack.remote.staging import BytesSent, donors, relatives, stage, unpack_bundle
 from edgepack.remote.survey import refuse_other_kind, survey
 from edgepack.remote.tree import DESCRIBE, Described, described, listed, removal, remove, sections
 from edgepack.remote.workdir import work_path
@@ -98,7 +98,8 @@ def scratch(
         _remove(session, posixpath.join(base, SCRATCH))
         with lock(session, folder) as held:
             try:
-                stage(held, source, folder, _RELEASE, links=links, progress=progress)
+                parts = relatives(there, manifest)
+                stage(held, source, folder, _RELEASE, links=links, parts=parts, progress=progress)
                 yield BoardModel(
                     session,
                     agent=posixpath.join(folder, _RELEASE, AGENT),

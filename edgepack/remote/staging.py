@@ -1,4 +1,4 @@
-"""Copy a bundle's files to a board: existing files are linked, the rest is sent, all are verified."""
+"""Copy a bundle's files to a board: existing files are linked, of others only new parts are sent, all are verified."""
 
 import posixpath
 import secrets
@@ -15,10 +15,20 @@ from edgepack.bundle.layout import MANIFEST, sample_input, sample_output
 from edgepack.bundle.manifest import PLAIN, FileEntry, Manifest
 from edgepack.errors import DeployError, InputError, IntegrityError
 from edgepack.remote import elf
+from edgepack.remote.deltas import Receiver, send
 from edgepack.remote.layout import checksums, good
 from edgepack.remote.lock import BoardLock
 from edgepack.remote.survey import BoardFolder
-from edgepack.remote.tree import DESCRIBE, EXTRA, described, differences, expected, folders_of, sections
+from edgepack.remote.tree import (
+    DESCRIBE,
+    EXTRA,
+    FILES,
+    described,
+    differences,
+    expected,
+    folders_of,
+    sections,
+)
 from edgepack.spec import Tensor
 
 if TYPE_CHECKING:
@@ -167,6 +177,21 @@ def donors(folders: Mapping[str, BoardFolder], manifest: Manifest) -> dict[str, 
     return {path: found[key] for path, key in keys.items() if key in found}
 
 
+def relatives(folders: Mapping[str, BoardFolder], manifest: Manifest) -> dict[str, str]:
+    """Files on the board that may share parts with those in ``manifest``: the last ones of the same path.
+
+    Args:
+        folders: Releases on the board by their paths, which are kept in the result, the last installed one at the end.
+        manifest: The release that needs files.
+    """
+    return {
+        entry.path: posixpath.join(path, entry.path)
+        for path, folder in folders.items()
+        for entry in manifest.files
+        if folder.tree.get(entry.path) in FILES
+    }
+
+
 def stage(
     held: BoardLock,
     source: Unpacked,
@@ -174,6 +199,7 @@ def stage(
     folder: str,
     *,
     links: Mapping[str, str],
+    parts: Mapping[str, str],
     resume: bool = False,
     progress: BytesSent | None = None,
 ) -> int:
@@ -189,10 +215,11 @@ def stage(
         folder: The name of a new folder in ``base`` for the release.
         resume: The folder is that of an interrupted transfer of this release, with nothing foreign in it.
         links: Path in the release to the same file elsewhere on the board, relative to ``base`` (``donors``).
-        progress: Called with the bytes sent so far and in total.
+        parts: Path in the release to a file on the board that may have parts of it (``relatives``), as in ``links``.
+        progress: Called with the bytes sent so far and in total, before compression.
 
     Returns:
-        The number of bytes sent.
+        The number of bytes sent, before compression.
 
     Raises:
         DeployError: The board could not store it, or its contents differ from what was sent.
@@ -210,7 +237,11 @@ def stage(
     ]
     wrong = _compare(held, _FILL, base, folder, source.manifest, orders="\n".join(orders))
     missing = [entry for entry in source.entries if entry.path in wrong]
-    total, sent = at_first + sum(entry.size for entry in missing), at_first
+    total = sent = at_first
+
+    def announce(size: int) -> None:
+        nonlocal total
+        total += size
 
     def advance(size: int) -> None:
         nonlocal sent
@@ -218,9 +249,11 @@ def stage(
         if progress is not None:
             progress(sent, total)
 
-    for entry in missing:
-        target = posixpath.join(dest, entry.path)
-        session.put(source.folder / entry.path, target, mode=entry.mode, progress=advance)
+    if missing:
+        there = Receiver(session, session.agent(), dest)
+        files = {source.folder / entry.path: entry for entry in missing}
+        pieces_of = [f"../{parts[entry.path]}" for entry in missing if entry.path in parts]
+        send(there, files, pieces_of, announce, advance)
     faults = check(held, base, folder, source.manifest)
     if faults:
         raise DeployError(

@@ -27,7 +27,7 @@ struct options {
 };
 
 /* Bits, so that an option can have a set of commands. */
-enum command { INFO = 1, RUN = 2, BENCH = 4, MEASURE = 8 };
+enum command { INFO = 1, RUN = 2, BENCH = 4, MEASURE = 8, CHUNKS = 16, RECEIVE = 32 };
 
 /* Parses the arguments after the command's name. */
 bool options_parse(enum command command, int count, char **words, struct options *options,
@@ -38,6 +38,8 @@ bool info(const struct options *options, struct failure *failure);
 bool run(const struct options *options, struct failure *failure);
 bool bench(const struct options *options, struct failure *failure);
 bool measure(const struct options *options, struct failure *failure);
+bool chunks(const struct options *options, struct failure *failure);
+bool receive(const struct options *options, struct failure *failure);
 
 /* Commands that start programs and keep files on the board; they take words instead of options. */
 bool exec_command(int count, char **words, struct failure *failure);

@@ -12,7 +12,9 @@ static const char USAGE[] = "edgepack-agent info [--work-dir DIR]\n"
                             "edgepack-agent bench --model M.so --input A.npy... [--warmup W] [--runs R] "
                             "[--threads N] [--cores A,B] [--device cpu|cuda]\n"
                             "edgepack-agent measure [--timeout S] [--repeats N] [--min-ms X] [--cooldown-ms "
-                            "C] [--cores A,B] [--device cpu|cuda] < frames\n";
+                            "C] [--cores A,B] [--device cpu|cuda] < frames\n"
+                            "edgepack-agent chunks [--work-dir DIR] < paths\n"
+                            "edgepack-agent receive [--work-dir DIR] < frames\n";
 
 /* The error line of the protocol on stdout, and its message on stderr. */
 static int report(const struct failure *failure)
@@ -38,6 +40,8 @@ static const struct {
     {"bench", BENCH, bench, true},
 #ifndef EDGEPACK_LINKED
     {"measure", MEASURE, measure, false},
+    {"chunks", CHUNKS, chunks, false},
+    {"receive", RECEIVE, receive, false},
 #endif
 };
 

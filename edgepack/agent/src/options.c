@@ -30,7 +30,7 @@ static const struct option {
     {"--cooldown-ms", REAL, MEASURE, 0, offsetof(struct options, cooldown_ms), 0, 600000},
     {"--cores", CORES, BENCH | MEASURE, 0, 0, 0, 0},
     {"--root", TEXT, INFO, 0, offsetof(struct options, root), 0, 0},
-    {"--work-dir", TEXT, INFO, 0, offsetof(struct options, work_dir), 0, 0},
+    {"--work-dir", TEXT, INFO | CHUNKS | RECEIVE, 0, offsetof(struct options, work_dir), 0, 0},
 };
 enum { OPTION_COUNT = sizeof OPTIONS / sizeof OPTIONS[0] };
 
@@ -115,6 +115,8 @@ static const char *command_name(enum command command)
     case RUN: return "run";
     case BENCH: return "bench";
     case MEASURE: return "measure";
+    case CHUNKS: return "chunks";
+    case RECEIVE: return "receive";
     }
     return "";
 }
