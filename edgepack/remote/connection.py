@@ -35,8 +35,6 @@ _NO_LIMIT_S = 130.0
 _OLD_SERVERS = {
     "no acceptable host key": "host keys with signatures that are no longer safe: ssh-rsa, with SHA-1, or DSA",
     "no acceptable kex": "key exchanges that are no longer safe",
-    "no acceptable ciphers": "ciphers that are no longer safe",
-    "no acceptable macs": "MACs that are no longer safe",
 }
 _UPDATE = (
     "update the board's SSH server; for a host key, an Ed25519 key will do: ssh-keygen -A on the board, or with dropbear "
