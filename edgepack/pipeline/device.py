@@ -50,7 +50,7 @@ def prepare_boards(kinds: Sequence[str], listener: Listener) -> None:
     from edgepack.emulation import build_driver
     from edgepack.remote import virtual
     from edgepack.spec.runtime import BASE, CUDA
-    from edgepack.toolchain.zig import warm_up
+    from edgepack.toolchain.zig import MUSL, warm_up
 
     for kind in kinds:
         listener(Advanced(text=kind, share=None))
@@ -58,6 +58,7 @@ def prepare_boards(kinds: Sequence[str], listener: Listener) -> None:
         target = load_target(virtual.KINDS[kind].target)
         arch, libc = target.abi.arch, target.abi.libc
         build_agent(arch, libc)
+        build_agent(arch, MUSL)
         runtime_libs(arch, (*BASE, CUDA) if target.gpu else BASE)
         warm_up(arch, libc)
         if target.gpu:

@@ -1,4 +1,4 @@
-"""The agent and its runtime on a board without a release, for tuning and for `devices info`.
+"""The agent on a board without a release, for tuning and for `devices info`; for a GPU with TVM's runtime.
 
 They are in ``<work_dir>/.tools/<digest>/``, laid out as in a bundle. The digest covers every byte. A set is compared
 with it before it is used, sent once, and removed when it was not used for a day.
@@ -26,6 +26,7 @@ from edgepack.remote.survey import refuse_other_kind
 from edgepack.remote.tree import Tree, described, differences, folders_of, removal, with_folders
 from edgepack.remote.workdir import TOOLS, work_path
 from edgepack.spec.runtime import BASE, CUDA
+from edgepack.toolchain.zig import MUSL
 
 _UNUSED_S = 86_400
 _TAKING_S = 60  # a folder that has nothing but its lock file may just be taking it
@@ -37,15 +38,16 @@ _PART = re.compile(r"set/(bin|lib)/\.[\w.-]+\.[0-9a-f]{8}\.part")
 
 
 def ensure_tools(session: Session, target: Target, work_dir: str) -> str:
-    """Send the target's agent and runtime to the board if they are missing or damaged; returns the agent's path.
+    """Send the target's agent, and a GPU's runtime, to the board if they are missing or damaged; returns the agent's path.
 
     Raises:
         DeployError: the board cannot store them.
         UnreachableError: the connection was lost.
     """
-    files = {layout.AGENT: build_agent(target.abi.arch, target.abi.libc)}
-    names = (*BASE, CUDA) if target.device_kind == "cuda" else BASE
-    files |= {layout.library(name): path for name, path in runtime_libs(target.abi.arch, names).items()}
+    arch, gpu = target.abi.arch, target.device_kind == "cuda"
+    files = {layout.AGENT: build_agent(arch, target.abi.libc if gpu else MUSL)}
+    if gpu:
+        files |= {layout.library(name): path for name, path in runtime_libs(arch, (*BASE, CUDA)).items()}
     sums = {name: sha256_file(path) for name, path in sorted(files.items())}
     digest = hashlib.sha256("".join(f"{name} {sha}\n" for name, sha in sums.items()).encode()).hexdigest()[
         :32
