@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgepack.remote.virtual import Board
     from edgepack.reporting.document import Report
     from edgepack.selftesting import SelfTest
+    from edgepack.spec.runtime import Static
     from edgepack.spec.sensitivity import ProbeKind
     from edgepack.toolchain.cubin import CudaKernel
 
@@ -190,15 +191,14 @@ def build(
     out: Path | str,
     targets: Sequence[str] = (),
     fresh: Sequence[str] = (),
-    static: bool = False,
+    static: "Static" = False,
     listener: Listener = ignore,
     offline: bool = False,
     trust: bool = False,
 ) -> "tuple[Report, list[Path]]":
     """Build each target's bundle, and sources of CUDA kernels, into ``out``; return the report and the bundles.
 
-    With ``static``, static libraries in folders take the place of bundles. Raises UsageError if ``out`` cannot be written;
-    ``offline`` (for boards that tune) and ``trust`` are as in :func:`run`.
+    ``static`` is as in :func:`compile`, ``offline`` and ``trust`` as in :func:`run`. Raises UsageError if ``out`` cannot be written.
     """
     from edgepack.reporting.packing import build_plan
 
@@ -212,15 +212,15 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
     *,
     out: Path | str | None = None,
     dump: Path | str | None = None,
-    static: bool = False,
+    static: "Static" = False,
     listener: Listener = ignore,
     trust: bool = False,
 ) -> "Compiled":
     """Compile an .onnx file, or a recipe's release model, for one target, using existing tuning records.
 
     ``out`` is the shared library to write, by default ``MODEL-TARGET.so`` in the current folder; with ``static``, a new
-    folder for a static library, by default ``MODEL-TARGET.static``. The module is written to the folder ``dump`` after each
-    lowering phase. ``listener`` and ``trust`` are as in :func:`run`.
+    folder for a static library, by default ``MODEL-TARGET.static``, with its weights in it if ``embedded``. The module is
+    written to the folder ``dump`` after each lowering phase. ``listener`` and ``trust`` are as in :func:`run`.
     """
     from edgepack.reporting.compiling import compile_path
 

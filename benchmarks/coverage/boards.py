@@ -1,6 +1,7 @@
 """This machine as a board: its CPU, or its emulated GPU; the agent that it runs is the one that ships."""
 
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.kit import agent
+from edgepack.agent.build import build_agent
 from edgepack.agent.protocol import BoardModel, DeviceKind
 from edgepack.config.target import Target, load_target
 from edgepack.emulation import EmulatedGpu, build_module, install_driver
@@ -17,6 +19,7 @@ from edgepack.emulation.sources import digest_of
 from edgepack.lower import Compiled
 from edgepack.remote.virtual.kinds import KINDS
 from edgepack.spec.runtime import BASE, CUDA, EXTRA
+from edgepack.toolchain.zig import MUSL
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class Here:
         """Run a command and wait for it."""
         variables = {**os.environ, **self.environment}
         return subprocess.run(argv, capture_output=True, timeout=timeout, check=check, env=variables)
+
+    def agent(self) -> str:
+        """The static agent for this machine."""
+        return str(build_agent(platform.machine(), MUSL))
 
     def put_bytes(self, data: bytes, dest: str) -> None:
         """Write a file."""

@@ -6,6 +6,7 @@ docs/agent-protocol.md; ``PROTOCOL`` must equal ``PROTOCOL_VERSION`` in agent.h.
 
 import io
 import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from edgepack.agent.results import (
     BenchRaw,
     BenchSample,
     BenchStart,
+    BoardFacts,
     BoardInfo,
     CallTimes,
     Failure,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PROTOCOL",
     "BenchRaw",
+    "BoardFacts",
     "BoardInfo",
     "BoardModel",
     "BoardShell",
@@ -54,6 +57,7 @@ __all__ = [
     "Throttling",
     "Zone",
     "bench",
+    "board_facts",
     "info",
     "linking",
     "profile",
@@ -122,6 +126,9 @@ class BoardShell(Protocol):
     def get(self, source: str, dest: Path) -> None:
         """Fetch a file."""
 
+    def agent(self) -> str:
+        """The path of this edgepack's own agent on the board, which makes and removes folders."""
+
 
 @dataclass(frozen=True)
 class BoardModel:
@@ -134,7 +141,7 @@ class BoardModel:
         device: The kind of device that kernels run on.
         threads: Threads of TVM's pool.
         cores: Cores that ``bench`` pins the process to; if empty, the scheduler and TVM's pool choose.
-        scratch: A folder on the board for inputs and outputs while a command runs.
+        scratch: The folder on the board in which a folder for inputs and outputs is made while a command runs.
         timeout: Seconds for each command on the board; None for no limit.
     """
 
@@ -144,7 +151,7 @@ class BoardModel:
     device: DeviceKind = "cpu"
     threads: int = 1
     cores: tuple[int, ...] = ()
-    scratch: str = "/tmp"  # noqa: S108 - mktemp makes a folder of our own in it
+    scratch: str = "."
     timeout: float | None = None
 
     @property
@@ -175,6 +182,22 @@ def info(session: BoardShell, agent: str, *, work_dir: str = ".") -> BoardInfo:
     (line,) = _lines(session, "info", [agent, "info", "--work-dir", work_dir], 60.0, count=1)
     _check_protocol(session, line)
     return _parse(session, "info", BoardInfo, line)
+
+
+def board_facts(session: BoardShell, agent: str, work_dir: str, libraries: Sequence[str]) -> BoardFacts:
+    """Facts that decide whether a release can be stored and run.
+
+    Args:
+        session: A connection to the board.
+        agent: The agent's path on the board.
+        work_dir: The folder for releases, which need not exist.
+        libraries: Names of shared libraries to look for.
+
+    Raises:
+        AgentError: The agent failed.
+    """
+    (line,) = _lines(session, "facts", [agent, "facts", "", work_dir, *libraries], 60.0, count=1)
+    return _parse(session, "facts", BoardFacts, line)
 
 
 def run(on: BoardModel, inputs: Mapping[str, "np.ndarray"], *, each: bool = False) -> list["np.ndarray"]:
@@ -309,8 +332,8 @@ def _upload(on: BoardModel, inputs: Mapping[str, "np.ndarray"]) -> Iterator[tupl
     import numpy as np
 
     session = on.session
-    created = session.run(["mktemp", "-d", f"{on.scratch}/edgepack.XXXXXX"], timeout=60.0, check=True)
-    folder = created.stdout.decode().strip()
+    folder = f"{on.scratch}/edgepack.{secrets.token_hex(3)}"
+    _lines(session, "make-folder", [session.agent(), "make-folder", folder], 60.0, count=1)
     try:
         words = []
         for index, array in enumerate(inputs.values()):
@@ -320,7 +343,7 @@ def _upload(on: BoardModel, inputs: Mapping[str, "np.ndarray"]) -> Iterator[tupl
             words += ["--input", f"{folder}/input-{index}.npy"]
         yield folder, words
     finally:
-        session.run(["rm", "-rf", "--", folder], timeout=60.0)
+        session.run([session.agent(), "remove-folder", folder], timeout=60.0)
 
 
 def _lines(

@@ -101,7 +101,7 @@ class BoardInfo(Spec):
     protocol: int
     agent: str
     arch: str
-    libc: str
+    libc: str | None
     kernel: str
     board: str | None
     emulation: str | None
@@ -251,6 +251,26 @@ class Failure(Spec):
     ok: Literal[False]
     kind: str
     error: str
+
+
+class BoardFacts(Spec, extra="ignore"):
+    """The line of ``facts``: what decides whether a release can be stored and run."""
+
+    arch: str
+    bits: int = Field(description="Of the board's own programs: 32 or 64; 0 if unknown.")
+    libc: str | None = Field(
+        description="As 'glibc 2.36' or 'musl 1.2.3'; without a version if it is unknown."
+    )
+    features: frozenset[str] = Field(description="Of the CPU, as the kernel names them; empty if unknown.")
+    folder: str = Field(description="The work directory, or its nearest parent that exists.")
+    writable: bool
+    noexec: bool
+    free_bytes: int | None
+    libraries: frozenset[str] = Field(description="Those asked for that the loader finds.")
+    aside: dict[str, str] = Field(description="Those that it does not find, with their folder of CUDA.")
+    gpu: bool = Field(description="Whether an NVIDIA device node exists.")
+    l4t: str | None = Field(description="NVIDIA's release line on a Jetson.")
+    soc: str | None = Field(default=None, description="On a Jetson, e.g. tegra234.")
 
 
 class Settled(Spec):

@@ -14,7 +14,7 @@ def describe(probe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     emulated = f", emulated by {probe['emulation']}" if probe["emulation"] else ""
     yield "device", f"{probe['device']}, target {probe['target']}"
     yield "board", f"{probe['board'] or UNKNOWN}{emulated}"
-    yield "system", f"Linux {probe['kernel']}, {probe['arch']}, glibc {probe['libc']}"
+    yield "system", f"Linux {probe['kernel']}, {probe['arch']}, {probe['libc'] or 'no C library'}"
     yield "CPU", f"{probe['cpu'] or UNKNOWN}, {probe['cores']} cores"
     yield "features", ", ".join(probe["features"]) or UNKNOWN
     yield "clock", _clock(state)

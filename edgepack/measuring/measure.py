@@ -119,7 +119,7 @@ def evaluate(
 ) -> BoardAnswers:
     """Run test samples on the board and score the outputs.
 
-    Samples go to the board in chunks of 64 MiB, so that a large test split fits a small ``/tmp``.
+    Samples go to the board in chunks of 64 MiB, so that a large test split fits a small disk.
 
     Args:
         on: The model on its board.

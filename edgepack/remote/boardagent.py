@@ -17,7 +17,9 @@ from edgepack.agent.build import agent_key, build_agent
 from edgepack.agent.results import Settled
 from edgepack.base.files import sha256_file
 from edgepack.errors import DeployError, EdgepackError, PreflightError
-from edgepack.remote.process import Completed, last_lines, shell_word
+from edgepack.remote.launch import shell_word
+from edgepack.remote.process import QUIET_SHELL, Completed, last_lines
+from edgepack.remote.transfer import explain
 from edgepack.remote.workdir import TOOLS, work_path
 from edgepack.toolchain.zig import MUSL
 
@@ -31,15 +33,6 @@ _TIMEOUT_S = 60.0
 _SEND_TIMEOUT_S = 600.0
 _NOT_EXECUTABLE = 126  # a shell's exit code for a file that the system does not execute
 _QUIET = "LC_ALL=C; export LC_ALL; umask 022; "
-_FREE = "free space on the board, or set another work_dir in devices.yaml"
-_OTHER = "set work_dir in devices.yaml to a folder that the login user can write"
-# What the system says, why, and the next step.
-_REASONS = (
-    ("read-only file system", "its file system is read-only", _OTHER),
-    ("no space left on device", "the disk is full", _FREE),
-    ("quota exceeded", "the login user's quota is used up", _FREE),
-    ("permission denied", "permission denied", _OTHER),
-)
 
 
 def place_agent(device: str, shell: PlainShell, work_dir: str) -> str:
@@ -67,10 +60,8 @@ def place_agent(device: str, shell: PlainShell, work_dir: str) -> str:
         b"",
         _TIMEOUT_S,
     )
-    system, arch, *answer = [line.decode(errors="replace").strip() for line in found.stdout.splitlines()] + [
-        "",
-        "",
-    ]
+    said = found.stdout.decode(errors="replace").splitlines()
+    system, arch, *answer = (line.strip() for line in [*said, "", ""])
     if system != "Linux" or arch not in folders:
         raise _unsupported(device, found, f"{system} {arch}".strip())
     program = build_agent(arch, MUSL)
@@ -86,12 +77,21 @@ def _send(device: str, shell: PlainShell, program: Path, root: str, folder: str)
     begin = f"{_QUIET}r={shell_word(root)}; f={shell_word(folder)}; p={part}; "
     sent = shell(
         f'{begin}for d in "$r" "$f"; do if test -h "$d"; then echo "$d is a link" >&2; exit 1; fi; done; '
-        'mkdir -p "$f" || exit 1; cat >"$f/$p"; s=$?; test $s = 0 || rm -f "$f/$p"; exit $s',
+        'mkdir -p "$f" && cat >"$f/$p"; s=$?; test $s = 0 && test -s "$f/$p" && echo arrived && exit 0; '
+        'rm -f "$f/$p"; exit $s',
         program.read_bytes(),
         _SEND_TIMEOUT_S,
     )
     if sent.returncode != 0:
         raise _refused(device, "cannot be stored", folder, sent)
+    if b"arrived" not in sent.stdout:
+        raise DeployError(
+            "the agent does not arrive on the board",
+            where=device,
+            why="the start-up file of the login shell may read the input of commands",
+            state="nothing was sent to the board",
+            next=QUIET_SHELL,
+        )
     sum_ = sha256_file(program)
     done = shell(
         f'{begin}chmod 755 "$f/$p" && "$f/$p" settle "$f" "$p" {sum_}; s=$?; rm -f "$f/$p"; exit $s',
@@ -131,15 +131,12 @@ def _unsupported(device: str, found: Completed, system: str) -> EdgepackError:
 
 def _refused(device: str, what: str, folder: str, done: Completed) -> DeployError:
     said = last_lines(done.stderr) or f"exit code {done.returncode}, and no message"
-    why, following = said, "check work_dir in devices.yaml, and that the login user can write there"
     if what == "does not run" and done.returncode == _NOT_EXECUTABLE:
         why = f"the file system is mounted noexec, or the system forbids the program: {said}"
         following = "set work_dir in devices.yaml to a folder that is not mounted noexec"
     else:
-        for words, reason, step in _REASONS:
-            if words in said.lower():
-                why, following = f"{reason} ({said})", step
-                break
+        reason, following = explain(said)
+        why = reason if reason == said else f"{reason} ({said})"
     return DeployError(
         f"the agent {what} in {folder}",
         where=device,

@@ -22,7 +22,7 @@ from edgepack.remote.preflight import preflight
 from edgepack.remote.publish import discard, prune, publish, sweep
 from edgepack.remote.session import Session
 from edgepack.remote.smoke import smoke
-from edgepack.remote.staging import BytesSent, Unpacked, check, donors, stage, unpack_bundle
+from edgepack.remote.staging import BytesSent, Unpacked, check, donors, relatives, stage, unpack_bundle
 from edgepack.remote.survey import BoardFolder, Survey, refuse_obstacles, survey
 
 KEEP = 3
@@ -134,7 +134,7 @@ def rollback(session: Session, name: str, work_dir: str = "edgepack") -> Install
         with _told(session, root, found):
             sweep(held, found)
             manifest = _checked(held, target)
-            smoke(session, manifest, posixpath.join(root, "releases", target.name))
+            smoke(held, manifest, posixpath.join(root, "releases", target.name))
             publish(held, found, manifest, staged=target.name, release=target.name, action="rollback")
         found = survey(session, root)
     return _installed(found, root, started, changed=True)
@@ -199,12 +199,19 @@ def _replace(
             sweep(held, found, keep=resumed)
             staged = resumed or found.free_name(f".incoming-{manifest.digest}")
             release = found.free_name(manifest.digest)
-            links = _shared(found, manifest)
+            there = {folder.name: folder for folder in found.releases}
             sent = stage(
-                held, source, base, staged, links=links, resume=resumed is not None, progress=progress
+                held,
+                source,
+                base,
+                staged,
+                links=donors(there, manifest),
+                parts=relatives(there, manifest),
+                resume=resumed is not None,
+                progress=progress,
             )
         try:
-            smoke(session, manifest, posixpath.join(base, staged))
+            smoke(held, manifest, posixpath.join(base, staged))
         except EdgepackError as error:
             if staged != release:
                 with suppress(EdgepackError):  # if the connection is lost, the next install removes it
@@ -215,8 +222,7 @@ def _replace(
         publish(held, found, manifest, staged=staged, release=release, action="install")
     notes = [_damage(found, manifest)] if found.damage(manifest) else []
     found = survey(session, held.root)
-    kept = prune(held, found, keep)
-    notes += [f"{name[:12]} was not removed: it has files that edgepack did not make" for name in kept]
+    notes += prune(held, found, keep)
     return found, sent, notes
 
 

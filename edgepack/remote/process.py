@@ -1,21 +1,20 @@
 """A command on a board that can be killed and read without deadlocks.
 
-sshd leaves commands running when their connection dies. So each runs in a small POSIX shell
-wrapper, which prints the ID of its process group (sshd starts every command in its own group), and
-kills the group when sshd's process, its parent, exits. It also prints where the command's own output begins: before
+sshd leaves commands running when their connection dies. So each is run by edgepack's agent, which puts it into a process
+group of its own, ends the group when the connection goes, and prints where the command's own output begins: before
 that, the login shell's start-up file may have printed something.
 """
 
 import re
-import secrets
-import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from edgepack.errors import UnreachableError
+from edgepack.remote.launch import Launch
 
 if TYPE_CHECKING:
     from paramiko import Channel, Transport
@@ -28,59 +27,12 @@ _GRACE_S = 0.3  # grace period for a process that exits at the end of its input
 # A daemon that inherited stderr keeps it open; by then the command's own output has arrived.
 _STDERR_GRACE_S = 5.0
 _CHUNK = 1 << 16
+_PACKET = 32_768  # what every SSH server accepts in one packet (RFC 4253, 6.1)
 
 QUIET_SHELL = (
     "make the start-up file of the board's login shell (~/.bashrc, or ENV or BASH_ENV) print nothing and not exit "
     "for commands: begin it with the line  case $- in *i*) ;; *) return;; esac"
 )
-
-# The wrapper's first line on stdout is $1, a mark; on stderr the mark and the process group. `kill -0` of the parent at the start disables
-# the watcher if the parent is not visible (another user or PID namespace). The watcher is in the group that
-# it kills, so it traps TERM: its own TERM must not stop it before KILL, ours must. The main shell traps
-# TERM to report the command's exit code. Signals interrupt `wait`, so it is repeated.
-_WRAPPER = """\
-echo "$1 $$" >&2
-echo "$1"
-shift
-exec 3<&0
-trap : TERM
-"$@" <&3 3<&- &
-command=$!
-exec 3<&- </dev/null
-parent=$PPID
-(
-  exec >/dev/null 2>&1
-  kill -0 "$parent" || exit
-  told=
-  nap=
-  trap 'told=yes; kill "$nap"' TERM
-  while [ -z "$told" ] && kill -0 "$parent"; do
-    sleep 5 &
-    nap=$!
-    wait "$nap"
-  done
-  [ -z "$told" ] || { wait; exit; }
-  kill -TERM -$$ || kill -TERM "$command"
-  sleep 2
-  kill -KILL -$$ || kill -KILL "$command"
-) &
-watcher=$!
-wait "$command"
-status=$?
-while kill -0 "$command" 2>/dev/null; do
-  wait "$command"
-  status=$?
-done
-kill -KILL "$watcher" 2>/dev/null
-exit "$status"
-"""
-_KILL = """\
-kill -TERM -"$1" 2>/dev/null || exit 0
-i=0
-while kill -0 -"$1" 2>/dev/null && [ $i -lt 20 ]; do sleep 0.1; i=$((i + 1)); done
-kill -KILL -"$1" 2>/dev/null
-exit 0
-"""
 
 
 @dataclass(frozen=True)
@@ -90,59 +42,6 @@ class Completed:
     returncode: int
     stdout: bytes
     stderr: bytes
-
-
-@dataclass(frozen=True)
-class Launch:
-    """How a program is started on a board.
-
-    Attributes:
-        line: What the user's login shell gets.
-        mark: The last word of the line on stdout, and the last but one of that on stderr, after which its output begins.
-        shown: The command, for messages.
-        stop: The line that ends a process group; without it, the program ends by itself at the end of its input.
-    """
-
-    line: str
-    mark: str
-    shown: str
-    stop: Callable[[str], str] | None = None
-
-
-def _new_mark() -> str:
-    return f"edgepack-{secrets.token_hex(8)}"
-
-
-def wrapped(argv: Sequence[str]) -> Launch:
-    """A command in the wrapper."""
-    mark, shown = _new_mark(), shlex.join(argv)
-    line = f"exec /bin/sh -c {shlex.quote(_WRAPPER)} edgepack {mark} {shown}"
-    return Launch(
-        line, mark, shown, lambda group: f"exec {shlex.join(['/bin/sh', '-c', _KILL, 'edgepack', group])}"
-    )
-
-
-def plain(script: str) -> Launch:
-    """A script for the board's /bin/sh that every login shell passes on unchanged.
-
-    In single quotes, all shells take all characters as they are, except for newlines and ! (csh), double backslashes
-    (fish), and the quote. The mark is broken in two, so that a shell that prints its command line (set -x) does not
-    print the mark.
-    """
-    if forbidden := [it for it in ("'", "\n", "!", "\\\\") if it in script]:
-        raise ValueError(f"a script for all shells cannot have {forbidden}")
-    mark = _new_mark()
-    say = mark.replace("-", '-""')
-    line = f"exec /bin/sh -c 'echo {say}; echo {say} $$ >&2; {script}'"
-    return Launch(line, mark, "a shell script")
-
-
-def shell_word(text: str) -> str:
-    """A word for the script of ``plain``, whatever characters it has; it ends in no newline."""
-    if re.fullmatch(r"[A-Za-z0-9./_+-]+", text):
-        return text
-    octal = "".join(f"\\{byte:03o}" for byte in text.encode())
-    return f'"$(printf "{octal}")"'
 
 
 def last_lines(text: bytes, count: int = 5) -> str:
@@ -248,7 +147,9 @@ class Stdin:
             BrokenPipeError: The process exited, or the connection was lost.
         """
         try:
-            self._channel.sendall(data)
+            # In pieces: paramiko copies all that is left after each packet.
+            for start in range(0, len(data), _PACKET):
+                self._channel.sendall(data[start : start + _PACKET])
         except (OSError, EOFError) as error:
             # paramiko raises EOFError if a connection ends in the middle of a packet.
             raise BrokenPipeError(str(error)) from error
@@ -284,6 +185,8 @@ class Process:
         self.stdin = Stdin(self._channel)
         self._stdout = _Pump(self._channel, re.compile(rb"%b\r?\n" % mark.encode()), stderr=False)
         self._stderr = _Pump(self._channel, re.compile(rb"%b (\d+)\r?\n" % mark.encode()), stderr=True)
+        with suppress(BrokenPipeError):  # the login shell has ended: `wait` says so
+            self.stdin.write(launch.header)
 
     @property
     def stdout(self) -> Iterator[bytes]:
@@ -331,9 +234,10 @@ class Process:
             return SIGTERM_CODE
         if broken(self._transport):
             raise lost(self._device, self._transport, self.command)
-        return code  # -1: a signal killed the wrapper, too, e.g. when the kernel is out of memory
+        return code  # -1: a signal killed the agent, too, e.g. when the kernel is out of memory
 
     def _not_run(self, code: int) -> UnreachableError:
+        self._stdout.join(_STDERR_GRACE_S)
         printed = [last_lines(bytes(pump.before), 3) for pump in (self._stderr, self._stdout)]
         said = "; ".join(text for text in printed if text)
         return UnreachableError(
@@ -346,7 +250,7 @@ class Process:
     def terminate(self) -> None:
         """Kill the command and all its children: SIGTERM, after 2 s SIGKILL. May be called repeatedly.
 
-        A lost connection is not an error: the wrapper on the board does the same.
+        A lost connection is not an error: the agent on the board does the same.
         """
         if self._channel.status_event.is_set() or self._terminated:
             return

@@ -2,23 +2,22 @@
 
 import contextlib
 import io
-import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import BinaryIO, Protocol, Self
 
+from edgepack.base.files import write_atomic
 from edgepack.config.device import Device
 from edgepack.errors import EdgepackError, TimedOutError
 from edgepack.remote.boardagent import place_agent
 from edgepack.remote.connection import Connection, open_connection, trust
-from edgepack.remote.process import Completed, Launch, Process, last_lines, plain, wrapped
-from edgepack.remote.transfer import ChunkSent, Transfer
+from edgepack.remote.launch import Launch, launched, plain
+from edgepack.remote.process import Completed, Process, last_lines
+from edgepack.remote.transfer import ChunkSent, fetch, send
 
 __all__ = ["ChunkSent", "Completed", "Process", "SSHSession", "Session", "connect", "trust"]
-
-_DF_TIMEOUT_S = 15.0
 
 
 class Session(Protocol):
@@ -95,7 +94,6 @@ class SSHSession:
         self._agent: str | None = None
         self._placing = threading.Lock()
         self._connection = connection
-        self._transfer = Transfer(name, connection.transport, self._free_bytes)
 
     @property
     def alive(self) -> bool:
@@ -118,7 +116,7 @@ class SSHSession:
             TimedOutError: The command timed out.
             EdgepackError: ``check``, and the exit code is not 0.
         """
-        return self._complete(wrapped(argv), stdin=stdin, timeout=timeout, check=check)
+        return self._complete(launched(self.agent(), argv), stdin=stdin, timeout=timeout, check=check)
 
     def _complete(
         self, launch: Launch, *, stdin: bytes = b"", timeout: float | None = None, check: bool = False
@@ -153,7 +151,7 @@ class SSHSession:
         Raises:
             UnreachableError: The connection was lost, or the server refused to start a command.
         """
-        return Process(self.name, self._connection.transport, wrapped(argv))
+        return Process(self.name, self._connection.transport, launched(self.agent(), argv))
 
     def agent(self) -> str:
         """The path of this edgepack's static agent on the board, relative to the login directory if ``work_dir`` is.
@@ -182,12 +180,17 @@ class SSHSession:
             UnreachableError: The connection was lost.
         """
         with source.open("rb") as file:
-            size = source.stat().st_size
-            self._transfer.put(file, size, dest, mode=mode, progress=progress)
+            self._put(file, source.stat().st_size, dest, mode, progress=progress)
 
     def put_bytes(self, data: bytes, dest: str, mode: int = 0o644) -> None:
         """Send bytes as a file, as ``put`` does."""
-        self._transfer.put(io.BytesIO(data), len(data), dest, mode=mode)
+        self._put(io.BytesIO(data), len(data), dest, mode)
+
+    def _put(
+        self, source: BinaryIO, size: int, dest: str, mode: int, *, progress: ChunkSent | None = None
+    ) -> None:
+        with self.stream([self.agent(), "write-file", dest, f"{mode:o}", str(size)]) as receiver:
+            send(self.name, receiver, source, size, dest, progress=progress)
 
     def get(self, source: str, dest: Path) -> None:
         """Fetch a file from the board.
@@ -196,7 +199,10 @@ class SSHSession:
             EdgepackError: There is no such file, or it cannot be read.
             UnreachableError: The connection was lost.
         """
-        self._transfer.get(source, dest)
+        data = self.read(source)
+        if data is None:
+            raise EdgepackError(f"cannot read {source}", where=self.name, why="there is no such file")
+        write_atomic(dest, data)
 
     def read(self, source: str) -> bytes | None:
         """The contents of a small file on the board; None if it does not exist.
@@ -205,12 +211,11 @@ class SSHSession:
             EdgepackError: It cannot be read.
             UnreachableError: The connection was lost.
         """
-        return self._transfer.read(source)
+        with self.stream([self.agent(), "read-file", source]) as sender:
+            return fetch(self.name, sender, source)
 
     def close(self) -> None:
         """Close the connection; running commands are killed on the board."""
-        with contextlib.suppress(EOFError, OSError):  # the peer may be dead
-            self._transfer.close()
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -220,12 +225,6 @@ class SSHSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _free_bytes(self, path: str) -> int | None:
-        """Free space for the login user under ``path``, in bytes; None if df fails."""
-        answer = self.run(["df", "-Pk", path], timeout=_DF_TIMEOUT_S)
-        numbers = re.search(rb"\s\d+\s+\d+\s+(\d+)\s+\d+%", answer.stdout)
-        return int(numbers[1]) * 1024 if numbers else None
 
 
 def _feed(process: Process, data: bytes) -> None:

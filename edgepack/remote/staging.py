@@ -1,7 +1,6 @@
-"""Copy a bundle's files to a board: existing files are linked, the rest is sent, all are verified."""
+"""Copy a bundle's files to a board: existing files are linked, of others only new parts are sent, all are verified."""
 
 import posixpath
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from edgepack.bundle.layout import KERNELS, MANIFEST, sample_input, sample_outpu
 from edgepack.bundle.manifest import PLAIN, FileEntry, Manifest
 from edgepack.errors import DeployError, InputError, IntegrityError
 from edgepack.remote import elf
-from edgepack.remote.layout import checksums, good
+from edgepack.remote.deltas import Receiver, send
 from edgepack.remote.lock import BoardLock
 from edgepack.remote.survey import BoardFolder
-from edgepack.remote.tree import DESCRIBE, EXTRA, described, differences, expected, folders_of, sections
+from edgepack.remote.tree import EXTRA, FILES, described, differences, expected, folders_of
 from edgepack.spec import Tensor
 from edgepack.spec.kernels import KernelList
 
@@ -26,53 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 BytesSent = Callable[[int, int], None]  # bytes sent so far, bytes in total
-
-# Makes a new folder with its manifest, which is read from stdin; if it does not arrive whole, none is made.
-_OPEN = """\
-[ -d "$1" ] || mkdir -p "$1" || exit
-cd "$1" && mkdir "$2" && cd "$2" || exit
-cat >MANIFEST && chmod 644 MANIFEST && echo "$3  MANIFEST" | sha256sum -c - >/dev/null 2>&1 && exit 0
-rm -f MANIFEST
-cd .. && rmdir "$2"
-echo "the manifest did not arrive" >&2
-exit 1
-""".replace("MANIFEST", MANIFEST)
-# `sync -f` reports errors of the disk; older busybox has no -f.
-FLUSH = """\
-flush() {
-  case $(sync --help 2>&1) in
-    *-f*) sync -f .;;
-    *) sync;;
-  esac
-}
-"""
-# Reads orders from stdin up to "end"; the checksums follow. Paths in bundles and names of folders have no spaces
-# (edgepack.bundle.manifest). Releases are never written in place, so they can share files.
-_FILL = """\
-cd "$base/$folder" || exit
-while read -r order path donor; do
-  case $order in
-    folder) [ -d "$path" ] || mkdir "$path" || exit;;
-    link) [ -e "$path" ] || ln "$donor" "$path" 2>/dev/null || cp -p "$donor" "$path";;
-    end) break;;
-  esac
-done
-cd ..
-"""
-_FLUSH = f"""\
-{FLUSH}
-cd "$base" || exit
-flush || {{ echo "the files could not be written to the disk" >&2; exit 1; }}
-"""
-# What is in the folder, and which files have the right checksum.
-_CHECK = """\
-trees "./$folder"
-[ -z "$(find "./$folder" ! -type d ! -type f)" ] || exit 0
-cd "$folder" || exit
-say sums
-sha256sum -c - 2>/dev/null
-exit 0
-"""
 
 
 @dataclass(frozen=True)
@@ -184,6 +136,21 @@ def donors(folders: Mapping[str, BoardFolder], manifest: Manifest) -> dict[str, 
     return {path: found[key] for path, key in keys.items() if key in found}
 
 
+def relatives(folders: Mapping[str, BoardFolder], manifest: Manifest) -> dict[str, str]:
+    """Files on the board that may share parts with those in ``manifest``: the last ones of the same path.
+
+    Args:
+        folders: Releases on the board by their paths, which are kept in the result, the last installed one at the end.
+        manifest: The release that needs files.
+    """
+    return {
+        entry.path: posixpath.join(path, entry.path)
+        for path, folder in folders.items()
+        for entry in manifest.files
+        if folder.tree.get(entry.path) in FILES
+    }
+
+
 def stage(
     held: BoardLock,
     source: Unpacked,
@@ -191,6 +158,7 @@ def stage(
     folder: str,
     *,
     links: Mapping[str, str],
+    parts: Mapping[str, str],
     resume: bool = False,
     progress: BytesSent | None = None,
 ) -> int:
@@ -206,10 +174,11 @@ def stage(
         folder: The name of a new folder in ``base`` for the release.
         resume: The folder is that of an interrupted transfer of this release, with nothing foreign in it.
         links: Path in the release to the same file elsewhere on the board, relative to ``base`` (``donors``).
-        progress: Called with the bytes sent so far and in total.
+        parts: Path in the release to a file on the board that may have parts of it (``relatives``), as in ``links``.
+        progress: Called with the bytes sent so far and in total, before compression.
 
     Returns:
-        The number of bytes sent.
+        The number of bytes sent, before compression.
 
     Raises:
         DeployError: The board could not store it, or its contents differ from what was sent.
@@ -218,16 +187,18 @@ def stage(
     session, dest = held.session, posixpath.join(base, folder)
     at_first = 0 if resume else source.entries[-1].size
     if not resume:
-        digest, text = source.manifest.digest, source.manifest.data.decode()
-        held.script(_OPEN, base, folder, digest, stdin=text)
+        held.ask("open", held.below(dest), source.manifest.digest, stdin=source.manifest.data)
     orders = [
         *(f"folder {path}" for path in folders_of(entry.path for entry in source.entries)),
         *(f"link {path} ../{donor}" for path, donor in sorted(links.items())),
-        "end\n",
     ]
-    wrong = _compare(held, _FILL, base, folder, source.manifest, orders="\n".join(orders))
+    wrong = _compare(held, "fill", dest, source.manifest, stdin="\n".join(orders).encode())
     missing = [entry for entry in source.entries if entry.path in wrong]
-    total, sent = at_first + sum(entry.size for entry in missing), at_first
+    total = sent = at_first
+
+    def announce(size: int) -> None:
+        nonlocal total
+        total += size
 
     def advance(size: int) -> None:
         nonlocal sent
@@ -235,9 +206,11 @@ def stage(
         if progress is not None:
             progress(sent, total)
 
-    for entry in missing:
-        target = posixpath.join(dest, entry.path)
-        session.put(source.folder / entry.path, target, mode=entry.mode, progress=advance)
+    if missing:
+        there = Receiver(session, session.agent(), dest)
+        files = {source.folder / entry.path: entry for entry in missing}
+        pieces_of = [f"../{parts[entry.path]}" for entry in missing if entry.path in parts]
+        send(there, files, pieces_of, announce, advance)
     faults = check(held, base, folder, source.manifest)
     if faults:
         raise DeployError(
@@ -258,17 +231,14 @@ def check(held: BoardLock, base: str, folder: str, manifest: Manifest, *, extra:
         DeployError: The board could not write it to its disk.
         UnreachableError: The connection was lost.
     """
-    faults = _compare(held, _FLUSH, base, folder, manifest)
+    faults = _compare(held, "check", posixpath.join(base, folder), manifest)
     return [f"{path} {fault}" for path, fault in faults.items() if not (extra and fault == EXTRA)]
 
 
 def _compare(
-    held: BoardLock, before: str, base: str, folder: str, manifest: Manifest, *, orders: str = ""
+    held: BoardLock, action: str, folder: str, manifest: Manifest, *, stdin: bytes = b""
 ) -> dict[str, str]:
-    """Run a script, and then compare the folder with a release: what is wrong, by path."""
-    mark = secrets.token_hex(8)
-    text = f"base=$1\nfolder=$2\nmark=$3\n{DESCRIBE}{before}{_CHECK}"
-    answer = held.script(text, base, folder, mark, stdin=orders + checksums(manifest))
-    found = list(sections(answer.encode(), mark))
-    sound = next((good(body.decode()) for words, body in found if words == ["sums"]), frozenset())
-    return differences(described(found)[folder].tree, expected(manifest), sound)
+    """Fill or check a folder, and compare it with a release: what is wrong, by path."""
+    path = held.below(folder)
+    found = described(held.ask(action, path, stdin=stdin))[path]
+    return differences(found.tree, expected(manifest), found.sound(manifest))

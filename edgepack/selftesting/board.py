@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from edgepack.agent.protocol import BoardFacts
 from edgepack.base.text import human_size
 from edgepack.bundle.manifest import TargetInfo
 from edgepack.config.target import Target
-from edgepack.remote.preflight import BoardFacts, examine
+from edgepack.remote.preflight import examine
 from edgepack.selftesting.result import Check, Status
 from edgepack.spec.runtime import BASE, CUDA
 
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
 # Name, what it checks, and what preflight's reasons start with.
 _CHECKS = (
     ("cpu", "architecture and instructions that kernels use", ("CPU",)),
-    ("userland", "64-bit programs, glibc of the target or later", ("userland", "libc")),
+    ("userland", "the C library that releases need, if they are not static", ("userland", "libc")),
     ("libraries", "libraries that a release needs from the board", ("library",)),
-    ("tools", "programs that a deploy needs", ("tools",)),
     ("storage", "work directory: writable, executable, with free space", ("work directory", "disk")),
 )
 _GPU_CHECK = ("gpu", "driver, CUDA runtime, device node, compute capability", ("GPU", "CUDA"))
@@ -26,13 +26,20 @@ _SIZE = 64 << 20  # bytes: more than a release of the self-test needs
 
 
 def check_board(session: "Session", target: Target, work_dir: str) -> list[Check]:
-    """What preflight checks before a deploy, one check for each kind of reason; nothing is written.
+    """What preflight checks before a deploy, one check for each kind of reason; nothing is written but the agent.
 
     Raises:
         UnreachableError: The connection was lost.
     """
     info = TargetInfo.of(target)
-    facts, problems = examine(session, info, _SIZE, work_dir=work_dir, libraries=_libraries(target))
+    facts, problems = examine(
+        session,
+        info,
+        _SIZE,
+        work_dir=work_dir,
+        libraries=_libraries(target),
+        linking="dynamic" if target.gpu else "static",
+    )
     found = _found(facts, target)
     wanted = (*_CHECKS, _GPU_CHECK) if target.gpu else _CHECKS
     other_cpu = facts.arch != target.abi.arch  # then preflight does not look at what follows from it
@@ -93,27 +100,28 @@ def check_agent(info: "BoardInfo", target: Target) -> list[Check]:
 
 
 def _libraries(target: Target) -> set[str]:
-    """What the agent, and for a GPU TVM's runtime, need from the board."""
+    """What the agent and TVM's runtime need from a board with a GPU; releases for a CPU are static."""
+    if target.gpu is None:
+        return set()
     from edgepack.agent.build import build_agent
     from edgepack.bundle.runtime import runtime_libs
     from edgepack.remote.elf import needed_libraries
 
-    own = runtime_libs(target.abi.arch, (*BASE, CUDA)) if target.gpu else {}
+    own = runtime_libs(target.abi.arch, (*BASE, CUDA))
     files = (build_agent(target.abi.arch, target.abi.libc), *own.values())
     return {name for path in files for name in needed_libraries(path)} - set(own)
 
 
 def _found(facts: BoardFacts, target: Target) -> dict[str, str]:
     """What is there, by the name of the check."""
-    features = f", {', '.join(target.cpu.features)}" if target.cpu.features and facts.cpu_features else ""
+    features = f", {', '.join(target.cpu.features)}" if target.cpu.features and facts.features else ""
     free = "" if facts.free_bytes is None else f", {human_size(facts.free_bytes)} free"
     gpu = f"compute capability of {target.gpu.arch}" if target.gpu and facts.soc else ""
     l4t = ", ".join((facts.l4t or "").removeprefix("# ").split(", ")[:2])  # release and revision
     return {
         "cpu": f"{facts.arch}{features}",
-        "userland": f"glibc {facts.libc or 'of unknown version'}",
+        "userland": facts.libc or "no C library",
         "libraries": ", ".join(sorted(facts.libraries)) or "none needed",
-        "tools": "all there",
         "storage": f"{facts.folder}{free}",
         "gpu": ", ".join(filter(None, (facts.soc, gpu, l4t))) or "driver and CUDA runtime are there",
     }

@@ -9,6 +9,7 @@
 #include "elf_check.h"
 #include "job.h"
 #include "npy.h"
+#include "zstd.h"
 
 /* A file with this content; its path is written to `path`. */
 static int make_file(const uint8_t *data, size_t size, char *path, size_t path_size)
@@ -96,13 +97,26 @@ static void fuzz_text(const uint8_t *data, size_t size)
     free(text);
 }
 
+/* A frame with its size before compression in front. */
+static void fuzz_zstd(const uint8_t *data, size_t size)
+{
+    if (size < 2)
+        return;
+    size_t content = (size_t)(data[0] | data[1] << 8);
+    uint8_t *out = malloc(content + 1);
+    if (out == NULL)
+        abort();
+    zstd_decode(data + 2, size - 2, out, content);
+    free(out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const PARSERS[])(const uint8_t *, size_t) = {fuzz_npy_header, fuzz_npy_file, fuzz_job, fuzz_elf,
-                                                               fuzz_text};
+                                                               fuzz_text, fuzz_zstd};
     if (size > 0)
-        PARSERS[data[0] % 5](data + 1, size - 1);
+        PARSERS[data[0] % 6](data + 1, size - 1);
     return 0;
 }

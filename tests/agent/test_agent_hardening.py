@@ -5,9 +5,11 @@ import random
 import re
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from agent_kit import headers
 from programs import need
 
@@ -15,7 +17,7 @@ from edgepack.agent.build import SOURCES
 from edgepack.executor.build import HEADERS
 
 EXIT_CODES = {0, 2, 3, 4, 5, 6, 7, 8}
-FUZZED = ("npy", "dtype", "job", "fail", "elf_check", "json", "board", "regular")
+FUZZED = ("npy", "dtype", "job", "fail", "elf_check", "json", "board", "regular", "zstd", "entropy")
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +78,14 @@ def fuzz(fuzzer, bundle, x, seconds):
     """Run libFuzzer for ``seconds`` on seeds of every kind."""
     corpus = fuzzer.parent / "corpus"
     corpus.mkdir(exist_ok=True)
+    text = Path(__file__).read_bytes()
     seeds = [
         b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 224, 224), }",
         x.read_bytes(),
         b"job a-1 123 main float32:1x64 int8:4 bool:",
         bundle.library("mlp").read_bytes()[:3000],
         b"Features\t: fp asimd\nerror: \xc3\xa9\xff",
+        len(text).to_bytes(2, "little") + zstandard.ZstdCompressor(level=19).compress(text),
     ]
     for kind, seed in enumerate(seeds):
         (corpus / f"seed-{kind}").write_bytes(bytes([kind]) + seed)

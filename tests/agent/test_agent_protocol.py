@@ -53,19 +53,21 @@ def test_run_brings_the_outputs_home_and_leaves_nothing_on_the_board(bundle, ses
     assert list(tmp_path.iterdir()) == []
 
 
-def test_arrays_that_are_not_c_contiguous_are_sent_right(bundle, session):
+def test_arrays_that_are_not_c_contiguous_are_sent_right(bundle, session, tmp_path):
     values = np.arange(6, dtype=np.float32).reshape(3, 2) + 1
     inputs = {
         name: values.T.astype(name)
         for name in ("float32", "float16", "int8", "uint8", "int32", "int64", "bool")
     }
-    outputs = protocol.run(BoardModel(session, str(bundle.agent), str(bundle.library("dtypes"))), inputs)
+    on = BoardModel(session, str(bundle.agent), str(bundle.library("dtypes")), scratch=str(tmp_path))
+    outputs = protocol.run(on, inputs)
     np.testing.assert_allclose(outputs[0], np.log(values.T), rtol=1e-5)
     assert [out.dtype.name for out in outputs] == list(inputs)
 
 
-def test_bench(bundle, session, xs):
-    on = BoardModel(session, str(bundle.agent), str(bundle.library("mlp")), cores=(0,))
+def test_bench(bundle, session, xs, tmp_path):
+    model = str(bundle.library("mlp"))
+    on = BoardModel(session, str(bundle.agent), model, cores=(0,), scratch=str(tmp_path))
     raw = protocol.bench(on, {"x": xs[0]}, warmup=1, runs=9)
     assert (len(raw.samples_ns), raw.warmup, raw.threads) == (9, 1, 1)
     assert raw.outputs[0].shape == (1, 10)

@@ -88,7 +88,7 @@ def test_a_jetson_is_described_with_its_clocks_and_rails():
         "throttling": {"raspberry_pi_flags": 0x50005, "undervoltage": True, "events": 2, "cooling": ["cpu-throttle"]},
     }  # fmt: skip
     probe = {
-        "device": "orin", "target": "jetson-orin", "arch": "aarch64", "libc": "2.39", "kernel": "6.8", "board": None,
+        "device": "orin", "target": "jetson-orin", "arch": "aarch64", "libc": "glibc 2.39", "kernel": "6.8", "board": None,
         "emulation": "qemu", "cpu": None, "features": [], "cores": 6, "memory_total_kib": 8_000_000, "agent": "0.1",
         "protocol": 3, "disk": {"path": "/home", "free_bytes": None}, "runtime": {"tvm": "0.27"}, "state": state,
         "cuda": {"l4t": "R38", "runtimes": ["libcudart.so.13"], "driver": True, "loadable": False}, "releases": {"x": []},

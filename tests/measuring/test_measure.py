@@ -26,6 +26,7 @@ from edgepack.measuring.measure import board_state, evaluate, lasting, measure
 from edgepack.measuring.measurement import Measurement
 from edgepack.measuring.stats import summary
 from edgepack.scoring import Scorer
+from edgepack.toolchain.zig import MUSL
 
 CLASSES, FEATURES = 5, 12
 
@@ -37,6 +38,9 @@ class Here:
 
     def run(self, argv: Sequence[str], *, timeout: float | None = None, check: bool = False):
         return subprocess.run(argv, capture_output=True, timeout=timeout, check=check)
+
+    def agent(self) -> str:
+        return str(build_agent(platform.machine(), MUSL))
 
     def put_bytes(self, data: bytes, dest: str) -> None:
         Path(dest).write_bytes(data)
@@ -74,7 +78,9 @@ def board(tmp_path_factory, weights):
     shutil.copy(build_agent(target.abi.arch, target.abi.libc), root / "bin/edgepack-agent")
     for name, path in runtime_libs("x86_64").items():
         shutil.copy(path, root / "lib" / name)
-    return BoardModel(Here(), str(root / "bin/edgepack-agent"), str(root / "model/model.so"))
+    return BoardModel(
+        Here(), str(root / "bin/edgepack-agent"), str(root / "model/model.so"), scratch=str(root)
+    )
 
 
 def test_a_measurement_holds_what_the_agent_measured(board, tmp_path):

@@ -54,7 +54,6 @@ class Sshd:
     identity: Path
     host_key: Path
     extra: str = ""
-    sftp: str = "internal-sftp"
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -68,7 +67,7 @@ class Sshd:
             f"AuthorizedKeysFile {keys}\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nMaxSessions 50\n"
             f"MaxStartups 100\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
             # bash reads ~/.bashrc for commands over SSH; the user's own may be slow or noisy.
-            f"SetEnv HOME={self.folder}\nSubsystem sftp {self.sftp}\n{self.extra}\n"
+            f"SetEnv HOME={self.folder}\n{self.extra}\n"
         )
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # its privilege separation directory

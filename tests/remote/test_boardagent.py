@@ -13,7 +13,8 @@ from loopback import lacking, need
 from edgepack.agent.build import build_agent
 from edgepack.errors import DeployError, PreflightError
 from edgepack.remote.boardagent import place_agent
-from edgepack.remote.process import Completed, plain
+from edgepack.remote.launch import launched, plain
+from edgepack.remote.process import Completed
 from edgepack.toolchain.zig import MUSL
 
 SHELLS = ("dash", "bash", "busybox ash", "tcsh", "fish", "ksh")
@@ -63,6 +64,18 @@ def test_every_login_shell_takes_the_agent(shell, work_dir, tmp_path):
     answer = subprocess.run([tmp_path / path, "info"], capture_output=True, check=True)
     assert b'"ok":true' in answer.stdout
     assert [it.name for it in (tmp_path / path).parent.iterdir()] == ["edgepack-agent"]
+    words = ["printf", "%s.", "a b", "", "$HOME", "'", '"', "*", "\\n", "a\nb", ";true", "!!", "-n", "ü"]
+    launch = launched(path, words)
+    done = subprocess.run(
+        [*login.argv, launch.line],
+        input=launch.header,
+        capture_output=True,
+        check=True,
+        cwd=tmp_path,
+        env=login.environment,
+    )
+    assert done.stdout.decode() == f"{launch.mark}\n" + "".join(f"{word}." for word in words[2:])
+    assert done.stderr.decode().startswith(f"{launch.mark} ")
 
 
 def test_a_session_sends_it_once(session, sshd):
@@ -107,7 +120,7 @@ def test_what_a_cut_leaves_is_not_trusted(tmp_path, kept):
     def cut(script: str, stdin: bytes, timeout: float) -> Completed:
         return login(script, stdin[:kept], timeout)
 
-    with pytest.raises(DeployError, match="does not run"):
+    with pytest.raises(DeployError, match="does not run" if kept else "does not arrive"):
         place_agent("pi", cut, "edgepack")
     (folder,) = (tmp_path / "edgepack/.tools").iterdir()
     assert not list(folder.iterdir())

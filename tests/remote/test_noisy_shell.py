@@ -7,22 +7,16 @@ from pathlib import Path
 import pytest
 from loopback import Sshd, lacking
 
-from edgepack.errors import UnreachableError
-from edgepack.remote import sftp
+from edgepack.errors import DeployError, UnreachableError
 from edgepack.remote.session import connect
-
-SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
 
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory, keys):
-    """A server whose SFTP server is a program, run by the login shell, which reads ~/.bashrc."""
+    """A server without SFTP, whose user's login shell reads ~/.bashrc."""
     if Path(pwd.getpwuid(os.getuid()).pw_shell).name != "bash":
         lacking("the login shell is not bash")
-    program = next((path for path in SERVERS if Path(path).exists()), None) or lacking(
-        "sftp-server is not installed"
-    )
-    server = Sshd(tmp_path_factory.mktemp("noisy"), keys / "user", keys / "host", sftp=program).start()
+    server = Sshd(tmp_path_factory.mktemp("noisy"), keys / "user", keys / "host").start()
     yield server
     server.stop()
 
@@ -39,6 +33,7 @@ NOISE = {
     "much": "head -c 300000 /dev/zero | tr '\\0' '\\n'",
     "bytes": "printf '\\0\\0\\377\\0\\2'",
     "what looks like an answer": "echo edgepack-0123456789abcdef 12",
+    "its command line": "set -xv",
     "carriage returns": "printf 'Welcome\\r\\n'",
 }
 
@@ -65,14 +60,16 @@ def test_a_start_up_file_that_ends_the_shell_is_named(board, home, text):
             session.run(["echo", "hi"])
         assert "bashrc" in (raised.value.next or "")
         assert ("Account closed" in (raised.value.why or "")) == ("closed" in text)
-        with pytest.raises(UnreachableError, match="SFTP server does not answer"):
-            session.read("/etc/hostname")
 
 
-def test_a_start_up_file_that_takes_the_input_is_named(board, home, monkeypatch):
+def test_a_start_up_file_that_takes_the_input_is_named(board, home):
     write_start_up(board, "echo Welcome; cat >/dev/null")
-    monkeypatch.setattr(sftp, "_ANSWER_TIMEOUT_S", 0.5)
-    with connect("pi", board.device()) as session, pytest.raises(UnreachableError) as raised:
-        session.read("/etc/hostname")
-    assert "Welcome" in (raised.value.why or "")
-    assert "bashrc" in (raised.value.next or "")
+    with connect("pi", board.device(work_dir=str(board.folder / "other"))) as session:
+        with pytest.raises(DeployError, match="does not arrive") as raised:
+            session.read("/etc/hostname")
+        assert "bashrc" in (raised.value.next or "")
+    with connect("pi", board.device()) as session:  # which has the agent
+        with pytest.raises(UnreachableError, match="did not run a command") as lost:
+            session.run(["true"])
+        assert "Welcome" in (lost.value.why or "")
+        assert "start-up file" in (lost.value.why or "")

@@ -4,7 +4,6 @@ import importlib.util
 import platform
 import struct
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,25 +12,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback import lacking
 
+from edgepack.agent.protocol import BoardFacts
 from edgepack.base.text import human_size
 from edgepack.bundle.archive import read_manifest
 from edgepack.errors import IntegrityError, PreflightError
 from edgepack.remote.elf import needed_libraries
 from edgepack.remote.install import install
-from edgepack.remote.preflight import BoardFacts, _problems, preflight
+from edgepack.remote.preflight import _problems, preflight
 
 JETSON = BoardFacts(
     arch="aarch64",
     bits=64,
-    libc="2.39",
+    libc="glibc 2.39",
     folder="edgepack",
     writable=True,
     noexec=False,
     free_bytes=10**10,
-    cpu_features=frozenset(
+    features=frozenset(
         ["fp", "asimd", "aes", "pmull", "sha1", "sha2", "crc32", "atomics", "fphp", "asimdhp", "asimddp"]
     ),
-    lacking_tools=(),
     libraries=frozenset({"libstdc++.so.6", "libcudart.so.13", "libcuda.so.1"}),
     aside={},
     gpu=True,
@@ -52,25 +51,29 @@ def complaints(session, tmp_path, **options) -> str:
     with pytest.raises(PreflightError) as raised:
         check(session, tmp_path, **options)
     assert raised.value.exit_code == 5
-    assert "nothing was sent" in (raised.value.state or "")
+    assert "was not sent" in (raised.value.state or "")
     assert raised.value.where == "board"
     assert not (tmp_path / "work").exists()
     return raised.value.why or ""
 
 
+def changed(**fields) -> BoardFacts:
+    return JETSON.model_copy(update=fields)
+
+
 def on_jetson(tmp_path, facts: BoardFacts) -> list[str]:
     features = ("aes", "crc", "dotprod", "fullfp16", "lse", "neon", "sha2")
     bundle = small_bundles.make(tmp_path, arch="aarch64", libc="2.39", gpu=True, features=features)
-    return list(_problems(facts, read_manifest(bundle).target, 1000, LIBRARIES))
+    return list(_problems(facts, read_manifest(bundle).target, 1000, LIBRARIES, "dynamic"))
 
 
 def test_a_board_that_has_everything_passes_and_nothing_is_written(session, tmp_path):
     facts = check(session, tmp_path, libraries=["libc.so.6", "libstdc++.so.6", "ld-linux-x86-64.so.2"])
     assert facts.arch == platform.machine()
-    assert facts.libc == platform.libc_ver()[1]
+    assert facts.libc == " ".join(platform.libc_ver())
     assert facts.folder == str(tmp_path)
     assert (facts.free_bytes or 0) > 0
-    assert facts.cpu_features
+    assert facts.features
     assert not (tmp_path / "work").exists()
 
 
@@ -124,12 +127,17 @@ def test_a_jetson_that_fits(tmp_path):
     assert on_jetson(tmp_path, JETSON) == []
 
 
+@pytest.mark.parametrize("libc", [None, "musl 1.2.3", "glibc 2.5", "glibc"])
+def test_a_static_release_needs_no_c_library_of_the_board(tmp_path, libc):
+    target = read_manifest(small_bundles.make(tmp_path, arch="aarch64", libc="2.39")).target
+    assert list(_problems(changed(libc=libc, bits=32), target, 1000, [], "static")) == []
+
+
 def test_jetpack_6_is_detected(tmp_path):
-    old = replace(
-        JETSON,
+    old = changed(
         libraries=frozenset({"libcuda.so.1", "libstdc++.so.6"}),
         l4t="# R36 (release), REVISION: 4.3",
-        libc="2.35",
+        libc="glibc 2.35",
     )
     libc, cuda = on_jetson(tmp_path, old)
     assert "glibc 2.35" in libc
@@ -139,8 +147,7 @@ def test_jetpack_6_is_detected(tmp_path):
 
 
 def test_cuda_that_the_loader_does_not_find_is_not_called_missing(tmp_path):
-    aside = replace(
-        JETSON,
+    aside = changed(
         libraries=frozenset({"libcuda.so.1", "libstdc++.so.6"}),
         aside={"libcudart.so.13": "/usr/local/cuda-13.0/lib64"},
     )
@@ -154,7 +161,8 @@ def test_cuda_that_the_loader_does_not_find_is_not_called_missing(tmp_path):
     [
         ({"gpu": False}, "GPU"),
         ({"bits": 32}, "32-bit programs"),
-        ({"libc": None}, "not glibc"),
+        ({"libc": None}, "the board has no C library, the release needs glibc 2.39"),
+        ({"libc": "musl 1.2.3"}, "the board has musl 1.2.3, the release needs glibc 2.39"),
         ({"libraries": frozenset({"libcuda.so.1", "libcudart.so.13"})}, "apt install libstdc++6"),
         (
             {"libraries": frozenset({"libcudart.so.13", "libstdc++.so.6"})},
@@ -165,24 +173,23 @@ def test_cuda_that_the_loader_does_not_find_is_not_called_missing(tmp_path):
             "tegra194 has compute capability 7.2, and the kernels of jetson-orin are for 8.7 (sm_87)",
         ),
         ({"soc": "tegra264"}, "tegra264 has compute capability 11.0"),
-        ({"cpu_features": frozenset({"fp", "asimd", "aes", "crc32", "sha2"})}, "dotprod, fullfp16, lse"),
-        ({"lacking_tools": ("flock",)}, "flock is missing"),
+        ({"features": frozenset({"fp", "asimd", "aes", "crc32", "sha2"})}, "dotprod, fullfp16, lse"),
         ({"writable": False}, "edgepack is not writable for the login user"),
         ({"free_bytes": 1000}, "disk: 1.0 kB free"),
     ],
 )
 def test_one_thing_missing(tmp_path, change, word):
-    (problem,) = on_jetson(tmp_path, replace(JETSON, **change))
+    (problem,) = on_jetson(tmp_path, changed(**change))
     assert word in problem
 
 
-def test_a_board_that_hides_its_cpu_features_is_believed(tmp_path):
-    assert on_jetson(tmp_path, replace(JETSON, cpu_features=frozenset())) == []
+def test_a_board_that_hides_its_features_is_believed(tmp_path):
+    assert on_jetson(tmp_path, changed(features=frozenset())) == []
 
 
 @pytest.mark.parametrize("soc", [None, "tegra999"])
 def test_a_gpu_of_unknown_capability_is_tried(tmp_path, soc):
-    assert on_jetson(tmp_path, replace(JETSON, soc=soc)) == []
+    assert on_jetson(tmp_path, changed(soc=soc)) == []
 
 
 def test_needed_libraries_of_real_files(tmp_path):

@@ -27,7 +27,7 @@ struct options {
 };
 
 /* Bits, so that an option can have a set of commands. */
-enum command { INFO = 1, RUN = 2, BENCH = 4, MEASURE = 8, PROFILE = 16, ROOFLINE = 32 };
+enum command { INFO = 1, RUN = 2, BENCH = 4, MEASURE = 8, CHUNKS = 16, RECEIVE = 32, PROFILE = 64, ROOFLINE = 128 };
 
 /* Parses the arguments after the command's name. */
 bool options_parse(enum command command, int count, char **words, struct options *options,
@@ -40,8 +40,17 @@ bool bench(const struct options *options, struct failure *failure);
 bool measure(const struct options *options, struct failure *failure);
 bool profile(const struct options *options, struct failure *failure);
 bool roofline(const struct options *options, struct failure *failure);
+bool chunks(const struct options *options, struct failure *failure);
+bool receive(const struct options *options, struct failure *failure);
 
 /* Commands that start programs and keep files on the board; they take words instead of options. */
+bool exec_command(int count, char **words, struct failure *failure);
+bool facts(int count, char **words, struct failure *failure);
+bool write_file(int count, char **words, struct failure *failure);
+bool make_folder(int count, char **words, struct failure *failure);
+bool read_file(int count, char **words, struct failure *failure);
+bool remove_folder(int count, char **words, struct failure *failure);
 bool settle(int count, char **words, struct failure *failure);
+bool stop(int count, char **words, struct failure *failure);
 
 #endif

@@ -5,13 +5,12 @@
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
-#ifdef __GLIBC__
-#include <gnu/libc-version.h>
-#endif
 
 #include "agent.h"
 #include "board.h"
 #include "cpu.h"
+#include "libraries.h"
+#include "matching.h"
 #include "runtime.h"
 
 static void add_disk(struct json *json, const char *work_dir)
@@ -58,9 +57,9 @@ static void add_cuda(struct json *json, const char *root)
     json_open(json, "cuda", '{');
     json_text(json, "l4t", jetson ? l4t : NULL);
     json_open(json, "runtimes", '[');
-    board_each(root, "/usr/local/cuda*/lib64/libcudart.so.*", add_path, json);
-    board_each(root, "/usr/local/cuda*/targets/*/lib/libcudart.so.*", add_path, json);
-    board_each(root, "/usr/lib/*-linux-gnu/libcudart.so.*", add_path, json);
+    each_match(root, "/usr/local/cuda*/lib64/libcudart.so.*", add_path, json);
+    each_match(root, "/usr/local/cuda*/targets/*/lib/libcudart.so.*", add_path, json);
+    each_match(root, "/usr/lib/*-linux-gnu/libcudart.so.*", add_path, json);
     json_close(json, ']');
     json_bool(json, "driver", runtime_loads("libcuda.so.1"));
     json_bool(json, "loadable", runtime_loads("libcudart.so.13"));
@@ -81,18 +80,14 @@ static void add_runtime(struct json *json)
 
 static void add_system(struct json *json, const char *root)
 {
-    char model[256];
+    char model[256], libc[64];
     struct utsname system;
     bool known = board_read(root, "/proc/device-tree/model", model, sizeof model) ||
                  board_read(root, "/sys/firmware/devicetree/base/model", model, sizeof model) ||
                  board_read(root, "/sys/class/dmi/id/product_name", model, sizeof model);
     uname(&system);
     json_text(json, "arch", system.machine);
-#ifdef __GLIBC__
-    json_text(json, "libc", gnu_get_libc_version());
-#else
-    json_text(json, "libc", NULL); /* a static agent has its own */
-#endif
+    json_text(json, "libc", libraries_libc(root, libc, sizeof libc) ? libc : NULL);
     json_text(json, "kernel", system.release);
     json_text(json, "board", known ? model : NULL);
     json_text(json, "emulation", emulation(root));

@@ -1,10 +1,11 @@
 #include "agent.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "decimal.h"
 
 enum kind { TEXT, INTEGER, REAL, FLAG, INPUT, CORES, DEVICE };
 
@@ -30,7 +31,7 @@ static const struct option {
     {"--cooldown-ms", REAL, MEASURE, 0, offsetof(struct options, cooldown_ms), 0, 600000},
     {"--cores", CORES, BENCH | MEASURE | PROFILE | ROOFLINE, 0, 0, 0, 0},
     {"--root", TEXT, INFO, 0, offsetof(struct options, root), 0, 0},
-    {"--work-dir", TEXT, INFO, 0, offsetof(struct options, work_dir), 0, 0},
+    {"--work-dir", TEXT, INFO | CHUNKS | RECEIVE, 0, offsetof(struct options, work_dir), 0, 0},
 };
 enum { OPTION_COUNT = sizeof OPTIONS / sizeof OPTIONS[0] };
 
@@ -49,9 +50,8 @@ static bool parse_integer(const struct option *option, const char *text, int64_t
 
 static bool parse_real(const struct option *option, const char *text, double *value, struct failure *failure)
 {
-    char *end;
-    *value = strtod(text, &end);
-    if (end == text || *end != '\0' || !isfinite(*value) || *value < option->low || *value > option->high)
+    const char *end;
+    if (!decimal_parse(text, &end, value) || *end != '\0' || *value < option->low || *value > option->high)
         return fail(failure, STATUS_USAGE, "%s must be a number from %g to %g (got '%s')", option->name,
                     option->low, option->high, text);
     return true;
@@ -118,6 +118,8 @@ static const char *command_name(enum command command)
     case MEASURE: return "measure";
     case PROFILE: return "profile";
     case ROOFLINE: return "roofline";
+    case CHUNKS: return "chunks";
+    case RECEIVE: return "receive";
     }
     return "";
 }
