@@ -109,7 +109,7 @@ def bars(label: str, items: Sequence[tuple[str, float | None, str]]) -> Markup:
 
 def times(label: str, items: Sequence[tuple[str, float, str, str]], longest: float) -> Markup:
     """Horizontal bars from zero, the name above its bar: (name, value, text of the value, class); ``longest`` fills the width."""
-    row, top, right = 34, 2, WIDTH - 110
+    row, top, right = 34, 2, WIDTH - 150  # room for the text
     parts = []
     for index, (name, value, shown, cls) in enumerate(items):
         y = top + index * row
