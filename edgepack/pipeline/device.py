@@ -141,14 +141,12 @@ def info(device: str) -> dict[str, Any]:
 
 
 def _release_names(session: "Session", work_dir: str) -> list[str]:
-    from edgepack.remote.layout import is_name, script
+    from edgepack.remote.layout import is_name
+    from edgepack.remote.store import ask
     from edgepack.remote.workdir import work_path
 
-    listing = script(
-        session, 'cd "$1" 2>/dev/null || exit 0\nls -d */releases 2>/dev/null || true', work_path(work_dir)
-    )
-    names = [line.removesuffix("/releases") for line in listing.splitlines()]
-    return [name for name in names if is_name(name)]
+    names = [line["entry"] for line in ask(session, "names", work_path(work_dir))]
+    return sorted(name for name in names if is_name(name))
 
 
 def trust(device: str, fingerprint: str | None = None) -> str:
