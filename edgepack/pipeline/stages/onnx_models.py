@@ -28,6 +28,7 @@ SOURCES = (
     "weightfile/cursor.py",
     "weightfile/estimate.py",
     "weightfile/frequencies.py",
+    "weightfile/worth.py",
 )
 
 
