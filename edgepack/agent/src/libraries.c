@@ -10,6 +10,7 @@
 
 #include "board.h"
 #include "elf_check.h"
+#include "matching.h"
 
 #if defined(__aarch64__)
 #define ARCH "aarch64"
@@ -177,8 +178,8 @@ static void look_in(const char *root, const char *path, void *context)
 bool libraries_in_cuda(const char *root, const char *name, char *folder, size_t size)
 {
     struct search search = {name, folder, size, false};
-    board_each(root, "/usr/local/cuda*/lib64", look_in, &search);
-    board_each(root, "/usr/local/cuda*/targets/*/lib", look_in, &search);
+    each_match(root, "/usr/local/cuda*/lib64", look_in, &search);
+    each_match(root, "/usr/local/cuda*/targets/*/lib", look_in, &search);
     return search.found;
 }
 
