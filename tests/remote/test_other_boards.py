@@ -4,6 +4,7 @@ Each is informed about, deployed to, measured and rolled back through the public
 """
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
