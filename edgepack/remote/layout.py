@@ -19,7 +19,6 @@ import posixpath
 import re
 import socket
 
-from edgepack.bundle.layout import MANIFEST
 from edgepack.bundle.manifest import Manifest
 from edgepack.errors import DeployError, UsageError
 from edgepack.remote.session import Session
@@ -56,17 +55,6 @@ def root(name: str, work_dir: str) -> str:
     return posixpath.join(work_path(work_dir), name)
 
 
-def checksums(manifest: Manifest) -> str:
-    """The input of ``sha256sum -c`` in a release's folder: all files including the manifest."""
-    lines = [f"{entry.sha256}  {entry.path}\n" for entry in manifest.files]
-    return "".join([*lines, f"{manifest.digest}  {MANIFEST}\n"])
-
-
-def good(answer: str) -> frozenset[str]:
-    """The paths that ``sha256sum -c`` reports as OK, under LC_ALL=C; lines without OK are failures."""
-    return frozenset(line.removesuffix(": OK") for line in answer.splitlines() if line.endswith(": OK"))
-
-
 def owner() -> str:
     """Who is changing a board, as user@host: one word of printable ASCII characters."""
     try:
@@ -85,19 +73,14 @@ def shell(text: str, *arguments: str) -> list[str]:
     return ["/bin/sh", "-c", f"unset CDPATH\n{text}", "edgepack", *arguments]
 
 
-def script(session: Session, text: str, *arguments: str, stdin: str = "") -> str:
+def script(session: Session, text: str, *arguments: str) -> str:
     """Run a shell script on the board and return its output.
 
     Raises:
         DeployError: It failed.
         UnreachableError: The connection was lost, or it took too long.
     """
-    return script_bytes(session, text, *arguments, stdin=stdin).decode(errors="replace")
-
-
-def script_bytes(session: Session, text: str, *arguments: str, stdin: str = "") -> bytes:
-    """As ``script``, for output that is not only text."""
-    completed = session.run(shell(text, *arguments), stdin=stdin.encode(), timeout=TIMEOUT_S)
+    completed = session.run(shell(text, *arguments), timeout=TIMEOUT_S)
     if completed.returncode != 0:
         said = (completed.stderr or completed.stdout).decode(errors="replace").strip()
         raise DeployError(
@@ -106,4 +89,4 @@ def script_bytes(session: Session, text: str, *arguments: str, stdin: str = "") 
             why=said or f"exit code {completed.returncode}",
             next="correct the cause, then re-deploy",
         )
-    return completed.stdout
+    return completed.stdout.decode(errors="replace")
