@@ -4,6 +4,7 @@ Each is informed about, deployed to, measured and rolled back through the public
 """
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,8 @@ from loopback import lacking, need
 from edgepack import api
 from edgepack.base.paths import config_dir
 from edgepack.config.target import load_target
-from edgepack.remote.preflight import preflight
-from edgepack.remote.session import connect
-from edgepack.remote.staging import unpack_bundle
 from edgepack.selftesting.cases import CaseNet, Fill, KernelCase
-from edgepack.selftesting.release import build
+from edgepack.selftesting.release import NAME, build
 
 MUSL_LOADER = "/lib/ld-musl-x86_64.so.1"
 READ_ONLY = 'mount -t tmpfs -o mode=777 tmpfs "$B/data"; mount -o remount,ro,bind "$B"'
@@ -70,6 +68,8 @@ def musl() -> str:
 @pytest.fixture(scope="session")
 def releases(tmp_path_factory):
     """Two releases of one name for this machine's architecture."""
+    if platform.machine() != "x86_64":
+        lacking("needs an x86-64 machine")
     made = []
     for number, body in enumerate(("y = Relu (x)", "y = Add (x, x)")):
         folder = tmp_path_factory.mktemp("release")
@@ -100,9 +100,14 @@ def start(tmp_path, keys, home):
 def use(board: Board, releases: list[Path]) -> None:
     """All that is done with a board."""
     assert api.device_info("pi")["releases"] == {}
-    with connect("pi", board.device()) as session, unpack_bundle(releases[0]) as source:
-        facts = preflight(session, source.manifest, 1000, work_dir=board.kind.work_dir)
-        assert facts.writable
+    first, second = (api.deploy(bundle, "pi") for bundle in releases)
+    assert (first.changed, second.changed) == (True, True)
+    assert not api.deploy(releases[1], "pi").changed
+    measured = api.bench(releases[1], "pi", runs=3, warmup=1)
+    assert measured.latency.p50 > 0
+    assert api.rollback(NAME, "pi").digest == first.digest
+    (held,) = api.device_info("pi")["releases"].values()
+    assert {one["digest"]: one["current"] for one in held} == {first.digest: True, second.digest: False}
 
 
 @pytest.mark.parametrize("kind", QUICK)

@@ -65,8 +65,10 @@ static size_t find_version(const char *data, size_t size, bool glibc, const char
     const char *end = data + size;
     if (glibc) {
         const char *at = memmem(data, size, WORDS, sizeof WORDS - 1);
+        if (at == NULL)
+            return 0;
         *found = at + sizeof WORDS - 1;
-        size_t length = at == NULL ? 0 : version_length(*found, end);
+        size_t length = version_length(*found, end);
         return length > 0 && (*found)[length - 1] == '.' ? length - 1 : length;
     }
     for (const char *at = data; (at = memchr(at, '\0', (size_t)(end - at))) != NULL;) {

@@ -1,5 +1,6 @@
 #include "cores.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -7,22 +8,30 @@ enum { ALIKE = 7 /* eighths of a speed from which another one is about the same:
 
 static long read_number(const char *root, int core, const char *name)
 {
-    char path[4096];
-    long number = 0;
-    snprintf(path, sizeof path, "%s/sys/devices/system/cpu/cpu%d/%s", root, core, name);
-    FILE *file = fopen(path, "re");
+    char text[4096];
+    snprintf(text, sizeof text, "%s/sys/devices/system/cpu/cpu%d/%s", root, core, name);
+    FILE *file = fopen(text, "re");
     if (file == NULL)
         return 0;
-    if (fscanf(file, "%ld", &number) != 1)
-        number = 0;
+    if (fgets(text, sizeof text, file) == NULL)
+        text[0] = '\0';
     fclose(file);
-    return number;
+    return strtol(text, NULL, 10);
 }
 
-static int slower_last(const void *one, const void *other)
+/* The speed of the core that is number `number` among the fastest. The C library's sorting is larger than the runtime. */
+static long fast_one(const long *speeds, int count, int number)
 {
-    const long a = *(const long *)one, b = *(const long *)other;
-    return a > b ? -1 : a < b;
+    for (int i = 0; i < count; i++) {
+        int faster = 0, alike = 0;
+        for (int other = 0; other < count; other++) {
+            faster += speeds[other] > speeds[i];
+            alike += speeds[other] == speeds[i];
+        }
+        if (faster < number && number <= faster + alike)
+            return speeds[i];
+    }
+    return 0;
 }
 
 /* How fast a core is, as Linux's scheduler sees it where there are several kinds, else by its highest frequency; in the
@@ -35,7 +44,7 @@ static long speed_of(const char *root, int core)
 
 bool cores_keep_fast(const char *root, int threads, cpu_set_t *cores)
 {
-    long speeds[CPU_SETSIZE], sorted[CPU_SETSIZE];
+    long speeds[CPU_SETSIZE], known[CPU_SETSIZE], slowest = LONG_MAX;
     int count = 0;
     for (int core = 0; core < CPU_SETSIZE; core++) {
         if (!CPU_ISSET(core, cores))
@@ -43,13 +52,13 @@ bool cores_keep_fast(const char *root, int threads, cpu_set_t *cores)
         speeds[core] = speed_of(root, core);
         if (speeds[core] <= 0)
             return false;
-        sorted[count++] = speeds[core];
+        known[count++] = speeds[core];
+        slowest = speeds[core] < slowest ? speeds[core] : slowest;
     }
     if (count <= threads)
         return false;
-    qsort(sorted, (size_t)count, sizeof sorted[0], slower_last);
-    const long least = sorted[threads - 1] / 8 * ALIKE;
-    if (sorted[count - 1] >= least)
+    const long least = fast_one(known, count, threads) / 8 * ALIKE;
+    if (slowest >= least)
         return false;
     for (int core = 0; core < CPU_SETSIZE; core++)
         if (CPU_ISSET(core, cores) && speeds[core] < least)
