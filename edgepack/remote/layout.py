@@ -1,4 +1,4 @@
-"""The layout of releases on a board, and scripts that run there.
+"""The layout of releases on a board.
 
 <work_dir>/<name>/releases/<digest>/            a release; <digest>.1 and so on if that name is taken
 <work_dir>/<name>/releases/.incoming-<digest>/  a transfer, published by a rename
@@ -20,12 +20,10 @@ import re
 import socket
 
 from edgepack.bundle.manifest import Manifest
-from edgepack.errors import DeployError, UsageError
-from edgepack.remote.session import Session
+from edgepack.errors import UsageError
 from edgepack.remote.workdir import work_path
 
 SCRATCH = ".scratch"
-TIMEOUT_S = 600.0  # timeout of scripts that hash or remove a release on a slow card
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -63,30 +61,3 @@ def owner() -> str:
         user = str(os.getuid())
     text = f"{user}@{socket.gethostname()}".encode("ascii", "backslashreplace").decode("ascii")
     return re.sub(r"[^!-~]", "_", text)[:200]
-
-
-def shell(text: str, *arguments: str) -> list[str]:
-    """The command that runs a shell script with these arguments as $1, $2 and so on.
-
-    With CDPATH in the user's environment, `cd` could go to another folder of the same name.
-    """
-    return ["/bin/sh", "-c", f"unset CDPATH\n{text}", "edgepack", *arguments]
-
-
-def script(session: Session, text: str, *arguments: str) -> str:
-    """Run a shell script on the board and return its output.
-
-    Raises:
-        DeployError: It failed.
-        UnreachableError: The connection was lost, or it took too long.
-    """
-    completed = session.run(shell(text, *arguments), timeout=TIMEOUT_S)
-    if completed.returncode != 0:
-        said = (completed.stderr or completed.stdout).decode(errors="replace").strip()
-        raise DeployError(
-            "a step on the board failed",
-            where=session.name,
-            why=said or f"exit code {completed.returncode}",
-            next="correct the cause, then re-deploy",
-        )
-    return completed.stdout.decode(errors="replace")
