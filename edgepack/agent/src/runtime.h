@@ -6,6 +6,9 @@
 
 #include "fail.h"
 
+/* Whether this agent can load libraries. */
+bool runtime_exists(void);
+
 /* Whether the dynamic loader finds a library and what it needs. */
 bool runtime_loads(const char *library);
 

@@ -1,5 +1,10 @@
 #include "runtime.h"
 
+bool runtime_exists(void)
+{
+    return false;
+}
+
 bool runtime_loads(const char *library)
 {
     (void)library;
