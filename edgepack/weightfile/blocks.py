@@ -54,7 +54,12 @@ def code_blocks(blocks: Sequence[tuple[bytes, int]]) -> CodedBlocks:
 
     planes = [_planes(data, width) for data, width in blocks]
     counts = [[np.bincount(plane, minlength=256) for plane in each] for each in planes]
-    chosen = [_if_worthwhile(*both) for both in zip(_choose(counts), counts, strict=True)]
+    worth = [_may_be_worthwhile(each) for each in counts]
+    found = iter(_choose([each for each, good in zip(counts, worth, strict=True) if good]))
+    chosen = [
+        _if_worthwhile(next(found), each) if good else [None] * len(each)
+        for each, good in zip(counts, worth, strict=True)
+    ]
     tables: list[Table] = []
     codes: list[bytes | None] = []
     for (data, _), each, own in zip(blocks, planes, chosen, strict=True):
@@ -128,6 +133,13 @@ def _choose(counts: "Sequence[Sequence[np.ndarray]]") -> list[list[Table | None]
                 best = fresh
         chosen[block][place] = best
     return chosen
+
+
+def _may_be_worthwhile(counts: "Sequence[np.ndarray]") -> bool:
+    """Whether a block may be worth coding; to find the best tables takes time."""
+    sizes = [int(each.sum()) for each in counts]
+    least = sum(min(size, fewest_bits(own) / 8) for own, size in zip(counts, sizes, strict=True))
+    return worth_a_copy(least, sum(sizes), len(sizes))
 
 
 def _if_worthwhile(chosen: list[Table | None], counts: "Sequence[np.ndarray]") -> list[Table | None]:

@@ -1,6 +1,7 @@
 #include "pool.h"
 
 #include "cores.h"
+#include "memory.h"
 
 #include <limits.h>
 #include <linux/futex.h>
@@ -35,6 +36,10 @@ struct header {
     bool given_back;
 };
 
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18 /* not in the headers of old C libraries */
+#endif
+
 struct worker {
     _Alignas(ALIGNMENT) atomic_uint state; /* a line of the cache of its own */
     _Alignas(ALIGNMENT) struct pool *pool;
@@ -52,11 +57,12 @@ struct worker {
 struct pool {
     int threads, started;
     int active; /* threads that may be used: only the caller in a process that has been forked */
-    pid_t process; /* in which the threads are */
+    struct process *process;
+    pid_t number; /* of the process in which the threads are */
+    bool wiped;   /* a process that is forked finds zeros in `process` */
     bool bound;    /* the threads run on some cores only */
     cpu_set_t cores;
     struct worker *workers; /* the first is the caller */
-    atomic_int entered; /* the process that is in the pool; 0 for none */
     /* Lines of the cache of their own. */
     _Alignas(ALIGNMENT) atomic_ullong ticket;
     _Atomic(pool_body) run;
@@ -64,6 +70,12 @@ struct pool {
     atomic_int tasks;
     atomic_int failed;
     _Alignas(ALIGNMENT) atomic_uint left; /* tasks that have not ended */
+};
+
+/* What a process that is forked has anew: nobody is in its copy of the pool, and it has no copies of the threads. */
+struct process {
+    atomic_int entered; /* the number of the process that is in the pool; 0 for none */
+    bool has_threads;
 };
 
 static _Thread_local struct worker *current;
@@ -329,12 +341,30 @@ static bool start(struct pool *pool, uint64_t workspace)
     return good;
 }
 
+/* The number of this process, for which Linux is asked only if it cannot wipe memory in forked ones (before 4.14). */
+static int this_process(const struct pool *pool)
+{
+    return pool->wiped ? pool->number : getpid();
+}
+
+static bool has_threads(const struct pool *pool)
+{
+    return pool->process->has_threads && this_process(pool) == pool->number;
+}
+
 struct pool *pool_new(int threads, uint64_t workspace)
 {
     struct pool *pool = aligned_alloc(ALIGNMENT, sizeof *pool); /* both sizes are multiples of the alignment */
     if (pool == NULL)
         return NULL;
-    *pool = (struct pool){.threads = threads, .active = threads, .process = getpid()};
+    *pool = (struct pool){.threads = threads, .active = threads, .number = getpid()};
+    pool->process = memory_new(sizeof *pool->process);
+    if (pool->process == NULL) {
+        free(pool);
+        return NULL;
+    }
+    pool->process->has_threads = true;
+    pool->wiped = madvise(pool->process, sizeof *pool->process, MADV_WIPEONFORK) == 0;
     const size_t size = (size_t)threads * sizeof *pool->workers;
     pool->workers = aligned_alloc(ALIGNMENT, size);
     if (pool->workers != NULL)
@@ -351,7 +381,7 @@ void pool_free(struct pool *pool)
 {
     if (pool == NULL)
         return;
-    const bool here = getpid() == pool->process; /* a process that has been forked has no copies of the threads */
+    const bool here = has_threads(pool);
     for (int number = 1; here && number < pool->started; number++)
         end(&pool->workers[number]);
     for (int number = 0; number < pool->started; number++) {
@@ -359,18 +389,19 @@ void pool_free(struct pool *pool)
             pthread_join(pool->workers[number].thread, NULL);
         free(pool->workers[number].workspace.memory);
     }
+    memory_free(pool->process, sizeof *pool->process);
     free(pool->workers);
     free(pool);
 }
 
 bool pool_enter(struct pool *pool)
 {
-    const int process = getpid();
-    int other = atomic_load(&pool->entered);
+    const int process = this_process(pool);
+    int other = atomic_load(&pool->process->entered);
     /* A thread of the process from which this one has been forked does not exist here. */
-    if (other == process || !atomic_compare_exchange_strong(&pool->entered, &other, process))
+    if (other == process || !atomic_compare_exchange_strong(&pool->process->entered, &other, process))
         return false;
-    pool->active = process == pool->process ? pool->threads : 1;
+    pool->active = has_threads(pool) ? pool->threads : 1;
     current = &pool->workers[0];
     current->inside = false;
     current->workspace.used = 0;
@@ -380,11 +411,11 @@ bool pool_enter(struct pool *pool)
 void pool_leave(struct pool *pool)
 {
     current = NULL;
-    atomic_store(&pool->entered, 0);
+    atomic_store(&pool->process->entered, 0);
 }
 
 bool pool_busy(const struct pool *pool)
 {
-    const int other = atomic_load(&pool->entered);
-    return other != 0 && other == getpid();
+    const int other = atomic_load(&pool->process->entered);
+    return other != 0 && other == this_process(pool);
 }
