@@ -1,5 +1,7 @@
 #include "runtime.h"
 
+#include "libraries.h"
+
 bool runtime_exists(void)
 {
     return false;
@@ -7,8 +9,7 @@ bool runtime_exists(void)
 
 bool runtime_loads(const char *library)
 {
-    (void)library;
-    return false;
+    return libraries_find("", library);
 }
 
 bool runtime_version(char *text, size_t size, struct failure *failure)
