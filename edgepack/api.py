@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgepack.lower import Compiled
     from edgepack.lower.deep import Examined
     from edgepack.measuring.measurement import Measurement
-    from edgepack.measuring.profile import Profile
+    from edgepack.measuring.profile import ModelProfile
     from edgepack.pipeline.device import NamedDevice
     from edgepack.pipeline.stages.sensitivity import SensitivityFigures
     from edgepack.pipeline.strategy import Strategy
@@ -321,7 +321,7 @@ def profile(
     warmup: int = 10,
     threads: int = 1,
     trace: Path | None = None,
-) -> "Profile":
+) -> "ModelProfile":
     """Measure each kernel of a CPU bundle on a device, and what the device can do, without installing the bundle.
 
     ``trace`` is a file for a timeline. Raises InputError if TVM's virtual machine executes the model or the bundle is too old.

@@ -1,7 +1,7 @@
 """A profile of a made-up model, whose figures can be computed by hand."""
 
-from edgepack.agent.results import CallTimes, MemoryLevel, Peak, ProfileRaw, Roofline, State, Throttling
-from edgepack.measuring.profile import Profile
+from edgepack.agent.results import BoardLimits, CallTimes, MemoryLevel, Peak, ProfileRaw, State, Throttling
+from edgepack.measuring.profile import ModelProfile
 from edgepack.spec.kernels import CalledKernel, KernelList, KernelWork, NodeRef
 
 STATE = State(
@@ -13,7 +13,7 @@ STATE = State(
     load_1min=0.1,
     memory_available_kib=1000,
 )
-BOARD = Roofline(
+BOARD = BoardLimits(
     protocol=1,
     threads=1,
     float32=Peak(isa="fma", gmacs=50.0),
@@ -52,7 +52,7 @@ def raw(*medians_ns, kernels=("conv", "pool", "conv"), plain=(100, 100, 100), pr
 
 
 def profile(raw_times=None, *, roofline=BOARD, working_set=5000, emulated=False):
-    return Profile.of(
+    return ModelProfile.of(
         raw_times or raw(4000, 8000, 4000),
         LISTED,
         model="net 1 (release) for x86-64-v3",

@@ -22,13 +22,13 @@ from edgepack.agent.results import (
     BenchStart,
     BoardFacts,
     BoardInfo,
+    BoardLimits,
     CallTimes,
     Failure,
     ProfileEnd,
     ProfileRaw,
     ProfileStart,
     Ran,
-    Roofline,
     State,
     Throttling,
     Zone,
@@ -46,13 +46,13 @@ __all__ = [
     "BenchRaw",
     "BoardFacts",
     "BoardInfo",
+    "BoardLimits",
     "BoardModel",
     "BoardShell",
     "CommandResult",
     "DeviceKind",
     "Linking",
     "ProfileRaw",
-    "Roofline",
     "State",
     "Throttling",
     "Zone",
@@ -289,7 +289,7 @@ def profile(
     )
 
 
-def roofline(on: BoardModel) -> Roofline:
+def roofline(on: BoardModel) -> BoardLimits:
     """Measure what the board's cores and memory can do with the model's number of threads.
 
     Raises:
@@ -298,7 +298,7 @@ def roofline(on: BoardModel) -> Roofline:
     argv = [on.agent, "roofline", "--threads", str(on.threads), *on.pinning]
     (line,) = _lines(on.session, "roofline", argv, on.timeout, count=1)
     _check_protocol(on.session, line)
-    return _parse(on.session, "roofline", Roofline, line)
+    return _parse(on.session, "roofline", BoardLimits, line)
 
 
 def _try_once(on: BoardModel, words: list[str]) -> None:

@@ -234,7 +234,7 @@ class MemoryLevel(Spec):
     copy_gbps: float = Field(gt=0, description="Bytes read and written in a second, in billions.")
 
 
-class Roofline(Spec):
+class BoardLimits(Spec):
     """The line of ``roofline``: what the board can do with a number of threads."""
 
     ok: Literal[True] = True

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field
 
 from edgepack.agent import protocol
-from edgepack.agent.results import ProfileRaw, Roofline
+from edgepack.agent.results import BoardLimits, ProfileRaw
 from edgepack.errors import InputError
 from edgepack.measuring.measure import board_state
 from edgepack.measuring.stats import NS_PER_MS, BoardState, percentile
@@ -65,7 +65,7 @@ class Overhead(Spec):
     p75: Finite
 
 
-class Profile(JsonDocument):
+class ModelProfile(JsonDocument):
     """The kernels of one model on one board, with their times."""
 
     hint = "measure again with: edgepack profile"
@@ -82,7 +82,7 @@ class Profile(JsonDocument):
     calls: tuple[CallProfile, ...] = Field(description="In order.")
     plain_ms: Finite = Field(description="An inference without times: the median.")
     overhead: Overhead
-    roofline: Roofline | None = Field(
+    roofline: BoardLimits | None = Field(
         default=None, description="What the board can do; None if it is emulated."
     )
     before: BoardState
@@ -103,7 +103,7 @@ class Profile(JsonDocument):
         device: str,
         emulated: bool,
         working_set: int,
-        roofline: Roofline | None,
+        roofline: BoardLimits | None,
     ) -> Self:
         """A profile from the agent's times.
 
@@ -161,7 +161,7 @@ def _overhead(plain: Sequence[int], profiled: Sequence[int]) -> Overhead:
 
 
 def _kernels(
-    calls: Sequence[CallProfile], listed: KernelList, roofline: Roofline | None, working_set: int
+    calls: Sequence[CallProfile], listed: KernelList, roofline: BoardLimits | None, working_set: int
 ) -> tuple[KernelProfile, ...]:
     works = {work.name: work for work in (*listed.kernels, _COPY)}
     total = sum(call.median_ms for call in calls)
@@ -195,7 +195,7 @@ def _all_nodes(calls: Iterable[CallProfile]) -> tuple[NodeRef, ...]:
 
 
 def _limit(
-    work: KernelWork, roofline: Roofline | None, working_set: int
+    work: KernelWork, roofline: BoardLimits | None, working_set: int
 ) -> tuple[float | None, Bound | None]:
     """Return the seconds that a call takes at the least, and what limits it (Williams, Waterman and Patterson, Roofline, 2009).
 
@@ -224,7 +224,7 @@ def profile(
     warmup: int,
     runs: int,
     emulated: bool,
-) -> Profile:
+) -> ModelProfile:
     """Measure the kernels of a model on a board, and what the board can do unless it is emulated.
 
     Args:
@@ -243,7 +243,7 @@ def profile(
         UnreachableError: The connection was lost.
     """
     raw = protocol.profile(on, inputs, warmup=warmup, runs=runs)
-    return Profile.of(
+    return ModelProfile.of(
         raw,
         listed,
         model=model,

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.base.files import write_atomic
-from edgepack.measuring.profile import Profile
+from edgepack.measuring.profile import ModelProfile
 
 _US_PER_MS = 1e3
 
 
-def write_timeline(profile: Profile, path: Path) -> None:
+def write_timeline(profile: ModelProfile, path: Path) -> None:
     """Write the inference whose duration is the median, kernel by kernel.
 
     Raises:
@@ -19,7 +19,7 @@ def write_timeline(profile: Profile, path: Path) -> None:
     write_atomic(path, json.dumps(timeline(profile), indent=1, allow_nan=False).encode() + b"\n")
 
 
-def timeline(profile: Profile) -> dict[str, Any]:
+def timeline(profile: ModelProfile) -> dict[str, Any]:
     """Return the trace: complete events ("X") one after the other, with times in microseconds."""
     works = {kernel.name: kernel for kernel in profile.kernels}
     events: list[dict[str, Any]] = [

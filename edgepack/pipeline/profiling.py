@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from edgepack.agent.protocol import BoardModel
-    from edgepack.measuring.profile import Profile
+    from edgepack.measuring.profile import ModelProfile
     from edgepack.spec.kernels import KernelList
 
 _MOST_RUNS = 10_000  # as the agent takes
@@ -24,7 +24,7 @@ _EMULATED = (1, 3)  # warm-up and timed inferences: enough to show that it works
 
 def profile(
     bundle: Path, device: str, trace: Path | None, *, runs: int, warmup: int, threads: int
-) -> "Profile":
+) -> "ModelProfile":
     """Measure the kernels of a bundle on a device with its own sample as input; nothing is left there.
 
     Raises:
@@ -66,7 +66,7 @@ def profile_kernels(
     bench: Bench,
     *,
     emulated: bool,
-) -> "Profile":
+) -> "ModelProfile":
     """Measure the kernels of a model on its board; inputs have the model's order and shapes.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from edgepack.measuring.profile import KernelProfile, Profile
+from edgepack.measuring.profile import KernelProfile, ModelProfile
 from edgepack.reporting import charts
 from edgepack.reporting import format as fmt
 from edgepack.reporting.document import Report, Row
@@ -20,7 +20,7 @@ MOST = 20
 _MOST_NODES, _MOST_BARS = 3, 12
 
 
-def rows_of(profile: Profile, most: int | None = None) -> Iterator[tuple[str, ...]]:
+def rows_of(profile: ModelProfile, most: int | None = None) -> Iterator[tuple[str, ...]]:
     """The slowest kernels, one per row, at most ``most``; columns as in ``HEAD``."""
     for kernel in profile.kernels[:most]:
         yield (
@@ -55,7 +55,7 @@ def computes(nodes: Sequence[NodeRef]) -> str:
     return ", ".join([*shown, f"{len(groups) - _MOST_NODES} more"] if len(groups) > _MOST_NODES else shown)
 
 
-def summary(profile: Profile) -> Iterator[str]:
+def summary(profile: ModelProfile) -> Iterator[str]:
     """What the table does not say: the whole inference, the overhead, the board."""
     label = " (emulated: times mean nothing)" if profile.emulated else ""
     threads = f"{profile.threads} thread{'s' if profile.threads > 1 else ''}"
@@ -83,7 +83,7 @@ def summary(profile: Profile) -> Iterator[str]:
     yield f"memory, by how much of it is used: {', '.join(levels)}"
 
 
-def rest(profile: Profile, most: int) -> str | None:
+def rest(profile: ModelProfile, most: int) -> str | None:
     """What the kernels after the first ``most`` take together; None if there are none."""
     left = profile.kernels[most:]
     if not left:

@@ -4,7 +4,7 @@ from collections.abc import Container, Iterator
 from typing import IO, Any
 
 from edgepack.base.text import one_line
-from edgepack.measuring.profile import Profile
+from edgepack.measuring.profile import ModelProfile
 from edgepack.pipeline.trace import Placement
 from edgepack.reporting import format as fmt
 from edgepack.reporting import profile as profiling
@@ -58,7 +58,7 @@ def plain_lines(report: Report) -> Iterator[str]:
         yield from (f"  {_MARKS[gate.status]}  {describe_gate(gate)}" for gate in report.gates)
 
 
-def print_profile(profile: Profile, file: IO[str]) -> None:
+def print_profile(profile: ModelProfile, file: IO[str]) -> None:
     """Print the kernels of a profile, the slowest first, and what was measured around them."""
     rows = [profiling.HEAD, *profiling.rows_of(profile)]
     if file.isatty():

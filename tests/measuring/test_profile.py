@@ -6,7 +6,7 @@ import profiles
 import pytest
 
 from edgepack.errors import InputError
-from edgepack.measuring.profile import Profile
+from edgepack.measuring.profile import ModelProfile
 from edgepack.measuring.timeline import timeline, write_timeline
 
 
@@ -54,7 +54,7 @@ def test_numbers_of_a_type_without_a_limit_have_no_share():
             )
         }
     )
-    found = Profile.of(
+    found = ModelProfile.of(
         profiles.raw(4000, 8000, 4000),
         listed,
         model="m",
@@ -102,7 +102,7 @@ def test_a_clock_that_is_too_coarse_gives_no_rates():
 
 def test_a_profile_is_read_back(tmp_path):
     measured = profiles.profile()
-    assert Profile.load(measured.save(tmp_path / "p.json")) == measured
+    assert ModelProfile.load(measured.save(tmp_path / "p.json")) == measured
 
 
 def test_the_timeline_has_an_event_for_each_call(tmp_path):

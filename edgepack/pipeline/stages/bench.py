@@ -10,7 +10,7 @@ from edgepack.engine.stage import Ingredients, Output, Request, Skip, StageResul
 from edgepack.errors import InputError
 from edgepack.measuring.accuracy import BoardAnswers
 from edgepack.measuring.measurement import Measurement
-from edgepack.measuring.profile import Profile
+from edgepack.measuring.profile import ModelProfile
 from edgepack.pipeline.bundle_on_board import loaded_bundle, measure_latency
 from edgepack.pipeline.contract import NO_DEVICE, DeviceStage
 from edgepack.pipeline.emulated_gpu import CODE
@@ -48,7 +48,9 @@ class BenchFigures(Spec):
 
     measurement: Measurement
     answers: BoardAnswers
-    profile: Profile | None = Field(default=None, description="Its kernels, if the recipe asks for them.")
+    profile: ModelProfile | None = Field(
+        default=None, description="Its kernels, if the recipe asks for them."
+    )
     not_profiled: str | None = Field(default=None, description="Why they cannot be measured.")
 
 
@@ -120,7 +122,7 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
 
 def _profile(
     on: "BoardModel", bundle: Path, inputs: "dict[str, np.ndarray]", spec: BenchSpec
-) -> tuple[Profile | None, str | None]:
+) -> tuple[ModelProfile | None, str | None]:
     """Measure the kernels; or say why they cannot be measured."""
     from edgepack.remote.staging import unpack_bundle
 
