@@ -1,4 +1,4 @@
-"""Client of the agent on a board: typed results of ``info``, ``run``, ``bench``, ``profile`` and ``roofline``.
+"""Client of the agent on a board: typed results of ``info``, ``run`` and ``bench``.
 
 ``measure`` is a stream, used by ``edgepack.tuning.runner``. The protocol is documented in
 docs/agent-protocol.md; ``PROTOCOL`` must equal ``PROTOCOL_VERSION`` in agent.h.
@@ -22,12 +22,7 @@ from edgepack.agent.results import (
     BenchStart,
     BoardFacts,
     BoardInfo,
-    BoardLimits,
-    CallTimes,
     Failure,
-    ProfileEnd,
-    ProfileRaw,
-    ProfileStart,
     Ran,
     State,
     Throttling,
@@ -46,13 +41,11 @@ __all__ = [
     "BenchRaw",
     "BoardFacts",
     "BoardInfo",
-    "BoardLimits",
     "BoardModel",
     "BoardShell",
     "CommandResult",
     "DeviceKind",
     "Linking",
-    "ProfileRaw",
     "State",
     "Throttling",
     "Zone",
@@ -60,8 +53,6 @@ __all__ = [
     "board_facts",
     "info",
     "linking",
-    "profile",
-    "roofline",
     "run",
 ]
 
@@ -179,9 +170,9 @@ def info(session: BoardShell, agent: str, *, work_dir: str = ".") -> BoardInfo:
     Raises:
         AgentError: The agent failed or speaks another protocol.
     """
-    (line,) = _lines(session, "info", [agent, "info", "--work-dir", work_dir], 60.0, count=1)
-    _check_protocol(session, line)
-    return _parse(session, "info", BoardInfo, line)
+    (line,) = command_lines(session, "info", [agent, "info", "--work-dir", work_dir], 60.0, count=1)
+    check_protocol(session, line)
+    return parse_line(session, "info", BoardInfo, line)
 
 
 def board_facts(session: BoardShell, agent: str, work_dir: str, libraries: Sequence[str]) -> BoardFacts:
@@ -196,8 +187,8 @@ def board_facts(session: BoardShell, agent: str, work_dir: str, libraries: Seque
     Raises:
         AgentError: The agent failed.
     """
-    (line,) = _lines(session, "facts", [agent, "facts", "", work_dir, *libraries], 60.0, count=1)
-    return _parse(session, "facts", BoardFacts, line)
+    (line,) = command_lines(session, "facts", [agent, "facts", "", work_dir, *libraries], 60.0, count=1)
+    return parse_line(session, "facts", BoardFacts, line)
 
 
 def run(on: BoardModel, inputs: Mapping[str, "np.ndarray"], *, each: bool = False) -> list["np.ndarray"]:
@@ -212,10 +203,10 @@ def run(on: BoardModel, inputs: Mapping[str, "np.ndarray"], *, each: bool = Fals
     Raises:
         AgentError: The model or the agent failed; its message is in ``why``.
     """
-    with _upload(on, inputs) as (folder, words):
+    with upload_inputs(on, inputs) as (folder, words):
         argv = on.command("run", *words, "--output-dir", folder, *(["--each"] if each else []))
-        (line,) = _lines(on.session, "run", argv, on.timeout, count=1)
-        ran = _parse(on.session, "run", Ran, line)
+        (line,) = command_lines(on.session, "run", argv, on.timeout, count=1)
+        ran = parse_line(on.session, "run", Ran, line)
         with temporary_folder() as here:
             outputs = []
             for index in range(len(ran.outputs)):
@@ -240,18 +231,18 @@ def bench(
         AgentError: The model or the agent failed; its message is in ``why``.
     """
     session = on.session
-    with _upload(on, inputs) as (folder, words):
+    with upload_inputs(on, inputs) as (folder, words):
         if on.device == "cuda":
             _try_once(on, [*words, "--output-dir", folder])
         argv = on.command("bench", *words, "--warmup", str(warmup), "--runs", str(runs), *on.pinning)
-        first, *samples, last = _lines(session, "bench", argv, on.timeout, count=runs + 2)
-    _check_protocol(session, first)
-    start = _parse(session, "bench", BenchStart, first)
-    end = _parse(session, "bench", BenchEnd, last)
+        first, *samples, last = command_lines(session, "bench", argv, on.timeout, count=runs + 2)
+    check_protocol(session, first)
+    start = parse_line(session, "bench", BenchStart, first)
+    end = parse_line(session, "bench", BenchEnd, last)
     return BenchRaw(
         load_ms=start.load_ms,
         first_ms=start.first_ms,
-        samples_ns=tuple(_parse(session, "bench", BenchSample, line).ns for line in samples),
+        samples_ns=tuple(parse_line(session, "bench", BenchSample, line).ns for line in samples),
         warmup=start.warmup,
         threads=start.threads,
         peak_rss_kib=end.peak_rss_kib,
@@ -261,50 +252,10 @@ def bench(
     )
 
 
-def profile(
-    on: BoardModel, inputs: Mapping[str, "np.ndarray"], *, warmup: int = 10, runs: int = 100
-) -> ProfileRaw:
-    """Measure each kernel of a model with its own runtime on the board, in ``runs`` inferences in turn with plain ones.
-
-    Raises:
-        AgentError: As ``bench``; or TVM's virtual machine executes the model.
-    """
-    session = on.session
-    with _upload(on, inputs) as (folder, words):
-        del folder
-        argv = on.command("profile", *words, "--warmup", str(warmup), "--runs", str(runs), *on.pinning)
-        first, *lines, last = _lines(session, "profile", argv, on.timeout, count=None)
-    _check_protocol(session, first)
-    start = _parse(session, "profile", ProfileStart, first)
-    end = _parse(session, "profile", ProfileEnd, last)
-    return ProfileRaw(
-        kernels=start.kernels,
-        calls=tuple(_parse(session, "profile", CallTimes, line) for line in lines),
-        plain_ns=end.plain_ns,
-        profiled_ns=end.profiled_ns,
-        warmup=start.warmup,
-        threads=start.threads,
-        before=start.before,
-        after=end.after,
-    )
-
-
-def roofline(on: BoardModel) -> BoardLimits:
-    """Measure what the board's cores and memory can do with the model's number of threads.
-
-    Raises:
-        AgentError: The agent failed.
-    """
-    argv = [on.agent, "roofline", "--threads", str(on.threads), *on.pinning]
-    (line,) = _lines(on.session, "roofline", argv, on.timeout, count=1)
-    _check_protocol(on.session, line)
-    return _parse(on.session, "roofline", BoardLimits, line)
-
-
 def _try_once(on: BoardModel, words: list[str]) -> None:
     """Run one inference with a time limit."""
     try:
-        _lines(on.session, "run", on.command("run", *words), FIRST_TIMEOUT_S, count=1)
+        command_lines(on.session, "run", on.command("run", *words), FIRST_TIMEOUT_S, count=1)
     except TimedOutError as error:
         raise AgentError(
             f"the model did not finish an inference within {FIRST_TIMEOUT_S:g} s",
@@ -327,13 +278,13 @@ def _output(session: BoardShell, path: Path) -> "np.ndarray":
 
 
 @contextmanager
-def _upload(on: BoardModel, inputs: Mapping[str, "np.ndarray"]) -> Iterator[tuple[str, list[str]]]:
+def upload_inputs(on: BoardModel, inputs: Mapping[str, "np.ndarray"]) -> Iterator[tuple[str, list[str]]]:
     """A temporary folder on the board with the inputs, and the agent's arguments for them."""
     import numpy as np
 
     session = on.session
     folder = f"{on.scratch}/edgepack.{secrets.token_hex(3)}"
-    _lines(session, "make-folder", [session.agent(), "make-folder", folder], 60.0, count=1)
+    command_lines(session, "make-folder", [session.agent(), "make-folder", folder], 60.0, count=1)
     try:
         words = []
         for index, array in enumerate(inputs.values()):
@@ -346,7 +297,7 @@ def _upload(on: BoardModel, inputs: Mapping[str, "np.ndarray"]) -> Iterator[tupl
         session.run([session.agent(), "remove-folder", folder], timeout=60.0)
 
 
-def _lines(
+def command_lines(
     session: BoardShell, command: str, argv: list[str], timeout: float | None, *, count: int | None
 ) -> list[bytes]:
     """Run the agent and return its ``count`` result lines; None for any number from 2.
@@ -418,8 +369,8 @@ class _Version(Spec, extra="ignore"):
     protocol: int
 
 
-def _check_protocol(session: BoardShell, line: bytes) -> None:
-    version = _parse(session, "info", _Version, line).protocol
+def check_protocol(session: BoardShell, line: bytes) -> None:
+    version = parse_line(session, "info", _Version, line).protocol
     if version != PROTOCOL:
         raise AgentError(
             f"the agent uses protocol {version}, this edgepack uses {PROTOCOL}",
@@ -428,7 +379,7 @@ def _check_protocol(session: BoardShell, line: bytes) -> None:
         )
 
 
-def _parse(session: BoardShell, command: str, model: type[Line], line: bytes) -> Line:
+def parse_line(session: BoardShell, command: str, model: type[Line], line: bytes) -> Line:
     try:
         return model.model_validate_json(line)
     except ValidationError as error:

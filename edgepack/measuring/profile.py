@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field
 
-from edgepack.agent import protocol
+from edgepack.agent import profiling
+from edgepack.agent.protocol import BoardModel
 from edgepack.agent.results import BoardLimits, ProfileRaw
 from edgepack.errors import InputError
 from edgepack.measuring.measure import board_state
@@ -215,7 +216,7 @@ def _limit(
 
 
 def profile(
-    on: protocol.BoardModel,
+    on: BoardModel,
     inputs: Mapping[str, "np.ndarray"],
     listed: KernelList,
     *,
@@ -242,7 +243,7 @@ def profile(
         InputError: The list of kernels is another model's.
         UnreachableError: The connection was lost.
     """
-    raw = protocol.profile(on, inputs, warmup=warmup, runs=runs)
+    raw = profiling.profile(on, inputs, warmup=warmup, runs=runs)
     return ModelProfile.of(
         raw,
         listed,
@@ -250,5 +251,5 @@ def profile(
         device=on.session.name,
         emulated=emulated,
         working_set=working_set,
-        roofline=None if emulated else protocol.roofline(on),
+        roofline=None if emulated else profiling.roofline(on),
     )
