@@ -126,7 +126,7 @@ def info(device: str) -> dict[str, Any]:
         session = boards.session(device)
         target = load_target(where.target)
         # CUDA's libraries are looked for as TVM's runtime does it, by the loader.
-        agent = ensure_tools(session, target, where.work_dir) if target.gpu else session.agent()
+        agent = ensure_tools(session, target, where.work_dir)
         board = probe(session, agent, work_dir=where.work_dir)
         held = {
             name: [vars(release) for release in releases(session, name, where.work_dir)]
