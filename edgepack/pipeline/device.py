@@ -85,6 +85,13 @@ def devices() -> list[NamedDevice]:
     return own + boards
 
 
+def running_targets() -> dict[str, str]:
+    """The target of each running virtual board, by its name."""
+    from edgepack.remote import virtual
+
+    return {board.name: board.device.target for board in virtual.running()}
+
+
 def deploy(bundle: Path, device: str, listener: Listener) -> "Installed":
     """Install a bundle on a device; progress events count the bytes sent."""
     with Boards() as boards:
@@ -126,7 +133,7 @@ def info(device: str) -> dict[str, Any]:
         session = boards.session(device)
         target = load_target(where.target)
         # CUDA's libraries are looked for as TVM's runtime does it, by the loader.
-        agent = ensure_tools(session, target, where.work_dir) if target.gpu else session.agent()
+        agent = ensure_tools(session, target, where.work_dir)
         board = probe(session, agent, work_dir=where.work_dir)
         held = {
             name: [vars(release) for release in releases(session, name, where.work_dir)]

@@ -1,4 +1,4 @@
-"""The agent on a board without a release, for tuning and for `devices info`; for a GPU with TVM's runtime.
+"""An agent and the runtime for a GPU on a board without a release, for tuning and for `devices info`.
 
 They are in ``<work_dir>/.tools/<digest>/``, laid out as in a bundle. The digest covers every byte. A set is compared
 with it before it is used, sent once, and removed when it was not used for a day.
@@ -26,7 +26,6 @@ from edgepack.remote.survey import refuse_other_kind
 from edgepack.remote.tree import Tree, described, differences, folders_of, removal, with_folders
 from edgepack.remote.workdir import TOOLS, work_path
 from edgepack.spec.runtime import BASE, CUDA
-from edgepack.toolchain.zig import MUSL
 
 _UNUSED_S = 86_400
 _TAKING_S = 60  # a folder that has nothing but its lock file may just be taking it
@@ -38,16 +37,19 @@ _PART = re.compile(r"set/(bin|lib)/\.[\w.-]+\.[0-9a-f]{8}\.part")
 
 
 def ensure_tools(session: Session, target: Target, work_dir: str) -> str:
-    """Send the target's agent, and a GPU's runtime, to the board if they are missing or damaged; returns the agent's path.
+    """The path of an agent on the board that can run the target's kernels, which is sent if it is missing or damaged.
+
+    For a CPU, that is the board's own. For a GPU, it is one for the target's glibc, beside the runtime that it loads.
 
     Raises:
         DeployError: the board cannot store them.
         UnreachableError: the connection was lost.
     """
-    arch, gpu = target.abi.arch, target.device_kind == "cuda"
-    files = {layout.AGENT: build_agent(arch, target.abi.libc if gpu else MUSL)}
-    if gpu:
-        files |= {layout.library(name): path for name, path in runtime_libs(arch, (*BASE, CUDA)).items()}
+    if target.device_kind == "cpu":
+        return session.agent()
+    arch = target.abi.arch
+    files = {layout.AGENT: build_agent(arch, target.abi.libc)}
+    files |= {layout.library(name): path for name, path in runtime_libs(arch, (*BASE, CUDA)).items()}
     sums = {name: sha256_file(path) for name, path in sorted(files.items())}
     digest = hashlib.sha256("".join(f"{name} {sha}\n" for name, sha in sums.items()).encode()).hexdigest()[
         :32

@@ -70,6 +70,10 @@ static void add_runtime(struct json *json)
 {
     char version[32];
     struct failure failure;
+    if (!runtime_exists()) {
+        json_null(json, "runtime");
+        return;
+    }
     bool loads = runtime_version(version, sizeof version, &failure);
     json_open(json, "runtime", '{');
     json_text(json, "tvm", EDGEPACK_TVM_VERSION); /* the runtime has no call for it */

@@ -17,6 +17,7 @@
 enum {
     ALIGNMENT = 64,
     SPIN_NS = 50000, /* about what it costs to sleep and be woken */
+    LONG_NS = 2 * SPIN_NS,
     LOOKS = 64,      /* between two looks at the clock */
 };
 
@@ -63,6 +64,8 @@ struct pool {
     bool bound;    /* the threads run on some cores only */
     cpu_set_t cores;
     struct worker *workers; /* the first is the caller */
+    int64_t entered_at, stayed, left_at; /* the last time that a thread was in the pool, in nanoseconds */
+    bool wakes; /* threads that sleep are woken */
     /* Lines of the cache of their own. */
     _Alignas(ALIGNMENT) atomic_ullong ticket;
     _Atomic(pool_body) run;
@@ -93,6 +96,13 @@ int (*const __TVMBackendParallelLaunch)(pool_body, void *, int) = launch;
 void *(*const __TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = take;
 int (*const __TVMBackendFreeWorkspace)(int, int, void *) = give_back;
 
+static int64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+}
+
 struct spin {
     unsigned looks;
     int64_t until;
@@ -102,12 +112,10 @@ struct spin {
 static bool look_again(struct spin *spin)
 {
     if (++spin->looks % LOOKS == 0) {
-        struct timespec time;
-        clock_gettime(CLOCK_MONOTONIC, &time);
-        const int64_t now = time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+        const int64_t time = now();
         if (spin->until == 0)
-            spin->until = now + SPIN_NS;
-        else if (now >= spin->until)
+            spin->until = time + SPIN_NS;
+        else if (time >= spin->until)
             return false;
     }
 #if defined(__x86_64__)
@@ -266,7 +274,7 @@ static int launch(pool_body run, void *closure, int tasks)
     atomic_store_explicit(&pool->failed, 0, memory_order_relaxed);
     atomic_store_explicit(&pool->left, (unsigned)tasks, memory_order_relaxed);
     atomic_store(&pool->ticket, loop << 32);
-    for (int number = 1; number < active; number++)
+    for (int number = 1; number < active && pool->wakes; number++)
         wake(&pool->workers[number]);
     const unsigned own = run_tasks(pool, current);
     if (atomic_fetch_sub_explicit(&pool->left, own, memory_order_acq_rel) != own)
@@ -402,6 +410,11 @@ bool pool_enter(struct pool *pool)
     if (other == process || !atomic_compare_exchange_strong(&pool->process->entered, &other, process))
         return false;
     pool->active = has_threads(pool) ? pool->threads : 1;
+    if (pool->threads > 1) {
+        /* A short inference is over before a thread is awake, unless others follow at once. */
+        pool->entered_at = now();
+        pool->wakes = pool->stayed == 0 || pool->stayed > LONG_NS || pool->entered_at - pool->left_at < SPIN_NS;
+    }
     current = &pool->workers[0];
     current->inside = false;
     current->workspace.used = 0;
@@ -410,6 +423,10 @@ bool pool_enter(struct pool *pool)
 
 void pool_leave(struct pool *pool)
 {
+    if (pool->threads > 1) {
+        pool->left_at = now();
+        pool->stayed = pool->left_at - pool->entered_at;
+    }
     current = NULL;
     atomic_store(&pool->process->entered, 0);
 }

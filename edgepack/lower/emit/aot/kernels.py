@@ -11,7 +11,7 @@ from typing import Any
 from edgepack.config.target import Target
 from edgepack.lower.emit import arithmetic
 
-_WORTH_SHARING = 16384  # vectors that a parallel loop writes, about 10 µs of one core: a sleeping thread takes longer to wake
+_WORTH_SHARING = 8192  # vectors that a parallel loop writes: about 5 µs of one core
 _HEADER = 64  # bytes before each array: pool.c
 PIPELINE = "edgepack_raw"
 """The name of the pipeline, once it is registered."""
