@@ -19,7 +19,7 @@ MIN, NORMAL, MAX = 2048, 8192, 32768  # bytes of a chunk; the last one of a file
 DIGEST = 5  # bytes of a chunk's sha256 that are compared; the sha256 of the whole file is compared in the end
 
 # Bits of the hash that are 0 at a cut: fewer from NORMAL on, so that sizes vary less.
-_BITS_BEFORE, _BITS_AFTER = 15, 11
+_BITS_BEFORE, _BITS_AFTER = 14, 12
 _WINDOW = 32  # bytes that the hash depends on
 _BLOCK = 1 << 18  # bytes that are hashed at once: their hashes fit into a cache
 _RECORD = 2 + DIGEST

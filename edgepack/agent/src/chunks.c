@@ -14,8 +14,8 @@ enum {
     DIGEST_SIZE = 5, /* of a chunk's sha256; the whole file is compared in the end */
     BUFFER = 1 << 18,
     /* Bits of the hash that are 0 at a cut: fewer from CHUNK_NORMAL on, so that sizes vary less. */
-    BITS_BEFORE = 15,
-    BITS_AFTER = 11,
+    BITS_BEFORE = 14,
+    BITS_AFTER = 12,
 };
 
 void gear_begin(struct gear *gear)
