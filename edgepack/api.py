@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgepack.remote.virtual import Board
     from edgepack.reporting.document import Report
     from edgepack.selftesting import SelfTest
+    from edgepack.spec.runtime import Static
     from edgepack.spec.sensitivity import ProbeKind
     from edgepack.toolchain.cubin import CudaKernel
 
@@ -197,15 +198,14 @@ def build(
     out: Path | str,
     targets: Sequence[str] = (),
     fresh: Sequence[str] = (),
-    static: bool = False,
+    static: "Static" = False,
     listener: Listener = ignore,
     offline: bool = False,
     trust: bool = False,
 ) -> "tuple[Report, list[Path]]":
     """Build each target's bundle, and sources of CUDA kernels, into ``out``. Returns the report and the bundles.
 
-    With ``static``, static libraries in folders take the place of bundles. Raises UsageError if ``out`` cannot be written;
-    ``offline`` (for boards that tune) and ``trust`` are as in :func:`run`.
+    ``static`` is as in :func:`compile`, ``offline`` and ``trust`` as in :func:`run`. Raises UsageError if ``out`` cannot be written.
     """
     from edgepack.reporting.packing import build_plan
 
@@ -219,7 +219,7 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
     *,
     out: Path | str | None = None,
     dump: Path | str | None = None,
-    static: bool = False,
+    static: "Static" = False,
     listener: Listener = ignore,
     trust: bool = False,
 ) -> "Compiled":
@@ -230,7 +230,7 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
         target: the target's name.
         out: the shared library to write; default ``MODEL-TARGET.so`` in the current folder.
         dump: folder to write the module to after each lowering phase.
-        static: build a static library in a new folder; by default ``MODEL-TARGET.static``.
+        static: build a static library in a new folder, by default ``MODEL-TARGET.static``; if ``embedded``, with its weights in it.
         listener: called with the events in :mod:`edgepack.engine.events`.
         trust: as in :func:`run`.
     """

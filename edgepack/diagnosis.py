@@ -82,8 +82,11 @@ def _check_onnxruntime() -> str:
 
 def _check_compiler() -> str:
     from edgepack.agent.build import build_agent
+    from edgepack.toolchain.zig import MUSL
 
-    sizes = [build_agent(arch, "2.31").stat().st_size for arch in ("aarch64", "x86_64")]
+    sizes = [
+        build_agent(arch, libc).stat().st_size for arch in ("aarch64", "x86_64") for libc in ("2.31", MUSL)
+    ]
     return f"zig {version('ziglang')} builds the agent for aarch64 and x86_64 ({max(sizes) // 1000} kB)"
 
 

@@ -12,6 +12,12 @@ tests="
 valgrind            valgrind            the agent's leak test
 clang               clang               sanitizers and fuzz tests
 libclang_rt         libclang-rt-14-dev  sanitizers and fuzz tests
+busybox             busybox-static      boards that are not Debian
+dropbear            dropbear-bin        a board's SSH server that is not OpenSSH
+ld-musl-x86_64.so.1 musl                a board's C library that is not glibc
+tcsh                tcsh                login shells of boards
+fish                fish                login shells of boards
+ksh                 ksh93u+m            login shells of boards
 rsync               rsync               the deploy benchmark
 mmdebstrap          mmdebstrap          the userland of the ARM benchmark
 qemu-aarch64        qemu-user           the instruction counts of the ARM benchmark
@@ -27,6 +33,7 @@ present() {
         done
         return 1
         ;;
+    ld-*) [ -e "/lib/$1" ] ;;
     *) command -v "$1" >/dev/null ;;
     esac
 }

@@ -14,16 +14,15 @@ from pathlib import Path
 from edgepack.base.paths import cache_dir
 from edgepack.base.temporary import temporary_folder
 from edgepack.executor.build import HEADERS, build_runtime
+from edgepack.executor.build import SOURCES as RUNTIME_SOURCES
 from edgepack.toolchain.headers import tvm_headers
-from edgepack.toolchain.zig import MUSL, compile_c
+from edgepack.toolchain.zig import MUSL, compile_c, link_static
 
 SOURCES = Path(__file__).parent / "src"
 
 _WARNINGS = ("-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror")
-_OPTIMISE = ("-O2", "-g0", "-ffunction-sections", "-fdata-sections")
-_LINK = ("-O2", "-s", "-Wl,--gc-sections", "-Wl,--build-id=none")
-_DYNAMIC = ("-Wl,-rpath,$ORIGIN/../lib", "-ldl")
-_STATIC = ("-static",)
+_OPTIMISE = ("-Os", "-g0", "-ffunction-sections", "-fdata-sections")
+_LINK = ("-s", "-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,-rpath,$ORIGIN/../lib", "-ldl")
 
 
 def build_agent(arch: str, libc: str) -> Path:
@@ -34,8 +33,12 @@ def build_agent(arch: str, libc: str) -> Path:
     """
 
     def build(folder: Path) -> None:
-        flags = (*compiler_flags(), *_LINK, *(_STATIC if libc == MUSL else _DYNAMIC))
-        compile_c(agent_sources(libc), folder / "edgepack-agent", arch, libc, flags)
+        out = folder / "edgepack-agent"
+        if libc == MUSL:
+            compile_c(agent_sources(MUSL), folder / "agent.o", arch, MUSL, (*compiler_flags(), "-r"))
+            link_static([folder / "agent.o"], out, arch)
+        else:
+            compile_c(agent_sources(libc), out, arch, libc, (*compiler_flags(), *_LINK))
 
     return _cached(arch, libc, "", build) / "edgepack-agent"
 
@@ -49,13 +52,28 @@ def link_agent(arch: str, model: Path, out: Path) -> Path:
 
     def build(folder: Path) -> None:
         sources = [*agent_sources(MUSL), SOURCES / "linked" / "linked.c"]
-        compile_c(sources, folder / "agent.o", arch, MUSL, (*compiler_flags(), "-r"))
+        flags = (*compiler_flags(), "-DEDGEPACK_LINKED", "-r")
+        compile_c(sources, folder / "agent.o", arch, MUSL, flags)
 
     agent = _cached(arch, MUSL, "-parts", build) / "agent.o"
-    parts = [agent, *build_runtime(arch, MUSL), model]
-    compile_c(parts, out, arch, MUSL, (*_LINK, *_STATIC))
-    out.chmod(0o755)
-    return out
+    return link_static([agent, *build_runtime(arch, MUSL), model], out, arch)
+
+
+def build_measuring(arch: str) -> Path:
+    """Build the object file that a candidate for a CPU is linked with: what measures it, without the runtime.
+
+    Raises:
+        EdgepackError: zig or the headers of apache-tvm-ffi are missing, or the compiler failed.
+    """
+
+    def build(folder: Path) -> None:
+        sources = [SOURCES / f"{name}.c" for name in ("dtype", "fail", "job", "verdict")]
+        sources.append(SOURCES / "candidate" / "main.c")
+        compile_c(
+            sources, folder / "measuring.o", arch, MUSL, (*compiler_flags(), f"-I{RUNTIME_SOURCES}", "-r")
+        )
+
+    return _cached(arch, MUSL, "-measuring", build) / "measuring.o"
 
 
 def agent_sources(libc: str) -> list[Path]:
@@ -84,7 +102,6 @@ def agent_key(arch: str, libc: str) -> str:
         *_WARNINGS,
         *_OPTIMISE,
         *_LINK,
-        *_DYNAMIC,
         *_defines(),
     )
     headers = tvm_headers()

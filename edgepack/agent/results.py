@@ -112,7 +112,7 @@ class BoardInfo(Spec):
     memory_total_kib: int
     memory_available_kib: int
     disk: Disk
-    runtime: Runtime
+    runtime: Runtime | None
     cuda: Cuda
     state: State
 

@@ -1,6 +1,7 @@
 """Text for messages: suggestions for misspelt names, sizes, and characters that must not reach a terminal."""
 
 import re
+import string
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -111,3 +112,10 @@ def _escape(character: str) -> str:
     code = ord(character)
     width, prefix = next((w, p) for w, p in ((2, "x"), (4, "u"), (8, "U")) if code < 16**w)
     return f"\\{prefix}{code:0{width}x}"
+
+
+def c_literal(text: str) -> str:
+    """Return a C string literal, whatever the text has in it."""
+    plain = string.ascii_letters + string.digits + " _-.,:;/()[]"
+    characters = (chr(byte) if chr(byte) in plain else f"\\{byte:03o}" for byte in text.encode())
+    return f'"{"".join(characters)}"'

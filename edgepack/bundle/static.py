@@ -1,15 +1,37 @@
 """A model as a static library, with what an application's build needs: headers, pkg-config and CMake files, an example."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
 from edgepack.base.files import write_atomic
+from edgepack.base.text import c_literal
 from edgepack.bundle.examples import FOLDER, header_files
-from edgepack.spec import Tensor
+from edgepack.spec import Preprocess, Tensor
 
 _TEMPLATES = FOLDER / "static"
+
+
+_WITH_FILE = {
+    "run": "./example lib/$name.weights",
+    "usage": "example $name.weights",
+    "count": "2",
+    "weights": "words[1]",
+    "source": "with the file $name.weights",
+    "cmake": 'set(${name}_WEIGHTS "$${_${name}_prefix}/lib/${name}.weights")',
+    "where": "The weights are in `lib/$name.weights`, whose path `edgepack_open` gets.",
+}
+_EMBEDDED = {
+    "run": "./example",
+    "usage": "example",
+    "count": "1",
+    "weights": "NULL",
+    "source": "with NULL for the weights, which are in the library",
+    "cmake": "",
+    "where": "The weights are in the library: `edgepack_open` gets NULL in place of a file.",
+}
+"""Words of the templates, for a library with a weights file beside it, and for one that contains its weights."""
 
 
 def identifier(name: str) -> str:
@@ -36,6 +58,8 @@ def write_others(
     target: str,
     inputs: Sequence[Tensor],
     outputs: Sequence[Tensor],
+    weights: bool = True,
+    preprocess: Mapping[str, Preprocess] | None = None,
 ) -> None:
     """Write all files beside the library and its weights.
 
@@ -46,14 +70,19 @@ def write_others(
         target: The name of the target.
         inputs: The model's.
         outputs: The model's.
+        weights: Whether there is a weights file; the library contains the weights otherwise.
+        preprocess: How images become an input, by its name.
     """
     words = {
+        **(_WITH_FILE if weights else _EMBEDDED),
         "name": name,
         "guard": f"{name.upper()}_H",
         "version": version,
         "target": target,
         "tensors": "\n".join(_described("input", inputs) + _described("output", outputs)),
+        "preprocess": _preprocess(name, inputs, preprocess or {}),
     }
+    words = {key: Template(text).safe_substitute(name=name) for key, text in words.items()}
     for template, path in (
         ("model.h.in", f"include/{name}.h"),
         ("model.pc.in", f"lib/pkgconfig/{name}.pc"),
@@ -77,6 +106,15 @@ def _described(role: str, tensors: Sequence[Tensor]) -> list[str]:
         f" *     {role} {number}: {_plain(tensor.name)}, {tensor.dtype}{list(tensor.shape)}"
         for number, tensor in enumerate(tensors)
     ]
+
+
+def _preprocess(name: str, inputs: Sequence[Tensor], known: Mapping[str, Preprocess]) -> str:
+    """Return a macro for each input that images become, with how they do as JSON, as in a bundle's manifest."""
+    return "".join(
+        f"#define {name.upper()}_INPUT_{number}_PREPROCESS {c_literal(known[tensor.name].model_dump_json())}\n"
+        for number, tensor in enumerate(inputs)
+        if tensor.name in known
+    )
 
 
 def _plain(text: str) -> str:

@@ -32,8 +32,8 @@ def describe(probe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, _release(release)
         if not releases:
             yield name, "no complete release"
-    runtime = ", ".join(f"{part} {version}" for part, version in probe["runtime"].items())
-    yield "agent", f"{probe['agent']}, protocol {probe['protocol']}, {runtime}"
+    runtime = "".join(f", {part} {version}" for part, version in (probe["runtime"] or {}).items() if version)
+    yield "agent", f"{probe['agent']}, protocol {probe['protocol']}{runtime}"
 
 
 def _clock(state: Mapping[str, Any]) -> str:

@@ -23,6 +23,10 @@ from edgepack.errors import render
 
 if TYPE_CHECKING:
     from edgepack.reporting.document import Report, TuningRow
+    from edgepack.spec.runtime import Static
+
+_FORMS: dict[str, "Static"] = {"bundle": False, "shared": False, "static": True, "embedded": "embedded"}
+"""What ``--as`` says, as the API takes it."""
 
 
 def _finish(report: "Report", *, as_json: bool) -> int:
@@ -162,9 +166,10 @@ def _show_tuning(tuning: "TuningRow") -> None:
 @click.option(
     "--as",
     "form",
-    type=click.Choice(["bundle", "static"]),
+    type=click.Choice(["bundle", "static", "embedded"]),
     default="bundle",
-    help="A bundle for each target, or a folder with a static library, its header and build files.",
+    help="A bundle for each target, or a folder with a static library, its header and build files; embedded: with its "
+    "weights in it.",
 )
 @options.offline_option
 @options.trust_option
@@ -187,13 +192,13 @@ def package(
             targets=targets,
             fresh=fresh,
             out=out,
-            static=form == "static",
+            static=_FORMS[form],
             listener=listener,
             offline=offline,
             trust=trust,
         )
     code = _finish(report, as_json=as_json)
-    for folder in bundles if form == "static" else ():
+    for folder in bundles if form != "bundle" else ():
         say(f"static library: {folder}", err=True)
     _show_bundles(bundles if form == "bundle" else ())
     return code
@@ -211,9 +216,9 @@ def package(
 @click.option(
     "--as",
     "form",
-    type=click.Choice(["shared", "static"]),
+    type=click.Choice(["shared", "static", "embedded"]),
     default="shared",
-    help="A shared library, or a folder with a static one, its header and build files.",
+    help="A shared library, or a folder with a static one, its header and build files; embedded: with its weights in it.",
 )
 @click.option(
     "--dump",
@@ -230,9 +235,14 @@ def compile_(
     MODEL is an .onnx file or a recipe. Existing tuning records are used.
     """
     with progress() as listener:
-        static = form == "static"
         compiled = api.compile(
-            model, target, out=out, dump=dump, static=static, listener=listener, trust=trust
+            model,
+            target,
+            out=out,
+            dump=dump,
+            static=_FORMS[form],
+            listener=listener,
+            trust=trust,
         )
     if as_json:
         cuda = api.cuda_kernels(compiled.path)

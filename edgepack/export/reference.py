@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.data.splits import Arrays
+from edgepack.data.splits import Arrays, arrays_of
 from edgepack.errors import EdgepackError, InputError
 from edgepack.onnxfile.sessions import THREADS, open_session, run_session
 from edgepack.scoring import Evaluation, Scorer, merge_batches
@@ -72,14 +72,22 @@ def predict_all(
     count = len(next(iter(given.values())))
     if count == 0:
         raise InputError("there are no samples", where=str(path))
-    rows: list[list[np.ndarray]] = []
+    runs: list[list[np.ndarray]] = []
     for start in range(0, count, batch):
         short = max(0, start + batch - count)
         feed = {name: _padded(x[start : start + batch], dtype, short) for name, (x, dtype) in arrays.items()}
-        found = run_session(session, feed, path)
-        rows.append(
-            [each[: batch - short] if each.ndim and len(each) == batch else each[None] for each in found]
-        )
+        runs.append(run_session(session, feed, path))
+    return _joined(runs, batch, count)
+
+
+def _joined(runs: "Sequence[Sequence[np.ndarray]]", batch: int, count: int) -> "tuple[np.ndarray, ...]":
+    """The outputs of batches, the last of which may be padded, for ``count`` samples."""
+    import numpy as np
+
+    rows = [
+        [each[: count - start] if each.ndim and len(each) == batch else each[None] for each in run]
+        for start, run in zip(range(0, count, batch), runs, strict=True)
+    ]
     return tuple(np.concatenate(each) for each in zip(*rows, strict=True))
 
 
@@ -95,15 +103,29 @@ def predict_evaluated(
     path: Path, evaluation: Evaluation, *, shapes: Sequence[Sequence[int]] | None = None
 ) -> "tuple[np.ndarray, ...]":
     """Return all outputs of the model for what it is scored on; ``shapes`` as in :func:`predict_all`."""
-    import numpy as np
-
     if not evaluation.whole:
         return predict_all(path, evaluation.inputs, shapes=shapes)
     session = open_session(path)
     given = dict(evaluation.inputs)
     count = len(next(iter(given.values())))
     runs = [run_session(session, {name: x[row] for name, x in given.items()}, path) for row in range(count)]
-    first = next(iter(given.values())).shape[1:]
+    return evaluated_outputs_of(evaluation, runs)
+
+
+def evaluated_outputs_of(
+    evaluation: Evaluation, runs: "Sequence[Sequence[np.ndarray]]"
+) -> "tuple[np.ndarray, ...]":
+    """What :func:`predict_evaluated` returns, from the model's outputs for each batch of what it is scored on.
+
+    The batches are full: without a rest.
+    """
+    import numpy as np
+
+    arrays = arrays_of(evaluation.inputs)
+    if not evaluation.whole:
+        count = len(arrays[0])
+        return _joined(runs, count // len(runs), count)
+    first = arrays[0].shape[1:]
     stacked = [np.stack(each) for each in zip(*runs, strict=True)]
     return tuple(merge_batches(each, first[0] if first else None) for each in stacked)
 

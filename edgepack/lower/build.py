@@ -37,6 +37,7 @@ def compile_model(
     records: Path | None = None,
     dump: Path | None = None,
     static: str | None = None,
+    embed: bool = False,
     objects: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Compiled:
@@ -49,6 +50,7 @@ def compile_model(
         records: Folder with ``workload.json`` and ``tuning_record.json`` of this target, if any.
         dump: Folder in which to write the module after each phase.
         static: Build a static library in place of a shared one; its symbols begin with this name, an identifier of C.
+        embed: Put the weights into the static library, in place of a file beside it.
         objects: Where to write an archive of the model's object files, too, which the agent is linked with
             (:func:`edgepack.agent.build.link_agent`). It is not written if TVM's virtual machine executes the model.
         progress: Called with the name of each phase, then with ``build`` and ``link``.
@@ -68,7 +70,7 @@ def compile_model(
             if progress:
                 progress(step)
 
-        lowering = replace(_lowering(onnx_path, target, records), static=static, objects=objects)
+        lowering = replace(_lowering(onnx_path, target, records), static=static, embed=embed, objects=objects)
         try:
             items = phases.phases_for(target)
             mod = phases.run(items, lowering, until=phases.SEQUENCE, dump=dump, progress=tell)
@@ -91,7 +93,7 @@ def compile_model(
         seconds=time.monotonic() - start,
         sources=built.sources,
         warnings=slow_types(onnx_path, target),
-        weights=weights_path(out) if facts.weights else None,
+        weights=weights_path(out) if facts.weights and not embed else None,
         objects=objects if executor.name == "aot" else None,
         memory=built.memory,
         executor_reason=reason,

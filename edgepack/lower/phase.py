@@ -11,6 +11,7 @@ from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
 from edgepack.lower.costs import Macs
 from edgepack.lower.result import Emitted
+from edgepack.onnxfile.quantized import LinearScale
 from edgepack.spec import Tensor
 from edgepack.spec.encoding import ConstantSummary, EncodedConstant
 from edgepack.spec.kernels import CalledKernel, KernelWork, NodeRef
@@ -54,6 +55,7 @@ class Facts:
     weights: PackedWeights | None = None  # the weights file, if the model has constants
     constants: tuple[ConstantSummary, ...] = ()
     index_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)  # of inputs that are indices
+    scales: dict[str, LinearScale] = field(default_factory=dict)  # of quantized inputs and outputs
     packed: set[str] = field(default_factory=set)  # functions called by name at run time
     # Recorded by lower/tracing.py; variables are Relax's.
     nodes: dict[Any, tuple[NodeRef, ...] | None] = field(default_factory=dict)  # of the file, by variable
@@ -73,6 +75,7 @@ class Lowering:
     tvm_target: Any
     database: Any | None = None  # MetaSchedule database with this target's records
     static: str | None = None  # the name of the static library to build in place of a shared one
+    embed: bool = False  # put the weights into the static library
     objects: Path | None = None  # where to write the model's object files, too
     facts: Facts = field(default_factory=Facts)
 

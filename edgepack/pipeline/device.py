@@ -50,7 +50,7 @@ def prepare_boards(kinds: Sequence[str], listener: Listener) -> None:
     from edgepack.emulation import build_driver
     from edgepack.remote import virtual
     from edgepack.spec.runtime import BASE, CUDA
-    from edgepack.toolchain.zig import warm_up
+    from edgepack.toolchain.zig import MUSL, warm_up
 
     for kind in kinds:
         listener(Advanced(text=kind, share=None))
@@ -58,6 +58,7 @@ def prepare_boards(kinds: Sequence[str], listener: Listener) -> None:
         target = load_target(virtual.KINDS[kind].target)
         arch, libc = target.abi.arch, target.abi.libc
         build_agent(arch, libc)
+        build_agent(arch, MUSL)
         runtime_libs(arch, (*BASE, CUDA) if target.gpu else BASE)
         warm_up(arch, libc)
         if target.gpu:
@@ -125,7 +126,7 @@ def info(device: str) -> dict[str, Any]:
         session = boards.session(device)
         target = load_target(where.target)
         # CUDA's libraries are looked for as TVM's runtime does it, by the loader.
-        agent = ensure_tools(session, target, where.work_dir) if target.gpu else session.agent()
+        agent = ensure_tools(session, target, where.work_dir)
         board = probe(session, agent, work_dir=where.work_dir)
         held = {
             name: [vars(release) for release in releases(session, name, where.work_dir)]
@@ -140,14 +141,12 @@ def info(device: str) -> dict[str, Any]:
 
 
 def _release_names(session: "Session", work_dir: str) -> list[str]:
-    from edgepack.remote.layout import is_name, script
+    from edgepack.remote.layout import is_name
+    from edgepack.remote.store import ask
     from edgepack.remote.workdir import work_path
 
-    listing = script(
-        session, 'cd "$1" 2>/dev/null || exit 0\nls -d */releases 2>/dev/null || true', work_path(work_dir)
-    )
-    names = [line.removesuffix("/releases") for line in listing.splitlines()]
-    return [name for name in names if is_name(name)]
+    names = [line["entry"] for line in ask(session, "names", work_path(work_dir))]
+    return sorted(name for name in names if is_name(name))
 
 
 def trust(device: str, fingerprint: str | None = None) -> str:

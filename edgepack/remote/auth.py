@@ -9,7 +9,7 @@ from edgepack.remote.identities import identities
 from edgepack.remote.sshconfig import Endpoint
 
 if TYPE_CHECKING:
-    from paramiko import Transport
+    from paramiko import PKey, Transport
 
 
 def authenticate(transport: "Transport", hop: Endpoint, name: str) -> None:
@@ -54,6 +54,17 @@ def _offer_keys(transport: "Transport", hop: Endpoint, tried: list[str], stack: 
             transport.auth_publickey(hop.user, key)
         except (paramiko.SSHException, EOFError, OSError) as error:
             failure = getattr(key, "failure", None)  # of the agent
-            tried.append(f"{label}: {failure or str(error).rstrip('.').lower() or 'connection closed'}")
+            why = failure or str(error).rstrip(".").lower() or "connection closed"
+            tried.append(f"{label}: {why}{_about_rsa(transport, key)}")
         if transport.is_authenticated():
             return
+
+
+def _about_rsa(transport: "Transport", key: "PKey") -> str:
+    """What to say of a refused RSA key, if the server may know no signature of it but SHA-1's."""
+    extensions: dict[str, bytes] = getattr(transport, "server_extensions", {})  # RFC 8308
+    accepted = extensions.get("server-sig-algs", b"").decode(errors="replace")
+    if key.get_name() != "ssh-rsa" or "rsa-sha2-" in accepted:
+        return ""
+    sure = "accepts" if accepted else "may accept"
+    return f" (the server {sure} only ssh-rsa signatures, with SHA-1, which edgepack refuses: use an Ed25519 key)"

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from edgepack.agent.build import agent_key, build_agent
 from edgepack.agent.results import Settled
 from edgepack.base.files import sha256_file
-from edgepack.errors import DeployError, EdgepackError, PreflightError
+from edgepack.errors import DeployError, EdgepackError, PreflightError, TimedOutError, UnreachableError
 from edgepack.remote.launch import shell_word
 from edgepack.remote.process import QUIET_SHELL, Completed, last_lines
 from edgepack.remote.transfer import explain
@@ -54,11 +54,11 @@ def place_agent(device: str, shell: PlainShell, work_dir: str) -> str:
     root = posixpath.join(work_path(work_dir), TOOLS)
     folders = {arch: posixpath.join(root, agent_key(arch, MUSL)[:32]) for arch in ARCHITECTURES}
     cases = " ".join(f"{arch}) f={shell_word(folder)};;" for arch, folder in folders.items())
-    found = shell(
+    found = _ask(
+        device,
+        shell,
         f"{_QUIET}uname -s; m=$(uname -m); echo $m; case $m in {cases} *) exit 0;; esac; "
         f'test -f "$f/{AGENT}" && exec "$f/{AGENT}" settle "$f"',
-        b"",
-        _TIMEOUT_S,
     )
     said = found.stdout.decode(errors="replace").splitlines()
     system, arch, *answer = (line.strip() for line in [*said, "", ""])
@@ -69,6 +69,19 @@ def place_agent(device: str, shell: PlainShell, work_dir: str) -> str:
     if _settled(answer) != sha256_file(program):
         _send(device, shell, program, root, folders[arch])
     return path
+
+
+def _ask(device: str, shell: PlainShell, script: str) -> Completed:
+    """Run the first script."""
+    try:
+        return shell(script, b"", _TIMEOUT_S)
+    except TimedOutError as error:
+        raise UnreachableError(
+            f"the login shell did not run a command within {_TIMEOUT_S:g} s",
+            where=device,
+            why=error.why,
+            next=f"check that `ssh` with a command works; {QUIET_SHELL}",
+        ) from error
 
 
 def _send(device: str, shell: PlainShell, program: Path, root: str, folder: str) -> None:

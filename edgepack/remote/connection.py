@@ -31,6 +31,16 @@ _HANDSHAKE_TIMEOUT_S = 30.0
 # ConnectTimeout 0 leaves it to the system, which gives up after two minutes. A jump host's system may not.
 _NO_LIMIT_S = 130.0
 
+# What is no longer safe, by paramiko's words for an algorithm that both sides lack.
+_OLD_SERVERS = {
+    "no acceptable host key": "host keys with signatures that are no longer safe: ssh-rsa, with SHA-1, or DSA",
+    "no acceptable kex": "key exchanges that are no longer safe",
+}
+_UPDATE = (
+    "update the board's SSH server; for a host key, an Ed25519 key will do: ssh-keygen -A on the board, or with dropbear "
+    "dropbearkey -t ed25519 -f /etc/dropbear/dropbear_ed25519_host_key"
+)
+
 # Failures are raised as our own errors; without a handler, logging would print paramiko's tracebacks.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
@@ -250,7 +260,13 @@ def _handshake(
         reasons = [_reason(error)]
         if proxy is not None and (messages := proxy.messages()):
             reasons.append(messages)
-        advice = f"is that port an SSH server's? Try: {_ssh(hop)}"
+        old = next((it for words, it in _OLD_SERVERS.items() if words in str(error)), None)
+        if "host key" in str(error) and hop.host_key_algorithms is not None:
+            old = None  # the user's setting may be what excludes them
+            reasons.append(f"HostKeyAlgorithms is {hop.host_key_algorithms}")
+        if old is not None:
+            reasons.append(f"the server offers only {old}, which edgepack refuses, as OpenSSH does")
+        advice = f"is that port an SSH server's? Try: {_ssh(hop)}" if old is None else _UPDATE
         raise UnreachableError(
             f"no SSH connection with {hop.host} port {hop.port}",
             where=keyring.device,

@@ -16,9 +16,9 @@ from edgepack.agent.protocol import failure_of
 from edgepack.bundle.manifest import EXECUTABLE, FileEntry
 from edgepack.errors import DeployError
 from edgepack.remote.chunks import Chunk, finer, parse_lists, split
-from edgepack.remote.layout import TIMEOUT_S
 from edgepack.remote.process import last_lines
 from edgepack.remote.session import Session
+from edgepack.remote.store import TIMEOUT_S
 
 FRAME = 1 << 20  # bytes that are compressed at once; the agent holds two of them
 LEVEL = 12

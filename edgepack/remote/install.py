@@ -134,7 +134,7 @@ def rollback(session: Session, name: str, work_dir: str = "edgepack") -> Install
         with _told(session, root, found):
             sweep(held, found)
             manifest = _checked(held, target)
-            smoke(session, manifest, posixpath.join(root, "releases", target.name))
+            smoke(held, manifest, posixpath.join(root, "releases", target.name))
             publish(held, found, manifest, staged=target.name, release=target.name, action="rollback")
         found = survey(session, root)
     return _installed(found, root, started, changed=True)
@@ -211,7 +211,7 @@ def _replace(
                 progress=progress,
             )
         try:
-            smoke(session, manifest, posixpath.join(base, staged))
+            smoke(held, manifest, posixpath.join(base, staged))
         except EdgepackError as error:
             if staged != release:
                 with suppress(EdgepackError):  # if the connection is lost, the next install removes it
@@ -222,8 +222,7 @@ def _replace(
         publish(held, found, manifest, staged=staged, release=release, action="install")
     notes = [_damage(found, manifest)] if found.damage(manifest) else []
     found = survey(session, held.root)
-    kept = prune(held, found, keep)
-    notes += [f"{name[:12]} was not removed: it has files that edgepack did not make" for name in kept]
+    notes += prune(held, found, keep)
     return found, sent, notes
 
 

@@ -1,4 +1,4 @@
-"""The layout of releases on a board, and scripts that run there.
+"""The layout of releases on a board.
 
 <work_dir>/<name>/releases/<digest>/            a release; <digest>.1 and so on if that name is taken
 <work_dir>/<name>/releases/.incoming-<digest>/  a transfer, published by a rename
@@ -19,14 +19,11 @@ import posixpath
 import re
 import socket
 
-from edgepack.bundle.layout import MANIFEST
 from edgepack.bundle.manifest import Manifest
-from edgepack.errors import DeployError, UsageError
-from edgepack.remote.session import Session
+from edgepack.errors import UsageError
 from edgepack.remote.workdir import work_path
 
 SCRATCH = ".scratch"
-TIMEOUT_S = 600.0  # timeout of scripts that hash or remove a release on a slow card
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -56,17 +53,6 @@ def root(name: str, work_dir: str) -> str:
     return posixpath.join(work_path(work_dir), name)
 
 
-def checksums(manifest: Manifest) -> str:
-    """The input of ``sha256sum -c`` in a release's folder: all files including the manifest."""
-    lines = [f"{entry.sha256}  {entry.path}\n" for entry in manifest.files]
-    return "".join([*lines, f"{manifest.digest}  {MANIFEST}\n"])
-
-
-def good(answer: str) -> frozenset[str]:
-    """The paths that ``sha256sum -c`` reports as OK, under LC_ALL=C; lines without OK are failures."""
-    return frozenset(line.removesuffix(": OK") for line in answer.splitlines() if line.endswith(": OK"))
-
-
 def owner() -> str:
     """Who is changing a board, as user@host: one word of printable ASCII characters."""
     try:
@@ -75,35 +61,3 @@ def owner() -> str:
         user = str(os.getuid())
     text = f"{user}@{socket.gethostname()}".encode("ascii", "backslashreplace").decode("ascii")
     return re.sub(r"[^!-~]", "_", text)[:200]
-
-
-def shell(text: str, *arguments: str) -> list[str]:
-    """The command that runs a shell script with these arguments as $1, $2 and so on.
-
-    With CDPATH in the user's environment, `cd` could go to another folder of the same name.
-    """
-    return ["/bin/sh", "-c", f"unset CDPATH\n{text}", "edgepack", *arguments]
-
-
-def script(session: Session, text: str, *arguments: str, stdin: str = "") -> str:
-    """Run a shell script on the board and return its output.
-
-    Raises:
-        DeployError: It failed.
-        UnreachableError: The connection was lost, or it took too long.
-    """
-    return script_bytes(session, text, *arguments, stdin=stdin).decode(errors="replace")
-
-
-def script_bytes(session: Session, text: str, *arguments: str, stdin: str = "") -> bytes:
-    """As ``script``, for output that is not only text."""
-    completed = session.run(shell(text, *arguments), stdin=stdin.encode(), timeout=TIMEOUT_S)
-    if completed.returncode != 0:
-        said = (completed.stderr or completed.stdout).decode(errors="replace").strip()
-        raise DeployError(
-            "a step on the board failed",
-            where=session.name,
-            why=said or f"exit code {completed.returncode}",
-            next="correct the cause, then re-deploy",
-        )
-    return completed.stdout

@@ -255,7 +255,7 @@ class Process:
         if self._channel.status_event.is_set() or self._terminated:
             return
         self._terminated = True
-        group = self._stderr.wait_for_start(_KILL_TIMEOUT_S)
+        group = self._stderr.wait_for_start(_KILL_TIMEOUT_S) if self._stop else None
         if group is None or self._stop is None or not self._transport.is_active():
             self._channel.close()
             return

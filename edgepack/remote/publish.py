@@ -8,42 +8,8 @@ from edgepack.errors import UnreachableError
 from edgepack.remote.deltas import part_name
 from edgepack.remote.layout import owner
 from edgepack.remote.lock import BoardLock
-from edgepack.remote.staging import FLUSH
 from edgepack.remote.survey import BoardFolder, Survey
-from edgepack.remote.tree import FILES, expected, removal, remove
-
-# The release is on the disk before a link points to it, and `previous` has its new target before `current`: a power cut
-# between the two renames leaves both equal, and the release before is then found in the history. What does not
-# reach the disk is taken back.
-_PUBLISH = (
-    FLUSH
-    + """\
-cd "$1" || exit
-staged=$2 release=$3 old=$4 before=$5 previous=$6 random=$7 line=$8
-fail() { echo "$1" >&2; exit 1; }
-[ -L current ] || [ ! -e current ] || fail "current is not a link"
-[ "$(readlink current)" = "$old" ] || fail "current was changed by somebody else"
-if [ "$staged" != "$release" ]; then
-  if [ -e "releases/$release" ] || [ -L "releases/$release" ]; then fail "releases/$release is there already"; fi
-  mv -T "releases/$staged" "releases/$release" || exit
-fi
-point() {
-  if [ -z "$2" ]; then [ ! -L "$1" ] || rm -f -- "$1"; return; fi
-  ln -s "$2" ".link-$random$3" && mv -fT ".link-$random$3" "$1"
-}
-undo() {
-  if point current "$old" c && point previous "$before" p; then fail "$1; the links were set back"; fi
-  fail "$1, and the links could not be set back"
-}
-flush || fail "the files could not be written to the disk"
-if [ "$previous" != "$before" ]; then point previous "$previous" p || exit; fi
-point current "releases/$release" c || undo "current could not be moved"
-if [ -s history ] && [ -n "$(tail -c 1 history)" ]; then echo >>history; fi
-printf '%s\\n' "$line" >>history || undo "the history could not be written"
-flush || undo "the links could not be written to the disk"
-exit 0
-"""
-)
+from edgepack.remote.tree import FILES, expected, removal
 
 
 def publish(
@@ -62,7 +28,7 @@ def publish(
     old, before = _target(found.current), _target(found.linked)
     after = _target(_previous_after(found, manifest))
     try:
-        held.script(_PUBLISH, held.root, staged, release, old, before, after, secrets.token_hex(4), line)
+        held.ask("publish", staged, release, old, before, after, secrets.token_hex(4), line)
     except UnreachableError as error:
         error.state = f"current is the old release or {manifest.digest[:12]}, complete in both cases"
         raise
@@ -83,7 +49,7 @@ def sweep(held: BoardLock, found: Survey, keep: str | None = None) -> None:
 
     ``keep`` is the folder of a transfer that is resumed: what is continued stays in it.
     """
-    orders = [f"file {name}" for name in found.temporaries]
+    orders = [f"link {name}" for name in found.temporaries]
     for folder in found.folders.values():
         if folder.name == keep:
             files = folder.manifest.files if folder.manifest else ()
@@ -91,11 +57,11 @@ def sweep(held: BoardLock, found: Survey, keep: str | None = None) -> None:
             orders += [f"file releases/{keep}/{path}" for path in folder.own - folder.listed - continued]
         elif folder.name.startswith(".") and (folder.listed or not folder.digest):
             orders += removal(f"releases/{folder.name}", folder.tree, folder.own | folder.listed)
-    remove(held.script, held.root, orders)
+    held.remove(orders)
 
 
 def prune(held: BoardLock, found: Survey, keep: int) -> list[str]:
-    """Remove old releases, after a new one became current; returns those with files that edgepack did not make, which stay.
+    """Remove old releases, after a new one became current, but those with files that edgepack did not make; returns notes.
 
     Args:
         held: The lock.
@@ -117,21 +83,21 @@ def prune(held: BoardLock, found: Survey, keep: int) -> list[str]:
         if not folder.foreign:
             aside = f"releases/{found.free_name(f'.gone-{folder.digest}')}"
             orders += [
-                f"aside releases/{folder.name} {aside}",
+                f"move releases/{folder.name} {aside}",
                 *removal(aside, folder.tree, folder.own | folder.listed),
             ]
-    remove(held.script, held.root, orders)
-    return [folder.name for folder in superfluous if folder.foreign]
+    failed = held.remove(orders)
+    foreign = [folder.digest[:12] for folder in superfluous if folder.foreign]
+    return [
+        *(f"{digest} was not removed: it has files that edgepack did not make" for digest in foreign),
+        *(f"an old release was not removed: {why}" for why in failed),
+    ]
 
 
 def discard(held: BoardLock, folder: str, manifest: Manifest) -> None:
     """Remove a release that was staged in ``releases/<folder>`` and does not work."""
     tree = expected(manifest)
-    remove(
-        held.script,
-        held.root,
-        removal(f"releases/{folder}", tree, [path for path in tree if tree[path] in FILES]),
-    )
+    held.remove(removal(f"releases/{folder}", tree, [path for path in tree if tree[path] in FILES]))
 
 
 def _target(folder: str | None) -> str:

@@ -10,42 +10,20 @@ from pathlib import Path
 from edgepack.agent.protocol import BoardModel
 from edgepack.bundle.layout import AGENT, MANIFEST
 from edgepack.errors import EdgepackError
-from edgepack.remote.layout import SCRATCH, root_of, script_bytes
+from edgepack.remote.layout import SCRATCH, root_of
 from edgepack.remote.layout import root as root_named
-from edgepack.remote.lock import lock
+from edgepack.remote.lock import BoardLock, lock
 from edgepack.remote.preflight import preflight
 from edgepack.remote.session import Session
 from edgepack.remote.staging import BytesSent, donors, relatives, stage, unpack_bundle
+from edgepack.remote.store import ask, remove
 from edgepack.remote.survey import refuse_other_kind, survey
-from edgepack.remote.tree import DESCRIBE, Described, described, listed, removal, remove, sections
+from edgepack.remote.tree import Described, described, listed, removal
 from edgepack.remote.workdir import work_path
 
 _RELEASE = "release"  # the bundle's folder in the run's; beside it are folders with inputs and outputs
-# The run's own folder, or those of other runs whose lock nobody holds: they were killed, or lost their connection. One
-# that has nothing but its lock file may just be taking it.
-_LIST = (
-    DESCRIBE
-    + f"""\
-say "is $(kind "$1")"
-[ "$(kind "$1")" = folder ] && cd "$1" || exit 0
-own=$2
-set --
-for entry in *-*; do
-  case $entry in *[!0-9a-f-]*) continue;; esac
-  [ "$(kind "$entry")" = folder ] && [ "$(kind "$entry/.lock")" = file ] || continue
-  if [ -n "$own" ]; then
-    [ "$entry" = "$own" ] || continue
-  else
-    [ -d "$entry/{_RELEASE}" ] || [ -n "$(find "./$entry" -prune -mmin +1)" ] || continue
-    flock -n "$entry/.lock" true || continue
-  fi
-  set -- "$@" "./$entry"
-  manifest "$entry/{_RELEASE}" "$entry"
-done
-[ $# = 0 ] || trees "$@"
-exit 0
-"""
-)
+_TAKING_S = 60  # a folder that has nothing but its lock file may just be taking it
+_MANIFEST = posixpath.join(_RELEASE, MANIFEST)
 _NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{8}")
 _DATA = re.compile(r"edgepack\.\w{6}/(\.?)(input|output)-\d+\.npy(\.[0-9a-f]{8}\.part)?")
 _DATA_FOLDER = re.compile(r"edgepack\.\w{6}")
@@ -95,7 +73,7 @@ def scratch(
         links = donors(there, manifest)
         size = sum(entry.size for entry in source.entries if entry.path not in links)
         preflight(session, manifest, size, work_dir=work_dir, libraries=source.libraries())
-        _remove(session, posixpath.join(base, SCRATCH))
+        _remove_ended(session, posixpath.join(base, SCRATCH))
         with lock(session, folder) as held:
             try:
                 parts = relatives(there, manifest)
@@ -109,24 +87,32 @@ def scratch(
                 )
             finally:
                 with suppress(EdgepackError):  # a board that was lost is cleaned by its next run
-                    _remove(session, posixpath.join(base, SCRATCH), name)
+                    held.remove(
+                        _own_orders(held, posixpath.join(base, SCRATCH), name), posixpath.join(base, SCRATCH)
+                    )
 
 
-def _remove(session: Session, base: str, name: str = "") -> None:
-    """Remove the folder of this run, or without ``name`` those of runs that have ended.
+def _remove_ended(session: Session, base: str) -> None:
+    """Remove the folders of runs that have ended: they were killed, or lost their connection, and nobody holds their lock.
 
     Raises:
         DeployError: ``base`` is not a folder.
         UnreachableError: The connection was lost.
     """
-    mark = secrets.token_hex(8)
-    found = list(sections(script_bytes(session, f"mark=$3\n{_LIST}", base, name, mark), mark))
+    found = ask(session, "list", base, "", _MANIFEST)
     refuse_other_kind(session, base, found)
+    free = {line["entry"]: line["age"] for line in found if line.get("lock") == "free"}
     orders: list[str] = []
-    for entry, it in described(found).items():
-        if _NAME.fullmatch(entry):
-            orders += removal(entry, it.tree, _own(it))
-    remove(lambda text, *rest, stdin: script_bytes(session, text, *rest, stdin=stdin).decode(), base, orders)
+    for name, it in described(found).items():
+        if _NAME.fullmatch(name) and name in free and (_RELEASE in it.tree or free[name] > _TAKING_S):
+            orders += [f"claim {name}", *removal(name, it.tree, _own(it))]
+    remove(session, base, orders)
+
+
+def _own_orders(held: BoardLock, base: str, name: str) -> list[str]:
+    """Orders to remove the folder of this run."""
+    found = described(ask(held.session, "list", base, name, _MANIFEST))
+    return [order for it in found.values() for order in removal(name, it.tree, _own(it))]
 
 
 def _own(it: Described) -> list[str]:

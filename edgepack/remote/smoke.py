@@ -11,8 +11,9 @@ from edgepack.base.npy import parse_npy
 from edgepack.bundle.layout import AGENT, sample_input, sample_output
 from edgepack.bundle.manifest import Manifest
 from edgepack.errors import DeployError, EdgepackError, InputError, TimedOutError
-from edgepack.remote.layout import script, shell
+from edgepack.remote.lock import BoardLock
 from edgepack.remote.session import Session
+from edgepack.remote.store import command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,21 +24,8 @@ if TYPE_CHECKING:
 TOLERANCE = 0.05
 TIMEOUT_S = 300.0  # timeout for the first inference of a large model under emulation
 
-_RUN = """\
-cd "$1" || exit
-out=$2
-shift 2
-mkdir "$out" && exec "$@"
-"""
-_REMOVE = """\
-cd "$1" || exit
-shift
-rm -f -- "$@"
-cd .. && rmdir -- "$OLDPWD"
-"""
 
-
-def smoke(session: Session, manifest: Manifest, folder: str) -> None:
+def smoke(held: BoardLock, manifest: Manifest, folder: str) -> None:
     """Run the release that is unpacked in ``folder`` on the board once, and compare its outputs.
 
     The outputs are in a folder of their own beside it, which is removed.
@@ -57,23 +45,27 @@ def smoke(session: Session, manifest: Manifest, folder: str) -> None:
             where=manifest.filename,
             next="rebuild it: edgepack package",
         )
-    folder, out = posixpath.normpath(folder), f"../.smoke-{secrets.token_hex(4)}"
+    session, folder = held.session, posixpath.normpath(folder)
+    out = f".smoke-{secrets.token_hex(4)}"
+    beside = posixpath.join(posixpath.dirname(folder), out)
     expected = {path: _load(session, posixpath.join(folder, path)) for path in outputs}
     _require_telling(expected, manifest.filename)
     # In the release's folder, as an application would run it.
     on = BoardModel(session, f"./{AGENT}", manifest.model, device=manifest.target.device_kind)
     words = [word for path in inputs for word in ("--input", path)]
-    argv = on.command("run", *words, "--output-dir", out)
+    argv = on.command("run", *words, "--output-dir", f"../{out}")
     names = [posixpath.basename(path) for path in outputs]
     try:
-        _run(session, manifest, shell(_RUN, folder, out, *argv))
+        place = (held.root, held.process, held.below(folder), f"../{out}")
+        _run(session, manifest, command(session, "try", *place, *argv))
         for path, name in zip(outputs, names, strict=True):
-            actual = _load(session, posixpath.join(folder, out, name))
+            actual = _load(session, posixpath.join(beside, name))
             if difference := compare(actual, expected[path]):
                 raise _failed(session, manifest, f"{name}: {difference}")
     finally:
         with suppress(EdgepackError):  # if the connection is lost, the next install removes it
-            script(session, _REMOVE, posixpath.join(folder, out), *names)
+            there = held.below(beside)
+            held.remove([*(f"file {there}/{name}" for name in names), f"folder {there}"])
 
 
 def _run(session: Session, manifest: Manifest, argv: Sequence[str]) -> None:

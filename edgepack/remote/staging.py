@@ -1,7 +1,6 @@
 """Copy a bundle's files to a board: existing files are linked, of others only new parts are sent, all are verified."""
 
 import posixpath
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,72 +15,15 @@ from edgepack.bundle.manifest import PLAIN, FileEntry, Manifest
 from edgepack.errors import DeployError, InputError, IntegrityError
 from edgepack.remote import elf
 from edgepack.remote.deltas import Receiver, send
-from edgepack.remote.layout import checksums, good
 from edgepack.remote.lock import BoardLock
 from edgepack.remote.survey import BoardFolder
-from edgepack.remote.tree import (
-    DESCRIBE,
-    EXTRA,
-    FILES,
-    described,
-    differences,
-    expected,
-    folders_of,
-    sections,
-)
+from edgepack.remote.tree import EXTRA, FILES, described, differences, expected, folders_of
 from edgepack.spec import Tensor
 
 if TYPE_CHECKING:
     import numpy as np
 
 BytesSent = Callable[[int, int], None]  # bytes sent so far, bytes in total
-
-# Makes a new folder with its manifest, which is read from stdin; if it does not arrive whole, none is made.
-_OPEN = """\
-[ -d "$1" ] || mkdir -p "$1" || exit
-cd "$1" && mkdir "$2" && cd "$2" || exit
-cat >MANIFEST && chmod 644 MANIFEST && echo "$3  MANIFEST" | sha256sum -c - >/dev/null 2>&1 && exit 0
-rm -f MANIFEST
-cd .. && rmdir "$2"
-echo "the manifest did not arrive" >&2
-exit 1
-""".replace("MANIFEST", MANIFEST)
-# `sync -f` reports errors of the disk; older busybox has no -f.
-FLUSH = """\
-flush() {
-  case $(sync --help 2>&1) in
-    *-f*) sync -f .;;
-    *) sync;;
-  esac
-}
-"""
-# Reads orders from stdin up to "end"; the checksums follow. Paths in bundles and names of folders have no spaces
-# (edgepack.bundle.manifest). Releases are never written in place, so they can share files.
-_FILL = """\
-cd "$base/$folder" || exit
-while read -r order path donor; do
-  case $order in
-    folder) [ -d "$path" ] || mkdir "$path" || exit;;
-    link) [ -e "$path" ] || ln "$donor" "$path" 2>/dev/null || cp -p "$donor" "$path";;
-    end) break;;
-  esac
-done
-cd ..
-"""
-_FLUSH = f"""\
-{FLUSH}
-cd "$base" || exit
-flush || {{ echo "the files could not be written to the disk" >&2; exit 1; }}
-"""
-# What is in the folder, and which files have the right checksum.
-_CHECK = """\
-trees "./$folder"
-[ -z "$(find "./$folder" ! -type d ! -type f)" ] || exit 0
-cd "$folder" || exit
-say sums
-sha256sum -c - 2>/dev/null
-exit 0
-"""
 
 
 @dataclass(frozen=True)
@@ -228,14 +170,12 @@ def stage(
     session, dest = held.session, posixpath.join(base, folder)
     at_first = 0 if resume else source.entries[-1].size
     if not resume:
-        digest, text = source.manifest.digest, source.manifest.data.decode()
-        held.script(_OPEN, base, folder, digest, stdin=text)
+        held.ask("open", held.below(dest), source.manifest.digest, stdin=source.manifest.data)
     orders = [
         *(f"folder {path}" for path in folders_of(entry.path for entry in source.entries)),
         *(f"link {path} ../{donor}" for path, donor in sorted(links.items())),
-        "end\n",
     ]
-    wrong = _compare(held, _FILL, base, folder, source.manifest, orders="\n".join(orders))
+    wrong = _compare(held, "fill", dest, source.manifest, stdin="\n".join(orders).encode())
     missing = [entry for entry in source.entries if entry.path in wrong]
     total = sent = at_first
 
@@ -274,17 +214,14 @@ def check(held: BoardLock, base: str, folder: str, manifest: Manifest, *, extra:
         DeployError: The board could not write it to its disk.
         UnreachableError: The connection was lost.
     """
-    faults = _compare(held, _FLUSH, base, folder, manifest)
+    faults = _compare(held, "check", posixpath.join(base, folder), manifest)
     return [f"{path} {fault}" for path, fault in faults.items() if not (extra and fault == EXTRA)]
 
 
 def _compare(
-    held: BoardLock, before: str, base: str, folder: str, manifest: Manifest, *, orders: str = ""
+    held: BoardLock, action: str, folder: str, manifest: Manifest, *, stdin: bytes = b""
 ) -> dict[str, str]:
-    """Run a script, and then compare the folder with a release: what is wrong, by path."""
-    mark = secrets.token_hex(8)
-    text = f"base=$1\nfolder=$2\nmark=$3\n{DESCRIBE}{before}{_CHECK}"
-    answer = held.script(text, base, folder, mark, stdin=orders + checksums(manifest))
-    found = list(sections(answer.encode(), mark))
-    sound = next((good(body.decode()) for words, body in found if words == ["sums"]), frozenset())
-    return differences(described(found)[folder].tree, expected(manifest), sound)
+    """Fill or check a folder, and compare it with a release: what is wrong, by path."""
+    path = held.below(folder)
+    found = described(held.ask(action, path, stdin=stdin))[path]
+    return differences(found.tree, expected(manifest), found.sound(manifest))

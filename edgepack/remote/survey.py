@@ -7,7 +7,6 @@ that sha256, and the manifest lists its files: those are edgepack's. Everything 
 import hashlib
 import posixpath
 import re
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +14,9 @@ from functools import cached_property
 from edgepack.bundle.layout import MANIFEST
 from edgepack.bundle.manifest import Manifest
 from edgepack.errors import DeployError, InputError
-from edgepack.remote.layout import checksums, good, script_bytes
 from edgepack.remote.session import Session
+from edgepack.remote.store import Line, ask
 from edgepack.remote.tree import (
-    DESCRIBE,
     EXTRA,
     FILES,
     Described,
@@ -28,47 +26,8 @@ from edgepack.remote.tree import (
     expected,
     folders_of,
     listed,
-    sections,
 )
 
-# Names with other characters than edgepack's own names are passed over. The wanted release is hashed if it is current.
-_SURVEY = (
-    DESCRIBE
-    + """\
-[ -d "$root" ] || { say "is root $(kind "$root")"; exit 0; }
-cd "$root" || exit
-for name in current previous releases history .lock; do say "is $name $(kind "$name")"; done
-for name in current previous; do
-  if [ -L "$name" ]; then say "link $name"; readlink "$name"; fi
-done
-if [ "$(kind history)" = file ]; then say history; tail -c 262144 history; echo; fi
-for link in .link-*; do
-  case $link in *[!0-9a-z.-]*) continue;; esac
-  if [ -L "$link" ]; then say "temporary $link"; readlink "$link"; fi
-done
-[ "$(kind releases)" = folder ] && cd releases || exit 0
-set --
-for entry in * .[!.]*; do
-  case $entry in *[!0-9a-z.-]*) continue;; esac
-  [ "$(kind "$entry")" != none ] || continue
-  say "entry $entry"
-  [ "$(kind "$entry")" = folder ] || continue
-  case $entry in .incoming-*|.gone-*|.smoke-*) ;; *) [ "${#entry}" -ge 64 ] || continue;; esac
-  set -- "$@" "./$entry"
-  manifest "$entry" "$entry"
-done
-[ $# = 0 ] || trees "$@"
-[ -n "$wanted" ] && [ -L ../current ] || exit 0
-release=$(readlink ../current)
-release=${release#releases/}
-case $release in "$wanted"|"$wanted".*) ;; *) exit 0;; esac
-if [ "$(kind "$release")" = folder ] && [ -z "$(find "./$release" ! -type d ! -type f)" ] && cd "$release"; then
-  say sums
-  sha256sum -c - 2>/dev/null
-fi
-exit 0
-"""
-)
 _RELEASE = re.compile(r"([0-9a-f]{64})(\.[1-9][0-9]*)?")
 _UNFINISHED = re.compile(r"\.(?:incoming|gone)-([0-9a-f]{64})(\.[1-9][0-9]*)?")
 _SMOKE = re.compile(r"\.smoke-[0-9a-f]{8}")
@@ -214,13 +173,10 @@ def survey(session: Session, root: str, wanted: Manifest | None = None) -> Surve
     """Read the board's state in one round trip; nothing is changed.
 
     Raises:
-        DeployError: The board could not run the script.
+        DeployError: The board cannot tell it.
         UnreachableError: The connection was lost.
     """
-    mark = secrets.token_hex(8)
-    text = f"root=$1\nmark=$2\nwanted=$3\n{_SURVEY}"
-    digest, sums = (wanted.digest, checksums(wanted)) if wanted else ("", "")
-    return _collect(list(sections(script_bytes(session, text, root, mark, digest, stdin=sums), mark)), root)
+    return _collect(ask(session, "survey", root, wanted.digest if wanted else ""), root, wanted)
 
 
 def refuse_obstacles(session: Session, root: str, found: Survey) -> None:
@@ -239,13 +195,13 @@ def refuse_obstacles(session: Session, root: str, found: Survey) -> None:
         )
 
 
-def refuse_other_kind(session: Session, folder: str, found: Sequence[tuple[list[str], bytes]]) -> None:
-    """Raise the error for a link, a file or the like in the place of a folder; the first section says what it is.
+def refuse_other_kind(session: Session, folder: str, found: Sequence[Line]) -> None:
+    """Raise the error for a link, a file or the like in the place of a folder; the first line says what it is.
 
     Raises:
         DeployError: It is there, and is not a folder.
     """
-    kind = next((words[1] for words, _ in found if words[0] == "is"), "none")
+    kind = found[0]["kind"]
     if kind not in {"folder", "none"}:
         raise DeployError(
             f"{folder} on the board is {_KINDS[kind]}, not a folder",
@@ -256,30 +212,24 @@ def refuse_other_kind(session: Session, folder: str, found: Sequence[tuple[list[
         )
 
 
-def _collect(found: list[tuple[list[str], bytes]], root: str) -> Survey:
-    kinds = {words[1]: words[2] for words, _ in found if words[0] == "is"}
-    links = {
-        words[1]: body.decode(errors="backslashreplace")[:-1] for words, body in found if words[0] == "link"
-    }
-    texts = {
-        words[0]: body.decode(errors="replace") for words, body in found if words[0] in {"history", "sums"}
-    }
-    temporaries = [
-        words[1]
-        for words, body in found
-        if words[0] == "temporary"
-        and _LINK.fullmatch(words[1])
-        and _release_of(body.decode(errors="replace").strip())
-    ]
+def _collect(found: list[Line], root: str, wanted: Manifest | None) -> Survey:
+    kinds = {line["name"]: line["kind"] for line in found if "name" in line}
+    links = {line["name"]: line["target"] for line in found if "name" in line and line["kind"] == "link"}
+    current = _release_of(links.get("current", ""))
+    folders = described(found)
     return Survey(
-        folders={name: _folder(name, it) for name, it in described(found).items() if _has_own_name(name)},
-        names=frozenset(words[1] for words, _ in found if words[0] == "entry"),
-        current=_release_of(links.get("current", "")),
+        folders={name: _folder(name, it) for name, it in folders.items() if _has_own_name(name)},
+        names=frozenset(line["entry"] for line in found if "entry" in line),
+        current=current,
         linked=_release_of(links.get("previous", "")),
-        history=tuple(_switches(texts.get("history", ""))),
-        temporaries=tuple(temporaries),
+        history=tuple(_switches(next((line["text"] for line in found if "history" in line), ""))),
+        temporaries=tuple(
+            line["temporary"]
+            for line in found
+            if "temporary" in line and _LINK.fullmatch(line["temporary"]) and _release_of(line["target"])
+        ),
         obstacles=tuple(_obstacles(root, kinds, links)),
-        sound=good(texts.get("sums", "")),
+        sound=folders[current].sound(wanted) if wanted and current in folders else frozenset(),
     )
 
 

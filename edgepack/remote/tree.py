@@ -1,14 +1,13 @@
-"""Folders on a board: what is in them, read without opening anything, and removal of exactly what is named."""
+"""Folders on a board: what is in them, as the agent tells it, and removal of exactly what is named."""
 
 import json
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from edgepack.bundle.archive import MAX_MANIFEST
 from edgepack.bundle.layout import MANIFEST
 from edgepack.bundle.manifest import PLAIN, FileEntry, Manifest
+from edgepack.remote.store import Line
 
 Tree = Mapping[str, str]
 """What is in a folder, by relative path: ``folder``; ``644``, ``755`` or ``file``, a regular file of this or another mode;
@@ -17,98 +16,56 @@ Tree = Mapping[str, str]
 FILES = ("644", "755", "file")
 EXTRA = "is not part of the release"
 
-# Shell functions that describe files. The first word of every line that they write is a random mark, `$mark`, so that
-# neither a file's name nor its contents can be taken for one. Only regular files are opened: a FIFO would block.
-# `trees ./A ./B` describes folders, `manifest FOLDER A` prints the manifest in FOLDER as that of A.
-DESCRIBE = """\
-LC_ALL=C
-export LC_ALL
-say() { printf '%s\\n' "$mark $*"; }
-kind() {
-  if [ -L "$1" ]; then echo link
-  elif [ -d "$1" ]; then echo folder
-  elif [ -f "$1" ]; then echo file
-  elif [ -e "$1" ]; then echo other
-  else echo none
-  fi
-}
-trees() {
-  say folder
-  find "$@" -type d
-  say 644
-  find "$@" -type f -perm 644
-  say 755
-  find "$@" -type f -perm 755
-  say file
-  find "$@" -type f ! -perm 644 ! -perm 755
-  say other
-  find "$@" ! -type d ! -type f
-}
-manifest() {
-  [ "$(kind "$1/MANIFEST")" = file ] || return 0
-  say "manifest $2"
-  head -c LIMIT "$1/MANIFEST"
-  echo
-}
-""".replace("MANIFEST", MANIFEST).replace("LIMIT", str(MAX_MANIFEST + 1))
-
-# Reads orders from stdin, as `removal` writes them. Each names what it removes.
-_REMOVE = """\
-cd "$1" || exit
-while read -r order path aside; do
-  case $order in
-    aside)
-      [ "$(readlink current)" != "$path" ] && [ "$(readlink previous)" != "$path" ] && mv -T -- "$path" "$aside";;
-    file) rm -f -- "./$path";;
-    folder) rmdir -- "./$path" 2>/dev/null;;
-  esac
-done
-exit 0
-"""
-
-
-def sections(answer: bytes, mark: str) -> Iterator[tuple[list[str], bytes]]:
-    """The words after each mark, and the bytes up to the next one. What comes before the first mark is dropped."""
-    pieces = re.split(rb"^" + mark.encode() + rb" (\S.*)\n", answer, flags=re.MULTILINE)
-    for words, body in zip(pieces[1::2], pieces[2::2], strict=True):
-        yield words.decode(errors="replace").split(), body
-
 
 @dataclass(frozen=True)
 class Described:
-    """A folder as ``tree`` and ``manifest`` describe it; ``manifest`` is empty if it has none."""
+    """A folder as the agent tells it.
+
+    Attributes:
+        tree: What is in it.
+        sums: The sha256 of its regular files, by path, if it was asked for.
+        manifest: The manifest in it; empty if it has none.
+    """
 
     tree: Tree
+    sums: Mapping[str, str]
     manifest: bytes
 
+    def sound(self, manifest: Manifest) -> frozenset[str]:
+        """The files of a release whose sha256 is right."""
+        right = {entry.path: entry.sha256 for entry in manifest.files} | {MANIFEST: manifest.digest}
+        return frozenset(path for path, sha in right.items() if self.sums.get(path) == sha)
 
-def described(found: Iterable[tuple[list[str], bytes]]) -> dict[str, Described]:
-    """The folders that ``trees`` and ``manifest`` describe in these sections, by name."""
+
+def described(lines: Iterable[Line]) -> dict[str, Described]:
+    """The folders that an answer of the agent's ``store`` describes, by name."""
     trees: dict[str, dict[str, str]] = {}
+    sums: dict[str, dict[str, str]] = {}
     manifests: dict[str, bytes] = {}
-    for words, body in found:
-        match words:
-            case ["folder" | "644" | "755" | "file" | "other" as kind]:
-                for name, path in _paths(body):
-                    tree = trees.setdefault(name, {})
-                    if path:
-                        tree[path] = kind if path.isprintable() else "other"
-            case ["manifest", name]:
-                manifests[name] = body[:-1]
-    return {name: Described(tree, manifests.get(name, b"")) for name, tree in trees.items()}
+    for line in lines:
+        if "manifest" in line:
+            manifests[line["manifest"]] = line["text"].encode()
+        elif "in" in line:
+            name, path = line["in"], line["path"]
+            tree = trees.setdefault(name, {})
+            if path:
+                tree[path] = _kind(line) if path.isprintable() else "other"
+            if "sha256" in line:
+                sums.setdefault(name, {})[path] = line["sha256"]
+    return {
+        name: Described(dict(sorted(tree.items())), sums.get(name, {}), manifests.get(name, b""))
+        for name, tree in trees.items()
+    }
 
 
-def _paths(body: bytes) -> Iterator[tuple[str, str]]:
-    """Lines such as ./NAME/PATH as pairs; without a path for the folder itself."""
-    entries: list[str] = []
-    for line in body.decode(errors="backslashreplace").split("\n")[:-1]:
-        if line.startswith("./") or not entries:
-            entries.append(line)
-        else:
-            entries[-1] += f"\n{line}"  # the rest of a name with a newline in it
-    for entry in entries:
-        name, _, path = entry.removeprefix("./").partition("/")
-        yield name, path
+def _kind(line: Line) -> str:
+    match line["kind"]:
+        case "folder":
+            return "folder"
+        case "file":
+            mode = f"{line['mode']:o}"
+            return mode if mode in FILES else "file"
+    return "other"
 
 
 def listed(manifest: bytes) -> frozenset[str]:
@@ -155,12 +112,6 @@ def differences(tree: Tree, right: Tree, sound: Collection[str] | None = None) -
         elif sound is not None and kind != "folder" and path not in sound:
             found[path] = "has other contents"
     return found
-
-
-def remove(run: Callable[..., str], base: str, orders: Sequence[str]) -> None:
-    """Carry out orders that ``removal`` writes, by a function that runs a script on the board."""
-    if orders:
-        run(_REMOVE, base, stdin="".join(f"{order}\n" for order in orders))
 
 
 def removal(name: str, tree: Tree, files: Collection[str]) -> list[str]:

@@ -11,6 +11,8 @@ from edgepack.base.temporary import temporary_folder
 from edgepack.config.plan import Plan
 from edgepack.engine.events import Advanced, Listener
 from edgepack.errors import UsageError, naming
+from edgepack.spec import Data
+from edgepack.spec.runtime import Static
 
 if TYPE_CHECKING:
     from edgepack.lower import Compiled
@@ -23,7 +25,7 @@ def compile_path(
     out: Path | None,
     dump: Path | None,
     *,
-    static: bool = False,
+    static: Static = False,
     listener: Listener,
 ) -> "Compiled":
     """As :func:`edgepack.api.compile`; ``plan`` reads the recipe, if the path is one.
@@ -46,10 +48,10 @@ def compile_path(
         require_new(library)
     require_writable(library.parent)
     with temporary_folder(prefix="edgepack-compile-") as folder, naming(folder, path, path):
-        name, version = path.stem, "0"
+        name, version, data = path.stem, "0", None
         if path.suffix in {".yaml", ".yml"}:
             made = plan()
-            name, version = made.recipe.name, made.recipe.version
+            name, version, data = made.recipe.name, made.recipe.version, made.recipe.data
             onnx = release_model(made, listener)
         else:
             onnx = Path(folder, "model.onnx")
@@ -62,7 +64,16 @@ def compile_path(
             dump=dump,
             progress=lambda text: listener(Advanced(text=text)),
         )
-        return _static(build, library, name, version, chosen.name) if static else build(library)
+        if not static:
+            return build(library)
+        return _static(
+            partial(build, embed=static == "embedded"),
+            library,
+            name,
+            version=version,
+            target=chosen.name,
+            data=data,
+        )
 
 
 def require_new(folder: Path) -> None:
@@ -77,7 +88,7 @@ def require_new(folder: Path) -> None:
 
 
 def _static(
-    build: "Callable[..., Compiled]", folder: Path, name: str, version: str, target: str
+    build: "Callable[..., Compiled]", folder: Path, name: str, *, version: str, target: str, data: Data | None
 ) -> "Compiled":
     """Build a static library with all that belongs to it in a new folder."""
     from edgepack.bundle import static
@@ -89,8 +100,16 @@ def _static(
         compiled = build(static.archive(fresh, symbol), static=symbol)
         if compiled.weights is not None:
             compiled.weights.rename(static.weights(fresh, symbol))
+        known = {each.name: data.preprocess(each.shape) for each in compiled.inputs} if data else {}
         static.write_others(
-            fresh, symbol, version=version, target=target, inputs=compiled.inputs, outputs=compiled.outputs
+            fresh,
+            symbol,
+            version=version,
+            target=target,
+            inputs=compiled.inputs,
+            outputs=compiled.outputs,
+            weights=compiled.weights is not None,
+            preprocess={input_: each for input_, each in known.items() if each is not None},
         )
         fresh.rename(folder)
     weights = None if compiled.weights is None else static.weights(folder, symbol)

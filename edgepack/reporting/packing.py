@@ -10,13 +10,20 @@ from edgepack.engine.events import Listener
 from edgepack.errors import UsageError
 from edgepack.reporting.compiling import compile_path, require_new
 from edgepack.reporting.running import bundles, run_plan
+from edgepack.spec.runtime import Static
 
 if TYPE_CHECKING:
     from edgepack.reporting.document import Report
 
 
 def build_plan(
-    plan: Plan, out: Path, fresh: Sequence[str], *, static: bool, offline: bool, listener: Listener
+    plan: Plan,
+    out: Path,
+    fresh: Sequence[str],
+    *,
+    static: Static,
+    offline: bool,
+    listener: Listener,
 ) -> "tuple[Report, list[Path]]":
     """As :func:`edgepack.api.build`.
 
@@ -44,5 +51,5 @@ def build_plan(
     if report.errors:
         return report, []
     for name, folder in folders.items():
-        compile_path(plan.path, lambda: plan, name, folder, None, static=True, listener=listener)
+        compile_path(plan.path, lambda: plan, name, folder, None, static=static, listener=listener)
     return report, list(folders.values())

@@ -64,8 +64,9 @@ def agent_check(target: Target) -> tuple[str, str]:
 
 def check_agent(info: "BoardInfo", target: Target) -> list[Check]:
     """Whether the agent runs, and for a GPU whether TVM's runtime and the CUDA libraries can be loaded on the board."""
-    error = info.runtime.error if target.gpu else None
-    detail = f"agent {info.agent}, {f'TVM {info.runtime.tvm}, ' if target.gpu else ''}kernel {info.kernel}"
+    runtime = info.runtime if target.gpu else None
+    error = runtime.error if runtime else None
+    detail = f"agent {info.agent}, {f'TVM {runtime.tvm}, ' if runtime else ''}kernel {info.kernel}"
     name, what = agent_check(target)
     checks = [
         Check(

@@ -3,7 +3,6 @@
 Nothing is installed. A check that fails does not end the test; what cannot be checked after it is skipped.
 """
 
-import posixpath
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -45,8 +44,6 @@ EMULATION = f"{VIRTUAL_PREFIX}host-gpu"
 
 _HANGS = "a kernel before it did not end"
 _OUT_OF_MEMORY = "out of memory"
-_EXISTS = 'for path in "$@"; do if [ -e "$path" ]; then echo "$path"; fi; done'
-_REMOVE = 'for path in "$@"; do rmdir -- "$path" 2>/dev/null || true; done'
 
 
 def selftest(device: str, listener: Listener = ignore, cases: Sequence[str] = ()) -> SelfTest:
@@ -255,15 +252,16 @@ def _refused(net: CaseNet, failure: str) -> Check:
 
 @contextmanager
 def _cleared(session: "Session", work_dir: str) -> Iterator[None]:
-    """Remove the folders that the test made on the board, if nothing else is in them."""
-    from edgepack.remote.layout import SCRATCH, script
+    """Remove the folder that the test made on the board, if nothing else is in it."""
+    from edgepack.remote.layout import SCRATCH
+    from edgepack.remote.store import ask, remove
     from edgepack.remote.workdir import work_path
 
     base = work_path(work_dir)
-    folders = (posixpath.join(base, SCRATCH), base)
-    there = script(session, _EXISTS, *folders).splitlines()
+    there = any(line.get("entry") == SCRATCH for line in ask(session, "list", base, SCRATCH, ""))
     try:
         yield
     finally:
-        with suppress(UnreachableError, DeployError):
-            script(session, _REMOVE, *(folder for folder in folders if folder not in there))
+        if not there:
+            with suppress(UnreachableError, DeployError):
+                remove(session, base, [f"folder {SCRATCH}"])

@@ -1,5 +1,10 @@
 """The runtime libraries a compiled model may need on the board, by file name."""
 
+from typing import Literal
+
+Static = Literal[False, True, "embedded"]
+"""Whether a model becomes a static library; ``embedded``: with its weights in it."""
+
 BASE = (
     "libtvm_ffi.so",
     "libtvm_runtime.so",

@@ -1,6 +1,6 @@
 """Tuning on the board: MetaSchedule's search with our builder and runner, and persistent records.
 
-Imports: base, config, emulation, errors, lower, schedules, spec, toolchain.
+Imports: agent, base, config, emulation, errors, executor, lower, schedules, spec, toolchain.
 """
 
 from edgepack.tuning.best import best_records

@@ -19,6 +19,7 @@ from typing import Any
 
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
+from edgepack.tuning.link import PREFIX, candidate_linker
 
 Job = tuple[int, str, str]
 _BUILDS_PER_WORKER = 200  # LLVM and TVM leak a little memory with every build
@@ -37,7 +38,7 @@ class Worker:
 
 
 def build(module: str, target: Target, out: str, gpu: Path | None = None) -> None:
-    """Compile a scheduled module, given as TVM's JSON, and link it into the shared library ``out``.
+    """Compile a scheduled module, given as TVM's JSON, and link it into ``out``: for a CPU an executable, for a GPU a library.
 
     With ``gpu``, the folder of an emulated GPU, modules for it are built from the CUDA sources.
     """
@@ -46,23 +47,43 @@ def build(module: str, target: Target, out: str, gpu: Path | None = None) -> Non
 
     from edgepack.lower.emit import arithmetic, library
     from edgepack.schedules import tvm_target
-    from edgepack.tuning.link import fcompile
 
     mod = tvm.ir.load_json(module)
     # Weights are already in the layout of the schedule, as in the compiled model; this is not timed.
     mod = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(mod)
+    if not target.gpu:
+        _build_program(mod, target, Path(out))
+        return
     compiler = library.use_our_cuda_compiler(target)
     built = tvm.tirx.build(mod, target=tvm_target(target), pipeline=arithmetic.register(target))
-    if target.gpu:
-        library.export(built, target, Path(out), compiler)
-    else:
-        built.export_library(out, fcompile=fcompile)
+    library.export(built, target, Path(out), compiler)
     if gpu is not None:
         from edgepack.emulation import build_module
         from edgepack.emulation.sources import digest_of
 
         for source, cubin in compiler.modules:
             build_module(source, digest_of(cubin), gpu, target.abi.arch, target.abi.libc)
+
+
+def _build_program(mod: Any, target: Target, out: Path) -> None:
+    """Build a candidate for a CPU in the way of the kernels of compiled models."""
+    import tvm
+
+    from edgepack.lower.emit.aot.kernels import PIPELINE, register
+    from edgepack.schedules import tvm_target
+
+    workspaces = register(target, PREFIX)
+    kernels = {var: function.without_attr("global_symbol") for var, function in mod.functions.items()}
+    with tvm.transform.PassContext(opt_level=3):
+        built = tvm.tirx.build(
+            tvm.IRModule(kernels, attrs=mod.attrs), target=tvm_target(target), pipeline=PIPELINE
+        )
+    compiled = out.with_name(f"{out.name}.o")
+    try:
+        built.write_to_file(str(compiled))
+        candidate_linker(target.abi.arch).link(compiled, out, max(workspaces, default=0))
+    finally:
+        compiled.unlink(missing_ok=True)
 
 
 def work(pipe: Connection, target: Target, gpu: Path | None) -> None:
@@ -113,6 +134,8 @@ class Server:
         self._target = target
         self._gpu = gpu
         self._timeout_s = timeout_s
+        if not target.gpu:
+            candidate_linker(target.abi.arch)  # for all workers
         self._waiting: deque[Job] = deque()
         self._workers = [spawn(target, gpu) for _ in range(workers)]
         self._jobs = Connection(os.dup(0), writable=False)

@@ -14,6 +14,7 @@ from typing import Any, Self
 from edgepack.config.target import Target
 from edgepack.errors import EdgepackError
 from edgepack.tuning.events import Span
+from edgepack.tuning.link import candidate_linker
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Builder:
         timeout_s: float = 30.0,
         emulated_gpu: Path | None = None,
     ) -> None:
+        if not target.gpu:
+            candidate_linker(target.abi.arch)  # the first time takes longer than a build may
         self._done = done
         self._open: set[int] = set()
         self._lock = threading.Lock()

@@ -61,7 +61,7 @@ class PhaseEnded:
     """A phase of a trial or of a fallback measurement ended; emitted from the thread that observed it.
 
     Phases overlap: one kernel is searched while candidates of another are built and measured. ``transfer``
-    is the upload of one library; ``measure`` begins when the board has it and the previous result has arrived.
+    is the upload of one candidate; ``measure`` begins when the board has it and the previous result has arrived.
     """
 
     phase: Phase

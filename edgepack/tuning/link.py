@@ -1,28 +1,49 @@
-"""Link candidates with zig's bundled lld, in 10 ms per library.
+"""Link candidates for CPUs with zig's bundled lld, in some 10 ms each.
 
-A candidate is loaded into the agent, which already has libc, libm and TVM's runtime, so it needs none
-of what a compiler driver adds; the architecture is that of the object files.
+A candidate becomes a static executable with the agent's measuring code and the thread pool of compiled models, so that a
+board needs nothing for it.
 """
 
-import subprocess
-from collections.abc import Sequence
-from typing import Any
+import functools
+from dataclasses import dataclass
+from pathlib import Path
 
-from edgepack.toolchain.zig import zig
+from edgepack.agent.build import build_measuring
+from edgepack.executor.build import build_runtime
+from edgepack.toolchain.zig import MUSL, link_static, static_parts
+
+PREFIX = "edgepack_candidate_"
+"""Before the names of kernels."""
 
 
-def fcompile(output: str, objects: Sequence[str], **options: Any) -> None:
-    """Link object files into a shared library; an ``fcompile`` for ``export_library``.
+@dataclass(frozen=True)
+class CandidateLinker:
+    """Links candidates for an architecture with the object files that they have in common."""
+
+    arch: str
+    common: tuple[Path, ...]
+
+    def link(self, candidate: Path, out: Path, workspace: int) -> None:
+        """Link a candidate's object file to an executable.
+
+        Args:
+            candidate: The object file.
+            out: The executable.
+            workspace: Bytes that the arrays of the kernel take at the most.
+
+        Raises:
+            EdgepackError: The linker failed.
+        """
+        options = (f"--defsym={PREFIX}workspace={workspace}",)
+        link_static([candidate, *self.common], out, self.arch, options)
+
+
+@functools.cache
+def candidate_linker(arch: str) -> CandidateLinker:
+    """Build, once, what candidates for an architecture are linked with.
 
     Raises:
-        RuntimeError: lld failed; the message is its output.
+        EdgepackError: zig is missing, or the compiler failed.
     """
-    del options
-    argv = [str(zig()), "ld.lld", "-shared", "-s", "-o", output, *map(str, objects)]
-    # close_fds=False lets CPython use vfork: TVM makes forking the caller's address space expensive.
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, close_fds=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip() or f"ld.lld exited with status {done.returncode}")
-
-
-fcompile.output_format = "so"  # type: ignore[attr-defined]  # read by export_library
+    static_parts(arch)
+    return CandidateLinker(arch, (build_measuring(arch), *build_runtime(arch, MUSL)))

@@ -95,7 +95,7 @@ class Job:
 
     batch: CandidateBatch
     position: int
-    library: Path
+    file: Path
     arguments: tuple[str, ...]
 
 
@@ -268,11 +268,11 @@ class Loop:
     def _submit(self, batch: CandidateBatch) -> None:
         for position, candidate in enumerate(batch.candidates):
             number = next(self._ids)
-            library = self._scratch / f"{'candidate' if batch.trials else 'fallback'}-{number}.so"
+            file = self._scratch / f"{'candidate' if batch.trials else 'fallback'}-{number}"
             arguments = tuple(_argument(info) for info in candidate.args_info)
             with self._jobs_lock:
-                self._jobs[number] = Job(batch, position, library, arguments)
-            self._builder.submit(number, candidate.sch.mod, library)
+                self._jobs[number] = Job(batch, position, file, arguments)
+            self._builder.submit(number, candidate.sch.mod, file)
 
     def _built(self, built: Built) -> None:
         """Called from the builder's thread: submit the candidate to the runner, or record the failure."""
@@ -287,7 +287,7 @@ class Loop:
         self._measure(built.id, job)
 
     def _measure(self, number: int, job: Job) -> None:
-        self._runner.submit(KernelCandidate(number, job.library, "main", job.arguments))
+        self._runner.submit(KernelCandidate(number, job.file, "main", job.arguments))
 
     def _measured(self, measured: Measured) -> None:
         """Called from the runner's thread: write the record to disk immediately."""
@@ -295,8 +295,8 @@ class Loop:
         self._ended("measure", measured.measure)
         with self._jobs_lock:
             job = self._jobs.pop(measured.id)
-        if job.batch.trials:  # a fallback's library is reused
-            job.library.unlink(missing_ok=True)
+        if job.batch.trials:  # a fallback's file is reused
+            job.file.unlink(missing_ok=True)
         if job.batch.trials and not measured.lost:
             self._journal.append(job.batch.task, job.batch.candidates[job.position], measured)
             least = min(measured.ms, default=None)

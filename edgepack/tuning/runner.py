@@ -31,10 +31,10 @@ _HANGING_S = 30.0
 
 @dataclass(frozen=True)
 class KernelCandidate:
-    """A library to measure: its only function takes ``arguments``, each ``dtype:AxBxC``."""
+    """A program to measure, or a library for a GPU: its only function takes ``arguments``, each ``dtype:AxBxC``."""
 
     id: int
-    library: Path
+    file: Path
     function: str
     arguments: tuple[str, ...]
     flights: int = 0
@@ -48,7 +48,7 @@ class Measured:
     ms: tuple[float, ...] = ()
     error: str | None = None
     lost: bool = False  # the run ended before it was measured: the result is unknown
-    transfer: Span | None = None  # upload of its library; None if not sent or not answered
+    transfer: Span | None = None  # upload of it; None if not sent or not answered
     measure: Span | None = None  # measurement on the board
 
 
@@ -167,7 +167,7 @@ class BoardRunner:
         process = self._process
         if process is None:
             raise UnreachableError("not connected to the board")
-        body = candidate.library.read_bytes()
+        body = candidate.file.read_bytes()
         words = ["job", str(candidate.id), str(len(body)), candidate.function, *candidate.arguments]
         began = time.monotonic()
         process.stdin.write(" ".join(words).encode() + b"\n" + body)

@@ -12,14 +12,13 @@ from edgepack.weightfile import rans
 from edgepack.weightfile.cursor import Cursor, varint
 from edgepack.weightfile.frequencies import SMALL, Table, fewest_bits, table_for
 from edgepack.weightfile.index import MOST_TABLES
+from edgepack.weightfile.worth import FULL, worth_a_copy
 
 if TYPE_CHECKING:
     import numpy as np
 
 _RAW = 0  # in place of the number of a plane's table
-_FULL = 1 << 16  # bytes of small tensors, after which another block begins
 _WORTH_CODING = 63 / 64  # of a large plane's bytes: to decode them takes time at each load
-_WORTH_A_COPY = 3 / 4  # of a large block of wide elements
 _FEWEST = 8  # elements from which bytes that are zero are worth a block
 
 
@@ -43,18 +42,10 @@ def grouped(dtypes: Sequence[str], raw: Sequence[bytes], widths: Sequence[int]) 
         if len(data) <= SMALL:
             zeros = [len(data) >= _FEWEST * width and not any(data[place::width]) for place in range(width)]
             kind = (dtype, *zeros)
-            key = (*kind, sizes.get(kind, 0) // _FULL)
+            key = (*kind, sizes.get(kind, 0) // FULL)
             sizes[kind] = sizes.get(kind, 0) + len(data)
         groups.setdefault(key, []).append(number)
     return list(groups.values())
-
-
-def worth_a_copy(coded: float, size: int, width: int) -> bool:
-    """Whether a block is coded, given its bytes then and as it is: large ones of wide elements are better mapped.
-
-    To decode them takes memory of each process's own, and as much time for each byte as in a block of narrow elements.
-    """
-    return width == 1 or size <= _FULL or coded < size * _WORTH_A_COPY
 
 
 def code_blocks(blocks: Sequence[tuple[bytes, int]]) -> CodedBlocks:
@@ -63,7 +54,12 @@ def code_blocks(blocks: Sequence[tuple[bytes, int]]) -> CodedBlocks:
 
     planes = [_planes(data, width) for data, width in blocks]
     counts = [[np.bincount(plane, minlength=256) for plane in each] for each in planes]
-    chosen = [_if_worthwhile(*both) for both in zip(_choose(counts), counts, strict=True)]
+    worth = [_may_be_worthwhile(each) for each in counts]
+    found = iter(_choose([each for each, good in zip(counts, worth, strict=True) if good]))
+    chosen = [
+        _if_worthwhile(next(found), each) if good else [None] * len(each)
+        for each, good in zip(counts, worth, strict=True)
+    ]
     tables: list[Table] = []
     codes: list[bytes | None] = []
     for (data, _), each, own in zip(blocks, planes, chosen, strict=True):
@@ -123,7 +119,7 @@ def _choose(counts: "Sequence[Sequence[np.ndarray]]") -> list[list[Table | None]
     for block, place in sorted(places, key=lambda at: -int(counts[at[0]][at[1]].sum())):
         own = counts[block][place]
         size = int(own.sum())
-        least, best = 8.0 * size * (_WORTH_CODING if size > _FULL else 1), None
+        least, best = 8.0 * size * (_WORTH_CODING if size > FULL else 1), None
         around = 8 * (len(varint(size // 2)) + 2 + (4 << rans.lane_bits(size)))
         for table in tables:
             bits = table.bits(own) + around
@@ -137,6 +133,13 @@ def _choose(counts: "Sequence[Sequence[np.ndarray]]") -> list[list[Table | None]
                 best = fresh
         chosen[block][place] = best
     return chosen
+
+
+def _may_be_worthwhile(counts: "Sequence[np.ndarray]") -> bool:
+    """Whether a block may be worth coding; to find the best tables takes time."""
+    sizes = [int(each.sum()) for each in counts]
+    least = sum(min(size, fewest_bits(own) / 8) for own, size in zip(counts, sizes, strict=True))
+    return worth_a_copy(least, sum(sizes), len(sizes))
 
 
 def _if_worthwhile(chosen: list[Table | None], counts: "Sequence[np.ndarray]") -> list[Table | None]:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from edgepack.spec.encoding import BundledWeight
-from edgepack.weightfile.blocks import worth_a_copy
 from edgepack.weightfile.frequencies import SMALL, fewest_bits
+from edgepack.weightfile.worth import worth_a_copy
 
 if TYPE_CHECKING:
     import numpy as np

@@ -466,7 +466,7 @@ def test_exactly_what_is_named_is_removed(store, hold, tmp_path):
         ".lock", "r", "r/d", "r/d/mine", "r/away", "r/fifo",
     }  # fmt: skip
     assert (outside / "keep").exists()
-    for bad in ("file ../outside/keep", f"file {outside}/keep", "unlink r/d/mine", "file", "aside r ../r"):
+    for bad in ("file ../outside/keep", f"file {outside}/keep", "unlink r/d/mine", "file", "move r ../r"):
         assert store("remove", *holder.words, "work", stdin=bad.encode())[0] == 6
     assert (outside / "keep").exists()
 
@@ -477,8 +477,8 @@ def test_a_release_that_is_in_use_is_not_put_aside(store, hold, board, fault):
     holder = hold("work")
     (root / "releases/taken").mkdir()
     release(root / "releases/unused", {"x": b""})
-    orders = [f"aside releases/{A} releases/.gone-1", "aside releases/old releases/.gone-2",
-              "aside releases/unused releases/taken", "aside releases/.incoming releases/.gone-3"]  # fmt: skip
+    orders = [f"move releases/{A} releases/.gone-1", "move releases/old releases/.gone-2",
+              "move releases/unused releases/taken", "move releases/.incoming releases/.gone-3"]  # fmt: skip
     code, lines = store("remove", *holder.words, "work", stdin="\n".join(orders).encode(), fault=fault)
     assert (code, lines[0]["path"], lines[0]["error"]) == (0, "releases/unused", "File exists")
     assert {path.name for path in (root / "releases").iterdir()} == {A, "old", "unused", "taken", ".gone-3"}
@@ -499,6 +499,15 @@ def test_what_somebody_holds_is_not_removed(store, hold, tmp_path):
     assert store("remove", "", "", "base", stdin="\n".join(orders).encode())[0] == 0
     assert [path.name for path in (tmp_path / "base").iterdir()] == ["1" * 16]
     assert held.close() == 0
+
+
+def test_a_folder_that_is_used_is_as_new(store, tmp_path):
+    release(tmp_path / "base/set", {"x": b"x"})
+    os.utime(tmp_path / "base/set", (0, 0))
+    code, lines = store("use", "base", "set")
+    assert (code, listed(lines, "set")[1]) == (0, {"x": hashlib.sha256(b"x").hexdigest()})
+    assert (tmp_path / "base/set").stat().st_mtime > 0
+    assert store("use", "base", "none")[0] == 3
 
 
 def test_a_program_is_tried_in_its_folder_beside_a_new_one_for_its_outputs(store, hold, tmp_path, program):

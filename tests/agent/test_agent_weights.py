@@ -118,7 +118,17 @@ def test_a_weights_file_that_is_not_the_models_is_an_input_error(bundle, models,
     assert str(weights) in line["error"]
 
 
-@pytest.mark.parametrize("language", ["c", "py"])
+COMPILERS = {"c": ("cc", "gcc"), "cpp": ("c++", "g++"), "rs": ("rustc", "rustc")}
+RUST = pytest.param(
+    "rs",
+    marks=[
+        pytest.mark.slow,
+        pytest.mark.skipif(shutil.which("rustc") is None, reason="needs rustc: apt-get install rustc"),
+    ],
+)
+
+
+@pytest.mark.parametrize("language", ["c", "cpp", "py", RUST])
 def test_the_examples_of_a_model_with_its_own_runtime(models, x, tmp_path, language):
     root = tmp_path / "bundle"
     for folder in ("model", "sample", "examples", "include"):
@@ -130,11 +140,14 @@ def test_the_examples_of_a_model_with_its_own_runtime(models, x, tmp_path, langu
         for name, path in files.items():
             shutil.copy(path, root / folder / name)
     examples = root / "examples"
-    if language == "c":
-        need("cc", "gcc")
-        (command,) = re.findall(r"^    (cc .*)$", (examples / "README.md").read_text(), re.MULTILINE)
-        subprocess.run(["sh", "-ec", f"{command} -Wextra -Werror"], cwd=examples, check=True)
-    argv = ["./infer"] if language == "c" else [sys.executable, "infer.py"]
+    if language in COMPILERS:
+        compiler, package = COMPILERS[language]
+        need(compiler, package)
+        pattern = rf"^    ({re.escape(compiler)} .*)$"
+        (command,) = re.findall(pattern, (examples / "README.md").read_text(), re.MULTILINE)
+        strict = "-D warnings" if language == "rs" else "-Wextra -Werror"
+        subprocess.run(["sh", "-ec", f"{command} {strict}"], cwd=examples, check=True)
+    argv = [sys.executable, "infer.py"] if language == "py" else ["./infer"]
     done = subprocess.run(argv, cwd=examples, capture_output=True, text=True, check=True)
     (want,) = run_onnx(models / "a.onnx", {"x": x})
     index, value = done.stdout.split()[:2]

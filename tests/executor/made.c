@@ -83,8 +83,8 @@ static int32_t infer(void *const *in, void *const *out, const uint8_t *const *we
 }
 
 static const int64_t two[] = {2}, many[] = {MADE_TASKS};
-static const edgepack_tensor input = {"orders", 0, 32, 1, two, 8};
-static const edgepack_tensor output = {"written", 0, 32, 1, many, 4 * MADE_TASKS};
+static const edgepack_tensor input = {"orders", 0, 32, 1, two, 8, 0, 0};
+static const edgepack_tensor output = {"written", 0, 32, 1, many, 4 * MADE_TASKS, 0, 0};
 static const edgepack_feature features[] = {FEATURES};
 static const struct net_details details = {
     .name = "made",

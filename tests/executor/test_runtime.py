@@ -32,6 +32,10 @@ def test_waiting_threads_sleep(driver, weights):
     run(driver("plain"), "idle", weights)
 
 
+def test_an_inference_calls_the_system_only_to_wake_threads(driver, weights):
+    assert run(driver("plain"), "system-calls", weights) == "good\n"
+
+
 def test_with_too_little_memory_it_says_so_and_keeps_none(driver, weights):
     def small_stacks():
         resource.setrlimit(resource.RLIMIT_STACK, (1 << 18, 1 << 18))

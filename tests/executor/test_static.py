@@ -136,6 +136,63 @@ int main(int count, char **words)
     assert "another model" in refused
 
 
+def test_a_library_with_its_weights_needs_no_file(folders, tmp_path):
+    need("gcc", "gcc")
+    folder = tmp_path / "whole"
+    compiled = api.compile(folders[0].with_suffix(".onnx"), "host", out=folder, static="embedded")
+    assert compiled.weights is None
+    assert not list(folder.rglob("*.weights"))
+    assert "WEIGHTS" not in (folder / "lib/cmake/first_net/first_netConfig.cmake").read_text()
+    text = (folder / "example.c").read_text()
+    command, run = re.findall(r"^ \*     (\S.*?)(?: \*/)?$", text, re.MULTILINE)
+    subprocess.run(["sh", "-ec", f"{command} -Wall -Wextra -Werror"], cwd=folder, check=True)
+    (folder / "lib/libfirst_net.a").unlink()
+    done = subprocess.run(["sh", "-ec", run], cwd=folder, capture_output=True, text=True, check=True)
+    np.testing.assert_allclose(numbers(done.stdout), [0.5] * 3)
+
+
+def test_quantized_tensors_say_what_their_integers_stand_for(tmp_path):
+    need("gcc", "gcc")
+    constants = {"s": np.float32(0.125), "z": np.int8(-3), "t": np.float32(2), "u": np.uint8(7)}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "s", "z"], ["a"]),
+        helper.make_node("Sigmoid", ["a"], ["b"]),
+        helper.make_node("QuantizeLinear", ["b", "t", "u"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.INT8, [1, 4])],
+        [
+            helper.make_tensor_value_info("y", TensorProto.UINT8, [1, 4]),
+            helper.make_tensor_value_info("b", TensorProto.FLOAT, [1, 4]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    save(model, tmp_path / "q.onnx")
+    api.compile(tmp_path / "q.onnx", "host", out=tmp_path / "q", static=True)
+    (tmp_path / "app.c").write_text("""
+#include <q.h>
+#include <stdio.h>
+static void show(const edgepack_tensor *tensor)
+{
+    printf("%s %g %d\\n", tensor->name, tensor->scale, tensor->zero_point);
+}
+int main(void)
+{
+    show(edgepack_input_info(&q, 0));
+    show(edgepack_output_info(&q, 0));
+    show(edgepack_output_info(&q, 1));
+    return 0;
+}
+""")
+    words = ["gcc", "app.c", "-Iq/include", "-Lq/lib", "-lq", "-lm", "-lpthread", "-o", "app"]
+    subprocess.run(words, cwd=tmp_path, check=True)
+    done = subprocess.run(["./app"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["x 0.125 -3", "y 2 7", "b 0 0"]
+
+
 def test_pkg_config_and_cmake_files_say_how_to_link(folders, tmp_path):
     pc = (folders[1] / "lib/pkgconfig/model_2nd.pc").read_text()
     assert "prefix=${pcfiledir}/../.." in pc

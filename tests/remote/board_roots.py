@@ -100,7 +100,7 @@ def make_root(root: Path, kind: BoardKind) -> Path:
         target.write_text(text)
         target.chmod(0o755)
     for path in kind.without:
-        (root / path.lstrip("/")).unlink()
+        (root / path.lstrip("/")).unlink(missing_ok=True)
     for path in (root / f"home/{USER}", *(root / f"home/{USER}").rglob("*"), root / "data"):
         os.chown(path, UID, UID)
     (root / "tmp").chmod(0o1777)

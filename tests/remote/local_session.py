@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -56,6 +57,11 @@ class LocalProcess:
         self._process.wait()
 
 
+@cache
+def _agent() -> Path:
+    return build_agent(platform.machine(), MUSL)
+
+
 class LocalSession:
     """A session whose commands run here.
 
@@ -63,12 +69,23 @@ class LocalSession:
         home: The login directory.
         path: The board's PATH.
         die_at: The step at which the client is killed, counted from 1: commands, the two halves of a file.
+        store: The agent's ``store``, if it is not the real one.
+        faults: What goes wrong on the board (agent/store_faults.c), by the action of ``store`` in which it does.
     """
 
     name = "local"
 
-    def __init__(self, home: Path, path: str | None = None, die_at: int | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        path: str | None = None,
+        die_at: int | None = None,
+        store: Path | None = None,
+        faults: Mapping[str, str] | None = None,
+    ) -> None:
         self.home = home
+        self.store = store
+        self.faults = faults or {}
         self.environment = os.environ | {"PATH": path or os.environ["PATH"]}
         self.steps = 0
         self.die_at = die_at
@@ -88,13 +105,16 @@ class LocalSession:
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float | None = None, check: bool = False
     ) -> Completed:
         self._step()
+        fault = self.faults.get(argv[2]) if "store" in argv[1:2] else None
+        if fault:
+            argv = [str(self.store), *argv[1:]]
         done = subprocess.run(
             argv,
             input=stdin,
             timeout=timeout,
             check=check,
             capture_output=True,
-            env=self.environment,
+            env=self.environment | ({"FAULT": fault} if fault else {}),
             cwd=self.home,
         )
         code = done.returncode
@@ -105,7 +125,7 @@ class LocalSession:
         return LocalProcess(argv, self)
 
     def agent(self) -> str:
-        return str(build_agent(platform.machine(), MUSL))
+        return str(_agent())
 
     def put(self, source: Path, dest: str, *, mode: int = 0o644, progress: object = None) -> None:
         self._step()

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import threading
 import time
@@ -76,6 +77,15 @@ def test_every_login_shell_takes_the_agent(shell, work_dir, tmp_path):
     )
     assert done.stdout.decode() == f"{launch.mark}\n" + "".join(f"{word}." for word in words[2:])
     assert done.stderr.decode().startswith(f"{launch.mark} ")
+
+
+def test_the_login_shell_sees_plain_words_alone():
+    launch = launched("edgepack/.tools/0a/edgepack-agent", ["a b", "$HOME", "\n"])
+    assert re.fullmatch(r"exec edgepack/\.tools/0a/edgepack-agent exec [0-9a-f]{16}", launch.line)
+    assert launch.stop("12") == "exec edgepack/.tools/0a/edgepack-agent stop 12"
+    for wrong in ("echo 'a'", "a\nb", "!!", r"\\"):
+        with pytest.raises(ValueError, match="all shells"):
+            plain(wrong)
 
 
 def test_a_session_sends_it_once(session, sshd):

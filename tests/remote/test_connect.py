@@ -7,12 +7,13 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from loopback import Sshd, free_port, keygen, need, public
 
 from edgepack.errors import TrustError, UnreachableError, UsageError
-from edgepack.remote import connection
+from edgepack.remote import auth, connection
 from edgepack.remote.publickey import HostKey
 from edgepack.remote.session import connect, trust
 
@@ -312,3 +313,36 @@ def test_closing_leaves_no_thread_behind(sshd, home):
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert threading.active_count() <= before
+
+
+@pytest.mark.parametrize(("setting", "why"), [
+    ("HostKeyAlgorithms ssh-rsa", "ssh-rsa, with SHA-1"),
+    ("KexAlgorithms diffie-hellman-group1-sha1", "key exchanges that are no longer safe"),
+])  # fmt: skip
+def test_a_server_that_knows_only_old_algorithms_is_told_so(home, keys, tmp_path, setting, why):
+    host = keygen(tmp_path / "host", "rsa")
+    server = Sshd(tmp_path / "old", keys / "user", host, extra=setting).start()
+    try:
+        error = refused("pi", server.device(), UnreachableError)
+    finally:
+        server.stop()
+    assert why in (error.why or "")
+    assert "update the board's SSH server" in (error.next or "")
+
+
+def test_a_setting_that_leaves_no_host_key_is_named(sshd, home):
+    configure(home, "HostKeyAlgorithms rsa-sha2-512")
+    assert "HostKeyAlgorithms is rsa-sha2-512" in (refused("pi", sshd.device(), UnreachableError).why or "")
+
+
+@pytest.mark.parametrize(("extensions", "said"), [
+    ({}, "may accept only ssh-rsa"),
+    ({"server-sig-algs": b"ssh-ed25519,ssh-rsa"}, "accepts only ssh-rsa"),
+    ({"server-sig-algs": b"ssh-rsa,rsa-sha2-256"}, None),
+])  # fmt: skip
+def test_a_refused_rsa_key_may_be_the_servers_age(tmp_path, extensions, said):
+    import paramiko
+
+    key = paramiko.RSAKey.from_private_key_file(str(keygen(tmp_path / "key", "rsa")))
+    about = auth._about_rsa(SimpleNamespace(server_extensions=extensions), key)
+    assert (said in about) if said else about == ""

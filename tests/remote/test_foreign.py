@@ -5,9 +5,7 @@ a release is then deployed, fails its test, is killed at any step, or is rolled 
 """
 
 import os
-import shutil
 import stat
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from edgepack.errors import DeployError, EdgepackError, LockedError
 from edgepack.remote.install import install, rollback
 from edgepack.remote.lock import lock
 from edgepack.remote.scratch import scratch
-from edgepack.remote.tree import DESCRIBE, described, sections
 
 PLACES = (
     "golden", "notes.txt", "releases/golden", "releases/{A} backup", "releases/{A}.bak", "releases/{A}.1",
@@ -248,36 +245,6 @@ def as_fifo(path: Path) -> None:
 def as_folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
-
-
-names = st.lists(
-    st.text("ab.-*$'\" \n\té", min_size=1, max_size=4).filter(lambda name: name not in {".", ".."}),
-    max_size=8,
-)
-
-
-@settings(max_examples=30, **QUIET)
-@given(files=st.lists(names.filter(len), max_size=5))
-def test_names_of_any_characters_are_described_and_never_taken_for_others(tmp_path, files):
-    root = tmp_path / "root"
-    shutil.rmtree(root, ignore_errors=True)
-    (root / "D").mkdir(parents=True)
-    for parts in files:
-        path = root.joinpath("D", *parts)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(0o644)
-        except OSError:  # a file is in the place of a folder
-            continue
-    argv = ["/bin/sh", "-c", f"mark=mark\n{DESCRIBE}trees ./D", "sh"]
-    answer = subprocess.run(argv, cwd=root, capture_output=True, check=True).stdout
-    tree = described(sections(answer, "mark"))["D"].tree
-    there = {str(path.relative_to(root / "D")): path for path in (root / "D").rglob("*")}
-    for name, path in there.items():
-        if name.isprintable():
-            assert tree[name] == ("folder" if path.is_dir() else "644")
-    for name, kind in tree.items():
-        assert kind == "other" or name in there
 
 
 def test_a_damaged_release_is_not_what_a_rollback_restores(board, tmp_path):

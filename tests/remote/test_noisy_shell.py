@@ -8,6 +8,7 @@ import pytest
 from loopback import Sshd, lacking
 
 from edgepack.errors import DeployError, UnreachableError
+from edgepack.remote import boardagent
 from edgepack.remote.session import connect
 
 
@@ -73,3 +74,12 @@ def test_a_start_up_file_that_takes_the_input_is_named(board, home):
             session.run(["true"])
         assert "Welcome" in (lost.value.why or "")
         assert "start-up file" in (lost.value.why or "")
+
+
+def test_a_start_up_file_that_does_not_end_is_named(board, home, monkeypatch):
+    monkeypatch.setattr(boardagent, "_TIMEOUT_S", 1.0)
+    write_start_up(board, "sleep 600")
+    with connect("pi", board.device()) as session:
+        with pytest.raises(UnreachableError, match="did not run a command within 1 s") as raised:
+            session.run(["true"])
+        assert "bashrc" in (raised.value.next or "")

@@ -1,4 +1,4 @@
-"""The agent on a board without a release: sent once, also by concurrent runs, with cleanup of old ones."""
+"""An agent for a GPU on a board without a release: sent once, also by concurrent runs, with cleanup of old ones."""
 
 import os
 import threading
@@ -27,7 +27,7 @@ def work_dir(tmp_path, monkeypatch):
 
 @pytest.fixture
 def ensure(work_dir):
-    target = load_target("x86-64-v3")
+    target = load_target("jetson-orin")
     return lambda session: Path(tools.ensure_tools(session, target, str(work_dir)))
 
 
@@ -40,6 +40,12 @@ def test_tools_are_sent_once(session, ensure, work_dir):
     assert ensure(session) == agent
     assert agent.stat().st_mtime_ns == before
     assert [p.name for p in (work_dir / ".tools").iterdir()] == [agent.parents[1].name]
+
+
+def test_for_a_cpu_the_boards_own_agent_does(session, work_dir):
+    target = load_target("x86-64-v3")
+    assert tools.ensure_tools(session, target, str(work_dir)) == session.agent()
+    assert not work_dir.exists()
 
 
 def damage_contents(agent):

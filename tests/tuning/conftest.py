@@ -1,4 +1,4 @@
-"""The agent in the layout of a bundle, a network, and candidates built from it."""
+"""The agent, a network, and candidates."""
 
 import shutil
 
@@ -6,19 +6,13 @@ import pytest
 from tune_kit import CRASHING_KERNEL, target, two_convolutions
 
 from edgepack.agent.build import build_agent
-from edgepack.bundle.runtime import runtime_libs
-from edgepack.toolchain.zig import compile_c
+from edgepack.toolchain.zig import MUSL, compile_c
+from edgepack.tuning.link import candidate_linker
 
 
 @pytest.fixture(scope="session")
 def agent(tmp_path_factory):
-    root = tmp_path_factory.mktemp("tools")
-    for folder in ("bin", "lib"):
-        (root / folder).mkdir()
-    shutil.copy(build_agent("x86_64", "2.31"), root / "bin" / "edgepack-agent")
-    for name, path in runtime_libs("x86_64").items():
-        shutil.copy(path, root / "lib" / name)
-    return root / "bin" / "edgepack-agent"
+    return shutil.copy(build_agent("x86_64", MUSL), tmp_path_factory.mktemp("tools") / "edgepack-agent")
 
 
 @pytest.fixture(scope="session")
@@ -28,17 +22,17 @@ def net(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def kernel(tmp_path_factory):
-    """A library with a good kernel: adds two vectors of 1024."""
+    """A program with a good kernel: adds two vectors of 1024."""
     import tvm
     from tvm import te
 
-    from edgepack.tuning.link import fcompile
+    from edgepack.tuning.build_server import build
 
     a, b = te.placeholder((1024,), name="a"), te.placeholder((1024,), name="b")
     function = te.create_prim_func([a, b, te.compute((1024,), lambda i: a[i] + b[i], name="c")])
     mod = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
-    out = tmp_path_factory.mktemp("kernel") / "add.so"
-    tvm.tirx.build(mod, target=tvm.target.Target(target().tvm)).export_library(str(out), fcompile=fcompile)
+    out = tmp_path_factory.mktemp("kernel") / "add"
+    build(tvm.ir.save_json(mod), target(), str(out))
     return out
 
 
@@ -46,6 +40,6 @@ def kernel(tmp_path_factory):
 def crashing(tmp_path_factory):
     folder = tmp_path_factory.mktemp("crashing")
     (folder / "kernel.c").write_text(CRASHING_KERNEL)
-    return compile_c(
-        [folder / "kernel.c"], folder / "crash.so", "x86_64", "2.31", ("-shared", "-fPIC", "-O1", "-w")
-    )
+    compiled = compile_c([folder / "kernel.c"], folder / "kernel.o", "x86_64", MUSL, ("-c", "-O1", "-w"))
+    candidate_linker("x86_64").link(compiled, folder / "crash", 0)
+    return folder / "crash"

@@ -53,11 +53,11 @@ def test_a_crashing_candidate_costs_itself_alone(agent, kernel, crashing):
     assert not session.notices
 
 
-def test_a_file_that_is_no_library_is_a_dead_candidate(agent, kernel, tmp_path):
-    (tmp_path / "junk.so").write_bytes(b"not an ELF file")
+def test_a_file_that_is_no_program_is_a_dead_candidate(agent, kernel, tmp_path):
+    (tmp_path / "junk").write_bytes(b"not an ELF file")
     session = Session(LocalBoard(agent))
     with session.runner:
-        answers = session.measure(tmp_path / "junk.so", kernel)
+        answers = session.measure(tmp_path / "junk", kernel)
     assert answers[0].error
     assert answers[1].ms
 

@@ -56,7 +56,7 @@ def _build(server, number, mod, out):
     return done.get(timeout=120)
 
 
-def test_a_module_becomes_a_library(server, mod, tmp_path):
+def test_a_module_becomes_a_program(server, mod, tmp_path):
     assert _build(server, 1, mod, tmp_path / "a.so").error is None
     assert (tmp_path / "a.so").read_bytes()[:4] == b"\x7fELF"
 

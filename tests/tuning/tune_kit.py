@@ -18,7 +18,7 @@ from edgepack.tuning.builder import Built
 from edgepack.tuning.runner import Measured
 
 CRASHING_KERNEL = """
-__attribute__((visibility("default"))) int __tvm_ffi_main(void *self, void *args, int count, void *result) {
+int edgepack_candidate_main(void) {
     volatile int *nowhere = 0;
     return *nowhere;
 }
@@ -143,7 +143,7 @@ class LocalBoard:
 
 def is_fallback(candidate):
     """Whether the candidate is the kernel's fallback schedule."""
-    return candidate.library.name.startswith("fallback")
+    return candidate.file.name.startswith("fallback")
 
 
 class SlowFallback(BoardRunner):
@@ -204,7 +204,7 @@ class ScriptedBoard:
 
 
 class _Mortal:
-    """Kills the agent after this many answers."""
+    """Kills the agent after this many answers; what it has written by then is lost."""
 
     def __init__(self, process, answers):
         self._process = process
@@ -216,5 +216,6 @@ class _Mortal:
     def readline(self, timeout=None):
         if self._left == 0:
             self._process.kill()
+            return b""
         self._left -= 1
         return self._process.readline(timeout)

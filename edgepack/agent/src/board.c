@@ -1,9 +1,11 @@
 #include "board.h"
 
-#include <glob.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "decimal.h"
+#include "matching.h"
 #include "regular.h"
 
 enum { PATH_SIZE = MAX_ROOT + 512, TEXT_SIZE = 256 };
@@ -58,19 +60,6 @@ int64_t board_kib(const char *root, const char *path, const char *key)
     if (!board_read(root, path, text, sizeof text) || !board_field(text, key, value, sizeof value))
         return -1;
     return strtoll(value, NULL, 10);
-}
-
-void board_each(const char *root, const char *pattern,
-                void (*each)(const char *root, const char *path, void *context), void *context)
-{
-    char full[PATH_SIZE];
-    glob_t found;
-    if (!below(root, pattern, full, sizeof full))
-        return;
-    if (glob(full, 0, NULL, &found) == 0)
-        for (size_t i = 0; i < found.gl_pathc; i++)
-            each(root, found.gl_pathv[i] + strlen(root), context);
-    globfree(&found);
 }
 
 /* Reads the file NAME in the directory `path`. */
@@ -144,15 +133,15 @@ static void add_throttling(struct json *json, const char *root)
     /* Bits as of `vcgencmd get_throttled`: 0 under-voltage, 1 capped, 2 throttled, 16.. since boot. */
     if (board_read(root, "/sys/devices/platform/soc/soc:firmware/get_throttled", flags, sizeof flags))
         json_integer(json, "raspberry_pi_flags", strtoll(flags, NULL, 16));
-    board_each(root, "/sys/class/hwmon/hwmon*", add_undervoltage, &undervoltage);
+    each_match(root, "/sys/class/hwmon/hwmon*", add_undervoltage, &undervoltage);
     if (undervoltage >= 0)
         json_bool(json, "undervoltage", undervoltage != 0);
-    board_each(root, "/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count", add_sum,
+    each_match(root, "/sys/devices/system/cpu/cpu*/thermal_throttle/core_throttle_count", add_sum,
              &events);
     json_integer(json, "events", events);
     if (board_read(root, "/sys/class/thermal/cooling_device0/type", flags, sizeof flags)) {
         json_open(json, "cooling", '[');
-        board_each(root, "/sys/class/thermal/cooling_device*", add_cooling, json);
+        each_match(root, "/sys/class/thermal/cooling_device*", add_cooling, json);
         json_close(json, ']');
     }
     json_close(json, '}');
@@ -236,7 +225,7 @@ static void add_list(struct json *json, const char *key, const char *root, const
                      void (*each)(const char *root, const char *path, void *json))
 {
     json_open(json, key, '[');
-    board_each(root, pattern, each, json);
+    each_match(root, pattern, each, json);
     json_close(json, ']');
 }
 
@@ -246,22 +235,24 @@ void board_state(struct json *json, const char *key, const char *root)
     static const char *const GPUS[] = {"/sys/class/devfreq/*.gpu", "/sys/class/devfreq/*.ga10b",
                                        "/sys/class/devfreq/gpu-gpc-0"};
     char load[TEXT_SIZE], mode[64];
+    const char *end;
+    double value;
     json_open(json, key, '{');
-    add_list(json, "governor", root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor", add_text);
-    add_list(json, "frequency_khz", root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq",
+    add_list(json, "governor", root, "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor", add_text);
+    add_list(json, "frequency_khz", root, "/sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq",
              add_number);
-    add_list(json, "frequency_max_khz", root, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
+    add_list(json, "frequency_max_khz", root, "/sys/devices/system/cpu/cpu*/cpufreq/cpuinfo_max_freq",
              add_number);
     add_list(json, "temperature", root, "/sys/class/thermal/thermal_zone*", add_temperature);
     json_text(json, "power_mode", power_mode(root, mode, sizeof mode) ? mode : NULL);
     add_list(json, "power", root, "/sys/class/hwmon/hwmon*", add_power);
     json_open(json, "gpu", '[');
     for (size_t i = 0; i < sizeof GPUS / sizeof GPUS[0]; i++)
-        board_each(root, GPUS[i], add_gpu, json);
+        each_match(root, GPUS[i], add_gpu, json);
     json_close(json, ']');
     add_throttling(json, root);
     if (board_read(root, "/proc/loadavg", load, sizeof load))
-        json_real(json, "load_1min", strtod(load, NULL));
+        json_real(json, "load_1min", decimal_parse(load, &end, &value) ? value : NAN);
     else
         json_null(json, "load_1min");
     json_integer(json, "memory_available_kib", board_kib(root, "/proc/meminfo", "MemAvailable"));

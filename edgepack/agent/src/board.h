@@ -8,10 +8,6 @@
 /* Longest root in bytes. */
 enum { MAX_ROOT = 3072 };
 
-/* Calls `each` with every path that matches ROOT/PATTERN, without the root; nothing matches a path that is too long. */
-void board_each(const char *root, const char *pattern,
-                void (*each)(const char *root, const char *path, void *context), void *context);
-
 /* Opens ROOT/PATH for reading; NULL if it is no regular file, or cannot be read. */
 FILE *board_open(const char *root, const char *path);
 

@@ -10,6 +10,7 @@
 #include "board.h"
 #include "cpu.h"
 #include "libraries.h"
+#include "matching.h"
 #include "runtime.h"
 
 static void add_disk(struct json *json, const char *work_dir)
@@ -56,9 +57,9 @@ static void add_cuda(struct json *json, const char *root)
     json_open(json, "cuda", '{');
     json_text(json, "l4t", jetson ? l4t : NULL);
     json_open(json, "runtimes", '[');
-    board_each(root, "/usr/local/cuda*/lib64/libcudart.so.*", add_path, json);
-    board_each(root, "/usr/local/cuda*/targets/*/lib/libcudart.so.*", add_path, json);
-    board_each(root, "/usr/lib/*-linux-gnu/libcudart.so.*", add_path, json);
+    each_match(root, "/usr/local/cuda*/lib64/libcudart.so.*", add_path, json);
+    each_match(root, "/usr/local/cuda*/targets/*/lib/libcudart.so.*", add_path, json);
+    each_match(root, "/usr/lib/*-linux-gnu/libcudart.so.*", add_path, json);
     json_close(json, ']');
     json_bool(json, "driver", runtime_loads("libcuda.so.1"));
     json_bool(json, "loadable", runtime_loads("libcudart.so.13"));
@@ -69,6 +70,10 @@ static void add_runtime(struct json *json)
 {
     char version[32];
     struct failure failure;
+    if (!runtime_exists()) {
+        json_null(json, "runtime");
+        return;
+    }
     bool loads = runtime_version(version, sizeof version, &failure);
     json_open(json, "runtime", '{');
     json_text(json, "tvm", EDGEPACK_TVM_VERSION); /* the runtime has no call for it */

@@ -10,6 +10,7 @@
 
 #include "board.h"
 #include "elf_check.h"
+#include "matching.h"
 
 #if defined(__aarch64__)
 #define ARCH "aarch64"
@@ -64,8 +65,10 @@ static size_t find_version(const char *data, size_t size, bool glibc, const char
     const char *end = data + size;
     if (glibc) {
         const char *at = memmem(data, size, WORDS, sizeof WORDS - 1);
+        if (at == NULL)
+            return 0;
         *found = at + sizeof WORDS - 1;
-        size_t length = at == NULL ? 0 : version_length(*found, end);
+        size_t length = version_length(*found, end);
         return length > 0 && (*found)[length - 1] == '.' ? length - 1 : length;
     }
     for (const char *at = data; (at = memchr(at, '\0', (size_t)(end - at))) != NULL;) {
@@ -175,8 +178,8 @@ static void look_in(const char *root, const char *path, void *context)
 bool libraries_in_cuda(const char *root, const char *name, char *folder, size_t size)
 {
     struct search search = {name, folder, size, false};
-    board_each(root, "/usr/local/cuda*/lib64", look_in, &search);
-    board_each(root, "/usr/local/cuda*/targets/*/lib", look_in, &search);
+    each_match(root, "/usr/local/cuda*/lib64", look_in, &search);
+    each_match(root, "/usr/local/cuda*/targets/*/lib", look_in, &search);
     return search.found;
 }
 

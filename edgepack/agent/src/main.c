@@ -38,16 +38,20 @@ static const struct {
     {"info", INFO, info, false},
     {"run", RUN, run, true},
     {"bench", BENCH, bench, true},
+#ifndef EDGEPACK_LINKED
     {"measure", MEASURE, measure, false},
     {"chunks", CHUNKS, chunks, false},
     {"receive", RECEIVE, receive, false},
+#endif
 };
 
-/* The commands without options; people have no use for them. */
+/* The commands without options; people have no use for them. An agent with a model leaves them to the one
+ * without, by which everything else on a board is done. */
 static const struct {
     const char *name;
     bool (*action)(int count, char **words, struct failure *);
 } PLAIN[] = {
+#ifndef EDGEPACK_LINKED
     {"exec", exec_command},
     {"facts", facts},
     {"make-folder", make_folder},
@@ -57,6 +61,8 @@ static const struct {
     {"stop", stop},
     {"store", store},
     {"write-file", write_file},
+#endif
+    {NULL, NULL},
 };
 
 /* A command with its options, run as the work of a process. */
@@ -77,7 +83,7 @@ int main(int count, char **words)
     static struct failure failure;
     struct task task;
     const char *name = count > 1 ? words[1] : "";
-    for (size_t i = 0; i < sizeof PLAIN / sizeof PLAIN[0]; i++)
+    for (size_t i = 0; PLAIN[i].name != NULL; i++)
         if (strcmp(PLAIN[i].name, name) == 0)
             return PLAIN[i].action(count - 2, words + 2, &failure) ? STATUS_OK : report(&failure);
     for (size_t i = 0; i < sizeof COMMANDS / sizeof COMMANDS[0]; i++) {
@@ -91,6 +97,9 @@ int main(int count, char **words)
             return work(&task);
         return supervise(work, &task, &code, &failure) ? code : report(&failure);
     }
-    fail(&failure, STATUS_USAGE, "'%.100s' is not one of info, run, bench, measure, chunks, receive", name);
+    char names[64] = "";
+    for (size_t i = 0; i < sizeof COMMANDS / sizeof COMMANDS[0]; i++)
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", i > 0 ? ", " : "", COMMANDS[i].name);
+    fail(&failure, STATUS_USAGE, "'%.100s' is not one of %s", name, names);
     return report(&failure);
 }

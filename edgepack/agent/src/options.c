@@ -1,10 +1,11 @@
 #include "agent.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "decimal.h"
 
 enum kind { TEXT, INTEGER, REAL, FLAG, INPUT, CORES, DEVICE };
 
@@ -48,9 +49,8 @@ static bool parse_integer(const struct option *option, const char *text, int64_t
 
 static bool parse_real(const struct option *option, const char *text, double *value, struct failure *failure)
 {
-    char *end;
-    *value = strtod(text, &end);
-    if (end == text || *end != '\0' || !isfinite(*value) || *value < option->low || *value > option->high)
+    const char *end;
+    if (!decimal_parse(text, &end, value) || *end != '\0' || *value < option->low || *value > option->high)
         return fail(failure, STATUS_USAGE, "%s must be a number from %g to %g (got '%s')", option->name,
                     option->low, option->high, text);
     return true;

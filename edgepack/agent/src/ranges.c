@@ -1,7 +1,7 @@
 #include "ranges.h"
 
 #include <inttypes.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct range {
@@ -14,10 +14,12 @@ struct range {
 static bool find_range(const char *line, int input, struct range *range)
 {
     for (; line != NULL && *line != '\0'; line = strchr(line, '\n'), line += line != NULL) {
-        int number, start;
-        if (sscanf(line, "%d %" SCNd64 " %" SCNd64 " %n", &number, &range->low, &range->high, &start) == 3 &&
-            number == input) {
-            range->name = line + start;
+        char *end;
+        const long number = strtol(line, &end, 10);
+        range->low = strtoll(end, &end, 10);
+        range->high = strtoll(end, &end, 10);
+        if (number == input && *end == ' ') {
+            range->name = end + 1;
             range->name_length = (int)strcspn(range->name, "\n");
             return true;
         }

@@ -44,13 +44,13 @@ static bool is_in_use(int base, const char *path)
     return false;
 }
 
-/* Renames a release that is not in use, so that it is never there in part. */
-static bool put_aside(int base, const char *path, const char *aside)
+/* Gives a folder that is not in use a name that is free, so that it is never there in part. */
+static bool move(int base, const char *path, const char *fresh)
 {
     const char *from_name, *to_name;
     if (is_in_use(base, path))
         return true;
-    int from = parent_at(base, path, &from_name), to = parent_at(base, aside, &to_name);
+    int from = parent_at(base, path, &from_name), to = parent_at(base, fresh, &to_name);
     return from >= 0 && to >= 0 && rename_new(from, from_name, to, to_name) == 0;
 }
 
@@ -99,8 +99,8 @@ bool store_remove(char **words, struct failure *failure)
             good = remove_one(base, path, KIND_LINK);
         else if (strcmp(order, "folder") == 0)
             good = remove_one(base, path, KIND_FOLDER);
-        else if (strcmp(order, "aside") == 0 && rest != NULL)
-            good = put_aside(base, path, rest);
+        else if (strcmp(order, "move") == 0 && rest != NULL)
+            good = move(base, path, rest);
         else
             return fail(failure, STATUS_STREAM, "'%.100s' is not an order", line);
         if (!good)

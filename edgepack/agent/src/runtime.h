@@ -6,7 +6,10 @@
 
 #include "fail.h"
 
-/* Whether the dynamic loader finds a library and what it needs. */
+/* Whether this agent can load libraries. */
+bool runtime_exists(void);
+
+/* Whether the dynamic loader finds a library and what it needs; of a static agent, whether it finds the library. */
 bool runtime_loads(const char *library);
 
 /* Loads TVM's runtime; `text` gets the version that it reports. */

@@ -16,7 +16,7 @@ static const struct action {
     bool more; /* further words may follow */
     bool (*act)(char **words, struct failure *failure);
 } ACTIONS[] = {
-    {"survey", 2, false, store_survey}, {"list", 3, false, store_list}, {"names", 1, false, store_names},
+    {"survey", 2, false, store_survey}, {"list", 3, false, store_list}, {"use", 2, false, store_use}, {"names", 1, false, store_names},
     {"lock", 3, false, store_lock},     {"open", 4, false, store_open}, {"fill", 3, false, store_fill},
     {"check", 3, false, store_check},   {"try", 5, true, store_try},    {"publish", 9, false, store_publish},
     {"remove", 3, false, store_remove},

@@ -15,6 +15,7 @@ bool store(int count, char **words, struct failure *failure);
 /* The actions. They get the words after their names, as many as store.c says, and NULL after the last. */
 bool store_survey(char **words, struct failure *failure);
 bool store_list(char **words, struct failure *failure);
+bool store_use(char **words, struct failure *failure);
 bool store_names(char **words, struct failure *failure);
 bool store_lock(char **words, struct failure *failure);
 bool store_open(char **words, struct failure *failure);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -184,6 +185,16 @@ bool store_list(char **words, struct failure *failure)
     if (base >= 0 && !each_name(base, tell_folder, &folders, failure))
         return false;
     return store_done(failure);
+}
+
+bool store_use(char **words, struct failure *failure)
+{
+    int base = folder_open(words[0]), folder = base < 0 ? -1 : folder_at(base, words[1]);
+    if (folder < 0)
+        return fail(failure, STATUS_INPUT, "%s/%s cannot be opened: %s", words[0], words[1], strerror(errno));
+    futimens(folder, NULL); /* on a failure, it is taken for older than it is, and sent again */
+    close(folder);
+    return list_folder(base, words[1], LIST_SHA256, failure) && store_done(failure);
 }
 
 static bool tell_name(int folder, const char *name, void *context, struct failure *failure)

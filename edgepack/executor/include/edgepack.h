@@ -40,13 +40,16 @@ typedef enum {
     EDGEPACK_CPU = 6      /* the CPU lacks instructions that the model was compiled for */
 } edgepack_status;
 
-/* A tensor's name, element type (DLPack's code: 0 signed, 1 unsigned, 2 float, 4 bfloat, 6 bool), shape, and bytes. */
+/* A tensor's name, element type (DLPack's code: 0 signed, 1 unsigned, 2 float, 4 bfloat, 6 bool), shape, and bytes. If it
+ * is quantized, an integer q stands for scale * (q - zero_point); else the scale is 0. */
 typedef struct {
     const char *name;
     uint8_t code, bits;
     int32_t rank;
     const int64_t *shape;
     uint64_t size;
+    float scale;
+    int32_t zero_point;
 } edgepack_tensor;
 
 typedef struct edgepack_net edgepack_net;     /* a compiled model */

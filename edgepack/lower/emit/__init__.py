@@ -1,5 +1,5 @@
 """From scheduled kernels to files: the virtual machine's shared library.
 
 Imports: base, config, errors, executor, lower.conditions, lower.graph.lifting, lower.phase, lower.result,
-lower.tracing, spec, toolchain, weightfile.
+lower.tracing, onnxfile, spec, toolchain, weightfile.
 """

@@ -123,16 +123,23 @@ def _digest(files: Sequence[Path]) -> bytes:
     return digest.digest()[:16]
 
 
-def archive(objects: Sequence[Path], out: Path, facts: Facts) -> None:
-    """Write the static library ``out`` and the weights beside it, each atomically.
+def archive(
+    objects: Sequence[Path], target: Target, out: Path, facts: Facts, embedded: str | None = None
+) -> None:
+    """Write the static library ``out``, atomically, and the weights: into it as the symbol ``embedded``, or beside it.
 
     Raises:
-        EdgepackError: The archiver failed.
+        EdgepackError: The assembler or the archiver failed.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(out.parent, ".edgepack-") as folder:
-        made = zig.archive(objects, Path(folder, "model.a"))
-        if facts.weights:
+        parts = list(objects)
+        if facts.weights and embedded:
+            assembly = _embed(Path(folder), "weights", embedded, facts.weights.data)
+            parts.append(assembly.with_suffix(".o"))
+            zig.compile_c([assembly], parts[-1], target.abi.arch, target.abi.libc, ["-c"])
+        made = zig.archive(parts, Path(folder, "model.a"))
+        if facts.weights and not embedded:
             facts.weights.write(weights_path(out))
         made.replace(out)
 

@@ -13,6 +13,9 @@ from edgepack.lower.graph.indices import bound_indices
 from edgepack.lower.graph.legalize import legalizations
 from edgepack.lower.phase import Facts, Lowering, Module, Origin, content_of
 
+_VIEWS = {"relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.permute_dims"}
+_OF_NUMPY = {"bool", "int8", "uint8", "int32", "int64", "float16", "float32", "float64"}
+
 
 def fold(mod: Module, lowering: Lowering) -> Module:
     """Compute all constant expressions, and remember those that depend on encoded constants."""
@@ -20,7 +23,34 @@ def fold(mod: Module, lowering: Lowering) -> Module:
     from tvm.relax import transform
 
     rest = (transform.FoldConstant(), transform.DeadCodeElimination())
-    return tvm.transform.Sequential(list(rest))(_fold_traced(_with_shapes(mod), lowering))
+    return tvm.transform.Sequential(list(rest))(_fold_views(_fold_traced(_with_shapes(mod), lowering)))
+
+
+def _fold_views(mod: Module) -> Module:
+    """Reshape and transpose constants with NumPy: ``FoldConstant`` compiles a kernel for each that it computes."""
+    import numpy as np
+    from tvm import ir, relax
+    from tvm.relax.expr_functor import PyExprMutator, mutator
+
+    @mutator
+    class ViewFolder(PyExprMutator):  # type: ignore[misc]  # TVM is untyped
+        def visit_call_(self, call: Any) -> Any:
+            made = self.visit_expr_post_order(call)
+            name, dtype = operator(call), str(call.ty.dtype) if operator(call) in _VIEWS else ""
+            if dtype not in _OF_NUMPY or not isinstance(made.args[0], ir.GenericConst):
+                return made
+            value = made.args[0].value.numpy()
+            if name == "relax.permute_dims":
+                value = value.transpose(
+                    None if call.attrs.axes is None else [int(axis) for axis in call.attrs.axes]
+                )
+            shape = [int(extent) for extent in call.ty.shape]
+            return relax.const(np.ascontiguousarray(value).reshape(shape), dtype)
+
+    folder = ViewFolder(mod)
+    for var, function in [each for each in mod.functions.items() if isinstance(each[1], relax.Function)]:
+        folder.builder_.update_func(var, folder.visit_expr(function))
+    return folder.builder_.get()
 
 
 def remember(facts: Facts, call: Any, value: Any) -> None:

@@ -21,6 +21,7 @@ from edgepack.onnxfile.importing import fit_model, keep_model, open_batch
 from edgepack.onnxfile.inlining import inline_functions, is_function
 from edgepack.onnxfile.known import fold_known
 from edgepack.onnxfile.protos import IR_VERSION
+from edgepack.onnxfile.quantized import linear_scales
 from edgepack.onnxfile.ranges import index_ranges
 from edgepack.onnxfile.reading import nodes
 from edgepack.spec.encoding import DENSE, EncodedConstant
@@ -42,6 +43,7 @@ def run_import(mod: Any, lowering: Lowering) -> Any:
     lowering.facts.encoded = encoded_by_content(model)
     lowering.facts.origins = positions(model)
     lowering.facts.index_ranges = index_ranges(model)
+    lowering.facts.scales = linear_scales(model)
     record_nodes(relax, made, node_refs(original, model), lowering.facts)
     return relax
 

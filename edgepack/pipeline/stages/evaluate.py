@@ -1,6 +1,6 @@
 """``evaluate``: the metric in onnxruntime, and samples with reference outputs for the board."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from edgepack.pipeline.figures import EvaluateFigures
 from edgepack.pipeline.stages import onnx_models
 from edgepack.pipeline.stages.samples import evaluation, of_source, samples, unlabelled
 from edgepack.pipeline.state import CandidateRun, Resources
-from edgepack.scoring import chance
+from edgepack.scoring import Evaluation, chance
 from edgepack.spec import Data, Input, Metric, RecipeInput, Spec
 
 if TYPE_CHECKING:
@@ -99,7 +99,13 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
         out = work.scratch / "samples.npz"
         np.savez(out, allow_pickle=False, **saved)
         figures = EvaluateFigures(
-            **onnx_models.facts(path, scored, reference=reference, inputs=inputs).model_dump(),
+            **onnx_models.facts(
+                path,
+                scored,
+                reference=reference,
+                inputs=inputs,
+                outputs=_known(scored, runs, batch, own=given is not None),
+            ).model_dump(),
             samples=count,
             classes=tuple(data.classes) if data is not None else (),
             vocabulary=tuple(data.vocabulary) if data is not None else (),
@@ -108,6 +114,18 @@ class EvaluateStage(ModelStage[EvaluateSpec, EvaluateFigures]):
             warnings=tuple(warnings),
         )
         return StageResult(figures, {"samples": Output(out, "samples", "samples.npz")})
+
+
+def _known(
+    scored: Evaluation | None, runs: "Sequence[Sequence[np.ndarray]]", batch: int, *, own: bool
+) -> "tuple[np.ndarray, ...] | None":
+    """The outputs for what the model is scored on, if ``runs`` are those; with ``own``, they are of the recipe's samples."""
+    from edgepack.export.reference import evaluated_outputs_of
+
+    if scored is None or scored.whole != own:
+        return None
+    count = len(runs) if own else len(runs) * batch
+    return evaluated_outputs_of(scored, runs) if count_samples(scored.inputs) == count else None
 
 
 def _batches(path: Path, inputs: tuple[Input, ...], data: "Splits | None") -> "dict[str, np.ndarray]":

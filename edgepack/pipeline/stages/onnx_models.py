@@ -28,6 +28,7 @@ SOURCES = (
     "weightfile/cursor.py",
     "weightfile/estimate.py",
     "weightfile/frequencies.py",
+    "weightfile/worth.py",
 )
 
 
@@ -57,10 +58,12 @@ def facts(
     *,
     reference: Path | None = None,
     inputs: Sequence[Input] | None = None,
+    outputs: "Sequence[np.ndarray] | None" = None,
 ) -> ModelFacts:
     """Counts, size and weights of an .onnx file, and its score.
 
-    If the file was imported from ``reference``, the score is that of ``reference``, which takes ``inputs``.
+    If the file was imported from ``reference``, the score is that of ``reference``, which takes ``inputs``. ``outputs`` are
+    those for what it is scored on, if they are known.
     """
     from edgepack.export.reference import predict_evaluated
     from edgepack.onnxfile.counting import count
@@ -69,11 +72,9 @@ def facts(
     counts = count(path)
     size, memory = estimated_sizes(counts.weights)
     shapes = None if inputs is None else [given.shape for given in inputs]
-    found = (
-        None
-        if evaluation is None
-        else evaluation.score(predict_evaluated(reference or path, evaluation, shapes=shapes))
-    )
+    if evaluation is not None and outputs is None:
+        outputs = predict_evaluated(reference or path, evaluation, shapes=shapes)
+    found = None if evaluation is None or outputs is None else evaluation.score(outputs)
     return ModelFacts(
         parameters=counts.parameters,
         nonzeros=counts.nonzeros,

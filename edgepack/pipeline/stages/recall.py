@@ -31,7 +31,7 @@ class RecallStage(TargetStage[RecallSpec, RecallFigures]):
 
     def ingredients(self, spec: RecallSpec) -> Ingredients:
         """The code that names kernels."""
-        return records.ingredients(spec.target, "pipeline/stages/recall.py", "tuning")
+        return records.ingredients(spec.target, "agent/build.py", "pipeline/stages/recall.py", "tuning")
 
     def request(self, at: TargetRun) -> Request[RecallSpec] | None:
         """A look-up, if ``tune`` did not run and there are earlier records."""

@@ -49,6 +49,7 @@ SOURCES = (
     "weightfile/cursor.py",
     "weightfile/estimate.py",
     "weightfile/frequencies.py",
+    "weightfile/worth.py",
 )
 
 

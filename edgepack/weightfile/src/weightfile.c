@@ -245,14 +245,16 @@ bool weightfile_read_block(const struct weightfile *file, uint64_t index, uint8_
 {
     const struct block *block = &file->blocks[index];
     const uint8_t *stored = file->data + block->offset, *elements = stored;
-    uint8_t *memory = NULL;
+    void *memory = NULL;
     bool good = true;
     if (block->coded) {
         uint8_t *home = only_home(file, block, homes);
-        if (home == NULL)
-            home = memory = malloc(block->raw_bytes + 1);
-        if (home == NULL)
-            return out_of_memory(problem, "a block", block->raw_bytes);
+        if (home == NULL) { /* a few small ones; malloc would keep memory for each of the threads */
+            memory = mmap(NULL, block->raw_bytes + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (memory == MAP_FAILED)
+                return out_of_memory(problem, "a block", block->raw_bytes);
+            home = memory;
+        }
         if (!rans_decode(stored, block->stored_bytes, &file->tables, home, block->raw_bytes / block->width,
                          block->width))
             good = refuse(problem, "block %llu is damaged: its code is not well-formed", (unsigned long long)index);
@@ -262,7 +264,8 @@ bool weightfile_read_block(const struct weightfile *file, uint64_t index, uint8_
         good = refuse(problem, "block %llu is damaged: its checksum does not match", (unsigned long long)index);
     if (good)
         deal_out(file, block, elements, homes);
-    free(memory);
+    if (memory != NULL)
+        munmap(memory, block->raw_bytes + 1);
     return good;
 }
 

@@ -81,7 +81,7 @@ static void run(char **words, struct verdict *verdict)
     kernel.pool = pool_new(atoi(words[4]), (uint64_t)(uintptr_t)edgepack_candidate_workspace);
     if (kernel.pool == NULL)
         fail(&verdict->failure, STATUS_INTERNAL, "%s threads cannot be started", words[4]);
-    else if (take_samples(call, &kernel, strtoll(words[2], NULL, 10), strtod(words[3], NULL), verdict))
+    else if (take_samples(call, &kernel, strtoll(words[2], NULL, 10), (double)strtoll(words[3], NULL, 10) / 1e6, verdict))
         verdict->failure.status = STATUS_OK;
 }
 

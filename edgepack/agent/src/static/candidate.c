@@ -19,12 +19,12 @@ _Noreturn void candidate_child(const struct job *job, int program, const struct 
                                struct verdict *verdict)
 {
     static char *const no_variables[] = {NULL};
-    char where[12], repeats[24], min_ms[32], threads[12];
-    char *words[] = {"candidate", where, repeats, min_ms, threads, (char *)(uintptr_t)job->text, NULL};
+    char where[12], repeats[24], min_ns[24], threads[12];
+    char *words[] = {"candidate", where, repeats, min_ns, threads, (char *)(uintptr_t)job->text, NULL};
     isolate();
     snprintf(where, sizeof where, "%d", shared);
     snprintf(repeats, sizeof repeats, "%lld", (long long)options->repeats);
-    snprintf(min_ms, sizeof min_ms, "%.17g", options->min_ms);
+    snprintf(min_ns, sizeof min_ns, "%lld", (long long)(options->min_ms * 1e6));
     snprintf(threads, sizeof threads, "%d", options->core_count > 0 ? options->core_count : 1);
     if (pin_cores(options->cores, options->core_count, &verdict->failure) && fcntl(shared, F_SETFD, 0) == 0 &&
         fcntl(program, F_SETFD, 0) == 0) {

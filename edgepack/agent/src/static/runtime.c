@@ -1,9 +1,15 @@
 #include "runtime.h"
 
+#include "libraries.h"
+
+bool runtime_exists(void)
+{
+    return false;
+}
+
 bool runtime_loads(const char *library)
 {
-    (void)library;
-    return false;
+    return libraries_find("", library);
 }
 
 bool runtime_version(char *text, size_t size, struct failure *failure)

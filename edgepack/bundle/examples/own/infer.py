@@ -29,6 +29,8 @@ class Tensor(ctypes.Structure):
         ("rank", ctypes.c_int32),
         ("shape", ctypes.POINTER(ctypes.c_int64)),
         ("size", ctypes.c_uint64),
+        ("scale", ctypes.c_float),
+        ("zero_point", ctypes.c_int32),
     ]
 
     @property

@@ -34,15 +34,16 @@ _OURS = {b"__TVMBackendParallelLaunch", b"__TVMBackendAllocWorkspace", b"__TVMBa
 
 @dataclass(frozen=True)
 class _Symbols:
-    """The symbol that describes the model, and what those of its kernels begin with."""
+    """The symbol that describes the model, what those of its kernels begin with, and that of weights in the library."""
 
     net: str = NET
     kernels: str = "edgepack_kernel_"
+    weights: str = "edgepack_embedded"
 
     @classmethod
     def of(cls, name: str | None) -> Self:
         """The symbols of a shared library, or of the static library with this name."""
-        return cls() if name is None else cls(name, f"{name}_kernel_")
+        return cls() if name is None else cls(name, f"{name}_kernel_", f"{name}_weights")
 
 
 def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], None]) -> Emitted:
@@ -73,7 +74,13 @@ def build(mod: Module, lowering: Lowering, out: Path, progress: Callable[[str], 
         if lowering.static is None:
             library.link([*files, compiled], runtime, out, lowering, EXPORTS)
         else:
-            library.archive([*files, compiled, *runtime], out, lowering.facts)
+            library.archive(
+                [*files, compiled, *runtime],
+                target,
+                out,
+                lowering.facts,
+                names.weights if lowering.embed else None,
+            )
     return Emitted(memory=_memory(graph))
 
 
@@ -111,6 +118,9 @@ def _graph(
         layout=lay_out(main.weights, loader, facts.weights),
         inputs=facts.inputs,
         outputs=facts.outputs,
+        scales=facts.scales,
+        embedded=names.weights if lowering.embed and facts.weights else None,
+        embedded_size=len(facts.weights.data) if facts.weights else 0,
         features=features_to_check(
             lowering.target.abi.arch, [*lowering.target.cpu.features, *map(str, features)]
         ),

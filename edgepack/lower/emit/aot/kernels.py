@@ -5,11 +5,13 @@ checks anew. Here shapes are fixed and buffers are placed by the plan, so that a
 is returned; another number if the memory for a kernel's own arrays cannot be had.
 """
 
+import math
 from typing import Any
 
 from edgepack.config.target import Target
 from edgepack.lower.emit import arithmetic
 
+_WORTH_SHARING = 8192  # vectors that a parallel loop writes: about 5 µs of one core
 _HEADER = 64  # bytes before each array: pool.c
 PIPELINE = "edgepack_raw"
 """The name of the pipeline, once it is registered."""
@@ -53,6 +55,7 @@ def _passes(prefix: str, workspaces: list[int]) -> list[Any]:
         blocks.AnnotateIrregularLoop(),
         blocks.InjectSoftwarePipeline(),
         blocks.LowerOpaqueBlock(),
+        small_loops_on_one_thread(),
         loops.FlattenBuffer(),
         loops.BF16ComputeLegalize(),
         loops.NarrowDataType(32),
@@ -80,6 +83,43 @@ def _host_passes() -> list[Any]:
     from tvm import tirx
 
     return [tirx.transform.LowerTVMBuiltin(), tirx.transform.LowerIntrin()]
+
+
+def small_loops_on_one_thread() -> Any:
+    """Return the pass that makes parallel loops serial whose work is less than it costs to share it."""
+    import tvm_ffi
+    from tvm import tirx
+
+    parallel, serial = int(tirx.ForKind.PARALLEL), int(tirx.ForKind.SERIAL)
+
+    def rewritten(loop: Any) -> Any:
+        if int(loop.kind) != parallel or _steps(loop) >= _WORTH_SHARING:
+            return loop
+        return tirx.For(loop.loop_var, loop.min, loop.extent, serial, loop.body, None, loop.annotations)
+
+    def run(function: Any, _mod: Any, _context: Any) -> Any:
+        return function.with_body(tvm_ffi.structural_map(function.body, (tirx.For, rewritten)))
+
+    return tirx.transform.prim_func_pass(run, opt_level=0, name="SmallLoopsOnOneThread")
+
+
+def _steps(statement: Any) -> float:
+    """Return about how many vectors or single elements a statement writes; infinite if that is decided at run time."""
+    from tvm import tirx
+
+    if isinstance(statement, tirx.SeqStmt):
+        return sum(map(_steps, statement.seq))
+    if isinstance(statement, tirx.IfThenElse):
+        return sum(_steps(each) for each in (statement.then_case, statement.else_case) if each is not None)
+    if isinstance(statement, tirx.For):
+        if not isinstance(statement.extent, tirx.IntImm):
+            return math.inf
+        times = 1 if int(statement.kind) == int(tirx.ForKind.VECTORIZED) else int(statement.extent)
+        return times * _steps(statement.body)
+    if isinstance(statement, tirx.While):
+        return math.inf
+    body = getattr(statement, "body", None)
+    return 1 if body is None else _steps(body)
 
 
 def _addresses(prefix: str, workspaces: list[int]) -> Any:

@@ -1,15 +1,16 @@
 """The C source of a compiled model: its kernels called one after the other, and what the runtime has to know of it."""
 
-import string
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import Template
 
+from edgepack.base.text import c_literal
 from edgepack.executor.cpu import CpuFeature
 from edgepack.lower.emit.aot.dtypes import dlpack_type
 from edgepack.lower.emit.aot.layout import PlacedWeight, WeightLayout
 from edgepack.lower.emit.aot.plan import Arena
 from edgepack.lower.emit.aot.program import COPY, Buffer, KernelCall, Program
+from edgepack.onnxfile.quantized import LinearScale
 from edgepack.spec import Tensor
 
 _SOURCE = Template("""\
@@ -19,6 +20,7 @@ _SOURCE = Template("""\
 #include "edgepack_net.h"
 
 $prototypes
+$embedding
 
 /* Sets what has passed since a time, both in nanoseconds; returns the time. */
 static uint64_t lap(uint64_t *passed, uint64_t since)
@@ -92,6 +94,8 @@ static const struct net_details details = {
     .kept = kept,
     .stored_bytes = $stored_bytes,
     .index_crc = $index_crc,
+    .embedded = $embedded,
+    .embedded_size = $embedded_size,
 };
 
 __attribute__((visibility("default"))) const edgepack_net $symbol = {EDGEPACK_NET_VERSION, &details};
@@ -111,6 +115,9 @@ class CompiledGraph:
         layout: of the weights.
         inputs: the model's.
         outputs: the model's.
+        scales: of those that are quantized, by name.
+        embedded: the symbol of the weights file in the library, if it is there.
+        embedded_size: bytes of that file.
         features: of the CPU, which kernels use.
         workspace: bytes that a kernel's own arrays take at the most.
         stored_bytes: of all weights in the file, decoded.
@@ -125,6 +132,9 @@ class CompiledGraph:
     layout: WeightLayout
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
+    scales: Mapping[str, LinearScale]
+    embedded: str | None
+    embedded_size: int
     features: Sequence[CpuFeature]
     workspace: int
     stored_bytes: int
@@ -147,16 +157,19 @@ def source_of(graph: CompiledGraph) -> str:
         infer="\n".join(_timed(_calls(graph.prefix, graph.main.calls, _at_inference(graph)))),
         load="\n".join(_at_load(graph.prefix, layout)),
         kernel_count=len(graph.main.calls),
-        kernels=", ".join(quoted(call.kernel or "copy") for call in graph.main.calls) or "0",
+        kernels=", ".join(c_literal(call.kernel or "copy") for call in graph.main.calls) or "0",
         shapes="\n".join(_shapes("input", graph.inputs) + _shapes("output", graph.outputs)),
-        inputs=_tensors("input", graph.inputs),
-        outputs=_tensors("output", graph.outputs),
+        inputs=_tensors("input", graph.inputs, graph.scales),
+        outputs=_tensors("output", graph.outputs, graph.scales),
+        embedded=graph.embedded or "NULL",
+        embedding="" if graph.embedded is None else f"extern const uint8_t {graph.embedded}[];",
+        embedded_size=graph.embedded_size,
         stored=", ".join(map(_placed, layout.stored)) or "{0}",
         kept=", ".join(f"{{{-1 if source is None else source}, {place}}}" for source, place in layout.kept)
         or "{0}",
         features=feature_rows(graph.features),
         symbol=graph.symbol,
-        name=quoted(graph.name),
+        name=c_literal(graph.name),
         input_count=len(graph.inputs),
         output_count=len(graph.outputs),
         arena=graph.arena.size,
@@ -169,13 +182,6 @@ def source_of(graph: CompiledGraph) -> str:
         stored_bytes=graph.stored_bytes,
         index_crc=graph.index_crc,
     )
-
-
-def quoted(text: str) -> str:
-    """Return a C string literal, whatever the text has in it."""
-    plain = string.ascii_letters + string.digits + " _-.,:;/()[]"
-    characters = (chr(byte) if chr(byte) in plain else f"\\{byte:03o}" for byte in text.encode())
-    return f'"{"".join(characters)}"'
 
 
 Address = Callable[[Buffer], str]
@@ -242,7 +248,7 @@ def _calls(prefix: str, calls: Iterable[KernelCall], address: Address) -> list[s
 def feature_rows(features: Sequence[CpuFeature]) -> str:
     """Return features as the elements of a C array of ``edgepack_feature``, with the one that ends it."""
     rows = (
-        f"{{{quoted(each.name)}, {each.leaf}u, {each.subleaf}, {each.register}, {each.mask}u, {each.state}}}"
+        f"{{{c_literal(each.name)}, {each.leaf}u, {each.subleaf}, {each.register}, {each.mask}u, {each.state}}}"
         for each in features
     )
     return ", ".join([*rows, "{0}"])
@@ -255,15 +261,16 @@ def _shapes(role: str, tensors: Sequence[Tensor]) -> list[str]:
     ]
 
 
-def _tensors(role: str, tensors: Sequence[Tensor]) -> str:
+def _tensors(role: str, tensors: Sequence[Tensor], scales: Mapping[str, LinearScale]) -> str:
     rows = []
     for number, tensor in enumerate(tensors):
         code, bits = dlpack_type(tensor.dtype)
         count = 1
         for extent in tensor.shape:
             count *= extent
+        linear = scales.get(tensor.name, LinearScale(0, 0))
         rows.append(
-            f"{{{quoted(tensor.name)}, {code}, {bits}, {len(tensor.shape)}, {role}{number}, "
-            f"{count * bits // 8}}}"
+            f"{{{c_literal(tensor.name)}, {code}, {bits}, {len(tensor.shape)}, {role}{number}, "
+            f"{count * bits // 8}, {linear.scale!r}, {linear.zero_point}}}"
         )
     return ", ".join(rows) or "{0}"
