@@ -9,7 +9,19 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 TYPE_CHECKING = False  # typing takes 10 ms to import, in which Ctrl-C would be a traceback
 if TYPE_CHECKING:
-    from edgepack.api import bench, build, check, compile, compress, deploy, report, rollback, run, tune  # noqa: A004 - as edgepack.compile
+    from edgepack.api import (
+        bench,
+        build,
+        check,
+        compile,  # noqa: A004 - as edgepack.compile
+        compress,
+        deploy,
+        profile,
+        report,
+        rollback,
+        run,
+        tune,
+    )
 
 __all__ = [
     "__version__",
@@ -19,6 +31,7 @@ __all__ = [
     "compile",
     "compress",
     "deploy",
+    "profile",
     "report",
     "rollback",
     "run",

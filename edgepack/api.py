@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgepack.lower import Compiled
     from edgepack.lower.deep import Examined
     from edgepack.measuring.measurement import Measurement
+    from edgepack.measuring.profile import ModelProfile
     from edgepack.pipeline.device import NamedDevice
     from edgepack.pipeline.stages.sensitivity import SensitivityFigures
     from edgepack.pipeline.strategy import Strategy
@@ -56,8 +57,9 @@ def checked(recipe: Path | str) -> "CheckedRecipe":
     Raises IntegrityError if a file has another sha256 than the recipe says.
     """
     from edgepack.config.plan import examine
+    from edgepack.pipeline.device import running_targets
 
-    return examine(Path(recipe), running=_running_boards)
+    return examine(Path(recipe), running=running_targets)
 
 
 def examine(path: Path | str, *, trust: bool = False) -> "Examined":
@@ -108,9 +110,7 @@ def run(
     offline: bool = False,
     trust: bool = False,
 ) -> "Report":
-    """Run the full pipeline: compress, tune, compile, package, deploy, benchmark, report.
-
-    Returns the report, which is also written to the run's folder; it lists all failures.
+    """Run the full pipeline. Returns the report, which is also written to the run's folder; it lists all failures.
 
     Args:
         recipe: the recipe's path.
@@ -122,11 +122,8 @@ def run(
         offline: do not ask the boards first whether they can be reached.
         trust: load pickled objects in weights files of the recipe, which runs the code that they name.
 
-    Raises:
-        ConfigError: the recipe has problems; no stage was run.
-        IntegrityError: a file has another sha256 than the recipe says; no stage was run.
-        UnreachableError, TrustError: a board cannot be used; no stage was run.
-        UsageError: ``out`` cannot be written to; no stage was run.
+    Raises, before a stage is run, ConfigError if the recipe has problems, IntegrityError if a file has another sha256 than the
+    recipe says, UnreachableError or TrustError if a board cannot be used, UsageError if ``out`` cannot be written to.
     """
     from edgepack.reporting.running import run_plan
 
@@ -158,9 +155,7 @@ def sensitivity(
     """Change one layer of a recipe's original model at a time, and compare the outputs for ``samples`` training samples.
 
     ``probes`` are of ``weights``, ``activations``, ``prune`` and ``rank``, all if empty; ``out`` is an .html or .md file for
-    plots and tables. The result is cached: ``fresh`` may be ``sensitivity``, ``load``, ``train`` or ``all``.
-
-    Raises ConfigError if the recipe has problems, InputError if the model does not run, UsageError for ``samples`` < 1 or
+    plots and tables. The result is cached: ``fresh`` may be ``sensitivity``, ``load``, ``train`` or ``all``. Raises ConfigError if the recipe has problems, InputError if the model does not run, UsageError for ``samples`` < 1 or
     an ``out`` that is neither, or cannot be written.
     """
     from edgepack.reporting.sensitivity import scan_recipe
@@ -181,10 +176,8 @@ def tune(
 ) -> "Report":
     """Tune the kernels on each target's board; resumes the previous tuning run.
 
-    ``trials`` and ``minutes`` replace the recipe's budget. Later builds for the same target use the records.
-
-    Raises:
-        UsageError: a budget is not greater than 0, there is no budget, or no target has a device.
+    ``trials`` and ``minutes`` replace the recipe's budget. Later builds for the same target use the records. Raises UsageError
+    if a budget is not greater than 0, there is no budget, or no target has a device.
     """
     from edgepack.reporting.running import tune_plan
 
@@ -203,7 +196,7 @@ def build(
     offline: bool = False,
     trust: bool = False,
 ) -> "tuple[Report, list[Path]]":
-    """Build each target's bundle, and sources of CUDA kernels, into ``out``. Returns the report and the bundles.
+    """Build each target's bundle, and sources of CUDA kernels, into ``out``; return the report and the bundles.
 
     ``static`` is as in :func:`compile`, ``offline`` and ``trust`` as in :func:`run`. Raises UsageError if ``out`` cannot be written.
     """
@@ -225,14 +218,9 @@ def compile(  # noqa: A001 - the usual term; called as edgepack.compile
 ) -> "Compiled":
     """Compile an .onnx file, or a recipe's release model, for one target, using existing tuning records.
 
-    Args:
-        model: the .onnx file or the recipe.
-        target: the target's name.
-        out: the shared library to write; default ``MODEL-TARGET.so`` in the current folder.
-        dump: folder to write the module to after each lowering phase.
-        static: build a static library in a new folder, by default ``MODEL-TARGET.static``; if ``embedded``, with its weights in it.
-        listener: called with the events in :mod:`edgepack.engine.events`.
-        trust: as in :func:`run`.
+    ``out`` is the shared library to write, by default ``MODEL-TARGET.so`` in the current folder; with ``static``, a new
+    folder for a static library, by default ``MODEL-TARGET.static``, with its weights in it if ``embedded``. The module is
+    written to the folder ``dump`` after each lowering phase. ``listener`` and ``trust`` are as in :func:`run`.
     """
     from edgepack.reporting.compiling import compile_path
 
@@ -300,9 +288,8 @@ def extract(bundle: Path | str, folder: Path | str) -> "Manifest":
 def deploy(bundle: Path | str, device: str, *, listener: Listener = ignore) -> "Installed":
     """Install a bundle on a device: check it, upload, verify checksums, run a test inference, and switch ``current``.
 
-    Raises:
-        DeployError: the board keeps its current release; PreflightError: nothing was sent to it.
-        UnreachableError, TrustError, IntegrityError, LockedError: see :mod:`edgepack.errors`.
+    Raises DeployError (the board keeps its current release), PreflightError (nothing was sent to it), UnreachableError,
+    TrustError, IntegrityError or LockedError: see :mod:`edgepack.errors`.
     """
     from edgepack.pipeline.device import deploy as install
 
@@ -324,6 +311,24 @@ def bench(
     from edgepack.pipeline.device import bench as measure
 
     return measure(Path(bundle), device, Bench(runs=runs, warmup=warmup, threads=threads))
+
+
+def profile(
+    bundle: Path | str,
+    device: str,
+    *,
+    runs: int = 100,
+    warmup: int = 10,
+    threads: int = 1,
+    trace: Path | None = None,
+) -> "ModelProfile":
+    """Measure each kernel of a CPU bundle on a device, and what the device can do, without installing the bundle.
+
+    ``trace`` is a file for a timeline. Raises InputError if TVM's virtual machine executes the model or the bundle is too old.
+    """
+    from edgepack.pipeline.profiling import profile as measure
+
+    return measure(Path(bundle), device, trace, runs=runs, warmup=warmup, threads=threads)
 
 
 def devices() -> "list[NamedDevice]":
@@ -410,11 +415,6 @@ def stages() -> list[str]:
 
 def _make_plan(recipe: Path | str, targets: Sequence[str] = (), *, trust: bool) -> "Plan":
     from edgepack.config.plan import make_plan
+    from edgepack.pipeline.device import running_targets
 
-    return make_plan(Path(recipe), only=targets, running=_running_boards, trust=trust)
-
-
-def _running_boards() -> dict[str, str]:
-    from edgepack.remote import virtual
-
-    return {board.name: board.device.target for board in virtual.running()}
+    return make_plan(Path(recipe), only=targets, running=running_targets, trust=trust)

@@ -145,7 +145,12 @@ class BoardModel:
     scratch: str = "."
     timeout: float | None = None
 
-    def command(self, do: Literal["run", "bench"], *words: str) -> list[str]:
+    @property
+    def pinning(self) -> list[str]:
+        """The agent's arguments for the cores."""
+        return ["--cores", ",".join(map(str, self.cores))] if self.cores else []
+
+    def command(self, do: Literal["run", "bench", "profile"], *words: str) -> list[str]:
         """The agent's command line for this model, with further arguments."""
         options = ["--model", self.model, "--threads", str(self.threads), "--device", self.device]
         return [self.agent, do, *options, *words]
@@ -165,9 +170,9 @@ def info(session: BoardShell, agent: str, *, work_dir: str = ".") -> BoardInfo:
     Raises:
         AgentError: The agent failed or speaks another protocol.
     """
-    (line,) = _lines(session, "info", [agent, "info", "--work-dir", work_dir], 60.0, count=1)
-    _check_protocol(session, line)
-    return _parse(session, "info", BoardInfo, line)
+    (line,) = command_lines(session, "info", [agent, "info", "--work-dir", work_dir], 60.0, count=1)
+    check_protocol(session, line)
+    return parse_line(session, "info", BoardInfo, line)
 
 
 def board_facts(session: BoardShell, agent: str, work_dir: str, libraries: Sequence[str]) -> BoardFacts:
@@ -182,8 +187,8 @@ def board_facts(session: BoardShell, agent: str, work_dir: str, libraries: Seque
     Raises:
         AgentError: The agent failed.
     """
-    (line,) = _lines(session, "facts", [agent, "facts", "", work_dir, *libraries], 60.0, count=1)
-    return _parse(session, "facts", BoardFacts, line)
+    (line,) = command_lines(session, "facts", [agent, "facts", "", work_dir, *libraries], 60.0, count=1)
+    return parse_line(session, "facts", BoardFacts, line)
 
 
 def run(on: BoardModel, inputs: Mapping[str, "np.ndarray"], *, each: bool = False) -> list["np.ndarray"]:
@@ -198,10 +203,10 @@ def run(on: BoardModel, inputs: Mapping[str, "np.ndarray"], *, each: bool = Fals
     Raises:
         AgentError: The model or the agent failed; its message is in ``why``.
     """
-    with _upload(on, inputs) as (folder, words):
+    with upload_inputs(on, inputs) as (folder, words):
         argv = on.command("run", *words, "--output-dir", folder, *(["--each"] if each else []))
-        (line,) = _lines(on.session, "run", argv, on.timeout, count=1)
-        ran = _parse(on.session, "run", Ran, line)
+        (line,) = command_lines(on.session, "run", argv, on.timeout, count=1)
+        ran = parse_line(on.session, "run", Ran, line)
         with temporary_folder() as here:
             outputs = []
             for index in range(len(ran.outputs)):
@@ -226,19 +231,18 @@ def bench(
         AgentError: The model or the agent failed; its message is in ``why``.
     """
     session = on.session
-    with _upload(on, inputs) as (folder, words):
+    with upload_inputs(on, inputs) as (folder, words):
         if on.device == "cuda":
             _try_once(on, [*words, "--output-dir", folder])
-        pinning = ["--cores", ",".join(map(str, on.cores))] if on.cores else []
-        argv = on.command("bench", *words, "--warmup", str(warmup), "--runs", str(runs), *pinning)
-        first, *samples, last = _lines(session, "bench", argv, on.timeout, count=runs + 2)
-    _check_protocol(session, first)
-    start = _parse(session, "bench", BenchStart, first)
-    end = _parse(session, "bench", BenchEnd, last)
+        argv = on.command("bench", *words, "--warmup", str(warmup), "--runs", str(runs), *on.pinning)
+        first, *samples, last = command_lines(session, "bench", argv, on.timeout, count=runs + 2)
+    check_protocol(session, first)
+    start = parse_line(session, "bench", BenchStart, first)
+    end = parse_line(session, "bench", BenchEnd, last)
     return BenchRaw(
         load_ms=start.load_ms,
         first_ms=start.first_ms,
-        samples_ns=tuple(_parse(session, "bench", BenchSample, line).ns for line in samples),
+        samples_ns=tuple(parse_line(session, "bench", BenchSample, line).ns for line in samples),
         warmup=start.warmup,
         threads=start.threads,
         peak_rss_kib=end.peak_rss_kib,
@@ -251,7 +255,7 @@ def bench(
 def _try_once(on: BoardModel, words: list[str]) -> None:
     """Run one inference with a time limit."""
     try:
-        _lines(on.session, "run", on.command("run", *words), FIRST_TIMEOUT_S, count=1)
+        command_lines(on.session, "run", on.command("run", *words), FIRST_TIMEOUT_S, count=1)
     except TimedOutError as error:
         raise AgentError(
             f"the model did not finish an inference within {FIRST_TIMEOUT_S:g} s",
@@ -274,13 +278,13 @@ def _output(session: BoardShell, path: Path) -> "np.ndarray":
 
 
 @contextmanager
-def _upload(on: BoardModel, inputs: Mapping[str, "np.ndarray"]) -> Iterator[tuple[str, list[str]]]:
+def upload_inputs(on: BoardModel, inputs: Mapping[str, "np.ndarray"]) -> Iterator[tuple[str, list[str]]]:
     """A temporary folder on the board with the inputs, and the agent's arguments for them."""
     import numpy as np
 
     session = on.session
     folder = f"{on.scratch}/edgepack.{secrets.token_hex(3)}"
-    _lines(session, "make-folder", [session.agent(), "make-folder", folder], 60.0, count=1)
+    command_lines(session, "make-folder", [session.agent(), "make-folder", folder], 60.0, count=1)
     try:
         words = []
         for index, array in enumerate(inputs.values()):
@@ -293,10 +297,10 @@ def _upload(on: BoardModel, inputs: Mapping[str, "np.ndarray"]) -> Iterator[tupl
         session.run([session.agent(), "remove-folder", folder], timeout=60.0)
 
 
-def _lines(
-    session: BoardShell, command: str, argv: list[str], timeout: float | None, *, count: int
+def command_lines(
+    session: BoardShell, command: str, argv: list[str], timeout: float | None, *, count: int | None
 ) -> list[bytes]:
-    """Run the agent and return its ``count`` result lines.
+    """Run the agent and return its ``count`` result lines; None for any number from 2.
 
     Raises:
         AgentError: It failed, was killed, or wrote a different number of lines.
@@ -305,9 +309,9 @@ def _lines(
     lines = done.stdout.splitlines()
     if done.returncode != 0:
         raise _failed(session, command, done, lines)
-    if len(lines) != count:
+    if len(lines) != count and (count is not None or len(lines) < 2):  # noqa: PLR2004 - a first and a last one
         raise AgentError(
-            f"the agent's {command} wrote {len(lines)} lines, not {count}",
+            f"the agent's {command} wrote {len(lines)} lines, not {count or 'at least 2'}",
             where=session.name,
             why=done.stderr.decode(errors="replace").strip()[-400:] or None,
             next="the agent on the board may have a different version: re-deploy the bundle",
@@ -365,8 +369,8 @@ class _Version(Spec, extra="ignore"):
     protocol: int
 
 
-def _check_protocol(session: BoardShell, line: bytes) -> None:
-    version = _parse(session, "info", _Version, line).protocol
+def check_protocol(session: BoardShell, line: bytes) -> None:
+    version = parse_line(session, "info", _Version, line).protocol
     if version != PROTOCOL:
         raise AgentError(
             f"the agent uses protocol {version}, this edgepack uses {PROTOCOL}",
@@ -375,7 +379,7 @@ def _check_protocol(session: BoardShell, line: bytes) -> None:
         )
 
 
-def _parse(session: BoardShell, command: str, model: type[Line], line: bytes) -> Line:
+def parse_line(session: BoardShell, command: str, model: type[Line], line: bytes) -> Line:
     try:
         return model.model_validate_json(line)
     except ValidationError as error:

@@ -177,6 +177,74 @@ class BenchRaw(Spec):
     after: State
 
 
+class ProfileStart(Spec):
+    """The first line of ``profile``."""
+
+    ok: Literal[True]
+    protocol: int
+    warmup: int
+    runs: int
+    threads: int
+    kernels: tuple[str, ...]
+    before: State
+
+
+class CallTimes(Spec):
+    """One line of ``profile`` per call of a kernel: over all runs, and in the run whose duration is the median."""
+
+    min_ns: int
+    median_ns: int
+    p90_ns: int
+    usual_ns: int
+
+
+class ProfileEnd(Spec):
+    """The last line of ``profile``."""
+
+    plain_ns: tuple[int, ...]
+    profiled_ns: tuple[int, ...]
+    after: State
+
+
+class ProfileRaw(Spec):
+    """All raw results of ``profile``."""
+
+    kernels: tuple[str, ...] = Field(description="Those that an inference calls, in order.")
+    calls: tuple[CallTimes, ...]
+    plain_ns: tuple[int, ...] = Field(description="Inferences without times, in turn with the profiled ones.")
+    profiled_ns: tuple[int, ...]
+    warmup: int
+    threads: int
+    before: State
+    after: State
+
+
+class Peak(Spec):
+    """Multiply-accumulates that the board's cores do at the most, with instructions that the kernel calls ``isa``."""
+
+    isa: str
+    gmacs: float = Field(gt=0, description="In a second, in billions.")
+
+
+class MemoryLevel(Spec):
+    """The speed of memory of which ``bytes`` are used over and over: that of a cache which holds them."""
+
+    bytes: int
+    read_gbps: float = Field(gt=0, description="Bytes read in a second, in billions.")
+    copy_gbps: float = Field(gt=0, description="Bytes read and written in a second, in billions.")
+
+
+class BoardLimits(Spec):
+    """The line of ``roofline``: what the board can do with a number of threads."""
+
+    ok: Literal[True] = True
+    protocol: int
+    threads: int
+    float32: Peak
+    int8: Peak
+    memory: tuple[MemoryLevel, ...] = Field(min_length=1, description="From the smallest to the largest.")
+
+
 class Failure(Spec):
     """The last line of every command that fails."""
 

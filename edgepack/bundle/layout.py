@@ -9,7 +9,8 @@ from edgepack.spec.runtime import WEIGHTS_SUFFIX
 
 MANIFEST = "manifest.json"
 AGENT = "bin/edgepack-agent"
-KERNELS = "kernels.json"  # spec/kernels.py
+KERNELS = "kernels.json"
+"""The list of the model's kernels, ``edgepack.spec.kernels.KernelList``."""
 
 _MODEL, _PROGRAMS, _LIBRARIES, _EXAMPLES, _SAMPLE = "model", "bin", "lib", "examples", "sample"
 _HEADERS = "include"

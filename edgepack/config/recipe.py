@@ -65,6 +65,10 @@ class Bench(Spec):
         description="Test samples to run on the board; default: all. On an emulated GPU an inference may take seconds: give a number.",
     )
     baseline: bool = Field(default=True, description="Also measure the uncompressed model on the board.")
+    profile: bool = Field(
+        default=False,
+        description="Also measure each kernel on the board, as `edgepack profile` does, of models with their own runtime.",
+    )
 
 
 class TargetEntry(Spec):

@@ -1,4 +1,4 @@
 """Measurements on the board, their statistics and their validity.
 
-Imports: agent, data, errors, scoring, spec.
+Imports: agent, base, data, errors, scoring, spec.
 """

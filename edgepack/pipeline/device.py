@@ -85,6 +85,13 @@ def devices() -> list[NamedDevice]:
     return own + boards
 
 
+def running_targets() -> dict[str, str]:
+    """The target of each running virtual board, by its name."""
+    from edgepack.remote import virtual
+
+    return {board.name: board.device.target for board in virtual.running()}
+
+
 def deploy(bundle: Path, device: str, listener: Listener) -> "Installed":
     """Install a bundle on a device; progress events count the bytes sent."""
     with Boards() as boards:

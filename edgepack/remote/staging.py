@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgepack.base.npy import parse_npy
 from edgepack.base.temporary import temporary_folder
 from edgepack.bundle import archive
-from edgepack.bundle.layout import MANIFEST, sample_input, sample_output
+from edgepack.bundle.layout import KERNELS, MANIFEST, sample_input, sample_output
 from edgepack.bundle.manifest import PLAIN, FileEntry, Manifest
 from edgepack.errors import DeployError, InputError, IntegrityError
 from edgepack.remote import elf
@@ -19,6 +19,7 @@ from edgepack.remote.lock import BoardLock
 from edgepack.remote.survey import BoardFolder
 from edgepack.remote.tree import EXTRA, FILES, described, differences, expected, folders_of
 from edgepack.spec import Tensor
+from edgepack.spec.kernels import KernelList
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +51,22 @@ class Unpacked:
         inputs = [self._array(sample_input(index), it) for index, it in enumerate(self.manifest.inputs)]
         outputs = [self._array(sample_output(index), it) for index, it in enumerate(self.manifest.outputs)]
         return inputs, outputs
+
+    def kernels(self) -> KernelList:
+        """The list of the model's kernels.
+
+        Raises:
+            InputError: The bundle is of a version without it, or it is damaged.
+        """
+        path = self.folder / KERNELS
+        if not path.is_file():
+            raise InputError(
+                "the bundle has no list of its kernels",
+                where=str(self.bundle),
+                why=f"it was built by an older edgepack, without {KERNELS}",
+                next="rebuild it: edgepack package",
+            )
+        return KernelList.load(path)
 
     def _array(self, path: str, tensor: Tensor) -> "np.ndarray":
         try:

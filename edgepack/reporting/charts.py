@@ -107,6 +107,25 @@ def bars(label: str, items: Sequence[tuple[str, float | None, str]]) -> Markup:
     return svg(height, label, *parts)
 
 
+def times(label: str, items: Sequence[tuple[str, float, str, str]], longest: float) -> Markup:
+    """Horizontal bars from zero, the name above its bar: (name, value, text of the value, class); ``longest`` fills the width."""
+    row, top, right = 34, 2, WIDTH - 150  # room for the text
+    parts = []
+    for index, (name, value, shown, cls) in enumerate(items):
+        y = top + index * row
+        length = max(value / (longest or 1.0) * right, 1.0)
+        parts.append(
+            el(
+                "g",
+                el("title", f"{name}: {shown}"),
+                words(0, y + 12, _short(name, 70), "tick"),
+                el("rect", x=0, y=y + 16, width=length, height=12, rx=2, cls=cls),
+                words(length + 8, y + 26, shown, "value"),
+            )
+        )
+    return svg(top + row * len(items), label, *parts)
+
+
 def comparison(label: str, measured: Sequence[tuple[str, Measurement]]) -> Markup:
     """Each candidate on one axis from zero: a bar to p50, whiskers to p90 and p99.
 

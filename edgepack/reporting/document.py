@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue
 from edgepack.engine.artifact import Artifact
 from edgepack.engine.events import ErrorRecord
 from edgepack.measuring.measurement import Measurement
+from edgepack.measuring.profile import ModelProfile
 from edgepack.pipeline.figures import RobustnessFigures
 from edgepack.pipeline.stages.tune import TunedKernel
 from edgepack.pipeline.trace import Host, Placement, RecipeRef, Until
@@ -83,6 +84,9 @@ class Row(Spec):
         description="Change of the outputs in onnxruntime if values in int8 or float16 round otherwise.",
     )
     measurement: Measurement | None = None
+    profile: ModelProfile | None = Field(
+        default=None, description="Its kernels, if the recipe asks for them."
+    )
     warnings: tuple[str, ...] = Field(default=(), description="What its figures do not show.")
     missing: dict[str, str] = Field(default_factory=dict, description="Why a field is None, by its name.")
 

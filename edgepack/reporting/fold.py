@@ -209,7 +209,10 @@ class _Fold:
             score_same=answers.reference_score,
             board_samples=answers.samples,
             parity=answers.parity,
+            profile=found.profile,
         )
+        if found.not_profiled is not None:
+            self._builder.add_missing(target, candidate, found.not_profiled, "profile", device=device)
         if answers.score is None:
             self._builder.add_missing(
                 target, candidate, answers.why or _NO_LABELS, "score_board", device=device

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from edgepack.base.text import visible
 from edgepack.reporting import format as fmt
+from edgepack.reporting import profile as profiling
 from edgepack.reporting.document import Report
 from edgepack.reporting.figures import (
     columns,
@@ -51,6 +52,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _before_after(report)
     yield from _compression(report)
     yield from _gates(report)
+    yield from _kernels(report)
     yield from _tuning(report)
     yield from _board(report)
     yield from _stages(report)
@@ -185,6 +187,25 @@ def _tuning(report: Report) -> Iterator[str]:
     for tuning in report.tuning:
         label = " *emulated*" if tuning.emulated else ""
         yield f"- **{escape(tuning.target)}, {escape(tuning.candidate)}**{label}: {escape(tuning_outcome(tuning))}"
+
+
+def _kernels(report: Report) -> Iterator[str]:
+    rows = [row for row in report.rows if row.profile or "profile" in row.missing]
+    if not rows:
+        return
+    yield from ("", "## Kernels")
+    for row in rows:
+        yield from ("", f"**{escape(report.place_name(row))}, {escape(row.candidate)}**")
+        if row.profile is None:
+            yield from ("", escape(row.missing["profile"]))
+            continue
+        shown = (map(escape, line) for line in profiling.rows_of(row.profile, profiling.MOST))
+        yield from _table(profiling.HEAD, shown)
+        yield ""
+        rest = profiling.rest(row.profile, profiling.MOST)
+        yield from (
+            f"- {escape(line)}" for line in (*([rest] if rest else []), *profiling.summary(row.profile))
+        )
 
 
 def _board(report: Report) -> Iterator[str]:

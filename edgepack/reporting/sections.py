@@ -32,6 +32,7 @@ from edgepack.reporting.figures import (
     table_lines,
 )
 from edgepack.reporting.markup import Markup, el, join
+from edgepack.reporting.profile import kernels
 from edgepack.reporting.steps import compression
 from edgepack.reporting.tuning import kernel_outcome, tuning_outcome
 from edgepack.spec.candidate import BASELINE
@@ -339,6 +340,7 @@ SECTIONS: tuple[Callable[[Report], Markup | None], ...] = (
     before_after,
     compression,
     latency,
+    kernels,
     scores,
     tuning,
     board,

@@ -1,11 +1,13 @@
 """The before/after table on stdout: rich on a terminal, aligned plain text anywhere else."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import IO, Any
 
 from edgepack.base.text import one_line
+from edgepack.measuring.profile import ModelProfile
 from edgepack.pipeline.trace import Placement
 from edgepack.reporting import format as fmt
+from edgepack.reporting import profile as profiling
 from edgepack.reporting.document import Report
 from edgepack.reporting.figures import (
     columns,
@@ -56,6 +58,24 @@ def plain_lines(report: Report) -> Iterator[str]:
         yield from (f"  {_MARKS[gate.status]}  {describe_gate(gate)}" for gate in report.gates)
 
 
+def print_profile(profile: ModelProfile, file: IO[str]) -> None:
+    """Print the kernels of a profile, the slowest first, and what was measured around them."""
+    rows = [profiling.HEAD, *profiling.rows_of(profile)]
+    if file.isatty():
+        from rich.console import Console
+
+        Console(file=file, highlight=False).print(_rich_table(*rows, numbers=profiling.NUMBERS))
+    else:
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = (
+                text.rjust(width) if index in profiling.NUMBERS else text.ljust(width)
+                for index, (text, width) in enumerate(zip(row, widths, strict=True))
+            )
+            file.write(f"{_clean('  '.join(cells)).rstrip()}\n")
+    file.writelines(f"{_clean(line)}\n" for line in profiling.summary(profile))
+
+
 def _print_rich(report: Report, file: IO[str]) -> None:
     from rich.console import Console
     from rich.text import Text
@@ -86,7 +106,7 @@ def _print_rich(report: Report, file: IO[str]) -> None:
         )
 
 
-def _rich_table(head: tuple[str, ...], *rows: tuple[str, ...]) -> Any:
+def _rich_table(head: tuple[str, ...], *rows: tuple[str, ...], numbers: Container[int] | None = None) -> Any:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -95,7 +115,11 @@ def _rich_table(head: tuple[str, ...], *rows: tuple[str, ...]) -> Any:
     table = Table(box=box.SIMPLE_HEAD)
     for index, name in enumerate(head):
         title, style = Text(_clean(name)), styles.get(name)
-        table.add_column(title, justify="right" if index else "left", style=style)
+        table.add_column(
+            title,
+            justify="right" if (index if numbers is None else index in numbers) else "left",
+            style=style,
+        )
     for row in rows:
         table.add_row(*map(Text, row))
     return table

@@ -28,6 +28,7 @@ calls = {
     "tune": lambda f: f("recipe.yaml"),  # refused: no budget
     "deploy": lambda f: f(Path("none.edgepack"), "virtual:host"),  # refused: no such file
     "bench": lambda f: f(Path("none.edgepack"), "virtual:host"),
+    "profile": lambda f: f(Path("none.edgepack"), "virtual:host"),
     "rollback": lambda f: f("tiny", "nobody"),  # refused: no such device
 }
 assert set(calls) == set(edgepack.__all__) - {"__version__"}, set(calls) ^ set(edgepack.__all__)
@@ -57,7 +58,7 @@ def test_every_public_function_works_twice_after_every_other(module_cli, tiny_on
     )
     done = subprocess.run([sys.executable, "-c", PAIRS], check=False, **module_cli.options())
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == '["bench", "deploy", "rollback", "tune"]'
+    assert done.stdout.splitlines()[-1] == '["bench", "deploy", "profile", "rollback", "tune"]'
 
 
 def test_the_examples_of_the_page_run(module_cli, tiny_onnx):

@@ -27,7 +27,7 @@ struct options {
 };
 
 /* Bits, so that an option can have a set of commands. */
-enum command { INFO = 1, RUN = 2, BENCH = 4, MEASURE = 8, CHUNKS = 16, RECEIVE = 32 };
+enum command { INFO = 1, RUN = 2, BENCH = 4, MEASURE = 8, CHUNKS = 16, RECEIVE = 32, PROFILE = 64, ROOFLINE = 128 };
 
 /* Parses the arguments after the command's name. */
 bool options_parse(enum command command, int count, char **words, struct options *options,
@@ -38,6 +38,8 @@ bool info(const struct options *options, struct failure *failure);
 bool run(const struct options *options, struct failure *failure);
 bool bench(const struct options *options, struct failure *failure);
 bool measure(const struct options *options, struct failure *failure);
+bool profile(const struct options *options, struct failure *failure);
+bool roofline(const struct options *options, struct failure *failure);
 bool chunks(const struct options *options, struct failure *failure);
 bool receive(const struct options *options, struct failure *failure);
 

@@ -1,8 +1,10 @@
 #include "feed.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "process.h"
 #include "ranges.h"
 
 static bool split_samples(struct inputs *inputs, int i, struct failure *failure)
@@ -53,6 +55,20 @@ bool inputs_next(struct inputs *inputs, struct model *model, struct failure *fai
             !model_write(model, i, inputs->buffer, inputs->types[i].size, failure))
             return false;
     return true;
+}
+
+bool prepare(struct model *model, struct inputs *inputs, const struct options *options, struct failure *failure)
+{
+    enter_stage("loading the model");
+    return set_threads(options->threads, failure) &&
+           pin_cores(options->cores, options->core_count, failure) &&
+           model_load(model, options->model, options->device, options->threads, inputs->count, failure) &&
+           model_set_inputs(model, inputs->types, inputs->count, failure);
+}
+
+bool finish(struct json *json, struct failure *failure)
+{
+    return json_end(json) || fail(failure, STATUS_OUTPUT, "stdout cannot be written: %s", strerror(errno));
 }
 
 void inputs_close(struct inputs *inputs)

@@ -22,6 +22,12 @@ bool inputs_open(struct inputs *inputs, const struct options *options, struct fa
 /* Checks the next sample of every file, and copies it into the model. */
 bool inputs_next(struct inputs *inputs, struct model *model, struct failure *failure);
 
+/* Sets threads and cores, and loads the model for these inputs. */
+bool prepare(struct model *model, struct inputs *inputs, const struct options *options, struct failure *failure);
+
+/* Ends a line of JSON that must reach stdout. */
+bool finish(struct json *json, struct failure *failure);
+
 /* Safe on a zeroed struct. */
 void inputs_close(struct inputs *inputs);
 

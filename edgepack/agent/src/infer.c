@@ -3,34 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "agent.h"
 #include "board.h"
+#include "clock.h"
 #include "feed.h"
 #include "process.h"
-
-static int64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-static bool finish(struct json *json, struct failure *failure)
-{
-    return json_end(json) || fail(failure, STATUS_OUTPUT, "stdout cannot be written: %s", strerror(errno));
-}
-
-static bool prepare(struct model *model, struct inputs *inputs, const struct options *options,
-                    struct failure *failure)
-{
-    enter_stage("loading the model");
-    return set_threads(options->threads, failure) &&
-           pin_cores(options->cores, options->core_count, failure) &&
-           model_load(model, options->model, options->device, options->threads, inputs->count, failure) &&
-           model_set_inputs(model, inputs->types, inputs->count, failure);
-}
 
 static bool run_samples(struct model *model, struct inputs *inputs, struct outputs *outputs,
                         const struct options *options, struct failure *failure)

@@ -13,6 +13,9 @@ static const char USAGE[] = "edgepack-agent info [--work-dir DIR]\n"
                             "[--threads N] [--cores A,B] [--device cpu|cuda]\n"
                             "edgepack-agent measure [--timeout S] [--repeats N] [--min-ms X] [--cooldown-ms "
                             "C] [--cores A,B] [--device cpu|cuda] < frames\n"
+                            "edgepack-agent profile --model M.so --input A.npy... [--warmup W] [--runs R] "
+                            "[--threads N] [--cores A,B]\n"
+                            "edgepack-agent roofline [--threads N] [--cores A,B]\n"
                             "edgepack-agent chunks [--work-dir DIR] < paths\n"
                             "edgepack-agent receive [--work-dir DIR] < frames\n";
 
@@ -38,6 +41,8 @@ static const struct {
     {"info", INFO, info, false},
     {"run", RUN, run, true},
     {"bench", BENCH, bench, true},
+    {"profile", PROFILE, profile, true},
+    {"roofline", ROOFLINE, roofline, false},
 #ifndef EDGEPACK_LINKED
     {"measure", MEASURE, measure, false},
     {"chunks", CHUNKS, chunks, false},
@@ -97,6 +102,7 @@ int main(int count, char **words)
             return work(&task);
         return supervise(work, &task, &code, &failure) ? code : report(&failure);
     }
+    fail(&failure, STATUS_USAGE, "'%.100s' is not one of info, run, bench, measure, profile, roofline", name);
     char names[64] = "";
     for (size_t i = 0; i < sizeof COMMANDS / sizeof COMMANDS[0]; i++)
         snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", i > 0 ? ", " : "", COMMANDS[i].name);

@@ -58,9 +58,29 @@ bool net_write(struct net *net, int input, const void *data, size_t size, struct
            fail(failure, STATUS_INTERNAL, "input %d has another size than the model's", input);
 }
 
+static bool succeeded(edgepack_status status, struct failure *failure)
+{
+    return status == EDGEPACK_OK || fail(failure, STATUS_MODEL, "the inference failed: out of memory");
+}
+
 bool net_run(struct net *net, struct failure *failure)
 {
-    return net->of->run(net->model) == EDGEPACK_OK || fail(failure, STATUS_MODEL, "the inference failed: out of memory");
+    return succeeded(net->of->run(net->model), failure);
+}
+
+int net_kernels(const struct net *net)
+{
+    return net->of->kernel_count(net->of->net);
+}
+
+const char *net_kernel(const struct net *net, int number)
+{
+    return net->of->kernel_name(net->of->net, number);
+}
+
+bool net_profile(struct net *net, uint64_t *times, struct failure *failure)
+{
+    return succeeded(net->of->profile(net->model, times), failure);
 }
 
 int net_outputs(const struct net *net)

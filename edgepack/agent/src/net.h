@@ -17,6 +17,9 @@ struct net_functions {
     const edgepack_tensor *(*output_info)(const edgepack_net *, int);
     edgepack_status (*set_input)(edgepack_model *, int, const void *, size_t);
     edgepack_status (*run)(edgepack_model *);
+    edgepack_status (*profile)(edgepack_model *, uint64_t *);
+    int (*kernel_count)(const edgepack_net *);
+    const char *(*kernel_name)(const edgepack_net *, int);
     const void *(*output)(const edgepack_model *, int);
 };
 
@@ -33,6 +36,12 @@ bool net_check_inputs(const struct net *net, const struct tensor_type *types, st
 
 bool net_write(struct net *net, int input, const void *data, size_t size, struct failure *failure);
 bool net_run(struct net *net, struct failure *failure);
+
+/* The kernels that an inference calls, in order; net_profile is net_run with the time in nanoseconds of each call. */
+int net_kernels(const struct net *net);
+const char *net_kernel(const struct net *net, int number);
+bool net_profile(struct net *net, uint64_t *times, struct failure *failure);
+
 int net_outputs(const struct net *net);
 bool net_output_type(const struct net *net, int output, struct tensor_type *type, struct failure *failure);
 bool net_read(const struct net *net, int output, void *data, size_t size, struct failure *failure);

@@ -16,19 +16,20 @@ static const struct option {
     size_t offset;
     double low, high;
 } OPTIONS[] = {
-    {"--model", TEXT, RUN | BENCH, RUN | BENCH, offsetof(struct options, model), 0, 0},
-    {"--input", INPUT, RUN | BENCH, RUN | BENCH, 0, 0, 0},
+    {"--model", TEXT, RUN | BENCH | PROFILE, RUN | BENCH | PROFILE, offsetof(struct options, model), 0, 0},
+    {"--input", INPUT, RUN | BENCH | PROFILE, RUN | BENCH | PROFILE, 0, 0, 0},
     {"--output-dir", TEXT, RUN, RUN, offsetof(struct options, output_dir), 0, 0},
     {"--each", FLAG, RUN, 0, offsetof(struct options, each), 0, 0},
-    {"--threads", INTEGER, RUN | BENCH, 0, offsetof(struct options, threads), 1, 256},
-    {"--device", DEVICE, RUN | BENCH | MEASURE, 0, 0, 0, 0},
-    {"--warmup", INTEGER, BENCH, 0, offsetof(struct options, warmup), 0, 1e6},
+    {"--threads", INTEGER, RUN | BENCH | PROFILE | ROOFLINE, 0, offsetof(struct options, threads), 1, 256},
+    {"--device", DEVICE, RUN | BENCH | MEASURE | PROFILE, 0, 0, 0, 0},
+    {"--warmup", INTEGER, BENCH | PROFILE, 0, offsetof(struct options, warmup), 0, 1e6},
     {"--runs", INTEGER, BENCH, 0, offsetof(struct options, runs), 1, 1e6},
+    {"--runs", INTEGER, PROFILE, 0, offsetof(struct options, runs), 1, 1e4},
     {"--timeout", REAL, MEASURE, 0, offsetof(struct options, timeout_s), 0.001, 86400},
     {"--repeats", INTEGER, MEASURE, 0, offsetof(struct options, repeats), 1, 1000},
     {"--min-ms", REAL, MEASURE, 0, offsetof(struct options, min_ms), 0, 60000},
     {"--cooldown-ms", REAL, MEASURE, 0, offsetof(struct options, cooldown_ms), 0, 600000},
-    {"--cores", CORES, BENCH | MEASURE, 0, 0, 0, 0},
+    {"--cores", CORES, BENCH | MEASURE | PROFILE | ROOFLINE, 0, 0, 0, 0},
     {"--root", TEXT, INFO, 0, offsetof(struct options, root), 0, 0},
     {"--work-dir", TEXT, INFO | CHUNKS | RECEIVE, 0, offsetof(struct options, work_dir), 0, 0},
 };
@@ -115,6 +116,8 @@ static const char *command_name(enum command command)
     case RUN: return "run";
     case BENCH: return "bench";
     case MEASURE: return "measure";
+    case PROFILE: return "profile";
+    case ROOFLINE: return "roofline";
     case CHUNKS: return "chunks";
     case RECEIVE: return "receive";
     }

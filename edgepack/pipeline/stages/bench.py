@@ -1,14 +1,20 @@
 """``bench``: measure on the board, through the bundle's own agent and runtime."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
 
 from edgepack.config.recipe import Bench
 from edgepack.engine.stage import Ingredients, Output, Request, Skip, StageResult, Work
+from edgepack.errors import InputError
 from edgepack.measuring.accuracy import BoardAnswers
 from edgepack.measuring.measurement import Measurement
+from edgepack.measuring.profile import ModelProfile
 from edgepack.pipeline.bundle_on_board import loaded_bundle, measure_latency
 from edgepack.pipeline.contract import NO_DEVICE, DeviceStage
 from edgepack.pipeline.emulated_gpu import CODE
+from edgepack.pipeline.profiling import check_executor, profile_kernels
 from edgepack.pipeline.state import DeviceRun, Resources
 from edgepack.scoring import Scorer
 from edgepack.spec import Metric, Spec
@@ -42,6 +48,10 @@ class BenchFigures(Spec):
 
     measurement: Measurement
     answers: BoardAnswers
+    profile: ModelProfile | None = Field(
+        default=None, description="Its kernels, if the recipe asks for them."
+    )
+    not_profiled: str | None = Field(default=None, description="Why they cannot be measured.")
 
 
 class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
@@ -55,7 +65,7 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
         """The code that measures; code that only transfers files does not count."""
         own = (
             *("agent", "measuring", "pipeline/bundle_on_board.py", "pipeline/stages/bench.py", "scoring"),
-            *("data/sources.py", "data/splits.py", "data/user_code.py"),
+            *("data/sources.py", "data/splits.py", "data/user_code.py", "pipeline/profiling.py"),
         )
         if spec.emulated_gpu:
             return Ingredients(("paramiko", "ziglang"), (*own, *CODE))
@@ -96,14 +106,34 @@ class BenchStage(DeviceStage[BenchSpec, BenchFigures]):
             work.progress("measuring latency", None)
             first = {name: array[0] for name, array in _inputs(samples, slice(0, 1)).items()}
             measurement = measure_latency(on, first, spec.bench, emulated=spec.emulated)
+            profile, why = None, None
+            if spec.bench.profile:
+                work.progress("measuring kernels", None)
+                profile, why = _profile(on, bundle, first, spec)
             work.progress("running the test samples", None)
             scorer = Scorer(spec.metric, work.resources.base)
             answers = _answers(on, samples, spec.bench.accuracy_samples, scorer)
         path = measurement.save(work.scratch / "measurement.json")
         return StageResult(
-            BenchFigures(measurement=measurement, answers=answers),
+            BenchFigures(measurement=measurement, answers=answers, profile=profile, not_profiled=why),
             {"measurement": Output(path, "measurement", "measurement.json")},
         )
+
+
+def _profile(
+    on: "BoardModel", bundle: Path, inputs: "dict[str, np.ndarray]", spec: BenchSpec
+) -> tuple[ModelProfile | None, str | None]:
+    """Measure the kernels; or say why they cannot be measured."""
+    from edgepack.remote.staging import unpack_bundle
+
+    with unpack_bundle(bundle) as source:
+        try:
+            check_executor(source.manifest, bundle.name)
+        except InputError as error:
+            return None, f"{error.message} ({error.why})"
+        listed = source.kernels()
+    profile = profile_kernels(on, inputs, listed, source.manifest, spec.bench, emulated=spec.emulated)
+    return profile, None
 
 
 def _fewer(bench: Bench, *, gpu: bool) -> Bench:

@@ -17,6 +17,9 @@ static const struct {
     {"edgepack_output_info", offsetof(struct net_functions, output_info)},
     {"edgepack_set_input", offsetof(struct net_functions, set_input)},
     {"edgepack_run", offsetof(struct net_functions, run)},
+    {"edgepack_profile", offsetof(struct net_functions, profile)},
+    {"edgepack_kernel_count", offsetof(struct net_functions, kernel_count)},
+    {"edgepack_kernel_name", offsetof(struct net_functions, kernel_name)},
     {"edgepack_output", offsetof(struct net_functions, output)},
 };
 

@@ -18,6 +18,9 @@ const struct linked_model linked_model = {
         .output_info = edgepack_output_info,
         .set_input = edgepack_set_input,
         .run = edgepack_run,
+        .profile = edgepack_profile,
+        .kernel_count = edgepack_kernel_count,
+        .kernel_name = edgepack_kernel_name,
         .output = edgepack_output,
     },
 };
