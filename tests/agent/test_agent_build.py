@@ -42,7 +42,7 @@ def test_the_agent_needs_libc_alone_and_the_runtime_has_what_it_looks_up(arch):
     header = subprocess.run(
         [need("objdump", "binutils"), "-p", agent], capture_output=True, text=True, check=True
     )
-    assert set(re.findall(r"NEEDED +(\S+)", header.stdout)) <= {"libc.so.6", "libdl.so.2"}
+    assert set(re.findall(r"NEEDED +(\S+)", header.stdout)) <= {"libc.so.6", "libdl.so.2", "libpthread.so.0"}
     wanted = set(re.findall(r'{"(TVMFFI\w+)", &ffi', (build.SOURCES / "dynamic/tvm.c").read_text()))
     assert "TVMFFIFunctionCall" in wanted
     assert wanted <= symbols(runtime.runtime_libs(arch)["libtvm_ffi.so"], "--defined-only")
