@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import sys
 import time
@@ -16,7 +17,10 @@ from benchmarks.deploy.versions import NAME, Version, digests
 from benchmarks.kit.places import ROOT
 from benchmarks.kit.processes import SAID, ProcessFailed
 from benchmarks.kit.processes import run as run_program
+from edgepack.agent.build import build_agent
+from edgepack.base.paths import cache_dir
 from edgepack.config.device import Device
+from edgepack.toolchain.zig import MUSL
 
 BOARD = "board"
 
@@ -70,6 +74,7 @@ class _Edgepack(Way):
     name = "edgepack"
 
     def prepare(self, there: Destination) -> None:
+        build_agent(platform.machine(), MUSL)  # once per edgepack; the first deploy to a board sends it
         # An entry in devices.yaml; edgepack creates the board's folder.
         device = there.device.model_copy(update={"work_dir": str(there.folder)})
         document = {"edgepack": 1, "devices": {BOARD: device.model_dump(mode="json", exclude_none=True)}}
@@ -165,6 +170,7 @@ def _timed(argv: list[str], there: Destination) -> tuple[float, str]:
     environment = {name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"}
     environment |= {
         "HOME": str(there.scratch),  # ignore the user's ~/.ssh/config
+        "XDG_CACHE_HOME": str(cache_dir().parent),  # with the agent that was built before
         "XDG_CONFIG_HOME": str(there.scratch / "config"),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
     }

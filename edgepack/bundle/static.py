@@ -13,6 +13,79 @@ from edgepack.spec import Preprocess, Tensor
 _TEMPLATES = FOLDER / "static"
 
 
+_TAKEN = frozenset(
+    [
+        "auto",
+        "bool",
+        "break",
+        "case",
+        "catch",
+        "char",
+        "class",
+        "const",
+        "continue",
+        "default",
+        "delete",
+        "do",
+        "double",
+        "else",
+        "enum",
+        "explicit",
+        "extern",
+        "false",
+        "float",
+        "for",
+        "friend",
+        "goto",
+        "if",
+        "inline",
+        "int",
+        "long",
+        "main",
+        "namespace",
+        "new",
+        "nullptr",
+        "operator",
+        "private",
+        "protected",
+        "public",
+        "register",
+        "restrict",
+        "return",
+        "short",
+        "signed",
+        "sizeof",
+        "static",
+        "struct",
+        "switch",
+        "template",
+        "this",
+        "throw",
+        "true",
+        "try",
+        "typedef",
+        "union",
+        "unsigned",
+        "using",
+        "virtual",
+        "void",
+        "volatile",
+        "while",
+        "count",
+        "fprintf",
+        "i",
+        "k",
+        "opened",
+        "printf",
+        "stderr",
+        "type",
+        "values",
+        "why",
+        "words",
+    ]
+)
+"""Words of C and C++, and names in the example."""
+
 _WITH_FILE = {
     "run": "./example lib/$name.weights",
     "usage": "example $name.weights",
@@ -37,7 +110,7 @@ _EMBEDDED = {
 def identifier(name: str) -> str:
     """Return a name as C's identifiers are: what the symbols of a static library begin with."""
     plain = re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_") or "model"
-    return f"model_{plain}" if plain[0].isdigit() else plain
+    return f"model_{plain}" if plain[0].isdigit() or plain in _TAKEN else plain
 
 
 def archive(folder: Path, name: str) -> Path:

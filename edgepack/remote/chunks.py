@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 MIN, NORMAL, MAX = 2048, 8192, 32768  # bytes of a chunk; the last one of a file may be smaller
+FINEST = 4
 DIGEST = 5  # bytes of a chunk's sha256 that are compared; the sha256 of the whole file is compared in the end
 
 # Bits of the hash that are 0 at a cut: fewer from NORMAL on, so that sizes vary less.
-_BITS_BEFORE, _BITS_AFTER = 15, 11
+_BITS_BEFORE, _BITS_AFTER = 14, 12
 _WINDOW = 32  # bytes that the hash depends on
 _BLOCK = 1 << 18  # bytes that are hashed at once: their hashes fit into a cache
 _RECORD = 2 + DIGEST
+_COARSE = 8 << 20  # bytes of a file from which on its chunks are not finer
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,17 @@ class Chunk:
     digest: bytes
 
 
-def split(data: bytes | memoryview) -> Iterator[Chunk]:
-    """The chunks of a file's contents, in order."""
-    for begin, end in _ranges(data):
+def finer(size: int) -> int:
+    """How much finer the chunks of a file of this size are: a small file has no long list of them, and is sent in less."""
+    shift = 0
+    while shift < FINEST and size < _COARSE >> 2 * shift:
+        shift += 1
+    return shift
+
+
+def split(data: bytes | memoryview, shift: int = 0) -> Iterator[Chunk]:
+    """The chunks of a file's contents, in order; all sizes are shifted to the right by ``shift``."""
+    for begin, end in _ranges(data, shift):
         yield Chunk(begin, end - begin, hashlib.sha256(data[begin:end]).digest()[:DIGEST])
 
 
@@ -66,13 +76,13 @@ def parse_lists(answer: bytes, count: int) -> list[list[Chunk]]:
     return found
 
 
-def _ranges(data: bytes | memoryview) -> Iterator[tuple[int, int]]:
-    cuts, rare = _cuts(data)
+def _ranges(data: bytes | memoryview, shift: int) -> Iterator[tuple[int, int]]:
+    cuts, rare = _cuts(data, shift)
     begin, total = 0, len(data)
     while begin < total:
-        end = min(begin + MAX, total)
-        normal = min(begin + NORMAL, end)
-        for positions, first, last in ((rare, begin + MIN, normal), (cuts, normal, end)):
+        end = min(begin + (MAX >> shift), total)
+        normal = min(begin + (NORMAL >> shift), end)
+        for positions, first, last in ((rare, begin + (MIN >> shift), normal), (cuts, normal, end)):
             index = bisect_left(positions, first)
             if index < len(positions) and positions[index] < last:
                 end = positions[index]
@@ -81,7 +91,7 @@ def _ranges(data: bytes | memoryview) -> Iterator[tuple[int, int]]:
         begin = end
 
 
-def _cuts(data: bytes | memoryview) -> tuple[list[int], list[int]]:
+def _cuts(data: bytes | memoryview, shift: int) -> tuple[list[int], list[int]]:
     """Positions at which a chunk may end: from NORMAL on, and before."""
     import numpy as np
 
@@ -90,8 +100,8 @@ def _cuts(data: bytes | memoryview) -> tuple[list[int], list[int]]:
     for begin in range(0, len(octets), _BLOCK):
         first = max(0, begin - _WINDOW + 1)
         hashes = _hashes(octets[first : begin + _BLOCK])[begin - first :]
-        positions = np.flatnonzero(hashes < 1 << 32 - _BITS_AFTER)
-        rare.append(positions[hashes[positions] < 1 << 32 - _BITS_BEFORE] + begin + 1)
+        positions = np.flatnonzero(hashes < 1 << 32 - _BITS_AFTER + shift)
+        rare.append(positions[hashes[positions] < 1 << 32 - _BITS_BEFORE + shift] + begin + 1)
         found.append(positions + begin + 1)
     return (np.concatenate(found).tolist(), np.concatenate(rare).tolist()) if found else ([], [])
 

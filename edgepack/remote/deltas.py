@@ -15,7 +15,7 @@ import zstandard
 from edgepack.agent.protocol import failure_of
 from edgepack.bundle.manifest import EXECUTABLE, FileEntry
 from edgepack.errors import DeployError
-from edgepack.remote.chunks import Chunk, parse_lists, split
+from edgepack.remote.chunks import Chunk, finer, parse_lists, split
 from edgepack.remote.process import last_lines
 from edgepack.remote.session import Session
 from edgepack.remote.store import TIMEOUT_S
@@ -82,7 +82,7 @@ class Rebuild:
 def send(
     board: Receiver,
     files: Mapping[Path, FileEntry],
-    donors: Sequence[str],
+    donors: Mapping[str, str],
     announce: Callable[[int], None],
     progress: ChunkSent,
 ) -> None:
@@ -91,7 +91,7 @@ def send(
     Args:
         board: Where to.
         files: Contents here, and what becomes of them on the board.
-        donors: Paths of files on the board that may have parts of them, relative to its folder.
+        donors: Path of a file to another one on the board that may have parts of it, both relative to its folder.
         announce: Called with the bytes to send, before compression, before they are sent; again if some are sent anew.
         progress: Called with the bytes just sent.
 
@@ -107,34 +107,34 @@ def send(
         _build(board, [_whole(path, entry) for path, entry in again.items()], announce, progress)
 
 
-def make_plans(board: Receiver, files: Mapping[Path, FileEntry], donors: Sequence[str]) -> list[Rebuild]:
+def make_plans(board: Receiver, files: Mapping[Path, FileEntry], donors: Mapping[str, str]) -> list[Rebuild]:
     """Ask the board for the chunks that it has, and find them in the files.
 
     Raises:
         DeployError: The agent failed.
         UnreachableError: The connection was lost.
     """
-    parts = [part_name(entry) for entry in files.values()]
+    older = {entry.path: entry for entry in files.values() if entry.path in donors}
+    parts = [f"{finer(entry.size)} {part_name(entry)}\n" for entry in files.values()]
+    others = [f"{finer(entry.size)} {donors[path]}\n" for path, entry in older.items()]
     done = board.session.run(
-        board.command("chunks"),
-        stdin="".join(f"{path}\n" for path in (*parts, *donors)).encode(),
-        timeout=TIMEOUT_S,
+        board.command("chunks"), stdin="".join(parts + others).encode(), timeout=TIMEOUT_S
     )
     if done.returncode != 0:
         raise _failed(board, done.returncode, done.stdout.splitlines(), done.stderr)
     try:
-        lists = parse_lists(done.stdout, len(parts) + len(donors))
+        lists = parse_lists(done.stdout, len(parts) + len(others))
     except ValueError as error:
         raise DeployError(
             "the agent's list of chunks is damaged", where=board.session.name, why=str(error)
         ) from error
     index: _Index = {}
-    for donor, chunks in zip(donors, lists[len(parts) :], strict=True):
-        _remember(index, donor, chunks)
+    for path, chunks in zip(older, lists[len(parts) :], strict=True):
+        _remember(index, donors[path], chunks)
     plans = []
-    for (path, entry), kept in zip(files.items(), lists[: len(parts)], strict=True):
-        chunks = list(split(_contents(path)))
-        plans.append(make_plan(entry, path, chunks, kept, index))
+    for (source, entry), kept in zip(files.items(), lists[: len(parts)], strict=True):
+        chunks = list(split(_contents(source), finer(entry.size)))
+        plans.append(make_plan(entry, source, chunks, kept, index))
         _remember(index, entry.path, chunks)  # it is complete when the next one is built
     return plans
 

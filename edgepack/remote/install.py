@@ -64,7 +64,8 @@ def install(
 ) -> Installed:
     """Make a bundle the current release of its name on a board.
 
-    If it is already current and intact, in files, kinds, modes and contents, this takes one round trip. Otherwise:
+    If it is already current and intact, in files, kinds, modes and contents, this takes one round trip, after one at the
+    start of the session that finds the agent. Otherwise:
     preflight, lock, send missing files, verify every byte on the board, run one inference, move the link, remove old
     releases. A release on the board is never changed: if the current one is damaged, a new copy replaces it.
 

@@ -209,8 +209,8 @@ def stage(
     if missing:
         there = Receiver(session, session.agent(), dest)
         files = {source.folder / entry.path: entry for entry in missing}
-        pieces_of = [f"../{parts[entry.path]}" for entry in missing if entry.path in parts]
-        send(there, files, pieces_of, announce, advance)
+        older = {entry.path: f"../{parts[entry.path]}" for entry in missing if entry.path in parts}
+        send(there, files, older, announce, advance)
     faults = check(held, base, folder, source.manifest)
     if faults:
         raise DeployError(

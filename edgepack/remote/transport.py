@@ -24,6 +24,7 @@ class ClientTransport(paramiko.Transport):
 
     def __init__(self, sock: "socket.socket | paramiko.Channel", algorithms: Sequence[str]) -> None:
         super().__init__(sock)
+        self.use_compression()  # if the server has it: of listings, which repeat themselves, a tenth is left
         self._algorithms = tuple(algorithms)
 
     @property

@@ -110,7 +110,9 @@ def static_parts(arch: str) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
         source.write_text("int main(void) { return 0; }\n", encoding="utf-8")
         words = ["-O2", "-static", "--verbose", "-o", str(out), str(source)]
         said = _run([str(zig()), "cc", "-target", triple(arch, MUSL), *words], out)
-    found = [Path(word) for word in shlex.split(said) if word.endswith((".o", ".a"))]
+    # If zig builds its own parts first, it says how it links those, too.
+    lines = [words for words in map(shlex.split, said.splitlines()) if str(out) in words]
+    found = [Path(word) for word in (lines[-1] if lines else ()) if word.endswith((".o", ".a"))]
     start = tuple(path for path in found if path.name == "crt1.o")
     libraries = tuple(path for path in found if path.suffix == ".a")
     if not start or "libc.a" not in {path.name for path in libraries}:

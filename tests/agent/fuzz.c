@@ -75,7 +75,8 @@ static void fuzz_elf(const uint8_t *data, size_t size)
     char path[64];
     struct failure failure;
     int file = make_file(data, size, path, sizeof path);
-    elf_check(path, &failure);
+    unsigned char build_id[BUILD_ID];
+    elf_check(path, build_id, &failure);
     close(file);
 }
 

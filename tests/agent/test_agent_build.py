@@ -15,6 +15,7 @@ from edgepack.agent import build
 from edgepack.bundle import runtime, wheels
 from edgepack.errors import EdgepackError, IntegrityError
 from edgepack.spec.runtime import BASE, CUDA, EXTRA
+from edgepack.toolchain import zig
 from edgepack.toolchain.zig import MUSL
 
 
@@ -41,7 +42,7 @@ def test_the_agent_needs_libc_alone_and_the_runtime_has_what_it_looks_up(arch):
     header = subprocess.run(
         [need("objdump", "binutils"), "-p", agent], capture_output=True, text=True, check=True
     )
-    assert set(re.findall(r"NEEDED +(\S+)", header.stdout)) <= {"libc.so.6", "libdl.so.2"}
+    assert set(re.findall(r"NEEDED +(\S+)", header.stdout)) <= {"libc.so.6", "libdl.so.2", "libpthread.so.0"}
     wanted = set(re.findall(r'{"(TVMFFI\w+)", &ffi', (build.SOURCES / "dynamic/tvm.c").read_text()))
     assert "TVMFFIFunctionCall" in wanted
     assert wanted <= symbols(runtime.runtime_libs(arch)["libtvm_ffi.so"], "--defined-only")
@@ -186,3 +187,16 @@ def test_it_imports_nothing_heavy():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "set()\n"
     )
+
+
+def test_what_zig_links_is_told_from_how_it_builds_its_own_parts(monkeypatch):
+    """With an empty cache, zig links crt1.o first."""
+
+    def said(_argv, out):
+        own = "ld.lld -r -o /cache/1/crt1.o /cache/0/crt1.o"
+        return f"{own}\nld.lld -static -o {out} /cache/1/crt1.o /cache/2/empty.o /cache/3/libc.a /cache/4/libzigc.a\n"
+
+    monkeypatch.setattr(zig, "_run", said)
+    start, libraries = zig.static_parts.__wrapped__("x86_64")
+    assert list(map(str, start)) == ["/cache/1/crt1.o"]
+    assert [path.name for path in libraries] == ["libc.a", "libzigc.a"]

@@ -17,7 +17,20 @@ from edgepack.agent.build import SOURCES
 from edgepack.executor.build import HEADERS
 
 EXIT_CODES = {0, 2, 3, 4, 5, 6, 7, 8}
-FUZZED = ("npy", "dtype", "job", "fail", "elf_check", "json", "board", "regular", "zstd", "entropy")
+FUZZED = (
+    "npy",
+    "dtype",
+    "job",
+    "fail",
+    "elf_check",
+    "json",
+    "board",
+    "regular",
+    "zstd",
+    "entropy",
+    "decimal",
+    "matching",
+)
 
 
 @pytest.fixture(scope="module")

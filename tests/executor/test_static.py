@@ -1,6 +1,7 @@
 """Static libraries: linked into programs as their README says, several in one, with glibc and musl."""
 
 import re
+import shutil
 import subprocess
 
 import numpy as np
@@ -9,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 from programs import need
 
 from edgepack import api
+from edgepack.bundle.static import identifier
 from edgepack.config.target import load_target
 from edgepack.errors import InputError, UsageError
 from edgepack.export.reference import run_onnx
@@ -139,16 +141,25 @@ int main(int count, char **words)
 def test_a_library_with_its_weights_needs_no_file(folders, tmp_path):
     need("gcc", "gcc")
     folder = tmp_path / "whole"
-    compiled = api.compile(folders[0].with_suffix(".onnx"), "host", out=folder, static="embedded")
+    path = shutil.copy(folders[0].with_suffix(".onnx"), tmp_path / "model.onnx")
+    compiled = api.compile(path, "host", out=folder, static="embedded")
     assert compiled.weights is None
     assert not list(folder.rglob("*.weights"))
-    assert "WEIGHTS" not in (folder / "lib/cmake/first_net/first_netConfig.cmake").read_text()
+    assert "WEIGHTS" not in (folder / "lib/cmake/model/modelConfig.cmake").read_text()
     text = (folder / "example.c").read_text()
     command, run = re.findall(r"^ \*     (\S.*?)(?: \*/)?$", text, re.MULTILINE)
     subprocess.run(["sh", "-ec", f"{command} -Wall -Wextra -Werror"], cwd=folder, check=True)
-    (folder / "lib/libfirst_net.a").unlink()
+    (folder / "lib/libmodel.a").unlink()
     done = subprocess.run(["sh", "-ec", run], cwd=folder, capture_output=True, text=True, check=True)
     np.testing.assert_allclose(numbers(done.stdout), [0.5] * 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol"),
+    [("model", "model"), ("My Net", "my_net"), ("2nd", "model_2nd"), ("double", "model_double")],
+)
+def test_the_name_of_a_library_is_an_identifier_of_c(name, symbol):
+    assert identifier(name) == symbol
 
 
 def test_quantized_tensors_say_what_their_integers_stand_for(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from local_session import LocalSession
 
-from edgepack.remote.chunks import DIGEST, MAX, MIN, NORMAL, Chunk, parse_lists, split
+from edgepack.remote.chunks import DIGEST, FINEST, MAX, MIN, NORMAL, Chunk, finer, parse_lists, split
 
 PIECES = st.one_of(
     st.tuples(st.integers(0, 50_000), st.integers(0, 2**32 - 1)).map(
@@ -26,10 +26,10 @@ def listed(tmp_path_factory, built_agents):
     folder = tmp_path_factory.mktemp("chunks")
     agent = LocalSession(folder).agent()
 
-    def run(*contents: bytes) -> list[list[Chunk]]:
+    def run(*contents: bytes, shift: int = 0) -> list[list[Chunk]]:
         for index, data in enumerate(contents):
             (folder / f"file-{index}").write_bytes(data)
-        paths = "".join(f"file-{index}\n" for index in range(len(contents)))
+        paths = "".join(f"{shift} file-{index}\n" for index in range(len(contents)))
         argv = [agent, "chunks", "--work-dir", folder]
         done = subprocess.run(argv, input=paths.encode(), capture_output=True, check=True)
         return parse_lists(done.stdout, len(contents))
@@ -38,9 +38,16 @@ def listed(tmp_path_factory, built_agents):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.lists(PIECES, max_size=5).map(b"".join), max_size=3))
-def test_the_board_and_this_machine_cut_alike(listed, contents):
-    assert listed(*contents) == [list(split(data)) for data in contents]
+@given(st.lists(st.lists(PIECES, max_size=5).map(b"".join), max_size=3), st.integers(0, FINEST))
+def test_the_board_and_this_machine_cut_alike(listed, contents, shift):
+    assert listed(*contents, shift=shift) == [list(split(data, shift)) for data in contents]
+
+
+def test_the_list_of_a_files_chunks_is_short_and_its_chunks_are_not_large():
+    for size, shift in ((0, 4), (100_000, 4), (200_000, 3), (600_000, 2), (3_000_000, 1), (10**9, 0)):
+        assert finer(size) == shift
+        chunks = list(split(np.random.default_rng(0).bytes(min(size, 10_000_000)), shift))
+        assert all(MIN >> shift <= chunk.size <= MAX >> shift for chunk in chunks[:-1])
 
 
 def test_chunks_cover_the_file_with_sizes_within_their_limits(listed):
@@ -70,10 +77,15 @@ def test_what_is_no_readable_file_has_no_chunks(tmp_path, built_agents):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "file").write_bytes(b"x")
     session = LocalSession(tmp_path)
-    done = session.run([session.agent(), "chunks"], stdin=b"fifo\nmissing\n.\nfile\n")
+    done = session.run([session.agent(), "chunks"], stdin=b"0 fifo\n0 missing\n0 .\n0 file\n")
     assert [len(it) for it in parse_lists(done.stdout, 4)] == [0, 0, 0, 1]
-    refused = session.run([session.agent(), "chunks"], stdin=b"no newline")
-    assert (refused.returncode, b"a path" in refused.stdout) == (6, True)
+    for wrong, why in (
+        (b"0 no newline", b"a path"),
+        (b"file\n", b"a number up to 4"),
+        (b"5 file\n", b"up to 4"),
+    ):
+        refused = session.run([session.agent(), "chunks"], stdin=wrong)
+        assert (refused.returncode, why in refused.stdout) == (6, True)
 
 
 @pytest.mark.parametrize(

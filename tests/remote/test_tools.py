@@ -31,6 +31,11 @@ def ensure(work_dir):
     return lambda session: Path(tools.ensure_tools(session, target, str(work_dir)))
 
 
+def test_a_board_without_a_gpu_gets_the_agent_alone(session, work_dir):
+    agent = Path(tools.ensure_tools(session, load_target("x86-64-v3"), str(work_dir)))
+    assert [path.name for path in agent.parents[1].rglob("*") if path.is_file()] == ["edgepack-agent"]
+
+
 def test_tools_are_sent_once(session, ensure, work_dir):
     agent = ensure(session)
     assert agent.read_bytes() == b"agent"

@@ -14,8 +14,8 @@ enum {
     DIGEST_SIZE = 5, /* of a chunk's sha256; the whole file is compared in the end */
     BUFFER = 1 << 18,
     /* Bits of the hash that are 0 at a cut: fewer from CHUNK_NORMAL on, so that sizes vary less. */
-    BITS_BEFORE = 15,
-    BITS_AFTER = 11,
+    BITS_BEFORE = 14,
+    BITS_AFTER = 12,
 };
 
 void gear_begin(struct gear *gear)
@@ -31,16 +31,17 @@ void gear_begin(struct gear *gear)
     }
 }
 
-size_t chunk_size(const struct gear *gear, const uint8_t *data, size_t size)
+size_t chunk_size(const struct gear *gear, int finer, const uint8_t *data, size_t size)
 {
     uint32_t hash = 0;
-    size_t end = size < CHUNK_MAX ? size : CHUNK_MAX;
-    if (size <= CHUNK_MIN)
+    size_t least = CHUNK_MIN >> finer, normal = CHUNK_NORMAL >> finer, most = CHUNK_MAX >> finer;
+    size_t end = size < most ? size : most;
+    if (size <= least)
         return size;
     /* The hash is of the last 32 bytes alone: each shift drops the oldest bit of one. */
-    for (size_t i = CHUNK_MIN - CHUNK_WINDOW; i < end; i++) {
-        int bits = i < CHUNK_NORMAL ? BITS_BEFORE : BITS_AFTER;
-        if (i >= CHUNK_MIN && hash >> (32 - bits) == 0)
+    for (size_t i = least - CHUNK_WINDOW; i < end; i++) {
+        int bits = (i < normal ? BITS_BEFORE : BITS_AFTER) - finer;
+        if (i >= least && hash >> (32 - bits) == 0)
             return i;
         hash = (hash << 1) + gear->values[data[i]];
     }
@@ -61,7 +62,7 @@ static bool write_record(const uint8_t *data, size_t size)
 }
 
 /* Writes a record for each chunk; a file that cannot be read further ends there. */
-static bool list_file(const struct gear *gear, FILE *file, uint8_t *buffer)
+static bool list_file(const struct gear *gear, int finer, FILE *file, uint8_t *buffer)
 {
     size_t begin = 0, end = 0;
     for (;;) {
@@ -72,22 +73,25 @@ static bool list_file(const struct gear *gear, FILE *file, uint8_t *buffer)
         }
         if (begin == end)
             return true;
-        size_t size = chunk_size(gear, buffer + begin, end - begin);
+        size_t size = chunk_size(gear, finer, buffer + begin, end - begin);
         if (!write_record(buffer + begin, size))
             return false;
         begin += size;
     }
 }
 
-/* One path of a line on stdin; false at the end. */
-static bool next_path(char *path, size_t size, struct failure *failure, bool *good)
+/* A line of stdin: how much finer the chunks are, a space, and the path; false at the end. */
+static bool next_path(char *line, size_t size, int *finer, struct failure *failure, bool *good)
 {
-    if (fgets(path, (int)size, stdin) == NULL)
+    if (fgets(line, (int)size, stdin) == NULL)
         return false;
-    size_t length = strlen(path);
-    if (length == 0 || path[length - 1] != '\n')
-        return *good = fail(failure, STATUS_STREAM, "a path is longer than %zu bytes", size - 2);
-    path[length - 1] = '\0';
+    size_t length = strlen(line);
+    if (length == 0 || line[length - 1] != '\n')
+        return *good = fail(failure, STATUS_STREAM, "a path is longer than %zu bytes", size - 4);
+    line[length - 1] = '\0';
+    *finer = line[0] - '0';
+    if (*finer < 0 || *finer > CHUNK_FINEST || line[1] != ' ')
+        return *good = fail(failure, STATUS_STREAM, "'%.100s' is not a number up to %d and a path", line, CHUNK_FINEST);
     return true;
 }
 
@@ -96,7 +100,8 @@ bool chunks(const struct options *options, struct failure *failure)
     static const char END[2];
     struct gear gear;
     struct failure ignored;
-    char path[4096];
+    char line[4096];
+    int finer;
     bool good = true;
     if (chdir(options->work_dir) != 0)
         return fail(failure, STATUS_INPUT, "%s: %s", options->work_dir, strerror(errno));
@@ -104,10 +109,10 @@ bool chunks(const struct options *options, struct failure *failure)
     if (buffer == NULL)
         return fail(failure, STATUS_INTERNAL, "out of memory");
     gear_begin(&gear);
-    while (good && next_path(path, sizeof path, failure, &good)) {
-        FILE *file = regular_open(path, &ignored);
+    while (good && next_path(line, sizeof line, &finer, failure, &good)) {
+        FILE *file = regular_open(line + 2, &ignored);
         if (file != NULL) {
-            good = list_file(&gear, file, buffer);
+            good = list_file(&gear, finer, file, buffer);
             fclose(file);
         }
         good = good && fwrite(END, sizeof END, 1, stdout) == 1;

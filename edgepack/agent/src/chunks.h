@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CHUNK_MIN = 2048, CHUNK_NORMAL = 8192, CHUNK_MAX = 32768, CHUNK_WINDOW = 32 };
+enum { CHUNK_MIN = 2048, CHUNK_NORMAL = 8192, CHUNK_MAX = 32768, CHUNK_WINDOW = 32, CHUNK_FINEST = 4 };
 
 struct gear {
     uint32_t values[256];
@@ -16,7 +16,8 @@ struct gear {
 
 void gear_begin(struct gear *gear);
 
-/* The size of the chunk that `data` begins with. Unless `size` is at least CHUNK_MAX, the file must end there. */
-size_t chunk_size(const struct gear *gear, const uint8_t *data, size_t size);
+/* The size of the chunk that `data` begins with. Unless `size` is at least CHUNK_MAX, the file must end there. All sizes
+ * are shifted to the right by `finer`, at most CHUNK_FINEST. */
+size_t chunk_size(const struct gear *gear, int finer, const uint8_t *data, size_t size);
 
 #endif
