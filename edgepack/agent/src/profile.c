@@ -63,10 +63,19 @@ static bool take_times(struct model *model, struct times *times, int64_t warmup,
     return true;
 }
 
-static int by_size(const void *left, const void *right)
+/* Shell's sort, by gaps that shrink to 4/9 each time (Tokuda 1992). The C library's sorting is a tenth of the agent. */
+static void sort(uint64_t *numbers, int64_t count)
 {
-    const uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
-    return (a > b) - (a < b);
+    for (int64_t gap = count; gap > 1;) {
+        gap = gap > 3 ? gap * 4 / 9 : 1;
+        for (int64_t i = gap; i < count; i++) {
+            const uint64_t number = numbers[i];
+            int64_t to = i;
+            for (; to >= gap && numbers[to - gap] > number; to -= gap)
+                numbers[to] = numbers[to - gap];
+            numbers[to] = number;
+        }
+    }
 }
 
 /* The profiled run with the median duration. */
@@ -74,7 +83,7 @@ static int64_t usual_run(const struct times *times)
 {
     for (int64_t run = 0; run < times->runs; run++)
         times->ordered[run] = (uint64_t)times->profiled[run];
-    qsort(times->ordered, (size_t)times->runs, sizeof *times->ordered, by_size);
+    sort(times->ordered, times->runs);
     for (int64_t run = 0; run < times->runs; run++)
         if ((uint64_t)times->profiled[run] == times->ordered[(times->runs - 1) / 2])
             return run;
@@ -104,7 +113,7 @@ static bool write_call(const struct times *times, int call, int64_t usual, struc
     for (int64_t run = 0; run < times->runs; run++)
         times->column[run] = times->of_calls[run * times->calls + call];
     memcpy(times->ordered, times->column, (size_t)times->runs * sizeof *times->ordered);
-    qsort(times->ordered, (size_t)times->runs, sizeof *times->ordered, by_size);
+    sort(times->ordered, times->runs);
     json_open(&json, NULL, '{');
     json_integer(&json, "min_ns", (int64_t)times->ordered[0]);
     json_integer(&json, "median_ns", (int64_t)times->ordered[(times->runs - 1) / 2]);
