@@ -105,3 +105,19 @@ def test_a_timeline_that_cannot_be_written_is_told_before_measuring(module_cli, 
     done = module_cli("profile", bundle, "virtual:host", "--trace", "nowhere/t.json")
     assert done.code == 2
     assert "no such folder: nowhere" in done.err
+
+
+def test_a_run_measures_kernels_if_the_recipe_says_so(module_cli, bundle):
+    recipe = RECIPE.replace("targets: [{target: TARGET}]", "bench: {runs: 3, warmup: 1, profile: true}")
+    module_cli.write("run.yaml", recipe + "targets: [{target: x86-64-v2, device: virtual:host}]\n")
+    done = module_cli("run", "run.yaml", "--json")
+    assert done.code == 0, done.err
+    (row,) = done.json["rows"]
+    assert {node["module"] for kernel in row["profile"]["kernels"] for node in kernel["nodes"]} >= {
+        "conv",
+        "dense",
+    }
+    shown = module_cli("report")
+    page = shown.err.partition("report: ")[2].strip()
+    assert "<h2>Kernels</h2>" in Path(page).read_text()
+    assert "## Kernels" in Path(page).with_name("report.md").read_text()

@@ -137,7 +137,8 @@ struct found {
 
 static bool measure_memory(struct found *found, int threads, struct failure *failure)
 {
-    const size_t largest = beyond_caches(), sizes[] = {32 * KIB, 256 * KIB, 2 * MIB, 16 * MIB, largest};
+    const size_t cached = largest_cache() / 4 * 3, largest = beyond_caches();
+    const size_t sizes[] = {32 * KIB, 256 * KIB, 2 * MIB, cached, largest};
     const size_t grain = 2 * GRAIN * (size_t)threads; /* both halves of each thread's part */
     struct work work = {.streams = peak_streams()};
     work.memory = aligned_alloc(GRAIN, (largest / grain + 1) * grain);
