@@ -52,14 +52,10 @@ def check(recipe: Path | str) -> list[Problem]:
 
 
 def checked(recipe: Path | str) -> "CheckedRecipe":
-    """Return all problems in a recipe, or what a valid one's steps do for which of its targets, as ``notes``.
-
-    Raises IntegrityError if a file has another sha256 than the recipe says.
-    """
+    """Return all problems in a recipe, or what a valid one's steps do, as ``notes``; IntegrityError if a file's sha256 differs."""
     from edgepack.config.plan import examine
-    from edgepack.pipeline.device import running_targets
 
-    return examine(Path(recipe), running=running_targets)
+    return examine(Path(recipe), running=_running_boards)
 
 
 def examine(path: Path | str, *, trust: bool = False) -> "Examined":
@@ -155,8 +151,8 @@ def sensitivity(
     """Change one layer of a recipe's original model at a time, and compare the outputs for ``samples`` training samples.
 
     ``probes`` are of ``weights``, ``activations``, ``prune`` and ``rank``, all if empty; ``out`` is an .html or .md file for
-    plots and tables. The result is cached: ``fresh`` may be ``sensitivity``, ``load``, ``train`` or ``all``. Raises ConfigError if the recipe has problems, InputError if the model does not run, UsageError for ``samples`` < 1 or
-    an ``out`` that is neither, or cannot be written.
+    plots and tables. The result is cached: ``fresh`` may be ``sensitivity``, ``load``, ``train`` or ``all``. Raises ConfigError
+    if the recipe has problems, InputError if the model does not run, UsageError for ``samples`` < 1 or an unusable ``out``.
     """
     from edgepack.reporting.sensitivity import scan_recipe
 
@@ -288,7 +284,7 @@ def extract(bundle: Path | str, folder: Path | str) -> "Manifest":
 def deploy(bundle: Path | str, device: str, *, listener: Listener = ignore) -> "Installed":
     """Install a bundle on a device: check it, upload, verify checksums, run a test inference, and switch ``current``.
 
-    Raises DeployError (the board keeps its current release), PreflightError (nothing was sent to it), UnreachableError,
+    Raises DeployError (the board keeps its current release), PreflightError (the release was not sent), UnreachableError,
     TrustError, IntegrityError or LockedError: see :mod:`edgepack.errors`.
     """
     from edgepack.pipeline.device import deploy as install
@@ -320,12 +316,9 @@ def profile(
     runs: int = 100,
     warmup: int = 10,
     threads: int = 1,
-    trace: Path | None = None,
+    trace: Path | str | None = None,
 ) -> "ModelProfile":
-    """Measure each kernel of a CPU bundle on a device, and what the device can do, without installing the bundle.
-
-    ``trace`` is a file for a timeline. Raises InputError if TVM's virtual machine executes the model or the bundle is too old.
-    """
+    """Measure each kernel of a bundle on a device as ``bench`` does; ``trace`` is a timeline's file. InputError if it cannot."""
     from edgepack.pipeline.profiling import profile as measure
 
     return measure(Path(bundle), device, trace, runs=runs, warmup=warmup, threads=threads)
@@ -415,6 +408,11 @@ def stages() -> list[str]:
 
 def _make_plan(recipe: Path | str, targets: Sequence[str] = (), *, trust: bool) -> "Plan":
     from edgepack.config.plan import make_plan
+
+    return make_plan(Path(recipe), only=targets, running=_running_boards, trust=trust)
+
+
+def _running_boards() -> dict[str, str]:
     from edgepack.pipeline.device import running_targets
 
-    return make_plan(Path(recipe), only=targets, running=running_targets, trust=trust)
+    return running_targets()

@@ -23,7 +23,7 @@ _EMULATED = (1, 3)  # warm-up and timed inferences: enough to show that it works
 
 
 def profile(
-    bundle: Path, device: str, trace: Path | None, *, runs: int, warmup: int, threads: int
+    bundle: Path, device: str, trace: Path | str | None, *, runs: int, warmup: int, threads: int
 ) -> "ModelProfile":
     """Measure the kernels of a bundle on a device with its own sample as input; nothing is left there.
 
@@ -34,9 +34,10 @@ def profile(
     from edgepack.measuring.timeline import write_timeline
     from edgepack.remote.staging import unpack_bundle
 
-    if trace is not None and not trace.parent.is_dir():
+    timeline = None if trace is None else Path(trace)
+    if timeline is not None and not timeline.parent.is_dir():
         raise UsageError(
-            f"no such folder: {trace.parent}", where="--trace", next="create it, or choose another"
+            f"no such folder: {timeline.parent}", where="--trace", next="create it, or choose another"
         )
     spec = Bench(runs=runs, warmup=warmup, threads=threads)
     with Boards() as boards, unpack_bundle(bundle) as source:
@@ -48,12 +49,12 @@ def profile(
         with loaded_bundle(boards, device, bundle, threads=threads, digest=manifest.digest) as on:
             emulated = boards.device(device).emulated
             measured = profile_kernels(on, inputs, listed, manifest, spec, emulated=emulated)
-    if trace is not None:
+    if timeline is not None:
         try:
-            write_timeline(measured, trace)
+            write_timeline(measured, timeline)
         except OSError as error:
             raise UsageError(
-                f"cannot write {trace}", where="--trace", why=error.strerror, next="choose another file"
+                f"cannot write {timeline}", where="--trace", why=error.strerror, next="choose another file"
             ) from error
     return measured
 

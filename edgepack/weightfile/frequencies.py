@@ -61,6 +61,8 @@ def fewest_bits(counts: "np.ndarray") -> float:
     import numpy as np
 
     occurring = counts[counts > 0]
+    if not len(occurring):
+        return 0.0
     entropy = float((occurring * (np.log2(occurring.sum()) - np.log2(occurring))).sum())
     return entropy + 8 * (_SHORTEST_CURVE if len(occurring) >= _FEWEST_CURVE else 2 * len(occurring) + 1)
 

@@ -182,8 +182,11 @@ def test_first_deploy_redeploy_and_rollback_by_every_way(versions, tmp_path):
     assert {(s["way"], s["step"]) for s in samples} == {(way, step) for way in WAYS for step in STEPS}
     sent = {(s["way"], s["step"]): s["sent"] for s in samples}
     for way in WAYS:
-        assert sent[way, "first"] > versions[0].size or way == "rsync -az"  # SSH's own bytes come on top
-    assert 200_000 < sent["edgepack", "redeploy"] < sent["edgepack", "first"]  # the runtime is there already
+        compresses = way in {"edgepack", "rsync -az"}
+        assert compresses or sent[way, "first"] > versions[0].size  # SSH's own bytes come on top
+    assert (
+        5_000 < sent["edgepack", "redeploy"] < sent["edgepack", "first"] / 2
+    )  # what did not change is there already
     assert sent["edgepack", "rollback"] < 50_000
     document = {
         "net": "small",

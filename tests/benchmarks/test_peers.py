@@ -51,7 +51,7 @@ def test_one_net_and_two_peers(cache, tmp_path, capsys):
             assert min(sample for samples in group.kept(name).values() for sample in samples) > 0
             assert entry.model_bytes > 200_000  # of 270,000 parameters in int8
             assert entry.cold[0].start_ns > entry.cold[0].load_ns > 0
-            assert entry.cold[0].peak_rss_kib > 1000
+            assert entry.cold[0].peak_rss_kib > 100
             if group.precision == "fp32":
                 assert entry.relative_error <= FP32_ERROR
             else:

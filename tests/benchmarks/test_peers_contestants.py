@@ -177,7 +177,7 @@ def test_a_cold_start_of_the_bundle_is_the_agents(task):
     prepared = contestant.prepare(cell)
     cold = contestant.cold(cell, prepared, cell.calibration_samples()[0])
     assert cold.start_ns > cold.load_ns > 0
-    assert 1_000 < cold.peak_rss_kib < 100_000  # the agent's: Python alone with numpy has more
+    assert 100 < cold.peak_rss_kib < 100_000  # the agent's: Python alone with numpy has more
     assert {path.parent.name for path in (*prepared.model, *prepared.runtime)} == {"model", "bin"}
 
 

@@ -157,9 +157,21 @@ def test_any_value_anywhere_is_refused_or_can_be_used(data, odd):
     assert made.digest
     assert made.filename.isprintable()
     facts = BoardFacts(
-        "aarch64", 64, "2.36", "/", True, False, None, frozenset({"fp"}), (), frozenset(), {}, False, None
+        arch="aarch64",
+        bits=64,
+        libc="glibc 2.36",
+        features=frozenset({"fp"}),
+        folder="/",
+        writable=True,
+        noexec=False,
+        free_bytes=None,
+        libraries=frozenset(),
+        aside={},
+        gpu=False,
+        l4t=None,
     )
-    assert all(text.isprintable() for text in preflight_problems(facts, made.target, 0, []))
+    problems = preflight_problems(facts, made.target, 0, [], made.agent_linking)
+    assert all(text.isprintable() for text in problems)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"nil", b"\xff\xfe", b"[" * 100_000, b"1" * 5000])

@@ -184,7 +184,7 @@ def test_a_full_disk(cli, bundle, tmp_path):
         # The board after the mount: it has a mount namespace of its own.
         with virtual.up("host", f"cli-tests-small-{os.getpid()}", owned=True) as board:
             cli.devices(device_block(board, work_dir=str(small / "edgepack")))
-            refused(cli("deploy", bundle, "board"), 5, "board", "nothing was sent")
+            refused(cli("deploy", bundle, "board"), 5, "board", "the release was not sent")
         assert not [p for p in small.rglob("*") if p.is_file()]
     finally:
         subprocess.run(["umount", small], check=True)
@@ -193,7 +193,7 @@ def test_a_full_disk(cli, bundle, tmp_path):
 def test_a_wrong_architecture(cli, bundles, host_board):
     cli.devices(device_block(host_board))
     done = cli("deploy", bundles / "tiny-0.1.0-rpi4.edgepack", "board")
-    refused(done, 5, "aarch64", "x86_64", "nothing was sent")
+    refused(done, 5, "aarch64", "x86_64", "the release was not sent")
 
 
 def test_bad_weights(cli):

@@ -60,7 +60,7 @@ def test_preflight_refuses_what_the_cpu_lacks(cli, report):
     refused = cli("deploy", "out/tiny-0.1.0-x86-64-v3.edgepack", "virtual:x86-64-v2")
     assert refused.code == 5, refused.err
     assert "CPU: the board lacks avx, avx2, f16c, fma" in refused.err
-    assert "nothing was sent" in refused.err
+    assert "the release was not sent" in refused.err
 
 
 def test_check_refuses_it_too(cli):

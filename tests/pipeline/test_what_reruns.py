@@ -58,6 +58,7 @@ CHANGES = [
     *((f"tune.{key}", 7, TUNED, {"Tune": 2, "Bench": 2}) for key in Tune.model_fields),  # two candidates, one target
     ("targets.1.tune.trials", 5, TUNED, {"Tune": 2, "Bench": 2}),
     *((f"bench.{key}", 4, BOARD, {"Bench": 4}) for key in ("runs", "warmup", "threads", "accuracy_samples")),
+    ("bench.profile", True, BOARD, {"Bench": 4}),
     ("bench.baseline", False, [], {}),
     *((f"gates.{key}", 0.7, [], {}) for key in set(Gates.model_fields) - {"each_step", "steps"}),
     ("gates.each_step", {"metric_drop": 0.7}, [], {}),

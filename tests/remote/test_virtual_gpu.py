@@ -166,7 +166,7 @@ def test_a_fault_that_shows_beforehand_is_named_before_anything_is_sent(fault, t
         assert words in problem
     assert (raised.value.exit_code, raised.value.state) == (
         5,
-        "nothing was sent to the board",
+        "the release was not sent to the board",
     )
 
 
