@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from edgepack.base.paths import cache_dir
 from edgepack.spec import Input, Train
 
 
@@ -13,6 +14,8 @@ def _home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for kind in ("CONFIG", "DATA", "STATE"):
             patch.setenv(f"XDG_{kind}_HOME", str(tmp_path_factory.mktemp(kind.lower())))
+        # Shared by tests that have a cache of their own, too: zig takes 10 s and more for the C library of a target.
+        patch.setenv("ZIG_GLOBAL_CACHE_DIR", str(cache_dir().parent / "zig"))
         yield
 
 

@@ -43,8 +43,7 @@ class Cli:
         kinds = {
             f"XDG_{kind}_HOME": str(self.home / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA", "STATE")
         }
-        zig = {"ZIG_GLOBAL_CACHE_DIR": str(cache_dir().parent / "zig")}  # its libraries take 10 s per target
-        return {**os.environ, **kinds, **zig, "HOME": str(self.home), **self.environment}
+        return {**os.environ, **kinds, "HOME": str(self.home), **self.environment}
 
     def __call__(self, *args, **options):
         done = subprocess.run(self.argv(*args), check=False, timeout=TIMEOUT_S, **self.options(), **options)
