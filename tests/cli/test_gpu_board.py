@@ -103,7 +103,7 @@ def test_a_kernel_without_its_source_is_an_error_that_names_it(packaged, cli, bo
         done = cli(command, "lonely.edgepack", "jetty")
         assert done.code == 2, done.err
         assert f"lonely.kernels.cu is missing, which has the source of cubin sha256:{digest}" in done.err
-        assert "the release was not sent" in done.err
+        assert "nothing was sent" in done.err
         assert "`edgepack package`" in done.err
     sources.write(cli.folder / "lonely.kernels.cu", [("int other;", b"another cubin")])
     done = cli("deploy", "lonely.edgepack", "jetty")
