@@ -10,7 +10,7 @@ import click
 
 from edgepack import __version__
 from edgepack.base.interrupt import terminable
-from edgepack.cli import board, bundle, config, devices, profiling, sensitivity, work
+from edgepack.cli import board, bundle, config, devices, sensitivity, work
 from edgepack.cli.console import guard
 
 
@@ -42,7 +42,7 @@ for command in (
     board.deploy,
     board.rollback,
     board.bench,
-    profiling.profile,
+    board.profile,
     devices.devices,
 ):
     edgepack.add_command(command)

@@ -1,5 +1,6 @@
-"""Commands that deploy, roll back and benchmark a bundle on a board."""
+"""Commands that deploy, roll back, benchmark and profile a bundle on a board."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -10,6 +11,16 @@ from edgepack.cli import options
 from edgepack.cli.console import emit_json, progress, say
 
 _BUNDLE = click.argument("bundle", type=click.Path(path_type=Path, dir_okay=False))
+_WARMUP = click.option(
+    "--warmup",
+    type=click.IntRange(0, 1_000_000),
+    default=10,
+    show_default=True,
+    help="Warm-up inferences, at least.",
+)
+_THREADS = click.option(
+    "--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads per inference."
+)
 
 
 @click.command()
@@ -58,16 +69,8 @@ def rollback(name: str, device: str, as_json: bool) -> None:
     show_default=True,
     help="Measured inferences, at least: a measurement takes a second or more.",
 )
-@click.option(
-    "--warmup",
-    type=click.IntRange(0, 1_000_000),
-    default=10,
-    show_default=True,
-    help="Warm-up inferences, at least.",
-)
-@click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads per inference."
-)
+@_WARMUP
+@_THREADS
 @options.json_option
 def bench(bundle: Path, device: str, *, runs: int, warmup: int, threads: int, as_json: bool) -> None:
     """Benchmark BUNDLE on DEVICE.
@@ -90,3 +93,41 @@ def bench(bundle: Path, device: str, *, runs: int, warmup: int, threads: int, as
     say(f"{len(measured.samples_ns)} inferences after {measured.warmup} to warm up")
     reasons = "; ".join(measured.verdict.reasons)
     say("measurement: valid" if measured.verdict.valid else f"measurement: not valid ({reasons})")
+
+
+@click.command()
+@_BUNDLE
+@options.device_argument
+@click.option(
+    "--runs",
+    type=click.IntRange(2, 10_000),
+    default=100,
+    show_default=True,
+    help="Inferences with the times of kernels, and as many without.",
+)
+@_WARMUP
+@_THREADS
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write a timeline of an inference for chrome://tracing or ui.perfetto.dev.",
+)
+@options.json_option
+def profile(
+    bundle: Path, device: str, *, runs: int, warmup: int, threads: int, trace: Path | None, as_json: bool
+) -> None:
+    """Measure each kernel of BUNDLE on DEVICE.
+
+    Prints the time of each kernel, its share of what the board can do, and the ONNX nodes that it computes. The bundle is
+    not installed, and temporary files are removed.
+    """
+    with progress():
+        measured = api.profile(bundle, device, runs=runs, warmup=warmup, threads=threads, trace=trace)
+    if as_json:
+        emit_json(measured.model_dump(mode="json"))
+    else:
+        from edgepack.reporting.terminal import print_profile
+
+        print_profile(measured, sys.stdout)
+    if trace is not None:
+        say(f"trace: {trace}", err=True)

@@ -58,7 +58,7 @@ class Bench(Spec):
         ge=0,
         description="Untimed warm-up inferences, at least; at most 3 on an emulated board, none on an emulated GPU.",
     )
-    threads: int = Field(default=1, ge=1, description="Threads per inference.")
+    threads: int = Field(default=1, ge=1, le=256, description="Threads per inference.")
     accuracy_samples: int | None = Field(
         default=None,
         ge=1,
