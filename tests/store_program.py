@@ -9,16 +9,20 @@ from edgepack.agent.build import SOURCES
 
 _SOURCES = (
     "beneath",
+    "entropy",
     "fail",
+    "frames",
     "json",
     "listing",
     "lock",
     "publish",
+    "receive",
     "remove",
     "sha256",
     "stage",
     "store",
     "survey",
+    "zstd",
 )
 _WRAPPED = ("fsync", "syncfs", "syscall", "renameat", "symlinkat", "linkat", "unlinkat", "mkdirat", "write")
 

@@ -36,15 +36,18 @@ class Receiver:
         session: The board.
         agent: The path of its static agent.
         folder: The folder that files are sent to, in which their folders exist.
+        receive: The command line that builds files there.
     """
 
     session: Session
     agent: str
     folder: str
+    receive: Sequence[str]
 
-    def command(self, name: str) -> list[str]:
-        """The command line of one of the agent's commands in this folder."""
-        return [self.agent, name, "--work-dir", self.folder]
+    @property
+    def chunks(self) -> list[str]:
+        """The command line that lists the chunks of files there."""
+        return [self.agent, "chunks", "--work-dir", self.folder]
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,7 @@ def make_plans(board: Receiver, files: Mapping[Path, FileEntry], donors: Mapping
     older = {entry.path: entry for entry in files.values() if entry.path in donors}
     parts = [f"{finer(entry.size)} {part_name(entry)}\n" for entry in files.values()]
     others = [f"{finer(entry.size)} {donors[path]}\n" for path, entry in older.items()]
-    done = board.session.run(
-        board.command("chunks"), stdin="".join(parts + others).encode(), timeout=TIMEOUT_S
-    )
+    done = board.session.run(board.chunks, stdin="".join(parts + others).encode(), timeout=TIMEOUT_S)
     if done.returncode != 0:
         raise _failed(board, done.returncode, done.stdout.splitlines(), done.stderr)
     try:
@@ -257,7 +258,7 @@ def _build(
 ) -> frozenset[str]:
     """Send the orders; returns the paths of files that came out wrong, and do not exist."""
     announce(sum(plan.sent for plan in plans))
-    with board.session.stream(board.command("receive")) as process:
+    with board.session.stream(board.receive) as process:
         try:
             frames = Frames(process.stdin.write)
             for plan in plans:

@@ -45,6 +45,10 @@ class BoardLock:
         """As ``store.remove``, in the locked folder or ``base``, if the lock is still held."""
         return store.remove(self.session, base or self.root, orders, lock=(self.root, self.process))
 
+    def command(self, action: str, *words: str) -> list[str]:
+        """The command line of an action that changes something, and fails if the lock is not held any more."""
+        return store.command(self.session, action, self.root, self.process, *words)
+
     def below(self, path: str) -> str:
         """A path on the board, relative to the locked folder."""
         return posixpath.relpath(path, self.root)

@@ -207,7 +207,7 @@ def stage(
             progress(sent, total)
 
     if missing:
-        there = Receiver(session, session.agent(), dest)
+        there = Receiver(session, session.agent(), dest, held.command("receive", held.below(dest)))
         files = {source.folder / entry.path: entry for entry in missing}
         older = {entry.path: f"../{parts[entry.path]}" for entry in missing if entry.path in parts}
         send(there, files, older, announce, advance)

@@ -223,6 +223,28 @@ def test_the_lock_of_a_process_that_was_killed_is_free(store, hold, tmp_path):
     assert store("check", "work", "nobody", "set")[0] == 9
 
 
+def frame(orders):
+    """Orders for ``receive``, uncompressed."""
+    return 2 * len(orders).to_bytes(4, "little") + orders
+
+
+def test_files_are_received_under_the_lock_alone(store, hold, tmp_path):
+    holder = hold("work")
+    (tmp_path / "work/set").mkdir()
+    sum_ = hashlib.sha256(b"abc").hexdigest().encode()
+    stream = frame(b"F\x01x\x00\x03" + sum_ + b"\x00B\x03abcEZ")
+    code, lines = store("receive", *holder.words, "set", stdin=stream)
+    assert (code, lines[-1]) == (0, {"ok": True})
+    assert (tmp_path / "work/set/x").read_bytes() == b"abc"
+    (tmp_path / "work/set/x").unlink()
+    assert store("receive", *holder.words, "none", stdin=stream)[0] == 5
+    holder.process.kill()
+    holder.process.wait()
+    code, lines = store("receive", *holder.words, "set", stdin=stream)
+    assert (code, lines[-1]["kind"]) == (9, "lock")
+    assert not list((tmp_path / "work/set").iterdir())
+
+
 def test_a_new_owner_waits_for_the_end_of_a_change_that_was_begun_before(program, hold, tmp_path):
     first = hold("work")
     argv = [program, "store", "remove", *first.words, "work"]

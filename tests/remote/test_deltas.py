@@ -36,7 +36,9 @@ class Site:
         self.there.mkdir(exist_ok=True)
         self.donors = {name: f"../{name}" if name in old else f"../{next(iter(old))}" for name in new if old}
         session = LocalSession(root / "board")
-        self.board = Receiver(session, session.agent(), "new")
+        self.board = Receiver(
+            session, session.agent(), "new", [session.agent(), "receive", "--work-dir", "new"]
+        )
         self.announced, self.sent = [], []
 
     @property
@@ -67,7 +69,7 @@ class Site:
 
     def receive(self, orders: bytes):
         return subprocess.run(
-            [*self.board.command("receive")[:-1], self.there], input=orders, capture_output=True, check=False
+            [*self.board.receive[:-1], self.there], input=orders, capture_output=True, check=False
         )
 
     def check(self):

@@ -360,7 +360,7 @@ def test_corruption_during_the_transfer_is_detected_on_the_board(session, tmp_pa
     class Corrupting(Counting):
         def stream(self, argv):
             process = super().stream(argv)
-            if argv[1] == "receive":
+            if argv[1:3] == ["store", "receive"]:
                 write = process.stdin.write
                 process.stdin.write = lambda sent: write(sent.replace(bytes(data[-50:-1]), bytes(49)))
             return process

@@ -11,6 +11,7 @@
 #include "frames.h"
 #include "json.h"
 #include "sha256.h"
+#include "store.h"
 
 enum { PATH_SIZE = 1024, MAX_SOURCES = 4096, COPY = 1 << 16 };
 
@@ -282,4 +283,16 @@ bool receive(const struct options *options, struct failure *failure)
     json_open(&json, NULL, '{');
     json_bool(&json, "ok", true);
     return json_end(&json) || fail(failure, STATUS_OUTPUT, "the result cannot be written");
+}
+
+/* The share of the lock is held until all has arrived. */
+bool store_receive(char **words, struct failure *failure)
+{
+    static const struct options here = {.work_dir = "."};
+    int root, folder = open_below(words, &root, failure);
+    if (folder < 0)
+        return false;
+    if (fchdir(folder) != 0)
+        return fail(failure, STATUS_OUTPUT, "%s cannot be opened: %s", words[2], strerror(errno));
+    return receive(&here, failure);
 }

@@ -165,7 +165,7 @@ static bool fill(int folder, struct failure *failure)
     return true;
 }
 
-static int open_below(char **words, int *root, struct failure *failure)
+int open_below(char **words, int *root, struct failure *failure)
 {
     *root = guard(words[0], words[1], failure);
     int folder = *root < 0 ? -1 : folder_at(*root, words[2]);

@@ -19,7 +19,7 @@ static const struct action {
     {"survey", 2, false, store_survey}, {"list", 3, false, store_list}, {"use", 2, false, store_use}, {"names", 1, false, store_names},
     {"lock", 3, false, store_lock},     {"open", 4, false, store_open}, {"fill", 3, false, store_fill},
     {"check", 3, false, store_check},   {"try", 5, true, store_try},    {"publish", 9, false, store_publish},
-    {"remove", 3, false, store_remove},
+    {"remove", 3, false, store_remove}, {"receive", 3, false, store_receive},
 };
 
 bool store(int count, char **words, struct failure *failure)

@@ -24,6 +24,7 @@ bool store_check(char **words, struct failure *failure);
 bool store_try(char **words, struct failure *failure);
 bool store_publish(char **words, struct failure *failure);
 bool store_remove(char **words, struct failure *failure);
+bool store_receive(char **words, struct failure *failure);
 
 /* Opens the lock file in a folder with these flags; it is a regular file, and no link. Returns -1 on failure.
  */
@@ -44,6 +45,9 @@ bool write_all(int file, const char *data, size_t size);
 
 /* Reads a line of stdin without its newline; NULL at the end. It is valid until the next call. */
 char *order_line(void);
+
+/* Opens the folder words[2] below `*root`, which is words[0], whose lock the process words[1] holds; -1 on failure. */
+int open_below(char **words, int *root, struct failure *failure);
 
 /* Ends the answer. */
 bool store_done(struct failure *failure);
